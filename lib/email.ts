@@ -1,0 +1,38 @@
+// What an email is once it has been accepted, and how it is stored. The stored form is part of the store's
+// format: two adjacent releases read each other's emails, so a change here is a change of format.
+
+/** An email as it will be sent: every default resolved, every field checked. Names are those of the interface. */
+export interface Email {
+  readonly to: string;
+  readonly to_name?: string;
+  readonly from: string;
+  readonly from_name?: string;
+  readonly reply_to?: string;
+  readonly subject: string;
+  readonly body: string;
+  readonly html?: string;
+}
+
+/** All of an email but `body` and `html`: what the record of a sent email keeps. */
+export type Envelope = Omit<Email, "body" | "html">;
+
+/**
+ * The stored text: two lines of JSON, the envelope and the content. A store can so cut the content off,
+ * or measure an email, without parsing it; JSON never holds a raw line feed.
+ */
+export function encodeEmail(email: Email): string {
+  const { body, html, ...envelope } = email;
+  return `${JSON.stringify(envelope)}\n${JSON.stringify({ body, html })}`;
+}
+
+/** The inverse of {@link encodeEmail}. Throws on text that it did not write. */
+export function decodeEmail(text: string): Email {
+  const lineEnd = text.indexOf("\n");
+  return { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
+}
+
+/** The envelope alone, of a whole stored text or of its first line. */
+export function decodeEnvelope(text: string): Envelope {
+  const lineEnd = text.indexOf("\n");
+  return JSON.parse(lineEnd === -1 ? text : text.slice(0, lineEnd));
+}

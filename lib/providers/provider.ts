@@ -1,0 +1,36 @@
+// What every email provider looks like to the worker. An adapter is built on the provider's official SDK; it
+// translates answers into outcomes, never throws for an answer or a broken connection, and decides nothing.
+
+import type { Email } from "../email.ts";
+import type { RateHint, RecallResult, SendResult } from "../policy/outcome.ts";
+
+/** The names that `PROVIDERS` may hold. */
+export const providerNames = ["resend", "postmark"] as const;
+export type ProviderName = (typeof providerNames)[number];
+
+/** One request's worth of emails. Its bytes are a function of this value alone, and part of the stored format. */
+export interface Outgoing {
+  /** The batch's id: the idempotency key where the provider has one. */
+  readonly batchId: string;
+  /** {@link Provider.context} as it was when the batch was made. */
+  readonly context: string;
+  readonly emails: readonly { readonly id: string; readonly email: Email }[];
+}
+
+export interface Provider {
+  readonly name: ProviderName;
+  /** Most emails in one request. */
+  readonly batchMax: number;
+  /** Requests per second to begin with, until the provider's answers teach better. */
+  readonly startRate: number;
+  /** The most that the rate may grow to without the provider naming a limit, requests per second. */
+  readonly maxRate: number;
+  /** Whatever a request depends on besides the emails (a message stream): stored with the batch when it is made. */
+  readonly context: string;
+  send(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SendResult; rate: RateHint }>;
+  /**
+   * For a provider without idempotency keys: which of these emails has it accepted? Whoever has `recall` is
+   * never sent a batch in doubt again.
+   */
+  recall?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: RecallResult; rate: RateHint }>;
+}

@@ -1,0 +1,181 @@
+// The contract of a queue, whatever store is below it. An email is a row with a time from which it may be
+// taken; the batch is the unit of hand-over, of the lease and of idempotency. Nothing above this file knows
+// which store it has; the conformance suite in tests/queue/ holds every implementation to it.
+//
+//           submit                  claim for provider P                      settle: sent
+//   client ───────▶ due: now ──────────────────────────▶ batch of P, leased ────────────▶ record, kept a while
+//                      ▲                                     │    │   ▲ │
+//                      ├──────── settle: due later ──────────┤    │   │ └── lease ran out, or settle: rest
+//                      └──────── settle: handed over ────────┘    │   └──── later: in doubt, whole, claimed again
+//                                                                 └───────▶ settle: dead, kept until deleted
+//
+// Rules that every implementation keeps:
+// - All times are the store's own clock, Unix ms.
+// - An id is known while it is waiting, in a batch, dead, and for `retainMs` after it was sent or deleted.
+//   A submission of a known id changes nothing.
+// - A settlement is carried out while the lease is the one it was claimed under. After that only its
+//   acceptances count: an email accepted anywhere never goes back to waiting.
+// - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
+
+/** An email on its way in. The id is made by the client of the queue, before the first try. */
+export interface Submission {
+  /** UUIDv7. */
+  readonly id: string;
+  /** See encodeEmail. */
+  readonly text: string;
+  readonly idempotency?: { readonly key: string; readonly fingerprint: string };
+}
+
+export type SubmitResult =
+  /** On stable storage, now or since an earlier try. `id` is the first submission's. */
+  | { readonly kind: "stored"; readonly id: string; readonly repeated: boolean }
+  /** The idempotency key belongs to another email. Nothing was queued. */
+  | { readonly kind: "conflict" }
+  /** Not acknowledged: it may or may not be queued. */
+  | { readonly kind: "failed"; readonly reason: string };
+
+/** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
+export type Health = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+/** What the server needs. */
+export interface Intake {
+  /** Resolves by the deadline (ms, by `performance.now()`); never rejects. */
+  submit(submission: Submission, deadlineMs: number): Promise<SubmitResult>;
+  health(): Health;
+  close(): Promise<void>;
+}
+
+export interface ClaimedEmail {
+  readonly id: string;
+  readonly text: string;
+  readonly submittedAtMs: number;
+  /** As the last settlement left it; empty for an email that was never in one. */
+  readonly history: string;
+  /** Accepted by an earlier hand-over while in this batch: it will end as sent whatever is settled. */
+  readonly marked: boolean;
+}
+
+/** A batch leased to the worker that claimed it. */
+export interface Batch {
+  readonly id: string;
+  readonly provider: string;
+  /** The fence: counts the leases of this batch. */
+  readonly lease: number;
+  /** The store's time at the claim. */
+  readonly nowMs: number;
+  readonly leaseEndsAtMs: number;
+  /** When its doubt ends, whatever is found out: `doubtMs` after the first claim. */
+  readonly doubtEndsAtMs: number;
+  /** When doubt was recorded: by a settlement, or by the first claim after a lease ran out. Never moves. */
+  readonly doubtSinceMs: number | undefined;
+  /** The lease before this one ran out without a settlement. */
+  readonly lapsed: boolean;
+  readonly context: string;
+  /** As the last settlement left them; empty before. */
+  readonly notes: string;
+  readonly emails: readonly ClaimedEmail[];
+}
+
+export interface ClaimRequest {
+  /**
+   * Made by the worker, a UUID, and the id of a batch made by this claim. Asking again with it, after a lost
+   * answer, gives the same batch under the same lease, or says that it is spent.
+   */
+  readonly claimId: string;
+  readonly provider: string;
+  /** Most new emails; 0: only batches that exist. */
+  readonly countMax: number;
+  /** Most stored bytes of new emails, but at least one email. */
+  readonly bytesMax: number;
+  readonly leaseMs: number;
+  /** For a new batch: how long after this claim its doubt, if any, ends. */
+  readonly doubtMs: number;
+  /** For a new batch. */
+  readonly context: string;
+  /** Where to look first: at batches that are due again, or at emails not in a batch. */
+  readonly first: "batches" | "emails";
+}
+
+export type ClaimResult =
+  | { readonly kind: "batch"; readonly batch: Batch }
+  /** Nothing is due for this provider; `nextDueInMs` is when the next thing known of will be. */
+  | { readonly kind: "empty"; readonly nextDueInMs: number | undefined }
+  /** This claim was answered before, and what it took is settled or leased to another by now. */
+  | { readonly kind: "spent" };
+
+/** What becomes of one email of a batch. */
+export type EmailFate =
+  | { readonly id: string; readonly kind: "sent"; readonly record: string }
+  /** Back to waiting: for any provider, or for `only` this one. */
+  | {
+      readonly id: string;
+      readonly kind: "due";
+      readonly delayMs: number;
+      readonly only?: string;
+      readonly history: string;
+    }
+  | { readonly id: string; readonly kind: "dead"; readonly history: string }
+  /** To a new batch of the same provider, never begun, due now, with the same context. */
+  | { readonly id: string; readonly kind: "rebatched"; readonly batchId: string; readonly history: string };
+
+export interface Settlement {
+  /** At most one for each email of the batch. */
+  readonly fates: readonly EmailFate[];
+  /** What holds for the emails without a fate: they stay in the batch, which is in doubt and due again later. */
+  readonly rest?: { readonly delayMs: number; readonly notes: string };
+  /** Added to the store's counters. */
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+export interface Settled {
+  /** False: the lease was not ours any more, and only the acceptances counted. */
+  readonly fenced: boolean;
+  /** Emails that had been accepted before by another hand-over: sent twice. */
+  readonly duplicates: readonly string[];
+}
+
+/** What the worker needs. Methods reject with {@link StoreUnavailable} when the store did not answer. */
+export interface Work {
+  claim(request: ClaimRequest): Promise<ClaimResult>;
+  /** A batch of any provider whose doubt has ended and whose lease has run out, leased so that it can be settled. */
+  claimEnded(request: { claimId: string; leaseMs: number }): Promise<ClaimResult>;
+  /** May be repeated when the answer was lost. */
+  settle(batch: Batch, settlement: Settlement): Promise<Settled>;
+  /**
+   * Housekeeping, bounded: drops expired records of the sent, and gives emails that only a provider outside
+   * `providers` may take back to all.
+   */
+  sweep(providers: readonly string[]): Promise<void>;
+  /** Calls back when emails may have become due; a hint that can be lost. */
+  onWake(callback: () => void): void;
+  health(): Health;
+  close(): Promise<void>;
+}
+
+export type EmailState = "waiting" | "retrying" | "sending" | "in-doubt" | "sent" | "dead" | "deleted";
+
+export interface StoredEmail {
+  readonly id: string;
+  readonly state: EmailState;
+  /** The whole email; of a sent one the envelope line only; of a deleted one nothing. */
+  readonly text: string | undefined;
+  readonly history: string;
+  /** Of a sent one. */
+  readonly record: string | undefined;
+}
+
+/** What an operator needs. */
+export interface Operator {
+  show(id: string): Promise<StoredEmail | undefined>;
+  /** Emails by state, and the store's counters. */
+  stats(): Promise<{
+    states: Record<Exclude<EmailState, "deleted">, number>;
+    counters: Record<string, number>;
+  }>;
+  /** Refused for an email in a batch. */
+  delete(id: string): Promise<"deleted" | "in-batch" | "unknown">;
+  close(): Promise<void>;
+}
+
+/** The store gave no answer: what was asked may or may not have been done. */
+export class StoreUnavailable extends Error {}
