@@ -1,0 +1,53 @@
+// What an email address and a display name may be: the set that both providers accept, so that an email can go
+// through either. Pure, and shared by the settings and by submissions.
+
+/** Most UTF-16 units of an address together with its name, as written in a header (Postmark's limit). */
+export const mailboxMax = 255;
+
+// Postmark's published patterns, without the dots, which are checked as separators: atoms of the local part, and
+// labels of a domain name (with RFC 1123's rule that a label neither begins nor ends with a hyphen).
+const localPart = /^[a-z0-9!#$%&'`*+\-/=^_{}|~]+(?:\.[a-z0-9!#$%&'`*+\-/=^_{}|~]+)*$/i;
+const domainName = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
+
+// C0, DEL, C1, and the two line separators of Unicode: what could end a header line somewhere.
+// oxlint-disable-next-line no-control-regex
+const controlCharacter = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+
+/**
+ * `local@domain` in ASCII, without quotes or comments; the domain has at least two labels and is no IPv4 address.
+ * Lengths are RFC 5321's: local part 64, whole address 254.
+ */
+export function isAddress(text: string): boolean {
+  const at = text.lastIndexOf("@");
+  if (at < 1 || at > 64 || text.length > 254) return false;
+  const domain = text.slice(at + 1);
+  if (!localPart.test(text.slice(0, at)) || !domainName.test(domain)) return false;
+  return /[^0-9]/.test(domain.slice(domain.lastIndexOf(".") + 1));
+}
+
+/** The same mailbox: domains are compared in any case, local parts to the letter (RFC 5321, 2.4). */
+export function sameAddress(one: string, other: string): boolean {
+  if (one === other) return true;
+  const at = one.lastIndexOf("@");
+  return (
+    at === other.lastIndexOf("@") &&
+    one.slice(0, at) === other.slice(0, at) &&
+    one.slice(at).toLowerCase() === other.slice(at).toLowerCase()
+  );
+}
+
+/** Whether a text would be more than one line, or invisible on it. */
+export function hasControlCharacter(text: string): boolean {
+  return controlCharacter.test(text);
+}
+
+/**
+ * An address with its display name, as both providers read it: `Ada <ada@example.org>`, the name quoted when it
+ * holds a character that is special in a header, and not encoded, since they do that themselves.
+ */
+export function formatMailbox(address: string, name?: string): string {
+  if (name === undefined) return address;
+  const needsQuotes = /[()<>[\]:;@\\,."]/.test(name);
+  const written = needsQuotes ? `"${name.replace(/[\\"]/g, "\\$&")}"` : name;
+  return `${written} <${address}>`;
+}

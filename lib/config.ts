@@ -1,0 +1,201 @@
+// The configuration: read once at start from the environment, every mistake reported together. Nothing else reads
+// the environment. No message ever holds a value that may be secret.
+
+import { readFileSync } from "node:fs";
+import * as v from "valibot";
+import type { LogLevel } from "./log.ts";
+import { providerNames, type ProviderName } from "./providers/provider.ts";
+import { checkedSettings, type ProviderWeight, type Settings } from "./settings.ts";
+
+export type { ProviderWeight } from "./settings.ts";
+
+/** What a process is going to do with its settings: only a worker needs a provider that it can use. */
+export type Role = "server" | "worker";
+
+export interface Config {
+  readonly host: string;
+  /** 0–65535; 0 takes any free port. */
+  readonly port: number;
+  readonly defaultFrom?: string;
+  /** The name of `defaultFrom`, and of no other sender. */
+  readonly defaultFromName?: string;
+  readonly maxBodyBytes: number;
+  readonly submitTimeoutMs: number;
+  readonly redis: {
+    readonly url: string;
+    readonly prefix: string;
+    readonly minReplicas: number;
+    readonly durability: "verify" | "trust";
+  };
+  /** Every provider with a credential, in the order of `PROVIDERS`. */
+  readonly providers: readonly ProviderWeight[];
+  readonly resend?: { readonly apiKey: string; readonly baseUrl?: string };
+  readonly postmark?: {
+    readonly serverToken: string;
+    readonly baseUrl?: string;
+    readonly messageStream: string;
+    readonly searchWaitMs: number;
+  };
+  readonly providerTimeoutMs: number;
+  /** Provider requests in flight. */
+  readonly concurrency: number;
+  readonly retryBaseMs: number;
+  readonly retryMaxMs: number;
+  readonly giveUpAfterMs: number;
+  readonly leaseMs: number;
+  readonly retainMs: number;
+  readonly shutdownTimeoutMs: number;
+  readonly logLevel: LogLevel;
+  /** What must never be printed: credentials, and the password in `REDIS_URL`. */
+  readonly secrets: readonly string[];
+}
+
+export type ConfigResult =
+  | { readonly ok: true; readonly config: Config }
+  /** Every mistake, one a line. The process should exit with 2. */
+  | { readonly ok: false; readonly message: string };
+
+const credentialOf = {
+  resend: "RESEND_API_KEY",
+  postmark: "POSTMARK_SERVER_TOKEN",
+} as const satisfies Record<ProviderName, keyof Settings>;
+const credentialNames = Object.values(credentialOf);
+
+/** The names whose value may be in the file that `NAME_FILE` names. */
+const secretNames = ["REDIS_URL", ...credentialNames] as const;
+
+/** Settings that other versions obey. To ignore one that guards access would open what somebody shut. */
+const unsupportedNames = ["API_TOKENS", "API_TOKENS_FILE", "ALLOWED_FROM"] as const;
+
+/**
+ * Reads the settings out of an environment, and the files that `NAME_FILE` names. An empty value is as good as
+ * none. Never throws.
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>>, role: Role): ConfigResult {
+  const mistakes: string[] = [];
+  for (const name of unsupportedNames) {
+    if (env[name]) mistakes.push(`${name} is not supported by this version`);
+  }
+  const given = withoutEmpty(env);
+  const unreadable = readSecretFiles(given, mistakes);
+
+  const parsed = v.safeParse(checkedSettings, given);
+  const wrong = new Set(unreadable);
+  for (const issue of parsed.issues ?? []) {
+    const name = String(issue.path?.[0]?.key);
+    if (!wrong.has(name)) mistakes.push(`${name} ${issue.message}`);
+    wrong.add(name);
+  }
+  // What is right in itself has been transformed, whatever else is wrong.
+  const values = parsed.output as Settings;
+  const providers = wrong.has("PROVIDERS") ? [] : weigh(values);
+  const looksForProviders = !["PROVIDERS", ...credentialNames].some((name) => wrong.has(name));
+  if (role === "worker" && looksForProviders) mistakes.push(...providerMistakes(values, providers));
+
+  if (mistakes.length === 0) return { ok: true, config: toConfig(values, providers) };
+  return { ok: false, message: mistakes.map((mistake) => `Cannot start: ${mistake}`).join("\n") };
+}
+
+function withoutEmpty(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const given: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) {
+    if (value !== undefined && value !== "") given[name] = value;
+  }
+  return given;
+}
+
+/** Puts the files' contents under the secrets' own names. Returns the names that could not be read so. */
+function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set<string> {
+  const unreadable = new Set<string>();
+  for (const name of secretNames) {
+    const path = given[`${name}_FILE`];
+    if (path === undefined) continue;
+    if (given[name] !== undefined) {
+      mistakes.push(`${name} and ${name}_FILE are both given`);
+      unreadable.add(name);
+      continue;
+    }
+    try {
+      const value = readFileSync(path, "utf8").trimEnd();
+      if (value !== "") {
+        given[name] = value;
+        continue;
+      }
+      mistakes.push(`${name}_FILE names an empty file`);
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
+      mistakes.push(`${name}_FILE names a file that cannot be read${code}`);
+    }
+    unreadable.add(name);
+  }
+  return unreadable;
+}
+
+function hasCredential(values: Settings, name: ProviderName): boolean {
+  return values[credentialOf[name]] !== undefined;
+}
+
+/** Those named, then those with a credential: of equal weight when none was named, else of weight 0. */
+function weigh(values: Settings): ProviderWeight[] {
+  const named = values.PROVIDERS ?? [];
+  const others = providerNames.filter(
+    (name) => hasCredential(values, name) && !named.some((other) => other.name === name),
+  );
+  const weight = values.PROVIDERS === undefined ? 1 : 0;
+  return [...named, ...others.map((name) => ({ name, weight }))];
+}
+
+function providerMistakes(values: Settings, providers: readonly ProviderWeight[]): string[] {
+  if (!providers.some(({ weight }) => weight > 0)) {
+    return values.PROVIDERS === undefined
+      ? ["RESEND_API_KEY or POSTMARK_SERVER_TOKEN is required: there is no provider to send by"]
+      : ["PROVIDERS names none with a weight above 0: there is no provider to send by"];
+  }
+  return providers
+    .filter(({ name, weight }) => weight > 0 && !hasCredential(values, name))
+    .map(({ name }) => `${credentialOf[name]} is required: PROVIDERS names ${name}`);
+}
+
+function toConfig(values: Settings, providers: readonly ProviderWeight[]): Config {
+  const password = decodeURIComponent(new URL(values.REDIS_URL).password);
+  const secrets = [password, ...credentialNames.map((name) => values[name])];
+  return {
+    host: values.HOST.replace(/^\[(.*)\]$/, "$1"),
+    port: values.PORT,
+    ...(values.DEFAULT_FROM !== undefined && { defaultFrom: values.DEFAULT_FROM }),
+    ...(values.DEFAULT_FROM_NAME && { defaultFromName: values.DEFAULT_FROM_NAME }),
+    maxBodyBytes: values.MAX_BODY_BYTES,
+    submitTimeoutMs: values.SUBMIT_TIMEOUT,
+    redis: {
+      url: values.REDIS_URL,
+      prefix: values.REDIS_PREFIX,
+      minReplicas: values.REDIS_MIN_REPLICAS,
+      durability: values.REDIS_DURABILITY,
+    },
+    providers: providers.filter(({ name }) => hasCredential(values, name)),
+    ...(values.RESEND_API_KEY !== undefined && {
+      resend: {
+        apiKey: values.RESEND_API_KEY,
+        ...(values.RESEND_BASE_URL !== undefined && { baseUrl: values.RESEND_BASE_URL }),
+      },
+    }),
+    ...(values.POSTMARK_SERVER_TOKEN !== undefined && {
+      postmark: {
+        serverToken: values.POSTMARK_SERVER_TOKEN,
+        ...(values.POSTMARK_BASE_URL !== undefined && { baseUrl: values.POSTMARK_BASE_URL }),
+        messageStream: values.POSTMARK_MESSAGE_STREAM,
+        searchWaitMs: values.POSTMARK_SEARCH_WAIT,
+      },
+    }),
+    providerTimeoutMs: values.PROVIDER_TIMEOUT,
+    concurrency: values.CONCURRENCY,
+    retryBaseMs: values.RETRY_BASE,
+    retryMaxMs: values.RETRY_MAX,
+    giveUpAfterMs: values.GIVE_UP_AFTER,
+    leaseMs: values.LEASE,
+    retainMs: values.RETAIN,
+    shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT,
+    logLevel: values.LOG_LEVEL,
+    secrets: secrets.filter((secret): secret is string => secret !== undefined && secret !== ""),
+  };
+}

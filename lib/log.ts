@@ -1,0 +1,110 @@
+// The log: JSON lines on stdout. It keeps two rules: a line never carries what a client or an operator would
+// call private (addresses, subjects, bodies, keys, tokens), and a line that cannot be written is lost without
+// harm to the process.
+
+import { writeSync } from "node:fs";
+
+export const logLevels = ["debug", "info", "warn", "error"] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export type LogValue = string | number | boolean | undefined;
+
+/** Names that would hold private matter: the compiler refuses them, and so does the log at run time. */
+type PrivateName =
+  | "to"
+  | "to_name"
+  | "from"
+  | "from_name"
+  | "reply_to"
+  | "subject"
+  | "body"
+  | "html"
+  | "text"
+  | "email"
+  | "address"
+  | "key"
+  | "token"
+  | "url";
+
+/** Ids, numbers, names out of short lists, and reasons; never anything that a client wrote. */
+export type LogFields = { readonly [name: string]: LogValue } & { readonly [name in PrivateName]?: never };
+
+export interface Log {
+  debug(event: string, fields?: LogFields): void;
+  info(event: string, fields?: LogFields): void;
+  warn(event: string, fields?: LogFields): void;
+  error(event: string, fields?: LogFields): void;
+}
+
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** Texts that no line may hold, whoever put them into a reason: credentials. Shorter than 6 characters are left. */
+  readonly secrets?: readonly string[];
+  /** Writes one line, its line feed included. May throw. Default: stdout. */
+  readonly write?: (line: string) => void;
+  /** Unix ms. */
+  readonly now?: () => number;
+}
+
+const privateNames = new Set<string>([
+  "to",
+  "to_name",
+  "from",
+  "from_name",
+  "reply_to",
+  "subject",
+  "body",
+  "html",
+  "text",
+  "email",
+  "address",
+  "key",
+  "token",
+  "url",
+] satisfies PrivateName[]);
+
+/** Longest text in a field, UTF-16 units. */
+const textMax = 500;
+/** Errors of a driver or of a provider's API may quote an address, or a URL with a password. */
+const addressLike = /[^\s<>"'(),;[\]\\]+@[^\s<>"'(),;[\]\\]+/g;
+
+/** A log that drops what is below its level. Lines are `{time, level, event, …fields}`. */
+export function createLog(options: LogOptions): Log {
+  const { write = writeStdout, now = Date.now } = options;
+  const secrets = (options.secrets ?? []).filter((secret) => secret.length >= 6);
+  const lowest = logLevels.indexOf(options.level);
+
+  function line(level: LogLevel, event: string, fields: LogFields): void {
+    try {
+      const entry: Record<string, LogValue> = { time: new Date(now()).toISOString(), level, event };
+      for (const name in fields) {
+        if (name in entry || privateNames.has(name)) continue;
+        const value: LogValue = fields[name];
+        entry[name] = typeof value === "string" ? scrub(value, secrets) : value;
+      }
+      write(`${JSON.stringify(entry)}\n`);
+    } catch {
+      // A closed pipe, a full disk: there is nowhere to tell it, and the emails matter more.
+    }
+  }
+
+  function at(level: LogLevel): (event: string, fields?: LogFields) => void {
+    if (logLevels.indexOf(level) < lowest) return () => {};
+    return (event, fields = {}) => line(level, event, fields);
+  }
+
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+
+function scrub(text: string, secrets: readonly string[]): string {
+  let scrubbed = text;
+  for (const secret of secrets) scrubbed = scrubbed.replaceAll(secret, "[secret]");
+  if (scrubbed.includes("@")) scrubbed = scrubbed.replace(addressLike, "[address]");
+  return scrubbed.length > textMax ? `${scrubbed.slice(0, textMax - 1)}…` : scrubbed;
+}
+
+/** Straight to the file: nothing is left in a buffer when the process ends, or grows when nobody reads. */
+function writeStdout(line: string): void {
+  const bytes = Buffer.from(line);
+  for (let start = 0; start < bytes.length;) start += writeSync(1, bytes, start);
+}
