@@ -1,0 +1,87 @@
+// What a fake has accepted and been asked: the truth that the tests compare the service's own story with.
+
+export interface Acceptance {
+  readonly provider: "resend" | "postmark";
+  readonly messageId: string;
+  /** Unix ms. */
+  readonly atMs: number;
+  /** The number of the request that it came with, in {@link RecordedRequest.number}. */
+  readonly request: number;
+  /** The batch: Resend's idempotency key, Postmark's metadata `batch_id`; empty if there was none. */
+  readonly batch: string;
+  /** The sender's own id of the email, from the tag or the metadata `email_id`; empty if there was none. */
+  readonly emailId: string;
+  readonly from: string;
+  readonly to: string;
+  readonly replyTo?: string;
+  readonly subject: string;
+  readonly text?: string;
+  readonly html?: string;
+  /** Resend's tags, Postmark's metadata. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Postmark's message stream. */
+  readonly stream?: string;
+}
+
+export interface RecordedRequest {
+  readonly number: number;
+  readonly atMs: number;
+  readonly method: string;
+  /** With its query. */
+  readonly target: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Absent when the ledger keeps envelopes only, or the body was never read. */
+  readonly body?: string;
+  /** What the API answered; absent while it works, or if it never saw the request. */
+  answered?: number;
+  /** The fault that struck it. */
+  fault?: unknown;
+}
+
+export interface Ledger {
+  readonly acceptances: Acceptance[];
+  readonly requests: RecordedRequest[];
+  /** Emails that were accepted more than once: id -> their acceptances. Those without an id are left out. */
+  duplicates(): Map<string, Acceptance[]>;
+  accept(acceptance: Acceptance): void;
+  clear(): void;
+}
+
+/** How much is kept: all, or neither bodies nor requests' bytes, for runs of millions. */
+export type Keeping = "all" | "envelopes";
+
+export function createLedger(keeping: Keeping, onAccept?: (acceptance: Acceptance) => void): Ledger {
+  const acceptances: Acceptance[] = [];
+  const requests: RecordedRequest[] = [];
+  return {
+    acceptances,
+    requests,
+    duplicates: () => duplicatesIn(acceptances),
+    accept(acceptance) {
+      if (keeping === "all") {
+        acceptances.push(acceptance);
+      } else {
+        const { text: _, html: __, ...envelope } = acceptance;
+        acceptances.push(envelope);
+      }
+      onAccept?.(acceptance);
+    },
+    clear() {
+      acceptances.length = 0;
+      requests.length = 0;
+    },
+  };
+}
+
+/** Also over the acceptances of several fakes together. */
+export function duplicatesIn(acceptances: Iterable<Acceptance>): Map<string, Acceptance[]> {
+  const byEmail = new Map<string, Acceptance[]>();
+  for (const acceptance of acceptances) {
+    if (acceptance.emailId === "") continue;
+    const others = byEmail.get(acceptance.emailId);
+    if (others) others.push(acceptance);
+    else byEmail.set(acceptance.emailId, [acceptance]);
+  }
+  for (const [id, same] of byEmail) if (same.length === 1) byEmail.delete(id);
+  return byEmail;
+}

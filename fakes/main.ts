@@ -1,0 +1,63 @@
+// Both fakes in a process of their own, for the quick start, the chaos harness and the benchmarks. Driven over
+// HTTP under `/_fake/` on either port; outlives whatever its clients do.
+
+import { parseArgs } from "node:util";
+import type { Acceptance } from "./ledger.ts";
+import { startFakePostmark } from "./postmark.ts";
+import { startFakeResend } from "./resend.ts";
+
+const usage = `Usage: bun fakes/main.ts [options]
+
+Fakes of the Resend and Postmark APIs. Prints one line of JSON with their addresses, then a line for each email.
+
+  --resend-port N     default 0, any free port
+  --postmark-port N   default 0, any free port
+  --host ADDRESS      default 127.0.0.1
+  --seed N            of the dice for faults with a probability, default 1
+  --keep-envelopes    keep no bodies and no requests' bytes, for runs of millions
+  --quiet             print no emails
+
+On either port: GET /_fake/acceptances?from=N, /_fake/requests?from=N, /_fake/stats, /_fake/settings;
+POST /_fake/faults (a rule or an array of them), /_fake/settings, /_fake/clear, /_fake/down; DELETE /_fake/faults.`;
+
+const { values } = parseArgs({
+  options: {
+    "resend-port": { type: "string", default: "0" },
+    "postmark-port": { type: "string", default: "0" },
+    host: { type: "string", default: "127.0.0.1" },
+    seed: { type: "string", default: "1" },
+    "keep-envelopes": { type: "boolean", default: false },
+    quiet: { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+
+if (values.help) {
+  console.log(usage);
+  process.exit(0);
+}
+
+process.on("uncaughtException", (error) => console.error("fakes:", error));
+process.on("unhandledRejection", (error) => console.error("fakes:", error));
+
+const shared = {
+  hostname: values.host,
+  seed: Number(values.seed),
+  keeping: values["keep-envelopes"] ? ("envelopes" as const) : ("all" as const),
+  ...(!values.quiet && { onAccept: announce }),
+};
+const resend = startFakeResend({ ...shared, port: Number(values["resend-port"]) });
+const postmark = startFakePostmark({ ...shared, port: Number(values["postmark-port"]) });
+
+console.log(
+  JSON.stringify({
+    resend: resend.url,
+    postmark: postmark.url,
+    resendApiKey: resend.settings.apiKey,
+    postmarkServerToken: postmark.settings.serverToken,
+  }),
+);
+
+function announce({ provider, from, to, subject, emailId }: Acceptance): void {
+  console.log(`${provider} accepted ${emailId || "an email"}: ${from} -> ${to}: ${subject}`);
+}

@@ -1,0 +1,356 @@
+// Postmark's API as far as this service could ever meet it: sending, alone and in batches, and the search for
+// what was sent. Where nobody has published what the true one does, a setting chooses.
+
+import { domainOf, parseMailbox } from "./addresses.ts";
+import { type Api, type Fake, type FakeOptions, startFake } from "./fake.ts";
+import type { Answer, Request } from "./http.ts";
+import type { Acceptance, Ledger } from "./ledger.ts";
+import { createRateLimit } from "./limits.ts";
+
+export interface PostmarkSettings {
+  serverToken: string;
+  /** Requests per second; null: none. */
+  rateLimit: number | null;
+  /** `Retry-After` of a 429 in seconds; null: the header is not sent, as far as is known. */
+  retryAfter: number | null;
+  /** Domains without a sender signature. */
+  unverifiedDomains: string[];
+  /** Recipients that are suppressed. */
+  inactive: string[];
+  /** The server's message streams. */
+  streams: string[];
+  /** Whether an unverified sender or unknown stream is refused alone, or with its whole request. */
+  refuses: "email" | "request";
+  /** An account that awaits approval may send to this domain alone; null: it is approved. */
+  pendingDomain: string | null;
+  /** Until an accepted email can be found, ms. */
+  indexDelayMs: number;
+  /** How long the API works on a request, ms. */
+  workMs: number;
+}
+
+export interface FakePostmarkOptions extends FakeOptions, Partial<PostmarkSettings> {}
+
+export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<PostmarkSettings> {
+  const settings: PostmarkSettings = {
+    serverToken: options.serverToken ?? "fake-token",
+    rateLimit: options.rateLimit ?? null,
+    retryAfter: options.retryAfter ?? null,
+    unverifiedDomains: options.unverifiedDomains ?? [],
+    inactive: options.inactive ?? [],
+    streams: options.streams ?? ["outbound", "broadcast"],
+    refuses: options.refuses ?? "email",
+    pendingDomain: options.pendingDomain ?? null,
+    indexDelayMs: options.indexDelayMs ?? 0,
+    workMs: options.workMs ?? 0,
+  };
+  return startFake(options, settings, (ledger) => createApi(settings, ledger));
+}
+
+interface Message {
+  from: string;
+  to: string;
+  replyTo?: string;
+  subject: string;
+  text?: string;
+  html?: string;
+  labels: Record<string, string>;
+  stream: string;
+}
+
+interface Refusal {
+  code: number;
+  text: string;
+}
+
+const batchMax = 500;
+const batchBytesMax = 50 * 1024 * 1024;
+const bodyMax = 5 * 1024 * 1024;
+
+function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
+  const limit = createRateLimit();
+  /** `key=value` of metadata -> what was accepted with it, oldest first. */
+  const byMetadata = new Map<string, Acceptance[]>();
+
+  async function handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
+    const refused = checkDoor(request, settings) ?? limitRate();
+    if (refused) return refused;
+    switch (`${request.method} ${request.path}`) {
+      case "GET /server":
+        return ok({ ID: 1, Name: "fake", ApiTokens: [settings.serverToken] });
+      case "GET /messages/outbound":
+        return search(request.query);
+      case "POST /email":
+      case "POST /email/batch":
+        if (settings.workMs > 0) await Bun.sleep(settings.workMs);
+        await working();
+        return request.path === "/email" ? sendOne(request.body, number) : sendBatch(request.body, number);
+      default:
+        return { status: 404, body: "" };
+    }
+  }
+
+  function limitRate(): Answer | undefined {
+    if (settings.rateLimit === null || limit.take(settings.rateLimit, Date.now()).allowed) return undefined;
+    const headers: Record<string, string> =
+      settings.retryAfter === null ? {} : { "retry-after": String(settings.retryAfter) };
+    return { status: 429, headers, body: "" };
+  }
+
+  function sendOne(body: string, number: number): Answer {
+    const item = parse(body);
+    if (item === undefined) return refusal(422, 402, "Received invalid JSON input.");
+    const message = readMessage(item, settings);
+    return isRefusal(message) ? refusal(422, message.code, message.text) : ok(accept(message, number));
+  }
+
+  function sendBatch(body: string, number: number): Answer {
+    if (body.length > batchBytesMax) return { status: 413, body: "" };
+    const items = parse(body);
+    if (items === undefined) return refusal(422, 402, "Received invalid JSON input.");
+    if (!Array.isArray(items)) return refusal(422, 403, "Invalid JSON: an array is expected.");
+    if (items.length > batchMax)
+      return refusal(422, 410, `Too many batch messages; the most is ${batchMax}.`);
+    const messages = items.map((item) => readMessage(item, settings));
+    if (settings.refuses === "request") {
+      // Only what is not about the message's own content has ever been suspected of this.
+      const whole = messages.filter(isRefusal).find(({ code }) => [400, 412, 1235].includes(code));
+      if (whole) return refusal(422, whole.code, whole.text);
+    }
+    return ok(
+      messages.map((message) =>
+        isRefusal(message) ? { ErrorCode: message.code, Message: message.text } : accept(message, number),
+      ),
+    );
+  }
+
+  function accept(message: Message, request: number) {
+    const messageId = crypto.randomUUID();
+    const atMs = Date.now();
+    const batch = message.labels["batch_id"] ?? "";
+    const emailId = message.labels["email_id"] ?? "";
+    const acceptance: Acceptance = {
+      provider: "postmark",
+      messageId,
+      atMs,
+      request,
+      batch,
+      emailId,
+      ...message,
+    };
+    ledger.accept(acceptance);
+    for (const [key, value] of Object.entries(message.labels)) {
+      const same = byMetadata.get(`${key}=${value}`);
+      if (same) same.push(acceptance);
+      else byMetadata.set(`${key}=${value}`, [acceptance]);
+    }
+    return {
+      To: message.to,
+      SubmittedAt: easternTime(atMs),
+      MessageID: messageId,
+      ErrorCode: 0,
+      Message: "OK",
+    };
+  }
+
+  function search(query: URLSearchParams): Answer {
+    // The SDK and the documentation spell the names in different cases.
+    const filters = new Map([...query].map(([name, value]) => [name.toLowerCase(), value]));
+    const count = Number(filters.get("count") ?? Number.NaN);
+    const offset = Number(filters.get("offset") ?? Number.NaN);
+    const pages =
+      Number.isInteger(count) && count >= 1 && count <= 500 && Number.isInteger(offset) && offset >= 0;
+    if (!pages || count + offset > 10_000) return refusal(422, 700, "Invalid count or offset.");
+    const metadata = [...filters].filter(([name]) => name.startsWith("metadata_"));
+    if (metadata.length > 1) return refusal(422, 700, "Only one metadata field can be searched for.");
+    const [field] = metadata;
+    const stream = filters.get("messagestream") ?? "outbound";
+    const indexedBefore = Date.now() - settings.indexDelayMs;
+    const among = field
+      ? (byMetadata.get(`${field[0].slice("metadata_".length)}=${field[1]}`) ?? [])
+      : ledger.acceptances;
+    const hits = among.filter(
+      (acceptance) =>
+        acceptance.stream === stream &&
+        acceptance.atMs <= indexedBefore &&
+        matches(filters.get("recipient"), parseMailbox(acceptance.to)?.address) &&
+        matches(filters.get("fromemail"), parseMailbox(acceptance.from)?.address) &&
+        matches(filters.get("subject"), acceptance.subject),
+    );
+    const page = hits.toReversed().slice(offset, offset + count);
+    return ok({ TotalCount: hits.length, Messages: page.map(asSearchResult) });
+  }
+
+  return {
+    handle,
+    clear() {
+      byMetadata.clear();
+      limit.clear();
+    },
+  };
+}
+
+function checkDoor(request: Request, settings: PostmarkSettings): Answer | undefined {
+  const isJson = (name: string): boolean => (request.headers[name] ?? "").startsWith("application/json");
+  if (!isJson("accept") || (request.method === "POST" && !isJson("content-type")))
+    return { status: 415, body: "" };
+  const token = request.headers["x-postmark-server-token"];
+  if (!token) return refusal(401, 10, "No Account or Server API tokens were supplied in the HTTP headers.");
+  if (token.toLowerCase() === settings.serverToken.toLowerCase()) return undefined;
+  return refusal(
+    401,
+    10,
+    "The Server Token you provided in the X-Postmark-Server-Token request header was invalid.",
+  );
+}
+
+function isRefusal(value: Message | Refusal): value is Refusal {
+  return "code" in value;
+}
+
+/** A message, or why Postmark would not take it. */
+function readMessage(item: unknown, settings: PostmarkSettings): Message | Refusal {
+  const invalid = (text: string): Refusal => ({ code: 300, text });
+  if (typeof item !== "object" || item === null) return invalid("The message must be an object.");
+  const {
+    From,
+    To,
+    ReplyTo,
+    Subject,
+    TextBody,
+    HtmlBody,
+    MessageStream = "outbound",
+    Metadata = {},
+  } = item as Record<string, unknown>;
+  for (const [name, value] of Object.entries({
+    From,
+    To,
+    ReplyTo,
+    Subject,
+    TextBody,
+    HtmlBody,
+    MessageStream,
+  })) {
+    if (value !== undefined && typeof value !== "string")
+      return { code: 403, text: `Invalid value for '${name}'.` };
+  }
+  const texts = { From, To, ReplyTo, Subject, TextBody, HtmlBody } as Record<string, string | undefined>;
+  const from = parseMailbox(texts["From"] ?? "");
+  const to = parseMailbox(texts["To"] ?? "");
+  if (!from) return invalid(`Error parsing 'From': Illegal email address '${texts["From"]}'.`);
+  if (!to) return invalid(`Error parsing 'To': Illegal email address '${texts["To"]}'.`);
+  if (texts["ReplyTo"] !== undefined && !parseMailbox(texts["ReplyTo"]))
+    return invalid("Error parsing 'ReplyTo'.");
+  if ((texts["From"] ?? "").length > 255) return invalid("'From' is longer than 255 characters.");
+  if ((texts["Subject"] ?? "").length > 2000) return invalid("'Subject' is longer than 2000 characters.");
+  if (!TextBody && !HtmlBody) return invalid("Provide either email TextBody or HtmlBody or both.");
+  for (const body of [texts["TextBody"], texts["HtmlBody"]]) {
+    if (body !== undefined && Buffer.byteLength(body) > bodyMax)
+      return invalid("A body is larger than 5 MB.");
+  }
+  const wrongMetadata = checkMetadata(Metadata);
+  if (wrongMetadata) return invalid(wrongMetadata);
+
+  const stream = MessageStream as string;
+  if (!settings.streams.includes(stream))
+    return { code: 1235, text: "The MessageStream provided does not exist." };
+  const fromDomain = domainOf(from.address);
+  if (settings.unverifiedDomains.includes(fromDomain)) {
+    return {
+      code: 400,
+      text: `The 'From' address you supplied (${from.address}) is not a Sender Signature on your account. Please add and confirm this address in order to be able to use it in the 'From' field of your messages.`,
+    };
+  }
+  if (settings.pendingDomain !== null && domainOf(to.address) !== settings.pendingDomain) {
+    return {
+      code: 412,
+      text: "While your account is pending approval, all recipient addresses must share the same domain as the 'From' address.",
+    };
+  }
+  if (settings.inactive.includes(to.address.toLowerCase())) {
+    return {
+      code: 406,
+      text: `You tried to send to a recipient that has been marked as inactive. Found inactive addresses: ${to.address}. Inactive recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression.`,
+    };
+  }
+  return {
+    from: texts["From"] as string,
+    to: texts["To"] as string,
+    ...(texts["ReplyTo"] !== undefined && { replyTo: texts["ReplyTo"] }),
+    subject: texts["Subject"] ?? "",
+    ...(texts["TextBody"] !== undefined && { text: texts["TextBody"] }),
+    ...(texts["HtmlBody"] !== undefined && { html: texts["HtmlBody"] }),
+    labels: Metadata as Record<string, string>,
+    stream,
+  };
+}
+
+function checkMetadata(metadata: unknown): string | undefined {
+  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))
+    return "Metadata must be an object.";
+  const entries = Object.entries(metadata);
+  if (entries.length > 10) return "Metadata has more than 10 fields.";
+  for (const [key, value] of entries) {
+    if (key.length > 20) return "A metadata key is longer than 20 characters.";
+    if (typeof value !== "string" || value.length > 80)
+      return "A metadata value is longer than 80 characters, or no text.";
+  }
+  if (new Set(entries.map(([key]) => key.toLowerCase())).size < entries.length)
+    return "A metadata key is there twice.";
+  return undefined;
+}
+
+function asSearchResult(acceptance: Acceptance) {
+  const to = parseMailbox(acceptance.to);
+  return {
+    Tag: "",
+    MessageID: acceptance.messageId,
+    MessageStream: acceptance.stream,
+    To: [{ Email: to?.address, Name: to?.name ?? null }],
+    Cc: [],
+    Bcc: [],
+    Recipients: [to?.address],
+    ReceivedAt: easternTime(acceptance.atMs),
+    From: acceptance.from,
+    Subject: acceptance.subject,
+    Attachments: [],
+    Status: "Sent",
+    TrackOpens: false,
+    TrackLinks: "None",
+    Metadata: acceptance.labels,
+    Sandboxed: false,
+  };
+}
+
+function matches(wanted: string | undefined, value: string | undefined): boolean {
+  return wanted === undefined || wanted.toLowerCase() === value?.toLowerCase();
+}
+
+/** As Postmark writes it: seven digits of a second and the offset of New York (in winter: nobody reads it). */
+function easternTime(atMs: number): string {
+  return new Date(atMs - 5 * 3_600_000).toISOString().replace("Z", "0000-05:00");
+}
+
+function parse(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+function ok(body: unknown): Answer {
+  return {
+    status: 200,
+    headers: { "content-type": "application/json; charset=utf-8" },
+    body: JSON.stringify(body),
+  };
+}
+
+function refusal(status: number, ErrorCode: number, Message: string): Answer {
+  return {
+    status,
+    headers: { "content-type": "application/json; charset=utf-8", "x-pm-apierrorcode": String(ErrorCode) },
+    body: JSON.stringify({ ErrorCode, Message }),
+  };
+}

@@ -1,0 +1,187 @@
+// Resend: batches in permissive mode under an idempotency key. What goes into a request is a function of the
+// batch alone and never changes between tries, or the key would be refused.
+
+import { Resend, type Response as ResendResponse } from "resend";
+import type { Outcome, RateHint, SendResult } from "../policy/outcome.ts";
+import { formatMailbox } from "./mailbox.ts";
+import type { Outgoing, Provider } from "./provider.ts";
+import { reasonOf } from "./reason.ts";
+import {
+  type Exchange,
+  exchange,
+  normalBaseUrl,
+  outcomeOfSilence,
+  outcomeOfStatus,
+  property,
+  retryAfterHint,
+  stringOr,
+} from "./transport.ts";
+
+export interface ResendSettings {
+  readonly apiKey: string;
+  readonly baseUrl?: string | undefined;
+}
+
+/** Until an earlier request under the same key, still at work, is asked about again: ms. */
+const concurrentWaitMs = 2_000;
+
+export function openResend({ apiKey, baseUrl = "https://api.resend.com" }: ResendSettings): Provider {
+  const client = new ResendExchange(apiKey, { baseUrl: normalBaseUrl(baseUrl) });
+  return {
+    name: "resend",
+    batchMax: 100,
+    // The smallest limit that Resend's documentation has ever named; its headers name the true one.
+    startRate: 2,
+    maxRate: 2,
+    context: "",
+    async send(outgoing, signal) {
+      const sent = await client.batch.send(messagesOf(outgoing), {
+        idempotencyKey: outgoing.batchId,
+        batchValidation: "permissive",
+        signal,
+      });
+      return readAnswer(sent.data as unknown as Exchange, outgoing.emails.length);
+    },
+  };
+}
+
+/** The SDK builds the request; `fetchRequest`, which is public for this, hands the exchange through as it was. */
+class ResendExchange extends Resend {
+  override async fetchRequest<T>(path: string, options: RequestInit = {}): Promise<ResendResponse<T>> {
+    const signal = options.signal ?? new AbortController().signal;
+    const reply = await exchange(`${this.baseUrl}${path}`, options, signal);
+    return { data: reply as T, error: null, headers: null };
+  }
+}
+
+function messagesOf(outgoing: Outgoing) {
+  return outgoing.emails.map(({ id, email }) => ({
+    from: formatMailbox(email.from, email.from_name),
+    to: formatMailbox(email.to, email.to_name),
+    ...(email.reply_to !== undefined && { replyTo: email.reply_to }),
+    subject: email.subject,
+    text: email.body,
+    ...(email.html !== undefined && { html: email.html }),
+    tags: [{ name: "email_id", value: id }],
+  }));
+}
+
+function readAnswer(reply: Exchange, count: number): { result: SendResult; rate: RateHint } {
+  if (reply.kind !== "answer")
+    return { result: { kind: "whole", outcome: outcomeOfSilence(reply) }, rate: {} };
+  const rate = rateHint(reply.headers);
+  if (reply.status >= 200 && reply.status < 300) return { result: readAccepted(reply, count), rate };
+
+  const name = stringOr(property(reply.body, "name"), undefined);
+  const message = stringOr(property(reply.body, "message"), undefined);
+  const outcome = refusalOf(reply.status, name, message);
+  const result: SendResult = { kind: "whole", outcome };
+  if (name === "concurrent_idempotent_requests")
+    return { result, rate: { retryAfterMs: concurrentWaitMs, ...rate } };
+  if (reply.status === 429 && outcome.kind === "accountRefused") {
+    // A used-up quota comes with the `retry-after` of the rate limit, a second, which says nothing about it.
+    const { retryAfterMs: _, ...rest } = rate;
+    return { result, rate: rest };
+  }
+  return { result, rate };
+}
+
+/** A 2xx: the ids of those accepted in the order of the request, and the refused ones by their index. */
+function readAccepted({ status, body }: { status: number; body: unknown }, count: number): SendResult {
+  const accepted = property(body, "data");
+  const refused = property(body, "errors") ?? [];
+  const unknown = (reason: string): SendResult => ({
+    kind: "whole",
+    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason) },
+  });
+  if (!Array.isArray(accepted) || !Array.isArray(refused)) return unknown("no list of ids");
+  if (accepted.length + refused.length !== count) return unknown("wrong number of emails");
+
+  const outcomes: (Outcome | undefined)[] = Array.from({ length: count });
+  for (const error of refused) {
+    const index = property(error, "index");
+    if (!Number.isInteger(index) || (index as number) < 0 || (index as number) >= count)
+      return unknown("index out of range");
+    if (outcomes[index as number]) return unknown("index twice");
+    outcomes[index as number] = refusalOfItem(stringOr(property(error, "message"), ""));
+  }
+  const ids = new Set<string>();
+  for (const item of accepted) {
+    const id = property(item, "id");
+    if (typeof id !== "string" || id === "") return unknown("an id is missing");
+    if (ids.has(id)) return unknown("an id twice");
+    ids.add(id);
+  }
+  const next = ids.values();
+  return {
+    kind: "each",
+    outcomes: outcomes.map(
+      (outcome) => outcome ?? { kind: "accepted", providerMessageId: next.next().value as string },
+    ),
+  };
+}
+
+/** Said of the sender, at whatever status: its domain is not verified here, or is the one for tests alone. */
+const aboutSender = /\bdomain is not verified\b|\btesting emails\b/i;
+const aboutKey = /\bapi key\b/i;
+
+/** One email refused in a request that was accepted: there is nothing but the text to tell by. */
+function refusalOfItem(message: string): Outcome {
+  const reason = reasonOf("refused:", message);
+  if (aboutKey.test(message)) return { kind: "accountRefused", reason };
+  if (aboutSender.test(message)) return { kind: "senderRefused", reason };
+  return { kind: "rejected", reason, stable: true };
+}
+
+/**
+ * The request was refused. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422,
+ * and a wrong key has been seen as each of the first three.
+ */
+function refusalOf(
+  status: number,
+  name: string | undefined,
+  message: string | undefined,
+): Exclude<Outcome, { kind: "accepted" }> {
+  const reason = reasonOf(
+    status,
+    name === undefined ? "" : `${name}:`,
+    message ?? "no reason that could be read",
+  );
+  const byStatus = outcomeOfStatus(status, reason);
+  if (byStatus) return byStatus;
+
+  if (status === 429) return { kind: name && /quota/.test(name) ? "accountRefused" : "throttled", reason };
+  if (status === 409) {
+    if (name === "invalid_idempotent_request") return { kind: "keyReused", reason };
+    return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason };
+  }
+  if (message !== undefined && aboutSender.test(message)) return { kind: "senderRefused", reason };
+  if (status === 401) return { kind: "accountRefused", reason };
+  if (status === 403)
+    return { kind: name === "invalid_from_address" ? "senderRefused" : "accountRefused", reason };
+  if (status === 413) return { kind: "rejected", reason, stable: true };
+  // 400 or 422 without a word is something between us and the API, not a judgement on an email.
+  if (name === undefined && message === undefined) return { kind: "unavailable", reason };
+  if (name === "invalid_idempotency_key") return { kind: "accountRefused", reason };
+  if (status === 400 && message !== undefined && aboutKey.test(message))
+    return { kind: "accountRefused", reason };
+  return { kind: "rejected", reason, stable: true };
+}
+
+/** Resend's headers: the limit per window, and the window's length in `ratelimit-policy` ("10;w=1"), in seconds. */
+function rateHint(headers: Headers): RateHint {
+  const limit = numberIn(headers.get("ratelimit-limit"));
+  const remaining = numberIn(headers.get("ratelimit-remaining"));
+  const resetSeconds = numberIn(headers.get("ratelimit-reset"));
+  const windowSeconds = numberIn(/;\s*w=([\d.]+)/.exec(headers.get("ratelimit-policy") ?? "")?.[1]) || 1;
+  return {
+    ...(limit !== undefined && limit > 0 && { limitPerSecond: limit / windowSeconds }),
+    ...(remaining !== undefined && { remaining }),
+    ...(resetSeconds !== undefined && { resetMs: resetSeconds * 1000 }),
+    ...retryAfterHint(headers),
+  };
+}
+
+function numberIn(text: string | null | undefined): number | undefined {
+  return text && /^\d+(\.\d+)?$/.test(text.trim()) ? Number(text) : undefined;
+}

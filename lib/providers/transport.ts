@@ -1,0 +1,147 @@
+// One HTTP exchange with a provider, told apart as the rest needs it: an answer, certainly never sent, or
+// perhaps sent. The SDKs lose that difference (Resend's gives one error for all three) and Postmark's loses the
+// headers, so both are given this in place of `fetch`, and only build the requests.
+
+import type { Outcome, RateHint } from "../policy/outcome.ts";
+import { reasonOf } from "./reason.ts";
+
+export type Exchange =
+  /** An answer with its status. `body` is the parsed JSON; undefined if there is none or it could not be read. */
+  | { readonly kind: "answer"; readonly status: number; readonly headers: Headers; readonly body: unknown }
+  /** No byte of the request has left: no connection came about. */
+  | { readonly kind: "neverSent"; readonly reason: string }
+  /** The request may have arrived, and the answer is lost. */
+  | { readonly kind: "lost"; readonly reason: string };
+
+/** Sends one request and reads the whole answer. Never throws for a broken connection or an abort. */
+export async function exchange(url: string, init: RequestInit, signal: AbortSignal): Promise<Exchange> {
+  if (signal.aborted) return { kind: "neverSent", reason: "given up before the request began" };
+  let response: Response;
+  try {
+    // A redirect is an answer like any other: followed, it would be the same POST to someone else.
+    response = await fetch(url, { ...init, redirect: "manual", signal });
+  } catch (error) {
+    const reason = reasonOf("no answer:", codeOf(error));
+    return isNeverConnected(error) ? { kind: "neverSent", reason } : { kind: "lost", reason };
+  }
+  const { status, headers } = response;
+  let text: string;
+  try {
+    text = await response.text();
+  } catch (error) {
+    // The status of a refusal stands without its words; an acceptance needs every one of them.
+    if (response.ok) return { kind: "lost", reason: reasonOf(status, "answer broken off:", codeOf(error)) };
+    text = "";
+  }
+  return { kind: "answer", status, headers, body: parseJson(text) };
+}
+
+/** The outcome of an exchange without an answer. */
+export function outcomeOfSilence(
+  silence: Exclude<Exchange, { kind: "answer" }>,
+): Extract<Outcome, { kind: "unavailable" | "unknown" }> {
+  return { kind: silence.kind === "neverSent" ? "unavailable" : "unknown", reason: silence.reason };
+}
+
+/**
+ * The classes of an answer that follow from its status alone, the same at every provider: undefined where the
+ * body has to be asked, for 2xx and for 400, 401, 403, 409, 413, 422 and 429.
+ */
+export function outcomeOfStatus(
+  status: number,
+  reason: string,
+): Extract<Outcome, { kind: "accountRefused" | "rejected" | "unavailable" | "unknown" }> | undefined {
+  if (status >= 200 && status < 300) return undefined;
+  switch (status) {
+    case 400:
+    case 401:
+    case 403:
+    case 409:
+    case 413:
+    case 422:
+    case 429:
+      return undefined;
+    case 503:
+    case 425: // too early: refused before it was looked at
+      return { kind: "unavailable", reason };
+    case 303: // by its definition the request was carried out, and the result is elsewhere
+    case 408: // the server gave up waiting, and what it had read by then is anyone's guess
+      return { kind: "unknown", reason };
+    case 406:
+    case 451:
+      return { kind: "rejected", reason, stable: false };
+  }
+  if (status >= 500 || status < 200) return { kind: "unknown", reason };
+  // Redirects, 404, 405 and whatever nobody has documented: a wrong base URL or a new rule of the provider's.
+  // Certainly not accepted, and no ground to give up an email.
+  return { kind: "accountRefused", reason };
+}
+
+/** Milliseconds in a `Retry-After`, which is a number of seconds or an HTTP date. */
+export function retryAfterMs(headers: Headers, nowMs = Date.now()): number | undefined {
+  const value = headers.get("retry-after")?.trim();
+  if (!value) return undefined;
+  if (/^\d+(\.\d+)?$/.test(value)) return Number(value) * 1000;
+  const atMs = Date.parse(value);
+  return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs);
+}
+
+/** The hint that the standard header gives. */
+export function retryAfterHint(headers: Headers): RateHint {
+  const ms = retryAfterMs(headers);
+  return ms === undefined ? {} : { retryAfterMs: ms };
+}
+
+/** A base URL in the form that both SDKs append their paths to: no trailing slash, query or fragment. Throws if it is none. */
+export function normalBaseUrl(baseUrl: string): string {
+  const url = new URL(baseUrl);
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw new TypeError("base URL: not http or https");
+  return url.origin + url.pathname.replace(/\/+$/, "");
+}
+
+/** An object's property, for answers of which nothing is known yet. */
+export function property(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}
+
+export function stringOr<T>(value: unknown, otherwise: T): string | T {
+  return typeof value === "string" ? value : otherwise;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Errors of fetch that arise before a connection stands, so before the first byte of a request. */
+const connectCodes = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EHOSTDOWN",
+  "ENETDOWN",
+  "EADDRNOTAVAIL",
+  "ENOTFOUND",
+  "ENODATA",
+  "ESERVFAIL",
+]);
+
+/** The certificate was refused (OpenSSL's names of the reasons), or no name was found for the host. */
+const connectCode =
+  /^(?:EAI_|DNS_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/;
+
+function isNeverConnected(error: unknown): boolean {
+  const code = codeOf(error);
+  if (connectCodes.has(code) || connectCode.test(code)) return true;
+  return code === "EPROTO" && /handshake/i.test(String(property(error, "message")));
+}
+
+/** A short name of a thrown error. Its message is left out: it holds URLs. */
+function codeOf(error: unknown): string {
+  const code = property(error, "code");
+  return typeof code === "string" ? code : stringOr(property(error, "name"), "error");
+}
