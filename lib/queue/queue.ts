@@ -101,7 +101,9 @@ export type ClaimResult =
   /** Nothing is due for this provider; `nextDueInMs` is when the next thing known of will be. */
   | { readonly kind: "empty"; readonly nextDueInMs: number | undefined }
   /** This claim was answered before, and what it took is settled or leased to another by now. */
-  | { readonly kind: "spent" };
+  | { readonly kind: "spent" }
+  /** Too few replicas hold the claim: nothing may be sent, the batch is to be handed back. */
+  | { readonly kind: "unreplicated"; readonly batch: Batch };
 
 /** What becomes of one email of a batch. */
 export type EmailFate =

@@ -1,0 +1,141 @@
+-- common: what every script of the queue begins with, put before each by script.ts.
+--
+-- KEYS[1] partition      the one hash tag of all its keys, such as {reliable-email:0}
+-- ARGV[1] clock offset   ms added to Redis's clock; 0 but in tests
+--
+-- The keys of a partition, each behind "<partition>:":
+--   emails            HASH  id -> "<submitted at, Unix ms>\n<text>"; all that are not sent or deleted
+--   histories         HASH  id -> history, opaque
+--   due               ZSET  id -> time from which any provider may take it, Unix ms
+--   due:<provider>    ZSET  the same, for what only that provider may take
+--   batches:<provider> ZSET batch -> lease end or next try, Unix ms
+--   batch:<id>        HASH  provider, ids (space-separated), lease (a count), held (1 while leased), until (lease
+--                           end), ends (end of doubt), doubt (since), lapsed, context, notes; and a field
+--                           "mark:<email id>" -> "<batch>\n<record>" for what was accepted meanwhile
+--   members           HASH  id -> the batch that holds it
+--   ends              ZSET  batch -> end of doubt, Unix ms; batches begun at least once, of all providers
+--   dead              ZSET  id -> when it died, Unix ms
+--   sent              HASH  id -> "<batch>\n<record>"; "-\n" for a deleted email
+--   sent:expiry       ZSET  id -> when its entry in sent may go, Unix ms
+--   deleted           ZSET  id -> the same, for the deleted ones alone
+--   idem:<key>        STRING "<expires at, Unix ms> <id> <fingerprint>"
+--   claim:<id>        STRING "<batch> <lease>": what a claim was answered
+--   providers         SET   every provider that ever had a batch or a due list of its own
+--   counters          HASH  name -> count
+--   idle              STRING set by a claim that found nothing, cleared by the submission that wakes
+--   mark              STRING written so that WAIT has a write to wait for
+--   format            STRING the store's format number
+
+local function key(name)
+  return KEYS[1] .. ':' .. name
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+end
+
+-- Lua would write a time as 1.7637e+12.
+local function text(number)
+  return string.format('%d', number)
+end
+
+local function words(line)
+  local list = {}
+  for word in string.gmatch(line, '%S+') do
+    list[#list + 1] = word
+  end
+  return list
+end
+
+local function batch_of(value)
+  return string.match(value, '^[^\n]*')
+end
+
+local function fields(batch, ...)
+  return redis.call('HMGET', key('batch:' .. batch), ...)
+end
+
+-- An email leaves the queue; its id stays known until `expiry`.
+local function to_sent(id, value, expiry)
+  redis.call('HDEL', key('emails'), id)
+  redis.call('HDEL', key('histories'), id)
+  redis.call('HDEL', key('members'), id)
+  redis.call('HSET', key('sent'), id, value)
+  redis.call('ZADD', key('sent:expiry'), text(expiry), id)
+end
+
+-- An email that is in no batch leaves every list.
+local function unlist(id)
+  redis.call('ZREM', key('due'), id)
+  redis.call('ZREM', key('dead'), id)
+  for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
+    redis.call('ZREM', key('due:' .. provider), id)
+  end
+end
+
+-- Forgets at most `limit` ids whose time is over.
+local function expire(at, limit)
+  local ids = redis.call('ZRANGEBYSCORE', key('sent:expiry'), '-inf', text(at), 'LIMIT', 0, limit)
+  if #ids > 0 then
+    redis.call('ZREM', key('sent:expiry'), unpack(ids))
+    redis.call('ZREM', key('deleted'), unpack(ids))
+    redis.call('HDEL', key('sent'), unpack(ids))
+  end
+end
+
+local function drop_batch(batch, provider)
+  redis.call('DEL', key('batch:' .. batch))
+  redis.call('ZREM', key('batches:' .. provider), batch)
+  redis.call('ZREM', key('ends'), batch)
+end
+
+-- Leases a batch to the claim that asks. A lease that ran out without a settlement is doubt from now on.
+local function lease(batch, at, lease_ms, doubt_ms, claim)
+  local b = fields(batch, 'provider', 'lease', 'held', 'ends', 'doubt')
+  local provider, number, ends, doubt = b[1], b[2] + 1, b[4], b[5]
+  local lapsed = b[3] == '1'
+  if lapsed and not doubt then
+    doubt = text(at)
+    redis.call('HSET', key('batch:' .. batch), 'doubt', doubt)
+  end
+  if not ends then
+    ends = text(at + doubt_ms)
+    redis.call('ZADD', key('ends'), ends, batch)
+  end
+  redis.call('HSET', key('batch:' .. batch), 'lease', number, 'held', '1', 'until', text(at + lease_ms),
+    'ends', ends, 'lapsed', lapsed and '1' or '0')
+  redis.call('ZADD', key('batches:' .. provider), text(at + lease_ms), batch)
+  redis.call('SET', key('claim:' .. claim), batch .. ' ' .. number, 'PX', text(2 * lease_ms))
+end
+
+-- What the worker is told of a batch that it holds: a flat list, read by work.ts.
+local function leased(batch, at)
+  local b = fields(batch, 'provider', 'lease', 'until', 'ends', 'doubt', 'lapsed', 'context', 'notes', 'ids')
+  local ids = words(b[9])
+  local emails = redis.call('HMGET', key('emails'), unpack(ids))
+  local histories = redis.call('HMGET', key('histories'), unpack(ids))
+  local reply = { 'batch', batch, b[1], b[2], text(at), b[3], b[4], b[5] or '', b[6], b[7] or '', b[8] or '' }
+  for i, id in ipairs(ids) do
+    reply[#reply + 1] = id
+    reply[#reply + 1] = emails[i] or ''
+    reply[#reply + 1] = histories[i] or ''
+    reply[#reply + 1] = redis.call('HEXISTS', key('batch:' .. batch), 'mark:' .. id)
+  end
+  return reply
+end
+
+-- The answer to a claim that was answered before: the same batch, while it is still leased under it.
+local function claimed_before(claim, at)
+  local answered = redis.call('GET', key('claim:' .. claim))
+  if not answered then
+    return nil
+  end
+  redis.call('SET', key('mark'), text(at))
+  local batch, number = unpack(words(answered))
+  local b = fields(batch, 'lease', 'held', 'until')
+  if b[1] == number and b[2] == '1' and tonumber(b[3]) > at then
+    return leased(batch, at)
+  end
+  return { 'spent' }
+end

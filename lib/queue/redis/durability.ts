@@ -1,0 +1,201 @@
+// Whether this Redis keeps what it acknowledges. Checked, not assumed: on every new connection and every 10 s,
+// since anybody can CONFIG SET it away. The settings are never changed from here.
+
+import type { Redis } from "ioredis";
+import type { Log } from "../../log.ts";
+import type { Health } from "../queue.ts";
+import { errorText } from "./script.ts";
+
+const recheckMs = 10_000;
+const recheckUnverifiedMs = 500;
+
+/** Readers and writers of another number do not understand each other's keys. */
+const storeFormat = "1";
+
+export type StoreState =
+  | { readonly kind: "verified" }
+  /** Not known yet, or not at the moment (no connection, a rewrite under way): worth waiting for. */
+  | { readonly kind: "pending"; readonly reason: string }
+  /** An operator has to act first. */
+  | { readonly kind: "refused"; readonly reason: string; readonly fixes: readonly string[] };
+
+export interface DurabilityOptions {
+  readonly partition: string;
+  readonly durability: "verify" | "trust";
+  readonly minReplicas: number;
+  readonly log: Log;
+  /** The store is of another format: this process must not go on. */
+  readonly onFatal: (reason: string) => void;
+}
+
+export interface StoreWatch {
+  state(): StoreState;
+  health(): Health;
+  onVerified(callback: () => void): void;
+  stop(): void;
+}
+
+/** Judges what `INFO` and `CONFIG GET` say. `config` is undefined where the operator vouches. */
+export function judge(
+  info: Readonly<Record<string, string>>,
+  config: Readonly<Record<string, string>> | undefined,
+  minReplicas: number,
+  verifiedBefore: boolean,
+): StoreState {
+  if (info["loading"] !== "0") return { kind: "pending", reason: "Redis is loading its data" };
+  if (info["role"] !== "master")
+    return { kind: "pending", reason: `Redis is a ${info["role"]}, not a primary` };
+  if (Number(info["connected_slaves"]) < minReplicas) {
+    return {
+      kind: "pending",
+      reason: `${info["connected_slaves"]} replicas are connected, REDIS_MIN_REPLICAS is ${minReplicas}`,
+    };
+  }
+  if (config === undefined) return { kind: "verified" };
+
+  const wrong: { reason: string; fix?: string }[] = [];
+  const want = (name: string, value: string, consequence: string) => {
+    if (config[name] === value) return;
+    wrong.push({ reason: `${name} is ${config[name]}: ${consequence}`, fix: `CONFIG SET ${name} ${value}` });
+  };
+  if (info["aof_enabled"] !== "1") {
+    wrong.push({ reason: "appendonly is no: a crash loses everything", fix: "CONFIG SET appendonly yes" });
+  }
+  want("appendfsync", "always", "a crash loses what was acknowledged last");
+  want("no-appendfsync-on-rewrite", "no", "nothing is on disk during a rewrite");
+  want("maxmemory-policy", "noeviction", "emails may be evicted");
+  if (info["aof_enabled"] === "1" && info["aof_last_write_status"] !== "ok") {
+    wrong.push({ reason: "the last write to the append-only file failed" });
+  }
+  if (wrong.length > 0) {
+    return {
+      kind: "refused",
+      reason: wrong.map(({ reason }) => reason).join("; "),
+      fixes: [...wrong.flatMap(({ fix }) => fix ?? []), "CONFIG REWRITE"],
+    };
+  }
+  // After appendonly was switched on nothing is durable until the first rewrite has ended, and INFO does not tell
+  // a first rewrite from a later one. Of a Redis that was good at the last look it is a later one.
+  const rewriting = info["aof_rewrite_in_progress"] === "1" || info["aof_rewrite_scheduled"] === "1";
+  if (!verifiedBefore && rewriting) {
+    return { kind: "pending", reason: "a rewrite of the append-only file is under way, perhaps the first" };
+  }
+  if (!verifiedBefore && info["aof_last_bgrewrite_status"] !== "ok") {
+    return {
+      kind: "refused",
+      reason: "the last rewrite of the append-only file failed, perhaps the first",
+      fixes: ["BGREWRITEAOF"],
+    };
+  }
+  return { kind: "verified" };
+}
+
+function parseInfo(text: string): Record<string, string> {
+  return Object.fromEntries(
+    text.split("\r\n").flatMap((line) => {
+      const colon = line.indexOf(":");
+      return colon > 0 ? [[line.slice(0, colon), line.slice(colon + 1)]] : [];
+    }),
+  );
+}
+
+async function readConfig(redis: Redis): Promise<{ config: Record<string, string> } | { refusal: string }> {
+  try {
+    const pairs = await redis.config("GET", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy");
+    const list = pairs as string[];
+    return {
+      config: Object.fromEntries(list.flatMap((name, i) => (i % 2 === 0 ? [[name, list[i + 1] ?? ""]] : []))),
+    };
+  } catch (error) {
+    if (redis.status !== "ready") throw error;
+    return { refusal: `CONFIG GET is refused (${errorText(error)})` };
+  }
+}
+
+/** Watches the Redis behind this connection for as long as the process lives. */
+export function watchDurability(redis: Redis, options: DurabilityOptions): StoreWatch {
+  const { partition, durability, minReplicas, log } = options;
+  let state: StoreState = { kind: "pending", reason: "not connected yet" };
+  let verifiedRun: string | undefined;
+  let timer: Timer | undefined;
+  let stopped = false;
+  /** The connection that a check belongs to: what it finds says nothing of the next one. */
+  let connection = 0;
+  let checking: number | undefined;
+  let reported = "";
+  const callbacks: (() => void)[] = [];
+
+  async function look(): Promise<StoreState> {
+    const info = parseInfo(await redis.info("server", "replication", "persistence"));
+    let config: Record<string, string> | undefined;
+    if (durability === "verify") {
+      const answer = await readConfig(redis);
+      if ("refusal" in answer) {
+        const fixes = [
+          "set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always",
+        ];
+        return { kind: "refused", reason: answer.refusal, fixes };
+      }
+      config = answer.config;
+    }
+    const verdict = judge(info, config, minReplicas, verifiedRun === info["run_id"]);
+    verifiedRun = verdict.kind === "verified" ? info["run_id"] : undefined;
+    if (verdict.kind !== "verified") return verdict;
+
+    const formatKey = `${partition}:format`;
+    await ((await redis.exists(formatKey)) === 1 || redis.setnx(formatKey, storeFormat));
+    const format = await redis.get(formatKey);
+    if (format !== storeFormat) {
+      options.onFatal(`the store has format ${format}, this version reads and writes format ${storeFormat}`);
+      return { kind: "refused", reason: `the store has format ${format}`, fixes: [] };
+    }
+    return verdict;
+  }
+
+  async function check(): Promise<void> {
+    if (checking === connection || stopped) return;
+    const mine = (checking = connection);
+    clearTimeout(timer);
+    let next: StoreState;
+    try {
+      next = redis.status === "ready" ? await look() : { kind: "pending", reason: "not connected" };
+    } catch (error) {
+      next = { kind: "pending", reason: `no answer to the check (${errorText(error)})` };
+    }
+    if (stopped || mine !== connection) return;
+    checking = undefined;
+    adopt(next);
+    timer = setTimeout(check, next.kind === "verified" ? recheckMs : recheckUnverifiedMs);
+  }
+
+  function adopt(next: StoreState): void {
+    const was = state.kind;
+    state = next;
+    const summary = next.kind === "verified" ? "" : next.reason;
+    if (next.kind === "verified" && was !== "verified") {
+      if (reported !== "") log.info("store-durable", {});
+      reported = "";
+      for (const callback of callbacks) callback();
+    } else if (next.kind === "refused" && summary !== reported) {
+      reported = summary;
+      log.error("store-not-durable", { reason: next.reason, fix: next.fixes.join("; ") });
+    }
+  }
+
+  redis.on("ready", () => void check());
+  redis.on("close", () => {
+    connection += 1;
+    state = { kind: "pending", reason: "not connected" };
+  });
+  void check();
+
+  return {
+    state: () => state,
+    health: () => (state.kind === "verified" ? { ok: true } : { ok: false, reason: state.reason }),
+    onVerified: (callback) => callbacks.push(callback),
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+    },
+  };
+}

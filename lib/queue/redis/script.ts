@@ -1,0 +1,60 @@
+// Lua scripts on their way to Redis: by digest, and by text only when Redis does not know them (after a restart
+// or SCRIPT FLUSH). A script that Redis does not know was not executed, so that sending it again is safe.
+
+import type { Redis } from "ioredis";
+import common from "./common.lua" with { type: "text" };
+
+export interface Script {
+  readonly text: string;
+  readonly sha: string;
+}
+
+/**
+ * `allowOom`: the script runs even when `maxmemory` is reached. For whatever makes the queue shorter; never for
+ * what makes it longer.
+ */
+export function script(body: string, options: { allowOom: boolean }): Script {
+  const text = `#!lua${options.allowOom ? " flags=allow-oom" : ""}\n${common}\n${body}`;
+  return { text, sha: new Bun.CryptoHasher("sha1").update(text).digest("hex") };
+}
+
+type Argument = string | number;
+
+/**
+ * Runs a script and, right behind it on the same connection, a `WAIT` when `waitFor` asks for replicas.
+ * Rejects when Redis refused it (a ReplyError) or gave no answer (any other error).
+ * @returns the script's reply, and how many replicas hold everything that this connection has written
+ */
+export async function run(
+  redis: Redis,
+  { text, sha }: Script,
+  partition: string,
+  args: readonly Argument[],
+  waitFor: { replicas: number; timeoutMs: number } = { replicas: 0, timeoutMs: 0 },
+): Promise<{ reply: unknown; replicas: number }> {
+  const call = async (command: "evalsha" | "eval", code: string) => {
+    if (waitFor.replicas === 0) {
+      return { reply: await redis.call(command, code, "1", partition, ...args), replicas: 0 };
+    }
+    const answers = await redis
+      .pipeline()
+      .call(command, code, "1", partition, ...args)
+      .wait(waitFor.replicas, waitFor.timeoutMs)
+      .exec();
+    const [first, second] = answers ?? [];
+    if (first === undefined || second === undefined) throw new Error("Pipeline: no answer");
+    if (first[0] !== null) throw first[0];
+    if (second[0] !== null) throw second[0];
+    return { reply: first[1], replicas: Number(second[1]) };
+  };
+  try {
+    return await call("evalsha", sha);
+  } catch (error) {
+    if (!errorText(error).startsWith("NOSCRIPT")) throw error;
+    return call("eval", text);
+  }
+}
+
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,724 @@
+// What every queue must do, as a suite that each implementation runs on its real store. The clock of the store
+// is moved by the suite, so that leases, retries and the end of doubt need no waiting.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { encodeEmail } from "../../lib/email.ts";
+import type {
+  Batch,
+  ClaimRequest,
+  EmailFate,
+  Intake,
+  Operator,
+  Submission,
+  Work,
+} from "../../lib/queue/queue.ts";
+
+export interface QueueUnderTest {
+  readonly intake: Intake;
+  readonly work: Work;
+  readonly operator: Operator;
+  /** Moves the store's clock on. */
+  advance(ms: number): void;
+  close(): Promise<void>;
+}
+
+const leaseMs = 60_000;
+const hourMs = 3_600_000;
+
+export function submission(over: Partial<Submission> = {}, body = "Hello"): Submission {
+  const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body });
+  return { id: Bun.randomUUIDv7(), text, ...over };
+}
+
+const soon = () => performance.now() + 20_000;
+
+export function conformance(name: string, open: () => Promise<QueueUnderTest>): void {
+  describe(name, () => {
+    let opened: QueueUnderTest[] = [];
+    const queue = async () => {
+      const one = await open();
+      opened.push(one);
+      return one;
+    };
+    beforeAll(() => {
+      opened = [];
+    });
+    afterAll(async () => {
+      await Promise.all(opened.map((one) => one.close()));
+    });
+
+    async function submit(q: QueueUnderTest, ...submissions: Submission[]): Promise<string[]> {
+      const results = await Promise.all(submissions.map((one) => q.intake.submit(one, soon())));
+      return results.map((result) => {
+        if (result.kind !== "stored") throw new Error(JSON.stringify(result));
+        return result.id;
+      });
+    }
+
+    const request = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
+      claimId: Bun.randomUUIDv7(),
+      provider: "resend",
+      countMax: 100,
+      bytesMax: 4 * 1024 * 1024,
+      leaseMs,
+      doubtMs: 23 * hourMs,
+      context: "",
+      first: "batches",
+      ...over,
+    });
+
+    async function claim(q: QueueUnderTest, over: Partial<ClaimRequest> = {}): Promise<Batch> {
+      const result = await q.work.claim(request(over));
+      if (result.kind !== "batch") throw new Error(JSON.stringify(result));
+      return result.batch;
+    }
+    const claimed = async (q: QueueUnderTest, over: Partial<ClaimRequest> = {}) =>
+      (await q.work.claim(request(over))).kind;
+    const ids = (batch: Batch) => batch.emails.map(({ id }) => id);
+    const settle = (
+      q: QueueUnderTest,
+      batch: Batch,
+      fates: EmailFate[],
+      rest?: { delayMs: number; notes: string },
+    ) => q.work.settle(batch, { fates, counts: {}, ...(rest && { rest }) });
+    const sent = (id: string, record = "{}"): EmailFate => ({ id, kind: "sent", record });
+    const due = (id: string, delayMs = 0, history = "h"): EmailFate => ({
+      id,
+      kind: "due",
+      delayMs,
+      history,
+    });
+    const dead = (id: string): EmailFate => ({ id, kind: "dead", history: "died" });
+    const state = async (q: QueueUnderTest, id: string) => (await q.operator.show(id))?.state;
+    const doubt = { delayMs: 0, notes: "n" };
+
+    test("a submission is stored, waits, is claimed with its text, and is sent with its record", async () => {
+      const q = await queue();
+      const one = submission();
+      expect(await q.intake.submit(one, soon())).toEqual({ kind: "stored", id: one.id, repeated: false });
+      expect(await q.operator.show(one.id)).toMatchObject({ state: "waiting", text: one.text, history: "" });
+      const batch = await claim(q, { context: "outbound" });
+      expect(batch).toMatchObject({
+        provider: "resend",
+        lease: 1,
+        context: "outbound",
+        notes: "",
+        lapsed: false,
+      });
+      expect(batch.doubtSinceMs).toBeUndefined();
+      expect(batch.leaseEndsAtMs - batch.nowMs).toBe(leaseMs);
+      expect(batch.doubtEndsAtMs - batch.nowMs).toBe(23 * hourMs);
+      expect(batch.emails).toMatchObject([{ id: one.id, text: one.text, history: "", marked: false }]);
+      expect(batch.nowMs - batch.emails[0]!.submittedAtMs).toBeWithin(0, 10_000);
+      expect(await state(q, one.id)).toBe("sending");
+      expect(await settle(q, batch, [sent(one.id, "the record")])).toEqual({ fenced: true, duplicates: [] });
+      expect(await q.operator.show(one.id)).toEqual({
+        id: one.id,
+        state: "sent",
+        text: undefined,
+        history: "",
+        record: "the record",
+      });
+    });
+
+    test("an unknown id is shown as nothing", async () => {
+      const q = await queue();
+      expect(await q.operator.show(Bun.randomUUIDv7())).toBeUndefined();
+      expect(await q.operator.delete(Bun.randomUUIDv7())).toBe("unknown");
+    });
+
+    test("text of every kind comes back to the letter", async () => {
+      const q = await queue();
+      const body = 'Grüße 👋\r\n\n\t\u2028\u0001 "quoted" \\ {}[] \n\n';
+      const one = submission({}, body);
+      await submit(q, one);
+      expect((await claim(q)).emails[0]!.text).toBe(one.text);
+    });
+
+    describe("a submission repeated changes nothing", () => {
+      const cases: Record<string, (q: QueueUnderTest, id: string) => Promise<void>> = {
+        waiting: async () => {},
+        "in a batch": async (q) => void (await claim(q)),
+        "in doubt": async (q) => void (await settle(q, await claim(q), [], { delayMs: hourMs, notes: "" })),
+        retrying: async (q, id) => void (await settle(q, await claim(q), [due(id, hourMs)])),
+        dead: async (q, id) => void (await settle(q, await claim(q), [dead(id)])),
+        sent: async (q, id) => void (await settle(q, await claim(q), [sent(id)])),
+        deleted: async (q, id) => void (await q.operator.delete(id)),
+      };
+      for (const [place, bring] of Object.entries(cases)) {
+        test(`when it is ${place}`, async () => {
+          const q = await queue();
+          const one = submission();
+          await submit(q, one);
+          await bring(q, one.id);
+          const before = await q.operator.show(one.id);
+          const statsBefore = await q.operator.stats();
+          expect(await q.intake.submit(one, soon())).toEqual({ kind: "stored", id: one.id, repeated: true });
+          expect(await q.operator.show(one.id)).toEqual(before!);
+          expect(await q.operator.stats()).toEqual(statsBefore);
+          if (place !== "waiting") expect(await claimed(q)).toBe("empty");
+        });
+      }
+
+      test("and its id stays known for as long as its record is kept", async () => {
+        const q = await queue();
+        const one = submission();
+        await submit(q, one);
+        await settle(q, await claim(q), [sent(one.id)]);
+        q.advance(23 * hourMs);
+        await q.work.sweep(["resend"]);
+        expect(await state(q, one.id)).toBe("sent");
+        q.advance(2 * hourMs);
+        await q.work.sweep(["resend"]);
+        expect(await q.operator.show(one.id)).toBeUndefined();
+      });
+    });
+
+    describe("an idempotency key", () => {
+      const keyed = (fingerprint: string, key = "order-17") =>
+        submission({ idempotency: { key, fingerprint } });
+
+      test("with the same email answers the first id and queues nothing", async () => {
+        const q = await queue();
+        const first = keyed("a");
+        const second = keyed("a");
+        await submit(q, first);
+        expect(await q.intake.submit(second, soon())).toEqual({
+          kind: "stored",
+          id: first.id,
+          repeated: true,
+        });
+        expect(ids(await claim(q))).toEqual([first.id]);
+        expect(await claimed(q)).toBe("empty");
+      });
+
+      test("with another email is a conflict", async () => {
+        const q = await queue();
+        await submit(q, keyed("a"));
+        expect(await q.intake.submit(keyed("b"), soon())).toEqual({ kind: "conflict" });
+        expect((await q.operator.stats()).states.waiting).toBe(1);
+      });
+
+      test("used twice in one group commit is found too", async () => {
+        const q = await queue();
+        const both = [keyed("a"), keyed("a")];
+        const answers = await Promise.all(both.map((one) => q.intake.submit(one, soon())));
+        expect(new Set(answers.map((answer) => answer.kind === "stored" && answer.id)).size).toBe(1);
+        expect((await q.operator.stats()).states.waiting).toBe(1);
+      });
+
+      test("is free again after 24 hours, and remembered after its email was sent or deleted", async () => {
+        const q = await queue();
+        const first = keyed("a");
+        await submit(q, first);
+        await settle(q, await claim(q), [sent(first.id)]);
+        q.advance(24 * hourMs - 60_000);
+        expect(await submit(q, keyed("a"))).toEqual([first.id]);
+        q.advance(120_000);
+        const later = keyed("b");
+        expect(await submit(q, later)).toEqual([later.id]);
+      });
+    });
+
+    test("a group commit answers each of many submissions on its own account", async () => {
+      const q = await queue();
+      const many = Array.from({ length: 1000 }, () => submission());
+      expect(await submit(q, ...many)).toEqual(many.map(({ id }) => id));
+      expect((await q.operator.stats()).states.waiting).toBe(1000);
+    });
+
+    test("a submission past its deadline is answered as failed", async () => {
+      const q = await queue();
+      const result = await q.intake.submit(submission(), performance.now() - 1);
+      expect(result.kind).toBe("failed");
+      expect((await q.operator.stats()).states.waiting).toBe(0);
+    });
+
+    describe("a claim", () => {
+      test("takes the oldest first, bounded by count", async () => {
+        const q = await queue();
+        const all: string[] = [];
+        for (let i = 0; i < 5; i += 1) all.push(...(await submit(q, submission())));
+        expect(ids(await claim(q, { countMax: 3 }))).toEqual(all.slice(0, 3));
+        expect(ids(await claim(q, { countMax: 3 }))).toEqual(all.slice(3));
+        expect(await claimed(q)).toBe("empty");
+      });
+
+      test("is bounded by bytes, but takes one email at least", async () => {
+        const q = await queue();
+        for (let i = 0; i < 3; i += 1) await submit(q, submission({}, "x".repeat(1000)));
+        expect((await claim(q, { bytesMax: 2500 })).emails).toHaveLength(2);
+        expect((await claim(q, { bytesMax: 10 })).emails).toHaveLength(1);
+      });
+
+      test("of existing batches only takes no new email", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        expect(await claimed(q, { countMax: 0 })).toBe("empty");
+        await settle(q, await claim(q), [], doubt);
+        expect(await claimed(q, { countMax: 0 })).toBe("batch");
+      });
+
+      test("whose answer was lost gives the same batch under the same lease", async () => {
+        const q = await queue();
+        await submit(q, submission(), submission());
+        const asked = request();
+        const first = await q.work.claim(asked);
+        q.advance(1000);
+        await submit(q, submission());
+        const second = await q.work.claim(asked);
+        if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
+        expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
+        expect(second.batch.lapsed).toBe(false);
+      });
+
+      test("of a batch that came again, whose answer was lost, gives the same lease too", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        await settle(q, await claim(q), [], doubt);
+        const asked = request();
+        const first = await q.work.claim(asked);
+        const second = await q.work.claim(asked);
+        if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
+        expect(second.batch.lease).toBe(2);
+        expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
+      });
+
+      test("executed after its repeat was settled takes nothing under the old id", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        const asked = request();
+        const first = await q.work.claim(asked);
+        if (first.kind !== "batch") throw new Error("no batch");
+        await settle(q, first.batch, [sent(first.batch.emails[0]!.id)]);
+        await submit(q, submission());
+        expect(await q.work.claim(asked)).toEqual({ kind: "spent" });
+        expect((await q.operator.stats()).states.waiting).toBe(1);
+      });
+
+      test("says when the next thing is due", async () => {
+        const q = await queue();
+        expect(await q.work.claim(request())).toEqual({ kind: "empty", nextDueInMs: undefined });
+        const [id] = await submit(q, submission());
+        await settle(q, await claim(q), [due(id!, 5000)]);
+        const empty = await q.work.claim(request());
+        if (empty.kind !== "empty") throw new Error("not empty");
+        expect(empty.nextDueInMs).toBeWithin(1, 5001);
+      });
+
+      test("that found nothing is woken by the next submission", async () => {
+        const q = await queue();
+        expect(await claimed(q)).toBe("empty");
+        const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
+        await submit(q, submission());
+        await woken;
+      });
+
+      test("looks at batches or at new emails first, as asked, and then at the other", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        await settle(q, await claim(q), [], doubt);
+        await submit(q, submission());
+        const fresh = await claim(q, { first: "emails" });
+        expect(fresh.lease).toBe(1);
+        expect((await claim(q, { first: "emails" })).lease).toBe(2);
+      });
+    });
+
+    describe("a lease", () => {
+      test("is the worker's alone until it runs out", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        await claim(q);
+        q.advance(leaseMs - 5000);
+        expect(await claimed(q)).toBe("empty");
+      });
+
+      test("that runs out leaves the batch whole, its provider's, and in doubt", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission());
+        const first = await claim(q, { context: "c" });
+        q.advance(leaseMs + 1);
+        expect(await state(q, all[0]!)).toBe("in-doubt");
+        expect(await claimed(q, { provider: "postmark" })).toBe("empty");
+        await submit(q, submission());
+        const second = await claim(q);
+        expect(second).toMatchObject({ id: first.id, lease: 2, lapsed: true, context: "c" });
+        expect(ids(second)).toEqual(ids(first));
+        expect(second.doubtSinceMs).toBe(second.nowMs);
+        expect(second.doubtEndsAtMs).toBe(first.doubtEndsAtMs);
+      });
+    });
+
+    describe("a settlement", () => {
+      test("sends emails back for any provider, after a delay, with their history", async () => {
+        const q = await queue();
+        const [id] = await submit(q, submission());
+        await settle(q, await claim(q), [due(id!, 5000, "once")]);
+        expect(await state(q, id!)).toBe("retrying");
+        expect(await claimed(q, { provider: "postmark" })).toBe("empty");
+        q.advance(5001);
+        expect(await state(q, id!)).toBe("waiting");
+        const again = await claim(q, { provider: "postmark" });
+        expect(again.emails).toMatchObject([{ id, history: "once" }]);
+        expect(again.doubtSinceMs).toBeUndefined();
+      });
+
+      test("hands emails over to one provider alone", async () => {
+        const q = await queue();
+        const [id] = await submit(q, submission());
+        await settle(q, await claim(q), [
+          { id: id!, kind: "due", delayMs: 0, only: "postmark", history: "h" },
+        ]);
+        expect(await state(q, id!)).toBe("waiting");
+        expect(await claimed(q)).toBe("empty");
+        expect(ids(await claim(q, { provider: "postmark" }))).toEqual([id!]);
+      });
+
+      test("keeps dead letters with text and history, and no claim takes them", async () => {
+        const q = await queue();
+        const one = submission();
+        await submit(q, one);
+        await settle(q, await claim(q), [dead(one.id)]);
+        expect(await q.operator.show(one.id)).toMatchObject({
+          state: "dead",
+          text: one.text,
+          history: "died",
+        });
+        q.advance(1000 * hourMs);
+        await q.work.sweep(["resend"]);
+        expect(await claimed(q)).toBe("empty");
+        expect((await q.operator.stats()).states.dead).toBe(1);
+      });
+
+      test("leaves the rest in the batch, in doubt since then, with notes", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission(), submission());
+        const first = await claim(q);
+        await settle(q, first, [sent(all[1]!)], { delayMs: 5000, notes: "looked" });
+        expect(await Promise.all(all.map((id) => state(q, id)))).toEqual(["in-doubt", "sent", "in-doubt"]);
+        expect(await claimed(q)).toBe("empty");
+        q.advance(5001);
+        const second = await claim(q);
+        expect(second).toMatchObject({ id: first.id, lease: 2, lapsed: false, notes: "looked" });
+        expect(ids(second)).toEqual([all[0]!, all[2]!]);
+        expect(second.doubtSinceMs).toBeWithin(first.nowMs, first.nowMs + 4000);
+        await settle(q, second, [], doubt);
+        expect((await claim(q)).doubtSinceMs).toBe(second.doubtSinceMs!);
+      });
+
+      test("splits a batch into new ones, of the same provider and context, never in doubt", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission(), submission());
+        const [left, right] = [Bun.randomUUIDv7(), Bun.randomUUIDv7()];
+        const fate = (id: string, batchId: string): EmailFate => ({
+          id,
+          kind: "rebatched",
+          batchId,
+          history: "r",
+        });
+        const first = await claim(q, { context: "c" });
+        await settle(q, first, [fate(all[0]!, left), fate(all[1]!, right), fate(all[2]!, right)]);
+        expect(await claimed(q, { provider: "postmark" })).toBe("empty");
+        const halves = [await claim(q), await claim(q)].toSorted((a, b) => a.emails.length - b.emails.length);
+        expect(halves.map(ids)).toEqual([[all[0]!], [all[1]!, all[2]!]]);
+        expect(halves.map(({ id }) => id)).toEqual([left, right]);
+        for (const half of halves) {
+          expect(half).toMatchObject({ lease: 1, context: "c", lapsed: false, doubtSinceMs: undefined });
+          expect(half.emails[0]!.history).toBe("r");
+        }
+        expect(await claim(q, {}).catch(() => undefined)).toBeUndefined();
+      });
+
+      test("without a fate or a rest for an email, or with two fates, is refused whole", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission());
+        const batch = await claim(q);
+        expect(settle(q, batch, [sent(all[0]!)])).rejects.toThrow();
+        expect(settle(q, batch, [sent(all[0]!), dead(all[0]!), dead(all[1]!)])).rejects.toThrow();
+        expect(settle(q, batch, [sent(all[0]!), sent(all[1]!), sent(Bun.randomUUIDv7())])).rejects.toThrow();
+        expect(await state(q, all[0]!)).toBe("sending");
+      });
+
+      test("adds to the counters", async () => {
+        const q = await queue();
+        const [id] = await submit(q, submission());
+        await q.work.settle(await claim(q), { fates: [sent(id!)], counts: { "accepted:resend": 1, x: 3 } });
+        expect((await q.operator.stats()).counters).toEqual({ "accepted:resend": 1, x: 3 });
+      });
+
+      test("repeated changes nothing", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission());
+        const batch = await claim(q);
+        const fates = [sent(all[0]!, "first"), due(all[1]!)];
+        await settle(q, batch, fates);
+        const before = await q.operator.stats();
+        expect(await settle(q, batch, fates)).toEqual({ fenced: false, duplicates: [] });
+        expect(await q.operator.stats()).toEqual(before);
+      });
+
+      test("that left a rest, repeated, changes nothing", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission());
+        const batch = await claim(q);
+        await settle(q, batch, [sent(all[0]!)], doubt);
+        await settle(q, batch, [sent(all[0]!)], { delayMs: hourMs, notes: "again" });
+        expect(await claim(q)).toMatchObject({ lease: 2, notes: "n" });
+      });
+    });
+
+    describe("a settlement under an old lease", () => {
+      /** One email in a batch whose lease ran out. */
+      async function stale() {
+        const q = await queue();
+        const [id] = await submit(q, submission());
+        const old = await claim(q);
+        q.advance(leaseMs + 1);
+        return { q, id: id!, old };
+      }
+
+      for (const [what, fate] of [
+        ["rejection", dead],
+        ["retry", due],
+      ] as const) {
+        test(`is dropped if it is a ${what}`, async () => {
+          const { q, id, old } = await stale();
+          const current = await claim(q);
+          expect(await settle(q, old, [fate(id)])).toEqual({ fenced: false, duplicates: [] });
+          expect(await state(q, id)).toBe("in-doubt");
+          expect((await settle(q, current, [sent(id)])).fenced).toBe(true);
+        });
+      }
+
+      test("is dropped if it leaves a rest", async () => {
+        const { q, id, old } = await stale();
+        const current = await claim(q);
+        await settle(q, old, [], { delayMs: 0, notes: "old" });
+        expect(await claimed(q)).toBe("empty");
+        expect((await settle(q, current, [sent(id)])).fenced).toBe(true);
+      });
+
+      test("is still carried out before anyone else has claimed", async () => {
+        const { q, id, old } = await stale();
+        expect(await settle(q, old, [sent(id)])).toEqual({ fenced: true, duplicates: [] });
+      });
+
+      test("marks what is in the same batch, leased again, and finishes it when all is marked", async () => {
+        const { q, id, old } = await stale();
+        const current = await claim(q);
+        expect(await settle(q, old, [sent(id, "old")])).toEqual({ fenced: false, duplicates: [] });
+        expect(await q.operator.show(id)).toMatchObject({ state: "sent", record: "old" });
+        expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
+        // The request of the lease now held had the same key: no second acceptance.
+        expect(await settle(q, current, [sent(id)])).toEqual({ fenced: false, duplicates: [] });
+      });
+
+      test("marks keep the batch's emails as they are until it ends, and then win over retries and deaths", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission(), submission());
+        const old = await claim(q);
+        q.advance(leaseMs + 1);
+        const current = await claim(q);
+        await settle(q, old, [sent(all[0]!, "old")], doubt);
+        expect(await state(q, all[0]!)).toBe("sent");
+        await settle(q, current, [], doubt);
+        const third = await claim(q);
+        expect(third.emails.map(({ id, marked }) => [id, marked])).toEqual([
+          [all[0]!, true],
+          [all[1]!, false],
+          [all[2]!, false],
+        ]);
+        await settle(q, third, [due(all[0]!), due(all[1]!), dead(all[2]!)]);
+        expect(await Promise.all(all.map((id) => state(q, id)))).toEqual(["sent", "waiting", "dead"]);
+        expect((await q.operator.show(all[0]!))!.record).toBe("old");
+      });
+
+      test("marks win over a split", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission());
+        const old = await claim(q);
+        q.advance(leaseMs + 1);
+        const current = await claim(q);
+        await settle(q, old, [sent(all[0]!)], doubt);
+        const batchId = Bun.randomUUIDv7();
+        await settle(
+          q,
+          current,
+          all.map((id) => ({ id, kind: "rebatched", batchId, history: "" })),
+        );
+        expect(await state(q, all[0]!)).toBe("sent");
+        expect(ids(await claim(q))).toEqual([all[1]!]);
+      });
+
+      /** The batch dissolved, and its email is somewhere else. */
+      async function dissolved(fate: (id: string) => EmailFate) {
+        const { q, id, old } = await stale();
+        await settle(q, await claim(q), [fate(id)]);
+        return { q, id, old };
+      }
+
+      for (const [place, fate] of [
+        ["waiting", (id: string) => due(id)],
+        ["retrying", (id: string) => due(id, hourMs)],
+        [
+          "waiting for one provider",
+          (id: string): EmailFate => ({ ...due(id), only: "postmark" }) as EmailFate,
+        ],
+        ["dead", dead],
+      ] as const) {
+        test(`sends what is ${place}`, async () => {
+          const { q, id, old } = await dissolved(fate);
+          expect(await settle(q, old, [sent(id, "late")])).toEqual({ fenced: false, duplicates: [] });
+          expect(await q.operator.show(id)).toMatchObject({ state: "sent", record: "late" });
+          q.advance(2 * hourMs);
+          expect(await claimed(q)).toBe("empty");
+          expect(await claimed(q, { provider: "postmark" })).toBe("empty");
+          expect((await q.operator.stats()).states).toMatchObject({
+            waiting: 0,
+            retrying: 0,
+            dead: 0,
+            sent: 1,
+          });
+        });
+      }
+
+      test("counts a second acceptance in another batch as a duplicate, once", async () => {
+        const { q, id, old } = await dissolved((one) => due(one));
+        const other = await claim(q, { provider: "postmark" });
+        await settle(q, other, [sent(id, "other")]);
+        expect(await settle(q, old, [sent(id, "late")])).toEqual({ fenced: false, duplicates: [id] });
+        expect((await q.operator.show(id))!.record).toBe("other");
+        expect((await q.operator.stats()).counters["duplicates"]).toBe(1);
+      });
+
+      test("marks what is in another batch by now; that batch's own acceptance is a duplicate", async () => {
+        const { q, id, old } = await dissolved((one) => due(one));
+        const [neighbour] = await submit(q, submission());
+        const other = await claim(q, { provider: "postmark" });
+        expect(ids(other).toSorted()).toEqual([id, neighbour!].toSorted());
+        expect(await settle(q, old, [sent(id, "late")])).toEqual({ fenced: false, duplicates: [] });
+        expect(await state(q, id)).toBe("sent");
+        expect(await settle(q, other, [sent(id), sent(neighbour!)])).toEqual({
+          fenced: true,
+          duplicates: [id],
+        });
+        expect(await state(q, neighbour!)).toBe("sent");
+      });
+
+      test("changes nothing of a deleted email", async () => {
+        const { q, id, old } = await dissolved((one) => due(one));
+        expect(await q.operator.delete(id)).toBe("deleted");
+        expect(await settle(q, old, [sent(id)])).toEqual({ fenced: false, duplicates: [] });
+        expect(await state(q, id)).toBe("deleted");
+      });
+    });
+
+    describe("the end of doubt", () => {
+      test("is claimed for whatever provider, once nobody holds the batch", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        const endless = request({ doubtMs: 2 * leaseMs, provider: "forgotten" });
+        await q.work.claim(endless);
+        const ended = () => q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs });
+        expect((await ended()).kind).toBe("empty");
+        q.advance(leaseMs + 1);
+        expect((await ended()).kind).toBe("empty");
+        q.advance(leaseMs);
+        const result = await ended();
+        if (result.kind !== "batch") throw new Error("no batch");
+        expect(result.batch).toMatchObject({ id: endless.claimId, provider: "forgotten", lapsed: true });
+        expect(result.batch.doubtEndsAtMs).toBeLessThanOrEqual(result.batch.nowMs);
+        expect((await ended()).kind).toBe("empty");
+        const id = result.batch.emails[0]!.id;
+        expect((await settle(q, result.batch, [due(id)])).fenced).toBe(true);
+        expect(ids(await claim(q))).toEqual([id]);
+        expect((await ended()).kind).toBe("empty");
+      });
+    });
+
+    test("an email in a batch cannot be deleted; others can, and leave their id", async () => {
+      const q = await queue();
+      const [batched] = await submit(q, submission());
+      await claim(q);
+      expect(await q.operator.delete(batched!)).toBe("in-batch");
+      const [waiting] = await submit(q, submission());
+      expect(await q.operator.delete(waiting!)).toBe("deleted");
+      expect(await q.operator.delete(waiting!)).toBe("unknown");
+      expect(await state(q, waiting!)).toBe("deleted");
+      expect(await claimed(q)).toBe("empty");
+      expect((await q.operator.stats()).states).toMatchObject({ waiting: 0, sent: 0 });
+    });
+
+    test("a sweep gives what only an unknown provider may take back to all", async () => {
+      const q = await queue();
+      const [id] = await submit(q, submission());
+      await settle(q, await claim(q), [{ id: id!, kind: "due", delayMs: 0, only: "gone", history: "h" }]);
+      await q.work.sweep(["resend", "gone"]);
+      expect(await claimed(q)).toBe("empty");
+      await q.work.sweep(["resend"]);
+      expect(ids(await claim(q))).toEqual([id!]);
+    });
+
+    test("ten thousand due batches of one provider cost another's claim nothing", async () => {
+      const q = await queue();
+      const many = Array.from({ length: 10_000 }, () => submission());
+      await submit(q, ...many);
+      for (let taken = 0; taken < 10_000; taken += 500) {
+        const batch = await claim(q, { provider: "shut", countMax: 500, first: "emails" });
+        const fates = ids(batch).map((id): EmailFate => ({
+          id,
+          kind: "rebatched",
+          batchId: Bun.randomUUIDv7(),
+          history: "",
+        }));
+        await settle(q, batch, fates);
+      }
+      const [fresh] = await submit(q, submission());
+      expect(ids(await claim(q))).toEqual([fresh!]);
+      expect(await claimed(q)).toBe("empty");
+      expect((await q.operator.stats()).states.sending).toBe(10_001);
+    }, 30_000);
+
+    test("ten thousand emails that only one provider may take cost another's claim nothing", async () => {
+      const q = await queue();
+      await submit(q, ...Array.from({ length: 10_000 }, () => submission()));
+      for (;;) {
+        const result = await q.work.claim(request({ countMax: 500 }));
+        if (result.kind !== "batch") break;
+        await settle(
+          q,
+          result.batch,
+          ids(result.batch).map((id) => ({ id, kind: "due", delayMs: 0, only: "shut", history: "" })),
+        );
+      }
+      const [fresh] = await submit(q, submission());
+      expect(ids(await claim(q))).toEqual([fresh!]);
+      expect(await claimed(q)).toBe("empty");
+      expect((await q.operator.stats()).states.waiting).toBe(10_000);
+    }, 30_000);
+
+    test("a hundred thousand waiting emails are claimed each once", async () => {
+      const q = await queue();
+      const expected = new Set<string>();
+      for (let i = 0; i < 100; i += 1) {
+        const group = Array.from({ length: 1000 }, () => submission());
+        for (const id of await submit(q, ...group)) expected.add(id);
+      }
+      expect((await q.operator.stats()).states.waiting).toBe(100_000);
+      for (;;) {
+        const result = await q.work.claim(request({ countMax: 1000 }));
+        if (result.kind !== "batch") break;
+        for (const id of ids(result.batch)) expect(expected.delete(id)).toBe(true);
+      }
+      expect(expected.size).toBe(0);
+    }, 60_000);
+
+    test("several workers claim at once, and no email is in two batches", async () => {
+      const q = await queue();
+      await submit(q, ...Array.from({ length: 200 }, () => submission()));
+      const batches = await Promise.all(Array.from({ length: 20 }, () => claim(q, { countMax: 10 })));
+      expect(new Set(batches.flatMap(ids)).size).toBe(200);
+    });
+  });
+}

@@ -1,0 +1,49 @@
+// The conformance suite on Redis.
+
+import { afterAll, beforeAll } from "bun:test";
+import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
+import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
+import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { silent } from "../support/log.ts";
+import { eventually } from "../support/eventually.ts";
+import { conformance } from "./conformance.ts";
+
+let redis: RedisServer;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(() => redis.stop());
+
+let queues = 0;
+conformance("queue on Redis", async () => {
+  let offsetMs = 0;
+  queues += 1;
+  const options = {
+    url: redis.url,
+    prefix: `test-${queues}`,
+    minReplicas: 0,
+    durability: "verify" as const,
+    retainMs: 24 * 3_600_000,
+    log: silent,
+    onFatal: (reason: string) => {
+      throw new Error(reason);
+    },
+    clockOffsetMs: () => offsetMs,
+  };
+  const intake = openRedisIntake(options);
+  const work = openRedisWork(options);
+  const operator = await openRedisOperator(options);
+  await eventually("both are connected", () => intake.health().ok && work.health().ok);
+  return {
+    intake,
+    work,
+    operator,
+    advance: (ms) => {
+      offsetMs += ms;
+    },
+    async close() {
+      await Promise.all([intake.close(), work.close(), operator.close()]);
+    },
+  };
+});

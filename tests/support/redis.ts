@@ -1,0 +1,81 @@
+// A real redis-server of a test's own: on a free port, with its own folder, with the settings that README.md
+// asks for unless told otherwise.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually, freePort } from "./eventually.ts";
+
+export const durableSettings = {
+  appendonly: "yes",
+  appendfsync: "always",
+  "no-appendfsync-on-rewrite": "no",
+  "maxmemory-policy": "noeviction",
+  save: "",
+};
+
+export interface RedisServer {
+  readonly url: string;
+  readonly port: number;
+  readonly folder: string;
+  /** `redis-cli`, of this server. */
+  cli(...command: string[]): string;
+  kill(signal: NodeJS.Signals): void;
+  /** Kills it and starts it again on the same port and folder. */
+  restart(settings?: Record<string, string>): Promise<void>;
+  /** Starts it after a kill. */
+  start(settings?: Record<string, string>): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const running = new Set<() => void>();
+process.on("exit", () => {
+  for (const kill of running) kill();
+});
+
+export async function startRedis(settings: Record<string, string> = {}): Promise<RedisServer> {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
+  const port = await freePort();
+  let child: Bun.Subprocess | undefined;
+  const kill = () => child?.kill("SIGKILL");
+  running.add(kill);
+
+  function cli(...command: string[]): string {
+    const { stdout } = Bun.spawnSync(["redis-cli", "-p", String(port), ...command]);
+    return stdout.toString().trim();
+  }
+
+  async function start(more: Record<string, string> = {}): Promise<void> {
+    const all = { ...durableSettings, ...settings, ...more };
+    const options = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
+    child = Bun.spawn(
+      ["redis-server", "--port", String(port), "--dir", folder, "--bind", "127.0.0.1", ...options],
+      {
+        stdout: "ignore",
+        stderr: "inherit",
+      },
+    );
+    await eventually("redis-server answers", () => cli("PING") === "PONG");
+  }
+
+  await start();
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    port,
+    folder,
+    cli,
+    start,
+    kill: (signal) => child?.kill(signal),
+    async restart(more) {
+      child?.kill("SIGKILL");
+      await child?.exited;
+      await start(more);
+    },
+    async stop() {
+      child?.kill("SIGKILL");
+      await child?.exited;
+      running.delete(kill);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
