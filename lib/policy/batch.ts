@@ -1,0 +1,67 @@
+// A claimed batch as policy sees it: decoded, and without what only the store or the provider needs.
+
+import { decodeEnvelope } from "../email.ts";
+import type { Batch } from "../queue/queue.ts";
+import { addAttempt } from "./attempts.ts";
+import { decodeHistory, decodeNotes, type History, type Notes } from "./history.ts";
+
+export interface OpenEmail {
+  readonly id: string;
+  /** The sender's address. */
+  readonly from: string;
+  readonly submittedAtMs: number;
+  readonly history: History;
+  /** Accepted by an earlier hand-over: it ends as sent, whatever is decided here. */
+  readonly marked: boolean;
+}
+
+export interface OpenBatch {
+  readonly id: string;
+  readonly provider: string;
+  /** The store's time at the claim. */
+  readonly claimedAtMs: number;
+  readonly doubtSinceMs: number | undefined;
+  readonly doubtEndsAtMs: number;
+  /** The lease before this one ran out. */
+  readonly lapsed: boolean;
+  /** With the lapse of this claim, if any. */
+  readonly notes: Notes;
+  readonly emails: readonly OpenEmail[];
+}
+
+/** Throws on an email, a history or notes that nobody here has written. */
+export function openBatch(batch: Batch): OpenBatch {
+  const notes = decodeNotes(batch.notes);
+  return {
+    id: batch.id,
+    provider: batch.provider,
+    claimedAtMs: batch.nowMs,
+    doubtSinceMs: batch.doubtSinceMs,
+    doubtEndsAtMs: batch.doubtEndsAtMs,
+    lapsed: batch.lapsed,
+    notes: batch.lapsed ? withLapse(notes, batch) : notes,
+    emails: batch.emails.map(({ id, text, submittedAtMs, history, marked }) => ({
+      id,
+      from: decodeEnvelope(text).from,
+      submittedAtMs,
+      history: decodeHistory(history),
+      marked,
+    })),
+  };
+}
+
+/** A provider may have accepted it, and nobody knows yet. Doubt is a property of the batch's history, not of the last answer. */
+export function isInDoubt(batch: Pick<OpenBatch, "doubtSinceMs" | "lapsed">): boolean {
+  return batch.doubtSinceMs !== undefined || batch.lapsed;
+}
+
+/** What to do with a batch that has just been claimed. */
+export function nextStep(batch: OpenBatch, hasRecall: boolean, nowMs: number): "send" | "recall" | "end" {
+  if (!isInDoubt(batch)) return "send";
+  if (nowMs >= batch.doubtEndsAtMs) return "end";
+  return hasRecall ? "recall" : "send";
+}
+
+function withLapse(notes: Notes, { provider, nowMs }: Batch): Notes {
+  return { ...notes, attempts: addAttempt(notes.attempts, { provider, atMs: nowMs, outcome: "lapsed" }) };
+}

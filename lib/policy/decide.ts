@@ -1,0 +1,117 @@
+// What follows from what happened to a batch. A table: the rows are the kinds of result and outcome, the two
+// columns are "never in doubt" and "in doubt"; its entries are in verdict.ts, split.ts and doubt.ts.
+
+import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
+import { ended, postponed, recalled, stays } from "./doubt.ts";
+import type { Outcome, SendResult } from "./outcome.ts";
+import { signOf } from "./sign.ts";
+import { bySender, halves, type Parts } from "./split.ts";
+import { type CertainOutcome, givenBack, type Setting, splitUp, verdictOf } from "./verdict.ts";
+
+/**
+ * @param nowMs  the store's time, Unix ms: the claim's plus what has elapsed since
+ * @param random in [0, 1)
+ */
+export function decide(
+  batch: OpenBatch,
+  result: Result,
+  policy: Policy,
+  nowMs: number,
+  random: number,
+): Decision {
+  const setting: Setting = { batch, policy, nowMs, random };
+  switch (result.kind) {
+    case "send":
+      return answered(result.result, setting);
+    case "recall":
+      return recalled(result.result, setting);
+    case "ended":
+      return ended(setting);
+    case "untouched":
+      return isInDoubt(batch) ? postponed(result.delayMs, setting) : handedBack(result.delayMs, setting);
+  }
+}
+
+function answered(result: SendResult, setting: Setting): Decision {
+  switch (result.kind) {
+    case "each":
+      return eachAnswered(result.outcomes, setting);
+    case "whole":
+      return wholeAnswered(result.outcome, setting);
+  }
+}
+
+/** Accounts for every email: whatever was in doubt is so no more. */
+function eachAnswered(outcomes: readonly Outcome[], setting: Setting): Decision {
+  const { batch, policy } = setting;
+  const accountWorks = outcomes.some(({ kind }) => kind === "accepted");
+  const verdicts: Verdict[] = [];
+  let uncertain: Extract<Outcome, { kind: "unknown" }> | undefined;
+  for (const [index, email] of batch.emails.entries()) {
+    const outcome = outcomes[index] ?? { kind: "unknown", reason: "the answer leaves an email out" };
+    if (outcome.kind === "unknown") uncertain ??= outcome;
+    else verdicts.push(verdictOf(email, outcome, accountWorks, setting));
+  }
+  // No adapter answers so. What is asked again under the same key must have the same bytes, so that the batch
+  // stays whole; what is searched for need not.
+  if (uncertain !== undefined) return stays(uncertain, setting, policy.recall === undefined ? [] : verdicts);
+  return compose({
+    provider: batch.provider,
+    verdicts,
+    health: signOf(outcomes),
+    throttled: outcomes.some(({ kind }) => kind === "throttled"),
+  });
+}
+
+function wholeAnswered(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: Setting): Decision {
+  const inDoubt = isInDoubt(setting.batch);
+  switch (outcome.kind) {
+    case "rejected":
+      // A refusal that depends on the message alone would have been the same at every earlier try.
+      if (inDoubt && !outcome.stable) return stays(outcome, setting);
+      return split(halves, outcome, setting);
+    case "senderRefused":
+      return inDoubt ? stays(outcome, setting) : split(bySender, outcome, setting);
+    case "accountRefused":
+    case "throttled":
+    case "unavailable":
+      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);
+    case "unknown":
+      return stays(outcome, setting);
+    case "keyReused":
+      return alike(outcome, setting);
+  }
+}
+
+/** Some email is at fault: the batch is cut in two or, when that is not possible, the outcome is every email's. */
+function split(
+  cut: (emails: readonly OpenEmail[]) => Parts | undefined,
+  outcome: Extract<Outcome, { kind: "rejected" | "senderRefused" }>,
+  setting: Setting,
+): Decision {
+  const parts = cut(setting.batch.emails);
+  if (parts === undefined) return alike(outcome, setting);
+  return compose({
+    provider: setting.batch.provider,
+    verdicts: splitUp(parts, outcome.reason, setting),
+    health: signOf([outcome]),
+  });
+}
+
+/** One outcome for all. */
+function alike(outcome: CertainOutcome, setting: Setting): Decision {
+  const { batch } = setting;
+  return compose({
+    provider: batch.provider,
+    verdicts: batch.emails.map((email) => verdictOf(email, outcome, false, setting)),
+    health: signOf([outcome]),
+    throttled: outcome.kind === "throttled",
+  });
+}
+
+function handedBack(delayMs: number, setting: Setting): Decision {
+  const { batch } = setting;
+  const verdicts = batch.emails.map((email) => givenBack(email, delayMs, setting));
+  return compose({ provider: batch.provider, verdicts, health: "none" });
+}

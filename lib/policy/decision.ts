@@ -1,0 +1,114 @@
+// What is decided about a batch, as a value for the worker to carry out, and what a decision is made from.
+
+import type { EmailFate, Settlement } from "../queue/queue.ts";
+import type { RecallResult, SendResult } from "./outcome.ts";
+
+/** The settings that decisions depend on. */
+export interface Policy {
+  /** Backoff, ms. */
+  readonly retryBaseMs: number;
+  readonly retryMaxMs: number;
+  /** Since submission or the last replay, ms: after it, a definite failure ends an email. */
+  readonly giveUpAfterMs: number;
+  /** Of the batch's provider, if it can be asked what it has accepted. */
+  readonly recall: RecallPolicy | undefined;
+  /** Those of positive weight, in order of preference. */
+  readonly providers: readonly string[];
+  /** For batches that have to be split: fresh UUIDs. */
+  readonly newBatchIds: readonly [string, string];
+}
+
+export interface RecallPolicy {
+  /** After doubt was recorded, ms: from then on, a search that finds nothing is believed. */
+  readonly searchWaitMs: number;
+  /** From an unknown answer to the first look, ms. */
+  readonly firstLookMs: number;
+}
+
+/** What happened to a claimed batch. */
+export type Result =
+  | { readonly kind: "send"; readonly result: SendResult }
+  | { readonly kind: "recall"; readonly result: RecallResult }
+  /** The time for its doubt is over, or an operator says so: no request was made. */
+  | { readonly kind: "ended" }
+  /** Never begun under this lease: handed back, and not to be claimed again for so long. */
+  | { readonly kind: "untouched"; readonly delayMs: number };
+
+/** What the breaker should be told. */
+export type Sign = "success" | "failure" | "accountRefused" | "none";
+
+/** One email that becomes a dead letter, for the log: nothing in it names a person. */
+export interface Death {
+  readonly id: string;
+  readonly cause: "rejected" | "refusedByAll" | "gaveUp" | "keyReused";
+  /** It may have been sent. */
+  readonly outcomeUnknown: boolean;
+}
+
+export interface Decision {
+  readonly settlement: Settlement;
+  /** Emails whose doubt ended without an answer, and that will be sent again. */
+  readonly possibleDuplicates: readonly string[];
+  readonly health: Sign;
+  readonly throttled: boolean;
+  /** It was in doubt, and stays so: something else should have its turn. */
+  readonly failedAgain: boolean;
+  readonly dead: readonly Death[];
+  /** Senders that this provider has refused, to be remembered. */
+  readonly refusedSenders: readonly string[];
+}
+
+/** What is decided about one email. */
+export interface Verdict {
+  readonly fate: EmailFate;
+  /** Names of counters, without the provider. */
+  readonly counts: readonly string[];
+  readonly death?: Death;
+  readonly refusedSender?: string;
+  readonly mayBeDuplicate?: true;
+}
+
+/** Puts a decision together. `counts` are added to those of the verdicts. */
+export function compose({
+  provider,
+  verdicts,
+  rest,
+  counts = {},
+  health,
+  throttled = false,
+  failedAgain = false,
+}: {
+  provider: string;
+  verdicts: readonly Verdict[];
+  rest?: Settlement["rest"];
+  counts?: Readonly<Record<string, number>>;
+  health: Sign;
+  throttled?: boolean;
+  failedAgain?: boolean;
+}): Decision {
+  const possibleDuplicates = verdicts.filter((verdict) => verdict.mayBeDuplicate).map(({ fate }) => fate.id);
+  const totals: Record<string, number> = {};
+  const add = (name: string, count: number) => {
+    if (count > 0) totals[name] = (totals[name] ?? 0) + count;
+  };
+  for (const verdict of verdicts) for (const name of verdict.counts) add(`${name}:${provider}`, 1);
+  for (const [name, count] of Object.entries(counts)) add(`${name}:${provider}`, count);
+  add("possible_duplicates", possibleDuplicates.length);
+  return {
+    settlement: {
+      fates: verdicts.map(({ fate }) => fate),
+      ...(rest !== undefined && { rest }),
+      counts: totals,
+    },
+    possibleDuplicates,
+    health,
+    throttled,
+    failedAgain,
+    dead: verdicts.flatMap(({ death }) => (death === undefined ? [] : [death])),
+    refusedSenders: [
+      ...new Set(
+        verdicts.flatMap(({ refusedSender }) => (refusedSender === undefined ? [] : [refusedSender])),
+      ),
+    ],
+  };
+}

@@ -1,0 +1,50 @@
+// Which provider is next. Smooth weighted round robin, as nginx's (ngx_http_upstream_round_robin.c, 2012), counting
+// emails: whoever is furthest behind its share goes next, and pays for as many emails as it took.
+
+export interface Weighted {
+  readonly name: string;
+  /** Over 0. */
+  readonly weight: number;
+}
+
+/** By how much each is behind its share, in emails times the sum of the weights; absent is 0. */
+export type Shares = ReadonlyMap<string, number>;
+
+export const evenShares: Shares = new Map();
+
+/** The one that is furthest behind, the first of several; undefined if none is eligible. Changes nothing. */
+export function pick<W extends Weighted>(shares: Shares, eligible: readonly W[]): W | undefined {
+  let best: W | undefined;
+  for (const one of eligible) {
+    if (best === undefined || due(shares, one) > due(shares, best)) best = one;
+  }
+  return best;
+}
+
+/**
+ * `chosen` took `emails`, while `eligible` (which holds it) could have. One that is not eligible neither gains nor
+ * loses, and so catches up nothing when it comes back.
+ *
+ * Single emails follow the weights exactly over every cycle. With batches none is ever ahead of its share by more
+ * than a full batch, for each that is on its way.
+ */
+export function charge(
+  shares: Shares,
+  eligible: readonly Weighted[],
+  chosen: string,
+  emails: number,
+): Shares {
+  if (emails === 0) return shares;
+  const charged = new Map(shares);
+  let total = 0;
+  for (const { name, weight } of eligible) {
+    charged.set(name, (charged.get(name) ?? 0) + weight * emails);
+    total += weight;
+  }
+  charged.set(chosen, (charged.get(chosen) ?? 0) - total * emails);
+  return charged;
+}
+
+function due(shares: Shares, { name, weight }: Weighted): number {
+  return (shares.get(name) ?? 0) + weight;
+}

@@ -1,0 +1,36 @@
+// What an answer says about its provider, for the breaker. A fault of the message or of the sender says that the
+// provider works.
+
+import type { Sign } from "./decision.ts";
+import type { Outcome } from "./outcome.ts";
+
+/** Of all the outcomes in one answer. One acceptance outweighs the rest: whoever accepts is neither down nor shut to us. */
+export function signOf(outcomes: readonly Pick<Outcome, "kind">[]): Sign {
+  let worst: Sign = "none";
+  for (const outcome of outcomes) {
+    const sign = signOfOne(outcome);
+    if (outcome.kind === "accepted") return sign;
+    if (weights[sign] > weights[worst]) worst = sign;
+  }
+  return worst;
+}
+
+/** A throttled provider is neither down nor well: the rate limiter deals with it. */
+function signOfOne({ kind }: Pick<Outcome, "kind">): Sign {
+  switch (kind) {
+    case "accepted":
+    case "rejected":
+    case "senderRefused":
+    case "keyReused":
+      return "success";
+    case "accountRefused":
+      return "accountRefused";
+    case "unavailable":
+    case "unknown":
+      return "failure";
+    case "throttled":
+      return "none";
+  }
+}
+
+const weights: Readonly<Record<Sign, number>> = { none: 0, success: 1, failure: 2, accountRefused: 3 };

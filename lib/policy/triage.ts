@@ -1,0 +1,58 @@
+// Before a batch's first request: emails whose sender this provider refuses go to another without one. The bytes
+// of a request never change after it was first made, so that only a batch that was never begun is touched; and it
+// is settled as a whole, what can be sent going on in a new batch.
+
+import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { compose, type Decision, type Policy } from "./decision.ts";
+import { isRefused, type RefusedSenders } from "./senders.ts";
+import { handedOver, nextProvider, splitUp, withRefusal } from "./verdict.ts";
+
+export type Triage =
+  /** As it is. */
+  | { readonly kind: "send" }
+  /** Not at all: this instead. */
+  | { readonly kind: "settle"; readonly decision: Decision };
+
+/**
+ * @param senders   those that the batch's provider has refused lately
+ * @param sendersMs now, by the clock of `senders`
+ * @param nowMs     the store's time, Unix ms
+ */
+export function triage(
+  batch: OpenBatch,
+  senders: RefusedSenders,
+  sendersMs: number,
+  policy: Policy,
+  nowMs: number,
+): Triage {
+  if (isInDoubt(batch)) return { kind: "send" };
+  const groups = Map.groupBy(batch.emails, (email) => lane(email, batch, policy, senders, sendersMs));
+  const elsewhere = groups.get("elsewhere") ?? [];
+  const lastChance = groups.get("lastChance") ?? [];
+  const here = groups.get("here") ?? [];
+  if (elsewhere.length === 0 && (lastChance.length === 0 || here.length === 0)) return { kind: "send" };
+  const setting = { batch, policy, nowMs, random: 0 };
+  const verdicts = [
+    ...elsewhere.map((email) => handedOver(email, setting)),
+    ...splitUp([here, lastChance], undefined, setting),
+  ];
+  return { kind: "settle", decision: compose({ provider: batch.provider, verdicts, health: "none" }) };
+}
+
+/**
+ * Only the outcome of an attempt of its own ends an email: one that every other provider has refused, and that
+ * this one refuses from memory alone, is sent nevertheless, apart from those that have nothing against them.
+ */
+function lane(
+  { marked, from, history }: OpenEmail,
+  { provider }: OpenBatch,
+  { providers }: Policy,
+  senders: RefusedSenders,
+  sendersMs: number,
+): "here" | "elsewhere" | "lastChance" {
+  if (marked) return "here";
+  if (history.refusedBy.includes(provider)) return "elsewhere";
+  if (!isRefused(senders, from, sendersMs)) return "here";
+  const next = nextProvider(withRefusal(history, provider), providers);
+  return next === undefined ? "lastChance" : "elsewhere";
+}
