@@ -40,14 +40,3 @@ export function sameAddress(one: string, other: string): boolean {
 export function hasControlCharacter(text: string): boolean {
   return controlCharacter.test(text);
 }
-
-/**
- * An address with its display name, as both providers read it: `Ada <ada@example.org>`, the name quoted when it
- * holds a character that is special in a header, and not encoded, since they do that themselves.
- */
-export function formatMailbox(address: string, name?: string): string {
-  if (name === undefined) return address;
-  const needsQuotes = /[()<>[\]:;@\\,."]/.test(name);
-  const written = needsQuotes ? `"${name.replace(/[\\"]/g, "\\$&")}"` : name;
-  return `${written} <${address}>`;
-}

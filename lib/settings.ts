@@ -2,8 +2,9 @@
 // Messages follow the setting's name, and never hold its value, which may be secret.
 
 import * as v from "valibot";
-import { formatMailbox, hasControlCharacter, isAddress, mailboxMax } from "./address.ts";
+import { hasControlCharacter, isAddress, mailboxMax } from "./address.ts";
 import { logLevels } from "./log.ts";
+import { formatMailbox } from "./providers/mailbox.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
 
 export interface ProviderWeight {

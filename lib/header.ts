@@ -1,0 +1,38 @@
+// Header values of the form `value; name=parameter; name="parameter"` (RFC 9110, 5.6.6), read strictly.
+
+export interface HeaderValue {
+  /** What stands before the parameters, in lower case. */
+  readonly value: string;
+  /** By name in lower case. */
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
+const valuePattern = /^[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z/]+)[ \t]*(?=;|$)/;
+// A backslash takes the character behind it literally: `\"` in the names that curl and Python write.
+const parameterPattern =
+  /;[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*(?=;|$)/sy;
+
+/** Undefined when the header is malformed, or names a parameter twice. */
+export function parseHeader(text: string): HeaderValue | undefined {
+  const head = valuePattern.exec(text);
+  if (head === null) return undefined;
+  const parameters = new Map<string, string>();
+  let position = head[0].length;
+  while (position < text.length) {
+    parameterPattern.lastIndex = position;
+    const match = parameterPattern.exec(text);
+    if (match === null) return undefined;
+    position = parameterPattern.lastIndex;
+    const name = match[1]?.toLowerCase();
+    if (name === undefined) continue;
+    if (parameters.has(name)) return undefined;
+    parameters.set(name, match[2] ?? match[3]!.replace(/\\(.)/gs, "$1"));
+  }
+  return { value: head[1]!.toLowerCase(), parameters };
+}
+
+/** Whether a header's `charset`, if it has one, is UTF-8. */
+export function isUtf8(header: HeaderValue): boolean {
+  const charset = header.parameters.get("charset")?.toLowerCase();
+  return charset === undefined || charset === "utf-8" || charset === "utf8";
+}

@@ -1,0 +1,197 @@
+// The one endpoint: from a request to its answer. It keeps the contract's promise that POST / is answered with
+// 200, 400 or 500, in JSON, within the time that the settings allow; and 200 only for what the queue has stored.
+
+import { bodyType, parseBody } from "./body.ts";
+import { encodeEmail } from "./email.ts";
+import type { Log } from "./log.ts";
+import type { Intake, SubmitResult } from "./queue/queue.ts";
+import { checkSubmission, fingerprint, type SenderDefaults } from "./submission.ts";
+import { createBudget, readUpload } from "./upload.ts";
+
+/** Longest wait for a request's body, ms. */
+export const bodyTimeoutMs = 30_000;
+/** Most submissions under way, and most bytes of their bodies: what an outage of the store may pile up. */
+export const pendingMax = 8192;
+export const pendingBytesMax = 128 * 1024 * 1024;
+
+/** At most one line about submissions that failed in so long a time, ms: an outage fails thousands a second. */
+const reportEveryMs = 1000;
+
+export interface HandlerOptions {
+  readonly intake: Intake;
+  readonly defaults: SenderDefaults;
+  readonly maxBodyBytes: number;
+  /** From the last byte of the body until the answer. */
+  readonly submitTimeoutMs: number;
+  readonly log: Log;
+  /** Default: {@link bodyTimeoutMs}. */
+  readonly bodyTimeoutMs?: number;
+  /** Default: {@link pendingMax}. */
+  readonly pendingMax?: number;
+  /** Default: {@link pendingBytesMax}. */
+  readonly pendingBytesMax?: number;
+}
+
+export interface Handler {
+  /** Never throws or rejects. */
+  handle(request: Request): Response | Promise<Response>;
+  /** Answers at once all requests whose body is still awaited. */
+  hurry(): void;
+}
+
+const texts = {
+  busy: "the service is busy: try again later",
+  notStored: "the email could not be stored in time: repeat it with the same Idempotency-Key",
+  internal: "something went wrong: repeat the email with the same Idempotency-Key",
+  tooSlow: "the body did not arrive in time",
+  broken: "the body did not arrive",
+  conflict: "Idempotency-Key: belongs to another email",
+  badKey: "Idempotency-Key: must be 1 to 255 visible ASCII characters",
+} as const;
+
+const keyPattern = /^[\x21-\x7e]{1,255}$/;
+
+export function createHandler(options: HandlerOptions): Handler {
+  const { intake, defaults, maxBodyBytes, submitTimeoutMs, log } = options;
+  const budget = createBudget(options.pendingBytesMax ?? pendingBytesMax);
+  const countMax = options.pendingMax ?? pendingMax;
+  const awaited = new Set<() => void>();
+  const limits = {
+    bytesMax: maxBodyBytes,
+    timeoutMs: options.bodyTimeoutMs ?? bodyTimeoutMs,
+    budget,
+    awaited,
+  };
+  const report = createReport(log);
+  let pending = 0;
+
+  async function accept(request: Request): Promise<Response> {
+    if (pending >= countMax) return fail(texts.busy, "too many submissions under way");
+    pending += 1;
+    try {
+      return await submit(request);
+    } catch (error) {
+      log.error("request-failed", describe(error));
+      return refuse(500, texts.internal);
+    } finally {
+      pending -= 1;
+    }
+  }
+
+  async function submit(request: Request): Promise<Response> {
+    const type = bodyType(request.headers);
+    if (!type.ok) return refuse(400, type.message);
+    const upload = await readUpload(request, limits);
+    switch (upload.kind) {
+      case "tooLarge":
+        return refuse(400, `the body is over ${maxBodyBytes} bytes`);
+      case "tooSlow":
+        return refuse(400, texts.tooSlow);
+      case "broken":
+        return refuse(400, texts.broken);
+      case "busy":
+        return fail(texts.busy, "too many bytes under way");
+      case "read":
+        break;
+    }
+    try {
+      const deadlineMs = performance.now() + submitTimeoutMs;
+      const body = parseBody(type.type, upload.bytes);
+      if (!body.ok) return refuse(400, body.message);
+
+      const submission = checkSubmission(body.fields, defaults);
+      const key = request.headers.get("idempotency-key");
+      const badKey = key !== null && !keyPattern.test(key) ? [texts.badKey] : [];
+      if (!submission.ok) return refuse(400, [submission.message, ...badKey].join("; "));
+      if (badKey.length > 0) return refuse(400, texts.badKey);
+
+      const { email, given } = submission;
+      const result = await intake.submit(
+        {
+          id: Bun.randomUUIDv7(),
+          text: encodeEmail(email),
+          ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given) } }),
+        },
+        deadlineMs,
+      );
+      return answer(result);
+    } finally {
+      budget.give(upload.bytes.length);
+    }
+  }
+
+  function answer(result: SubmitResult): Response {
+    switch (result.kind) {
+      case "stored":
+        log.debug("submission-stored", { id: result.id, repeated: result.repeated });
+        return Response.json({ ok: true, id: result.id });
+      case "conflict":
+        return refuse(400, texts.conflict);
+      case "failed":
+        return fail(texts.notStored, result.reason);
+    }
+  }
+
+  function fail(message: string, reason: string): Response {
+    report(reason);
+    return refuse(500, message);
+  }
+
+  return {
+    handle(request) {
+      if (pathOf(request.url) !== "/") return refuse(404, "there is nothing here: submissions go to /");
+      if (request.method !== "POST") {
+        return refuse(405, "the method must be POST", { allow: "POST" });
+      }
+      return accept(request);
+    },
+    hurry() {
+      for (const giveUp of awaited) giveUp();
+    },
+  };
+}
+
+/** The answer when nothing better is known. */
+export function internalError(): Response {
+  return refuse(500, texts.internal);
+}
+
+/** The name of an error and where it was thrown: its message may quote what a client wrote. */
+export function describe(error: unknown): { reason: string; place: string } {
+  if (!(error instanceof Error)) return { reason: typeof error, place: "" };
+  const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0] ?? "";
+  return { reason: error.name, place: place.trim() };
+}
+
+function refuse(
+  status: 400 | 404 | 405 | 500,
+  message: string,
+  headers: Record<string, string> = {},
+): Response {
+  return Response.json({ ok: false, error_message: message }, { status, headers });
+}
+
+/**
+ * The path of a request's URL, without the query. Bun makes no absolute URL when there is no usable Host
+ * (HTTP/1.0), so that `new URL` would throw.
+ */
+function pathOf(url: string): string {
+  const authority = url.startsWith("/") ? 0 : url.indexOf("://") + 3;
+  const start = authority === 0 ? 0 : url.indexOf("/", authority);
+  const end = url.indexOf("?", start);
+  return end === -1 ? url.slice(start) : url.slice(start, end);
+}
+
+/** Logs failures, one line for all of a second. */
+function createReport(log: Log): (reason: string) => void {
+  let count = 0;
+  let reportedAtMs = Number.NEGATIVE_INFINITY;
+  return (reason) => {
+    count += 1;
+    const nowMs = performance.now();
+    if (nowMs - reportedAtMs < reportEveryMs) return;
+    log.warn("submissions-failed", { count, reason });
+    count = 0;
+    reportedAtMs = nowMs;
+  };
+}

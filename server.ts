@@ -1,0 +1,94 @@
+// The server: settings, then the way into the queue, then the handler behind Bun.serve, and the end of it all on a
+// signal. Several of them may share one port.
+
+import { readConfig } from "./lib/config.ts";
+import { createLog } from "./lib/log.ts";
+import { openRedisIntake } from "./lib/queue/redis/intake.ts";
+import { bodyTimeoutMs, createHandler, describe, internalError } from "./lib/submit.ts";
+
+const read = readConfig(process.env, "server");
+if (!read.ok) {
+  console.error(read.message);
+  process.exit(2);
+}
+const { config } = read;
+const log = createLog({ level: config.logLevel, secrets: config.secrets });
+
+const intake = openRedisIntake({
+  ...config.redis,
+  log,
+  onFatal(reason) {
+    log.error("store-unusable", { reason });
+    process.exit(1);
+  },
+});
+
+const handler = createHandler({
+  intake,
+  defaults: {
+    ...(config.defaultFrom !== undefined && { from: config.defaultFrom }),
+    ...(config.defaultFromName !== undefined && { fromName: config.defaultFromName }),
+  },
+  maxBodyBytes: config.maxBodyBytes,
+  submitTimeoutMs: config.submitTimeoutMs,
+  log,
+});
+
+const server = listen();
+log.info("listening", { host: config.host, port: server.port });
+
+process.on("SIGTERM", () => shutDown("SIGTERM"));
+process.on("SIGINT", () => shutDown("SIGINT"));
+
+function listen() {
+  try {
+    return Bun.serve({
+      hostname: config.host,
+      port: config.port,
+      reusePort: true,
+      development: false,
+      // Cuts a body, and a handler, that take longer; Bun counts in steps of four seconds, and may be one early.
+      idleTimeout: Math.ceil(Math.max(bodyTimeoutMs, config.submitTimeoutMs) / 1000) + 5,
+      // Bun's own answer beyond it is no JSON: the handler keeps the limit.
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      fetch: (request) => handler.handle(request),
+      error(error) {
+        log.error("request-failed", describe(error));
+        return internalError();
+      },
+    });
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    console.error(
+      code === "EADDRINUSE"
+        ? `Cannot start: PORT ${config.port} is taken by another process`
+        : `Cannot start: HOST ${config.host} and PORT ${config.port} cannot be listened on (${code})`,
+    );
+    process.exit(1);
+  }
+}
+
+let shuttingDown = false;
+
+/** Stops accepting, answers what has been received, and exits: 0 when all was answered. */
+async function shutDown(signal: string): Promise<void> {
+  if (shuttingDown) process.exit(1);
+  shuttingDown = true;
+  log.info("shutting-down", { signal, pending: server.pendingRequests });
+
+  // Just before the time is up, whoever still waits gets an answer: for the rest of a body, or from the store.
+  const lastWordMs = Math.max(config.shutdownTimeoutMs - 1000, config.shutdownTimeoutMs / 2);
+  setTimeout(() => {
+    handler.hurry();
+    void intake.close();
+  }, lastWordMs);
+  setTimeout(() => {
+    log.error("shutdown-incomplete", { pending: server.pendingRequests });
+    process.exit(1);
+  }, config.shutdownTimeoutMs);
+
+  await server.stop();
+  await intake.close();
+  log.info("stopped");
+  process.exit(0);
+}
