@@ -1,0 +1,172 @@
+// The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims follow one
+// another, so that shares are exact and an idle worker asks once; requests run side by side.
+
+import { openBell } from "./bell.ts";
+import { deliver, type Deliverer, handBack } from "./delivery.ts";
+import { type Claim, giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
+import { charge, evenShares, pick } from "./policy/selector.ts";
+import { type Batch, type ClaimResult, StoreUnavailable } from "./queue/queue.ts";
+
+export interface DispatchSettings {
+  /** Provider requests in flight. */
+  readonly concurrency: number;
+  /** From a batch's first claim to the end of its doubt, ms. */
+  readonly doubtMs: number;
+}
+
+export interface Dispatcher {
+  /** Stops claiming; resolves when everything in flight is settled. */
+  drain(): Promise<void>;
+}
+
+/** Stored bytes of a batch, but one email at least. */
+const batchBytesMax = 4 * 1024 * 1024;
+/** Longest sleep: a wake-up may be lost, ms. */
+const pollMs = 1000;
+/** Before a store is asked again that did not answer, ms. */
+const storePauseMs = 100;
+/** Before a batch is claimed again that too few replicas knew of, ms. */
+const replicaPauseMs = 1000;
+
+export function startDispatcher(
+  deliverer: Deliverer,
+  lanes: readonly Lane[],
+  { concurrency, doubtMs }: DispatchSettings,
+): Dispatcher {
+  const { work, settings, log } = deliverer;
+  const inFlight = new Set<Promise<void>>();
+  const bell = openBell();
+  let shares = evenShares;
+  let stopping = false;
+  let storeLost = false;
+
+  work.onWake(bell.ring);
+  const stopped = run();
+
+  async function run(): Promise<void> {
+    while (!stopping) {
+      const sleepMs = inFlight.size < concurrency ? await round() : pollMs;
+      if (sleepMs > 0 && !stopping) await bell.wait(Math.min(sleepMs, pollMs));
+    }
+  }
+
+  /** One batch, for the provider whose turn it is. Returns how long to sleep then, ms. */
+  async function round(): Promise<number> {
+    const nowMs = performance.now();
+    const waits = lanes.map((lane) => ({ lane, waitMs: (opensAtMs(lane, nowMs) ?? Infinity) - nowMs }));
+    const open = waits.filter(({ waitMs }) => waitMs <= 0).map(({ lane }) => lane);
+    let sleepMs = Math.min(pollMs, ...waits.map(({ waitMs }) => waitMs).filter((waitMs) => waitMs > 0));
+    for (let left = open; left.length > 0;) {
+      const lane = turn(left);
+      left = left.filter((other) => other !== lane);
+      const ticket = takeTicket(lane, performance.now());
+      if (ticket === undefined) continue;
+      const outcome = await claimFor(lane, ticket, open);
+      if (outcome.kind === "done") return outcome.sleepMs;
+      sleepMs = Math.min(sleepMs, outcome.dueInMs);
+    }
+    return sleepMs;
+  }
+
+  /** Whose turn it is; those of weight 0 come last. */
+  function turn(left: readonly Lane[]): Lane {
+    const chosen = pick(shares, weighted(left));
+    return left.find(({ provider }) => provider.name === chosen?.name) ?? left[0]!;
+  }
+
+  async function claimFor(
+    lane: Lane,
+    ticket: Ticket,
+    open: readonly Lane[],
+  ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
+    const claim = (lane.claim ??= newClaim());
+    const result = await ask(lane, ticket, claim);
+    if (result === undefined) {
+      giveTicketBack(lane, ticket);
+      return { kind: "done", sleepMs: storePauseMs };
+    }
+    lane.claim = undefined;
+    if (result.kind === "batch" && !stopping) {
+      const { batch } = result;
+      // Emails are counted once, when they leave the queue: not when their batch comes again or is split.
+      if (batch.id === claim.id) shares = charge(shares, weighted(open), batch.provider, batch.emails.length);
+      occupy(deliver(deliverer, lane, ticket, claimed(batch, claim)));
+      return { kind: "done", sleepMs: 0 };
+    }
+    giveTicketBack(lane, ticket);
+    switch (result.kind) {
+      case "empty":
+        return { kind: "empty", dueInMs: result.nextDueInMs ?? Infinity };
+      case "spent":
+        return { kind: "done", sleepMs: 0 };
+      case "batch":
+        occupy(handBack(deliverer, claimed(result.batch, claim), 0));
+        return { kind: "done", sleepMs: 0 };
+      case "unreplicated":
+        log.warn("claim-unreplicated", { batch: result.batch.id });
+        occupy(handBack(deliverer, claimed(result.batch, claim), replicaPauseMs));
+        return { kind: "done", sleepMs: replicaPauseMs };
+    }
+  }
+
+  /** Undefined if the store did not answer. */
+  async function ask(
+    { provider, weight, first }: Lane,
+    { admitted }: Ticket,
+    { id }: Claim,
+  ): Promise<ClaimResult | undefined> {
+    const isProbe = admitted.kind === "probe";
+    try {
+      const result = await work.claim({
+        claimId: id,
+        provider: provider.name,
+        countMax: weight === 0 ? 0 : isProbe ? 1 : provider.batchMax,
+        bytesMax: batchBytesMax,
+        leaseMs: settings.leaseMs,
+        doubtMs,
+        context: provider.context,
+        first: isProbe ? admitted.first : first,
+      });
+      if (storeLost) log.info("store-back");
+      storeLost = false;
+      return result;
+    } catch (error) {
+      if (!storeLost)
+        log.error("store-lost", {
+          reason: error instanceof StoreUnavailable ? error.message : String(error),
+        });
+      storeLost = true;
+      return undefined;
+    }
+  }
+
+  function occupy(slot: Promise<void>): void {
+    const settled = slot
+      .catch((error: unknown) => log.error("delivery-failed", { reason: String(error) }))
+      .finally(() => {
+        inFlight.delete(settled);
+        bell.ring();
+      });
+    inFlight.add(settled);
+  }
+
+  return {
+    async drain() {
+      stopping = true;
+      bell.ring();
+      await stopped;
+      await Promise.all(inFlight);
+    },
+  };
+}
+
+const weighted = (lanes: readonly Lane[]) =>
+  lanes.flatMap(({ provider, weight }) => (weight > 0 ? [{ name: provider.name, weight }] : []));
+
+function newClaim(): Claim {
+  return { id: Bun.randomUUIDv7(), sentAtMs: performance.now(), sentAtWallMs: Date.now() };
+}
+
+function claimed(batch: Batch, { sentAtMs, sentAtWallMs }: Claim) {
+  return { batch, sentAtMs, sentAtWallMs, answeredAtMs: performance.now() };
+}

@@ -1,0 +1,60 @@
+// The worker: takes emails out of the queue and hands them to the providers, until it is told to stop.
+
+import { readConfig } from "./lib/config.ts";
+import type { Deliverer } from "./lib/delivery.ts";
+import { startDispatcher } from "./lib/dispatch.ts";
+import { startHousekeeping } from "./lib/housekeeping.ts";
+import { openLane } from "./lib/lane.ts";
+import { createLog } from "./lib/log.ts";
+import { openProvider } from "./lib/providers/open.ts";
+import { openRedisWork } from "./lib/queue/redis/work.ts";
+import { onStop } from "./lib/signals.ts";
+
+const read = readConfig(process.env, "worker");
+if (!read.ok) {
+  console.error(read.message);
+  process.exit(2);
+}
+const { config } = read;
+const log = createLog({ level: config.logLevel, secrets: config.secrets });
+
+const work = openRedisWork({
+  ...config.redis,
+  retainMs: config.retainMs,
+  log,
+  onFatal(reason) {
+    log.error("cannot-start", { reason });
+    process.exit(1);
+  },
+});
+
+/** A Resend key is remembered for 24 h: an hour less leaves time for what is under way. */
+const doubtMs = 23 * 60 * 60 * 1000;
+
+const lanes = config.providers.map(({ name, weight }) => openLane(openProvider(name, config), weight));
+const deliverer: Deliverer = {
+  work,
+  log,
+  settings: {
+    ...config,
+    searchWaitMs: config.postmark?.searchWaitMs ?? 0,
+    providers: lanes
+      .filter(({ weight }) => weight > 0)
+      .toSorted((a, b) => b.weight - a.weight)
+      .map(({ provider }) => provider.name),
+  },
+};
+const dispatcher = startDispatcher(deliverer, lanes, { concurrency: config.concurrency, doubtMs });
+const housekeeper = startHousekeeping(deliverer);
+log.info("worker-started", {
+  providers: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(","),
+});
+
+onStop({
+  log,
+  timeoutMs: config.shutdownTimeoutMs,
+  async drain() {
+    await Promise.all([dispatcher.drain(), housekeeper.stop()]);
+    await work.close();
+  },
+});
