@@ -1,0 +1,453 @@
+// Delivery end to end, but for the server: what reaches the providers, and what the queue says about it, when
+// things go wrong.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { answerInstead, faults } from "../fakes/faults.ts";
+import { decodeHistory } from "../lib/policy/history.ts";
+import { decodeEmail } from "../lib/email.ts";
+import { eventually } from "./support/eventually.ts";
+import { type RedisServer, startRedis } from "./support/redis.ts";
+import { openWorld, type World, type WorldOptions } from "./support/world.ts";
+
+let redis: RedisServer;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(() => redis.stop());
+
+/** Runs a test in a world of its own, and closes it whatever happens. */
+function inWorld(
+  name: string,
+  options: Omit<WorldOptions, "url">,
+  body: (world: World) => Promise<void>,
+): void {
+  test(`delivery: ${name}`, async () => {
+    const world = await openWorld({ url: redis.url, ...options });
+    try {
+      await body(world);
+    } finally {
+      await world.close();
+    }
+  }, 30_000);
+}
+
+const onlyResend = { weights: { resend: 1 } };
+const onlyPostmark = { weights: { postmark: 1 } };
+const times = <T>(count: number, make: (index: number) => Promise<T>) =>
+  Promise.all(Array.from({ length: count }, (_, i) => make(i)));
+
+inWorld("an email reaches a provider once, and leaves its record", {}, async (world) => {
+  world.startWorker(onlyResend);
+  const id = await world.submit({ to: "jane@example.org", subject: "Grüße", html: "<p>Hi</p>" });
+  await world.drained();
+  expect(world.resend.acceptances).toMatchObject([
+    { emailId: id, to: "jane@example.org", subject: "Grüße", html: "<p>Hi</p>" },
+  ]);
+  expect((await world.show(id)).state).toBe("sent");
+  expect((await world.stats()).counters).toEqual({ "accepted:resend": 1 });
+});
+
+inWorld("what waited goes out in full batches, by the weights", {}, async (world) => {
+  await times(800, () => world.submit());
+  world.startWorker({ weights: { resend: 3, postmark: 1 } });
+  await world.drained();
+  expect(world.duplicates().size).toBe(0);
+  expect(world.acceptances()).toHaveLength(800);
+  const resend = world.resend.acceptances.length;
+  expect(resend).toBeWithin(500, 701);
+  expect(world.resend.requests.length).toBeLessThanOrEqual(8);
+});
+
+inWorld("single emails follow the weights", {}, async (world) => {
+  world.startWorker({ weights: { resend: 3, postmark: 1 } });
+  for (let i = 0; i < 40; i += 1) {
+    await world.submit();
+    await eventually("it is accepted", () => world.acceptances().length === i + 1);
+  }
+  expect(world.resend.acceptances).toHaveLength(30);
+});
+
+inWorld("an ill address in a batch costs its neighbours nothing", {}, async (world) => {
+  const good = await times(60, () => world.submit());
+  const ill = await world.submit({ to: "jane@exa mple" });
+  world.startWorker(onlyResend);
+  await world.drained();
+  expect(world.resend.requests).toHaveLength(1);
+  expect(new Set(world.resend.acceptances.map(({ emailId }) => emailId))).toEqual(new Set(good));
+  const dead = await world.show(ill);
+  expect(dead.state).toBe("dead");
+  expect(decodeEmail(dead.text!).to).toBe("jane@exa mple");
+  expect(decodeHistory(dead.history)).toMatchObject({
+    attempts: { total: 1 },
+    deadReason: expect.stringContaining("to"),
+  });
+});
+
+inWorld("a batch refused for an unnamed email is halved until that is alone", {}, async (world) => {
+  world.resend.faults.add({
+    fault: answerInstead(422, { statusCode: 422, name: "validation_error", message: "Something is wrong." }),
+    when: (request) => Number(request.headers["content-length"]) > 0,
+    times: 3,
+  });
+  const ids = await times(64, () => world.submit());
+  world.startWorker(onlyResend);
+  await world.drained();
+  expect(world.acceptances()).toHaveLength(64);
+  expect(world.duplicates().size).toBe(0);
+  expect(world.resend.requests.length).toBe(3 + 4);
+  expect((await world.show(ids[0]!)).state).toBe("sent");
+});
+
+for (const unverifiedRefuses of ["email", "request"] as const) {
+  inWorld(
+    `an unverified sender goes to the other provider, and delays nobody (refused by ${unverifiedRefuses})`,
+    { resend: { unverifiedDomains: ["unverified.example"], unverifiedRefuses } },
+    async (world) => {
+      await times(99, (i) => world.submit(i % 3 === 0 ? { from: "a@unverified.example" } : {}));
+      world.startWorker({ weights: { resend: 1000, postmark: 1 } });
+      await world.drained();
+      const elsewhere = world.postmark.acceptances.filter(({ from }) => from.includes("unverified"));
+      expect(elsewhere).toHaveLength(33);
+      expect(world.acceptances()).toHaveLength(99);
+      const before = world.resend.requests.length;
+      expect(before).toBeLessThanOrEqual(4);
+      await world.submit({ from: "a@unverified.example" });
+      await world.drained();
+      expect(world.resend.requests).toHaveLength(before);
+      expect((await world.stats()).states.dead).toBe(0);
+    },
+  );
+}
+
+inWorld(
+  "a sender that every provider refuses ends as a dead letter with its content",
+  {
+    resend: { unverifiedDomains: ["unverified.example"] },
+    postmark: { unverifiedDomains: ["unverified.example"] },
+  },
+  async (world) => {
+    world.startWorker();
+    const id = await world.submit({ from: "a@unverified.example", body: "keep me" });
+    await world.drained();
+    const dead = await world.show(id);
+    expect(dead.state).toBe("dead");
+    expect(decodeEmail(dead.text!).body).toBe("keep me");
+    expect(decodeHistory(dead.history).deadReason).toStartWith("refused by every provider");
+    expect(world.acceptances()).toHaveLength(0);
+  },
+);
+
+for (const name of [
+  "resetAfterAccepting",
+  "closeInBody",
+  "htmlSuccess",
+  "emptySuccessAfterAccepting",
+  "oneShort",
+  "nonsense",
+  "serverErrorAfterAccepting",
+  "badGatewayAfterAccepting",
+  "resetBeforeAccepting",
+  "badGateway",
+] as const) {
+  inWorld(`Resend never accepts twice: ${name}`, {}, async (world) => {
+    world.resend.faults.next(faults[name], 3);
+    await times(20, () => world.submit());
+    world.startWorker({ ...onlyResend, concurrency: 1 });
+    await world.drained();
+    expect(world.resend.acceptances).toHaveLength(20);
+    expect(world.duplicates().size).toBe(0);
+    const { counters, states } = await world.stats();
+    expect(counters["possible_duplicates"]).toBeUndefined();
+    expect(counters["duplicates"]).toBeUndefined();
+    expect(states.sent).toBe(20);
+  });
+}
+
+for (const limitBeforeKey of [true, false]) {
+  for (const rememberRefusals of [true, false]) {
+    inWorld(
+      `a batch in doubt that is then throttled and refused stays whole (limit before key: ${limitBeforeKey}, refusals remembered: ${rememberRefusals})`,
+      { resend: { limitBeforeKey, rememberRefusals, rateLimit: 50 } },
+      async (world) => {
+        world.resend.faults.next(faults.resetAfterAccepting);
+        world.resend.faults.next(
+          answerInstead(
+            429,
+            { statusCode: 429, name: "rate_limit_exceeded", message: "slow" },
+            { "retry-after": "0" },
+          ),
+        );
+        world.resend.faults.next(
+          answerInstead(503, { statusCode: 503, name: "service_unavailable", message: "down" }),
+        );
+        world.resend.faults.next(
+          answerInstead(403, {
+            statusCode: 403,
+            name: "validation_error",
+            message: "The x domain is not verified.",
+          }),
+        );
+        await times(5, () => world.submit());
+        // Another provider stands by: to fail over now would send twice.
+        world.startWorker({ weights: { resend: 1000, postmark: 1 }, concurrency: 1 });
+        await world.drained();
+        expect(world.resend.acceptances).toHaveLength(5);
+        expect(world.postmark.acceptances).toHaveLength(0);
+      },
+    );
+  }
+}
+
+inWorld("a key used with other bytes ends as a dead letter whose outcome is unknown", {}, async (world) => {
+  world.resend.faults.next(
+    answerInstead(409, { statusCode: 409, name: "invalid_idempotent_request", message: "used" }),
+  );
+  world.startWorker(onlyResend);
+  const id = await world.submit();
+  await world.drained();
+  const dead = await world.show(id);
+  expect(dead.state).toBe("dead");
+  expect(decodeHistory(dead.history)).toMatchObject({
+    doubted: true,
+    deadReason: expect.stringMatching(/^outcome unknown/),
+  });
+});
+
+inWorld(
+  "Postmark is searched before anything is sent again: found",
+  { postmark: { indexDelayMs: 100 } },
+  async (world) => {
+    world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
+    await times(20, () => world.submit());
+    world.startWorker(onlyPostmark);
+    await world.drained();
+    expect(world.postmark.acceptances).toHaveLength(20);
+    expect(world.duplicates().size).toBe(0);
+    expect((await world.stats()).counters["possible_duplicates"]).toBeUndefined();
+  },
+);
+
+inWorld(
+  "Postmark is searched twice, and then what it did not accept is sent again and counted",
+  {},
+  async (world) => {
+    world.postmark.faults.add({ fault: faults.resetBeforeAccepting, times: 1, path: "/email/batch" });
+    await times(20, () => world.submit());
+    world.startWorker(onlyPostmark);
+    await world.drained();
+    expect(world.postmark.acceptances).toHaveLength(20);
+    expect(world.duplicates().size).toBe(0);
+    expect((await world.stats()).counters["possible_duplicates"]).toBe(20);
+    const searches = world.postmark.requests.filter(({ method }) => method === "GET");
+    expect(searches.length).toBeGreaterThanOrEqual(2);
+  },
+);
+
+inWorld(
+  "an index slower than our patience doubles emails, each one counted",
+  { postmark: { indexDelayMs: 60_000 } },
+  async (world) => {
+    world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
+    const ids = await times(20, () => world.submit());
+    world.startWorker(onlyPostmark);
+    await world.drained();
+    expect(world.duplicates().size).toBe(20);
+    expect((await world.stats()).counters["possible_duplicates"]).toBe(ids.length);
+  },
+);
+
+inWorld("a search that fails is no look", {}, async (world) => {
+  world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
+  world.postmark.faults.add({ fault: faults.badGateway, times: 4, when: ({ method }) => method === "GET" });
+  await world.submit();
+  world.startWorker(onlyPostmark);
+  await world.drained();
+  expect(world.postmark.acceptances).toHaveLength(1);
+});
+
+inWorld("a provider that is down is left for the other, and taken up again", {}, async (world) => {
+  world.resend.goDown();
+  world.startWorker({ giveUpAfterMs: 60_000 });
+  await times(200, () => world.submit());
+  await world.drained();
+  expect(world.postmark.acceptances).toHaveLength(200);
+  world.resend.comeUp();
+  await eventually("Resend gets mail again", async () => {
+    await world.submit();
+    return world.resend.acceptances.length > 0;
+  });
+  await world.drained();
+  expect(world.duplicates().size).toBe(0);
+});
+
+inWorld("when every provider is down nothing is lost and few attempts are used", {}, async (world) => {
+  world.resend.goDown();
+  world.postmark.goDown();
+  world.startWorker();
+  const ids = await times(50, () => world.submit());
+  await eventually(
+    "both are found to be down",
+    async () =>
+      (await world.stats()).counters["retried:postmark"]! > 0 &&
+      (await world.stats()).counters["retried:resend"]! > 0,
+  );
+  world.resend.comeUp();
+  world.postmark.comeUp();
+  await world.drained(20_000);
+  expect(new Set(world.acceptances().map(({ emailId }) => emailId))).toEqual(new Set(ids));
+  expect(world.duplicates().size).toBe(0);
+});
+
+inWorld(
+  "a wrong key shuts its provider at once, and costs the emails nothing",
+  { resend: { apiKey: "re_other" } },
+  async (world) => {
+    world.startWorker();
+    await times(100, () => world.submit());
+    await world.drained();
+    expect(world.postmark.acceptances).toHaveLength(100);
+    expect(world.resend.requests.length).toBeLessThanOrEqual(8);
+  },
+);
+
+inWorld("a throttled provider is left alone, and its emails go to the other at once", {}, async (world) => {
+  const slow = answerInstead(
+    429,
+    { statusCode: 429, name: "rate_limit_exceeded", message: "slow" },
+    { "retry-after": "30" },
+  );
+  world.resend.faults.add({ fault: slow });
+  world.startWorker();
+  await times(100, () => world.submit());
+  await world.drained();
+  expect(world.postmark.acceptances).toHaveLength(100);
+  expect(world.resend.requests.length).toBeLessThanOrEqual(8);
+  const history = decodeHistory((await world.show(world.postmark.acceptances[0]!.emailId)).history);
+  expect(history.tries).toBe(0);
+});
+
+inWorld(
+  "after GIVE_UP_AFTER the next definite failure makes a dead letter; throttling does not",
+  {},
+  async (world) => {
+    world.resend.faults.next(
+      answerInstead(
+        429,
+        { statusCode: 429, name: "rate_limit_exceeded", message: "slow" },
+        { "retry-after": "0" },
+      ),
+    );
+    world.resend.faults.next(
+      answerInstead(503, { statusCode: 503, name: "service_unavailable", message: "down" }),
+    );
+    world.startWorker({ ...onlyResend, giveUpAfterMs: 0 });
+    const id = await world.submit({ body: "keep me" });
+    await world.drained();
+    const dead = await world.show(id);
+    expect(dead.state).toBe("dead");
+    expect(decodeEmail(dead.text!).body).toBe("keep me");
+    const { attempts, deadReason } = decodeHistory(dead.history);
+    expect(attempts.kept.map(({ outcome }) => outcome)).toEqual(["throttled", "unavailable"]);
+    expect(deadReason).toStartWith("gave up: ");
+  },
+);
+
+inWorld(
+  "doubt ends after its time, and the email goes out by another provider, counted",
+  {},
+  async (world) => {
+    world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
+    world.startWorker({ weights: { resend: 1000, postmark: 1 }, doubtMs: 1500 });
+    const id = await world.submit();
+    await eventually("it is in doubt", async () => (await world.show(id)).state === "in-doubt");
+    world.resend.goDown();
+    await world.drained();
+    expect(world.postmark.acceptances).toHaveLength(1);
+    expect((await world.stats()).counters["possible_duplicates"]).toBe(1);
+  },
+);
+
+inWorld("doubt ends too when no worker knows the provider any more", {}, async (world) => {
+  world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
+  const first = world.startWorker({ ...onlyResend, doubtMs: 1500 });
+  const id = await world.submit();
+  await eventually("it is in doubt", async () => (await world.show(id)).state === "in-doubt");
+  await first.stop();
+  world.startWorker(onlyPostmark);
+  await world.drained();
+  expect(world.postmark.acceptances).toMatchObject([{ emailId: id }]);
+});
+
+inWorld("a provider of weight 0 gets nothing new, and its old batches are resolved", {}, async (world) => {
+  world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
+  const first = world.startWorker(onlyResend);
+  const old = await world.submit();
+  await eventually("it is in doubt", async () => (await world.show(old)).state === "in-doubt");
+  await first.stop();
+  world.resend.faults.clear();
+  world.startWorker({ weights: { resend: 0, postmark: 1 } });
+  const fresh = await times(30, () => world.submit());
+  await world.drained();
+  expect(world.resend.acceptances.map(({ emailId }) => emailId)).toEqual([old]);
+  expect(world.postmark.acceptances).toHaveLength(fresh.length);
+});
+
+inWorld("a batch that keeps failing does not hold up new emails of its provider", {}, async (world) => {
+  let poisoned = "";
+  world.resend.faults.add({
+    fault: faults.serverError,
+    when: ({ headers }) => {
+      poisoned ||= headers["idempotency-key"] ?? "";
+      return headers["idempotency-key"] === poisoned;
+    },
+  });
+  world.startWorker({ ...onlyResend, concurrency: 1 });
+  const stuck = await world.submit();
+  await eventually("it is in doubt", async () => (await world.show(stuck)).state === "in-doubt");
+  for (let i = 0; i < 10; i += 1) {
+    const id = await world.submit();
+    await eventually("it is sent", async () => (await world.show(id)).state === "sent");
+  }
+  expect((await world.show(stuck)).state).toBe("in-doubt");
+  world.resend.faults.clear();
+  await world.drained();
+  expect(world.resend.acceptances).toHaveLength(11);
+});
+
+inWorld("several workers share a queue, and nothing is sent twice", {}, async (world) => {
+  for (let i = 0; i < 3; i += 1) world.startWorker();
+  const ids = await times(2000, () => world.submit());
+  await world.drained();
+  expect(world.acceptances()).toHaveLength(ids.length);
+  expect(world.duplicates().size).toBe(0);
+});
+
+inWorld(
+  "a worker that drains settles what is in flight and leaves the rest waiting",
+  { resend: { workMs: 300 } },
+  async (world) => {
+    const worker = world.startWorker({ ...onlyResend, concurrency: 2 });
+    await times(500, () => world.submit());
+    await eventually("requests are in flight", () => world.resend.requests.length >= 2);
+    await worker.stop();
+    const { states } = await world.stats();
+    expect(states.sending + states["in-doubt"]).toBe(0);
+    expect(states.sent).toBe(world.resend.acceptances.length);
+    expect(states.sent + states.waiting).toBe(500);
+    expect(states.waiting).toBeGreaterThan(0);
+  },
+);
+
+inWorld(
+  "an email that cannot be read from the store is set aside, and its neighbours go out",
+  {},
+  async (world) => {
+    const good = await times(3, () => world.submit());
+    const bad = Bun.randomUUIDv7();
+    await world.intake.submit({ id: bad, text: "not an email" }, performance.now() + 5000);
+    world.startWorker(onlyResend);
+    await world.drained();
+    expect(world.resend.acceptances).toHaveLength(good.length);
+    expect((await world.show(bad)).state).toBe("dead");
+  },
+);

@@ -1,0 +1,152 @@
+// Everything but the server, in one process: a queue on a real Redis, fakes of both providers, workers.
+
+import { type DeliverySettings, type Deliverer } from "../../lib/delivery.ts";
+import { type Dispatcher, startDispatcher } from "../../lib/dispatch.ts";
+import { encodeEmail, type Email } from "../../lib/email.ts";
+import { type Housekeeper, startHousekeeping } from "../../lib/housekeeping.ts";
+import { openLane } from "../../lib/lane.ts";
+import type { Log } from "../../lib/log.ts";
+import { openPostmark } from "../../lib/providers/postmark.ts";
+import { openResend } from "../../lib/providers/resend.ts";
+import type { StoredEmail } from "../../lib/queue/queue.ts";
+import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
+import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
+import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import { duplicatesIn } from "../../fakes/ledger.ts";
+import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmark.ts";
+import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
+import { eventually } from "./eventually.ts";
+import { silent } from "./log.ts";
+
+export interface WorldOptions {
+  readonly url: string;
+  readonly resend?: FakeResendOptions;
+  readonly postmark?: FakePostmarkOptions;
+}
+
+export interface WorkerOptions extends Partial<DeliverySettings> {
+  /** Provider -> weight, in order of preference; both alike by default. */
+  readonly weights?: Partial<Record<"resend" | "postmark", number>>;
+  readonly concurrency?: number;
+  readonly doubtMs?: number;
+  readonly log?: Log;
+}
+
+export type World = Awaited<ReturnType<typeof openWorld>>;
+
+let worlds = 0;
+
+export async function openWorld({ url, ...options }: WorldOptions) {
+  worlds += 1;
+  const queueOptions = {
+    url,
+    prefix: `world-${process.pid}-${worlds}`,
+    minReplicas: 0,
+    durability: "verify" as const,
+    retainMs: 3_600_000,
+    log: silent,
+    onFatal: (reason: string) => {
+      throw new Error(reason);
+    },
+  };
+  const resend = startFakeResend(options.resend);
+  const postmark = startFakePostmark(options.postmark);
+  const intake = openRedisIntake(queueOptions);
+  const operator = await openRedisOperator(queueOptions);
+  const workers: (() => Promise<void>)[] = [];
+  await eventually("the store is verified", () => intake.health().ok);
+
+  async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
+    const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
+    const result = await intake.submit({ id, text: encodeEmail(email) }, performance.now() + 10_000);
+    if (result.kind !== "stored") throw new Error(JSON.stringify(result));
+    return result.id;
+  }
+
+  function startWorker({
+    weights,
+    concurrency = 8,
+    doubtMs = 3_600_000,
+    log = silent,
+    ...over
+  }: WorkerOptions = {}) {
+    const work = openRedisWork(queueOptions);
+    const providers = {
+      resend: 1,
+      postmark: 1,
+      ...(weights && { resend: undefined, postmark: undefined, ...weights }),
+    };
+    const lanes = Object.entries(providers).flatMap(([name, weight]) => {
+      if (weight === undefined) return [];
+      const provider =
+        name === "resend"
+          ? openResend({ apiKey: "re_fake", baseUrl: resend.url })
+          : openPostmark({ serverToken: "fake-token", baseUrl: postmark.url, messageStream: "outbound" });
+      // The rate is learnt in tests of its own.
+      return [openLane({ ...provider, startRate: 1000, maxRate: 1000 }, weight)];
+    });
+    const deliverer: Deliverer = {
+      work,
+      log,
+      settings: {
+        providerTimeoutMs: 2000,
+        leaseMs: 5000,
+        retryBaseMs: 20,
+        retryMaxMs: 100,
+        giveUpAfterMs: 3_600_000,
+        searchWaitMs: 300,
+        providers: lanes.filter(({ weight }) => weight > 0).map(({ provider }) => provider.name),
+        ...over,
+      },
+    };
+    const dispatcher: Dispatcher = startDispatcher(deliverer, lanes, { concurrency, doubtMs });
+    const housekeeper: Housekeeper = startHousekeeping(deliverer);
+    const stop = async () => {
+      await Promise.all([dispatcher.drain(), housekeeper.stop()]);
+      await work.close();
+    };
+    workers.push(stop);
+    return { stop, lanes, work };
+  }
+
+  const acceptances = () => [...resend.acceptances, ...postmark.acceptances];
+
+  return {
+    resend,
+    postmark,
+    intake,
+    operator,
+    submit,
+    startWorker,
+    acceptances,
+    /** Emails accepted more than once, by both together. */
+    duplicates: () => duplicatesIn(acceptances()),
+    stats: () => operator.stats(),
+    async show(id: string): Promise<StoredEmail> {
+      const email = await operator.show(id);
+      if (email === undefined) throw new Error(`unknown: ${id}`);
+      return email;
+    },
+    /** Waits until nothing is left to do. */
+    drained: (withinMs = 15_000) =>
+      eventually(
+        "the queue is empty",
+        async () => {
+          const { states } = await operator.stats();
+          return states.waiting + states.retrying + states.sending + states["in-doubt"] === 0;
+        },
+        withinMs,
+      ),
+    async close() {
+      // A fake that was taken down lets nothing in flight end.
+      resend.comeUp();
+      postmark.comeUp();
+      resend.faults.clear();
+      postmark.faults.clear();
+      await Promise.all(workers.map((stop) => stop()));
+      await Promise.all([intake.close(), operator.close()]);
+      resend.stop();
+      postmark.stop();
+    },
+  };
+}
