@@ -121,7 +121,7 @@ export function startFake<Settings extends object>(
     }
     let body: unknown;
     try {
-      body = request.body === "" ? {} : JSON.parse(request.body);
+      body = (request.body === "" ? undefined : JSON.parse(request.body)) ?? {};
     } catch {
       return json({ error: "not JSON" }, 400);
     }

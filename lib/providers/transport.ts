@@ -134,7 +134,8 @@ const connectCodes = new Set([
 const connectCode =
   /^(?:EAI_|DNS_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/;
 
-function isNeverConnected(error: unknown): boolean {
+/** Whether a thrown error of fetch says that there never was a connection. */
+export function isNeverConnected(error: unknown): boolean {
   const code = codeOf(error);
   if (connectCodes.has(code) || connectCode.test(code)) return true;
   return code === "EPROTO" && /handshake/i.test(String(property(error, "message")));

@@ -1,0 +1,226 @@
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { answerInstead } from "../../fakes/faults.ts";
+import type { Outgoing } from "../../lib/providers/provider.ts";
+import { classOf, outgoing, patienceMs, send, startPostmark, wholeOf } from "./sides.ts";
+
+const { fake, provider } = startPostmark();
+afterAll(() => fake.stop());
+beforeEach(() => fake.clear());
+
+/** Codes that say the same whether they come for a request or for one email of it. */
+const codes: [code: number, message: string, expected: string][] = [
+  [10, "The Server Token was invalid.", "accountRefused"],
+  [11, "Multiple errors occurred.", "rejected, stable"],
+  [14, "This endpoint requires approval.", "accountRefused"],
+  [300, "Invalid email request.", "rejected, stable"],
+  [300, "a@b.c is not a verified sender signature.", "senderRefused"],
+  [
+    400,
+    "The 'From' address you supplied (a@b.c) is not a Sender Signature on your account.",
+    "senderRefused",
+  ],
+  [401, "Sender signature not confirmed.", "senderRefused"],
+  [402, "Invalid JSON.", "rejected, stable"],
+  [403, "Invalid fields.", "rejected, stable"],
+  [405, "Not allowed to send.", "accountRefused"],
+  [406, "Inactive recipient.", "rejected"],
+  [409, "JSON required.", "rejected, stable"],
+  [410, "Too many batch messages.", "rejected, stable"],
+  [411, "Forbidden attachment type.", "rejected, stable"],
+  [412, "Account is pending.", "accountRefused"],
+  [413, "Account may not send.", "accountRefused"],
+  [422, "Invalid server or account.", "accountRefused"],
+  [500, "Sender signature query: invalid paging.", "accountRefused"],
+  [701, "No such message.", "accountRefused"],
+  [1101, "Template missing.", "rejected, stable"],
+  [1109, "Template invalid.", "rejected, stable"],
+  [1120, "Template invalid.", "rejected, stable"],
+  [1121, "Template invalid.", "rejected, stable"],
+  [1122, "Template invalid.", "rejected, stable"],
+  [1123, "Template invalid.", "rejected, stable"],
+  [1235, "Stream unknown.", "accountRefused"],
+  [1236, "Stream cannot send.", "accountRefused"],
+  [1480, "This address may not call.", "accountRefused"],
+  [31_337, "Something new.", "accountRefused"],
+];
+
+describe("postmark: an answer for the whole request is", () => {
+  test.each(codes)("422 with code %i (%s): %s", async (code, message, expected) => {
+    fake.faults.next(answerInstead(422, { ErrorCode: code, Message: message }));
+    expect(await wholeOf(send(provider))).toBe(expected);
+  });
+
+  const statuses: [status: number, code: number, expected: string][] = [
+    [401, 10, "accountRefused"],
+    [403, 0, "accountRefused"],
+    [404, 0, "accountRefused"],
+    [415, 0, "accountRefused"],
+    [413, 0, "rejected, stable"],
+    [429, 0, "throttled"],
+    [500, 101, "unknown"],
+    [500, 0, "unknown"],
+    [500, 300, "unknown"],
+    [502, 0, "unknown"],
+    [504, 0, "unknown"],
+    [503, 100, "unavailable"],
+    [503, 0, "unavailable"],
+    [400, 0, "unavailable"],
+    [422, 0, "unavailable"],
+    [409, 0, "unknown"],
+    [451, 0, "rejected"],
+  ];
+  test.each(statuses)("%i with code %i: %s", async (status, code, expected) => {
+    fake.faults.next(answerInstead(status, { ErrorCode: code, Message: "No." }));
+    expect(await wholeOf(send(provider))).toBe(expected);
+  });
+
+  test.each(statuses)("%i in HTML, whatever the code %i would have been: %s", async (status, _, expected) => {
+    fake.faults.next({ stage: "read", effect: { status, text: "<html>no</html>" } });
+    expect(await wholeOf(send(provider))).toBe(expected);
+  });
+});
+
+describe("postmark: each email", () => {
+  const alone: typeof codes = [
+    [100, "Maintenance.", "unavailable"],
+    [101, "Internal.", "unknown"],
+    [429, "Slow.", "throttled"],
+  ];
+  test.each([...codes, ...alone])("with code %i (%s): %s", async (code, message, expected) => {
+    const items = [
+      { ErrorCode: 0, Message: "OK", MessageID: "a" },
+      { ErrorCode: code, Message: message },
+    ];
+    fake.faults.next(answerInstead(200, items));
+    const { result } = await send(provider);
+    expect(result.kind === "each" && result.outcomes.map(classOf)).toEqual(["accepted", expected]);
+  });
+
+  test("is accepted under its own id, in the order of the request", async () => {
+    const batch = outgoing(3);
+    const { result } = await send(provider, batch);
+    expect(result).toEqual({
+      kind: "each",
+      outcomes: fake.acceptances.map(({ messageId }) => ({ kind: "accepted", providerMessageId: messageId })),
+    });
+    expect(fake.acceptances.map(({ emailId }) => emailId)).toEqual(batch.emails.map(({ id }) => id));
+    expect(
+      fake.acceptances.every(({ batch: id, stream }) => id === batch.batchId && stream === "outbound"),
+    ).toBe(true);
+  });
+});
+
+describe("postmark: a success that does not account for every email is unknown:", () => {
+  const good = (id: unknown) => ({ ErrorCode: 0, Message: "OK", MessageID: id });
+  const accounts: [name: string, json: unknown][] = [
+    ["null", null],
+    ["an object", { ErrorCode: 0, MessageID: "a" }],
+    ["one too few", [good("a")]],
+    ["one too many", [good("a"), good("b"), good("c")]],
+    ["an id missing", [good("a"), { ErrorCode: 0 }]],
+    ["an id that is no text", [good("a"), good(7)]],
+    ["an empty id", [good("a"), good("")]],
+    ["an id twice", [good("a"), good("a")]],
+    ["a code missing", [good("a"), { MessageID: "b" }]],
+    ["a code that is no number", [good("a"), { ErrorCode: "300", Message: "No." }]],
+    ["nothing in place of an email", [good("a"), null]],
+  ];
+  test.each(accounts)("%s", async (_, json) => {
+    fake.faults.next(answerInstead(200, json));
+    expect(await wholeOf(send(provider))).toBe("unknown");
+  });
+});
+
+test("postmark: a Retry-After counts, though none is documented", async () => {
+  fake.faults.next(answerInstead(429, null, { "retry-after": "4" }));
+  expect((await send(provider)).rate).toEqual({ retryAfterMs: 4000 });
+});
+
+describe("postmark: a recall", () => {
+  async function recall(batch: Outgoing, signal = AbortSignal.timeout(patienceMs)) {
+    if (!provider.recall) throw new Error("no recall");
+    return (await provider.recall({ ...batch, context: "outbound" }, signal)).result;
+  }
+
+  test("finds what was accepted, and nothing of other batches", async () => {
+    const [mine, other] = [outgoing(3), outgoing(2)];
+    await send(provider, mine);
+    await send(provider, other);
+    const expected = fake.acceptances.filter(({ batch }) => batch === mine.batchId);
+    expect(await recall(mine)).toEqual({
+      kind: "looked",
+      found: new Map(expected.map(({ emailId, messageId }) => [emailId, messageId])),
+    });
+  });
+
+  test("finds nothing of a batch that never arrived, or is not yet indexed", async () => {
+    const batch = outgoing(2);
+    expect(await recall(batch)).toEqual({ kind: "looked", found: new Map() });
+    fake.settings.indexDelayMs = 3_600_000;
+    try {
+      await send(provider, batch);
+      expect(await recall(batch)).toEqual({ kind: "looked", found: new Map() });
+    } finally {
+      fake.settings.indexDelayMs = 0;
+    }
+  });
+
+  test("looks into the stream that the batch was made for", async () => {
+    const batch = { ...outgoing(1), context: "broadcast" };
+    await provider.send(batch, AbortSignal.timeout(patienceMs));
+    expect(await recall(batch)).toMatchObject({ found: new Map() });
+    const { result } = await (provider.recall?.(batch, AbortSignal.timeout(patienceMs)) ?? Promise.reject());
+    expect(result.kind === "looked" && result.found.size).toBe(1);
+  });
+
+  test("turns the pages until all that was announced was seen", async () => {
+    const batch = outgoing(3);
+    for (let request = 0; request < 400; request += 1) await send(provider, batch);
+    const result = await recall(batch);
+    expect(result.kind === "looked" && result.found.size).toBe(3);
+    expect(fake.requests.filter(({ method }) => method === "GET")).toHaveLength(3);
+  });
+
+  const hit = (emailId: string, batchId: string) => ({
+    MessageID: "m",
+    Metadata: { email_id: emailId, batch_id: batchId },
+  });
+  const unreadable: [name: string, json: (batchId: string) => unknown][] = [
+    ["null", () => null],
+    ["an empty object", () => ({})],
+    ["no total", () => ({ Messages: [] })],
+    ["a total that is no number", () => ({ TotalCount: "many", Messages: [] })],
+    ["no messages", () => ({ TotalCount: 0 })],
+    ["fewer messages than announced", (id) => ({ TotalCount: 2, Messages: [hit("a", id)] })],
+    ["a message without metadata", () => ({ TotalCount: 1, Messages: [{ MessageID: "m" }] })],
+    [
+      "a message without an id",
+      (id) => ({ TotalCount: 1, Messages: [{ Metadata: { email_id: "a", batch_id: id } }] }),
+    ],
+    ["a message of another batch", () => ({ TotalCount: 1, Messages: [hit("a", "other")] })],
+  ];
+  test.each(unreadable)("that answers %s is no look", async (_, json) => {
+    const batch = outgoing(1);
+    fake.faults.next(answerInstead(200, json(batch.batchId)));
+    expect(await recall(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
+  });
+
+  test("reads a total that is text, as the SDK's types have it", async () => {
+    const batch = outgoing(1);
+    fake.faults.next(answerInstead(200, { TotalCount: "1", Messages: [hit("a", batch.batchId)] }));
+    expect(await recall(batch)).toEqual({ kind: "looked", found: new Map([["a", "m"]]) });
+  });
+
+  const failures: [status: number, code: number, expected: string][] = [
+    [401, 10, "accountRefused"],
+    [422, 700, "accountRefused"],
+    [422, 300, "accountRefused"],
+    [429, 0, "throttled"],
+    [500, 101, "unknown"],
+    [503, 100, "unavailable"],
+  ];
+  test.each(failures)("that fails with %i and code %i is no look: %s", async (status, code, expected) => {
+    fake.faults.next(answerInstead(status, { ErrorCode: code, Message: "No." }));
+    expect(await recall(outgoing(1))).toMatchObject({ kind: "failed", outcome: { kind: expected } });
+  });
+});

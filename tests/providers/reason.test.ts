@@ -1,0 +1,53 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { reasonOf } from "../../lib/providers/reason.ts";
+
+test.each([
+  [[422, "validation_error:", "Invalid `to` field."], "422 validation_error: Invalid `to` field."],
+  [[undefined, null, "", "code 300:"], "code 300:"],
+  [
+    ["The 'From' address you supplied (ada@example.org) is not a Sender Signature."],
+    "The 'From' address you supplied ([address]) is not a Sender Signature.",
+  ],
+  [
+    ["Found inactive addresses: a@b.c, d.e+f@g.h. Inactive"],
+    "Found inactive addresses: [address], [address]. Inactive",
+  ],
+  [["Mail <o'brien@example.org>"], "Mail <[address]>"],
+  [["see ?to=ada%40example.org"], "see [address]"],
+  [["用户@例子.广告 bounced"], "[address] bounced"],
+  [
+    ["Error parsing 'From': Illegal email address 'Ada'. It must contain the '@' symbol."],
+    "Error parsing 'From': Illegal email address '[…]'. It must contain the '@' symbol.",
+  ],
+  [["can't, won't and isn't"], "can't, won't and isn't"],
+  [['Subject "Your order" is bad'], 'Subject "[…]" is bad'],
+  [['Subject "Your order'], 'Subject "[…]"'],
+  [["one\r\ntwo\u0000\u2028three\u0085"], "one two three"],
+] as const)("reason: %p", (parts, expected) => {
+  expect(reasonOf(...parts)).toBe(expected);
+});
+
+test("reason: never over 500 units, nor half a character", () => {
+  for (const text of ["x".repeat(10_000), "x " + "😀".repeat(10_000)]) {
+    expect(reasonOf(text).length).toBeLessThanOrEqual(500);
+    expect(reasonOf(text).isWellFormed()).toBe(true);
+  }
+});
+
+test("reason: holds no address and no control character, whatever was said", () => {
+  const word = fc.oneof(
+    fc.emailAddress(),
+    fc.string({ unit: "binary" }),
+    fc.constantFrom("'", '"', "(", "<", ",", " "),
+  );
+  fc.assert(
+    fc.property(fc.array(word), (words) => {
+      const reason = reasonOf(words.join(" "));
+      expect(reason.replaceAll("'@'", "")).not.toMatch(/[^\s<>()[\]",;:@]@[^\s<>()[\]",;:@]/);
+      // oxlint-disable-next-line no-control-regex
+      expect(reason).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/);
+    }),
+    { numRuns: 2000 },
+  );
+});

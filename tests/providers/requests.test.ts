@@ -1,0 +1,122 @@
+// What is sent: by the providers' own specifications, and to the byte. The bytes are part of the stored format:
+// a batch may be sent again by the next release, under the same key, and must then be the same.
+
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import type { Outgoing } from "../../lib/providers/provider.ts";
+import { type Schema, mistakes } from "./schema.ts";
+import { outgoing, send, startPostmark, startResend, wholeOf } from "./sides.ts";
+import postmarkSpec from "./specs/postmark.json";
+import resendSpec from "./specs/resend.json";
+
+interface Spec {
+  readonly batch: Schema;
+  readonly schemas: Record<string, Schema>;
+}
+
+const sides = [
+  {
+    ...startResend(),
+    spec: resendSpec as Spec,
+    headers: ["content-type", "idempotency-key", "x-batch-validation"],
+    secret: ["authorization", "Bearer re_fake"],
+  },
+  {
+    ...startPostmark(),
+    spec: postmarkSpec as Spec,
+    headers: ["accept", "content-type"],
+    secret: ["x-postmark-server-token", "fake-token"],
+  },
+] as const;
+afterAll(() => {
+  for (const { fake } of sides) fake.stop();
+});
+beforeEach(() => {
+  for (const { fake } of sides) fake.clear();
+});
+
+/** One email of every field, one of the fewest: the subject of the golden files, never to be changed. */
+const golden: Outgoing = {
+  batchId: "01920000-0000-7000-8000-00000000000b",
+  context: "",
+  emails: [
+    {
+      id: "01920000-0000-7000-8000-000000000001",
+      email: {
+        to: "ada@example.org",
+        to_name: 'Ada "the Countess", née Byron \\ 伯爵',
+        from: "shop@example.com",
+        from_name: "Der Läden",
+        reply_to: "help@example.com",
+        subject: "Ihre Bestellung ✓ 😀",
+        body: "First line\r\nSecond line\n\ttabbed \u0001 and \u2028 kept",
+        html: '<p class="a">First &amp; second</p>\n',
+      },
+    },
+    {
+      id: "01920000-0000-7000-8000-000000000002",
+      email: { to: "b@example.org", from: "shop@example.com", subject: "Bare", body: "Text" },
+    },
+  ],
+};
+
+describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", (name, side) => {
+  const { fake, provider, spec, headers, secret } = side;
+
+  async function requestOf(batch: Outgoing) {
+    const { result } = await send(provider, batch);
+    if (result.kind !== "each") throw new Error(result.outcome.kind);
+    const request = fake.requests.at(-1);
+    if (!request?.body) throw new Error("no request");
+    return { ...request, body: request.body };
+  }
+
+  test("is, byte for byte, what the golden file holds", async () => {
+    const request = await requestOf(golden);
+    const head = headers.map((header) => `${header}: ${request.headers[header]}\n`).join("");
+    const file = Bun.file(`${import.meta.dir}/golden/${name}.txt`);
+    expect(`${request.method} ${request.target}\n${head}\n${request.body}\n`).toBe(await file.text());
+  });
+
+  test("carries the secret in its header, and who is calling", async () => {
+    const request = await requestOf(golden);
+    expect(request.headers[secret[0]]).toBe(secret[1]);
+    expect(request.headers["user-agent"]).toBeTruthy();
+  });
+
+  test("holds nothing that the specification does not name, and all that it asks for", async () => {
+    for (const batch of [golden, outgoing(1), outgoing(provider.batchMax)]) {
+      const { body } = await requestOf(batch);
+      expect(mistakes(JSON.parse(body), spec.batch, spec.schemas)).toEqual([]);
+    }
+  });
+
+  test("is the same whenever it is sent again", async () => {
+    const first = await requestOf(golden);
+    const again = await requestOf(golden);
+    expect(again.body).toBe(first.body);
+    expect(again.headers).toEqual(first.headers);
+  });
+
+  test("brings every text across as it was", async () => {
+    const text = fc
+      .string({ unit: "grapheme", minLength: 1, maxLength: 40 })
+      .filter((value) => value.trim() !== "");
+    await fc.assert(
+      fc.asyncProperty(text, text, fc.option(text, { nil: undefined }), async (subject, body, html) => {
+        const [first] = outgoing(1).emails;
+        if (!first) throw new Error("one");
+        const email = { ...first.email, subject, body, ...(html !== undefined && { html }) };
+        expect(await wholeOf(send(provider, { ...outgoing(1), emails: [{ ...first, email }] }))).toBe("each");
+        const sent = fake.acceptances.at(-1);
+        expect([sent?.subject, sent?.text, sent?.html]).toEqual([subject, body, html]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test("asks for no tracking and hides no copy", async () => {
+    const { body } = await requestOf(golden);
+    expect(body).not.toMatch(/track|bcc|"cc"/i);
+  });
+});
