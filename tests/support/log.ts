@@ -4,3 +4,18 @@ const nothing = () => {};
 
 /** A log for code whose log is not what is tested. */
 export const silent: Log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A log that can be asked what it was told. */
+export function recordingLog(): Log & { events(name: string): Fields[] } {
+  const lines: { event: string; fields: Fields }[] = [];
+  const record = (event: string, fields: Fields = {}) => void lines.push({ event, fields });
+  return {
+    debug: record,
+    info: record,
+    warn: record,
+    error: record,
+    events: (name) => lines.filter(({ event }) => event === name).map(({ fields }) => fields),
+  };
+}

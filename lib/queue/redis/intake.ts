@@ -115,11 +115,11 @@ export function openRedisIntake(options: IntakeOptions): Intake {
     const waitFor = { replicas: minReplicas, timeoutMs: commandTimeoutMs / 2 };
     try {
       const { reply, replicas } = await run(redis, submitScript, partition, args, waitFor);
-      const replies = reply as string[];
+      if (!Array.isArray(reply) || reply.length !== group.length) throw new Error("the reply is another's");
       if (replicas < minReplicas) {
         again(group, `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`);
       } else {
-        group.forEach((item, i) => answer(item, read(replies[i] ?? "", item.submission.id)));
+        group.forEach((item, i) => answer(item, read(String(reply[i]), item.submission.id)));
         lastTrouble = "";
       }
     } catch (error) {

@@ -1,0 +1,354 @@
+// What the queue on Redis does when Redis, or the way to it, does not do its part.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Intake, Operator, Work } from "../../lib/queue/queue.ts";
+import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/intake.ts";
+import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
+import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
+import { eventually } from "../support/eventually.ts";
+import { recordingLog, silent } from "../support/log.ts";
+import { startProxy } from "../support/proxy.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { submission } from "./conformance.ts";
+
+let shared: RedisServer;
+beforeAll(async () => {
+  shared = await startRedis();
+});
+afterAll(() => shared.stop());
+
+let prefixes = 0;
+const closing: (() => Promise<unknown>)[] = [];
+afterAll(async () => {
+  for (const close of closing) await close();
+});
+
+function optionsFor(url: string, over: Partial<IntakeOptions> = {}): IntakeOptions & WorkOptions {
+  prefixes += 1;
+  return {
+    url,
+    prefix: `faults-${prefixes}`,
+    minReplicas: 0,
+    durability: "verify",
+    retainMs: 3_600_000,
+    log: silent,
+    onFatal: () => {},
+    ...over,
+  };
+}
+
+async function intakeOn(options: IntakeOptions): Promise<Intake> {
+  const intake = openRedisIntake(options);
+  closing.push(() => intake.close());
+  await eventually("the store is verified", () => intake.health().ok);
+  return intake;
+}
+
+async function workOn(options: WorkOptions): Promise<Work> {
+  const work = openRedisWork(options);
+  closing.push(() => work.close());
+  await eventually("the store is verified", () => work.health().ok);
+  return work;
+}
+
+async function operatorOn(options: IntakeOptions & WorkOptions): Promise<Operator> {
+  const operator = await openRedisOperator(options);
+  closing.push(() => operator.close());
+  return operator;
+}
+
+const within = (ms: number) => performance.now() + ms;
+const claimRequest = (over = {}) => ({
+  claimId: Bun.randomUUIDv7(),
+  provider: "resend",
+  countMax: 100,
+  bytesMax: 1_000_000,
+  leaseMs: 60_000,
+  doubtMs: 3_600_000,
+  context: "",
+  first: "batches" as const,
+  ...over,
+});
+
+describe("a reply of Redis that is lost", () => {
+  for (const how of ["drop", "cut"] as const) {
+    test(`(${how}) is ridden out inside the deadline, and nothing is queued twice`, async () => {
+      const proxy = await startProxy(shared.port);
+      const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
+      const intake = await intakeOn(options);
+      const operator = await operatorOn({ ...options, url: shared.url });
+      // Once Redis knows the script, a lost reply is that of an execution.
+      await intake.submit(submission(), within(5000));
+      proxy.replies = how;
+      const ones = Array.from({ length: 50 }, () => submission());
+      const answers = ones.map((one) => intake.submit(one, within(15_000)));
+      await eventually("Redis has them", async () => (await operator.stats()).states.waiting === 51);
+      await eventually("a reply is lost", () => proxy.lost > 0);
+      proxy.cutAll();
+      proxy.replies = "pass";
+      expect(await Promise.all(answers)).toEqual(
+        ones.map(({ id }) => ({ kind: "stored", id, repeated: true })),
+      );
+      expect((await operator.stats()).states.waiting).toBe(51);
+      proxy.stop();
+    }, 20_000);
+  }
+
+  test("for good is answered as failed, by the deadline", async () => {
+    const proxy = await startProxy(shared.port);
+    const intake = await intakeOn(optionsFor(`redis://127.0.0.1:${proxy.port}`));
+    proxy.replies = "drop";
+    const startMs = performance.now();
+    expect((await intake.submit(submission(), within(600))).kind).toBe("failed");
+    expect(performance.now() - startMs).toBeWithin(590, 1500);
+    proxy.stop();
+  });
+
+  test("of a claim strands nothing", async () => {
+    const proxy = await startProxy(shared.port);
+    const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
+    const intake = await intakeOn({ ...options, url: shared.url });
+    const work = await workOn(options);
+    const one = submission();
+    await intake.submit(one, within(5000));
+    proxy.replies = "cut";
+    const request = claimRequest();
+    expect(work.claim(request)).rejects.toThrow();
+    await eventually("the reply is lost", () => proxy.lost > 0);
+    proxy.replies = "pass";
+    const again = await eventually("it is asked again", () => work.claim(request).catch(() => undefined));
+    expect(again).toMatchObject({
+      kind: "batch",
+      batch: { lease: 1, lapsed: false, emails: [{ id: one.id }] },
+    });
+    proxy.stop();
+  });
+});
+
+test("a first try that Redis executes after its repeat, when the email has been sent, queues nothing", async () => {
+  const proxy = await startProxy(shared.port);
+  const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
+  const slow = await intakeOn(options);
+  const direct = await intakeOn({ ...options, url: shared.url });
+  const work = await workOn({ ...options, url: shared.url });
+  const operator = await operatorOn({ ...options, url: shared.url });
+  const one = submission();
+  proxy.requests = "hold";
+  expect((await slow.submit(one, within(300))).kind).toBe("failed");
+  expect(await direct.submit(one, within(5000))).toMatchObject({ kind: "stored", repeated: false });
+  const claimed = await work.claim(claimRequest());
+  if (claimed.kind !== "batch") throw new Error("no batch");
+  await work.settle(claimed.batch, { fates: [{ id: one.id, kind: "sent", record: "{}" }], counts: {} });
+  const callsBefore = Number(
+    /calls=(\d+)/.exec(shared.cli("INFO", "commandstats").split("cmdstat_evalsha:")[1] ?? "")?.[1],
+  );
+  proxy.release();
+  await eventually("the held try is executed", () => {
+    const calls = /calls=(\d+)/.exec(
+      shared.cli("INFO", "commandstats").split("cmdstat_evalsha:")[1] ?? "",
+    )?.[1];
+    return Number(calls) > callsBefore;
+  });
+  expect((await operator.show(one.id))!.state).toBe("sent");
+  expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent: 1 });
+  proxy.stop();
+});
+
+test("scripts that Redis has forgotten are sent again", async () => {
+  const options = optionsFor(shared.url);
+  const intake = await intakeOn(options);
+  await intake.submit(submission(), within(5000));
+  shared.cli("SCRIPT", "FLUSH");
+  expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+});
+
+test("a store of another format is refused, and left alone", async () => {
+  const options = optionsFor(shared.url);
+  shared.cli("SET", `{${options.prefix}:0}:format`, "2");
+  const fatal = Promise.withResolvers<string>();
+  const intake = openRedisIntake({ ...options, onFatal: fatal.resolve });
+  closing.push(() => intake.close());
+  expect(await fatal.promise).toContain("format 2");
+  expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+  expect(shared.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
+});
+
+test("a place in the store that is of another type fails that email alone, and leaves no half of it", async () => {
+  const options = optionsFor(shared.url);
+  const intake = await intakeOn(options);
+  shared.cli("SET", `{${options.prefix}:0}:due`, "not a sorted set");
+  expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+  expect(shared.cli("HLEN", `{${options.prefix}:0}:emails`)).toBe("0");
+});
+
+describe("a Redis of its own", () => {
+  /** For tests that change or kill it. */
+  async function withRedis(settings: Record<string, string>, body: (redis: RedisServer) => Promise<void>) {
+    const redis = await startRedis(settings);
+    try {
+      await body(redis);
+    } finally {
+      await redis.stop();
+    }
+  }
+
+  test(
+    "that is killed and comes back within the deadline costs nothing but time",
+    () =>
+      withRedis({}, async (redis) => {
+        const options = optionsFor(redis.url);
+        const intake = await intakeOn(options);
+        const before = submission();
+        await intake.submit(before, within(5000));
+        redis.kill("SIGKILL");
+        const during = Array.from({ length: 20 }, () => submission());
+        const answers = during.map((one) => intake.submit(one, within(15_000)));
+        await redis.restart();
+        for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
+        const operator = await operatorOn(options);
+        expect((await operator.stats()).states.waiting).toBe(21);
+      }),
+    20_000,
+  );
+
+  test(
+    "that hangs is answered as failed by the deadline, and works again when it goes on",
+    () =>
+      withRedis({}, async (redis) => {
+        const intake = await intakeOn(optionsFor(redis.url));
+        redis.kill("SIGSTOP");
+        const startMs = performance.now();
+        const answers = await Promise.all(
+          Array.from({ length: 20 }, () => intake.submit(submission(), within(2500))),
+        );
+        expect(performance.now() - startMs).toBeLessThan(4000);
+        for (const answer of answers) expect(answer.kind).toBe("failed");
+        redis.kill("SIGCONT");
+        expect((await intake.submit(submission(), within(10_000))).kind).toBe("stored");
+      }),
+    20_000,
+  );
+
+  test(
+    "that is full fails submissions at once; claims and settlements go on until it is empty",
+    () =>
+      withRedis({ maxmemory: "30mb" }, async (redis) => {
+        const options = optionsFor(redis.url);
+        const intake = await intakeOn(options);
+        const work = await workOn(options);
+        const operator = await operatorOn(options);
+        const body = "x".repeat(100_000);
+        let stored = 0;
+        for (;;) {
+          const answers = await Promise.all(
+            Array.from({ length: 20 }, () => intake.submit(submission({}, body), within(5000))),
+          );
+          stored += answers.filter(({ kind }) => kind === "stored").length;
+          const failed = answers.filter((answer) => answer.kind === "failed");
+          if (failed.length > 0) {
+            expect(failed[0]).toMatchObject({ reason: expect.stringContaining("OOM") });
+            break;
+          }
+        }
+        const startMs = performance.now();
+        expect((await intake.submit(submission({}, body), within(5000))).kind).toBe("failed");
+        expect(performance.now() - startMs).toBeLessThan(1000);
+        let sent = 0;
+        for (;;) {
+          const result = await work.claim(claimRequest());
+          if (result.kind !== "batch") break;
+          const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
+          expect((await work.settle(result.batch, { fates, counts: {} })).fenced).toBe(true);
+          sent += fates.length;
+        }
+        expect(sent).toBe(stored);
+        expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent });
+        expect((await intake.submit(submission({}, body), within(5000))).kind).toBe("stored");
+      }),
+    30_000,
+  );
+
+  const wrong: [string, Record<string, string>, string][] = [
+    ["appendonly no", { appendonly: "no" }, "appendonly"],
+    ["appendfsync everysec", { appendfsync: "everysec" }, "appendfsync"],
+    ["no-appendfsync-on-rewrite yes", { "no-appendfsync-on-rewrite": "yes" }, "no-appendfsync-on-rewrite"],
+    ["an evicting policy", { "maxmemory-policy": "allkeys-lru" }, "maxmemory-policy"],
+  ];
+  for (const [what, settings, name] of wrong) {
+    test(
+      `with ${what} is not written to, and the log says how to put it right`,
+      () =>
+        withRedis(settings, async (redis) => {
+          const log = recordingLog();
+          const intake = openRedisIntake(optionsFor(redis.url, { log }));
+          closing.push(() => intake.close());
+          await eventually("it is refused", () => log.events("store-not-durable").length > 0);
+          const result = await intake.submit(submission(), within(5000));
+          expect(result).toMatchObject({ kind: "failed", reason: expect.stringContaining(name) });
+          const fix = String(log.events("store-not-durable")[0]!["fix"]);
+          expect(fix).toContain(`CONFIG SET ${name}`);
+          for (const command of fix.split("; ").filter((one) => one.startsWith("CONFIG SET")))
+            redis.cli(...command.split(" "));
+          await eventually("it is put right", () => intake.health().ok);
+          expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+        }),
+      20_000,
+    );
+  }
+
+  test("that the operator vouches for is written to, whatever its settings", () =>
+    withRedis({ appendonly: "no" }, async (redis) => {
+      const intake = await intakeOn(optionsFor(redis.url, { durability: "trust" }));
+      expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+    }));
+
+  test(
+    "that becomes a replica is not written to",
+    () =>
+      withRedis({}, async (redis) => {
+        const intake = await intakeOn(optionsFor(redis.url));
+        redis.cli("REPLICAOF", "127.0.0.1", String(shared.port));
+        expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
+        await eventually("that is noticed", () => !intake.health().ok);
+      }),
+    20_000,
+  );
+
+  test(
+    "with too few replicas acknowledges nothing and hands nothing over; with enough it does",
+    () =>
+      withRedis({}, async (primary) => {
+        const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
+        try {
+          const options = optionsFor(primary.url, { minReplicas: 1 });
+          const intake = await intakeOn(options);
+          const work = await workOn(options);
+          const operator = await operatorOn(options);
+          const first = submission();
+          expect((await intake.submit(first, within(5000))).kind).toBe("stored");
+          const claimed = await work.claim(claimRequest());
+          if (claimed.kind !== "batch") throw new Error(claimed.kind);
+          await work.settle(claimed.batch, {
+            fates: [{ id: first.id, kind: "sent", record: "{}" }],
+            counts: {},
+          });
+
+          replica.kill("SIGSTOP");
+          const second = submission();
+          expect((await intake.submit(second, within(1500))).kind).toBe("failed");
+          // It may be queued nevertheless, and is not withdrawn.
+          expect((await operator.show(second.id))!.state).toBe("waiting");
+          expect((await work.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
+
+          replica.kill("SIGCONT");
+          expect(await intake.submit(second, within(10_000))).toMatchObject({
+            kind: "stored",
+            repeated: true,
+          });
+        } finally {
+          await replica.stop();
+        }
+      }),
+    30_000,
+  );
+});

@@ -1,0 +1,82 @@
+// A TCP proxy between two parties, that loses what a network loses: replies, connections, time.
+
+import { type Socket, connect, createServer } from "node:net";
+
+export interface Proxy {
+  readonly port: number;
+  /** What happens to bytes that come back from the server. */
+  replies: "pass" | "drop" | "cut";
+  /** What happens to bytes on their way to the server. */
+  requests: "pass" | "hold";
+  /** Milliseconds that a reply is held up. */
+  delayMs: number;
+  /** Replies dropped or cut. */
+  readonly lost: number;
+  /** Lets through, to the server, what was held. */
+  release(): void;
+  /** Resets every connection. */
+  cutAll(): void;
+  stop(): void;
+}
+
+/** Listens on a free port of 127.0.0.1 and forwards to `targetPort`. */
+export async function startProxy(targetPort: number): Promise<Proxy> {
+  const pairs = new Set<{ client: Socket; server: Socket }>();
+  const held: (() => void)[] = [];
+  let lost = 0;
+  const listener = createServer((client) => {
+    const server = connect(targetPort, "127.0.0.1");
+    const pair = { client, server };
+    pairs.add(pair);
+    const end = () => {
+      pairs.delete(pair);
+      client.destroy();
+      // What is held must still reach the server after its client has gone.
+      if (held.length === 0) server.destroy();
+    };
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true);
+      socket.on("error", end);
+      socket.on("close", end);
+    }
+    client.on("data", (bytes) => {
+      if (proxy.requests === "hold") held.push(() => server.write(bytes));
+      else server.write(bytes);
+    });
+    server.on("data", (bytes) => {
+      if (proxy.replies === "pass") {
+        if (proxy.delayMs > 0) setTimeout(() => client.write(bytes), proxy.delayMs);
+        else client.write(bytes);
+        return;
+      }
+      lost += 1;
+      if (proxy.replies === "cut") client.resetAndDestroy();
+    });
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const address = listener.address();
+  const proxy = {
+    port: typeof address === "object" && address !== null ? address.port : 0,
+    replies: "pass" as Proxy["replies"],
+    requests: "pass" as Proxy["requests"],
+    delayMs: 0,
+    get lost() {
+      return lost;
+    },
+    release() {
+      proxy.requests = "pass";
+      for (const write of held.splice(0)) write();
+    },
+    cutAll() {
+      for (const { client, server } of pairs) {
+        client.resetAndDestroy();
+        server.destroy();
+      }
+    },
+    stop() {
+      listener.close();
+      proxy.cutAll();
+    },
+  };
+  return proxy;
+}
