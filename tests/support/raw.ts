@@ -1,0 +1,59 @@
+// HTTP over a bare socket, for what no client library would send.
+
+import { eventually } from "./eventually.ts";
+
+export interface RawConnection {
+  write(text: string): void;
+  /** Writes as fast as the other side reads, until all is written or the connection is closed. */
+  writeAll(bytes: Uint8Array): Promise<void>;
+  /** Resolves with all that came, when it matches. */
+  received(pattern: RegExp, withinMs?: number): Promise<string>;
+  closed(withinMs?: number): Promise<string>;
+  isClosed(): boolean;
+  end(): void;
+}
+
+export async function connectRaw(port: number): Promise<RawConnection> {
+  let text = "";
+  let isClosed = false;
+  let drained = Promise.withResolvers<void>();
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: {
+      data(_, bytes) {
+        text += bytes.toString("latin1");
+      },
+      drain() {
+        drained.resolve();
+      },
+      close() {
+        isClosed = true;
+        drained.resolve();
+      },
+      error() {},
+    },
+  });
+  return {
+    write(more) {
+      socket.write(more);
+    },
+    async writeAll(bytes) {
+      for (let start = 0; start < bytes.length && !isClosed;) {
+        drained = Promise.withResolvers();
+        const written = socket.write(bytes.subarray(start, start + 65_536));
+        if (written < 0) return;
+        start += written;
+        if (written < 65_536 && start < bytes.length) await drained.promise;
+      }
+    },
+    received: (pattern, withinMs = 5000) =>
+      eventually(`${pattern} is received`, () => (pattern.test(text) ? text : ""), withinMs),
+    async closed(withinMs = 5000) {
+      await eventually("the connection is closed", () => isClosed, withinMs);
+      return text;
+    },
+    isClosed: () => isClosed,
+    end: () => void socket.end(),
+  };
+}
