@@ -1,0 +1,246 @@
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { type Config, readConfig, type Role } from "../lib/config.ts";
+import { settings } from "../lib/settings.ts";
+
+const enough = { REDIS_URL: "redis://127.0.0.1:6379" };
+const enoughForWorker = { ...enough, RESEND_API_KEY: "re_secret" };
+
+function good(env: Record<string, string>, role: Role = "server"): Config {
+  const result = readConfig(env, role);
+  if (!result.ok) throw new Error(result.message);
+  return result.config;
+}
+
+function mistakes(env: Record<string, string>, role: Role = "server"): string[] {
+  const result = readConfig(env, role);
+  return result.ok ? [] : result.message.split("\n");
+}
+
+test("config: the defaults are the documented ones", () => {
+  expect(good(enough)).toEqual({
+    host: "127.0.0.1",
+    port: 3000,
+    maxBodyBytes: 1_048_576,
+    submitTimeoutMs: 10_000,
+    redis: {
+      url: "redis://127.0.0.1:6379",
+      prefix: "reliable-email",
+      minReplicas: 0,
+      durability: "verify",
+    },
+    providers: [],
+    providerTimeoutMs: 15_000,
+    concurrency: 8,
+    retryBaseMs: 1000,
+    retryMaxMs: 3_600_000,
+    giveUpAfterMs: 259_200_000,
+    leaseMs: 60_000,
+    retainMs: 86_400_000,
+    shutdownTimeoutMs: 25_000,
+    logLevel: "info",
+    secrets: [],
+  });
+});
+
+test("config: an empty value is as good as none", () => {
+  const empty = Object.fromEntries(Object.keys(settings.entries).map((name) => [name, ""]));
+  expect(good({ ...empty, ...enough, API_TOKENS: "" })).toEqual(good(enough));
+});
+
+test.each([
+  ["250ms", 250],
+  ["10s", 10_000],
+  ["1m", 60_000],
+] as const)("config: %p is a duration", (text, ms) => {
+  expect(good({ ...enough, SUBMIT_TIMEOUT: text }).submitTimeoutMs).toBe(ms);
+});
+
+test("config: 72h is a duration", () => {
+  expect(good({ ...enough, GIVE_UP_AFTER: "72h" }).giveUpAfterMs).toBe(259_200_000);
+});
+
+test.each(["10", "s", "1.5s", "-1s", "1d", "10 s", "1S", "1e3ms", "0s"])(
+  "config: %p is no duration",
+  (text) => {
+    expect(mistakes({ ...enough, SHUTDOWN_TIMEOUT: text })[0]).toStartWith("Cannot start: SHUTDOWN_TIMEOUT ");
+  },
+);
+
+test.each([
+  ["REDIS_URL", {}, "is required"],
+  ["REDIS_URL", { REDIS_URL: "http://a" }, "redis://"],
+  ["REDIS_URL", { REDIS_URL: "redis://" }, "redis://"],
+  ["REDIS_URL", { REDIS_URL: "redis+cluster://a:1,b:2" }, "does not support"],
+  ["REDIS_URL", { REDIS_URL: "redis+sentinel://a:1/name" }, "does not support"],
+  ["REDIS_URL", { REDIS_URL: "redis://a/b" }, "database"],
+  ["REDIS_URL", { REDIS_URL: "redis://a?enableOfflineQueue=true" }, "options"],
+  ["REDIS_PREFIX", { REDIS_PREFIX: "a{b}" }, ""],
+  ["REDIS_PREFIX", { REDIS_PREFIX: "a b" }, ""],
+  ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "-1" }, ""],
+  ["REDIS_DURABILITY", { REDIS_DURABILITY: "no" }, "verify"],
+  ["PORT", { PORT: "65536" }, "65535"],
+  ["PORT", { PORT: "0x10" }, ""],
+  ["HOST", { HOST: "0.0.0.0" }, "ALLOW_ANONYMOUS=1"],
+  ["HOST", { HOST: "::" }, "ALLOW_ANONYMOUS=1"],
+  ["HOST", { HOST: "mail.example.org" }, "ALLOW_ANONYMOUS=1"],
+  ["HOST", { HOST: "127.0.0.1.example.org" }, "ALLOW_ANONYMOUS=1"],
+  ["HOST", { HOST: "a b" }, ""],
+  ["ALLOW_ANONYMOUS", { ALLOW_ANONYMOUS: "yes" }, ""],
+  ["DEFAULT_FROM", { DEFAULT_FROM: "Ada <ada@example.org>" }, "not an email address"],
+  ["DEFAULT_FROM_NAME", { DEFAULT_FROM_NAME: "a\nb" }, "control character"],
+  ["DEFAULT_FROM_NAME", { DEFAULT_FROM: "a@example.org", DEFAULT_FROM_NAME: "x".repeat(250) }, "255"],
+  ["MAX_BODY_BYTES", { MAX_BODY_BYTES: "0" }, ""],
+  ["MAX_BODY_BYTES", { MAX_BODY_BYTES: "1MB" }, ""],
+  ["SUBMIT_TIMEOUT", { SUBMIT_TIMEOUT: "121s" }, "over 120s"],
+  ["RETAIN", { RETAIN: "19s" }, "SUBMIT_TIMEOUT"],
+  ["LEASE", { LEASE: "29s" }, "PROVIDER_TIMEOUT"],
+  ["PROVIDERS", { PROVIDERS: "sandbox" }, "sandbox"],
+  ["PROVIDERS", { PROVIDERS: "resend,mailgun" }, "resend, postmark"],
+  ["PROVIDERS", { PROVIDERS: "resend:1,resend:2" }, "twice"],
+  ["PROVIDERS", { PROVIDERS: "resend:1001" }, "1000"],
+  ["PROVIDERS", { PROVIDERS: "resend:-1" }, ""],
+  ["PROVIDERS", { PROVIDERS: "resend," }, ""],
+  ["RESEND_API_KEY", { RESEND_API_KEY: "a b" }, ""],
+  ["RESEND_BASE_URL", { RESEND_BASE_URL: "127.0.0.1:80" }, "http://"],
+  ["POSTMARK_BASE_URL", { POSTMARK_BASE_URL: "http://u:p@a" }, "password"],
+  ["POSTMARK_MESSAGE_STREAM", { POSTMARK_MESSAGE_STREAM: "a b" }, ""],
+  ["RETRY_MAX", { RETRY_MAX: "600h" }, "over 596h"],
+  ["CONCURRENCY", { CONCURRENCY: "0" }, ""],
+  ["LOG_LEVEL", { LOG_LEVEL: "trace" }, "debug"],
+  ["API_TOKENS", { API_TOKENS: "secret" }, "not supported"],
+  ["API_TOKENS_FILE", { API_TOKENS_FILE: "/x" }, "not supported"],
+  ["ALLOWED_FROM", { ALLOWED_FROM: "@example.org" }, "not supported"],
+] as const)("config: %s of %j is refused, and named", (name, env, text) => {
+  const base = name === "REDIS_URL" ? {} : enough;
+  for (const role of ["server", "worker"] as const) {
+    const found = mistakes({ ...base, RESEND_API_KEY: "re_secret", ...env }, role);
+    expect(found).toHaveLength(1);
+    expect(found[0]).toStartWith(`Cannot start: ${name} `);
+    expect(found[0]).toContain(text);
+  }
+});
+
+test("config: every mistake is in the one message", () => {
+  const found = mistakes({ PORT: "x", LEASE: "1s", LOG_LEVEL: "x", ALLOWED_FROM: "x" }, "worker");
+  const names = found.map((line) => line.split(" ")[2]);
+  expect(names.toSorted()).toEqual([
+    "ALLOWED_FROM",
+    "LEASE",
+    "LOG_LEVEL",
+    "PORT",
+    "REDIS_URL",
+    "RESEND_API_KEY",
+  ]);
+});
+
+test.each(["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
+  "config: %p is loopback, and may be open",
+  (HOST) => {
+    expect(good({ ...enough, HOST }).host).toBe(HOST.replace(/[[\]]/g, ""));
+  },
+);
+
+test("config: a host beyond loopback may be open when that is said", () => {
+  expect(good({ ...enough, HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).host).toBe("0.0.0.0");
+});
+
+test("config: providers without weights are those with credentials, in equal parts", () => {
+  const env = { ...enoughForWorker, POSTMARK_SERVER_TOKEN: "token" };
+  expect(good(env, "worker").providers).toEqual([
+    { name: "resend", weight: 1 },
+    { name: "postmark", weight: 1 },
+  ]);
+});
+
+test("config: a provider with credentials that is not named has weight 0", () => {
+  const env = { ...enoughForWorker, POSTMARK_SERVER_TOKEN: "token", PROVIDERS: "postmark:3" };
+  expect(good(env, "worker").providers).toEqual([
+    { name: "postmark", weight: 3 },
+    { name: "resend", weight: 0 },
+  ]);
+});
+
+test("config: a worker needs a credential for each provider of positive weight, a server none", () => {
+  const env = { ...enough, PROVIDERS: "resend:3,postmark:0" };
+  expect(good(env).providers).toEqual([]);
+  expect(mistakes(env, "worker")).toEqual([
+    "Cannot start: RESEND_API_KEY is required: PROVIDERS names resend",
+  ]);
+});
+
+test("config: a worker needs a provider", () => {
+  expect(mistakes(enough, "worker")).toHaveLength(1);
+  expect(mistakes({ ...enoughForWorker, PROVIDERS: "resend:0" }, "worker")[0]).toContain("PROVIDERS");
+});
+
+test("config: a provider's settings stand under its name", () => {
+  const config = good({
+    ...enough,
+    RESEND_API_KEY: "re_secret",
+    RESEND_BASE_URL: "http://127.0.0.1:7210/",
+    POSTMARK_SERVER_TOKEN: "token",
+    POSTMARK_SEARCH_WAIT: "5s",
+  });
+  expect(config.resend).toEqual({ apiKey: "re_secret", baseUrl: "http://127.0.0.1:7210" });
+  expect(config.postmark).toEqual({ serverToken: "token", messageStream: "outbound", searchWaitMs: 5000 });
+});
+
+test("config: a secret may be in a file, white space at its end is cut", () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-config-"));
+  try {
+    const file = join(folder, "key");
+    writeFileSync(file, "re_from_file \r\n\n");
+    expect(good({ ...enough, RESEND_API_KEY_FILE: file }, "worker").resend?.apiKey).toBe("re_from_file");
+    writeFileSync(file, "rediss://u:pw@redis.example.org:6380/2\n");
+    const config = good({ REDIS_URL_FILE: file });
+    expect(config.redis.url).toBe("rediss://u:pw@redis.example.org:6380/2");
+    expect(config.secrets).toContain("pw");
+
+    expect(mistakes({ ...enoughForWorker, RESEND_API_KEY_FILE: file })).toEqual([
+      "Cannot start: RESEND_API_KEY and RESEND_API_KEY_FILE are both given",
+    ]);
+    writeFileSync(file, " \n");
+    expect(mistakes({ REDIS_URL_FILE: file })).toEqual(["Cannot start: REDIS_URL_FILE names an empty file"]);
+    expect(mistakes({ ...enough, POSTMARK_SERVER_TOKEN_FILE: join(folder, "none") })).toEqual([
+      "Cannot start: POSTMARK_SERVER_TOKEN_FILE names a file that cannot be read (ENOENT)",
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("config: no message shows a secret", () => {
+  const secret = "hunter2hunter2";
+  const result = readConfig(
+    {
+      REDIS_URL: `redis://user:${secret}@host/x`,
+      RESEND_API_KEY: `${secret} é`,
+      POSTMARK_SERVER_TOKEN: `${secret}\u0001`,
+      POSTMARK_BASE_URL: `http://u:${secret}@a`,
+      API_TOKENS: secret,
+    },
+    "worker",
+  );
+  expect(JSON.stringify(result)).not.toContain(secret);
+  expect(result.ok).toBe(false);
+});
+
+test("config: no environment makes it throw", () => {
+  const names = [...Object.keys(settings.entries), "REDIS_URL_FILE", "API_TOKENS"];
+  const value = fc.oneof(fc.string(), fc.constantFrom("1s", "0", "redis://a", "resend:1", "a@example.org"));
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.constantFrom(...names), value),
+      fc.constantFrom("server", "worker"),
+      (env, role) => {
+        const result = readConfig(env, role as Role);
+        if (result.ok) return;
+        for (const line of result.message.split("\n")) expect(line).toMatch(/^Cannot start: [A-Z_]+ \S/);
+      },
+    ),
+  );
+});
