@@ -131,6 +131,22 @@ describe("postmark: a success that does not account for every email is unknown:"
   });
 });
 
+test("postmark: a reason names the status, the code and the provider's words, and no address", async () => {
+  const refused = {
+    ErrorCode: 400,
+    Message: "The 'From' address you supplied (a@b.c) is not a Sender Signature.",
+  };
+  fake.faults.next(answerInstead(422, refused));
+  const reason = "code 400: The 'From' address you supplied ([address]) is not a Sender Signature.";
+  expect((await send(provider)).result).toMatchObject({ outcome: { reason: `422 ${reason}` } });
+  fake.faults.next(answerInstead(200, [refused]));
+  expect((await send(provider, outgoing(1))).result).toMatchObject({ outcomes: [{ reason }] });
+  fake.faults.next(answerInstead(429, null));
+  expect((await send(provider)).result).toMatchObject({
+    outcome: { reason: "429 no reason that could be read" },
+  });
+});
+
 test("postmark: a Retry-After counts, though none is documented", async () => {
   fake.faults.next(answerInstead(429, null, { "retry-after": "4" }));
   expect((await send(provider)).rate).toEqual({ retryAfterMs: 4000 });
@@ -205,6 +221,14 @@ describe("postmark: a recall", () => {
     expect(await recall(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
   });
 
+  test("that would have to go beyond the search's reach is no look", async () => {
+    const batch = outgoing(1);
+    const Messages = Array.from({ length: 500 }, () => hit("a", batch.batchId));
+    fake.faults.add({ fault: answerInstead(200, { TotalCount: 20_000, Messages }) });
+    expect(await recall(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
+    expect(fake.requests).toHaveLength(20);
+  });
+
   test("reads a total that is text, as the SDK's types have it", async () => {
     const batch = outgoing(1);
     fake.faults.next(answerInstead(200, { TotalCount: "1", Messages: [hit("a", batch.batchId)] }));
@@ -215,6 +239,7 @@ describe("postmark: a recall", () => {
     [401, 10, "accountRefused"],
     [422, 700, "accountRefused"],
     [422, 300, "accountRefused"],
+    [422, 400, "accountRefused"],
     [429, 0, "throttled"],
     [500, 101, "unknown"],
     [503, 100, "unavailable"],

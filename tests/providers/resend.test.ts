@@ -58,7 +58,9 @@ describe("resend: an answer for the whole request is", () => {
     [406, "not_acceptable", "No.", "rejected"],
     [408, "timeout", "Too slow.", "unknown"],
     [402, "payment_required", "Pay.", "accountRefused"],
+    [425, "too_early", "Later.", "unavailable"],
     [418, "teapot", "Short and stout.", "accountRefused"],
+    [300, "multiple_choices", "Which?", "accountRefused"],
     [303, "see_other", "Done, look there.", "unknown"],
     [500, "application_error", "Internal.", "unknown"],
     [500, "internal_server_error", "Internal.", "unknown"],
@@ -165,6 +167,17 @@ describe("resend: each email", () => {
     const first = await send(provider, batch);
     expect(await send(provider, batch)).toEqual(first);
     expect(fake.acceptances).toHaveLength(2);
+  });
+});
+
+test("resend: a reason names the status, the error and the provider's words, and no address", async () => {
+  fake.faults.next(answerInstead(422, { name: "validation_error", message: "Invalid `to` field: a@b.c." }));
+  expect((await send(provider)).result).toMatchObject({
+    outcome: { reason: "422 validation_error: Invalid `to` field: [address]." },
+  });
+  fake.faults.next({ stage: "read", effect: { status: 403, ...html } });
+  expect((await send(provider)).result).toMatchObject({
+    outcome: { reason: "403 no reason that could be read" },
   });
 });
 
