@@ -1,0 +1,18 @@
+// The service's own handler with a queue that says "stored" at once: what the HTTP side alone costs.
+
+import { createLog } from "../../lib/log.ts";
+import { createHandler } from "../../lib/submit.ts";
+
+const handler = createHandler({
+  intake: {
+    submit: ({ id }) => Promise.resolve({ kind: "stored", id, repeated: false }),
+    health: () => ({ ok: true }),
+    close: () => Promise.resolve(),
+  },
+  defaults: { from: "shop@example.com" },
+  maxBodyBytes: 1_048_576,
+  submitTimeoutMs: 10_000,
+  log: createLog({ level: "error" }),
+});
+const server = Bun.serve({ port: 0, development: false, fetch: (request) => handler.handle(request) });
+console.log(JSON.stringify({ event: "listening", port: server.port }));
