@@ -102,7 +102,7 @@ function isBelieved({ claimedAtMs, doubtSinceMs }: OpenBatch, recall: RecallPoli
 function lookDelayMs({ batch, policy, nowMs }: Setting): number {
   const searchWaitMs = policy.recall?.searchWaitMs ?? 0;
   const waitMs = (batch.doubtSinceMs ?? batch.claimedAtMs) + searchWaitMs - nowMs;
-  // A little more than the wait: `nowMs` is reckoned by the worker and may be ahead of the store.
+  // A little more than the wait: a look that is a moment early would not count.
   if (waitMs > 0) return waitMs + lookGapMinMs;
   return Math.max(lookGapMinMs, Math.min(searchWaitMs / 6, lookGapMaxMs));
 }

@@ -67,9 +67,10 @@ export function giveBack(rate: Rate): Rate {
 
 /** From when there is a token, if nobody takes one before; `nowMs` if there is one. */
 export function nextTokenAtMs(rate: Rate, nowMs: number): number {
-  const { tokens, ratePerSecond } = fill(rate, nowMs);
-  const waitMs = tokens >= 1 - tolerance ? 0 : Math.ceil(((1 - tokens) / ratePerSecond) * 1000);
-  return Math.max(rate.blockedUntilMs, nowMs + waitMs);
+  const { tokens, ratePerSecond, updatedAtMs } = fill(rate, nowMs);
+  const filledAtMs =
+    tokens >= 1 - tolerance ? nowMs : updatedAtMs + Math.ceil(((1 - tokens) / ratePerSecond) * 1000);
+  return Math.max(rate.blockedUntilMs, filledAtMs);
 }
 
 /**

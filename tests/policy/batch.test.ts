@@ -1,0 +1,54 @@
+import { describe, expect, test } from "bun:test";
+import { encodeEmail } from "../../lib/email.ts";
+import { nextStep, openBatch } from "../../lib/policy/batch.ts";
+import { noHistory, noNotes } from "../../lib/policy/history.ts";
+import type { Batch } from "../../lib/queue/queue.ts";
+import { batch, email, inDoubt, nowMs } from "./given.ts";
+
+const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" });
+const claimed: Batch = {
+  id: "b",
+  provider: "resend",
+  lease: 2,
+  nowMs: 50,
+  leaseEndsAtMs: 90,
+  doubtEndsAtMs: 900,
+  doubtSinceMs: 50,
+  lapsed: true,
+  context: "",
+  notes: '{"looks":1}',
+  emails: [{ id: "a", text, submittedAtMs: 10, history: "", marked: false }],
+};
+
+describe("batch", () => {
+  test("a claimed batch is opened with what its email needs", () => {
+    expect(openBatch({ ...claimed, lapsed: false })).toEqual({
+      id: "b",
+      provider: "resend",
+      claimedAtMs: 50,
+      doubtSinceMs: 50,
+      doubtEndsAtMs: 900,
+      lapsed: false,
+      notes: { ...noNotes, looks: 1 },
+      emails: [{ id: "a", from: "shop@example.com", submittedAtMs: 10, history: noHistory, marked: false }],
+    });
+  });
+
+  test("a lapse is an attempt, when it is first seen", () => {
+    expect(openBatch(claimed).notes).toEqual({
+      looks: 1,
+      failures: 0,
+      attempts: { kept: [{ provider: "resend", atMs: 50, outcome: "lapsed" }], total: 1 },
+    });
+  });
+
+  test("a batch in doubt is searched for where that is possible, and sent again under its key where it is not", () => {
+    const doubtful = batch([email("a")], inDoubt);
+    expect(nextStep(batch([email("a")]), true, nowMs)).toBe("send");
+    expect(nextStep(doubtful, false, nowMs)).toBe("send");
+    expect(nextStep(doubtful, true, nowMs)).toBe("recall");
+    expect(nextStep(batch([email("a")], { lapsed: true }), true, nowMs)).toBe("recall");
+    expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("end");
+    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("end");
+  });
+});

@@ -1,0 +1,589 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { isInDoubt, type OpenBatch } from "../../lib/policy/batch.ts";
+import { decide } from "../../lib/policy/decide.ts";
+import type { Policy, Result } from "../../lib/policy/decision.ts";
+import { decodeNotes, decodeRecord, noHistory, noNotes } from "../../lib/policy/history.ts";
+import {
+  anyBatch,
+  anyRandom,
+  anyResult,
+  batch,
+  each,
+  email,
+  historyOf,
+  inDoubt,
+  looked,
+  nowMs,
+  old,
+  outcomes,
+  policy,
+  recallPolicy,
+  told,
+  whole,
+} from "./given.ts";
+
+const random = 0.5;
+const one = [email("a")];
+const two = [email("a"), email("b")];
+const three = [email("a"), email("b"), email("c")];
+const twoSenders = [email("a"), email("b"), email("c", { from: "news@example.com" })];
+const late = [email("a", old)];
+const refusedElsewhere = [email("a", { history: { ...noHistory, refusedBy: ["postmark"] } })];
+const doubted = [email("a", { history: { ...noHistory, doubted: true } })];
+const untouched: Result = { kind: "untouched", delayMs: 0 };
+const postmark: Partial<OpenBatch> = { provider: "postmark" };
+const searchFailed: Result = { kind: "recall", result: { kind: "failed", outcome: outcomes.unavailable } };
+
+type Row = [subject: string, batch: OpenBatch, result: Result, told: string, policy?: Policy];
+
+const rows: Row[] = [
+  // One email, never in doubt.
+  ["an accepted email is sent", batch(one), each("accepted"), "a sent"],
+  ["a rejected email is dead", batch(one), each("rejected"), "a dead: bad address"],
+  ["a rejection that may change is dead, too", batch(one), whole("unstable"), "a dead: not today"],
+  [
+    "a refused sender goes to the next provider at once",
+    batch(one),
+    each("senderRefused"),
+    "a due postmark 0",
+  ],
+  [
+    "a sender refused by all is dead",
+    batch(refusedElsewhere),
+    whole("senderRefused"),
+    "a dead: refused by every provider: not verified",
+  ],
+  [
+    "a sender refused by a provider of weight 0 goes to the first that has one",
+    batch(one, { provider: "sandbox" }),
+    whole("senderRefused"),
+    "a due resend 0",
+  ],
+  [
+    "a provider of weight 0 does not count among those that could take an email",
+    batch(one),
+    whole("senderRefused"),
+    "a dead: refused by every provider: not verified",
+    { ...policy, providers: ["resend"] },
+  ],
+  ["an account's refusal goes to any provider at once", batch(one), whole("accountRefused"), "a due any 0"],
+  ["a throttled email goes to any provider at once", batch(one), whole("throttled"), "a due any 0"],
+  ["an unavailable provider is backed off from", batch(one), whole("unavailable"), "a due any 500"],
+  ["an unknown outcome puts the batch in doubt", batch(one), whole("unknown"), "rest 500"],
+  [
+    "an unknown outcome of a provider that can be searched has its first look soon",
+    batch(one, postmark),
+    whole("unknown"),
+    "rest 1500",
+    recallPolicy,
+  ],
+  [
+    "a key used with other bytes is dead, its outcome unknown",
+    batch(one),
+    whole("keyReused"),
+    "a dead: outcome unknown: other bytes",
+  ],
+  ["a batch never begun gives its emails back", batch(two), untouched, "a due any 0; b due any 0"],
+  [
+    "an email that one provider refused goes back to the only one left",
+    batch(refusedElsewhere),
+    whole("unavailable"),
+    "a due resend 500",
+  ],
+  [
+    "an account's refusal of one email beside another's acceptance is backed off from",
+    batch(two),
+    each("accountRefused", "accepted"),
+    "a due any 500; b sent",
+  ],
+
+  // One email, for too long.
+  [
+    "a late email dies of an unavailable provider",
+    batch(late),
+    whole("unavailable"),
+    "a dead: gave up: refused",
+  ],
+  [
+    "a late email dies of an account's refusal",
+    batch(late),
+    whole("accountRefused"),
+    "a dead: gave up: bad key",
+  ],
+  [
+    "a late email dies of a refused sender",
+    batch(late),
+    whole("senderRefused"),
+    "a dead: gave up: not verified",
+  ],
+  ["a late email outlives throttling", batch(late), whole("throttled"), "a due any 0"],
+  ["a late email outlives an unknown outcome", batch(late), whole("unknown"), "rest 500"],
+  ["a late email outlives being handed back", batch(late), untouched, "a due any 0"],
+  ["a late email outlives the end of its doubt", batch(late, inDoubt), { kind: "ended" }, "a due any 0"],
+  [
+    "a replayed email has its time anew",
+    batch([email("a", { ...old, history: { ...noHistory, givesUpFromMs: nowMs - 1_000 } })]),
+    whole("unavailable"),
+    "a due any 500",
+  ],
+
+  // Several, never in doubt.
+  [
+    "each email has its own outcome",
+    batch(three),
+    each("accepted", "rejected", "senderRefused"),
+    "a sent; b dead: bad address; c due postmark 0",
+  ],
+  ["a rejected batch is halved", batch(three), whole("rejected"), "a to first; b to first; c to second"],
+  [
+    "a late batch is halved all the same",
+    batch([...late, email("b")]),
+    whole("rejected"),
+    "a to first; b to second",
+  ],
+  [
+    "a batch of one refused sender is refused",
+    batch(two),
+    whole("senderRefused"),
+    "a due postmark 0; b due postmark 0",
+  ],
+  [
+    "a batch of several senders is cut between them",
+    batch(twoSenders),
+    whole("senderRefused"),
+    "a to first; b to first; c to second",
+  ],
+  [
+    "an account's refusal never splits",
+    batch(twoSenders),
+    whole("accountRefused"),
+    "a due any 0; b due any 0; c due any 0",
+  ],
+  ["a throttled batch goes back whole", batch(two), whole("throttled"), "a due any 0; b due any 0"],
+
+  // In doubt.
+  [
+    "an answer for each ends doubt",
+    batch(three, inDoubt),
+    each("accepted", "unavailable", "senderRefused"),
+    "a sent; b due any 500; c due postmark 0",
+  ],
+  ["a stable rejection ends doubt", batch(one, inDoubt), whole("rejected"), "a dead: bad address"],
+  [
+    "a stable rejection halves a batch in doubt",
+    batch(two, inDoubt),
+    whole("rejected"),
+    "a to first; b to second",
+  ],
+  ["a rejection that may change leaves doubt", batch(two, inDoubt), whole("unstable"), "rest 500"],
+  [
+    "a key used with other bytes ends doubt",
+    batch(two, inDoubt),
+    whole("keyReused"),
+    "a dead: outcome unknown: other bytes; b dead: outcome unknown: other bytes",
+  ],
+  ["a refused sender leaves doubt", batch(one, inDoubt), whole("senderRefused"), "rest 500"],
+  ["an account's refusal leaves doubt", batch(one, inDoubt), whole("accountRefused"), "rest 500"],
+  ["a throttled batch in doubt stays whole", batch(two, inDoubt), whole("throttled"), "rest 500"],
+  ["an unavailable provider leaves doubt", batch(one, inDoubt), whole("unavailable"), "rest 500"],
+  ["an unknown outcome leaves doubt", batch(one, inDoubt), whole("unknown"), "rest 500"],
+  ["a lapsed batch is in doubt", batch(two, { lapsed: true }), whole("throttled"), "rest 500"],
+  ["a late batch in doubt stays", batch(late, inDoubt), whole("unavailable"), "rest 500"],
+  ["a batch in doubt that was not begun stays as it is", batch(two, inDoubt), untouched, "rest 0"],
+  [
+    "doubt that ends gives all emails back",
+    batch(two, inDoubt),
+    { kind: "ended" },
+    "a due any 0; b due any 0",
+  ],
+  [
+    "a batch in doubt backs off by its own failures",
+    batch(one, { ...inDoubt, notes: { ...noNotes, failures: 3 } }),
+    whole("unavailable"),
+    "rest 4000",
+  ],
+  [
+    "throttling in doubt does not add to the backoff",
+    batch(one, { ...inDoubt, notes: { ...noNotes, failures: 9 } }),
+    whole("throttled"),
+    "rest 500",
+  ],
+  [
+    "a batch in doubt is looked at again when its doubt ends",
+    batch(one, { ...inDoubt, doubtEndsAtMs: nowMs + 200 }),
+    whole("unavailable"),
+    "rest 200",
+  ],
+
+  // Doubt that has ended before.
+  [
+    "an email doubted before dies with its outcome unknown",
+    batch(doubted),
+    whole("rejected"),
+    "a dead: outcome unknown: bad address",
+  ],
+  ["an email doubted before can be sent", batch(doubted), whole("unavailable"), "a due any 500"],
+
+  // The recall.
+  [
+    "emails that a search finds are sent",
+    batch(two, { ...postmark, ...inDoubt }),
+    looked("a", "b"),
+    "a sent; b sent",
+    recallPolicy,
+  ],
+  [
+    "a search before its time leaves what it does not find until then",
+    batch(two, { ...postmark, doubtSinceMs: nowMs - 10_000 }),
+    looked("a"),
+    "a sent; rest 50050",
+    recallPolicy,
+  ],
+  [
+    "a first search in time is not enough",
+    batch(two, { ...postmark, ...inDoubt }),
+    looked("a"),
+    "a sent; rest 10000",
+    recallPolicy,
+  ],
+  [
+    "a second search in time sends again what it does not find",
+    batch(two, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
+    looked("a"),
+    "a sent; b due any 0",
+    recallPolicy,
+  ],
+  [
+    "a second search before its time does not count",
+    batch(one, { ...postmark, doubtSinceMs: nowMs - 60_050, notes: { ...noNotes, looks: 1 } }),
+    looked(),
+    "rest 10000",
+    recallPolicy,
+  ],
+  [
+    "a search in the claim that found the lease lapsed does not count",
+    batch(one, { ...postmark, lapsed: true, doubtSinceMs: nowMs - 100 }),
+    looked(),
+    "rest 59950",
+    recallPolicy,
+  ],
+  [
+    "a search that fails is no look",
+    batch(one, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
+    searchFailed,
+    "rest 500",
+    recallPolicy,
+  ],
+  [
+    "two looks with a short patience have a gap",
+    batch(one, { ...postmark, ...inDoubt }),
+    looked(),
+    "rest 50",
+    { ...recallPolicy, recall: { searchWaitMs: 60, firstLookMs: 1_500 } },
+  ],
+  [
+    "two looks with a long patience have a gap of 15 s",
+    batch(one, { ...postmark, doubtSinceMs: nowMs - 700_000 }),
+    looked(),
+    "rest 15000",
+    { ...recallPolicy, recall: { searchWaitMs: 600_000, firstLookMs: 1_500 } },
+  ],
+
+  // Answers that no adapter gives.
+  ["an answer that leaves out an email leaves the batch whole", batch(two), each("accepted"), "rest 500"],
+  [
+    "an answer that leaves out an email settles the others if the rest can be searched for",
+    batch(two, postmark),
+    each("accepted"),
+    "a sent; rest 1500",
+    recallPolicy,
+  ],
+];
+
+describe("decide", () => {
+  for (const [subject, given, result, expected, under = policy] of rows) {
+    test(subject, () => expect(told(decide(given, result, under, nowMs, random))).toBe(expected));
+  }
+});
+
+describe("decide: counters and signs", () => {
+  test("what the answer says is counted by provider", () => {
+    const { settlement } = decide(
+      batch([...three, email("d"), email("e")]),
+      each("accepted", "accepted", "rejected", "unavailable", "senderRefused"),
+      policy,
+      nowMs,
+      random,
+    );
+    expect(settlement.counts).toEqual({
+      "accepted:resend": 2,
+      "rejected:resend": 2,
+      "dead:resend": 1,
+      "retried:resend": 2,
+    });
+  });
+
+  test("emails are counted as unknown when they come into doubt, and once", () => {
+    expect(decide(batch(two), whole("unknown"), policy, nowMs, random).settlement.counts).toEqual({
+      "unknown:resend": 2,
+    });
+    expect(decide(batch(two, inDoubt), whole("unknown"), policy, nowMs, random).settlement.counts).toEqual(
+      {},
+    );
+  });
+
+  test("possible duplicates are named and counted, but for those accepted meanwhile", () => {
+    const decision = decide(
+      batch([...two, email("c", { marked: true })], inDoubt),
+      { kind: "ended" },
+      policy,
+      nowMs,
+      random,
+    );
+    expect(decision.possibleDuplicates).toEqual(["a", "b"]);
+    expect(decision.settlement.counts).toEqual({ possible_duplicates: 2, "retried:resend": 2 });
+  });
+
+  test("the dead are named with their cause", () => {
+    const { dead } = decide(
+      batch([...one, ...doubted.map((email) => ({ ...email, id: "d" }))]),
+      each("rejected", "rejected"),
+      policy,
+      nowMs,
+      random,
+    );
+    expect(dead).toEqual([
+      { id: "a", cause: "rejected", outcomeUnknown: false },
+      { id: "d", cause: "rejected", outcomeUnknown: true },
+    ]);
+  });
+
+  test("refused senders are named once, and not when it is not known which", () => {
+    const refused = (emails: typeof two, result: Result) =>
+      decide(batch(emails), result, policy, nowMs, random).refusedSenders;
+    expect(refused(two, whole("senderRefused"))).toEqual(["shop@example.com"]);
+    expect(refused(twoSenders, whole("senderRefused"))).toEqual([]);
+    expect(refused(twoSenders, each("accepted", "accepted", "senderRefused"))).toEqual(["news@example.com"]);
+  });
+
+  const signs: [Result, string][] = [
+    [each("accepted"), "success"],
+    [each("accepted", "accountRefused"), "success"],
+    [each("rejected", "accountRefused"), "accountRefused"],
+    [whole("rejected"), "success"],
+    [whole("senderRefused"), "success"],
+    [whole("keyReused"), "success"],
+    [whole("unavailable"), "failure"],
+    [whole("unknown"), "failure"],
+    [whole("accountRefused"), "accountRefused"],
+    [whole("throttled"), "none"],
+    [searchFailed, "failure"],
+    [looked(), "success"],
+    [{ kind: "ended" }, "none"],
+    [untouched, "none"],
+  ];
+  test.each(signs)("the breaker is told of %j: %s", (result, sign) => {
+    const emails =
+      result.kind === "send" && result.result.kind === "each"
+        ? two.slice(0, result.result.outcomes.length)
+        : two;
+    expect(decide(batch(emails, inDoubt), result, policy, nowMs, random).health).toBe(sign as never);
+  });
+
+  test("a batch that stays in doubt has failed again; one that comes into it has not", () => {
+    const again = (over: Partial<OpenBatch>, result: Result, under = policy) =>
+      decide(batch(two, over), result, under, nowMs, random).failedAgain;
+    expect(again({}, whole("unknown"))).toBe(false);
+    expect(again(inDoubt, whole("unknown"))).toBe(true);
+    expect(again(inDoubt, searchFailed, recallPolicy)).toBe(true);
+    expect(again(inDoubt, looked(), recallPolicy)).toBe(true);
+    expect(again(inDoubt, untouched)).toBe(false);
+    expect(again(inDoubt, each("accepted", "unavailable"))).toBe(false);
+  });
+});
+
+describe("decide: what is remembered", () => {
+  test("a record says which batch and message an email was sent with", () => {
+    const [fate] = decide(batch(one), each("accepted"), policy, nowMs, random).settlement.fates;
+    expect(fate?.kind === "sent" && decodeRecord(fate.record)).toEqual({
+      batchId: "batch",
+      provider: "resend",
+      providerMessageId: "m",
+      atMs: nowMs,
+      history: {
+        ...noHistory,
+        attempts: { kept: [{ provider: "resend", atMs: nowMs, outcome: "accepted" }], total: 1 },
+      },
+    });
+  });
+
+  test("what a batch went through in doubt becomes its emails' history", () => {
+    const first = decide(batch(one, postmark), whole("unknown"), recallPolicy, nowMs, random);
+    const notes = decodeNotes(first.settlement.rest?.notes ?? "");
+    const second = decide(
+      batch(one, { ...postmark, ...inDoubt, notes }),
+      looked(),
+      recallPolicy,
+      nowMs,
+      random,
+    );
+    const third = decide(
+      batch(one, { ...postmark, ...inDoubt, notes: decodeNotes(second.settlement.rest?.notes ?? "") }),
+      looked(),
+      recallPolicy,
+      nowMs,
+      random,
+    );
+    const history = historyOf(third, "a");
+    expect(history.attempts.kept.map(({ outcome }) => outcome)).toEqual(["unknown", "notFound", "notFound"]);
+    expect(history.doubted).toBe(true);
+  });
+
+  test("only an unavailable provider and an ended doubt are counted as tries", () => {
+    const tries = (result: Result, over: Partial<OpenBatch> = {}) =>
+      historyOf(decide(batch(one, over), result, policy, nowMs, random), "a").tries;
+    expect(tries(whole("unavailable"))).toBe(1);
+    expect(tries({ kind: "ended" }, inDoubt)).toBe(1);
+    for (const name of ["accountRefused", "throttled", "senderRefused"] as const)
+      expect(tries(whole(name))).toBe(0);
+    expect(tries(untouched)).toBe(0);
+  });
+
+  test("an email whose doubt ends time and again backs off", () => {
+    const tried = [email("a", { history: { ...noHistory, tries: 4 } })];
+    expect(told(decide(batch(tried, inDoubt), { kind: "ended" }, policy, nowMs, random))).toBe(
+      "a due any 4000",
+    );
+  });
+
+  test("emails that failed together come back together", () => {
+    const { settlement } = decide(batch(three), whole("unavailable"), policy, nowMs, random);
+    expect(new Set(settlement.fates.map((fate) => fate.kind === "due" && fate.delayMs)).size).toBe(1);
+  });
+});
+
+describe("decide: an email accepted meanwhile", () => {
+  const marked = email("m", { marked: true });
+  const fateOf = (result: Result, over: Partial<OpenBatch> = {}, under = policy) =>
+    decide(batch([marked, email("b")], over), result, under, nowMs, random);
+
+  test("never goes back to waiting, and is not reported", () => {
+    for (const decision of [
+      fateOf(whole("unavailable")),
+      fateOf(whole("keyReused")),
+      fateOf({ kind: "ended" }, inDoubt),
+      fateOf(whole("rejected")),
+      fateOf(untouched),
+    ]) {
+      expect(decision.settlement.fates.find(({ id }) => id === "m")?.kind).toBe("dead");
+      expect(decision.dead.map(({ id }) => id)).not.toContain("m");
+      expect(decision.possibleDuplicates).not.toContain("m");
+    }
+  });
+
+  test("is not searched for", () => {
+    const { settlement } = fateOf(looked("b"), { ...postmark, ...inDoubt }, recallPolicy);
+    expect(settlement.rest).toBeUndefined();
+    expect(settlement.fates.map(({ kind }) => kind).sort()).toEqual(["dead", "sent"]);
+  });
+
+  test("may be the one at fault: the other is tried alone", () => {
+    expect(fateOf(whole("rejected")).settlement.fates.find(({ id }) => id === "b")?.kind).toBe("rebatched");
+  });
+});
+
+describe("decide: for any batch and result", () => {
+  const anyPolicy = fc.constantFrom(policy, recallPolicy);
+  const forAll = (
+    property: (batch: OpenBatch, result: Result, decision: ReturnType<typeof decide>) => void,
+  ) =>
+    fc.assert(
+      fc.property(anyBatch, anyResult, anyPolicy, anyRandom, (given, result, under, random) =>
+        property(given, result, decide(given, result, under, nowMs, random)),
+      ),
+      { numRuns: 2_000 },
+    );
+
+  test("every email has one fate or stays", () => {
+    forAll(({ emails }, _, { settlement: { fates, rest } }) => {
+      const ids = fates.map(({ id }) => id);
+      expect(new Set(ids).size).toBe(ids.length);
+      for (const id of ids) expect(emails.some((email) => email.id === id)).toBe(true);
+      expect(ids.length < emails.length).toBe(rest !== undefined);
+    });
+  });
+
+  test("doubt is not ended by anything but an answer, a search, a stable fault or its time", () => {
+    forAll((given, result, { settlement: { fates } }) => {
+      if (!isInDoubt(given) || result.kind === "ended") return;
+      if (result.kind === "recall" && result.result.kind === "looked") return;
+      if (result.kind === "send") {
+        if (result.result.kind === "each") return;
+        const { outcome } = result.result;
+        if (outcome.kind === "keyReused" || (outcome.kind === "rejected" && outcome.stable)) return;
+      }
+      expect(fates).toEqual([]);
+    });
+  });
+
+  test("an unknown outcome sends nothing anywhere else", () => {
+    forAll((given, result, { settlement: { fates } }) => {
+      if (
+        result.kind !== "send" ||
+        result.result.kind !== "whole" ||
+        result.result.outcome.kind !== "unknown"
+      )
+        return;
+      expect(fates).toEqual([]);
+      expect(given.emails.length).toBeGreaterThan(0);
+    });
+  });
+
+  test("no history keeps more than 20 attempts, and none loses count", () => {
+    forAll((given, _, decision) => {
+      for (const fate of decision.settlement.fates) {
+        const before = given.emails.find(({ id }) => id === fate.id)?.history.attempts.total ?? 0;
+        const { attempts } =
+          fate.kind === "sent" ? decodeRecord(fate.record).history : historyOf(decision, fate.id);
+        expect(attempts.kept.length).toBeLessThanOrEqual(20);
+        expect(attempts.kept.length).toBe(Math.min(attempts.total, 20));
+        expect(attempts.total).toBeGreaterThanOrEqual(before);
+      }
+      const notes = decodeNotes(decision.settlement.rest?.notes ?? "");
+      expect(notes.attempts.kept.length).toBeLessThanOrEqual(20);
+    });
+  });
+
+  test("delays are whole, not negative, and never beyond the end of doubt", () => {
+    forAll((given, _, { settlement: { fates, rest } }) => {
+      for (const fate of fates) {
+        if (fate.kind !== "due") continue;
+        expect(Number.isInteger(fate.delayMs) && fate.delayMs >= 0).toBe(true);
+        expect(fate.delayMs).toBeLessThanOrEqual(policy.retryMaxMs);
+      }
+      if (rest === undefined) return;
+      expect(Number.isInteger(rest.delayMs) && rest.delayMs >= 0).toBe(true);
+      expect(rest.delayMs).toBeLessThanOrEqual(given.doubtEndsAtMs - nowMs);
+    });
+  });
+
+  test("nobody is handed to a provider that has refused it", () => {
+    forAll((_, __, { settlement: { fates } }) => {
+      for (const fate of fates) {
+        if (fate.kind !== "due" || fate.only === undefined) continue;
+        expect(JSON.parse(fate.history).refusedBy).not.toContain(fate.only);
+      }
+    });
+  });
+
+  test("an email that may have been sent dies with its outcome unknown", () => {
+    forAll((_, __, decision) => {
+      for (const { id, outcomeUnknown } of decision.dead) {
+        const { doubted, deadReason } = historyOf(decision, id);
+        expect(outcomeUnknown).toBe(doubted);
+        expect(deadReason?.startsWith("outcome unknown: ")).toBe(doubted);
+      }
+    });
+  });
+});

@@ -1,0 +1,110 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { addAttempt, type Attempt, cutReason, joinAttempts, noAttempts } from "../../lib/policy/attempts.ts";
+import {
+  asDead,
+  asReplayed,
+  decodeHistory,
+  decodeNotes,
+  decodeRecord,
+  encodeHistory,
+  encodeNotes,
+  encodeRecord,
+  noHistory,
+  noNotes,
+} from "../../lib/policy/history.ts";
+import { anyHistory } from "./given.ts";
+
+const attempt = (atMs: number): Attempt => ({
+  provider: "resend",
+  atMs,
+  outcome: "unavailable",
+  reason: "down",
+});
+const all = (count: number, from = 0) => Array.from({ length: count }, (_, index) => attempt(from + index));
+const kept = (attempts: readonly Attempt[]) => attempts.reduce(addAttempt, noAttempts);
+
+describe("attempts", () => {
+  test("the first ten, the last ten and their number are kept", () => {
+    const { kept: some, total } = kept(all(57));
+    expect(some.map(({ atMs }) => atMs)).toEqual([
+      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56,
+    ]);
+    expect(total).toBe(57);
+  });
+
+  test("joining keeps what adding one by one would have kept", () => {
+    fc.assert(
+      fc.property(fc.nat({ max: 50 }), fc.nat({ max: 50 }), (earlier, later) => {
+        const joined = joinAttempts(kept(all(earlier)), kept(all(later, earlier)));
+        expect(joined).toEqual(kept(all(earlier + later)));
+      }),
+    );
+  });
+
+  test("a reason has at most 500 characters, and ends with a whole one", () => {
+    expect(cutReason("x".repeat(500))).toHaveLength(500);
+    expect(cutReason("x".repeat(501))).toHaveLength(500);
+    expect(cutReason(`${"x".repeat(499)}😀`)).toBe("x".repeat(499));
+    expect(cutReason(`${"x".repeat(498)}😀!`)).toBe(`${"x".repeat(498)}😀`);
+    expect(addAttempt(noAttempts, { ...attempt(0), reason: "y".repeat(9_000) }).kept[0]?.reason).toHaveLength(
+      500,
+    );
+  });
+});
+
+describe("history", () => {
+  test("empty text is the empty history, and the other way round", () => {
+    expect(decodeHistory("")).toEqual(noHistory);
+    expect(encodeHistory(noHistory)).toBe("");
+    expect(decodeNotes("")).toEqual(noNotes);
+    expect(encodeNotes(noNotes)).toBe("");
+  });
+
+  test("the stored form is this, in this release and the next", () => {
+    const attempts = kept([{ provider: "resend", atMs: 5, outcome: "unknown", reason: "reset" }]);
+    const history = { attempts, tries: 2, refusedBy: ["postmark"], doubted: true, givesUpFromMs: 7 };
+    expect(encodeHistory(history)).toBe(
+      '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],' +
+        '"tries":2,"refusedBy":["postmark"],"doubted":true,"givesUpFromMs":7}',
+    );
+    expect(encodeHistory({ ...noHistory, deadReason: "no" })).toBe('{"deadReason":"no"}');
+    expect(encodeNotes({ attempts, looks: 1, failures: 3 })).toBe(
+      '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],"looks":1,"failures":3}',
+    );
+    expect(
+      encodeRecord({ batchId: "b", provider: "resend", providerMessageId: "m", atMs: 9, history: noHistory }),
+    ).toBe('{"batchId":"b","provider":"resend","providerMessageId":"m","atMs":9,"history":{}}');
+  });
+
+  test("what is encoded is decoded", () => {
+    fc.assert(
+      fc.property(anyHistory, fc.nat(), fc.nat(), (history, looks, failures) => {
+        expect(decodeHistory(encodeHistory(history))).toEqual(history);
+        const notes = { attempts: history.attempts, looks, failures };
+        expect(decodeNotes(encodeNotes(notes))).toEqual(notes);
+        const record = { batchId: "b", provider: "p", providerMessageId: "m", atMs: looks, history };
+        expect(decodeRecord(encodeRecord(record))).toEqual(record);
+      }),
+    );
+  });
+
+  test("a later release's fields and kinds of attempt do no harm", () => {
+    const text = '{"attempts":[{"provider":"x","atMs":1,"outcome":"new"}],"total":40,"newer":true}';
+    expect(decodeHistory(text)).toMatchObject({ attempts: { total: 40 }, tries: 0, doubted: false });
+  });
+
+  test("a replay starts the time to give up anew, and forgets no attempt and no doubt", () => {
+    const dead = asDead(
+      { ...noHistory, attempts: kept(all(3)), tries: 9, refusedBy: ["resend"], doubted: true },
+      "no",
+    );
+    expect(dead.deadReason).toBe("outcome unknown: no");
+    expect(asReplayed(dead, 77)).toEqual({
+      ...noHistory,
+      attempts: dead.attempts,
+      doubted: true,
+      givesUpFromMs: 77,
+    });
+  });
+});
