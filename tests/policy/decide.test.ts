@@ -450,6 +450,20 @@ describe("decide: what is remembered", () => {
     expect(tries(untouched)).toBe(0);
   });
 
+  test("throttling is no failure of a batch in doubt, an unanswered request is", () => {
+    const failures = (result: Result) =>
+      decodeNotes(decide(batch(one, inDoubt), result, policy, nowMs, random).settlement.rest?.notes ?? "")
+        .failures;
+    expect(failures(whole("throttled"))).toBe(0);
+    expect(failures(whole("unknown"))).toBe(1);
+  });
+
+  test("an email that two providers may still take is not kept from either", () => {
+    const under = { ...policy, providers: ["resend", "postmark", "sandbox"] };
+    const decision = decide(batch(refusedElsewhere), whole("unavailable"), under, nowMs, random);
+    expect(told(decision)).toBe("a due any 500");
+  });
+
   test("an email whose doubt ends time and again backs off", () => {
     const tried = [email("a", { history: { ...noHistory, tries: 4 } })];
     expect(told(decide(batch(tried, inDoubt), { kind: "ended" }, policy, nowMs, random))).toBe(

@@ -141,6 +141,7 @@ describe("rate", () => {
       0,
     );
     expect(onAnswer(rate, { limitPerSecond: 10 }, 20, 60).ratePerSecond).toBe(4.5);
+    expect(onAnswer(rate, { limitPerSecond: 10 }, 20, 60).throttles).toBe(1);
     expect(onAnswer(rate, { limitPerSecond: 10 }, 600, 700).ratePerSecond).toBeCloseTo(4.59);
     expect(onAnswer(rate, { limitPerSecond: 10 }, 600, 700).throttles).toBe(0);
   });
