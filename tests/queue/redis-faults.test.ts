@@ -173,12 +173,16 @@ test("a store of another format is refused, and left alone", async () => {
   expect(shared.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
 });
 
-test("a place in the store that is of another type fails that email alone, and leaves no half of it", async () => {
+test("a key of the store that is of another type fails submissions, and leaves no half of one", async () => {
   const options = optionsFor(shared.url);
   const intake = await intakeOn(options);
-  shared.cli("SET", `{${options.prefix}:0}:due`, "not a sorted set");
-  expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+  const due = `{${options.prefix}:0}:due`;
+  shared.cli("SET", due, "not a sorted set");
+  const one = submission({ idempotency: { key: "k", fingerprint: "f" } });
+  expect((await intake.submit(one, within(3000))).kind).toBe("failed");
   expect(shared.cli("HLEN", `{${options.prefix}:0}:emails`)).toBe("0");
+  shared.cli("DEL", due);
+  expect(await intake.submit(one, within(3000))).toEqual({ kind: "stored", id: one.id, repeated: false });
 });
 
 describe("a Redis of its own", () => {

@@ -107,19 +107,19 @@ export function openRedisIntake(options: IntakeOptions): Intake {
   async function commit(group: Item[]): Promise<void> {
     if (group.length === 0) return;
     calls += 1;
-    const args: (string | number)[] = [clockOffsetMs(), idempotencyMs];
-    for (const { submission } of group) {
-      const { key, fingerprint } = submission.idempotency ?? { key: "", fingerprint: "" };
-      args.push(submission.id, submission.text, key, fingerprint);
-    }
+    const args: (string | number)[] = [clockOffsetMs(), idempotencyMs, group.length];
+    for (const { submission } of group) args.push(submission.id, submission.text);
+    group.forEach(({ submission: { idempotency } }, i) => {
+      if (idempotency !== undefined) args.push(i + 1, idempotency.key, idempotency.fingerprint);
+    });
     const waitFor = { replicas: minReplicas, timeoutMs: commandTimeoutMs / 2 };
     try {
       const { reply, replicas } = await run(redis, submitScript, partition, args, waitFor);
-      if (!Array.isArray(reply) || reply.length !== group.length) throw new Error("the reply is another's");
+      if (!Array.isArray(reply)) throw new Error("the reply is another's");
       if (replicas < minReplicas) {
         again(group, `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`);
       } else {
-        group.forEach((item, i) => answer(item, read(String(reply[i]), item.submission.id)));
+        answerAll(group, reply);
         lastTrouble = "";
       }
     } catch (error) {
@@ -135,19 +135,18 @@ export function openRedisIntake(options: IntakeOptions): Intake {
     if (waiting.length > 0 && retryTimer === undefined) flush();
   }
 
-  function read(reply: string, id: string): SubmitResult {
-    const rest = reply.slice(2);
-    switch (reply[0]) {
-      case "q":
-        return { kind: "stored", id, repeated: false };
-      case "k":
-        return { kind: "stored", id: rest === "" ? id : rest, repeated: true };
-      case "c":
-        return { kind: "conflict" };
-      default:
-        trouble(rest);
-        return { kind: "failed", reason: rest };
+  /** `reply` names those that were not simply queued: place, what became of it, place, … */
+  function answerAll(group: readonly Item[], reply: readonly (string | number)[]): void {
+    for (let i = 0; i < reply.length; i += 2) {
+      const item = group[Number(reply[i]) - 1];
+      if (item !== undefined) answer(item, read(String(reply[i + 1]), item.submission.id));
     }
+    for (const item of group) answer(item, { kind: "stored", id: item.submission.id, repeated: false });
+  }
+
+  function read(known: string, id: string): SubmitResult {
+    if (known === "c") return { kind: "conflict" };
+    return { kind: "stored", id: known === "k" ? id : known.slice(2), repeated: true };
   }
 
   /** Whether it was executed is unknown or does not matter: the ids make a repetition harmless. */

@@ -1,61 +1,79 @@
--- submit: queues the emails of one group commit, each on its own account.
+-- submit: queues the emails of one group commit.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] life of an idempotency key, ms
--- ARGV[3…] four for each email: id, text, idempotency key or "", fingerprint
+-- ARGV[3] number of emails, n
+-- then two for each email: id, text
+-- then three for each email with an idempotency key: its place among the emails, from 1, the key, the fingerprint
 --
 -- Every place where an id may be known is looked into, at the first try too: a try held up on the way may be
--- executed after its repeat, when the email has long been sent.
+-- executed after its repeat, when the email has long been sent. One command serves a whole group, since a command
+-- costs more than what it does.
 --
--- Returns one string for each email: "q" queued, "k" known, "k <id>" known under the first submission's id,
--- "c" the key belongs to another email, "e <message>" not queued.
+-- Returns, for each email that was not simply queued, its place and what became of it: "k" known, "k <id>" known
+-- under the first submission's id, "c" the key belongs to another email.
 
 local at = now()
-local emails, due, sent = key('emails'), key('due'), key('sent')
-local queued = 0
+local life, count = tonumber(ARGV[2]), tonumber(ARGV[3])
+local idem = {}
+for i = 4 + 2 * count, #ARGV, 3 do
+  idem[tonumber(ARGV[i])] = { key = ARGV[i + 1], fingerprint = ARGV[i + 2] }
+end
 
-local function submit(id, email, idem, fingerprint)
-  if redis.call('HEXISTS', sent, id) == 1 then
-    return 'k'
-  end
-  if idem ~= '' then
-    local held = redis.call('GET', key('idem:' .. idem))
-    if held then
-      local expires, first, print = unpack(words(held))
-      if tonumber(expires) > at then
-        return print == fingerprint and 'k ' .. first or 'c'
-      end
+local ids = {}
+for i = 1, count do
+  ids[i] = ARGV[2 + 2 * i]
+end
+local waiting = redis.call('HMGET', key('emails'), unpack(ids))
+local sent = redis.call('HMGET', key('sent'), unpack(ids))
+
+-- What a key says of an email that is not known by its id: answered before, or a little earlier in this group.
+local keyed = {}
+local function held_by(one)
+  local first, fingerprint = unpack(keyed[one.key] or {})
+  local held = not first and redis.call('GET', key('idem:' .. one.key))
+  if held then
+    local expires
+    expires, first, fingerprint = unpack(words(held))
+    if tonumber(expires) <= at then
+      return nil
     end
   end
-  if redis.call('HSETNX', emails, id, text(at) .. '\n' .. email) == 0 then
-    return 'k'
-  end
-  redis.call('ZADD', due, text(at), id)
-  if idem ~= '' then
-    local life = tonumber(ARGV[2])
-    redis.call('SET', key('idem:' .. idem), text(at + life) .. ' ' .. id .. ' ' .. fingerprint, 'PX', text(life))
-  end
-  queued = queued + 1
-  return 'q'
+  return first and (fingerprint == one.fingerprint and 'k ' .. first or 'c')
 end
 
-local replies = {}
-for i = 3, #ARGV, 4 do
-  local id = ARGV[i]
-  local ok, reply = pcall(submit, id, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
-  if not ok then
-    -- Half of it may be written: an email without its place in due would be known, and never sent.
-    redis.pcall('HDEL', emails, id)
-    redis.pcall('ZREM', due, id)
-    reply = 'e ' .. tostring(type(reply) == 'table' and reply.err or reply)
+local replies, emails, due, stamp, taken = {}, {}, {}, text(at), {}
+for i = 1, count do
+  local id, one = ids[i], idem[i]
+  local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))
+  if known then
+    replies[#replies + 1] = i
+    replies[#replies + 1] = known
+  else
+    taken[id] = true
+    emails[#emails + 1] = id
+    emails[#emails + 1] = stamp .. '\n' .. ARGV[3 + 2 * i]
+    due[#due + 1] = stamp
+    due[#due + 1] = id
+    if one then
+      keyed[one.key] = { id, one.fingerprint }
+    end
   end
-  replies[#replies + 1] = reply
 end
 
-if queued == 0 then
-  redis.call('SET', key('mark'), text(at))
-elseif redis.call('DEL', key('idle')) == 1 then
+if #emails == 0 then
+  redis.call('SET', key('mark'), stamp)
+  return replies
+end
+-- In this order: were a command to fail, an email without a place in due would be known and never sent, and so
+-- would one whose key is known.
+redis.call('ZADD', key('due'), unpack(due))
+redis.call('HSET', key('emails'), unpack(emails))
+for name, held in pairs(keyed) do
+  redis.call('SET', key('idem:' .. name), text(at + life) .. ' ' .. held[1] .. ' ' .. held[2], 'PX', text(life))
+end
+if redis.call('DEL', key('idle')) == 1 then
   redis.call('PUBLISH', key('wake'), '')
 end
 return replies
