@@ -4,6 +4,7 @@
 import { readConfig } from "./lib/config.ts";
 import { createLog } from "./lib/log.ts";
 import { openRedisIntake } from "./lib/queue/redis/intake.ts";
+import { onStop } from "./lib/signals.ts";
 import { bodyTimeoutMs, createHandler, describe, internalError } from "./lib/submit.ts";
 
 const read = readConfig(process.env, "server");
@@ -37,8 +38,20 @@ const handler = createHandler({
 const server = listen();
 log.info("listening", { host: config.host, port: server.port });
 
-process.on("SIGTERM", () => shutDown("SIGTERM"));
-process.on("SIGINT", () => shutDown("SIGINT"));
+onStop({
+  log,
+  timeoutMs: config.shutdownTimeoutMs,
+  // Stops accepting, and answers what has been received.
+  async drain() {
+    await server.stop();
+    await intake.close();
+  },
+  // Whoever still waits gets an answer: for the rest of a body, or from the store.
+  hurry() {
+    handler.hurry();
+    void intake.close();
+  },
+});
 
 function listen() {
   try {
@@ -66,29 +79,4 @@ function listen() {
     );
     process.exit(1);
   }
-}
-
-let shuttingDown = false;
-
-/** Stops accepting, answers what has been received, and exits: 0 when all was answered. */
-async function shutDown(signal: string): Promise<void> {
-  if (shuttingDown) process.exit(1);
-  shuttingDown = true;
-  log.info("shutting-down", { signal, pending: server.pendingRequests });
-
-  // Just before the time is up, whoever still waits gets an answer: for the rest of a body, or from the store.
-  const lastWordMs = Math.max(config.shutdownTimeoutMs - 1000, config.shutdownTimeoutMs / 2);
-  setTimeout(() => {
-    handler.hurry();
-    void intake.close();
-  }, lastWordMs);
-  setTimeout(() => {
-    log.error("shutdown-incomplete", { pending: server.pendingRequests });
-    process.exit(1);
-  }, config.shutdownTimeoutMs);
-
-  await server.stop();
-  await intake.close();
-  log.info("stopped");
-  process.exit(0);
 }

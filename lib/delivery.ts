@@ -4,7 +4,7 @@
 import { decodeEmail } from "./email.ts";
 import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
 import type { Log } from "./log.ts";
-import { nextStep, openBatch, type OpenBatch } from "./policy/batch.ts";
+import { isInDoubt, nextStep, openBatch, type OpenBatch } from "./policy/batch.ts";
 import { decide } from "./policy/decide.ts";
 import type { Decision, Policy, Result } from "./policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "./policy/history.ts";
@@ -62,58 +62,54 @@ export async function deliver(
   ticket: Ticket,
   claimed: Claimed,
 ): Promise<void> {
+  const { log } = deliverer;
   const { batch } = claimed;
+  const about = { batch: batch.id, provider: batch.provider, count: batch.emails.length };
+  if (batch.lapsed) log.warn("lease-lapsed", about);
   let ticketUsed = false;
   try {
-    const open = openOrSetAside(batch);
-    if (open.kind === "setAside") {
-      deliverer.log.error("email-unreadable", { batch: batch.id, count: open.unreadable });
-      await settle(deliverer, batch, open.settlement);
-      return;
-    }
-    const attempt = begin(deliverer, lane, claimed, open.batch);
-    if (attempt.kind === "decided") {
-      await carryOut(deliverer, batch, attempt.decision);
-      return;
-    }
+    const read = readBatch(batch);
+    if (read === undefined) return await carryOut(deliverer, batch, setAside(deliverer, claimed));
+    const attempt = begin(deliverer, lane, claimed, read.open);
+    if (attempt.kind === "decided") return await carryOut(deliverer, batch, attempt.decision);
+
     ticketUsed = true;
-    const { result, rate } = await request(deliverer, lane.provider, batch, attempt.kind);
-    const decision = decide(
-      open.batch,
-      result,
-      policyOf(deliverer, lane.provider),
-      nowOf(claimed),
-      Math.random(),
-    );
+    const { result, rate } = await request(deliverer, lane.provider, read.outgoing, attempt.kind);
+    const policy = policyOf(deliverer, lane.provider);
+    const decision = decide(read.open, result, policy, nowOf(claimed), Math.random());
     const change = learn(lane, ticket, decision, rate);
-    if (change !== undefined) report(deliverer.log, lane, change, result);
-    await carryOut(
-      deliverer,
-      batch,
-      decision,
-      open.batch.doubtSinceMs === undefined ? reasonOf(result) : undefined,
-    );
+    if (change !== undefined) report(log, lane, change, result);
+    if (decision.settlement.rest !== undefined && !isInDoubt(read.open)) {
+      log.warn("batch-in-doubt", { ...about, reason: reasonOf(result) });
+    }
+    await carryOut(deliverer, batch, decision);
   } catch (error) {
     // A bug, or a store that refuses what it should not: the lease keeps the batch until another try.
-    deliverer.log.error("delivery-failed", { batch: batch.id, reason: String(error) });
+    log.error("delivery-failed", { batch: batch.id, reason: String(error) });
   } finally {
     if (!ticketUsed) giveTicketBack(lane, ticket);
   }
 }
 
 /** Settles a batch whose doubt is over, of whatever provider. */
-export async function endDoubt(deliverer: Deliverer, claimed: Claimed): Promise<void> {
-  const policy = policyOf(deliverer, undefined);
-  const decision = decide(openBatch(claimed.batch), { kind: "ended" }, policy, nowOf(claimed), Math.random());
-  await carryOut(deliverer, claimed.batch, decision);
+export function endDoubt(deliverer: Deliverer, claimed: Claimed): Promise<void> {
+  return settleWithout(deliverer, claimed, { kind: "ended" });
 }
 
 /** Gives back a batch of which nothing was begun. */
-export async function handBack(deliverer: Deliverer, claimed: Claimed, delayMs: number): Promise<void> {
-  const result: Result = { kind: "untouched", delayMs };
+export function handBack(deliverer: Deliverer, claimed: Claimed, delayMs: number): Promise<void> {
+  return settleWithout(deliverer, claimed, { kind: "untouched", delayMs });
+}
+
+async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Result): Promise<void> {
+  const { batch } = claimed;
+  const open = readBatch(batch)?.open;
   const policy = policyOf(deliverer, undefined);
-  const decision = decide(openBatch(claimed.batch), result, policy, nowOf(claimed), Math.random());
-  await carryOut(deliverer, claimed.batch, decision);
+  const decision =
+    open === undefined
+      ? setAside(deliverer, claimed)
+      : decide(open, result, policy, nowOf(claimed), Math.random());
+  await carryOut(deliverer, batch, decision);
 }
 
 type Attempt =
@@ -146,15 +142,10 @@ function begin(deliverer: Deliverer, lane: Lane, claimed: Claimed, batch: OpenBa
 async function request(
   { settings, log }: Deliverer,
   provider: Provider,
-  batch: Batch,
+  outgoing: Outgoing,
   kind: "send" | "recall",
 ): Promise<{ result: Result; rate: RateHint }> {
   const signal = AbortSignal.timeout(settings.providerTimeoutMs);
-  const outgoing: Outgoing = {
-    batchId: batch.id,
-    context: batch.context,
-    emails: batch.emails.map(({ id, text }) => ({ id, email: decodeEmail(text) })),
-  };
   try {
     if (kind === "recall" && provider.recall !== undefined) {
       const { result, rate } = await provider.recall(outgoing, signal);
@@ -164,7 +155,7 @@ async function request(
     return { result: { kind: "send", result }, rate };
   } catch (error) {
     // Adapters do not throw. If one does all the same, nobody knows how far the request got.
-    log.error("provider-failed", { provider: provider.name, batch: batch.id, reason: String(error) });
+    log.error("provider-failed", { provider: provider.name, batch: outgoing.batchId, reason: String(error) });
     const outcome = { kind: "unknown", reason: "the adapter failed" } as const;
     const result: Result =
       kind === "recall"
@@ -174,12 +165,11 @@ async function request(
   }
 }
 
-/** Settles, and says what an operator has to know. `doubtReason` is given if this is how doubt began. */
+/** Settles, and says what an operator has to know. */
 async function carryOut(
   deliverer: Deliverer,
   batch: Batch,
   { settlement, dead, possibleDuplicates }: Decision,
-  doubtReason?: string,
 ): Promise<void> {
   const { log } = deliverer;
   const about = { batch: batch.id, provider: batch.provider };
@@ -189,9 +179,6 @@ async function carryOut(
   if (!settled.fenced) {
     log.warn("lease-lost", about);
     return;
-  }
-  if (settlement.rest !== undefined && doubtReason !== undefined) {
-    log.warn("batch-in-doubt", { ...about, count: batch.emails.length, reason: doubtReason });
   }
   for (const { id, cause, outcomeUnknown } of dead)
     log.error("dead-letter", { ...about, id, cause, outcomeUnknown });
@@ -243,30 +230,36 @@ function report(log: Log, { provider, breaker }: Lane, change: "opened" | "close
   log.warn("provider-shut", { provider: provider.name, forMs, reason: reasonOf(result) });
 }
 
-type Opened =
-  | { readonly kind: "open"; readonly batch: OpenBatch }
-  | { readonly kind: "setAside"; readonly settlement: Settlement; readonly unreadable: number };
+/**
+ * An email that cannot be read would hold up its neighbours for ever. It becomes a dead letter, as it is; they go
+ * back to waiting, since the request cannot be made as it was.
+ */
+function setAside(deliverer: Deliverer, claimed: Claimed): Decision {
+  const { batch } = claimed;
+  const readable = batch.emails.filter((email) => isReadable(batch, email));
+  const unreadable = batch.emails.filter((email) => !readable.includes(email));
+  const open = openBatch({ ...batch, notes: "", emails: readable });
+  const result: Result = isInDoubt(open) ? { kind: "ended" } : { kind: "untouched", delayMs: 0 };
+  const decision = decide(open, result, policyOf(deliverer, undefined), nowOf(claimed), Math.random());
+  const history = encodeHistory(asDead(noHistory, "cannot be read from the store"));
+  const fates = unreadable.map(({ id }) => ({ id, kind: "dead", history }) satisfies EmailFate);
+  for (const { id } of unreadable) deliverer.log.error("email-unreadable", { batch: batch.id, id });
+  return {
+    ...decision,
+    settlement: { ...decision.settlement, fates: [...decision.settlement.fates, ...fates] },
+  };
+}
 
-/** An email that cannot be read would hold up its neighbours for ever: it becomes a dead letter, as it is. */
-function openOrSetAside(batch: Batch): Opened {
+function isReadable(batch: Batch, email: Batch["emails"][number]): boolean {
+  return readBatch({ ...batch, notes: "", emails: [email] }) !== undefined;
+}
+
+/** The batch as policy and as the provider see it; undefined if something in it cannot be read. */
+function readBatch(batch: Batch): { open: OpenBatch; outgoing: Outgoing } | undefined {
   try {
-    return { kind: "open", batch: openBatch(batch) };
+    const emails = batch.emails.map(({ id, text }) => ({ id, email: decodeEmail(text) }));
+    return { open: openBatch(batch), outgoing: { batchId: batch.id, context: batch.context, emails } };
   } catch {
-    let unreadable = 0;
-    const fates = batch.emails.map((email): EmailFate => {
-      const { id, history } = email;
-      try {
-        openBatch({ ...batch, emails: [email] });
-        return { id, kind: "due", delayMs: 0, history };
-      } catch {
-        unreadable += 1;
-        return {
-          id,
-          kind: "dead",
-          history: encodeHistory(asDead(noHistory, "cannot be read from the store")),
-        };
-      }
-    });
-    return { kind: "setAside", settlement: { fates, counts: { unreadable } }, unreadable };
+    return undefined;
   }
 }

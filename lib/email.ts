@@ -31,8 +31,13 @@ export function decodeEmail(text: string): Email {
   return { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
 }
 
+/** The first line of a stored text: the envelope, still encoded. */
+export function envelopeLine(text: string): string {
+  const lineEnd = text.indexOf("\n");
+  return lineEnd === -1 ? text : text.slice(0, lineEnd);
+}
+
 /** The envelope alone, of a whole stored text or of its first line. */
 export function decodeEnvelope(text: string): Envelope {
-  const lineEnd = text.indexOf("\n");
-  return JSON.parse(lineEnd === -1 ? text : text.slice(0, lineEnd));
+  return JSON.parse(envelopeLine(text));
 }

@@ -90,9 +90,8 @@ export function learn(
 ): "opened" | "closed" | undefined {
   const nowMs = performance.now();
   const before = lane.breaker.kind;
-  lane.rate = decision.throttled
-    ? onThrottled(lane.rate, hint, takenAtMs, nowMs, Math.random())
-    : onAnswer(lane.rate, hint, takenAtMs, nowMs);
+  if (decision.throttled) lane.rate = onThrottled(lane.rate, hint, takenAtMs, nowMs, Math.random());
+  else if (decision.health !== "failure") lane.rate = onAnswer(lane.rate, hint, takenAtMs, nowMs);
   switch (decision.health) {
     case "success":
       lane.breaker = onSuccess(lane.breaker, admitted);

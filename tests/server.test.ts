@@ -89,7 +89,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     raw.write(half);
     await Bun.sleep(50);
     server.child.kill(signal);
-    await eventually("it shuts down", server.find("shutting-down"));
+    await eventually("it shuts down", server.find("draining"));
     await eventually("it accepts nobody", () =>
       server.send().then(
         () => false,
@@ -119,7 +119,7 @@ test("server: a second signal ends it at once", async () => {
   raw.write(half);
   await Bun.sleep(50);
   server.child.kill("SIGTERM");
-  await eventually("it shuts down", server.find("shutting-down"));
+  await eventually("it shuts down", server.find("draining"));
   server.child.kill("SIGTERM");
   expect(await server.child.exited).toBe(1);
   raw.end();

@@ -2,7 +2,7 @@
 // is moved by the suite, so that leases, retries and the end of doubt need no waiting.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { encodeEmail } from "../../lib/email.ts";
+import { encodeEmail, envelopeLine } from "../../lib/email.ts";
 import type {
   Batch,
   ClaimRequest,
@@ -115,7 +115,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect(await q.operator.show(one.id)).toEqual({
         id: one.id,
         state: "sent",
-        text: undefined,
+        text: envelopeLine(one.text),
         history: "",
         record: "the record",
       });

@@ -11,11 +11,12 @@
 --   batches:<provider> ZSET batch -> lease end or next try, Unix ms
 --   batch:<id>        HASH  provider, ids (space-separated), lease (a count), held (1 while leased), until (lease
 --                           end), ends (end of doubt), doubt (since), lapsed, context, notes; and a field
---                           "mark:<email id>" -> "<batch>\n<record>" for what was accepted meanwhile
+--                           "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
 --   members           HASH  id -> the batch that holds it
 --   ends              ZSET  batch -> end of doubt, Unix ms; batches begun at least once, of all providers
 --   dead              ZSET  id -> when it died, Unix ms
---   sent              HASH  id -> "<batch>\n<record>"; "-\n" for a deleted email
+--   sent              HASH  id -> "<batch>\n<remains>"; "-\n" for a deleted email. What remains of an email is
+--                           "<envelope line>\n<record>"
 --   sent:expiry       ZSET  id -> when its entry in sent may go, Unix ms
 --   deleted           ZSET  id -> the same, for the deleted ones alone
 --   idem:<key>        STRING "<expires at, Unix ms> <id> <fingerprint>"

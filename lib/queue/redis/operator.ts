@@ -1,5 +1,6 @@
 // What an operator asks of the queue.
 
+import { envelopeLine } from "../../email.ts";
 import type { Log } from "../../log.ts";
 import { type EmailState, type Operator, StoreUnavailable } from "../queue.ts";
 import { connect, disconnect, partitionOf } from "./connection.ts";
@@ -21,6 +22,8 @@ export interface OperatorOptions {
   readonly clockOffsetMs?: () => number;
 }
 
+const afterLine = (text: string) => text.slice(text.indexOf("\n") + 1);
+
 /** Resolves when the store can be asked. */
 export async function openRedisOperator(options: OperatorOptions): Promise<Operator> {
   const { clockOffsetMs = () => 0 } = options;
@@ -40,13 +43,14 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
     async show(id) {
       const reply = (await ask(showScript, id)) as [string, string, string, string] | null;
       if (reply === null) return undefined;
-      const [state, stored, history, record] = reply;
+      const [state, stored, history, remains] = reply;
+      const isSent = state === "sent";
       return {
         id,
         state: state as EmailState,
-        text: stored === "" ? undefined : stored.slice(stored.indexOf("\n") + 1),
+        text: isSent ? envelopeLine(remains) : stored === "" ? undefined : afterLine(stored),
         history,
-        record: record === "" ? undefined : record,
+        record: isSent ? afterLine(remains) : undefined,
       };
     },
     async stats() {

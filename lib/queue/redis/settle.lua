@@ -7,7 +7,7 @@
 -- ARGV[5] delay of the rest, ms, or "" if nothing is left   ARGV[6] notes of the rest
 -- ARGV[7] number of counters, then for each: name, increment
 -- then the number of fates, then five for each:
---   email id, "sent",      record,        "",              ""
+--   email id, "sent",      remains,       "",              ""
 --   email id, "due",       delay in ms,   provider or "",  history
 --   email id, "dead",      "",            "",              history
 --   email id, "rebatched", new batch,     "",              history

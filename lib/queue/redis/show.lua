@@ -4,7 +4,7 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] email id
 --
--- Returns { state, stored text or "", history, record or "" }, or nothing for an unknown id.
+-- Returns { state, stored text or "", history, what remains of a sent email or "" }, or nothing for an unknown id.
 
 local at, id = now(), ARGV[2]
 local history = redis.call('HGET', key('histories'), id) or ''
@@ -22,7 +22,7 @@ local batch = redis.call('HGET', key('members'), id)
 if batch then
   local mark = redis.call('HGET', key('batch:' .. batch), 'mark:' .. id)
   if mark then
-    return { 'sent', email, history, string.sub(mark, #batch_of(mark) + 2) }
+    return { 'sent', '', '', string.sub(mark, #batch_of(mark) + 2) }
   end
   local b = fields(batch, 'doubt', 'held', 'until')
   local doubtful = b[1] or (b[2] == '1' and tonumber(b[3]) <= at)

@@ -1,6 +1,7 @@
 // What a worker does with the queue: claims, settlements, housekeeping, and being woken.
 
 import type { Redis } from "ioredis";
+import { envelopeLine } from "../../email.ts";
 import type { Log } from "../../log.ts";
 import {
   type Batch,
@@ -167,10 +168,12 @@ function settleArguments(
   ];
   for (const [name, count] of counters) args.push(name, count);
   args.push(fates.length);
+  const texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
   for (const fate of fates) {
     switch (fate.kind) {
       case "sent":
-        args.push(fate.id, fate.kind, fate.record, "", "");
+        // What is left of a sent email: who wrote to whom about what, and what became of it.
+        args.push(fate.id, fate.kind, `${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`, "", "");
         break;
       case "due":
         args.push(fate.id, fate.kind, Math.round(fate.delayMs), fate.only ?? "", fate.history);
