@@ -1,4 +1,4 @@
-// The benchmarks: `npm run bench [-- submit|deliver] [--json] [--seconds N] [--rounds N]`.
+// The benchmarks: `npm run bench [-- submit|deliver|wake] [--json] [--seconds N] [--rounds N] [--emails N]`.
 //
 // A machine is noisy, so that only ratios count, measured side by side in one run: the rounds of the contestants
 // are interleaved, and medians are told.
@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { benchDeliver } from "./deliver.ts";
 import { benchSubmit } from "./submit.ts";
 import { type Table, toText } from "./table.ts";
+import { benchWake } from "./wake.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -14,7 +15,7 @@ const { values, positionals } = parseArgs({
     json: { type: "boolean", default: false },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "4" },
-    emails: { type: "string", default: "50000" },
+    emails: { type: "string", default: "100000" },
   },
 });
 
@@ -26,6 +27,7 @@ const options = {
 const benches: Record<string, () => Promise<Table>> = {
   submit: () => benchSubmit(options),
   deliver: () => benchDeliver(options),
+  wake: benchWake,
 };
 const names = positionals.length > 0 ? positionals : Object.keys(benches);
 const tables: Table[] = [];

@@ -139,16 +139,9 @@ test("a first try that Redis executes after its repeat, when the email has been 
   const claimed = await work.claim(claimRequest());
   if (claimed.kind !== "batch") throw new Error("no batch");
   await work.settle(claimed.batch, { fates: [{ id: one.id, kind: "sent", record: "{}" }], counts: {} });
-  const callsBefore = Number(
-    /calls=(\d+)/.exec(shared.cli("INFO", "commandstats").split("cmdstat_evalsha:")[1] ?? "")?.[1],
-  );
+  const callsBefore = scriptCalls(shared);
   proxy.release();
-  await eventually("the held try is executed", () => {
-    const calls = /calls=(\d+)/.exec(
-      shared.cli("INFO", "commandstats").split("cmdstat_evalsha:")[1] ?? "",
-    )?.[1];
-    return Number(calls) > callsBefore;
-  });
+  await eventually("the held try is executed", () => scriptCalls(shared) > callsBefore);
   expect((await operator.show(one.id))!.state).toBe("sent");
   expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent: 1 });
   proxy.stop();
@@ -184,6 +177,11 @@ test("a key of the store that is of another type fails submissions, and leaves n
   shared.cli("DEL", due);
   expect(await intake.submit(one, within(3000))).toEqual({ kind: "stored", id: one.id, repeated: false });
 });
+
+/** How often scripts were called on this Redis. */
+function scriptCalls(redis: RedisServer): number {
+  return Number(/cmdstat_evalsha:calls=(\d+)/.exec(redis.cli("INFO", "commandstats"))?.[1] ?? 0);
+}
 
 describe("a Redis of its own", () => {
   /** For tests that change or kill it. */

@@ -1,0 +1,50 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { decodeEmail, decodeEnvelope, encodeEmail, envelopeLine, type Email } from "../lib/email.ts";
+
+const full: Email = {
+  to: "jane@example.org",
+  to_name: "Jané",
+  from: "shop@example.com",
+  from_name: "Shop",
+  reply_to: "help@example.com",
+  subject: "Hi",
+  body: "Hello\n\nworld",
+  html: "<p>Hello</p>",
+};
+
+test("email: the stored form is pinned, since releases read each other's", () => {
+  expect(encodeEmail(full)).toBe(
+    `{"to":"jane@example.org","to_name":"Jané","from":"shop@example.com","from_name":"Shop","reply_to":"help@example.com","subject":"Hi"}
+{"body":"Hello\\n\\nworld","html":"<p>Hello</p>"}`,
+  );
+  expect(encodeEmail({ to: "a@b.c", from: "d@e.f", subject: "s", body: "b" })).toBe(
+    `{"to":"a@b.c","from":"d@e.f","subject":"s"}\n{"body":"b"}`,
+  );
+});
+
+test("email: what is stored comes back, and its envelope alone too", () => {
+  const text = fc.string({ unit: "binary" });
+  const email = fc.record(
+    {
+      to: text,
+      from: text,
+      subject: text,
+      body: text,
+      html: text,
+      to_name: text,
+      from_name: text,
+      reply_to: text,
+    },
+    { requiredKeys: ["to", "from", "subject", "body"] },
+  );
+  fc.assert(
+    fc.property(email, (one) => {
+      const { body: _, html: __, ...envelope } = one;
+      const stored = encodeEmail(one);
+      expect(decodeEmail(stored)).toEqual(one);
+      expect(decodeEnvelope(stored)).toEqual(envelope);
+      expect(decodeEnvelope(envelopeLine(stored))).toEqual(envelope);
+    }),
+  );
+});
