@@ -298,6 +298,24 @@ describe("a Redis of its own", () => {
     );
   }
 
+  test(
+    "in the first rewrite of its append-only file is not written to until that has ended",
+    () =>
+      withRedis({ appendonly: "no" }, async (redis) => {
+        for (let i = 0; i < 100; i += 1) redis.cli("SET", `filler-${i}`, "x");
+        redis.cli("CONFIG", "SET", "rdb-key-save-delay", "30000");
+        redis.cli("CONFIG", "SET", "appendonly", "yes");
+        const options = optionsFor(redis.url);
+        const intake = openRedisIntake(options);
+        closing.push(() => intake.close());
+        expect((await intake.submit(submission(), within(1000))).kind).toBe("failed");
+        expect(redis.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
+        expect((await intake.submit(submission(), within(15_000))).kind).toBe("stored");
+        expect(redis.cli("INFO", "persistence")).toContain("aof_rewrite_in_progress:0");
+      }),
+    30_000,
+  );
+
   test("that the operator vouches for is written to, whatever its settings", () =>
     withRedis({ appendonly: "no" }, async (redis) => {
       const intake = await intakeOn(optionsFor(redis.url, { durability: "trust" }));
@@ -338,6 +356,9 @@ describe("a Redis of its own", () => {
           replica.kill("SIGSTOP");
           const second = submission();
           expect((await intake.submit(second, within(1500))).kind).toBe("failed");
+          // Nor is it acknowledged over a connection that has written nothing, because it is known already.
+          const other = await intakeOn(options);
+          expect((await other.submit(second, within(1500))).kind).toBe("failed");
           // It may be queued nevertheless, and is not withdrawn.
           expect((await operator.show(second.id))!.state).toBe("waiting");
           expect((await work.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");

@@ -1,0 +1,58 @@
+// What is read into Redis's own words about itself.
+
+import { expect, test } from "bun:test";
+import { judge } from "../../lib/queue/redis/durability.ts";
+
+const info = {
+  loading: "0",
+  role: "master",
+  connected_slaves: "0",
+  aof_enabled: "1",
+  aof_last_write_status: "ok",
+  aof_rewrite_in_progress: "0",
+  aof_rewrite_scheduled: "0",
+  aof_last_bgrewrite_status: "ok",
+};
+const config = { appendfsync: "always", "no-appendfsync-on-rewrite": "no", "maxmemory-policy": "noeviction" };
+
+const rows: [string, object, object, "verified" | "pending" | "refused"][] = [
+  ["as README.md asks", {}, {}, "verified"],
+  ["still loading", { loading: "1" }, {}, "pending"],
+  ["a replica", { role: "slave" }, {}, "pending"],
+  ["without an append-only file", { aof_enabled: "0" }, {}, "refused"],
+  ["whose last write failed", { aof_last_write_status: "err" }, {}, "refused"],
+  ["in a rewrite, seen first", { aof_rewrite_in_progress: "1" }, {}, "pending"],
+  ["about to rewrite, seen first", { aof_rewrite_scheduled: "1" }, {}, "pending"],
+  ["whose first rewrite failed", { aof_last_bgrewrite_status: "err" }, {}, "refused"],
+  ["that fsyncs each second", {}, { appendfsync: "everysec" }, "refused"],
+  ["that does not fsync in a rewrite", {}, { "no-appendfsync-on-rewrite": "yes" }, "refused"],
+  ["that evicts", {}, { "maxmemory-policy": "allkeys-lru" }, "refused"],
+];
+for (const [what, inInfo, inConfig, verdict] of rows) {
+  test(`durability: a Redis ${what} is ${verdict}`, () => {
+    expect(judge({ ...info, ...inInfo }, { ...config, ...inConfig }, 0, false).kind).toBe(verdict);
+  });
+}
+
+test("durability: a rewrite, or one that failed, says nothing of a Redis that was good before", () => {
+  const later = { ...info, aof_rewrite_in_progress: "1", aof_last_bgrewrite_status: "err" };
+  expect(judge(later, config, 0, true).kind).toBe("verified");
+});
+
+test("durability: too few replicas are worth waiting for", () => {
+  expect(judge({ ...info, connected_slaves: "1" }, config, 2, true).kind).toBe("pending");
+  expect(judge({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("verified");
+});
+
+test("durability: the operator's word stands for what CONFIG would say, not for a role", () => {
+  expect(judge({ ...info, aof_enabled: "0" }, undefined, 0, false).kind).toBe("verified");
+  expect(judge({ ...info, role: "slave" }, undefined, 0, false).kind).toBe("pending");
+});
+
+test("durability: every mistake is named, with the commands that put it right", () => {
+  const wrong = judge({ ...info, aof_enabled: "0" }, { ...config, appendfsync: "everysec" }, 0, false);
+  expect(wrong).toMatchObject({
+    reason: expect.stringMatching(/appendonly.*appendfsync/),
+    fixes: ["CONFIG SET appendonly yes", "CONFIG SET appendfsync always", "CONFIG REWRITE"],
+  });
+});
