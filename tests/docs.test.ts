@@ -1,0 +1,208 @@
+// The documents say what the code does: every setting, event, file and limit that they name is there, and none is
+// missing; and the configuration of Redis that they hand out is one that the service accepts.
+
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { mailboxMax } from "../lib/address.ts";
+import { openRedisIntake } from "../lib/queue/redis/intake.ts";
+import { settings } from "../lib/settings.ts";
+import { subjectMax } from "../lib/submission.ts";
+import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/submit.ts";
+import { eventually, freePort } from "./support/eventually.ts";
+import { silent } from "./support/log.ts";
+import { durableSettings } from "./support/redis.ts";
+
+const root = join(import.meta.dir, "..");
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+const found = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].sort();
+
+const readme = read("README.md");
+const product = [...found("*.ts"), ...found("lib/**/*.ts")];
+const mib = 1024 * 1024;
+
+/** What stands under a heading, up to the next of the same rank or a higher one. */
+function section(document: string, heading: string): string {
+  const rank = heading.indexOf(" ");
+  const start = document.indexOf(`\n${heading}\n`);
+  if (start === -1) throw new Error(`There is no ${heading}`);
+  const rest = document.slice(start + heading.length + 2);
+  const end = rest.search(new RegExp(`^#{1,${rank}} `, "m"));
+  return end === -1 ? rest : rest.slice(0, end);
+}
+
+/** The cells of those rows of a document's tables that begin with a name in code. */
+function rows(document: string): { name: string; cells: string[] }[] {
+  return document.split("\n").flatMap((line) => {
+    const [, name, rest = ""] = /^\| `([^`]+)` +\|(.*)\|$/.exec(line) ?? [];
+    return name === undefined ? [] : [{ name, cells: rest.split("|").map((cell) => cell.trim()) }];
+  });
+}
+
+describe("docs: settings", () => {
+  const told = rows(section(readme, "## Settings"));
+
+  test("all that there are stand in the table, and no others", () => {
+    expect(told.map(({ name }) => name).sort()).toEqual(Object.keys(settings.entries).sort());
+  });
+
+  test.each(told)("the default of $name is the one that is told", ({ name, cells: [fallback] }) => {
+    const entry: unknown = settings.entries[name as keyof typeof settings.entries];
+    const known =
+      typeof entry === "object" && entry !== null && "default" in entry ? entry.default : undefined;
+    // Without one, the table says in words what happens.
+    if (typeof known === "string" && known !== "") expect(fallback).toBe(`\`${known}\``);
+    else expect(fallback).not.toStartWith("`");
+  });
+});
+
+describe("docs: the log", () => {
+  const sources = product.filter((path) => path !== "lib/log.ts").map(read);
+  const calls = sources.flatMap((text) => [
+    ...text.matchAll(/\blog\.(debug|info|warn|error)\(\s*(?:"([a-z-]+)")?/g),
+  ]);
+
+  test("every event is a literal, so that it can be looked for", () => {
+    expect(calls.length).toBeGreaterThan(20);
+    expect(calls.filter(([, , event]) => event === undefined).map(([call]) => call)).toEqual([]);
+  });
+
+  test("every event stands in the table with its level, and no others", () => {
+    const written = new Set(calls.map(([, level, event]) => `${event} ${level}`));
+    const told = rows(section(readme, "## The log")).map(({ name, cells: [level] }) => `${name} ${level}`);
+    expect(told.toSorted()).toEqual([...written].toSorted());
+  });
+});
+
+describe("docs: the API", () => {
+  test("every message of a 400 that is told is one of the code's", () => {
+    const code = product.map(read).join("\n");
+    const messages = section(readme, "### Every 400")
+      .split("\n")
+      .filter((line) => line.startsWith("| `"))
+      .flatMap((line) => [...line.split("|")[1]!.matchAll(/`([^`]+)`/g)].map(([, message]) => message!));
+    expect(messages.length).toBeGreaterThan(25);
+    for (const message of messages) {
+      const text = message
+        .replace("<MAX_BODY_BYTES>", "${maxBodyBytes}")
+        .replace(String(subjectMax), "${subjectMax}")
+        .replace(`over ${mailboxMax}`, "over ${mailboxMax}")
+        .replace(/^the form (?=does|has)/, "");
+      expect(code).toContain(text);
+    }
+  });
+
+  test("its limits are those of the code", () => {
+    const api = section(readme, "## The API");
+    const { requirement: bodyMax } = settings.entries.MAX_BODY_BYTES.wrapped.pipe[4];
+    expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
+    expect(api).toContain(`at most ${mailboxMax} characters`);
+    expect(api).toContain(`${pendingMax.toLocaleString("en")} submissions`);
+    expect(api).toContain(`${pendingBytesMax / mib} MiB of bodies`);
+    expect(api).toContain(`${bodyTimeoutMs / 1000} s to arrive`);
+    expect(api).toContain(`${bodyMax / mib} MiB at most`);
+    expect(readme).toContain(`at most ${bodyMax} `);
+  });
+});
+
+describe("docs: the map in ARCHITECTURE.md", () => {
+  const map = section(read("ARCHITECTURE.md"), "## Module map");
+  const told = map.split("\n").flatMap((line) => /^(\S+\.\S+|\S+\/\S*) +\S/.exec(line)?.[1] ?? []);
+
+  test("names every file of the product, and once", () => {
+    const files = [...product, ...found("lib/**/*.lua")];
+    expect(told.filter((path) => path.startsWith("lib/") || !path.includes("/")).sort()).toEqual(
+      files.sort(),
+    );
+  });
+
+  test("names nothing that there is not", () => {
+    expect(told.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+  });
+});
+
+test("docs: every key of the store stands in ARCHITECTURE.md, and no others", () => {
+  const header = read("lib/queue/redis/common.lua").split("\n\n")[0]!;
+  const keys = [...header.matchAll(/^-- {3}(\S+) +(?:STRING|HASH|ZSET|SET) /gm)].map(([, key]) => key!);
+  const told = rows(section(read("ARCHITECTURE.md"), "## Redis")).map(({ name }) => name);
+  expect(keys.length).toBeGreaterThan(15);
+  expect(told.toSorted()).toEqual(keys.toSorted());
+});
+
+describe("docs: links", () => {
+  const documents = found("*.md");
+
+  const slug = (heading: string) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-");
+  const anchors = (path: string) =>
+    [...read(path).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => slug(heading!));
+
+  test.each(documents)("those of %s lead somewhere", (document) => {
+    const links = [...read(document).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
+    const broken = links.filter((link) => {
+      if (/^https?:/.test(link)) return false;
+      const [path = "", anchor] = link.split("#");
+      const target = path === "" ? document : join(dirname(document), path);
+      if (!existsSync(join(root, target))) return true;
+      return anchor !== undefined && !anchors(target).includes(anchor);
+    });
+    expect(broken).toEqual([]);
+  });
+});
+
+describe("docs: commands", () => {
+  test("CI runs the test command of the README", () => {
+    const [, command] = /```sh\n(.+)\n```/.exec(section(readme, "## Testing")) ?? [];
+    expect(command).toContain("npm test");
+    expect(read(".ci/run").trimEnd().split("\n").at(-1)).toBe(command!);
+  });
+
+  test("those of npm are scripts of package.json", () => {
+    const { scripts } = JSON.parse(read("package.json"));
+    const named = found("*.md").flatMap((document) => [
+      ...read(document).matchAll(/\bnpm (?:run )?(server|worker|dev|cli|build|check|test|bench|chaos)\b/g),
+    ]);
+    expect(named.length).toBeGreaterThan(5);
+    expect(named.map(([, name]) => name!).filter((name) => !(name in scripts))).toEqual([]);
+  });
+});
+
+test("docs: a Redis with deploy/redis.conf is accepted as durable, and is set as the tests set theirs", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-docs-"));
+  const port = await freePort();
+  const child = Bun.spawn(
+    ["redis-server", join(root, "deploy/redis.conf"), "--dir", folder, "--port", String(port)],
+    { stdout: "ignore", stderr: "inherit" },
+  );
+  const cli = (...command: string[]) =>
+    Bun.spawnSync(["redis-cli", "-p", String(port), ...command]).stdout.toString();
+  const intake = openRedisIntake({
+    url: `redis://127.0.0.1:${port}`,
+    prefix: "docs",
+    minReplicas: 0,
+    durability: "verify",
+    log: silent,
+    onFatal(reason) {
+      throw new Error(reason);
+    },
+  });
+  try {
+    await eventually("it is found durable", () => intake.health().ok);
+    // Not another one that took the port meanwhile.
+    expect(cli("INFO", "server")).toContain(`process_id:${child.pid}\r\n`);
+    for (const [name, value] of Object.entries(durableSettings)) {
+      expect(cli("CONFIG", "GET", name)).toBe(`${name}\n${value}\n`);
+    }
+    const submission = { id: Bun.randomUUIDv7(), text: "{}\n{}" };
+    expect((await intake.submit(submission, performance.now() + 5000)).kind).toBe("stored");
+  } finally {
+    await intake.close();
+    child.kill("SIGKILL");
+    await child.exited;
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
