@@ -3,9 +3,11 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { answerInstead, faults } from "../fakes/faults.ts";
-import { decodeHistory } from "../lib/policy/history.ts";
+import { decodeHistory, decodeRecord } from "../lib/policy/history.ts";
 import { decodeEmail } from "../lib/email.ts";
 import { eventually } from "./support/eventually.ts";
+import { recordingLog } from "./support/log.ts";
+import { startProxy } from "./support/proxy.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
 import { openWorld, type World, type WorldOptions } from "./support/world.ts";
 
@@ -401,7 +403,8 @@ inWorld("a batch that keeps failing does not hold up new emails of its provider"
       return headers["idempotency-key"] === poisoned;
     },
   });
-  world.startWorker({ ...onlyResend, concurrency: 1 });
+  // No backoff: the batch in doubt is due again at once, always before what is new.
+  world.startWorker({ ...onlyResend, concurrency: 1, retryBaseMs: 1, retryMaxMs: 1 });
   const stuck = await world.submit();
   await eventually("it is in doubt", async () => (await world.show(stuck)).state === "in-doubt");
   for (let i = 0; i < 10; i += 1) {
@@ -449,5 +452,111 @@ inWorld(
     await world.drained();
     expect(world.resend.acceptances).toHaveLength(good.length);
     expect((await world.show(bad)).state).toBe("dead");
+  },
+);
+
+/** A lease so long that nothing is saved by its end. */
+const longLease = { leaseMs: 600_000 };
+
+inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 200 } }, async (world) => {
+  const proxy = await startProxy(redis.port);
+  world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  await eventually("the worker is connected", () => proxy.connections >= 3);
+  const id = await world.submit();
+  await eventually("the request is under way", () => world.resend.requests.length === 1);
+  proxy.replies = "cut";
+  await eventually(
+    "the answer to the settlement is lost",
+    async () => (await world.show(id)).state === "sent",
+  );
+  proxy.replies = "pass";
+  const next = await world.submit();
+  await eventually("the slot is free again", async () => (await world.show(next)).state === "sent");
+  await world.drained();
+  expect(world.resend.acceptances).toHaveLength(2);
+  expect((await world.stats()).counters).toEqual({ "accepted:resend": 2 });
+  proxy.stop();
+});
+
+inWorld(
+  "a settlement that Redis could not take is made when it can",
+  { resend: { workMs: 200 } },
+  async (world) => {
+    const proxy = await startProxy(redis.port);
+    world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+    const id = await world.submit();
+    await eventually("the request is under way", () => world.resend.requests.length === 1);
+    proxy.cutAll();
+    proxy.requests = "hold";
+    await eventually("it is accepted", () => world.resend.acceptances.length === 1);
+    expect((await world.show(id)).state).toBe("sending");
+    proxy.cutAll();
+    proxy.requests = "pass";
+    await eventually("it is settled", async () => (await world.show(id)).state === "sent");
+    proxy.stop();
+  },
+);
+
+inWorld("a claim whose answer is lost is asked for again, and its batch goes out", {}, async (world) => {
+  const proxy = await startProxy(redis.port);
+  world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  await eventually("the worker is connected", () => proxy.connections >= 3);
+  proxy.replies = "cut";
+  const id = await world.submit();
+  await eventually("it is claimed", async () => (await world.show(id)).state === "sending");
+  proxy.replies = "pass";
+  await eventually("it is sent", async () => (await world.show(id)).state === "sent");
+  expect(world.resend.acceptances).toHaveLength(1);
+  proxy.stop();
+});
+
+inWorld("nothing is begun under a lease that might run out before the answer", {}, async (world) => {
+  const proxy = await startProxy(redis.port);
+  const log = recordingLog();
+  const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: `redis://127.0.0.1:${proxy.port}` };
+  world.startWorker({ ...onlyResend, ...slow });
+  await eventually("the worker is connected", () => proxy.connections >= 3);
+  proxy.delayMs = 600;
+  await world.submit();
+  await eventually("it is claimed and handed back", () => log.events("batch-settled").length >= 2);
+  expect(world.resend.requests).toHaveLength(0);
+  proxy.delayMs = 0;
+  await world.drained();
+  expect(world.resend.acceptances).toHaveLength(1);
+  proxy.stop();
+});
+
+inWorld("a worker that stops with a claim under way hands it back", {}, async (world) => {
+  const proxy = await startProxy(redis.port);
+  const worker = world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  await eventually("the worker is connected", () => proxy.connections >= 3);
+  proxy.delayMs = 300;
+  const id = await world.submit();
+  await eventually("it is claimed", async () => (await world.show(id)).state === "sending");
+  await worker.stop();
+  expect(await world.show(id)).toMatchObject({ state: "waiting", history: "" });
+  expect(world.resend.requests).toHaveLength(0);
+  proxy.stop();
+});
+
+inWorld("a batch is bounded by bytes too", {}, async (world) => {
+  await times(5, () => world.submit({ body: "x".repeat(1_500_000) }));
+  world.startWorker(onlyResend);
+  await world.drained();
+  expect(world.resend.requests).toHaveLength(3);
+  expect(world.resend.acceptances).toHaveLength(5);
+});
+
+inWorld(
+  "a request that the provider never answers is given up at its deadline, and finished later",
+  {},
+  async (world) => {
+    world.resend.faults.next(faults.hangAfterAccepting);
+    world.startWorker({ ...onlyResend, providerTimeoutMs: 200 });
+    const id = await world.submit();
+    await world.drained();
+    expect(world.resend.acceptances).toMatchObject([{ emailId: id }]);
+    const { attempts } = decodeRecord((await world.show(id)).record!).history;
+    expect(attempts.kept.map(({ outcome }) => outcome)).toEqual(["unknown", "accepted"]);
   },
 );

@@ -10,6 +10,8 @@ export interface Proxy {
   requests: "pass" | "hold";
   /** Milliseconds that a reply is held up. */
   delayMs: number;
+  /** Open at the moment. */
+  readonly connections: number;
   /** Replies dropped or cut. */
   readonly lost: number;
   /** Lets through, to the server, what was held. */
@@ -60,6 +62,9 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     replies: "pass" as Proxy["replies"],
     requests: "pass" as Proxy["requests"],
     delayMs: 0,
+    get connections() {
+      return pairs.size;
+    },
     get lost() {
       return lost;
     },

@@ -30,6 +30,8 @@ export interface WorkerOptions extends Partial<DeliverySettings> {
   readonly concurrency?: number;
   readonly doubtMs?: number;
   readonly log?: Log;
+  /** The way to Redis, if not the straight one. */
+  readonly url?: string;
 }
 
 export type World = Awaited<ReturnType<typeof openWorld>>;
@@ -68,9 +70,10 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     concurrency = 8,
     doubtMs = 3_600_000,
     log = silent,
+    url: way = url,
     ...over
   }: WorkerOptions = {}) {
-    const work = openRedisWork(queueOptions);
+    const work = openRedisWork({ ...queueOptions, url: way });
     const providers = {
       resend: 1,
       postmark: 1,
