@@ -19,7 +19,7 @@ const intake = openRedisIntake({
   ...config.redis,
   log,
   onFatal(reason) {
-    log.error("store-unusable", { reason });
+    log.error("store-incompatible", { reason });
     process.exit(1);
   },
 });

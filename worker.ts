@@ -23,7 +23,7 @@ const work = openRedisWork({
   retainMs: config.retainMs,
   log,
   onFatal(reason) {
-    log.error("cannot-start", { reason });
+    log.error("store-incompatible", { reason });
     process.exit(1);
   },
 });
@@ -44,17 +44,23 @@ const deliverer: Deliverer = {
       .map(({ provider }) => provider.name),
   },
 };
-const dispatcher = startDispatcher(deliverer, lanes, { concurrency: config.concurrency, doubtMs });
-const housekeeper = startHousekeeping(deliverer);
-log.info("worker-started", {
-  providers: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(","),
-});
-
+let stop = async (): Promise<void> => {};
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
   async drain() {
-    await Promise.all([dispatcher.drain(), housekeeper.stop()]);
+    await stop();
     await work.close();
   },
+});
+
+// Not a claim before it is known that this version understands the store.
+await work.compatible;
+const dispatcher = startDispatcher(deliverer, lanes, { concurrency: config.concurrency, doubtMs });
+const housekeeper = startHousekeeping(deliverer);
+stop = async () => {
+  await Promise.all([dispatcher.drain(), housekeeper.stop()]);
+};
+log.info("worker-started", {
+  providers: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(","),
 });

@@ -75,7 +75,7 @@ export async function deliver(
 
     ticketUsed = true;
     const { result, rate } = await request(deliverer, lane.provider, read.outgoing, attempt.kind);
-    const policy = policyOf(deliverer, lane.provider);
+    const policy = policyOf(deliverer, lane.provider, ticket.admitted.kind === "probe");
     const decision = decide(read.open, result, policy, nowOf(claimed), Math.random());
     const change = learn(lane, ticket, decision, rate);
     if (change !== undefined) report(log, lane, change, result);
@@ -104,7 +104,7 @@ export function handBack(deliverer: Deliverer, claimed: Claimed, delayMs: number
 async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Result): Promise<void> {
   const { batch } = claimed;
   const open = readBatch(batch)?.open;
-  const policy = policyOf(deliverer, undefined);
+  const policy = policyOf(deliverer);
   const decision =
     open === undefined
       ? setAside(deliverer, claimed)
@@ -198,7 +198,7 @@ async function settle({ work, log }: Deliverer, batch: Batch, settlement: Settle
   }
 }
 
-function policyOf({ settings }: Deliverer, provider: Provider | undefined): Policy {
+function policyOf({ settings }: Deliverer, provider?: Provider, isProbe = false): Policy {
   const { retryBaseMs, retryMaxMs, giveUpAfterMs, searchWaitMs, providers } = settings;
   return {
     retryBaseMs,
@@ -206,6 +206,7 @@ function policyOf({ settings }: Deliverer, provider: Provider | undefined): Poli
     giveUpAfterMs,
     recall: provider?.recall === undefined ? undefined : { searchWaitMs, firstLookMs },
     providers,
+    isProbe,
     newBatchIds: [Bun.randomUUIDv7(), Bun.randomUUIDv7()],
   };
 }
@@ -240,7 +241,7 @@ function setAside(deliverer: Deliverer, claimed: Claimed): Decision {
   const unreadable = batch.emails.filter((email) => !readable.includes(email));
   const open = openBatch({ ...batch, notes: "", emails: readable });
   const result: Result = isInDoubt(open) ? { kind: "ended" } : { kind: "untouched", delayMs: 0 };
-  const decision = decide(open, result, policyOf(deliverer, undefined), nowOf(claimed), Math.random());
+  const decision = decide(open, result, policyOf(deliverer), nowOf(claimed), Math.random());
   const history = encodeHistory(asDead(noHistory, "cannot be read from the store"));
   const fates = unreadable.map(({ id }) => ({ id, kind: "dead", history }) satisfies EmailFate);
   for (const { id } of unreadable) deliverer.log.error("email-unreadable", { batch: batch.id, id });

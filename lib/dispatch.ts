@@ -38,7 +38,8 @@ export function startDispatcher(
   const bell = openBell();
   let shares = evenShares;
   let stopping = false;
-  let storeLost = false;
+  /** Why the store does not answer, while it does not. */
+  let lost: string | undefined;
 
   work.onWake(bell.ring);
   const stopped = run();
@@ -127,15 +128,13 @@ export function startDispatcher(
         context: provider.context,
         first: isProbe ? admitted.first : first,
       });
-      if (storeLost) log.info("store-back");
-      storeLost = false;
+      if (lost !== undefined) log.info("store-back");
+      lost = undefined;
       return result;
     } catch (error) {
-      if (!storeLost)
-        log.error("store-lost", {
-          reason: error instanceof StoreUnavailable ? error.message : String(error),
-        });
-      storeLost = true;
+      const reason = error instanceof StoreUnavailable ? error.message : String(error);
+      if (reason !== lost) log.error("store-lost", { reason });
+      lost = reason;
       return undefined;
     }
   }

@@ -41,7 +41,7 @@ export interface Handler {
 
 const texts = {
   busy: "the service is busy: try again later",
-  notStored: "the email could not be stored in time: repeat it with the same Idempotency-Key",
+  notStored: "the email could not be stored: repeat it with the same Idempotency-Key",
   internal: "something went wrong: repeat the email with the same Idempotency-Key",
   tooSlow: "the body did not arrive in time",
   broken: "the body did not arrive",

@@ -14,6 +14,8 @@ export interface Policy {
   readonly recall: RecallPolicy | undefined;
   /** Those of positive weight, in order of preference. */
   readonly providers: readonly string[];
+  /** The request was a probe of a provider that does not work, as far as is known: its failure ends no email. */
+  readonly isProbe: boolean;
   /** For batches that have to be split: fresh UUIDs. */
   readonly newBatchIds: readonly [string, string];
 }

@@ -42,12 +42,12 @@ export function verdictOf(
     case "senderRefused":
       return { ...refused(email, history, reason, setting), refusedSender: email.from };
     case "accountRefused":
-      if (isLate(email, setting)) return dies(email, history, { cause: "gaveUp", reason });
+      if (endsNow(email, setting)) return dies(email, history, { cause: "gaveUp", reason });
       return accountWorks ? later(email, history, setting) : due(email, history, 0, setting);
     case "throttled":
       return due(email, history, 0, setting);
     case "unavailable":
-      return isLate(email, setting)
+      return endsNow(email, setting)
         ? dies(email, history, { cause: "gaveUp", reason })
         : later(email, history, setting);
     case "keyReused":
@@ -212,6 +212,14 @@ function due(email: OpenEmail, history: History, delayMs: number, { policy }: Se
 
 function backoff(attempt: number, { policy, random }: Setting): number {
   return backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
+}
+
+/**
+ * Whether a failure of the provider's, not of the email's, ends it. While a provider is shut its probes fail, one
+ * email each: an outage of every provider must not end emails one by one.
+ */
+function endsNow(email: OpenEmail, setting: Setting): boolean {
+  return !setting.policy.isProbe && isLate(email, setting);
 }
 
 function isLate({ submittedAtMs, history }: OpenEmail, { policy, nowMs }: Setting): boolean {

@@ -1,8 +1,7 @@
 // The one place where a provider's words become a reason. Reasons are logged and shown to operators, so they
 // hold no address, no name, nothing of the email: what looks like one of these is replaced.
 
-/** The longest reason, in UTF-16 units. */
-const reasonMax = 500;
+import { cutReason, reasonMax } from "../policy/attempts.ts";
 
 /** What providers put in quotes without quoting the email: the names of fields. */
 const fieldName =
@@ -29,5 +28,5 @@ export function reasonOf(...parts: readonly (string | number | null | undefined)
     .replace(address, (found) => (found === "'@'" ? found : "[address]"))
     .replace(/\s+/g, " ")
     .trim();
-  return text.length > reasonMax ? `${text.slice(0, reasonMax - 1).toWellFormed()}…` : text;
+  return cutReason(text);
 }

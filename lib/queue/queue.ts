@@ -138,6 +138,8 @@ export interface Settled {
 
 /** What the worker needs. Methods reject with {@link StoreUnavailable} when the store did not answer. */
 export interface Work {
+  /** Resolves once the store has been reached and is of a format that this version understands. */
+  readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
   /** A batch of any provider whose doubt has ended and whose lease has run out, leased so that it can be settled. */
   claimEnded(request: { claimId: string; leaseMs: number }): Promise<ClaimResult>;

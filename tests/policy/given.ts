@@ -14,6 +14,7 @@ export const policy: Policy = {
   retryMaxMs: hourMs,
   giveUpAfterMs: 72 * hourMs,
   recall: undefined,
+  isProbe: false,
   providers: ["resend", "postmark"],
   newBatchIds: ["first", "second"],
 };

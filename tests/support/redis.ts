@@ -55,7 +55,10 @@ export async function startRedis(settings: Record<string, string> = {}): Promise
         stderr: "inherit",
       },
     );
-    await eventually("redis-server answers", () => cli("PING") === "PONG");
+    // Its own answer, not that of another on the same port.
+    await eventually("redis-server answers", () =>
+      cli("INFO", "server").includes(`process_id:${child?.pid}\r`),
+    );
   }
 
   await start();

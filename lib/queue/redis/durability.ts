@@ -32,6 +32,8 @@ export interface StoreWatch {
   state(): StoreState;
   health(): Health;
   onVerified(callback: () => void): void;
+  /** Resolves once the store has been reached and is of a format that this version understands. */
+  readonly compatible: Promise<void>;
   stop(): void;
 }
 
@@ -124,31 +126,33 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
   let checking: number | undefined;
   let reported = "";
   const callbacks: (() => void)[] = [];
+  const compatible = Promise.withResolvers<void>();
 
   async function look(): Promise<StoreState> {
-    const info = parseInfo(await redis.info("server", "replication", "persistence"));
-    let config: Record<string, string> | undefined;
-    if (durability === "verify") {
-      const answer = await readConfig(redis);
-      if ("refusal" in answer) {
-        const fixes = [
-          "set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always",
-        ];
-        return { kind: "refused", reason: answer.refusal, fixes };
-      }
-      config = answer.config;
-    }
-    const verdict = judge(info, config, minReplicas, verifiedRun === info["run_id"]);
-    verifiedRun = verdict.kind === "verified" ? info["run_id"] : undefined;
-    if (verdict.kind !== "verified") return verdict;
-
     const formatKey = `${partition}:format`;
-    await ((await redis.exists(formatKey)) === 1 || redis.setnx(formatKey, storeFormat));
     const format = await redis.get(formatKey);
-    if (format !== storeFormat) {
+    if (format !== null && format !== storeFormat) {
       options.onFatal(`the store has format ${format}, this version reads and writes format ${storeFormat}`);
       return { kind: "refused", reason: `the store has format ${format}`, fixes: [] };
     }
+    compatible.resolve();
+    const verdict = await judgeStore();
+    if (verdict.kind === "verified" && format === null) {
+      await redis.setnx(formatKey, storeFormat);
+      return look();
+    }
+    return verdict;
+  }
+
+  async function judgeStore(): Promise<StoreState> {
+    const info = parseInfo(await redis.info("server", "replication", "persistence"));
+    const answer = durability === "verify" ? await readConfig(redis) : { config: undefined };
+    if ("refusal" in answer) {
+      const fixes = ["set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always"];
+      return { kind: "refused", reason: answer.refusal, fixes };
+    }
+    const verdict = judge(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
+    verifiedRun = verdict.kind === "verified" ? info["run_id"] : undefined;
     return verdict;
   }
 
@@ -169,16 +173,26 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
   }
 
   function adopt(next: StoreState): void {
-    const was = state.kind;
+    const before = state;
     state = next;
-    const summary = next.kind === "verified" ? "" : next.reason;
-    if (next.kind === "verified" && was !== "verified") {
-      if (reported !== "") log.info("store-durable", {});
-      reported = "";
-      for (const callback of callbacks) callback();
-    } else if (next.kind === "refused" && summary !== reported) {
-      reported = summary;
-      log.error("store-not-durable", { reason: next.reason, fix: next.fixes.join("; ") });
+    switch (next.kind) {
+      case "verified":
+        if (before.kind === "verified") return;
+        if (reported !== "") log.info("store-durable");
+        reported = "";
+        for (const callback of callbacks) callback();
+        return;
+      case "refused":
+        if (next.reason === reported) return;
+        reported = next.reason;
+        log.error("store-not-durable", { reason: next.reason, fix: next.fixes.join("; ") });
+        return;
+      case "pending":
+        // Said only of what lasts: every start and every failover is pending for a moment.
+        if (redis.status !== "ready" || before.kind !== "pending") return;
+        if (next.reason === reported || next.reason !== before.reason) return;
+        reported = next.reason;
+        log.warn("store-not-ready", { reason: next.reason });
     }
   }
 
@@ -193,6 +207,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     state: () => state,
     health: () => (state.kind === "verified" ? { ok: true } : { ok: false, reason: state.reason }),
     onVerified: (callback) => callbacks.push(callback),
+    compatible: compatible.promise,
     stop() {
       stopped = true;
       clearTimeout(timer);

@@ -24,12 +24,24 @@ export interface OperatorOptions {
 
 const afterLine = (text: string) => text.slice(text.indexOf("\n") + 1);
 
-/** Resolves when the store can be asked. */
+/** Longest wait for the store to answer at all, ms. */
+const openTimeoutMs = 5000;
+
+/** Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot be reached. */
 export async function openRedisOperator(options: OperatorOptions): Promise<Operator> {
   const { clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const redis = connect(options.url, "operator", options.log);
-  await new Promise<void>((resolve) => redis.once("ready", () => resolve()));
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      disconnect(redis);
+      reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms`));
+    }, openTimeoutMs);
+    redis.once("ready", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
 
   async function ask(what: Script, ...args: (string | number)[]): Promise<unknown> {
     try {

@@ -87,6 +87,7 @@ export function openRedisWork(options: WorkOptions): Work {
   }
 
   return {
+    compatible: store.compatible,
     claim(request) {
       const { claimId, provider, countMax, bytesMax, leaseMs, doubtMs, context, first } = request;
       const args = [claimId, provider, countMax, bytesMax, leaseMs, doubtMs, context, first];
