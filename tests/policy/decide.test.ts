@@ -601,3 +601,16 @@ describe("decide: for any batch and result", () => {
     });
   });
 });
+
+describe("decide: a probe of a provider that is shut", () => {
+  const late = batch([email("a", old)]);
+  for (const outcome of ["unavailable", "accountRefused"] as const) {
+    test(`ends no email by its failure, however late: ${outcome}`, () => {
+      expect(decide(late, whole(outcome), policy, nowMs, 0.5).dead).toHaveLength(1);
+      const probing = { ...policy, isProbe: true };
+      expect(decide(late, whole(outcome), probing, nowMs, 0.5).settlement.fates).toMatchObject([
+        { kind: "due" },
+      ]);
+    });
+  }
+});
