@@ -1,10 +1,10 @@
 // The worker: takes emails out of the queue and hands them to the providers, until it is told to stop.
 
 import { readConfig } from "./lib/config.ts";
-import type { Deliverer } from "./lib/delivery.ts";
-import { startDispatcher } from "./lib/dispatch.ts";
-import { startHousekeeping } from "./lib/housekeeping.ts";
-import { openLane } from "./lib/lane.ts";
+import type { Deliverer } from "./lib/worker/delivery.ts";
+import { startDispatcher } from "./lib/worker/dispatch.ts";
+import { startHousekeeping } from "./lib/worker/housekeeping.ts";
+import { openLane } from "./lib/worker/lane.ts";
 import { createLog } from "./lib/log.ts";
 import { openProvider } from "./lib/providers/open.ts";
 import { openRedisWork } from "./lib/queue/redis/work.ts";

@@ -1,12 +1,12 @@
 // The one endpoint: from a request to its answer. It keeps the contract's promise that POST / is answered with
 // 200, 400 or 500, in JSON, within the time that the settings allow; and 200 only for what the queue has stored.
 
-import { bodyType, parseBody } from "./body.ts";
+import { bodyType, parseBody } from "./body/body.ts";
 import { encodeEmail } from "./email.ts";
 import type { Log } from "./log.ts";
 import type { Intake, SubmitResult } from "./queue/queue.ts";
 import { checkSubmission, fingerprint, type SenderDefaults } from "./submission.ts";
-import { createBudget, readUpload } from "./upload.ts";
+import { createBudget, readUpload } from "./body/upload.ts";
 
 /** Longest wait for a request's body, ms. */
 export const bodyTimeoutMs = 30_000;

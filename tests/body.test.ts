@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { bodyType, parseBody } from "../lib/body.ts";
-import { fieldNames, type Fields } from "../lib/fields.ts";
+import { bodyType, parseBody } from "../lib/body/body.ts";
+import { fieldNames, type Fields } from "../lib/body/fields.ts";
 
 function read(body: string | Uint8Array, contentType: string): Fields {
   const result = tryRead(body, contentType);

@@ -396,10 +396,18 @@ inWorld("a provider of weight 0 gets nothing new, and its old batches are resolv
 
 inWorld("a batch that keeps failing does not hold up new emails of its provider", {}, async (world) => {
   let poisoned = "";
+  const refusal = {
+    statusCode: 403,
+    name: "validation_error",
+    message: "The x.example domain is not verified.",
+  };
+  world.resend.faults.next(faults.serverError);
   world.resend.faults.add({
-    fault: faults.serverError,
+    // Says nothing against the provider: the breaker stays closed.
+    fault: answerInstead(403, refusal),
     when: ({ headers }) => {
-      poisoned ||= headers["idempotency-key"] ?? "";
+      // The first request, which the other fault struck, had the same key.
+      poisoned ||= world.resend.requests[0]!.headers["idempotency-key"]!;
       return headers["idempotency-key"] === poisoned;
     },
   });
@@ -536,6 +544,16 @@ inWorld("a worker that stops with a claim under way hands it back", {}, async (w
   await worker.stop();
   expect(await world.show(id)).toMatchObject({ state: "waiting", history: "" });
   expect(world.resend.requests).toHaveLength(0);
+  proxy.stop();
+});
+
+inWorld("a claim that takes its time to arrive is waited for", {}, async (world) => {
+  const proxy = await startProxy(redis.port);
+  await times(4, () => world.submit({ body: "x".repeat(900_000) }));
+  proxy.bytesPerSecond = 2_000_000;
+  world.startWorker({ ...onlyResend, url: `redis://127.0.0.1:${proxy.port}` });
+  await world.drained();
+  expect(world.resend.requests).toHaveLength(1);
   proxy.stop();
 });
 

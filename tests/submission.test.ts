@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { fieldNames, type FieldName, type Fields } from "../lib/fields.ts";
+import { fieldNames, type FieldName, type Fields } from "../lib/body/fields.ts";
 import { checkSubmission, fingerprint, type SenderDefaults } from "../lib/submission.ts";
 
 type Values = { [name in FieldName]?: string };

@@ -125,7 +125,8 @@ export function onThrottled(
 
 /** Adopts the limit that the provider names; a lower one at once. */
 function withLimit(rate: Rate, { limitPerSecond: limit }: RateHint): { rate: Rate; isNew: boolean } {
-  if (limit === undefined || !(limit > 0) || limit === rate.limitPerSecond) return { rate, isNew: false };
+  if (limit === undefined || !(limit > 0) || !Number.isFinite(limit) || limit === rate.limitPerSecond)
+    return { rate, isNew: false };
   const limited = { ...rate, limitPerSecond: limit };
   return {
     rate: { ...limited, ratePerSecond: Math.min(rate.ratePerSecond, ceilingOf(limited)) },

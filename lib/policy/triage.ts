@@ -5,7 +5,7 @@
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy } from "./decision.ts";
 import { isRefused, type RefusedSenders } from "./senders.ts";
-import { handedOver, nextProvider, splitUp, withRefusal } from "./verdict.ts";
+import { handedOver, leftToMark, nextProvider, splitUp, withRefusal } from "./verdict.ts";
 
 export type Triage =
   /** As it is. */
@@ -30,9 +30,12 @@ export function triage(
   const elsewhere = groups.get("elsewhere") ?? [];
   const lastChance = groups.get("lastChance") ?? [];
   const here = groups.get("here") ?? [];
-  if (elsewhere.length === 0 && (lastChance.length === 0 || here.length === 0)) return { kind: "send" };
+  const sent = groups.get("sent") ?? [];
+  const apart = lastChance.length === 0 || here.length === 0;
+  if (sent.length === 0 && elsewhere.length === 0 && apart) return { kind: "send" };
   const setting = { batch, policy, nowMs, random: 0 };
   const verdicts = [
+    ...sent.map(leftToMark),
     ...elsewhere.map((email) => handedOver(email, setting)),
     ...splitUp([here, lastChance], undefined, setting),
   ];
@@ -49,8 +52,8 @@ function lane(
   { providers }: Policy,
   senders: RefusedSenders,
   sendersMs: number,
-): "here" | "elsewhere" | "lastChance" {
-  if (marked) return "here";
+): "here" | "elsewhere" | "lastChance" | "sent" {
+  if (marked) return "sent";
   if (history.refusedBy.includes(provider)) return "elsewhere";
   if (!isRefused(senders, from, sendersMs)) return "here";
   const next = nextProvider(withRefusal(history, provider), providers);

@@ -160,7 +160,7 @@ function refusedHere(email: OpenEmail, before: History, reason: string, setting:
  * Accepted elsewhere while it was in this batch. The store ends it as sent whatever the fate says; of the fates,
  * this is the one that would not send it again.
  */
-function leftToMark(email: OpenEmail): Verdict {
+export function leftToMark(email: OpenEmail): Verdict {
   return { fate: { id: email.id, kind: "dead", history: encodeHistory(email.history) }, counts: [] };
 }
 

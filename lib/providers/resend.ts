@@ -147,6 +147,8 @@ function refusalOf(
     name === undefined ? "" : `${name}:`,
     message ?? "no reason that could be read",
   );
+  // Only the API itself can say that nothing was accepted: a gateway in front of it may answer so as well.
+  if (status === 503 && name === undefined) return { kind: "unknown", reason };
   const byStatus = outcomeOfStatus(status, reason);
   if (byStatus) return byStatus;
 

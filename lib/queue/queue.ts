@@ -11,11 +11,15 @@
 //
 // Rules that every implementation keeps:
 // - All times are the store's own clock, Unix ms.
-// - An id is known while it is waiting, in a batch, dead, and for `retainMs` after it was sent or deleted.
+// - An id is known while it is waiting, in a batch, dead, and for `retainMs` after it was sent or deleted, but
+//   for 10 minutes at least: no submission is under way for longer.
 //   A submission of a known id changes nothing.
 // - A settlement is carried out while the lease is the one it was claimed under. After that only its
 //   acceptances count: an email accepted anywhere never goes back to waiting.
 // - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
+
+/** What leaves the queue leaves its id behind for so long at least, ms. */
+export const knownMinMs = 10 * 60 * 1000;
 
 /** An email on its way in. The id is made by the client of the queue, before the first try. */
 export interface Submission {
@@ -147,7 +151,7 @@ export interface Work {
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
    * Housekeeping, bounded: drops expired records of the sent, and gives emails that only a provider outside
-   * `providers` may take back to all.
+   * `providers` may take back to all, also those in batches that were never begun.
    */
   sweep(providers: readonly string[]): Promise<void>;
   /** Calls back when emails may have become due; a hint that can be lost. */

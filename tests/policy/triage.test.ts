@@ -47,6 +47,17 @@ describe("triage", () => {
     expect(outcomeOf(batch([email("a"), email("b", bad)], { lapsed: true }))).toBe("send");
   });
 
+  test("an email accepted meanwhile is not sent again while the batch is not begun", () => {
+    const marked = email("b", { marked: true });
+    const result = triage(batch([email("a"), marked]), noRefusedSenders, 1, policy, nowMs);
+    const fates = result.kind === "settle" ? result.decision.settlement.fates : [];
+    expect(fates.map(({ id, kind }) => [id, kind])).toEqual([
+      ["b", "dead"],
+      ["a", "rebatched"],
+    ]);
+    expect(outcomeOf(batch([email("a"), marked], inDoubt))).toBe("send");
+  });
+
   test("a sender is remembered for 10 minutes", () => {
     expect(isRefused(refusing, bad.from, 599_999)).toBe(true);
     expect(isRefused(refusing, bad.from, 600_000)).toBe(false);

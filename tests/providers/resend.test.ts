@@ -83,7 +83,7 @@ describe("resend: an answer for the whole request is", () => {
     [422, "unavailable"],
     [429, "throttled"],
     [500, "unknown"],
-    [503, "unavailable"],
+    [503, "unknown"],
     [504, "unknown"],
   ];
   test.each(unreadable)("%i in HTML: %s", async (status, expected) => {

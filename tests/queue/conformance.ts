@@ -296,6 +296,15 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.operator.stats()).states.waiting).toBe(1);
       });
 
+      test("of existing batches only does not ask to come again for new emails", async () => {
+        const q = await queue();
+        await submit(q, submission());
+        expect(await q.work.claim(request({ countMax: 0 }))).toEqual({
+          kind: "empty",
+          nextDueInMs: undefined,
+        });
+      });
+
       test("says when the next thing is due", async () => {
         const q = await queue();
         expect(await q.work.claim(request())).toEqual({ kind: "empty", nextDueInMs: undefined });
@@ -658,6 +667,29 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect(await claimed(q)).toBe("empty");
       await q.work.sweep(["resend"]);
       expect(ids(await claim(q))).toEqual([id!]);
+    });
+
+    test("a sweep dissolves the batches of an unknown provider that nobody has begun, and no others", async () => {
+      const q = await queue();
+      const all = await submit(q, submission(), submission(), submission());
+      const batchId = Bun.randomUUIDv7();
+      const fates = all.map((id): EmailFate => ({ id, kind: "rebatched", batchId, history: "r" }));
+      await settle(q, await claim(q, { provider: "gone" }), fates);
+      const [doubtful] = await submit(q, submission());
+      await settle(q, await claim(q, { provider: "gone", first: "emails" }), [], doubt);
+      await q.work.sweep(["resend", "gone"]);
+      expect(await claimed(q)).toBe("empty");
+      await q.work.sweep(["resend"]);
+      const freed = await claim(q);
+      expect(ids(freed).toSorted()).toEqual(all.toSorted());
+      expect(freed.emails[0]!.history).toBe("r");
+      expect(await state(q, doubtful!)).toBe("in-doubt");
+      await settle(
+        q,
+        freed,
+        all.map((id) => sent(id)),
+      );
+      expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 1, sent: 3 });
     });
 
     test("ten thousand due batches of one provider cost another's claim nothing", async () => {

@@ -1,7 +1,14 @@
 // What the queue on Redis does when Redis, or the way to it, does not do its part.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Intake, Operator, Work } from "../../lib/queue/queue.ts";
+import {
+  type Batch,
+  type Intake,
+  type Operator,
+  type Settlement,
+  StoreUnavailable,
+  type Work,
+} from "../../lib/queue/queue.ts";
 import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
@@ -145,6 +152,52 @@ test("a first try that Redis executes after its repeat, when the email has been 
   expect((await operator.show(one.id))!.state).toBe("sent");
   expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent: 1 });
   proxy.stop();
+});
+
+test("a claim whose answer Redis has forgotten takes nothing under its old id", async () => {
+  const options = optionsFor(shared.url);
+  const intake = await intakeOn(options);
+  const work = await workOn(options);
+  const operator = await operatorOn(options);
+  const one = submission();
+  await intake.submit(one, within(5000));
+  const request = claimRequest({ first: "emails" });
+  const claimed = await work.claim(request);
+  if (claimed.kind !== "batch") throw new Error("no batch");
+  await work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+  await intake.submit(submission(), within(5000));
+  const key = `{${options.prefix}:0}:claim:${request.claimId}`;
+  expect(Number(shared.cli("PTTL", key))).toBeGreaterThan(590_000);
+  shared.cli("DEL", key);
+  expect(await work.claim(request)).toEqual({ kind: "spent" });
+  expect((await operator.show(one.id))!.state).toBe("in-doubt");
+  const again = await work.claim(claimRequest());
+  expect(again).toMatchObject({ kind: "batch", batch: { id: request.claimId, emails: [{ id: one.id }] } });
+});
+
+test("a settlement that Redis refuses for good is not repeated for ever", async () => {
+  const work = await workOn(optionsFor(shared.url));
+  const batch = { id: "none", provider: "resend", lease: 1, emails: [] } as unknown as Batch;
+  const broken = {
+    fates: [{ id: "x", kind: "due", delayMs: Number.NaN, history: "" }],
+    counts: { a: Number.NaN },
+  };
+  await work.settle(batch, { fates: [], counts: {} });
+  shared.cli(
+    "HSET",
+    `{faults-${prefixes}:0}:batch:none`,
+    "lease",
+    "1",
+    "held",
+    "1",
+    "ids",
+    "x",
+    "provider",
+    "resend",
+  );
+  const failure = await work.settle(batch, broken as unknown as Settlement).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(Error);
+  expect(failure).not.toBeInstanceOf(StoreUnavailable);
 });
 
 test("scripts that Redis has forgotten are sent again", async () => {

@@ -12,6 +12,8 @@ export interface Proxy {
   delayMs: number;
   /** Open at the moment. */
   readonly connections: number;
+  /** How fast replies come back; 0: as fast as they can. */
+  bytesPerSecond: number;
   /** Replies dropped or cut. */
   readonly lost: number;
   /** Lets through, to the server, what was held. */
@@ -41,6 +43,15 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       socket.on("error", end);
       socket.on("close", end);
     }
+    /** When the last of what has come so far may leave. */
+    let freeAtMs = 0;
+    const trickle = (bytes: Buffer) => {
+      for (let start = 0; start < bytes.length; start += 16_384) {
+        const piece = bytes.subarray(start, start + 16_384);
+        freeAtMs = Math.max(freeAtMs, performance.now()) + (piece.length / proxy.bytesPerSecond) * 1000;
+        setTimeout(() => client.write(piece), freeAtMs - performance.now());
+      }
+    };
     client.on("data", (bytes) => {
       if (proxy.requests === "hold") held.push(() => server.write(bytes));
       else server.write(bytes);
@@ -48,6 +59,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     server.on("data", (bytes) => {
       if (proxy.replies === "pass") {
         if (proxy.delayMs > 0) setTimeout(() => client.write(bytes), proxy.delayMs);
+        else if (proxy.bytesPerSecond > 0) trickle(Buffer.from(bytes));
         else client.write(bytes);
         return;
       }
@@ -62,6 +74,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     replies: "pass" as Proxy["replies"],
     requests: "pass" as Proxy["requests"],
     delayMs: 0,
+    bytesPerSecond: 0,
     get connections() {
       return pairs.size;
     },

@@ -1,10 +1,10 @@
 // Everything but the server, in one process: a queue on a real Redis, fakes of both providers, workers.
 
-import { type DeliverySettings, type Deliverer } from "../../lib/delivery.ts";
-import { type Dispatcher, startDispatcher } from "../../lib/dispatch.ts";
+import { type DeliverySettings, type Deliverer } from "../../lib/worker/delivery.ts";
+import { type Dispatcher, startDispatcher } from "../../lib/worker/dispatch.ts";
 import { encodeEmail, type Email } from "../../lib/email.ts";
-import { type Housekeeper, startHousekeeping } from "../../lib/housekeeping.ts";
-import { openLane } from "../../lib/lane.ts";
+import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
+import { openLane } from "../../lib/worker/lane.ts";
 import type { Log } from "../../lib/log.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import { openResend } from "../../lib/providers/resend.ts";

@@ -19,6 +19,11 @@ if before then
   return before
 end
 
+-- Long spent, and forgotten: to take it for new would put other emails under a key that was used.
+if redis.call('EXISTS', key('batch:' .. claim)) == 1 then
+  return { 'spent' }
+end
+
 local batches, any, only = key('batches:' .. provider), key('due'), key('due:' .. provider)
 
 local function take_batch()
@@ -81,9 +86,13 @@ if batch then
   return leased(batch, at)
 end
 
-redis.call('SET', key('idle'), '1')
+local lists = { batches }
+if tonumber(ARGV[4]) > 0 then
+  lists = { batches, any, only }
+  redis.call('SET', key('idle'), '1')
+end
 local next_due = -1
-for _, list in ipairs({ batches, any, only }) do
+for _, list in ipairs(lists) do
   local first = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')
   if first[2] then
     local wait = math.max(0, tonumber(first[2]) - at)

@@ -9,6 +9,7 @@
 --   due               ZSET  id -> time from which any provider may take it, Unix ms
 --   due:<provider>    ZSET  the same, for what only that provider may take
 --   batches:<provider> ZSET batch -> lease end or next try, Unix ms
+--   unbegun:<provider> ZSET batch -> when it was split off, Unix ms; those not claimed since
 --   batch:<id>        HASH  provider, ids (space-separated), lease (a count), held (1 while leased), until (lease
 --                           end), ends (end of doubt), doubt (since), lapsed, context, notes; and a field
 --                           "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
@@ -20,7 +21,8 @@
 --   sent:expiry       ZSET  id -> when its entry in sent may go, Unix ms
 --   deleted           ZSET  id -> the same, for the deleted ones alone
 --   idem:<key>        STRING "<expires at, Unix ms> <id> <fingerprint>"
---   claim:<id>        STRING "<batch> <lease>": what a claim was answered
+--   claim:<id>        STRING "<batch> <lease>": what a claim was answered; for two leases, and 10 minutes at least,
+--                           since a copy held up on the way must not be taken for a new one
 --   providers         SET   every provider that ever had a batch or a due list of its own
 --   counters          HASH  name -> count
 --   idle              STRING set by a claim that found nothing, cleared by the submission that wakes
@@ -66,6 +68,10 @@ local function to_sent(id, value, expiry)
   redis.call('ZADD', key('sent:expiry'), text(expiry), id)
 end
 
+local function mark_of(batch, id)
+  return redis.call('HGET', key('batch:' .. batch), 'mark:' .. id)
+end
+
 -- An email that is in no batch leaves every list.
 local function unlist(id)
   redis.call('ZREM', key('due'), id)
@@ -88,6 +94,7 @@ end
 local function drop_batch(batch, provider)
   redis.call('DEL', key('batch:' .. batch))
   redis.call('ZREM', key('batches:' .. provider), batch)
+  redis.call('ZREM', key('unbegun:' .. provider), batch)
   redis.call('ZREM', key('ends'), batch)
 end
 
@@ -107,7 +114,8 @@ local function lease(batch, at, lease_ms, doubt_ms, claim)
   redis.call('HSET', key('batch:' .. batch), 'lease', number, 'held', '1', 'until', text(at + lease_ms),
     'ends', ends, 'lapsed', lapsed and '1' or '0')
   redis.call('ZADD', key('batches:' .. provider), text(at + lease_ms), batch)
-  redis.call('SET', key('claim:' .. claim), batch .. ' ' .. number, 'PX', text(2 * lease_ms))
+  redis.call('ZREM', key('unbegun:' .. provider), batch)
+  redis.call('SET', key('claim:' .. claim), batch .. ' ' .. number, 'PX', text(math.max(2 * lease_ms, 600000)))
 end
 
 -- What the worker is told of a batch that it holds: a flat list, read by work.ts.

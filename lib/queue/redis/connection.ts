@@ -6,19 +6,22 @@ import type { Log } from "../../log.ts";
 
 /** Longest wait for one reply, ms. After it the command may still be executed. */
 export const commandTimeoutMs = 1000;
+/** Longest silence of Redis while it owes a reply, ms: then the connection is given up. */
+const silenceMs = 1500;
 
 /**
  * Opens a connection that is kept up for as long as the process lives. Commands fail at once while it is down.
  * @param role shown by `CLIENT LIST`, and in the log
+ * @param replyTimeoutMs longest wait for one whole reply
  */
-export function connect(url: string, role: string, log: Log): Redis {
+export function connect(url: string, role: string, log: Log, replyTimeoutMs = commandTimeoutMs): Redis {
   const redis = new Redis(url, {
     connectionName: `reliable-email-${role}`,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
-    commandTimeout: commandTimeoutMs,
-    socketTimeout: 1500,
+    commandTimeout: replyTimeoutMs,
+    socketTimeout: silenceMs,
     connectTimeout: 1000,
     keepAlive: 10_000,
     retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 6), 500),

@@ -15,7 +15,7 @@ const submitScript = script(submitText, { allowOom: false });
 
 /** Emails and text in one script call: Redis does nothing else meanwhile. */
 const groupMax = 256;
-const groupCharsMax = 4 * 1024 * 1024;
+const groupCharsMax = 1024 * 1024;
 /** Script calls under way. A second one is read by Redis while it fsyncs the first. */
 const callsMax = 2;
 /** Life of an idempotency key, ms. */

@@ -2,7 +2,7 @@
 
 import { envelopeLine } from "../../email.ts";
 import type { Log } from "../../log.ts";
-import { type EmailState, type Operator, StoreUnavailable } from "../queue.ts";
+import { type EmailState, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
 import { connect, disconnect, partitionOf } from "./connection.ts";
 import deleteText from "./delete.lua" with { type: "text" };
 import { errorText, run, type Script, script } from "./script.ts";
@@ -83,7 +83,8 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       };
     },
     async delete(id) {
-      return (await ask(deleteScript, id, options.retainMs)) as "deleted" | "in-batch" | "unknown";
+      return (await ask(deleteScript, id, Math.max(options.retainMs, knownMinMs))) as
+        "deleted" | "in-batch" | "unknown";
     },
     async close() {
       disconnect(redis);

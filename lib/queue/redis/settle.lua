@@ -30,10 +30,6 @@ for i = 1, ARGV[position] do
   fates[i] = { id = ARGV[f], kind = ARGV[f + 1], a = ARGV[f + 2], only = ARGV[f + 3], history = ARGV[f + 4] }
 end
 
-local function mark_of(holder, id)
-  return redis.call('HGET', key('batch:' .. holder), 'mark:' .. id)
-end
-
 local function accepted(id, earlier)
   local by = batch_of(earlier)
   if by ~= batch and by ~= '-' then
@@ -99,6 +95,7 @@ local function carry_out(fate)
     redis.call('HSET', made, 'provider', provider, 'ids', ids and ids .. ' ' .. id or id, 'lease', 0, 'held', '0',
       'context', b[5] or '')
     redis.call('ZADD', key('batches:' .. provider), text(at), fate.a)
+    redis.call('ZADD', key('unbegun:' .. provider), text(at), fate.a)
     redis.call('HSET', key('members'), id, fate.a)
     return
   end

@@ -20,7 +20,7 @@ if email == '' then
 end
 local batch = redis.call('HGET', key('members'), id)
 if batch then
-  local mark = redis.call('HGET', key('batch:' .. batch), 'mark:' .. id)
+  local mark = mark_of(batch, id)
   if mark then
     return { 'sent', '', '', string.sub(mark, #batch_of(mark) + 2) }
   end

@@ -2,14 +2,16 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2…] the providers that this worker hands new emails to
+-- ARGV[2] how long an id stays known, ms
+-- ARGV[3…] the providers that this worker hands new emails to
 --
--- Forgets ids whose time is over, and gives what only a provider outside the list may take back to all.
+-- Forgets ids whose time is over. Gives back to all what only a provider outside the list may take: emails handed
+-- over to it, and batches split off for it that nobody has begun. (Those that were begun are in doubt, and end so.)
 
 local at = now()
 expire(at, 1000)
 local served = {}
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   served[ARGV[i]] = true
 end
 for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
@@ -18,6 +20,18 @@ for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
     for i = 1, #only, 2 do
       redis.call('ZREM', key('due:' .. provider), only[i])
       redis.call('ZADD', key('due'), only[i + 1], only[i])
+    end
+    for _, batch in ipairs(redis.call('ZRANGE', key('unbegun:' .. provider), 0, 19)) do
+      for _, id in ipairs(words(fields(batch, 'ids')[1])) do
+        local mark = mark_of(batch, id)
+        if mark then
+          to_sent(id, mark, at + ARGV[2])
+        else
+          redis.call('HDEL', key('members'), id)
+          redis.call('ZADD', key('due'), text(at), id)
+        end
+      end
+      drop_batch(batch, provider)
     end
   end
 end

@@ -7,6 +7,7 @@ import {
   type Batch,
   type ClaimedEmail,
   type ClaimResult,
+  knownMinMs,
   type Settled,
   type Settlement,
   StoreUnavailable,
@@ -26,8 +27,10 @@ const claimEndedScript = script(claimEndedText, { allowOom: true });
 const settleScript = script(settleText, { allowOom: true });
 const sweepScript = script(sweepText, { allowOom: true });
 
-/** What leaves the queue leaves its id behind for so long at least: no submission is under way for longer, ms. */
-const knownMs = 10 * 60 * 1000;
+/** Longest transfer of a claim's answer, ms: it holds up to 4 MiB. That Redis is silent is noticed long before. */
+const claimTimeoutMs = 30_000;
+/** Refusals that no repetition can change: a bug, or a key of the store that is not ours. */
+const hopeless = /^(ERR|WRONGTYPE) /;
 
 export interface WorkOptions {
   readonly url: string;
@@ -45,8 +48,9 @@ export interface WorkOptions {
 export function openRedisWork(options: WorkOptions): Work {
   const { log, minReplicas, clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
+  const retainMs = Math.max(options.retainMs, knownMinMs);
   // A WAIT holds up everything behind it on its connection, and settlements need none.
-  const claims = connect(options.url, "claims", log);
+  const claims = connect(options.url, "claims", log, claimTimeoutMs);
   const settlements = connect(options.url, "settlements", log);
   const wakes = connect(options.url, "wakes", log);
   const store = watchDurability(settlements, { ...options, partition });
@@ -63,7 +67,8 @@ export function openRedisWork(options: WorkOptions): Work {
       const waitFor = { replicas, timeoutMs: commandTimeoutMs / 2 };
       return await run(redis, what, partition, [clockOffsetMs(), ...args], waitFor);
     } catch (error) {
-      throw new StoreUnavailable(errorText(error));
+      const reason = errorText(error);
+      throw hopeless.test(reason) ? new Error(reason) : new StoreUnavailable(reason);
     }
   }
 
@@ -97,13 +102,12 @@ export function openRedisWork(options: WorkOptions): Work {
       return claim(claimEndedScript, [claimId, leaseMs], leaseMs);
     },
     async settle(batch, settlement) {
-      const retainMs = Math.max(options.retainMs, knownMs);
       const { reply } = await ask(settlements, settleScript, settleArguments(batch, settlement, retainMs));
       const [ours, ...duplicates] = reply as [number, ...string[]];
       return { fenced: ours === 1, duplicates } satisfies Settled;
     },
     async sweep(providers) {
-      await ask(settlements, sweepScript, [...providers]);
+      await ask(settlements, sweepScript, [retainMs, ...providers]);
     },
     onWake: (callback) => callbacks.push(callback),
     health: store.health,

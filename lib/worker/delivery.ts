@@ -1,17 +1,17 @@
 // One slot of the worker: what happens to a batch from its claim to its settlement. Decide, then act: what
 // follows from an answer is decided in policy/, and carried out by one settlement.
 
-import { decodeEmail } from "./email.ts";
+import { decodeEmail } from "../email.ts";
 import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
-import type { Log } from "./log.ts";
-import { isInDoubt, nextStep, openBatch, type OpenBatch } from "./policy/batch.ts";
-import { decide } from "./policy/decide.ts";
-import type { Decision, Policy, Result } from "./policy/decision.ts";
-import { asDead, encodeHistory, noHistory } from "./policy/history.ts";
-import { leaseOutlasts } from "./policy/lease.ts";
-import type { RateHint } from "./policy/outcome.ts";
-import { triage } from "./policy/triage.ts";
-import type { Outgoing, Provider } from "./providers/provider.ts";
+import type { Log } from "../log.ts";
+import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
+import { decide } from "../policy/decide.ts";
+import type { Decision, Policy, Result } from "../policy/decision.ts";
+import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
+import { leaseOutlasts } from "../policy/lease.ts";
+import type { RateHint } from "../policy/outcome.ts";
+import { triage } from "../policy/triage.ts";
+import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
   type Batch,
   type EmailFate,
@@ -19,7 +19,7 @@ import {
   type Settlement,
   StoreUnavailable,
   type Work,
-} from "./queue/queue.ts";
+} from "../queue/queue.ts";
 
 export interface DeliverySettings {
   readonly providerTimeoutMs: number;
@@ -49,6 +49,8 @@ export interface Claimed {
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;
+/** Before a settlement is repeated for the first time, ms. */
+const firstPauseMs = 50;
 /** What a settlement may take, on top of the request, before the lease runs out, ms. */
 const settleMarginMs = 1000;
 
@@ -68,6 +70,8 @@ export async function deliver(
   if (batch.lapsed) log.warn("lease-lapsed", about);
   let ticketUsed = false;
   try {
+    // A reply that is another's would hand one provider's batch to the other.
+    if (batch.provider !== lane.provider.name) throw new Error(`claimed for ${batch.provider}`);
     const read = readBatch(batch);
     if (read === undefined) return await carryOut(deliverer, batch, setAside(deliverer, claimed));
     const attempt = begin(deliverer, lane, claimed, read.open);
@@ -187,12 +191,12 @@ async function carryOut(
 
 /** Repeats until the store has answered, however long that takes: an acceptance counts after the lease too. */
 async function settle({ work, log }: Deliverer, batch: Batch, settlement: Settlement): Promise<Settled> {
-  for (let pauseMs = 50; ; pauseMs = Math.min(2 * pauseMs, 1000)) {
+  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, 1000)) {
     try {
       return await work.settle(batch, settlement);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
-      log.debug("settle-repeated", { batch: batch.id, reason: error.message });
+      if (pauseMs === firstPauseMs) log.warn("settle-repeated", { batch: batch.id, reason: error.message });
       await Bun.sleep(pauseMs);
     }
   }

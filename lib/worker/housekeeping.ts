@@ -2,7 +2,7 @@
 // provider they belong to and whether anybody still knows it, and has the store swept.
 
 import { type Deliverer, endDoubt } from "./delivery.ts";
-import { StoreUnavailable } from "./queue/queue.ts";
+import { StoreUnavailable } from "../queue/queue.ts";
 
 const everyMs = 1000;
 /** Batches whose doubt is ended in one round. */

@@ -4,8 +4,8 @@
 import { openBell } from "./bell.ts";
 import { deliver, type Deliverer, handBack } from "./delivery.ts";
 import { type Claim, giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
-import { charge, evenShares, pick } from "./policy/selector.ts";
-import { type Batch, type ClaimResult, StoreUnavailable } from "./queue/queue.ts";
+import { charge, evenShares, pick } from "../policy/selector.ts";
+import { type Batch, type ClaimResult, StoreUnavailable } from "../queue/queue.ts";
 
 export interface DispatchSettings {
   /** Provider requests in flight. */
@@ -80,7 +80,7 @@ export function startDispatcher(
     ticket: Ticket,
     open: readonly Lane[],
   ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
-    const claim = (lane.claim ??= newClaim());
+    const claim = (lane.claim = claimAgain(lane.claim) ?? newClaim());
     const result = await ask(lane, ticket, claim);
     if (result === undefined) {
       giveTicketBack(lane, ticket);
@@ -137,6 +137,13 @@ export function startDispatcher(
       lost = reason;
       return undefined;
     }
+  }
+
+  /** One whose answer was lost, while something could still be begun under its lease. */
+  function claimAgain(claim: Claim | undefined): Claim | undefined {
+    if (claim === undefined) return undefined;
+    const ageMs = Math.max(performance.now() - claim.sentAtMs, Date.now() - claim.sentAtWallMs);
+    return ageMs < settings.leaseMs ? claim : undefined;
   }
 
   function occupy(slot: Promise<void>): void {

@@ -10,12 +10,12 @@ import {
   onFailure,
   onNone,
   onSuccess,
-} from "./policy/breaker.ts";
-import type { Decision } from "./policy/decision.ts";
-import type { RateHint } from "./policy/outcome.ts";
-import { giveBack, newRate, nextTokenAtMs, onAnswer, onThrottled, type Rate, take } from "./policy/rate.ts";
-import { noRefusedSenders, type RefusedSenders, rememberRefused } from "./policy/senders.ts";
-import type { Provider } from "./providers/provider.ts";
+} from "../policy/breaker.ts";
+import type { Decision } from "../policy/decision.ts";
+import type { RateHint } from "../policy/outcome.ts";
+import { giveBack, newRate, nextTokenAtMs, onAnswer, onThrottled, type Rate, take } from "../policy/rate.ts";
+import { noRefusedSenders, type RefusedSenders, rememberRefused } from "../policy/senders.ts";
+import type { Provider } from "../providers/provider.ts";
 
 export interface Lane {
   readonly provider: Provider;
