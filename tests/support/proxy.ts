@@ -43,13 +43,13 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       socket.on("error", end);
       socket.on("close", end);
     }
-    /** When the last of what has come so far may leave. */
-    let freeAtMs = 0;
+    let trickling = Promise.resolve();
     const trickle = (bytes: Buffer) => {
       for (let start = 0; start < bytes.length; start += 16_384) {
         const piece = bytes.subarray(start, start + 16_384);
-        freeAtMs = Math.max(freeAtMs, performance.now()) + (piece.length / proxy.bytesPerSecond) * 1000;
-        setTimeout(() => client.write(piece), freeAtMs - performance.now());
+        trickling = trickling
+          .then(() => Bun.sleep((piece.length / proxy.bytesPerSecond) * 1000))
+          .then(() => void client.write(piece));
       }
     };
     client.on("data", (bytes) => {
