@@ -551,7 +551,7 @@ inWorld("a claim that takes its time to arrive is waited for", {}, async (world)
   const proxy = await startProxy(redis.port);
   await times(4, () => world.submit({ body: "x".repeat(900_000) }));
   proxy.bytesPerSecond = 2_000_000;
-  world.startWorker({ ...onlyResend, url: `redis://127.0.0.1:${proxy.port}` });
+  world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
   await world.drained();
   expect(world.resend.requests).toHaveLength(1);
   proxy.stop();

@@ -59,13 +59,32 @@ local function fields(batch, ...)
   return redis.call('HMGET', key('batch:' .. batch), ...)
 end
 
--- An email leaves the queue; its id stays known until `expiry`.
-local function to_sent(id, value, expiry)
-  redis.call('HDEL', key('emails'), id)
-  redis.call('HDEL', key('histories'), id)
-  redis.call('HDEL', key('members'), id)
-  redis.call('HSET', key('sent'), id, value)
-  redis.call('ZADD', key('sent:expiry'), text(expiry), id)
+-- All fields of a batch, marks included.
+local function record(batch)
+  local all, b = redis.call('HGETALL', key('batch:' .. batch)), {}
+  for i = 1, #all, 2 do
+    b[all[i]] = all[i + 1]
+  end
+  return b
+end
+
+-- Emails leave the queue: id, value, id, value, … Their ids stay known until `expiry`. A command costs more than
+-- what it does, so that one serves all of them.
+local function to_sent(leaving, expiry)
+  if #leaving == 0 then
+    return
+  end
+  local ids, expiries = {}, {}
+  for i = 1, #leaving, 2 do
+    ids[#ids + 1] = leaving[i]
+    expiries[#expiries + 1] = text(expiry)
+    expiries[#expiries + 1] = leaving[i]
+  end
+  redis.call('HDEL', key('emails'), unpack(ids))
+  redis.call('HDEL', key('histories'), unpack(ids))
+  redis.call('HDEL', key('members'), unpack(ids))
+  redis.call('HSET', key('sent'), unpack(leaving))
+  redis.call('ZADD', key('sent:expiry'), unpack(expiries))
 end
 
 local function mark_of(batch, id)
@@ -120,16 +139,17 @@ end
 
 -- What the worker is told of a batch that it holds: a flat list, read by work.ts.
 local function leased(batch, at)
-  local b = fields(batch, 'provider', 'lease', 'until', 'ends', 'doubt', 'lapsed', 'context', 'notes', 'ids')
-  local ids = words(b[9])
+  local b = record(batch)
+  local ids = words(b.ids)
   local emails = redis.call('HMGET', key('emails'), unpack(ids))
   local histories = redis.call('HMGET', key('histories'), unpack(ids))
-  local reply = { 'batch', batch, b[1], b[2], text(at), b[3], b[4], b[5] or '', b[6], b[7] or '', b[8] or '' }
+  local reply = { 'batch', batch, b.provider, b.lease, text(at), b['until'], b.ends, b.doubt or '', b.lapsed,
+    b.context or '', b.notes or '' }
   for i, id in ipairs(ids) do
     reply[#reply + 1] = id
     reply[#reply + 1] = emails[i] or ''
     reply[#reply + 1] = histories[i] or ''
-    reply[#reply + 1] = redis.call('HEXISTS', key('batch:' .. batch), 'mark:' .. id)
+    reply[#reply + 1] = b['mark:' .. id] and 1 or 0
   end
   return reply
 end

@@ -15,6 +15,6 @@ if redis.call('HEXISTS', key('emails'), id) == 0 then
 end
 local expiry = now() + ARGV[3]
 unlist(id)
-to_sent(id, '-\n', expiry)
+to_sent({ id, '-\n' }, expiry)
 redis.call('ZADD', key('deleted'), text(expiry), id)
 return 'deleted'

@@ -18,11 +18,10 @@
 -- Returns { 1 if the lease was ours else 0, ids that another hand-over had sent already… }.
 
 local at = now()
-local batch, retain = ARGV[2], tonumber(ARGV[4])
-local b = fields(batch, 'lease', 'held', 'ids', 'provider', 'context', 'doubt')
-local ours = b[1] == ARGV[3] and b[2] == '1'
-local provider, expiry = b[4], at + retain
-local duplicates = {}
+local batch, expiry = ARGV[2], now() + ARGV[4]
+local b = record(batch)
+local ours = b.lease == ARGV[3] and b.held == '1'
+local duplicates, leaving = {}, {}
 
 local fates, position = {}, 8 + 2 * ARGV[7]
 for i = 1, ARGV[position] do
@@ -30,61 +29,66 @@ for i = 1, ARGV[position] do
   fates[i] = { id = ARGV[f], kind = ARGV[f + 1], a = ARGV[f + 2], only = ARGV[f + 3], history = ARGV[f + 4] }
 end
 
-local function accepted(id, earlier)
+-- An acceptance of what was accepted before: by the same request, or twice.
+local function accepted_again(id, earlier)
   local by = batch_of(earlier)
   if by ~= batch and by ~= '-' then
     duplicates[#duplicates + 1] = id
   end
 end
 
--- All that is left in the batch has been accepted elsewhere.
-local function finish_if_marked(holder, ids)
+local function leaves(id, value)
+  leaving[#leaving + 1] = id
+  leaving[#leaving + 1] = value
+end
+
+-- True if all that is left in a batch has been accepted elsewhere: it ends so.
+local function all_marked(held, ids)
   for _, id in ipairs(ids) do
-    if not mark_of(holder, id) then
+    if not held['mark:' .. id] then
       return false
     end
   end
   for _, id in ipairs(ids) do
-    to_sent(id, mark_of(holder, id), expiry)
+    leaves(id, held['mark:' .. id])
   end
   return true
 end
 
 local function accept_late(id, value)
   local sent = redis.call('HGET', key('sent'), id)
-  local holder = redis.call('HGET', key('members'), id)
   if sent then
-    accepted(id, sent)
-  elseif holder then
-    local mark = mark_of(holder, id)
-    if mark then
-      accepted(id, mark)
-      return
+    return accepted_again(id, sent)
+  end
+  local holder = redis.call('HGET', key('members'), id)
+  if not holder then
+    if redis.call('HEXISTS', key('emails'), id) == 1 then
+      unlist(id)
+      leaves(id, value)
     end
-    redis.call('HSET', key('batch:' .. holder), 'mark:' .. id, value)
-    local h = fields(holder, 'ids', 'provider')
-    if finish_if_marked(holder, words(h[1])) then
-      drop_batch(holder, h[2])
-    end
-  elseif redis.call('HEXISTS', key('emails'), id) == 1 then
-    unlist(id)
-    to_sent(id, value, expiry)
+    return
+  end
+  local mark = mark_of(holder, id)
+  if mark then
+    return accepted_again(id, mark)
+  end
+  redis.call('HSET', key('batch:' .. holder), 'mark:' .. id, value)
+  local held = record(holder)
+  if all_marked(held, words(held.ids)) then
+    drop_batch(holder, held.provider)
   end
 end
 
 local function carry_out(fate)
-  local id = fate.id
-  local mark = mark_of(batch, id)
+  local id, mark = fate.id, b['mark:' .. fate.id]
   if fate.kind == 'sent' then
     if mark then
-      accepted(id, mark)
+      accepted_again(id, mark)
     end
-    to_sent(id, batch .. '\n' .. fate.a, expiry)
-    return
+    return leaves(id, batch .. '\n' .. fate.a)
   end
   if mark then
-    to_sent(id, mark, expiry)
-    return
+    return leaves(id, mark)
   end
   if fate.history ~= '' then
     redis.call('HSET', key('histories'), id, fate.history)
@@ -92,10 +96,10 @@ local function carry_out(fate)
   if fate.kind == 'rebatched' then
     local made = key('batch:' .. fate.a)
     local ids = redis.call('HGET', made, 'ids')
-    redis.call('HSET', made, 'provider', provider, 'ids', ids and ids .. ' ' .. id or id, 'lease', 0, 'held', '0',
-      'context', b[5] or '')
-    redis.call('ZADD', key('batches:' .. provider), text(at), fate.a)
-    redis.call('ZADD', key('unbegun:' .. provider), text(at), fate.a)
+    redis.call('HSET', made, 'provider', b.provider, 'ids', ids and ids .. ' ' .. id or id, 'lease', 0, 'held', '0',
+      'context', b.context or '')
+    redis.call('ZADD', key('batches:' .. b.provider), text(at), fate.a)
+    redis.call('ZADD', key('unbegun:' .. b.provider), text(at), fate.a)
     redis.call('HSET', key('members'), id, fate.a)
     return
   end
@@ -112,7 +116,7 @@ end
 
 if ours then
   local member = {}
-  for _, id in ipairs(words(b[3])) do
+  for _, id in ipairs(words(b.ids)) do
     member[id] = true
   end
   for _, fate in ipairs(fates) do
@@ -122,7 +126,7 @@ if ours then
     member[fate.id] = nil
   end
   local rest = {}
-  for _, id in ipairs(words(b[3])) do
+  for _, id in ipairs(words(b.ids)) do
     if member[id] then
       rest[#rest + 1] = id
     end
@@ -133,13 +137,13 @@ if ours then
   for _, fate in ipairs(fates) do
     carry_out(fate)
   end
-  if finish_if_marked(batch, rest) then
-    drop_batch(batch, provider)
+  if all_marked(b, rest) then
+    drop_batch(batch, b.provider)
   else
     local due = text(at + ARGV[5])
     redis.call('HSET', key('batch:' .. batch), 'ids', table.concat(rest, ' '), 'held', '0', 'lapsed', '0',
-      'doubt', b[6] or text(at), 'notes', ARGV[6])
-    redis.call('ZADD', key('batches:' .. provider), due, batch)
+      'doubt', b.doubt or text(at), 'notes', ARGV[6])
+    redis.call('ZADD', key('batches:' .. b.provider), due, batch)
   end
   for i = 1, ARGV[7] do
     redis.call('HINCRBY', key('counters'), ARGV[6 + 2 * i], ARGV[7 + 2 * i])
@@ -151,6 +155,7 @@ else
     end
   end
 end
+to_sent(leaving, expiry)
 
 if #duplicates > 0 then
   redis.call('HINCRBY', key('counters'), 'duplicates', #duplicates)

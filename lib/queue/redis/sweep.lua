@@ -22,10 +22,10 @@ for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
       redis.call('ZADD', key('due'), only[i + 1], only[i])
     end
     for _, batch in ipairs(redis.call('ZRANGE', key('unbegun:' .. provider), 0, 19)) do
-      for _, id in ipairs(words(fields(batch, 'ids')[1])) do
-        local mark = mark_of(batch, id)
-        if mark then
-          to_sent(id, mark, at + ARGV[2])
+      local b = record(batch)
+      for _, id in ipairs(words(b.ids)) do
+        if b['mark:' .. id] then
+          to_sent({ id, b['mark:' .. id] }, at + ARGV[2])
         else
           redis.call('HDEL', key('members'), id)
           redis.call('ZADD', key('due'), text(at), id)
