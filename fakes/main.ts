@@ -1,4 +1,4 @@
-// Both fakes in a process of their own, for the quick start, the chaos harness and the benchmarks. Driven over
+// Both fakes in a process of their own, for the quick start, the tests that kill processes, and the benchmarks. Driven over
 // HTTP under `/_fake/` on either port; outlives whatever its clients do.
 
 import { parseArgs } from "node:util";

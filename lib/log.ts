@@ -1,6 +1,6 @@
 // The log: JSON lines on stdout. It keeps two rules: a line never carries what a client or an operator would
 // call private (addresses, subjects, bodies, keys, tokens), and a line that cannot be written is lost without
-// harm to the process.
+// harm to the process. Lines are written at once and in order: a reader that stalls holds up the process.
 
 import { writeSync } from "node:fs";
 
@@ -10,21 +10,24 @@ export type LogLevel = (typeof logLevels)[number];
 export type LogValue = string | number | boolean | undefined;
 
 /** Names that would hold private matter: the compiler refuses them, and so does the log at run time. */
-type PrivateName =
-  | "to"
-  | "to_name"
-  | "from"
-  | "from_name"
-  | "reply_to"
-  | "subject"
-  | "body"
-  | "html"
-  | "text"
-  | "email"
-  | "address"
-  | "key"
-  | "token"
-  | "url";
+const privateNames = [
+  "to",
+  "to_name",
+  "from",
+  "from_name",
+  "reply_to",
+  "subject",
+  "body",
+  "html",
+  "text",
+  "email",
+  "address",
+  "key",
+  "token",
+  "url",
+] as const;
+type PrivateName = (typeof privateNames)[number];
+const isPrivate = new Set<string>(privateNames);
 
 /** Ids, numbers, names out of short lists, and reasons; never anything that a client wrote. */
 export type LogFields = { readonly [name: string]: LogValue } & { readonly [name in PrivateName]?: never };
@@ -46,23 +49,6 @@ export interface LogOptions {
   readonly now?: () => number;
 }
 
-const privateNames = new Set<string>([
-  "to",
-  "to_name",
-  "from",
-  "from_name",
-  "reply_to",
-  "subject",
-  "body",
-  "html",
-  "text",
-  "email",
-  "address",
-  "key",
-  "token",
-  "url",
-] satisfies PrivateName[]);
-
 /** Longest text in a field, UTF-16 units. */
 const textMax = 500;
 /** Errors of a driver or of a provider's API may quote an address, or a URL with a password. */
@@ -78,7 +64,7 @@ export function createLog(options: LogOptions): Log {
     try {
       const entry: Record<string, LogValue> = { time: new Date(now()).toISOString(), level, event };
       for (const name in fields) {
-        if (name in entry || privateNames.has(name)) continue;
+        if (name in entry || isPrivate.has(name)) continue;
         const value: LogValue = fields[name];
         entry[name] = typeof value === "string" ? scrub(value, secrets) : value;
       }

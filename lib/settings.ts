@@ -4,7 +4,7 @@
 import * as v from "valibot";
 import { hasControlCharacter, isAddress, mailboxMax } from "./address.ts";
 import { logLevels } from "./log.ts";
-import { formatMailbox } from "./providers/mailbox.ts";
+import { formatMailbox } from "./mailbox.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
 
 export interface ProviderWeight {

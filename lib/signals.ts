@@ -35,6 +35,7 @@ export function onStop({
       await drain();
     } catch (error) {
       log.error("drain-failed", { reason: String(error) });
+      process.exit(1);
     }
     log.info("stopped");
     process.exit(0);

@@ -5,7 +5,7 @@ import * as v from "valibot";
 import { hasControlCharacter, isAddress, mailboxMax, sameAddress } from "./address.ts";
 import type { Email } from "./email.ts";
 import { fieldNames, type FieldName, type Fields } from "./body/fields.ts";
-import { formatMailbox } from "./providers/mailbox.ts";
+import { formatMailbox } from "./mailbox.ts";
 
 /** Longest subject, UTF-16 units (Postmark's limit). */
 export const subjectMax = 2000;

@@ -298,6 +298,11 @@ inWorld("when every provider is down nothing is lost and few attempts are used",
   await world.drained(20_000);
   expect(new Set(world.acceptances().map(({ emailId }) => emailId))).toEqual(new Set(ids));
   expect(world.duplicates().size).toBe(0);
+  // Five failures shut each provider, each of one request; after that only probes are made.
+  for (const id of ids) {
+    const { attempts } = decodeRecord((await world.show(id)).record!).history;
+    expect(attempts.total).toBeLessThanOrEqual(20);
+  }
 });
 
 inWorld(
@@ -393,6 +398,23 @@ inWorld("a provider of weight 0 gets nothing new, and its old batches are resolv
   expect(world.resend.acceptances.map(({ emailId }) => emailId)).toEqual([old]);
   expect(world.postmark.acceptances).toHaveLength(fresh.length);
 });
+
+inWorld(
+  "a provider of weight 0 is asked about its old batches while the other has a backlog",
+  {},
+  async (world) => {
+    world.resend.faults.next(faults.serverErrorAfterAccepting);
+    const first = world.startWorker(onlyResend);
+    const old = await world.submit();
+    await eventually("it is accepted", () => world.resend.acceptances.length === 1);
+    await first.stop();
+    world.postmark.settings.workMs = 20;
+    await times(2000, () => world.submit());
+    world.startWorker({ weights: { resend: 0, postmark: 1 }, concurrency: 2 });
+    await eventually("it is resolved", async () => (await world.show(old)).state === "sent");
+    expect((await world.stats()).states.waiting).toBeGreaterThan(0);
+  },
+);
 
 inWorld("a batch that keeps failing does not hold up new emails of its provider", {}, async (world) => {
   let poisoned = "";

@@ -34,7 +34,7 @@ export interface Attempts {
 }
 
 /** Kept of the first attempts, and as many of the last. */
-export const endKept = 10;
+const endKept = 10;
 /** UTF-16 units. */
 export const reasonMax = 500;
 

@@ -53,9 +53,12 @@ function eachAnswered(outcomes: readonly Outcome[], setting: Setting): Decision 
     if (outcome.kind === "unknown") uncertain ??= outcome;
     else verdicts.push(verdictOf(email, outcome, accountWorks, setting));
   }
-  // No adapter answers so. What is asked again under the same key must have the same bytes, so that the batch
-  // stays whole; what is searched for need not.
-  if (uncertain !== undefined) return stays(uncertain, setting, policy.recall === undefined ? [] : verdicts);
+  // What is asked again under the same key must have the same bytes, so that the batch stays whole; what is
+  // searched for need not.
+  if (uncertain !== undefined) {
+    const certain = policy.recall === undefined ? [] : verdicts;
+    return { ...stays(uncertain, setting, certain), health: signOf(outcomes) };
+  }
   return compose({
     provider: batch.provider,
     verdicts,

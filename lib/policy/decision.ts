@@ -8,7 +8,7 @@ export interface Policy {
   /** Backoff, ms. */
   readonly retryBaseMs: number;
   readonly retryMaxMs: number;
-  /** Since submission or the last replay, ms: after it, a definite failure ends an email. */
+  /** Since submission, ms: after it, a definite failure ends an email. */
   readonly giveUpAfterMs: number;
   /** Of the batch's provider, if it can be asked what it has accepted. */
   readonly recall: RecallPolicy | undefined;
@@ -31,7 +31,7 @@ export interface RecallPolicy {
 export type Result =
   | { readonly kind: "send"; readonly result: SendResult }
   | { readonly kind: "recall"; readonly result: RecallResult }
-  /** The time for its doubt is over, or an operator says so: no request was made. */
+  /** The time for its doubt is over: no request was made. */
   | { readonly kind: "ended" }
   /** Never begun under this lease: handed back, and not to be claimed again for so long. */
   | { readonly kind: "untouched"; readonly delayMs: number };

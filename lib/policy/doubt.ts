@@ -48,7 +48,7 @@ export function recalled(result: RecallResult, setting: Setting): Decision {
   }
 }
 
-/** The time for doubt is over, or an operator says so. */
+/** The time for doubt is over. */
 export function ended(setting: Setting): Decision {
   const { batch } = setting;
   const verdicts = batch.emails.map((email) => doubtEnded(email, "doubtEnded", setting));

@@ -13,8 +13,6 @@ export interface History {
   readonly refusedBy: readonly string[];
   /** A doubt ended without an answer: it may have been sent, whatever became of it later. */
   readonly doubted: boolean;
-  /** From when the time to give up counts, Unix ms: the last replay. Without it, from submission. */
-  readonly givesUpFromMs?: number;
   /** Why it is a dead letter, while it is one. */
   readonly deadReason?: string;
 }
@@ -42,7 +40,7 @@ export const noHistory: History = { attempts: noAttempts, tries: 0, refusedBy: [
 export const noNotes: Notes = { attempts: noAttempts, looks: 0, failures: 0 };
 
 /** How the reason of a dead letter begins that may have been sent. */
-export const outcomeUnknownPrefix = "outcome unknown: ";
+const outcomeUnknownPrefix = "outcome unknown: ";
 
 /** The history of an email whose batch ends: what the batch went through is what it went through. */
 export function withNotes(history: History, notes: Notes): History {
@@ -52,11 +50,6 @@ export function withNotes(history: History, notes: Notes): History {
 /** The history of a dead letter. */
 export function asDead(history: History, reason: string): History {
   return { ...history, deadReason: cutReason(history.doubted ? outcomeUnknownPrefix + reason : reason) };
-}
-
-/** The history of an email that an operator sends again: everything may be tried anew, nothing is forgotten. */
-export function asReplayed({ attempts, doubted }: History, nowMs: number): History {
-  return { ...noHistory, attempts, doubted, givesUpFromMs: nowMs };
 }
 
 /** The stored text; the empty history is the empty text. */
@@ -113,32 +106,23 @@ function readAttempts({ attempts = [], total = attempts.length }: StoredAttempts
   return { kept: attempts, total };
 }
 
-function storedHistory({
-  attempts,
-  tries,
-  refusedBy,
-  doubted,
-  givesUpFromMs,
-  deadReason,
-}: History): StoredHistory {
+function storedHistory({ attempts, tries, refusedBy, doubted, deadReason }: History): StoredHistory {
   return {
     ...storedAttempts(attempts),
     ...(tries > 0 && { tries }),
     ...(refusedBy.length > 0 && { refusedBy }),
     ...(doubted && { doubted }),
-    ...(givesUpFromMs !== undefined && { givesUpFromMs }),
     ...(deadReason !== undefined && { deadReason }),
   };
 }
 
 function readHistory(stored: StoredHistory): History {
-  const { tries = 0, refusedBy = [], doubted = false, givesUpFromMs, deadReason } = stored;
+  const { tries = 0, refusedBy = [], doubted = false, deadReason } = stored;
   return {
     attempts: readAttempts(stored),
     tries,
     refusedBy,
     doubted,
-    ...(givesUpFromMs !== undefined && { givesUpFromMs }),
     ...(deadReason !== undefined && { deadReason }),
   };
 }

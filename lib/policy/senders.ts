@@ -8,7 +8,7 @@ export const noRefusedSenders: RefusedSenders = new Map();
 
 /** Long enough to spare requests, short enough for a domain verified meanwhile. */
 const rememberedMs = 600_000;
-/** An `ALLOWED_FROM` of a whole domain has senders without end. */
+/** Clients may make up senders without end. */
 const rememberedMax = 1000;
 
 /** Adds senders and drops those whose time is over, or the oldest. */

@@ -3,7 +3,7 @@
 
 import { type Message, ServerClient } from "postmark";
 import type { Outcome, RateHint, RecallResult, SendResult } from "../policy/outcome.ts";
-import { formatMailbox } from "./mailbox.ts";
+import { formatMailbox } from "../mailbox.ts";
 import type { Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {

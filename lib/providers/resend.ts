@@ -3,7 +3,7 @@
 
 import { Resend, type Response as ResendResponse } from "resend";
 import type { Outcome, RateHint, SendResult } from "../policy/outcome.ts";
-import { formatMailbox } from "./mailbox.ts";
+import { formatMailbox } from "../mailbox.ts";
 import type { Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {

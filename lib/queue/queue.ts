@@ -135,7 +135,7 @@ export interface Settlement {
 
 export interface Settled {
   /** False: the lease was not ours any more, and only the acceptances counted. */
-  readonly fenced: boolean;
+  readonly leaseHeld: boolean;
   /** Emails that had been accepted before by another hand-over: sent twice. */
   readonly duplicates: readonly string[];
 }

@@ -2,6 +2,7 @@
 // follows from an answer is decided in policy/, and carried out by one settlement.
 
 import { decodeEmail } from "../email.ts";
+import type { Claimed } from "./claim.ts";
 import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
 import type { Log } from "../log.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
@@ -38,15 +39,6 @@ export interface Deliverer {
   readonly log: Log;
 }
 
-/** A batch, and the two clocks just before its claim was first sent. */
-export interface Claimed {
-  readonly batch: Batch;
-  readonly sentAtMs: number;
-  readonly sentAtWallMs: number;
-  /** By `performance.now()`, when its answer came. */
-  readonly answeredAtMs: number;
-}
-
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;
 /** Before a settlement is repeated for the first time, ms. */
@@ -74,12 +66,12 @@ export async function deliver(
     if (batch.provider !== lane.provider.name) throw new Error(`claimed for ${batch.provider}`);
     const read = readBatch(batch);
     if (read === undefined) return await carryOut(deliverer, batch, setAside(deliverer, claimed));
-    const attempt = begin(deliverer, lane, claimed, read.open);
+    const policy = policyOf(deliverer.settings, lane.provider, ticket.admitted.kind === "probe");
+    const attempt = begin(deliverer.settings, lane, claimed, read.open, policy);
     if (attempt.kind === "decided") return await carryOut(deliverer, batch, attempt.decision);
 
     ticketUsed = true;
     const { result, rate } = await request(deliverer, lane.provider, read.outgoing, attempt.kind);
-    const policy = policyOf(deliverer, lane.provider, ticket.admitted.kind === "probe");
     const decision = decide(read.open, result, policy, nowOf(claimed), Math.random());
     const change = learn(lane, ticket, decision, rate);
     if (change !== undefined) report(log, lane, change, result);
@@ -108,7 +100,7 @@ export function handBack(deliverer: Deliverer, claimed: Claimed, delayMs: number
 async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Result): Promise<void> {
   const { batch } = claimed;
   const open = readBatch(batch)?.open;
-  const policy = policyOf(deliverer);
+  const policy = policyOf(deliverer.settings);
   const decision =
     open === undefined
       ? setAside(deliverer, claimed)
@@ -121,9 +113,13 @@ type Attempt =
   /** Without a request. */
   | { readonly kind: "decided"; readonly decision: Decision };
 
-function begin(deliverer: Deliverer, lane: Lane, claimed: Claimed, batch: OpenBatch): Attempt {
-  const { settings } = deliverer;
-  const policy = policyOf(deliverer, lane.provider);
+function begin(
+  settings: DeliverySettings,
+  lane: Lane,
+  claimed: Claimed,
+  batch: OpenBatch,
+  policy: Policy,
+): Attempt {
   const nowMs = nowOf(claimed);
   const without = (result: Result): Attempt => ({
     kind: "decided",
@@ -178,9 +174,9 @@ async function carryOut(
   const { log } = deliverer;
   const about = { batch: batch.id, provider: batch.provider };
   const settled = await settle(deliverer, batch, settlement);
-  log.debug("batch-settled", { ...about, fenced: settled.fenced, ...settlement.counts });
+  log.debug("batch-settled", { ...about, leaseHeld: settled.leaseHeld, ...settlement.counts });
   for (const id of settled.duplicates) log.error("duplicate", { ...about, id });
-  if (!settled.fenced) {
+  if (!settled.leaseHeld) {
     log.warn("lease-lost", about);
     return;
   }
@@ -202,7 +198,7 @@ async function settle({ work, log }: Deliverer, batch: Batch, settlement: Settle
   }
 }
 
-function policyOf({ settings }: Deliverer, provider?: Provider, isProbe = false): Policy {
+function policyOf(settings: DeliverySettings, provider?: Provider, isProbe = false): Policy {
   const { retryBaseMs, retryMaxMs, giveUpAfterMs, searchWaitMs, providers } = settings;
   return {
     retryBaseMs,
@@ -239,19 +235,29 @@ function report(log: Log, { provider, breaker }: Lane, change: "opened" | "close
  * An email that cannot be read would hold up its neighbours for ever. It becomes a dead letter, as it is; they go
  * back to waiting, since the request cannot be made as it was.
  */
-function setAside(deliverer: Deliverer, claimed: Claimed): Decision {
+function setAside({ settings, log }: Deliverer, claimed: Claimed): Decision {
   const { batch } = claimed;
   const readable = batch.emails.filter((email) => isReadable(batch, email));
   const unreadable = batch.emails.filter((email) => !readable.includes(email));
   const open = openBatch({ ...batch, notes: "", emails: readable });
-  const result: Result = isInDoubt(open) ? { kind: "ended" } : { kind: "untouched", delayMs: 0 };
-  const decision = decide(open, result, policyOf(deliverer), nowOf(claimed), Math.random());
-  const history = encodeHistory(asDead(noHistory, "cannot be read from the store"));
-  const fates = unreadable.map(({ id }) => ({ id, kind: "dead", history }) satisfies EmailFate);
-  for (const { id } of unreadable) deliverer.log.error("email-unreadable", { batch: batch.id, id });
+  const inDoubt = isInDoubt(open);
+  const result: Result = inDoubt ? { kind: "ended" } : { kind: "untouched", delayMs: 0 };
+  const decision = decide(open, result, policyOf(settings), nowOf(claimed), Math.random());
+  const history = encodeHistory(asDead({ ...noHistory, doubted: inDoubt }, "cannot be read from the store"));
+  const { settlement } = decision;
+  for (const { id } of unreadable) {
+    log.error("email-unreadable", { batch: batch.id, provider: batch.provider, id, outcomeUnknown: inDoubt });
+  }
   return {
     ...decision,
-    settlement: { ...decision.settlement, fates: [...decision.settlement.fates, ...fates] },
+    settlement: {
+      ...settlement,
+      fates: [
+        ...settlement.fates,
+        ...unreadable.map(({ id }) => ({ id, kind: "dead", history }) satisfies EmailFate),
+      ],
+      counts: { ...settlement.counts, [`dead:${batch.provider}`]: unreadable.length },
+    },
   };
 }
 

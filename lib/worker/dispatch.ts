@@ -3,9 +3,10 @@
 
 import { openBell } from "./bell.ts";
 import { deliver, type Deliverer, handBack } from "./delivery.ts";
-import { type Claim, giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
+import { ageMs, type Claim, claimedBy, newClaim } from "./claim.ts";
+import { giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
 import { charge, evenShares, pick } from "../policy/selector.ts";
-import { type Batch, type ClaimResult, StoreUnavailable } from "../queue/queue.ts";
+import { type ClaimResult, StoreUnavailable } from "../queue/queue.ts";
 
 export interface DispatchSettings {
   /** Provider requests in flight. */
@@ -23,6 +24,8 @@ export interface Dispatcher {
 const batchBytesMax = 4 * 1024 * 1024;
 /** Longest sleep: a wake-up may be lost, ms. */
 const pollMs = 1000;
+/** Between two batches in doubt of a provider of weight 0, ms. */
+const restMs = 50;
 /** Before a store is asked again that did not answer, ms. */
 const storePauseMs = 100;
 /** Before a batch is claimed again that too few replicas knew of, ms. */
@@ -54,7 +57,10 @@ export function startDispatcher(
   /** One batch, for the provider whose turn it is. Returns how long to sleep then, ms. */
   async function round(): Promise<number> {
     const nowMs = performance.now();
-    const waits = lanes.map((lane) => ({ lane, waitMs: (opensAtMs(lane, nowMs) ?? Infinity) - nowMs }));
+    const waits = lanes.map((lane) => {
+      const opensMs = Math.max(opensAtMs(lane, nowMs) ?? Infinity, lane.restsUntilMs);
+      return { lane, waitMs: opensMs - nowMs };
+    });
     const open = waits.filter(({ waitMs }) => waitMs <= 0).map(({ lane }) => lane);
     let sleepMs = Math.min(pollMs, ...waits.map(({ waitMs }) => waitMs).filter((waitMs) => waitMs > 0));
     for (let left = open; left.length > 0;) {
@@ -69,10 +75,14 @@ export function startDispatcher(
     return sleepMs;
   }
 
-  /** Whose turn it is; those of weight 0 come last. */
+  /** Whose turn it is. Those of weight 0 have little to do, so they are asked first, but with rests. */
   function turn(left: readonly Lane[]): Lane {
     const chosen = pick(shares, weighted(left));
-    return left.find(({ provider }) => provider.name === chosen?.name) ?? left[0]!;
+    return (
+      left.find(({ weight }) => weight === 0) ??
+      left.find(({ provider }) => provider.name === chosen?.name) ??
+      left[0]!
+    );
   }
 
   async function claimFor(
@@ -80,18 +90,22 @@ export function startDispatcher(
     ticket: Ticket,
     open: readonly Lane[],
   ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
-    const claim = (lane.claim = claimAgain(lane.claim) ?? newClaim());
+    // One whose answer was lost is repeated, while something could still be begun under its lease.
+    if (lane.claim === undefined || ageMs(lane.claim) >= settings.leaseMs) lane.claim = newClaim();
+    const { claim } = lane;
     const result = await ask(lane, ticket, claim);
     if (result === undefined) {
       giveTicketBack(lane, ticket);
       return { kind: "done", sleepMs: storePauseMs };
     }
     lane.claim = undefined;
+    if (lane.weight === 0)
+      lane.restsUntilMs = performance.now() + (result.kind === "empty" ? pollMs : restMs);
     if (result.kind === "batch" && !stopping) {
       const { batch } = result;
       // Emails are counted once, when they leave the queue: not when their batch comes again or is split.
       if (batch.id === claim.id) shares = charge(shares, weighted(open), batch.provider, batch.emails.length);
-      occupy(deliver(deliverer, lane, ticket, claimed(batch, claim)));
+      occupy(deliver(deliverer, lane, ticket, claimedBy(claim, batch)));
       return { kind: "done", sleepMs: 0 };
     }
     giveTicketBack(lane, ticket);
@@ -101,11 +115,11 @@ export function startDispatcher(
       case "spent":
         return { kind: "done", sleepMs: 0 };
       case "batch":
-        occupy(handBack(deliverer, claimed(result.batch, claim), 0));
+        occupy(handBack(deliverer, claimedBy(claim, result.batch), 0));
         return { kind: "done", sleepMs: 0 };
       case "unreplicated":
         log.warn("claim-unreplicated", { batch: result.batch.id });
-        occupy(handBack(deliverer, claimed(result.batch, claim), replicaPauseMs));
+        occupy(handBack(deliverer, claimedBy(claim, result.batch), replicaPauseMs));
         return { kind: "done", sleepMs: replicaPauseMs };
     }
   }
@@ -139,13 +153,6 @@ export function startDispatcher(
     }
   }
 
-  /** One whose answer was lost, while something could still be begun under its lease. */
-  function claimAgain(claim: Claim | undefined): Claim | undefined {
-    if (claim === undefined) return undefined;
-    const ageMs = Math.max(performance.now() - claim.sentAtMs, Date.now() - claim.sentAtWallMs);
-    return ageMs < settings.leaseMs ? claim : undefined;
-  }
-
   function occupy(slot: Promise<void>): void {
     const settled = slot
       .catch((error: unknown) => log.error("delivery-failed", { reason: String(error) }))
@@ -168,11 +175,3 @@ export function startDispatcher(
 
 const weighted = (lanes: readonly Lane[]) =>
   lanes.flatMap(({ provider, weight }) => (weight > 0 ? [{ name: provider.name, weight }] : []));
-
-function newClaim(): Claim {
-  return { id: Bun.randomUUIDv7(), sentAtMs: performance.now(), sentAtWallMs: Date.now() };
-}
-
-function claimed(batch: Batch, { sentAtMs, sentAtWallMs }: Claim) {
-  return { batch, sentAtMs, sentAtWallMs, answeredAtMs: performance.now() };
-}

@@ -1,7 +1,8 @@
 // What one worker does once a second besides delivering: it ends the doubt of batches whose time is over, whatever
 // provider they belong to and whether anybody still knows it, and has the store swept.
 
-import { type Deliverer, endDoubt } from "./delivery.ts";
+import { claimedBy, newClaim } from "./claim.ts";
+import { type Deliverer, endDoubt, handBack } from "./delivery.ts";
 import { StoreUnavailable } from "../queue/queue.ts";
 
 const everyMs = 1000;
@@ -35,16 +36,11 @@ export function startHousekeeping(deliverer: Deliverer): Housekeeper {
   async function tidy(): Promise<void> {
     await work.sweep(settings.providers);
     for (let ended = 0; ended < endedMax && !stopping; ended += 1) {
-      const sentAtMs = performance.now();
-      const sentAtWallMs = Date.now();
-      const result = await work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs: settings.leaseMs });
+      const claim = newClaim();
+      const result = await work.claimEnded({ claimId: claim.id, leaseMs: settings.leaseMs });
+      if (result.kind === "unreplicated") await handBack(deliverer, claimedBy(claim, result.batch), 0);
       if (result.kind !== "batch") return;
-      await endDoubt(deliverer, {
-        batch: result.batch,
-        sentAtMs,
-        sentAtWallMs,
-        answeredAtMs: performance.now(),
-      });
+      await endDoubt(deliverer, claimedBy(claim, result.batch));
     }
   }
 

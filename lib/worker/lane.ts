@@ -15,6 +15,7 @@ import type { Decision } from "../policy/decision.ts";
 import type { RateHint } from "../policy/outcome.ts";
 import { giveBack, newRate, nextTokenAtMs, onAnswer, onThrottled, type Rate, take } from "../policy/rate.ts";
 import { noRefusedSenders, type RefusedSenders, rememberRefused } from "../policy/senders.ts";
+import type { Claim } from "./claim.ts";
 import type { Provider } from "../providers/provider.ts";
 
 export interface Lane {
@@ -27,13 +28,8 @@ export interface Lane {
   first: "batches" | "emails";
   /** One whose answer was lost: the next asks for the same, and its lease counts from the first. */
   claim: Claim | undefined;
-}
-
-/** A claim under way, with both clocks just before it was first sent, ms. */
-export interface Claim {
-  readonly id: string;
-  readonly sentAtMs: number;
-  readonly sentAtWallMs: number;
+  /** Of weight 0: it is not asked again before, by `performance.now()`. */
+  restsUntilMs: number;
 }
 
 /** The right to one request. */
@@ -53,6 +49,7 @@ export function openLane(provider: Provider, weight: number): Lane {
     senders: noRefusedSenders,
     first: "batches",
     claim: undefined,
+    restsUntilMs: 0,
   };
 }
 

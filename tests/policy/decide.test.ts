@@ -121,13 +121,6 @@ const rows: Row[] = [
   ["a late email outlives an unknown outcome", batch(late), whole("unknown"), "rest 500"],
   ["a late email outlives being handed back", batch(late), untouched, "a due any 0"],
   ["a late email outlives the end of its doubt", batch(late, inDoubt), { kind: "ended" }, "a due any 0"],
-  [
-    "a replayed email has its time anew",
-    batch([email("a", { ...old, history: { ...noHistory, givesUpFromMs: nowMs - 1_000 } })]),
-    whole("unavailable"),
-    "a due any 500",
-  ],
-
   // Several, never in doubt.
   [
     "each email has its own outcome",

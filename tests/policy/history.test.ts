@@ -3,7 +3,6 @@ import fc from "fast-check";
 import { addAttempt, type Attempt, cutReason, joinAttempts, noAttempts } from "../../lib/policy/attempts.ts";
 import {
   asDead,
-  asReplayed,
   decodeHistory,
   decodeNotes,
   decodeRecord,
@@ -63,10 +62,10 @@ describe("history", () => {
 
   test("the stored form is this, in this release and the next", () => {
     const attempts = kept([{ provider: "resend", atMs: 5, outcome: "unknown", reason: "reset" }]);
-    const history = { attempts, tries: 2, refusedBy: ["postmark"], doubted: true, givesUpFromMs: 7 };
+    const history = { attempts, tries: 2, refusedBy: ["postmark"], doubted: true };
     expect(encodeHistory(history)).toBe(
       '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],' +
-        '"tries":2,"refusedBy":["postmark"],"doubted":true,"givesUpFromMs":7}',
+        '"tries":2,"refusedBy":["postmark"],"doubted":true}',
     );
     expect(encodeHistory({ ...noHistory, deadReason: "no" })).toBe('{"deadReason":"no"}');
     expect(encodeNotes({ attempts, looks: 1, failures: 3 })).toBe(
@@ -94,17 +93,8 @@ describe("history", () => {
     expect(decodeHistory(text)).toMatchObject({ attempts: { total: 40 }, tries: 0, doubted: false });
   });
 
-  test("a replay starts the time to give up anew, and forgets no attempt and no doubt", () => {
-    const dead = asDead(
-      { ...noHistory, attempts: kept(all(3)), tries: 9, refusedBy: ["resend"], doubted: true },
-      "no",
-    );
-    expect(dead.deadReason).toBe("outcome unknown: no");
-    expect(asReplayed(dead, 77)).toEqual({
-      ...noHistory,
-      attempts: dead.attempts,
-      doubted: true,
-      givesUpFromMs: 77,
-    });
+  test("a dead letter that was doubted says that its outcome is unknown", () => {
+    expect(asDead({ ...noHistory, doubted: true }, "no").deadReason).toBe("outcome unknown: no");
+    expect(asDead(noHistory, "no").deadReason).toBe("no");
   });
 });

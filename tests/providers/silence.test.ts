@@ -61,7 +61,11 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
 
   test("a request that is accepted after its sender has given up: unknown", async () => {
     fake.faults.next({ stage: "working", delayMs: 60, effect: "nothing" });
-    expect(await wholeOf(send(provider, outgoing(), AbortSignal.timeout(20)))).toBe("unknown");
+    const giveUp = new AbortController();
+    const sending = send(provider, outgoing(), giveUp.signal);
+    await eventually("the request arrived", () => fake.requests.length === 1);
+    giveUp.abort();
+    expect(await wholeOf(sending)).toBe("unknown");
     await eventually("it was accepted all the same", () => fake.acceptances.length === 2);
   });
 

@@ -111,7 +111,10 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect(batch.emails).toMatchObject([{ id: one.id, text: one.text, history: "", marked: false }]);
       expect(batch.nowMs - batch.emails[0]!.submittedAtMs).toBeWithin(0, 10_000);
       expect(await state(q, one.id)).toBe("sending");
-      expect(await settle(q, batch, [sent(one.id, "the record")])).toEqual({ fenced: true, duplicates: [] });
+      expect(await settle(q, batch, [sent(one.id, "the record")])).toEqual({
+        leaseHeld: true,
+        duplicates: [],
+      });
       expect(await q.operator.show(one.id)).toEqual({
         id: one.id,
         state: "sent",
@@ -463,7 +466,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const fates = [sent(all[0]!, "first"), due(all[1]!)];
         await settle(q, batch, fates);
         const before = await q.operator.stats();
-        expect(await settle(q, batch, fates)).toEqual({ fenced: false, duplicates: [] });
+        expect(await settle(q, batch, fates)).toEqual({ leaseHeld: false, duplicates: [] });
         expect(await q.operator.stats()).toEqual(before);
       });
 
@@ -494,9 +497,9 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         test(`is dropped if it is a ${what}`, async () => {
           const { q, id, old } = await stale();
           const current = await claim(q);
-          expect(await settle(q, old, [fate(id)])).toEqual({ fenced: false, duplicates: [] });
+          expect(await settle(q, old, [fate(id)])).toEqual({ leaseHeld: false, duplicates: [] });
           expect(await state(q, id)).toBe("in-doubt");
-          expect((await settle(q, current, [sent(id)])).fenced).toBe(true);
+          expect((await settle(q, current, [sent(id)])).leaseHeld).toBe(true);
         });
       }
 
@@ -505,22 +508,44 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const current = await claim(q);
         await settle(q, old, [], { delayMs: 0, notes: "old" });
         expect(await claimed(q)).toBe("empty");
-        expect((await settle(q, current, [sent(id)])).fenced).toBe(true);
+        expect((await settle(q, current, [sent(id)])).leaseHeld).toBe(true);
       });
 
       test("is still carried out before anyone else has claimed", async () => {
         const { q, id, old } = await stale();
-        expect(await settle(q, old, [sent(id)])).toEqual({ fenced: true, duplicates: [] });
+        expect(await settle(q, old, [sent(id)])).toEqual({ leaseHeld: true, duplicates: [] });
       });
 
       test("marks what is in the same batch, leased again, and finishes it when all is marked", async () => {
         const { q, id, old } = await stale();
         const current = await claim(q);
-        expect(await settle(q, old, [sent(id, "old")])).toEqual({ fenced: false, duplicates: [] });
+        expect(await settle(q, old, [sent(id, "old")])).toEqual({ leaseHeld: false, duplicates: [] });
         expect(await q.operator.show(id)).toMatchObject({ state: "sent", record: "old" });
         expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
         // The request of the lease now held had the same key: no second acceptance.
-        expect(await settle(q, current, [sent(id)])).toEqual({ fenced: false, duplicates: [] });
+        expect(await settle(q, current, [sent(id)])).toEqual({ leaseHeld: false, duplicates: [] });
+      });
+
+      test("finishes a batch whose other emails were marked before", async () => {
+        const q = await queue();
+        const all = await submit(q, submission(), submission());
+        const old = await claim(q);
+        q.advance(leaseMs + 1);
+        const current = await claim(q);
+        await settle(q, old, [sent(all[1]!, "first")], doubt);
+        await settle(q, old, [sent(all[0]!, "later"), sent(all[1]!, "later")]);
+        expect(await Promise.all(all.map((id) => state(q, id)))).toEqual(["sent", "sent"]);
+        expect((await q.operator.show(all[1]!))!.record).toBe("first");
+        expect(
+          await settle(
+            q,
+            current,
+            all.map((id) => sent(id)),
+          ),
+        ).toEqual({ leaseHeld: false, duplicates: [] });
+        q.advance(30 * hourMs);
+        expect((await q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs })).kind).toBe("empty");
+        expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 2 });
       });
 
       test("marks keep the batch's emails as they are until it ends, and then win over retries and deaths", async () => {
@@ -578,7 +603,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       ] as const) {
         test(`sends what is ${place}`, async () => {
           const { q, id, old } = await dissolved(fate);
-          expect(await settle(q, old, [sent(id, "late")])).toEqual({ fenced: false, duplicates: [] });
+          expect(await settle(q, old, [sent(id, "late")])).toEqual({ leaseHeld: false, duplicates: [] });
           expect(await q.operator.show(id)).toMatchObject({ state: "sent", record: "late" });
           q.advance(2 * hourMs);
           expect(await claimed(q)).toBe("empty");
@@ -596,7 +621,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const { q, id, old } = await dissolved((one) => due(one));
         const other = await claim(q, { provider: "postmark" });
         await settle(q, other, [sent(id, "other")]);
-        expect(await settle(q, old, [sent(id, "late")])).toEqual({ fenced: false, duplicates: [id] });
+        expect(await settle(q, old, [sent(id, "late")])).toEqual({ leaseHeld: false, duplicates: [id] });
         expect((await q.operator.show(id))!.record).toBe("other");
         expect((await q.operator.stats()).counters["duplicates"]).toBe(1);
       });
@@ -606,10 +631,10 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const [neighbour] = await submit(q, submission());
         const other = await claim(q, { provider: "postmark" });
         expect(ids(other).toSorted()).toEqual([id, neighbour!].toSorted());
-        expect(await settle(q, old, [sent(id, "late")])).toEqual({ fenced: false, duplicates: [] });
+        expect(await settle(q, old, [sent(id, "late")])).toEqual({ leaseHeld: false, duplicates: [] });
         expect(await state(q, id)).toBe("sent");
         expect(await settle(q, other, [sent(id), sent(neighbour!)])).toEqual({
-          fenced: true,
+          leaseHeld: true,
           duplicates: [id],
         });
         expect(await state(q, neighbour!)).toBe("sent");
@@ -618,7 +643,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       test("changes nothing of a deleted email", async () => {
         const { q, id, old } = await dissolved((one) => due(one));
         expect(await q.operator.delete(id)).toBe("deleted");
-        expect(await settle(q, old, [sent(id)])).toEqual({ fenced: false, duplicates: [] });
+        expect(await settle(q, old, [sent(id)])).toEqual({ leaseHeld: false, duplicates: [] });
         expect(await state(q, id)).toBe("deleted");
       });
     });
@@ -640,7 +665,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(result.batch.doubtEndsAtMs).toBeLessThanOrEqual(result.batch.nowMs);
         expect((await ended()).kind).toBe("empty");
         const id = result.batch.emails[0]!.id;
-        expect((await settle(q, result.batch, [due(id)])).fenced).toBe(true);
+        expect((await settle(q, result.batch, [due(id)])).leaseHeld).toBe(true);
         expect(ids(await claim(q))).toEqual([id]);
         expect((await ended()).kind).toBe("empty");
       });
@@ -692,7 +717,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 1, sent: 3 });
     });
 
-    test("ten thousand due batches of one provider cost another's claim nothing", async () => {
+    test("ten thousand due batches of one provider do not stand in the way of another's claim", async () => {
       const q = await queue();
       const many = Array.from({ length: 10_000 }, () => submission());
       await submit(q, ...many);
@@ -712,7 +737,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect((await q.operator.stats()).states.sending).toBe(10_001);
     }, 30_000);
 
-    test("ten thousand emails that only one provider may take cost another's claim nothing", async () => {
+    test("ten thousand emails that only one provider may take do not stand in the way of another's claim", async () => {
       const q = await queue();
       await submit(q, ...Array.from({ length: 10_000 }, () => submission()));
       for (;;) {

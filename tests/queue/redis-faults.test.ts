@@ -313,7 +313,7 @@ describe("a Redis of its own", () => {
           const result = await work.claim(claimRequest());
           if (result.kind !== "batch") break;
           const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-          expect((await work.settle(result.batch, { fates, counts: {} })).fenced).toBe(true);
+          expect((await work.settle(result.batch, { fates, counts: {} })).leaseHeld).toBe(true);
           sent += fates.length;
         }
         expect(sent).toBe(stored);

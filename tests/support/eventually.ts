@@ -2,9 +2,9 @@
 
 import { createServer } from "node:net";
 
-/** Resolves when `condition` returns something true, with it. Fails, naming `what`, after `withinMs`. */
+/** Resolves when `condition` returns something true, with it. Fails after `withinMs`, naming `what`, as it is then. */
 export async function eventually<T>(
-  what: string,
+  what: string | (() => string),
   condition: () => T | Promise<T>,
   withinMs = 15_000,
 ): Promise<NonNullable<T>> {
@@ -12,7 +12,9 @@ export async function eventually<T>(
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (performance.now() > endMs) throw new Error(`Not within ${withinMs} ms: ${what}`);
+    if (performance.now() > endMs) {
+      throw new Error(`Not within ${withinMs} ms: ${typeof what === "string" ? what : what()}`);
+    }
     await Bun.sleep(10);
   }
 }

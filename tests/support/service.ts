@@ -59,7 +59,16 @@ export function startProcess(file: string, env: Record<string, string> = {}, arg
     stderr: () => stderr,
     exited: child.exited,
     event: (name) =>
-      eventually(`${file} says ${name} (${stderr})`, () => lines.find(({ event }) => event === name)),
+      eventually(
+        () => `${file} says ${name} (${stderr})`,
+        () => {
+          const line = lines.find(({ event }) => event === name);
+          if (line === undefined && child.exitCode !== null) {
+            throw new Error(`${file} exited with ${child.exitCode} before it said ${name}: ${stderr}`);
+          }
+          return line;
+        },
+      ),
     signal: (signal) => child.kill(signal),
     async kill(signal = "SIGKILL") {
       child.kill(signal);
@@ -82,7 +91,10 @@ export interface FakesProcess {
 /** Both fakes in a process whose memory survives whatever is killed. */
 export async function startFakes(): Promise<FakesProcess> {
   const child = startProcess("fakes/main.ts", {}, ["--quiet"]);
-  const started = await eventually(`the fakes start (${child.stderr()})`, () => child.lines[0]);
+  const started = await eventually(
+    () => `the fakes start (${child.stderr()})`,
+    () => child.lines[0],
+  );
   const urls = { resend: String(started["resend"]), postmark: String(started["postmark"]) };
   const post = async (url: string, body: unknown) => {
     const answer = await fetch(url, { method: "POST", body: JSON.stringify(body) });

@@ -152,7 +152,9 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
       return { kind: "refused", reason: answer.refusal, fixes };
     }
     const verdict = judge(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
-    verifiedRun = verdict.kind === "verified" ? info["run_id"] : undefined;
+    // A moment without replicas says nothing about the file; a spell as a replica, or wrong settings, do.
+    if (verdict.kind === "verified") verifiedRun = info["run_id"];
+    else if (verdict.kind === "refused" || info["role"] !== "master") verifiedRun = undefined;
     return verdict;
   }
 

@@ -53,11 +53,12 @@ export function openRedisIntake(options: IntakeOptions): Intake {
 
   /** Not in a call; oldest first. */
   let waiting: Item[] = [];
-  /** All without an answer, for their deadlines; oldest first. */
+  /** All without an answer, for their deadlines. */
   const open = new Set<Item>();
   let calling = false;
   let scheduled = false;
   let deadlineTimer: Timer | undefined;
+  let nextDeadlineMs = Infinity;
   let retryTimer: Timer | undefined;
   let lastTrouble = "";
 
@@ -84,6 +85,7 @@ export function openRedisIntake(options: IntakeOptions): Intake {
       for (const item of waiting) answer(item, { kind: "failed", reason: state.reason });
       waiting = [];
     }
+    if (retryTimer !== undefined) return;
     while (state.kind === "verified" && !calling && waiting.length > 0) void commit(nextGroup());
   }
 
@@ -131,7 +133,7 @@ export function openRedisIntake(options: IntakeOptions): Intake {
       }
     }
     calling = false;
-    if (waiting.length > 0 && retryTimer === undefined) flush();
+    if (waiting.length > 0) flush();
   }
 
   /** `reply` names those that were not simply queued: place, what became of it, place, … */
@@ -164,21 +166,26 @@ export function openRedisIntake(options: IntakeOptions): Intake {
     lastTrouble = reason;
   }
 
+  /** One timer for all: it is set anew only for an earlier deadline, which with one time-out for all never comes. */
+  function expireAt(deadlineMs: number): void {
+    if (deadlineMs >= nextDeadlineMs) return;
+    nextDeadlineMs = deadlineMs;
+    clearTimeout(deadlineTimer);
+    deadlineTimer = setTimeout(expire, Math.max(1, deadlineMs - performance.now()));
+  }
+
   function expire(): void {
-    deadlineTimer = undefined;
+    nextDeadlineMs = Infinity;
     const nowMs = performance.now();
+    const state = store.state();
+    const reason = state.kind === "verified" ? lastTrouble || "no answer in time" : state.reason;
+    let nextMs = Infinity;
     for (const item of open) {
-      if (item.deadlineMs > nowMs) {
-        deadlineTimer = setTimeout(expire, Math.max(1, item.deadlineMs - nowMs));
-        break;
-      }
-      const state = store.state();
-      answer(item, {
-        kind: "failed",
-        reason: state.kind === "verified" ? "no answer in time" : state.reason,
-      });
+      if (item.deadlineMs > nowMs) nextMs = Math.min(nextMs, item.deadlineMs);
+      else answer(item, { kind: "failed", reason });
     }
     waiting = waiting.filter((item) => item.open);
+    expireAt(nextMs);
   }
 
   store.onVerified(flush);
@@ -189,7 +196,7 @@ export function openRedisIntake(options: IntakeOptions): Intake {
         const item: Item = { submission, deadlineMs, resolve, open: true };
         waiting.push(item);
         open.add(item);
-        deadlineTimer ??= setTimeout(expire, Math.max(1, deadlineMs - performance.now()));
+        expireAt(deadlineMs);
         schedule();
       });
     },

@@ -21,7 +21,7 @@ local at = now()
 local batch, expiry = ARGV[2], now() + ARGV[4]
 local b = record(batch)
 local ours = b.lease == ARGV[3] and b.held == '1'
-local duplicates, leaving = {}, {}
+local duplicates, leaving, gone = {}, {}, {}
 
 local fates, position = {}, 8 + 2 * ARGV[7]
 for i = 1, ARGV[position] do
@@ -38,6 +38,7 @@ local function accepted_again(id, earlier)
 end
 
 local function leaves(id, value)
+  gone[id] = value
   leaving[#leaving + 1] = id
   leaving[#leaving + 1] = value
 end
@@ -56,7 +57,8 @@ local function all_marked(held, ids)
 end
 
 local function accept_late(id, value)
-  local sent = redis.call('HGET', key('sent'), id)
+  -- Also by the marks of this very settlement: those emails are written down together, at the end.
+  local sent = gone[id] or redis.call('HGET', key('sent'), id)
   if sent then
     return accepted_again(id, sent)
   end

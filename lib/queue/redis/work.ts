@@ -58,7 +58,12 @@ export function openRedisWork(options: WorkOptions): Work {
   const wake = () => {
     for (const callback of callbacks) callback();
   };
-  wakes.on("ready", () => void wakes.subscribe(`${partition}:wake`).then(wake, () => {}));
+  wakes.on("ready", () => {
+    wakes.subscribe(`${partition}:wake`).then(wake, (error: unknown) => {
+      // Not needed to deliver: without it, new emails are found by the poll.
+      log.warn("wakes-refused", { reason: errorText(error) });
+    });
+  });
   wakes.on("message", wake);
   settlements.on("ready", wake);
 
@@ -104,7 +109,7 @@ export function openRedisWork(options: WorkOptions): Work {
     async settle(batch, settlement) {
       const { reply } = await ask(settlements, settleScript, settleArguments(batch, settlement, retainMs));
       const [ours, ...duplicates] = reply as [number, ...string[]];
-      return { fenced: ours === 1, duplicates } satisfies Settled;
+      return { leaseHeld: ours === 1, duplicates } satisfies Settled;
     },
     async sweep(providers) {
       await ask(settlements, sweepScript, [retainMs, ...providers]);

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { parseMailbox } from "../../fakes/addresses.ts";
-import { formatMailbox } from "../../lib/providers/mailbox.ts";
+import { parseMailbox } from "../fakes/addresses.ts";
+import { formatMailbox } from "../lib/mailbox.ts";
 
 const address = "ada@example.org";
 
