@@ -46,8 +46,8 @@ const shared = {
   keeping: values["keep-envelopes"] ? ("envelopes" as const) : ("all" as const),
   ...(!values.quiet && { onAccept: announce }),
 };
-const resend = startFakeResend({ ...shared, port: Number(values["resend-port"]) });
-const postmark = startFakePostmark({ ...shared, port: Number(values["postmark-port"]) });
+const resend = listen("resend-port", (port) => startFakeResend({ ...shared, port }));
+const postmark = listen("postmark-port", (port) => startFakePostmark({ ...shared, port }));
 
 console.log(
   JSON.stringify({
@@ -57,6 +57,15 @@ console.log(
     postmarkServerToken: postmark.settings.serverToken,
   }),
 );
+
+function listen<T>(option: "resend-port" | "postmark-port", start: (port: number) => T): T {
+  try {
+    return start(Number(values[option]));
+  } catch {
+    console.error(`Cannot start: --${option} ${values[option]} is taken, or cannot be listened on`);
+    process.exit(1);
+  }
+}
 
 function announce({ provider, from, to, subject, emailId }: Acceptance): void {
   console.log(`${provider} accepted ${emailId || "an email"}: ${from} -> ${to}: ${subject}`);

@@ -41,8 +41,8 @@ export interface Handler {
 
 const texts = {
   busy: "the service is busy: try again later",
-  notStored: "the email could not be stored: repeat it with the same Idempotency-Key",
-  internal: "something went wrong: repeat the email with the same Idempotency-Key",
+  notStored: "the email may not have been stored: try again, with the same Idempotency-Key if there was one",
+  internal: "something went wrong: try again, with the same Idempotency-Key if there was one",
   tooSlow: "the body did not arrive in time",
   broken: "the body did not arrive",
   conflict: "Idempotency-Key: belongs to another email",

@@ -1,3 +1,4 @@
+import { tmpdir } from "node:os";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually, freePort } from "./support/eventually.ts";
 import { connectRaw } from "./support/raw.ts";
@@ -18,8 +19,9 @@ const form = "subject=Hello&body=World&to=ada%40example.org&from=me%40example.or
 const formHeaders = { "content-type": "application/x-www-form-urlencoded" };
 
 function spawn(env: Record<string, string>) {
-  const child = Bun.spawn([process.execPath, "--no-install", "server.ts"], {
-    cwd: `${import.meta.dir}/..`,
+  const child = Bun.spawn([process.execPath, "--no-install", `${import.meta.dir}/../server.ts`], {
+    // Away from the project: there may be an .env in it, of whoever works there.
+    cwd: tmpdir(),
     env: { PATH: process.env["PATH"] ?? "", PORT: "0", REDIS_URL: redis.url, ...env },
     stdout: "pipe",
     stderr: "pipe",
@@ -48,7 +50,8 @@ async function start(env: Record<string, string> = {}) {
 }
 
 const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formHeaders["content-type"]}\r\n`;
-const half = `${head}Content-Length: ${form.length}\r\n\r\n${form.slice(0, 10)}`;
+/** Half a request, whose head the server says that it has read. */
+const half = `${head}Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
 
 test("server: wrong settings are all named on stderr, and it exits with 2", async () => {
   const child = spawn({ PORT: "x", LEASE: "1s" });
@@ -87,7 +90,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     await eventually("an email is stored", async () => (await server.send()).status === 200);
     const raw = await connectRaw(server.port);
     raw.write(half);
-    await Bun.sleep(50);
+    await raw.received(/^HTTP\/1.1 100 /);
     server.child.kill(signal);
     await eventually("it shuts down", server.find("draining"));
     await eventually("it accepts nobody", () =>
@@ -97,7 +100,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
       ),
     );
     raw.write(form.slice(10));
-    expect(await raw.closed()).toMatch(/^HTTP\/1.1 200 [^]*"ok":true/);
+    expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);
     expect(await server.child.exited).toBe(0);
     expect(await server.child.stderr.text()).toBe("");
   },
@@ -107,9 +110,9 @@ test("server: a body that never comes does not outlast SHUTDOWN_TIMEOUT, and is 
   const server = await start({ SHUTDOWN_TIMEOUT: "1s" });
   const raw = await connectRaw(server.port);
   raw.write(half);
-  await Bun.sleep(50);
+  await raw.received(/^HTTP\/1.1 100 /);
   server.child.kill("SIGTERM");
-  expect(await raw.closed()).toMatch(/^HTTP\/1.1 400 [^]*did not arrive in time/);
+  expect(await raw.closed()).toMatch(/\nHTTP\/1.1 400 [^]*did not arrive in time/);
   expect(await server.child.exited).toBe(0);
 });
 
@@ -117,7 +120,7 @@ test("server: a second signal ends it at once", async () => {
   const server = await start();
   const raw = await connectRaw(server.port);
   raw.write(half);
-  await Bun.sleep(50);
+  await raw.received(/^HTTP\/1.1 100 /);
   server.child.kill("SIGTERM");
   await eventually("it shuts down", server.find("draining"));
   server.child.kill("SIGTERM");

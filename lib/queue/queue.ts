@@ -142,7 +142,7 @@ export interface Settled {
 
 /** What the worker needs. Methods reject with {@link StoreUnavailable} when the store did not answer. */
 export interface Work {
-  /** Resolves once the store has been reached and is of a format that this version understands. */
+  /** Resolves once the store can be asked and is of a format that this version understands. */
   readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
   /** A batch of any provider whose doubt has ended and whose lease has run out, leased so that it can be settled. */

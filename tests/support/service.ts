@@ -1,5 +1,6 @@
 // The service as its users run it: real processes, that can be killed.
 
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Acceptance } from "../../fakes/ledger.ts";
 import type { FaultRule } from "../../fakes/faults.ts";
@@ -31,7 +32,8 @@ process.on("exit", () => {
 export function startProcess(file: string, env: Record<string, string> = {}, args: string[] = []): Process {
   const child = Bun.spawn([process.execPath, "--no-install", join(root, file), ...args], {
     env: { PATH: process.env["PATH"] ?? "", ...env },
-    cwd: root,
+    // Away from the project: there may be an .env in it, of whoever works there.
+    cwd: tmpdir(),
     stdout: "pipe",
     stderr: "pipe",
   });

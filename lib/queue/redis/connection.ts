@@ -28,14 +28,14 @@ export function connect(url: string, role: string, log: Log, replyTimeoutMs = co
     // A primary that became a replica: only a new connection may lead to the new primary.
     reconnectOnError: (error) => error.message.startsWith("READONLY"),
   });
-  let reported = false;
-  redis.on("error", (error) => {
+  let reported = "";
+  redis.on("error", ({ message }) => {
     // ioredis repeats itself for as long as the outage lasts.
-    if (!reported) log.warn("store-connection-lost", { connection: role, reason: error.message });
-    reported = true;
+    if (message !== reported) log.warn("store-connection-lost", { connection: role, reason: message });
+    reported = message;
   });
   redis.on("ready", () => {
-    reported = false;
+    reported = "";
     log.info("store-connected", { connection: role });
   });
   return redis;

@@ -55,6 +55,10 @@ export async function run(
   }
 }
 
+/** What went wrong, in Redis's words or, where ioredis speaks of its options, in plain ones. */
 export function errorText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  const text = error instanceof Error ? error.message : String(error);
+  if (text.startsWith("Stream isn't writeable")) return "not connected";
+  if (text.startsWith("Reached the max retries per request")) return "the connection broke before the answer";
+  return text;
 }

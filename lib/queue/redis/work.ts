@@ -54,6 +54,7 @@ export function openRedisWork(options: WorkOptions): Work {
   const settlements = connect(options.url, "settlements", log);
   const wakes = connect(options.url, "wakes", log);
   const store = watchDurability(settlements, { ...options, partition });
+  const claimsReady = new Promise<void>((resolve) => claims.once("ready", () => resolve()));
   const callbacks: (() => void)[] = [];
   const wake = () => {
     for (const callback of callbacks) callback();
@@ -97,7 +98,7 @@ export function openRedisWork(options: WorkOptions): Work {
   }
 
   return {
-    compatible: store.compatible,
+    compatible: Promise.all([store.compatible, claimsReady]).then(() => {}),
     claim(request) {
       const { claimId, provider, countMax, bytesMax, leaseMs, doubtMs, context, first } = request;
       const args = [claimId, provider, countMax, bytesMax, leaseMs, doubtMs, context, first];
