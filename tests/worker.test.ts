@@ -1,35 +1,16 @@
 // The worker as a process: how it starts, and how it ends.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { openRedisOperator } from "../lib/queue/redis/operator.ts";
 import { faults } from "../fakes/faults.ts";
 import { eventually } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
-import { type RedisServer, startRedis } from "./support/redis.ts";
-import {
-  type FakesProcess,
-  post,
-  settingsFor,
-  startFakes,
-  startProcess,
-  startServer,
-  startWorker,
-} from "./support/service.ts";
+import { startRedis } from "./support/redis.ts";
+import { useStack } from "./support/stack.ts";
+import { post, startProcess, startServer, startWorker } from "./support/service.ts";
 
-let redis: RedisServer;
-let fakes: FakesProcess;
-beforeAll(async () => {
-  [redis, fakes] = await Promise.all([startRedis(), startFakes()]);
-});
-afterAll(async () => {
-  await Promise.all([redis.stop(), fakes.stop()]);
-});
-
-let prefixes = 0;
-function settings(over: Record<string, string> = {}): Record<string, string> {
-  prefixes += 1;
-  return settingsFor(redis.url, fakes, { REDIS_PREFIX: `worker-${prefixes}`, ...over });
-}
+const stack = useStack();
+const { settings } = stack;
 
 const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 
@@ -44,11 +25,11 @@ test("worker: from a store of another format nothing is claimed, and it exits wi
   const server = await startServer(env);
   expect((await post(server.url, email)).status).toBe(200);
   await server.kill();
-  redis.cli("SET", `{${env["REDIS_PREFIX"]}:0}:format`, "2");
+  stack.redis.cli("SET", `{${env["REDIS_PREFIX"]}:0}:format`, "2");
   const worker = startProcess("worker.ts", env);
   expect(await worker.exited).toBe(1);
   expect(worker.lines.map(({ event }) => event)).toContain("store-incompatible");
-  expect(redis.cli("ZCARD", `{${env["REDIS_PREFIX"]}:0}:due`)).toBe("1");
+  expect(stack.redis.cli("ZCARD", `{${env["REDIS_PREFIX"]}:0}:due`)).toBe("1");
 });
 
 test("worker: it starts before its Redis, without a false alarm, and delivers once that is there", async () => {
@@ -63,7 +44,7 @@ test("worker: it starts before its Redis, without a false alarm, and delivers on
   await worker.event("worker-started");
   const { id } = await post(server.url, email);
   await eventually("it arrives", async () =>
-    (await fakes.acceptances()).some(({ emailId }) => emailId === id),
+    (await stack.fakes.acceptances()).some(({ emailId }) => emailId === id),
   );
   expect(worker.lines.map(({ event }) => event)).not.toContain("store-lost");
   await Promise.all([server.kill(), worker.kill()]);
@@ -75,13 +56,19 @@ test.each(["SIGTERM", "SIGINT"] as const)(
   async (signal) => {
     const env = settings({ PROVIDERS: "resend" });
     const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
-    await fakes.fault("resend", { fault: { stage: "accepted", delayMs: 500, effect: "nothing" }, times: 1 });
-    const before = (await fakes.requests("resend")).length;
+    await stack.fakes.fault("resend", {
+      fault: { stage: "accepted", delayMs: 500, effect: "nothing" },
+      times: 1,
+    });
+    const before = (await stack.fakes.requests("resend")).length;
     const { id } = await post(server.url, email);
-    await eventually("the request is there", async () => (await fakes.requests("resend")).length > before);
+    await eventually(
+      "the request is there",
+      async () => (await stack.fakes.requests("resend")).length > before,
+    );
     expect(await worker.kill(signal)).toBe(0);
     const operator = await openRedisOperator({
-      url: redis.url,
+      url: stack.redis.url,
       prefix: env["REDIS_PREFIX"]!,
       retainMs: 1,
       log: silent,
@@ -99,13 +86,16 @@ test("worker: what hangs does not outlast SHUTDOWN_TIMEOUT, and stays leased", a
     LEASE: "20s",
   });
   const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
-  await fakes.fault("resend", { fault: faults.hangBeforeAccepting, times: 1 });
-  const before = (await fakes.requests("resend")).length;
+  await stack.fakes.fault("resend", { fault: faults.hangBeforeAccepting, times: 1 });
+  const before = (await stack.fakes.requests("resend")).length;
   const { id } = await post(server.url, email);
-  await eventually("the request is there", async () => (await fakes.requests("resend")).length > before);
+  await eventually(
+    "the request is there",
+    async () => (await stack.fakes.requests("resend")).length > before,
+  );
   expect(await worker.kill("SIGTERM")).toBe(0);
   const operator = await openRedisOperator({
-    url: redis.url,
+    url: stack.redis.url,
     prefix: env["REDIS_PREFIX"]!,
     retainMs: 1,
     log: silent,
@@ -123,7 +113,7 @@ test("worker: its log names no address, subject, body or credential, at any leve
     to: "sekrit@example.org",
     to_name: "Sekrit Name",
   };
-  await fakes.fault("resend", {
+  await stack.fakes.fault("resend", {
     fault: {
       stage: "read",
       effect: {
@@ -137,7 +127,7 @@ test("worker: its log names no address, subject, body or credential, at any leve
     },
     times: 1,
   });
-  await fakes.fault("postmark", { fault: faults.resetBeforeAccepting, times: 1 });
+  await stack.fakes.fault("postmark", { fault: faults.resetBeforeAccepting, times: 1 });
   for (let i = 0; i < 4; i += 1) await post(server.url, secret);
   await eventually(
     "all are settled",

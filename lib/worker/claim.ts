@@ -1,5 +1,6 @@
 // A claim under way, and a batch that was claimed, with the clocks by which the lease is measured.
 
+import { leaseOutlasts } from "../policy/lease.ts";
 import type { Batch } from "../queue/queue.ts";
 
 /** Both clocks just before the claim was first sent. */
@@ -26,7 +27,12 @@ export function claimedBy(claim: Claim, batch: Batch): Claimed {
   return { ...claim, batch, answeredAtMs: performance.now() };
 }
 
-/** How long ago the claim was first sent, ms, by the clock that has moved more: one may stand still, or be set. */
-export function ageMs({ sentAtMs, sentAtWallMs }: Claim): number {
-  return Math.max(performance.now() - sentAtMs, Date.now() - sentAtWallMs);
+/** Whether its lease certainly lasts for `needMs` more, counted from before the claim was sent. */
+export function outlasts({ sentAtMs, sentAtWallMs }: Claim, leaseMs: number, needMs: number): boolean {
+  return leaseOutlasts({
+    leaseMs,
+    needMs,
+    monotonicElapsedMs: performance.now() - sentAtMs,
+    wallElapsedMs: Date.now() - sentAtWallMs,
+  });
 }

@@ -2,14 +2,13 @@
 // follows from an answer is decided in policy/, and carried out by one settlement.
 
 import { decodeEmail } from "../email.ts";
-import type { Claimed } from "./claim.ts";
+import { type Claimed, outlasts } from "./claim.ts";
 import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
 import type { Log } from "../log.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
-import { leaseOutlasts } from "../policy/lease.ts";
 import type { RateHint } from "../policy/outcome.ts";
 import { triage } from "../policy/triage.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
@@ -130,12 +129,8 @@ function begin(
   if (step === "end") return without({ kind: "ended" });
   const sorted = triage(batch, lane.senders, performance.now(), policy, nowMs);
   if (sorted.kind === "settle") return { kind: "decided", decision: sorted.decision };
-  const lasts = leaseOutlasts({
-    leaseMs: settings.leaseMs,
-    needMs: settings.providerTimeoutMs + Math.min(settleMarginMs, settings.leaseMs / 4),
-    monotonicElapsedMs: performance.now() - claimed.sentAtMs,
-    wallElapsedMs: Date.now() - claimed.sentAtWallMs,
-  });
+  const needMs = settings.providerTimeoutMs + Math.min(settleMarginMs, settings.leaseMs / 4);
+  const lasts = outlasts(claimed, settings.leaseMs, needMs);
   return lasts ? { kind: step } : without({ kind: "untouched", delayMs: 0 });
 }
 

@@ -3,7 +3,7 @@
 
 import { openBell } from "./bell.ts";
 import { deliver, type Deliverer, handBack } from "./delivery.ts";
-import { ageMs, type Claim, claimedBy, newClaim } from "./claim.ts";
+import { type Claim, claimedBy, newClaim, outlasts } from "./claim.ts";
 import { giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
 import { charge, evenShares, pick } from "../policy/selector.ts";
 import { type ClaimResult, StoreUnavailable } from "../queue/queue.ts";
@@ -91,7 +91,7 @@ export function startDispatcher(
     open: readonly Lane[],
   ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
     // One whose answer was lost is repeated, while something could still be begun under its lease.
-    if (lane.claim === undefined || ageMs(lane.claim) >= settings.leaseMs) lane.claim = newClaim();
+    if (lane.claim === undefined || !outlasts(lane.claim, settings.leaseMs, 0)) lane.claim = newClaim();
     const { claim } = lane;
     const result = await ask(lane, ticket, claim);
     if (result === undefined) {

@@ -1,13 +1,11 @@
 // The promises, on real processes that are killed: what was acknowledged arrives, once.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   type Answer,
-  type FakesProcess,
   post,
   type Process,
   settingsFor,
-  startFakes,
   startServer,
   startWorker,
 } from "../support/service.ts";
@@ -18,29 +16,16 @@ import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import type { Operator } from "../../lib/queue/queue.ts";
 import { silent } from "../support/log.ts";
 import { startProxy } from "../support/proxy.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startRedis } from "../support/redis.ts";
+import { useStack } from "../support/stack.ts";
 
-let redis: RedisServer;
-let fakes: FakesProcess;
-beforeAll(async () => {
-  [redis, fakes] = await Promise.all([startRedis(), startFakes()]);
-});
-afterAll(async () => {
-  await Promise.all([redis.stop(), fakes.stop()]);
-});
-
-let prefixes = 0;
-
-/** Settings of a queue of its own, on the shared Redis and fakes. */
-function settings(over: Record<string, string> = {}): Record<string, string> {
-  prefixes += 1;
-  return settingsFor(redis.url, fakes, { REDIS_PREFIX: `kill-${prefixes}`, ...over });
-}
+const stack = useStack();
+const { settings } = stack;
 
 const email = (subject: string) => ({ subject, body: `Body of ${subject}`, to: "jane@example.org" });
 
 const acceptedOf = async (subject: string) =>
-  (await fakes.acceptances()).filter((one) => one.subject === subject);
+  (await stack.fakes.acceptances()).filter((one) => one.subject === subject);
 
 const drained = (operator: Operator) =>
   eventually(
@@ -53,7 +38,7 @@ const drained = (operator: Operator) =>
   );
 
 const operatorOf = (env: Record<string, string>) =>
-  openRedisOperator({ url: redis.url, prefix: env["REDIS_PREFIX"]!, retainMs: 3_600_000, log: silent });
+  openRedisOperator({ url: stack.redis.url, prefix: env["REDIS_PREFIX"]!, retainMs: 3_600_000, log: silent });
 
 describe("a worker killed", () => {
   for (const provider of ["resend", "postmark"] as const) {
@@ -65,14 +50,14 @@ describe("a worker killed", () => {
         const env = settings({ PROVIDERS: `${provider}:1`, POSTMARK_SEARCH_WAIT: "500ms" });
         const [server, operator] = [await startServer(env), await operatorOf(env)];
         const path = provider === "resend" ? "/emails/batch" : "/email/batch";
-        await fakes.fault(provider, { fault, times: 1, path });
-        const before = (await fakes.requests(provider)).length;
+        await stack.fakes.fault(provider, { fault, times: 1, path });
+        const before = (await stack.fakes.requests(provider)).length;
         const first = await startWorker(env);
         const subject = `${provider} ${instant}`;
         expect((await post(server.url, email(subject))).status).toBe(200);
         await eventually(
           "the request is there",
-          async () => (await fakes.requests(provider)).length > before,
+          async () => (await stack.fakes.requests(provider)).length > before,
         );
         await first.kill();
         const second = await startWorker(env);
@@ -86,7 +71,7 @@ describe("a worker killed", () => {
 });
 
 test("a server killed before it could answer: the client repeats with its key, and one email arrives", async () => {
-  const proxy = await startProxy(redis.port);
+  const proxy = await startProxy(stack.redis.port);
   const env = settings();
   const [operator, other] = [await operatorOf(env), await startServer(env)];
   const server = await startServer({ ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` });
@@ -111,12 +96,12 @@ test("everything killed at random, again and again: what was acknowledged arrive
   const own = await startRedis();
   const random = seededRandom(20_261_125);
   const port = await freePort();
-  const env = settingsFor(own.url, fakes, {
+  const env = settingsFor(own.url, stack.fakes, {
     PORT: String(port),
     SUBMIT_TIMEOUT: "5s",
     PROVIDERS: "resend:2,postmark:1",
   });
-  await fakes.settings("postmark", { indexDelayMs: 200 });
+  await stack.fakes.settings("postmark", { indexDelayMs: 200 });
   const url = `http://127.0.0.1:${port}/`;
   const servers = [await startServer(env), await startServer(env)];
   const workers = [await startWorker(env), await startWorker(env)];
@@ -162,7 +147,7 @@ test("everything killed at random, again and again: what was acknowledged arrive
   });
   await drained(operator);
 
-  const accepted = (await fakes.acceptances()).filter(({ subject }) => subject.startsWith("chaos "));
+  const accepted = (await stack.fakes.acceptances()).filter(({ subject }) => subject.startsWith("chaos "));
   const arrived = new Map(accepted.map((one) => [one.subject, one]));
   const lost = [...acknowledged.keys()].filter((subject) => !arrived.has(subject));
   expect(lost).toEqual([]);
