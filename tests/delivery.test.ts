@@ -491,9 +491,10 @@ const longLease = { leaseMs: 600_000 };
 inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 200 } }, async (world) => {
   const proxy = await startProxy(redis.port);
   world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
-  await eventually("the worker is connected", () => proxy.connections >= 3);
   const id = await world.submit();
   await eventually("the request is under way", () => world.resend.requests.length === 1);
+  // The answer to a settlement whose lease was ours, and to nothing else.
+  proxy.onlyWith = "*1\r\n:1\r\n";
   proxy.replies = "cut";
   await eventually(
     "the answer to the settlement is lost",
@@ -530,9 +531,10 @@ inWorld(
 inWorld("a claim whose answer is lost is asked for again, and its batch goes out", {}, async (world) => {
   const proxy = await startProxy(redis.port);
   world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
-  await eventually("the worker is connected", () => proxy.connections >= 3);
+  // The answers that hold the email: claims, and no connection's first words.
+  proxy.onlyWith = "once-lost@example.org";
   proxy.replies = "cut";
-  const id = await world.submit();
+  const id = await world.submit({ to: proxy.onlyWith });
   await eventually("it is claimed", async () => (await world.show(id)).state === "sending");
   proxy.replies = "pass";
   await eventually("it is sent", async () => (await world.show(id)).state === "sent");
@@ -544,8 +546,8 @@ inWorld("nothing is begun under a lease that might run out before the answer", {
   const proxy = await startProxy(redis.port);
   const log = recordingLog();
   const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: `redis://127.0.0.1:${proxy.port}` };
-  world.startWorker({ ...onlyResend, ...slow });
-  await eventually("the worker is connected", () => proxy.connections >= 3);
+  const worker = world.startWorker({ ...onlyResend, ...slow });
+  await worker.work.compatible;
   proxy.delayMs = 600;
   await world.submit();
   await eventually("it is claimed and handed back", () => log.events("batch-settled").length >= 2);
@@ -559,7 +561,7 @@ inWorld("nothing is begun under a lease that might run out before the answer", {
 inWorld("a worker that stops with a claim under way hands it back", {}, async (world) => {
   const proxy = await startProxy(redis.port);
   const worker = world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
-  await eventually("the worker is connected", () => proxy.connections >= 3);
+  await worker.work.compatible;
   proxy.delayMs = 300;
   const id = await world.submit();
   await eventually("it is claimed", async () => (await world.show(id)).state === "sending");

@@ -398,7 +398,7 @@ describe("a Redis of its own", () => {
           const work = await workOn(options);
           const operator = await operatorOn(options);
           const first = submission();
-          expect((await intake.submit(first, within(5000))).kind).toBe("stored");
+          expect((await intake.submit(first, within(15_000))).kind).toBe("stored");
           const claimed = await work.claim(claimRequest());
           if (claimed.kind !== "batch") throw new Error(claimed.kind);
           await work.settle(claimed.batch, {

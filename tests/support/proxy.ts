@@ -6,6 +6,8 @@ export interface Proxy {
   readonly port: number;
   /** What happens to bytes that come back from the server. */
   replies: "pass" | "drop" | "cut";
+  /** Only replies that hold this text are dropped or cut. */
+  onlyWith: string;
   /** What happens to bytes on their way to the server. */
   requests: "pass" | "hold";
   /** Milliseconds that a reply is held up. */
@@ -57,7 +59,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       else server.write(bytes);
     });
     server.on("data", (bytes) => {
-      if (proxy.replies === "pass") {
+      if (proxy.replies === "pass" || !bytes.includes(proxy.onlyWith)) {
         if (proxy.delayMs > 0) setTimeout(() => client.write(bytes), proxy.delayMs);
         else if (proxy.bytesPerSecond > 0) trickle(Buffer.from(bytes));
         else client.write(bytes);
@@ -72,6 +74,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
   const proxy = {
     port: typeof address === "object" && address !== null ? address.port : 0,
     replies: "pass" as Proxy["replies"],
+    onlyWith: "",
     requests: "pass" as Proxy["requests"],
     delayMs: 0,
     bytesPerSecond: 0,

@@ -14,6 +14,9 @@ export const durableSettings = {
   save: "",
 };
 
+/** A replica need not wait for others to join it in its first synchronisation. */
+const quickReplicas = { "repl-diskless-sync-delay": "0" };
+
 export interface RedisServer {
   readonly url: string;
   readonly port: number;
@@ -46,7 +49,7 @@ export async function startRedis(settings: Record<string, string> = {}): Promise
   }
 
   async function start(more: Record<string, string> = {}): Promise<void> {
-    const all = { ...durableSettings, ...settings, ...more };
+    const all = { ...durableSettings, ...quickReplicas, ...settings, ...more };
     const options = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
     child = Bun.spawn(
       ["redis-server", "--port", String(port), "--dir", folder, "--bind", "127.0.0.1", ...options],
