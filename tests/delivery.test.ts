@@ -7,7 +7,6 @@ import { decodeHistory, decodeRecord } from "../lib/policy/history.ts";
 import { decodeEmail } from "../lib/email.ts";
 import { eventually } from "./support/eventually.ts";
 import { recordingLog } from "./support/log.ts";
-import { startProxy } from "./support/proxy.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
 import { openWorld, type World, type WorldOptions } from "./support/world.ts";
 
@@ -489,8 +488,8 @@ inWorld(
 const longLease = { leaseMs: 600_000 };
 
 inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 200 } }, async (world) => {
-  const proxy = await startProxy(redis.port);
-  world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  const proxy = await world.openProxy();
+  world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   const id = await world.submit();
   await eventually("the request is under way", () => world.resend.requests.length === 1);
   // The answer to a settlement whose lease was ours, and to nothing else.
@@ -506,15 +505,14 @@ inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 200
   await world.drained();
   expect(world.resend.acceptances).toHaveLength(2);
   expect((await world.stats()).counters).toEqual({ "accepted:resend": 2 });
-  proxy.stop();
 });
 
 inWorld(
   "a settlement that Redis could not take is made when it can",
   { resend: { workMs: 200 } },
   async (world) => {
-    const proxy = await startProxy(redis.port);
-    world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+    const proxy = await world.openProxy();
+    world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
     const id = await world.submit();
     await eventually("the request is under way", () => world.resend.requests.length === 1);
     proxy.cutAll();
@@ -524,13 +522,12 @@ inWorld(
     proxy.cutAll();
     proxy.requests = "pass";
     await eventually("it is settled", async () => (await world.show(id)).state === "sent");
-    proxy.stop();
   },
 );
 
 inWorld("a claim whose answer is lost is asked for again, and its batch goes out", {}, async (world) => {
-  const proxy = await startProxy(redis.port);
-  world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  const proxy = await world.openProxy();
+  world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   // The answers that hold the email: claims, and no connection's first words.
   proxy.onlyWith = "once-lost@example.org";
   proxy.replies = "cut";
@@ -539,13 +536,12 @@ inWorld("a claim whose answer is lost is asked for again, and its batch goes out
   proxy.replies = "pass";
   await eventually("it is sent", async () => (await world.show(id)).state === "sent");
   expect(world.resend.acceptances).toHaveLength(1);
-  proxy.stop();
 });
 
 inWorld("nothing is begun under a lease that might run out before the answer", {}, async (world) => {
-  const proxy = await startProxy(redis.port);
+  const proxy = await world.openProxy();
   const log = recordingLog();
-  const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: `redis://127.0.0.1:${proxy.port}` };
+  const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: proxy.url };
   const worker = world.startWorker({ ...onlyResend, ...slow });
   await worker.work.compatible;
   proxy.delayMs = 600;
@@ -555,12 +551,11 @@ inWorld("nothing is begun under a lease that might run out before the answer", {
   proxy.delayMs = 0;
   await world.drained();
   expect(world.resend.acceptances).toHaveLength(1);
-  proxy.stop();
 });
 
 inWorld("a worker that stops with a claim under way hands it back", {}, async (world) => {
-  const proxy = await startProxy(redis.port);
-  const worker = world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  const proxy = await world.openProxy();
+  const worker = world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   await worker.work.compatible;
   proxy.delayMs = 300;
   const id = await world.submit();
@@ -568,17 +563,15 @@ inWorld("a worker that stops with a claim under way hands it back", {}, async (w
   await worker.stop();
   expect(await world.show(id)).toMatchObject({ state: "waiting", history: "" });
   expect(world.resend.requests).toHaveLength(0);
-  proxy.stop();
 });
 
 inWorld("a claim that takes its time to arrive is waited for", {}, async (world) => {
-  const proxy = await startProxy(redis.port);
+  const proxy = await world.openProxy();
   await times(4, () => world.submit({ body: "x".repeat(900_000) }));
   proxy.bytesPerSecond = 2_000_000;
-  world.startWorker({ ...onlyResend, ...longLease, url: `redis://127.0.0.1:${proxy.port}` });
+  world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   await world.drained();
   expect(world.resend.requests).toHaveLength(1);
-  proxy.stop();
 });
 
 inWorld("a batch is bounded by bytes too", {}, async (world) => {

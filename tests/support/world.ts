@@ -17,6 +17,7 @@ import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmar
 import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
 import { eventually } from "./eventually.ts";
 import { silent } from "./log.ts";
+import { type Proxy, startProxy } from "./proxy.ts";
 
 export interface WorldOptions {
   readonly url: string;
@@ -56,6 +57,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
   const intake = openRedisIntake(queueOptions);
   const operator = await openRedisOperator(queueOptions);
   const workers: (() => Promise<void>)[] = [];
+  const proxies: Proxy[] = [];
   await eventually("the store is verified", () => intake.health().ok);
 
   async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
@@ -121,6 +123,12 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     operator,
     submit,
     startWorker,
+    /** A way to Redis on which things get lost. Its address is for a worker. */
+    async openProxy(): Promise<Proxy & { readonly url: string }> {
+      const proxy = await startProxy(Number(new URL(url).port));
+      proxies.push(proxy);
+      return Object.assign(proxy, { url: `redis://127.0.0.1:${proxy.port}` });
+    },
     acceptances,
     /** Emails accepted more than once, by both together. */
     duplicates: () => duplicatesIn(acceptances()),
@@ -146,7 +154,13 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       postmark.comeUp();
       resend.faults.clear();
       postmark.faults.clear();
+      // A worker settles until the store has answered: it has to be reached as long as there are workers.
+      for (const proxy of proxies) {
+        proxy.replies = "pass";
+        proxy.release();
+      }
       await Promise.all(workers.map((stop) => stop()));
+      for (const proxy of proxies) proxy.stop();
       await Promise.all([intake.close(), operator.close()]);
       resend.stop();
       postmark.stop();
