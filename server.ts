@@ -3,7 +3,7 @@
 
 import { readConfig } from "./lib/config.ts";
 import { createLog } from "./lib/log.ts";
-import { openRedisIntake } from "./lib/queue/redis/intake.ts";
+import { openIntake } from "./lib/queue/open.ts";
 import { onStop } from "./lib/signals.ts";
 import { bodyTimeoutMs, createHandler, describe, internalError } from "./lib/submit.ts";
 
@@ -15,8 +15,7 @@ if (!read.ok) {
 const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
 
-const intake = openRedisIntake({
-  ...config.redis,
+const intake = openIntake(config.queue, {
   log,
   onFatal(reason) {
     log.error("store-incompatible", { reason });

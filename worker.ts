@@ -7,7 +7,7 @@ import { startHousekeeping } from "./lib/worker/housekeeping.ts";
 import { openLane } from "./lib/worker/lane.ts";
 import { createLog } from "./lib/log.ts";
 import { openProvider } from "./lib/providers/open.ts";
-import { openRedisWork } from "./lib/queue/redis/work.ts";
+import { openWork } from "./lib/queue/open.ts";
 import { onStop } from "./lib/signals.ts";
 
 const read = readConfig(process.env, "worker");
@@ -18,9 +18,7 @@ if (!read.ok) {
 const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
 
-const work = openRedisWork({
-  ...config.redis,
-  retainMs: config.retainMs,
+const work = openWork(config.queue, config.retainMs, {
   log,
   onFatal(reason) {
     log.error("store-incompatible", { reason });

@@ -2,9 +2,11 @@
 // the environment. No message ever holds a value that may be secret.
 
 import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import * as v from "valibot";
 import type { LogLevel } from "./log.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
+import type { QueueSettings } from "./queue/open.ts";
 import { checkedSettings, type ProviderWeight, type Settings } from "./settings.ts";
 
 export type { ProviderWeight } from "./settings.ts";
@@ -21,12 +23,7 @@ export interface Config {
   readonly defaultFromName?: string;
   readonly maxBodyBytes: number;
   readonly submitTimeoutMs: number;
-  readonly redis: {
-    readonly url: string;
-    readonly prefix: string;
-    readonly minReplicas: number;
-    readonly durability: "verify" | "trust";
-  };
+  readonly queue: QueueSettings;
   /** Every provider with a credential, in the order of `PROVIDERS`. */
   readonly providers: readonly ProviderWeight[];
   readonly resend?: { readonly apiKey: string; readonly baseUrl?: string };
@@ -157,8 +154,10 @@ function providerMistakes(values: Settings, providers: readonly ProviderWeight[]
 }
 
 function toConfig(values: Settings, providers: readonly ProviderWeight[]): Config {
-  const password = decodeURIComponent(new URL(values.REDIS_URL).password);
+  const password =
+    values.REDIS_URL === undefined ? undefined : decodeURIComponent(new URL(values.REDIS_URL).password);
   const secrets = [password, ...credentialNames.map((name) => values[name])];
+  const dataDir = resolve(values.DATA_DIR);
   return {
     host: values.HOST.replace(/^\[(.*)\]$/, "$1"),
     port: values.PORT,
@@ -166,12 +165,16 @@ function toConfig(values: Settings, providers: readonly ProviderWeight[]): Confi
     ...(values.DEFAULT_FROM_NAME && { defaultFromName: values.DEFAULT_FROM_NAME }),
     maxBodyBytes: values.MAX_BODY_BYTES,
     submitTimeoutMs: values.SUBMIT_TIMEOUT,
-    redis: {
-      url: values.REDIS_URL,
-      prefix: values.REDIS_PREFIX,
-      minReplicas: values.REDIS_MIN_REPLICAS,
-      durability: values.REDIS_DURABILITY,
-    },
+    queue:
+      values.REDIS_URL === undefined
+        ? { kind: "sqlite", folder: dataDir }
+        : {
+            kind: "redis",
+            url: values.REDIS_URL,
+            prefix: values.REDIS_PREFIX,
+            minReplicas: values.REDIS_MIN_REPLICAS,
+            durability: values.REDIS_DURABILITY,
+          },
     providers: providers.filter(({ name }) => hasCredential(values, name)),
     ...(values.RESEND_API_KEY !== undefined && {
       resend: {

@@ -74,11 +74,9 @@ const redisUrl = v.optional(
       if (mistake !== undefined) addIssue({ message: mistake });
     }),
   ),
-  "",
 );
 
 function redisUrlMistake(text: string): string | undefined {
-  if (text === "") return "is required: this version has no embedded queue";
   if (/^redis\+(cluster|sentinel):/i.test(text)) {
     return "is of a Redis Cluster or Sentinel, which this version does not support";
   }
@@ -152,6 +150,13 @@ export const settings = v.object({
   ),
   REDIS_MIN_REPLICAS: integer("0", 0, 100),
   REDIS_DURABILITY: v.optional(v.picklist(["verify", "trust"], "is neither verify nor trust"), "verify"),
+  DATA_DIR: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((text) => !text.includes("\0"), "has a NUL character"),
+    ),
+    "./data",
+  ),
   PROVIDERS: providerWeights,
   RESEND_API_KEY: credential,
   RESEND_BASE_URL: baseUrl,
@@ -195,6 +200,11 @@ export const checkedSettings = v.pipe(
     ["RETAIN", "SUBMIT_TIMEOUT"],
     ({ RETAIN, SUBMIT_TIMEOUT }) => RETAIN >= 2 * SUBMIT_TIMEOUT,
     "is under 2 × SUBMIT_TIMEOUT",
+  ),
+  together(
+    ["REDIS_MIN_REPLICAS", "REDIS_URL"],
+    ({ REDIS_MIN_REPLICAS, REDIS_URL }) => REDIS_MIN_REPLICAS === 0 || REDIS_URL !== undefined,
+    "is given without REDIS_URL: the embedded queue has no replicas",
   ),
   together(
     ["LEASE", "PROVIDER_TIMEOUT"],

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import fc from "fast-check";
 import { type Config, readConfig, type Role } from "../lib/config.ts";
 import { settings } from "../lib/settings.ts";
@@ -26,7 +26,8 @@ test("config: the defaults are the documented ones", () => {
     port: 3000,
     maxBodyBytes: 1_048_576,
     submitTimeoutMs: 10_000,
-    redis: {
+    queue: {
+      kind: "redis",
       url: "redis://127.0.0.1:6379",
       prefix: "reliable-email",
       minReplicas: 0,
@@ -44,6 +45,11 @@ test("config: the defaults are the documented ones", () => {
     logLevel: "info",
     secrets: [],
   });
+});
+
+test("config: without REDIS_URL the queue is embedded, in DATA_DIR", () => {
+  expect(good({}).queue).toEqual({ kind: "sqlite", folder: resolve("data") });
+  expect(good({ DATA_DIR: "/var/lib/x/" }).queue).toEqual({ kind: "sqlite", folder: "/var/lib/x" });
 });
 
 test("config: an empty value is as good as none", () => {
@@ -71,7 +77,8 @@ test.each(["10", "s", "1.5s", "-1s", "1d", "10 s", "1S", "1e3ms", "0s"])(
 );
 
 test.each([
-  ["REDIS_URL", {}, "is required"],
+  ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "1" }, "without REDIS_URL"],
+  ["DATA_DIR", { DATA_DIR: "a\0b" }, "NUL"],
   ["REDIS_URL", { REDIS_URL: "http://a" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "redis://" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "redis+cluster://a:1,b:2" }, "does not support"],
@@ -115,7 +122,7 @@ test.each([
   ["API_TOKENS_FILE", { API_TOKENS_FILE: "/x" }, "not supported"],
   ["ALLOWED_FROM", { ALLOWED_FROM: "@example.org" }, "not supported"],
 ] as const)("config: %s of %j is refused, and named", (name, env, text) => {
-  const base = name === "REDIS_URL" ? {} : enough;
+  const base = ["REDIS_URL", "REDIS_MIN_REPLICAS"].includes(name) ? {} : enough;
   for (const role of ["server", "worker"] as const) {
     const found = mistakes({ ...base, RESEND_API_KEY: "re_secret", ...env }, role);
     expect(found).toHaveLength(1);
@@ -125,14 +132,17 @@ test.each([
 });
 
 test("config: every mistake is in the one message", () => {
-  const found = mistakes({ PORT: "x", LEASE: "1s", LOG_LEVEL: "x", ALLOWED_FROM: "x" }, "worker");
+  const found = mistakes(
+    { PORT: "x", LEASE: "1s", LOG_LEVEL: "x", ALLOWED_FROM: "x", REDIS_PREFIX: "{" },
+    "worker",
+  );
   const names = found.map((line) => line.split(" ")[2]);
   expect(names.toSorted()).toEqual([
     "ALLOWED_FROM",
     "LEASE",
     "LOG_LEVEL",
     "PORT",
-    "REDIS_URL",
+    "REDIS_PREFIX",
     "RESEND_API_KEY",
   ]);
 });
@@ -197,7 +207,7 @@ test("config: a secret may be in a file, white space at its end is cut", () => {
     expect(good({ ...enough, RESEND_API_KEY_FILE: file }, "worker").resend?.apiKey).toBe("re_from_file");
     writeFileSync(file, "rediss://u:pw@redis.example.org:6380/2\n");
     const config = good({ REDIS_URL_FILE: file });
-    expect(config.redis.url).toBe("rediss://u:pw@redis.example.org:6380/2");
+    expect(config.queue).toMatchObject({ url: "rediss://u:pw@redis.example.org:6380/2" });
     expect(config.secrets).toContain("pw");
 
     expect(mistakes({ ...enoughForWorker, RESEND_API_KEY_FILE: file })).toEqual([

@@ -1,0 +1,42 @@
+// From settings to a queue: the only file above the stores that knows that there is more than one.
+
+import type { Log } from "../log.ts";
+import type { Intake, Operator, Work } from "./queue.ts";
+import { openRedisIntake } from "./redis/intake.ts";
+import { openRedisOperator } from "./redis/operator.ts";
+import { openRedisWork } from "./redis/work.ts";
+
+/** Where the queue is. */
+export type QueueSettings =
+  | {
+      readonly kind: "redis";
+      readonly url: string;
+      readonly prefix: string;
+      readonly minReplicas: number;
+      readonly durability: "verify" | "trust";
+    }
+  /** Embedded: a file in `folder`. */
+  | { readonly kind: "sqlite"; readonly folder: string };
+
+export interface StoreWatcher {
+  readonly log: Log;
+  /** The store cannot be used by this process, now or later. */
+  readonly onFatal: (reason: string) => void;
+}
+
+export function openIntake(queue: QueueSettings, watcher: StoreWatcher): Intake {
+  if (queue.kind === "redis") return openRedisIntake({ ...queue, ...watcher });
+  throw new Error("not yet");
+}
+
+/** @param retainMs how long the record of a sent email is kept */
+export function openWork(queue: QueueSettings, retainMs: number, watcher: StoreWatcher): Work {
+  if (queue.kind === "redis") return openRedisWork({ ...queue, ...watcher, retainMs });
+  throw new Error("not yet");
+}
+
+/** @param retainMs how long the id of a deleted email stays known */
+export async function openOperator(queue: QueueSettings, retainMs: number, log: Log): Promise<Operator> {
+  if (queue.kind === "redis") return openRedisOperator({ ...queue, retainMs, log });
+  throw new Error("not yet");
+}
