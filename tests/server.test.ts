@@ -116,14 +116,32 @@ test("server: a body that never comes does not outlast SHUTDOWN_TIMEOUT, and is 
   expect(await server.child.exited).toBe(0);
 });
 
-test("server: a second signal ends it at once", async () => {
+test("server: another signal ends it at once", async () => {
+  const { server, raw } = await draining("SIGTERM");
+  server.child.kill("SIGINT");
+  expect(await server.child.exited).toBe(1);
+  raw.end();
+});
+
+test("server: the same signal at once is the first one, as npm passes Ctrl-C on; later it ends it", async () => {
+  const { server, raw } = await draining("SIGINT");
+  const startMs = performance.now();
+  await eventually("it is ended at once", () => {
+    server.child.kill("SIGINT");
+    return server.find("stopped-at-once")();
+  });
+  expect(performance.now() - startMs).toBeGreaterThan(500);
+  expect(await server.child.exited).toBe(1);
+  raw.end();
+});
+
+/** A server that was told to stop, and waits for the rest of a request. */
+async function draining(signal: NodeJS.Signals) {
   const server = await start();
   const raw = await connectRaw(server.port);
   raw.write(half);
   await raw.received(/^HTTP\/1.1 100 /);
-  server.child.kill("SIGTERM");
+  server.child.kill(signal);
   await eventually("it shuts down", server.find("draining"));
-  server.child.kill("SIGTERM");
-  expect(await server.child.exited).toBe(1);
-  raw.end();
-});
+  return { server, raw };
+}
