@@ -5,6 +5,9 @@ import type { Intake, Operator, Work } from "./queue.ts";
 import { openRedisIntake } from "./redis/intake.ts";
 import { openRedisOperator } from "./redis/operator.ts";
 import { openRedisWork } from "./redis/work.ts";
+import { openSqliteIntake } from "./sqlite/intake.ts";
+import { openSqliteOperator } from "./sqlite/operator.ts";
+import { openSqliteWork } from "./sqlite/work.ts";
 
 /** Where the queue is. */
 export type QueueSettings =
@@ -26,17 +29,17 @@ export interface StoreWatcher {
 
 export function openIntake(queue: QueueSettings, watcher: StoreWatcher): Intake {
   if (queue.kind === "redis") return openRedisIntake({ ...queue, ...watcher });
-  throw new Error("not yet");
+  return openSqliteIntake({ ...queue, ...watcher });
 }
 
 /** @param retainMs how long the record of a sent email is kept */
 export function openWork(queue: QueueSettings, retainMs: number, watcher: StoreWatcher): Work {
   if (queue.kind === "redis") return openRedisWork({ ...queue, ...watcher, retainMs });
-  throw new Error("not yet");
+  return openSqliteWork({ ...queue, ...watcher, retainMs });
 }
 
 /** @param retainMs how long the id of a deleted email stays known */
 export async function openOperator(queue: QueueSettings, retainMs: number, log: Log): Promise<Operator> {
   if (queue.kind === "redis") return openRedisOperator({ ...queue, retainMs, log });
-  throw new Error("not yet");
+  return openSqliteOperator({ ...queue, retainMs, log });
 }

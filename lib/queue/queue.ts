@@ -21,6 +21,9 @@
 /** What leaves the queue leaves its id behind for so long at least, ms. */
 export const knownMinMs = 10 * 60 * 1000;
 
+/** Life of an idempotency key, ms. */
+export const idempotencyMs = 24 * 60 * 60 * 1000;
+
 /** An email on its way in. The id is made by the client of the queue, before the first try. */
 export interface Submission {
   /** UUIDv7. */

@@ -15,8 +15,8 @@ const info = {
 };
 const config = { appendfsync: "always", "no-appendfsync-on-rewrite": "no", "maxmemory-policy": "noeviction" };
 
-const rows: [string, object, object, "verified" | "pending" | "refused"][] = [
-  ["as README.md asks", {}, {}, "verified"],
+const rows: [string, object, object, "ready" | "pending" | "refused"][] = [
+  ["as README.md asks", {}, {}, "ready"],
   ["still loading", { loading: "1" }, {}, "pending"],
   ["a replica", { role: "slave" }, {}, "pending"],
   ["without an append-only file", { aof_enabled: "0" }, {}, "refused"],
@@ -36,16 +36,16 @@ for (const [what, inInfo, inConfig, verdict] of rows) {
 
 test("durability: a rewrite, or one that failed, says nothing of a Redis that was good before", () => {
   const later = { ...info, aof_rewrite_in_progress: "1", aof_last_bgrewrite_status: "err" };
-  expect(judge(later, config, 0, true).kind).toBe("verified");
+  expect(judge(later, config, 0, true).kind).toBe("ready");
 });
 
 test("durability: too few replicas are worth waiting for", () => {
   expect(judge({ ...info, connected_slaves: "1" }, config, 2, true).kind).toBe("pending");
-  expect(judge({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("verified");
+  expect(judge({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("ready");
 });
 
 test("durability: the operator's word stands for what CONFIG would say, not for a role", () => {
-  expect(judge({ ...info, aof_enabled: "0" }, undefined, 0, false).kind).toBe("verified");
+  expect(judge({ ...info, aof_enabled: "0" }, undefined, 0, false).kind).toBe("ready");
   expect(judge({ ...info, role: "slave" }, undefined, 0, false).kind).toBe("pending");
 });
 

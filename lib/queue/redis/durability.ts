@@ -4,6 +4,7 @@
 import type { Redis } from "ioredis";
 import type { Log } from "../../log.ts";
 import type { Health } from "../queue.ts";
+import type { Readiness } from "../group_commit.ts";
 import { errorText } from "./script.ts";
 
 const recheckMs = 10_000;
@@ -12,10 +13,9 @@ const recheckUnverifiedMs = 500;
 /** Readers and writers of another number do not understand each other's keys. */
 const storeFormat = "1";
 
+/** Pending is what is not known yet, or not at the moment: no connection, a rewrite under way. */
 export type StoreState =
-  | { readonly kind: "verified" }
-  /** Not known yet, or not at the moment (no connection, a rewrite under way): worth waiting for. */
-  | { readonly kind: "pending"; readonly reason: string }
+  | Exclude<Readiness, { kind: "refused" }>
   /** An operator has to act first. */
   | { readonly kind: "refused"; readonly reason: string; readonly fixes: readonly string[] };
 
@@ -53,7 +53,7 @@ export function judge(
       reason: `${info["connected_slaves"]} replicas are connected, REDIS_MIN_REPLICAS is ${minReplicas}`,
     };
   }
-  if (config === undefined) return { kind: "verified" };
+  if (config === undefined) return { kind: "ready" };
 
   const wrong: { reason: string; fix?: string }[] = [];
   const want = (name: string, value: string, consequence: string) => {
@@ -89,7 +89,7 @@ export function judge(
       fixes: ["BGREWRITEAOF"],
     };
   }
-  return { kind: "verified" };
+  return { kind: "ready" };
 }
 
 function parseInfo(text: string): Record<string, string> {
@@ -137,7 +137,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     }
     compatible.resolve();
     const verdict = await judgeStore();
-    if (verdict.kind === "verified" && format === null) {
+    if (verdict.kind === "ready" && format === null) {
       await redis.setnx(formatKey, storeFormat);
       return look();
     }
@@ -153,7 +153,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     }
     const verdict = judge(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
     // A moment without replicas says nothing about the file; a spell as a replica, or wrong settings, do.
-    if (verdict.kind === "verified") verifiedRun = info["run_id"];
+    if (verdict.kind === "ready") verifiedRun = info["run_id"];
     else if (verdict.kind === "refused" || info["role"] !== "master") verifiedRun = undefined;
     return verdict;
   }
@@ -171,15 +171,15 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     if (stopped || mine !== connection) return;
     checking = undefined;
     adopt(next);
-    timer = setTimeout(check, next.kind === "verified" ? recheckMs : recheckUnverifiedMs);
+    timer = setTimeout(check, next.kind === "ready" ? recheckMs : recheckUnverifiedMs);
   }
 
   function adopt(next: StoreState): void {
     const before = state;
     state = next;
     switch (next.kind) {
-      case "verified":
-        if (before.kind === "verified") return;
+      case "ready":
+        if (before.kind === "ready") return;
         if (reported !== "") log.info("store-durable");
         reported = "";
         for (const callback of callbacks) callback();
@@ -207,7 +207,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
 
   return {
     state: () => state,
-    health: () => (state.kind === "verified" ? { ok: true } : { ok: false, reason: state.reason }),
+    health: () => (state.kind === "ready" ? { ok: true } : { ok: false, reason: state.reason }),
     onVerified: (callback) => callbacks.push(callback),
     compatible: compatible.promise,
     stop() {

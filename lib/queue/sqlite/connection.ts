@@ -1,0 +1,178 @@
+// One connection to the file: opened as it has to be, with its statements prepared once.
+
+import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { applicationId, migrations } from "./schema.ts";
+
+export const fileName = "queue.db";
+
+type Parameter = string | number | null;
+
+export interface Connection {
+  all<Row>(sql: string, ...parameters: Parameter[]): Row[];
+  get<Row>(sql: string, ...parameters: Parameter[]): Row | undefined;
+  /** @returns how many rows changed */
+  run(sql: string, ...parameters: Parameter[]): number;
+  readonly inTransaction: boolean;
+  close(): void;
+}
+
+/** This process can never use this file: an operator has to act. */
+export class StoreUnusable extends Error {}
+
+/** Another process holds what is asked for: to be tried again in a moment. */
+export function isBusy(error: unknown): boolean {
+  return codeOf(error).startsWith("SQLITE_BUSY") || codeOf(error) === "SQLITE_LOCKED";
+}
+
+export function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+/** What went wrong, and what an operator may do about it. */
+export function errorText(error: unknown): string {
+  const code = codeOf(error);
+  const text = error instanceof Error ? error.message : String(error);
+  if (code === "SQLITE_FULL" || code === "ENOSPC") return `the disk of DATA_DIR is full (${code})`;
+  if (code.startsWith("SQLITE_CORRUPT"))
+    return `the queue's file is damaged (${code}): stop all processes, and restore it or have sqlite3 recover it`;
+  if (code.startsWith("SQLITE_READONLY")) return `the queue's file cannot be written to (${code})`;
+  if (code.startsWith("SQLITE_IOERR")) return `the disk of DATA_DIR does not work (${code})`;
+  return code === "" ? text : `${text} (${code})`;
+}
+
+/**
+ * Opens the file in `folder`, makes both if they are missing, and brings an older file up to date. Throws
+ * {@link StoreUnusable} for what will not pass, and whatever else went wrong for what may.
+ */
+export function openConnection(folder: string, steps: readonly string[] = migrations): Connection {
+  const path = join(folder, fileName);
+  makeFile(folder, path);
+  let db: Database;
+  try {
+    db = new Database(path, { readwrite: true, strict: true });
+  } catch (error) {
+    throw lasting(error, path);
+  }
+  const connection = wrap(db);
+  try {
+    prepare(connection, path, steps);
+  } catch (error) {
+    connection.close();
+    throw lasting(error, path);
+  }
+  return connection;
+}
+
+/** Only its owner may read it: it holds emails. SQLite gives the files beside it the same mode. */
+function makeFile(folder: string, path: string): void {
+  try {
+    const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (made !== undefined) syncFolder(dirname(made));
+    // Never opened for a moment once it is there: closing it would drop this process's locks on it.
+    if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === "EEXIST" && existsSync(path)) return;
+    if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
+    throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to (${code})`);
+  }
+}
+
+function syncFolder(folder: string): void {
+  const descriptor = openSync(folder, "r");
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** As it is, or as something that will not pass. */
+function lasting(error: unknown, path: string): unknown {
+  const code = codeOf(error);
+  if (code === "SQLITE_NOTADB") return new StoreUnusable(`${path} is not a database, or a damaged one`);
+  if (code.startsWith("SQLITE_CORRUPT")) return new StoreUnusable(`${path}: ${errorText(error)}`);
+  if (code.startsWith("SQLITE_READONLY") || code.startsWith("SQLITE_CANTOPEN") || code === "SQLITE_PERM")
+    return new StoreUnusable(`${path} cannot be opened for writing (${code})`);
+  return error;
+}
+
+function prepare(connection: Connection, path: string, steps: readonly string[]): void {
+  // Waiting inside SQLite would stop the event loop: who finds it busy comes again later.
+  connection.run("PRAGMA busy_timeout = 0");
+  checkOwner(connection, path, steps.length);
+  const mode = connection.get<{ journal_mode: string }>("PRAGMA journal_mode = WAL")?.journal_mode;
+  if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
+  // Every commit is fsynced before it returns.
+  connection.run("PRAGMA synchronous = FULL");
+  connection.run("PRAGMA cache_size = -16384");
+  // A log that a long spell without a checkpoint has made large becomes small again.
+  connection.run(`PRAGMA journal_size_limit = ${64 * 1024 * 1024}`);
+  migrate(connection, path, steps);
+}
+
+export function formatOf(connection: Connection): number {
+  return connection.get<{ user_version: number }>("PRAGMA user_version")?.user_version ?? 0;
+}
+
+function checkOwner(connection: Connection, path: string, newest: number): void {
+  const owner = connection.get<{ application_id: number }>("PRAGMA application_id")?.application_id;
+  const tables = connection.get<{ count: number }>("SELECT count(*) AS count FROM sqlite_schema")?.count;
+  if (owner !== applicationId && tables !== 0) {
+    throw new StoreUnusable(`${path} is the database of another program`);
+  }
+  const format = formatOf(connection);
+  if (format > newest) throw new StoreUnusable(newerText(path, format, newest));
+}
+
+export function newerText(path: string, format: number, newest: number): string {
+  return `${path} has format ${format}, this version reads and writes format ${newest}`;
+}
+
+function migrate(connection: Connection, path: string, steps: readonly string[]): void {
+  if (formatOf(connection) === steps.length) return;
+  connection.run("BEGIN IMMEDIATE");
+  try {
+    // Another process may have been quicker.
+    checkOwner(connection, path, steps.length);
+    for (const step of steps.slice(formatOf(connection))) connection.run(step);
+    connection.run(`PRAGMA application_id = ${applicationId}`);
+    connection.run(`PRAGMA user_version = ${steps.length}`);
+    connection.run("COMMIT");
+  } catch (error) {
+    if (connection.inTransaction) connection.run("ROLLBACK");
+    throw error;
+  }
+}
+
+function wrap(db: Database): Connection {
+  const statements = new Map<string, Statement<unknown, SQLQueryBindings[]>>();
+  const prepared = (sql: string) => {
+    let statement = statements.get(sql);
+    if (statement === undefined) {
+      statement = db.prepare(sql);
+      statements.set(sql, statement);
+    }
+    return statement;
+  };
+  return {
+    all: <Row>(sql: string, ...parameters: Parameter[]) => prepared(sql).all(...parameters) as Row[],
+    get: <Row>(sql: string, ...parameters: Parameter[]) =>
+      (prepared(sql).get(...parameters) as Row | null) ?? undefined,
+    run(sql, ...parameters) {
+      // Several statements in one text cannot be prepared as one.
+      if (parameters.length === 0) return db.run(sql).changes;
+      return prepared(sql).run(...parameters).changes;
+    },
+    get inTransaction() {
+      return db.inTransaction;
+    },
+    close() {
+      for (const statement of statements.values()) statement.finalize();
+      statements.clear();
+      db.close();
+    },
+  };
+}

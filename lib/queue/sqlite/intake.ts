@@ -1,0 +1,97 @@
+// The way into the embedded queue: one transaction for each group of a group commit.
+
+import { type Committed, openGroupCommit, type Readiness } from "../group_commit.ts";
+import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
+import { anyProvider } from "./claim.ts";
+import { type Connection, errorText, isBusy } from "./connection.ts";
+import { expire } from "./leave.ts";
+import { busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
+import { openWaker } from "./wake.ts";
+
+/** Emails and text in one transaction: no other process writes meanwhile, and this one does nothing else. */
+const emailsMax = 256;
+const charsMax = 1024 * 1024;
+/** A process that has been in the way for so long is worth a word, ms. */
+const busyNoteMs = 1000;
+
+export function openSqliteIntake(options: StoreOptions): Intake {
+  const { folder, log } = options;
+  const store = openStore(options);
+  const waker = openWaker(folder);
+  let busySinceMs: number | undefined;
+  const writer = openGroupCommit({ emailsMax, charsMax, againMs: busyPauseMs, readiness, commit, log });
+  void store.opened.then(writer.flush);
+
+  function readiness(): Readiness {
+    const reason = store.trouble();
+    if (reason !== undefined) return { kind: store.isOpen() ? "refused" : "pending", reason };
+    return store.isFull() ? { kind: "refused", reason: fullText } : { kind: "ready" };
+  }
+
+  async function commit(group: readonly Submission[]): Promise<Committed> {
+    try {
+      const results = store.write((db) => submit(db, group, store.nowMs()));
+      busySinceMs = undefined;
+      waker.touch();
+      return { kind: "done", results };
+    } catch (error) {
+      if (!isBusy(error)) return { kind: "failed", reason: errorText(error) };
+      busySinceMs ??= performance.now();
+      const isLong = performance.now() - busySinceMs > busyNoteMs;
+      return { kind: "again", reason: isLong ? "another process holds the queue's file" : undefined };
+    }
+  }
+
+  return {
+    submit: writer.submit,
+    health: store.health,
+    async close() {
+      writer.close();
+      waker.close();
+      store.close();
+    },
+  };
+}
+
+/** Every place where an id may be known is looked into, at the first try too. */
+function submit(db: Connection, group: readonly Submission[], atMs: number): SubmitResult[] {
+  const keyed = group.filter(({ idempotency }) => idempotency !== undefined).length;
+  if (keyed > 0) expire(db, atMs, 2 * keyed);
+  return group.map((one) => submitOne(db, one, atMs));
+}
+
+function submitOne(db: Connection, { id, text, idempotency }: Submission, atMs: number): SubmitResult {
+  const { known } = db.get<{ known: number }>(
+    `SELECT EXISTS (SELECT 1 FROM places WHERE id = ?1) OR EXISTS (SELECT 1 FROM sent WHERE id = ?1) AS known`,
+    id,
+  )!;
+  if (known === 1) return { kind: "stored", id, repeated: true };
+  if (idempotency !== undefined) {
+    const held = db.get<{ id: string; fingerprint: string }>(
+      "SELECT id, fingerprint FROM idempotency WHERE key = ? AND expires_at > ?",
+      idempotency.key,
+      atMs,
+    );
+    if (held !== undefined) {
+      return held.fingerprint === idempotency.fingerprint
+        ? { kind: "stored", id: held.id, repeated: true }
+        : { kind: "conflict" };
+    }
+    db.run(
+      "INSERT OR REPLACE INTO idempotency (key, id, fingerprint, expires_at) VALUES (?, ?, ?, ?)",
+      idempotency.key,
+      id,
+      idempotency.fingerprint,
+      atMs + idempotencyMs,
+    );
+  }
+  db.run("INSERT INTO emails (id, submitted_at, text) VALUES (?, ?, ?)", id, atMs, text);
+  db.run(
+    "INSERT INTO places (id, size, due_at, provider) VALUES (?1, octet_length(?2), ?3, ?4)",
+    id,
+    text,
+    atMs,
+    anyProvider,
+  );
+  return { kind: "stored", id, repeated: false };
+}

@@ -1,0 +1,249 @@
+// The file as a process uses it: transactions that never block the event loop for longer than they take, and
+// whether what is written stays. SQLite itself never waits here: whoever finds the file busy comes again in a
+// millisecond, so that a process frozen inside a transaction stops nobody from answering.
+
+import { statfsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Log } from "../../log.ts";
+import { type Health, StoreUnavailable } from "../queue.ts";
+import {
+  codeOf,
+  type Connection,
+  errorText,
+  fileName,
+  formatOf,
+  isBusy,
+  newerText,
+  openConnection,
+  StoreUnusable,
+} from "./connection.ts";
+import { applicationId, migrations } from "./schema.ts";
+
+export interface StoreOptions {
+  /** Where the file is, absolute. */
+  readonly folder: string;
+  readonly log: Log;
+  /** This process cannot use the file, now or later. */
+  readonly onFatal: (reason: string) => void;
+  /** Added to the clock, ms; for tests. */
+  readonly clockOffsetMs?: () => number;
+}
+
+export interface Store {
+  /** Unix ms. */
+  nowMs(): number;
+  isOpen(): boolean;
+  /** Why nothing can be asked of it at the moment; undefined if it can. */
+  trouble(): string | undefined;
+  /** Less room is left than delivery may need: nothing is to be added. */
+  isFull(): boolean;
+  health(): Health;
+  /** Resolves when the file is open, and of this version's format. */
+  readonly opened: Promise<void>;
+  /**
+   * Runs `body` in one transaction, once. Throws what went wrong, with nothing changed; {@link isBusy} tells
+   * whether another process was in the way.
+   */
+  write<T>(body: (connection: Connection) => T): T;
+  /** The same, again and again while another process is in the way. Rejects with {@link StoreUnavailable}. */
+  writePatiently<T>(body: (connection: Connection) => T): Promise<T>;
+  /** On one state of the file. Rejects with {@link StoreUnavailable}. */
+  read<T>(body: (connection: Connection) => T): Promise<T>;
+  close(): void;
+}
+
+/** Between two tries while another process is in the way, ms. */
+export const busyPauseMs = 1;
+/** Longest that {@link Store.writePatiently} tries, ms. */
+const patienceMs = 5000;
+const reopenMs = 500;
+const watchMs = 1000;
+/**
+ * Kept for what makes the queue shorter, bytes: with less than this left of the disk, new emails are refused, while
+ * claims and settlements go on.
+ */
+export const reserveBytes = 64 * 1024 * 1024;
+
+export const fullText = `under ${reserveBytes / 1024 / 1024} MiB are left on the disk of DATA_DIR: the rest is for delivery`;
+
+/** Something between SQLite and the disk, not a mistake in a statement. */
+const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
+const isOfDisk = (error: unknown) => diskCodes.test(codeOf(error));
+
+export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: StoreOptions): Store {
+  const path = join(folder, fileName);
+  let connection: Connection | undefined;
+  /** The file that was opened: another may be put in its place. */
+  let identity: string | undefined;
+  let notOpen = "not opened yet";
+  /** What the last write failed of. */
+  let failure: string | undefined;
+  let full = false;
+  let reported: string | undefined;
+  let closed = false;
+  let timer: Timer | undefined;
+  const opened = Promise.withResolvers<void>();
+
+  function open(): void {
+    try {
+      connection = openConnection(folder);
+      identity = fileIdentity();
+      look();
+      opened.resolve();
+      log.info("store-opened", { file: path });
+    } catch (error) {
+      if (error instanceof StoreUnusable) return onFatal(error.message);
+      notOpen = isBusy(error)
+        ? "another process is opening or has locked the queue's file"
+        : errorText(error);
+      report(notOpen);
+    }
+  }
+
+  function fileIdentity(): string | undefined {
+    try {
+      const { dev, ino } = statSync(path, { bigint: true });
+      return `${dev}:${ino}`;
+    } catch {
+      return undefined;
+    }
+  }
+
+  function trouble(): string | undefined {
+    if (connection === undefined) return notOpen;
+    return fileIdentity() === identity
+      ? undefined
+      : `${path} was removed or replaced: start this process again`;
+  }
+
+  /** What can change without a write of ours. */
+  function look(): void {
+    try {
+      const { bavail, bsize } = statfsSync(folder);
+      full = bavail * bsize < reserveBytes;
+    } catch {
+      full = false;
+    }
+    report(trouble() ?? failure ?? (full ? fullText : undefined));
+  }
+
+  /** Once for each kind of trouble. */
+  function report(reason: string | undefined): void {
+    if (reason === reported) return;
+    if (reason === undefined) log.info("store-back");
+    else log.error("store-failed", { reason });
+    reported = reason;
+  }
+
+  function watch(): void {
+    if (connection === undefined) open();
+    else if (failure === undefined) look();
+    // Nobody may write for a long time: what ails it is found out here.
+    else probe();
+    timer = setTimeout(watch, connection === undefined ? reopenMs : watchMs);
+  }
+
+  function probe(): void {
+    try {
+      // As it is already, but a write all the same.
+      write((one) => one.run(`PRAGMA application_id = ${applicationId}`));
+    } catch {
+      // It has been noted.
+    }
+    look();
+  }
+
+  function write<T>(body: (connection: Connection) => T): T {
+    if (connection === undefined) throw new StoreUnavailable(notOpen);
+    try {
+      connection.run("BEGIN IMMEDIATE");
+      checkFormat(connection);
+      const result = body(connection);
+      connection.run("COMMIT");
+      // Of a file that nobody can find any more nothing is acknowledged.
+      const lost = trouble();
+      if (lost !== undefined) throw new StoreUnavailable(lost);
+      failure = undefined;
+      return result;
+    } catch (error) {
+      rollBack(connection);
+      note(error);
+      throw error;
+    }
+  }
+
+  function checkFormat(one: Connection): void {
+    const format = formatOf(one);
+    if (format === migrations.length) return;
+    const reason = newerText(path, format, migrations.length);
+    onFatal(reason);
+    throw new StoreUnavailable(reason);
+  }
+
+  function rollBack(one: Connection): void {
+    try {
+      if (one.inTransaction) one.run("ROLLBACK");
+    } catch (error) {
+      note(error);
+    }
+  }
+
+  function note(error: unknown): void {
+    if (!isOfDisk(error)) return;
+    failure = errorText(error);
+    report(failure);
+  }
+
+  async function patiently<T>(body: () => T): Promise<T> {
+    const endMs = performance.now() + patienceMs;
+    for (;;) {
+      try {
+        return body();
+      } catch (error) {
+        if (isOfDisk(error)) throw new StoreUnavailable(errorText(error));
+        if (!isBusy(error)) throw error;
+      }
+      if (closed || performance.now() > endMs) {
+        throw new StoreUnavailable(`another process has held the queue's file for over ${patienceMs} ms`);
+      }
+      await Bun.sleep(busyPauseMs);
+    }
+  }
+
+  watch();
+
+  return {
+    nowMs: () => Date.now() + clockOffsetMs(),
+    isOpen: () => connection !== undefined,
+    trouble,
+    isFull: () => full,
+    health() {
+      const reason = trouble() ?? failure ?? (full ? fullText : undefined);
+      return reason === undefined ? { ok: true } : { ok: false, reason };
+    },
+    opened: opened.promise,
+    write,
+    writePatiently: (body) => patiently(() => write(body)),
+    read: (body) =>
+      patiently(() => {
+        if (connection === undefined) throw new StoreUnavailable(notOpen);
+        try {
+          connection.run("BEGIN");
+          const result = body(connection);
+          connection.run("COMMIT");
+          return result;
+        } catch (error) {
+          rollBack(connection);
+          note(error);
+          throw error;
+        }
+      }),
+    close() {
+      closed = true;
+      clearTimeout(timer);
+      connection?.close();
+      connection = undefined;
+      notOpen = "closed";
+    },
+  };
+}

@@ -1,0 +1,39 @@
+// The conformance suite on the embedded queue.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
+import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
+import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
+import { silent } from "../support/log.ts";
+import { conformance } from "./conformance.ts";
+
+conformance("embedded queue", async () => {
+  let offsetMs = 0;
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-"));
+  const options = {
+    folder,
+    retainMs: 24 * 3_600_000,
+    log: silent,
+    onFatal: (reason: string) => {
+      throw new Error(reason);
+    },
+    clockOffsetMs: () => offsetMs,
+  };
+  const intake = openSqliteIntake(options);
+  const work = openSqliteWork(options);
+  const operator = await openSqliteOperator(options);
+  return {
+    intake,
+    work,
+    operator,
+    advance: (ms) => {
+      offsetMs += ms;
+    },
+    async close() {
+      await Promise.all([intake.close(), work.close(), operator.close()]);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+});
