@@ -18,7 +18,7 @@ const log = createLog({ level: config.logLevel, secrets: config.secrets });
 const intake = openIntake(config.queue, {
   log,
   onFatal(reason) {
-    log.error("store-incompatible", { reason });
+    log.error("store-unusable", { reason });
     process.exit(1);
   },
 });

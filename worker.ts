@@ -21,7 +21,7 @@ const log = createLog({ level: config.logLevel, secrets: config.secrets });
 const work = openWork(config.queue, config.retainMs, {
   log,
   onFatal(reason) {
-    log.error("store-incompatible", { reason });
+    log.error("store-unusable", { reason });
     process.exit(1);
   },
 });

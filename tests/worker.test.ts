@@ -28,7 +28,7 @@ test("worker: from a store of another format nothing is claimed, and it exits wi
   stack.redis.cli("SET", `{${env["REDIS_PREFIX"]}:0}:format`, "2");
   const worker = startProcess("worker.ts", env);
   expect(await worker.exited).toBe(1);
-  expect(worker.lines.map(({ event }) => event)).toContain("store-incompatible");
+  expect(worker.lines.map(({ event }) => event)).toContain("store-unusable");
   expect(stack.redis.cli("ZCARD", `{${env["REDIS_PREFIX"]}:0}:due`)).toBe("1");
 });
 
