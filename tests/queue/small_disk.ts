@@ -1,0 +1,119 @@
+// What happens on a disk that is full, in a process of its own: sqlite-faults.test.ts gives it a small file system to
+// fill, and reads what it prints.
+
+import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import type { ClaimRequest } from "../../lib/queue/queue.ts";
+import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
+import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
+import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
+import { eventually } from "../support/eventually.ts";
+import { silent } from "../support/log.ts";
+import { submission } from "./conformance.ts";
+
+const [disk = "", scenario = ""] = process.argv.slice(2);
+const options = {
+  folder: join(disk, "data"),
+  retainMs: 3_600_000,
+  log: silent,
+  onFatal: (reason: string) => {
+    throw new Error(reason);
+  },
+};
+const ballast = join(disk, "ballast");
+const within = (ms: number) => performance.now() + ms;
+
+/** Fills what is left of the disk but for some bytes; SQLite's and what it may still write count as well. */
+function fill(): void {
+  const file = openSync(ballast, "a");
+  for (let size = 1024 * 1024; size >= 512; size /= 2) {
+    try {
+      for (;;) writeSync(file, new Uint8Array(size));
+    } catch {
+      // Full, for pieces of this size.
+    }
+  }
+  closeSync(file);
+}
+
+const request = (): ClaimRequest => ({
+  claimId: Bun.randomUUIDv7(),
+  provider: "resend",
+  countMax: 10,
+  bytesMax: 4 * 1024 * 1024,
+  leaseMs: 60_000,
+  doubtMs: 3_600_000,
+  context: "",
+  first: "batches",
+});
+
+async function drain(work: ReturnType<typeof openSqliteWork>): Promise<string[]> {
+  const sent: string[] = [];
+  for (;;) {
+    const result = await work.claim(request());
+    if (result.kind !== "batch") return sent;
+    const ids = result.batch.emails.map(({ id }) => id);
+    const fates = ids.map((id) => ({ id, kind: "sent" as const, record: "{}" }));
+    await work.settle(result.batch, { fates, counts: {} });
+    sent.push(...ids);
+  }
+}
+
+async function accepts(intake: ReturnType<typeof openSqliteIntake>): Promise<string> {
+  return eventually("it accepts again", async () => {
+    const { kind } = await intake.submit(submission(), within(5000));
+    return kind === "stored" && kind;
+  });
+}
+
+const scenarios: Record<string, () => Promise<object>> = {
+  async "delivery-goes-on"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const acknowledged = new Set<string>();
+    let refusal = "";
+    while (refusal === "") {
+      const one = submission({}, "x".repeat(100_000));
+      const result = await intake.submit(one, within(5000));
+      if (result.kind === "stored") acknowledged.add(one.id);
+      if (result.kind === "failed") refusal = result.reason;
+      // What is left is looked at once a second.
+      await Bun.sleep(5);
+    }
+    const healthy = intake.health().ok;
+    for (const id of await drain(work)) acknowledged.delete(id);
+    // The file does not shrink, but has room inside; here, more room is made around it.
+    Bun.spawnSync(["mount", "-o", "remount,size=200m", disk]);
+    return { refusal, healthy, lost: acknowledged.size, accepted: await accepts(intake) };
+  },
+
+  async "to-the-last-byte"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const acknowledged = new Set<string>();
+    for (let i = 0; i < 50; i += 1) {
+      const one = submission({}, "x".repeat(1000));
+      if ((await intake.submit(one, within(5000))).kind === "stored") acknowledged.add(one.id);
+    }
+    fill();
+    const claim = await work.claim(request()).then(({ kind }) => kind, String);
+    rmSync(ballast);
+    const sent = await drain(work);
+    for (const id of sent) acknowledged.delete(id);
+    return { claim, sent: sent.length, lost: acknowledged.size, accepted: await accepts(intake) };
+  },
+
+  async "from-the-start"() {
+    mkdirSync(options.folder);
+    fill();
+    const intake = openSqliteIntake(options);
+    const result = await intake.submit(submission(), within(1000));
+    rmSync(ballast);
+    return {
+      failed: result.kind === "failed" ? result.reason : result.kind,
+      accepted: await accepts(intake),
+    };
+  },
+};
+
+const outcome = await scenarios[scenario]!();
+console.log(JSON.stringify(outcome));
+process.exit(0);

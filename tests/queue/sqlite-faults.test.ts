@@ -1,0 +1,392 @@
+// The embedded queue when its file, its disk or another process on it is not as it should be.
+
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { Database } from "bun:sqlite";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ClaimRequest } from "../../lib/queue/queue.ts";
+import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
+import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
+import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
+import { migrations } from "../../lib/queue/sqlite/schema.ts";
+import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
+import { eventually } from "../support/eventually.ts";
+import { recordingLog, silent } from "../support/log.ts";
+import { submission } from "./conformance.ts";
+
+const root = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-faults-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+let folders = 0;
+const newFolder = () => join(root, String((folders += 1)));
+
+const closing: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  await Promise.all(closing.splice(0).map((close) => close()));
+});
+
+interface Over {
+  readonly log?: typeof silent;
+  readonly onFatal?: (reason: string) => void;
+}
+const optionsFor = (folder: string, over: Over = {}) => ({
+  folder,
+  retainMs: 3_600_000,
+  log: silent,
+  onFatal: (reason: string) => {
+    throw new Error(reason);
+  },
+  ...over,
+});
+function intakeOn(folder: string, over: Over = {}) {
+  const intake = openSqliteIntake(optionsFor(folder, over));
+  closing.push(() => intake.close());
+  return intake;
+}
+function workOn(folder: string, over: Over = {}) {
+  const work = openSqliteWork(optionsFor(folder, over));
+  closing.push(() => work.close());
+  return work;
+}
+async function operatorOn(folder: string) {
+  const operator = await openSqliteOperator(optionsFor(folder));
+  closing.push(() => operator.close());
+  return operator;
+}
+const within = (ms: number) => performance.now() + ms;
+const claimRequest = (): ClaimRequest => ({
+  claimId: Bun.randomUUIDv7(),
+  provider: "resend",
+  countMax: 100,
+  bytesMax: 4 * 1024 * 1024,
+  leaseMs: 60_000,
+  doubtMs: 3_600_000,
+  context: "",
+  first: "batches",
+});
+
+/** Another process in the middle of a transaction, frozen there. */
+async function freezeInTransaction(folder: string) {
+  const code = `
+    const { Database } = require("bun:sqlite");
+    const db = new Database(${JSON.stringify(join(folder, "queue.db"))});
+    db.run("BEGIN IMMEDIATE");
+    db.run("INSERT INTO counters VALUES ('frozen', 1)");
+    console.log("held");
+    process.kill(process.pid, "SIGSTOP");
+    db.run("COMMIT");
+    db.close();`;
+  const child = Bun.spawn([process.execPath, "-e", code], { stdout: "pipe", stderr: "inherit" });
+  closing.push(async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  });
+  await child.stdout.getReader().read();
+  await eventually("it is frozen", async () =>
+    /^State:\tT/m.test(await Bun.file(`/proc/${child.pid}/status`).text()),
+  );
+  return child;
+}
+
+describe("a process frozen inside a transaction", () => {
+  test("costs others a failed submission by its deadline, and never their event loop", async () => {
+    const folder = newFolder();
+    const [intake, work] = [intakeOn(folder), workOn(folder)];
+    expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+    const frozen = await freezeInTransaction(folder);
+
+    let ticks = 0;
+    const ticking = setInterval(() => (ticks += 1), 10);
+    const startMs = performance.now();
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => intake.submit(submission(), within(1500))),
+    );
+    clearInterval(ticking);
+    expect(performance.now() - startMs).toBeLessThan(3000);
+    for (const answer of answers) {
+      expect(answer).toMatchObject({ kind: "failed", reason: "another process holds the queue's file" });
+    }
+    // Of about 150; a single wait inside SQLite would have left none.
+    expect(ticks).toBeGreaterThan(30);
+    // What needs no write goes on.
+    expect((await (await operatorOn(folder)).stats()).states.waiting).toBe(1);
+
+    const waiting = intake.submit(submission(), within(15_000));
+    const claimed = work.claim(claimRequest());
+    frozen.kill("SIGCONT");
+    expect((await waiting).kind).toBe("stored");
+    expect((await claimed).kind).toBe("batch");
+    await frozen.exited;
+    const { counters } = await (await operatorOn(folder)).stats();
+    expect(counters).toEqual({ frozen: 1 });
+  }, 30_000);
+
+  test("and then killed leaves nothing of it", async () => {
+    const folder = newFolder();
+    const intake = intakeOn(folder);
+    expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+    const frozen = await freezeInTransaction(folder);
+    const waiting = intake.submit(submission(), within(15_000));
+    frozen.kill("SIGKILL");
+    expect((await waiting).kind).toBe("stored");
+    const { counters, states } = await (await operatorOn(folder)).stats();
+    expect(counters).toEqual({});
+    expect(states.waiting).toBe(2);
+  }, 30_000);
+
+  test("makes a claim fail as unavailable in the end, and the same claim succeeds later", async () => {
+    const folder = newFolder();
+    const [intake, work] = [intakeOn(folder), workOn(folder)];
+    const one = submission();
+    await intake.submit(one, within(5000));
+    const frozen = await freezeInTransaction(folder);
+    const request = claimRequest();
+    await expect(work.claim(request)).rejects.toThrow("has held the queue's file");
+    frozen.kill("SIGCONT");
+    await frozen.exited;
+    expect(await work.claim(request)).toMatchObject({ kind: "batch", batch: { lease: 1 } });
+  }, 30_000);
+});
+
+describe("the file", () => {
+  test("and its folder are made for their owner alone", async () => {
+    const folder = join(newFolder(), "deep", "er");
+    const intake = intakeOn(folder);
+    await intake.submit(submission(), within(5000));
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+    for (const name of readdirSync(folder)) {
+      expect(`${name} ${(statSync(join(folder, name)).mode & 0o777).toString(8)}`).toBe(`${name} 600`);
+    }
+    expect(readdirSync(folder)).toContain("queue.db");
+  });
+
+  test("may be opened by many at once, when it is not there yet", async () => {
+    const folder = newFolder();
+    const code = `
+      const { openSqliteIntake } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/intake.ts"))});
+      const log = { debug() {}, info() {}, warn() {}, error() {} };
+      const intake = openSqliteIntake({ folder: ${JSON.stringify(folder)}, log, onFatal(reason) { throw new Error(reason); } });
+      const answers = await Promise.all(Array.from({ length: 50 }, () =>
+        intake.submit({ id: Bun.randomUUIDv7(), text: "{}\\n{}" }, performance.now() + 15000)));
+      await intake.close();
+      console.log(answers.filter(({ kind }) => kind === "stored").length);`;
+    const children = Array.from({ length: 6 }, () =>
+      Bun.spawn([process.execPath, "-e", code], { stdout: "pipe", stderr: "inherit" }),
+    );
+    for (const child of children) expect((await new Response(child.stdout).text()).trim()).toBe("50");
+    expect((await (await operatorOn(folder)).stats()).states.waiting).toBe(300);
+  }, 30_000);
+
+  test("of a newer version is not touched", () => {
+    const folder = newFolder();
+    openConnection(folder).close();
+    const newer = new Database(join(folder, "queue.db"));
+    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    newer.close();
+    let fatal = "";
+    intakeOn(folder, { onFatal: (reason) => (fatal = reason) });
+    expect(fatal).toContain(`has format ${migrations.length + 1}, this version reads and writes format`);
+  });
+
+  test("that becomes one of a newer version is written to no more", async () => {
+    const folder = newFolder();
+    let fatal = "";
+    const intake = intakeOn(folder, { onFatal: (reason) => (fatal = reason) });
+    expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+    const newer = new Database(join(folder, "queue.db"));
+    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    newer.close();
+    expect((await intake.submit(submission(), within(5000))).kind).toBe("failed");
+    expect(fatal).toContain("has format");
+  });
+
+  test("of an older version is brought up to date, with all that it holds", async () => {
+    const folder = newFolder();
+    const intake = intakeOn(folder);
+    await intake.submit(submission(), within(5000));
+    await intake.close();
+    const steps = [...migrations, "ALTER TABLE emails ADD COLUMN colour TEXT", "CREATE TABLE more (x)"];
+    const later = openConnection(folder, steps);
+    expect(later.get("PRAGMA user_version")).toEqual({ user_version: migrations.length + 2 });
+    expect(later.get("SELECT count(*) AS count, colour FROM emails")).toEqual({ count: 1, colour: null });
+    later.close();
+    openConnection(folder, steps).close();
+    expect(() => openConnection(folder)).toThrow(StoreUnusable);
+  });
+
+  test("whose migration fails stays as it was", () => {
+    const folder = newFolder();
+    openConnection(folder).close();
+    const steps = [...migrations, "CREATE TABLE more (x)", "nonsense"];
+    expect(() => openConnection(folder, steps)).toThrow("nonsense");
+    const same = openConnection(folder);
+    expect(same.get("SELECT count(*) AS count FROM sqlite_schema WHERE name = 'more'")).toEqual({ count: 0 });
+    same.close();
+  });
+
+  test.each([
+    ["is no database", (path: string) => writeFileSync(path, "x".repeat(10_000)), "is not a database"],
+    [
+      "is another program's",
+      (path: string) => {
+        const other = new Database(path);
+        other.run("CREATE TABLE theirs (x)");
+        other.close();
+      },
+      "another program",
+    ],
+    ["is a folder", (path: string) => mkdirSync(path), "cannot be opened"],
+  ])("that %s is left alone, and named", (_, make, text) => {
+    const folder = newFolder();
+    mkdirSync(folder);
+    const path = join(folder, "queue.db");
+    make(path);
+    expect(() => openConnection(folder)).toThrow(text);
+    expect(() => openConnection(folder)).toThrow(StoreUnusable);
+    expect(() => openConnection(folder)).toThrow(path);
+  });
+
+  test("that is damaged fails submissions with a reason, and stays as it is", async () => {
+    const folder = newFolder();
+    const first = intakeOn(folder);
+    await Promise.all(Array.from({ length: 500 }, () => first.submit(submission(), within(5000))));
+    await first.close();
+    const path = join(folder, "queue.db");
+    const bytes = new Uint8Array(await Bun.file(path).arrayBuffer());
+    // The first page says what tables there are, and is left.
+    bytes.fill(0x5a, 4096);
+    await Bun.write(path, bytes);
+    const log = recordingLog();
+    const [intake, work] = [intakeOn(folder, { log }), workOn(folder)];
+    expect(await intake.submit(submission(), within(5000))).toMatchObject({
+      kind: "failed",
+      reason: expect.stringContaining("is damaged"),
+    });
+    await expect(work.claim(claimRequest())).rejects.toThrow("is damaged");
+    expect(log.events("store-failed")[0]).toMatchObject({ reason: expect.stringContaining("is damaged") });
+    expect(intake.health()).toMatchObject({ ok: false });
+  });
+
+  test.each(["removed", "replaced"] as const)(
+    "that is %s under a running process takes no more",
+    async (how) => {
+      const folder = newFolder();
+      const log = recordingLog();
+      const [intake, work] = [intakeOn(folder, { log }), workOn(folder)];
+      expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+      const path = join(folder, "queue.db");
+      renameSync(path, `${path}.away`);
+      if (how === "replaced") copyFileSync(`${path}.away`, path);
+      expect(await intake.submit(submission(), within(5000))).toMatchObject({
+        kind: "failed",
+        reason: expect.stringContaining("was removed or replaced"),
+      });
+      await expect(work.claim(claimRequest())).rejects.toThrow("was removed or replaced");
+      expect(intake.health().ok).toBe(false);
+      await eventually("it is said", () => log.events("store-failed").length > 0);
+    },
+  );
+
+  test("in a folder that may not be written to is refused at once", () => {
+    // Not even root may make one there.
+    expect(() => openConnection("/sys/reliable-email")).toThrow(
+      "DATA_DIR /sys/reliable-email cannot be written to",
+    );
+  });
+
+  test("in a folder that is a file is refused at once", () => {
+    const folder = newFolder();
+    writeFileSync(folder, "");
+    expect(() => openConnection(folder)).toThrow(`DATA_DIR ${folder} cannot be written to`);
+  });
+});
+
+test("a new email wakes a worker that sleeps", async () => {
+  const folder = newFolder();
+  const [intake, work] = [intakeOn(folder), workOn(folder)];
+  let wakes = 0;
+  work.onWake(() => (wakes += 1));
+  await work.compatible;
+  await eventually("it has been woken by the start", () => wakes > 0);
+  const before = wakes;
+  await intake.submit(submission(), within(5000));
+  await eventually("it is woken", () => wakes > before);
+});
+
+test("an idle worker writes nothing", async () => {
+  const folder = newFolder();
+  const [intake, work] = [intakeOn(folder), workOn(folder)];
+  await intake.submit(submission(), within(5000));
+  const { batch } = (await work.claim(claimRequest())) as { batch: Parameters<typeof work.settle>[0] };
+  await work.settle(batch, {
+    fates: batch.emails.map(({ id }) => ({ id, kind: "sent", record: "{}" })),
+    counts: {},
+  });
+  const written = () => {
+    const { size, mtimeNs } = statSync(join(folder, "queue.db-wal"), { bigint: true });
+    return `${size} ${mtimeNs}`;
+  };
+  const before = written();
+  for (let i = 0; i < 50; i += 1) {
+    expect((await work.claim(claimRequest())).kind).toBe("empty");
+    expect((await work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs: 1000 })).kind).toBe("empty");
+    await work.sweep(["resend"]);
+  }
+  expect(written()).toBe(before);
+});
+
+const isPermitted = Bun.spawnSync(["unshare", "-rm", "true"]).success;
+
+/** Runs small_disk.ts with a file system of its own, of `mib` MiB, at the folder that it is told. */
+async function onSmallDisk(mib: number, scenario: string): Promise<unknown> {
+  const folder = newFolder();
+  mkdirSync(folder);
+  const mount = `mount -t tmpfs -o size=${mib}m tmpfs "$1" && shift && exec "$@"`;
+  const script = [process.execPath, join(import.meta.dir, "small_disk.ts"), folder, scenario];
+  const child = Bun.spawn(["unshare", "-rm", "sh", "-c", mount, "sh", folder, ...script], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  if ((await child.exited) !== 0) throw new Error(stderr);
+  return JSON.parse(stdout);
+}
+
+describe.skipIf(!isPermitted)("a disk", () => {
+  test("that runs full takes no new emails, and what it has is delivered", async () => {
+    expect(await onSmallDisk(80, "delivery-goes-on")).toEqual({
+      refusal: "under 64 MiB are left on the disk of DATA_DIR: the rest is for delivery",
+      healthy: false,
+      lost: 0,
+      accepted: "stored",
+    });
+  }, 30_000);
+
+  test("that is full to the last byte stops everything until there is room, and nothing is lost", async () => {
+    expect(await onSmallDisk(80, "to-the-last-byte")).toEqual({
+      claim: expect.stringContaining("is full"),
+      sent: 50,
+      lost: 0,
+      accepted: "stored",
+    });
+  }, 30_000);
+
+  test("that is full from the start is waited for", async () => {
+    expect(await onSmallDisk(80, "from-the-start")).toEqual({
+      failed: expect.stringContaining("is full"),
+      accepted: "stored",
+    });
+  }, 30_000);
+});
