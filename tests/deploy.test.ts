@@ -1,0 +1,316 @@
+// The units for systemd, as they are installed: systemd understands all of them, and finds them as locked up as is
+// meant. What keeps a process running, and ends it without loss, is read out of them, and what they start is started.
+
+import { afterAll, describe, expect, test } from "bun:test";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { readConfig } from "../lib/config.ts";
+import { settings } from "../lib/settings.ts";
+import { eventually, freePort } from "./support/eventually.ts";
+
+const root = join(import.meta.dir, "..");
+const folder = join(root, "deploy/systemd");
+const read = (path: string) => readFileSync(join(folder, path), "utf8");
+const found = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: folder })].sort();
+
+const units = [
+  "reliable-email-server.service",
+  "reliable-email-server@.service",
+  "reliable-email-worker.service",
+];
+const dropIns = found("*/*.service.d/*.conf");
+const [server, template, worker] = units.map(read) as [string, string, string];
+const envExample = read("env.example");
+const defaults = readConfig({}, "server");
+if (!defaults.ok) throw new Error(defaults.message);
+
+/** Every setting of a unit or drop-in, in order. */
+function entries(text: string): [name: string, value: string][] {
+  return text.split("\n").flatMap((line): [string, string][] => {
+    const [, name, value] = /^(\w+)=(.*)$/.exec(line) ?? [];
+    return name === undefined || value === undefined ? [] : [[name, value]];
+  });
+}
+
+const values = (text: string, name: string) =>
+  entries(text).flatMap(([other, value]) => (other === name ? [value] : []));
+
+/** Takes the mark off lines that are only to be asked for. Prose has a space behind it. */
+const uncommented = (text: string) => text.replace(/^#(?=[A-Z]\w*=)/gm, "");
+
+const made: string[] = [];
+afterAll(() => {
+  for (const path of made) rmSync(path, { recursive: true, force: true });
+});
+
+function temporaryFolder(): string {
+  const path = mkdtempSync(join(tmpdir(), "reliable-email-deploy-"));
+  made.push(path);
+  return path;
+}
+
+/** The root of a system in which the units are installed, with the drop-ins of some folders of deploy/systemd/. */
+function install(...chosen: string[]): string {
+  const system = temporaryFolder();
+  const write = (path: string, text: string, mode: number) => {
+    mkdirSync(dirname(join(system, path)), { recursive: true });
+    writeFileSync(join(system, path), text, { mode });
+  };
+  // Both are looked for, and not run. So is the target that every service waits for.
+  write("usr/local/bin/reliable-email", "", 0o755);
+  write("opt/reliable-email/node_modules/.bin/bun", "", 0o755);
+  write("usr/lib/systemd/system/sysinit.target", "[Unit]\nDefaultDependencies=no\n", 0o644);
+  for (const unit of units) write(`etc/systemd/system/${unit}`, read(unit), 0o644);
+  for (const name of chosen) {
+    cpSync(join(folder, name), join(system, "etc/systemd/system"), { recursive: true });
+  }
+  return system;
+}
+
+function analyze(...args: string[]): { exitCode: number; said: string } {
+  const { exitCode, stdout, stderr } = Bun.spawnSync(["systemd-analyze", "--no-pager", ...args], {
+    env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C.UTF-8" },
+  });
+  return { exitCode, said: `${stdout}${stderr}` };
+}
+
+const verify = (system: string, unit: string) => analyze("verify", `--root=${system}`, unit);
+
+/** From 0, locked up, to 10. */
+function exposure(system: string, unit: string): number {
+  const { said } = analyze("security", "--offline=yes", `--root=${system}`, unit);
+  const [, level] = /Overall exposure level for \S+: (\d+\.\d)/.exec(said) ?? [];
+  if (level === undefined) throw new Error(said);
+  return Number(level);
+}
+
+describe("deploy: systemd", () => {
+  const names = [
+    "reliable-email-server.service",
+    "reliable-email-server@3001.service",
+    "reliable-email-worker.service",
+  ];
+  const installations: { how: string; chosen: string[] }[] = [
+    { how: "the executable", chosen: [] },
+    { how: "the executable, with keys from files", chosen: ["credentials"] },
+    { how: "the sources", chosen: ["from-sources"] },
+    { how: "the sources, with keys from files", chosen: ["from-sources", "credentials"] },
+  ];
+  const all = installations.flatMap(({ how, chosen }) => names.map((unit) => ({ how, chosen, unit })));
+
+  test.each(all)("understands $unit with $how, and finds it locked up", ({ chosen, unit }) => {
+    const system = install(...chosen);
+    expect(verify(system, unit)).toEqual({ exitCode: 0, said: "" });
+    expect(exposure(system, unit)).toBeLessThanOrEqual(1.5);
+  });
+
+  test("understands what is only to be asked for, too", () => {
+    const system = install("credentials");
+    for (const path of [...units, "reliable-email-worker.service.d/credentials.conf"]) {
+      const installed = join(system, "etc/systemd/system", path);
+      writeFileSync(installed, uncommented(readFileSync(installed, "utf8")));
+    }
+    for (const unit of names) expect(verify(system, unit)).toEqual({ exitCode: 0, said: "" });
+  });
+
+  test("would tell of a mistake in a drop-in, and of a lock that one opens", () => {
+    const system = install("from-sources");
+    const dropIn = join(system, "etc/systemd/system/reliable-email-server@.service.d/from-sources.conf");
+    writeFileSync(
+      dropIn,
+      "[Service]\nExecStart=\nExecStart=/missing\nProtectSystem=no\nUser=root\nRestrt=no\n",
+    );
+    const { said } = verify(system, names[1]!);
+    expect(said).toContain("/missing");
+    expect(said).toContain("Restrt");
+    expect(exposure(system, names[1]!)).toBeGreaterThan(1.5);
+  });
+});
+
+describe("deploy: the units", () => {
+  test("are those that are tested here, and so are the drop-ins", () => {
+    expect(found("*.service")).toEqual(units);
+    expect(dropIns).toEqual([
+      "credentials/reliable-email-worker.service.d/credentials.conf",
+      ...units.map((unit) => `from-sources/${unit}.d/from-sources.conf`),
+    ]);
+  });
+
+  test("differ only where they must", () => {
+    const body = (text: string) => text.slice(text.indexOf("[Unit]"));
+    const common = body(server);
+    expect(body(worker)).toBe(
+      common
+        .replace("Description=reliable-email: server", "Description=reliable-email: worker")
+        .replace("reliable-email server\n", "reliable-email worker\n"),
+    );
+    const instance = /\n# .*\nEnvironment=ADMIN_PORT=%i\n/;
+    expect(template).toMatch(instance);
+    expect(
+      body(template)
+        .replace(/^(Description=.*) with admin port %i$/m, "$1")
+        .replace(instance, ""),
+    ).toBe(common);
+  });
+
+  test("start the one executable, and nothing before or after it", () => {
+    const commands = (text: string) => entries(text).filter(([name]) => name.startsWith("Exec"));
+    expect(commands(server)).toEqual([["ExecStart", "/usr/local/bin/reliable-email server"]]);
+    expect(commands(template)).toEqual(commands(server));
+    expect(commands(worker)).toEqual([["ExecStart", "/usr/local/bin/reliable-email worker"]]);
+  });
+
+  test("keep server and worker in one folder, as one user that is made before", () => {
+    const [, user] = /^u (\S+) - /m.exec(read("sysusers.d/reliable-email.conf")) ?? [];
+    expect(user).toBe("reliable-email");
+    for (const text of [server, template, worker]) {
+      expect(values(text, "User")).toEqual([user!]);
+      expect(values(text, "StateDirectory")).toEqual(["reliable-email"]);
+      expect(values(text, "Environment")).toContain("DATA_DIR=/var/lib/reliable-email");
+    }
+  });
+
+  test("start again whatever happened, unless a setting is wrong", () => {
+    expect(values(server, "Restart")).toEqual(["always"]);
+    expect(values(server, "StartLimitIntervalSec")).toEqual(["0"]);
+    expect(values(server, "RestartPreventExitStatus")).toEqual(["2"]);
+  });
+
+  test("leave the time to drain, after one signal to one process", () => {
+    const [timeout] = values(server, "TimeoutStopSec");
+    expect(Number(timeout) * 1000).toBeGreaterThan(defaults.config.shutdownTimeoutMs);
+    expect(server).toContain(`SHUTDOWN_TIMEOUT (${settings.entries.SHUTDOWN_TIMEOUT.default})`);
+    expect(values(server, "KillMode")).toEqual(["mixed"]);
+  });
+
+  test("never keep JavaScript from being compiled", () => {
+    for (const text of [server, template, worker, ...dropIns.map(read)].map(uncommented)) {
+      const names = entries(text).map(([name]) => name);
+      expect(names).not.toContain("MemoryDenyWriteExecute");
+      expect(names).not.toContain("LimitAS");
+    }
+  });
+
+  test("tell to install what there is", () => {
+    const told = [...units, ...dropIns, "env.example"]
+      .map(read)
+      .flatMap((text) => [...text.matchAll(/\bdeploy\/systemd\/\S*[\w/]/g)].map(([path]) => path));
+    expect(told.length).toBeGreaterThan(5);
+    const there = (path: string) =>
+      [...new Bun.Glob(path.replace(/\/$/, "")).scanSync({ cwd: root, onlyFiles: false })].length > 0;
+    expect(told.filter((path) => !there(path))).toEqual([]);
+  });
+});
+
+describe("deploy: from the sources", () => {
+  const dropIn = (unit: string) => read(`from-sources/${unit}.d/from-sources.conf`);
+  const bun = "/opt/reliable-email/node_modules/.bin/bun";
+
+  test.each([
+    ["reliable-email-server.service", "server"],
+    ["reliable-email-server@.service", "server"],
+    ["reliable-email-worker.service", "worker"],
+  ])("%s runs the script, and is the same but for that", (unit, script) => {
+    expect(entries(dropIn(unit))).toEqual([
+      ["WorkingDirectory", "/opt/reliable-email"],
+      ["ExecStart", ""],
+      ["ExecStart", `${bun} run ${script}`],
+    ]);
+  });
+
+  // Bun stands between: the units rely on its passing on one signal, waiting, and ending with the same exit code.
+  const run = (env: Record<string, string>) => {
+    // Away from the project: there may be an .env in it, of whoever works there.
+    const sources = temporaryFolder();
+    for (const path of ["package.json", "server.ts", "node_modules"]) {
+      symlinkSync(join(root, path), join(sources, path));
+    }
+    return Bun.spawn(["node_modules/.bin/bun", "run", "server"], {
+      cwd: sources,
+      env: { PATH: "/usr/bin:/bin", SHUTDOWN_TIMEOUT: "5s", ADMIN_PORT: "", ...env },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+  };
+
+  test("SIGTERM to the main process alone drains, once, and ends with 0", async () => {
+    const port = await freePort();
+    const child = run({ PORT: String(port), REDIS_URL: `redis://127.0.0.1:${await freePort()}` });
+    try {
+      await eventually("it listens", () =>
+        fetch(`http://127.0.0.1:${port}/`).then(
+          () => true,
+          () => false,
+        ),
+      );
+      child.kill("SIGTERM");
+      expect(await child.exited).toBe(0);
+      const log = await child.stdout.text();
+      expect(log.match(/"event":"draining"/g)).toHaveLength(1);
+      expect(log).toContain('"event":"stopped"');
+      expect(log).not.toContain('"event":"stopped-at-once"');
+    } finally {
+      child.kill("SIGKILL");
+    }
+  });
+
+  test("a wrong setting ends with 2", async () => {
+    expect(await run({ PORT: "none" }).exited).toBe(2);
+  });
+});
+
+describe("deploy: the file of settings", () => {
+  const given = entries(uncommented(envExample));
+  const secrets = ["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN"];
+
+  test("is one that a server accepts as it is", () => {
+    expect(readConfig(Object.fromEntries(entries(envExample)), "server")).toMatchObject({ ok: true });
+  });
+
+  test("holds settings that there are, each once, and all of them together are accepted", () => {
+    const names = given.map(([name]) => name);
+    expect(names.length).toBeGreaterThan(5);
+    expect(names.filter((name) => !(name in settings.entries))).toEqual([]);
+    expect(new Set(names).size).toBe(names.length);
+    const keys = Object.fromEntries(secrets.map((name) => [name, "key"]));
+    for (const role of ["server", "worker"] as const) {
+      const config = readConfig({ ...Object.fromEntries(given), ...keys }, role);
+      expect(config).toMatchObject({ ok: true });
+    }
+  });
+
+  test("tells the defaults where it says nothing else", () => {
+    const told = Object.fromEntries(given);
+    for (const name of ["HOST", "PORT", "CONCURRENCY", "RETAIN", "SHUTDOWN_TIMEOUT", "LOG_LEVEL"] as const) {
+      expect(told[name]).toBe(settings.entries[name].default);
+    }
+  });
+
+  test("leaves to the units what they set, and has no keys", () => {
+    const set = [server, template, worker].flatMap((text) =>
+      values(text, "Environment").map((value) => value.split("=")[0]!),
+    );
+    expect(new Set(set)).toEqual(new Set(["DATA_DIR", "ADMIN_PORT"]));
+    const names = given.map(([name]) => name);
+    for (const name of [...set, ...secrets]) expect(names).not.toContain(name);
+  });
+});
+
+test("deploy: keys come in under the names that are read, each from its own file", () => {
+  const text = uncommented(read("credentials/reliable-email-worker.service.d/credentials.conf"));
+  const loaded = values(text, "LoadCredential").map((value) => value.split(":")[0]!);
+  const told = values(text, "Environment").map((value) => value.split("="));
+  expect(told.map(([, path]) => path!)).toEqual(loaded.map((name) => `%d/${name}`));
+  const system = install();
+  for (const name of loaded) writeFileSync(join(system, name), `${name}://key\n`);
+  const env = Object.fromEntries(told.map(([name, path]) => [name!, path!.replace("%d", system)]));
+  expect(readConfig(env, "worker")).toMatchObject({
+    ok: true,
+    config: {
+      resend: { apiKey: "resend://key" },
+      postmark: { serverToken: "postmark://key" },
+      queue: { kind: "redis", url: "redis://key" },
+    },
+  });
+});
