@@ -370,7 +370,7 @@ describe.skipIf(!isPermitted)("a disk", () => {
       refusal: "under 64 MiB are left on the disk of DATA_DIR: the rest is for delivery",
       healthy: false,
       lost: 0,
-      accepted: "stored",
+      acceptsAgain: true,
     });
   }, 30_000);
 
@@ -379,14 +379,14 @@ describe.skipIf(!isPermitted)("a disk", () => {
       claim: expect.stringContaining("is full"),
       sent: 50,
       lost: 0,
-      accepted: "stored",
+      acceptsAgain: true,
     });
   }, 30_000);
 
   test("that is full from the start is waited for", async () => {
     expect(await onSmallDisk(80, "from-the-start")).toEqual({
       failed: expect.stringContaining("is full"),
-      accepted: "stored",
+      acceptsAgain: true,
     });
   }, 30_000);
 });
