@@ -1,7 +1,8 @@
 // The service as its users run it: real processes, that can be killed.
 
+import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Acceptance } from "../../fakes/ledger.ts";
 import type { FaultRule } from "../../fakes/faults.ts";
 import { eventually } from "./eventually.ts";
@@ -30,10 +31,23 @@ process.on("exit", () => {
 
 /** Runs a file of the project with an environment of nothing but `env`. */
 export function startProcess(file: string, env: Record<string, string> = {}, args: string[] = []): Process {
-  const child = Bun.spawn([process.execPath, "--no-install", join(root, file), ...args], {
+  return startCommand([process.execPath, "--no-install", join(root, file), ...args], {
     env: { PATH: process.env["PATH"] ?? "", ...env },
+  });
+}
+
+/** Runs a command with an environment of nothing but `env`. */
+export function startCommand(
+  command: string[],
+  options: { env?: Record<string, string>; cwd?: string; uid?: number; gid?: number } = {},
+): Process {
+  const file = command.map((part) => basename(part)).join(" ");
+  const child = Bun.spawn(command, {
+    env: {},
     // Away from the project: there may be an .env in it, of whoever works there.
     cwd: tmpdir(),
+    ...options,
+    stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
   });
@@ -123,13 +137,13 @@ export async function startFakes(): Promise<FakesProcess> {
 
 /** Settings under which the service talks to the fakes, and everything that takes its time takes less. */
 export function settingsFor(
-  redisUrl: string,
+  queue: { readonly REDIS_URL: string } | { readonly DATA_DIR: string },
   fakes: FakesProcess,
   over: Record<string, string> = {},
 ): Record<string, string> {
   return {
     PORT: "0",
-    REDIS_URL: redisUrl,
+    ...queue,
     RESEND_API_KEY: "re_fake",
     RESEND_BASE_URL: fakes.resendUrl,
     POSTMARK_SERVER_TOKEN: "fake-token",
@@ -142,6 +156,21 @@ export function settingsFor(
     RETRY_MAX: "1s",
     ...over,
   };
+}
+
+/** The processes that a process has started and that still run. */
+export function childrenOf(pid: number): number[] {
+  const listed = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return listed.split(" ").filter(Boolean).map(Number);
+}
+
+export function isRunning(pid: number): boolean {
+  try {
+    // Behind the name, which may hold anything: a zombie has ended.
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
 }
 
 /** A server that listens, and where. */

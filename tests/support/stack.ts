@@ -1,6 +1,15 @@
-// What tests of whole processes share: a Redis and both fakes for a file of tests, and settings that lead to them.
+// What tests of whole processes share: a Redis, a folder for embedded queues and both fakes for a file of tests, and
+// settings that lead to them.
 
 import { afterAll, beforeAll } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readConfig } from "../../lib/config.ts";
+import { openOperator } from "../../lib/queue/open.ts";
+import type { Operator } from "../../lib/queue/queue.ts";
+import { eventually } from "./eventually.ts";
+import { silent } from "./log.ts";
 import { type FakesProcess, settingsFor, startFakes } from "./service.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
@@ -9,18 +18,42 @@ export interface Stack {
   readonly fakes: FakesProcess;
   /** Settings of a queue of its own, on the shared Redis and fakes. */
   settings(over?: Record<string, string>): Record<string, string>;
+  /** Settings of an embedded queue of its own. */
+  embedded(over?: Record<string, string>): Record<string, string>;
+}
+
+/** What an operator sees of the queue that these settings lead to. */
+export function operatorOf(env: Record<string, string>): Promise<Operator> {
+  const read = readConfig(env, "server");
+  if (!read.ok) throw new Error(read.message);
+  return openOperator(read.config.queue, read.config.retainMs, silent);
+}
+
+/** Waits until nothing is left to do. */
+export function drained(operator: Operator, withinMs = 40_000): Promise<boolean> {
+  return eventually(
+    "the queue is empty",
+    async () => {
+      const { states } = await operator.stats();
+      return states.waiting + states.retrying + states.sending + states["in-doubt"] === 0;
+    },
+    withinMs,
+  );
 }
 
 /** To be called where `beforeAll` may be; its parts are there once the tests run. */
 export function useStack(): Stack {
   let redis: RedisServer | undefined;
   let fakes: FakesProcess | undefined;
+  let folder = "";
   let queues = 0;
   beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "reliable-email-stack-"));
     [redis, fakes] = await Promise.all([startRedis(), startFakes()]);
   });
   afterAll(async () => {
     await Promise.all([redis?.stop(), fakes?.stop()]);
+    rmSync(folder, { recursive: true, force: true });
   });
   return {
     get redis() {
@@ -31,7 +64,11 @@ export function useStack(): Stack {
     },
     settings(over = {}) {
       queues += 1;
-      return settingsFor(redis!.url, fakes!, { REDIS_PREFIX: `queue-${queues}`, ...over });
+      return settingsFor({ REDIS_URL: redis!.url }, fakes!, { REDIS_PREFIX: `queue-${queues}`, ...over });
+    },
+    embedded(over = {}) {
+      queues += 1;
+      return settingsFor({ DATA_DIR: join(folder, `queue-${queues}`) }, fakes!, over);
     },
   };
 }

@@ -1,0 +1,211 @@
+// `dev` as a person uses it: started, tried by the line that it prints, and ended in every way that there is.
+
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually } from "../support/eventually.ts";
+import { connectRaw } from "../support/raw.ts";
+import { childrenOf, isRunning, type Process, startProcess } from "../support/service.ts";
+
+const root = join(import.meta.dir, "../..");
+const folders: string[] = [];
+const terminals: Bun.Subprocess[] = [];
+afterAll(() => {
+  for (const child of terminals) child.kill("SIGKILL");
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+function settings(over: Record<string, string> = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-dev-"));
+  folders.push(folder);
+  return { PORT: "0", DATA_DIR: folder, ...over };
+}
+
+const dev = (env: Record<string, string>) => startProcess("lib/cli/main.ts", env, ["dev"]);
+
+/** Where it says that it listens, and the processes that it has started. */
+async function up(child: Pick<Process, "pid" | "stdout" | "stderr">) {
+  const url = await eventually(
+    () => `dev says where it listens (${child.stdout()}${child.stderr()})`,
+    () =>
+      child.stdout().includes("Ctrl-C") ? /http:\/\/127\.0\.0\.1:\d+/.exec(child.stdout())?.[0] : undefined,
+  );
+  const children = childrenOf(child.pid);
+  expect(children.length).toBe(2);
+  return { url, port: Number(new URL(url).port), children };
+}
+
+const areGone = (children: readonly number[]) =>
+  eventually("its children have ended", () => !children.some(isRunning));
+
+/** In a terminal of its own, as the process that the terminal belongs to. */
+function inTerminal(command: string[], env: Record<string, string>, cwd = tmpdir()) {
+  let shown = "";
+  const child = Bun.spawn(command, {
+    cwd,
+    env: { PATH: process.env["PATH"] ?? "", ...env },
+    terminal: {
+      cols: 200,
+      data(_, bytes) {
+        shown += new TextDecoder().decode(bytes).replaceAll("\r\n", "\n");
+      },
+    },
+  });
+  terminals.push(child);
+  return {
+    pid: child.pid,
+    exited: child.exited,
+    stdout: () => shown,
+    stderr: () => "",
+    interrupt: () => child.terminal!.write("\x03"),
+    hangUp: () => child.terminal!.close(),
+    says: (text: string) =>
+      eventually(
+        () => `dev says ${text} (${shown})`,
+        () => shown.includes(text),
+      ),
+  };
+}
+
+const ofDev = [process.execPath, "--no-install", join(root, "lib/cli/main.ts"), "dev"];
+
+const form = "subject=Hello&body=World&to=ada%40example.org";
+const half =
+  "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
+  `Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
+
+/** A request that keeps the server from ending. */
+async function hold(port: number) {
+  const raw = await connectRaw(port);
+  raw.write(half);
+  await raw.received(/^HTTP\/1.1 100 /);
+  return raw;
+}
+
+test("dev: the line that it prints sends an email into a file, and nobody else hears of it", async () => {
+  let requests = 0;
+  const provider = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch() {
+      requests++;
+      return new Response("{}");
+    },
+  });
+  const env = settings({ RESEND_API_KEY: "re_real", RESEND_BASE_URL: `http://127.0.0.1:${provider.port}` });
+  const child = dev(env);
+  const { children } = await up(child);
+  expect(child.stdout()).toContain("RESEND_API_KEY is not used");
+  expect(child.stdout()).toContain(`${env.DATA_DIR}/outbox/`);
+
+  const [, line = ""] = /^ {2}(curl .*)$/m.exec(child.stdout())!;
+  const curl = Bun.spawn(["sh", "-c", line], { stdout: "pipe", stderr: "ignore" });
+  const { id } = JSON.parse(await curl.stdout.text());
+  const file = join(env.DATA_DIR, "outbox", `${id}.eml`);
+  await eventually(
+    () => `the email is announced (${child.stdout()}${child.stderr()})`,
+    () => child.stdout().includes(`\n→ ${file}\n`),
+  );
+  expect(readFileSync(file, "utf8")).toContain("jane@example.org");
+
+  expect(await child.kill("SIGTERM")).toBe(0);
+  expect(children.filter(isRunning)).toEqual([]);
+  expect(child.stderr()).toBe("");
+  expect(requests).toBe(0);
+  await provider.stop(true);
+});
+
+test("dev: Ctrl-C under npm, which passes it on once more, lets what has begun be finished", async () => {
+  // Empty, so that an .env of whoever works in the project does not count.
+  const env = settings({
+    REDIS_URL: "",
+    PROVIDERS: "",
+    HOST: "",
+    LOG_LEVEL: "info",
+    NO_UPDATE_NOTIFIER: "1",
+  });
+  const npm = inTerminal(["npm", "run", "dev"], env, root);
+  const url = await eventually(
+    () => `dev says where it listens (${npm.stdout()})`,
+    () => (npm.stdout().includes("Ctrl-C") ? /http:\/\/127\.0\.0\.1:\d+/.exec(npm.stdout())?.[0] : undefined),
+  );
+  const raw = await hold(Number(new URL(url).port));
+  npm.interrupt();
+  await npm.says("server: info draining signal=SIGTERM");
+  await npm.says("worker: info stopped");
+  raw.write(form.slice(10));
+  expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);
+  expect(await npm.exited).toBe(0);
+  expect(npm.stdout()).toContain("server: info stopped");
+  expect(npm.stdout()).not.toContain("stopped-at-once");
+});
+
+test("dev: a later Ctrl-C ends everything at once", async () => {
+  const child = inTerminal(ofDev, settings());
+  const { port, children } = await up(child);
+  const raw = await hold(port);
+  child.interrupt();
+  await child.says("Stopping");
+  await eventually("it is ended", () => {
+    child.interrupt();
+    return child.stdout().includes("stopped-at-once");
+  });
+  expect(await child.exited).toBe(1);
+  await areGone(children);
+  raw.end();
+});
+
+test("dev: a terminal that is closed stops it", async () => {
+  const child = inTerminal(ofDev, settings());
+  const { children } = await up(child);
+  child.hangUp();
+  expect(await child.exited).toBe(0);
+  expect(children.filter(isRunning)).toEqual([]);
+});
+
+test("dev: killed, it leaves nothing behind", async () => {
+  const child = dev(settings());
+  const { children } = await up(child);
+  await child.kill("SIGKILL");
+  await areGone(children);
+});
+
+test.each([0, 1])(
+  "dev: of two processes, number %d ends by itself, and the other is stopped",
+  async (which) => {
+    const child = dev(settings());
+    const { children } = await up(child);
+    process.kill(children[which]!, "SIGKILL");
+    expect(await child.exited).toBe(1);
+    expect(child.stderr()).toMatch(/^The (server|worker) has ended by itself \(SIGKILL\): stopping\n$/);
+    expect(children.filter(isRunning)).toEqual([]);
+  },
+);
+
+test.each([true, false])("dev: a taken port is named, even if it may be shared: %p", async (reusePort) => {
+  const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
+  const child = dev(settings({ PORT: String(other.port) }));
+  expect(await child.exited).toBe(1);
+  expect(child.stderr()).toBe(`Cannot start: PORT ${other.port} is taken by another process\n`);
+  expect(child.stdout()).toBe("");
+  await other.stop(true);
+});
+
+test("dev: a folder that cannot be had is named", async () => {
+  const child = dev(settings({ DATA_DIR: "/dev/null/data" }));
+  expect(await child.exited).toBe(1);
+  expect(child.stderr()).toBe(
+    "Cannot start: DATA_DIR cannot hold the folder /dev/null/data/outbox (ENOTDIR)\n",
+  );
+});
+
+test("dev: what is wrong in the settings is all told before anything starts", async () => {
+  const env = settings({ PORT: "x", LEASE: "1s", PROVIDERS: "resend" });
+  const child = dev(env);
+  expect(await child.exited).toBe(2);
+  expect(child.stderr()).toMatch(
+    /^Cannot start: PORT .*\nCannot start: LEASE .*\nCannot start: RESEND_API_KEY .*\n$/,
+  );
+  expect(existsSync(join(env.DATA_DIR, "outbox"))).toBe(false);
+});
