@@ -2,10 +2,11 @@
 // the environment. No message ever holds a value that may be secret.
 
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import * as v from "valibot";
 import type { LogLevel } from "./log.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
+import { noFaults, type SandboxFaults } from "./providers/sandbox_faults.ts";
 import type { QueueSettings } from "./queue/open.ts";
 import { checkedSettings, type ProviderWeight, type Settings } from "./settings.ts";
 
@@ -24,7 +25,7 @@ export interface Config {
   readonly maxBodyBytes: number;
   readonly submitTimeoutMs: number;
   readonly queue: QueueSettings;
-  /** Every provider with a credential, in the order of `PROVIDERS`. */
+  /** Every provider that can be used, in the order of `PROVIDERS`. */
   readonly providers: readonly ProviderWeight[];
   readonly resend?: { readonly apiKey: string; readonly baseUrl?: string };
   readonly postmark?: {
@@ -33,6 +34,8 @@ export interface Config {
     readonly messageStream: string;
     readonly searchWaitMs: number;
   };
+  /** Present exactly when `PROVIDERS` names it. */
+  readonly sandbox?: { readonly outbox: string; readonly faults: SandboxFaults };
   readonly providerTimeoutMs: number;
   /** Provider requests in flight. */
   readonly concurrency: number;
@@ -55,7 +58,7 @@ export type ConfigResult =
 const credentialOf = {
   resend: "RESEND_API_KEY",
   postmark: "POSTMARK_SERVER_TOKEN",
-} as const satisfies Record<ProviderName, keyof Settings>;
+} as const satisfies Record<Exclude<ProviderName, "sandbox">, keyof Settings>;
 const credentialNames = Object.values(credentialOf);
 
 /** The names whose value may be in the file that `NAME_FILE` names. */
@@ -128,15 +131,17 @@ function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set
   return unreadable;
 }
 
-function hasCredential(values: Settings, name: ProviderName): boolean {
+/** With its credential. The sandbox has none: it is there for whoever names it, and for nobody else. */
+function isUsable(values: Settings, name: ProviderName): boolean {
+  if (name === "sandbox") return values.PROVIDERS?.some((named) => named.name === name) ?? false;
   return values[credentialOf[name]] !== undefined;
 }
 
-/** Those named, then those with a credential: of equal weight when none was named, else of weight 0. */
+/** Those named, then those that could be: of equal weight when none was named, else of weight 0. */
 function weigh(values: Settings): ProviderWeight[] {
   const named = values.PROVIDERS ?? [];
   const others = providerNames.filter(
-    (name) => hasCredential(values, name) && !named.some((other) => other.name === name),
+    (name) => isUsable(values, name) && !named.some((other) => other.name === name),
   );
   const weight = values.PROVIDERS === undefined ? 1 : 0;
   return [...named, ...others.map((name) => ({ name, weight }))];
@@ -145,12 +150,15 @@ function weigh(values: Settings): ProviderWeight[] {
 function providerMistakes(values: Settings, providers: readonly ProviderWeight[]): string[] {
   if (!providers.some(({ weight }) => weight > 0)) {
     return values.PROVIDERS === undefined
-      ? ["RESEND_API_KEY or POSTMARK_SERVER_TOKEN is required: there is no provider to send by"]
+      ? [
+          "RESEND_API_KEY or POSTMARK_SERVER_TOKEN is required: there is no provider to send by; to try it without one, set PROVIDERS=sandbox",
+        ]
       : ["PROVIDERS names none with a weight above 0: there is no provider to send by"];
   }
-  return providers
-    .filter(({ name, weight }) => weight > 0 && !hasCredential(values, name))
-    .map(({ name }) => `${credentialOf[name]} is required: PROVIDERS names ${name}`);
+  return providers.flatMap(({ name, weight }) => {
+    if (name === "sandbox" || weight === 0 || isUsable(values, name)) return [];
+    return [`${credentialOf[name]} is required: PROVIDERS names ${name}`];
+  });
 }
 
 function toConfig(values: Settings, providers: readonly ProviderWeight[]): Config {
@@ -175,7 +183,7 @@ function toConfig(values: Settings, providers: readonly ProviderWeight[]): Confi
             minReplicas: values.REDIS_MIN_REPLICAS,
             durability: values.REDIS_DURABILITY,
           },
-    providers: providers.filter(({ name }) => hasCredential(values, name)),
+    providers: providers.filter(({ name }) => isUsable(values, name)),
     ...(values.RESEND_API_KEY !== undefined && {
       resend: {
         apiKey: values.RESEND_API_KEY,
@@ -189,6 +197,9 @@ function toConfig(values: Settings, providers: readonly ProviderWeight[]): Confi
         messageStream: values.POSTMARK_MESSAGE_STREAM,
         searchWaitMs: values.POSTMARK_SEARCH_WAIT,
       },
+    }),
+    ...(isUsable(values, "sandbox") && {
+      sandbox: { outbox: join(dataDir, "outbox"), faults: values.SANDBOX_FAULTS ?? noFaults },
     }),
     providerTimeoutMs: values.PROVIDER_TIMEOUT,
     concurrency: values.CONCURRENCY,

@@ -6,6 +6,7 @@ import { hasControlCharacter, isAddress, mailboxMax } from "./address.ts";
 import { logLevels } from "./log.ts";
 import { formatMailbox } from "./mailbox.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
+import { emailFaults, requestFaults, type SandboxFaults } from "./providers/sandbox_faults.ts";
 
 export interface ProviderWeight {
   readonly name: ProviderName;
@@ -102,9 +103,7 @@ const providerWeights = v.optional(
       for (const entry of dataset.value.split(",")) {
         const [, name, weight = "1"] = /^\s*([^\s:]+)(?::(\d{1,4}))?\s*$/.exec(entry) ?? [];
         const known = providerNames.find((provider) => provider === name);
-        if (name === "sandbox") {
-          addIssue({ message: "names sandbox, which this version does not have" });
-        } else if (known === undefined) {
+        if (known === undefined) {
           addIssue({ message: `is not a list such as resend:3,postmark:1 of ${providerNames.join(", ")}` });
         } else if (Number(weight) > 1000) {
           addIssue({ message: "has a weight over 1000" });
@@ -120,6 +119,62 @@ const providerWeights = v.optional(
     }),
   ),
 );
+
+const faultNames = [...requestFaults, ...emailFaults] as const;
+const latencyMaxMs = 3_600_000;
+
+const sandboxFaults = v.optional(
+  v.pipe(
+    v.string(),
+    v.rawTransform<string, SandboxFaults>(({ dataset, addIssue, NEVER }) => {
+      const read = readFaults(dataset.value);
+      if (typeof read !== "string") return read;
+      addIssue({ message: read });
+      return NEVER;
+    }),
+  ),
+);
+
+/** The faults, or what is wrong with them. */
+function readFaults(text: string): SandboxFaults | string {
+  const chances: { -readonly [name in keyof SandboxFaults["chances"]]: number } = {};
+  let latency: SandboxFaults["latency"] | undefined;
+  for (const entry of text.split(",")) {
+    const [, name, value = ""] = /^\s*([a-z-]+):(\S+)\s*$/.exec(entry) ?? [];
+    if (name === "latency") {
+      if (latency !== undefined) return "names latency twice";
+      latency = readLatency(value);
+      if (latency === undefined) return "has a latency that is not one such as 50ms or 50ms-2s";
+      if (latency.minMs > latency.maxMs) return "has a latency that ends before it begins";
+      if (latency.maxMs > latencyMaxMs) return "has a latency over 1h";
+      continue;
+    }
+    const known = faultNames.find((fault) => fault === name);
+    if (known === undefined) {
+      return `is not a list such as unavailable:10%,latency:50ms-2s of ${faultNames.join(", ")}, latency`;
+    }
+    if (chances[known] !== undefined) return `names ${known} twice`;
+    const percent = /^\d{1,3}(\.\d{1,6})?%$/.test(value) ? Number.parseFloat(value) : Number.NaN;
+    if (!(percent <= 100)) return `has for ${known} no probability from 0% to 100%`;
+    chances[known] = percent / 100;
+  }
+  for (const [names, what] of [
+    [requestFaults, "a request"],
+    [emailFaults, "an email"],
+  ] as const) {
+    const sum = names.reduce((total, fault) => total + (chances[fault] ?? 0), 0);
+    // As exact as what can be written: sums of decimals are not.
+    if (Math.round(sum * 1e8) > 1e8) return `has more than 100% in all for ${what}: ${names.join(", ")}`;
+  }
+  return { chances, latency: latency ?? { minMs: 0, maxMs: 0 } };
+}
+
+function readLatency(text: string): SandboxFaults["latency"] | undefined {
+  const [, min, minUnit, , max = min, maxUnit = minUnit] =
+    /^(\d{1,15})(ms|s|m|h)(-(\d{1,15})(ms|s|m|h))?$/.exec(text) ?? [];
+  if (min === undefined) return undefined;
+  return { minMs: Number(min) * unitMs[minUnit!]!, maxMs: Number(max) * unitMs[maxUnit!]! };
+}
 
 /** The settings in themselves. */
 export const settings = v.object({
@@ -167,6 +222,7 @@ export const settings = v.object({
     "outbound",
   ),
   POSTMARK_SEARCH_WAIT: duration("60s"),
+  SANDBOX_FAULTS: sandboxFaults,
   PROVIDER_TIMEOUT: duration("15s"),
   CONCURRENCY: integer("8", 1, 1000),
   RETRY_BASE: duration("1s"),

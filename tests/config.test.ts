@@ -105,9 +105,9 @@ test.each([
   ["SUBMIT_TIMEOUT", { SUBMIT_TIMEOUT: "121s" }, "over 120s"],
   ["RETAIN", { RETAIN: "19s" }, "SUBMIT_TIMEOUT"],
   ["LEASE", { LEASE: "29s" }, "PROVIDER_TIMEOUT"],
-  ["PROVIDERS", { PROVIDERS: "sandbox" }, "sandbox"],
-  ["PROVIDERS", { PROVIDERS: "resend,mailgun" }, "resend, postmark"],
+  ["PROVIDERS", { PROVIDERS: "resend,mailgun" }, "resend, postmark, sandbox"],
   ["PROVIDERS", { PROVIDERS: "resend:1,resend:2" }, "twice"],
+  ["PROVIDERS", { PROVIDERS: "sandbox,sandbox:0" }, "twice"],
   ["PROVIDERS", { PROVIDERS: "resend:1001" }, "1000"],
   ["PROVIDERS", { PROVIDERS: "resend:-1" }, ""],
   ["PROVIDERS", { PROVIDERS: "resend," }, ""],
@@ -115,6 +115,25 @@ test.each([
   ["RESEND_BASE_URL", { RESEND_BASE_URL: "127.0.0.1:80" }, "http://"],
   ["POSTMARK_BASE_URL", { POSTMARK_BASE_URL: "http://u:p@a" }, "password"],
   ["POSTMARK_MESSAGE_STREAM", { POSTMARK_MESSAGE_STREAM: "a b" }, ""],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "explode:10%" }, "unavailable, throttle"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "unavailable" }, "is not a list"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "unavailable:10%," }, "is not a list"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "unavailable: 10%" }, "is not a list"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "Unavailable:10%" }, "is not a list"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "unavailable:10" }, "unavailable no probability"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "hang:-1%" }, "hang no probability"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "hang:100.1%" }, "0% to 100%"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "hang:1e1%" }, "hang no probability"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "hang:.5%" }, "hang no probability"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "reject:1%,reject:1%" }, "reject twice"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:1s,latency:1s" }, "latency twice"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "unavailable:60%,hang:40.000001%" }, "100% in all for a request"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "reject:60%,refuse-sender:60%" }, "100% in all for an email"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:50" }, "50ms-2s"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:10%" }, "50ms-2s"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:1ms-2ms-3ms" }, "50ms-2s"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:2s-50ms" }, "ends before it begins"],
+  ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:50ms-61m" }, "over 1h"],
   ["RETRY_MAX", { RETRY_MAX: "600h" }, "over 596h"],
   ["CONCURRENCY", { CONCURRENCY: "0" }, ""],
   ["LOG_LEVEL", { LOG_LEVEL: "trace" }, "debug"],
@@ -187,6 +206,57 @@ test("config: a worker needs a provider", () => {
   expect(mistakes({ ...enoughForWorker, PROVIDERS: "resend:0" }, "worker")[0]).toContain("PROVIDERS");
 });
 
+test("config: the sandbox is there exactly when it is named, and needs no credential", () => {
+  const sandbox = {
+    outbox: resolve("data/outbox"),
+    faults: { chances: {}, latency: { minMs: 0, maxMs: 0 } },
+  };
+  const alone = good({ ...enough, PROVIDERS: "sandbox" }, "worker");
+  expect(alone.providers).toEqual([{ name: "sandbox", weight: 1 }]);
+  expect(alone.sandbox).toEqual(sandbox);
+
+  const beside = { ...enoughForWorker, PROVIDERS: "resend:3,sandbox:0", DATA_DIR: "/var/lib/x/" };
+  expect(good(beside, "worker").providers).toEqual([
+    { name: "resend", weight: 3 },
+    { name: "sandbox", weight: 0 },
+  ]);
+  expect(good(beside).sandbox).toEqual({ ...sandbox, outbox: "/var/lib/x/outbox" });
+
+  for (const PROVIDERS of ["", "resend"]) {
+    const config = good({ ...enoughForWorker, PROVIDERS, SANDBOX_FAULTS: "hang:1%" }, "worker");
+    expect(config.providers).toEqual([{ name: "resend", weight: 1 }]);
+    expect(config).not.toHaveProperty("sandbox");
+  }
+  expect(mistakes(enough, "worker")[0]).toContain("PROVIDERS=sandbox");
+  expect(mistakes({ ...enough, PROVIDERS: "sandbox:0" }, "worker")[0]).toContain("PROVIDERS names none");
+});
+
+test.each([
+  ["unavailable:10%", { unavailable: 0.1 }, [0, 0]],
+  ["hang:0%,lose-answer:100%", { hang: 0, "lose-answer": 1 }, [0, 0]],
+  [
+    "unavailable:33.3%,throttle:33.3%,hang:33.4%",
+    { unavailable: 0.333, throttle: 0.333, hang: 0.334 },
+    [0, 0],
+  ],
+  [
+    "unavailable:100%,reject:50%,refuse-sender:50%",
+    { unavailable: 1, reject: 0.5, "refuse-sender": 0.5 },
+    [0, 0],
+  ],
+  ["refuse-account:0.000001%", { "refuse-account": 0.000_000_01 }, [0, 0]],
+  [" lose-request:2% , latency:50ms", { "lose-request": 0.02 }, [50, 50]],
+  ["latency:50ms-2s", {}, [50, 2000]],
+  ["latency:0ms-1h", {}, [0, 3_600_000]],
+] as const)("config: %p is a list of faults", (text, chances, [minMs, maxMs]) => {
+  const { sandbox } = good({ ...enough, PROVIDERS: "sandbox", SANDBOX_FAULTS: text });
+  expect(Object.keys(sandbox!.faults.chances)).toEqual(Object.keys(chances));
+  for (const [name, chance] of Object.entries(chances)) {
+    expect(sandbox!.faults.chances[name as keyof typeof chances]).toBeCloseTo(chance, 12);
+  }
+  expect(sandbox!.faults.latency).toEqual({ minMs, maxMs });
+});
+
 test("config: a provider's settings stand under its name", () => {
   const config = good({
     ...enough,
@@ -241,7 +311,10 @@ test("config: no message shows a secret", () => {
 
 test("config: no environment makes it throw", () => {
   const names = [...Object.keys(settings.entries), "REDIS_URL_FILE", "API_TOKENS"];
-  const value = fc.oneof(fc.string(), fc.constantFrom("1s", "0", "redis://a", "resend:1", "a@example.org"));
+  const value = fc.oneof(
+    fc.string(),
+    fc.constantFrom("1s", "0", "redis://a", "resend:1", "sandbox", "hang:1%", "a@example.org"),
+  );
   fc.assert(
     fc.property(
       fc.dictionary(fc.constantFrom(...names), value),

@@ -4,11 +4,16 @@ import { openPostmark } from "./postmark.ts";
 import type { Provider, ProviderName } from "./provider.ts";
 import { openResend, type ResendSettings } from "./resend.ts";
 import type { PostmarkSettings } from "./postmark.ts";
+import { openSandbox, type SandboxSettings } from "./sandbox.ts";
 
-/** Throws for a provider without credentials: the configuration has been checked. */
+/** Throws for a provider without settings: the configuration has been checked. */
 export function openProvider(
   name: ProviderName,
-  settings: { readonly resend?: ResendSettings; readonly postmark?: PostmarkSettings },
+  settings: {
+    readonly resend?: ResendSettings;
+    readonly postmark?: PostmarkSettings;
+    readonly sandbox?: SandboxSettings;
+  },
 ): Provider {
   switch (name) {
     case "resend":
@@ -17,6 +22,9 @@ export function openProvider(
     case "postmark":
       if (settings.postmark !== undefined) return openPostmark(settings.postmark);
       break;
+    case "sandbox":
+      if (settings.sandbox !== undefined) return openSandbox(settings.sandbox);
+      break;
   }
-  throw new Error(`${name}: no credentials`);
+  throw new Error(`${name}: no settings`);
 }

@@ -5,7 +5,7 @@ import type { Email } from "../email.ts";
 import type { RateHint, RecallResult, SendResult } from "../policy/outcome.ts";
 
 /** The names that `PROVIDERS` may hold. */
-export const providerNames = ["resend", "postmark"] as const;
+export const providerNames = ["resend", "postmark", "sandbox"] as const;
 export type ProviderName = (typeof providerNames)[number];
 
 /** One request's worth of emails. Its bytes are a function of this value alone, and part of the stored format. */

@@ -1,0 +1,160 @@
+// The sandbox: delivers into a folder, one file an email, and to nobody else. It is idempotent by batch as the
+// providers are that have keys, and fails as they do when it is told to.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Outcome, SendResult } from "../policy/outcome.ts";
+import { composeEml, type EmlIds } from "./eml.ts";
+import { findPlace, openOutbox, putFile, syncFolder } from "./outbox.ts";
+import type { Outgoing, Provider } from "./provider.ts";
+import { reasonOf } from "./reason.ts";
+import {
+  drawFault,
+  drawLatencyMs,
+  emailFaults,
+  type EmailFault,
+  requestFaults,
+  type RequestFault,
+  type SandboxFaults,
+} from "./sandbox_faults.ts";
+
+export interface SandboxSettings {
+  /** Absolute path of the folder. It is created with the first email. */
+  readonly outbox: string;
+  readonly faults: SandboxFaults;
+}
+
+interface Sandbox extends SandboxSettings {
+  /** In [0, 1). */
+  readonly random: () => number;
+}
+
+type Whole = Exclude<Outcome, { kind: "accepted" }>;
+
+/** @param options.random in [0, 1), for the faults */
+export function openSandbox(
+  settings: SandboxSettings,
+  { random = Math.random }: { readonly random?: () => number } = {},
+): Provider {
+  const sandbox = { ...settings, random };
+  return {
+    name: "sandbox",
+    batchMax: 100,
+    // A folder limits nobody; the bounds only keep a mistake from filling it at full speed.
+    startRate: 100,
+    maxRate: 1000,
+    context: "",
+    async send(outgoing, signal) {
+      return { result: await answer(sandbox, outgoing, signal), rate: {} };
+    },
+  };
+}
+
+async function answer(sandbox: Sandbox, outgoing: Outgoing, signal: AbortSignal): Promise<SendResult> {
+  const { faults, random } = sandbox;
+  const fault = drawFault(requestFaults, faults, random());
+  if (!(await waited(drawLatencyMs(faults, random()), signal))) return whole("unavailable", givenUp);
+  switch (fault) {
+    case undefined:
+      return take(sandbox, outgoing, signal);
+    case "unavailable":
+      return whole("unavailable", injected(fault));
+    case "throttle":
+      return whole("throttled", injected(fault));
+    case "refuse-account":
+      return whole("accountRefused", injected(fault));
+    case "lose-request":
+      return whole("unknown", injected(fault));
+    case "lose-answer":
+      await take(sandbox, outgoing, signal);
+      return whole("unknown", injected(fault));
+    case "hang":
+      if (random() < 0.5) await take(sandbox, outgoing, signal);
+      await aborted(signal);
+      return whole("unknown", injected(fault));
+  }
+}
+
+/** Writes what is not written yet. Never throws. */
+async function take(
+  { outbox, faults, random }: Sandbox,
+  { batchId, emails }: Outgoing,
+  signal: AbortSignal,
+): Promise<SendResult> {
+  let mayBeAccepted = false;
+  const leftOff = (reason: string) => whole(mayBeAccepted ? "unknown" : "unavailable", reason);
+  try {
+    await openOutbox(outbox);
+    const outcomes: Outcome[] = [];
+    for (const { id, email } of emails) {
+      if (signal.aborted) return leftOff(givenUp);
+      const ids: EmlIds = { emailId: id, batchId };
+      const place = await findPlace(outbox, ids);
+      if (place.kind === "taken") {
+        // No dice for what is accepted already: to refuse it now would be to take it back.
+        mayBeAccepted = true;
+        outcomes.push({ kind: "accepted", providerMessageId: place.name });
+        continue;
+      }
+      const fault = drawFault(emailFaults, faults, random());
+      if (fault !== undefined) {
+        outcomes.push(refusalBy(fault));
+        continue;
+      }
+      const bytes = await composeEml(email, ids);
+      const name = await putFile(outbox, ids, bytes, {
+        from: place.number,
+        mayBeThere() {
+          mayBeAccepted = true;
+        },
+      });
+      outcomes.push({ kind: "accepted", providerMessageId: name });
+    }
+    // Also for what was there: whoever wrote it may have been killed before it came to this.
+    if (mayBeAccepted) await syncFolder(outbox);
+    return { kind: "each", outcomes };
+  } catch (error) {
+    return leftOff(reasonOf("outbox:", codeOf(error)));
+  }
+}
+
+function refusalBy(fault: EmailFault): Outcome {
+  switch (fault) {
+    case "reject":
+      return { kind: "rejected", reason: injected(fault), stable: true };
+    case "refuse-sender":
+      return { kind: "senderRefused", reason: injected(fault) };
+  }
+}
+
+const givenUp = "given up before everything was written";
+
+function injected(fault: RequestFault | EmailFault): string {
+  return `SANDBOX_FAULTS: ${fault}`;
+}
+
+function whole(kind: Exclude<Whole["kind"], "rejected">, reason: string): SendResult {
+  return { kind: "whole", outcome: { kind, reason } };
+}
+
+/** False if the signal came first. */
+async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
+  try {
+    if (ms > 0) await sleep(ms, undefined, { signal });
+  } catch {
+    return false;
+  }
+  return !signal.aborted;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+/** A short name of a thrown error. Its message is left out: it holds paths. */
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "error";
+  return "code" in error && typeof error.code === "string" ? error.code : error.name;
+}

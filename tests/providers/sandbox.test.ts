@@ -1,0 +1,603 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import fc from "fast-check";
+import PostalMime, { type Address as PostalAddress } from "postal-mime";
+import { sameAddress } from "../../lib/address.ts";
+import type { Email } from "../../lib/email.ts";
+import type { Outcome } from "../../lib/policy/outcome.ts";
+import { batchOfEml, composeEml } from "../../lib/providers/eml.ts";
+import type { Outgoing, Provider } from "../../lib/providers/provider.ts";
+import { openSandbox } from "../../lib/providers/sandbox.ts";
+import { noFaults, type SandboxFaults } from "../../lib/providers/sandbox_faults.ts";
+import { checkSubmission } from "../../lib/submission.ts";
+import { eventually } from "../support/eventually.ts";
+import { classOf, outgoing, send, wholeOf } from "./sides.ts";
+
+let folder: string;
+let outbox: string;
+let provider: Provider;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "reliable-email-sandbox-"));
+  outbox = join(folder, "data", "outbox");
+  provider = openSandbox({ outbox, faults: noFaults });
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** With these faults, the dice falling as given, then on 0.99. */
+function faulty(chances: SandboxFaults["chances"], ...dice: number[]): Provider {
+  return openSandbox({ outbox, faults: { ...noFaults, chances } }, { random: () => dice.shift() ?? 0.99 });
+}
+
+const files = () => (statSync(outbox, { throwIfNoEntry: false }) ? readdirSync(outbox).toSorted() : []);
+const contents = () =>
+  Object.fromEntries(files().map((name) => [name, readFileSync(join(outbox, name), "latin1")]));
+const namesOf = (batch: Outgoing) => batch.emails.map(({ id }) => `${id}.eml`).toSorted();
+const again = (batch: Outgoing): Outgoing => ({ ...batch, batchId: Bun.randomUUIDv7() });
+const temporaryOf = ({ batchId, emails }: Outgoing, index = 0) =>
+  join(outbox, `.${batchId}.${emails[index]!.id}.tmp`);
+
+async function eachOf(sending: ReturnType<typeof send>): Promise<string[]> {
+  const { result } = await sending;
+  return result.kind === "each" ? result.outcomes.map(classOf) : [result.outcome.reason];
+}
+
+async function idsOf(sending: ReturnType<typeof send>): Promise<string[]> {
+  const { result } = await sending;
+  if (result.kind !== "each") throw new Error(result.outcome.reason);
+  return result.outcomes.map((outcome: Outcome) =>
+    outcome.kind === "accepted" ? outcome.providerMessageId : outcome.kind,
+  );
+}
+
+describe("sandbox: an email in its file", () => {
+  const plain: Email = {
+    to: "to@example.org",
+    from: "shop@example.com",
+    subject: "Hi",
+    body: "Hello",
+  };
+
+  /** What a parser of another make reads is what was written. */
+  async function expectSame(email: Email, bytes: Uint8Array): Promise<void> {
+    const parsed = await PostalMime.parse(bytes);
+    expect(parsed.subject).toBe(email.subject);
+    const mailbox = (address: string, name = "") => [{ address: canonical(address), name }];
+    expect(parsed.from && [parsed.from].map(withCanonical)).toEqual(mailbox(email.from, email.from_name));
+    expect(parsed.to?.map(withCanonical)).toEqual(mailbox(email.to, email.to_name));
+    expect(parsed.replyTo?.map(withCanonical)).toEqual(
+      email.reply_to === undefined ? undefined : mailbox(email.reply_to),
+    );
+    expectSameText(parsed.text, email.body);
+    if (email.html === undefined) expect(parsed.html).toBeUndefined();
+    else expectSameText(parsed.html, email.html);
+    expect(parsed.attachments).toEqual([]);
+  }
+
+  /** The parser may read, and a file may have, one line end more at the end. */
+  function expectSameText(read: string | undefined, written: string): void {
+    const lines = (text: string) => text.replace(/\r\n|\r/g, "\n");
+    // Decoders of text drop it, as they should.
+    const expected = lines(written).replace(/^\ufeff/, "");
+    expect([expected, `${expected}\n`]).toContain(lines(read ?? ""));
+  }
+
+  /** The case of a domain says nothing. */
+  function canonical(address: string): string {
+    const [local, domain = ""] = address.split("@");
+    return `${local}@${domain.toLowerCase()}`;
+  }
+  const withCanonical = ({ address = "", name = "" }: PostalAddress) => ({
+    address: canonical(address),
+    name,
+  });
+
+  /** RFC 5322: lines end with CRLF and have at most 998 octets; header fields are ASCII. */
+  function expectWellFormed(bytes: Buffer): void {
+    const text = bytes.toString("latin1");
+    expect(text.endsWith("\r\n")).toBe(true);
+    const lines = text.split("\r\n");
+    expect(lines.filter((line) => /[\r\n\0]/.test(line))).toEqual([]);
+    expect(lines.filter(({ length }) => length > 998)).toEqual([]);
+    const header = lines.slice(0, lines.indexOf(""));
+    expect(header.filter((line) => !/^(?:[A-Za-z-]+:|[ \t]+[!-~])[\x20-\x7e\t]*$/.test(line))).toEqual([]);
+  }
+
+  async function written(email: Email): Promise<Buffer> {
+    const batch = outgoing(1);
+    const [only] = batch.emails;
+    expect(await eachOf(send(provider, { ...batch, emails: [{ ...only!, email }] }))).toEqual(["accepted"]);
+    return readFileSync(join(outbox, `${only!.id}.eml`));
+  }
+
+  const html = '<!doctype html>\n<p style="color: red">Ünïcödé =20 &amp; more</p>\n.\nFrom me\n';
+  const emails: [name: string, email: Partial<Email>][] = [
+    ["as plain as can be", {}],
+    ["with everything", { to_name: "Jane", from_name: "Shop", reply_to: "help@example.com", html }],
+    ["with a long subject of one word", { subject: "x".repeat(2000) }],
+    ["with a long subject of many words", { subject: "word ".repeat(400).trim() }],
+    ["with a long subject of emoji", { subject: "👩‍👩‍👧‍👦".repeat(180) }],
+    ["with wide gaps in its subject", { subject: `a${" ".repeat(300)}b  c` }],
+    ["with a subject that looks encoded", { subject: "=?utf-8?Q?no?= =?utf-8?B?bm8=?=" }],
+    ["with a subject like a header", { subject: "Bcc: other@example.org" }],
+    [
+      "with quotes and commas in its names",
+      { to_name: 'Doe, "J\\ane" <x@y.example>;', from_name: "A. (B) : C@D" },
+    ],
+    ["with names from right to left", { to_name: "משה כהן", from_name: "شركة, ذ.م.م" }],
+    ["with emoji in its names", { to_name: "👩‍👩‍👧‍👦 & 🎈", from_name: "“Ёlka”" }],
+    ["with long names", { to_name: "é".repeat(200), from_name: "long name ".repeat(20).trim() }],
+    ["with odd local parts", { to: "a'b!#$%&*+/=?^_`{|}~-c@example.org", reply_to: "x.y+z@EXAMPLE.org" }],
+    ["with long lines", { body: `${"x".repeat(5000)}\n${"word ".repeat(2000)}\n${"é".repeat(3000)}` }],
+    [
+      "with dots and From at line starts",
+      { body: ".\n..\nFrom me\n>From you\n.\nend", html: ".\nFrom <b>me</b>" },
+    ],
+    ["with white space at line ends", { body: "a \nb\t\n \n\t\n  c  \n\n\n" }],
+    ["with every kind of line end", { body: "a\nb\r\nc\rd\r\re\n\nf\r\r\ng" }],
+    ["without a line end", { body: "no end" }],
+    ["with control characters", { body: "a\u0001b\u000bc\u000cd\u007fe\u2028f" }],
+    [
+      "with what looks like MIME",
+      { body: "--x\nContent-Type: text/html\n\n=3D=\n=?utf-8?Q?x?=\n--x--", html },
+    ],
+    [
+      "with a file and an address to fetch",
+      { body: "file:///etc/passwd", html: "http://127.0.0.1:1/secret" },
+    ],
+    ["with data: for its text", { body: "data:text/plain,x", html: "data:text/html;base64,PGI+" }],
+    ["with a large body", { body: "Line with ünïcödé, and some more.\n".repeat(26_500) }],
+    ["with a large body in one line", { body: "x".repeat(900_000), html: `<p>${"y".repeat(100_000)}` }],
+  ];
+  test.each(emails)("%s is read back as it was", async (_, over) => {
+    const email = { ...plain, ...over };
+    const bytes = await written(email);
+    expectWellFormed(bytes);
+    await expectSame(email, bytes);
+  });
+
+  test("of any accepted submission is read back as it was", async () => {
+    const pieces = fc.constantFrom(
+      "a",
+      " ",
+      "  ",
+      '"',
+      "\\",
+      ",",
+      "é",
+      "אב",
+      "👩‍👩‍👧",
+      "=?",
+      "?=",
+      "=?u?Q?a?=",
+      "x".repeat(90),
+    );
+    const soup = fc.array(pieces, { maxLength: 40 }).map((some) => some.join(""));
+    const line = fc.oneof(fc.string({ unit: "grapheme" }), fc.string({ unit: "binary" }), soup);
+    // In quotes nothing is encoded (RFC 2047, 5), but this parser decodes there too.
+    const name = line.filter((text) => !text.includes("=?"));
+    const breaks = fc.constantFrom(
+      "\n",
+      "\r\n",
+      "\r",
+      " ",
+      "\t",
+      ".",
+      "From ",
+      "=",
+      "=20",
+      "--",
+      "é",
+      "אב",
+      "\ufeff",
+    );
+    const text = fc.oneof(
+      fc.string({ unit: "grapheme", maxLength: 200 }),
+      fc.string({ unit: "binary", maxLength: 200 }),
+      fc.array(fc.oneof(breaks, pieces), { maxLength: 60 }).map((some) => some.join("")),
+    );
+    const fields = fc.record(
+      { subject: line, body: text, to_name: name, from_name: name, html: text },
+      { requiredKeys: ["subject", "body"] },
+    );
+    const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
+    let checked = 0;
+    await fc.assert(
+      fc.asyncProperty(fields, async (some) => {
+        const values = { to: plain.to, from: plain.from, reply_to: "help@example.com", ...some };
+        const submission = checkSubmission({ values, faults: {} }, {});
+        if (!submission.ok) return;
+        checked++;
+        const bytes = await composeEml(submission.email, ids);
+        expectWellFormed(bytes);
+        await expectSame(submission.email, bytes);
+      }),
+      { numRuns: 1000 },
+    );
+    expect(checked).toBeGreaterThan(200);
+  });
+
+  test("says which it is, of which batch, and from when", async () => {
+    const batch = outgoing(1);
+    await send(provider, batch);
+    const { id } = batch.emails[0]!;
+    const bytes = readFileSync(join(outbox, `${id}.eml`));
+    expect(bytes.toString()).toStartWith(
+      `X-Reliable-Email-Id: ${id}\r\nX-Reliable-Email-Batch: ${batch.batchId}\r\n`,
+    );
+    const parsed = await PostalMime.parse(bytes);
+    const header = (key: string) => parsed.headers.find((one) => one.key === key)?.value;
+    expect(header("x-reliable-email-id")).toBe(id);
+    expect(header("x-reliable-email-batch")).toBe(batch.batchId);
+    expect(parsed.messageId).toBe(`<${id}@reliable-email.invalid>`);
+    const atMs = Number.parseInt(id.replaceAll("-", "").slice(0, 12), 16);
+    expect(Math.abs(Date.now() - atMs)).toBeLessThan(60_000);
+    expect(Date.parse(parsed.date!)).toBe(Math.floor(atMs / 1000) * 1000);
+  });
+
+  test("with html is both, the plain text first; without it is one part", async () => {
+    expect((await written({ ...plain, html: "<p>Hello" })).toString()).toMatch(
+      /^Content-Type: multipart\/alternative;[^]*^Content-Type: text\/plain; charset=utf-8\r$[^]*^Content-Type: text\/html; charset=utf-8\r$/m,
+    );
+    expect((await written(plain)).toString()).toContain("\r\nContent-Type: text/plain; charset=utf-8\r\n");
+  });
+
+  test("in ASCII and short lines can be read in the file as it is", async () => {
+    const body = "Confirm:\nhttps://shop.example.com/confirm?token=a1b2c3&lang=en\n";
+    expect((await written({ ...plain, body })).toString()).toContain(
+      `\r\n\r\n${body.replaceAll("\n", "\r\n")}`,
+    );
+  });
+
+  test("has the same bytes however often it is composed", async () => {
+    const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
+    const first = await composeEml({ ...plain, html }, ids);
+    expect((await composeEml({ ...plain, html }, ids)).equals(first)).toBe(true);
+    expect(batchOfEml(first.toString("latin1", 0, 512))).toBe(ids.batchId);
+  });
+
+  test("cannot say itself whose it is", async () => {
+    const other = Bun.randomUUIDv7();
+    const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
+    const lie = `X-Reliable-Email-Batch: ${other}`;
+    const bytes = await composeEml({ ...plain, subject: lie, body: `\n${lie}\n`, to_name: lie }, ids);
+    expect(batchOfEml(bytes.toString("latin1"))).toBe(ids.batchId);
+    expect(batchOfEml(`Subject: x\r\n\r\n${lie}\r\n`)).toBeUndefined();
+  });
+});
+
+describe("sandbox: a batch", () => {
+  test("is a file each, in order, for nobody else to read", async () => {
+    const batch = outgoing(100);
+    expect(await idsOf(send(provider, batch))).toEqual(batch.emails.map(({ id }) => id));
+    expect(files()).toEqual(namesOf(batch));
+    expect(statSync(outbox).mode & 0o777).toBe(0o700);
+    expect(statSync(join(folder, "data")).mode & 0o777).toBe(0o700);
+    expect(new Set(files().map((name) => statSync(join(outbox, name)).mode & 0o777))).toEqual(
+      new Set([0o600]),
+    );
+  });
+
+  test("that comes again is accepted again, and written once", async () => {
+    const batch = outgoing(3);
+    const first = await send(provider, batch);
+    const written = () =>
+      files().map((name) => {
+        const { ino, ctimeNs } = statSync(join(outbox, name), { bigint: true });
+        return { name, ino, ctimeNs };
+      });
+    const before = written();
+    expect(await send(provider, batch)).toEqual(first);
+    expect(written()).toEqual(before);
+  });
+
+  test("that was written in part is written to its end", async () => {
+    const batch = outgoing(3);
+    await send(provider, batch);
+    const whole = contents();
+    rmSync(join(outbox, namesOf(batch)[1]!));
+    expect(await idsOf(send(provider, batch))).toEqual(batch.emails.map(({ id }) => id));
+    expect(contents()).toEqual(whole);
+  });
+
+  test("with an email of another batch is a second delivery of it, and can be seen", async () => {
+    const first = outgoing(1);
+    const { id } = first.emails[0]!;
+    const [second, third] = [again(first), again(first)];
+    expect(await idsOf(send(provider, first))).toEqual([id]);
+    expect(await idsOf(send(provider, second))).toEqual([`${id}.2`]);
+    expect(await idsOf(send(provider, third))).toEqual([`${id}.3`]);
+    expect(files()).toEqual([`${id}.2.eml`, `${id}.3.eml`, `${id}.eml`]);
+    for (const [batch, name] of [
+      [first, id],
+      [second, `${id}.2`],
+      [third, `${id}.3`],
+    ] as const) {
+      expect(batchOfEml(readFileSync(join(outbox, `${name}.eml`), "latin1"))).toBe(batch.batchId);
+      expect(await idsOf(send(provider, batch))).toEqual([name]);
+    }
+    expect(files()).toHaveLength(3);
+  });
+
+  test("never writes over a file of somebody else", async () => {
+    const batch = outgoing(1);
+    const { id } = batch.emails[0]!;
+    mkdirSync(outbox, { recursive: true });
+    writeFileSync(join(outbox, `${id}.eml`), "mine");
+    expect(await idsOf(send(provider, batch))).toEqual([`${id}.2`]);
+    expect(readFileSync(join(outbox, `${id}.eml`), "utf8")).toBe("mine");
+  });
+
+  test("of which two workers send at once is written once", async () => {
+    const others = Array.from({ length: 4 }, () => openSandbox({ outbox, faults: noFaults }));
+    for (let round = 0; round < 10; round++) {
+      const batch = outgoing(10);
+      const expected = batch.emails.map(({ id }) => id);
+      const ids = await Promise.all(others.map((one) => idsOf(send(one, batch))));
+      expect(ids).toEqual(others.map(() => expected));
+      expect(files()).toEqual(namesOf(batch));
+      const whole = await Promise.all(
+        batch.emails.map(async ({ id, email }) => {
+          const bytes = await composeEml(email, { emailId: id, batchId: batch.batchId });
+          return [`${id}.eml`, bytes.toString("latin1")];
+        }),
+      );
+      expect(contents()).toEqual(Object.fromEntries(whole));
+      rmSync(outbox, { recursive: true });
+    }
+  });
+
+  test("of others' emails at once loses none of them", async () => {
+    const batch = outgoing(10);
+    const batches = Array.from({ length: 4 }, () => again(batch));
+    const ids = await Promise.all(
+      batches.map((one) => idsOf(send(openSandbox({ outbox, faults: noFaults }), one))),
+    );
+    expect(new Set(ids.flat()).size).toBe(40);
+    expect(files()).toEqual(
+      ids
+        .flat()
+        .map((id) => `${id}.eml`)
+        .toSorted(),
+    );
+    for (const [index, names] of ids.entries()) {
+      for (const name of names) {
+        const file = readFileSync(join(outbox, `${name}.eml`), "latin1");
+        expect(batchOfEml(file)).toBe(batches[index]!.batchId);
+      }
+    }
+  });
+});
+
+describe("sandbox: a process that is killed", () => {
+  test("leaves no part of a file under its name", async () => {
+    // Whoever looks while it is written sees nothing or all of it.
+    const batch = outgoing(20);
+    const whole = await Promise.all(
+      batch.emails.map(async ({ id, email }) => {
+        const long = { ...email, body: "x\n".repeat(100_000) };
+        return {
+          id,
+          email: long,
+          size: (await composeEml(long, { emailId: id, batchId: batch.batchId })).length,
+        };
+      }),
+    );
+    const sizes = new Map(whole.map(({ id, size }) => [`${id}.eml`, size]));
+    let done = false;
+    const sending = send(provider, { ...batch, emails: whole }).finally(() => (done = true));
+    const wrong: string[] = [];
+    await eventually("it is sent", () => {
+      for (const name of files().filter((one) => !one.startsWith("."))) {
+        if (statSync(join(outbox, name)).size !== sizes.get(name)) wrong.push(name);
+      }
+      return done;
+    });
+    expect(await idsOf(sending)).toHaveLength(20);
+    expect(wrong).toEqual([]);
+  });
+
+  test.each([
+    ["shorter", "X-Rel"],
+    ["longer", "y".repeat(100_000)],
+  ])("leaves a %s one beside it, which its repeat writes over", async (_, leftover) => {
+    const batch = outgoing(1);
+    await send(provider, batch);
+    const whole = contents();
+    rmSync(join(outbox, namesOf(batch)[0]!));
+    writeFileSync(temporaryOf(batch), leftover);
+    expect(await eachOf(send(provider, batch))).toEqual(["accepted"]);
+    expect(contents()).toEqual(whole);
+  });
+
+  test("after the link leaves a second name, which its repeat removes", async () => {
+    const batch = outgoing(1);
+    await send(provider, batch);
+    const whole = contents();
+    renameSync(join(outbox, namesOf(batch)[0]!), temporaryOf(batch));
+    await send(provider, batch);
+    writeFileSync(temporaryOf(batch), "");
+    expect(await eachOf(send(provider, batch))).toEqual(["accepted"]);
+    expect(contents()).toEqual(whole);
+  });
+});
+
+describe("sandbox: a disk that fails", () => {
+  test("before anything is written has certainly sent nothing, and says why", async () => {
+    mkdirSync(join(folder, "data"));
+    writeFileSync(outbox, "");
+    const { result } = await send(provider);
+    expect(result).toMatchObject({ kind: "whole", outcome: { kind: "unavailable" } });
+    expect(result.kind === "whole" && result.outcome.reason).toMatch(/^outbox: E[A-Z]+$/);
+
+    const below = openSandbox({ outbox: join(outbox, "deeper"), faults: noFaults });
+    expect(await wholeOf(send(below))).toBe("unavailable");
+  });
+
+  test("at the first email has sent nothing, and leaves nothing", async () => {
+    const batch = outgoing(2);
+    mkdirSync(temporaryOf(batch), { recursive: true });
+    expect(await wholeOf(send(provider, batch))).toBe("unavailable");
+    expect(files()).toEqual([basename(temporaryOf(batch))]);
+  });
+
+  test("at the second has perhaps sent the first, and the repeat finds it", async () => {
+    const batch = outgoing(2);
+    mkdirSync(temporaryOf(batch, 1), { recursive: true });
+    expect(await wholeOf(send(provider, batch))).toBe("unknown");
+    // Sent by an earlier request as much as by this one.
+    expect(await wholeOf(send(provider, batch))).toBe("unknown");
+    rmSync(temporaryOf(batch, 1), { recursive: true });
+    expect(await eachOf(send(provider, batch))).toEqual(["accepted", "accepted"]);
+    expect(files()).toEqual(namesOf(batch));
+  });
+
+  test("that loses the folder gets it anew", async () => {
+    await send(provider);
+    rmSync(outbox, { recursive: true });
+    expect(await eachOf(send(provider))).toEqual(["accepted", "accepted"]);
+  });
+});
+
+describe("sandbox: a deadline", () => {
+  test("that has passed sends nothing", async () => {
+    expect(await wholeOf(send(provider, outgoing(), AbortSignal.abort()))).toBe("unavailable");
+    expect(files()).toEqual([]);
+  });
+
+  test("that passes during the latency sends nothing", async () => {
+    const slow = openSandbox({
+      outbox,
+      faults: { ...noFaults, latency: { minMs: 3_600_000, maxMs: 3_600_000 } },
+    });
+    expect(await wholeOf(send(slow, outgoing(), AbortSignal.timeout(1)))).toBe("unavailable");
+    expect(files()).toEqual([]);
+  });
+
+  test("that passes in the middle leaves the rest, and doubt", async () => {
+    const batch = outgoing(3);
+    const controller = new AbortController();
+    // The second die of an email's own is the third email's: the deadline passes while it is thrown.
+    let thrown = 0;
+    const one = openSandbox(
+      { outbox, faults: noFaults },
+      {
+        random() {
+          if (++thrown === 4) controller.abort();
+          return 0.99;
+        },
+      },
+    );
+    expect(await wholeOf(send(one, batch, controller.signal))).toBe("unknown");
+    expect(files()).toHaveLength(2);
+    expect(await eachOf(send(provider, batch))).toEqual(["accepted", "accepted", "accepted"]);
+    expect(files()).toEqual(namesOf(batch));
+  });
+});
+
+describe("sandbox: a fault", () => {
+  test.each([
+    ["unavailable", "unavailable"],
+    ["throttle", "throttled"],
+    ["refuse-account", "accountRefused"],
+    ["lose-request", "unknown"],
+  ] as const)("%s: %s, and nothing is written", async (name, expected) => {
+    const { result, rate } = await send(faulty({ [name]: 1 }));
+    expect(result).toEqual({
+      kind: "whole",
+      outcome: { kind: expected, reason: `SANDBOX_FAULTS: ${name}` },
+    } as never);
+    expect(rate).toEqual({});
+    expect(files()).toEqual([]);
+  });
+
+  test("lose-answer: unknown, and everything is written; the repeat is accepted", async () => {
+    const batch = outgoing();
+    expect(await wholeOf(send(faulty({ "lose-answer": 1 }), batch))).toBe("unknown");
+    expect(files()).toEqual(namesOf(batch));
+    expect(await idsOf(send(provider, batch))).toEqual(batch.emails.map(({ id }) => id));
+    expect(files()).toEqual(namesOf(batch));
+  });
+
+  test.each([
+    ["written", 0.49],
+    ["not written", 0.5],
+  ])("hang: no answer before the deadline, then unknown; by a coin, %s", async (what, coin) => {
+    const batch = outgoing();
+    const controller = new AbortController();
+    let answered = false;
+    const one = faulty({ hang: 1 }, 0, 0, coin);
+    const sending = send(one, batch, controller.signal).finally(() => (answered = true));
+    if (what === "written") await eventually("it is written", () => files().length === 2);
+    expect(answered).toBe(false);
+    controller.abort();
+    expect(await wholeOf(sending)).toBe("unknown");
+    expect(files()).toEqual(what === "written" ? namesOf(batch) : []);
+  });
+
+  test("reject and refuse-sender: of one email, the others are written", async () => {
+    const batch = outgoing(4);
+    // Two dice for the request, then one for each email.
+    const one = faulty({ reject: 0.2, "refuse-sender": 0.2 }, 0, 0, 0.4, 0.39, 0.19, 0.5);
+    expect(await eachOf(send(one, batch))).toEqual([
+      "accepted",
+      "senderRefused",
+      "rejected, stable",
+      "accepted",
+    ]);
+    expect(files()).toEqual([namesOf(batch)[0]!, namesOf(batch)[3]!]);
+  });
+
+  test.each(["reject", "refuse-sender"] as const)(
+    "%s: takes back nothing that was accepted",
+    async (name) => {
+      const batch = outgoing();
+      await send(provider, batch);
+      expect(await eachOf(send(faulty({ [name]: 1 }), batch))).toEqual(["accepted", "accepted"]);
+      expect(await eachOf(send(faulty({ [name]: 1 }), again(batch)))).not.toContain("accepted");
+    },
+  );
+
+  test("comes as often as it is told to", async () => {
+    const chances = { unavailable: 0.1, throttle: 0.2, hang: 0.3 };
+    const drawn = (random: number) =>
+      wholeOf(send(faulty(chances, random, 0, 0.99), outgoing(1), AbortSignal.timeout(1)));
+    expect(await drawn(0.099)).toBe("unavailable");
+    expect(await drawn(0.101)).toBe("throttled");
+    expect(await drawn(0.299)).toBe("throttled");
+    expect(await drawn(0.301)).toBe("unknown");
+    expect(await eachOf(send(faulty(chances, 0.601), outgoing(1)))).toEqual(["accepted"]);
+  });
+
+  test("latency: is drawn evenly between its bounds", async () => {
+    const faults = { ...noFaults, latency: { minMs: 20, maxMs: 60 } };
+    const startMs = performance.now();
+    await send(openSandbox({ outbox, faults }, { random: () => 0.5 }), outgoing(1));
+    expect(performance.now() - startMs).toBeGreaterThan(39);
+  });
+});
+
+test("sandbox: no reason holds an address or a path", async () => {
+  mkdirSync(join(folder, "data"));
+  writeFileSync(outbox, "");
+  const { result } = await send(provider);
+  expect(JSON.stringify(result)).not.toContain("@");
+  expect(JSON.stringify(result)).not.toContain(folder);
+});
+
+test("sandbox: the case of a domain is all that may change in an address", async () => {
+  const email = { ...outgoing(1).emails[0]!.email, to: "Jane.Doe@Example.ORG" };
+  const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
+  const { to } = await PostalMime.parse(await composeEml(email, ids));
+  expect(sameAddress(to![0]!.address!, email.to)).toBe(true);
+});
