@@ -69,7 +69,10 @@ export function openConnection(folder: string, steps: readonly string[] = migrat
 function makeFile(folder: string, path: string): void {
   try {
     const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
-    if (made !== undefined) syncFolder(dirname(made));
+    // Each folder that was made stands in the one above; what is in the last of them SQLite syncs itself.
+    if (made !== undefined) {
+      for (let one = folder; one.length >= made.length; one = dirname(one)) syncFolder(dirname(one));
+    }
     // Never opened for a moment once it is there: closing it would drop this process's locks on it.
     if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
