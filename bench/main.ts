@@ -1,9 +1,11 @@
-// The benchmarks: `npm run bench [-- submit|deliver|wake] [--json] [--seconds N] [--rounds N] [--emails N]`.
+// The benchmarks: `npm run bench [-- submit|deliver|wake|backlog] [--json] [--seconds N] [--rounds N]
+// [--emails N] [--backlog N]`.
 //
 // A machine is noisy, so that only ratios count, measured side by side in one run: the rounds of the contestants
 // are interleaved, and medians are told.
 
 import { parseArgs } from "node:util";
+import { benchBacklog } from "./backlog.ts";
 import { benchDeliver } from "./deliver.ts";
 import { benchSubmit } from "./submit.ts";
 import { type Table, toText } from "./table.ts";
@@ -16,6 +18,7 @@ const { values, positionals } = parseArgs({
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "4" },
     emails: { type: "string", default: "100000" },
+    backlog: { type: "string", default: "1000000" },
   },
 });
 
@@ -23,11 +26,13 @@ const options = {
   rounds: Number(values.rounds),
   seconds: Number(values.seconds),
   emails: Number(values.emails),
+  backlog: Number(values.backlog),
 };
 const benches: Record<string, () => Promise<Table>> = {
   submit: () => benchSubmit(options),
   deliver: () => benchDeliver(options),
   wake: benchWake,
+  backlog: () => benchBacklog(options),
 };
 const names = positionals.length > 0 ? positionals : Object.keys(benches);
 const tables: Table[] = [];

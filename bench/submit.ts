@@ -1,12 +1,12 @@
-// submit: wrk posts forms to the server, beside the same handler without I/O and a naive server, each with a Redis
-// of its own that fsyncs every write.
+// submit: wrk posts forms to the server on both queues, beside the same handler without I/O and a naive server, each
+// with a store of its own that fsyncs every write.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startRedis, type RedisServer } from "../tests/support/redis.ts";
-import { startProcess } from "../tests/support/service.ts";
+import { type Process, startProcess } from "../tests/support/service.ts";
 import { cpuMicros } from "./cpu.ts";
+import { startStore, type Store, type StoreKind } from "./store.ts";
 import { median, round, type Table } from "./table.ts";
 
 const connectionCounts = [1, 128];
@@ -22,8 +22,8 @@ const form = new URLSearchParams({
 interface Contestant {
   readonly name: string;
   readonly port: number;
-  readonly pid: number;
-  readonly redis: { readonly pid: number; readonly server: RedisServer } | undefined;
+  readonly server: Process;
+  readonly store: Store | undefined;
 }
 
 interface Sample {
@@ -31,7 +31,7 @@ interface Sample {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly serverMicros: number;
-  readonly redisMicros: number;
+  readonly storeMicros: number;
   readonly emailsPerCall: number;
   readonly errors: number;
 }
@@ -53,9 +53,10 @@ end
 `,
   );
   const contestants = [
-    await start("reliable-email", "server.ts", true),
-    await start("handler without I/O", "bench/servers/no-io.ts", false),
-    await start("naive, XADD a request", "bench/servers/naive.ts", true),
+    await start("reliable-email, embedded", "server.ts", "embedded"),
+    await start("reliable-email, Redis", "server.ts", "redis"),
+    await start("handler without I/O", "bench/servers/no-io.ts"),
+    await start("naive, XADD a request", "bench/servers/naive.ts", "redis"),
   ];
   const samples = new Map<string, Sample[]>();
   for (const one of contestants) for (const count of connectionCounts) await measure(one, script, count, 1);
@@ -67,12 +68,18 @@ end
       }
     }
   }
-  for (const { redis } of contestants) await redis?.server.stop();
+  for (const { server } of contestants) await server.kill();
+  for (const { store } of contestants) await store?.stop();
   rmSync(folder, { recursive: true });
 
   const of = (name: string, count: number, field: keyof Sample) =>
     median((samples.get(`${name}/${count}`) ?? []).map((sample) => sample[field]));
-  const [ours, bare, naive] = contestants.map(({ name }) => name) as [string, string, string];
+  const [embedded, ours, bare, naive] = contestants.map(({ name }) => name) as [
+    string,
+    string,
+    string,
+    string,
+  ];
   return {
     name: "submit",
     notes: [
@@ -86,48 +93,52 @@ end
         "p50 ms": round(of(name, count, "p50Ms"), 2),
         "p99 ms": round(of(name, count, "p99Ms"), 2),
         "server CPU µs": round(of(name, count, "serverMicros")),
-        "Redis CPU µs": round(of(name, count, "redisMicros")),
+        "Redis CPU µs": round(of(name, count, "storeMicros")),
         "emails/call": round(of(name, count, "emailsPerCall")),
         errors: of(name, count, "errors"),
       })),
     ),
     ratios: {
-      "server CPU an email at 128, to the handler without I/O":
+      "embedded: server CPU an email at 128, to the handler without I/O":
+        of(embedded, 128, "serverMicros") / of(bare, 128, "serverMicros"),
+      "embedded: requests/s at 128, to the naive server's":
+        of(embedded, 128, "rate") / of(naive, 128, "rate"),
+      "Redis: server CPU an email at 128, to the handler without I/O":
         of(ours, 128, "serverMicros") / of(bare, 128, "serverMicros"),
-      "requests/s at 128, to the naive server's": of(ours, 128, "rate") / of(naive, 128, "rate"),
-      "requests/s at 128, to the handler without I/O": of(ours, 128, "rate") / of(bare, 128, "rate"),
-      "Redis CPU an email at 128, to the naive server's":
-        of(ours, 128, "redisMicros") / of(naive, 128, "redisMicros"),
-      "p99 at 128, to the naive server's": of(ours, 128, "p99Ms") / of(naive, 128, "p99Ms"),
-      "p50 at 1, to the naive server's": of(ours, 1, "p50Ms") / of(naive, 1, "p50Ms"),
+      "Redis: requests/s at 128, to the naive server's": of(ours, 128, "rate") / of(naive, 128, "rate"),
+      "Redis: requests/s at 128, to the handler without I/O": of(ours, 128, "rate") / of(bare, 128, "rate"),
+      "Redis: Redis CPU an email at 128, to the naive server's":
+        of(ours, 128, "storeMicros") / of(naive, 128, "storeMicros"),
+      "Redis: p99 at 128, to the naive server's": of(ours, 128, "p99Ms") / of(naive, 128, "p99Ms"),
+      "Redis: p50 at 1, to the naive server's": of(ours, 1, "p50Ms") / of(naive, 1, "p50Ms"),
     },
   };
 }
 
-async function start(name: string, file: string, withRedis: boolean): Promise<Contestant> {
-  const server = withRedis ? await startRedis() : undefined;
-  const process = startProcess(file, {
+async function start(name: string, file: string, kind?: StoreKind): Promise<Contestant> {
+  const store = kind && (await startStore(kind));
+  const server = startProcess(file, {
     PORT: "0",
     DEFAULT_FROM: "shop@example.com",
     LOG_LEVEL: "info",
-    ...(server && { REDIS_URL: server.url }),
+    ...store?.env,
   });
-  const { port } = await process.event("listening");
-  const redis = server && { server, pid: Number(/process_id:(\d+)/.exec(server.cli("INFO", "server"))?.[1]) };
-  return { name, port: Number(port), pid: process.pid, redis };
+  const { port } = await server.event("listening");
+  return { name, port: Number(port), server, store };
 }
 
 async function measure(
-  { port, pid, redis }: Contestant,
+  { port, server, store }: Contestant,
   script: string,
   connections: number,
   seconds: number,
 ): Promise<Sample> {
-  const calls = () =>
-    Number(
-      /cmdstat_(?:evalsha|xadd):calls=(\d+)/.exec(redis?.server.cli("INFO", "commandstats") ?? "")?.[1] ?? 0,
-    );
-  const before = { server: cpuMicros(pid), redis: redis ? cpuMicros(redis.pid) : 0, calls: calls() };
+  const used = () => ({
+    server: cpuMicros(server.pid),
+    store: store?.cpuMicros() ?? 0,
+    calls: store?.calls("evalsha|xadd") ?? 0,
+  });
+  const before = used();
   const wrk = Bun.spawn(
     ["wrk", "-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, `http://127.0.0.1:${port}/`],
     {
@@ -144,13 +155,14 @@ async function measure(
     number,
     number,
   ];
+  const after = used();
   return {
     rate: requests / (micros / 1e6),
     p50Ms: p50 / 1000,
     p99Ms: p99 / 1000,
-    serverMicros: (cpuMicros(pid) - before.server) / requests,
-    redisMicros: redis ? (cpuMicros(redis.pid) - before.redis) / requests : 0,
-    emailsPerCall: redis ? requests / Math.max(1, calls() - before.calls) : 0,
+    serverMicros: (after.server - before.server) / requests,
+    storeMicros: (after.store - before.store) / requests,
+    emailsPerCall: after.calls > before.calls ? requests / (after.calls - before.calls) : 0,
     errors,
   };
 }

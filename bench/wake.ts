@@ -1,17 +1,49 @@
-// wake: how soon an idle worker starts on an email, and what being idle costs.
+// wake: how soon an idle worker starts on an email, on both queues, and what being idle costs.
 
 import { startFakeResend } from "../fakes/resend.ts";
 import { eventually } from "../tests/support/eventually.ts";
-import { startRedis } from "../tests/support/redis.ts";
 import { post, startServer, startWorker } from "../tests/support/service.ts";
 import { cpuMicros } from "./cpu.ts";
+import { startStore, storeKinds, type StoreKind } from "./store.ts";
 import { median, round, type Table } from "./table.ts";
 
 const emails = 200;
 const idleSeconds = 10;
 
+interface Sample {
+  readonly toAnswer: readonly number[];
+  readonly toProvider: readonly number[];
+  /** Of one core, %. */
+  readonly idle: { readonly worker: number; readonly server: number; readonly store: number };
+}
+
 export async function benchWake(): Promise<Table> {
-  const redis = await startRedis();
+  const samples: (Sample & { kind: StoreKind })[] = [];
+  for (const kind of storeKinds) samples.push({ kind, ...(await measure(kind)) });
+  return {
+    name: "wake",
+    notes: [
+      `${emails} emails, one at a time, each to a worker that sleeps; then ${idleSeconds} s of nothing`,
+    ],
+    rows: samples.flatMap(({ kind, toAnswer, toProvider }) => [
+      { queue: kind, what: "POST to its answer", ...percentiles(toAnswer) },
+      { queue: kind, what: "POST to the provider", ...percentiles(toProvider) },
+    ]),
+    ratios: Object.fromEntries(
+      samples.flatMap(({ kind, idle }) =>
+        Object.entries(idle).map(([what, percent]) => [`${kind}: idle ${what}, % of a core`, percent]),
+      ),
+    ),
+  };
+}
+
+function percentiles(values: readonly number[]) {
+  const p99 = values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)]!;
+  return { "p50 ms": round(median(values), 2), "p99 ms": round(p99, 2) };
+}
+
+async function measure(kind: StoreKind): Promise<Sample> {
+  const store = await startStore(kind);
   let arrivedMs = 0;
   const fake = startFakeResend({
     rateLimit: 1000,
@@ -21,13 +53,12 @@ export async function benchWake(): Promise<Table> {
   });
   const env = {
     PORT: "0",
-    REDIS_URL: redis.url,
+    ...store.env,
     RESEND_API_KEY: "re_fake",
     RESEND_BASE_URL: fake.url,
     DEFAULT_FROM: "shop@example.com",
   };
   const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
-  const redisPid = Number(/process_id:(\d+)/.exec(redis.cli("INFO", "server"))?.[1]);
   const fields = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 
   const toProvider: number[] = [];
@@ -45,34 +76,21 @@ export async function benchWake(): Promise<Table> {
     await Bun.sleep(20);
   }
 
-  const before = [worker.pid, server.pid, redisPid].map(cpuMicros);
+  const used = () => ({
+    worker: cpuMicros(worker.pid),
+    server: cpuMicros(server.pid),
+    store: store.cpuMicros(),
+  });
+  const before = used();
   await Bun.sleep(idleSeconds * 1000);
-  const idle = [worker.pid, server.pid, redisPid].map(
-    (pid, i) => (cpuMicros(pid) - before[i]!) / (idleSeconds * 1e4),
-  );
+  const after = used();
+  const percent = (what: keyof typeof before) => (after[what] - before[what]) / (idleSeconds * 1e4);
   await Promise.all([server.kill(), worker.kill()]);
   fake.stop();
-  await redis.stop();
-
-  const p99 = (values: readonly number[]) =>
-    values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)]!;
+  await store.stop();
   return {
-    name: "wake",
-    notes: [
-      `${emails} emails, one at a time, each to a worker that sleeps; then ${idleSeconds} s of nothing`,
-    ],
-    rows: [
-      { what: "POST to its answer", "p50 ms": round(median(toAnswer), 2), "p99 ms": round(p99(toAnswer), 2) },
-      {
-        what: "POST to the provider",
-        "p50 ms": round(median(toProvider), 2),
-        "p99 ms": round(p99(toProvider), 2),
-      },
-    ],
-    ratios: {
-      "idle worker, % of a core": idle[0]!,
-      "idle server, % of a core": idle[1]!,
-      "idle Redis, % of a core": idle[2]!,
-    },
+    toAnswer,
+    toProvider,
+    idle: { worker: percent("worker"), server: percent("server"), store: percent("store") },
   };
 }
