@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { mailboxMax } from "../lib/address.ts";
 import { openRedisIntake } from "../lib/queue/redis/intake.ts";
+import { migrations } from "../lib/queue/sqlite/schema.ts";
 import { settings } from "../lib/settings.ts";
 import { subjectMax } from "../lib/submission.ts";
 import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/submit.ts";
@@ -128,6 +129,13 @@ test("docs: every key of the store stands in ARCHITECTURE.md, and no others", ()
   const told = rows(section(read("ARCHITECTURE.md"), "## Redis")).map(({ name }) => name);
   expect(keys.length).toBeGreaterThan(15);
   expect(told.toSorted()).toEqual(keys.toSorted());
+});
+
+test("docs: every table of the embedded queue stands in ARCHITECTURE.md, and no others", () => {
+  const tables = [...migrations.join("\n").matchAll(/^ *CREATE TABLE (\w+)/gm)].map(([, name]) => name!);
+  const told = rows(section(read("ARCHITECTURE.md"), "## The embedded queue")).map(({ name }) => name);
+  expect(tables.length).toBeGreaterThan(5);
+  expect(told.toSorted()).toEqual(tables.toSorted());
 });
 
 describe("docs: links", () => {

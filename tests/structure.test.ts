@@ -89,6 +89,11 @@ describe("structure: imports", () => {
     expect(await offenders(below, isAbove)).toEqual([]);
   });
 
+  test("nobody but the command line itself knows it", async () => {
+    const others = product.filter((path) => !path.startsWith("lib/cli/"));
+    expect(await offenders(others, isOf("lib/cli"))).toEqual([]);
+  });
+
   test("nothing is imported in a circle", async () => {
     const imports = new Map<string, string[]>();
     for (const path of product) {
@@ -110,6 +115,16 @@ describe("structure: imports", () => {
     expect(await offenders(others, isOf("ioredis"))).toEqual([]);
   });
 
+  test("only the folder of the embedded queue knows SQLite", async () => {
+    const others = product.filter((path) => !path.startsWith("lib/queue/sqlite/"));
+    expect(await offenders(others, isOf("bun:sqlite"))).toEqual([]);
+  });
+
+  test("one queue does not know the other", async () => {
+    expect(await offenders(found("lib/queue/redis/**/*.ts"), isOf("lib/queue/sqlite"))).toEqual([]);
+    expect(await offenders(found("lib/queue/sqlite/**/*.ts"), isOf("lib/queue/redis"))).toEqual([]);
+  });
+
   test("only the folder of the providers knows their SDKs", async () => {
     const others = product.filter((path) => !path.startsWith("lib/providers/"));
     expect(await offenders(others, (one) => isOf("resend")(one) || isOf("postmark")(one))).toEqual([]);
@@ -124,10 +139,12 @@ describe("structure: what depends on the world", () => {
     expect(withoutComments(await read(path)).match(impure)?.[0]).toBeUndefined();
   });
 
-  test("only the settings are read from the environment: by lib/config.ts, or handed to it by an entry point", async () => {
+  // `dev` adds to the settings what is missing, before it hands them on.
+  test("only the settings are read from the environment: by lib/config.ts, or handed to it by an entry point or dev", async () => {
     const readers: string[] = [];
     for (const path of product.filter((one) => one !== "lib/config.ts")) {
-      const code = withoutComments(await read(path)).replaceAll("readConfig(process.env,", "");
+      const handedOn = path.startsWith("lib/cli/") ? "devSettings(process.env)" : "readConfig(process.env,";
+      const code = withoutComments(await read(path)).replaceAll(handedOn, "");
       if (/\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/.test(code)) readers.push(path);
     }
     expect(readers).toEqual([]);
