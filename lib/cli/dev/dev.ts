@@ -1,0 +1,108 @@
+// The command `dev`: server and worker as children, until a signal ends them or one of them ends by itself.
+
+import { createLog } from "../../log.ts";
+import { openOutbox } from "../../providers/outbox.ts";
+import { onStop } from "../../signals.ts";
+import { type Command, type Ending, readOptions } from "../command.ts";
+import { print } from "../output.ts";
+import { watchOutbox } from "./arrivals.ts";
+import { type Child, startChild } from "./children.ts";
+import { formatEntry, isAtLeast, readEntry } from "./entry.ts";
+import { type DevSettings, devSettings } from "./environment.ts";
+import { greeting } from "./greeting.ts";
+import { isTaken } from "./port.ts";
+
+const names = ["server", "worker"] as const;
+
+export const dev: Command = {
+  name: "dev",
+  summary: "both at once, to try it: emails land in a folder, nothing is sent",
+  help: [
+    "Usage: reliable-email dev",
+    "",
+    "Runs a server and a worker until Ctrl-C. It needs no settings. It shows each",
+    "email as it lands, and the warnings and errors of the log.",
+    "",
+    "Settings of the environment hold. Without them, some differ from what they are",
+    "elsewhere:",
+    "",
+    "  PROVIDERS      sandbox: each email becomes a file in DATA_DIR/outbox. Keys of",
+    "                 providers in the environment are not used unless this is set.",
+    "  DEFAULT_FROM   dev@example.com",
+    "  LOG_LEVEL      warn",
+  ].join("\n"),
+  async run(args) {
+    const options = readOptions(args, {});
+    if (!options.ok) return { kind: "wrongUsage", mistake: options.mistake };
+    const read = devSettings(process.env);
+    if (read.ok) return start(read.settings);
+    console.error(read.message);
+    return { kind: "exit", code: 2 };
+  },
+};
+
+async function start(settings: DevSettings): Promise<Ending> {
+  const { config, shown } = settings;
+  if (await isTaken(config.host, config.port)) {
+    console.error(`Cannot start: PORT ${config.port} is taken by another process`);
+    return { kind: "exit", code: 1 };
+  }
+  if (config.sandbox !== undefined) {
+    const { outbox } = config.sandbox;
+    try {
+      await openOutbox(outbox);
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+      console.error(`Cannot start: DATA_DIR cannot hold the folder ${outbox} (${code})`);
+      return { kind: "exit", code: 1 };
+    }
+    watchOutbox(outbox, (path) => print(`→ ${path}`));
+  }
+
+  /** Of the server; and whether the worker has started. */
+  let port: number | undefined;
+  let delivers = false;
+  let greeted = false;
+  const onLine = (name: string, line: string) => {
+    const entry = readEntry(line);
+    if (entry === undefined) return print(`${name}: ${line}`);
+    if (isAtLeast(entry, shown)) print(formatEntry(name, entry));
+    if (entry.event === "listening") port = Number(entry.fields["port"]);
+    if (entry.event === "worker-started") delivers = true;
+    if (greeted || port === undefined || !delivers) return;
+    greeted = true;
+    print(greeting(settings, port));
+  };
+  const children = names.map((name) =>
+    startChild({ name, env: settings.env, onLine: (line) => onLine(name, line) }),
+  );
+
+  let stopping = false;
+  onStop({
+    log: createLog({ level: shown, write: (line) => print(formatEntry("dev", readEntry(line)!)) }),
+    // They keep to the same bound, and this is for when they do not.
+    timeoutMs: config.shutdownTimeoutMs + 2000,
+    // A terminal that is closed sends the last.
+    signals: ["SIGTERM", "SIGINT", "SIGHUP"],
+    async drain() {
+      stopping = true;
+      print("Stopping");
+      if (!(await stopAll(children))) throw new Error("a process did not end well");
+    },
+  });
+
+  const first = await Promise.race(
+    children.map(async ({ name, exited }) => ({ name, how: (await exited) ?? "exit code 0" })),
+  );
+  if (stopping) return { kind: "running" };
+  console.error(`The ${first.name} has ended by itself (${first.how}): stopping`);
+  await stopAll(children);
+  return { kind: "exit", code: 1 };
+}
+
+/** @returns whether all ended as they should */
+async function stopAll(children: readonly Child[]): Promise<boolean> {
+  for (const child of children) child.stop();
+  const ends = await Promise.all(children.map(({ exited }) => exited));
+  return ends.every((how) => how === undefined);
+}

@@ -1,0 +1,40 @@
+// What `dev` says once everything runs: where things are, and what to do first.
+
+import type { Config } from "../../config.ts";
+import type { DevSettings } from "./environment.ts";
+
+export function greeting({ config, unused, inventedFrom }: DevSettings, port: number): string {
+  const url = urlOf(config.host, port);
+  const senders = config.providers.filter(({ weight }) => weight > 0).map(({ name }) => name);
+  const real = senders.filter((name) => name !== "sandbox").join(" and ");
+  const outbox = senders.includes("sandbox") ? config.sandbox?.outbox : undefined;
+  return [
+    `Listening   ${url}`,
+    ...(outbox === undefined ? [] : [`Sent mail   ${outbox}/ (one .eml an email)`]),
+    ...(real === "" ? [] : [`Sent mail   for real, by ${real}`]),
+    `Queue       ${queueOf(config)}`,
+    "",
+    ...unused.map((name) => `${name} is not used: nothing is sent for real unless PROVIDERS says so.`),
+    ...(real !== "" && inventedFrom
+      ? [`The sender is ${config.defaultFrom}, which ${real} will refuse: set DEFAULT_FROM.`]
+      : []),
+    "Send an email:",
+    "",
+    `  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}`,
+    "",
+    "Ctrl-C stops everything.",
+    "",
+  ].join("\n");
+}
+
+/** An address at which this machine reaches what listens on `host`. */
+function urlOf(host: string, port: number): string {
+  const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  return `http://${reached.includes(":") ? `[${reached}]` : reached}:${port}`;
+}
+
+function queueOf({ queue }: Config): string {
+  if (queue.kind === "sqlite") return `${queue.folder}/ (embedded)`;
+  // Without its password.
+  return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
+}
