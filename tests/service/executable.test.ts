@@ -1,0 +1,160 @@
+// The executable as it is shipped: built by its script, and run by somebody who has nothing else.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import manifest from "../../package.json" with { type: "json" };
+import { eventually } from "../support/eventually.ts";
+import { childrenOf, isRunning, post, startCommand } from "../support/service.ts";
+
+const script = join(import.meta.dir, "../../deploy/build.ts");
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-executable-"));
+const executable = join(folder, "dist", "reliable-email");
+const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+let told: string;
+
+beforeAll(async () => {
+  const { exited, stdout, stderr } = build("--outdir", join(folder, "dist"));
+  if ((await exited) !== 0) throw new Error(stderr());
+  told = stdout();
+  // For whoever runs it.
+  chmodSync(folder, 0o755);
+}, 60_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** With the environment of here, for git and npm. */
+function build(...args: string[]) {
+  const env = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ""]));
+  return startCommand([process.execPath, "--no-install", script, ...args], { env });
+}
+
+async function run(args: string[], cwd = "/") {
+  const child = startCommand([executable, ...args], { cwd, ...nobody });
+  const code = await child.exited;
+  return { code, stdout: child.stdout(), stderr: child.stderr() };
+}
+
+/** A new folder that belongs to whoever runs the executable. */
+function ownFolder(name: string): string {
+  const path = join(folder, name);
+  mkdirSync(path);
+  if (nobody.uid !== undefined) chownSync(path, nobody.uid, nobody.gid);
+  return path;
+}
+
+test("executable: the build leaves it alone in its folder, and says what it is", () => {
+  expect(readdirSync(join(folder, "dist"))).toEqual(["reliable-email"]);
+  expect(told).toContain("it delivers an email");
+});
+
+test("executable: the version names the commit that the build named", async () => {
+  const { code, stdout, stderr } = await run(["--version"]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  const [, commit] = /, commit (\S+), /.exec(told)!;
+  expect(commit).toMatch(/^([0-9a-f]{12}(-modified)?|unknown)$/);
+  expect(stdout).toBe(`reliable-email ${manifest.version} (commit ${commit}, bun ${Bun.version})\n`);
+});
+
+test("executable: it knows its commands, and what is none", async () => {
+  expect(await run(["help", "worker"])).toMatchObject({ code: 0, stderr: "" });
+  expect(await run(["sever"])).toEqual({
+    code: 2,
+    stdout: "",
+    stderr: "Unknown command 'sever': there are server, worker, dev\nTry: reliable-email --help\n",
+  });
+});
+
+test("executable: wrong settings are told, and it exits with 2", async () => {
+  expect(await run(["worker"])).toMatchObject({ code: 2, stderr: expect.stringMatching(/^Cannot start: /) });
+});
+
+test("executable: nothing that lies in the folder in which it starts is obeyed", async () => {
+  const cwd = ownFolder("trap");
+  const sprung = join(cwd, "sprung");
+  writeFileSync(join(cwd, "trap.ts"), `require("node:fs").writeFileSync(${JSON.stringify(sprung)}, "");`);
+  writeFileSync(join(cwd, "bunfig.toml"), 'preload = ["./trap.ts"]\n');
+  for (const name of [".env", ".env.local", ".env.production"]) writeFileSync(join(cwd, name), "PORT=x\n");
+  const server = startCommand([executable, "server"], {
+    env: { PORT: "0", DATA_DIR: ownFolder("untrapped") },
+    cwd,
+    ...nobody,
+  });
+  await server.event("listening");
+  expect(await server.kill("SIGTERM")).toBe(0);
+  // It would complain about PORT as well if it had read one.
+  const other = startCommand([executable, "server"], { env: { HOST: "x y" }, cwd, ...nobody });
+  expect(await other.exited).toBe(2);
+  expect(other.stderr()).toMatch(/^Cannot start: HOST .*\n$/);
+  expect(existsSync(sprung)).toBe(false);
+});
+
+test("executable: as nobody, with nothing but settings, it delivers what it has acknowledged over kill -9", async () => {
+  const data = ownFolder("data");
+  const env = {
+    PORT: "0",
+    DATA_DIR: data,
+    PROVIDERS: "sandbox",
+    // Some are accepted without an answer when it is killed.
+    SANDBOX_FAULTS: "latency:10ms-100ms",
+    PROVIDER_TIMEOUT: "1s",
+    LEASE: "2s",
+  };
+  const start = async () => {
+    const server = startCommand([executable, "server"], { env, cwd: "/", ...nobody });
+    const worker = startCommand([executable, "worker"], { env, cwd: "/", ...nobody });
+    const { port } = await server.event("listening");
+    await worker.event("worker-started");
+    return { server, worker, url: `http://127.0.0.1:${String(port)}/` };
+  };
+  const first = await start();
+  const email = { subject: "Hi", body: "Hello", to: "jane@example.org", from: "me@example.org" };
+  const answers = await Promise.all(Array.from({ length: 30 }, () => post(first.url, email)));
+  await Promise.all([first.server.kill("SIGKILL"), first.worker.kill("SIGKILL")]);
+  expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+
+  const second = await start();
+  const files = answers.map(({ id }) => `${id}.eml`).sort();
+  await eventually("every email has arrived", () =>
+    files.every((file) => existsSync(join(data, "outbox", file))),
+  );
+  expect(await second.worker.kill("SIGTERM")).toBe(0);
+  expect(await second.server.kill("SIGTERM")).toBe(0);
+  // None of them twice.
+  expect(readdirSync(join(data, "outbox")).sort()).toEqual(files);
+}, 20_000);
+
+test("executable: dev runs itself, and ends with all that it has started", async () => {
+  const data = ownFolder("dev");
+  const dev = startCommand([executable, "dev"], { env: { PORT: "0", DATA_DIR: data }, cwd: "/", ...nobody });
+  const url = await eventually(
+    () => `dev says where it listens (${dev.stdout()}${dev.stderr()})`,
+    () => /curl .* (http:\S+)\n/.exec(dev.stdout())?.[1],
+  );
+  const children = childrenOf(dev.pid);
+  expect(children.length).toBe(2);
+  const { id } = await post(url, { subject: "Hi", body: "Hello", to: "jane@example.org" });
+  await eventually("the email is announced", () => dev.stdout().includes(`→ ${data}/outbox/${id}.eml\n`));
+  expect(await dev.kill("SIGTERM")).toBe(0);
+  expect(children.filter(isRunning)).toEqual([]);
+  expect(dev.stderr()).toBe("");
+});
+
+test("build: what is wrong in its arguments is told, and nothing is built", async () => {
+  const outdir = join(folder, "none");
+  for (const args of [["windows"], ["linux-arm64", "linux-arm64"], ["--fast"]]) {
+    const { exited, stderr } = build(...args, "--outdir", outdir);
+    expect(await exited).toBe(2);
+    expect(stderr()).toContain("Usage: npm run build -- ");
+  }
+  expect(existsSync(outdir)).toBe(false);
+});
