@@ -1,6 +1,6 @@
 // The executable as it is shipped: built by its script, and run by somebody who has nothing else.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import {
   chmodSync,
   chownSync,
@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -17,6 +18,9 @@ import manifest from "../../package.json" with { type: "json" };
 import { eventually } from "../support/eventually.ts";
 import { childrenOf, isRunning, post, startCommand } from "../support/service.ts";
 
+// The machine may be busy with the rest of the suite.
+setDefaultTimeout(30_000);
+
 const script = join(import.meta.dir, "../../deploy/build.ts");
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-executable-"));
 const executable = join(folder, "dist", "reliable-email");
@@ -24,18 +28,21 @@ const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 let told: string;
 
 beforeAll(async () => {
-  const { exited, stdout, stderr } = build("--outdir", join(folder, "dist"));
+  const { exited, stdout, stderr } = build(["--outdir", join(folder, "dist")]);
   if ((await exited) !== 0) throw new Error(stderr());
   told = stdout();
   // For whoever runs it.
   chmodSync(folder, 0o755);
 }, 60_000);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const clean = () => rmSync(folder, { recursive: true, force: true });
+afterAll(clean);
+// A hundred megabytes are not left behind when there is nothing to test either.
+process.on("exit", clean);
 
 /** With the environment of here, for git and npm. */
-function build(...args: string[]) {
+function build(args: string[], over: Record<string, string> = {}) {
   const env = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ""]));
-  return startCommand([process.execPath, "--no-install", script, ...args], { env });
+  return startCommand([process.execPath, "--no-install", script, ...args], { env: { ...env, ...over } });
 }
 
 async function run(args: string[], cwd = "/") {
@@ -131,7 +138,7 @@ test("executable: as nobody, with nothing but settings, it delivers what it has 
   expect(await second.server.kill("SIGTERM")).toBe(0);
   // None of them twice.
   expect(readdirSync(join(data, "outbox")).sort()).toEqual(files);
-}, 20_000);
+});
 
 test("executable: dev runs itself, and ends with all that it has started", async () => {
   const data = ownFolder("dev");
@@ -152,9 +159,21 @@ test("executable: dev runs itself, and ends with all that it has started", async
 test("build: what is wrong in its arguments is told, and nothing is built", async () => {
   const outdir = join(folder, "none");
   for (const args of [["windows"], ["linux-arm64", "linux-arm64"], ["--fast"]]) {
-    const { exited, stderr } = build(...args, "--outdir", outdir);
+    const { exited, stderr } = build([...args, "--outdir", outdir]);
     expect(await exited).toBe(2);
     expect(stderr()).toContain("Usage: npm run build -- ");
   }
   expect(existsSync(outdir)).toBe(false);
+});
+
+test("build: what cannot be tried is not put in place, and what was there stays", async () => {
+  const outdir = ownFolder("failed");
+  writeFileSync(join(outdir, "reliable-email"), "of before");
+  // Where the emails of the trial would land.
+  const { exited, stdout, stderr } = build(["--outdir", outdir], { TMPDIR: join(folder, "nowhere") });
+  expect(await exited).toBe(1);
+  expect(stdout()).toBe("");
+  expect(stderr()).toStartWith("Not built: ");
+  expect(readdirSync(outdir)).toEqual(["reliable-email"]);
+  expect(readFileSync(join(outdir, "reliable-email"), "utf8")).toBe("of before");
 });
