@@ -109,6 +109,8 @@ export type ClaimResult =
   | { readonly kind: "empty"; readonly nextDueInMs: number | undefined }
   /** This claim was answered before, and what it took is settled or leased to another by now. */
   | { readonly kind: "spent" }
+  /** An operator has stopped all claims. (A repeated claim still gets what it was answered before.) */
+  | { readonly kind: "paused" }
   /** Too few replicas hold the claim: nothing may be sent, the batch is to be handed back. */
   | { readonly kind: "unreplicated"; readonly batch: Batch };
 
@@ -170,21 +172,90 @@ export interface StoredEmail {
   readonly state: EmailState;
   /** The whole email; of a sent one the envelope line only; of a deleted one nothing. */
   readonly text: string | undefined;
+  /** Unix ms; of one that has left nothing. */
+  readonly submittedAtMs: number | undefined;
+  /** Unix ms: when it is due (waiting, retrying), or when it died. */
+  readonly atMs: number | undefined;
   readonly history: string;
   /** Of a sent one. */
   readonly record: string | undefined;
+  /** Of one in a batch. */
+  readonly batch:
+    | {
+        readonly id: string;
+        readonly provider: string;
+        /** Unix ms: the end of its lease, or when it is tried again. */
+        readonly dueAtMs: number;
+        readonly doubtSinceMs: number | undefined;
+        readonly notes: string;
+      }
+    | undefined;
 }
 
-/** What an operator needs. */
+/** One email in a list: all but its content. `text` is the envelope line. */
+export type ListedEmail = StoredEmail;
+
+export interface Page {
+  readonly emails: readonly ListedEmail[];
+  /** Where the next page begins, opaque; undefined after the last. */
+  readonly next: string | undefined;
+}
+
+export interface QueueStats {
+  /** The store's time, Unix ms. */
+  readonly nowMs: number;
+  readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
+  readonly counters: Readonly<Record<string, number>>;
+  /** When the oldest that is due became due, Unix ms: emails, and batches that are to be claimed again. */
+  readonly oldestDueAtMs: number | undefined;
+  /** Since when the oldest doubt lasts, Unix ms. */
+  readonly oldestDoubtSinceMs: number | undefined;
+  readonly paused: boolean;
+  /** Bytes that the store uses, and how many it may: `maxmemory` of Redis if there is one, or what the disk has. */
+  readonly bytesUsed: number;
+  readonly bytesMax: number | undefined;
+}
+
+/** What an operator needs. Everything is safe beside running workers, and bounded: many emails are many calls. */
 export interface Operator {
   show(id: string): Promise<StoredEmail | undefined>;
-  /** Emails by state, and the store's counters. */
-  stats(): Promise<{
-    states: Record<Exclude<EmailState, "deleted">, number>;
-    counters: Record<string, number>;
-  }>;
-  /** Refused for an email in a batch. */
-  delete(id: string): Promise<"deleted" | "in-batch" | "unknown">;
+  stats(): Promise<QueueStats>;
+  /**
+   * Emails in one state, `limit` at most (1–1000), from the oldest. What changes its state meanwhile may be missing,
+   * and nothing is listed twice. @param from `next` of the page before
+   */
+  list(state: Exclude<EmailState, "deleted">, limit: number, from?: string): Promise<Page>;
+  /**
+   * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Of each only if it is
+   * dead still, with the history that it was seen with. `counts` are added for each that is replayed.
+   * @returns the ids of those that were
+   */
+  replay(
+    emails: readonly { readonly id: string; readonly seenHistory: string; readonly history: string }[],
+    counts: Readonly<Record<string, number>>,
+  ): Promise<readonly string[]>;
+  /**
+   * Leases the batch in doubt that holds this email, so that it can be settled by {@link settle}. `busy` while a
+   * worker holds it; `not-in-doubt` if it is in no batch, or in one that was never in doubt.
+   */
+  claimDoubt(request: {
+    readonly claimId: string;
+    readonly emailId: string;
+    readonly leaseMs: number;
+  }): Promise<
+    { readonly kind: "batch"; readonly batch: Batch } | { readonly kind: "busy" | "not-in-doubt" | "unknown" }
+  >;
+  settle(batch: Batch, settlement: Settlement): Promise<Settled>;
+  /** Refused for an email in a batch. 1000 ids at most; one answer for each. */
+  delete(ids: readonly string[]): Promise<readonly ("deleted" | "in-batch" | "unknown")[]>;
+  /**
+   * Deletes `limit` (1–1000) of the emails that wait or are to be tried again. Their ids stay known.
+   * @returns how many it deleted; 0 when there are no more
+   */
+  clear(limit: number): Promise<number>;
+  /** Stops every claim of every worker, also of batches in doubt, until {@link resume}; repeated, it changes nothing. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
   close(): Promise<void>;
 }
 
