@@ -8,7 +8,7 @@ export interface Policy {
   /** Backoff, ms. */
   readonly retryBaseMs: number;
   readonly retryMaxMs: number;
-  /** Since submission, ms: after it, a definite failure ends an email. */
+  /** Since submission or the last replay, ms: after it, a definite failure ends an email. */
   readonly giveUpAfterMs: number;
   /** Of the batch's provider, if it can be asked what it has accepted. */
   readonly recall: RecallPolicy | undefined;

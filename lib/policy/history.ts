@@ -15,6 +15,8 @@ export interface History {
   readonly doubted: boolean;
   /** Why it is a dead letter, while it is one. */
   readonly deadReason?: string;
+  /** When an operator last sent a dead letter back to waiting, the store's time, Unix ms: it is given up from then on. */
+  readonly replayedAtMs?: number;
 }
 
 /** Of one batch, while it is in doubt. */
@@ -50,6 +52,16 @@ export function withNotes(history: History, notes: Notes): History {
 /** The history of a dead letter. */
 export function asDead(history: History, reason: string): History {
   return { ...history, deadReason: cutReason(history.doubted ? outcomeUnknownPrefix + reason : reason) };
+}
+
+/** The history of a dead letter that goes back to waiting: what happened is kept, what followed from it is not. */
+export function asReplayed({ attempts, doubted }: History, nowMs: number): History {
+  return { ...noHistory, attempts, doubted, replayedAtMs: nowMs };
+}
+
+/** Of a dead letter: a provider may have accepted it. To replay it can send it twice. */
+export function isOutcomeUnknown({ doubted }: History): boolean {
+  return doubted;
 }
 
 /** The stored text; the empty history is the empty text. */
@@ -106,23 +118,26 @@ function readAttempts({ attempts = [], total = attempts.length }: StoredAttempts
   return { kept: attempts, total };
 }
 
-function storedHistory({ attempts, tries, refusedBy, doubted, deadReason }: History): StoredHistory {
+function storedHistory(history: History): StoredHistory {
+  const { attempts, tries, refusedBy, doubted, deadReason, replayedAtMs } = history;
   return {
     ...storedAttempts(attempts),
     ...(tries > 0 && { tries }),
     ...(refusedBy.length > 0 && { refusedBy }),
     ...(doubted && { doubted }),
     ...(deadReason !== undefined && { deadReason }),
+    ...(replayedAtMs !== undefined && { replayedAtMs }),
   };
 }
 
 function readHistory(stored: StoredHistory): History {
-  const { tries = 0, refusedBy = [], doubted = false, deadReason } = stored;
+  const { tries = 0, refusedBy = [], doubted = false, deadReason, replayedAtMs } = stored;
   return {
     attempts: readAttempts(stored),
     tries,
     refusedBy,
     doubted,
     ...(deadReason !== undefined && { deadReason }),
+    ...(replayedAtMs !== undefined && { replayedAtMs }),
   };
 }

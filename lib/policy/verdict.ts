@@ -222,8 +222,8 @@ function endsNow(email: OpenEmail, setting: Setting): boolean {
   return !setting.policy.isProbe && isLate(email, setting);
 }
 
-function isLate({ submittedAtMs }: OpenEmail, { policy, nowMs }: Setting): boolean {
-  return nowMs - submittedAtMs >= policy.giveUpAfterMs;
+function isLate({ submittedAtMs, history }: OpenEmail, { policy, nowMs }: Setting): boolean {
+  return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
 /** What the email went through before, with what this batch went through while in doubt. */

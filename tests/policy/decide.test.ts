@@ -12,6 +12,7 @@ import {
   each,
   email,
   historyOf,
+  hourMs,
   inDoubt,
   looked,
   nowMs,
@@ -29,6 +30,9 @@ const two = [email("a"), email("b")];
 const three = [email("a"), email("b"), email("c")];
 const twoSenders = [email("a"), email("b"), email("c", { from: "news@example.com" })];
 const late = [email("a", old)];
+const replayed = (hoursAgo: number) => [
+  email("a", { ...old, history: { ...noHistory, replayedAtMs: nowMs - hoursAgo * hourMs } }),
+];
 const refusedElsewhere = [email("a", { history: { ...noHistory, refusedBy: ["postmark"] } })];
 const doubted = [email("a", { history: { ...noHistory, doubted: true } })];
 const untouched: Result = { kind: "untouched", delayMs: 0 };
@@ -121,6 +125,18 @@ const rows: Row[] = [
   ["a late email outlives an unknown outcome", batch(late), whole("unknown"), "rest 500"],
   ["a late email outlives being handed back", batch(late), untouched, "a due any 0"],
   ["a late email outlives the end of its doubt", batch(late, inDoubt), { kind: "ended" }, "a due any 0"],
+  [
+    "an old email that was replayed is not late until that is too long ago",
+    batch(replayed(71)),
+    whole("unavailable"),
+    "a due any 500",
+  ],
+  [
+    "an email that was replayed too long ago dies",
+    batch(replayed(72)),
+    whole("unavailable"),
+    "a dead: gave up: refused",
+  ],
   // Several, never in doubt.
   [
     "each email has its own outcome",

@@ -101,20 +101,24 @@ export function historyOf(decision: Decision, id: string): History {
 
 const senders = ["shop@example.com", "news@example.com", "me@example.org"];
 
-export const anyHistory: fc.Arbitrary<History> = fc.record({
-  attempts: fc.nat({ max: 25 }).map((total) => ({
-    kept: Array.from({ length: Math.min(total, 20) }, (_, index) => ({
-      provider: "resend",
-      atMs: index,
-      outcome: "unavailable" as const,
-      reason: "down",
+export const anyHistory: fc.Arbitrary<History> = fc.record(
+  {
+    attempts: fc.nat({ max: 25 }).map((total) => ({
+      kept: Array.from({ length: Math.min(total, 20) }, (_, index) => ({
+        provider: "resend",
+        atMs: index,
+        outcome: "unavailable" as const,
+        reason: "down",
+      })),
+      total,
     })),
-    total,
-  })),
-  tries: fc.nat({ max: 60 }),
-  refusedBy: fc.subarray(["resend", "postmark"]),
-  doubted: fc.boolean(),
-});
+    tries: fc.nat({ max: 60 }),
+    refusedBy: fc.subarray(["resend", "postmark"]),
+    doubted: fc.boolean(),
+    replayedAtMs: fc.constantFrom(nowMs - 2_000, nowMs - 90 * hourMs),
+  },
+  { requiredKeys: ["attempts", "tries", "refusedBy", "doubted"] },
+);
 
 export const anyEmails: fc.Arbitrary<OpenEmail[]> = fc
   .array(

@@ -3,12 +3,14 @@ import fc from "fast-check";
 import { addAttempt, type Attempt, cutReason, joinAttempts, noAttempts } from "../../lib/policy/attempts.ts";
 import {
   asDead,
+  asReplayed,
   decodeHistory,
   decodeNotes,
   decodeRecord,
   encodeHistory,
   encodeNotes,
   encodeRecord,
+  isOutcomeUnknown,
   noHistory,
   noNotes,
 } from "../../lib/policy/history.ts";
@@ -68,6 +70,7 @@ describe("history", () => {
         '"tries":2,"refusedBy":["postmark"],"doubted":true}',
     );
     expect(encodeHistory({ ...noHistory, deadReason: "no" })).toBe('{"deadReason":"no"}');
+    expect(encodeHistory({ ...noHistory, replayedAtMs: 7 })).toBe('{"replayedAtMs":7}');
     expect(encodeNotes({ attempts, looks: 1, failures: 3 })).toBe(
       '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],"looks":1,"failures":3}',
     );
@@ -96,5 +99,26 @@ describe("history", () => {
   test("a dead letter that was doubted says that its outcome is unknown", () => {
     expect(asDead({ ...noHistory, doubted: true }, "no").deadReason).toBe("outcome unknown: no");
     expect(asDead(noHistory, "no").deadReason).toBe("no");
+  });
+
+  test("a replayed one keeps its attempts and its doubt, and nothing that followed from them", () => {
+    fc.assert(
+      fc.property(anyHistory, fc.nat(), (history, nowMs) => {
+        const { attempts, doubted } = history;
+        const replayed = { attempts, tries: 0, refusedBy: [], doubted, replayedAtMs: nowMs };
+        expect(asReplayed(asDead(history, "no"), nowMs)).toEqual(replayed);
+        expect(asReplayed({ ...replayed, replayedAtMs: 1 }, nowMs)).toEqual(replayed);
+      }),
+    );
+  });
+
+  test("the outcome of a dead letter is unknown if it was ever in doubt without an answer, replayed or not", () => {
+    for (const doubted of [false, true]) {
+      const dead = asDead({ ...noHistory, doubted }, "no");
+      expect(isOutcomeUnknown(dead)).toBe(doubted);
+      const again = asDead(asReplayed(dead, 5), "no again");
+      expect(isOutcomeUnknown(again)).toBe(doubted);
+      expect(again.deadReason).toBe(doubted ? "outcome unknown: no again" : "no again");
+    }
   });
 });
