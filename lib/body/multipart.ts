@@ -3,7 +3,7 @@
 // general parser is more forgiving.
 
 import { type BodyResult, faultField, type Fields, giveField, knownField, noFields } from "./fields.ts";
-import { isUtf8, parseHeader } from "./header.ts";
+import { isUtf8, parseHeader, trimBlanks } from "./header.ts";
 import { decodeUtf8 } from "./utf8.ts";
 
 /** Longest head of a part, bytes. */
@@ -101,11 +101,11 @@ function readHead(bytes: Buffer): Map<string, string> {
   if (text === undefined) throw new Malformed("is not valid UTF-8");
   const headers = new Map<string, string>();
   for (const line of text.split(lineEnd)) {
-    const [, name, value] = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*?)[ \t]*$/.exec(line) ?? [];
+    const [, name, value] = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)$/.exec(line) ?? [];
     if (name === undefined || value === undefined || headers.has(name.toLowerCase())) {
       throw new Malformed("has a part with a malformed head");
     }
-    headers.set(name.toLowerCase(), value);
+    headers.set(name.toLowerCase(), trimBlanks(value));
   }
   return headers;
 }
