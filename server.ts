@@ -1,6 +1,7 @@
 // The server: settings, then the way into the queue, then the handler behind Bun.serve, and the end of it all on a
 // signal. Several of them may share one port.
 
+import { openGate } from "./lib/access.ts";
 import { readConfig } from "./lib/config.ts";
 import { createLog } from "./lib/log.ts";
 import { openIntake } from "./lib/queue/open.ts";
@@ -25,10 +26,12 @@ const intake = openIntake(config.queue, {
 
 const handler = createHandler({
   intake,
-  defaults: {
+  senders: {
     ...(config.defaultFrom !== undefined && { from: config.defaultFrom }),
     ...(config.defaultFromName !== undefined && { fromName: config.defaultFromName }),
+    ...(config.allowedFrom !== undefined && { allowed: config.allowedFrom }),
   },
+  ...(config.apiTokens !== undefined && { gate: openGate(config.apiTokens) }),
   maxBodyBytes: config.maxBodyBytes,
   submitTimeoutMs: config.submitTimeoutMs,
   log,

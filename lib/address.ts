@@ -36,6 +36,17 @@ export function sameAddress(one: string, other: string): boolean {
   );
 }
 
+/**
+ * Whether an address is one of `allowed`, which holds addresses and `@domains`. A domain stands for itself, in any
+ * case, and for none below it.
+ */
+export function isAmong(address: string, allowed: readonly string[]): boolean {
+  const domain = address.slice(address.lastIndexOf("@")).toLowerCase();
+  return allowed.some((one) =>
+    one.startsWith("@") ? one.toLowerCase() === domain : sameAddress(one, address),
+  );
+}
+
 /** Whether a text would be more than one line, or invisible on it. */
 export function hasControlCharacter(text: string): boolean {
   return controlCharacter.test(text);

@@ -19,6 +19,10 @@ export interface Config {
   readonly host: string;
   /** 0–65535; 0 takes any free port. */
   readonly port: number;
+  /** Without them everyone may submit. */
+  readonly apiTokens?: readonly string[];
+  /** Addresses and `@domains`; without them every sender is allowed. */
+  readonly allowedFrom?: readonly string[];
   readonly defaultFrom?: string;
   /** The name of `defaultFrom`, and of no other sender. */
   readonly defaultFromName?: string;
@@ -46,7 +50,7 @@ export interface Config {
   readonly retainMs: number;
   readonly shutdownTimeoutMs: number;
   readonly logLevel: LogLevel;
-  /** What must never be printed: credentials, and the password in `REDIS_URL`. */
+  /** What must never be printed: tokens, credentials, and the password in `REDIS_URL`. */
   readonly secrets: readonly string[];
 }
 
@@ -62,10 +66,7 @@ const credentialOf = {
 const credentialNames = Object.values(credentialOf);
 
 /** The names whose value may be in the file that `NAME_FILE` names. */
-const secretNames = ["REDIS_URL", ...credentialNames] as const;
-
-/** Settings that other versions obey. To ignore one that guards access would open what somebody shut. */
-const unsupportedNames = ["API_TOKENS", "API_TOKENS_FILE", "ALLOWED_FROM"] as const;
+const secretNames = ["API_TOKENS", "REDIS_URL", ...credentialNames] as const;
 
 /**
  * Reads the settings out of an environment, and the files that `NAME_FILE` names. An empty value is as good as
@@ -73,9 +74,6 @@ const unsupportedNames = ["API_TOKENS", "API_TOKENS_FILE", "ALLOWED_FROM"] as co
  */
 export function readConfig(env: Readonly<Record<string, string | undefined>>, role: Role): ConfigResult {
   const mistakes: string[] = [];
-  for (const name of unsupportedNames) {
-    if (env[name]) mistakes.push(`${name} is not supported by this version`);
-  }
   const given = withoutEmpty(env);
   const unreadable = readSecretFiles(given, mistakes);
 
@@ -127,6 +125,8 @@ function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set
       mistakes.push(`${name}_FILE names a file that cannot be read${code}`);
     }
     unreadable.add(name);
+    // No secret may be so: what depends on it is then not taken for wrong as well.
+    given[name] = "\0";
   }
   return unreadable;
 }
@@ -164,11 +164,13 @@ function providerMistakes(values: Settings, providers: readonly ProviderWeight[]
 function toConfig(values: Settings, providers: readonly ProviderWeight[]): Config {
   const password =
     values.REDIS_URL === undefined ? undefined : decodeURIComponent(new URL(values.REDIS_URL).password);
-  const secrets = [password, ...credentialNames.map((name) => values[name])];
+  const secrets = [password, ...(values.API_TOKENS ?? []), ...credentialNames.map((name) => values[name])];
   const dataDir = resolve(values.DATA_DIR);
   return {
     host: values.HOST.replace(/^\[(.*)\]$/, "$1"),
     port: values.PORT,
+    ...(values.API_TOKENS !== undefined && { apiTokens: values.API_TOKENS }),
+    ...(values.ALLOWED_FROM !== undefined && { allowedFrom: values.ALLOWED_FROM }),
     ...(values.DEFAULT_FROM !== undefined && { defaultFrom: values.DEFAULT_FROM }),
     ...(values.DEFAULT_FROM_NAME && { defaultFromName: values.DEFAULT_FROM_NAME }),
     maxBodyBytes: values.MAX_BODY_BYTES,

@@ -2,7 +2,7 @@
 // Messages follow the setting's name, and never hold its value, which may be secret.
 
 import * as v from "valibot";
-import { hasControlCharacter, isAddress, mailboxMax } from "./address.ts";
+import { hasControlCharacter, isAddress, isAmong, mailboxMax } from "./address.ts";
 import { logLevels } from "./log.ts";
 import { formatMailbox } from "./mailbox.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
@@ -54,6 +54,36 @@ function integer(fallback: string, min: number, max: number) {
 const credential = v.optional(
   v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/, "holds a character that no credential has")),
 );
+
+/** Lengths of a token, characters: a shorter one could be guessed, a longer one not be sent. */
+export const tokenLengths = { min: 16, max: 1024 } as const;
+const token = new RegExp(`^[\\x21-\\x7e]{${tokenLengths.min},${tokenLengths.max}}$`);
+
+const tokens = v.optional(
+  v.pipe(
+    v.string(),
+    v.transform((text) => [...new Set(entriesOf(text))]),
+    v.check(
+      (all) => all.every((one) => token.test(one)),
+      `is not a list of tokens, each of ${tokenLengths.min} to ${tokenLengths.max} visible ASCII characters, with commas between them`,
+    ),
+  ),
+);
+
+const senders = v.optional(
+  v.pipe(
+    v.string(),
+    v.transform(entriesOf),
+    v.check(
+      (all) => all.every((one) => isAddress(one.startsWith("@") ? `any${one}` : one)),
+      "is not a list such as shop@example.com,@example.org of addresses and @domains",
+    ),
+  ),
+);
+
+function entriesOf(list: string): string[] {
+  return list.split(",").map((entry) => entry.trim());
+}
 
 const baseUrl = v.optional(
   v.pipe(
@@ -184,6 +214,8 @@ export const settings = v.object({
   ),
   PORT: integer("3000", 0, 65_535),
   ALLOW_ANONYMOUS: v.optional(v.picklist(["0", "1"], "is neither 0 nor 1"), "0"),
+  API_TOKENS: tokens,
+  ALLOWED_FROM: senders,
   DEFAULT_FROM: v.optional(
     v.pipe(v.string(), v.trim(), v.check(isAddress, "is not an email address that both providers accept")),
   ),
@@ -242,9 +274,16 @@ const loopback = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i;
 export const checkedSettings = v.pipe(
   settings,
   together(
-    ["HOST", "ALLOW_ANONYMOUS"],
-    ({ HOST, ALLOW_ANONYMOUS }) => loopback.test(HOST) || ALLOW_ANONYMOUS === "1",
-    "is not a loopback address, and would be open to everyone: set ALLOW_ANONYMOUS=1 if that is meant",
+    ["HOST", "ALLOW_ANONYMOUS", "API_TOKENS"],
+    ({ HOST, ALLOW_ANONYMOUS, API_TOKENS }) =>
+      loopback.test(HOST) || API_TOKENS !== undefined || ALLOW_ANONYMOUS === "1",
+    "is not a loopback address, and would be open to everyone: set API_TOKENS, or ALLOW_ANONYMOUS=1 if that is meant",
+  ),
+  together(
+    ["DEFAULT_FROM", "ALLOWED_FROM"],
+    ({ DEFAULT_FROM, ALLOWED_FROM }) =>
+      DEFAULT_FROM === undefined || ALLOWED_FROM === undefined || isAmong(DEFAULT_FROM, ALLOWED_FROM),
+    "is not among ALLOWED_FROM",
   ),
   together(
     ["DEFAULT_FROM_NAME", "DEFAULT_FROM"],

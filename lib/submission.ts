@@ -2,7 +2,7 @@
 // in. Nothing is shortened or repaired: what cannot be sent as it stands is refused. Pure.
 
 import * as v from "valibot";
-import { hasControlCharacter, isAddress, mailboxMax, sameAddress } from "./address.ts";
+import { hasControlCharacter, isAddress, isAmong, mailboxMax, sameAddress } from "./address.ts";
 import type { Email } from "./email.ts";
 import { fieldNames, type FieldName, type Fields } from "./body/fields.ts";
 import { formatMailbox } from "./mailbox.ts";
@@ -10,10 +10,13 @@ import { formatMailbox } from "./mailbox.ts";
 /** Longest subject, UTF-16 units (Postmark's limit). */
 export const subjectMax = 2000;
 
-/** The sender of emails that name none. The name belongs to this address and to no other. */
-export interface SenderDefaults {
+export interface SenderRules {
+  /** The sender of emails that name none. */
   readonly from?: string;
+  /** Of this address, and of no other. */
   readonly fromName?: string;
+  /** Addresses and `@domains`, this address among them; without them all are allowed. */
+  readonly allowed?: readonly string[];
 }
 
 export type SubmissionResult =
@@ -55,20 +58,23 @@ const schema = v.object(
 const parse = v.safeParser(schema, { abortPipeEarly: true });
 
 /** Checks the fields of a request, and makes the email of them. */
-export function checkSubmission(fields: Fields, defaults: SenderDefaults): SubmissionResult {
+export function checkSubmission(fields: Fields, senders: SenderRules): SubmissionResult {
   const given = normalize(fields);
-  const from = given.from ?? defaults.from;
+  const from = given.from ?? senders.from;
   const parsed = parse(from === given.from ? given : { ...given, from });
 
   const mistakes: { [name in FieldName]?: string } = {};
   for (const issue of parsed.issues ?? []) mistakes[issue.path![0].key as FieldName] ??= issue.message;
+  if (from !== undefined && senders.allowed !== undefined && !isAmong(from, senders.allowed)) {
+    mistakes.from ??= "is not among the allowed senders";
+  }
   if (isTooLong(given.to, given.to_name)) mistakes.to_name ??= mailboxTooLong;
   if (isTooLong(from, given.from_name)) mistakes.from_name ??= mailboxTooLong;
   Object.assign(mistakes, fields.faults);
 
   const told = fieldNames.flatMap((name) => (mistakes[name] ? [`${name}: ${mistakes[name]}`] : []));
   if (!parsed.success || told.length > 0) return { ok: false, message: told.join("; ") };
-  return { ok: true, email: toEmail(parsed.output, defaults), given };
+  return { ok: true, email: toEmail(parsed.output, senders), given };
 }
 
 /**
@@ -94,10 +100,10 @@ function normalize({ values, faults }: Fields): GivenFields {
   return given;
 }
 
-function toEmail(fields: v.InferOutput<typeof schema>, defaults: SenderDefaults): Email {
+function toEmail(fields: v.InferOutput<typeof schema>, senders: SenderRules): Email {
   const { to, to_name, from, from_name, reply_to, subject, body, html } = fields;
-  const isDefault = defaults.from !== undefined && sameAddress(from, defaults.from);
-  const sender = from_name ?? (isDefault ? defaults.fromName : undefined);
+  const isDefault = senders.from !== undefined && sameAddress(from, senders.from);
+  const sender = from_name ?? (isDefault ? senders.fromName : undefined);
   return {
     to,
     ...(to_name !== undefined && { to_name }),

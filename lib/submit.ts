@@ -1,11 +1,13 @@
 // The one endpoint: from a request to its answer. It keeps the contract's promise that POST / is answered with
 // 200, 400 or 500, in JSON, within the time that the settings allow; and 200 only for what the queue has stored.
+// Whoever may not submit costs the reading of a head, and no more: of a body not a byte is looked at.
 
+import type { Gate } from "./access.ts";
 import { bodyType, parseBody } from "./body/body.ts";
 import { encodeEmail } from "./email.ts";
 import type { Log } from "./log.ts";
 import type { Intake, SubmitResult } from "./queue/queue.ts";
-import { checkSubmission, fingerprint, type SenderDefaults } from "./submission.ts";
+import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
 import { createBudget, readUpload } from "./body/upload.ts";
 
 /** Longest wait for a request's body, ms. */
@@ -19,7 +21,9 @@ const reportEveryMs = 1000;
 
 export interface HandlerOptions {
   readonly intake: Intake;
-  readonly defaults: SenderDefaults;
+  readonly senders: SenderRules;
+  /** Who may submit. Default: everyone. */
+  readonly gate?: Gate;
   readonly maxBodyBytes: number;
   /** From the last byte of the body until the answer. */
   readonly submitTimeoutMs: number;
@@ -46,13 +50,14 @@ const texts = {
   tooSlow: "the body did not arrive in time",
   broken: "the body did not arrive",
   conflict: "Idempotency-Key: belongs to another email",
+  unknownToken: "Authorization: must be Bearer and a token that is known here",
   badKey: "Idempotency-Key: must be 1 to 255 visible ASCII characters",
 } as const;
 
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
 export function createHandler(options: HandlerOptions): Handler {
-  const { intake, defaults, maxBodyBytes, submitTimeoutMs, log } = options;
+  const { intake, senders, gate, maxBodyBytes, submitTimeoutMs, log } = options;
   const budget = createBudget(options.pendingBytesMax ?? pendingBytesMax);
   const countMax = options.pendingMax ?? pendingMax;
   const awaited = new Set<() => void>();
@@ -99,7 +104,7 @@ export function createHandler(options: HandlerOptions): Handler {
       const body = parseBody(type.type, upload.bytes);
       if (!body.ok) return refuse(400, body.message);
 
-      const submission = checkSubmission(body.fields, defaults);
+      const submission = checkSubmission(body.fields, senders);
       const key = request.headers.get("idempotency-key");
       const badKey = key !== null && !keyPattern.test(key) ? [texts.badKey] : [];
       if (!submission.ok) return refuse(400, [submission.message, ...badKey].join("; "));
@@ -143,6 +148,9 @@ export function createHandler(options: HandlerOptions): Handler {
       if (request.method !== "POST") {
         return refuse(405, "the method must be POST", { allow: "POST" });
       }
+      if (gate !== undefined && !gate(request.headers.get("authorization"))) {
+        return refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" });
+      }
       return accept(request);
     },
     hurry() {
@@ -164,7 +172,7 @@ export function describe(error: unknown): { reason: string; place: string } {
 }
 
 function refuse(
-  status: 400 | 404 | 405 | 500,
+  status: 400 | 401 | 404 | 405 | 500,
   message: string,
   headers: Record<string, string> = {},
 ): Response {

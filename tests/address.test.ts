@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { hasControlCharacter, isAddress, sameAddress } from "../lib/address.ts";
+import { hasControlCharacter, isAddress, isAmong, sameAddress } from "../lib/address.ts";
 
 test.each([
   "ada@example.org",
@@ -75,6 +75,25 @@ test.each([
 ] as const)("address: %p and %p are the same mailbox: %p", (one, other, same) => {
   expect(sameAddress(one, other)).toBe(same);
   expect(sameAddress(other, one)).toBe(same);
+});
+
+test.each([
+  ["shop@example.org", true],
+  ["shop@EXAMPLE.org", true],
+  ["Shop@example.org", false],
+  ["other@example.org", false],
+  ["any@example.com", true],
+  ["any@Example.COM", true],
+  ["any@mail.example.com", false],
+  ["any@notexample.com", false],
+  ["any@example.co", false],
+  ["example.com@example.net", false],
+] as const)("address: whether %p is among those that are allowed: %p", (address, expected) => {
+  expect(isAmong(address, ["shop@Example.org", "@EXAMPLE.com"])).toBe(expected);
+});
+
+test("address: none is among none", () => {
+  expect(isAmong("a@example.org", [])).toBe(false);
 });
 
 test.each(["\0", "\t", "\n", "\r", "\u001f", "\u007f", "\u0080", "\u0085", "\u009f", "\u2028", "\u2029"])(

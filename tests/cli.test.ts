@@ -145,6 +145,17 @@ describe("dev: settings", () => {
     expect(said).toContain(`\n  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}\n`);
   });
 
+  test("where access is limited, the greeting's email is one that is let in, by no token of its own", () => {
+    const token = "token-0123456789";
+    const settings = read({ API_TOKENS: token, ALLOWED_FROM: "@example.net" });
+    expect(settings).toMatchObject({ inventedFrom: false, env: { DEFAULT_FROM: "" } });
+    const said = greeting(settings, 80);
+    expect(said).toContain(
+      "curl -H 'Authorization: Bearer TOKEN' -d subject=Hi -d body=Hello -d to=jane@example.org -d from=dev@example.net http:",
+    );
+    expect(said).not.toContain(token);
+  });
+
   test("the greeting says who gets mail for real, and never a password", () => {
     const said = greeting(
       read({

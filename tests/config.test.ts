@@ -7,6 +7,7 @@ import { type Config, readConfig, type Role } from "../lib/config.ts";
 import { settings } from "../lib/settings.ts";
 
 const enough = { REDIS_URL: "redis://127.0.0.1:6379" };
+const token = "token-0123456789";
 const enoughForWorker = { ...enough, RESEND_API_KEY: "re_secret" };
 
 function good(env: Record<string, string>, role: Role = "server"): Config {
@@ -137,9 +138,22 @@ test.each([
   ["RETRY_MAX", { RETRY_MAX: "600h" }, "over 596h"],
   ["CONCURRENCY", { CONCURRENCY: "0" }, ""],
   ["LOG_LEVEL", { LOG_LEVEL: "trace" }, "debug"],
-  ["API_TOKENS", { API_TOKENS: "secret" }, "not supported"],
-  ["API_TOKENS_FILE", { API_TOKENS_FILE: "/x" }, "not supported"],
-  ["ALLOWED_FROM", { ALLOWED_FROM: "@example.org" }, "not supported"],
+  ["API_TOKENS", { API_TOKENS: "x".repeat(15) }, "16 to 1024"],
+  ["API_TOKENS", { API_TOKENS: "x".repeat(1025) }, "16 to 1024"],
+  ["API_TOKENS", { API_TOKENS: `${token},` }, "list of tokens"],
+  ["API_TOKENS", { API_TOKENS: `${token},,${token}` }, "list of tokens"],
+  ["API_TOKENS", { API_TOKENS: `${token} ${token}` }, "visible ASCII"],
+  ["API_TOKENS", { API_TOKENS: `${token}é` }, "visible ASCII"],
+  ["API_TOKENS", { API_TOKENS: "," }, "list of tokens"],
+  // That it would otherwise be open is no second mistake.
+  ["API_TOKENS", { HOST: "0.0.0.0", API_TOKENS: "x" }, "list of tokens"],
+  ["API_TOKENS_FILE", { HOST: "0.0.0.0", API_TOKENS_FILE: "/nowhere/x" }, "ENOENT"],
+  ["ALLOWED_FROM", { ALLOWED_FROM: "example.org" }, "@domains"],
+  ["ALLOWED_FROM", { ALLOWED_FROM: "@example.org," }, "@domains"],
+  ["ALLOWED_FROM", { ALLOWED_FROM: "*@example.org,@" }, "@domains"],
+  ["ALLOWED_FROM", { ALLOWED_FROM: "@*.example.org" }, "@domains"],
+  ["ALLOWED_FROM", { ALLOWED_FROM: "@localhost" }, "@domains"],
+  ["DEFAULT_FROM", { DEFAULT_FROM: "a@example.org", ALLOWED_FROM: "@sub.example.org" }, "ALLOWED_FROM"],
 ] as const)("config: %s of %j is refused, and named", (name, env, text) => {
   const base = ["REDIS_URL", "REDIS_MIN_REPLICAS"].includes(name) ? {} : enough;
   for (const role of ["server", "worker"] as const) {
@@ -175,6 +189,23 @@ test.each(["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
 
 test("config: a host beyond loopback may be open when that is said", () => {
   expect(good({ ...enough, HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).host).toBe("0.0.0.0");
+});
+
+test("config: tokens make a host beyond loopback safe, and are secrets", () => {
+  const config = good({ ...enough, HOST: "0.0.0.0", API_TOKENS: ` ${token}-1, ${token}-2 ,${token}-1` });
+  expect(config.apiTokens).toEqual([`${token}-1`, `${token}-2`]);
+  expect(config.secrets).toEqual(config.apiTokens!);
+  expect(good({ ...enough, API_TOKENS: "x".repeat(16) }).apiTokens).toHaveLength(1);
+  expect(good({ ...enough, API_TOKENS: "~".repeat(1024) }).apiTokens).toHaveLength(1);
+});
+
+test("config: allowed senders are addresses and domains, the default sender among them", () => {
+  const env = { ...enough, ALLOWED_FROM: "shop@example.com, @Example.org" };
+  expect(good(env).allowedFrom).toEqual(["shop@example.com", "@Example.org"]);
+  expect(good({ ...env, DEFAULT_FROM: "any@example.ORG" }).defaultFrom).toBe("any@example.ORG");
+  expect(mistakes({ ...env, DEFAULT_FROM: "Shop@example.com" })).toEqual([
+    "Cannot start: DEFAULT_FROM is not among ALLOWED_FROM",
+  ]);
 });
 
 test("config: providers without weights are those with credentials, in equal parts", () => {
@@ -275,6 +306,11 @@ test("config: a secret may be in a file, white space at its end is cut", () => {
     const file = join(folder, "key");
     writeFileSync(file, "re_from_file \r\n\n");
     expect(good({ ...enough, RESEND_API_KEY_FILE: file }, "worker").resend?.apiKey).toBe("re_from_file");
+    writeFileSync(file, `${token}-1,\n${token}-2\n`);
+    expect(good({ ...enough, API_TOKENS_FILE: file }).apiTokens).toEqual([`${token}-1`, `${token}-2`]);
+    expect(mistakes({ ...enough, API_TOKENS: token, API_TOKENS_FILE: file })).toEqual([
+      "Cannot start: API_TOKENS and API_TOKENS_FILE are both given",
+    ]);
     writeFileSync(file, "rediss://u:pw@redis.example.org:6380/2\n");
     const config = good({ REDIS_URL_FILE: file });
     expect(config.queue).toMatchObject({ url: "rediss://u:pw@redis.example.org:6380/2" });
@@ -301,7 +337,8 @@ test("config: no message shows a secret", () => {
       RESEND_API_KEY: `${secret} é`,
       POSTMARK_SERVER_TOKEN: `${secret}\u0001`,
       POSTMARK_BASE_URL: `http://u:${secret}@a`,
-      API_TOKENS: secret,
+      API_TOKENS: `${secret}${secret},${secret}`,
+      ALLOWED_FROM: secret,
     },
     "worker",
   );
@@ -310,7 +347,7 @@ test("config: no message shows a secret", () => {
 });
 
 test("config: no environment makes it throw", () => {
-  const names = [...Object.keys(settings.entries), "REDIS_URL_FILE", "API_TOKENS"];
+  const names = [...Object.keys(settings.entries), "REDIS_URL_FILE", "API_TOKENS_FILE"];
   const value = fc.oneof(
     fc.string(),
     fc.constantFrom("1s", "0", "redis://a", "resend:1", "sandbox", "hang:1%", "a@example.org"),

@@ -1,24 +1,24 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { fieldNames, type FieldName, type Fields } from "../lib/body/fields.ts";
-import { checkSubmission, fingerprint, type SenderDefaults } from "../lib/submission.ts";
+import { checkSubmission, fingerprint, type SenderRules } from "../lib/submission.ts";
 
 type Values = { [name in FieldName]?: string };
 
 const least: Values = { subject: "Hello", body: "World", to: "ada@example.org", from: "me@example.org" };
 
-function check(values: Values, defaults: SenderDefaults = {}, faults: Fields["faults"] = {}) {
-  return checkSubmission({ values, faults }, defaults);
+function check(values: Values, senders: SenderRules = {}, faults: Fields["faults"] = {}) {
+  return checkSubmission({ values, faults }, senders);
 }
 
-function email(values: Values, defaults: SenderDefaults = {}) {
-  const result = check(values, defaults);
+function email(values: Values, senders: SenderRules = {}) {
+  const result = check(values, senders);
   if (!result.ok) throw new Error(result.message);
   return result.email;
 }
 
-function message(values: Values, defaults: SenderDefaults = {}, faults: Fields["faults"] = {}): string {
-  const result = check(values, defaults, faults);
+function message(values: Values, senders: SenderRules = {}, faults: Fields["faults"] = {}): string {
+  const result = check(values, senders, faults);
   return result.ok ? "" : result.message;
 }
 
@@ -53,6 +53,22 @@ test("submission: single-line fields are trimmed, body and html kept to the lett
 
 test("submission: an empty optional field is absent", () => {
   expect(email({ ...least, to_name: " \r\n", from_name: "", html: "", reply_to: " " })).toEqual(email(least));
+});
+
+test("submission: only allowed senders may be named, and a wrong one is told with all other mistakes", () => {
+  const rules = { from: "me@example.org", allowed: ["@example.org", "you@example.com"] };
+  const refused = "from: is not among the allowed senders";
+  expect(email({ ...least, from: "x@Example.org" }, rules).from).toBe("x@Example.org");
+  expect(email({ ...least, from: "you@example.com" }, rules).from).toBe("you@example.com");
+  expect(email({ ...least, from: "" }, rules).from).toBe("me@example.org");
+  expect(message({ ...least, from: "me@example.com" }, rules)).toBe(refused);
+  expect(message({ ...least, from: "me@sub.example.org" }, rules)).toBe(refused);
+  expect(message({ ...least, to: "x", from: "me@example.com", html: "\0" }, rules)).toBe(
+    `to: is not an email address; ${refused}; html: has a NUL character`,
+  );
+  expect(message({ ...least, from: "me" }, rules)).toBe("from: is not an email address");
+  expect(message({ ...least, from: "" }, { allowed: rules.allowed })).toBe("from: is required");
+  expect(message(least, rules, { from: "is given twice" })).toBe("from: is given twice");
 });
 
 const long = `${"a".repeat(50)}@example.org`;
@@ -129,7 +145,7 @@ test("submission: a faulty from is not replaced by the default", () => {
   expect(message(anonymous, defaults, { from: "is a file" })).toBe("from: is a file");
 });
 
-function print(values: Values, senders: SenderDefaults = {}): string {
+function print(values: Values, senders: SenderRules = {}): string {
   const result = check(values, senders);
   if (!result.ok) throw new Error(result.message);
   return fingerprint(result.given);

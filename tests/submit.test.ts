@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { openGate } from "../lib/access.ts";
 import { decodeEmail, type Email } from "../lib/email.ts";
 import type { Log } from "../lib/log.ts";
 import type { Intake, Submission, SubmitResult } from "../lib/queue/queue.ts";
@@ -38,10 +39,10 @@ function serve(
     close: async () => {},
   };
   const { idleTimeout = 30, ...rest } = options;
-  const defaults = { from: "app@example.org", fromName: "App" };
+  const senders = { from: "app@example.org", fromName: "App" };
   const handler = createHandler({
     intake,
-    defaults,
+    senders,
     maxBodyBytes: 2000,
     submitTimeoutMs: 1000,
     log: silent,
@@ -171,8 +172,75 @@ describe("routing", () => {
   });
 });
 
+describe("access", () => {
+  const known = "known-token-0123456789";
+  const server = serve(store, { gate: openGate([known, "another-token-0123456"]), pendingMax: 1 });
+  const unknown = "Authorization: must be Bearer and a token that is known here";
+  const head = (more: string) => `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n${more}`;
+
+  test("submit: without a token that is known the answer is 401, and says what is asked for", async () => {
+    for (const headers of [{}, { authorization: "Bearer x" }, { authorization: `Basic ${known}` }]) {
+      const response = await post(server, leastForm, headers);
+      expect(response.headers.get("www-authenticate")).toBe("Bearer");
+      expect(await read(response)).toEqual([401, refusal(unknown)]);
+    }
+    expect(server.submissions).toEqual([]);
+  });
+
+  test("submit: with any of the tokens it is as without", async () => {
+    for (const authorization of [`Bearer ${known}`, "bearer another-token-0123456"]) {
+      expect((await post(server, leastForm, { authorization })).status).toBe(200);
+    }
+    expect((await post(server, "", { authorization: `Bearer ${known}` })).status).toBe(400);
+  });
+
+  test("submit: another path and another method are told first, then the token, then the body", async () => {
+    const url = `${server.url}x`;
+    expect((await fetch(url, { method: "POST", body: "x" })).status).toBe(404);
+    expect((await fetch(server.url, { method: "PUT", body: "x" })).status).toBe(405);
+    expect((await post(server, "x", { "content-type": "text/plain" })).status).toBe(401);
+    expect((await post(server, "x".repeat(5000))).status).toBe(401);
+  });
+
+  test.each([
+    ["twice", `Authorization: Bearer ${known}\r\nAuthorization: Bearer ${known}\r\n`],
+    ["a second time, empty", `Authorization: Bearer ${known}\r\nAuthorization:\r\n`],
+    ["a second time, before", `Authorization: Bearer x\r\nAuthorization: Bearer ${known}\r\n`],
+    ["in a cookie", `Cookie: Bearer ${known}\r\n`],
+  ])("submit: a token that is given %s is none", async (_, lines) => {
+    const raw = await connectRaw(server.port);
+    raw.write(`${head(lines)}Content-Length: ${leastForm.length}\r\n\r\n${leastForm}`);
+    expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
+    raw.end();
+  });
+
+  test("submit: nobody waits for the body of a request that is not let in, nor is it counted", async () => {
+    const raws = await Promise.all([1, 2, 3].map(() => connectRaw(server.port)));
+    for (const [i, rest] of [
+      "Content-Length: 1900",
+      "Content-Length: 90000",
+      "Transfer-Encoding: chunked",
+    ].entries()) {
+      raws[i]!.write(`${head(rest)}\r\n\r\n`);
+      expect(await raws[i]!.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
+    }
+    expect((await post(server, leastForm, { authorization: `Bearer ${known}` })).status).toBe(200);
+    for (const raw of raws) raw.end();
+  });
+
+  test("submit: what is not let in is dropped, and the connection stays in step", async () => {
+    const raw = await connectRaw(server.port);
+    raw.write(`${head("Content-Length: 3000000")}\r\n\r\n`);
+    expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
+    await raw.writeAll(new Uint8Array(3_000_000).fill(0x61));
+    raw.write(wire(leastForm, { more: `Authorization: Bearer ${known}\r\n` }));
+    expect(await raw.received(/"id"/)).toContain("HTTP/1.1 200 ");
+    raw.end();
+  });
+});
+
 describe("refusals", () => {
-  const server = serve(store, { defaults: {} });
+  const server = serve(store, { senders: {} });
   const form = (fields: Record<string, string>) =>
     new URLSearchParams({ ...least, from: "a@example.org", ...fields });
   const json = (fields: object) => JSON.stringify({ ...least, from: "a@example.org", ...fields });

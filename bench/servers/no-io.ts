@@ -9,7 +9,7 @@ const handler = createHandler({
     health: () => ({ ok: true }),
     close: () => Promise.resolve(),
   },
-  defaults: { from: "shop@example.com" },
+  senders: { from: "shop@example.com" },
   maxBodyBytes: 1_048_576,
   submitTimeoutMs: 10_000,
   log: createLog({ level: "error" }),

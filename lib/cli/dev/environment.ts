@@ -26,10 +26,12 @@ export type DevSettingsResult =
   | { readonly ok: false; readonly message: string };
 
 export function devSettings(given: Environment): DevSettingsResult {
+  // Where only some senders are allowed, it would not be among them.
+  const inventedFrom = !given["DEFAULT_FROM"] && !given["ALLOWED_FROM"];
   const env: Record<string, string | undefined> = {
     ...given,
     PROVIDERS: given["PROVIDERS"] || "sandbox",
-    DEFAULT_FROM: given["DEFAULT_FROM"] || "dev@example.com",
+    DEFAULT_FROM: given["DEFAULT_FROM"] || (inventedFrom ? "dev@example.com" : ""),
   };
   // As a worker, which checks all that a server does.
   const read = readConfig(env, "worker");
@@ -55,7 +57,7 @@ export function devSettings(given: Environment): DevSettingsResult {
       config: read.config,
       env,
       unused,
-      inventedFrom: !given["DEFAULT_FROM"],
+      inventedFrom,
       shown: given["LOG_LEVEL"] ? logLevel : "warn",
     },
   };

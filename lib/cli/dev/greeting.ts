@@ -18,9 +18,9 @@ export function greeting({ config, unused, inventedFrom }: DevSettings, port: nu
     ...(real !== "" && inventedFrom
       ? [`The sender is ${config.defaultFrom}, which ${real} will refuse: set DEFAULT_FROM.`]
       : []),
-    "Send an email:",
+    config.apiTokens === undefined ? "Send an email:" : "Send an email, with one of API_TOKENS as TOKEN:",
     "",
-    `  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}`,
+    `  curl ${argumentsOf(config)} ${url}`,
     "",
     "Ctrl-C stops everything.",
     "",
@@ -31,6 +31,16 @@ export function greeting({ config, unused, inventedFrom }: DevSettings, port: nu
 function urlOf(host: string, port: number): string {
   const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
   return `http://${reached.includes(":") ? `[${reached}]` : reached}:${port}`;
+}
+
+/** Of curl, for an email that is accepted. */
+function argumentsOf({ apiTokens, defaultFrom, allowedFrom }: Config): string {
+  const [allowed = "shop@example.com"] = allowedFrom ?? [];
+  return [
+    ...(apiTokens === undefined ? [] : ["-H 'Authorization: Bearer TOKEN'"]),
+    "-d subject=Hi -d body=Hello -d to=jane@example.org",
+    ...(defaultFrom === undefined ? [`-d from=${allowed.replace(/^@/, "dev@")}`] : []),
+  ].join(" ");
 }
 
 function queueOf({ queue }: Config): string {
