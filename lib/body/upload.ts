@@ -45,11 +45,9 @@ export interface UploadLimits {
 /** Bodies up to this size are charged when they are announced, before they arrive; larger ones as they arrive. */
 const announcedMax = 65_536;
 
-const nothing = new Uint8Array(0);
-
 /** Never rejects. */
 export async function readUpload(request: Request, limits: UploadLimits): Promise<Upload> {
-  if (request.body === null) return { kind: "read", bytes: nothing };
+  if (request.body === null) return { kind: "read", bytes: new Uint8Array(0) };
   const header = request.headers.get("content-length");
   const announced = header === null ? Number.POSITIVE_INFINITY : Number(header);
   if (header !== null && announced > limits.bytesMax) return { kind: "tooLarge" };
@@ -93,25 +91,45 @@ async function readPieces(
 ): Promise<Upload> {
   const { bytesMax, budget } = limits;
   const reader = body.getReader();
-  const pieces: Uint8Array[] = [];
+  // What was read until then is late. Not a race for each piece, which would hold on to all of them until the end.
+  void ended.then(() => reader.cancel()).catch(() => {});
+  // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
+  let buffer = new Uint8Array(0);
   let length = 0;
 
   async function read(): Promise<Upload> {
     for (;;) {
-      const piece = await Promise.race([reader.read(), ended]);
-      if (piece === "ended") return { kind: "tooSlow" };
-      if (piece.done) return { kind: "read", bytes: Buffer.concat(pieces, length) };
-      if (length + piece.value.length > bytesMax) return { kind: "tooLarge" };
-      if (!budget.take(piece.value.length)) return { kind: "busy" };
-      length += piece.value.length;
-      pieces.push(piece.value);
+      const piece = await reader.read();
+      if (piece.done) return { kind: "read", bytes: trim() };
+      const needed = length + piece.value.length;
+      if (needed > bytesMax) return { kind: "tooLarge" };
+      if (needed > buffer.length && !grow(needed)) return { kind: "busy" };
+      buffer.set(piece.value, length);
+      length = needed;
     }
+  }
+
+  function grow(needed: number): boolean {
+    const size = Math.min(bytesMax, Math.max(needed, 2 * buffer.length));
+    if (!budget.take(size - buffer.length)) return false;
+    buffer = resized(buffer, size);
+    return true;
+  }
+
+  function trim(): Uint8Array {
+    budget.give(buffer.length - length);
+    return resized(buffer, length);
   }
 
   const upload = await read().catch((): Upload => ({ kind: "broken" }));
   if (upload.kind !== "read") {
-    budget.give(length);
+    budget.give(buffer.length);
     reader.cancel().catch(() => {});
   }
   return upload;
+}
+
+/** The same bytes in a buffer of another size. The old one is freed at once, and not when it is collected. */
+function resized(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes.buffer.transfer(size));
 }

@@ -1,0 +1,177 @@
+// What a client can cost that means harm: a real server, bare sockets, and the kernel's word on its memory. Whatever
+// is sent, it stays bounded, and others are served meanwhile.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually } from "../support/eventually.ts";
+import { watchMemory } from "../support/memory.ts";
+import { connectRaw, type RawConnection } from "../support/raw.ts";
+import { post, startCommand, startServer } from "../support/service.ts";
+
+const token = "token-0123456789";
+const least = { subject: "Hi", body: "Hello", to: "jane@example.org", from: "shop@example.com" };
+const formType = "Content-Type: application/x-www-form-urlencoded\r\n";
+const head = `POST / HTTP/1.1\r\nHost: a\r\n${formType}`;
+
+let folder = "";
+let shut: Awaited<ReturnType<typeof startServer>>;
+let open: Awaited<ReturnType<typeof startServer>>;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "reliable-email-abuse-"));
+  const env = { PORT: "0", DATA_DIR: folder };
+  [shut, open] = await Promise.all([startServer({ ...env, API_TOKENS: token }), startServer(env)]);
+});
+afterAll(async () => {
+  await Promise.all([shut.kill(), open.kill()]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const portOf = (server: { url: string }) => Number(new URL(server.url).port);
+
+function connectMany(port: number, count: number): Promise<RawConnection[]> {
+  return Promise.all(Array.from({ length: count }, () => connectRaw(port)));
+}
+
+/** Whoever means well gets through. */
+async function expectServed(): Promise<void> {
+  const authorization = `Bearer ${token}`;
+  expect(await post(shut.url, least, { authorization })).toMatchObject({ status: 200, ok: true });
+  expect(await post(open.url, least)).toMatchObject({ status: 200, ok: true });
+}
+
+test.each([
+  ["announced", `${head}Content-Length: 900000000\r\n\r\n`, Buffer.alloc(100_000, "a")],
+  [
+    "chunked",
+    `${head}Transfer-Encoding: chunked\r\n\r\n`,
+    Buffer.from(`186a0\r\n${"a".repeat(100_000)}\r\n`),
+  ],
+])(
+  "abuse: bodies that come without a token, %s, are kept nowhere",
+  async (_, request, piece) => {
+    const memory = watchMemory(shut.pid);
+    const raws = await connectMany(portOf(shut), 10);
+    await Promise.all(
+      raws.map(async (raw) => {
+        raw.write(request);
+        await raw.received(/401 Unauthorized[^]*\}$/);
+        for (let i = 0; i < 200; i++) await raw.writeAll(piece);
+      }),
+    );
+    await expectServed();
+    expect(memory.grownMiB()).toBeLessThan(60);
+    memory.stop();
+    for (const raw of raws) raw.end();
+  },
+  30_000,
+);
+
+test("abuse: a body in pieces of one byte takes no more than its length", async () => {
+  const memory = watchMemory(open.pid);
+  const raws = await connectMany(portOf(open), 10);
+  const pieces = Buffer.from("1\r\na\r\n".repeat(200_000));
+  await Promise.all(
+    raws.map(async (raw) => {
+      raw.write(`${head}Transfer-Encoding: chunked\r\n\r\n`);
+      await raw.writeAll(pieces);
+      raw.write("0\r\n\r\n");
+      await raw.received(/400 Bad Request[^]*\}$/, 20_000);
+    }),
+  );
+  await expectServed();
+  // With an object for each piece it would be 400.
+  expect(memory.grownMiB()).toBeLessThan(100);
+  memory.stop();
+  for (const raw of raws) raw.end();
+}, 30_000);
+
+test("abuse: bodies that stop in their middle take no more than what a server holds", async () => {
+  const memory = watchMemory(open.pid);
+  const raws = await connectMany(portOf(open), 300);
+  const most = Buffer.alloc(990_000, "a");
+  for (const raw of raws) {
+    raw.write(`${head}Content-Length: 1000000\r\n\r\n`);
+    void raw.writeAll(most);
+  }
+  await eventually("the server holds no more", async () => (await post(open.url, least)).status === 500);
+  for (const raw of raws) raw.end();
+  await eventually(
+    "it lets go of what will not come",
+    async () => (await post(open.url, least)).status === 200,
+  );
+  // The bodies, and what is left of their pieces until it is collected.
+  expect(memory.grownMiB()).toBeLessThan(700);
+  memory.stop();
+}, 30_000);
+
+test("abuse: answers that nobody reads are not piled up", async () => {
+  const memory = watchMemory(open.pid);
+  const raw = await connectUnread(portOf(open));
+  const requests = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5000);
+  for (let i = 0; i < 200 && raw.write(requests); i++) await Bun.sleep(0);
+  await expectServed();
+  expect(memory.grownMiB()).toBeLessThan(60);
+  memory.stop();
+  raw.end();
+});
+
+/** Takes nothing of what comes. */
+async function connectUnread(port: number): Promise<{ write(text: string): boolean; end(): void }> {
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: { data() {}, error() {} },
+  });
+  socket.pause();
+  return { write: (text) => socket.write(text) >= 0, end: () => void socket.terminate() };
+}
+
+test("abuse: silent connections, heads that never end and heads that drip are closed, and others served", async () => {
+  const memory = watchMemory(open.pid);
+  const port = portOf(open);
+  const [silent, halves, dripping] = await Promise.all([
+    connectMany(port, 500),
+    connectMany(port, 200),
+    connectMany(port, 50),
+  ]);
+  for (const raw of halves) raw.write(`${head}X: ${"y".repeat(8000)}`);
+  for (const raw of dripping) raw.write(`${head}X: `);
+  await expectServed();
+  const drip = setInterval(() => {
+    for (const raw of dripping) raw.write("y");
+  }, 200);
+  const left = () => [...silent, ...halves, ...dripping].filter((raw) => !raw.isClosed()).length;
+  await eventually(
+    () => `all are closed but ${left()}`,
+    () => left() === 0,
+    30_000,
+  );
+  clearInterval(drip);
+  expect(memory.grownMiB()).toBeLessThan(60);
+  memory.stop();
+}, 40_000);
+
+test("abuse: without descriptors for more connections a server serves those that it has, and goes on afterwards", async () => {
+  const few = startCommand(
+    [
+      "sh",
+      "-c",
+      'ulimit -n 100 && exec "$0" --no-install "$1"',
+      process.execPath,
+      `${import.meta.dir}/../../server.ts`,
+    ],
+    { env: { PATH: process.env["PATH"] ?? "", PORT: "0", DATA_DIR: folder } },
+  );
+  const port = Number((await few.event("listening"))["port"]);
+  const first = await connectRaw(port);
+  const others = await connectMany(port, 200);
+  const body = new URLSearchParams(least).toString();
+  first.write(`${head}Content-Length: ${body.length}\r\n\r\n${body}`);
+  expect(await first.received(/\}$/)).toStartWith("HTTP/1.1 200 ");
+  for (const raw of [first, ...others]) raw.end();
+  expect(await post(`http://127.0.0.1:${port}/`, least)).toMatchObject({ status: 200 });
+  await few.kill();
+});
