@@ -10,6 +10,8 @@ import { type Message, isRefusal, readMessage } from "./postmark-message.ts";
 
 export interface PostmarkSettings {
   serverToken: string;
+  /** A sandbox server takes everything and delivers nothing. */
+  deliveryType: "Live" | "Sandbox";
   /** Requests per second; null: none. */
   rateLimit: number | null;
   /** `Retry-After` of a 429 in seconds; null: the header is not sent, as far as is known. */
@@ -35,6 +37,7 @@ export interface FakePostmarkOptions extends FakeOptions, Partial<PostmarkSettin
 export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<PostmarkSettings> {
   const settings: PostmarkSettings = {
     serverToken: options.serverToken ?? "fake-token",
+    deliveryType: options.deliveryType ?? "Live",
     rateLimit: options.rateLimit ?? null,
     retryAfter: options.retryAfter ?? null,
     unverifiedDomains: options.unverifiedDomains ?? [],
@@ -61,7 +64,12 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
     if (refused) return refused;
     switch (`${request.method} ${request.path}`) {
       case "GET /server":
-        return ok({ ID: 1, Name: "fake", ApiTokens: [settings.serverToken] });
+        return ok({
+          ID: 1,
+          Name: "fake",
+          ApiTokens: [settings.serverToken],
+          DeliveryType: settings.deliveryType,
+        });
       case "GET /messages/outbound":
         return search(request.query);
       case "POST /email":

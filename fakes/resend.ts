@@ -10,6 +10,8 @@ import { type Message, readMessage } from "./resend-message.ts";
 
 export interface ResendSettings {
   apiKey: string;
+  /** The key may do nothing but send. */
+  sendOnly: boolean;
   /** The answer to a wrong key: its documentation and what has been seen differ. */
   wrongKeyStatus: 400 | 401 | 403;
   /** Requests per second; null: none, and no headers about it. */
@@ -36,6 +38,7 @@ export interface FakeResendOptions extends FakeOptions, Partial<ResendSettings> 
 export function startFakeResend(options: FakeResendOptions = {}): Fake<ResendSettings> {
   const settings: ResendSettings = {
     apiKey: options.apiKey ?? "re_fake",
+    sendOnly: options.sendOnly ?? false,
     wrongKeyStatus: options.wrongKeyStatus ?? 400,
     rateLimit: options.rateLimit ?? null,
     limitBeforeKey: options.limitBeforeKey ?? true,
@@ -67,7 +70,11 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
   async function handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
     const refusedAtDoor = checkDoor(request, settings);
     if (refusedAtDoor) return refusedAtDoor;
-    if (request.method === "GET" && request.path === "/domains") return ok({ object: "list", data: [] });
+    if (request.method === "GET" && request.path === "/domains") {
+      if (settings.sendOnly)
+        return refusal(401, "restricted_api_key", "This API key is restricted to only send emails");
+      return ok({ object: "list", has_more: false, data: [] });
+    }
 
     const batch = request.path === "/emails/batch";
     if (!batch && request.path !== "/emails")

@@ -90,6 +90,16 @@ export async function putFile(
   }
 }
 
+/** Rejects if no file can be written there; leaves none behind. */
+export async function tryOutbox(folder: string): Promise<void> {
+  const path = join(folder, `.try.${process.pid}.tmp`);
+  try {
+    await writeWhole(path, Buffer.from("x"));
+  } finally {
+    await removeIfThere(path).catch(() => {});
+  }
+}
+
 /** Makes the names in a folder outlast a loss of power. */
 export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);

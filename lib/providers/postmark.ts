@@ -4,7 +4,7 @@
 import { type Message, ServerClient } from "postmark";
 import type { Outcome, RateHint, RecallResult, SendResult } from "../policy/outcome.ts";
 import { formatMailbox } from "../mailbox.ts";
-import type { Outgoing, Provider } from "./provider.ts";
+import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {
   type Exchange,
@@ -60,6 +60,9 @@ export function openPostmark(settings: PostmarkSettings): Provider {
         if (page.length < pageMax || seen >= searchMax)
           return failedSearch("fewer messages than announced", page.rate);
       }
+    },
+    async check(signal) {
+      return readCheck(await request(signal, (client) => client.getServer()));
     },
   };
 }
@@ -197,6 +200,21 @@ function refusalByCode(code: number, message: string, status: string): Refusal {
     default: // token, approval, credits, stream, allowed addresses, and codes that never come from sending
       return { kind: "accountRefused", reason };
   }
+}
+
+function readCheck(reply: Exchange): CheckResult {
+  if (reply.kind !== "answer") return { ok: false, reason: reply.reason };
+  const { status, body } = reply;
+  if (status === 200 && Number.isInteger(property(body, "ID"))) {
+    const isSandbox = property(body, "DeliveryType") === "Sandbox";
+    return {
+      ok: true,
+      detail: `the token is valid${isSandbox ? ", of a sandbox server, which delivers nothing" : ""}`,
+    };
+  }
+  const code = property(body, "ErrorCode");
+  const message = stringOr(property(body, "Message"), "no answer of Postmark's API");
+  return { ok: false, reason: reasonOf(status, Number.isInteger(code) ? `code ${code}:` : "", message) };
 }
 
 type RecallAnswer = { result: RecallResult; rate: RateHint };

@@ -33,4 +33,11 @@ export interface Provider {
    * never sent a batch in doubt again.
    */
   recall?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: RecallResult; rate: RateHint }>;
+  /** Whether it could be sent by now, as far as a request tells that sends nothing: reached, and the credential holds. */
+  check?(signal: AbortSignal): Promise<CheckResult>;
 }
+
+export type CheckResult =
+  | { readonly ok: true; readonly detail: string }
+  /** In the provider's words, without anything personal. */
+  | { readonly ok: false; readonly reason: string };

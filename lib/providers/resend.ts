@@ -4,7 +4,7 @@
 import { Resend, type Response as ResendResponse } from "resend";
 import type { Outcome, RateHint, SendResult } from "../policy/outcome.ts";
 import { formatMailbox } from "../mailbox.ts";
-import type { Outgoing, Provider } from "./provider.ts";
+import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {
   type Exchange,
@@ -42,13 +42,29 @@ export function openResend({ apiKey, baseUrl = "https://api.resend.com" }: Resen
       });
       return readAnswer(sent.data as unknown as Exchange, outgoing.emails.length);
     },
+    async check(signal) {
+      const listed = await client.within(signal).domains.list();
+      return readCheck(listed.data as unknown as Exchange);
+    },
   };
 }
 
 /** The SDK builds the request; `fetchRequest`, which is public for this, hands the exchange through as it was. */
 class ResendExchange extends Resend {
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(apiKey: string | undefined, options: { readonly baseUrl: string }, signal?: AbortSignal) {
+    super(apiKey, options);
+    this.#signal = signal;
+  }
+
+  /** The same, for those calls of the SDK that take no signal. */
+  within(signal: AbortSignal): ResendExchange {
+    return new ResendExchange(this.key, { baseUrl: this.baseUrl }, signal);
+  }
+
   override async fetchRequest<T>(path: string, options: RequestInit = {}): Promise<ResendResponse<T>> {
-    const signal = options.signal ?? new AbortController().signal;
+    const signal = options.signal ?? this.#signal ?? new AbortController().signal;
     const reply = await exchange(`${this.baseUrl}${path}`, options, signal);
     return { data: reply as T, error: null, headers: null };
   }
@@ -84,6 +100,20 @@ function readAnswer(reply: Exchange, count: number): { result: SendResult; rate:
     return { result, rate: rest };
   }
   return { result, rate };
+}
+
+function readCheck(reply: Exchange): CheckResult {
+  if (reply.kind !== "answer") return { ok: false, reason: reply.reason };
+  const { status, body } = reply;
+  if (status === 200 && Array.isArray(property(body, "data")))
+    return { ok: true, detail: "the key is valid" };
+  const name = stringOr(property(body, "name"), undefined);
+  // A key that may do nothing but send is told from a wrong one by this, and from one that is shut off by the status.
+  if (status === 401 && name === "restricted_api_key") {
+    return { ok: true, detail: "the key is valid, for sending alone" };
+  }
+  const message = stringOr(property(body, "message"), "no answer of Resend's API");
+  return { ok: false, reason: reasonOf(status, name === undefined ? "" : `${name}:`, message) };
 }
 
 /** A 2xx: the ids of those accepted in the order of the request, and the refused ones by their index. */

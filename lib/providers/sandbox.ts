@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Outcome, SendResult } from "../policy/outcome.ts";
 import { composeEml, type EmlIds } from "./eml.ts";
-import { findPlace, openOutbox, putFile, syncFolder } from "./outbox.ts";
+import { findPlace, openOutbox, putFile, syncFolder, tryOutbox } from "./outbox.ts";
 import type { Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {
@@ -45,6 +45,15 @@ export function openSandbox(
     context: "",
     async send(outgoing, signal) {
       return { result: await answer(sandbox, outgoing, signal), rate: {} };
+    },
+    async check() {
+      try {
+        await openOutbox(settings.outbox);
+        await tryOutbox(settings.outbox);
+        return { ok: true, detail: `${settings.outbox} can be written to` };
+      } catch (error) {
+        return { ok: false, reason: `${settings.outbox} cannot be written to (${codeOf(error)})` };
+      }
     },
   };
 }

@@ -1,0 +1,117 @@
+// What `config --check` asks of a provider: is it reached, does the credential hold. Nothing is ever sent by it.
+
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openPostmark } from "../../lib/providers/postmark.ts";
+import type { Provider } from "../../lib/providers/provider.ts";
+import { openResend } from "../../lib/providers/resend.ts";
+import { openSandbox } from "../../lib/providers/sandbox.ts";
+import { noFaults } from "../../lib/providers/sandbox_faults.ts";
+import { patienceMs, startPostmark, startResend } from "./sides.ts";
+
+const resend = startResend();
+const postmark = startPostmark();
+const usual = [resend, postmark].map(({ fake }) => structuredClone(fake.settings));
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-check-"));
+afterAll(() => {
+  resend.fake.stop();
+  postmark.fake.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+beforeEach(() => {
+  for (const [i, { fake }] of [resend, postmark].entries()) {
+    fake.clear();
+    Object.assign(fake.settings, usual[i]);
+  }
+});
+
+const check = (provider: Provider, ms = patienceMs) => provider.check!(AbortSignal.timeout(ms));
+const sides = [resend, postmark] as const;
+
+describe("check: resend", () => {
+  test("a key that is right is found valid, by a request that sends nothing", async () => {
+    expect(await check(resend.provider)).toEqual({ ok: true, detail: "the key is valid" });
+    expect(resend.fake.requests.map(({ method, target }) => `${method} ${target}`)).toEqual(["GET /domains"]);
+    expect(resend.fake.acceptances).toEqual([]);
+  });
+
+  test("a key for sending alone is valid too", async () => {
+    resend.fake.settings.sendOnly = true;
+    expect(await check(resend.provider)).toEqual({ ok: true, detail: "the key is valid, for sending alone" });
+  });
+
+  test.each([400, 401, 403] as const)("a wrong key is told, as %i as well", async (status) => {
+    resend.fake.settings.wrongKeyStatus = status;
+    const result = await check(openResend({ apiKey: "re_other", baseUrl: resend.fake.url }));
+    expect(result).toMatchObject({ ok: false });
+    expect(JSON.stringify(result)).toMatch(new RegExp(`"${status} \\w+: API key is invalid"`));
+  });
+
+  test("one that was shut off is not taken for one that may only send", async () => {
+    const json = { statusCode: 403, name: "restricted_api_key", message: "API key is not active" };
+    resend.fake.faults.next({ stage: "read", effect: { status: 403, json } });
+    expect(await check(resend.provider)).toEqual({
+      ok: false,
+      reason: "403 restricted_api_key: API key is not active",
+    });
+  });
+});
+
+describe("check: postmark", () => {
+  test("a token that is right is found valid, by a request that sends nothing", async () => {
+    expect(await check(postmark.provider)).toEqual({ ok: true, detail: "the token is valid" });
+    expect(postmark.fake.requests.map(({ method, target }) => `${method} ${target}`)).toEqual([
+      "GET /server",
+    ]);
+  });
+
+  test("a server that delivers nothing is told", async () => {
+    postmark.fake.settings.deliveryType = "Sandbox";
+    expect(await check(postmark.provider)).toMatchObject({
+      ok: true,
+      detail: expect.stringContaining("sandbox"),
+    });
+  });
+
+  test("a wrong token is told", async () => {
+    const other = openPostmark({
+      serverToken: "other",
+      baseUrl: postmark.fake.url,
+      messageStream: "outbound",
+    });
+    expect(await check(other)).toEqual({ ok: false, reason: expect.stringMatching(/^401 code 10: /) });
+  });
+});
+
+describe.each(sides)("check: $name", ({ fake, provider }) => {
+  test("what is no answer of the API is told", async () => {
+    fake.faults.next({ stage: "read", effect: { status: 200, text: "<html>Welcome</html>" } });
+    expect(await check(provider)).toEqual({ ok: false, reason: expect.stringMatching(/^200 no answer of /) });
+  });
+
+  test("one that cannot be reached, or hangs, is told", async () => {
+    fake.faults.next({ stage: "read", effect: "hang" });
+    expect(await check(provider, 200)).toMatchObject({ ok: false });
+    fake.goDown();
+    expect(await check(provider)).toEqual({ ok: false, reason: expect.stringContaining("no answer") });
+    fake.comeUp();
+  });
+});
+
+describe("check: sandbox", () => {
+  test("its folder is made, tried and left as it was", async () => {
+    const outbox = join(folder, "a", "outbox");
+    const result = await check(openSandbox({ outbox, faults: noFaults }));
+    expect(result).toEqual({ ok: true, detail: `${outbox} can be written to` });
+    expect(readdirSync(outbox)).toEqual([]);
+  });
+
+  test("one that cannot be made is told", async () => {
+    const file = join(folder, "file");
+    writeFileSync(file, "");
+    const result = await check(openSandbox({ outbox: join(file, "outbox"), faults: noFaults }));
+    expect(result).toMatchObject({ ok: false, reason: expect.stringContaining("ENOTDIR") });
+  });
+});
