@@ -1,8 +1,8 @@
 // The log: JSON lines on stdout. It keeps two rules: a line never carries what a client or an operator would
 // call private (addresses, subjects, bodies, keys, tokens), and a line that cannot be written is lost without
-// harm to the process. Lines are written at once and in order: a reader that stalls holds up the process.
+// harm to the process. Lines are written at once and in order, and how many were lost is told by the next one.
 
-import { writeSync } from "node:fs";
+import { openStdout } from "./stdout.ts";
 
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -49,6 +49,9 @@ export interface LogOptions {
   readonly now?: () => number;
 }
 
+/** What is logged, as a warning, before the first line after some that could not be written. */
+export const lostEvent = "log-lines-lost";
+
 /** Longest text in a field, UTF-16 units. */
 const textMax = 500;
 /** Errors of a driver or of a provider's API may quote an address, or a URL with a password. */
@@ -56,27 +59,38 @@ const addressLike = /[^\s<>"'(),;[\]\\]+@[^\s<>"'(),;[\]\\]+/g;
 
 /** A log that drops what is below its level. Lines are `{time, level, event, …fields}`. */
 export function createLog(options: LogOptions): Log {
-  const { write = writeStdout, now = Date.now } = options;
+  const { write = openStdout(), now = Date.now } = options;
   const secrets = (options.secrets ?? []).filter((secret) => secret.length >= 6);
   const lowest = logLevels.indexOf(options.level);
 
-  function line(level: LogLevel, event: string, fields: LogFields): void {
+  let lost = 0;
+
+  function log(level: LogLevel, event: string, fields: LogFields): void {
     try {
-      const entry: Record<string, LogValue> = { time: new Date(now()).toISOString(), level, event };
-      for (const name in fields) {
-        if (name in entry || isPrivate.has(name)) continue;
-        const value: LogValue = fields[name];
-        entry[name] = typeof value === "string" ? scrub(value, secrets) : value;
+      if (lost > 0) {
+        write(format("warn", lostEvent, { count: lost }));
+        lost = 0;
       }
-      write(`${JSON.stringify(entry)}\n`);
+      write(format(level, event, fields));
     } catch {
-      // A closed pipe, a full disk: there is nowhere to tell it, and the emails matter more.
+      // A closed pipe, a full disk, nobody who reads: there is nowhere to tell it, and the emails matter more.
+      lost += 1;
     }
+  }
+
+  function format(level: LogLevel, event: string, fields: LogFields): string {
+    const entry: Record<string, LogValue> = { time: new Date(now()).toISOString(), level, event };
+    for (const name in fields) {
+      if (name in entry || isPrivate.has(name)) continue;
+      const value: LogValue = fields[name];
+      entry[name] = typeof value === "string" ? scrub(value, secrets) : value;
+    }
+    return `${JSON.stringify(entry)}\n`;
   }
 
   function at(level: LogLevel): (event: string, fields?: LogFields) => void {
     if (logLevels.indexOf(level) < lowest) return () => {};
-    return (event, fields = {}) => line(level, event, fields);
+    return (event, fields = {}) => log(level, event, fields);
   }
 
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
@@ -87,10 +101,4 @@ function scrub(text: string, secrets: readonly string[]): string {
   for (const secret of secrets) scrubbed = scrubbed.replaceAll(secret, "[secret]");
   if (scrubbed.includes("@")) scrubbed = scrubbed.replace(addressLike, "[address]");
   return scrubbed.length > textMax ? `${scrubbed.slice(0, textMax - 1)}…` : scrubbed;
-}
-
-/** Straight to the file: nothing is left in a buffer when the process ends, or grows when nobody reads. */
-function writeStdout(line: string): void {
-  const bytes = Buffer.from(line);
-  for (let start = 0; start < bytes.length;) start += writeSync(1, bytes, start);
 }

@@ -1,4 +1,7 @@
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createLog, type LogFields, type LogLevel } from "../lib/log.ts";
 
 function logged(level: LogLevel, secrets: string[] = []) {
@@ -56,6 +59,77 @@ test("log: a failing write is no failure of the caller", () => {
     },
   });
   expect(() => log.error("event", { reason: "x" })).not.toThrow();
+});
+
+test("log: how many lines were lost is told by the next that can be written", () => {
+  const lines: string[] = [];
+  let works = false;
+  const log = createLog({
+    level: "info",
+    write(line) {
+      if (!works) throw new Error("ENOSPC");
+      lines.push(line);
+    },
+  });
+  for (let i = 0; i < 3; i++) log.info("event");
+  log.debug("below");
+  works = true;
+  for (let i = 0; i < 2; i++) log.info("event");
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { level: "warn", event: "log-lines-lost", count: 3 },
+    { event: "event" },
+    { event: "event" },
+  ]);
+});
+
+test("log: a reader that stalls costs lines, each lost as a whole and counted, and no time", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-log-"));
+  const pipe = join(folder, "pipe");
+  const total = 4000;
+  const talker = `
+    import { createLog } from "./lib/log.ts";
+    const log = createLog({ level: "info" });
+    for (let i = 0; i < ${total}; i++) log.info("event", { i, reason: "ä".repeat(400) });
+    console.error("alive");
+    const timer = setInterval(() => log.info("later"), 10);
+    await Bun.stdin.text();
+    clearInterval(timer);
+  `;
+  const spawn = (command: string, ...args: string[]) =>
+    Bun.spawn(["sh", "-c", command, pipe, ...args], {
+      cwd: `${import.meta.dir}/..`,
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+  try {
+    Bun.spawnSync(["mkfifo", pipe]);
+    const reader = spawn('exec 3<"$0"; read go; cat <&3');
+    const child = spawn('exec "$1" -e "$2" >"$0"', process.execPath, talker);
+    const { value } = await child.stderr.getReader().read();
+    expect(new TextDecoder().decode(value)).toBe("alive\n");
+
+    reader.stdin.write("\n");
+    reader.stdin.flush();
+    let text = "";
+    for await (const chunk of reader.stdout.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      if (text.includes("later")) child.stdin.end();
+    }
+    expect(await child.exited).toBe(0);
+    const lines = text.trimEnd().split("\n");
+    const events = lines.map((line) => JSON.parse(line));
+    const kept = events.filter(({ event }) => event === "event");
+    expect(kept.map(({ i }) => i)).toEqual(kept.map((_, i) => i));
+    expect(kept.length).toBeGreaterThan(10);
+    // There may be room left for one that is as short as this.
+    const lost = events.filter(({ event }) => event === "log-lines-lost");
+    const count = lost.reduce((sum, one) => sum + one.count, 0);
+    expect(count).toBeGreaterThanOrEqual(total - kept.length);
+    expect(events.length).toBeGreaterThan(kept.length + lost.length);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 const chatter = `

@@ -170,6 +170,11 @@ async function carryOut(
   const about = { batch: batch.id, provider: batch.provider };
   const settled = await settle(deliverer, batch, settlement);
   log.debug("batch-settled", { ...about, leaseHeld: settled.leaseHeld, ...settlement.counts });
+  const fates = new Map(settlement.fates.map(({ id, kind }) => [id, kind]));
+  for (const { id } of batch.emails) {
+    const fate = fates.get(id) ?? "in-doubt";
+    if (settled.leaseHeld || fate === "sent") log.debug("email-settled", { ...about, id, fate });
+  }
   for (const id of settled.duplicates) log.error("duplicate", { ...about, id });
   if (!settled.leaseHeld) {
     log.warn("lease-lost", about);
