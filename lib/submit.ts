@@ -28,6 +28,8 @@ export interface HandlerOptions {
   /** From the last byte of the body until the answer. */
   readonly submitTimeoutMs: number;
   readonly log: Log;
+  /** Told of each submission that was answered: the status, and how long that took from its head on, ms. */
+  readonly onAnswer?: (status: number, elapsedMs: number) => void;
   /** Default: {@link bodyTimeoutMs}. */
   readonly bodyTimeoutMs?: number;
   /** Default: {@link pendingMax}. */
@@ -41,6 +43,16 @@ export interface Handler {
   handle(request: Request): Response | Promise<Response>;
   /** Answers at once all requests whose body is still awaited. */
   hurry(): void;
+  load(): Load;
+}
+
+/** What is under way. */
+export interface Load {
+  readonly submissions: number;
+  /** Of their bodies. */
+  readonly bytes: number;
+  /** Why the next submission would be refused, if it would, or one of the largest. */
+  readonly overload: string | undefined;
 }
 
 const texts = {
@@ -54,11 +66,18 @@ const texts = {
   badKey: "Idempotency-Key: must be 1 to 255 visible ASCII characters",
 } as const;
 
+/** Why a submission is refused as one too many. */
+const reasons = {
+  tooMany: "too many submissions under way",
+  tooLarge: "too many bytes under way",
+} as const;
+
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
 export function createHandler(options: HandlerOptions): Handler {
-  const { intake, senders, gate, maxBodyBytes, submitTimeoutMs, log } = options;
-  const budget = createBudget(options.pendingBytesMax ?? pendingBytesMax);
+  const { intake, senders, gate, maxBodyBytes, submitTimeoutMs, log, onAnswer } = options;
+  const bytesMax = options.pendingBytesMax ?? pendingBytesMax;
+  const budget = createBudget(bytesMax);
   const countMax = options.pendingMax ?? pendingMax;
   const awaited = new Set<() => void>();
   const limits = {
@@ -71,16 +90,22 @@ export function createHandler(options: HandlerOptions): Handler {
   let pending = 0;
 
   async function accept(request: Request): Promise<Response> {
-    if (pending >= countMax) return fail(texts.busy, "too many submissions under way");
+    const startMs = performance.now();
+    if (pending >= countMax) return told(fail(texts.busy, reasons.tooMany), startMs);
     pending += 1;
     try {
-      return await submit(request);
+      return told(await submit(request), startMs);
     } catch (error) {
       log.error("request-failed", describe(error));
-      return refuse(500, texts.internal);
+      return told(refuse(500, texts.internal), startMs);
     } finally {
       pending -= 1;
     }
+  }
+
+  function told(response: Response, startMs: number): Response {
+    onAnswer?.(response.status, performance.now() - startMs);
+    return response;
   }
 
   async function submit(request: Request): Promise<Response> {
@@ -95,7 +120,7 @@ export function createHandler(options: HandlerOptions): Handler {
       case "broken":
         return refuse(400, texts.broken);
       case "busy":
-        return fail(texts.busy, "too many bytes under way");
+        return fail(texts.busy, reasons.tooLarge);
       case "read":
         break;
     }
@@ -149,12 +174,18 @@ export function createHandler(options: HandlerOptions): Handler {
         return refuse(405, "the method must be POST", { allow: "POST" });
       }
       if (gate !== undefined && !gate(request.headers.get("authorization"))) {
-        return refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" });
+        return told(refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" }), performance.now());
       }
       return accept(request);
     },
     hurry() {
       for (const giveUp of awaited) giveUp();
+    },
+    load() {
+      const bytes = budget.taken();
+      const isFull = bytes + maxBodyBytes > bytesMax;
+      const overload = pending >= countMax ? reasons.tooMany : isFull ? reasons.tooLarge : undefined;
+      return { submissions: pending, bytes, overload };
     },
   };
 }

@@ -122,6 +122,49 @@ test("submit: without a key no fingerprint is made", async () => {
   expect(server.submissions[0]!.idempotency).toBeUndefined();
 });
 
+test("submit: what is answered is told, with the time it took, and only submissions are", async () => {
+  const answers: number[] = [];
+  const times: number[] = [];
+  const server = serve(store, {
+    gate: openGate(["known-token-0123456789"]),
+    onAnswer(status, elapsedMs) {
+      answers.push(status);
+      times.push(elapsedMs);
+    },
+  });
+  const token = { authorization: "Bearer known-token-0123456789" };
+  await post(server, leastForm, token);
+  await post(server, "", token);
+  await post(server, leastForm);
+  await fetch(server.url);
+  await fetch(`${server.url}metrics`);
+  expect(answers).toEqual([200, 400, 401]);
+  expect(times.every((time) => time >= 0 && time < 60_000)).toBe(true);
+});
+
+test("submit: what is under way is told, and whether another one would be too many", async () => {
+  const gate = Promise.withResolvers<void>();
+  const wait = async ({ id }: Submission): Promise<SubmitResult> => {
+    await gate.promise;
+    return { kind: "stored", id, repeated: false };
+  };
+  const server = serve(wait, { pendingMax: 2, pendingBytesMax: 10_000 });
+  const load = () => server.handler.load();
+  expect(load()).toEqual({ submissions: 0, bytes: 0, overload: undefined });
+  const first = post(server, leastForm);
+  await eventually("one is pending", () => server.submissions.length === 1);
+  expect(load()).toEqual({ submissions: 1, bytes: leastForm.length, overload: undefined });
+  const second = post(server, leastForm);
+  await eventually("two are pending", () => server.submissions.length === 2);
+  expect(load()).toMatchObject({ submissions: 2, overload: "too many submissions under way" });
+  gate.resolve();
+  await Promise.all([first, second]);
+  expect(load()).toEqual({ submissions: 0, bytes: 0, overload: undefined });
+
+  const small = serve(store, { pendingBytesMax: 1000 });
+  expect(small.handler.load().overload).toBe("too many bytes under way");
+});
+
 describe("routing", () => {
   const server = serve();
 

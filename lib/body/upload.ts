@@ -8,6 +8,7 @@ export interface Budget {
   /** False, and nothing taken, when that would be more than there is. */
   take(bytes: number): boolean;
   give(bytes: number): void;
+  taken(): number;
 }
 
 export function createBudget(bytesMax: number): Budget {
@@ -21,6 +22,7 @@ export function createBudget(bytesMax: number): Budget {
     give(bytes) {
       left += bytes;
     },
+    taken: () => bytesMax - left,
   };
 }
 

@@ -34,6 +34,8 @@ export interface GroupCommitOptions {
   readiness(): Readiness;
   /** Never rejects. */
   commit(group: readonly Submission[]): Promise<Committed>;
+  /** Told of each write that stored what it held: submissions in it, and how long it took, ms. */
+  readonly onGroup?: ((emails: number, elapsedMs: number) => void) | undefined;
   readonly log: Log;
 }
 
@@ -52,7 +54,7 @@ interface Item {
 }
 
 export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
-  const { emailsMax, charsMax, againMs, readiness, commit, log } = options;
+  const { emailsMax, charsMax, againMs, readiness, commit, onGroup, log } = options;
   /** Not in a write; oldest first. */
   let waiting: Item[] = [];
   /** All without an answer, for their deadlines. */
@@ -110,11 +112,13 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
   async function write(group: Item[]): Promise<void> {
     if (group.length === 0) return;
     writing = true;
+    const startMs = performance.now();
     const committed = await commit(group.map(({ submission }) => submission));
     writing = false;
     switch (committed.kind) {
       case "done":
         lastTrouble = "";
+        onGroup?.(group.length, performance.now() - startMs);
         group.forEach((item, i) => answer(item, committed.results[i]!));
         break;
       case "failed":

@@ -27,7 +27,12 @@ export interface StoreWatcher {
   readonly onFatal: (reason: string) => void;
 }
 
-export function openIntake(queue: QueueSettings, watcher: StoreWatcher): Intake {
+export interface IntakeWatcher extends StoreWatcher {
+  /** Told of each write that stored what it held: submissions in it, and how long it took, ms. */
+  readonly onGroup?: (emails: number, elapsedMs: number) => void;
+}
+
+export function openIntake(queue: QueueSettings, watcher: IntakeWatcher): Intake {
   if (queue.kind === "redis") return openRedisIntake({ ...queue, ...watcher });
   return openSqliteIntake({ ...queue, ...watcher });
 }

@@ -7,9 +7,9 @@ import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
 import type { Log } from "../log.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
-import type { Decision, Policy, Result } from "../policy/decision.ts";
+import type { Death, Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
-import type { RateHint } from "../policy/outcome.ts";
+import type { OutcomeKind, RateHint } from "../policy/outcome.ts";
 import { triage } from "../policy/triage.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
@@ -36,6 +36,25 @@ export interface Deliverer {
   readonly work: Work;
   readonly settings: DeliverySettings;
   readonly log: Log;
+  readonly observer?: DeliveryObserver;
+}
+
+/** `answered`, if each email has an outcome of its own; `looked`, of a search; or the outcome of all alike. */
+export type RequestOutcome = "answered" | "looked" | OutcomeKind;
+
+/** Told of what this worker does, as it happens. */
+export interface DeliveryObserver {
+  /** A request to a provider was answered, or given up. */
+  requested(about: {
+    readonly provider: string;
+    readonly request: "send" | "recall";
+    readonly outcome: RequestOutcome;
+    readonly elapsedMs: number;
+  }): void;
+  /** Emails were accepted; with how long that was after their submission, ms of the store's clock. */
+  accepted(provider: string, agesMs: readonly number[]): void;
+  /** One was given up. */
+  died(provider: string, cause: Death["cause"] | "unreadable"): void;
 }
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
@@ -64,20 +83,27 @@ export async function deliver(
     // A reply that is another's would hand one provider's batch to the other.
     if (batch.provider !== lane.provider.name) throw new Error(`claimed for ${batch.provider}`);
     const read = readBatch(batch);
-    if (read === undefined) return await carryOut(deliverer, batch, setAside(deliverer, claimed));
+    if (read === undefined) return await carryOut(deliverer, claimed, setAside(deliverer, claimed));
     const policy = policyOf(deliverer.settings, lane.provider, ticket.admitted.kind === "probe");
     const attempt = begin(deliverer.settings, lane, claimed, read.open, policy);
-    if (attempt.kind === "decided") return await carryOut(deliverer, batch, attempt.decision);
+    if (attempt.kind === "decided") return await carryOut(deliverer, claimed, attempt.decision);
 
     ticketUsed = true;
+    const startMs = performance.now();
     const { result, rate } = await request(deliverer, lane.provider, read.outgoing, attempt.kind);
+    deliverer.observer?.requested({
+      provider: batch.provider,
+      request: attempt.kind,
+      outcome: outcomeOf(result),
+      elapsedMs: performance.now() - startMs,
+    });
     const decision = decide(read.open, result, policy, nowOf(claimed), Math.random());
     const change = learn(lane, ticket, decision, rate);
     if (change !== undefined) report(log, lane, change, result);
     if (decision.settlement.rest !== undefined && !isInDoubt(read.open)) {
       log.warn("batch-in-doubt", { ...about, reason: reasonOf(result) });
     }
-    await carryOut(deliverer, batch, decision);
+    await carryOut(deliverer, claimed, decision);
   } catch (error) {
     // A bug, or a store that refuses what it should not: the lease keeps the batch until another try.
     log.error("delivery-failed", { batch: batch.id, reason: String(error) });
@@ -104,8 +130,11 @@ async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Res
     open === undefined
       ? setAside(deliverer, claimed)
       : decide(open, result, policy, nowOf(claimed), Math.random());
-  await carryOut(deliverer, batch, decision);
+  await carryOut(deliverer, claimed, decision);
 }
+
+/** What came of a request. */
+type Asked = Extract<Result, { kind: "send" | "recall" }>;
 
 type Attempt =
   | { readonly kind: "send" | "recall" }
@@ -139,7 +168,7 @@ async function request(
   provider: Provider,
   outgoing: Outgoing,
   kind: "send" | "recall",
-): Promise<{ result: Result; rate: RateHint }> {
+): Promise<{ result: Asked; rate: RateHint }> {
   const signal = AbortSignal.timeout(settings.providerTimeoutMs);
   try {
     if (kind === "recall" && provider.recall !== undefined) {
@@ -152,7 +181,7 @@ async function request(
     // Adapters do not throw. If one does all the same, nobody knows how far the request got.
     log.error("provider-failed", { provider: provider.name, batch: outgoing.batchId, reason: String(error) });
     const outcome = { kind: "unknown", reason: "the adapter failed" } as const;
-    const result: Result =
+    const result: Asked =
       kind === "recall"
         ? { kind, result: { kind: "failed", outcome } }
         : { kind, result: { kind: "whole", outcome } };
@@ -163,11 +192,13 @@ async function request(
 /** Settles, and says what an operator has to know. */
 async function carryOut(
   deliverer: Deliverer,
-  batch: Batch,
+  claimed: Claimed,
   { settlement, dead, possibleDuplicates }: Decision,
 ): Promise<void> {
-  const { log } = deliverer;
+  const { log, observer } = deliverer;
+  const { batch } = claimed;
   const about = { batch: batch.id, provider: batch.provider };
+  const decidedAtMs = nowOf(claimed);
   const settled = await settle(deliverer, batch, settlement);
   log.debug("batch-settled", { ...about, leaseHeld: settled.leaseHeld, ...settlement.counts });
   const fates = new Map(settlement.fates.map(({ id, kind }) => [id, kind]));
@@ -175,14 +206,33 @@ async function carryOut(
     const fate = fates.get(id) ?? "in-doubt";
     if (settled.leaseHeld || fate === "sent") log.debug("email-settled", { ...about, id, fate });
   }
+  if (observer !== undefined) tellAccepted(observer, batch, settlement, decidedAtMs);
   for (const id of settled.duplicates) log.error("duplicate", { ...about, id });
   if (!settled.leaseHeld) {
     log.warn("lease-lost", about);
     return;
   }
-  for (const { id, cause, outcomeUnknown } of dead)
+  for (const { id, cause, outcomeUnknown } of dead) {
     log.error("dead-letter", { ...about, id, cause, outcomeUnknown });
+    observer?.died(batch.provider, cause);
+  }
   for (const id of possibleDuplicates) log.warn("possible-duplicate", { ...about, id });
+}
+
+/** Whosever the lease was: an acceptance counts in any case. */
+function tellAccepted(
+  observer: DeliveryObserver,
+  batch: Batch,
+  { fates }: Settlement,
+  decidedAtMs: number,
+): void {
+  const sent = new Set(fates.flatMap(({ id, kind }) => (kind === "sent" ? [id] : [])));
+  if (sent.size === 0) return;
+  const accepted = batch.emails.filter(({ id }) => sent.has(id));
+  observer.accepted(
+    batch.provider,
+    accepted.map(({ submittedAtMs }) => decidedAtMs - submittedAtMs),
+  );
 }
 
 /** Repeats until the store has answered, however long that takes: an acceptance counts after the lease too. */
@@ -216,6 +266,18 @@ function nowOf({ batch, answeredAtMs }: Claimed): number {
   return batch.nowMs + Math.floor(performance.now() - answeredAtMs);
 }
 
+function outcomeOf({ result }: Asked): RequestOutcome {
+  switch (result.kind) {
+    case "each":
+      return "answered";
+    case "looked":
+      return "looked";
+    case "whole":
+    case "failed":
+      return result.outcome.kind;
+  }
+}
+
 function reasonOf(result: Result): string | undefined {
   if (result.kind === "send" && result.result.kind === "whole") return result.result.outcome.reason;
   if (result.kind === "recall" && result.result.kind === "failed") return result.result.outcome.reason;
@@ -235,7 +297,7 @@ function report(log: Log, { provider, breaker }: Lane, change: "opened" | "close
  * An email that cannot be read would hold up its neighbours for ever. It becomes a dead letter, as it is; they go
  * back to waiting, since the request cannot be made as it was.
  */
-function setAside({ settings, log }: Deliverer, claimed: Claimed): Decision {
+function setAside({ settings, log, observer }: Deliverer, claimed: Claimed): Decision {
   const { batch } = claimed;
   const readable = batch.emails.filter((email) => isReadable(batch, email));
   const unreadable = batch.emails.filter((email) => !readable.includes(email));
@@ -247,6 +309,7 @@ function setAside({ settings, log }: Deliverer, claimed: Claimed): Decision {
   const { settlement } = decision;
   for (const { id } of unreadable) {
     log.error("email-unreadable", { batch: batch.id, provider: batch.provider, id, outcomeUnknown: inDoubt });
+    observer?.died(batch.provider, "unreadable");
   }
   return {
     ...decision,

@@ -2,7 +2,7 @@
 // with a second one groups are smaller, and at 8, 32 and 128 connections everything is slower.
 
 import type { Log } from "../../log.ts";
-import { type Committed, openGroupCommit } from "../group_commit.ts";
+import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
 import { commandTimeoutMs, connect, disconnect, partitionOf } from "./connection.ts";
 import { watchDurability } from "./durability.ts";
@@ -29,16 +29,26 @@ export interface IntakeOptions {
   readonly durability: "verify" | "trust";
   readonly log: Log;
   readonly onFatal: (reason: string) => void;
+  /** As of a group commit. */
+  readonly onGroup?: GroupCommitOptions["onGroup"];
   /** Added to the store's clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
 }
 
 export function openRedisIntake(options: IntakeOptions): Intake {
-  const { log, minReplicas, clockOffsetMs = () => 0 } = options;
+  const { log, minReplicas, onGroup, clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const redis = connect(options.url, "server", log);
   const store = watchDurability(redis, { ...options, partition });
-  const writer = openGroupCommit({ emailsMax, charsMax, againMs, readiness: store.state, commit, log });
+  const writer = openGroupCommit({
+    emailsMax,
+    charsMax,
+    againMs,
+    readiness: store.state,
+    commit,
+    onGroup,
+    log,
+  });
   store.onVerified(writer.flush);
 
   async function commit(group: readonly Submission[]): Promise<Committed> {

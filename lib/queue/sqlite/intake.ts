@@ -1,6 +1,6 @@
 // The way into the embedded queue: one transaction for each group of a group commit.
 
-import { type Committed, openGroupCommit, type Readiness } from "../group_commit.ts";
+import { type Committed, type GroupCommitOptions, openGroupCommit, type Readiness } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
 import { anyProvider } from "./claim.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
@@ -14,12 +14,25 @@ const charsMax = 1024 * 1024;
 /** A process that has been in the way for so long is worth a word, ms. */
 const busyNoteMs = 1000;
 
-export function openSqliteIntake(options: StoreOptions): Intake {
-  const { folder, log } = options;
+export interface IntakeOptions extends StoreOptions {
+  /** As of a group commit. */
+  readonly onGroup?: GroupCommitOptions["onGroup"];
+}
+
+export function openSqliteIntake(options: IntakeOptions): Intake {
+  const { folder, onGroup, log } = options;
   const store = openStore(options);
   const waker = openWaker(folder);
   let busySinceMs: number | undefined;
-  const writer = openGroupCommit({ emailsMax, charsMax, againMs: busyPauseMs, readiness, commit, log });
+  const writer = openGroupCommit({
+    emailsMax,
+    charsMax,
+    againMs: busyPauseMs,
+    readiness,
+    commit,
+    onGroup,
+    log,
+  });
   void store.opened.then(writer.flush);
 
   function readiness(): Readiness {
