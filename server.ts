@@ -2,9 +2,12 @@
 // signal. Several of them may share one port.
 
 import { openGate } from "./lib/access.ts";
+import { openAdminPort } from "./lib/admin/port.ts";
+import { openQueueView } from "./lib/admin/queue_view.ts";
+import { openServerCounts } from "./lib/admin/server.ts";
 import { readConfig } from "./lib/config.ts";
 import { createLog } from "./lib/log.ts";
-import { openIntake } from "./lib/queue/open.ts";
+import { openIntake, openOperator } from "./lib/queue/open.ts";
 import { onStop } from "./lib/signals.ts";
 import { bodyTimeoutMs, createHandler, describe, internalError } from "./lib/submit.ts";
 
@@ -15,6 +18,7 @@ if (!read.ok) {
 }
 const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
+const counts = openServerCounts();
 
 const intake = openIntake(config.queue, {
   log,
@@ -22,6 +26,7 @@ const intake = openIntake(config.queue, {
     log.error("store-unusable", { reason });
     process.exit(1);
   },
+  onGroup: counts.onGroup,
 });
 
 const handler = createHandler({
@@ -35,7 +40,22 @@ const handler = createHandler({
   maxBodyBytes: config.maxBodyBytes,
   submitTimeoutMs: config.submitTimeoutMs,
   log,
+  onAnswer: counts.onAnswer,
 });
+
+let stopping = false;
+const view = openQueueView({
+  open: (quiet) => openOperator(config.queue, config.retainMs, quiet),
+});
+const admin = openAdminPort(
+  config.admin,
+  counts.show({ handler, intake, view, stopping: () => stopping }),
+  log,
+);
+if (!admin.ok) {
+  console.error(admin.message);
+  process.exit(1);
+}
 
 const server = listen();
 log.info("listening", { host: config.host, port: server.port });
@@ -45,7 +65,9 @@ onStop({
   timeoutMs: config.shutdownTimeoutMs,
   // Stops accepting, and answers what has been received.
   async drain() {
+    stopping = true;
     await server.stop();
+    view.close();
     await intake.close();
   },
   // Whoever still waits gets an answer: for the rest of a body, or from the store.

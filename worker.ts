@@ -1,5 +1,8 @@
 // The worker: takes emails out of the queue and hands them to the providers, until it is told to stop.
 
+import { openAdminPort } from "./lib/admin/port.ts";
+import { openQueueView } from "./lib/admin/queue_view.ts";
+import { openWorkerCounts } from "./lib/admin/worker.ts";
 import { readConfig } from "./lib/config.ts";
 import type { Deliverer } from "./lib/worker/delivery.ts";
 import { startDispatcher } from "./lib/worker/dispatch.ts";
@@ -7,7 +10,7 @@ import { startHousekeeping } from "./lib/worker/housekeeping.ts";
 import { openLane } from "./lib/worker/lane.ts";
 import { createLog } from "./lib/log.ts";
 import { openProvider } from "./lib/providers/open.ts";
-import { openWork } from "./lib/queue/open.ts";
+import { openOperator, openWork } from "./lib/queue/open.ts";
 import { onStop } from "./lib/signals.ts";
 
 const read = readConfig(process.env, "worker");
@@ -30,9 +33,11 @@ const work = openWork(config.queue, config.retainMs, {
 const doubtMs = 23 * 60 * 60 * 1000;
 
 const lanes = config.providers.map(({ name, weight }) => openLane(openProvider(name, config), weight));
+const counts = openWorkerCounts();
 const deliverer: Deliverer = {
   work,
   log,
+  observer: counts.observer,
   settings: {
     ...config,
     searchWaitMs: config.postmark?.searchWaitMs ?? 0,
@@ -42,12 +47,38 @@ const deliverer: Deliverer = {
       .map(({ provider }) => provider.name),
   },
 };
+let started = false;
+let stopping = false;
 let stop = async (): Promise<void> => {};
+
+const view = openQueueView({
+  open: (quiet) => openOperator(config.queue, config.retainMs, quiet),
+});
+const admin = openAdminPort(
+  config.admin,
+  counts.show({
+    lanes,
+    doubtMs,
+    leaseMs: config.leaseMs,
+    health: work.health,
+    view,
+    started: () => started,
+    stopping: () => stopping,
+  }),
+  log,
+);
+if (!admin.ok) {
+  console.error(admin.message);
+  process.exit(1);
+}
+
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
   async drain() {
+    stopping = true;
     await stop();
+    view.close();
     await work.close();
   },
 });
@@ -59,6 +90,7 @@ const housekeeper = startHousekeeping(deliverer);
 stop = async () => {
   await Promise.all([dispatcher.drain(), housekeeper.stop()]);
 };
+started = true;
 log.info("worker-started", {
   providers: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(","),
 });

@@ -35,7 +35,7 @@ async function deliver(command: readonly string[]): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-smoke-"));
   const clean = () => rmSync(folder, { recursive: true, force: true });
   cleanups.add(clean);
-  const env = { PROVIDERS: "sandbox", DATA_DIR: folder, PORT: "0" };
+  const env = { PROVIDERS: "sandbox", DATA_DIR: folder, PORT: "0", ADMIN_PORT: "0" };
   const children = ["server", "worker"].map((name) => ({
     name,
     ...watched([...command, name], folder, env),

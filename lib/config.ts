@@ -19,6 +19,8 @@ export interface Config {
   readonly host: string;
   /** 0–65535; 0 takes any free port. */
   readonly port: number;
+  /** Without it there is no admin port. */
+  readonly admin?: { readonly host: string; readonly port: number };
   /** Without them everyone may submit. */
   readonly apiTokens?: readonly string[];
   /** Addresses and `@domains`; without them every sender is allowed. */
@@ -65,12 +67,18 @@ const credentialOf = {
 } as const satisfies Record<Exclude<ProviderName, "sandbox">, keyof Settings>;
 const credentialNames = Object.values(credentialOf);
 
+/** Of each kind of process, so that one of both can run on a machine without a word. */
+export const adminPorts = { server: 3001, worker: 3002 } as const satisfies Record<Role, number>;
+const portNames = ["HOST", "PORT", "ADMIN_HOST", "ADMIN_PORT"];
+/** Empty, they are not as good as absent. */
+const switchableNames = ["ADMIN_HOST", "ADMIN_PORT"];
+
 /** The names whose value may be in the file that `NAME_FILE` names. */
-const secretNames = ["API_TOKENS", "REDIS_URL", ...credentialNames] as const;
+export const secretNames = ["API_TOKENS", "REDIS_URL", ...credentialNames] as const;
 
 /**
  * Reads the settings out of an environment, and the files that `NAME_FILE` names. An empty value is as good as
- * none. Never throws.
+ * none, but for those that say by it that something is not wanted. Never throws.
  */
 export function readConfig(env: Readonly<Record<string, string | undefined>>, role: Role): ConfigResult {
   const mistakes: string[] = [];
@@ -89,15 +97,18 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, ro
   const providers = wrong.has("PROVIDERS") ? [] : weigh(values);
   const looksForProviders = !["PROVIDERS", ...credentialNames].some((name) => wrong.has(name));
   if (role === "worker" && looksForProviders) mistakes.push(...providerMistakes(values, providers));
+  const looksForPorts = !portNames.some((name) => wrong.has(name));
+  if (role === "server" && looksForPorts) mistakes.push(...portMistakes(values));
 
-  if (mistakes.length === 0) return { ok: true, config: toConfig(values, providers) };
+  if (mistakes.length === 0) return { ok: true, config: toConfig(values, providers, role) };
   return { ok: false, message: mistakes.map((mistake) => `Cannot start: ${mistake}`).join("\n") };
 }
 
 function withoutEmpty(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const given: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
-    if (value !== undefined && value !== "") given[name] = value;
+    if (value === undefined || (value === "" && !switchableNames.includes(name))) continue;
+    given[name] = value;
   }
   return given;
 }
@@ -161,14 +172,34 @@ function providerMistakes(values: Settings, providers: readonly ProviderWeight[]
   });
 }
 
-function toConfig(values: Settings, providers: readonly ProviderWeight[]): Config {
+/** The admin port of a process, if it is wanted: each kind has one of its own. */
+function toAdmin(values: Settings, role: Role): Pick<Config, "admin"> {
+  const { ADMIN_HOST, ADMIN_PORT = adminPorts[role] } = values;
+  if (ADMIN_HOST === "" || ADMIN_PORT === "none") return {};
+  return { admin: { host: withoutBrackets(ADMIN_HOST), port: ADMIN_PORT } };
+}
+
+/** As an IPv6 address stands in a URL, and not where a socket is opened. */
+function withoutBrackets(host: string): string {
+  return host.replace(/^\[(.*)\]$/, "$1");
+}
+
+/** On another host it may be the same. */
+function portMistakes(values: Settings): string[] {
+  const { admin } = toAdmin(values, "server");
+  const isSame = admin?.port === values.PORT && admin.host === withoutBrackets(values.HOST);
+  return isSame && admin.port !== 0 ? [`ADMIN_PORT ${admin.port} is the same as PORT`] : [];
+}
+
+function toConfig(values: Settings, providers: readonly ProviderWeight[], role: Role): Config {
   const password =
     values.REDIS_URL === undefined ? undefined : decodeURIComponent(new URL(values.REDIS_URL).password);
   const secrets = [password, ...(values.API_TOKENS ?? []), ...credentialNames.map((name) => values[name])];
   const dataDir = resolve(values.DATA_DIR);
   return {
-    host: values.HOST.replace(/^\[(.*)\]$/, "$1"),
+    host: withoutBrackets(values.HOST),
     port: values.PORT,
+    ...toAdmin(values, role),
     ...(values.API_TOKENS !== undefined && { apiTokens: values.API_TOKENS }),
     ...(values.ALLOWED_FROM !== undefined && { allowedFrom: values.ALLOWED_FROM }),
     ...(values.DEFAULT_FROM !== undefined && { defaultFrom: values.DEFAULT_FROM }),

@@ -206,13 +206,29 @@ function readLatency(text: string): SandboxFaults["latency"] | undefined {
   return { minMs: Number(min) * unitMs[minUnit!]!, maxMs: Number(max) * unitMs[maxUnit!]! };
 }
 
+const host = v.pipe(v.string(), v.regex(/^[\w.:%[\]-]{1,253}$/, "is not a host name or an IP address"));
+const portMessage = "is not a whole number from 0 to 65535";
+
+/** Either is empty to have none. */
+const adminHost = v.optional(
+  v.union([v.literal(""), host], "is not a host name or an IP address"),
+  "127.0.0.1",
+);
+const adminPort = v.optional(
+  v.pipe(
+    v.string(),
+    v.regex(/^\d{0,5}$/, portMessage),
+    v.check((text) => Number(text) <= 65_535, portMessage),
+    v.transform((text) => (text === "" ? ("none" as const) : Number(text))),
+  ),
+);
+
 /** The settings in themselves. */
 export const settings = v.object({
-  HOST: v.optional(
-    v.pipe(v.string(), v.regex(/^[\w.:%[\]-]{1,253}$/, "is not a host name or an IP address")),
-    "127.0.0.1",
-  ),
+  HOST: v.optional(host, "127.0.0.1"),
   PORT: integer("3000", 0, 65_535),
+  ADMIN_HOST: adminHost,
+  ADMIN_PORT: adminPort,
   ALLOW_ANONYMOUS: v.optional(v.picklist(["0", "1"], "is neither 0 nor 1"), "0"),
   API_TOKENS: tokens,
   ALLOWED_FROM: senders,

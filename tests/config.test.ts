@@ -25,6 +25,7 @@ test("config: the defaults are the documented ones", () => {
   expect(good(enough)).toEqual({
     host: "127.0.0.1",
     port: 3000,
+    admin: { host: "127.0.0.1", port: 3001 },
     maxBodyBytes: 1_048_576,
     submitTimeoutMs: 10_000,
     queue: {
@@ -53,9 +54,10 @@ test("config: without REDIS_URL the queue is embedded, in DATA_DIR", () => {
   expect(good({ DATA_DIR: "/var/lib/x/" }).queue).toEqual({ kind: "sqlite", folder: "/var/lib/x" });
 });
 
-test("config: an empty value is as good as none", () => {
+test("config: an empty value is as good as none, but for the admin port, which there is not then", () => {
   const empty = Object.fromEntries(Object.keys(settings.entries).map((name) => [name, ""]));
-  expect(good({ ...empty, ...enough, API_TOKENS: "" })).toEqual(good(enough));
+  const { admin: _, ...others } = good(enough);
+  expect(good({ ...empty, ...enough, API_TOKENS: "" })).toEqual(others);
 });
 
 test.each([
@@ -97,6 +99,10 @@ test.each([
   ["HOST", { HOST: "mail.example.org" }, "ALLOW_ANONYMOUS=1"],
   ["HOST", { HOST: "127.0.0.1.example.org" }, "ALLOW_ANONYMOUS=1"],
   ["HOST", { HOST: "a b" }, ""],
+  ["ADMIN_HOST", { ADMIN_HOST: "a b" }, "not a host name"],
+  ["ADMIN_PORT", { ADMIN_PORT: "65536" }, "65535"],
+  ["ADMIN_PORT", { ADMIN_PORT: "-1" }, "65535"],
+  ["ADMIN_PORT", { ADMIN_PORT: " " }, "65535"],
   ["ALLOW_ANONYMOUS", { ALLOW_ANONYMOUS: "yes" }, ""],
   ["DEFAULT_FROM", { DEFAULT_FROM: "Ada <ada@example.org>" }, "not an email address"],
   ["DEFAULT_FROM_NAME", { DEFAULT_FROM_NAME: "a\nb" }, "control character"],
@@ -189,6 +195,33 @@ test.each(["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
 
 test("config: a host beyond loopback may be open when that is said", () => {
   expect(good({ ...enough, HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).host).toBe("0.0.0.0");
+});
+
+test("config: each kind of process has an admin port of its own, unless there is to be none", () => {
+  expect(good(enoughForWorker).admin).toEqual({ host: "127.0.0.1", port: 3001 });
+  expect(good(enoughForWorker, "worker").admin).toEqual({ host: "127.0.0.1", port: 3002 });
+  for (const role of ["server", "worker"] as const) {
+    // It may be anywhere without a word: nothing can be done there.
+    const open = { ...enoughForWorker, ADMIN_HOST: "[::]", ADMIN_PORT: "9100" };
+    expect(good(open, role).admin).toEqual({ host: "::", port: 9100 });
+    expect(good({ ...enoughForWorker, ADMIN_PORT: "0" }, role).admin?.port).toBe(0);
+    for (const none of [{ ADMIN_PORT: "" }, { ADMIN_HOST: "" }]) {
+      expect(good({ ...enoughForWorker, ...none }, role)).not.toHaveProperty("admin");
+    }
+  }
+});
+
+test("config: a server's admin port is not its public one; a worker has none such", () => {
+  for (const same of [{ PORT: "3001" }, { ADMIN_PORT: "3000" }, { PORT: "1", ADMIN_PORT: "1" }]) {
+    const env = { ...enoughForWorker, ...same };
+    const [mistake, ...others] = mistakes(env);
+    expect(mistake).toMatch(/^Cannot start: ADMIN_PORT \d+ is the same as PORT$/);
+    expect(others).toEqual([]);
+    expect(good(env, "worker").admin).toBeDefined();
+    expect(good({ ...env, ADMIN_HOST: "127.0.0.2" }).admin).toBeDefined();
+    expect(good({ ...env, ADMIN_HOST: "" })).not.toHaveProperty("admin");
+  }
+  expect(good({ ...enough, PORT: "0", ADMIN_PORT: "0" }).admin?.port).toBe(0);
 });
 
 test("config: tokens make a host beyond loopback safe, and are secrets", () => {

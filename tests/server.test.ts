@@ -22,7 +22,7 @@ function spawn(env: Record<string, string>) {
   const child = Bun.spawn([process.execPath, "--no-install", `${import.meta.dir}/../server.ts`], {
     // Away from the project: there may be an .env in it, of whoever works there.
     cwd: tmpdir(),
-    env: { PATH: process.env["PATH"] ?? "", PORT: "0", REDIS_URL: redis.url, ...env },
+    env: { PATH: process.env["PATH"] ?? "", PORT: "0", ADMIN_PORT: "", REDIS_URL: redis.url, ...env },
     stdout: "pipe",
     stderr: "pipe",
   });

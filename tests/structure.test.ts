@@ -94,6 +94,15 @@ describe("structure: imports", () => {
     expect(await offenders(others, isOf("lib/cli"))).toEqual([]);
   });
 
+  test("what looks at the processes knows only types of them, and only what starts them knows it", async () => {
+    const admin = found("lib/admin/**/*.ts");
+    const isOwn = (one: Import) => isOf("lib/admin")(one) || one.target === "lib/version.ts";
+    expect(admin.length).toBeGreaterThan(5);
+    expect(await offenders(admin, (one) => !one.typeOnly && !isOwn(one))).toEqual([]);
+    const others = found("lib/**/*.ts").filter((path) => !path.startsWith("lib/admin/"));
+    expect(await offenders(others, isOf("lib/admin"))).toEqual([]);
+  });
+
   test("nothing is imported in a circle", async () => {
     const imports = new Map<string, string[]>();
     for (const path of product) {

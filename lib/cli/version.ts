@@ -1,11 +1,8 @@
-// Which program this is: its version, the commit that it was built from, and the Bun inside.
+// What --version says.
 
-import manifest from "../../package.json" with { type: "json" };
-
-/** Put in by deploy/build.ts; there is none when it runs from the sources. */
-declare const BUILD_COMMIT: string | undefined;
+import { build } from "../version.ts";
 
 export function versionLine(): string {
-  const origin = typeof BUILD_COMMIT === "undefined" ? "from sources" : `commit ${BUILD_COMMIT}`;
-  return `${manifest.name} ${manifest.version} (${origin}, bun ${Bun.version})`;
+  const { name, version, commit, bun } = build;
+  return `${name} ${version} (${commit === undefined ? "from sources" : `commit ${commit}`}, bun ${bun})`;
 }

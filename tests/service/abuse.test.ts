@@ -163,7 +163,7 @@ test("abuse: without descriptors for more connections a server serves those that
       process.execPath,
       `${import.meta.dir}/../../server.ts`,
     ],
-    { env: { PATH: process.env["PATH"] ?? "", PORT: "0", DATA_DIR: folder } },
+    { env: { PATH: process.env["PATH"] ?? "", PORT: "0", ADMIN_PORT: "", DATA_DIR: folder } },
   );
   const port = Number((await few.event("listening"))["port"]);
   const first = await connectRaw(port);

@@ -4,7 +4,8 @@ import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { eventually } from "../support/eventually.ts";
+import { isTaken } from "../../lib/cli/dev/port.ts";
+import { eventually, freePort } from "../support/eventually.ts";
 import { connectRaw } from "../support/raw.ts";
 import { childrenOf, isRunning, type Process, startProcess } from "../support/service.ts";
 
@@ -22,7 +23,7 @@ afterAll(() => {
 function settings(over: Record<string, string> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-dev-"));
   folders.push(folder);
-  return { PORT: "0", DATA_DIR: folder, ...over };
+  return { PORT: "0", ADMIN_PORT: "", DATA_DIR: folder, ...over };
 }
 
 const dev = (env: Record<string, string>) => startProcess("lib/cli/main.ts", env, ["dev"]);
@@ -77,6 +78,15 @@ const form = "subject=Hello&body=World&to=ada%40example.org";
 const half =
   "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
   `Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
+
+/** One that is free, as are the one before it and the one after it. */
+async function freePorts(): Promise<number> {
+  for (;;) {
+    const port = await freePort();
+    const around = await Promise.all([port - 1, port + 1].map((one) => isTaken("127.0.0.1", one)));
+    if (!around.includes(true)) return port;
+  }
+}
 
 /** A request that keeps the server from ending. */
 async function hold(port: number) {
@@ -193,6 +203,28 @@ test.each([true, false])("dev: a taken port is named, even if it may be shared: 
   expect(child.stderr()).toBe(`Cannot start: PORT ${other.port} is taken by another process\n`);
   expect(child.stdout()).toBe("");
   await other.stop(true);
+});
+
+test("dev: of given admin ports the first is the server's, the next the worker's, and a taken one is named", async () => {
+  const port = await freePorts();
+  const child = dev(settings({ ADMIN_PORT: String(port) }));
+  const { children } = await up(child);
+  for (const [i, role] of ["server", "worker"].entries()) {
+    expect(await (await fetch(`http://127.0.0.1:${port + i}/metrics`)).text()).toContain(`role="${role}"`);
+  }
+  const second = dev(settings({ ADMIN_PORT: String(port - 1) }));
+  expect(await second.exited).toBe(1);
+  expect(second.stderr()).toBe(
+    `Cannot start: ADMIN_PORT ${port} is taken by another process: set it to another, or ADMIN_PORT= for none\n`,
+  );
+  expect(await child.kill("SIGTERM")).toBe(0);
+  await areGone(children);
+});
+
+test("dev: an admin port behind which there is none for the worker is named", async () => {
+  const child = dev(settings({ ADMIN_PORT: "65535" }));
+  expect(await child.exited).toBe(2);
+  expect(child.stderr()).toBe("Cannot start: ADMIN_PORT 65535 leaves none for the worker\n");
 });
 
 test("dev: a folder that cannot be had is named", async () => {

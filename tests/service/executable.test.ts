@@ -77,7 +77,8 @@ test("executable: it knows its commands, and what is none", async () => {
   expect(await run(["sever"])).toEqual({
     code: 2,
     stdout: "",
-    stderr: "Unknown command 'sever': there are server, worker, dev\nTry: reliable-email --help\n",
+    stderr:
+      "Unknown command 'sever': there are server, worker, dev, queue, config\nTry: reliable-email --help\n",
   });
 });
 
@@ -92,7 +93,7 @@ test("executable: nothing that lies in the folder in which it starts is obeyed",
   writeFileSync(join(cwd, "bunfig.toml"), 'preload = ["./trap.ts"]\n');
   for (const name of [".env", ".env.local", ".env.production"]) writeFileSync(join(cwd, name), "PORT=x\n");
   const server = startCommand([executable, "server"], {
-    env: { PORT: "0", DATA_DIR: ownFolder("untrapped") },
+    env: { PORT: "0", ADMIN_PORT: "", DATA_DIR: ownFolder("untrapped") },
     cwd,
     ...nobody,
   });
@@ -109,6 +110,7 @@ test("executable: as nobody, with nothing but settings, it delivers what it has 
   const data = ownFolder("data");
   const env = {
     PORT: "0",
+    ADMIN_PORT: "",
     DATA_DIR: data,
     PROVIDERS: "sandbox",
     // Some are accepted without an answer when it is killed.
@@ -136,13 +138,19 @@ test("executable: as nobody, with nothing but settings, it delivers what it has 
   );
   expect(await second.worker.kill("SIGTERM")).toBe(0);
   expect(await second.server.kill("SIGTERM")).toBe(0);
+  const stats = startCommand([executable, "queue", "stats", "--json"], { env, cwd: "/", ...nobody });
+  expect(await stats.exited).toBe(0);
+  const told = await eventually("the numbers are printed", () => stats.lines[0]);
+  expect(told).toMatchObject({ waiting: 0, sending: 0, "in-doubt": 0, sent: files.length, dead: 0 });
+  expect(stats.stderr()).toBe("");
   // None of them twice.
   expect(readdirSync(join(data, "outbox")).sort()).toEqual(files);
 });
 
 test("executable: dev runs itself, and ends with all that it has started", async () => {
   const data = ownFolder("dev");
-  const dev = startCommand([executable, "dev"], { env: { PORT: "0", DATA_DIR: data }, cwd: "/", ...nobody });
+  const env = { PORT: "0", ADMIN_PORT: "", DATA_DIR: data };
+  const dev = startCommand([executable, "dev"], { env, cwd: "/", ...nobody });
   const url = await eventually(
     () => `dev says where it listens (${dev.stdout()}${dev.stderr()})`,
     () => /curl .* (http:\S+)\n/.exec(dev.stdout())?.[1],

@@ -29,10 +29,10 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-/** Runs a file of the project with an environment of nothing but `env`. */
+/** Runs a file of the project with an environment of nothing but `env`, and without an admin port unless that has one. */
 export function startProcess(file: string, env: Record<string, string> = {}, args: string[] = []): Process {
   return startCommand([process.execPath, "--no-install", join(root, file), ...args], {
-    env: { PATH: process.env["PATH"] ?? "", ...env },
+    env: { PATH: process.env["PATH"] ?? "", ADMIN_PORT: "", ...env },
   });
 }
 

@@ -30,6 +30,8 @@ export const dev: Command = {
     "                 providers in the environment are not used unless this is set.",
     "  DEFAULT_FROM   dev@example.com",
     "  LOG_LEVEL      warn",
+    "",
+    "A given ADMIN_PORT is the server's, and the worker's is the next.",
   ].join("\n"),
   async run(args) {
     const options = readOptions(args, {});
@@ -42,9 +44,16 @@ export const dev: Command = {
 };
 
 async function start(settings: DevSettings): Promise<Ending> {
-  const { config, shown } = settings;
+  const { config, admin, shown } = settings;
   if (await isTaken(config.host, config.port)) {
     console.error(`Cannot start: PORT ${config.port} is taken by another process`);
+    return { kind: "exit", code: 1 };
+  }
+  for (const port of admin === undefined ? [] : Object.values(admin.ports)) {
+    if (!(await isTaken(admin!.host, port))) continue;
+    console.error(
+      `Cannot start: ADMIN_PORT ${port} is taken by another process: set it to another, or ADMIN_PORT= for none`,
+    );
     return { kind: "exit", code: 1 };
   }
   if (config.sandbox !== undefined) {
@@ -74,7 +83,11 @@ async function start(settings: DevSettings): Promise<Ending> {
     print(greeting(settings, port));
   };
   const children = names.map((name) =>
-    startChild({ name, env: settings.env, onLine: (line) => onLine(name, line) }),
+    startChild({
+      name,
+      env: { ...settings.env, ...(admin !== undefined && { ADMIN_PORT: String(admin.ports[name]) }) },
+      onLine: (line) => onLine(name, line),
+    }),
   );
 
   let stopping = false;

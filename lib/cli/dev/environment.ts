@@ -1,17 +1,21 @@
 // The settings of `dev`: those of the environment, and for what it does not say, something that works and sends
 // nothing for real.
 
-import { type Config, readConfig } from "../../config.ts";
+import { type Config, readConfig, type Role } from "../../config.ts";
 import type { LogLevel } from "../../log.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const credentials = ["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN"] as const;
 
+const portMax = 65_535;
+
 export interface DevSettings {
   readonly config: Config;
-  /** For the server and the worker. */
+  /** For the server and the worker, but for their admin ports. */
   readonly env: Environment;
+  /** None if they are not wanted. */
+  readonly admin?: { readonly host: string; readonly ports: Readonly<Record<Role, number>> };
   /** Credentials that are there, and are kept from use. */
   readonly unused: readonly string[];
   /** The default sender is not one that somebody chose. */
@@ -36,6 +40,13 @@ export function devSettings(given: Environment): DevSettingsResult {
   // As a worker, which checks all that a server does.
   const read = readConfig(env, "worker");
   if (!read.ok) return read;
+  // And as a server, of which only the ports are another matter.
+  const readAsServer = readConfig(env, "server");
+  if (!readAsServer.ok) return readAsServer;
+  const admin = adminOf(readAsServer.config);
+  if (admin !== undefined && admin.ports.worker > portMax) {
+    return { ok: false, message: `Cannot start: ADMIN_PORT ${portMax} leaves none for the worker` };
+  }
 
   const unused: string[] = [];
   if (!given["PROVIDERS"]) {
@@ -56,9 +67,17 @@ export function devSettings(given: Environment): DevSettingsResult {
     settings: {
       config: read.config,
       env,
+      ...(admin !== undefined && { admin }),
       unused,
       inventedFrom,
       shown: given["LOG_LEVEL"] ? logLevel : "warn",
     },
   };
+}
+
+/** The worker's is the one after the server's, as it is without settings. */
+function adminOf({ admin }: Config): DevSettings["admin"] {
+  if (admin === undefined) return undefined;
+  const { host, port } = admin;
+  return { host, ports: { server: port, worker: port === 0 ? 0 : port + 1 } };
 }

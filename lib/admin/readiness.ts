@@ -1,0 +1,113 @@
+// Whether a process could do its job now, and why not. Pure: what it goes by comes in, and the reasons go out. Each
+// begins with a word out of a short list, which README.md explains.
+
+import type { Breaker } from "../policy/breaker.ts";
+import type { Health, QueueStats } from "../queue/queue.ts";
+import { deadlineMs } from "./queue_view.ts";
+
+export interface Readiness {
+  readonly reasons: readonly string[];
+  /** An operator has stopped all deliveries: as ready as ever, but idle. Undefined if the store did not say. */
+  readonly paused: boolean | undefined;
+}
+
+export interface StoreSigns {
+  readonly health: Health;
+  /** Undefined if the store did not say in time. */
+  readonly stats: QueueStats | undefined;
+}
+
+export interface ServerSigns extends StoreSigns {
+  readonly stopping: boolean;
+  /** Why no further submission is taken at the moment, while none is. */
+  readonly overload: string | undefined;
+}
+
+export interface WorkerSigns extends StoreSigns {
+  readonly stopping: boolean;
+  /** The store has been found to be one that this version understands. */
+  readonly started: boolean;
+  /** Those of positive weight. */
+  readonly providers: readonly { readonly name: string; readonly breaker: Breaker }[];
+  /** By the clock of the breakers, ms. */
+  readonly nowMs: number;
+  /** From a batch's first claim to the end of its doubt, ms. */
+  readonly doubtMs: number;
+  readonly leaseMs: number;
+}
+
+/** What one write of submissions may take of the store at most, bytes: with less left, it may be refused. */
+const roomMinBytes = 1024 * 1024;
+/** Doubt is ended within seconds, unless a lease has to run out first. This much later, ms, something prevents it. */
+const overdueMs = 10 * 60 * 1000;
+
+export function serverReadiness(signs: ServerSigns): Readiness {
+  const { stopping, overload, stats } = signs;
+  const reasons: string[] = [];
+  if (stopping) reasons.push("stopping: no new connection is taken");
+  const store = storeReason(signs) ?? (stats !== undefined && isFull(stats) ? fullReason : undefined);
+  if (store !== undefined) reasons.push(store);
+  if (overload !== undefined) reasons.push(`overload: ${overload}`);
+  return { reasons, paused: stats?.paused };
+}
+
+export function workerReadiness(signs: WorkerSigns): Readiness {
+  const { stopping, started, stats, doubtMs, leaseMs } = signs;
+  const reasons: string[] = [];
+  if (stopping) reasons.push("stopping: nothing new is claimed");
+  const store = storeReason(signs);
+  if (store !== undefined) reasons.push(store);
+  else if (!started) reasons.push("starting: the store is not known yet");
+  if (isShut(signs)) {
+    const names = signs.providers.map(({ name, breaker }) => `${name} ${causeOf(breaker)}`);
+    reasons.push(`providers: ${names.join(", ")}`);
+  }
+  if (stats?.oldestDoubtSinceMs !== undefined && !stats.paused) {
+    const ageMs = stats.nowMs - stats.oldestDoubtSinceMs;
+    if (ageMs > doubtMs + leaseMs + overdueMs) {
+      reasons.push(
+        `doubt: of a batch for ${hours(ageMs)} h, and it should have ended after ${hours(doubtMs)} h`,
+      );
+    }
+  }
+  return { reasons, paused: stats?.paused };
+}
+
+function storeReason({ health, stats }: StoreSigns): string | undefined {
+  if (!health.ok) return `store: ${health.reason}`;
+  return stats === undefined ? `store: no answer within ${deadlineMs / 1000} s` : undefined;
+}
+
+const fullReason = `store: less than ${roomMinBytes / 1024 / 1024} MiB is left of what it may use`;
+
+function isFull({ bytesUsed, bytesMax }: QueueStats): boolean {
+  return bytesMax !== undefined && bytesMax - bytesUsed < roomMinBytes;
+}
+
+/**
+ * No provider is known to work. One whose pause is over may be tried, and is known again as soon as there is an email
+ * to try it with: while nothing is left to deliver, it does not count as shut. Otherwise a worker whose neighbour has
+ * delivered the rest would stand as broken for as long as it is quiet.
+ */
+function isShut({ providers, stats, nowMs }: WorkerSigns): boolean {
+  const { waiting = 0, retrying = 0, sending = 0, "in-doubt": inDoubt = 0 } = stats?.states ?? {};
+  const isIdle = stats !== undefined && waiting + retrying + sending + inDoubt === 0;
+  return providers.every(({ breaker }) => {
+    switch (breaker.kind) {
+      case "closed":
+        return false;
+      case "open":
+        return nowMs < breaker.untilMs || !isIdle;
+      case "halfOpen":
+        return !isIdle;
+    }
+  });
+}
+
+function causeOf(breaker: Breaker): string {
+  return breaker.kind !== "closed" && breaker.forAccount ? "refuses our account" : "does not work";
+}
+
+function hours(ms: number): string {
+  return (ms / 3_600_000).toFixed(1);
+}

@@ -1,0 +1,21 @@
+// What tests of the admin port are given.
+
+import type { QueueStats } from "../../lib/queue/queue.ts";
+
+/** Of an empty queue, unless told otherwise. */
+export function statsOf({
+  states,
+  ...over
+}: Partial<Omit<QueueStats, "states">> & { states?: Partial<QueueStats["states"]> } = {}): QueueStats {
+  return {
+    nowMs: 1_000_000_000_000,
+    states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 0, ...states },
+    counters: {},
+    oldestDueAtMs: undefined,
+    oldestDoubtSinceMs: undefined,
+    paused: false,
+    bytesUsed: 1000,
+    bytesMax: undefined,
+    ...over,
+  };
+}

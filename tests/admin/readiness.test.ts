@@ -1,0 +1,138 @@
+import { describe, expect, test } from "bun:test";
+import {
+  serverReadiness,
+  type ServerSigns,
+  workerReadiness,
+  type WorkerSigns,
+} from "../../lib/admin/readiness.ts";
+import { type Breaker, closedBreaker } from "../../lib/policy/breaker.ts";
+import { statsOf } from "./given.ts";
+
+const mib = 1024 * 1024;
+const hourMs = 3_600_000;
+
+const server = (over: Partial<ServerSigns> = {}) =>
+  serverReadiness({ stopping: false, health: { ok: true }, stats: statsOf(), overload: undefined, ...over });
+
+const worker = (over: Partial<WorkerSigns> = {}) =>
+  workerReadiness({
+    stopping: false,
+    started: true,
+    health: { ok: true },
+    stats: statsOf(),
+    providers: [
+      { name: "resend", breaker: closedBreaker },
+      { name: "postmark", breaker: closedBreaker },
+    ],
+    nowMs: 1000,
+    doubtMs: 23 * hourMs,
+    leaseMs: 60_000,
+    ...over,
+  });
+
+const open = (untilMs: number, forAccount = false): Breaker => ({
+  kind: "open",
+  generation: 1,
+  untilMs,
+  opened: 1,
+  forAccount,
+  turn: "batches",
+});
+const halfOpen: Breaker = {
+  kind: "halfOpen",
+  generation: 1,
+  opened: 1,
+  forAccount: false,
+  probing: false,
+  turn: "batches",
+};
+const broken = { ok: false, reason: "appendfsync is no" } as const;
+
+describe("readiness of a server", () => {
+  test("it is ready when the store is healthy, answers and has room", () => {
+    expect(server()).toEqual({ reasons: [], paused: false });
+    expect(server({ stats: statsOf({ bytesUsed: mib, bytesMax: 2 * mib }) }).reasons).toEqual([]);
+  });
+
+  test("a pause does not matter to it, and is told", () => {
+    expect(server({ stats: statsOf({ paused: true }) })).toEqual({ reasons: [], paused: true });
+  });
+
+  test.each([
+    [{ health: broken }, ["store: appendfsync is no"]],
+    [{ health: broken, stats: undefined }, ["store: appendfsync is no"]],
+    [{ stats: undefined }, ["store: no answer within 2 s"]],
+    [
+      { stats: statsOf({ bytesUsed: mib + 1, bytesMax: 2 * mib }) },
+      ["store: less than 1 MiB is left of what it may use"],
+    ],
+    [{ overload: "too many bytes under way" }, ["overload: too many bytes under way"]],
+    [{ stopping: true }, ["stopping: no new connection is taken"]],
+    [
+      { stopping: true, health: broken, overload: "x" },
+      ["stopping: no new connection is taken", "store: appendfsync is no", "overload: x"],
+    ],
+  ] satisfies [Partial<ServerSigns>, string[]][])("%j", (signs, reasons) => {
+    expect(server(signs).reasons).toEqual(reasons);
+  });
+});
+
+describe("readiness of a worker", () => {
+  test("it is ready when the store is healthy and answers, and a provider works", () => {
+    expect(worker()).toEqual({ reasons: [], paused: false });
+    const one = [
+      { name: "resend", breaker: closedBreaker },
+      { name: "postmark", breaker: open(9000) },
+    ];
+    expect(worker({ providers: one, stats: statsOf({ states: { waiting: 1 } }) }).reasons).toEqual([]);
+  });
+
+  test("paused it is ready, and says that it is paused", () => {
+    const stats = statsOf({ paused: true, oldestDoubtSinceMs: 0, states: { "in-doubt": 1 } });
+    expect(worker({ stats })).toEqual({ reasons: [], paused: true });
+  });
+
+  test.each([
+    [{ health: broken }, ["store: appendfsync is no"]],
+    [{ stats: undefined }, ["store: no answer within 2 s"]],
+    [{ started: false }, ["starting: the store is not known yet"]],
+    [{ started: false, health: broken }, ["store: appendfsync is no"]],
+    [{ stopping: true }, ["stopping: nothing new is claimed"]],
+  ] satisfies [Partial<WorkerSigns>, string[]][])("%j", (signs, reasons) => {
+    expect(worker(signs).reasons).toEqual(reasons);
+  });
+
+  test("memory that is full is no reason: what it does makes room", () => {
+    expect(worker({ stats: statsOf({ bytesUsed: 2, bytesMax: 1 }) }).reasons).toEqual([]);
+  });
+
+  test("with every provider shut it is not ready, and says why each is", () => {
+    const providers = [
+      { name: "resend", breaker: open(9000, true) },
+      { name: "postmark", breaker: open(9000) },
+    ];
+    expect(worker({ providers }).reasons).toEqual([
+      "providers: resend refuses our account, postmark does not work",
+    ]);
+  });
+
+  test.each([open(500), halfOpen])(
+    "a provider that may be tried again counts as shut (%j) while an email is left",
+    (breaker) => {
+      const providers = [{ name: "resend", breaker }];
+      for (const state of ["waiting", "retrying", "sending", "in-doubt"] as const) {
+        const stats = statsOf({ states: { [state]: 1 } });
+        expect(worker({ providers, stats }).reasons).toEqual(["providers: resend does not work"]);
+      }
+      expect(worker({ providers, stats: statsOf({ states: { dead: 1, sent: 1 } }) }).reasons).toEqual([]);
+    },
+  );
+
+  test("a doubt that should have ended is a reason, once there was time to end it", () => {
+    const since = (ageMs: number) => statsOf({ oldestDoubtSinceMs: statsOf().nowMs - ageMs });
+    expect(worker({ stats: since(23 * hourMs + 660_000) }).reasons).toEqual([]);
+    expect(worker({ stats: since(24 * hourMs) }).reasons).toEqual([
+      "doubt: of a batch for 24.0 h, and it should have ended after 23.0 h",
+    ]);
+  });
+});

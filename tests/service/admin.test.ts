@@ -1,0 +1,465 @@
+// The admin port of real processes, on both queues: what it says of everything that can be wrong, and that what it
+// counts is what has happened.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Database } from "bun:sqlite";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { adminOf, promtool, type Scrape, withAdmin } from "../support/admin.ts";
+import { eventually, freePort } from "../support/eventually.ts";
+import { connectRaw } from "../support/raw.ts";
+import { startRedis } from "../support/redis.ts";
+import {
+  post,
+  type Process,
+  settingsFor,
+  startCommand,
+  startProcess,
+  startServer,
+  startWorker,
+} from "../support/service.ts";
+import { operatorOf, useStack } from "../support/stack.ts";
+
+// The machine may be busy with the rest of the suite.
+setDefaultTimeout(60_000);
+
+const stack = useStack();
+const queues = [
+  { queue: "Redis", settings: stack.settings },
+  { queue: "embedded", settings: stack.embedded },
+] as const;
+
+const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };
+const unavailable = { stage: "read", effect: { status: 503, text: "down" } } as const;
+const root = join(import.meta.dir, "../..");
+
+/** A server and a worker with their admin ports, and what ends them. */
+async function both(env: Record<string, string>) {
+  const [server, worker] = await Promise.all([
+    startServer({ ...env, ...withAdmin }),
+    startWorker({ ...env, ...withAdmin }),
+  ]);
+  const [ofServer, ofWorker] = await Promise.all([adminOf(server), adminOf(worker)]);
+  return {
+    server,
+    worker,
+    ofServer,
+    ofWorker,
+    stop: () => Promise.all([server.kill(), worker.kill()]),
+  };
+}
+
+/** Scrapes until it holds. */
+function untilScrape(admin: { scrape(): Promise<Scrape> }, what: string, holds: (scrape: Scrape) => boolean) {
+  let last: Scrape | undefined;
+  return eventually(
+    () => `${what}\n${last?.text}`,
+    async () => {
+      last = await admin.scrape();
+      return holds(last) ? last : undefined;
+    },
+  );
+}
+
+describe.each(queues)("admin port ($queue)", ({ settings }) => {
+  test("both are alive and ready, and show nothing else there and nothing of it on the public port", async () => {
+    const { server, ofServer, ofWorker, stop } = await both(settings());
+    for (const admin of [ofServer, ofWorker]) {
+      await admin.isReady();
+      expect(await admin.ready()).toEqual({ status: 200, ready: true, paused: false, reasons: [] });
+      const alive = await fetch(`${admin.url}/healthz`);
+      expect([alive.status, await alive.json()]).toEqual([200, { alive: true }]);
+      const metrics = await fetch(`${admin.url}/metrics?x=y`);
+      expect(metrics.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+      expect((await fetch(`${admin.url}/healthz`, { method: "HEAD" })).status).toBe(200);
+      for (const path of ["", "/metrics/", "/healthz/x", "/debug"]) {
+        expect((await fetch(admin.url + path)).status).toBe(404);
+      }
+      expect((await fetch(admin.url, { method: "POST", body: new URLSearchParams(email) })).status).toBe(404);
+      expect((await fetch(`${admin.url}/metrics`, { method: "POST", body: "x" })).status).toBe(405);
+      // Without a Host.
+      const raw = await connectRaw(Number(new URL(admin.url).port));
+      raw.write("GET /healthz HTTP/1.0\r\n\r\n");
+      await raw.received(/^HTTP\/1\.[01] 200 /);
+      raw.end();
+    }
+    for (const path of ["healthz", "readyz", "metrics"]) {
+      expect((await fetch(server.url + path)).status).toBe(404);
+    }
+    await stop();
+  });
+
+  test("submissions, requests, acceptances and dead letters are counted", async () => {
+    const env = settings({ PROVIDERS: "resend", API_TOKENS: "a-token-of-20-letters" });
+    const { server, ofServer, ofWorker, stop } = await both(env);
+    const token = { authorization: "Bearer a-token-of-20-letters" };
+    const lost = { stage: "accepted", effect: "reset" } as const;
+    await stack.fakes.fault("resend", { fault: lost, times: 1, path: "/emails/batch" });
+    expect((await post(server.url, email, token)).status).toBe(200);
+    await untilScrape(
+      ofWorker,
+      "one is in doubt, and sent then",
+      ({ value }) => value("reliable_email_queue_emails", { state: "sent" }) === 1,
+    );
+    for (let i = 0; i < 2; i += 1) expect((await post(server.url, email, token)).status).toBe(200);
+    expect((await post(server.url, { ...email, to: "x" }, token)).status).toBe(400);
+    expect((await post(server.url, email)).status).toBe(401);
+
+    const outcome = (name: string) => ({ provider: "resend", outcome: name });
+    const accepted = await untilScrape(
+      ofWorker,
+      "three are accepted",
+      ({ value }) => value("reliable_email_queue_outcomes_total", outcome("accepted")) === 3,
+    );
+    expect(accepted.value("reliable_email_queue_outcomes_total", outcome("unknown"))).toBe(1);
+    expect(accepted.value("reliable_email_queue_outcomes_total", outcome("dead"))).toBe(0);
+    expect(accepted.value("reliable_email_delivery_duration_seconds_count", { provider: "resend" })).toBe(3);
+    expect(accepted.value("reliable_email_queue_emails", { state: "sent" })).toBe(3);
+    const request = { provider: "resend", request: "send" };
+    expect(
+      accepted.value("reliable_email_requests_total", { ...request, outcome: "answered" }),
+    ).toBeGreaterThan(0);
+    expect(accepted.value("reliable_email_requests_total", { ...request, outcome: "unknown" })).toBe(1);
+    const acceptedAt = accepted.value("reliable_email_last_acceptance_timestamp_seconds", {
+      provider: "resend",
+    })!;
+    expect(Math.abs(Date.now() / 1000 - acceptedAt)).toBeLessThan(60);
+    const state = (name: string) =>
+      accepted.value("reliable_email_provider_state", { provider: "resend", state: name });
+    expect([state("closed"), state("open"), state("half_open")]).toEqual([1, 0, 0]);
+
+    await stack.fakes.fault("resend", {
+      fault: { stage: "read", effect: { status: 422, json: { name: "validation_error", message: "bad" } } },
+      times: 1,
+      path: "/emails/batch",
+    });
+    expect((await post(server.url, email, token)).status).toBe(200);
+    const died = await untilScrape(
+      ofWorker,
+      "one is dead",
+      ({ value }) => value("reliable_email_queue_emails", { state: "dead" }) === 1,
+    );
+    expect(died.value("reliable_email_queue_outcomes_total", outcome("dead"))).toBe(1);
+    expect(died.value("reliable_email_dead_letters_total", { provider: "resend", cause: "rejected" })).toBe(
+      1,
+    );
+
+    const ofAll = await untilScrape(
+      ofServer,
+      "the server tells of the queue as the worker does",
+      ({ value }) => value("reliable_email_queue_emails", { state: "dead" }) === 1,
+    );
+    const answers = ["200", "400", "401", "500"].map((status) =>
+      ofAll.value("reliable_email_submissions_total", { status }),
+    );
+    expect(answers).toEqual([4, 1, 1, 0]);
+    expect(ofAll.value("reliable_email_submission_duration_seconds_count")).toBe(4);
+    expect(ofAll.value("reliable_email_group_emails_sum")).toBe(4);
+    expect(ofAll.value("reliable_email_submissions_in_progress")).toBe(0);
+    expect(ofAll.value("reliable_email_submissions_in_progress_bytes")).toBe(0);
+    expect(ofAll.value("reliable_email_store_up")).toBe(1);
+    expect(ofAll.value("reliable_email_ready")).toBe(1);
+    for (const { text } of [accepted, died, ofAll]) {
+      expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, said: "" });
+    }
+    await stop();
+  });
+
+  test("what waits and is paused is told, and a paused worker is ready", async () => {
+    const env = settings();
+    const operator = await operatorOf(env);
+    await operator.pause();
+    const { server, ofServer, ofWorker, stop } = await both(env);
+    expect((await post(server.url, email)).status).toBe(200);
+    for (const admin of [ofServer, ofWorker]) {
+      const scrape = await untilScrape(
+        admin,
+        "one waits",
+        ({ value }) =>
+          value("reliable_email_queue_emails", { state: "waiting" }) === 1 &&
+          value("reliable_email_queue_oldest_due_seconds")! > 0,
+      );
+      expect(scrape.value("reliable_email_queue_paused")).toBe(1);
+      expect(scrape.value("reliable_email_ready")).toBe(1);
+      expect(await admin.ready()).toEqual({ status: 200, ready: true, paused: true, reasons: [] });
+    }
+    await operator.resume();
+    await untilScrape(
+      ofWorker,
+      "it is sent",
+      ({ value }) =>
+        value("reliable_email_queue_emails", { state: "sent" }) === 1 &&
+        value("reliable_email_queue_paused") === 0,
+    );
+    expect(await ofWorker.ready()).toMatchObject({ ready: true, paused: false });
+    await Promise.all([stop(), operator.close()]);
+  });
+
+  test("with every provider shut a worker is not ready, until one works", async () => {
+    const { server, ofServer, ofWorker, stop } = await both(settings());
+    for (const provider of ["resend", "postmark"] as const) {
+      await stack.fakes.fault(provider, { fault: unavailable });
+    }
+    const sending = setInterval(() => void post(server.url, email).catch(() => {}), 50);
+    const { reasons } = await ofWorker.notReady("providers: ");
+    expect(reasons).toEqual(["providers: resend does not work, postmark does not work"]);
+    clearInterval(sending);
+    const scrape = await ofWorker.scrape();
+    expect(scrape.value("reliable_email_provider_state", { provider: "resend", state: "closed" })).toBe(0);
+    expect(await ofServer.ready()).toMatchObject({ ready: true });
+    await stack.fakes.clearFaults();
+    await ofWorker.isReady(30_000);
+    await stop();
+  });
+
+  test("with a wrong key a worker is not ready, and says that it is refused", async () => {
+    const { server, ofWorker, stop } = await both(
+      settings({ PROVIDERS: "resend", RESEND_API_KEY: "re_other" }),
+    );
+    expect((await post(server.url, email)).status).toBe(200);
+    const { reasons } = await ofWorker.notReady("providers: ");
+    expect(reasons).toEqual(["providers: resend refuses our account"]);
+    await stop();
+  });
+
+  test("a server that drains is not ready, and says so until the end", async () => {
+    const server = await startServer({ ...settings(), ...withAdmin });
+    const admin = await adminOf(server);
+    await admin.isReady();
+    const raw = await connectRaw(Number(new URL(server.url).port));
+    raw.write(
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
+        "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+    );
+    await raw.received(/^HTTP\/1.1 100 /);
+    server.signal("SIGTERM");
+    await admin.notReady("stopping: ");
+    expect((await fetch(`${admin.url}/healthz`)).status).toBe(200);
+    raw.end();
+    expect(await server.exited).toBe(0);
+  });
+
+  test.each([{ ADMIN_PORT: "" }, { ADMIN_PORT: "0", ADMIN_HOST: "" }])(
+    "with %j there is none",
+    async (off) => {
+      const env = settings();
+      const [server, worker] = await Promise.all([
+        startServer({ ...env, ...off }),
+        startWorker({ ...env, ...off }),
+      ]);
+      for (const { lines } of [server, worker]) {
+        expect(lines.map(({ event }) => event)).not.toContain("admin-listening");
+      }
+      expect((await post(server.url, email)).status).toBe(200);
+      await Promise.all([server.kill(), worker.kill()]);
+    },
+  );
+
+  test.each(["server.ts", "worker.ts"])("%s with a taken one exits with 1 and names it", async (file) => {
+    // Even by one that would share its port.
+    for (const reusePort of [false, true]) {
+      const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
+      const child = startProcess(file, { ...settings(), ADMIN_PORT: String(other.port) });
+      expect(await child.exited).toBe(1);
+      expect(child.stderr()).toBe(
+        `Cannot start: ADMIN_PORT ${other.port} is taken by another process: each needs one of its own, or ADMIN_PORT= for none\n`,
+      );
+      expect(child.lines.map(({ event }) => event)).not.toContain("listening");
+      await other.stop(true);
+    }
+  });
+
+  test("an address that is not this machine's is named", async () => {
+    const child = startProcess("server.ts", { ...settings(), ADMIN_HOST: "192.0.2.1", ADMIN_PORT: "0" });
+    expect(await child.exited).toBe(1);
+    expect(child.stderr()).toMatch(
+      /^Cannot start: ADMIN_HOST 192\.0\.2\.1 and ADMIN_PORT 0 cannot be listened on \(\w+\)\n$/,
+    );
+  });
+});
+
+describe("admin port: a Redis", () => {
+  async function onOwnRedis() {
+    const redis = await startRedis();
+    const env = settingsFor({ REDIS_URL: redis.url }, stack.fakes, { SUBMIT_TIMEOUT: "1s" });
+    const processes = await both(env);
+    const admins = [processes.ofServer, processes.ofWorker];
+    for (const admin of admins) await admin.isReady();
+    return {
+      redis,
+      admins,
+      ...processes,
+      async stop() {
+        await processes.stop();
+        await redis.stop();
+      },
+    };
+  }
+
+  test("that is dead is a reason, does not hang a scrape, and is none when it is back", async () => {
+    const { redis, admins, stop } = await onOwnRedis();
+    redis.kill("SIGKILL");
+    for (const admin of admins) {
+      await admin.notReady("store: ");
+      const { value, text } = await untilScrape(
+        admin,
+        "what it has heard before is forgotten",
+        (scrape) => scrape.value("reliable_email_store_up") === 0,
+      );
+      expect(value("reliable_email_store_healthy")).toBe(0);
+      expect(value("reliable_email_ready")).toBe(0);
+      expect(value("process_resident_memory_bytes")).toBeGreaterThan(0);
+      expect(text).not.toContain("reliable_email_queue_");
+      expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, said: "" });
+    }
+    await redis.restart();
+    for (const admin of admins) await admin.isReady();
+    await untilScrape(admins[0]!, "it answers again", ({ value }) => value("reliable_email_store_up") === 1);
+    await stop();
+  });
+
+  test("that hangs does not hang a scrape, however many there are, nor /healthz", async () => {
+    const { redis, admins, stop } = await onOwnRedis();
+    redis.kill("SIGSTOP");
+    for (const admin of admins) {
+      await admin.notReady("store: ");
+      // A monitoring system waits ten seconds at most.
+      const scrapes = Promise.all(Array.from({ length: 20 }, () => admin.scrape()));
+      const late = Bun.sleep(10_000).then(() => "late");
+      const first = await Promise.race([scrapes, late]);
+      expect(first).not.toBe("late");
+      for (const { value } of await scrapes) expect(value("reliable_email_store_up")).toBe(0);
+      expect((await fetch(`${admin.url}/healthz`)).status).toBe(200);
+    }
+    redis.kill("SIGCONT");
+    for (const admin of admins) await admin.isReady();
+    await stop();
+  });
+
+  test("that is not durable is a reason for both, while the worker goes on delivering", async () => {
+    const { redis, server, ofServer, ofWorker, stop } = await onOwnRedis();
+    expect((await post(server.url, email)).status).toBe(200);
+    redis.cli("CONFIG", "SET", "appendfsync", "everysec");
+    for (const admin of [ofServer, ofWorker]) {
+      const { reasons } = await admin.notReady("store: appendfsync is everysec", 30_000);
+      expect(reasons).toHaveLength(1);
+      expect((await admin.scrape()).value("reliable_email_store_healthy")).toBe(0);
+    }
+    redis.cli("CONFIG", "SET", "appendfsync", "always");
+    for (const admin of [ofServer, ofWorker]) await admin.isReady();
+    await stop();
+  });
+
+  test("whose memory is full is a reason for the server", async () => {
+    const { redis, server, ofServer, ofWorker, stop } = await onOwnRedis();
+    redis.cli("CONFIG", "SET", "maxmemory", "1500kb");
+    await ofServer.notReady("store: less than 1 MiB is left");
+    expect((await post(server.url, email)).status).toBe(500);
+    expect((await ofServer.scrape()).value("reliable_email_queue_limit_bytes")).toBe(1500 * 1024);
+    expect(await ofWorker.ready()).toMatchObject({ ready: true });
+    const counted = await untilScrape(
+      ofServer,
+      "the 500 is counted",
+      ({ value }) => value("reliable_email_submissions_total", { status: "500" }) === 1,
+    );
+    expect(counted.value("reliable_email_submission_duration_seconds_count")).toBe(0);
+    redis.cli("CONFIG", "SET", "maxmemory", "0");
+    await ofServer.isReady();
+    expect((await ofServer.scrape()).value("reliable_email_queue_limit_bytes")).toBeUndefined();
+    await stop();
+  });
+
+  test("that is not there yet leaves a worker alive, and not ready", async () => {
+    const port = await freePort();
+    const env = settingsFor({ REDIS_URL: `redis://127.0.0.1:${port}` }, stack.fakes, withAdmin);
+    const worker = startProcess("worker.ts", env);
+    const admin = await adminOf(worker);
+    await admin.notReady("store: ");
+    expect((await fetch(`${admin.url}/healthz`)).status).toBe(200);
+    expect(await worker.kill("SIGTERM")).toBe(0);
+  });
+});
+
+const isPermitted = Bun.spawnSync(["unshare", "-rm", "true"]).success;
+
+describe("admin port: an embedded queue", () => {
+  test.skipIf(!isPermitted)("on a disk that is nearly full is a reason", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "reliable-email-disk-"));
+    const mount = 'mount -t tmpfs -o size=60m tmpfs "$1" && shift && exec "$@"';
+    const server = startCommand(
+      [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        folder,
+        process.execPath,
+        "--no-install",
+        join(root, "server.ts"),
+      ],
+      { env: { ...settingsFor({ DATA_DIR: join(folder, "data") }, stack.fakes), ...withAdmin } },
+    );
+    const admin = await adminOf(server);
+    const { reasons } = await admin.notReady("store: ");
+    expect(reasons).toEqual([
+      "store: under 64 MiB are left on the disk of DATA_DIR: the rest is for delivery",
+    ]);
+    await server.kill();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("whose file was removed is a reason", async () => {
+    const env = stack.embedded();
+    const { ofServer, ofWorker, stop } = await both(env);
+    for (const admin of [ofServer, ofWorker]) await admin.isReady();
+    rmSync(join(env["DATA_DIR"]!, "queue.db"));
+    for (const admin of [ofServer, ofWorker]) {
+      const { reasons } = await admin.notReady("store: ");
+      expect(reasons.join()).toContain("was removed or replaced");
+    }
+    await stop();
+  });
+
+  test("with a doubt that nobody ends is a reason for the worker", async () => {
+    const env = stack.embedded({ PROVIDERS: "resend" });
+    await stack.fakes.fault("resend", { fault: { stage: "read", effect: "reset" }, path: "/emails/batch" });
+    const { server, ofWorker, stop } = await both(env);
+    expect((await post(server.url, email)).status).toBe(200);
+    await untilScrape(
+      ofWorker,
+      "it is in doubt",
+      ({ value }) => value("reliable_email_queue_emails", { state: "in_doubt" }) === 1,
+    );
+    // As if it had been so for two days, and its end were still to come.
+    const db = new Database(join(env["DATA_DIR"]!, "queue.db"));
+    db.run("PRAGMA busy_timeout = 5000");
+    db.run("UPDATE batches SET doubt_since = doubt_since - 172800000");
+    db.close();
+    await ofWorker.notReady("doubt: of a batch for 48.0 h");
+    expect((await ofWorker.scrape()).value("reliable_email_queue_oldest_doubt_seconds")).toBeGreaterThan(
+      172_000,
+    );
+    await stack.fakes.clearFaults();
+    await ofWorker.isReady();
+    await stop();
+  });
+});
+
+/** What an answer may hold of a process: nothing of its secrets. */
+test("admin port: no secret stands in anything that it says", async () => {
+  const env = {
+    ...stack.settings({ RESEND_API_KEY: "re_secret_key", API_TOKENS: "a-token-of-20-letters" }),
+    REDIS_URL: `redis://user:pass-word-1@127.0.0.1:${stack.redis.port}`,
+    ...withAdmin,
+  };
+  const server: Process = startProcess("server.ts", env);
+  const admin = await adminOf(server);
+  await admin.notReady("store: ");
+  for (const path of ["/healthz", "/readyz", "/metrics"]) {
+    expect(await (await fetch(admin.url + path)).text()).not.toMatch(/re_secret_key|a-token-of|pass-word/);
+  }
+  await server.kill();
+});
