@@ -1,0 +1,147 @@
+// What is handed out for monitoring, held against what real processes show: alerts that fire when they should, a
+// dashboard whose every question can be asked, and no metric in any of them, or in README.md, that there is not.
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { adminOf, promtool, withAdmin } from "../support/admin.ts";
+import { eventually } from "../support/eventually.ts";
+import { post, startServer, startWorker } from "../support/service.ts";
+
+// The machine may be busy with the rest of the suite.
+setDefaultTimeout(60_000);
+
+const root = join(import.meta.dir, "../..");
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-monitoring-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Family -> type, of each kind of process. */
+const shown = { server: new Map<string, string>(), worker: new Map<string, string>() };
+
+beforeAll(async () => {
+  const env = {
+    PORT: "0",
+    PROVIDERS: "sandbox",
+    DATA_DIR: join(folder, "data"),
+    DEFAULT_FROM: "shop@example.com",
+    ...withAdmin,
+  };
+  const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
+  const [ofServer, ofWorker] = await Promise.all([adminOf(server), adminOf(worker)]);
+  await post(server.url, { subject: "Hi", body: "Hello", to: "jane@example.org" });
+  shown.worker = await eventually("it is accepted", async () => {
+    const { types, value } = await ofWorker.scrape();
+    return value("reliable_email_queue_emails", { state: "sent" }) === 1 ? new Map(types) : undefined;
+  });
+  shown.server = new Map((await ofServer.scrape()).types);
+  await Promise.all([server.kill(), worker.kill()]);
+});
+
+/** Families that a text names, by themselves or by a part of a histogram. */
+function named(text: string): string[] {
+  const all = new Map([...shown.server, ...shown.worker]);
+  const names = text.match(/\b(?:reliable_email|process)_\w*[a-z]\b(?!_)/g) ?? [];
+  return [
+    ...new Set(
+      names.map((name) => {
+        const base = name.replace(/_(bucket|sum|count)$/, "");
+        return all.get(base) === "histogram" ? base : name;
+      }),
+    ),
+  ];
+}
+
+const missing = (text: string) =>
+  named(text).filter((name) => !shown.server.has(name) && !shown.worker.has(name));
+
+interface Panel {
+  readonly id: number;
+  readonly title: string;
+  readonly targets?: readonly { readonly expr: string }[];
+}
+
+describe("alerts", () => {
+  const rules = read("deploy/alerts.yml");
+
+  test("Prometheus takes them, and each asks for metrics that there are", async () => {
+    expect((await promtool(["check", "rules", join(root, "deploy/alerts.yml")])).code).toBe(0);
+    expect(named(rules).length).toBeGreaterThan(10);
+    expect(missing(rules)).toEqual([]);
+  });
+
+  test("they fire when they should, and only then", async () => {
+    const { code, said } = await promtool(["test", "rules", join(import.meta.dir, "alerts.yml")]);
+    expect(code === 0 ? "" : said).toBe("");
+    expect(missing(read("tests/monitoring/alerts.yml"))).toEqual([]);
+  });
+
+  test("each is seen to fire", () => {
+    const names = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
+    const fired = [
+      ...read("tests/monitoring/alerts.yml").matchAll(/alertname="(\w+)", alertstate|alertname: (\w+)/g),
+    ];
+    expect(names.length).toBeGreaterThan(10);
+    expect(new Set(fired.map(([, expected, asked]) => expected ?? asked))).toEqual(new Set(names));
+  });
+});
+
+describe("dashboard", () => {
+  const { panels, uid } = JSON.parse(read("deploy/grafana.json")) as { panels: Panel[]; uid: string };
+  const expressions = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
+
+  test("its every question can be asked of Prometheus", async () => {
+    expect(uid).toBe("reliable-email");
+    expect(expressions.length).toBeGreaterThan(20);
+    const path = join(folder, "dashboard.yml");
+    const rules = expressions.map((expr, i) => ({
+      record: `dashboard:${i}`,
+      expr: expr.replaceAll("$__rate_interval", "5m").replaceAll("$job", "reliable-email"),
+    }));
+    writeFileSync(path, JSON.stringify({ groups: [{ name: "dashboard", rules }] }));
+    const { code, said } = await promtool(["check", "rules", path]);
+    expect(code === 0 ? "" : said).toBe("");
+  });
+
+  test("it asks for metrics that there are, and its panels do not lie on each other", () => {
+    expect(missing(expressions.join("\n"))).toEqual([]);
+    expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
+  });
+});
+
+describe("README.md", () => {
+  const readme = read("README.md");
+  const start = readme.indexOf("\n## Health and metrics\n");
+  const health = readme.slice(start, readme.indexOf("\n## ", start + 1));
+
+  test("its table tells of every metric, with the process that shows it and its type, and of no others", () => {
+    const told = health.split("\n").flatMap((line) => {
+      const [, name, process, type] = /^\| `(\w+)` +\| (\w+) +\| (\w+) +\|/.exec(line) ?? [];
+      return name === undefined ? [] : [`${name} ${process} ${type}`];
+    });
+    const all = new Map([...shown.server, ...shown.worker]);
+    const there = [...all].map(([name, type]) => {
+      const process = !shown.worker.has(name) ? "server" : shown.server.has(name) ? "both" : "worker";
+      return `${name} ${process} ${type}`;
+    });
+    expect(told.toSorted()).toEqual(there.toSorted());
+  });
+
+  test("what it says otherwise names none that there is not", () => {
+    expect(missing(readme)).toEqual([]);
+  });
+
+  test("every reason of /readyz is told, and no others", () => {
+    const code = read("lib/admin/readiness.ts");
+    const words = new Set([...code.matchAll(/["`]([a-z]+): /g)].map(([, word]) => word));
+    const told = [...health.matchAll(/^\| `(\w+):` +\|/gm)].map(([, word]) => word);
+    expect(new Set(told)).toEqual(words);
+  });
+
+  test("its table of alerts names them all, and no others", () => {
+    const names = [...read("deploy/alerts.yml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
+    const told = [...health.matchAll(/^\| `(ReliableEmail\w+)` +\|/gm)].map(([, name]) => name!);
+    expect(told.toSorted()).toEqual(names.toSorted());
+  });
+});
