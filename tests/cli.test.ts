@@ -28,7 +28,7 @@ describe("cli: help", () => {
   test.each([["--help"], ["-h"], ["help"]])("%s names every command, on stdout", async (arg) => {
     const { stdout, stderr, code } = await run(arg);
     expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
-    for (const command of ["server", "worker", "dev"])
+    for (const command of ["server", "worker", "dev", "queue", "config"])
       expect(stdout).toMatch(new RegExp(`^  ${command} `, "m"));
   });
 
@@ -77,11 +77,19 @@ test("cli: the version is that of package.json, and says that it comes from the 
 
 test.each([
   [[], "Which command?", "reliable-email --help"],
-  [["sever"], "Unknown command 'sever': there are server, worker, dev", "reliable-email --help"],
+  [
+    ["sever"],
+    "Unknown command 'sever': there are server, worker, dev, queue, config",
+    "reliable-email --help",
+  ],
   [["--colour"], "Unknown option '--colour'", "reliable-email --help"],
   [["--version", "now"], "Unexpected argument 'now'", "reliable-email --help"],
   [["--help", "server"], "Unexpected argument 'server'", "reliable-email --help"],
-  [["help", "sever"], "Unknown command 'sever': there are server, worker, dev", "reliable-email --help"],
+  [
+    ["help", "sever"],
+    "Unknown command 'sever': there are server, worker, dev, queue, config",
+    "reliable-email --help",
+  ],
   [["server", "--port=1"], "Unknown option '--port'", "reliable-email server --help"],
   [["worker", "now"], "Unexpected argument 'now'", "reliable-email worker --help"],
   [["dev", "-x"], "Unknown option '-x'", "reliable-email dev --help"],

@@ -148,11 +148,13 @@ describe("structure: what depends on the world", () => {
     expect(withoutComments(await read(path)).match(impure)?.[0]).toBeUndefined();
   });
 
-  // `dev` adds to the settings what is missing, before it hands them on.
-  test("only the settings are read from the environment: by lib/config.ts, or handed to it by an entry point or dev", async () => {
+  // `dev` adds to the settings what is missing, before it hands them on; `config` tells where each comes from; and
+  // whether a terminal shows colours is for the terminal to say.
+  test("only the settings are read from the environment: by lib/config.ts, or handed to it by an entry point or a command", async () => {
     const readers: string[] = [];
+    const byCommands = /\b(devSettings|readConfig|effectiveSettings|checkAll|terminalOf)\(process\.env\b/g;
     for (const path of product.filter((one) => one !== "lib/config.ts")) {
-      const handedOn = path.startsWith("lib/cli/") ? "devSettings(process.env)" : "readConfig(process.env,";
+      const handedOn = path.startsWith("lib/cli/") ? byCommands : "readConfig(process.env,";
       const code = withoutComments(await read(path)).replaceAll(handedOn, "");
       if (/\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/.test(code)) readers.push(path);
     }

@@ -3,13 +3,24 @@
 
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 
-export interface Command {
+export type Command = SingleCommand | CommandGroup;
+
+interface Named {
+  /** With those of the groups that it is in: `queue list`. */
   readonly name: string;
   /** What it does, in the list of all commands. */
   readonly summary: string;
   /** What its own `--help` says. */
   readonly help: string;
+}
+
+export interface SingleCommand extends Named {
   run(args: readonly string[]): Promise<Ending>;
+}
+
+/** Does nothing by itself. */
+export interface CommandGroup extends Named {
+  readonly commands: readonly SingleCommand[];
 }
 
 /** What came of a command. */
@@ -19,14 +30,33 @@ export type Ending =
   /** It goes on, and ends the process itself. */
   | { readonly kind: "running" };
 
+/** The word by which it is called. */
+export function wordOf({ name }: Command): string {
+  return name.slice(name.lastIndexOf(" ") + 1);
+}
+
 /** The options among the arguments, or what is wrong with them. Whatever is no option is wrong. */
 export function readOptions<const Options extends ParseArgsOptionsConfig>(
   args: readonly string[],
   options: Options,
 ) {
+  return read(() => parseArgs({ args: [...args], options, strict: true }).values);
+}
+
+/** The same, and `words`: the arguments that are no options. */
+export function readArguments<const Options extends ParseArgsOptionsConfig>(
+  args: readonly string[],
+  options: Options,
+) {
+  return read(() => {
+    const parsed = parseArgs({ args: [...args], options, strict: true, allowPositionals: true });
+    return { options: parsed.values, words: parsed.positionals };
+  });
+}
+
+function read<T>(parse: () => T) {
   try {
-    const { values } = parseArgs({ args: [...args], options, strict: true });
-    return { ok: true, values } as const;
+    return { ok: true, values: parse() } as const;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     // Advice follows after the first sentence.

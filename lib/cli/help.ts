@@ -1,6 +1,6 @@
 // What `--help` says: enough for somebody who has nothing but the executable to send a first email.
 
-import type { Command } from "./command.ts";
+import { type Command, wordOf } from "./command.ts";
 
 export function helpOf(commands: readonly Command[]): string {
   return [
@@ -10,7 +10,7 @@ export function helpOf(commands: readonly Command[]): string {
     "Usage: reliable-email <command> [options]",
     "",
     "Commands:",
-    ...commands.map(({ name, summary }) => `  ${name.padEnd(8)} ${summary}`),
+    ...commands.map((command) => `  ${wordOf(command).padEnd(8)} ${command.summary}`),
     "",
     "Options:",
     "  --help     this; after a command, what is to know about it",
@@ -29,6 +29,9 @@ export function helpOf(commands: readonly Command[]): string {
     "  DATA_DIR                                this folder, ./data by default",
     "  HOST, PORT                              where the server listens, by default",
     "                                          127.0.0.1 and 3000",
+    "",
+    "`config --check` tries what the settings lead to, and `queue stats` tells how it",
+    "goes.",
     "",
     "All settings, the API, the log and what happens when something fails are in",
     "README.md.",

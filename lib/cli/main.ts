@@ -1,33 +1,53 @@
 // The entry of the executable: picks the command, and turns what came of it into an exit code.
 
-import type { Command } from "./command.ts";
+import { type Command, type SingleCommand, wordOf } from "./command.ts";
+import { config } from "./config/command.ts";
 import { dev } from "./dev/dev.ts";
 import { helpOf } from "./help.ts";
-import { print } from "./output.ts";
+import { complain, print } from "./output.ts";
+import { queue } from "./queue/command.ts";
 import { server, worker } from "./services.ts";
+import { visible } from "./text.ts";
 import { versionLine } from "./version.ts";
 
-const commands: readonly Command[] = [server, worker, dev];
+const commands: readonly Command[] = [server, worker, dev, queue, config];
 
 const asksForHelp = (arg: string | undefined) => arg === "--help" || arg === "-h";
 
 /** @returns the exit code; none if the process goes on */
 async function main([name, ...args]: readonly string[]): Promise<number | undefined> {
-  if (name === undefined) return wrongUsage("Which command?");
   if (name === "--version") return args.length === 0 ? say(versionLine()) : stray(args[0]!);
   if (name === "help" && args.length > 0) return main([...args, "--help"]);
-  if (name === "help" || asksForHelp(name)) {
-    const other = args.find((arg) => !asksForHelp(arg));
-    return other === undefined ? say(helpOf(commands)) : stray(other);
-  }
+  if (name === "help") return say(helpOf(commands));
+  return pick(commands, helpOf(commands), undefined, name, args);
+}
 
-  const command = commands.find((one) => one.name === name);
+/** One of the commands, by the word that stands where it should. */
+async function pick(
+  among: readonly Command[],
+  help: string,
+  group: Command | undefined,
+  word: string | undefined,
+  args: readonly string[],
+): Promise<number | undefined> {
+  if (word === undefined) return wrongUsage("Which command?", group);
+  if (asksForHelp(word)) {
+    const other = args.find((arg) => !asksForHelp(arg));
+    return other === undefined ? say(help) : stray(other, group);
+  }
+  const command = among.find((one) => wordOf(one) === word);
   if (command === undefined) {
-    const known = commands.map((one) => one.name).join(", ");
+    const known = among.map(wordOf).join(", ");
     return wrongUsage(
-      name.startsWith("-") ? `Unknown option '${name}'` : `Unknown command '${name}': there are ${known}`,
+      word.startsWith("-") ? `Unknown option '${word}'` : `Unknown command '${word}': there are ${known}`,
+      group,
     );
   }
+  if ("commands" in command) return pick(command.commands, command.help, command, args[0], args.slice(1));
+  return run(command, args);
+}
+
+async function run(command: SingleCommand, args: readonly string[]): Promise<number | undefined> {
   if (args.some(asksForHelp)) return say(command.help);
   const ending = await command.run(args);
   switch (ending.kind) {
@@ -45,13 +65,13 @@ function say(text: string): number {
   return 0;
 }
 
-function stray(argument: string): number {
-  return wrongUsage(`Unexpected argument '${argument}'`);
+function stray(argument: string, command?: Command): number {
+  return wrongUsage(`Unexpected argument '${argument}'`, command);
 }
 
 function wrongUsage(mistake: string, command?: Command): number {
   const subject = command === undefined ? "" : ` ${command.name}`;
-  console.error(`${mistake}\nTry: reliable-email${subject} --help`);
+  complain(`${visible(mistake)}\nTry: reliable-email${subject} --help`);
   return 2;
 }
 

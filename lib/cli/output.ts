@@ -1,15 +1,58 @@
-// What commands write to stdout: at once and whole, so that nothing is lost when the process ends.
+// What commands write, to stdout and to stderr: at once and whole, so that nothing is lost when the process ends.
 
 import { writeSync } from "node:fs";
 
-/** Throws if it cannot be written, but for a reader that has gone: that one wants no more. */
-export function print(text: string): void {
-  const bytes = Buffer.from(`${text}\n`);
-  try {
-    for (let start = 0; start < bytes.length;) start += writeSync(1, bytes, start);
-  } catch (error) {
-    // A closed pipe, a terminal that has hung up.
-    if (error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "EIO")) return;
-    throw error;
+/** Between two tries to write where there is no room at the moment, ms. */
+const fullPauseMs = 5;
+
+/**
+ * A line, or several, to stdout. Throws if it cannot be written, but for a reader that has gone: that one wants no
+ * more.
+ * @returns whether anybody reads still
+ */
+export function print(text: string): boolean {
+  return write(1, `${text}\n`);
+}
+
+/** One document in JSON, in one line. */
+export function printJson(value: unknown): boolean {
+  return print(jsonOf(value));
+}
+
+/**
+ * JSON, with escapes also for those characters that it need not escape and that mean something to a terminal: what
+ * an email holds must not drive it. See `visible` in text.ts.
+ */
+export function jsonOf(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** To stderr: mistakes, so that stdout holds nothing but what was asked for. Not by `console`, which colours them. */
+export function complain(text: string): void {
+  write(2, `${text}\n`);
+}
+
+/** To stderr, without an end of line: questions and progress. */
+export function hint(text: string): void {
+  write(2, text);
+}
+
+function write(descriptor: 1 | 2, text: string): boolean {
+  const bytes = Buffer.from(text);
+  for (let start = 0; start < bytes.length;) {
+    try {
+      start += writeSync(descriptor, bytes, start);
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      // A closed pipe, a terminal that has hung up.
+      if (code === "EPIPE" || code === "EIO") return false;
+      // Whoever shares the pipe or the terminal may have made it so that writing does not wait.
+      if (code !== "EAGAIN") throw error;
+      Bun.sleepSync(fullPauseMs);
+    }
   }
+  return true;
 }

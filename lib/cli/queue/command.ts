@@ -1,0 +1,33 @@
+// The command `queue`: what an operator may ask of the queue, and do to it.
+
+import type { CommandGroup } from "../command.ts";
+import { wordOf } from "../command.ts";
+import { clear } from "./clear.ts";
+import { deletion } from "./delete.ts";
+import { list } from "./list.ts";
+import { pause, resume } from "./pause.ts";
+import { retry } from "./retry.ts";
+import { show } from "./show.ts";
+import { stats } from "./stats.ts";
+
+const commands = [stats, list, show, retry, deletion, pause, resume, clear] as const;
+
+export const queue: CommandGroup = {
+  name: "queue",
+  summary: "looks into the queue, and retries, deletes or pauses",
+  help: [
+    "Usage: reliable-email queue <command> [options]",
+    "",
+    "Looks into the queue and changes what is in it, beside running servers and",
+    "workers. The settings say where it is: REDIS_URL and REDIS_PREFIX, or DATA_DIR.",
+    "",
+    "Commands:",
+    ...commands.map((command) => `  ${wordOf(command).padEnd(6)}  ${command.summary}`),
+    "",
+    "Each has a --help of its own. With --json it prints one document on stdout.",
+    "",
+    "Exit codes: 0 done, 1 failed or not all of it done, 2 wrong usage or a wrong",
+    "setting.",
+  ].join("\n"),
+  commands,
+};

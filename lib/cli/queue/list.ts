@@ -1,0 +1,134 @@
+// `queue list`: the emails in one state, from the oldest.
+
+import type { Ending, SingleCommand } from "../command.ts";
+import { readArguments } from "../command.ts";
+import { complain, jsonOf, print } from "../output.ts";
+import { type Column, openTable } from "../table.ts";
+import { ageOf, numberOf } from "../text.ts";
+import { pagesOf } from "./pages.ts";
+import { done, type Session, withQueue } from "./session.ts";
+import { type ListedState, listedStates, meanings } from "./states.ts";
+import { documentOf, type Story, storyOf } from "./story.ts";
+
+const limitDefault = 100;
+
+export const list: SingleCommand = {
+  name: "queue list",
+  summary: "emails in one state, from the oldest",
+  help: [
+    "Usage: reliable-email queue list <state> [--limit n] [--json]",
+    "",
+    "Lists emails, from the oldest. The states:",
+    "",
+    ...listedStates.map((state) => `  ${state.padEnd(9)} ${meanings[state]}`),
+    "",
+    "Options:",
+    `  --limit n  how many at most, ${limitDefault} by default`,
+    "  --json     one array, of what `queue show --json` gives but for the content",
+  ].join("\n"),
+  async run(args) {
+    const read = readArguments(args, {
+      limit: { type: "string", default: String(limitDefault) },
+      json: { type: "boolean", default: false },
+    });
+    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    const { options, words } = read.values;
+    const [word, stray] = words;
+    if (stray !== undefined) return { kind: "wrongUsage", mistake: `Unexpected argument '${stray}'` };
+    const state = listedStates.find((one) => one === word);
+    if (state === undefined) {
+      const which = word === undefined ? "Which state" : `Unknown state '${word}'`;
+      return { kind: "wrongUsage", mistake: `${which}: there are ${listedStates.join(", ")}` };
+    }
+    if (!/^\d{1,15}$/.test(options.limit)) {
+      return { kind: "wrongUsage", mistake: `--limit ${options.limit} is not a number of emails` };
+    }
+    const limit = Number(options.limit);
+    return withQueue((session) =>
+      options.json ? printArray(session, state, limit) : printTable(session, state, limit),
+    );
+  },
+};
+
+/** A line an email, so that it is written as it is read, and can be looked through by line. */
+async function printArray({ operator }: Session, state: ListedState, limit: number): Promise<Ending> {
+  let open = false;
+  for await (const emails of pagesOf(operator, state, limit)) {
+    const lines = emails.map((email) => jsonOf(documentOf(storyOf(email)))).join(",\n");
+    if (!print(`${open ? "," : "["}\n${lines}`)) return done;
+    open = true;
+  }
+  print(open ? "]" : "[]");
+  return done;
+}
+
+async function printTable(
+  { operator, terminal }: Session,
+  state: ListedState,
+  limit: number,
+): Promise<Ending> {
+  const { nowMs, states } = await operator.stats();
+  const table = openTable(columnsOf(state, nowMs), terminal);
+  let shown = 0;
+  for await (const emails of pagesOf(operator, state, limit)) {
+    if (!print(table.lines(emails.map(storyOf)).join("\n"))) return done;
+    shown += emails.length;
+  }
+  if (shown === 0) complain(`None is ${state} (${meanings[state]})`);
+  else if (shown === limit && states[state] > shown) {
+    complain(`The oldest ${numberOf(shown)} of ${numberOf(states[state])}: --limit shows more`);
+  }
+  return done;
+}
+
+/** What matters in this state. */
+function columnsOf(state: ListedState, nowMs: number): readonly Column<Story>[] {
+  const id: Column<Story> = { title: "ID", text: ({ stored }) => stored.id };
+  const age = (title: string, of: (story: Story) => number | undefined): Column<Story> => ({
+    title,
+    text(story) {
+      const atMs = of(story);
+      return atMs === undefined ? "" : ageOf(atMs, nowMs);
+    },
+  });
+  const submitted = age("SUBMITTED", ({ stored }) => stored.submittedAtMs);
+  const tries: Column<Story> = {
+    title: "ATTEMPTS",
+    text: ({ attempts }) => numberOf(attempts.total),
+    align: "right",
+  };
+  const provider: Column<Story> = {
+    title: "PROVIDER",
+    text: ({ record, stored }) => record?.provider ?? stored.batch?.provider ?? "",
+  };
+  const to: Column<Story> = { title: "TO", text: ({ email }) => email.to ?? "", elastic: true };
+  const subject: Column<Story> = {
+    title: "SUBJECT",
+    text: ({ email }) => email.subject ?? "",
+    elastic: true,
+  };
+  const reason: Column<Story> = { title: "REASON", text: (story) => story.reason ?? "", elastic: true };
+  const atMs = ({ stored }: Story) => stored.atMs;
+  const batchAtMs = ({ stored }: Story) => stored.batch?.dueAtMs;
+  switch (state) {
+    case "waiting":
+      return [id, submitted, tries, to, subject, reason];
+    case "retrying":
+      return [id, submitted, age("DUE", atMs), tries, to, reason];
+    case "sending":
+      return [id, submitted, provider, age("LEASE ENDS", batchAtMs), to, subject];
+    case "in-doubt":
+      return [
+        id,
+        age("IN DOUBT", ({ stored }) => stored.batch?.doubtSinceMs ?? stored.batch?.dueAtMs),
+        provider,
+        age("NEXT TRY", batchAtMs),
+        to,
+        reason,
+      ];
+    case "sent":
+      return [id, age("SENT", ({ record }) => record?.atMs), provider, to, subject];
+    case "dead":
+      return [id, age("DIED", atMs), to, reason];
+  }
+}

@@ -1,0 +1,23 @@
+// Emails in one state, page by page, however many they are.
+
+import type { ListedEmail, Operator } from "../../queue/queue.ts";
+import type { ListedState } from "./states.ts";
+
+/** The most that one call may ask for. */
+export const pageMax = 1000;
+
+/** Pages, none of them empty, of `limit` emails in all at most. */
+export async function* pagesOf(
+  operator: Operator,
+  state: ListedState,
+  limit = Number.POSITIVE_INFINITY,
+): AsyncGenerator<readonly ListedEmail[]> {
+  let left = limit;
+  for (let from: string | undefined; left > 0;) {
+    const { emails, next } = await operator.list(state, Math.min(left, pageMax), from);
+    left -= emails.length;
+    if (emails.length > 0) yield emails;
+    if (next === undefined) return;
+    from = next;
+  }
+}

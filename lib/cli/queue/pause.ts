@@ -1,0 +1,68 @@
+// `queue pause` and `queue resume`: stop every claim of every worker, and let them go on.
+
+import type { Operator } from "../../queue/queue.ts";
+import type { SingleCommand } from "../command.ts";
+import { readOptions } from "../command.ts";
+import { print, printJson } from "../output.ts";
+import { done, withQueue } from "./session.ts";
+
+export const pause = switchOf({
+  name: "queue pause",
+  summary: "stops every claim of every worker: nothing more is sent",
+  about: [
+    "Stops every claim of every worker, until `queue resume`, also over restarts.",
+    "Requests in flight are settled; emails in doubt wait too. Submissions go on.",
+    "Repeated, it changes nothing.",
+  ],
+  paused: true,
+  turn: (operator) => operator.pause(),
+  said: "Paused: nothing more is claimed until `reliable-email queue resume`; submissions go on",
+});
+
+export const resume = switchOf({
+  name: "queue resume",
+  summary: "lets the workers go on",
+  about: ["Ends what `queue pause` began. Repeated, it changes nothing."],
+  paused: false,
+  turn: (operator) => operator.resume(),
+  said: "Resumed: workers claim what is due",
+});
+
+function switchOf({
+  name,
+  summary,
+  about,
+  paused,
+  turn,
+  said,
+}: {
+  name: string;
+  summary: string;
+  about: readonly string[];
+  paused: boolean;
+  turn: (operator: Operator) => Promise<void>;
+  said: string;
+}): SingleCommand {
+  return {
+    name,
+    summary,
+    help: [
+      `Usage: reliable-email ${name} [--json]`,
+      "",
+      ...about,
+      "",
+      "Options:",
+      "  --json  one object: whether it is paused now",
+    ].join("\n"),
+    async run(args) {
+      const read = readOptions(args, { json: { type: "boolean", default: false } });
+      if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+      return withQueue(async ({ operator }) => {
+        await turn(operator);
+        if (read.values.json) printJson({ paused });
+        else print(said);
+        return done;
+      });
+    },
+  };
+}

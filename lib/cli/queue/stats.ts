@@ -1,0 +1,168 @@
+// `queue stats`: how the queue is, in one look.
+
+import type { QueueStats } from "../../queue/queue.ts";
+import type { QueueSettings } from "../../queue/open.ts";
+import type { SingleCommand } from "../command.ts";
+import { readOptions } from "../command.ts";
+import { print, printJson } from "../output.ts";
+import { type Column, tableOf } from "../table.ts";
+import { painter, type Terminal } from "../terminal.ts";
+import { ageOf, bytesOf, isoOf, numberOf, visible } from "../text.ts";
+import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./sample.ts";
+import { done, withQueue } from "./session.ts";
+import { type ListedState, listedStates, meanings } from "./states.ts";
+
+export const stats: SingleCommand = {
+  name: "queue stats",
+  summary: "how the queue is: counts, ages, providers, why emails are dead",
+  help: [
+    "Usage: reliable-email queue stats [--json]",
+    "",
+    "Shows how many emails are in each state, how long the oldest is due or in doubt,",
+    "whether the queue is paused, what came of the attempts by provider since the",
+    "queue began, why emails failed last and why they are dead.",
+    "",
+    `The reasons are those of the oldest ${numberOf(sampleMax)} emails.`,
+    "",
+    "Options:",
+    "  --json  one object, with a count under the name of each state",
+  ].join("\n"),
+  async run(args) {
+    const read = readOptions(args, { json: { type: "boolean", default: false } });
+    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    return withQueue(async ({ operator, config, terminal }) => {
+      const numbers = await operator.stats();
+      const look: Look = {
+        numbers,
+        failures: await sampleFailures(operator),
+        dead: await sampleDead(operator),
+      };
+      if (read.values.json) printJson(documentOf(look));
+      else print(tell(look, config.queue, terminal).join("\n"));
+      return done;
+    });
+  },
+};
+
+interface Look {
+  readonly numbers: QueueStats;
+  readonly failures: Sample;
+  readonly dead: Sample;
+}
+
+type Outcomes = Record<string, number>;
+
+/** Counters are named `<what>:<provider>`, or without a provider. */
+function outcomesOf(counters: QueueStats["counters"]) {
+  const providers: Record<string, Outcomes> = {};
+  const others: Outcomes = {};
+  for (const [name, count] of Object.entries(counters)) {
+    const [what = "", provider] = name.split(":");
+    if (provider === undefined) others[what] = count;
+    else (providers[provider] ??= {})[what] = count;
+  }
+  return { providers, others };
+}
+
+/** The documented form. What there is not is left out. */
+function documentOf({ numbers, failures, dead }: Look) {
+  const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs } = numbers;
+  const { providers, others } = outcomesOf(counters);
+  const told = ({ reasons }: Sample) =>
+    reasons.map(({ provider, reason, count }) => ({ provider, reason, emails: count }));
+  return {
+    at: isoOf(nowMs),
+    ...states,
+    paused: numbers.paused,
+    oldest_due_since: oldestDueAtMs === undefined ? undefined : isoOf(oldestDueAtMs),
+    oldest_in_doubt_since: oldestDoubtSinceMs === undefined ? undefined : isoOf(oldestDoubtSinceMs),
+    providers,
+    possible_duplicates: others["possible_duplicates"] ?? 0,
+    retried_by_operator: others["replayed"] ?? 0,
+    failures: told(failures),
+    failures_sampled: failures.size,
+    dead_reasons: told(dead),
+    dead_sampled: dead.size,
+    bytes_used: numbers.bytesUsed,
+    bytes_max: numbers.bytesMax,
+  };
+}
+
+function tell({ numbers, failures, dead }: Look, queue: QueueSettings, terminal: Terminal): string[] {
+  const paint = painter(terminal);
+  const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs, paused } = numbers;
+  const { providers, others } = outcomesOf(counters);
+  const since = (atMs: number | undefined) => (atMs === undefined ? "none" : ageOf(atMs, nowMs));
+  const field = (name: string, value: string) => `${paint(name.padEnd(16), "dim")} ${value}`;
+  const duplicates = others["possible_duplicates"] ?? 0;
+  const room = numbers.bytesMax === undefined ? "" : ` of ${bytesOf(numbers.bytesMax)}`;
+  return [
+    ...tableOf<ListedState>(
+      [
+        { title: "STATE", text: (state) => state },
+        {
+          title: "EMAILS",
+          text: (state) => numberOf(states[state]),
+          align: "right",
+          style: (state) => (state === "dead" && states.dead > 0 ? "red" : undefined),
+        },
+        { title: "", text: (state) => meanings[state], elastic: true },
+      ],
+      listedStates,
+      terminal,
+    ),
+    "",
+    field(
+      "Claims",
+      paused
+        ? paint("paused: nothing is sent until `reliable-email queue resume`", "bold", "yellow")
+        : "go on",
+    ),
+    field("Oldest due", since(oldestDueAtMs)),
+    field("Oldest in doubt", since(oldestDoubtSinceMs)),
+    field("Duplicates", `${numberOf(duplicates)} possible`),
+    field("Queue", `${placeOf(queue)}, ${bytesOf(numbers.bytesUsed)}${room}`),
+    ...outcomeLines(providers, terminal),
+    ...reasonLines("Last failures of those not sent yet", failures, total(states, notSent), terminal),
+    ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
+  ];
+}
+
+const notSent = ["waiting", "retrying", "in-doubt"] as const;
+const total = (states: QueueStats["states"], among: readonly ListedState[]) =>
+  among.reduce((sum, state) => sum + states[state], 0);
+
+/** Where the queue is, without a password. */
+export function placeOf(queue: QueueSettings): string {
+  if (queue.kind === "sqlite") return visible(queue.folder);
+  return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
+}
+
+const outcomeNames = ["accepted", "retried", "rejected", "unknown", "handed_over", "dead"] as const;
+
+function outcomeLines(providers: Readonly<Record<string, Outcomes>>, terminal: Terminal): string[] {
+  const rows = Object.entries(providers);
+  if (rows.length === 0) return [];
+  const columns: Column<(typeof rows)[number]>[] = [
+    { title: "PROVIDER", text: ([name]) => name },
+    ...outcomeNames.map((what): Column<(typeof rows)[number]> => ({
+      title: what.replace("_", " ").toUpperCase(),
+      text: ([, outcomes]) => numberOf(outcomes[what] ?? 0),
+      align: "right",
+    })),
+  ];
+  return ["", ...tableOf(columns, rows, terminal)];
+}
+
+function reasonLines(title: string, { size, reasons }: Sample, count: number, terminal: Terminal): string[] {
+  if (reasons.length === 0) return [];
+  const of = count > size ? ` (of the oldest ${numberOf(size)} of ${numberOf(count)})` : "";
+  const columns: Column<Reason>[] = [
+    { title: "EMAILS", text: (one) => numberOf(one.count), align: "right" },
+    { title: "REASON", text: ({ reason }) => reason, elastic: true },
+  ];
+  if (reasons.some(({ provider }) => provider !== undefined)) {
+    columns.splice(1, 0, { title: "PROVIDER", text: ({ provider = "" }) => provider });
+  }
+  return ["", painter(terminal)(`${title}${of}`, "bold"), ...tableOf(columns, reasons, terminal)];
+}

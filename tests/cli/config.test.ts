@@ -1,0 +1,167 @@
+// `config`: the settings as they hold, without secrets, and what they lead to, tried without sending anything.
+
+import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { settings } from "../../lib/settings.ts";
+import { startFakePostmark } from "../../fakes/postmark.ts";
+import { startFakeResend } from "../../fakes/resend.ts";
+import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
+import { startRedis } from "../support/redis.ts";
+
+// The machine may be busy with the rest of the suite.
+setDefaultTimeout(60_000);
+
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-config-"));
+const [resend, postmark] = [startFakeResend(), startFakePostmark()];
+afterAll(() => {
+  resend.stop();
+  postmark.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+beforeEach(() => {
+  resend.clear();
+  postmark.clear();
+  resend.settings.apiKey = "re_fake";
+});
+
+const embedded = { DATA_DIR: join(folder, "data") };
+const both = {
+  RESEND_API_KEY: "re_fake",
+  RESEND_BASE_URL: resend.url,
+  POSTMARK_SERVER_TOKEN: "fake-token",
+  POSTMARK_BASE_URL: postmark.url,
+};
+
+describe("config: what holds", () => {
+  test("is every setting there is, with where it comes from", async () => {
+    const token = join(folder, "token");
+    writeFileSync(token, "fake-token\n");
+    const { settings: told } = await jsonOfCli(
+      { ...embedded, LEASE: "90s", ADMIN_HOST: "", RETAIN: "", POSTMARK_SERVER_TOKEN_FILE: token },
+      ["config"],
+    );
+    expect(Object.keys(told)).toEqual(Object.keys(settings.entries));
+    expect(told).toMatchObject({
+      PORT: { value: "3000", source: "default" },
+      LEASE: { value: "90s", source: "environment" },
+      RETAIN: { value: "24h", source: "default" },
+      ADMIN_HOST: { value: "", source: "environment" },
+      DATA_DIR: { value: embedded.DATA_DIR, source: "environment" },
+      PROVIDERS: { value: "postmark:1", source: "default" },
+      POSTMARK_SERVER_TOKEN: { value: "[secret]", source: "file", file: token },
+    });
+    expect(told.RESEND_API_KEY).toEqual({ source: "default" });
+  });
+
+  test.each([[], ["--json"], ["--check"], ["--check", "--json"]])(
+    "holds no secret (%s %s)",
+    async (...args) => {
+      const env = {
+        REDIS_URL: "redis://mail:the-pass%2Fword@127.0.0.1:1/2",
+        API_TOKENS: "a-token-of-some-length,another-token-of-length",
+        RESEND_API_KEY: "re_the_key",
+        RESEND_BASE_URL: "http://127.0.0.1:1",
+      };
+      const { stdout, stderr } = await runCli(env, "config", ...args.filter((arg) => arg !== undefined));
+      expect(stdout).toContain("redis://mail:[secret]@127.0.0.1:1/2");
+      expect(stdout).toContain("[secret],[secret]");
+      expect(stdout + stderr).not.toMatch(/the-pass|a-token-of|another-token|re_the_key/);
+    },
+  );
+
+  test("of a Redis without a user loses its password too", async () => {
+    const { stdout } = await runCli({ REDIS_URL: "rediss://:pa:ss@redis.example" }, "config");
+    expect(stdout).toContain("rediss://:[secret]@redis.example");
+  });
+
+  test("fits a terminal", async () => {
+    const child = cliInTerminal({ ...embedded, ALLOWED_FROM: `@${"example".repeat(9)}.org` }, ["config"], 60);
+    expect(await child.exited).toBe(0);
+    for (const line of child.shown().split("\n")) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(60);
+  });
+
+  test("is not told while something is wrong", async () => {
+    expect(await runCli({ PORT: "x", LEASE: "y" }, "config", "--check")).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringMatching(/PORT [^]*LEASE /),
+    });
+  });
+});
+
+describe("config --check", () => {
+  const checksOf = async (env: Record<string, string>, code = 0) => {
+    const { ok, checks } = await jsonOfCli(env, ["config", "--check"], code);
+    expect(ok).toBe(code === 0);
+    return checks as { name: string; ok: boolean; detail: string }[];
+  };
+
+  test("finds the embedded queue and both providers good, and sends nothing", async () => {
+    const checks = await checksOf({ ...embedded, ...both });
+    expect(checks.map(({ name, ok }) => ({ name, ok }))).toEqual([
+      { name: "store", ok: true },
+      { name: "resend", ok: true },
+      { name: "postmark", ok: true },
+    ]);
+    expect([...resend.acceptances, ...postmark.acceptances]).toEqual([]);
+    expect([...resend.requests, ...postmark.requests].map(({ method }) => method)).toEqual(["GET", "GET"]);
+    const { stdout, code } = await runCli({ ...embedded, ...both }, "config", "--check");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^ok +store .*fsynced$/m);
+  });
+
+  test("fails of a wrong key, of a provider that is down, and of a folder that is none", async () => {
+    resend.settings.apiKey = "re_another";
+    postmark.goDown();
+    const file = join(folder, "file");
+    writeFileSync(file, "");
+    const checks = await checksOf({ ...both, PROVIDERS: "resend,postmark,sandbox", DATA_DIR: file }, 1);
+    postmark.comeUp();
+    expect(checks.map(({ name, ok }) => `${name} ${ok}`)).toEqual([
+      "store false",
+      "resend false",
+      "postmark false",
+      "sandbox false",
+    ]);
+    expect(checks[0]!.detail).toContain("DATA_DIR");
+    expect(checks[1]!.detail).toContain("API key is invalid");
+    expect(checks[2]!.detail).toContain("no answer");
+  });
+
+  test("leaves the sandbox's folder as it was", async () => {
+    const data = join(folder, "sandbox");
+    const checks = await checksOf({ DATA_DIR: data, PROVIDERS: "sandbox" });
+    expect(checks.map(({ name, ok }) => `${name} ${ok}`)).toEqual(["store true", "sandbox true"]);
+    expect(readdirSync(join(data, "outbox"))).toEqual([]);
+  });
+
+  test("without any provider is a server's matter, of which a worker would know better", async () => {
+    const { code, stderr } = await runCli(embedded, "config", "--check");
+    expect(code).toBe(0);
+    expect(stderr).toContain("a worker would not start");
+    const [missing] = await checksOf({ ...embedded, PROVIDERS: "resend" }, 1);
+    expect(missing).toEqual({ name: "worker", ok: false, detail: expect.stringContaining("RESEND_API_KEY") });
+  });
+
+  test("says of a Redis whether it keeps what it acknowledges, and how to put it right", async () => {
+    const redis = await startRedis();
+    const store = async (over: Record<string, string> = {}, code = 0) =>
+      (await checksOf({ REDIS_URL: redis.url, ...over }, code))[0]!;
+    try {
+      expect((await store()).detail).toContain("fsyncs every write");
+      redis.cli("CONFIG", "SET", "appendfsync", "everysec");
+      const refused = await store({}, 1);
+      expect(refused.detail).toContain("appendfsync is everysec");
+      expect(refused.detail).toContain("CONFIG SET appendfsync always");
+      expect((await store({ REDIS_DURABILITY: "trust" })).detail).toContain("REDIS_DURABILITY=trust");
+      expect((await store({ REDIS_MIN_REPLICAS: "1", REDIS_DURABILITY: "trust" }, 1)).detail).toContain(
+        "REDIS_MIN_REPLICAS",
+      );
+    } finally {
+      await redis.stop();
+    }
+    expect((await store({}, 1)).ok).toBe(false);
+  });
+});

@@ -1,0 +1,605 @@
+// The operator's commands as an operator uses them: processes beside a queue, on both kinds of it.
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
+import { eventually } from "../support/eventually.ts";
+import { useStack } from "../support/stack.ts";
+import { type ShapedQueue, shapeQueue } from "../support/states.ts";
+
+// The machine may be busy with the rest of the suite.
+setDefaultTimeout(60_000);
+
+const stack = useStack();
+const states = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"] as const;
+const iso = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+/** What README.md says of the queue. */
+const documented = readFileSync(join(import.meta.dir, "../../README.md"), "utf8")
+  .split("### Looking into the queue")[1]!
+  .split("\n## ")[0]!;
+const undocumented = (document: object) =>
+  Object.keys(document).filter((name) => !documented.includes(`\`${name}\``));
+const unknownId = "01920000-0000-7000-8000-000000000001";
+
+describe.each([
+  ["the embedded queue", () => stack.embedded()],
+  ["Redis", () => stack.settings()],
+])("queue: on %s", (_, settings) => {
+  const opened: ShapedQueue[] = [];
+  afterAll(async () => {
+    await Promise.all(opened.map((one) => one.close()));
+  });
+  async function open() {
+    const env = settings();
+    const queue = await shapeQueue(env);
+    opened.push(queue);
+    return { env, queue };
+  }
+  const state = async (queue: ShapedQueue, id: string) => (await queue.operator.show(id))?.state;
+
+  test("stats has a count under the name of each state, and all that tells how it goes", async () => {
+    const { env, queue } = await open();
+    expect(await jsonOfCli(env, ["queue", "stats"])).toEqual({
+      at: iso,
+      ...Object.fromEntries(states.map((name) => [name, 0])),
+      paused: false,
+      providers: {},
+      possible_duplicates: 0,
+      retried_by_operator: 0,
+      failures: [],
+      failures_sampled: 0,
+      dead_reasons: [],
+      dead_sampled: 0,
+      bytes_used: expect.any(Number),
+      ...(env["DATA_DIR"] !== undefined && { bytes_max: expect.any(Number) }),
+    });
+    await queue.dead(3);
+    await queue.dead(1, "rejected");
+    await queue.retrying(2);
+    await queue.inDoubt(2);
+    await queue.sent();
+    await queue.sending();
+    await queue.submit(1);
+    await queue.operator.pause();
+    const told = await jsonOfCli(env, ["queue", "stats"]);
+    expect(undocumented({ ...told, ...told.failures[0] })).toEqual([]);
+    expect(told).toMatchObject({
+      waiting: 1,
+      retrying: 2,
+      sending: 1,
+      "in-doubt": 2,
+      sent: 1,
+      dead: 4,
+      paused: true,
+      oldest_due_since: iso,
+      oldest_in_doubt_since: iso,
+      providers: { resend: { unknown: 2 } },
+      failures: expect.arrayContaining([
+        { provider: "resend", reason: "503 down", emails: 2 },
+        { provider: "resend", reason: "no answer: ECONNRESET", emails: 2 },
+      ]),
+      failures_sampled: 5,
+      dead_reasons: [
+        { reason: "401 API key is invalid", emails: 3 },
+        { reason: "rejected", emails: 1 },
+      ],
+      dead_sampled: 4,
+    });
+    const { stdout, stderr, code } = await runCli(env, "queue", "stats");
+    expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+    for (const line of [/^dead +4 +given up/m, /^Claims +paused/m, /^resend .* 2 /m, /^ +3 +401 API key is/m])
+      expect(stdout).toMatch(line);
+    expect(stdout).not.toContain("\u001b");
+  });
+
+  test("list names each email in a state, and show all of it, in the documented shape", async () => {
+    const { env, queue } = await open();
+    const [dead] = await queue.dead(1, "no", {}, { to_name: "Jane", html: "<p>", reply_to: "r@example.com" });
+    const [sent] = await queue.sent();
+    const { ids: doubtful, batch } = await queue.inDoubt();
+    const [retrying] = await queue.retrying();
+    const { ids: sending, batch: held } = await queue.sending();
+    const [waiting] = await queue.submit(1);
+    const places = { dead, sent, "in-doubt": doubtful[0], retrying, sending: sending[0], waiting };
+    const envelope = { to: "jane@example.org", from: "shop@example.com", subject: "Hi" };
+    const common = { ...envelope, submitted_at: iso, attempts_total: 1 };
+    const failed = (outcome: string, reason: string) => [
+      { provider: "resend", at: "2023-11-14T22:13:20.000Z", outcome, reason },
+    ];
+    const shapes = {
+      waiting: { ...common, due_at: iso, attempts: [], attempts_total: 0 },
+      retrying: { ...common, due_at: iso, reason: "503 down", attempts: failed("unavailable", "503 down") },
+      sending: {
+        ...common,
+        provider: "resend",
+        batch: held.id,
+        lease_ends_at: iso,
+        attempts: [],
+        attempts_total: 0,
+      },
+      "in-doubt": {
+        ...common,
+        reason: "no answer: ECONNRESET",
+        provider: "resend",
+        batch: batch.id,
+        next_try_at: iso,
+        in_doubt_since: iso,
+        attempts: failed("unknown", "no answer: ECONNRESET"),
+      },
+      sent: {
+        ...envelope,
+        sent_at: "2023-11-14T22:13:20.000Z",
+        provider: "resend",
+        provider_message_id: "the-message",
+        batch: "the-batch",
+        attempts: [],
+        attempts_total: 0,
+      },
+      dead: {
+        ...common,
+        to_name: "Jane",
+        reply_to: "r@example.com",
+        died_at: iso,
+        reason: "no",
+        attempts: failed("rejected", "no"),
+      },
+    };
+    for (const name of states) {
+      const email = { id: places[name], state: name, ...shapes[name] };
+      expect(undocumented(email)).toEqual([]);
+      expect(await jsonOfCli(env, ["queue", "list", name])).toEqual([email]);
+      const content = name === "sent" ? {} : { body: "Hello", ...(name === "dead" && { html: "<p>" }) };
+      expect(await jsonOfCli(env, ["queue", "show", places[name]!])).toEqual({ ...email, ...content });
+      const { stdout, stderr, code } = await runCli(env, "queue", "list", name);
+      expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+      expect(stdout.split("\n")[1]).toStartWith(places[name]!);
+    }
+    const { stdout } = await runCli(env, "queue", "show", dead!);
+    expect(stdout).toContain("Jane <jane@example.org>");
+    expect(stdout).toMatch(/^State +dead: given up/m);
+    expect(stdout).toMatch(/rejected +no$/m);
+    expect(stdout).toEndWith("\nBody\nHello\n\nHTML\n<p>\n");
+    await queue.operator.delete([waiting!]);
+    expect(await jsonOfCli(env, ["queue", "show", waiting!])).toEqual({
+      id: waiting,
+      state: "deleted",
+      attempts: [],
+      attempts_total: 0,
+    });
+    expect(await runCli(env, "queue", "show", unknownId, "--json")).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: `Unknown id: ${unknownId}\n`,
+    });
+  });
+
+  test("list gives a hundred, or as many as it is told to, over any number of pages", async () => {
+    const { env, queue } = await open();
+    expect(await jsonOfCli(env, ["queue", "list", "dead"])).toEqual([]);
+    const ids = (await queue.dead(2300)).toSorted();
+    expect(await jsonOfCli(env, ["queue", "list", "dead"])).toHaveLength(100);
+    for (const limit of [0, 7, 1000, 2299, 999_999]) {
+      const emails: { id: string }[] = await jsonOfCli(env, [
+        "queue",
+        "list",
+        "dead",
+        "--limit",
+        String(limit),
+      ]);
+      expect(emails).toHaveLength(Math.min(limit, 2300));
+      if (limit > 2300) expect(emails.map(({ id }) => id).toSorted()).toEqual(ids);
+    }
+    const { stdout, stderr } = await runCli(env, "queue", "list", "dead", "--limit", "1500");
+    expect(stdout.match(/^ID /gm)).toHaveLength(1);
+    expect(stdout.trimEnd().split("\n")).toHaveLength(1501);
+    expect(stderr).toBe("The oldest 1,500 of 2,300: --limit shows more\n");
+  });
+
+  test("a reader that goes away in the middle of a list is no failure", async () => {
+    const { env, queue } = await open();
+    await queue.dead(2000);
+    for (const json of [[], ["--json"]]) {
+      const script = '"$@" 2>err | head -n 1; echo "${PIPESTATUS[0]} $(cat err)"; rm err';
+      const args = cliCommand("queue", "list", "dead", "--limit", "2000", ...json);
+      const child = Bun.spawn(["bash", "-c", script, "bash", ...args], {
+        cwd: join(env["DATA_DIR"] ?? stack.redis.folder),
+        env: { PATH: process.env["PATH"] ?? "", ...env },
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      expect((await child.stdout.text()).split("\n").slice(1)).toEqual(["0 ", ""]);
+    }
+  });
+
+  test("an email cannot drive the terminal, and a damaged one is shown as it is", async () => {
+    const { env, queue } = await open();
+    const hostile = "\u001b[2J\u009b31m\u202e";
+    // As no server takes it, but another writer may have.
+    const [id] = await queue.dead(1, `no ${hostile}`, {}, { subject: hostile, body: `a\n${hostile}` });
+    const damaged = await queue.damaged();
+    for (const args of [["list", "dead"], ["show", id!], ["show", damaged], ["stats"]]) {
+      for (const json of [[], ["--json"]]) {
+        const { stdout, code } = await runCli(env, "queue", ...args, ...json);
+        expect(code).toBe(0);
+        // oxlint-disable-next-line no-control-regex
+        expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+      }
+    }
+    expect((await jsonOfCli(env, ["queue", "show", id!])).subject).toBe(hostile);
+    expect(await jsonOfCli(env, ["queue", "show", damaged])).toMatchObject({
+      state: "dead",
+      unreadable: true,
+      outcome_unknown: true,
+    });
+    expect((await runCli(env, "queue", "show", damaged)).stdout).toEndWith("no JSON\nat all \\x1b[2J\n");
+    expect((await runCli(env, "queue", "show", `x${hostile}`)).stderr).toBe(
+      "Unknown id: x\\x1b[2J\\x9b31m\\u202e\n",
+    );
+  });
+
+  describe("retry", () => {
+    test("of ids sends the dead ones again with their attempts kept, and names the others", async () => {
+      const { env, queue } = await open();
+      const [a, b] = await queue.dead(2);
+      const [unclear] = await queue.dead(1, "gone", { doubted: true });
+      const { ids: doubtful } = await queue.inDoubt();
+      const [retrying] = await queue.retrying();
+      const [sent] = await queue.sent();
+      const { ids: sending } = await queue.sending();
+      const args = [
+        "queue",
+        "retry",
+        a!,
+        b!,
+        a!,
+        unclear!,
+        doubtful[0]!,
+        retrying!,
+        sent!,
+        sending[0]!,
+        unknownId,
+      ];
+      const told = await jsonOfCli(env, args, 1);
+      expect(told).toEqual({
+        retried: expect.arrayContaining([a, b]),
+        possible_duplicates: [],
+        held_back: [],
+        failed: expect.arrayContaining([
+          { id: unclear, problem: "outcome-unknown" },
+          { id: doubtful[0], problem: "in-doubt" },
+          { id: retrying, problem: "retrying" },
+          { id: sent, problem: "sent" },
+          { id: sending[0], problem: "sending" },
+          { id: unknownId, problem: "unknown" },
+        ]),
+      });
+      expect(undocumented({ ...told, ...told.failed[0] })).toEqual([]);
+      expect(told.retried).toHaveLength(2);
+      expect(await jsonOfCli(env, ["queue", "show", a!])).toMatchObject({
+        state: "waiting",
+        retried_at: iso,
+        attempts: [{ provider: "resend", outcome: "rejected", reason: "401 API key is invalid" }],
+      });
+      const again = await runCli(env, "queue", "retry", a!);
+      expect(again).toEqual({
+        code: 1,
+        stdout: "0 emails back to waiting\n",
+        stderr: `${a} is no dead letter: it is waiting\n`,
+      });
+      expect((await queue.operator.stats()).counters).toMatchObject({ replayed: 2 });
+    });
+
+    test("of all takes those with the reason, and what may have been sent by force alone", async () => {
+      const { env, queue } = await open();
+      await queue.dead(3, "401 key");
+      const other = await queue.dead(2, "422 address");
+      const unclear = await queue.dead(2, "401 key", { doubted: true });
+      const { ids: doubtful } = await queue.inDoubt();
+      const first = await jsonOfCli(env, ["queue", "retry", "--all", "--reason", "401"]);
+      expect(first.retried).toHaveLength(3);
+      expect(first).toMatchObject({ possible_duplicates: [], failed: [] });
+      expect(first.held_back.toSorted()).toEqual(unclear.toSorted());
+      expect((await queue.operator.stats()).states).toMatchObject({ dead: 4, waiting: 3 });
+
+      const { stdout, stderr, code } = await runCli(
+        env,
+        "queue",
+        "retry",
+        "--all",
+        "--reason",
+        "401",
+        "--force",
+      );
+      expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+      expect(stdout).toStartWith("2 emails back to waiting\n2 possible duplicates among them:\n");
+      for (const id of unclear) expect(stdout).toContain(id);
+      expect(await runCli(env, "queue", "retry", "--all")).toEqual({
+        code: 0,
+        stdout: "2 emails back to waiting\n",
+        stderr: "",
+      });
+      expect(await state(queue, other[0]!)).toBe("waiting");
+      expect(await state(queue, doubtful[0]!)).toBe("in-doubt");
+      const { counters } = await queue.operator.stats();
+      expect(counters).toMatchObject({ replayed: 7, possible_duplicates: 2 });
+      // Repeated, it has nothing to do.
+      expect(await jsonOfCli(env, ["queue", "retry", "--all"])).toMatchObject({ retried: [], failed: [] });
+    });
+
+    test("by force ends the doubt of a whole batch, and names all its emails", async () => {
+      const { env, queue } = await open();
+      const { ids, batch } = await queue.inDoubt(3);
+      const others = await queue.inDoubt(2);
+      const told = await jsonOfCli(env, ["queue", "retry", "--force", ids[1]!, ids[0]!]);
+      expect(told).toMatchObject({ held_back: [], failed: [] });
+      expect(told.retried.toSorted()).toEqual(ids.toSorted());
+      expect(told.possible_duplicates.toSorted()).toEqual(ids.toSorted());
+      for (const id of ids) {
+        const email = await jsonOfCli(env, ["queue", "show", id]);
+        expect(email).toMatchObject({ state: "waiting", attempts_total: 2 });
+        expect(email.batch).toBeUndefined();
+      }
+      expect(await state(queue, others.ids[0]!)).toBe("in-doubt");
+      expect((await queue.operator.stats()).counters).toMatchObject({ possible_duplicates: 3, replayed: 3 });
+      expect(batch.emails).toHaveLength(3);
+    });
+
+    test("of a batch in doubt is refused while a worker has it", async () => {
+      const { env, queue } = await open();
+      const { ids } = await queue.inDoubt();
+      const claimed = await queue.operator.claimDoubt({
+        claimId: Bun.randomUUIDv7(),
+        emailId: ids[0]!,
+        leaseMs: 600_000,
+      });
+      expect(claimed.kind).toBe("batch");
+      expect(await jsonOfCli(env, ["queue", "retry", "--force", ids[0]!], 1)).toMatchObject({
+        retried: [],
+        failed: [{ id: ids[0], problem: "busy" }],
+      });
+    });
+  });
+
+  test("delete takes what is in no batch, and names the rest", async () => {
+    const { env, queue } = await open();
+    const [dead] = await queue.dead();
+    const [sent] = await queue.sent();
+    const { ids: doubtful } = await queue.inDoubt();
+    const [waiting] = await queue.submit(1);
+    const told = await jsonOfCli(
+      env,
+      ["queue", "delete", dead!, waiting!, sent!, doubtful[0]!, unknownId],
+      1,
+    );
+    expect(told).toEqual({
+      deleted: 2,
+      failed: [
+        { id: sent, problem: "sent" },
+        { id: doubtful[0], problem: "in-batch" },
+        { id: unknownId, problem: "unknown" },
+      ],
+    });
+    expect(await state(queue, dead!)).toBe("deleted");
+    expect(await runCli(env, "queue", "delete", dead!)).toEqual({
+      code: 1,
+      stdout: "0 emails deleted\n",
+      stderr: `${dead} was deleted before\n`,
+    });
+  });
+
+  test("delete --all-dead and clear do nothing unless they are confirmed, and then leave the rest", async () => {
+    const { env, queue } = await open();
+    await queue.dead(1200);
+    await queue.inDoubt(2);
+    await queue.sending();
+    await queue.retrying(3);
+    await queue.submit(1100);
+    for (const args of [["delete", "--all-dead"], ["clear"]]) {
+      const { code, stdout, stderr } = await runCli(env, "queue", ...args, "--json");
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toMatch(/^Not confirmed: .*--yes/);
+    }
+    expect((await queue.operator.stats()).states).toMatchObject({ dead: 1200, waiting: 1100, retrying: 3 });
+    expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toEqual({
+      deleted: 1103,
+      left: { sending: 1, "in-doubt": 2, dead: 1200 },
+    });
+    expect(await jsonOfCli(env, ["queue", "delete", "--all-dead", "--yes"])).toEqual({
+      deleted: 1200,
+      failed: [],
+    });
+    expect((await runCli(env, "queue", "clear", "--yes")).stdout).toBe(
+      "0 emails deleted. Left: 3 emails in batches, 0 dead letters\n",
+    );
+  });
+
+  test("at a terminal they ask, and take nothing but yes for one", async () => {
+    const { env, queue } = await open();
+    await queue.dead(2);
+    for (const answer of ["\n", "n\n", "yesterday\n", "\u0004"]) {
+      const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
+      await asked.says("Delete 2 dead letters for good? [y/N] ");
+      asked.type(answer);
+      expect(await asked.exited).toBe(1);
+      expect(asked.shown()).toContain("Not confirmed: nothing was done");
+    }
+    expect((await queue.operator.stats()).states.dead).toBe(2);
+    const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
+    await asked.says("[y/N] ");
+    asked.type("y\n");
+    expect(await asked.exited).toBe(0);
+    expect(asked.shown()).toContain("2 emails deleted");
+    expect((await queue.operator.stats()).states.dead).toBe(0);
+  });
+
+  test("pause and resume say how it is, and are repeated without harm", async () => {
+    const { env, queue } = await open();
+    for (const [command, paused] of [
+      ["pause", true],
+      ["pause", true],
+      ["resume", false],
+      ["resume", false],
+    ] as const) {
+      expect(await jsonOfCli(env, ["queue", command])).toEqual({ paused });
+      expect((await queue.operator.stats()).paused).toBe(paused);
+    }
+    expect((await runCli(env, "queue", "pause")).stdout).toContain("queue resume");
+  });
+
+  test("at a terminal tables fit its width, with colours unless NO_COLOR says otherwise", async () => {
+    const { env, queue } = await open();
+    await queue.dead(
+      1,
+      "a reason that is far longer than there is room for in a line of a terminal",
+      {},
+      {
+        to: `${"long".repeat(12)}@example.org`,
+      },
+    );
+    await queue.dead();
+    const shown = async (over: Record<string, string>) => {
+      const child = cliInTerminal({ ...env, ...over }, ["queue", "list", "dead", "--limit", "1"], 90);
+      expect(await child.exited).toBe(0);
+      return child.shown().trimEnd().split("\n");
+    };
+    const plain = await shown({ NO_COLOR: "1" });
+    expect(plain.join("\n")).not.toContain("\u001b[");
+    expect(plain).toHaveLength(3);
+    expect(plain[2]).toBe("The oldest 1 of 2: --limit shows more");
+    for (const line of plain) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(90);
+    expect(plain[1]).toContain("…");
+    expect((await shown({})).join("\n")).toContain("\u001b[2mID");
+    expect((await shown({ TERM: "dumb" })).join("\n")).not.toContain("\u001b[");
+  });
+});
+
+describe("queue: what cannot be asked", () => {
+  test("a wrong setting is told, and is 2", async () => {
+    const ran = await runCli({ PORT: "x", DATA_DIR: "/nowhere" }, "queue", "stats");
+    expect(ran).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("PORT is not") });
+  });
+
+  test("a Redis that is not there, or wants another password, is told without it, and is 1", async () => {
+    const nobody = await runCli(
+      { REDIS_URL: "redis://u:a-password@127.0.0.1:1" },
+      "queue",
+      "stats",
+      "--json",
+    );
+    expect(nobody).toMatchObject({ code: 1, stdout: "" });
+    expect(nobody.stderr).toMatch(/^The queue does not answer: /);
+    expect(nobody.stderr).not.toContain("a-password");
+  });
+
+  test("a folder that cannot hold a queue is told, and is 1", async () => {
+    const file = join(tmpdir(), `reliable-email-file-${process.pid}`);
+    writeFileSync(file, "");
+    const ran = await runCli({ DATA_DIR: join(file, "data") }, "queue", "stats");
+    rmSync(file);
+    expect(ran).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("DATA_DIR") });
+  });
+
+  test("where there was no queue an empty one is made, which stderr says", async () => {
+    const env = stack.embedded();
+    const ran = await runCli(env, "queue", "list", "waiting", "--json");
+    expect(ran).toMatchObject({
+      code: 0,
+      stdout: "[]\n",
+      stderr: expect.stringContaining("there was no queue"),
+    });
+    expect(existsSync(join(env["DATA_DIR"]!, "queue.db"))).toBe(true);
+    expect((await runCli(env, "queue", "list", "waiting", "--json")).stderr).toBe("");
+  });
+
+  test.each([
+    [["queue"], "Which command?", "queue"],
+    [
+      ["queue", "look"],
+      "Unknown command 'look': there are stats, list, show, retry, delete, pause, resume, clear",
+      "queue",
+    ],
+    [["queue", "stats", "now"], "Unexpected argument 'now'", "queue stats"],
+    [
+      ["queue", "list"],
+      "Which state: there are waiting, retrying, sending, in-doubt, sent, dead",
+      "queue list",
+    ],
+    [
+      ["queue", "list", "deleted"],
+      "Unknown state 'deleted': there are waiting, retrying, sending, in-doubt, sent, dead",
+      "queue list",
+    ],
+    [["queue", "list", "dead", "--limit", "many"], "--limit many is not a number of emails", "queue list"],
+    [["queue", "show"], "Which email?", "queue show"],
+    [["queue", "show", "a", "b"], "Unexpected argument 'b'", "queue show"],
+    [["queue", "retry"], "Which emails? Their ids, or --all", "queue retry"],
+    [["queue", "retry", "--all", "a"], "Either --all or ids", "queue retry"],
+    [["queue", "retry", "--all", "--reason", ""], "--reason is empty", "queue retry"],
+    [["queue", "delete"], "Which emails? Their ids, or --all-dead", "queue delete"],
+    [["queue", "delete", "a", "--all-dead"], "Either --all-dead or ids", "queue delete"],
+    [["queue", "pause", "--yes"], "Unknown option '--yes'", "queue pause"],
+    [["queue", "clear", "waiting"], "Unexpected argument 'waiting'", "queue clear"],
+  ])("%j is wrong usage, which stderr says", async (args, mistake, command) => {
+    expect(await runCli({}, ...args)).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: `${mistake}\nTry: reliable-email ${command} --help\n`,
+    });
+  });
+
+  test.each(["stats", "list", "show", "retry", "delete", "pause", "resume", "clear"])(
+    "%s has a help of its own, which names --json, in lines that fit a terminal",
+    async (name) => {
+      const { code, stdout, stderr } = await runCli({}, "queue", name, "--help");
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).toStartWith(`Usage: reliable-email queue ${name}`);
+      expect(stdout).toContain("--json");
+      expect(stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
+      expect((await runCli({}, "help", "queue", name)).stdout).toBe(stdout);
+      expect((await runCli({}, "queue", "--help")).stdout).toMatch(new RegExp(`^  ${name} `, "m"));
+    },
+  );
+});
+
+test("cli: what is written to a pipe that is full for a while arrives whole", async () => {
+  const env = stack.embedded();
+  const queue = await shapeQueue(env);
+  const ids = await queue.dead(1500);
+  await queue.close();
+  // A pipe that does not wait, as its other owners may have made it, and that nobody reads at first.
+  const script = `
+import os, fcntl, subprocess, sys
+r, w = os.pipe()
+fcntl.fcntl(w, fcntl.F_SETFL, fcntl.fcntl(w, fcntl.F_GETFL) | os.O_NONBLOCK)
+child = subprocess.Popen(sys.argv[1:], stdout=w)
+os.close(w)
+sys.stdout.write("started\\n"); sys.stdout.flush()
+sys.stdin.readline()
+data = b"".join(iter(lambda: os.read(r, 4096), b""))
+sys.stdout.buffer.write(data); sys.stdout.flush()
+sys.exit(child.wait())`;
+  const child = Bun.spawn(
+    ["python3", "-c", script, ...cliCommand("queue", "list", "dead", "--limit", "1500", "--json")],
+    {
+      env: { PATH: process.env["PATH"] ?? "", ...env },
+      cwd: tmpdir(),
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "inherit",
+    },
+  );
+  let out = "";
+  const reading = (async () => {
+    for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) out += chunk;
+  })();
+  await eventually("it has started", () => out.startsWith("started\n"));
+  // Until the pipe is full, if it is quick enough; whole it must be in any case.
+  await Bun.sleep(300);
+  child.stdin.write("\n");
+  await child.stdin.end();
+  expect(await child.exited).toBe(0);
+  await reading;
+  expect(JSON.parse(out.slice("started\n".length))).toHaveLength(ids.length);
+});
