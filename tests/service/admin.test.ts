@@ -91,7 +91,9 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
   });
 
   test("submissions, requests, acceptances and dead letters are counted", async () => {
-    const env = settings({ PROVIDERS: "resend", API_TOKENS: "a-token-of-20-letters" });
+    // No request is so slow that it counts as lost.
+    const patience = { PROVIDER_TIMEOUT: "10s", LEASE: "20s" };
+    const env = settings({ PROVIDERS: "resend", API_TOKENS: "a-token-of-20-letters", ...patience });
     const { server, ofServer, ofWorker, stop } = await both(env);
     const token = { authorization: "Bearer a-token-of-20-letters" };
     const lost = { stage: "accepted", effect: "reset" } as const;
