@@ -157,6 +157,8 @@ export function createHandler(options: HandlerOptions): Handler {
         return Response.json({ ok: true, id: result.id });
       case "conflict":
         return refuse(400, texts.conflict);
+      case "busy":
+        return fail(texts.busy, "more is submitted than the store takes in time");
       case "failed":
         return fail(texts.notStored, result.reason);
     }

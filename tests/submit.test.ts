@@ -357,6 +357,14 @@ describe("the queue's answers", () => {
     expect(await read(response)).toEqual([400, refusal("Idempotency-Key: belongs to another email")]);
   });
 
+  test("submit: more than the store takes in time is refused as busy", async () => {
+    const server = serve(async () => ({ kind: "busy" }));
+    expect(await read(await post(server, leastForm))).toEqual([
+      500,
+      refusal("the service is busy: try again later"),
+    ]);
+  });
+
   test.each([
     ["fails", async () => ({ kind: "failed", reason: "redis at 10.0.0.1 is OOM" }) as const],
     ["throws", () => Promise.reject(new Error("redis at 10.0.0.1"))],

@@ -3,6 +3,9 @@
 //
 // An email is repeated by its id, inside its own deadline, until the store has said what became of it. So a lost
 // answer, a reconnection or a failover is ridden out, and nothing is queued twice.
+//
+// When more comes than the store takes, the surplus is refused at once. Otherwise all would wait for as long as they
+// may, and the store would write nothing but emails whose senders have just been told that it failed.
 
 import type { Log } from "../log.ts";
 import type { Intake, Submission, SubmitResult } from "./queue.ts";
@@ -46,6 +49,13 @@ export interface GroupCommit extends Pick<Intake, "submit"> {
   close(): void;
 }
 
+const tooSlow = "the store is too slow for what is submitted";
+
+/** A mean that believes a slower write sooner than a faster one. */
+function follow(paceMs: number, tookMs: number): number {
+  return paceMs + (tookMs - paceMs) * (tookMs > paceMs ? 0.5 : 0.25);
+}
+
 interface Item {
   readonly submission: Submission;
   readonly deadlineMs: number;
@@ -57,6 +67,14 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
   const { emailsMax, charsMax, againMs, readiness, commit, onGroup, log } = options;
   /** Not in a write; oldest first. */
   let waiting: Item[] = [];
+  /** Of their text. */
+  let waitingChars = 0;
+  /**
+   * What a write takes lately, ms, from its first try on. What an outage takes does not count: it is to be ridden out,
+   * and says nothing about the writes behind it.
+   */
+  let paceMs = 0;
+  let triedSinceMs: number | undefined;
   /** All without an answer, for their deadlines. */
   const open = new Set<Item>();
   let writing = false;
@@ -87,10 +105,26 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
     const state = readiness();
     if (state.kind === "refused") {
       for (const item of waiting) answer(item, { kind: "failed", reason: state.reason });
-      waiting = [];
+      wait([]);
     }
     if (retryTimer !== undefined) return;
     while (state.kind === "ready" && !writing && waiting.length > 0) void write(nextGroup());
+  }
+
+  function wait(items: Item[]): void {
+    waiting = items;
+    waitingChars = items.reduce((sum, { submission }) => sum + submission.text.length, 0);
+  }
+
+  /**
+   * Whether those before it take the store more than half of the time that a submission has. The other half is for a
+   * store that becomes slower still. Where nobody waits there is always room, so that a new pace is noticed.
+   */
+  function isBusy(nowMs: number, deadlineMs: number): boolean {
+    if (waiting.length === 0 && !writing) return false;
+    const groups = Math.floor(Math.max(waiting.length / emailsMax, waitingChars / charsMax));
+    const underWayMs = triedSinceMs === undefined ? 0 : Math.max(0, triedSinceMs + paceMs - nowMs);
+    return underWayMs + (groups + 1) * paceMs > (deadlineMs - nowMs) / 2;
   }
 
   function nextGroup(): Item[] {
@@ -102,10 +136,12 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       chars += item.submission.text.length;
       if (group.length === emailsMax || (group.length > 0 && chars > charsMax)) break;
       taken += 1;
-      // No try starts after its deadline: the client has been told that it failed.
-      if (item.open && item.deadlineMs > nowMs) group.push(item);
+      if (!item.open) continue;
+      // No try starts that would end after its deadline: by then the client has been told that it failed.
+      if (item.deadlineMs > nowMs + paceMs) group.push(item);
+      else answer(item, { kind: "failed", reason: lastTrouble || tooSlow });
     }
-    waiting = taken === waiting.length ? [] : waiting.slice(taken);
+    wait(taken === waiting.length ? [] : waiting.slice(taken));
     return group;
   }
 
@@ -113,21 +149,28 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
     if (group.length === 0) return;
     writing = true;
     const startMs = performance.now();
+    triedSinceMs ??= performance.now();
     const committed = await commit(group.map(({ submission }) => submission));
     writing = false;
     switch (committed.kind) {
       case "done":
         lastTrouble = "";
         onGroup?.(group.length, performance.now() - startMs);
+        paceMs = follow(paceMs, performance.now() - triedSinceMs);
+        triedSinceMs = undefined;
         group.forEach((item, i) => answer(item, committed.results[i]!));
         break;
       case "failed":
         trouble(committed.reason);
+        triedSinceMs = undefined;
         for (const item of group) answer(item, committed);
         break;
       case "again":
-        if (committed.reason !== undefined) trouble(committed.reason);
-        waiting = [...group.filter((item) => item.open), ...waiting];
+        if (committed.reason !== undefined) {
+          trouble(committed.reason);
+          triedSinceMs = undefined;
+        }
+        wait([...group.filter((item) => item.open), ...waiting]);
         retryTimer ??= setTimeout(() => {
           retryTimer = undefined;
           flush();
@@ -161,15 +204,18 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       if (item.deadlineMs > nowMs) nextMs = Math.min(nextMs, item.deadlineMs);
       else answer(item, { kind: "failed", reason });
     }
-    waiting = waiting.filter((item) => item.open);
+    wait(waiting.filter((item) => item.open));
+    if (waiting.length === 0 && !writing) triedSinceMs = undefined;
     expireAt(nextMs);
   }
 
   return {
     submit(submission, deadlineMs) {
+      if (isBusy(performance.now(), deadlineMs)) return Promise.resolve({ kind: "busy" });
       return new Promise((resolve) => {
         const item: Item = { submission, deadlineMs, resolve, open: true };
         waiting.push(item);
+        waitingChars += submission.text.length;
         open.add(item);
         expireAt(deadlineMs);
         schedule();

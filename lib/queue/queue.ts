@@ -38,6 +38,8 @@ export type SubmitResult =
   | { readonly kind: "stored"; readonly id: string; readonly repeated: boolean }
   /** The idempotency key belongs to another email. Nothing was queued. */
   | { readonly kind: "conflict" }
+  /** More was submitted than the store takes in time. Nothing was queued. */
+  | { readonly kind: "busy" }
   /** Not acknowledged: it may or may not be queued. */
   | { readonly kind: "failed"; readonly reason: string };
 

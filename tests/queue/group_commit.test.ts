@@ -1,0 +1,160 @@
+import { describe, expect, test } from "bun:test";
+import {
+  type Committed,
+  type GroupCommit,
+  openGroupCommit,
+  type Readiness,
+} from "../../lib/queue/group_commit.ts";
+import type { Submission, SubmitResult } from "../../lib/queue/queue.ts";
+import { eventually } from "../support/eventually.ts";
+import { silent } from "../support/log.ts";
+
+const timeoutMs = 4000;
+/** After which a slow store is known to be as slow as it is. */
+const writesToLearn = 6;
+
+interface Store {
+  readonly commits: GroupCommit;
+  /** Ids in the order in which they were stored. */
+  readonly stored: string[];
+  readonly groups: number[];
+  writeMs: number;
+  outage: boolean;
+  readiness: Readiness;
+}
+
+/** A store of ten emails a write, or 1000 characters. */
+function open(): Store {
+  const store = {
+    stored: [] as string[],
+    groups: [] as number[],
+    writeMs: 1,
+    outage: false,
+    readiness: { kind: "ready" } as Readiness,
+  };
+  async function commit(group: readonly Submission[]): Promise<Committed> {
+    await Bun.sleep(store.writeMs);
+    if (store.outage) return { kind: "again", reason: "it is down" };
+    store.groups.push(group.length);
+    store.stored.push(...group.map(({ id }) => id));
+    return { kind: "done", results: group.map(({ id }) => ({ kind: "stored", id, repeated: false })) };
+  }
+  const commits = openGroupCommit({
+    emailsMax: 10,
+    charsMax: 1000,
+    againMs: 5,
+    readiness: () => store.readiness,
+    commit,
+    log: silent,
+  });
+  return Object.assign(store, { commits });
+}
+
+let ids = 0;
+
+function submit({ commits }: Store, count: number, text = "x"): Promise<SubmitResult>[] {
+  const deadlineMs = performance.now() + timeoutMs;
+  return Array.from({ length: count }, () => commits.submit({ id: `${ids++}`, text }, deadlineMs));
+}
+
+const kinds = async (results: Promise<SubmitResult>[]) =>
+  (await Promise.all(results)).map(({ kind }) => kind);
+const count = (all: string[], kind: string) => all.filter((one) => one === kind).length;
+
+describe("group commit", () => {
+  test("what is submitted in one turn is one write, in order", async () => {
+    const store = open();
+    expect(new Set(await kinds(submit(store, 25)))).toEqual(new Set(["stored"]));
+    expect(store.groups).toEqual([10, 10, 5]);
+    expect(store.stored).toEqual(store.stored.toSorted((a, b) => Number(a) - Number(b)));
+  });
+
+  test("a fast store refuses nobody", async () => {
+    const store = open();
+    for (let i = 0; i < 5; i++) expect(count(await kinds(submit(store, 100)), "stored")).toBe(100);
+  });
+
+  test.each([
+    ["many emails", "x"],
+    ["large emails", "x".repeat(500)],
+  ])(
+    "a slow store gets %s that it can take in half of their time, and the others are refused at once",
+    async (_, text) => {
+      const store = open();
+      store.writeMs = 200;
+      for (let i = 0; i < writesToLearn; i++) await kinds(submit(store, 1));
+      const startMs = performance.now();
+      const results = submit(store, 400, text);
+      let refused = 0;
+      for (const result of results) void result.then(({ kind }) => (refused += kind === "busy" ? 1 : 0));
+      await eventually("some are refused", () => refused > 0);
+      expect(performance.now() - startMs).toBeLessThan(store.writeMs);
+      const all = await kinds(results);
+      expect(refused).toBe(count(all, "busy"));
+      // Ten emails, or two large ones, a write: at most ten writes fit into half of the time.
+      const stored = count(all, "stored");
+      expect(stored).toBe(400 - refused);
+      expect(stored).toBeGreaterThan(0);
+      expect(stored).toBeLessThanOrEqual(text.length > 1 ? 20 : 100);
+      // Nothing was stored whose sender was told something else.
+      expect(store.stored).toHaveLength(stored + writesToLearn);
+    },
+  );
+
+  test("once a store is fast again, nobody is refused any more", async () => {
+    const store = open();
+    store.writeMs = 300;
+    await kinds(submit(store, 1));
+    store.writeMs = 1;
+    await eventually("all get through", async () => count(await kinds(submit(store, 100)), "stored") === 100);
+  });
+
+  test("a store slower than anybody can wait for is still tried, one write after another", async () => {
+    const store = open();
+    store.writeMs = timeoutMs / 2 + 200;
+    for (let i = 0; i < 4; i++) expect(await kinds(submit(store, 1))).toEqual(["stored"]);
+    store.writeMs = 1;
+    await eventually(
+      "it is found to be fast",
+      async () => count(await kinds(submit(store, 50)), "stored") === 50,
+    );
+  }, 30_000);
+
+  test("an outage is ridden out, and refuses nobody then or later", async () => {
+    const store = open();
+    await kinds(submit(store, 1));
+    store.outage = true;
+    const first = submit(store, 50);
+    await Bun.sleep(timeoutMs / 4);
+    const second = submit(store, 50);
+    await Bun.sleep(timeoutMs / 4);
+    store.outage = false;
+    for (const results of [first, second, submit(store, 50)]) {
+      expect(count(await kinds(results), "stored")).toBe(50);
+    }
+  }, 10_000);
+
+  test("so is a store that is not ready yet", async () => {
+    const store = open();
+    store.readiness = { kind: "pending", reason: "it is loading" };
+    const results = submit(store, 300);
+    await Bun.sleep(100);
+    store.readiness = { kind: "ready" };
+    store.commits.flush();
+    expect(count(await kinds(results), "stored")).toBe(300);
+  });
+
+  test("nothing is written whose sender will have been told that it failed", async () => {
+    const store = open();
+    store.writeMs = 300;
+    for (let i = 0; i < writesToLearn; i++) await kinds(submit(store, 1));
+    // One write is under way, and what comes behind it has not the time for one of its own.
+    const [first] = submit(store, 1);
+    await Bun.sleep(1);
+    store.writeMs = 1;
+    const late = store.commits.submit({ id: "late", text: "x" }, performance.now() + 200);
+    expect((await late).kind).toBe("busy");
+    expect((await first!).kind).toBe("stored");
+    expect(store.stored).not.toContain("late");
+  });
+});

@@ -1,0 +1,146 @@
+// Several times more than a slow store can take, on real processes: what is acknowledged is stored, the surplus is
+// refused at once, memory stays bounded, and afterwards everything is as before.
+
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually } from "../support/eventually.ts";
+import { watchMemory } from "../support/memory.ts";
+import { startProxy } from "../support/proxy.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { post, startServer } from "../support/service.ts";
+import { operatorOf } from "../support/stack.ts";
+
+const timeoutMs = 4000;
+/** Of which a store takes ten at once. */
+const large = { subject: "Hi", body: "x".repeat(100_000), to: "jane@example.org", from: "shop@example.com" };
+const small = { ...large, body: "Hello" };
+
+let folder = "";
+let redis: RedisServer;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "reliable-email-overload-"));
+  redis = await startRedis();
+});
+afterAll(async () => {
+  await redis.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface SlowStore {
+  /** For the server. */
+  readonly env: Record<string, string>;
+  /** For whoever looks at what is stored. */
+  readonly operator: Record<string, string>;
+  slow(): void;
+  fast(): Promise<void>;
+}
+
+/** Every reply of Redis is late. */
+async function slowRedis(): Promise<SlowStore> {
+  const proxy = await startProxy(redis.port);
+  return {
+    env: { REDIS_URL: `redis://127.0.0.1:${proxy.port}` },
+    operator: { REDIS_URL: redis.url },
+    slow() {
+      proxy.delayMs = 200;
+    },
+    async fast() {
+      proxy.delayMs = 0;
+    },
+  };
+}
+
+/** Another process has the file's lock, but for a moment now and then. */
+async function slowFile(): Promise<SlowStore> {
+  const env = { DATA_DIR: folder };
+  let isSlow = false;
+  let holding = Promise.resolve();
+  async function hold(): Promise<void> {
+    const db = new Database(join(folder, "queue.db"));
+    db.run("PRAGMA busy_timeout = 5000");
+    while (isSlow) {
+      db.run("BEGIN IMMEDIATE");
+      await Bun.sleep(400);
+      db.run("COMMIT");
+      await Bun.sleep(5);
+    }
+    db.close();
+  }
+  return {
+    env,
+    operator: env,
+    slow() {
+      isSlow = true;
+      holding = hold();
+    },
+    async fast() {
+      isSlow = false;
+      await holding;
+    },
+  };
+}
+
+test.each([
+  ["a slow Redis", slowRedis],
+  ["a file that another process holds", slowFile],
+])(
+  "overload: of several times what %s can take, the surplus is refused at once and the rest is kept",
+  async (_, open) => {
+    const store = await open();
+    const server = await startServer({
+      PORT: "0",
+      ADMIN_PORT: "",
+      SUBMIT_TIMEOUT: `${timeoutMs}ms`,
+      ...store.env,
+    });
+    await eventually("it is ready", async () => (await post(server.url, small)).status === 200);
+    const memory = watchMemory(server.pid);
+    store.slow();
+
+    const ids: string[] = [];
+    const refusedMs: number[] = [];
+    let going = true;
+    const client = async () => {
+      while (going) {
+        const startMs = performance.now();
+        const answer = await post(server.url, large);
+        if (answer.status === 200) ids.push(answer.id!);
+        else {
+          expect(answer).toMatchObject({ status: 500, ok: false });
+          refusedMs.push(performance.now() - startMs);
+          await Bun.sleep(200);
+        }
+      }
+    };
+    // As many as Bun's fetch lets through at once.
+    const clients = Array.from({ length: 250 }, client);
+    await eventually(
+      () => `enough is accepted (${ids.length}) and refused (${refusedMs.length})`,
+      () => ids.length > 150 && refusedMs.length > 500,
+      40_000,
+    );
+    going = false;
+    await Promise.all(clients);
+    expect(memory.grownMiB()).toBeLessThan(400);
+    memory.stop();
+    // The first may have been let in before the store was known to be slow.
+    const median = refusedMs.toSorted((a, b) => a - b)[refusedMs.length >> 1]!;
+    expect(median).toBeLessThan(timeoutMs / 4);
+
+    await store.fast();
+    await eventually("it is as fast as before", async () => {
+      const startMs = performance.now();
+      return (await post(server.url, small)).status === 200 && performance.now() - startMs < 100;
+    });
+    const operator = await operatorOf(store.operator);
+    for (const id of ids) expect((await operator.show(id))?.state).toBe("waiting");
+    // And little else is: whoever was refused was told the truth.
+    const { states } = await operator.stats();
+    expect(states.waiting).toBeLessThan(ids.length * 1.5 + 100);
+    await Promise.all([operator.close(), server.kill()]);
+  },
+  90_000,
+);
