@@ -161,6 +161,8 @@ export interface Work {
    * `providers` may take back to all, also those in batches that were never begun.
    */
   sweep(providers: readonly string[]): Promise<void>;
+  /** Whether claims were stopped when one was last asked for. */
+  paused(): boolean;
   /** Calls back when emails may have become due; a hint that can be lost. */
   onWake(callback: () => void): void;
   health(): Health;
@@ -206,6 +208,7 @@ export interface Page {
 export interface QueueStats {
   /** The store's time, Unix ms. */
   readonly nowMs: number;
+  /** Of a batch all emails count alike, also one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
   /** When the oldest that is due became due, Unix ms: emails, and batches that are to be claimed again. */
@@ -223,8 +226,9 @@ export interface Operator {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
   /**
-   * Emails in one state, `limit` at most (1–1000), from the oldest. What changes its state meanwhile may be missing,
-   * and nothing is listed twice. @param from `next` of the page before
+   * Emails in one state, `limit` at most (1–1000), from the oldest; fewer or none, though others follow, if they are
+   * large or most have left. What stays in the state is listed once. What leaves it meanwhile may be missing, and
+   * what comes back to it may be listed again. @param from `next` of the page before
    */
   list(state: Exclude<EmailState, "deleted">, limit: number, from?: string): Promise<Page>;
   /**
@@ -237,8 +241,9 @@ export interface Operator {
     counts: Readonly<Record<string, number>>,
   ): Promise<readonly string[]>;
   /**
-   * Leases the batch in doubt that holds this email, so that it can be settled by {@link settle}. `busy` while a
-   * worker holds it; `not-in-doubt` if it is in no batch, or in one that was never in doubt.
+   * Leases the batch in doubt that holds this email, so that it can be settled by {@link settle}. `busy` while anybody
+   * holds it, or if this claim had a batch before and has it no more; `not-in-doubt` if the email is in no batch, or
+   * in one that was never in doubt.
    */
   claimDoubt(request: {
     readonly claimId: string;

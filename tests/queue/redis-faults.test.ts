@@ -16,7 +16,7 @@ import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { startProxy } from "../support/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { submission } from "./conformance.ts";
+import { submission } from "./tools.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {
@@ -219,6 +219,22 @@ test("a store of another format is refused, and left alone", async () => {
   expect(shared.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
 });
 
+test("a store of another format is not for an operator either", async () => {
+  const options = optionsFor(shared.url);
+  shared.cli("SET", `{${options.prefix}:0}:format`, "2");
+  expect(openRedisOperator(options)).rejects.toThrow("the store has format 2");
+});
+
+test("an operator whom Redis does not tell its memory is told the rest", async () => {
+  const options = optionsFor(shared.url);
+  shared.cli("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info");
+  const operator = await operatorOn({
+    ...options,
+    url: shared.url.replace("redis://", "redis://shy:secret@"),
+  });
+  expect(await operator.stats()).toMatchObject({ paused: false, bytesUsed: 0, bytesMax: undefined });
+});
+
 test("a key of the store that is of another type fails submissions, and leaves no half of one", async () => {
   const options = optionsFor(shared.url);
   const intake = await intakeOn(options);
@@ -315,6 +331,55 @@ describe("a Redis of its own", () => {
         }
         expect(sent).toBe(stored);
         expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent });
+        await eventually(
+          "there is room again",
+          async () => (await intake.submit(submission({}, body), within(5000))).kind === "stored",
+        );
+      }),
+    30_000,
+  );
+
+  test(
+    "that is full lets an operator look, stop claims, have emails sent again, and make room",
+    () =>
+      withRedis({}, async (redis) => {
+        const options = optionsFor(redis.url);
+        const [intake, work] = [await intakeOn(options), await workOn(options)];
+        const operator = await operatorOn(options);
+        const body = "x".repeat(100_000);
+        const ids = Array.from({ length: 120 }, () => submission({}, body)).map((one) => {
+          void intake.submit(one, within(5000));
+          return one.id;
+        });
+        await eventually("all wait", async () => (await operator.stats()).states.waiting === 120);
+        const dead = await work.claim(claimRequest({ countMax: 1 }));
+        const doubtful = await work.claim(claimRequest({ countMax: 1 }));
+        if (dead.kind !== "batch" || doubtful.kind !== "batch") throw new Error("no batch");
+        const [deadId, doubtfulId] = [ids[0]!, ids[1]!];
+        const history = "died";
+        await work.settle(dead.batch, { fates: [{ id: deadId, kind: "dead", history }], counts: {} });
+        await work.settle(doubtful.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+        redis.cli("CONFIG", "SET", "maxmemory", "8mb");
+        expect((await intake.submit(submission({}, body), within(5000))).kind).toBe("failed");
+
+        const { bytesUsed, bytesMax } = await operator.stats();
+        expect(bytesMax).toBe(8 * 1024 * 1024);
+        expect(bytesUsed).toBeGreaterThan(8 * 1024 * 1024);
+        await operator.pause();
+        expect((await work.claim(claimRequest())).kind).toBe("paused");
+        await operator.resume();
+        expect((await operator.list("waiting", 1000)).emails.length).toBeGreaterThan(20);
+        const replays = [{ id: deadId, seenHistory: history, history: "again" }];
+        expect(await operator.replay(replays, { replayed: 1 })).toEqual([deadId]);
+        const claimId = Bun.randomUUIDv7();
+        const claimed = await operator.claimDoubt({ claimId, emailId: doubtfulId, leaseMs: 60_000 });
+        if (claimed.kind !== "batch") throw new Error(claimed.kind);
+        const fates = [{ id: doubtfulId, kind: "due" as const, delayMs: 0, history: "h" }];
+        expect((await operator.settle(claimed.batch, { fates, counts: {} })).leaseHeld).toBe(true);
+        expect((await operator.show(doubtfulId))!.state).toBe("waiting");
+        expect(await operator.delete([deadId])).toEqual(["deleted"]);
+        expect(await operator.clear(1000)).toBe(119);
+        expect((await operator.stats()).states.waiting).toBe(0);
         await eventually(
           "there is room again",
           async () => (await intake.submit(submission({}, body), within(5000))).kind === "stored",

@@ -8,7 +8,7 @@ import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
-import { submission } from "./conformance.ts";
+import { submission } from "./tools.ts";
 
 const [disk = "", scenario = ""] = process.argv.slice(2);
 const options = {

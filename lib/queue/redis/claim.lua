@@ -9,7 +9,8 @@
 --
 -- Looks only into what this provider may take, so that another's backlog costs it nothing.
 --
--- Returns the flat list of leased() in common.lua, { "spent" }, or { "empty", ms until the next thing is due or -1 }.
+-- Returns the flat list of leased() in common.lua, { "spent" }, { "paused" }, or { "empty", ms until the next thing is
+-- due or -1 }.
 
 local at = now()
 local claim, provider = ARGV[2], ARGV[3]
@@ -22,6 +23,9 @@ end
 -- Long spent, and forgotten: to take it for new would put other emails under a key that was used.
 if redis.call('EXISTS', key('batch:' .. claim)) == 1 then
   return { 'spent' }
+end
+if redis.call('EXISTS', key('paused')) == 1 then
+  return { 'paused' }
 end
 
 local batches, any, only = key('batches:' .. provider), key('due'), key('due:' .. provider)

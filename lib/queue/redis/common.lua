@@ -14,6 +14,8 @@
 --                           end), ends (end of doubt), doubt (since), lapsed, context, notes; and a field
 --                           "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
 --   members           HASH  id -> the batch that holds it
+--   leases            ZSET  batch -> lease end, Unix ms; those that are leased and were never in doubt
+--   doubtful          ZSET  id -> since when the batch that holds it is in doubt, Unix ms
 --   ends              ZSET  batch -> end of doubt, Unix ms; batches begun at least once, of all providers
 --   dead              ZSET  id -> when it died, Unix ms
 --   sent              HASH  id -> "<batch>\n<remains>"; "-\n" for a deleted email. What remains of an email is
@@ -26,6 +28,7 @@
 --   providers         SET   every provider that ever had a batch or a due list of its own
 --   counters          HASH  name -> count
 --   idle              STRING set by a claim that found nothing, cleared by the submission that wakes
+--   paused            STRING since when an operator has stopped all claims, Unix ms; not there while they are not
 --   mark              STRING written so that WAIT has a write to wait for
 --   format            STRING the store's format number
 
@@ -83,6 +86,7 @@ local function to_sent(leaving, expiry)
   redis.call('HDEL', key('emails'), unpack(ids))
   redis.call('HDEL', key('histories'), unpack(ids))
   redis.call('HDEL', key('members'), unpack(ids))
+  redis.call('ZREM', key('doubtful'), unpack(ids))
   redis.call('HSET', key('sent'), unpack(leaving))
   redis.call('ZADD', key('sent:expiry'), unpack(expiries))
 end
@@ -91,12 +95,40 @@ local function mark_of(batch, id)
   return redis.call('HGET', key('batch:' .. batch), 'mark:' .. id)
 end
 
--- An email that is in no batch leaves every list.
-local function unlist(id)
-  redis.call('ZREM', key('due'), id)
-  redis.call('ZREM', key('dead'), id)
+-- All lists of what may be taken.
+local function due_lists()
+  local lists = { key('due') }
   for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
-    redis.call('ZREM', key('due:' .. provider), id)
+    lists[#lists + 1] = key('due:' .. provider)
+  end
+  return lists
+end
+
+-- Emails that are in no batch leave every list.
+local function unlist(...)
+  for _, list in ipairs(due_lists()) do
+    redis.call('ZREM', list, ...)
+  end
+  redis.call('ZREM', key('dead'), ...)
+end
+
+-- Of emails that are in no batch and in no list nothing is left but the id, for a while.
+local function delete(ids, expiry)
+  local leaving, deleted = {}, {}
+  for _, id in ipairs(ids) do
+    leaving[#leaving + 1] = id
+    leaving[#leaving + 1] = '-\n'
+    deleted[#deleted + 1] = text(expiry)
+    deleted[#deleted + 1] = id
+  end
+  to_sent(leaving, expiry)
+  redis.call('ZADD', key('deleted'), unpack(deleted))
+end
+
+-- Something is due for workers that have found nothing.
+local function wake()
+  if redis.call('DEL', key('idle')) == 1 then
+    redis.call('PUBLISH', key('wake'), '')
   end
 end
 
@@ -115,16 +147,30 @@ local function drop_batch(batch, provider)
   redis.call('ZREM', key('batches:' .. provider), batch)
   redis.call('ZREM', key('unbegun:' .. provider), batch)
   redis.call('ZREM', key('ends'), batch)
+  redis.call('ZREM', key('leases'), batch)
+end
+
+-- A batch is in doubt from now on, for the rest of its life. `ids` are what is left in it.
+local function enter_doubt(batch, ids, at)
+  local since = {}
+  for _, id in ipairs(ids) do
+    since[#since + 1] = text(at)
+    since[#since + 1] = id
+  end
+  redis.call('HSET', key('batch:' .. batch), 'doubt', text(at))
+  redis.call('ZADD', key('doubtful'), unpack(since))
+  redis.call('ZREM', key('leases'), batch)
 end
 
 -- Leases a batch to the claim that asks. A lease that ran out without a settlement is doubt from now on.
 local function lease(batch, at, lease_ms, doubt_ms, claim)
-  local b = fields(batch, 'provider', 'lease', 'held', 'ends', 'doubt')
+  local b = fields(batch, 'provider', 'lease', 'held', 'ends', 'doubt', 'ids')
   local provider, number, ends, doubt = b[1], b[2] + 1, b[4], b[5]
   local lapsed = b[3] == '1'
   if lapsed and not doubt then
-    doubt = text(at)
-    redis.call('HSET', key('batch:' .. batch), 'doubt', doubt)
+    enter_doubt(batch, words(b[6]), at)
+  elseif not doubt then
+    redis.call('ZADD', key('leases'), text(at + lease_ms), batch)
   end
   if not ends then
     ends = text(at + doubt_ms)
@@ -137,7 +183,12 @@ local function lease(batch, at, lease_ms, doubt_ms, claim)
   redis.call('SET', key('claim:' .. claim), batch .. ' ' .. number, 'PX', text(math.max(2 * lease_ms, 600000)))
 end
 
--- What the worker is told of a batch that it holds: a flat list, read by work.ts.
+-- Nobody holds a batch: its lease ran out, or was settled.
+local function is_free(held, lease_end, at)
+  return held ~= '1' or tonumber(lease_end) <= at
+end
+
+-- What is told of a batch to whoever leased it: a flat list, read by batch.ts.
 local function leased(batch, at)
   local b = record(batch)
   local ids = words(b.ids)

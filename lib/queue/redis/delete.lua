@@ -1,20 +1,27 @@
--- delete: removes one email that is in no batch; its id stays known for a while.
+-- delete: removes emails that are in no batch; their ids stay known for a while.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] email id    ARGV[3] how long its id stays known, ms
+-- ARGV[2] how long their ids stay known, ms
+-- ARGV[3…] email ids
 --
--- Returns "deleted", "in-batch" or "unknown".
+-- Returns "deleted", "in-batch" or "unknown" for each.
 
-local id = ARGV[2]
-if redis.call('HEXISTS', key('members'), id) == 1 then
-  return 'in-batch'
+local ids, answers, taken = {}, {}, {}
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local answer = 'unknown'
+  if redis.call('HEXISTS', key('members'), id) == 1 then
+    answer = 'in-batch'
+  elseif not taken[id] and redis.call('HEXISTS', key('emails'), id) == 1 then
+    answer = 'deleted'
+    taken[id] = true
+    ids[#ids + 1] = id
+  end
+  answers[#answers + 1] = answer
 end
-if redis.call('HEXISTS', key('emails'), id) == 0 then
-  return 'unknown'
+if #ids > 0 then
+  unlist(unpack(ids))
+  delete(ids, now() + ARGV[2])
 end
-local expiry = now() + ARGV[3]
-unlist(id)
-to_sent({ id, '-\n' }, expiry)
-redis.call('ZADD', key('deleted'), text(expiry), id)
-return 'deleted'
+return answers

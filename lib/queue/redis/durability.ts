@@ -13,6 +13,16 @@ const recheckUnverifiedMs = 500;
 /** Readers and writers of another number do not understand each other's keys. */
 const storeFormat = "1";
 
+/** Why this version must not touch a store, as its format says; undefined if it may. */
+export async function foreignFormat(redis: Redis, partition: string): Promise<string | undefined> {
+  return foreignText(await redis.get(`${partition}:format`));
+}
+
+function foreignText(format: string | null): string | undefined {
+  if (format === null || format === storeFormat) return undefined;
+  return `the store has format ${format}, this version reads and writes format ${storeFormat}`;
+}
+
 /** Pending is what is not known yet, or not at the moment: no connection, a rewrite under way. */
 export type StoreState =
   | Exclude<Readiness, { kind: "refused" }>
@@ -131,9 +141,10 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
   async function look(): Promise<StoreState> {
     const formatKey = `${partition}:format`;
     const format = await redis.get(formatKey);
-    if (format !== null && format !== storeFormat) {
-      options.onFatal(`the store has format ${format}, this version reads and writes format ${storeFormat}`);
-      return { kind: "refused", reason: `the store has format ${format}`, fixes: [] };
+    const foreign = foreignText(format);
+    if (foreign !== undefined) {
+      options.onFatal(foreign);
+      return { kind: "refused", reason: foreign, fixes: [] };
     }
     compatible.resolve();
     const verdict = await judgeStore();

@@ -1,17 +1,38 @@
 // What an operator asks of the queue.
 
-import { envelopeLine } from "../../email.ts";
 import type { Log } from "../../log.ts";
-import { type EmailState, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { readClaim, readSettled, settleArguments } from "./batch.ts";
+import claimDoubtText from "./claim_doubt.lua" with { type: "text" };
+import clearText from "./clear.lua" with { type: "text" };
 import { connect, disconnect, partitionOf } from "./connection.ts";
 import deleteText from "./delete.lua" with { type: "text" };
+import { foreignFormat } from "./durability.ts";
+import emailText from "./email.lua" with { type: "text" };
+import { readEmail } from "./email.ts";
+import listText from "./list.lua" with { type: "text" };
+import pauseText from "./pause.lua" with { type: "text" };
+import replayText from "./replay.lua" with { type: "text" };
+import resumeText from "./resume.lua" with { type: "text" };
 import { errorText, run, type Script, script } from "./script.ts";
+import settleText from "./settle.lua" with { type: "text" };
 import showText from "./show.lua" with { type: "text" };
+import { readMemory, readStats } from "./stats.ts";
 import statsText from "./stats.lua" with { type: "text" };
 
-const showScript = script(showText, { allowOom: true });
-const statsScript = script(statsText, { allowOom: true });
-const deleteScript = script(deleteText, { allowOom: true });
+// When memory is full an operator has to look, to make room, and to have what is dead or in doubt sent again, which
+// makes room as soon as it is.
+const allowOom = { allowOom: true } as const;
+const showScript = script(`${emailText}\n${showText}`, allowOom);
+const listScript = script(`${emailText}\n${listText}`, allowOom);
+const statsScript = script(statsText, allowOom);
+const replayScript = script(replayText, allowOom);
+const claimDoubtScript = script(claimDoubtText, allowOom);
+const settleScript = script(settleText, allowOom);
+const deleteScript = script(deleteText, allowOom);
+const clearScript = script(clearText, allowOom);
+const pauseScript = script(pauseText, allowOom);
+const resumeScript = script(resumeText, allowOom);
 
 export interface OperatorOptions {
   readonly url: string;
@@ -19,19 +40,21 @@ export interface OperatorOptions {
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
   readonly log: Log;
+  /** Added to the store's clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
 }
 
-const afterLine = (text: string) => text.slice(text.indexOf("\n") + 1);
-
 /** Longest wait for the store to answer at all, ms. */
 const openTimeoutMs = 5000;
+/** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
+const answerTimeoutMs = 30_000;
 
-/** Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot be reached. */
+/** Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot. */
 export async function openRedisOperator(options: OperatorOptions): Promise<Operator> {
   const { clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
-  const redis = connect(options.url, "operator", options.log);
+  const retainMs = Math.max(options.retainMs, knownMinMs);
+  const redis = connect(options.url, "operator", options.log, answerTimeoutMs);
   await new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => {
       disconnect(redis);
@@ -42,6 +65,11 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       resolve();
     });
   });
+  const foreign = await foreignFormat(redis, partition).catch(errorText);
+  if (foreign !== undefined) {
+    disconnect(redis);
+    throw new StoreUnavailable(foreign);
+  }
 
   async function ask(what: Script, ...args: (string | number)[]): Promise<unknown> {
     try {
@@ -53,38 +81,52 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
 
   return {
     async show(id) {
-      const reply = (await ask(showScript, id)) as [string, string, string, string] | null;
-      if (reply === null) return undefined;
-      const [state, stored, history, remains] = reply;
-      const isSent = state === "sent";
-      return {
-        id,
-        state: state as EmailState,
-        text: isSent ? envelopeLine(remains) : stored === "" ? undefined : afterLine(stored),
-        history,
-        record: isSent ? afterLine(remains) : undefined,
-      };
+      const reply = await ask(showScript, id);
+      return reply === null ? undefined : readEmail(reply);
     },
     async stats() {
-      const reply = (await ask(statsScript)) as (string | number)[];
-      const [waiting, retrying, sending, inDoubt, dead, sent, ...pairs] = reply;
-      const counters: Record<string, number> = {};
-      for (let i = 0; i < pairs.length; i += 2) counters[String(pairs[i])] = Number(pairs[i + 1]);
-      return {
-        states: {
-          waiting: Number(waiting),
-          retrying: Number(retrying),
-          sending: Number(sending),
-          "in-doubt": Number(inDoubt),
-          dead: Number(dead),
-          sent: Number(sent),
-        },
-        counters,
-      };
+      const reply = await ask(statsScript);
+      const memory = await readMemory(redis).catch((error: unknown) => {
+        throw new StoreUnavailable(errorText(error));
+      });
+      return readStats(reply, memory);
     },
-    async delete(id) {
-      return (await ask(deleteScript, id, Math.max(options.retainMs, knownMinMs))) as
-        "deleted" | "in-batch" | "unknown";
+    async list(state, limit, from = "") {
+      const [time = "", entry = "", id = ""] = from.split(" ");
+      const reply = await ask(listScript, state, limit, time, entry, id);
+      const [end, ...emails] = reply as [readonly string[], ...unknown[]];
+      return { emails: emails.map(readEmail), next: end.length === 0 ? undefined : end.join(" ") };
+    },
+    async replay(emails, counts) {
+      const counters = Object.entries(counts);
+      const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
+      return (await ask(replayScript, counters.length, ...counters.flat(), ...args)) as string[];
+    },
+    async claimDoubt({ claimId, leaseMs, emailId }) {
+      const reply = (await ask(claimDoubtScript, claimId, leaseMs, emailId)) as (string | number)[];
+      const [kind] = reply;
+      if (kind === "busy" || kind === "not-in-doubt" || kind === "unknown") return { kind };
+      const result = readClaim(reply);
+      if (result.kind !== "batch") throw new Error(`claim_doubt: answered ${result.kind}`);
+      return result;
+    },
+    async settle(batch, settlement) {
+      const settled = readSettled(await ask(settleScript, ...settleArguments(batch, settlement, retainMs)));
+      // Workers find what is due by themselves, within a second.
+      await redis.publish(`${partition}:wake`, "").catch(() => {});
+      return settled;
+    },
+    async delete(ids) {
+      return (await ask(deleteScript, retainMs, ...ids)) as ("deleted" | "in-batch" | "unknown")[];
+    },
+    async clear(limit) {
+      return Number(await ask(clearScript, retainMs, limit));
+    },
+    async pause() {
+      await ask(pauseScript);
+    },
+    async resume() {
+      await ask(resumeScript);
     },
     async close() {
       disconnect(redis);

@@ -10,8 +10,8 @@ export interface Script {
 }
 
 /**
- * `allowOom`: the script runs even when `maxmemory` is reached. For whatever makes the queue shorter; never for
- * what makes it longer.
+ * `allowOom`: the script runs even when `maxmemory` is reached. For whatever makes the queue shorter or leads to that;
+ * never for what makes it longer.
  */
 export function script(body: string, options: { allowOom: boolean }): Script {
   const text = `#!lua${options.allowOom ? " flags=allow-oom" : ""}\n${common}\n${body}`;

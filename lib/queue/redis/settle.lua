@@ -92,6 +92,9 @@ local function carry_out(fate)
   if mark then
     return leaves(id, mark)
   end
+  if b.doubt then
+    redis.call('ZREM', key('doubtful'), id)
+  end
   if fate.history ~= '' then
     redis.call('HSET', key('histories'), id, fate.history)
   end
@@ -144,7 +147,10 @@ if ours then
   else
     local due = text(at + ARGV[5])
     redis.call('HSET', key('batch:' .. batch), 'ids', table.concat(rest, ' '), 'held', '0', 'lapsed', '0',
-      'doubt', b.doubt or text(at), 'notes', ARGV[6])
+      'notes', ARGV[6])
+    if not b.doubt then
+      enter_doubt(batch, rest, at)
+    end
     redis.call('ZADD', key('batches:' .. b.provider), due, batch)
   end
   for i = 1, ARGV[7] do

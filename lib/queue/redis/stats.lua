@@ -1,33 +1,43 @@
--- stats: emails by state, and the counters.
+-- stats: emails by state, the counters, and how long what is due or in doubt has been so.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 --
--- Returns { waiting, retrying, sending, in doubt, dead, sent, then name and value of each counter }.
+-- Reads no batch but those whose lease ran out and that nobody has claimed since: a worker's slots, if that worker
+-- died. An email that was accepted elsewhere meanwhile counts as what is in its batch, until that ends.
+--
+-- Returns { now, waiting, retrying, sending, in doubt, dead, sent, oldest due since or "", oldest doubt since or "",
+-- 1 if claims are stopped else 0, then name and value of each counter }.
 
 local at = now()
-local waiting, retrying, sending, doubtful = 0, 0, 0, 0
+local waiting, retrying, oldest_due, oldest_doubt = 0, 0, '', ''
 
-local function count_due(list)
+-- The first time in a list, if that is over.
+local function first_of(list, before)
+  local first = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) <= at and (before == '' or tonumber(first) < tonumber(before)) then
+    return first
+  end
+  return before
+end
+
+for _, list in ipairs(due_lists()) do
   waiting = waiting + redis.call('ZCOUNT', list, '-inf', text(at))
   retrying = retrying + redis.call('ZCOUNT', list, '(' .. text(at), '+inf')
+  oldest_due = first_of(list, oldest_due)
+end
+for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
+  oldest_due = first_of(key('batches:' .. provider), oldest_due)
 end
 
-count_due(key('due'))
-for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
-  count_due(key('due:' .. provider))
-  for _, batch in ipairs(redis.call('ZRANGE', key('batches:' .. provider), 0, -1)) do
-    local b = fields(batch, 'doubt', 'held', 'until', 'ids')
-    local size = #words(b[4])
-    if b[1] or (b[2] == '1' and tonumber(b[3]) <= at) then
-      doubtful = doubtful + size
-    else
-      sending = sending + size
-    end
-  end
+oldest_doubt = first_of(key('leases'), first_of(key('doubtful'), oldest_doubt))
+local doubtful = redis.call('ZCARD', key('doubtful'))
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(at))) do
+  doubtful = doubtful + #words(fields(batch, 'ids')[1])
 end
-local sent = redis.call('ZCARD', key('sent:expiry')) - redis.call('ZCARD', key('deleted'))
-local reply = { waiting, retrying, sending, doubtful, redis.call('ZCARD', key('dead')), sent }
+local reply = { text(at), waiting, retrying, redis.call('HLEN', key('members')) - doubtful, doubtful,
+  redis.call('ZCARD', key('dead')), redis.call('ZCARD', key('sent:expiry')) - redis.call('ZCARD', key('deleted')),
+  oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')) }
 for _, value in ipairs(redis.call('HGETALL', key('counters'))) do
   reply[#reply + 1] = value
 end

@@ -73,7 +73,5 @@ redis.call('HSET', key('emails'), unpack(emails))
 for name, held in pairs(keyed) do
   redis.call('SET', key('idem:' .. name), text(at + life) .. ' ' .. held[1] .. ' ' .. held[2], 'PX', text(life))
 end
-if redis.call('DEL', key('idle')) == 1 then
-  redis.call('PUBLISH', key('wake'), '')
-end
+wake()
 return replies

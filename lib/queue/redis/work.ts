@@ -1,18 +1,9 @@
 // What a worker does with the queue: claims, settlements, housekeeping, and being woken.
 
 import type { Redis } from "ioredis";
-import { envelopeLine } from "../../email.ts";
 import type { Log } from "../../log.ts";
-import {
-  type Batch,
-  type ClaimedEmail,
-  type ClaimResult,
-  knownMinMs,
-  type Settled,
-  type Settlement,
-  StoreUnavailable,
-  type Work,
-} from "../queue.ts";
+import { type ClaimResult, knownMinMs, StoreUnavailable, type Work } from "../queue.ts";
+import { readClaim, readSettled, settleArguments } from "./batch.ts";
 import claimText from "./claim.lua" with { type: "text" };
 import claimEndedText from "./claim_ended.lua" with { type: "text" };
 import { commandTimeoutMs, connect, disconnect, partitionOf } from "./connection.ts";
@@ -55,6 +46,7 @@ export function openRedisWork(options: WorkOptions): Work {
   const wakes = connect(options.url, "wakes", log);
   const store = watchDurability(settlements, { ...options, partition });
   const claimsReady = new Promise<void>((resolve) => claims.once("ready", () => resolve()));
+  let paused = false;
   const callbacks: (() => void)[] = [];
   const wake = () => {
     for (const callback of callbacks) callback();
@@ -82,6 +74,7 @@ export function openRedisWork(options: WorkOptions): Work {
     const sentAtMs = performance.now();
     const { reply, replicas } = await ask(claims, what, args, minReplicas);
     const result = readClaim(reply as (string | number)[]);
+    if (result.kind !== "spent") paused = result.kind === "paused";
     if (result.kind !== "batch" || replicas >= minReplicas) return result;
     while (performance.now() - sentAtMs < leaseMs / 4) {
       if ((await waitAgain()) >= minReplicas) return result;
@@ -109,12 +102,12 @@ export function openRedisWork(options: WorkOptions): Work {
     },
     async settle(batch, settlement) {
       const { reply } = await ask(settlements, settleScript, settleArguments(batch, settlement, retainMs));
-      const [ours, ...duplicates] = reply as [number, ...string[]];
-      return { leaseHeld: ours === 1, duplicates } satisfies Settled;
+      return readSettled(reply);
     },
     async sweep(providers) {
       await ask(settlements, sweepScript, [retainMs, ...providers]);
     },
+    paused: () => paused,
     onWake: (callback) => callbacks.push(callback),
     health: store.health,
     async close() {
@@ -122,80 +115,4 @@ export function openRedisWork(options: WorkOptions): Work {
       for (const redis of [claims, settlements, wakes]) disconnect(redis);
     },
   };
-}
-
-/** Reads what leased() in common.lua wrote. */
-function readClaim(reply: (string | number)[]): ClaimResult {
-  const [kind, ...rest] = reply;
-  if (kind === "spent") return { kind: "spent" };
-  if (kind === "empty") {
-    const inMs = Number(rest[0]);
-    return { kind: "empty", nextDueInMs: inMs === -1 ? undefined : inMs };
-  }
-  const [id, provider, lease, nowMs, leaseEndsAtMs, doubtEndsAtMs, doubtSinceMs, lapsed, context, notes] =
-    rest.map(String) as [string, string, string, string, string, string, string, string, string, string];
-  const emails: ClaimedEmail[] = [];
-  for (let i = 10; i < rest.length; i += 4) {
-    const stored = String(rest[i + 1]);
-    const lineEnd = stored.indexOf("\n");
-    emails.push({
-      id: String(rest[i]),
-      text: stored.slice(lineEnd + 1),
-      submittedAtMs: Number(stored.slice(0, lineEnd)),
-      history: String(rest[i + 2]),
-      marked: rest[i + 3] === 1,
-    });
-  }
-  const batch: Batch = {
-    id,
-    provider,
-    lease: Number(lease),
-    nowMs: Number(nowMs),
-    leaseEndsAtMs: Number(leaseEndsAtMs),
-    doubtEndsAtMs: Number(doubtEndsAtMs),
-    doubtSinceMs: doubtSinceMs === "" ? undefined : Number(doubtSinceMs),
-    lapsed: lapsed === "1",
-    context,
-    notes,
-    emails,
-  };
-  return { kind: "batch", batch };
-}
-
-/** The arguments of settle.lua behind the clock offset. */
-function settleArguments(
-  batch: Batch,
-  { fates, rest, counts }: Settlement,
-  retainMs: number,
-): (string | number)[] {
-  const counters = Object.entries(counts);
-  const args = [
-    batch.id,
-    batch.lease,
-    retainMs,
-    rest === undefined ? "" : Math.round(rest.delayMs),
-    rest?.notes ?? "",
-    counters.length,
-  ];
-  for (const [name, count] of counters) args.push(name, count);
-  args.push(fates.length);
-  const texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
-  for (const fate of fates) {
-    switch (fate.kind) {
-      case "sent":
-        // What is left of a sent email: who wrote to whom about what, and what became of it.
-        args.push(fate.id, fate.kind, `${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`, "", "");
-        break;
-      case "due":
-        args.push(fate.id, fate.kind, Math.round(fate.delayMs), fate.only ?? "", fate.history);
-        break;
-      case "dead":
-        args.push(fate.id, fate.kind, "", "", fate.history);
-        break;
-      case "rebatched":
-        args.push(fate.id, fate.kind, fate.batchId, "", fate.history);
-        break;
-    }
-  }
-  return args;
 }

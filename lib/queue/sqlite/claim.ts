@@ -1,8 +1,9 @@
 // Claims: one batch is leased to one worker, in one step that is also the durable record of the hand-over.
 
-import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../queue.ts";
+import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult, Operator } from "../queue.ts";
 import { knownMinMs } from "../queue.ts";
 import type { Connection } from "./connection.ts";
+import { anyProvider } from "./providers.ts";
 
 interface BatchRow {
   readonly id: string;
@@ -17,8 +18,8 @@ interface BatchRow {
   readonly notes: string;
 }
 
-/** Of any provider: the value of `places.provider` for an email that everyone may take. */
-export const anyProvider = "";
+type Answered = Extract<ClaimResult, { kind: "batch" | "spent" }>;
+type DoubtClaimed = Awaited<ReturnType<Operator["claimDoubt"]>>;
 
 export function batchOf(db: Connection, id: string): BatchRow | undefined {
   return db.get<BatchRow>("SELECT * FROM batches WHERE id = ?", id);
@@ -33,7 +34,7 @@ export function glance(
   { claimId, provider, countMax }: Pick<ClaimRequest, "claimId" | "provider" | "countMax">,
   atMs: number,
 ): ClaimResult | undefined {
-  const before = answeredBefore(db, claimId, atMs);
+  const before = answeredBefore(db, claimId, atMs) ?? pausedAnswer(db);
   if (before !== undefined) return before;
   const dueAtMs = nextDue(db, provider, countMax > 0);
   if (dueAtMs !== undefined && dueAtMs <= atMs) return undefined;
@@ -60,8 +61,17 @@ export function claim(db: Connection, request: ClaimRequest, atMs: number): Clai
   return leased(db, batch, atMs);
 }
 
+/** An operator has stopped all claims. */
+export function isPaused(db: Connection): boolean {
+  return db.get("SELECT 1 FROM pauses") !== undefined;
+}
+
+function pausedAnswer(db: Connection): ClaimResult | undefined {
+  return isPaused(db) ? { kind: "paused" } : undefined;
+}
+
 /** A batch, of any provider, whose doubt has ended and that nobody holds. */
-export function endedBatch(db: Connection, atMs: number): string | undefined {
+function endedBatch(db: Connection, atMs: number): string | undefined {
   return db.get<{ id: string }>(
     `SELECT id FROM batches
      WHERE ends_at IS NOT NULL AND ends_at <= ?1 AND (held = 0 OR due_at <= ?1) ORDER BY ends_at LIMIT 1`,
@@ -69,21 +79,52 @@ export function endedBatch(db: Connection, atMs: number): string | undefined {
   )?.id;
 }
 
+/** What can be said without a write: as {@link glance}, for {@link claimEnded}. */
+export function glanceEnded(db: Connection, claimId: string, atMs: number): ClaimResult | undefined {
+  const before = answeredBefore(db, claimId, atMs) ?? pausedAnswer(db);
+  if (before !== undefined) return before;
+  return endedBatch(db, atMs) === undefined ? { kind: "empty", nextDueInMs: undefined } : undefined;
+}
+
 export function claimEnded(
   db: Connection,
   { claimId, leaseMs }: { claimId: string; leaseMs: number },
   atMs: number,
 ): ClaimResult {
-  const before = answeredBefore(db, claimId, atMs);
-  if (before !== undefined) return before;
+  const seen = glanceEnded(db, claimId, atMs);
+  if (seen !== undefined) return seen;
   const batch = endedBatch(db, atMs);
-  if (batch === undefined) return { kind: "empty", nextDueInMs: undefined };
+  if (batch === undefined) throw new Error("claim: ended, and not to be found");
   lease(db, { batch, claimId, atMs, leaseMs, doubtMs: 0 });
   return leased(db, batch, atMs);
 }
 
+/** For an operator, also while all claims are stopped. */
+export function claimDoubt(
+  db: Connection,
+  { claimId, emailId, leaseMs }: { claimId: string; emailId: string; leaseMs: number },
+  atMs: number,
+): DoubtClaimed {
+  const before = answeredBefore(db, claimId, atMs);
+  // What it took is settled, or another's.
+  if (before !== undefined) return before.kind === "batch" ? before : { kind: "busy" };
+  const place = db.get<{ batch: string | null }>("SELECT batch FROM places WHERE id = ?", emailId);
+  if (place === undefined) {
+    const hasLeft = db.get("SELECT 1 FROM sent WHERE id = ?", emailId) !== undefined;
+    return { kind: hasLeft ? "not-in-doubt" : "unknown" };
+  }
+  const batch = place.batch === null ? undefined : batchOf(db, place.batch);
+  if (batch === undefined) return { kind: "not-in-doubt" };
+  const isHeld = batch.held === 1 && batch.due_at > atMs;
+  const hasLapsed = batch.held === 1 && !isHeld;
+  if (batch.doubt_since === null && !hasLapsed) return { kind: "not-in-doubt" };
+  if (isHeld) return { kind: "busy" };
+  lease(db, { batch: batch.id, claimId, atMs, leaseMs, doubtMs: 0 });
+  return leased(db, batch.id, atMs);
+}
+
 /** The answer to a claim that was answered before: the same batch, while it is still leased under it. */
-export function answeredBefore(db: Connection, claimId: string, atMs: number): ClaimResult | undefined {
+function answeredBefore(db: Connection, claimId: string, atMs: number): Answered | undefined {
   const answered = db.get<{ batch: string; lease: number }>(
     "SELECT batch, lease FROM claims WHERE id = ? AND expires_at > ?",
     claimId,
@@ -192,7 +233,7 @@ function lease(
   );
 }
 
-function leased(db: Connection, id: string, atMs: number): ClaimResult {
+function leased(db: Connection, id: string, atMs: number): { kind: "batch"; batch: Batch } {
   const row = batchOf(db, id);
   if (row === undefined) throw new Error(`claim: no batch ${id}`);
   const emails = db.all<{ id: string; text: string; at: number; history: string; marked: number }>(

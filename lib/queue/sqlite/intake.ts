@@ -2,9 +2,9 @@
 
 import { type Committed, type GroupCommitOptions, openGroupCommit, type Readiness } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
-import { anyProvider } from "./claim.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
 import { expire } from "./leave.ts";
+import { anyProvider } from "./providers.ts";
 import { busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 

@@ -1,10 +1,16 @@
 // What an operator asks of the queue.
 
-import { envelopeLine } from "../../email.ts";
-import { type EmailState, knownMinMs, type Operator, type StoredEmail, StoreUnavailable } from "../queue.ts";
+import { knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { claimDoubt } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { leave } from "./leave.ts";
+import { list } from "./list.ts";
+import { anyProvider } from "./providers.ts";
+import { count, settle } from "./settle.ts";
+import { show } from "./show.ts";
+import { stats } from "./stats.ts";
 import { openStore, type StoreOptions } from "./store.ts";
+import { openWaker } from "./wake.ts";
 
 export interface OperatorOptions extends Omit<StoreOptions, "onFatal"> {
   /** How long the id of a deleted email stays known, ms. */
@@ -20,87 +26,80 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
     store.close();
     throw new StoreUnavailable(reason);
   }
+  const waker = openWaker(options.folder);
+  const retainMs = Math.max(options.retainMs, knownMinMs);
+
+  /** Workers look at once what there is for them now. */
+  async function writeAndWake<T>(body: (db: Connection) => T): Promise<T> {
+    const result = await store.writePatiently(body);
+    waker.touch();
+    return result;
+  }
+
   return {
     show: (id) => store.read((db) => show(db, id, store.nowMs())),
-    stats: () => store.read((db) => stats(db, store.nowMs())),
-    delete: (id) =>
+    stats: () => store.read((db) => stats(db, store.nowMs(), store.roomBytes())),
+    list: (state, limit, from) => store.read((db) => list(db, state, { limit, from, atMs: store.nowMs() })),
+    replay: (emails, counts) => writeAndWake((db) => replay(db, emails, counts, store.nowMs())),
+    claimDoubt: (request) => store.writePatiently((db) => claimDoubt(db, request, store.nowMs())),
+    settle: (batch, settlement) =>
+      writeAndWake((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
+    delete: (ids) => store.writePatiently((db) => ids.map((id) => remove(db, id, store.nowMs() + retainMs))),
+    clear: (limit) => store.writePatiently((db) => clear(db, limit, store.nowMs() + retainMs)),
+    pause: () =>
       store.writePatiently((db) => {
-        const place = db.get<{ batch: string | null }>("SELECT batch FROM places WHERE id = ?", id);
-        if (place === undefined) return "unknown";
-        if (place.batch !== null) return "in-batch";
-        leave(db, id, undefined, store.nowMs() + Math.max(options.retainMs, knownMinMs));
-        return "deleted";
+        db.run("INSERT INTO pauses (one, since) VALUES (1, ?) ON CONFLICT DO NOTHING", store.nowMs());
+      }),
+    resume: () =>
+      writeAndWake((db) => {
+        db.run("DELETE FROM pauses");
       }),
     async close() {
+      waker.close();
       store.close();
     },
   };
 }
 
-interface Place {
-  readonly text: string;
-  readonly history: string;
-  readonly due_at: number | null;
-  readonly died_at: number | null;
-  readonly mark_remains: string | null;
-  readonly held: number | null;
-  readonly lease_ends_at: number | null;
-  readonly doubt_since: number | null;
-}
-
-function show(db: Connection, id: string, atMs: number): StoredEmail | undefined {
-  const sent = db.get<{ batch: string | null; remains: string }>(
-    "SELECT batch, remains FROM sent WHERE id = ?",
-    id,
-  );
-  if (sent !== undefined) {
-    if (sent.batch !== null) return sentEmail(id, sent.remains);
-    return { id, state: "deleted", text: undefined, history: "", record: undefined };
-  }
-  const place = db.get<Place>(
-    `SELECT emails.text, places.history, places.due_at, places.died_at, places.mark_remains,
-       batches.held, batches.due_at AS lease_ends_at, batches.doubt_since
-     FROM places JOIN emails ON emails.id = places.id LEFT JOIN batches ON batches.id = places.batch
-     WHERE places.id = ?`,
-    id,
-  );
-  if (place === undefined) return undefined;
-  if (place.mark_remains !== null) return sentEmail(id, place.mark_remains);
-  return { id, state: stateOf(place, atMs), text: place.text, history: place.history, record: undefined };
-}
-
-function sentEmail(id: string, remains: string): StoredEmail {
-  const record = remains.slice(remains.indexOf("\n") + 1);
-  return { id, state: "sent", text: envelopeLine(remains), history: "", record };
-}
-
-function stateOf({ due_at, died_at, held, lease_ends_at, doubt_since }: Place, atMs: number): EmailState {
-  if (died_at !== null) return "dead";
-  if (due_at !== null) return due_at > atMs ? "retrying" : "waiting";
-  const hasLapsed = held === 1 && lease_ends_at !== null && lease_ends_at <= atMs;
-  return doubt_since !== null || hasLapsed ? "in-doubt" : "sending";
-}
-
-function stats(db: Connection, atMs: number): Awaited<ReturnType<Operator["stats"]>> {
-  const count = (sql: string, ...parameters: number[]) =>
-    db.get<{ count: number }>(sql, ...parameters)?.count ?? 0;
-  const inBatches = (doubtful: 0 | 1) =>
-    count(
-      `SELECT count(*) AS count FROM batches JOIN places ON places.batch = batches.id
-       WHERE (batches.doubt_since IS NOT NULL OR (batches.held = 1 AND batches.due_at <= ?)) = ?`,
-      atMs,
-      doubtful,
+/** What is not dead any more, or has died again since it was seen, is left alone. */
+function replay(
+  db: Connection,
+  emails: Parameters<Operator["replay"]>[0],
+  counts: Readonly<Record<string, number>>,
+  atMs: number,
+): string[] {
+  const replayed: string[] = [];
+  for (const { id, seenHistory, history } of emails) {
+    const seen = db.get<{ history: string }>(
+      "SELECT history FROM places WHERE id = ? AND died_at IS NOT NULL",
+      id,
     );
-  const counters = db.all<{ name: string; count: number }>("SELECT name, count FROM counters");
-  return {
-    states: {
-      waiting: count("SELECT count(*) AS count FROM places WHERE due_at IS NOT NULL AND due_at <= ?", atMs),
-      retrying: count("SELECT count(*) AS count FROM places WHERE due_at IS NOT NULL AND due_at > ?", atMs),
-      sending: inBatches(0),
-      "in-doubt": inBatches(1),
-      dead: count("SELECT count(*) AS count FROM places WHERE died_at IS NOT NULL"),
-      sent: count("SELECT count(*) AS count FROM sent WHERE batch IS NOT NULL"),
-    },
-    counters: Object.fromEntries(counters.map(({ name, count: value }) => [name, value])),
-  };
+    if (seen?.history !== seenHistory) continue;
+    db.run(
+      "UPDATE places SET died_at = NULL, due_at = ?, provider = ?, history = ? WHERE id = ?",
+      atMs,
+      anyProvider,
+      history,
+      id,
+    );
+    replayed.push(id);
+  }
+  if (replayed.length > 0) {
+    for (const [name, by] of Object.entries(counts)) count(db, name, by * replayed.length);
+  }
+  return replayed;
+}
+
+function remove(db: Connection, id: string, expiresAtMs: number): "deleted" | "in-batch" | "unknown" {
+  const place = db.get<{ batch: string | null }>("SELECT batch FROM places WHERE id = ?", id);
+  if (place === undefined) return "unknown";
+  if (place.batch !== null) return "in-batch";
+  leave(db, id, undefined, expiresAtMs);
+  return "deleted";
+}
+
+function clear(db: Connection, limit: number, expiresAtMs: number): number {
+  const some = db.all<{ id: string }>("SELECT id FROM places WHERE due_at IS NOT NULL LIMIT ?", limit);
+  for (const { id } of some) leave(db, id, undefined, expiresAtMs);
+  return some.length;
 }

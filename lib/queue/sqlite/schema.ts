@@ -36,7 +36,7 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX places_due ON places (provider, due_at, id) WHERE due_at IS NOT NULL;
   CREATE INDEX places_batch ON places (batch, position) WHERE batch IS NOT NULL;
-  CREATE INDEX places_dead ON places (died_at) WHERE died_at IS NOT NULL;
+  CREATE INDEX places_dead ON places (died_at, id) WHERE died_at IS NOT NULL;
 
   CREATE TABLE batches (
     id          TEXT NOT NULL PRIMARY KEY,
@@ -52,7 +52,9 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX batches_due ON batches (provider, due_at);
   CREATE INDEX batches_ends ON batches (ends_at) WHERE ends_at IS NOT NULL;
-  CREATE INDEX batches_unbegun ON batches (provider) WHERE ends_at IS NULL;
+  CREATE INDEX batches_unbegun ON batches (provider, due_at, id) WHERE ends_at IS NULL;
+  CREATE INDEX batches_leased ON batches (due_at, id) WHERE held = 1 AND doubt_since IS NULL;
+  CREATE INDEX batches_doubtful ON batches (doubt_since, id) WHERE doubt_since IS NOT NULL;
 
   -- What is left of emails that have left: of a sent one the batch by which, the envelope line and the record; of a
   -- deleted one nothing but the id.
@@ -62,7 +64,7 @@ export const migrations: readonly string[] = [
     remains    TEXT NOT NULL,
     expires_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
-  CREATE INDEX sent_expiry ON sent (expires_at);
+  CREATE INDEX sent_expiry ON sent (expires_at, id);
 
   CREATE TABLE idempotency (
     key         TEXT NOT NULL PRIMARY KEY,
@@ -82,5 +84,38 @@ export const migrations: readonly string[] = [
   CREATE INDEX claims_expiry ON claims (expires_at);
 
   CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  -- A row while an operator has stopped all claims.
+  CREATE TABLE pauses (
+    one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    since INTEGER NOT NULL
+  ) STRICT;
+
+  -- One row: how many emails there are of what there may be millions of. To count a million rows takes 80 ms, in
+  -- which a process does nothing else. Kept by triggers, so that no way to change a place can forget it; none of them
+  -- runs at a claim, since an email costs more with each.
+  CREATE TABLE tally (
+    placed INTEGER NOT NULL,
+    dead   INTEGER NOT NULL, -- of those in places
+    sent   INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO tally VALUES (0, 0, 0);
+
+  CREATE TRIGGER place_made AFTER INSERT ON places BEGIN
+    UPDATE tally SET placed = placed + 1;
+  END;
+  CREATE TRIGGER place_died AFTER UPDATE OF died_at ON places BEGIN
+    UPDATE tally SET dead = dead + (new.died_at IS NOT NULL) - (old.died_at IS NOT NULL);
+  END;
+  CREATE TRIGGER dead_left AFTER DELETE ON places WHEN old.died_at IS NOT NULL BEGIN
+    UPDATE tally SET dead = dead - 1;
+  END;
+  -- What leaves its place is in sent from then on: of a deleted email the id alone.
+  CREATE TRIGGER sent_made AFTER INSERT ON sent BEGIN
+    UPDATE tally SET placed = placed - 1, sent = sent + (new.batch IS NOT NULL);
+  END;
+  CREATE TRIGGER sent_left AFTER DELETE ON sent WHEN old.batch IS NOT NULL BEGIN
+    UPDATE tally SET sent = sent - 1;
+  END;
   `,
 ];

@@ -4,9 +4,10 @@
 
 import { envelopeLine } from "../../email.ts";
 import type { Batch, EmailFate, Settled, Settlement } from "../queue.ts";
-import { anyProvider, batchOf } from "./claim.ts";
+import { batchOf } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { expire, leave, type Remains } from "./leave.ts";
+import { anyProvider } from "./providers.ts";
 
 interface Member {
   readonly id: string;
@@ -144,7 +145,7 @@ export function markOf({ mark_batch: batch, mark_remains: remains }: Member): Re
   return batch === null ? undefined : { batch, remains: remains ?? "" };
 }
 
-function count(db: Connection, name: string, by: number): void {
+export function count(db: Connection, name: string, by: number): void {
   db.run(
     "INSERT INTO counters (name, count) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET count = count + ?2",
     name,

@@ -38,6 +38,8 @@ export interface Store {
   /** Less room is left than delivery may need: nothing is to be added. */
   isFull(): boolean;
   health(): Health;
+  /** Bytes that the disk can take before new emails are refused, or less than none; undefined if nobody can tell. */
+  roomBytes(): number | undefined;
   /** Resolves when the file is open, and of this version's format. */
   readonly opened: Promise<void>;
   /**
@@ -116,14 +118,19 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
       : `${path} was removed or replaced: start this process again`;
   }
 
-  /** What can change without a write of ours. */
-  function look(): void {
+  /** Below zero when the reserve is touched. */
+  function roomBytes(): number | undefined {
     try {
       const { bavail, bsize } = statfsSync(folder);
-      full = bavail * bsize < reserveBytes;
+      return bavail * bsize - reserveBytes;
     } catch {
-      full = false;
+      return undefined;
     }
+  }
+
+  /** What can change without a write of ours. */
+  function look(): void {
+    full = (roomBytes() ?? Infinity) < 0;
     report(trouble() ?? failure ?? (full ? fullText : undefined));
   }
 
@@ -221,6 +228,7 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
       const reason = trouble() ?? failure ?? (full ? fullText : undefined);
       return reason === undefined ? { ok: true } : { ok: false, reason };
     },
+    roomBytes,
     opened: opened.promise,
     write,
     writePatiently: (body) => patiently(() => write(body)),

@@ -1,9 +1,9 @@
 // Housekeeping, bounded: forgets what has expired, and gives back to all what only a provider may take that nobody
 // serves any more. (Batches that were begun are in doubt, and end so.)
 
-import { anyProvider } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { expire, hasExpired, leave } from "./leave.ts";
+import { anyProvider, providersOf } from "./providers.ts";
 import { markOf, membersOf } from "./settle.ts";
 
 const expiredMax = 1000;
@@ -18,29 +18,17 @@ export function needsSweep(db: Connection, providers: readonly string[], atMs: n
 /** @param providers those that this worker hands new emails to */
 export function sweep(db: Connection, providers: readonly string[], atMs: number, retainMs: number): void {
   expire(db, atMs, expiredMax);
-  for (const { table, provider } of unserved(db, providers)) {
-    if (table === "places") giveBackEmails(db, provider);
+  for (const { what, provider } of unserved(db, providers)) {
+    if (what === "due") giveBackEmails(db, provider);
     else giveBackBatches(db, provider, atMs, retainMs);
   }
 }
 
-/** Goes from one provider to the next, not from row to row: there may be a million. */
-const loose = {
-  places: `SELECT provider FROM places WHERE due_at IS NOT NULL AND provider > ? ORDER BY provider LIMIT 1`,
-  batches: `SELECT provider FROM batches WHERE ends_at IS NULL AND provider > ? ORDER BY provider LIMIT 1`,
-} as const;
-
+/** Of what only a provider outside `providers` may take. */
 function unserved(db: Connection, providers: readonly string[]) {
-  const found: { table: keyof typeof loose; provider: string }[] = [];
-  for (const table of ["places", "batches"] as const) {
-    for (let provider = anyProvider; ;) {
-      const next = db.get<{ provider: string }>(loose[table], provider);
-      if (next === undefined) break;
-      provider = next.provider;
-      if (!providers.includes(provider)) found.push({ table, provider });
-    }
-  }
-  return found;
+  return (["due", "unbegun"] as const).flatMap((what) =>
+    providersOf(db, what).flatMap((provider) => (providers.includes(provider) ? [] : [{ what, provider }])),
+  );
 }
 
 function giveBackEmails(db: Connection, provider: string): void {

@@ -1,7 +1,7 @@
 // What a worker does with the queue: claims, settlements, housekeeping, and being woken.
 
-import { knownMinMs, type Work } from "../queue.ts";
-import { answeredBefore, claim, claimEnded, endedBatch, glance } from "./claim.ts";
+import { type ClaimResult, knownMinMs, type Work } from "../queue.ts";
+import { claim, claimEnded, glance, glanceEnded } from "./claim.ts";
 import { settle } from "./settle.ts";
 import { openStore, type StoreOptions } from "./store.ts";
 import { needsSweep, sweep } from "./sweep.ts";
@@ -20,6 +20,11 @@ export function openSqliteWork(options: WorkOptions): Work {
   const wake = () => {
     for (const callback of callbacks) callback();
   };
+  let paused = false;
+  const noted = (result: ClaimResult) => {
+    if (result.kind !== "spent") paused = result.kind === "paused";
+    return result;
+  };
   let closed = false;
   let stopListening = () => {};
   void store.opened.then(() => {
@@ -32,16 +37,11 @@ export function openSqliteWork(options: WorkOptions): Work {
     compatible: store.opened,
     async claim(request) {
       const seen = await store.read((db) => glance(db, request, store.nowMs()));
-      return seen ?? store.writePatiently((db) => claim(db, request, store.nowMs()));
+      return noted(seen ?? (await store.writePatiently((db) => claim(db, request, store.nowMs()))));
     },
     async claimEnded(request) {
-      const isNeeded = await store.read(
-        (db) =>
-          endedBatch(db, store.nowMs()) !== undefined ||
-          answeredBefore(db, request.claimId, store.nowMs()) !== undefined,
-      );
-      if (!isNeeded) return { kind: "empty", nextDueInMs: undefined };
-      return store.writePatiently((db) => claimEnded(db, request, store.nowMs()));
+      const seen = await store.read((db) => glanceEnded(db, request.claimId, store.nowMs()));
+      return noted(seen ?? (await store.writePatiently((db) => claimEnded(db, request, store.nowMs()))));
     },
     settle: (batch, settlement) =>
       store.writePatiently((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
@@ -49,6 +49,7 @@ export function openSqliteWork(options: WorkOptions): Work {
       if (!(await store.read((db) => needsSweep(db, providers, store.nowMs())))) return;
       await store.writePatiently((db) => sweep(db, providers, store.nowMs(), retainMs));
     },
+    paused: () => paused,
     onWake: (callback) => callbacks.push(callback),
     health: store.health,
     async close() {

@@ -1,0 +1,40 @@
+-- email: what is told of one email; put before show and list.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms
+
+-- { id, state, due or died at, stored text, history, what remains of a sent email, batch, its provider, its due time,
+-- its doubt since, its notes }, "" for what there is not; nothing for an unknown id. Read by email.ts.
+local function email(id, at)
+  local function gone(value)
+    local by = batch_of(value)
+    local remains = string.sub(value, #by + 2)
+    return { id, by == '-' and 'deleted' or 'sent', '', '', '', remains, '', '', '', '', '' }
+  end
+  local sent = redis.call('HGET', key('sent'), id)
+  if sent then
+    return gone(sent)
+  end
+  local stored = redis.call('HGET', key('emails'), id)
+  if not stored then
+    return nil
+  end
+  local history = redis.call('HGET', key('histories'), id) or ''
+  local batch = redis.call('HGET', key('members'), id)
+  if batch then
+    local b = fields(batch, 'provider', 'doubt', 'held', 'until', 'notes', 'mark:' .. id)
+    if b[6] then
+      return gone(b[6])
+    end
+    local has_lapsed = b[3] == '1' and is_free(b[3], b[4], at)
+    local due = redis.call('ZSCORE', key('batches:' .. b[1]), batch)
+    return { id, (b[2] or has_lapsed) and 'in-doubt' or 'sending', '', stored, history, '',
+      batch, b[1], due, b[2] or '', b[5] or '' }
+  end
+  local state, since = 'dead', redis.call('ZSCORE', key('dead'), id)
+  for _, list in ipairs(since and {} or due_lists()) do
+    since = since or redis.call('ZSCORE', list, id)
+    state = tonumber(since or 0) > at and 'retrying' or 'waiting'
+  end
+  return { id, state, since or '', stored, history, '', '', '', '', '', '' }
+end

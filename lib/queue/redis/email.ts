@@ -1,0 +1,43 @@
+// One email as Redis tells of it: what email() in email.lua wrote.
+
+import { envelopeLine } from "../../email.ts";
+import type { EmailState, StoredEmail } from "../queue.ts";
+
+type Told = readonly [
+  id: string,
+  state: string,
+  at: string,
+  stored: string,
+  history: string,
+  remains: string,
+  batch: string,
+  provider: string,
+  due: string,
+  doubt: string,
+  notes: string,
+];
+
+export function readEmail(reply: unknown): StoredEmail {
+  const [id, state, at, stored, history, remains, batch, provider, due, doubt, notes] = reply as Told;
+  const isSent = state === "sent";
+  const lineEnd = stored.indexOf("\n");
+  return {
+    id,
+    state: state as EmailState,
+    text: isSent ? envelopeLine(remains) : stored === "" ? undefined : stored.slice(lineEnd + 1),
+    submittedAtMs: stored === "" ? undefined : Number(stored.slice(0, lineEnd)),
+    atMs: at === "" ? undefined : Number(at),
+    history,
+    record: isSent ? remains.slice(remains.indexOf("\n") + 1) : undefined,
+    batch:
+      batch === ""
+        ? undefined
+        : {
+            id: batch,
+            provider,
+            dueAtMs: Number(due),
+            doubtSinceMs: doubt === "" ? undefined : Number(doubt),
+            notes,
+          },
+  };
+}

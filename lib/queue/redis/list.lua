@@ -1,0 +1,113 @@
+-- list: a page of the emails in one state, from the oldest.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms
+-- ARGV[2] state    ARGV[3] most emails
+-- ARGV[4] time, ARGV[5] entry, ARGV[6] email: where the page before ended, each "" for the first
+--
+-- Goes through sorted lists, several as one, by time and entry: an entry is an email, or a batch, whose emails follow
+-- one another by id. So each email has one place, whatever has left meanwhile, the one before it included. A page
+-- reads so many entries of each list and so many bytes at most, and may then hold fewer emails than were asked for,
+-- or none, though others follow.
+--
+-- Returns { { time, entry, email } or {} if nothing follows, then what email() in email.lua tells of each, of its text
+-- the time of submission and the envelope line alone }.
+
+local at, state, limit = now(), ARGV[2], tonumber(ARGV[3])
+local start = { time = tonumber(ARGV[4]) or -1, entry = ARGV[5], id = ARGV[6] }
+local entries_max, bytes_max = math.max(limit, 100), 4 * 1024 * 1024
+
+-- How many entries of a list stand before the place where this page begins.
+local function begun(list)
+  local low = redis.call('ZCOUNT', list, '-inf', '(' .. text(start.time))
+  local high = redis.call('ZCOUNT', list, '-inf', text(start.time))
+  -- The ids are hexadecimal digits, which Lua compares as Redis does, in every locale.
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if redis.call('ZRANGE', list, middle, middle)[1] < start.entry then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+-- A list, of that what is behind `after` and up to `till`.
+local lists = {}
+local function add(name, of, after, till)
+  local first = begun(key(name))
+  if after then
+    first = math.max(first, redis.call('ZCOUNT', key(name), '-inf', text(after)))
+  end
+  -- One more than this page can hold tells whether another follows.
+  local last = first + entries_max
+  if till then
+    last = math.min(last, redis.call('ZCOUNT', key(name), '-inf', text(till)) - 1)
+  end
+  if last >= first then
+    local entries = redis.call('ZRANGE', key(name), first, last, 'WITHSCORES')
+    lists[#lists + 1] = { of = of, entries = entries, next = 1 }
+  end
+end
+
+local providers = redis.call('SMEMBERS', key('providers'))
+if state == 'waiting' or state == 'retrying' then
+  local after, till = state == 'retrying' and at or nil, state == 'waiting' and at or nil
+  add('due', 'emails', after, till)
+  for _, provider in ipairs(providers) do
+    add('due:' .. provider, 'emails', after, till)
+  end
+elseif state == 'sending' then
+  add('leases', 'batches', at)
+  for _, provider in ipairs(providers) do
+    add('unbegun:' .. provider, 'batches')
+  end
+elseif state == 'in-doubt' then
+  add('doubtful', 'emails')
+  -- Those whose lease ran out since.
+  add('leases', 'batches', nil, at)
+elseif state == 'sent' then
+  add('sent:expiry', 'emails')
+else
+  add('dead', 'emails')
+end
+
+-- The earliest entry of all lists: its emails, or nothing at the end.
+local function earliest()
+  local first
+  for _, list in ipairs(lists) do
+    local entry, time = list.entries[list.next], tonumber(list.entries[list.next + 1])
+    if entry and (not first or time < first.time or (time == first.time and entry < first.entry)) then
+      first = { list = list, time = time, entry = entry, ids = { entry } }
+    end
+  end
+  if first and first.list.of == 'batches' then
+    first.ids = words(redis.call('HGET', key('batch:' .. first.entry), 'ids'))
+    table.sort(first.ids)
+  end
+  return first
+end
+
+local emails, entries, bytes, place = {}, 0, 0, {}
+local one = earliest()
+while one and entries < entries_max do
+  for _, id in ipairs(one.ids) do
+    if one.time ~= start.time or one.entry ~= start.entry or id > start.id then
+      if #emails == limit or bytes > bytes_max then
+        return { place, unpack(emails) }
+      end
+      local told = email(id, at)
+      if told and told[2] == state then
+        bytes = bytes + #told[4] + #told[5] + #told[6] + #told[11]
+        told[4] = string.match(told[4], '^[^\n]*\n[^\n]*') or ''
+        emails[#emails + 1] = told
+      end
+      place = { text(one.time), one.entry, id }
+    end
+  end
+  entries = entries + 1
+  one.list.next = one.list.next + 2
+  one = earliest()
+end
+return { one and place or {}, unpack(emails) }

@@ -1,0 +1,85 @@
+// One email, as it is shown to an operator.
+
+import { envelopeLine } from "../../email.ts";
+import type { EmailState, StoredEmail } from "../queue.ts";
+import type { Connection } from "./connection.ts";
+
+interface Place {
+  readonly text: string;
+  readonly submitted_at: number;
+  readonly history: string;
+  readonly due_at: number | null;
+  readonly died_at: number | null;
+  readonly mark_remains: string | null;
+  readonly batch: string | null;
+  readonly provider: string | null;
+  readonly held: number | null;
+  readonly lease_ends_at: number | null;
+  readonly doubt_since: number | null;
+  readonly notes: string | null;
+}
+
+export function show(db: Connection, id: string, atMs: number): StoredEmail | undefined {
+  const sent = db.get<{ batch: string | null; remains: string }>(
+    "SELECT batch, remains FROM sent WHERE id = ?",
+    id,
+  );
+  if (sent !== undefined) return sent.batch === null ? deletedEmail(id) : sentEmail(id, sent.remains);
+  const place = db.get<Place>(
+    `SELECT emails.text, emails.submitted_at, places.history, places.due_at, places.died_at, places.mark_remains,
+       places.batch, batches.provider, batches.held, batches.due_at AS lease_ends_at, batches.doubt_since,
+       batches.notes
+     FROM places JOIN emails ON emails.id = places.id LEFT JOIN batches ON batches.id = places.batch
+     WHERE places.id = ?`,
+    id,
+  );
+  if (place === undefined) return undefined;
+  // Accepted elsewhere meanwhile: that wins, however its batch ends.
+  if (place.mark_remains !== null) return sentEmail(id, place.mark_remains);
+  return {
+    id,
+    state: stateOf(place, atMs),
+    text: place.text,
+    submittedAtMs: place.submitted_at,
+    atMs: place.due_at ?? place.died_at ?? undefined,
+    history: place.history,
+    record: undefined,
+    batch: batchOf(place),
+  };
+}
+
+function deletedEmail(id: string): StoredEmail {
+  return {
+    id,
+    state: "deleted",
+    text: undefined,
+    submittedAtMs: undefined,
+    atMs: undefined,
+    history: "",
+    record: undefined,
+    batch: undefined,
+  };
+}
+
+function sentEmail(id: string, remains: string): StoredEmail {
+  const record = remains.slice(remains.indexOf("\n") + 1);
+  return { ...deletedEmail(id), state: "sent", text: envelopeLine(remains), record };
+}
+
+function batchOf({ batch, provider, lease_ends_at, doubt_since, notes }: Place): StoredEmail["batch"] {
+  if (batch === null) return undefined;
+  return {
+    id: batch,
+    provider: provider ?? "",
+    dueAtMs: lease_ends_at ?? 0,
+    doubtSinceMs: doubt_since ?? undefined,
+    notes: notes ?? "",
+  };
+}
+
+function stateOf({ due_at, died_at, held, lease_ends_at, doubt_since }: Place, atMs: number): EmailState {
+  if (died_at !== null) return "dead";
+  if (due_at !== null) return due_at > atMs ? "retrying" : "waiting";
+  const hasLapsed = held === 1 && lease_ends_at !== null && lease_ends_at <= atMs;
+  return doubt_since !== null || hasLapsed ? "in-doubt" : "sending";
+}

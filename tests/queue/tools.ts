@@ -1,0 +1,104 @@
+// What the tests of a queue share: emails, claims and settlements with the little that a test cares about spelt out.
+
+import { afterAll } from "bun:test";
+import { encodeEmail } from "../../lib/email.ts";
+import type {
+  Batch,
+  ClaimRequest,
+  EmailFate,
+  Intake,
+  Operator,
+  Submission,
+  Work,
+} from "../../lib/queue/queue.ts";
+
+export interface QueueUnderTest {
+  readonly intake: Intake;
+  readonly work: Work;
+  readonly operator: Operator;
+  /** Moves the store's clock on. */
+  advance(ms: number): void;
+  close(): Promise<void>;
+}
+
+export const leaseMs = 60_000;
+export const hourMs = 3_600_000;
+
+export function submission(over: Partial<Submission> = {}, body = "Hello"): Submission {
+  const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body });
+  return { id: Bun.randomUUIDv7(), text, ...over };
+}
+
+export const soon = () => performance.now() + 20_000;
+
+export type Tools = ReturnType<typeof toolsFor>;
+
+/** Closes every queue that it opened when the tests of its block are done. */
+export function toolsFor(open: () => Promise<QueueUnderTest>) {
+  const opened: QueueUnderTest[] = [];
+  afterAll(async () => {
+    await Promise.all(opened.map((one) => one.close()));
+  });
+
+  async function queue(): Promise<QueueUnderTest> {
+    const one = await open();
+    opened.push(one);
+    return one;
+  }
+
+  async function submit(q: QueueUnderTest, ...submissions: Submission[]): Promise<string[]> {
+    const results = await Promise.all(submissions.map((one) => q.intake.submit(one, soon())));
+    return results.map((result) => {
+      if (result.kind !== "stored") throw new Error(JSON.stringify(result));
+      return result.id;
+    });
+  }
+
+  const request = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
+    claimId: Bun.randomUUIDv7(),
+    provider: "resend",
+    countMax: 100,
+    bytesMax: 4 * 1024 * 1024,
+    leaseMs,
+    doubtMs: 23 * hourMs,
+    context: "",
+    first: "batches",
+    ...over,
+  });
+
+  async function claim(q: QueueUnderTest, over: Partial<ClaimRequest> = {}): Promise<Batch> {
+    const result = await q.work.claim(request(over));
+    if (result.kind !== "batch") throw new Error(JSON.stringify(result));
+    return result.batch;
+  }
+
+  return {
+    queue,
+    submit,
+    /** So many of them. */
+    submitMany: (q: QueueUnderTest, count: number) =>
+      submit(q, ...Array.from({ length: count }, () => submission())),
+    request,
+    claim,
+    claimed: async (q: QueueUnderTest, over: Partial<ClaimRequest> = {}) =>
+      (await q.work.claim(request(over))).kind,
+    ids: (batch: Batch) => batch.emails.map(({ id }) => id),
+    settle: (
+      q: QueueUnderTest,
+      batch: Batch,
+      fates: EmailFate[],
+      rest?: { delayMs: number; notes: string },
+    ) => q.work.settle(batch, { fates, counts: {}, ...(rest && { rest }) }),
+    sent: (id: string, record = "{}"): EmailFate => ({ id, kind: "sent", record }),
+    due: (id: string, delayMs = 0, history = "h"): EmailFate => ({ id, kind: "due", delayMs, history }),
+    dead: (id: string, history = "died"): EmailFate => ({ id, kind: "dead", history }),
+    /** What is left of a batch that is in doubt from now on, and due again at once. */
+    doubt: { delayMs: 0, notes: "n" },
+    state: async (q: QueueUnderTest, id: string) => (await q.operator.show(id))?.state,
+    /** What does not change by itself. */
+    async counted(q: QueueUnderTest) {
+      const { states, counters } = await q.operator.stats();
+      return { states, counters };
+    },
+  };
+}
