@@ -3,8 +3,11 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { answerInstead, faults } from "../fakes/faults.ts";
-import { decodeHistory, decodeRecord } from "../lib/policy/history.ts";
+import { openBatch } from "../lib/policy/batch.ts";
+import { decide } from "../lib/policy/decide.ts";
+import { asReplayed, decodeHistory, decodeRecord, encodeHistory } from "../lib/policy/history.ts";
 import { decodeEmail } from "../lib/email.ts";
+import { policy as policyForTests } from "./policy/given.ts";
 import { eventually } from "./support/eventually.ts";
 import { recordingLog } from "./support/log.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
@@ -595,3 +598,109 @@ inWorld(
     expect(attempts.kept.map(({ outcome }) => outcome)).toEqual(["unknown", "accepted"]);
   },
 );
+
+inWorld("a pause stops claims, lets what is in flight be settled, and is said once", {}, async (world) => {
+  const log = recordingLog();
+  const worker = world.startWorker({ ...onlyResend, log });
+  world.resend.faults.next({ stage: "accepted", delayMs: 800, effect: "nothing" });
+  const first = await world.submit();
+  await eventually("the request is there", () => world.resend.requests.length === 1);
+  await world.operator.pause();
+  const second = await world.submit();
+  await eventually("the first is settled", async () => (await world.show(first)).state === "sent");
+  await eventually("the worker knows", () => worker.work.paused());
+  // Longer than a sleep: it asks again, and is refused again.
+  await Bun.sleep(2500);
+  expect((await world.show(second)).state).toBe("waiting");
+  expect(world.resend.requests).toHaveLength(1);
+  expect(log.events("paused")).toHaveLength(1);
+  expect(log.events("resumed")).toHaveLength(0);
+  await world.operator.resume();
+  await world.drained();
+  expect(world.resend.acceptances).toHaveLength(2);
+  expect(log.events("paused")).toHaveLength(1);
+  expect(log.events("resumed")).toHaveLength(1);
+  expect(worker.work.paused()).toBe(false);
+});
+
+inWorld(
+  "a worker that starts during a pause waits, and ends no doubt before it is over",
+  {},
+  async (world) => {
+    const first = world.startWorker({ ...onlyResend, doubtMs: 2000 });
+    world.resend.faults.add({ fault: faults.resetAfterAccepting });
+    const doubtful = await world.submit();
+    await eventually("it is in doubt", async () => (await world.show(doubtful)).state === "in-doubt");
+    await world.operator.pause();
+    await first.stop();
+    const waiting = await world.submit();
+    world.resend.faults.clear();
+    const before = world.resend.requests.length;
+    const worker = world.startWorker(onlyPostmark);
+    await eventually("it knows", () => worker.work.paused());
+    await Bun.sleep(3500);
+    expect((await world.show(doubtful)).state).toBe("in-doubt");
+    expect((await world.show(waiting)).state).toBe("waiting");
+    expect(world.resend.requests).toHaveLength(before);
+    expect(world.postmark.requests).toHaveLength(0);
+    await world.operator.resume();
+    await world.drained();
+    expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(
+      [doubtful, waiting].toSorted(),
+    );
+  },
+);
+
+inWorld(
+  "a dead letter that is replayed is sent under a new key, with its attempts kept",
+  {},
+  async (world) => {
+    world.startWorker(onlyResend);
+    world.resend.faults.next(
+      answerInstead(422, { statusCode: 422, name: "validation_error", message: "Invalid `to`" }),
+    );
+    const id = await world.submit();
+    await eventually("it is dead", async () => (await world.show(id)).state === "dead");
+    const { history: seenHistory } = await world.show(id);
+    const { nowMs } = await world.stats();
+    const history = encodeHistory(asReplayed(decodeHistory(seenHistory), nowMs));
+    expect(await world.operator.replay([{ id, seenHistory, history }], { replayed: 1 })).toEqual([id]);
+    await world.drained();
+    const { state, record } = await world.show(id);
+    expect(state).toBe("sent");
+    const { attempts, replayedAtMs } = decodeRecord(record!).history;
+    expect(attempts.kept.map(({ outcome }) => outcome)).toEqual(["rejected", "accepted"]);
+    expect(replayedAtMs).toBe(nowMs);
+    expect(new Set(world.resend.requests.map(({ headers }) => headers["idempotency-key"])).size).toBe(2);
+    expect((await world.stats()).counters["replayed"]).toBe(1);
+  },
+);
+
+inWorld("a doubt that an operator ends is a possible duplicate, sent by any provider", {}, async (world) => {
+  const ids = await times(3, () => world.submit());
+  world.resend.faults.add({ fault: faults.resetAfterAccepting });
+  const worker = world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
+  await eventually("they are in doubt", async () => (await world.stats()).states["in-doubt"] === 3);
+  await worker.stop();
+  const claimed = await world.operator.claimDoubt({
+    claimId: Bun.randomUUIDv7(),
+    emailId: ids[1]!,
+    leaseMs: 5000,
+  });
+  if (claimed.kind !== "batch") throw new Error(claimed.kind);
+  const policy = { ...policyForTests, providers: ["postmark"] };
+  const { batch } = claimed;
+  const { settlement, possibleDuplicates } = decide(
+    openBatch(batch),
+    { kind: "ended" },
+    policy,
+    batch.nowMs,
+    0.5,
+  );
+  expect(await world.operator.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+  expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
+  world.startWorker(onlyPostmark);
+  await world.drained();
+  expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
+  expect((await world.stats()).counters["possible_duplicates"]).toBe(3);
+});

@@ -43,6 +43,7 @@ export function startDispatcher(
   let stopping = false;
   /** Why the store does not answer, while it does not. */
   let lost: string | undefined;
+  let paused = false;
 
   work.onWake(bell.ring);
   const stopped = run();
@@ -99,8 +100,10 @@ export function startDispatcher(
       return { kind: "done", sleepMs: storePauseMs };
     }
     lane.claim = undefined;
-    if (lane.weight === 0)
-      lane.restsUntilMs = performance.now() + (result.kind === "empty" ? pollMs : restMs);
+    if (lane.weight === 0) {
+      const isIdle = result.kind === "empty" || result.kind === "paused";
+      lane.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
+    }
     if (result.kind === "batch" && !stopping) {
       const { batch } = result;
       // Emails are counted once, when they leave the queue: not when their batch comes again or is split.
@@ -114,6 +117,9 @@ export function startDispatcher(
         return { kind: "empty", dueInMs: result.nextDueInMs ?? Infinity };
       case "spent":
         return { kind: "done", sleepMs: 0 };
+      case "paused":
+        // The other lanes are asked all the same: one may have a claim to repeat, and that is still answered.
+        return { kind: "empty", dueInMs: Infinity };
       case "batch":
         occupy(handBack(deliverer, claimedBy(claim, result.batch), 0));
         return { kind: "done", sleepMs: 0 };
@@ -144,6 +150,7 @@ export function startDispatcher(
       });
       if (lost !== undefined) log.info("store-back");
       lost = undefined;
+      notePause();
       return result;
     } catch (error) {
       const reason = error instanceof StoreUnavailable ? error.message : String(error);
@@ -151,6 +158,14 @@ export function startDispatcher(
       lost = reason;
       return undefined;
     }
+  }
+
+  /** Said once, however often a claim is refused. */
+  function notePause(): void {
+    if (work.paused() === paused) return;
+    paused = work.paused();
+    if (paused) log.info("paused");
+    else log.info("resumed");
   }
 
   function occupy(slot: Promise<void>): void {
