@@ -121,8 +121,11 @@ export function formatOf(connection: Connection): number {
 }
 
 function checkOwner(connection: Connection, path: string, newest: number): void {
-  const owner = connection.get<{ application_id: number }>("PRAGMA application_id")?.application_id;
-  const tables = connection.get<{ count: number }>("SELECT count(*) AS count FROM sqlite_schema")?.count;
+  // In one statement: another process may be making the tables right now.
+  const { owner, tables } = connection.get<{ owner: number; tables: number }>(
+    `SELECT (SELECT application_id FROM pragma_application_id) AS owner,
+       (SELECT count(*) FROM sqlite_schema) AS tables`,
+  )!;
   if (owner !== applicationId && tables !== 0) {
     throw new StoreUnusable(`${path} is the database of another program`);
   }

@@ -5,14 +5,12 @@ import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "
 import { anyProvider } from "./claim.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
 import { expire } from "./leave.ts";
-import { busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
+import { busyNoteMs, busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 
 /** Emails and text in one transaction: no other process writes meanwhile, and this one does nothing else. */
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
-/** A process that has been in the way for so long is worth a word, ms. */
-const busyNoteMs = 1000;
 
 export function openSqliteIntake(options: StoreOptions): Intake {
   const { folder, log } = options;

@@ -56,7 +56,11 @@ export interface Store {
 export const busyPauseMs = 1;
 /** Longest that {@link Store.writePatiently} tries, ms. */
 const patienceMs = 5000;
+/** Between two tries to open the file: while another process is in the way, and after anything else, ms. */
+const reopenBusyMs = 10;
 const reopenMs = 500;
+/** A process that has been in the way for so long is worth a word, ms. */
+export const busyNoteMs = 1000;
 const watchMs = 1000;
 /**
  * Kept for what makes the queue shorter, bytes: with less than this left of the disk, new emails are refused, while
@@ -76,6 +80,8 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
   /** The file that was opened: another may be put in its place. */
   let identity: string | undefined;
   let notOpen = "not opened yet";
+  let nextOpenMs = reopenMs;
+  const startedMs = performance.now();
   /** What the last write failed of. */
   let failure: string | undefined;
   let full = false;
@@ -93,10 +99,10 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
       log.info("store-opened", { file: path });
     } catch (error) {
       if (error instanceof StoreUnusable) return onFatal(error.message);
-      notOpen = isBusy(error)
-        ? "another process is opening or has locked the queue's file"
-        : errorText(error);
-      report(notOpen);
+      const busy = isBusy(error);
+      notOpen = busy ? "another process holds the queue's file" : errorText(error);
+      nextOpenMs = busy ? reopenBusyMs : reopenMs;
+      if (!busy || performance.now() - startedMs > busyNoteMs) report(notOpen);
     }
   }
 
@@ -140,7 +146,7 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     else if (failure === undefined) look();
     // Nobody may write for a long time: what ails it is found out here.
     else probe();
-    timer = setTimeout(watch, connection === undefined ? reopenMs : watchMs);
+    timer = setTimeout(watch, connection === undefined ? nextOpenMs : watchMs);
   }
 
   function probe(): void {
