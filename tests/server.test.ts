@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually, freePort } from "./support/eventually.ts";
 import { connectRaw } from "./support/raw.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
+import { startProcess } from "./support/service.ts";
 
 let redis: RedisServer;
 const children: Bun.Subprocess[] = [];
