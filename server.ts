@@ -35,8 +35,6 @@ const handler = createHandler({
 });
 
 const server = listen();
-log.info("listening", { host: config.host, port: server.port });
-
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
@@ -51,6 +49,9 @@ onStop({
     void intake.close();
   },
 });
+
+// Last: whoever waits for this line may send a signal at once.
+log.info("listening", { host: config.host, port: server.port });
 
 function listen() {
   try {

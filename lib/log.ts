@@ -2,7 +2,7 @@
 // call private (addresses, subjects, bodies, keys, tokens), and a line that cannot be written is lost without
 // harm to the process. Lines are written at once and in order: a reader that stalls holds up the process.
 
-import { writeSync } from "node:fs";
+import { writeStdout } from "./stdout.ts";
 
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -87,10 +87,4 @@ function scrub(text: string, secrets: readonly string[]): string {
   for (const secret of secrets) scrubbed = scrubbed.replaceAll(secret, "[secret]");
   if (scrubbed.includes("@")) scrubbed = scrubbed.replace(addressLike, "[address]");
   return scrubbed.length > textMax ? `${scrubbed.slice(0, textMax - 1)}…` : scrubbed;
-}
-
-/** Straight to the file: nothing is left in a buffer when the process ends, or grows when nobody reads. */
-function writeStdout(line: string): void {
-  const bytes = Buffer.from(line);
-  for (let start = 0; start < bytes.length;) start += writeSync(1, bytes, start);
 }
