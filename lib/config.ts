@@ -59,7 +59,8 @@ const credentialOf = {
   resend: "RESEND_API_KEY",
   postmark: "POSTMARK_SERVER_TOKEN",
 } as const satisfies Record<Exclude<ProviderName, "sandbox">, keyof Settings>;
-const credentialNames = Object.values(credentialOf);
+/** The settings that let somebody send for real. */
+export const credentialNames = Object.values(credentialOf);
 
 /** The names whose value may be in the file that `NAME_FILE` names. */
 const secretNames = ["REDIS_URL", ...credentialNames] as const;

@@ -325,6 +325,27 @@ describe("the file", () => {
   });
 });
 
+describe("an operator", () => {
+  test("waits for a file that another process holds for a moment", async () => {
+    const folder = newFolder();
+    openConnection(folder).close();
+    const other = new Database(join(folder, "queue.db"));
+    other.run("PRAGMA locking_mode = EXCLUSIVE");
+    other.run("BEGIN EXCLUSIVE");
+    const opening = operatorOn(folder);
+    other.run("COMMIT");
+    other.close();
+    expect((await (await opening).stats()).states.waiting).toBe(0);
+  });
+
+  test("is told what is wrong with a file that cannot be used", async () => {
+    const folder = newFolder();
+    mkdirSync(folder);
+    writeFileSync(join(folder, "queue.db"), "x".repeat(10_000));
+    await expect(operatorOn(folder)).rejects.toThrow("is not a database");
+  });
+});
+
 test("a new email wakes a worker that sleeps", async () => {
   const folder = newFolder();
   const [intake, work] = [intakeOn(folder), workOn(folder)];

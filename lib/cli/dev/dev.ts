@@ -1,7 +1,7 @@
 // The command `dev`: server and worker as children, until a signal ends them or one of them ends by itself.
 
+import { makeFolder } from "../../folder.ts";
 import { createLog } from "../../log.ts";
-import { openOutbox } from "../../providers/outbox.ts";
 import { onStop } from "../../signals.ts";
 import { type Command, type Ending, readOptions } from "../command.ts";
 import { print } from "../output.ts";
@@ -50,7 +50,7 @@ async function start(settings: DevSettings): Promise<Ending> {
   if (config.sandbox !== undefined) {
     const { outbox } = config.sandbox;
     try {
-      await openOutbox(outbox);
+      makeFolder(outbox);
     } catch (error) {
       const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
       console.error(`Cannot start: DATA_DIR cannot hold the folder ${outbox} (${code})`);

@@ -1,12 +1,10 @@
 // The settings of `dev`: those of the environment, and for what it does not say, something that works and sends
 // nothing for real.
 
-import { type Config, readConfig } from "../../config.ts";
+import { type Config, credentialNames, readConfig } from "../../config.ts";
 import type { LogLevel } from "../../log.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-
-const credentials = ["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN"] as const;
 
 export interface DevSettings {
   readonly config: Config;
@@ -26,34 +24,27 @@ export type DevSettingsResult =
   | { readonly ok: false; readonly message: string };
 
 export function devSettings(given: Environment): DevSettingsResult {
+  const unused = given["PROVIDERS"]
+    ? []
+    : credentialNames.flatMap((name) => [name, `${name}_FILE`]).filter((name) => given[name]);
   const env: Record<string, string | undefined> = {
     ...given,
     PROVIDERS: given["PROVIDERS"] || "sandbox",
     DEFAULT_FROM: given["DEFAULT_FROM"] || "dev@example.com",
+    // Even a provider without a share would still resolve the batches that it has. Empty, not absent: or else the
+    // children would find it in .env again.
+    ...Object.fromEntries(unused.map((name) => [name, ""])),
   };
   // As a worker, which checks all that a server does.
   const read = readConfig(env, "worker");
   if (!read.ok) return read;
-
-  const unused: string[] = [];
-  if (!given["PROVIDERS"]) {
-    for (const name of credentials.flatMap((one) => [one, `${one}_FILE`])) {
-      if (!env[name]) continue;
-      unused.push(name);
-      // Even a provider without a share would still resolve the batches that it has. Empty, not absent: or else the
-      // children would find it in .env again.
-      env[name] = "";
-    }
-  }
-
-  // They must say at least that they have started.
   const { logLevel } = read.config;
-  env["LOG_LEVEL"] = logLevel === "debug" ? "debug" : "info";
   return {
     ok: true,
     settings: {
       config: read.config,
-      env,
+      // They must say at least that they have started.
+      env: { ...env, LOG_LEVEL: logLevel === "debug" ? "debug" : "info" },
       unused,
       inventedFrom: !given["DEFAULT_FROM"],
       shown: given["LOG_LEVEL"] ? logLevel : "warn",

@@ -60,13 +60,11 @@ export function claim(db: Connection, request: ClaimRequest, atMs: number): Clai
   return leased(db, batch, atMs);
 }
 
-/** A batch, of any provider, whose doubt has ended and that nobody holds. */
-export function endedBatch(db: Connection, atMs: number): string | undefined {
-  return db.get<{ id: string }>(
-    `SELECT id FROM batches
-     WHERE ends_at IS NOT NULL AND ends_at <= ?1 AND (held = 0 OR due_at <= ?1) ORDER BY ends_at LIMIT 1`,
-    atMs,
-  )?.id;
+/** As {@link glance}, for a batch of any provider whose doubt has ended and that nobody holds. */
+export function glanceEnded(db: Connection, claimId: string, atMs: number): ClaimResult | undefined {
+  const before = answeredBefore(db, claimId, atMs);
+  if (before !== undefined) return before;
+  return endedBatch(db, atMs) === undefined ? { kind: "empty", nextDueInMs: undefined } : undefined;
 }
 
 export function claimEnded(
@@ -74,16 +72,23 @@ export function claimEnded(
   { claimId, leaseMs }: { claimId: string; leaseMs: number },
   atMs: number,
 ): ClaimResult {
-  const before = answeredBefore(db, claimId, atMs);
-  if (before !== undefined) return before;
-  const batch = endedBatch(db, atMs);
-  if (batch === undefined) return { kind: "empty", nextDueInMs: undefined };
+  const seen = glanceEnded(db, claimId, atMs);
+  if (seen !== undefined) return seen;
+  const batch = endedBatch(db, atMs)!;
   lease(db, { batch, claimId, atMs, leaseMs, doubtMs: 0 });
   return leased(db, batch, atMs);
 }
 
+function endedBatch(db: Connection, atMs: number): string | undefined {
+  return db.get<{ id: string }>(
+    `SELECT id FROM batches
+     WHERE ends_at IS NOT NULL AND ends_at <= ?1 AND (held = 0 OR due_at <= ?1) ORDER BY ends_at LIMIT 1`,
+    atMs,
+  )?.id;
+}
+
 /** The answer to a claim that was answered before: the same batch, while it is still leased under it. */
-export function answeredBefore(db: Connection, claimId: string, atMs: number): ClaimResult | undefined {
+function answeredBefore(db: Connection, claimId: string, atMs: number): ClaimResult | undefined {
   const answered = db.get<{ batch: string; lease: number }>(
     "SELECT batch, lease FROM claims WHERE id = ? AND expires_at > ?",
     claimId,

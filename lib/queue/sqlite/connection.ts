@@ -1,8 +1,9 @@
 // One connection to the file: opened as it has to be, with its statements prepared once.
 
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { closeSync, existsSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { makeFolder } from "../../folder.ts";
 import { applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";
@@ -12,8 +13,7 @@ type Parameter = string | number | null;
 export interface Connection {
   all<Row>(sql: string, ...parameters: Parameter[]): Row[];
   get<Row>(sql: string, ...parameters: Parameter[]): Row | undefined;
-  /** @returns how many rows changed */
-  run(sql: string, ...parameters: Parameter[]): number;
+  run(sql: string, ...parameters: Parameter[]): void;
   readonly inTransaction: boolean;
   close(): void;
 }
@@ -68,11 +68,7 @@ export function openConnection(folder: string, steps: readonly string[] = migrat
 /** Only its owner may read it: it holds emails. SQLite gives the files beside it the same mode. */
 function makeFile(folder: string, path: string): void {
   try {
-    const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
-    // Each folder that was made stands in the one above; what is in the last of them SQLite syncs itself.
-    if (made !== undefined) {
-      for (let one = folder; one.length >= made.length; one = dirname(one)) syncFolder(dirname(one));
-    }
+    makeFolder(folder);
     // Never opened for a moment once it is there: closing it would drop this process's locks on it.
     if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
@@ -80,15 +76,6 @@ function makeFile(folder: string, path: string): void {
     if (code === "EEXIST" && existsSync(path)) return;
     if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
     throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to (${code})`);
-  }
-}
-
-function syncFolder(folder: string): void {
-  const descriptor = openSync(folder, "r");
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
   }
 }
 
@@ -169,8 +156,8 @@ function wrap(db: Database): Connection {
       (prepared(sql).get(...parameters) as Row | null) ?? undefined,
     run(sql, ...parameters) {
       // Several statements in one text cannot be prepared as one.
-      if (parameters.length === 0) return db.run(sql).changes;
-      return prepared(sql).run(...parameters).changes;
+      if (parameters.length === 0) db.run(sql);
+      else prepared(sql).run(...parameters);
     },
     get inTransaction() {
       return db.inTransaction;

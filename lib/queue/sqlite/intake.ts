@@ -1,11 +1,11 @@
 // The way into the embedded queue: one transaction for each group of a group commit.
 
-import { type Committed, openGroupCommit, type Readiness } from "../group_commit.ts";
+import { type Committed, openGroupCommit } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
 import { anyProvider } from "./claim.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
 import { expire } from "./leave.ts";
-import { busyNoteMs, busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
+import { busyNoteMs, busyPauseMs, openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 
 /** Emails and text in one transaction: no other process writes meanwhile, and this one does nothing else. */
@@ -17,14 +17,15 @@ export function openSqliteIntake(options: StoreOptions): Intake {
   const store = openStore(options);
   const waker = openWaker(folder);
   let busySinceMs: number | undefined;
-  const writer = openGroupCommit({ emailsMax, charsMax, againMs: busyPauseMs, readiness, commit, log });
+  const writer = openGroupCommit({
+    emailsMax,
+    charsMax,
+    againMs: busyPauseMs,
+    readiness: store.readiness,
+    commit,
+    log,
+  });
   void store.opened.then(writer.flush);
-
-  function readiness(): Readiness {
-    const reason = store.trouble();
-    if (reason !== undefined) return { kind: store.isOpen() ? "refused" : "pending", reason };
-    return store.isFull() ? { kind: "refused", reason: fullText } : { kind: "ready" };
-  }
 
   async function commit(group: readonly Submission[]): Promise<Committed> {
     try {

@@ -5,6 +5,7 @@
 import { statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../../log.ts";
+import type { Readiness } from "../group_commit.ts";
 import { type Health, StoreUnavailable } from "../queue.ts";
 import {
   codeOf,
@@ -32,11 +33,8 @@ export interface StoreOptions {
 export interface Store {
   /** Unix ms. */
   nowMs(): number;
-  isOpen(): boolean;
-  /** Why nothing can be asked of it at the moment; undefined if it can. */
-  trouble(): string | undefined;
-  /** Less room is left than delivery may need: nothing is to be added. */
-  isFull(): boolean;
+  /** Whether anything may be added. A write that failed is no reason not to try the next. */
+  readiness(): Readiness;
   health(): Health;
   /** Resolves when the file is open, and of this version's format. */
   readonly opened: Promise<void>;
@@ -66,9 +64,9 @@ const watchMs = 1000;
  * Kept for what makes the queue shorter, bytes: with less than this left of the disk, new emails are refused, while
  * claims and settlements go on.
  */
-export const reserveBytes = 64 * 1024 * 1024;
+const reserveBytes = 64 * 1024 * 1024;
 
-export const fullText = `under ${reserveBytes / 1024 / 1024} MiB are left on the disk of DATA_DIR: the rest is for delivery`;
+const fullText = `under ${reserveBytes / 1024 / 1024} MiB are left on the disk of DATA_DIR: the rest is for delivery`;
 
 /** Something between SQLite and the disk, not a mistake in a statement. */
 const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
@@ -130,7 +128,11 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     } catch {
       full = false;
     }
-    report(trouble() ?? failure ?? (full ? fullText : undefined));
+    report(ailment());
+  }
+
+  function ailment(): string | undefined {
+    return trouble() ?? failure ?? (full ? fullText : undefined);
   }
 
   /** Once for each kind of trouble. */
@@ -159,23 +161,30 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     look();
   }
 
-  function write<T>(body: (connection: Connection) => T): T {
+  function transact<T>(begin: "BEGIN" | "BEGIN IMMEDIATE", body: (connection: Connection) => T): T {
     if (connection === undefined) throw new StoreUnavailable(notOpen);
     try {
-      connection.run("BEGIN IMMEDIATE");
-      checkFormat(connection);
+      connection.run(begin);
       const result = body(connection);
       connection.run("COMMIT");
-      // Of a file that nobody can find any more nothing is acknowledged.
-      const lost = trouble();
-      if (lost !== undefined) throw new StoreUnavailable(lost);
-      failure = undefined;
       return result;
     } catch (error) {
       rollBack(connection);
       note(error);
       throw error;
     }
+  }
+
+  function write<T>(body: (connection: Connection) => T): T {
+    const result = transact("BEGIN IMMEDIATE", (one) => {
+      checkFormat(one);
+      return body(one);
+    });
+    // Of a file that nobody can find any more nothing is acknowledged.
+    const lost = trouble();
+    if (lost !== undefined) throw new StoreUnavailable(lost);
+    failure = undefined;
+    return result;
   }
 
   function checkFormat(one: Connection): void {
@@ -220,30 +229,19 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
 
   return {
     nowMs: () => Date.now() + clockOffsetMs(),
-    isOpen: () => connection !== undefined,
-    trouble,
-    isFull: () => full,
+    readiness() {
+      if (connection === undefined) return { kind: "pending", reason: notOpen };
+      const reason = trouble() ?? (full ? fullText : undefined);
+      return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };
+    },
     health() {
-      const reason = trouble() ?? failure ?? (full ? fullText : undefined);
+      const reason = ailment();
       return reason === undefined ? { ok: true } : { ok: false, reason };
     },
     opened: opened.promise,
     write,
     writePatiently: (body) => patiently(() => write(body)),
-    read: (body) =>
-      patiently(() => {
-        if (connection === undefined) throw new StoreUnavailable(notOpen);
-        try {
-          connection.run("BEGIN");
-          const result = body(connection);
-          connection.run("COMMIT");
-          return result;
-        } catch (error) {
-          rollBack(connection);
-          note(error);
-          throw error;
-        }
-      }),
+    read: (body) => patiently(() => transact("BEGIN", body)),
     close() {
       closed = true;
       clearTimeout(timer);

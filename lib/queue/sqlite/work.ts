@@ -1,7 +1,7 @@
 // What a worker does with the queue: claims, settlements, housekeeping, and being woken.
 
 import { knownMinMs, type Work } from "../queue.ts";
-import { answeredBefore, claim, claimEnded, endedBatch, glance } from "./claim.ts";
+import { claim, claimEnded, glance, glanceEnded } from "./claim.ts";
 import { settle } from "./settle.ts";
 import { openStore, type StoreOptions } from "./store.ts";
 import { needsSweep, sweep } from "./sweep.ts";
@@ -35,13 +35,8 @@ export function openSqliteWork(options: WorkOptions): Work {
       return seen ?? store.writePatiently((db) => claim(db, request, store.nowMs()));
     },
     async claimEnded(request) {
-      const isNeeded = await store.read(
-        (db) =>
-          endedBatch(db, store.nowMs()) !== undefined ||
-          answeredBefore(db, request.claimId, store.nowMs()) !== undefined,
-      );
-      if (!isNeeded) return { kind: "empty", nextDueInMs: undefined };
-      return store.writePatiently((db) => claimEnded(db, request, store.nowMs()));
+      const seen = await store.read((db) => glanceEnded(db, request.claimId, store.nowMs()));
+      return seen ?? store.writePatiently((db) => claimEnded(db, request, store.nowMs()));
     },
     settle: (batch, settlement) =>
       store.writePatiently((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
