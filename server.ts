@@ -74,7 +74,7 @@ function listen() {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     console.error(
       code === "EADDRINUSE"
-        ? `Cannot start: PORT ${config.port} is taken by another process`
+        ? `Cannot start: PORT ${config.port} is taken by another process: stop it, or set another PORT`
         : `Cannot start: HOST ${config.host} and PORT ${config.port} cannot be listened on (${code})`,
     );
     process.exit(1);

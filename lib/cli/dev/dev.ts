@@ -44,7 +44,9 @@ export const dev: Command = {
 async function start(settings: DevSettings): Promise<Ending> {
   const { config, shown } = settings;
   if (await isTaken(config.host, config.port)) {
-    console.error(`Cannot start: PORT ${config.port} is taken by another process`);
+    console.error(
+      `Cannot start: PORT ${config.port} is taken by another process: stop it, or set another PORT`,
+    );
     return { kind: "exit", code: 1 };
   }
   if (config.sandbox !== undefined) {

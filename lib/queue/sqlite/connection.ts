@@ -1,7 +1,7 @@
 // One connection to the file: opened as it has to be, with its statements prepared once.
 
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
-import { closeSync, existsSync, openSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { makeFolder } from "../../folder.ts";
 import { applicationId, migrations } from "./schema.ts";
@@ -73,11 +73,26 @@ function makeFile(folder: string, path: string): void {
     if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
     const code = codeOf(error);
-    if (code === "EEXIST" && existsSync(path)) return;
+    if (code === "EEXIST" && existsSync(path)) return checkAccess(path);
     if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
-    throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to (${code})`);
+    throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`);
+  }
+  checkAccess(path);
+}
+
+/** SQLite would open a file that it may not write to, and say so at the first email. */
+function checkAccess(path: string): void {
+  for (const one of [path, `${path}-wal`, `${path}-shm`]) {
+    try {
+      accessSync(one, constants.R_OK | constants.W_OK);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") continue;
+      throw new StoreUnusable(`${one} cannot be written to by ${userName()} (${codeOf(error)})`);
+    }
   }
 }
+
+const userName = () => `user ${process.getuid?.()}`;
 
 /** As it is, or as something that will not pass. */
 function lasting(error: unknown, path: string): unknown {
