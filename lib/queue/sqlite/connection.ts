@@ -2,8 +2,8 @@
 
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
 import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
-import { join } from "node:path";
-import { makeFolder } from "../../folder.ts";
+import { dirname, join } from "node:path";
+import { makeFolder, syncFolder } from "../../folder.ts";
 import { applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";
@@ -34,9 +34,10 @@ export function codeOf(error: unknown): string {
 export function errorText(error: unknown): string {
   const code = codeOf(error);
   const text = error instanceof Error ? error.message : String(error);
-  if (code === "SQLITE_FULL" || code === "ENOSPC") return `the disk of DATA_DIR is full (${code})`;
+  if (["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC"].includes(code))
+    return `the disk of DATA_DIR is full (${code})`;
   if (code.startsWith("SQLITE_CORRUPT"))
-    return `the queue's file is damaged (${code}): stop all processes, and restore it or have sqlite3 recover it`;
+    return `the queue's file is damaged (${code}): stop all processes, and restore it with its log removed, or have sqlite3 recover it`;
   if (code.startsWith("SQLITE_READONLY")) return `the queue's file cannot be written to (${code})`;
   if (code.startsWith("SQLITE_IOERR")) return `the disk of DATA_DIR does not work (${code})`;
   return code === "" ? text : `${text} (${code})`;
@@ -78,6 +79,12 @@ function makeFile(folder: string, path: string): void {
     throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`);
   }
   checkAccess(path);
+  try {
+    // Also if another made it: who was killed in between has not done so.
+    syncFolder(dirname(folder));
+  } catch {
+    // A folder that may be entered and not read was not made by us.
+  }
 }
 
 /** SQLite would open a file that it may not write to, and say so at the first email. */
@@ -114,7 +121,7 @@ function prepare(connection: Connection, path: string, steps: readonly string[])
   connection.run("PRAGMA synchronous = FULL");
   connection.run("PRAGMA cache_size = -16384");
   // A log that a long spell without a checkpoint has made large becomes small again.
-  connection.run(`PRAGMA journal_size_limit = ${64 * 1024 * 1024}`);
+  connection.run(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
   migrate(connection, path, steps);
 }
 

@@ -5,7 +5,7 @@ import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "
 import { anyProvider } from "./claim.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
 import { expire } from "./leave.ts";
-import { busyNoteMs, busyPauseMs, openStore, type StoreOptions } from "./store.ts";
+import { busyNoteMs, busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 
 /** Emails and text in one transaction: no other process writes meanwhile, and this one does nothing else. */
@@ -28,6 +28,8 @@ export function openSqliteIntake(options: StoreOptions): Intake {
   void store.opened.then(writer.flush);
 
   async function commit(group: readonly Submission[]): Promise<Committed> {
+    const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+    if (!store.hasRoomFor(bytes)) return { kind: "failed", reason: fullText };
     try {
       const results = store.write((db) => submit(db, group, store.nowMs()));
       busySinceMs = undefined;

@@ -35,6 +35,8 @@ export interface Store {
   nowMs(): number;
   /** Whether anything may be added. A write that failed is no reason not to try the next. */
   readiness(): Readiness;
+  /** Whether so many bytes may be added: enough has to be left for delivery. */
+  hasRoomFor(bytes: number): boolean;
   health(): Health;
   /** Resolves when the file is open, and of this version's format. */
   readonly opened: Promise<void>;
@@ -66,7 +68,7 @@ const watchMs = 1000;
  */
 const reserveBytes = 64 * 1024 * 1024;
 
-const fullText = `under ${reserveBytes / 1024 / 1024} MiB are left on the disk of DATA_DIR: the rest is for delivery`;
+export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left on the disk of DATA_DIR: they are for delivery`;
 
 /** Something between SQLite and the disk, not a mistake in a statement. */
 const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
@@ -82,7 +84,6 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
   const startedMs = performance.now();
   /** What the last write failed of. */
   let failure: string | undefined;
-  let full = false;
   let reported: string | undefined;
   let closed = false;
   let timer: Timer | undefined;
@@ -104,10 +105,10 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     }
   }
 
+  /** Of the file and of its log, which is there as long as somebody has the file open. */
   function fileIdentity(): string | undefined {
     try {
-      const { dev, ino } = statSync(path, { bigint: true });
-      return `${dev}:${ino}`;
+      return [path, `${path}-wal`].map((one) => statSync(one, { bigint: true }).ino).join();
     } catch {
       return undefined;
     }
@@ -117,22 +118,30 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     if (connection === undefined) return notOpen;
     return fileIdentity() === identity
       ? undefined
-      : `${path} was removed or replaced: start this process again`;
+      : `${path} or its log was removed or replaced: start this process again`;
   }
 
   /** What can change without a write of ours. */
   function look(): void {
-    try {
-      const { bavail, bsize } = statfsSync(folder);
-      full = bavail * bsize < reserveBytes;
-    } catch {
-      full = false;
-    }
     report(ailment());
   }
 
+  /**
+   * Whether enough is left for delivery after a write of so many bytes. They are written twice, into the log and from
+   * there into the file, as is all that is in the log by now.
+   */
+  function hasRoomFor(bytes: number): boolean {
+    try {
+      const { bavail, bsize } = statfsSync(folder);
+      return bavail * bsize - statSync(`${path}-wal`).size - 2 * bytes >= reserveBytes;
+    } catch {
+      // Whatever it is, the write will tell.
+      return true;
+    }
+  }
+
   function ailment(): string | undefined {
-    return trouble() ?? failure ?? (full ? fullText : undefined);
+    return trouble() ?? failure ?? (hasRoomFor(0) ? undefined : fullText);
   }
 
   /** Once for each kind of trouble. */
@@ -163,26 +172,25 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
 
   function transact<T>(begin: "BEGIN" | "BEGIN IMMEDIATE", body: (connection: Connection) => T): T {
     if (connection === undefined) throw new StoreUnavailable(notOpen);
+    let result: T;
     try {
       connection.run(begin);
-      const result = body(connection);
+      checkFormat(connection);
+      result = body(connection);
       connection.run("COMMIT");
-      return result;
     } catch (error) {
       rollBack(connection);
       note(error);
       throw error;
     }
+    // Of a file that nobody can find any more nothing is acknowledged, and nothing of it is sent.
+    const lost = trouble();
+    if (lost !== undefined) throw new StoreUnavailable(lost);
+    return result;
   }
 
   function write<T>(body: (connection: Connection) => T): T {
-    const result = transact("BEGIN IMMEDIATE", (one) => {
-      checkFormat(one);
-      return body(one);
-    });
-    // Of a file that nobody can find any more nothing is acknowledged.
-    const lost = trouble();
-    if (lost !== undefined) throw new StoreUnavailable(lost);
+    const result = transact("BEGIN IMMEDIATE", body);
     failure = undefined;
     return result;
   }
@@ -231,16 +239,23 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     nowMs: () => Date.now() + clockOffsetMs(),
     readiness() {
       if (connection === undefined) return { kind: "pending", reason: notOpen };
-      const reason = trouble() ?? (full ? fullText : undefined);
+      const reason = trouble() ?? (hasRoomFor(0) ? undefined : fullText);
       return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };
     },
+    hasRoomFor,
     health() {
       const reason = ailment();
       return reason === undefined ? { ok: true } : { ok: false, reason };
     },
     opened: opened.promise,
     write,
-    writePatiently: (body) => patiently(() => write(body)),
+    async writePatiently(body) {
+      const result = await patiently(() => write(body));
+      // Nothing here waits for anything outside: without a turn of the event loop in between, a worker that settles
+      // batch after batch without a request would hear of nothing else.
+      await new Promise(setImmediate);
+      return result;
+    },
     read: (body) => patiently(() => transact("BEGIN", body)),
     close() {
       closed = true;
