@@ -104,6 +104,12 @@ const scenarios: Record<string, () => Promise<object>> = {
     return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(work)).length };
   },
 
+  async "one-that-is-too-large"() {
+    const intake = openSqliteIntake(options);
+    const { refusals, acknowledged } = await offer(intake, 1, 70_000_000);
+    return { refusals, lost: acknowledged.size };
+  },
+
   // As long as somebody reads an old state, all that is written stays in the log.
   async "log-that-cannot-be-emptied"() {
     const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];

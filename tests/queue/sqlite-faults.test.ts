@@ -437,7 +437,7 @@ describe.skipIf(!isPermitted)("a disk", () => {
     });
   }, 30_000);
 
-  test.each(["burst-of-large-ones", "log-that-cannot-be-emptied"])(
+  test.each(["burst-of-large-ones", "one-that-is-too-large", "log-that-cannot-be-emptied"])(
     "keeps what delivery needs, whatever comes: %s",
     async (scenario) => {
       expect(await onSmallDisk(200, scenario)).toEqual({
