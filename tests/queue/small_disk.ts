@@ -106,7 +106,7 @@ const scenarios: Record<string, () => Promise<object>> = {
 
   async "one-that-is-too-large"() {
     const intake = openSqliteIntake(options);
-    const { refusals, acknowledged } = await offer(intake, 1, 70_000_000);
+    const { refusals, acknowledged } = await offer(intake, 1, 80_000_000);
     return { refusals, lost: acknowledged.size };
   },
 
