@@ -58,8 +58,6 @@ if (!admin.ok) {
 }
 
 const server = listen();
-log.info("listening", { host: config.host, port: server.port });
-
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
@@ -76,6 +74,9 @@ onStop({
     void intake.close();
   },
 });
+
+// Last: whoever waits for this line may send a signal at once.
+log.info("listening", { host: config.host, port: server.port });
 
 function listen() {
   try {
@@ -98,7 +99,7 @@ function listen() {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     console.error(
       code === "EADDRINUSE"
-        ? `Cannot start: PORT ${config.port} is taken by another process`
+        ? `Cannot start: PORT ${config.port} is taken by another process: stop it, or set another PORT`
         : `Cannot start: HOST ${config.host} and PORT ${config.port} cannot be listened on (${code})`,
     );
     process.exit(1);

@@ -65,7 +65,8 @@ const credentialOf = {
   resend: "RESEND_API_KEY",
   postmark: "POSTMARK_SERVER_TOKEN",
 } as const satisfies Record<Exclude<ProviderName, "sandbox">, keyof Settings>;
-const credentialNames = Object.values(credentialOf);
+/** The settings that let somebody send for real. */
+export const credentialNames = Object.values(credentialOf);
 
 /** Of each kind of process, so that one of both can run on a machine without a word. */
 export const adminPorts = { server: 3001, worker: 3002 } as const satisfies Record<Role, number>;

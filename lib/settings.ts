@@ -185,7 +185,7 @@ function readFaults(text: string): SandboxFaults | string {
     }
     if (chances[known] !== undefined) return `names ${known} twice`;
     const percent = /^\d{1,3}(\.\d{1,6})?%$/.test(value) ? Number.parseFloat(value) : Number.NaN;
-    if (!(percent <= 100)) return `has for ${known} no probability from 0% to 100%`;
+    if (!(percent <= 100)) return `has for ${known} no probability such as 20%, from 0% to 100%`;
     chances[known] = percent / 100;
   }
   for (const [names, what] of [

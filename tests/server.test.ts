@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually, freePort } from "./support/eventually.ts";
 import { connectRaw } from "./support/raw.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
+import { startProcess } from "./support/service.ts";
 
 let redis: RedisServer;
 const children: Bun.Subprocess[] = [];
@@ -52,6 +53,17 @@ async function start(env: Record<string, string> = {}) {
 const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formHeaders["content-type"]}\r\n`;
 /** Half a request, whose head the server says that it has read. */
 const half = `${head}Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
+
+test.each(["server.ts", "worker.ts"])(
+  "%s: a folder that cannot hold the queue is named, and it exits with 1",
+  async (file) => {
+    // Not even root may make one there.
+    const process = startProcess(file, { DATA_DIR: "/sys/reliable-email", PROVIDERS: "sandbox", PORT: "0" });
+    expect(await process.exited).toBe(1);
+    const { reason } = await process.event("store-unusable");
+    expect(reason).toStartWith("DATA_DIR /sys/reliable-email cannot be written to");
+  },
+);
 
 test("server: wrong settings are all named on stderr, and it exits with 2", async () => {
   const child = spawn({ PORT: "x", LEASE: "1s" });

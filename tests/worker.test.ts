@@ -17,7 +17,7 @@ const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 test("worker: wrong settings are all named on stderr, and it exits with 2", async () => {
   const worker = startProcess("worker.ts", { LEASE: "1s", RETRY_BASE: "soon" });
   expect(await worker.exited).toBe(2);
-  for (const name of ["REDIS_URL", "LEASE", "RETRY_BASE"]) expect(worker.stderr()).toContain(name);
+  for (const name of ["PROVIDERS", "LEASE", "RETRY_BASE"]) expect(worker.stderr()).toContain(name);
 });
 
 test("worker: from a store of another format nothing is claimed, and it exits with 1", async () => {

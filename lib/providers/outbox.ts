@@ -2,8 +2,8 @@
 // written once for each batch, whoever else is writing at the same time.
 
 import { constants } from "node:fs";
-import { link, mkdir, open, unlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { link, open, unlink } from "node:fs/promises";
+import { join } from "node:path";
 import { batchOfEml, type EmlIds } from "./eml.ts";
 
 /** Enough for the headers that say whose a file is: they are the first. */
@@ -25,15 +25,6 @@ const notLinked = new Set([
 /** Whether a batch's email has its file, and if not, from which number on there may be room. */
 export type Place =
   { readonly kind: "taken"; readonly name: string } | { readonly kind: "free"; readonly number: number };
-
-/** Creates the folder if there is none, for nobody but ourselves. */
-export async function openOutbox(folder: string): Promise<void> {
-  const first = await mkdir(folder, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let created = folder; created.length >= first.length; created = dirname(created)) {
-    await syncFolder(dirname(created));
-  }
-}
 
 /** Looks for the file of an email that was written for this batch. */
 export async function findPlace(folder: string, ids: EmlIds, from = 1): Promise<Place> {
@@ -97,16 +88,6 @@ export async function tryOutbox(folder: string): Promise<void> {
     await writeWhole(path, Buffer.from("x"));
   } finally {
     await removeIfThere(path).catch(() => {});
-  }
-}
-
-/** Makes the names in a folder outlast a loss of power. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

@@ -3,8 +3,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Outcome, SendResult } from "../policy/outcome.ts";
+import { makeFolder, syncFolder } from "../folder.ts";
 import { composeEml, type EmlIds } from "./eml.ts";
-import { findPlace, openOutbox, putFile, syncFolder, tryOutbox } from "./outbox.ts";
+import { findPlace, putFile, tryOutbox } from "./outbox.ts";
 import type { Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {
@@ -48,7 +49,7 @@ export function openSandbox(
     },
     async check() {
       try {
-        await openOutbox(settings.outbox);
+        makeFolder(settings.outbox);
         await tryOutbox(settings.outbox);
         return { ok: true, detail: `${settings.outbox} can be written to` };
       } catch (error) {
@@ -92,7 +93,7 @@ async function take(
   let mayBeAccepted = false;
   const leftOff = (reason: string) => whole(mayBeAccepted ? "unknown" : "unavailable", reason);
   try {
-    await openOutbox(outbox);
+    makeFolder(outbox);
     const outcomes: Outcome[] = [];
     for (const { id, email } of emails) {
       if (signal.aborted) return leftOff(givenUp);
@@ -119,7 +120,7 @@ async function take(
       outcomes.push({ kind: "accepted", providerMessageId: name });
     }
     // Also for what was there: whoever wrote it may have been killed before it came to this.
-    if (mayBeAccepted) await syncFolder(outbox);
+    if (mayBeAccepted) syncFolder(outbox);
     return { kind: "each", outcomes };
   } catch (error) {
     return leftOff(reasonOf("outbox:", codeOf(error)));

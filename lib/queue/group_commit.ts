@@ -177,7 +177,8 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
         }, againMs);
         break;
     }
-    if (waiting.length > 0) flush();
+    // In a turn of its own: what has been answered leaves, and what has arrived comes along.
+    if (waiting.length > 0) schedule();
   }
 
   /** Once for each kind of trouble, not for each group that meets it. */

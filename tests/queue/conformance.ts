@@ -285,6 +285,23 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       });
     });
 
+    test("the time of a doubt, and of its end, never move", async () => {
+      const q = await queue();
+      await submit(q, submission());
+      const first = await claim(q);
+      q.advance(leaseMs + 1000);
+      const second = await claim(q);
+      expect(second.doubtSinceMs).toBeWithin(second.nowMs - 1000, second.nowMs + 1);
+      q.advance(leaseMs + 1000);
+      const third = await claim(q);
+      expect(third).toMatchObject({
+        doubtSinceMs: second.doubtSinceMs!,
+        doubtEndsAtMs: first.doubtEndsAtMs,
+      });
+      await settle(q, third, [], { delayMs: 0, notes: "" });
+      expect((await claim(q)).doubtSinceMs).toBe(second.doubtSinceMs!);
+    });
+
     describe("a settlement", () => {
       test("sends emails back for any provider, after a delay, with their history", async () => {
         const q = await queue();

@@ -2,6 +2,7 @@
 // fill, and reads what it prints.
 
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import type { ClaimRequest } from "../../lib/queue/queue.ts";
 import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
@@ -58,6 +59,20 @@ async function drain(work: ReturnType<typeof openSqliteWork>): Promise<string[]>
   }
 }
 
+/** Many at once. */
+async function offer(intake: ReturnType<typeof openSqliteIntake>, count: number, size: number) {
+  const acknowledged = new Set<string>();
+  const refusals = new Set<string>();
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      const result = await intake.submit(submission({}, "x".repeat(size)), within(30_000));
+      if (result.kind === "stored") acknowledged.add(result.id);
+      if (result.kind === "failed") refusals.add(result.reason);
+    }),
+  );
+  return { acknowledged, refusals: [...refusals] };
+}
+
 /** Waits until it takes emails again. */
 async function accepts(intake: ReturnType<typeof openSqliteIntake>): Promise<boolean> {
   return eventually(
@@ -76,14 +91,36 @@ const scenarios: Record<string, () => Promise<object>> = {
       const result = await intake.submit(one, within(5000));
       if (result.kind === "stored") acknowledged.add(one.id);
       if (result.kind === "failed") refusal = result.reason;
-      // What is left is looked at once a second.
-      await Bun.sleep(5);
     }
-    const healthy = intake.health().ok;
     for (const id of await drain(work)) acknowledged.delete(id);
     // The file does not shrink, but has room inside; here, more room is made around it.
     Bun.spawnSync(["mount", "-o", "remount,size=200m", disk]);
-    return { refusal, healthy, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+    return { refusal, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+  },
+
+  async "burst-of-large-ones"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const answers = await offer(intake, 300, 1_000_000);
+    return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(work)).length };
+  },
+
+  async "one-that-is-too-large"() {
+    const intake = openSqliteIntake(options);
+    const { refusals, acknowledged } = await offer(intake, 1, 80_000_000);
+    return { refusals, lost: acknowledged.size };
+  },
+
+  // As long as somebody reads an old state, all that is written stays in the log.
+  async "log-that-cannot-be-emptied"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    await intake.submit(submission(), within(5000));
+    const reader = new Database(join(options.folder, "queue.db"), { readonly: true });
+    reader.run("BEGIN");
+    reader.query("SELECT count(*) FROM emails").get();
+    const answers = await offer(intake, 3000, 50_000);
+    reader.run("COMMIT");
+    reader.close();
+    return { refusals: answers.refusals, lost: answers.acknowledged.size + 1 - (await drain(work)).length };
   },
 
   async "to-the-last-byte"() {

@@ -200,7 +200,9 @@ test.each([true, false])("dev: a taken port is named, even if it may be shared: 
   const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
   const child = dev(settings({ PORT: String(other.port) }));
   expect(await child.exited).toBe(1);
-  expect(child.stderr()).toBe(`Cannot start: PORT ${other.port} is taken by another process\n`);
+  expect(child.stderr()).toBe(
+    `Cannot start: PORT ${other.port} is taken by another process: stop it, or set another PORT\n`,
+  );
   expect(child.stdout()).toBe("");
   await other.stop(true);
 });

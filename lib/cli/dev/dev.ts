@@ -1,7 +1,7 @@
 // The command `dev`: server and worker as children, until a signal ends them or one of them ends by itself.
 
+import { makeFolder } from "../../folder.ts";
 import { createLog } from "../../log.ts";
-import { openOutbox } from "../../providers/outbox.ts";
 import { onStop } from "../../signals.ts";
 import { type Command, type Ending, readOptions } from "../command.ts";
 import { print } from "../output.ts";
@@ -46,7 +46,9 @@ export const dev: Command = {
 async function start(settings: DevSettings): Promise<Ending> {
   const { config, admin, shown } = settings;
   if (await isTaken(config.host, config.port)) {
-    console.error(`Cannot start: PORT ${config.port} is taken by another process`);
+    console.error(
+      `Cannot start: PORT ${config.port} is taken by another process: stop it, or set another PORT`,
+    );
     return { kind: "exit", code: 1 };
   }
   for (const port of admin === undefined ? [] : Object.values(admin.ports)) {
@@ -59,7 +61,7 @@ async function start(settings: DevSettings): Promise<Ending> {
   if (config.sandbox !== undefined) {
     const { outbox } = config.sandbox;
     try {
-      await openOutbox(outbox);
+      makeFolder(outbox);
     } catch (error) {
       const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
       console.error(`Cannot start: DATA_DIR cannot hold the folder ${outbox} (${code})`);

@@ -1,12 +1,10 @@
 // The settings of `dev`: those of the environment, and for what it does not say, something that works and sends
 // nothing for real.
 
-import { type Config, readConfig, type Role } from "../../config.ts";
+import { type Config, credentialNames, readConfig, type Role } from "../../config.ts";
 import type { LogLevel } from "../../log.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-
-const credentials = ["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN"] as const;
 
 const portMax = 65_535;
 
@@ -32,10 +30,16 @@ export type DevSettingsResult =
 export function devSettings(given: Environment): DevSettingsResult {
   // Where only some senders are allowed, it would not be among them.
   const inventedFrom = !given["DEFAULT_FROM"] && !given["ALLOWED_FROM"];
+  const unused = given["PROVIDERS"]
+    ? []
+    : credentialNames.flatMap((name) => [name, `${name}_FILE`]).filter((name) => given[name]);
   const env: Record<string, string | undefined> = {
     ...given,
     PROVIDERS: given["PROVIDERS"] || "sandbox",
     DEFAULT_FROM: given["DEFAULT_FROM"] || (inventedFrom ? "dev@example.com" : ""),
+    // Even a provider without a share would still resolve the batches that it has. Empty, not absent: or else the
+    // children would find it in .env again.
+    ...Object.fromEntries(unused.map((name) => [name, ""])),
   };
   // As a worker, which checks all that a server does.
   const read = readConfig(env, "worker");
@@ -47,26 +51,13 @@ export function devSettings(given: Environment): DevSettingsResult {
   if (admin !== undefined && admin.ports.worker > portMax) {
     return { ok: false, message: `Cannot start: ADMIN_PORT ${portMax} leaves none for the worker` };
   }
-
-  const unused: string[] = [];
-  if (!given["PROVIDERS"]) {
-    for (const name of credentials.flatMap((one) => [one, `${one}_FILE`])) {
-      if (!env[name]) continue;
-      unused.push(name);
-      // Even a provider without a share would still resolve the batches that it has. Empty, not absent: or else the
-      // children would find it in .env again.
-      env[name] = "";
-    }
-  }
-
-  // They must say at least that they have started.
   const { logLevel } = read.config;
-  env["LOG_LEVEL"] = logLevel === "debug" ? "debug" : "info";
   return {
     ok: true,
     settings: {
       config: read.config,
-      env,
+      // They must say at least that they have started.
+      env: { ...env, LOG_LEVEL: logLevel === "debug" ? "debug" : "info" },
       ...(admin !== undefined && { admin }),
       unused,
       inventedFrom,

@@ -8,16 +8,19 @@ export function greeting({ config, unused, inventedFrom }: DevSettings, port: nu
   const senders = config.providers.filter(({ weight }) => weight > 0).map(({ name }) => name);
   const real = senders.filter((name) => name !== "sandbox").join(" and ");
   const outbox = senders.includes("sandbox") ? config.sandbox?.outbox : undefined;
-  return [
-    `Listening   ${url}`,
-    ...(outbox === undefined ? [] : [`Sent mail   ${outbox}/ (one .eml an email)`]),
-    ...(real === "" ? [] : [`Sent mail   for real, by ${real}`]),
-    `Queue       ${queueOf(config)}`,
-    "",
+  const remarks = [
     ...unused.map((name) => `${name} is not used: nothing is sent for real unless PROVIDERS says so.`),
     ...(real !== "" && inventedFrom
       ? [`The sender is ${config.defaultFrom}, which ${real} will refuse: set DEFAULT_FROM.`]
       : []),
+  ];
+  return [
+    `Listening   ${url}`,
+    ...(outbox === undefined ? [] : [`Sent mail   ${outbox}/ (one .eml per email)`]),
+    ...(real === "" ? [] : [`Sent mail   for real, by ${real}`]),
+    `Queue       ${queueOf(config)}`,
+    "",
+    ...(remarks.length === 0 ? [] : [...remarks, ""]),
     config.apiTokens === undefined ? "Send an email:" : "Send an email, with one of API_TOKENS as TOKEN:",
     "",
     `  curl ${argumentsOf(config)} ${url}`,

@@ -126,9 +126,8 @@ export function claimDoubt(
 /** The answer to a claim that was answered before: the same batch, while it is still leased under it. */
 function answeredBefore(db: Connection, claimId: string, atMs: number): Answered | undefined {
   const answered = db.get<{ batch: string; lease: number }>(
-    "SELECT batch, lease FROM claims WHERE id = ? AND expires_at > ?",
+    "SELECT batch, lease FROM claims WHERE id = ?",
     claimId,
-    atMs,
   );
   if (answered !== undefined) {
     const batch = batchOf(db, answered.batch);

@@ -1,8 +1,9 @@
 // One connection to the file: opened as it has to be, with its statements prepared once.
 
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { makeFolder, syncFolder } from "../../folder.ts";
 import { applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";
@@ -12,8 +13,7 @@ type Parameter = string | number | null;
 export interface Connection {
   all<Row>(sql: string, ...parameters: Parameter[]): Row[];
   get<Row>(sql: string, ...parameters: Parameter[]): Row | undefined;
-  /** @returns how many rows changed */
-  run(sql: string, ...parameters: Parameter[]): number;
+  run(sql: string, ...parameters: Parameter[]): void;
   readonly inTransaction: boolean;
   close(): void;
 }
@@ -34,9 +34,10 @@ export function codeOf(error: unknown): string {
 export function errorText(error: unknown): string {
   const code = codeOf(error);
   const text = error instanceof Error ? error.message : String(error);
-  if (code === "SQLITE_FULL" || code === "ENOSPC") return `the disk of DATA_DIR is full (${code})`;
+  if (["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC"].includes(code))
+    return `the disk of DATA_DIR is full (${code})`;
   if (code.startsWith("SQLITE_CORRUPT"))
-    return `the queue's file is damaged (${code}): stop all processes, and restore it or have sqlite3 recover it`;
+    return `the queue's file is damaged (${code}): stop all processes, and restore it with its log removed, or have sqlite3 recover it`;
   if (code.startsWith("SQLITE_READONLY")) return `the queue's file cannot be written to (${code})`;
   if (code.startsWith("SQLITE_IOERR")) return `the disk of DATA_DIR does not work (${code})`;
   return code === "" ? text : `${text} (${code})`;
@@ -68,29 +69,37 @@ export function openConnection(folder: string, steps: readonly string[] = migrat
 /** Only its owner may read it: it holds emails. SQLite gives the files beside it the same mode. */
 function makeFile(folder: string, path: string): void {
   try {
-    const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
-    // Each folder that was made stands in the one above; what is in the last of them SQLite syncs itself.
-    if (made !== undefined) {
-      for (let one = folder; one.length >= made.length; one = dirname(one)) syncFolder(dirname(one));
-    }
+    makeFolder(folder);
     // Never opened for a moment once it is there: closing it would drop this process's locks on it.
     if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
     const code = codeOf(error);
-    if (code === "EEXIST" && existsSync(path)) return;
+    if (code === "EEXIST" && existsSync(path)) return checkAccess(path);
     if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
-    throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to (${code})`);
+    throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`);
+  }
+  checkAccess(path);
+  try {
+    // Also if another made it: who was killed in between has not done so.
+    syncFolder(dirname(folder));
+  } catch {
+    // A folder that may be entered and not read was not made by us.
   }
 }
 
-function syncFolder(folder: string): void {
-  const descriptor = openSync(folder, "r");
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
+/** SQLite would open a file that it may not write to, and say so at the first email. */
+function checkAccess(path: string): void {
+  for (const one of [path, `${path}-wal`, `${path}-shm`]) {
+    try {
+      accessSync(one, constants.R_OK | constants.W_OK);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") continue;
+      throw new StoreUnusable(`${one} cannot be written to by ${userName()} (${codeOf(error)})`);
+    }
   }
 }
+
+const userName = () => `user ${process.getuid?.()}`;
 
 /** As it is, or as something that will not pass. */
 function lasting(error: unknown, path: string): unknown {
@@ -112,7 +121,7 @@ function prepare(connection: Connection, path: string, steps: readonly string[])
   connection.run("PRAGMA synchronous = FULL");
   connection.run("PRAGMA cache_size = -16384");
   // A log that a long spell without a checkpoint has made large becomes small again.
-  connection.run(`PRAGMA journal_size_limit = ${64 * 1024 * 1024}`);
+  connection.run(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
   migrate(connection, path, steps);
 }
 
@@ -121,8 +130,11 @@ export function formatOf(connection: Connection): number {
 }
 
 function checkOwner(connection: Connection, path: string, newest: number): void {
-  const owner = connection.get<{ application_id: number }>("PRAGMA application_id")?.application_id;
-  const tables = connection.get<{ count: number }>("SELECT count(*) AS count FROM sqlite_schema")?.count;
+  // In one statement: another process may be making the tables right now.
+  const { owner, tables } = connection.get<{ owner: number; tables: number }>(
+    `SELECT (SELECT application_id FROM pragma_application_id) AS owner,
+       (SELECT count(*) FROM sqlite_schema) AS tables`,
+  )!;
   if (owner !== applicationId && tables !== 0) {
     throw new StoreUnusable(`${path} is the database of another program`);
   }
@@ -166,8 +178,8 @@ function wrap(db: Database): Connection {
       (prepared(sql).get(...parameters) as Row | null) ?? undefined,
     run(sql, ...parameters) {
       // Several statements in one text cannot be prepared as one.
-      if (parameters.length === 0) return db.run(sql).changes;
-      return prepared(sql).run(...parameters).changes;
+      if (parameters.length === 0) db.run(sql);
+      else prepared(sql).run(...parameters);
     },
     get inTransaction() {
       return db.inTransaction;

@@ -1,18 +1,16 @@
 // The way into the embedded queue: one transaction for each group of a group commit.
 
-import { type Committed, type GroupCommitOptions, openGroupCommit, type Readiness } from "../group_commit.ts";
+import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
 import { expire } from "./leave.ts";
 import { anyProvider } from "./providers.ts";
-import { busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
+import { busyNoteMs, busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 
 /** Emails and text in one transaction: no other process writes meanwhile, and this one does nothing else. */
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
-/** A process that has been in the way for so long is worth a word, ms. */
-const busyNoteMs = 1000;
 
 export interface IntakeOptions extends StoreOptions {
   /** As of a group commit. */
@@ -28,20 +26,16 @@ export function openSqliteIntake(options: IntakeOptions): Intake {
     emailsMax,
     charsMax,
     againMs: busyPauseMs,
-    readiness,
+    readiness: store.readiness,
     commit,
     onGroup,
     log,
   });
   void store.opened.then(writer.flush);
 
-  function readiness(): Readiness {
-    const reason = store.trouble();
-    if (reason !== undefined) return { kind: store.isOpen() ? "refused" : "pending", reason };
-    return store.isFull() ? { kind: "refused", reason: fullText } : { kind: "ready" };
-  }
-
   async function commit(group: readonly Submission[]): Promise<Committed> {
+    const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+    if (!store.hasRoomFor(bytes)) return { kind: "failed", reason: fullText };
     try {
       const results = store.write((db) => submit(db, group, store.nowMs()));
       busySinceMs = undefined;

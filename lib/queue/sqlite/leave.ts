@@ -21,23 +21,19 @@ export function leave(db: Connection, id: string, sent: Remains | undefined, exp
   );
 }
 
-/** Tables whose rows are dropped some time after they were last needed. */
-const passing = ["sent", "idempotency", "claims"] as const;
+/** Tables whose rows are dropped some time after they were last needed, and their keys. */
+const passing = Object.entries({ sent: "id", idempotency: "key", claims: "id" });
 
 /** Whether there is anything to expire. */
 export function hasExpired(db: Connection, atMs: number): boolean {
   return passing.some(
-    (table) =>
-      db.get<{ found: number }>(`SELECT EXISTS (SELECT 1 FROM ${table} WHERE expires_at <= ?) AS found`, atMs)
-        ?.found === 1,
+    ([table]) => db.get(`SELECT 1 FROM ${table} WHERE expires_at <= ? LIMIT 1`, atMs) !== undefined,
   );
 }
 
 /** Forgets at most `limit` rows of each kind whose time is over. */
 export function expire(db: Connection, atMs: number, limit: number): void {
-  const keys = { sent: "id", idempotency: "key", claims: "id" } as const;
-  for (const table of passing) {
-    const key = keys[table];
+  for (const [table, key] of passing) {
     db.run(
       `DELETE FROM ${table} WHERE ${key} IN (SELECT ${key} FROM ${table} WHERE expires_at <= ? LIMIT ?)`,
       atMs,

@@ -17,14 +17,30 @@ export interface OperatorOptions extends Omit<StoreOptions, "onFatal"> {
   readonly retainMs: number;
 }
 
+/** Longest wait for the file while another process holds it, ms. */
+const openTimeoutMs = 5000;
+
 /** Rejects with {@link StoreUnavailable} if the file cannot be opened. */
 export async function openSqliteOperator(options: OperatorOptions): Promise<Operator> {
-  let reason: string | undefined;
-  const store = openStore({ ...options, onFatal: (why) => (reason = why) });
-  reason ??= store.trouble();
-  if (reason !== undefined) {
+  const unusable = Promise.withResolvers<never>();
+  const store = openStore({
+    ...options,
+    onFatal: (reason) => unusable.reject(new StoreUnavailable(reason)),
+  });
+  let timer: Timer | undefined;
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const state = store.readiness();
+      reject(new StoreUnavailable(state.kind === "ready" ? "not opened" : state.reason));
+    }, openTimeoutMs);
+  });
+  try {
+    await Promise.race([store.opened, unusable.promise, tooLate]);
+  } catch (error) {
     store.close();
-    throw new StoreUnavailable(reason);
+    throw error;
+  } finally {
+    clearTimeout(timer);
   }
   const waker = openWaker(options.folder);
   const retainMs = Math.max(options.retainMs, knownMinMs);

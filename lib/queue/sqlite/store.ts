@@ -5,6 +5,7 @@
 import { statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../../log.ts";
+import type { Readiness } from "../group_commit.ts";
 import { type Health, StoreUnavailable } from "../queue.ts";
 import {
   codeOf,
@@ -32,11 +33,10 @@ export interface StoreOptions {
 export interface Store {
   /** Unix ms. */
   nowMs(): number;
-  isOpen(): boolean;
-  /** Why nothing can be asked of it at the moment; undefined if it can. */
-  trouble(): string | undefined;
-  /** Less room is left than delivery may need: nothing is to be added. */
-  isFull(): boolean;
+  /** Whether anything may be added. A write that failed is no reason not to try the next. */
+  readiness(): Readiness;
+  /** Whether so many bytes may be added: enough has to be left for delivery. */
+  hasRoomFor(bytes: number): boolean;
   health(): Health;
   /** Bytes that the disk can take before new emails are refused, or less than none; undefined if nobody can tell. */
   roomBytes(): number | undefined;
@@ -58,15 +58,19 @@ export interface Store {
 export const busyPauseMs = 1;
 /** Longest that {@link Store.writePatiently} tries, ms. */
 const patienceMs = 5000;
+/** Between two tries to open the file: while another process is in the way, and after anything else, ms. */
+const reopenBusyMs = 10;
 const reopenMs = 500;
+/** A process that has been in the way for so long is worth a word, ms. */
+export const busyNoteMs = 1000;
 const watchMs = 1000;
 /**
  * Kept for what makes the queue shorter, bytes: with less than this left of the disk, new emails are refused, while
  * claims and settlements go on.
  */
-export const reserveBytes = 64 * 1024 * 1024;
+const reserveBytes = 64 * 1024 * 1024;
 
-export const fullText = `under ${reserveBytes / 1024 / 1024} MiB are left on the disk of DATA_DIR: the rest is for delivery`;
+export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left on the disk of DATA_DIR: they are for delivery`;
 
 /** Something between SQLite and the disk, not a mistake in a statement. */
 const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
@@ -78,9 +82,10 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
   /** The file that was opened: another may be put in its place. */
   let identity: string | undefined;
   let notOpen = "not opened yet";
+  let nextOpenMs = reopenMs;
+  const startedMs = performance.now();
   /** What the last write failed of. */
   let failure: string | undefined;
-  let full = false;
   let reported: string | undefined;
   let closed = false;
   let timer: Timer | undefined;
@@ -95,17 +100,17 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
       log.info("store-opened", { file: path });
     } catch (error) {
       if (error instanceof StoreUnusable) return onFatal(error.message);
-      notOpen = isBusy(error)
-        ? "another process is opening or has locked the queue's file"
-        : errorText(error);
-      report(notOpen);
+      const busy = isBusy(error);
+      notOpen = busy ? "another process holds the queue's file" : errorText(error);
+      nextOpenMs = busy ? reopenBusyMs : reopenMs;
+      if (!busy || performance.now() - startedMs > busyNoteMs) report(notOpen);
     }
   }
 
+  /** Of the file and of its log, which is there as long as somebody has the file open. */
   function fileIdentity(): string | undefined {
     try {
-      const { dev, ino } = statSync(path, { bigint: true });
-      return `${dev}:${ino}`;
+      return [path, `${path}-wal`].map((one) => statSync(one, { bigint: true }).ino).join();
     } catch {
       return undefined;
     }
@@ -115,23 +120,33 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     if (connection === undefined) return notOpen;
     return fileIdentity() === identity
       ? undefined
-      : `${path} was removed or replaced: start this process again`;
+      : `${path} or its log was removed or replaced: start this process again`;
   }
 
-  /** Below zero when the reserve is touched. */
+  /**
+   * What is left of the disk beyond the reserve. All that is in the log by now has still to be copied into the file.
+   */
   function roomBytes(): number | undefined {
     try {
       const { bavail, bsize } = statfsSync(folder);
-      return bavail * bsize - reserveBytes;
+      return bavail * bsize - statSync(`${path}-wal`).size - reserveBytes;
     } catch {
       return undefined;
     }
   }
 
+  /** They are written twice, into the log and from there into the file. Of what nobody knows the write will tell. */
+  function hasRoomFor(bytes: number): boolean {
+    return (roomBytes() ?? Infinity) >= 2 * bytes;
+  }
+
   /** What can change without a write of ours. */
   function look(): void {
-    full = (roomBytes() ?? Infinity) < 0;
-    report(trouble() ?? failure ?? (full ? fullText : undefined));
+    report(ailment());
+  }
+
+  function ailment(): string | undefined {
+    return trouble() ?? failure ?? (hasRoomFor(0) ? undefined : fullText);
   }
 
   /** Once for each kind of trouble. */
@@ -147,7 +162,7 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     else if (failure === undefined) look();
     // Nobody may write for a long time: what ails it is found out here.
     else probe();
-    timer = setTimeout(watch, connection === undefined ? reopenMs : watchMs);
+    timer = setTimeout(watch, connection === undefined ? nextOpenMs : watchMs);
   }
 
   function probe(): void {
@@ -160,23 +175,29 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
     look();
   }
 
-  function write<T>(body: (connection: Connection) => T): T {
+  function transact<T>(begin: "BEGIN" | "BEGIN IMMEDIATE", body: (connection: Connection) => T): T {
     if (connection === undefined) throw new StoreUnavailable(notOpen);
+    let result: T;
     try {
-      connection.run("BEGIN IMMEDIATE");
+      connection.run(begin);
       checkFormat(connection);
-      const result = body(connection);
+      result = body(connection);
       connection.run("COMMIT");
-      // Of a file that nobody can find any more nothing is acknowledged.
-      const lost = trouble();
-      if (lost !== undefined) throw new StoreUnavailable(lost);
-      failure = undefined;
-      return result;
     } catch (error) {
       rollBack(connection);
       note(error);
       throw error;
     }
+    // Of a file that nobody can find any more nothing is acknowledged, and nothing of it is sent.
+    const lost = trouble();
+    if (lost !== undefined) throw new StoreUnavailable(lost);
+    return result;
+  }
+
+  function write<T>(body: (connection: Connection) => T): T {
+    const result = transact("BEGIN IMMEDIATE", body);
+    failure = undefined;
+    return result;
   }
 
   function checkFormat(one: Connection): void {
@@ -221,31 +242,27 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
 
   return {
     nowMs: () => Date.now() + clockOffsetMs(),
-    isOpen: () => connection !== undefined,
-    trouble,
-    isFull: () => full,
+    readiness() {
+      if (connection === undefined) return { kind: "pending", reason: notOpen };
+      const reason = trouble() ?? (hasRoomFor(0) ? undefined : fullText);
+      return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };
+    },
+    hasRoomFor,
     health() {
-      const reason = trouble() ?? failure ?? (full ? fullText : undefined);
+      const reason = ailment();
       return reason === undefined ? { ok: true } : { ok: false, reason };
     },
     roomBytes,
     opened: opened.promise,
     write,
-    writePatiently: (body) => patiently(() => write(body)),
-    read: (body) =>
-      patiently(() => {
-        if (connection === undefined) throw new StoreUnavailable(notOpen);
-        try {
-          connection.run("BEGIN");
-          const result = body(connection);
-          connection.run("COMMIT");
-          return result;
-        } catch (error) {
-          rollBack(connection);
-          note(error);
-          throw error;
-        }
-      }),
+    async writePatiently(body) {
+      const result = await patiently(() => write(body));
+      // Nothing here waits for anything outside: without a turn of the event loop in between, a worker that settles
+      // batch after batch without a request would hear of nothing else.
+      await new Promise(setImmediate);
+      return result;
+    },
+    read: (body) => patiently(() => transact("BEGIN", body)),
     close() {
       closed = true;
       clearTimeout(timer);
