@@ -57,3 +57,30 @@ export async function connectRaw(port: number): Promise<RawConnection> {
     end: () => void socket.end(),
   };
 }
+
+/**
+ * All that comes back for some bytes, until the other side closes the connection; or, with `hangUp`, until it has
+ * taken note that this side will send no more. Many times faster than what waits for conditions.
+ */
+export async function exchangeRaw(port: number, bytes: Uint8Array, hangUp = false): Promise<string> {
+  const received: Uint8Array[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let left = bytes;
+  const write = (socket: { write(bytes: Uint8Array): number; shutdown(): void }) => {
+    if (left.length > 0) left = left.subarray(Math.max(0, socket.write(left)));
+    if (left.length === 0 && hangUp) socket.shutdown();
+  };
+  await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: {
+      open: write,
+      drain: write,
+      data: (_, piece) => void received.push(Uint8Array.from(piece)),
+      close: () => resolve(),
+      error: () => resolve(),
+    },
+  });
+  await promise;
+  return Buffer.concat(received).toString("latin1");
+}
