@@ -407,7 +407,7 @@ describe("admin port: an embedded queue", () => {
     const admin = await adminOf(server);
     const { reasons } = await admin.notReady("store: ");
     expect(reasons).toEqual([
-      "store: under 64 MiB are left on the disk of DATA_DIR: the rest is for delivery",
+      "store: under 64 MiB would be left on the disk of DATA_DIR: they are for delivery",
     ]);
     await server.kill();
     rmSync(folder, { recursive: true, force: true });
