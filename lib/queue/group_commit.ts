@@ -137,8 +137,10 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       if (group.length === emailsMax || (group.length > 0 && chars > charsMax)) break;
       taken += 1;
       if (!item.open) continue;
-      // No try starts that would end after its deadline: by then the client has been told that it failed.
-      if (item.deadlineMs > nowMs + paceMs) group.push(item);
+      // No try starts that would end after its deadline: by then the client has been told that it failed. But one is
+      // always tried while its deadline lasts, or a single slow write would shut out all that come later.
+      const needMs = group.length === 0 ? 0 : paceMs;
+      if (item.deadlineMs > nowMs + needMs) group.push(item);
       else answer(item, { kind: "failed", reason: lastTrouble || tooSlow });
     }
     wait(taken === waiting.length ? [] : waiting.slice(taken));

@@ -120,6 +120,15 @@ describe("group commit", () => {
     );
   }, 30_000);
 
+  test("one write that took longer than anybody may wait does not shut out all that come later", async () => {
+    const store = open();
+    const briefly = () => store.commits.submit({ id: `${ids++}`, text: "x" }, performance.now() + 100);
+    store.writeMs = 1000;
+    expect((await briefly()).kind).toBe("failed");
+    store.writeMs = 1;
+    await eventually("one is stored in time", async () => (await briefly()).kind === "stored");
+  });
+
   test("an outage is ridden out, and refuses nobody then or later", async () => {
     const store = open();
     await kinds(submit(store, 1));
