@@ -112,7 +112,8 @@ function redisUrlMistake(text: string): string | undefined {
     return "is of a Redis Cluster or Sentinel, which this version does not support";
   }
   const url = URL.parse(text);
-  if (url === null || (url.protocol !== "redis:" && url.protocol !== "rediss:") || url.hostname === "") {
+  // To the letter: URL.parse puts right what the driver takes as it stands, and would then connect without TLS.
+  if (url === null || !/^rediss?:\/\/[\x21-\x7e]+$/.test(text) || url.hostname === "") {
     return "is not of the form redis://[user:password@]host[:port][/number] or rediss://…";
   }
   if (!/^(\/\d*)?$/.test(url.pathname)) return "names a database that is not a number";
