@@ -56,6 +56,9 @@ function follow(paceMs: number, tookMs: number): number {
   return paceMs + (tookMs - paceMs) * (tookMs > paceMs ? 0.5 : 0.25);
 }
 
+/** What a pace is worth when nothing was written for so long, ms: the store may have recovered. */
+const paceAgeMaxMs = 1000;
+
 interface Item {
   readonly submission: Submission;
   readonly deadlineMs: number;
@@ -74,6 +77,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
    * and says nothing about the writes behind it.
    */
   let paceMs = 0;
+  let pacedAtMs = 0;
   let triedSinceMs: number | undefined;
   /** All without an answer, for their deadlines. */
   const open = new Set<Item>();
@@ -106,6 +110,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
     if (state.kind === "refused") {
       for (const item of waiting) answer(item, { kind: "failed", reason: state.reason });
       wait([]);
+      triedSinceMs = undefined;
     }
     if (retryTimer !== undefined) return;
     while (state.kind === "ready" && !writing && waiting.length > 0) void write(nextGroup());
@@ -122,9 +127,17 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
    */
   function isBusy(nowMs: number, deadlineMs: number): boolean {
     if (waiting.length === 0 && !writing) return false;
+    if (!writing && nowMs - pacedAtMs > paceAgeMaxMs) paceMs = 0;
     const groups = Math.floor(Math.max(waiting.length / emailsMax, waitingChars / charsMax));
     const underWayMs = triedSinceMs === undefined ? 0 : Math.max(0, triedSinceMs + paceMs - nowMs);
     return underWayMs + (groups + 1) * paceMs > (deadlineMs - nowMs) / 2;
+  }
+
+  /** One long write is a stall and not a pace: it counts for no more than half of the time that a submission has. */
+  function learn(tookMs: number, timeMs: number): void {
+    paceMs = follow(paceMs, Math.min(tookMs, Math.max(0, timeMs) / 2));
+    pacedAtMs = performance.now();
+    triedSinceMs = undefined;
   }
 
   function nextGroup(): Item[] {
@@ -158,8 +171,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       case "done":
         lastTrouble = "";
         onGroup?.(group.length, performance.now() - startMs);
-        paceMs = follow(paceMs, performance.now() - triedSinceMs);
-        triedSinceMs = undefined;
+        learn(performance.now() - triedSinceMs, group[0]!.deadlineMs - startMs);
         group.forEach((item, i) => answer(item, committed.results[i]!));
         break;
       case "failed":

@@ -20,6 +20,8 @@ interface Store {
   readonly groups: number[];
   writeMs: number;
   outage: boolean;
+  /** Another process is in the way. */
+  busy: boolean;
   readiness: Readiness;
 }
 
@@ -30,10 +32,12 @@ function open(): Store {
     groups: [] as number[],
     writeMs: 1,
     outage: false,
+    busy: false,
     readiness: { kind: "ready" } as Readiness,
   };
   async function commit(group: readonly Submission[]): Promise<Committed> {
     await Bun.sleep(store.writeMs);
+    if (store.busy) return { kind: "again", reason: undefined };
     if (store.outage) return { kind: "again", reason: "it is down" };
     store.groups.push(group.length);
     store.stored.push(...group.map(({ id }) => id));
@@ -128,6 +132,32 @@ describe("group commit", () => {
     store.writeMs = 1;
     await eventually("one is stored in time", async () => (await briefly()).kind === "stored");
   });
+
+  test("a long write, and quiet after it, refuse nobody of a burst", async () => {
+    const store = open();
+    store.writeMs = 3000;
+    await kinds(submit(store, 1));
+    store.writeMs = 1;
+    // Longer than a pace is worth anything without a write.
+    await Bun.sleep(1100);
+    expect(count(await kinds(submit(store, 50)), "stored")).toBe(50);
+  }, 10_000);
+
+  test("a spell in which nothing may be written says nothing of the writes behind it", async () => {
+    const store = open();
+    await kinds(submit(store, 1));
+    store.busy = true;
+    const first = submit(store, 1);
+    await Bun.sleep(50);
+    store.readiness = { kind: "refused", reason: "it is full" };
+    store.commits.flush();
+    expect(await kinds(first)).toEqual(["failed"]);
+    await Bun.sleep(3000);
+    store.busy = false;
+    store.readiness = { kind: "ready" };
+    await kinds(submit(store, 1));
+    for (let i = 0; i < 3; i++) expect(count(await kinds(submit(store, 50)), "stored")).toBe(50);
+  }, 10_000);
 
   test("an outage is ridden out, and refuses nobody then or later", async () => {
     const store = open();
