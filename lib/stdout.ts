@@ -4,8 +4,9 @@
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
 
-/** How long a line waits for a reader that is only slow, ms. Once it has been in vain, the next ones do not wait. */
+/** How long lines wait for a reader that is only slow, ms in each second. Once it was in vain, the next do not wait. */
 const patienceMs = 100;
+const windowMs = 1000;
 
 /** Writes one line. Throws when nothing of it can be written: it is lost. */
 export function openStdout(): (line: string) => void {
@@ -13,22 +14,35 @@ export function openStdout(): (line: string) => void {
   /** What is still to come of a line that was written in part. */
   let rest: Uint8Array = new Uint8Array(0);
   let stalled = false;
+  let windowStartMs = 0;
+  let waitedMs = 0;
 
   /** Returns what could not be written. */
   function write(bytes: Uint8Array): Uint8Array {
-    const endMs = performance.now() + (stalled ? 0 : patienceMs);
     let left = bytes;
     while (left.length > 0) {
       try {
         left = left.subarray(writeSync(fd, left));
         stalled = false;
       } catch (error) {
-        stalled = isFull(error) && performance.now() >= endMs;
-        if (stalled || !isFull(error)) return left;
-        Bun.sleepSync(1);
+        if (!isFull(error) || !waited()) return left;
       }
     }
     return left;
+  }
+
+  /** False if that has been done for long enough: a reader that is always a little late would hold the process up. */
+  function waited(): boolean {
+    const nowMs = performance.now();
+    if (nowMs - windowStartMs > windowMs) {
+      windowStartMs = nowMs;
+      waitedMs = 0;
+    }
+    stalled ||= waitedMs >= patienceMs;
+    if (stalled) return false;
+    Bun.sleepSync(1);
+    waitedMs += performance.now() - nowMs;
+    return true;
   }
 
   return (line) => {
