@@ -28,7 +28,10 @@ export function encodeEmail(email: Email): string {
 /** The inverse of {@link encodeEmail}. Throws on text that it did not write. */
 export function decodeEmail(text: string): Email {
   const lineEnd = text.indexOf("\n");
-  return { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
+  const email = { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
+  if (!isEnvelope(email) || !("body" in email) || typeof email.body !== "string") throw notAnEmail();
+  if ("html" in email && typeof email.html !== "string") throw notAnEmail();
+  return email as Email;
 }
 
 /** The first line of a stored text: the envelope, still encoded. */
@@ -37,7 +40,21 @@ export function envelopeLine(text: string): string {
   return lineEnd === -1 ? text : text.slice(0, lineEnd);
 }
 
-/** The envelope alone, of a whole stored text or of its first line. */
+/** The envelope alone, of a whole stored text or of its first line. Throws like {@link decodeEmail}. */
 export function decodeEnvelope(text: string): Envelope {
-  return JSON.parse(envelopeLine(text));
+  const envelope: unknown = JSON.parse(envelopeLine(text));
+  if (!isEnvelope(envelope)) throw notAnEmail();
+  return envelope;
+}
+
+/** Of any JSON: what is read of it has its type. What a later release adds is let be. */
+function isEnvelope(value: unknown): value is Envelope {
+  if (typeof value !== "object" || value === null) return false;
+  const { to, from, subject, to_name = "", from_name = "", reply_to = "" } = value as Record<string, unknown>;
+  return [to, from, subject, to_name, from_name, reply_to].every((text) => typeof text === "string");
+}
+
+/** Without a word of it: what is thrown may be logged. */
+function notAnEmail(): Error {
+  return new TypeError("the stored text is no email");
 }

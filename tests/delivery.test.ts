@@ -478,12 +478,16 @@ inWorld(
   {},
   async (world) => {
     const good = await times(3, () => world.submit());
-    const bad = Bun.randomUUIDv7();
-    await world.intake.submit({ id: bad, text: "not an email" }, performance.now() + 5000);
+    const bad: string[] = [];
+    for (const text of ["not an email", '{"to":5}\n{}']) {
+      const id = Bun.randomUUIDv7();
+      await world.intake.submit({ id, text }, performance.now() + 5000);
+      bad.push(id);
+    }
     world.startWorker(onlyResend);
     await world.drained();
     expect(world.resend.acceptances).toHaveLength(good.length);
-    expect((await world.show(bad)).state).toBe("dead");
+    for (const id of bad) expect((await world.show(id)).state).toBe("dead");
   },
 );
 

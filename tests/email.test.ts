@@ -48,3 +48,29 @@ test("email: what is stored comes back, and its envelope alone too", () => {
     }),
   );
 });
+
+test("email: JSON that nobody here has written is not read, and what a later release adds does no harm", () => {
+  const { body, html, ...envelope } = full;
+  const stored = (first: unknown, second: unknown) => `${JSON.stringify(first)}\n${JSON.stringify(second)}`;
+  for (const first of [
+    5,
+    null,
+    [],
+    "text",
+    {},
+    { to: 5 },
+    ...Object.keys(envelope).flatMap((name) => [
+      { ...envelope, [name]: 5 },
+      { ...envelope, [name]: null },
+    ]),
+  ]) {
+    expect(() => decodeEmail(stored(first, { body, html }))).toThrow();
+    expect(() => decodeEnvelope(stored(first, { body, html }))).toThrow();
+  }
+  for (const second of [5, null, [], {}, { html }, { body: 5 }, { body, html: null }]) {
+    expect(() => decodeEmail(stored(envelope, second))).toThrow();
+  }
+  const newer = stored({ ...envelope, newer: 5 }, { body, html, newest: [] });
+  expect(decodeEmail(newer)).toMatchObject(full);
+  expect(decodeEnvelope(newer)).toMatchObject(envelope);
+});

@@ -2,7 +2,7 @@
 // strings that a queue carries without reading. They are part of the stored format: two adjacent releases read
 // each other's, so a field may be added, never renamed, and a missing one has its default.
 
-import { type Attempts, cutReason, joinAttempts, noAttempts } from "./attempts.ts";
+import { type Attempt, type Attempts, cutReason, joinAttempts, noAttempts } from "./attempts.ts";
 
 /** Of one email, over all its batches. */
 export interface History {
@@ -70,7 +70,7 @@ export function encodeHistory(history: History): string {
   return Object.keys(stored).length === 0 ? "" : JSON.stringify(stored);
 }
 
-/** The inverse of {@link encodeHistory}. Throws on text that is not JSON. */
+/** The inverse of {@link encodeHistory}. Throws on text that it did not write. */
 export function decodeHistory(text: string): History {
   return text === "" ? noHistory : readHistory(JSON.parse(text));
 }
@@ -85,21 +85,27 @@ export function encodeNotes(notes: Notes): string {
   });
 }
 
-/** The inverse of {@link encodeNotes}. Throws on text that is not JSON. */
+/** The inverse of {@link encodeNotes}. Throws on text that it did not write. */
 export function decodeNotes(text: string): Notes {
   if (text === "") return noNotes;
-  const stored: Partial<Notes> & StoredAttempts = JSON.parse(text);
-  return { attempts: readAttempts(stored), looks: stored.looks ?? 0, failures: stored.failures ?? 0 };
+  const stored: unknown = JSON.parse(text);
+  demand(isObject(stored));
+  const { looks = 0, failures = 0 } = stored;
+  demand(isCount(looks) && isCount(failures));
+  return { attempts: readAttempts(stored), looks, failures };
 }
 
 export function encodeRecord({ history, ...record }: SentRecord): string {
   return JSON.stringify({ ...record, history: storedHistory(history) });
 }
 
-/** The inverse of {@link encodeRecord}. Throws on text that is not JSON. */
+/** The inverse of {@link encodeRecord}. Throws on text that it did not write. */
 export function decodeRecord(text: string): SentRecord {
-  const { history, ...record } = JSON.parse(text);
-  return { ...record, history: readHistory(history ?? {}) };
+  const stored: unknown = JSON.parse(text);
+  demand(isObject(stored));
+  const { history = {}, batchId, provider, providerMessageId, atMs, ...newer } = stored;
+  demand(isText(batchId) && isText(provider) && isText(providerMessageId) && isTime(atMs));
+  return { ...newer, batchId, provider, providerMessageId, atMs, history: readHistory(history) };
 }
 
 /** `total` only when some are left out. */
@@ -114,8 +120,9 @@ function storedAttempts({ kept, total }: Attempts): StoredAttempts {
   return { ...(kept.length > 0 && { attempts: kept }), ...(total > kept.length && { total }) };
 }
 
-function readAttempts({ attempts = [], total = attempts.length }: StoredAttempts): Attempts {
-  return { kept: attempts, total };
+function readAttempts({ attempts = [], total }: Stored): Attempts {
+  demand(isListOf(attempts, isAttempt) && (total === undefined || isCount(total)));
+  return { kept: attempts, total: total ?? attempts.length };
 }
 
 function storedHistory(history: History): StoredHistory {
@@ -130,8 +137,12 @@ function storedHistory(history: History): StoredHistory {
   };
 }
 
-function readHistory(stored: StoredHistory): History {
+function readHistory(stored: unknown): History {
+  demand(isObject(stored));
   const { tries = 0, refusedBy = [], doubted = false, deadReason, replayedAtMs } = stored;
+  demand(isCount(tries) && isListOf(refusedBy, isText) && typeof doubted === "boolean");
+  demand(deadReason === undefined || isText(deadReason));
+  demand(replayedAtMs === undefined || isTime(replayedAtMs));
   return {
     attempts: readAttempts(stored),
     tries,
@@ -140,4 +151,44 @@ function readHistory(stored: StoredHistory): History {
     ...(deadReason !== undefined && { deadReason }),
     ...(replayedAtMs !== undefined && { replayedAtMs }),
   };
+}
+
+// What is stored may be damaged and still be JSON. It is found out here, where everybody expects that something
+// cannot be read, and not by whoever is the first to use a field.
+
+type Stored = Readonly<Record<string, unknown>>;
+
+/** Furthest time of a `Date` from 1970, ms. */
+const timeMaxMs = 8.64e15;
+
+/** Without a word of the text: what is thrown may be logged. */
+function demand(holds: boolean): asserts holds {
+  if (!holds) throw new TypeError("a stored field is not of its type");
+}
+
+function isObject(value: unknown): value is Stored {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isListOf<T>(value: unknown, isItem: (item: unknown) => item is T): value is readonly T[] {
+  return Array.isArray(value) && value.every(isItem);
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === "number" && Math.abs(value) <= timeMaxMs;
+}
+
+/** Its end may be one that only a later release knows. */
+function isAttempt(value: unknown): value is Attempt {
+  if (!isObject(value)) return false;
+  const { provider, atMs, outcome, reason = "" } = value;
+  return isText(provider) && isTime(atMs) && isText(outcome) && isText(reason);
 }

@@ -4,6 +4,7 @@ import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { encodeEmail } from "../../lib/email.ts";
 import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { useStack } from "../support/stack.ts";
@@ -239,6 +240,25 @@ describe.each([
     );
   });
 
+  test("one that is damaged and still JSON hides no other", async () => {
+    const { env, queue } = await open();
+    await queue.dead();
+    const text = encodeEmail({ to: "a@example.org", from: "b@example.org", subject: "Hi", body: "Hello" });
+    const damaged = [
+      await queue.damaged(text, '{"attempts":5}'),
+      await queue.damaged(text, '{"deadReason":5}'),
+      await queue.damaged('{"to":5}\n{}', '{"deadReason":"no"}'),
+    ];
+    for (const args of [["stats"], ["list", "dead"], ...damaged.map((id) => ["show", id])]) {
+      const { code, stderr } = await runCli(env, "queue", ...args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    }
+    const listed: { id: string; unreadable?: boolean }[] = await jsonOfCli(env, ["queue", "list", "dead"]);
+    expect(listed).toHaveLength(4);
+    expect(listed.filter(({ unreadable }) => unreadable).map(({ id }) => id)).toEqual(damaged);
+    expect((await jsonOfCli(env, ["queue", "stats"])).dead_sampled).toBe(4);
+  });
+
   describe("retry", () => {
     test("of ids sends the dead ones again with their attempts kept, and names the others", async () => {
       const { env, queue } = await open();
@@ -432,6 +452,20 @@ describe.each([
     expect(await asked.exited).toBe(0);
     expect(asked.shown()).toContain("2 emails deleted");
     expect((await queue.operator.stats()).states.dead).toBe(0);
+  });
+
+  test("clear leaves what is submitted after it asked", async () => {
+    const { env, queue } = await open();
+    await queue.submit(3);
+    await queue.retrying(2);
+    const asked = cliInTerminal(env, ["queue", "clear"]);
+    await asked.says("Delete 5 emails that wait or are to be tried again, for good? [y/N] ");
+    const since = await queue.submit(4);
+    asked.type("y\n");
+    expect(await asked.exited).toBe(0);
+    expect(asked.shown()).toContain("5 emails deleted");
+    expect(await Promise.all(since.map((id) => state(queue, id)))).toEqual(since.map(() => "waiting"));
+    expect((await queue.operator.stats()).states).toMatchObject({ waiting: 4, retrying: 0 });
   });
 
   test("pause and resume say how it is, and are repeated without harm", async () => {

@@ -96,6 +96,49 @@ describe("history", () => {
     expect(decodeHistory(text)).toMatchObject({ attempts: { total: 40 }, tries: 0, doubted: false });
   });
 
+  test("JSON that nobody here has written is not read", () => {
+    const histories = [
+      "5",
+      "null",
+      "[]",
+      '"text"',
+      '{"attempts":5}',
+      '{"attempts":[5]}',
+      '{"attempts":[null]}',
+      '{"attempts":[{"provider":"x","atMs":"1","outcome":"sent"}]}',
+      '{"attempts":[{"provider":"x","atMs":1e300,"outcome":"sent"}]}',
+      '{"attempts":[{"provider":"x","atMs":1,"outcome":"sent","reason":5}]}',
+      '{"attempts":[{"atMs":1,"outcome":"sent"}]}',
+      '{"total":"5"}',
+      '{"tries":-1}',
+      '{"tries":null}',
+      '{"refusedBy":"resend"}',
+      '{"refusedBy":[5]}',
+      '{"doubted":"no"}',
+      '{"deadReason":5}',
+      '{"replayedAtMs":1e300}',
+    ];
+    const record = { batchId: "b", provider: "p", providerMessageId: "m", atMs: 1 };
+    expect(decodeRecord(JSON.stringify(record)).history).toEqual(noHistory);
+    for (const text of histories) {
+      expect(() => decodeHistory(text)).toThrow();
+      const stored = JSON.stringify({ ...record, history: JSON.parse(text) });
+      expect(() => decodeRecord(stored)).toThrow();
+    }
+    for (const text of ["5", "null", '{"attempts":5}', '{"looks":"1"}', '{"failures":1.5}', '{"total":{}}']) {
+      expect(() => decodeNotes(text)).toThrow();
+    }
+    for (const wrong of [
+      { batchId: 5 },
+      { provider: null },
+      { providerMessageId: undefined },
+      { atMs: 1e16 },
+    ]) {
+      expect(() => decodeRecord(JSON.stringify({ ...record, ...wrong }))).toThrow();
+    }
+    expect(() => decodeRecord("5")).toThrow();
+  });
+
   test("a dead letter that was doubted says that its outcome is unknown", () => {
     expect(asDead({ ...noHistory, doubted: true }, "no").deadReason).toBe("outcome unknown: no");
     expect(asDead(noHistory, "no").deadReason).toBe("no");

@@ -129,10 +129,10 @@ export async function shapeQueue(env: Record<string, string>) {
         }),
       })),
     /** As nobody here would store it. */
-    async damaged() {
+    async damaged(text = "no JSON\nat all \u001b[2J", history = "nor this") {
       const id = Bun.randomUUIDv7();
-      await intake.submit({ id, text: "no JSON\nat all \u001b[2J" }, performance.now() + 20_000);
-      await work.settle(await claim(), { fates: [{ id, kind: "dead", history: "nor this" }], counts: {} });
+      await intake.submit({ id, text }, performance.now() + 20_000);
+      await work.settle(await claim(), { fates: [{ id, kind: "dead", history }], counts: {} });
       return id;
     },
     async close() {

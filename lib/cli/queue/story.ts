@@ -49,7 +49,7 @@ export function storyOf(stored: StoredEmail): Story {
   const last = stored.state === "sent" ? undefined : attempts.kept.at(-1)?.reason;
   return {
     stored,
-    email: typeof email === "object" && email !== null ? email : {},
+    email: email ?? {},
     isDamaged,
     attempts,
     record,
