@@ -60,7 +60,7 @@ const addressLike = /[^\s<>"'(),;[\]\\]+@[^\s<>"'(),;[\]\\]+/g;
 /** A log that drops what is below its level. Lines are `{time, level, event, …fields}`. */
 export function createLog(options: LogOptions): Log {
   const { write = openStdout(), now = Date.now } = options;
-  const secrets = (options.secrets ?? []).filter((secret) => secret.length >= 6);
+  const { secrets = [] } = options;
   const lowest = logLevels.indexOf(options.level);
 
   let lost = 0;
@@ -96,9 +96,15 @@ export function createLog(options: LogOptions): Log {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
+/** Other people's words, for the log or a terminal: they may quote a credential. Secrets shorter than 6 characters are left. */
+export function withoutSecrets(text: string, secrets: readonly string[]): string {
+  let rest = text;
+  for (const secret of secrets) if (secret.length >= 6) rest = rest.replaceAll(secret, "[secret]");
+  return rest;
+}
+
 function scrub(text: string, secrets: readonly string[]): string {
-  let scrubbed = text;
-  for (const secret of secrets) scrubbed = scrubbed.replaceAll(secret, "[secret]");
+  let scrubbed = withoutSecrets(text, secrets);
   if (scrubbed.includes("@")) scrubbed = scrubbed.replace(addressLike, "[address]");
   return scrubbed.length > textMax ? `${scrubbed.slice(0, textMax - 1)}…` : scrubbed;
 }

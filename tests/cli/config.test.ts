@@ -130,6 +130,33 @@ describe("config --check", () => {
     expect(checks[2]!.detail).toContain("no answer");
   });
 
+  test("holds no credential that a refusal quotes", async () => {
+    const proxy = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      fetch({ headers }) {
+        const key = headers.get("authorization") ?? headers.get("x-postmark-server-token");
+        const message = `API key ${key} is not valid`;
+        return Response.json(
+          { name: "validation_error", statusCode: 401, message, ErrorCode: 10, Message: message },
+          { status: 401 },
+        );
+      },
+    });
+    const url = `http://127.0.0.1:${proxy.port}`;
+    const env = { ...embedded, ...both, RESEND_BASE_URL: url, POSTMARK_BASE_URL: url };
+    try {
+      const [, ...refused] = await checksOf(env, 1);
+      expect(refused).toHaveLength(2);
+      for (const { detail } of refused) expect(detail).toContain("[secret] is not valid");
+      const { stdout, stderr } = await runCli(env, "config", "--check");
+      expect(stdout).toContain("Bearer [secret] is not valid");
+      expect(stdout + stderr).not.toMatch(/re_fake|fake-token/);
+    } finally {
+      await proxy.stop(true);
+    }
+  });
+
   test("leaves the sandbox's folder as it was", async () => {
     const data = join(folder, "sandbox");
     const checks = await checksOf({ DATA_DIR: data, PROVIDERS: "sandbox" });

@@ -2,7 +2,7 @@
 // provider, by a request that sends nothing.
 
 import type { Config } from "../../config.ts";
-import type { Log } from "../../log.ts";
+import { type Log, withoutSecrets } from "../../log.ts";
 import { openProvider } from "../../providers/open.ts";
 import { openIntake, type QueueSettings } from "../../queue/open.ts";
 import { readConfig } from "../../config.ts";
@@ -12,7 +12,7 @@ export interface Check {
   /** What was looked at: `store`, or a provider. */
   readonly name: string;
   readonly ok: boolean;
-  /** What was found, or what is wrong. */
+  /** What was found, or what is wrong. Without credentials, though a provider or a proxy may quote them. */
   readonly detail: string;
 }
 
@@ -22,7 +22,8 @@ const storePauseMs = 20;
 
 export async function checkAll(env: Environment, config: Config): Promise<Check[]> {
   const providers = config.providers.map(({ name }) => checkProvider(name, config));
-  return [...workerMistakes(env), ...(await Promise.all([checkStore(config.queue), ...providers]))];
+  const checks = [...workerMistakes(env), ...(await Promise.all([checkStore(config.queue), ...providers]))];
+  return checks.map((check) => ({ ...check, detail: withoutSecrets(check.detail, config.secrets) }));
 }
 
 /** What only a worker demands. A machine without any provider may be a server's alone. */

@@ -3,7 +3,7 @@
 
 import { existsSync } from "node:fs";
 import { type Config, readConfig } from "../../config.ts";
-import type { Log } from "../../log.ts";
+import { type Log, withoutSecrets } from "../../log.ts";
 import { type Operator, StoreUnavailable } from "../../queue/queue.ts";
 import type { Ending } from "../command.ts";
 import { complain } from "../output.ts";
@@ -45,7 +45,9 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
   } catch (error) {
     if (!(error instanceof StoreUnavailable)) throw error;
     const reasons = new Set([error.message, ...(trouble === undefined ? [] : [trouble])]);
-    complain(`The queue does not answer: ${withoutSecrets([...reasons].join("; "), config)}`);
+    complain(
+      `The queue does not answer: ${visible(withoutSecrets([...reasons].join("; "), config.secrets))}`,
+    );
     if (operator !== undefined) complain("What was done until then stays done: repeat the command");
     return failed;
   } finally {
@@ -59,8 +61,4 @@ function troubleLog(note: (reason: string) => void): Log {
     if (typeof fields?.["reason"] === "string") note(fields["reason"]);
   };
   return { debug() {}, info() {}, warn: listen, error: listen };
-}
-
-function withoutSecrets(text: string, { secrets }: Config): string {
-  return visible(secrets.reduce((rest, secret) => rest.replaceAll(secret, "[secret]"), text));
 }
