@@ -221,6 +221,15 @@ export interface QueueStats {
   readonly bytesMax: number | undefined;
 }
 
+export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
+
+export interface Cleared {
+  /** How many emails; perhaps none, though others follow. */
+  readonly deleted: number;
+  /** Where the next call begins, opaque; undefined after the last. */
+  readonly next: string | undefined;
+}
+
 /** What an operator needs. Everything is safe beside running workers, and bounded: many emails are many calls. */
 export interface Operator {
   show(id: string): Promise<StoredEmail | undefined>;
@@ -253,13 +262,19 @@ export interface Operator {
     { readonly kind: "batch"; readonly batch: Batch } | { readonly kind: "busy" | "not-in-doubt" | "unknown" }
   >;
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
-  /** Refused for an email in a batch. 1000 ids at most; one answer for each. */
-  delete(ids: readonly string[]): Promise<readonly ("deleted" | "in-batch" | "unknown")[]>;
   /**
-   * Deletes `limit` (1–1000) of the emails that wait or are to be tried again. Their ids stay known.
-   * @returns how many it deleted; 0 when there are no more
+   * Refused for an email in a batch. 1000 ids at most; one answer for each.
+   * @param guard with `ifDead`, only dead letters are deleted, and whatever else is there is `changed`
    */
-  clear(limit: number): Promise<number>;
+  delete(ids: readonly string[], guard?: { readonly ifDead: boolean }): Promise<readonly DeleteAnswer[]>;
+  /**
+   * Goes through `limit` (1–1000) or fewer of the emails that wait or are to be tried again, and deletes those that
+   * were submitted till then. Their ids stay known. What comes back from a batch or from the dead meanwhile may be
+   * deleted, or not.
+   * @param submittedTillMs Unix ms of the store, as {@link QueueStats.nowMs}
+   * @param from `next` of the call before
+   */
+  clear(limit: number, submittedTillMs: number, from?: string): Promise<Cleared>;
   /** Stops every claim of every worker, also of batches in doubt, until {@link resume}; repeated, it changes nothing. */
   pause(): Promise<void>;
   resume(): Promise<void>;

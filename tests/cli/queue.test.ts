@@ -456,8 +456,8 @@ describe.each([
 
   test("clear leaves what is submitted after it asked", async () => {
     const { env, queue } = await open();
-    await queue.submit(3);
     await queue.retrying(2);
+    await queue.submit(3);
     const asked = cliInTerminal(env, ["queue", "clear"]);
     await asked.says("Delete 5 emails that wait or are to be tried again, for good? [y/N] ");
     const since = await queue.submit(4);

@@ -599,6 +599,34 @@ export function operating(tools: Tools): void {
       expect(await q.operator.delete([])).toEqual([]);
     });
 
+    test("of dead letters alone leaves what was replayed since they were listed", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 4);
+      await settle(
+        q,
+        await claim(q),
+        some.map((id) => dead(id)),
+      );
+      const { emails } = await q.operator.list("dead", 1000);
+      const replays = emails
+        .slice(0, 2)
+        .map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
+      await q.operator.replay(replays, {});
+      const batch = await claim(q, { countMax: 1 });
+      const asked = [...idsOf(emails), emails[3]!.id, Bun.randomUUIDv7()];
+      expect(await q.operator.delete(asked, { ifDead: true })).toEqual([
+        "changed",
+        "changed",
+        "deleted",
+        "deleted",
+        "unknown",
+        "unknown",
+      ]);
+      const states = await Promise.all(idsOf(emails).map((id) => state(q, id)));
+      expect(states.toSorted()).toEqual(["deleted", "deleted", "sending", "waiting"]);
+      expect(ids(batch)).toEqual([emails[states.indexOf("sending")]!.id]);
+    });
+
     test("of what only one provider may take leaves nothing for it", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
@@ -619,6 +647,89 @@ export function operating(tools: Tools): void {
   });
 
   describe("clearing", () => {
+    /** How many emails each call deleted. */
+    async function cleared(q: QueueUnderTest, limit: number, tillMs?: number): Promise<number[]> {
+      const submittedTillMs = tillMs ?? (await q.operator.stats()).nowMs;
+      const counts: number[] = [];
+      for (let from: string | undefined; ;) {
+        const { deleted, next } = await q.operator.clear(limit, submittedTillMs, from);
+        counts.push(deleted);
+        if (counts.length > 1000) throw new Error("clear: does not end");
+        if (next === undefined) return counts;
+        from = next;
+      }
+    }
+    const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0);
+
+    for (const limit of [1, 4, 1000]) {
+      test(`leaves what was submitted since, wherever it waits: ${limit} at a time`, async () => {
+        const q = await queue();
+        const tried = async (provider: string) => {
+          const batch = await claim(q, { first: "emails", countMax: 5 });
+          await settle(
+            q,
+            batch,
+            ids(batch).map(
+              (id, i) => ({ ...due(id, hourMs), ...(i % 2 && { only: provider }) }) as EmailFate,
+            ),
+          );
+        };
+        // Of old and new, some wait for anyone, some for either provider, some until the same later time.
+        await submitMany(q, 5);
+        await tried("postmark");
+        await submitMany(q, 5);
+        await tried("resend");
+        await submitMany(q, 3);
+        const { nowMs, states: before } = await q.operator.stats();
+        expect(before).toMatchObject({ waiting: 3, retrying: 10 });
+        await Bun.sleep(2);
+        const since = await submitMany(q, 5);
+        const held = await claim(q, { first: "emails", countMax: 8 });
+        await settle(
+          q,
+          held,
+          ids(held).map((id, i) => ({ ...due(id, hourMs), ...(i % 2 && { only: "postmark" }) }) as EmailFate),
+        );
+        since.push(...(await submitMany(q, 6)));
+        expect(sumOf(await cleared(q, limit, nowMs))).toBe(13);
+        expect([...(await listedIds(q, "waiting")), ...(await listedIds(q, "retrying"))].toSorted()).toEqual(
+          since.toSorted(),
+        );
+        expect(sumOf(await cleared(q, limit, nowMs))).toBe(0);
+      });
+    }
+
+    test("ends, and passes by nothing, while emails come, and leave from where it stopped", async () => {
+      const q = await queue();
+      const before = await submitMany(q, 60);
+      const { nowMs } = await q.operator.stats();
+      await Bun.sleep(2);
+      const since = await submitMany(q, 10);
+      const taken: string[] = [];
+      let from: string | undefined;
+      let deleted = 0;
+      for (let calls = 0; ; calls += 1) {
+        expect(calls).toBeLessThan(50);
+        const cleared = await q.operator.clear(7, nowMs, from);
+        deleted += cleared.deleted;
+        if (cleared.next === undefined) break;
+        from = cleared.next;
+        if (calls < 4) taken.push(...ids(await claim(q, { first: "emails", countMax: 2 })));
+        since.push(...(await submitMany(q, 3)));
+      }
+      expect(deleted + taken.length).toBe(before.length);
+      expect((await listedIds(q, "waiting")).toSorted()).toEqual(since.toSorted());
+    });
+
+    test("of large emails that stay reads so much at a time, and ends", async () => {
+      const q = await queue();
+      const { nowMs } = await q.operator.stats();
+      await Bun.sleep(2);
+      for (let i = 0; i < 8; i += 1) await submit(q, submission({}, "x".repeat(900_000)));
+      expect(sumOf(await cleared(q, 1000, nowMs))).toBe(0);
+      expect(sumOf(await cleared(q, 1000))).toBe(8);
+    });
+
     test("deletes what waits and what is to be tried again, so many at a time, and leaves the rest", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
@@ -632,10 +743,8 @@ export function operating(tools: Tools): void {
       await submitMany(q, 20);
       const before = (await q.operator.stats()).states;
       expect(before.waiting + before.retrying).toBe(23);
-      expect(await q.operator.clear(10)).toBe(10);
-      expect(await q.operator.clear(10)).toBe(10);
-      expect(await q.operator.clear(10)).toBe(3);
-      expect(await q.operator.clear(10)).toBe(0);
+      expect(await cleared(q, 10)).toEqual([10, 10, 3]);
+      expect(await cleared(q, 10)).toEqual([0]);
       const { sending, "in-doubt": inDoubt, dead: died, sent: gone } = places;
       expect(await Promise.all([sending, inDoubt, died, gone].map((id) => state(q, id)))).toEqual([
         "sending",
@@ -899,7 +1008,7 @@ export function operating(tools: Tools): void {
         },
         async () => q.operator.delete([some(), some()]),
         async () => q.operator.replay([{ id: some(), seenHistory: "died", history: "r" }], {}),
-        async () => (below(20) === 0 ? q.operator.clear(3) : undefined),
+        async () => (below(20) === 0 ? q.operator.clear(3, Number.MAX_SAFE_INTEGER) : undefined),
         async () => q.work.sweep(below(4) ? ["resend", "postmark"] : ["resend"]),
         async () => q.advance(below(4) === 0 ? leaseMs + 1 : 5000),
       ];

@@ -17,6 +17,7 @@ export const clear: SingleCommand = {
     "",
     "Deletes every email that is waiting or retrying, and says how many it left:",
     "those in batches, which cannot be altered, and the dead letters. It asks before.",
+    "What is submitted after it has begun stays.",
     "",
     "Options:",
     "  --yes   does not ask",
@@ -30,14 +31,19 @@ export const clear: SingleCommand = {
     });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
     return withQueue(async ({ operator, terminal }) => {
-      const { states: before } = await operator.stats();
+      const { nowMs: beganAtMs, states: before } = await operator.stats();
       const count = before.waiting + before.retrying;
       const question = `Delete ${countOf(count, "email")} that wait or are to be tried again, for good`;
       if (!confirmed(question, read.values.yes, terminal)) return failed;
       const progress = openProgress("Deleting", count, terminal);
       let deleted = 0;
       try {
-        for (let gone = 1; gone > 0; progress.show(deleted)) deleted += gone = await operator.clear(pageMax);
+        let from: string | undefined;
+        do {
+          const cleared = await operator.clear(pageMax, beganAtMs, from);
+          progress.show((deleted += cleared.deleted));
+          from = cleared.next;
+        } while (from !== undefined);
       } finally {
         progress.end();
       }

@@ -82,7 +82,11 @@ async function deleteAllDead({ operator, terminal }: Session, yes: boolean): Pro
   try {
     for await (const emails of pagesOf(operator, "dead")) {
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
-      const answers = await operator.delete(before.map(({ id }) => id));
+      const answers = await operator.delete(
+        before.map(({ id }) => id),
+        // Another operator may have sent some back to waiting since.
+        { ifDead: true },
+      );
       deleted += answers.filter((answer) => answer === "deleted").length;
       progress.show(deleted);
       if (before.length < emails.length) break;

@@ -1,25 +1,67 @@
--- clear: removes some of the emails that wait or are to be tried again; their ids stay known for a while.
+-- clear: goes through some of the emails that wait or are to be tried again, and removes those that were submitted
+-- till then; their ids stay known for a while.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] how long their ids stay known, ms    ARGV[3] most emails
+-- ARGV[2] how long their ids stay known, ms    ARGV[3] most emails to go through
+-- ARGV[4] latest submission, Unix ms
+-- ARGV[5] time, ARGV[6] email, ARGV[7] only provider: where to go on, each "" at the beginning
 --
--- Returns how many it removed.
+-- Goes through one list after the other, by time and email, so that what stays is passed once. What was due till then
+-- was submitted till then. Of the rest, the time of submission stands before the text: a call reads so many bytes of
+-- them at most, and one email.
+--
+-- Returns { how many it removed, then time, email and only provider of the next, if one follows }.
 
-local ids, limit = {}, tonumber(ARGV[3])
-for _, list in ipairs(due_lists()) do
-  local some = {}
-  if #ids < limit then
-    some = redis.call('ZRANGE', list, 0, limit - #ids - 1)
+local limit, till = tonumber(ARGV[3]), tonumber(ARGV[4])
+local start = { time = tonumber(ARGV[5]) or -1, id = ARGV[6], provider = ARGV[7] }
+local bytes_max = 4 * 1024 * 1024
+
+local providers = redis.call('SMEMBERS', key('providers'))
+table.sort(providers)
+table.insert(providers, 1, '')
+
+local ids, passed, bytes, place = {}, 0, 0, {}
+
+local function is_meant(id, time)
+  if time <= till then
+    return true
   end
-  if #some > 0 then
-    redis.call('ZREM', list, unpack(some))
+  local stored = redis.call('HGET', key('emails'), id) or ''
+  bytes = bytes + #stored
+  return (tonumber(string.match(stored, '^%d+')) or 0) <= till
+end
+
+local function walk(provider)
+  local list, first, meant = key(provider == '' and 'due' or 'due:' .. provider), 0, {}
+  if provider == start.provider then
+    first = begun(list, start.time, start.id)
   end
-  for _, id in ipairs(some) do
-    ids[#ids + 1] = id
+  -- One more than this call goes through tells where the next begins.
+  local entries = redis.call('ZRANGE', list, first, first + limit - passed, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    local id, time = entries[i], tonumber(entries[i + 1])
+    if passed == limit or bytes > bytes_max then
+      place = { text(time), id, provider }
+      break
+    end
+    passed = passed + 1
+    if is_meant(id, time) then
+      meant[#meant + 1] = id
+      ids[#ids + 1] = id
+    end
+  end
+  if #meant > 0 then
+    redis.call('ZREM', list, unpack(meant))
+  end
+end
+
+for _, provider in ipairs(providers) do
+  if #place == 0 and provider >= start.provider then
+    walk(provider)
   end
 end
 if #ids > 0 then
   delete(ids, now() + ARGV[2])
 end
-return #ids
+return { #ids, unpack(place) }

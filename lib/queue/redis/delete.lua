@@ -3,17 +3,22 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] how long their ids stay known, ms
--- ARGV[3…] email ids
+-- ARGV[3] 1 if only dead letters are meant, else 0
+-- ARGV[4…] email ids
 --
--- Returns "deleted", "in-batch" or "unknown" for each.
+-- Returns "deleted", "in-batch" or "unknown" for each; where only dead letters are meant, "changed" for what is there
+-- and not dead.
 
 local ids, answers, taken = {}, {}, {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local id = ARGV[i]
   local answer = 'unknown'
-  if redis.call('HEXISTS', key('members'), id) == 1 then
+  local is_there = not taken[id] and redis.call('HEXISTS', key('emails'), id) == 1
+  if is_there and ARGV[3] == '1' and not redis.call('ZSCORE', key('dead'), id) then
+    answer = 'changed'
+  elseif redis.call('HEXISTS', key('members'), id) == 1 then
     answer = 'in-batch'
-  elseif not taken[id] and redis.call('HEXISTS', key('emails'), id) == 1 then
+  elseif is_there then
     answer = 'deleted'
     taken[id] = true
     ids[#ids + 1] = id

@@ -17,26 +17,10 @@ local at, state, limit = now(), ARGV[2], tonumber(ARGV[3])
 local start = { time = tonumber(ARGV[4]) or -1, entry = ARGV[5], id = ARGV[6] }
 local entries_max, bytes_max = math.max(limit, 100), 4 * 1024 * 1024
 
--- How many entries of a list stand before the place where this page begins.
-local function begun(list)
-  local low = redis.call('ZCOUNT', list, '-inf', '(' .. text(start.time))
-  local high = redis.call('ZCOUNT', list, '-inf', text(start.time))
-  -- The ids are hexadecimal digits, which Lua compares as Redis does, in every locale.
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if redis.call('ZRANGE', list, middle, middle)[1] < start.entry then
-      low = middle + 1
-    else
-      high = middle
-    end
-  end
-  return low
-end
-
 -- A list, of that what is behind `after` and up to `till`.
 local lists = {}
 local function add(name, of, after, till)
-  local first = begun(key(name))
+  local first = begun(key(name), start.time, start.entry)
   if after then
     first = math.max(first, redis.call('ZCOUNT', key(name), '-inf', text(after)))
   end

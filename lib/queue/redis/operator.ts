@@ -1,7 +1,7 @@
 // What an operator asks of the queue.
 
 import type { Log } from "../../log.ts";
-import { knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { type DeleteAnswer, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
 import { readClaim, readSettled, settleArguments } from "./batch.ts";
 import claimDoubtText from "./claim_doubt.lua" with { type: "text" };
 import clearText from "./clear.lua" with { type: "text" };
@@ -12,6 +12,7 @@ import emailText from "./email.lua" with { type: "text" };
 import { readEmail } from "./email.ts";
 import listText from "./list.lua" with { type: "text" };
 import pauseText from "./pause.lua" with { type: "text" };
+import placeText from "./place.lua" with { type: "text" };
 import replayText from "./replay.lua" with { type: "text" };
 import resumeText from "./resume.lua" with { type: "text" };
 import { errorText, run, type Script, script } from "./script.ts";
@@ -24,13 +25,13 @@ import statsText from "./stats.lua" with { type: "text" };
 // makes room as soon as it is.
 const allowOom = { allowOom: true } as const;
 const showScript = script(`${emailText}\n${showText}`, allowOom);
-const listScript = script(`${emailText}\n${listText}`, allowOom);
+const listScript = script(`${emailText}\n${placeText}\n${listText}`, allowOom);
 const statsScript = script(statsText, allowOom);
 const replayScript = script(replayText, allowOom);
 const claimDoubtScript = script(claimDoubtText, allowOom);
 const settleScript = script(settleText, allowOom);
 const deleteScript = script(deleteText, allowOom);
-const clearScript = script(clearText, allowOom);
+const clearScript = script(`${placeText}\n${clearText}`, allowOom);
 const pauseScript = script(pauseText, allowOom);
 const resumeScript = script(resumeText, allowOom);
 
@@ -116,11 +117,14 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       await redis.publish(`${partition}:wake`, "").catch(() => {});
       return settled;
     },
-    async delete(ids) {
-      return (await ask(deleteScript, retainMs, ...ids)) as ("deleted" | "in-batch" | "unknown")[];
+    async delete(ids, { ifDead } = { ifDead: false }) {
+      return (await ask(deleteScript, retainMs, ifDead ? 1 : 0, ...ids)) as DeleteAnswer[];
     },
-    async clear(limit) {
-      return Number(await ask(clearScript, retainMs, limit));
+    async clear(limit, submittedTillMs, from = "") {
+      const [time = "", id = "", provider = ""] = from.split(" ");
+      const reply = await ask(clearScript, retainMs, limit, submittedTillMs, time, id, provider);
+      const [deleted, ...place] = reply as [number, ...string[]];
+      return { deleted, next: place.length === 0 ? undefined : place.join(" ") };
     },
     async pause() {
       await ask(pauseScript);

@@ -1,6 +1,6 @@
 // What an operator asks of the queue.
 
-import { knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { type Cleared, type DeleteAnswer, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
 import { claimDoubt } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { leave } from "./leave.ts";
@@ -60,8 +60,10 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
     claimDoubt: (request) => store.writePatiently((db) => claimDoubt(db, request, store.nowMs())),
     settle: (batch, settlement) =>
       writeAndWake((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
-    delete: (ids) => store.writePatiently((db) => ids.map((id) => remove(db, id, store.nowMs() + retainMs))),
-    clear: (limit) => store.writePatiently((db) => clear(db, limit, store.nowMs() + retainMs)),
+    delete: (ids, { ifDead } = { ifDead: false }) =>
+      store.writePatiently((db) => ids.map((id) => remove(db, id, ifDead, store.nowMs() + retainMs))),
+    clear: (limit, submittedTillMs, from) =>
+      store.writePatiently((db) => clear(db, { limit, submittedTillMs, from }, store.nowMs() + retainMs)),
     pause: () =>
       store.writePatiently((db) => {
         db.run("INSERT INTO pauses (one, since) VALUES (1, ?) ON CONFLICT DO NOTHING", store.nowMs());
@@ -106,16 +108,44 @@ function replay(
   return replayed;
 }
 
-function remove(db: Connection, id: string, expiresAtMs: number): "deleted" | "in-batch" | "unknown" {
-  const place = db.get<{ batch: string | null }>("SELECT batch FROM places WHERE id = ?", id);
+function remove(db: Connection, id: string, ifDead: boolean, expiresAtMs: number): DeleteAnswer {
+  const place = db.get<{ batch: string | null; died_at: number | null }>(
+    "SELECT batch, died_at FROM places WHERE id = ?",
+    id,
+  );
   if (place === undefined) return "unknown";
+  if (ifDead && place.died_at === null) return "changed";
   if (place.batch !== null) return "in-batch";
   leave(db, id, undefined, expiresAtMs);
   return "deleted";
 }
 
-function clear(db: Connection, limit: number, expiresAtMs: number): number {
-  const some = db.all<{ id: string }>("SELECT id FROM places WHERE due_at IS NOT NULL LIMIT ?", limit);
-  for (const { id } of some) leave(db, id, undefined, expiresAtMs);
-  return some.length;
+interface Waiting {
+  readonly provider: string;
+  readonly due_at: number;
+  readonly id: string;
+  readonly submitted_at: number;
+}
+
+/** In the order of the index, so that what stays is passed once. */
+function clear(
+  db: Connection,
+  { limit, submittedTillMs, from }: { limit: number; submittedTillMs: number; from: string | undefined },
+  expiresAtMs: number,
+): Cleared {
+  const [atMs = "", after = "", provider = anyProvider] = from?.split(" ") ?? ["-1"];
+  const some = db.all<Waiting>(
+    `SELECT places.provider, places.due_at, places.id, emails.submitted_at
+     FROM places CROSS JOIN emails ON emails.id = places.id
+     WHERE places.due_at IS NOT NULL AND (places.provider, places.due_at, places.id) > (?, ?, ?)
+     ORDER BY places.provider, places.due_at, places.id LIMIT ?`,
+    provider,
+    Number(atMs),
+    after,
+    limit,
+  );
+  const meant = some.filter(({ submitted_at }) => submitted_at <= submittedTillMs);
+  for (const { id } of meant) leave(db, id, undefined, expiresAtMs);
+  const last = some.length < limit ? undefined : some.at(-1);
+  return { deleted: meant.length, next: last && `${last.due_at} ${last.id} ${last.provider}` };
 }
