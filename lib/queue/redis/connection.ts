@@ -9,6 +9,8 @@ export const commandTimeoutMs = 1000;
 /** Longest silence of Redis while it owes a reply, ms: then the connection is given up. */
 const silenceMs = 1500;
 
+const noSuchDatabase = /^ERR (DB index is out of range|invalid DB index)/;
+
 /**
  * Opens a connection that is kept up for as long as the process lives. Commands fail at once while it is down.
  * @param role shown by `CLIENT LIST`, and in the log
@@ -33,6 +35,8 @@ export function connect(url: string, role: string, log: Log, replyTimeoutMs = co
     // ioredis repeats itself for as long as the outage lasts.
     if (message !== reported) log.warn("store-connection-lost", { connection: role, reason: message });
     reported = message;
+    // ioredis would go on with database 0, which is another queue's.
+    if (noSuchDatabase.test(message)) redis.disconnect(true);
   });
   redis.on("ready", () => {
     reported = "";
