@@ -434,16 +434,20 @@ describe("a Redis of its own", () => {
     30_000,
   );
 
-  test("without the database that is named is not written to, in another one either", () =>
-    withRedis({}, async (redis) => {
-      const log = recordingLog();
-      const intake = openRedisIntake(optionsFor(`${redis.url}/99`, { log }));
-      closing.push(() => intake.close());
-      await eventually("it is said", () => log.events("store-connection-lost").length > 0);
-      expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
-      expect(redis.cli("DBSIZE")).toBe("0");
-      await expect(operatorOn(optionsFor(`${redis.url}/99`))).rejects.toThrow();
-    }));
+  test(
+    "without the database that is named is not written to, in another one either",
+    () =>
+      withRedis({}, async (redis) => {
+        const log = recordingLog();
+        const intake = openRedisIntake(optionsFor(`${redis.url}/99`, { log }));
+        closing.push(() => intake.close());
+        await eventually("it is said", () => log.events("store-connection-lost").length > 0);
+        expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
+        expect(redis.cli("DBSIZE")).toBe("0");
+        await expect(operatorOn(optionsFor(`${redis.url}/99`))).rejects.toThrow();
+      }),
+    20_000,
+  );
 
   test("that the operator vouches for is written to, whatever its settings", () =>
     withRedis({ appendonly: "no" }, async (redis) => {
