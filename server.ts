@@ -1,6 +1,7 @@
 // The server: settings, then the way into the queue, then the handler behind Bun.serve, and the end of it all on a
 // signal. Several of them may share one port.
 
+import { errorCode } from "./lib/error_code.ts";
 import { openGate } from "./lib/access.ts";
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
@@ -96,7 +97,7 @@ function listen() {
       },
     });
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    const code = errorCode(error) ?? "unknown error";
     console.error(
       code === "EADDRINUSE"
         ? `Cannot start: PORT ${config.port} is taken by another process: stop it, or set another PORT`

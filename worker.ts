@@ -4,7 +4,7 @@ import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
 import { openWorkerCounts } from "./lib/admin/worker.ts";
 import { readConfig } from "./lib/config.ts";
-import type { Deliverer } from "./lib/worker/delivery.ts";
+import type { Deliverer } from "./lib/worker/deliverer.ts";
 import { startDispatcher } from "./lib/worker/dispatch.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
 import { openLane } from "./lib/worker/lane.ts";

@@ -1,6 +1,7 @@
 // The configuration: read once at start from the environment, every mistake reported together. Nothing else reads
 // the environment. No message ever holds a value that may be secret.
 
+import { errorCode } from "./error_code.ts";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import * as v from "valibot";
@@ -8,9 +9,10 @@ import type { LogLevel } from "./log.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
 import { noFaults, type SandboxFaults } from "./providers/sandbox_faults.ts";
 import type { QueueSettings } from "./queue/open.ts";
-import { checkedSettings, type ProviderWeight, type Settings } from "./settings.ts";
+import type { ProviderWeight } from "./setting_types.ts";
+import { checkedSettings, type Settings } from "./settings.ts";
 
-export type { ProviderWeight } from "./settings.ts";
+export type { ProviderWeight } from "./setting_types.ts";
 
 /** What a process is going to do with its settings: only a worker needs a provider that it can use. */
 export type Role = "server" | "worker";
@@ -133,8 +135,8 @@ function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set
       }
       mistakes.push(`${name}_FILE names an empty file`);
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
-      mistakes.push(`${name}_FILE names a file that cannot be read${code}`);
+      const code = errorCode(error);
+      mistakes.push(`${name}_FILE names a file that cannot be read${code === undefined ? "" : ` (${code})`}`);
     }
     unreadable.add(name);
     // No secret may be so: what depends on it is then not taken for wrong as well.

@@ -1,6 +1,7 @@
 // Standard output as the log uses it: every line goes to the kernel at once, so that nothing is left in a buffer when
 // the process ends or grows while nobody reads, and a reader that stalls costs lines and not time.
 
+import { errorCode } from "./error_code.ts";
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
 
@@ -25,7 +26,7 @@ export function openStdout(): (line: string) => void {
         left = left.subarray(writeSync(fd, left));
         stalled = false;
       } catch (error) {
-        if (!isFull(error) || !waited()) return left;
+        if (errorCode(error) !== "EAGAIN" || !waited()) return left;
       }
     }
     return left;
@@ -67,8 +68,4 @@ function descriptor(): number {
   } catch {
     return 1;
   }
-}
-
-function isFull(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "EAGAIN";
 }

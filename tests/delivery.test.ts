@@ -613,8 +613,8 @@ inWorld("a pause stops claims, lets what is in flight be settled, and is said on
   const second = await world.submit();
   await eventually("the first is settled", async () => (await world.show(first)).state === "sent");
   await eventually("the worker knows", () => worker.work.paused());
-  // Longer than a sleep: it asks again, and is refused again.
-  await Bun.sleep(2500);
+  const { claims } = worker.refused;
+  await eventually("it asks again, and is refused again", () => worker.refused.claims >= claims + 2);
   expect((await world.show(second)).state).toBe("waiting");
   expect(world.resend.requests).toHaveLength(1);
   expect(log.events("paused")).toHaveLength(1);
@@ -642,7 +642,10 @@ inWorld(
     const before = world.resend.requests.length;
     const worker = world.startWorker(onlyPostmark);
     await eventually("it knows", () => worker.work.paused());
-    await Bun.sleep(3500);
+    const endsAtMs = (await world.stats()).oldestDoubtSinceMs! + 2000;
+    await eventually("its doubt is over", async () => (await world.stats()).nowMs > endsAtMs);
+    const { endings } = worker.refused;
+    await eventually("it is refused all the same", () => worker.refused.endings >= endings + 2);
     expect((await world.show(doubtful)).state).toBe("in-doubt");
     expect((await world.show(waiting)).state).toBe("waiting");
     expect(world.resend.requests).toHaveLength(before);

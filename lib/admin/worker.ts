@@ -1,7 +1,7 @@
 // What a worker shows on its admin port, and what it counts for that.
 
 import type { Health, QueueStats } from "../queue/queue.ts";
-import type { DeliveryObserver } from "../worker/delivery.ts";
+import type { DeliveryObserver } from "../worker/deliverer.ts";
 import type { Lane } from "../worker/lane.ts";
 import { type Family, openCounter, openHistogram, type Sample } from "./metrics.ts";
 import type { Shown } from "./port.ts";

@@ -1,5 +1,6 @@
 // What commands write, to stdout and to stderr: at once and whole, so that nothing is lost when the process ends.
 
+import { errorCode } from "../error_code.ts";
 import { writeSync } from "node:fs";
 
 /** Between two tries to write where there is no room at the moment, ms. */
@@ -46,7 +47,7 @@ function write(descriptor: 1 | 2, text: string): boolean {
     try {
       start += writeSync(descriptor, bytes, start);
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      const code = errorCode(error);
       // A closed pipe, a terminal that has hung up.
       if (code === "EPIPE" || code === "EIO") return false;
       // Whoever shares the pipe or the terminal may have made it so that writing does not wait.

@@ -1,6 +1,7 @@
 // A folder of emails, a file each. A file appears whole and on disk or not at all, is never written over, and is
 // written once for each batch, whoever else is writing at the same time.
 
+import { errorCode } from "../error_code.ts";
 import { constants } from "node:fs";
 import { link, open, unlink } from "node:fs/promises";
 import { join } from "node:path";
@@ -60,7 +61,7 @@ export async function putFile(
     try {
       await link(temporary, join(folder, fileName(ids, number)));
     } catch (error) {
-      const code = errnoOf(error);
+      const code = errorCode(error);
       if (code !== "EEXIST" && code !== "ENOENT") {
         if (code === undefined || !notLinked.has(code)) mayBeThere();
         await removeIfThere(temporary).catch(() => {});
@@ -118,7 +119,7 @@ async function readBeginning(path: string): Promise<string | undefined> {
       await handle.close();
     }
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return undefined;
+    if (errorCode(error) === "ENOENT") return undefined;
     throw error;
   }
 }
@@ -127,7 +128,7 @@ async function removeIfThere(path: string): Promise<void> {
   try {
     await unlink(path);
   } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
+    if (errorCode(error) !== "ENOENT") throw error;
   }
 }
 
@@ -142,8 +143,4 @@ function fileName(ids: EmlIds, number: number): string {
 
 function temporaryName({ emailId, batchId }: EmlIds): string {
   return `.${batchId}.${emailId}.tmp`;
-}
-
-function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }

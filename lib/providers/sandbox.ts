@@ -1,6 +1,7 @@
 // The sandbox: delivers into a folder, one file an email, and to nobody else. It is idempotent by batch as the
 // providers are that have keys, and fails as they do when it is told to.
 
+import { errorCode } from "../error_code.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Outcome, SendResult } from "../policy/outcome.ts";
 import { makeFolder, syncFolder } from "../folder.ts";
@@ -53,7 +54,7 @@ export function openSandbox(
         await tryOutbox(settings.outbox);
         return { ok: true, detail: `${settings.outbox} can be written to` };
       } catch (error) {
-        return { ok: false, reason: `${settings.outbox} cannot be written to (${codeOf(error)})` };
+        return { ok: false, reason: `${settings.outbox} cannot be written to (${nameOf(error)})` };
       }
     },
   };
@@ -123,7 +124,7 @@ async function take(
     if (mayBeAccepted) syncFolder(outbox);
     return { kind: "each", outcomes };
   } catch (error) {
-    return leftOff(reasonOf("outbox:", codeOf(error)));
+    return leftOff(reasonOf("outbox:", nameOf(error)));
   }
 }
 
@@ -163,8 +164,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** A short name of a thrown error. Its message is left out: it holds paths. */
-function codeOf(error: unknown): string {
-  if (!(error instanceof Error)) return "error";
-  return "code" in error && typeof error.code === "string" ? error.code : error.name;
+/** Its message is left out: it holds paths. */
+function nameOf(error: unknown): string {
+  return errorCode(error) ?? (error instanceof Error ? error.name : "error");
 }

@@ -3,13 +3,14 @@
 
 import { decodeEmail } from "../email.ts";
 import { type Claimed, outlasts } from "./claim.ts";
+import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./deliverer.ts";
 import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
 import type { Log } from "../log.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
-import type { Death, Decision, Policy, Result } from "../policy/decision.ts";
+import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
-import type { OutcomeKind, RateHint } from "../policy/outcome.ts";
+import type { RateHint } from "../policy/outcome.ts";
 import { triage } from "../policy/triage.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
@@ -18,44 +19,7 @@ import {
   type Settled,
   type Settlement,
   StoreUnavailable,
-  type Work,
 } from "../queue/queue.ts";
-
-export interface DeliverySettings {
-  readonly providerTimeoutMs: number;
-  readonly leaseMs: number;
-  readonly retryBaseMs: number;
-  readonly retryMaxMs: number;
-  readonly giveUpAfterMs: number;
-  readonly searchWaitMs: number;
-  /** Names of those with positive weight, in order of preference. */
-  readonly providers: readonly string[];
-}
-
-export interface Deliverer {
-  readonly work: Work;
-  readonly settings: DeliverySettings;
-  readonly log: Log;
-  readonly observer?: DeliveryObserver;
-}
-
-/** `answered`, if each email has an outcome of its own; `looked`, of a search; or the outcome of all alike. */
-export type RequestOutcome = "answered" | "looked" | OutcomeKind;
-
-/** Told of what this worker does, as it happens. */
-export interface DeliveryObserver {
-  /** A request to a provider was answered, or given up. */
-  requested(about: {
-    readonly provider: string;
-    readonly request: "send" | "recall";
-    readonly outcome: RequestOutcome;
-    readonly elapsedMs: number;
-  }): void;
-  /** Emails were accepted; with how long that was after their submission, ms of the store's clock. */
-  accepted(provider: string, agesMs: readonly number[]): void;
-  /** One was given up. */
-  died(provider: string, cause: Death["cause"] | "unreadable"): void;
-}
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;

@@ -2,7 +2,8 @@
 // another, so that shares are exact and an idle worker asks once; requests run side by side.
 
 import { openBell } from "./bell.ts";
-import { deliver, type Deliverer, handBack } from "./delivery.ts";
+import type { Deliverer } from "./deliverer.ts";
+import { deliver, handBack } from "./delivery.ts";
 import { type Claim, claimedBy, newClaim, outlasts } from "./claim.ts";
 import { giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
 import { charge, evenShares, pick } from "../policy/selector.ts";

@@ -2,7 +2,8 @@
 // provider they belong to and whether anybody still knows it, and has the store swept.
 
 import { claimedBy, newClaim } from "./claim.ts";
-import { type Deliverer, endDoubt, handBack } from "./delivery.ts";
+import type { Deliverer } from "./deliverer.ts";
+import { endDoubt, handBack } from "./delivery.ts";
 import { StoreUnavailable } from "../queue/queue.ts";
 
 const everyMs = 1000;

@@ -14,7 +14,7 @@ import {
 import { Database } from "bun:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ClaimRequest } from "../../lib/queue/queue.ts";
+import type { ClaimRequest, Work } from "../../lib/queue/queue.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
 import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
 import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
@@ -73,6 +73,15 @@ const claimRequest = (): ClaimRequest => ({
   context: "",
   first: "batches",
 });
+
+/** Claims a batch and settles it as sent. False if nothing is due. */
+async function sendBatch(work: Work): Promise<boolean> {
+  const result = await work.claim(claimRequest());
+  if (result.kind !== "batch") return false;
+  const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
+  await work.settle(result.batch, { fates, counts: {} });
+  return true;
+}
 
 /** Another process in the middle of a transaction, frozen there. */
 async function freezeInTransaction(folder: string) {
@@ -393,11 +402,7 @@ test("an idle worker writes nothing", async () => {
   const folder = newFolder();
   const [intake, work] = [intakeOn(folder), workOn(folder)];
   await intake.submit(submission(), within(5000));
-  const { batch } = (await work.claim(claimRequest())) as { batch: Parameters<typeof work.settle>[0] };
-  await work.settle(batch, {
-    fates: batch.emails.map(({ id }) => ({ id, kind: "sent", record: "{}" })),
-    counts: {},
-  });
+  await sendBatch(work);
   const written = () => {
     const { size, mtimeNs } = statSync(join(folder, "queue.db-wal"), { bigint: true });
     return `${size} ${mtimeNs}`;
@@ -479,13 +484,7 @@ test("deliveries without a request leave turns of the event loop to others", asy
   };
   let timer = setImmediate(count);
   let batches = 0;
-  for (;;) {
-    const result = await work.claim(claimRequest());
-    if (result.kind !== "batch") break;
-    batches += 1;
-    const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-    await work.settle(result.batch, { fates, counts: {} });
-  }
+  while (await sendBatch(work)) batches += 1;
   clearImmediate(timer);
   expect(batches).toBe(20);
   expect(turns).toBeGreaterThanOrEqual(batches);
@@ -510,11 +509,7 @@ test("what has left leaves no text behind", async () => {
   const folder = newFolder();
   const [intake, work] = [intakeOn(folder), workOn(folder)];
   await intake.submit(submission(), within(5000));
-  const { batch } = (await work.claim(claimRequest())) as { batch: Parameters<typeof work.settle>[0] };
-  await work.settle(batch, {
-    fates: batch.emails.map(({ id }) => ({ id, kind: "sent", record: "{}" })),
-    counts: {},
-  });
+  await sendBatch(work);
   const connection = openConnection(folder);
   expect(connection.get("SELECT count(*) AS count FROM emails")).toEqual({ count: 0 });
   expect(connection.get("SELECT count(*) AS count FROM places")).toEqual({ count: 0 });

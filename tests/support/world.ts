@@ -1,6 +1,6 @@
 // Everything but the server, in one process: a queue on a real Redis, fakes of both providers, workers.
 
-import { type DeliverySettings, type Deliverer } from "../../lib/worker/delivery.ts";
+import type { Deliverer, DeliverySettings } from "../../lib/worker/deliverer.ts";
 import { type Dispatcher, startDispatcher } from "../../lib/worker/dispatch.ts";
 import { encodeEmail, type Email } from "../../lib/email.ts";
 import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
@@ -8,7 +8,7 @@ import { openLane } from "../../lib/worker/lane.ts";
 import type { Log } from "../../lib/log.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import { openResend } from "../../lib/providers/resend.ts";
-import type { StoredEmail } from "../../lib/queue/queue.ts";
+import type { StoredEmail, Work } from "../../lib/queue/queue.ts";
 import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork } from "../../lib/queue/redis/work.ts";
@@ -17,6 +17,7 @@ import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmar
 import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
 import { eventually } from "./eventually.ts";
 import { silent } from "./log.ts";
+import { drained } from "./stack.ts";
 import { type Proxy, startProxy } from "./proxy.ts";
 
 export interface WorldOptions {
@@ -75,7 +76,21 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     url: way = url,
     ...over
   }: WorkerOptions = {}) {
-    const work = openRedisWork({ ...queueOptions, url: way });
+    const opened = openRedisWork({ ...queueOptions, url: way });
+    const refused = { claims: 0, endings: 0 };
+    const work: Work = {
+      ...opened,
+      async claim(request) {
+        const result = await opened.claim(request);
+        if (result.kind === "paused") refused.claims += 1;
+        return result;
+      },
+      async claimEnded(request) {
+        const result = await opened.claimEnded(request);
+        if (result.kind === "paused") refused.endings += 1;
+        return result;
+      },
+    };
     const providers = {
       resend: 1,
       postmark: 1,
@@ -111,7 +126,13 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       await work.close();
     };
     workers.push(stop);
-    return { stop, lanes, work };
+    return {
+      stop,
+      lanes,
+      work,
+      /** Claims that were answered with a pause. */
+      refused,
+    };
   }
 
   const acceptances = () => [...resend.acceptances, ...postmark.acceptances];
@@ -139,15 +160,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       return email;
     },
     /** Waits until nothing is left to do. */
-    drained: (withinMs = 15_000) =>
-      eventually(
-        "the queue is empty",
-        async () => {
-          const { states } = await operator.stats();
-          return states.waiting + states.retrying + states.sending + states["in-doubt"] === 0;
-        },
-        withinMs,
-      ),
+    drained: (withinMs = 15_000) => drained(operator, withinMs),
     async close() {
       // A fake that was taken down lets nothing in flight end.
       resend.comeUp();

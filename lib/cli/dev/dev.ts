@@ -1,5 +1,6 @@
 // The command `dev`: server and worker as children, until a signal ends them or one of them ends by itself.
 
+import { errorCode } from "../../error_code.ts";
 import { makeFolder } from "../../folder.ts";
 import { createLog } from "../../log.ts";
 import { onStop } from "../../signals.ts";
@@ -63,7 +64,7 @@ async function start(settings: DevSettings): Promise<Ending> {
     try {
       makeFolder(outbox);
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+      const code = errorCode(error) ?? "unknown error";
       console.error(`Cannot start: DATA_DIR cannot hold the folder ${outbox} (${code})`);
       return { kind: "exit", code: 1 };
     }

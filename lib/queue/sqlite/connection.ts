@@ -1,5 +1,6 @@
 // One connection to the file: opened as it has to be, with its statements prepared once.
 
+import { errorCode } from "../../error_code.ts";
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
 import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -23,16 +24,12 @@ export class StoreUnusable extends Error {}
 
 /** Another process holds what is asked for: to be tried again in a moment. */
 export function isBusy(error: unknown): boolean {
-  return codeOf(error).startsWith("SQLITE_BUSY") || codeOf(error) === "SQLITE_LOCKED";
-}
-
-export function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
+  return /^SQLITE_(BUSY|LOCKED)/.test(errorCode(error) ?? "");
 }
 
 /** What went wrong, and what an operator may do about it. */
 export function errorText(error: unknown): string {
-  const code = codeOf(error);
+  const code = errorCode(error) ?? "";
   const text = error instanceof Error ? error.message : String(error);
   if (["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC"].includes(code))
     return `the disk of DATA_DIR is full (${code})`;
@@ -73,7 +70,7 @@ function makeFile(folder: string, path: string): void {
     // Never opened for a moment once it is there: closing it would drop this process's locks on it.
     if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
-    const code = codeOf(error);
+    const code = errorCode(error) ?? "";
     if (code === "EEXIST" && existsSync(path)) return checkAccess(path);
     if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
     throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`);
@@ -93,8 +90,8 @@ function checkAccess(path: string): void {
     try {
       accessSync(one, constants.R_OK | constants.W_OK);
     } catch (error) {
-      if (codeOf(error) === "ENOENT") continue;
-      throw new StoreUnusable(`${one} cannot be written to by ${userName()} (${codeOf(error)})`);
+      if (errorCode(error) === "ENOENT") continue;
+      throw new StoreUnusable(`${one} cannot be written to by ${userName()} (${errorCode(error)})`);
     }
   }
 }
@@ -103,7 +100,7 @@ const userName = () => `user ${process.getuid?.()}`;
 
 /** As it is, or as something that will not pass. */
 function lasting(error: unknown, path: string): unknown {
-  const code = codeOf(error);
+  const code = errorCode(error) ?? "";
   if (code === "SQLITE_NOTADB") return new StoreUnusable(`${path} is not a database, or a damaged one`);
   if (code.startsWith("SQLITE_CORRUPT")) return new StoreUnusable(`${path}: ${errorText(error)}`);
   if (code.startsWith("SQLITE_READONLY") || code.startsWith("SQLITE_CANTOPEN") || code === "SQLITE_PERM")

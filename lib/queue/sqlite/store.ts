@@ -2,13 +2,13 @@
 // whether what is written stays. SQLite itself never waits here: whoever finds the file busy comes again in a
 // millisecond, so that a process frozen inside a transaction stops nobody from answering.
 
+import { errorCode } from "../../error_code.ts";
 import { statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../../log.ts";
 import type { Readiness } from "../group_commit.ts";
 import { type Health, StoreUnavailable } from "../queue.ts";
 import {
-  codeOf,
   type Connection,
   errorText,
   fileName,
@@ -74,7 +74,7 @@ export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left o
 
 /** Something between SQLite and the disk, not a mistake in a statement. */
 const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
-const isOfDisk = (error: unknown) => diskCodes.test(codeOf(error));
+const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
 
 export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: StoreOptions): Store {
   const path = join(folder, fileName);
