@@ -1,7 +1,6 @@
 // The admin port of a process: whether it is alive, whether it is ready, and its metrics. It is read only, asks
 // nobody who they are, and belongs to one process alone: what another one said there would be about another one.
 
-import { errorCode } from "../error_code.ts";
 import type { Log } from "../log.ts";
 import { contentType, type Family, format } from "./metrics.ts";
 import type { Readiness } from "./readiness.ts";
@@ -48,7 +47,7 @@ export function openAdminPort(address: AdminAddress | undefined, shown: Shown, l
     log.info("admin-listening", { host, port: server.port });
     return { ok: true };
   } catch (error) {
-    const code = errorCode(error) ?? "unknown error";
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     return {
       ok: false,
       message:
