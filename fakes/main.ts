@@ -1,6 +1,7 @@
 // Both fakes in a process of their own, for the quick start, the tests that kill processes, and the benchmarks. Driven over
 // HTTP under `/_fake/` on either port; outlives whatever its clients do.
 
+import { openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Acceptance } from "./ledger.ts";
 import { startFakePostmark } from "./postmark.ts";
@@ -15,6 +16,7 @@ Fakes of the Resend and Postmark APIs. Prints one line of JSON with their addres
   --host ADDRESS      default 127.0.0.1
   --seed N            of the dice for faults with a probability, default 1
   --keep-envelopes    keep no bodies and no requests' bytes, for runs of millions
+  --journal FILE      append each accepted email, as a line of JSON
   --quiet             print no emails
 
 On either port: GET /_fake/acceptances?from=N, /_fake/requests?from=N, /_fake/stats, /_fake/settings;
@@ -27,6 +29,7 @@ const { values } = parseArgs({
     host: { type: "string", default: "127.0.0.1" },
     seed: { type: "string", default: "1" },
     "keep-envelopes": { type: "boolean", default: false },
+    journal: { type: "string" },
     quiet: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -40,11 +43,15 @@ if (values.help) {
 process.on("uncaughtException", (error) => console.error("fakes:", error));
 process.on("unhandledRejection", (error) => console.error("fakes:", error));
 
+const journal = values.journal === undefined ? undefined : openSync(values.journal, "a");
 const shared = {
   hostname: values.host,
   seed: Number(values.seed),
   keeping: values["keep-envelopes"] ? ("envelopes" as const) : ("all" as const),
-  ...(!values.quiet && { onAccept: announce }),
+  onAccept(acceptance: Acceptance) {
+    if (journal !== undefined) writeSync(journal, `${JSON.stringify(acceptance)}\n`);
+    if (!values.quiet) announce(acceptance);
+  },
 };
 const resend = listen("resend-port", (port) => startFakeResend({ ...shared, port }));
 const postmark = listen("postmark-port", (port) => startFakePostmark({ ...shared, port }));

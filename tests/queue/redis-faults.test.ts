@@ -14,7 +14,7 @@ import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
-import { startProxy } from "../support/proxy.ts";
+import { startProxy } from "../../fakes/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { submission } from "./tools.ts";
 

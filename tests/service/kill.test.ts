@@ -5,7 +5,7 @@ import { type Answer, post, type Process, startServer, startWorker } from "../su
 import { duplicatesIn } from "../../fakes/ledger.ts";
 import { faults, seededRandom } from "../../fakes/faults.ts";
 import { eventually, freePort } from "../support/eventually.ts";
-import { startProxy } from "../support/proxy.ts";
+import { startProxy } from "../../fakes/proxy.ts";
 import { startRedis } from "../support/redis.ts";
 import { drained, operatorOf, useStack } from "../support/stack.ts";
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
 import { watchMemory } from "../support/memory.ts";
-import { startProxy } from "../support/proxy.ts";
+import { startProxy } from "../../fakes/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 import { operatorOf } from "../support/stack.ts";

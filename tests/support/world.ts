@@ -18,7 +18,7 @@ import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
 import { eventually } from "./eventually.ts";
 import { silent } from "./log.ts";
 import { drained } from "./stack.ts";
-import { type Proxy, startProxy } from "./proxy.ts";
+import { type Proxy, startProxy } from "../../fakes/proxy.ts";
 
 export interface WorldOptions {
   readonly url: string;

@@ -5,11 +5,13 @@ import { type Socket, connect, createServer } from "node:net";
 export interface Proxy {
   readonly port: number;
   /** What happens to bytes that come back from the server. */
-  replies: "pass" | "drop" | "cut";
-  /** Only replies that hold this text are dropped or cut. */
+  replies: "pass" | "drop" | "cut" | "hold";
+  /** Only replies that hold this text are dropped, cut or held. */
   onlyWith: string;
   /** What happens to bytes on their way to the server. */
-  requests: "pass" | "hold";
+  requests: "pass" | "drop" | "hold";
+  /** Whether new connections are reset at once. */
+  refusing: boolean;
   /** Milliseconds that a reply is held up. */
   delayMs: number;
   /** Open at the moment. */
@@ -18,7 +20,9 @@ export interface Proxy {
   bytesPerSecond: number;
   /** Replies dropped or cut. */
   readonly lost: number;
-  /** Lets through, to the server, what was held. */
+  /** Pieces of replies that are held at the moment. */
+  readonly heldReplies: number;
+  /** Lets through what was held, on its way to the server and back. */
   release(): void;
   /** Resets every connection. */
   cutAll(): void;
@@ -29,8 +33,14 @@ export interface Proxy {
 export async function startProxy(targetPort: number): Promise<Proxy> {
   const pairs = new Set<{ client: Socket; server: Socket }>();
   const held: (() => void)[] = [];
+  const heldReplies: (() => void)[] = [];
   let lost = 0;
   const listener = createServer((client) => {
+    if (proxy.refusing) {
+      client.on("error", () => {});
+      client.resetAndDestroy();
+      return;
+    }
     const server = connect(targetPort, "127.0.0.1");
     const pair = { client, server };
     pairs.add(pair);
@@ -56,13 +66,17 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     };
     client.on("data", (bytes) => {
       if (proxy.requests === "hold") held.push(() => server.write(bytes));
-      else server.write(bytes);
+      else if (proxy.requests === "pass") server.write(bytes);
     });
     server.on("data", (bytes) => {
       if (proxy.replies === "pass" || !bytes.includes(proxy.onlyWith)) {
         if (proxy.delayMs > 0) setTimeout(() => client.write(bytes), proxy.delayMs);
         else if (proxy.bytesPerSecond > 0) trickle(Buffer.from(bytes));
         else client.write(bytes);
+        return;
+      }
+      if (proxy.replies === "hold") {
+        heldReplies.push(() => client.write(bytes));
         return;
       }
       lost += 1;
@@ -76,6 +90,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     replies: "pass" as Proxy["replies"],
     onlyWith: "",
     requests: "pass" as Proxy["requests"],
+    refusing: false,
     delayMs: 0,
     bytesPerSecond: 0,
     get connections() {
@@ -84,9 +99,14 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     get lost() {
       return lost;
     },
+    get heldReplies() {
+      return heldReplies.length;
+    },
     release() {
       proxy.requests = "pass";
       for (const write of held.splice(0)) write();
+      if (proxy.replies === "hold") proxy.replies = "pass";
+      for (const write of heldReplies.splice(0)) write();
     },
     cutAll() {
       for (const { client, server } of pairs) {
