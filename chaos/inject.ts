@@ -1,0 +1,227 @@
+// How a fault is done to a world, and undone.
+
+import { appendFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Proxy } from "../fakes/proxy.ts";
+import type { Part } from "./part.ts";
+import { between, pick, type Strike } from "./schedule.ts";
+import type { Fault } from "./scenario.ts";
+import type { World } from "./world.ts";
+
+/** What came of a strike. */
+export interface Struck {
+  /** Processes that were killed, by their names. */
+  readonly killed: readonly string[];
+  /** What else there is to say. */
+  readonly note?: string;
+}
+
+const nothing: Struck = { killed: [] };
+
+/** How long a worker is waited for to send what it is to be frozen over, ms. */
+const answerTimeoutMs = 3000;
+
+/** Does it, waits for as long as it lasts, and undoes it. */
+export async function inject(world: World, strike: Strike): Promise<Struck> {
+  const { fault, forMs, whom, dice } = strike;
+  switch (fault.do) {
+    case "kill":
+      return fault.part === "everything"
+        ? killEverything(world)
+        : killOne(world, partOf(world, fault.part, whom));
+    case "restart":
+      return restart(world, partOf(world, fault.part, whom));
+    case "freeze":
+      return freeze(partOf(world, fault.part, whom), forMs);
+    case "cutPower":
+      return cutPower(world, Math.max(0, Math.round(between(fault.keep, dice))), whom);
+    case "tearLog":
+      return tearLog(world);
+    case "fillMemory":
+      return fillMemory(world, forMs);
+    case "fillDisk":
+      world.disk!.setFull(true);
+      await Bun.sleep(forMs);
+      world.disk!.setFull(false);
+      return nothing;
+    case "slowDisk":
+      world.disk!.setSyncDelay(between(fault.syncMs, dice));
+      await Bun.sleep(forMs);
+      world.disk!.setSyncDelay(0);
+      return nothing;
+    case "network":
+      return disturb(pick(world.proxies(fault.link), whom), fault, forMs, dice);
+    case "provider": {
+      const { fault: what, probability } = fault;
+      const fake = world.fakes(fault.name);
+      await fake.add({ fault: what, probability });
+      await Bun.sleep(forMs);
+      await fake.clearFaults();
+      return nothing;
+    }
+    case "providerDown":
+      await world.fakes(fault.name).goDown(forMs);
+      await Bun.sleep(forMs + 50);
+      return nothing;
+    case "providerBehaves": {
+      const fake = world.fakes(fault.name);
+      const usual = await fake.behave(fault.as);
+      await Bun.sleep(forMs);
+      await fake.behave(usual);
+      return nothing;
+    }
+    case "freezeBeforeAnswer":
+      return freezeBeforeAnswer(world, fault, forMs, whom);
+  }
+}
+
+/** Undoes whatever a strike that was cut short has left. */
+export async function heal(world: World): Promise<void> {
+  world.disk?.setFull(false);
+  world.disk?.setSyncDelay(0);
+  for (const part of [...world.servers, ...world.workers, ...(world.redis ? [world.redis.part] : [])]) {
+    part.signal("SIGCONT");
+  }
+  await world.exclusively(() => world.startEverything());
+  for (const provider of ["resend", "postmark"] as const) await world.fakes(provider).clearFaults();
+}
+
+function partOf(world: World, part: "server" | "worker" | "redis", dice: number): Part {
+  if (part === "redis") return world.redis!.part;
+  return pick(part === "server" ? world.servers : world.workers, dice);
+}
+
+function killOne(world: World, part: Part): Promise<Struck> {
+  return world.exclusively(async () => {
+    await part.kill();
+    part.start();
+    return { killed: [part.name] };
+  });
+}
+
+function killEverything(world: World): Promise<Struck> {
+  return world.exclusively(async () => {
+    await world.killEverything();
+    await world.startEverything();
+    return { killed: allNames(world) };
+  });
+}
+
+function allNames({ servers, workers, redis }: World): string[] {
+  return [...servers, ...workers, ...(redis ? [redis.part] : [])].map(({ name }) => name);
+}
+
+function restart(world: World, part: Part): Promise<Struck> {
+  return world.exclusively(async () => {
+    const code = await part.stop();
+    part.start();
+    return code === 0 ? nothing : { killed: [], note: `${part.name} ended with ${code} after SIGTERM` };
+  });
+}
+
+async function freeze(part: Part, forMs: number): Promise<Struck> {
+  part.signal("SIGSTOP");
+  await Bun.sleep(forMs);
+  part.signal("SIGCONT");
+  return nothing;
+}
+
+function cutPower(world: World, writes: number, torn: number): Promise<Struck> {
+  return world.exclusively(async () => {
+    await world.killEverything();
+    const cut = await world.disk!.losePower({ writes, torn });
+    await world.startEverything();
+    return {
+      killed: allNames(world),
+      note: `${cut.writes} writes of ${cut.bytes} bytes in ${cut.files} files taken back`,
+    };
+  });
+}
+
+/** What a write that power or a full disk cut short leaves. */
+const tornCommand = "*4\r\n$4\r\nHSET\r\n$26\r\n{reliable-email:0}:coun";
+
+function tearLog(world: World): Promise<Struck> {
+  const { part, folder } = world.redis!;
+  return world.exclusively(async () => {
+    await part.kill();
+    const logs = join(folder, "appendonlydir");
+    // Numbered from the oldest; the last one is written to.
+    const last = readdirSync(logs)
+      .filter((name) => name.endsWith(".incr.aof"))
+      .sort((a, b) => Number(a.split(".")[2]) - Number(b.split(".")[2]))
+      .at(-1);
+    if (last !== undefined) appendFileSync(join(logs, last), tornCommand);
+    part.start();
+    return { killed: [part.name], note: last === undefined ? "no log yet" : `half a command behind ${last}` };
+  });
+}
+
+async function fillMemory({ redis }: World, forMs: number): Promise<Struck> {
+  const used = Number(/used_memory:(\d+)/.exec(redis!.cli("INFO", "memory"))?.[1] ?? 0);
+  redis!.cli("CONFIG", "SET", "maxmemory", String(used));
+  await Bun.sleep(forMs);
+  redis!.cli("CONFIG", "SET", "maxmemory", "0");
+  return nothing;
+}
+
+async function disturb(
+  proxy: Proxy,
+  { how, delayMs = [0, 0] }: Extract<Fault, { do: "network" }>,
+  forMs: number,
+  dice: number,
+): Promise<Struck> {
+  switch (how) {
+    case "dropReplies":
+      proxy.replies = "drop";
+      break;
+    case "cutReplies":
+      proxy.replies = "cut";
+      break;
+    case "halfOpen":
+      proxy.requests = "drop";
+      proxy.replies = "drop";
+      break;
+    case "reset":
+      proxy.refusing = true;
+      proxy.cutAll();
+      break;
+    case "delay":
+      proxy.delayMs = between(delayMs, dice);
+      break;
+  }
+  const before = proxy.lost;
+  await Bun.sleep(forMs);
+  proxy.requests = "pass";
+  proxy.replies = "pass";
+  proxy.refusing = false;
+  proxy.delayMs = 0;
+  // A connection that has lost something in the middle has lost its place: it never comes back from that.
+  if (how !== "delay") proxy.cutAll();
+  return { killed: [], note: `${proxy.lost - before} replies lost` };
+}
+
+async function freezeBeforeAnswer(
+  world: World,
+  { name, fault }: Extract<Fault, { do: "freezeBeforeAnswer" }>,
+  forMs: number,
+  whom: number,
+): Promise<Struck> {
+  const worker = pick(world.workers, whom);
+  const proxy = pick(world.proxies(name), whom);
+  // Whoever else asks meanwhile gets it too.
+  if (fault !== undefined) await world.fakes(name).add({ fault });
+  proxy.replies = "hold";
+  const endMs = performance.now() + answerTimeoutMs;
+  while (proxy.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
+  const held = proxy.heldReplies;
+  worker.signal("SIGSTOP");
+  if (fault !== undefined) await world.fakes(name).clearFaults();
+  proxy.release();
+  if (held > 0) await Bun.sleep(forMs);
+  worker.signal("SIGCONT");
+  return {
+    killed: [],
+    note: held > 0 ? `${worker.name} frozen over ${held} answers` : "no answer to freeze over",
+  };
+}

@@ -1,0 +1,156 @@
+// The clients of a run: emails offered at a bounded rate, each of them unique, by one of two kinds of client. Most
+// have an Idempotency-Key and repeat until they are told 200, as the service's guide says; the others have none and
+// try once. What every try came to is written down before anything follows from it.
+
+import { seededRandom } from "../fakes/faults.ts";
+import { type Fields, emailOf } from "./emails.ts";
+import type { Journal } from "./journal.ts";
+
+/** One try of one email, as a line of answers.jsonl. */
+export interface Try {
+  readonly n: number;
+  /** Unix ms of its end, and how long it took, ms. */
+  readonly atMs: number;
+  readonly tookMs: number;
+  /** 0: no answer. */
+  readonly status: number;
+  readonly id?: string;
+  readonly error?: string;
+  /** Known to be repeatable: it had an Idempotency-Key. */
+  readonly keyed: boolean;
+}
+
+export interface LoadOptions {
+  readonly seed: number;
+  readonly urls: readonly string[];
+  /** Emails in a second. */
+  readonly rate: number;
+  /** Tries under way at the same time, at most. */
+  readonly inFlightMax: number;
+  /** A client gives up waiting for one answer, ms. */
+  readonly patienceMs: number;
+  readonly journal: Journal<Try>;
+}
+
+export interface Load {
+  /** Emails answered 200. */
+  readonly acknowledged: number;
+  readonly offered: number;
+  /** Offers no more; resolves when every email with a key has been answered 200, with how many never were. */
+  finish(withinMs: number): Promise<number>;
+}
+
+/** One in so many clients has no Idempotency-Key. */
+const keylessEvery = 8;
+/** One in so many emails that were answered 200 is submitted again some time later. */
+const againEvery = 20;
+const againAfterMaxMs = 5000;
+/** Before a try is repeated, ms. */
+const repeatPauseMs = 50;
+const tickMs = 10;
+
+export function startLoad(options: LoadOptions): Load {
+  const { seed, urls, rate, inFlightMax, patienceMs, journal } = options;
+  const random = seededRandom(seed ^ 0x10ad);
+  let next = 0;
+  let acknowledged = 0;
+  let finishing = false;
+  let givenUp = false;
+  let due = 0;
+  const open = new Set<Promise<void>>();
+  const openKeyed = new Set<number>();
+
+  const timer = setInterval(() => {
+    due = Math.min(due + (rate * tickMs) / 1000, rate);
+    while (due >= 1 && open.size < inFlightMax && !finishing) {
+      due -= 1;
+      const n = next;
+      next += 1;
+      const client = deliver(n, n % keylessEvery !== 0);
+      open.add(client);
+      void client.then(() => open.delete(client));
+    }
+  }, tickMs);
+
+  async function deliver(n: number, keyed: boolean): Promise<void> {
+    const fields = emailOf(seed, n);
+    if (!keyed) {
+      if ((await tryOnce(n, fields, undefined)).status === 200) acknowledged += 1;
+      return;
+    }
+    openKeyed.add(n);
+    const key = `chaos-${seed}-${n}`;
+    while (!givenUp && (await tryOnce(n, fields, key)).status !== 200) await Bun.sleep(repeatPauseMs);
+    if (givenUp) return;
+    openKeyed.delete(n);
+    acknowledged += 1;
+    if (n % againEvery !== 1 || finishing) return;
+    await Bun.sleep(random() * againAfterMaxMs);
+    await tryOnce(n, fields, key);
+  }
+
+  async function tryOnce(n: number, fields: Fields, key: string | undefined): Promise<Try> {
+    const url = urls[Math.floor(random() * urls.length)] as string;
+    const startMs = performance.now();
+    const answer = await post(url, fields, key, patienceMs);
+    const one: Try = {
+      n,
+      atMs: Date.now(),
+      tookMs: Math.round(performance.now() - startMs),
+      keyed: key !== undefined,
+      ...answer,
+    };
+    journal.write(one);
+    return one;
+  }
+
+  return {
+    get acknowledged() {
+      return acknowledged;
+    },
+    get offered() {
+      return next;
+    },
+    async finish(withinMs) {
+      finishing = true;
+      clearInterval(timer);
+      const tooLate = setTimeout(() => (givenUp = true), withinMs);
+      await Promise.all(open);
+      clearTimeout(tooLate);
+      return openKeyed.size;
+    },
+  };
+}
+
+async function post(
+  url: string,
+  fields: Fields,
+  key: string | undefined,
+  patienceMs: number,
+): Promise<Pick<Try, "status" | "id" | "error">> {
+  try {
+    const response = await fetch(url, {
+      method: "POST",
+      body: JSON.stringify(fields),
+      headers: {
+        "content-type": "application/json",
+        ...(key !== undefined && { "idempotency-key": key }),
+      },
+      signal: AbortSignal.timeout(patienceMs),
+    });
+    const { id, error_message: error } = (await response.json()) as { id?: string; error_message?: string };
+    return {
+      status: response.status,
+      ...(id !== undefined && { id }),
+      ...(error !== undefined && { error }),
+    };
+  } catch (error) {
+    return { status: 0, error: codeOf(error) };
+  }
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === "TimeoutError") return "no answer in time";
+  return "code" in error && typeof error.code === "string" ? error.code : error.message;
+}

@@ -1,0 +1,157 @@
+// `npm run chaos`: strikes a running service with faults, and judges what became of the emails.
+
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { buildDisk } from "./disk/disk.ts";
+import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
+import { type Extent, run, type StrikeRecord, type Verdict } from "./run.ts";
+import { readJournal } from "./journal.ts";
+import { type Queue, queuesOf, type Scenario } from "./scenario.ts";
+import { scenarios } from "./scenarios.ts";
+import { needsDisk } from "./world.ts";
+
+const usage = `Usage: npm run chaos -- [options]
+
+Starts the service with a store, several servers and workers, and fakes of both providers; offers emails; strikes with
+faults that a seed draws; heals, waits until the queue is empty, and judges. Exits with 1 if a single email was lost,
+altered, stuck, wrongly dead, or accepted twice where that could have been avoided.
+
+  --scenario NAME,…   only these; --list names them
+  --queue NAME        redis or embedded; both by default
+  --minutes N         how long faults strike in each run; 0.5 by default
+  --emails N          and until so many emails have been acknowledged
+  --kills N           and until so many processes have been killed
+  --seed N            of the faults and the emails; by default one of the clock's, which is printed
+  --rate N            emails offered in a second, 300 by default
+  --evidence FOLDER   where logs, journals and the store are kept; without it, only those of a run that failed are
+  --service FOLDER    the service's sources, if not these
+  --verbose           prints every fault
+  --json              prints one document with every verdict, and nothing else, on stdout
+  --list              names the scenarios`;
+
+const { values } = parseArgs({
+  options: {
+    scenario: { type: "string" },
+    queue: { type: "string" },
+    minutes: { type: "string", default: "0.5" },
+    emails: { type: "string", default: "0" },
+    kills: { type: "string", default: "0" },
+    seed: { type: "string" },
+    rate: { type: "string" },
+    evidence: { type: "string" },
+    service: { type: "string", default: join(import.meta.dir, "..") },
+    verbose: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+    list: { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+
+if (values.help) {
+  console.log(usage);
+  process.exit(0);
+}
+if (values.list) {
+  for (const { name, about } of scenarios) console.log(`${name.padEnd(18)} ${about}`);
+  process.exit(0);
+}
+
+// A run holds what it has started: a signal ends it, and with it everything that it has started.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
+
+const say = (text: string) => (values.json ? console.error(text) : console.log(text));
+const seed =
+  values.seed === undefined ? Math.floor(Date.now() / 1000) % 1_000_000 : count("seed", values.seed);
+const extent: Extent = {
+  forMs: amount("minutes", values.minutes) * 60_000,
+  emails: count("emails", values.emails),
+  kills: count("kills", values.kills),
+};
+const chosen = choose(values.scenario);
+const queues = chooseQueues(values.queue);
+const evidence =
+  values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
+const diskLibrary = chosen.some(needsDisk) ? await buildDisk(join(evidence, "library")) : undefined;
+
+say(`seed ${seed}; what every run leaves is in ${evidence}\n`);
+say(tableHead);
+const verdicts: { scenario: string; queue: Queue; verdict: Verdict }[] = [];
+for (const scenario of chosen) {
+  for (const queue of queuesOf(scenario).filter((one) => queues.includes(one))) {
+    const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
+    if (existsSync(folder)) fail(`${folder} is there already: give another --evidence or --seed`);
+    const verdict = await run({
+      scenario,
+      queue,
+      seed,
+      extent,
+      rate: values.rate === undefined ? (scenario.rate ?? 300) : amount("rate", values.rate),
+      folder,
+      product: resolve(values.service),
+      diskLibrary,
+      drainMs: 120_000,
+      onProgress: ({ elapsedMs, acknowledged, kills, strikes }) => {
+        if (!process.stderr.isTTY) return;
+        const seconds = Math.round(elapsedMs / 1000);
+        process.stderr.write(
+          `\r${seconds} s: ${acknowledged} acknowledged, ${strikes} faults, ${kills} kills   `,
+        );
+      },
+    });
+    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    verdicts.push({ scenario: scenario.name, queue, verdict });
+    if (values.verbose) {
+      for await (const one of readJournal<StrikeRecord>(join(folder, "strikes.jsonl")))
+        say(`  ${strikeLine(one)}`);
+    }
+    say(tableLine(`${scenario.name} (${queue})`, verdict));
+    for (const failure of verdict.failures) say(`  ${failure}`);
+    if (!verdict.ok)
+      say(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
+    if (!verdict.ok) say(`  evidence: ${folder}`);
+    else if (values.evidence === undefined) rmSync(folder, { recursive: true, force: true });
+  }
+}
+say(`\n${legend}`);
+const failed = verdicts.filter(({ verdict }) => !verdict.ok);
+say(
+  failed.length === 0
+    ? `\nAll ${verdicts.length} runs kept every promise.`
+    : `\n${failed.length} runs FAILED.`,
+);
+if (failed.length === 0 && values.evidence === undefined) rmSync(evidence, { recursive: true, force: true });
+if (values.json) console.log(JSON.stringify(verdicts, undefined, 2));
+process.exit(failed.length === 0 ? 0 : 1);
+
+function choose(names: string | undefined): readonly Scenario[] {
+  if (names === undefined) return scenarios;
+  return names
+    .split(",")
+    .map(
+      (name) =>
+        scenarios.find((scenario) => scenario.name === name) ??
+        fail(`There is no scenario ${name}; --list names those there are`),
+    );
+}
+
+function chooseQueues(name: string | undefined): readonly Queue[] {
+  if (name === undefined) return ["redis", "embedded"];
+  return name === "redis" || name === "embedded" ? [name] : fail("--queue is redis or embedded");
+}
+
+function amount(option: string, text: string): number {
+  const value = Number(text);
+  return text !== "" && value >= 0 && Number.isFinite(value) ? value : fail(`--${option} is a number`);
+}
+
+function count(option: string, text: string): number {
+  const value = amount(option, text);
+  return Number.isSafeInteger(value) ? value : fail(`--${option} is a whole number`);
+}
+
+function fail(text: string): never {
+  console.error(text);
+  process.exit(2);
+}

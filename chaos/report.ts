@@ -1,0 +1,53 @@
+// What a run came to, in text.
+
+import type { StrikeRecord, Verdict } from "./run.ts";
+
+const columns: readonly { readonly title: string; readonly value: (verdict: Verdict) => string | number }[] =
+  [
+    { title: "acked", value: ({ acknowledged }) => acknowledged },
+    { title: "kills", value: ({ kills }) => kills },
+    { title: "faults", value: ({ strikes }) => strikes },
+    { title: "lost", value: ({ lost }) => lost.length },
+    { title: "corrupt", value: ({ corrupt }) => corrupt.length },
+    { title: "dead", value: ({ wronglyDead }) => wronglyDead.length },
+    { title: "stuck", value: ({ stuck, unanswered }) => stuck + unanswered },
+    { title: "twice", value: ({ duplicates }) => duplicates.length },
+    { title: "explained", value: ({ explained }) => explained },
+    { title: "errors", value: ({ clients }) => Object.values(clients.errors).reduce((sum, n) => sum + n, 0) },
+    { title: "p50", value: ({ clients }) => ms(clients.latencyMs.p50) },
+    { title: "p99", value: ({ clients }) => ms(clients.latencyMs.p99) },
+    { title: "max", value: ({ clients }) => ms(clients.latencyMs.max) },
+    { title: "normal again", value: ({ recovery }) => `${ms(recovery.p50Ms)}, ${ms(recovery.maxMs)}` },
+  ];
+
+const nameWidth = 26;
+
+export const tableHead = [
+  "scenario".padEnd(nameWidth),
+  ...columns.map(({ title }) => title.padStart(widthOf(title))),
+].join(" ");
+
+export const legend = [
+  "dead: dead letters that should not be. twice: accepted more than once; explained: of those, the ones that the",
+  "service itself counts as possible duplicates. errors: tries that clients had to repeat. p50, p99, max: of the",
+  "answers 200. normal again: from the end of a fault to three quarters of the offered load, half and longest.",
+].join("\n");
+
+export function tableLine(name: string, verdict: Verdict): string {
+  const cells = columns.map(({ title, value }) => String(value(verdict)).padStart(widthOf(title)));
+  return [name.padEnd(nameWidth), ...cells, verdict.ok ? " ok" : " FAILED"].join(" ");
+}
+
+export function strikeLine({ what, startMs, endMs, killed, note }: StrikeRecord): string {
+  const at = new Date(startMs).toISOString().slice(11, 23);
+  const whom = killed.length > 0 ? ` [${killed.join(" ")}]` : "";
+  return `${at} ${what}${whom}, ${endMs - startMs} ms${note === undefined ? "" : `, ${note}`}`;
+}
+
+function widthOf(title: string): number {
+  return Math.max(title.length, 7);
+}
+
+function ms(value: number): string {
+  return value < 1000 ? `${value} ms` : `${(value / 1000).toFixed(1)} s`;
+}

@@ -1,0 +1,283 @@
+// The scenarios, each for one kind of trouble, and one for all of it together. Data only: what the words mean is in
+// scenario.ts.
+
+import { answerInstead, faults } from "../fakes/faults.ts";
+import type { Fault, Provider, Scenario } from "./scenario.ts";
+
+const both = ["resend", "postmark"] as const;
+const forBoth = (fault: (name: Provider) => Fault): Fault[] => both.map(fault);
+
+const kills: Fault[] = [
+  { do: "kill", part: "server" },
+  { do: "kill", part: "worker" },
+  { do: "kill", part: "worker" },
+  { do: "kill", part: "everything" },
+];
+const redisKills: Fault[] = [...kills, { do: "kill", part: "redis" }];
+
+const powerCut: Fault = { do: "cutPower", keep: [-2, 6] };
+
+/** For how long a kind of trouble lasts that nothing has to wait for. */
+const briefly = [200, 1200] as const;
+
+/** What a provider may do to a request: every way that it is known to fail. */
+const troubles = [
+  faults.resetBeforeAccepting,
+  faults.resetAfterAccepting,
+  faults.closeInBody,
+  faults.hangBeforeAccepting,
+  faults.hangAfterAccepting,
+  faults.serverError,
+  faults.serverErrorAfterAccepting,
+  faults.badGatewayAfterAccepting,
+  faults.emptySuccessAfterAccepting,
+  faults.htmlSuccess,
+  faults.oneShort,
+  faults.nonsense,
+  answerInstead(429, { name: "rate_limit_exceeded", message: "Too many requests" }, { "retry-after": "1" }),
+] as const;
+
+const providerTrouble: Fault[] = both.flatMap((name) => [
+  ...troubles.map((fault): Fault => ({ do: "provider", name, fault, probability: 0.5, forMs: briefly })),
+  { do: "providerDown", name, forMs: briefly },
+]);
+
+const network = (links: readonly Extract<Fault, { do: "network" }>["link"][]): Fault[] =>
+  links.flatMap((link): Fault[] => [
+    { do: "network", link, how: "dropReplies", forMs: briefly },
+    { do: "network", link, how: "cutReplies", forMs: briefly },
+    { do: "network", link, how: "halfOpen", forMs: briefly },
+    { do: "network", link, how: "reset", forMs: briefly },
+    { do: "network", link, how: "delay", delayMs: [50, 800], forMs: briefly },
+  ]);
+
+/** A worker frozen over an answer that would put its emails back, or over none. */
+const staleAnswers: Fault[] = [
+  {
+    do: "freezeBeforeAnswer",
+    name: "resend",
+    fault: answerInstead(429, { name: "rate_limit_exceeded", message: "Too many requests" }),
+    forMs: [4500, 6000],
+  },
+  { do: "freezeBeforeAnswer", name: "resend", forMs: [4500, 6000] },
+];
+
+export const scenarios: readonly Scenario[] = [
+  {
+    name: "kills",
+    about: "kill -9 of a server, a worker, or everything at once",
+    queues: ["embedded"],
+    faults: kills,
+    pauseMs: [300, 900],
+  },
+  {
+    name: "kills-redis",
+    about: "kill -9 of a server, a worker, Redis, or everything at once",
+    queues: ["redis"],
+    faults: redisKills,
+    pauseMs: [300, 900],
+  },
+  {
+    name: "restarts",
+    about: "SIGTERM of one process after the other, as in a rolling release",
+    faults: [
+      { do: "restart", part: "server" },
+      { do: "restart", part: "worker" },
+    ],
+    pauseMs: [200, 600],
+  },
+  {
+    name: "freezes",
+    about: "SIGSTOP of a server, or of a worker beyond its lease, then SIGCONT",
+    faults: [
+      { do: "freeze", part: "worker", forMs: [1000, 6000] },
+      { do: "freeze", part: "server", forMs: [300, 3000] },
+    ],
+    pauseMs: [200, 600],
+    mayDuplicateAtPostmark: true,
+    mayHang: true,
+  },
+  {
+    name: "frozen-redis",
+    about:
+      "SIGSTOP of Redis, then SIGCONT: a dead connection and an unknown outcome for all that was under way",
+    queues: ["redis"],
+    faults: [{ do: "freeze", part: "redis", forMs: [300, 4000] }],
+    pauseMs: [300, 900],
+  },
+  {
+    name: "power-cut",
+    about: "kill -9 of everything; what no fsync had followed is not on the disk",
+    faults: [powerCut],
+    pauseMs: [400, 1200],
+    // Fsyncs of a true disk: most cuts fall between a write and the end of its fsync.
+    diskSyncMs: 2,
+  },
+  {
+    name: "torn-log",
+    about: "kill -9 of Redis; half a command stands at the end of its log",
+    queues: ["redis"],
+    faults: [{ do: "tearLog" }],
+    pauseMs: [500, 1000],
+  },
+  {
+    name: "lost-replies",
+    about: "replies of Redis dropped, or the connection cut, after the script ran",
+    queues: ["redis"],
+    faults: (["server-redis", "worker-redis"] as const).flatMap((link): Fault[] => [
+      { do: "network", link, how: "cutReplies", forMs: [50, 600] },
+      { do: "network", link, how: "dropReplies", forMs: [50, 600] },
+    ]),
+    pauseMs: [100, 400],
+  },
+  {
+    name: "full-memory",
+    about: "Redis has reached its maxmemory: submissions get 500, deliveries go on",
+    queues: ["redis"],
+    faults: [{ do: "fillMemory", forMs: [500, 1500] }],
+    pauseMs: [300, 900],
+  },
+  {
+    name: "full-disk",
+    about: "no byte more fits on the store's disk",
+    faults: [{ do: "fillDisk", forMs: [300, 1500] }],
+    pauseMs: [300, 900],
+  },
+  {
+    name: "slow-disk",
+    about: "each fsync of the store takes up to half a second",
+    faults: [{ do: "slowDisk", syncMs: [20, 500], forMs: [500, 2000] }],
+    pauseMs: [300, 900],
+  },
+  {
+    name: "network",
+    about: "answers lost or late, connections half open or reset, between any two parties",
+    faults: network(["clients", "resend", "postmark"]),
+    pauseMs: [100, 400],
+    lanes: 2,
+    mayHang: true,
+  },
+  {
+    name: "network-redis",
+    about: "the same between the service and Redis",
+    queues: ["redis"],
+    faults: network(["server-redis", "worker-redis"]),
+    pauseMs: [100, 400],
+    lanes: 2,
+  },
+  {
+    name: "providers",
+    about: "providers refuse, hang, reset and answer 5xx after accepting, throttle, talk nonsense",
+    faults: providerTrouble,
+    pauseMs: [50, 300],
+    lanes: 2,
+  },
+  {
+    name: "unknown-habits",
+    about: "both habits of a provider wherever nobody has published which is the true one, and wrong keys",
+    faults: [
+      { do: "providerBehaves", name: "resend", as: { rememberRefusals: true }, forMs: briefly },
+      { do: "providerBehaves", name: "resend", as: { unverifiedRefuses: "email" }, forMs: briefly },
+      { do: "providerBehaves", name: "resend", as: { rateLimit: 5, limitBeforeKey: false }, forMs: briefly },
+      { do: "providerBehaves", name: "resend", as: { rateLimit: 5, limitBeforeKey: true }, forMs: briefly },
+      { do: "providerBehaves", name: "resend", as: { apiKey: "re_other" }, forMs: briefly },
+      {
+        do: "providerBehaves",
+        name: "resend",
+        as: { apiKey: "re_other", wrongKeyStatus: 401 },
+        forMs: briefly,
+      },
+      { do: "providerBehaves", name: "resend", as: { workMs: 900 }, forMs: briefly },
+      { do: "providerBehaves", name: "postmark", as: { refuses: "request" }, forMs: briefly },
+      { do: "providerBehaves", name: "postmark", as: { rateLimit: 5, retryAfter: 1 }, forMs: briefly },
+      { do: "providerBehaves", name: "postmark", as: { rateLimit: 5 }, forMs: briefly },
+      { do: "providerBehaves", name: "postmark", as: { serverToken: "other" }, forMs: briefly },
+      { do: "providerBehaves", name: "postmark", as: { pendingDomain: "example.net" }, forMs: briefly },
+      { do: "kill", part: "worker" },
+      ...forBoth((name) => ({
+        do: "provider",
+        name,
+        fault: faults.resetAfterAccepting,
+        probability: 0.5,
+        forMs: briefly,
+      })),
+    ],
+    pauseMs: [50, 300],
+    lanes: 2,
+    healedByRestart: true,
+  },
+  {
+    name: "late-index",
+    about: "Postmark finds an email later than the service waits for, and answers are lost",
+    postmark: { indexDelayMs: 5000 },
+    faults: [
+      {
+        do: "provider",
+        name: "postmark",
+        fault: faults.resetAfterAccepting,
+        probability: 0.3,
+        forMs: briefly,
+      },
+      { do: "kill", part: "worker" },
+    ],
+    pauseMs: [200, 600],
+    mayDuplicateAtPostmark: true,
+  },
+  {
+    name: "stale-answers",
+    about: "a worker frozen at one point, before it reads an answer, that goes on long after its lease",
+    faults: staleAnswers,
+    pauseMs: [200, 400],
+    // Frozen over one request, it is frozen in the middle of others, to Postmark too.
+    mayDuplicateAtPostmark: true,
+  },
+  {
+    name: "everything",
+    about: "all of it, two faults at a time",
+    queues: ["embedded"],
+    faults: [
+      ...kills,
+      ...kills,
+      ...kills,
+      { do: "restart", part: "server" },
+      { do: "restart", part: "worker" },
+      { do: "freeze", part: "worker", forMs: [1000, 5000] },
+      { do: "freeze", part: "server", forMs: [300, 2000] },
+      { do: "cutPower", keep: [-2, 6] },
+      { do: "fillDisk", forMs: briefly },
+      { do: "slowDisk", syncMs: [20, 200], forMs: briefly },
+      ...network(["clients", "resend", "postmark"]),
+      ...providerTrouble,
+    ],
+    pauseMs: [100, 500],
+    lanes: 2,
+    mayDuplicateAtPostmark: true,
+    mayHang: true,
+  },
+  {
+    name: "everything-redis",
+    about: "all of it, two faults at a time, with what can happen to Redis",
+    queues: ["redis"],
+    faults: [
+      ...redisKills,
+      ...redisKills,
+      ...redisKills,
+      { do: "restart", part: "server" },
+      { do: "restart", part: "worker" },
+      { do: "freeze", part: "worker", forMs: [1000, 5000] },
+      { do: "freeze", part: "server", forMs: [300, 2000] },
+      { do: "freeze", part: "redis", forMs: [300, 3000] },
+      { do: "cutPower", keep: [-2, 6] },
+      { do: "tearLog" },
+      { do: "fillMemory", forMs: briefly },
+      { do: "fillDisk", forMs: briefly },
+      { do: "slowDisk", syncMs: [20, 200], forMs: briefly },
+      ...network(["clients", "server-redis", "worker-redis", "resend", "postmark"]),
+      ...providerTrouble,
+    ],
+    pauseMs: [100, 500],
+    lanes: 2,
+    mayDuplicateAtPostmark: true,
+    mayHang: true,
+  },
+];

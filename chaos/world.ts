@@ -1,0 +1,313 @@
+// What a run is made of: a store, the fakes of both providers in a process that nobody kills, several servers and
+// workers, and a proxy on each way that a scenario disturbs. Of the service only the outside is used: its entry
+// points, settings and commands.
+
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Proxy, startProxy } from "../fakes/proxy.ts";
+import type { FaultRule } from "../fakes/faults.ts";
+import { eventually, freePort } from "../tests/support/eventually.ts";
+import { type Disk, openDisk } from "./disk/disk.ts";
+import { defaultFrom, unverifiedDomain } from "./emails.ts";
+import { createPart, type Part } from "./part.ts";
+import type { Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
+
+export interface WorldOptions {
+  readonly scenario: Scenario;
+  readonly queue: Queue;
+  readonly seed: number;
+  /** Where everything that a run leaves is kept. */
+  readonly folder: string;
+  /** Where the service's sources are. */
+  readonly product: string;
+  /** The library that makes a disk fail; needed if a scenario's faults are about disks. */
+  readonly diskLibrary: string | undefined;
+}
+
+export interface World {
+  readonly queue: Queue;
+  readonly servers: readonly Part[];
+  readonly workers: readonly Part[];
+  readonly redis: Redis | undefined;
+  /** Of the store; undefined if no fault of the scenario is about it. */
+  readonly disk: Disk | undefined;
+  /** Where clients reach each server. */
+  readonly urls: readonly string[];
+  /** On a way, those that a scenario disturbs: one for each server or worker. */
+  proxies(link: Link): readonly Proxy[];
+  fakes(provider: Provider): FakeControl;
+  /** One after the other: what stops and starts processes. */
+  exclusively<T>(what: () => Promise<T>): Promise<T>;
+  startEverything(): Promise<void>;
+  killEverything(): Promise<void>;
+  /** Runs an operator's command and returns what it printed, JSON. */
+  operate(...args: string[]): Promise<unknown>;
+  /** Ends of processes that nobody had asked for. */
+  readonly crashes: readonly Crash[];
+  stop(): Promise<void>;
+}
+
+export interface Crash {
+  readonly part: string;
+  readonly how: string;
+  readonly atMs: number;
+}
+
+export interface Redis {
+  readonly part: Part;
+  readonly port: number;
+  readonly folder: string;
+  cli(...command: string[]): string;
+}
+
+export interface FakeControl {
+  add(rule: Omit<FaultRule, "when">): Promise<void>;
+  clearFaults(): Promise<void>;
+  /** Returns what these settings were before. */
+  behave(settings: object): Promise<object>;
+  goDown(forMs: number): Promise<void>;
+}
+
+const root = resolve(import.meta.dir, "..");
+
+/** What the operator's guide asks of Redis. */
+const redisSettings = {
+  appendonly: "yes",
+  appendfsync: "always",
+  "no-appendfsync-on-rewrite": "no",
+  "maxmemory-policy": "noeviction",
+  save: "",
+  // So that rewrites of the log happen in the middle of it all.
+  "auto-aof-rewrite-percentage": "50",
+  "auto-aof-rewrite-min-size": "4mb",
+};
+
+/** Everything that takes its time takes less. */
+const serviceSettings = {
+  DEFAULT_FROM: defaultFrom,
+  SUBMIT_TIMEOUT: "3s",
+  PROVIDER_TIMEOUT: "1s",
+  LEASE: "2s",
+  POSTMARK_SEARCH_WAIT: "2s",
+  RETRY_BASE: "50ms",
+  RETRY_MAX: "1s",
+  SHUTDOWN_TIMEOUT: "5s",
+  PROVIDERS: "resend:2,postmark:1",
+  ADMIN_PORT: "",
+};
+
+const isAboutDisk = (fault: Fault) => ["cutPower", "fillDisk", "slowDisk"].includes(fault.do);
+
+/** Whether runs of it need the library that makes a disk fail. */
+export function needsDisk({ faults }: Scenario): boolean {
+  return faults.some(isAboutDisk);
+}
+
+function disturbedLinks({ faults }: Scenario): Set<Link> {
+  return new Set(
+    faults.flatMap((fault): Link[] => {
+      if (fault.do === "network") return [fault.link];
+      return fault.do === "freezeBeforeAnswer" ? [fault.name] : [];
+    }),
+  );
+}
+
+export async function startWorld(options: WorldOptions): Promise<World> {
+  const { scenario, queue, seed, folder, product } = options;
+  const crashes: Crash[] = [];
+  const logs = join(folder, "logs");
+  const store = join(folder, "store");
+  for (const path of [logs, store]) mkdirSync(path, { recursive: true });
+  const part = (name: string, command: string[], env: Record<string, string>) =>
+    createPart({
+      name,
+      command,
+      env,
+      logFile: join(logs, `${name}.log`),
+      onExit(code, signal) {
+        crashes.push({
+          part: name,
+          how: signal === null ? `exit code ${code}` : String(signal),
+          atMs: Date.now(),
+        });
+      },
+    });
+  const bun = [process.execPath, "--no-install"];
+
+  const fakesPart = part(
+    "fakes",
+    [
+      ...bun,
+      join(root, "fakes/main.ts"),
+      "--quiet",
+      "--keep-envelopes",
+      "--seed",
+      String(seed),
+      "--journal",
+      join(folder, "acceptances.jsonl"),
+    ],
+    {},
+  );
+  fakesPart.start();
+  const fakes = await fakeAddresses(join(logs, "fakes.log"));
+  for (const [provider, settings] of [
+    ["resend", scenario.resend],
+    ["postmark", scenario.postmark],
+  ] as const) {
+    const unverifiedDomains = [unverifiedDomain];
+    await controlOf(fakes[provider]).behave({ unverifiedDomains, ...settings });
+  }
+
+  const disk = needsDisk(scenario)
+    ? await openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
+    : undefined;
+  disk?.setSyncDelay(scenario.diskSyncMs ?? 0);
+  const redis = queue === "redis" ? await createRedis() : undefined;
+  const links = disturbedLinks(scenario);
+  const proxies = new Map<Link, Proxy[]>();
+  /** The port that leads to `port` on this way, past the scenario's faults. */
+  async function way(link: Link, port: number): Promise<number> {
+    if (!links.has(link)) return port;
+    const proxy = await startProxy(port);
+    proxies.set(link, [...(proxies.get(link) ?? []), proxy]);
+    return proxy.port;
+  }
+
+  async function createRedis(): Promise<Redis> {
+    const port = await freePort();
+    const settings = {
+      ...redisSettings,
+      ...scenario.redis,
+      port: String(port),
+      dir: store,
+      bind: "127.0.0.1",
+    };
+    const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+    return {
+      part: part("redis", ["redis-server", ...args], { ...disk?.env }),
+      port,
+      folder: store,
+      cli: (...command) =>
+        Bun.spawnSync(["redis-cli", "-p", String(port), ...command])
+          .stdout.toString()
+          .trim(),
+    };
+  }
+
+  const queueSettings = async (link: Link) =>
+    redis === undefined
+      ? { DATA_DIR: store, ...disk?.env }
+      : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}` };
+  const settings = { ...serviceSettings, ...scenario.settings };
+  const urls: string[] = [];
+  const servers: Part[] = [];
+  for (let i = 0; i < (scenario.servers ?? 2); i += 1) {
+    const port = await freePort();
+    const env = { ...settings, ...(await queueSettings("server-redis")), PORT: String(port) };
+    servers.push(part(`server-${i}`, [...bun, join(product, "server.ts")], env));
+    urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
+  }
+  const workers: Part[] = [];
+  for (let i = 0; i < (scenario.workers ?? 2); i += 1) {
+    const env = {
+      ...settings,
+      ...(await queueSettings("worker-redis")),
+      RESEND_API_KEY: "re_fake",
+      RESEND_BASE_URL: `http://127.0.0.1:${await way("resend", portOf(fakes.resend))}`,
+      POSTMARK_SERVER_TOKEN: "fake-token",
+      POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
+    };
+    workers.push(part(`worker-${i}`, [...bun, join(product, "worker.ts")], env));
+  }
+
+  const all = [...servers, ...workers];
+  let turn: Promise<unknown> = Promise.resolve();
+  const world: World = {
+    queue,
+    servers,
+    workers,
+    redis,
+    disk,
+    urls,
+    crashes,
+    proxies: (link) => proxies.get(link) ?? [],
+    fakes: (provider) => controlOf(fakes[provider]),
+    exclusively(what) {
+      const result = turn.then(what);
+      turn = result.catch(() => {});
+      return result;
+    },
+    async startEverything() {
+      redis?.part.start();
+      for (const one of all) one.start();
+    },
+    async killEverything() {
+      await Promise.all([...all.map((one) => one.kill()), redis?.part.kill()]);
+    },
+    async operate(...args) {
+      const where =
+        redis === undefined
+          ? { DATA_DIR: store, ...disk?.env }
+          : { REDIS_URL: `redis://127.0.0.1:${redis.port}` };
+      const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
+        cwd: logs,
+        env: { PATH: process.env["PATH"] ?? "", ...where },
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [text, trouble] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
+      if ((await child.exited) !== 0) throw new Error(`${args.join(" ")}: ${trouble.trim()}`);
+      return JSON.parse(text) as unknown;
+    },
+    async stop() {
+      for (const one of [...all, fakesPart]) one.signal("SIGCONT");
+      await world.killEverything();
+      await fakesPart.kill();
+      for (const list of proxies.values()) for (const proxy of list) proxy.stop();
+      disk?.close();
+    },
+  };
+  await world.startEverything();
+  return world;
+}
+
+async function fakeAddresses(logFile: string): Promise<Record<Provider, string>> {
+  const line = await eventually(
+    "the fakes start",
+    async () => (await Bun.file(logFile).text()).split("\n")[0],
+  );
+  return JSON.parse(line) as Record<Provider, string>;
+}
+
+const portOf = (url: string) => Number(new URL(url).port);
+
+function controlOf(url: string): FakeControl {
+  const ask = async (method: string, path: string, body?: unknown) => {
+    const answer = await fetch(`${url}/_fake/${path}`, {
+      method,
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+    return (await answer.json()) as Record<string, unknown>;
+  };
+  return {
+    async add(rule) {
+      await ask("POST", "faults", rule);
+    },
+    async clearFaults() {
+      await ask("DELETE", "faults");
+    },
+    async behave(settings) {
+      const before = await ask("GET", "settings");
+      await ask("POST", "settings", settings);
+      return Object.fromEntries(Object.keys(settings).map((name) => [name, before[name]]));
+    },
+    async goDown(forMs) {
+      await ask("POST", "down", { forMs });
+    },
+  };
+}
