@@ -6,7 +6,7 @@ import type { Proxy } from "../fakes/proxy.ts";
 import type { Part } from "./part.ts";
 import { between, pick, type Strike } from "./schedule.ts";
 import type { Fault } from "./scenario.ts";
-import type { World } from "./world.ts";
+import { leaseMs, type World } from "./world.ts";
 
 /** What came of a strike. */
 export interface Struck {
@@ -20,6 +20,11 @@ const nothing: Struck = { killed: [] };
 
 /** How long a worker is waited for to send what it is to be frozen over, ms. */
 const answerTimeoutMs = 3000;
+
+/** For a worker that goes on to settle what it was frozen over, ms. */
+const wakingMs = 300;
+/** What others meet once a frozen worker's lease is over begins a little before that, ms. */
+const earlyMs = 200;
 
 /** Does it, waits for as long as it lasts, and undoes it. */
 export async function inject(world: World, strike: Strike): Promise<Struck> {
@@ -54,7 +59,7 @@ export async function inject(world: World, strike: Strike): Promise<Struck> {
     case "provider": {
       const { fault: what, probability } = fault;
       const fake = world.fakes(fault.name);
-      await fake.add({ fault: what, probability });
+      for (const one of [what].flat()) await fake.add({ fault: one, probability });
       await Bun.sleep(forMs);
       await fake.clearFaults();
       return nothing;
@@ -129,7 +134,7 @@ async function freeze(part: Part, forMs: number): Promise<Struck> {
 function cutPower(world: World, writes: number, torn: number): Promise<Struck> {
   return world.exclusively(async () => {
     await world.killEverything();
-    const cut = await world.disk!.losePower({ writes, torn });
+    const cut = world.disk!.losePower({ writes, torn });
     await world.startEverything();
     return {
       killed: allNames(world),
@@ -157,12 +162,17 @@ function tearLog(world: World): Promise<Struck> {
   });
 }
 
-async function fillMemory({ redis }: World, forMs: number): Promise<Struck> {
-  const used = Number(/used_memory:(\d+)/.exec(redis!.cli("INFO", "memory"))?.[1] ?? 0);
-  redis!.cli("CONFIG", "SET", "maxmemory", String(used));
+async function fillMemory(world: World, forMs: number): Promise<Struck> {
+  setMemoryFull(world, true);
   await Bun.sleep(forMs);
-  redis!.cli("CONFIG", "SET", "maxmemory", "0");
+  setMemoryFull(world, false);
   return nothing;
+}
+
+/** Not a byte more than Redis uses now, or as much as there is. */
+export function setMemoryFull({ redis }: World, full: boolean): void {
+  const used = /used_memory:(\d+)/.exec(redis!.cli("INFO", "memory"))?.[1] ?? "0";
+  redis!.cli("CONFIG", "SET", "maxmemory", full ? used : "0");
 }
 
 async function disturb(
@@ -203,23 +213,33 @@ async function disturb(
 
 async function freezeBeforeAnswer(
   world: World,
-  { name, fault }: Extract<Fault, { do: "freezeBeforeAnswer" }>,
+  { name, fault, meanwhile }: Extract<Fault, { do: "freezeBeforeAnswer" }>,
   forMs: number,
   whom: number,
 ): Promise<Struck> {
   const worker = pick(world.workers, whom);
   const proxy = pick(world.proxies(name), whom);
+  const fake = world.fakes(name);
   // Whoever else asks meanwhile gets it too.
-  if (fault !== undefined) await world.fakes(name).add({ fault });
+  if (fault !== undefined) await fake.add({ fault });
   proxy.replies = "hold";
   const endMs = performance.now() + answerTimeoutMs;
   while (proxy.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
   const held = proxy.heldReplies;
   worker.signal("SIGSTOP");
-  if (fault !== undefined) await world.fakes(name).clearFaults();
+  await fake.clearFaults();
   proxy.release();
+  if (meanwhile !== undefined) {
+    await Bun.sleep(leaseMs - earlyMs);
+    await fake.add({ fault: meanwhile });
+  }
   if (held > 0) await Bun.sleep(forMs);
   worker.signal("SIGCONT");
+  if (meanwhile !== undefined) {
+    // What it has to say comes before anybody else learns more.
+    await Bun.sleep(wakingMs);
+    await fake.clearFaults();
+  }
   return {
     killed: [],
     note: held > 0 ? `${worker.name} frozen over ${held} answers` : "no answer to freeze over",

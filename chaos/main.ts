@@ -73,7 +73,7 @@ const chosen = choose(values.scenario);
 const queues = chooseQueues(values.queue);
 const evidence =
   values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
-const diskLibrary = chosen.some(needsDisk) ? await buildDisk(join(evidence, "library")) : undefined;
+const diskLibrary = chosen.some(needsDisk) ? buildDisk(join(evidence, "library")) : undefined;
 
 say(`seed ${seed}; what every run leaves is in ${evidence}\n`);
 say(tableHead);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Acceptance } from "../fakes/ledger.ts";
 import { eventually } from "../tests/support/eventually.ts";
 import { type DeadLetter, type Duplicate, judge, type Judgement } from "./judge.ts";
-import { heal, inject } from "./inject.ts";
+import { heal, inject, setMemoryFull } from "./inject.ts";
 import { openJournal, readJournal } from "./journal.ts";
 import { startLoad, type Try } from "./load.ts";
 import { type Recovery, recoveries } from "./recovery.ts";
@@ -125,8 +125,12 @@ export async function run(options: RunOptions): Promise<Verdict> {
     await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
     await heal(world);
     if (scenario.healedByRestart) await restartWorkers(world);
+    const leftWhileFull = scenario.drainsWithMemoryFull
+      ? await drainWithMemoryFull(world, options.drainMs)
+      : 0;
     const unanswered = await load.finish(finishMs);
-    const { left, possibleDuplicates } = await drain(world, options.drainMs);
+    const { left: leftAtLast, possibleDuplicates } = await drain(world, options.drainMs);
+    const left = leftWhileFull + leftAtLast;
     answers.close();
     journal.close();
 
@@ -205,6 +209,14 @@ async function drain(world: World, withinMs: number): Promise<{ left: number; po
       return { left, possibleDuplicates: stats.possible_duplicates };
     await Bun.sleep(200);
   }
+}
+
+/** Clients are refused meanwhile, and repeat. */
+async function drainWithMemoryFull(world: World, withinMs: number): Promise<number> {
+  setMemoryFull(world, true);
+  const { left } = await drain(world, withinMs);
+  setMemoryFull(world, false);
+  return left;
 }
 
 /** Those that the service itself does not name: neither in a worker's log, nor in the email's own story. */

@@ -57,11 +57,12 @@ export type Fault =
       readonly delayMs?: Range;
       readonly forMs: Range;
     }
-  /** A provider's API goes wrong in one way, for some of its requests. */
+  /** A provider's API goes wrong in one way, or in several, for some of its requests. */
   | {
       readonly do: "provider";
       readonly name: Provider;
-      readonly fault: ProviderFault;
+      readonly fault: ProviderFault | readonly ProviderFault[];
+      /** Of each way; one is looked at after the other. */
       readonly probability: number;
       readonly forMs: Range;
     }
@@ -88,6 +89,8 @@ export type Fault =
       readonly do: "freezeBeforeAnswer";
       readonly name: Provider;
       readonly fault?: ProviderFault;
+      /** What the other workers meet at that provider from the end of the lease until it goes on. */
+      readonly meanwhile?: ProviderFault;
       readonly forMs: Range;
     };
 
@@ -121,6 +124,8 @@ export interface Scenario {
    * have: when a request can reach Postmark, or be found there, later than anybody waits for it.
    */
   readonly mayDuplicateAtPostmark?: true;
+  /** Redis has reached its `maxmemory` when the faults are over, and the queue has to drain all the same. */
+  readonly drainsWithMemoryFull?: true;
   /** The workers are restarted when all is healed, as by an operator who has mended a key. */
   readonly healedByRestart?: true;
   /** Clients may wait for longer than SUBMIT_TIMEOUT: the server they talk to is frozen or cut off. */

@@ -15,7 +15,7 @@ const kills: Fault[] = [
 ];
 const redisKills: Fault[] = [...kills, { do: "kill", part: "redis" }];
 
-const powerCut: Fault = { do: "cutPower", keep: [-2, 6] };
+const powerCut: Fault = { do: "cutPower", keep: [-4, 4] };
 
 /** For how long a kind of trouble lasts that nothing has to wait for. */
 const briefly = [200, 1200] as const;
@@ -57,7 +57,8 @@ const staleAnswers: Fault[] = [
     do: "freezeBeforeAnswer",
     name: "resend",
     fault: answerInstead(429, { name: "rate_limit_exceeded", message: "Too many requests" }),
-    forMs: [4500, 6000],
+    meanwhile: faults.resetAfterAccepting,
+    forMs: [600, 1500],
   },
   { do: "freezeBeforeAnswer", name: "resend", forMs: [4500, 6000] },
 ];
@@ -136,6 +137,7 @@ export const scenarios: readonly Scenario[] = [
     queues: ["redis"],
     faults: [{ do: "fillMemory", forMs: [500, 1500] }],
     pauseMs: [300, 900],
+    drainsWithMemoryFull: true,
   },
   {
     name: "full-disk",
@@ -243,7 +245,7 @@ export const scenarios: readonly Scenario[] = [
       { do: "restart", part: "worker" },
       { do: "freeze", part: "worker", forMs: [1000, 5000] },
       { do: "freeze", part: "server", forMs: [300, 2000] },
-      { do: "cutPower", keep: [-2, 6] },
+      { do: "cutPower", keep: [-4, 4] },
       { do: "fillDisk", forMs: briefly },
       { do: "slowDisk", syncMs: [20, 200], forMs: briefly },
       ...network(["clients", "resend", "postmark"]),
@@ -267,7 +269,7 @@ export const scenarios: readonly Scenario[] = [
       { do: "freeze", part: "worker", forMs: [1000, 5000] },
       { do: "freeze", part: "server", forMs: [300, 2000] },
       { do: "freeze", part: "redis", forMs: [300, 3000] },
-      { do: "cutPower", keep: [-2, 6] },
+      { do: "cutPower", keep: [-4, 4] },
       { do: "tearLog" },
       { do: "fillMemory", forMs: briefly },
       { do: "fillDisk", forMs: briefly },

@@ -54,7 +54,7 @@ export function tellFault(fault: Fault): string {
     case "network":
       return `${fault.how} ${fault.link}`;
     case "provider":
-      return `${fault.name}: ${tellEffect(fault.fault)}`;
+      return `${fault.name}: ${[fault.fault].flat().map(tellEffect).join(" or ")}`;
     case "providerDown":
       return `${fault.name}: down`;
     case "providerBehaves":

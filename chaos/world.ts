@@ -82,12 +82,15 @@ const redisSettings = {
   "auto-aof-rewrite-min-size": "4mb",
 };
 
+/** Of a batch, ms. */
+export const leaseMs = 2000;
+
 /** Everything that takes its time takes less. */
 const serviceSettings = {
   DEFAULT_FROM: defaultFrom,
   SUBMIT_TIMEOUT: "3s",
   PROVIDER_TIMEOUT: "1s",
-  LEASE: "2s",
+  LEASE: `${leaseMs}ms`,
   POSTMARK_SEARCH_WAIT: "2s",
   RETRY_BASE: "50ms",
   RETRY_MAX: "1s",
@@ -99,8 +102,8 @@ const serviceSettings = {
 const isAboutDisk = (fault: Fault) => ["cutPower", "fillDisk", "slowDisk"].includes(fault.do);
 
 /** Whether runs of it need the library that makes a disk fail. */
-export function needsDisk({ faults }: Scenario): boolean {
-  return faults.some(isAboutDisk);
+export function needsDisk({ faults, diskSyncMs = 0 }: Scenario): boolean {
+  return diskSyncMs > 0 || faults.some(isAboutDisk);
 }
 
 function disturbedLinks({ faults }: Scenario): Set<Link> {
@@ -159,7 +162,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   }
 
   const disk = needsDisk(scenario)
-    ? await openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
+    ? openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
     : undefined;
   disk?.setSyncDelay(scenario.diskSyncMs ?? 0);
   const redis = queue === "redis" ? await createRedis() : undefined;
@@ -268,7 +271,6 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       await world.killEverything();
       await fakesPart.kill();
       for (const list of proxies.values()) for (const proxy of list) proxy.stop();
-      disk?.close();
     },
   };
   await world.startEverything();

@@ -1,0 +1,280 @@
+// The service, deliberately broken: for each promise a copy of its sources that does not keep it, which the harness has
+// to catch. A variant is data: which text of which file becomes what, and under which faults that shows.
+
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { answerInstead, faults } from "../../fakes/faults.ts";
+import type { Queue, Scenario } from "../../chaos/scenario.ts";
+
+export interface Patch {
+  readonly file: string;
+  /** Stands in the file exactly once. */
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface Variant {
+  readonly name: string;
+  readonly queue: Queue;
+  readonly patches: readonly Patch[];
+  /** The faults that bring it to light. */
+  readonly under: Omit<Scenario, "name" | "about">;
+  /** What the verdict says of it. */
+  readonly caughtAs: RegExp;
+}
+
+const root = resolve(import.meta.dir, "../..");
+const sources = ["server.ts", "worker.ts", "lib", "fakes", "package.json", "tsconfig.json", "bunfig.toml"];
+
+/** Makes the copy in `folder`. Throws if the sources are not what the variant was written for. */
+export function breakInto(folder: string, { patches }: Pick<Variant, "patches">): string {
+  mkdirSync(folder, { recursive: true });
+  for (const name of sources) cpSync(join(root, name), join(folder, name), { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  for (const { file, from, to } of patches) {
+    const path = join(folder, file);
+    const [before, after, ...more] = readFileSync(path, "utf8").split(from);
+    if (before === undefined || after === undefined || more.length > 0) {
+      throw new Error(`${file} does not hold this exactly once: ${from}`);
+    }
+    writeFileSync(path, before + to + after);
+  }
+  return folder;
+}
+
+const tooMany = answerInstead(
+  429,
+  { name: "rate_limit_exceeded", message: "Too many requests" },
+  { "retry-after": "0" },
+);
+
+const acknowledgesFirst: Patch = {
+  file: "lib/queue/group_commit.ts",
+  from: "        expireAt(deadlineMs);\n        schedule();\n",
+  to: '        expireAt(deadlineMs);\n        schedule();\n        resolve({ kind: "stored", id: submission.id, repeated: false });\n',
+};
+const slowlyKilled = {
+  faults: [{ do: "kill", part: "server" }],
+  pauseMs: [300, 500],
+  diskSyncMs: 40,
+} as const satisfies Variant["under"];
+
+const powerCuts = {
+  faults: [{ do: "cutPower", keep: [0, 0] }],
+  pauseMs: [400, 600],
+} as const satisfies Variant["under"];
+
+const forgetsTheFence = {
+  faults: [
+    {
+      do: "freezeBeforeAnswer",
+      name: "resend",
+      fault: tooMany,
+      meanwhile: faults.resetAfterAccepting,
+      forMs: [600, 800],
+    },
+  ],
+  settings: { PROVIDERS: "resend:1" },
+  pauseMs: [300, 400],
+} as const satisfies Variant["under"];
+
+/** Accepted, and not said so; then throttled. */
+const doubtThenThrottled = {
+  faults: [
+    {
+      do: "provider",
+      name: "resend",
+      fault: [faults.resetAfterAccepting, tooMany],
+      probability: 0.5,
+      forMs: [1000, 1000],
+    },
+  ],
+  settings: { PROVIDERS: "resend:1" },
+  pauseMs: [50, 100],
+} as const satisfies Variant["under"];
+
+const resetAfterAccepting = {
+  faults: [
+    {
+      do: "provider",
+      name: "resend",
+      fault: faults.resetAfterAccepting,
+      probability: 0.5,
+      forMs: [300, 600],
+    },
+  ],
+  pauseMs: [100, 200],
+} as const satisfies Variant["under"];
+
+const workersKilled = {
+  faults: [{ do: "kill", part: "worker" }],
+  resend: { workMs: 100 },
+  postmark: { workMs: 100 },
+  pauseMs: [200, 400],
+} as const satisfies Variant["under"];
+
+const lostReplies = {
+  faults: [{ do: "network", link: "server-redis", how: "cutReplies", forMs: [100, 200] }],
+  pauseMs: [100, 200],
+} as const satisfies Variant["under"];
+
+export const variants: readonly Variant[] = [
+  {
+    name: "acknowledges before it writes",
+    queue: "redis",
+    patches: [acknowledgesFirst],
+    under: slowlyKilled,
+    caughtAs: /lost/,
+  },
+  {
+    name: "acknowledges before it writes",
+    queue: "embedded",
+    patches: [acknowledgesFirst],
+    under: slowlyKilled,
+    caughtAs: /lost/,
+  },
+  {
+    name: "lets Redis fsync once a second",
+    queue: "redis",
+    patches: [],
+    under: {
+      ...powerCuts,
+      settings: { REDIS_DURABILITY: "trust" },
+      redis: { appendfsync: "everysec" },
+    },
+    caughtAs: /lost/,
+  },
+  {
+    name: "leaves it to the system when SQLite's file is fsynced",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/connection.ts",
+        from: "PRAGMA synchronous = FULL",
+        to: "PRAGMA synchronous = OFF",
+      },
+    ],
+    under: powerCuts,
+    caughtAs: /lost/,
+  },
+  {
+    name: "takes a new idempotency key for every try",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/providers/resend.ts",
+        from: "idempotencyKey: outgoing.batchId,",
+        to: "idempotencyKey: crypto.randomUUID(),",
+      },
+    ],
+    under: resetAfterAccepting,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "settles without the fence",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/settle.lua",
+        from: "local ours = b.lease == ARGV[3] and b.held == '1'",
+        to: "local ours = b.ids ~= nil",
+      },
+    ],
+    under: forgetsTheFence,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "settles without the fence",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/settle.ts",
+        from: "row !== undefined && row.lease === batch.lease && row.held === 1",
+        to: "row !== undefined",
+      },
+    ],
+    under: forgetsTheFence,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "drops what a killed worker held",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/claim.lua",
+        from: "if batch then\n  return leased(batch, at)\nend\n",
+        to: [
+          "if batch then",
+          "  local reply = leased(batch, at)",
+          "  local ids = words(record(batch).ids)",
+          "  drop_batch(batch, provider)",
+          "  delete(ids, at + 600000)",
+          "  return reply",
+          "end",
+          "",
+        ].join("\n"),
+      },
+    ],
+    under: workersKilled,
+    caughtAs: /lost/,
+  },
+  {
+    name: "never gives back what a killed worker held",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/claim.ts",
+        from: "  lease(db, { batch, claimId, atMs, leaseMs, doubtMs: request.doubtMs });",
+        to: "  lease(db, { batch, claimId, atMs, leaseMs: 1e9 + leaseMs, doubtMs: request.doubtMs });",
+      },
+    ],
+    under: workersKilled,
+    caughtAs: /stuck in the queue/,
+  },
+  {
+    name: "cannot deliver once memory is full",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/work.ts",
+        from: "const claimScript = script(claimText, { allowOom: true });",
+        to: "const claimScript = script(claimText, { allowOom: false });",
+      },
+    ],
+    under: {
+      faults: [{ do: "fillMemory", forMs: [300, 600] }],
+      pauseMs: [300, 600],
+      // So that there is something left to deliver.
+      resend: { rateLimit: 2 },
+      postmark: { rateLimit: 1 },
+      drainsWithMemoryFull: true,
+    },
+    caughtAs: /stuck in the queue/,
+  },
+  {
+    name: "forgets its doubt after a 429",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/policy/decide.ts",
+        from: '    case "throttled":\n    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);',
+        to: '    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);\n    case "throttled":\n      return alike(outcome, setting);',
+      },
+    ],
+    under: doubtThenThrottled,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "queues a known id again",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/submit.lua",
+        from: "local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))",
+        to: "local known = taken[id] and 'k' or (one and held_by(one))",
+      },
+    ],
+    under: lostReplies,
+    caughtAs: /accepted twice/,
+  },
+];
