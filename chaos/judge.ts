@@ -7,8 +7,8 @@ import { defaultFrom, emailOf, isRefused, numberOf } from "./emails.ts";
 import type { Try } from "./load.ts";
 import type { Provider } from "./scenario.ts";
 
-/** A dead letter, as `queue list dead --json` names it. */
-export interface DeadLetter {
+/** An email as `queue list --json` names it. */
+export interface QueuedEmail {
   readonly id: string;
   readonly subject?: string;
   readonly reason?: string;
@@ -18,7 +18,10 @@ export interface Evidence {
   readonly seed: number;
   readonly tries: AsyncIterable<Try> | Iterable<Try>;
   readonly acceptances: AsyncIterable<Acceptance> | Iterable<Acceptance>;
-  readonly dead: Iterable<DeadLetter>;
+  /** The dead letters. */
+  readonly dead: Iterable<QueuedEmail>;
+  /** What the queue rightly keeps in doubt. */
+  readonly held: Iterable<QueuedEmail>;
 }
 
 /** One thing that should not be: the number of the email, and what is wrong with it. */
@@ -40,6 +43,7 @@ export interface Judgement {
   readonly acknowledged: number;
   readonly accepted: number;
   readonly deadAsTheyShould: number;
+  readonly held: number;
   /** Answered 200, neither accepted nor a dead letter. */
   readonly lost: readonly Finding[];
   /** Some field differs from what was submitted, or nobody submitted it. */
@@ -63,7 +67,7 @@ export interface ClientSide {
   readonly refused: number;
 }
 
-export async function judge({ seed, tries, acceptances, dead }: Evidence): Promise<Judgement> {
+export async function judge({ seed, tries, acceptances, dead, held }: Evidence): Promise<Judgement> {
   const ids = new Map<number, string>();
   const renamed: Finding[] = [];
   const latencies: number[] = [];
@@ -119,11 +123,15 @@ export async function judge({ seed, tries, acceptances, dead }: Evidence): Promi
     if (!isRefused(n)) wronglyDead.push({ n, what: `${id}: ${reason ?? "without a reason"}` });
   }
 
+  const heldIds = new Set(Array.from(held, ({ id }) => id));
   const lost: Finding[] = [];
-  for (const [n, id] of ids) if (!accepted.has(n) && !deadNumbers.has(n)) lost.push({ n, what: id });
+  for (const [n, id] of ids) {
+    if (!accepted.has(n) && !deadNumbers.has(n) && !heldIds.has(id)) lost.push({ n, what: id });
+  }
   return {
     acknowledged: ids.size,
     accepted: accepted.size,
+    held: heldIds.size,
     deadAsTheyShould: [...deadNumbers].filter(isRefused).length,
     lost,
     corrupt,

@@ -6,10 +6,11 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { buildDisk } from "./disk/disk.ts";
 import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
-import { type Extent, run, type StrikeRecord, type Verdict } from "./run.ts";
+import { type Extent, run, type StrikeRecord } from "./run.ts";
 import { readJournal } from "./journal.ts";
 import { type Queue, queuesOf, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios.ts";
+import type { Verdict } from "./verdict.ts";
 import { needsDisk } from "./world.ts";
 
 const usage = `Usage: npm run chaos -- [options]

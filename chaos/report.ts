@@ -1,6 +1,7 @@
 // What a run came to, in text.
 
-import type { StrikeRecord, Verdict } from "./run.ts";
+import type { StrikeRecord } from "./run.ts";
+import type { Verdict } from "./verdict.ts";
 
 const columns: readonly { readonly title: string; readonly value: (verdict: Verdict) => string | number }[] =
   [

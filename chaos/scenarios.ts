@@ -57,8 +57,8 @@ const staleAnswers: Fault[] = [
     do: "freezeBeforeAnswer",
     name: "resend",
     fault: answerInstead(429, { name: "rate_limit_exceeded", message: "Too many requests" }),
-    meanwhile: faults.resetAfterAccepting,
-    forMs: [600, 1500],
+    meanwhile: { stage: "accepted", delayMs: 900, effect: "nothing" },
+    forMs: [600, 1200],
   },
   { do: "freezeBeforeAnswer", name: "resend", forMs: [4500, 6000] },
 ];

@@ -56,8 +56,9 @@ export interface Decision {
   /** It was in doubt, and stays so: something else should have its turn. */
   readonly failedAgain: boolean;
   readonly dead: readonly Death[];
-  /** Senders that this provider has refused, to be remembered. */
+  /** Senders that this provider has refused, and taken, to be remembered. */
   readonly refusedSenders: readonly string[];
+  readonly acceptedSenders: readonly string[];
 }
 
 /** What is decided about one email. */
@@ -67,6 +68,7 @@ export interface Verdict {
   readonly counts: readonly string[];
   readonly death?: Death;
   readonly refusedSender?: string;
+  readonly acceptedSender?: string;
   readonly mayBeDuplicate?: true;
 }
 
@@ -107,10 +109,11 @@ export function compose({
     throttled,
     failedAgain,
     dead: verdicts.flatMap(({ death }) => (death === undefined ? [] : [death])),
-    refusedSenders: [
-      ...new Set(
-        verdicts.flatMap(({ refusedSender }) => (refusedSender === undefined ? [] : [refusedSender])),
-      ),
-    ],
+    refusedSenders: unique(verdicts.map(({ refusedSender }) => refusedSender)),
+    acceptedSenders: unique(verdicts.map(({ acceptedSender }) => acceptedSender)),
   };
+}
+
+function unique(names: readonly (string | undefined)[]): string[] {
+  return [...new Set(names.filter((name) => name !== undefined))];
 }

@@ -1,28 +1,65 @@
-// The senders that one provider has refused lately. A worker remembers them, so that a stream of emails from one
-// of them does not cost a request each.
+// What a worker remembers of senders at one provider: addresses that it has refused lately, so that a stream of emails
+// from one of them does not cost a request each; and domains that it has taken lately, so that others can be kept
+// apart from them.
 
-/** Sender's address -> until when it is remembered, ms by whichever clock the caller uses throughout. */
-export type RefusedSenders = ReadonlyMap<string, number>;
+/** Each is a name -> until when it is remembered, ms by whichever clock the caller uses throughout. */
+export interface Senders {
+  /** Addresses. */
+  readonly refused: ReadonlyMap<string, number>;
+  /** Domains. */
+  readonly accepted: ReadonlyMap<string, number>;
+}
 
-export const noRefusedSenders: RefusedSenders = new Map();
+export const noSenders: Senders = { refused: new Map(), accepted: new Map() };
 
 /** Long enough to spare requests, short enough for a domain verified meanwhile. */
 const rememberedMs = 600_000;
 /** Clients may make up senders without end. */
 const rememberedMax = 1000;
 
-/** Adds senders and drops those whose time is over, or the oldest. */
-export function rememberRefused(
-  senders: RefusedSenders,
-  refused: readonly string[],
+/** Senders of an answer, by their addresses. */
+export interface Answered {
+  readonly refused: readonly string[];
+  readonly accepted: readonly string[];
+}
+
+export function remember(senders: Senders, { refused, accepted }: Answered, nowMs: number): Senders {
+  const refusedDomains = refused.map(domainOf);
+  const domains = [...new Set(accepted.map(domainOf))].filter((domain) => !refusedDomains.includes(domain));
+  return {
+    refused: add(senders.refused, refused, nowMs),
+    accepted: add(without(senders.accepted, refusedDomains), domains, nowMs),
+  };
+}
+
+export function isRefused({ refused }: Senders, from: string, nowMs: number): boolean {
+  return (refused.get(from) ?? -Infinity) > nowMs;
+}
+
+/** Whether this provider has taken emails of the sender's domain lately. */
+export function isKnown({ accepted }: Senders, from: string, nowMs: number): boolean {
+  return (accepted.get(domainOf(from)) ?? -Infinity) > nowMs;
+}
+
+export function domainOf(from: string): string {
+  return from.slice(from.lastIndexOf("@") + 1).toLowerCase();
+}
+
+/** Adds names and drops those whose time is over, or the oldest. */
+function add(
+  before: ReadonlyMap<string, number>,
+  names: readonly string[],
   nowMs: number,
-): RefusedSenders {
-  if (refused.length === 0) return senders;
-  const kept = [...senders].filter(([from, untilMs]) => untilMs > nowMs && !refused.includes(from));
-  const added = refused.map((from): [string, number] => [from, nowMs + rememberedMs]);
+): ReadonlyMap<string, number> {
+  // Anew only when half of its time is over: with every answer would be too often.
+  const fresh = names.filter((name) => (before.get(name) ?? -Infinity) < nowMs + rememberedMs / 2);
+  if (fresh.length === 0) return before;
+  const kept = [...before].filter(([name, untilMs]) => untilMs > nowMs && !fresh.includes(name));
+  const added = fresh.map((name): [string, number] => [name, nowMs + rememberedMs]);
   return new Map([...kept, ...added].slice(-rememberedMax));
 }
 
-export function isRefused(senders: RefusedSenders, from: string, nowMs: number): boolean {
-  return (senders.get(from) ?? -Infinity) > nowMs;
+function without(before: ReadonlyMap<string, number>, names: readonly string[]): ReadonlyMap<string, number> {
+  if (!names.some((name) => before.has(name))) return before;
+  return new Map([...before].filter(([name]) => !names.includes(name)));
 }

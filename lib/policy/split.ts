@@ -1,6 +1,7 @@
 // Where to cut a batch in two when some email in it, unnamed, is at fault.
 
 import type { OpenEmail } from "./batch.ts";
+import { domainOf } from "./senders.ts";
 
 export type Parts = readonly [readonly OpenEmail[], readonly OpenEmail[]];
 
@@ -16,7 +17,16 @@ export function halves(emails: readonly OpenEmail[]): Parts | undefined {
  * alone after about as many requests as there are doublings in the number of senders. Undefined if there is but one.
  */
 export function bySender(emails: readonly OpenEmail[]): Parts | undefined {
-  const groups = [...Map.groupBy(emails, ({ from }) => from).values()];
+  return byGroup(emails, ({ from }) => from);
+}
+
+/** The same with the domains of senders. */
+export function byDomain(emails: readonly OpenEmail[]): Parts | undefined {
+  return byGroup(emails, ({ from }) => domainOf(from));
+}
+
+function byGroup(emails: readonly OpenEmail[], nameOf: (email: OpenEmail) => string): Parts | undefined {
+  const groups = [...Map.groupBy(emails, nameOf).values()];
   if (groups.length < 2) return undefined;
   let best = 1;
   let size = 0;

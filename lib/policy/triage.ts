@@ -1,10 +1,12 @@
-// Before a batch's first request: emails whose sender this provider refuses go to another without one. The bytes
-// of a request never change after it was first made, so that only a batch that was never begun is touched; and it
-// is settled as a whole, what can be sent going on in a new batch.
+// Before a batch's first request: emails whose sender this provider refuses go to another without one, and senders
+// that it is not known to take are kept apart from each other. The bytes of a request never change after it was first
+// made, so that only a batch that was never begun is touched; and it is settled as a whole, what can be sent going on
+// in a new batch.
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy } from "./decision.ts";
-import { isRefused, type RefusedSenders } from "./senders.ts";
+import { isKnown, isRefused, type Senders } from "./senders.ts";
+import { byDomain, type Parts } from "./split.ts";
 import { handedOver, leftToMark, nextProvider, splitUp, withRefusal } from "./verdict.ts";
 
 export type Triage =
@@ -14,13 +16,13 @@ export type Triage =
   | { readonly kind: "settle"; readonly decision: Decision };
 
 /**
- * @param senders   those that the batch's provider has refused lately
+ * @param senders   what is remembered of them at the batch's provider
  * @param sendersMs now, by the clock of `senders`
  * @param nowMs     the store's time, Unix ms
  */
 export function triage(
   batch: OpenBatch,
-  senders: RefusedSenders,
+  senders: Senders,
   sendersMs: number,
   policy: Policy,
   nowMs: number,
@@ -31,15 +33,36 @@ export function triage(
   const lastChance = groups.get("lastChance") ?? [];
   const here = groups.get("here") ?? [];
   const sent = groups.get("sent") ?? [];
-  const apart = lastChance.length === 0 || here.length === 0;
-  if (sent.length === 0 && elsewhere.length === 0 && apart) return { kind: "send" };
+  const parts: Parts | undefined =
+    lastChance.length > 0 && here.length > 0
+      ? [here, lastChance]
+      : strangersApart([...here, ...lastChance], senders, sendersMs, policy);
+  if (sent.length === 0 && elsewhere.length === 0 && parts === undefined) return { kind: "send" };
   const setting = { batch, policy, nowMs, random: 0 };
   const verdicts = [
     ...sent.map(leftToMark),
     ...elsewhere.map((email) => handedOver(email, setting)),
-    ...splitUp([here, lastChance], undefined, setting),
+    ...splitUp(parts ?? [[...here, ...lastChance], []], undefined, setting),
   ];
   return { kind: "settle", decision: compose({ provider: batch.provider, verdicts, health: "none" }) };
+}
+
+/**
+ * A refusal of one sender's domain refuses the whole request. After an answer that was lost it says nothing of the first
+ * try, and nobody can ask a provider without a search: the batch stays in doubt for most of a day. So that such a
+ * domain takes no other's emails with it, a request holds several only if this provider has taken emails of each.
+ */
+function strangersApart(
+  emails: readonly OpenEmail[],
+  senders: Senders,
+  sendersMs: number,
+  { recall }: Policy,
+): Parts | undefined {
+  if (recall !== undefined) return undefined;
+  const strangers = emails.filter(({ from }) => !isKnown(senders, from, sendersMs));
+  if (strangers.length === 0) return undefined;
+  if (strangers.length === emails.length) return byDomain(emails);
+  return [emails.filter((email) => !strangers.includes(email)), strangers];
 }
 
 /**
@@ -50,7 +73,7 @@ function lane(
   { marked, from, history }: OpenEmail,
   { provider }: OpenBatch,
   { providers }: Policy,
-  senders: RefusedSenders,
+  senders: Senders,
   sendersMs: number,
 ): "here" | "elsewhere" | "lastChance" | "sent" {
   if (marked) return "sent";

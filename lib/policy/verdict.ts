@@ -70,7 +70,7 @@ export function sent(
     atMs: nowMs,
     history: tried(email, end, undefined, setting),
   });
-  return { fate: { id: email.id, kind: "sent", record }, counts: ["accepted"] };
+  return { fate: { id: email.id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.from };
 }
 
 /**

@@ -1,4 +1,4 @@
-// One provider as one worker sees it: whether it is worth a request, how fast, whom it refuses, and where its next
+// One provider as one worker sees it: whether it is worth a request, how fast, whose emails it takes, and where its next
 // claim looks first. The state is this worker's own; what changes it is in policy/.
 
 import {
@@ -14,7 +14,7 @@ import {
 import type { Decision } from "../policy/decision.ts";
 import type { RateHint } from "../policy/outcome.ts";
 import { giveBack, newRate, nextTokenAtMs, onAnswer, onThrottled, type Rate, take } from "../policy/rate.ts";
-import { noRefusedSenders, type RefusedSenders, rememberRefused } from "../policy/senders.ts";
+import { noSenders, remember, type Senders } from "../policy/senders.ts";
 import type { Claim } from "./claim.ts";
 import type { Provider } from "../providers/provider.ts";
 
@@ -24,7 +24,7 @@ export interface Lane {
   readonly weight: number;
   breaker: Breaker;
   rate: Rate;
-  senders: RefusedSenders;
+  senders: Senders;
   first: "batches" | "emails";
   /** One whose answer was lost: the next asks for the same, and its lease counts from the first. */
   claim: Claim | undefined;
@@ -46,7 +46,7 @@ export function openLane(provider: Provider, weight: number): Lane {
     weight,
     breaker: closedBreaker,
     rate: newRate({ startPerSecond: startRate, maxPerSecond: maxRate, nowMs: performance.now() }),
-    senders: noRefusedSenders,
+    senders: noSenders,
     first: "batches",
     claim: undefined,
     restsUntilMs: 0,
@@ -82,7 +82,7 @@ export function giveTicketBack(lane: Lane, { admitted }: Ticket): void {
 export function learn(
   lane: Lane,
   { admitted, takenAtMs }: Ticket,
-  decision: Pick<Decision, "health" | "throttled" | "failedAgain" | "refusedSenders">,
+  decision: Pick<Decision, "health" | "throttled" | "failedAgain" | "refusedSenders" | "acceptedSenders">,
   hint: RateHint,
 ): "opened" | "closed" | undefined {
   const nowMs = performance.now();
@@ -104,7 +104,8 @@ export function learn(
       break;
   }
   lane.first = decision.failedAgain ? "emails" : "batches";
-  lane.senders = rememberRefused(lane.senders, decision.refusedSenders, nowMs);
+  const { refusedSenders: refused, acceptedSenders: accepted } = decision;
+  lane.senders = remember(lane.senders, { refused, accepted }, nowMs);
   if (lane.breaker.kind === before) return undefined;
   if (lane.breaker.kind === "open") return "opened";
   return lane.breaker.kind === "closed" ? "closed" : undefined;

@@ -70,8 +70,9 @@ const forgetsTheFence = {
       do: "freezeBeforeAnswer",
       name: "resend",
       fault: tooMany,
-      meanwhile: faults.resetAfterAccepting,
-      forMs: [600, 800],
+      // Accepted at once, and said so late: the next worker holds the same batch when the first one goes on.
+      meanwhile: { stage: "accepted", delayMs: 900, effect: "nothing" },
+      forMs: [600, 700],
     },
   ],
   settings: { PROVIDERS: "resend:1" },
@@ -114,8 +115,8 @@ const workersKilled = {
 } as const satisfies Variant["under"];
 
 const lostReplies = {
-  faults: [{ do: "network", link: "server-redis", how: "cutReplies", forMs: [100, 200] }],
-  pauseMs: [100, 200],
+  faults: [{ do: "network", link: "server-redis", how: "cutReplies", forMs: [300, 400] }],
+  pauseMs: [50, 100],
 } as const satisfies Variant["under"];
 
 export const variants: readonly Variant[] = [
@@ -155,7 +156,7 @@ export const variants: readonly Variant[] = [
       },
     ],
     under: powerCuts,
-    caughtAs: /lost/,
+    caughtAs: /lost|damaged/,
   },
   {
     name: "takes a new idempotency key for every try",

@@ -2,12 +2,13 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
-import { isRefused, noRefusedSenders, rememberRefused } from "../../lib/policy/senders.ts";
+import { isKnown, isRefused, noSenders, remember } from "../../lib/policy/senders.ts";
 import { triage } from "../../lib/policy/triage.ts";
-import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, told } from "./given.ts";
+import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, recallPolicy, told } from "./given.ts";
 
 const bad = { from: "bad@example.com" };
-const refusing = rememberRefused(noRefusedSenders, [bad.from], 0);
+const refusing = remember(noSenders, { refused: [bad.from], accepted: [] }, 0);
+const knowing = remember(noSenders, { refused: [], accepted: ["shop@Example.com"] }, 0);
 const byPostmark = { history: { ...noHistory, refusedBy: ["postmark"] } };
 const byResend = { history: { ...noHistory, refusedBy: ["resend"] } };
 const byAll = { history: { ...noHistory, refusedBy: ["postmark", "resend"] } };
@@ -27,13 +28,11 @@ describe("triage", () => {
   });
 
   test("an email that this provider refused before goes to another", () => {
-    expect(outcomeOf(batch([email("a", byResend)]), noRefusedSenders)).toBe("a due postmark 0");
+    expect(outcomeOf(batch([email("a", byResend)]), noSenders)).toBe("a due postmark 0");
   });
 
   test("an email that every provider refused is dead", () => {
-    expect(outcomeOf(batch([email("a", byAll)]), noRefusedSenders)).toStartWith(
-      "a dead: refused by every provider",
-    );
+    expect(outcomeOf(batch([email("a", byAll)]), noSenders)).toStartWith("a dead: refused by every provider");
   });
 
   test("an email that has no other provider left is sent, apart from the others", () => {
@@ -49,7 +48,7 @@ describe("triage", () => {
 
   test("an email accepted meanwhile is not sent again while the batch is not begun", () => {
     const marked = email("b", { marked: true });
-    const result = triage(batch([email("a"), marked]), noRefusedSenders, 1, policy, nowMs);
+    const result = triage(batch([email("a"), marked]), noSenders, 1, policy, nowMs);
     const fates = result.kind === "settle" ? result.decision.settlement.fates : [];
     expect(fates.map(({ id, kind }) => [id, kind])).toEqual([
       ["b", "dead"],
@@ -67,12 +66,14 @@ describe("triage", () => {
   test("senders without end are not remembered without end", () => {
     const many = Array.from({ length: 3_000 }, (_, index) => `${index}@example.com`);
     const remembered = many.reduce(
-      (senders, from, index) => rememberRefused(senders, [from], index),
-      noRefusedSenders,
+      (senders, from, index) => remember(senders, { refused: [from], accepted: [`a@${index}.org`] }, index),
+      noSenders,
     );
-    expect(remembered.size).toBe(1_000);
+    expect([remembered.refused.size, remembered.accepted.size]).toEqual([1_000, 1_000]);
     expect(isRefused(remembered, "2999@example.com", 3_000)).toBe(true);
-    expect(rememberRefused(remembered, ["x"], 700_000).size).toBe(1);
+    expect(isKnown(remembered, "b@2999.org", 3_000)).toBe(true);
+    const later = remember(remembered, { refused: ["x@y.z"], accepted: ["a@b.c"] }, 700_000);
+    expect([later.refused.size, later.accepted.size]).toEqual([1, 1]);
   });
 
   test("a hand-over is an attempt of its history and counted by itself", () => {
@@ -83,10 +84,40 @@ describe("triage", () => {
     expect(result.decision.settlement.counts).toEqual({ "handed_over:resend": 1 });
   });
 
+  describe("at a provider that cannot be searched", () => {
+    const stranger = { from: "me@example.org" };
+    const tell = (given: ReturnType<typeof batch>, senders = noSenders, settings = policy) => {
+      const result = triage(given, senders, 1, settings, nowMs);
+      return result.kind === "send" ? "send" : told(result.decision);
+    };
+
+    test("a domain that it is not known to take is kept apart from those that it is", () => {
+      expect(tell(batch([email("a"), email("b", stranger), email("c")]), knowing)).toBe(
+        "a to first; c to first; b to second",
+      );
+      expect(tell(batch([email("a"), email("c", { from: "news@EXAMPLE.com" })]), knowing)).toBe("send");
+    });
+
+    test("two that are not known are kept apart from each other, and one alone is sent", () => {
+      expect(tell(batch([email("a"), email("b", stranger)]))).toBe("a to first; b to second");
+      expect(tell(batch([email("a"), email("b", { from: "news@example.com" })]))).toBe("send");
+    });
+
+    test("a domain of which an address is refused is not known any more", () => {
+      const senders = remember(knowing, { refused: ["news@example.com"], accepted: [] }, 0);
+      expect(isKnown(senders, "shop@example.com", 1)).toBe(false);
+    });
+
+    test("a batch in doubt keeps its bytes, and one that can be searched for needs none of this", () => {
+      expect(tell(batch([email("a"), email("b", stranger)], inDoubt))).toBe("send");
+      expect(tell(batch([email("a"), email("b", stranger)]), noSenders, recallPolicy)).toBe("send");
+    });
+  });
+
   test("every email has one fate, whatever the batch, and what goes on is sent next time", () => {
     fc.assert(
       fc.property(anyBatch, fc.subarray(["shop@example.com", "news@example.com"]), (given, refused) => {
-        const senders = rememberRefused(noRefusedSenders, refused, 0);
+        const senders = remember(noSenders, { refused, accepted: [] }, 0);
         const result = triage(given, senders, 1, policy, nowMs);
         if (result.kind === "send") return;
         const { fates, rest } = result.decision.settlement;
@@ -98,7 +129,9 @@ describe("triage", () => {
             fate.kind === "rebatched" && fate.batchId === batchId ? [fate.id] : [],
           );
           const next = batch(given.emails.filter(({ id }) => ids.includes(id)));
-          expect(triage(next, senders, 1, policy, nowMs).kind).toBe("send");
+          // Of several domains, those that are not known are kept apart only now.
+          const domains = new Set(next.emails.map(({ from }) => from.split("@")[1]));
+          if (domains.size < 2) expect(triage(next, senders, 1, policy, nowMs).kind).toBe("send");
         }
       }),
     );

@@ -1,0 +1,74 @@
+// What a run came to, and what of it should not be.
+
+import type { Duplicate, Judgement } from "./judge.ts";
+import type { Recovery } from "./recovery.ts";
+import type { Scenario } from "./scenario.ts";
+import type { Crash } from "./world.ts";
+
+export interface Verdict extends Judgement {
+  /** Nothing of it should not be. */
+  readonly ok: boolean;
+  /** What should not be, in words. */
+  readonly failures: readonly string[];
+  readonly kills: number;
+  readonly strikes: number;
+  /** Duplicates that the service itself names as possible ones. */
+  readonly explained: number;
+  /** As many possible duplicates the service has counted. */
+  readonly possibleDuplicates: number;
+  /** Emails in the queue that nothing happens with any more. */
+  readonly stuck: number;
+  /** Why the queue could not be looked into any more; undefined if it could. */
+  readonly unreadable: string | undefined;
+  /** Emails with a key that were never answered 200. */
+  readonly unanswered: number;
+  readonly crashes: readonly Crash[];
+  readonly recovery: Recovery;
+  readonly elapsedMs: number;
+}
+
+export interface Seen {
+  readonly judgement: Judgement;
+  readonly scenario: Scenario;
+  readonly unexplained: readonly Duplicate[];
+  readonly stuck: number;
+  readonly unreadable: string | undefined;
+  readonly unanswered: number;
+  readonly crashes: readonly Crash[];
+}
+
+/** What should not be, in words. */
+export function failuresOf(seen: Seen): string[] {
+  const { judgement, scenario, unexplained, stuck, unreadable, unanswered, crashes } = seen;
+  const failures: string[] = unreadable === undefined ? [] : [`the queue cannot be read: ${unreadable}`];
+  const fail = (count: number, what: string, example?: string) => {
+    if (count > 0) failures.push(`${count} ${what}${example === undefined ? "" : `: ${example}`}`);
+  };
+  const findings = (list: Judgement["lost"], what: string) =>
+    fail(list.length, what, list[0] && `email ${list[0].n}, ${list[0].what}`);
+  const told = (list: readonly Duplicate[]) =>
+    list[0] && `email ${list[0].n} by ${list[0].providers.join(", then ")}`;
+  findings(judgement.lost, "lost");
+  findings(judgement.corrupt, "corrupt");
+  findings(judgement.wronglyDead, "wrongly dead or accepted");
+  findings(judgement.renamed, "with two ids");
+  // Resend could have prevented each of these.
+  const atResend = judgement.duplicates.filter(({ providers }) => !providers.includes("postmark"));
+  const others = judgement.duplicates.filter((one) => !atResend.includes(one));
+  fail(atResend.length, "accepted twice by Resend", told(atResend));
+  if (!scenario.mayDuplicateAtPostmark) fail(others.length, "accepted twice", told(others));
+  else {
+    const unnamed = unexplained.filter((one) => others.includes(one));
+    fail(unnamed.length, "accepted twice, and not counted as possible duplicates", told(unnamed));
+  }
+  fail(stuck, "stuck in the queue");
+  fail(unanswered, "never answered 200, however often they were repeated");
+  fail(judgement.clients.refused, "refused by a 4xx");
+  if (!scenario.mayHang) {
+    fail(judgement.clients.errors["no answer in time"] ?? 0, "tries without an answer in time");
+  }
+  // A Redis whose disk is full ends by itself.
+  const ours = crashes.filter(({ part }) => part !== "redis");
+  fail(ours.length, "processes ended by themselves", ours[0] && `${ours[0].part}, ${ours[0].how}`);
+  return failures;
+}
