@@ -1,5 +1,6 @@
 // How a fault is done to a world, and undone.
 
+import { Database } from "bun:sqlite";
 import { appendFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Proxy } from "../fakes/proxy.ts";
@@ -21,8 +22,8 @@ const nothing: Struck = { killed: [] };
 /** How long a worker is waited for to send what it is to be frozen over, ms. */
 const answerTimeoutMs = 3000;
 
-/** For a worker that goes on to settle what it was frozen over, ms. */
-const wakingMs = 300;
+/** For a worker to read an answer, and to do what follows from it, ms. */
+const readingMs = 200;
 /** What others meet once a frozen worker's lease is over begins a little before that, ms. */
 const earlyMs = 200;
 
@@ -75,8 +76,8 @@ export async function inject(world: World, strike: Strike): Promise<Struck> {
       await fake.behave(usual);
       return nothing;
     }
-    case "freezeBeforeAnswer":
-      return freezeBeforeAnswer(world, fault, forMs, whom);
+    case "freezeBeforeSettlement":
+      return freezeBeforeSettlement(world, fault, forMs, whom);
   }
 }
 
@@ -211,37 +212,63 @@ async function disturb(
   return { killed: [], note: `${proxy.lost - before} replies lost` };
 }
 
-async function freezeBeforeAnswer(
+async function freezeBeforeSettlement(
   world: World,
-  { name, fault, meanwhile }: Extract<Fault, { do: "freezeBeforeAnswer" }>,
+  { name, fault, meanwhile }: Extract<Fault, { do: "freezeBeforeSettlement" }>,
   forMs: number,
   whom: number,
 ): Promise<Struck> {
   const worker = pick(world.workers, whom);
-  const proxy = pick(world.proxies(name), whom);
+  const answers = pick(world.proxies(name), whom);
   const fake = world.fakes(name);
-  // Whoever else asks meanwhile gets it too.
+  // The answer is for nobody else.
+  const others = world.workers.filter((one) => one !== worker);
+  for (const other of others) other.signal("SIGSTOP");
   if (fault !== undefined) await fake.add({ fault });
-  proxy.replies = "hold";
+  answers.replies = "hold";
   const endMs = performance.now() + answerTimeoutMs;
-  while (proxy.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
-  const held = proxy.heldReplies;
-  worker.signal("SIGSTOP");
+  while (answers.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
+  const held = answers.heldReplies;
+  const hold = await holdSettlements(world, whom);
+  answers.release();
   await fake.clearFaults();
-  proxy.release();
-  if (meanwhile !== undefined) {
-    await Bun.sleep(leaseMs - earlyMs);
-    await fake.add({ fault: meanwhile });
-  }
-  if (held > 0) await Bun.sleep(forMs);
+  await Bun.sleep(readingMs);
+  worker.signal("SIGSTOP");
+  hold.othersGoOn();
+  for (const other of others) other.signal("SIGCONT");
+  await Bun.sleep(leaseMs - readingMs - earlyMs);
+  if (meanwhile !== undefined) await fake.add({ fault: meanwhile });
+  await Bun.sleep(earlyMs + forMs);
+  hold.letThrough();
   worker.signal("SIGCONT");
-  if (meanwhile !== undefined) {
-    // What it has to say comes before anybody else learns more.
-    await Bun.sleep(wakingMs);
-    await fake.clearFaults();
+  // What it has to say comes before anybody else learns more.
+  await Bun.sleep(readingMs);
+  if (meanwhile !== undefined) await fake.clearFaults();
+  return { killed: [], note: `${worker.name} frozen over ${held} answers` };
+}
+
+interface Hold {
+  /** The worker is frozen: what stops it need not stop others. */
+  othersGoOn(): void;
+  letThrough(): void;
+}
+
+/**
+ * From now on the worker's settlements do not reach the store: on the way to Redis they are held; the embedded queue's
+ * file is locked by somebody else.
+ */
+async function holdSettlements(world: World, whom: number): Promise<Hold> {
+  if (world.redis !== undefined) {
+    const proxy = pick(world.proxies("worker-redis"), whom);
+    proxy.requests = "hold";
+    return { othersGoOn() {}, letThrough: () => proxy.release() };
   }
-  return {
-    killed: [],
-    note: held > 0 ? `${worker.name} frozen over ${held} answers` : "no answer to freeze over",
+  const file = new Database(world.file, { readwrite: true });
+  file.run("PRAGMA busy_timeout = 5000");
+  file.run("BEGIN IMMEDIATE");
+  const othersGoOn = () => {
+    file.run("ROLLBACK");
+    file.close();
   };
+  return { othersGoOn, letThrough() {} };
 }

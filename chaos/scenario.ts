@@ -82,15 +82,16 @@ export type Fault =
       readonly forMs: Range;
     }
   /**
-   * A worker is stopped at one named point: the provider has answered it with `fault`, or as it would, and it has not
-   * read that yet. It goes on long after its lease.
+   * A worker is stopped at one named point: it has read the provider's answer, which is `fault`, or as it would be, and
+   * its settlement has not reached the store. It goes on when its lease is over and another worker has the batch.
    */
   | {
-      readonly do: "freezeBeforeAnswer";
+      readonly do: "freezeBeforeSettlement";
       readonly name: Provider;
       readonly fault?: ProviderFault;
       /** What the other workers meet at that provider from the end of the lease until it goes on. */
       readonly meanwhile?: ProviderFault;
+      /** From the end of the lease on. */
       readonly forMs: Range;
     };
 

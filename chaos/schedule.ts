@@ -59,8 +59,8 @@ export function tellFault(fault: Fault): string {
       return `${fault.name}: down`;
     case "providerBehaves":
       return `${fault.name}: ${JSON.stringify(fault.as)}`;
-    case "freezeBeforeAnswer":
-      return `freeze worker before ${fault.name}'s answer${fault.fault ? `, ${tellEffect(fault.fault)}` : ""}`;
+    case "freezeBeforeSettlement":
+      return `freeze worker before its settlement${fault.fault ? ` of ${tellEffect(fault.fault)}` : ""} (${fault.name})`;
     case "cutPower":
     case "tearLog":
     case "fillMemory":

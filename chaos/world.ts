@@ -31,6 +31,8 @@ export interface World {
   readonly redis: Redis | undefined;
   /** Of the store; undefined if no fault of the scenario is about it. */
   readonly disk: Disk | undefined;
+  /** The embedded queue's, if it is that. */
+  readonly file: string;
   /** Where clients reach each server. */
   readonly urls: readonly string[];
   /** On a way, those that a scenario disturbs: one for each server or worker. */
@@ -110,7 +112,7 @@ function disturbedLinks({ faults }: Scenario): Set<Link> {
   return new Set(
     faults.flatMap((fault): Link[] => {
       if (fault.do === "network") return [fault.link];
-      return fault.do === "freezeBeforeAnswer" ? [fault.name] : [];
+      return fault.do === "freezeBeforeSettlement" ? [fault.name, "worker-redis"] : [];
     }),
   );
 }
@@ -231,6 +233,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     workers,
     redis,
     disk,
+    file: join(store, "queue.db"),
     urls,
     crashes,
     proxies: (link) => proxies.get(link) ?? [],

@@ -67,16 +67,18 @@ const powerCuts = {
 const forgetsTheFence = {
   faults: [
     {
-      do: "freezeBeforeAnswer",
+      do: "freezeBeforeSettlement",
       name: "resend",
       fault: tooMany,
       // Accepted at once, and said so late: the next worker holds the same batch when the first one goes on.
       meanwhile: { stage: "accepted", delayMs: 900, effect: "nothing" },
-      forMs: [600, 700],
+      forMs: [750, 800],
     },
   ],
   settings: { PROVIDERS: "resend:1" },
-  pauseMs: [300, 400],
+  // A worker begins with two requests a second: with several, one of them soon asks for what is due.
+  workers: 4,
+  pauseMs: [600, 800],
 } as const satisfies Variant["under"];
 
 /** Accepted, and not said so; then throttled. */
@@ -115,8 +117,8 @@ const workersKilled = {
 } as const satisfies Variant["under"];
 
 const lostReplies = {
-  faults: [{ do: "network", link: "server-redis", how: "cutReplies", forMs: [300, 400] }],
-  pauseMs: [50, 100],
+  faults: [{ do: "network", link: "server-redis", how: "dropReplies", forMs: [1300, 1500] }],
+  pauseMs: [100, 200],
 } as const satisfies Variant["under"];
 
 export const variants: readonly Variant[] = [
