@@ -19,8 +19,8 @@ export interface Variant {
   readonly patches: readonly Patch[];
   /** The faults that bring it to light. */
   readonly under: Omit<Scenario, "name" | "about">;
-  /** What the verdict says of it. */
-  readonly caughtAs: RegExp;
+  /** What the verdict says of it; undefined for what is not broken, as a control. */
+  readonly caughtAs: RegExp | undefined;
 }
 
 const root = resolve(import.meta.dir, "../..");
@@ -121,7 +121,53 @@ const lostReplies = {
   pauseMs: [100, 200],
 } as const satisfies Variant["under"];
 
+/** A queue whose write is not harmless when it is repeated, and that therefore does not repeat it. */
+const writesOnce: readonly Patch[] = [
+  {
+    file: "lib/queue/redis/submit.lua",
+    from: "local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))",
+    to: "local known = one and held_by(one)",
+  },
+  {
+    file: "lib/queue/redis/intake.ts",
+    from: 'return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };',
+    to: 'return { kind: "failed", reason };',
+  },
+];
+const cutReplies = {
+  faults: [{ do: "network", link: "server-redis", how: "cutReplies", forMs: [100, 150] }],
+  pauseMs: [50, 100],
+  settings: { PROVIDERS: "postmark:1" },
+  diskSyncMs: 20,
+} as const satisfies Variant["under"];
+
 export const variants: readonly Variant[] = [
+  {
+    name: "writes once, by the connection as it is",
+    queue: "redis",
+    patches: writesOnce,
+    under: cutReplies,
+    caughtAs: undefined,
+  },
+  {
+    name: "writes once, by a connection with ioredis's defaults",
+    queue: "redis",
+    patches: [
+      ...writesOnce,
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: `    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    commandTimeout: replyTimeoutMs,
+    socketTimeout: silenceMs,
+`,
+        to: "",
+      },
+    ],
+    under: cutReplies,
+    caughtAs: /accepted twice/,
+  },
   {
     name: "acknowledges before it writes",
     queue: "redis",

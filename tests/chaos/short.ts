@@ -1,0 +1,82 @@
+// What the short runs of the harness share: a folder, the disk's library, and how many run at the same time.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { buildDisk } from "../../chaos/disk/disk.ts";
+import { run } from "../../chaos/run.ts";
+import { type Queue, queuesOf, type Scenario } from "../../chaos/scenario.ts";
+import { scenarios } from "../../chaos/scenarios.ts";
+import type { Verdict } from "../../chaos/verdict.ts";
+import { breakInto, variants } from "./variants.ts";
+
+/** Most of a run is waiting. */
+const atATime = 3;
+const timeoutMs = 400_000;
+const seed = 20_261_125;
+
+/** Every scenario on one queue for a short while, and every broken variant of it. */
+export function shortRuns(queue: Queue): void {
+  let folder = "";
+  let library = "";
+  let runs = 0;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "reliable-email-chaos-"));
+    library = buildDisk(folder);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  const waiting: (() => void)[] = [];
+  let free = atATime;
+  async function inTurn<T>(what: () => Promise<T>): Promise<T> {
+    if (free === 0) await new Promise<void>((resolve) => waiting.push(resolve));
+    else free -= 1;
+    try {
+      return await what();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) free += 1;
+      else next();
+    }
+  }
+
+  function runOf(scenario: Scenario, product: string, drainMs: number): Promise<Verdict> {
+    runs += 1;
+    return run({
+      scenario,
+      queue,
+      seed,
+      extent: { forMs: 2500 },
+      rate: 200,
+      folder: join(folder, `run-${runs}`),
+      product,
+      diskLibrary: library,
+      drainMs,
+    });
+  }
+
+  test.concurrent.each(scenarios.filter((one) => queuesOf(one).includes(queue)))(
+    `chaos (${queue}): $name`,
+    (scenario) =>
+      inTurn(async () => {
+        const verdict = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000);
+        expect(verdict.failures).toEqual([]);
+        expect(verdict.strikes).toBeGreaterThan(0);
+        expect(verdict.acknowledged).toBeGreaterThan(50);
+      }),
+    timeoutMs,
+  );
+
+  test.concurrent.each(variants.filter((one) => one.queue === queue))(
+    `chaos (${queue}): a service that $name is caught`,
+    (variant) =>
+      inTurn(async () => {
+        const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
+        const { failures } = await runOf({ name: variant.name, about: "", ...variant.under }, product, 8_000);
+        if (variant.caughtAs === undefined) expect(failures).toEqual([]);
+        else expect(failures.join("\n")).toMatch(variant.caughtAs);
+      }),
+    timeoutMs,
+  );
+}
