@@ -357,9 +357,12 @@ describe.each([
       expect(told.possible_duplicates.toSorted()).toEqual(ids.toSorted());
       for (const id of ids) {
         const email = await jsonOfCli(env, ["queue", "show", id]);
-        expect(email).toMatchObject({ state: "waiting", attempts_total: 2 });
+        expect(email).toMatchObject({ state: "waiting", attempts_total: 2, possible_duplicate: true });
         expect(email.batch).toBeUndefined();
       }
+      expect((await runCli(env, "queue", "show", ids[0]!)).stdout).toContain(
+        "Duplicate   possible: it went out",
+      );
       expect(await state(queue, others.ids[0]!)).toBe("in-doubt");
       expect((await queue.operator.stats()).counters).toMatchObject({ possible_duplicates: 3, replayed: 3 });
       expect(batch.emails).toHaveLength(3);

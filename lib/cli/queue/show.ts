@@ -68,6 +68,9 @@ function tell(story: Story, nowMs: number, terminal: Terminal): string[] {
     ...(story.outcomeUnknown
       ? field("Outcome", "unknown: it may have been sent, and to retry it needs --force")
       : []),
+    ...(story.mayBeDuplicate
+      ? field("Duplicate", "possible: it went out again, or is to, although a provider may have it")
+      : []),
     ...(story.isDamaged ? field("Damaged", "something of it cannot be read") : []),
     ...field("From", mailbox(email.from, email.from_name)),
     ...field("To", mailbox(email.to, email.to_name)),

@@ -28,6 +28,8 @@ export interface Story {
   readonly reason: string | undefined;
   /** Of a dead letter: it may have been sent. */
   readonly outcomeUnknown: boolean;
+  /** It went out again, or is to, although a provider may have it. */
+  readonly mayBeDuplicate: boolean;
   readonly replayedAtMs: number | undefined;
 }
 
@@ -55,6 +57,7 @@ export function storyOf(stored: StoredEmail): Story {
     record,
     reason: history.deadReason ?? last,
     outcomeUnknown: stored.state === "dead" && replayOf(stored.history, 0).mayBeDuplicate,
+    mayBeDuplicate: stored.state !== "dead" && history.doubted,
     replayedAtMs: history.replayedAtMs,
   };
 }
@@ -70,6 +73,7 @@ export function documentOf(story: Story): Readonly<Record<string, unknown>> {
     state,
     reason: story.reason,
     outcome_unknown: story.outcomeUnknown || undefined,
+    possible_duplicate: story.mayBeDuplicate || undefined,
     unreadable: story.isDamaged || undefined,
     submitted_at: timeOf(stored.submittedAtMs),
     due_at: isDue ? timeOf(stored.atMs) : undefined,
