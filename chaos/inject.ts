@@ -223,13 +223,16 @@ async function freezeBeforeSettlement(
   const fake = world.fakes(name);
   // The answer is for nobody else.
   const others = world.workers.filter((one) => one !== worker);
+  // None of them in the middle of a transaction.
+  const unlock = world.redis === undefined ? lockFile(world) : undefined;
   for (const other of others) other.signal("SIGSTOP");
+  unlock?.();
   if (fault !== undefined) await fake.add({ fault });
   answers.replies = "hold";
   const endMs = performance.now() + answerTimeoutMs;
   while (answers.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
   const held = answers.heldReplies;
-  const hold = await holdSettlements(world, whom);
+  const hold = holdSettlements(world, whom);
   answers.release();
   await fake.clearFaults();
   await Bun.sleep(readingMs);
@@ -257,18 +260,22 @@ interface Hold {
  * From now on the worker's settlements do not reach the store: on the way to Redis they are held; the embedded queue's
  * file is locked by somebody else.
  */
-async function holdSettlements(world: World, whom: number): Promise<Hold> {
+function holdSettlements(world: World, whom: number): Hold {
   if (world.redis !== undefined) {
     const proxy = pick(world.proxies("worker-redis"), whom);
     proxy.requests = "hold";
     return { othersGoOn() {}, letThrough: () => proxy.release() };
   }
-  const file = new Database(world.file, { readwrite: true });
+  return { othersGoOn: lockFile(world), letThrough() {} };
+}
+
+/** Locks the embedded queue's file against every writer, and returns what gives it back. */
+function lockFile({ file: path }: World): () => void {
+  const file = new Database(path, { readwrite: true });
   file.run("PRAGMA busy_timeout = 5000");
   file.run("BEGIN IMMEDIATE");
-  const othersGoOn = () => {
+  return () => {
     file.run("ROLLBACK");
     file.close();
   };
-  return { othersGoOn, letThrough() {} };
 }
