@@ -292,10 +292,11 @@ const portOf = (url: string) => Number(new URL(url).port);
 
 function controlOf(url: string): FakeControl {
   const ask = async (method: string, path: string, body?: unknown) => {
-    const answer = await fetch(`${url}/_fake/${path}`, {
-      method,
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    });
+    const request = { method, ...(body !== undefined && { body: JSON.stringify(body) }) };
+    // It may be down at the moment, by another fault.
+    const answer = await eventually("the fake answers", () =>
+      fetch(`${url}/_fake/${path}`, request).catch(() => undefined),
+    );
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
     return (await answer.json()) as Record<string, unknown>;
   };
