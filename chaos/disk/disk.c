@@ -1,29 +1,37 @@
 // A disk that can lose power, fill up and slow down, for processes that are started with LD_PRELOAD set to this.
 //
-// It stands between a process and the kernel for files below CHAOS_DISK_FOLDER. Before each write it appends to an
-// undo journal how to take that write back; an fsync that succeeds drops what it made durable. When every process is
-// dead, disk.ts takes back what is left: that is what a disk which honours fsync may lose.
+// It stands between a process and the kernel, for regular files below CHAOS_DISK_FOLDER. Before each write it appends
+// to an undo journal how to take that write back; an fsync that succeeds drops what it made durable. Once every process
+// is dead, disk.ts takes back what is left: no more and no less than what a disk that honours fsync may lose.
 //
-// One journal for each file, by device and inode, in CHAOS_DISK_JOURNAL, shared by all processes that write the file:
-// record and write happen under one lock, and an fsync counts for the writes that were complete before it began,
-// whoever made them. The kernel gives the lock back when its holder is killed. A process killed between record and
-// write is harmless: what is put back is what is there.
+// A file has one journal, named by its device and inode, in CHAOS_DISK_JOURNAL, shared by all processes that write it.
+// Record and write happen under one lock on it, so that there is one order for all; the kernel gives the lock back when
+// its holder is killed. An fsync counts for the writes that were complete before it began, whoever made them. A process
+// killed between record and write does no harm: what is put back is what is there.
 //
-//   journal  header { u64 epoch }, then records
-//   record   { u32 kind; u32 old_count; i64 offset; i64 old_size; i64 new_count } and old_count bytes
-//   kind     1 a write: old bytes from `offset`, the file's length before, and how many bytes were to be written
-//            2 a cut: the bytes from the new length `offset` to the old one
-//            3 an fsync that was overtaken by writes: records that begin before `offset` are durable
+//   journal  struct head, padded to HEAD_SIZE; then records, without gaps
+//   record   struct record, then the `kept` bytes that stood at `offset` before and were overwritten or cut off
 //
-// What it does not model: names. A new file's name is taken to be durable with its first fsync, as on ext4, xfs and
-// btrfs; one that was never fsynced comes back empty. What libc writes by itself is not seen (fwrite, by which Redis
-// makes a new base of its log, and fsyncs it before it is used), nor what is mapped (SQLite's index of its log, which
-// is made anew at each start).
+// Positions in the journal only ever grow: position p is at byte HEAD_SIZE + p - origin of the file, and the records
+// that count are those from `dropped` to `end`. A record is there once `end` says so, so that half of one, whose writer
+// was killed, is written over by the next.
+//
+// What is modelled are contents and lengths. Names are not: that of a new file is taken to be durable with its first
+// fsync, as on ext4, xfs and btrfs; a file that was never fsynced comes back empty, under the name it had last.
+//
+// What is not seen: what libc writes by itself (fwrite, with which Redis makes the base of a rewritten log; it fsyncs
+// that before it is used), and what is mapped or written by raw system calls (bun's own node:fs, not its SQLite). The
+// index of SQLite's log, `-shm`, is made anew when the first process opens it, and is left alone.
 
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,353 +43,442 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WRITE = 1, CUT = 2, OVERTAKEN = 3 };
-
-struct record {
-  uint32_t kind;
-  uint32_t old_count;
-  int64_t offset;
-  int64_t old_size;
-  int64_t new_count;
-};
-
-// Set by disk.ts while processes run.
+// The file `control` in CHAOS_DISK_JOURNAL: disk.ts changes it while processes run.
 struct control {
+  // Writes that make a file longer fail with ENOSPC; in place there is room, as on ext4 and xfs.
   uint32_t full;
+  // fsync fails with EIO and makes nothing durable; a later one may still do so.
   uint32_t sync_fails;
   uint32_t sync_delay_us;
-  uint32_t writes_delay_us;
+  uint32_t write_delay_us;
 };
 
-// What a file descriptor was when it was last looked at.
-struct known {
+struct head {
+  _Atomic uint64_t origin;
+  _Atomic uint64_t dropped;
+  _Atomic uint64_t end;
+};
+
+struct record {
+  uint64_t offset;
+  uint64_t length; // of what is written; 0 if the file is cut or made longer
+  uint64_t size;   // of the file before
+  uint64_t kept;
+};
+
+enum {
+  HEAD_SIZE = 4096,
+  // Journals shrink by no less, bytes.
+  COMPACT_MIN = 1 << 20,
+  JOURNALS_MAX = 64,
+};
+
+// The offset of a write that goes where the descriptor stands.
+#define HERE ((off_t) -1)
+
+struct journal {
   dev_t device;
   ino_t inode;
-  int tracked;
-  int journal;
+  int file;
+  struct head *head; // NULL if nothing is open here
 };
 
-#define KNOWN_MAX 4096
-static struct known known[KNOWN_MAX];
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static const char *folder;
+static char folder[PATH_MAX], journals[PATH_MAX];
 static size_t folder_length;
-static const char *journals;
-static volatile struct control *control;
+static const volatile struct control *control;
+static struct journal opened[JOURNALS_MAX];
+// Of this process; locks on files are between processes. Held whenever a journal is locked.
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static void fail(const char *what) {
-  dprintf(2, "chaos disk: %s: %s\n", what, strerror(errno));
+static void die(const char *what) {
+  dprintf(STDERR_FILENO, "chaos disk: %s: %s\n", what, strerror(errno));
   abort();
 }
 
-static void lock_mutex(void) { pthread_mutex_lock(&mutex); }
-static void unlock_mutex(void) { pthread_mutex_unlock(&mutex); }
+static void before_fork(void) { pthread_mutex_lock(&mutex); }
+static void after_fork(void) { pthread_mutex_unlock(&mutex); }
 
-__attribute__((constructor)) static void begin(void) {
-  folder = getenv("CHAOS_DISK_FOLDER");
-  journals = getenv("CHAOS_DISK_JOURNAL");
-  if (folder == NULL || journals == NULL) fail("CHAOS_DISK_FOLDER and CHAOS_DISK_JOURNAL are needed");
-  // Redis writes its title over its environment.
-  folder = strdup(folder);
-  journals = strdup(journals);
-  if (folder == NULL || journals == NULL) fail("memory");
+// A lock on a file that was opened before the fork would be the parent's as well.
+static void after_fork_in_child(void) {
+  for (struct journal *one = opened; one < opened + JOURNALS_MAX; one++) {
+    if (one->head == NULL) continue;
+    munmap(one->head, HEAD_SIZE);
+    syscall(SYS_close, one->file);
+    one->head = NULL;
+  }
+  pthread_mutex_unlock(&mutex);
+}
+
+static void folder_of(const char *variable, char *path) {
+  const char *value = getenv(variable);
+  if (value == NULL) errno = EINVAL;
+  // The kernel's name for it; and a copy, since Redis writes its title over its environment.
+  if (value == NULL || realpath(value, path) == NULL) die(variable);
+}
+
+static void set_up(void) {
+  folder_of("CHAOS_DISK_FOLDER", folder);
+  folder_of("CHAOS_DISK_JOURNAL", journals);
   folder_length = strlen(folder);
-  char path[4096];
+  char path[PATH_MAX + 16];
   snprintf(path, sizeof path, "%s/control", journals);
-  int file = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
-  if (file < 0) fail(path);
-  control = mmap(NULL, sizeof *control, PROT_READ, MAP_SHARED, file, 0);
-  if (control == MAP_FAILED) fail("control");
+  int file = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) die(path);
+  void *mapped = mmap(NULL, sizeof *control, PROT_READ, MAP_SHARED, file, 0);
+  if (mapped == MAP_FAILED) die(path);
   syscall(SYS_close, file);
-  // A child of Redis must not inherit a lock that nobody in it holds.
-  pthread_atfork(lock_mutex, unlock_mutex, unlock_mutex);
+  if (pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0) die("pthread_atfork");
+  control = mapped;
 }
 
-static void wait_for(uint32_t us) {
-  if (us == 0) return;
-  struct timespec time = {us / 1000000, (long)(us % 1000000) * 1000};
-  while (nanosleep(&time, &time) != 0 && errno == EINTR) {
+// Other libraries may write before this one's turn to be set up comes.
+__attribute__((constructor)) static void ready(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, set_up);
+}
+
+static void pause_for(uint32_t us) {
+  struct timespec rest = {us / 1000000, (long)(us % 1000000) * 1000};
+  while (us > 0 && nanosleep(&rest, &rest) != 0 && errno == EINTR) {
   }
 }
 
-static void journal_path(char *path, size_t size, const struct stat *file) {
-  snprintf(path, size, "%s/%llu-%llu.undo", journals, (unsigned long long)file->st_dev,
-           (unsigned long long)file->st_ino);
-}
+enum place { ELSEWHERE, HAS_NO_POWER_TO_LOSE, ON_DISK };
 
-static int open_journal(const struct stat *file, int flags) {
-  char path[4096];
-  journal_path(path, sizeof path, file);
-  return (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC | flags, 0644);
-}
-
-static void lock_journal(int journal, short kind) {
-  struct flock lock = {.l_type = kind, .l_whence = SEEK_SET};
-  while (fcntl(journal, F_OFD_SETLKW, &lock) != 0) {
-    if (errno != EINTR) fail("lock");
-  }
-}
-
-// The journal of the file behind a descriptor; -1 if it is none of ours. `file` is what it is now. With the mutex held.
-static int journal_of(int fd, struct stat *file) {
-  if (fd < 0 || fd >= KNOWN_MAX || fstat(fd, file) != 0 || !S_ISREG(file->st_mode)) return -1;
-  struct known *entry = &known[fd];
-  if (entry->inode == file->st_ino && entry->device == file->st_dev) return entry->tracked ? entry->journal : -1;
-  if (entry->tracked) syscall(SYS_close, entry->journal);
-  char link[64], path[4096];
+// Asked of the kernel each time: descriptors are closed and used again in ways that are not seen here.
+static enum place place_of(int fd, struct stat *file) {
+  ready();
+  if (fstat(fd, file) != 0 || !S_ISREG(file->st_mode)) return ELSEWHERE;
+  char link[32], path[PATH_MAX];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t length = readlink(link, path, sizeof path - 1);
-  int below = length > (ssize_t)folder_length && strncmp(path, folder, folder_length) == 0 && path[folder_length] == '/';
-  entry->device = file->st_dev;
-  entry->inode = file->st_ino;
-  entry->tracked = below;
-  if (!below) return -1;
-  entry->journal = open_journal(file, O_CREAT);
-  if (entry->journal < 0) fail("journal");
-  // Out of the way of the numbers that the process gets for its own files.
-  int high = fcntl(entry->journal, F_DUPFD_CLOEXEC, KNOWN_MAX);
-  if (high >= 0) {
-    syscall(SYS_close, entry->journal);
-    entry->journal = high;
+  ssize_t length = readlink(link, path, sizeof path);
+  if (length < 0) die(link);
+  if ((size_t)length <= folder_length || memcmp(path, folder, folder_length) != 0 || path[folder_length] != '/')
+    return ELSEWHERE;
+  if (file->st_nlink == 0 || (length >= 4 && memcmp(path + length - 4, "-shm", 4) == 0)) return HAS_NO_POWER_TO_LOSE;
+  return ON_DISK;
+}
+
+static void set_lock(int file, short type) {
+  struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+  while (fcntl(file, F_OFD_SETLKW, &lock) != 0) {
+    if (errno != EINTR) die("lock");
   }
-  return entry->journal;
 }
 
-static int64_t size_of(int fd) {
-  struct stat file;
-  if (fstat(fd, &file) != 0) fail("fstat");
-  return file.st_size;
+// Locks the journal of a file, which is made if it is the first.
+static struct journal *enter(const struct stat *of) {
+  pthread_mutex_lock(&mutex);
+  struct journal *journal = &opened[of->st_ino % JOURNALS_MAX];
+  if (journal->head != NULL && journal->inode == of->st_ino && journal->device == of->st_dev) {
+    set_lock(journal->file, F_WRLCK);
+    return journal;
+  }
+  if (journal->head != NULL) {
+    munmap(journal->head, HEAD_SIZE);
+    syscall(SYS_close, journal->file);
+  }
+  char path[PATH_MAX + 64];
+  snprintf(path, sizeof path, "%s/%llu-%llu", journals, (unsigned long long)of->st_dev,
+           (unsigned long long)of->st_ino);
+  int file = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (file < 0) die(path);
+  set_lock(file, F_WRLCK);
+  struct stat is;
+  if (fstat(file, &is) != 0) die(path);
+  if (is.st_size < HEAD_SIZE && syscall(SYS_ftruncate, file, (off_t)HEAD_SIZE) != 0) die(path);
+  void *head = mmap(NULL, HEAD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (head == MAP_FAILED) die(path);
+  *journal = (struct journal){of->st_dev, of->st_ino, file, head};
+  return journal;
 }
 
-static void append(int journal, const void *bytes, size_t count, int64_t *at) {
+static void leave(struct journal *journal) {
+  set_lock(journal->file, F_UNLCK);
+  pthread_mutex_unlock(&mutex);
+}
+
+static off_t byte_of(const struct head *head, uint64_t position) {
+  return (off_t)(HEAD_SIZE + position - head->origin);
+}
+
+static void copy(int from, off_t at, int to, off_t there, uint64_t count) {
+  // Of whoever has the mutex.
+  static char some[1 << 16];
   while (count > 0) {
-    ssize_t written = syscall(SYS_pwrite64, journal, bytes, count, *at);
-    if (written < 0) fail("journal");
-    bytes = (const char *)bytes + written;
-    count -= (size_t)written;
-    *at += written;
+    size_t wanted = count < sizeof some ? (size_t)count : sizeof some;
+    ssize_t got = syscall(SYS_pread64, from, some, wanted, at);
+    if (got <= 0) die("read what is overwritten");
+    if (syscall(SYS_pwrite64, to, some, (size_t)got, there) != got) die("write the journal");
+    at += got;
+    there += got;
+    count -= (uint64_t)got;
   }
 }
 
-static int64_t journal_end(int journal) {
-  int64_t end = size_of(journal);
-  if (end >= (int64_t)sizeof(uint64_t)) return end;
-  uint64_t epoch = 1;
-  end = 0;
-  append(journal, &epoch, sizeof epoch, &end);
-  return end;
-}
-
-// Writes a record with the bytes from `offset` to `old_end` of the file, as they are now. With the journal locked.
-static void note(int journal, int fd, uint32_t kind, int64_t offset, int64_t old_end, int64_t old_size, int64_t count) {
-  int64_t old_count = old_end > offset ? old_end - offset : 0;
-  char *old = NULL;
-  if (old_count > 0) {
-    // The descriptor may be open for writing only.
-    char link[64];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    int reader = (int)syscall(SYS_openat, AT_FDCWD, link, O_RDONLY | O_CLOEXEC, 0);
-    old = malloc((size_t)old_count);
-    if (reader < 0 || old == NULL) fail("old bytes");
-    ssize_t got = syscall(SYS_pread64, reader, old, (size_t)old_count, offset);
-    if (got < 0) fail("old bytes");
-    old_count = got;
-    syscall(SYS_close, reader);
+// Records what is about to happen to a file of this size.
+static void record(struct journal *journal, int fd, uint64_t offset, uint64_t length, uint64_t size, uint64_t kept) {
+  struct head *head = journal->head;
+  struct record new = {offset, length, size, kept};
+  off_t at = byte_of(head, head->end);
+  if (syscall(SYS_pwrite64, journal->file, &new, sizeof new, at) != sizeof new) die("write the journal");
+  if (kept > 0) {
+    int reader = fd;
+    // Of a descriptor that can read none is opened: closing that would give up the process's POSIX locks on the file,
+    // which are SQLite's.
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR) {
+      char link[32];
+      snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+      reader = (int)syscall(SYS_openat, AT_FDCWD, link, O_RDONLY | O_CLOEXEC);
+      if (reader < 0) die("read what is overwritten");
+    }
+    copy(reader, (off_t)offset, journal->file, at + (off_t)sizeof new, kept);
+    if (reader != fd) syscall(SYS_close, reader);
   }
-  struct record record = {kind, (uint32_t)old_count, offset, old_size, count};
-  int64_t end = journal_end(journal);
-  // The head last: a process killed in between leaves a record of zeros, which is none.
-  int64_t at = end + (int64_t)sizeof record;
-  append(journal, old, (size_t)old_count, &at);
-  append(journal, &record, sizeof record, &end);
-  free(old);
+  head->end += sizeof new + kept;
 }
 
-// Does a write that begins at `offset`, or at the end of the file if that is negative and the file is only appended to.
-typedef ssize_t writer(int fd, const void *what, size_t count, int64_t offset);
+// Drops the records before a position, and makes room once what is dropped is much, and more than what is left: then
+// they do not overlap, and one store moves them.
+static void drop(struct journal *journal, uint64_t position) {
+  struct head *head = journal->head;
+  if (position > head->dropped) head->dropped = position;
+  uint64_t gone = head->dropped - head->origin;
+  uint64_t left = head->end - head->dropped;
+  if (left > gone || (left > 0 && gone < COMPACT_MIN)) return;
+  copy(journal->file, byte_of(head, head->dropped), journal->file, HEAD_SIZE, left);
+  head->origin = head->dropped;
+  if (gone >= COMPACT_MIN && syscall(SYS_ftruncate, journal->file, (off_t)(HEAD_SIZE + left)) != 0)
+    die("cut the journal");
+}
 
-static ssize_t recorded(int fd, int64_t offset, int64_t count, writer *write_now, const void *what, size_t number) {
+// The same call that the process made.
+static ssize_t pass_on(int fd, const struct iovec *parts, int count, off_t offset) {
+  if (offset == HERE) {
+    return count == 1 ? syscall(SYS_write, fd, parts->iov_base, parts->iov_len) : syscall(SYS_writev, fd, parts, count);
+  }
+  return count == 1 ? syscall(SYS_pwrite64, fd, parts->iov_base, parts->iov_len, offset)
+                    : syscall(SYS_pwritev, fd, parts, count, offset, 0);
+}
+
+static ssize_t put(int fd, const struct iovec *parts, int count, off_t offset) {
   struct stat file;
-  lock_mutex();
-  int journal = journal_of(fd, &file);
-  if (journal < 0) {
-    unlock_mutex();
-    return write_now(fd, what, number, offset);
+  enum place place = place_of(fd, &file);
+  if (place == ELSEWHERE) return pass_on(fd, parts, count, offset);
+  uint64_t length = 0;
+  for (int i = 0; i < count; i++) length += parts[i].iov_len;
+  pause_for(control->write_delay_us);
+  struct journal *journal = place == ON_DISK ? enter(&file) : NULL;
+  // Once more, since others may have written until now.
+  if (fstat(fd, &file) != 0) die("fstat");
+  int flags = fcntl(fd, F_GETFL);
+  if ((flags & O_DSYNC) != 0) {
+    errno = ENOTSUP;
+    die("O_DSYNC");
   }
-  lock_journal(journal, F_WRLCK);
-  int64_t size = size_of(fd);
-  int64_t from = offset;
-  if (from < 0) from = (fcntl(fd, F_GETFL) & O_APPEND) ? size : (int64_t)lseek(fd, 0, SEEK_CUR);
-  ssize_t result;
-  if (control->full && from + count > size) {
-    errno = ENOSPC;
-    result = -1;
-  } else {
-    int64_t end = from + count < size ? from + count : size;
-    note(journal, fd, WRITE, from, end, size, count);
-    result = write_now(fd, what, number, offset);
+  off_t from = offset;
+  if ((flags & O_APPEND) != 0) from = file.st_size;
+  else if (offset == HERE) from = lseek(fd, 0, SEEK_CUR);
+  off_t to = from + (off_t)length;
+  ssize_t result = -1;
+  int error = ENOSPC;
+  if (control->full == 0 || to <= file.st_size) {
+    if (journal != NULL && length > 0) {
+      off_t last = to < file.st_size ? to : file.st_size;
+      uint64_t kept = last > from ? (uint64_t)(last - from) : 0;
+      record(journal, fd, (uint64_t)from, length, (uint64_t)file.st_size, kept);
+    }
+    result = pass_on(fd, parts, count, offset);
+    error = errno;
   }
-  int error = errno;
-  lock_journal(journal, F_UNLCK);
-  unlock_mutex();
-  wait_for(control->writes_delay_us);
+  if (journal != NULL) leave(journal);
   errno = error;
   return result;
-}
-
-static ssize_t write_here(int fd, const void *what, size_t count, int64_t offset) {
-  (void)offset;
-  return syscall(SYS_write, fd, what, count);
-}
-
-static ssize_t write_there(int fd, const void *what, size_t count, int64_t offset) {
-  return syscall(SYS_pwrite64, fd, what, count, offset);
-}
-
-static ssize_t write_list_here(int fd, const void *what, size_t count, int64_t offset) {
-  (void)offset;
-  return syscall(SYS_writev, fd, what, count);
-}
-
-static ssize_t write_list_there(int fd, const void *what, size_t count, int64_t offset) {
-  return syscall(SYS_pwritev, fd, what, count, offset, 0);
-}
-
-static int64_t total(const struct iovec *list, int count) {
-  int64_t sum = 0;
-  for (int i = 0; i < count; i++) sum += (int64_t)list[i].iov_len;
-  return sum;
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {
-  return recorded(fd, -1, (int64_t)count, write_here, bytes, count);
-}
-
-ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
-  return recorded(fd, offset, (int64_t)count, write_there, bytes, count);
+  return put(fd, &(struct iovec){(void *)bytes, count}, 1, HERE);
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
-  return recorded(fd, offset, (int64_t)count, write_there, bytes, count);
+  return put(fd, &(struct iovec){(void *)bytes, count}, 1, offset);
 }
 
-ssize_t writev(int fd, const struct iovec *list, int count) {
-  return recorded(fd, -1, total(list, count), write_list_here, list, (size_t)count);
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) { return pwrite64(fd, bytes, count, offset); }
+
+ssize_t writev(int fd, const struct iovec *parts, int count) { return put(fd, parts, count, HERE); }
+
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset) {
+  return put(fd, parts, count, offset);
 }
 
-ssize_t pwritev(int fd, const struct iovec *list, int count, off_t offset) {
-  return recorded(fd, offset, total(list, count), write_list_there, list, (size_t)count);
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset) {
+  return pwritev64(fd, parts, count, offset);
 }
 
-ssize_t pwritev64(int fd, const struct iovec *list, int count, off64_t offset) {
-  return recorded(fd, offset, total(list, count), write_list_there, list, (size_t)count);
-}
-
-static int cut(int fd, int64_t length) {
+ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags) {
   struct stat file;
-  lock_mutex();
-  int journal = journal_of(fd, &file);
-  if (journal < 0) {
-    unlock_mutex();
-    return (int)syscall(SYS_ftruncate, fd, length);
+  if (flags == 0) return pwritev64(fd, parts, count, offset);
+  if (place_of(fd, &file) != ELSEWHERE) {
+    errno = ENOTSUP;
+    die("pwritev2 with flags");
   }
-  lock_journal(journal, F_WRLCK);
-  int64_t size = size_of(fd);
-  note(journal, fd, CUT, length, size, size, 0);
-  int result = (int)syscall(SYS_ftruncate, fd, length);
+  return syscall(SYS_pwritev2, fd, parts, count, offset, 0, flags);
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+  return pwritev64v2(fd, parts, count, offset, flags);
+}
+
+int ftruncate64(int fd, off64_t size) {
+  struct stat file;
+  if (place_of(fd, &file) != ON_DISK || size < 0) return (int)syscall(SYS_ftruncate, fd, size);
+  struct journal *journal = enter(&file);
+  if (fstat(fd, &file) != 0) die("fstat");
+  uint64_t kept = size < file.st_size ? (uint64_t)(file.st_size - size) : 0;
+  if (size != file.st_size) record(journal, fd, (uint64_t)size, 0, (uint64_t)file.st_size, kept);
+  int result = (int)syscall(SYS_ftruncate, fd, size);
   int error = errno;
-  lock_journal(journal, F_UNLCK);
-  unlock_mutex();
+  leave(journal);
   errno = error;
   return result;
 }
 
-int ftruncate(int fd, off_t length) { return cut(fd, length); }
-int ftruncate64(int fd, off64_t length) { return cut(fd, length); }
+int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
-// Everything recorded is durable, or without a file.
-static void clear(int journal, uint64_t epoch) {
-  epoch += 1;
-  if (syscall(SYS_ftruncate, journal, (off_t)0) != 0) fail("journal");
-  int64_t at = 0;
-  append(journal, &epoch, sizeof epoch, &at);
-}
-
-static uint64_t epoch_of(int journal) {
-  uint64_t epoch = 0;
-  if (syscall(SYS_pread64, journal, &epoch, sizeof epoch, (off_t)0) < 0) fail("journal");
-  return epoch;
-}
-
-static int synced(int fd, long call) {
-  struct stat file;
-  lock_mutex();
-  int journal = journal_of(fd, &file);
-  int64_t end = 0;
-  uint64_t epoch = 0;
-  // Writes are complete before the lock on them is given back: what is recorded now is what this fsync is for.
-  if (journal >= 0) {
-    // Its own: another thread may close the descriptor meanwhile, and its entry with it.
-    journal = fcntl(journal, F_DUPFD_CLOEXEC, KNOWN_MAX);
-    if (journal < 0) fail("journal");
-    lock_journal(journal, F_WRLCK);
-    end = journal_end(journal);
-    epoch = epoch_of(journal);
-    lock_journal(journal, F_UNLCK);
-  }
-  unlock_mutex();
-  if (journal < 0) return (int)syscall(call, fd);
-  wait_for(control->sync_delay_us);
-  int result = control->sync_fails ? (errno = EIO, -1) : (int)syscall(call, fd);
+// Redis cuts half a command off its log so.
+int truncate64(const char *path, off64_t size) {
+  int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int result = ftruncate64(fd, size);
   int error = errno;
+  syscall(SYS_close, fd);
+  errno = error;
+  return result;
+}
+
+int truncate(const char *path, off_t size) { return truncate64(path, size); }
+
+static int sync_now(int fd, long call) {
+  struct stat file;
+  if (place_of(fd, &file) != ON_DISK) return (int)syscall(call, fd);
+  struct journal *journal = enter(&file);
+  uint64_t complete = journal->head->end;
+  leave(journal);
+  pause_for(control->sync_delay_us);
+  if (control->sync_fails != 0) {
+    errno = EIO;
+    return -1;
+  }
+  int result = (int)syscall(call, fd);
   if (result == 0) {
-    lock_mutex();
-    lock_journal(journal, F_WRLCK);
-    // Another fsync has dropped it all meanwhile.
-    if (epoch_of(journal) == epoch) {
-      if (journal_end(journal) == end) clear(journal, epoch);
-      else {
-        struct record record = {OVERTAKEN, 0, end, 0, 0};
-        int64_t at = journal_end(journal);
-        append(journal, &record, sizeof record, &at);
-      }
-    }
-    lock_journal(journal, F_UNLCK);
-    unlock_mutex();
+    journal = enter(&file);
+    drop(journal, complete);
+    leave(journal);
   }
-  syscall(SYS_close, journal);
+  return result;
+}
+
+int fsync(int fd) { return sync_now(fd, SYS_fsync); }
+int fdatasync(int fd) { return sync_now(fd, SYS_fdatasync); }
+
+// An open that empties the file, made of one that does not and a cut that is recorded.
+static int open_at(int folder_fd, const char *path, int flags, mode_t mode) {
+  bool empties = (flags & O_TRUNC) != 0 && (flags & O_ACCMODE) != O_RDONLY;
+  int fd = (int)syscall(SYS_openat, folder_fd, path, empties ? flags & ~O_TRUNC : flags, mode);
+  struct stat file;
+  if (fd < 0 || !empties || fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || ftruncate64(fd, 0) == 0) return fd;
+  int error = errno;
+  syscall(SYS_close, fd);
+  errno = error;
+  return -1;
+}
+
+#define MODE_BEHIND(flags)                                              \
+  mode_t mode = 0;                                                      \
+  if (((flags) & O_CREAT) != 0 || ((flags) & O_TMPFILE) == O_TMPFILE) { \
+    va_list rest;                                                       \
+    va_start(rest, flags);                                              \
+    mode = va_arg(rest, mode_t);                                        \
+    va_end(rest);                                                       \
+  }
+
+int open(const char *path, int flags, ...) {
+  MODE_BEHIND(flags)
+  return open_at(AT_FDCWD, path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+  MODE_BEHIND(flags)
+  return open_at(AT_FDCWD, path, flags, mode);
+}
+
+int openat(int folder_fd, const char *path, int flags, ...) {
+  MODE_BEHIND(flags)
+  return open_at(folder_fd, path, flags, mode);
+}
+
+int openat64(int folder_fd, const char *path, int flags, ...) {
+  MODE_BEHIND(flags)
+  return open_at(folder_fd, path, flags, mode);
+}
+
+int creat(const char *path, mode_t mode) { return open_at(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
+int creat64(const char *path, mode_t mode) { return creat(path, mode); }
+
+// Does `syscall(call, …)` which takes the name `path` away from a file. If that was its last name, nothing is left to
+// take back, and its inode may soon be another's.
+static int take_name(int folder_fd, const char *path, const struct stat *successor, long call, long a, long b, long c,
+                     long d) {
+  struct stat file;
+  // Keeps the inode from being used again meanwhile. Closing it gives up no POSIX locks.
+  int fd = (int)syscall(SYS_openat, folder_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  struct journal *journal = NULL;
+  if (fd >= 0 && place_of(fd, &file) == ON_DISK && file.st_nlink == 1 &&
+      (successor == NULL || successor->st_ino != file.st_ino || successor->st_dev != file.st_dev)) {
+    journal = enter(&file);
+    // First, for the case that this process is killed after the call: what then is not taken back has survived.
+    drop(journal, journal->head->end);
+  }
+  int result = (int)syscall(call, a, b, c, d, 0);
+  int error = errno;
+  if (journal != NULL) leave(journal);
+  if (fd >= 0) syscall(SYS_close, fd);
   errno = error;
   return result;
 }
 
-int fsync(int fd) { return synced(fd, SYS_fsync); }
-int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
-
-// The file's inode may soon be another file's.
-static void forget(int at, const char *path) {
-  struct stat file;
-  if (fstatat(at, path, &file, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(file.st_mode)) return;
-  lock_mutex();
-  int journal = open_journal(&file, 0);
-  if (journal >= 0) {
-    lock_journal(journal, F_WRLCK);
-    clear(journal, epoch_of(journal));
-    lock_journal(journal, F_UNLCK);
-    syscall(SYS_close, journal);
-  }
-  unlock_mutex();
-}
-
-int unlinkat(int at, const char *path, int flags) {
-  if ((flags & AT_REMOVEDIR) == 0) forget(at, path);
-  return (int)syscall(SYS_unlinkat, at, path, flags);
+int unlinkat(int folder_fd, const char *path, int flags) {
+  return take_name(folder_fd, path, NULL, SYS_unlinkat, folder_fd, (long)path, flags, 0);
 }
 
 int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
 
-int renameat(int from_at, const char *from, int to_at, const char *to) {
-  forget(to_at, to);
-  return (int)syscall(SYS_renameat2, from_at, from, to_at, to, 0);
+int renameat(int from_fd, const char *from, int to_fd, const char *to) {
+  struct stat moved;
+  bool is_there = fstatat(from_fd, from, &moved, AT_SYMLINK_NOFOLLOW) == 0;
+  return take_name(to_fd, to, is_there ? &moved : NULL, SYS_renameat2, from_fd, (long)from, to_fd, (long)to);
 }
 
 int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
+
+// What would change a file in a way that is not recorded.
+#define REFUSED_ON_DISK(type, name, parameters, fd, ...)               \
+  type name parameters {                                               \
+    struct stat file;                                                  \
+    if (place_of(fd, &file) == ON_DISK) {                              \
+      errno = ENOTSUP;                                                 \
+      die(#name);                                                      \
+    }                                                                  \
+    return ((type(*) parameters)dlsym(RTLD_NEXT, #name))(__VA_ARGS__); \
+  }
+
+REFUSED_ON_DISK(int, fallocate, (int fd, int mode, off_t at, off_t count), fd, fd, mode, at, count)
+REFUSED_ON_DISK(int, fallocate64, (int fd, int mode, off64_t at, off64_t count), fd, fd, mode, at, count)
+REFUSED_ON_DISK(int, posix_fallocate, (int fd, off_t at, off_t count), fd, fd, at, count)
+REFUSED_ON_DISK(int, posix_fallocate64, (int fd, off64_t at, off64_t count), fd, fd, at, count)
+REFUSED_ON_DISK(ssize_t, sendfile, (int to, int from, off_t *at, size_t count), to, to, from, at, count)
+REFUSED_ON_DISK(ssize_t, sendfile64, (int to, int from, off64_t *at, size_t count), to, to, from, at, count)
+REFUSED_ON_DISK(ssize_t, copy_file_range,
+                (int from, off64_t *at, int to, off64_t *there, size_t count, unsigned int flags), to, from, at, to,
+                there, count, flags)

@@ -1,8 +1,9 @@
-// The other side of disk.c: builds it, tells it what the disk does, and loses power.
+// The other side of disk.c: builds it, tells it what the disk does, and loses power. disk.c says what is modelled, and
+// in what form it remembers.
 
 import {
   closeSync,
-  existsSync,
+  fstatSync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -19,15 +20,18 @@ import { join } from "node:path";
 export interface Disk {
   /** What the environment of a process on this disk needs. */
   readonly env: Readonly<Record<string, string>>;
-  /** Whatever makes a file longer fails with ENOSPC. */
+  /** Writes that make a file longer fail with ENOSPC. What is written in place has its room, as on ext4 and xfs. */
   setFull(full: boolean): void;
-  /** Each fsync takes so much longer, ms. */
+  /** Each fsync takes so much longer, ms. It counts for what was written before. */
   setSyncDelay(ms: number): void;
-  /** Each fsync fails with EIO. */
+  /** Each write takes so much longer, ms. */
+  setWriteDelay(ms: number): void;
+  /** Each fsync fails with EIO, and makes nothing durable. What was written stays, for a later one. */
   setSyncFails(fails: boolean): void;
   /**
-   * Takes back every write that no fsync followed, in each file all but the first `writes` of them; of the next, the
-   * share `torn` of its bytes stays. Every process on the disk must be dead.
+   * Takes back every write that no fsync followed: in each file all but the first `writes` of them, in the order in
+   * which all processes made them; of the next one, the share `torn` of its bytes stays. A cut counts as a write, and
+   * is not torn. What still runs on the disk, such as a child that Redis left, is killed.
    */
   losePower(kept?: { readonly writes: number; readonly torn: number }): PowerCut;
 }
@@ -35,129 +39,162 @@ export interface Disk {
 /** What was taken back. */
 export interface PowerCut {
   readonly files: number;
+  /** Those that were taken back only in part are counted, and so are cuts. */
   readonly writes: number;
   readonly bytes: number;
 }
 
 /** Compiles the library into the folder, and returns where it is. */
 export function buildDisk(into: string): string {
+  const cc = Bun.which("cc");
+  if (cc === null) {
+    throw new Error("Cannot build the disk: there is no C compiler (on Debian: packages gcc and libc6-dev)");
+  }
   mkdirSync(into, { recursive: true });
   const library = join(into, "disk.so");
   const source = join(import.meta.dir, "disk.c");
-  const cc = Bun.which("cc") ?? Bun.which("gcc");
-  if (cc === null) throw new Error("no C compiler: install Debian's packages gcc and libc6-dev");
-  const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"];
-  const built = Bun.spawnSync([cc, ...flags, "-o", library, source], { stderr: "pipe" });
-  if (!built.success) throw new Error(`${source} cannot be compiled:\n${built.stderr.toString()}`);
+  const flags = ["-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread"];
+  const { success, stderr } = Bun.spawnSync([cc, ...flags, "-o", library, source, "-ldl"]);
+  if (!success) throw new Error(`Cannot build the disk: ${cc} says ${stderr.toString().trim()}`);
   return library;
 }
 
-/** @param journal a folder outside `folder`, for what has to be remembered */
+/** Words of `struct control`. */
+const control = { full: 0, syncFails: 1, syncDelayUs: 2, writeDelayUs: 3 };
+const controlLength = 16;
+
+/**
+ * Opens a disk before the first process on it starts.
+ * @param folder  exists; regular files below it are on the disk
+ * @param journal a folder outside of `folder`, for what the disk has to remember
+ */
 export function openDisk(options: { folder: string; journal: string; library: string }): Disk {
   mkdirSync(options.journal, { recursive: true });
-  // As the kernel names it.
   const folder = realpathSync(options.folder);
   const journal = realpathSync(options.journal);
-  const control = new Uint32Array(4);
+  if (`${journal}/`.startsWith(`${folder}/`)) throw new Error(`Cannot open the disk: ${journal} is on it`);
   const controlFile = join(journal, "control");
-  writeFileSync(controlFile, control);
-  const set = (index: 0 | 1 | 2, value: number) => {
-    control[index] = value;
-    // Never shorter, not for a moment: it is mapped.
+  writeFileSync(controlFile, new Uint8Array(controlLength));
+
+  function set(word: keyof typeof control, value: number): void {
+    // In place: processes have it mapped, and would not survive that it is shorter for a moment.
     const file = openSync(controlFile, "r+");
-    writeSync(file, control, 0, control.byteLength, 0);
+    writeSync(file, new Uint32Array([value]), 0, 4, 4 * control[word]);
     closeSync(file);
-  };
+  }
+
   return {
     env: {
-      LD_PRELOAD: options.library,
+      LD_PRELOAD: realpathSync(options.library),
       CHAOS_DISK_FOLDER: folder,
       CHAOS_DISK_JOURNAL: journal,
     },
-    setFull: (full) => set(0, full ? 1 : 0),
-    setSyncFails: (fails) => set(1, fails ? 1 : 0),
-    setSyncDelay: (ms) => set(2, Math.round(ms * 1000)),
+    setFull: (full) => set("full", Number(full)),
+    setSyncFails: (fails) => set("syncFails", Number(fails)),
+    setSyncDelay: (ms) => set("syncDelayUs", Math.round(ms * 1000)),
+    setWriteDelay: (ms) => set("writeDelayUs", Math.round(ms * 1000)),
     losePower(kept = { writes: 0, torn: 0 }) {
-      const cut = { files: 0, writes: 0, bytes: 0 };
-      const files = filesBelow(folder);
-      for (const name of readdirSync(journal).filter((one) => one.endsWith(".undo"))) {
-        const path = files.get(name.slice(0, -".undo".length));
-        const undone = path === undefined ? [] : takeBack(path, readUndo(join(journal, name)), kept);
-        if (undone.length > 0) cut.files += 1;
-        cut.writes += undone.length;
-        cut.bytes += undone.reduce((sum, { newCount, old }) => sum + (newCount || old.byteLength), 0);
-        rmSync(join(journal, name));
+      killAllOn(controlFile);
+      const total = { files: 0, writes: 0, bytes: 0 };
+      for (const path of filesBelow(folder)) {
+        const { dev, ino } = statSync(path, { bigint: true });
+        const cut = takeBack(path, readJournal(join(journal, `${dev}-${ino}`)), kept);
+        if (cut.writes > 0) total.files += 1;
+        total.writes += cut.writes;
+        total.bytes += cut.bytes;
       }
-      return cut;
+      // The others are of files that are gone.
+      for (const name of readdirSync(journal)) if (name !== "control") rmSync(join(journal, name));
+      return total;
     },
   };
 }
 
-/** Device and inode, as in the name of a journal -> path. */
-function filesBelow(folder: string): Map<string, string> {
-  const files = new Map<string, string>();
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const path = join(entry.parentPath, entry.name);
-    const { dev, ino } = statSync(path, { bigint: true });
-    files.set(`${dev}-${ino}`, path);
-  }
-  return files;
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** How to take back one change of a file's bytes or length. See disk.c. */
-interface Undo {
-  readonly isCut: boolean;
-  readonly offset: number;
-  readonly oldSize: number;
-  readonly newCount: number;
-  readonly old: Uint8Array;
-}
-
-const headerSize = 8;
-const recordSize = 32;
-
-/** Those that no fsync followed, in their order. */
-function readUndo(path: string): Undo[] {
-  const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
-  const records: { at: number; undo: Undo }[] = [];
-  let durableTo = 0;
-  for (let at = headerSize; at + recordSize <= bytes.byteLength;) {
-    const kind = bytes.readUInt32LE(at);
-    const oldCount = bytes.readUInt32LE(at + 4);
-    const offset = Number(bytes.readBigInt64LE(at + 8));
-    // The last one, of a process that was killed before it had written it.
-    if (kind === 0) break;
-    if (kind === 3) durableTo = Math.max(durableTo, offset);
-    else {
-      const undo: Undo = {
-        isCut: kind === 2,
-        offset,
-        oldSize: Number(bytes.readBigInt64LE(at + 16)),
-        newCount: Number(bytes.readBigInt64LE(at + 24)),
-        old: bytes.subarray(at + recordSize, at + recordSize + oldCount),
-      };
-      records.push({ at, undo });
+/** Kills the processes that have the file mapped, and waits for their end. */
+function killAllOn(file: string): void {
+  const endMs = performance.now() + 10_000;
+  for (;;) {
+    const users = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && isMapped(file, name));
+    if (users.length === 0) return;
+    if (performance.now() > endMs) throw new Error(`Cannot lose power: still running: ${users.join(", ")}`);
+    for (const user of users) {
+      try {
+        process.kill(Number(user), "SIGKILL");
+      } catch {
+        // It has ended meanwhile.
+      }
     }
-    at += recordSize + oldCount;
+    Bun.sleepSync(1);
   }
-  return records.filter(({ at }) => at >= durableTo).map(({ undo }) => undo);
 }
 
-/** Returns what was taken back. */
-function takeBack(path: string, undos: readonly Undo[], kept: { writes: number; torn: number }): Undo[] {
-  const undone = undos.slice(kept.writes);
-  const file = openSync(path, "r+");
+function isMapped(file: string, pid: string): boolean {
   try {
-    for (const undo of undone.toReversed()) {
-      const isTorn = undo === undone[0] && !undo.isCut;
-      const stays = isTorn ? Math.floor(kept.torn * undo.newCount) : 0;
-      const old = undo.old.subarray(stays);
-      if (old.byteLength > 0) writeSync(file, old, 0, old.byteLength, undo.offset + stays);
-      ftruncateSync(file, Math.max(undo.oldSize, stays > 0 ? undo.offset + stays : 0));
-    }
-  } finally {
-    closeSync(file);
+    return readFileSync(`/proc/${pid}/maps`, "utf8").includes(` ${file}\n`);
+  } catch {
+    return false;
   }
-  return undone;
+}
+
+/** `struct record` of disk.c, with the bytes that stood there before. */
+interface Undo {
+  readonly offset: number;
+  readonly length: number;
+  readonly size: number;
+  readonly before: Uint8Array;
+}
+
+const headLength = 4096;
+const recordLength = 32;
+
+/** The writes that no fsync followed, in their order. */
+function readJournal(path: string): Undo[] {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    throw error;
+  }
+  // Its first process was killed before it wrote anything.
+  if (bytes.byteLength < headLength) return [];
+  const word = (at: number) => Number(bytes.readBigUInt64LE(at));
+  const [origin, dropped, end] = [word(0), word(8), word(16)];
+  const undos: Undo[] = [];
+  for (let at = headLength + dropped - origin; at < headLength + end - origin;) {
+    const before = bytes.subarray(at + recordLength, at + recordLength + word(at + 24));
+    undos.push({ offset: word(at), length: word(at + 8), size: word(at + 16), before });
+    at += recordLength + before.byteLength;
+  }
+  return undos;
+}
+
+function takeBack(path: string, undos: readonly Undo[], kept: { writes: number; torn: number }) {
+  const undone = undos.slice(kept.writes);
+  let bytes = 0;
+  const file = openSync(path, "r+");
+  for (const undo of undone.toReversed()) {
+    const stays = undo === undone[0] ? Math.floor(kept.torn * undo.length) : 0;
+    takeBackOne(file, undo, stays);
+    bytes += undo.length - stays;
+  }
+  closeSync(file);
+  return { writes: undone.length, bytes };
+}
+
+/** All but the first bytes of a write, which is the last that the file has seen. */
+function takeBackOne(file: number, { offset, length, size, before }: Undo, stays: number): void {
+  const rest = before.subarray(stays);
+  for (let done = 0; done < rest.byteLength;) {
+    done += writeSync(file, rest, done, rest.byteLength - done, offset + stays + done);
+  }
+  // No longer than it is: the process may have been killed before it wrote.
+  const torn = stays > 0 && length > 0 ? Math.min(offset + stays, fstatSync(file).size) : 0;
+  ftruncateSync(file, Math.max(size, torn));
 }
