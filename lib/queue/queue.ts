@@ -138,6 +138,8 @@ export interface Settlement {
   readonly rest?: { readonly delayMs: number; readonly notes: string };
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
+  /** Why the provider itself failed, no single email: noted as its condition, unless a fate is `sent`. */
+  readonly failure?: string;
 }
 
 export interface Settled {
@@ -205,12 +207,24 @@ export interface Page {
   readonly next: string | undefined;
 }
 
+/** How a provider did lately, as settlements under a lease that was held say. All times Unix ms. */
+export interface ProviderCondition {
+  readonly lastAcceptedAtMs?: number;
+  /** Since its first failure after the last acceptance; none while it works. */
+  readonly failingSinceMs?: number;
+  readonly lastFailedAtMs?: number;
+  /** Why, the last time. */
+  readonly lastFailure?: string;
+}
+
 export interface QueueStats {
   /** The store's time, Unix ms. */
   readonly nowMs: number;
   /** Of a batch all emails count alike, also one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
+  /** By name, those that have accepted something or failed. */
+  readonly providers: Readonly<Record<string, ProviderCondition>>;
   /** When the oldest that is due became due, Unix ms: emails, and batches that are to be claimed again. */
   readonly oldestDueAtMs: number | undefined;
   /** Since when the oldest doubt lasts, Unix ms. */

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
-import type { EmailFate, ListedEmail, Page, StoredEmail } from "../../lib/queue/queue.ts";
+import type { Batch, EmailFate, ListedEmail, Page, StoredEmail } from "../../lib/queue/queue.ts";
 import { hourMs, leaseMs, type QueueUnderTest, submission, type Tools } from "./tools.ts";
 
 type Listable = Parameters<QueueUnderTest["operator"]["list"]>[0];
@@ -875,6 +875,7 @@ export function operating(tools: Tools): void {
       expect(rest).toEqual({
         states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
         counters: {},
+        providers: {},
         oldestDueAtMs: undefined,
         oldestDoubtSinceMs: undefined,
         paused: false,
@@ -882,6 +883,81 @@ export function operating(tools: Tools): void {
       expect(Math.abs(nowMs - Date.now())).toBeLessThan(10_000);
       expect(bytesUsed).toBeGreaterThan(0);
       if (bytesMax !== undefined) expect(bytesMax).toBeGreaterThan(bytesUsed);
+    });
+
+    test("tell of each provider when it last accepted, and since when and why it fails", async () => {
+      const q = await queue();
+      const condition = async (provider = "resend") => (await q.operator.stats()).providers[provider];
+      await submitMany(q, 8);
+      const next = (over = {}) => claim(q, { countMax: 1, first: "emails", ...over });
+      const one = async (batch: Batch, fate: (id: string) => EmailFate, failure?: string) => {
+        await q.work.settle(batch, {
+          fates: [fate(ids(batch)[0]!)],
+          counts: {},
+          ...(failure !== undefined && { failure }),
+        });
+        return (await q.operator.stats()).nowMs;
+      };
+      const later = (id: string) => due(id, hourMs);
+
+      // A fault of one email says nothing of the provider.
+      await one(await next(), dead);
+      expect(await condition()).toBeUndefined();
+
+      const firstMs = await one(await next(), later, "503 down");
+      const first = (await condition())!;
+      expect(first.failingSinceMs).toBeWithin(firstMs - 10_000, firstMs + 1);
+      expect(first).toEqual({
+        failingSinceMs: first.failingSinceMs!,
+        lastFailedAtMs: first.failingSinceMs!,
+        lastFailure: "503 down",
+      });
+
+      q.advance(5000);
+      const doubtful = await next();
+      await q.work.settle(doubtful, { fates: [], rest: doubt, counts: {}, failure: "no answer" });
+      const second = (await condition())!;
+      expect(second).toEqual({
+        failingSinceMs: first.failingSinceMs!,
+        lastFailedAtMs: expect.any(Number),
+        lastFailure: "no answer",
+      });
+      expect(second.lastFailedAtMs! - first.lastFailedAtMs!).toBeGreaterThanOrEqual(5000);
+
+      // An acceptance outweighs what failed in the same answer, and ends the failing, not the memory of it.
+      const accepted = await next();
+      const acceptedMs = await one(accepted, sent, "some were refused");
+      const third = (await condition())!;
+      expect(third).toEqual({
+        lastAcceptedAtMs: expect.any(Number),
+        lastFailedAtMs: second.lastFailedAtMs!,
+        lastFailure: "no answer",
+      });
+      expect(third.lastAcceptedAtMs).toBeWithin(acceptedMs - 10_000, acceptedMs + 1);
+
+      // Repeated, it says nothing new; nor does what comes after the lease.
+      q.advance(1000);
+      const late = await next();
+      await one(late, later, "401 no such key");
+      const failing = (await condition())!;
+      expect(failing).toMatchObject({
+        lastFailure: "401 no such key",
+        lastAcceptedAtMs: third.lastAcceptedAtMs!,
+      });
+      expect(failing.failingSinceMs).toBe(failing.lastFailedAtMs!);
+      q.advance(1000);
+      await one(late, later, "401 no such key");
+      await one(accepted, sent);
+      const lost = await next();
+      q.advance(leaseMs + 1);
+      expect(ids(await claim(q))).toEqual(ids(doubtful));
+      expect(ids(await claim(q))).toEqual(ids(lost));
+      await one(lost, later, "502 too late");
+      expect(await condition()).toEqual(failing);
+
+      await one(await next({ provider: "postmark" }), sent);
+      expect(await condition("postmark")).toEqual({ lastAcceptedAtMs: expect.any(Number) });
+      expect(await condition()).toEqual(failing);
     });
 
     test("tell since when the oldest is due: an email, or a batch that is to be claimed again", async () => {
