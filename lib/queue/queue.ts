@@ -249,11 +249,19 @@ export interface Operator {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
   /**
-   * Emails in one state, `limit` at most (1–1000), from the oldest; fewer or none, though others follow, if they are
+   * Emails in one state, `limit` at most (1–1000), from the oldest or from the newest; fewer or none, though others follow, if they are
    * large or most have left. What stays in the state is listed once. What leaves it meanwhile may be missing, and
-   * what comes back to it may be listed again. @param from `next` of the page before
+   * what comes back to it may be listed again; from the newest, so may be what is claimed once its lease ran out. A
+   * walk keeps its order.
+   * @param from `next` of the page before
+   * @param order by the time since which, or until which, an email is in the state; default: from the oldest
    */
-  list(state: Exclude<EmailState, "deleted">, limit: number, from?: string): Promise<Page>;
+  list(
+    state: Exclude<EmailState, "deleted">,
+    limit: number,
+    from?: string,
+    order?: "oldest" | "newest",
+  ): Promise<Page>;
   /**
    * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Of each only if it is
    * dead still, with the history that it was seen with. `counts` are added for each that is replayed.
