@@ -192,6 +192,10 @@ export interface StoredEmail {
         readonly provider: string;
         /** Unix ms: the end of its lease, or when it is tried again. */
         readonly dueAtMs: number;
+        /** Somebody holds it, until then. */
+        readonly leased: boolean;
+        /** Its last lease, or the one before that which it is under now, ran out without a settlement. */
+        readonly lapsed: boolean;
         readonly doubtSinceMs: number | undefined;
         readonly notes: string;
       }

@@ -173,6 +173,8 @@ describe.each([
       },
       sent: {
         ...envelope,
+        // As its id says.
+        submitted_at: new Date(Number.parseInt(sent!.replace("-", "").slice(0, 12), 16)).toISOString(),
         sent_at: "2023-11-14T22:13:20.000Z",
         provider: "resend",
         provider_message_id: "the-message",
@@ -216,6 +218,29 @@ describe.each([
       stdout: "",
       stderr: `Unknown id: ${unknownId}\n`,
     });
+  });
+
+  test("of a batch whose worker died it is said that nobody has reported, and of one that is held until when", async () => {
+    const { env, queue } = await open();
+    const [lost] = await queue.lapsed();
+    const reason = "a worker took it and has not reported since, and its lease has run out";
+    const told = await jsonOfCli(env, ["queue", "show", lost!]);
+    expect(told.in_doubt_since).toBe(told.next_try_at);
+    expect(told).toMatchObject({ state: "in-doubt", reason, next_try_at: iso, attempts: [] });
+    expect((await jsonOfCli(env, ["queue", "stats"])).failures).toEqual([
+      { provider: "resend", reason, emails: 1 },
+    ]);
+    const { stdout } = await runCli(env, "queue", "show", lost!);
+    expect(stdout).toMatch(/^Next try +2/m);
+    expect(stdout).toContain(reason);
+    expect((await runCli(env, "queue", "list", "in-doubt")).stdout).toMatch(/due (now|\d+s ago) /);
+
+    await queue.reclaim();
+    const held = await jsonOfCli(env, ["queue", "show", lost!]);
+    expect(held).toMatchObject({ state: "in-doubt", reason, lease_ends_at: iso, in_doubt_since: iso });
+    expect(held).not.toHaveProperty("next_try_at");
+    expect((await runCli(env, "queue", "show", lost!)).stdout).toMatch(/^Lease ends +2/m);
+    expect((await runCli(env, "queue", "list", "in-doubt")).stdout).toMatch(/lease ends in \d+m /);
   });
 
   test("list gives a hundred, or as many as it is told to, over any number of pages", async () => {

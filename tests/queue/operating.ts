@@ -79,12 +79,17 @@ export function operating(tools: Tools): void {
           id: sending.id,
           provider: "resend",
           dueAtMs: sending.leaseEndsAtMs,
+          leased: true,
+          lapsed: false,
           doubtSinceMs: undefined,
           notes: "",
         },
       });
       const inDoubt = await shown("in-doubt");
-      expect(inDoubt).toMatchObject({ state: "in-doubt", batch: { id: doubtful.id, notes: "looked" } });
+      expect(inDoubt).toMatchObject({
+        state: "in-doubt",
+        batch: { id: doubtful.id, notes: "looked", leased: false, lapsed: false },
+      });
       expect(inDoubt.batch!.doubtSinceMs).toBeWithin(doubtful.nowMs, nowMs + 1);
       expect(inDoubt.batch!.dueAtMs).toBe(inDoubt.batch!.doubtSinceMs! + hourMs);
       const died = await shown("dead");
@@ -101,6 +106,37 @@ export function operating(tools: Tools): void {
         record: undefined,
         batch: undefined,
       });
+    });
+  });
+
+  describe("show of one in a batch", () => {
+    test("tells whether anybody holds it, and whether a worker took it and was lost", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const shown = async () => {
+        const { state: where, batch } = (await q.operator.show(id!))!;
+        return { where, ...batch };
+      };
+      const first = await claim(q);
+      expect(await shown()).toMatchObject({ where: "sending", leased: true, lapsed: false });
+      q.advance(leaseMs + 1);
+      expect(await shown()).toMatchObject({
+        where: "in-doubt",
+        leased: false,
+        lapsed: true,
+        dueAtMs: first.leaseEndsAtMs,
+        doubtSinceMs: undefined,
+      });
+      const second = await claim(q);
+      const again = { where: "in-doubt", leased: true, lapsed: true, dueAtMs: second.leaseEndsAtMs };
+      expect(await shown()).toMatchObject(again);
+      await settle(q, second, [], { delayMs: 0, notes: "" });
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: false, lapsed: false });
+      const third = await claim(q);
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: true, lapsed: false });
+      const fate = { id: id!, kind: "rebatched", batchId: Bun.randomUUIDv7(), history: "" } as const;
+      await settle(q, third, [fate]);
+      expect(await shown()).toMatchObject({ where: "sending", leased: false, lapsed: false });
     });
   });
 

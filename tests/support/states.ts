@@ -89,9 +89,20 @@ export async function shapeQueue(env: Record<string, string>) {
   return {
     operator,
     submit,
+    /** The batch that is due, by another worker. */
+    reclaim: () => claim(),
     async sending(count = 1) {
       const ids = await submit(count);
       return { ids, batch: await claim() };
+    },
+    /** As a worker leaves it that dies with it. */
+    async lapsed() {
+      const ids = await submit(1);
+      await claim(1);
+      await eventually("its lease has run out", async () => {
+        return (await operator.show(ids[0]!))?.state === "in-doubt";
+      });
+      return ids;
     },
     /** In one batch, which rests until it is claimed again. */
     async inDoubt(count = 1, delayMs = 600_000) {

@@ -116,23 +116,22 @@ function columnsOf(state: ListedState, nowMs: number): readonly Column<Story>[] 
   };
   const reason: Column<Story> = { title: "REASON", text: (story) => story.reason ?? "", elastic: true };
   const atMs = ({ stored }: Story) => stored.atMs;
-  const batchAtMs = ({ stored }: Story) => stored.batch?.dueAtMs;
+  const next: Column<Story> = {
+    title: "NEXT",
+    text({ stored: { batch } }) {
+      if (batch === undefined) return "";
+      return `${batch.leased ? "lease ends" : "due"} ${ageOf(batch.dueAtMs, nowMs)}`;
+    },
+  };
   switch (state) {
     case "waiting":
       return [id, submitted, tries, to, subject, reason];
     case "retrying":
       return [id, submitted, age("DUE", atMs), tries, to, reason];
     case "sending":
-      return [id, submitted, provider, age("LEASE ENDS", batchAtMs), to, subject];
+      return [id, submitted, provider, next, to, subject];
     case "in-doubt":
-      return [
-        id,
-        age("IN DOUBT", ({ stored }) => stored.batch?.doubtSinceMs ?? stored.batch?.dueAtMs),
-        provider,
-        age("NEXT TRY", batchAtMs),
-        to,
-        reason,
-      ];
+      return [id, age("IN DOUBT", ({ doubtSinceMs }) => doubtSinceMs), provider, next, to, reason];
     case "sent":
       return [id, age("SENT", ({ record }) => record?.atMs), provider, to, subject];
     case "dead":

@@ -31,9 +31,9 @@ export function sampleDead(operator: Operator): Promise<Sample> {
 
 /** Why those that wait were not sent at their last attempt, by the provider that it was made with. */
 export function sampleFailures(operator: Operator): Promise<Sample> {
-  return sample(operator, ["retrying", "waiting", "in-doubt"], ({ attempts, reason }) => {
-    const last = attempts.kept.at(-1);
-    return last === undefined || reason === undefined ? undefined : [last.provider, reason];
+  return sample(operator, ["retrying", "waiting", "in-doubt"], ({ stored, attempts, reason }) => {
+    const provider = stored.batch?.provider ?? attempts.kept.at(-1)?.provider;
+    return provider === undefined || reason === undefined ? undefined : [provider, reason];
   });
 }
 
