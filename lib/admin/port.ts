@@ -71,9 +71,9 @@ async function answer(request: Request, shown: Shown): Promise<Response> {
     case "/healthz":
       return json(200, { alive: true });
     case "/readyz": {
-      const { reasons, paused } = await shown.readiness();
+      const { reasons, paused, providers } = await shown.readiness();
       const ready = reasons.length === 0;
-      return json(ready ? 200 : 503, { ready, paused, reasons });
+      return json(ready ? 200 : 503, { ready, paused, reasons, providers });
     }
     case "/metrics":
       return new Response(format(await shown.families()), { headers: { "content-type": contentType } });

@@ -31,7 +31,7 @@ export function queueFamilies(
   return stats === undefined ? own : [...own, ...families(stats, providers)];
 }
 
-function families(stats: QueueStats, providers: readonly string[]): readonly Family[] {
+function families(stats: QueueStats, known: readonly string[]): readonly Family[] {
   const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs, paused, bytesUsed, bytesMax } = stats;
   const ageOf = (sinceMs: number | undefined) =>
     sinceMs === undefined ? 0 : Math.max(0, nowMs - sinceMs) / 1000;
@@ -66,7 +66,13 @@ function families(stats: QueueStats, providers: readonly string[]): readonly Fam
       name: "reliable_email_queue_outcomes_total",
       help: "What became of emails at a provider: of one email there may be several.",
       type: "counter",
-      samples: outcomesOf(counters, providers),
+      samples: outcomesOf(counters, known),
+    },
+    {
+      name: "reliable_email_queue_provider_failing_seconds",
+      help: "For how long a provider has failed whenever it was asked, without an acceptance in between; 0 if it works.",
+      type: "gauge",
+      samples: failingOf(stats, known),
     },
     total(
       "reliable_email_queue_possible_duplicates_total",
@@ -91,6 +97,14 @@ function families(stats: QueueStats, providers: readonly string[]): readonly Fam
       samples: bytesMax === undefined ? [] : [{ value: bytesMax }],
     },
   ];
+}
+
+function failingOf({ providers, nowMs }: QueueStats, known: readonly string[]): Sample[] {
+  const names = new Set([...known, ...Object.keys(providers)]);
+  return [...names].toSorted().map((provider) => {
+    const sinceMs = providers[provider]?.failingSinceMs;
+    return { labels: { provider }, value: sinceMs === undefined ? 0 : Math.max(0, nowMs - sinceMs) / 1000 };
+  });
 }
 
 /** Every outcome of each provider that has any, so that what did not happen yet is 0. */

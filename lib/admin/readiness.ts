@@ -9,7 +9,11 @@ export interface Readiness {
   readonly reasons: readonly string[];
   /** An operator has stopped all deliveries: as ready as ever, but idle. Undefined if the store did not say. */
   readonly paused: boolean | undefined;
+  /** Of a worker: how each provider of positive weight is to it. */
+  readonly providers?: Readonly<Record<string, ProviderWord>>;
 }
+
+export type ProviderWord = "works" | "refuses our account" | "does not work";
 
 export interface StoreSigns {
   readonly health: Health;
@@ -59,7 +63,7 @@ export function workerReadiness(signs: WorkerSigns): Readiness {
   if (store !== undefined) reasons.push(store);
   else if (!started) reasons.push("starting: the store is not known yet");
   if (isShut(signs)) {
-    const names = signs.providers.map(({ name, breaker }) => `${name} ${causeOf(breaker)}`);
+    const names = signs.providers.map(({ name, breaker }) => `${name} ${wordOf(breaker)}`);
     reasons.push(`providers: ${names.join(", ")}`);
   }
   if (stats?.oldestDoubtSinceMs !== undefined && !stats.paused) {
@@ -70,7 +74,8 @@ export function workerReadiness(signs: WorkerSigns): Readiness {
       );
     }
   }
-  return { reasons, paused: stats?.paused };
+  const providers = Object.fromEntries(signs.providers.map(({ name, breaker }) => [name, wordOf(breaker)]));
+  return { reasons, paused: stats?.paused, providers };
 }
 
 function storeReason({ health, stats }: StoreSigns): string | undefined {
@@ -104,8 +109,10 @@ function isShut({ providers, stats, nowMs }: WorkerSigns): boolean {
   });
 }
 
-function causeOf(breaker: Breaker): string {
-  return breaker.kind !== "closed" && breaker.forAccount ? "refuses our account" : "does not work";
+/** One that is tried again, or that may be, still counts as it was found last. */
+function wordOf(breaker: Breaker): ProviderWord {
+  if (breaker.kind === "closed") return "works";
+  return breaker.forAccount ? "refuses our account" : "does not work";
 }
 
 function hours(ms: number): string {

@@ -5,7 +5,7 @@ import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
 import { ended, postponed, recalled, stays } from "./doubt.ts";
 import type { Outcome, SendResult } from "./outcome.ts";
-import { signOf } from "./sign.ts";
+import { failureOf, signOf } from "./sign.ts";
 import { bySender, halves, type Parts } from "./split.ts";
 import { type CertainOutcome, givenBack, type Setting, splitUp, verdictOf } from "./verdict.ts";
 
@@ -20,7 +20,14 @@ export function decide(
   nowMs: number,
   random: number,
 ): Decision {
-  const setting: Setting = { batch, policy, nowMs, random };
+  const decision = decided(result, { batch, policy, nowMs, random });
+  const failure = failureOf(result);
+  if (failure === undefined) return decision;
+  return { ...decision, settlement: { ...decision.settlement, failure } };
+}
+
+function decided(result: Result, setting: Setting): Decision {
+  const { batch } = setting;
   switch (result.kind) {
     case "send":
       return answered(result.result, setting);

@@ -1,7 +1,8 @@
 // What an answer says about its provider, for the breaker. A fault of the message or of the sender says that the
 // provider works.
 
-import type { Sign } from "./decision.ts";
+import { cutReason } from "./attempts.ts";
+import type { Result, Sign } from "./decision.ts";
 import type { Outcome } from "./outcome.ts";
 
 /** Of all the outcomes in one answer. One acceptance outweighs the rest: whoever accepts is neither down nor shut to us. */
@@ -34,3 +35,25 @@ function signOfOne({ kind }: Pick<Outcome, "kind">): Sign {
 }
 
 const weights: Readonly<Record<Sign, number>> = { none: 0, success: 1, failure: 2, accountRefused: 3 };
+
+/** The worst first. */
+const failures = ["accountRefused", "unavailable", "unknown", "throttled"] as const;
+
+/** Why the provider itself failed at a request, if it did: of several emails with an answer each, only if it took none. */
+export function failureOf(result: Result): string | undefined {
+  const outcomes = outcomesOf(result);
+  if (outcomes.some(({ kind }) => kind === "accepted")) return undefined;
+  for (const wanted of failures) {
+    const failed = outcomes.find((outcome) => outcome.kind === wanted);
+    if (failed !== undefined && "reason" in failed) return cutReason(failed.reason);
+  }
+  return undefined;
+}
+
+function outcomesOf(result: Result): readonly Outcome[] {
+  if (result.kind === "send") {
+    return result.result.kind === "each" ? result.result.outcomes : [result.result.outcome];
+  }
+  if (result.kind === "recall" && result.result.kind === "failed") return [result.result.outcome];
+  return [];
+}

@@ -138,6 +138,8 @@ export interface Settlement {
   readonly rest?: { readonly delayMs: number; readonly notes: string };
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
+  /** Why the provider itself failed, no single email: noted as its condition, unless a fate is `sent`. */
+  readonly failure?: string;
 }
 
 export interface Settled {
@@ -190,6 +192,10 @@ export interface StoredEmail {
         readonly provider: string;
         /** Unix ms: the end of its lease, or when it is tried again. */
         readonly dueAtMs: number;
+        /** Somebody holds it, until then. */
+        readonly leased: boolean;
+        /** Its last lease, or the one before that which it is under now, ran out without a settlement. */
+        readonly lapsed: boolean;
         readonly doubtSinceMs: number | undefined;
         readonly notes: string;
       }
@@ -205,12 +211,24 @@ export interface Page {
   readonly next: string | undefined;
 }
 
+/** How a provider did lately, as settlements under a lease that was held say. All times Unix ms. */
+export interface ProviderCondition {
+  readonly lastAcceptedAtMs?: number;
+  /** Since its first failure after the last acceptance; none while it works. */
+  readonly failingSinceMs?: number;
+  readonly lastFailedAtMs?: number;
+  /** Why, the last time. */
+  readonly lastFailure?: string;
+}
+
 export interface QueueStats {
   /** The store's time, Unix ms. */
   readonly nowMs: number;
   /** Of a batch all emails count alike, also one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
+  /** By name, those that have accepted something or failed. */
+  readonly providers: Readonly<Record<string, ProviderCondition>>;
   /** When the oldest that is due became due, Unix ms: emails, and batches that are to be claimed again. */
   readonly oldestDueAtMs: number | undefined;
   /** Since when the oldest doubt lasts, Unix ms. */
@@ -235,11 +253,19 @@ export interface Operator {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
   /**
-   * Emails in one state, `limit` at most (1–1000), from the oldest; fewer or none, though others follow, if they are
+   * Emails in one state, `limit` at most (1–1000), from the oldest or from the newest; fewer or none, though others follow, if they are
    * large or most have left. What stays in the state is listed once. What leaves it meanwhile may be missing, and
-   * what comes back to it may be listed again. @param from `next` of the page before
+   * what comes back to it may be listed again; from the newest, so may be what is claimed once its lease ran out. A
+   * walk keeps its order.
+   * @param from `next` of the page before
+   * @param order by the time since which, or until which, an email is in the state; default: from the oldest
    */
-  list(state: Exclude<EmailState, "deleted">, limit: number, from?: string): Promise<Page>;
+  list(
+    state: Exclude<EmailState, "deleted">,
+    limit: number,
+    from?: string,
+    order?: "oldest" | "newest",
+  ): Promise<Page>;
   /**
    * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Of each only if it is
    * dead still, with the history that it was seen with. `counts` are added for each that is replayed.

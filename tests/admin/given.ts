@@ -11,6 +11,7 @@ export function statsOf({
     nowMs: 1_000_000_000_000,
     states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 0, ...states },
     counters: {},
+    providers: {},
     oldestDueAtMs: undefined,
     oldestDoubtSinceMs: undefined,
     paused: false,

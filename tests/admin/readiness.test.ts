@@ -79,7 +79,8 @@ describe("readiness of a server", () => {
 
 describe("readiness of a worker", () => {
   test("it is ready when the store is healthy and answers, and a provider works", () => {
-    expect(worker()).toEqual({ reasons: [], paused: false });
+    const both = { resend: "works", postmark: "works" } as const;
+    expect(worker()).toEqual({ reasons: [], paused: false, providers: both });
     const one = [
       { name: "resend", breaker: closedBreaker },
       { name: "postmark", breaker: open(9000) },
@@ -89,7 +90,7 @@ describe("readiness of a worker", () => {
 
   test("paused it is ready, and says that it is paused", () => {
     const stats = statsOf({ paused: true, oldestDoubtSinceMs: 0, states: { "in-doubt": 1 } });
-    expect(worker({ stats })).toEqual({ reasons: [], paused: true });
+    expect(worker({ stats })).toMatchObject({ reasons: [], paused: true });
   });
 
   test.each([
@@ -100,6 +101,25 @@ describe("readiness of a worker", () => {
     [{ stopping: true }, ["stopping: nothing new is claimed"]],
   ] satisfies [Partial<WorkerSigns>, string[]][])("%j", (signs, reasons) => {
     expect(worker(signs).reasons).toEqual(reasons);
+  });
+
+  test("each provider is told, and one that works is enough", () => {
+    const of = (breaker: Breaker) => {
+      const providers = [
+        { name: "resend", breaker },
+        { name: "postmark", breaker: closedBreaker },
+      ];
+      return worker({ providers, stats: statsOf({ states: { waiting: 1 } }) });
+    };
+    for (const [breaker, resend] of [
+      [closedBreaker, "works"],
+      [open(9000), "does not work"],
+      [open(500), "does not work"],
+      [halfOpen, "does not work"],
+      [open(9000, true), "refuses our account"],
+    ] as const) {
+      expect(of(breaker)).toEqual({ reasons: [], paused: false, providers: { resend, postmark: "works" } });
+    }
   });
 
   test("memory that is full is no reason: what it does makes room", () => {

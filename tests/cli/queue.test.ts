@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeEmail } from "../../lib/email.ts";
 import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
+import { startRedis } from "../support/redis.ts";
 import { useStack } from "../support/stack.ts";
 import { type ShapedQueue, shapeQueue } from "../support/states.ts";
 
@@ -45,6 +46,7 @@ describe.each([
       at: iso,
       ...Object.fromEntries(states.map((name) => [name, 0])),
       paused: false,
+      store: { ok: true, detail: expect.stringMatching(/every write/) },
       providers: {},
       possible_duplicates: 0,
       retried_by_operator: 0,
@@ -64,7 +66,9 @@ describe.each([
     await queue.submit(1);
     await queue.operator.pause();
     const told = await jsonOfCli(env, ["queue", "stats"]);
-    expect(undocumented({ ...told, ...told.failures[0] })).toEqual([]);
+    expect(undocumented({ ...told, ...told.failures[0], ...told.store, ...told.providers.resend })).toEqual(
+      [],
+    );
     expect(told).toMatchObject({
       waiting: 1,
       retrying: 2,
@@ -75,7 +79,10 @@ describe.each([
       paused: true,
       oldest_due_since: iso,
       oldest_in_doubt_since: iso,
-      providers: { resend: { unknown: 2 } },
+      store: { ok: true },
+      providers: {
+        resend: { unknown: 2, last_accepted_at: iso, last_failed_at: iso, last_failure: "503 down" },
+      },
       failures: expect.arrayContaining([
         { provider: "resend", reason: "503 down", emails: 2 },
         { provider: "resend", reason: "no answer: ECONNRESET", emails: 2 },
@@ -89,9 +96,45 @@ describe.each([
     });
     const { stdout, stderr, code } = await runCli(env, "queue", "stats");
     expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
-    for (const line of [/^dead +4 +given up/m, /^Claims +paused/m, /^resend .* 2 /m, /^ +3 +401 API key is/m])
+    for (const line of [
+      /^dead +4 +given up/m,
+      /^Claims +paused/m,
+      /^Store +.*every write/m,
+      /^resend +accepted (now|\d+s ago)$/m,
+      /^resend .* 2 /m,
+      /^ +3 +401 API key is/m,
+    ])
       expect(stdout).toMatch(line);
     expect(stdout).not.toContain("\u001b");
+    expect(told.providers.resend).not.toHaveProperty("failing_since");
+  });
+
+  test("stats tells since when and why a provider fails", async () => {
+    const { env, queue } = await open();
+    await queue.sent();
+    await queue.retrying(1, "401 no such key");
+    const { providers } = await jsonOfCli(env, ["queue", "stats"]);
+    expect(undocumented(providers.resend)).toEqual([]);
+    expect(providers.resend).toMatchObject({ failing_since: iso, last_failure: "401 no such key" });
+    expect((await runCli(env, "queue", "stats")).stdout).toMatch(
+      /^resend +failing for \d+s, last (now|\d+s ago): 401 no such key \(accepted (now|\d+s ago)\)$/m,
+    );
+  });
+
+  test("stats tells why emails fail by the newest of them", async () => {
+    const { env, queue } = await open();
+    await queue.dead(2000, "old");
+    await queue.dead(10_000, "new");
+    const { dead_reasons, dead_sampled } = await jsonOfCli(env, ["queue", "stats"]);
+    expect({ dead_reasons, dead_sampled }).toEqual({
+      dead_reasons: [{ reason: "new", emails: 10_000 }],
+      dead_sampled: 10_000,
+    });
+    expect((await runCli(env, "queue", "stats")).stdout).toContain("(of the newest 10,000 of 12,000)");
+    const newest = await jsonOfCli(env, ["queue", "list", "dead", "--newest", "--limit", "3"]);
+    expect(newest.map(({ reason }: { reason: string }) => reason)).toEqual(["new", "new", "new"]);
+    const { stderr } = await runCli(env, "queue", "list", "dead", "--newest", "--limit", "3");
+    expect(stderr).toBe("The newest 3 of 12,000: --limit shows more\n");
   });
 
   test("list names each email in a state, and show all of it, in the documented shape", async () => {
@@ -130,6 +173,8 @@ describe.each([
       },
       sent: {
         ...envelope,
+        // As its id says.
+        submitted_at: new Date(Number.parseInt(sent!.replace("-", "").slice(0, 12), 16)).toISOString(),
         sent_at: "2023-11-14T22:13:20.000Z",
         provider: "resend",
         provider_message_id: "the-message",
@@ -173,6 +218,29 @@ describe.each([
       stdout: "",
       stderr: `Unknown id: ${unknownId}\n`,
     });
+  });
+
+  test("of a batch whose worker died it is said that nobody has reported, and of one that is held until when", async () => {
+    const { env, queue } = await open();
+    const [lost] = await queue.lapsed();
+    const reason = "a worker took it and has not reported since, and its lease has run out";
+    const told = await jsonOfCli(env, ["queue", "show", lost!]);
+    expect(told.in_doubt_since).toBe(told.next_try_at);
+    expect(told).toMatchObject({ state: "in-doubt", reason, next_try_at: iso, attempts: [] });
+    expect((await jsonOfCli(env, ["queue", "stats"])).failures).toEqual([
+      { provider: "resend", reason, emails: 1 },
+    ]);
+    const { stdout } = await runCli(env, "queue", "show", lost!);
+    expect(stdout).toMatch(/^Next try +2/m);
+    expect(stdout).toContain(reason);
+    expect((await runCli(env, "queue", "list", "in-doubt")).stdout).toMatch(/due (now|\d+s ago) /);
+
+    await queue.reclaim();
+    const held = await jsonOfCli(env, ["queue", "show", lost!]);
+    expect(held).toMatchObject({ state: "in-doubt", reason, lease_ends_at: iso, in_doubt_since: iso });
+    expect(held).not.toHaveProperty("next_try_at");
+    expect((await runCli(env, "queue", "show", lost!)).stdout).toMatch(/^Lease ends +2/m);
+    expect((await runCli(env, "queue", "list", "in-doubt")).stdout).toMatch(/lease ends in \d+m /);
   });
 
   test("list gives a hundred, or as many as it is told to, over any number of pages", async () => {
@@ -509,6 +577,34 @@ describe.each([
     expect((await shown({})).join("\n")).toContain("\u001b[2mID");
     expect((await shown({ TERM: "dumb" })).join("\n")).not.toContain("\u001b[");
   });
+});
+
+test("queue: stats says of a Redis why it cannot be relied on, also where it hides its settings", async () => {
+  const redis = await startRedis();
+  const env = { REDIS_URL: redis.url };
+  try {
+    redis.cli("CONFIG", "SET", "appendfsync", "everysec");
+    const detail = expect.stringMatching(/^appendfsync is everysec: .*CONFIG SET appendfsync always/);
+    expect((await jsonOfCli(env, ["queue", "stats"])).store).toEqual({ ok: false, detail });
+    const { stdout, code } = await runCli(env, "queue", "stats");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Store +cannot be relied on: appendfsync is everysec/m);
+    redis.cli("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-config");
+    const shy = { REDIS_URL: redis.url.replace("redis://", "redis://shy:secret@") };
+    const hidden = expect.stringMatching(/^CONFIG GET is refused .*REDIS_DURABILITY=trust/);
+    expect((await jsonOfCli(shy, ["queue", "stats"])).store).toEqual({ ok: false, detail: hidden });
+    const vouched = expect.stringContaining("not looked at");
+    const trusted = await jsonOfCli({ ...shy, REDIS_DURABILITY: "trust" }, ["queue", "stats"]);
+    expect(trusted.store).toEqual({ ok: true, detail: vouched });
+    // What may pass by itself is waited for, but not for long.
+    const alone = await jsonOfCli({ ...shy, REDIS_DURABILITY: "trust", REDIS_MIN_REPLICAS: "1" }, [
+      "queue",
+      "stats",
+    ]);
+    expect(alone.store).toEqual({ ok: false, detail: expect.stringContaining("REDIS_MIN_REPLICAS is 1") });
+  } finally {
+    await redis.stop();
+  }
 });
 
 describe("queue: what cannot be asked", () => {

@@ -400,6 +400,29 @@ describe("decide: counters and signs", () => {
     expect(decide(batch(emails, inDoubt), result, policy, nowMs, random).health).toBe(sign as never);
   });
 
+  const failures: [Result, string | undefined][] = [
+    [each("accepted", "accountRefused"), undefined],
+    [each("rejected", "senderRefused"), undefined],
+    [each("throttled", "accountRefused"), "bad key"],
+    [each("rejected", "throttled"), "slow down"],
+    [whole("rejected"), undefined],
+    [whole("senderRefused"), undefined],
+    [whole("keyReused"), undefined],
+    [whole("unavailable"), "refused"],
+    [whole("unknown"), "reset"],
+    [whole("accountRefused"), "bad key"],
+    [whole("throttled"), "slow down"],
+    [searchFailed, "refused"],
+    [looked(), undefined],
+    [{ kind: "ended" }, undefined],
+    [untouched, undefined],
+  ];
+  test.each(failures)("the provider failed at %j: %s", (result, failure) => {
+    for (const over of [{}, inDoubt]) {
+      expect(decide(batch(two, over), result, policy, nowMs, random).settlement.failure).toBe(failure);
+    }
+  });
+
   test("a batch that stays in doubt has failed again; one that comes into it has not", () => {
     const again = (over: Partial<OpenBatch>, result: Result, under = policy) =>
       decide(batch(two, over), result, under, nowMs, random).failedAgain;

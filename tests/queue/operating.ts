@@ -2,10 +2,12 @@
 
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
-import type { EmailFate, ListedEmail, Page, StoredEmail } from "../../lib/queue/queue.ts";
+import type { Batch, EmailFate, ListedEmail, Page, StoredEmail } from "../../lib/queue/queue.ts";
 import { hourMs, leaseMs, type QueueUnderTest, submission, type Tools } from "./tools.ts";
 
 type Listable = Parameters<QueueUnderTest["operator"]["list"]>[0];
+type Order = NonNullable<Parameters<QueueUnderTest["operator"]["list"]>[3]>;
+const orders: readonly Order[] = ["oldest", "newest"];
 const states: readonly Listable[] = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"];
 
 export function operating(tools: Tools): void {
@@ -22,10 +24,11 @@ export function operating(tools: Tools): void {
     wanted: Listable,
     limit = 1000,
     between: (page: Page) => Promise<void> = async () => {},
+    order?: Order,
   ): Promise<ListedEmail[]> {
     const emails: ListedEmail[] = [];
     for (let from: string | undefined; ;) {
-      const page = await q.operator.list(wanted, limit, from);
+      const page = await q.operator.list(wanted, limit, from, order);
       expect(page.emails.length).toBeLessThanOrEqual(limit);
       emails.push(...page.emails);
       if (emails.length > 20_000) throw new Error("list: does not end");
@@ -35,8 +38,8 @@ export function operating(tools: Tools): void {
     }
   }
   const idsOf = (emails: readonly StoredEmail[]) => emails.map(({ id }) => id);
-  const listedIds = async (q: QueueUnderTest, wanted: Listable, limit?: number) =>
-    idsOf(await listed(q, wanted, limit));
+  const listedIds = async (q: QueueUnderTest, wanted: Listable, limit?: number, order?: Order) =>
+    idsOf(await listed(q, wanted, limit, undefined, order));
 
   /** One email in every state there is, by the name of the state. */
   async function oneOfEach(q: QueueUnderTest) {
@@ -76,12 +79,17 @@ export function operating(tools: Tools): void {
           id: sending.id,
           provider: "resend",
           dueAtMs: sending.leaseEndsAtMs,
+          leased: true,
+          lapsed: false,
           doubtSinceMs: undefined,
           notes: "",
         },
       });
       const inDoubt = await shown("in-doubt");
-      expect(inDoubt).toMatchObject({ state: "in-doubt", batch: { id: doubtful.id, notes: "looked" } });
+      expect(inDoubt).toMatchObject({
+        state: "in-doubt",
+        batch: { id: doubtful.id, notes: "looked", leased: false, lapsed: false },
+      });
       expect(inDoubt.batch!.doubtSinceMs).toBeWithin(doubtful.nowMs, nowMs + 1);
       expect(inDoubt.batch!.dueAtMs).toBe(inDoubt.batch!.doubtSinceMs! + hourMs);
       const died = await shown("dead");
@@ -98,6 +106,37 @@ export function operating(tools: Tools): void {
         record: undefined,
         batch: undefined,
       });
+    });
+  });
+
+  describe("show of one in a batch", () => {
+    test("tells whether anybody holds it, and whether a worker took it and was lost", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const shown = async () => {
+        const { state: where, batch } = (await q.operator.show(id!))!;
+        return { where, ...batch };
+      };
+      const first = await claim(q);
+      expect(await shown()).toMatchObject({ where: "sending", leased: true, lapsed: false });
+      q.advance(leaseMs + 1);
+      expect(await shown()).toMatchObject({
+        where: "in-doubt",
+        leased: false,
+        lapsed: true,
+        dueAtMs: first.leaseEndsAtMs,
+        doubtSinceMs: undefined,
+      });
+      const second = await claim(q);
+      const again = { where: "in-doubt", leased: true, lapsed: true, dueAtMs: second.leaseEndsAtMs };
+      expect(await shown()).toMatchObject(again);
+      await settle(q, second, [], { delayMs: 0, notes: "" });
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: false, lapsed: false });
+      const third = await claim(q);
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: true, lapsed: false });
+      const fate = { id: id!, kind: "rebatched", batchId: Bun.randomUUIDv7(), history: "" } as const;
+      await settle(q, third, [fate]);
+      expect(await shown()).toMatchObject({ where: "sending", leased: false, lapsed: false });
     });
   });
 
@@ -120,7 +159,7 @@ export function operating(tools: Tools): void {
         expect(await q.operator.list(one, 100)).toEqual({ emails: [], next: undefined });
     });
 
-    test("goes from the oldest, over what any and what only one provider may take", async () => {
+    test("goes from the oldest or from the newest, over what any and what only one provider may take", async () => {
       const q = await queue();
       const own = await submitMany(q, 6);
       const batch = await claim(q);
@@ -132,11 +171,14 @@ export function operating(tools: Tools): void {
       );
       for (const limit of [1, 2, 4, 6, 7]) {
         expect(await listedIds(q, "retrying", limit)).toEqual(own.toReversed());
+        expect(await listedIds(q, "retrying", limit, "newest")).toEqual(own);
       }
       q.advance(3500);
       for (const limit of [1, 2, 3]) {
         expect(await listedIds(q, "retrying", limit)).toEqual(own.slice(0, 3).toReversed());
         expect(await listedIds(q, "waiting", limit)).toEqual(own.slice(3).toReversed());
+        expect(await listedIds(q, "retrying", limit, "newest")).toEqual(own.slice(0, 3));
+        expect(await listedIds(q, "waiting", limit, "newest")).toEqual(own.slice(3));
       }
     });
 
@@ -154,6 +196,9 @@ export function operating(tools: Tools): void {
       const now = await q.operator.list("waiting", 150);
       expect(idsOf(now.emails)).toEqual(some.slice(200));
       expect(now.next).toBeUndefined();
+      const last = await q.operator.list("retrying", 150, undefined, "newest");
+      expect(idsOf(last.emails)).toEqual(some.slice(50, 200).toReversed());
+      expect(await listedIds(q, "waiting", 150, "newest")).toEqual(some.slice(200).toReversed());
       q.advance(hourMs + 1);
       expect(await q.operator.list("retrying", 150)).toEqual({ emails: [], next: undefined });
     });
@@ -202,7 +247,9 @@ export function operating(tools: Tools): void {
         const expected = (await submitMany(q, 2500)).toSorted();
         await together[one](q);
         for (const limit of [1000, 97]) {
-          expect((await listedIds(q, one, limit)).toSorted()).toEqual(expected);
+          const rising = await listedIds(q, one, limit);
+          expect(rising.toSorted()).toEqual(expected);
+          expect(await listedIds(q, one, limit, "newest")).toEqual(rising.toReversed());
         }
       }, 30_000);
     }
@@ -224,8 +271,11 @@ export function operating(tools: Tools): void {
       const begun = await submitMany(q, 30);
       for (let i = 0; i < 10; i += 1) await claim(q, { countMax: 3, first: "emails" });
       for (const limit of [1, 7, 1000]) {
-        expect((await listedIds(q, "in-doubt", limit)).toSorted()).toEqual(lapsing.toSorted());
-        expect((await listedIds(q, "sending", limit)).toSorted()).toEqual([...split, ...begun].toSorted());
+        for (const order of orders) {
+          expect((await listedIds(q, "in-doubt", limit, order)).toSorted()).toEqual(lapsing.toSorted());
+          const sending = await listedIds(q, "sending", limit, order);
+          expect(sending.toSorted()).toEqual([...split, ...begun].toSorted());
+        }
       }
       expect(recorded.lapsed).toBe(true);
       expect((await q.operator.stats()).states).toMatchObject({ sending: 330, "in-doubt": 30 });
@@ -247,45 +297,53 @@ export function operating(tools: Tools): void {
       for (const limit of [1, 2, 4]) expect((await listedIds(q, "in-doubt", limit)).toSorted()).toEqual(some);
     });
 
-    test("names nothing twice, and leaves out nothing that stays, while other emails come and go", async () => {
-      const q = await queue();
-      const before = await submitMany(q, 200);
-      const moved = new Set<string>();
-      const emails = await listed(q, "waiting", 20, async ({ emails: page }) => {
-        // The one that the next page begins behind goes, too.
-        const [first, last] = [page[0]!.id, page.at(-1)!.id];
-        await q.operator.delete([first, last]);
-        const batch = await claim(q, { countMax: 5 });
+    test.each(orders)(
+      "from the %s names nothing twice, and all that stays, while others come and go",
+      async (order) => {
+        const q = await queue();
+        const before = await submitMany(q, 200);
+        const moved = new Set<string>();
+        const comeAndGo = async ({ emails: page }: Page) => {
+          // The one that the next page begins behind goes, too.
+          const [first, last] = [page[0]!.id, page.at(-1)!.id];
+          await q.operator.delete([first, last]);
+          const batch = await claim(q, { countMax: 5 });
+          await settle(
+            q,
+            batch,
+            ids(batch).map((id) => due(id, hourMs)),
+          );
+          for (const id of [first, last, ...ids(batch)]) moved.add(id);
+          await submitMany(q, 3);
+        };
+        const emails = await listed(q, "waiting", 20, comeAndGo, order);
+        const named = idsOf(emails);
+        expect(new Set(named).size).toBe(named.length);
+        for (const id of before) if (!moved.has(id)) expect(named).toContain(id);
+      },
+    );
+
+    test.each(orders)(
+      "of the dead from the %s goes on behind one that was replayed meanwhile",
+      async (order) => {
+        const q = await queue();
+        const some = await submitMany(q, 50);
+        const batch = await claim(q);
         await settle(
           q,
           batch,
-          ids(batch).map((id) => due(id, hourMs)),
+          some.map((id) => dead(id)),
         );
-        for (const id of [first, last, ...ids(batch)]) moved.add(id);
-        await submitMany(q, 3);
-      });
-      const named = idsOf(emails);
-      expect(new Set(named).size).toBe(named.length);
-      for (const id of before) if (!moved.has(id)) expect(named).toContain(id);
-    });
-
-    test("of the dead goes on behind one that was replayed meanwhile", async () => {
-      const q = await queue();
-      const some = await submitMany(q, 50);
-      const batch = await claim(q);
-      await settle(
-        q,
-        batch,
-        some.map((id) => dead(id)),
-      );
-      const named = await listed(q, "dead", 7, async ({ emails }) => {
-        const replays = emails.map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
-        await q.operator.replay(replays, {});
-      });
-      expect(idsOf(named).toSorted()).toEqual(some.toSorted());
-      // After the last page nothing was done.
-      expect(await listedIds(q, "dead")).toEqual(idsOf(named).slice(49));
-    });
+        const replayAll = async ({ emails }: Page) => {
+          const replays = emails.map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
+          await q.operator.replay(replays, {});
+        };
+        const named = await listed(q, "dead", 7, replayAll, order);
+        expect(idsOf(named).toSorted()).toEqual(some.toSorted());
+        // After the last page nothing was done.
+        expect(await listedIds(q, "dead")).toEqual(idsOf(named).slice(49));
+      },
+    );
 
     test("of the sent leaves out the deleted, however many there are", async () => {
       const q = await queue();
@@ -875,6 +933,7 @@ export function operating(tools: Tools): void {
       expect(rest).toEqual({
         states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
         counters: {},
+        providers: {},
         oldestDueAtMs: undefined,
         oldestDoubtSinceMs: undefined,
         paused: false,
@@ -882,6 +941,81 @@ export function operating(tools: Tools): void {
       expect(Math.abs(nowMs - Date.now())).toBeLessThan(10_000);
       expect(bytesUsed).toBeGreaterThan(0);
       if (bytesMax !== undefined) expect(bytesMax).toBeGreaterThan(bytesUsed);
+    });
+
+    test("tell of each provider when it last accepted, and since when and why it fails", async () => {
+      const q = await queue();
+      const condition = async (provider = "resend") => (await q.operator.stats()).providers[provider];
+      await submitMany(q, 8);
+      const next = (over = {}) => claim(q, { countMax: 1, first: "emails", ...over });
+      const one = async (batch: Batch, fate: (id: string) => EmailFate, failure?: string) => {
+        await q.work.settle(batch, {
+          fates: [fate(ids(batch)[0]!)],
+          counts: {},
+          ...(failure !== undefined && { failure }),
+        });
+        return (await q.operator.stats()).nowMs;
+      };
+      const later = (id: string) => due(id, hourMs);
+
+      // A fault of one email says nothing of the provider.
+      await one(await next(), dead);
+      expect(await condition()).toBeUndefined();
+
+      const firstMs = await one(await next(), later, "503 down");
+      const first = (await condition())!;
+      expect(first.failingSinceMs).toBeWithin(firstMs - 10_000, firstMs + 1);
+      expect(first).toEqual({
+        failingSinceMs: first.failingSinceMs!,
+        lastFailedAtMs: first.failingSinceMs!,
+        lastFailure: "503 down",
+      });
+
+      q.advance(5000);
+      const doubtful = await next();
+      await q.work.settle(doubtful, { fates: [], rest: doubt, counts: {}, failure: "no answer" });
+      const second = (await condition())!;
+      expect(second).toEqual({
+        failingSinceMs: first.failingSinceMs!,
+        lastFailedAtMs: expect.any(Number),
+        lastFailure: "no answer",
+      });
+      expect(second.lastFailedAtMs! - first.lastFailedAtMs!).toBeGreaterThanOrEqual(5000);
+
+      // An acceptance outweighs what failed in the same answer, and ends the failing, not the memory of it.
+      const accepted = await next();
+      const acceptedMs = await one(accepted, sent, "some were refused");
+      const third = (await condition())!;
+      expect(third).toEqual({
+        lastAcceptedAtMs: expect.any(Number),
+        lastFailedAtMs: second.lastFailedAtMs!,
+        lastFailure: "no answer",
+      });
+      expect(third.lastAcceptedAtMs).toBeWithin(acceptedMs - 10_000, acceptedMs + 1);
+
+      // Repeated, it says nothing new; nor does what comes after the lease.
+      q.advance(1000);
+      const late = await next();
+      await one(late, later, "401 no such key");
+      const failing = (await condition())!;
+      expect(failing).toMatchObject({
+        lastFailure: "401 no such key",
+        lastAcceptedAtMs: third.lastAcceptedAtMs!,
+      });
+      expect(failing.failingSinceMs).toBe(failing.lastFailedAtMs!);
+      q.advance(1000);
+      await one(late, later, "401 no such key");
+      await one(accepted, sent);
+      const lost = await next();
+      q.advance(leaseMs + 1);
+      expect(ids(await claim(q))).toEqual(ids(doubtful));
+      expect(ids(await claim(q))).toEqual(ids(lost));
+      await one(lost, later, "502 too late");
+      expect(await condition()).toEqual(failing);
+
+      await one(await next({ provider: "postmark" }), sent);
+      expect(await condition("postmark")).toEqual({ lastAcceptedAtMs: expect.any(Number) });
+      expect(await condition()).toEqual(failing);
     });
 
     test("tell since when the oldest is due: an email, or a batch that is to be claimed again", async () => {

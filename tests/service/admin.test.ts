@@ -32,6 +32,7 @@ const queues = [
 
 const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 const unavailable = { stage: "read", effect: { status: 503, text: "down" } } as const;
+const works = { resend: "works", postmark: "works" };
 const root = join(import.meta.dir, "../..");
 
 /** A server and a worker with their admin ports, and what ends them. */
@@ -67,7 +68,13 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     const { server, ofServer, ofWorker, stop } = await both(settings());
     for (const admin of [ofServer, ofWorker]) {
       await admin.isReady();
-      expect(await admin.ready()).toEqual({ status: 200, ready: true, paused: false, reasons: [] });
+      expect(await admin.ready()).toEqual({
+        status: 200,
+        ready: true,
+        paused: false,
+        reasons: [],
+        ...(admin === ofWorker && { providers: works }),
+      });
       const alive = await fetch(`${admin.url}/healthz`);
       expect([alive.status, await alive.json()]).toEqual([200, { alive: true }]);
       const metrics = await fetch(`${admin.url}/metrics?x=y`);
@@ -184,7 +191,13 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
       );
       expect(scrape.value("reliable_email_queue_paused")).toBe(1);
       expect(scrape.value("reliable_email_ready")).toBe(1);
-      expect(await admin.ready()).toEqual({ status: 200, ready: true, paused: true, reasons: [] });
+      expect(await admin.ready()).toEqual({
+        status: 200,
+        ready: true,
+        paused: true,
+        reasons: [],
+        ...(admin === ofWorker && { providers: works }),
+      });
     }
     await operator.resume();
     await untilScrape(
@@ -222,6 +235,32 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     expect((await post(server.url, email)).status).toBe(200);
     const { reasons } = await ofWorker.notReady("providers: ");
     expect(reasons).toEqual(["providers: resend refuses our account"]);
+    await stop();
+  });
+
+  test("with a wrong key at one provider a worker is ready, and says which works and which does not", async () => {
+    const { server, ofServer, ofWorker, stop } = await both(settings({ RESEND_API_KEY: "re_other" }));
+    const providers = { resend: "refuses our account", postmark: "works" };
+    const tried = await eventually("it is refused", async () => {
+      expect((await post(server.url, email)).status).toBe(200);
+      const one = await ofWorker.ready();
+      return one.providers?.["resend"] === "works" ? undefined : one;
+    });
+    expect(tried).toEqual({ status: 200, ready: true, paused: false, reasons: [], providers });
+    expect((await ofServer.ready()).providers).toBeUndefined();
+    for (const admin of [ofServer, ofWorker]) {
+      const { value } = await untilScrape(
+        admin,
+        "the queue tells it, too",
+        (scrape) =>
+          scrape.value("reliable_email_queue_provider_failing_seconds", { provider: "resend" })! > 0 &&
+          scrape.value("reliable_email_queue_outcomes_total", {
+            provider: "postmark",
+            outcome: "accepted",
+          })! > 0,
+      );
+      expect(value("reliable_email_queue_provider_failing_seconds", { provider: "postmark" })).toBe(0);
+    }
     await stop();
   });
 

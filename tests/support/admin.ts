@@ -11,6 +11,7 @@ export interface Ready {
   readonly ready: boolean;
   readonly paused?: boolean;
   readonly reasons: readonly string[];
+  readonly providers?: Readonly<Record<string, string>>;
 }
 
 export interface Admin {

@@ -66,12 +66,21 @@ export async function shapeQueue(env: Record<string, string>) {
     return result.batch;
   }
 
-  async function settled(count: number, over: Partial<Email>, fate: (id: string) => EmailFate) {
+  async function settled(
+    count: number,
+    over: Partial<Email>,
+    fate: (id: string) => EmailFate,
+    failure?: string,
+  ) {
     const ids: string[] = [];
     while (ids.length < count) {
       const some = await submit(Math.min(1000, count - ids.length), over);
       const batch = await claim();
-      await work.settle(batch, { fates: some.map(fate), counts: {} });
+      await work.settle(batch, {
+        fates: some.map(fate),
+        counts: {},
+        ...(failure !== undefined && { failure }),
+      });
       ids.push(...some);
     }
     return ids;
@@ -80,9 +89,20 @@ export async function shapeQueue(env: Record<string, string>) {
   return {
     operator,
     submit,
+    /** The batch that is due, by another worker. */
+    reclaim: () => claim(),
     async sending(count = 1) {
       const ids = await submit(count);
       return { ids, batch: await claim() };
+    },
+    /** As a worker leaves it that dies with it. */
+    async lapsed() {
+      const ids = await submit(1);
+      await claim(1);
+      await eventually("its lease has run out", async () => {
+        return (await operator.show(ids[0]!))?.state === "in-doubt";
+      });
+      return ids;
     },
     /** In one batch, which rests until it is claimed again. */
     async inDoubt(count = 1, delayMs = 600_000) {
@@ -97,12 +117,17 @@ export async function shapeQueue(env: Record<string, string>) {
       return { ids, batch };
     },
     retrying: (count = 1, reason = "503 down") =>
-      settled(count, {}, (id) => ({
-        id,
-        kind: "due",
-        delayMs: 600_000,
-        history: encodeHistory({ ...noHistory, attempts: attempt("unavailable", reason), tries: 1 }),
-      })),
+      settled(
+        count,
+        {},
+        (id) => ({
+          id,
+          kind: "due",
+          delayMs: 600_000,
+          history: encodeHistory({ ...noHistory, attempts: attempt("unavailable", reason), tries: 1 }),
+        }),
+        reason,
+      ),
     dead: (
       count = 1,
       reason = "401 API key is invalid",

@@ -35,7 +35,8 @@ function workerMistakes(env: Environment): Check[] {
     .map((line) => ({ name: "worker", ok: false, detail: line.replace(/^Cannot start: /, "") }));
 }
 
-async function checkStore(queue: QueueSettings): Promise<Check> {
+/** Its detail may hold a credential. @param timeoutMs longest wait for a verdict */
+export async function checkStore(queue: QueueSettings, timeoutMs = storeTimeoutMs): Promise<Check> {
   /** What cannot change by waiting. */
   let verdict: string | undefined;
   /** What may, but is worth telling. */
@@ -54,7 +55,7 @@ async function checkStore(queue: QueueSettings): Promise<Check> {
   };
   const intake = openIntake(queue, { log, onFatal: (reason) => (verdict = reason) });
   try {
-    const endMs = performance.now() + storeTimeoutMs;
+    const endMs = performance.now() + timeoutMs;
     for (;;) {
       const health = intake.health();
       if (verdict !== undefined) return { name: "store", ok: false, detail: verdict };

@@ -1,11 +1,11 @@
-// `queue list`: the emails in one state, from the oldest.
+// `queue list`: the emails in one state, from the oldest or from the newest.
 
 import type { Ending, SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
 import { complain, jsonOf, print } from "../output.ts";
 import { type Column, openTable } from "../table.ts";
 import { ageOf, numberOf } from "../text.ts";
-import { pagesOf } from "./pages.ts";
+import { type Order, pagesOf } from "./pages.ts";
 import { done, type Session, withQueue } from "./session.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
 import { documentOf, type Story, storyOf } from "./story.ts";
@@ -14,21 +14,24 @@ const limitDefault = 100;
 
 export const list: SingleCommand = {
   name: "queue list",
-  summary: "emails in one state, from the oldest",
+  summary: "emails in one state, from the oldest or from the newest",
   help: [
-    "Usage: reliable-email queue list <state> [--limit n] [--json]",
+    "Usage: reliable-email queue list <state> [--limit n] [--newest] [--json]",
     "",
-    "Lists emails, from the oldest. The states:",
+    "Lists emails, from the oldest: what came into the state or, if it waits, is due",
+    "first. The states:",
     "",
     ...listedStates.map((state) => `  ${state.padEnd(9)} ${meanings[state]}`),
     "",
     "Options:",
     `  --limit n  how many at most, ${limitDefault} by default`,
+    "  --newest   from the newest",
     "  --json     one array, of what `queue show --json` gives but for the content",
   ].join("\n"),
   async run(args) {
     const read = readArguments(args, {
       limit: { type: "string", default: String(limitDefault) },
+      newest: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
@@ -43,17 +46,25 @@ export const list: SingleCommand = {
     if (!/^\d{1,15}$/.test(options.limit)) {
       return { kind: "wrongUsage", mistake: `--limit ${options.limit} is not a number of emails` };
     }
-    const limit = Number(options.limit);
-    return withQueue((session) =>
-      options.json ? printArray(session, state, limit) : printTable(session, state, limit),
-    );
+    const wanted: Wanted = {
+      state,
+      limit: Number(options.limit),
+      order: options.newest ? "newest" : "oldest",
+    };
+    return withQueue((session) => (options.json ? printArray(session, wanted) : printTable(session, wanted)));
   },
 };
 
+interface Wanted {
+  readonly state: ListedState;
+  readonly limit: number;
+  readonly order: Order;
+}
+
 /** A line an email, so that it is written as it is read, and can be looked through by line. */
-async function printArray({ operator }: Session, state: ListedState, limit: number): Promise<Ending> {
+async function printArray({ operator }: Session, { state, limit, order }: Wanted): Promise<Ending> {
   let open = false;
-  for await (const emails of pagesOf(operator, state, limit)) {
+  for await (const emails of pagesOf(operator, state, limit, order)) {
     const lines = emails.map((email) => jsonOf(documentOf(storyOf(email)))).join(",\n");
     if (!print(`${open ? "," : "["}\n${lines}`)) return done;
     open = true;
@@ -62,21 +73,17 @@ async function printArray({ operator }: Session, state: ListedState, limit: numb
   return done;
 }
 
-async function printTable(
-  { operator, terminal }: Session,
-  state: ListedState,
-  limit: number,
-): Promise<Ending> {
+async function printTable({ operator, terminal }: Session, { state, limit, order }: Wanted): Promise<Ending> {
   const { nowMs, states } = await operator.stats();
   const table = openTable(columnsOf(state, nowMs), terminal);
   let shown = 0;
-  for await (const emails of pagesOf(operator, state, limit)) {
+  for await (const emails of pagesOf(operator, state, limit, order)) {
     if (!print(table.lines(emails.map(storyOf)).join("\n"))) return done;
     shown += emails.length;
   }
   if (shown === 0) complain(`None is ${state} (${meanings[state]})`);
   else if (shown === limit && states[state] > shown) {
-    complain(`The oldest ${numberOf(shown)} of ${numberOf(states[state])}: --limit shows more`);
+    complain(`The ${order} ${numberOf(shown)} of ${numberOf(states[state])}: --limit shows more`);
   }
   return done;
 }
@@ -109,23 +116,22 @@ function columnsOf(state: ListedState, nowMs: number): readonly Column<Story>[] 
   };
   const reason: Column<Story> = { title: "REASON", text: (story) => story.reason ?? "", elastic: true };
   const atMs = ({ stored }: Story) => stored.atMs;
-  const batchAtMs = ({ stored }: Story) => stored.batch?.dueAtMs;
+  const next: Column<Story> = {
+    title: "NEXT",
+    text({ stored: { batch } }) {
+      if (batch === undefined) return "";
+      return `${batch.leased ? "lease ends" : "due"} ${ageOf(batch.dueAtMs, nowMs)}`;
+    },
+  };
   switch (state) {
     case "waiting":
       return [id, submitted, tries, to, subject, reason];
     case "retrying":
       return [id, submitted, age("DUE", atMs), tries, to, reason];
     case "sending":
-      return [id, submitted, provider, age("LEASE ENDS", batchAtMs), to, subject];
+      return [id, submitted, provider, next, to, subject];
     case "in-doubt":
-      return [
-        id,
-        age("IN DOUBT", ({ stored }) => stored.batch?.doubtSinceMs ?? stored.batch?.dueAtMs),
-        provider,
-        age("NEXT TRY", batchAtMs),
-        to,
-        reason,
-      ];
+      return [id, age("IN DOUBT", ({ doubtSinceMs }) => doubtSinceMs), provider, next, to, reason];
     case "sent":
       return [id, age("SENT", ({ record }) => record?.atMs), provider, to, subject];
     case "dead":

@@ -1,5 +1,5 @@
 // Why emails are dead, and why others are not sent yet: the most frequent reasons of a sample, since the reasons
-// stand in the emails and are counted nowhere.
+// stand in the emails and are counted nowhere. Of the newest, since those tell what goes wrong now.
 
 import type { Operator } from "../../queue/queue.ts";
 import { pageMax, pagesOf } from "./pages.ts";
@@ -31,9 +31,9 @@ export function sampleDead(operator: Operator): Promise<Sample> {
 
 /** Why those that wait were not sent at their last attempt, by the provider that it was made with. */
 export function sampleFailures(operator: Operator): Promise<Sample> {
-  return sample(operator, ["retrying", "waiting", "in-doubt"], ({ attempts, reason }) => {
-    const last = attempts.kept.at(-1);
-    return last === undefined || reason === undefined ? undefined : [last.provider, reason];
+  return sample(operator, ["retrying", "waiting", "in-doubt"], ({ stored, attempts, reason }) => {
+    const provider = stored.batch?.provider ?? attempts.kept.at(-1)?.provider;
+    return provider === undefined || reason === undefined ? undefined : [provider, reason];
   });
 }
 
@@ -45,7 +45,8 @@ async function sample(
   const found = new Map<string, Reason>();
   let size = 0;
   for (const state of states) {
-    for await (const emails of pagesOf(operator, state, Math.ceil(sampleMax / states.length))) {
+    const most = Math.ceil(sampleMax / states.length);
+    for await (const emails of pagesOf(operator, state, most, "newest")) {
       size += emails.length;
       for (const email of emails) {
         const why = reasonOf(storyOf(email));

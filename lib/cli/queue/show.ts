@@ -76,15 +76,15 @@ function tell(story: Story, nowMs: number, terminal: Terminal): string[] {
     ...field("To", mailbox(email.to, email.to_name)),
     ...field("Reply to", email.reply_to),
     ...field("Subject", email.subject),
-    ...when("Submitted", stored.submittedAtMs),
+    ...when("Submitted", story.submittedAtMs),
     ...when("Retried", story.replayedAtMs),
     ...when(state === "dead" ? "Died" : "Due", stored.atMs),
     ...when("Sent", record?.atMs),
     ...field("Provider", record?.provider ?? batch?.provider),
     ...field("Message", record?.providerMessageId),
     ...field("Batch", record?.batchId ?? batch?.id),
-    ...when("In doubt", batch?.doubtSinceMs),
-    ...when(state === "sending" ? "Lease ends" : "Next try", batch?.dueAtMs),
+    ...when("In doubt", story.doubtSinceMs),
+    ...when(batch?.leased ? "Lease ends" : "Next try", batch?.dueAtMs),
     ...field(
       "Attempts",
       attempts.total > attempts.kept.length

@@ -1,28 +1,31 @@
 // `queue stats`: how the queue is, in one look.
 
-import type { QueueStats } from "../../queue/queue.ts";
+import { withoutSecrets } from "../../log.ts";
+import type { ProviderCondition, QueueStats } from "../../queue/queue.ts";
 import type { QueueSettings } from "../../queue/open.ts";
+import type { Config } from "../../config.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { painter, type Terminal } from "../terminal.ts";
-import { ageOf, bytesOf, isoOf, numberOf, visible } from "../text.ts";
+import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../text.ts";
 import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./sample.ts";
 import { done, withQueue } from "./session.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
 
 export const stats: SingleCommand = {
   name: "queue stats",
-  summary: "how the queue is: counts, ages, providers, why emails are dead",
+  summary: "how the queue is: counts, ages, providers, store, why emails are dead",
   help: [
     "Usage: reliable-email queue stats [--json]",
     "",
     "Shows how many emails are in each state, how long the oldest is due or in doubt,",
-    "whether the queue is paused, what came of the attempts by provider since the",
-    "queue began, why emails failed last and why they are dead.",
+    "whether the queue is paused, whether the store can be relied on, which provider",
+    "works and which does not, what came of the attempts by provider since the queue",
+    "began, why emails failed last and why they are dead.",
     "",
-    `The reasons are those of the oldest ${numberOf(sampleMax)} emails.`,
+    `The reasons are those of the newest ${numberOf(sampleMax)} emails.`,
     "",
     "Options:",
     "  --json  one object, with a count under the name of each state",
@@ -31,11 +34,12 @@ export const stats: SingleCommand = {
     const read = readOptions(args, { json: { type: "boolean", default: false } });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
     return withQueue(async ({ operator, config, terminal }) => {
-      const numbers = await operator.stats();
+      const store = storeOf(config);
       const look: Look = {
-        numbers,
+        numbers: await operator.stats(),
         failures: await sampleFailures(operator),
         dead: await sampleDead(operator),
+        store: await store,
       };
       if (read.values.json) printJson(documentOf(look));
       else print(tell(look, config.queue, terminal).join("\n"));
@@ -46,8 +50,25 @@ export const stats: SingleCommand = {
 
 interface Look {
   readonly numbers: QueueStats;
+  readonly store: Store;
   readonly failures: Sample;
   readonly dead: Sample;
+}
+
+/** Whether a server would take submissions for it now, and what was found. */
+interface Store {
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+/** Longest wait for a verdict about the store, ms: one that cannot be judged yet is no reason to tell nothing. */
+const storeTimeoutMs = 1000;
+
+async function storeOf({ queue, secrets }: Config): Promise<Store> {
+  // The SDKs of the providers come with it.
+  const { checkStore } = await import("../config/checks.ts");
+  const { ok, detail } = await checkStore(queue, storeTimeoutMs);
+  return { ok, detail: withoutSecrets(detail, secrets) };
 }
 
 type Outcomes = Record<string, number>;
@@ -65,7 +86,7 @@ function outcomesOf(counters: QueueStats["counters"]) {
 }
 
 /** The documented form. What there is not is left out. */
-function documentOf({ numbers, failures, dead }: Look) {
+function documentOf({ numbers, store, failures, dead }: Look) {
   const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs } = numbers;
   const { providers, others } = outcomesOf(counters);
   const told = ({ reasons }: Sample) =>
@@ -76,7 +97,13 @@ function documentOf({ numbers, failures, dead }: Look) {
     paused: numbers.paused,
     oldest_due_since: oldestDueAtMs === undefined ? undefined : isoOf(oldestDueAtMs),
     oldest_in_doubt_since: oldestDoubtSinceMs === undefined ? undefined : isoOf(oldestDoubtSinceMs),
-    providers,
+    store,
+    providers: Object.fromEntries(
+      namesOf(providers, numbers).map((name) => [
+        name,
+        { ...providers[name], ...conditionDocument(numbers.providers[name]) },
+      ]),
+    ),
     possible_duplicates: others["possible_duplicates"] ?? 0,
     retried_by_operator: others["replayed"] ?? 0,
     failures: told(failures),
@@ -88,7 +115,23 @@ function documentOf({ numbers, failures, dead }: Look) {
   };
 }
 
-function tell({ numbers, failures, dead }: Look, queue: QueueSettings, terminal: Terminal): string[] {
+/** In the order of the alphabet. */
+function namesOf(providers: Readonly<Record<string, Outcomes>>, numbers: QueueStats): string[] {
+  return [...new Set([...Object.keys(providers), ...Object.keys(numbers.providers)])].toSorted();
+}
+
+function conditionDocument(condition: ProviderCondition = {}) {
+  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs, lastFailure } = condition;
+  const time = (atMs: number | undefined) => (atMs === undefined ? undefined : isoOf(atMs));
+  return {
+    last_accepted_at: time(lastAcceptedAtMs),
+    failing_since: time(failingSinceMs),
+    last_failed_at: time(lastFailedAtMs),
+    last_failure: lastFailure,
+  };
+}
+
+function tell({ numbers, store, failures, dead }: Look, queue: QueueSettings, terminal: Terminal): string[] {
   const paint = painter(terminal);
   const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs, paused } = numbers;
   const { providers, others } = outcomesOf(counters);
@@ -122,6 +165,13 @@ function tell({ numbers, failures, dead }: Look, queue: QueueSettings, terminal:
     field("Oldest in doubt", since(oldestDoubtSinceMs)),
     field("Duplicates", `${numberOf(duplicates)} possible`),
     field("Queue", `${placeOf(queue)}, ${bytesOf(numbers.bytesUsed)}${room}`),
+    field(
+      "Store",
+      store.ok
+        ? visible(store.detail)
+        : paint(`cannot be relied on: ${visible(store.detail)}`, "bold", "red"),
+    ),
+    ...conditionLines(numbers, terminal),
     ...outcomeLines(providers, terminal),
     ...reasonLines("Last failures of those not sent yet", failures, total(states, notSent), terminal),
     ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
@@ -136,6 +186,29 @@ const total = (states: QueueStats["states"], among: readonly ListedState[]) =>
 export function placeOf(queue: QueueSettings): string {
   if (queue.kind === "sqlite") return visible(queue.folder);
   return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
+}
+
+function conditionLines({ providers, nowMs }: QueueStats, terminal: Terminal): string[] {
+  const rows = Object.entries(providers).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  if (rows.length === 0) return [];
+  const columns: Column<(typeof rows)[number]>[] = [
+    { title: "PROVIDER", text: ([name]) => name },
+    {
+      title: "CONDITION",
+      text: ([, condition]) => conditionOf(condition, nowMs),
+      elastic: true,
+      style: ([, { failingSinceMs }]) => (failingSinceMs === undefined ? undefined : "red"),
+    },
+  ];
+  return ["", ...tableOf(columns, rows, terminal)];
+}
+
+function conditionOf(condition: ProviderCondition, nowMs: number): string {
+  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure = "" } = condition;
+  const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${ageOf(lastAcceptedAtMs, nowMs)}`;
+  if (failingSinceMs === undefined) return accepted;
+  const failing = `failing for ${lengthOf(nowMs - failingSinceMs)}, last ${ageOf(lastFailedAtMs, nowMs)}`;
+  return `${failing}: ${lastFailure}${accepted && ` (${accepted})`}`;
 }
 
 const outcomeNames = ["accepted", "retried", "rejected", "unknown", "handed_over", "dead"] as const;
@@ -156,7 +229,7 @@ function outcomeLines(providers: Readonly<Record<string, Outcomes>>, terminal: T
 
 function reasonLines(title: string, { size, reasons }: Sample, count: number, terminal: Terminal): string[] {
   if (reasons.length === 0) return [];
-  const of = count > size ? ` (of the oldest ${numberOf(size)} of ${numberOf(count)})` : "";
+  const of = count > size ? ` (of the newest ${numberOf(size)} of ${numberOf(count)})` : "";
   const columns: Column<Reason>[] = [
     { title: "EMAILS", text: (one) => numberOf(one.count), align: "right" },
     { title: "REASON", text: ({ reason }) => reason, elastic: true },

@@ -24,13 +24,26 @@ export interface Story {
   readonly isDamaged: boolean;
   readonly attempts: Attempts;
   readonly record: Omit<SentRecord, "history"> | undefined;
-  /** Of a dead letter: why. Of one that is not sent: why the last attempt failed. */
+  /** Of a sent one the time in its id, which is the server's. */
+  readonly submittedAtMs: number | undefined;
+  /** What is not written down before its batch is settled counts from the end of the lease. */
+  readonly doubtSinceMs: number | undefined;
+  /** Of a dead letter: why. Of one that is not sent: why the last attempt failed, or that nobody knows. */
   readonly reason: string | undefined;
   /** Of a dead letter: it may have been sent. */
   readonly outcomeUnknown: boolean;
   /** It went out again, or is to, although a provider may have it. */
   readonly mayBeDuplicate: boolean;
   readonly replayedAtMs: number | undefined;
+}
+
+/** The same for all of them, so that they are counted together. */
+const lapsed = "a worker took it and has not reported since, and its lease has run out";
+
+/** Of a UUIDv7, Unix ms. */
+function timeInId(id: string): number | undefined {
+  const [, high = "", low = ""] = /^([\da-f]{8})-([\da-f]{4})-7/i.exec(id) ?? [];
+  return high === "" ? undefined : Number.parseInt(high + low, 16);
 }
 
 export function storyOf(stored: StoredEmail): Story {
@@ -48,14 +61,18 @@ export function storyOf(stored: StoredEmail): Story {
   const notes = read(stored.batch?.notes, decodeNotes);
   const history: History = record?.history ?? read(stored.history, decodeHistory) ?? noHistory;
   const { attempts } = notes === undefined ? history : withNotes(history, notes);
-  const last = stored.state === "sent" ? undefined : attempts.kept.at(-1)?.reason;
+  const { state, batch } = stored;
+  const last = state === "sent" ? undefined : attempts.kept.at(-1);
+  const hasLapsed = batch?.lapsed || (state === "in-doubt" && last?.outcome === "lapsed");
   return {
     stored,
     email: email ?? {},
     isDamaged,
     attempts,
     record,
-    reason: history.deadReason ?? last,
+    submittedAtMs: stored.submittedAtMs ?? (state === "sent" ? timeInId(stored.id) : undefined),
+    doubtSinceMs: batch?.doubtSinceMs ?? (state === "in-doubt" ? batch?.dueAtMs : undefined),
+    reason: history.deadReason ?? (hasLapsed ? lapsed : last?.reason),
     outcomeUnknown: stored.state === "dead" && replayOf(stored.history, 0).mayBeDuplicate,
     mayBeDuplicate: stored.state !== "dead" && history.doubted,
     replayedAtMs: history.replayedAtMs,
@@ -75,7 +92,7 @@ export function documentOf(story: Story): Readonly<Record<string, unknown>> {
     outcome_unknown: story.outcomeUnknown || undefined,
     possible_duplicate: story.mayBeDuplicate || undefined,
     unreadable: story.isDamaged || undefined,
-    submitted_at: timeOf(stored.submittedAtMs),
+    submitted_at: timeOf(story.submittedAtMs),
     due_at: isDue ? timeOf(stored.atMs) : undefined,
     died_at: state === "dead" ? timeOf(stored.atMs) : undefined,
     sent_at: timeOf(record?.atMs),
@@ -83,9 +100,9 @@ export function documentOf(story: Story): Readonly<Record<string, unknown>> {
     provider: record?.provider ?? batch?.provider,
     provider_message_id: record?.providerMessageId,
     batch: record?.batchId ?? batch?.id,
-    lease_ends_at: state === "sending" ? timeOf(batch?.dueAtMs) : undefined,
-    next_try_at: state === "in-doubt" ? timeOf(batch?.dueAtMs) : undefined,
-    in_doubt_since: timeOf(batch?.doubtSinceMs),
+    lease_ends_at: batch?.leased ? timeOf(batch.dueAtMs) : undefined,
+    next_try_at: batch?.leased ? undefined : timeOf(batch?.dueAtMs),
+    in_doubt_since: timeOf(story.doubtSinceMs),
     to,
     to_name,
     from,

@@ -45,7 +45,7 @@ export function readClaim(reply: (string | number)[]): ClaimResult {
 /** The arguments of settle.lua behind the clock offset. */
 export function settleArguments(
   batch: Batch,
-  { fates, rest, counts }: Settlement,
+  { fates, rest, counts, failure }: Settlement,
   retainMs: number,
 ): (string | number)[] {
   const counters = Object.entries(counts);
@@ -55,6 +55,7 @@ export function settleArguments(
     retainMs,
     rest === undefined ? "" : Math.round(rest.delayMs),
     rest?.notes ?? "",
+    failure ?? "",
     counters.length,
   ];
   for (const [name, count] of counters) args.push(name, count);

@@ -26,6 +26,8 @@
 --   claim:<id>        STRING "<batch> <lease>": what a claim was answered; for two leases, and 10 minutes at least,
 --                           since a copy held up on the way must not be taken for a new one
 --   providers         SET   every provider that ever had a batch or a due list of its own
+--   condition:<provider> HASH accepted (when it last did, Unix ms), failing (since when, without an acceptance; not
+--                           there while it works), failed (when it last did), reason
 --   counters          HASH  name -> count
 --   idle              STRING set by a claim that found nothing, cleared by the submission that wakes
 --   paused            STRING since when an operator has stopped all claims, Unix ms; not there while they are not

@@ -15,10 +15,13 @@ type Told = readonly [
   due: string,
   doubt: string,
   notes: string,
+  leased: string,
+  lapsed: string,
 ];
 
 export function readEmail(reply: unknown): StoredEmail {
-  const [id, state, at, stored, history, remains, batch, provider, due, doubt, notes] = reply as Told;
+  const [id, state, at, stored, history, remains, batch, provider, due, doubt, notes, leased, lapsed] =
+    reply as Told;
   const isSent = state === "sent";
   const lineEnd = stored.indexOf("\n");
   return {
@@ -36,6 +39,8 @@ export function readEmail(reply: unknown): StoredEmail {
             id: batch,
             provider,
             dueAtMs: Number(due),
+            leased: leased === "1",
+            lapsed: lapsed === "1",
             doubtSinceMs: doubt === "" ? undefined : Number(doubt),
             notes,
           },

@@ -92,9 +92,9 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       });
       return readStats(reply, memory);
     },
-    async list(state, limit, from = "") {
+    async list(state, limit, from = "", order = "oldest") {
       const [time = "", entry = "", id = ""] = from.split(" ");
-      const reply = await ask(listScript, state, limit, time, entry, id);
+      const reply = await ask(listScript, state, limit, order, time, entry, id);
       const [end, ...emails] = reply as [readonly string[], ...unknown[]];
       return { emails: emails.map(readEmail), next: end.length === 0 ? undefined : end.join(" ") };
     },

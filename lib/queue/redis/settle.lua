@@ -5,7 +5,8 @@
 -- ARGV[2] batch               ARGV[3] lease
 -- ARGV[4] how long an id stays known, ms
 -- ARGV[5] delay of the rest, ms, or "" if nothing is left   ARGV[6] notes of the rest
--- ARGV[7] number of counters, then for each: name, increment
+-- ARGV[7] why the provider failed, or ""
+-- ARGV[8] number of counters, then for each: name, increment
 -- then the number of fates, then five for each:
 --   email id, "sent",      remains,       "",              ""
 --   email id, "due",       delay in ms,   provider or "",  history
@@ -23,7 +24,7 @@ local b = record(batch)
 local ours = b.lease == ARGV[3] and b.held == '1'
 local duplicates, leaving, gone = {}, {}, {}
 
-local fates, position = {}, 8 + 2 * ARGV[7]
+local fates, position = {}, 9 + 2 * ARGV[8]
 for i = 1, ARGV[position] do
   local f = position + 1 + 5 * (i - 1)
   fates[i] = { id = ARGV[f], kind = ARGV[f + 1], a = ARGV[f + 2], only = ARGV[f + 3], history = ARGV[f + 4] }
@@ -119,6 +120,21 @@ local function carry_out(fate)
   end
 end
 
+-- One acceptance outweighs the rest, as it does for the breaker.
+local function note_condition()
+  local condition = key('condition:' .. b.provider)
+  for _, fate in ipairs(fates) do
+    if fate.kind == 'sent' then
+      redis.call('HSET', condition, 'accepted', text(at))
+      return redis.call('HDEL', condition, 'failing')
+    end
+  end
+  if ARGV[7] ~= '' then
+    redis.call('HSETNX', condition, 'failing', text(at))
+    redis.call('HSET', condition, 'failed', text(at), 'reason', ARGV[7])
+  end
+end
+
 if ours then
   local member = {}
   for _, id in ipairs(words(b.ids)) do
@@ -153,9 +169,10 @@ if ours then
     end
     redis.call('ZADD', key('batches:' .. b.provider), due, batch)
   end
-  for i = 1, ARGV[7] do
-    redis.call('HINCRBY', key('counters'), ARGV[6 + 2 * i], ARGV[7 + 2 * i])
+  for i = 1, ARGV[8] do
+    redis.call('HINCRBY', key('counters'), ARGV[7 + 2 * i], ARGV[8 + 2 * i])
   end
+  note_condition()
 else
   for _, fate in ipairs(fates) do
     if fate.kind == 'sent' then

@@ -1,4 +1,5 @@
--- stats: emails by state, the counters, and how long what is due or in doubt has been so.
+-- stats: emails by state, the counters, the condition of each provider, and how long what is due or in doubt has been
+-- so.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -7,7 +8,8 @@
 -- died. An email that was accepted elsewhere meanwhile counts as what is in its batch, until that ends.
 --
 -- Returns { now, waiting, retrying, sending, in doubt, dead, sent, oldest due since or "", oldest doubt since or "",
--- 1 if claims are stopped else 0, then name and value of each counter }.
+-- 1 if claims are stopped else 0, { name, accepted, failing, failed, reason of each provider, "" for what there is not },
+-- then name and value of each counter }.
 
 local at = now()
 local waiting, retrying, oldest_due, oldest_doubt = 0, 0, '', ''
@@ -35,9 +37,16 @@ local doubtful = redis.call('ZCARD', key('doubtful'))
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(at))) do
   doubtful = doubtful + #words(fields(batch, 'ids')[1])
 end
+local conditions = {}
+for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
+  conditions[#conditions + 1] = provider
+  for _, value in ipairs(redis.call('HMGET', key('condition:' .. provider), 'accepted', 'failing', 'failed', 'reason')) do
+    conditions[#conditions + 1] = value or ''
+  end
+end
 local reply = { text(at), waiting, retrying, redis.call('HLEN', key('members')) - doubtful, doubtful,
   redis.call('ZCARD', key('dead')), redis.call('ZCARD', key('sent:expiry')) - redis.call('ZCARD', key('deleted')),
-  oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')) }
+  oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')), conditions }
 for _, value in ipairs(redis.call('HGETALL', key('counters'))) do
   reply[#reply + 1] = value
 end

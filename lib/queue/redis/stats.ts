@@ -1,12 +1,24 @@
 // The numbers of a queue on Redis: what stats.lua wrote, and how much memory Redis uses.
 
 import type { Redis } from "ioredis";
-import type { QueueStats } from "../queue.ts";
+import type { ProviderCondition, QueueStats } from "../queue.ts";
 import { errorText } from "./script.ts";
 
 export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" | "bytesMax">): QueueStats {
-  const [now, waiting, retrying, sending, inDoubt, dead, sent, oldestDue, oldestDoubt, paused, ...pairs] =
-    reply as (string | number)[];
+  const [
+    now,
+    waiting,
+    retrying,
+    sending,
+    inDoubt,
+    dead,
+    sent,
+    oldestDue,
+    oldestDoubt,
+    paused,
+    conditions,
+    ...pairs
+  ] = reply as [...(string | number)[]];
   const time = (value: string | number | undefined) => (value === "" ? undefined : Number(value));
   const counters: Record<string, number> = {};
   for (let i = 0; i < pairs.length; i += 2) counters[String(pairs[i])] = Number(pairs[i + 1]);
@@ -21,11 +33,33 @@ export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" |
       sent: Number(sent),
     },
     counters,
+    providers: readConditions(conditions as unknown as string[]),
     oldestDueAtMs: time(oldestDue),
     oldestDoubtSinceMs: time(oldestDoubt),
     paused: paused === 1,
     ...memory,
   };
+}
+
+/** Five values for each provider, of which those that there are not are empty. */
+function readConditions(told: readonly string[]): Record<string, ProviderCondition> {
+  const providers: Record<string, ProviderCondition> = {};
+  for (let i = 0; i < told.length; i += 5) {
+    const [name, accepted, failing, failed, reason] = told.slice(i, i + 5) as [
+      string,
+      string,
+      string,
+      string,
+      string,
+    ];
+    if (accepted === "" && failed === "") continue;
+    providers[name] = {
+      ...(accepted !== "" && { lastAcceptedAtMs: Number(accepted) }),
+      ...(failing !== "" && { failingSinceMs: Number(failing) }),
+      ...(failed !== "" && { lastFailedAtMs: Number(failed), lastFailure: reason }),
+    };
+  }
+  return providers;
 }
 
 /** Of everything that this Redis holds. Services that hide it are no reason to tell nothing: 0 then. */

@@ -1,6 +1,6 @@
-// Pages of the emails in one state, from the oldest. A page goes through sorted lists, several as one, by time and
-// entry: an entry is an email, or a batch, whose emails follow one another by id. So each email has one place,
-// whatever has left meanwhile, the one before it included.
+// Pages of the emails in one state, from the oldest or from the newest. A page goes through sorted lists, several as
+// one, by time and entry: an entry is an email, or a batch, whose emails follow one another by id. So each email has
+// one place, whatever has left meanwhile, the one before it included.
 
 import { envelopeLine } from "../../email.ts";
 import type { EmailState, ListedEmail, Page } from "../queue.ts";
@@ -24,7 +24,13 @@ interface Place extends Entry {
   readonly email: string;
 }
 
-const beginning: Place = { atMs: -1, id: "", email: "" };
+type Order = "oldest" | "newest";
+
+/** Before everything, and after: no id begins with such a character. */
+const ends: Readonly<Record<Order, Place>> = {
+  oldest: { atMs: -1, id: "", email: "" },
+  newest: { atMs: Number.MAX_SAFE_INTEGER, id: "~", email: "~" },
+};
 
 /** Entries that a page goes through at least, since not every one need be in the state. */
 const entriesMin = 100;
@@ -35,21 +41,22 @@ const bytesMax = 4 * 1024 * 1024;
 export function list(
   db: Connection,
   state: Exclude<EmailState, "deleted">,
-  { limit, from, atMs }: { limit: number; from: string | undefined; atMs: number },
+  { limit, from, order, atMs }: { limit: number; from: string | undefined; order: Order; atMs: number },
 ): Page {
-  const start = from === undefined ? beginning : readPlace(from);
+  const start = from === undefined ? ends[order] : readPlace(from);
   const entriesMax = Math.max(limit, entriesMin);
   // One more than this page can hold tells whether another follows.
-  const lists = listsOf(db, state, start, atMs, entriesMax + 1);
+  const lists = listsOf(db, state, { start, order, atMs, count: entriesMax + 1 });
   const emails: ListedEmail[] = [];
   let place = start;
   let bytes = 0;
   for (let passed = 0; ; passed += 1) {
-    const entry = takeEarliest(lists);
+    const entry = takeFirst(lists, order);
     if (entry === undefined) return { emails, next: undefined };
     if (passed === entriesMax) return { emails, next: writePlace(place) };
-    for (const id of entry.of === "emails" ? [entry.id] : membersOf(db, entry.id)) {
-      if (entry.atMs === start.atMs && entry.id === start.id && id <= start.email) continue;
+    for (const id of entry.of === "emails" ? [entry.id] : membersOf(db, entry.id, order)) {
+      const isPassed = order === "oldest" ? id <= start.email : id >= start.email;
+      if (isPassed && entry.atMs === start.atMs && entry.id === start.id) continue;
       if (emails.length === limit || bytes > bytesMax) return { emails, next: writePlace(place) };
       const email = show(db, id, atMs);
       if (email?.state === state) {
@@ -69,27 +76,32 @@ function readPlace(text: string): Place {
   return { atMs: Number(atMs), id, email };
 }
 
-function takeEarliest(lists: readonly List[]): (Entry & Pick<List, "of">) | undefined {
-  let earliest: List | undefined;
+function takeFirst(lists: readonly List[], order: Order): (Entry & Pick<List, "of">) | undefined {
+  let first: List | undefined;
   for (const one of lists) {
-    const [entry, before] = [one.entries[0], earliest?.entries[0]];
-    if (entry !== undefined && (before === undefined || precedes(entry, before))) earliest = one;
+    const [entry, before] = [one.entries[0], first?.entries[0]];
+    if (entry === undefined) continue;
+    if (before === undefined || (order === "oldest" ? precedes(entry, before) : precedes(before, entry)))
+      first = one;
   }
-  const entry = earliest?.entries.shift();
-  return earliest === undefined || entry === undefined ? undefined : { ...entry, of: earliest.of };
+  const entry = first?.entries.shift();
+  return first === undefined || entry === undefined ? undefined : { ...entry, of: first.of };
 }
 
 const precedes = (a: Entry, b: Entry) => a.atMs < b.atMs || (a.atMs === b.atMs && a.id < b.id);
 
-function membersOf(db: Connection, batch: string): string[] {
+function membersOf(db: Connection, batch: string, order: Order): string[] {
   const members = db.all<{ id: string }>("SELECT id FROM places WHERE batch = ?", batch);
-  return members.map(({ id }) => id).toSorted();
+  const ids = members.map(({ id }) => id).toSorted();
+  return order === "oldest" ? ids : ids.reverse();
 }
 
-/** What a list may hold, by time. */
+/** What a page may read of a list. */
 interface Range {
-  /** Not before, and of those at that time not with a smaller id. */
-  readonly from: Entry;
+  /** Where the page begins: that entry included, if it is there still. */
+  readonly start: Entry;
+  readonly order: Order;
+  readonly sinceMs: number;
   readonly tillMs: number;
   readonly count: number;
 }
@@ -98,13 +110,11 @@ interface Range {
 function listsOf(
   db: Connection,
   state: Exclude<EmailState, "deleted">,
-  start: Place,
-  atMs: number,
-  count: number,
+  { atMs, ...page }: { start: Entry; order: Order; atMs: number; count: number },
 ): List[] {
-  const whole: Range = { from: start, tillMs: Number.MAX_SAFE_INTEGER, count };
+  const whole: Range = { ...page, sinceMs: -1, tillMs: Number.MAX_SAFE_INTEGER };
   const past: Range = { ...whole, tillMs: atMs };
-  const future: Range = { ...whole, from: start.atMs > atMs ? start : { atMs: atMs + 1, id: "" } };
+  const future: Range = { ...whole, sinceMs: atMs + 1 };
   switch (state) {
     case "waiting":
       return dueLists(db, past);
@@ -143,16 +153,20 @@ function listOf(
   table: "places" | "batches" | "sent",
   time: string,
   condition: string,
-  { from, tillMs, count }: Range,
+  { start, order, sinceMs, tillMs, count }: Range,
   ...parameters: string[]
 ): List {
+  const first = { atMs: Math.max(start.atMs, sinceMs), id: start.atMs >= sinceMs ? start.id : "" };
+  const last = { atMs: Math.min(start.atMs, tillMs), id: start.atMs <= tillMs ? start.id : "~" };
+  const [range, bounds, direction] =
+    order === "oldest"
+      ? [`(${time}, id) >= (?, ?) AND ${time} <= ?`, [first.atMs, first.id, tillMs], "ASC"]
+      : [`(${time}, id) <= (?, ?) AND ${time} >= ?`, [last.atMs, last.id, sinceMs], "DESC"];
   const entries = db.all<Entry>(
-    `SELECT ${time} AS atMs, id FROM ${table}
-     WHERE ${condition} AND (${time}, id) >= (?, ?) AND ${time} <= ? ORDER BY ${time}, id LIMIT ?`,
+    `SELECT ${time} AS atMs, id FROM ${table} WHERE ${condition} AND ${range}
+     ORDER BY ${time} ${direction}, id ${direction} LIMIT ?`,
     ...parameters,
-    from.atMs,
-    from.id,
-    tillMs,
+    ...bounds,
     count,
   );
   return { of: table === "batches" ? "batches" : "emails", entries };

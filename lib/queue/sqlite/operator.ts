@@ -55,7 +55,8 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
   return {
     show: (id) => store.read((db) => show(db, id, store.nowMs())),
     stats: () => store.read((db) => stats(db, store.nowMs(), store.roomBytes())),
-    list: (state, limit, from) => store.read((db) => list(db, state, { limit, from, atMs: store.nowMs() })),
+    list: (state, limit, from, order = "oldest") =>
+      store.read((db) => list(db, state, { limit, from, order, atMs: store.nowMs() })),
     replay: (emails, counts) => writeAndWake((db) => replay(db, emails, counts, store.nowMs())),
     claimDoubt: (request) => store.writePatiently((db) => claimDoubt(db, request, store.nowMs())),
     settle: (batch, settlement) =>

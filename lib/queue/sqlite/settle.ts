@@ -69,6 +69,7 @@ export function settle(
       );
     }
     for (const [name, by] of Object.entries(settlement.counts)) count(db, name, by);
+    noteCondition(db, batch.provider, settlement, atMs);
   }
 
   function carryOutOne(fate: EmailFate, mark: Remains | undefined): void {
@@ -131,6 +132,26 @@ export function settle(
     rest.forEach((member, i) => leave(db, member.id, marks[i], expiresAtMs));
     db.run("DELETE FROM batches WHERE id = ?", id);
     return true;
+  }
+}
+
+/** One acceptance outweighs the rest, as it does for the breaker. */
+function noteCondition(db: Connection, provider: string, { fates, failure }: Settlement, atMs: number): void {
+  if (fates.some(({ kind }) => kind === "sent")) {
+    db.run(
+      `INSERT INTO conditions (provider, accepted_at) VALUES (?1, ?2)
+       ON CONFLICT DO UPDATE SET accepted_at = ?2, failing_since = NULL`,
+      provider,
+      atMs,
+    );
+  } else if (failure !== undefined) {
+    db.run(
+      `INSERT INTO conditions (provider, failing_since, failed_at, reason) VALUES (?1, ?2, ?2, ?3)
+       ON CONFLICT DO UPDATE SET failing_since = coalesce(failing_since, ?2), failed_at = ?2, reason = ?3`,
+      provider,
+      atMs,
+      failure,
+    );
   }
 }
 

@@ -14,7 +14,9 @@ interface Place {
   readonly batch: string | null;
   readonly provider: string | null;
   readonly held: number | null;
-  readonly lease_ends_at: number | null;
+  /** The end of its lease, or its next try. */
+  readonly batch_due_at: number | null;
+  readonly lapsed: number | null;
   readonly doubt_since: number | null;
   readonly notes: string | null;
 }
@@ -27,8 +29,8 @@ export function show(db: Connection, id: string, atMs: number): StoredEmail | un
   if (sent !== undefined) return sent.batch === null ? deletedEmail(id) : sentEmail(id, sent.remains);
   const place = db.get<Place>(
     `SELECT emails.text, emails.submitted_at, places.history, places.due_at, places.died_at, places.mark_remains,
-       places.batch, batches.provider, batches.held, batches.due_at AS lease_ends_at, batches.doubt_since,
-       batches.notes
+       places.batch, batches.provider, batches.held, batches.due_at AS batch_due_at, batches.doubt_since,
+       batches.lapsed, batches.notes
      FROM places JOIN emails ON emails.id = places.id LEFT JOIN batches ON batches.id = places.batch
      WHERE places.id = ?`,
     id,
@@ -44,7 +46,7 @@ export function show(db: Connection, id: string, atMs: number): StoredEmail | un
     atMs: place.due_at ?? place.died_at ?? undefined,
     history: place.history,
     record: undefined,
-    batch: batchOf(place),
+    batch: batchOf(place, atMs),
   };
 }
 
@@ -66,20 +68,28 @@ function sentEmail(id: string, remains: string): StoredEmail {
   return { ...deletedEmail(id), state: "sent", text: envelopeLine(remains), record };
 }
 
-function batchOf({ batch, provider, lease_ends_at, doubt_since, notes }: Place): StoredEmail["batch"] {
+function batchOf(place: Place, atMs: number): StoredEmail["batch"] {
+  const { batch, provider, held, batch_due_at, lapsed, doubt_since, notes } = place;
   if (batch === null) return undefined;
   return {
     id: batch,
     provider: provider ?? "",
-    dueAtMs: lease_ends_at ?? 0,
+    dueAtMs: batch_due_at ?? 0,
+    leased: held === 1 && !hasLapsed(place, atMs),
+    lapsed: lapsed === 1 || hasLapsed(place, atMs),
     doubtSinceMs: doubt_since ?? undefined,
     notes: notes ?? "",
   };
 }
 
-function stateOf({ due_at, died_at, held, lease_ends_at, doubt_since }: Place, atMs: number): EmailState {
+/** Its lease ran out, and nobody has claimed it since. */
+function hasLapsed({ held, batch_due_at }: Place, atMs: number): boolean {
+  return held === 1 && batch_due_at !== null && batch_due_at <= atMs;
+}
+
+function stateOf(place: Place, atMs: number): EmailState {
+  const { due_at, died_at, doubt_since } = place;
   if (died_at !== null) return "dead";
   if (due_at !== null) return due_at > atMs ? "retrying" : "waiting";
-  const hasLapsed = held === 1 && lease_ends_at !== null && lease_ends_at <= atMs;
-  return doubt_since !== null || hasLapsed ? "in-doubt" : "sending";
+  return doubt_since !== null || hasLapsed(place, atMs) ? "in-doubt" : "sending";
 }

@@ -1,7 +1,7 @@
 // The numbers of the embedded queue. They are asked for every few seconds, by processes that have better things to do:
 // what there may be millions of stands in the tally, and what is counted here are few.
 
-import type { QueueStats } from "../queue.ts";
+import type { ProviderCondition, QueueStats } from "../queue.ts";
 import { isPaused } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { anyProvider, providersOf } from "./providers.ts";
@@ -27,6 +27,7 @@ export function stats(db: Connection, atMs: number, roomBytes: number | undefine
       sent,
     },
     counters: Object.fromEntries(counters.map(({ name, count }) => [name, count])),
+    providers: conditionsOf(db),
     oldestDueAtMs: oldestDue(db, atMs),
     oldestDoubtSinceMs: oldestDoubt(db, atMs),
     paused: isPaused(db),
@@ -74,6 +75,28 @@ function retryingOf(db: Connection, atMs: number, due: number): number {
     const now = upTo("<=", countMax);
     if (now < countMax) return due - now;
   }
+}
+
+interface Condition {
+  readonly provider: string;
+  readonly accepted_at: number | null;
+  readonly failing_since: number | null;
+  readonly failed_at: number | null;
+  readonly reason: string | null;
+}
+
+function conditionsOf(db: Connection): Record<string, ProviderCondition> {
+  const rows = db.all<Condition>("SELECT * FROM conditions ORDER BY provider");
+  return Object.fromEntries(
+    rows.map(({ provider, accepted_at, failing_since, failed_at, reason }) => [
+      provider,
+      {
+        ...(accepted_at !== null && { lastAcceptedAtMs: accepted_at }),
+        ...(failing_since !== null && { failingSinceMs: failing_since }),
+        ...(failed_at !== null && { lastFailedAtMs: failed_at, lastFailure: reason ?? "" }),
+      },
+    ]),
+  );
 }
 
 /** Since when what is due longest is so: an email, or a batch that is to be claimed again. */
