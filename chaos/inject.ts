@@ -13,6 +13,8 @@ import { leaseMs, type World } from "./world.ts";
 export interface Struck {
   /** Processes that were killed, by their names. */
   readonly killed: readonly string[];
+  /** A process that was told to stop, and did not do so as it should. */
+  readonly unclean?: string;
   /** What else there is to say. */
   readonly note?: string;
 }
@@ -121,7 +123,7 @@ function restart(world: World, part: Part): Promise<Struck> {
   return world.exclusively(async () => {
     const code = await part.stop();
     part.start();
-    return code === 0 ? nothing : { killed: [], note: `${part.name} ended with ${code} after SIGTERM` };
+    return code === 0 ? nothing : { killed: [], unclean: `${part.name}, exit code ${code}` };
   });
 }
 

@@ -39,10 +39,10 @@ export function tableLine(name: string, verdict: Verdict): string {
   return [name.padEnd(nameWidth), ...cells, verdict.ok ? " ok" : " FAILED"].join(" ");
 }
 
-export function strikeLine({ what, startMs, endMs, killed, note }: StrikeRecord): string {
+export function strikeLine({ what, startMs, endMs, killed, unclean, note }: StrikeRecord): string {
   const at = new Date(startMs).toISOString().slice(11, 23);
   const whom = killed.length > 0 ? ` [${killed.join(" ")}]` : "";
-  return `${at} ${what}${whom}, ${endMs - startMs} ms${note === undefined ? "" : `, ${note}`}`;
+  return `${at} ${what}${whom}, ${endMs - startMs} ms${[unclean, note].map((text) => (text === undefined ? "" : `, ${text}`)).join("")}`;
 }
 
 function widthOf(title: string): number {

@@ -51,6 +51,7 @@ export interface StrikeRecord {
   readonly startMs: number;
   readonly endMs: number;
   readonly killed: readonly string[];
+  readonly unclean?: string;
   readonly note?: string;
 }
 
@@ -83,13 +84,14 @@ export async function run(options: RunOptions): Promise<Verdict> {
         await Bun.sleep(next.afterMs);
         if (isOver()) return;
         const struckMs = Date.now();
-        const { killed, note } = await inject(world, next);
+        const { killed, unclean, note } = await inject(world, next);
         kills += killed.length;
         const record: StrikeRecord = {
           what: tellFault(next.fault),
           startMs: struckMs,
           endMs: Date.now(),
           killed,
+          ...(unclean !== undefined && { unclean }),
           ...(note !== undefined && { note }),
         };
         strikes.push(record);
@@ -125,7 +127,9 @@ export async function run(options: RunOptions): Promise<Verdict> {
     });
     const unexplained = await findUnexplained(world, folder, judgement.duplicates);
     const { crashes } = world;
-    const failures = failuresOf({ judgement, scenario, unexplained, stuck, unreadable, unanswered, crashes });
+    const unclean = strikes.flatMap((one) => one.unclean ?? []);
+    const seen = { judgement, scenario, unexplained, stuck, unreadable, unanswered, unclean, crashes };
+    const failures = failuresOf(seen);
     const verdict: Verdict = {
       ...judgement,
       ok: failures.length === 0,

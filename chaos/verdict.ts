@@ -34,12 +34,13 @@ export interface Seen {
   readonly stuck: number;
   readonly unreadable: string | undefined;
   readonly unanswered: number;
+  readonly unclean: readonly string[];
   readonly crashes: readonly Crash[];
 }
 
 /** What should not be, in words. */
 export function failuresOf(seen: Seen): string[] {
-  const { judgement, scenario, unexplained, stuck, unreadable, unanswered, crashes } = seen;
+  const { judgement, scenario, unexplained, stuck, unreadable, unanswered, unclean, crashes } = seen;
   const failures: string[] = unreadable === undefined ? [] : [`the queue cannot be read: ${unreadable}`];
   const fail = (count: number, what: string, example?: string) => {
     if (count > 0) failures.push(`${count} ${what}${example === undefined ? "" : `: ${example}`}`);
@@ -66,6 +67,10 @@ export function failuresOf(seen: Seen): string[] {
   fail(judgement.clients.refused, "refused by a 4xx");
   if (!scenario.mayHang) {
     fail(judgement.clients.errors["no answer in time"] ?? 0, "tries without an answer in time");
+  }
+  // While a store is away as well, a worker cannot settle what it has in flight.
+  if (scenario.faults.every((fault) => fault.do === "restart")) {
+    fail(unclean.length, "did not stop cleanly", unclean[0]);
   }
   // A Redis whose disk is full ends by itself.
   const ours = crashes.filter(({ part }) => part !== "redis");

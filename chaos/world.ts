@@ -5,10 +5,10 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Proxy, startProxy } from "../fakes/proxy.ts";
-import type { FaultRule } from "../fakes/faults.ts";
-import { eventually, freePort } from "../tests/support/eventually.ts";
+import { freePort } from "../tests/support/eventually.ts";
 import { type Disk, openDisk } from "./disk/disk.ts";
 import { defaultFrom, unverifiedDomain } from "./emails.ts";
+import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
 import { createPart, type Part } from "./part.ts";
 import type { Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
 
@@ -60,14 +60,6 @@ export interface Redis {
   readonly port: number;
   readonly folder: string;
   cli(...command: string[]): string;
-}
-
-export interface FakeControl {
-  add(rule: Omit<FaultRule, "when">): Promise<void>;
-  clearFaults(): Promise<void>;
-  /** Returns what these settings were before. */
-  behave(settings: object): Promise<object>;
-  goDown(forMs: number): Promise<void>;
 }
 
 const root = resolve(import.meta.dir, "..");
@@ -280,40 +272,4 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   return world;
 }
 
-async function fakeAddresses(logFile: string): Promise<Record<Provider, string>> {
-  const line = await eventually(
-    "the fakes start",
-    async () => (await Bun.file(logFile).text()).split("\n")[0],
-  );
-  return JSON.parse(line) as Record<Provider, string>;
-}
-
 const portOf = (url: string) => Number(new URL(url).port);
-
-function controlOf(url: string): FakeControl {
-  const ask = async (method: string, path: string, body?: unknown) => {
-    const request = { method, ...(body !== undefined && { body: JSON.stringify(body) }) };
-    // It may be down at the moment, by another fault.
-    const answer = await eventually("the fake answers", () =>
-      fetch(`${url}/_fake/${path}`, request).catch(() => undefined),
-    );
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return (await answer.json()) as Record<string, unknown>;
-  };
-  return {
-    async add(rule) {
-      await ask("POST", "faults", rule);
-    },
-    async clearFaults() {
-      await ask("DELETE", "faults");
-    },
-    async behave(settings) {
-      const before = await ask("GET", "settings");
-      await ask("POST", "settings", settings);
-      return Object.fromEntries(Object.keys(settings).map((name) => [name, before[name]]));
-    },
-    async goDown(forMs) {
-      await ask("POST", "down", { forMs });
-    },
-  };
-}

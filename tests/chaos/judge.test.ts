@@ -55,6 +55,7 @@ async function failures(over: Partial<Evidence>): Promise<string[]> {
     stuck: 0,
     unreadable: undefined,
     unanswered: 0,
+    unclean: [],
     crashes: [],
   });
 }
@@ -127,7 +128,8 @@ describe("judge", () => {
       acceptances: [accepted(1, { provider: "postmark" }), accepted(1)],
     });
     const [duplicate] = judgement.duplicates;
-    const seen = { judgement, stuck: 0, unreadable: undefined, unanswered: 0, crashes: [], unexplained: [] };
+    const none = { unclean: [], crashes: [], unexplained: [] };
+    const seen = { judgement, stuck: 0, unreadable: undefined, unanswered: 0, ...none };
     const scenario = { name: "", about: "", faults: [], pauseMs: [0, 0] } as const;
     const allowing = { ...scenario, mayDuplicateAtPostmark: true } as const;
     expect(failuresOf({ ...seen, scenario })).toHaveLength(1);

@@ -1,0 +1,50 @@
+// The fakes of both providers as the harness drives them: over their admin routes, in a process that nobody kills.
+
+import type { FaultRule } from "../fakes/faults.ts";
+import { eventually } from "../tests/support/eventually.ts";
+import type { Provider } from "./scenario.ts";
+
+export interface FakeControl {
+  add(rule: Omit<FaultRule, "when">): Promise<void>;
+  clearFaults(): Promise<void>;
+  /** Returns what these settings were before. */
+  behave(settings: object): Promise<object>;
+  goDown(forMs: number): Promise<void>;
+}
+
+/** Waits until they have said where they are. */
+export async function fakeAddresses(logFile: string): Promise<Record<Provider, string>> {
+  const line = await eventually(
+    "the fakes start",
+    async () => (await Bun.file(logFile).text()).split("\n")[0],
+  );
+  return JSON.parse(line) as Record<Provider, string>;
+}
+
+export function controlOf(url: string): FakeControl {
+  const ask = async (method: string, path: string, body?: unknown) => {
+    const request = { method, ...(body !== undefined && { body: JSON.stringify(body) }) };
+    // It may be down at the moment, by another fault.
+    const answer = await eventually("the fake answers", () =>
+      fetch(`${url}/_fake/${path}`, request).catch(() => undefined),
+    );
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+    return (await answer.json()) as Record<string, unknown>;
+  };
+  return {
+    async add(rule) {
+      await ask("POST", "faults", rule);
+    },
+    async clearFaults() {
+      await ask("DELETE", "faults");
+    },
+    async behave(settings) {
+      const before = await ask("GET", "settings");
+      await ask("POST", "settings", settings);
+      return Object.fromEntries(Object.keys(settings).map((name) => [name, before[name]]));
+    },
+    async goDown(forMs) {
+      await ask("POST", "down", { forMs });
+    },
+  };
+}
