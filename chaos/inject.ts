@@ -123,7 +123,8 @@ function restart(world: World, part: Part): Promise<Struck> {
   return world.exclusively(async () => {
     const code = await part.stop();
     part.start();
-    return code === 0 ? nothing : { killed: [], unclean: `${part.name}, exit code ${code}` };
+    // Without a code it had not begun, and the signal ended it.
+    return code === 0 || code === null ? nothing : { killed: [], unclean: `${part.name}, exit code ${code}` };
   });
 }
 

@@ -26,6 +26,8 @@ export interface OpenBatch {
   readonly lapsed: boolean;
   /** With the lapse of this claim, if any. */
   readonly notes: Notes;
+  /** As it was stored when the batch was made. */
+  readonly context: string;
   readonly emails: readonly OpenEmail[];
 }
 
@@ -40,6 +42,7 @@ export function openBatch(batch: Batch): OpenBatch {
     doubtEndsAtMs: batch.doubtEndsAtMs,
     lapsed: batch.lapsed,
     notes: batch.lapsed ? withLapse(notes, batch) : notes,
+    context: batch.context,
     emails: batch.emails.map(({ id, text, submittedAtMs, history, marked }) => ({
       id,
       from: decodeEnvelope(text).from,

@@ -36,9 +36,19 @@ export function isRefused({ refused }: Senders, from: string, nowMs: number): bo
   return (refused.get(from) ?? -Infinity) > nowMs;
 }
 
-/** Whether this provider has taken emails of the sender's domain lately. */
-export function isKnown({ accepted }: Senders, from: string, nowMs: number): boolean {
-  return (accepted.get(domainOf(from)) ?? -Infinity) > nowMs;
+/** Most characters of {@link knownDomains}: it is stored with every batch. */
+const knownCharsMax = 1000;
+
+/** The domains that this provider has taken emails of lately, as far as there is room: the context of a new batch. */
+export function knownDomains({ accepted }: Senders, nowMs: number): string {
+  const known: string[] = [];
+  let chars = 0;
+  for (const [domain, untilMs] of [...accepted].reverse()) {
+    chars += domain.length + 1;
+    if (chars > knownCharsMax) break;
+    if (untilMs > nowMs) known.push(domain);
+  }
+  return known.join(" ");
 }
 
 export function domainOf(from: string): string {

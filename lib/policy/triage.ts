@@ -1,11 +1,10 @@
-// Before a batch's first request: emails whose sender this provider refuses go to another without one, and senders
-// that it is not known to take are kept apart from each other. The bytes of a request never change after it was first
-// made, so that only a batch that was never begun is touched; and it is settled as a whole, what can be sent going on
-// in a new batch.
+// Before a batch's first request: emails whose sender this provider refuses go to another without one, and domains that
+// it is not known to take are kept apart. The bytes of a request never change after it was first made, so that only a
+// batch that was never begun is touched; and it is settled as a whole, what can be sent going on in a new batch.
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
-import { compose, type Decision, type Policy } from "./decision.ts";
-import { isKnown, isRefused, type Senders } from "./senders.ts";
+import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
+import { domainOf, isRefused, type Senders } from "./senders.ts";
 import { byDomain, type Parts } from "./split.ts";
 import { handedOver, leftToMark, nextProvider, splitUp, withRefusal } from "./verdict.ts";
 
@@ -27,7 +26,13 @@ export function triage(
   policy: Policy,
   nowMs: number,
 ): Triage {
-  if (isInDoubt(batch)) return { kind: "send" };
+  const setting = { batch, policy, nowMs, random: 0 };
+  if (isInDoubt(batch)) {
+    // By the same rule whoever held it would have parted it, and so has made no request: that is no doubt.
+    const neverBegun = strangersApart(batch, batch.emails, policy);
+    if (neverBegun === undefined) return { kind: "send" };
+    return settle(splitUp(neverBegun, undefined, setting), batch);
+  }
   const groups = Map.groupBy(batch.emails, (email) => lane(email, batch, policy, senders, sendersMs));
   const elsewhere = groups.get("elsewhere") ?? [];
   const lastChance = groups.get("lastChance") ?? [];
@@ -36,30 +41,34 @@ export function triage(
   const parts: Parts | undefined =
     lastChance.length > 0 && here.length > 0
       ? [here, lastChance]
-      : strangersApart([...here, ...lastChance], senders, sendersMs, policy);
+      : strangersApart(batch, [...here, ...lastChance], policy);
   if (sent.length === 0 && elsewhere.length === 0 && parts === undefined) return { kind: "send" };
-  const setting = { batch, policy, nowMs, random: 0 };
   const verdicts = [
     ...sent.map(leftToMark),
     ...elsewhere.map((email) => handedOver(email, setting)),
     ...splitUp(parts ?? [[...here, ...lastChance], []], undefined, setting),
   ];
-  return { kind: "settle", decision: compose({ provider: batch.provider, verdicts, health: "none" }) };
+  return settle(verdicts, batch);
+}
+
+function settle(verdicts: readonly Verdict[], { provider }: OpenBatch): Triage {
+  return { kind: "settle", decision: compose({ provider, verdicts, health: "none" }) };
 }
 
 /**
  * A refusal of one sender's domain refuses the whole request. After an answer that was lost it says nothing of the first
  * try, and nobody can ask a provider without a search: the batch stays in doubt for most of a day. So that such a
- * domain takes no other's emails with it, a request holds several only if this provider has taken emails of each.
+ * domain takes no other's emails with it, a request holds several only if each was known, when the batch was made, as
+ * one whose emails this provider takes. That stands in the batch's context, so that every worker decides alike.
  */
 function strangersApart(
+  { context }: OpenBatch,
   emails: readonly OpenEmail[],
-  senders: Senders,
-  sendersMs: number,
   { recall }: Policy,
 ): Parts | undefined {
   if (recall !== undefined) return undefined;
-  const strangers = emails.filter(({ from }) => !isKnown(senders, from, sendersMs));
+  const known = new Set(context.split(" "));
+  const strangers = emails.filter(({ from }) => !known.has(domainOf(from)));
   if (strangers.length === 0) return undefined;
   if (strangers.length === emails.length) return byDomain(emails);
   return [emails.filter((email) => !strangers.includes(email)), strangers];

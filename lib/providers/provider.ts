@@ -25,7 +25,10 @@ export interface Provider {
   readonly startRate: number;
   /** The most that the rate may grow to without the provider naming a limit, requests per second. */
   readonly maxRate: number;
-  /** Whatever a request depends on besides the emails (a message stream): stored with the batch when it is made. */
+  /**
+   * Whatever a request depends on besides the emails (a message stream): stored with the batch when it is made. Of a
+   * provider without `recall` it depends on nothing, and what is stored are the domains that it is known to take.
+   */
   readonly context: string;
   send(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SendResult; rate: RateHint }>;
   /**

@@ -7,6 +7,7 @@ import { deliver, handBack } from "./delivery.ts";
 import { type Claim, claimedBy, newClaim, outlasts } from "./claim.ts";
 import { giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
 import { charge, evenShares, pick } from "../policy/selector.ts";
+import { knownDomains } from "../policy/senders.ts";
 import { type ClaimResult, StoreUnavailable } from "../queue/queue.ts";
 
 export interface DispatchSettings {
@@ -133,7 +134,7 @@ export function startDispatcher(
 
   /** Undefined if the store did not answer. */
   async function ask(
-    { provider, weight, first }: Lane,
+    { provider, weight, first, senders }: Lane,
     { admitted }: Ticket,
     { id }: Claim,
   ): Promise<ClaimResult | undefined> {
@@ -146,7 +147,7 @@ export function startDispatcher(
         bytesMax: batchBytesMax,
         leaseMs: settings.leaseMs,
         doubtMs,
-        context: provider.context,
+        context: provider.recall === undefined ? knownDomains(senders, performance.now()) : provider.context,
         first: isProbe ? admitted.first : first,
       });
       if (lost !== undefined) log.info("store-back");

@@ -26,6 +26,7 @@ describe("batch", () => {
       id: "b",
       provider: "resend",
       claimedAtMs: 50,
+      context: "",
       doubtSinceMs: 50,
       doubtEndsAtMs: 900,
       lapsed: false,

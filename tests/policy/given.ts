@@ -41,6 +41,8 @@ export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {
     doubtEndsAtMs: nowMs + 22 * hourMs,
     lapsed: false,
     notes: noNotes,
+    // All domains of these tests are known.
+    context: "example.org example.com",
     emails,
     ...over,
   };
@@ -137,12 +139,14 @@ export const anyBatch: fc.Arbitrary<OpenBatch> = fc
     emails: anyEmails,
     doubtAgeMs: fc.option(fc.nat({ max: 23 * hourMs }), { nil: undefined }),
     lapsed: fc.boolean(),
+    context: fc.constantFrom("", "example.com", "example.org example.com"),
     looks: fc.nat({ max: 3 }),
     failures: fc.nat({ max: 100 }),
     attempts: anyHistory.map(({ attempts }) => attempts),
   })
-  .map(({ emails, doubtAgeMs, lapsed, looks, failures, attempts }) =>
+  .map(({ emails, doubtAgeMs, lapsed, context, looks, failures, attempts }) =>
     batch(emails, {
+      context,
       doubtSinceMs: doubtAgeMs === undefined ? undefined : nowMs - doubtAgeMs,
       lapsed,
       notes: doubtAgeMs === undefined ? noNotes : { attempts, looks, failures },
