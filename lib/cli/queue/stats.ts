@@ -188,8 +188,12 @@ export function placeOf(queue: QueueSettings): string {
   return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
 }
 
+function byName<T>(providers: Readonly<Record<string, T>>): [string, T][] {
+  return Object.entries(providers).toSorted(([a], [b]) => (a < b ? -1 : 1));
+}
+
 function conditionLines({ providers, nowMs }: QueueStats, terminal: Terminal): string[] {
-  const rows = Object.entries(providers).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const rows = byName(providers);
   if (rows.length === 0) return [];
   const columns: Column<(typeof rows)[number]>[] = [
     { title: "PROVIDER", text: ([name]) => name },
@@ -214,7 +218,7 @@ function conditionOf(condition: ProviderCondition, nowMs: number): string {
 const outcomeNames = ["accepted", "retried", "rejected", "unknown", "handed_over", "dead"] as const;
 
 function outcomeLines(providers: Readonly<Record<string, Outcomes>>, terminal: Terminal): string[] {
-  const rows = Object.entries(providers);
+  const rows = byName(providers);
   if (rows.length === 0) return [];
   const columns: Column<(typeof rows)[number]>[] = [
     { title: "PROVIDER", text: ([name]) => name },
