@@ -12,6 +12,8 @@ export interface PartOptions {
   readonly name: string;
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Done before each start. */
+  readonly before?: () => void;
   /** What it prints is appended here. */
   readonly logFile: string;
   /** Told of an end that nobody asked for. */
@@ -37,7 +39,7 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-export function createPart({ name, command, env, logFile, onExit }: PartOptions): Part {
+export function createPart({ name, command, env, before, logFile, onExit }: PartOptions): Part {
   let child: Bun.Subprocess | undefined;
   /** Nobody wants it to run. */
   let down = true;
@@ -45,6 +47,7 @@ export function createPart({ name, command, env, logFile, onExit }: PartOptions)
   function start(): void {
     down = false;
     if (child !== undefined) return;
+    before?.();
     const log = openSync(logFile, "a");
     const started = Bun.spawn([...command], {
       // Away from the project: there may be an .env in it, of whoever works there.

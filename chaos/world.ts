@@ -2,7 +2,7 @@
 // workers, and a proxy on each way that a scenario disturbs. Of the service only the outside is used: its entry
 // points, settings and commands.
 
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Proxy, startProxy } from "../fakes/proxy.ts";
 import { freePort } from "../tests/support/eventually.ts";
@@ -70,6 +70,7 @@ const redisSettings = {
   appendfsync: "always",
   "no-appendfsync-on-rewrite": "no",
   "maxmemory-policy": "noeviction",
+  "aof-load-truncated": "no",
   save: "",
   // So that rewrites of the log happen in the middle of it all.
   "auto-aof-rewrite-percentage": "50",
@@ -115,11 +116,12 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   const logs = join(folder, "logs");
   const store = join(folder, "store");
   for (const path of [logs, store]) mkdirSync(path, { recursive: true });
-  const part = (name: string, command: string[], env: Record<string, string>) =>
+  const part = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
     createPart({
       name,
       command,
       env,
+      ...(before !== undefined && { before }),
       logFile: join(logs, `${name}.log`),
       onExit(code, signal) {
         crashes.push({
@@ -181,7 +183,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     return {
-      part: part("redis", ["redis-server", ...args], { ...disk?.env }),
+      part: part("redis", ["redis-server", ...args], { ...disk?.env }, () => repairLog(store)),
       port,
       folder: store,
       cli: (...command) =>
@@ -270,6 +272,13 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   };
   await world.startEverything();
   return world;
+}
+
+/** As deploy/systemd/redis does before each start. */
+function repairLog(folder: string): void {
+  const manifest = join(folder, "appendonlydir", "appendonly.aof.manifest");
+  if (existsSync(manifest))
+    Bun.spawnSync(["redis-check-aof", "--fix", manifest], { stdin: Buffer.from("y\ny\n") });
 }
 
 const portOf = (url: string) => Number(new URL(url).port);

@@ -2,7 +2,17 @@
 // meant. What keeps a process running, and ends it without loss, is read out of them, and what they start is started.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { readConfig } from "../lib/config.ts";
@@ -19,7 +29,9 @@ const units = [
   "reliable-email-server@.service",
   "reliable-email-worker.service",
 ];
-const dropIns = found("*/*.service.d/*.conf");
+/** For our own units. */
+const dropIns = found("*/reliable-email-*.service.d/*.conf");
+const repair = "redis/redis-server.service.d/repair-log.conf";
 const [server, template, worker] = units.map(read) as [string, string, string];
 const envExample = read("env.example");
 const defaults = readConfig({}, "server");
@@ -313,4 +325,57 @@ test("deploy: keys come in under the names that are read, each from its own file
       queue: { kind: "redis", url: "redis://key" },
     },
   });
+});
+
+describe("deploy: Redis after a loss of power", () => {
+  test("does not start on a log that ends in the middle, and does once that has been repaired", async () => {
+    const own = mkdtempSync(join(tmpdir(), "reliable-email-repair-"));
+    const command = /^\/bin\/sh -c '(.*)'$/.exec(values(read(repair), "ExecStartPre")[0] ?? "")?.[1] ?? "";
+    expect(command).toContain("/var/lib/redis/");
+    const repaired = () => Bun.spawnSync(["sh", "-c", command.replace("/var/lib/redis", own)]).exitCode;
+    const port = String(await freePort());
+    const cli = (...args: string[]) => {
+      const { stdout } = Bun.spawnSync(["redis-cli", "-p", port, ...args]);
+      return stdout.toString().trim();
+    };
+    const start = () =>
+      Bun.spawn(["redis-server", join(root, "deploy/redis.conf"), "--dir", own, "--port", port], {
+        stdout: "ignore",
+      });
+    const runs = async (redis: Bun.Subprocess) => {
+      await eventually("Redis answers", () => redis.exitCode !== null || cli("PING") === "PONG");
+      return redis.exitCode === null;
+    };
+    const twoWrites = "redis.call('SET', 'a' .. ARGV[1], 1) redis.call('SET', 'b' .. ARGV[1], 1)";
+    const kill = async (redis: Bun.Subprocess) => {
+      redis.kill("SIGKILL");
+      await redis.exited;
+    };
+
+    // Before there is a log there is nothing to repair.
+    expect(repaired()).toBe(0);
+    let redis = start();
+    try {
+      expect(await runs(redis)).toBe(true);
+      cli("EVAL", twoWrites, "0", "1");
+      cli("EVAL", twoWrites, "0", "2");
+      await kill(redis);
+      const log = join(own, "appendonlydir/appendonly.aof.1.incr.aof");
+      truncateSync(log, statSync(log).size - 40);
+      redis = start();
+      expect(await runs(redis)).toBe(false);
+      expect(repaired()).toBe(0);
+      redis = start();
+      expect(await runs(redis)).toBe(true);
+      cli("EVAL", twoWrites, "0", "3");
+      await kill(redis);
+      expect(repaired()).toBe(0);
+      redis = start();
+      expect(await runs(redis)).toBe(true);
+      expect(cli("KEYS", "*").split("\n").sort()).toEqual(["a1", "a3", "b1", "b3"]);
+    } finally {
+      await kill(redis);
+      rmSync(own, { recursive: true, force: true });
+    }
+  }, 60_000);
 });
