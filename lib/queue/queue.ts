@@ -283,3 +283,6 @@ export interface Operator {
 
 /** The store gave no answer: what was asked may or may not have been done. */
 export class StoreUnavailable extends Error {}
+
+/** No server and no worker has ever started on the queue that was asked for: there is none. */
+export class QueueMissing extends Error {}

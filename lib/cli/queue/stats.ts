@@ -7,7 +7,8 @@ import { readOptions } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { painter, type Terminal } from "../terminal.ts";
-import { ageOf, bytesOf, isoOf, numberOf, visible } from "../text.ts";
+import { ageOf, bytesOf, isoOf, numberOf } from "../text.ts";
+import { placeOf } from "./place.ts";
 import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./sample.ts";
 import { done, withQueue } from "./session.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
@@ -131,12 +132,6 @@ function tell({ numbers, failures, dead }: Look, queue: QueueSettings, terminal:
 const notSent = ["waiting", "retrying", "in-doubt"] as const;
 const total = (states: QueueStats["states"], among: readonly ListedState[]) =>
   among.reduce((sum, state) => sum + states[state], 0);
-
-/** Where the queue is, without a password. */
-export function placeOf(queue: QueueSettings): string {
-  if (queue.kind === "sqlite") return visible(queue.folder);
-  return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
-}
 
 const outcomeNames = ["accepted", "retried", "rejected", "unknown", "handed_over", "dead"] as const;
 

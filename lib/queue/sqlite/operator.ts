@@ -1,6 +1,7 @@
 // What an operator asks of the queue.
 
-import { type Cleared, type DeleteAnswer, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { type Cleared, type DeleteAnswer, knownMinMs, type Operator } from "../queue.ts";
+import { QueueMissing, StoreUnavailable } from "../queue.ts";
 import { claimDoubt } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { leave } from "./leave.ts";
@@ -12,7 +13,7 @@ import { stats } from "./stats.ts";
 import { openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 
-export interface OperatorOptions extends Omit<StoreOptions, "onFatal"> {
+export interface OperatorOptions extends Omit<StoreOptions, "onFatal" | "onMissing"> {
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
 }
@@ -20,12 +21,13 @@ export interface OperatorOptions extends Omit<StoreOptions, "onFatal"> {
 /** Longest wait for the file while another process holds it, ms. */
 const openTimeoutMs = 5000;
 
-/** Rejects with {@link StoreUnavailable} if the file cannot be opened. */
+/** Rejects with {@link StoreUnavailable} if the file cannot be opened, and with {@link QueueMissing} without one. */
 export async function openSqliteOperator(options: OperatorOptions): Promise<Operator> {
   const unusable = Promise.withResolvers<never>();
   const store = openStore({
     ...options,
     onFatal: (reason) => unusable.reject(new StoreUnavailable(reason)),
+    onMissing: () => unusable.reject(new QueueMissing("there is no queue")),
   });
   let timer: Timer | undefined;
   const tooLate = new Promise<never>((_, reject) => {
