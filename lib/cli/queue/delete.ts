@@ -105,8 +105,9 @@ async function deleteAllDead(
       if (course.isStopped()) return;
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
       const ids = before.map(({ id }) => id);
-      // Another operator may have sent some back to waiting since.
-      const answers = await course.change(ids, () => operator.delete(ids, { ifDead: true }));
+      // Another operator may have sent some back to waiting since, where they may have died again.
+      const seen = before.map(({ history }) => history);
+      const answers = await course.change(ids, () => operator.delete(ids, seen));
       outcome.deleted += answers.filter((answer) => answer === "deleted").length;
       progress.show(outcome.deleted);
       if (before.length < emails.length) break;

@@ -118,8 +118,9 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       await redis.publish(`${partition}:wake`, "").catch(() => {});
       return settled;
     },
-    async delete(ids, { ifDead } = { ifDead: false }) {
-      return (await ask(deleteScript, retainMs, ifDead ? 1 : 0, ...ids)) as DeleteAnswer[];
+    async delete(ids, seenHistories = []) {
+      const seen = seenHistories.length;
+      return (await ask(deleteScript, retainMs, seen, ...seenHistories, ...ids)) as DeleteAnswer[];
     },
     async clear(limit, submittedTillMs, from = "") {
       const [time = "", id = "", provider = ""] = from.split(" ");

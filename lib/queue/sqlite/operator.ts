@@ -62,8 +62,10 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
     claimDoubt: (request) => store.writePatiently((db) => claimDoubt(db, request, store.nowMs())),
     settle: (batch, settlement) =>
       writeAndWake((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
-    delete: (ids, { ifDead } = { ifDead: false }) =>
-      store.writePatiently((db) => ids.map((id) => remove(db, id, ifDead, store.nowMs() + retainMs))),
+    delete: (ids, seenHistories) =>
+      store.writePatiently((db) =>
+        ids.map((id, i) => remove(db, id, seenHistories?.[i], store.nowMs() + retainMs)),
+      ),
     clear: (limit, submittedTillMs, from) =>
       store.writePatiently((db) => clear(db, { limit, submittedTillMs, from }, store.nowMs() + retainMs)),
     pause: () =>
@@ -110,13 +112,20 @@ function replay(
   return replayed;
 }
 
-function remove(db: Connection, id: string, ifDead: boolean, expiresAtMs: number): DeleteAnswer {
-  const place = db.get<{ batch: string | null; died_at: number | null }>(
-    "SELECT batch, died_at FROM places WHERE id = ?",
+/** @param seenHistory if it is meant only as the dead letter that it was seen as */
+function remove(
+  db: Connection,
+  id: string,
+  seenHistory: string | undefined,
+  expiresAtMs: number,
+): DeleteAnswer {
+  const place = db.get<{ batch: string | null; died_at: number | null; history: string }>(
+    "SELECT batch, died_at, history FROM places WHERE id = ?",
     id,
   );
   if (place === undefined) return "unknown";
-  if (ifDead && place.died_at === null) return "changed";
+  const isMeant = seenHistory === undefined || (place.died_at !== null && place.history === seenHistory);
+  if (!isMeant) return "changed";
   if (place.batch !== null) return "in-batch";
   leave(db, id, undefined, expiresAtMs);
   return "deleted";
