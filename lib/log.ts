@@ -7,7 +7,8 @@ import { openStdout } from "./stdout.ts";
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-export type LogValue = string | number | boolean | undefined;
+/** A list is of ids, and bounded by who gives it. */
+export type LogValue = string | number | boolean | readonly string[] | undefined;
 
 /** Names that would hold private matter: the compiler refuses them, and so does the log at run time. */
 const privateNames = [
@@ -83,7 +84,12 @@ export function createLog(options: LogOptions): Log {
     for (const name in fields) {
       if (name in entry || isPrivate.has(name)) continue;
       const value: LogValue = fields[name];
-      entry[name] = typeof value === "string" ? scrub(value, secrets) : value;
+      entry[name] =
+        typeof value === "string"
+          ? scrub(value, secrets)
+          : typeof value === "object"
+            ? value.map((text) => scrub(text, secrets))
+            : value;
     }
     return `${JSON.stringify(entry)}\n`;
   }

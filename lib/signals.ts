@@ -8,6 +8,36 @@ import type { Log } from "./log.ts";
  */
 const sameSignalMs = 1000;
 
+const stopSignals = ["SIGTERM", "SIGINT"] as const;
+
+/**
+ * Calls `first` on the first signal, and `second` on a second one, but for the same one within a second, which is the
+ * first one once more.
+ * @returns how to leave them to the system again
+ */
+export function onSignals({
+  first,
+  second,
+  signals = stopSignals,
+}: {
+  first: (signal: NodeJS.Signals) => void;
+  second: (signal: NodeJS.Signals) => void;
+  signals?: readonly NodeJS.Signals[];
+}): () => void {
+  let before: { readonly signal: NodeJS.Signals; readonly atMs: number } | undefined;
+  const take = (signal: NodeJS.Signals) => {
+    const nowMs = performance.now();
+    if (before === undefined) {
+      before = { signal, atMs: nowMs };
+      first(signal);
+    } else if (signal !== before.signal || nowMs >= before.atMs + sameSignalMs) second(signal);
+  };
+  for (const signal of signals) process.on(signal, take);
+  return () => {
+    for (const signal of signals) process.off(signal, take);
+  };
+}
+
 /**
  * On the first SIGTERM or SIGINT `drain` runs, and the process exits 0 when it has. Just before `timeoutMs` is over
  * `hurry` runs, to end what can still be ended; after `timeoutMs` the process exits 0 with whatever is left. A second
@@ -18,7 +48,7 @@ export function onStop({
   timeoutMs,
   drain,
   hurry = () => {},
-  signals = ["SIGTERM", "SIGINT"],
+  signals = stopSignals,
 }: {
   log: Log;
   timeoutMs: number;
@@ -26,15 +56,7 @@ export function onStop({
   hurry?: () => void;
   signals?: readonly NodeJS.Signals[];
 }): void {
-  let first: { readonly signal: NodeJS.Signals; readonly atMs: number } | undefined;
   const stop = async (signal: NodeJS.Signals) => {
-    const nowMs = performance.now();
-    if (first !== undefined) {
-      if (signal === first.signal && nowMs < first.atMs + sameSignalMs) return;
-      log.warn("stopped-at-once", { signal });
-      process.exit(1);
-    }
-    first = { signal, atMs: nowMs };
     log.info("draining", { signal });
     setTimeout(hurry, Math.max(timeoutMs - 1000, timeoutMs / 2));
     setTimeout(() => {
@@ -50,5 +72,12 @@ export function onStop({
     log.info("stopped");
     process.exit(0);
   };
-  for (const signal of signals) process.on(signal, stop);
+  onSignals({
+    signals,
+    first: stop,
+    second(signal) {
+      log.warn("stopped-at-once", { signal });
+      process.exit(1);
+    },
+  });
 }

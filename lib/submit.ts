@@ -223,16 +223,23 @@ function pathOf(url: string): string {
   return end === -1 ? url.slice(start) : url.slice(start, end);
 }
 
-/** Logs failures, one line for all of a second. */
+/** Logs failures: the first at once, and then one line for all of a second. */
 function createReport(log: Log): (reason: string) => void {
   let count = 0;
-  let reportedAtMs = Number.NEGATIVE_INFINITY;
+  let last = "";
+  let timer: Timer | undefined;
+  const tell = () => {
+    timer = undefined;
+    if (count === 0) return;
+    log.warn("submissions-failed", { count, reason: last });
+    count = 0;
+    // What fails in the next second is told when it is over, whether or not more follows.
+    timer = setTimeout(tell, reportEveryMs);
+    timer.unref();
+  };
   return (reason) => {
     count += 1;
-    const nowMs = performance.now();
-    if (nowMs - reportedAtMs < reportEveryMs) return;
-    log.warn("submissions-failed", { count, reason });
-    count = 0;
-    reportedAtMs = nowMs;
+    last = reason;
+    if (timer === undefined) tell();
   };
 }

@@ -711,3 +711,28 @@ inWorld("a doubt that an operator ends is a possible duplicate, sent by any prov
   expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
   expect((await world.stats()).counters["possible_duplicates"]).toBe(3);
 });
+
+inWorld("those that die together are named in few lines, with the kind of failure", {}, async (world) => {
+  const log = recordingLog();
+  const ids = await times(100, () => world.submit());
+  world.resend.faults.add({
+    fault: {
+      stage: "read",
+      effect: {
+        status: 200,
+        json: {
+          data: [],
+          errors: ids.map((_, index) => ({ index, message: "Jane is not wanted here" })),
+        },
+      },
+    },
+  });
+  world.startWorker({ ...onlyResend, log });
+  await world.drained();
+  const lines = log.events("dead-letter");
+  expect(lines.map(({ count }) => count)).toEqual([50, 50]);
+  expect(lines.flatMap((line) => line["ids"]).toSorted()).toEqual(ids.toSorted());
+  const { batch } = lines[0]!;
+  for (const line of lines)
+    expect(line).toMatchObject({ batch, provider: "resend", cause: "rejected", reason: "refused" });
+});

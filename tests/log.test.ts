@@ -39,6 +39,12 @@ test.each([
   expect(lines[0]!.indexOf("\n")).toBe(lines[0]!.length - 1);
 });
 
+test("log: in a list each text is scrubbed", () => {
+  const { log, lines } = logged("info", ["s3cr3t-key"]);
+  log.warn("event", { ids: ["a", "s3cr3t-key", "you@example.org"] });
+  expect(JSON.parse(lines[0]!).ids).toEqual(["a", "[secret]", "[address]"]);
+});
+
 test("log: a long reason is cut at 500 characters", () => {
   const { log, lines } = logged("info");
   log.warn("event", { reason: "x".repeat(10_000) });

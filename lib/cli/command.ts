@@ -60,6 +60,11 @@ function read<T>(parse: () => T) {
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     // Advice follows after the first sentence.
-    return { ok: false, mistake: error.message.split(/\.\s/)[0]! } as const;
+    const mistake = error.message.split(/\.\s/)[0]!;
+    const [, option] = /^Option '(--[\w-]+)' argument is ambiguous$/.exec(mistake) ?? [];
+    return {
+      ok: false,
+      mistake: option === undefined ? mistake : `A value that begins with '-' is given as ${option}=VALUE`,
+    } as const;
   }
 }

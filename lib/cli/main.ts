@@ -4,7 +4,7 @@ import { type Command, type SingleCommand, wordOf } from "./command.ts";
 import { config } from "./config/command.ts";
 import { dev } from "./dev/dev.ts";
 import { helpOf } from "./help.ts";
-import { complain, print } from "./output.ts";
+import { CannotWrite, complain, print } from "./output.ts";
 import { queue } from "./queue/command.ts";
 import { server, worker } from "./services.ts";
 import { visible } from "./text.ts";
@@ -75,5 +75,9 @@ function wrongUsage(mistake: string, command?: Command): number {
   return 2;
 }
 
-const code = await main(process.argv.slice(2));
+const code = await main(process.argv.slice(2)).catch((error: unknown) => {
+  if (!(error instanceof CannotWrite)) throw error;
+  complain(error.message);
+  return 1;
+});
 if (code !== undefined) process.exit(code);

@@ -6,9 +6,12 @@ import { writeSync } from "node:fs";
 /** Between two tries to write where there is no room at the moment, ms. */
 const fullPauseMs = 5;
 
+/** Stdout takes no more, for a reason that somebody should hear of. */
+export class CannotWrite extends Error {}
+
 /**
- * A line, or several, to stdout. Throws if it cannot be written, but for a reader that has gone: that one wants no
- * more.
+ * A line, or several, to stdout. Throws {@link CannotWrite} if it cannot be written, but for a reader that has gone:
+ * that one wants no more.
  * @returns whether anybody reads still
  */
 export function print(text: string): boolean {
@@ -31,7 +34,10 @@ export function jsonOf(value: unknown): string {
   );
 }
 
-/** To stderr: mistakes, so that stdout holds nothing but what was asked for. Not by `console`, which colours them. */
+/**
+ * To stderr: mistakes, so that stdout holds nothing but what was asked for. Not by `console`, which colours them. If
+ * that cannot be written there is nowhere left to tell it.
+ */
 export function complain(text: string): void {
   write(2, `${text}\n`);
 }
@@ -51,9 +57,20 @@ function write(descriptor: 1 | 2, text: string): boolean {
       // A closed pipe, a terminal that has hung up.
       if (code === "EPIPE" || code === "EIO") return false;
       // Whoever shares the pipe or the terminal may have made it so that writing does not wait.
-      if (code !== "EAGAIN") throw error;
-      Bun.sleepSync(fullPauseMs);
+      if (code === "EAGAIN") {
+        Bun.sleepSync(fullPauseMs);
+        continue;
+      }
+      if (descriptor === 2) return false;
+      throw new CannotWrite(`Cannot write the answer: ${causes[code ?? ""] ?? code ?? "unknown error"}`);
     }
   }
   return true;
 }
+
+const causes: Readonly<Record<string, string>> = {
+  ENOSPC: "no space left on device",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file is as large as it may be",
+  EBADF: "stdout is closed",
+};

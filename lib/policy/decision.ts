@@ -39,10 +39,12 @@ export type Result =
 /** What the breaker should be told. */
 export type Sign = "success" | "failure" | "accountRefused" | "none";
 
-/** One email that becomes a dead letter, for the log: nothing in it names a person. */
+/** One email that becomes a dead letter, for the log. */
 export interface Death {
   readonly id: string;
   readonly cause: "rejected" | "refusedByAll" | "gaveUp" | "keyReused";
+  /** As an attempt keeps it. */
+  readonly reason: string;
   /** It may have been sent. */
   readonly outcomeUnknown: boolean;
 }

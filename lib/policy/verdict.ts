@@ -176,7 +176,7 @@ function dies(
       history: encodeHistory(asDead(history, `${causes[cause]}${reason}`)),
     },
     counts: [...counts, "dead"],
-    death: { id: email.id, cause, outcomeUnknown: history.doubted },
+    death: { id: email.id, cause, reason, outcomeUnknown: history.doubted },
   };
 }
 

@@ -30,3 +30,15 @@ export function reasonOf(...parts: readonly (string | number | null | undefined)
     .trim();
   return cutReason(text);
 }
+
+/**
+ * Of a reason what names the kind of failure: a status, the name or the code of an error. The words after it may name
+ * a person, and are for whoever may see the email. Nothing if there is none.
+ */
+export function kindOf(reason: string): string | undefined {
+  const [kind] =
+    /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no answer: [A-Z_]+|SANDBOX_FAULTS: [a-z-]+)?/.exec(
+      reason,
+    )!;
+  return kind.trim() || undefined;
+}

@@ -43,7 +43,10 @@ export function openWork(queue: QueueSettings, retainMs: number, watcher: StoreW
   return openSqliteWork({ ...queue, ...watcher, retainMs });
 }
 
-/** @param retainMs how long the id of a deleted email stays known */
+/**
+ * Makes no queue: rejects with {@link QueueMissing} where no server and no worker has made one.
+ * @param retainMs how long the id of a deleted email stays known
+ */
 export async function openOperator(queue: QueueSettings, retainMs: number, log: Log): Promise<Operator> {
   if (queue.kind === "redis") return openRedisOperator({ ...queue, retainMs, log });
   return openSqliteOperator({ ...queue, retainMs, log });

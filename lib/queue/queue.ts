@@ -290,9 +290,10 @@ export interface Operator {
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
    * Refused for an email in a batch. 1000 ids at most; one answer for each.
-   * @param guard with `ifDead`, only dead letters are deleted, and whatever else is there is `changed`
+   * @param seenHistories one for each id: only what is dead still, with the history that it was seen with, is
+   *   deleted, and whatever else is there is `changed`
    */
-  delete(ids: readonly string[], guard?: { readonly ifDead: boolean }): Promise<readonly DeleteAnswer[]>;
+  delete(ids: readonly string[], seenHistories?: readonly string[]): Promise<readonly DeleteAnswer[]>;
   /**
    * Goes through `limit` (1–1000) or fewer of the emails that wait or are to be tried again, and deletes those that
    * were submitted till then. Their ids stay known. What comes back from a batch or from the dead meanwhile may be
@@ -309,3 +310,6 @@ export interface Operator {
 
 /** The store gave no answer: what was asked may or may not have been done. */
 export class StoreUnavailable extends Error {}
+
+/** No server and no worker has ever started on the queue that was asked for: there is none. */
+export class QueueMissing extends Error {}

@@ -5,7 +5,6 @@ import { decodeEmail } from "../email.ts";
 import { type Claimed, outlasts } from "./claim.ts";
 import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./deliverer.ts";
 import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
-import type { Log } from "../log.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
@@ -20,6 +19,7 @@ import {
   type Settlement,
   StoreUnavailable,
 } from "../queue/queue.ts";
+import { reasonOf, reportChange, reportDead } from "./report.ts";
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;
@@ -63,7 +63,7 @@ export async function deliver(
     });
     const decision = decide(read.open, result, policy, nowOf(claimed), Math.random());
     const change = learn(lane, ticket, decision, rate);
-    if (change !== undefined) report(log, lane, change, result);
+    if (change !== undefined) reportChange(log, lane, change, result);
     if (decision.settlement.rest !== undefined && !isInDoubt(read.open)) {
       log.warn("batch-in-doubt", { ...about, reason: reasonOf(result) });
     }
@@ -176,10 +176,8 @@ async function carryOut(
     log.warn("lease-lost", about);
     return;
   }
-  for (const { id, cause, outcomeUnknown } of dead) {
-    log.error("dead-letter", { ...about, id, cause, outcomeUnknown });
-    observer?.died(batch.provider, cause);
-  }
+  reportDead(log, about, dead);
+  for (const { cause } of dead) observer?.died(batch.provider, cause);
   for (const id of possibleDuplicates) log.warn("possible-duplicate", { ...about, id });
 }
 
@@ -240,21 +238,6 @@ function outcomeOf({ result }: Asked): RequestOutcome {
     case "failed":
       return result.outcome.kind;
   }
-}
-
-function reasonOf(result: Result): string | undefined {
-  if (result.kind === "send" && result.result.kind === "whole") return result.result.outcome.reason;
-  if (result.kind === "recall" && result.result.kind === "failed") return result.result.outcome.reason;
-  return undefined;
-}
-
-function report(log: Log, { provider, breaker }: Lane, change: "opened" | "closed", result: Result): void {
-  if (change === "closed") {
-    log.info("provider-back", { provider: provider.name });
-    return;
-  }
-  const forMs = breaker.kind === "open" ? Math.round(breaker.untilMs - performance.now()) : undefined;
-  log.warn("provider-shut", { provider: provider.name, forMs, reason: reasonOf(result) });
 }
 
 /**

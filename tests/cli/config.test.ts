@@ -164,10 +164,10 @@ describe("config --check", () => {
     expect(readdirSync(join(data, "outbox"))).toEqual([]);
   });
 
-  test("without any provider is a server's matter, of which a worker would know better", async () => {
-    const { code, stderr } = await runCli(embedded, "config", "--check");
-    expect(code).toBe(0);
-    expect(stderr).toContain("a worker would not start");
+  test("fails without any provider, as a worker would", async () => {
+    const [none] = await checksOf(embedded, 1);
+    expect(none).toEqual({ name: "worker", ok: false, detail: expect.stringContaining("no provider") });
+    expect((await runCli(embedded, "config", "--check")).stdout).toMatch(/^failed +worker .*no provider/m);
     const [missing] = await checksOf({ ...embedded, PROVIDERS: "resend" }, 1);
     expect(missing).toEqual({ name: "worker", ok: false, detail: expect.stringContaining("RESEND_API_KEY") });
   });
@@ -175,7 +175,7 @@ describe("config --check", () => {
   test("says of a Redis whether it keeps what it acknowledges, and how to put it right", async () => {
     const redis = await startRedis();
     const store = async (over: Record<string, string> = {}, code = 0) =>
-      (await checksOf({ REDIS_URL: redis.url, ...over }, code))[0]!;
+      (await checksOf({ REDIS_URL: redis.url, ...both, ...over }, code))[0]!;
     try {
       expect((await store()).detail).toContain("fsyncs every write");
       redis.cli("CONFIG", "SET", "appendfsync", "everysec");

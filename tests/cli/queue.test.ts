@@ -1,12 +1,14 @@
 // The operator's commands as an operator uses them: processes beside a queue, on both kinds of it.
 
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeEmail } from "../../lib/email.ts";
 import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
+import { eventually } from "../support/eventually.ts";
 import { startRedis } from "../support/redis.ts";
+import { startServer, startWorker } from "../support/service.ts";
 import { useStack } from "../support/stack.ts";
 import { type ShapedQueue, shapeQueue } from "../support/states.ts";
 
@@ -14,6 +16,16 @@ import { type ShapedQueue, shapeQueue } from "../support/states.ts";
 setDefaultTimeout(60_000);
 
 const stack = useStack();
+const commands = [
+  ["stats"],
+  ["list", "dead"],
+  ["show", "some-id"],
+  ["retry", "--all"],
+  ["delete", "some-id"],
+  ["pause"],
+  ["resume"],
+  ["clear", "--yes"],
+];
 const states = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"] as const;
 const iso = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
 /** What README.md says of the queue. */
@@ -22,6 +34,9 @@ const documented = readFileSync(join(import.meta.dir, "../../README.md"), "utf8"
   .split("\n## ")[0]!;
 const undocumented = (document: object) =>
   Object.keys(document).filter((name) => !documented.includes(`\`${name}\``));
+/** How answers name the queue that these settings lead to. */
+const placeIn = (env: Record<string, string>) =>
+  env["DATA_DIR"] ?? `Redis at 127.0.0.1:${stack.redis.port}, keys under ${env["REDIS_PREFIX"]}`;
 const unknownId = "01920000-0000-7000-8000-000000000001";
 
 describe.each([
@@ -248,7 +263,7 @@ describe.each([
     expect(await jsonOfCli(env, ["queue", "list", "dead"])).toEqual([]);
     const ids = (await queue.dead(2300)).toSorted();
     expect(await jsonOfCli(env, ["queue", "list", "dead"])).toHaveLength(100);
-    for (const limit of [0, 7, 1000, 2299, 999_999]) {
+    for (const limit of [1, 7, 1000, 2299, 999_999, "9".repeat(400)]) {
       const emails: { id: string }[] = await jsonOfCli(env, [
         "queue",
         "list",
@@ -256,8 +271,8 @@ describe.each([
         "--limit",
         String(limit),
       ]);
-      expect(emails).toHaveLength(Math.min(limit, 2300));
-      if (limit > 2300) expect(emails.map(({ id }) => id).toSorted()).toEqual(ids);
+      expect(emails).toHaveLength(Math.min(Number(limit), 2300));
+      if (Number(limit) > 2300) expect(emails.map(({ id }) => id).toSorted()).toEqual(ids);
     }
     const { stdout, stderr } = await runCli(env, "queue", "list", "dead", "--limit", "1500");
     expect(stdout.match(/^ID /gm)).toHaveLength(1);
@@ -350,6 +365,7 @@ describe.each([
       ];
       const told = await jsonOfCli(env, args, 1);
       expect(told).toEqual({
+        queue: placeIn(env),
         retried: expect.arrayContaining([a, b]),
         possible_duplicates: [],
         held_back: [],
@@ -372,7 +388,7 @@ describe.each([
       const again = await runCli(env, "queue", "retry", a!);
       expect(again).toEqual({
         code: 1,
-        stdout: "0 emails back to waiting\n",
+        stdout: `0 emails back to waiting (queue in ${placeIn(env)})\n`,
         stderr: `${a} is no dead letter: it is waiting\n`,
       });
       expect((await queue.operator.stats()).counters).toMatchObject({ replayed: 2 });
@@ -400,11 +416,13 @@ describe.each([
         "--force",
       );
       expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
-      expect(stdout).toStartWith("2 emails back to waiting\n2 possible duplicates among them:\n");
+      expect(stdout).toStartWith(
+        `2 emails back to waiting (queue in ${placeIn(env)})\n2 possible duplicates among them:\n`,
+      );
       for (const id of unclear) expect(stdout).toContain(id);
       expect(await runCli(env, "queue", "retry", "--all")).toEqual({
         code: 0,
-        stdout: "2 emails back to waiting\n",
+        stdout: `2 emails back to waiting (queue in ${placeIn(env)})\n`,
         stderr: "",
       });
       expect(await state(queue, other[0]!)).toBe("waiting");
@@ -464,6 +482,7 @@ describe.each([
       1,
     );
     expect(told).toEqual({
+      queue: placeIn(env),
       deleted: 2,
       failed: [
         { id: sent, problem: "sent" },
@@ -474,7 +493,7 @@ describe.each([
     expect(await state(queue, dead!)).toBe("deleted");
     expect(await runCli(env, "queue", "delete", dead!)).toEqual({
       code: 1,
-      stdout: "0 emails deleted\n",
+      stdout: `0 emails deleted (queue in ${placeIn(env)})\n`,
       stderr: `${dead} was deleted before\n`,
     });
   });
@@ -493,16 +512,26 @@ describe.each([
     }
     expect((await queue.operator.stats()).states).toMatchObject({ dead: 1200, waiting: 1100, retrying: 3 });
     expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toEqual({
+      queue: placeIn(env),
       deleted: 1103,
       left: { sending: 1, "in-doubt": 2, dead: 1200 },
     });
     expect(await jsonOfCli(env, ["queue", "delete", "--all-dead", "--yes"])).toEqual({
+      queue: placeIn(env),
       deleted: 1200,
       failed: [],
     });
-    expect((await runCli(env, "queue", "clear", "--yes")).stdout).toBe(
-      "0 emails deleted. Left: 3 emails in batches, 0 dead letters\n",
-    );
+    // Of nothing nobody is asked.
+    expect(await runCli(env, "queue", "clear")).toEqual({
+      code: 0,
+      stdout: `Nothing to delete. Left: 3 emails in batches, 0 dead letters (queue in ${placeIn(env)})\n`,
+      stderr: "",
+    });
+    expect(await runCli(env, "queue", "delete", "--all-dead")).toEqual({
+      code: 0,
+      stdout: `There are no dead letters (queue in ${placeIn(env)})\n`,
+      stderr: "",
+    });
   });
 
   test("at a terminal they ask, and take nothing but yes for one", async () => {
@@ -510,7 +539,7 @@ describe.each([
     await queue.dead(2);
     for (const answer of ["\n", "n\n", "yesterday\n", "\u0004"]) {
       const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
-      await asked.says("Delete 2 dead letters for good? [y/N] ");
+      await asked.says(`Delete 2 dead letters for good (queue in ${placeIn(env)})? [y/N] `);
       asked.type(answer);
       expect(await asked.exited).toBe(1);
       expect(asked.shown()).toContain("Not confirmed: nothing was done");
@@ -529,7 +558,8 @@ describe.each([
     await queue.retrying(2);
     await queue.submit(3);
     const asked = cliInTerminal(env, ["queue", "clear"]);
-    await asked.says("Delete 5 emails that wait or are to be tried again, for good? [y/N] ");
+    await asked.says("Delete 5 emails that wait or are to be tried again, for good (queue in ");
+    await asked.says(")? [y/N] ");
     const since = await queue.submit(4);
     asked.type("y\n");
     expect(await asked.exited).toBe(0);
@@ -546,10 +576,12 @@ describe.each([
       ["resume", false],
       ["resume", false],
     ] as const) {
-      expect(await jsonOfCli(env, ["queue", command])).toEqual({ paused });
+      expect(await jsonOfCli(env, ["queue", command])).toEqual({ queue: placeIn(env), paused });
       expect((await queue.operator.stats()).paused).toBe(paused);
     }
-    expect((await runCli(env, "queue", "pause")).stdout).toContain("queue resume");
+    expect((await runCli(env, "queue", "pause")).stdout).toStartWith(
+      `Paused the queue in ${placeIn(env)}: nothing more is claimed until`,
+    );
   });
 
   test("at a terminal tables fit its width, with colours unless NO_COLOR says otherwise", async () => {
@@ -621,8 +653,26 @@ describe("queue: what cannot be asked", () => {
       "--json",
     );
     expect(nobody).toMatchObject({ code: 1, stdout: "" });
-    expect(nobody.stderr).toMatch(/^The queue does not answer: /);
+    expect(nobody.stderr).toStartWith(
+      "The queue does not answer (Redis at 127.0.0.1:1, keys under reliable-email): ",
+    );
     expect(nobody.stderr).not.toContain("a-password");
+    const locked = await startRedis();
+    locked.cli("CONFIG", "SET", "requirepass", "another");
+    for (const [login, refusal] of [
+      [":a-password@", "WRONGPASS"],
+      ["", "NOAUTH"],
+    ] as const) {
+      const began = performance.now();
+      const ran = await runCli({ REDIS_URL: `redis://${login}127.0.0.1:${locked.port}` }, "queue", "stats");
+      // What no patience puts right is told before it is over.
+      expect(performance.now() - began).toBeLessThan(5000);
+      expect(ran).toMatchObject({ code: 1, stdout: "" });
+      expect(ran.stderr).toContain(`Redis at 127.0.0.1:${locked.port}`);
+      expect(ran.stderr).toContain(refusal);
+      expect(ran.stderr).not.toContain("a-password");
+    }
+    await locked.stop();
   });
 
   test("a folder that cannot hold a queue is told, and is 1", async () => {
@@ -633,17 +683,55 @@ describe("queue: what cannot be asked", () => {
     expect(ran).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("DATA_DIR") });
   });
 
-  test("where there was no queue an empty one is made, which stderr says", async () => {
+  test.each(commands)("%j where no queue is says so, is 1, and makes none", async (...args) => {
     const env = stack.embedded();
-    const ran = await runCli(env, "queue", "list", "waiting", "--json");
-    expect(ran).toMatchObject({
-      code: 0,
-      stdout: "[]\n",
-      stderr: expect.stringContaining("there was no queue"),
+    const none = "no server and no worker has started on it\n";
+    expect(await runCli(env, "queue", ...args)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: `There is no queue in ${env["DATA_DIR"]} (DATA_DIR): ${none}`,
     });
-    expect(existsSync(join(env["DATA_DIR"]!, "queue.db"))).toBe(true);
-    expect((await runCli(env, "queue", "list", "waiting", "--json")).stderr).toBe("");
+    expect(existsSync(env["DATA_DIR"]!)).toBe(false);
+    const prefix = `nobodys-${args.join("-")}`;
+    expect(await runCli({ ...stack.settings(), REDIS_PREFIX: prefix }, "queue", ...args)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: `There is no queue under prefix ${prefix} in Redis at 127.0.0.1:${stack.redis.port} (REDIS_PREFIX): ${none}`,
+    });
+    expect(stack.redis.cli("KEYS", `*${prefix}*`)).toBe("");
   });
+
+  test("a file in which no queue was begun is none", async () => {
+    const env = stack.embedded();
+    mkdirSync(env["DATA_DIR"]!);
+    const file = join(env["DATA_DIR"]!, "queue.db");
+    writeFileSync(file, "");
+    const ran = await runCli(env, "queue", "pause");
+    expect(ran).toMatchObject({ code: 1, stderr: expect.stringContaining("There is no queue in") });
+    expect(readdirSync(env["DATA_DIR"]!)).toEqual(["queue.db"]);
+    expect(readFileSync(file, "utf8")).toBe("");
+  });
+
+  test.each([
+    ["server", () => stack.embedded(), startServer],
+    ["worker", () => stack.embedded(), startWorker],
+    ["server", () => stack.settings(), startServer],
+    ["worker", () => stack.settings(), startWorker],
+  ])(
+    "a queue on which a %s has started once can be paused before its first email",
+    async (_, settings, start) => {
+      const env = settings();
+      const started = await start(env);
+      if ("REDIS_URL" in env)
+        await eventually(
+          "it is made",
+          () => stack.redis.cli("KEYS", `*${env["REDIS_PREFIX"]}:0}:format`) !== "",
+        );
+      await started.kill("SIGTERM");
+      expect(await jsonOfCli(env, ["queue", "pause"])).toEqual({ queue: placeIn(env), paused: true });
+      expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ paused: true });
+    },
+  );
 
   test.each([
     [["queue"], "Which command?", "queue"],
@@ -663,7 +751,19 @@ describe("queue: what cannot be asked", () => {
       "Unknown state 'deleted': there are waiting, retrying, sending, in-doubt, sent, dead",
       "queue list",
     ],
-    [["queue", "list", "dead", "--limit", "many"], "--limit many is not a number of emails", "queue list"],
+    ...["many", "0", "-0", "1e99", "1.5", ""].map(
+      (limit) =>
+        [
+          ["queue", "list", "dead", `--limit=${limit}`],
+          `--limit ${limit} is not a whole number from 1 on`,
+          "queue list",
+        ] as const,
+    ),
+    [
+      ["queue", "list", "dead", "--limit", "-1"],
+      "A value that begins with '-' is given as --limit=VALUE",
+      "queue list",
+    ],
     [["queue", "show"], "Which email?", "queue show"],
     [["queue", "show", "a", "b"], "Unexpected argument 'b'", "queue show"],
     [["queue", "retry"], "Which emails? Their ids, or --all", "queue retry"],
@@ -673,7 +773,7 @@ describe("queue: what cannot be asked", () => {
     [["queue", "delete", "a", "--all-dead"], "Either --all-dead or ids", "queue delete"],
     [["queue", "pause", "--yes"], "Unknown option '--yes'", "queue pause"],
     [["queue", "clear", "waiting"], "Unexpected argument 'waiting'", "queue clear"],
-  ])("%j is wrong usage, which stderr says", async (args, mistake, command) => {
+  ] as const)("%j is wrong usage, which stderr says", async (args, mistake, command) => {
     expect(await runCli({}, ...args)).toEqual({
       code: 2,
       stdout: "",

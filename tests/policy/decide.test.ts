@@ -363,8 +363,8 @@ describe("decide: counters and signs", () => {
       random,
     );
     expect(dead).toEqual([
-      { id: "a", cause: "rejected", outcomeUnknown: false },
-      { id: "d", cause: "rejected", outcomeUnknown: true },
+      { id: "a", cause: "rejected", reason: "bad address", outcomeUnknown: false },
+      { id: "d", cause: "rejected", reason: "bad address", outcomeUnknown: true },
     ]);
   });
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { reasonOf } from "../../lib/providers/reason.ts";
+import { kindOf, reasonOf } from "../../lib/providers/reason.ts";
 
 test.each([
   [[422, "validation_error:", "Invalid `to` field."], "422 validation_error: Invalid `to` field."],
@@ -50,4 +50,21 @@ test("reason: holds no address and no control character, whatever was said", () 
     }),
     { numRuns: 2000 },
   );
+});
+
+test.each([
+  ["422 validation_error: Invalid `to`: Jane <[address]>", "422 validation_error"],
+  ["200 code 406: Jane is inactive", "200 code 406"],
+  ["code 300: Jane", "code 300"],
+  ["401 API key is invalid", "401"],
+  ["refused: Jane", "refused"],
+  ["SANDBOX_FAULTS: reject", "SANDBOX_FAULTS: reject"],
+  ["no answer: ECONNRESET", "no answer: ECONNRESET"],
+  ["200 without a full account: no list", "200"],
+  ["jane: no", undefined],
+  ["422 jane: no", "422"],
+  ["the provider refuses this sender", undefined],
+  ["", undefined],
+])("reason: of %p the log holds %p alone", (reason, kind) => {
+  expect(kindOf(reason)).toBe(kind);
 });

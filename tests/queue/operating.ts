@@ -672,7 +672,8 @@ export function operating(tools: Tools): void {
       await q.operator.replay(replays, {});
       const batch = await claim(q, { countMax: 1 });
       const asked = [...idsOf(emails), emails[3]!.id, Bun.randomUUIDv7()];
-      expect(await q.operator.delete(asked, { ifDead: true })).toEqual([
+      const seen = [...emails, emails[3]!].map(({ history }) => history);
+      expect(await q.operator.delete(asked, [...seen, ""])).toEqual([
         "changed",
         "changed",
         "deleted",
@@ -683,6 +684,17 @@ export function operating(tools: Tools): void {
       const states = await Promise.all(idsOf(emails).map((id) => state(q, id)));
       expect(states.toSorted()).toEqual(["deleted", "deleted", "sending", "waiting"]);
       expect(ids(batch)).toEqual([emails[states.indexOf("sending")]!.id]);
+    });
+
+    test("of a dead letter that died again since it was seen is refused", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [dead(id!)]);
+      const { history: seenHistory } = (await q.operator.list("dead", 1)).emails[0]!;
+      await q.operator.replay([{ id: id!, seenHistory, history: "again" }], {});
+      await settle(q, await claim(q), [{ id: id!, kind: "dead", history: "again" }]);
+      expect(await q.operator.delete([id!], [seenHistory])).toEqual(["changed"]);
+      expect(await q.operator.delete([id!], ["again"])).toEqual(["deleted"]);
     });
 
     test("of what only one provider may take leaves nothing for it", async () => {

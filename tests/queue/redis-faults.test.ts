@@ -227,6 +227,7 @@ test("a store of another format is not for an operator either", async () => {
 
 test("an operator whom Redis does not tell its memory is told the rest", async () => {
   const options = optionsFor(shared.url);
+  await intakeOn(options);
   shared.cli("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info");
   const operator = await operatorOn({
     ...options,

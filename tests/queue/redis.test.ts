@@ -33,8 +33,8 @@ conformance("queue on Redis", async () => {
   };
   const intake = openRedisIntake(options);
   const work = openRedisWork(options);
-  const operator = await openRedisOperator(options);
   await eventually("both are connected", () => intake.health().ok && work.health().ok);
+  const operator = await openRedisOperator(options);
   return {
     intake,
     work,

@@ -6,8 +6,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readConfig } from "../../lib/config.ts";
-import { openOperator } from "../../lib/queue/open.ts";
-import type { Operator } from "../../lib/queue/queue.ts";
+import { openIntake, openOperator } from "../../lib/queue/open.ts";
+import { type Operator, QueueMissing } from "../../lib/queue/queue.ts";
 import { eventually } from "./eventually.ts";
 import { silent } from "./log.ts";
 import { type FakesProcess, settingsFor, startFakes } from "./service.ts";
@@ -22,11 +22,25 @@ export interface Stack {
   embedded(over?: Record<string, string>): Record<string, string>;
 }
 
-/** What an operator sees of the queue that these settings lead to. */
-export function operatorOf(env: Record<string, string>): Promise<Operator> {
+/** What an operator sees of the queue that these settings lead to. It is made if no server has made it yet. */
+export async function operatorOf(env: Record<string, string>): Promise<Operator> {
   const read = readConfig(env, "server");
   if (!read.ok) throw new Error(read.message);
-  return openOperator(read.config.queue, read.config.retainMs, silent);
+  const { queue, retainMs } = read.config;
+  try {
+    return await openOperator(queue, retainMs, silent);
+  } catch (error) {
+    if (!(error instanceof QueueMissing)) throw error;
+  }
+  const intake = openIntake(queue, {
+    log: silent,
+    onFatal(reason) {
+      throw new Error(reason);
+    },
+  });
+  await eventually("the queue is made", () => intake.health().ok);
+  await intake.close();
+  return openOperator(queue, retainMs, silent);
 }
 
 /** Waits until nothing is left to do. */

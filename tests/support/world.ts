@@ -56,10 +56,10 @@ export async function openWorld({ url, ...options }: WorldOptions) {
   const resend = startFakeResend(options.resend);
   const postmark = startFakePostmark(options.postmark);
   const intake = openRedisIntake(queueOptions);
-  const operator = await openRedisOperator(queueOptions);
   const workers: (() => Promise<void>)[] = [];
   const proxies: Proxy[] = [];
   await eventually("the store is verified", () => intake.health().ok);
+  const operator = await openRedisOperator(queueOptions);
 
   async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };

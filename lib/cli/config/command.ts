@@ -47,9 +47,6 @@ export const config: SingleCommand = {
     const ok = checks.every((one) => one.ok);
     if (json) printJson({ settings: documentOf(effective), ...(check && { ok, checks }) });
     else if (check) print(["", ...tableOf(checkColumns, checks, terminal)].join("\n"));
-    if (check && known.config.providers.length === 0) {
-      complain("Note: there is no provider to ask; a worker would not start with these settings");
-    }
     return { kind: "exit", code: ok ? 0 : 1 };
   },
 };

@@ -1,11 +1,13 @@
 // `queue clear`: deletes what waits, and leaves what is in a batch or dead.
 
+import type { QueueStats } from "../../queue/queue.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { confirmed } from "../confirm.ts";
-import { print, printJson } from "../output.ts";
+import { complain, print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
-import { countOf } from "../text.ts";
+import { countOf, numberOf } from "../text.ts";
+import { endingAfter, runCourse, type Stop, stopDocument } from "./course.ts";
 import { pageMax } from "./pages.ts";
 import { done, failed, withQueue } from "./session.ts";
 
@@ -22,7 +24,7 @@ export const clear: SingleCommand = {
     "Options:",
     "  --yes   does not ask",
     "  --json  one object: `deleted` is a count, `left` has one under the name of",
-    "          each state that it leaves",
+    "          each state that it leaves; `interrupted` if it was not through",
   ].join("\n"),
   async run(args) {
     const read = readOptions(args, {
@@ -30,31 +32,47 @@ export const clear: SingleCommand = {
       json: { type: "boolean", default: false },
     });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
-    return withQueue(async ({ operator, terminal }) => {
+    return withQueue(async ({ operator, place, terminal }) => {
       const { nowMs: beganAtMs, states: before } = await operator.stats();
       const count = before.waiting + before.retrying;
-      const question = `Delete ${countOf(count, "email")} that wait or are to be tried again, for good`;
-      if (!confirmed(question, read.values.yes, terminal)) return failed;
+      const question = `Delete ${countOf(count, "email")} that wait or are to be tried again, for good (queue in ${place})`;
+      if (count > 0 && !confirmed(question, read.values.yes, terminal)) return failed;
       const progress = openProgress("Deleting", count, terminal);
       let deleted = 0;
-      try {
-        let from: string | undefined;
-        do {
-          const cleared = await operator.clear(pageMax, beganAtMs, from);
+      let isAsked = false;
+      let left: Left | undefined;
+      const stop = await runCourse(async ({ isStopped }) => {
+        // Unless it was confirmed, not even what comes back from a batch in this very moment.
+        let from = count > 0 || read.values.yes ? "" : undefined;
+        while (from !== undefined && !isStopped()) {
+          isAsked = true;
+          const cleared = await operator.clear(pageMax, beganAtMs, from === "" ? undefined : from);
+          isAsked = false;
           progress.show((deleted += cleared.deleted));
           from = cleared.next;
-        } while (from !== undefined);
-      } finally {
-        progress.end();
+        }
+        left = leftOf((await operator.stats()).states);
+      }).finally(() => progress.end());
+      if (read.values.json) printJson({ queue: place, deleted, left, ...stopDocument(stop) });
+      else print(`${toldOf(deleted, stop)}${left ? leftText(left) : ""} (queue in ${place})`);
+      if (isAsked) {
+        complain(`The answer to the last step was lost: up to ${numberOf(pageMax)} more may be deleted`);
       }
-      const { sending, "in-doubt": inDoubt, dead } = (await operator.stats()).states;
-      if (read.values.json) printJson({ deleted, left: { sending, "in-doubt": inDoubt, dead } });
-      else {
-        print(
-          `${countOf(deleted, "email")} deleted. Left: ${countOf(sending + inDoubt, "email")} in batches, ${countOf(dead, "dead letter")}`,
-        );
-      }
-      return done;
+      return endingAfter(stop, done);
     });
   },
 };
+
+type Left = Pick<QueueStats["states"], "sending" | "in-doubt" | "dead">;
+
+function leftOf({ sending, "in-doubt": inDoubt, dead }: QueueStats["states"]): Left {
+  return { sending, "in-doubt": inDoubt, dead };
+}
+
+function toldOf(deleted: number, stop: Stop | undefined): string {
+  return deleted === 0 && stop === undefined ? "Nothing to delete" : `${countOf(deleted, "email")} deleted`;
+}
+
+function leftText({ sending, "in-doubt": inDoubt, dead }: Left): string {
+  return `. Left: ${countOf(sending + inDoubt, "email")} in batches, ${countOf(dead, "dead letter")}`;
+}

@@ -1,11 +1,12 @@
 // `queue delete`: emails that are in no batch, for good.
 
-import type { Ending, SingleCommand } from "../command.ts";
+import type { SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
 import { confirmed } from "../confirm.ts";
 import { print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
 import { countOf } from "../text.ts";
+import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./course.ts";
 import { pageMax, pagesOf } from "./pages.ts";
 import { complainOf, type Failure } from "./problems.ts";
 import { done, failed, type Session, withQueue } from "./session.ts";
@@ -24,7 +25,7 @@ export const deletion: SingleCommand = {
     "  --all-dead  the dead letters that there are when it begins; asks before",
     "  --yes       does not ask",
     "  --json      one object: `deleted` is a count, `failed` names each other id",
-    "              with its `problem`",
+    "              with its `problem`; not through: `interrupted`, `unclear`",
   ].join("\n"),
   async run(args) {
     const read = readArguments(args, {
@@ -40,66 +41,89 @@ export const deletion: SingleCommand = {
       return { kind: "wrongUsage", mistake };
     }
     return withQueue(async (session) => {
-      const outcome = allDead
-        ? await deleteAllDead(session, options.yes)
-        : await deleteEach(session, [...new Set(words)]);
-      return outcome === undefined ? failed : report(outcome, options.json);
+      const outcome: Outcome = { deleted: 0, failures: [] };
+      const { operator, place, terminal } = session;
+      const { nowMs, states } = await operator.stats();
+      if (allDead && states.dead === 0 && !options.json) {
+        print(`There are no dead letters (queue in ${place})`);
+        return done;
+      }
+      if (allDead && states.dead > 0) {
+        const question = `Delete ${countOf(states.dead, "dead letter")} for good (queue in ${place})`;
+        if (!confirmed(question, options.yes, terminal)) return failed;
+      }
+      const stop = await runCourse((course) =>
+        allDead
+          ? deleteAllDead(session, { course, outcome, beganAtMs: nowMs, dead: states.dead })
+          : deleteEach(session, { course, outcome, ids: [...new Set(words)] }),
+      );
+      report(outcome, stop, session, options.json);
+      return endingAfter(stop, outcome.failures.length === 0 ? done : failed);
     });
   },
 };
 
 interface Outcome {
-  readonly deleted: number;
-  readonly failures: readonly Failure[];
+  deleted: number;
+  readonly failures: Failure[];
 }
 
-async function deleteEach({ operator }: Session, ids: readonly string[]): Promise<Outcome> {
-  let deleted = 0;
-  const failures: Failure[] = [];
+interface Run {
+  readonly course: Course;
+  readonly outcome: Outcome;
+}
+
+async function deleteEach(
+  { operator }: Session,
+  { course, outcome, ids }: Run & { readonly ids: readonly string[] },
+): Promise<void> {
   for (let start = 0; start < ids.length; start += pageMax) {
     const some = ids.slice(start, start + pageMax);
-    const answers = await operator.delete(some);
+    if (course.isStopped()) return;
+    const answers = await course.change(some, () => operator.delete(some));
+    outcome.deleted += answers.filter((answer) => answer === "deleted").length;
     for (const [i, id] of some.entries()) {
       const answer = answers[i];
-      if (answer === "deleted") deleted += 1;
-      else if (answer === "in-batch") failures.push({ id, problem: answer });
+      if (answer === "deleted") continue;
+      if (answer === "in-batch") outcome.failures.push({ id, problem: answer });
       else {
         // Some of those that are there no more are known still.
         const state = (await operator.show(id))?.state;
-        failures.push({ id, problem: state === "sent" || state === "deleted" ? state : "unknown" });
+        outcome.failures.push({ id, problem: state === "sent" || state === "deleted" ? state : "unknown" });
       }
     }
   }
-  return { deleted, failures };
 }
 
-/** Nothing if it was not confirmed. */
-async function deleteAllDead({ operator, terminal }: Session, yes: boolean): Promise<Outcome | undefined> {
-  const { nowMs: beganAtMs, states } = await operator.stats();
-  if (!confirmed(`Delete ${countOf(states.dead, "dead letter")} for good`, yes, terminal)) return undefined;
-  const progress = openProgress("Deleting", states.dead, terminal);
-  let deleted = 0;
+async function deleteAllDead(
+  { operator, terminal }: Session,
+  { course, outcome, beganAtMs, dead }: Run & { readonly beganAtMs: number; readonly dead: number },
+): Promise<void> {
+  const progress = openProgress("Deleting", dead, terminal);
   try {
     for await (const emails of pagesOf(operator, "dead")) {
+      if (course.isStopped()) return;
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
-      const answers = await operator.delete(
-        before.map(({ id }) => id),
-        // Another operator may have sent some back to waiting since.
-        { ifDead: true },
-      );
-      deleted += answers.filter((answer) => answer === "deleted").length;
-      progress.show(deleted);
+      const ids = before.map(({ id }) => id);
+      // Another operator may have sent some back to waiting since, where they may have died again.
+      const seen = before.map(({ history }) => history);
+      const answers = await course.change(ids, () => operator.delete(ids, seen));
+      outcome.deleted += answers.filter((answer) => answer === "deleted").length;
+      progress.show(outcome.deleted);
       if (before.length < emails.length) break;
     }
   } finally {
     progress.end();
   }
-  return { deleted, failures: [] };
 }
 
-function report({ deleted, failures }: Outcome, json: boolean): Ending {
-  if (json) printJson({ deleted, failed: failures });
-  else print(`${countOf(deleted, "email")} deleted`);
+function report(
+  { deleted, failures }: Outcome,
+  stop: Stop | undefined,
+  { place }: Session,
+  json: boolean,
+): void {
+  if (json) printJson({ queue: place, deleted, failed: failures, ...stopDocument(stop) });
+  else print(`${countOf(deleted, "email")} deleted (queue in ${place})`);
   complainOf(failures);
-  return failures.length === 0 ? done : failed;
 }

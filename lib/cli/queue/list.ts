@@ -43,8 +43,8 @@ export const list: SingleCommand = {
       const which = word === undefined ? "Which state" : `Unknown state '${word}'`;
       return { kind: "wrongUsage", mistake: `${which}: there are ${listedStates.join(", ")}` };
     }
-    if (!/^\d{1,15}$/.test(options.limit)) {
-      return { kind: "wrongUsage", mistake: `--limit ${options.limit} is not a number of emails` };
+    if (!/^0*[1-9]\d*$/.test(options.limit)) {
+      return { kind: "wrongUsage", mistake: `--limit ${options.limit} is not a whole number from 1 on` };
     }
     const wanted: Wanted = {
       state,

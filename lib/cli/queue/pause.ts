@@ -16,7 +16,8 @@ export const pause = switchOf({
   ],
   paused: true,
   turn: (operator) => operator.pause(),
-  said: "Paused: nothing more is claimed until `reliable-email queue resume`; submissions go on",
+  said: (place) =>
+    `Paused the queue in ${place}: nothing more is claimed until \`reliable-email queue resume\`; submissions go on`,
 });
 
 export const resume = switchOf({
@@ -25,7 +26,7 @@ export const resume = switchOf({
   about: ["Ends what `queue pause` began. Repeated, it changes nothing."],
   paused: false,
   turn: (operator) => operator.resume(),
-  said: "Resumed: workers claim what is due",
+  said: (place) => `Resumed the queue in ${place}: workers claim what is due`,
 });
 
 function switchOf({
@@ -41,7 +42,7 @@ function switchOf({
   about: readonly string[];
   paused: boolean;
   turn: (operator: Operator) => Promise<void>;
-  said: string;
+  said: (place: string) => string;
 }): SingleCommand {
   return {
     name,
@@ -52,15 +53,15 @@ function switchOf({
       ...about,
       "",
       "Options:",
-      "  --json  one object: whether it is paused now",
+      "  --json  one object: which `queue`, and whether it is `paused` now",
     ].join("\n"),
     async run(args) {
       const read = readOptions(args, { json: { type: "boolean", default: false } });
       if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
-      return withQueue(async ({ operator }) => {
+      return withQueue(async ({ operator, place }) => {
         await turn(operator);
-        if (read.values.json) printJson({ paused });
-        else print(said);
+        if (read.values.json) printJson({ queue: place, paused });
+        else print(said(place));
         return done;
       });
     },

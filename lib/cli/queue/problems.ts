@@ -19,7 +19,7 @@ export type Problem =
   | "changed";
 
 const texts: Readonly<Record<Problem, string>> = {
-  unknown: "unknown id",
+  unknown: "is unknown: it was never in this queue, or left it longer ago than ids are kept",
   waiting: "is no dead letter: it is waiting",
   retrying: "is no dead letter: it is to be tried again",
   sending: "is no dead letter: it is being sent",

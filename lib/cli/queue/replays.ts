@@ -1,34 +1,38 @@
 // Carries retries out: dead letters in as few calls as possible, batches in doubt one by one.
 
 import { endDoubtNow, type Replay, replayCounts, replayOf } from "../../policy/replay.ts";
-import { type Operator, type Settled, type Settlement, StoreUnavailable } from "../../queue/queue.ts";
-import type { Batch, StoredEmail } from "../../queue/queue.ts";
+import { type Batch, type Operator, type StoredEmail, StoreUnavailable } from "../../queue/queue.ts";
+import type { Course } from "./course.ts";
 import type { Failure } from "./problems.ts";
+import { storyOf } from "./story.ts";
 
 export interface Replayed {
-  readonly retried: readonly string[];
+  readonly retried: string[];
   /** Among those: a provider may have accepted them before. */
-  readonly possibleDuplicates: readonly string[];
+  readonly possibleDuplicates: string[];
 }
 
-/** Those that are not among the retried have changed meanwhile. */
+/** Notes those that were in `into`, at once; the others have changed meanwhile. */
 export async function replayDead(
   operator: Operator,
   emails: readonly (Replay & { readonly id: string; readonly seenHistory: string })[],
-): Promise<Replayed> {
-  const retried: string[] = [];
-  const possibleDuplicates: string[] = [];
+  course: Course,
+  into: Replayed,
+): Promise<void> {
   for (const mayBeDuplicate of [false, true]) {
     const alike = emails.filter((email) => email.mayBeDuplicate === mayBeDuplicate);
     if (alike.length === 0) continue;
-    const back = await operator.replay(
-      alike.map(({ id, seenHistory, history }) => ({ id, seenHistory, history })),
-      replayCounts(mayBeDuplicate),
+    const back = await course.change(
+      alike.map(({ id }) => id),
+      () =>
+        operator.replay(
+          alike.map(({ id, seenHistory, history }) => ({ id, seenHistory, history })),
+          replayCounts(mayBeDuplicate),
+        ),
     );
-    retried.push(...back);
-    if (mayBeDuplicate) possibleDuplicates.push(...back);
+    into.retried.push(...back);
+    if (mayBeDuplicate) into.possibleDuplicates.push(...back);
   }
-  return { retried, possibleDuplicates };
 }
 
 /** A dead letter as {@link replayDead} takes it. */
@@ -36,13 +40,20 @@ export function replayable({ id, history: seenHistory }: StoredEmail, nowMs: num
   return { id, seenHistory, ...replayOf(seenHistory, nowMs) };
 }
 
-/** Ends the doubt of the batch that holds this email: all of it goes back to waiting. */
+/**
+ * Ends the doubt of the batch that holds this email: all of it goes back to waiting, and into `into`.
+ * @returns why not
+ */
 export async function replayDoubtful(
   operator: Operator,
   emailId: string,
   leaseMs: number,
-): Promise<Replayed | Failure> {
-  const answer = await operator.claimDoubt({ claimId: Bun.randomUUIDv7(), emailId, leaseMs });
+  course: Course,
+  into: Replayed,
+): Promise<Failure | undefined> {
+  const claim = { claimId: Bun.randomUUIDv7(), emailId, leaseMs };
+  // A claim alone changes nothing that an operator would have to know: its lease ends.
+  const { result: answer } = await patiently(() => operator.claimDoubt(claim));
   switch (answer.kind) {
     case "busy":
     case "unknown":
@@ -52,26 +63,49 @@ export async function replayDoubtful(
     case "batch": {
       const { batch } = answer;
       const { settlement, possibleDuplicates } = endDoubtNow(batch, batch.nowMs);
-      const { leaseHeld } = await settle(operator, batch, settlement);
-      if (!leaseHeld) return { id: emailId, problem: "changed" };
-      return { retried: possibleDuplicates, possibleDuplicates };
+      const isDone = await course.change(possibleDuplicates, async () => {
+        const { result, repeated } = await patiently(() => operator.settle(batch, settlement));
+        // Of a repetition, it may be that the first was carried out, and ended the lease by that.
+        return result.leaseHeld || (repeated && (await wasReplayed(operator, batch, possibleDuplicates)));
+      });
+      if (!isDone) return { id: emailId, problem: "changed" };
+      into.retried.push(...possibleDuplicates);
+      into.possibleDuplicates.push(...possibleDuplicates);
+      return undefined;
     }
   }
 }
 
-const tries = 5;
-const tryPauseMs = 200;
+/**
+ * Whether these emails of the batch went back to waiting by the settlement of this lease, by what they remember.
+ * Rejects with {@link StoreUnavailable} if nobody can tell any more.
+ */
+async function wasReplayed(operator: Operator, batch: Batch, ids: readonly string[]): Promise<boolean> {
+  let holdsAll = true;
+  for (const id of ids) {
+    const stored = await operator.show(id);
+    if (stored !== undefined && storyOf(stored).replayedAtMs === batch.nowMs) return true;
+    holdsAll &&= stored?.batch?.id === batch.id;
+  }
+  if (holdsAll) return false;
+  throw new StoreUnavailable("the answer was lost, and the emails have gone on since");
+}
 
-/** An answer that was lost must not leave the batch leased to nobody. */
-async function settle(operator: Operator, batch: Batch, settlement: Settlement): Promise<Settled> {
-  for (let left = tries; ; left -= 1) {
+/** Longest that a step is repeated, ms: a failover takes seconds. Well within any lease. */
+const patienceMs = 5000;
+const pauseMs = 200;
+
+/** Repeats what may be repeated while its answer is lost. */
+async function patiently<T>(
+  ask: () => Promise<T>,
+): Promise<{ readonly result: T; readonly repeated: boolean }> {
+  const endMs = performance.now() + patienceMs;
+  for (let repeated = false; ; repeated = true) {
     try {
-      const settled = await operator.settle(batch, settlement);
-      // Of a repetition: the first was carried out, or so many seconds of lease have gone.
-      return left < tries ? { ...settled, leaseHeld: true } : settled;
+      return { result: await ask(), repeated };
     } catch (error) {
-      if (!(error instanceof StoreUnavailable) || left === 1) throw error;
-      await Bun.sleep(tryPauseMs);
+      if (!(error instanceof StoreUnavailable) || performance.now() > endMs) throw error;
+      await Bun.sleep(pauseMs);
     }
   }
 }

@@ -5,9 +5,10 @@ import { readArguments } from "../command.ts";
 import { complain, print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
 import { countOf } from "../text.ts";
+import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./course.ts";
 import { pageMax, pagesOf } from "./pages.ts";
 import { complainOf, type Failure, problemOf } from "./problems.ts";
-import { replayable, replayDead, replayDoubtful } from "./replays.ts";
+import { replayable, replayDead, replayDoubtful, type Replayed } from "./replays.ts";
 import { done, failed, type Session, withQueue } from "./session.ts";
 import { storyOf } from "./story.ts";
 
@@ -19,8 +20,8 @@ export const retry: SingleCommand = {
     "       reliable-email queue retry --all [--force] [--reason text] [--json]",
     "",
     "Sends dead letters again, with a new key. Their attempts are kept, and",
-    "GIVE_UP_AFTER begins anew. It may be repeated, and runs beside a running system:",
-    "--all takes those that are dead when it begins.",
+    "GIVE_UP_AFTER begins anew. It runs beside a running system, and may be",
+    "interrupted and repeated: --all takes those that are dead when it begins.",
     "",
     "Of some dead letters nobody knows whether they were sent. They may arrive twice:",
     "they are retried only by --force, and then named.",
@@ -35,7 +36,7 @@ export const retry: SingleCommand = {
     "  --force        also those that may have been sent",
     "  --json         one object: `retried` and `possible_duplicates` list ids, and",
     "                 `held_back` those that need --force; `failed` names each other",
-    "                 id with its `problem`",
+    "                 id with its `problem`; not through: `interrupted`, `unclear`",
   ].join("\n"),
   async run(args) {
     const read = readArguments(args, {
@@ -57,10 +58,16 @@ export const retry: SingleCommand = {
     if (reason === "") return { kind: "wrongUsage", mistake: "--reason is empty" };
     const wanted: Wanted = { reason, force };
     return withQueue(async (session) => {
-      const outcome = all
-        ? await retryAll(session, wanted)
-        : await retryEach(session, [...new Set(words)], wanted);
-      return json ? printOutcome(outcome) : tell(outcome);
+      const outcome = nothingYet();
+      const { nowMs, states } = await session.operator.stats();
+      const stop = await runCourse((course) =>
+        all
+          ? retryAll(session, wanted, { course, outcome, beganAtMs: nowMs, dead: states.dead })
+          : retryEach(session, wanted, { course, outcome, beganAtMs: nowMs, ids: [...new Set(words)] }),
+      );
+      if (json) printOutcome(outcome, stop, session);
+      else tell(outcome, session);
+      return endingAfter(stop, endingOf(outcome));
     });
   },
 };
@@ -70,9 +77,7 @@ interface Wanted {
   readonly force: boolean;
 }
 
-interface Outcome {
-  readonly retried: string[];
-  readonly possibleDuplicates: string[];
+interface Outcome extends Replayed {
   readonly failures: Failure[];
   /** Of all dead letters: those that may have been sent. */
   readonly heldBack: string[];
@@ -80,41 +85,49 @@ interface Outcome {
 
 const nothingYet = (): Outcome => ({ retried: [], possibleDuplicates: [], failures: [], heldBack: [] });
 
-async function retryAll(session: Session, { reason: text, force }: Wanted): Promise<Outcome> {
-  const { operator, terminal } = session;
-  const outcome = nothingYet();
-  const { nowMs: beganAtMs, states } = await operator.stats();
-  const progress = openProgress("Retrying", states.dead, terminal);
+interface Run {
+  readonly course: Course;
+  readonly outcome: Outcome;
+  /** The store's time, Unix ms. */
+  readonly beganAtMs: number;
+}
+
+async function retryAll(
+  { operator, terminal }: Session,
+  { reason: text, force }: Wanted,
+  { course, outcome, beganAtMs, dead }: Run & { readonly dead: number },
+): Promise<void> {
+  const progress = openProgress("Retrying", dead, terminal);
   let seen = 0;
   try {
     for await (const emails of pagesOf(operator, "dead")) {
+      if (course.isStopped()) break;
       // What dies meanwhile, perhaps once more, is not retried: or else this might never end.
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
       const wanted = before.filter((email) => text === undefined || storyOf(email).reason?.includes(text));
       const ready = wanted.map((email) => replayable(email, beganAtMs));
       const taken = ready.filter(({ mayBeDuplicate }) => force || !mayBeDuplicate);
       outcome.heldBack.push(...ready.filter((one) => !taken.includes(one)).map(({ id }) => id));
-      const { retried, possibleDuplicates } = await replayDead(operator, taken);
-      outcome.retried.push(...retried);
-      outcome.possibleDuplicates.push(...possibleDuplicates);
+      await replayDead(operator, taken, course, outcome);
       progress.show((seen += emails.length));
       if (before.length < emails.length) break;
     }
   } finally {
     progress.end();
   }
-  return outcome;
 }
 
-async function retryEach(session: Session, ids: readonly string[], wanted: Wanted): Promise<Outcome> {
-  const { operator, config } = session;
-  const outcome = nothingYet();
-  const { nowMs } = await operator.stats();
+async function retryEach(
+  { operator, config }: Session,
+  wanted: Wanted,
+  { course, outcome, beganAtMs, ids }: Run & { readonly ids: readonly string[] },
+): Promise<void> {
   for (let start = 0; start < ids.length; start += pageMax) {
     const dead: ReturnType<typeof replayable>[] = [];
     for (const id of ids.slice(start, start + pageMax)) {
       // Another of the same batch was named before.
       if (outcome.retried.includes(id)) continue;
+      if (course.isStopped()) return;
       const stored = await operator.show(id);
       const mayBeMeant =
         wanted.reason === undefined || stored === undefined
@@ -122,32 +135,24 @@ async function retryEach(session: Session, ids: readonly string[], wanted: Wante
           : storyOf(stored).reason?.includes(wanted.reason);
       if (stored === undefined) outcome.failures.push({ id, problem: "unknown" });
       else if (stored.state === "in-doubt" && wanted.force && mayBeMeant) {
-        const result = await replayDoubtful(operator, id, config.leaseMs);
-        if ("problem" in result) {
-          outcome.failures.push(result);
-          continue;
-        }
-        outcome.retried.push(...result.retried);
-        outcome.possibleDuplicates.push(...result.possibleDuplicates);
+        const failure = await replayDoubtful(operator, id, config.leaseMs, course, outcome);
+        if (failure !== undefined) outcome.failures.push(failure);
         // It was known to be accepted elsewhere, and so is sent.
-        if (!result.retried.includes(id)) outcome.failures.push({ id, problem: "sent" });
+        else if (!outcome.retried.includes(id)) outcome.failures.push({ id, problem: "sent" });
       } else if (stored.state !== "dead") outcome.failures.push({ id, problem: stored.state });
       else if (!mayBeMeant) outcome.failures.push({ id, problem: "other-reason" });
       else {
-        const ready = replayable(stored, nowMs);
+        const ready = replayable(stored, beganAtMs);
         if (ready.mayBeDuplicate && !wanted.force) outcome.failures.push({ id, problem: "outcome-unknown" });
         else dead.push(ready);
       }
     }
-    const { retried, possibleDuplicates } = await replayDead(operator, dead);
-    outcome.retried.push(...retried);
-    outcome.possibleDuplicates.push(...possibleDuplicates);
-    const back = new Set(retried);
+    await replayDead(operator, dead, course, outcome);
+    const back = new Set(outcome.retried);
     for (const { id } of dead) {
       if (!back.has(id)) outcome.failures.push({ id, problem: await problemOf(operator, id) });
     }
   }
-  return outcome;
 }
 
 function endingOf({ failures }: Outcome): Ending {
@@ -155,20 +160,21 @@ function endingOf({ failures }: Outcome): Ending {
 }
 
 /** The documented form. */
-function printOutcome(outcome: Outcome): Ending {
+function printOutcome(outcome: Outcome, stop: Stop | undefined, { place }: Session): void {
   complainOf(outcome.failures);
   printJson({
+    queue: place,
     retried: outcome.retried,
     possible_duplicates: outcome.possibleDuplicates,
     held_back: outcome.heldBack,
     failed: outcome.failures,
+    ...stopDocument(stop),
   });
-  return endingOf(outcome);
 }
 
-function tell(outcome: Outcome): Ending {
+function tell(outcome: Outcome, { place }: Session): void {
   const { retried, possibleDuplicates, heldBack } = outcome;
-  print(`${countOf(retried.length, "email")} back to waiting`);
+  print(`${countOf(retried.length, "email")} back to waiting (queue in ${place})`);
   if (possibleDuplicates.length > 0) {
     print(`${countOf(possibleDuplicates.length, "possible duplicate")} among them:`);
     print(possibleDuplicates.map((id) => `  ${id}`).join("\n"));
@@ -177,5 +183,4 @@ function tell(outcome: Outcome): Ending {
     complain(`${countOf(heldBack.length, "dead letter")} may have been sent: --force retries them too`);
   }
   complainOf(outcome.failures);
-  return endingOf(outcome);
 }

@@ -1,18 +1,20 @@
 // A command's time with the queue: the settings that lead to it, the queue, the terminal, and what is said when
 // either is not as it should be.
 
-import { existsSync } from "node:fs";
 import { type Config, readConfig } from "../../config.ts";
 import { type Log, withoutSecrets } from "../../log.ts";
-import { type Operator, StoreUnavailable } from "../../queue/queue.ts";
+import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/queue.ts";
 import type { Ending } from "../command.ts";
 import { complain } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
 import { visible } from "../text.ts";
+import { missingText, placeOf } from "./place.ts";
 
 export interface Session {
   readonly operator: Operator;
   readonly config: Config;
+  /** Where the queue is, in words. */
+  readonly place: string;
   readonly terminal: Terminal;
 }
 
@@ -28,9 +30,7 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
   }
   const { config } = read;
   const { queue } = config;
-  if (queue.kind === "sqlite" && !existsSync(queue.folder)) {
-    complain(`Note: there was no queue in ${visible(queue.folder)} (DATA_DIR); an empty one is made`);
-  }
+  const place = placeOf(queue);
   let trouble: string | undefined;
   let operator: Operator | undefined;
   // Not loaded before it is needed, so that other commands start quickly.
@@ -41,14 +41,17 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
       config.retainMs,
       troubleLog((reason) => (trouble = reason)),
     );
-    return await command({ operator, config, terminal: terminalOf(process.env) });
+    return await command({ operator, config, place, terminal: terminalOf(process.env) });
   } catch (error) {
+    if (error instanceof QueueMissing) {
+      complain(missingText(queue));
+      return failed;
+    }
     if (!(error instanceof StoreUnavailable)) throw error;
     const reasons = new Set([error.message, ...(trouble === undefined ? [] : [trouble])]);
     complain(
-      `The queue does not answer: ${visible(withoutSecrets([...reasons].join("; "), config.secrets))}`,
+      `The queue does not answer (${place}): ${visible(withoutSecrets([...reasons].join("; "), config.secrets))}`,
     );
-    if (operator !== undefined) complain("What was done until then stays done: repeat the command");
     return failed;
   } finally {
     await operator?.close();

@@ -10,6 +10,7 @@ import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { painter, type Terminal } from "../terminal.ts";
 import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../text.ts";
+import { placeOf } from "./place.ts";
 import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./sample.ts";
 import { done, withQueue } from "./session.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
@@ -181,12 +182,6 @@ function tell({ numbers, store, failures, dead }: Look, queue: QueueSettings, te
 const notSent = ["waiting", "retrying", "in-doubt"] as const;
 const total = (states: QueueStats["states"], among: readonly ListedState[]) =>
   among.reduce((sum, state) => sum + states[state], 0);
-
-/** Where the queue is, without a password. */
-export function placeOf(queue: QueueSettings): string {
-  if (queue.kind === "sqlite") return visible(queue.folder);
-  return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
-}
 
 function byName<T>(providers: Readonly<Record<string, T>>): [string, T][] {
   return Object.entries(providers).toSorted(([a], [b]) => (a < b ? -1 : 1));

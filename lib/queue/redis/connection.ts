@@ -9,6 +9,11 @@ export const commandTimeoutMs = 1000;
 /** Longest silence of Redis while it owes a reply, ms: then the connection is given up. */
 const silenceMs = 1500;
 
+/** Whether Redis wants another user or password than the ones it was shown. */
+export function refusesLogin(message: string): boolean {
+  return /^(WRONGPASS|NOAUTH) /.test(message);
+}
+
 const noSuchDatabase = /^ERR (DB index is out of range|invalid DB index)/;
 
 /**

@@ -3,18 +3,23 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] how long their ids stay known, ms
--- ARGV[3] 1 if only dead letters are meant, else 0
--- ARGV[4…] email ids
+-- ARGV[3] number of histories: 0, or one for each email if only dead letters are meant; then those histories
+-- then the email ids
 --
 -- Returns "deleted", "in-batch" or "unknown" for each; where only dead letters are meant, "changed" for what is there
--- and not dead.
+-- and not dead, or has died again since it was seen with its history.
 
-local ids, answers, taken = {}, {}, {}
-for i = 4, #ARGV do
+local ids, answers, taken, seen = {}, {}, {}, tonumber(ARGV[3])
+
+local function is_meant(id, history)
+  return redis.call('ZSCORE', key('dead'), id) and (redis.call('HGET', key('histories'), id) or '') == history
+end
+
+for i = 4 + seen, #ARGV do
   local id = ARGV[i]
   local answer = 'unknown'
   local is_there = not taken[id] and redis.call('HEXISTS', key('emails'), id) == 1
-  if is_there and ARGV[3] == '1' and not redis.call('ZSCORE', key('dead'), id) then
+  if is_there and seen > 0 and not is_meant(id, ARGV[i - seen]) then
     answer = 'changed'
   elseif redis.call('HEXISTS', key('members'), id) == 1 then
     answer = 'in-batch'

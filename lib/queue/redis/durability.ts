@@ -13,12 +13,15 @@ const recheckUnverifiedMs = 500;
 /** Readers and writers of another number do not understand each other's keys. */
 const storeFormat = "1";
 
-/** Why this version must not touch a store, as its format says; undefined if it may. */
-export async function foreignFormat(redis: Redis, partition: string): Promise<string | undefined> {
-  return foreignText(await redis.get(`${partition}:format`));
+/** Null if there is no queue yet. */
+export function readFormat(redis: Redis, partition: string): Promise<string | null> {
+  return redis.get(formatKeyOf(partition));
 }
 
-function foreignText(format: string | null): string | undefined {
+const formatKeyOf = (partition: string) => `${partition}:format`;
+
+/** Why this version must not touch a store, as its format says; undefined if it may. */
+export function foreignText(format: string | null): string | undefined {
   if (format === null || format === storeFormat) return undefined;
   return `the store has format ${format}, this version reads and writes format ${storeFormat}`;
 }
@@ -139,8 +142,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
   const compatible = Promise.withResolvers<void>();
 
   async function look(): Promise<StoreState> {
-    const formatKey = `${partition}:format`;
-    const format = await redis.get(formatKey);
+    const format = await readFormat(redis, partition);
     const foreign = foreignText(format);
     if (foreign !== undefined) {
       options.onFatal(foreign);
@@ -149,7 +151,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     compatible.resolve();
     const verdict = await judgeStore();
     if (verdict.kind === "ready" && format === null) {
-      await redis.setnx(formatKey, storeFormat);
+      await redis.setnx(formatKeyOf(partition), storeFormat);
       return look();
     }
     return verdict;

@@ -1,13 +1,14 @@
 // What an operator asks of the queue.
 
+import type { Redis } from "ioredis";
 import type { Log } from "../../log.ts";
-import { type DeleteAnswer, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { type DeleteAnswer, knownMinMs, type Operator, QueueMissing, StoreUnavailable } from "../queue.ts";
 import { readClaim, readSettled, settleArguments } from "./batch.ts";
 import claimDoubtText from "./claim_doubt.lua" with { type: "text" };
 import clearText from "./clear.lua" with { type: "text" };
-import { connect, disconnect, partitionOf } from "./connection.ts";
+import { connect, disconnect, partitionOf, refusesLogin } from "./connection.ts";
 import deleteText from "./delete.lua" with { type: "text" };
-import { foreignFormat } from "./durability.ts";
+import { foreignText, readFormat } from "./durability.ts";
 import emailText from "./email.lua" with { type: "text" };
 import { readEmail } from "./email.ts";
 import listText from "./list.lua" with { type: "text" };
@@ -50,26 +51,26 @@ const openTimeoutMs = 5000;
 /** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
 const answerTimeoutMs = 30_000;
 
-/** Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot. */
+/**
+ * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
+ * {@link QueueMissing} if no queue has this prefix.
+ */
 export async function openRedisOperator(options: OperatorOptions): Promise<Operator> {
   const { clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const retainMs = Math.max(options.retainMs, knownMinMs);
   const redis = connect(options.url, "operator", options.log, answerTimeoutMs);
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => {
-      disconnect(redis);
-      reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms`));
-    }, openTimeoutMs);
-    redis.once("ready", () => {
-      clearTimeout(timer);
-      resolve();
+  try {
+    await reached(redis);
+    const format = await readFormat(redis, partition).catch((error: unknown) => {
+      throw new StoreUnavailable(errorText(error));
     });
-  });
-  const foreign = await foreignFormat(redis, partition).catch(errorText);
-  if (foreign !== undefined) {
+    if (format === null) throw new QueueMissing("there is no queue");
+    const foreign = foreignText(format);
+    if (foreign !== undefined) throw new StoreUnavailable(foreign);
+  } catch (error) {
     disconnect(redis);
-    throw new StoreUnavailable(foreign);
+    throw error;
   }
 
   async function ask(what: Script, ...args: (string | number)[]): Promise<unknown> {
@@ -117,8 +118,9 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       await redis.publish(`${partition}:wake`, "").catch(() => {});
       return settled;
     },
-    async delete(ids, { ifDead } = { ifDead: false }) {
-      return (await ask(deleteScript, retainMs, ifDead ? 1 : 0, ...ids)) as DeleteAnswer[];
+    async delete(ids, seenHistories = []) {
+      const seen = seenHistories.length;
+      return (await ask(deleteScript, retainMs, seen, ...seenHistories, ...ids)) as DeleteAnswer[];
     },
     async clear(limit, submittedTillMs, from = "") {
       const [time = "", id = "", provider = ""] = from.split(" ");
@@ -136,4 +138,18 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       disconnect(redis);
     },
   };
+}
+
+function reached(redis: Redis): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(
+    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms`)),
+    openTimeoutMs,
+  );
+  redis.once("ready", () => resolve());
+  redis.on("error", ({ message }) => {
+    // No patience makes a password right.
+    if (refusesLogin(message)) reject(new StoreUnavailable(message));
+  });
+  return promise.finally(() => clearTimeout(timer));
 }

@@ -2,9 +2,10 @@
 
 import { errorCode } from "../../error_code.ts";
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
-import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeFolder, syncFolder } from "../../folder.ts";
+import { QueueMissing } from "../queue.ts";
 import { applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";
@@ -43,10 +44,16 @@ export function errorText(error: unknown): string {
 /**
  * Opens the file in `folder`, makes both if they are missing, and brings an older file up to date. Throws
  * {@link StoreUnusable} for what will not pass, and whatever else went wrong for what may.
+ * @param make false: makes nothing, and throws {@link QueueMissing} instead
  */
-export function openConnection(folder: string, steps: readonly string[] = migrations): Connection {
+export function openConnection(
+  folder: string,
+  steps: readonly string[] = migrations,
+  make = true,
+): Connection {
   const path = join(folder, fileName);
-  makeFile(folder, path);
+  if (make) makeFile(folder, path);
+  else findFile(folder, path);
   let db: Database;
   try {
     db = new Database(path, { readwrite: true, strict: true });
@@ -55,7 +62,7 @@ export function openConnection(folder: string, steps: readonly string[] = migrat
   }
   const connection = wrap(db);
   try {
-    prepare(connection, path, steps);
+    prepare(connection, path, steps, make);
   } catch (error) {
     connection.close();
     throw lasting(error, path);
@@ -84,6 +91,17 @@ function makeFile(folder: string, path: string): void {
   }
 }
 
+function findFile(folder: string, path: string): void {
+  try {
+    statSync(path);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === "ENOENT") throw new QueueMissing("there is no queue");
+    throw new StoreUnusable(`DATA_DIR ${folder} cannot be looked into by ${userName()} (${code})`);
+  }
+  checkAccess(path);
+}
+
 /** SQLite would open a file that it may not write to, and say so at the first email. */
 function checkAccess(path: string): void {
   for (const one of [path, `${path}-wal`, `${path}-shm`]) {
@@ -108,10 +126,12 @@ function lasting(error: unknown, path: string): unknown {
   return error;
 }
 
-function prepare(connection: Connection, path: string, steps: readonly string[]): void {
+function prepare(connection: Connection, path: string, steps: readonly string[], make: boolean): void {
   // Waiting inside SQLite would stop the event loop: who finds it busy comes again later.
   connection.run("PRAGMA busy_timeout = 0");
-  checkOwner(connection, path, steps.length);
+  const owner = checkOwner(connection, path, steps.length);
+  // Whoever made the file has been killed since, or is still at it.
+  if (!make && owner !== applicationId) throw new QueueMissing("there is no queue");
   const mode = connection.get<{ journal_mode: string }>("PRAGMA journal_mode = WAL")?.journal_mode;
   if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
   // Every commit is fsynced before it returns.
@@ -126,7 +146,8 @@ export function formatOf(connection: Connection): number {
   return connection.get<{ user_version: number }>("PRAGMA user_version")?.user_version ?? 0;
 }
 
-function checkOwner(connection: Connection, path: string, newest: number): void {
+/** @returns whose file it is */
+function checkOwner(connection: Connection, path: string, newest: number): number {
   // In one statement: another process may be making the tables right now.
   const { owner, tables } = connection.get<{ owner: number; tables: number }>(
     `SELECT (SELECT application_id FROM pragma_application_id) AS owner,
@@ -137,6 +158,7 @@ function checkOwner(connection: Connection, path: string, newest: number): void 
   }
   const format = formatOf(connection);
   if (format > newest) throw new StoreUnusable(newerText(path, format, newest));
+  return owner;
 }
 
 export function newerText(path: string, format: number, newest: number): string {

@@ -1,6 +1,7 @@
 // What an operator asks of the queue.
 
-import { type Cleared, type DeleteAnswer, knownMinMs, type Operator, StoreUnavailable } from "../queue.ts";
+import { type Cleared, type DeleteAnswer, knownMinMs, type Operator } from "../queue.ts";
+import { QueueMissing, StoreUnavailable } from "../queue.ts";
 import { claimDoubt } from "./claim.ts";
 import type { Connection } from "./connection.ts";
 import { leave } from "./leave.ts";
@@ -12,7 +13,7 @@ import { stats } from "./stats.ts";
 import { openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
 
-export interface OperatorOptions extends Omit<StoreOptions, "onFatal"> {
+export interface OperatorOptions extends Omit<StoreOptions, "onFatal" | "onMissing"> {
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
 }
@@ -20,12 +21,13 @@ export interface OperatorOptions extends Omit<StoreOptions, "onFatal"> {
 /** Longest wait for the file while another process holds it, ms. */
 const openTimeoutMs = 5000;
 
-/** Rejects with {@link StoreUnavailable} if the file cannot be opened. */
+/** Rejects with {@link StoreUnavailable} if the file cannot be opened, and with {@link QueueMissing} without one. */
 export async function openSqliteOperator(options: OperatorOptions): Promise<Operator> {
   const unusable = Promise.withResolvers<never>();
   const store = openStore({
     ...options,
     onFatal: (reason) => unusable.reject(new StoreUnavailable(reason)),
+    onMissing: () => unusable.reject(new QueueMissing("there is no queue")),
   });
   let timer: Timer | undefined;
   const tooLate = new Promise<never>((_, reject) => {
@@ -61,8 +63,10 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
     claimDoubt: (request) => store.writePatiently((db) => claimDoubt(db, request, store.nowMs())),
     settle: (batch, settlement) =>
       writeAndWake((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
-    delete: (ids, { ifDead } = { ifDead: false }) =>
-      store.writePatiently((db) => ids.map((id) => remove(db, id, ifDead, store.nowMs() + retainMs))),
+    delete: (ids, seenHistories) =>
+      store.writePatiently((db) =>
+        ids.map((id, i) => remove(db, id, seenHistories?.[i], store.nowMs() + retainMs)),
+      ),
     clear: (limit, submittedTillMs, from) =>
       store.writePatiently((db) => clear(db, { limit, submittedTillMs, from }, store.nowMs() + retainMs)),
     pause: () =>
@@ -109,13 +113,20 @@ function replay(
   return replayed;
 }
 
-function remove(db: Connection, id: string, ifDead: boolean, expiresAtMs: number): DeleteAnswer {
-  const place = db.get<{ batch: string | null; died_at: number | null }>(
-    "SELECT batch, died_at FROM places WHERE id = ?",
+/** @param seenHistory if it is meant only as the dead letter that it was seen as */
+function remove(
+  db: Connection,
+  id: string,
+  seenHistory: string | undefined,
+  expiresAtMs: number,
+): DeleteAnswer {
+  const place = db.get<{ batch: string | null; died_at: number | null; history: string }>(
+    "SELECT batch, died_at, history FROM places WHERE id = ?",
     id,
   );
   if (place === undefined) return "unknown";
-  if (ifDead && place.died_at === null) return "changed";
+  const isMeant = seenHistory === undefined || (place.died_at !== null && place.history === seenHistory);
+  if (!isMeant) return "changed";
   if (place.batch !== null) return "in-batch";
   leave(db, id, undefined, expiresAtMs);
   return "deleted";

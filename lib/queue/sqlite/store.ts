@@ -7,7 +7,7 @@ import { statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../../log.ts";
 import type { Readiness } from "../group_commit.ts";
-import { type Health, StoreUnavailable } from "../queue.ts";
+import { type Health, QueueMissing, StoreUnavailable } from "../queue.ts";
 import {
   type Connection,
   errorText,
@@ -26,6 +26,8 @@ export interface StoreOptions {
   readonly log: Log;
   /** This process cannot use the file, now or later. */
   readonly onFatal: (reason: string) => void;
+  /** There is no queue. Default: one is made. */
+  readonly onMissing?: () => void;
   /** Added to the clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
 }
@@ -76,7 +78,8 @@ export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left o
 const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
 const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
 
-export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: StoreOptions): Store {
+export function openStore(options: StoreOptions): Store {
+  const { folder, log, onFatal, onMissing, clockOffsetMs = () => 0 } = options;
   const path = join(folder, fileName);
   let connection: Connection | undefined;
   /** The file that was opened: another may be put in its place. */
@@ -93,12 +96,13 @@ export function openStore({ folder, log, onFatal, clockOffsetMs = () => 0 }: Sto
 
   function open(): void {
     try {
-      connection = openConnection(folder);
+      connection = openConnection(folder, migrations, onMissing === undefined);
       identity = fileIdentity();
       look();
       opened.resolve();
       log.info("store-opened", { file: path });
     } catch (error) {
+      if (error instanceof QueueMissing) return onMissing?.();
       if (error instanceof StoreUnusable) return onFatal(error.message);
       const busy = isBusy(error);
       notOpen = busy ? "another process holds the queue's file" : errorText(error);

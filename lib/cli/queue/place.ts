@@ -1,0 +1,24 @@
+// Where a queue is, in words, without a password: no answer leaves open which queue it is about.
+
+import type { QueueSettings } from "../../queue/open.ts";
+import { visible } from "../text.ts";
+
+export function placeOf(queue: QueueSettings): string {
+  if (queue.kind === "sqlite") return visible(queue.folder);
+  return `Redis at ${addressOf(queue.url)}, keys under ${queue.prefix}`;
+}
+
+/** That there is none, and which setting led there. */
+export function missingText(queue: QueueSettings): string {
+  const where =
+    queue.kind === "sqlite"
+      ? `in ${visible(queue.folder)} (DATA_DIR)`
+      : `under prefix ${queue.prefix} in Redis at ${addressOf(queue.url)} (REDIS_PREFIX)`;
+  return `There is no queue ${where}: no server and no worker has started on it`;
+}
+
+/** Host and port. */
+function addressOf(url: string): string {
+  const { hostname, port } = new URL(url);
+  return `${hostname || "127.0.0.1"}:${port || "6379"}`;
+}

@@ -1,0 +1,284 @@
+// Commands on many emails that do not get through: what they say is what was done.
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Database } from "bun:sqlite";
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { runCourse } from "../../lib/cli/queue/course.ts";
+import { replayDoubtful } from "../../lib/cli/queue/replays.ts";
+import { type Operator, StoreUnavailable } from "../../lib/queue/queue.ts";
+import { cliCommand, jsonOfCli } from "../support/cli.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Proxy, startProxy } from "../../fakes/proxy.ts";
+import { useStack } from "../support/stack.ts";
+import { type ShapedQueue, shapeQueue } from "../support/states.ts";
+
+// The machine may be busy with the rest of the suite.
+setDefaultTimeout(60_000);
+
+const stack = useStack();
+const opened: ShapedQueue[] = [];
+const proxies: Proxy[] = [];
+afterAll(async () => {
+  for (const proxy of proxies) proxy.stop();
+  await Promise.all(opened.map((one) => one.close()));
+});
+
+async function open(env: Record<string, string>) {
+  const queue = await shapeQueue(env);
+  opened.push(queue);
+  return queue;
+}
+
+function start(env: Record<string, string>, ...args: string[]) {
+  const child = Bun.spawn(cliCommand("queue", ...args), {
+    cwd: tmpdir(),
+    env: { PATH: process.env["PATH"] ?? "", ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  return {
+    child,
+    /** It has come so far that it would answer a signal. */
+    heedsSignals: () => eventually("it heeds signals", () => catches(child.pid, "SIGTERM")),
+    async ended() {
+      const [stdout, stderr, code] = await Promise.all([
+        child.stdout.text(),
+        child.stderr.text(),
+        child.exited,
+      ]);
+      return { stdout, stderr, code };
+    },
+  };
+}
+
+const numbers = { SIGINT: 2, SIGTERM: 15 };
+
+function catches(pid: number, signal: keyof typeof numbers): boolean {
+  const [, mask = "0"] = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+  return (BigInt(`0x${mask}`) & (1n << BigInt(numbers[signal] - 1))) !== 0n;
+}
+
+/** Keeps everybody from writing, until it is told to let go. */
+function hold(env: Record<string, string>): () => void {
+  const db = new Database(join(env["DATA_DIR"]!, "queue.db"));
+  db.run("BEGIN IMMEDIATE");
+  return () => db.close();
+}
+
+/** A way to the same queue, on which every answer is late. */
+async function slowly(env: Record<string, string>) {
+  const proxy = await startProxy(stack.redis.port);
+  proxies.push(proxy);
+  proxy.delayMs = 400;
+  return { proxy, env: { ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` } };
+}
+
+/** Sends a signal to a command while it is at its first chunk. */
+const signalling = {
+  async "the embedded queue"(args: string[], signal: NodeJS.Signals) {
+    const env = stack.embedded();
+    const queue = await open(env);
+    return {
+      env,
+      queue,
+      async run() {
+        const letGo = hold(env);
+        const command = start(env, ...args);
+        await command.heedsSignals();
+        command.child.kill(signal);
+        letGo();
+        return command.ended();
+      },
+    };
+  },
+  async Redis(args: string[], signal: NodeJS.Signals) {
+    const env = stack.settings();
+    const queue = await open(env);
+    return {
+      env,
+      queue,
+      async run() {
+        const before = await left(queue);
+        const command = start((await slowly(env)).env, ...args);
+        await eventually("its first chunk is done", async () => (await left(queue)) < before);
+        command.child.kill(signal);
+        return command.ended();
+      },
+    };
+  },
+};
+
+async function left({ operator }: ShapedQueue): Promise<number> {
+  const { waiting, dead } = (await operator.stats()).states;
+  // What was retried waits.
+  return dead === 0 ? waiting : dead;
+}
+
+describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare) => {
+  test.each(["SIGINT", "SIGTERM"] as const)(
+    "ends retry after a chunk, which is told with its possible duplicates (%s)",
+    async (signal) => {
+      const { queue, run } = await prepare(["retry", "--all", "--force", "--json"], signal);
+      const ids = await queue.dead(2500, "gone", { doubted: true });
+      const { code, stdout, stderr } = await run();
+      expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^Interrupted: .*\n$/) });
+      const told = JSON.parse(stdout);
+      expect(told).toMatchObject({ interrupted: true, failed: [] });
+      expect(told.unclear).toBeUndefined();
+      expect(told.retried.length % 1000).toBe(0);
+      expect(told.retried.length).toBeGreaterThan(0);
+      expect(told.retried.length).toBeLessThan(ids.length);
+      expect(told.possible_duplicates).toEqual(told.retried);
+      const { states, counters } = await queue.operator.stats();
+      expect(states.waiting).toBe(told.retried.length);
+      expect(counters["possible_duplicates"]).toBe(told.retried.length);
+      expect((await queue.operator.show(told.retried[0]))?.state).toBe("waiting");
+    },
+  );
+
+  test("ends retry, delete and clear with words", async () => {
+    for (const [args, filled, word] of [
+      [["retry", "--all", "--force"], "dead", /^(\d),000 emails back to waiting \(queue in /],
+      [["delete", "--all-dead", "--yes"], "dead", /^(\d),000 emails deleted \(queue in /],
+      [["clear", "--yes"], "waiting", /^(\d),000 emails deleted\. Left: /],
+    ] as const) {
+      const { queue, run } = await prepare([...args], "SIGINT");
+      if (filled === "dead") await queue.dead(2500, "gone", { doubted: true });
+      else await queue.submit(2500);
+      const { code, stdout, stderr } = await run();
+      expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^Interrupted: .*\n$/) });
+      const done = 1000 * Number(word.exec(stdout)?.[1]);
+      expect((await queue.operator.stats()).states[filled]).toBe(2500 - done);
+      if (args[0] === "retry") expect(stdout.match(/^ {2}\S+$/gm)).toHaveLength(done);
+    }
+  });
+});
+
+test("queue: a second signal ends a command at once", async () => {
+  const env = stack.embedded();
+  const queue = await open(env);
+  await queue.dead(10);
+  const letGo = hold(env);
+  const command = start(env, "retry", "--all");
+  await command.heedsSignals();
+  command.child.kill("SIGTERM");
+  command.child.kill("SIGINT");
+  expect(await command.ended()).toEqual({ code: 1, stdout: "", stderr: "" });
+  letGo();
+  expect((await queue.operator.stats()).states.dead).toBe(10);
+});
+
+test.each([
+  ["retry", ["retry", "--all"]],
+  ["delete", ["delete", "--all-dead", "--yes"]],
+])("queue: when the answer to a chunk is lost, %s names the emails in it", async (_, args) => {
+  const env = stack.settings();
+  const queue = await open(env);
+  const ids = await queue.dead(1500);
+  for (const json of [[], ["--json"]]) {
+    const before = (await queue.operator.stats()).states.dead;
+    const slow = await slowly(env);
+    const command = start(slow.env, ...args, ...json);
+    await eventually("a chunk is done", async () => (await queue.operator.stats()).states.dead < before);
+    slow.proxy.stop();
+    const { code, stdout, stderr } = await command.ended();
+    expect(code).toBe(1);
+    expect(stderr).toContain("may have been done or not, to\n");
+    expect(stderr).toContain("The queue does not answer (Redis at 127.0.0.1:");
+    if (json.length === 0) {
+      expect(stdout).toStartWith("0 emails ");
+      expect(stderr.match(/^ {2}[0-9a-f]{8}-.*$/gm)).toHaveLength(20);
+      expect(stderr).toContain("  and 980 more\n");
+    } else {
+      const told = JSON.parse(stdout);
+      expect(told).toMatchObject({ interrupted: true, failed: [] });
+      expect(told.unclear).toHaveLength(500);
+      expect(ids).toEqual(expect.arrayContaining(told.unclear));
+    }
+  }
+});
+
+test("queue: when the answer to a chunk is lost, clear says of how many nobody knows", async () => {
+  const env = stack.settings();
+  const queue = await open(env);
+  await queue.submit(1500);
+  const slow = await slowly(env);
+  const command = start(slow.env, "clear", "--yes", "--json");
+  await eventually("a chunk is done", async () => (await left(queue)) < 1500);
+  slow.proxy.stop();
+  const { code, stdout, stderr } = await command.ended();
+  expect(code).toBe(1);
+  expect(JSON.parse(stdout)).toEqual({ queue: expect.any(String), deleted: 0, interrupted: true });
+  expect(stderr).toContain("up to 1,000 more may be deleted");
+  expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toMatchObject({ deleted: 500 });
+});
+
+describe.each([
+  ["the embedded queue", () => stack.embedded()],
+  ["Redis", () => stack.settings()],
+])("queue: on %s the end of a doubt whose answers are lost", (_, settings) => {
+  /** @param settle stands for the first settlement, whose answer is lost then */
+  async function endDoubt(
+    settle: (operator: Operator, ...args: Parameters<Operator["settle"]>) => Promise<unknown>,
+    leaseMs = 60_000,
+  ) {
+    const queue = await open(settings());
+    const { operator } = queue;
+    const { ids } = await queue.inDoubt(3);
+    const claims: string[] = [];
+    let settlements = 0;
+    const lossy: Operator = {
+      ...operator,
+      async claimDoubt(request) {
+        const answer = await operator.claimDoubt(request);
+        if (claims.push(request.claimId) === 1) throw new StoreUnavailable("lost");
+        return answer;
+      },
+      async settle(...args) {
+        settlements += 1;
+        if (settlements > 1) return operator.settle(...args);
+        await settle(operator, ...args);
+        throw new StoreUnavailable("lost");
+      },
+    };
+    const into = { retried: [] as string[], possibleDuplicates: [] as string[] };
+    let failure: Awaited<ReturnType<typeof replayDoubtful>>;
+    const stop = await runCourse(async (course) => {
+      failure = await replayDoubtful(lossy, ids[1]!, leaseMs, course, into);
+    });
+    expect(claims).toEqual([claims[0]!, claims[0]!]);
+    const states = await Promise.all(ids.map(async (id) => (await operator.show(id))?.state));
+    return { ids, into, failure, stop, states };
+  }
+
+  test("is told once it is known", async () => {
+    const { ids, into, failure, stop, states } = await endDoubt((operator, ...args) =>
+      operator.settle(...args),
+    );
+    expect({ failure, stop }).toEqual({ failure: undefined, stop: undefined });
+    expect(into.retried.toSorted()).toEqual(ids.toSorted());
+    expect(into.possibleDuplicates).toEqual(into.retried);
+    expect(states).toEqual(ids.map(() => "waiting"));
+  });
+
+  test("is not told of a batch whose lease ran out before, and that another has", async () => {
+    const { ids, into, failure, stop, states } = await endDoubt(async (operator, { emails }) => {
+      const claim = { claimId: Bun.randomUUIDv7(), emailId: emails[0]!.id, leaseMs: 600_000 };
+      await eventually("another has it", async () => (await operator.claimDoubt(claim)).kind === "batch");
+    }, 500);
+    expect({ failure, stop }).toEqual({ failure: { id: ids[1]!, problem: "changed" }, stop: undefined });
+    expect(into.retried).toEqual([]);
+    expect(states).toEqual(ids.map(() => "in-doubt"));
+  });
+
+  test("is unclear when the emails have left since", async () => {
+    const { ids, into, stop } = await endDoubt(async (operator, batch, settlement) => {
+      await operator.settle(batch, settlement);
+      await operator.delete(batch.emails.map(({ id }) => id));
+    });
+    expect(stop).toMatchObject({ kind: "lost", unclear: expect.arrayContaining(ids) });
+    expect(into.retried).toEqual([]);
+  });
+});
