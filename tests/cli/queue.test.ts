@@ -9,7 +9,7 @@ import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts"
 import { eventually } from "../support/eventually.ts";
 import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
-import { useStack } from "../support/stack.ts";
+import { operatorOf, useStack } from "../support/stack.ts";
 import { type ShapedQueue, shapeQueue } from "../support/states.ts";
 
 // The machine may be busy with the rest of the suite.
@@ -615,6 +615,7 @@ test("queue: stats says of a Redis why it cannot be relied on, also where it hid
   const redis = await startRedis();
   const env = { REDIS_URL: redis.url };
   try {
+    await (await operatorOf(env)).close();
     redis.cli("CONFIG", "SET", "appendfsync", "everysec");
     const detail = expect.stringMatching(/^appendfsync is everysec: .*CONFIG SET appendfsync always/);
     expect((await jsonOfCli(env, ["queue", "stats"])).store).toEqual({ ok: false, detail });
@@ -685,18 +686,19 @@ describe("queue: what cannot be asked", () => {
 
   test.each(commands)("%j where no queue is says so, is 1, and makes none", async (...args) => {
     const env = stack.embedded();
-    const none = "no server and no worker has started on it\n";
+    const none = "no server and no worker has started on it";
+    const onRedis = `${none}, or none has found it durable: see \`config --check\`\n`;
     expect(await runCli(env, "queue", ...args)).toEqual({
       code: 1,
       stdout: "",
-      stderr: `There is no queue in ${env["DATA_DIR"]} (DATA_DIR): ${none}`,
+      stderr: `There is no queue in ${env["DATA_DIR"]} (DATA_DIR): ${none}\n`,
     });
     expect(existsSync(env["DATA_DIR"]!)).toBe(false);
     const prefix = `nobodys-${args.join("-")}`;
     expect(await runCli({ ...stack.settings(), REDIS_PREFIX: prefix }, "queue", ...args)).toEqual({
       code: 1,
       stdout: "",
-      stderr: `There is no queue under prefix ${prefix} in Redis at 127.0.0.1:${stack.redis.port} (REDIS_PREFIX): ${none}`,
+      stderr: `There is no queue under prefix ${prefix} in Redis at 127.0.0.1:${stack.redis.port} (REDIS_PREFIX): ${onRedis}`,
     });
     expect(stack.redis.cli("KEYS", `*${prefix}*`)).toBe("");
   });

@@ -14,7 +14,9 @@ export function missingText(queue: QueueSettings): string {
     queue.kind === "sqlite"
       ? `in ${visible(queue.folder)} (DATA_DIR)`
       : `under prefix ${queue.prefix} in Redis at ${addressOf(queue.url)} (REDIS_PREFIX)`;
-  return `There is no queue ${where}: no server and no worker has started on it`;
+  // On Redis the first of them makes it only once Redis keeps what it acknowledges.
+  const why = queue.kind === "redis" ? ", or none has found it durable: see `config --check`" : "";
+  return `There is no queue ${where}: no server and no worker has started on it${why}`;
 }
 
 /** Host and port. */
