@@ -83,17 +83,6 @@ export async function inject(world: World, strike: Strike): Promise<Struck> {
   }
 }
 
-/** Undoes whatever a strike that was cut short has left. */
-export async function heal(world: World): Promise<void> {
-  world.disk?.setFull(false);
-  world.disk?.setSyncDelay(0);
-  for (const part of [...world.servers, ...world.workers, ...(world.redis ? [world.redis.part] : [])]) {
-    part.signal("SIGCONT");
-  }
-  await world.exclusively(() => world.startEverything());
-  for (const provider of ["resend", "postmark"] as const) await world.fakes(provider).clearFaults();
-}
-
 function partOf(world: World, part: "server" | "worker" | "redis", dice: number): Part {
   if (part === "redis") return world.redis!.part;
   return pick(part === "server" ? world.servers : world.workers, dice);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Acceptance } from "../fakes/ledger.ts";
 import { eventually } from "../tests/support/eventually.ts";
 import { drain, drainWithMemoryFull, findUnexplained, list } from "./aftermath.ts";
-import { heal, inject } from "./inject.ts";
+import { inject } from "./inject.ts";
 import { judge } from "./judge.ts";
 import { openJournal, readJournal } from "./journal.ts";
 import { startLoad, type Try } from "./load.ts";
@@ -105,7 +105,8 @@ export async function run(options: RunOptions): Promise<Verdict> {
       }
     };
     await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
-    await heal(world);
+    // Every strike has undone what it did; what had died by itself is perhaps not back yet.
+    await world.exclusively(() => world.startEverything());
     if (scenario.healedByRestart) await restartWorkers(world);
     const leftWhileFull = scenario.drainsWithMemoryFull
       ? await drainWithMemoryFull(world, seed, options.drainMs)
