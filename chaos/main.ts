@@ -74,46 +74,54 @@ const chosen = choose(values.scenario);
 const queues = chooseQueues(values.queue);
 const evidence =
   values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
-const diskLibrary = chosen.some(needsDisk) ? buildDisk(join(evidence, "library")) : undefined;
+const runs = chosen.flatMap((scenario) =>
+  queuesOf(scenario)
+    .filter((queue) => queues.includes(queue))
+    .map((queue) => ({ scenario, queue })),
+);
+if (runs.length === 0) fail(`No scenario of these is for the queue ${queues.join()}`);
+for (const program of ["redis-server", "redis-cli", "redis-check-aof"]) {
+  if (!runs.some(({ queue }) => queue === "redis") || Bun.which(program) !== null) continue;
+  fail(`${program} is missing (Debian: apt-get install redis-server); --queue embedded needs none`);
+}
+const diskLibrary = chosen.some(needsDisk) ? buildLibrary() : undefined;
 
 say(`seed ${seed}; what every run leaves is in ${evidence}\n`);
 say(tableHead);
 const verdicts: { scenario: string; queue: Queue; verdict: Verdict }[] = [];
-for (const scenario of chosen) {
-  for (const queue of queuesOf(scenario).filter((one) => queues.includes(one))) {
-    const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
-    if (existsSync(folder)) fail(`${folder} is there already: give another --evidence or --seed`);
-    const verdict = await run({
-      scenario,
-      queue,
-      seed,
-      extent,
-      rate: values.rate === undefined ? (scenario.rate ?? 300) : amount("rate", values.rate),
-      folder,
-      product: resolve(values.service),
-      diskLibrary,
-      drainMs: 120_000,
-      onProgress: ({ elapsedMs, acknowledged, kills, strikes }) => {
-        if (!process.stderr.isTTY) return;
-        const seconds = Math.round(elapsedMs / 1000);
-        process.stderr.write(
-          `\r${seconds} s: ${acknowledged} acknowledged, ${strikes} faults, ${kills} kills   `,
-        );
-      },
-    });
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-    verdicts.push({ scenario: scenario.name, queue, verdict });
-    if (values.verbose) {
-      for await (const one of readJournal<StrikeRecord>(join(folder, "strikes.jsonl")))
-        say(`  ${strikeLine(one)}`);
-    }
-    say(tableLine(`${scenario.name} (${queue})`, verdict));
-    for (const failure of verdict.failures) say(`  ${failure}`);
-    if (!verdict.ok)
-      say(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
-    if (!verdict.ok) say(`  evidence: ${folder}`);
-    else if (values.evidence === undefined) rmSync(folder, { recursive: true, force: true });
+for (const { scenario, queue } of runs) {
+  const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
+  if (existsSync(folder)) fail(`${folder} is there already: give another --evidence or --seed`);
+  const verdict = await run({
+    scenario,
+    queue,
+    seed,
+    extent,
+    rate: values.rate === undefined ? (scenario.rate ?? 300) : amount("rate", values.rate),
+    folder,
+    product: resolve(values.service),
+    diskLibrary,
+    drainMs: 120_000,
+    onProgress: ({ elapsedMs, acknowledged, kills, strikes }) => {
+      if (!process.stderr.isTTY) return;
+      const seconds = Math.round(elapsedMs / 1000);
+      process.stderr.write(
+        `\r${seconds} s: ${acknowledged} acknowledged, ${strikes} faults, ${kills} kills   `,
+      );
+    },
+  });
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  verdicts.push({ scenario: scenario.name, queue, verdict });
+  if (values.verbose) {
+    for await (const one of readJournal<StrikeRecord>(join(folder, "strikes.jsonl")))
+      say(`  ${strikeLine(one)}`);
   }
+  say(tableLine(`${scenario.name} (${queue})`, verdict));
+  for (const failure of verdict.failures) say(`  ${failure}`);
+  if (!verdict.ok)
+    say(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
+  if (!verdict.ok) say(`  evidence: ${folder}`);
+  else if (values.evidence === undefined) rmSync(folder, { recursive: true, force: true });
 }
 say(`\n${legend}`);
 const failed = verdicts.filter(({ verdict }) => !verdict.ok);
@@ -140,6 +148,14 @@ function choose(names: string | undefined): readonly Scenario[] {
 function chooseQueues(name: string | undefined): readonly Queue[] {
   if (name === undefined) return ["redis", "embedded"];
   return name === "redis" || name === "embedded" ? [name] : fail("--queue is redis or embedded");
+}
+
+function buildLibrary(): string {
+  try {
+    return buildDisk(join(evidence, "library"));
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
 }
 
 function amount(option: string, text: string): number {
