@@ -72,8 +72,6 @@ const extent: Extent = {
 };
 const chosen = choose(values.scenario);
 const queues = chooseQueues(values.queue);
-const evidence =
-  values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
 const runs = chosen.flatMap((scenario) =>
   queuesOf(scenario)
     .filter((queue) => queues.includes(queue))
@@ -84,6 +82,8 @@ for (const program of ["redis-server", "redis-cli", "redis-check-aof"]) {
   if (!runs.some(({ queue }) => queue === "redis") || Bun.which(program) !== null) continue;
   fail(`${program} is missing (Debian: apt-get install redis-server); --queue embedded needs none`);
 }
+const evidence =
+  values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
 const diskLibrary = chosen.some(needsDisk) ? buildLibrary() : undefined;
 
 say(`seed ${seed}; what every run leaves is in ${evidence}\n`);
