@@ -2,7 +2,7 @@
 // workers, and a proxy on each way that a scenario disturbs. Of the service only the outside is used: its entry
 // points, settings and commands.
 
-import { existsSync, mkdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Proxy, startProxy } from "../fakes/proxy.ts";
 import { freePort } from "../tests/support/eventually.ts";
@@ -63,6 +63,8 @@ export interface Redis {
 }
 
 const root = resolve(import.meta.dir, "..");
+/** Run before each start of Redis, as by systemd. */
+const repairLog = join(root, "deploy/systemd/redis/repair-log");
 
 /** What the operator's guide asks of Redis. */
 const redisSettings = {
@@ -183,7 +185,12 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     return {
-      part: part("redis", ["redis-server", ...args], { ...disk?.env }, () => repairLog(store)),
+      part: part(
+        "redis",
+        ["redis-server", ...args],
+        { ...disk?.env },
+        () => void Bun.spawnSync([repairLog, store]),
+      ),
       port,
       folder: store,
       cli: (...command) =>
@@ -272,13 +279,6 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   };
   await world.startEverything();
   return world;
-}
-
-/** As deploy/systemd/redis does before each start. */
-function repairLog(folder: string): void {
-  const manifest = join(folder, "appendonlydir", "appendonly.aof.manifest");
-  if (existsSync(manifest))
-    Bun.spawnSync(["redis-check-aof", "--fix", manifest], { stdin: Buffer.from("y\ny\n") });
 }
 
 const portOf = (url: string) => Number(new URL(url).port);
