@@ -44,12 +44,17 @@ export function emailOf(seed: number, n: number): Fields {
     subject: `${seed}-${n} ${text(3)}`,
     body: `Email ${n}\n${text(size)}\n`,
     to: `user-${n}@example.org`,
-    from: isRefused(n) ? `nobody@${unverifiedDomain}` : defaultFrom,
+    from: isRefused(n) ? `nobody@${unverifiedDomain}` : senderOf(n),
     ...(random() < 0.3 && { to_name: `Jane "${n}" Doe` }),
     ...(random() < 0.3 && { from_name: `Shop №${n % 10}` }),
     ...(random() < 0.2 && { html: `<p>Email ${n}: ${text(5)}</p>` }),
     ...(random() < 0.2 && { reply_to: `reply-${n}@example.com` }),
   };
+}
+
+/** Most of one domain, the others of several that are verified as well. */
+function senderOf(n: number): string {
+  return n % 3 === 0 ? `news@shop-${n % 5}.example.org` : defaultFrom;
 }
 
 /** The number of the email with this subject; undefined if it is none of this seed's. */

@@ -112,8 +112,9 @@ function restart(world: World, part: Part): Promise<Struck> {
   return world.exclusively(async () => {
     const code = await part.stop();
     part.start();
-    // Without a code it had not begun, and the signal ended it.
-    return code === 0 || code === null ? nothing : { killed: [], unclean: `${part.name}, exit code ${code}` };
+    // By the signal itself: it had not begun to listen for it.
+    const isClean = code === 0 || code === undefined || code === "SIGTERM";
+    return isClean ? nothing : { killed: [], unclean: `${part.name}, ${code} after SIGTERM` };
   });
 }
 

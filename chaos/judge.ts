@@ -76,7 +76,11 @@ export async function judge({ seed, tries, acceptances, dead, held }: Evidence):
   let refused = 0;
   for await (const one of tries) {
     count += 1;
-    if (one.status === 200 && one.id !== undefined) {
+    if (one.status === 200) {
+      if (one.id === undefined) {
+        renamed.push({ n: one.n, what: "answered 200 without an id" });
+        continue;
+      }
       latencies.push(one.tookMs);
       const before = ids.get(one.n);
       if (before !== undefined && before !== one.id) {

@@ -30,8 +30,11 @@ export interface Part {
   signal(signal: NodeJS.Signals): void;
   /** Kills it, and waits until it is dead. It stays so until it is started. */
   kill(): Promise<void>;
-  /** SIGTERM; resolves with the exit code. It stays down until it is started. */
-  stop(): Promise<number | null>;
+  /**
+   * SIGTERM; resolves with the exit code, or the signal that ended it, undefined if it did not run. It stays down until
+   * it is started.
+   */
+  stop(): Promise<number | string | undefined>;
 }
 
 const running = new Set<Bun.Subprocess>();
@@ -71,13 +74,13 @@ export function createPart({ name, command, env, before, logFile, onExit }: Part
     });
   }
 
-  async function end(signal: NodeJS.Signals): Promise<number | null> {
+  async function end(signal: NodeJS.Signals): Promise<number | string | undefined> {
     down = true;
     const ending = child;
-    if (ending === undefined) return null;
+    if (ending === undefined) return undefined;
     ending.kill(signal);
     await ending.exited;
-    return ending.exitCode;
+    return ending.exitCode ?? ending.signalCode ?? undefined;
   }
 
   return {

@@ -129,7 +129,17 @@ export async function run(options: RunOptions): Promise<Verdict> {
     const unexplained = await findUnexplained(world, folder, judgement.duplicates);
     const { crashes } = world;
     const unclean = strikes.flatMap((one) => one.unclean ?? []);
-    const seen = { judgement, scenario, unexplained, stuck, unreadable, unanswered, unclean, crashes };
+    const seen = {
+      judgement,
+      scenario,
+      unexplained,
+      strikes: strikes.length,
+      stuck,
+      unreadable,
+      unanswered,
+      unclean,
+      crashes,
+    };
     const failures = failuresOf(seen);
     const verdict: Verdict = {
       ...judgement,

@@ -31,6 +31,7 @@ export interface Seen {
   readonly judgement: Judgement;
   readonly scenario: Scenario;
   readonly unexplained: readonly Duplicate[];
+  readonly strikes: number;
   readonly stuck: number;
   readonly unreadable: string | undefined;
   readonly unanswered: number;
@@ -54,7 +55,9 @@ export function failuresOf(seen: Seen): string[] {
   findings(judgement.wronglyDead, "wrongly dead or accepted");
   findings(judgement.renamed, "with two ids");
   // Resend could have prevented each of these.
-  const atResend = judgement.duplicates.filter(({ providers }) => !providers.includes("postmark"));
+  const atResend = judgement.duplicates.filter(
+    ({ providers }) => providers.filter((name) => name === "resend").length > 1,
+  );
   const others = judgement.duplicates.filter((one) => !atResend.includes(one));
   fail(atResend.length, "accepted twice by Resend", told(atResend));
   if (!scenario.mayDuplicateAtPostmark) fail(others.length, "accepted twice", told(others));
@@ -62,6 +65,8 @@ export function failuresOf(seen: Seen): string[] {
     const unnamed = unexplained.filter((one) => others.includes(one));
     fail(unnamed.length, "accepted twice, and not counted as possible duplicates", told(unnamed));
   }
+  if (seen.strikes === 0) failures.push("no fault struck: nothing is shown");
+  if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: nothing is shown");
   fail(stuck, "stuck in the queue");
   fail(unanswered, "never answered 200, however often they were repeated");
   fail(judgement.clients.refused, "refused by a 4xx");

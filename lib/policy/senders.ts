@@ -39,9 +39,17 @@ export function isRefused({ refused }: Senders, from: string, nowMs: number): bo
 /** Most characters of {@link knownDomains}: it is stored with every batch. */
 const knownCharsMax = 1000;
 
-/** The domains that this provider has taken emails of lately, as far as there is room: the context of a new batch. */
+/**
+ * How the context of a batch begins whose worker keeps apart what is not known; no domain is called so. To be another
+ * one when the rule changes: what an older worker has begun must not be taken for what it would have parted.
+ */
+const keptApart = "*";
+
+/**
+ * The context of a new batch: the domains that this provider has taken emails of lately, as far as there is room.
+ */
 export function knownDomains({ accepted }: Senders, nowMs: number): string {
-  const known: string[] = [];
+  const known: string[] = [keptApart];
   let chars = 0;
   for (const [domain, untilMs] of [...accepted].reverse()) {
     chars += domain.length + 1;
@@ -49,6 +57,11 @@ export function knownDomains({ accepted }: Senders, nowMs: number): string {
     if (untilMs > nowMs) known.push(domain);
   }
   return known.join(" ");
+}
+
+/** Whether the worker that made a batch under this context kept apart what it did not name. */
+export function keepsApart(context: string): boolean {
+  return context.split(" ").includes(keptApart);
 }
 
 export function domainOf(from: string): string {

@@ -4,7 +4,7 @@
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
-import { domainOf, isRefused, type Senders } from "./senders.ts";
+import { domainOf, isRefused, keepsApart, type Senders } from "./senders.ts";
 import { byDomain, type Parts } from "./split.ts";
 import { handedOver, leftToMark, nextProvider, splitUp, withRefusal } from "./verdict.ts";
 
@@ -29,7 +29,7 @@ export function triage(
   const setting = { batch, policy, nowMs, random: 0 };
   if (isInDoubt(batch)) {
     // By the same rule whoever held it would have parted it, and so has made no request: that is no doubt.
-    const neverBegun = strangersApart(batch, batch.emails, policy);
+    const neverBegun = hasOnlyLapsed(batch) ? strangersApart(batch, batch.emails, policy) : undefined;
     if (neverBegun === undefined) return { kind: "send" };
     return settle(splitUp(neverBegun, undefined, setting), batch);
   }
@@ -49,6 +49,11 @@ export function triage(
     ...splitUp(parts ?? [[...here, ...lastChance], []], undefined, setting),
   ];
   return settle(verdicts, batch);
+}
+
+/** In the hands of workers that keep strangers apart, and without a request, as far as anybody has told. */
+function hasOnlyLapsed({ context, notes }: OpenBatch): boolean {
+  return keepsApart(context) && notes.attempts.kept.every(({ outcome }) => outcome === "lapsed");
 }
 
 function settle(verdicts: readonly Verdict[], { provider }: OpenBatch): Triage {

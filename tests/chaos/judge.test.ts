@@ -52,6 +52,7 @@ async function failures(over: Partial<Evidence>): Promise<string[]> {
     judgement: await judged(over),
     scenario: { name: "", about: "", faults: [], pauseMs: [0, 0] },
     unexplained: [],
+    strikes: 1,
     stuck: 0,
     unreadable: undefined,
     unanswered: 0,
@@ -76,7 +77,8 @@ describe("judge", () => {
 
   test("lost: acknowledged, and neither accepted nor dead", async () => {
     expect(await failures({ tries: [answered(1)] })).toEqual(["1 lost: email 1, id-1"]);
-    expect(await failures({ tries: [answered(1, { status: 500 })] })).toEqual([]);
+    const tries = [answered(1), answered(2, { status: 500 })];
+    expect(await failures({ tries, acceptances: [accepted(1)] })).toEqual([]);
   });
 
   test("what the service rightly keeps in doubt is not lost", async () => {
@@ -128,7 +130,7 @@ describe("judge", () => {
       acceptances: [accepted(1, { provider: "postmark" }), accepted(1)],
     });
     const [duplicate] = judgement.duplicates;
-    const none = { unclean: [], crashes: [], unexplained: [] };
+    const none = { unclean: [], crashes: [], unexplained: [], strikes: 1 };
     const seen = { judgement, stuck: 0, unreadable: undefined, unanswered: 0, ...none };
     const scenario = { name: "", about: "", faults: [], pauseMs: [0, 0] } as const;
     const allowing = { ...scenario, mayDuplicateAtPostmark: true } as const;
@@ -137,10 +139,27 @@ describe("judge", () => {
     expect(failuresOf({ ...seen, scenario: allowing, unexplained: [duplicate!] })).toHaveLength(1);
   });
 
+  test("what Postmark accepted as well excuses no second acceptance by Resend", async () => {
+    const acceptances = [accepted(1), accepted(1), accepted(1, { provider: "postmark" })];
+    expect(await failures({ tries: [answered(1)], acceptances })).toEqual([
+      "1 accepted twice by Resend: email 1 by resend, then resend, then postmark",
+    ]);
+  });
+
+  test("a 200 without an id, and a run that shows nothing", async () => {
+    const { id: _, ...nameless } = answered(2);
+    const tries = [answered(1), nameless];
+    expect((await failures({ tries, acceptances: [accepted(1)] }))[0]).toContain("without an id");
+    expect(await failures({})).toEqual(["nothing was acknowledged: nothing is shown"]);
+  });
+
   test("clients that were refused, or got no answer in time", async () => {
-    expect(await failures({ tries: [answered(1, { status: 400 })] })).toEqual(["1 refused by a 4xx"]);
-    const tries = [answered(1, { status: 0, error: "no answer in time" })];
-    expect(await failures({ tries })).toEqual(["1 tries without an answer in time"]);
+    const acceptances = [accepted(1)];
+    const after = (over: Partial<Try>) => failures({ tries: [answered(1), answered(2, over)], acceptances });
+    expect(await after({ status: 400 })).toEqual(["1 refused by a 4xx"]);
+    expect(await after({ status: 0, error: "no answer in time" })).toEqual([
+      "1 tries without an answer in time",
+    ]);
   });
 });
 

@@ -301,6 +301,19 @@ export const variants: readonly Variant[] = [
     caughtAs: /stuck in the queue/,
   },
   {
+    name: "takes for never begun what it has sent",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/policy/triage.ts",
+        from: ": strangersApart(batch, [...here, ...lastChance], policy);",
+        to: ": undefined;",
+      },
+    ],
+    under: { ...workersKilled, settings: { PROVIDERS: "resend:1" } },
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
     name: "forgets its doubt after a 429",
     queue: "embedded",
     patches: [

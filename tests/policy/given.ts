@@ -42,7 +42,7 @@ export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {
     lapsed: false,
     notes: noNotes,
     // All domains of these tests are known.
-    context: "example.org example.com",
+    context: "* example.org example.com",
     emails,
     ...over,
   };
@@ -139,7 +139,7 @@ export const anyBatch: fc.Arbitrary<OpenBatch> = fc
     emails: anyEmails,
     doubtAgeMs: fc.option(fc.nat({ max: 23 * hourMs }), { nil: undefined }),
     lapsed: fc.boolean(),
-    context: fc.constantFrom("", "example.com", "example.org example.com"),
+    context: fc.constantFrom("", "*", "* example.com", "* example.org example.com"),
     looks: fc.nat({ max: 3 }),
     failures: fc.nat({ max: 100 }),
     attempts: anyHistory.map(({ attempts }) => attempts),

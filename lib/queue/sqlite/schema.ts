@@ -85,15 +85,6 @@ export const migrations: readonly string[] = [
 
   CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
-  -- How each provider did lately.
-  CREATE TABLE conditions (
-    provider      TEXT NOT NULL PRIMARY KEY,
-    accepted_at   INTEGER, -- when it last did
-    failing_since INTEGER, -- without an acceptance; NULL while it works
-    failed_at     INTEGER, -- when it last did
-    reason        TEXT
-  ) STRICT, WITHOUT ROWID;
-
   -- A row while an operator has stopped all claims.
   CREATE TABLE pauses (
     one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
@@ -126,5 +117,15 @@ export const migrations: readonly string[] = [
   CREATE TRIGGER sent_left AFTER DELETE ON sent WHEN old.batch IS NOT NULL BEGIN
     UPDATE tally SET sent = sent - 1;
   END;
+  `,
+  `
+  -- How each provider did lately.
+  CREATE TABLE conditions (
+    provider      TEXT NOT NULL PRIMARY KEY,
+    accepted_at   INTEGER, -- when it last did
+    failing_since INTEGER, -- without an acceptance; NULL while it works
+    failed_at     INTEGER, -- when it last did
+    reason        TEXT
+  ) STRICT, WITHOUT ROWID;
   `,
 ];
