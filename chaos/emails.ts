@@ -33,7 +33,8 @@ const words = [
   "Ωmega",
 ];
 
-export function emailOf(seed: number, n: number): Fields {
+/** @param oneSender all are from one sender, but for those that are refused */
+export function emailOf(seed: number, n: number, oneSender = false): Fields {
   const random = seededRandom(seed * 7919 + n);
   random();
   const text = (count: number) =>
@@ -44,7 +45,7 @@ export function emailOf(seed: number, n: number): Fields {
     subject: `${seed}-${n} ${text(3)}`,
     body: `Email ${n}\n${text(size)}\n`,
     to: `user-${n}@example.org`,
-    from: isRefused(n) ? `nobody@${unverifiedDomain}` : senderOf(n),
+    from: isRefused(n) ? `nobody@${unverifiedDomain}` : oneSender ? defaultFrom : senderOf(n),
     ...(random() < 0.3 && { to_name: `Jane "${n}" Doe` }),
     ...(random() < 0.3 && { from_name: `Shop №${n % 10}` }),
     ...(random() < 0.2 && { html: `<p>Email ${n}: ${text(5)}</p>` }),

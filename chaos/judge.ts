@@ -3,7 +3,7 @@
 
 import { parseMailbox } from "../fakes/addresses.ts";
 import type { Acceptance } from "../fakes/ledger.ts";
-import { defaultFrom, emailOf, isRefused, numberOf } from "./emails.ts";
+import { defaultFrom, emailOf, type Fields, isRefused, numberOf } from "./emails.ts";
 import type { Try } from "./load.ts";
 import type { Provider } from "./scenario.ts";
 
@@ -16,6 +16,7 @@ export interface QueuedEmail {
 
 export interface Evidence {
   readonly seed: number;
+  readonly oneSender?: boolean;
   readonly tries: AsyncIterable<Try> | Iterable<Try>;
   readonly acceptances: AsyncIterable<Acceptance> | Iterable<Acceptance>;
   /** The dead letters. */
@@ -67,7 +68,14 @@ export interface ClientSide {
   readonly refused: number;
 }
 
-export async function judge({ seed, tries, acceptances, dead, held }: Evidence): Promise<Judgement> {
+export async function judge({
+  seed,
+  oneSender = false,
+  tries,
+  acceptances,
+  dead,
+  held,
+}: Evidence): Promise<Judgement> {
   const ids = new Map<number, string>();
   const renamed: Finding[] = [];
   const latencies: number[] = [];
@@ -103,7 +111,7 @@ export async function judge({ seed, tries, acceptances, dead, held }: Evidence):
       corrupt.push({ n: -1, what: `nobody submitted "${one.subject}"` });
       continue;
     }
-    const wrong = differences(seed, n, one);
+    const wrong = differences(emailOf(seed, n, oneSender), one);
     if (wrong.length > 0) corrupt.push({ n, what: `${one.provider}: ${wrong.join(", ")}` });
     if (isRefused(n)) wronglyDead.push({ n, what: `${one.provider} accepted what it should have refused` });
     const acknowledgedAs = ids.get(n);
@@ -149,8 +157,7 @@ export async function judge({ seed, tries, acceptances, dead, held }: Evidence):
 }
 
 /** The fields that did not arrive as they were submitted. */
-function differences(seed: number, n: number, acceptance: Acceptance): string[] {
-  const email = emailOf(seed, n);
+function differences(email: Fields, acceptance: Acceptance): string[] {
   const from = parseMailbox(acceptance.from);
   const to = parseMailbox(acceptance.to);
   const arrived: Record<string, string | undefined> = {

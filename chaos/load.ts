@@ -22,6 +22,7 @@ export interface Try {
 
 export interface LoadOptions {
   readonly seed: number;
+  readonly oneSender: boolean;
   readonly urls: readonly string[];
   /** Emails in a second. */
   readonly rate: number;
@@ -50,7 +51,7 @@ const repeatPauseMs = 50;
 const tickMs = 10;
 
 export function startLoad(options: LoadOptions): Load {
-  const { seed, urls, rate, inFlightMax, patienceMs, journal } = options;
+  const { seed, oneSender, urls, rate, inFlightMax, patienceMs, journal } = options;
   const random = seededRandom(seed ^ 0x10ad);
   let next = 0;
   let acknowledged = 0;
@@ -73,7 +74,7 @@ export function startLoad(options: LoadOptions): Load {
   }, tickMs);
 
   async function deliver(n: number, keyed: boolean): Promise<void> {
-    const fields = emailOf(seed, n);
+    const fields = emailOf(seed, n, oneSender);
     if (!keyed) {
       if ((await tryOnce(n, fields, undefined)).status === 200) acknowledged += 1;
       return;

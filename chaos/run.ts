@@ -70,7 +70,8 @@ export async function run(options: RunOptions): Promise<Verdict> {
     const answers = openJournal<Try>(join(folder, "answers.jsonl"));
     const { urls } = world;
     const { rate } = options;
-    const load = startLoad({ seed, urls, rate, inFlightMax, patienceMs, journal: answers });
+    const { oneSender = false } = scenario;
+    const load = startLoad({ seed, oneSender, urls, rate, inFlightMax, patienceMs, journal: answers });
     const loadedMs = performance.now();
     let kills = 0;
     const isOver = () =>
@@ -121,6 +122,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
     await Bun.write(join(folder, "dead.json"), JSON.stringify(dead, undefined, 1));
     const judgement = await judge({
       seed,
+      oneSender,
       tries: readJournal<Try>(join(folder, "answers.jsonl")),
       acceptances: readJournal<Acceptance>(join(folder, "acceptances.jsonl")),
       dead,

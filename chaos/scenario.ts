@@ -110,6 +110,8 @@ export interface Scenario {
   /** How the providers behave all the time. */
   readonly resend?: Partial<ResendSettings>;
   readonly postmark?: Partial<PostmarkSettings>;
+  /** All emails are from one sender, so that they go out in few batches. */
+  readonly oneSender?: true;
   /** Emails offered in a second. */
   readonly rate?: number;
   /** The faults to draw from; one named twice is drawn twice as often. */

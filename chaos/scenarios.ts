@@ -228,6 +228,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "stale-settlements",
     about: "a worker frozen between an answer and its settlement, that goes on when its batch is another's",
+    oneSender: true,
     workers: 4,
     settings: { PROVIDERS: "resend:1" },
     faults: staleSettlements,

@@ -65,6 +65,7 @@ const powerCuts = {
 } as const satisfies Variant["under"];
 
 const forgetsTheFence = {
+  oneSender: true,
   faults: [
     {
       do: "freezeBeforeSettlement",
@@ -83,6 +84,7 @@ const forgetsTheFence = {
 
 /** Accepted, and not said so; then throttled. */
 const doubtThenThrottled = {
+  oneSender: true,
   faults: [
     {
       do: "provider",
@@ -310,7 +312,22 @@ export const variants: readonly Variant[] = [
         to: ": undefined;",
       },
     ],
-    under: { ...workersKilled, settings: { PROVIDERS: "resend:1" } },
+    under: {
+      faults: [
+        {
+          do: "provider",
+          name: "resend",
+          fault: faults.hangAfterAccepting,
+          probability: 1,
+          forMs: [900, 900],
+        },
+        { do: "kill", part: "worker" },
+        { do: "kill", part: "worker" },
+      ],
+      settings: { PROVIDERS: "resend:1" },
+      pauseMs: [100, 300],
+      lanes: 2,
+    },
     caughtAs: /accepted twice by Resend/,
   },
   {
