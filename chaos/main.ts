@@ -86,7 +86,8 @@ const evidence =
   values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
 const diskLibrary = chosen.some(needsDisk) ? buildLibrary() : undefined;
 
-say(`seed ${seed}; what every run leaves is in ${evidence}\n`);
+const keeps = values.evidence === undefined ? "what a run leaves that fails" : "what every run leaves";
+say(`seed ${seed}; ${keeps} is in ${evidence}\n`);
 say(tableHead);
 const verdicts: { scenario: string; queue: Queue; verdict: Verdict }[] = [];
 for (const { scenario, queue } of runs) {

@@ -3,7 +3,7 @@
 // next to each of "nothing is lost" stands a setting under which something must be.
 
 import { Database } from "bun:sqlite";
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,9 @@ import { Redis } from "ioredis";
 import { buildDisk, type Disk, openDisk } from "../../chaos/disk/disk.ts";
 import { durableSettings } from "../support/redis.ts";
 import { eventually, freePort } from "../support/eventually.ts";
+
+// Beside the other tests, on few cores.
+setDefaultTimeout(60_000);
 
 const temporary = mkdtempSync(join(tmpdir(), "reliable-email-disk-"));
 const running = new Set<Bun.Subprocess>();
@@ -406,9 +409,10 @@ describe("disk: faults", () => {
     disk.setWriteDelay(40);
     const [write] = await tell(`(a := ${took}(), os.write(f, b'1'), t() - a)[2]`);
     disk.setWriteDelay(0);
-    const [neither] = await tell("(a := t(), os.write(f, b'1'), os.fsync(f), t() - a)[3]");
     for (const seconds of [sync, write]) expect(Number(seconds)).toBeGreaterThanOrEqual(0.04);
-    expect(Number(neither)).toBeLessThan(0.04);
+    // Never is one the quicker of several by so much, if it takes as long as before.
+    const calls = "(a := t(), os.write(f, b'1'), os.fsync(f), t() - a)[3]";
+    await eventually("neither takes its time any more", async () => Number((await tell(calls))[0]) < 0.04);
   });
 
   test("what it cannot take back, and a disk that is not there, end the process with a word about it", async () => {
