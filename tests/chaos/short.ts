@@ -11,8 +11,8 @@ import { scenarios } from "../../chaos/scenarios.ts";
 import type { Verdict } from "../../chaos/verdict.ts";
 import { breakInto, variants } from "./variants.ts";
 
-/** Most of a run is waiting. */
-const atATime = 3;
+/** Most of a run is waiting; other tests want their share. */
+const atATime = 2;
 const timeoutMs = 400_000;
 const seed = 20_261_125;
 
