@@ -36,7 +36,6 @@ export interface LoadOptions {
 export interface Load {
   /** Emails answered 200. */
   readonly acknowledged: number;
-  readonly offered: number;
   /** Offers no more; resolves when every email with a key has been answered 200, with how many never were. */
   finish(withinMs: number): Promise<number>;
 }
@@ -108,9 +107,6 @@ export function startLoad(options: LoadOptions): Load {
   return {
     get acknowledged() {
       return acknowledged;
-    },
-    get offered() {
-      return next;
     },
     async finish(withinMs) {
       finishing = true;

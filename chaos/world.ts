@@ -25,7 +25,6 @@ export interface WorldOptions {
 }
 
 export interface World {
-  readonly queue: Queue;
   readonly servers: readonly Part[];
   readonly workers: readonly Part[];
   readonly redis: Redis | undefined;
@@ -229,7 +228,6 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   const all = [...servers, ...workers];
   let turn: Promise<unknown> = Promise.resolve();
   const world: World = {
-    queue,
     servers,
     workers,
     redis,
