@@ -140,7 +140,7 @@ export function createHandler(options: HandlerOptions): Handler {
         {
           id: Bun.randomUUIDv7(),
           text: encodeEmail(email),
-          ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given) } }),
+          ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given), token: "" } }),
         },
         deadlineMs,
       );

@@ -23,7 +23,7 @@ export function decide(
   const decision = decided(result, { batch, policy, nowMs, random });
   const failure = failureOf(result);
   if (failure === undefined) return decision;
-  return { ...decision, settlement: { ...decision.settlement, failure } };
+  return { ...decision, settlement: { ...decision.settlement, failure: { reason: failure, own: true } } };
 }
 
 function decided(result: Result, setting: Setting): Decision {

@@ -16,6 +16,8 @@
 //   A submission of a known id changes nothing.
 // - A settlement is carried out while the lease is the one it was claimed under. After that only its
 //   acceptances count: an email accepted anywhere never goes back to waiting.
+// - Ids, idempotency keys and records of claims expire by housekeeping alone ({@link Work.sweep}): what is present is
+//   valid, whatever a clock says. So does doubt: nothing but {@link Work.claimEnded} looks at its end.
 // - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
 
 /** What leaves the queue leaves its id behind for so long at least, ms. */
@@ -30,13 +32,18 @@ export interface Submission {
   readonly id: string;
   /** See encodeEmail. */
   readonly text: string;
-  readonly idempotency?: { readonly key: string; readonly fingerprint: string };
+  readonly idempotency?: {
+    readonly key: string;
+    readonly fingerprint: string;
+    /** Digest of the API token that was shown; empty without one. */
+    readonly token: string;
+  };
 }
 
 export type SubmitResult =
   /** On stable storage, now or since an earlier try. `id` is the first submission's. */
   | { readonly kind: "stored"; readonly id: string; readonly repeated: boolean }
-  /** The idempotency key belongs to another email. Nothing was queued. */
+  /** This token used the idempotency key for another email. Nothing was queued. */
   | { readonly kind: "conflict" }
   /** More was submitted than the store takes in time. Nothing was queued. */
   | { readonly kind: "busy" }
@@ -82,32 +89,60 @@ export interface Batch {
   readonly context: string;
   /** As the last settlement left them; empty before. */
   readonly notes: string;
+  /** Most emails of a batch from the split list that it was made from; undefined if it was made from others. */
+  readonly pieceMax: number | undefined;
+  /** {@link ClaimRequest.credential} of the claim that made the batch; empty if an older release made it. */
+  readonly credential: string;
+  /** Emails that this provider has accepted so far under the credential of this claim. Only ever grows. */
+  readonly acceptances: number;
+  /** Providers that some worker has handed new emails to within the last 24 h, in no particular order. */
+  readonly servedProviders: readonly string[];
+  /** When the store's clock last stepped by more than a few seconds, within the last hour, by the store's clock. */
+  readonly clockSteppedAtMs: number | undefined;
   readonly emails: readonly ClaimedEmail[];
 }
 
+/** Where a claim may look: emails that never failed, emails that travel in pieces, batches that are due again. */
+export type ClaimSource = "emails" | "split" | "batches";
+
 export interface ClaimRequest {
-  /**
-   * Made by the worker, a UUID, and the id of a batch made by this claim. Asking again with it, after a lost
-   * answer, gives the same batch under the same lease, or says that it is spent.
-   */
+  /** The id of a batch made by this claim: a UUID, made by the worker. */
   readonly claimId: string;
+  /** Who claims: one purpose of one process, such as a provider's deliveries. */
+  readonly claimant: string;
+  /**
+   * Counts the claims of this claimant from 1. Asking again with the same number, after a lost answer, gives the same
+   * batch under the same lease, or says that it is spent; so does a lower number. No clock decides.
+   */
+  readonly number: number;
   readonly provider: string;
-  /** Most new emails; 0: only batches that exist. */
+  /** Digest of the credential that would be used: stored with a new batch. */
+  readonly credential: string;
+  /**
+   * Looked into in this order, until there is something. `batches` leaves out a batch in doubt that began with another
+   * credential while a live worker has that.
+   */
+  readonly sources: readonly ClaimSource[];
+  /** False: of `emails`, only those that no other provider may take. */
+  readonly shared: boolean;
+  /** Most new emails. */
   readonly countMax: number;
   /** Most stored bytes of new emails, but at least one email. */
   readonly bytesMax: number;
+  /** A second is added for each 256 KiB of the batch's stored emails. */
   readonly leaseMs: number;
   /** For a new batch: how long after this claim its doubt, if any, ends. */
   readonly doubtMs: number;
   /** For a new batch. */
   readonly context: string;
-  /** Where to look first: at batches that are due again, or at emails not in a batch. */
-  readonly first: "batches" | "emails";
+  /** How far {@link ClaimResult} counts what else is due. */
+  readonly dueCountMax: number;
 }
 
 export type ClaimResult =
-  | { readonly kind: "batch"; readonly batch: Batch }
-  /** Nothing is due for this provider; `nextDueInMs` is when the next thing known of will be. */
+  /** `dueLeft`: emails that never failed, may go to any provider and are due, up to `dueCountMax`. */
+  | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number }
+  /** Nothing is due for this provider in the sources that were named; `nextDueInMs` is when the next thing known of will be. */
   | { readonly kind: "empty"; readonly nextDueInMs: number | undefined }
   /** This claim was answered before, and what it took is settled or leased to another by now. */
   | { readonly kind: "spent" }
@@ -119,12 +154,14 @@ export type ClaimResult =
 /** What becomes of one email of a batch. */
 export type EmailFate =
   | { readonly id: string; readonly kind: "sent"; readonly record: string }
-  /** Back to waiting: for any provider, or for `only` this one. */
+  /** Back to waiting: for any provider, or for `only` this one; to travel with few others at most, or with any number. */
   | {
       readonly id: string;
       readonly kind: "due";
       readonly delayMs: number;
       readonly only?: string;
+      /** Most emails of the batch that it may travel in next: it stands in a list of such emails, `split`. */
+      readonly pieceMax?: number;
       readonly history: string;
     }
   | { readonly id: string; readonly kind: "dead"; readonly history: string }
@@ -136,10 +173,21 @@ export interface Settlement {
   readonly fates: readonly EmailFate[];
   /** What holds for the emails without a fate: they stay in the batch, which is in doubt and due again later. */
   readonly rest?: { readonly delayMs: number; readonly notes: string };
+  /**
+   * Instead of `rest`: the emails without a fate stay in the batch, under the same lease. Only before its first request:
+   * it does not put the batch in doubt.
+   */
+  readonly keepsLease?: true;
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
+  /** Of the request: the emails that it accepted are counted under it, see {@link Batch.acceptances}. */
+  readonly credential?: string;
   /** Why the provider itself failed, no single email: noted as its condition, unless a fate is `sent`. */
-  readonly failure?: string;
+  readonly failure?: {
+    readonly reason: string;
+    /** It said so itself, in its own form. */
+    readonly own: boolean;
+  };
 }
 
 export interface Settled {
@@ -149,20 +197,40 @@ export interface Settled {
   readonly duplicates: readonly string[];
 }
 
+/** One worker process, as the others may have to know of it. */
+export interface WorkerPresence {
+  /** Of the process: a UUID. */
+  readonly worker: string;
+  /** Longest that it delays an email, and a batch in doubt besides that, ms. */
+  readonly retryMaxMs: number;
+  readonly searchWaitMs: number;
+  /** By name: the digest of its credential, and whether new emails are handed to it (its weight is positive). */
+  readonly providers: Readonly<
+    Record<string, { readonly credential: string; readonly takesEmails: boolean }>
+  >;
+}
+
 /** What the worker needs. Methods reject with {@link StoreUnavailable} when the store did not answer. */
 export interface Work {
   /** Resolves once the store can be asked and is of a format that this version understands. */
   readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
   /** A batch of any provider whose doubt has ended and whose lease has run out, leased so that it can be settled. */
-  claimEnded(request: { claimId: string; leaseMs: number }): Promise<ClaimResult>;
+  claimEnded(request: {
+    readonly claimant: string;
+    readonly number: number;
+    readonly leaseMs: number;
+  }): Promise<ClaimResult>;
   /** May be repeated when the answer was lost. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
-   * Housekeeping, bounded: drops expired records of the sent, and gives emails that only a provider outside
-   * `providers` may take back to all, also those in batches that were never begun.
+   * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; expires what has
+   * had its time; gives emails that only one provider may take back to all when no worker has served it for 24 h;
+   * notices steps of the store's clock, and brings back to now what a wrong clock has put into an impossible time.
    */
-  sweep(providers: readonly string[]): Promise<void>;
+  sweep(presence: WorkerPresence): Promise<void>;
+  /** How each provider did lately, by name: as {@link QueueStats.providers}. */
+  conditions(): Promise<Readonly<Record<string, ProviderCondition>>>;
   /** Whether claims were stopped when one was last asked for. */
   paused(): boolean;
   /** Calls back when emails may have become due; a hint that can be lost. */
@@ -219,6 +287,8 @@ export interface ProviderCondition {
   readonly lastFailedAtMs?: number;
   /** Why, the last time. */
   readonly lastFailure?: string;
+  /** The last failure came without an answer of its own, in its own form; absent while it works. */
+  readonly isUnanswered?: true;
 }
 
 export interface QueueStats {
@@ -234,6 +304,8 @@ export interface QueueStats {
   /** Since when the oldest doubt lasts, Unix ms. */
   readonly oldestDoubtSinceMs: number | undefined;
   readonly paused: boolean;
+  /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
+  readonly clockStep: { readonly atMs: number; readonly byMs: number } | undefined;
   /** Bytes that the store uses, and how many it may: `maxmemory` of Redis if there is one, or what the disk has. */
   readonly bytesUsed: number;
   readonly bytesMax: number | undefined;
@@ -281,6 +353,7 @@ export interface Operator {
    * in one that was never in doubt.
    */
   claimDoubt(request: {
+    /** A UUID, for this one claim: asking again with it, after a lost answer, gives the same. */
     readonly claimId: string;
     readonly emailId: string;
     readonly leaseMs: number;

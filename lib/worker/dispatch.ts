@@ -143,12 +143,22 @@ export function startDispatcher(
       const result = await work.claim({
         claimId: id,
         provider: provider.name,
-        countMax: weight === 0 ? 0 : isProbe ? 1 : provider.batchMax,
+        claimant: provider.name,
+        number: 1,
+        credential: "",
+        shared: true,
+        dueCountMax: 0,
+        countMax: isProbe ? 1 : provider.batchMax,
         bytesMax: batchBytesMax,
         leaseMs: settings.leaseMs,
         doubtMs,
         context: provider.recall === undefined ? knownDomains(senders, performance.now()) : provider.context,
-        first: isProbe ? admitted.first : first,
+        sources:
+          weight === 0
+            ? ["batches"]
+            : (isProbe ? admitted.first : first) === "batches"
+              ? ["batches", "emails", "split"]
+              : ["emails", "split", "batches"],
       });
       if (lost !== undefined) log.info("store-back");
       lost = undefined;

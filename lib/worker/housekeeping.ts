@@ -35,10 +35,10 @@ export function startHousekeeping(deliverer: Deliverer): Housekeeper {
   }
 
   async function tidy(): Promise<void> {
-    await work.sweep(settings.providers);
+    await work.sweep({ worker: "", retryMaxMs: settings.retryMaxMs, searchWaitMs: 0, providers: {} });
     for (let ended = 0; ended < endedMax && !stopping; ended += 1) {
       const claim = newClaim();
-      const result = await work.claimEnded({ claimId: claim.id, leaseMs: settings.leaseMs });
+      const result = await work.claimEnded({ claimant: claim.id, number: 1, leaseMs: settings.leaseMs });
       if (result.kind === "unreplicated") await handBack(deliverer, claimedBy(claim, result.batch), 0);
       if (result.kind !== "batch") return;
       await endDoubt(deliverer, claimedBy(claim, result.batch));
