@@ -5,13 +5,37 @@ import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
 import type { EmailFate } from "../../lib/queue/queue.ts";
 import { operating } from "./operating.ts";
-import { hourMs, leaseMs, type QueueUnderTest, soon, submission, toolsFor } from "./tools.ts";
+import {
+  emailsFirst,
+  endedRequest,
+  hourMs,
+  leaseMs,
+  type QueueUnderTest,
+  serving,
+  soon,
+  submission,
+  toolsFor,
+} from "./tools.ts";
 
 export function conformance(name: string, open: () => Promise<QueueUnderTest>): void {
   describe(name, () => {
     const tools = toolsFor(open);
-    const { queue, submit, request, claim, claimed, ids, settle, sent, due, dead, doubt, state, counted } =
-      tools;
+    const {
+      queue,
+      submit,
+      submitMany,
+      request,
+      claim,
+      claimed,
+      ids,
+      settle,
+      sent,
+      due,
+      dead,
+      doubt,
+      state,
+      counted,
+    } = tools;
 
     test("a submission is stored, waits, is claimed with its text, and is sent with its record", async () => {
       const q = await queue();
@@ -92,17 +116,17 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await submit(q, one);
         await settle(q, await claim(q), [sent(one.id)]);
         q.advance(23 * hourMs);
-        await q.work.sweep(["resend"]);
+        await q.work.sweep(serving("resend"));
         expect(await state(q, one.id)).toBe("sent");
         q.advance(2 * hourMs);
-        await q.work.sweep(["resend"]);
+        await q.work.sweep(serving("resend"));
         expect(await q.operator.show(one.id)).toBeUndefined();
       });
     });
 
     describe("an idempotency key", () => {
       const keyed = (fingerprint: string, key = "order-17") =>
-        submission({ idempotency: { key, fingerprint } });
+        submission({ idempotency: { key, fingerprint, token: "" } });
 
       test("with the same email answers the first id and queues nothing", async () => {
         const q = await queue();
@@ -139,8 +163,10 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await submit(q, first);
         await settle(q, await claim(q), [sent(first.id)]);
         q.advance(24 * hourMs - 60_000);
+        await q.work.sweep(serving("resend"));
         expect(await submit(q, keyed("a"))).toEqual([first.id]);
         q.advance(120_000);
+        await q.work.sweep(serving("resend"));
         const later = keyed("b");
         expect(await submit(q, later)).toEqual([later.id]);
       });
@@ -180,9 +206,9 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       test("of existing batches only takes no new email", async () => {
         const q = await queue();
         await submit(q, submission());
-        expect(await claimed(q, { countMax: 0 })).toBe("empty");
+        expect(await claimed(q, { sources: ["batches"] })).toBe("empty");
         await settle(q, await claim(q), [], doubt);
-        expect(await claimed(q, { countMax: 0 })).toBe("batch");
+        expect(await claimed(q, { sources: ["batches"] })).toBe("batch");
       });
 
       test("whose answer was lost gives the same batch under the same lease", async () => {
@@ -225,7 +251,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       test("of existing batches only does not ask to come again for new emails", async () => {
         const q = await queue();
         await submit(q, submission());
-        expect(await q.work.claim(request({ countMax: 0 }))).toEqual({
+        expect(await q.work.claim(request({ sources: ["batches"] }))).toEqual({
           kind: "empty",
           nextDueInMs: undefined,
         });
@@ -254,9 +280,9 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await submit(q, submission());
         await settle(q, await claim(q), [], doubt);
         await submit(q, submission());
-        const fresh = await claim(q, { first: "emails" });
+        const fresh = await claim(q, { sources: emailsFirst });
         expect(fresh.lease).toBe(1);
-        expect((await claim(q, { first: "emails" })).lease).toBe(2);
+        expect((await claim(q, { sources: emailsFirst })).lease).toBe(2);
       });
     });
 
@@ -338,7 +364,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
           history: "died",
         });
         q.advance(1000 * hourMs);
-        await q.work.sweep(["resend"]);
+        await q.work.sweep(serving("resend"));
         expect(await claimed(q)).toBe("empty");
         expect((await q.operator.stats()).states.dead).toBe(1);
       });
@@ -357,29 +383,6 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(second.doubtSinceMs).toBeWithin(first.nowMs, first.nowMs + 4000);
         await settle(q, second, [], doubt);
         expect((await claim(q)).doubtSinceMs).toBe(second.doubtSinceMs!);
-      });
-
-      test("splits a batch into new ones, of the same provider and context, never in doubt", async () => {
-        const q = await queue();
-        const all = await submit(q, submission(), submission(), submission());
-        const [left, right] = [Bun.randomUUIDv7(), Bun.randomUUIDv7()];
-        const fate = (id: string, batchId: string): EmailFate => ({
-          id,
-          kind: "rebatched",
-          batchId,
-          history: "r",
-        });
-        const first = await claim(q, { context: "c" });
-        await settle(q, first, [fate(all[0]!, left), fate(all[1]!, right), fate(all[2]!, right)]);
-        expect(await claimed(q, { provider: "postmark" })).toBe("empty");
-        const halves = [await claim(q), await claim(q)].toSorted((a, b) => a.emails.length - b.emails.length);
-        expect(halves.map(ids)).toEqual([[all[0]!], [all[1]!, all[2]!]]);
-        expect(halves.map(({ id }) => id)).toEqual([left, right]);
-        for (const half of halves) {
-          expect(half).toMatchObject({ lease: 1, context: "c", lapsed: false, doubtSinceMs: undefined });
-          expect(half.emails[0]!.history).toBe("r");
-        }
-        expect(await claim(q, {}).catch(() => undefined)).toBeUndefined();
       });
 
       test("without a fate or a rest for an email, or with two fates, is refused whole", async () => {
@@ -484,7 +487,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
           ),
         ).toEqual({ leaseHeld: false, duplicates: [] });
         q.advance(30 * hourMs);
-        expect((await q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs })).kind).toBe("empty");
+        expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
         expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 2 });
       });
 
@@ -506,23 +509,6 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await settle(q, third, [due(all[0]!), due(all[1]!), dead(all[2]!)]);
         expect(await Promise.all(all.map((id) => state(q, id)))).toEqual(["sent", "waiting", "dead"]);
         expect((await q.operator.show(all[0]!))!.record).toBe("old");
-      });
-
-      test("marks win over a split", async () => {
-        const q = await queue();
-        const all = await submit(q, submission(), submission());
-        const old = await claim(q);
-        q.advance(leaseMs + 1);
-        const current = await claim(q);
-        await settle(q, old, [sent(all[0]!)], doubt);
-        const batchId = Bun.randomUUIDv7();
-        await settle(
-          q,
-          current,
-          all.map((id) => ({ id, kind: "rebatched", batchId, history: "" })),
-        );
-        expect(await state(q, all[0]!)).toBe("sent");
-        expect(ids(await claim(q))).toEqual([all[1]!]);
       });
 
       /** The batch dissolved, and its email is somewhere else. */
@@ -594,7 +580,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await submit(q, submission());
         const endless = request({ doubtMs: 2 * leaseMs, provider: "forgotten" });
         await q.work.claim(endless);
-        const ended = () => q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs });
+        const ended = () => q.work.claimEnded(endedRequest());
         expect((await ended()).kind).toBe("empty");
         q.advance(leaseMs + 1);
         expect((await ended()).kind).toBe("empty");
@@ -611,57 +597,37 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       });
     });
 
-    test("a sweep gives what only an unknown provider may take back to all", async () => {
+    test("a sweep gives back what only one provider may take, once nobody has served that for 24 hours", async () => {
       const q = await queue();
       const [id] = await submit(q, submission());
+      await q.work.sweep(serving("resend", "gone"));
       await settle(q, await claim(q), [{ id: id!, kind: "due", delayMs: 0, only: "gone", history: "h" }]);
-      await q.work.sweep(["resend", "gone"]);
+      q.advance(23 * hourMs);
+      await q.work.sweep(serving("resend"));
       expect(await claimed(q)).toBe("empty");
-      await q.work.sweep(["resend"]);
+      q.advance(2 * hourMs);
+      await q.work.sweep(serving("resend"));
       expect(ids(await claim(q))).toEqual([id!]);
     });
 
-    test("a sweep dissolves the batches of an unknown provider that nobody has begun, and no others", async () => {
+    test("a sweep gives back at once what only a provider may take that nobody ever served", async () => {
       const q = await queue();
-      const all = await submit(q, submission(), submission(), submission());
-      const batchId = Bun.randomUUIDv7();
-      const fates = all.map((id): EmailFate => ({ id, kind: "rebatched", batchId, history: "r" }));
-      await settle(q, await claim(q, { provider: "gone" }), fates);
-      const [doubtful] = await submit(q, submission());
-      await settle(q, await claim(q, { provider: "gone", first: "emails" }), [], doubt);
-      await q.work.sweep(["resend", "gone"]);
-      expect(await claimed(q)).toBe("empty");
-      await q.work.sweep(["resend"]);
-      const freed = await claim(q);
-      expect(ids(freed).toSorted()).toEqual(all.toSorted());
-      expect(freed.emails[0]!.history).toBe("r");
-      expect(await state(q, doubtful!)).toBe("in-doubt");
-      await settle(
-        q,
-        freed,
-        all.map((id) => sent(id)),
-      );
-      expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 1, sent: 3 });
+      const [id] = await submit(q, submission());
+      await settle(q, await claim(q), [{ id: id!, kind: "due", delayMs: 0, only: "gone", history: "h" }]);
+      await q.work.sweep(serving("resend"));
+      expect(ids(await claim(q))).toEqual([id!]);
     });
 
-    test("ten thousand due batches of one provider do not stand in the way of another's claim", async () => {
+    test("a thousand due batches of one provider do not stand in the way of another's claim", async () => {
       const q = await queue();
-      const many = Array.from({ length: 10_000 }, () => submission());
-      await submit(q, ...many);
-      for (let taken = 0; taken < 10_000; taken += 500) {
-        const batch = await claim(q, { provider: "shut", countMax: 500, first: "emails" });
-        const fates = ids(batch).map((id): EmailFate => ({
-          id,
-          kind: "rebatched",
-          batchId: Bun.randomUUIDv7(),
-          history: "",
-        }));
-        await settle(q, batch, fates);
-      }
-      const [fresh] = await submit(q, submission());
+      await submitMany(q, 1000);
+      for (let i = 0; i < 1000; i += 1)
+        await claim(q, { provider: "shut", countMax: 1, sources: ["emails"] });
+      q.advance(leaseMs + 1);
+      const [fresh] = await submitMany(q, 1);
       expect(ids(await claim(q))).toEqual([fresh!]);
       expect(await claimed(q)).toBe("empty");
-      expect((await q.operator.stats()).states.sending).toBe(10_001);
+      expect((await q.operator.stats()).states).toMatchObject({ sending: 1, "in-doubt": 1000 });
     }, 30_000);
 
     test("ten thousand emails that only one provider may take do not stand in the way of another's claim", async () => {

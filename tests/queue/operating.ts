@@ -3,7 +3,17 @@
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
 import type { Batch, EmailFate, ListedEmail, Page, StoredEmail } from "../../lib/queue/queue.ts";
-import { hourMs, leaseMs, type QueueUnderTest, submission, type Tools } from "./tools.ts";
+import {
+  batchesFirst,
+  emailsFirst,
+  endedRequest,
+  hourMs,
+  leaseMs,
+  type QueueUnderTest,
+  serving,
+  submission,
+  type Tools,
+} from "./tools.ts";
 
 type Listable = Parameters<QueueUnderTest["operator"]["list"]>[0];
 type Order = NonNullable<Parameters<QueueUnderTest["operator"]["list"]>[3]>;
@@ -46,7 +56,7 @@ export function operating(tools: Tools): void {
     const [retrying, inDoubt, gone, died] = await submitMany(q, 4);
     const first = await claim(q, { countMax: 1 });
     await settle(q, first, [due(retrying!, hourMs, "tried")]);
-    const second = await claim(q, { countMax: 1, first: "emails" });
+    const second = await claim(q, { countMax: 1, sources: emailsFirst });
     await settle(q, second, [], { delayMs: hourMs, notes: "looked" });
     const third = await claim(q, { countMax: 1 });
     await settle(q, third, [sent(gone!, "the record")]);
@@ -132,11 +142,8 @@ export function operating(tools: Tools): void {
       expect(await shown()).toMatchObject(again);
       await settle(q, second, [], { delayMs: 0, notes: "" });
       expect(await shown()).toMatchObject({ where: "in-doubt", leased: false, lapsed: false });
-      const third = await claim(q);
+      await claim(q);
       expect(await shown()).toMatchObject({ where: "in-doubt", leased: true, lapsed: false });
-      const fate = { id: id!, kind: "rebatched", batchId: Bun.randomUUIDv7(), history: "" } as const;
-      await settle(q, third, [fate]);
-      expect(await shown()).toMatchObject({ where: "sending", leased: false, lapsed: false });
     });
   });
 
@@ -254,31 +261,24 @@ export function operating(tools: Tools): void {
       }, 30_000);
     }
 
-    test("names each once that is in one of many batches, begun or not, or whose lease ran out", async () => {
+    test("names each once that is in one of many batches, or whose lease ran out", async () => {
       const q = await queue();
-      const split = await submitMany(q, 300);
-      const whole = await claim(q, all);
-      await settle(
-        q,
-        whole,
-        split.map((id) => ({ id, kind: "rebatched", batchId: Bun.randomUUIDv7(), history: "" })),
-      );
       const lapsing = await submitMany(q, 30);
       for (let i = 0; i < 10; i += 1)
-        await claim(q, { countMax: 3, first: "emails", provider: i % 2 ? "postmark" : "resend" });
+        await claim(q, { countMax: 3, sources: emailsFirst, provider: i % 2 ? "postmark" : "resend" });
       q.advance(leaseMs + 1);
       const recorded = await claim(q, { provider: "postmark" });
       const begun = await submitMany(q, 30);
-      for (let i = 0; i < 10; i += 1) await claim(q, { countMax: 3, first: "emails" });
+      for (let i = 0; i < 10; i += 1) await claim(q, { countMax: 3, sources: emailsFirst });
       for (const limit of [1, 7, 1000]) {
         for (const order of orders) {
           expect((await listedIds(q, "in-doubt", limit, order)).toSorted()).toEqual(lapsing.toSorted());
           const sending = await listedIds(q, "sending", limit, order);
-          expect(sending.toSorted()).toEqual([...split, ...begun].toSorted());
+          expect(sending.toSorted()).toEqual(begun.toSorted());
         }
       }
       expect(recorded.lapsed).toBe(true);
-      expect((await q.operator.stats()).states).toMatchObject({ sending: 330, "in-doubt": 30 });
+      expect((await q.operator.stats()).states).toMatchObject({ sending: 30, "in-doubt": 30 });
     }, 30_000);
 
     test("names each once of a batch that does not hold them in the order of their ids", async () => {
@@ -567,10 +567,6 @@ export function operating(tools: Tools): void {
       await q.operator.delete([places.waiting]);
       expect(await ask(q, places.waiting)).toEqual({ kind: "not-in-doubt" });
       expect(await ask(q, Bun.randomUUIDv7())).toEqual({ kind: "unknown" });
-      const [id] = await submitMany(q, 1);
-      const fate = { id: id!, kind: "rebatched", batchId: Bun.randomUUIDv7(), history: "" } as const;
-      await settle(q, await claim(q, { first: "emails" }), [fate]);
-      expect(await ask(q, id!)).toEqual({ kind: "not-in-doubt" });
     });
 
     test("repeated gives the same lease, and nothing once that is over", async () => {
@@ -616,7 +612,7 @@ export function operating(tools: Tools): void {
       await settle(q, await claim(q, { doubtMs: 1000 }), [], { delayMs: 0, notes: "" });
       q.advance(2000);
       await held(q, id!);
-      expect((await q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs })).kind).toBe("empty");
+      expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
     });
   });
 
@@ -711,7 +707,7 @@ export function operating(tools: Tools): void {
       expect(new Set(await q.operator.delete(some))).toEqual(new Set(["deleted"]));
       expect((await q.operator.stats()).states).toMatchObject({ waiting: 0, sent: 0 });
       q.advance(25 * hourMs);
-      await q.work.sweep(["resend"]);
+      await q.work.sweep(serving("resend"));
       expect(await q.operator.show(some[0]!)).toBeUndefined();
     });
   });
@@ -735,7 +731,7 @@ export function operating(tools: Tools): void {
       test(`leaves what was submitted since, wherever it waits: ${limit} at a time`, async () => {
         const q = await queue();
         const tried = async (provider: string) => {
-          const batch = await claim(q, { first: "emails", countMax: 5 });
+          const batch = await claim(q, { sources: emailsFirst, countMax: 5 });
           await settle(
             q,
             batch,
@@ -754,7 +750,7 @@ export function operating(tools: Tools): void {
         expect(before).toMatchObject({ waiting: 3, retrying: 10 });
         await Bun.sleep(2);
         const since = await submitMany(q, 5);
-        const held = await claim(q, { first: "emails", countMax: 8 });
+        const held = await claim(q, { sources: emailsFirst, countMax: 8 });
         await settle(
           q,
           held,
@@ -784,7 +780,7 @@ export function operating(tools: Tools): void {
         deleted += cleared.deleted;
         if (cleared.next === undefined) break;
         from = cleared.next;
-        if (calls < 4) taken.push(...ids(await claim(q, { first: "emails", countMax: 2 })));
+        if (calls < 4) taken.push(...ids(await claim(q, { sources: emailsFirst, countMax: 2 })));
         since.push(...(await submitMany(q, 3)));
       }
       expect(deleted + taken.length).toBe(before.length);
@@ -804,7 +800,7 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const { places } = await oneOfEach(q);
       const [only] = await submitMany(q, 1);
-      const batch = await claim(q, { first: "emails", countMax: 2 });
+      const batch = await claim(q, { sources: emailsFirst, countMax: 2 });
       await settle(
         q,
         batch,
@@ -841,8 +837,7 @@ export function operating(tools: Tools): void {
   });
 
   describe("a pause", () => {
-    const ended = async (q: QueueUnderTest) =>
-      (await q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs })).kind;
+    const ended = async (q: QueueUnderTest) => (await q.work.claimEnded(endedRequest())).kind;
 
     test("stops every claim until it ends; repeated, both change nothing", async () => {
       const q = await queue();
@@ -856,7 +851,7 @@ export function operating(tools: Tools): void {
         await q.operator.pause();
         expect((await q.operator.stats()).paused).toBe(true);
         expect(await claimed(q)).toBe("paused");
-        expect(await claimed(q, { countMax: 0 })).toBe("paused");
+        expect(await claimed(q, { sources: ["batches"] })).toBe("paused");
         expect(await claimed(q, { provider: "postmark" })).toBe("paused");
         expect(await ended(q)).toBe("paused");
       }
@@ -883,7 +878,7 @@ export function operating(tools: Tools): void {
       await q.operator.pause();
       const [later] = await submitMany(q, 1);
       expect(await settle(q, batch, [sent(id!)])).toEqual({ leaseHeld: true, duplicates: [] });
-      await q.work.sweep(["resend"]);
+      await q.work.sweep(serving("resend"));
       expect(await state(q, later!)).toBe("waiting");
       expect(await q.operator.delete([later!])).toEqual(["deleted"]);
     });
@@ -907,7 +902,7 @@ export function operating(tools: Tools): void {
       await submitMany(q, 1);
       await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
       q.advance(2000);
-      const asked = { claimId: Bun.randomUUIDv7(), leaseMs };
+      const asked = endedRequest();
       const first = await q.work.claimEnded(asked);
       await q.operator.pause();
       const second = await q.work.claimEnded(asked);
@@ -949,6 +944,7 @@ export function operating(tools: Tools): void {
         oldestDueAtMs: undefined,
         oldestDoubtSinceMs: undefined,
         paused: false,
+        clockStep: undefined,
       });
       expect(Math.abs(nowMs - Date.now())).toBeLessThan(10_000);
       expect(bytesUsed).toBeGreaterThan(0);
@@ -959,12 +955,12 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const condition = async (provider = "resend") => (await q.operator.stats()).providers[provider];
       await submitMany(q, 8);
-      const next = (over = {}) => claim(q, { countMax: 1, first: "emails", ...over });
+      const next = (over = {}) => claim(q, { countMax: 1, sources: emailsFirst, ...over });
       const one = async (batch: Batch, fate: (id: string) => EmailFate, failure?: string) => {
         await q.work.settle(batch, {
           fates: [fate(ids(batch)[0]!)],
           counts: {},
-          ...(failure !== undefined && { failure }),
+          ...(failure !== undefined && { failure: { reason: failure, own: true } }),
         });
         return (await q.operator.stats()).nowMs;
       };
@@ -985,12 +981,18 @@ export function operating(tools: Tools): void {
 
       q.advance(5000);
       const doubtful = await next();
-      await q.work.settle(doubtful, { fates: [], rest: doubt, counts: {}, failure: "no answer" });
+      await q.work.settle(doubtful, {
+        fates: [],
+        rest: doubt,
+        counts: {},
+        failure: { reason: "no answer", own: false },
+      });
       const second = (await condition())!;
       expect(second).toEqual({
         failingSinceMs: first.failingSinceMs!,
         lastFailedAtMs: expect.any(Number),
         lastFailure: "no answer",
+        isUnanswered: true,
       });
       expect(second.lastFailedAtMs! - first.lastFailedAtMs!).toBeGreaterThanOrEqual(5000);
 
@@ -1112,13 +1114,13 @@ export function operating(tools: Tools): void {
       const below = (count: number) => Math.floor(random() * count);
       const some = () => known[below(known.length)] ?? "";
       const fateOf = (id: string): EmailFate => {
-        const batchId = Bun.randomUUIDv7();
         const fates: readonly EmailFate[] = [
           sent(id),
           due(id, below(3) * 40_000),
           { ...due(id), only: "postmark" } as EmailFate,
           dead(id),
-          { id, kind: "rebatched", batchId, history: "" },
+          { ...due(id, below(2) * 20_000), pieceMax: 1 + below(3) } as EmailFate,
+          { ...due(id), only: "postmark", pieceMax: 2 } as EmailFate,
         ];
         return fates[below(fates.length)]!;
       };
@@ -1126,10 +1128,10 @@ export function operating(tools: Tools): void {
         async () => known.push(...(await submitMany(q, 1 + below(6)))),
         async () => known.push(...(await submitMany(q, 1 + below(6)))),
         async () => {
-          const first = below(2) ? "batches" : "emails";
-          const result = await q.work.claim(
-            request({ countMax: below(5), first, provider: below(2) ? "resend" : "postmark" }),
-          );
+          const sources = ([batchesFirst, emailsFirst, ["split"], ["batches"]] as const)[below(4)]!;
+          const provider = below(2) ? "resend" : "postmark";
+          const shared = below(4) > 0;
+          const result = await q.work.claim(request({ countMax: 1 + below(4), sources, provider, shared }));
           if (result.kind === "batch") held.push(result.batch);
         },
         // Also long after their lease.
@@ -1141,7 +1143,7 @@ export function operating(tools: Tools): void {
           await settle(q, batch, fates, { delayMs: below(2) * 30_000, notes: "n" });
         },
         async () => {
-          const result = await q.work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs });
+          const result = await q.work.claimEnded(endedRequest());
           if (result.kind === "batch") held.push(result.batch);
         },
         async () => {
@@ -1154,8 +1156,8 @@ export function operating(tools: Tools): void {
         },
         async () => q.operator.delete([some(), some()]),
         async () => q.operator.replay([{ id: some(), seenHistory: "died", history: "r" }], {}),
-        async () => (below(20) === 0 ? q.operator.clear(3, Number.MAX_SAFE_INTEGER) : undefined),
-        async () => q.work.sweep(below(4) ? ["resend", "postmark"] : ["resend"]),
+        async () => (below(20) === 0 ? q.operator.clear(3, (await q.operator.stats()).nowMs) : undefined),
+        async () => q.work.sweep(below(4) ? serving("resend", "postmark") : serving("resend")),
         async () => q.advance(below(4) === 0 ? leaseMs + 1 : 5000),
       ];
       for (let i = 0; i < 1500; i += 1) {

@@ -18,6 +18,7 @@ afterAll(() => redis.stop());
 let queues = 0;
 conformance("queue on Redis", async () => {
   let offsetMs = 0;
+  let passedMs = 0;
   queues += 1;
   const options = {
     url: redis.url,
@@ -30,6 +31,7 @@ conformance("queue on Redis", async () => {
       throw new Error(reason);
     },
     clockOffsetMs: () => offsetMs,
+    monotonicOffsetMs: () => passedMs,
   };
   const intake = openRedisIntake(options);
   const work = openRedisWork(options);
@@ -40,6 +42,10 @@ conformance("queue on Redis", async () => {
     work,
     operator,
     advance: (ms) => {
+      offsetMs += ms;
+      passedMs += ms;
+    },
+    step: (ms) => {
       offsetMs += ms;
     },
     async close() {

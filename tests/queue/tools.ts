@@ -10,19 +10,39 @@ import type {
   Operator,
   Submission,
   Work,
+  WorkerPresence,
 } from "../../lib/queue/queue.ts";
 
 export interface QueueUnderTest {
   readonly intake: Intake;
   readonly work: Work;
   readonly operator: Operator;
-  /** Moves the store's clock on. */
+  /** Lets time pass: by the store's clock, and by the monotonic clock of the worker that sweeps. */
   advance(ms: number): void;
+  /** Sets the store's clock forward, or back: no time passes. */
+  step(ms: number): void;
   close(): Promise<void>;
 }
 
 export const leaseMs = 60_000;
 export const hourMs = 3_600_000;
+
+export const batchesFirst = ["batches", "split", "emails"] as const;
+export const emailsFirst = ["emails", "split", "batches"] as const;
+
+/** The only worker of a test, which hands new emails to these providers, all under the credential "c". */
+export function serving(...providers: string[]): WorkerPresence {
+  const served = providers.map((name) => [name, { credential: "c", takesEmails: true }]);
+  return {
+    worker: "01234567-0000-7000-8000-000000000000",
+    retryMaxMs: hourMs,
+    searchWaitMs: 60_000,
+    providers: Object.fromEntries(served),
+  };
+}
+
+/** A claim by somebody who never claimed before. */
+export const endedRequest = () => ({ claimant: Bun.randomUUIDv7(), number: 1, leaseMs });
 
 export function submission(over: Partial<Submission> = {}, body = "Hello"): Submission {
   const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body });
@@ -56,13 +76,18 @@ export function toolsFor(open: () => Promise<QueueUnderTest>) {
 
   const request = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
     claimId: Bun.randomUUIDv7(),
+    claimant: Bun.randomUUIDv7(),
+    number: 1,
     provider: "resend",
+    credential: "c",
+    sources: batchesFirst,
+    shared: true,
     countMax: 100,
     bytesMax: 4 * 1024 * 1024,
     leaseMs,
     doubtMs: 23 * hourMs,
     context: "",
-    first: "batches",
+    dueCountMax: 0,
     ...over,
   });
 
