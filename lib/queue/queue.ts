@@ -164,9 +164,7 @@ export type EmailFate =
       readonly pieceMax?: number;
       readonly history: string;
     }
-  | { readonly id: string; readonly kind: "dead"; readonly history: string }
-  /** To a new batch of the same provider, never begun, due now, with the same context. */
-  | { readonly id: string; readonly kind: "rebatched"; readonly batchId: string; readonly history: string };
+  | { readonly id: string; readonly kind: "dead"; readonly history: string };
 
 export interface Settlement {
   /** At most one for each email of the batch. */

@@ -1,21 +1,22 @@
-// A leased batch on its way out of Redis, and its settlement on the way back: what leased() in common.lua wrote, and
+// A leased batch on its way out of Redis, and its settlement on the way back: what told() in common.lua wrote, and
 // what settle.lua reads.
 
 import { envelopeLine } from "../../email.ts";
 import type { Batch, ClaimedEmail, ClaimResult, Settled, Settlement } from "../queue.ts";
 
-/** Reads what leased() in common.lua wrote. */
-export function readClaim(reply: (string | number)[]): ClaimResult {
-  const [kind, ...rest] = reply;
+/** Reads what a script that claims answered. */
+export function readClaim(reply: unknown): ClaimResult {
+  const [kind, second, ...rest] = reply as [string, unknown, ...(string | number)[]];
   if (kind === "spent" || kind === "paused") return { kind };
-  if (kind === "empty") {
-    const inMs = Number(rest[0]);
-    return { kind: "empty", nextDueInMs: inMs === -1 ? undefined : inMs };
-  }
-  const [id, provider, lease, nowMs, leaseEndsAtMs, doubtEndsAtMs, doubtSinceMs, lapsed, context, notes] =
-    rest.map(String) as [string, string, string, string, string, string, string, string, string, string];
+  if (kind === "empty") return { kind: "empty", nextDueInMs: second === -1 ? undefined : Number(second) };
+  const pairs = second as readonly string[];
+  const told: Record<string, string> = {};
+  for (let i = 0; i < pairs.length; i += 2) told[pairs[i]!] = pairs[i + 1]!;
+  const text = (name: string) => told[name] ?? "";
+  const number = (name: string) => Number(text(name));
+  const numberIfAny = (name: string) => (text(name) === "" ? undefined : number(name));
   const emails: ClaimedEmail[] = [];
-  for (let i = 10; i < rest.length; i += 4) {
+  for (let i = 0; i < rest.length; i += 4) {
     const stored = String(rest[i + 1]);
     const lineEnd = stored.indexOf("\n");
     emails.push({
@@ -27,35 +28,43 @@ export function readClaim(reply: (string | number)[]): ClaimResult {
     });
   }
   const batch: Batch = {
-    id,
-    provider,
-    lease: Number(lease),
-    nowMs: Number(nowMs),
-    leaseEndsAtMs: Number(leaseEndsAtMs),
-    doubtEndsAtMs: Number(doubtEndsAtMs),
-    doubtSinceMs: doubtSinceMs === "" ? undefined : Number(doubtSinceMs),
-    lapsed: lapsed === "1",
-    context,
-    notes,
+    id: text("id"),
+    provider: text("provider"),
+    lease: number("lease"),
+    nowMs: number("now"),
+    leaseEndsAtMs: number("until"),
+    doubtEndsAtMs: number("ends"),
+    doubtSinceMs: numberIfAny("doubt"),
+    lapsed: text("lapsed") === "1",
+    context: text("context"),
+    notes: text("notes"),
+    pieceMax: numberIfAny("piece"),
+    credential: text("credential"),
+    acceptances: number("acceptances"),
+    servedProviders: text("served").split(" ").filter(Boolean),
+    clockSteppedAtMs: numberIfAny("stepped"),
     emails,
   };
-  return { kind: "batch", batch };
+  return { kind: "batch", batch, dueLeft: number("left") };
 }
 
 /** The arguments of settle.lua behind the clock offset. */
 export function settleArguments(
   batch: Batch,
-  { fates, rest, counts, failure }: Settlement,
+  { fates, rest, keepsLease, counts, credential, failure }: Settlement,
   retainMs: number,
 ): (string | number)[] {
   const counters = Object.entries(counts);
   const args = [
     batch.id,
     batch.lease,
+    batch.provider,
     retainMs,
-    rest === undefined ? "" : Math.round(rest.delayMs),
+    keepsLease ? "keep" : rest === undefined ? "" : Math.round(rest.delayMs),
     rest?.notes ?? "",
-    failure ?? "",
+    failure?.reason ?? "",
+    failure?.own ? 1 : 0,
+    credential ?? "",
     counters.length,
   ];
   for (const [name, count] of counters) args.push(name, count);
@@ -65,16 +74,22 @@ export function settleArguments(
     switch (fate.kind) {
       case "sent":
         // What is left of a sent email: who wrote to whom about what, and what became of it.
-        args.push(fate.id, fate.kind, `${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`, "", "");
+        args.push(
+          fate.id,
+          fate.kind,
+          `${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`,
+          "",
+          "",
+          "",
+        );
         break;
-      case "due":
-        args.push(fate.id, fate.kind, Math.round(fate.delayMs), fate.only ?? "", fate.history);
+      case "due": {
+        const { id, kind, delayMs, only = "", pieceMax = "", history } = fate;
+        args.push(id, kind, Math.round(delayMs), only, pieceMax, history);
         break;
+      }
       case "dead":
-        args.push(fate.id, fate.kind, "", "", fate.history);
-        break;
-      case "rebatched":
-        args.push(fate.id, fate.kind, fate.batchId, "", fate.history);
+        args.push(fate.id, fate.kind, "", "", "", fate.history);
         break;
     }
   }

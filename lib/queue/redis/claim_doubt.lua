@@ -2,12 +2,13 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] claim id    ARGV[3] lease, ms    ARGV[4] email id
+-- ARGV[2] claimant    ARGV[3] number of this claim    ARGV[4] lease, ms, as for claim    ARGV[5] email id
 --
--- Returns the flat list of leased() in common.lua, or { "busy" }, { "not-in-doubt" }, { "unknown" }.
+-- Returns { "batch", fields, email… } as told() in common.lua does, or { "busy" }, { "not-in-doubt" }, { "unknown" }.
 
-local at, id = now(), ARGV[4]
-local before = claimed_before(ARGV[2], at)
+local at, id = now(), ARGV[5]
+local claim = { claimant = ARGV[2], number = tonumber(ARGV[3]), lease_ms = tonumber(ARGV[4]), doubt_ms = 0 }
+local before = claimed_before(claim, at)
 if before then
   -- What it took is settled, or another's: a copy of it that was held up on the way takes nothing more.
   return before[1] == 'spent' and { 'busy' } or before
@@ -17,12 +18,11 @@ if not batch then
   local is_known = redis.call('HEXISTS', key('emails'), id) == 1 or redis.call('HEXISTS', key('sent'), id) == 1
   return { is_known and 'not-in-doubt' or 'unknown' }
 end
-local b = fields(batch, 'doubt', 'held', 'until')
-if is_free(b[2], b[3], at) then
-  if not b[1] and b[2] ~= '1' then
+local b = record(batch)
+if is_free(b.held, b['until'], at) then
+  if not b.doubt and b.held ~= '1' then
     return { 'not-in-doubt' }
   end
-  lease(batch, at, tonumber(ARGV[3]), 0, ARGV[2])
-  return leased(batch, at)
+  return lease(batch, b, at, claim)
 end
-return { b[1] and 'busy' or 'not-in-doubt' }
+return { b.doubt and 'busy' or 'not-in-doubt' }

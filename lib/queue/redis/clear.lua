@@ -5,23 +5,25 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] how long their ids stay known, ms    ARGV[3] most emails to go through
 -- ARGV[4] latest submission, Unix ms
--- ARGV[5] time, ARGV[6] email, ARGV[7] only provider: where to go on, each "" at the beginning
+-- ARGV[5] time, ARGV[6] email, ARGV[7] list: where to go on, each "" at the beginning
 --
 -- Goes through one list after the other, by time and email, so that what stays is passed once. What was due till then
 -- was submitted till then. Of the rest, the time of submission stands before the text: a call reads so many bytes of
 -- them at most, and one email.
 --
--- Returns { how many it removed, then time, email and only provider of the next, if one follows }.
+-- Removes nothing if the clock has been set back: what is submitted then is stamped as if it were older.
+--
+-- Returns { how many it removed, then time, email and list of the next, if one follows }, or nothing if the clock
+-- has not reached the latest submission.
 
 local limit, till = tonumber(ARGV[3]), tonumber(ARGV[4])
-local start = { time = tonumber(ARGV[5]) or -1, id = ARGV[6], provider = ARGV[7] }
+if now() < till then
+  return false
+end
+local start = { time = tonumber(ARGV[5]) or -1, id = ARGV[6], name = ARGV[7] }
 local bytes_max = 4 * 1024 * 1024
 
-local providers = redis.call('SMEMBERS', key('providers'))
-table.sort(providers)
-table.insert(providers, 1, '')
-
-local ids, passed, bytes, place = {}, 0, 0, {}
+local ids, listed, passed, bytes, place = {}, {}, 0, 0, {}
 
 local function is_meant(id, time)
   if time <= till then
@@ -32,9 +34,9 @@ local function is_meant(id, time)
   return (tonumber(string.match(stored, '^%d+')) or 0) <= till
 end
 
-local function walk(provider)
-  local list, first, meant = key(provider == '' and 'due' or 'due:' .. provider), 0, {}
-  if provider == start.provider then
+local function walk(name)
+  local list, first, meant = key(name), 0, {}
+  if name == start.name then
     first = begun(list, start.time, start.id)
   end
   -- One more than this call goes through tells where the next begins.
@@ -42,7 +44,7 @@ local function walk(provider)
   for i = 1, #entries, 2 do
     local id, time = entries[i], tonumber(entries[i + 1])
     if passed == limit or bytes > bytes_max then
-      place = { text(time), id, provider }
+      place = { text(time), id, name }
       break
     end
     passed = passed + 1
@@ -52,16 +54,19 @@ local function walk(provider)
     end
   end
   if #meant > 0 then
-    redis.call('ZREM', list, unpack(meant))
+    listed[list] = meant
   end
 end
 
-for _, provider in ipairs(providers) do
-  if #place == 0 and provider >= start.provider then
-    walk(provider)
+for _, name in ipairs(due_names()) do
+  if #place == 0 and name >= start.name then
+    walk(name)
   end
 end
 if #ids > 0 then
   delete(ids, now() + ARGV[2])
+end
+for list, meant in pairs(listed) do
+  redis.call('ZREM', list, unpack(meant))
 end
 return { #ids, unpack(place) }

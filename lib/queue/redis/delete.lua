@@ -31,7 +31,7 @@ for i = 4 + seen, #ARGV do
   answers[#answers + 1] = answer
 end
 if #ids > 0 then
-  unlist(unpack(ids))
   delete(ids, now() + ARGV[2])
+  unlist(unpack(ids))
 end
 return answers

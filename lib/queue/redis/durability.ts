@@ -26,6 +26,12 @@ export function foreignText(format: string | null): string | undefined {
   return `the store has format ${format}, this version reads and writes format ${storeFormat}`;
 }
 
+/** As {@link foreignText}, when a script has refused to run on a store of another format. */
+export function foreignFormat(error: unknown): string | undefined {
+  const [, format] = /^FORMAT (.*)$/.exec(errorText(error)) ?? [];
+  return format === undefined || format === "missing" ? undefined : foreignText(format);
+}
+
 /** Pending is what is not known yet, or not at the moment: no connection, a rewrite under way. */
 export type StoreState =
   | Exclude<Readiness, { kind: "refused" }>

@@ -34,8 +34,8 @@ local function email(id, at)
       batch, b[1], due, b[2] or '', b[5] or '', is_leased and '1' or '', (has_lapsed or b[7] == '1') and '1' or '' }
   end
   local state, since = 'dead', redis.call('ZSCORE', key('dead'), id)
-  for _, list in ipairs(since and {} or due_lists()) do
-    since = since or redis.call('ZSCORE', list, id)
+  for _, name in ipairs(since and {} or due_names()) do
+    since = since or redis.call('ZSCORE', key(name), id)
     state = tonumber(since or 0) > at and 'retrying' or 'waiting'
   end
   return { id, state, since or '', stored, history, '', '', '', '', '', '', '', '' }

@@ -5,7 +5,7 @@ import type { Log } from "../../log.ts";
 import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
 import { commandTimeoutMs, connect, disconnect, partitionOf } from "./connection.ts";
-import { watchDurability } from "./durability.ts";
+import { foreignFormat, watchDurability } from "./durability.ts";
 import { errorText, run, script } from "./script.ts";
 import submitText from "./submit.lua" with { type: "text" };
 
@@ -17,8 +17,8 @@ const charsMax = 1024 * 1024;
 /** Before trying again what Redis refused for a while, ms. */
 const againMs = 50;
 
-/** Refusals that pass by themselves: a start, a failover, replicas that come back. All others are final. */
-const passing = /^(LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOSCRIPT|UNBLOCKED)/;
+/** Refusals that pass by themselves: a start, a failover, replicas that come back, a queue to be made anew. All others are final. */
+const passing = /^(FORMAT missing|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOSCRIPT|UNBLOCKED)/;
 /** ioredis throws replies of Redis as errors that begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
@@ -55,7 +55,8 @@ export function openRedisIntake(options: IntakeOptions): Intake {
     const args: (string | number)[] = [clockOffsetMs(), idempotencyMs, group.length];
     for (const { id, text } of group) args.push(id, text);
     group.forEach(({ idempotency }, i) => {
-      if (idempotency !== undefined) args.push(i + 1, idempotency.key, idempotency.fingerprint);
+      if (idempotency === undefined) return;
+      args.push(i + 1, idempotency.key, idempotency.fingerprint, idempotency.token || "-");
     });
     const waitFor = { replicas: minReplicas, timeoutMs: commandTimeoutMs / 2 };
     try {
@@ -65,8 +66,13 @@ export function openRedisIntake(options: IntakeOptions): Intake {
       const reason = `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;
       return { kind: "again", reason };
     } catch (error) {
-      const reason = errorText(error);
-      return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };
+      const foreign = foreignFormat(error);
+      if (foreign !== undefined) options.onFatal(foreign);
+      const reason = foreign ?? errorText(error);
+      return {
+        kind: foreign !== undefined || (refusal.test(reason) && !passing.test(reason)) ? "failed" : "again",
+        reason,
+      };
     }
   }
 

@@ -53,9 +53,8 @@ end
 local providers = redis.call('SMEMBERS', key('providers'))
 if state == 'waiting' or state == 'retrying' then
   local after, till = state == 'retrying' and at or nil, state == 'waiting' and at or nil
-  add('due', 'emails', after, till)
-  for _, provider in ipairs(providers) do
-    add('due:' .. provider, 'emails', after, till)
+  for _, name in ipairs(due_names()) do
+    add(name, 'emails', after, till)
   end
 elseif state == 'sending' then
   add('leases', 'batches', at)

@@ -8,7 +8,7 @@ import claimDoubtText from "./claim_doubt.lua" with { type: "text" };
 import clearText from "./clear.lua" with { type: "text" };
 import { connect, disconnect, partitionOf, refusesLogin } from "./connection.ts";
 import deleteText from "./delete.lua" with { type: "text" };
-import { foreignText, readFormat } from "./durability.ts";
+import { foreignFormat, foreignText, readFormat } from "./durability.ts";
 import emailText from "./email.lua" with { type: "text" };
 import { readEmail } from "./email.ts";
 import listText from "./list.lua" with { type: "text" };
@@ -77,7 +77,8 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
     try {
       return (await run(redis, what, partition, [clockOffsetMs(), ...args])).reply;
     } catch (error) {
-      throw new StoreUnavailable(errorText(error));
+      if (errorText(error) === "FORMAT missing") throw new QueueMissing("there is no queue");
+      throw new StoreUnavailable(foreignFormat(error) ?? errorText(error));
     }
   }
 
@@ -105,12 +106,12 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       return (await ask(replayScript, counters.length, ...counters.flat(), ...args)) as string[];
     },
     async claimDoubt({ claimId, leaseMs, emailId }) {
-      const reply = (await ask(claimDoubtScript, claimId, leaseMs, emailId)) as (string | number)[];
-      const [kind] = reply;
+      const reply = await ask(claimDoubtScript, claimId, 1, leaseMs, emailId);
+      const [kind] = reply as [string];
       if (kind === "busy" || kind === "not-in-doubt" || kind === "unknown") return { kind };
       const result = readClaim(reply);
       if (result.kind !== "batch") throw new Error(`claim_doubt: answered ${result.kind}`);
-      return result;
+      return { kind: "batch", batch: result.batch };
     },
     async settle(batch, settlement) {
       const settled = readSettled(await ask(settleScript, ...settleArguments(batch, settlement, retainMs)));
@@ -123,8 +124,9 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       return (await ask(deleteScript, retainMs, seen, ...seenHistories, ...ids)) as DeleteAnswer[];
     },
     async clear(limit, submittedTillMs, from = "") {
-      const [time = "", id = "", provider = ""] = from.split(" ");
-      const reply = await ask(clearScript, retainMs, limit, submittedTillMs, time, id, provider);
+      const [time = "", id = "", list = ""] = from.split(" ");
+      const reply = await ask(clearScript, retainMs, limit, submittedTillMs, time, id, list);
+      if (reply === null) throw new StoreUnavailable("clear: the store's clock was set back meanwhile");
       const [deleted, ...place] = reply as [number, ...string[]];
       return { deleted, next: place.length === 0 ? undefined : place.join(" ") };
     },

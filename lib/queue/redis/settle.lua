@@ -2,32 +2,37 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] batch               ARGV[3] lease
--- ARGV[4] how long an id stays known, ms
--- ARGV[5] delay of the rest, ms, or "" if nothing is left   ARGV[6] notes of the rest
--- ARGV[7] why the provider failed, or ""
--- ARGV[8] number of counters, then for each: name, increment
--- then the number of fates, then five for each:
---   email id, "sent",      remains,       "",              ""
---   email id, "due",       delay in ms,   provider or "",  history
---   email id, "dead",      "",            "",              history
---   email id, "rebatched", new batch,     "",              history
+-- ARGV[2] batch               ARGV[3] lease               ARGV[4] provider
+-- ARGV[5] how long an id stays known, ms
+-- ARGV[6] delay of the rest, ms; "keep" if it stays under this lease; or "" if nothing is left
+-- ARGV[7] notes of the rest
+-- ARGV[8] why the provider failed, or ""                  ARGV[9] 1 if it said so itself, else 0
+-- ARGV[10] credential under which emails were accepted, or ""
+-- ARGV[11] number of counters, then for each: name, increment
+-- then the number of fates, then six for each:
+--   email id, "sent", remains,     "",             "",             ""
+--   email id, "due",  delay in ms, provider or "", piece max or "", history
+--   email id, "dead", "",          "",             "",             history
 --
 -- Under an old lease only acceptances count: what is waiting, retrying or dead is sent; what is in a batch is
 -- marked there, and a batch with all its emails marked is finished.
 --
+-- Redis keeps what was written before a command that fails. So everything is worked out first, counters are written
+-- first of all, and nothing is removed from one place before it stands in another.
+--
 -- Returns { 1 if the lease was ours else 0, ids that another hand-over had sent already… }.
 
 local at = now()
-local batch, expiry = ARGV[2], now() + ARGV[4]
+local batch, expiry = ARGV[2], now() + ARGV[5]
 local b = record(batch)
 local ours = b.lease == ARGV[3] and b.held == '1'
-local duplicates, leaving, gone = {}, {}, {}
+local accepted, duplicates, leaving, gone = 0, {}, {}, {}
 
-local fates, position = {}, 9 + 2 * ARGV[8]
+local fates, position = {}, 12 + 2 * ARGV[11]
 for i = 1, ARGV[position] do
-  local f = position + 1 + 5 * (i - 1)
-  fates[i] = { id = ARGV[f], kind = ARGV[f + 1], a = ARGV[f + 2], only = ARGV[f + 3], history = ARGV[f + 4] }
+  local f = position + 1 + 6 * (i - 1)
+  fates[i] = { id = ARGV[f], kind = ARGV[f + 1], a = ARGV[f + 2], only = ARGV[f + 3], piece = ARGV[f + 4],
+    history = ARGV[f + 5] }
 end
 
 -- An acceptance of what was accepted before: by the same request, or twice.
@@ -57,34 +62,90 @@ local function all_marked(held, ids)
   return true
 end
 
-local function accept_late(id, value)
-  -- Also by the marks of this very settlement: those emails are written down together, at the end.
-  local sent = gone[id] or redis.call('HGET', key('sent'), id)
-  if sent then
-    return accepted_again(id, sent)
+local function count()
+  for i = 1, ours and ARGV[11] or 0 do
+    redis.call('HINCRBY', key('counters'), ARGV[10 + 2 * i], ARGV[11 + 2 * i])
   end
-  local holder = redis.call('HGET', key('members'), id)
-  if not holder then
-    if redis.call('HEXISTS', key('emails'), id) == 1 then
-      unlist(id)
-      leaves(id, value)
+  if #duplicates > 0 then
+    redis.call('HINCRBY', key('counters'), 'duplicates', #duplicates)
+  end
+  if accepted > 0 and ARGV[10] ~= '' then
+    redis.call('HINCRBY', key('acceptances'), ARGV[4] .. ' ' .. ARGV[10], accepted)
+  end
+end
+
+-- Whether the emails of a settlement are those of the batch, and which of them have no fate.
+local function rest_of()
+  local member, rest, known = {}, {}, 0
+  for _, id in ipairs(words(b.ids)) do
+    member[id] = true
+  end
+  for _, fate in ipairs(fates) do
+    if not member[fate.id] then
+      -- A repetition, after a lost answer: the batch is held still, and they have left it.
+      if ARGV[6] == 'keep' and known == 0 then
+        return nil
+      end
+      return nil, 'ERR settle: not in the batch, or named twice: ' .. fate.id
     end
-    return
+    member[fate.id], known = nil, known + 1
   end
-  local mark = mark_of(holder, id)
-  if mark then
-    return accepted_again(id, mark)
+  for _, id in ipairs(words(b.ids)) do
+    if member[id] then
+      rest[#rest + 1] = id
+    end
   end
-  redis.call('HSET', key('batch:' .. holder), 'mark:' .. id, value)
-  local held = record(holder)
-  if all_marked(held, words(held.ids)) then
-    drop_batch(holder, held.provider)
+  if #rest > 0 and ARGV[6] == '' then
+    return nil, 'ERR settle: neither a fate nor a rest: ' .. rest[1]
   end
+  return rest
+end
+
+-- One acceptance outweighs the rest, as it does for the breaker.
+local function note_condition()
+  local condition = key('condition:' .. b.provider)
+  if accepted > 0 then
+    redis.call('HSET', condition, 'accepted', text(at))
+    redis.call('HDEL', condition, 'failing', 'unanswered')
+  elseif ARGV[8] ~= '' then
+    redis.call('HSETNX', condition, 'failing', text(at))
+    redis.call('HSET', condition, 'failed', text(at), 'reason', ARGV[8])
+    if ARGV[9] == '1' then
+      redis.call('HDEL', condition, 'unanswered')
+    else
+      redis.call('HSET', condition, 'unanswered', '1')
+    end
+  end
+end
+
+-- What the fates put into which list, and who leaves the batch for it.
+local lists, histories, moved, owners, splits = {}, {}, {}, {}, {}
+
+local function moves(name, time, id)
+  lists[name] = lists[name] or {}
+  table.insert(lists[name], text(time))
+  table.insert(lists[name], id)
+end
+
+local function list_of(fate)
+  if fate.kind == 'dead' then
+    return 'dead', at
+  end
+  local name = fate.only == '' and '' or ':' .. fate.only
+  if fate.only ~= '' then
+    owners[fate.only] = true
+  end
+  if fate.piece == '' then
+    return 'due' .. name, at + fate.a
+  end
+  splits[fate.piece .. name] = true
+  return 'split:' .. fate.piece .. name, at + fate.a
 end
 
 local function carry_out(fate)
   local id, mark = fate.id, b['mark:' .. fate.id]
   if fate.kind == 'sent' then
+    accepted = accepted + 1
     if mark then
       accepted_again(id, mark)
     end
@@ -93,97 +154,125 @@ local function carry_out(fate)
   if mark then
     return leaves(id, mark)
   end
-  if b.doubt then
-    redis.call('ZREM', key('doubtful'), id)
-  end
+  local name, time = list_of(fate)
+  moves(name, time, id)
+  moved[#moved + 1] = id
   if fate.history ~= '' then
-    redis.call('HSET', key('histories'), id, fate.history)
-  end
-  if fate.kind == 'rebatched' then
-    local made = key('batch:' .. fate.a)
-    local ids = redis.call('HGET', made, 'ids')
-    redis.call('HSET', made, 'provider', b.provider, 'ids', ids and ids .. ' ' .. id or id, 'lease', 0, 'held', '0',
-      'context', b.context or '')
-    redis.call('ZADD', key('batches:' .. b.provider), text(at), fate.a)
-    redis.call('ZADD', key('unbegun:' .. b.provider), text(at), fate.a)
-    redis.call('HSET', key('members'), id, fate.a)
-    return
-  end
-  redis.call('HDEL', key('members'), id)
-  if fate.kind == 'dead' then
-    redis.call('ZADD', key('dead'), text(at), id)
-  elseif fate.only ~= '' then
-    redis.call('SADD', key('providers'), fate.only)
-    redis.call('ZADD', key('due:' .. fate.only), text(at + fate.a), id)
-  else
-    redis.call('ZADD', key('due'), text(at + fate.a), id)
+    histories[#histories + 1] = id
+    histories[#histories + 1] = fate.history
   end
 end
 
--- One acceptance outweighs the rest, as it does for the breaker.
-local function note_condition()
-  local condition = key('condition:' .. b.provider)
-  for _, fate in ipairs(fates) do
-    if fate.kind == 'sent' then
-      redis.call('HSET', condition, 'accepted', text(at))
-      return redis.call('HDEL', condition, 'failing')
-    end
+local function move()
+  for provider in pairs(owners) do
+    redis.call('SADD', key('providers'), provider)
   end
-  if ARGV[7] ~= '' then
-    redis.call('HSETNX', condition, 'failing', text(at))
-    redis.call('HSET', condition, 'failed', text(at), 'reason', ARGV[7])
+  for split in pairs(splits) do
+    redis.call('SADD', key('splits'), split)
+  end
+  -- Of several lists one may be of another type: none is written then.
+  for name in pairs(lists) do
+    redis.call('ZCARD', key(name))
+  end
+  if #histories > 0 then
+    redis.call('HSET', key('histories'), unpack(histories))
+  end
+  for name, entries in pairs(lists) do
+    redis.call('ZADD', key(name), unpack(entries))
+  end
+  if #moved > 0 then
+    redis.call('HDEL', key('members'), unpack(moved))
+    if b.doubt then
+      redis.call('ZREM', key('doubtful'), unpack(moved))
+    end
   end
 end
 
-if ours then
-  local member = {}
-  for _, id in ipairs(words(b.ids)) do
-    member[id] = true
-  end
-  for _, fate in ipairs(fates) do
-    if not member[fate.id] then
-      return redis.error_reply('settle: not in the batch, or named twice: ' .. fate.id)
-    end
-    member[fate.id] = nil
-  end
-  local rest = {}
-  for _, id in ipairs(words(b.ids)) do
-    if member[id] then
-      rest[#rest + 1] = id
-    end
-  end
-  if #rest > 0 and ARGV[5] == '' then
-    return redis.error_reply('settle: neither a fate nor a rest: ' .. rest[1])
+local function settle_ours()
+  local rest, mistake = rest_of()
+  if mistake then
+    return redis.error_reply(mistake)
+  elseif not rest then
+    return { 1 }
   end
   for _, fate in ipairs(fates) do
     carry_out(fate)
   end
-  if all_marked(b, rest) then
+  local is_over = all_marked(b, rest)
+  count()
+  note_condition()
+  to_sent(leaving, expiry)
+  move()
+  if is_over then
     drop_batch(batch, b.provider)
+  elseif ARGV[6] == 'keep' then
+    redis.call('HSET', key('batch:' .. batch), 'ids', table.concat(rest, ' '))
   else
-    local due = text(at + ARGV[5])
+    local due = text(at + ARGV[6])
     redis.call('HSET', key('batch:' .. batch), 'ids', table.concat(rest, ' '), 'held', '0', 'lapsed', '0',
-      'notes', ARGV[6])
-    if not b.doubt then
+      'notes', ARGV[7])
+    if b.doubt then
+      redis.call('ZREM', key('leases:doubtful'), batch)
+    else
       enter_doubt(batch, rest, at)
     end
     redis.call('ZADD', key('batches:' .. b.provider), due, batch)
   end
-  for i = 1, ARGV[8] do
-    redis.call('HINCRBY', key('counters'), ARGV[7 + 2 * i], ARGV[8 + 2 * i])
+  return { 1, unpack(duplicates) }
+end
+
+-- Late acceptances: what waits or is dead leaves its list; what is in a batch is marked, and batches end that have
+-- nothing else.
+local unlisted, marks, held = {}, {}, {}
+
+local function accept_late(id, value)
+  -- Also by the marks of this very settlement.
+  local sent = gone[id] or redis.call('HGET', key('sent'), id)
+  if sent then
+    return accepted_again(id, sent)
   end
-  note_condition()
-else
+  local holder = redis.call('HGET', key('members'), id)
+  if not holder then
+    if redis.call('HEXISTS', key('emails'), id) == 1 then
+      accepted = accepted + 1
+      unlisted[#unlisted + 1] = id
+      leaves(id, value)
+    end
+    return
+  end
+  held[holder] = held[holder] or record(holder)
+  local mark = held[holder]['mark:' .. id]
+  if mark then
+    return accepted_again(id, mark)
+  end
+  accepted = accepted + 1
+  held[holder]['mark:' .. id] = value
+  marks[#marks + 1] = { holder, 'mark:' .. id, value }
+  if all_marked(held[holder], words(held[holder].ids)) then
+    held[holder].is_over = true
+  end
+end
+
+local function settle_late()
   for _, fate in ipairs(fates) do
     if fate.kind == 'sent' then
       accept_late(fate.id, batch .. '\n' .. fate.a)
     end
   end
+  count()
+  for _, mark in ipairs(marks) do
+    redis.call('HSET', key('batch:' .. mark[1]), mark[2], mark[3])
+  end
+  to_sent(leaving, expiry)
+  if #unlisted > 0 then
+    unlist(unpack(unlisted))
+  end
+  for holder, one in pairs(held) do
+    if one.is_over then
+      drop_batch(holder, one.provider)
+    end
+  end
+  return { 0, unpack(duplicates) }
 end
-to_sent(leaving, expiry)
 
-if #duplicates > 0 then
-  redis.call('HINCRBY', key('counters'), 'duplicates', #duplicates)
-end
-expire(at, 2 * #fates)
-return { ours and 1 or 0, unpack(duplicates) }
+return ours and settle_ours() or settle_late()

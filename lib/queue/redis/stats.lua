@@ -8,7 +8,7 @@
 -- died. An email that was accepted elsewhere meanwhile counts as what is in its batch, until that ends.
 --
 -- Returns { now, waiting, retrying, sending, in doubt, dead, sent, oldest due since or "", oldest doubt since or "",
--- 1 if claims are stopped else 0, { name, accepted, failing, failed, reason of each provider, "" for what there is not },
+-- 1 if claims are stopped else 0, conditions() of common.lua, when the clock stepped last or "", by how much or "",
 -- then name and value of each counter }.
 
 local at = now()
@@ -23,7 +23,8 @@ local function first_of(list, before)
   return before
 end
 
-for _, list in ipairs(due_lists()) do
+for _, name in ipairs(due_names()) do
+  local list = key(name)
   waiting = waiting + redis.call('ZCOUNT', list, '-inf', text(at))
   retrying = retrying + redis.call('ZCOUNT', list, '(' .. text(at), '+inf')
   oldest_due = first_of(list, oldest_due)
@@ -37,16 +38,11 @@ local doubtful = redis.call('ZCARD', key('doubtful'))
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(at))) do
   doubtful = doubtful + #words(fields(batch, 'ids')[1])
 end
-local conditions = {}
-for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
-  conditions[#conditions + 1] = provider
-  for _, value in ipairs(redis.call('HMGET', key('condition:' .. provider), 'accepted', 'failing', 'failed', 'reason')) do
-    conditions[#conditions + 1] = value or ''
-  end
-end
+local step_at, step_by = last_step(house(), at)
 local reply = { text(at), waiting, retrying, redis.call('HLEN', key('members')) - doubtful, doubtful,
   redis.call('ZCARD', key('dead')), redis.call('ZCARD', key('sent:expiry')) - redis.call('ZCARD', key('deleted')),
-  oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')), conditions }
+  oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')), conditions(),
+  step_at, step_by }
 for _, value in ipairs(redis.call('HGETALL', key('counters'))) do
   reply[#reply + 1] = value
 end

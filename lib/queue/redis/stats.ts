@@ -17,6 +17,8 @@ export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" |
     oldestDoubt,
     paused,
     conditions,
+    stepAt,
+    stepBy,
     ...pairs
   ] = reply as [...(string | number)[]];
   const time = (value: string | number | undefined) => (value === "" ? undefined : Number(value));
@@ -33,30 +35,27 @@ export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" |
       sent: Number(sent),
     },
     counters,
-    providers: readConditions(conditions as unknown as string[]),
+    providers: readConditions(conditions),
     oldestDueAtMs: time(oldestDue),
     oldestDoubtSinceMs: time(oldestDoubt),
     paused: paused === 1,
+    clockStep: stepAt === "" ? undefined : { atMs: Number(stepAt), byMs: Number(stepBy) },
     ...memory,
   };
 }
 
-/** Five values for each provider, of which those that there are not are empty. */
-function readConditions(told: readonly string[]): Record<string, ProviderCondition> {
+/** Reads what conditions() in common.lua tells: six values for each provider, of which absent ones are empty. */
+export function readConditions(reply: unknown): Record<string, ProviderCondition> {
+  const told = reply as readonly string[];
   const providers: Record<string, ProviderCondition> = {};
-  for (let i = 0; i < told.length; i += 5) {
-    const [name, accepted, failing, failed, reason] = told.slice(i, i + 5) as [
-      string,
-      string,
-      string,
-      string,
-      string,
-    ];
+  for (let i = 0; i < told.length; i += 6) {
+    const [name = "", accepted, failing, failed, reason = "", unanswered] = told.slice(i, i + 6);
     if (accepted === "" && failed === "") continue;
     providers[name] = {
       ...(accepted !== "" && { lastAcceptedAtMs: Number(accepted) }),
       ...(failing !== "" && { failingSinceMs: Number(failing) }),
       ...(failed !== "" && { lastFailedAtMs: Number(failed), lastFailure: reason }),
+      ...(unanswered === "1" && { isUnanswered: true }),
     };
   }
   return providers;

@@ -2,14 +2,17 @@
 
 import type { Redis } from "ioredis";
 import type { Log } from "../../log.ts";
-import { type ClaimResult, knownMinMs, StoreUnavailable, type Work } from "../queue.ts";
+import { type ClaimResult, idempotencyMs, knownMinMs, StoreUnavailable, type Work } from "../queue.ts";
 import { readClaim, readSettled, settleArguments } from "./batch.ts";
 import claimText from "./claim.lua" with { type: "text" };
 import claimEndedText from "./claim_ended.lua" with { type: "text" };
+import conditionsText from "./conditions.lua" with { type: "text" };
 import { commandTimeoutMs, connect, disconnect, partitionOf } from "./connection.ts";
-import { watchDurability } from "./durability.ts";
+import { foreignFormat, watchDurability } from "./durability.ts";
 import { errorText, run, type Script, script } from "./script.ts";
 import settleText from "./settle.lua" with { type: "text" };
+import { readConditions } from "./stats.ts";
+import { createSweeper } from "./sweeper.ts";
 import sweepText from "./sweep.lua" with { type: "text" };
 
 // All of them make the queue shorter, or lead to what does: they run when memory is full.
@@ -17,6 +20,7 @@ const claimScript = script(claimText, { allowOom: true });
 const claimEndedScript = script(claimEndedText, { allowOom: true });
 const settleScript = script(settleText, { allowOom: true });
 const sweepScript = script(sweepText, { allowOom: true });
+const conditionsScript = script(conditionsText, { allowOom: true });
 
 /** Longest transfer of a claim's answer, ms: it holds up to 4 MiB. That Redis is silent is noticed long before. */
 const claimTimeoutMs = 30_000;
@@ -34,10 +38,12 @@ export interface WorkOptions {
   readonly onFatal: (reason: string) => void;
   /** Added to the store's clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
+  /** Added to the clock that is never set, ms; for tests. */
+  readonly monotonicOffsetMs?: () => number;
 }
 
 export function openRedisWork(options: WorkOptions): Work {
-  const { log, minReplicas, clockOffsetMs = () => 0 } = options;
+  const { log, minReplicas, clockOffsetMs = () => 0, monotonicOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const retainMs = Math.max(options.retainMs, knownMinMs);
   // A WAIT holds up everything behind it on its connection, and settlements need none.
@@ -65,7 +71,9 @@ export function openRedisWork(options: WorkOptions): Work {
       const waitFor = { replicas, timeoutMs: commandTimeoutMs / 2 };
       return await run(redis, what, partition, [clockOffsetMs(), ...args], waitFor);
     } catch (error) {
-      const reason = errorText(error);
+      const foreign = foreignFormat(error);
+      if (foreign !== undefined) options.onFatal(foreign);
+      const reason = foreign ?? errorText(error);
       throw hopeless.test(reason) ? new Error(reason) : new StoreUnavailable(reason);
     }
   }
@@ -73,7 +81,7 @@ export function openRedisWork(options: WorkOptions): Work {
   async function claim(what: Script, args: (string | number)[], leaseMs: number): Promise<ClaimResult> {
     const sentAtMs = performance.now();
     const { reply, replicas } = await ask(claims, what, args, minReplicas);
-    const result = readClaim(reply as (string | number)[]);
+    const result = readClaim(reply);
     if (result.kind !== "spent") paused = result.kind === "paused";
     if (result.kind !== "batch" || replicas >= minReplicas) return result;
     while (performance.now() - sentAtMs < leaseMs / 4) {
@@ -90,22 +98,34 @@ export function openRedisWork(options: WorkOptions): Work {
     }
   }
 
+  const sweeper = createSweeper({
+    async sweep(args) {
+      const { reply } = await ask(settlements, sweepScript, [retainMs, idempotencyMs, ...args]);
+      return reply;
+    },
+    monotonicMs: () => performance.now() + monotonicOffsetMs(),
+  });
+
   return {
     compatible: Promise.all([store.compatible, claimsReady]).then(() => {}),
     claim(request) {
-      const { claimId, provider, countMax, bytesMax, leaseMs, doubtMs, context, first } = request;
-      const args = [claimId, provider, countMax, bytesMax, leaseMs, doubtMs, context, first];
-      return claim(claimScript, args, leaseMs);
+      const { claimant, number, leaseMs, credential, claimId, provider, sources, shared } = request;
+      const { countMax, bytesMax, doubtMs, context, dueCountMax } = request;
+      const whose = [claimant, number, leaseMs, credential, claimId, provider];
+      const what = [sources.join(" "), shared ? 1 : 0, countMax, bytesMax, doubtMs, context, dueCountMax];
+      return claim(claimScript, [...whose, ...what], leaseMs);
     },
-    claimEnded({ claimId, leaseMs }) {
-      return claim(claimEndedScript, [claimId, leaseMs], leaseMs);
+    claimEnded({ claimant, number, leaseMs }) {
+      return claim(claimEndedScript, [claimant, number, leaseMs], leaseMs);
     },
     async settle(batch, settlement) {
       const { reply } = await ask(settlements, settleScript, settleArguments(batch, settlement, retainMs));
       return readSettled(reply);
     },
-    async sweep(providers) {
-      await ask(settlements, sweepScript, [retainMs, ...providers]);
+    sweep: sweeper,
+    async conditions() {
+      const { reply } = await ask(settlements, conditionsScript, []);
+      return readConditions(reply);
     },
     paused: () => paused,
     onWake: (callback) => callbacks.push(callback),

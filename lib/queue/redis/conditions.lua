@@ -1,0 +1,8 @@
+-- conditions: how each provider did lately.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms
+--
+-- Returns what conditions() in common.lua tells.
+
+return conditions()
