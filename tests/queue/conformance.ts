@@ -4,6 +4,7 @@
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
 import type { EmailFate } from "../../lib/queue/queue.ts";
+import { claiming } from "./conformance_claims.ts";
 import { operating } from "./operating.ts";
 import {
   emailsFirst,
@@ -672,5 +673,6 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     operating(tools);
+    claiming(tools);
   });
 }

@@ -28,7 +28,9 @@ end
 -- The clock
 
 -- Notes a step. A gap that no worker saw counts as one in that it may cancel a step back; it is not reported.
+local ahead = 0
 local function note_step(by, is_seen)
+  ahead = math.max(0, by)
   h.epoch = text(h.epoch + 1)
   local steps = words(h.steps)
   steps[#steps + 1] = h.epoch .. ':' .. text(by)
@@ -67,6 +69,7 @@ elseif swept and at < swept - step_min then
   note_step(at - swept, true)
 elseif swept and ARGV[4] == '' and at - swept > 60000 then
   note_step(at - swept, false)
+  ahead = 0
 end
 if not swept or math.abs(at - swept) > 20000 or at < swept then
   keep('swept', text(at))
@@ -141,7 +144,9 @@ local workers = redis.call('HGETALL', key('workers'))
 for i = 1, #workers, 2 do
   local all = words(workers[i + 1])
   local age = at - all[1]
-  if age < 0 then
+  -- Those who lived before the clock was set ahead live still.
+  if age < 0 or (ahead > 0 and age - ahead <= 60000) then
+    age = 0
     redis.call('HSET', key('workers'), workers[i], text(at) .. string.sub(workers[i + 1], #all[1] + 1))
   end
   if age <= 60000 then

@@ -1,0 +1,669 @@
+// What a claim may take, from where, and what it learns with it: the third part of the conformance suite. Numbered
+// claims, sources, pieces, the length of a lease, credentials, acceptances, kept leases, idempotency keys by token.
+
+import { describe, expect, test } from "bun:test";
+import type { Batch, EmailFate, SubmitResult } from "../../lib/queue/queue.ts";
+import {
+  endedRequest,
+  hourMs,
+  leaseMs,
+  type QueueUnderTest,
+  serving,
+  soon,
+  submission,
+  type Tools,
+} from "./tools.ts";
+
+export function claiming(tools: Tools): void {
+  const { queue, submit, submitMany, request, claim, claimed, ids, settle, sent, due, dead, doubt, state } =
+    tools;
+
+  /** Fates that send all emails of a batch back, to travel in pieces. */
+  const inPieces = (batch: Batch, pieceMax: number, over: Partial<EmailFate & { kind: "due" }> = {}) =>
+    ids(batch).map((id): EmailFate => ({ id, kind: "due", delayMs: 0, history: "h", pieceMax, ...over }));
+  const tenthOfMib = (count: number) =>
+    Array.from({ length: count }, () => submission({}, "x".repeat(100 * 1024)));
+
+  describe("numbered claims: a claim", () => {
+    const numbered = (number: number, over = {}) =>
+      request({ claimant: "worker-1:resend", number, countMax: 1, ...over });
+
+    test("with the same number gives the same batch, whatever its id", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      const first = await claim(q, numbered(1));
+      expect(await claim(q, numbered(1))).toEqual({ ...first, nowMs: expect.any(Number) });
+      expect((await q.operator.stats()).states).toMatchObject({ waiting: 1, sending: 1 });
+    });
+
+    test("with a higher number is new", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 3);
+      expect(ids(await claim(q, numbered(1)))).toEqual([some[0]!]);
+      expect(ids(await claim(q, numbered(2)))).toEqual([some[1]!]);
+      expect(ids(await claim(q, numbered(7)))).toEqual([some[2]!]);
+    });
+
+    test("with a lower number is spent, and takes nothing", async () => {
+      const q = await queue();
+      await submitMany(q, 3);
+      await claim(q, numbered(1));
+      await claim(q, numbered(5));
+      for (const number of [1, 4]) expect(await claimed(q, numbered(number))).toBe("spent");
+      expect((await q.operator.stats()).states).toMatchObject({ waiting: 1, sending: 2 });
+    });
+
+    test("with the same number is spent once its batch is settled, or leased to another", async () => {
+      const q = await queue();
+      await submitMany(q, 3);
+      const settled = await claim(q, numbered(1));
+      await settle(q, settled, [sent(ids(settled)[0]!)]);
+      expect(await claimed(q, numbered(1))).toBe("spent");
+      await claim(q, numbered(2));
+      q.advance(leaseMs + 1);
+      await claim(q, { sources: ["batches"] });
+      expect(await claimed(q, numbered(2))).toBe("spent");
+      expect((await q.operator.stats()).states.waiting).toBe(1);
+    });
+
+    test("that found nothing may look again", async () => {
+      const q = await queue();
+      expect(await claimed(q, numbered(1))).toBe("empty");
+      await submitMany(q, 1);
+      expect(await claimed(q, numbered(1))).toBe("batch");
+    });
+
+    test("repeated after the clock was set ahead takes nothing under the old id", async () => {
+      const q = await queue();
+      await submitMany(q, 1);
+      const asked = numbered(1);
+      const batch = await claim(q, asked);
+      await settle(q, batch, [sent(ids(batch)[0]!)]);
+      await submitMany(q, 1);
+      q.step(11 * 60_000);
+      await q.work.sweep(serving("resend"));
+      expect(await claimed(q, asked)).toBe("spent");
+      q.step(400 * 24 * hourMs);
+      await q.work.sweep(serving("resend"));
+      expect(await claimed(q, asked)).toBe("spent");
+      expect((await q.operator.stats()).states.waiting).toBe(1);
+    });
+
+    test("is another claimant's own business", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      const first = await claim(q, numbered(3));
+      const second = await claim(q, numbered(1, { claimant: "worker-2:resend" }));
+      expect(second.id).not.toBe(first.id);
+    });
+
+    test("under the id of a batch that exists is spent, whoever claims", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      const asked = numbered(1);
+      await claim(q, asked);
+      expect(await claimed(q, { ...asked, claimant: "worker-2:resend" })).toBe("spent");
+      expect((await q.operator.stats()).states.waiting).toBe(1);
+    });
+
+    test("is forgotten when its claimant was not heard of for 24 hours", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      const asked = numbered(5);
+      const batch = await claim(q, asked);
+      await settle(q, batch, [sent(ids(batch)[0]!)]);
+      q.advance(23 * hourMs);
+      await q.work.sweep(serving("resend"));
+      expect(await claimed(q, numbered(4))).toBe("spent");
+      q.advance(2 * hourMs);
+      await q.work.sweep(serving("resend"));
+      expect(await claimed(q, numbered(1))).toBe("batch");
+    });
+
+    test("of an ended doubt is numbered too", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      for (let i = 0; i < 2; i += 1)
+        await settle(q, await claim(q, { countMax: 1, doubtMs: 1000, sources: ["emails"] }), [], doubt);
+      q.advance(2000);
+      const asked = { ...endedRequest(), number: 2 };
+      const first = await q.work.claimEnded(asked);
+      const again = await q.work.claimEnded(asked);
+      if (first.kind !== "batch" || again.kind !== "batch") throw new Error("no batch");
+      expect(again.batch).toEqual({ ...first.batch, nowMs: again.batch.nowMs });
+      expect((await q.work.claimEnded({ ...asked, number: 1 })).kind).toBe("spent");
+      const next = await q.work.claimEnded({ ...asked, number: 3 });
+      if (next.kind !== "batch") throw new Error("no batch");
+      expect(next.batch.id).not.toBe(first.batch.id);
+    });
+  });
+
+  describe("sources: a claim", () => {
+    /** One email in each source. */
+    async function oneInEach(q: QueueUnderTest) {
+      const [piece, inDoubt, fresh] = await submitMany(q, 3);
+      await settle(q, await claim(q, { countMax: 1 }), [{ ...due(piece!), pieceMax: 8 } as EmailFate]);
+      const batch = await claim(q, { countMax: 1, sources: ["emails"] });
+      await settle(q, batch, [], doubt);
+      return { emails: fresh!, split: piece!, batches: inDoubt! };
+    }
+
+    test("looks into those that it names, in their order", async () => {
+      const orders = [
+        ["emails", "split", "batches"],
+        ["batches", "split", "emails"],
+        ["split", "batches", "emails"],
+      ] as const;
+      for (const order of orders) {
+        const q = await queue();
+        const one = await oneInEach(q);
+        for (const source of order) expect(ids(await claim(q, { sources: order }))).toEqual([one[source]]);
+        expect(await claimed(q, { sources: order })).toBe("empty");
+      }
+    });
+
+    test("looks into no other, nor asks to come again for it", async () => {
+      const q = await queue();
+      const one = await oneInEach(q);
+      for (const source of ["emails", "split", "batches"] as const) {
+        expect(ids(await claim(q, { sources: [source] }))).toEqual([one[source]]);
+      }
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q, { sources: ["emails"] }), [due(id!, 5000)]);
+      expect(await q.work.claim(request({ sources: ["split"] }))).toEqual({
+        kind: "empty",
+        nextDueInMs: undefined,
+      });
+      expect(await q.work.claim(request({ sources: ["split", "emails"] }))).toMatchObject({
+        kind: "empty",
+        nextDueInMs: expect.any(Number),
+      });
+    });
+
+    test("that shares nothing takes only what no other provider may take, and asks for nothing else", async () => {
+      const q = await queue();
+      const [own] = await submitMany(q, 1);
+      await settle(q, await claim(q), [{ ...due(own!), only: "resend" } as EmailFate]);
+      await submitMany(q, 2);
+      expect(ids(await claim(q, { shared: false }))).toEqual([own!]);
+      expect(await q.work.claim(request({ shared: false, sources: ["emails"] }))).toEqual({
+        kind: "empty",
+        nextDueInMs: undefined,
+      });
+      expect((await claim(q)).emails).toHaveLength(2);
+    });
+
+    test("tells how many others are due that any provider may take, as far as it is asked", async () => {
+      const q = await queue();
+      const [own, later] = await submitMany(q, 2);
+      const batch = await claim(q);
+      await settle(q, batch, [{ ...due(own!), only: "postmark" } as EmailFate, due(later!, hourMs)]);
+      await submitMany(q, 10);
+      const asked = request({ countMax: 3, dueCountMax: 100 });
+      for (let i = 0; i < 2; i += 1) expect(await q.work.claim(asked)).toMatchObject({ dueLeft: 7 });
+      expect(await q.work.claim(request({ countMax: 1, dueCountMax: 4 }))).toMatchObject({ dueLeft: 4 });
+      expect(await q.work.claim(request({ countMax: 1, dueCountMax: 0 }))).toMatchObject({ dueLeft: 0 });
+      expect(await q.work.claim(request({ countMax: 5, dueCountMax: 100 }))).toMatchObject({ dueLeft: 0 });
+    });
+  });
+
+  describe("pieces", () => {
+    test("travel in batches of at most their size, which say so at every lease", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 20);
+      const whole = await claim(q);
+      await settle(q, whole, inPieces(whole, 8));
+      expect(await claimed(q, { sources: ["emails"] })).toBe("empty");
+      const sizes: number[] = [];
+      const taken: string[] = [];
+      for (let i = 0; i < 3; i += 1) {
+        const batch = await claim(q, { sources: ["split"] });
+        expect(batch).toMatchObject({ pieceMax: 8, lease: 1, doubtSinceMs: undefined });
+        sizes.push(batch.emails.length);
+        taken.push(...ids(batch));
+      }
+      expect(sizes).toEqual([8, 8, 4]);
+      expect(taken.toSorted()).toEqual(some.toSorted());
+      q.advance(leaseMs + 1);
+      expect((await claim(q, { sources: ["batches"] })).pieceMax).toBe(8);
+      await submitMany(q, 1);
+      expect((await claim(q, { sources: ["emails"] })).pieceMax).toBeUndefined();
+    });
+
+    test("are bounded by what the claim takes, too", async () => {
+      const q = await queue();
+      await submit(q, ...tenthOfMib(6));
+      const whole = await claim(q);
+      await settle(q, whole, inPieces(whole, 8));
+      expect((await claim(q, { sources: ["split"], countMax: 2 })).emails).toHaveLength(2);
+      expect((await claim(q, { sources: ["split"], bytesMax: 350 * 1024 })).emails).toHaveLength(3);
+    });
+
+    test("of the list that waits longest come first, and of no other size with them", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 6);
+      const batch = await claim(q);
+      const piece = (i: number, pieceMax: number, delayMs: number, only?: string): EmailFate => ({
+        ...due(some[i]!, delayMs),
+        ...{ pieceMax, ...(only !== undefined && { only }) },
+      });
+      await settle(q, batch, [
+        piece(0, 1, 3000),
+        piece(1, 8, 2000),
+        piece(2, 8, 4000, "resend"),
+        piece(3, 8, 1000, "postmark"),
+        piece(4, 3, 5000, "resend"),
+        piece(5, 1, 6000),
+      ]);
+      expect(await claimed(q, { sources: ["split"] })).toBe("empty");
+      q.advance(7000);
+      const next = async (provider = "resend") => ids(await claim(q, { sources: ["split"], provider }));
+      expect(await next()).toEqual([some[1]!, some[2]!]);
+      expect(await next()).toEqual([some[0]!]);
+      expect(await next("postmark")).toEqual([some[3]!]);
+      expect(await next()).toEqual([some[4]!]);
+      expect(await next()).toEqual([some[5]!]);
+      expect(await claimed(q, { sources: ["split"] })).toBe("empty");
+    });
+
+    test("say when the next of them is due", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      const batch = await claim(q);
+      await settle(q, batch, [
+        { ...due(ids(batch)[0]!, 5000), pieceMax: 2 } as EmailFate,
+        { ...due(ids(batch)[1]!, 1000), pieceMax: 3, only: "postmark" } as EmailFate,
+      ]);
+      const next = async (provider: string) => {
+        const result = await q.work.claim(request({ provider, sources: ["split"] }));
+        return result.kind === "empty" ? result.nextDueInMs : result;
+      };
+      expect(await next("resend")).toBeWithin(1001, 5001);
+      expect(await next("postmark")).toBeWithin(1, 1001);
+    });
+
+    test("wait and are retried as others: in the numbers, in lists, shown, deleted and cleared", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 6);
+      const batch = await claim(q);
+      await settle(
+        q,
+        batch,
+        some.map((id, i) => ({
+          ...due(id, i < 3 ? 0 : hourMs),
+          pieceMax: 1 + (i % 2),
+          ...(i % 3 === 0 && { only: "postmark" }),
+        })),
+      );
+      expect((await q.operator.stats()).states).toMatchObject({ waiting: 3, retrying: 3 });
+      expect((await q.operator.stats()).oldestDueAtMs).toBeNumber();
+      const listed = async (which: "waiting" | "retrying") =>
+        (await q.operator.list(which, 100)).emails.map(({ id }) => id).toSorted();
+      expect(await listed("waiting")).toEqual(some.slice(0, 3).toSorted());
+      expect(await listed("retrying")).toEqual(some.slice(3).toSorted());
+      for (const [i, id] of some.entries()) expect(await state(q, id)).toBe(i < 3 ? "waiting" : "retrying");
+      expect(await q.operator.delete([some[0]!, some[4]!])).toEqual(["deleted", "deleted"]);
+      const { nowMs } = await q.operator.stats();
+      let deleted = 0;
+      for (let from: string | undefined; ;) {
+        const cleared = await q.operator.clear(1, nowMs, from);
+        deleted += cleared.deleted;
+        if (cleared.next === undefined) break;
+        from = cleared.next;
+      }
+      expect(deleted).toBe(4);
+      q.advance(2 * hourMs);
+      for (const provider of ["resend", "postmark"]) expect(await claimed(q, { provider })).toBe("empty");
+    });
+
+    test("that only a provider may take that nobody serves go back to all, as pieces of their size", async () => {
+      const q = await queue();
+      await submitMany(q, 4);
+      const batch = await claim(q);
+      await settle(q, batch, inPieces(batch, 3, { only: "gone" }));
+      expect(await claimed(q)).toBe("empty");
+      await q.work.sweep(serving("resend"));
+      expect(await claim(q, { sources: ["split"] })).toMatchObject({
+        pieceMax: 3,
+        emails: [{}, {}, {}],
+      });
+      expect(await claimed(q, { sources: ["emails"] })).toBe("empty");
+    });
+
+    test("that were accepted after all are sent", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const old = await claim(q);
+      q.advance(leaseMs + 1);
+      const current = await claim(q);
+      await settle(q, current, inPieces(current, 1));
+      expect(await settle(q, old, [sent(id!, "late")])).toEqual({ leaseHeld: false, duplicates: [] });
+      expect(await q.operator.show(id!)).toMatchObject({ state: "sent", record: "late" });
+      expect(await claimed(q)).toBe("empty");
+    });
+  });
+
+  test("a lease is a second longer for each 256 KiB of its emails, at every claim", async () => {
+    const q = await queue();
+    await submit(q, ...tenthOfMib(6));
+    const length = ({ leaseEndsAtMs, nowMs }: Batch) => leaseEndsAtMs - nowMs;
+    const batch = await claim(q);
+    expect(length(batch)).toBe(leaseMs + 2000);
+    const [first, ...others] = ids(batch);
+    await settle(
+      q,
+      batch,
+      others.slice(2).map((id) => sent(id)),
+      doubt,
+    );
+    const again = await claim(q, { sources: ["batches"] });
+    expect(ids(again)).toEqual([first!, others[0]!, others[1]!]);
+    expect(length(again)).toBe(leaseMs + 1000);
+    await submitMany(q, 1);
+    expect(length(await claim(q))).toBe(leaseMs);
+  });
+
+  describe("a credential", () => {
+    const under = (credential: string, over = {}) => request({ credential, sources: ["batches"], ...over });
+    const live = (...credentials: string[]) =>
+      credentials.map((credential, i) => ({
+        ...serving("resend"),
+        worker: `01234567-0000-7000-8000-00000000000${i}`,
+        providers: { resend: { credential, takesEmails: true } },
+      }));
+    const sweepAll = async (q: QueueUnderTest, ...credentials: string[]) => {
+      for (const presence of live(...credentials)) await q.work.sweep(presence);
+    };
+
+    test("stays with the batch that was made under it", async () => {
+      const q = await queue();
+      await submitMany(q, 1);
+      const first = await claim(q, { credential: "team-1" });
+      expect(first.credential).toBe("team-1");
+      await settle(q, first, [], doubt);
+      expect((await claim(q, under("team-2"))).credential).toBe("team-1");
+    });
+
+    test("has a batch in doubt to itself while a live worker has it", async () => {
+      const q = await queue();
+      await submitMany(q, 1);
+      await sweepAll(q, "team-1", "team-2");
+      await settle(q, await claim(q, { credential: "team-1" }), [], doubt);
+      expect(await q.work.claim(under("team-2"))).toEqual({ kind: "empty", nextDueInMs: undefined });
+      expect(await claimed(q, under("team-1"))).toBe("batch");
+      q.advance(leaseMs + 1);
+      await sweepAll(q, "team-1", "team-2");
+      // Its lease ran out, which nobody has recorded yet.
+      expect(await claimed(q, under("team-2"))).toBe("empty");
+      q.advance(50_000);
+      await q.work.sweep(live("", "team-2")[1]!);
+      q.advance(20_000);
+      await q.work.sweep(live("", "team-2")[1]!);
+      expect(await claimed(q, under("team-2"))).toBe("batch");
+    });
+
+    test("of another leaves the next batch to be claimed", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 2);
+      await sweepAll(q, "team-1", "team-2");
+      for (const credential of ["team-1", "team-2"])
+        await settle(q, await claim(q, { credential, countMax: 1, sources: ["emails"] }), [], doubt);
+      expect(ids(await claim(q, under("team-2")))).toEqual([some[1]!]);
+      expect(await claimed(q, under("team-2"))).toBe("empty");
+    });
+
+    test("does not matter for the end of doubt", async () => {
+      const q = await queue();
+      await submitMany(q, 1);
+      await sweepAll(q, "team-1", "team-2");
+      await settle(q, await claim(q, { credential: "team-1", doubtMs: 1000 }), [], doubt);
+      q.advance(2000);
+      expect((await q.work.claimEnded(endedRequest())).kind).toBe("batch");
+    });
+  });
+
+  describe("acceptances", () => {
+    const of = async (q: QueueUnderTest, credential: string, provider = "resend") => {
+      await submitMany(q, 1);
+      const batch = await claim(q, { credential, provider, countMax: 1, sources: ["emails"] });
+      await settle(q, batch, [dead(ids(batch)[0]!)]);
+      return batch.acceptances;
+    };
+    const settleUnder = (q: QueueUnderTest, batch: Batch, credential: string, fates: EmailFate[]) =>
+      q.work.settle(batch, { fates, counts: {}, credential });
+
+    test("are counted by provider and credential", async () => {
+      const q = await queue();
+      expect(await of(q, "a")).toBe(0);
+      const some = await submitMany(q, 4);
+      const batch = await claim(q, { credential: "a" });
+      await settleUnder(q, batch, "a", [
+        ...some.slice(0, 2).map((id) => sent(id)),
+        ...some.slice(2).map((id) => due(id, hourMs)),
+      ]);
+      expect(await of(q, "a")).toBe(2);
+      expect(await of(q, "b")).toBe(0);
+      expect(await of(q, "a", "postmark")).toBe(0);
+    });
+
+    test("are those of the credential of the claim, not of the batch", async () => {
+      const q = await queue();
+      await submitMany(q, 2);
+      const first = await claim(q, { credential: "a", countMax: 1 });
+      await settleUnder(q, first, "a", [sent(ids(first)[0]!)]);
+      await settle(q, await claim(q, { credential: "b" }), [], doubt);
+      const again = await claim(q, { credential: "a", sources: ["batches"] });
+      expect(again).toMatchObject({ credential: "b", acceptances: 1 });
+    });
+
+    test("count also after the lease, but not twice when a settlement is repeated", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const old = await claim(q, { credential: "a" });
+      q.advance(leaseMs + 1);
+      const current = await claim(q, { credential: "a" });
+      await settle(q, current, [due(id!, hourMs)]);
+      for (let i = 0; i < 2; i += 1) await settleUnder(q, old, "a", [sent(id!)]);
+      expect(await of(q, "a")).toBe(1);
+      await submitMany(q, 1);
+      const batch = await claim(q, { credential: "a", sources: ["emails"] });
+      for (let i = 0; i < 2; i += 1) await settleUnder(q, batch, "a", [sent(ids(batch)[0]!)]);
+      expect(await of(q, "a")).toBe(2);
+    });
+  });
+
+  describe("the providers that are served", () => {
+    test("are those that a worker hands new emails to, for 24 hours after it last said so", async () => {
+      const q = await queue();
+      const served = async () => {
+        await submitMany(q, 1);
+        const batch = await claim(q, { countMax: 1, sources: ["emails"] });
+        await settle(q, batch, [dead(ids(batch)[0]!)]);
+        return batch.servedProviders.toSorted();
+      };
+      expect(await served()).toEqual([]);
+      const both = serving("resend", "postmark");
+      await q.work.sweep(both);
+      expect(await served()).toEqual(["postmark", "resend"]);
+      const resting = {
+        ...both.providers,
+        postmark: { credential: "c", takesEmails: false },
+      };
+      q.advance(60_000);
+      await q.work.sweep({ ...both, providers: resting });
+      q.advance(23 * hourMs);
+      await q.work.sweep({ ...both, providers: resting });
+      expect(await served()).toEqual(["postmark", "resend"]);
+      q.advance(2 * hourMs);
+      await q.work.sweep({ ...both, providers: resting });
+      expect(await served()).toEqual(["resend"]);
+    });
+
+    test("keep emails that only they may take, when another worker knows nothing of them", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await q.work.sweep(serving("resend", "postmark"));
+      await settle(q, await claim(q), [{ ...due(id!), only: "postmark" } as EmailFate]);
+      const other = { ...serving("resend"), worker: Bun.randomUUIDv7() };
+      for (let i = 0; i < 3; i += 1) {
+        await q.work.sweep(other);
+        q.advance(7 * hourMs);
+      }
+      expect(await claimed(q)).toBe("empty");
+      expect(ids(await claim(q, { provider: "postmark" }))).toEqual([id!]);
+    });
+  });
+
+  describe("a settlement that keeps the lease", () => {
+    const keeping = (q: QueueUnderTest, batch: Batch, fates: EmailFate[], counts = {}) =>
+      q.work.settle(batch, { fates, keepsLease: true, counts });
+
+    test("takes emails out of the batch, which stays leased, and is not in doubt", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 4);
+      const batch = await claim(q);
+      const fates = [
+        { ...due(some[0]!), only: "postmark" } as EmailFate,
+        dead(some[1]!),
+        { ...due(some[3]!), pieceMax: 1 } as EmailFate,
+      ];
+      expect(await keeping(q, batch, fates, { x: 1 })).toEqual({ leaseHeld: true, duplicates: [] });
+      expect(await Promise.all(some.map((id) => state(q, id)))).toEqual([
+        "waiting",
+        "dead",
+        "sending",
+        "waiting",
+      ]);
+      expect((await q.operator.show(some[2]!))!.batch).toMatchObject({
+        id: batch.id,
+        leased: true,
+        dueAtMs: batch.leaseEndsAtMs,
+        doubtSinceMs: undefined,
+      });
+      expect(await claimed(q, { sources: ["batches"] })).toBe("empty");
+      // Repeated, it changes nothing.
+      expect(await keeping(q, batch, fates, { x: 1 })).toEqual({ leaseHeld: true, duplicates: [] });
+      expect((await q.operator.stats()).counters).toEqual({ x: 1 });
+      expect(await settle(q, batch, [sent(some[2]!)])).toEqual({ leaseHeld: true, duplicates: [] });
+      expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
+    });
+
+    test("gives a repeated claim what is left", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 2);
+      const asked = request();
+      const batch = await claim(q, asked);
+      await keeping(q, batch, [dead(some[0]!)]);
+      expect(ids(await claim(q, asked))).toEqual([some[1]!]);
+    });
+
+    test("of all its emails ends the batch", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 2);
+      const batch = await claim(q);
+      await keeping(
+        q,
+        batch,
+        some.map((id) => dead(id)),
+      );
+      expect((await q.operator.stats()).states).toMatchObject({ sending: 0, dead: 2 });
+      q.advance(30 * hourMs);
+      expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
+    });
+
+    test("is refused whole if it names an email of another batch next to its own", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 2);
+      const batch = await claim(q);
+      expect(keeping(q, batch, [dead(some[0]!), dead(Bun.randomUUIDv7())])).rejects.toThrow();
+      expect(await state(q, some[0]!)).toBe("sending");
+    });
+  });
+
+  describe("an idempotency key of several tokens", () => {
+    const keyed = (fingerprint: string, token: string) =>
+      submission({ idempotency: { key: "order-17", fingerprint, token } });
+    const answer = (q: QueueUnderTest, one: ReturnType<typeof keyed>): Promise<SubmitResult> =>
+      q.intake.submit(one, soon());
+
+    test("with the same email is one submission, whatever the token", async () => {
+      const q = await queue();
+      const first = keyed("a", "t1");
+      await submit(q, first);
+      for (const token of ["t1", "t2", ""])
+        expect(await answer(q, keyed("a", token))).toEqual({ kind: "stored", id: first.id, repeated: true });
+      expect((await q.operator.stats()).states.waiting).toBe(1);
+    });
+
+    test("with another email is refused to the token that used it, and queued for others", async () => {
+      const q = await queue();
+      const [first, second, third] = [keyed("a", "t1"), keyed("b", "t2"), keyed("c", "")];
+      for (const one of [first, second, third])
+        expect(await answer(q, one)).toEqual({ kind: "stored", id: one.id, repeated: false });
+      for (const token of ["t1", "t2", ""])
+        expect(await answer(q, keyed("d", token))).toEqual({ kind: "conflict" });
+      // The same email as another token's is that one's, also for a token that used the key otherwise.
+      expect(await answer(q, keyed("b", "t1"))).toEqual({ kind: "stored", id: second.id, repeated: true });
+      expect(await answer(q, keyed("c", "t9"))).toEqual({ kind: "stored", id: third.id, repeated: true });
+      expect((await q.operator.stats()).states.waiting).toBe(3);
+    });
+
+    test("is used also by a token that was answered with another's email", async () => {
+      const q = await queue();
+      await submit(q, keyed("a", "t1"));
+      expect((await answer(q, keyed("a", "t2"))).kind).toBe("stored");
+      expect(await answer(q, keyed("b", "t2"))).toEqual({ kind: "conflict" });
+    });
+
+    test("is told apart in one group commit, too", async () => {
+      const q = await queue();
+      const ones = [keyed("a", "t1"), keyed("b", "t2"), keyed("a", "t3"), keyed("c", "t3"), keyed("c", "t1")];
+      const answers = await Promise.all(ones.map((one) => answer(q, one)));
+      expect(answers).toEqual([
+        { kind: "stored", id: ones[0]!.id, repeated: false },
+        { kind: "stored", id: ones[1]!.id, repeated: false },
+        { kind: "stored", id: ones[0]!.id, repeated: true },
+        { kind: "conflict" },
+        { kind: "conflict" },
+      ]);
+    });
+
+    test("is free for each token 24 hours after that one's email", async () => {
+      const q = await queue();
+      await submit(q, keyed("a", "t1"));
+      q.advance(23 * hourMs);
+      const second = keyed("b", "t2");
+      await submit(q, second);
+      q.advance(2 * hourMs);
+      await q.work.sweep(serving("resend"));
+      expect(await answer(q, keyed("c", "t2"))).toEqual({ kind: "conflict" });
+      const again = keyed("c", "t1");
+      expect(await answer(q, again)).toEqual({ kind: "stored", id: again.id, repeated: false });
+      expect(await submit(q, keyed("b", "t3"))).toEqual([second.id]);
+    });
+  });
+
+  test("the conditions of the providers are those of the numbers, and tell whose word a failure was", async () => {
+    const q = await queue();
+    expect(await q.work.conditions()).toEqual({});
+    const some = await submitMany(q, 4);
+    const fail = async (own: boolean) => {
+      const batch = await claim(q, { countMax: 1, sources: ["emails"] });
+      const failure = { reason: `own: ${own}`, own };
+      await q.work.settle(batch, { fates: [due(ids(batch)[0]!, hourMs)], counts: {}, failure });
+      const conditions = await q.work.conditions();
+      expect(conditions).toEqual((await q.operator.stats()).providers);
+      return conditions["resend"]!;
+    };
+    expect(await fail(false)).toMatchObject({ lastFailure: "own: false", isUnanswered: true });
+    expect((await fail(true)).isUnanswered).toBeUndefined();
+    expect((await fail(false)).isUnanswered).toBe(true);
+    await settle(q, await claim(q), [sent(some[3]!)]);
+    const works = (await q.work.conditions())["resend"]!;
+    expect(works).toEqual({
+      lastAcceptedAtMs: expect.any(Number),
+      lastFailedAtMs: expect.any(Number),
+      lastFailure: "own: false",
+    });
+  });
+}
