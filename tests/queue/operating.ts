@@ -2,7 +2,14 @@
 
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
-import type { Batch, EmailFate, ListedEmail, Page, StoredEmail } from "../../lib/queue/queue.ts";
+import {
+  type Batch,
+  type EmailFate,
+  type ListedEmail,
+  type Page,
+  type StoredEmail,
+  StoreUnavailable,
+} from "../../lib/queue/queue.ts";
 import {
   batchesFirst,
   emailsFirst,
@@ -785,6 +792,18 @@ export function operating(tools: Tools): void {
       }
       expect(deleted + taken.length).toBe(before.length);
       expect((await listedIds(q, "waiting")).toSorted()).toEqual(since.toSorted());
+    });
+
+    test("is refused once the store's clock was set back, and deletes nothing", async () => {
+      const q = await queue();
+      await submitMany(q, 3);
+      const { nowMs } = await q.operator.stats();
+      q.step(-10_000);
+      const [since] = await submitMany(q, 1);
+      await expect(q.operator.clear(10, nowMs)).rejects.toThrow(StoreUnavailable);
+      q.advance(11_000);
+      expect((await q.operator.stats()).states.waiting).toBe(4);
+      expect(await state(q, since!)).toBe("waiting");
     });
 
     test("of large emails that stay reads so much at a time, and ends", async () => {

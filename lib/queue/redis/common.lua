@@ -58,8 +58,10 @@ local function key(name)
 end
 
 local format = redis.call('GET', key('format'))
-if format ~= '1' then
-  return redis.error_reply('FORMAT ' .. (format or 'missing'))
+if not format then
+  return redis.error_reply('NOQUEUE there is no queue, or it has lost its data')
+elseif format ~= '1' then
+  return redis.error_reply('FORMAT ' .. format)
 end
 
 -- A clock that is corrected gently moves less than this between two looks, ms.

@@ -29,7 +29,7 @@ export function foreignText(format: string | null): string | undefined {
 /** As {@link foreignText}, when a script has refused to run on a store of another format. */
 export function foreignFormat(error: unknown): string | undefined {
   const [, format] = /^FORMAT (.*)$/.exec(errorText(error)) ?? [];
-  return format === undefined || format === "missing" ? undefined : foreignText(format);
+  return format === undefined ? undefined : foreignText(format);
 }
 
 /** Pending is what is not known yet, or not at the moment: no connection, a rewrite under way. */

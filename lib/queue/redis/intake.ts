@@ -18,7 +18,7 @@ const charsMax = 1024 * 1024;
 const againMs = 50;
 
 /** Refusals that pass by themselves: a start, a failover, replicas that come back, a queue to be made anew. All others are final. */
-const passing = /^(FORMAT missing|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOSCRIPT|UNBLOCKED)/;
+const passing = /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOSCRIPT|UNBLOCKED)/;
 /** ioredis throws replies of Redis as errors that begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 

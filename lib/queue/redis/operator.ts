@@ -77,7 +77,7 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
     try {
       return (await run(redis, what, partition, [clockOffsetMs(), ...args])).reply;
     } catch (error) {
-      if (errorText(error) === "FORMAT missing") throw new QueueMissing("there is no queue");
+      if (errorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
       throw new StoreUnavailable(foreignFormat(error) ?? errorText(error));
     }
   }
