@@ -8,6 +8,8 @@ import { type RedisServer, startRedis } from "../support/redis.ts";
 import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
 import { conformance } from "./conformance.ts";
+import { conformanceClock } from "./conformance_clock.ts";
+import type { QueueUnderTest } from "./tools.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -16,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => redis.stop());
 
 let queues = 0;
-conformance("queue on Redis", async () => {
+async function open(): Promise<QueueUnderTest> {
   let offsetMs = 0;
   let passedMs = 0;
   queues += 1;
@@ -52,4 +54,7 @@ conformance("queue on Redis", async () => {
       await Promise.all([intake.close(), work.close(), operator.close()]);
     },
   };
-});
+}
+
+conformance("queue on Redis", open);
+conformanceClock("queue on Redis", open);

@@ -126,7 +126,7 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
     async clear(limit, submittedTillMs, from = "") {
       const [time = "", id = "", list = ""] = from.split(" ");
       const reply = await ask(clearScript, retainMs, limit, submittedTillMs, time, id, list);
-      if (reply === null) throw new StoreUnavailable("clear: the store's clock was set back meanwhile");
+      if (reply === null) throw new StoreUnavailable("clear: the store's clock has stepped back since");
       const [deleted, ...place] = reply as [number, ...string[]];
       return { deleted, next: place.length === 0 ? undefined : place.join(" ") };
     },
