@@ -89,6 +89,16 @@ function families(stats: QueueStats, known: readonly string[]): readonly Family[
       "Emails of which a second acceptance was seen.",
       "duplicates",
     ),
+    gauge(
+      "reliable_email_queue_clock_step_seconds",
+      "By how much the store's clock stepped last, within the last hour; negative if back, 0 if it did not.",
+      (stats.clockStep?.byMs ?? 0) / 1000,
+    ),
+    total(
+      "reliable_email_queue_restamped_total",
+      "Emails, batches and leases that were due at an impossible time, and were brought back.",
+      "restamped",
+    ),
     gauge("reliable_email_queue_used_bytes", "What the store uses: memory of Redis, or disk.", bytesUsed),
     {
       name: "reliable_email_queue_limit_bytes",

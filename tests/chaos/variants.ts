@@ -253,15 +253,14 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/claim.lua",
-        from: "if batch then\n  return leased(batch, at)\nend\n",
+        from: "  if reply then\n    return with_left(reply)\n",
         to: [
-          "if batch then",
-          "  local reply = leased(batch, at)",
-          "  local ids = words(record(batch).ids)",
-          "  drop_batch(batch, provider)",
-          "  delete(ids, at + 600000)",
-          "  return reply",
-          "end",
+          "  if reply then",
+          "    local batch = reply[2][2]",
+          "    local ids = words(record(batch).ids)",
+          "    drop_batch(batch, provider)",
+          "    delete(ids, at + 600000)",
+          "    return with_left(reply)",
           "",
         ].join("\n"),
       },

@@ -11,6 +11,9 @@ import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
 import { operatorOf, useStack } from "../support/stack.ts";
 import { type ShapedQueue, shapeQueue } from "../support/states.ts";
+import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import { serving } from "../queue/tools.ts";
+import { silent } from "../support/log.ts";
 
 // The machine may be busy with the rest of the suite.
 setDefaultTimeout(60_000);
@@ -39,6 +42,36 @@ const placeIn = (env: Record<string, string>) =>
   env["DATA_DIR"] ?? `Redis at 127.0.0.1:${stack.redis.port}, keys under ${env["REDIS_PREFIX"]}`;
 const unknownId = "01920000-0000-7000-8000-000000000001";
 
+test("queue: stats shows for an hour that the store's clock has stepped", async () => {
+  const env = stack.settings();
+  let offsetMs = 0;
+  const work = openRedisWork({
+    url: stack.redis.url,
+    prefix: env["REDIS_PREFIX"]!,
+    minReplicas: 0,
+    durability: "verify",
+    retainMs: 3_600_000,
+    log: silent,
+    onFatal: () => {},
+    clockOffsetMs: () => offsetMs,
+  });
+  try {
+    await eventually("the queue is there", () => work.health().ok);
+    await work.sweep(serving("resend"));
+    expect(await jsonOfCli(env, ["queue", "stats"])).not.toHaveProperty("clock_stepped_at");
+    offsetMs -= 30 * 60_000;
+    await work.sweep(serving("resend"));
+    const told = await jsonOfCli(env, ["queue", "stats"]);
+    expect(told).toMatchObject({ clock_stepped_at: iso, restamped: 0 });
+    expect(told.clock_stepped_by_ms).toBeWithin(-31 * 60_000, -29 * 60_000);
+    expect(undocumented(told)).toEqual([]);
+    const { stdout } = await runCli(env, "queue", "stats");
+    expect(stdout).toMatch(/^Clock +stepped back by \d+m, \d+m ago; 0 impossible times corrected/m);
+  } finally {
+    await work.close();
+  }
+});
+
 describe.each([
   ["the embedded queue", () => stack.embedded()],
   ["Redis", () => stack.settings()],
@@ -65,6 +98,7 @@ describe.each([
       providers: {},
       possible_duplicates: 0,
       retried_by_operator: 0,
+      restamped: 0,
       failures: [],
       failures_sampled: 0,
       dead_reasons: [],

@@ -107,6 +107,9 @@ function documentOf({ numbers, store, failures, dead }: Look) {
     ),
     possible_duplicates: others["possible_duplicates"] ?? 0,
     retried_by_operator: others["replayed"] ?? 0,
+    clock_stepped_at: numbers.clockStep && isoOf(numbers.clockStep.atMs),
+    clock_stepped_by_ms: numbers.clockStep?.byMs,
+    restamped: others["restamped"] ?? 0,
     failures: told(failures),
     failures_sampled: failures.size,
     dead_reasons: told(dead),
@@ -165,6 +168,7 @@ function tell({ numbers, store, failures, dead }: Look, queue: QueueSettings, te
     field("Oldest due", since(oldestDueAtMs)),
     field("Oldest in doubt", since(oldestDoubtSinceMs)),
     field("Duplicates", `${numberOf(duplicates)} possible`),
+    ...clockLines(numbers).map((line) => field("Clock", paint(line, "yellow"))),
     field("Queue", `${placeOf(queue)}, ${bytesOf(numbers.bytesUsed)}${room}`),
     field(
       "Store",
@@ -177,6 +181,15 @@ function tell({ numbers, store, failures, dead }: Look, queue: QueueSettings, te
     ...reasonLines("Last failures of those not sent yet", failures, total(states, notSent), terminal),
     ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
   ];
+}
+
+/** Nothing while the store's clock has not stepped. */
+function clockLines({ clockStep, counters, nowMs }: QueueStats): string[] {
+  if (clockStep === undefined) return [];
+  const { atMs, byMs } = clockStep;
+  const restamped = numberOf(counters["restamped"] ?? 0);
+  const step = `stepped ${byMs > 0 ? "ahead" : "back"} by ${lengthOf(Math.abs(byMs))}, ${ageOf(atMs, nowMs)}`;
+  return [`${step}; ${restamped} impossible times corrected since the queue began`];
 }
 
 const notSent = ["waiting", "retrying", "in-doubt"] as const;

@@ -67,12 +67,12 @@ export function openRedisIntake(options: IntakeOptions): Intake {
       return { kind: "again", reason };
     } catch (error) {
       const foreign = foreignFormat(error);
-      if (foreign !== undefined) options.onFatal(foreign);
-      const reason = foreign ?? errorText(error);
-      return {
-        kind: foreign !== undefined || (refusal.test(reason) && !passing.test(reason)) ? "failed" : "again",
-        reason,
-      };
+      if (foreign !== undefined) {
+        options.onFatal(foreign);
+        return { kind: "failed", reason: foreign };
+      }
+      const reason = errorText(error);
+      return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };
     }
   }
 

@@ -1,0 +1,16 @@
+import { expect, test } from "bun:test";
+import { queueFamilies } from "../../lib/admin/queue_metrics.ts";
+import { statsOf } from "./given.ts";
+
+test("queue metrics: tell by how much the store's clock stepped, and what it had stranded", () => {
+  const valueOf = (name: string, stats = statsOf()) =>
+    queueFamilies(stats, { ok: true }).find((family) => family.name === name)!.samples[0]!.value;
+  const stepped = statsOf({
+    clockStep: { atMs: 1_000_000_000_000, byMs: -90_500 },
+    counters: { restamped: 7 },
+  });
+  expect(valueOf("reliable_email_queue_clock_step_seconds")).toBe(0);
+  expect(valueOf("reliable_email_queue_clock_step_seconds", stepped)).toBe(-90.5);
+  expect(valueOf("reliable_email_queue_restamped_total")).toBe(0);
+  expect(valueOf("reliable_email_queue_restamped_total", stepped)).toBe(7);
+});
