@@ -1,6 +1,7 @@
 // The conformance suite on Redis.
 
-import { afterAll, beforeAll } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Work } from "../../lib/queue/queue.ts";
 import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork } from "../../lib/queue/redis/work.ts";
@@ -9,7 +10,7 @@ import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
-import type { QueueUnderTest } from "./tools.ts";
+import { hourMs, type QueueUnderTest, serving, submission, toolsFor } from "./tools.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -18,7 +19,12 @@ beforeAll(async () => {
 afterAll(() => redis.stop());
 
 let queues = 0;
-async function open(): Promise<QueueUnderTest> {
+interface RedisQueue extends QueueUnderTest {
+  /** The work of another worker on the same queue. */
+  another(): Work;
+}
+
+async function open(): Promise<RedisQueue> {
   let offsetMs = 0;
   let passedMs = 0;
   queues += 1;
@@ -39,6 +45,7 @@ async function open(): Promise<QueueUnderTest> {
   const work = openRedisWork(options);
   await eventually("both are connected", () => intake.health().ok && work.health().ok);
   const operator = await openRedisOperator(options);
+  const others: Work[] = [];
   return {
     intake,
     work,
@@ -50,11 +57,78 @@ async function open(): Promise<QueueUnderTest> {
     step: (ms) => {
       offsetMs += ms;
     },
+    another() {
+      const other = openRedisWork(options);
+      others.push(other);
+      return other;
+    },
     async close() {
-      await Promise.all([intake.close(), work.close(), operator.close()]);
+      await Promise.all([intake, work, operator, ...others].map((one) => one.close()));
     },
   };
 }
 
 conformance("queue on Redis", open);
 conformanceClock("queue on Redis", open);
+
+describe("queue on Redis, its sweeps:", () => {
+  const tools = toolsFor(open);
+  const step = async (q: QueueUnderTest) => (await q.operator.stats()).clockStep;
+
+  test("one that Redis executes late, as its answer shows, finds no step", async () => {
+    const q = await tools.queue();
+    await q.work.sweep(serving("resend"));
+    const [id] = await tools.submitMany(q, 1);
+    await tools.settle(q, await tools.claim(q), [tools.sent(id!)]);
+    // It is sent now, and by Redis's clock executed half an hour later.
+    q.step(30 * 60_000);
+    const held = q.work.sweep(serving("resend"));
+    q.step(-30 * 60_000);
+    q.advance(30 * 60_000);
+    await held;
+    expect(await step(q)).toBeUndefined();
+    q.advance(24 * hourMs);
+    await q.work.sweep(serving("resend"));
+    expect(await step(q)).toBeUndefined();
+    expect(await tools.state(q, id!)).toBeUndefined();
+  });
+
+  test("several workers find a step once", async () => {
+    const q = await tools.queue();
+    const others = [1, 2].map(() => ({ work: q.another(), worker: Bun.randomUUIDv7() }));
+    const sweep = async () => {
+      await q.work.sweep(serving("resend"));
+      for (const { work, worker } of others) await work.sweep({ ...serving("resend"), worker });
+    };
+    await eventually("all are connected", () => others.every(({ work }) => work.health().ok));
+    await sweep();
+    await tools.submitMany(q, 1);
+    const before = await tools.claim(q);
+    for (const ms of [5 * hourMs, -5 * hourMs]) {
+      q.step(ms);
+      await sweep();
+      expect((await step(q))!.byMs).toBeWithin(ms - 2000, ms + 2000);
+    }
+    await tools.settle(q, before, [], tools.doubt);
+    // Found more than once, they would not cancel each other.
+    expect((await tools.claim(q)).doubtEndsAtMs).toBe(before.doubtEndsAtMs);
+  });
+
+  test("after a time without workers nothing expires for an hour, since nobody saw how much time passed", async () => {
+    const q = await tools.queue();
+    const key = { key: "order-17", fingerprint: "a", token: "" };
+    const first = submission({ idempotency: key });
+    await tools.submit(q, first);
+    await q.work.sweep(serving("resend"));
+    q.advance(25 * hourMs);
+    const later = q.another();
+    await eventually("it is connected", () => later.health().ok);
+    await later.sweep(serving("resend"));
+    expect(await step(q)).toBeUndefined();
+    expect(await tools.submit(q, submission({ idempotency: key }))).toEqual([first.id]);
+    q.advance(hourMs + 1000);
+    await later.sweep(serving("resend"));
+    const second = submission({ idempotency: key });
+    expect(await tools.submit(q, second)).toEqual([second.id]);
+  });
+});

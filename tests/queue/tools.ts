@@ -54,13 +54,13 @@ export const soon = () => performance.now() + 20_000;
 export type Tools = ReturnType<typeof toolsFor>;
 
 /** Closes every queue that it opened when the tests of its block are done. */
-export function toolsFor(open: () => Promise<QueueUnderTest>) {
-  const opened: QueueUnderTest[] = [];
+export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue>) {
+  const opened: Queue[] = [];
   afterAll(async () => {
     await Promise.all(opened.map((one) => one.close()));
   });
 
-  async function queue(): Promise<QueueUnderTest> {
+  async function queue(): Promise<Queue> {
     const one = await open();
     opened.push(one);
     return one;
