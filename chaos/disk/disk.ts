@@ -16,6 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
+import { buildLibrary } from "../library.ts";
 
 export interface Disk {
   /** What the environment of a process on this disk needs. */
@@ -46,17 +47,7 @@ export interface PowerCut {
 
 /** Compiles the library into the folder, and returns where it is. */
 export function buildDisk(into: string): string {
-  const cc = Bun.which("cc");
-  if (cc === null) {
-    throw new Error("Cannot build the disk: there is no C compiler (on Debian: packages gcc and libc6-dev)");
-  }
-  mkdirSync(into, { recursive: true });
-  const library = join(into, "disk.so");
-  const source = join(import.meta.dir, "disk.c");
-  const flags = ["-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread"];
-  const { success, stderr } = Bun.spawnSync([cc, ...flags, "-o", library, source, "-ldl"]);
-  if (!success) throw new Error(`Cannot build the disk: ${cc} says ${stderr.toString().trim()}`);
-  return library;
+  return buildLibrary(join(import.meta.dir, "disk.c"), into);
 }
 
 /** Words of `struct control`. */

@@ -4,6 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Clock } from "../../chaos/clock/clock.ts";
 import { eventually, freePort } from "./eventually.ts";
 
 export const durableSettings = {
@@ -36,7 +37,8 @@ process.on("exit", () => {
   for (const kill of running) kill();
 });
 
-export async function startRedis(settings: Record<string, string> = {}): Promise<RedisServer> {
+/** @param clock the wall clock that it runs on, if not the machine's */
+export async function startRedis(settings: Record<string, string> = {}, clock?: Clock): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
   const port = await freePort();
   let child: Bun.Subprocess | undefined;
@@ -54,6 +56,7 @@ export async function startRedis(settings: Record<string, string> = {}): Promise
     child = Bun.spawn(
       ["redis-server", "--port", String(port), "--dir", folder, "--bind", "127.0.0.1", ...options],
       {
+        env: { ...process.env, ...clock?.env },
         stdout: "ignore",
         stderr: "inherit",
       },
