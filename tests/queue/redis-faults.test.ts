@@ -14,6 +14,7 @@ import {
 import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
+import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { startProxy } from "../../fakes/proxy.ts";
@@ -700,3 +701,43 @@ describe("a Redis of its own", () => {
     30_000,
   );
 });
+
+test("a Redis whose own clock runs ahead for a moment strands nothing, and queues nothing twice", async () => {
+  const clock = startClock();
+  const redis = await startRedis({}, clock);
+  try {
+    const options = optionsFor(redis.url);
+    const [intake, work] = [await intakeOn(options), await workOn(options)];
+    const operator = await operatorOn(options);
+    const keyed = () => submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
+    const sweep = () => work.sweep(serving("resend"));
+    const first = keyed();
+    await intake.submit(first, within(5000));
+    const before = await work.claim(claimRequest());
+    if (before.kind !== "batch") throw new Error("no batch");
+    await sweep();
+    for (const days of [25 / 24, 365]) {
+      clock.setAhead(days * 24 * 3_600_000);
+      await sweep();
+      const then = submission();
+      await intake.submit(then, within(5000));
+      expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
+      expect((await work.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).kind).toBe("empty");
+      expect((await operator.stats()).clockStep!.byMs).toBeGreaterThan(24 * 3_600_000);
+      clock.setAhead(0);
+      await sweep();
+      expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
+      const claimed = await work.claim(claimRequest({ sources: ["emails"] }));
+      expect(claimed).toMatchObject({ kind: "batch", batch: { emails: [{ id: then.id }] } });
+    }
+    expect(
+      await work.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} }),
+    ).toEqual({ leaseHeld: true, duplicates: [] });
+    expect(await work.claim(claimRequest({ sources: ["batches"] }))).toMatchObject({
+      batch: { id: before.batch.id, doubtEndsAtMs: before.batch.doubtEndsAtMs },
+    });
+  } finally {
+    await redis.stop();
+    clock.stop();
+  }
+}, 60_000);
