@@ -6,7 +6,6 @@ import {
   type ClaimRequest,
   type Intake,
   type Operator,
-  QueueMissing,
   type Settlement,
   StoreUnavailable,
   type Work,
@@ -14,12 +13,11 @@ import {
 import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
-import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { startProxy } from "../../fakes/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { serving, submission } from "./tools.ts";
+import { submission } from "./tools.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {
@@ -229,192 +227,6 @@ test("a store of another format is not for an operator either", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");
   expect(openRedisOperator(options)).rejects.toThrow("the store has format 2");
-});
-
-describe("a store whose format becomes newer under running processes", () => {
-  test("is noticed by the next script of each, which then does nothing", async () => {
-    const fatal: string[] = [];
-    const options = optionsFor(shared.url, { onFatal: (reason) => fatal.push(reason) });
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    await intake.submit(submission(), within(5000));
-    shared.cli("SET", `{${options.prefix}:0}:format`, "2");
-    const before = shared.cli("DEBUG", "DIGEST");
-    expect(await intake.submit(submission(), within(5000))).toMatchObject({
-      kind: "failed",
-      reason: expect.stringContaining("format 2"),
-    });
-    await expect(work.claim(claimRequest())).rejects.toThrow("format 2");
-    await expect(work.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).rejects.toThrow("format 2");
-    await expect(work.sweep(serving("resend"))).rejects.toThrow("format 2");
-    await expect(operator.pause()).rejects.toThrow("format 2");
-    await expect(operator.stats()).rejects.toThrow("format 2");
-    expect(fatal.length).toBeGreaterThan(3);
-    expect(shared.cli("DEBUG", "DIGEST")).toBe(before);
-  });
-
-  test("or is gone is not written to, until a server has found it fit again", async () => {
-    const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    shared.cli("DEL", `{${options.prefix}:0}:format`);
-    await expect(work.claim(claimRequest())).rejects.toThrow(StoreUnavailable);
-    await expect(operator.pause()).rejects.toThrow(QueueMissing);
-    expect(await intake.submit(submission(), within(20_000))).toMatchObject({ kind: "stored" });
-    expect((await operator.stats()).states.waiting).toBe(1);
-  }, 30_000);
-});
-
-/** The keys of a queue that a settlement writes, one for each thing that it does. */
-const settled = ["counters", "acceptances", "condition:resend", "due", "due:postmark", "split:8", "dead"];
-for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "providers"]) {
-  test(`a settlement that Redis refuses, since ${name} is of another type, loses nothing`, async () => {
-    const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    for (let i = 0; i < 5; i += 1) await intake.submit(submission(), within(5000));
-    const claimed = await work.claim(claimRequest());
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    const { batch } = claimed;
-    const ids = batch.emails.map(({ id }) => id);
-    const settlement: Settlement = {
-      fates: [
-        { id: ids[0]!, kind: "sent", record: "{}" },
-        { id: ids[1]!, kind: "due", delayMs: 0, history: "h" },
-        { id: ids[2]!, kind: "due", delayMs: 0, history: "h", only: "postmark" },
-        { id: ids[3]!, kind: "due", delayMs: 0, history: "h", pieceMax: 8 },
-        { id: ids[4]!, kind: "dead", history: "d" },
-      ],
-      counts: { x: 1 },
-      credential: "c",
-    };
-    const [key, kept] = [`{${options.prefix}:0}:${name}`, `{${options.prefix}:0}:kept`];
-    const isThere = shared.cli("EXISTS", key) === "1";
-    if (isThere) shared.cli("RENAME", key, kept);
-    shared.cli("SET", key, "of another type");
-    const failure = await work.settle(batch, settlement).catch((error: unknown) => error);
-    expect(String(failure)).toContain("WRONGTYPE");
-    expect(failure).not.toBeInstanceOf(StoreUnavailable);
-    shared.cli("DEL", key);
-    if (isThere) shared.cli("RENAME", kept, key);
-    // All are in the batch still, so that whoever finds it has them all.
-    for (const id of ids.slice(1)) expect((await operator.show(id))!.batch?.id).toBe(batch.id);
-    expect(await work.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
-    expect(await Promise.all(ids.map(async (id) => (await operator.show(id))!.state))).toEqual([
-      "sent",
-      "waiting",
-      "waiting",
-      "waiting",
-      "dead",
-    ]);
-    expect((await operator.stats()).states).toMatchObject({ waiting: 3, sending: 0, dead: 1, sent: 1 });
-  });
-}
-
-describe("what an older release left", () => {
-  test("as a batch with the fields that it knew, is claimed, settled and swept", async () => {
-    const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const one = submission();
-    await intake.submit(one, within(5000));
-    const claimed = await work.claim(claimRequest());
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    await work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "n" }, counts: {} });
-    const key = `{${options.prefix}:0}:batch:${claimed.batch.id}`;
-    shared.cli("HDEL", key, "length", "began", "epoch", "credential", "piece");
-    await work.sweep(serving("resend"));
-    const again = await work.claim(claimRequest({ credential: "other" }));
-    if (again.kind !== "batch") throw new Error("no batch");
-    expect(again.batch).toMatchObject({
-      lease: 2,
-      credential: "",
-      pieceMax: undefined,
-      doubtEndsAtMs: claimed.batch.doubtEndsAtMs,
-    });
-    await work.sweep(serving("resend"));
-    const fates = [{ id: one.id, kind: "sent" as const, record: "{}" }];
-    expect((await work.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
-  });
-
-  /** Splits a claimed batch into one that nobody has begun. */
-  async function unbegun() {
-    const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    const one = submission();
-    await intake.submit(one, within(5000));
-    const claimed = await work.claim(claimRequest({ provider: "gone" }));
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    const key = (name: string) => `{${options.prefix}:0}:${name}`;
-    const [time] = shared.cli("TIME").split("\n");
-    const at = String(Number(time) * 1000);
-    const id = Bun.randomUUIDv7();
-    shared.cli("HSET", key(`batch:${id}`), "provider", "gone", "ids", one.id, "lease", "0", "held", "0");
-    shared.cli("ZADD", key("batches:gone"), at, id);
-    shared.cli("ZADD", key("unbegun:gone"), at, id);
-    shared.cli("HSET", key("members"), one.id, id);
-    shared.cli("DEL", key(`batch:${claimed.batch.id}`));
-    for (const name of ["batches:gone", "leases", "ends"]) shared.cli("ZREM", key(name), claimed.batch.id);
-    expect((await operator.show(one.id))!.state).toBe("sending");
-    return { work, operator, one, id };
-  }
-
-  test("as a batch that was split off is claimed by its provider", async () => {
-    const { work, operator, one, id } = await unbegun();
-    const claimed = await work.claim(claimRequest({ provider: "gone", sources: ["batches"] }));
-    expect(claimed).toMatchObject({
-      kind: "batch",
-      batch: { id, lease: 1, lapsed: false, doubtSinceMs: undefined, emails: [{ id: one.id }] },
-    });
-    expect((await operator.stats()).states).toMatchObject({ sending: 1 });
-  });
-
-  test("as a batch that was split off goes back to all when nobody serves its provider", async () => {
-    const { work, operator, one } = await unbegun();
-    await work.sweep(serving("resend", "gone"));
-    expect((await work.claim(claimRequest())).kind).toBe("empty");
-    await work.sweep(serving("resend"));
-    expect((await work.claim(claimRequest())).kind).toBe("empty");
-    expect((await operator.show(one.id))!.state).toBe("sending");
-    const { work: other, operator: look, one: given } = await unbegun();
-    await other.sweep(serving("resend"));
-    expect((await look.show(given.id))!.state).toBe("waiting");
-    expect(await other.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: given.id }] } });
-  });
-
-  test("as an idempotency key is anybody's, and it still finds its words there afterwards", async () => {
-    const options = optionsFor(shared.url);
-    const intake = await intakeOn(options);
-    const key = `{${options.prefix}:0}:idem:k`;
-    const older = `${Date.now() + 3_600_000} 01234567-0000-7000-8000-000000000001 f`;
-    shared.cli("SET", key, older, "PX", "3600000");
-    const keyed = (fingerprint: string, token: string) =>
-      submission({ idempotency: { key: "k", fingerprint, token } });
-    expect(await intake.submit(keyed("g", "t"), within(5000))).toEqual({ kind: "conflict" });
-    expect(await intake.submit(keyed("f", "t"), within(5000))).toMatchObject({
-      kind: "stored",
-      id: older.split(" ")[1],
-      repeated: true,
-    });
-    expect(shared.cli("GET", key)).toStartWith(`${older} `);
-    expect(shared.cli("ZCARD", `{${options.prefix}:0}:idem:expiry`)).toBe("1");
-  });
-
-  test("of a piece that it deleted or sent without knowing its list is not claimed", async () => {
-    const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const [gone, one] = [submission(), submission()];
-    await intake.submit(gone, within(5000));
-    await intake.submit(one, within(5000));
-    const claimed = await work.claim(claimRequest());
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    const piece = ({ id }: { id: string }) =>
-      ({ id, kind: "due", delayMs: 0, pieceMax: 2, history: "h" }) as const;
-    await work.settle(claimed.batch, { fates: claimed.batch.emails.map(piece), counts: {} });
-    shared.cli("HDEL", `{${options.prefix}:0}:emails`, gone.id);
-    expect(await work.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: one.id }] } });
-    expect((await work.claim(claimRequest({ sources: ["split"] }))).kind).toBe("empty");
-  });
 });
 
 test("an operator whom Redis does not tell its memory is told the rest", async () => {
@@ -701,43 +513,3 @@ describe("a Redis of its own", () => {
     30_000,
   );
 });
-
-test("a Redis whose own clock runs ahead for a moment strands nothing, and queues nothing twice", async () => {
-  const clock = startClock();
-  const redis = await startRedis({}, clock);
-  try {
-    const options = optionsFor(redis.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    const keyed = () => submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
-    const sweep = () => work.sweep(serving("resend"));
-    const first = keyed();
-    await intake.submit(first, within(5000));
-    const before = await work.claim(claimRequest());
-    if (before.kind !== "batch") throw new Error("no batch");
-    await sweep();
-    for (const days of [25 / 24, 365]) {
-      clock.setAhead(days * 24 * 3_600_000);
-      await sweep();
-      const then = submission();
-      await intake.submit(then, within(5000));
-      expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
-      expect((await work.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).kind).toBe("empty");
-      expect((await operator.stats()).clockStep!.byMs).toBeGreaterThan(24 * 3_600_000);
-      clock.setAhead(0);
-      await sweep();
-      expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
-      const claimed = await work.claim(claimRequest({ sources: ["emails"] }));
-      expect(claimed).toMatchObject({ kind: "batch", batch: { emails: [{ id: then.id }] } });
-    }
-    expect(
-      await work.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} }),
-    ).toEqual({ leaseHeld: true, duplicates: [] });
-    expect(await work.claim(claimRequest({ sources: ["batches"] }))).toMatchObject({
-      batch: { id: before.batch.id, doubtEndsAtMs: before.batch.doubtEndsAtMs },
-    });
-  } finally {
-    await redis.stop();
-    clock.stop();
-  }
-}, 60_000);
