@@ -21,11 +21,18 @@ const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
 const counts = openServerCounts();
 
+let server: ReturnType<typeof listen> | undefined;
+
 const intake = openIntake(config.queue, {
   log,
+  // Requests that have arrived are answered first.
   onFatal(reason) {
     log.error("store-unusable", { reason });
-    process.exit(1);
+    if (server === undefined) process.exit(1);
+    setTimeout(() => process.exit(1), config.shutdownTimeoutMs);
+    void server.stop().then(() => process.exit(1));
+    handler.hurry();
+    void intake.close();
   },
   onGroup: counts.onGroup,
 });
@@ -58,14 +65,14 @@ if (!admin.ok) {
   process.exit(1);
 }
 
-const server = listen();
+server = listen();
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
   // Stops accepting, and answers what has been received.
   async drain() {
     stopping = true;
-    await server.stop();
+    await server?.stop();
     view.close();
     await intake.close();
   },

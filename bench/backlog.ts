@@ -91,13 +91,18 @@ async function timed(body: () => Promise<unknown>): Promise<number> {
 async function claimAndSettle(work: Work, countMax: number): Promise<void> {
   const claimed = await work.claim({
     claimId: Bun.randomUUIDv7(),
+    claimant: Bun.randomUUIDv7(),
+    number: 1,
     provider: "resend",
+    credential: "",
+    shared: true,
+    dueCountMax: 0,
     countMax,
     bytesMax: 4 * 1024 * 1024,
     leaseMs: 60_000,
     doubtMs: 3_600_000,
     context: "",
-    first: "batches",
+    sources: ["batches", "split", "emails"],
   });
   if (claimed.kind !== "batch" || claimed.batch.emails.length !== countMax) throw new Error(claimed.kind);
   const fates = claimed.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));

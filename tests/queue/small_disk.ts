@@ -38,13 +38,18 @@ function fill(): void {
 
 const request = (): ClaimRequest => ({
   claimId: Bun.randomUUIDv7(),
+  claimant: Bun.randomUUIDv7(),
+  number: 1,
   provider: "resend",
+  credential: "",
+  shared: true,
+  dueCountMax: 0,
   countMax: 10,
   bytesMax: 4 * 1024 * 1024,
   leaseMs: 60_000,
   doubtMs: 3_600_000,
   context: "",
-  first: "batches",
+  sources: ["batches", "split", "emails"],
 });
 
 async function drain(work: ReturnType<typeof openSqliteWork>): Promise<string[]> {

@@ -3,12 +3,14 @@
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { Database } from "bun:sqlite";
@@ -18,11 +20,11 @@ import type { ClaimRequest, Work } from "../../lib/queue/queue.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
 import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
 import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
-import { migrations } from "../../lib/queue/sqlite/schema.ts";
+import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
-import { submission } from "./tools.ts";
+import { endedRequest, serving, submission } from "./tools.ts";
 
 const root = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-faults-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -65,13 +67,18 @@ async function operatorOn(folder: string) {
 const within = (ms: number) => performance.now() + ms;
 const claimRequest = (): ClaimRequest => ({
   claimId: Bun.randomUUIDv7(),
+  claimant: Bun.randomUUIDv7(),
+  number: 1,
   provider: "resend",
+  credential: "",
+  shared: true,
+  dueCountMax: 0,
   countMax: 100,
   bytesMax: 4 * 1024 * 1024,
   leaseMs: 60_000,
   doubtMs: 3_600_000,
   context: "",
-  first: "batches",
+  sources: ["batches", "split", "emails"],
 });
 
 /** Claims a batch and settles it as sent. False if nothing is due. */
@@ -229,8 +236,16 @@ describe("the file", () => {
     const newer = new Database(join(folder, "queue.db"));
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
     newer.close();
-    expect((await intake.submit(submission(), within(5000))).kind).toBe("failed");
-    expect(fatal).toContain("has format");
+    const answers = await Promise.all(
+      Array.from({ length: 600 }, async () => {
+        const { kind } = await intake.submit(submission(), within(5000));
+        return `${kind}, ${fatal === "" ? "and before that is fatal" : "too late"}`;
+      }),
+    );
+    // The group that met it; those behind it are answered as well.
+    expect(answers.slice(0, 256)).toEqual(Array(256).fill("failed, and before that is fatal"));
+    for (const answer of answers) expect(answer).toStartWith("failed");
+    await eventually("it is said", () => fatal.includes("has format"));
   });
 
   test("that becomes one of a newer version is read no more", async () => {
@@ -242,7 +257,7 @@ describe("the file", () => {
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
     newer.close();
     await expect(work.claim(claimRequest())).rejects.toThrow("has format");
-    expect(fatal).toContain("has format");
+    await eventually("it is said", () => fatal.includes("has format"));
   });
 
   test("is opened so that a commit is on disk when it returns", () => {
@@ -259,11 +274,12 @@ describe("the file", () => {
     await intake.submit(submission(), within(5000));
     await intake.close();
     const steps = [...migrations, "ALTER TABLE emails ADD COLUMN colour TEXT", "CREATE TABLE more (x)"];
-    const later = openConnection(folder, steps);
+    const schema = { migrations: steps, additions };
+    const later = openConnection(folder, true, schema);
     expect(later.get("PRAGMA user_version")).toEqual({ user_version: migrations.length + 2 });
     expect(later.get("SELECT count(*) AS count, colour FROM emails")).toEqual({ count: 1, colour: null });
     later.close();
-    openConnection(folder, steps).close();
+    openConnection(folder, true, schema).close();
     expect(() => openConnection(folder)).toThrow(StoreUnusable);
   });
 
@@ -271,7 +287,7 @@ describe("the file", () => {
     const folder = newFolder();
     openConnection(folder).close();
     const steps = [...migrations, "CREATE TABLE more (x)", "nonsense"];
-    expect(() => openConnection(folder, steps)).toThrow("nonsense");
+    expect(() => openConnection(folder, true, { migrations: steps, additions })).toThrow("nonsense");
     const same = openConnection(folder);
     expect(same.get("SELECT count(*) AS count FROM sqlite_schema WHERE name = 'more'")).toEqual({ count: 0 });
     same.close();
@@ -353,15 +369,32 @@ describe("the file", () => {
 
   test("in a folder that may not be written to is refused at once", () => {
     // Not even root may make one there.
-    expect(() => openConnection("/sys/reliable-email")).toThrow(
-      "DATA_DIR /sys/reliable-email cannot be written to",
+    expect(() => openConnection("/proc/reliable-email")).toThrow(
+      "DATA_DIR /proc/reliable-email cannot be written to",
     );
+  });
+
+  test.each([
+    ["its folder", ""],
+    ["itself", "queue.db"],
+  ])("where a symbolic link leads nowhere, %s, is refused at once, and named", async (_, name) => {
+    const folder = newFolder();
+    if (name !== "") mkdirSync(folder);
+    const link = join(folder, name);
+    symlinkSync(join(root, "nowhere"), link);
+    const text = `symbolic link to ${join(root, "nowhere")}, which does not exist`;
+    expect(() => openConnection(folder)).toThrow(text);
+    expect(() => openConnection(folder)).toThrow(StoreUnusable);
+    await expect(operatorOn(folder)).rejects.toThrow(text);
+    expect(existsSync(join(root, "nowhere"))).toBe(false);
   });
 
   test("in a folder that is a file is refused at once", () => {
     const folder = newFolder();
     writeFileSync(folder, "");
-    expect(() => openConnection(folder)).toThrow(`DATA_DIR ${folder} cannot be written to`);
+    expect(() => openConnection(folder)).toThrow(`${folder} is a file, not a directory`);
+    const below = join(folder, "data");
+    expect(() => openConnection(below)).toThrow(`DATA_DIR ${below} cannot be created: ${folder} is a file`);
   });
 });
 
@@ -403,6 +436,7 @@ test("an idle worker writes nothing", async () => {
   const [intake, work] = [intakeOn(folder), workOn(folder)];
   await intake.submit(submission(), within(5000));
   await sendBatch(work);
+  await work.sweep(serving("resend"));
   const written = () => {
     const { size, mtimeNs } = statSync(join(folder, "queue.db-wal"), { bigint: true });
     return `${size} ${mtimeNs}`;
@@ -410,8 +444,8 @@ test("an idle worker writes nothing", async () => {
   const before = written();
   for (let i = 0; i < 50; i += 1) {
     expect((await work.claim(claimRequest())).kind).toBe("empty");
-    expect((await work.claimEnded({ claimId: Bun.randomUUIDv7(), leaseMs: 1000 })).kind).toBe("empty");
-    await work.sweep(["resend"]);
+    expect((await work.claimEnded(endedRequest())).kind).toBe("empty");
+    await work.sweep(serving("resend"));
   }
   expect(written()).toBe(before);
 });
@@ -524,7 +558,7 @@ test("a claim repeated after its answer was forgotten takes nothing under the ol
   const { batch } = (await work.claim(request)) as { batch: Parameters<typeof work.settle>[0] };
   await work.settle(batch, { fates: [], rest: { delayMs: 3_600_000, notes: "" }, counts: {} });
   const connection = openConnection(folder);
-  connection.run("DELETE FROM claims");
+  connection.run("DELETE FROM claimants");
   connection.close();
   await intake.submit(submission(), within(5000));
   expect(await work.claim(request)).toEqual({ kind: "spent" });

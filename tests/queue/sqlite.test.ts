@@ -11,6 +11,7 @@ import { conformance } from "./conformance.ts";
 
 conformance("embedded queue", async () => {
   let offsetMs = 0;
+  let passedMs = 0;
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-"));
   const options = {
     folder,
@@ -20,6 +21,7 @@ conformance("embedded queue", async () => {
       throw new Error(reason);
     },
     clockOffsetMs: () => offsetMs,
+    monotonicOffsetMs: () => passedMs,
   };
   const intake = openSqliteIntake(options);
   const work = openSqliteWork(options);
@@ -29,6 +31,10 @@ conformance("embedded queue", async () => {
     work,
     operator,
     advance: (ms) => {
+      offsetMs += ms;
+      passedMs += ms;
+    },
+    step: (ms) => {
       offsetMs += ms;
     },
     async close() {

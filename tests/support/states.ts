@@ -54,13 +54,18 @@ export async function shapeQueue(env: Record<string, string>) {
   async function claim(leaseMs = 600_000, countMax = 1000): Promise<Batch> {
     const result = await work.claim({
       claimId: Bun.randomUUIDv7(),
+      claimant: Bun.randomUUIDv7(),
+      number: 1,
       provider: "resend",
+      credential: "",
+      shared: true,
+      dueCountMax: 0,
       countMax,
       bytesMax: 64 * 1024 * 1024,
       leaseMs,
       doubtMs: 3_600_000,
       context: "",
-      first: "emails",
+      sources: ["emails", "split", "batches"],
     });
     if (result.kind !== "batch") throw new Error(JSON.stringify(result));
     return result.batch;
@@ -79,7 +84,7 @@ export async function shapeQueue(env: Record<string, string>) {
       await work.settle(batch, {
         fates: some.map(fate),
         counts: {},
-        ...(failure !== undefined && { failure }),
+        ...(failure !== undefined && { failure: { reason: failure, own: true } }),
       });
       ids.push(...some);
     }

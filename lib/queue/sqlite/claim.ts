@@ -1,9 +1,10 @@
 // Claims: one batch is leased to one worker, in one step that is also the durable record of the hand-over.
 
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult, Operator } from "../queue.ts";
-import { knownMinMs } from "../queue.ts";
+import { isClockDoubted, lastStep } from "./clock.ts";
 import type { Connection } from "./connection.ts";
-import { anyProvider } from "./providers.ts";
+import { anyProvider, listName, pieceSizesFor } from "./providers.ts";
+import { isServedElsewhere } from "./workers.ts";
 
 interface BatchRow {
   readonly id: string;
@@ -16,49 +17,169 @@ interface BatchRow {
   readonly lapsed: number;
   readonly context: string;
   readonly notes: string;
+  readonly piece_max: number | null;
+  readonly credential: string;
+}
+
+/** Whose claim it is, and which. */
+interface Numbered {
+  readonly claimant: string;
+  readonly number: number;
 }
 
 type Answered = Extract<ClaimResult, { kind: "batch" | "spent" }>;
 type DoubtClaimed = Awaited<ReturnType<Operator["claimDoubt"]>>;
+
+/** What a claim may take: a batch, or emails of these lists. */
+type Found =
+  | { readonly batch: string }
+  | { readonly lists: readonly string[]; readonly countMax: number; readonly pieceMax: number | undefined };
+
+/** Due batches that a claim looks at, for one that it may take. */
+const lookedAtMax = 100;
+/** Stored bytes of emails for which a lease is a second longer. */
+const bytesPerSecond = 256 * 1024;
 
 export function batchOf(db: Connection, id: string): BatchRow | undefined {
   return db.get<BatchRow>("SELECT * FROM batches WHERE id = ?", id);
 }
 
 /**
- * What can be said without a write: the answer that this claim had before, or that there is nothing to take.
- * Undefined if a batch can be had.
+ * Answers without a write if this claim was answered before or nothing is due for it. Undefined if there is something.
  */
-export function glance(
-  db: Connection,
-  { claimId, provider, countMax }: Pick<ClaimRequest, "claimId" | "provider" | "countMax">,
-  atMs: number,
-): ClaimResult | undefined {
-  const before = answeredBefore(db, claimId, atMs) ?? pausedAnswer(db);
+export function glance(db: Connection, request: ClaimRequest, atMs: number): ClaimResult | undefined {
+  const before = answeredToClaim(db, request, atMs);
   if (before !== undefined) return before;
-  const dueAtMs = nextDue(db, provider, countMax > 0);
-  if (dueAtMs !== undefined && dueAtMs <= atMs) return undefined;
-  return { kind: "empty", nextDueInMs: dueAtMs === undefined ? undefined : dueAtMs - atMs };
+  if (find(db, request, atMs) !== undefined) return undefined;
+  return { kind: "empty", nextDueInMs: nextDueIn(db, request, atMs) };
 }
 
 /** Looks only into what this provider may take, so that another's backlog costs it nothing. */
 export function claim(db: Connection, request: ClaimRequest, atMs: number): ClaimResult {
-  const seen = glance(db, request, atMs);
-  if (seen !== undefined) return seen;
-  const { claimId, provider, leaseMs, first } = request;
-  const takeBatch = () => {
-    const due = db.get<{ id: string }>(
-      "SELECT id FROM batches WHERE provider = ? AND due_at <= ? ORDER BY due_at, id LIMIT 1",
+  const before = answeredToClaim(db, request, atMs);
+  if (before !== undefined) return before;
+  const found = find(db, request, atMs);
+  if (found === undefined) return { kind: "empty", nextDueInMs: nextDueIn(db, request, atMs) };
+  const batch = "batch" in found ? found.batch : newBatch(db, request, found, atMs);
+  lease(db, { batch, by: request, atMs, leaseMs: request.leaseMs, doubtMs: request.doubtMs });
+  return { ...leased(db, batch, atMs, request.credential), dueLeft: dueLeft(db, request, atMs) };
+}
+
+function answeredToClaim(db: Connection, request: ClaimRequest, atMs: number): ClaimResult | undefined {
+  const before = answeredBefore(db, request, atMs, request.credential);
+  if (before?.kind === "batch") return { ...before, dueLeft: dueLeft(db, request, atMs) };
+  if (before !== undefined) return before;
+  // Its claimant is forgotten: to take it for new would put other emails under a key that was used.
+  if (batchOf(db, request.claimId) !== undefined) return { kind: "spent" };
+  return pausedAnswer(db);
+}
+
+/** In the order of the sources. */
+function find(db: Connection, request: ClaimRequest, atMs: number): Found | undefined {
+  for (const source of request.sources) {
+    const found = source === "batches" ? findBatch(db, request, atMs) : findEmails(db, request, source, atMs);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** The one that is due longest, and that is not left to a worker that has its credential. */
+function findBatch(db: Connection, { provider, credential }: ClaimRequest, atMs: number): Found | undefined {
+  const first = (count: number) =>
+    db.all<Pick<BatchRow, "id" | "credential" | "doubt_since" | "held">>(
+      `SELECT id, credential, doubt_since, held FROM batches
+       WHERE provider = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?`,
       provider,
       atMs,
+      count,
     );
-    return due?.id;
-  };
-  const takeEmails = () => newBatch(db, request, atMs);
-  const batch = first === "batches" ? (takeBatch() ?? takeEmails()) : (takeEmails() ?? takeBatch());
-  if (batch === undefined) throw new Error("claim: due, and not to be found");
-  lease(db, { batch, claimId, atMs, leaseMs, doubtMs: request.doubtMs });
-  return leased(db, batch, atMs);
+  const isOurs = (one: Pick<BatchRow, "credential" | "doubt_since" | "held">) =>
+    (one.doubt_since === null && one.held === 0) ||
+    one.credential === "" ||
+    one.credential === credential ||
+    !isServedElsewhere(db, provider, one.credential, atMs);
+  const [next] = first(1);
+  if (next === undefined) return undefined;
+  const batch = isOurs(next) ? next : first(lookedAtMax).find(isOurs);
+  return batch && { batch: batch.id };
+}
+
+/** The lists whose first email is due longest: those for all, and those for this provider, of the same size. */
+function findEmails(
+  db: Connection,
+  { provider, shared, countMax }: ClaimRequest,
+  source: "emails" | "split",
+  atMs: number,
+): Found | undefined {
+  if (countMax === 0) return undefined;
+  const candidates = source === "emails" ? [emailLists(provider, shared)] : pieceLists(db, provider);
+  let found: Found | undefined;
+  let oldestMs = Infinity;
+  for (const { lists, pieceMax } of candidates) {
+    const firstMs = firstDue(db, lists, -1) ?? Infinity;
+    if (firstMs > atMs || firstMs >= oldestMs) continue;
+    oldestMs = firstMs;
+    found = { lists, pieceMax, countMax: Math.min(countMax, pieceMax ?? Infinity) };
+  }
+  return found;
+}
+
+function emailLists(provider: string, shared: boolean) {
+  return { lists: shared ? [anyProvider, provider] : [provider], pieceMax: undefined };
+}
+
+function pieceLists(db: Connection, provider: string) {
+  return pieceSizesFor(db, provider).map((pieceMax) => ({
+    lists: [anyProvider, provider].map((only) => listName({ only, pieceMax })),
+    pieceMax,
+  }));
+}
+
+/** Of these lists, the time of the first email that is due after `afterMs`, Unix ms. */
+function firstDue(db: Connection, lists: readonly string[], afterMs: number): number | undefined {
+  const times = lists.flatMap((list) => {
+    const row = db.get<{ at: number | null }>(
+      "SELECT min(due_at) AS at FROM places WHERE due_at IS NOT NULL AND provider = ? AND due_at > ?",
+      list,
+      afterMs,
+    );
+    return row?.at ?? [];
+  });
+  return times.length === 0 ? undefined : Math.min(...times);
+}
+
+/** Until the next thing is due in the sources of a claim that found nothing. */
+function nextDueIn(
+  db: Connection,
+  { provider, shared, sources, countMax }: ClaimRequest,
+  atMs: number,
+): number | undefined {
+  const times = sources.flatMap((source) => {
+    if (source === "batches") {
+      const row = db.get<{ at: number | null }>(
+        "SELECT min(due_at) AS at FROM batches WHERE provider = ? AND due_at > ?",
+        provider,
+        atMs,
+      );
+      return row?.at ?? [];
+    }
+    if (countMax === 0) return [];
+    const of = source === "emails" ? [emailLists(provider, shared)] : pieceLists(db, provider);
+    return of.flatMap(({ lists }) => firstDue(db, lists, atMs) ?? []);
+  });
+  return times.length === 0 ? undefined : Math.min(...times) - atMs;
+}
+
+/** What any provider may take besides, as far as it is asked for. */
+function dueLeft(db: Connection, { dueCountMax }: ClaimRequest, atMs: number): number {
+  if (dueCountMax === 0) return 0;
+  return db.get<{ count: number }>(
+    `SELECT count(*) AS count FROM (
+       SELECT 1 FROM places WHERE due_at IS NOT NULL AND provider = ? AND due_at <= ? LIMIT ?)`,
+    anyProvider,
+    atMs,
+    dueCountMax,
+  )!.count;
 }
 
 /** An operator has stopped all claims. */
@@ -79,24 +200,25 @@ function endedBatch(db: Connection, atMs: number): string | undefined {
   )?.id;
 }
 
-/** What can be said without a write: as {@link glance}, for {@link claimEnded}. */
-export function glanceEnded(db: Connection, claimId: string, atMs: number): ClaimResult | undefined {
-  const before = answeredBefore(db, claimId, atMs) ?? pausedAnswer(db);
-  if (before !== undefined) return before;
-  return endedBatch(db, atMs) === undefined ? { kind: "empty", nextDueInMs: undefined } : undefined;
+type EndedRequest = Numbered & { readonly leaseMs: number };
+
+/** As {@link glance}, for {@link claimEnded}. */
+export function glanceEnded(db: Connection, request: Numbered, atMs: number): ClaimResult | undefined {
+  const before = answeredBefore(db, request, atMs);
+  if (before?.kind === "batch") return { ...before, dueLeft: 0 };
+  const answer = before ?? pausedAnswer(db);
+  if (answer !== undefined) return answer;
+  const isNone = isClockDoubted(db, atMs) || endedBatch(db, atMs) === undefined;
+  return isNone ? { kind: "empty", nextDueInMs: undefined } : undefined;
 }
 
-export function claimEnded(
-  db: Connection,
-  { claimId, leaseMs }: { claimId: string; leaseMs: number },
-  atMs: number,
-): ClaimResult {
-  const seen = glanceEnded(db, claimId, atMs);
+export function claimEnded(db: Connection, request: EndedRequest, atMs: number): ClaimResult {
+  const seen = glanceEnded(db, request, atMs);
   if (seen !== undefined) return seen;
   const batch = endedBatch(db, atMs);
   if (batch === undefined) throw new Error("claim: ended, and not to be found");
-  lease(db, { batch, claimId, atMs, leaseMs, doubtMs: 0 });
-  return leased(db, batch, atMs);
+  lease(db, { batch, by: request, atMs, leaseMs: request.leaseMs, doubtMs: 0 });
+  return { ...leased(db, batch, atMs), dueLeft: 0 };
 }
 
 /** For an operator, also while all claims are stopped. */
@@ -105,7 +227,8 @@ export function claimDoubt(
   { claimId, emailId, leaseMs }: { claimId: string; emailId: string; leaseMs: number },
   atMs: number,
 ): DoubtClaimed {
-  const before = answeredBefore(db, claimId, atMs);
+  const by: Numbered = { claimant: claimId, number: 1 };
+  const before = answeredBefore(db, by, atMs);
   // What it took is settled, or another's.
   if (before !== undefined) return before.kind === "batch" ? before : { kind: "busy" };
   const place = db.get<{ batch: string | null }>("SELECT batch FROM places WHERE id = ?", emailId);
@@ -119,54 +242,45 @@ export function claimDoubt(
   const hasLapsed = batch.held === 1 && !isHeld;
   if (batch.doubt_since === null && !hasLapsed) return { kind: "not-in-doubt" };
   if (isHeld) return { kind: "busy" };
-  lease(db, { batch: batch.id, claimId, atMs, leaseMs, doubtMs: 0 });
+  lease(db, { batch: batch.id, by, atMs, leaseMs, doubtMs: 0 });
   return leased(db, batch.id, atMs);
 }
 
 /** The answer to a claim that was answered before: the same batch, while it is still leased under it. */
-function answeredBefore(db: Connection, claimId: string, atMs: number): Answered | undefined {
-  const answered = db.get<{ batch: string; lease: number }>(
-    "SELECT batch, lease FROM claims WHERE id = ?",
-    claimId,
+function answeredBefore(
+  db: Connection,
+  { claimant, number }: Numbered,
+  atMs: number,
+  credential?: string,
+): Answered | undefined {
+  const last = db.get<{ number: number; batch: string; lease: number }>(
+    "SELECT number, batch, lease FROM claimants WHERE claimant = ?",
+    claimant,
   );
-  if (answered !== undefined) {
-    const batch = batchOf(db, answered.batch);
-    const isOurs = batch?.lease === answered.lease && batch.held === 1 && batch.due_at > atMs;
-    return isOurs ? leased(db, answered.batch, atMs) : { kind: "spent" };
-  }
-  // Long spent, and forgotten: to take it for new would put other emails under a key that was used.
-  return batchOf(db, claimId) === undefined ? undefined : { kind: "spent" };
+  if (last === undefined || number > last.number) return undefined;
+  const batch = number === last.number ? batchOf(db, last.batch) : undefined;
+  const isOurs = batch?.lease === last.lease && batch.held === 1 && batch.due_at > atMs;
+  return isOurs ? { ...leased(db, last.batch, atMs, credential), dueLeft: 0 } : { kind: "spent" };
 }
 
-/** When the next thing is due that this provider may take, Unix ms. */
-function nextDue(db: Connection, provider: string, takesEmails: boolean): number | undefined {
-  const batch = db.get<{ at: number | null }>(
-    "SELECT min(due_at) AS at FROM batches WHERE provider = ?",
-    provider,
-  );
-  const places = takesEmails ? [anyProvider, provider] : [];
-  const emails = places.map((one) =>
-    db.get<{ at: number | null }>(
-      "SELECT min(due_at) AS at FROM places WHERE due_at IS NOT NULL AND provider = ?",
-      one,
-    ),
-  );
-  const times = [batch, ...emails].flatMap((row) => row?.at ?? []);
-  return times.length === 0 ? undefined : Math.min(...times);
-}
-
-/** Puts the oldest that this provider may take into a batch under the claim's own id. */
-function newBatch(db: Connection, request: ClaimRequest, atMs: number): string | undefined {
-  const { claimId, provider, context } = request;
-  const ids = choose(db, request, atMs);
-  if (ids.length === 0) return undefined;
+/** Puts the oldest of what was found into a batch under the claim's own id. */
+function newBatch(
+  db: Connection,
+  request: ClaimRequest,
+  found: Exclude<Found, { batch: string }>,
+  atMs: number,
+): string {
+  const { claimId, provider, context, credential } = request;
+  const ids = choose(db, { ...found, bytesMax: request.bytesMax }, atMs);
   db.run(
-    `INSERT INTO batches (id, provider, lease, held, due_at, lapsed, context, notes)
-     VALUES (?, ?, 0, 0, ?, 0, ?, '')`,
+    `INSERT INTO batches (id, provider, lease, held, due_at, lapsed, context, notes, piece_max, credential)
+     VALUES (?, ?, 0, 0, ?, 0, ?, '', ?, ?)`,
     claimId,
     provider,
     atMs,
     context,
+    found.pieceMax ?? null,
+    credential,
   );
   ids.forEach((id, position) => {
     db.run(
@@ -181,11 +295,10 @@ function newBatch(db: Connection, request: ClaimRequest, atMs: number): string |
 
 function choose(
   db: Connection,
-  { provider, countMax, bytesMax }: Pick<ClaimRequest, "provider" | "countMax" | "bytesMax">,
+  { lists, countMax, bytesMax }: { lists: readonly string[]; countMax: number; bytesMax: number },
   atMs: number,
 ): string[] {
-  if (countMax === 0) return [];
-  const due = [anyProvider, provider].flatMap((one) =>
+  const due = lists.flatMap((one) =>
     db.all<{ id: string; due_at: number; size: number }>(
       `SELECT id, due_at, size FROM places
        WHERE due_at IS NOT NULL AND provider = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?`,
@@ -207,12 +320,19 @@ function choose(
 /** A lease that ran out without a settlement is doubt from now on. */
 function lease(
   db: Connection,
-  one: { batch: string; claimId: string; atMs: number; leaseMs: number; doubtMs: number },
+  one: { batch: string; by: Numbered; atMs: number; leaseMs: number; doubtMs: number },
 ): void {
-  const { batch, claimId, atMs, leaseMs, doubtMs } = one;
+  const { batch, by, atMs, doubtMs } = one;
+  const { bytes } = db.get<{ bytes: number | null }>(
+    "SELECT sum(size) AS bytes FROM places WHERE batch = ?",
+    batch,
+  )!;
+  const leaseMs = Math.round(one.leaseMs) + 1000 * Math.floor((bytes ?? 0) / bytesPerSecond);
   db.run(
     `UPDATE batches SET
        lease = lease + 1,
+       timed_lease = lease + 1,
+       lease_ms = ?4,
        doubt_since = CASE WHEN held = 1 THEN coalesce(doubt_since, ?2) ELSE doubt_since END,
        lapsed = held,
        held = 1,
@@ -225,14 +345,24 @@ function lease(
     leaseMs,
   );
   db.run(
-    "INSERT INTO claims (id, batch, lease, expires_at) SELECT ?1, id, lease, ?3 FROM batches WHERE id = ?2",
-    claimId,
+    `INSERT INTO claimants (claimant, number, batch, lease, heard_at)
+     SELECT ?1, ?2, id, lease, ?3 FROM batches WHERE id = ?4
+     ON CONFLICT DO UPDATE SET
+       number = excluded.number, batch = excluded.batch, lease = excluded.lease, heard_at = excluded.heard_at`,
+    by.claimant,
+    by.number,
+    atMs,
     batch,
-    atMs + Math.max(2 * leaseMs, knownMinMs),
   );
 }
 
-function leased(db: Connection, id: string, atMs: number): { kind: "batch"; batch: Batch } {
+/** @param credential that of the claim; default: the batch's own */
+function leased(
+  db: Connection,
+  id: string,
+  atMs: number,
+  credential?: string,
+): { kind: "batch"; batch: Batch } {
   const row = batchOf(db, id);
   if (row === undefined) throw new Error(`claim: no batch ${id}`);
   const emails = db.all<{ id: string; text: string; at: number; history: string; marked: number }>(
@@ -241,6 +371,11 @@ function leased(db: Connection, id: string, atMs: number): { kind: "batch"; batc
      FROM places LEFT JOIN emails ON emails.id = places.id
      WHERE places.batch = ? ORDER BY places.position`,
     id,
+  );
+  const accepted = db.get<{ count: number }>(
+    "SELECT count FROM acceptances WHERE provider = ? AND credential = ?",
+    row.provider,
+    credential ?? row.credential,
   );
   const batch: Batch = {
     id,
@@ -253,6 +388,11 @@ function leased(db: Connection, id: string, atMs: number): { kind: "batch"; batc
     lapsed: row.lapsed === 1,
     context: row.context,
     notes: row.notes,
+    pieceMax: row.piece_max ?? undefined,
+    credential: row.credential,
+    acceptances: accepted?.count ?? 0,
+    servedProviders: db.all<{ provider: string }>("SELECT provider FROM served").map((one) => one.provider),
+    clockSteppedAtMs: lastStep(db, atMs)?.atMs,
     emails: emails.map(({ id: email, text, at, history, marked }): ClaimedEmail => ({
       id: email,
       text,

@@ -2,11 +2,21 @@
 
 import { errorCode } from "../../error_code.ts";
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
-import { accessSync, closeSync, constants, existsSync, openSync, statSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { makeFolder, syncFolder } from "../../folder.ts";
 import { QueueMissing } from "../queue.ts";
-import { applicationId, migrations } from "./schema.ts";
+import { additions, applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";
 
@@ -28,10 +38,28 @@ export function isBusy(error: unknown): boolean {
   return /^SQLITE_(BUSY|LOCKED)/.test(errorCode(error) ?? "");
 }
 
+/** The code that {@link asOutOfInodes} gives. */
+const noInodes = "ENOSPC_INODES";
+
+/** SQLite cannot make a file, and does not say why: on a disk without inodes that passes, so it is an error of its own. */
+export function asOutOfInodes(error: unknown, folder: string): unknown {
+  const code = errorCode(error) ?? "";
+  if (code !== "ENOSPC" && !code.startsWith("SQLITE_CANTOPEN")) return error;
+  try {
+    const { files, ffree } = statfsSync(folder);
+    // Some file systems count none at all.
+    if (files === 0 || ffree > 0) return error;
+  } catch {
+    return error;
+  }
+  return Object.assign(new Error("no inodes left", { cause: error }), { code: noInodes });
+}
+
 /** What went wrong, and what an operator may do about it. */
 export function errorText(error: unknown): string {
   const code = errorCode(error) ?? "";
   const text = error instanceof Error ? error.message : String(error);
+  if (code === noInodes) return "the disk of DATA_DIR is full (ENOSPC): it has no inodes left";
   if (["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC"].includes(code))
     return `the disk of DATA_DIR is full (${code})`;
   if (code.startsWith("SQLITE_CORRUPT"))
@@ -44,30 +72,34 @@ export function errorText(error: unknown): string {
 /**
  * Opens the file in `folder`, makes both if they are missing, and brings an older file up to date. Throws
  * {@link StoreUnusable} for what will not pass, and whatever else went wrong for what may.
- * @param make false: makes nothing, and throws {@link QueueMissing} instead
+ * @param make false: makes and changes nothing, and throws {@link QueueMissing} instead, or {@link StoreUnusable} for
+ *   an older file
  */
 export function openConnection(
   folder: string,
-  steps: readonly string[] = migrations,
   make = true,
+  schema: Schema = { migrations, additions },
 ): Connection {
   const path = join(folder, fileName);
-  if (make) makeFile(folder, path);
-  else findFile(folder, path);
-  let db: Database;
   try {
-    db = new Database(path, { readwrite: true, strict: true });
+    if (make) makeFile(folder, path);
+    else findFile(folder, path);
+    const connection = wrap(new Database(path, { readwrite: true, strict: true }));
+    try {
+      prepare(connection, path, schema, make);
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+    return connection;
   } catch (error) {
-    throw lasting(error, path);
+    throw lasting(asOutOfInodes(error, existsSync(folder) ? folder : dirname(folder)), path);
   }
-  const connection = wrap(db);
-  try {
-    prepare(connection, path, steps, make);
-  } catch (error) {
-    connection.close();
-    throw lasting(error, path);
-  }
-  return connection;
+}
+
+export interface Schema {
+  readonly migrations: readonly string[];
+  readonly additions: Readonly<Record<string, string>>;
 }
 
 /** Only its owner may read it: it holds emails. SQLite gives the files beside it the same mode. */
@@ -80,7 +112,9 @@ function makeFile(folder: string, path: string): void {
     const code = errorCode(error) ?? "";
     if (code === "EEXIST" && existsSync(path)) return checkAccess(path);
     if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
-    throw new StoreUnusable(`DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`);
+    throw new StoreUnusable(
+      obstacle(folder, path) ?? `DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`,
+    );
   }
   checkAccess(path);
   try {
@@ -96,10 +130,38 @@ function findFile(folder: string, path: string): void {
     statSync(path);
   } catch (error) {
     const code = errorCode(error);
+    const reason = obstacle(folder, path);
+    if (reason !== undefined) throw new StoreUnusable(reason);
     if (code === "ENOENT") throw new QueueMissing("there is no queue");
-    throw new StoreUnusable(`DATA_DIR ${folder} cannot be looked into by ${userName()} (${code})`);
+    throw new StoreUnusable(`DATA_DIR ${folder} cannot be entered by ${userName()} (${code})`);
   }
   checkAccess(path);
+}
+
+/** What stands in the place of the folder, of one above it, or of the file, if that is it. */
+function obstacle(folder: string, path: string): string | undefined {
+  const links = [folder, path].map((one) => [one, danglingLink(one)] as const);
+  for (const [one, target] of links) {
+    if (target === undefined) continue;
+    return `${one} is a symbolic link to ${target}, which does not exist: create that, or remove the link`;
+  }
+  for (let one = folder; ; one = dirname(one)) {
+    try {
+      if (statSync(one).isDirectory()) return undefined;
+      return `DATA_DIR ${folder} cannot be created: ${one} is a file, not a directory`;
+    } catch (error) {
+      if (one === dirname(one) || !["ENOENT", "ENOTDIR"].includes(errorCode(error) ?? "")) return undefined;
+    }
+  }
+}
+
+/** Where a symbolic link leads, if nothing is there. */
+function danglingLink(path: string): string | undefined {
+  try {
+    return lstatSync(path).isSymbolicLink() && !existsSync(path) ? readlinkSync(path) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** SQLite would open a file that it may not write to, and say so at the first email. */
@@ -114,7 +176,7 @@ function checkAccess(path: string): void {
   }
 }
 
-const userName = () => `user ${process.getuid?.()}`;
+export const userName = () => `user ${process.getuid?.()}`;
 
 /** As it is, or as something that will not pass. */
 function lasting(error: unknown, path: string): unknown {
@@ -126,12 +188,20 @@ function lasting(error: unknown, path: string): unknown {
   return error;
 }
 
-function prepare(connection: Connection, path: string, steps: readonly string[], make: boolean): void {
+function prepare(connection: Connection, path: string, schema: Schema, make: boolean): void {
   // Waiting inside SQLite would stop the event loop: who finds it busy comes again later.
   connection.run("PRAGMA busy_timeout = 0");
-  const owner = checkOwner(connection, path, steps.length);
-  // Whoever made the file has been killed since, or is still at it.
-  if (!make && owner !== applicationId) throw new QueueMissing("there is no queue");
+  const newest = schema.migrations.length;
+  const owner = checkOwner(connection, path, newest);
+  if (!make) {
+    // Whoever made the file has been killed since, or is still at it.
+    if (owner !== applicationId) throw new QueueMissing("there is no queue");
+    // A command changes nothing for the server and the worker that run.
+    if (formatOf(connection) !== newest || missingAdditions(connection, schema).length > 0)
+      throw new StoreUnusable(
+        `${path} is of an older version: start the server or the worker of this version first`,
+      );
+  }
   const mode = connection.get<{ journal_mode: string }>("PRAGMA journal_mode = WAL")?.journal_mode;
   if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
   // Every commit is fsynced before it returns.
@@ -139,7 +209,15 @@ function prepare(connection: Connection, path: string, steps: readonly string[],
   connection.run("PRAGMA cache_size = -16384");
   // A log that a long spell without a checkpoint has made large becomes small again.
   connection.run(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
-  migrate(connection, path, steps);
+  if (make) migrate(connection, path, schema);
+}
+
+/** Names, in their order. */
+function missingAdditions(connection: Connection, { additions }: Schema): string[] {
+  const made = new Set(
+    connection.all<{ name: string }>("SELECT name FROM sqlite_schema").map(({ name }) => name),
+  );
+  return Object.keys(additions).filter((name) => !made.has(name));
 }
 
 export function formatOf(connection: Connection): number {
@@ -165,13 +243,17 @@ export function newerText(path: string, format: number, newest: number): string 
   return `${path} has format ${format}, this version reads and writes format ${newest}`;
 }
 
-function migrate(connection: Connection, path: string, steps: readonly string[]): void {
-  if (formatOf(connection) === steps.length) return;
+function migrate(connection: Connection, path: string, schema: Schema): void {
+  const { migrations: steps } = schema;
+  const isCurrent = () =>
+    formatOf(connection) === steps.length && missingAdditions(connection, schema).length === 0;
+  if (isCurrent()) return;
   connection.run("BEGIN IMMEDIATE");
   try {
     // Another process may have been quicker.
     checkOwner(connection, path, steps.length);
     for (const step of steps.slice(formatOf(connection))) connection.run(step);
+    for (const name of missingAdditions(connection, schema)) connection.run(schema.additions[name]!);
     connection.run(`PRAGMA application_id = ${applicationId}`);
     connection.run(`PRAGMA user_version = ${steps.length}`);
     connection.run("COMMIT");

@@ -3,7 +3,6 @@
 import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
 import { type Connection, errorText, isBusy } from "./connection.ts";
-import { expire } from "./leave.ts";
 import { anyProvider } from "./providers.ts";
 import { busyNoteMs, busyPauseMs, fullText, openStore, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wake.ts";
@@ -62,8 +61,6 @@ export function openSqliteIntake(options: IntakeOptions): Intake {
 
 /** Every place where an id may be known is looked into, at the first try too. */
 function submit(db: Connection, group: readonly Submission[], atMs: number): SubmitResult[] {
-  const keyed = group.filter(({ idempotency }) => idempotency !== undefined).length;
-  if (keyed > 0) expire(db, atMs, 2 * keyed);
   return group.map((one) => submitOne(db, one, atMs));
 }
 
@@ -74,23 +71,8 @@ function submitOne(db: Connection, { id, text, idempotency }: Submission, atMs: 
   )!;
   if (known === 1) return { kind: "stored", id, repeated: true };
   if (idempotency !== undefined) {
-    const held = db.get<{ id: string; fingerprint: string }>(
-      "SELECT id, fingerprint FROM idempotency WHERE key = ? AND expires_at > ?",
-      idempotency.key,
-      atMs,
-    );
-    if (held !== undefined) {
-      return held.fingerprint === idempotency.fingerprint
-        ? { kind: "stored", id: held.id, repeated: true }
-        : { kind: "conflict" };
-    }
-    db.run(
-      "INSERT OR REPLACE INTO idempotency (key, id, fingerprint, expires_at) VALUES (?, ?, ?, ?)",
-      idempotency.key,
-      id,
-      idempotency.fingerprint,
-      atMs + idempotencyMs,
-    );
+    const answer = useKey(db, id, idempotency, atMs);
+    if (answer !== undefined) return answer;
   }
   db.run("INSERT INTO emails (id, submitted_at, text) VALUES (?, ?, ?)", id, atMs, text);
   db.run(
@@ -101,4 +83,45 @@ function submitOne(db: Connection, { id, text, idempotency }: Submission, atMs: 
     anyProvider,
   );
   return { kind: "stored", id, repeated: false };
+}
+
+interface KeyUse {
+  readonly id: string;
+  readonly fingerprint: string;
+  /** Null of the release before, which refused the key to every token then. */
+  readonly token: string | null;
+  readonly expires_at: number;
+}
+
+/** Records that this email has the key, unless an answer is returned. What is present is valid: only sweeps remove it. */
+function useKey(
+  db: Connection,
+  id: string,
+  { key, fingerprint, token }: NonNullable<Submission["idempotency"]>,
+  atMs: number,
+): SubmitResult | undefined {
+  const uses = db.all<KeyUse>(
+    `SELECT id, fingerprint, token, expires_at FROM idempotency WHERE key = ?1
+     UNION ALL SELECT id, fingerprint, token, expires_at FROM idempotency_uses WHERE key = ?1`,
+    key,
+  );
+  const own = uses.some((use) => use.token === token);
+  const same = uses.find((use) => use.fingerprint === fingerprint);
+  const record = (table: "idempotency" | "idempotency_uses", first: string, expiresAtMs: number) =>
+    db.run(
+      `INSERT INTO ${table} (key, token, id, fingerprint, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+      key,
+      token,
+      first,
+      fingerprint,
+      expiresAtMs,
+    );
+  if (same !== undefined) {
+    // This token has used the key by now, and may not use it for another email.
+    if (!own) record("idempotency_uses", same.id, same.expires_at);
+    return { kind: "stored", id: same.id, repeated: true };
+  }
+  if (own || uses.some((use) => use.token === null)) return { kind: "conflict" };
+  record(uses.length === 0 ? "idempotency" : "idempotency_uses", id, atMs + idempotencyMs);
+  return undefined;
 }

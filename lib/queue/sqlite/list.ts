@@ -139,7 +139,7 @@ function dueLists(db: Connection, range: Range): List[] {
 }
 
 function unbegunLists(db: Connection, range: Range): List[] {
-  return providersOf(db, "unbegun").map((provider) =>
+  return [...providersOf(db, "unbegun")].map((provider) =>
     listOf(db, "batches", "due_at", "ends_at IS NULL AND provider = ?", range, provider),
   );
 }

@@ -18,10 +18,15 @@ export interface OperatorOptions extends Omit<StoreOptions, "onFatal" | "onMissi
   readonly retainMs: number;
 }
 
+/** A clock that loses no more than this has not stepped, ms. */
+const clockToleranceMs = 500;
 /** Longest wait for the file while another process holds it, ms. */
 const openTimeoutMs = 5000;
 
-/** Rejects with {@link StoreUnavailable} if the file cannot be opened, and with {@link QueueMissing} without one. */
+/**
+ * Makes nothing, and brings no file up to date. Rejects with {@link StoreUnavailable} if the file cannot be opened, and
+ * with {@link QueueMissing} without one.
+ */
 export async function openSqliteOperator(options: OperatorOptions): Promise<Operator> {
   const unusable = Promise.withResolvers<never>();
   const store = openStore({
@@ -44,8 +49,16 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
   } finally {
     clearTimeout(timer);
   }
-  const waker = openWaker(options.folder);
+  const waker = openWaker(options.folder, "r+");
   const retainMs = Math.max(options.retainMs, knownMinMs);
+
+  let lastLook: { readonly nowMs: number; readonly monotonicMs: number } | undefined;
+  /** What is submitted after a step back has the times of what was submitted before it. */
+  function checkClock(submittedTillMs: number, nowMs: number): void {
+    const passedMs = lastLook?.nowMs === submittedTillMs ? store.monotonicMs() - lastLook.monotonicMs : 0;
+    if (nowMs < submittedTillMs + passedMs - clockToleranceMs || nowMs < submittedTillMs)
+      throw new StoreUnavailable("the clock has stepped back: nothing was deleted, clear again");
+  }
 
   /** Workers look at once what there is for them now. */
   async function writeAndWake<T>(body: (db: Connection) => T): Promise<T> {
@@ -56,7 +69,11 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
 
   return {
     show: (id) => store.read((db) => show(db, id, store.nowMs())),
-    stats: () => store.read((db) => stats(db, store.nowMs(), store.roomBytes())),
+    async stats() {
+      const numbers = await store.read((db) => stats(db, store.nowMs(), store.roomBytes()));
+      lastLook = { nowMs: numbers.nowMs, monotonicMs: store.monotonicMs() };
+      return numbers;
+    },
     list: (state, limit, from, order = "oldest") =>
       store.read((db) => list(db, state, { limit, from, order, atMs: store.nowMs() })),
     replay: (emails, counts) => writeAndWake((db) => replay(db, emails, counts, store.nowMs())),
@@ -68,7 +85,11 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
         ids.map((id, i) => remove(db, id, seenHistories?.[i], store.nowMs() + retainMs)),
       ),
     clear: (limit, submittedTillMs, from) =>
-      store.writePatiently((db) => clear(db, { limit, submittedTillMs, from }, store.nowMs() + retainMs)),
+      store.writePatiently((db) => {
+        const nowMs = store.nowMs();
+        checkClock(submittedTillMs, nowMs);
+        return clear(db, { limit, submittedTillMs, from }, nowMs + retainMs);
+      }),
     pause: () =>
       store.writePatiently((db) => {
         db.run("INSERT INTO pauses (one, since) VALUES (1, ?) ON CONFLICT DO NOTHING", store.nowMs());

@@ -129,3 +129,74 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   `,
 ];
+
+/**
+ * What has been added to the newest format since. The release before works on beside it: it looks at the format alone,
+ * reads and writes the columns that it knows, and leaves the rest at its defaults. Each addition is named after a table
+ * or an index that it makes: if a file has that, it has the addition. One that has been released never changes.
+ */
+export const additions: Readonly<Record<string, string>> = {
+  batches_held: `
+    ALTER TABLE batches ADD COLUMN piece_max INTEGER;   -- of the split list that it was made from
+    ALTER TABLE batches ADD COLUMN credential TEXT NOT NULL DEFAULT ''; -- of the claim that made it; '' if unknown
+    ALTER TABLE batches ADD COLUMN lease_ms INTEGER;    -- length of the lease whose number is timed_lease
+    ALTER TABLE batches ADD COLUMN timed_lease INTEGER; -- the release before counts its leases, and times none
+    -- How far the clock has stepped ahead since the batch was begun, without having stepped back.
+    ALTER TABLE batches ADD COLUMN ahead_ms INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX batches_held ON batches (due_at) WHERE held = 1;
+  `,
+  claimants: `
+    -- The last claim of each claimant that was answered with a batch.
+    CREATE TABLE claimants (
+      claimant TEXT NOT NULL PRIMARY KEY,
+      number   INTEGER NOT NULL,
+      batch    TEXT NOT NULL,
+      lease    INTEGER NOT NULL,
+      heard_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX claimants_heard ON claimants (heard_at);
+  `,
+  acceptances: `
+    -- 1: the last failure came without an answer of the provider's own.
+    ALTER TABLE conditions ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
+    -- How many emails each provider has accepted under each credential.
+    CREATE TABLE acceptances (
+      provider   TEXT NOT NULL,
+      credential TEXT NOT NULL, -- a digest
+      count      INTEGER NOT NULL,
+      PRIMARY KEY (provider, credential)
+    ) STRICT, WITHOUT ROWID;
+  `,
+  idempotency_uses: `
+    ALTER TABLE idempotency ADD COLUMN token TEXT; -- a digest; NULL if unknown
+    -- Uses of a key beyond its first, one for each token.
+    CREATE TABLE idempotency_uses (
+      key         TEXT NOT NULL,
+      token       TEXT NOT NULL,
+      id          TEXT NOT NULL,
+      fingerprint TEXT NOT NULL,
+      expires_at  INTEGER NOT NULL,
+      PRIMARY KEY (key, token)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_uses_expiry ON idempotency_uses (expires_at);
+  `,
+  workers: `
+    CREATE TABLE workers (
+      worker   TEXT NOT NULL PRIMARY KEY,
+      heard_at INTEGER NOT NULL,
+      presence TEXT NOT NULL -- JSON, see WorkerPresence
+    ) STRICT, WITHOUT ROWID;
+    -- When a worker that hands new emails to the provider was last heard of.
+    CREATE TABLE served (provider TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  `,
+  clock: `
+    -- One row, see clock.ts.
+    CREATE TABLE clock (
+      one        INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+      stamped_at INTEGER NOT NULL, -- what the clock said lately
+      stepped_at INTEGER,          -- what it said after its last step
+      stepped_by INTEGER,
+      doubted_at INTEGER           -- what it said after its last large step
+    ) STRICT;
+  `,
+};

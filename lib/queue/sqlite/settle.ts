@@ -6,8 +6,8 @@ import { envelopeLine } from "../../email.ts";
 import type { Batch, EmailFate, Settled, Settlement } from "../queue.ts";
 import { batchOf } from "./claim.ts";
 import type { Connection } from "./connection.ts";
-import { expire, leave, type Remains } from "./leave.ts";
-import { anyProvider } from "./providers.ts";
+import { leave, type Remains } from "./leave.ts";
+import { anyProvider, listName } from "./providers.ts";
 
 interface Member {
   readonly id: string;
@@ -42,12 +42,13 @@ export function settle(
   else for (const fate of settlement.fates) if (fate.kind === "sent") acceptLate(fate.id, remainsOf(fate));
 
   if (duplicates.length > 0) count(db, "duplicates", duplicates.length);
-  expire(db, atMs, 2 * settlement.fates.length);
+  countAcceptances(db, batch.provider, settlement);
   return { leaseHeld, duplicates };
 
   function carryOut(): void {
     const members = membersOf(db, batch.id);
     const left = new Map(members.map((member) => [member.id, member]));
+    if (settlement.keepsLease && isRepeated(settlement, left)) return;
     for (const fate of settlement.fates) {
       const member = left.get(fate.id);
       if (member === undefined) throw new Error(`settle: not in the batch, or named twice: ${fate.id}`);
@@ -55,10 +56,10 @@ export function settle(
       carryOutOne(fate, markOf(member));
     }
     const rest = [...left.values()];
-    if (rest.length > 0 && settlement.rest === undefined) {
+    if (rest.length > 0 && settlement.rest === undefined && !settlement.keepsLease) {
       throw new Error(`settle: neither a fate nor a rest: ${rest[0]?.id}`);
     }
-    if (!finish(batch.id, rest)) {
+    if (!finish(batch.id, rest) && !settlement.keepsLease) {
       db.run(
         `UPDATE batches SET held = 0, lapsed = 0, doubt_since = coalesce(doubt_since, ?2), due_at = ?3, notes = ?4
          WHERE id = ?1`,
@@ -81,17 +82,6 @@ export function settle(
     if (mark !== undefined) return leave(db, id, mark, expiresAtMs);
     if (fate.history !== "") db.run("UPDATE places SET history = ? WHERE id = ?", fate.history, id);
     switch (fate.kind) {
-      case "rebatched":
-        db.run(
-          `INSERT INTO batches (id, provider, lease, held, due_at, lapsed, context, notes)
-           SELECT ?1, provider, 0, 0, ?3, 0, context, '' FROM batches WHERE id = ?2
-           ON CONFLICT DO NOTHING`,
-          fate.batchId,
-          batch.id,
-          atMs,
-        );
-        db.run("UPDATE places SET batch = ? WHERE id = ?", fate.batchId, id);
-        break;
       case "dead":
         db.run("UPDATE places SET batch = NULL, position = NULL, died_at = ? WHERE id = ?", atMs, id);
         break;
@@ -99,7 +89,7 @@ export function settle(
         db.run(
           "UPDATE places SET batch = NULL, position = NULL, due_at = ?, provider = ? WHERE id = ?",
           atMs + Math.round(fate.delayMs),
-          fate.only ?? anyProvider,
+          listName({ only: fate.only ?? anyProvider, pieceMax: fate.pieceMax }),
           id,
         );
         break;
@@ -135,22 +125,42 @@ export function settle(
   }
 }
 
+/** The lease does not tell, since it is kept: the emails have left already. */
+function isRepeated({ fates }: Settlement, left: ReadonlyMap<string, Member>): boolean {
+  return fates.length > 0 && fates.every(({ id }) => !left.has(id));
+}
+
+/** Also under an old lease: what a provider accepted, it accepted. */
+function countAcceptances(db: Connection, provider: string, { fates, credential }: Settlement): void {
+  const accepted = fates.filter(({ kind }) => kind === "sent").length;
+  if (accepted === 0 || credential === undefined) return;
+  db.run(
+    `INSERT INTO acceptances (provider, credential, count) VALUES (?1, ?2, ?3)
+     ON CONFLICT DO UPDATE SET count = count + ?3`,
+    provider,
+    credential,
+    accepted,
+  );
+}
+
 /** One acceptance outweighs the rest, as it does for the breaker. */
 function noteCondition(db: Connection, provider: string, { fates, failure }: Settlement, atMs: number): void {
   if (fates.some(({ kind }) => kind === "sent")) {
     db.run(
       `INSERT INTO conditions (provider, accepted_at) VALUES (?1, ?2)
-       ON CONFLICT DO UPDATE SET accepted_at = ?2, failing_since = NULL`,
+       ON CONFLICT DO UPDATE SET accepted_at = ?2, failing_since = NULL, unanswered = 0`,
       provider,
       atMs,
     );
   } else if (failure !== undefined) {
     db.run(
-      `INSERT INTO conditions (provider, failing_since, failed_at, reason) VALUES (?1, ?2, ?2, ?3)
-       ON CONFLICT DO UPDATE SET failing_since = coalesce(failing_since, ?2), failed_at = ?2, reason = ?3`,
+      `INSERT INTO conditions (provider, failing_since, failed_at, reason, unanswered) VALUES (?1, ?2, ?2, ?3, ?4)
+       ON CONFLICT DO UPDATE SET
+         failing_since = coalesce(failing_since, ?2), failed_at = ?2, reason = ?3, unanswered = ?4`,
       provider,
       atMs,
-      failure,
+      failure.reason,
+      failure.own ? 0 : 1,
     );
   }
 }

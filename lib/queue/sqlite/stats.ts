@@ -3,6 +3,7 @@
 
 import type { ProviderCondition, QueueStats } from "../queue.ts";
 import { isPaused } from "./claim.ts";
+import { lastStep } from "./clock.ts";
 import type { Connection } from "./connection.ts";
 import { anyProvider, providersOf } from "./providers.ts";
 
@@ -31,6 +32,7 @@ export function stats(db: Connection, atMs: number, roomBytes: number | undefine
     oldestDueAtMs: oldestDue(db, atMs),
     oldestDoubtSinceMs: oldestDoubt(db, atMs),
     paused: isPaused(db),
+    clockStep: lastStep(db, atMs),
     ...bytes(db, roomBytes),
   };
 }
@@ -83,17 +85,19 @@ interface Condition {
   readonly failing_since: number | null;
   readonly failed_at: number | null;
   readonly reason: string | null;
+  readonly unanswered: number;
 }
 
-function conditionsOf(db: Connection): Record<string, ProviderCondition> {
+export function conditionsOf(db: Connection): Record<string, ProviderCondition> {
   const rows = db.all<Condition>("SELECT * FROM conditions ORDER BY provider");
   return Object.fromEntries(
-    rows.map(({ provider, accepted_at, failing_since, failed_at, reason }) => [
+    rows.map(({ provider, accepted_at, failing_since, failed_at, reason, unanswered }) => [
       provider,
       {
         ...(accepted_at !== null && { lastAcceptedAtMs: accepted_at }),
         ...(failing_since !== null && { failingSinceMs: failing_since }),
         ...(failed_at !== null && { lastFailedAtMs: failed_at, lastFailure: reason ?? "" }),
+        ...(failing_since !== null && unanswered === 1 && { isUnanswered: true as const }),
       },
     ]),
   );
@@ -104,7 +108,7 @@ function oldestDue(db: Connection, atMs: number): number | undefined {
   const emails = [anyProvider, ...providersOf(db, "due")].map((provider) =>
     firstAt(db, "SELECT min(due_at) AS at FROM places WHERE due_at IS NOT NULL AND provider = ?", provider),
   );
-  const batches = providersOf(db, "batches").map((provider) =>
+  const batches = [...providersOf(db, "batches")].map((provider) =>
     firstAt(db, "SELECT min(due_at) AS at FROM batches WHERE provider = ?", provider),
   );
   return earliest([...emails, ...batches], atMs);

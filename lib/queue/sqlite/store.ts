@@ -9,6 +9,7 @@ import type { Log } from "../../log.ts";
 import type { Readiness } from "../group_commit.ts";
 import { type Health, QueueMissing, StoreUnavailable } from "../queue.ts";
 import {
+  asOutOfInodes,
   type Connection,
   errorText,
   fileName,
@@ -17,6 +18,7 @@ import {
   newerText,
   openConnection,
   StoreUnusable,
+  userName,
 } from "./connection.ts";
 import { applicationId, migrations } from "./schema.ts";
 
@@ -26,15 +28,19 @@ export interface StoreOptions {
   readonly log: Log;
   /** This process cannot use the file, now or later. */
   readonly onFatal: (reason: string) => void;
-  /** There is no queue. Default: one is made. */
+  /** There is no queue. Default: one is made, and an older one brought up to date. */
   readonly onMissing?: () => void;
   /** Added to the clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
+  /** Added to the monotonic clock, ms; for tests. */
+  readonly monotonicOffsetMs?: () => number;
 }
 
 export interface Store {
   /** Unix ms. */
   nowMs(): number;
+  /** By the clock of this process, which never steps, ms. */
+  monotonicMs(): number;
   /** Whether anything may be added. A write that failed is no reason not to try the next. */
   readiness(): Readiness;
   /** Whether so many bytes may be added: enough has to be left for delivery. */
@@ -75,11 +81,12 @@ const reserveBytes = 64 * 1024 * 1024;
 export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left on the disk of DATA_DIR: they are for delivery`;
 
 /** Something between SQLite and the disk, not a mistake in a statement. */
-const diskCodes = /^SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)/;
+const diskCodes =
+  /^(SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)|ENOSPC)/;
 const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
 
 export function openStore(options: StoreOptions): Store {
-  const { folder, log, onFatal, onMissing, clockOffsetMs = () => 0 } = options;
+  const { folder, log, onFatal, onMissing, clockOffsetMs = () => 0, monotonicOffsetMs = () => 0 } = options;
   const path = join(folder, fileName);
   let connection: Connection | undefined;
   /** The file that was opened: another may be put in its place. */
@@ -90,20 +97,22 @@ export function openStore(options: StoreOptions): Store {
   /** What the last write failed of. */
   let failure: string | undefined;
   let reported: string | undefined;
+  /** Why this process can never use the file. */
+  let unusable: string | undefined;
   let closed = false;
   let timer: Timer | undefined;
   const opened = Promise.withResolvers<void>();
 
   function open(): void {
     try {
-      connection = openConnection(folder, migrations, onMissing === undefined);
+      connection = openConnection(folder, onMissing === undefined);
       identity = fileIdentity();
       look();
       opened.resolve();
       log.info("store-opened", { file: path });
     } catch (error) {
       if (error instanceof QueueMissing) return onMissing?.();
-      if (error instanceof StoreUnusable) return onFatal(error.message);
+      if (error instanceof StoreUnusable) return giveUp(error.message);
       const busy = isBusy(error);
       notOpen = busy ? "another process holds the queue's file" : errorText(error);
       nextOpenMs = busy ? reopenBusyMs : reopenMs;
@@ -111,20 +120,29 @@ export function openStore(options: StoreOptions): Store {
     }
   }
 
-  /** Of the file and of its log, which is there as long as somebody has the file open. */
-  function fileIdentity(): string | undefined {
-    try {
-      return [path, `${path}-wal`].map((one) => statSync(one, { bigint: true }).ino).join();
-    } catch {
-      return undefined;
-    }
+  /** From now on nothing is taken or given out. */
+  function giveUp(reason: string): void {
+    unusable = reason;
+    notOpen = reason;
+    if (!closed) onFatal(reason);
+  }
+
+  /** Of the file and of its log, which is there as long as somebody has the file open. Throws if one cannot be found. */
+  function fileIdentity(): string {
+    return [path, `${path}-wal`].map((one) => statSync(one, { bigint: true }).ino).join();
   }
 
   function trouble(): string | undefined {
+    if (unusable !== undefined) return unusable;
     if (connection === undefined) return notOpen;
-    return fileIdentity() === identity
-      ? undefined
-      : `${path} or its log was removed or replaced: start this process again`;
+    try {
+      if (fileIdentity() === identity) return undefined;
+    } catch (error) {
+      const code = errorCode(error) ?? "";
+      if (code !== "ENOENT" && code !== "ENOTDIR")
+        return `DATA_DIR ${folder} cannot be entered by ${userName()} (${code}): restore its permissions`;
+    }
+    return `${path} or its log was removed or replaced: start this process again`;
   }
 
   /**
@@ -162,6 +180,7 @@ export function openStore(options: StoreOptions): Store {
   }
 
   function watch(): void {
+    if (unusable !== undefined) return;
     if (connection === undefined) open();
     else if (failure === undefined) look();
     // Nobody may write for a long time: what ails it is found out here.
@@ -180,7 +199,7 @@ export function openStore(options: StoreOptions): Store {
   }
 
   function transact<T>(begin: "BEGIN" | "BEGIN IMMEDIATE", body: (connection: Connection) => T): T {
-    if (connection === undefined) throw new StoreUnavailable(notOpen);
+    if (connection === undefined || unusable !== undefined) throw new StoreUnavailable(notOpen);
     let result: T;
     try {
       connection.run(begin);
@@ -189,8 +208,9 @@ export function openStore(options: StoreOptions): Store {
       connection.run("COMMIT");
     } catch (error) {
       rollBack(connection);
-      note(error);
-      throw error;
+      const cause = asOutOfInodes(error, folder);
+      note(cause);
+      throw cause;
     }
     // Of a file that nobody can find any more nothing is acknowledged, and nothing of it is sent.
     const lost = trouble();
@@ -208,7 +228,11 @@ export function openStore(options: StoreOptions): Store {
     const format = formatOf(one);
     if (format === migrations.length) return;
     const reason = newerText(path, format, migrations.length);
-    onFatal(reason);
+    if (unusable === undefined) {
+      unusable = reason;
+      // Those who wait for this transaction are answered first.
+      setImmediate(giveUp, reason);
+    }
     throw new StoreUnavailable(reason);
   }
 
@@ -246,7 +270,9 @@ export function openStore(options: StoreOptions): Store {
 
   return {
     nowMs: () => Date.now() + clockOffsetMs(),
+    monotonicMs: () => performance.now() + monotonicOffsetMs(),
     readiness() {
+      if (unusable !== undefined) return { kind: "refused", reason: unusable };
       if (connection === undefined) return { kind: "pending", reason: notOpen };
       const reason = trouble() ?? (hasRoomFor(0) ? undefined : fullText);
       return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };

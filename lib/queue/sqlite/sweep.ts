@@ -1,42 +1,173 @@
-// Housekeeping, bounded: forgets what has expired, and gives back to all what only a provider may take that nobody
-// serves any more. (Batches that were begun are in doubt, and end so.)
+// Housekeeping, bounded: notices steps of the clock and puts right what was stamped under a wrong one, forgets what has
+// expired, and gives back to all what only a provider may take that no worker serves.
 
+import type { WorkerPresence } from "../queue.ts";
+import { isClockDoubted, noteStep, stampClock, type StampAge, stepSince } from "./clock.ts";
 import type { Connection } from "./connection.ts";
 import { expire, hasExpired, leave } from "./leave.ts";
-import { anyProvider, providersOf } from "./providers.ts";
-import { markOf, membersOf } from "./settle.ts";
+import { anyProvider, listName, providersOf, readListName } from "./providers.ts";
+import { count, markOf, membersOf } from "./settle.ts";
+import {
+  boundsOf,
+  type Bounds,
+  forgetWorkers,
+  hasForgettable,
+  isPresenceDue,
+  recordPresence,
+} from "./workers.ts";
 
 const expiredMax = 1000;
 const emailsMax = 100;
 const batchesMax = 20;
+const restampedMax = 1000;
+/** What is due later than by rights by less than this is left alone, ms. */
+const marginMs = 60_000;
+/** Longest doubt that a worker may be set to, ms. */
+const doubtMaxMs = 23 * 60 * 60 * 1000;
+/** Length of a lease of a release that does not say it, ms: the longest that there is. */
+const leaseMaxMs = 60 * 60 * 1000;
 
 /** Whether {@link sweep} would change anything. */
-export function needsSweep(db: Connection, providers: readonly string[], atMs: number): boolean {
-  return hasExpired(db, atMs) || unserved(db, providers).length > 0;
-}
-
-/** @param providers those that this worker hands new emails to */
-export function sweep(db: Connection, providers: readonly string[], atMs: number, retainMs: number): void {
-  expire(db, atMs, expiredMax);
-  for (const { what, provider } of unserved(db, providers)) {
-    if (what === "due") giveBackEmails(db, provider);
-    else giveBackBatches(db, provider, atMs, retainMs);
-  }
-}
-
-/** Of what only a provider outside `providers` may take. */
-function unserved(db: Connection, providers: readonly string[]) {
-  return (["due", "unbegun"] as const).flatMap((what) =>
-    providersOf(db, what).flatMap((provider) => (providers.includes(provider) ? [] : [{ what, provider }])),
+export function needsSweep(db: Connection, presence: WorkerPresence, age: StampAge, atMs: number): boolean {
+  return (
+    stepSince(db, age, atMs) !== 0 ||
+    isPresenceDue(db, presence, atMs) ||
+    (!isClockDoubted(db, atMs) && (hasExpired(db, atMs) || hasForgettable(db, atMs))) ||
+    hasImpossibleDoubt(db, atMs) ||
+    strandedIn(db, boundsOf(db, atMs), atMs, 1).length > 0 ||
+    unserved(db).length > 0
   );
 }
 
-function giveBackEmails(db: Connection, provider: string): void {
+export function sweep(
+  db: Connection,
+  presence: WorkerPresence,
+  age: StampAge,
+  { atMs, retainMs }: { atMs: number; retainMs: number },
+): void {
+  noteStep(db, age, atMs);
+  if (isPresenceDue(db, presence, atMs)) {
+    recordPresence(db, presence, atMs);
+    stampClock(db, atMs);
+  }
+  boundDoubt(db, atMs);
+  restamp(db, atMs);
+  if (!isClockDoubted(db, atMs)) {
+    expire(db, atMs, expiredMax);
+    forgetWorkers(db, atMs);
+  }
+  for (const { what, name } of unserved(db)) {
+    if (what === "due") giveBackEmails(db, name);
+    else giveBackBatches(db, name, atMs, retainMs);
+  }
+}
+
+/** No doubt began later than now, or lasts longer than a provider remembers a key. */
+function hasImpossibleDoubt(db: Connection, atMs: number): boolean {
+  const isAny = (sql: string, afterMs: number) => db.get(sql, afterMs) !== undefined;
+  return (
+    isAny(
+      "SELECT 1 FROM batches WHERE ends_at IS NOT NULL AND ends_at > ? LIMIT 1",
+      atMs + doubtMaxMs + marginMs,
+    ) ||
+    isAny("SELECT 1 FROM batches WHERE doubt_since IS NOT NULL AND doubt_since > ? LIMIT 1", atMs + marginMs)
+  );
+}
+
+function boundDoubt(db: Connection, atMs: number): void {
+  if (!hasImpossibleDoubt(db, atMs)) return;
+  db.run("UPDATE batches SET ends_at = ?1 WHERE ends_at IS NOT NULL AND ends_at > ?1", atMs + doubtMaxMs);
+  db.run("UPDATE batches SET doubt_since = ?1 WHERE doubt_since IS NOT NULL AND doubt_since > ?1", atMs);
+}
+
+interface Stranded {
+  readonly what: "email" | "batch";
+  readonly id: string;
+  readonly dueAtMs: number;
+}
+
+/** Back to now with what is due at a time to which no worker would have put it off. */
+function restamp(db: Connection, atMs: number): void {
+  const stranded = strandedIn(db, boundsOf(db, atMs), atMs, restampedMax);
+  for (const { what, id, dueAtMs } of stranded) {
+    db.run(`UPDATE ${what === "email" ? "places" : "batches"} SET due_at = ? WHERE id = ?`, dueAtMs, id);
+  }
+  if (stranded.length > 0) count(db, "restamped", stranded.length);
+}
+
+/** @param limit of each kind and of all */
+function strandedIn(db: Connection, bounds: Bounds, atMs: number, limit: number): Stranded[] {
+  const emailMaxMs = atMs + bounds.retryMaxMs + marginMs;
+  const batchMaxMs = atMs + Math.max(bounds.retryMaxMs, bounds.searchWaitMs) + marginMs;
+  const found: Stranded[] = [];
+  const add = (what: Stranded["what"], rows: readonly { id: string; due: number }[]) => {
+    found.push(...rows.map(({ id, due }) => ({ what, id, dueAtMs: due })));
+  };
+  add(
+    "batch",
+    db.all(
+      `SELECT id, ?1 + length AS due FROM (
+         SELECT id, due_at, iif(timed_lease = lease, lease_ms, ?2) AS length FROM batches
+         WHERE held = 1 AND due_at > ?1)
+       WHERE due_at > ?1 + 2 * length LIMIT ?3`,
+      atMs,
+      leaseMaxMs,
+      limit,
+    ),
+  );
+  for (const provider of providersOf(db, "batches")) {
+    add(
+      "batch",
+      db.all(
+        "SELECT id, ?1 AS due FROM batches WHERE provider = ?2 AND due_at > ?3 AND held = 0 LIMIT ?4",
+        atMs,
+        provider,
+        batchMaxMs,
+        limit,
+      ),
+    );
+  }
+  for (const list of [anyProvider, ...providersOf(db, "due")]) {
+    add(
+      "email",
+      db.all(
+        `SELECT id, ?1 AS due FROM places
+         WHERE due_at IS NOT NULL AND provider = ?2 AND due_at > ?3 LIMIT ?4`,
+        atMs,
+        list,
+        emailMaxMs,
+        limit,
+      ),
+    );
+  }
+  return found.slice(0, limit);
+}
+
+/** What only a provider may take that no worker has served for a day: lists of emails, and providers with batches. */
+function unserved(db: Connection) {
+  const isServed = (provider: string) =>
+    db.get("SELECT 1 FROM served WHERE provider = ?", provider) !== undefined;
+  return [
+    ...[...providersOf(db, "due")]
+      .filter((list) => {
+        const { only } = readListName(list);
+        return only !== anyProvider && !isServed(only);
+      })
+      .map((name) => ({ what: "due", name }) as const),
+    // Made by the release before. (Batches that were begun are in doubt, and end so.)
+    ...[...providersOf(db, "unbegun")]
+      .filter((provider) => !isServed(provider))
+      .map((name) => ({ what: "unbegun", name }) as const),
+  ];
+}
+
+function giveBackEmails(db: Connection, list: string): void {
+  const { pieceMax } = readListName(list);
   db.run(
     `UPDATE places SET provider = ?1
      WHERE id IN (SELECT id FROM places WHERE due_at IS NOT NULL AND provider = ?2 ORDER BY due_at LIMIT ?3)`,
-    anyProvider,
-    provider,
+    listName({ only: anyProvider, pieceMax }),
+    list,
     emailsMax,
   );
 }

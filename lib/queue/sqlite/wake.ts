@@ -12,13 +12,16 @@ export interface Waker {
   close(): void;
 }
 
-/** The folder is there by the time of the first touch. */
-export function openWaker(folder: string): Waker {
+/**
+ * The folder is there by the time of the first touch.
+ * @param mode "r+" does not make the file: without one nobody listens
+ */
+export function openWaker(folder: string, mode: "a" | "r+" = "a"): Waker {
   let descriptor: number | undefined;
   return {
     touch() {
       try {
-        descriptor ??= openSync(join(folder, fileName), "a", 0o600);
+        descriptor ??= openSync(join(folder, fileName), mode, 0o600);
         const now = new Date();
         futimesSync(descriptor, now, now);
       } catch {
