@@ -36,6 +36,21 @@ function fill(): void {
   closeSync(file);
 }
 
+const small = join(disk, "small");
+
+function fillInodes(): void {
+  mkdirSync(small, { recursive: true });
+  for (let i = 0; ; i += 1) {
+    try {
+      closeSync(openSync(join(small, String(i)), "wx"));
+    } catch {
+      return;
+    }
+  }
+}
+
+const freeInodes = () => rmSync(small, { recursive: true });
+
 const request = (): ClaimRequest => ({
   claimId: Bun.randomUUIDv7(),
   claimant: Bun.randomUUIDv7(),
@@ -141,6 +156,22 @@ const scenarios: Record<string, () => Promise<object>> = {
     const sent = await drain(work);
     for (const id of sent) acknowledged.delete(id);
     return { claim, sent: sent.length, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+  },
+
+  // Once before there is a folder, and once before SQLite can make the files beside the queue's.
+  async "without-inodes"() {
+    fillInodes();
+    const intake = openSqliteIntake(options);
+    const result = await intake.submit(submission(), within(1000));
+    freeInodes();
+    await accepts(intake);
+    await intake.close();
+    fillInodes();
+    const second = openSqliteIntake(options);
+    const later = await second.submit(submission(), within(1000));
+    freeInodes();
+    const reason = (one: typeof result) => (one.kind === "failed" ? one.reason : one.kind);
+    return { failed: reason(result), later: reason(later), acceptsAgain: await accepts(second) };
   },
 
   async "from-the-start"() {

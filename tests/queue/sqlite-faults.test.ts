@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -24,6 +25,8 @@ import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
+import { connectRaw } from "../support/raw.ts";
+import { startProcess } from "../support/service.ts";
 import { endedRequest, serving, submission } from "./tools.ts";
 
 const root = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-faults-"));
@@ -37,6 +40,7 @@ afterEach(async () => {
 });
 
 interface Over {
+  readonly clockOffsetMs?: () => number;
   readonly log?: typeof silent;
   readonly onFatal?: (reason: string) => void;
 }
@@ -173,6 +177,18 @@ describe("a process frozen inside a transaction", () => {
   }, 30_000);
 });
 
+const isPermitted = Bun.spawnSync(["unshare", "-rm", "true"]).success;
+
+/** What has arrived at a port of this machine, and was not read by whoever listens there. */
+function unreadBytes(port: number): number {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const lines = ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((file) => readFileSync(file, "utf8").split("\n"));
+  return lines.reduce((sum, line) => {
+    const [, local, , , queues] = line.trim().split(/\s+/);
+    return local?.endsWith(suffix) ? sum + Number.parseInt(queues!.split(":")[1]!, 16) : sum;
+  }, 0);
+}
+
 describe("the file", () => {
   test("and its folder are made for their owner alone", async () => {
     const folder = join(newFolder(), "deep", "er");
@@ -247,6 +263,38 @@ describe("the file", () => {
     for (const answer of answers) expect(answer).toStartWith("failed");
     await eventually("it is said", () => fatal.includes("has format"));
   });
+
+  test("that becomes one of a newer version ends a server, which answers first what has arrived", async () => {
+    const folder = newFolder();
+    const server = startProcess("server.ts", { PORT: "0", DATA_DIR: folder });
+    const port = Number((await server.event("listening"))["port"]);
+    const head = (length: number) =>
+      `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+    const body = JSON.stringify({
+      subject: "Hi",
+      body: "Hello",
+      to: "jane@example.org",
+      from: "shop@example.com",
+    });
+    const connections = await Promise.all(Array.from({ length: 30 }, () => connectRaw(port)));
+    // Each connection is the server's by now: one that it has not accepted would be lost with its port.
+    for (const one of connections) one.write(head(body.length) + body);
+    await Promise.all(connections.map((one) => one.received(/^HTTP\/1.1 200 .*"ok":true/s)));
+
+    const newer = new Database(join(folder, "queue.db"));
+    newer.run("BEGIN IMMEDIATE");
+    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    for (const [i, one] of connections.entries()) one.write(head(body.length) + (i % 2 === 0 ? body : "{"));
+    await eventually("the server has read them all", () => unreadBytes(port) === 0);
+    newer.run("COMMIT");
+    newer.close();
+    const answers = await Promise.all(connections.map((one) => one.closed(20_000)));
+    for (const answer of answers) expect(answer).toMatch(/HTTP\/1.1 [45]00 .*"ok":false/s);
+    expect(await server.exited).toBe(1);
+    expect(await server.event("store-unusable")).toMatchObject({
+      reason: expect.stringContaining("has format"),
+    });
+  }, 30_000);
 
   test("that becomes one of a newer version is read no more", async () => {
     const folder = newFolder();
@@ -367,6 +415,44 @@ describe("the file", () => {
     await eventually("it is said", () => log.events("store-failed").length > 0);
   });
 
+  test.skipIf(!isPermitted)(
+    "in a folder that may not be entered any more says so, until it may",
+    async () => {
+      const folder = newFolder();
+      const code = `
+      const { chmodSync } = require("node:fs");
+      const { openSqliteIntake } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/intake.ts"))});
+      const { submission } = await import(${JSON.stringify(join(import.meta.dir, "tools.ts"))});
+      const log = { debug() {}, info() {}, warn() {}, error() {} };
+      const options = { folder: ${JSON.stringify(folder)}, log, onFatal: (reason) => console.log("fatal", reason) };
+      const intake = openSqliteIntake(options);
+      const submit = () => intake.submit(submission(), performance.now() + 5000);
+      const before = await submit();
+      chmodSync(options.folder, 0);
+      const { reason } = await submit();
+      const health = intake.health();
+      chmodSync(options.folder, 0o700);
+      const after = await submit();
+      console.log(JSON.stringify({ before: before.kind, reason, health, after: after.kind }));
+      process.exit(0);`;
+      // Root could enter it all the same, but for a root without its powers.
+      const child = Bun.spawn(["unshare", "-U", process.execPath, "-e", code], {
+        cwd: join(import.meta.dir, "../.."),
+        stdout: "pipe",
+        stderr: "inherit",
+      });
+      const outcome = JSON.parse(await new Response(child.stdout).text());
+      expect(outcome).toEqual({
+        before: "stored",
+        reason: expect.stringMatching(
+          /^DATA_DIR .* cannot be entered by user \d+ \(EACCES\): restore its permissions$/,
+        ),
+        health: { ok: false, reason: outcome.reason },
+        after: "stored",
+      });
+    },
+  );
+
   test("in a folder that may not be written to is refused at once", () => {
     // Not even root may make one there.
     expect(() => openConnection("/proc/reliable-email")).toThrow(
@@ -419,6 +505,182 @@ describe("an operator", () => {
   });
 });
 
+describe("a file of the release before", () => {
+  /** As that release made and filled it. */
+  function older(folder: string): Database {
+    openConnection(folder, true, { migrations, additions: {} }).close();
+    const db = new Database(join(folder, "queue.db"));
+    const nowMs = Date.now();
+    const insert = (sql: string, ...values: (string | number)[]) => db.prepare(sql).run(...values);
+    for (const id of ["waiting", "retrying", "held"]) {
+      insert("INSERT INTO emails (id, submitted_at, text) VALUES (?, ?, ?)", id, nowMs, submission().text);
+    }
+    const place = "INSERT INTO places (id, size, due_at, provider) VALUES (?, 100, ?, '')";
+    insert(place, "waiting", nowMs);
+    insert(place, "retrying", nowMs + 30 * 60_000);
+    insert(
+      `INSERT INTO batches (id, provider, lease, held, due_at, ends_at, lapsed, context, notes)
+       VALUES ('batch', 'resend', 1, 1, ?, ?, 0, '', '')`,
+      nowMs + 60_000,
+      nowMs + 3_600_000,
+    );
+    insert("INSERT INTO places (id, size, batch, position) VALUES ('held', 100, 'batch', 0)");
+    insert("INSERT INTO idempotency VALUES ('key', 'waiting', 'a', ?)", nowMs + 3_600_000);
+    insert("INSERT INTO conditions VALUES ('resend', NULL, ?, ?, '503')", nowMs, nowMs);
+    return db;
+  }
+  const schemaOf = (db: Database) => db.prepare("SELECT sql FROM sqlite_schema ORDER BY name").values();
+
+  test("is not touched by commands, which say what to start first", async () => {
+    const folder = newFolder();
+    const db = older(folder);
+    const before = schemaOf(db);
+    await expect(operatorOn(folder)).rejects.toThrow(
+      "is of an older version: start the server or the worker of this version first",
+    );
+    expect(schemaOf(db)).toEqual(before);
+    expect(db.prepare("PRAGMA user_version").values()).toEqual([[migrations.length]]);
+    db.close();
+  });
+
+  test("keeps all that it holds, and its number, so that both releases work on it", async () => {
+    const folder = newFolder();
+    const db = older(folder);
+    const [intake, work] = [intakeOn(folder), workOn(folder)];
+    await work.compatible;
+    const operator = await operatorOn(folder);
+    expect(db.prepare("PRAGMA user_version").values()).toEqual([[2]]);
+    expect((await operator.stats()).states).toMatchObject({ waiting: 1, retrying: 1, sending: 1 });
+    expect((await work.conditions())["resend"]).toMatchObject({ lastFailure: "503" });
+    await work.sweep(serving("resend"));
+    // The lease has no length, and the batch no credential.
+    expect((await operator.stats()).counters).toEqual({});
+    expect(await work.claim(claimRequest())).toMatchObject({
+      kind: "batch",
+      batch: { emails: [{ id: "waiting" }], credential: "", pieceMax: undefined, acceptances: 0 },
+    });
+    // Nobody knows whose key it is: nobody may use it for another email.
+    const keyed = (fingerprint: string) =>
+      intake.submit(submission({ idempotency: { key: "key", fingerprint, token: "t" } }), within(5000));
+    expect(await keyed("b")).toEqual({ kind: "conflict" });
+    expect(await keyed("a")).toMatchObject({ kind: "stored", id: "waiting" });
+
+    // What the release before does meanwhile.
+    db.run("UPDATE batches SET lease = lease + 1, lapsed = held, held = 1, due_at = due_at + 60000");
+    db.run("INSERT INTO claims (id, batch, lease, expires_at) VALUES ('claim', 'batch', 2, 1)");
+    db.run(
+      "INSERT OR REPLACE INTO idempotency (key, id, fingerprint, expires_at) VALUES ('key', 'x', 'b', 1)",
+    );
+    db.run(
+      `INSERT INTO conditions (provider, accepted_at) VALUES ('resend', 5)
+       ON CONFLICT DO UPDATE SET accepted_at = 5, failing_since = NULL`,
+    );
+    db.run("DELETE FROM batches WHERE id = 'gone'");
+    db.close();
+    await work.sweep(serving("resend"));
+    expect((await operator.show("held"))?.state).toBe("sending");
+    expect((await work.conditions())["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
+  });
+
+  test("and a lease that it gave under a clock ahead ends within an hour", async () => {
+    const folder = newFolder();
+    const db = older(folder);
+    db.run("UPDATE batches SET due_at = due_at + 400 * 86400000, ends_at = ends_at + 400 * 86400000");
+    db.close();
+    const work = workOn(folder);
+    await work.compatible;
+    await work.sweep(serving("resend"));
+    const operator = await operatorOn(folder);
+    const { batch } = (await operator.show("held"))!;
+    expect(batch!.dueAtMs).toBeWithin(Date.now() + 3_500_000, Date.now() + 3_600_001);
+  });
+});
+
+test("a command creates nothing", async () => {
+  const folder = newFolder();
+  const intake = intakeOn(folder);
+  await intake.submit(submission(), within(5000));
+  await intake.close();
+  rmSync(join(folder, "queue.wake"));
+  const before = readdirSync(folder);
+  const operator = await operatorOn(folder);
+  await operator.pause();
+  await operator.resume();
+  await operator.close();
+  expect(readdirSync(folder)).toEqual(before);
+  const missing = newFolder();
+  await expect(operatorOn(missing)).rejects.toThrow("there is no queue");
+  expect(existsSync(missing)).toBe(false);
+});
+
+describe("a step of the clock that no sweep has noticed yet", () => {
+  let offsetMs = 0;
+  const clock = { clockOffsetMs: () => offsetMs };
+
+  test("ends no doubt", async () => {
+    const folder = newFolder();
+    const [intake, work] = [intakeOn(folder), workOn(folder, clock)];
+    await intake.submit(submission(), within(5000));
+    await work.claim(claimRequest());
+    await work.sweep(serving("resend"));
+    offsetMs = 3 * 3_600_000;
+    expect((await work.claimEnded(endedRequest())).kind).toBe("empty");
+    expect((await (await operatorOn(folder)).stats()).clockStep).toBeDefined();
+    offsetMs = 0;
+  });
+
+  test("back leaves the end of a doubt alone that begins after it", async () => {
+    const folder = newFolder();
+    const [intake, work] = [intakeOn(folder), workOn(folder, clock)];
+    await work.sweep(serving("resend"));
+    await intake.submit(submission(), within(5000));
+    await work.sweep(serving("resend"));
+    offsetMs = -3_600_000;
+    await intake.close();
+    const later = openSqliteIntake({ ...optionsFor(folder), ...clock });
+    closing.push(() => later.close());
+    const one = submission();
+    await later.submit(one, within(5000));
+    const result = await work.claim(claimRequest());
+    if (result.kind !== "batch") throw new Error(result.kind);
+    expect(result.batch.emails).toMatchObject([{ id: one.id }]);
+    await work.sweep(serving("resend"));
+    await work.settle(result.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+    const again = await work.claim({ ...claimRequest(), sources: ["batches"] });
+    expect(again).toMatchObject({ batch: { doubtEndsAtMs: result.batch.doubtEndsAtMs } });
+    offsetMs = 0;
+  });
+});
+
+test("a key that was used under a clock a year ahead is free a day after that is believed to be right", async () => {
+  const folder = newFolder();
+  let [offsetMs, passedMs] = [0, 0];
+  const options = {
+    ...optionsFor(folder),
+    clockOffsetMs: () => offsetMs,
+    monotonicOffsetMs: () => passedMs,
+  };
+  const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+  closing.push(
+    () => intake.close(),
+    () => work.close(),
+  );
+  const submit = (fingerprint: string) =>
+    intake.submit(submission({ idempotency: { key: "key", fingerprint, token: "" } }), within(5000));
+  const sweepAt = async (hours: number) => {
+    [offsetMs, passedMs] = [hours * 3_600_000, hours * 3_600_000];
+    await work.sweep(serving("resend"));
+  };
+  await sweepAt(0);
+  offsetMs = 365 * 24 * 3_600_000;
+  await submit("a");
+  await sweepAt(0);
+  await sweepAt(2);
+  expect(await submit("b")).toEqual({ kind: "conflict" });
+  await sweepAt(27);
+  expect((await submit("b")).kind).toBe("stored");
+});
+
 test("a new email wakes a worker that sleeps", async () => {
   const folder = newFolder();
   const [intake, work] = [intakeOn(folder), workOn(folder)];
@@ -450,13 +712,11 @@ test("an idle worker writes nothing", async () => {
   expect(written()).toBe(before);
 });
 
-const isPermitted = Bun.spawnSync(["unshare", "-rm", "true"]).success;
-
-/** Runs small_disk.ts with a file system of its own, of `mib` MiB, at the folder that it is told. */
-async function onSmallDisk(mib: number, scenario: string): Promise<unknown> {
+/** Runs small_disk.ts with a file system of its own, of this size, at the folder that it is told. */
+async function onSmallDisk(size: string, scenario: string): Promise<unknown> {
   const folder = newFolder();
   mkdirSync(folder);
-  const mount = `mount -t tmpfs -o size=${mib}m tmpfs "$1" && shift && exec "$@"`;
+  const mount = `mount -t tmpfs -o size=${size} tmpfs "$1" && shift && exec "$@"`;
   const script = [process.execPath, join(import.meta.dir, "small_disk.ts"), folder, scenario];
   const child = Bun.spawn(["unshare", "-rm", "sh", "-c", mount, "sh", folder, ...script], {
     stdout: "pipe",
@@ -472,7 +732,7 @@ async function onSmallDisk(mib: number, scenario: string): Promise<unknown> {
 
 describe.skipIf(!isPermitted)("a disk", () => {
   test("that runs full takes no new emails, and what it has is delivered", async () => {
-    expect(await onSmallDisk(80, "delivery-goes-on")).toEqual({
+    expect(await onSmallDisk("80m", "delivery-goes-on")).toEqual({
       refusal: "under 64 MiB would be left on the disk of DATA_DIR: they are for delivery",
       lost: 0,
       acceptsAgain: true,
@@ -482,7 +742,7 @@ describe.skipIf(!isPermitted)("a disk", () => {
   test.each(["burst-of-large-ones", "one-that-is-too-large", "log-that-cannot-be-emptied"])(
     "keeps what delivery needs, whatever comes: %s",
     async (scenario) => {
-      expect(await onSmallDisk(200, scenario)).toEqual({
+      expect(await onSmallDisk("200m", scenario)).toEqual({
         refusals: ["under 64 MiB would be left on the disk of DATA_DIR: they are for delivery"],
         lost: 0,
       });
@@ -491,7 +751,7 @@ describe.skipIf(!isPermitted)("a disk", () => {
   );
 
   test("that is full to the last byte stops everything until there is room, and nothing is lost", async () => {
-    expect(await onSmallDisk(80, "to-the-last-byte")).toEqual({
+    expect(await onSmallDisk("80m", "to-the-last-byte")).toEqual({
       claim: expect.stringContaining("is full"),
       sent: 50,
       lost: 0,
@@ -499,8 +759,16 @@ describe.skipIf(!isPermitted)("a disk", () => {
     });
   }, 30_000);
 
+  test("without inodes is full, and waited for", async () => {
+    expect(await onSmallDisk("80m,nr_inodes=64", "without-inodes")).toEqual({
+      failed: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
+      later: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
+      acceptsAgain: true,
+    });
+  }, 30_000);
+
   test("that is full from the start is waited for", async () => {
-    expect(await onSmallDisk(80, "from-the-start")).toEqual({
+    expect(await onSmallDisk("80m", "from-the-start")).toEqual({
       failed: expect.stringContaining("is full"),
       acceptsAgain: true,
     });
