@@ -8,10 +8,8 @@ import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { silent } from "../support/log.ts";
 import { conformance } from "./conformance.ts";
-import { conformanceClock } from "./conformance_clock.ts";
-import type { QueueUnderTest } from "./tools.ts";
 
-async function open(): Promise<QueueUnderTest> {
+conformance("embedded queue", async () => {
   let offsetMs = 0;
   let passedMs = 0;
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-"));
@@ -44,7 +42,4 @@ async function open(): Promise<QueueUnderTest> {
       rmSync(folder, { recursive: true, force: true });
     },
   };
-}
-
-conformance("embedded queue", open);
-conformanceClock("embedded queue", open);
+});

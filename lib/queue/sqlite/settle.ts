@@ -32,6 +32,8 @@ export function settle(
     remains: `${envelopeLine(texts.get(id) ?? "")}\n${record}`,
   });
   const duplicates: string[] = [];
+  /** Not counting what a repeated settlement says again. */
+  let accepted = 0;
   /** Of what was accepted before: by the same request, or twice. A deleted email was not. */
   const acceptedAgain = (id: string, by: string | null) => {
     if (by !== batch.id && by !== null) duplicates.push(id);
@@ -42,7 +44,7 @@ export function settle(
   else for (const fate of settlement.fates) if (fate.kind === "sent") acceptLate(fate.id, remainsOf(fate));
 
   if (duplicates.length > 0) count(db, "duplicates", duplicates.length);
-  countAcceptances(db, batch.provider, settlement);
+  if (accepted > 0) countAcceptances(db, batch.provider, settlement.credential, accepted);
   return { leaseHeld, duplicates };
 
   function carryOut(): void {
@@ -76,6 +78,7 @@ export function settle(
   function carryOutOne(fate: EmailFate, mark: Remains | undefined): void {
     const { id } = fate;
     if (fate.kind === "sent") {
+      accepted += 1;
       if (mark !== undefined) acceptedAgain(id, mark.batch);
       return leave(db, id, remainsOf(fate), expiresAtMs);
     }
@@ -104,8 +107,9 @@ export function settle(
       id,
     );
     if (place === undefined) return;
-    if (place.batch === null) return leave(db, id, remains, expiresAtMs);
     if (place.mark_batch !== null) return acceptedAgain(id, place.mark_batch);
+    accepted += 1;
+    if (place.batch === null) return leave(db, id, remains, expiresAtMs);
     db.run(
       "UPDATE places SET mark_batch = ?, mark_remains = ? WHERE id = ?",
       remains.batch,
@@ -131,9 +135,13 @@ function isRepeated({ fates }: Settlement, left: ReadonlyMap<string, Member>): b
 }
 
 /** Also under an old lease: what a provider accepted, it accepted. */
-function countAcceptances(db: Connection, provider: string, { fates, credential }: Settlement): void {
-  const accepted = fates.filter(({ kind }) => kind === "sent").length;
-  if (accepted === 0 || credential === undefined) return;
+function countAcceptances(
+  db: Connection,
+  provider: string,
+  credential: string | undefined,
+  accepted: number,
+): void {
+  if (credential === undefined) return;
   db.run(
     `INSERT INTO acceptances (provider, credential, count) VALUES (?1, ?2, ?3)
      ON CONFLICT DO UPDATE SET count = count + ?3`,
