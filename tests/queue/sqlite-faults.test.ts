@@ -18,6 +18,7 @@ import { Database } from "bun:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ClaimRequest, Work } from "../../lib/queue/queue.ts";
+import { type Moment, StampAge, stampClock, stepSince } from "../../lib/queue/sqlite/clock.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
 import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
 import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
@@ -627,6 +628,27 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     expect((await work.claimEnded(endedRequest())).kind).toBe("empty");
     expect((await (await operatorOn(folder)).stats()).clockStep).toBeDefined();
     offsetMs = 0;
+  });
+
+  test("is none if the process was frozen while it looked at its clocks", () => {
+    const connection = openConnection(newFolder());
+    let monotonicMs = 0;
+    const age = new StampAge(() => monotonicMs);
+    const stepFrom = (began: Moment, lookedMs: number) => {
+      monotonicMs = lookedMs;
+      return stepSince(connection, age, began);
+    };
+    stampClock(connection, 1000);
+    expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
+    // Between the two clocks, and then before it has read what another process stamps meanwhile.
+    expect(stepFrom({ monotonicMs: 1000, atMs: 102_000 }, 101_000)).toBe(0);
+    expect(stepFrom({ monotonicMs: 102_000, atMs: 103_000 }, 202_000)).toBe(0);
+    stampClock(connection, 153_000);
+    expect(stepFrom({ monotonicMs: 203_000, atMs: 204_000 }, 203_000)).toBe(0);
+    // It sees others all the same.
+    expect(stepFrom({ monotonicMs: 204_000, atMs: 405_000 }, 204_000)).toBeWithin(100_000, 200_001);
+    expect(stepFrom({ monotonicMs: 205_000, atMs: 5000 }, 205_000)).toBeWithin(-201_000, -100_000);
+    connection.close();
   });
 
   test("back leaves the end of a doubt alone that begins after it", async () => {

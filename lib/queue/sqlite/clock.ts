@@ -22,6 +22,15 @@ function clockOf(db: Connection): ClockRow | undefined {
   return db.get<ClockRow>("SELECT * FROM clock");
 }
 
+/**
+ * What the clock says, and what the monotonic clock of this process said before that: the process may be frozen at any
+ * point in between, which must not look like a step.
+ */
+export interface Moment {
+  readonly atMs: number;
+  readonly monotonicMs: number;
+}
+
 /** What a process knows of how long ago the clock was last stamped, by any process. */
 export class StampAge {
   readonly #monotonicMs: () => number;
@@ -36,26 +45,29 @@ export class StampAge {
     this.#monotonicMs = monotonicMs;
   }
 
-  /** At least and at most so long ago, ms. */
-  look(stamp: number | undefined): { readonly minMs: number; readonly maxMs: number } {
+  /**
+   * The stamp is at least so old at `beganMs`, and at most so old now, ms.
+   * @param stamp as it was read after `beganMs`
+   */
+  look(stamp: number | undefined, beganMs: number): { readonly minMs: number; readonly maxMs: number } {
     const nowMs = this.#monotonicMs();
     if (stamp !== this.#stamp) {
       this.#stamp = stamp;
       this.#firstSeenMs = nowMs;
       this.#lastUnseenMs = this.#lastLookMs;
     }
-    this.#lastLookMs = nowMs;
-    return { minMs: nowMs - this.#firstSeenMs, maxMs: nowMs - (this.#lastUnseenMs ?? -Infinity) };
+    this.#lastLookMs = beganMs;
+    return {
+      minMs: Math.max(0, beganMs - this.#firstSeenMs),
+      maxMs: nowMs - (this.#lastUnseenMs ?? -Infinity),
+    };
   }
 }
 
 /** By how much the clock has stepped since it was last stamped, ms: ahead, or back if negative; 0 if it has not. */
-export function stepSince(db: Connection, age: StampAge, atMs: number): number {
-  return stepOf(clockOf(db), age, atMs);
-}
-
-function stepOf(clock: ClockRow | undefined, age: StampAge, atMs: number): number {
-  const { minMs, maxMs } = age.look(clock?.stamped_at);
+export function stepSince(db: Connection, age: StampAge, { atMs, monotonicMs }: Moment): number {
+  const clock = clockOf(db);
+  const { minMs, maxMs } = age.look(clock?.stamped_at, monotonicMs);
   if (clock === undefined) return 0;
   const passedMs = atMs - clock.stamped_at;
   if (passedMs > maxMs + toleranceMs) return Math.round(passedMs - maxMs);
@@ -79,8 +91,9 @@ export function stampClock(db: Connection, atMs: number): void {
  * nobody knows whether the clock is wrong now or was wrong before: an end that comes too soon costs a duplicate that is
  * counted.
  */
-export function noteStep(db: Connection, age: StampAge, atMs: number): void {
-  const byMs = stepSince(db, age, atMs);
+export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
+  const { atMs } = moment;
+  const byMs = stepSince(db, age, moment);
   if (byMs === 0) return;
   db.run(
     `UPDATE clock SET stamped_at = ?1, stepped_at = ?1, stepped_by = ?2,

@@ -2,7 +2,7 @@
 // expired, and gives back to all what only a provider may take that no worker serves.
 
 import type { WorkerPresence } from "../queue.ts";
-import { isClockDoubted, noteStep, stampClock, type StampAge, stepSince } from "./clock.ts";
+import { isClockDoubted, type Moment, noteStep, stampClock, type StampAge, stepSince } from "./clock.ts";
 import type { Connection } from "./connection.ts";
 import { expire, hasExpired, leave } from "./leave.ts";
 import { anyProvider, listName, providersOf, readListName } from "./providers.ts";
@@ -28,9 +28,10 @@ const doubtMaxMs = 23 * 60 * 60 * 1000;
 const leaseMaxMs = 60 * 60 * 1000;
 
 /** Whether {@link sweep} would change anything. */
-export function needsSweep(db: Connection, presence: WorkerPresence, age: StampAge, atMs: number): boolean {
+export function needsSweep(db: Connection, presence: WorkerPresence, age: StampAge, moment: Moment): boolean {
+  const { atMs } = moment;
   return (
-    stepSince(db, age, atMs) !== 0 ||
+    stepSince(db, age, moment) !== 0 ||
     isPresenceDue(db, presence, atMs) ||
     (!isClockDoubted(db, atMs) && (hasExpired(db, atMs) || hasForgettable(db, atMs))) ||
     hasImpossibleDoubt(db, atMs) ||
@@ -43,9 +44,11 @@ export function sweep(
   db: Connection,
   presence: WorkerPresence,
   age: StampAge,
-  { atMs, retainMs }: { atMs: number; retainMs: number },
+  moment: Moment,
+  retainMs: number,
 ): void {
-  noteStep(db, age, atMs);
+  const { atMs } = moment;
+  noteStep(db, age, moment);
   if (isPresenceDue(db, presence, atMs)) {
     recordPresence(db, presence, atMs);
     stampClock(db, atMs);

@@ -2,7 +2,8 @@
 
 import { type ClaimResult, knownMinMs, type Work } from "../queue.ts";
 import { claim, claimEnded, glance, glanceEnded } from "./claim.ts";
-import { noteStep, StampAge } from "./clock.ts";
+import { type Moment, noteStep, StampAge } from "./clock.ts";
+import type { Connection } from "./connection.ts";
 import { settle } from "./settle.ts";
 import { conditionsOf } from "./stats.ts";
 import { openStore, type StoreOptions } from "./store.ts";
@@ -19,6 +20,17 @@ export function openSqliteWork(options: WorkOptions): Work {
   const store = openStore(options);
   const retainMs = Math.max(options.retainMs, knownMinMs);
   const age = new StampAge(store.monotonicMs);
+  const moment = (): Moment => {
+    const monotonicMs = store.monotonicMs();
+    return { monotonicMs, atMs: store.nowMs() };
+  };
+  /** In a transaction, with steps of the clock noticed before anything is stamped by it. */
+  const writeInTime = <T>(body: (db: Connection, atMs: number) => T) =>
+    store.writePatiently((db) => {
+      const now = moment();
+      noteStep(db, age, now);
+      return body(db, now.atMs);
+    });
   const callbacks: (() => void)[] = [];
   const wake = () => {
     for (const callback of callbacks) callback();
@@ -40,31 +52,19 @@ export function openSqliteWork(options: WorkOptions): Work {
     compatible: store.opened,
     async claim(request) {
       const seen = await store.read((db) => glance(db, request, store.nowMs()));
-      return noted(
-        seen ??
-          (await store.writePatiently((db) => {
-            const atMs = store.nowMs();
-            noteStep(db, age, atMs);
-            return claim(db, request, atMs);
-          })),
-      );
+      return noted(seen ?? (await writeInTime((db, atMs) => claim(db, request, atMs))));
     },
     async claimEnded(request) {
       const seen = await store.read((db) => glanceEnded(db, request, store.nowMs()));
-      return noted(
-        seen ??
-          (await store.writePatiently((db) => {
-            const atMs = store.nowMs();
-            noteStep(db, age, atMs);
-            return claimEnded(db, request, atMs);
-          })),
-      );
+      return noted(seen ?? (await writeInTime((db, atMs) => claimEnded(db, request, atMs))));
     },
     settle: (batch, settlement) =>
       store.writePatiently((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
     async sweep(presence) {
-      if (!(await store.read((db) => needsSweep(db, presence, age, store.nowMs())))) return;
-      await store.writePatiently((db) => sweep(db, presence, age, { atMs: store.nowMs(), retainMs }));
+      // From before the transaction: another process may stamp the clock once that has begun.
+      const began = moment();
+      if (!(await store.read((db) => needsSweep(db, presence, age, began)))) return;
+      await store.writePatiently((db) => sweep(db, presence, age, moment(), retainMs));
     },
     conditions: () => store.read(conditionsOf),
     paused: () => paused,
