@@ -5,7 +5,6 @@ import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email.ts";
 import type { EmailFate } from "../../lib/queue/queue.ts";
 import { claiming } from "./conformance_claims.ts";
-import { clocks } from "./conformance_clock.ts";
 import { operating } from "./operating.ts";
 import {
   emailsFirst,
@@ -675,6 +674,5 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
 
     operating(tools);
     claiming(tools);
-    clocks(tools);
   });
 }

@@ -638,6 +638,7 @@ describe("a step of the clock that no sweep has noticed yet", () => {
       monotonicMs = lookedMs;
       return stepSince(connection, age, began);
     };
+    expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
     stampClock(connection, 1000);
     expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
     // Between the two clocks, and then before it has read what another process stamps meanwhile.
@@ -672,6 +673,45 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     expect(again).toMatchObject({ batch: { doubtEndsAtMs: result.batch.doubtEndsAtMs } });
     offsetMs = 0;
   });
+});
+
+test("after a time without workers nothing expires for an hour, since nobody saw how much time passed", async () => {
+  const folder = newFolder();
+  let [offsetMs, passedMs] = [0, 0];
+  const options = {
+    ...optionsFor(folder),
+    clockOffsetMs: () => offsetMs,
+    monotonicOffsetMs: () => passedMs,
+  };
+  const intake = openSqliteIntake(options);
+  closing.push(() => intake.close());
+  const submit = async () => {
+    const idempotency = { key: "key", fingerprint: "a", token: "" };
+    return intake.submit(submission({ idempotency }), within(5000));
+  };
+  const start = async () => {
+    const work = openSqliteWork(options);
+    await work.compatible;
+    await work.sweep(serving("resend"));
+    return work;
+  };
+  const advance = (ms: number) => {
+    offsetMs += ms;
+    passedMs += ms;
+  };
+  await submit();
+  await (await start()).close();
+  advance(25 * 3_600_000);
+  await (await start()).close();
+  expect(await submit()).toMatchObject({ repeated: true });
+  // Workers that never run for an hour come to it in the end.
+  for (let hours = 0; hours < 2; hours += 1) {
+    advance(3_600_000);
+    await (await start()).close();
+  }
+  expect(await submit()).toMatchObject({ kind: "stored", repeated: false });
+  const { clockStep } = await (await operatorOn(folder)).stats();
+  expect(clockStep).toBeUndefined();
 });
 
 test("a key that was used under a clock a year ahead is free a day after that is believed to be right", async () => {

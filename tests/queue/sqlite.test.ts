@@ -8,8 +8,10 @@ import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { silent } from "../support/log.ts";
 import { conformance } from "./conformance.ts";
+import { conformanceClock } from "./conformance_clock.ts";
+import type { QueueUnderTest } from "./tools.ts";
 
-conformance("embedded queue", async () => {
+async function open(): Promise<QueueUnderTest> {
   let offsetMs = 0;
   let passedMs = 0;
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-"));
@@ -42,4 +44,7 @@ conformance("embedded queue", async () => {
       rmSync(folder, { recursive: true, force: true });
     },
   };
-});
+}
+
+conformance("embedded queue", open);
+conformanceClock("embedded queue", open);

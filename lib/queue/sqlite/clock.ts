@@ -10,12 +10,15 @@ const toleranceMs = 2000;
 const largeStepMs = 60_000;
 /** How long a step is remembered, and a large one doubted, ms. */
 const rememberedMs = 60 * 60 * 1000;
+/** A time without any worker is not doubted again so soon, ms: workers that never run for long do expire things. */
+const unwatchedPauseMs = 24 * 60 * 60 * 1000;
 
 interface ClockRow {
   readonly stamped_at: number;
   readonly stepped_at: number | null;
   readonly stepped_by: number | null;
   readonly doubted_at: number | null;
+  readonly unwatched_at: number | null;
 }
 
 function clockOf(db: Connection): ClockRow | undefined {
@@ -64,12 +67,20 @@ export class StampAge {
   }
 }
 
-/** By how much the clock has stepped since it was last stamped, ms: ahead, or back if negative; 0 if it has not. */
-export function stepSince(db: Connection, age: StampAge, { atMs, monotonicMs }: Moment): number {
+/**
+ * By how much the clock has stepped since it was last stamped, ms: ahead, or back if negative; 0 if it has not.
+ * "unwatched" if it has gone ahead by more than a minute while no worker could tell how much time passed.
+ */
+export function stepSince(
+  db: Connection,
+  age: StampAge,
+  { atMs, monotonicMs }: Moment,
+): number | "unwatched" {
   const clock = clockOf(db);
   const { minMs, maxMs } = age.look(clock?.stamped_at, monotonicMs);
   if (clock === undefined) return 0;
   const passedMs = atMs - clock.stamped_at;
+  if (maxMs === Infinity && passedMs > largeStepMs) return "unwatched";
   if (passedMs > maxMs + toleranceMs) return Math.round(passedMs - maxMs);
   if (passedMs < minMs - toleranceMs) return Math.round(passedMs - minMs);
   return 0;
@@ -95,9 +106,18 @@ export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
   const { atMs } = moment;
   const byMs = stepSince(db, age, moment);
   if (byMs === 0) return;
+  if (byMs === "unwatched") {
+    db.run(
+      `UPDATE clock SET stamped_at = ?1,
+         unwatched_at = iif(unwatched_at IS NULL OR ?1 - unwatched_at >= ?2, ?1, unwatched_at)`,
+      atMs,
+      unwatchedPauseMs,
+    );
+    return;
+  }
   db.run(
     `UPDATE clock SET stamped_at = ?1, stepped_at = ?1, stepped_by = ?2,
-       doubted_at = CASE WHEN abs(?2) > ?3 THEN ?1 ELSE doubted_at END`,
+       doubted_at = iif(abs(?2) > ?3, ?1, doubted_at), unwatched_at = min(unwatched_at, ?1)`,
     atMs,
     byMs,
     largeStepMs,
@@ -115,15 +135,23 @@ export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
   );
 }
 
-/** Whether nothing expires now, and no doubt ends: the clock has made a large step, and may be wrong. */
+/** Whether no doubt ends now, and nothing expires: the clock has made a large step, and may be wrong. */
 export function isClockDoubted(db: Connection, atMs: number): boolean {
-  const { doubted_at } = clockOf(db) ?? { doubted_at: null };
-  return doubted_at !== null && atMs < doubted_at + rememberedMs;
+  return isWithinHour(clockOf(db)?.doubted_at, atMs);
+}
+
+/** Whether nothing expires now: as {@link isClockDoubted}, and after a time that no worker saw pass. */
+export function isExpiryDoubted(db: Connection, atMs: number): boolean {
+  return isClockDoubted(db, atMs) || isWithinHour(clockOf(db)?.unwatched_at, atMs);
+}
+
+function isWithinHour(sinceMs: number | null | undefined, atMs: number): boolean {
+  return typeof sinceMs === "number" && atMs < sinceMs + rememberedMs;
 }
 
 /** The last step, for an hour. */
 export function lastStep(db: Connection, atMs: number): QueueStats["clockStep"] {
   const { stepped_at, stepped_by } = clockOf(db) ?? { stepped_at: null, stepped_by: null };
-  if (stepped_at === null || atMs >= stepped_at + rememberedMs) return undefined;
+  if (stepped_at === null || !isWithinHour(stepped_at, atMs)) return undefined;
   return { atMs: stepped_at, byMs: stepped_by ?? 0 };
 }

@@ -57,7 +57,7 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
   function checkClock(submittedTillMs: number, nowMs: number): void {
     const passedMs = lastLook?.nowMs === submittedTillMs ? store.monotonicMs() - lastLook.monotonicMs : 0;
     if (nowMs < submittedTillMs + passedMs - clockToleranceMs || nowMs < submittedTillMs)
-      throw new StoreUnavailable("clear: the store's clock was set back meanwhile");
+      throw new StoreUnavailable("clear: the store's clock has stepped back since");
   }
 
   /** Workers look at once what there is for them now. */

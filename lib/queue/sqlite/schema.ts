@@ -192,11 +192,12 @@ export const additions: Readonly<Record<string, string>> = {
   clock: `
     -- One row, see clock.ts.
     CREATE TABLE clock (
-      one        INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-      stamped_at INTEGER NOT NULL, -- what the clock said lately
-      stepped_at INTEGER,          -- what it said after its last step
-      stepped_by INTEGER,
-      doubted_at INTEGER           -- what it said after its last large step
+      one          INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+      stamped_at   INTEGER NOT NULL, -- what the clock said lately
+      stepped_at   INTEGER,          -- what it said after its last step
+      stepped_by   INTEGER,
+      doubted_at   INTEGER,          -- what it said after its last large step
+      unwatched_at INTEGER           -- what it said after a time without any worker
     ) STRICT;
   `,
 };

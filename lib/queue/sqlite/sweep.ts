@@ -2,7 +2,7 @@
 // expired, and gives back to all what only a provider may take that no worker serves.
 
 import type { WorkerPresence } from "../queue.ts";
-import { isClockDoubted, type Moment, noteStep, stampClock, type StampAge, stepSince } from "./clock.ts";
+import { isExpiryDoubted, type Moment, noteStep, stampClock, type StampAge, stepSince } from "./clock.ts";
 import type { Connection } from "./connection.ts";
 import { expire, hasExpired, leave } from "./leave.ts";
 import { anyProvider, listName, providersOf, readListName } from "./providers.ts";
@@ -33,7 +33,7 @@ export function needsSweep(db: Connection, presence: WorkerPresence, age: StampA
   return (
     stepSince(db, age, moment) !== 0 ||
     isPresenceDue(db, presence, atMs) ||
-    (!isClockDoubted(db, atMs) && (hasExpired(db, atMs) || hasForgettable(db, atMs))) ||
+    (!isExpiryDoubted(db, atMs) && (hasExpired(db, atMs) || hasForgettable(db, atMs))) ||
     hasImpossibleDoubt(db, atMs) ||
     strandedIn(db, boundsOf(db, atMs), atMs, 1).length > 0 ||
     unserved(db).length > 0
@@ -55,7 +55,7 @@ export function sweep(
   }
   boundDoubt(db, atMs);
   restamp(db, atMs);
-  if (!isClockDoubted(db, atMs)) {
+  if (!isExpiryDoubted(db, atMs)) {
     expire(db, atMs, expiredMax);
     forgetWorkers(db, atMs);
   }
