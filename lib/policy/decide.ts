@@ -56,7 +56,11 @@ function eachAnswered(outcomes: readonly Outcome[], setting: Setting): Decision 
   const verdicts: Verdict[] = [];
   let uncertain: Extract<Outcome, { kind: "unknown" }> | undefined;
   for (const [index, email] of batch.emails.entries()) {
-    const outcome = outcomes[index] ?? { kind: "unknown", reason: "the answer leaves an email out" };
+    const outcome = outcomes[index] ?? {
+      kind: "unknown",
+      reason: "the answer leaves an email out",
+      own: false,
+    };
     if (outcome.kind === "unknown") uncertain ??= outcome;
     else verdicts.push(verdictOf(email, outcome, accountWorks, setting));
   }

@@ -9,16 +9,23 @@ export type Outcome =
    * alone, so that it would have been the same at every earlier try (400, 413, 422; never 406 or 451).
    */
   | { readonly kind: "rejected"; readonly reason: string; readonly stable: boolean }
-  /** This `from` at this provider: another provider may take it. */
-  | { readonly kind: "senderRefused"; readonly reason: string }
+  /**
+   * This `from` at this provider: another provider may take it. `domain`, in lower case, is the domain that the
+   * refusal names, if it names one.
+   */
+  | { readonly kind: "senderRefused"; readonly reason: string; readonly domain?: string }
   /** Everything at this provider: credentials, suspension, quota, configuration. */
   | { readonly kind: "accountRefused"; readonly reason: string }
   /** Too many requests, certainly not accepted. */
   | { readonly kind: "throttled"; readonly reason: string }
   /** Certainly not sent: never connected, or the API says that it is down. */
-  | { readonly kind: "unavailable"; readonly reason: string }
-  /** The reply was lost or says nothing: it may have been accepted. */
-  | { readonly kind: "unknown"; readonly reason: string }
+  | { readonly kind: "unavailable"; readonly reason: string; readonly own: boolean }
+  /**
+   * The reply was lost or says nothing: it may have been accepted. `own` (here and in `unavailable`) is whether the
+   * provider itself answered, in its own form: a gateway's answer, a timeout, a broken connection, an unreadable
+   * answer, and a 2xx that does not account for every email are not.
+   */
+  | { readonly kind: "unknown"; readonly reason: string; readonly own: boolean }
   /** The idempotency key was used with other bytes: an earlier request may have been accepted, and cannot be asked about. */
   | { readonly kind: "keyReused"; readonly reason: string };
 

@@ -7,8 +7,10 @@ import { formatMailbox } from "../mailbox.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {
+  digestOf,
   type Exchange,
   exchange,
+  isAnswered,
   normalBaseUrl,
   outcomeOfSilence,
   outcomeOfStatus,
@@ -28,14 +30,16 @@ const pageMax = 500;
 const searchMax = 10_000;
 
 export function openPostmark(settings: PostmarkSettings): Provider {
-  const { serverToken, messageStream, baseUrl = "https://api.postmarkapp.com" } = settings;
-  const request = requester(serverToken, normalBaseUrl(baseUrl));
+  const { serverToken, messageStream } = settings;
+  const baseUrl = normalBaseUrl(settings.baseUrl ?? "https://api.postmarkapp.com");
+  const request = requester(serverToken, baseUrl);
   return {
     name: "postmark",
     batchMax: 50,
     startRate: 10,
     maxRate: 100,
     context: messageStream,
+    credential: digestOf(baseUrl, serverToken),
     async send(outgoing, signal) {
       const reply = await request(signal, (client) => client.sendEmailBatch(messagesOf(outgoing)));
       return readAnswer(reply, outgoing.emails.length);
@@ -63,6 +67,10 @@ export function openPostmark(settings: PostmarkSettings): Provider {
     },
     async check(signal) {
       return readCheck(await request(signal, (client) => client.getServer()));
+    },
+    async account(signal) {
+      const id = serverIdOf(await request(signal, (client) => client.getServer()));
+      return id === undefined ? undefined : String(id);
     },
   };
 }
@@ -115,7 +123,7 @@ function readAnswer(reply: Exchange, count: number): { result: SendResult; rate:
 function readItems({ status, body }: { status: number; body: unknown }, count: number): SendResult {
   const unknown = (reason: string): SendResult => ({
     kind: "whole",
-    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason) },
+    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason), own: false },
   });
   if (!Array.isArray(body)) return unknown("no list of results");
   if (body.length !== count) return unknown("wrong number of emails");
@@ -137,6 +145,11 @@ function readItems({ status, body }: { status: number; body: unknown }, count: n
   return { kind: "each", outcomes };
 }
 
+/** Whether an answer that is no success is Postmark's own, rather than a gateway's in front of it. */
+function isOwnRefusal(body: unknown): boolean {
+  return Number.isInteger(property(body, "ErrorCode")) && typeof property(body, "Message") === "string";
+}
+
 type Refusal = Exclude<Outcome, { kind: "accepted" }>;
 
 /** The request was refused: its status first, then the code in its body, whose numbers mean something else. */
@@ -148,21 +161,22 @@ function refusalOf({ status, body }: { status: number; body: unknown }): Refusal
     Number.isInteger(code) ? `code ${code}:` : "",
     message || "no reason that could be read",
   );
-  const byStatus = outcomeOfStatus(status, reason);
+  const own = isOwnRefusal(body);
+  const byStatus = outcomeOfStatus(status, reason, own);
   if (byStatus) return byStatus;
   switch (status) {
     case 401:
     case 403:
       return { kind: "accountRefused", reason };
     case 409:
-      return { kind: "unknown", reason };
+      return { kind: "unknown", reason, own };
     case 413:
       return { kind: "rejected", reason, stable: true };
     case 429:
       return { kind: "throttled", reason };
   }
   // 400 or 422 without a code is something between us and the API, not a judgement on an email.
-  if (!Number.isInteger(code) || code === 0) return { kind: "unavailable", reason };
+  if (!Number.isInteger(code) || code === 0) return { kind: "unavailable", reason, own };
   return refusalByCode(code as number, message, String(status));
 }
 
@@ -192,9 +206,9 @@ function refusalByCode(code: number, message: string, status: string): Refusal {
     case 406: // an inactive recipient, which can become active
       return { kind: "rejected", reason, stable: false };
     case 100: // maintenance
-      return { kind: "unavailable", reason };
+      return { kind: "unavailable", reason, own: true };
     case 101: // internal error
-      return { kind: "unknown", reason };
+      return { kind: "unknown", reason, own: true };
     case 429:
       return { kind: "throttled", reason };
     default: // token, approval, credits, stream, allowed addresses, and codes that never come from sending
@@ -203,18 +217,31 @@ function refusalByCode(code: number, message: string, status: string): Refusal {
 }
 
 function readCheck(reply: Exchange): CheckResult {
-  if (reply.kind !== "answer") return { ok: false, reason: reply.reason };
+  const answered = isAnswered(reply);
+  if (reply.kind !== "answer") return { ok: false, answered, reason: reply.reason };
   const { status, body } = reply;
-  if (status === 200 && Number.isInteger(property(body, "ID"))) {
+  if (serverIdOf(reply) !== undefined) {
     const isSandbox = property(body, "DeliveryType") === "Sandbox";
     return {
       ok: true,
+      answered,
       detail: `the token is valid${isSandbox ? ", of a sandbox server, which delivers nothing" : ""}`,
     };
   }
   const code = property(body, "ErrorCode");
   const message = stringOr(property(body, "Message"), "no answer of Postmark's API");
-  return { ok: false, reason: reasonOf(status, Number.isInteger(code) ? `code ${code}:` : "", message) };
+  return {
+    ok: false,
+    answered,
+    reason: reasonOf(status, Number.isInteger(code) ? `code ${code}:` : "", message),
+  };
+}
+
+/** The id in the answer of `GET /server`; undefined for any other answer. */
+function serverIdOf(reply: Exchange): number | undefined {
+  if (reply.kind !== "answer" || reply.status !== 200) return undefined;
+  const id = property(reply.body, "ID");
+  return Number.isInteger(id) ? (id as number) : undefined;
 }
 
 type RecallAnswer = { result: RecallResult; rate: RateHint };
@@ -255,7 +282,7 @@ function readPage(reply: Exchange, batchId: string): Page {
 
 function failedSearch(reason: string, rate: RateHint): RecallAnswer {
   return {
-    result: { kind: "failed", outcome: { kind: "unknown", reason: reasonOf("search:", reason) } },
+    result: { kind: "failed", outcome: { kind: "unknown", reason: reasonOf("search:", reason), own: false } },
     rate,
   };
 }

@@ -30,6 +30,11 @@ export interface Provider {
    * provider without `recall` it depends on nothing, and what is stored are the domains that it is known to take.
    */
   readonly context: string;
+  /**
+   * Names the base URL and the credential without revealing them: 16 hex digits of a SHA-256; "" for a provider
+   * without a credential.
+   */
+  readonly credential: string;
   send(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SendResult; rate: RateHint }>;
   /**
    * For a provider without idempotency keys: which of these emails has it accepted? Whoever has `recall` is
@@ -38,9 +43,15 @@ export interface Provider {
   recall?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: RecallResult; rate: RateHint }>;
   /** Whether it could be sent by now, as far as a request tells that sends nothing: reached, and the credential holds. */
   check?(signal: AbortSignal): Promise<CheckResult>;
+  /**
+   * For a provider with `recall`: the account that the credential belongs to, undefined if the provider did not name
+   * it. An empty search counts only if it searched the account that the batch was sent from.
+   */
+  account?(signal: AbortSignal): Promise<string | undefined>;
 }
 
+/** `answered`: the API answered at all, be it with a refusal: JSON with a status under 500. */
 export type CheckResult =
-  | { readonly ok: true; readonly detail: string }
+  | { readonly ok: true; readonly answered: boolean; readonly detail: string }
   /** In the provider's words, without anything personal. */
-  | { readonly ok: false; readonly reason: string };
+  | { readonly ok: false; readonly answered: boolean; readonly reason: string };

@@ -3,12 +3,15 @@
 
 import { Resend, type Response as ResendResponse } from "resend";
 import type { Outcome, RateHint, SendResult } from "../policy/outcome.ts";
+import { isAddress } from "../address.ts";
 import { formatMailbox } from "../mailbox.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./reason.ts";
 import {
+  digestOf,
   type Exchange,
   exchange,
+  isAnswered,
   normalBaseUrl,
   outcomeOfSilence,
   outcomeOfStatus,
@@ -25,8 +28,10 @@ export interface ResendSettings {
 /** Until an earlier request under the same key, still at work, is asked about again: ms. */
 const concurrentWaitMs = 2_000;
 
-export function openResend({ apiKey, baseUrl = "https://api.resend.com" }: ResendSettings): Provider {
-  const client = new ResendExchange(apiKey, { baseUrl: normalBaseUrl(baseUrl) });
+export function openResend(settings: ResendSettings): Provider {
+  const { apiKey } = settings;
+  const baseUrl = normalBaseUrl(settings.baseUrl ?? "https://api.resend.com");
+  const client = new ResendExchange(apiKey, { baseUrl });
   return {
     name: "resend",
     batchMax: 100,
@@ -34,6 +39,7 @@ export function openResend({ apiKey, baseUrl = "https://api.resend.com" }: Resen
     startRate: 2,
     maxRate: 2,
     context: "",
+    credential: digestOf(baseUrl, apiKey),
     async send(outgoing, signal) {
       const sent = await client.batch.send(messagesOf(outgoing), {
         idempotencyKey: outgoing.batchId,
@@ -103,17 +109,18 @@ function readAnswer(reply: Exchange, count: number): { result: SendResult; rate:
 }
 
 function readCheck(reply: Exchange): CheckResult {
-  if (reply.kind !== "answer") return { ok: false, reason: reply.reason };
+  const answered = isAnswered(reply);
+  if (reply.kind !== "answer") return { ok: false, answered, reason: reply.reason };
   const { status, body } = reply;
   if (status === 200 && Array.isArray(property(body, "data")))
-    return { ok: true, detail: "the key is valid" };
+    return { ok: true, answered, detail: "the key is valid" };
   const name = stringOr(property(body, "name"), undefined);
   // A key that may do nothing but send is told from a wrong one by this, and from one that is shut off by the status.
   if (status === 401 && name === "restricted_api_key") {
-    return { ok: true, detail: "the key is valid, for sending alone" };
+    return { ok: true, answered, detail: "the key is valid, for sending alone" };
   }
   const message = stringOr(property(body, "message"), "no answer of Resend's API");
-  return { ok: false, reason: reasonOf(status, name === undefined ? "" : `${name}:`, message) };
+  return { ok: false, answered, reason: reasonOf(status, name === undefined ? "" : `${name}:`, message) };
 }
 
 /** A 2xx: the ids of those accepted in the order of the request, and the refused ones by their index. */
@@ -122,7 +129,7 @@ function readAccepted({ status, body }: { status: number; body: unknown }, count
   const refused = property(body, "errors") ?? [];
   const unknown = (reason: string): SendResult => ({
     kind: "whole",
-    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason) },
+    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason), own: false },
   });
   if (!Array.isArray(accepted) || !Array.isArray(refused)) return unknown("no list of ids");
   if (accepted.length + refused.length !== count) return unknown("wrong number of emails");
@@ -151,15 +158,37 @@ function readAccepted({ status, body }: { status: number; body: unknown }, count
   };
 }
 
-/** Said of the sender, at whatever status: its domain is not verified here, or is the one for tests alone. */
-const aboutSender = /\bdomain is not verified\b|\btesting emails\b/i;
+/**
+ * What Resend says about a sender, at whatever status: its domain is not verified here, or is the one for tests alone,
+ * or is not the one that the key is restricted to. The last names the key, but it is the sender that does not fit.
+ */
+const aboutSender = /\bdomain is not verified\b|\btesting emails\b|\bnot authorized to send emails from\b/i;
 const aboutKey = /\bapi key\b/i;
+
+/** The forms in which a refusal of a sender names the domain. */
+const refusedDomain = [
+  /^The [`'"]?([a-z0-9.-]+)[`'"]? domain is not verified\b/i,
+  /\bnot authorized to send emails from [`'"]?([a-z0-9.-]*[a-z0-9])[`'"]?(?:[.,;]?$|[.,;]?\s)/i,
+];
+
+/** A refusal of the sender if the message says so; undefined otherwise. */
+function senderRefusal(
+  message: string,
+  reason: string,
+): Extract<Outcome, { kind: "senderRefused" }> | undefined {
+  if (!aboutSender.test(message)) return undefined;
+  const domain = refusedDomain
+    .map((form) => form.exec(message)?.[1]?.toLowerCase())
+    .find((found) => found !== undefined && isAddress(`x@${found}`));
+  return { kind: "senderRefused", reason, ...(domain !== undefined && { domain }) };
+}
 
 /** One email refused in a request that was accepted: there is nothing but the text to tell by. */
 function refusalOfItem(message: string): Outcome {
   const reason = reasonOf("refused:", message);
+  const refusal = senderRefusal(message, reason);
+  if (refusal) return refusal;
   if (aboutKey.test(message)) return { kind: "accountRefused", reason };
-  if (aboutSender.test(message)) return { kind: "senderRefused", reason };
   return { kind: "rejected", reason, stable: true };
 }
 
@@ -178,22 +207,24 @@ function refusalOf(
     message ?? "no reason that could be read",
   );
   // Only the API itself can say that nothing was accepted: a gateway in front of it may answer so as well.
-  if (status === 503 && name === undefined) return { kind: "unknown", reason };
-  const byStatus = outcomeOfStatus(status, reason);
+  const own = name !== undefined && message !== undefined;
+  if (status === 503 && name === undefined) return { kind: "unknown", reason, own };
+  const byStatus = outcomeOfStatus(status, reason, own);
   if (byStatus) return byStatus;
 
   if (status === 429) return { kind: name && /quota/.test(name) ? "accountRefused" : "throttled", reason };
   if (status === 409) {
     if (name === "invalid_idempotent_request") return { kind: "keyReused", reason };
-    return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason };
+    return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason, own };
   }
-  if (message !== undefined && aboutSender.test(message)) return { kind: "senderRefused", reason };
+  const refusal = senderRefusal(message ?? "", reason);
+  if (refusal) return refusal;
   if (status === 401) return { kind: "accountRefused", reason };
   if (status === 403)
     return { kind: name === "invalid_from_address" ? "senderRefused" : "accountRefused", reason };
   if (status === 413) return { kind: "rejected", reason, stable: true };
   // 400 or 422 without a word is something between us and the API, not a judgement on an email.
-  if (name === undefined && message === undefined) return { kind: "unavailable", reason };
+  if (name === undefined && message === undefined) return { kind: "unavailable", reason, own };
   if (name === "invalid_idempotency_key") return { kind: "accountRefused", reason };
   if (status === 400 && message !== undefined && aboutKey.test(message))
     return { kind: "accountRefused", reason };

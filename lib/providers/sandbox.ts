@@ -30,8 +30,6 @@ interface Sandbox extends SandboxSettings {
   readonly random: () => number;
 }
 
-type Whole = Exclude<Outcome, { kind: "accepted" }>;
-
 /** @param options.random in [0, 1), for the faults */
 export function openSandbox(
   settings: SandboxSettings,
@@ -45,6 +43,7 @@ export function openSandbox(
     startRate: 100,
     maxRate: 1000,
     context: "",
+    credential: "",
     async send(outgoing, signal) {
       return { result: await answer(sandbox, outgoing, signal), rate: {} };
     },
@@ -52,9 +51,13 @@ export function openSandbox(
       try {
         makeFolder(settings.outbox);
         await tryOutbox(settings.outbox);
-        return { ok: true, detail: `${settings.outbox} can be written to` };
+        return { ok: true, answered: true, detail: `${settings.outbox} can be written to` };
       } catch (error) {
-        return { ok: false, reason: `${settings.outbox} cannot be written to (${nameOf(error)})` };
+        return {
+          ok: false,
+          answered: false,
+          reason: `${settings.outbox} cannot be written to (${nameOf(error)})`,
+        };
       }
     },
   };
@@ -63,25 +66,25 @@ export function openSandbox(
 async function answer(sandbox: Sandbox, outgoing: Outgoing, signal: AbortSignal): Promise<SendResult> {
   const { faults, random } = sandbox;
   const fault = drawFault(requestFaults, faults, random());
-  if (!(await waited(drawLatencyMs(faults, random()), signal))) return whole("unavailable", givenUp);
+  if (!(await waited(drawLatencyMs(faults, random()), signal))) return silence("unavailable", givenUp);
   switch (fault) {
     case undefined:
       return take(sandbox, outgoing, signal);
     case "unavailable":
-      return whole("unavailable", injected(fault));
+      return whole({ kind: "unavailable", reason: injected(fault), own: true });
     case "throttle":
-      return whole("throttled", injected(fault));
+      return whole({ kind: "throttled", reason: injected(fault) });
     case "refuse-account":
-      return whole("accountRefused", injected(fault));
+      return whole({ kind: "accountRefused", reason: injected(fault) });
     case "lose-request":
-      return whole("unknown", injected(fault));
+      return silence("unknown", injected(fault));
     case "lose-answer":
       await take(sandbox, outgoing, signal);
-      return whole("unknown", injected(fault));
+      return silence("unknown", injected(fault));
     case "hang":
       if (random() < 0.5) await take(sandbox, outgoing, signal);
       await aborted(signal);
-      return whole("unknown", injected(fault));
+      return silence("unknown", injected(fault));
   }
 }
 
@@ -92,7 +95,7 @@ async function take(
   signal: AbortSignal,
 ): Promise<SendResult> {
   let mayBeAccepted = false;
-  const leftOff = (reason: string) => whole(mayBeAccepted ? "unknown" : "unavailable", reason);
+  const leftOff = (reason: string) => silence(mayBeAccepted ? "unknown" : "unavailable", reason);
   try {
     makeFolder(outbox);
     const outcomes: Outcome[] = [];
@@ -143,8 +146,13 @@ function injected(fault: RequestFault | EmailFault): string {
   return `SANDBOX_FAULTS: ${fault}`;
 }
 
-function whole(kind: Exclude<Whole["kind"], "rejected">, reason: string): SendResult {
-  return { kind: "whole", outcome: { kind, reason } };
+function whole(outcome: Exclude<Outcome, { kind: "accepted" }>): SendResult {
+  return { kind: "whole", outcome };
+}
+
+/** Nothing that counts as the sandbox's own answer: as of a connection that broke. */
+function silence(kind: "unavailable" | "unknown", reason: string): SendResult {
+  return whole({ kind, reason, own: false });
 }
 
 /** False if the signal came first. */

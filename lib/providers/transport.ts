@@ -40,7 +40,23 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
 export function outcomeOfSilence(
   silence: Exclude<Exchange, { kind: "answer" }>,
 ): Extract<Outcome, { kind: "unavailable" | "unknown" }> {
-  return { kind: silence.kind === "neverSent" ? "unavailable" : "unknown", reason: silence.reason };
+  return {
+    kind: silence.kind === "neverSent" ? "unavailable" : "unknown",
+    reason: silence.reason,
+    own: false,
+  };
+}
+
+/** Whether an API answered a harmless question: with JSON, and no server error. A 404 too: not every API knows the question. */
+export function isAnswered(reply: Exchange): boolean {
+  return (
+    reply.kind === "answer" && reply.status < 500 && typeof reply.body === "object" && reply.body !== null
+  );
+}
+
+/** What {@link Provider.credential} is. */
+export function digestOf(baseUrl: string, credential: string): string {
+  return new Bun.CryptoHasher("sha256").update(`${baseUrl}\n${credential}`).digest("hex").slice(0, 16);
 }
 
 /**
@@ -50,6 +66,7 @@ export function outcomeOfSilence(
 export function outcomeOfStatus(
   status: number,
   reason: string,
+  own: boolean,
 ): Extract<Outcome, { kind: "accountRefused" | "rejected" | "unavailable" | "unknown" }> | undefined {
   if (status >= 200 && status < 300) return undefined;
   switch (status) {
@@ -63,15 +80,15 @@ export function outcomeOfStatus(
       return undefined;
     case 503:
     case 425: // too early: refused before it was looked at
-      return { kind: "unavailable", reason };
+      return { kind: "unavailable", reason, own };
     case 303: // by its definition the request was carried out, and the result is elsewhere
     case 408: // the server gave up waiting, and what it had read by then is anyone's guess
-      return { kind: "unknown", reason };
+      return { kind: "unknown", reason, own };
     case 406:
     case 451:
       return { kind: "rejected", reason, stable: false };
   }
-  if (status >= 500 || status < 200) return { kind: "unknown", reason };
+  if (status >= 500 || status < 200) return { kind: "unknown", reason, own };
   // Redirects, 404, 405 and whatever nobody has documented: a wrong base URL or a new rule of the provider's.
   // Certainly not accepted, and no ground to give up an email.
   return { kind: "accountRefused", reason };

@@ -144,7 +144,7 @@ async function request(
   } catch (error) {
     // Adapters do not throw. If one does all the same, nobody knows how far the request got.
     log.error("provider-failed", { provider: provider.name, batch: outgoing.batchId, reason: String(error) });
-    const outcome = { kind: "unknown", reason: "the adapter failed" } as const;
+    const outcome = { kind: "unknown", reason: "the adapter failed", own: false } as const;
     const result: Asked =
       kind === "recall"
         ? { kind, result: { kind: "failed", outcome } }

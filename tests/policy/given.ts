@@ -59,8 +59,8 @@ export const outcomes = {
   senderRefused: { kind: "senderRefused", reason: "not verified" },
   accountRefused: { kind: "accountRefused", reason: "bad key" },
   throttled: { kind: "throttled", reason: "slow down" },
-  unavailable: { kind: "unavailable", reason: "refused" },
-  unknown: { kind: "unknown", reason: "reset" },
+  unavailable: { kind: "unavailable", reason: "refused", own: false },
+  unknown: { kind: "unknown", reason: "reset", own: false },
   keyReused: { kind: "keyReused", reason: "other bytes" },
 } as const satisfies Record<OutcomeKind | "unstable", Outcome>;
 

@@ -4,6 +4,7 @@ import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { answerInstead, faults } from "../../fakes/faults.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import type { Provider } from "../../lib/providers/provider.ts";
 import { openResend } from "../../lib/providers/resend.ts";
@@ -32,20 +33,24 @@ const sides = [resend, postmark] as const;
 
 describe("check: resend", () => {
   test("a key that is right is found valid, by a request that sends nothing", async () => {
-    expect(await check(resend.provider)).toEqual({ ok: true, detail: "the key is valid" });
+    expect(await check(resend.provider)).toEqual({ ok: true, answered: true, detail: "the key is valid" });
     expect(resend.fake.requests.map(({ method, target }) => `${method} ${target}`)).toEqual(["GET /domains"]);
     expect(resend.fake.acceptances).toEqual([]);
   });
 
   test("a key for sending alone is valid too", async () => {
     resend.fake.settings.sendOnly = true;
-    expect(await check(resend.provider)).toEqual({ ok: true, detail: "the key is valid, for sending alone" });
+    expect(await check(resend.provider)).toEqual({
+      ok: true,
+      answered: true,
+      detail: "the key is valid, for sending alone",
+    });
   });
 
   test.each([400, 401, 403] as const)("a wrong key is told, as %i as well", async (status) => {
     resend.fake.settings.wrongKeyStatus = status;
     const result = await check(openResend({ apiKey: "re_other", baseUrl: resend.fake.url }));
-    expect(result).toMatchObject({ ok: false });
+    expect(result).toMatchObject({ ok: false, answered: true });
     expect(JSON.stringify(result)).toMatch(new RegExp(`"${status} \\w+: API key is invalid"`));
   });
 
@@ -54,6 +59,7 @@ describe("check: resend", () => {
     resend.fake.faults.next({ stage: "read", effect: { status: 403, json } });
     expect(await check(resend.provider)).toEqual({
       ok: false,
+      answered: true,
       reason: "403 restricted_api_key: API key is not active",
     });
   });
@@ -61,7 +67,11 @@ describe("check: resend", () => {
 
 describe("check: postmark", () => {
   test("a token that is right is found valid, by a request that sends nothing", async () => {
-    expect(await check(postmark.provider)).toEqual({ ok: true, detail: "the token is valid" });
+    expect(await check(postmark.provider)).toEqual({
+      ok: true,
+      answered: true,
+      detail: "the token is valid",
+    });
     expect(postmark.fake.requests.map(({ method, target }) => `${method} ${target}`)).toEqual([
       "GET /server",
     ]);
@@ -81,22 +91,102 @@ describe("check: postmark", () => {
       baseUrl: postmark.fake.url,
       messageStream: "outbound",
     });
-    expect(await check(other)).toEqual({ ok: false, reason: expect.stringMatching(/^401 code 10: /) });
+    expect(await check(other)).toEqual({
+      ok: false,
+      answered: true,
+      reason: expect.stringMatching(/^401 code 10: /),
+    });
   });
 });
 
 describe.each(sides)("check: $name", ({ fake, provider }) => {
   test("what is no answer of the API is told", async () => {
     fake.faults.next({ stage: "read", effect: { status: 200, text: "<html>Welcome</html>" } });
-    expect(await check(provider)).toEqual({ ok: false, reason: expect.stringMatching(/^200 no answer of /) });
+    expect(await check(provider)).toEqual({
+      ok: false,
+      answered: false,
+      reason: expect.stringMatching(/^200 no answer of /),
+    });
   });
 
   test("one that cannot be reached, or hangs, is told", async () => {
     fake.faults.next({ stage: "read", effect: "hang" });
-    expect(await check(provider, 200)).toMatchObject({ ok: false });
+    expect(await check(provider, 200)).toMatchObject({ ok: false, answered: false });
     fake.goDown();
-    expect(await check(provider)).toEqual({ ok: false, reason: expect.stringContaining("no answer") });
+    expect(await check(provider)).toEqual({
+      ok: false,
+      answered: false,
+      reason: expect.stringContaining("no answer"),
+    });
     fake.comeUp();
+  });
+});
+
+describe.each(sides)("check: $name", ({ fake, provider }) => {
+  const questions: [status: number, answer: { json: unknown } | { text: string }, answered: boolean][] = [
+    [200, { json: {} }, true],
+    [400, { json: { message: "No." } }, true],
+    [401, { json: {} }, true],
+    [404, { json: { message: "No such route." } }, true],
+    [429, { json: {} }, true],
+    [500, { json: {} }, false],
+    [503, { json: { message: "Later." } }, false],
+    [200, { text: "" }, false],
+    [404, { text: "<html>Not Found</html>" }, false],
+    [404, { text: '"Not Found"' }, false],
+    [404, { text: "" }, false],
+    [307, { text: "" }, false],
+  ];
+  test.each(questions)("%i with %p: answered is %p", async (status, answer, answered) => {
+    fake.faults.next({ stage: "read", effect: { status, ...answer } });
+    expect((await check(provider)).answered).toBe(answered);
+  });
+});
+
+describe("account: postmark", () => {
+  const account = () => postmark.provider.account!(AbortSignal.timeout(patienceMs));
+
+  test("is the id of the server that the token belongs to", async () => {
+    expect(await account()).toBe("1");
+    postmark.fake.faults.next(answerInstead(200, { ID: 1_234_567, Name: "other" }));
+    expect(await account()).toBe("1234567");
+  });
+
+  test.each([
+    [200, { Name: "no id" }],
+    [200, { ID: "1" }],
+    [200, [{ ID: 1 }]],
+    [201, { ID: 1 }],
+    [401, { ErrorCode: 10, Message: "The Server Token was invalid." }],
+    [500, { ID: 1 }],
+  ])("is not known from %i with %p", async (status, json) => {
+    postmark.fake.faults.next(answerInstead(status, json));
+    expect(await account()).toBeUndefined();
+  });
+
+  test("is not known from a connection that breaks", async () => {
+    postmark.fake.faults.next(faults.closeInBody);
+    expect(await account()).toBeUndefined();
+  });
+});
+
+describe("credential:", () => {
+  const open = {
+    resend: (apiKey: string, baseUrl?: string) => openResend({ apiKey, baseUrl }),
+    postmark: (serverToken: string, baseUrl?: string) =>
+      openPostmark({ serverToken, baseUrl, messageStream: "outbound" }),
+  };
+  test.each(Object.entries(open))("of %s depends on the base URL and the credential alone", (_, openOne) => {
+    const { credential } = openOne("secret-a", "https://mail.test/v1");
+    expect(credential).toMatch(/^[0-9a-f]{16}$/);
+    expect(openOne("secret-a", "https://mail.test/v1/").credential).toBe(credential);
+    expect(openOne("secret-b", "https://mail.test/v1").credential).not.toBe(credential);
+    expect(openOne("secret-a", "https://mail.test/v2").credential).not.toBe(credential);
+    expect(openOne("secret-a").credential).not.toBe(credential);
+  });
+
+  test("of the sandbox is none", () => {
+    expect(openSandbox({ outbox: folder, faults: noFaults }).credential).toBe("");
   });
 });
 
@@ -104,7 +194,7 @@ describe("check: sandbox", () => {
   test("its folder is made, tried and left as it was", async () => {
     const outbox = join(folder, "a", "outbox");
     const result = await check(openSandbox({ outbox, faults: noFaults }));
-    expect(result).toEqual({ ok: true, detail: `${outbox} can be written to` });
+    expect(result).toEqual({ ok: true, answered: true, detail: `${outbox} can be written to` });
     expect(readdirSync(outbox)).toEqual([]);
   });
 
@@ -112,6 +202,6 @@ describe("check: sandbox", () => {
     const file = join(folder, "file");
     writeFileSync(file, "");
     const result = await check(openSandbox({ outbox: join(file, "outbox"), faults: noFaults }));
-    expect(result).toMatchObject({ ok: false, reason: expect.stringContaining("ENOTDIR") });
+    expect(result).toMatchObject({ ok: false, answered: false, reason: expect.stringContaining("ENOTDIR") });
   });
 });

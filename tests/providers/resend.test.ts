@@ -32,6 +32,18 @@ describe("resend: an answer for the whole request is", () => {
       "You can only send testing emails to your own email address (a@b.c).",
       "senderRefused",
     ],
+    [
+      403,
+      "validation_error",
+      "This API key is not authorized to send emails from gmail.com",
+      "senderRefused",
+    ],
+    [
+      403,
+      "restricted_api_key",
+      "This API key is not authorized to send emails from x.test.",
+      "senderRefused",
+    ],
     [403, "validation_error", "The domain has been registered already.", "accountRefused"],
     [403, "email_above_quota", "Upgrade your plan.", "accountRefused"],
     [403, "invalid_from_address", "Invalid from.", "senderRefused"],
@@ -153,6 +165,19 @@ describe("resend: each email", () => {
     ]);
   });
 
+  test("whose sender the key may not use is refused for its sender, though the text is about the key", async () => {
+    const message = "This API key is not authorized to send emails from gmail.com";
+    fake.faults.next(answerInstead(200, { data: [{ id: "first" }], errors: [{ index: 1, message }] }));
+    const { result } = await send(provider, outgoing(2));
+    expect(result).toEqual({
+      kind: "each",
+      outcomes: [
+        { kind: "accepted", providerMessageId: "first" },
+        { kind: "senderRefused", reason: `refused: ${message}`, domain: "gmail.com" },
+      ],
+    });
+  });
+
   test("of a bad address is refused alone by the API itself", async () => {
     const batch = outgoing(2);
     const [first, second] = batch.emails;
@@ -168,6 +193,30 @@ describe("resend: each email", () => {
     expect(await send(provider, batch)).toEqual(first);
     expect(fake.acceptances).toHaveLength(2);
   });
+});
+
+const testing =
+  "You can only send testing emails to your own email address (a@b.c). To send emails to other recipients, please verify a domain at resend.com/domains";
+test.each([
+  ["The x.test domain is not verified. Please, add and verify your domain.", "x.test"],
+  ["The Mail.X.TEST domain is not verified", "mail.x.test"],
+  ["The `x.test` domain is not verified.", "x.test"],
+  ["This API key is not authorized to send emails from GMail.com", "gmail.com"],
+  ["This API key is not authorized to send emails from gmail.com. Please use another.", "gmail.com"],
+  ["This API key is not authorized to send emails from xn--bcher-kva.example", "xn--bcher-kva.example"],
+  [testing, undefined],
+  ["The domain is not verified.", undefined],
+  ["Your domain is not verified: see resend.com", undefined],
+  ["The localhost domain is not verified.", undefined],
+  ["The 127.0.0.1 domain is not verified.", undefined],
+  ["The x..test domain is not verified.", undefined],
+  ["This API key is not authorized to send emails from a@x.test", undefined],
+  ["This API key is not authorized to send emails from this domain", undefined],
+])("resend: the refusal %p of a sender names the domain %p", async (message, domain) => {
+  fake.faults.next(answerInstead(403, { name: "validation_error", message }));
+  const { result } = await send(provider);
+  if (result.kind !== "whole" || result.outcome.kind !== "senderRefused") throw new Error("not the sender's");
+  expect(result.outcome.domain).toBe(domain);
 });
 
 test("resend: a reason names the status, the error and the provider's words, and no address", async () => {

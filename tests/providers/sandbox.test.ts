@@ -507,15 +507,15 @@ describe("sandbox: a deadline", () => {
 
 describe("sandbox: a fault", () => {
   test.each([
-    ["unavailable", "unavailable"],
-    ["throttle", "throttled"],
-    ["refuse-account", "accountRefused"],
-    ["lose-request", "unknown"],
-  ] as const)("%s: %s, and nothing is written", async (name, expected) => {
+    ["unavailable", "unavailable", { own: true }],
+    ["throttle", "throttled", {}],
+    ["refuse-account", "accountRefused", {}],
+    ["lose-request", "unknown", { own: false }],
+  ] as const)("%s: %s, and nothing is written", async (name, expected, own) => {
     const { result, rate } = await send(faulty({ [name]: 1 }));
     expect(result).toEqual({
       kind: "whole",
-      outcome: { kind: expected, reason: `SANDBOX_FAULTS: ${name}` },
+      outcome: { kind: expected, reason: `SANDBOX_FAULTS: ${name}`, ...own },
     } as never);
     expect(rate).toEqual({});
     expect(files()).toEqual([]);
