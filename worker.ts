@@ -7,7 +7,7 @@ import { readConfig } from "./lib/config.ts";
 import type { Deliverer } from "./lib/worker/deliverer.ts";
 import { startDispatcher } from "./lib/worker/dispatch.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
-import { openLane } from "./lib/worker/lane.ts";
+import { askFirst, openLane } from "./lib/worker/lane.ts";
 import { createLog } from "./lib/log.ts";
 import { openProvider } from "./lib/providers/open.ts";
 import { openOperator, openWork } from "./lib/queue/open.ts";
@@ -29,12 +29,10 @@ const work = openWork(config.queue, config.retainMs, {
   },
 });
 
-/** A Resend key is remembered for 24 h: an hour less leaves time for what is under way. */
-const doubtMs = 23 * 60 * 60 * 1000;
-
 const lanes = config.providers.map(({ name, weight }) => openLane(openProvider(name, config), weight));
 const counts = openWorkerCounts();
 const deliverer: Deliverer = {
+  worker: Bun.randomUUIDv7(),
   work,
   log,
   observer: counts.observer,
@@ -58,7 +56,7 @@ const admin = openAdminPort(
   config.admin,
   counts.show({
     lanes,
-    doubtMs,
+    doubtMs: config.doubtTimeoutMs,
     leaseMs: config.leaseMs,
     health: work.health,
     view,
@@ -85,8 +83,12 @@ onStop({
 
 // Not a claim before it is known that this version understands the store.
 await work.compatible;
-const dispatcher = startDispatcher(deliverer, lanes, { concurrency: config.concurrency, doubtMs });
-const housekeeper = startHousekeeping(deliverer);
+await askFirst(lanes, work);
+const dispatcher = startDispatcher(deliverer, lanes, {
+  concurrency: config.concurrency,
+  doubtMs: config.doubtTimeoutMs,
+});
+const housekeeper = startHousekeeping(deliverer, lanes);
 stop = async () => {
   await Promise.all([dispatcher.drain(), housekeeper.stop()]);
 };

@@ -1,7 +1,7 @@
 // Whether a process could do its job now, and why not. Pure: what it goes by comes in, and the reasons go out. Each
 // begins with a word out of a short list, which README.md explains.
 
-import type { Breaker } from "../policy/breaker.ts";
+import { type Breaker, isDown } from "../policy/breaker.ts";
 import type { Health, QueueStats } from "../queue/queue.ts";
 import { deadlineMs } from "./queue_view.ts";
 
@@ -66,16 +66,20 @@ export function workerReadiness(signs: WorkerSigns): Readiness {
     const names = signs.providers.map(({ name, breaker }) => `${name} ${wordOf(breaker)}`);
     reasons.push(`providers: ${names.join(", ")}`);
   }
-  if (stats?.oldestDoubtSinceMs !== undefined && !stats.paused) {
-    const ageMs = stats.nowMs - stats.oldestDoubtSinceMs;
-    if (ageMs > doubtMs + leaseMs + overdueMs) {
-      reasons.push(
-        `doubt: of a batch for ${hours(ageMs)} h, and it should have ended after ${hours(doubtMs)} h`,
-      );
-    }
+  const ageMs = doubtAgeMs(stats);
+  // For an hour after a step of its clock the store ends no doubt, so that its age says nothing.
+  if (ageMs > doubtMs + leaseMs + overdueMs && stats?.clockStep === undefined) {
+    reasons.push(
+      `doubt: a batch is in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`,
+    );
   }
   const providers = Object.fromEntries(signs.providers.map(({ name, breaker }) => [name, wordOf(breaker)]));
   return { reasons, paused: stats?.paused, providers };
+}
+
+function doubtAgeMs(stats: QueueStats | undefined): number {
+  if (stats?.oldestDoubtSinceMs === undefined || stats.paused) return 0;
+  return stats.nowMs - stats.oldestDoubtSinceMs;
 }
 
 function storeReason({ health, stats }: StoreSigns): string | undefined {
@@ -98,21 +102,15 @@ function isShut({ providers, stats, nowMs }: WorkerSigns): boolean {
   const { waiting = 0, retrying = 0, sending = 0, "in-doubt": inDoubt = 0 } = stats?.states ?? {};
   const isIdle = stats !== undefined && waiting + retrying + sending + inDoubt === 0;
   return providers.every(({ breaker }) => {
-    switch (breaker.kind) {
-      case "closed":
-        return false;
-      case "open":
-        return nowMs < breaker.untilMs || !isIdle;
-      case "halfOpen":
-        return !isIdle;
-    }
+    if (!isDown(breaker)) return false;
+    return (breaker.kind === "open" && nowMs < breaker.untilMs) || !isIdle;
   });
 }
 
 /** One that is tried again, or that may be, still counts as it was found last. */
 function wordOf(breaker: Breaker): ProviderWord {
-  if (breaker.kind === "closed") return "works";
-  return breaker.forAccount ? "refuses our account" : "does not work";
+  if (breaker.kind === "closed" || !isDown(breaker)) return "works";
+  return breaker.cause === "account" ? "refuses our account" : "does not work";
 }
 
 function hours(ms: number): string {

@@ -159,7 +159,7 @@ function laneFamilies(lanes: readonly Lane[]): readonly Family[] {
 function statesOf({ provider, breaker }: Lane): Sample[] {
   return breakerStates.map((state) => ({
     labels: { provider: provider.name, state },
-    value: snakeCase(breaker.kind) === state ? 1 : 0,
+    value: (breaker.kind === "asking" ? "half_open" : snakeCase(breaker.kind)) === state ? 1 : 0,
   }));
 }
 

@@ -26,8 +26,13 @@ export interface OpenBatch {
   readonly lapsed: boolean;
   /** With the lapse of this claim, if any. */
   readonly notes: Notes;
-  /** As it was stored when the batch was made. */
-  readonly context: string;
+  /** Most emails of the split list that it was made from, if it was. */
+  readonly pieceMax: number | undefined;
+  /** Digest of the credential that it began with; empty if nobody knows. */
+  readonly credential: string;
+  /** Emails that the provider had accepted, at the claim, under the credential that is used now. */
+  readonly acceptances: number;
+  readonly clockSteppedAtMs: number | undefined;
   readonly emails: readonly OpenEmail[];
 }
 
@@ -42,7 +47,10 @@ export function openBatch(batch: Batch): OpenBatch {
     doubtEndsAtMs: batch.doubtEndsAtMs,
     lapsed: batch.lapsed,
     notes: batch.lapsed ? withLapse(notes, batch) : notes,
-    context: batch.context,
+    pieceMax: batch.pieceMax,
+    credential: batch.credential,
+    acceptances: batch.acceptances,
+    clockSteppedAtMs: batch.clockSteppedAtMs,
     emails: batch.emails.map(({ id, text, submittedAtMs, history, marked }) => ({
       id,
       from: decodeEnvelope(text).from,
@@ -58,10 +66,13 @@ export function isInDoubt(batch: Pick<OpenBatch, "doubtSinceMs" | "lapsed">): bo
   return batch.doubtSinceMs !== undefined || batch.lapsed;
 }
 
-/** What to do with a batch that has just been claimed. */
-export function nextStep(batch: OpenBatch, hasRecall: boolean, nowMs: number): "send" | "recall" | "end" {
+/**
+ * What to do with a batch that has just been claimed. Once the time for its doubt is over, its key may be forgotten:
+ * nothing is asked any more, and housekeeping ends it.
+ */
+export function nextStep(batch: OpenBatch, hasRecall: boolean, nowMs: number): "send" | "recall" | "wait" {
   if (!isInDoubt(batch)) return "send";
-  if (nowMs >= batch.doubtEndsAtMs) return "end";
+  if (nowMs >= batch.doubtEndsAtMs) return "wait";
   return hasRecall ? "recall" : "send";
 }
 

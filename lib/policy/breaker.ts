@@ -1,42 +1,43 @@
-// Whether a provider is worth a request. It shuts after failures in a row, for a growing time, then lets one small
-// probe through at a time. Only requests that were admitted since its last change have a say in the next, and each
-// admission is answered exactly once.
+// Whether a provider is worth a request. It opens after failures of the provider's own, or at once after a failure
+// without an answer of its own. When its time is over, one small probe is let through at a time; in the second case only
+// after the provider has answered a question that sends nothing, so that an outage puts nothing more in doubt. Only
+// requests that were admitted since its last change have a say in the next, and each admission is answered exactly once.
 
 import { shutMs } from "./backoff.ts";
 
 export type Breaker =
-  | { readonly kind: "closed"; readonly generation: number; readonly failures: number; readonly turn: Turn }
   | {
-      readonly kind: "open";
+      readonly kind: "closed";
       readonly generation: number;
-      readonly untilMs: number;
-      /** Times in a row that it opened, for the same cause. */
-      readonly opened: number;
-      readonly forAccount: boolean;
-      readonly turn: Turn;
+      /** What failed since the last success, each once: a batch that fails again and again is one failure. */
+      readonly failed: readonly string[];
     }
-  | {
-      readonly kind: "halfOpen";
-      readonly generation: number;
-      readonly opened: number;
-      readonly forAccount: boolean;
-      readonly probing: boolean;
-      readonly turn: Turn;
-    };
+  | ({ readonly kind: "open"; readonly untilMs: number } & Opened)
+  | ({ readonly kind: "asking" } & Opened)
+  | ({ readonly kind: "halfOpen"; readonly probing: boolean } & Opened);
 
-/** Where the next probe looks first: a batch in doubt may fail for reasons of its own, and so may a new email. */
-export type Turn = "batches" | "emails";
+interface Opened {
+  readonly generation: number;
+  /** Times in a row that it opened, for the same cause. */
+  readonly opened: number;
+  readonly cause: Cause;
+}
+
+/** Failed by its own word, failed without one, refuses everything of ours. */
+type Cause = "failed" | "unanswered" | "account";
 
 export type Admission =
   | { readonly kind: "closed"; readonly generation: number }
+  /** Nothing but a question, whose answer is for {@link onAsked}. */
+  | { readonly kind: "question"; readonly generation: number }
   /** One small batch. */
-  | { readonly kind: "probe"; readonly generation: number; readonly first: Turn }
-  /** Until then at least; undefined: until the probe that is under way is answered. */
+  | { readonly kind: "probe"; readonly generation: number }
+  /** Until then at least; undefined: until what is under way is answered. */
   | { readonly kind: "shut"; readonly untilMs: number | undefined };
 
 export type Admitted = Exclude<Admission, { kind: "shut" }>;
 
-/** Failures in a row that open it. */
+/** Different failures in a row that open it. */
 const failuresMax = 5;
 const openBaseMs = 1_000;
 const openMaxMs = 60_000;
@@ -44,28 +45,54 @@ const openMaxMs = 60_000;
 const accountBaseMs = 60_000;
 const accountMaxMs = 3_600_000;
 
-export const closedBreaker: Breaker = { kind: "closed", generation: 0, failures: 0, turn: "batches" };
+export const closedBreaker: Breaker = { kind: "closed", generation: 0, failed: [] };
 
-/** May a request begin? The state holds as the new one only if it does. Times in ms, of one clock throughout. */
-export function admit(breaker: Breaker, nowMs: number): { breaker: Breaker; admission: Admission } {
+/** Whether the provider, and not one request, is known not to work: it did not answer the question, or said so itself. */
+export function isDown(breaker: Breaker): boolean {
+  return breaker.kind !== "closed" && (breaker.cause !== "unanswered" || breaker.opened > 1);
+}
+
+/** Of a provider that is known to have failed without an answer of its own: it is asked first. */
+export function suspiciousBreaker(nowMs: number): Breaker {
+  return { kind: "open", generation: 0, untilMs: nowMs, opened: 1, cause: "unanswered" };
+}
+
+/**
+ * May a request begin? The state holds as the new one only if it does. Times in ms, of one clock throughout.
+ * @param canAsk whether the provider has a question that sends nothing
+ */
+export function admit(
+  breaker: Breaker,
+  canAsk: boolean,
+  nowMs: number,
+): { breaker: Breaker; admission: Admission } {
   switch (breaker.kind) {
     case "closed":
       return { breaker, admission: { kind: "closed", generation: breaker.generation } };
     case "open": {
       if (nowMs < breaker.untilMs) return { breaker, admission: { kind: "shut", untilMs: breaker.untilMs } };
-      const { opened, forAccount, turn } = breaker;
-      return probe({
-        kind: "halfOpen",
-        generation: breaker.generation,
-        opened,
-        forAccount,
-        probing: false,
-        turn,
-      });
+      if (breaker.cause !== "unanswered" || !canAsk) return probe(breaker);
+      const asking = { ...next(breaker), kind: "asking" } as const;
+      return { breaker: asking, admission: { kind: "question", generation: asking.generation } };
     }
+    case "asking":
+      return { breaker, admission: { kind: "shut", untilMs: undefined } };
     case "halfOpen":
       return breaker.probing ? { breaker, admission: { kind: "shut", untilMs: undefined } } : probe(breaker);
   }
+}
+
+/** The question was answered, or not. `random` in [0, 1). */
+export function onAsked(
+  breaker: Breaker,
+  admitted: Admitted,
+  answered: boolean,
+  nowMs: number,
+  random: number,
+): Breaker {
+  if (isStale(breaker, admitted) || breaker.kind !== "asking") return breaker;
+  if (!answered) return open(breaker, "unanswered", nowMs, random);
+  return { ...next(breaker), kind: "halfOpen", probing: false };
 }
 
 /** The provider answered as one that works. */
@@ -73,27 +100,45 @@ export function onSuccess(breaker: Breaker, admitted: Admitted): Breaker {
   if (isStale(breaker, admitted)) return breaker;
   switch (breaker.kind) {
     case "closed":
-      return { ...breaker, failures: 0 };
+      return breaker.failed.length === 0 ? breaker : { ...breaker, failed: [] };
     case "open":
+    case "asking":
       return breaker;
     case "halfOpen":
-      return { kind: "closed", generation: breaker.generation + 1, failures: 0, turn: breaker.turn };
+      return { kind: "closed", generation: breaker.generation + 1, failed: [] };
   }
 }
 
-/** It was down, or nobody knows what it did. `random` in [0, 1). */
-export function onFailure(breaker: Breaker, admitted: Admitted, nowMs: number, random: number): Breaker {
+/**
+ * It failed by its own word.
+ * @param what   names the failure: the same batch for the same cause counts once
+ * @param random in [0, 1)
+ */
+export function onFailure(
+  breaker: Breaker,
+  admitted: Admitted,
+  what: string,
+  nowMs: number,
+  random: number,
+): Breaker {
   if (isStale(breaker, admitted)) return breaker;
   switch (breaker.kind) {
     case "closed": {
-      const failures = breaker.failures + 1;
-      return failures < failuresMax ? { ...breaker, failures } : open(breaker, false, nowMs, random);
+      const failed = [...new Set([...breaker.failed, what])];
+      return failed.length < failuresMax ? { ...breaker, failed } : open(breaker, "failed", nowMs, random);
     }
     case "open":
+    case "asking":
       return breaker;
     case "halfOpen":
-      return open(breaker, false, nowMs, random);
+      return open(breaker, "failed", nowMs, random);
   }
+}
+
+/** It failed without an answer of its own. `random` in [0, 1). */
+export function onUnanswered(breaker: Breaker, admitted: Admitted, nowMs: number, random: number): Breaker {
+  if (isStale(breaker, admitted)) return breaker;
+  return open(breaker, "unanswered", nowMs, random);
 }
 
 /** It refuses everything of ours. `random` in [0, 1). */
@@ -104,39 +149,38 @@ export function onAccountRefused(
   random: number,
 ): Breaker {
   if (isStale(breaker, admitted)) return breaker;
-  return open(breaker, true, nowMs, random);
+  return open(breaker, "account", nowMs, random);
 }
 
 /** There was no request after all, or its answer says nothing about the provider. */
-export function onNone(breaker: Breaker, admitted: Admitted): Breaker {
-  if (isStale(breaker, admitted) || breaker.kind !== "halfOpen") return breaker;
-  return { ...breaker, probing: false };
+export function onNone(breaker: Breaker, admitted: Admitted, nowMs: number): Breaker {
+  if (isStale(breaker, admitted)) return breaker;
+  if (breaker.kind === "asking") return { ...breaker, kind: "open", untilMs: nowMs };
+  return breaker.kind === "halfOpen" ? { ...breaker, probing: false } : breaker;
 }
 
-function probe(breaker: Extract<Breaker, { kind: "halfOpen" }>): { breaker: Breaker; admission: Admission } {
-  // A new generation for each probe, so that an answer given twice cannot stand for the next one's.
-  const generation = breaker.generation + 1;
-  return {
-    breaker: {
-      ...breaker,
-      generation,
-      probing: true,
-      turn: breaker.turn === "batches" ? "emails" : "batches",
-    },
-    admission: { kind: "probe", generation, first: breaker.turn },
-  };
+function probe(breaker: Exclude<Breaker, { kind: "closed" }>): { breaker: Breaker; admission: Admission } {
+  const probing = { ...next(breaker), kind: "halfOpen", probing: true } as const;
+  return { breaker: probing, admission: { kind: "probe", generation: probing.generation } };
 }
 
-function open(breaker: Breaker, forAccount: boolean, nowMs: number, random: number): Breaker {
-  const before = breaker.kind !== "closed" && breaker.forAccount === forAccount ? breaker.opened : 0;
-  const [baseMs, maxMs] = forAccount ? [accountBaseMs, accountMaxMs] : [openBaseMs, openMaxMs];
+/** A new generation, so that an answer given twice cannot stand for the next one's. */
+function next({ generation, opened, cause }: Opened): Opened {
+  return { generation: generation + 1, opened, cause };
+}
+
+/** The first time without an answer it is asked at once: it may have been the fault of one email. */
+function open(breaker: Breaker, cause: Cause, nowMs: number, random: number): Breaker {
+  const before = breaker.kind !== "closed" && breaker.cause === cause ? breaker.opened : 0;
+  const [baseMs, maxMs] = cause === "account" ? [accountBaseMs, accountMaxMs] : [openBaseMs, openMaxMs];
+  const asksNow = cause === "unanswered" && before === 0;
+  const times = cause === "unanswered" ? before - 1 : before;
   return {
     kind: "open",
     generation: breaker.generation + 1,
-    untilMs: nowMs + shutMs({ times: before, baseMs, maxMs, random }),
+    untilMs: nowMs + (asksNow ? 0 : shutMs({ times, baseMs, maxMs, random })),
     opened: before + 1,
-    forAccount,
-    turn: breaker.turn,
+    cause,
   };
 }
 

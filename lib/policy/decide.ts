@@ -1,13 +1,20 @@
 // What follows from what happened to a batch. A table: the rows are the kinds of result and outcome, the two
-// columns are "never in doubt" and "in doubt"; its entries are in verdict.ts, split.ts and doubt.ts.
+// columns are "never in doubt" and "in doubt"; its entries are in verdict.ts and doubt.ts.
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
 import { ended, postponed, recalled, stays } from "./doubt.ts";
 import type { Outcome, SendResult } from "./outcome.ts";
 import { failureOf, signOf } from "./sign.ts";
-import { bySender, halves, type Parts } from "./split.ts";
-import { type CertainOutcome, givenBack, type Setting, splitUp, verdictOf } from "./verdict.ts";
+import { domainOf, strangersMax } from "./senders.ts";
+import {
+  type CertainOutcome,
+  givenBack,
+  nextPieceMax,
+  type Setting,
+  splitOff,
+  verdictOf,
+} from "./verdict.ts";
 
 /**
  * @param nowMs  the store's time, Unix ms: the claim's plus what has elapsed since
@@ -22,8 +29,11 @@ export function decide(
 ): Decision {
   const decision = decided(result, { batch, policy, nowMs, random });
   const failure = failureOf(result);
-  if (failure === undefined) return decision;
-  return { ...decision, settlement: { ...decision.settlement, failure: { reason: failure, own: true } } };
+  const { credential } = policy;
+  return {
+    ...decision,
+    settlement: { ...decision.settlement, credential, ...(failure !== undefined && { failure }) },
+  };
 }
 
 function decided(result: Result, setting: Setting): Decision {
@@ -84,9 +94,10 @@ function wholeAnswered(outcome: Exclude<Outcome, { kind: "accepted" }>, setting:
     case "rejected":
       // A refusal that depends on the message alone would have been the same at every earlier try.
       if (inDoubt && !outcome.stable) return stays(outcome, setting);
-      return split(halves, outcome, setting);
+      return isAlone(setting) ? alike(outcome, setting) : split(outcome, setting);
     case "senderRefused":
-      return inDoubt ? stays(outcome, setting) : split(bySender, outcome, setting);
+      if (inDoubt) return stays(outcome, setting);
+      return senderRefused(outcome, setting);
     case "accountRefused":
     case "throttled":
     case "unavailable":
@@ -98,17 +109,29 @@ function wholeAnswered(outcome: Exclude<Outcome, { kind: "accepted" }>, setting:
   }
 }
 
-/** Some email is at fault: the batch is cut in two or, when that is not possible, the outcome is every email's. */
-function split(
-  cut: (emails: readonly OpenEmail[]) => Parts | undefined,
-  outcome: Extract<Outcome, { kind: "rejected" | "senderRefused" }>,
-  setting: Setting,
-): Decision {
-  const parts = cut(setting.batch.emails);
-  if (parts === undefined) return alike(outcome, setting);
+/** The sender that the answer names is refused, or the only one there is; otherwise it is some email's. */
+function senderRefused(outcome: Extract<Outcome, { kind: "senderRefused" }>, setting: Setting): Decision {
+  const { batch } = setting;
+  if (new Set(batch.emails.map(({ from }) => from)).size === 1) return alike(outcome, setting);
+  const isNamed = ({ from }: OpenEmail) => domainOf(from) === outcome.domain;
+  if (!batch.emails.some(isNamed)) return split(outcome, setting);
+  const verdicts = batch.emails.map((email) =>
+    isNamed(email)
+      ? verdictOf(email, outcome, false, setting)
+      : splitOff(email, strangersMax, outcome.reason, setting),
+  );
+  return compose({ provider: batch.provider, verdicts, health: signOf([outcome]) });
+}
+
+const isAlone = ({ batch }: Setting) => batch.emails.length === 1;
+
+/** Some email is at fault, unnamed: all go on, in small pieces. */
+function split(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: Setting): Decision {
+  const { batch } = setting;
+  const pieceMax = nextPieceMax(batch.emails.length);
   return compose({
-    provider: setting.batch.provider,
-    verdicts: splitUp(parts, outcome.reason, setting),
+    provider: batch.provider,
+    verdicts: batch.emails.map((email) => splitOff(email, pieceMax, outcome.reason, setting)),
     health: signOf([outcome]),
   });
 }

@@ -12,12 +12,19 @@ export interface Policy {
   readonly giveUpAfterMs: number;
   /** Of the batch's provider, if it can be asked what it has accepted. */
   readonly recall: RecallPolicy | undefined;
-  /** Those of positive weight, in order of preference. */
+  /** Those that this worker or another serves, in order of preference. */
   readonly providers: readonly string[];
-  /** The request was a probe of a provider that does not work, as far as is known: its failure ends no email. */
-  readonly isProbe: boolean;
-  /** For batches that have to be split: fresh UUIDs. */
-  readonly newBatchIds: readonly [string, string];
+  /** Digest of the credential that the request was made with. */
+  readonly credential: string;
+  /** Which of the provider's accounts that credential belongs to, if this worker has asked. */
+  readonly account?: string;
+  /** From when doubt was recorded, ms: a batch of several emails may then be split, see doubt.ts. */
+  readonly splitAfterMs: number;
+  /**
+   * Whether the provider was asked, just before the request, a question that sends nothing: it answered, perhaps with a
+   * refusal, or it answered that the credential holds.
+   */
+  readonly question: "unasked" | "answered" | "ok";
 }
 
 export interface RecallPolicy {
@@ -36,8 +43,8 @@ export type Result =
   /** Never begun under this lease: handed back, and not to be claimed again for so long. */
   | { readonly kind: "untouched"; readonly delayMs: number };
 
-/** What the breaker should be told. */
-export type Sign = "success" | "failure" | "accountRefused" | "none";
+/** What the breaker should be told. `unanswered` is a failure without an answer of the provider's own. */
+export type Sign = "success" | "failure" | "unanswered" | "accountRefused" | "none";
 
 /** One email that becomes a dead letter, for the log. */
 export interface Death {
@@ -55,8 +62,6 @@ export interface Decision {
   readonly possibleDuplicates: readonly string[];
   readonly health: Sign;
   readonly throttled: boolean;
-  /** It was in doubt, and stays so: something else should have its turn. */
-  readonly failedAgain: boolean;
   readonly dead: readonly Death[];
   /** Senders that this provider has refused, and taken, to be remembered. */
   readonly refusedSenders: readonly string[];
@@ -82,7 +87,6 @@ export function compose({
   counts = {},
   health,
   throttled = false,
-  failedAgain = false,
 }: {
   provider: string;
   verdicts: readonly Verdict[];
@@ -90,7 +94,6 @@ export function compose({
   counts?: Readonly<Record<string, number>>;
   health: Sign;
   throttled?: boolean;
-  failedAgain?: boolean;
 }): Decision {
   const possibleDuplicates = verdicts.filter((verdict) => verdict.mayBeDuplicate).map(({ fate }) => fate.id);
   const totals: Record<string, number> = {};
@@ -109,7 +112,6 @@ export function compose({
     possibleDuplicates,
     health,
     throttled,
-    failedAgain,
     dead: verdicts.flatMap(({ death }) => (death === undefined ? [] : [death])),
     refusedSenders: unique(verdicts.map(({ refusedSender }) => refusedSender)),
     acceptedSenders: unique(verdicts.map(({ acceptedSender }) => acceptedSender)),

@@ -1,21 +1,30 @@
 // A batch of which a provider may have accepted emails. It stays whole, with that provider, under its key, until
 // an answer accounts for it, a search does, or its time is over. Waiting is never a sleep inside a lease: it is a
 // later due time, and what has been found out so far is in the notes.
+//
+// One exception: a batch of several emails that the provider fails to answer again and again, while it accepts others,
+// holds one email that it cannot digest. It is split, so that the rest does not wait for most of a day.
 
 import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
 import { isInDoubt, type OpenBatch } from "./batch.ts";
-import { compose, type Decision, type RecallPolicy, type Verdict } from "./decision.ts";
+import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
 import { encodeNotes, type Notes } from "./history.ts";
 import type { Outcome, RecallResult } from "./outcome.ts";
 import { signOf } from "./sign.ts";
-import { doubtEnded, sent, type Setting } from "./verdict.ts";
+import { doubtEnded, gaveUpInDoubt, isLate, isOtherCredential, sent, type Setting } from "./verdict.ts";
 
 /** Searches that found nothing, each believed, after which the rest is sent again. */
 const looksNeeded = 2;
 /** Between two looks: a sixth of the wait, but no more than 15 s and no less than 50 ms. */
 const lookGapMaxMs = 15_000;
 const lookGapMinMs = 50;
+/** Between two attempts under the same key. */
+const attemptGapMaxMs = 30_000;
+/** Failed attempts under its key before a batch may be split. */
+const strikesNeeded = 5;
+/** Until a batch is claimed again whose doubt housekeeping has to end. */
+const endedDelayMs = 60_000;
 
 /** The provider did not say what it accepted: all emails stay, or those without a verdict, until later. */
 export function stays(
@@ -24,18 +33,70 @@ export function stays(
   verdicts: readonly Verdict[] = [],
 ): Decision {
   const { batch } = setting;
-  const wasInDoubt = isInDoubt(batch);
-  const notes = noted(outcome.kind, outcome.reason, setting);
-  const failures = notes.failures + (outcome.kind === "throttled" ? 0 : 1);
+  const provider = batch.provider;
+  const health = signOf([outcome]);
+  const notes = afterFailure(outcome, setting);
+  const [only] = batch.emails;
+  if (only !== undefined && batch.emails.length === 1 && endsInDoubt(notes, setting)) {
+    const verdict = gaveUpInDoubt(only, outcome.kind, outcome.reason, setting);
+    return compose({ provider, verdicts: [verdict], health });
+  }
+  if (isToBeSplit(notes, setting)) {
+    const after: Setting = { ...setting, batch: { ...batch, notes } };
+    const why = "split: the provider accepts other emails, but does not answer for this batch";
+    const split = batch.emails.map((email) =>
+      doubtEnded(email, "doubtEnded", batch.emails.length, after, why),
+    );
+    return compose({ provider, verdicts: split, counts: { doubts_split: 1 }, health });
+  }
   return compose({
-    provider: batch.provider,
+    provider,
     verdicts,
-    rest: rest({ ...notes, failures }, retryDelayMs(outcome, failures, setting), setting),
-    counts: wasInDoubt ? {} : { unknown: batch.emails.length - verdicts.length },
-    health: signOf([outcome]),
+    rest: rest(notes, retryDelayMs(outcome, notes, setting), setting),
+    counts: isInDoubt(batch) ? {} : { unknown: batch.emails.length - verdicts.length },
+    health,
     throttled: outcome.kind === "throttled",
-    failedAgain: wasInDoubt,
   });
+}
+
+function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: Setting): Notes {
+  const { batch, policy } = setting;
+  const before = batch.notes;
+  const isSearch = policy.recall !== undefined && isInDoubt(batch);
+  const isStrike = !isSearch && mayBeAnEmails(outcome);
+  const isOwnBaseline = before.baseline?.credential === policy.credential;
+  const baseline =
+    before.strikes === 0 || isOwnBaseline
+      ? before.baseline
+      : { credential: policy.credential, acceptances: batch.acceptances };
+  return {
+    ...noted(outcome.kind, outcome.reason, setting),
+    failures: before.failures + (outcome.kind === "throttled" ? 0 : 1),
+    strikes: before.strikes + (isStrike ? 1 : 0),
+    ...(baseline !== undefined && { baseline }),
+    isBlamed: isSearch ? before.isBlamed : isStrike && policy.question !== "unasked",
+  };
+}
+
+/**
+ * Whether one of the emails may have caused it. Under the key of an earlier request, a refusal of a sender too says that
+ * this request can never succeed as it is.
+ */
+function mayBeAnEmails({ kind }: Pick<Outcome, "kind">): boolean {
+  return kind === "unknown" || kind === "senderRefused" || kind === "rejected";
+}
+
+/** A lone email whose time is over. One that can be searched for ends when the search has found nothing. */
+function endsInDoubt({ isBlamed }: Notes, setting: Setting): boolean {
+  const [only] = setting.batch.emails;
+  if (only === undefined || only.marked || setting.policy.recall !== undefined) return false;
+  return isInDoubt(setting.batch) && isBlamed && isLate(only, setting);
+}
+
+function isToBeSplit({ strikes, baseline }: Notes, { batch, policy, nowMs }: Setting): boolean {
+  if (policy.recall !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
+  if (batch.doubtSinceMs === undefined || nowMs - batch.doubtSinceMs < policy.splitAfterMs) return false;
+  return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;
 }
 
 /** A search. What it finds is sent at once; the rest is given up only after looks that can be believed. */
@@ -51,7 +112,7 @@ export function recalled(result: RecallResult, setting: Setting): Decision {
 /** The time for doubt is over. */
 export function ended(setting: Setting): Decision {
   const { batch } = setting;
-  const verdicts = batch.emails.map((email) => doubtEnded(email, "doubtEnded", setting));
+  const verdicts = batch.emails.map((email) => doubtEnded(email, "doubtEnded", batch.emails.length, setting));
   return compose({ provider: batch.provider, verdicts, health: "none" });
 }
 
@@ -67,7 +128,7 @@ export function postponed(delayMs: number, setting: Setting): Decision {
 }
 
 function looked(found: ReadonlyMap<string, string>, setting: Setting): Decision {
-  const { batch, policy } = setting;
+  const { batch } = setting;
   const provider = batch.provider;
   const verdicts: Verdict[] = [];
   const missing = batch.emails.filter((email) => {
@@ -77,11 +138,11 @@ function looked(found: ReadonlyMap<string, string>, setting: Setting): Decision 
   });
   if (missing.length === 0) return compose({ provider, verdicts, health: "success" });
 
-  const notes = noted("notFound", undefined, setting);
-  const looks = notes.looks + (isBelieved(batch, policy.recall) ? 1 : 0);
+  const notes = withAccount(noted("notFound", undefined, setting), setting);
+  const looks = notes.looks + (isBelieved(notes, setting) ? 1 : 0);
   const after: Setting = { ...setting, batch: { ...batch, notes } };
   if (looks >= looksNeeded || missing.every(({ marked }) => marked)) {
-    const lost = missing.map((email) => doubtEnded(email, "notFound", after));
+    const lost = missing.map((email) => doubtEnded(email, "notFound", missing.length, after));
     return compose({ provider, verdicts: [...verdicts, ...lost], health: "success" });
   }
   return compose({
@@ -89,36 +150,64 @@ function looked(found: ReadonlyMap<string, string>, setting: Setting): Decision 
     verdicts,
     rest: rest({ ...notes, looks, failures: 0 }, lookDelayMs(setting), setting),
     health: "success",
-    failedAgain: true,
   });
 }
 
-/** Patience counts by the store's clock, from the record of the doubt to the claim under which the look was made. */
-function isBelieved({ claimedAtMs, doubtSinceMs }: OpenBatch, recall: RecallPolicy | undefined): boolean {
-  return recall !== undefined && claimedAtMs >= (doubtSinceMs ?? claimedAtMs) + recall.searchWaitMs;
+/** The account that the batch was sent from is known once it has been searched under its own credential. */
+function withAccount(notes: Notes, { batch, policy }: Setting): Notes {
+  if (policy.account === undefined || isOtherCredential(batch, policy)) return notes;
+  return { ...notes, account: policy.account };
+}
+
+/**
+ * Patience counts by the store's clock, from the record of the doubt, or from a later step of that clock, to the claim
+ * under which the look was made. And it has to be the account that the batch was sent from.
+ */
+function isBelieved(notes: Notes, { batch, policy }: Setting): boolean {
+  if (isOtherCredential(batch, policy) && (notes.account === undefined || notes.account !== policy.account))
+    return false;
+  return (
+    policy.recall !== undefined && batch.claimedAtMs >= believedFromMs(batch, policy.recall.searchWaitMs)
+  );
+}
+
+function believedFromMs({ claimedAtMs, doubtSinceMs, clockSteppedAtMs }: OpenBatch, waitMs: number): number {
+  const sinceMs = doubtSinceMs ?? claimedAtMs;
+  const steppedMs = clockSteppedAtMs ?? -Infinity;
+  return (steppedMs <= claimedAtMs ? Math.max(sinceMs, steppedMs) : sinceMs) + waitMs;
 }
 
 /** To the first look that will be believed or, once that was possible, to another soon after. */
 function lookDelayMs({ batch, policy, nowMs }: Setting): number {
   const searchWaitMs = policy.recall?.searchWaitMs ?? 0;
-  const waitMs = (batch.doubtSinceMs ?? batch.claimedAtMs) + searchWaitMs - nowMs;
+  const waitMs = believedFromMs(batch, searchWaitMs) - nowMs;
   // A little more than the wait: a look that is a moment early would not count.
   if (waitMs > 0) return waitMs + lookGapMinMs;
   return Math.max(lookGapMinMs, Math.min(searchWaitMs / 6, lookGapMaxMs));
 }
 
-function retryDelayMs(outcome: Pick<Outcome, "kind">, failures: number, setting: Setting): number {
-  const { batch, policy, random } = setting;
+function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: Setting): number {
+  const { batch, policy, random, nowMs } = setting;
   if (!isInDoubt(batch) && policy.recall !== undefined) return policy.recall.firstLookMs;
   // How long a throttled one has to wait is known to the rate limiter, and is no failure of its own.
-  const attempt = outcome.kind === "throttled" ? 1 : failures;
-  return backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
+  const attempt = outcome.kind === "throttled" ? 1 : notes.failures;
+  const delayMs = backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
+  return Math.min(delayMs, attemptGapMaxMs, untilSplitMs(notes, policy, batch, nowMs));
 }
 
-/** Never later than the end of doubt, when it has to be looked at in any case. */
+/** Soon enough for the attempts that a split needs to be made by the time that it is allowed, and for one right after. */
+function untilSplitMs({ strikes }: Notes, policy: Policy, batch: OpenBatch, nowMs: number): number {
+  if (policy.recall !== undefined || batch.emails.length === 1) return Infinity;
+  if (strikes < strikesNeeded) return policy.splitAfterMs / strikesNeeded;
+  const leftMs = (batch.doubtSinceMs ?? nowMs) + policy.splitAfterMs - nowMs;
+  return leftMs > 0 ? leftMs + lookGapMinMs : Infinity;
+}
+
+/** Not much later than the end of doubt, when housekeeping looks at it in any case. */
 function rest(notes: Notes, delayMs: number, { batch, nowMs }: Setting): { delayMs: number; notes: string } {
-  const leftMs = Math.max(0, batch.doubtEndsAtMs - nowMs);
-  return { delayMs: Math.ceil(Math.min(delayMs, leftMs)), notes: encodeNotes(notes) };
+  const leftMs = batch.doubtEndsAtMs - nowMs;
+  const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : endedDelayMs;
+  return { delayMs: Math.ceil(boundedMs), notes: encodeNotes(notes) };
 }
 
 function noted(end: AttemptEnd, reason: string | undefined, { batch, nowMs }: Setting): Notes {

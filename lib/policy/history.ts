@@ -26,6 +26,14 @@ export interface Notes {
   readonly looks: number;
   /** Failures counted for backoff. */
   readonly failures: number;
+  /** Attempts whose failure one of the emails may have caused. */
+  readonly strikes: number;
+  /** Emails accepted under this credential, as the first attempt after a strike saw it. */
+  readonly baseline?: { readonly credential: string; readonly acceptances: number };
+  /** The last attempt failed though the provider had just answered a question. */
+  readonly isBlamed: boolean;
+  /** The provider's account that the batch's own credential belongs to, if somebody has asked. */
+  readonly account?: string;
 }
 
 /** Of one sent email. */
@@ -38,8 +46,19 @@ export interface SentRecord {
   readonly history: History;
 }
 
-export const noHistory: History = { attempts: noAttempts, tries: 0, refusedBy: [], doubted: false };
-export const noNotes: Notes = { attempts: noAttempts, looks: 0, failures: 0 };
+export const noHistory: History = {
+  attempts: noAttempts,
+  tries: 0,
+  refusedBy: [],
+  doubted: false,
+};
+export const noNotes: Notes = {
+  attempts: noAttempts,
+  looks: 0,
+  failures: 0,
+  strikes: 0,
+  isBlamed: false,
+};
 
 /** How the reason of a dead letter begins that may have been sent. */
 const outcomeUnknownPrefix = "outcome unknown: ";
@@ -77,12 +96,17 @@ export function decodeHistory(text: string): History {
 
 /** The stored text; empty notes are the empty text. */
 export function encodeNotes(notes: Notes): string {
-  if (notes.attempts.total === 0 && notes.looks === 0 && notes.failures === 0) return "";
-  return JSON.stringify({
-    ...storedAttempts(notes.attempts),
-    ...(notes.looks > 0 && { looks: notes.looks }),
-    ...(notes.failures > 0 && { failures: notes.failures }),
-  });
+  const { attempts, looks, failures, strikes, baseline, isBlamed, account } = notes;
+  const stored = {
+    ...storedAttempts(attempts),
+    ...(looks > 0 && { looks }),
+    ...(failures > 0 && { failures }),
+    ...(strikes > 0 && { strikes }),
+    ...(baseline !== undefined && { baseline }),
+    ...(isBlamed && { isBlamed }),
+    ...(account !== undefined && { account }),
+  };
+  return Object.keys(stored).length === 0 ? "" : JSON.stringify(stored);
 }
 
 /** The inverse of {@link encodeNotes}. Throws on text that it did not write. */
@@ -90,9 +114,19 @@ export function decodeNotes(text: string): Notes {
   if (text === "") return noNotes;
   const stored: unknown = JSON.parse(text);
   demand(isObject(stored));
-  const { looks = 0, failures = 0 } = stored;
-  demand(isCount(looks) && isCount(failures));
-  return { attempts: readAttempts(stored), looks, failures };
+  const { looks = 0, failures = 0, strikes = 0, baseline, isBlamed = false, account } = stored;
+  demand(isCount(looks) && isCount(failures) && isCount(strikes));
+  demand(typeof isBlamed === "boolean" && (account === undefined || isText(account)));
+  demand(baseline === undefined || isBaseline(baseline));
+  return {
+    attempts: readAttempts(stored),
+    looks,
+    failures,
+    strikes,
+    ...(baseline !== undefined && { baseline }),
+    isBlamed,
+    ...(account !== undefined && { account }),
+  };
 }
 
 export function encodeRecord({ history, ...record }: SentRecord): string {
@@ -180,6 +214,10 @@ function isText(value: unknown): value is string {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isBaseline(value: unknown): value is NonNullable<Notes["baseline"]> {
+  return isObject(value) && isText(value["credential"]) && isCount(value["acceptances"]);
 }
 
 function isTime(value: unknown): value is number {

@@ -15,6 +15,7 @@ import {
   type Notes,
   withNotes,
 } from "./history.ts";
+import { nextPieceMax } from "./verdict.ts";
 
 export interface Replay {
   readonly history: string;
@@ -35,7 +36,7 @@ export function replayCounts(mayBeDuplicate: boolean): Readonly<Record<string, n
 
 /**
  * The end of a batch's doubt, because an operator says so: all its emails are due now, for any provider, and their
- * time begins anew. But for those that are known to have been accepted elsewhere: they end as sent.
+ * time begins anew. They travel in small pieces, since one of them may be what the provider cannot digest. But for those that are known to have been accepted elsewhere: they end as sent.
  * @param nowMs the store's time, Unix ms
  */
 export function endDoubtNow(
@@ -43,10 +44,11 @@ export function endDoubtNow(
   nowMs: number,
 ): { readonly settlement: Settlement; readonly possibleDuplicates: readonly string[] } {
   const notes = readable(batch.notes, decodeNotes) ?? noNotes;
+  const pieceMax = nextPieceMax(batch.emails.length);
   const fates = batch.emails.map(({ id, history, marked }): EmailFate => {
     if (marked) return { id, kind: "dead", history };
     const ended = ending(readable(history, decodeHistory) ?? noHistory, notes, batch, nowMs);
-    return { id, kind: "due", delayMs: 0, history: encodeHistory(ended) };
+    return { id, kind: "due", delayMs: 0, pieceMax, history: encodeHistory(ended) };
   });
   const possibleDuplicates = batch.emails.flatMap(({ id, marked }) => (marked ? [] : [id]));
   const count = possibleDuplicates.length;

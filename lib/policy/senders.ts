@@ -1,6 +1,6 @@
 // What a worker remembers of senders at one provider: addresses that it has refused lately, so that a stream of emails
-// from one of them does not cost a request each; and domains that it has taken lately, so that others can be kept
-// apart from them.
+// from one of them does not cost a request each; and domains that it has taken lately, so that
+// those never seen can be kept apart from them.
 
 /** Each is a name -> until when it is remembered, ms by whichever clock the caller uses throughout. */
 export interface Senders {
@@ -36,33 +36,16 @@ export function isRefused({ refused }: Senders, from: string, nowMs: number): bo
   return (refused.get(from) ?? -Infinity) > nowMs;
 }
 
-/** Most characters of {@link knownDomains}: it is stored with every batch. */
-const knownCharsMax = 1000;
-
-/**
- * How the context of a batch begins whose worker keeps apart what is not known; no domain is called so. To be another
- * one when the rule changes: what an older worker has begun must not be taken for what it would have parted.
- */
-const keptApart = "*";
-
-/**
- * The context of a new batch: the domains that this provider has taken emails of lately, as far as there is room.
- */
-export function knownDomains({ accepted }: Senders, nowMs: number): string {
-  const known: string[] = [keptApart];
-  let chars = 0;
-  for (const [domain, untilMs] of [...accepted].reverse()) {
-    chars += domain.length + 1;
-    if (chars > knownCharsMax) break;
-    if (untilMs > nowMs) known.push(domain);
-  }
-  return known.join(" ");
+/** Whether the provider has accepted an email of this sender's domain lately. */
+export function isKnown({ accepted }: Senders, from: string, nowMs: number): boolean {
+  return (accepted.get(domainOf(from)) ?? -Infinity) > nowMs;
 }
 
-/** Whether the worker that made a batch under this context kept apart what it did not name. */
-export function keepsApart(context: string): boolean {
-  return context.split(" ").includes(keptApart);
-}
+/**
+ * Most emails in one piece of senders that are not known to be accepted: a provider may refuse a whole request because
+ * of one of them, so they take turns with the others.
+ */
+export const strangersMax = 100;
 
 export function domainOf(from: string): string {
   return from.slice(from.lastIndexOf("@") + 1).toLowerCase();

@@ -3,10 +3,11 @@
 
 import { cutReason } from "./attempts.ts";
 import type { Result, Sign } from "./decision.ts";
+import type { Settlement } from "../queue/queue.ts";
 import type { Outcome } from "./outcome.ts";
 
 /** Of all the outcomes in one answer. One acceptance outweighs the rest: whoever accepts is neither down nor shut to us. */
-export function signOf(outcomes: readonly Pick<Outcome, "kind">[]): Sign {
+export function signOf(outcomes: readonly Outcome[]): Sign {
   let worst: Sign = "none";
   for (const outcome of outcomes) {
     const sign = signOfOne(outcome);
@@ -17,8 +18,8 @@ export function signOf(outcomes: readonly Pick<Outcome, "kind">[]): Sign {
 }
 
 /** A throttled provider is neither down nor well: the rate limiter deals with it. */
-function signOfOne({ kind }: Pick<Outcome, "kind">): Sign {
-  switch (kind) {
+function signOfOne(outcome: Outcome): Sign {
+  switch (outcome.kind) {
     case "accepted":
     case "rejected":
     case "senderRefused":
@@ -28,24 +29,31 @@ function signOfOne({ kind }: Pick<Outcome, "kind">): Sign {
       return "accountRefused";
     case "unavailable":
     case "unknown":
-      return "failure";
+      return outcome.own ? "failure" : "unanswered";
     case "throttled":
       return "none";
   }
 }
 
-const weights: Readonly<Record<Sign, number>> = { none: 0, success: 1, failure: 2, accountRefused: 3 };
+const weights: Readonly<Record<Sign, number>> = {
+  none: 0,
+  success: 1,
+  failure: 2,
+  unanswered: 3,
+  accountRefused: 4,
+};
 
 /** The worst first. */
 const failures = ["accountRefused", "unavailable", "unknown", "throttled"] as const;
 
 /** Why the provider itself failed at a request, if it did: of several emails with an answer each, only if it took none. */
-export function failureOf(result: Result): string | undefined {
+export function failureOf(result: Result): Settlement["failure"] {
   const outcomes = outcomesOf(result);
   if (outcomes.some(({ kind }) => kind === "accepted")) return undefined;
   for (const wanted of failures) {
     const failed = outcomes.find((outcome) => outcome.kind === wanted);
-    if (failed !== undefined && "reason" in failed) return cutReason(failed.reason);
+    if (failed?.kind !== wanted) continue;
+    return { reason: cutReason(failed.reason), own: "own" in failed ? failed.own : true };
   }
   return undefined;
 }

@@ -3,11 +3,10 @@
 
 import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import type { OpenBatch, OpenEmail } from "./batch.ts";
+import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import type { Death, Policy, Verdict } from "./decision.ts";
 import { asDead, encodeHistory, encodeRecord, type History, withNotes } from "./history.ts";
 import type { Outcome } from "./outcome.ts";
-import type { Parts } from "./split.ts";
 
 /** All that a verdict depends on besides the email and what happened to it. */
 export interface Setting {
@@ -22,6 +21,17 @@ export interface Setting {
 export type CertainOutcome = Exclude<Outcome, { kind: "unknown" }>;
 
 /**
+ * Largest piece of a batch that failed because of one email, perhaps. A piece that fails again is sent as single
+ * emails: two rounds find the one at fault, where halving would take seven, each with its waits.
+ */
+const pieceMaxFirst = 8;
+
+/** The most emails that `suspects` of them may travel with from now on. */
+export function nextPieceMax(suspects: number): number {
+  return suspects > pieceMaxFirst ? pieceMaxFirst : 1;
+}
+
+/**
  * After a certain outcome.
  * @param accountWorks the same answer accepted another email. What it says of the account then does not hold for
  *   all: the breaker stays closed, and so this email has to wait like any that failed.
@@ -32,24 +42,28 @@ export function verdictOf(
   accountWorks: boolean,
   setting: Setting,
 ): Verdict {
-  if (outcome.kind === "accepted") return sent(email, outcome.providerMessageId, "accepted", setting);
+  if (outcome.kind === "accepted") {
+    const verdict = sent(email, outcome.providerMessageId, "accepted", setting);
+    return mayBeSecond(setting) ? { ...verdict, mayBeDuplicate: true } : verdict;
+  }
   if (email.marked) return leftToMark(email);
   const { kind, reason } = outcome;
+  const { question } = setting.policy;
   const history = tried(email, kind, reason, setting);
   switch (kind) {
     case "rejected":
       return dies(email, history, { cause: "rejected", reason, counts: ["rejected"] });
-    case "senderRefused":
-      return { ...refused(email, history, reason, setting), refusedSender: email.from };
+    case "senderRefused": {
+      const verdict = refusedHere(email, history, reason, setting);
+      return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.from };
+    }
     case "accountRefused":
-      if (endsNow(email, setting)) return dies(email, history, { cause: "gaveUp", reason });
-      return accountWorks ? later(email, history, setting) : due(email, history, 0, setting);
+      return failed(email, history, reason, { backsOff: accountWorks, isBlamed: question === "ok" }, setting);
     case "throttled":
-      return due(email, history, 0, setting);
+      return due(email, history, { delayMs: 0 }, setting);
     case "unavailable":
-      return endsNow(email, setting)
-        ? dies(email, history, { cause: "gaveUp", reason })
-        : later(email, history, setting);
+      // What the provider itself answered, one of several emails may have caused.
+      return failed(email, history, reason, { backsOff: true, isBlamed: outcome.own }, setting);
     case "keyReused":
       return dies(email, { ...history, doubted: true }, { cause: "keyReused", reason });
   }
@@ -73,45 +87,62 @@ export function sent(
   return { fate: { id: email.id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.from };
 }
 
+/** An idempotency key means nothing to another account than the one that it was first used with. */
+function mayBeSecond({ batch, policy }: Setting): boolean {
+  return isInDoubt(batch) && policy.recall === undefined && isOtherCredential(batch, policy);
+}
+
+export function isOtherCredential({ credential }: OpenBatch, policy: Policy): boolean {
+  return credential !== "" && credential !== policy.credential;
+}
+
 /**
- * Doubt ends without an answer: sent again rather than lost. At once the first time; later times back off, so that
- * an email which ends in doubt at every attempt arrives a few times too often, not thousands of times.
+ * Doubt ends without an answer: sent again rather than lost, by any provider, and apart from most of those that it was
+ * in doubt with. At once the first time; later times back off, so that an email which ends in doubt at every attempt
+ * arrives a few times too often, not thousands of times.
+ * @param suspects emails of the batch that nobody knows about
  */
-export function doubtEnded(email: OpenEmail, end: "notFound" | "doubtEnded", setting: Setting): Verdict {
+export function doubtEnded(
+  email: OpenEmail,
+  end: "notFound" | "doubtEnded",
+  suspects: number,
+  setting: Setting,
+  why?: string,
+): Verdict {
   if (email.marked) return leftToMark(email);
-  const history = end === "doubtEnded" ? tried(email, end, undefined, setting) : inherited(email, setting);
-  const { tries } = history;
-  return {
-    ...due(
-      email,
-      { ...history, doubted: true, tries: tries + 1 },
-      tries === 0 ? 0 : backoff(tries, setting),
-      setting,
-    ),
-    mayBeDuplicate: true,
-  };
+  const { notes } = setting.batch;
+  const history = end === "doubtEnded" ? tried(email, end, why, setting) : inherited(email, setting);
+  const doubted = { ...history, doubted: true, tries: history.tries + 1 };
+  if (suspects === 1 && notes.isBlamed && isLate(email, setting)) {
+    return dies(email, doubted, { cause: "gaveUp", reason: lastReason(history) });
+  }
+  const delayMs = history.tries === 0 ? 0 : backoff(history.tries, setting);
+  const pieceMax = nextPieceMax(suspects);
+  return { ...due(email, doubted, { delayMs, pieceMax }, setting), mayBeDuplicate: true };
+}
+
+/** A lone email in doubt that the provider will not take, while it takes others: given up, its outcome unknown. */
+export function gaveUpInDoubt(email: OpenEmail, end: AttemptEnd, reason: string, setting: Setting): Verdict {
+  const history = { ...tried(email, end, reason, setting), doubted: true };
+  return dies(email, history, { cause: "gaveUp", reason });
 }
 
 /** Given back as it was, after `delayMs`. Only from a batch that was never begun. */
 export function givenBack(email: OpenEmail, delayMs: number, setting: Setting): Verdict {
   if (email.marked) return leftToMark(email);
-  return { ...due(email, inherited(email, setting), delayMs, setting), counts: [] };
+  return { ...due(email, inherited(email, setting), { delayMs }, setting), counts: [] };
 }
 
-/** Into new batches, a part each; `reason` as the answer to the whole gave it, none if there was no request. */
-export function splitUp(parts: Parts, reason: string | undefined, setting: Setting): Verdict[] {
-  return parts.flatMap((emails, index) =>
-    emails.map((email) => {
-      if (email.marked) return leftToMark(email);
-      const history =
-        reason === undefined ? inherited(email, setting) : tried(email, "split", reason, setting);
-      const batchId = setting.policy.newBatchIds[index as 0 | 1];
-      return {
-        fate: { id: email.id, kind: "rebatched", batchId, history: encodeHistory(history) },
-        counts: [],
-      } satisfies Verdict;
-    }),
-  );
+/** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
+export function splitOff(email: OpenEmail, pieceMax: number, reason: string, setting: Setting): Verdict {
+  if (email.marked) return leftToMark(email);
+  const history = tried(email, "split", reason, setting);
+  return { ...due(email, history, { delayMs: 0, pieceMax }, setting), counts: [] };
+}
+
+/** Taken out of the batch before its request, to go on at once with others of its kind. */
+export function setApart(email: OpenEmail, pieceMax: number, setting: Setting): Verdict {
+  return { ...due(email, inherited(email, setting), { delayMs: 0, pieceMax }, setting), counts: [] };
 }
 
 /** Refused by this provider, without a request: another is asked, or, if every one has refused it, it is dead. */
@@ -133,27 +164,11 @@ export function withRefusal(history: History, provider: string): History {
   return { ...history, refusedBy: [...history.refusedBy, provider] };
 }
 
-function refused(email: OpenEmail, history: History, reason: string, setting: Setting): Verdict {
-  const verdict = refusedHere(email, history, reason, setting);
-  const late = verdict.death === undefined && isLate(email, setting);
-  const ended = late
-    ? dies(email, withRefusal(history, setting.batch.provider), { cause: "gaveUp", reason })
-    : verdict;
-  return { ...ended, counts: [...ended.counts, "rejected"] };
-}
-
 function refusedHere(email: OpenEmail, before: History, reason: string, setting: Setting): Verdict {
   const history = withRefusal(before, setting.batch.provider);
   const next = nextProvider(history, setting.policy.providers);
   if (next === undefined) return dies(email, history, { cause: "refusedByAll", reason });
-  const fate = {
-    id: email.id,
-    kind: "due",
-    delayMs: 0,
-    only: next,
-    history: encodeHistory(history),
-  } as const;
-  return { fate, counts: ["retried"] };
+  return due(email, history, { delayMs: 0, only: next }, setting);
 }
 
 /**
@@ -188,22 +203,51 @@ const causes: Readonly<Record<Death["cause"], string>> = {
   keyReused: "",
 };
 
-/** After backoff, the failure counted. */
-function later(email: OpenEmail, history: History, setting: Setting): Verdict {
-  const tries = history.tries + 1;
-  return due(email, { ...history, tries }, backoff(tries, setting), setting);
+/**
+ * The provider failed, or refused everything. After `GIVE_UP_AFTER` that ends an email, if it traveled alone and the
+ * provider has just answered a question: an outage, a pause or a limit ends none. One that did not travel alone does so
+ * next time.
+ */
+function failed(
+  email: OpenEmail,
+  history: History,
+  reason: string,
+  { backsOff, isBlamed }: { backsOff: boolean; isBlamed: boolean },
+  setting: Setting,
+): Verdict {
+  const { batch, policy } = setting;
+  const suspects = batch.emails.length;
+  const late = isLate(email, setting);
+  if (late && suspects === 1 && isBlamed && policy.question !== "unasked") {
+    return dies(email, history, { cause: "gaveUp", reason });
+  }
+  const tries = backsOff ? history.tries + 1 : history.tries;
+  const delayMs = backsOff ? backoff(tries, setting) : 0;
+  const pieceMax = late ? 1 : backsOff && isBlamed && suspects > 1 ? nextPieceMax(suspects) : undefined;
+  return due(email, { ...history, tries }, { delayMs, ...(pieceMax !== undefined && { pieceMax }) }, setting);
 }
 
-/** Any provider may take it; one that is the last not to have refused it is named, to save the others a claim. */
-function due(email: OpenEmail, history: History, delayMs: number, { policy }: Setting): Verdict {
+/**
+ * Any provider may take it; one that is the last not to have refused it is named, to save the others a claim. What was
+ * in a piece stays in one of that size, unless something else is said.
+ */
+function due(
+  email: OpenEmail,
+  history: History,
+  { delayMs, only, pieceMax }: { delayMs: number; only?: string; pieceMax?: number },
+  { batch, policy }: Setting,
+): Verdict {
   const left = policy.providers.filter((name) => !history.refusedBy.includes(name));
-  const only = left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined;
+  const last = left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined;
+  const provider = only ?? last;
+  const piece = pieceMax ?? batch.pieceMax;
   return {
     fate: {
       id: email.id,
       kind: "due",
       delayMs,
-      ...(only !== undefined && { only }),
+      ...(provider !== undefined && { only: provider }),
+      ...(piece !== undefined && { pieceMax: piece }),
       history: encodeHistory(history),
     },
     counts: ["retried"],
@@ -214,16 +258,17 @@ function backoff(attempt: number, { policy, random }: Setting): number {
   return backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
 }
 
-/**
- * Whether a failure of the provider's, not of the email's, ends it. While a provider is shut its probes fail, one
- * email each: an outage of every provider must not end emails one by one.
- */
-function endsNow(email: OpenEmail, setting: Setting): boolean {
-  return !setting.policy.isProbe && isLate(email, setting);
+/** Submitted, or last retried by an operator, so long ago that a failure may end it. */
+export function isLate(
+  { submittedAtMs, history }: OpenEmail,
+  { policy, nowMs }: Pick<Setting, "policy" | "nowMs">,
+): boolean {
+  return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
-function isLate({ submittedAtMs, history }: OpenEmail, { policy, nowMs }: Setting): boolean {
-  return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
+/** Of the last attempt that has one. */
+function lastReason({ attempts }: History): string {
+  return attempts.kept.findLast(({ reason }) => reason !== undefined)?.reason ?? "no answer";
 }
 
 /** What the email went through before, with what this batch went through while in doubt. */

@@ -5,8 +5,10 @@ import type { Batch } from "../queue/queue.ts";
 
 /** Both clocks just before the claim was first sent. */
 export interface Claim {
-  /** A UUID; asking again with it, after a lost answer, gives the same batch. */
+  /** A UUID, the id of a batch that it makes. */
   readonly id: string;
+  /** Counts the claims of its claimant: asking again with it, after a lost answer, gives the same batch. */
+  readonly number: number;
   /** By `performance.now()`. */
   readonly sentAtMs: number;
   /** Unix ms. */
@@ -19,12 +21,17 @@ export interface Claimed extends Claim {
   readonly answeredAtMs: number;
 }
 
-export function newClaim(): Claim {
-  return { id: Bun.randomUUIDv7(), sentAtMs: performance.now(), sentAtWallMs: Date.now() };
+export function newClaim(number: number): Claim {
+  return { id: Bun.randomUUIDv7(), number, sentAtMs: performance.now(), sentAtWallMs: Date.now() };
 }
 
 export function claimedBy(claim: Claim, batch: Batch): Claimed {
   return { ...claim, batch, answeredAtMs: performance.now() };
+}
+
+/** How long the batch is leased, ms: longer than was asked for if its emails are large. */
+export function leaseOf({ batch }: Claimed): number {
+  return batch.leaseEndsAtMs - batch.nowMs;
 }
 
 /** Whether its lease certainly lasts for `needMs` more, counted from before the claim was sent. */

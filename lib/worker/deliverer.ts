@@ -12,26 +12,33 @@ export interface DeliverySettings {
   readonly retryMaxMs: number;
   readonly giveUpAfterMs: number;
   readonly searchWaitMs: number;
+  /** From when doubt was recorded, ms: a batch that keeps failing alone may then be split. */
+  readonly doubtSplitAfterMs: number;
   /** Names of those with positive weight, in order of preference. */
   readonly providers: readonly string[];
 }
 
 export interface Deliverer {
+  /** Of this process: a UUID. */
+  readonly worker: string;
   readonly work: Work;
   readonly settings: DeliverySettings;
   readonly log: Log;
   readonly observer?: DeliveryObserver;
 }
 
-/** `answered`, if each email has an outcome of its own; `looked`, of a search; or the outcome of all alike. */
-export type RequestOutcome = "answered" | "looked" | OutcomeKind;
+/**
+ * `answered`, if each email has an outcome of its own; `looked`, of a search; `answered` or `unanswered`, of a check; or
+ * the outcome of all alike.
+ */
+export type RequestOutcome = "answered" | "unanswered" | "looked" | OutcomeKind;
 
 /** Told of what this worker does, as it happens. */
 export interface DeliveryObserver {
   /** A request to a provider was answered, or given up. */
   requested(about: {
     readonly provider: string;
-    readonly request: "send" | "recall";
+    readonly request: "send" | "recall" | "check";
     readonly outcome: RequestOutcome;
     readonly elapsedMs: number;
   }): void;

@@ -2,15 +2,16 @@
 // follows from an answer is decided in policy/, and carried out by one settlement.
 
 import { decodeEmail } from "../email.ts";
-import { type Claimed, outlasts } from "./claim.ts";
+import { type Claimed, leaseOf, outlasts } from "./claim.ts";
 import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./deliverer.ts";
-import { giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
+import { dropTicket, giveTicketBack, type Lane, learn, learnFromQuestion, type Ticket } from "./lane.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
 import type { RateHint } from "../policy/outcome.ts";
 import { triage } from "../policy/triage.ts";
+import { isLate } from "../policy/verdict.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
   type Batch,
@@ -25,6 +26,8 @@ import { reasonOf, reportChange, reportDead } from "./report.ts";
 const firstLookMs = 1000;
 /** Before a settlement is repeated for the first time, ms. */
 const firstPauseMs = 50;
+/** A request of so many stored bytes may take a second longer. */
+const bytesPerSecond = 256 * 1024;
 /** What a settlement may take, on top of the request, before the lease runs out, ms. */
 const settleMarginMs = 1000;
 
@@ -42,29 +45,33 @@ export async function deliver(
   const { batch } = claimed;
   const about = { batch: batch.id, provider: batch.provider, count: batch.emails.length };
   if (batch.lapsed) log.warn("lease-lapsed", about);
-  let ticketUsed = false;
+  let ticketState: "unused" | "used" | "answered" = "unused";
   try {
     // A reply that is another's would hand one provider's batch to the other.
     if (batch.provider !== lane.provider.name) throw new Error(`claimed for ${batch.provider}`);
     const read = readBatch(batch);
-    if (read === undefined) return await carryOut(deliverer, claimed, setAside(deliverer, claimed));
-    const policy = policyOf(deliverer.settings, lane.provider, ticket.admitted.kind === "probe");
-    const attempt = begin(deliverer.settings, lane, claimed, read.open, policy);
-    if (attempt.kind === "decided") return await carryOut(deliverer, claimed, attempt.decision);
+    if (read === undefined) return void (await carryOut(deliverer, claimed, setAside(deliverer, claimed)));
+    const prepared = await prepare(deliverer, lane, ticket, claimed, read.open);
+    if (prepared === undefined) return;
 
-    ticketUsed = true;
+    const { open, step, policy } = prepared;
+    const outgoing = only(read.outgoing, open);
+    ticketState = "used";
     const startMs = performance.now();
-    const { result, rate } = await request(deliverer, lane.provider, read.outgoing, attempt.kind);
+    const timeoutMs = requestTimeoutMs(deliverer.settings, batch);
+    const { result, rate } = await request(deliverer, lane.provider, outgoing, step, timeoutMs);
     deliverer.observer?.requested({
       provider: batch.provider,
-      request: attempt.kind,
+      request: step,
       outcome: outcomeOf(result),
       elapsedMs: performance.now() - startMs,
     });
-    const decision = decide(read.open, result, policy, nowOf(claimed), Math.random());
-    const change = learn(lane, ticket, decision, rate);
-    if (change !== undefined) reportChange(log, lane, change, result);
-    if (decision.settlement.rest !== undefined && !isInDoubt(read.open)) {
+    const decision = decide(open, result, policy, nowOf(claimed), Math.random());
+    const isNew = !isInDoubt(open) && open.pieceMax === undefined;
+    const change = learn(lane, ticket, decision, rate, { name: open.emails[0]?.id ?? batch.id, isNew });
+    ticketState = "answered";
+    if (change !== undefined) reportChange(log, lane, change, reasonOf(result));
+    if (decision.settlement.rest !== undefined && !isInDoubt(open)) {
       log.warn("batch-in-doubt", { ...about, reason: reasonOf(result) });
     }
     await carryOut(deliverer, claimed, decision);
@@ -72,7 +79,42 @@ export async function deliver(
     // A bug, or a store that refuses what it should not: the lease keeps the batch until another try.
     log.error("delivery-failed", { batch: batch.id, reason: String(error) });
   } finally {
-    if (!ticketUsed) giveTicketBack(lane, ticket);
+    if (ticketState === "unused") giveTicketBack(lane, ticket);
+    else if (ticketState === "used") dropTicket(lane, ticket);
+  }
+}
+
+/** Asks a provider whether it is there. */
+export async function askQuestion(deliverer: Deliverer, lane: Lane, ticket: Ticket): Promise<void> {
+  const { question, reason } = await ask(deliverer, lane.provider);
+  const change = learnFromQuestion(lane, ticket, question);
+  if (change !== undefined) reportChange(deliverer.log, lane, change, reason);
+}
+
+/** A request that sends nothing: whether the provider answers, and whether it knows the credential. */
+async function ask(
+  { settings, log, observer }: Deliverer,
+  provider: Provider,
+): Promise<{ question: Policy["question"]; reason?: string }> {
+  // Without a question there is nothing that could be down.
+  if (provider.check === undefined) return { question: "ok" };
+  const startMs = performance.now();
+  const told = (outcome: "answered" | "unanswered") =>
+    observer?.requested({
+      provider: provider.name,
+      request: "check",
+      outcome,
+      elapsedMs: performance.now() - startMs,
+    });
+  try {
+    const result = await provider.check(AbortSignal.timeout(settings.providerTimeoutMs));
+    told(result.answered ? "answered" : "unanswered");
+    if (result.ok) return { question: "ok" };
+    return { question: result.answered ? "answered" : "unasked", reason: result.reason };
+  } catch (error) {
+    log.error("provider-failed", { provider: provider.name, reason: String(error) });
+    told("unanswered");
+    return { question: "unasked" };
   }
 }
 
@@ -89,7 +131,7 @@ export function handBack(deliverer: Deliverer, claimed: Claimed, delayMs: number
 async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Result): Promise<void> {
   const { batch } = claimed;
   const open = readBatch(batch)?.open;
-  const policy = policyOf(deliverer.settings);
+  const policy = policyOf(deliverer.settings, batch);
   const decision =
     open === undefined
       ? setAside(deliverer, claimed)
@@ -100,40 +142,95 @@ async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Res
 /** What came of a request. */
 type Asked = Extract<Result, { kind: "send" | "recall" }>;
 
-type Attempt =
-  | { readonly kind: "send" | "recall" }
-  /** Without a request. */
-  | { readonly kind: "decided"; readonly decision: Decision };
+interface Prepared {
+  /** What is left of the batch for the request. */
+  readonly open: OpenBatch;
+  readonly step: "send" | "recall";
+  readonly policy: Policy;
+}
 
-function begin(
-  settings: DeliverySettings,
+/** Settles what is not for the request; undefined if there is to be none. */
+async function prepare(
+  deliverer: Deliverer,
   lane: Lane,
+  ticket: Ticket,
   claimed: Claimed,
   batch: OpenBatch,
-  policy: Policy,
-): Attempt {
-  const nowMs = nowOf(claimed);
-  const without = (result: Result): Attempt => ({
-    kind: "decided",
-    decision: decide(batch, result, policy, nowMs, Math.random()),
-  });
+): Promise<Prepared | undefined> {
+  const { settings } = deliverer;
+  const policy = policyOf(settings, claimed.batch, lane, ticket);
+  const handBackAll = async (open: OpenBatch) => {
+    const result: Result = { kind: "untouched", delayMs: 0 };
+    await carryOut(deliverer, claimed, decide(open, result, policy, nowOf(claimed), Math.random()));
+    return undefined;
+  };
+  const step = nextStep(batch, lane.provider.recall !== undefined, nowOf(claimed));
+  const isStarted = isInDoubt(batch);
+  if (step === "wait" || (lane.weight === 0 && !isStarted)) return handBackAll(batch);
+  const { emails, decision } = triage(batch, lane.senders, performance.now(), policy, nowOf(claimed));
+  if (decision !== undefined) {
+    const { leaseHeld } = await carryOut(deliverer, claimed, decision);
+    if (!leaseHeld || emails.length === 0) return undefined;
+  }
+  const open = { ...batch, emails };
+  const informed = await inform(deliverer, lane, open, step, policy, nowOf(claimed));
+  const leaseMs = leaseOf(claimed);
+  const needMs = requestTimeoutMs(settings, claimed.batch) + Math.min(settleMarginMs, leaseMs / 4);
+  return outlasts(claimed, leaseMs, needMs) ? { open, step, policy: informed } : handBackAll(open);
+}
 
-  const step = nextStep(batch, lane.provider.recall !== undefined, nowMs);
-  if (step === "end") return without({ kind: "ended" });
-  const sorted = triage(batch, lane.senders, performance.now(), policy, nowMs);
-  if (sorted.kind === "settle") return { kind: "decided", decision: sorted.decision };
-  const needMs = settings.providerTimeoutMs + Math.min(settleMarginMs, settings.leaseMs / 4);
-  const lasts = outlasts(claimed, settings.leaseMs, needMs);
-  return lasts ? { kind: step } : without({ kind: "untouched", delayMs: 0 });
+/**
+ * Asks what the decision will depend on, in the rare cases in which it does: before a search, which account is searched;
+ * before a request whose failure may end an email, whether the provider works.
+ */
+async function inform(
+  deliverer: Deliverer,
+  lane: Lane,
+  open: OpenBatch,
+  step: "send" | "recall",
+  policy: Policy,
+  nowMs: number,
+): Promise<Policy> {
+  if (step === "recall") {
+    const account = await accountOf(deliverer, lane);
+    return account === undefined ? policy : { ...policy, account };
+  }
+  const [only, ...others] = open.emails;
+  if (only === undefined || others.length > 0 || !isLate(only, { policy, nowMs })) return policy;
+  return { ...policy, question: (await ask(deliverer, lane.provider)).question };
+}
+
+/** Longest that a request with this batch may take, ms. */
+function requestTimeoutMs({ providerTimeoutMs }: DeliverySettings, { emails }: Batch): number {
+  const bytes = emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+  return providerTimeoutMs + 1000 * Math.floor(bytes / bytesPerSecond);
+}
+
+/** Asked once, when the first batch is searched for: a search of another account says nothing. */
+async function accountOf({ settings, log }: Deliverer, lane: Lane): Promise<string | undefined> {
+  try {
+    lane.account ??= await lane.provider.account?.(AbortSignal.timeout(settings.providerTimeoutMs));
+  } catch (error) {
+    log.error("provider-failed", { provider: lane.provider.name, reason: String(error) });
+  }
+  return lane.account;
+}
+
+/** Without the emails that have left the batch before its request. */
+function only(outgoing: Outgoing, { emails }: OpenBatch): Outgoing {
+  if (emails.length === outgoing.emails.length) return outgoing;
+  const ids = new Set(emails.map(({ id }) => id));
+  return { ...outgoing, emails: outgoing.emails.filter(({ id }) => ids.has(id)) };
 }
 
 async function request(
-  { settings, log }: Deliverer,
+  { log }: Deliverer,
   provider: Provider,
   outgoing: Outgoing,
   kind: "send" | "recall",
+  timeoutMs: number,
 ): Promise<{ result: Asked; rate: RateHint }> {
-  const signal = AbortSignal.timeout(settings.providerTimeoutMs);
+  const signal = AbortSignal.timeout(timeoutMs);
   try {
     if (kind === "recall" && provider.recall !== undefined) {
       const { result, rate } = await provider.recall(outgoing, signal);
@@ -158,7 +255,7 @@ async function carryOut(
   deliverer: Deliverer,
   claimed: Claimed,
   { settlement, dead, possibleDuplicates }: Decision,
-): Promise<void> {
+): Promise<Settled> {
   const { log, observer } = deliverer;
   const { batch } = claimed;
   const about = { batch: batch.id, provider: batch.provider };
@@ -167,18 +264,19 @@ async function carryOut(
   log.debug("batch-settled", { ...about, leaseHeld: settled.leaseHeld, ...settlement.counts });
   const fates = new Map(settlement.fates.map(({ id, kind }) => [id, kind]));
   for (const { id } of batch.emails) {
-    const fate = fates.get(id) ?? "in-doubt";
+    const fate = fates.get(id) ?? (settlement.keepsLease ? "kept" : "in-doubt");
     if (settled.leaseHeld || fate === "sent") log.debug("email-settled", { ...about, id, fate });
   }
   if (observer !== undefined) tellAccepted(observer, batch, settlement, decidedAtMs);
   for (const id of settled.duplicates) log.error("duplicate", { ...about, id });
   if (!settled.leaseHeld) {
     log.warn("lease-lost", about);
-    return;
+    return settled;
   }
   reportDead(log, about, dead);
   for (const { cause } of dead) observer?.died(batch.provider, cause);
   for (const id of possibleDuplicates) log.warn("possible-duplicate", { ...about, id });
+  return settled;
 }
 
 /** Whosever the lease was: an acceptance counts in any case. */
@@ -210,16 +308,17 @@ async function settle({ work, log }: Deliverer, batch: Batch, settlement: Settle
   }
 }
 
-function policyOf(settings: DeliverySettings, provider?: Provider, isProbe = false): Policy {
-  const { retryBaseMs, retryMaxMs, giveUpAfterMs, searchWaitMs, providers } = settings;
+function policyOf(settings: DeliverySettings, batch: Batch, lane?: Lane, ticket?: Ticket): Policy {
+  const { retryBaseMs, retryMaxMs, giveUpAfterMs, searchWaitMs, doubtSplitAfterMs, providers } = settings;
   return {
     retryBaseMs,
     retryMaxMs,
     giveUpAfterMs,
-    recall: provider?.recall === undefined ? undefined : { searchWaitMs, firstLookMs },
-    providers,
-    isProbe,
-    newBatchIds: [Bun.randomUUIDv7(), Bun.randomUUIDv7()],
+    recall: lane?.provider.recall === undefined ? undefined : { searchWaitMs, firstLookMs },
+    providers: [...new Set([...providers, ...batch.servedProviders])],
+    credential: lane?.provider.credential ?? "",
+    splitAfterMs: doubtSplitAfterMs,
+    question: ticket?.question ?? "unasked",
   };
 }
 
@@ -251,7 +350,7 @@ function setAside({ settings, log, observer }: Deliverer, claimed: Claimed): Dec
   const open = openBatch({ ...batch, notes: "", emails: readable });
   const inDoubt = isInDoubt(open);
   const result: Result = inDoubt ? { kind: "ended" } : { kind: "untouched", delayMs: 0 };
-  const decision = decide(open, result, policyOf(settings), nowOf(claimed), Math.random());
+  const decision = decide(open, result, policyOf(settings, batch), nowOf(claimed), Math.random());
   const history = encodeHistory(asDead({ ...noHistory, doubted: inDoubt }, "cannot be read from the store"));
   const { settlement } = decision;
   for (const { id } of unreadable) {

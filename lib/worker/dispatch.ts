@@ -3,12 +3,19 @@
 
 import { openBell } from "./bell.ts";
 import type { Deliverer } from "./deliverer.ts";
-import { deliver, handBack } from "./delivery.ts";
-import { type Claim, claimedBy, newClaim, outlasts } from "./claim.ts";
-import { giveTicketBack, type Lane, opensAtMs, takeTicket, type Ticket } from "./lane.ts";
+import { askQuestion, deliver, handBack } from "./delivery.ts";
+import { claimedBy, newClaim, outlasts } from "./claim.ts";
+import {
+  giveTicketBack,
+  type Lane,
+  noteServed,
+  type Opening,
+  openingOf,
+  takeTicket,
+  type Ticket,
+} from "./lane.ts";
 import { charge, evenShares, pick } from "../policy/selector.ts";
-import { knownDomains } from "../policy/senders.ts";
-import { type ClaimResult, StoreUnavailable } from "../queue/queue.ts";
+import { type Batch, type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/queue.ts";
 
 export interface DispatchSettings {
   /** Provider requests in flight. */
@@ -26,6 +33,10 @@ export interface Dispatcher {
 const batchBytesMax = 4 * 1024 * 1024;
 /** Longest sleep: a wake-up may be lost, ms. */
 const pollMs = 1000;
+/** Longest that emails wait for the permit of the provider whose turn it is, ms. */
+const turnWaitMaxMs = 1000;
+/** Most that due emails are counted up to. */
+const dueCountMax = 5000;
 /** Between two batches in doubt of a provider of weight 0, ms. */
 const restMs = 50;
 /** Before a store is asked again that did not answer, ms. */
@@ -38,10 +49,14 @@ export function startDispatcher(
   lanes: readonly Lane[],
   { concurrency, doubtMs }: DispatchSettings,
 ): Dispatcher {
-  const { work, settings, log } = deliverer;
+  const { worker, work, settings, log } = deliverer;
   const inFlight = new Set<Promise<void>>();
+  /** Of those: emails in pieces and batches in doubt, which may hang. */
+  let suspects = 0;
   const bell = openBell();
   let shares = evenShares;
+  /** Emails that were due and not taken by the last claim that took some. */
+  let dueLeft = 0;
   let stopping = false;
   /** Why the store does not answer, while it does not. */
   let lost: string | undefined;
@@ -57,46 +72,85 @@ export function startDispatcher(
     }
   }
 
-  /** One batch, for the provider whose turn it is. Returns how long to sleep then, ms. */
+  /** One batch or one question. Returns how long to sleep then, ms. */
   async function round(): Promise<number> {
     const nowMs = performance.now();
-    const waits = lanes.map((lane) => {
-      const opensMs = Math.max(opensAtMs(lane, nowMs) ?? Infinity, lane.restsUntilMs);
-      return { lane, waitMs: opensMs - nowMs };
-    });
-    const open = waits.filter(({ waitMs }) => waitMs <= 0).map(({ lane }) => lane);
-    let sleepMs = Math.min(pollMs, ...waits.map(({ waitMs }) => waitMs).filter((waitMs) => waitMs > 0));
-    for (let left = open; left.length > 0;) {
-      const lane = turn(left);
-      left = left.filter((other) => other !== lane);
+    const openings = lanes.map((lane) => ({ lane, opening: openingOf(lane, nowMs) }));
+    const isOpen = ({ atMs }: Opening) => atMs !== undefined && atMs <= nowMs;
+    const asked = openings.find(({ opening }) => opening.kind === "question" && isOpen(opening));
+    if (asked !== undefined) return ask(asked.lane);
+
+    const admitted = openings.filter(({ opening }) => opening.kind === "request");
+    const turn = turnOf(admitted, nowMs);
+    const open = admitted.filter(({ opening }) => isOpen(opening)).map(({ lane }) => lane);
+    let sleepMs = sleepUntil(
+      openings.map(({ opening }) => opening.atMs),
+      nowMs,
+    );
+    for (const lane of inOrder(open, turn)) {
+      const isTurn = turn === undefined || turn === lane;
       const ticket = takeTicket(lane, performance.now());
       if (ticket === undefined) continue;
-      const outcome = await claimFor(lane, ticket, open);
+      const outcome = await claimFor(lane, ticket, isTurn, turn === undefined ? open : lanesOf(admitted));
       if (outcome.kind === "done") return outcome.sleepMs;
       sleepMs = Math.min(sleepMs, outcome.dueInMs);
     }
     return sleepMs;
   }
 
-  /** Whose turn it is. Those of weight 0 have little to do, so they are asked first, but with rests. */
-  function turn(left: readonly Lane[]): Lane {
-    const chosen = pick(shares, weighted(left));
-    return (
-      left.find(({ weight }) => weight === 0) ??
-      left.find(({ provider }) => provider.name === chosen?.name) ??
-      left[0]!
-    );
+  function ask(lane: Lane): number {
+    const ticket = takeTicket(lane, performance.now());
+    if (ticket?.admitted.kind === "question") occupy(askQuestion(deliverer, lane, ticket), false);
+    else if (ticket !== undefined) giveTicketBack(lane, ticket);
+    return 0;
   }
 
+  /**
+   * The provider that emails wait for, if its permit is near; batches form meanwhile. Undefined if whoever has a permit
+   * takes them: when the next permit is too far, or when more is due than the providers carry at their weights.
+   */
+  function turnOf(
+    admitted: readonly { readonly lane: Lane; readonly opening: Opening }[],
+    nowMs: number,
+  ): Lane | undefined {
+    const chosen = pick(shares, weighted(lanesOf(admitted)));
+    const turn = admitted.find(({ lane }) => lane.provider.name === chosen?.name);
+    if (turn?.opening.atMs === undefined || turn.opening.atMs > nowMs + turnWaitMaxMs) return undefined;
+    return dueLeft > carried(lanesOf(admitted)) ? undefined : turn.lane;
+  }
+
+  /** Those of weight 0 have little to do, so they are asked first, but with rests; then by shares. */
+  function inOrder(open: readonly Lane[], turn: Lane | undefined): Lane[] {
+    const order = open.filter(({ weight }) => weight === 0);
+    for (let left = open.filter(({ weight }) => weight > 0); left.length > 0;) {
+      const chosen = pick(shares, weighted(left));
+      const lane =
+        left.find((one) => one === turn) ??
+        left.find(({ provider }) => provider.name === chosen?.name) ??
+        left[0]!;
+      order.push(lane);
+      left = left.filter((other) => other !== lane);
+    }
+    return order;
+  }
+
+  /** @param shared whether the lane may take emails that others may take too */
   async function claimFor(
     lane: Lane,
     ticket: Ticket,
-    open: readonly Lane[],
+    shared: boolean,
+    eligible: readonly Lane[],
   ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
+    const sources = sourcesFor(lane, ticket);
+    if (sources.length === 0) {
+      giveTicketBack(lane, ticket);
+      return { kind: "empty", dueInMs: Infinity };
+    }
     // One whose answer was lost is repeated, while something could still be begun under its lease.
-    if (lane.claim === undefined || !outlasts(lane.claim, settings.leaseMs, 0)) lane.claim = newClaim();
+    if (lane.claim === undefined || !outlasts(lane.claim, settings.leaseMs, 0))
+      lane.claim = newClaim((lane.claims += 1));
     const { claim } = lane;
-    const result = await ask(lane, ticket, claim);
+    const result = await claimOnce(lane, ticket, sources, shared);
     if (result === undefined) {
       giveTicketBack(lane, ticket);
       return { kind: "done", sleepMs: storePauseMs };
@@ -108,14 +162,20 @@ export function startDispatcher(
     }
     if (result.kind === "batch" && !stopping) {
       const { batch } = result;
-      // Emails are counted once, when they leave the queue: not when their batch comes again or is split.
-      if (batch.id === claim.id) shares = charge(shares, weighted(open), batch.provider, batch.emails.length);
-      occupy(deliver(deliverer, lane, ticket, claimedBy(claim, batch)));
+      const source = sourceOf(batch, claim.id);
+      noteServed(lane, source);
+      // Emails are counted once, when they leave the queue: not when their batch comes again.
+      if (source !== "batches") {
+        dueLeft = result.dueLeft;
+        shares = charge(shares, weighted(eligible), batch.provider, batch.emails.length);
+      }
+      occupy(deliver(deliverer, lane, ticket, claimedBy(claim, batch)), source !== "emails");
       return { kind: "done", sleepMs: 0 };
     }
     giveTicketBack(lane, ticket);
     switch (result.kind) {
       case "empty":
+        if (shared) dueLeft = 0;
         return { kind: "empty", dueInMs: result.nextDueInMs ?? Infinity };
       case "spent":
         return { kind: "done", sleepMs: 0 };
@@ -123,42 +183,44 @@ export function startDispatcher(
         // The other lanes are asked all the same: one may have a claim to repeat, and that is still answered.
         return { kind: "empty", dueInMs: Infinity };
       case "batch":
-        occupy(handBack(deliverer, claimedBy(claim, result.batch), 0));
+        occupy(handBack(deliverer, claimedBy(claim, result.batch), 0), false);
         return { kind: "done", sleepMs: 0 };
       case "unreplicated":
         log.warn("claim-unreplicated", { batch: result.batch.id });
-        occupy(handBack(deliverer, claimedBy(claim, result.batch), replicaPauseMs));
+        occupy(handBack(deliverer, claimedBy(claim, result.batch), replicaPauseMs), false);
         return { kind: "done", sleepMs: replicaPauseMs };
     }
   }
 
+  /** What may hang never takes every slot. A probe is an email that has not failed, if there is one. */
+  function sourcesFor({ sources }: Lane, { admitted }: Ticket): readonly ClaimSource[] {
+    if (concurrency > 1 && suspects >= concurrency - 1) return sources.filter((one) => one === "emails");
+    if (admitted.kind !== "probe") return sources;
+    return sources.toSorted((a, b) => Number(b === "emails") - Number(a === "emails"));
+  }
+
   /** Undefined if the store did not answer. */
-  async function ask(
-    { provider, weight, first, senders }: Lane,
+  async function claimOnce(
+    { provider, countMax, claim }: Lane,
     { admitted }: Ticket,
-    { id }: Claim,
+    sources: readonly ClaimSource[],
+    shared: boolean,
   ): Promise<ClaimResult | undefined> {
-    const isProbe = admitted.kind === "probe";
     try {
       const result = await work.claim({
-        claimId: id,
+        claimId: claim!.id,
+        claimant: `${worker}:${provider.name}`,
+        number: claim!.number,
         provider: provider.name,
-        claimant: provider.name,
-        number: 1,
-        credential: "",
-        shared: true,
-        dueCountMax: 0,
-        countMax: isProbe ? 1 : provider.batchMax,
+        credential: provider.credential,
+        sources,
+        shared,
+        countMax: admitted.kind === "probe" ? 1 : countMax,
         bytesMax: batchBytesMax,
         leaseMs: settings.leaseMs,
         doubtMs,
-        context: provider.recall === undefined ? knownDomains(senders, performance.now()) : provider.context,
-        sources:
-          weight === 0
-            ? ["batches"]
-            : (isProbe ? admitted.first : first) === "batches"
-              ? ["batches", "emails", "split"]
-              : ["emails", "split", "batches"],
+        context: provider.context,
+        dueCountMax,
       });
       if (lost !== undefined) log.info("store-back");
       lost = undefined;
@@ -180,10 +242,12 @@ export function startDispatcher(
     else log.info("resumed");
   }
 
-  function occupy(slot: Promise<void>): void {
+  function occupy(slot: Promise<void>, isSuspect: boolean): void {
+    if (isSuspect) suspects += 1;
     const settled = slot
       .catch((error: unknown) => log.error("delivery-failed", { reason: String(error) }))
       .finally(() => {
+        if (isSuspect) suspects -= 1;
         inFlight.delete(settled);
         bell.ring();
       });
@@ -200,5 +264,26 @@ export function startDispatcher(
   };
 }
 
+const lanesOf = (openings: readonly { readonly lane: Lane }[]) => openings.map(({ lane }) => lane);
+
 const weighted = (lanes: readonly Lane[]) =>
   lanes.flatMap(({ provider, weight }) => (weight > 0 ? [{ name: provider.name, weight }] : []));
+
+/** Emails that these carry in a second at their weights: as many as the one with the least to spare allows. */
+function carried(lanes: readonly Lane[]): number {
+  const total = lanes.reduce((sum, { weight }) => sum + weight, 0);
+  const each = lanes
+    .filter(({ weight }) => weight > 0)
+    .map(({ rate, provider, weight }) => (rate.ratePerSecond * provider.batchMax * total) / weight);
+  return Math.min(dueCountMax - 1, ...each);
+}
+
+function sourceOf(batch: Batch, claimId: string): ClaimSource {
+  if (batch.id !== claimId) return "batches";
+  return batch.pieceMax === undefined ? "emails" : "split";
+}
+
+function sleepUntil(times: readonly (number | undefined)[], nowMs: number): number {
+  const waits = times.flatMap((atMs) => (atMs !== undefined && atMs > nowMs ? [atMs - nowMs] : []));
+  return Math.min(pollMs, ...waits);
+}

@@ -1,10 +1,11 @@
 // What one worker does once a second besides delivering: it ends the doubt of batches whose time is over, whatever
 // provider they belong to and whether anybody still knows it, and has the store swept.
 
-import { claimedBy, newClaim } from "./claim.ts";
+import { type Claim, claimedBy, newClaim } from "./claim.ts";
 import type { Deliverer } from "./deliverer.ts";
 import { endDoubt, handBack } from "./delivery.ts";
-import { StoreUnavailable } from "../queue/queue.ts";
+import type { Lane } from "./lane.ts";
+import { StoreUnavailable, type WorkerPresence } from "../queue/queue.ts";
 
 const everyMs = 1000;
 /** Batches whose doubt is ended in one round. */
@@ -15,8 +16,22 @@ export interface Housekeeper {
   stop(): Promise<void>;
 }
 
-export function startHousekeeping(deliverer: Deliverer): Housekeeper {
-  const { work, settings, log } = deliverer;
+export function startHousekeeping(deliverer: Deliverer, lanes: readonly Lane[]): Housekeeper {
+  const { worker, work, settings, log } = deliverer;
+  const presence: WorkerPresence = {
+    worker,
+    retryMaxMs: settings.retryMaxMs,
+    searchWaitMs: settings.searchWaitMs,
+    providers: Object.fromEntries(
+      lanes.map(({ provider: { name, credential }, weight }) => [
+        name,
+        { credential, takesEmails: weight > 0 },
+      ]),
+    ),
+  };
+  let claims = 0;
+  /** One whose answer was lost. */
+  let lost: Claim | undefined;
   let stopping = false;
   let timer: Timer | undefined;
   let round = Promise.resolve();
@@ -35,10 +50,16 @@ export function startHousekeeping(deliverer: Deliverer): Housekeeper {
   }
 
   async function tidy(): Promise<void> {
-    await work.sweep({ worker: "", retryMaxMs: settings.retryMaxMs, searchWaitMs: 0, providers: {} });
+    await work.sweep(presence);
     for (let ended = 0; ended < endedMax && !stopping; ended += 1) {
-      const claim = newClaim();
-      const result = await work.claimEnded({ claimant: claim.id, number: 1, leaseMs: settings.leaseMs });
+      const claim = lost ?? newClaim((claims += 1));
+      lost = claim;
+      const result = await work.claimEnded({
+        claimant: `${worker}:housekeeping`,
+        number: claim.number,
+        leaseMs: settings.leaseMs,
+      });
+      lost = undefined;
       if (result.kind === "unreplicated") await handBack(deliverer, claimedBy(claim, result.batch), 0);
       if (result.kind !== "batch") return;
       await endDoubt(deliverer, claimedBy(claim, result.batch));

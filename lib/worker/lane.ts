@@ -6,17 +6,22 @@ import {
   admit,
   type Breaker,
   closedBreaker,
+  isDown,
   onAccountRefused,
+  onAsked,
   onFailure,
   onNone,
   onSuccess,
+  onUnanswered,
+  suspiciousBreaker,
 } from "../policy/breaker.ts";
-import type { Decision } from "../policy/decision.ts";
+import type { Decision, Policy } from "../policy/decision.ts";
 import type { RateHint } from "../policy/outcome.ts";
 import { giveBack, newRate, nextTokenAtMs, onAnswer, onThrottled, type Rate, take } from "../policy/rate.ts";
 import { noSenders, remember, type Senders } from "../policy/senders.ts";
 import type { Claim } from "./claim.ts";
 import type { Provider } from "../providers/provider.ts";
+import type { ClaimSource, Work } from "../queue/queue.ts";
 
 export interface Lane {
   readonly provider: Provider;
@@ -25,88 +30,185 @@ export interface Lane {
   breaker: Breaker;
   rate: Rate;
   senders: Senders;
-  first: "batches" | "emails";
+  /** Of the next claim: what was served last is looked into last. */
+  sources: readonly ClaimSource[];
+  /** Most new emails in one request: fewer while requests fail that one of their emails may have spoilt. */
+  countMax: number;
+  /** Claims made so far. */
+  claims: number;
   /** One whose answer was lost: the next asks for the same, and its lease counts from the first. */
   claim: Claim | undefined;
   /** Of weight 0: it is not asked again before, by `performance.now()`. */
   restsUntilMs: number;
+  /** The latest beginning of a request that the provider itself has answered, by `performance.now()`. */
+  answeredFromMs: number;
+  /** The same, of one that accepted an email. */
+  acceptedFromMs: number;
+  /** What it answered to the last question. */
+  question: Policy["question"];
+  /** The account that the credential belongs to, once the provider has named it. */
+  account: string | undefined;
 }
 
 /** The right to one request. */
 export interface Ticket {
   readonly admitted: Admitted;
+  /** What the provider answered to a question since it last failed. */
+  readonly question: Policy["question"];
   /** By `performance.now()`. */
   readonly takenAtMs: number;
 }
 
+/** A change of the breaker, for the log. */
+export type Change = "opened" | "closed";
+
 export function openLane(provider: Provider, weight: number): Lane {
-  const { startRate, maxRate } = provider;
+  const { startRate, maxRate, batchMax } = provider;
   return {
     provider,
     weight,
     breaker: closedBreaker,
     rate: newRate({ startPerSecond: startRate, maxPerSecond: maxRate, nowMs: performance.now() }),
     senders: noSenders,
-    first: "batches",
+    sources: weight === 0 ? ["batches"] : ["emails", "split", "batches"],
+    countMax: batchMax,
+    claims: 0,
     claim: undefined,
     restsUntilMs: 0,
+    answeredFromMs: -Infinity,
+    acceptedFromMs: -Infinity,
+    question: "unasked",
+    account: undefined,
   };
 }
 
-/** From when a request may begin, by `performance.now()`; undefined while that depends on one under way. */
-export function opensAtMs(lane: Lane, nowMs: number): number | undefined {
-  const { admission } = admit(lane.breaker, nowMs);
-  const tokenAtMs = nextTokenAtMs(lane.rate, nowMs);
-  if (admission.kind !== "shut") return tokenAtMs;
-  return admission.untilMs === undefined ? undefined : Math.max(tokenAtMs, admission.untilMs);
+/** Providers that failed without an answer of their own when the queue last heard of them are asked before anything is sent. */
+export async function askFirst(lanes: readonly Lane[], work: Pick<Work, "conditions">): Promise<void> {
+  // A store that does not answer now says so at the first claim.
+  const conditions = await work.conditions().catch(() => ({}) as Awaited<ReturnType<Work["conditions"]>>);
+  for (const lane of lanes) {
+    if (conditions[lane.provider.name]?.isUnanswered) lane.breaker = suspiciousBreaker(performance.now());
+  }
 }
 
-/** Undefined if no request may begin now. */
+/** What may begin, and from when on, by `performance.now()`; `atMs` is undefined while that depends on what is under way. */
+export interface Opening {
+  readonly kind: "request" | "question" | "nothing";
+  readonly atMs: number | undefined;
+}
+
+export function openingOf(lane: Lane, nowMs: number): Opening {
+  const { admission } = admit(lane.breaker, canAsk(lane), nowMs);
+  const tokenAtMs = Math.max(nextTokenAtMs(lane.rate, nowMs), lane.restsUntilMs);
+  if (admission.kind === "question") return { kind: "question", atMs: tokenAtMs };
+  if (admission.kind !== "shut") return { kind: "request", atMs: tokenAtMs };
+  const { untilMs } = admission;
+  return { kind: "nothing", atMs: untilMs === undefined ? undefined : Math.max(tokenAtMs, untilMs) };
+}
+
+/** Undefined if nothing may begin now. */
 export function takeTicket(lane: Lane, nowMs: number): Ticket | undefined {
-  const { breaker, admission } = admit(lane.breaker, nowMs);
+  const { breaker, admission } = admit(lane.breaker, canAsk(lane), nowMs);
   if (admission.kind === "shut") return undefined;
   const rate = take(lane.rate, nowMs);
   if (rate === undefined) return undefined;
+  const wasAsked = lane.breaker.kind === "halfOpen" && lane.breaker.cause === "unanswered" && canAsk(lane);
   lane.breaker = breaker;
   lane.rate = rate;
-  return { admitted: admission, takenAtMs: nowMs };
+  return { admitted: admission, question: wasAsked ? lane.question : "unasked", takenAtMs: nowMs };
 }
+
+const canAsk = ({ provider }: Lane) => provider.check !== undefined;
 
 /** There was no request after all. */
 export function giveTicketBack(lane: Lane, { admitted }: Ticket): void {
-  lane.breaker = onNone(lane.breaker, admitted);
+  lane.breaker = onNone(lane.breaker, admitted, performance.now());
   lane.rate = giveBack(lane.rate);
 }
 
-/** What the answer to a request teaches. Returns how the breaker changed, if it did. */
+/** There was a request, and nobody can say what its answer means. */
+export function dropTicket(lane: Lane, { admitted }: Ticket): void {
+  lane.breaker = onNone(lane.breaker, admitted, performance.now());
+}
+
+/** The next claim looks into what follows this in turn. */
+export function noteServed(lane: Lane, source: ClaimSource): void {
+  const at = lane.sources.indexOf(source) + 1;
+  lane.sources = [...lane.sources.slice(at), ...lane.sources.slice(0, at)];
+}
+
+/** What the answer to a question teaches. Returns how the breaker changed, if it did. */
+export function learnFromQuestion(
+  lane: Lane,
+  { admitted }: Ticket,
+  question: Policy["question"],
+): Change | undefined {
+  const before = lane.breaker;
+  const answered = question !== "unasked";
+  lane.question = question;
+  lane.breaker = onAsked(before, admitted, answered, performance.now(), Math.random());
+  return changeOf(before, lane.breaker);
+}
+
+/** One failure without an answer may be an email's: it becomes news when the provider does not answer the question either. */
+function changeOf(before: Breaker, after: Breaker): Change | undefined {
+  if (before === after || before.kind === after.kind) return undefined;
+  if (after.kind === "open") return isDown(after) ? "opened" : undefined;
+  return after.kind === "closed" && isDown(before) ? "closed" : undefined;
+}
+
+/**
+ * What the answer to a request teaches. Returns how the breaker changed, if it did.
+ * @param about the batch: what names it for the breaker, its emails, and whether they were new ones
+ */
 export function learn(
   lane: Lane,
   { admitted, takenAtMs }: Ticket,
-  decision: Pick<Decision, "health" | "throttled" | "failedAgain" | "refusedSenders" | "acceptedSenders">,
+  decision: Pick<Decision, "health" | "throttled" | "refusedSenders" | "acceptedSenders">,
   hint: RateHint,
-): "opened" | "closed" | undefined {
+  about: { readonly name: string; readonly isNew: boolean },
+): Change | undefined {
   const nowMs = performance.now();
-  const before = lane.breaker.kind;
+  const before = lane.breaker;
+  const { health } = decision;
   if (decision.throttled) lane.rate = onThrottled(lane.rate, hint, takenAtMs, nowMs, Math.random());
-  else if (decision.health !== "failure") lane.rate = onAnswer(lane.rate, hint, takenAtMs, nowMs);
-  switch (decision.health) {
+  else if (health !== "failure" && health !== "unanswered")
+    lane.rate = onAnswer(lane.rate, hint, takenAtMs, nowMs);
+  if (health !== "unanswered") lane.answeredFromMs = Math.max(lane.answeredFromMs, takenAtMs);
+  if (decision.acceptedSenders.length > 0) lane.acceptedFromMs = Math.max(lane.acceptedFromMs, takenAtMs);
+  if (about.isNew) lane.countMax = nextCountMax(lane, health);
+  switch (health) {
     case "success":
       lane.breaker = onSuccess(lane.breaker, admitted);
       break;
     case "failure":
-      lane.breaker = onFailure(lane.breaker, admitted, nowMs, Math.random());
+      lane.breaker = onFailure(lane.breaker, admitted, `failed ${about.name}`, nowMs, Math.random());
+      break;
+    case "unanswered":
+      // A request that began later was answered: the provider is there, and something is wrong with this one.
+      lane.breaker =
+        lane.answeredFromMs > takenAtMs
+          ? onFailure(lane.breaker, admitted, `unanswered ${about.name}`, nowMs, Math.random())
+          : onUnanswered(lane.breaker, admitted, nowMs, Math.random());
       break;
     case "accountRefused":
-      lane.breaker = onAccountRefused(lane.breaker, admitted, nowMs, Math.random());
+      // The same: it accepts others, so that it is not the account that is refused.
+      lane.breaker =
+        lane.acceptedFromMs > takenAtMs
+          ? onFailure(lane.breaker, admitted, `refused ${about.name}`, nowMs, Math.random())
+          : onAccountRefused(lane.breaker, admitted, nowMs, Math.random());
       break;
     case "none":
-      lane.breaker = onNone(lane.breaker, admitted);
+      lane.breaker = onNone(lane.breaker, admitted, nowMs);
       break;
   }
-  lane.first = decision.failedAgain ? "emails" : "batches";
   const { refusedSenders: refused, acceptedSenders: accepted } = decision;
   lane.senders = remember(lane.senders, { refused, accepted }, nowMs);
-  if (lane.breaker.kind === before) return undefined;
-  if (lane.breaker.kind === "open") return "opened";
-  return lane.breaker.kind === "closed" ? "closed" : undefined;
+  return changeOf(before, lane.breaker);
+}
+
+/** Halved by each failure that one email may have caused, doubled by each success. */
+function nextCountMax({ countMax, provider }: Lane, health: Decision["health"]): number {
+  if (health === "failure" || health === "unanswered") return Math.max(1, Math.floor(countMax / 2));
+  return health === "success" ? Math.min(provider.batchMax, countMax * 2) : countMax;
 }

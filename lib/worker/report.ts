@@ -3,7 +3,7 @@
 import type { Log } from "../log.ts";
 import type { Death, Result } from "../policy/decision.ts";
 import { kindOf } from "../providers/reason.ts";
-import type { Lane } from "./lane.ts";
+import type { Change, Lane } from "./lane.ts";
 
 /** Most ids in a line of the log: what writes to a pipe stays whole up to 4 KiB. */
 const idsMax = 50;
@@ -37,15 +37,15 @@ export function reportDead(
 export function reportChange(
   log: Log,
   { provider, breaker }: Lane,
-  change: "opened" | "closed",
-  result: Result,
+  change: Change,
+  reason: string | undefined,
 ): void {
   if (change === "closed") {
     log.info("provider-back", { provider: provider.name });
     return;
   }
   const forMs = breaker.kind === "open" ? Math.round(breaker.untilMs - performance.now()) : undefined;
-  log.warn("provider-shut", { provider: provider.name, forMs, reason: reasonOf(result) });
+  log.warn("provider-shut", { provider: provider.name, forMs, reason });
 }
 
 /** Of a request that got one answer for all. */
