@@ -10,7 +10,7 @@ import { providerNames, type ProviderName } from "./providers/provider.ts";
 import { noFaults, type SandboxFaults } from "./providers/sandbox_faults.ts";
 import type { QueueSettings } from "./queue/open.ts";
 import type { ProviderWeight } from "./setting_types.ts";
-import { checkedSettings, type Settings } from "./settings.ts";
+import { mistakesAcross, settings, type Settings } from "./settings.ts";
 
 export type { ProviderWeight } from "./setting_types.ts";
 
@@ -45,6 +45,10 @@ export interface Config {
   /** Present exactly when `PROVIDERS` names it. */
   readonly sandbox?: { readonly outbox: string; readonly faults: SandboxFaults };
   readonly providerTimeoutMs: number;
+  /** How long a batch is kept for certainty after its first request, before it is sent again: at most 23 h. */
+  readonly doubtTimeoutMs: number;
+  /** Since a batch's first request; after that, a batch in doubt may be split (at most 23 h, which means never). */
+  readonly doubtSplitAfterMs: number;
   /** Provider requests in flight. */
   readonly concurrency: number;
   readonly retryBaseMs: number;
@@ -88,15 +92,21 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, ro
   const given = withoutEmpty(env);
   const unreadable = readSecretFiles(given, mistakes);
 
-  const parsed = v.safeParse(checkedSettings, given);
+  const parsed = v.safeParse(settings, given);
   const wrong = new Set(unreadable);
   for (const issue of parsed.issues ?? []) {
     const name = String(issue.path?.[0]?.key);
-    if (!wrong.has(name)) mistakes.push(`${name} ${issue.message}`);
+    if (!unreadable.has(name)) mistakes.push(`${name} ${issue.message}`);
+    // A value beyond a limit can be compared with others all the same.
+    if (issue.type !== "min_value" && issue.type !== "max_value") unreadable.add(name);
     wrong.add(name);
   }
   // What is right in itself has been transformed, whatever else is wrong.
   const values = parsed.output as Settings;
+  for (const { name, message } of mistakesAcross(values, (one) => !unreadable.has(one))) {
+    mistakes.push(`${name} ${message}`);
+    wrong.add(name);
+  }
   const providers = wrong.has("PROVIDERS") ? [] : weigh(values);
   const looksForProviders = !["PROVIDERS", ...credentialNames].some((name) => wrong.has(name));
   if (role === "worker" && looksForProviders) mistakes.push(...providerMistakes(values, providers));
@@ -238,6 +248,8 @@ function toConfig(values: Settings, providers: readonly ProviderWeight[], role: 
       sandbox: { outbox: join(dataDir, "outbox"), faults: values.SANDBOX_FAULTS ?? noFaults },
     }),
     providerTimeoutMs: values.PROVIDER_TIMEOUT,
+    doubtTimeoutMs: values.DOUBT_TIMEOUT,
+    doubtSplitAfterMs: values.DOUBT_SPLIT_AFTER,
     concurrency: values.CONCURRENCY,
     retryBaseMs: values.RETRY_BASE,
     retryMaxMs: values.RETRY_MAX,

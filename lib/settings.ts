@@ -20,6 +20,10 @@ import {
   tokens,
 } from "./setting_types.ts";
 
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+const doubtMaxMs = 23 * hourMs;
+
 /** The settings in themselves. */
 export const settings = v.object({
   HOST: v.optional(host, "127.0.0.1"),
@@ -69,11 +73,15 @@ export const settings = v.object({
   POSTMARK_SEARCH_WAIT: duration("60s"),
   SANDBOX_FAULTS: sandboxFaults,
   PROVIDER_TIMEOUT: duration("15s"),
+  // Resend forgets an idempotency key after 24 h; an hour less leaves time for requests in flight.
+  DOUBT_TIMEOUT: duration("23h", doubtMaxMs),
+  DOUBT_SPLIT_AFTER: duration("2m", doubtMaxMs),
   CONCURRENCY: integer("8", 1, 1000),
   RETRY_BASE: duration("1s"),
-  RETRY_MAX: duration("1h"),
+  RETRY_MAX: duration("1h", dayMs),
   GIVE_UP_AFTER: duration("72h", ageMaxMs),
-  LEASE: duration("60s"),
+  // A dead worker's batches are looked at when their lease is over: long before their doubt ends.
+  LEASE: duration("60s", hourMs),
   RETAIN: duration("24h", ageMaxMs),
   SHUTDOWN_TIMEOUT: duration("25s"),
   LOG_LEVEL: v.optional(v.picklist(logLevels, `is not one of ${logLevels.join(", ")}`), "info"),
@@ -83,58 +91,61 @@ export type Settings = v.InferOutput<typeof settings>;
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i;
 
-/** The settings that are wrong only together. Each is looked at when all that it needs are right in themselves. */
-export const checkedSettings = v.pipe(
-  settings,
-  together(
-    ["HOST", "ALLOW_ANONYMOUS", "API_TOKENS"],
-    ({ HOST, ALLOW_ANONYMOUS, API_TOKENS }) =>
-      loopback.test(HOST) || API_TOKENS !== undefined || ALLOW_ANONYMOUS === "1",
-    "is not a loopback address, and would be open to everyone: set API_TOKENS, or ALLOW_ANONYMOUS=1 if that is meant",
-  ),
-  together(
-    ["DEFAULT_FROM", "ALLOWED_FROM"],
-    ({ DEFAULT_FROM, ALLOWED_FROM }) =>
-      DEFAULT_FROM === undefined || ALLOWED_FROM === undefined || isAmong(DEFAULT_FROM, ALLOWED_FROM),
-    "is not among ALLOWED_FROM",
-  ),
-  together(
-    ["DEFAULT_FROM_NAME", "DEFAULT_FROM"],
-    ({ DEFAULT_FROM: address, DEFAULT_FROM_NAME: name }) =>
-      address === undefined || formatMailbox(address, name).length <= mailboxMax,
-    `with DEFAULT_FROM is over ${mailboxMax} characters`,
-  ),
-  together(
-    ["RETAIN", "SUBMIT_TIMEOUT"],
-    ({ RETAIN, SUBMIT_TIMEOUT }) => RETAIN >= 2 * SUBMIT_TIMEOUT,
-    "is under 2 × SUBMIT_TIMEOUT",
-  ),
-  together(
-    ["REDIS_MIN_REPLICAS", "REDIS_URL"],
-    ({ REDIS_MIN_REPLICAS, REDIS_URL }) => REDIS_MIN_REPLICAS === 0 || REDIS_URL !== undefined,
-    "is given without REDIS_URL: the embedded queue has no replicas",
-  ),
-  together(
-    ["LEASE", "PROVIDER_TIMEOUT"],
-    ({ LEASE, PROVIDER_TIMEOUT }) => LEASE >= 2 * PROVIDER_TIMEOUT,
-    "is under 2 × PROVIDER_TIMEOUT",
-  ),
-);
+/** What is wrong only together. The message belongs to the first name. */
+interface CrossCheck {
+  readonly names: readonly [keyof Settings, ...(keyof Settings)[]];
+  readonly holds: (values: Settings) => boolean;
+  readonly message: string;
+}
 
-/** A check that belongs to the first of the names and looks at all of them. */
-function together<const Names extends readonly [keyof Settings, ...(keyof Settings)[]]>(
-  names: Names,
-  holds: (values: Pick<Settings, Names[number]>) => boolean,
-  message: string,
-) {
-  return v.rawCheck<Settings>(({ dataset, addIssue }) => {
-    const wrong = new Set(dataset.issues?.map((issue) => issue.path?.[0]?.key));
-    if (names.some((name) => wrong.has(name))) return;
-    const input = dataset.value as Settings;
-    if (holds(input)) return;
-    addIssue({
-      message,
-      path: [{ type: "object", origin: "value", input, key: names[0], value: undefined }],
-    });
-  });
+const crossChecks: readonly CrossCheck[] = [
+  {
+    names: ["HOST", "ALLOW_ANONYMOUS", "API_TOKENS"],
+    holds: ({ HOST, ALLOW_ANONYMOUS, API_TOKENS }) =>
+      loopback.test(HOST) || API_TOKENS !== undefined || ALLOW_ANONYMOUS === "1",
+    message:
+      "is not a loopback address, and would be open to everyone: set API_TOKENS, or ALLOW_ANONYMOUS=1 if that is meant",
+  },
+  {
+    names: ["DEFAULT_FROM", "ALLOWED_FROM"],
+    holds: ({ DEFAULT_FROM, ALLOWED_FROM }) =>
+      DEFAULT_FROM === undefined || ALLOWED_FROM === undefined || isAmong(DEFAULT_FROM, ALLOWED_FROM),
+    message: "is not among ALLOWED_FROM",
+  },
+  {
+    names: ["DEFAULT_FROM_NAME", "DEFAULT_FROM"],
+    holds: ({ DEFAULT_FROM: address, DEFAULT_FROM_NAME: name }) =>
+      address === undefined || formatMailbox(address, name).length <= mailboxMax,
+    message: `with DEFAULT_FROM is over ${mailboxMax} characters`,
+  },
+  {
+    names: ["RETAIN", "SUBMIT_TIMEOUT"],
+    holds: ({ RETAIN, SUBMIT_TIMEOUT }) => RETAIN >= 2 * SUBMIT_TIMEOUT,
+    message: "is under 2 × SUBMIT_TIMEOUT",
+  },
+  {
+    names: ["REDIS_MIN_REPLICAS", "REDIS_URL"],
+    holds: ({ REDIS_MIN_REPLICAS, REDIS_URL }) => REDIS_MIN_REPLICAS === 0 || REDIS_URL !== undefined,
+    message: "is given without REDIS_URL: the embedded queue has no replicas",
+  },
+  {
+    names: ["LEASE", "PROVIDER_TIMEOUT"],
+    holds: ({ LEASE, PROVIDER_TIMEOUT }) => LEASE >= 2 * PROVIDER_TIMEOUT,
+    message: "is under 2 × PROVIDER_TIMEOUT",
+  },
+  {
+    names: ["RETRY_BASE", "RETRY_MAX"],
+    holds: ({ RETRY_BASE, RETRY_MAX }) => RETRY_BASE <= RETRY_MAX,
+    message: "is over RETRY_MAX",
+  },
+];
+
+/** @param isReadable whether a setting's value is known, even if it is beyond its limits */
+export function mistakesAcross(
+  values: Settings,
+  isReadable: (name: keyof Settings) => boolean,
+): { readonly name: keyof Settings; readonly message: string }[] {
+  return crossChecks
+    .filter(({ names, holds }) => names.every(isReadable) && !holds(values))
+    .map(({ names: [name], message }) => ({ name, message }));
 }

@@ -37,6 +37,8 @@ test("config: the defaults are the documented ones", () => {
     },
     providers: [],
     providerTimeoutMs: 15_000,
+    doubtTimeoutMs: 82_800_000,
+    doubtSplitAfterMs: 120_000,
     concurrency: 8,
     retryBaseMs: 1000,
     retryMaxMs: 3_600_000,
@@ -144,7 +146,13 @@ test.each([
   ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:1ms-2ms-3ms" }, "50ms-2s"],
   ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:2s-50ms" }, "ends before it begins"],
   ["SANDBOX_FAULTS", { SANDBOX_FAULTS: "latency:50ms-61m" }, "over 1h"],
-  ["RETRY_MAX", { RETRY_MAX: "600h" }, "over 596h"],
+  ["RETRY_MAX", { RETRY_MAX: "25h" }, "over 24h"],
+  ["RETRY_BASE", { RETRY_BASE: "2h" }, "RETRY_MAX"],
+  ["LEASE", { LEASE: "61m" }, "over 1h"],
+  ["DOUBT_TIMEOUT", { DOUBT_TIMEOUT: "1381m" }, "over 23h"],
+  ["DOUBT_TIMEOUT", { DOUBT_TIMEOUT: "0s" }, ""],
+  ["DOUBT_SPLIT_AFTER", { DOUBT_SPLIT_AFTER: "24h" }, "over 23h"],
+  ["SHUTDOWN_TIMEOUT", { SHUTDOWN_TIMEOUT: "600h" }, "over 596h"],
   ["CONCURRENCY", { CONCURRENCY: "0" }, ""],
   ["LOG_LEVEL", { LOG_LEVEL: "trace" }, "debug"],
   ["API_TOKENS", { API_TOKENS: "x".repeat(15) }, "16 to 1024"],
@@ -187,6 +195,26 @@ test("config: every mistake is in the one message", () => {
     "REDIS_PREFIX",
     "RESEND_API_KEY",
   ]);
+});
+
+test("config: what is wrong together is reported beside what is wrong in itself", () => {
+  expect(mistakes({ SUBMIT_TIMEOUT: "1h", RETAIN: "1s" })).toEqual([
+    "Cannot start: SUBMIT_TIMEOUT is over 120s",
+    "Cannot start: RETAIN is under 2 × SUBMIT_TIMEOUT",
+  ]);
+  expect(mistakes({ LEASE: "2h", PROVIDER_TIMEOUT: "3h", RETRY_BASE: "26h", RETRY_MAX: "25h" })).toEqual([
+    "Cannot start: RETRY_MAX is over 24h",
+    "Cannot start: LEASE is over 1h",
+    "Cannot start: LEASE is under 2 × PROVIDER_TIMEOUT",
+    "Cannot start: RETRY_BASE is over RETRY_MAX",
+  ]);
+  expect(
+    mistakes({
+      DEFAULT_FROM: "a@example.org",
+      ALLOWED_FROM: "@example.com",
+      DEFAULT_FROM_NAME: "x".repeat(250),
+    }),
+  ).toHaveLength(2);
 });
 
 test.each(["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
