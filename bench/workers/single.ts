@@ -19,6 +19,7 @@ const provider = openResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BA
 await work.compatible;
 startDispatcher(
   {
+    worker: Bun.randomUUIDv7(),
     work,
     log: silent,
     settings: {
@@ -28,6 +29,7 @@ startDispatcher(
       retryMaxMs: 3_600_000,
       giveUpAfterMs: 259_200_000,
       searchWaitMs: 60_000,
+      doubtSplitAfterMs: 120_000,
       providers: [provider.name],
     },
   },

@@ -30,21 +30,17 @@ const worker = (over: Partial<WorkerSigns> = {}) =>
     ...over,
   });
 
-const open = (untilMs: number, forAccount = false): Breaker => ({
-  kind: "open",
-  generation: 1,
-  untilMs,
-  opened: 1,
-  forAccount,
-  turn: "batches",
-});
+const open = (
+  untilMs: number,
+  cause: "failed" | "unanswered" | "account" = "failed",
+  opened = 1,
+): Breaker => ({ kind: "open", generation: 1, untilMs, opened, cause });
 const halfOpen: Breaker = {
   kind: "halfOpen",
   generation: 1,
   opened: 1,
-  forAccount: false,
+  cause: "failed",
   probing: false,
-  turn: "batches",
 };
 const broken = { ok: false, reason: "appendfsync is no" } as const;
 
@@ -116,7 +112,11 @@ describe("readiness of a worker", () => {
       [open(9000), "does not work"],
       [open(500), "does not work"],
       [halfOpen, "does not work"],
-      [open(9000, true), "refuses our account"],
+      [open(9000, "account"), "refuses our account"],
+      // One failure without an answer may be an email's.
+      [open(9000, "unanswered"), "works"],
+      [open(9000, "unanswered", 2), "does not work"],
+      [{ ...halfOpen, cause: "unanswered" }, "works"],
     ] as const) {
       expect(of(breaker)).toEqual({ reasons: [], paused: false, providers: { resend, postmark: "works" } });
     }
@@ -128,7 +128,7 @@ describe("readiness of a worker", () => {
 
   test("with every provider shut it is not ready, and says why each is", () => {
     const providers = [
-      { name: "resend", breaker: open(9000, true) },
+      { name: "resend", breaker: open(9000, "account") },
       { name: "postmark", breaker: open(9000) },
     ];
     expect(worker({ providers }).reasons).toEqual([
@@ -152,7 +152,10 @@ describe("readiness of a worker", () => {
     const since = (ageMs: number) => statsOf({ oldestDoubtSinceMs: statsOf().nowMs - ageMs });
     expect(worker({ stats: since(23 * hourMs + 660_000) }).reasons).toEqual([]);
     expect(worker({ stats: since(24 * hourMs) }).reasons).toEqual([
-      "doubt: of a batch for 24.0 h, and it should have ended after 23.0 h",
+      "doubt: a batch is in doubt for 24.0 h, which should end after 23.0 h",
     ]);
+    // A clock that stepped says nothing about ages.
+    const clockStep = { atMs: statsOf().nowMs, byMs: 24 * hourMs };
+    expect(worker({ stats: { ...since(24 * hourMs), clockStep } }).reasons).toEqual([]);
   });
 });

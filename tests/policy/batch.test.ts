@@ -17,6 +17,11 @@ const claimed: Batch = {
   lapsed: true,
   context: "",
   notes: '{"looks":1}',
+  pieceMax: 8,
+  credential: "key",
+  acceptances: 3,
+  servedProviders: [],
+  clockSteppedAtMs: undefined,
   emails: [{ id: "a", text, submittedAtMs: 10, history: "", marked: false }],
 };
 
@@ -26,7 +31,10 @@ describe("batch", () => {
       id: "b",
       provider: "resend",
       claimedAtMs: 50,
-      context: "",
+      pieceMax: 8,
+      credential: "key",
+      acceptances: 3,
+      clockSteppedAtMs: undefined,
       doubtSinceMs: 50,
       doubtEndsAtMs: 900,
       lapsed: false,
@@ -37,19 +45,19 @@ describe("batch", () => {
 
   test("a lapse is an attempt, when it is first seen", () => {
     expect(openBatch(claimed).notes).toEqual({
+      ...noNotes,
       looks: 1,
-      failures: 0,
       attempts: { kept: [{ provider: "resend", atMs: 50, outcome: "lapsed" }], total: 1 },
     });
   });
 
-  test("a batch in doubt is searched for where that is possible, and sent again under its key where it is not", () => {
+  test("a batch in doubt is searched for where that is possible, and sent again under its key where it is not, until housekeeping has to end its doubt", () => {
     const doubtful = batch([email("a")], inDoubt);
     expect(nextStep(batch([email("a")]), true, nowMs)).toBe("send");
     expect(nextStep(doubtful, false, nowMs)).toBe("send");
     expect(nextStep(doubtful, true, nowMs)).toBe("recall");
     expect(nextStep(batch([email("a")], { lapsed: true }), true, nowMs)).toBe("recall");
-    expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("end");
-    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("end");
+    expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("wait");
+    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("wait");
   });
 });

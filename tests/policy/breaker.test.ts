@@ -5,23 +5,29 @@ import {
   type Admitted,
   type Breaker,
   closedBreaker,
+  isDown,
   onAccountRefused,
+  onAsked,
   onFailure,
   onNone,
   onSuccess,
+  onUnanswered,
+  suspiciousBreaker,
 } from "../../lib/policy/breaker.ts";
 import { anyRandom } from "./given.ts";
 
 function admitted(breaker: Breaker, nowMs: number): { breaker: Breaker; admission: Admitted } {
-  const { breaker: next, admission } = admit(breaker, nowMs);
+  const { breaker: next, admission } = admit(breaker, true, nowMs);
   if (admission.kind === "shut") throw new Error("shut");
   return { breaker: next, admission };
 }
 
+let requests = 0;
+
 /** One request that ends so at once. */
 function after(
   breaker: Breaker,
-  answer: "ok" | "fails" | "refused" | "none",
+  answer: "ok" | "fails" | "unanswered" | "refused" | "none" | "asked" | "notAsked",
   nowMs = 0,
   random = 0,
 ): Breaker {
@@ -30,11 +36,17 @@ function after(
     case "ok":
       return onSuccess(begun, admission);
     case "fails":
-      return onFailure(begun, admission, nowMs, random);
+      requests += 1;
+      return onFailure(begun, admission, `request ${requests}`, nowMs, random);
+    case "unanswered":
+      return onUnanswered(begun, admission, nowMs, random);
     case "refused":
       return onAccountRefused(begun, admission, nowMs, random);
     case "none":
-      return onNone(begun, admission);
+      return onNone(begun, admission, nowMs);
+    case "asked":
+    case "notAsked":
+      return onAsked(begun, admission, answer === "asked", nowMs, random);
   }
 }
 
@@ -51,10 +63,10 @@ describe("breaker", () => {
 
   test("it stays shut, then lets one probe through", () => {
     const open = failed(5);
-    expect(admit(open, 499).admission).toEqual({ kind: "shut", untilMs: 500 });
-    const { breaker, admission } = admit(open, 500);
+    expect(admit(open, true, 499).admission).toEqual({ kind: "shut", untilMs: 500 });
+    const { breaker, admission } = admit(open, true, 500);
     expect(admission.kind).toBe("probe");
-    expect(admit(breaker, 10_000).admission).toEqual({ kind: "shut", untilMs: undefined });
+    expect(admit(breaker, true, 10_000).admission).toEqual({ kind: "shut", untilMs: undefined });
   });
 
   test("every probe that fails doubles the time, up to a minute", () => {
@@ -69,7 +81,7 @@ describe("breaker", () => {
 
   test("a probe that succeeds closes it, and forgets how often it opened", () => {
     const closed = after(failed(5), "ok", 500);
-    expect(closed).toMatchObject({ kind: "closed", failures: 0 });
+    expect(closed).toMatchObject({ kind: "closed", failed: [] });
     const again = Array.from({ length: 5 }).reduce<Breaker>((one) => after(one, "fails"), closed);
     expect(untilMs(again)).toBe(500);
   });
@@ -87,31 +99,89 @@ describe("breaker", () => {
     ]);
   });
 
-  test("probes alternate between batches in doubt and new emails, also from one opening to the next", () => {
-    let breaker = failed(5);
-    const turns: string[] = [];
-    for (const answer of ["fails", "none", "fails", "refused"] as const) {
-      const nowMs = untilMs(breaker) ?? 0;
-      const { admission } = admitted(breaker, nowMs);
-      turns.push(admission.kind === "probe" ? admission.first : "closed");
-      breaker = after(breaker, answer, nowMs);
+  test("a batch that fails again and again is one failure", () => {
+    let breaker: Breaker = closedBreaker;
+    const fail = (what: string) => {
+      const { breaker: begun, admission } = admitted(breaker, 0);
+      breaker = onFailure(begun, admission, what, 0, 0);
+    };
+    for (let times = 0; times < 20; times += 1) fail("one");
+    for (const what of ["two", "three", "four"]) fail(what);
+    expect(breaker.kind).toBe("closed");
+    fail("five");
+    expect(breaker.kind).toBe("open");
+  });
+
+  test("a failure without an answer of the provider's own has it asked at once, before anything else is sent", () => {
+    const open = after(closedBreaker, "unanswered", 100);
+    expect(untilMs(open)).toBe(100);
+    const { breaker: asking, admission } = admit(open, true, 100);
+    expect(admission.kind).toBe("question");
+    expect(admit(asking, true, 5_000).admission).toEqual({ kind: "shut", untilMs: undefined });
+    if (admission.kind !== "question") throw new Error("not asked");
+    const answered = onAsked(asking, admission, true, 100, 0);
+    expect(admit(answered, true, 100).admission.kind).toBe("probe");
+    expect(after(answered, "ok", 100)).toMatchObject({ kind: "closed" });
+  });
+
+  test("a question without an answer is repeated with backoff, up to a minute", () => {
+    let breaker = after(closedBreaker, "unanswered");
+    const times: number[] = [];
+    for (let nowMs = untilMs(breaker) ?? 0; times.length < 8; nowMs = untilMs(breaker) ?? 0) {
+      breaker = after(breaker, "notAsked", nowMs);
+      times.push((untilMs(breaker) ?? 0) - nowMs);
     }
-    expect(turns).toEqual(["batches", "emails", "batches", "emails"]);
+    expect(times).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+  });
+
+  test("a probe that is not answered although the question was makes the next question wait longer", () => {
+    let breaker = after(closedBreaker, "unanswered");
+    const times: number[] = [];
+    for (let nowMs = 0; times.length < 3;) {
+      breaker = after(after(breaker, "asked", nowMs), "unanswered", nowMs);
+      times.push((untilMs(breaker) ?? 0) - nowMs);
+      nowMs = untilMs(breaker) ?? 0;
+    }
+    expect(times).toEqual([500, 1_000, 2_000]);
+  });
+
+  test("a provider without a question is probed after a failure without an answer", () => {
+    expect(admit(after(closedBreaker, "unanswered"), false, 0).admission.kind).toBe("probe");
+  });
+
+  test("one failure without an answer may be an email's: the provider is down when it fails again", () => {
+    const open = after(closedBreaker, "unanswered");
+    expect(isDown(open)).toBe(false);
+    expect(isDown(after(open, "asked"))).toBe(false);
+    expect(isDown(after(open, "notAsked"))).toBe(true);
+    expect(isDown(failed(5))).toBe(true);
+    expect(isDown(closedBreaker)).toBe(false);
+  });
+
+  test("a provider that the queue knows to have failed so is asked first", () => {
+    expect(admit(suspiciousBreaker(7), true, 7).admission.kind).toBe("question");
+  });
+
+  test("a question that was not asked after all is asked next", () => {
+    const open = after(closedBreaker, "unanswered");
+    expect(admit(after(open, "none", 50), true, 50).admission.kind).toBe("question");
   });
 
   test("a probe without an answer makes room for another", () => {
     const open = failed(5);
-    expect(admit(after(open, "none", 500), 500).admission.kind).toBe("probe");
+    expect(admit(after(open, "none", 500), true, 500).admission.kind).toBe("probe");
   });
 
   test("requests that began before it opened neither close nor open it again", () => {
     const { breaker, admission } = admitted(failed(4), 0);
-    const open = onFailure(breaker, admission, 0, 0);
+    const open = onFailure(breaker, admission, "last", 0, 0);
     for (const late of [
       onSuccess(open, admission),
-      onFailure(open, admission, 100, 0),
+      onFailure(open, admission, "late", 100, 0),
       onAccountRefused(open, admission, 100, 0),
-      onNone(open, admission),
+      onNone(open, admission, 100),
+      onUnanswered(open, admission, 100, 0),
+      onAsked(open, admission, true, 100, 0),
     ]) {
       expect(late).toEqual(open);
     }
@@ -120,9 +190,9 @@ describe("breaker", () => {
     expect(onSuccess(probing, probe).kind).toBe("closed");
   });
 
-  test("it never has two probes under way, nor any request while it is shut", () => {
+  test("it never has two probes or questions under way, nor any request while it is open", () => {
     const step = fc.record({
-      act: fc.constantFrom("admit", "ok", "fails", "refused", "none"),
+      act: fc.constantFrom("admit", "ok", "fails", "unanswered", "refused", "none", "asked", "notAsked"),
       which: fc.nat(),
       waitMs: fc.nat({ max: 90_000 }),
       random: anyRandom,
@@ -135,7 +205,7 @@ describe("breaker", () => {
         for (const { act, which, waitMs, random } of steps) {
           nowMs += waitMs;
           if (act === "admit") {
-            const { breaker: next, admission } = admit(breaker, nowMs);
+            const { breaker: next, admission } = admit(breaker, true, nowMs);
             if (admission.kind === "shut") {
               if (breaker.kind === "open") expect(admission.untilMs).toBeGreaterThan(nowMs);
               continue;
@@ -143,16 +213,19 @@ describe("breaker", () => {
             if (breaker.kind === "open") expect(nowMs).toBeGreaterThanOrEqual(breaker.untilMs);
             breaker = next;
             underWay.push(admission);
-            const probes = underWay.filter(({ kind }) => kind === "probe").length;
+            const probes = underWay.filter(({ kind }) => kind !== "closed").length;
             expect(probes).toBeLessThanOrEqual(1);
             continue;
           }
           const [admission] = underWay.splice(which % (underWay.length || 1), 1);
           if (admission === undefined) continue;
           if (act === "ok") breaker = onSuccess(breaker, admission);
-          if (act === "fails") breaker = onFailure(breaker, admission, nowMs, random);
+          if (act === "fails") breaker = onFailure(breaker, admission, `${which}`, nowMs, random);
           if (act === "refused") breaker = onAccountRefused(breaker, admission, nowMs, random);
-          if (act === "none") breaker = onNone(breaker, admission);
+          if (act === "none") breaker = onNone(breaker, admission, nowMs);
+          if (act === "unanswered") breaker = onUnanswered(breaker, admission, nowMs, random);
+          if (act === "asked" || act === "notAsked")
+            breaker = onAsked(breaker, admission, act === "asked", nowMs, random);
         }
       }),
     );

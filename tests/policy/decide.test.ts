@@ -35,6 +35,14 @@ const replayed = (hoursAgo: number) => [
 ];
 const refusedElsewhere = [email("a", { history: { ...noHistory, refusedBy: ["postmark"] } })];
 const doubted = [email("a", { history: { ...noHistory, doubted: true } })];
+const nine = Array.from({ length: 9 }, (_, index) => email(`e${index}`));
+/** In doubt for long, with another email accepted since the first of these failures. */
+const struck = (strikes: number): Partial<OpenBatch> => ({
+  ...inDoubt,
+  acceptances: 8,
+  notes: { ...noNotes, strikes, baseline: { credential: "key", acceptances: 7 } },
+});
+const answered: Policy = { ...policy, question: "answered" };
 const untouched: Result = { kind: "untouched", delayMs: 0 };
 const postmark: Partial<OpenBatch> = { provider: "postmark" };
 const searchFailed: Result = { kind: "recall", result: { kind: "failed", outcome: outcomes.unavailable } };
@@ -104,38 +112,89 @@ const rows: Row[] = [
 
   // One email, for too long.
   [
-    "a late email dies of an unavailable provider",
+    "a late email dies of a failure of a provider that answers questions",
     batch(late),
-    whole("unavailable"),
-    "a dead: gave up: refused",
+    whole("maintenance"),
+    "a dead: gave up: 503",
+    answered,
   ],
   [
-    "a late email dies of an account's refusal",
+    "a late email outlives a failure of a provider that was not asked, or did not answer",
+    batch(late),
+    whole("maintenance"),
+    "a due any 500 in 1",
+  ],
+  [
+    "a late email outlives a connection that never stood",
+    batch(late),
+    whole("unavailable"),
+    "a due any 500 in 1",
+    answered,
+  ],
+  [
+    "a late email that did not travel alone does so next time",
+    batch([...late, email("b")]),
+    whole("maintenance"),
+    "a due any 500 in 1; b due any 500 in 1",
+    answered,
+  ],
+  [
+    "a late email dies of an account's refusal if the account holds otherwise",
     batch(late),
     whole("accountRefused"),
     "a dead: gave up: bad key",
+    { ...policy, question: "ok" },
   ],
   [
-    "a late email dies of a refused sender",
+    "a late email outlives an account's refusal if that holds for the question too",
+    batch(late),
+    whole("accountRefused"),
+    "a due any 0 in 1",
+    answered,
+  ],
+  [
+    "a late email of a refused sender goes to the next provider all the same",
     batch(late),
     whole("senderRefused"),
-    "a dead: gave up: not verified",
+    "a due postmark 0",
+    answered,
   ],
-  ["a late email outlives throttling", batch(late), whole("throttled"), "a due any 0"],
-  ["a late email outlives an unknown outcome", batch(late), whole("unknown"), "rest 500"],
+  ["a late email outlives throttling", batch(late), whole("throttled"), "a due any 0", answered],
+  [
+    "a late email in doubt dies of an attempt that fails, its outcome unknown",
+    batch(late, inDoubt),
+    whole("serverError"),
+    "a dead: outcome unknown: gave up: 500",
+    answered,
+  ],
+  [
+    "a late email outlives an unknown outcome that puts it in doubt",
+    batch(late),
+    whole("unknown"),
+    "rest 500",
+    answered,
+  ],
+  [
+    "a late email dies when its doubt ends, if the provider worked when its attempt failed",
+    batch(late, { ...inDoubt, notes: { ...noNotes, isBlamed: true } }),
+    { kind: "ended" },
+    "a dead: outcome unknown: gave up: no answer",
+  ],
   ["a late email outlives being handed back", batch(late), untouched, "a due any 0"],
-  ["a late email outlives the end of its doubt", batch(late, inDoubt), { kind: "ended" }, "a due any 0"],
+  ["a late email outlives the end of its doubt", batch(late, inDoubt), { kind: "ended" }, "a due any 0 in 1"],
   [
     "an old email that was replayed is not late until that is too long ago",
     batch(replayed(71)),
-    whole("unavailable"),
+    whole("maintenance"),
     "a due any 500",
+    answered,
   ],
   [
     "an email that was replayed too long ago dies",
     batch(replayed(72)),
-    whole("unavailable"),
-    "a dead: gave up: refused",
+    whole("maintenance"),
+    "a dead: gave up: 503",
+    answered,
   ],
   // Several, never in doubt.
   [
@@ -144,12 +203,38 @@ const rows: Row[] = [
     each("accepted", "rejected", "senderRefused"),
     "a sent; b dead: bad address; c due postmark 0",
   ],
-  ["a rejected batch is halved", batch(three), whole("rejected"), "a to first; b to first; c to second"],
   [
-    "a late batch is halved all the same",
-    batch([...late, email("b")]),
+    "a rejected batch goes on at once in pieces of eight",
+    batch(nine),
     whole("rejected"),
-    "a to first; b to second",
+    nine.map(({ id }) => `${id} due any 0 in 8`).join("; "),
+  ],
+  [
+    "a rejected piece goes on as single emails",
+    batch(nine.slice(1), { pieceMax: 8 }),
+    whole("rejected"),
+    nine
+      .slice(1)
+      .map(({ id }) => `${id} due any 0 in 1`)
+      .join("; "),
+  ],
+  [
+    "what a provider itself fails at is tried again in pieces",
+    batch(two),
+    whole("maintenance"),
+    "a due any 500 in 1; b due any 500 in 1",
+  ],
+  [
+    "a connection that never stood is nobody's fault",
+    batch(two),
+    whole("unavailable"),
+    "a due any 500; b due any 500",
+  ],
+  [
+    "an email that travels alone goes on doing so while nothing says that it is well",
+    batch(one, { pieceMax: 1 }),
+    whole("throttled"),
+    "a due any 0 in 1",
   ],
   [
     "a batch of one refused sender is refused",
@@ -158,10 +243,22 @@ const rows: Row[] = [
     "a due postmark 0; b due postmark 0",
   ],
   [
-    "a batch of several senders is cut between them",
+    "a batch of several senders, of which none is named, goes on in pieces",
     batch(twoSenders),
     whole("senderRefused"),
-    "a to first; b to first; c to second",
+    "a due any 0 in 1; b due any 0 in 1; c due any 0 in 1",
+  ],
+  [
+    "a sender's domain that the refusal names is refused alone",
+    batch([email("a"), email("b", { from: "me@Example.org" })]),
+    whole("named"),
+    "a due any 0 in 100; b due postmark 0",
+  ],
+  [
+    "a domain that nobody in the batch has is not believed to be the one",
+    batch(twoSenders),
+    whole("named"),
+    "a due any 0 in 1; b due any 0 in 1; c due any 0 in 1",
   ],
   [
     "an account's refusal never splits",
@@ -180,10 +277,10 @@ const rows: Row[] = [
   ],
   ["a stable rejection ends doubt", batch(one, inDoubt), whole("rejected"), "a dead: bad address"],
   [
-    "a stable rejection halves a batch in doubt",
+    "a stable rejection splits a batch in doubt",
     batch(two, inDoubt),
     whole("rejected"),
-    "a to first; b to second",
+    "a due any 0 in 1; b due any 0 in 1",
   ],
   ["a rejection that may change leaves doubt", batch(two, inDoubt), whole("unstable"), "rest 500"],
   [
@@ -204,7 +301,7 @@ const rows: Row[] = [
     "doubt that ends gives all emails back",
     batch(two, inDoubt),
     { kind: "ended" },
-    "a due any 0; b due any 0",
+    "a due any 0 in 1; b due any 0 in 1",
   ],
   [
     "a batch in doubt backs off by its own failures",
@@ -223,6 +320,64 @@ const rows: Row[] = [
     batch(one, { ...inDoubt, doubtEndsAtMs: nowMs + 200 }),
     whole("unavailable"),
     "rest 200",
+  ],
+  [
+    "attempts in doubt come at most 30 s apart",
+    batch(one, { ...inDoubt, notes: { ...noNotes, failures: 12 } }),
+    whole("unavailable"),
+    "rest 30000",
+  ],
+  [
+    "attempts that a split needs are made by the time that it is allowed",
+    batch(two, { doubtSinceMs: nowMs - 1_000, notes: { ...noNotes, failures: 12, strikes: 3 } }),
+    whole("unavailable"),
+    "rest 24000",
+  ],
+  [
+    "a batch that fails for the fifth time while others are accepted is split",
+    batch(two, struck(4)),
+    whole("serverError"),
+    "a due any 0 in 1; b due any 0 in 1",
+  ],
+  [
+    "so is one whose sender is refused at every repetition",
+    batch(two, struck(4)),
+    whole("senderRefused"),
+    "a due any 0 in 1; b due any 0 in 1",
+  ],
+  ["four failures are too few", batch(two, struck(3)), whole("serverError"), "rest 500"],
+  [
+    "no other email accepted is no evidence",
+    batch(two, { ...struck(4), acceptances: 7 }),
+    whole("serverError"),
+    "rest 500",
+  ],
+  [
+    "an acceptance under another credential is no evidence",
+    batch(two, struck(4)),
+    whole("serverError"),
+    "rest 500",
+    { ...policy, credential: "another" },
+  ],
+  [
+    "two minutes have to be over",
+    batch(two, { ...struck(4), doubtSinceMs: nowMs - 119_000 }),
+    whole("serverError"),
+    "rest 500",
+  ],
+  [
+    "throttling, maintenance and lost connections are not counted",
+    batch(two, struck(4)),
+    whole("maintenance"),
+    "rest 500",
+  ],
+  ["one email is never split", batch(one, struck(9)), whole("serverError"), "rest 500"],
+  [
+    "a provider that can be searched needs no split",
+    batch(two, { ...postmark, ...struck(9) }),
+    { kind: "recall", result: { kind: "failed", outcome: outcomes.serverError } },
+    "rest 500",
+    recallPolicy,
   ],
 
   // Doubt that has ended before.
@@ -260,7 +415,28 @@ const rows: Row[] = [
     "a second search in time sends again what it does not find",
     batch(two, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
     looked("a"),
-    "a sent; b due any 0",
+    "a sent; b due any 0 in 1",
+    recallPolicy,
+  ],
+  [
+    "a search of another account does not count",
+    batch(one, { ...postmark, ...inDoubt, credential: "old", notes: { ...noNotes, looks: 1, account: "7" } }),
+    looked(),
+    "rest 10000",
+    { ...recallPolicy, account: "8" },
+  ],
+  [
+    "a search of the same account under another token counts",
+    batch(one, { ...postmark, ...inDoubt, credential: "old", notes: { ...noNotes, looks: 1, account: "7" } }),
+    looked(),
+    "a due any 0 in 1",
+    { ...recallPolicy, account: "7" },
+  ],
+  [
+    "patience begins anew when the store's clock has stepped",
+    batch(one, { ...postmark, ...inDoubt, clockSteppedAtMs: nowMs - 1_000, notes: { ...noNotes, looks: 1 } }),
+    looked(),
+    "rest 59050",
     recallPolicy,
   ],
   [
@@ -383,11 +559,13 @@ describe("decide: counters and signs", () => {
     [whole("rejected"), "success"],
     [whole("senderRefused"), "success"],
     [whole("keyReused"), "success"],
-    [whole("unavailable"), "failure"],
-    [whole("unknown"), "failure"],
+    [whole("maintenance"), "failure"],
+    [whole("serverError"), "failure"],
+    [whole("unavailable"), "unanswered"],
+    [whole("unknown"), "unanswered"],
     [whole("accountRefused"), "accountRefused"],
     [whole("throttled"), "none"],
-    [searchFailed, "failure"],
+    [searchFailed, "unanswered"],
     [looked(), "success"],
     [{ kind: "ended" }, "none"],
     [untouched, "none"],
@@ -419,19 +597,19 @@ describe("decide: counters and signs", () => {
   ];
   test.each(failures)("the provider failed at %j: %s", (result, failure) => {
     for (const over of [{}, inDoubt]) {
-      expect(decide(batch(two, over), result, policy, nowMs, random).settlement.failure).toBe(failure);
+      expect(decide(batch(two, over), result, policy, nowMs, random).settlement.failure?.reason).toBe(
+        failure,
+      );
     }
   });
 
-  test("a batch that stays in doubt has failed again; one that comes into it has not", () => {
-    const again = (over: Partial<OpenBatch>, result: Result, under = policy) =>
-      decide(batch(two, over), result, under, nowMs, random).failedAgain;
-    expect(again({}, whole("unknown"))).toBe(false);
-    expect(again(inDoubt, whole("unknown"))).toBe(true);
-    expect(again(inDoubt, searchFailed, recallPolicy)).toBe(true);
-    expect(again(inDoubt, looked(), recallPolicy)).toBe(true);
-    expect(again(inDoubt, untouched)).toBe(false);
-    expect(again(inDoubt, each("accepted", "unavailable"))).toBe(false);
+  test("a failure is the provider's own word or not", () => {
+    const own = (result: Result) => decide(batch(two), result, policy, nowMs, random).settlement.failure?.own;
+    expect(own(whole("maintenance"))).toBe(true);
+    expect(own(whole("serverError"))).toBe(true);
+    expect(own(whole("throttled"))).toBe(true);
+    expect(own(whole("unavailable"))).toBe(false);
+    expect(own(whole("unknown"))).toBe(false);
   });
 });
 
@@ -499,7 +677,7 @@ describe("decide: what is remembered", () => {
   test("an email whose doubt ends time and again backs off", () => {
     const tried = [email("a", { history: { ...noHistory, tries: 4 } })];
     expect(told(decide(batch(tried, inDoubt), { kind: "ended" }, policy, nowMs, random))).toBe(
-      "a due any 4000",
+      "a due any 4000 in 1",
     );
   });
 
@@ -535,7 +713,10 @@ describe("decide: an email accepted meanwhile", () => {
   });
 
   test("may be the one at fault: the other is tried alone", () => {
-    expect(fateOf(whole("rejected")).settlement.fates.find(({ id }) => id === "b")?.kind).toBe("rebatched");
+    expect(fateOf(whole("rejected")).settlement.fates.find(({ id }) => id === "b")).toMatchObject({
+      kind: "due",
+      pieceMax: 1,
+    });
   });
 });
 
@@ -610,7 +791,8 @@ describe("decide: for any batch and result", () => {
       }
       if (rest === undefined) return;
       expect(Number.isInteger(rest.delayMs) && rest.delayMs >= 0).toBe(true);
-      expect(rest.delayMs).toBeLessThanOrEqual(given.doubtEndsAtMs - nowMs);
+      const leftMs = given.doubtEndsAtMs - nowMs;
+      expect(rest.delayMs).toBeLessThanOrEqual(leftMs > 0 ? leftMs : 60_000);
     });
   });
 
@@ -634,15 +816,59 @@ describe("decide: for any batch and result", () => {
   });
 });
 
-describe("decide: a probe of a provider that is shut", () => {
-  const late = batch([email("a", old)]);
-  for (const outcome of ["unavailable", "accountRefused"] as const) {
-    test(`ends no email by its failure, however late: ${outcome}`, () => {
-      expect(decide(late, whole(outcome), policy, nowMs, 0.5).dead).toHaveLength(1);
-      const probing = { ...policy, isProbe: true };
-      expect(decide(late, whole(outcome), probing, nowMs, 0.5).settlement.fates).toMatchObject([
-        { kind: "due" },
-      ]);
+describe("decide: under another credential", () => {
+  const began = { ...inDoubt, credential: "old" };
+
+  test("what Resend accepts in doubt may be a second time", () => {
+    const decision = decide(batch(two, began), each("accepted", "rejected"), policy, nowMs, random);
+    expect(decision.possibleDuplicates).toEqual(["a"]);
+    expect(decision.settlement.counts).toMatchObject({ possible_duplicates: 1 });
+  });
+
+  test("nothing is a second time that was not in doubt, or that a search found", () => {
+    const counts = (over: Partial<OpenBatch>, result: Result, under = policy) =>
+      decide(batch(two, over), result, under, nowMs, random).possibleDuplicates;
+    expect(counts({ credential: "old" }, each("accepted", "accepted"))).toEqual([]);
+    expect(counts(inDoubt, each("accepted", "accepted"))).toEqual([]);
+    expect(counts({ ...began, credential: "" }, each("accepted", "accepted"))).toEqual([]);
+    expect(counts({ ...postmark, ...began }, looked("a", "b"), recallPolicy)).toEqual([]);
+  });
+
+  test("the account that a batch was sent from is noted by a search under its own token", () => {
+    const under = { ...recallPolicy, account: "7" };
+    const { settlement } = decide(batch(two, { ...postmark, ...inDoubt }), looked(), under, nowMs, random);
+    expect(decodeNotes(settlement.rest?.notes ?? "").account).toBe("7");
+    const other = decide(batch(two, { ...postmark, ...began }), looked(), under, nowMs, random);
+    expect(decodeNotes(other.settlement.rest?.notes ?? "").account).toBeUndefined();
+  });
+});
+
+describe("decide: what a batch in doubt remembers", () => {
+  const notesAfter = (over: Partial<OpenBatch>, result: Result, under = policy) =>
+    decodeNotes(decide(batch(two, over), result, under, nowMs, random).settlement.rest?.notes ?? "");
+
+  test("acceptances count as evidence from the attempt after the first failure on", () => {
+    expect(notesAfter({ acceptances: 3 }, whole("unknown"))).toMatchObject({ strikes: 1 });
+    expect(notesAfter({ acceptances: 3 }, whole("unknown")).baseline).toBeUndefined();
+    const second = notesAfter(
+      { ...inDoubt, acceptances: 5, notes: { ...noNotes, strikes: 1 } },
+      whole("unknown"),
+    );
+    expect(second).toMatchObject({ strikes: 2, baseline: { credential: "key", acceptances: 5 } });
+    const third = notesAfter({ ...inDoubt, acceptances: 6, notes: second }, whole("unknown"));
+    expect(third.baseline).toEqual({ credential: "key", acceptances: 5 });
+  });
+
+  test("a failure of a provider that has just answered a question is the email's", () => {
+    expect(notesAfter({}, whole("unknown")).isBlamed).toBe(false);
+    expect(notesAfter({}, whole("unknown"), { ...policy, question: "answered" }).isBlamed).toBe(true);
+  });
+
+  test("a search that fails is no strike, and takes no blame away", () => {
+    const notes = { ...noNotes, isBlamed: true, strikes: 1 };
+    expect(notesAfter({ ...postmark, ...inDoubt, notes }, searchFailed, recallPolicy)).toMatchObject({
+      strikes: 1,
+      isBlamed: true,
     });
-  }
+  });
 });

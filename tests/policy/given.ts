@@ -14,9 +14,10 @@ export const policy: Policy = {
   retryMaxMs: hourMs,
   giveUpAfterMs: 72 * hourMs,
   recall: undefined,
-  isProbe: false,
   providers: ["resend", "postmark"],
-  newBatchIds: ["first", "second"],
+  credential: "key",
+  splitAfterMs: 120_000,
+  question: "unasked",
 };
 
 export const recallPolicy: Policy = { ...policy, recall: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
@@ -41,8 +42,10 @@ export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {
     doubtEndsAtMs: nowMs + 22 * hourMs,
     lapsed: false,
     notes: noNotes,
-    // All domains of these tests are known.
-    context: "* example.org example.com",
+    pieceMax: undefined,
+    credential: "key",
+    acceptances: 0,
+    clockSteppedAtMs: undefined,
     emails,
     ...over,
   };
@@ -60,9 +63,12 @@ export const outcomes = {
   accountRefused: { kind: "accountRefused", reason: "bad key" },
   throttled: { kind: "throttled", reason: "slow down" },
   unavailable: { kind: "unavailable", reason: "refused", own: false },
+  maintenance: { kind: "unavailable", reason: "503", own: true },
   unknown: { kind: "unknown", reason: "reset", own: false },
+  serverError: { kind: "unknown", reason: "500", own: true },
   keyReused: { kind: "keyReused", reason: "other bytes" },
-} as const satisfies Record<OutcomeKind | "unstable", Outcome>;
+  named: { kind: "senderRefused", reason: "not verified", domain: "example.org" },
+} as const satisfies Record<OutcomeKind | "unstable" | "maintenance" | "serverError" | "named", Outcome>;
 
 export type OutcomeName = keyof typeof outcomes;
 
@@ -85,11 +91,9 @@ export function told({ settlement: { fates, rest } }: Decision): string {
       case "sent":
         return `${fate.id} sent`;
       case "due":
-        return `${fate.id} due ${fate.only ?? "any"} ${fate.delayMs}`;
+        return `${fate.id} due ${fate.only ?? "any"} ${fate.delayMs}${fate.pieceMax === undefined ? "" : ` in ${fate.pieceMax}`}`;
       case "dead":
         return `${fate.id} dead: ${decodeHistory(fate.history).deadReason}`;
-      case "rebatched":
-        return `${fate.id} to ${fate.batchId}`;
     }
   });
   return [...words, ...(rest === undefined ? [] : [`rest ${rest.delayMs}`])].join("; ");
@@ -139,17 +143,21 @@ export const anyBatch: fc.Arbitrary<OpenBatch> = fc
     emails: anyEmails,
     doubtAgeMs: fc.option(fc.nat({ max: 23 * hourMs }), { nil: undefined }),
     lapsed: fc.boolean(),
-    context: fc.constantFrom("", "*", "* example.com", "* example.org example.com"),
+    pieceMax: fc.constantFrom(undefined, 1, 8, 100),
+    acceptances: fc.nat({ max: 3 }),
+    strikes: fc.nat({ max: 9 }),
+    isBlamed: fc.boolean(),
     looks: fc.nat({ max: 3 }),
     failures: fc.nat({ max: 100 }),
     attempts: anyHistory.map(({ attempts }) => attempts),
   })
-  .map(({ emails, doubtAgeMs, lapsed, context, looks, failures, attempts }) =>
+  .map(({ emails, doubtAgeMs, lapsed, looks, failures, attempts, strikes, isBlamed, ...over }) =>
     batch(emails, {
-      context,
+      ...over,
       doubtSinceMs: doubtAgeMs === undefined ? undefined : nowMs - doubtAgeMs,
       lapsed,
-      notes: doubtAgeMs === undefined ? noNotes : { attempts, looks, failures },
+      notes:
+        doubtAgeMs === undefined ? noNotes : { ...noNotes, attempts, looks, failures, strikes, isBlamed },
     }),
   );
 

@@ -71,8 +71,12 @@ describe("history", () => {
     );
     expect(encodeHistory({ ...noHistory, deadReason: "no" })).toBe('{"deadReason":"no"}');
     expect(encodeHistory({ ...noHistory, replayedAtMs: 7 })).toBe('{"replayedAtMs":7}');
-    expect(encodeNotes({ attempts, looks: 1, failures: 3 })).toBe(
+    expect(encodeNotes({ ...noNotes, attempts, looks: 1, failures: 3 })).toBe(
       '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],"looks":1,"failures":3}',
+    );
+    const baseline = { credential: "key", acceptances: 4 };
+    expect(encodeNotes({ ...noNotes, strikes: 2, baseline, isBlamed: true, account: "7" })).toBe(
+      '{"strikes":2,"baseline":{"credential":"key","acceptances":4},"isBlamed":true,"account":"7"}',
     );
     expect(
       encodeRecord({ batchId: "b", provider: "resend", providerMessageId: "m", atMs: 9, history: noHistory }),
@@ -83,7 +87,7 @@ describe("history", () => {
     fc.assert(
       fc.property(anyHistory, fc.nat(), fc.nat(), (history, looks, failures) => {
         expect(decodeHistory(encodeHistory(history))).toEqual(history);
-        const notes = { attempts: history.attempts, looks, failures };
+        const notes = { ...noNotes, attempts: history.attempts, looks, failures, isBlamed: looks > failures };
         expect(decodeNotes(encodeNotes(notes))).toEqual(notes);
         const record = { batchId: "b", provider: "p", providerMessageId: "m", atMs: looks, history };
         expect(decodeRecord(encodeRecord(record))).toEqual(record);
@@ -125,7 +129,18 @@ describe("history", () => {
       const stored = JSON.stringify({ ...record, history: JSON.parse(text) });
       expect(() => decodeRecord(stored)).toThrow();
     }
-    for (const text of ["5", "null", '{"attempts":5}', '{"looks":"1"}', '{"failures":1.5}', '{"total":{}}']) {
+    for (const text of [
+      "5",
+      "null",
+      '{"attempts":5}',
+      '{"looks":"1"}',
+      '{"failures":1.5}',
+      '{"total":{}}',
+      '{"strikes":-1}',
+      '{"baseline":{"credential":"key"}}',
+      '{"isBlamed":1}',
+      '{"account":7}',
+    ]) {
       expect(() => decodeNotes(text)).toThrow();
     }
     for (const wrong of [

@@ -1,5 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { asDead, decodeHistory, encodeHistory, encodeNotes, noHistory } from "../../lib/policy/history.ts";
+import {
+  asDead,
+  decodeHistory,
+  encodeHistory,
+  encodeNotes,
+  noHistory,
+  noNotes,
+} from "../../lib/policy/history.ts";
 import { endDoubtNow, replayCounts, replayOf } from "../../lib/policy/replay.ts";
 import type { Batch } from "../../lib/queue/queue.ts";
 
@@ -48,7 +55,12 @@ describe("replay: a batch in doubt", () => {
     doubtSinceMs: nowMs - 1000,
     lapsed: false,
     context: "",
-    notes: encodeNotes({ attempts: { kept: [failedAt(2)], total: 1 }, looks: 0, failures: 1 }),
+    notes: encodeNotes({ ...noNotes, attempts: { kept: [failedAt(2)], total: 1 }, failures: 1 }),
+    pieceMax: undefined,
+    credential: "key",
+    acceptances: 0,
+    servedProviders: [],
+    clockSteppedAtMs: undefined,
     emails: [
       { id: "a", text: "", submittedAtMs: 1, history: encodeHistory({ ...dead, tries: 3 }), marked: false },
       { id: "m", text: "", submittedAtMs: 1, history: "", marked: true },
@@ -57,7 +69,7 @@ describe("replay: a batch in doubt", () => {
     ...over,
   });
 
-  test("goes back whole, due now, but for what is known to be accepted elsewhere", () => {
+  test("goes back in small pieces, due now, but for what is known to be accepted elsewhere", () => {
     const { settlement, possibleDuplicates } = endDoubtNow(batch(), nowMs);
     expect(possibleDuplicates).toEqual(["a", "d"]);
     expect(settlement.counts).toEqual({ "retried:resend": 2, replayed: 2, possible_duplicates: 2 });
@@ -65,7 +77,7 @@ describe("replay: a batch in doubt", () => {
     expect(settlement.fates.map(({ id, kind }) => `${id} ${kind}`)).toEqual(["a due", "m dead", "d due"]);
     const [first] = settlement.fates;
     if (first?.kind !== "due") throw new Error(first?.kind);
-    expect(first).toMatchObject({ delayMs: 0 });
+    expect(first).toMatchObject({ delayMs: 0, pieceMax: 1 });
     expect(first).not.toHaveProperty("only");
     expect(decodeHistory(first.history)).toEqual({
       ...noHistory,

@@ -2,28 +2,35 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
-import { isRefused, knownDomains, noSenders, remember } from "../../lib/policy/senders.ts";
+import { isKnown, isRefused, noSenders, remember } from "../../lib/policy/senders.ts";
 import { triage } from "../../lib/policy/triage.ts";
 import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, recallPolicy, told } from "./given.ts";
 
 const bad = { from: "bad@example.com" };
-const refusing = remember(noSenders, { refused: [bad.from], accepted: [] }, 0);
+const refusing = remember(noSenders, { refused: [bad.from], accepted: ["shop@example.com"] }, 0);
 const byPostmark = { history: { ...noHistory, refusedBy: ["postmark"] } };
 const byResend = { history: { ...noHistory, refusedBy: ["resend"] } };
 const byAll = { history: { ...noHistory, refusedBy: ["postmark", "resend"] } };
 
 function outcomeOf(given: ReturnType<typeof batch>, senders = refusing, atMs = 1): string {
-  const result = triage(given, senders, atMs, policy, nowMs);
-  return result.kind === "send" ? "send" : told(result.decision);
+  return told_(triage(given, senders, atMs, policy, nowMs));
+}
+
+/** What leaves the batch, then what is sent. */
+function told_({ emails, decision }: ReturnType<typeof triage>): string {
+  const words = decision === undefined ? [] : [told(decision)];
+  return [...words, ...(emails.length > 0 ? [`send ${emails.map(({ id }) => id).join(" ")}`] : [])].join(
+    "; ",
+  );
 }
 
 describe("triage", () => {
   test("a batch with nothing against it is sent", () => {
-    expect(outcomeOf(batch([email("a"), email("b")]))).toBe("send");
+    expect(outcomeOf(batch([email("a"), email("b")]))).toBe("send a b");
   });
 
-  test("an email of a refused sender goes to another provider, the rest to a new batch", () => {
-    expect(outcomeOf(batch([email("a"), email("b", bad)]))).toBe("b due postmark 0; a to first");
+  test("an email of a refused sender goes to another provider, the rest is sent", () => {
+    expect(outcomeOf(batch([email("a"), email("b", bad)]))).toBe("b due postmark 0; send a");
   });
 
   test("an email that this provider refused before goes to another", () => {
@@ -36,30 +43,27 @@ describe("triage", () => {
 
   test("an email that has no other provider left is sent, apart from the others", () => {
     const last = email("b", { ...bad, ...byPostmark });
-    expect(outcomeOf(batch([email("a"), last]))).toBe("a to first; b to second");
-    expect(outcomeOf(batch([last]))).toBe("send");
+    expect(outcomeOf(batch([email("a"), last]))).toBe("b due resend 0 in 100; send a");
+    expect(outcomeOf(batch([last]))).toBe("send b");
   });
 
   test("a batch in doubt keeps its bytes", () => {
-    expect(outcomeOf(batch([email("a"), email("b", bad)], inDoubt))).toBe("send");
-    expect(outcomeOf(batch([email("a"), email("b", bad)], { lapsed: true }))).toBe("send");
+    expect(outcomeOf(batch([email("a"), email("b", bad)], inDoubt))).toBe("send a b");
+    expect(outcomeOf(batch([email("a"), email("b", bad)], { lapsed: true }))).toBe("send a b");
   });
 
   test("an email accepted meanwhile is not sent again while the batch is not begun", () => {
     const marked = email("b", { marked: true });
     const result = triage(batch([email("a"), marked]), noSenders, 1, policy, nowMs);
-    const fates = result.kind === "settle" ? result.decision.settlement.fates : [];
-    expect(fates.map(({ id, kind }) => [id, kind])).toEqual([
-      ["b", "dead"],
-      ["a", "rebatched"],
-    ]);
-    expect(outcomeOf(batch([email("a"), marked], inDoubt))).toBe("send");
+    expect(result.decision?.settlement.fates.map(({ id, kind }) => [id, kind])).toEqual([["b", "dead"]]);
+    expect(result.emails.map(({ id }) => id)).toEqual(["a"]);
+    expect(outcomeOf(batch([email("a"), marked], inDoubt))).toBe("send a b");
   });
 
   test("a sender is remembered for 10 minutes", () => {
     expect(isRefused(refusing, bad.from, 599_999)).toBe(true);
     expect(isRefused(refusing, bad.from, 600_000)).toBe(false);
-    expect(outcomeOf(batch([email("a", bad)]), refusing, 600_000)).toBe("send");
+    expect(outcomeOf(batch([email("a", bad)]), refusing, 600_000)).toBe("send a");
   });
 
   test("senders without end are not remembered without end", () => {
@@ -70,16 +74,15 @@ describe("triage", () => {
     );
     expect([remembered.refused.size, remembered.accepted.size]).toEqual([1_000, 1_000]);
     expect(isRefused(remembered, "2999@example.com", 3_000)).toBe(true);
-    const known = knownDomains(remembered, 3_000);
-    expect(known).toStartWith("* 2999.org 2998.org ");
-    expect(known.length).toBeLessThanOrEqual(1002);
+    expect(isKnown(remembered, "shop@2999.org", 3_000)).toBe(true);
+    expect(isKnown(remembered, "shop@1.org", 3_000)).toBe(false);
     const later = remember(remembered, { refused: ["x@y.z"], accepted: ["a@b.c"] }, 700_000);
     expect([later.refused.size, later.accepted.size]).toEqual([1, 1]);
   });
 
   test("a hand-over is an attempt of its history and counted by itself", () => {
     const result = triage(batch([email("a", bad)]), refusing, 1, policy, nowMs);
-    if (result.kind === "send") throw new Error("sent");
+    if (result.decision === undefined) throw new Error("sent");
     expect(historyOf(result.decision, "a")).toMatchObject({ refusedBy: ["resend"], tries: 0 });
     expect(historyOf(result.decision, "a").attempts.kept[0]?.outcome).toBe("handedOver");
     expect(result.decision.settlement.counts).toEqual({ "handed_over:resend": 1 });
@@ -87,82 +90,60 @@ describe("triage", () => {
 
   describe("at a provider that cannot be searched", () => {
     const stranger = { from: "me@example.org" };
-    const tell = (given: ReturnType<typeof batch>, settings = policy) => {
-      const result = triage(given, noSenders, 1, settings, nowMs);
-      return result.kind === "send" ? "send" : told(result.decision);
-    };
-    const knowing = { context: "* example.net example.com" };
+    const knowing = remember(noSenders, { refused: [], accepted: ["shop@example.com"] }, 0);
+    const outcome = (given: ReturnType<typeof batch>, senders = knowing, settings = policy) =>
+      told_(triage(given, senders, 1, settings, nowMs));
 
-    test("a domain that it is not known to take is kept apart from those that it is", () => {
-      expect(tell(batch([email("a"), email("b", stranger), email("c")], knowing))).toBe(
-        "a to first; c to first; b to second",
+    test("senders of a domain that it is not known to accept wait for a turn of their own", () => {
+      expect(outcome(batch([email("a"), email("b", stranger), email("c")]))).toBe(
+        "b due any 0 in 100; send a c",
       );
-      expect(tell(batch([email("a"), email("c", { from: "news@EXAMPLE.com" })], knowing))).toBe("send");
+      expect(outcome(batch([email("a"), email("c", { from: "news@EXAMPLE.com" })]))).toBe("send a c");
     });
 
-    test("two that are not known are kept apart from each other, and one alone is sent", () => {
-      const none = { context: "" };
-      expect(tell(batch([email("a"), email("b", stranger)], none))).toBe("a to first; b to second");
-      expect(tell(batch([email("a"), email("b", { from: "news@example.com" })], none))).toBe("send");
+    test("they travel together, and in pieces no larger than they did", () => {
+      const two = [email("a"), email("b", stranger)];
+      expect(outcome(batch(two), noSenders)).toBe("send a b");
+      expect(outcome(batch(two, { pieceMax: 8 }))).toBe("b due any 0 in 8; send a");
     });
 
-    test("known are the domains whose emails it has taken in the last ten minutes, and of which it refuses none", () => {
+    test("an email that has no provider left is not kept waiting by strangers for ever", () => {
+      const last = email("l", { ...bad, ...byPostmark });
+      const first = [last, email("s", stranger)];
+      expect(outcome(batch(first), refusing)).toBe("s due any 0 in 100; send l");
+      expect(outcome(batch(first.toReversed()), refusing)).toBe("l due resend 0 in 100; send s");
+    });
+
+    test("known are the domains whose emails it has accepted in the last ten minutes, and of which it refuses none", () => {
       const accepted = ["shop@Example.com", "me@example.org"];
       const senders = remember(noSenders, { refused: [], accepted }, 0);
-      expect(knownDomains(senders, 599_999)).toBe("* example.org example.com");
-      expect(knownDomains(senders, 600_000)).toBe("*");
-      const refusing = remember(senders, { refused: ["news@example.com"], accepted: [] }, 1);
-      expect(knownDomains(refusing, 1)).toBe("* example.org");
-    });
-
-    test("a batch whose worker died was never begun if it would have been parted: it is parted now", () => {
-      const lapsed = { ...knowing, lapsed: true };
-      expect(tell(batch([email("a"), email("b", stranger)], lapsed))).toBe("a to first; b to second");
-      expect(tell(batch([email("a"), email("b", stranger)], { ...knowing, ...inDoubt }))).toBe(
-        "a to first; b to second",
-      );
-    });
-
-    test("one that may have been begun keeps its bytes", () => {
-      const known = { context: "* example.org example.com", lapsed: true };
-      expect(tell(batch([email("a"), email("b", stranger)], known))).toBe("send");
-      expect(tell(batch([email("b", stranger)], { ...knowing, lapsed: true }))).toBe("send");
-      const mixed = [email("a"), email("b", stranger)];
-      // Made by a worker that kept nothing apart, or by one that has told of a request.
-      expect(tell(batch(mixed, { context: "example.com", lapsed: true }))).toBe("send");
-      const asked = { kept: [{ provider: "resend", atMs: 1, outcome: "unknown" as const }], total: 1 };
-      const notes = { attempts: asked, looks: 0, failures: 1 };
-      expect(tell(batch(mixed, { ...knowing, ...inDoubt, notes }))).toBe("send");
+      const known = (of: typeof senders, atMs: number) =>
+        ["a@example.com", "a@example.org", "a@example.net"].filter((from) => isKnown(of, from, atMs));
+      expect(known(senders, 599_999)).toEqual(["a@example.com", "a@example.org"]);
+      expect(known(senders, 600_000)).toEqual([]);
+      const after = remember(senders, { refused: ["news@example.com"], accepted: [] }, 1);
+      expect(known(after, 1)).toEqual(["a@example.org"]);
     });
 
     test("where emails can be searched for, none of this is needed", () => {
-      expect(tell(batch([email("a"), email("b", stranger)], { context: "" }), recallPolicy)).toBe("send");
+      expect(outcome(batch([email("a"), email("b", stranger)]), knowing, recallPolicy)).toBe("send a b");
     });
   });
 
-  test("every email has one fate, whatever the batch, and what goes on is sent next time", () => {
+  test("every email is sent or has one fate, whatever the batch", () => {
     fc.assert(
       fc.property(anyBatch, fc.subarray(["shop@example.com", "news@example.com"]), (given, refused) => {
-        const senders = remember(noSenders, { refused, accepted: [] }, 0);
-        const result = triage(given, senders, 1, policy, nowMs);
-        if (result.kind === "send") return;
-        const { fates, rest } = result.decision.settlement;
-        const domains = new Set(given.emails.map(({ from }) => from.split("@")[1]!));
-        const isMixed = domains.size > 1 && [...domains].some((domain) => !given.context.includes(domain));
-        expect(!isInDoubt(given) || (isMixed && given.context.startsWith("*"))).toBe(true);
-        expect(rest).toBeUndefined();
-        expect(fates.map(({ id }) => id).sort()).toEqual(given.emails.map(({ id }) => id).sort());
-        for (const batchId of policy.newBatchIds) {
-          const ids = fates.flatMap((fate) =>
-            fate.kind === "rebatched" && fate.batchId === batchId ? [fate.id] : [],
-          );
-          const next = batch(
-            given.emails.filter(({ id }) => ids.includes(id)),
-            { context: given.context },
-          );
-          // Of several domains, those that are not known are kept apart only now.
-          if (!isMixed) expect(triage(next, senders, 1, policy, nowMs).kind).toBe("send");
-        }
+        const senders = remember(noSenders, { refused, accepted: ["me@example.org"] }, 0);
+        const { emails, decision } = triage(given, senders, 1, policy, nowMs);
+        const fates = decision?.settlement.fates ?? [];
+        if (isInDoubt(given)) expect(fates).toEqual([]);
+        expect([...fates, ...emails].map(({ id }) => id).sort()).toEqual(
+          given.emails.map(({ id }) => id).sort(),
+        );
+        expect(decision?.settlement.keepsLease ?? false).toBe(decision !== undefined && emails.length > 0);
+        // What is sent is sent as it is when it is looked at again.
+        const next = { ...given, emails };
+        expect(triage(next, senders, 1, policy, nowMs)).toEqual({ emails, decision: undefined });
       }),
     );
   });

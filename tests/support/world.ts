@@ -106,6 +106,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       return [openLane({ ...provider, startRate: 1000, maxRate: 1000 }, weight)];
     });
     const deliverer: Deliverer = {
+      worker: Bun.randomUUIDv7(),
       work,
       log,
       settings: {
@@ -115,12 +116,13 @@ export async function openWorld({ url, ...options }: WorldOptions) {
         retryMaxMs: 100,
         giveUpAfterMs: 3_600_000,
         searchWaitMs: 300,
+        doubtSplitAfterMs: 3_600_000,
         providers: lanes.filter(({ weight }) => weight > 0).map(({ provider }) => provider.name),
         ...over,
       },
     };
     const dispatcher: Dispatcher = startDispatcher(deliverer, lanes, { concurrency, doubtMs });
-    const housekeeper: Housekeeper = startHousekeeping(deliverer);
+    const housekeeper: Housekeeper = startHousekeeping(deliverer, lanes);
     const stop = async () => {
       await Promise.all([dispatcher.drain(), housekeeper.stop()]);
       await work.close();
