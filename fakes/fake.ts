@@ -10,6 +10,7 @@ import {
   encodeAnswer,
   listenHttp,
 } from "./http.ts";
+import { type PoisonedRequest, poisonOf } from "./poison.ts";
 import { type Acceptance, type Keeping, type Ledger, type RecordedRequest, createLedger } from "./ledger.ts";
 
 export interface FakeOptions {
@@ -20,10 +21,13 @@ export interface FakeOptions {
   readonly seed?: number;
   readonly keeping?: Keeping;
   readonly onAccept?: (acceptance: Acceptance) => void;
+  /** A request failed because of an email that it held. */
+  readonly onPoison?: (request: PoisonedRequest) => void;
 }
 
 /** One provider's API. */
 export interface Api {
+  readonly provider: "resend" | "postmark";
   /**
    * Answers a request.
    * @param working to be awaited once the request has begun and nothing is accepted yet
@@ -75,7 +79,7 @@ export function startFake<Settings extends object>(
 
   async function onRequest(request: Request, reply: Reply): Promise<void> {
     if (request.path.startsWith("/_fake/")) return reply.answer(administer(request));
-    const fault = chosen.get(request.query);
+    const fault = chosen.get(request.query) ?? poisoned(request);
     const record: RecordedRequest = {
       ...recordOf(request, nextNumber++),
       ...(keepBodies && { body: request.body }),
@@ -91,6 +95,13 @@ export function startFake<Settings extends object>(
     if (silenced) return;
     if (fault?.stage === "accepted" && (await strike(fault, reply, answer))) return;
     reply.answer(answer);
+  }
+
+  function poisoned({ body }: Request): Fault | undefined {
+    const poison = poisonOf(api.provider, body);
+    if (poison === undefined) return undefined;
+    options.onPoison?.({ provider: api.provider, atMs: Date.now(), emailIds: poison.emailIds });
+    return poison.fault;
   }
 
   function administer(request: Request): Answer {

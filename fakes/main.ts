@@ -4,6 +4,7 @@
 import { openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Acceptance } from "./ledger.ts";
+import type { PoisonedRequest } from "./poison.ts";
 import { startFakePostmark } from "./postmark.ts";
 import { startFakeResend } from "./resend.ts";
 
@@ -17,6 +18,7 @@ Fakes of the Resend and Postmark APIs. Prints one line of JSON with their addres
   --seed N            of the dice for faults with a probability, default 1
   --keep-envelopes    keep no bodies and no requests' bytes, for runs of millions
   --journal FILE      append each accepted email, as a line of JSON
+  --poisoned FILE     append each request that failed because of an email in it, see poison.ts, as a line of JSON
   --quiet             print no emails
 
 On either port: GET /_fake/acceptances?from=N, /_fake/requests?from=N, /_fake/stats, /_fake/settings;
@@ -30,6 +32,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     "keep-envelopes": { type: "boolean", default: false },
     journal: { type: "string" },
+    poisoned: { type: "string" },
     quiet: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -44,6 +47,7 @@ process.on("uncaughtException", (error) => console.error("fakes:", error));
 process.on("unhandledRejection", (error) => console.error("fakes:", error));
 
 const journal = values.journal === undefined ? undefined : openSync(values.journal, "a");
+const poisoned = values.poisoned === undefined ? undefined : openSync(values.poisoned, "a");
 const shared = {
   hostname: values.host,
   seed: Number(values.seed),
@@ -51,6 +55,9 @@ const shared = {
   onAccept(acceptance: Acceptance) {
     if (journal !== undefined) writeSync(journal, `${JSON.stringify(acceptance)}\n`);
     if (!values.quiet) announce(acceptance);
+  },
+  onPoison(request: PoisonedRequest) {
+    if (poisoned !== undefined) writeSync(poisoned, `${JSON.stringify(request)}\n`);
   },
 };
 const resend = listen("resend-port", (port) => startFakeResend({ ...shared, port }));

@@ -174,6 +174,7 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
   }
 
   return {
+    provider: "postmark",
     handle,
     clear() {
       byMetadata.clear();

@@ -205,6 +205,7 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
   }
 
   return {
+    provider: "resend",
     handle,
     clear() {
       keys.clear();

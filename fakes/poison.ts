@@ -1,0 +1,152 @@
+// Emails that make a provider fail, whatever else is in the request: their subject says how. A request is struck
+// because of what it holds, so that no control call can race with it, and at every attempt alike.
+
+import type { Fault, Stage } from "./faults.ts";
+
+type Provider = "resend" | "postmark";
+
+export const poisonKinds = [
+  /** 500, in the provider's own form. */
+  "error",
+  "hang",
+  "reset",
+  /** 200 with a body that is cut off. */
+  "nonsense",
+  /** The whole request is refused because of this sender: its domain is not verified. */
+  "sender",
+  /** The whole request is refused because of this sender: the credential is not for its domain. */
+  "key",
+] as const;
+
+export interface Poison {
+  readonly kind: (typeof poisonKinds)[number];
+  /** The provider has accepted the whole request when it fails. Not for `sender` and `key`. */
+  readonly after: boolean;
+  /** Where it is poison; undefined: at both. */
+  readonly at: Provider | undefined;
+}
+
+/** The word that makes an email poison, in its subject. */
+export function poisonWord({ kind, after, at }: Poison): string {
+  return `poison:${kind}${after ? "-after" : ""}${at === undefined ? "" : `@${at}`}`;
+}
+
+const word = new RegExp(`\\bpoison:(${poisonKinds.join("|")})(-after)?(?:@(resend|postmark))?(?![\\w@-])`);
+
+/** What a subject says. */
+export function poisonIn(subject: string): Poison | undefined {
+  const match = word.exec(subject);
+  if (match === null) return undefined;
+  return {
+    kind: match[1] as Poison["kind"],
+    after: match[2] !== undefined,
+    at: match[3] as Provider | undefined,
+  };
+}
+
+/** A request that was struck, and the emails that were in it, by their ids. */
+export interface PoisonedRequest {
+  readonly provider: Provider;
+  readonly atMs: number;
+  readonly emailIds: readonly string[];
+}
+
+/** The fault that a request to this provider draws by one of its emails, and which emails it holds. */
+export function poisonOf(
+  provider: Provider,
+  body: string,
+): { readonly fault: Fault; readonly emailIds: readonly string[] } | undefined {
+  if (!body.includes("poison:")) return undefined;
+  const items = readItems(body);
+  for (const { subject, from } of items) {
+    const poison = poisonIn(subject);
+    if (poison === undefined || (poison.at ?? provider) !== provider) continue;
+    return { fault: faultOf(poison, provider, from), emailIds: items.map(({ emailId }) => emailId) };
+  }
+  return undefined;
+}
+
+function faultOf({ kind, after }: Poison, provider: Provider, from: string): Fault {
+  const stage: Stage = after ? "accepted" : "read";
+  const domain = /@([^@>]+)>?$/.exec(from)?.[1] ?? from;
+  switch (kind) {
+    case "error":
+      return {
+        stage,
+        effect:
+          provider === "resend"
+            ? refusedByResend(500, "application_error", "An unexpected error occurred.")
+            : refusedByPostmark(500, 101, "Internal server error."),
+      };
+    case "hang":
+    case "reset":
+      return { stage, effect: kind };
+    case "nonsense":
+      return { stage, effect: { status: 200, text: '{"data":[{"id":' } };
+    case "sender":
+      return {
+        stage: "read",
+        effect:
+          provider === "resend"
+            ? refusedByResend(
+                403,
+                "validation_error",
+                `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`,
+              )
+            : refusedByPostmark(
+                422,
+                400,
+                `The 'From' address you supplied (${from}) is not a Sender Signature on your account.`,
+              ),
+      };
+    case "key":
+      return {
+        stage: "read",
+        effect:
+          provider === "resend"
+            ? refusedByResend(
+                403,
+                "validation_error",
+                `This API key is not authorized to send emails from ${domain}`,
+              )
+            : refusedByPostmark(
+                422,
+                401,
+                `The Sender Signature of the 'From' address you supplied (${from}) has not been confirmed.`,
+              ),
+      };
+  }
+}
+
+function refusedByResend(statusCode: number, name: string, message: string) {
+  return { status: statusCode, json: { statusCode, name, message } };
+}
+
+function refusedByPostmark(status: number, ErrorCode: number, Message: string) {
+  return { status, json: { ErrorCode, Message } };
+}
+
+interface Item {
+  readonly subject: string;
+  readonly from: string;
+  readonly emailId: string;
+}
+
+/** The emails of a request, in Resend's form or in Postmark's. */
+function readItems(body: string): Item[] {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body);
+  } catch {
+    return [];
+  }
+  return [parsed].flat().map((item) => {
+    const { subject, Subject, from, From, tags, Metadata } = (item ?? {}) as Record<string, unknown>;
+    const tag = Array.isArray(tags) ? tags.find((one) => one?.name === "email_id") : undefined;
+    return {
+      subject: String(subject ?? Subject ?? ""),
+      from: String(from ?? From ?? ""),
+      emailId: String(tag?.value ?? (Metadata as { email_id?: string } | undefined)?.email_id ?? ""),
+    };
+  });
+}
