@@ -1,5 +1,8 @@
-// Everything but the server, in one process: a queue on a real Redis, fakes of both providers, workers.
+// Everything but the server, in one process: a queue on a real Redis or in a file, fakes of both providers, workers.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Deliverer, DeliverySettings } from "../../lib/worker/deliverer.ts";
 import { type Dispatcher, startDispatcher } from "../../lib/worker/dispatch.ts";
 import { encodeEmail, type Email } from "../../lib/email.ts";
@@ -9,9 +12,7 @@ import type { Log } from "../../lib/log.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import { openResend } from "../../lib/providers/resend.ts";
 import type { StoredEmail, Work } from "../../lib/queue/queue.ts";
-import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
-import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
-import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import { openIntake, openOperator, openWork, type QueueSettings } from "../../lib/queue/open.ts";
 import { duplicatesIn } from "../../fakes/ledger.ts";
 import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmark.ts";
 import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
@@ -21,7 +22,8 @@ import { drained } from "./stack.ts";
 import { type Proxy, startProxy } from "../../fakes/proxy.ts";
 
 export interface WorldOptions {
-  readonly url: string;
+  /** Of a Redis; without one, the queue is embedded. */
+  readonly url: string | undefined;
   readonly resend?: FakeResendOptions;
   readonly postmark?: FakePostmarkOptions;
 }
@@ -42,12 +44,20 @@ let worlds = 0;
 
 export async function openWorld({ url, ...options }: WorldOptions) {
   worlds += 1;
-  const queueOptions = {
-    url,
-    prefix: `world-${process.pid}-${worlds}`,
-    minReplicas: 0,
-    durability: "verify" as const,
-    retainMs: 3_600_000,
+  const folder = url === undefined ? mkdtempSync(join(tmpdir(), "reliable-email-world-")) : undefined;
+  const queueAt = (way: string | undefined): QueueSettings =>
+    way === undefined
+      ? { kind: "sqlite", folder: folder! }
+      : {
+          kind: "redis",
+          url: way,
+          prefix: `world-${process.pid}-${worlds}`,
+          minReplicas: 0,
+          durability: "verify",
+        };
+  const queue = queueAt(url);
+  const retainMs = 3_600_000;
+  const watcher = {
     log: silent,
     onFatal: (reason: string) => {
       throw new Error(reason);
@@ -55,11 +65,11 @@ export async function openWorld({ url, ...options }: WorldOptions) {
   };
   const resend = startFakeResend(options.resend);
   const postmark = startFakePostmark(options.postmark);
-  const intake = openRedisIntake(queueOptions);
+  const intake = openIntake(queue, watcher);
   const workers: (() => Promise<void>)[] = [];
   const proxies: Proxy[] = [];
   await eventually("the store is verified", () => intake.health().ok);
-  const operator = await openRedisOperator(queueOptions);
+  const operator = await openOperator(queue, retainMs, silent);
 
   async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
@@ -76,7 +86,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     url: way = url,
     ...over
   }: WorkerOptions = {}) {
-    const opened = openRedisWork({ ...queueOptions, url: way });
+    const opened = openWork(queueAt(way), retainMs, watcher);
     const refused = { claims: 0, endings: 0 };
     const work: Work = {
       ...opened,
@@ -148,7 +158,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     startWorker,
     /** A way to Redis on which things get lost. Its address is for a worker. */
     async openProxy(): Promise<Proxy & { readonly url: string }> {
-      const proxy = await startProxy(Number(new URL(url).port));
+      const proxy = await startProxy(Number(new URL(url ?? "").port));
       proxies.push(proxy);
       return Object.assign(proxy, { url: `redis://127.0.0.1:${proxy.port}` });
     },
@@ -177,6 +187,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       await Promise.all(workers.map((stop) => stop()));
       for (const proxy of proxies) proxy.stop();
       await Promise.all([intake.close(), operator.close()]);
+      if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
       resend.stop();
       postmark.stop();
     },
