@@ -111,8 +111,12 @@ export function onThrottled(
   const pauseMs = isLate
     ? 0
     : shutMs({ times: rate.throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
-  const askedMs = hint.retryAfterMs === undefined ? pauseMs : Math.min(hint.retryAfterMs, retryAfterMaxMs);
-  const blockedUntilMs = Math.max(rate.blockedUntilMs, nowMs + askedMs, windowEndMs(hint, nowMs));
+  const askedMs = Math.min(hint.retryAfterMs ?? 0, retryAfterMaxMs);
+  const blockedUntilMs = Math.max(
+    rate.blockedUntilMs,
+    nowMs + Math.max(pauseMs, askedMs),
+    windowEndMs(hint, nowMs),
+  );
   if (isLate) return { ...limited, blockedUntilMs };
   return {
     ...limited,

@@ -94,13 +94,24 @@ export function outcomeOfStatus(
   return { kind: "accountRefused", reason };
 }
 
-/** Milliseconds in a `Retry-After`, which is a number of seconds or an HTTP date. */
+/** The one form of a date that HTTP still lets a server write (RFC 9110, 5.6.7). */
+const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
+
+/**
+ * Milliseconds in a `Retry-After`, which is a whole number of seconds or an HTTP date; the longest if there are
+ * several. Anything else is ignored, a date in the past too: it asks for no pause.
+ */
 export function retryAfterMs(headers: Headers, nowMs = Date.now()): number | undefined {
-  const value = headers.get("retry-after")?.trim();
-  if (!value) return undefined;
-  if (/^\d+(\.\d+)?$/.test(value)) return Number(value) * 1000;
-  const atMs = Date.parse(value);
-  return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs);
+  // Several headers are joined by commas; the one in a date follows the name of a day.
+  const values = headers.get("retry-after")?.split(/(?<!\b[A-Z][a-z]{2}),/) ?? [];
+  const waits = values
+    .map((value) => value.trim())
+    .map((value) => {
+      if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
+      return httpDate.test(value) ? Date.parse(value) - nowMs : Number.NaN;
+    });
+  const valid = waits.filter((ms) => ms >= 0);
+  return valid.length > 0 ? Math.max(...valid) : undefined;
 }
 
 /** The hint that the standard header gives. */

@@ -125,6 +125,12 @@ describe("rate", () => {
     expect(onThrottled(fresh, { retryAfterMs: 1e12 }, 1, 1, 0).blockedUntilMs).toBe(3_600_001);
   });
 
+  test("a provider that names a shorter time than the usual pause does not shorten it", () => {
+    const usual = onThrottled(fresh, {}, 1, 1, 0.5).blockedUntilMs;
+    for (const retryAfterMs of [0, 1, 500])
+      expect(onThrottled(fresh, { retryAfterMs }, 1, 1, 0.5).blockedUntilMs).toBe(usual);
+  });
+
   test("requests that were under way together are throttled once", () => {
     const once = onThrottled(fresh, {}, 10, 50, 0);
     const again = onThrottled(once, {}, 20, 60, 0);

@@ -252,7 +252,7 @@ describe("resend: rate hint", () => {
     ["nonsense", { "ratelimit-limit": "many", "ratelimit-remaining": "-1", "retry-after": "soon" }, {}],
     ["a limit of nothing", { "ratelimit-limit": "0" }, {}],
     ["seconds to wait", { "retry-after": "3" }, { retryAfterMs: 3000 }],
-    ["a time in the past", { "retry-after": "Wed, 21 Oct 2015 07:28:00 GMT" }, { retryAfterMs: 0 }],
+    ["a time in the past", { "retry-after": "Wed, 21 Oct 2015 07:28:00 GMT" }, {}],
   ];
   test.each(hints)("%s", async (_, headers, expected) => {
     fake.faults.next(answerInstead(429, { name: "rate_limit_exceeded", message: "Too many." }, headers));
