@@ -12,6 +12,7 @@ import {
   exchange,
   isAnswered,
   normalBaseUrl,
+  outcomeOfGateway,
   outcomeOfSilence,
   outcomeOfStatus,
   property,
@@ -130,10 +131,13 @@ function readItems({ status, body }: { status: number; body: unknown }, count: n
   const outcomes: Outcome[] = [];
   const ids = new Set<string>();
   for (const item of body) {
-    const code = property(item, "ErrorCode");
-    if (!Number.isInteger(code)) return unknown("a result without its code");
+    // "Message accepted, but delivery may be delayed." comes without a code.
+    const code = property(item, "ErrorCode") ?? 0;
     if (code !== 0) {
-      outcomes.push(refusalByCode(code as number, stringOr(property(item, "Message"), ""), ""));
+      const message = property(item, "Message");
+      if (!Number.isInteger(code) || typeof message !== "string")
+        return unknown("no result that could be read");
+      outcomes.push(refusalByCode(code as number, message, ""));
       continue;
     }
     const providerMessageId = property(item, "MessageID");
@@ -145,8 +149,12 @@ function readItems({ status, body }: { status: number; body: unknown }, count: n
   return { kind: "each", outcomes };
 }
 
-/** Whether an answer that is no success is Postmark's own, rather than a gateway's in front of it. */
-function isOwnRefusal(body: unknown): boolean {
+/**
+ * Whether an answer that is no success is Postmark's own, rather than a gateway's in front of it. How its 429 looks
+ * is not documented.
+ */
+function isOwnRefusal({ status, body }: { status: number; body: unknown }): boolean {
+  if (status === 429 && body !== undefined) return true;
   return Number.isInteger(property(body, "ErrorCode")) && typeof property(body, "Message") === "string";
 }
 
@@ -154,6 +162,7 @@ type Refusal = Exclude<Outcome, { kind: "accepted" }>;
 
 /** The request was refused: its status first, then the code in its body, whose numbers mean something else. */
 function refusalOf({ status, body }: { status: number; body: unknown }): Refusal {
+  if (!isOwnRefusal({ status, body })) return outcomeOfGateway(status);
   const code = property(body, "ErrorCode");
   const message = stringOr(property(body, "Message"), "");
   const reason = reasonOf(
@@ -161,22 +170,21 @@ function refusalOf({ status, body }: { status: number; body: unknown }): Refusal
     Number.isInteger(code) ? `code ${code}:` : "",
     message || "no reason that could be read",
   );
-  const own = isOwnRefusal(body);
-  const byStatus = outcomeOfStatus(status, reason, own);
+  const byStatus = outcomeOfStatus(status, reason);
   if (byStatus) return byStatus;
   switch (status) {
     case 401:
     case 403:
       return { kind: "accountRefused", reason };
     case 409:
-      return { kind: "unknown", reason, own };
+      return { kind: "unknown", reason, own: true };
     case 413:
       return { kind: "rejected", reason, stable: true };
     case 429:
       return { kind: "throttled", reason };
   }
-  // 400 or 422 without a code is something between us and the API, not a judgement on an email.
-  if (!Number.isInteger(code) || code === 0) return { kind: "unavailable", reason, own };
+  // Refused and "OK" in one answer.
+  if (code === 0) return { kind: "unknown", reason, own: true };
   return refusalByCode(code as number, message, String(status));
 }
 

@@ -13,6 +13,7 @@ import {
   exchange,
   isAnswered,
   normalBaseUrl,
+  outcomeOfGateway,
   outcomeOfSilence,
   outcomeOfStatus,
   property,
@@ -92,11 +93,16 @@ function readAnswer(reply: Exchange, count: number): { result: SendResult; rate:
   if (reply.kind !== "answer")
     return { result: { kind: "whole", outcome: outcomeOfSilence(reply) }, rate: {} };
   const rate = rateHint(reply.headers);
-  if (reply.status >= 200 && reply.status < 300) return { result: readAccepted(reply, count), rate };
+  if (reply.status >= 200 && reply.status < 300) {
+    const result = readAccepted(reply, count);
+    // Gateways have limits of their own, in headers of the same names.
+    return { result, rate: result.kind === "each" ? rate : {} };
+  }
+  if (!isOwnRefusal(reply.body))
+    return { result: { kind: "whole", outcome: outcomeOfGateway(reply.status) }, rate: {} };
 
-  const name = stringOr(property(reply.body, "name"), undefined);
-  const message = stringOr(property(reply.body, "message"), undefined);
-  const outcome = refusalOf(reply.status, name, message);
+  const { name } = reply.body;
+  const outcome = refusalOf(reply.status, reply.body);
   const result: SendResult = { kind: "whole", outcome };
   if (name === "concurrent_idempotent_requests")
     return { result, rate: { retryAfterMs: concurrentWaitMs, ...rate } };
@@ -192,42 +198,38 @@ function refusalOfItem(message: string): Outcome {
   return { kind: "rejected", reason, stable: true };
 }
 
+interface OwnRefusal {
+  readonly name: string;
+  readonly message: string;
+}
+
+/** Whether an answer that is no success is Resend's own, rather than a gateway's in front of it. */
+function isOwnRefusal(body: unknown): body is OwnRefusal {
+  return typeof property(body, "name") === "string" && typeof property(body, "message") === "string";
+}
+
 /**
  * The request was refused. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422,
  * and a wrong key has been seen as each of the first three.
  */
-function refusalOf(
-  status: number,
-  name: string | undefined,
-  message: string | undefined,
-): Exclude<Outcome, { kind: "accepted" }> {
-  const reason = reasonOf(
-    status,
-    name === undefined ? "" : `${name}:`,
-    message ?? "no reason that could be read",
-  );
-  // Only the API itself can say that nothing was accepted: a gateway in front of it may answer so as well.
-  const own = name !== undefined && message !== undefined;
-  if (status === 503 && name === undefined) return { kind: "unknown", reason, own };
-  const byStatus = outcomeOfStatus(status, reason, own);
+function refusalOf(status: number, { name, message }: OwnRefusal): Exclude<Outcome, { kind: "accepted" }> {
+  const reason = reasonOf(status, `${name}:`, message);
+  const byStatus = outcomeOfStatus(status, reason);
   if (byStatus) return byStatus;
 
-  if (status === 429) return { kind: name && /quota/.test(name) ? "accountRefused" : "throttled", reason };
+  if (status === 429) return { kind: /quota/.test(name) ? "accountRefused" : "throttled", reason };
   if (status === 409) {
     if (name === "invalid_idempotent_request") return { kind: "keyReused", reason };
-    return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason, own };
+    return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason, own: true };
   }
-  const refusal = senderRefusal(message ?? "", reason);
+  const refusal = senderRefusal(message, reason);
   if (refusal) return refusal;
   if (status === 401) return { kind: "accountRefused", reason };
   if (status === 403)
     return { kind: name === "invalid_from_address" ? "senderRefused" : "accountRefused", reason };
   if (status === 413) return { kind: "rejected", reason, stable: true };
-  // 400 or 422 without a word is something between us and the API, not a judgement on an email.
-  if (name === undefined && message === undefined) return { kind: "unavailable", reason, own };
   if (name === "invalid_idempotency_key") return { kind: "accountRefused", reason };
-  if (status === 400 && message !== undefined && aboutKey.test(message))
-    return { kind: "accountRefused", reason };
+  if (status === 400 && aboutKey.test(message)) return { kind: "accountRefused", reason };
   return { kind: "rejected", reason, stable: true };
 }
 

@@ -6,7 +6,7 @@ import type { Outcome, RateHint } from "../policy/outcome.ts";
 import { reasonOf } from "./reason.ts";
 
 export type Exchange =
-  /** An answer with its status. `body` is the parsed JSON; undefined if there is none or it could not be read. */
+  /** An answer with its status. `body` is the parsed JSON; null if the answer is empty, undefined if it is not JSON. */
   | { readonly kind: "answer"; readonly status: number; readonly headers: Headers; readonly body: unknown }
   /** No byte of the request has left: no connection came about. */
   | { readonly kind: "neverSent"; readonly reason: string }
@@ -29,11 +29,9 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
   try {
     text = await response.text();
   } catch (error) {
-    // The status of a refusal stands without its words; an acceptance needs every one of them.
-    if (response.ok) return { kind: "lost", reason: reasonOf(status, "answer broken off:", codeOf(error)) };
-    text = "";
+    return { kind: "lost", reason: reasonOf(status, "answer broken off:", codeOf(error)) };
   }
-  return { kind: "answer", status, headers, body: parseJson(text) };
+  return { kind: "answer", status, headers, body: text === "" ? null : parseJson(text) };
 }
 
 /** The outcome of an exchange without an answer. */
@@ -47,28 +45,26 @@ export function outcomeOfSilence(
   };
 }
 
-/** Whether an API answered a harmless question: with JSON, and no server error. A 404 too: not every API knows the question. */
-export function isAnswered(reply: Exchange): boolean {
-  return (
-    reply.kind === "answer" && reply.status < 500 && typeof reply.body === "object" && reply.body !== null
-  );
-}
+/** What Cloudflare answers if it could not connect to the origin: refused, unreachable, no TLS, a wrong certificate. */
+const originNotReached: ReadonlySet<number> = new Set([521, 523, 525, 526]);
 
-/** What {@link Provider.credential} is. */
-export function digestOf(baseUrl: string, credential: string): string {
-  return new Bun.CryptoHasher("sha256").update(`${baseUrl}\n${credential}`).digest("hex").slice(0, 16);
+/**
+ * The outcome of an answer in a form that is not the provider's, so that something in front of the provider gave it:
+ * it knows nothing of the account or the emails, and whether the provider read the request is open.
+ */
+export function outcomeOfGateway(status: number): Extract<Outcome, { kind: "unavailable" | "unknown" }> {
+  const kind = originNotReached.has(status) ? "unavailable" : "unknown";
+  return { kind, reason: reasonOf(status, "not the provider's own answer"), own: false };
 }
 
 /**
- * The classes of an answer that follow from its status alone, the same at every provider: undefined where the
- * body has to be asked, for 2xx and for 400, 401, 403, 409, 413, 422 and 429.
+ * The classes of a provider's own answer that follow from its status alone, the same at every provider: undefined
+ * where the body has to be asked, for 400, 401, 403, 409, 413, 422 and 429.
  */
 export function outcomeOfStatus(
   status: number,
   reason: string,
-  own: boolean,
 ): Extract<Outcome, { kind: "accountRefused" | "rejected" | "unavailable" | "unknown" }> | undefined {
-  if (status >= 200 && status < 300) return undefined;
   switch (status) {
     case 400:
     case 401:
@@ -80,18 +76,30 @@ export function outcomeOfStatus(
       return undefined;
     case 503:
     case 425: // too early: refused before it was looked at
-      return { kind: "unavailable", reason, own };
+      return { kind: "unavailable", reason, own: true };
     case 303: // by its definition the request was carried out, and the result is elsewhere
     case 408: // the server gave up waiting, and what it had read by then is anyone's guess
-      return { kind: "unknown", reason, own };
+      return { kind: "unknown", reason, own: true };
     case 406:
     case 451:
       return { kind: "rejected", reason, stable: false };
   }
-  if (status >= 500 || status < 200) return { kind: "unknown", reason, own };
+  if (status >= 500) return { kind: "unknown", reason, own: true };
   // Redirects, 404, 405 and whatever nobody has documented: a wrong base URL or a new rule of the provider's.
   // Certainly not accepted, and no ground to give up an email.
   return { kind: "accountRefused", reason };
+}
+
+/** Whether an API answered a harmless question: with JSON, and no server error. A 404 too: not every API knows the question. */
+export function isAnswered(reply: Exchange): boolean {
+  return (
+    reply.kind === "answer" && reply.status < 500 && typeof reply.body === "object" && reply.body !== null
+  );
+}
+
+/** What {@link Provider.credential} is. */
+export function digestOf(baseUrl: string, credential: string): string {
+  return new Bun.CryptoHasher("sha256").update(`${baseUrl}\n${credential}`).digest("hex").slice(0, 16);
 }
 
 /** The one form of a date that HTTP still lets a server write (RFC 9110, 5.6.7). */

@@ -137,7 +137,7 @@ describe.each(sides)("check: $name", ({ fake, provider }) => {
     [404, { text: "" }, false],
     [307, { text: "" }, false],
   ];
-  test.each(questions)("%i with %p: answered is %p", async (status, answer, answered) => {
+  test.each(questions)("%i with %j: answered is %p", async (status, answer, answered) => {
     fake.faults.next({ stage: "read", effect: { status, ...answer } });
     expect((await check(provider)).answered).toBe(answered);
   });
@@ -159,7 +159,7 @@ describe("account: postmark", () => {
     [201, { ID: 1 }],
     [401, { ErrorCode: 10, Message: "The Server Token was invalid." }],
     [500, { ID: 1 }],
-  ])("is not known from %i with %p", async (status, json) => {
+  ])("is not known from %i with %j", async (status, json) => {
     postmark.fake.faults.next(answerInstead(status, json));
     expect(await account()).toBeUndefined();
   });

@@ -33,7 +33,7 @@ const table: [name: keyof typeof faults, accepted: boolean, expected: string][] 
   ["serverErrorAfterAccepting", true, "unknown"],
   ["badGateway", false, "unknown"],
   ["badGatewayAfterAccepting", true, "unknown"],
-  ["redirect", false, "accountRefused"],
+  ["redirect", false, "unknown"],
 ];
 
 describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake, provider, at }) => {

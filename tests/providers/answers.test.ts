@@ -1,0 +1,180 @@
+// Every status in every form, at both providers: what an answer is taken for depends on whether it is in the
+// provider's own form. Anything else comes from something in front of the provider, which cannot speak for it.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { encodeAnswer, type HttpServer, listenHttp } from "../../fakes/http.ts";
+import type { SendResult } from "../../lib/policy/outcome.ts";
+import { openPostmark } from "../../lib/providers/postmark.ts";
+import { openResend } from "../../lib/providers/resend.ts";
+import { classOf, send } from "./sides.ts";
+
+const statuses = [
+  200, 201, 202, 207, 301, 400, 401, 403, 404, 406, 408, 413, 415, 422, 425, 429, 500, 502, 503, 504, 520,
+  521, 522, 523, 524, 525, 526, 527, 530,
+];
+const names = ["resend", "postmark"] as const;
+type Name = (typeof names)[number];
+
+/** In the provider's own form: an acceptance of both emails, and a refusal that blames the emails wherever it may. */
+const own: Readonly<Record<Name, { accepted: unknown; refused: unknown }>> = {
+  resend: {
+    accepted: { data: [{ id: "a" }, { id: "b" }] },
+    refused: { statusCode: 422, name: "validation_error", message: "Invalid `to` field." },
+  },
+  postmark: {
+    accepted: [
+      { ErrorCode: 0, Message: "OK", MessageID: "a" },
+      { ErrorCode: 0, Message: "OK", MessageID: "b" },
+    ],
+    refused: { ErrorCode: 300, Message: "Invalid email request." },
+  },
+};
+const ownBody = (name: Name, status: number) =>
+  JSON.stringify(status < 300 ? own[name].accepted : own[name].refused);
+
+/** What the server answers to every request, as bytes; the connection is closed after them. */
+let answer: string | Uint8Array = "";
+let server: HttpServer;
+beforeAll(() => {
+  server = listenHttp(
+    {},
+    () => true,
+    (_, reply) => reply.close(answer),
+  );
+});
+afterAll(() => server.stop());
+
+async function outcomeOf(name: Name, bytes: string | Uint8Array): Promise<string> {
+  answer = bytes;
+  const baseUrl = `http://127.0.0.1:${server.port}`;
+  const provider =
+    name === "resend"
+      ? openResend({ apiKey: "re_fake", baseUrl })
+      : openPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
+  return told((await send(provider)).result);
+}
+
+function told(result: SendResult): string {
+  if (result.kind === "each") return `each: ${result.outcomes.map(classOf).join(", ")}`;
+  const { outcome } = result;
+  return "own" in outcome ? `${outcome.kind}, ${outcome.own ? "own" : "not own"}` : classOf(outcome);
+}
+
+async function all(name: Name, bytesOf: (status: number) => string | Uint8Array) {
+  const outcomes: Record<number, string> = {};
+  for (const status of statuses) outcomes[status] = await outcomeOf(name, bytesOf(status));
+  return outcomes;
+}
+
+/** Something in front of the provider answered. Cloudflare says with four statuses that it did not reach the origin. */
+const gateways = Object.fromEntries(
+  statuses.map((status) => [
+    status,
+    [521, 523, 525, 526].includes(status) ? "unavailable, not own" : "unknown, not own",
+  ]),
+);
+/** How Postmark's own 429 looks is not documented: it is believed if it is empty or JSON. */
+const gatewaysExcept429 = { ...gateways, 429: "throttled" };
+/** What did not arrive as a whole says nothing, whatever its status. */
+const lost = Object.fromEntries(statuses.map((status) => [status, "unknown, not own"]));
+
+const accepted = "each: accepted, accepted";
+const inOwnForm = {
+  200: accepted,
+  201: accepted,
+  202: accepted,
+  207: accepted,
+  301: "accountRefused",
+  400: "rejected, stable",
+  401: "accountRefused",
+  403: "accountRefused",
+  404: "accountRefused",
+  406: "rejected",
+  408: "unknown, own",
+  413: "rejected, stable",
+  415: "accountRefused",
+  422: "rejected, stable",
+  425: "unavailable, own",
+  429: "throttled",
+  500: "unknown, own",
+  502: "unknown, own",
+  503: "unavailable, own",
+  504: "unknown, own",
+  520: "unknown, own",
+  521: "unknown, own",
+  522: "unknown, own",
+  523: "unknown, own",
+  524: "unknown, own",
+  525: "unknown, own",
+  526: "unknown, own",
+  527: "unknown, own",
+  530: "unknown, own",
+};
+
+const html = (status: number) =>
+  encodeAnswer({ status, headers: { "content-type": "text/html" }, body: "<html>no</html>" });
+const json = (status: number, value: unknown) => encodeAnswer({ status, body: JSON.stringify(value) });
+
+describe.each(names)("%s:", (name) => {
+  test("in the provider's own form", async () => {
+    expect(await all(name, (status) => encodeAnswer({ status, body: ownBody(name, status) }))).toEqual(
+      inOwnForm,
+    );
+  });
+
+  test("in HTML", async () => {
+    expect(await all(name, html)).toEqual(gateways);
+  });
+
+  test("empty", async () => {
+    expect(await all(name, (status) => encodeAnswer({ status }))).toEqual(
+      name === "postmark" ? gatewaysExcept429 : gateways,
+    );
+  });
+
+  test("with a message in JSON", async () => {
+    for (const value of [
+      { message: "No." },
+      { Message: "No." },
+      { error: { name: "n", message: "m" } },
+      [],
+      {},
+    ]) {
+      expect(await all(name, (status) => json(status, value))).toEqual(
+        name === "postmark" ? gatewaysExcept429 : gateways,
+      );
+    }
+  });
+
+  test("in the other provider's form", async () => {
+    const [other] = names.filter((one) => one !== name);
+    expect(await all(name, (status) => encodeAnswer({ status, body: ownBody(other!, status) }))).toEqual(
+      name === "postmark" ? gatewaysExcept429 : gateways,
+    );
+  });
+
+  test("with fields of other types", async () => {
+    const values =
+      name === "resend"
+        ? [
+            { name: 1, message: "No." },
+            { name: "validation_error", message: null },
+          ]
+        : [{ ErrorCode: "300", Message: "No." }, { ErrorCode: 300 }];
+    for (const value of values) {
+      expect(await all(name, (status) => json(status, value))).toEqual(
+        name === "postmark" ? gatewaysExcept429 : gateways,
+      );
+    }
+  });
+
+  test("in half of the provider's own form, as if it were whole", async () => {
+    const half = (status: number) => ownBody(name, status).slice(0, 20);
+    expect(await all(name, (status) => encodeAnswer({ status, body: half(status) }))).toEqual(gateways);
+  });
+
+  test("broken off", async () => {
+    const cut = (status: number) => encodeAnswer({ status, body: ownBody(name, status) }).slice(0, -1);
+    expect(await all(name, cut)).toEqual(lost);
+  });
+});
