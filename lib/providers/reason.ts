@@ -37,7 +37,7 @@ export function reasonOf(...parts: readonly (string | number | null | undefined)
  */
 export function kindOf(reason: string): string | undefined {
   const [kind] =
-    /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no answer: [A-Z_]+|SANDBOX_FAULTS: [a-z-]+)?/.exec(
+    /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no (?:answer|connection): [A-Za-z_]+|SANDBOX_FAULTS: [a-z-]+)?/.exec(
       reason,
     )!;
   return kind.trim() || undefined;

@@ -177,4 +177,10 @@ describe.each(names)("%s:", (name) => {
     const cut = (status: number) => encodeAnswer({ status, body: ownBody(name, status) }).slice(0, -1);
     expect(await all(name, cut)).toEqual(lost);
   });
+
+  test("longer than any answer of the provider's, though in its own form", async () => {
+    const padding = " ".repeat(8 * 1024 * 1024);
+    const long = (status: number) => encodeAnswer({ status, body: ownBody(name, status) + padding });
+    expect(await all(name, long)).toEqual(lost);
+  });
 });

@@ -235,6 +235,23 @@ describe("postmark: a recall", () => {
     expect(fake.requests).toHaveLength(20);
   });
 
+  test("reads a page of 500 of the longest messages", async () => {
+    const batch = outgoing(1);
+    const mailbox = "€".repeat(255);
+    const longest = {
+      ...hit("a", batch.batchId),
+      To: [{ Email: "a@b.c", Name: mailbox }],
+      Recipients: [`${"a".repeat(248)}@b.test`],
+      From: mailbox,
+      Subject: "€".repeat(2000),
+      // What the fake says of each besides, more or less.
+      Status: "Sent".padEnd(400),
+    };
+    const Messages = Array.from({ length: 500 }, () => longest);
+    fake.faults.next(answerInstead(200, { TotalCount: 500, Messages }));
+    expect(await recall(batch)).toMatchObject({ kind: "looked" });
+  });
+
   test("reads a total that is text, as the SDK's types have it", async () => {
     const batch = outgoing(1);
     fake.faults.next(answerInstead(200, { TotalCount: "1", Messages: [hit("a", batch.batchId)] }));

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { type Fault, faults } from "../../fakes/faults.ts";
-import { isNeverConnected } from "../../lib/providers/transport.ts";
+import type { Provider } from "../../lib/providers/provider.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { type Side, outgoing, send, startPostmark, startResend, wholeOf } from "./sides.ts";
 
@@ -78,23 +78,6 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     expect(await wholeOf(send(at(`http://127.0.0.1:${await freePort()}`)))).toBe("unavailable");
   });
 
-  test("a handshake of TLS that fails: certainly not sent", async () => {
-    const plain = Bun.listen({
-      hostname: "127.0.0.1",
-      port: 0,
-      socket: {
-        data(socket) {
-          socket.end("HTTP/1.1 400 Bad Request\r\n\r\n");
-        },
-      },
-    });
-    try {
-      expect(await wholeOf(send(at(`https://127.0.0.1:${plain.port}`)))).toBe("unavailable");
-    } finally {
-      plain.stop(true);
-    }
-  });
-
   test("an outage and its end: nothing, then everything is sent", async () => {
     expect(await wholeOf(send(provider))).toBe("each");
     fake.goDown();
@@ -127,44 +110,133 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
   });
 });
 
-describe("transport: an error of fetch", () => {
-  const never = [
-    "ECONNREFUSED",
-    "ENOTFOUND",
-    "EAI_AGAIN",
-    "EHOSTUNREACH",
-    "ENETUNREACH",
-    "EHOSTDOWN",
-    "ENETDOWN",
-    "EADDRNOTAVAIL",
-    "ENODATA",
-    "ESERVFAIL",
-    "DEPTH_ZERO_SELF_SIGNED_CERT",
-    "SELF_SIGNED_CERT_IN_CHAIN",
-    "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
-    "CERT_HAS_EXPIRED",
-    "ERR_TLS_CERT_ALTNAME_INVALID",
-  ];
-  test.each(never)("%s: there was no connection", (code) => {
-    expect(isNeverConnected(Object.assign(new TypeError(code), { code }))).toBe(true);
+/** Says in what way it is not the API, and how much it has heard. */
+interface Stranger {
+  readonly port: number;
+  heard(): string;
+  stop(): void;
+}
+
+/** @param answers to the first bytes that come on each connection; "hang": none, ever. */
+function startStranger(answers: "hang" | "reset" | "close" | { readonly say: string }): Stranger {
+  let heard = "";
+  const listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, bytes) {
+        heard += bytes.toString("latin1");
+        if (answers === "reset") socket.terminate();
+        else if (answers === "close") socket.end();
+        else if (answers !== "hang") socket.write(answers.say);
+      },
+    },
+  });
+  return { port: listener.port, heard: () => heard, stop: () => listener.stop(true) };
+}
+
+/** How a request ends that gets no answer, as the adapter sees it; it is given up once `until` holds. */
+async function endOf(provider: Provider, until: () => boolean = () => false): Promise<object> {
+  const giveUp = new AbortController();
+  const sending = send(provider, outgoing(), giveUp.signal);
+  let hasEnded = false;
+  void sending.finally(() => (hasEnded = true));
+  await eventually("it got so far, or ended", () => hasEnded || until());
+  giveUp.abort();
+  const { result } = await sending;
+  return result.kind === "whole" ? result.outcome : result;
+}
+
+describe.each(sides.map((side) => [side.name, side] as const))("%s: without a connection", (_, { at }) => {
+  const certain = { kind: "unavailable", own: false, reason: expect.stringMatching(/^no connection: \w+$/) };
+  const perhaps = { kind: "unknown", own: false, reason: expect.stringMatching(/^no answer: \w+$/) };
+  const sayHtml = { say: "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" };
+
+  test("a host without an address: certainly not sent", async () => {
+    expect(await endOf(at("http://nowhere.invalid"))).toEqual(certain);
   });
 
-  const perhaps = [
-    "ECONNRESET",
-    "ETIMEDOUT",
-    "EPIPE",
-    "EPROTO",
-    "ZlibError",
-    "UnexpectedRedirect",
-    "ERR_SOMETHING_NEW",
-  ];
-  test.each(perhaps)("%s: there may have been one", (code) => {
-    expect(isNeverConnected(Object.assign(new TypeError(code), { code }))).toBe(false);
+  test("a firewall that drops what asks for a connection: certainly not sent", async () => {
+    // A listener whose queue holds one connection and that takes none from it: the kernel drops the next SYN.
+    const program = [
+      "import socket",
+      "s = socket.socket()",
+      "s.bind(('127.0.0.1', 0))",
+      "s.listen(0)",
+      "c = socket.create_connection(s.getsockname())",
+      "print(s.getsockname()[1], flush=True)",
+      "input()",
+    ].join("\n");
+    const full = Bun.spawn(["python3", "-c", program], { stdin: "pipe", stdout: "pipe" });
+    try {
+      const { value } = await full.stdout.getReader().read();
+      const provider = at(`http://127.0.0.1:${Number(new TextDecoder().decode(value))}`);
+      const { result } = await send(provider, outgoing(), AbortSignal.timeout(300));
+      expect(result.kind === "whole" && (result.outcome as object)).toEqual(certain);
+    } finally {
+      full.kill();
+      await full.exited;
+    }
   });
 
-  test("without a code: there may have been a connection", () => {
-    for (const error of [AbortSignal.abort().reason, new Error("what"), "text", null, undefined]) {
-      expect(isNeverConnected(error)).toBe(false);
+  const strangers: [what: string, answers: Parameters<typeof startStranger>[0]][] = [
+    ["answers in plain HTTP", sayHtml],
+    ["hangs up", "close"],
+    ["resets", "reset"],
+    ["says nothing", "hang"],
+  ];
+  test.each(strangers)("TLS to a port that %s: certainly not sent", async (_what, answers) => {
+    const stranger = startStranger(answers);
+    try {
+      const hello = () => stranger.heard().length > 0;
+      expect(
+        await endOf(at(`https://127.0.0.1:${stranger.port}`), () => answers === "hang" && hello()),
+      ).toEqual(certain);
+      expect(hello()).toBe(true);
+    } finally {
+      stranger.stop();
+    }
+  });
+
+  test.each(strangers)("plain HTTP to a port that %s: perhaps sent", async (_what, answers) => {
+    const stranger = startStranger(answers);
+    try {
+      const whole = () => stranger.heard().includes("to-1@example.org");
+      const end = await endOf(at(`http://127.0.0.1:${stranger.port}`), () => answers === "hang" && whole());
+      expect(end).toEqual(
+        answers === sayHtml
+          ? { kind: "unknown", own: false, reason: "400 not the provider's own answer" }
+          : perhaps,
+      );
+    } finally {
+      stranger.stop();
+    }
+  });
+
+  const refusals: [what: string, answers: Parameters<typeof startStranger>[0]][] = [
+    ...[403, 407, 502, 503].map(
+      (status) =>
+        [
+          `refuses the tunnel with ${status}`,
+          { say: `HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n` },
+        ] as [string, { say: string }],
+    ),
+    ["hangs up", "close"],
+    ["resets", "reset"],
+    ["says nothing", "hang"],
+  ];
+  test.each(refusals)("a proxy that %s: certainly not sent", async (_what, answers) => {
+    const proxy = startStranger(answers);
+    const before = process.env["HTTPS_PROXY"];
+    process.env["HTTPS_PROXY"] = `http://127.0.0.1:${proxy.port}`;
+    try {
+      const tunnel = () => proxy.heard().startsWith("CONNECT provider.test:443 ");
+      expect(await endOf(at("https://provider.test"), () => answers === "hang" && tunnel())).toEqual(certain);
+      expect(tunnel()).toBe(true);
+    } finally {
+      if (before === undefined) delete process.env["HTTPS_PROXY"];
+      else process.env["HTTPS_PROXY"] = before;
+      proxy.stop();
     }
   });
 });
