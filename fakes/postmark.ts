@@ -10,6 +10,8 @@ import { type Message, isRefusal, readMessage } from "./postmark-message.ts";
 
 export interface PostmarkSettings {
   serverToken: string;
+  /** What `GET /server` says that the token belongs to. */
+  serverId: number;
   /** A sandbox server takes everything and delivers nothing. */
   deliveryType: "Live" | "Sandbox";
   /** Requests per second; null: none. */
@@ -37,6 +39,7 @@ export interface FakePostmarkOptions extends FakeOptions, Partial<PostmarkSettin
 export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<PostmarkSettings> {
   const settings: PostmarkSettings = {
     serverToken: options.serverToken ?? "fake-token",
+    serverId: options.serverId ?? 1,
     deliveryType: options.deliveryType ?? "Live",
     rateLimit: options.rateLimit ?? null,
     retryAfter: options.retryAfter ?? null,
@@ -65,7 +68,7 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
     switch (`${request.method} ${request.path}`) {
       case "GET /server":
         return ok({
-          ID: 1,
+          ID: settings.serverId,
           Name: "fake",
           ApiTokens: [settings.serverToken],
           DeliveryType: settings.deliveryType,

@@ -12,6 +12,8 @@ export interface ResendSettings {
   apiKey: string;
   /** The key may do nothing but send. */
   sendOnly: boolean;
+  /** The one domain that the key may send from; null: any. */
+  keyDomain: string | null;
   /** The answer to a wrong key: its documentation and what has been seen differ. */
   wrongKeyStatus: 400 | 401 | 403;
   /** Requests per second; null: none, and no headers about it. */
@@ -23,7 +25,7 @@ export interface ResendSettings {
   monthlyQuota: number | null;
   /** Domains that are not verified. */
   unverifiedDomains: string[];
-  /** Whether one such email is refused alone (in permissive mode), or its whole request. */
+  /** Whether an email from one of these, or from another domain than the key's, is refused alone (in permissive mode), or its whole request. */
   unverifiedRefuses: "email" | "request";
   /** How long a key is remembered, ms. */
   keyLifeMs: number;
@@ -39,6 +41,7 @@ export function startFakeResend(options: FakeResendOptions = {}): Fake<ResendSet
   const settings: ResendSettings = {
     apiKey: options.apiKey ?? "re_fake",
     sendOnly: options.sendOnly ?? false,
+    keyDomain: options.keyDomain ?? null,
     wrongKeyStatus: options.wrongKeyStatus ?? 400,
     rateLimit: options.rateLimit ?? null,
     limitBeforeKey: options.limitBeforeKey ?? true,
@@ -160,8 +163,8 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
         continue;
       }
       const domain = domainOf(parseMailbox(message.from)?.address ?? "");
-      if (settings.unverifiedDomains.includes(domain)) {
-        const text = `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`;
+      const text = refusalOfDomain(domain);
+      if (text !== undefined) {
         if (!permissive || settings.unverifiedRefuses === "request")
           return refusal(403, "validation_error", text);
         errors.push({ index, message: text });
@@ -188,6 +191,15 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
     });
     if (!batch) return ok(data[0]);
     return ok(permissive ? { data, errors } : { data });
+  }
+
+  function refusalOfDomain(domain: string): string | undefined {
+    const { keyDomain, unverifiedDomains } = settings;
+    if (keyDomain !== null && domain !== keyDomain)
+      return `This API key is not authorized to send emails from ${domain}`;
+    if (unverifiedDomains.includes(domain))
+      return `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`;
+    return undefined;
   }
 
   function checkQuota(more: number): Answer | undefined {

@@ -114,6 +114,15 @@ describe("fake resend: validation", () => {
   });
 });
 
+test("fake resend: a key restricted to a domain refuses any other", async () => {
+  fake.settings.keyDomain = "example.com";
+  const body = [email, { ...email, from: "x@gmail.com" }];
+  const message = "This API key is not authorized to send emails from gmail.com";
+  expect(await post(body, permissive)).toMatchObject({ status: 403, message });
+  fake.settings.unverifiedRefuses = "email";
+  expect((await post(body, permissive)).json.errors).toEqual([{ index: 1, message }]);
+});
+
 describe("fake resend: an idempotency key", () => {
   const key = { "idempotency-key": "k" };
 

@@ -148,7 +148,7 @@ describe("account: postmark", () => {
 
   test("is the id of the server that the token belongs to", async () => {
     expect(await account()).toBe("1");
-    postmark.fake.faults.next(answerInstead(200, { ID: 1_234_567, Name: "other" }));
+    postmark.fake.settings.serverId = 1_234_567;
     expect(await account()).toBe("1234567");
   });
 
