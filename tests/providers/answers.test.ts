@@ -1,12 +1,15 @@
 // Every status in every form, at both providers: what an answer is taken for depends on whether it is in the
 // provider's own form. Anything else comes from something in front of the provider, which cannot speak for it.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp } from "../../fakes/http.ts";
 import type { SendResult } from "../../lib/policy/outcome.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import { openResend } from "../../lib/providers/resend.ts";
 import { classOf, send } from "./sides.ts";
+
+// For a machine that is busy with something else.
+setDefaultTimeout(60_000);
 
 const statuses = [
   200, 201, 202, 207, 301, 400, 401, 403, 404, 406, 408, 413, 415, 422, 425, 429, 500, 502, 503, 504, 520,

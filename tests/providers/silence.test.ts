@@ -1,10 +1,13 @@
 // Connections that never come about, break, hang or say nothing that can be read: the same at both providers.
 
-import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Fault, faults } from "../../fakes/faults.ts";
 import type { Provider } from "../../lib/providers/provider.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { type Side, outgoing, send, startPostmark, startResend, wholeOf } from "./sides.ts";
+
+// For a machine that is busy with something else.
+setDefaultTimeout(60_000);
 
 const sides: Side[] = [startResend(), startPostmark()];
 afterAll(() => {

@@ -1,10 +1,12 @@
 // What protects the process from an answer, and the header that asks for a pause.
 
-import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp, type RequestHead } from "../../fakes/http.ts";
 import { exchange, retryAfterMs } from "../../lib/providers/transport.ts";
 import { watchMemory } from "../support/memory.ts";
-import { patienceMs } from "./sides.ts";
+
+// For a machine that is busy with something else.
+setDefaultTimeout(60_000);
 
 const mib = 1024 * 1024;
 
@@ -29,7 +31,7 @@ describe("transport: an answer", () => {
     return exchange(
       `http://127.0.0.1:${port}/`,
       { method: "POST", body: "Füße" },
-      AbortSignal.timeout(patienceMs),
+      AbortSignal.timeout(30_000),
     );
   }
 
@@ -134,7 +136,7 @@ describe("transport: an error of fetch", () => {
     }) as unknown as typeof fetch);
     try {
       const request = { method: "POST", body: "body" };
-      return await exchange("http://127.0.0.1/", request, AbortSignal.timeout(patienceMs));
+      return await exchange("http://127.0.0.1/", request, AbortSignal.timeout(30_000));
     } finally {
       mock.mockRestore();
     }
