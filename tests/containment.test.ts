@@ -9,7 +9,11 @@ import { eventually } from "./support/eventually.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
 import { openWorld, type World, type WorldOptions } from "./support/world.ts";
 
-const redis = process.env["WORLD"] === "embedded" ? undefined : true;
+let redis: RedisServer;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(() => redis.stop());
 
 /** Longer than anything here takes, also on a busy machine. */
 const limitMs = 120_000;
@@ -18,7 +22,7 @@ function inWorld(name: string, options: Omit<WorldOptions, "url">, body: (world:
   test(
     `containment: ${name}`,
     async () => {
-      const world = await openWorld({ url: undefined, ...options });
+      const world = await openWorld({ url: redis.url, ...options });
       try {
         await body(world);
       } finally {
@@ -90,7 +94,11 @@ for (const provider of ["resend", "postmark"] as const) {
       const bad: string[] = [];
       const good: string[] = [];
       await times(240, async (index) => {
-        const poison: Poison = { kind: kinds[(index / 12) % kinds.length] ?? "error", after: false, at: provider };
+        const poison: Poison = {
+          kind: kinds[(index / 12) % kinds.length] ?? "error",
+          after: false,
+          at: provider,
+        };
         const from = `me@domain-${index}.example`;
         if (index % 12 === 0) bad.push(await world.submit({ subject: poisonWord(poison), from }));
         else good.push(await world.submit());
@@ -120,20 +128,24 @@ for (const provider of ["resend", "postmark"] as const) {
   });
 }
 
-inWorld("a batch in doubt is not split while nothing else is accepted under its credential", {}, async (world) => {
-  const json = { statusCode: 500, name: "application_error", message: "An unexpected error occurred." };
-  world.resend.faults.add({ fault: answerInstead(500, json), path: "/emails/batch" });
-  await times(20, () => world.submit());
-  const worker = world.startWorker({ weights: { resend: 1 }, ...hasty, doubtSplitAfterMs: 100 });
-  await eventually("it has been tried often", () => world.resend.requests.length > 12, limitMs);
-  const { counters, states } = await world.stats();
-  expect(counters["possible_duplicates"]).toBeUndefined();
-  expect(states["in-doubt"]).toBe(20);
-  world.resend.faults.clear();
-  await world.drained(limitMs);
-  expect(world.duplicates().size).toBe(0);
-  await worker.stop();
-});
+inWorld(
+  "a batch in doubt is not split while nothing else is accepted under its credential",
+  {},
+  async (world) => {
+    const json = { statusCode: 500, name: "application_error", message: "An unexpected error occurred." };
+    world.resend.faults.add({ fault: answerInstead(500, json), path: "/emails/batch" });
+    await times(20, () => world.submit());
+    const worker = world.startWorker({ weights: { resend: 1 }, ...hasty, doubtSplitAfterMs: 100 });
+    await eventually("it has been tried often", () => world.resend.requests.length > 12, limitMs);
+    const { counters, states } = await world.stats();
+    expect(counters["possible_duplicates"]).toBeUndefined();
+    expect(states["in-doubt"]).toBe(20);
+    world.resend.faults.clear();
+    await world.drained(limitMs);
+    expect(world.duplicates().size).toBe(0);
+    await worker.stop();
+  },
+);
 
 const html = (status: number): Fault => ({
   stage: "read",
@@ -147,32 +159,36 @@ const outages: readonly [string, (world: World) => void][] = [
   ["is not what answers at its address", (world) => world.resend.faults.add({ fault: html(404) })],
 ];
 for (const [what, begin] of outages) {
-  inWorld(`Resend ${what}: only what was in flight is in doubt, the rest leaves by Postmark`, {}, async (world) => {
-    begin(world);
-    const concurrency = 2;
-    const ids = await times(600, () => world.submit());
-    world.startWorker({ ...hasty, concurrency, giveUpAfterMs: 3_600_000 });
-    await eventually(
-      "what is not in doubt has left",
-      async () => {
-        const { waiting, retrying, sending } = (await world.stats()).states;
-        return waiting + retrying + sending === 0;
-      },
-      limitMs,
-    );
-    const inDoubt = (await world.stats()).states["in-doubt"];
-    expect(inDoubt).toBeLessThanOrEqual(concurrency * 100);
-    expect(world.postmark.acceptances.length).toBe(600 - inDoubt);
-    // Probes of a provider that does not answer put nothing more in doubt.
-    const more = await times(100, () => world.submit());
-    await allAccepted(world, more);
-    expect((await world.stats()).states["in-doubt"]).toBe(inDoubt);
-    world.resend.comeUp();
-    world.resend.faults.clear();
-    await allAccepted(world, ids);
-    await world.drained(limitMs);
-    expect(world.duplicates().size).toBe(0);
-  });
+  inWorld(
+    `Resend ${what}: only what was in flight is in doubt, the rest leaves by Postmark`,
+    {},
+    async (world) => {
+      begin(world);
+      const concurrency = 2;
+      const ids = await times(600, () => world.submit());
+      world.startWorker({ ...hasty, concurrency, giveUpAfterMs: 3_600_000 });
+      await eventually(
+        "what is not in doubt has left",
+        async () => {
+          const { waiting, retrying, sending } = (await world.stats()).states;
+          return waiting + retrying + sending === 0;
+        },
+        limitMs,
+      );
+      const inDoubt = (await world.stats()).states["in-doubt"];
+      expect(inDoubt).toBeLessThanOrEqual(concurrency * 100);
+      expect(world.postmark.acceptances.length).toBe(600 - inDoubt);
+      // Probes of a provider that does not answer put nothing more in doubt.
+      const more = await times(100, () => world.submit());
+      await allAccepted(world, more);
+      expect((await world.stats()).states["in-doubt"]).toBe(inDoubt);
+      world.resend.comeUp();
+      world.resend.faults.clear();
+      await allAccepted(world, ids);
+      await world.drained(limitMs);
+      expect(world.duplicates().size).toBe(0);
+    },
+  );
 }
 
 inWorld("an outage of every provider ends no email, however long it lasts", {}, async (world) => {

@@ -9,6 +9,7 @@ import {
   encodeRecord,
   type History,
   noHistory,
+  noNotes,
 } from "../../lib/policy/history.ts";
 import { openIntake, openOperator, openWork } from "../../lib/queue/open.ts";
 import type { Batch, EmailFate } from "../../lib/queue/queue.ts";
@@ -114,8 +115,8 @@ export async function shapeQueue(env: Record<string, string>) {
       const ids = await submit(count);
       const batch = await claim();
       const notes = encodeNotes({
+        ...noNotes,
         attempts: attempt("unknown", "no answer: ECONNRESET"),
-        looks: 0,
         failures: 1,
       });
       await work.settle(batch, { fates: [], rest: { delayMs, notes }, counts: { "unknown:resend": count } });
