@@ -205,3 +205,139 @@ inWorld("an outage of every provider ends no email, however long it lasts", {}, 
   await world.drained(limitMs);
   expect((await world.stats()).states.dead).toBe(0);
 });
+
+inWorld("three hundred sender domains cost no more requests than one needs twice over", {}, async (world) => {
+  await times(1500, (index) => world.submit({ from: `me@domain-${index % 300}.example` }));
+  world.startWorker({ weights: { resend: 1 } });
+  await world.drained(limitMs);
+  expect(world.acceptances()).toHaveLength(1500);
+  expect(world.resend.requests.length).toBeLessThanOrEqual(2 * 15);
+});
+
+const madeUp = Array.from({ length: 200 }, (_, index) => `made-up-${index}.example`);
+inWorld(
+  "a flood of made-up senders delays honest ones by a few requests",
+  { resend: { unverifiedDomains: madeUp, unverifiedRefuses: "request" } },
+  async (world) => {
+    await world.submit();
+    world.startWorker({ weights: { resend: 1 }, rates: { resend: 20 }, concurrency: 2 });
+    await eventually("one honest sender is known", () => world.acceptances().length === 1, limitMs);
+    await Promise.all(madeUp.map((domain) => world.submit({ from: `me@${domain}` })));
+    const waits: number[] = [];
+    for (let sent = 0; sent < 15; sent += 1) {
+      const before = world.resend.requests.length;
+      const id = await world.submit();
+      await allAccepted(world, [id]);
+      waits.push(world.resend.requests.length - before);
+    }
+    // The flood is not over: it did not have to be waited for.
+    expect((await world.stats()).states.dead).toBeLessThan(madeUp.length);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(8);
+    await world.drained(limitMs);
+    expect((await world.stats()).states.dead).toBe(madeUp.length);
+  },
+);
+
+for (const workers of [1, 3]) {
+  inWorld(`weights hold under a rate limit, with ${workers} workers`, {}, async (world) => {
+    const options = {
+      weights: { resend: 2, postmark: 1 },
+      rates: { resend: 20, postmark: 40 },
+      batchMax: 10,
+    };
+    for (let started = 0; started < workers; started += 1) world.startWorker(options);
+    const rounds = 30;
+    for (let round = 1; round <= rounds; round += 1) {
+      await times(20, () => world.submit());
+      await eventually("they are accepted", () => world.acceptances().length === 20 * round, limitMs);
+    }
+    // Two percentage points, and a batch for each worker.
+    const total = 20 * rounds;
+    const slack = 0.02 * total + workers * 10;
+    expect(world.resend.acceptances.length).toBeWithin((total * 2) / 3 - slack, (total * 2) / 3 + slack + 1);
+  });
+}
+
+inWorld(
+  "an email that this worker's providers refuse waits for one that another worker served lately",
+  { resend: { unverifiedDomains: ["example.net"] } },
+  async (world) => {
+    const { work } = world.startWorker({ weights: { resend: 1 } });
+    await work.compatible;
+    await work.sweep({
+      worker: "the one that has Postmark too",
+      retryMaxMs: 100,
+      searchWaitMs: 100,
+      providers: { postmark: { credential: "token", takesEmails: true } },
+    });
+    const id = await world.submit({ from: "me@example.net" });
+    await eventually("Resend has refused it", () => world.resend.requests.length > 0, limitMs);
+    await eventually("it waits", async () => (await world.show(id)).state === "waiting", limitMs);
+    await work.sweep({ worker: "this one", retryMaxMs: 100, searchWaitMs: 100, providers: {} });
+    expect((await world.show(id)).state).toBe("waiting");
+    world.startWorker({ weights: { postmark: 1 } });
+    await allAccepted(world, [id]);
+  },
+);
+
+inWorld(
+  "what Resend accepts in doubt under another key is counted as a possible duplicate",
+  {},
+  async (world) => {
+    const id = await world.submit();
+    const worker = world.startWorker({ weights: { resend: 0 } });
+    await worker.work.compatible;
+    const claimed = await worker.work.claim({
+      claimId: Bun.randomUUIDv7(),
+      claimant: "a worker with the old key",
+      number: 1,
+      provider: "resend",
+      credential: "the old key",
+      sources: ["emails"],
+      shared: true,
+      countMax: 1,
+      bytesMax: 1_000_000,
+      leaseMs: 5_000,
+      doubtMs: 3_600_000,
+      context: "",
+      dueCountMax: 0,
+    });
+    if (claimed.kind !== "batch") throw new Error(claimed.kind);
+    await worker.work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+    await allAccepted(world, [id]);
+    await world.drained(limitMs);
+    expect((await world.stats()).counters).toMatchObject({ possible_duplicates: 1, "accepted:resend": 1 });
+  },
+);
+
+inWorld("a provider of weight 0 begins nothing", {}, async (world) => {
+  const worker = world.startWorker({ weights: { resend: 0, postmark: 1 } });
+  const ids = await times(20, () => world.submit());
+  await allAccepted(world, ids);
+  expect(world.resend.requests).toHaveLength(0);
+  await worker.stop();
+});
+
+inWorld("a decision that fails leaves the provider to be tried again", {}, async (world) => {
+  const worker = world.startWorker({ weights: { resend: 1 }, leaseMs: 500, providerTimeoutMs: 200 });
+  const [lane] = worker.lanes;
+  const provider = lane!.provider;
+  // Only a bug could answer so: there is nothing to read in it.
+  lane!.breaker = { kind: "halfOpen", generation: 1, opened: 2, cause: "failed", probing: false };
+  let isBroken = true;
+  Object.assign(lane!, {
+    provider: {
+      ...provider,
+      async send(...given: Parameters<typeof provider.send>) {
+        const sent = await provider.send(...given);
+        if (!isBroken) return sent;
+        isBroken = false;
+        return { ...sent, result: { kind: "each", outcomes: null } };
+      },
+    },
+  });
+  const id = await world.submit();
+  await eventually("the answer could not be read", () => !isBroken, limitMs);
+  await world.drained(limitMs);
+  expect((await world.show(id)).state).toBe("sent");
+});

@@ -31,6 +31,10 @@ export interface WorldOptions {
 export interface WorkerOptions extends Partial<DeliverySettings> {
   /** Provider -> weight, in order of preference; both alike by default. */
   readonly weights?: Partial<Record<"resend" | "postmark", number>>;
+  /** Requests a second that each provider starts with, and keeps while its answers name no limit. */
+  readonly rates?: Partial<Record<"resend" | "postmark", number>>;
+  /** Most emails in a request, if fewer than the provider takes. */
+  readonly batchMax?: number;
   readonly concurrency?: number;
   readonly doubtMs?: number;
   readonly log?: Log;
@@ -80,6 +84,8 @@ export async function openWorld({ url, ...options }: WorldOptions) {
 
   function startWorker({
     weights,
+    rates = {},
+    batchMax = Infinity,
     concurrency = 8,
     doubtMs = 3_600_000,
     log = silent,
@@ -113,7 +119,9 @@ export async function openWorld({ url, ...options }: WorldOptions) {
           ? openResend({ apiKey: "re_fake", baseUrl: resend.url })
           : openPostmark({ serverToken: "fake-token", baseUrl: postmark.url, messageStream: "outbound" });
       // The rate is learnt in tests of its own.
-      return [openLane({ ...provider, startRate: 1000, maxRate: 1000 }, weight)];
+      const rate = rates[provider.name as keyof typeof rates] ?? 1000;
+      const limits = { startRate: rate, maxRate: rate, batchMax: Math.min(provider.batchMax, batchMax) };
+      return [openLane({ ...provider, ...limits }, weight)];
     });
     const deliverer: Deliverer = {
       worker: Bun.randomUUIDv7(),
