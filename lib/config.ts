@@ -5,12 +5,25 @@ import { errorCode } from "./error_code.ts";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import * as v from "valibot";
-import type { LogLevel } from "./log.ts";
+import { type Log, type LogLevel, withoutSecrets } from "./log.ts";
+import { misspelledSettings } from "./misspelling.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
 import { noFaults, type SandboxFaults } from "./providers/sandbox_faults.ts";
 import type { QueueSettings } from "./queue/open.ts";
 import type { ProviderWeight } from "./setting_types.ts";
-import { mistakesAcross, settings, type Settings } from "./settings.ts";
+import {
+  defaultOf,
+  emptyIsOff,
+  masked,
+  mayBeQuoted,
+  mistakesAcross,
+  secretNames,
+  secretPartsOf,
+  settingNames,
+  type SettingName,
+  settings,
+  type Settings,
+} from "./settings.ts";
 
 export type { ProviderWeight } from "./setting_types.ts";
 
@@ -57,13 +70,28 @@ export interface Config {
   readonly leaseMs: number;
   readonly retainMs: number;
   readonly shutdownTimeoutMs: number;
+  /** How long after a first signal to stop a second one is taken for the same. */
+  readonly signalRepeatMs: number;
   readonly logLevel: LogLevel;
   /** What must never be printed: tokens, credentials, and the password in `REDIS_URL`. */
   readonly secrets: readonly string[];
 }
 
+/** What is allowed, but may be a mistake. */
+export interface ConfigWarning {
+  /** The name of a setting, or of what may be meant for one. */
+  readonly setting: string;
+  readonly reason: string;
+}
+
 export type ConfigResult =
-  | { readonly ok: true; readonly config: Config }
+  | {
+      readonly ok: true;
+      readonly config: Config;
+      /** The values as written, also those out of files: secrets are among them. */
+      readonly given: Readonly<Record<string, string>>;
+      readonly warnings: readonly ConfigWarning[];
+    }
   /** Every mistake, one a line. The process should exit with 2. */
   | { readonly ok: false; readonly message: string };
 
@@ -77,11 +105,6 @@ export const credentialNames = Object.values(credentialOf);
 /** Of each kind of process, so that one of both can run on a machine without a word. */
 export const adminPorts = { server: 3001, worker: 3002 } as const satisfies Record<Role, number>;
 const portNames = ["HOST", "PORT", "ADMIN_HOST", "ADMIN_PORT"];
-/** Empty, they are not as good as absent. */
-const switchableNames = ["ADMIN_HOST", "ADMIN_PORT"];
-
-/** The names whose value may be in the file that `NAME_FILE` names. */
-export const secretNames = ["API_TOKENS", "REDIS_URL", ...credentialNames] as const;
 
 /**
  * Reads the settings out of an environment, and the files that `NAME_FILE` names. An empty value is as good as
@@ -90,13 +113,21 @@ export const secretNames = ["API_TOKENS", "REDIS_URL", ...credentialNames] as co
 export function readConfig(env: Readonly<Record<string, string | undefined>>, role: Role): ConfigResult {
   const mistakes: string[] = [];
   const given = withoutEmpty(env);
+  /** Their value is not known. */
   const unreadable = readSecretFiles(given, mistakes);
+  const about = (name: SettingName, message: string) =>
+    mistakes.push(`${name}${shown(name, given)} ${message}`);
+  for (const name of settingNames) {
+    if (unreadable.has(name) || mayBeQuoted(name) || !isQuoted(given[name])) continue;
+    about(name, "is wrapped in quotes: remove them");
+    unreadable.add(name);
+  }
+  const wrong = new Set(unreadable);
 
   const parsed = v.safeParse(settings, given);
-  const wrong = new Set(unreadable);
   for (const issue of parsed.issues ?? []) {
-    const name = String(issue.path?.[0]?.key);
-    if (!unreadable.has(name)) mistakes.push(`${name} ${issue.message}`);
+    const name = issue.path?.[0]?.key as SettingName;
+    if (!unreadable.has(name)) about(name, issue.message);
     // A value beyond a limit can be compared with others all the same.
     if (issue.type !== "min_value" && issue.type !== "max_value") unreadable.add(name);
     wrong.add(name);
@@ -104,7 +135,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, ro
   // What is right in itself has been transformed, whatever else is wrong.
   const values = parsed.output as Settings;
   for (const { name, message } of mistakesAcross(values, (one) => !unreadable.has(one))) {
-    mistakes.push(`${name} ${message}`);
+    about(name, message);
     wrong.add(name);
   }
   const providers = wrong.has("PROVIDERS") ? [] : weigh(values);
@@ -113,17 +144,37 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, ro
   const looksForPorts = !portNames.some((name) => wrong.has(name));
   if (role === "server" && looksForPorts) mistakes.push(...portMistakes(values));
 
-  if (mistakes.length === 0) return { ok: true, config: toConfig(values, providers, role) };
+  if (mistakes.length === 0) {
+    const config = toConfig(values, providers, role, given);
+    return { ok: true, config, given, warnings: warningsAbout(env, given) };
+  }
   return { ok: false, message: mistakes.map((mistake) => `Cannot start: ${mistake}`).join("\n") };
 }
 
 function withoutEmpty(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const given: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
-    if (value === undefined || (value === "" && !switchableNames.includes(name))) continue;
+    if (value === undefined || (value === "" && !emptyIsOff(name))) continue;
     given[name] = value;
   }
   return given;
+}
+
+/** Of a value in a message, UTF-16 units. */
+const shownMax = 100;
+
+/** The value that a message is about; nothing of a secret. */
+function shown(name: SettingName, given: Readonly<Record<string, string>>): string {
+  const value = given[name] ?? defaultOf(name);
+  if (value === undefined || secretNames.includes(name)) return "";
+  // A secret may stand where it does not belong.
+  const text = withoutSecrets(masked(name, value), secretPartsOf(given));
+  return ` ${JSON.stringify(text.length > shownMax ? `${text.slice(0, shownMax)}…` : text)}`;
+}
+
+/** As by docker's `--env-file`, which takes quotes for part of the value. */
+function isQuoted(text = ""): boolean {
+  return /^(["']).*\1$/s.test(text) && text.length > 1;
 }
 
 /** Puts the files' contents under the secrets' own names. Returns the names that could not be read so. */
@@ -146,13 +197,35 @@ function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set
       mistakes.push(`${name}_FILE names an empty file`);
     } catch (error) {
       const code = errorCode(error);
-      mistakes.push(`${name}_FILE names a file that cannot be read${code === undefined ? "" : ` (${code})`}`);
+      const hint = isQuoted(path) ? ": its name is wrapped in quotes" : "";
+      mistakes.push(
+        `${name}_FILE names a file that cannot be read${code === undefined ? "" : ` (${code})`}${hint}`,
+      );
     }
     unreadable.add(name);
     // No secret may be so: what depends on it is then not taken for wrong as well.
     given[name] = "\0";
   }
   return unreadable;
+}
+
+function warningsAbout(
+  env: Readonly<Record<string, string | undefined>>,
+  given: Readonly<Record<string, string>>,
+): ConfigWarning[] {
+  const quoted = settingNames.filter((name) => mayBeQuoted(name) && isQuoted(given[name]));
+  return [
+    ...misspelledSettings(Object.keys(env)).map(({ name, meant }) => ({
+      setting: name,
+      reason: `is not a setting: is ${meant} meant?`,
+    })),
+    ...quoted.map((name) => ({ setting: name, reason: "is wrapped in quotes, which are part of the value" })),
+  ];
+}
+
+/** Says of each process what its settings may not mean. */
+export function logWarnings(log: Log, warnings: readonly ConfigWarning[]): void {
+  for (const { setting, reason } of warnings) log.warn("setting-suspicious", { setting, reason });
 }
 
 /** With its credential. The sandbox has none: it is there for whoever names it, and for nobody else. */
@@ -204,10 +277,12 @@ function portMistakes(values: Settings): string[] {
   return isSame && admin.port !== 0 ? [`ADMIN_PORT ${admin.port} is the same as PORT`] : [];
 }
 
-function toConfig(values: Settings, providers: readonly ProviderWeight[], role: Role): Config {
-  const password =
-    values.REDIS_URL === undefined ? undefined : decodeURIComponent(new URL(values.REDIS_URL).password);
-  const secrets = [password, ...(values.API_TOKENS ?? []), ...credentialNames.map((name) => values[name])];
+function toConfig(
+  values: Settings,
+  providers: readonly ProviderWeight[],
+  role: Role,
+  given: Readonly<Record<string, string>>,
+): Config {
   const dataDir = resolve(values.DATA_DIR);
   return {
     host: withoutBrackets(values.HOST),
@@ -257,7 +332,9 @@ function toConfig(values: Settings, providers: readonly ProviderWeight[], role: 
     leaseMs: values.LEASE,
     retainMs: values.RETAIN,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT,
+    // npm passes on what it got itself, which a busy machine may delay.
+    signalRepeatMs: given["npm_lifecycle_event"] === undefined ? 200 : 1000,
     logLevel: values.LOG_LEVEL,
-    secrets: secrets.filter((secret): secret is string => secret !== undefined && secret !== ""),
+    secrets: secretPartsOf(given),
   };
 }

@@ -1,5 +1,5 @@
 // What kinds of settings there are: durations, numbers, lists, addresses, and how each is read. Messages follow the
-// setting's name, and never hold its value, which may be secret.
+// setting's name and, unless it is secret, its value, which they leave to the caller.
 
 import * as v from "valibot";
 import { isAddress } from "./address.ts";
@@ -79,7 +79,8 @@ export const senders = v.optional(
   ),
 );
 
-function entriesOf(list: string): string[] {
+/** The entries of a list with commas between them. */
+export function entriesOf(list: string): string[] {
   return list.split(",").map((entry) => entry.trim());
 }
 
@@ -87,13 +88,22 @@ export const baseUrl = v.optional(
   v.pipe(
     v.string(),
     v.check((text) => {
-      const url = URL.parse(text);
+      // URL.parse drops some white space, which would stay in the middle once a path follows.
+      const url = /^\S+$/.test(text) ? URL.parse(text) : null;
       if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return false;
       return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
     }, "is not an http:// or https:// address without password and query"),
     v.transform((text) => text.replace(/\/+$/, "")),
   ),
 );
+
+/** What is shown of an address that should hold no credentials, but may. */
+export function withoutCredentials(text: string): string {
+  return text.replace(/^[^]*@/, "[secret]@").replace(/[?#][^]*$/, "?[secret]");
+}
+
+const unescapedHint =
+  "a special character in its password must be percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40, % is %25";
 
 export const redisUrl = v.optional(
   v.pipe(
@@ -109,20 +119,57 @@ function redisUrlMistake(text: string): string | undefined {
   if (/^redis\+(cluster|sentinel):/i.test(text)) {
     return "is of a Redis Cluster or Sentinel, which this version does not support";
   }
+  // A special character ends the user and the password early: the "@" that ends them comes after it.
+  if (/^rediss?:\/\/[^/?#]*[/?#][^]*@/.test(text)) return `cannot be read: ${unescapedHint}`;
   const url = URL.parse(text);
   // To the letter: URL.parse puts right what the driver takes as it stands, and would then connect without TLS.
   if (url === null || !/^rediss?:\/\/[\x21-\x7e]+$/.test(text) || url.hostname === "") {
-    return "is not of the form redis://[user:password@]host[:port][/number] or rediss://…";
+    const form = "is not of the form redis://[user:password@]host[:port][/number] or rediss://…";
+    return text.includes("@") ? `${form}; ${unescapedHint}` : form;
   }
   if (!/^(\/\d*)?$/.test(url.pathname)) return "names a database that is not a number";
   if (url.search !== "" || url.hash !== "") return "has options behind the address: none are supported";
   try {
     decodeURIComponent(url.username + url.password);
   } catch {
-    return "has a user or password that is not percent-encoded UTF-8";
+    return `has a user or password that is not percent-encoded UTF-8: ${unescapedHint}`;
   }
   return undefined;
 }
+
+/** Not by the parts of a URL: what is shown is what was written. */
+export function withoutPassword(url: string): string {
+  return url.replace(/^(\w+:\/\/[^/?#]*?:)[^/?#]*@/, "$1[secret]@");
+}
+
+/** As it is written, and as it is meant. */
+export function passwordsOf(text: string): string[] {
+  const [, written] = /^\w+:\/\/[^/?#]*?:([^/?#]*)@/.exec(text) ?? [];
+  if (written === undefined) return [];
+  try {
+    return [written, decodeURIComponent(written)];
+  } catch {
+    return [written];
+  }
+}
+
+/** What only a shell would have understood must not become the name of a folder. */
+export const dataDir = v.optional(
+  v.pipe(
+    v.string(),
+    v.check((text) => !text.includes("\0"), "has a NUL character"),
+    v.check(
+      (text) => !/^~(\/|$)/.test(text),
+      "begins with ~, which only a shell expands: write the whole path",
+    ),
+    v.check(
+      (text) => !/\$[a-z{]/i.test(text),
+      "has a variable in it, which only a shell expands: write the whole path",
+    ),
+    v.check((text) => !/\s$/.test(text), "ends in white space, perhaps the end of a line from Windows"),
+  ),
+  "./data",
+);
 
 export const providerWeights = v.optional(
   v.pipe(

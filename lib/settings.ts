@@ -1,4 +1,4 @@
-// The settings: what each may be, and which are wrong only together.
+// The settings: one row each, which says how it is read and whether it is secret; and which are wrong only together.
 
 import * as v from "valibot";
 import { hasControlCharacter, isAddress, isAmong, mailboxMax } from "./address.ts";
@@ -10,82 +10,177 @@ import {
   ageMaxMs,
   baseUrl,
   credential,
+  dataDir,
   duration,
+  entriesOf,
   host,
   integer,
+  passwordsOf,
   providerWeights,
   redisUrl,
   sandboxFaults,
   senders,
   tokens,
+  withoutCredentials,
+  withoutPassword,
 } from "./setting_types.ts";
 
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 const doubtMaxMs = 23 * hourMs;
 
-/** The settings in themselves. */
-export const settings = v.object({
-  HOST: v.optional(host, "127.0.0.1"),
-  PORT: integer("3000", 0, 65_535),
-  ADMIN_HOST: adminHost,
-  ADMIN_PORT: adminPort,
-  ALLOW_ANONYMOUS: v.optional(v.picklist(["0", "1"], "is neither 0 nor 1"), "0"),
-  API_TOKENS: tokens,
-  ALLOWED_FROM: senders,
-  DEFAULT_FROM: v.optional(
-    v.pipe(v.string(), v.trim(), v.check(isAddress, "is not an email address that both providers accept")),
-  ),
-  DEFAULT_FROM_NAME: v.optional(
-    v.pipe(
-      v.string(),
-      v.trim(),
-      v.check((text) => !hasControlCharacter(text), "has a control character"),
+/** All that is known of a setting but its name. */
+interface Row {
+  /** How it is read, and its default. */
+  readonly type: v.GenericSchema<string | undefined, unknown>;
+  /**
+   * Its value may be shown. Without this mark the setting is a secret: `config` and error messages hide its value, no
+   * line of the log may hold it, and it may be in the file that `NAME_FILE` names.
+   */
+  readonly isPublic?: true;
+  /** What may be shown of a value; by default all of a public one, and nothing of a secret. */
+  readonly mask?: (text: string) => string;
+  /** Of a secret, the parts that must not be seen anywhere; by default all of it. */
+  readonly secretParts?: (text: string) => string[];
+  /** An empty value means that it is not wanted. Elsewhere an empty value is as good as none. */
+  readonly emptyIsOff?: true;
+  /** Quotes around the whole value may be meant. */
+  readonly mayBeQuoted?: true;
+}
+
+const hidden = "[secret]";
+
+const rows = {
+  HOST: { type: v.optional(host, "127.0.0.1"), isPublic: true },
+  PORT: { type: integer("3000", 0, 65_535), isPublic: true },
+  ADMIN_HOST: { type: adminHost, isPublic: true, emptyIsOff: true },
+  ADMIN_PORT: { type: adminPort, isPublic: true, emptyIsOff: true },
+  ALLOW_ANONYMOUS: {
+    type: v.optional(v.picklist(["0", "1"], "is neither 0 nor 1"), "0"),
+    isPublic: true,
+  },
+  API_TOKENS: {
+    type: tokens,
+    mask: (text) =>
+      entriesOf(text)
+        .map(() => hidden)
+        .join(","),
+    secretParts: entriesOf,
+  },
+  ALLOWED_FROM: { type: senders, isPublic: true },
+  DEFAULT_FROM: {
+    type: v.optional(
+      v.pipe(v.string(), v.trim(), v.check(isAddress, "is not an email address that both providers accept")),
     ),
-  ),
+    isPublic: true,
+  },
+  DEFAULT_FROM_NAME: {
+    type: v.optional(
+      v.pipe(
+        v.string(),
+        v.trim(),
+        v.check((text) => !hasControlCharacter(text), "has a control character"),
+      ),
+    ),
+    isPublic: true,
+    mayBeQuoted: true,
+  },
   // Both providers refuse far smaller emails; this bound keeps one request from filling the memory.
-  MAX_BODY_BYTES: integer("1048576", 1, 33_554_432),
-  SUBMIT_TIMEOUT: duration("10s", 120_000),
-  REDIS_URL: redisUrl,
-  REDIS_PREFIX: v.optional(
-    // Braces would move the hash tag that holds a queue's keys together.
-    v.pipe(v.string(), v.regex(/^[\w.:/-]{1,100}$/, "is not 1 to 100 of letters, digits and _ . : / -")),
-    "reliable-email",
-  ),
-  REDIS_MIN_REPLICAS: integer("0", 0, 100),
-  REDIS_DURABILITY: v.optional(v.picklist(["verify", "trust"], "is neither verify nor trust"), "verify"),
-  DATA_DIR: v.optional(
-    v.pipe(
-      v.string(),
-      v.check((text) => !text.includes("\0"), "has a NUL character"),
+  MAX_BODY_BYTES: { type: integer("1048576", 1, 33_554_432), isPublic: true },
+  SUBMIT_TIMEOUT: { type: duration("10s", 120_000), isPublic: true },
+  REDIS_URL: { type: redisUrl, mask: withoutPassword, secretParts: passwordsOf },
+  REDIS_PREFIX: {
+    type: v.optional(
+      // Braces would move the hash tag that holds a queue's keys together.
+      v.pipe(v.string(), v.regex(/^[\w.:/-]{1,100}$/, "is not 1 to 100 of letters, digits and _ . : / -")),
+      "reliable-email",
     ),
-    "./data",
-  ),
-  PROVIDERS: providerWeights,
-  RESEND_API_KEY: credential,
-  RESEND_BASE_URL: baseUrl,
-  POSTMARK_SERVER_TOKEN: credential,
-  POSTMARK_BASE_URL: baseUrl,
-  POSTMARK_MESSAGE_STREAM: v.optional(
-    v.pipe(v.string(), v.regex(/^[\w.-]{1,100}$/, "is not a message stream's id")),
-    "outbound",
-  ),
-  POSTMARK_SEARCH_WAIT: duration("60s"),
-  SANDBOX_FAULTS: sandboxFaults,
-  PROVIDER_TIMEOUT: duration("15s"),
+    isPublic: true,
+  },
+  REDIS_MIN_REPLICAS: { type: integer("0", 0, 100), isPublic: true },
+  REDIS_DURABILITY: {
+    type: v.optional(v.picklist(["verify", "trust"], "is neither verify nor trust"), "verify"),
+    isPublic: true,
+  },
+  DATA_DIR: { type: dataDir, isPublic: true },
+  PROVIDERS: { type: providerWeights, isPublic: true },
+  RESEND_API_KEY: { type: credential },
+  RESEND_BASE_URL: { type: baseUrl, isPublic: true, mask: withoutCredentials },
+  POSTMARK_SERVER_TOKEN: { type: credential },
+  POSTMARK_BASE_URL: { type: baseUrl, isPublic: true, mask: withoutCredentials },
+  POSTMARK_MESSAGE_STREAM: {
+    type: v.optional(
+      v.pipe(v.string(), v.regex(/^[\w.-]{1,100}$/, "is not a message stream's id")),
+      "outbound",
+    ),
+    isPublic: true,
+  },
+  POSTMARK_SEARCH_WAIT: { type: duration("60s"), isPublic: true },
+  SANDBOX_FAULTS: { type: sandboxFaults, isPublic: true },
+  PROVIDER_TIMEOUT: { type: duration("15s"), isPublic: true },
   // Resend forgets an idempotency key after 24 h; an hour less leaves time for requests in flight.
-  DOUBT_TIMEOUT: duration("23h", doubtMaxMs),
-  DOUBT_SPLIT_AFTER: duration("2m", doubtMaxMs),
-  CONCURRENCY: integer("8", 1, 1000),
-  RETRY_BASE: duration("1s"),
-  RETRY_MAX: duration("1h", dayMs),
-  GIVE_UP_AFTER: duration("72h", ageMaxMs),
+  DOUBT_TIMEOUT: { type: duration("23h", doubtMaxMs), isPublic: true },
+  DOUBT_SPLIT_AFTER: { type: duration("2m", doubtMaxMs), isPublic: true },
+  CONCURRENCY: { type: integer("8", 1, 1000), isPublic: true },
+  RETRY_BASE: { type: duration("1s"), isPublic: true },
+  RETRY_MAX: { type: duration("1h", dayMs), isPublic: true },
+  GIVE_UP_AFTER: { type: duration("72h", ageMaxMs), isPublic: true },
   // A dead worker's batches are looked at when their lease is over: long before their doubt ends.
-  LEASE: duration("60s", hourMs),
-  RETAIN: duration("24h", ageMaxMs),
-  SHUTDOWN_TIMEOUT: duration("25s"),
-  LOG_LEVEL: v.optional(v.picklist(logLevels, `is not one of ${logLevels.join(", ")}`), "info"),
-});
+  LEASE: { type: duration("60s", hourMs), isPublic: true },
+  RETAIN: { type: duration("24h", ageMaxMs), isPublic: true },
+  SHUTDOWN_TIMEOUT: { type: duration("25s"), isPublic: true },
+  LOG_LEVEL: {
+    type: v.optional(v.picklist(logLevels, `is not one of ${logLevels.join(", ")}`), "info"),
+    isPublic: true,
+  },
+} as const satisfies Record<string, Row>;
+
+export type SettingName = keyof typeof rows;
+export const settingNames = Object.keys(rows) as SettingName[];
+
+const rowOf = (name: SettingName): Row => rows[name];
+
+/** Those whose value is hidden, and may be in the file that `NAME_FILE` names. */
+export const secretNames = settingNames.filter((name) => !rowOf(name).isPublic);
+
+export function emptyIsOff(name: string): boolean {
+  return settingNames.some((known) => known === name && rowOf(known).emptyIsOff);
+}
+
+export function mayBeQuoted(name: SettingName): boolean {
+  return rowOf(name).mayBeQuoted === true;
+}
+
+/** What may be shown of a value: nothing of a setting that is not known to be public. */
+export function masked(name: SettingName, text: string): string {
+  return maskedBy(rowOf(name), text);
+}
+
+export function maskedBy({ isPublic, mask }: Row, text: string): string {
+  return mask?.(text) ?? (isPublic ? text : hidden);
+}
+
+/** What of the values of settings must not be seen anywhere. */
+export function secretPartsOf(given: Readonly<Record<string, string>>): string[] {
+  const parts = secretNames.flatMap((name) => {
+    const text = given[name];
+    return text === undefined ? [] : (rowOf(name).secretParts?.(text) ?? [text]);
+  });
+  return [...new Set(parts)].filter((part) => part !== "");
+}
+
+/** As it would be written; undefined if there is none. */
+export function defaultOf(name: SettingName): string | undefined {
+  const { type } = rowOf(name);
+  return "default" in type && typeof type.default === "string" ? type.default : undefined;
+}
+
+/** The settings in themselves. */
+export const settings = v.object(
+  Object.fromEntries(settingNames.map((name) => [name, rows[name].type])) as {
+    [Name in SettingName]: (typeof rows)[Name]["type"];
+  },
+);
 
 export type Settings = v.InferOutput<typeof settings>;
 

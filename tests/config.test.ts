@@ -1,10 +1,10 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import fc from "fast-check";
 import { type Config, readConfig, type Role } from "../lib/config.ts";
-import { settings } from "../lib/settings.ts";
+import { maskedBy, secretNames, settingNames, settings } from "../lib/settings.ts";
 
 const enough = { REDIS_URL: "redis://127.0.0.1:6379" };
 const token = "token-0123456789";
@@ -46,6 +46,7 @@ test("config: the defaults are the documented ones", () => {
     leaseMs: 60_000,
     retainMs: 86_400_000,
     shutdownTimeoutMs: 25_000,
+    signalRepeatMs: 200,
     logLevel: "info",
     secrets: [],
   });
@@ -84,6 +85,13 @@ test.each(["10", "s", "1.5s", "-1s", "1d", "10 s", "1S", "1e3ms", "0s"])(
 test.each([
   ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "1" }, "without REDIS_URL"],
   ["DATA_DIR", { DATA_DIR: "a\0b" }, "NUL"],
+  ["DATA_DIR", { DATA_DIR: '"./data"' }, "wrapped in quotes"],
+  ["DATA_DIR", { DATA_DIR: "'/var/lib/x'" }, "wrapped in quotes"],
+  ["DATA_DIR", { DATA_DIR: "~/data" }, "begins with ~"],
+  ["DATA_DIR", { DATA_DIR: "$HOME/data" }, "variable"],
+  ["DATA_DIR", { DATA_DIR: "/var/${NAME}" }, "variable"],
+  ["DATA_DIR", { DATA_DIR: "./data\r" }, "white space"],
+  ["DATA_DIR", { DATA_DIR: "./data " }, "white space"],
   ["REDIS_URL", { REDIS_URL: "http://a" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "redis://" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "Rediss://host" }, "rediss://"],
@@ -93,6 +101,11 @@ test.each([
   ["REDIS_URL", { REDIS_URL: "redis+sentinel://a:1/name" }, "does not support"],
   ["REDIS_URL", { REDIS_URL: "redis://a/b" }, "database"],
   ["REDIS_URL", { REDIS_URL: "redis://a?enableOfflineQueue=true" }, "options"],
+  ["REDIS_URL", { REDIS_URL: "redis://user:p#ss@host" }, "# is %23"],
+  ["REDIS_URL", { REDIS_URL: "redis://:pa/ss@host:6379/1" }, "/ is %2F"],
+  ["REDIS_URL", { REDIS_URL: "rediss://user:12?4@host" }, "? is %3F"],
+  ["REDIS_URL", { REDIS_URL: "redis://:p%ss@host" }, "% is %25"],
+  ["REDIS_URL", { REDIS_URL: "redis://:p ss@host" }, "percent-encoded"],
   ["REDIS_PREFIX", { REDIS_PREFIX: "a{b}" }, ""],
   ["REDIS_PREFIX", { REDIS_PREFIX: "a b" }, ""],
   ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "-1" }, ""],
@@ -199,14 +212,14 @@ test("config: every mistake is in the one message", () => {
 
 test("config: what is wrong together is reported beside what is wrong in itself", () => {
   expect(mistakes({ SUBMIT_TIMEOUT: "1h", RETAIN: "1s" })).toEqual([
-    "Cannot start: SUBMIT_TIMEOUT is over 120s",
-    "Cannot start: RETAIN is under 2 × SUBMIT_TIMEOUT",
+    'Cannot start: SUBMIT_TIMEOUT "1h" is over 120s',
+    'Cannot start: RETAIN "1s" is under 2 × SUBMIT_TIMEOUT',
   ]);
   expect(mistakes({ LEASE: "2h", PROVIDER_TIMEOUT: "3h", RETRY_BASE: "26h", RETRY_MAX: "25h" })).toEqual([
-    "Cannot start: RETRY_MAX is over 24h",
-    "Cannot start: LEASE is over 1h",
-    "Cannot start: LEASE is under 2 × PROVIDER_TIMEOUT",
-    "Cannot start: RETRY_BASE is over RETRY_MAX",
+    'Cannot start: RETRY_MAX "25h" is over 24h',
+    'Cannot start: LEASE "2h" is over 1h',
+    'Cannot start: LEASE "2h" is under 2 × PROVIDER_TIMEOUT',
+    'Cannot start: RETRY_BASE "26h" is over RETRY_MAX',
   ]);
   expect(
     mistakes({
@@ -215,6 +228,104 @@ test("config: what is wrong together is reported beside what is wrong in itself"
       DEFAULT_FROM_NAME: "x".repeat(250),
     }),
   ).toHaveLength(2);
+});
+
+test("config: a message shows the value, or the default that it meets", () => {
+  expect(mistakes({ PORT: "80 80", DATA_DIR: "./data\r", PROVIDER_TIMEOUT: "1m" })).toEqual([
+    'Cannot start: PORT "80 80" is not a whole number from 0 to 65535',
+    'Cannot start: DATA_DIR "./data\\r" ends in white space, perhaps the end of a line from Windows',
+    'Cannot start: LEASE "60s" is under 2 × PROVIDER_TIMEOUT',
+  ]);
+  const [long] = mistakes({ PORT: "9".repeat(10_000) });
+  expect(long!.length).toBeLessThan(200);
+});
+
+test("config: a value wrapped in quotes is refused, whatever the setting, but for a display name", () => {
+  const names = settingNames.filter((name) => name !== "DEFAULT_FROM_NAME");
+  for (const quote of ["'", '"']) {
+    for (const name of names) {
+      // Long enough for a token, and no value that a setting would refuse for another reason alone.
+      const [first, ...others] = mistakes({ [name]: `${quote}0123456789012345${quote}` });
+      expect(first).toMatch(new RegExp(`^Cannot start: ${name} .*is wrapped in quotes: remove them$`));
+      expect(others).toEqual([]);
+    }
+  }
+  expect(mistakes({ ...enough, RESEND_API_KEY: '"re_secret"' }, "worker")).toEqual([
+    "Cannot start: RESEND_API_KEY is wrapped in quotes: remove them",
+  ]);
+  const DEFAULT_FROM_NAME = '"The Shop"';
+  const read = readConfig({ ...enough, DEFAULT_FROM: "a@example.org", DEFAULT_FROM_NAME }, "server");
+  expect(read).toMatchObject({
+    ok: true,
+    config: { defaultFromName: DEFAULT_FROM_NAME },
+    warnings: [{ setting: "DEFAULT_FROM_NAME", reason: expect.stringContaining("quotes") }],
+  });
+});
+
+describe("config: a misspelled setting", () => {
+  const warningsFor = (names: readonly string[]) => {
+    const read = readConfig(Object.fromEntries(names.map((name) => [name, "the-value"])), "server");
+    if (!read.ok) throw new Error(read.message);
+    return read.warnings;
+  };
+
+  test.each([
+    ["API_TOKEN", "API_TOKENS"],
+    ["LAESE", "LEASE"],
+    ["RESEND_KEY", "RESEND_API_KEY"],
+    ["RESEND_KEY_FILE", "RESEND_API_KEY_FILE"],
+    ["RESEND_APIKEY", "RESEND_API_KEY"],
+    ["POSTMARK_TOKEN", "POSTMARK_SERVER_TOKEN"],
+    ["POSTMARK_SEVRER_TOKNE", "POSTMARK_SERVER_TOKEN"],
+    ["API_TOKENS_FLIE", "API_TOKENS_FILE"],
+    ["REDIS_URI", "REDIS_URL"],
+    ["DATADIR", "DATA_DIR"],
+    ["data_dir", "DATA_DIR"],
+    ["DEFAULT_FORM", "DEFAULT_FROM"],
+    ["LOGLEVEL", "LOG_LEVEL"],
+    ["PROVIDER", "PROVIDERS"],
+    ["DOUBT_TIME_OUT", "DOUBT_TIMEOUT"],
+  ])("%s is reported as %s, without its value", (name, meant) => {
+    const warnings = warningsFor([name]);
+    expect(warnings).toEqual([{ setting: name, reason: `is not a setting: is ${meant} meant?` }]);
+  });
+
+  test("is not taken for what other programs call their variables", () => {
+    // As found in shells, containers, Kubernetes, CI and hosts of applications.
+    const others =
+      "ADMIN ADMIN_EMAIL ALLOWED_HOSTS API_KEY API_URL APP_ENV APP_NAME AWS_ACCESS_KEY_ID AWS_REGION BASE_URL " +
+      "BUN_INSTALL CI COLORTERM CONCURRENCY_LIMIT DATABASE_URL DB_HOST DB_PORT DB_URL DEBUG DEFAULT_LOCALE DISPLAY " +
+      "DYNO EDITOR EMAIL ENV FORCE_COLOR GIT_AUTHOR_NAME GITHUB_TOKEN GOPATH HISTFILE HISTSIZE HOME HOSTNAME HOSTTYPE " +
+      "HTTPS_PROXY HTTP_PROXY INVOCATION_ID JAVA_HOME JOURNAL_STREAM KUBERNETES_PORT KUBERNETES_PORT_443_TCP " +
+      "KUBERNETES_SERVICE_HOST LANG LANGUAGE LC_ALL LESS LISTEN_FDS LISTEN_PID LOGNAME LS_COLORS MAIL MAILTO MANAGERPID " +
+      "MEMORY_PRESSURE_WATCH NODE_ENV NODE_EXTRA_CA_CERTS NODE_OPTIONS NODE_PATH NO_COLOR NO_PROXY OLDPWD OSTYPE PAGER " +
+      "PATH POSTGRES_HOST POSTGRES_PORT POSTMARK_ACCOUNT_TOKEN PORTS POST PS1 PWD PYTHONPATH REDIS_HOST REDIS_PASSWORD " +
+      "REDIS_PORT REDIS_PORT_6379_TCP REDIS_SERVICE_HOST REDIS_TLS_URL REDIS_USERNAME RELEASE RUNTIME_DIRECTORY " +
+      "SENDGRID_API_KEY SHELL SHLVL SMTP_HOST SMTP_PORT SSH_AUTH_SOCK SSL_CERT_DIR SSL_CERT_FILE STATE_DIRECTORY SUDO_USER " +
+      "TERM TMPDIR TZ USER VIRTUAL_HOST VIRTUAL_PORT VISUAL WATCHDOG_USEC XDG_DATA_DIRS XDG_RUNTIME_DIR _ " +
+      "npm_config_cache npm_config_user_agent npm_execpath npm_lifecycle_event npm_package_name no_proxy https_proxy " +
+      "RESEND_WEBHOOK_SECRET LOG_FILE LOG_FORMAT API_FILE CACHE_DIR DATA_PATH MAX_CONNECTIONS";
+    expect(warningsFor(others.split(" "))).toEqual([]);
+  });
+
+  test("is none that there is", () => {
+    expect(warningsFor([])).toEqual([]);
+    const all = Object.fromEntries(
+      [...settingNames, ...secretNames.map((name) => `${name}_FILE`)].map((name) => [name, ""]),
+    );
+    expect(readConfig(all, "server")).toMatchObject({ ok: true, warnings: [] });
+  });
+});
+
+test("config: a setting is hidden unless its row says that it is public, and a part of it only if its row says how", () => {
+  const type = settings.entries.RESEND_API_KEY;
+  expect(maskedBy({ type }, "the-value")).toBe("[secret]");
+  expect(maskedBy({ type, isPublic: true }, "the-value")).toBe("the-value");
+  expect(maskedBy({ type, mask: (text) => text.slice(0, 3) }, "the-value")).toBe("the");
+});
+
+test("config: exactly these settings are secret", () => {
+  expect(secretNames).toEqual(["API_TOKENS", "REDIS_URL", "RESEND_API_KEY", "POSTMARK_SERVER_TOKEN"]);
 });
 
 test.each(["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
@@ -268,7 +379,7 @@ test("config: allowed senders are addresses and domains, the default sender amon
   expect(good(env).allowedFrom).toEqual(["shop@example.com", "@Example.org"]);
   expect(good({ ...env, DEFAULT_FROM: "any@example.ORG" }).defaultFrom).toBe("any@example.ORG");
   expect(mistakes({ ...env, DEFAULT_FROM: "Shop@example.com" })).toEqual([
-    "Cannot start: DEFAULT_FROM is not among ALLOWED_FROM",
+    'Cannot start: DEFAULT_FROM "Shop@example.com" is not among ALLOWED_FROM',
   ]);
 });
 

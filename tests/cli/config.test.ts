@@ -71,6 +71,22 @@ describe("config: what holds", () => {
     },
   );
 
+  test("warns of a name that is probably a misspelled setting, and shows no value of it", async () => {
+    const env = { ...embedded, API_TOKEN: "a-token-of-some-length", RESEND_KEY: "re_the_key" };
+    const { stdout, stderr, code } = await runCli(env, "config");
+    expect(code).toBe(0);
+    expect(stderr).toBe(
+      "Warning: API_TOKEN is not a setting: is API_TOKENS meant?\n" +
+        "Warning: RESEND_KEY is not a setting: is RESEND_API_KEY meant?\n",
+    );
+    const { warnings } = await jsonOfCli(env, ["config", "--check"], 1);
+    expect(warnings).toEqual([
+      { setting: "API_TOKEN", reason: "is not a setting: is API_TOKENS meant?" },
+      { setting: "RESEND_KEY", reason: "is not a setting: is RESEND_API_KEY meant?" },
+    ]);
+    expect(stdout + JSON.stringify(warnings)).not.toMatch(/a-token-of|re_the_key/);
+  });
+
   test("of a Redis without a user loses its password too", async () => {
     const { stdout } = await runCli({ REDIS_URL: "rediss://:pa:ss@redis.example" }, "config");
     expect(stdout).toContain("rediss://:[secret]@redis.example");

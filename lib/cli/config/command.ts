@@ -6,6 +6,7 @@ import { readOptions } from "../command.ts";
 import { complain, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { terminalOf } from "../terminal.ts";
+import { visible } from "../text.ts";
 import type { Check } from "./checks.ts";
 import { type EffectiveSetting, effectiveSettings } from "./effective.ts";
 
@@ -16,13 +17,15 @@ export const config: SingleCommand = {
     "Usage: reliable-email config [--check] [--json]",
     "",
     "Prints every setting as it holds, without secrets, and where it comes from: a",
-    "default, the environment, or the file that NAME_FILE names.",
+    "default, the environment, or the file that NAME_FILE names. Warns of names in the",
+    "environment that are probably a misspelled setting.",
     "",
     "Options:",
     "  --check  reaches the store, and looks whether it keeps what it acknowledges;",
     "           asks each provider whether the credential holds; tries the sandbox's",
     "           folder. Sends nothing. Exit code 1 if something is not as it should be",
-    "  --json   one object: `settings`, and with --check `ok` and the list `checks`",
+    "  --json   one object: `settings`, `warnings`, and with --check `ok` and the",
+    "           list `checks`",
   ].join("\n"),
   async run(args) {
     const read = readOptions(args, {
@@ -36,8 +39,9 @@ export const config: SingleCommand = {
       return { kind: "exit", code: 2 };
     }
     const { check, json } = read.values;
-    const effective = effectiveSettings(process.env, known.config);
+    const effective = effectiveSettings(process.env, known);
     const terminal = terminalOf(process.env);
+    for (const { setting, reason } of known.warnings) complain(`Warning: ${visible(setting)} ${reason}`);
     // What is known by now is there to read while others are asked.
     if (!json) print(tableOf(columns, effective, terminal).join("\n"));
     // Not loaded before it is needed: the stores and the SDKs come with it.
@@ -45,8 +49,10 @@ export const config: SingleCommand = {
       ? await (await import("./checks.ts")).checkAll(process.env, known.config)
       : ([] satisfies Check[]);
     const ok = checks.every((one) => one.ok);
-    if (json) printJson({ settings: documentOf(effective), ...(check && { ok, checks }) });
-    else if (check) print(["", ...tableOf(checkColumns, checks, terminal)].join("\n"));
+    if (json) {
+      const { warnings } = known;
+      printJson({ settings: documentOf(effective), warnings, ...(check && { ok, checks }) });
+    } else if (check) print(["", ...tableOf(checkColumns, checks, terminal)].join("\n"));
     return { kind: "exit", code: ok ? 0 : 1 };
   },
 };

@@ -1,11 +1,10 @@
 // Every setting as it holds, where it comes from, and nothing of it that is secret.
 
 import { resolve } from "node:path";
-import { adminPorts, type Config, secretNames } from "../../config.ts";
-import { settings } from "../../settings.ts";
+import { adminPorts, type Config } from "../../config.ts";
+import { defaultOf, masked, secretNames, settingNames, type SettingName } from "../../settings.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-export type SettingName = keyof typeof settings.entries;
 
 export interface EffectiveSetting {
   readonly name: SettingName;
@@ -16,52 +15,25 @@ export interface EffectiveSetting {
   readonly file: string | undefined;
 }
 
-const hidden = "[secret]";
-
-/** @param config what was read out of `env` */
-export function effectiveSettings(env: Environment, config: Config): EffectiveSetting[] {
-  return (Object.keys(settings.entries) as SettingName[]).map((name) => {
-    const file = isSecret(name) ? env[`${name}_FILE`] || undefined : undefined;
-    // Empty is none, but where it switches something off.
-    const given = isSwitch(name) ? env[name] : env[name] || undefined;
-    const source = file !== undefined ? "file" : given !== undefined ? "environment" : "default";
-    return { name, value: valueOf(name, given, config), source, file };
+/** @param read what was read out of `env` */
+export function effectiveSettings(
+  env: Environment,
+  { config, given }: { readonly config: Config; readonly given: Readonly<Record<string, string>> },
+): EffectiveSetting[] {
+  return settingNames.map((name) => {
+    const file = secretNames.includes(name) ? env[`${name}_FILE`] || undefined : undefined;
+    const written = given[name];
+    const source = file !== undefined ? "file" : written !== undefined ? "environment" : "default";
+    const value = inEffect[name]?.(config, written) ?? written ?? defaultOf(name);
+    return { name, value: value === undefined ? undefined : masked(name, value), source, file };
   });
 }
 
-const isSwitch = (name: SettingName) => name === "ADMIN_HOST" || name === "ADMIN_PORT";
-
-function isSecret(name: SettingName): boolean {
-  return secretNames.some((secret) => secret === name);
-}
-
-function valueOf(name: SettingName, given: string | undefined, config: Config): string | undefined {
-  switch (name) {
-    case "API_TOKENS":
-      return config.apiTokens?.map(() => hidden).join(",");
-    case "RESEND_API_KEY":
-      return config.resend && hidden;
-    case "POSTMARK_SERVER_TOKEN":
-      return config.postmark && hidden;
-    case "REDIS_URL":
-      return config.queue.kind === "redis" ? withoutPassword(config.queue.url) : undefined;
-    case "ADMIN_PORT":
-      return given ?? `${adminPorts.server} (server), ${adminPorts.worker} (worker)`;
-    case "DATA_DIR":
-      return resolve(given ?? defaultOf(name)!);
-    case "PROVIDERS":
-      return config.providers.map((one) => `${one.name}:${one.weight}`).join(",") || given;
-    default:
-      return given ?? defaultOf(name);
-  }
-}
-
-/** Not by the parts of a URL: what is shown is what was written. */
-function withoutPassword(url: string): string {
-  return url.replace(/^(\w+:\/\/[^/?#]*?:)[^/?#]*@/, `$1${hidden}@`);
-}
-
-function defaultOf(name: SettingName): string | undefined {
-  const entry = settings.entries[name];
-  return "default" in entry && typeof entry.default === "string" ? entry.default : undefined;
-}
+/** Those whose effect is not seen in what is written, or whose default depends on other settings. */
+const inEffect: {
+  readonly [name in SettingName]?: (config: Config, written: string | undefined) => string | undefined;
+} = {
+  ADMIN_PORT: (_, written) => written ?? `${adminPorts.server} (server), ${adminPorts.worker} (worker)`,
+  DATA_DIR: (_, written) => resolve(written ?? defaultOf("DATA_DIR")!),
+  PROVIDERS: ({ providers }) => providers.map((one) => `${one.name}:${one.weight}`).join(",") || undefined,
+};
