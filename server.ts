@@ -6,7 +6,7 @@ import { openGate } from "./lib/access.ts";
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
 import { openServerCounts } from "./lib/admin/server.ts";
-import { readConfig } from "./lib/config.ts";
+import { logWarnings, readConfig } from "./lib/config.ts";
 import { createLog } from "./lib/log.ts";
 import { openIntake, openOperator } from "./lib/queue/open.ts";
 import { onStop } from "./lib/signals.ts";
@@ -19,6 +19,7 @@ if (!read.ok) {
 }
 const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
+logWarnings(log, read.warnings);
 const counts = openServerCounts();
 
 let server: ReturnType<typeof listen> | undefined;
@@ -69,6 +70,7 @@ server = listen();
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
+  repeatMs: config.signalRepeatMs,
   // Stops accepting, and answers what has been received.
   async drain() {
     stopping = true;

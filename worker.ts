@@ -3,7 +3,7 @@
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
 import { openWorkerCounts } from "./lib/admin/worker.ts";
-import { readConfig } from "./lib/config.ts";
+import { logWarnings, readConfig } from "./lib/config.ts";
 import type { Deliverer } from "./lib/worker/deliverer.ts";
 import { startDispatcher } from "./lib/worker/dispatch.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
@@ -20,6 +20,7 @@ if (!read.ok) {
 }
 const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
+logWarnings(log, read.warnings);
 
 const work = openWork(config.queue, config.retainMs, {
   log,
@@ -73,6 +74,7 @@ if (!admin.ok) {
 onStop({
   log,
   timeoutMs: config.shutdownTimeoutMs,
+  repeatMs: config.signalRepeatMs,
   async drain() {
     stopping = true;
     await stop();

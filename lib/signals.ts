@@ -1,37 +1,64 @@
 // How a process ends when it is told to: it drains, but not for ever.
 
+import { readFileSync } from "node:fs";
 import type { Log } from "./log.ts";
 
+/** What a signal means by the time at which it comes. */
+export type Meaning = "first" | "repeat" | "second";
+
 /**
- * Ctrl-C under `npm run` arrives twice: from the terminal, and from npm, which passes on what it got itself. A service
- * manager that signals all of a group does the same. Whoever means a second signal comes later than this.
+ * Tells the first signal, which lets a process finish, from a second one, which ends it at once. What comes within
+ * `repeatMs` of the first is the first one once more: Ctrl-C under npm arrives from the terminal, and again from npm,
+ * and a service manager may signal a whole group. A third one always counts: somebody insists.
+ * @returns the meaning of a signal that comes at `nowMs`
  */
-const sameSignalMs = 1000;
+export function createSignalCounter(repeatMs: number): (nowMs: number) => Meaning {
+  let firstAtMs: number | undefined;
+  let count = 0;
+  return (nowMs) => {
+    count += 1;
+    firstAtMs ??= nowMs;
+    if (count === 1) return "first";
+    return count === 2 && nowMs <= firstAtMs + repeatMs ? "repeat" : "second";
+  };
+}
 
-const stopSignals = ["SIGTERM", "SIGINT"] as const;
+const stopSignals = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+
+/** Whether whoever started this process wants it to outlive its terminal, as `nohup` does. */
+function ignoresHangup(): boolean {
+  try {
+    const [, mask] = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+    // Bit 0 is signal 1, SIGHUP.
+    return mask !== undefined && (BigInt(`0x${mask}`) & 1n) === 1n;
+  } catch {
+    // Only Linux has it.
+    return false;
+  }
+}
 
 /**
- * Calls `first` on the first signal, and `second` on a second one, but for the same one within a second, which is the
- * first one once more.
+ * Calls `first` on the first SIGTERM, SIGINT or, unless it was ignored at startup, SIGHUP; and `second` on a second
+ * one, see {@link createSignalCounter}.
  * @returns how to leave them to the system again
  */
 export function onSignals({
   first,
   second,
-  signals = stopSignals,
+  repeatMs,
 }: {
   first: (signal: NodeJS.Signals) => void;
   second: (signal: NodeJS.Signals) => void;
-  signals?: readonly NodeJS.Signals[];
+  repeatMs: number;
 }): () => void {
-  let before: { readonly signal: NodeJS.Signals; readonly atMs: number } | undefined;
+  const meaningAt = createSignalCounter(repeatMs);
   const take = (signal: NodeJS.Signals) => {
-    const nowMs = performance.now();
-    if (before === undefined) {
-      before = { signal, atMs: nowMs };
-      first(signal);
-    } else if (signal !== before.signal || nowMs >= before.atMs + sameSignalMs) second(signal);
+    const meaning = meaningAt(performance.now());
+    if (meaning === "first") first(signal);
+    else if (meaning === "second") second(signal);
   };
+  // A handler would undo what nohup did.
+  const signals = stopSignals.filter((signal) => signal !== "SIGHUP" || !ignoresHangup());
   for (const signal of signals) process.on(signal, take);
   return () => {
     for (const signal of signals) process.off(signal, take);
@@ -39,22 +66,22 @@ export function onSignals({
 }
 
 /**
- * On the first SIGTERM or SIGINT `drain` runs, and the process exits 0 when it has. Just before `timeoutMs` is over
- * `hurry` runs, to end what can still be ended; after `timeoutMs` the process exits 0 with whatever is left. A second
- * signal exits at once, but for the same one within a second, which is the first one once more.
+ * On the first signal, as of {@link onSignals}, `drain` runs, and the process exits 0 when it has. Just before
+ * `timeoutMs` is over `hurry` runs, to end what can still be ended; after `timeoutMs` the process exits 0 with whatever
+ * is left. A second signal exits at once. SIGUSR1 and SIGUSR2, which would end the process otherwise, do nothing.
  */
 export function onStop({
   log,
   timeoutMs,
+  repeatMs,
   drain,
   hurry = () => {},
-  signals = stopSignals,
 }: {
   log: Log;
   timeoutMs: number;
+  repeatMs: number;
   drain: () => Promise<void>;
   hurry?: () => void;
-  signals?: readonly NodeJS.Signals[];
 }): void {
   const stop = async (signal: NodeJS.Signals) => {
     log.info("draining", { signal });
@@ -73,11 +100,12 @@ export function onStop({
     process.exit(0);
   };
   onSignals({
-    signals,
+    repeatMs,
     first: stop,
     second(signal) {
       log.warn("stopped-at-once", { signal });
       process.exit(1);
     },
   });
+  for (const signal of ["SIGUSR1", "SIGUSR2"] as const) process.on(signal, () => {});
 }

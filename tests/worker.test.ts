@@ -51,7 +51,7 @@ test("worker: it starts before its Redis, without a false alarm, and delivers on
   await own.stop();
 }, 20_000);
 
-test.each(["SIGTERM", "SIGINT"] as const)(
+test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
   "worker: %s lets what is in flight be settled, then it exits with 0",
   async (signal) => {
     const env = settings({ PROVIDERS: "resend" });

@@ -156,15 +156,14 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
   });
 });
 
-test("queue: a second signal ends a command at once", async () => {
+test("queue: a signal that comes a third time ends a command at once", async () => {
   const env = stack.embedded();
   const queue = await open(env);
   await queue.dead(10);
   const letGo = hold(env);
   const command = start(env, "retry", "--all");
   await command.heedsSignals();
-  command.child.kill("SIGTERM");
-  command.child.kill("SIGINT");
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) command.child.kill(signal);
   expect(await command.ended()).toEqual({ code: 1, stdout: "", stderr: "" });
   letGo();
   expect((await queue.operator.stats()).states.dead).toBe(10);
@@ -247,7 +246,7 @@ describe.each([
     let failure: Awaited<ReturnType<typeof replayDoubtful>>;
     const stop = await runCourse(async (course) => {
       failure = await replayDoubtful(lossy, ids[1]!, leaseMs, course, into);
-    });
+    }, 200);
     expect(claims).toEqual([claims[0]!, claims[0]!]);
     const states = await Promise.all(ids.map(async (id) => (await operator.show(id))?.state));
     return { ids, into, failure, stop, states };

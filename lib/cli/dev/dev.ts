@@ -98,8 +98,7 @@ async function start(settings: DevSettings): Promise<Ending> {
     log: createLog({ level: shown, write: (line) => print(formatEntry("dev", readEntry(line)!)) }),
     // They keep to the same bound, and this is for when they do not.
     timeoutMs: config.shutdownTimeoutMs + 2000,
-    // A terminal that is closed sends the last.
-    signals: ["SIGTERM", "SIGINT", "SIGHUP"],
+    repeatMs: config.signalRepeatMs,
     async drain() {
       stopping = true;
       print("Stopping");

@@ -32,10 +32,11 @@ export const clear: SingleCommand = {
       json: { type: "boolean", default: false },
     });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
-    return withQueue(async ({ operator, place, terminal }) => {
+    return withQueue(async ({ operator, config, place, terminal }) => {
       const { nowMs: beganAtMs, states: before } = await operator.stats();
       const count = before.waiting + before.retrying;
-      const question = `Delete ${countOf(count, "email")} that wait or are to be tried again, for good (queue in ${place})`;
+      const what = count === 1 ? "that waits or is" : "that wait or are";
+      const question = `Delete ${countOf(count, "email")} ${what} to be tried again, for good (queue in ${place})`;
       if (count > 0 && !confirmed(question, read.values.yes, terminal)) return failed;
       const progress = openProgress("Deleting", count, terminal);
       let deleted = 0;
@@ -52,7 +53,7 @@ export const clear: SingleCommand = {
           from = cleared.next;
         }
         left = leftOf((await operator.stats()).states);
-      }).finally(() => progress.end());
+      }, config.signalRepeatMs).finally(() => progress.end());
       if (read.values.json) printJson({ queue: place, deleted, left, ...stopDocument(stop) });
       else print(`${toldOf(deleted, stop)}${left ? leftText(left) : ""} (queue in ${place})`);
       if (isAsked) {

@@ -23,12 +23,16 @@ export interface Course {
 
 /**
  * @param work notes what it has done as it goes, since it may end at any change
+ * @param repeatMs see `onSignals`
  * @returns nothing if it was through
  */
-export async function runCourse(work: (course: Course) => Promise<void>): Promise<Stop | undefined> {
+export async function runCourse(
+  work: (course: Course) => Promise<void>,
+  repeatMs: number,
+): Promise<Stop | undefined> {
   let stopped = false;
   let unclear: readonly string[] = [];
-  const release = onSignals({ first: () => (stopped = true), second: () => process.exit(1) });
+  const release = onSignals({ repeatMs, first: () => (stopped = true), second: () => process.exit(1) });
   /** What was begun is through, as far as a signal could have ended it. */
   let cutShort = false;
   try {

@@ -52,10 +52,12 @@ export const deletion: SingleCommand = {
         const question = `Delete ${countOf(states.dead, "dead letter")} for good (queue in ${place})`;
         if (!confirmed(question, options.yes, terminal)) return failed;
       }
-      const stop = await runCourse((course) =>
-        allDead
-          ? deleteAllDead(session, { course, outcome, beganAtMs: nowMs, dead: states.dead })
-          : deleteEach(session, { course, outcome, ids: [...new Set(words)] }),
+      const stop = await runCourse(
+        (course) =>
+          allDead
+            ? deleteAllDead(session, { course, outcome, beganAtMs: nowMs, dead: states.dead })
+            : deleteEach(session, { course, outcome, ids: [...new Set(words)] }),
+        session.config.signalRepeatMs,
       );
       report(outcome, stop, session, options.json);
       return endingAfter(stop, outcome.failures.length === 0 ? done : failed);

@@ -60,10 +60,12 @@ export const retry: SingleCommand = {
     return withQueue(async (session) => {
       const outcome = nothingYet();
       const { nowMs, states } = await session.operator.stats();
-      const stop = await runCourse((course) =>
-        all
-          ? retryAll(session, wanted, { course, outcome, beganAtMs: nowMs, dead: states.dead })
-          : retryEach(session, wanted, { course, outcome, beganAtMs: nowMs, ids: [...new Set(words)] }),
+      const stop = await runCourse(
+        (course) =>
+          all
+            ? retryAll(session, wanted, { course, outcome, beganAtMs: nowMs, dead: states.dead })
+            : retryEach(session, wanted, { course, outcome, beganAtMs: nowMs, ids: [...new Set(words)] }),
+        session.config.signalRepeatMs,
       );
       if (json) printOutcome(outcome, stop, session);
       else tell(outcome, session);
