@@ -37,6 +37,14 @@ export function openIntake(queue: QueueSettings, watcher: IntakeWatcher): Intake
   return openSqliteIntake({ ...queue, ...watcher });
 }
 
+/** Whether Redis keeps what it acknowledges, as {@link openIntake} finds it, and creates nothing. */
+export function openRedisCheck(
+  queue: Extract<QueueSettings, { kind: "redis" }>,
+  watcher: StoreWatcher,
+): Pick<Intake, "health" | "close"> {
+  return openRedisIntake({ ...queue, ...watcher, createsQueue: false });
+}
+
 /** @param retainMs how long the record of a sent email is kept */
 export function openWork(queue: QueueSettings, retainMs: number, watcher: StoreWatcher): Work {
   if (queue.kind === "redis") return openRedisWork({ ...queue, ...watcher, retainMs });

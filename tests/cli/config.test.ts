@@ -1,7 +1,17 @@
 // `config`: the settings as they hold, without secrets, and what they lead to, tried without sending anything.
 
 import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { settings } from "../../lib/settings.ts";
@@ -9,6 +19,7 @@ import { startFakePostmark } from "../../fakes/postmark.ts";
 import { startFakeResend } from "../../fakes/resend.ts";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { startRedis } from "../support/redis.ts";
+import { shapeQueue } from "../support/states.ts";
 
 // The machine may be busy with the rest of the suite.
 setDefaultTimeout(60_000);
@@ -115,6 +126,8 @@ describe("config --check", () => {
   };
 
   test("finds the embedded queue and both providers good, and sends nothing", async () => {
+    const { close } = await shapeQueue(embedded);
+    await close();
     const checks = await checksOf({ ...embedded, ...both });
     expect(checks.map(({ name, ok }) => ({ name, ok }))).toEqual([
       { name: "store", ok: true },
@@ -173,11 +186,66 @@ describe("config --check", () => {
     }
   });
 
-  test("leaves the sandbox's folder as it was", async () => {
-    const data = join(folder, "sandbox");
+  test("creates no queue and no folder, and says who will", async () => {
+    const data = join(folder, "none", "data");
     const checks = await checksOf({ DATA_DIR: data, PROVIDERS: "sandbox" });
     expect(checks.map(({ name, ok }) => `${name} ${ok}`)).toEqual(["store true", "sandbox true"]);
-    expect(readdirSync(join(data, "outbox"))).toEqual([]);
+    expect(checks[0]!.detail).toStartWith(`no queue in ${data} yet: the first server or worker creates it`);
+    expect(existsSync(join(folder, "none"))).toBe(false);
+  });
+
+  test("fails where no queue could be created", async () => {
+    const link = join(folder, "link");
+    symlinkSync(join(folder, "nowhere"), link);
+    writeFileSync(join(folder, "in-the-way"), "");
+    for (const [data, code] of [
+      [link, "ENOENT"],
+      [join(folder, "in-the-way"), "ENOTDIR"],
+    ] as const) {
+      const [store, sandbox] = await checksOf({ DATA_DIR: join(data, "data"), PROVIDERS: "sandbox" }, 1);
+      expect(store).toMatchObject({
+        ok: false,
+        detail: expect.stringMatching(new RegExp(`DATA_DIR .*${code}`)),
+      });
+      expect(sandbox).toMatchObject({ ok: false, detail: expect.stringContaining(code) });
+    }
+    expect(existsSync(join(folder, "nowhere"))).toBe(false);
+  });
+
+  test("leaves a queue and the sandbox's folder as they were", async () => {
+    const env = { DATA_DIR: join(folder, "there"), PROVIDERS: "sandbox" };
+    const queue = await shapeQueue(env);
+    await queue.submit(3);
+    await queue.close();
+    mkdirSync(join(env.DATA_DIR, "outbox"));
+    const files = () =>
+      readdirSync(env.DATA_DIR, { recursive: true, encoding: "utf8" })
+        .toSorted()
+        .map((name) => {
+          const path = join(env.DATA_DIR, name);
+          const about = statSync(path);
+          return `${name} ${about.mtimeMs} ${about.isFile() ? Bun.hash(readFileSync(path)) : ""}`;
+        });
+    const before = files();
+    expect(before.length).toBeGreaterThan(1);
+    const [store] = await checksOf(env);
+    expect(store!.detail).toContain("every write is fsynced");
+    expect(files()).toEqual(before);
+  });
+
+  test("creates no key in a Redis without a queue", async () => {
+    const redis = await startRedis();
+    try {
+      const [store] = await checksOf({ REDIS_URL: redis.url, ...both });
+      expect(store).toMatchObject({ name: "store", ok: true });
+      expect(store!.detail).toContain("fsyncs every write");
+      expect(store!.detail).toContain(
+        "no queue under prefix reliable-email yet: the first server or worker creates it",
+      );
+      expect(redis.cli("DBSIZE")).toBe("0");
+    } finally {
+      await redis.stop();
+    }
   });
 
   test("fails without any provider, as a worker would", async () => {

@@ -1,10 +1,13 @@
 // Whether what the settings lead to is there and works: the store, by all that a server demands of it, and each
-// provider, by a request that sends nothing.
+// provider, by a request that sends nothing. Nothing is created or changed: whoever checks may be another user than the
+// service's.
 
 import type { Config } from "../../config.ts";
 import { type Log, withoutSecrets } from "../../log.ts";
 import { openProvider } from "../../providers/open.ts";
-import { openIntake, type QueueSettings } from "../../queue/open.ts";
+import { obstacleIn } from "../../folder.ts";
+import { openOperator, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
+import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/queue.ts";
 import { readConfig } from "../../config.ts";
 import type { Environment } from "./effective.ts";
 
@@ -22,7 +25,7 @@ const storePauseMs = 20;
 
 export async function checkAll(env: Environment, config: Config): Promise<Check[]> {
   const providers = config.providers.map(({ name }) => checkProvider(name, config));
-  const checks = [...workerMistakes(env), ...(await Promise.all([checkStore(config.queue), ...providers]))];
+  const checks = [...workerMistakes(env), ...(await Promise.all([checkStore(config), ...providers]))];
   return checks.map((check) => ({ ...check, detail: withoutSecrets(check.detail, config.secrets) }));
 }
 
@@ -35,40 +38,101 @@ function workerMistakes(env: Environment): Check[] {
     .map((line) => ({ name: "worker", ok: false, detail: line.replace(/^Cannot start: /, "") }));
 }
 
-/** Its detail may hold a credential. @param timeoutMs longest wait for a verdict */
-export async function checkStore(queue: QueueSettings, timeoutMs = storeTimeoutMs): Promise<Check> {
-  /** What cannot change by waiting. */
-  let verdict: string | undefined;
-  /** What may, but is worth telling. */
-  let trouble: string | undefined;
-  const note = (note: (reason: string) => void): Log["warn"] => {
-    return (_, { reason, fix } = {}) => {
-      if (typeof reason !== "string") return;
-      note(typeof fix === "string" && fix !== "" ? `${reason} (put right by: ${fix})` : reason);
-    };
-  };
-  const log: Log = {
-    debug() {},
-    info() {},
-    warn: note((reason) => (trouble = reason)),
-    error: note((reason) => (verdict = reason)),
-  };
-  const intake = openIntake(queue, { log, onFatal: (reason) => (verdict = reason) });
+/**
+ * Changes nothing in the store, and creates none. Its detail may hold a credential.
+ * @param timeoutMs longest wait for a verdict about Redis
+ */
+export async function checkStore(
+  { queue, retainMs }: Pick<Config, "queue" | "retainMs">,
+  timeoutMs = storeTimeoutMs,
+): Promise<Check> {
+  const check = (ok: boolean, detail: string): Check => ({ name: "store", ok, detail });
+  const troubles = noteTroubles();
+  if (queue.kind === "redis") {
+    const verdict = await judgeRedis(queue, troubles, timeoutMs);
+    if (verdict !== undefined) return check(false, verdict);
+  }
+  let operator: Operator | undefined;
+  try {
+    operator = await openOperator(queue, retainMs, troubles.log);
+    const trouble = queue.kind === "sqlite" ? troubles.lasting() : undefined;
+    return trouble === undefined ? check(true, durabilityOf(queue)) : check(false, trouble);
+  } catch (error) {
+    if (error instanceof QueueMissing) return missing(queue, check);
+    if (error instanceof StoreUnavailable) return check(false, error.message);
+    throw error;
+  } finally {
+    await operator?.close();
+  }
+}
+
+/** That there is no queue is as it should be before the first start, if one can be created. */
+function missing(queue: QueueSettings, check: (ok: boolean, detail: string) => Check): Check {
+  const creator = "the first server or worker creates it";
+  if (queue.kind === "redis") {
+    return check(true, `${durabilityOf(queue)}; no queue under prefix ${queue.prefix} yet: ${creator}`);
+  }
+  const { folder } = queue;
+  const user = process.getuid?.();
+  const obstacle = obstacleIn(folder);
+  if (obstacle !== undefined) {
+    return check(false, `DATA_DIR ${folder} holds no queue, and user ${user} cannot create it (${obstacle})`);
+  }
+  const doubt = user === 0 ? "; whether the service's user may do so cannot be seen by root" : "";
+  return check(true, `no queue in ${folder} yet: ${creator}${doubt}`);
+}
+
+/** @returns why no server would take submissions for it; nothing if one would */
+async function judgeRedis(
+  queue: Extract<QueueSettings, { kind: "redis" }>,
+  { log, lasting, passing }: Troubles,
+  timeoutMs: number,
+): Promise<string | undefined> {
+  let fatal: string | undefined;
+  const redis = openRedisCheck(queue, { log, onFatal: (reason) => (fatal = reason) });
   try {
     const endMs = performance.now() + timeoutMs;
     for (;;) {
-      const health = intake.health();
-      if (verdict !== undefined) return { name: "store", ok: false, detail: verdict };
-      if (health.ok) return { name: "store", ok: true, detail: durabilityOf(queue) };
-      if (performance.now() > endMs) {
-        const reasons = new Set([health.reason, ...(trouble === undefined ? [] : [trouble])]);
-        return { name: "store", ok: false, detail: [...reasons].join("; ") };
-      }
+      const health = redis.health();
+      const verdict = fatal ?? lasting();
+      if (verdict !== undefined) return verdict;
+      if (health.ok) return undefined;
+      if (performance.now() > endMs) return [...new Set([health.reason, ...passing()])].join("; ");
       await Bun.sleep(storePauseMs);
     }
   } finally {
-    await intake.close();
+    await redis.close();
   }
+}
+
+interface Troubles {
+  readonly log: Log;
+  /** What cannot change by waiting: the last that was logged as an error. */
+  lasting(): string | undefined;
+  /** What may, but is worth reporting: the last that was logged as a warning. */
+  passing(): readonly string[];
+}
+
+/** Listens to what a store logs. */
+function noteTroubles(): Troubles {
+  let lasting: string | undefined;
+  let passing: string | undefined;
+  const note = (take: (reason: string) => void): Log["warn"] => {
+    return (_, { reason, fix } = {}) => {
+      if (typeof reason !== "string") return;
+      take(typeof fix === "string" && fix !== "" ? `${reason} (put right by: ${fix})` : reason);
+    };
+  };
+  return {
+    log: {
+      debug() {},
+      info() {},
+      warn: note((reason) => (passing = reason)),
+      error: note((reason) => (lasting = reason)),
+    },
+    lasting: () => lasting,
+    passing: () => (passing === undefined ? [] : [passing]),
+  };
 }
 
 function durabilityOf(queue: QueueSettings): string {
@@ -81,8 +145,17 @@ function durabilityOf(queue: QueueSettings): string {
 }
 
 async function checkProvider(name: Config["providers"][number]["name"], config: Config): Promise<Check> {
+  // Its own check writes into the folder, and makes it.
+  if (name === "sandbox") return checkOutbox(config.sandbox!.outbox);
   const provider = openProvider(name, config);
   const result = await provider.check?.(AbortSignal.timeout(config.providerTimeoutMs));
   if (result === undefined) return { name, ok: true, detail: "cannot be asked without sending" };
   return { name, ok: result.ok, detail: result.ok ? result.detail : result.reason };
+}
+
+function checkOutbox(folder: string): Check {
+  const obstacle = obstacleIn(folder);
+  return obstacle === undefined
+    ? { name: "sandbox", ok: true, detail: `${folder} can be written to` }
+    : { name: "sandbox", ok: false, detail: `${folder} cannot be written to (${obstacle})` };
 }

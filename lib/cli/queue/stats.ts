@@ -65,11 +65,11 @@ interface Store {
 /** Longest wait for a verdict about the store, ms: one that cannot be judged yet is no reason to tell nothing. */
 const storeTimeoutMs = 1000;
 
-async function storeOf({ queue, secrets }: Config): Promise<Store> {
+async function storeOf(config: Config): Promise<Store> {
   // The SDKs of the providers come with it.
   const { checkStore } = await import("../config/checks.ts");
-  const { ok, detail } = await checkStore(queue, storeTimeoutMs);
-  return { ok, detail: withoutSecrets(detail, secrets) };
+  const { ok, detail } = await checkStore(config, storeTimeoutMs);
+  return { ok, detail: withoutSecrets(detail, config.secrets) };
 }
 
 type Outcomes = Record<string, number>;

@@ -45,6 +45,8 @@ export interface DurabilityOptions {
   readonly log: Log;
   /** The store is of another format: this process must not go on. */
   readonly onFatal: (reason: string) => void;
+  /** False: no queue is created in a Redis that has none. Default: true. */
+  readonly createsQueue?: boolean;
 }
 
 export interface StoreWatch {
@@ -156,7 +158,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     }
     compatible.resolve();
     const verdict = await judgeStore();
-    if (verdict.kind === "ready" && format === null) {
+    if (verdict.kind === "ready" && format === null && options.createsQueue !== false) {
       await redis.setnx(formatKeyOf(partition), storeFormat);
       return look();
     }

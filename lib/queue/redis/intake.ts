@@ -29,6 +29,7 @@ export interface IntakeOptions {
   readonly durability: "verify" | "trust";
   readonly log: Log;
   readonly onFatal: (reason: string) => void;
+  readonly createsQueue?: boolean;
   /** As of a group commit. */
   readonly onGroup?: GroupCommitOptions["onGroup"];
   /** Added to the store's clock, ms; for tests. */
