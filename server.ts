@@ -1,7 +1,7 @@
 // The server: settings, then the way into the queue, then the handler behind Bun.serve, and the end of it all on a
 // signal. Several of them may share one port.
 
-import { errorCode } from "./lib/error_code.ts";
+import { describe, errorCode } from "./lib/error_code.ts";
 import { openGate } from "./lib/access.ts";
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
@@ -10,7 +10,7 @@ import { logWarnings, readConfig } from "./lib/config.ts";
 import { createLog } from "./lib/log.ts";
 import { openIntake, openOperator } from "./lib/queue/open.ts";
 import { onStop } from "./lib/signals.ts";
-import { bodyTimeoutMs, createHandler, describe, internalError } from "./lib/submit.ts";
+import { bodyTimeoutMs, createHandler, internalError } from "./lib/submit.ts";
 
 const read = readConfig(process.env, "server");
 if (!read.ok) {

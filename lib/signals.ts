@@ -1,6 +1,7 @@
 // How a process ends when it is told to: it drains, but not for ever.
 
 import { readFileSync } from "node:fs";
+import { describe } from "./error_code.ts";
 import type { Log } from "./log.ts";
 
 /** What a signal means by the time at which it comes. */
@@ -93,7 +94,7 @@ export function onStop({
     try {
       await drain();
     } catch (error) {
-      log.error("drain-failed", { reason: String(error) });
+      log.error("drain-failed", describe(error));
       process.exit(1);
     }
     log.info("stopped");

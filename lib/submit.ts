@@ -5,6 +5,7 @@
 import type { Gate } from "./access.ts";
 import { bodyType, parseBody } from "./body/body.ts";
 import { encodeEmail } from "./email.ts";
+import { describe } from "./error_code.ts";
 import type { Log } from "./log.ts";
 import type { Intake, SubmitResult } from "./queue/queue.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
@@ -195,13 +196,6 @@ export function createHandler(options: HandlerOptions): Handler {
 /** The answer when nothing better is known. */
 export function internalError(): Response {
   return refuse(500, texts.internal);
-}
-
-/** The name of an error and where it was thrown: its message may quote what a client wrote. */
-export function describe(error: unknown): { reason: string; place: string } {
-  if (!(error instanceof Error)) return { reason: typeof error, place: "" };
-  const place = /^\s+at .*$/m.exec(error.stack ?? "")?.[0] ?? "";
-  return { reason: error.name, place: place.trim() };
 }
 
 function refuse(

@@ -162,6 +162,14 @@ describe("structure: what depends on the world", () => {
   });
 });
 
+test("structure: no line of the log holds the message of an unexpected error, which may quote an email", async () => {
+  const calls = /\blog\.(?:debug|info|warn|error)\([^;]*\bString\(error\)/g;
+  const found = await Promise.all(
+    product.map(async (path) => [...(await read(path)).matchAll(calls)].map(() => path)),
+  );
+  expect(found.flat()).toEqual([]);
+});
+
 describe("structure: files", () => {
   test.each(product.filter((path) => !path.endsWith(".d.ts")))("%s opens with what it owns", async (path) => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);

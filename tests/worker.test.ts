@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { openRedisOperator } from "../lib/queue/redis/operator.ts";
 import { faults } from "../fakes/faults.ts";
+import { jsonOfCli } from "./support/cli.ts";
 import { eventually } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
 import { startRedis } from "./support/redis.ts";
@@ -103,6 +104,28 @@ test("worker: what hangs does not outlast SHUTDOWN_TIMEOUT, and stays leased", a
   expect((await operator.show(id!))!.state).toBe("sending");
   await Promise.all([server.kill(), operator.close()]);
 });
+
+test("worker: of what a provider says its log has the kind alone, also of doubt and of a breaker that opens", async () => {
+  const env = settings({ LOG_LEVEL: "debug", PROVIDERS: "resend" });
+  const answer = (status: number, name: string) => ({
+    stage: "read" as const,
+    effect: { status, json: { statusCode: status, name, message: `Of Sekrit Name, about Sekrit subject` } },
+  });
+  await stack.fakes.fault("resend", { fault: answer(500, "internal_server_error"), times: 1 });
+  await stack.fakes.fault("resend", { fault: answer(401, "restricted_api_key") });
+  const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
+  try {
+    const { id } = await post(server.url, { ...email, subject: "Sekrit subject", to_name: "Sekrit Name" });
+    expect((await worker.event("batch-in-doubt"))["reason"]).toBe("500 internal_server_error");
+    expect((await worker.event("provider-shut"))["reason"]).toBe("401 restricted_api_key");
+    expect(worker.stdout()).not.toMatch(/sekrit/i);
+    const { attempts } = await jsonOfCli(env, ["queue", "show", id!]);
+    expect(attempts[0].reason).toContain("about Sekrit subject");
+  } finally {
+    await stack.fakes.clearFaults();
+    await Promise.all([server.kill(), worker.kill()]);
+  }
+}, 20_000);
 
 test("worker: its log names no address, subject, body or credential, at any level", async () => {
   const env = settings({ LOG_LEVEL: "debug" });

@@ -1,6 +1,7 @@
 // One slot of the worker: what happens to a batch from its claim to its settlement. Decide, then act: what
 // follows from an answer is decided in policy/, and carried out by one settlement.
 
+import { describe } from "../error_code.ts";
 import { decodeEmail } from "../email.ts";
 import { type Claimed, leaseOf, outlasts } from "./claim.ts";
 import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./deliverer.ts";
@@ -20,7 +21,7 @@ import {
   type Settlement,
   StoreUnavailable,
 } from "../queue/queue.ts";
-import { reasonOf, reportChange, reportDead } from "./report.ts";
+import { loggable, reasonOf, reportChange, reportDead } from "./report.ts";
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;
@@ -72,12 +73,12 @@ export async function deliver(
     ticketState = "answered";
     if (change !== undefined) reportChange(log, lane, change, reasonOf(result));
     if (decision.settlement.rest !== undefined && !isInDoubt(open)) {
-      log.warn("batch-in-doubt", { ...about, reason: reasonOf(result) });
+      log.warn("batch-in-doubt", { ...about, reason: loggable(reasonOf(result)) });
     }
     await carryOut(deliverer, claimed, decision);
   } catch (error) {
     // A bug, or a store that refuses what it should not: the lease keeps the batch until another try.
-    log.error("delivery-failed", { batch: batch.id, reason: String(error) });
+    log.error("delivery-failed", { batch: batch.id, ...describe(error) });
   } finally {
     if (ticketState === "unused") giveTicketBack(lane, ticket);
     else if (ticketState === "used") dropTicket(lane, ticket);
@@ -112,7 +113,7 @@ async function ask(
     if (result.ok) return { question: "ok" };
     return { question: result.answered ? "answered" : "unasked", reason: result.reason };
   } catch (error) {
-    log.error("provider-failed", { provider: provider.name, reason: String(error) });
+    log.error("provider-failed", { provider: provider.name, ...describe(error) });
     told("unanswered");
     return { question: "unasked" };
   }
@@ -211,7 +212,7 @@ async function accountOf({ settings, log }: Deliverer, lane: Lane): Promise<stri
   try {
     lane.account ??= await lane.provider.account?.(AbortSignal.timeout(settings.providerTimeoutMs));
   } catch (error) {
-    log.error("provider-failed", { provider: lane.provider.name, reason: String(error) });
+    log.error("provider-failed", { provider: lane.provider.name, ...describe(error) });
   }
   return lane.account;
 }
@@ -240,7 +241,7 @@ async function request(
     return { result: { kind: "send", result }, rate };
   } catch (error) {
     // Adapters do not throw. If one does all the same, nobody knows how far the request got.
-    log.error("provider-failed", { provider: provider.name, batch: outgoing.batchId, reason: String(error) });
+    log.error("provider-failed", { provider: provider.name, batch: outgoing.batchId, ...describe(error) });
     const outcome = { kind: "unknown", reason: "the adapter failed", own: false } as const;
     const result: Asked =
       kind === "recall"

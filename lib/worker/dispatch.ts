@@ -1,6 +1,7 @@
 // The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims follow one
 // another, so that shares are exact and an idle worker asks once; requests run side by side.
 
+import { describe } from "../error_code.ts";
 import { openBell } from "./bell.ts";
 import type { Deliverer } from "./deliverer.ts";
 import { askQuestion, deliver, handBack } from "./delivery.ts";
@@ -227,7 +228,7 @@ export function startDispatcher(
       notePause();
       return result;
     } catch (error) {
-      const reason = error instanceof StoreUnavailable ? error.message : String(error);
+      const reason = error instanceof StoreUnavailable ? error.message : describe(error).reason;
       if (reason !== lost) log.error("store-lost", { reason });
       lost = reason;
       return undefined;
@@ -245,7 +246,7 @@ export function startDispatcher(
   function occupy(slot: Promise<void>, isSuspect: boolean): void {
     if (isSuspect) suspects += 1;
     const settled = slot
-      .catch((error: unknown) => log.error("delivery-failed", { reason: String(error) }))
+      .catch((error: unknown) => log.error("delivery-failed", describe(error)))
       .finally(() => {
         if (isSuspect) suspects -= 1;
         inFlight.delete(settled);

@@ -2,6 +2,7 @@
 // provider they belong to and whether anybody still knows it, and has the store swept.
 
 import { type Claim, claimedBy, newClaim } from "./claim.ts";
+import { describe } from "../error_code.ts";
 import type { Deliverer } from "./deliverer.ts";
 import { endDoubt, handBack } from "./delivery.ts";
 import type { Lane } from "./lane.ts";
@@ -40,8 +41,7 @@ export function startHousekeeping(deliverer: Deliverer, lanes: readonly Lane[]):
     timer = setTimeout(() => {
       round = tidy()
         .catch((error: unknown) => {
-          if (!(error instanceof StoreUnavailable))
-            log.error("housekeeping-failed", { reason: String(error) });
+          if (!(error instanceof StoreUnavailable)) log.error("housekeeping-failed", describe(error));
         })
         .then(() => {
           if (!stopping) schedule();

@@ -45,12 +45,17 @@ export function reportChange(
     return;
   }
   const forMs = breaker.kind === "open" ? Math.round(breaker.untilMs - performance.now()) : undefined;
-  log.warn("provider-shut", { provider: provider.name, forMs, reason });
+  log.warn("provider-shut", { provider: provider.name, forMs, reason: loggable(reason) });
 }
 
-/** Of a request that got one answer for all. */
+/** Of a request that got one answer for all. Only its kind may be logged, see {@link loggable}. */
 export function reasonOf(result: Result): string | undefined {
   if (result.kind === "send" && result.result.kind === "whole") return result.result.outcome.reason;
   if (result.kind === "recall" && result.result.kind === "failed") return result.result.outcome.reason;
   return undefined;
+}
+
+/** The kind of failure: the rest are a provider's own words, which may quote the email. `queue show` has them. */
+export function loggable(reason: string | undefined): string | undefined {
+  return reason === undefined ? undefined : kindOf(reason);
 }

@@ -60,5 +60,6 @@ export function errorText(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   if (text.startsWith("Stream isn't writeable")) return "not connected";
   if (text.startsWith("Reached the max retries per request")) return "the connection broke before the answer";
-  return text;
+  // Redis quotes the arguments of a command that it does not know: emails are among them.
+  return text.replace(/, with args beginning with:.*/s, "");
 }

@@ -3,6 +3,7 @@
 
 import { closeSync, type FSWatcher, futimesSync, openSync, watch } from "node:fs";
 import { join } from "node:path";
+import { errorCode } from "../../error_code.ts";
 import type { Log } from "../../log.ts";
 
 const fileName = "queue.wake";
@@ -43,7 +44,7 @@ export function listen(folder: string, callback: () => void, log: Log): () => vo
   let watcher: FSWatcher | undefined;
   const lost = (error: unknown) => {
     // Not needed to deliver: without it, new emails are found by the look once a second.
-    log.warn("wakes-refused", { reason: String(error) });
+    log.warn("wakes-refused", { reason: errorCode(error) ?? "unknown error" });
   };
   try {
     watcher = watch(join(folder, fileName), callback);
