@@ -1,26 +1,43 @@
-// The benchmarks: `npm run bench [-- submit|deliver|wake|backlog] [--json] [--seconds N] [--rounds N]
-// [--emails N] [--backlog N]`.
+// The benchmarks, as `usage` says.
 //
 // A machine is noisy, so that only ratios count, measured side by side in one run: the rounds of the contestants
 // are interleaved, and medians are told.
 
-import { parseArgs } from "node:util";
+import { readArguments } from "../lib/cli/command.ts";
 import { benchBacklog } from "./backlog.ts";
 import { benchDeliver } from "./deliver.ts";
 import { benchSubmit } from "./submit.ts";
 import { type Table, toText } from "./table.ts";
 import { benchWake } from "./wake.ts";
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    json: { type: "boolean", default: false },
-    rounds: { type: "string", default: "5" },
-    seconds: { type: "string", default: "4" },
-    emails: { type: "string", default: "100000" },
-    backlog: { type: "string", default: "1000000" },
-  },
+const usage = `Usage: npm run bench -- [submit] [deliver] [wake] [backlog] [options]
+
+Runs the benchmarks that are named, or all, and prints a table of each.
+
+Options:
+  --json       prints one array of all tables
+  --rounds N   rounds of submit and deliver, 5 by default
+  --seconds N  length of a round of submit, 4 by default
+  --emails N   emails that deliver sends, 100000 by default
+  --backlog N  emails that wait in the larger backlog, 1000000 by default`;
+
+const read = readArguments(process.argv.slice(2), {
+  help: { type: "boolean", short: "h", default: false },
+  json: { type: "boolean", default: false },
+  rounds: { type: "string", default: "5" },
+  seconds: { type: "string", default: "4" },
+  emails: { type: "string", default: "100000" },
+  backlog: { type: "string", default: "1000000" },
 });
+if (!read.ok) {
+  console.error(`${read.mistake}\n\n${usage}`);
+  process.exit(2);
+}
+const { options: values, words } = read.values;
+if (values.help) {
+  console.log(usage);
+  process.exit(0);
+}
 
 const options = {
   rounds: Number(values.rounds),
@@ -34,7 +51,7 @@ const benches: Record<string, () => Promise<Table>> = {
   wake: benchWake,
   backlog: () => benchBacklog(options),
 };
-const names = positionals.length > 0 ? positionals : Object.keys(benches);
+const names = words.length > 0 ? words : Object.keys(benches);
 const tables: Table[] = [];
 for (const name of names) {
   const bench = benches[name];

@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { mailboxMax } from "../lib/address.ts";
+import { outcomes } from "../lib/cli/queue/show.ts";
 import { openRedisIntake } from "../lib/queue/redis/intake.ts";
 import { lostEvent } from "../lib/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
@@ -57,6 +58,12 @@ describe("docs: settings", () => {
     if (typeof known === "string" && known !== "") expect(fallback).toBe(`\`${known}\``);
     else expect(fallback).not.toStartWith("`");
   });
+});
+
+test("docs: all outcomes of an attempt stand in their table, and no others", () => {
+  const [, after = ""] = readme.split("The `outcome` of an attempt:\n\n");
+  const [table = ""] = after.split("\n\n");
+  expect(rows(table).map(({ name }) => name)).toEqual(Object.keys(outcomes));
 });
 
 describe("docs: the log", () => {
@@ -170,6 +177,22 @@ describe("docs: commands", () => {
     const [, command] = /```sh\n(.+)\n```/.exec(section(readme, "## Testing")) ?? [];
     expect(command).toContain("npm test");
     expect(read(".ci/run").trimEnd().split("\n").at(-1)).toBe(command!);
+  });
+
+  test("bench explains itself, and says what is wrong with an option without a stack trace", () => {
+    const run = (...args: string[]) => {
+      const command = [process.execPath, "--no-install", join(root, "bench/main.ts"), ...args];
+      const { exitCode, stdout, stderr } = Bun.spawnSync(command);
+      return { exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
+    };
+    const help = run("--help");
+    expect(help).toEqual({ exitCode: 0, stdout: expect.stringMatching(/^Usage: npm run bench/), stderr: "" });
+    for (const name of ["submit", "deliver", "wake", "backlog"]) expect(help.stdout).toContain(name);
+    expect(run("--nonsense")).toEqual({
+      exitCode: 2,
+      stdout: "",
+      stderr: `Unknown option '--nonsense'\n\n${help.stdout}`,
+    });
   });
 
   test("those of npm are scripts of package.json", () => {

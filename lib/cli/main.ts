@@ -2,9 +2,10 @@
 
 import { type Command, type SingleCommand, wordOf } from "./command.ts";
 import { config } from "./config/command.ts";
+import { describe } from "../error_code.ts";
 import { dev } from "./dev/dev.ts";
 import { helpOf } from "./help.ts";
-import { CannotWrite, complain, print } from "./output.ts";
+import { CannotWrite, complain, hint, print, printFailure } from "./output.ts";
 import { queue } from "./queue/command.ts";
 import { server, worker } from "./services.ts";
 import { visible } from "./text.ts";
@@ -71,13 +72,30 @@ function stray(argument: string, command?: Command): number {
 
 function wrongUsage(mistake: string, command?: Command): number {
   const subject = command === undefined ? "" : ` ${command.name}`;
-  complain(`${visible(mistake)}\nTry: reliable-email${subject} --help`);
+  complain(visible(mistake));
+  hint(`Try: reliable-email${subject} --help\n`);
   return 2;
 }
 
-const code = await main(process.argv.slice(2)).catch((error: unknown) => {
-  if (!(error instanceof CannotWrite)) throw error;
-  complain(error.message);
-  return 1;
+/** Its answer is one document, also where it fails. */
+function wantsJson(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return (end === -1 ? args : args.slice(0, end)).includes("--json");
+}
+
+const args = process.argv.slice(2);
+const code = await main(args).catch((error: unknown) => {
+  if (error instanceof CannotWrite) {
+    complain(error.message);
+    return 1;
+  }
+  if (wantsJson(args)) {
+    complain(`A bug: ${describe(error).reason}`);
+    printFailure();
+  }
+  throw error;
 });
-if (code !== undefined) process.exit(code);
+if (code !== undefined) {
+  if (code !== 0 && wantsJson(args)) printFailure();
+  process.exit(code);
+}

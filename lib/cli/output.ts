@@ -9,12 +9,18 @@ const fullPauseMs = 5;
 /** Stdout takes no more, for a reason that somebody should hear of. */
 export class CannotWrite extends Error {}
 
+/** Whether stdout was written to, or at least was to be. */
+let answered = false;
+/** What went wrong, as stderr says. */
+const complaints: string[] = [];
+
 /**
  * A line, or several, to stdout. Throws {@link CannotWrite} if it cannot be written, but for a reader that has gone:
  * that one wants no more.
  * @returns whether anybody reads still
  */
 export function print(text: string): boolean {
+  answered = true;
   return write(1, `${text}\n`);
 }
 
@@ -39,10 +45,21 @@ export function jsonOf(value: unknown): string {
  * that cannot be written there is nowhere left to tell it.
  */
 export function complain(text: string): void {
+  complaints.push(text);
   write(2, `${text}\n`);
 }
 
-/** To stderr, without an end of line: questions and progress. */
+/** The documented form of a failure. */
+export function failureOf(text: string): { readonly error: string } {
+  return { error: text };
+}
+
+/** For a command that was to print a document, and failed before it did: what stderr says, as a document. */
+export function printFailure(): void {
+  if (!answered) printJson(failureOf(complaints.join("\n")));
+}
+
+/** To stderr, without an end of line: questions, progress, and advice, which is no part of what went wrong. */
 export function hint(text: string): void {
   write(2, text);
 }

@@ -10,6 +10,8 @@ export interface Column<Row> {
   readonly align?: "right";
   /** May be cut where the terminal is too narrow. */
   readonly elastic?: true;
+  /** Omitted where the terminal is too narrow even so: the column with the highest number first. */
+  readonly omitted?: number;
   style?(row: Row): Style | undefined;
 }
 
@@ -22,13 +24,18 @@ export interface Table<Row> {
   lines(rows: readonly Row[]): string[];
 }
 
-/** A table that is written page by page: a page is never narrower than the one before. */
-export function openTable<Row>(columns: readonly Column<Row>[], terminal: Terminal): Table<Row> {
+/** A table that is written page by page: a page is never narrower than the one before, and has the same columns. */
+export function openTable<Row>(all: readonly Column<Row>[], terminal: Terminal): Table<Row> {
   const paint = painter(terminal);
-  let widths = columns.map(({ title }) => title.length);
+  let columns = all;
+  let widths: number[] = [];
   let isFirst = true;
   return {
     lines(rows) {
+      if (isFirst) {
+        columns = thatFit(all, rows, terminal.width);
+        widths = columns.map(({ title }) => title.length);
+      }
       const cells = rows.map((row) => columns.map((column) => visible(column.text(row))));
       const needed = widths.map((width, i) =>
         cells.reduce((most, row) => Math.max(most, Bun.stringWidth(row[i]!)), width),
@@ -60,6 +67,33 @@ export function tableOf<Row>(
   terminal: Terminal,
 ): string[] {
   return openTable(columns, terminal).lines(rows);
+}
+
+/** Without those that have to be omitted. */
+function thatFit<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  width = Number.POSITIVE_INFINITY,
+): readonly Column<Row>[] {
+  const least = columns.reduce(
+    (sum, { title, elastic, text }) => {
+      const widest = rows.reduce(
+        (most, row) => Math.max(most, Bun.stringWidth(visible(text(row)))),
+        title.length,
+      );
+      return sum + (elastic ? Math.min(widest, Math.max(elasticMin, title.length)) : widest);
+    },
+    gap.length * (columns.length - 1),
+  );
+  if (least <= width) return columns;
+  const last = columns.reduce((worst, one) => ((one.omitted ?? 0) > (worst.omitted ?? 0) ? one : worst));
+  return last.omitted === undefined
+    ? columns
+    : thatFit(
+        columns.filter((one) => one !== last),
+        rows,
+        width,
+      );
 }
 
 /** Takes from the widest elastic column, a character at a time, what is too much for the line. */

@@ -109,6 +109,15 @@ describe("config: what holds", () => {
     for (const line of child.shown().split("\n")) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(60);
   });
 
+  test("is not told in JSON while something is wrong, but what that is", async () => {
+    expect(await jsonOfCli({ PORT: "x" }, ["config"], 2)).toEqual({
+      error: 'Cannot start: PORT "x" is not a whole number from 0 to 65535',
+    });
+    expect(await jsonOfCli({}, ["config", "--nonsense"], 2)).toEqual({
+      error: "Unknown option '--nonsense'",
+    });
+  });
+
   test("is not told while something is wrong", async () => {
     expect(await runCli({ PORT: "x", LEASE: "y" }, "config", "--check")).toMatchObject({
       code: 2,

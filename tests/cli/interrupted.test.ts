@@ -156,6 +156,31 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
   });
 });
 
+test("queue: a list in JSON that loses the store half-way is a whole document, and says so in it", async () => {
+  const env = stack.settings();
+  const queue = await open(env);
+  await queue.dead(2500);
+  const { proxy, env: slow } = await slowly(env);
+  const child = Bun.spawn(cliCommand("queue", "list", "dead", "--limit", "2500", "--json"), {
+    cwd: tmpdir(),
+    env: { PATH: process.env["PATH"] ?? "", ...slow },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let stdout = "";
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    // Its first page has come, and its second has not: that takes 400 ms.
+    if (stdout === "") proxy.stop();
+    stdout += text;
+  }
+  expect(await child.exited).toBe(1);
+  const emails = JSON.parse(stdout);
+  expect(emails.slice(0, -1).every(({ state }: { state: string }) => state === "dead")).toBe(true);
+  expect(emails.length).toBeLessThan(2500);
+  expect(emails.at(-1)).toEqual({ error: expect.stringMatching(/^The queue does not answer: /) });
+  expect(await child.stderr.text()).toContain("The queue does not answer (Redis at 127.0.0.1:");
+});
+
 test("queue: a signal that comes a third time ends a command at once", async () => {
   const env = stack.embedded();
   const queue = await open(env);

@@ -186,6 +186,26 @@ describe.each([
     expect(stderr).toBe("The newest 3 of 12,000: --limit shows more\n");
   });
 
+  test("list fits a terminal of 80 columns, with whole ids, in every state", async () => {
+    const { env, queue } = await open();
+    const long = { subject: "a subject that goes on and on", to: "somebody.with.a.long.name@example.org" };
+    const places = {
+      dead: await queue.dead(1, "a reason that goes on and on", {}, long),
+      sent: await queue.sent(),
+      "in-doubt": (await queue.inDoubt()).ids,
+      retrying: await queue.retrying(1, "503 a reason that goes on and on"),
+      sending: (await queue.sending()).ids,
+      waiting: await queue.submit(1, long),
+    };
+    for (const [state, [id]] of Object.entries(places)) {
+      const child = cliInTerminal(env, ["queue", "list", state], 80);
+      expect(await child.exited).toBe(0);
+      const lines = child.shown().split("\n");
+      expect(lines[1]).toStartWith(id!);
+      expect(Math.max(...lines.map((line) => Bun.stringWidth(line)))).toBeLessThanOrEqual(80);
+    }
+  });
+
   test("list names each email in a state, and show all of it, in the documented shape", async () => {
     const { env, queue } = await open();
     const [dead] = await queue.dead(1, "no", {}, { to_name: "Jane", html: "<p>", reply_to: "r@example.com" });
@@ -264,7 +284,7 @@ describe.each([
     });
     expect(await runCli(env, "queue", "show", unknownId, "--json")).toEqual({
       code: 1,
-      stdout: "",
+      stdout: `{"error":"Unknown id: ${unknownId}"}\n`,
       stderr: `Unknown id: ${unknownId}\n`,
     });
   });
@@ -541,8 +561,11 @@ describe.each([
     await queue.submit(1100);
     for (const args of [["delete", "--all-dead"], ["clear"]]) {
       const { code, stdout, stderr } = await runCli(env, "queue", ...args, "--json");
-      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
       expect(stderr).toMatch(/^Not confirmed: .*--yes/);
+      expect({ code, stdout }).toEqual({
+        code: 1,
+        stdout: `${JSON.stringify({ error: stderr.trimEnd() })}\n`,
+      });
     }
     expect((await queue.operator.stats()).states).toMatchObject({ dead: 1200, waiting: 1100, retrying: 3 });
     expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toEqual({
@@ -585,6 +608,13 @@ describe.each([
     expect(await asked.exited).toBe(0);
     expect(asked.shown()).toContain("2 emails deleted");
     expect((await queue.operator.stats()).states.dead).toBe(0);
+  });
+
+  test("clear asks about one email as about one", async () => {
+    const { env, queue } = await open();
+    await queue.submit(1);
+    const { stderr } = await runCli(env, "queue", "clear");
+    expect(stderr).toContain("Delete 1 email that waits or is to be tried again, for good (queue in ");
   });
 
   test("clear leaves what is submitted after it asked", async () => {
@@ -677,7 +707,7 @@ test("queue: stats says of a Redis why it cannot be relied on, also where it hid
 describe("queue: what cannot be asked", () => {
   test("a wrong setting is told, and is 2", async () => {
     const ran = await runCli({ PORT: "x", DATA_DIR: "/nowhere" }, "queue", "stats");
-    expect(ran).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("PORT is not") });
+    expect(ran).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining('PORT "x" is not') });
   });
 
   test("a Redis that is not there, or wants another password, is told without it, and is 1", async () => {
@@ -687,7 +717,8 @@ describe("queue: what cannot be asked", () => {
       "stats",
       "--json",
     );
-    expect(nobody).toMatchObject({ code: 1, stdout: "" });
+    expect(nobody.code).toBe(1);
+    expect(JSON.parse(nobody.stdout)).toEqual({ error: nobody.stderr.trimEnd() });
     expect(nobody.stderr).toStartWith(
       "The queue does not answer (Redis at 127.0.0.1:1, keys under reliable-email): ",
     );
@@ -726,6 +757,9 @@ describe("queue: what cannot be asked", () => {
       code: 1,
       stdout: "",
       stderr: `There is no queue in ${env["DATA_DIR"]} (DATA_DIR): ${none}\n`,
+    });
+    expect(await jsonOfCli(env, ["queue", ...args], 1)).toEqual({
+      error: `There is no queue in ${env["DATA_DIR"]} (DATA_DIR): ${none}`,
     });
     expect(existsSync(env["DATA_DIR"]!)).toBe(false);
     const prefix = `nobodys-${args.join("-")}`;

@@ -85,6 +85,23 @@ describe("a table", () => {
     expect(lines[2]).toEndWith(width >= 51 ? "room" : "…");
   });
 
+  test("omits columns that may be omitted where it is too narrow even so, on every page the same", () => {
+    const omissible: Column<Row>[] = [
+      columns[0]!,
+      { ...columns[1]!, omitted: 1 },
+      { ...columns[2]!, title: "MORE", omitted: 2 },
+      columns[2]!,
+    ];
+    const titlesIn = (width: number) => tableOf(omissible, rows, { ...plain, width })[0]!.split(/ +/);
+    expect(titlesIn(33)).toEqual(["ID", "COUNT", "MORE", "TEXT"]);
+    expect(titlesIn(32)).toEqual(["ID", "COUNT", "TEXT"]);
+    expect(titlesIn(20)).toEqual(["ID", "TEXT"]);
+    expect(titlesIn(1)).toEqual(["ID", "TEXT"]);
+    const table = openTable(omissible, { ...plain, width: 32 });
+    table.lines([rows[1]!]);
+    expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
+  });
+
   test("counts the columns of a terminal, not characters, and cuts between them", () => {
     const wide = [{ id: "伯爵", count: 1, text: "👨‍👩‍👧 é 伯爵伯爵伯爵伯爵" }];
     const [titles, line] = tableOf(columns, wide, { ...plain, width: 24 });

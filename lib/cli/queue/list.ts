@@ -2,7 +2,9 @@
 
 import type { Ending, SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
-import { complain, jsonOf, print } from "../output.ts";
+import { withoutSecrets } from "../../log.ts";
+import { StoreUnavailable } from "../../queue/queue.ts";
+import { complain, failureOf, jsonOf, print } from "../output.ts";
 import { type Column, openTable } from "../table.ts";
 import { ageOf, numberOf } from "../text.ts";
 import { type Order, pagesOf } from "./pages.ts";
@@ -26,7 +28,8 @@ export const list: SingleCommand = {
     "Options:",
     `  --limit n  how many at most, ${limitDefault} by default`,
     "  --newest   from the newest",
-    "  --json     one array, of what `queue show --json` gives but for the content",
+    "  --json     one array, of what `queue show --json` gives but for the content.",
+    "             If the store is lost half-way, it ends with an object with `error`",
   ].join("\n"),
   async run(args) {
     const read = readArguments(args, {
@@ -62,12 +65,21 @@ interface Wanted {
 }
 
 /** A line an email, so that it is written as it is read, and can be looked through by line. */
-async function printArray({ operator }: Session, { state, limit, order }: Wanted): Promise<Ending> {
+async function printArray({ operator, config }: Session, { state, limit, order }: Wanted): Promise<Ending> {
   let open = false;
-  for await (const emails of pagesOf(operator, state, limit, order)) {
-    const lines = emails.map((email) => jsonOf(documentOf(storyOf(email)))).join(",\n");
-    if (!print(`${open ? "," : "["}\n${lines}`)) return done;
-    open = true;
+  try {
+    for await (const emails of pagesOf(operator, state, limit, order)) {
+      const lines = emails.map((email) => jsonOf(documentOf(storyOf(email)))).join(",\n");
+      if (!print(`${open ? "," : "["}\n${lines}`)) return done;
+      open = true;
+    }
+  } catch (error) {
+    if (open && error instanceof StoreUnavailable) {
+      // Closed all the same, and not as if it were whole.
+      const reason = withoutSecrets(error.message, config.secrets);
+      print(`,\n${jsonOf(failureOf(`The queue does not answer: ${reason}`))}]`);
+    }
+    throw error;
   }
   print(open ? "]" : "[]");
   return done;
@@ -98,21 +110,24 @@ function columnsOf(state: ListedState, nowMs: number): readonly Column<Story>[] 
       return atMs === undefined ? "" : ageOf(atMs, nowMs);
     },
   });
-  const submitted = age("SUBMITTED", ({ stored }) => stored.submittedAtMs);
+  const submitted = { ...age("SUBMITTED", ({ stored }) => stored.submittedAtMs), omitted: 3 };
   const tries: Column<Story> = {
     title: "ATTEMPTS",
     text: ({ attempts }) => numberOf(attempts.total),
     align: "right",
+    omitted: 4,
   };
   const provider: Column<Story> = {
     title: "PROVIDER",
     text: ({ record, stored }) => record?.provider ?? stored.batch?.provider ?? "",
+    omitted: 1,
   };
-  const to: Column<Story> = { title: "TO", text: ({ email }) => email.to ?? "", elastic: true };
+  const to: Column<Story> = { title: "TO", text: ({ email }) => email.to ?? "", elastic: true, omitted: 2 };
   const subject: Column<Story> = {
     title: "SUBJECT",
     text: ({ email }) => email.subject ?? "",
     elastic: true,
+    omitted: 5,
   };
   const reason: Column<Story> = { title: "REASON", text: (story) => story.reason ?? "", elastic: true };
   const atMs = ({ stored }: Story) => stored.atMs;

@@ -25,7 +25,7 @@ export const show: SingleCommand = {
     "Of a sent email the content is not kept, and its record only for RETAIN.",
     "",
     "Options:",
-    "  --json  one object",
+    "  --json  one object; README.md lists its fields, and the outcomes of an attempt",
   ].join("\n"),
   async run(args) {
     const read = readArguments(args, { json: { type: "boolean", default: false } });
@@ -114,7 +114,8 @@ function attemptLines(attempts: readonly Attempt[], nowMs: number, terminal: Ter
   );
 }
 
-const outcomes: Readonly<Record<AttemptEnd, string>> = {
+/** All outcomes of an attempt, in words. */
+export const outcomes: Readonly<Record<AttemptEnd, string>> = {
   accepted: "accepted",
   rejected: "rejected",
   senderRefused: "sender refused",
