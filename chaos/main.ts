@@ -128,8 +128,8 @@ say(`\n${legend}`);
 const failed = verdicts.filter(({ verdict }) => !verdict.ok);
 say(
   failed.length === 0
-    ? `\nAll ${verdicts.length} runs kept every promise.`
-    : `\n${failed.length} runs FAILED.`,
+    ? `\n${verdicts.length === 1 ? "The run" : `All ${verdicts.length} runs`} kept every promise.`
+    : `\n${failed.length} of ${verdicts.length} runs FAILED.`,
 );
 if (failed.length === 0 && values.evidence === undefined) rmSync(evidence, { recursive: true, force: true });
 if (values.json) console.log(JSON.stringify(verdicts, undefined, 2));

@@ -31,7 +31,7 @@ const units = [
 ];
 /** For our own units. */
 const dropIns = found("*/reliable-email-*.service.d/*.conf");
-const repair = "redis/redis-server.service.d/repair-log.conf";
+const repairUnit = "redis/redis-server.service.d/repair-log.conf";
 const [server, template, worker] = units.map(read) as [string, string, string];
 const envExample = read("env.example");
 const defaults = readConfig({}, "server");
@@ -330,10 +330,11 @@ test("deploy: keys come in under the names that are read, each from its own file
 describe("deploy: Redis after a loss of power", () => {
   test("does not start on a log that ends in the middle, and does once that has been repaired", async () => {
     const own = mkdtempSync(join(tmpdir(), "reliable-email-repair-"));
-    expect(values(read(repair), "ExecStartPre")).toEqual([
+    expect(values(read(repairUnit), "ExecStartPre")).toEqual([
       "/usr/local/lib/reliable-email/repair-log /var/lib/redis",
     ]);
-    const repaired = () => Bun.spawnSync([join(folder, "redis/repair-log"), own]).exitCode;
+    const repair = (...args: string[]) => Bun.spawnSync([join(folder, "redis/repair-log"), ...args]);
+    const repaired = () => repair(own).exitCode;
     const port = String(await freePort());
     const cli = (...args: string[]) => {
       const { stdout } = Bun.spawnSync(["redis-cli", "-p", port, ...args]);
@@ -354,13 +355,26 @@ describe("deploy: Redis after a loss of power", () => {
     };
 
     // Before there is a log there is nothing to repair.
-    expect(repaired()).toBe(0);
+    expect(repair(own)).toMatchObject({ exitCode: 0 });
+    expect(repair(own).stderr.toString()).toContain(`no appendonlydir in ${own}: nothing to repair`);
+    // A wrong folder is not taken for that.
+    for (const [args, exitCode, text] of [
+      [[], 2, "usage: repair-log DIR"],
+      [[join(own, "nowhere")], 1, "nowhere is no folder"],
+    ] as const) {
+      const ran = repair(...args);
+      expect({ exitCode: ran.exitCode, stderr: ran.stderr.toString() }).toEqual({
+        exitCode,
+        stderr: expect.stringContaining(text),
+      });
+    }
     let redis = start();
     try {
       expect(await runs(redis)).toBe(true);
       cli("EVAL", twoWrites, "0", "1");
       cli("EVAL", twoWrites, "0", "2");
       await kill(redis);
+      expect(repair(join(own, "appendonlydir")).exitCode).toBe(1);
       const log = join(own, "appendonlydir/appendonly.aof.1.incr.aof");
       truncateSync(log, statSync(log).size - 40);
       redis = start();
