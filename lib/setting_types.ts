@@ -4,6 +4,7 @@
 import * as v from "valibot";
 import { isAddress } from "./address.ts";
 import { providerNames, type ProviderName } from "./providers/provider.ts";
+import { redisUrlMistake } from "./redis_url.ts";
 import { emailFaults, requestFaults, type SandboxFaults } from "./providers/sandbox_faults.ts";
 
 export interface ProviderWeight {
@@ -102,9 +103,6 @@ export function withoutCredentials(text: string): string {
   return text.replace(/^[^]*@/, "[secret]@").replace(/[?#][^]*$/, "?[secret]");
 }
 
-const unescapedHint =
-  "a special character in its password must be percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40, % is %25";
-
 export const redisUrl = v.optional(
   v.pipe(
     v.string(),
@@ -114,44 +112,6 @@ export const redisUrl = v.optional(
     }),
   ),
 );
-
-function redisUrlMistake(text: string): string | undefined {
-  if (/^redis\+(cluster|sentinel):/i.test(text)) {
-    return "is of a Redis Cluster or Sentinel, which this version does not support";
-  }
-  // A special character ends the user and the password early: the "@" that ends them comes after it.
-  if (/^rediss?:\/\/[^/?#]*[/?#][^]*@/.test(text)) return `cannot be read: ${unescapedHint}`;
-  const url = URL.parse(text);
-  // To the letter: URL.parse puts right what the driver takes as it stands, and would then connect without TLS.
-  if (url === null || !/^rediss?:\/\/[\x21-\x7e]+$/.test(text) || url.hostname === "") {
-    const form = "is not of the form redis://[user:password@]host[:port][/number] or rediss://…";
-    return text.includes("@") ? `${form}; ${unescapedHint}` : form;
-  }
-  if (!/^(\/\d*)?$/.test(url.pathname)) return "names a database that is not a number";
-  if (url.search !== "" || url.hash !== "") return "has options behind the address: none are supported";
-  try {
-    decodeURIComponent(url.username + url.password);
-  } catch {
-    return `has a user or password that is not percent-encoded UTF-8: ${unescapedHint}`;
-  }
-  return undefined;
-}
-
-/** Not by the parts of a URL: what is shown is what was written. */
-export function withoutPassword(url: string): string {
-  return url.replace(/^(\w+:\/\/[^/?#]*?:)[^/?#]*@/, "$1[secret]@");
-}
-
-/** As it is written, and as it is meant. */
-export function passwordsOf(text: string): string[] {
-  const [, written] = /^\w+:\/\/[^/?#]*?:([^/?#]*)@/.exec(text) ?? [];
-  if (written === undefined) return [];
-  try {
-    return [written, decodeURIComponent(written)];
-  } catch {
-    return [written];
-  }
-}
 
 /** What only a shell would have understood must not become the name of a folder. */
 export const dataDir = v.optional(

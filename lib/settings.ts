@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { hasControlCharacter, isAddress, isAmong, mailboxMax } from "./address.ts";
 import { logLevels } from "./log.ts";
 import { formatMailbox } from "./mailbox.ts";
+import { passwordsOf, withoutPassword } from "./redis_url.ts";
 import {
   adminHost,
   adminPort,
@@ -15,14 +16,12 @@ import {
   entriesOf,
   host,
   integer,
-  passwordsOf,
   providerWeights,
   redisUrl,
   sandboxFaults,
   senders,
   tokens,
   withoutCredentials,
-  withoutPassword,
 } from "./setting_types.ts";
 
 const hourMs = 3_600_000;

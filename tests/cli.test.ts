@@ -175,7 +175,7 @@ describe("dev: settings", () => {
     );
     expect(said).toContain("for real, by resend\n");
     expect(said).toContain("dev@example.com, which resend will refuse");
-    expect(said).toContain("Redis at redis.example,");
+    expect(said).toContain("Redis at redis.example:6379,");
     expect(said).not.toMatch(/secret|outbox|postmark/);
   });
 });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import fc from "fast-check";
 import { type Config, readConfig, type Role } from "../lib/config.ts";
-import { maskedBy, secretNames, settingNames, settings } from "../lib/settings.ts";
+import { masked, maskedBy, secretNames, settingNames, settings } from "../lib/settings.ts";
 
 const enough = { REDIS_URL: "redis://127.0.0.1:6379" };
 const token = "token-0123456789";
@@ -106,6 +106,15 @@ test.each([
   ["REDIS_URL", { REDIS_URL: "rediss://user:12?4@host" }, "? is %3F"],
   ["REDIS_URL", { REDIS_URL: "redis://:p%ss@host" }, "% is %25"],
   ["REDIS_URL", { REDIS_URL: "redis://:p ss@host" }, "percent-encoded"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix://" }, "not of the form"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix:///" }, "path of a socket"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix://host/a.sock" }, "localhost"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix://localhost:1/a.sock" }, "localhost"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix:///a.sock?db=x" }, "?db=number"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix:///a.sock?db=1&enableOfflineQueue=true" }, "?db=number"],
+  ["REDIS_URL", { REDIS_URL: `redis+unix:///${"a".repeat(107)}` }, "over 107 bytes"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix://:p/w@localhost/a.sock" }, "/ is %2F"],
+  ["REDIS_URL", { REDIS_URL: "redis+unix://:p%w@localhost/a.sock" }, "% is %25"],
   ["REDIS_PREFIX", { REDIS_PREFIX: "a{b}" }, ""],
   ["REDIS_PREFIX", { REDIS_PREFIX: "a b" }, ""],
   ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "-1" }, ""],
@@ -322,6 +331,13 @@ test("config: a setting is hidden unless its row says that it is public, and a p
   expect(maskedBy({ type }, "the-value")).toBe("[secret]");
   expect(maskedBy({ type, isPublic: true }, "the-value")).toBe("the-value");
   expect(maskedBy({ type, mask: (text) => text.slice(0, 3) }, "the-value")).toBe("the");
+});
+
+test("config: the password of a socket's URL is a secret too", () => {
+  const url = "redis+unix://mail:p%40ss-word@localhost/run/redis@1.sock?db=2";
+  expect(good({ REDIS_URL: url })).toMatchObject({ queue: { url }, secrets: ["p%40ss-word", "p@ss-word"] });
+  expect(masked("REDIS_URL", url)).toBe("redis+unix://mail:[secret]@localhost/run/redis@1.sock?db=2");
+  expect(good({ REDIS_URL: "redis+unix:///run/redis@1.sock" }).secrets).toEqual([]);
 });
 
 test("config: exactly these settings are secret", () => {

@@ -1,5 +1,8 @@
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { runCli } from "./support/cli.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { connectRaw } from "./support/raw.ts";
 import { type RedisServer, startRedis } from "./support/redis.ts";
@@ -94,6 +97,28 @@ test("server: a taken port is named, and it exits with 1", async () => {
   expect(await child.exited).toBe(1);
   expect(await child.stderr.text()).toContain(`PORT ${other.port} is taken`);
   await other.stop(true);
+});
+
+test("server: Redis may be behind a socket, with a password and a database", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-socket-"));
+  const socket = join(folder, "redis@1.sock");
+  const behind = await startRedis({ unixsocket: socket });
+  try {
+    behind.cli("CONFIG", "SET", "requirepass", "p@ss/word");
+    const REDIS_URL = `redis+unix://:p%40ss%2Fword@localhost${socket}?db=3`;
+    const server = await start({ REDIS_URL });
+    await eventually("an email is stored", async () => (await server.send()).status === 200);
+    expect(behind.cli("-a", "p@ss/word", "--no-auth-warning", "INFO", "keyspace")).toContain("db3:keys=");
+    const { stdout, stderr } = await runCli({ REDIS_URL }, "queue", "pause");
+    expect({ stdout, stderr }).toEqual({
+      stdout: expect.stringContaining(`Redis at ${socket},`),
+      stderr: "",
+    });
+    server.child.kill("SIGKILL");
+  } finally {
+    await behind.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("server: two share one port", async () => {

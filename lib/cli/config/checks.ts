@@ -7,6 +7,7 @@ import { type Log, withoutSecrets } from "../../log.ts";
 import { openProvider } from "../../providers/open.ts";
 import { obstacleIn } from "../../folder.ts";
 import { openOperator, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
+import { redisAddress } from "../../redis_url.ts";
 import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/queue.ts";
 import { readConfig } from "../../config.ts";
 import type { Environment } from "./effective.ts";
@@ -137,7 +138,7 @@ function noteTroubles(): Troubles {
 
 function durabilityOf(queue: QueueSettings): string {
   if (queue.kind === "sqlite") return `${queue.folder} holds the queue, and every write is fsynced`;
-  const where = `Redis at ${new URL(queue.url).host}`;
+  const where = `Redis at ${redisAddress(queue.url)}`;
   const replicas = queue.minReplicas === 0 ? "" : `, and has ${queue.minReplicas} replicas or more`;
   return queue.durability === "trust"
     ? `${where} answers; that it keeps what it acknowledges is not looked at (REDIS_DURABILITY=trust)${replicas}`

@@ -1,6 +1,7 @@
 // What `dev` says once everything runs: where things are, and what to do first.
 
 import type { Config } from "../../config.ts";
+import { redisAddress } from "../../redis_url.ts";
 import type { DevSettings } from "./environment.ts";
 
 export function greeting({ config, unused, inventedFrom }: DevSettings, port: number): string {
@@ -48,6 +49,5 @@ function argumentsOf({ apiTokens, defaultFrom, allowedFrom }: Config): string {
 
 function queueOf({ queue }: Config): string {
   if (queue.kind === "sqlite") return `${queue.folder}/ (embedded)`;
-  // Without its password.
-  return `Redis at ${new URL(queue.url).host}, keys under ${queue.prefix}`;
+  return `Redis at ${redisAddress(queue.url)}, keys under ${queue.prefix}`;
 }

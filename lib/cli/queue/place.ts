@@ -1,11 +1,12 @@
 // Where a queue is, in words, without a password: no answer leaves open which queue it is about.
 
 import type { QueueSettings } from "../../queue/open.ts";
+import { redisAddress } from "../../redis_url.ts";
 import { visible } from "../text.ts";
 
 export function placeOf(queue: QueueSettings): string {
   if (queue.kind === "sqlite") return visible(queue.folder);
-  return `Redis at ${addressOf(queue.url)}, keys under ${queue.prefix}`;
+  return `Redis at ${redisAddress(queue.url)}, keys under ${queue.prefix}`;
 }
 
 /** That there is none, and which setting led there. */
@@ -13,14 +14,8 @@ export function missingText(queue: QueueSettings): string {
   const where =
     queue.kind === "sqlite"
       ? `in ${visible(queue.folder)} (DATA_DIR)`
-      : `under prefix ${queue.prefix} in Redis at ${addressOf(queue.url)} (REDIS_PREFIX)`;
+      : `under prefix ${queue.prefix} in Redis at ${redisAddress(queue.url)} (REDIS_PREFIX)`;
   // On Redis the first of them makes it only once Redis keeps what it acknowledges.
   const why = queue.kind === "redis" ? ", or none has found it durable: see `config --check`" : "";
   return `There is no queue ${where}: no server and no worker has started on it${why}`;
-}
-
-/** Host and port. */
-function addressOf(url: string): string {
-  const { hostname, port } = new URL(url);
-  return `${hostname || "127.0.0.1"}:${port || "6379"}`;
 }

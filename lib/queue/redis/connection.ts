@@ -3,6 +3,7 @@
 
 import { Redis } from "ioredis";
 import type { Log } from "../../log.ts";
+import { driverUrl } from "../../redis_url.ts";
 
 /** Longest wait for one reply, ms. After it the command may still be executed. */
 export const commandTimeoutMs = 1000;
@@ -22,7 +23,7 @@ const noSuchDatabase = /^ERR (DB index is out of range|invalid DB index)/;
  * @param replyTimeoutMs longest wait for one whole reply
  */
 export function connect(url: string, role: string, log: Log, replyTimeoutMs = commandTimeoutMs): Redis {
-  const redis = new Redis(url, {
+  const redis = new Redis(driverUrl(url), {
     connectionName: `reliable-email-${role}`,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
