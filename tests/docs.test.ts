@@ -10,7 +10,7 @@ import { outcomes } from "../lib/cli/queue/show.ts";
 import { openRedisIntake } from "../lib/queue/redis/intake.ts";
 import { lostEvent } from "../lib/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
-import { settings } from "../lib/settings.ts";
+import { secretNames, settings } from "../lib/settings.ts";
 import { subjectMax } from "../lib/submission.ts";
 import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/submit.ts";
 import { eventually, freePort } from "./support/eventually.ts";
@@ -48,6 +48,11 @@ describe("docs: settings", () => {
 
   test("all that there are stand in the table, and no others", () => {
     expect(told.map(({ name }) => name).sort()).toEqual(Object.keys(settings.entries).sort());
+  });
+
+  test("those that may come from a file are named as such", () => {
+    const [, list = ""] = /^The secrets (.*) may come from a file instead/m.exec(readme) ?? [];
+    expect([...list.matchAll(/`(\w+)`/g)].map(([, name]) => name!)).toEqual(secretNames);
   });
 
   test.each(told)("the default of $name is the one that is told", ({ name, cells: [fallback] }) => {

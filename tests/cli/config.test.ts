@@ -212,10 +212,7 @@ describe("config --check", () => {
       [join(folder, "in-the-way"), "ENOTDIR"],
     ] as const) {
       const [store, sandbox] = await checksOf({ DATA_DIR: join(data, "data"), PROVIDERS: "sandbox" }, 1);
-      expect(store).toMatchObject({
-        ok: false,
-        detail: expect.stringMatching(new RegExp(`DATA_DIR .*${code}`)),
-      });
+      expect(store).toMatchObject({ ok: false, detail: expect.stringContaining(`DATA_DIR ${data}`) });
       expect(sandbox).toMatchObject({ ok: false, detail: expect.stringContaining(code) });
     }
     expect(existsSync(join(folder, "nowhere"))).toBe(false);
