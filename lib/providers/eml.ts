@@ -9,6 +9,15 @@ import type { Email } from "../email.ts";
 const foldMax = 76;
 const encodedWordMax = 52;
 
+// nodemailer lets nobody else write `From` and `To`: they get their names at the end.
+const [encodedFrom, encodedTo] = ["X-Encoded-From", "X-Encoded-To"];
+const headerNames: Readonly<Record<string, string>> = {
+  [encodedFrom]: "From",
+  [encodedTo]: "To",
+  // It would write `ID`, as in `Message-ID`.
+  "X-Reliable-Email-ID": "X-Reliable-Email-Id",
+};
+
 export interface EmlIds {
   /** UUIDv7: the time in it is the email's date. */
   readonly emailId: string;
@@ -17,22 +26,24 @@ export interface EmlIds {
 
 /** The header fields come first that {@link batchOfEml} looks for, so that it needs only the beginning. */
 export async function composeEml(email: Email, { emailId, batchId }: EmlIds): Promise<Buffer> {
+  const { from, from_name, to, to_name } = email;
   const composer = new MailComposer({
     headers: {
       "X-Reliable-Email-Id": emailId,
       "X-Reliable-Email-Batch": batchId,
+      ...(looksEncoded(from_name) && { [encodedFrom]: encodedMailbox(from_name, from) }),
+      ...(looksEncoded(to_name) && { [encodedTo]: encodedMailbox(to_name, to) }),
       Subject: { prepared: true, foldLines: true, value: encodeSubject(email.subject) },
     },
-    from: { name: email.from_name ?? "", address: email.from },
-    to: { name: email.to_name ?? "", address: email.to },
+    ...(!looksEncoded(from_name) && { from: { name: from_name ?? "", address: from } }),
+    ...(!looksEncoded(to_name) && { to: { name: to_name ?? "", address: to } }),
     ...(email.reply_to !== undefined && { replyTo: { name: "", address: email.reply_to } }),
     messageId: `<${emailId}@reliable-email.invalid>`,
     date: new Date(timeOf(emailId)),
     text: withCrlf(email.body),
     ...(email.html !== undefined && { html: withCrlf(email.html) }),
     newline: "win",
-    // It would write `ID`, as in `Message-ID`.
-    normalizeHeaderKey: (key) => (key === "X-Reliable-Email-ID" ? "X-Reliable-Email-Id" : key),
+    normalizeHeaderKey: (key) => headerNames[key] ?? key,
     // Nobody who writes an email knows its id before: no text can hold the boundary.
     baseBoundary: emailId,
     // Nothing here names a file or an address to fetch. If something ever does, it is refused.
@@ -45,6 +56,15 @@ export async function composeEml(email: Email, { emailId, batchId }: EmlIds): Pr
 /** The batch that a file was written for, by its first 512 bytes or more; undefined if it is none of ours. */
 export function batchOfEml(beginning: string): string | undefined {
   return /^X-Reliable-Email-Batch: (\S+)\r$/m.exec(beginning.split("\r\n\r\n", 1)[0]!)?.[1];
+}
+
+/** Whether a reader may decode a name. nodemailer only quotes it then, and most readers decode it even in quotes. */
+function looksEncoded(name: string | undefined): name is string {
+  return name !== undefined && name.includes("=?");
+}
+
+function encodedMailbox(name: string, address: string): string {
+  return `${encodeWord(name, "Q", encodedWordMax)} <${address}>`;
 }
 
 /** MIME knows one line end, and neither half of it alone. */
