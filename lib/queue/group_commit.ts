@@ -4,6 +4,9 @@
 // An email is repeated by its id, inside its own deadline, until the store has said what became of it. So a lost
 // answer, a reconnection or a failover is ridden out, and nothing is queued twice.
 //
+// Large emails wait in a line of their own, which takes turns with the line of the others: a small email never waits for
+// more than one large write.
+//
 // When more comes than the store takes, the surplus is refused at once. Otherwise all would wait for as long as they
 // may, and the store would write nothing but emails whose senders have just been told that it failed.
 
@@ -66,14 +69,32 @@ interface Item {
   open: boolean;
 }
 
+/** Items that are not in a write, oldest first. */
+interface Line {
+  items: Item[];
+  /** Of their text. */
+  chars: number;
+}
+
+function setItems(line: Line, items: Item[]): void {
+  line.items = items;
+  line.chars = charsOf(items);
+}
+
+function charsOf(items: readonly Item[]): number {
+  return items.reduce((sum, { submission }) => sum + submission.text.length, 0);
+}
+
 export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
   const { emailsMax, charsMax, againMs, readiness, commit, onGroup, log } = options;
-  /** Not in a write; oldest first. */
-  let waiting: Item[] = [];
-  /** Of their text. */
-  let waitingChars = 0;
+  const small: Line = { items: [], chars: 0 };
+  /** Those of which few fit into one write. */
+  const large: Line = { items: [], chars: 0 };
+  const lines = [small, large];
+  const largeChars = charsMax / 4;
+  let turn = small;
   /**
-   * What a write takes lately, ms, from its first try on. What an outage takes does not count: it is to be ridden out,
+   * What a write takes lately, ms, from its first try on; of one that exceeds `charsMax`, what each `charsMax` takes. What an outage takes does not count: it is to be ridden out,
    * and says nothing about the writes behind it.
    */
   let paceMs = 0;
@@ -108,44 +129,58 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
   function flush(): void {
     const state = readiness();
     if (state.kind === "refused") {
-      for (const item of waiting) answer(item, { kind: "failed", reason: state.reason });
-      wait([]);
+      for (const line of lines) {
+        for (const item of line.items) answer(item, { kind: "failed", reason: state.reason });
+        setItems(line, []);
+      }
       triedSinceMs = undefined;
     }
     if (retryTimer !== undefined) return;
-    while (state.kind === "ready" && !writing && waiting.length > 0) void write(nextGroup());
+    while (state.kind === "ready" && !writing && isWaiting()) {
+      turn = turn === small ? large : small;
+      if (turn.items.length > 0) void write(turn, nextGroup(turn));
+    }
   }
 
-  function wait(items: Item[]): void {
-    waiting = items;
-    waitingChars = items.reduce((sum, { submission }) => sum + submission.text.length, 0);
+  function lineOf({ text }: Submission): Line {
+    return text.length > largeChars ? large : small;
+  }
+
+  function isWaiting(): boolean {
+    return small.items.length > 0 || large.items.length > 0;
   }
 
   /**
    * Whether those before it take the store more than half of the time that a submission has. The other half is for a
    * store that becomes slower still. Where nobody waits there is always room, so that a new pace is noticed.
    */
-  function isBusy(nowMs: number, deadlineMs: number): boolean {
-    if (waiting.length === 0 && !writing) return false;
+  function isBusy(line: Line, nowMs: number, deadlineMs: number): boolean {
+    if (!isWaiting() && !writing) return false;
     if (!writing && nowMs - pacedAtMs > paceAgeMaxMs) paceMs = 0;
-    const groups = Math.floor(Math.max(waiting.length / emailsMax, waitingChars / charsMax));
+    const own = groupsIn(line);
+    const others = Math.min(own, groupsIn(line === small ? large : small));
     const underWayMs = triedSinceMs === undefined ? 0 : Math.max(0, triedSinceMs + paceMs - nowMs);
-    return underWayMs + (groups + 1) * paceMs > (deadlineMs - nowMs) / 2;
+    return underWayMs + (own + others + 1) * paceMs > (deadlineMs - nowMs) / 2;
+  }
+
+  function groupsIn({ items, chars }: Line): number {
+    return Math.floor(Math.max(items.length / emailsMax, chars / charsMax));
   }
 
   /** One long write is a stall and not a pace: it counts for no more than half of the time that a submission has. */
-  function learn(tookMs: number, timeMs: number): void {
-    paceMs = follow(paceMs, Math.min(tookMs, Math.max(0, timeMs) / 2));
+  function learn(group: readonly Item[], tookMs: number, timeMs: number): void {
+    const parts = Math.max(1, charsOf(group) / charsMax);
+    paceMs = follow(paceMs, Math.min(tookMs / parts, Math.max(0, timeMs) / 2));
     pacedAtMs = performance.now();
     triedSinceMs = undefined;
   }
 
-  function nextGroup(): Item[] {
+  function nextGroup(line: Line): Item[] {
     const nowMs = performance.now();
     const group: Item[] = [];
     let chars = 0;
     let taken = 0;
-    for (const item of waiting) {
+    for (const item of line.items) {
       chars += item.submission.text.length;
       if (group.length === emailsMax || (group.length > 0 && chars > charsMax)) break;
       taken += 1;
@@ -156,11 +191,11 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       if (item.deadlineMs > nowMs + needMs) group.push(item);
       else answer(item, { kind: "failed", reason: lastTrouble || tooSlow });
     }
-    wait(taken === waiting.length ? [] : waiting.slice(taken));
+    setItems(line, taken === line.items.length ? [] : line.items.slice(taken));
     return group;
   }
 
-  async function write(group: Item[]): Promise<void> {
+  async function write(line: Line, group: Item[]): Promise<void> {
     if (group.length === 0) return;
     writing = true;
     const startMs = performance.now();
@@ -171,7 +206,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       case "done":
         lastTrouble = "";
         onGroup?.(group.length, performance.now() - startMs);
-        learn(performance.now() - triedSinceMs, group[0]!.deadlineMs - startMs);
+        learn(group, performance.now() - triedSinceMs, group[0]!.deadlineMs - startMs);
         group.forEach((item, i) => answer(item, committed.results[i]!));
         break;
       case "failed":
@@ -184,7 +219,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
           trouble(committed.reason);
           triedSinceMs = undefined;
         }
-        wait([...group.filter((item) => item.open), ...waiting]);
+        setItems(line, [...group.filter((item) => item.open), ...line.items]);
         retryTimer ??= setTimeout(() => {
           retryTimer = undefined;
           flush();
@@ -192,7 +227,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
         break;
     }
     // In a turn of its own: what has been answered leaves, and what has arrived comes along.
-    if (waiting.length > 0) schedule();
+    if (isWaiting()) schedule();
   }
 
   /** Once for each kind of trouble, not for each group that meets it. */
@@ -219,18 +254,23 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
       if (item.deadlineMs > nowMs) nextMs = Math.min(nextMs, item.deadlineMs);
       else answer(item, { kind: "failed", reason });
     }
-    wait(waiting.filter((item) => item.open));
-    if (waiting.length === 0 && !writing) triedSinceMs = undefined;
+    for (const line of lines)
+      setItems(
+        line,
+        line.items.filter((item) => item.open),
+      );
+    if (!isWaiting() && !writing) triedSinceMs = undefined;
     expireAt(nextMs);
   }
 
   return {
     submit(submission, deadlineMs) {
-      if (isBusy(performance.now(), deadlineMs)) return Promise.resolve({ kind: "busy" });
+      const line = lineOf(submission);
+      if (isBusy(line, performance.now(), deadlineMs)) return Promise.resolve({ kind: "busy" });
       return new Promise((resolve) => {
         const item: Item = { submission, deadlineMs, resolve, open: true };
-        waiting.push(item);
-        waitingChars += submission.text.length;
+        line.items.push(item);
+        line.chars += submission.text.length;
         open.add(item);
         expireAt(deadlineMs);
         schedule();

@@ -105,6 +105,22 @@ describe("group commit", () => {
     },
   );
 
+  test("small emails wait for one large write at most, and large ones for one group of small ones", async () => {
+    const store = open();
+    const large = submit(store, 5, "x".repeat(900));
+    const small = submit(store, 25);
+    await Promise.all([kinds(large), kinds(small)]);
+    expect(store.groups).toEqual([1, 10, 1, 10, 1, 5, 1, 1]);
+  });
+
+  test("a write that is long because it is large does not make the store a slow one", async () => {
+    const store = open();
+    store.writeMs = 1500;
+    expect(await kinds(submit(store, 1, "x".repeat(20_000)))).toEqual(["stored"]);
+    store.writeMs = 1;
+    expect(count(await kinds(submit(store, 200)), "stored")).toBe(200);
+  });
+
   test("once a store is fast again, nobody is refused any more", async () => {
     const store = open();
     store.writeMs = 300;

@@ -144,3 +144,31 @@ test.each([
   },
   90_000,
 );
+
+test("overload: a large email has the longer for its write, and is stored", async () => {
+  const proxy = await startProxy(redis.port);
+  const server = await startServer({
+    PORT: "0",
+    MAX_BODY_BYTES: "33554432",
+    SUBMIT_TIMEOUT: "30s",
+    REDIS_PREFIX: "large",
+    REDIS_URL: `redis://127.0.0.1:${proxy.port}`,
+  });
+  // In JSON it takes six times as much.
+  const email = { ...small, body: `a${"\u0001".repeat(3_000_000)}` };
+  // A check of durability may come between, and is not answered in time either.
+  await eventually(
+    "it is stored",
+    async () => {
+      proxy.delayMs = 0;
+      await eventually("it is ready", async () => (await post(server.url, small)).status === 200);
+      // Twice as long as a small write may take, and longer than Redis may be silent.
+      proxy.delayMs = 2000;
+      return (await post(server.url, email)).status === 200;
+    },
+    80_000,
+  );
+  proxy.delayMs = 0;
+  await server.kill();
+  proxy.stop();
+}, 90_000);

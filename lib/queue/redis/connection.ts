@@ -8,7 +8,7 @@ import { driverUrl } from "../../redis_url.ts";
 /** Longest wait for one reply, ms. After it the command may still be executed. */
 export const commandTimeoutMs = 1000;
 /** Longest silence of Redis while it owes a reply, ms: then the connection is given up. */
-const silenceMs = 1500;
+export const silenceMs = 1500;
 
 /** Whether Redis wants another user or password than the ones it was shown. */
 export function refusesLogin(message: string): boolean {

@@ -4,7 +4,7 @@
 import type { Log } from "../../log.ts";
 import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
 import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../queue.ts";
-import { commandTimeoutMs, connect, disconnect, partitionOf } from "./connection.ts";
+import { commandTimeoutMs, connect, disconnect, partitionOf, silenceMs } from "./connection.ts";
 import { foreignFormat, watchDurability } from "./durability.ts";
 import { errorText, run, script } from "./script.ts";
 import submitText from "./submit.lua" with { type: "text" };
@@ -14,6 +14,8 @@ const submitScript = script(submitText, { allowOom: false });
 /** Emails and text in one script call: Redis does nothing else meanwhile. */
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
+/** Of a write that is larger than `charsMax`, this many bytes get a second more: less than any usable disk writes. */
+const bytesPerSecond = 4 * 1024 * 1024;
 /** Before trying again what Redis refused for a while, ms. */
 const againMs = 50;
 
@@ -53,13 +55,19 @@ export function openRedisIntake(options: IntakeOptions): Intake {
   store.onVerified(writer.flush);
 
   async function commit(group: readonly Submission[]): Promise<Committed> {
+    const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+    const extraMs = Math.max(0, ((bytes - charsMax) / bytesPerSecond) * 1000);
     const args: (string | number)[] = [clockOffsetMs(), idempotencyMs, group.length];
     for (const { id, text } of group) args.push(id, text);
     group.forEach(({ idempotency }, i) => {
       if (idempotency === undefined) return;
       args.push(i + 1, idempotency.key, idempotency.fingerprint, idempotency.token || "-");
     });
-    const waitFor = { replicas: minReplicas, timeoutMs: commandTimeoutMs / 2 };
+    const waitFor = {
+      replicas: minReplicas,
+      timeoutMs: Math.round((commandTimeoutMs + extraMs) / 2),
+    };
+    extendTimeouts(extraMs);
     try {
       const { reply, replicas } = await run(redis, submitScript, partition, args, waitFor);
       if (!Array.isArray(reply)) throw new Error("the reply is another's");
@@ -74,7 +82,18 @@ export function openRedisIntake(options: IntakeOptions): Intake {
       }
       const reason = errorText(error);
       return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };
+    } finally {
+      extendTimeouts(0);
     }
+  }
+
+  /**
+   * For this write, and for checks of durability that wait behind it on the same connection: ioredis reads its options
+   * with every command.
+   */
+  function extendTimeouts(extraMs: number): void {
+    redis.options.commandTimeout = commandTimeoutMs + extraMs;
+    redis.options.socketTimeout = silenceMs + extraMs;
   }
 
   return {
