@@ -2,7 +2,7 @@
 // signal. Several of them may share one port.
 
 import { describe, errorCode } from "./lib/error_code.ts";
-import { openGate } from "./lib/access.ts";
+import { isLoopback, openGate } from "./lib/access.ts";
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
 import { openServerCounts } from "./lib/admin/server.ts";
@@ -46,6 +46,7 @@ const handler = createHandler({
     ...(config.allowedFrom !== undefined && { allowed: config.allowedFrom }),
   },
   ...(config.apiTokens !== undefined && { gate: openGate(config.apiTokens) }),
+  onLoopback: isLoopback(config.host),
   maxBodyBytes: config.maxBodyBytes,
   submitTimeoutMs: config.submitTimeoutMs,
   log,

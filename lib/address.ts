@@ -1,6 +1,8 @@
 // What an email address and a display name may be: the set that both providers accept, so that an email can go
 // through either. Pure, and shared by the settings and by submissions.
 
+import { domainToASCII } from "node:url";
+
 /** Most UTF-16 units of an address together with its name, as written in a header (Postmark's limit). */
 export const mailboxMax = 255;
 
@@ -23,6 +25,17 @@ export function isAddress(text: string): boolean {
   const domain = text.slice(at + 1);
   if (!localPart.test(text.slice(0, at)) || !domainName.test(domain)) return false;
   return /[^0-9]/.test(domain.slice(domain.lastIndexOf(".") + 1));
+}
+
+/** Why {@link isAddress} is false, and how to write the address if only its domain is not in ASCII. */
+export function addressFault(text: string): string {
+  const at = text.lastIndexOf("@");
+  const domain = text.slice(at + 1);
+  const ascii = domainToASCII(domain);
+  const isForeign = ascii !== domain.toLowerCase() && isAddress(text.slice(0, at + 1) + ascii);
+  return isForeign
+    ? `is not an email address: its domain must be in punycode, ${ascii}`
+    : "is not an email address";
 }
 
 /** The same mailbox: domains are compared in any case, local parts to the letter (RFC 5321, 2.4). */

@@ -25,6 +25,41 @@ export function encodeEmail(email: Email): string {
   return `${JSON.stringify(envelope)}\n${JSON.stringify({ body, html })}`;
 }
 
+/**
+ * Bytes of memory that the stored text of an email will take at most. JSON makes six characters of a control character,
+ * and a text takes two bytes a character unless all of it is ASCII.
+ */
+export function storedBytesMax(email: Email): number {
+  let chars = namesCharsMax;
+  let isAscii = true;
+  for (const value of Object.values<string>({ ...email })) {
+    chars += jsonLengthMax(value);
+    isAscii &&= Buffer.byteLength(value) === value.length;
+  }
+  return isAscii ? chars : 2 * chars;
+}
+
+/** Bytes of memory that a stored text takes. */
+export function storedBytes(text: string): number {
+  return Buffer.byteLength(text) === text.length ? text.length : 2 * text.length;
+}
+
+/** The names of all fields, and what stands between them. */
+const namesCharsMax = 128;
+/** Up to here a text is taken for the worst case, since to look at it costs more than its room is worth. */
+const unseenMax = 65_536;
+
+function jsonLengthMax(text: string): number {
+  if (text.length <= unseenMax) return 6 * text.length;
+  let length = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x20) length += 5;
+    else if (unit === 0x22 || unit === 0x5c) length += 1;
+  }
+  return length;
+}
+
 /** The inverse of {@link encodeEmail}. Throws on text that it did not write. */
 export function decodeEmail(text: string): Email {
   const lineEnd = text.indexOf("\n");

@@ -2,13 +2,15 @@
 // in. Nothing is shortened or repaired: what cannot be sent as it stands is refused. Pure.
 
 import * as v from "valibot";
-import { hasControlCharacter, isAddress, isAmong, mailboxMax, sameAddress } from "./address.ts";
+import { addressFault, hasControlCharacter, isAddress, isAmong, mailboxMax, sameAddress } from "./address.ts";
 import type { Email } from "./email.ts";
 import { fieldNames, type FieldName, type Fields } from "./body/fields.ts";
 import { formatMailbox } from "./mailbox.ts";
 
 /** Longest subject, UTF-16 units (Postmark's limit). */
 export const subjectMax = 2000;
+/** Longest `body` and longest `html`, bytes of UTF-8 (Postmark's limit). It also bounds what one email takes of the store. */
+export const textBytesMax = 5_000_000;
 
 export interface SenderRules {
   /** The sender of emails that name none. */
@@ -34,9 +36,17 @@ const wellFormed = v.check<string, string>((value) => value.isWellFormed(), "has
 const withoutNul = v.check<string, string>((value) => !value.includes("\0"), "has a NUL character");
 const oneLine = v.check<string, string>((value) => !hasControlCharacter(value), "has a control character");
 
+const notTooLong = v.check<string, string>(
+  (value) => Buffer.byteLength(value) <= textBytesMax,
+  `is over ${textBytesMax} bytes`,
+);
+
 const line = v.pipe(v.string(), wellFormed, oneLine);
-const text = v.pipe(v.string(), wellFormed, withoutNul);
-const address = v.pipe(v.string(), v.check(isAddress, "is not an email address"));
+const text = v.pipe(v.string(), wellFormed, withoutNul, notTooLong);
+const address = v.pipe(
+  v.string(),
+  v.check(isAddress, ({ input }) => addressFault(input)),
+);
 
 const schema = v.object(
   {

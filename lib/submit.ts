@@ -2,20 +2,24 @@
 // 200, 400 or 500, in JSON, within the time that the settings allow; and 200 only for what the queue has stored.
 // Whoever may not submit costs the reading of a head, and no more: of a body not a byte is looked at.
 
-import type { Gate } from "./access.ts";
-import { bodyType, parseBody } from "./body/body.ts";
-import { encodeEmail } from "./email.ts";
+import { crossSiteReason, type Gate } from "./access.ts";
+import { type BodyType, bodyType, parseBody } from "./body/body.ts";
+import { encodeEmail, storedBytes, storedBytesMax } from "./email.ts";
 import { describe } from "./error_code.ts";
 import type { Log } from "./log.ts";
-import type { Intake, SubmitResult } from "./queue/queue.ts";
+import type { Intake, Submission, SubmitResult } from "./queue/queue.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
-import { createBudget, readUpload } from "./body/upload.ts";
+import { type Awaited, createBudget, makeRoom, readUpload, takeBytes } from "./body/upload.ts";
 
 /** Longest wait for a request's body, ms. */
 export const bodyTimeoutMs = 30_000;
-/** Most submissions under way, and most bytes of their bodies: what an outage of the store may pile up. */
+/** Longest silence in the middle of a body, ms, while others are refused because of it. */
+const silenceMaxMs = 2000;
+/** Most submissions under way, and most bytes that they hold: what an outage of the store may pile up. */
 export const pendingMax = 8192;
 export const pendingBytesMax = 128 * 1024 * 1024;
+/** Most bytes of small bodies that may be on their way without being charged yet. */
+const unchargedBytesMax = 32 * 1024 * 1024;
 
 /** At most one line about submissions that failed in so long a time, ms: an outage fails thousands a second. */
 const reportEveryMs = 1000;
@@ -23,8 +27,10 @@ const reportEveryMs = 1000;
 export interface HandlerOptions {
   readonly intake: Intake;
   readonly senders: SenderRules;
-  /** Who may submit. Default: everyone. */
+  /** Who may submit. Default: everyone, except browsers on behalf of other sites. */
   readonly gate?: Gate;
+  /** Whether it can be reached over loopback alone. */
+  readonly onLoopback: boolean;
   readonly maxBodyBytes: number;
   /** From the last byte of the body until the answer. */
   readonly submitTimeoutMs: number;
@@ -33,6 +39,8 @@ export interface HandlerOptions {
   readonly onAnswer?: (status: number, elapsedMs: number) => void;
   /** Default: {@link bodyTimeoutMs}. */
   readonly bodyTimeoutMs?: number;
+  /** Default: {@link silenceMaxMs}. */
+  readonly silenceMaxMs?: number;
   /** Default: {@link pendingMax}. */
   readonly pendingMax?: number;
   /** Default: {@link pendingBytesMax}. */
@@ -50,7 +58,7 @@ export interface Handler {
 /** What is under way. */
 export interface Load {
   readonly submissions: number;
-  /** Of their bodies. */
+  /** Of bodies that have arrived, then of the emails as they are stored. */
   readonly bytes: number;
   /** Why the next submission would be refused, if it would, or one of the largest. */
   readonly overload: string | undefined;
@@ -62,6 +70,7 @@ const texts = {
   internal: "something went wrong: try again, with the same Idempotency-Key if there was one",
   tooSlow: "the body did not arrive in time",
   broken: "the body did not arrive",
+  trailer: "a trailer is not supported",
   conflict: "Idempotency-Key: belongs to another email",
   unknownToken: "Authorization: must be Bearer and a token that is known here",
   badKey: "Idempotency-Key: must be 1 to 255 visible ASCII characters",
@@ -71,20 +80,24 @@ const texts = {
 const reasons = {
   tooMany: "too many submissions under way",
   tooLarge: "too many bytes under way",
+  tooSlow: "a body did not arrive in time",
+  broken: "a client went away before its email was queued",
 } as const;
 
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
 export function createHandler(options: HandlerOptions): Handler {
-  const { intake, senders, gate, maxBodyBytes, submitTimeoutMs, log, onAnswer } = options;
+  const { intake, senders, gate, onLoopback, maxBodyBytes, submitTimeoutMs, log, onAnswer } = options;
   const bytesMax = options.pendingBytesMax ?? pendingBytesMax;
   const budget = createBudget(bytesMax);
   const countMax = options.pendingMax ?? pendingMax;
-  const awaited = new Set<() => void>();
+  const awaited = new Set<Awaited>();
   const limits = {
     bytesMax: maxBodyBytes,
     timeoutMs: options.bodyTimeoutMs ?? bodyTimeoutMs,
+    silenceMaxMs: options.silenceMaxMs ?? silenceMaxMs,
     budget,
+    uncharged: createBudget(unchargedBytesMax),
     awaited,
   };
   const report = createReport(log);
@@ -92,7 +105,7 @@ export function createHandler(options: HandlerOptions): Handler {
 
   async function accept(request: Request): Promise<Response> {
     const startMs = performance.now();
-    if (pending >= countMax) return told(fail(texts.busy, reasons.tooMany), startMs);
+    if (pending >= countMax && !makeRoom(limits)) return told(fail(texts.busy, reasons.tooMany), startMs);
     pending += 1;
     try {
       return told(await submit(request), startMs);
@@ -112,43 +125,78 @@ export function createHandler(options: HandlerOptions): Handler {
   async function submit(request: Request): Promise<Response> {
     const type = bodyType(request.headers);
     if (!type.ok) return refuse(400, type.message);
+    if (request.headers.has("trailer")) return refuse(400, texts.trailer);
     const upload = await readUpload(request, limits);
     switch (upload.kind) {
       case "tooLarge":
         return refuse(400, `the body is over ${maxBodyBytes} bytes`);
       case "tooSlow":
-        return refuse(400, texts.tooSlow);
+        return fail(texts.tooSlow, reasons.tooSlow);
       case "broken":
-        return refuse(400, texts.broken);
+        return fail(texts.broken, reasons.broken);
       case "busy":
         return fail(texts.busy, reasons.tooLarge);
       case "read":
-        break;
+        return submitBody(request, type.type, upload.bytes);
     }
+  }
+
+  /** @param bytes are charged to the budget, and given back here */
+  async function submitBody(request: Request, type: BodyType, bytes: Uint8Array): Promise<Response> {
+    const deadlineMs = performance.now() + submitTimeoutMs;
+    let charged = bytes.length;
     try {
-      const deadlineMs = performance.now() + submitTimeoutMs;
-      const body = parseBody(type.type, upload.bytes);
-      if (!body.ok) return refuse(400, body.message);
+      // Bun hands over a body before it looks at what follows. If that is no request (a trailer, a stray line end), or
+      // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event
+      // loop: nobody would learn that the email was queued.
+      await nextTurn();
+      if (request.signal.aborted) return fail(texts.broken, reasons.broken);
 
-      const submission = checkSubmission(body.fields, senders);
-      const key = request.headers.get("idempotency-key");
-      const badKey = key !== null && !keyPattern.test(key) ? [texts.badKey] : [];
-      if (!submission.ok) return refuse(400, [submission.message, ...badKey].join("; "));
-      if (badKey.length > 0) return refuse(400, texts.badKey);
-
-      const { email, given } = submission;
-      const result = await intake.submit(
-        {
-          id: Bun.randomUUIDv7(),
-          text: encodeEmail(email),
-          ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given), token: "" } }),
-        },
-        deadlineMs,
-      );
-      return answer(result);
+      const submission = prepare(request.headers, type, bytes, charge);
+      if (submission instanceof Response) return submission;
+      return answer(await intake.submit(submission, deadlineMs));
     } finally {
-      budget.give(upload.bytes.length);
+      budget.give(charged);
     }
+
+    /** Replaces what has been charged so far. */
+    function charge(heldBytes: number): boolean {
+      if (!takeBytes(heldBytes - charged, limits)) return false;
+      charged = heldBytes;
+      return true;
+    }
+  }
+
+  /**
+   * What is to be stored, or the answer if nothing is. Charges the text that is stored, which takes up to twelve times
+   * the memory of what was sent. Not a part of {@link submitBody}, which would hold the fields until the store answers.
+   */
+  function prepare(
+    headers: Headers,
+    type: BodyType,
+    bytes: Uint8Array,
+    charge: (heldBytes: number) => boolean,
+  ): Submission | Response {
+    const body = parseBody(type, bytes);
+    // Freed now, and not when it is collected.
+    if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
+    if (!body.ok) return refuse(400, body.message);
+
+    const submission = checkSubmission(body.fields, senders);
+    const key = headers.get("idempotency-key");
+    const badKey = key !== null && !keyPattern.test(key) ? [texts.badKey] : [];
+    if (!submission.ok) return refuse(400, [submission.message, ...badKey].join("; "));
+    if (badKey.length > 0) return refuse(400, texts.badKey);
+
+    const { email, given } = submission;
+    if (!charge(storedBytesMax(email))) return fail(texts.busy, reasons.tooLarge);
+    const text = encodeEmail(email);
+    charge(storedBytes(text));
+    return {
+      id: Bun.randomUUIDv7(),
+      text,
+      ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given) } }),
+    };
   }
 
   function answer(result: SubmitResult): Response {
@@ -176,13 +224,16 @@ export function createHandler(options: HandlerOptions): Handler {
       if (request.method !== "POST") {
         return refuse(405, "the method must be POST", { allow: "POST" });
       }
-      if (gate !== undefined && !gate(request.headers.get("authorization"))) {
+      if (gate === undefined) {
+        const reason = crossSiteReason(request.headers, onLoopback);
+        if (reason !== undefined) return told(refuse(400, reason), performance.now());
+      } else if (!gate(request.headers.get("authorization"))) {
         return told(refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" }), performance.now());
       }
       return accept(request);
     },
     hurry() {
-      for (const giveUp of awaited) giveUp();
+      for (const { giveUp } of awaited) giveUp();
     },
     load() {
       const bytes = budget.taken();
@@ -204,6 +255,19 @@ function refuse(
   headers: Record<string, string> = {},
 ): Response {
   return Response.json({ ok: false, error_message: message }, { status, headers });
+}
+
+let turn: Promise<void> | undefined;
+
+/** Resolves in the next turn of the event loop, with one timer for all who wait for it. */
+function nextTurn(): Promise<void> {
+  turn ??= new Promise((resolve) => {
+    setImmediate(() => {
+      turn = undefined;
+      resolve();
+    });
+  });
+  return turn;
 }
 
 /**

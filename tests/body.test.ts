@@ -36,6 +36,7 @@ describe("content type", () => {
     ['Application/X-WWW-Form-URLencoded;charset="utf-8"', "form"],
     ["application/json;", "json"],
     ["application/json; charset=utf8", "json"],
+    ["application/x-www-form-urlencoded; charset=US-ASCII", "form"],
     ["application/json; q=1", "json"],
     ['multipart/form-data; boundary="a b"', "multipart"],
   ])("body: %j is read", (contentType, kind) => {
@@ -94,6 +95,8 @@ describe("form", () => {
     ["to=%26%3D", { to: "&=" }],
     ["subject=%C3%A9%F0%9F%98%80&body=é😀", { subject: "é😀", body: "é😀" }],
     ["body=%EF%BB%BFa", { body: "\ufeffa" }],
+    ["\ufeffto=a", { to: "a" }],
+    ["\ufeff\ufeffto=a", {}],
     ["To=a&TO=b&to[]=c&toto=d&__proto__=e&toString=f", {}],
     ["unknown=1&unknown=2&to=a", { to: "a" }],
     ["body=a%00b", { body: "a\0b" }],
@@ -193,6 +196,22 @@ describe("json", () => {
     expect(json(`{"x":${"[".repeat(250)}${"]".repeat(250)},"to":"a"}`)).toEqual(fields({ to: "a" }));
   });
 
+  test("body: JSON of more values than anybody needs is refused before it is read", () => {
+    const refused = "the body has over 65536 values";
+    for (const value of ["1", "[]", "{}", '{"a":1}']) {
+      expect(json(`{"x":[${`${value},`.repeat(70_000)}1],"to":"a"}`)).toBe(refused);
+    }
+    expect(json(`{"x":[${"1,".repeat(60_000)}1],"to":"a"}`)).toEqual(fields({ to: "a" }));
+    expect(json(`{"x":"${"[,{".repeat(70_000)}","to":"a"}`)).toEqual(fields({ to: "a" }));
+  });
+
+  test.each(['{"a', '{"a\\"', '{"to":"a', '{"to":"a"', '{"\\u00":1}'])(
+    "body: %j is not valid JSON",
+    (text) => {
+      expect(json(text)).toBe("the body is not valid JSON");
+    },
+  );
+
   test("body: members are counted as they stand, whatever they hold", () => {
     const member = fc.tuple(
       fc.constantFrom("to", "body", "x", "{", '"', "\\"),
@@ -229,6 +248,12 @@ describe("multipart", () => {
     [named("to", "") + end, { to: "" }],
     [named("body", "a\r\n\r\n") + end, { body: "a\r\n\r\n" }],
     [named("body", "a--XX--\r\n--X\r\n--YY\r\n -- XX") + end, { body: "a--XX--\r\n--X\r\n--YY\r\n -- XX" }],
+    [`\ufeff${named("to", "a")}${end}`, { to: "a" }],
+    [
+      part('Content-Disposition: form-data; name="to"\r\nContent-Type: text/plain; charset="us-ascii"', "a") +
+        end,
+      { to: "a" },
+    ],
     [named("body", "\ufeffé\0\n\r") + end, { body: "\ufeffé\0\n\r" }],
     [part("CONTENT-DISPOSITION:form-data;NAME=to", "a") + end, { to: "a" }],
     [part('Content-Type: text/plain\r\nContent-Disposition: form-data; name="to"', "a") + end, { to: "a" }],

@@ -11,7 +11,8 @@ import { openRedisIntake } from "../lib/queue/redis/intake.ts";
 import { lostEvent } from "../lib/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
 import { secretNames, settings } from "../lib/settings.ts";
-import { subjectMax } from "../lib/submission.ts";
+import { valuesMax } from "../lib/body/json.ts";
+import { subjectMax, textBytesMax } from "../lib/submission.ts";
 import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/submit.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
@@ -102,6 +103,8 @@ describe("docs: the API", () => {
       const text = message
         .replace("<MAX_BODY_BYTES>", "${maxBodyBytes}")
         .replace(String(subjectMax), "${subjectMax}")
+        .replace(String(textBytesMax), "${textBytesMax}")
+        .replace(String(valuesMax), "${valuesMax}")
         .replace(`over ${mailboxMax}`, "over ${mailboxMax}")
         .replace(/^the form (?=does|has)/, "");
       expect(code).toContain(text);
@@ -112,6 +115,7 @@ describe("docs: the API", () => {
     const api = section(readme, "## The API");
     const { requirement: bodyMax } = settings.entries.MAX_BODY_BYTES.wrapped.pipe[4];
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
+    expect(api).toContain(`${textBytesMax.toLocaleString("en")} bytes of UTF-8`);
     expect(api).toContain(`at most ${mailboxMax} characters`);
     expect(api).toContain(`${pendingMax.toLocaleString("en")} submissions`);
     expect(api).toContain(`${pendingBytesMax / mib} MiB of bodies`);

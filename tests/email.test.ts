@@ -1,6 +1,14 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { decodeEmail, decodeEnvelope, encodeEmail, envelopeLine, type Email } from "../lib/email.ts";
+import {
+  decodeEmail,
+  decodeEnvelope,
+  type Email,
+  encodeEmail,
+  envelopeLine,
+  storedBytes,
+  storedBytesMax,
+} from "../lib/email.ts";
 
 const full: Email = {
   to: "jane@example.org",
@@ -22,6 +30,29 @@ test("email: the stored form is pinned, since releases read each other's", () =>
     `{"to":"a@b.c","from":"d@e.f","subject":"s"}\n{"body":"b"}`,
   );
 });
+
+test("email: what its stored text takes of memory is never underrated", () => {
+  const long = fc
+    .string({ unit: "binary" })
+    .map((text) => text.repeat(Math.ceil(70_000 / (text.length + 1))));
+  const part = fc.oneof(
+    fc.string({ unit: "binary" }),
+    long,
+    fc.constantFrom("\u0001".repeat(70_000), '"'.repeat(70_000)),
+  );
+  fc.assert(
+    fc.property(part, part, fc.string({ unit: "grapheme" }), (body, html, name) => {
+      const email = { ...full, body, html, to_name: name };
+      const text = encodeEmail(email);
+      expect(storedBytes(text)).toBeGreaterThanOrEqual(text.length);
+      expect(storedBytesMax(email)).toBeGreaterThanOrEqual(storedBytes(text));
+    }),
+    { numRuns: 30 },
+  );
+  expect(storedBytes("é")).toBe(2);
+  // Nothing of ordinary text is counted six times where that matters.
+  expect(storedBytesMax({ ...full, to_name: "Jane", body: "x".repeat(100_000) })).toBeLessThan(102_000);
+}, 60_000);
 
 test("email: what is stored comes back, and its envelope alone too", () => {
   const text = fc.string({ unit: "binary" });

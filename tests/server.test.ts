@@ -166,7 +166,7 @@ test("server: a body that never comes does not outlast SHUTDOWN_TIMEOUT, and is 
   raw.write(half);
   await raw.received(/^HTTP\/1.1 100 /);
   server.child.kill("SIGTERM");
-  expect(await raw.closed()).toMatch(/\nHTTP\/1.1 400 [^]*did not arrive in time/);
+  expect(await raw.closed()).toMatch(/\nHTTP\/1.1 500 [^]*did not arrive in time/);
   expect(await server.child.exited).toBe(0);
 });
 

@@ -51,6 +51,24 @@ test("submission: single-line fields are trimmed, body and html kept to the lett
   });
 });
 
+test("submission: body and html have 5,000,000 bytes of UTF-8 at most", () => {
+  const most = "é".repeat(2_500_000);
+  expect(message({ ...least, body: most, html: most })).toBe("");
+  expect(message({ ...least, body: `${most}x`, html: `${most}x` })).toBe(
+    "body: is over 5000000 bytes; html: is over 5000000 bytes",
+  );
+});
+
+test("submission: an address whose domain is not in ASCII is shown as it has to be written", () => {
+  const hint = "is not an email address: its domain must be in punycode, xn--mnchen-3ya.de";
+  expect(message({ ...least, to: "ada@münchen.de", from: "me@MÜNCHEN.de" })).toBe(
+    `to: ${hint}; from: ${hint}`,
+  );
+  for (const to of ["äda@münchen.de", "ada@münchen", "ada@a b.de", "ada@", "", "@münchen.de", "a@mü..de"]) {
+    expect(message({ ...least, to })).toMatch(/^to: is (not an email address|required)$/);
+  }
+});
+
 test("submission: an empty optional field is absent", () => {
   expect(email({ ...least, to_name: " \r\n", from_name: "", html: "", reply_to: " " })).toEqual(email(least));
 });

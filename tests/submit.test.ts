@@ -43,6 +43,7 @@ function serve(
   const handler = createHandler({
     intake,
     senders,
+    onLoopback: true,
     maxBodyBytes: 2000,
     submitTimeoutMs: 1000,
     log: silent,
@@ -153,7 +154,8 @@ test("submit: what is under way is told, and whether another one would be too ma
   expect(load()).toEqual({ submissions: 0, bytes: 0, overload: undefined });
   const first = post(server, leastForm);
   await eventually("one is pending", () => server.submissions.length === 1);
-  expect(load()).toEqual({ submissions: 1, bytes: leastForm.length, overload: undefined });
+  const stored = server.submissions[0]!.text.length;
+  expect(load()).toEqual({ submissions: 1, bytes: stored, overload: undefined });
   const second = post(server, leastForm);
   await eventually("two are pending", () => server.submissions.length === 2);
   expect(load()).toMatchObject({ submissions: 2, overload: "too many submissions under way" });
@@ -279,6 +281,51 @@ describe("access", () => {
     raw.write(wire(leastForm, { more: `Authorization: Bearer ${known}\r\n` }));
     expect(await raw.received(/"id"/)).toContain("HTTP/1.1 200 ");
     raw.end();
+  });
+});
+
+describe("browsers", () => {
+  const send = (server: Running, lines: string) =>
+    connectRaw(server.port).then(async (raw) => {
+      raw.write(`POST / HTTP/1.1\r\n${lines}Content-Type: ${formType}\r\n`);
+      raw.write(`Content-Length: ${leastForm.length}\r\n\r\n${leastForm}`);
+      const answer = await raw.received(/\}$/);
+      raw.end();
+      return answer;
+    });
+
+  test.each([
+    [
+      "Host: localhost:3000\r\nOrigin: https://evil.example\r\nSec-Fetch-Site: cross-site\r\n",
+      "Sec-Fetch-Site",
+    ],
+    ["Host: localhost:3000\r\nOrigin: null\r\n", "Origin"],
+    [
+      "Host: evil.example:3000\r\nOrigin: http://evil.example:3000\r\nSec-Fetch-Site: same-origin\r\n",
+      "Host",
+    ],
+  ])("submit: %j is refused before its body is read", async (lines, name) => {
+    const server = serve();
+    expect(await send(server, lines)).toMatch(new RegExp(`^HTTP/1.1 400 [^]*"error_message":"${name}: `));
+    expect(server.submissions).toEqual([]);
+  });
+
+  test("submit: another path and another method are told first, and a token lets a browser in", async () => {
+    const token = "known-token-0123456789";
+    const server = serve(store, { gate: openGate([token]) });
+    const lines = "Host: a\r\nOrigin: https://other.example\r\nSec-Fetch-Site: cross-site\r\n";
+    expect(await send(server, lines)).toStartWith("HTTP/1.1 401 ");
+    expect(await send(server, `${lines}Authorization: Bearer ${token}\r\n`)).toStartWith("HTTP/1.1 200 ");
+    const origin = { origin: "https://other.example" };
+    const open = serve();
+    expect((await fetch(`${open.url}x`, { method: "POST", headers: origin })).status).toBe(404);
+    expect((await fetch(open.url, { method: "OPTIONS", headers: origin })).status).toBe(405);
+  });
+
+  test("submit: a page of the server's own site may submit", async () => {
+    const server = serve();
+    const lines = "Host: localhost:3000\r\nOrigin: http://localhost:3000\r\nSec-Fetch-Site: same-origin\r\n";
+    expect(await send(server, lines)).toStartWith("HTTP/1.1 200 ");
   });
 });
 
@@ -410,6 +457,35 @@ describe("the queue's answers", () => {
   });
 });
 
+describe("what follows a body", () => {
+  const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n`;
+  const chunks = `${leastForm.length.toString(16)}\r\n${leastForm}\r\n0\r\n`;
+
+  // Bun answers them itself, with an empty 400, when it has handed over the body.
+  test.each([
+    ["a trailer", `${head}Transfer-Encoding: chunked\r\n\r\n${chunks}X-A: 1\r\n\r\n`],
+    ["a stray line end", `${wire(leastForm)}\r\n`],
+    ["no request", `${wire(leastForm)}nonsense\r\n\r\n`],
+    ["a second request", wire(leastForm).repeat(2)],
+  ])("submit: nothing is queued of a request that Bun refuses for %s behind it", async (_, bytes) => {
+    const server = serve();
+    const raw = await connectRaw(server.port);
+    raw.write(bytes);
+    expect(await raw.closed()).not.toContain("200 OK");
+    expect(server.submissions).toEqual([]);
+  });
+
+  test("submit: a trailer that is announced is refused as JSON", async () => {
+    const server = serve();
+    const raw = await connectRaw(server.port);
+    raw.write(`${head}Trailer: X-A\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    expect(await raw.received(/\}$/)).toMatch(/^HTTP\/1.1 400 [^]*a trailer is not supported/);
+    raw.write(`${chunks}X-A: 1\r\n\r\n`);
+    expect(server.submissions).toEqual([]);
+    raw.end();
+  });
+});
+
 describe("large bodies", () => {
   const big = new Uint8Array(8_000_000).fill(0x61);
 
@@ -516,7 +592,7 @@ describe("slow and many", () => {
       const server = serve(store, { bodyTimeoutMs: 100 });
       const raw = await connectRaw(server.port);
       raw.write(head + rest);
-      expect(await raw.received(/\}$/)).toMatch(/^HTTP\/1.1 400 [^]*the body did not arrive in time/);
+      expect(await raw.received(/\}$/)).toMatch(/^HTTP\/1.1 500 [^]*the body did not arrive in time/);
       raw.end();
     },
   );
@@ -582,21 +658,78 @@ describe("slow and many", () => {
     expect((await post(server, leastForm)).status).toBe(200);
   });
 
+  const chunked = (body: string) =>
+    `${head}Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n`;
+
   test("submit: more bytes than the bound are refused at once, and accepted again afterwards", async () => {
-    const server = serve(store, { pendingBytesMax: 200, bodyTimeoutMs: 20_000 });
-    const holders = await Promise.all([connectRaw(server.port), connectRaw(server.port)]);
-    holders[0]!.write(`${head}Content-Length: 90\r\n\r\n`);
-    holders[1]!.write(`${head}Transfer-Encoding: chunked\r\n\r\n5a\r\n${"x".repeat(90)}\r\n`);
+    const server = serve(store, { pendingBytesMax: 1500, bodyTimeoutMs: 20_000, silenceMaxMs: 20_000 });
+    const holder = await connectRaw(server.port);
+    holder.write(chunked("x".repeat(1400)));
     const busy = await eventually("the bytes are spent", async () => {
       const response = await post(server, leastForm);
       return response.status === 500 ? response : undefined;
     });
     expect(await read(busy)).toEqual([500, refusal("the service is busy: try again later")]);
-    for (const holder of holders) holder.end();
+    holder.end();
     await eventually("the bytes are given back", async () => (await post(server, leastForm)).status === 200);
     for (let i = 0; i < 20; i++) expect((await post(server, leastForm)).status).toBe(200);
     for (let i = 0; i < 20; i++) expect((await post(server, "x".repeat(1999))).status).toBe(500);
     expect((await post(server, leastForm)).status).toBe(200);
+    expect(server.handler.load()).toMatchObject({ submissions: 0, bytes: 0 });
+  });
+
+  test("submit: a body is charged for what has arrived, not for what was announced", async () => {
+    const server = serve(store, { pendingBytesMax: 3000, silenceMaxMs: 20_000 });
+    const silent = await Promise.all(Array.from({ length: 20 }, () => connectRaw(server.port)));
+    for (const raw of silent) raw.write(`${head}Content-Length: 1900\r\n\r\n`);
+    await eventually("all are under way", () => server.handler.load().submissions === 20);
+    expect(server.handler.load().bytes).toBe(0);
+    expect((await post(server, leastForm)).status).toBe(200);
+    for (const raw of silent) raw.end();
+  });
+
+  test("submit: whoever is silent in the middle of a body makes room for others", async () => {
+    const server = serve(store, { pendingMax: 2, pendingBytesMax: 1500, silenceMaxMs: 0 });
+    const silent = await Promise.all(Array.from({ length: 2 }, () => connectRaw(server.port)));
+    for (const raw of silent) raw.write(`${head}Content-Length: 1900\r\n\r\n`);
+    await eventually("they are under way", () => server.handler.load().submissions === 2);
+    expect((await post(server, leastForm)).status).toBe(200);
+    expect(await silent[0]!.received(/\}$/)).toMatch(/^HTTP\/1.1 500 [^]*did not arrive in time/);
+    const holder = await connectRaw(server.port);
+    holder.write(chunked("x".repeat(1400)));
+    await eventually("the bytes are spent", () => server.handler.load().bytes === 1400);
+    expect((await post(server, leastForm)).status).toBe(200);
+    expect(await holder.received(/\}$/)).toMatch(/^HTTP\/1.1 500 [^]*did not arrive in time/);
+    expect(server.handler.load().bytes).toBe(0);
+    for (const raw of [...silent, holder]) raw.end();
+  });
+
+  test("submit: what is charged while the store is waited for is what it stores", async () => {
+    const gate = Promise.withResolvers<void>();
+    const server = serve(
+      async ({ id }) => {
+        await gate.promise;
+        return { kind: "stored", id, repeated: false };
+      },
+      { pendingBytesMax: 20_000 },
+    );
+    // Six bytes of JSON for each.
+    const large = new URLSearchParams({ ...least, body: `a${"\u0001".repeat(600)}` }).toString();
+    const first = post(server, large);
+    await eventually("it is stored", () => server.submissions.length === 1);
+    const { text } = server.submissions[0]!;
+    expect(text.length).toBeGreaterThan(3600);
+    expect(server.handler.load().bytes).toBe(text.length);
+    const answers = await Promise.race([
+      Promise.all(Array.from({ length: 10 }, () => post(server, large).then(({ status }) => status))),
+      eventually("the bytes are spent", () => server.submissions.length === 5).then(() => undefined),
+    ]);
+    expect(answers).toBeUndefined();
+    expect((await post(server, large)).status).toBe(500);
+    expect(server.submissions).toHaveLength(5);
+    gate.resolve();
+    expect((await first).status).toBe(200);
+    await eventually("all is given back", () => server.handler.load().bytes === 0);
   });
 
   test("submit: a client that goes away in the middle of its body harms nobody", async () => {

@@ -10,6 +10,7 @@ const handler = createHandler({
     close: () => Promise.resolve(),
   },
   senders: { from: "shop@example.com" },
+  onLoopback: true,
   maxBodyBytes: 1_048_576,
   submitTimeoutMs: 10_000,
   log: createLog({ level: "error" }),

@@ -60,8 +60,13 @@ export function bodyType(headers: Headers): BodyTypeResult {
   }
 }
 
-/** The fields in a body, or why it cannot be read. */
-export function parseBody(type: BodyType, bytes: Uint8Array): BodyResult {
+/**
+ * The fields in a body, or why it cannot be read.
+ * @param body may be overwritten
+ */
+export function parseBody(type: BodyType, body: Uint8Array): BodyResult {
+  // A byte order mark says how the text is encoded, and is no part of it (RFC 8259, 8.1, for one).
+  const bytes = body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? body.subarray(3) : body;
   switch (type.kind) {
     case "form":
       return parseForm(bytes);

@@ -1,7 +1,15 @@
 // application/x-www-form-urlencoded, by the parser of the URL Standard (url.spec.whatwg.org, 5.1) but for one
 // thing: bytes that are not valid UTF-8 are refused instead of replaced.
 
-import { type BodyResult, type FieldName, giveField, knownField, nameLengths, noFields } from "./fields.ts";
+import {
+  type BodyResult,
+  type FieldName,
+  fieldNames,
+  giveField,
+  knownField,
+  nameLengths,
+  noFields,
+} from "./fields.ts";
 import { decodeUtf8 } from "./utf8.ts";
 
 const ampersand = 0x26;
@@ -16,24 +24,32 @@ const digits = Int8Array.from({ length: 256 }, (_, byte) => {
   return Number.isNaN(digit) ? -1 : digit;
 });
 
-/** A `%` without two hexadecimal digits behind it stands for itself. Written by hand since this is the hot path. */
+/**
+ * A `%` without two hexadecimal digits behind it stands for itself. Written by hand since this is the hot path.
+ * @param bytes are overwritten: decoding never makes them longer
+ */
 export function parseForm(bytes: Uint8Array): BodyResult {
   const fields = noFields();
   // The decoded bytes, the separators in their places: one check of the UTF-8 then serves the whole body, and a
   // character cannot reach over a separator.
-  const out = Buffer.allocUnsafe(bytes.length);
+  const out = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const slices: { name: FieldName; start: number; end: number }[] = [];
   let length = 0;
   let nameStart = 0;
   let nameEnd = -1;
+
+  /** The third of a name says no more than the second, and there may be a million of them. */
+  function isTwice(name: FieldName): boolean {
+    return slices.length > fieldNames.length && slices.filter((slice) => slice.name === name).length > 1;
+  }
 
   function endPair(): void {
     const end = nameEnd === -1 ? length : nameEnd;
     const nameLength = end - nameStart;
     if (nameLength >= nameLengths.min && nameLength <= nameLengths.max) {
       const name = knownField(out.toString("latin1", nameStart, end));
-      if (name !== undefined)
-        slices.push({ name, start: nameEnd === -1 ? length : nameEnd + 1, end: length });
+      if (name === undefined || isTwice(name)) return;
+      slices.push({ name, start: nameEnd === -1 ? length : nameEnd + 1, end: length });
     }
   }
 

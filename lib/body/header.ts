@@ -32,10 +32,12 @@ export function parseHeader(text: string): HeaderValue | undefined {
   return { value: head[1]!.toLowerCase(), parameters };
 }
 
-/** Whether a header's `charset`, if it has one, is UTF-8. */
+/** UTF-8, and what is a part of it. */
+const charsets: readonly (string | undefined)[] = [undefined, "utf-8", "utf8", "us-ascii", "ascii"];
+
+/** Whether a header's `charset`, if it has one, is UTF-8 or a part of it. */
 export function isUtf8(header: HeaderValue): boolean {
-  const charset = header.parameters.get("charset")?.toLowerCase();
-  return charset === undefined || charset === "utf-8" || charset === "utf8";
+  return charsets.includes(header.parameters.get("charset")?.toLowerCase());
 }
 
 /** Without spaces and tabs at both ends: not by a pattern, whose time would grow with the square of their number. */

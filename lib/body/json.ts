@@ -14,17 +14,23 @@ import { decodeUtf8 } from "./utf8.ts";
 
 /** Deepest nesting of what an unknown field may hold. */
 const depthMax = 256;
+/** Most values in a body: to be read, each takes up to fifty times the memory of its text. */
+export const valuesMax = 65_536;
 
 const unreadable = { ok: false, message: "the body is not valid JSON" } as const;
 
 export function parseJson(bytes: Uint8Array): BodyResult {
-  const text = decodeUtf8(bytes);
-  if (text === undefined) return { ok: false, message: "the body is not valid UTF-8" };
-  // RFC 8259, 8.1: a byte order mark is no part of the JSON, and may be ignored.
-  const json = text.startsWith("\ufeff") ? text.slice(1) : text;
+  const json = decodeUtf8(bytes);
+  if (json === undefined) return { ok: false, message: "the body is not valid UTF-8" };
   let parsed: unknown;
+  let keys: readonly string[];
   try {
+    // Before the parser sees it, which knows no such limits.
+    const { depth, values, quotedKeys } = scan(json);
+    if (depth > depthMax) return { ok: false, message: "the body is nested too deeply" };
+    if (values > valuesMax) return { ok: false, message: `the body has over ${valuesMax} values` };
     parsed = JSON.parse(json);
+    keys = quotedKeys.map((key) => JSON.parse(key));
   } catch {
     return unreadable;
   }
@@ -32,8 +38,6 @@ export function parseJson(bytes: Uint8Array): BodyResult {
     return { ok: false, message: "the body is not a JSON object" };
   }
 
-  const keys = topLevelKeys(json);
-  if (keys === undefined) return { ok: false, message: "the body is nested too deeply" };
   const fields = noFields();
   for (const key of keys) {
     const name = knownField(key);
@@ -48,19 +52,27 @@ function giveMember(fields: Fields, name: FieldName, value: unknown): void {
   else faultField(fields, name, "is not a text");
 }
 
-/**
- * The names of the members of a valid JSON object in their order, repeats included; undefined when something in
- * it is nested deeper than {@link depthMax}.
- */
-function topLevelKeys(json: string): string[] | undefined {
-  const keys: string[] = [];
+interface Scan {
+  /** Of the deepest value, at most one over the limit. */
+  readonly depth: number;
+  /** A bound of their number, at most one over the limit. */
+  readonly values: number;
+  /** The names of the members of the outermost object in their order, repeats included, as they are written. */
+  readonly quotedKeys: readonly string[];
+}
+
+/** What is found in valid JSON; of any other text it only ends. Stops where a limit is exceeded. */
+function scan(json: string): Scan {
+  const quotedKeys: string[] = [];
   let depth = 0;
+  let values = 1;
   let keyIsNext = false;
-  for (let i = 0; i < json.length; i++) {
+  for (let i = 0; i < json.length && depth <= depthMax && values <= valuesMax; i++) {
     switch (json.charCodeAt(i)) {
       case 0x7b: // {
       case 0x5b: // [
-        if (++depth > depthMax) return undefined;
+        depth++;
+        values++;
         keyIsNext = depth === 1;
         break;
       case 0x7d: // }
@@ -68,25 +80,28 @@ function topLevelKeys(json: string): string[] | undefined {
         depth--;
         break;
       case 0x2c: // ,
+        values++;
         keyIsNext = depth === 1;
         break;
       case 0x22: {
         const end = closingQuote(json, i);
-        if (keyIsNext) keys.push(JSON.parse(json.slice(i, end + 1)));
+        if (keyIsNext) quotedKeys.push(json.slice(i, end + 1));
         keyIsNext = false;
         i = end;
         break;
       }
     }
   }
-  return keys;
+  return { depth, values, quotedKeys };
 }
 
-/** Where the text that opens at `start` ends: the first quote behind an even number of backslashes. */
+/** Where the text that opens at `start` ends: the first quote behind an even number of backslashes, or all of it. */
 function closingQuote(json: string, start: number): number {
-  for (let end = json.indexOf('"', start + 1); ; end = json.indexOf('"', end + 1)) {
+  let end = json.indexOf('"', start + 1);
+  for (; end !== -1; end = json.indexOf('"', end + 1)) {
     let slashes = 0;
     while (json.charCodeAt(end - 1 - slashes) === 0x5c) slashes++;
     if (slashes % 2 === 0) return end;
   }
+  return json.length;
 }

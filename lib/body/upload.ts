@@ -3,7 +3,7 @@
 // drops what still arrives and closes the connection after its idle timeout: to close it at once would make
 // clients that write everything before they read lose the answer.
 
-/** What all requests under way may hold together: their number, and the bytes of their bodies. */
+/** A number of bytes that all requests under way may hold together. */
 export interface Budget {
   /** False, and nothing taken, when that would be more than there is. */
   take(bytes: number): boolean;
@@ -31,7 +31,7 @@ export type Upload =
   | { readonly kind: "read"; readonly bytes: Uint8Array }
   | { readonly kind: "tooLarge" }
   | { readonly kind: "tooSlow" }
-  /** The budget is spent. */
+  /** The budget is spent, and nobody who has a part of it has been silent for too long. */
   | { readonly kind: "busy" }
   /** The client went away. */
   | { readonly kind: "broken" };
@@ -39,96 +39,124 @@ export type Upload =
 export interface UploadLimits {
   readonly bytesMax: number;
   readonly timeoutMs: number;
+  /** How long a client may be silent while others need its room. */
+  readonly silenceMaxMs: number;
   readonly budget: Budget;
-  /** Holds, while a body is awaited, a function that ends the wait as `tooSlow`: for a server that shuts down. */
-  readonly awaited: Set<() => void>;
+  /** Bounds what {@link readWhole} may buffer before it is charged. */
+  readonly uncharged: Budget;
+  /** The bodies under way, the one that has been silent longest first. */
+  readonly awaited: Set<Awaited>;
 }
 
-/** Bodies up to this size are charged when they are announced, before they arrive; larger ones as they arrive. */
-const announcedMax = 65_536;
+/** A body that has not arrived yet. */
+export interface Awaited {
+  /** When a part of it arrived last, by `performance.now()`. */
+  heardAtMs: number;
+  /** Answers `tooSlow`, and gives back at once what the body is charged. */
+  giveUp(): void;
+}
 
-/** Never rejects. */
-export async function readUpload(request: Request, limits: UploadLimits): Promise<Upload> {
-  if (request.body === null) return { kind: "read", bytes: new Uint8Array(0) };
+/** Gives up the body that has been silent longest. False if none has been silent for too long. */
+export function makeRoom({ awaited, silenceMaxMs }: UploadLimits): boolean {
+  const [longest] = awaited;
+  if (longest === undefined || performance.now() - longest.heardAtMs < silenceMaxMs) return false;
+  longest.giveUp();
+  return true;
+}
+
+/** Takes bytes out of the budget, if need be from those who have been silent for too long. */
+export function takeBytes(bytes: number, limits: UploadLimits): boolean {
+  while (!limits.budget.take(bytes)) {
+    if (!makeRoom(limits)) return false;
+  }
+  return true;
+}
+
+/** Bodies up to this size may be read whole, which costs half as much CPU time as to read them in pieces. */
+const wholeMax = 65_536;
+
+/**
+ * A body is charged for what has arrived, never for what was announced: silent clients cost the others nothing.
+ * Never rejects.
+ */
+export function readUpload(request: Request, limits: UploadLimits): Promise<Upload> {
+  const { bytesMax, budget, uncharged, awaited } = limits;
+  const { body } = request;
+  if (body === null) return Promise.resolve({ kind: "read", bytes: new Uint8Array(0) });
   const header = request.headers.get("content-length");
   const announced = header === null ? Number.POSITIVE_INFINITY : Number(header);
-  if (header !== null && announced > limits.bytesMax) return { kind: "tooLarge" };
+  if (header !== null && announced > bytesMax) return Promise.resolve({ kind: "tooLarge" });
 
-  const { promise: ended, resolve: end } = Promise.withResolvers<"ended">();
-  const giveUp = () => end("ended");
-  limits.awaited.add(giveUp);
-  const timer = setTimeout(giveUp, limits.timeoutMs);
-  const reading =
-    announced <= announcedMax
-      ? readWhole(request, announced, limits.budget)
-      : readPieces(request.body, limits, ended);
-  const upload = await Promise.race([reading, ended]);
-  clearTimeout(timer);
-  limits.awaited.delete(giveUp);
-  if (upload !== "ended") return upload;
+  const { promise, resolve } = Promise.withResolvers<Upload>();
+  let charged = 0;
+  const upload: Awaited = {
+    heardAtMs: performance.now(),
+    giveUp: () => end({ kind: "tooSlow" }),
+  };
+  awaited.add(upload);
+  const timer = setTimeout(upload.giveUp, limits.timeoutMs);
 
-  // What arrives after all is dropped, and only then costs nothing any more.
-  void reading.then((late) => {
-    if (late.kind === "read") limits.budget.give(late.bytes.length);
-  });
-  return { kind: "tooSlow" };
-}
-
-async function readWhole(request: Request, announced: number, budget: Budget): Promise<Upload> {
-  if (!budget.take(announced)) return { kind: "busy" };
-  try {
-    const bytes = await request.bytes();
-    budget.give(announced - bytes.length);
-    return { kind: "read", bytes };
-  } catch {
-    budget.give(announced);
-    return { kind: "broken" };
+  function charge(bytes: number): boolean {
+    if (!takeBytes(bytes, limits)) return false;
+    charged += bytes;
+    return true;
   }
-}
 
-async function readPieces(
-  body: ReadableStream<Uint8Array>,
-  limits: UploadLimits,
-  ended: Promise<"ended">,
-): Promise<Upload> {
-  const { bytesMax, budget } = limits;
-  const reader = body.getReader();
-  // What was read until then is late. Not a race for each piece, which would hold on to all of them until the end.
-  void ended.then(() => reader.cancel()).catch(() => {});
-  // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
-  let buffer = new Uint8Array(0);
-  let length = 0;
+  function end(result: Upload): void {
+    if (!awaited.delete(upload)) return;
+    clearTimeout(timer);
+    budget.give(charged - (result.kind === "read" ? result.bytes.length : 0));
+    resolve(result);
+  }
 
-  async function read(): Promise<Upload> {
+  if (announced <= wholeMax && uncharged.take(announced)) void readWhole();
+  else void readPieces(body);
+  return promise;
+
+  async function readWhole(): Promise<void> {
+    const bytes = await request.bytes().catch(() => undefined);
+    uncharged.give(announced);
+    if (!awaited.has(upload)) return;
+    hear();
+    if (bytes === undefined) end({ kind: "broken" });
+    else if (charge(bytes.length)) end({ kind: "read", bytes });
+    else end({ kind: "busy" });
+  }
+
+  async function readPieces(pieces: ReadableStream<Uint8Array>): Promise<void> {
+    const reader = pieces.getReader();
+    // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
+    let buffer = new Uint8Array(0);
+    let length = 0;
+    void promise.then(() => {
+      buffer = new Uint8Array(0);
+      return reader.cancel().catch(() => {});
+    });
+
     for (;;) {
-      const piece = await reader.read();
-      if (piece.done) return { kind: "read", bytes: trim() };
+      const piece = await reader.read().catch(() => undefined);
+      if (!awaited.has(upload)) return;
+      if (piece === undefined) return end({ kind: "broken" });
+      if (piece.done) return end({ kind: "read", bytes: resized(buffer, length) });
+      hear();
       const needed = length + piece.value.length;
-      if (needed > bytesMax) return { kind: "tooLarge" };
-      if (needed > buffer.length && !grow(needed)) return { kind: "busy" };
+      if (needed > bytesMax) return end({ kind: "tooLarge" });
+      if (needed > buffer.length) {
+        const size = Math.min(bytesMax, Math.max(needed, 2 * buffer.length));
+        if (!charge(size - buffer.length)) return end({ kind: "busy" });
+        buffer = resized(buffer, size);
+      }
       buffer.set(piece.value, length);
       length = needed;
     }
   }
 
-  function grow(needed: number): boolean {
-    const size = Math.min(bytesMax, Math.max(needed, 2 * buffer.length));
-    if (!budget.take(size - buffer.length)) return false;
-    buffer = resized(buffer, size);
-    return true;
+  /** Keeps `awaited` in the order of silence. */
+  function hear(): void {
+    upload.heardAtMs = performance.now();
+    awaited.delete(upload);
+    awaited.add(upload);
   }
-
-  function trim(): Uint8Array {
-    budget.give(buffer.length - length);
-    return resized(buffer, length);
-  }
-
-  const upload = await read().catch((): Upload => ({ kind: "broken" }));
-  if (upload.kind !== "read") {
-    budget.give(buffer.length);
-    reader.cancel().catch(() => {});
-  }
-  return upload;
 }
 
 /** The same bytes in a buffer of another size. The old one is freed at once, and not when it is collected. */

@@ -8,6 +8,8 @@ export interface RawConnection {
   writeAll(bytes: Uint8Array): Promise<void>;
   /** Resolves with all that came, when it matches. */
   received(pattern: RegExp, withinMs?: number): Promise<string>;
+  /** All that came so far. */
+  text(): string;
   closed(withinMs?: number): Promise<string>;
   isClosed(): boolean;
   end(): void;
@@ -49,6 +51,7 @@ export async function connectRaw(port: number): Promise<RawConnection> {
     },
     received: (pattern, withinMs = 5000) =>
       eventually(`${pattern} is received`, () => (pattern.test(text) ? text : ""), withinMs),
+    text: () => text,
     async closed(withinMs = 5000) {
       await eventually("the connection is closed", () => isClosed, withinMs);
       return text;
