@@ -3,6 +3,7 @@
 
 import { describe, errorCode } from "./lib/error_code.ts";
 import { isLoopback, openGate } from "./lib/access.ts";
+import { watchDescriptors } from "./lib/descriptors.ts";
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
 import { openServerCounts } from "./lib/admin/server.ts";
@@ -59,7 +60,7 @@ const view = openQueueView({
 });
 const admin = openAdminPort(
   config.admin,
-  counts.show({ handler, intake, view, stopping: () => stopping }),
+  counts.show({ handler, intake, view, stopping: () => stopping, shortage: watchDescriptors(log) }),
   log,
 );
 if (!admin.ok) {

@@ -1,5 +1,6 @@
 // The worker: takes emails out of the queue and hands them to the providers, until it is told to stop.
 
+import { watchDescriptors } from "./lib/descriptors.ts";
 import { openAdminPort } from "./lib/admin/port.ts";
 import { openQueueView } from "./lib/admin/queue_view.ts";
 import { openWorkerCounts } from "./lib/admin/worker.ts";
@@ -63,6 +64,7 @@ const admin = openAdminPort(
     view,
     started: () => started,
     stopping: () => stopping,
+    shortage: watchDescriptors(log),
   }),
   log,
 );

@@ -23,8 +23,11 @@ export type Opened =
   /** Why the process cannot start. */
   | { readonly ok: false; readonly message: string };
 
-/** Longest silence of a reader, s. */
-const idleTimeout = 10;
+/**
+ * Longest silence of a reader, s: longer than readers commonly pause, so that a connection which stands can still be
+ * used when there are no descriptors for a new one.
+ */
+const idleTimeout = 120;
 
 /** It stays open until the process ends, so that one that drains can be looked at. @param address none if not wanted */
 export function openAdminPort(address: AdminAddress | undefined, shown: Shown, log: Log): Opened {

@@ -19,6 +19,8 @@ export interface StoreSigns {
   readonly health: Health;
   /** Undefined if the store did not say in time. */
   readonly stats: QueueStats | undefined;
+  /** Why the next connections may fail, if they may. */
+  readonly shortage?: string | undefined;
 }
 
 export interface ServerSigns extends StoreSigns {
@@ -52,6 +54,7 @@ export function serverReadiness(signs: ServerSigns): Readiness {
   const store = storeReason(signs) ?? (stats !== undefined && isFull(stats) ? fullReason : undefined);
   if (store !== undefined) reasons.push(store);
   if (overload !== undefined) reasons.push(`overload: ${overload}`);
+  if (signs.shortage !== undefined) reasons.push(`descriptors: ${signs.shortage}`);
   return { reasons, paused: stats?.paused };
 }
 
@@ -62,6 +65,7 @@ export function workerReadiness(signs: WorkerSigns): Readiness {
   const store = storeReason(signs);
   if (store !== undefined) reasons.push(store);
   else if (!started) reasons.push("starting: the store is not known yet");
+  if (signs.shortage !== undefined) reasons.push(`descriptors: ${signs.shortage}`);
   if (isShut(signs)) {
     const names = signs.providers.map(({ name, breaker }) => `${name} ${wordOf(breaker)}`);
     reasons.push(`providers: ${names.join(", ")}`);

@@ -4,6 +4,7 @@ import type { Handler, HandlerOptions } from "../submit.ts";
 import type { IntakeWatcher } from "../queue/open.ts";
 import type { Intake, QueueStats } from "../queue/queue.ts";
 import { gauge, openCounter, openHistogram } from "./metrics.ts";
+import type { Shortage } from "../descriptors.ts";
 import type { Shown } from "./port.ts";
 import { openProcessMetrics, readyFamily } from "./process.ts";
 import { queueFamilies } from "./queue_metrics.ts";
@@ -18,6 +19,7 @@ export interface ServerCounts {
     readonly intake: Intake;
     readonly view: QueueView;
     readonly stopping: () => boolean;
+    readonly shortage: Shortage;
   }): Shown;
 }
 
@@ -69,10 +71,11 @@ export function openServerCounts(): ServerCounts {
       groups.observe(emails);
       groupDurations.observe(elapsedMs / 1000);
     },
-    show({ handler, intake, view, stopping }) {
+    show({ handler, intake, view, stopping, shortage }) {
       const judge = (stats: QueueStats | undefined) =>
         serverReadiness({
           stopping: stopping(),
+          shortage: shortage(),
           health: intake.health(),
           stats,
           overload: handler.load().overload,

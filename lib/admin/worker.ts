@@ -4,6 +4,7 @@ import type { Health, QueueStats } from "../queue/queue.ts";
 import type { DeliveryObserver } from "../worker/deliverer.ts";
 import type { Lane } from "../worker/lane.ts";
 import { type Family, openCounter, openHistogram, type Sample } from "./metrics.ts";
+import type { Shortage } from "../descriptors.ts";
 import type { Shown } from "./port.ts";
 import { openProcessMetrics, readyFamily } from "./process.ts";
 import { queueFamilies } from "./queue_metrics.ts";
@@ -20,6 +21,7 @@ export interface WorkerCounts {
     readonly view: QueueView;
     readonly started: () => boolean;
     readonly stopping: () => boolean;
+    readonly shortage: Shortage;
   }): Shown;
 }
 
@@ -68,10 +70,11 @@ export function openWorkerCounts(): WorkerCounts {
         dead.of(provider, snakeCase(cause)).value += 1;
       },
     },
-    show({ lanes, doubtMs, leaseMs, health, view, started, stopping }) {
+    show({ lanes, doubtMs, leaseMs, health, view, started, stopping, shortage }) {
       const judge = (stats: QueueStats | undefined) =>
         workerReadiness({
           stopping: stopping(),
+          shortage: shortage(),
           started: started(),
           health: health(),
           stats,

@@ -180,24 +180,58 @@ test("abuse: silent connections, heads that never end and heads that drip are cl
   memory.stop();
 }, 40_000);
 
-test("abuse: without descriptors for more connections a server serves those that it has, and goes on afterwards", async () => {
+/** A process of its own that may open 100 files, and a connection to its admin port that stands. */
+async function startWithFew(file: string, env: Record<string, string>) {
   const few = startCommand(
     [
       "sh",
       "-c",
       'ulimit -n 100 && exec "$0" --no-install "$1"',
       process.execPath,
-      `${import.meta.dir}/../../server.ts`,
+      `${import.meta.dir}/../../${file}`,
     ],
-    { env: { PATH: process.env["PATH"] ?? "", PORT: "0", ADMIN_PORT: "", DATA_DIR: folder } },
+    { env: { PATH: process.env["PATH"] ?? "", PORT: "0", ADMIN_PORT: "0", DATA_DIR: folder, ...env } },
   );
+  const adminPort = Number((await few.event("admin-listening"))["port"]);
+  const admin = await connectRaw(adminPort);
+  let asked = 0;
+  /** What it says on that connection. */
+  async function readiness(): Promise<string> {
+    asked += 1;
+    admin.write("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
+    const answers = await admin.received(new RegExp(`(?:"reasons"[^]*){${asked}}\\}$`), 15_000);
+    return answers.slice(answers.lastIndexOf("HTTP/1.1"));
+  }
+  await eventually("it is ready", async () => (await readiness()).startsWith("HTTP/1.1 200 "));
+  return { few, adminPort, readiness };
+}
+
+test("abuse: without descriptors for more connections a server serves those that it has, says so, and goes on afterwards", async () => {
+  const { few, readiness } = await startWithFew("server.ts", {});
   const port = Number((await few.event("listening"))["port"]);
   const first = await connectRaw(port);
+  // The kernel hands over a connection only once something is sent on it, or a second later.
+  first.write("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+  await first.received(/404 Not Found[^]*\}$/);
   const others = await connectMany(port, 200);
+  await few.event("descriptors-exhausted");
+  expect(await readiness()).toMatch(/^HTTP\/1.1 503 [^]*"descriptors: fewer than 16 /);
   const body = new URLSearchParams(least).toString();
   first.write(`${head}Content-Length: ${body.length}\r\n\r\n${body}`);
-  expect(await first.received(/\}$/)).toStartWith("HTTP/1.1 200 ");
+  await first.received(/HTTP\/1.1 200 [^]*\}$/);
   for (const raw of [first, ...others]) raw.end();
   expect(await post(`http://127.0.0.1:${port}/`, least)).toMatchObject({ status: 200 });
+  await eventually("it is ready again", async () => (await readiness()).startsWith("HTTP/1.1 200 "));
+  expect(few.lines.filter(({ event }) => event === "descriptors-exhausted")).toHaveLength(1);
   await few.kill();
-});
+}, 60_000);
+
+test("abuse: a worker without descriptors for more connections says so", async () => {
+  const { few, adminPort, readiness } = await startWithFew("worker.ts", { PROVIDERS: "sandbox" });
+  const others = await connectMany(adminPort, 200);
+  await few.event("descriptors-exhausted");
+  expect(await readiness()).toMatch(/^HTTP\/1.1 503 [^]*"descriptors: fewer than 16 /);
+  for (const raw of others) raw.end();
+  await eventually("it is ready again", async () => (await readiness()).startsWith("HTTP/1.1 200 "));
+  await few.kill();
+}, 60_000);
