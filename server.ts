@@ -58,9 +58,11 @@ let stopping = false;
 const view = openQueueView({
   open: (quiet) => openOperator(config.queue, config.retainMs, quiet),
 });
+// Clients expect a server to close a connection that they keep idle.
+const shortage = watchDescriptors(log, () => server.closeIdleConnections());
 const admin = openAdminPort(
   config.admin,
-  counts.show({ handler, intake, view, stopping: () => stopping, shortage: watchDescriptors(log) }),
+  counts.show({ handler, intake, view, stopping: () => stopping, shortage }),
   log,
 );
 if (!admin.ok) {

@@ -14,11 +14,14 @@ const logEveryMs = 60_000;
 /** Why the next connections may fail; undefined if they need not. */
 export type Shortage = () => string | undefined;
 
-export function watchDescriptors(log: Log): Shortage {
+/** @param relieve called once a second while they are short: to close what can be spared */
+export function watchDescriptors(log: Log, relieve: () => void = () => {}): Shortage {
   let loggedAtMs = -Infinity;
   const timer = setInterval(() => {
     const reason = shortage();
-    if (reason === undefined || performance.now() - loggedAtMs < logEveryMs) return;
+    if (reason === undefined) return;
+    relieve();
+    if (performance.now() - loggedAtMs < logEveryMs) return;
     loggedAtMs = performance.now();
     log.error("descriptors-exhausted", { reason });
   }, lookEveryMs);

@@ -210,19 +210,30 @@ test("abuse: without descriptors for more connections a server serves those that
   const { few, readiness } = await startWithFew("server.ts", {});
   const port = Number((await few.event("listening"))["port"]);
   const first = await connectRaw(port);
-  // The kernel hands over a connection only once something is sent on it, or a second later.
-  first.write("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
-  await first.received(/404 Not Found[^]*\}$/);
+  const body = new URLSearchParams(least).toString();
+  first.write(`${head}Content-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`);
+  await first.received(/100 Continue/);
   const others = await connectMany(port, 200);
   await few.event("descriptors-exhausted");
   expect(await readiness()).toMatch(/^HTTP\/1.1 503 [^]*"descriptors: fewer than 16 /);
-  const body = new URLSearchParams(least).toString();
-  first.write(`${head}Content-Length: ${body.length}\r\n\r\n${body}`);
+  first.write(body);
   await first.received(/HTTP\/1.1 200 [^]*\}$/);
   for (const raw of [first, ...others]) raw.end();
   expect(await post(`http://127.0.0.1:${port}/`, least)).toMatchObject({ status: 200 });
   await eventually("it is ready again", async () => (await readiness()).startsWith("HTTP/1.1 200 "));
   expect(few.lines.filter(({ event }) => event === "descriptors-exhausted")).toHaveLength(1);
+  await few.kill();
+}, 60_000);
+
+test("abuse: connections that are kept idle make room for others when descriptors are short", async () => {
+  const { few } = await startWithFew("server.ts", {});
+  const port = Number((await few.event("listening"))["port"]);
+  const idle = await connectMany(port, 200);
+  for (const raw of idle) raw.write("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+  // Each is closed in its turn, long before it has been silent for too long.
+  for (const raw of idle) await raw.received(/404 Not Found/, 20_000);
+  expect(await post(`http://127.0.0.1:${port}/`, least)).toMatchObject({ status: 200 });
+  for (const raw of idle) raw.end();
   await few.kill();
 }, 60_000);
 
