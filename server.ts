@@ -59,7 +59,7 @@ const view = openQueueView({
   open: (quiet) => openOperator(config.queue, config.retainMs, quiet),
 });
 // Clients expect a server to close a connection that they keep idle.
-const shortage = watchDescriptors(log, () => server.closeIdleConnections());
+const shortage = watchDescriptors(log, () => server?.closeIdleConnections());
 const admin = openAdminPort(
   config.admin,
   counts.show({ handler, intake, view, stopping: () => stopping, shortage }),

@@ -23,6 +23,13 @@ export function openGate(tokens: readonly string[]): Gate {
   };
 }
 
+/** Names the token of an `Authorization` header without revealing it: 16 hex digits. */
+export function tokenName(authorization: string | null): string {
+  return digest(bearer.exec(authorization ?? "")?.[1] ?? "")
+    .toString("hex")
+    .slice(0, 16);
+}
+
 function digest(token: string): Buffer {
   return createHash("sha256").update(token).digest();
 }

@@ -2,7 +2,7 @@
 // 200, 400 or 500, in JSON, within the time that the settings allow; and 200 only for what the queue has stored.
 // Whoever may not submit costs the reading of a head, and no more: of a body not a byte is looked at.
 
-import { crossSiteReason, type Gate } from "./access.ts";
+import { crossSiteReason, type Gate, tokenName } from "./access.ts";
 import { type BodyType, bodyType, parseBody } from "./body/body.ts";
 import { encodeEmail, storedBytes, storedBytesMax } from "./email.ts";
 import { describe } from "./error_code.ts";
@@ -195,8 +195,13 @@ export function createHandler(options: HandlerOptions): Handler {
     return {
       id: Bun.randomUUIDv7(),
       text,
-      ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given) } }),
+      ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given), token: tokenOf(headers) } }),
     };
+  }
+
+  /** One of several clients may have used a key for an email of its own. */
+  function tokenOf(headers: Headers): string {
+    return gate === undefined ? "" : tokenName(headers.get("authorization"));
   }
 
   function answer(result: SubmitResult): Response {

@@ -784,3 +784,20 @@ test("submit: whatever is posted, the answer is a 200 or a 400 in JSON", async (
   );
   expect([...statuses].toSorted()).toEqual([200, 400]);
 });
+
+test("submit: the token that was shown stands with the key, as a digest, whatever else the header looks like", async () => {
+  const tokens = ["a-token-of-20-letters", "another-of-20-letters"];
+  const server = serve(store, { gate: openGate(tokens) });
+  for (const authorization of [`Bearer ${tokens[0]}`, `bearer  ${tokens[0]}`, `Bearer ${tokens[1]}`]) {
+    const headers = {
+      authorization,
+      "idempotency-key": "k",
+      "content-type": "application/x-www-form-urlencoded",
+    };
+    expect((await fetch(server.url, { method: "POST", body: leastForm, headers })).status).toBe(200);
+  }
+  const [first, same, other] = server.submissions.map(({ idempotency }) => idempotency?.token);
+  expect(first).toMatch(/^[0-9a-f]{16}$/);
+  expect(same).toBe(first!);
+  expect(other).not.toBe(first);
+});
