@@ -1,4 +1,4 @@
-// A leased batch on its way out of Redis, and its settlement on the way back: what told() in common.lua wrote, and
+// A leased batch on its way out of Redis, and its settlement on the way back: what lease_reply() in common.lua wrote, and
 // what settle.lua reads.
 
 import { envelopeLine } from "../../email.ts";

@@ -14,8 +14,8 @@
 --
 -- Looks only into what this provider may take, so that another's backlog costs it nothing.
 --
--- Returns { "batch", fields, email… } as told() in common.lua does, with the field "left"; or { "spent" }, { "paused" },
--- { "empty", ms until the next thing is due or -1 }.
+-- Returns { "batch", fields, email… } as lease_reply() in common.lua does, with the field "left"; or { "spent" },
+-- { "paused" }, { "empty", ms until the next thing is due or -1 }.
 
 local at = now()
 local claim = { claimant = ARGV[2], number = tonumber(ARGV[3]), lease_ms = tonumber(ARGV[4]), credential = ARGV[5],
@@ -73,7 +73,7 @@ end
 local function take_batch()
   local list, h = key('batches:' .. provider)
   for _, batch in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(at), 'LIMIT', 0, 100)) do
-    h = h or house()
+    h = h or housekeeping()
     if not is_anothers(fields(batch, 'doubt', 'held', 'credential'), h) then
       return lease(batch, record(batch), at, claim)
     end

@@ -4,7 +4,8 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] claimant    ARGV[3] number of this claim    ARGV[4] lease, ms, as for claim    ARGV[5] email id
 --
--- Returns { "batch", fields, email… } as told() in common.lua does, or { "busy" }, { "not-in-doubt" }, { "unknown" }.
+-- Returns { "batch", fields, email… } as lease_reply() in common.lua does, or { "busy" }, { "not-in-doubt" },
+-- { "unknown" }.
 
 local at, id = now(), ARGV[5]
 local claim = { claimant = ARGV[2], number = tonumber(ARGV[3]), lease_ms = tonumber(ARGV[4]), doubt_ms = 0 }

@@ -14,9 +14,9 @@
 --   batches:<provider> ZSET batch -> lease end or next try, Unix ms
 --   unbegun:<provider> ZSET batch -> when an older release split it off, Unix ms; those not claimed since
 --   batch:<id>        HASH  provider, ids (space-separated), lease (a count), held (1 while leased), until (lease
---                           end), length (of that lease, ms), began, epoch (when it began), ends (end of doubt),
---                           doubt (since), lapsed, context, notes, credential, piece (n of its split list); and a
---                           field "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
+--                           end), length (of that lease, ms), began, epoch (steps of the clock till then), ends
+--                           (of doubt), doubt (since), lapsed, context, notes, credential, piece (n of its split
+--                           list); and a field "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
 --   members           HASH  id -> the batch that holds it
 --   leases            ZSET  batch -> lease end, Unix ms; those that are leased and were never in doubt
 --   leases:doubtful   ZSET  batch -> lease end, Unix ms; those that are leased and in doubt
@@ -40,7 +40,7 @@
 --   workers           HASH  worker -> "<at, Unix ms> <retry max, ms> <search wait, ms>", then for each of its providers
 --                           " <provider> <credential> <1 if new emails are handed to it, else 0>"
 --   served            HASH  provider -> when a worker last said that it hands new emails to it, Unix ms
---   house             HASH  what housekeeping found, for all scripts: swept (when it last did, give or take 20 s),
+--   housekeeping      HASH  what housekeeping found, for all scripts: swept (when it last did, give or take 20 s),
 --                           served (" <provider> …"), credentials (" <provider>:<credential> …" of live workers);
 --                           of steps of the clock: epoch (their number), steps ("<epoch>:<ms> …", the last ones),
 --                           step_at and step_by (the last one), expires_from and ends_from (until then nothing expires,
@@ -51,7 +51,7 @@
 --   mark              STRING written so that WAIT has a write to wait for
 --   format            STRING the store's format number
 --
--- Every script refuses a store of another format, and one that has none: that one lost its data, or was never made.
+-- Every script refuses a store of another format, and one without a format: it lost its data, or was never created.
 
 local function key(name)
   return KEYS[1] .. ':' .. name
@@ -64,7 +64,7 @@ elseif format ~= '1' then
   return redis.error_reply('FORMAT ' .. format)
 end
 
--- A clock that is corrected gently moves less than this between two looks, ms.
+-- A clock that is slewed moves less than this between two sweeps, ms.
 local step_min = 2000
 local hour = 3600000
 
@@ -149,7 +149,7 @@ local function unlist(...)
   redis.call('ZREM', key('dead'), ...)
 end
 
--- Of emails that are in no batch nothing is left but the id, for a while; they are to be taken out of their lists.
+-- Deletes emails that are in no batch; their ids stay known. The caller removes them from their lists.
 local function delete(ids, expiry)
   local leaving, deleted = {}, {}
   for _, id in ipairs(ids) do
@@ -195,9 +195,9 @@ local function is_free(held, lease_end, at)
   return held ~= '1' or tonumber(lease_end) <= at
 end
 
--- What housekeeping found that a claim needs.
-local function house()
-  local values = redis.call('HMGET', key('house'), 'epoch', 'steps', 'step_at', 'step_by', 'served', 'credentials')
+-- The findings of housekeeping that a claim needs.
+local function housekeeping()
+  local values = redis.call('HMGET', key('housekeeping'), 'epoch', 'steps', 'step_at', 'step_by', 'served', 'credentials')
   return { epoch = values[1] or '0', steps = values[2] or '', step_at = values[3], step_by = values[4],
     served = values[5] or '', credentials = values[6] or ' ' }
 end
@@ -210,9 +210,9 @@ local function last_step(h, at)
   return '', ''
 end
 
--- When a batch began, and when its doubt ends, by the clock as it is now. Steps since then that cancel each other, as
--- of a clock that ran ahead for a while, change nothing; a step forward alone is believed; one back moves the end back,
--- so that no key is used later than 23 h after its first request. Nor can a batch have begun later than now.
+-- When a batch began and when its doubt ends, by the clock as it is now. Steps since it began that cancel each other
+-- change nothing: the clock ran ahead for a while. A step ahead alone is believed. A step back moves the end back, so
+-- that no key is used more than 23 h after its first request. A batch cannot have begun later than now.
 local function corrected(b, at, h)
   local began, ends, epoch = tonumber(b.began), tonumber(b.ends), b.epoch
   if began and epoch ~= h.epoch then
@@ -250,8 +250,8 @@ local function emails_of(ids)
   return #ids > 0 and redis.call('HMGET', key('emails'), unpack(ids)) or {}
 end
 
--- What is told of a batch to whoever leased it, read by batch.ts: fields, then four values for each email.
-local function told(batch, b, ids, emails, at, h, credential)
+-- The reply to a claim that leased a batch: its fields, then four values for each email. Read by batch.ts.
+local function lease_reply(batch, b, ids, emails, at, h, credential)
   local histories = redis.call('HMGET', key('histories'), unpack(ids))
   local acceptances = redis.call('HGET', key('acceptances'), b.provider .. ' ' .. (credential or b.credential or ''))
   local reply = { 'batch', { 'id', batch, 'provider', b.provider, 'lease', b.lease, 'now', text(at),
@@ -267,7 +267,7 @@ local function told(batch, b, ids, emails, at, h, credential)
   return reply
 end
 
--- Notes a claim. `seen` is when its claimant was last heard of, if it ever was.
+-- Records a claim. `seen` is when its claimant was last heard of, if it ever was.
 local function remember(claim, batch, lease, at, seen)
   redis.call('HSET', key('claimants'), claim.claimant, claim.number .. ' ' .. batch .. ' ' .. lease .. ' ' .. text(at))
   if not seen or math.abs(at - seen) > 60000 then
@@ -278,14 +278,14 @@ end
 -- Leases a batch to a claim { claimant, number, lease_ms, doubt_ms, credential, seen }. `b` are its fields as they are
 -- stored, or will be. A lease that ran out without a settlement is doubt from now on.
 local function lease(batch, b, at, claim)
-  local ids, bytes, h = words(b.ids), 0, house()
+  local ids, bytes, h = words(b.ids), 0, housekeeping()
   local emails = emails_of(ids)
   for i = 1, #ids do
     bytes = bytes + #(emails[i] or '')
   end
   local length = claim.lease_ms + 1000 * math.floor(bytes / 262144)
   local lapsed = b.held == '1'
-  -- Doubt cannot begin later than now: no search would ever be late enough.
+  -- Doubt cannot have begun later than now: no search would ever be late enough.
   if (lapsed and not b.doubt) or (b.doubt and tonumber(b.doubt) > at + step_min) then
     b.doubt = text(at)
     enter_doubt(batch, ids, at)
@@ -306,11 +306,11 @@ local function lease(batch, b, at, claim)
   redis.call('ZADD', key('batches:' .. b.provider), b['until'], batch)
   redis.call('ZADD', key(b.doubt and 'leases:doubtful' or 'leases'), b['until'], batch)
   remember(claim, batch, b.lease, at, claim.seen)
-  return told(batch, b, ids, emails, at, h, claim.credential)
+  return lease_reply(batch, b, ids, emails, at, h, claim.credential)
 end
 
--- The answer to a claim that was made before: the same batch, while it is still leased under it. Nothing for a new one,
--- nor for the last one if that found nothing: it may look again.
+-- The reply to a claim that was made before: the same batch while its lease lasts, else "spent". Nothing for a new claim,
+-- nor for the last one if it found nothing: it may look again.
 local function claimed_before(claim, at)
   local last = redis.call('HGET', key('claimants'), claim.claimant)
   if not last then
@@ -326,7 +326,7 @@ local function claimed_before(claim, at)
     local b = record(batch)
     if b.lease == lease_number and not is_free(b.held, b['until'], at) then
       local ids = words(b.ids)
-      return told(batch, b, ids, emails_of(ids), at, house(), claim.credential)
+      return lease_reply(batch, b, ids, emails_of(ids), at, housekeeping(), claim.credential)
     end
   end
   return { 'spent' }

@@ -3,6 +3,6 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 --
--- Returns what conditions() in common.lua tells.
+-- Returns what conditions() in common.lua does.
 
 return conditions()

@@ -38,7 +38,7 @@ local doubtful = redis.call('ZCARD', key('doubtful'))
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(at))) do
   doubtful = doubtful + #words(fields(batch, 'ids')[1])
 end
-local step_at, step_by = last_step(house(), at)
+local step_at, step_by = last_step(housekeeping(), at)
 local reply = { text(at), waiting, retrying, redis.call('HLEN', key('members')) - doubtful, doubtful,
   redis.call('ZCARD', key('dead')), redis.call('ZCARD', key('sent:expiry')) - redis.call('ZCARD', key('deleted')),
   oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')), conditions(),

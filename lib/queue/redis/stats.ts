@@ -44,7 +44,7 @@ export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" |
   };
 }
 
-/** Reads what conditions() in common.lua tells: six values for each provider, of which absent ones are empty. */
+/** Reads what conditions() in common.lua does: six values for each provider, of which absent ones are empty. */
 export function readConditions(reply: unknown): Record<string, ProviderCondition> {
   const told = reply as readonly string[];
   const providers: Record<string, ProviderCondition> = {};

@@ -5,29 +5,29 @@
 -- ARGV[2] how long an id stays known, ms    ARGV[3] life of an idempotency key, ms
 -- ARGV[4] this clock at the worker's last sweep, Unix ms, or "" at its first
 -- ARGV[5] ms that have passed since then at least, by a clock that is never set
--- ARGV[6] the number of steps then          ARGV[7] the step forward since then that the worker is sure of, ms, or ""
+-- ARGV[6] the number of steps then          ARGV[7] a step ahead since then that the worker is sure of, ms, or ""
 -- ARGV[8] worker    ARGV[9] longest that it delays an email, ms    ARGV[10] a batch in doubt, ms
 -- ARGV[11…] then three for each of its providers: name, credential, 1 if new emails are handed to it, else 0
 --
--- A script that was held up on the way finds a later time than its worker foresaw, as after a step forward. It does
--- nothing then but say so, and the worker, who knows when the answer came, asks again with what it makes of it.
+-- A script that was delayed on its way finds a later time than its worker could foresee, as after a step ahead. It then
+-- changes nothing and says so. The worker knows when the reply came, decides which it was, and asks again.
 --
 -- Returns { now, number of steps, 1 if it did its work, else 0 }.
 
 local at = now()
 local day = 24 * hour
 local budget = 1000
-local h = house()
-local extra = redis.call('HMGET', key('house'), 'swept', 'expires_from', 'ends_from', 'walk')
+local h = housekeeping()
+local extra = redis.call('HMGET', key('housekeeping'), 'swept', 'expires_from', 'ends_from', 'walk')
 local swept, expires_from, ends_from, walk = tonumber(extra[1]), tonumber(extra[2]), tonumber(extra[3]), extra[4]
 
 local function keep(...)
-  redis.call('HSET', key('house'), ...)
+  redis.call('HSET', key('housekeeping'), ...)
 end
 
 -- The clock
 
--- Notes a step. A gap that no worker saw counts as one in that it may cancel a step back; it is not reported.
+-- Records a step. A time without any worker may hide one: it may cancel a step back, but is not reported.
 local ahead = 0
 local function note_step(by, is_seen)
   ahead = math.max(0, by)
@@ -74,7 +74,7 @@ end
 if not swept or math.abs(at - swept) > 20000 or at < swept then
   keep('swept', text(at))
 end
--- A later step back must not make an hour of a year.
+-- After a step back that nobody saw, an hour must not become a year.
 if expires_from and expires_from > at + hour then
   expires_from = at + hour
   keep('expires_from', text(expires_from))
@@ -103,7 +103,7 @@ if walk then
   local entries = redis.call('ZREVRANGEBYSCORE', key('ends'), walk, '-inf', 'WITHSCORES', 'LIMIT', 0, 1000)
   correct(entries)
   if #entries < 2000 then
-    redis.call('HDEL', key('house'), 'walk')
+    redis.call('HDEL', key('housekeeping'), 'walk')
   else
     keep('walk', entries[#entries])
   end
@@ -131,8 +131,8 @@ for i = 11, #ARGV, 3 do
 end
 local own = table.concat(self, ' ')
 local before = redis.call('HGET', key('workers'), ARGV[8])
-local heard, told_before = string.match(before or '', '^(%d+) (.*)$')
-if not heard or told_before ~= own or at - heard >= 20000 or at < tonumber(heard) then
+local heard, own_before = string.match(before or '', '^(%d+) (.*)$')
+if not heard or own_before ~= own or at - heard >= 20000 or at < tonumber(heard) then
   redis.call('HSET', key('workers'), ARGV[8], text(at) .. ' ' .. own)
   for provider in pairs(serves) do
     redis.call('HSET', key('served'), provider, text(at))
@@ -235,7 +235,7 @@ redis.call('ZREMRANGEBYSCORE', key('leases:doubtful'), '-inf', text(at))
 
 local restamped = 0
 
--- What a clock that ran ahead was to keep for a while is kept for so long from now on.
+-- What was stamped under a clock that ran ahead is kept for its whole time from now on.
 for _, id in ipairs(from('sent:expiry', text(at + ARGV[2] + 60000), '+inf', 1000)) do
   redis.call('ZADD', key('sent:expiry'), text(at + ARGV[2]), id)
 end
@@ -246,7 +246,7 @@ for _, claimant in ipairs(from('claimants:seen', text(at + 60000), '+inf', 100))
   redis.call('ZADD', key('claimants:seen'), text(at), claimant)
 end
 
--- A time that no worker sets so late: it is due now.
+-- Due later than any worker puts off an email: due now.
 local names = due_names()
 for _, name in ipairs(names) do
   if restamped < budget then
@@ -257,7 +257,8 @@ for _, name in ipairs(names) do
   end
 end
 
--- The lease of one who holds a batch ends after its own length.
+-- A lease cannot last longer than its length: it ends after that, from now on. Twice, or a clock that steps back a little
+-- would change every lease.
 local function shorten(batch, b)
   local ends, length = tonumber(b[2]), tonumber(b[3]) or hour
   if ends > at + 2 * length then
