@@ -74,21 +74,23 @@ local function count()
   end
 end
 
--- Whether the emails of a settlement are those of the batch, and which of them have no fate.
+-- The emails of the batch that have no fate; or nothing, and a mistake if it is one.
 local function rest_of()
-  local member, rest, known = {}, {}, 0
+  local member, rest, known, stranger = {}, {}, 0, nil
   for _, id in ipairs(words(b.ids)) do
     member[id] = true
   end
   for _, fate in ipairs(fates) do
-    if not member[fate.id] then
-      -- A repetition, after a lost answer: the batch is held still, and they have left it.
-      if ARGV[6] == 'keep' and known == 0 then
-        return nil
-      end
-      return nil, 'ERR settle: not in the batch, or named twice: ' .. fate.id
+    if member[fate.id] then
+      member[fate.id], known = nil, known + 1
+    else
+      stranger = stranger or fate.id
     end
-    member[fate.id], known = nil, known + 1
+  end
+  if stranger then
+    -- Repeated after a lost answer: the batch is still held, and all of them have left it.
+    local is_repeated = ARGV[6] == 'keep' and known == 0
+    return nil, not is_repeated and 'ERR settle: not in the batch, or named twice: ' .. stranger or nil
   end
   for _, id in ipairs(words(b.ids)) do
     if member[id] then
