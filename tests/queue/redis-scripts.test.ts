@@ -277,6 +277,12 @@ test("a Redis whose own clock runs ahead for a moment strands nothing, and queue
     await intake.submit(first, within(5000));
     const before = await work.claim(claimRequest());
     if (before.kind !== "batch") throw new Error("no batch");
+    const [other, asked] = [submission(), claimRequest()];
+    await intake.submit(other, within(5000));
+    const spent = await work.claim(asked);
+    if (spent.kind !== "batch") throw new Error("no batch");
+    const fates = [{ id: other.id, kind: "sent" as const, record: "{}" }];
+    await work.settle(spent.batch, { fates, counts: {} });
     await sweep();
     for (const days of [25 / 24, 365]) {
       clock.setAhead(days * 24 * 3_600_000);
@@ -285,6 +291,7 @@ test("a Redis whose own clock runs ahead for a moment strands nothing, and queue
       await intake.submit(then, within(5000));
       expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
       expect((await work.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).kind).toBe("empty");
+      expect(await work.claim(asked)).toEqual({ kind: "spent" });
       expect((await operator.stats()).clockStep!.byMs).toBeGreaterThan(24 * 3_600_000);
       clock.setAhead(0);
       await sweep();
