@@ -323,7 +323,14 @@ inWorld("a decision that fails leaves the provider to be tried again", {}, async
   const [lane] = worker.lanes;
   const provider = lane!.provider;
   // Only a bug could answer so: there is nothing to read in it.
-  lane!.breaker = { kind: "halfOpen", generation: 1, opened: 2, cause: "failed", probing: false };
+  lane!.breaker = {
+    kind: "halfOpen",
+    generation: 1,
+    opened: 2,
+    cause: "failed",
+    isDown: true,
+    probing: false,
+  };
   let isBroken = true;
   Object.assign(lane!, {
     provider: {

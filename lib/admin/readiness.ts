@@ -1,7 +1,7 @@
 // Whether a process could do its job now, and why not. Pure: what it goes by comes in, and the reasons go out. Each
 // begins with a word out of a short list, which README.md explains.
 
-import { type Breaker, isDown } from "../policy/breaker.ts";
+import type { Breaker } from "../policy/breaker.ts";
 import type { Health, QueueStats } from "../queue/queue.ts";
 import { deadlineMs } from "./queue_view.ts";
 
@@ -106,14 +106,14 @@ function isShut({ providers, stats, nowMs }: WorkerSigns): boolean {
   const { waiting = 0, retrying = 0, sending = 0, "in-doubt": inDoubt = 0 } = stats?.states ?? {};
   const isIdle = stats !== undefined && waiting + retrying + sending + inDoubt === 0;
   return providers.every(({ breaker }) => {
-    if (!isDown(breaker)) return false;
+    if (breaker.kind === "closed" || !breaker.isDown) return false;
     return (breaker.kind === "open" && nowMs < breaker.untilMs) || !isIdle;
   });
 }
 
 /** One that is tried again, or that may be, still counts as it was found last. */
 function wordOf(breaker: Breaker): ProviderWord {
-  if (breaker.kind === "closed" || !isDown(breaker)) return "works";
+  if (breaker.kind === "closed" || !breaker.isDown) return "works";
   return breaker.cause === "account" ? "refuses our account" : "does not work";
 }
 

@@ -21,6 +21,10 @@ interface Opened {
   /** Times in a row that it opened, for the same cause. */
   readonly opened: number;
   readonly cause: Cause;
+  /**
+   * The provider, and not one request, is known not to work: it said so itself, or did not answer the question either.
+   */
+  readonly isDown: boolean;
 }
 
 /** Failed by its own word, failed without one, refuses everything of ours. */
@@ -47,14 +51,9 @@ const accountMaxMs = 3_600_000;
 
 export const closedBreaker: Breaker = { kind: "closed", generation: 0, failed: [] };
 
-/** Whether the provider, and not one request, is known not to work: it did not answer the question, or said so itself. */
-export function isDown(breaker: Breaker): boolean {
-  return breaker.kind !== "closed" && (breaker.cause !== "unanswered" || breaker.opened > 1);
-}
-
 /** Of a provider that is known to have failed without an answer of its own: it is asked first. */
 export function suspiciousBreaker(nowMs: number): Breaker {
-  return { kind: "open", generation: 0, untilMs: nowMs, opened: 1, cause: "unanswered" };
+  return { kind: "open", generation: 0, untilMs: nowMs, opened: 1, cause: "unanswered", isDown: true };
 }
 
 /**
@@ -165,8 +164,8 @@ function probe(breaker: Exclude<Breaker, { kind: "closed" }>): { breaker: Breake
 }
 
 /** A new generation, so that an answer given twice cannot stand for the next one's. */
-function next({ generation, opened, cause }: Opened): Opened {
-  return { generation: generation + 1, opened, cause };
+function next({ generation, opened, cause, isDown }: Opened): Opened {
+  return { generation: generation + 1, opened, cause, isDown };
 }
 
 /** The first time without an answer it is asked at once: it may have been the fault of one email. */
@@ -181,6 +180,7 @@ function open(breaker: Breaker, cause: Cause, nowMs: number, random: number): Br
     untilMs: nowMs + (asksNow ? 0 : shutMs({ times, baseMs, maxMs, random })),
     opened: before + 1,
     cause,
+    isDown: !asksNow,
   };
 }
 

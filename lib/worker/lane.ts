@@ -6,7 +6,6 @@ import {
   admit,
   type Breaker,
   closedBreaker,
-  isDown,
   onAccountRefused,
   onAsked,
   onFailure,
@@ -153,8 +152,8 @@ export function learnFromQuestion(
 /** One failure without an answer may be an email's: it becomes news when the provider does not answer the question either. */
 function changeOf(before: Breaker, after: Breaker): Change | undefined {
   if (before === after || before.kind === after.kind) return undefined;
-  if (after.kind === "open") return isDown(after) ? "opened" : undefined;
-  return after.kind === "closed" && isDown(before) ? "closed" : undefined;
+  if (after.kind === "open") return after.isDown ? "opened" : undefined;
+  return after.kind === "closed" && before.kind !== "closed" && before.isDown ? "closed" : undefined;
 }
 
 /**

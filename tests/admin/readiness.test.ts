@@ -33,13 +33,14 @@ const worker = (over: Partial<WorkerSigns> = {}) =>
 const open = (
   untilMs: number,
   cause: "failed" | "unanswered" | "account" = "failed",
-  opened = 1,
-): Breaker => ({ kind: "open", generation: 1, untilMs, opened, cause });
+  isDown = cause !== "unanswered",
+): Breaker => ({ kind: "open", generation: 1, untilMs, opened: 1, cause, isDown });
 const halfOpen: Breaker = {
   kind: "halfOpen",
   generation: 1,
   opened: 1,
   cause: "failed",
+  isDown: true,
   probing: false,
 };
 const broken = { ok: false, reason: "appendfsync is no" } as const;
@@ -115,8 +116,8 @@ describe("readiness of a worker", () => {
       [open(9000, "account"), "refuses our account"],
       // One failure without an answer may be an email's.
       [open(9000, "unanswered"), "works"],
-      [open(9000, "unanswered", 2), "does not work"],
-      [{ ...halfOpen, cause: "unanswered" }, "works"],
+      [open(9000, "unanswered", true), "does not work"],
+      [{ ...halfOpen, cause: "unanswered", isDown: false }, "works"],
     ] as const) {
       expect(of(breaker)).toEqual({ reasons: [], paused: false, providers: { resend, postmark: "works" } });
     }
