@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { hasControlCharacter, isAddress, isAmong, sameAddress } from "../lib/address.ts";
+import { hangMs } from "./support/eventually.ts";
 
 test.each([
   "ada@example.org",
@@ -53,10 +54,11 @@ test.each([
 });
 
 test("address: no text takes long to judge", () => {
+  // Milliseconds in all. With a step for each pair of characters it would be many minutes.
   const startMs = performance.now();
   for (const piece of ["a", ".", "a.", "-", "a-", "@", "a@", "a@b.", "a@b-"])
-    isAddress(piece.repeat(100_000));
-  expect(performance.now() - startMs).toBeLessThan(1000);
+    isAddress(piece.repeat(500_000));
+  expect(performance.now() - startMs).toBeLessThan(hangMs);
 });
 
 test("address: only printable ASCII is ever accepted, with one @", () => {

@@ -32,7 +32,7 @@ function inWorld(
     } finally {
       await world.close();
     }
-  }, 30_000);
+  });
 }
 
 const onlyResend = { weights: { resend: 1 } };
@@ -63,10 +63,11 @@ inWorld("what waited goes out in full batches, by the weights", {}, async (world
 });
 
 inWorld("single emails follow the weights", {}, async (world) => {
-  world.startWorker({ weights: { resend: 3, postmark: 1 } });
+  const worker = world.startWorker({ weights: { resend: 3, postmark: 1 } });
   for (let i = 0; i < 40; i += 1) {
     await world.submit();
-    await eventually("it is accepted", () => world.acceptances().length === i + 1);
+    // An email that comes while a worker asks for both providers is the one's that is asked for last.
+    await eventually("it is accepted", () => world.acceptances().length === i + 1 && worker.isIdle());
   }
   expect(world.resend.acceptances).toHaveLength(30);
 });
@@ -297,7 +298,7 @@ inWorld("when every provider is down nothing is lost and few attempts are used",
   );
   world.resend.comeUp();
   world.postmark.comeUp();
-  await world.drained(20_000);
+  await world.drained();
   expect(new Set(world.acceptances().map(({ emailId }) => emailId))).toEqual(new Set(ids));
   expect(world.duplicates().size).toBe(0);
   // Five failures shut each provider, each of one request; after that only probes are made.
@@ -361,8 +362,8 @@ inWorld(
   async (world) => {
     world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
     world.startWorker({ weights: { resend: 1000, postmark: 1 }, doubtMs: 1500 });
-    const id = await world.submit();
-    await eventually("it is in doubt", async () => (await world.show(id)).state === "in-doubt");
+    await world.submit();
+    await eventually("it is accepted", () => world.resend.acceptances.length === 1);
     world.resend.goDown();
     await world.drained();
     expect(world.postmark.acceptances).toHaveLength(1);
@@ -372,9 +373,9 @@ inWorld(
 
 inWorld("doubt ends too when no worker knows the provider any more", {}, async (world) => {
   world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
-  const first = world.startWorker({ ...onlyResend, doubtMs: 1500 });
+  const first = world.startWorker({ ...onlyResend, doubtMs: 4000 });
   const id = await world.submit();
-  await eventually("it is in doubt", async () => (await world.show(id)).state === "in-doubt");
+  await eventually("it is accepted", () => world.resend.acceptances.length === 1);
   await first.stop();
   world.startWorker(onlyPostmark);
   await world.drained();
@@ -404,8 +405,8 @@ inWorld(
     const old = await world.submit();
     await eventually("it is accepted", () => world.resend.acceptances.length === 1);
     await first.stop();
-    world.postmark.settings.workMs = 20;
-    await times(2000, () => world.submit());
+    world.postmark.settings.workMs = 200;
+    await times(8000, () => world.submit());
     world.startWorker({ weights: { resend: 0, postmark: 1 }, concurrency: 2 });
     await eventually("it is resolved", async () => (await world.show(old)).state === "sent");
     expect((await world.stats()).states.waiting).toBeGreaterThan(0);
@@ -456,13 +457,13 @@ inWorld(
   { resend: { workMs: 300 } },
   async (world) => {
     const worker = world.startWorker({ ...onlyResend, concurrency: 2 });
-    await times(500, () => world.submit());
+    await times(3000, () => world.submit());
     await eventually("requests are in flight", () => world.resend.requests.length >= 2);
     await worker.stop();
     const { states } = await world.stats();
     expect(states.sending + states["in-doubt"]).toBe(0);
     expect(states.sent).toBe(world.resend.acceptances.length);
-    expect(states.sent + states.waiting).toBe(500);
+    expect(states.sent + states.waiting).toBe(3000);
     expect(states.waiting).toBeGreaterThan(0);
   },
 );
@@ -475,7 +476,7 @@ inWorld(
     const bad: string[] = [];
     for (const text of ["not an email", '{"to":5}\n{}']) {
       const id = Bun.randomUUIDv7();
-      await world.intake.submit({ id, text }, performance.now() + 5000);
+      await world.intake.submit({ id, text }, performance.now() + 60_000);
       bad.push(id);
     }
     world.startWorker(onlyResend);
@@ -488,7 +489,7 @@ inWorld(
 /** A lease so long that nothing is saved by its end. */
 const longLease = { leaseMs: 600_000 };
 
-inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 200 } }, async (world) => {
+inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 1000 } }, async (world) => {
   const proxy = await world.openProxy();
   world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   const id = await world.submit();
@@ -510,7 +511,7 @@ inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 200
 
 inWorld(
   "a settlement that Redis could not take is made when it can",
-  { resend: { workMs: 200 } },
+  { resend: { workMs: 1000 } },
   async (world) => {
     const proxy = await world.openProxy();
     world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
@@ -558,10 +559,14 @@ inWorld("a worker that stops with a claim under way hands it back", {}, async (w
   const proxy = await world.openProxy();
   const worker = world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   await worker.work.compatible;
-  proxy.delayMs = 300;
-  const id = await world.submit();
+  // The answer that holds the email.
+  proxy.onlyWith = "held-up@example.org";
+  proxy.replies = "hold";
+  const id = await world.submit({ to: proxy.onlyWith });
   await eventually("it is claimed", async () => (await world.show(id)).state === "sending");
-  await worker.stop();
+  const stopped = worker.stop();
+  proxy.release();
+  await stopped;
   expect(await world.show(id)).toMatchObject({ state: "waiting", history: "" });
   expect(world.resend.requests).toHaveLength(0);
 });
@@ -600,7 +605,7 @@ inWorld(
 inWorld("a pause stops claims, lets what is in flight be settled, and is said once", {}, async (world) => {
   const log = recordingLog();
   const worker = world.startWorker({ ...onlyResend, log });
-  world.resend.faults.next({ stage: "accepted", delayMs: 800, effect: "nothing" });
+  world.resend.faults.next({ stage: "accepted", delayMs: 2000, effect: "nothing" });
   const first = await world.submit();
   await eventually("the request is there", () => world.resend.requests.length === 1);
   await world.operator.pause();
@@ -625,7 +630,7 @@ inWorld(
   "a worker that starts during a pause waits, and ends no doubt before it is over",
   {},
   async (world) => {
-    const first = world.startWorker({ ...onlyResend, doubtMs: 2000 });
+    const first = world.startWorker({ ...onlyResend, doubtMs: 4000 });
     world.resend.faults.add({ fault: faults.resetAfterAccepting });
     const doubtful = await world.submit();
     await eventually("it is in doubt", async () => (await world.show(doubtful)).state === "in-doubt");
@@ -636,7 +641,7 @@ inWorld(
     const before = world.resend.requests.length;
     const worker = world.startWorker(onlyPostmark);
     await eventually("it knows", () => worker.work.paused());
-    const endsAtMs = (await world.stats()).oldestDoubtSinceMs! + 2000;
+    const endsAtMs = (await world.stats()).oldestDoubtSinceMs! + 4000;
     await eventually("its doubt is over", async () => (await world.stats()).nowMs > endsAtMs);
     const { endings } = worker.refused;
     await eventually("it is refused all the same", () => worker.refused.endings >= endings + 2);

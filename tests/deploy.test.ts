@@ -405,5 +405,5 @@ describe("deploy: Redis after a loss of power", () => {
       await kill(redis);
       rmSync(own, { recursive: true, force: true });
     }
-  }, 60_000);
+  });
 });

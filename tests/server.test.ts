@@ -61,11 +61,12 @@ const half = `${head}Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\
 test.each(["server.ts", "worker.ts"])(
   "%s: a folder that cannot hold the queue is named, and it exits with 1",
   async (file) => {
-    // Not even root may make one there.
-    const process = startProcess(file, { DATA_DIR: "/sys/reliable-email", PROVIDERS: "sandbox", PORT: "0" });
+    // Not even root may make one below a file.
+    const folder = `${import.meta.path}/data`;
+    const process = startProcess(file, { DATA_DIR: folder, PROVIDERS: "sandbox", PORT: "0" });
     expect(await process.exited).toBe(1);
     const { reason } = await process.event("store-unusable");
-    expect(reason).toStartWith("DATA_DIR /sys/reliable-email cannot be written to");
+    expect(reason).toStartWith(`DATA_DIR ${folder} cannot be written to`);
   },
 );
 
@@ -129,12 +130,16 @@ test("server: two share one port", async () => {
 });
 
 test("server: without a store the answer is a 500 within SUBMIT_TIMEOUT", async () => {
-  const server = await start({ SUBMIT_TIMEOUT: "300ms", REDIS_URL: `redis://127.0.0.1:${await freePort()}` });
-  const startMs = performance.now();
-  const response = await server.send();
+  const withoutStore = { REDIS_URL: `redis://127.0.0.1:${await freePort()}` };
+  const patient = await start({ ...withoutStore, SUBMIT_TIMEOUT: "120s" });
+  const server = await start({ ...withoutStore, SUBMIT_TIMEOUT: "300ms" });
+  const waiting = patient.send();
+  const response = await Promise.race([waiting, server.send()]);
+  expect(response.url).toBe(`http://127.0.0.1:${server.port}/`);
   expect(response.status).toBe(500);
   expect(await response.json()).toEqual({ ok: false, error_message: expect.any(String) });
-  expect(performance.now() - startMs).toBeLessThan(1500);
+  patient.child.kill("SIGKILL");
+  await waiting.catch(() => {});
 });
 
 test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
@@ -213,7 +218,8 @@ async function draining(signal: NodeJS.Signals, env: Record<string, string> = {}
   const raw = await connectRaw(server.port);
   raw.write(half);
   await raw.received(/^HTTP\/1.1 100 /);
+  const startMs = performance.now();
   server.child.kill(signal);
   await eventually("it shuts down", server.find("draining"));
-  return { server, raw };
+  return { server, raw, startMs };
 }

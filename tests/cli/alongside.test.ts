@@ -1,14 +1,11 @@
 // Commands on many emails beside a running server and a running worker: everything arrives, once.
 
-import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { post, type Process, startServer, startWorker } from "../support/service.ts";
 import { drained, useStack } from "../support/stack.ts";
 import { shapeQueue } from "../support/states.ts";
-
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(120_000);
 
 const stack = useStack();
 const started: Process[] = [];
@@ -45,7 +42,7 @@ test.each(queues)(
     await client;
 
     expect(told.retried.toSorted()).toEqual(dead.toSorted());
-    await drained(queue.operator, 90_000);
+    await drained(queue.operator);
     const wanted = new Set([...dead, ...submitted]);
     const arrived = (await stack.fakes.acceptances())
       .map(({ emailId }) => emailId)

@@ -1,6 +1,6 @@
 // `config`: the settings as they hold, without secrets, and what they lead to, tried without sending anything.
 
-import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import {
   existsSync,
   mkdirSync,
@@ -20,9 +20,6 @@ import { startFakeResend } from "../../fakes/resend.ts";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { startRedis } from "../support/redis.ts";
 import { shapeQueue } from "../support/states.ts";
-
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(60_000);
 
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-config-"));
 const [resend, postmark] = [startFakeResend(), startFakePostmark()];

@@ -1,6 +1,6 @@
 // Commands on many emails that do not get through: what they say is what was done.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,9 +13,6 @@ import { eventually } from "../support/eventually.ts";
 import { type Proxy, startProxy } from "../../fakes/proxy.ts";
 import { useStack } from "../support/stack.ts";
 import { type ShapedQueue, shapeQueue } from "../support/states.ts";
-
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(60_000);
 
 const stack = useStack();
 const opened: ShapedQueue[] = [];
@@ -52,6 +49,9 @@ function start(env: Record<string, string>, ...args: string[]) {
     },
   };
 }
+
+/** Of a thousand at a time: a signal after the first chunk comes before the last one. */
+const many = 6500;
 
 const numbers = { SIGINT: 2, SIGTERM: 15 };
 
@@ -121,7 +121,7 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
     "ends retry after a chunk, which is told with its possible duplicates (%s)",
     async (signal) => {
       const { queue, run } = await prepare(["retry", "--all", "--force", "--json"], signal);
-      const ids = await queue.dead(2500, "gone", { doubted: true });
+      const ids = await queue.dead(many, "gone", { doubted: true });
       const { code, stdout, stderr } = await run();
       expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^Interrupted: .*\n$/) });
       const told = JSON.parse(stdout);
@@ -145,12 +145,12 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
       [["clear", "--yes"], "waiting", /^(\d),000 emails deleted\. Left: /],
     ] as const) {
       const { queue, run } = await prepare([...args], "SIGINT");
-      if (filled === "dead") await queue.dead(2500, "gone", { doubted: true });
-      else await queue.submit(2500);
+      if (filled === "dead") await queue.dead(many, "gone", { doubted: true });
+      else await queue.submit(many);
       const { code, stdout, stderr } = await run();
       expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^Interrupted: .*\n$/) });
       const done = 1000 * Number(word.exec(stdout)?.[1]);
-      expect((await queue.operator.stats()).states[filled]).toBe(2500 - done);
+      expect((await queue.operator.stats()).states[filled]).toBe(many - done);
       if (args[0] === "retry") expect(stdout.match(/^ {2}\S+$/gm)).toHaveLength(done);
     }
   });

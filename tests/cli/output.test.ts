@@ -1,14 +1,11 @@
 // What commands do when nobody takes what they say: no stack trace, and an exit code that tells.
 
-import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cliCommand } from "../support/cli.ts";
 import { shapeQueue } from "../support/states.ts";
-
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(60_000);
 
 const env = { DATA_DIR: mkdtempSync(join(tmpdir(), "reliable-email-output-")), PROVIDERS: "sandbox" };
 afterAll(() => rmSync(env.DATA_DIR, { recursive: true, force: true }));

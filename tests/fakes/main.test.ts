@@ -81,7 +81,7 @@ test("fakes: faults and settings come over the wire", async () => {
 });
 
 test("fakes: down for a while, then there again", async () => {
-  await admin("down", "POST", { forMs: 100 });
+  await admin("down", "POST", { forMs: 2000 });
   await eventually("it refuses", () =>
     sendOne().then(
       () => false,

@@ -148,7 +148,7 @@ describe("fake resend: an idempotency key", () => {
   });
 
   test("refuses a second request while the first is at work", async () => {
-    fake.faults.next({ stage: "working", delayMs: 80, effect: "nothing" });
+    fake.faults.next({ stage: "working", delayMs: 1000, effect: "nothing" });
     const first = post([email], key);
     await eventually("the first has arrived", () => fake.requests.length === 1);
     expect(await post([email], key)).toMatchObject({ status: 409, name: "concurrent_idempotent_requests" });

@@ -1,16 +1,13 @@
 // What is handed out for monitoring, held against what real processes show: alerts that fire when they should, a
 // dashboard whose every question can be asked, and no metric in any of them, or in README.md, that there is not.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adminOf, promtool, withAdmin } from "../support/admin.ts";
 import { eventually } from "../support/eventually.ts";
 import { post, startServer, startWorker } from "../support/service.ts";
-
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(60_000);
 
 const root = join(import.meta.dir, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");

@@ -1,6 +1,6 @@
 // `dev` as a person uses it: started, tried by the line that it prints, and ended in every way that there is.
 
-import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,9 +8,6 @@ import { isTaken } from "../../lib/cli/dev/port.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { connectRaw } from "../support/raw.ts";
 import { childrenOf, isRunning, type Process, startProcess } from "../support/service.ts";
-
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(30_000);
 
 const root = join(import.meta.dir, "../..");
 const folders: string[] = [];

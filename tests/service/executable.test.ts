@@ -1,6 +1,6 @@
 // The executable as it is shipped: built by its script, and run by somebody who has nothing else.
 
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   chmodSync,
   chownSync,
@@ -18,9 +18,6 @@ import manifest from "../../package.json" with { type: "json" };
 import { eventually } from "../support/eventually.ts";
 import { childrenOf, isRunning, post, startCommand } from "../support/service.ts";
 
-// The machine may be busy with the rest of the suite.
-setDefaultTimeout(30_000);
-
 const script = join(import.meta.dir, "../../deploy/build.ts");
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-executable-"));
 const executable = join(folder, "dist", "reliable-email");
@@ -33,7 +30,7 @@ beforeAll(async () => {
   told = stdout();
   // For whoever runs it.
   chmodSync(folder, 0o755);
-}, 60_000);
+});
 const clean = () => rmSync(folder, { recursive: true, force: true });
 afterAll(clean);
 // A hundred megabytes are not left behind when there is nothing to test either.

@@ -252,7 +252,7 @@ test("fuzz: to valid HTTP the answer is one of those that are told, and in JSON"
   expect(residentMiB(server.pid) - before).toBeLessThan(40);
   for (const status of [200, 400, 404, 405]) expect(seen.get(status) ?? 0).toBeGreaterThan(20);
   await expectAlive();
-}, 30_000);
+});
 
 test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed connection", async () => {
   const pieces = fc.constantFrom(
@@ -302,7 +302,7 @@ test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed conn
     { numRuns: 3000 },
   );
   await expectAlive();
-}, 30_000);
+});
 
 test("fuzz: what was accepted can be read, and nothing of it was logged", async () => {
   const operator = await operatorOf(env);

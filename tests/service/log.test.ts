@@ -36,38 +36,34 @@ describe("log: an email can be followed by its id", () => {
     ["sent", "", ["sent"], "accepted:sandbox"],
     ["dead", "reject:100%", ["dead"], "dead:sandbox"],
     ["sent again after its answer was lost", "lose-answer:50%", ["in-doubt", "sent"], "accepted:sandbox"],
-  ])(
-    "one that is %s",
-    async (_, faults, fates, counter) => {
-      const env = settings({ LOG_LEVEL: "debug", SANDBOX_FAULTS: faults });
-      const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
-      const lines = (process: Process, name: string, id: string, value: unknown) =>
-        process.lines.filter((line) => line.event === name && line[id] === value);
-      // Faults are a matter of luck: the first that meets with all of them.
-      const id = await eventually("an email has such a fate", async () => {
-        const answer = await post(server.url, email("Hi"));
-        const last = await eventually("it is settled", () =>
-          lines(worker, "email-settled", "id", answer.id).find(({ fate }) => fate === fates.at(-1)),
-        );
-        const known = lines(worker, "email-settled", "id", answer.id).map(({ fate }) => String(fate));
-        expect(last).toBeDefined();
-        return new Set(known).size === fates.length ? answer.id : undefined;
-      });
-      expect(lines(server, "submission-stored", "id", id)).toHaveLength(1);
-      const settled = lines(worker, "email-settled", "id", id);
-      expect([...new Set(settled.map(({ fate }) => fate))]).toEqual(fates);
-      // One batch all the time, and its lines say what came of it.
-      const [batch, ...others] = new Set(settled.map((line) => line["batch"]));
-      expect(others).toEqual([]);
-      const outcome = await eventually("the batch is settled", () =>
-        lines(worker, "batch-settled", "batch", batch).at(-1),
+  ])("one that is %s", async (_, faults, fates, counter) => {
+    const env = settings({ LOG_LEVEL: "debug", SANDBOX_FAULTS: faults });
+    const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
+    const lines = (process: Process, name: string, id: string, value: unknown) =>
+      process.lines.filter((line) => line.event === name && line[id] === value);
+    // Faults are a matter of luck: the first that meets with all of them.
+    const id = await eventually("an email has such a fate", async () => {
+      const answer = await post(server.url, email("Hi"));
+      const last = await eventually("it is settled", () =>
+        lines(worker, "email-settled", "id", answer.id).find(({ fate }) => fate === fates.at(-1)),
       );
-      expect(Number(outcome[counter])).toBeGreaterThan(0);
-      if (fates.length > 1) expect(lines(worker, "batch-in-doubt", "batch", batch)).toHaveLength(1);
-      await Promise.all([server.kill(), worker.kill()]);
-    },
-    30_000,
-  );
+      const known = lines(worker, "email-settled", "id", answer.id).map(({ fate }) => String(fate));
+      expect(last).toBeDefined();
+      return new Set(known).size === fates.length ? answer.id : undefined;
+    });
+    expect(lines(server, "submission-stored", "id", id)).toHaveLength(1);
+    const settled = lines(worker, "email-settled", "id", id);
+    expect([...new Set(settled.map(({ fate }) => fate))]).toEqual(fates);
+    // One batch all the time, and its lines say what came of it.
+    const [batch, ...others] = new Set(settled.map((line) => line["batch"]));
+    expect(others).toEqual([]);
+    const outcome = await eventually("the batch is settled", () =>
+      lines(worker, "batch-settled", "batch", batch).at(-1),
+    );
+    expect(Number(outcome[counter])).toBeGreaterThan(0);
+    if (fates.length > 1) expect(lines(worker, "batch-in-doubt", "batch", batch)).toHaveLength(1);
+    await Promise.all([server.kill(), worker.kill()]);
+  });
 });
 
 describe("log: no email is lost by a log that cannot be written", () => {
@@ -131,6 +127,5 @@ describe("log: no email is lost by a log that cannot be written", () => {
       }
       for (const { stderr } of processes) expect(await stderr.text()).toBe("");
     },
-    40_000,
   );
 });

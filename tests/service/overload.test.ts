@@ -13,7 +13,6 @@ import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 import { operatorOf } from "../support/stack.ts";
 
-const timeoutMs = 4000;
 /** Of which a store takes ten at once. */
 const large = { subject: "Hi", body: "x".repeat(100_000), to: "jane@example.org", from: "shop@example.com" };
 const small = { ...large, body: "Hello" };
@@ -53,7 +52,7 @@ async function slowRedis(): Promise<SlowStore> {
   };
 }
 
-/** Another process has the file's lock, but for a moment now and then. */
+/** Another process has the file's lock, and lets it go for one write at a time. */
 async function slowFile(): Promise<SlowStore> {
   const env = { DATA_DIR: folder };
   let isSlow = false;
@@ -61,11 +60,13 @@ async function slowFile(): Promise<SlowStore> {
   async function hold(): Promise<void> {
     const db = new Database(join(folder, "queue.db"));
     db.run("PRAGMA busy_timeout = 5000");
+    const version = db.prepare("PRAGMA data_version");
     while (isSlow) {
       db.run("BEGIN IMMEDIATE");
       await Bun.sleep(400);
+      const before = version.values();
       db.run("COMMIT");
-      await Bun.sleep(5);
+      while (isSlow && Bun.deepEquals(version.values(), before)) await Bun.sleep(1);
     }
     db.close();
   }
@@ -93,24 +94,35 @@ test.each([
     const server = await startServer({
       PORT: "0",
       ADMIN_PORT: "",
-      SUBMIT_TIMEOUT: `${timeoutMs}ms`,
+      SUBMIT_TIMEOUT: "4s",
       ...store.env,
     });
     await eventually("it is ready", async () => (await post(server.url, small)).status === 200);
+    let alone = 1;
+    const answeredMs = async () => {
+      const startMs = performance.now();
+      if ((await post(server.url, small)).status !== 200) return Infinity;
+      alone += 1;
+      return performance.now() - startMs;
+    };
+    let slowestMs = 0;
+    for (let i = 0; i < 20; i += 1) slowestMs = Math.max(slowestMs, await answeredMs());
+    expect(slowestMs).toBeFinite();
     const memory = watchMemory(server.pid);
     store.slow();
 
     const ids: string[] = [];
-    const refusedMs: number[] = [];
+    /** With the answer that is given at once. The first are let in before the store is known to be slow. */
+    let refusals = 0;
     let going = true;
     const client = async () => {
       while (going) {
-        const startMs = performance.now();
         const answer = await post(server.url, large);
-        if (answer.status === 200) ids.push(answer.id!);
-        else {
+        if (answer.status === 200) {
+          ids.push(answer.id!);
+        } else {
           expect(answer).toMatchObject({ status: 500, ok: false });
-          refusedMs.push(performance.now() - startMs);
+          if (answer.error_message === "the service is busy: try again later") refusals += 1;
           await Bun.sleep(200);
         }
       }
@@ -118,31 +130,23 @@ test.each([
     // As many as Bun's fetch lets through at once.
     const clients = Array.from({ length: 250 }, client);
     await eventually(
-      () => `enough is accepted (${ids.length}) and refused (${refusedMs.length})`,
-      () => ids.length > 150 && refusedMs.length > 500,
-      40_000,
+      () => `enough is accepted (${ids.length}) and refused (${refusals})`,
+      () => ids.length > 150 && refusals > 500,
     );
     going = false;
     await Promise.all(clients);
     expect(memory.grownMiB()).toBeLessThan(400);
     memory.stop();
-    // The first may have been let in before the store was known to be slow.
-    const median = refusedMs.toSorted((a, b) => a - b)[refusedMs.length >> 1]!;
-    expect(median).toBeLessThan(timeoutMs / 4);
 
     await store.fast();
-    await eventually("it is as fast as before", async () => {
-      const startMs = performance.now();
-      return (await post(server.url, small)).status === 200 && performance.now() - startMs < 100;
-    });
+    await eventually("it is as fast as before", async () => (await answeredMs()) <= slowestMs);
     const operator = await operatorOf(store.operator);
     for (const id of ids) expect((await operator.show(id))?.state).toBe("waiting");
     // And little else is: whoever was refused was told the truth.
     const { states } = await operator.stats();
-    expect(states.waiting).toBeLessThan(ids.length * 1.5 + 100);
+    expect(states.waiting - alone).toBeLessThan(ids.length * 1.5 + 100);
     await Promise.all([operator.close(), server.kill()]);
   },
-  90_000,
 );
 
 test("overload: a large email has the longer for its write, and is stored", async () => {

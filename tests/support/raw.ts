@@ -1,6 +1,6 @@
 // HTTP over a bare socket, for what no client library would send.
 
-import { eventually } from "./eventually.ts";
+import { eventually, hangMs } from "./eventually.ts";
 
 export interface RawConnection {
   write(text: string): void;
@@ -10,7 +10,7 @@ export interface RawConnection {
   received(pattern: RegExp, withinMs?: number): Promise<string>;
   /** All that came so far. */
   text(): string;
-  closed(withinMs?: number): Promise<string>;
+  closed(): Promise<string>;
   isClosed(): boolean;
   end(): void;
 }
@@ -49,11 +49,11 @@ export async function connectRaw(port: number): Promise<RawConnection> {
         if (written < 65_536 && start < bytes.length) await drained.promise;
       }
     },
-    received: (pattern, withinMs = 5000) =>
+    received: (pattern, withinMs = hangMs) =>
       eventually(`${pattern} is received`, () => (pattern.test(text) ? text : ""), withinMs),
     text: () => text,
-    async closed(withinMs = 5000) {
-      await eventually("the connection is closed", () => isClosed, withinMs);
+    async closed() {
+      await eventually("the connection is closed", () => isClosed);
       return text;
     },
     isClosed: () => isClosed,

@@ -135,7 +135,10 @@ export async function startFakes(): Promise<FakesProcess> {
   };
 }
 
-/** Settings under which the service talks to the fakes, and everything that takes its time takes less. */
+/**
+ * Settings under which the service talks to the fakes. Waits between attempts are short; limits on what a busy machine
+ * may slow down are not.
+ */
 export function settingsFor(
   queue: { readonly REDIS_URL: string } | { readonly DATA_DIR: string },
   fakes: FakesProcess,
@@ -150,8 +153,8 @@ export function settingsFor(
     POSTMARK_BASE_URL: fakes.postmarkUrl,
     POSTMARK_SEARCH_WAIT: "1s",
     DEFAULT_FROM: "shop@example.com",
-    PROVIDER_TIMEOUT: "1s",
-    LEASE: "2s",
+    PROVIDER_TIMEOUT: "10s",
+    LEASE: "20s",
     RETRY_BASE: "50ms",
     RETRY_MAX: "1s",
     ...over,

@@ -44,15 +44,11 @@ export async function operatorOf(env: Record<string, string>): Promise<Operator>
 }
 
 /** Waits until nothing is left to do. */
-export function drained(operator: Operator, withinMs = 40_000): Promise<boolean> {
-  return eventually(
-    "the queue is empty",
-    async () => {
-      const { states } = await operator.stats();
-      return states.waiting + states.retrying + states.sending + states["in-doubt"] === 0;
-    },
-    withinMs,
-  );
+export function drained(operator: Operator): Promise<boolean> {
+  return eventually("the queue is empty", async () => {
+    const { states } = await operator.stats();
+    return states.waiting + states.retrying + states.sending + states["in-doubt"] === 0;
+  });
 }
 
 /** To be called where `beforeAll` may be; its parts are there once the tests run. */

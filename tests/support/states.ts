@@ -13,7 +13,7 @@ import {
 } from "../../lib/policy/history.ts";
 import { openIntake, openOperator, openWork } from "../../lib/queue/open.ts";
 import type { Batch, EmailFate } from "../../lib/queue/queue.ts";
-import { eventually } from "./eventually.ts";
+import { eventually, hangMs } from "./eventually.ts";
 import { silent } from "./log.ts";
 
 export type ShapedQueue = Awaited<ReturnType<typeof shapeQueue>>;
@@ -42,7 +42,7 @@ export async function shapeQueue(env: Record<string, string>) {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
     const results = await Promise.all(
       Array.from({ length: count }, () =>
-        intake.submit({ id: Bun.randomUUIDv7(), text: encodeEmail(email) }, performance.now() + 20_000),
+        intake.submit({ id: Bun.randomUUIDv7(), text: encodeEmail(email) }, performance.now() + hangMs),
       ),
     );
     return results.map((result) => {
@@ -162,7 +162,7 @@ export async function shapeQueue(env: Record<string, string>) {
     /** As nobody here would store it. */
     async damaged(text = "no JSON\nat all \u001b[2J", history = "nor this") {
       const id = Bun.randomUUIDv7();
-      await intake.submit({ id, text }, performance.now() + 20_000);
+      await intake.submit({ id, text }, performance.now() + hangMs);
       await work.settle(await claim(), { fates: [{ id, kind: "dead", history }], counts: {} });
       return id;
     },

@@ -16,7 +16,7 @@ import { openIntake, openOperator, openWork, type QueueSettings } from "../../li
 import { duplicatesIn } from "../../fakes/ledger.ts";
 import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmark.ts";
 import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
-import { eventually } from "./eventually.ts";
+import { eventually, hangMs } from "./eventually.ts";
 import { silent } from "./log.ts";
 import { drained } from "./stack.ts";
 import { type Proxy, startProxy } from "../../fakes/proxy.ts";
@@ -77,7 +77,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
 
   async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
-    const result = await intake.submit({ id, text: encodeEmail(email) }, performance.now() + 10_000);
+    const result = await intake.submit({ id, text: encodeEmail(email) }, performance.now() + hangMs);
     if (result.kind !== "stored") throw new Error(JSON.stringify(result));
     return result.id;
   }
@@ -94,11 +94,13 @@ export async function openWorld({ url, ...options }: WorldOptions) {
   }: WorkerOptions = {}) {
     const opened = openWork(queueAt(way), retainMs, watcher);
     const refused = { claims: 0, endings: 0 };
+    let emptyClaims = 0;
     const work: Work = {
       ...opened,
       async claim(request) {
         const result = await opened.claim(request);
         if (result.kind === "paused") refused.claims += 1;
+        emptyClaims = result.kind === "empty" ? emptyClaims + 1 : 0;
         return result;
       },
       async claimEnded(request) {
@@ -128,8 +130,8 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       work,
       log,
       settings: {
-        providerTimeoutMs: 2000,
-        leaseMs: 5000,
+        providerTimeoutMs: 10_000,
+        leaseMs: 25_000,
         retryBaseMs: 20,
         retryMaxMs: 100,
         giveUpAfterMs: 3_600_000,
@@ -152,6 +154,8 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       work,
       /** Claims that were answered with a pause. */
       refused,
+      /** Nothing has been left to claim, neither after its last batch was claimed nor after that was settled. */
+      isIdle: () => emptyClaims >= 2 * lanes.length,
     };
   }
 
@@ -180,7 +184,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       return email;
     },
     /** Waits until nothing is left to do. */
-    drained: (withinMs = 15_000) => drained(operator, withinMs),
+    drained: () => drained(operator),
     async close() {
       // A fake that was taken down lets nothing in flight end.
       resend.comeUp();
