@@ -43,7 +43,10 @@ async function open(): Promise<RedisQueue> {
   };
   const intake = openRedisIntake(options);
   const work = openRedisWork(options);
-  await eventually("both are connected", () => intake.health().ok && work.health().ok);
+  // One wake-up when its settlements are connected, one when it hears of submissions.
+  let wakes = 0;
+  work.onWake(() => (wakes += 1));
+  await eventually("both are connected", () => intake.health().ok && work.health().ok && wakes === 2);
   const operator = await openRedisOperator(options);
   const others: Work[] = [];
   return {

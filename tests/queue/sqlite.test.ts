@@ -27,6 +27,7 @@ async function open(): Promise<QueueUnderTest> {
   };
   const intake = openSqliteIntake(options);
   const work = openSqliteWork(options);
+  await new Promise<void>((resolve) => work.onWake(resolve));
   const operator = await openSqliteOperator(options);
   return {
     intake,

@@ -12,9 +12,11 @@ import type {
   Work,
   WorkerPresence,
 } from "../../lib/queue/queue.ts";
+import { hangMs } from "../support/eventually.ts";
 
 export interface QueueUnderTest {
   readonly intake: Intake;
+  /** Has been woken by its start, and will not be woken by that again. */
   readonly work: Work;
   readonly operator: Operator;
   /** Lets time pass: by the store's clock, and by the monotonic clock of the worker that sweeps. */
@@ -49,7 +51,8 @@ export function submission(over: Partial<Submission> = {}, body = "Hello"): Subm
   return { id: Bun.randomUUIDv7(), text, ...over };
 }
 
-export const soon = () => performance.now() + 20_000;
+/** A deadline that only a hang exceeds. */
+export const soon = () => performance.now() + hangMs;
 
 export type Tools = ReturnType<typeof toolsFor>;
 
