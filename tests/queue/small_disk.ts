@@ -9,7 +9,7 @@ import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
-import { submission } from "./tools.ts";
+import { soon, submission } from "./tools.ts";
 
 const [disk = "", scenario = ""] = process.argv.slice(2);
 const options = {
@@ -21,7 +21,6 @@ const options = {
   },
 };
 const ballast = join(disk, "ballast");
-const within = (ms: number) => performance.now() + ms;
 
 /** Fills what is left of the disk but for some bytes; SQLite's and what it may still write count as well. */
 function fill(): void {
@@ -85,7 +84,7 @@ async function offer(intake: ReturnType<typeof openSqliteIntake>, count: number,
   const refusals = new Set<string>();
   await Promise.all(
     Array.from({ length: count }, async () => {
-      const result = await intake.submit(submission({}, "x".repeat(size)), within(30_000));
+      const result = await intake.submit(submission({}, "x".repeat(size)), soon());
       if (result.kind === "stored") acknowledged.add(result.id);
       if (result.kind === "failed") refusals.add(result.reason);
     }),
@@ -97,7 +96,7 @@ async function offer(intake: ReturnType<typeof openSqliteIntake>, count: number,
 async function accepts(intake: ReturnType<typeof openSqliteIntake>): Promise<boolean> {
   return eventually(
     "it accepts again",
-    async () => (await intake.submit(submission(), within(5000))).kind === "stored",
+    async () => (await intake.submit(submission(), soon())).kind === "stored",
   );
 }
 
@@ -108,7 +107,7 @@ const scenarios: Record<string, () => Promise<object>> = {
     let refusal = "";
     while (refusal === "") {
       const one = submission({}, "x".repeat(100_000));
-      const result = await intake.submit(one, within(5000));
+      const result = await intake.submit(one, soon());
       if (result.kind === "stored") acknowledged.add(one.id);
       if (result.kind === "failed") refusal = result.reason;
     }
@@ -133,7 +132,7 @@ const scenarios: Record<string, () => Promise<object>> = {
   // As long as somebody reads an old state, all that is written stays in the log.
   async "log-that-cannot-be-emptied"() {
     const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
-    await intake.submit(submission(), within(5000));
+    await intake.submit(submission(), soon());
     const reader = new Database(join(options.folder, "queue.db"), { readonly: true });
     reader.run("BEGIN");
     reader.query("SELECT count(*) FROM emails").get();
@@ -148,7 +147,7 @@ const scenarios: Record<string, () => Promise<object>> = {
     const acknowledged = new Set<string>();
     for (let i = 0; i < 50; i += 1) {
       const one = submission({}, "x".repeat(1000));
-      if ((await intake.submit(one, within(5000))).kind === "stored") acknowledged.add(one.id);
+      if ((await intake.submit(one, soon())).kind === "stored") acknowledged.add(one.id);
     }
     fill();
     const claim = await work.claim(request()).then(({ kind }) => kind, String);
@@ -178,7 +177,7 @@ const scenarios: Record<string, () => Promise<object>> = {
     mkdirSync(options.folder);
     fill();
     const intake = openSqliteIntake(options);
-    const result = await intake.submit(submission(), within(1000));
+    const result = await intake.submit(submission(), performance.now() + 1000);
     rmSync(ballast);
     return {
       failed: result.kind === "failed" ? result.reason : result.kind,

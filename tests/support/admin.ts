@@ -18,9 +18,9 @@ export interface Admin {
   readonly url: string;
   ready(): Promise<Ready>;
   /** Waits until it is not ready for a reason that begins so. */
-  notReady(reason: string, withinMs?: number): Promise<Ready>;
+  notReady(reason: string): Promise<Ready>;
   /** Waits until it is ready. */
-  isReady(withinMs?: number): Promise<Ready>;
+  isReady(): Promise<Ready>;
   scrape(): Promise<Scrape>;
 }
 
@@ -41,7 +41,7 @@ export async function adminOf(child: Process): Promise<Admin> {
     return { status: response.status, ...((await response.json()) as Omit<Ready, "status">) };
   }
 
-  function until(what: string, holds: (one: Ready) => boolean, withinMs?: number): Promise<Ready> {
+  function until(what: string, holds: (one: Ready) => boolean): Promise<Ready> {
     let last: Ready | undefined;
     return eventually(
       () => `${what} (${JSON.stringify(last)})`,
@@ -49,20 +49,18 @@ export async function adminOf(child: Process): Promise<Admin> {
         last = await ready();
         return holds(last) ? last : undefined;
       },
-      withinMs,
     );
   }
 
   return {
     url,
     ready,
-    notReady: (reason, withinMs) =>
+    notReady: (reason) =>
       until(
         `it is not ready: ${reason}`,
         ({ status, reasons }) => status === 503 && reasons.some((one) => one.startsWith(reason)),
-        withinMs,
       ),
-    isReady: (withinMs) => until("it is ready", ({ status }) => status === 200, withinMs),
+    isReady: () => until("it is ready", ({ status }) => status === 200),
     async scrape() {
       const response = await fetch(`${url}/metrics`, { keepalive: false });
       if (!response.ok) throw new Error(`/metrics: ${response.status}`);
