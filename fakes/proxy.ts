@@ -6,7 +6,7 @@ export interface Proxy {
   readonly port: number;
   /** What happens to bytes that come back from the server. */
   replies: "pass" | "drop" | "cut" | "hold";
-  /** Only replies that hold this text are dropped, cut or held. */
+  /** Only replies that hold this text are dropped, cut or held, and what comes behind a held one on its connection. */
   onlyWith: string;
   /** What happens to bytes on their way to the server. */
   requests: "pass" | "drop" | "hold";
@@ -68,15 +68,20 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       if (proxy.requests === "hold") held.push(() => server.write(bytes));
       else if (proxy.requests === "pass") server.write(bytes);
     });
+    let isHeld = false;
     server.on("data", (bytes) => {
-      if (proxy.replies === "pass" || !bytes.includes(proxy.onlyWith)) {
+      if (!isHeld && (proxy.replies === "pass" || !bytes.includes(proxy.onlyWith))) {
         if (proxy.delayMs > 0) setTimeout(() => client.write(bytes), proxy.delayMs);
         else if (proxy.bytesPerSecond > 0) trickle(Buffer.from(bytes));
         else client.write(bytes);
         return;
       }
-      if (proxy.replies === "hold") {
-        heldReplies.push(() => client.write(bytes));
+      if (isHeld || proxy.replies === "hold") {
+        isHeld = true;
+        heldReplies.push(() => {
+          isHeld = false;
+          client.write(bytes);
+        });
         return;
       }
       lost += 1;
