@@ -75,7 +75,7 @@ for (const provider of ["resend", "postmark"] as const) {
       await allAccepted(world, good);
       await eventually("the bad one is dead", () => isDead(world, bad), limitMs);
       await allAccepted(world, await stop());
-      await world.drained(limitMs);
+      await world.drained();
       const { counters } = await world.stats();
       expect(world.duplicates().size).toBeLessThanOrEqual(counters["possible_duplicates"] ?? 0);
       expect(accepted(world).has(bad)).toBe(false);
@@ -123,7 +123,7 @@ for (const provider of ["resend", "postmark"] as const) {
     const ids = await times(40, (index) => world.submit(index === 20 ? { subject: word } : {}));
     world.startWorker({ ...hasty, giveUpAfterMs: 3_600_000, doubtMs: 2_000 });
     await allAccepted(world, ids);
-    await world.drained(limitMs);
+    await world.drained();
     expect((await world.stats()).states.dead).toBe(0);
   });
 }
@@ -141,7 +141,7 @@ inWorld(
     expect(counters["possible_duplicates"]).toBeUndefined();
     expect(states["in-doubt"]).toBe(20);
     world.resend.faults.clear();
-    await world.drained(limitMs);
+    await world.drained();
     expect(world.duplicates().size).toBe(0);
     await worker.stop();
   },
@@ -185,7 +185,7 @@ for (const [what, begin] of outages) {
       world.resend.comeUp();
       world.resend.faults.clear();
       await allAccepted(world, ids);
-      await world.drained(limitMs);
+      await world.drained();
       expect(world.duplicates().size).toBe(0);
     },
   );
@@ -202,14 +202,14 @@ inWorld("an outage of every provider ends no email, however long it lasts", {}, 
   world.resend.faults.clear();
   world.postmark.comeUp();
   await allAccepted(world, ids);
-  await world.drained(limitMs);
+  await world.drained();
   expect((await world.stats()).states.dead).toBe(0);
 });
 
 inWorld("three hundred sender domains cost no more requests than one needs twice over", {}, async (world) => {
   await times(1500, (index) => world.submit({ from: `me@domain-${index % 300}.example` }));
   world.startWorker({ weights: { resend: 1 } });
-  await world.drained(limitMs);
+  await world.drained();
   expect(world.acceptances()).toHaveLength(1500);
   expect(world.resend.requests.length).toBeLessThanOrEqual(2 * 15);
 });
@@ -233,7 +233,7 @@ inWorld(
     // The flood is not over: it did not have to be waited for.
     expect((await world.stats()).states.dead).toBeLessThan(madeUp.length);
     expect(Math.max(...waits)).toBeLessThanOrEqual(8);
-    await world.drained(limitMs);
+    await world.drained();
     expect((await world.stats()).states.dead).toBe(madeUp.length);
   },
 );
@@ -305,7 +305,7 @@ inWorld(
     if (claimed.kind !== "batch") throw new Error(claimed.kind);
     await worker.work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
     await allAccepted(world, [id]);
-    await world.drained(limitMs);
+    await world.drained();
     expect((await world.stats()).counters).toMatchObject({ possible_duplicates: 1, "accepted:resend": 1 });
   },
 );
@@ -345,6 +345,6 @@ inWorld("a decision that fails leaves the provider to be tried again", {}, async
   });
   const id = await world.submit();
   await eventually("the answer could not be read", () => !isBroken, limitMs);
-  await world.drained(limitMs);
+  await world.drained();
   expect((await world.show(id)).state).toBe("sent");
 });

@@ -165,7 +165,9 @@ test("queue: a list in JSON that loses the store half-way is a whole document, a
   // A page of each.
   const first = await queue.dead(1000, "an early reason");
   await queue.dead(1000, "a late reason");
-  const { proxy, env: way } = await slowly(env);
+  const proxy = await startProxy(stack.redis.port);
+  proxies.push(proxy);
+  const way = { ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` };
   proxy.onlyWith = "a late reason";
   proxy.replies = "cut";
   const { code, stdout, stderr } = await runCli(way, "queue", "list", "dead", "--limit", "2000", "--json");

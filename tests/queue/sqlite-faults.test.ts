@@ -848,13 +848,12 @@ test("an idle worker writes nothing", async () => {
   expect(written()).toBe(before);
 });
 
-/** Runs small_disk.ts with a file system of its own, of this size, at the folder that it is told. */
-async function onSmallDisk(size: string, scenario: string): Promise<unknown> {
+/** Runs a scenario of small_disk.ts with a file system of its own at the folder that it is told. */
+async function runOnSmallDisk(options: string, scenario: string): Promise<unknown> {
   const folder = newFolder();
   mkdirSync(folder);
-  const mount = `mount -t tmpfs -o size=${size} tmpfs "$1" && shift && exec "$@"`;
   const script = [process.execPath, join(import.meta.dir, "small_disk.ts"), folder, scenario];
-  const child = Bun.spawn(onSmallDisk(folder, mib, script), { stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn(onSmallDisk(folder, options, script), { stdout: "pipe", stderr: "pipe" });
   const [stdout, stderr] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
@@ -867,7 +866,7 @@ async function onSmallDisk(size: string, scenario: string): Promise<unknown> {
 
 describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   test("that runs full takes no new emails, and what it has is delivered", async () => {
-    expect(await onSmallDisk("80m", "delivery-goes-on")).toEqual({
+    expect(await runOnSmallDisk("size=80m", "delivery-goes-on")).toEqual({
       refusal: "under 64 MiB would be left on the disk of DATA_DIR: they are for delivery",
       lost: 0,
       acceptsAgain: true,
@@ -877,7 +876,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   test.each(["burst-of-large-ones", "one-that-is-too-large", "log-that-cannot-be-emptied"])(
     "keeps what delivery needs, whatever comes: %s",
     async (scenario) => {
-      expect(await onSmallDisk("200m", scenario)).toEqual({
+      expect(await runOnSmallDisk("size=200m", scenario)).toEqual({
         refusals: ["under 64 MiB would be left on the disk of DATA_DIR: they are for delivery"],
         lost: 0,
       });
@@ -885,7 +884,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   );
 
   test("that is full to the last byte stops everything until there is room, and nothing is lost", async () => {
-    expect(await onSmallDisk("80m", "to-the-last-byte")).toEqual({
+    expect(await runOnSmallDisk("size=80m", "to-the-last-byte")).toEqual({
       claim: expect.stringContaining("is full"),
       sent: 50,
       lost: 0,
@@ -894,7 +893,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   });
 
   test("without inodes is full, and waited for", async () => {
-    expect(await onSmallDisk("80m,nr_inodes=64", "without-inodes")).toEqual({
+    expect(await runOnSmallDisk("size=80m,nr_inodes=64", "without-inodes")).toEqual({
       failed: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
       later: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
       acceptsAgain: true,
@@ -902,7 +901,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   }, 30_000);
 
   test("that is full from the start is waited for", async () => {
-    expect(await onSmallDisk("80m", "from-the-start")).toEqual({
+    expect(await runOnSmallDisk("size=80m", "from-the-start")).toEqual({
       failed: expect.stringContaining("is full"),
       acceptsAgain: true,
     });

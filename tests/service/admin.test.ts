@@ -422,7 +422,7 @@ describe("admin port: an embedded queue", () => {
   test.skipIf(!hasSmallDisk)(`on a disk that is nearly full is a reason${orWhyNot}`, async () => {
     const folder = mkdtempSync(join(tmpdir(), "reliable-email-disk-"));
     const server = startCommand(
-      onSmallDisk(folder, 60, [process.execPath, "--no-install", join(root, "server.ts")]),
+      onSmallDisk(folder, "size=60m", [process.execPath, "--no-install", join(root, "server.ts")]),
       { env: { ...settingsFor({ DATA_DIR: join(folder, "data") }, stack.fakes), ...withAdmin } },
     );
     const admin = await adminOf(server);

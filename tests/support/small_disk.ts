@@ -13,13 +13,13 @@ const ways = [
   ["unshare", "--mount", "--propagation", "unchanged"],
 ];
 
-function mounting(folder: string, mib: number): string[] {
-  return ["sh", "-c", `mount -t tmpfs -o size=${mib}m tmpfs "$1" && shift && exec "$@"`, "sh", folder];
+function mounting(folder: string, options: string): string[] {
+  return ["sh", "-c", `mount -t tmpfs -o ${options} tmpfs "$1" && shift && exec "$@"`, "sh", folder];
 }
 
 function works(way: readonly string[]): boolean {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-disk-"));
-  const { success } = Bun.spawnSync([...way, ...mounting(folder, 1), "true"]);
+  const { success } = Bun.spawnSync([...way, ...mounting(folder, "size=1m"), "true"]);
   removeSmallDisk(folder);
   return success;
 }
@@ -33,9 +33,9 @@ export const orWhyNot = hasSmallDisk
   ? ""
   : " (skipped: to mount a small disk, run as root with CAP_SYS_ADMIN or allow user namespaces)";
 
-/** The command that runs another with a file system of `mib` MiB mounted at a folder. */
-export function onSmallDisk(folder: string, mib: number, command: readonly string[]): string[] {
-  return [...way!, ...mounting(folder, mib), ...command];
+/** The command that runs another with a file system mounted at a folder. `options` are those of a tmpfs, such as `size=80m`. */
+export function onSmallDisk(folder: string, options: string, command: readonly string[]): string[] {
+  return [...way!, ...mounting(folder, options), ...command];
 }
 
 /** Removes the folder of one whose command has ended. */
