@@ -5,6 +5,7 @@ import type { Redis } from "ioredis";
 import type { Log } from "../../log.ts";
 import type { Health } from "../queue.ts";
 import type { Readiness } from "../group_commit.ts";
+import type { Connection } from "./connection.ts";
 import { errorText } from "./script.ts";
 
 const recheckMs = 10_000;
@@ -136,7 +137,7 @@ async function readConfig(redis: Redis): Promise<{ config: Record<string, string
 }
 
 /** Watches the Redis behind this connection for as long as the process lives. */
-export function watchDurability(redis: Redis, options: DurabilityOptions): StoreWatch {
+export function watchDurability(redis: Connection, options: DurabilityOptions): StoreWatch {
   const { partition, durability, minReplicas, log } = options;
   let state: StoreState = { kind: "pending", reason: "not connected yet" };
   let verifiedRun: string | undefined;
@@ -185,7 +186,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
     clearTimeout(timer);
     let next: StoreState;
     try {
-      next = redis.status === "ready" ? await look() : { kind: "pending", reason: "not connected" };
+      next = redis.status === "ready" ? await look() : { kind: "pending", reason: redis.trouble() };
     } catch (error) {
       next = { kind: "pending", reason: `no answer to the check (${errorText(error)})` };
     }
@@ -222,7 +223,7 @@ export function watchDurability(redis: Redis, options: DurabilityOptions): Store
   redis.on("ready", () => void check());
   redis.on("close", () => {
     connection += 1;
-    state = { kind: "pending", reason: "not connected" };
+    state = { kind: "pending", reason: redis.trouble() };
   });
   void check();
 

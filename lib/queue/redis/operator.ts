@@ -6,7 +6,7 @@ import { type DeleteAnswer, knownMinMs, type Operator, QueueMissing, StoreUnavai
 import { readClaim, readSettled, settleArguments } from "./batch.ts";
 import claimDoubtText from "./claim_doubt.lua" with { type: "text" };
 import clearText from "./clear.lua" with { type: "text" };
-import { connect, disconnect, partitionOf, refusesLogin } from "./connection.ts";
+import { connect, disconnect, partitionOf, refusesSettings } from "./connection.ts";
 import deleteText from "./delete.lua" with { type: "text" };
 import { foreignFormat, foreignText, readFormat } from "./durability.ts";
 import emailText from "./email.lua" with { type: "text" };
@@ -151,7 +151,7 @@ function reached(redis: Redis): Promise<void> {
   redis.once("ready", () => resolve());
   redis.on("error", ({ message }) => {
     // No patience makes a password right.
-    if (refusesLogin(message)) reject(new StoreUnavailable(message));
+    if (refusesSettings(message)) reject(new StoreUnavailable(message));
   });
   return promise.finally(() => clearTimeout(timer));
 }

@@ -1,0 +1,169 @@
+// A failover of Redis behind one address: what the address leads to changes, connections that stand do not.
+
+import { afterAll, describe, expect, test } from "bun:test";
+import { connect, createServer, type Socket } from "node:net";
+import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
+import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
+import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import { eventually } from "../support/eventually.ts";
+import { recordingLog } from "../support/log.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { submission, toolsFor } from "./tools.ts";
+
+const closing: (() => unknown)[] = [];
+afterAll(async () => {
+  for (const close of closing.toReversed()) await close();
+});
+
+/** One address whose new connections go to `target`; those that stand stay where they are. */
+async function startAddress(target: RedisServer) {
+  const sockets = new Set<Socket>();
+  const address = { url: "", target, stop: () => {} };
+  const listener = createServer((client) => {
+    const server = connect(address.target.port, "127.0.0.1");
+    for (const [socket, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      sockets.add(socket);
+      socket.setNoDelay(true);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        sockets.delete(socket);
+        other.destroy();
+      });
+      socket.pipe(other);
+    }
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const listening = listener.address();
+  address.url = `redis://127.0.0.1:${typeof listening === "object" ? listening?.port : ""}`;
+  address.stop = () => {
+    listener.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  return address;
+}
+
+const roles = ["server", "claims", "settlements", "wakes", "operator"];
+
+/** Which connections of the service this node has. */
+function connectionsTo(redis: RedisServer): string[] {
+  const names = redis.cli("CLIENT", "LIST").matchAll(/ name=reliable-email-(\w+) /g);
+  return Array.from(names, ([, name = ""]) => name).toSorted();
+}
+
+async function startPair() {
+  const primary = await startRedis();
+  const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
+  closing.push(() => Promise.all([primary.stop(), replica.stop()]));
+  await eventually("the replica follows", () =>
+    replica.cli("INFO", "replication").includes("master_link_status:up"),
+  );
+  const address = await startAddress(primary);
+  closing.push(address.stop);
+  return { primary, replica, address };
+}
+
+async function openQueue(url: string) {
+  const log = recordingLog();
+  const options = {
+    url,
+    prefix: "failover",
+    minReplicas: 0,
+    durability: "verify" as const,
+    retainMs: 3_600_000,
+    log,
+    onFatal: () => {},
+  };
+  const [intake, work] = [openRedisIntake(options), openRedisWork(options)];
+  await eventually("both are connected", () => intake.health().ok && work.health().ok);
+  const operator = await openRedisOperator(options);
+  closing.push(() => Promise.all([intake.close(), work.close(), operator.close()]));
+  return { intake, work, operator, log };
+}
+
+const within = (ms: number) => performance.now() + ms;
+const { request } = toolsFor(() => Promise.reject(new Error("none")));
+
+/** What becomes of the old primary, which the address leads to no more. */
+const ends: Record<string, (old: RedisServer, next: RedisServer) => unknown> = {
+  demoted: (old, next) => old.cli("REPLICAOF", "127.0.0.1", String(next.port)),
+  hung: (old) => old.kill("SIGSTOP"),
+  dead: (old) => old.kill("SIGKILL"),
+};
+
+describe.each(Object.keys(ends))("a primary that is replaced behind its address, and %s,", (how) => {
+  async function failOver({ primary, replica, address }: Awaited<ReturnType<typeof startPair>>) {
+    await eventually("the replica has everything", () => {
+      const offset = (redis: RedisServer, name: string) =>
+        new RegExp(`^${name}:(\\d+)`, "m").exec(redis.cli("INFO", "replication"))?.[1];
+      return offset(primary, "master_repl_offset") === offset(replica, "slave_repl_offset");
+    });
+    replica.cli("REPLICAOF", "NO", "ONE");
+    address.target = replica;
+    ends[how]!(primary, replica);
+  }
+
+  test("is left by every connection while nothing is asked of them", async () => {
+    const pair = await startPair();
+    const { intake, work, operator, log } = await openQueue(pair.address.url);
+    await eventually("all are connected", () => connectionsTo(pair.primary).length === roles.length);
+    await failOver(pair);
+    await eventually(
+      () => `all lead to the new primary: ${connectionsTo(pair.replica)}`,
+      () => connectionsTo(pair.replica).join() === roles.toSorted().join(),
+      60_000,
+    );
+    await eventually("both rely on it", () => intake.health().ok && work.health().ok);
+    expect((await work.claim(request())).kind).toBe("empty");
+    const woken = Promise.withResolvers<void>();
+    work.onWake(woken.resolve);
+    const one = submission();
+    expect((await intake.submit(one, within(20_000))).kind).toBe("stored");
+    await woken.promise;
+    expect((await operator.show(one.id))!.state).toBe("waiting");
+    if (how === "demoted") {
+      expect(connectionsTo(pair.primary)).toEqual([]);
+      const reasons = log.events("store-connection-lost").map(({ reason }) => reason);
+      expect(reasons).toContain("this node is a replica, not the primary");
+    }
+  }, 120_000);
+
+  test("is left while submissions and claims go on, within the time that they have", async () => {
+    const pair = await startPair();
+    const { intake, work, operator } = await openQueue(pair.address.url);
+    let stopping = false;
+    const answers: Promise<{ kind: string }>[] = [];
+    let claimed = 0;
+    const submitting = (async () => {
+      while (!stopping) {
+        const answer = intake.submit(submission(), within(30_000));
+        answers.push(answer);
+        await Promise.race([answer, Bun.sleep(20)]);
+      }
+    })();
+    const claiming = (async () => {
+      while (!stopping) {
+        const result = await work.claim(request({ countMax: 10 })).catch(() => undefined);
+        if (result?.kind !== "batch") {
+          await Bun.sleep(20);
+          continue;
+        }
+        const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
+        await work.settle(result.batch, { fates, counts: {} }).catch(() => {});
+        claimed += fates.length;
+      }
+    })();
+    await eventually("emails come and go", () => claimed > 20);
+    await failOver(pair);
+    const [before, claimedBefore] = [answers.length, claimed];
+    await eventually("all lead to the new primary", () => connectionsTo(pair.replica).length >= 4, 60_000);
+    await eventually("emails come and go again", () => claimed > claimedBefore + 20, 60_000);
+    stopping = true;
+    await Promise.all([submitting, claiming]);
+    expect(answers.length).toBeGreaterThan(before);
+    for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
+    await eventually("the operator is answered", () => operator.stats().catch(() => undefined), 60_000);
+  }, 200_000);
+});
