@@ -1,11 +1,14 @@
 // What the queue on Redis does when Redis, or the way to it, does not do its part.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync, rmdirSync } from "node:fs";
+import { join } from "node:path";
 import {
   type Batch,
   type ClaimRequest,
   type Intake,
   type Operator,
+  QueueMissing,
   type Settlement,
   StoreUnavailable,
   type Work,
@@ -240,6 +243,18 @@ test("an operator whom Redis does not tell its memory is told the rest", async (
   expect(await operator.stats()).toMatchObject({ paused: false, bytesUsed: 0, bytesMax: undefined });
 });
 
+test("a port without TLS is named as the reason why rediss:// does not work", async () => {
+  const log = recordingLog();
+  const url = shared.url.replace("redis://", "rediss://mail:secret-word@");
+  const intake = openRedisIntake(optionsFor(url, { log }));
+  closing.push(() => intake.close());
+  await eventually("readiness says so", () => unreadyReason(intake).startsWith("no TLS handshake"));
+  expect(unreadyReason(intake)).toContain("rediss://");
+  expect(log.events("store-connection-lost")).toEqual([
+    { connection: "server", reason: unreadyReason(intake) },
+  ]);
+});
+
 test("a key of the store that is of another type fails submissions, and leaves no half of one", async () => {
   const options = optionsFor(shared.url);
   const intake = await intakeOn(options);
@@ -251,6 +266,11 @@ test("a key of the store that is of another type fails submissions, and leaves n
   shared.cli("DEL", due);
   expect(await intake.submit(one, within(3000))).toEqual({ kind: "stored", id: one.id, repeated: false });
 });
+
+function unreadyReason(store: Pick<Intake, "health">): string {
+  const health = store.health();
+  return health.ok ? "" : health.reason;
+}
 
 /** How often scripts were called on this Redis. */
 function scriptCalls(redis: RedisServer): number {
@@ -439,20 +459,127 @@ describe("a Redis of its own", () => {
     30_000,
   );
 
-  test(
-    "without the database that is named is not written to, in another one either",
-    () =>
-      withRedis({}, async (redis) => {
-        const log = recordingLog();
-        const intake = openRedisIntake(optionsFor(`${redis.url}/99`, { log }));
-        closing.push(() => intake.close());
-        await eventually("it is said", () => log.events("store-connection-lost").length > 0);
-        expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
-        expect(redis.cli("DBSIZE")).toBe("0");
-        await expect(operatorOn(optionsFor(`${redis.url}/99`))).rejects.toThrow();
-      }),
-    20_000,
-  );
+  const elsewhere: [string, string, string][] = [
+    ["without the database that is named", "mail:secret-word", "ERR DB index is out of range"],
+    ["whose user may not select a database", "shy:secret-word", "NOPERM"],
+  ];
+  for (const [what, user, reason] of elsewhere) {
+    test(
+      `${what} is not written to, in another one either, and its own words are reported once`,
+      () =>
+        withRedis({}, async (redis) => {
+          redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
+          redis.cli("ACL", "SETUSER", "shy", "on", ">secret-word", "~*", "&*", "+@all", "-select");
+          const url =
+            redis.url.replace("redis://", `redis://${user}@`) + (reason === "NOPERM" ? "/1" : "/99");
+          const log = recordingLog();
+          const intake = openRedisIntake(optionsFor(url, { log }));
+          closing.push(() => intake.close());
+          await eventually("it is tried again and again", () => {
+            const stats = redis.cli("INFO", "commandstats");
+            const refused = /cmdstat_select:.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(stats);
+            return refused !== null && Number(refused[1]) + Number(refused[2]) >= 4;
+          });
+          expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
+          expect(redis.cli("DBSIZE")).toBe("0");
+          const [first, ...more] = log.events("store-connection-lost");
+          expect(first!["reason"]).toStartWith(reason);
+          expect(more).toEqual([]);
+          expect(log.events("store-not-ready")).toEqual([]);
+          expect(unreadyReason(intake)).toStartWith(reason);
+          await expect(operatorOn(optionsFor(url))).rejects.toThrow(reason);
+        }),
+      30_000,
+    );
+  }
+
+  for (const durability of ["verify", "trust"] as const) {
+    test(
+      `(${durability}) that refuses writes because its snapshots fail says so, and is still read`,
+      () =>
+        withRedis({ save: "3600 1000000", "stop-writes-on-bgsave-error": "yes" }, async (redis) => {
+          const log = recordingLog();
+          const options = optionsFor(redis.url, { durability, log });
+          const [intake, work] = [await intakeOn(options), await workOn(options)];
+          const operator = await operatorOn(options);
+          const one = submission();
+          expect((await intake.submit(one, within(5000))).kind).toBe("stored");
+          // A snapshot cannot take the place of a folder.
+          mkdirSync(join(redis.folder, "dump.rdb"));
+          redis.cli("BGSAVE");
+          await eventually("the snapshot fails", () =>
+            redis.cli("INFO", "persistence").includes("rdb_last_bgsave_status:err"),
+          );
+          await eventually("both say so", () =>
+            [intake, work].every((store) => unreadyReason(store).startsWith("MISCONF ")),
+          );
+          expect(unreadyReason(intake)).toContain("snapshot");
+          expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+          expect(log.events("writes-refused").length).toBe(2);
+          expect((await operator.stats()).states.waiting).toBe(1);
+          expect((await operator.list("waiting", 10)).emails.length).toBe(1);
+          expect((await operator.show(one.id))!.state).toBe("waiting");
+          const fix = String(log.events("writes-refused")[0]!["fix"]);
+          expect(fix).toBe(
+            durability === "trust" ? "" : "CONFIG SET stop-writes-on-bgsave-error no; CONFIG REWRITE",
+          );
+          rmdirSync(join(redis.folder, "dump.rdb"));
+          redis.cli("BGSAVE");
+          await eventually("it is relied on again", () => intake.health().ok && work.health().ok);
+          expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+        }),
+      60_000,
+    );
+  }
+
+  // What is asked directly, what runs scripts, and what only scripts call.
+  for (const command of ["get", "info", "evalsha", "hset", "zadd"]) {
+    test(
+      `whose user may not run ${command} says so in its own words, and works once it may`,
+      () =>
+        withRedis({}, async (redis) => {
+          redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all", `-${command}`);
+          const log = recordingLog();
+          const url = redis.url.replace("redis://", "redis://mail:secret-word@");
+          const options = optionsFor(url, { log });
+          const [intake, work] = [openRedisIntake(options), openRedisWork(options)];
+          closing.push(() => Promise.all([intake.close(), work.close()]));
+          await eventually("both say so", () =>
+            [intake, work].every((store) => unreadyReason(store).startsWith("NOPERM ")),
+          );
+          for (const store of [intake, work]) expect(unreadyReason(store).toLowerCase()).toContain(command);
+          expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+          expect(log.events("writes-refused").map(({ reason }) => reason)).toEqual(
+            [intake, work].map(unreadyReason),
+          );
+          redis.cli("ACL", "SETUSER", "mail", `+${command}`);
+          await eventually("they may now", () => intake.health().ok && work.health().ok);
+          expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+        }),
+      30_000,
+    );
+  }
+
+  test("with the permissions that README.md names is written to", () =>
+    withRedis({}, async (redis) => {
+      const readme = await Bun.file(join(import.meta.dir, "..", "..", "README.md")).text();
+      const command = /redis-cli (ACL SETUSER mail [^`]*)\n```/.exec(readme)![1]!;
+      const words = command.replaceAll("\\\n", " ").replaceAll("'", "").split(/\s+/);
+      expect(redis.cli(...words)).toBe("OK");
+      const url = redis.url.replace("redis://", "redis://mail:secret@");
+      const options = { ...optionsFor(url), prefix: "reliable-email" };
+      const [intake] = [await intakeOn(options), await workOn(options), await operatorOn(options)];
+      expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+    }));
+
+  test("without a queue is looked at, as an operator does, without creating one", () =>
+    withRedis({}, async (redis) => {
+      const options = optionsFor(redis.url);
+      const { ok } = (await intakeOn({ ...options, createsQueue: false })).health();
+      expect(ok).toBe(true);
+      await expect(openRedisOperator(options)).rejects.toThrow(QueueMissing);
+      expect(redis.cli("DBSIZE")).toBe("0");
+    }));
 
   test("that the operator vouches for is written to, whatever its settings", () =>
     withRedis({ appendonly: "no" }, async (redis) => {

@@ -6,7 +6,10 @@ import type { Log } from "../../log.ts";
 import type { Health } from "../queue.ts";
 import type { Readiness } from "../group_commit.ts";
 import type { Connection } from "./connection.ts";
-import { errorText } from "./script.ts";
+import probeText from "./probe.lua" with { type: "text" };
+import { errorText, run, type Script, standaloneScript } from "./script.ts";
+
+const probeScript = standaloneScript(`#!lua flags=allow-oom\n${probeText}`);
 
 const recheckMs = 10_000;
 const recheckUnverifiedMs = 500;
@@ -37,10 +40,18 @@ export function foreignFormat(error: unknown): string | undefined {
 export type StoreState =
   | Exclude<Readiness, { kind: "refused" }>
   /** An operator has to act first. */
-  | { readonly kind: "refused"; readonly reason: string; readonly fixes: readonly string[] };
+  | {
+      readonly kind: "refused";
+      readonly reason: string;
+      readonly fixes: readonly string[];
+      /** Redis would lose what it acknowledges, or refuses to take it. */
+      readonly event: "store-not-durable" | "writes-refused";
+    };
 
 export interface DurabilityOptions {
   readonly partition: string;
+  /** What this process runs: Redis must let it. */
+  readonly scripts: readonly Script[];
   readonly durability: "verify" | "trust";
   readonly minReplicas: number;
   readonly log: Log;
@@ -96,6 +107,7 @@ export function judge(
       kind: "refused",
       reason: wrong.map(({ reason }) => reason).join("; "),
       fixes: [...wrong.flatMap(({ fix }) => fix ?? []), "CONFIG REWRITE"],
+      event: "store-not-durable",
     };
   }
   // After appendonly was switched on nothing is durable until the first rewrite has ended, and INFO does not tell
@@ -109,6 +121,7 @@ export function judge(
       kind: "refused",
       reason: "the last rewrite of the append-only file failed, perhaps the first",
       fixes: ["BGREWRITEAOF"],
+      event: "store-not-durable",
     };
   }
   return { kind: "ready" };
@@ -138,7 +151,8 @@ async function readConfig(redis: Redis): Promise<{ config: Record<string, string
 
 /** Watches the Redis behind this connection for as long as the process lives. */
 export function watchDurability(redis: Connection, options: DurabilityOptions): StoreWatch {
-  const { partition, durability, minReplicas, log } = options;
+  const { partition, scripts, durability, minReplicas, log } = options;
+  const commands = [...new Set(scripts.flatMap((one) => one.commands))];
   let state: StoreState = { kind: "pending", reason: "not connected yet" };
   let verifiedRun: string | undefined;
   let timer: Timer | undefined;
@@ -155,15 +169,33 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     const foreign = foreignText(format);
     if (foreign !== undefined) {
       options.onFatal(foreign);
-      return { kind: "refused", reason: foreign, fixes: [] };
+      return { kind: "refused", reason: foreign, fixes: [], event: "store-not-durable" };
     }
     compatible.resolve();
     const verdict = await judgeStore();
-    if (verdict.kind === "ready" && format === null && options.createsQueue !== false) {
+    if (verdict.kind !== "ready") return verdict;
+    const { reply: denied } = await run(redis, probeScript, partition, commands);
+    if (denied !== null) return refusal(`NOPERM this user may not run ${String(denied)} on the queue's keys`);
+    if (format === null && options.createsQueue !== false) {
       await redis.setnx(formatKeyOf(partition), storeFormat);
       return look();
     }
     return verdict;
+  }
+
+  /** What a check that was not carried out comes to. */
+  function refusal(reason: string): StoreState {
+    if (reason.startsWith("NOPERM ")) {
+      const fixes = ["give its user the permissions that README.md lists under Redis"];
+      return { kind: "refused", reason, fixes, event: "writes-refused" };
+    }
+    if (reason.startsWith("MISCONF ")) {
+      // Not needed beside an append-only file that is fsynced; where that is hidden, the snapshots may be all there is.
+      const isSafe = durability === "verify" && reason.includes("RDB");
+      const fixes = isSafe ? ["CONFIG SET stop-writes-on-bgsave-error no", "CONFIG REWRITE"] : [];
+      return { kind: "refused", reason, fixes, event: "writes-refused" };
+    }
+    return { kind: "pending", reason: `no answer to the check (${reason})` };
   }
 
   async function judgeStore(): Promise<StoreState> {
@@ -171,7 +203,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     const answer = durability === "verify" ? await readConfig(redis) : { config: undefined };
     if ("refusal" in answer) {
       const fixes = ["set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always"];
-      return { kind: "refused", reason: answer.refusal, fixes };
+      return { kind: "refused", reason: answer.refusal, fixes, event: "store-not-durable" };
     }
     const verdict = judge(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
     // A moment without replicas says nothing about the file; a spell as a replica, or wrong settings, do.
@@ -188,7 +220,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     try {
       next = redis.status === "ready" ? await look() : { kind: "pending", reason: redis.trouble() };
     } catch (error) {
-      next = { kind: "pending", reason: `no answer to the check (${errorText(error)})` };
+      next = refusal(errorText(error));
     }
     if (stopped || mine !== connection) return;
     checking = undefined;
@@ -209,7 +241,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
       case "refused":
         if (next.reason === reported) return;
         reported = next.reason;
-        log.error("store-not-durable", { reason: next.reason, fix: next.fixes.join("; ") });
+        complain(next);
         return;
       case "pending":
         // Said only of what lasts: every start and every failover is pending for a moment.
@@ -218,6 +250,12 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
         reported = next.reason;
         log.warn("store-not-ready", { reason: next.reason });
     }
+  }
+
+  function complain({ event, reason, fixes }: Extract<StoreState, { kind: "refused" }>): void {
+    const fields = { reason, fix: fixes.join("; ") };
+    if (event === "writes-refused") log.error("writes-refused", fields);
+    else log.error("store-not-durable", fields);
   }
 
   redis.on("ready", () => void check());

@@ -42,7 +42,7 @@ export function openRedisIntake(options: IntakeOptions): Intake {
   const { log, minReplicas, onGroup, clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const redis = connect(options.url, "server", log);
-  const store = watchDurability(redis, { ...options, partition });
+  const store = watchDurability(redis, { ...options, partition, scripts: [submitScript] });
   const writer = openGroupCommit({
     emailsMax,
     charsMax,

@@ -25,9 +25,10 @@ import statsText from "./stats.lua" with { type: "text" };
 // When memory is full an operator has to look, to make room, and to have what is dead or in doubt sent again, which
 // makes room as soon as it is.
 const allowOom = { allowOom: true } as const;
-const showScript = script(`${emailText}\n${showText}`, allowOom);
-const listScript = script(`${emailText}\n${placeText}\n${listText}`, allowOom);
-const statsScript = script(statsText, allowOom);
+const noWrites = { noWrites: true } as const;
+const showScript = script(`${emailText}\n${showText}`, noWrites);
+const listScript = script(`${emailText}\n${placeText}\n${listText}`, noWrites);
+const statsScript = script(statsText, noWrites);
 const replayScript = script(replayText, allowOom);
 const claimDoubtScript = script(claimDoubtText, allowOom);
 const settleScript = script(settleText, allowOom);

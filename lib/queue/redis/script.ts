@@ -7,15 +7,27 @@ import common from "./common.lua" with { type: "text" };
 export interface Script {
   readonly text: string;
   readonly sha: string;
+  /** Redis's commands that it calls. */
+  readonly commands: readonly string[];
 }
 
 /**
  * `allowOom`: the script runs even when `maxmemory` is reached. For whatever makes the queue shorter or leads to that;
  * never for what makes it longer.
+ * `noWrites`: the script only reads, and runs even when Redis refuses all writes, for want of memory or of a snapshot.
  */
-export function script(body: string, options: { allowOom: boolean }): Script {
-  const text = `#!lua${options.allowOom ? " flags=allow-oom" : ""}\n${common}\n${body}`;
-  return { text, sha: new Bun.CryptoHasher("sha1").update(text).digest("hex") };
+export function script(body: string, options: { allowOom: boolean } | { noWrites: true }): Script {
+  const flag = "noWrites" in options ? "no-writes" : options.allowOom ? "allow-oom" : undefined;
+  const text = `#!lua${flag === undefined ? "" : ` flags=${flag}`}\n${common}\n${body}`;
+  return standaloneScript(text);
+}
+
+/** One without what every script of the queue begins with. */
+export function standaloneScript(text: string): Script {
+  const commands = new Set(
+    Array.from(text.matchAll(/\bredis\.p?call\('([A-Z]+)'/g), ([, name = ""]) => name),
+  );
+  return { text, sha: new Bun.CryptoHasher("sha1").update(text).digest("hex"), commands: [...commands] };
 }
 
 type Argument = string | number;

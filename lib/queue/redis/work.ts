@@ -20,7 +20,8 @@ const claimScript = script(claimText, { allowOom: true });
 const claimEndedScript = script(claimEndedText, { allowOom: true });
 const settleScript = script(settleText, { allowOom: true });
 const sweepScript = script(sweepText, { allowOom: true });
-const conditionsScript = script(conditionsText, { allowOom: true });
+const conditionsScript = script(conditionsText, { allowOom: true, noWrites: true });
+const scripts = [claimScript, claimEndedScript, settleScript, sweepScript, conditionsScript];
 
 /** Longest transfer of a claim's answer, ms: it holds up to 4 MiB. That Redis is silent is noticed long before. */
 const claimTimeoutMs = 30_000;
@@ -50,7 +51,7 @@ export function openRedisWork(options: WorkOptions): Work {
   const claims = connect(options.url, "claims", log, claimTimeoutMs);
   const settlements = connect(options.url, "settlements", log);
   const wakes = connect(options.url, "wakes", log);
-  const store = watchDurability(settlements, { ...options, partition });
+  const store = watchDurability(settlements, { ...options, partition, scripts });
   const claimsReady = new Promise<void>((resolve) => claims.once("ready", () => resolve()));
   let paused = false;
   const callbacks: (() => void)[] = [];
