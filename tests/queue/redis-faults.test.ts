@@ -572,6 +572,35 @@ describe("a Redis of its own", () => {
       expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
+  test(
+    "whose replica would lose what it acknowledges is warned of, and goes on",
+    () =>
+      withRedis({}, async (primary) => {
+        const settings = { replicaof: `127.0.0.1 ${primary.port}`, appendfsync: "everysec" };
+        const replica = await startRedis(settings);
+        try {
+          for (const node of [primary, replica])
+            node.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
+          replica.cli("ACL", "SETUSER", "default", "-config", "-info");
+          const log = recordingLog();
+          const url = primary.url.replace("redis://", "redis://mail:secret-word@");
+          const intake = await intakeOn(optionsFor(url, { log, minReplicas: 1 }));
+          await eventually("it is reported", () => log.events("replica-not-durable").length > 0, 40_000);
+          expect(log.events("replica-not-durable")).toEqual([
+            {
+              replica: `127.0.0.1:${replica.port}`,
+              reason: "appendfsync is everysec: a crash loses what was acknowledged last",
+              fix: "CONFIG SET appendfsync always; CONFIG REWRITE",
+            },
+          ]);
+          expect((await intake.submit(submission(), within(15_000))).kind).toBe("stored");
+        } finally {
+          await replica.stop();
+        }
+      }),
+    60_000,
+  );
+
   test("without a queue is looked at, as an operator does, without creating one", () =>
     withRedis({}, async (redis) => {
       const options = optionsFor(redis.url);

@@ -7,6 +7,7 @@ import type { Health } from "../queue.ts";
 import type { Readiness } from "../group_commit.ts";
 import type { Connection } from "./connection.ts";
 import probeText from "./probe.lua" with { type: "text" };
+import { createReplicaCheck } from "./replicas.ts";
 import { errorText, run, type Script, standaloneScript } from "./script.ts";
 
 const probeScript = standaloneScript(`#!lua flags=allow-oom\n${probeText}`);
@@ -49,6 +50,7 @@ export type StoreState =
     };
 
 export interface DurabilityOptions {
+  readonly url: string;
   readonly partition: string;
   /** What this process runs: Redis must let it. */
   readonly scripts: readonly Script[];
@@ -163,6 +165,14 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
   let reported = "";
   const callbacks: (() => void)[] = [];
   const compatible = Promise.withResolvers<void>();
+  const replicas = createReplicaCheck(options.url, log, async (replica) => {
+    const info = parseInfo(await replica.info("server", "replication", "persistence"));
+    const answer = await readConfig(replica);
+    // Sentinel promotes none of priority 0.
+    if ("refusal" in answer || info["slave_priority"] === "0") return undefined;
+    const verdict = judge({ ...info, role: "master" }, answer.config, 0, true);
+    return verdict.kind === "refused" ? verdict : undefined;
+  });
 
   async function look(): Promise<StoreState> {
     const format = await readFormat(redis, partition);
@@ -207,8 +217,10 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     }
     const verdict = judge(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
     // A moment without replicas says nothing about the file; a spell as a replica, or wrong settings, do.
-    if (verdict.kind === "ready") verifiedRun = info["run_id"];
-    else if (verdict.kind === "refused" || info["role"] !== "master") verifiedRun = undefined;
+    if (verdict.kind === "ready") {
+      verifiedRun = info["run_id"];
+      if (durability === "verify" && minReplicas > 0) void replicas.look(info);
+    } else if (verdict.kind === "refused" || info["role"] !== "master") verifiedRun = undefined;
     return verdict;
   }
 
@@ -273,6 +285,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     stop() {
       stopped = true;
       clearTimeout(timer);
+      replicas.stop();
     },
   };
 }
