@@ -4,6 +4,7 @@ import { Database } from "bun:sqlite";
 import { appendFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Proxy } from "../fakes/proxy.ts";
+import { failOver } from "./failover.ts";
 import type { Part } from "./part.ts";
 import { between, pick, type Strike } from "./schedule.ts";
 import type { Fault } from "./scenario.ts";
@@ -41,6 +42,8 @@ export async function inject(world: World, strike: Strike): Promise<Struck> {
       return restart(world, partOf(world, fault.part, whom));
     case "freeze":
       return freeze(partOf(world, fault.part, whom), forMs);
+    case "failOver":
+      return failOver(world, fault, forMs);
     case "cutPower":
       return cutPower(world, Math.max(0, Math.round(between(fault.keep, dice))), whom);
     case "tearLog":

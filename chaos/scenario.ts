@@ -31,6 +31,8 @@ export type Fault =
   | { readonly do: "restart"; readonly part: "server" | "worker" }
   /** SIGSTOP, then SIGCONT. */
   | { readonly do: "freeze"; readonly part: Part; readonly forMs: Range }
+  /** The replica of Redis is promoted, behind the same address, and the old primary becomes its replica in the end. */
+  | { readonly do: "failOver"; readonly old: "demoted" | "hung" | "dead"; readonly forMs: Range }
   /** kill -9 of everything; what no fsync had followed is not on the disk, but for the first `keep` writes. */
   | { readonly do: "cutPower"; readonly keep: Range }
   /** kill -9 of Redis; a command that was never answered stands half at the end of its log. */

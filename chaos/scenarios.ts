@@ -107,6 +107,19 @@ export const scenarios: readonly Scenario[] = [
     pauseMs: [300, 900],
   },
   {
+    name: "virtual-address",
+    about: "Redis is replaced by its replica behind one address; the old primary is demoted, hangs or dies",
+    queues: ["redis"],
+    faults: [
+      { do: "failOver", old: "demoted", forMs: [300, 3000] },
+      { do: "failOver", old: "hung", forMs: [300, 3000] },
+      { do: "failOver", old: "dead", forMs: [300, 3000] },
+    ],
+    settings: { REDIS_MIN_REPLICAS: "1" },
+    redis: { "repl-diskless-sync-delay": "0" },
+    pauseMs: [500, 1500],
+  },
+  {
     name: "power-cut",
     about: "kill -9 of everything; what no fsync had followed is not on the disk",
     faults: [powerCut],

@@ -51,6 +51,8 @@ export function tellFault(fault: Fault): string {
     case "restart":
     case "freeze":
       return `${fault.do} ${fault.part}`;
+    case "failOver":
+      return `fail over, old primary ${fault.old}`;
     case "network":
       return `${fault.how} ${fault.link}`;
     case "provider":

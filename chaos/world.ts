@@ -8,6 +8,7 @@ import { type Proxy, startProxy } from "../fakes/proxy.ts";
 import { freePort } from "../tests/support/eventually.ts";
 import { type Disk, openDisk } from "./disk/disk.ts";
 import { defaultFrom, unverifiedDomain } from "./emails.ts";
+import { follow } from "./failover.ts";
 import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
 import { createPart, type Part } from "./part.ts";
 import type { Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
@@ -27,7 +28,10 @@ export interface WorldOptions {
 export interface World {
   readonly servers: readonly Part[];
   readonly workers: readonly Part[];
+  /** The primary, if there are two. */
   readonly redis: Redis | undefined;
+  /** Its replica, if a fault of the scenario promotes it. */
+  readonly standby: Redis | undefined;
   /** Of the store; undefined if no fault of the scenario is about it. */
   readonly disk: Disk | undefined;
   /** The embedded queue's, if it is that. */
@@ -43,6 +47,8 @@ export interface World {
   killEverything(): Promise<void>;
   /** Runs an operator's command and returns what it printed, JSON. */
   operate(...args: string[]): Promise<unknown>;
+  /** The standby is the primary from now on, and every way to Redis leads new connections to it. */
+  switchPrimary(): void;
   /** Ends of processes that nobody had asked for. */
   readonly crashes: readonly Crash[];
   stop(): Promise<void>;
@@ -102,9 +108,12 @@ export function needsDisk({ faults, diskSyncMs = 0 }: Scenario): boolean {
   return diskSyncMs > 0 || faults.some(isAboutDisk);
 }
 
+const isFailover = (fault: Fault) => fault.do === "failOver";
+
 function disturbedLinks({ faults }: Scenario): Set<Link> {
   return new Set(
     faults.flatMap((fault): Link[] => {
+      if (isFailover(fault)) return ["server-redis", "worker-redis"];
       if (fault.do === "network") return [fault.link];
       return fault.do === "freezeBeforeSettlement" ? [fault.name, "worker-redis"] : [];
     }),
@@ -162,7 +171,13 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     ? openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
     : undefined;
   disk?.setSyncDelay(scenario.diskSyncMs ?? 0);
-  const redis = queue === "redis" ? await createRedis() : undefined;
+  const redis = queue === "redis" ? await createRedis("redis", store) : undefined;
+  let [primary, standby] = [redis, undefined as Redis | undefined];
+  if (redis !== undefined && scenario.faults.some(isFailover)) {
+    const dir = join(folder, "standby");
+    mkdirSync(dir);
+    standby = await createRedis("redis-standby", dir);
+  }
   const links = disturbedLinks(scenario);
   const proxies = new Map<Link, Proxy[]>();
   /** The port that leads to `port` on this way, past the scenario's faults. */
@@ -173,25 +188,25 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     return proxy.port;
   }
 
-  async function createRedis(): Promise<Redis> {
+  async function createRedis(name: string, dir: string): Promise<Redis> {
     const port = await freePort();
     const settings = {
       ...redisSettings,
       ...scenario.redis,
       port: String(port),
-      dir: store,
+      dir,
       bind: "127.0.0.1",
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     return {
       part: part(
-        "redis",
+        name,
         ["redis-server", ...args],
         { ...disk?.env },
-        () => void Bun.spawnSync([repairLog, store]),
+        () => void Bun.spawnSync([repairLog, dir]),
       ),
       port,
-      folder: store,
+      folder: dir,
       cli: (...command) =>
         Bun.spawnSync(["redis-cli", "-p", String(port), ...command])
           .stdout.toString()
@@ -230,7 +245,12 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   const world: World = {
     servers,
     workers,
-    redis,
+    get redis() {
+      return primary;
+    },
+    get standby() {
+      return standby;
+    },
     disk,
     file: join(store, "queue.db"),
     urls,
@@ -243,17 +263,17 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       return result;
     },
     async startEverything() {
-      redis?.part.start();
+      for (const node of [primary, standby]) node?.part.start();
       for (const one of all) one.start();
     },
     async killEverything() {
-      await Promise.all([...all.map((one) => one.kill()), redis?.part.kill()]);
+      await Promise.all([...all.map((one) => one.kill()), primary?.part.kill(), standby?.part.kill()]);
     },
     async operate(...args) {
       const where =
         redis === undefined
           ? { DATA_DIR: store, ...disk?.env }
-          : { REDIS_URL: `redis://127.0.0.1:${redis.port}` };
+          : { REDIS_URL: `redis://127.0.0.1:${primary!.port}` };
       const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
         cwd: logs,
         env: { PATH: process.env["PATH"] ?? "", ...where },
@@ -268,14 +288,22 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       if ((await child.exited) !== 0) throw new Error(`${args.join(" ")}: ${trouble.trim()}`);
       return JSON.parse(text) as unknown;
     },
+    switchPrimary() {
+      [primary, standby] = [standby, primary];
+      for (const link of ["server-redis", "worker-redis"] as const) {
+        for (const proxy of world.proxies(link)) proxy.target = primary!.port;
+      }
+    },
     async stop() {
-      for (const one of [...all, fakesPart]) one.signal("SIGCONT");
+      for (const one of [...all, fakesPart, ...[primary, standby].flatMap((node) => node?.part ?? [])])
+        one.signal("SIGCONT");
       await world.killEverything();
       await fakesPart.kill();
       for (const list of proxies.values()) for (const proxy of list) proxy.stop();
     },
   };
   await world.startEverything();
+  if (standby !== undefined) await follow(standby, primary!);
   return world;
 }
 

@@ -4,6 +4,8 @@ import { type Socket, connect, createServer } from "node:net";
 
 export interface Proxy {
   readonly port: number;
+  /** Where new connections lead to. */
+  target: number;
   /** What happens to bytes that come back from the server. */
   replies: "pass" | "drop" | "cut" | "hold";
   /** Only replies that hold this text are dropped, cut or held, and what comes behind a held one on its connection. */
@@ -29,7 +31,7 @@ export interface Proxy {
   stop(): void;
 }
 
-/** Listens on a free port of 127.0.0.1 and forwards to `targetPort`. */
+/** Listens on a free port of 127.0.0.1 and forwards to `targetPort` of it. */
 export async function startProxy(targetPort: number): Promise<Proxy> {
   const pairs = new Set<{ client: Socket; server: Socket }>();
   const held: (() => void)[] = [];
@@ -41,7 +43,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       client.resetAndDestroy();
       return;
     }
-    const server = connect(targetPort, "127.0.0.1");
+    const server = connect(proxy.target, "127.0.0.1");
     const pair = { client, server };
     pairs.add(pair);
     const end = () => {
@@ -92,6 +94,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
   const address = listener.address();
   const proxy = {
     port: typeof address === "object" && address !== null ? address.port : 0,
+    target: targetPort,
     replies: "pass" as Proxy["replies"],
     onlyWith: "",
     requests: "pass" as Proxy["requests"],

@@ -171,6 +171,30 @@ export const variants: readonly Variant[] = [
     caughtAs: /accepted twice/,
   },
   {
+    name: "keeps its connections to a primary that was demoted",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: '    reconnectOnError: (error) => error.message.startsWith("READONLY"),\n',
+        to: "",
+      },
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: "setInterval(() => void checkRole(), roleCheckMs)",
+        to: "setInterval(() => {}, roleCheckMs)",
+      },
+    ],
+    under: {
+      faults: [{ do: "failOver", old: "demoted", forMs: [1600, 1700] }],
+      settings: { REDIS_MIN_REPLICAS: "1" },
+      redis: { "repl-diskless-sync-delay": "0" },
+      // One failover: the next one would make a primary of it again.
+      pauseMs: [1000, 1100],
+    },
+    caughtAs: /stuck/,
+  },
+  {
     name: "acknowledges before it writes",
     queue: "redis",
     patches: [acknowledgesFirst],

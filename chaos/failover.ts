@@ -1,0 +1,40 @@
+// A failover of Redis behind one address: the standby is promoted, and the address leads to it from then on.
+
+import { eventually } from "../tests/support/eventually.ts";
+import type { Struck } from "./inject.ts";
+import type { Fault } from "./scenario.ts";
+import type { Redis, World } from "./world.ts";
+
+/** Makes a node the replica of another, and waits until it has everything. */
+export async function follow(node: Redis, primary: Redis): Promise<void> {
+  const { name } = node.part;
+  await eventually(`${name} answers`, () => isOk(node.cli("REPLICAOF", "127.0.0.1", String(primary.port))));
+  await eventually(
+    `${name} follows ${primary.part.name}`,
+    () => node.cli("INFO", "replication").includes("master_link_status:up"),
+    60_000,
+  );
+}
+
+const isOk = (answer: string) => answer.startsWith("OK");
+
+/** The old primary comes back as the standby in the end. */
+export function failOver(
+  world: World,
+  { old: fate }: Extract<Fault, { do: "failOver" }>,
+  forMs: number,
+): Promise<Struck> {
+  return world.exclusively(async () => {
+    const [old, next] = [world.redis!, world.standby!];
+    if (fate === "hung") old.part.signal("SIGSTOP");
+    if (fate === "dead") await old.part.kill();
+    next.cli("REPLICAOF", "NO", "ONE");
+    world.switchPrimary();
+    if (fate === "demoted") await follow(old, next);
+    await Bun.sleep(forMs);
+    if (fate === "hung") old.part.signal("SIGCONT");
+    if (fate === "dead") old.part.start();
+    if (fate !== "demoted") await follow(old, next);
+    return { killed: fate === "dead" ? [old.part.name] : [] };
+  });
+}
