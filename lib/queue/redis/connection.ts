@@ -130,13 +130,14 @@ abstract class PrimaryConnector extends AbstractConnector {
   }
 
   override async connect() {
-    const { host = "localhost", port = 6379, tls } = this.#options;
+    const { host = "localhost", port = 6379, path, tls } = this.#options;
+    const address = path === undefined ? { host, port } : { path };
     this.connecting = true;
     // Not before ioredis's constructor has returned: whoever made it may close it at once.
     await Promise.resolve();
     if (!this.connecting) throw new Error("Connection is closed.");
     this.onTls("done");
-    const stream = tls ? connectTls({ host, port, ...tls }) : connectTcp({ host, port });
+    const stream = tls ? connectTls({ host, port, ...tls }) : connectTcp(address);
     if (tls) {
       stream.once("connect", () => this.onTls("begun"));
       stream.once("secureConnect", () => this.onTls("done"));
