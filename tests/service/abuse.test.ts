@@ -73,7 +73,6 @@ test.each([
     );
     await expectServed();
     expect(memory.grownMiB()).toBeLessThan(60);
-    memory.stop();
     for (const raw of raws) raw.end();
   },
   30_000,
@@ -88,15 +87,14 @@ test("abuse: a body in pieces of one byte takes no more than its length", async 
       raw.write(`${head}Transfer-Encoding: chunked\r\n\r\n`);
       await raw.writeAll(pieces);
       raw.write("0\r\n\r\n");
-      await raw.received(/400 Bad Request[^]*\}$/, 20_000);
+      await raw.received(/400 Bad Request[^]*\}$/, 100_000);
     }),
   );
   await expectServed();
   // With an object for each piece it would be 400.
   expect(memory.grownMiB()).toBeLessThan(100);
-  memory.stop();
   for (const raw of raws) raw.end();
-}, 30_000);
+}, 120_000);
 
 test("abuse: bodies that never come, however many are announced, keep nobody else waiting", async () => {
   const memory = watchMemory(open.pid);
@@ -106,7 +104,6 @@ test("abuse: bodies that never come, however many are announced, keep nobody els
   await eventually("all are under way", async () => (await inProgress()) >= raws.length);
   for (let i = 0; i < 20; i++) await expectServed();
   expect(memory.grownMiB()).toBeLessThan(100);
-  memory.stop();
   for (const raw of raws) raw.end();
 }, 60_000);
 
@@ -129,7 +126,6 @@ test("abuse: bodies that stop in their middle take no more than what a server ho
   await eventually("others are served", async () => (await post(open.url, least)).status === 200, 60_000);
   // The bodies, and what is left of their pieces until it is collected.
   expect(memory.grownMiB()).toBeLessThan(600);
-  memory.stop();
   for (const raw of raws) raw.end();
 }, 150_000);
 
@@ -140,7 +136,6 @@ test("abuse: answers that nobody reads are not piled up", async () => {
   for (let i = 0; i < 200 && raw.write(requests); i++) await Bun.sleep(0);
   await expectServed();
   expect(memory.grownMiB()).toBeLessThan(60);
-  memory.stop();
   raw.end();
 });
 
@@ -177,7 +172,6 @@ test("abuse: silent connections, heads that never end and heads that drip are cl
   );
   clearInterval(drip);
   expect(memory.grownMiB()).toBeLessThan(60);
-  memory.stop();
 }, 40_000);
 
 /** A process of its own that may open 100 files, and a connection to its admin port that stands. */

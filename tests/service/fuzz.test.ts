@@ -249,7 +249,7 @@ test("fuzz: to valid HTTP the answer is one of those that are told, and in JSON"
   await once();
   const before = residentMiB(server.pid);
   await once();
-  expect(residentMiB(server.pid) - before).toBeLessThan(40);
+  expect(residentMiB(server.pid)! - before!).toBeLessThan(40);
   for (const status of [200, 400, 404, 405]) expect(seen.get(status) ?? 0).toBeGreaterThan(20);
   await expectAlive();
 });
