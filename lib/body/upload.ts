@@ -72,12 +72,12 @@ export function takeBytes(bytes: number, limits: UploadLimits): boolean {
   return true;
 }
 
-/** Bodies up to this size may be read whole, which costs half as much CPU time as to read them in pieces. */
+/** Bodies up to this size may be read whole, which costs less CPU time than reading them in pieces. */
 const wholeMax = 65_536;
 
 /**
- * A body is charged for what has arrived, never for what was announced: silent clients cost the others nothing.
- * Never rejects.
+ * Reads a body. It is charged for what has arrived, never for what was announced, so that silent clients cost the others
+ * nothing. Never rejects.
  */
 export function readUpload(request: Request, limits: UploadLimits): Promise<Upload> {
   const { bytesMax, budget, uncharged, awaited } = limits;

@@ -94,8 +94,8 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
   const largeChars = charsMax / 4;
   let turn = small;
   /**
-   * What a write takes lately, ms, from its first try on; of one that exceeds `charsMax`, what each `charsMax` takes. What an outage takes does not count: it is to be ridden out,
-   * and says nothing about the writes behind it.
+   * What a write takes lately, ms, from its first try on; of a write over `charsMax`, what each `charsMax` of it takes.
+   * What an outage takes does not count: it is to be ridden out, and says nothing about the writes behind it.
    */
   let paceMs = 0;
   let pacedAtMs = 0;
