@@ -105,15 +105,11 @@ describe("transport: an answer", () => {
     ]);
     const head = `HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: ${body.length}\r\n\r\n`;
     const memory = watchMemory(process.pid);
-    try {
-      expect(await post(Buffer.concat([Buffer.from(head), body]))).toMatchObject({
-        kind: "answer",
-        body: undefined,
-      });
-      expect(memory.grownMiB()).toBeLessThan(100);
-    } finally {
-      memory.stop();
-    }
+    expect(await post(Buffer.concat([Buffer.from(head), body]))).toMatchObject({
+      kind: "answer",
+      body: undefined,
+    });
+    expect(memory.grownMiB()).toBeLessThan(100);
     expect(asked?.headers["accept-encoding"]).toBe("identity");
   });
 
