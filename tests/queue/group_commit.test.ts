@@ -143,7 +143,7 @@ describe("group commit", () => {
     const store = open();
     const large = submit(store, 5, "x".repeat(900));
     const small = submit(store, 25);
-    await Promise.all([kinds(large), kinds(small)]);
+    await kinds([...large, ...small]);
     expect(store.groups).toEqual([1, 10, 1, 10, 1, 5, 1, 1]);
   });
 

@@ -2,15 +2,16 @@
 
 import { afterAll } from "bun:test";
 import { encodeEmail } from "../../lib/email.ts";
-import type {
-  Batch,
-  ClaimRequest,
-  EmailFate,
-  Intake,
-  Operator,
-  Submission,
-  Work,
-  WorkerPresence,
+import {
+  type Batch,
+  type ClaimRequest,
+  type EmailFate,
+  type Intake,
+  type Operator,
+  StoreUnavailable,
+  type Submission,
+  type Work,
+  type WorkerPresence,
 } from "../../lib/queue/queue.ts";
 import { hangMs } from "../support/eventually.ts";
 
@@ -54,6 +55,17 @@ export function submission(over: Partial<Submission> = {}, body = "Hello"): Subm
 /** A deadline that only a hang exceeds. */
 export const soon = () => performance.now() + hangMs;
 
+/** Asks again, as a worker does, when a busy store has not answered within the time that a command has. */
+async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable && error.message.includes("timed out"))) throw error;
+    }
+  }
+}
+
 export type Tools = ReturnType<typeof toolsFor>;
 
 /** Closes every queue that it opened when the tests of its block are done. */
@@ -95,7 +107,8 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
   });
 
   async function claim(q: QueueUnderTest, over: Partial<ClaimRequest> = {}): Promise<Batch> {
-    const result = await q.work.claim(request(over));
+    const asked = request(over);
+    const result = await patiently(() => q.work.claim(asked));
     if (result.kind !== "batch") throw new Error(JSON.stringify(result));
     return result.batch;
   }
@@ -116,7 +129,7 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
       batch: Batch,
       fates: EmailFate[],
       rest?: { delayMs: number; notes: string },
-    ) => q.work.settle(batch, { fates, counts: {}, ...(rest && { rest }) }),
+    ) => patiently(() => q.work.settle(batch, { fates, counts: {}, ...(rest && { rest }) })),
     sent: (id: string, record = "{}"): EmailFate => ({ id, kind: "sent", record }),
     due: (id: string, delayMs = 0, history = "h"): EmailFate => ({ id, kind: "due", delayMs, history }),
     dead: (id: string, history = "died"): EmailFate => ({ id, kind: "dead", history }),
