@@ -13,6 +13,8 @@ export const deadlineMs = 2000;
 export interface QueueView {
   /** Undefined if the store does not say in time. Never rejects. */
   look(): Promise<QueueStats | undefined>;
+  /** Redis's own words, if it refused what was asked last. */
+  refusal(): string | undefined;
   close(): void;
 }
 
@@ -25,6 +27,9 @@ export interface QueueViewOptions {
   readonly deadlineMs?: number;
 }
 
+/** An answer of Redis begins with a code, and never quotes what is private. */
+const isRefusal = /^(NOPERM|NOAUTH|WRONGPASS|MISCONF|ERR The user executing the script) /;
+
 /** The process itself uses the same store, and says what ails it. */
 const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -34,6 +39,7 @@ export function openQueueView(options: QueueViewOptions): QueueView {
   let last: { readonly stats: QueueStats; readonly atMs: number } | undefined;
   let asking: Promise<QueueStats | undefined> | undefined;
   let closed = false;
+  let refusal: string | undefined;
 
   async function ask(): Promise<QueueStats | undefined> {
     try {
@@ -45,8 +51,10 @@ export function openQueueView(options: QueueViewOptions): QueueView {
       const atMs = performance.now();
       const stats = await operator.stats();
       last = { stats, atMs };
+      refusal = undefined;
       return stats;
-    } catch {
+    } catch (error) {
+      refusal = error instanceof Error && isRefusal.test(error.message) ? error.message : undefined;
       return undefined;
     } finally {
       asking = undefined;
@@ -54,6 +62,7 @@ export function openQueueView(options: QueueViewOptions): QueueView {
   }
 
   return {
+    refusal: () => refusal,
     async look() {
       if (closed) return undefined;
       if (last !== undefined && performance.now() - last.atMs < ageMaxMs) return last.stats;

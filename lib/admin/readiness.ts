@@ -21,6 +21,8 @@ export interface StoreSigns {
   readonly stats: QueueStats | undefined;
   /** Why the next connections may fail, if they may. */
   readonly shortage?: string | undefined;
+  /** Why not, in its own words, if it refused to. */
+  readonly refusal?: string | undefined;
 }
 
 export interface ServerSigns extends StoreSigns {
@@ -86,9 +88,10 @@ function doubtAgeMs(stats: QueueStats | undefined): number {
   return stats.nowMs - stats.oldestDoubtSinceMs;
 }
 
-function storeReason({ health, stats }: StoreSigns): string | undefined {
+function storeReason({ health, stats, refusal }: StoreSigns): string | undefined {
   if (!health.ok) return `store: ${health.reason}`;
-  return stats === undefined ? `store: no answer within ${deadlineMs / 1000} s` : undefined;
+  if (stats !== undefined) return undefined;
+  return `store: ${refusal ?? `no answer within ${deadlineMs / 1000} s`}`;
 }
 
 const fullReason = `store: less than ${roomMinBytes / 1024 / 1024} MiB is left of what it may use`;

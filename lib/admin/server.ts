@@ -78,6 +78,7 @@ export function openServerCounts(): ServerCounts {
           shortage: shortage(),
           health: intake.health(),
           stats,
+          refusal: view.refusal(),
           overload: handler.load().overload,
         });
       return {

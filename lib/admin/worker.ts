@@ -78,6 +78,7 @@ export function openWorkerCounts(): WorkerCounts {
           started: started(),
           health: health(),
           stats,
+          refusal: view.refusal(),
           providers: lanes
             .filter(({ weight }) => weight > 0)
             .map(({ provider, breaker }) => ({ name: provider.name, breaker })),

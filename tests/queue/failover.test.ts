@@ -1,7 +1,7 @@
 // A failover of Redis behind one address: what the address leads to changes, connections that stand do not.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { connect, createServer, type Socket } from "node:net";
+import { startProxy } from "../../fakes/proxy.ts";
 import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork } from "../../lib/queue/redis/work.ts";
@@ -14,36 +14,6 @@ const closing: (() => unknown)[] = [];
 afterAll(async () => {
   for (const close of closing.toReversed()) await close();
 });
-
-/** One address whose new connections go to `target`; those that stand stay where they are. */
-async function startAddress(target: RedisServer) {
-  const sockets = new Set<Socket>();
-  const address = { url: "", target, stop: () => {} };
-  const listener = createServer((client) => {
-    const server = connect(address.target.port, "127.0.0.1");
-    for (const [socket, other] of [
-      [client, server],
-      [server, client],
-    ] as const) {
-      sockets.add(socket);
-      socket.setNoDelay(true);
-      socket.on("error", () => {});
-      socket.on("close", () => {
-        sockets.delete(socket);
-        other.destroy();
-      });
-      socket.pipe(other);
-    }
-  });
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const listening = listener.address();
-  address.url = `redis://127.0.0.1:${typeof listening === "object" ? listening?.port : ""}`;
-  address.stop = () => {
-    listener.close();
-    for (const socket of sockets) socket.destroy();
-  };
-  return address;
-}
 
 const roles = ["server", "claims", "settlements", "wakes", "operator"];
 
@@ -60,7 +30,7 @@ async function startPair() {
   await eventually("the replica follows", () =>
     replica.cli("INFO", "replication").includes("master_link_status:up"),
   );
-  const address = await startAddress(primary);
+  const address = await startProxy(primary.port);
   closing.push(address.stop);
   return { primary, replica, address };
 }
@@ -101,13 +71,13 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
       return offset(primary, "master_repl_offset") === offset(replica, "slave_repl_offset");
     });
     replica.cli("REPLICAOF", "NO", "ONE");
-    address.target = replica;
+    address.target = replica.port;
     ends[how]!(primary, replica);
   }
 
   test("is left by every connection while nothing is asked of them", async () => {
     const pair = await startPair();
-    const { intake, work, operator, log } = await openQueue(pair.address.url);
+    const { intake, work, operator, log } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
     await eventually("all are connected", () => connectionsTo(pair.primary).length === roles.length);
     await failOver(pair);
     await eventually(
@@ -132,7 +102,7 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
 
   test("is left while submissions and claims go on, within the time that they have", async () => {
     const pair = await startPair();
-    const { intake, work, operator } = await openQueue(pair.address.url);
+    const { intake, work, operator } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
     let stopping = false;
     const answers: Promise<{ kind: string }>[] = [];
     let claimed = 0;

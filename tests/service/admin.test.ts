@@ -388,6 +388,25 @@ describe("admin port: a Redis", () => {
     await stop();
   });
 
+  test("that does not let its user ask is a reason, in its own words", async () => {
+    const { redis, server, ofServer, ofWorker, stop } = await onOwnRedis();
+    redis.cli("ACL", "SETUSER", "default", "-evalsha");
+    for (const admin of [ofServer, ofWorker]) {
+      await admin.notReady("store: NOPERM this user has no permissions to run the 'evalsha' command");
+    }
+    redis.cli("ACL", "SETUSER", "default", "+evalsha", "-zcount");
+    // What only the numbers of the queue need: submissions do not.
+    await ofServer.notReady("store: ERR The user executing the script can't run this command");
+    await eventually(
+      "submissions are taken",
+      async () => (await post(server.url, email)).status === 200,
+      30_000,
+    );
+    redis.cli("ACL", "SETUSER", "default", "+zcount");
+    for (const admin of [ofServer, ofWorker]) await admin.isReady();
+    await stop();
+  });
+
   test("whose memory is full is a reason for the server", async () => {
     const { redis, server, ofServer, ofWorker, stop } = await onOwnRedis();
     redis.cli("CONFIG", "SET", "maxmemory", "1500kb");
