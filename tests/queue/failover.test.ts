@@ -6,7 +6,7 @@ import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
 import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
 import { openRedisWork } from "../../lib/queue/redis/work.ts";
 import { eventually } from "../support/eventually.ts";
-import { recordingLog } from "../support/log.ts";
+import { recordingLog, silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { submission, toolsFor } from "./tools.ts";
 
@@ -137,3 +137,32 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
     await eventually("the operator is answered", () => operator.stats().catch(() => undefined), 60_000);
   }, 200_000);
 });
+
+test("a node that takes long to load its data is left for the one that its address leads to by then", async () => {
+  const [loading, next] = await Promise.all([startRedis({ rdbcompression: "no" }), startRedis()]);
+  closing.push(() => Promise.all([loading.stop(), next.stop()]));
+  const fill = "for i = 1, 3000 do redis.call('SET', 'filler-' .. i, string.rep('x', 2000)) end";
+  loading.cli("EVAL", fill, "0");
+  loading.cli("BGREWRITEAOF");
+  const isLoading = () => loading.cli("INFO", "persistence").includes("loading:1");
+  await eventually("all stands in the base of its file", () =>
+    /aof_rewrite_in_progress:0[^]*aof_rewrite_scheduled:0/.test(loading.cli("INFO", "persistence")),
+  );
+  // Microseconds for each key: more than two minutes in all.
+  await loading.restart({ "key-load-delay": "50000", "loading-process-events-interval-bytes": "1024" });
+  const address = await startProxy(loading.port);
+  closing.push(address.stop);
+  const intake = openRedisIntake({
+    url: `redis://127.0.0.1:${address.port}`,
+    prefix: "loading",
+    minReplicas: 0,
+    durability: "verify",
+    log: silent,
+    onFatal: () => {},
+  });
+  closing.push(() => intake.close());
+  await eventually("it is connected", () => connectionsTo(loading).length === 1);
+  address.target = next.port;
+  await eventually("the other one is relied on", () => intake.health().ok, 40_000);
+  expect(isLoading()).toBe(true);
+}, 90_000);
