@@ -89,7 +89,7 @@ function namedInLogs(folder: string): Set<string> {
     .flatMap((name) => readFileSync(join(folder, name), "utf8").split("\n"));
   return new Set(
     lines
-      .filter((line) => line.includes('"possible-duplicate"') && line.includes('"postmark"'))
+      .filter((line) => line.includes('"possible-duplicate"'))
       .map((line) => (JSON.parse(line) as { id: string }).id),
   );
 }

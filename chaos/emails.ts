@@ -2,6 +2,7 @@
 // what was sent without keeping either.
 
 import { seededRandom } from "../fakes/faults.ts";
+import { type Poison, poisonWord } from "../fakes/poison.ts";
 
 /** The fields of a submission. */
 export type Fields = Readonly<Record<string, string>>;
@@ -10,8 +11,58 @@ export const defaultFrom = "shop@example.com";
 /** No provider takes a sender of this domain. */
 export const unverifiedDomain = "unverified.example";
 
+/** What the emails of a run are like. */
+export interface Emails {
+  readonly seed: number;
+  /** All are from one sender, but for those that are refused, or poisoned. */
+  readonly oneSender?: boolean;
+  /** One in so many is poison; none, if absent. */
+  readonly poisonEvery?: number;
+}
+
 /** Every so many emails one that has to end as a dead letter. */
 const refusedEvery = 211;
+
+/** The ways in which emails are poison, one after the other. */
+const poisons: readonly Poison[] = [
+  { kind: "hang", after: false, at: undefined },
+  { kind: "error", after: false, at: undefined },
+  { kind: "key", after: false, at: "resend" },
+  { kind: "reset", after: false, at: undefined },
+  { kind: "nonsense", after: false, at: undefined },
+  { kind: "sender", after: false, at: undefined },
+  { kind: "error", after: false, at: "resend" },
+  { kind: "error", after: false, at: "postmark" },
+  { kind: "key", after: false, at: undefined },
+  { kind: "error", after: true, at: undefined },
+  { kind: "sender", after: false, at: "resend" },
+  { kind: "hang", after: false, at: "postmark" },
+  { kind: "hang", after: true, at: undefined },
+  { kind: "nonsense", after: true, at: "resend" },
+  { kind: "sender", after: false, at: "postmark" },
+  { kind: "reset", after: true, at: "postmark" },
+];
+
+/** How an email is poison; undefined if it is none. */
+export function poisonOf(n: number, { seed, poisonEvery = 0 }: Emails): Poison | undefined {
+  if (poisonEvery === 0 || n % poisonEvery !== poisonEvery - 1 || isRefused(n)) return undefined;
+  return poisons[(seed + Math.floor(n / poisonEvery)) % poisons.length];
+}
+
+/**
+ * Whether it may end as a dead letter: all but those that one provider takes, and the other certainly does not. Where
+ * it is poison a provider may have it, and what is in doubt for too long is given up.
+ */
+export function mayDie(n: number, emails: Emails): boolean {
+  if (isRefused(n)) return true;
+  const poison = poisonOf(n, emails);
+  return poison !== undefined && (poison.at === undefined || !isAboutSender(poison));
+}
+
+/** A certain refusal, which another provider is asked after at once. */
+function isAboutSender({ kind }: Poison): boolean {
+  return kind === "sender" || kind === "key";
+}
 
 /** Whether every provider refuses it, so that it has to end as a dead letter. */
 export function isRefused(n: number): boolean {
@@ -33,8 +84,9 @@ const words = [
   "Ωmega",
 ];
 
-/** @param oneSender all are from one sender, but for those that are refused */
-export function emailOf(seed: number, n: number, oneSender = false): Fields {
+export function emailOf(n: number, emails: Emails): Fields {
+  const { seed } = emails;
+  const poison = poisonOf(n, emails);
   const random = seededRandom(seed * 7919 + n);
   random();
   const text = (count: number) =>
@@ -42,10 +94,10 @@ export function emailOf(seed: number, n: number, oneSender = false): Fields {
   // Most are short; a few are as long as a newsletter.
   const size = random() < 0.02 ? 2000 : 10 + Math.floor(random() * 60);
   return {
-    subject: `${seed}-${n} ${text(3)}`,
+    subject: `${seed}-${n} ${text(3)}${poison === undefined ? "" : ` ${poisonWord(poison)}`}`,
     body: `Email ${n}\n${text(size)}\n`,
     to: `user-${n}@example.org`,
-    from: isRefused(n) ? `nobody@${unverifiedDomain}` : oneSender ? defaultFrom : senderOf(n),
+    from: senderOf(n, emails),
     ...(random() < 0.3 && { to_name: `Jane "${n}" Doe` }),
     ...(random() < 0.3 && { from_name: `Shop №${n % 10}` }),
     ...(random() < 0.2 && { html: `<p>Email ${n}: ${text(5)}</p>` }),
@@ -54,7 +106,12 @@ export function emailOf(seed: number, n: number, oneSender = false): Fields {
 }
 
 /** Most of one domain, the others of several that are verified as well. */
-function senderOf(n: number): string {
+function senderOf(n: number, emails: Emails): string {
+  if (isRefused(n)) return `nobody@${unverifiedDomain}`;
+  const poison = poisonOf(n, emails);
+  // What a provider says of this sender must hold for no other email.
+  if (poison !== undefined && isAboutSender(poison)) return `someone@made-up-${n}.example`;
+  if (emails.oneSender) return defaultFrom;
   return n % 3 === 0 ? `news@shop-${n % 5}.example.org` : defaultFrom;
 }
 

@@ -60,6 +60,14 @@ export async function inject(world: World, strike: Strike): Promise<Struck> {
       await Bun.sleep(forMs);
       world.disk!.setSyncDelay(0);
       return nothing;
+    case "stepClock": {
+      const clock = world.clock(fault.of);
+      const aheadMs = pick(fault.aheadMs, dice);
+      clock.setAhead(aheadMs);
+      await Bun.sleep(forMs);
+      clock.setAhead(0);
+      return { killed: [], note: `${aheadMs / 3_600_000} h ahead` };
+    }
     case "network":
       return disturb(pick(world.proxies(fault.link), whom), fault, forMs, dice);
     case "provider": {

@@ -3,7 +3,18 @@
 
 import { parseMailbox } from "../fakes/addresses.ts";
 import type { Acceptance } from "../fakes/ledger.ts";
-import { defaultFrom, emailOf, type Fields, isRefused, numberOf } from "./emails.ts";
+import type { PoisonedRequest } from "../fakes/poison.ts";
+import {
+  defaultFrom,
+  type Emails,
+  emailOf,
+  type Fields,
+  isRefused,
+  mayDie,
+  numberOf,
+  poisonOf,
+} from "./emails.ts";
+import { type Excuse, lateBy, type Limits } from "./lateness.ts";
 import type { Try } from "./load.ts";
 import type { Provider } from "./scenario.ts";
 
@@ -15,14 +26,18 @@ export interface QueuedEmail {
 }
 
 export interface Evidence {
-  readonly seed: number;
-  readonly oneSender?: boolean;
+  readonly emails: Emails;
   readonly tries: AsyncIterable<Try> | Iterable<Try>;
   readonly acceptances: AsyncIterable<Acceptance> | Iterable<Acceptance>;
   /** The dead letters. */
   readonly dead: Iterable<QueuedEmail>;
   /** What the queue rightly keeps in doubt. */
   readonly held: Iterable<QueuedEmail>;
+  /** Requests that failed because of an email in them. */
+  readonly poisoned?: AsyncIterable<PoisonedRequest> | Iterable<PoisonedRequest>;
+  /** How soon emails have to be accepted; whenever, if absent. */
+  readonly limits?: Limits | undefined;
+  readonly excuses?: readonly Excuse[];
 }
 
 /** One thing that should not be: the number of the email, and what is wrong with it. */
@@ -43,6 +58,7 @@ export interface Duplicate {
 export interface Judgement {
   readonly acknowledged: number;
   readonly accepted: number;
+  /** Dead letters of emails that may end so. */
   readonly deadAsTheyShould: number;
   readonly held: number;
   /** Answered 200, neither accepted nor a dead letter. */
@@ -53,6 +69,12 @@ export interface Judgement {
   readonly wronglyDead: readonly Finding[];
   /** One client's email, with its key, answered with two ids. */
   readonly renamed: readonly Finding[];
+  /** Accepted, and later than the limits say. */
+  readonly late: readonly Finding[];
+  /** How long an acknowledged email was waiting to be accepted at most, ms. */
+  readonly slowestMs: number;
+  /** Requests that failed because of an email in them. */
+  readonly poisonedRequests: number;
   readonly duplicates: readonly Duplicate[];
   readonly clients: ClientSide;
 }
@@ -68,15 +90,11 @@ export interface ClientSide {
   readonly refused: number;
 }
 
-export async function judge({
-  seed,
-  oneSender = false,
-  tries,
-  acceptances,
-  dead,
-  held,
-}: Evidence): Promise<Judgement> {
+export async function judge(evidence: Evidence): Promise<Judgement> {
+  const { emails, tries, acceptances, dead, held, poisoned = [], limits, excuses = [] } = evidence;
+  const { seed } = emails;
   const ids = new Map<number, string>();
+  const acknowledgedAt = new Map<number, number>();
   const renamed: Finding[] = [];
   const latencies: number[] = [];
   const errors: Record<string, number> = {};
@@ -95,6 +113,7 @@ export async function judge({
         renamed.push({ n: one.n, what: `answered ${before}, then ${one.id}` });
       }
       ids.set(one.n, before ?? one.id);
+      if (before === undefined) acknowledgedAt.set(one.n, one.atMs);
       continue;
     }
     const name = one.status === 0 ? (one.error ?? "no answer") : `${one.status}: ${one.error ?? ""}`;
@@ -104,21 +123,21 @@ export async function judge({
 
   const corrupt: Finding[] = [];
   const wronglyDead: Finding[] = [];
-  const accepted = new Map<number, { ids: string[]; providers: Provider[] }>();
+  const accepted = new Map<number, { ids: string[]; providers: Provider[]; firstMs: number }>();
   for await (const one of acceptances) {
     const n = numberOf(seed, one.subject);
     if (n === undefined) {
       corrupt.push({ n: -1, what: `nobody submitted "${one.subject}"` });
       continue;
     }
-    const wrong = differences(emailOf(seed, n, oneSender), one);
+    const wrong = differences(emailOf(n, emails), one);
     if (wrong.length > 0) corrupt.push({ n, what: `${one.provider}: ${wrong.join(", ")}` });
     if (isRefused(n)) wronglyDead.push({ n, what: `${one.provider} accepted what it should have refused` });
     const acknowledgedAs = ids.get(n);
     if (acknowledgedAs !== undefined && acknowledgedAs !== one.emailId) {
       renamed.push({ n, what: `answered ${acknowledgedAs}, accepted as ${one.emailId}` });
     }
-    const same = accepted.get(n) ?? { ids: [], providers: [] };
+    const same = accepted.get(n) ?? { ids: [], providers: [], firstMs: one.atMs };
     same.ids.push(one.emailId);
     same.providers.push(one.provider);
     accepted.set(n, same);
@@ -132,7 +151,13 @@ export async function judge({
       continue;
     }
     deadNumbers.add(n);
-    if (!isRefused(n)) wronglyDead.push({ n, what: `${id}: ${reason ?? "without a reason"}` });
+    if (!mayDie(n, emails)) wronglyDead.push({ n, what: `${id}: ${reason ?? "without a reason"}` });
+    // Or an operator who retries it sends it twice, and is not told.
+    else if (accepted.has(n) && reason?.startsWith("outcome unknown") !== true)
+      wronglyDead.push({
+        n,
+        what: `${id}: accepted, and dead as if it were certain that it is not: ${reason}`,
+      });
   }
 
   const heldIds = new Set(Array.from(held, ({ id }) => id));
@@ -140,15 +165,36 @@ export async function judge({
   for (const [n, id] of ids) {
     if (!accepted.has(n) && !deadNumbers.has(n) && !heldIds.has(id)) lost.push({ n, what: id });
   }
+  const besidePoison = new Set<string>();
+  let poisonedRequests = 0;
+  for await (const { emailIds } of poisoned) {
+    poisonedRequests += 1;
+    for (const id of emailIds) besidePoison.add(id);
+  }
+  const late: Finding[] = [];
+  let slowestMs = 0;
+  for (const [n, acknowledgedMs] of acknowledgedAt) {
+    const acceptedMs = accepted.get(n)?.firstMs;
+    if (acceptedMs === undefined || poisonOf(n, emails) !== undefined) continue;
+    const hadPoisonBesideIt = besidePoison.has(ids.get(n) as string);
+    slowestMs = Math.max(slowestMs, acceptedMs - acknowledgedMs);
+    const lateMs = limits && lateBy({ acknowledgedMs, acceptedMs, hadPoisonBesideIt }, limits, excuses);
+    if (!lateMs) continue;
+    const beside = hadPoisonBesideIt ? ", after it was in a request with poison" : "";
+    late.push({ n, what: `${ids.get(n)}: ${acceptedMs - acknowledgedMs} ms after its 200${beside}` });
+  }
   return {
     acknowledged: ids.size,
     accepted: accepted.size,
     held: heldIds.size,
-    deadAsTheyShould: [...deadNumbers].filter(isRefused).length,
+    deadAsTheyShould: [...deadNumbers].filter((n) => mayDie(n, emails)).length,
     lost,
     corrupt,
     wronglyDead,
     renamed,
+    late,
+    slowestMs,
+    poisonedRequests,
     duplicates: [...accepted]
       .filter(([, { ids: all }]) => all.length > 1)
       .map(([n, { ids: all, providers }]) => ({ n, ids: [...new Set(all)], providers })),

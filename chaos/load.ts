@@ -3,7 +3,7 @@
 // try once. What every try came to is written down before anything follows from it.
 
 import { seededRandom } from "../fakes/faults.ts";
-import { type Fields, emailOf } from "./emails.ts";
+import { type Emails, type Fields, emailOf } from "./emails.ts";
 import type { Journal } from "./journal.ts";
 
 /** One try of one email, as a line of answers.jsonl. */
@@ -21,13 +21,10 @@ export interface Try {
 }
 
 export interface LoadOptions {
-  readonly seed: number;
-  readonly oneSender: boolean;
+  readonly emails: Emails;
   readonly urls: readonly string[];
   /** Emails in a second. */
   readonly rate: number;
-  /** Tries under way at the same time, at most. */
-  readonly inFlightMax: number;
   /** A client gives up waiting for one answer, ms. */
   readonly patienceMs: number;
   readonly journal: Journal<Try>;
@@ -40,6 +37,8 @@ export interface Load {
   finish(withinMs: number): Promise<number>;
 }
 
+/** Tries under way at the same time, at most. */
+export const inFlightMax = 64;
 /** One in so many clients has no Idempotency-Key. */
 const keylessEvery = 8;
 /** One in so many emails that were answered 200 is submitted again some time later. */
@@ -50,7 +49,8 @@ const repeatPauseMs = 50;
 const tickMs = 10;
 
 export function startLoad(options: LoadOptions): Load {
-  const { seed, oneSender, urls, rate, inFlightMax, patienceMs, journal } = options;
+  const { emails, urls, rate, patienceMs, journal } = options;
+  const { seed } = emails;
   const random = seededRandom(seed ^ 0x10ad);
   let next = 0;
   let acknowledged = 0;
@@ -73,7 +73,7 @@ export function startLoad(options: LoadOptions): Load {
   }, tickMs);
 
   async function deliver(n: number, keyed: boolean): Promise<void> {
-    const fields = emailOf(seed, n, oneSender);
+    const fields = emailOf(n, emails);
     if (!keyed) {
       if ((await tryOnce(n, fields, undefined)).status === 200) acknowledged += 1;
       return;

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { buildClock } from "./clock/clock.ts";
 import { buildDisk } from "./disk/disk.ts";
 import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
 import { type Extent, run, type StrikeRecord } from "./run.ts";
@@ -11,7 +12,7 @@ import { readJournal } from "./journal.ts";
 import { type Queue, queuesOf, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios.ts";
 import type { Verdict } from "./verdict.ts";
-import { needsDisk } from "./world.ts";
+import { needsClock, needsDisk } from "./world.ts";
 
 const usage = `Usage: npm run chaos -- [options]
 
@@ -19,7 +20,7 @@ Starts the service with a store, several servers and workers, and fakes of both 
 faults that a seed draws; heals, waits until the queue is empty, and judges. Exits with 1 if a single email was lost,
 altered, stuck, wrongly dead, or accepted twice where that could have been avoided.
 
-  --scenario NAME,…   only these; --list names them
+  --scenario NAME,…   only these; all by default, or by that name; --list names them
   --queue NAME        redis or embedded; both by default
   --minutes N         how long faults strike in each run; 0.5 by default
   --emails N          and until so many emails have been acknowledged
@@ -84,7 +85,8 @@ for (const program of ["redis-server", "redis-cli", "redis-check-aof"]) {
 }
 const evidence =
   values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
-const diskLibrary = chosen.some(needsDisk) ? buildLibrary() : undefined;
+const diskLibrary = chosen.some(needsDisk) ? build(buildDisk) : undefined;
+const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
 
 const keeps = values.evidence === undefined ? "what a run leaves that fails" : "what every run leaves";
 say(`seed ${seed}; ${keeps} is in ${evidence}\n`);
@@ -102,6 +104,7 @@ for (const { scenario, queue } of runs) {
     folder,
     product: resolve(values.service),
     diskLibrary,
+    clockLibrary,
     drainMs: 120_000,
     onProgress: ({ elapsedMs, acknowledged, kills, strikes }) => {
       if (!process.stderr.isTTY) return;
@@ -136,7 +139,7 @@ if (values.json) console.log(JSON.stringify(verdicts, undefined, 2));
 process.exit(failed.length === 0 ? 0 : 1);
 
 function choose(names: string | undefined): readonly Scenario[] {
-  if (names === undefined) return scenarios;
+  if (names === undefined || names === "all") return scenarios;
   return names
     .split(",")
     .map(
@@ -151,9 +154,9 @@ function chooseQueues(name: string | undefined): readonly Queue[] {
   return name === "redis" || name === "embedded" ? [name] : fail("--queue is redis or embedded");
 }
 
-function buildLibrary(): string {
+function build(library: (into: string) => string): string {
   try {
-    return buildDisk(join(evidence, "library"));
+    return library(join(evidence, "library"));
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error));
   }

@@ -13,11 +13,15 @@ const columns: readonly { readonly title: string; readonly value: (verdict: Verd
     { title: "dead", value: ({ wronglyDead }) => wronglyDead.length },
     { title: "stuck", value: ({ stuck, unanswered }) => stuck + unanswered },
     { title: "twice", value: ({ duplicates }) => duplicates.length },
+    { title: "late", value: ({ late }) => late.length },
     { title: "explained", value: ({ explained }) => explained },
+    { title: "slowest", value: ({ slowestMs }) => ms(slowestMs) },
     { title: "errors", value: ({ clients }) => Object.values(clients.errors).reduce((sum, n) => sum + n, 0) },
     { title: "p50", value: ({ clients }) => ms(clients.latencyMs.p50) },
     { title: "p99", value: ({ clients }) => ms(clients.latencyMs.p99) },
     { title: "max", value: ({ clients }) => ms(clients.latencyMs.max) },
+    { title: "MiB", value: ({ usage }) => Math.round(usage.memoryMiB) },
+    { title: "fds", value: ({ usage }) => usage.descriptors },
     { title: "normal again", value: ({ recovery }) => `${ms(recovery.p50Ms)}, ${ms(recovery.maxMs)}` },
   ];
 
@@ -31,7 +35,9 @@ export const tableHead = [
 export const legend = [
   "dead: dead letters that should not be. twice: accepted more than once; explained: of those, the ones that the",
   "service itself counts as possible duplicates. errors: tries that clients had to repeat. p50, p99, max: of the",
-  "answers 200. normal again: from the end of a fault to three quarters of the offered load, half and longest.",
+  "answers 200. slowest: from an answer 200 until a provider accepted the email; late: those for which that took too",
+  "long. MiB, fds: resident memory and open descriptors of one server at most. normal again: from the end of a fault to",
+  "three quarters of the offered load, half and longest.",
 ].join("\n");
 
 export function tableLine(name: string, verdict: Verdict): string {

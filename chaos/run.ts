@@ -10,6 +10,10 @@ import { inject } from "./inject.ts";
 import { judge } from "./judge.ts";
 import { openJournal, readJournal } from "./journal.ts";
 import { startLoad, type Try } from "./load.ts";
+import type { PoisonedRequest } from "../fakes/poison.ts";
+import type { Emails } from "./emails.ts";
+import { watchReadiness } from "./ready.ts";
+import { watchUsage } from "./usage.ts";
 import { recoveries } from "./recovery.ts";
 import { schedule, tellFault } from "./schedule.ts";
 import type { Queue, Scenario } from "./scenario.ts";
@@ -21,6 +25,12 @@ export interface Extent {
   readonly forMs?: number;
   readonly emails?: number;
   readonly kills?: number;
+  /**
+   * Emails accepted more than once: for a service that is known to be broken, so that it is not acquitted because its
+   * fault did not happen to show. Given up after `duplicatesWithinMs`.
+   */
+  readonly duplicates?: number;
+  readonly duplicatesWithinMs?: number;
 }
 
 export interface RunOptions {
@@ -33,6 +43,7 @@ export interface RunOptions {
   readonly folder: string;
   readonly product: string;
   readonly diskLibrary: string | undefined;
+  readonly clockLibrary: string | undefined;
   /** For every client to be answered, and then for the queue to drain, once everything is healed, ms. */
   readonly drainMs: number;
   onProgress?(progress: Progress): void;
@@ -57,33 +68,46 @@ export interface StrikeRecord {
 
 /** A client waits for an answer so much longer than the service may take, ms. */
 const patienceMs = 3000 + 5000;
-const inFlightMax = 64;
 
 export async function run(options: RunOptions): Promise<Verdict> {
   const { scenario, queue, seed, extent, folder } = options;
   mkdirSync(folder, { recursive: true });
   const startMs = performance.now();
   const world = await startWorld(options);
+  const usage = watchUsage(world.servers);
+  const readiness = watchReadiness(world.watched);
   const strikes: StrikeRecord[] = [];
+  const wrongClocks: StrikeRecord[] = [];
   try {
     await eventually("every server answers", () => allAnswer(world), 30_000);
     const answers = openJournal<Try>(join(folder, "answers.jsonl"));
     const { urls } = world;
     const { rate } = options;
-    const { oneSender = false } = scenario;
-    const load = startLoad({ seed, oneSender, urls, rate, inFlightMax, patienceMs, journal: answers });
+    const { oneSender = false, poisonEvery = 0 } = scenario;
+    const emails: Emails = { seed, oneSender, poisonEvery };
+    const load = startLoad({ emails, urls, rate, patienceMs, journal: answers });
     const loadedMs = performance.now();
     let kills = 0;
-    const isOver = () =>
-      performance.now() - loadedMs >= (extent.forMs ?? 0) &&
-      load.acknowledged >= (extent.emails ?? 0) &&
-      kills >= (extent.kills ?? 0);
+    const { duplicates = 0, duplicatesWithinMs = 0 } = extent;
+    const isOver = async () => {
+      const elapsedMs = performance.now() - loadedMs;
+      if (elapsedMs < (extent.forMs ?? 0)) return false;
+      if (load.acknowledged < (extent.emails ?? 0) || kills < (extent.kills ?? 0)) return false;
+      return (
+        duplicates === 0 || elapsedMs > duplicatesWithinMs || (await countDuplicates(folder)) >= duplicates
+      );
+    };
 
     const journal = openJournal<StrikeRecord>(join(folder, "strikes.jsonl"));
     const strike = async (lane: number) => {
+      if (scenario.faults.length === 0) {
+        // All that goes wrong is in the emails.
+        while (!(await isOver())) await Bun.sleep(50);
+        return;
+      }
       for (const next of schedule(scenario, seed, lane)) {
         await Bun.sleep(next.afterMs);
-        if (isOver()) return;
+        if (await isOver()) return;
         const struckMs = Date.now();
         const { killed, unclean, note } = await inject(world, next);
         kills += killed.length;
@@ -96,6 +120,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
           ...(note !== undefined && { note }),
         };
         strikes.push(record);
+        if (next.fault.do === "stepClock") wrongClocks.push(record);
         journal.write(record);
         options.onProgress?.({
           elapsedMs: performance.now() - startMs,
@@ -109,6 +134,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
     // Every strike has undone what it did; what had died by itself is perhaps not back yet.
     await world.exclusively(() => world.startEverything());
     if (scenario.healedByRestart) await restartWorkers(world);
+    await readiness.stop();
     const leftWhileFull = scenario.drainsWithMemoryFull
       ? await drainWithMemoryFull(world, seed, options.drainMs)
       : 0;
@@ -121,21 +147,27 @@ export async function run(options: RunOptions): Promise<Verdict> {
     const dead = unreadable === undefined ? await list(world, "dead") : [];
     await Bun.write(join(folder, "dead.json"), JSON.stringify(dead, undefined, 1));
     const judgement = await judge({
-      seed,
-      oneSender,
+      emails,
       tries: readJournal<Try>(join(folder, "answers.jsonl")),
       acceptances: readJournal<Acceptance>(join(folder, "acceptances.jsonl")),
       dead,
       held,
+      poisoned: readJournal<PoisonedRequest>(join(folder, "poisoned.jsonl")),
+      limits: scenario.limits,
+      excuses: wrongClocks,
     });
     const unexplained = await findUnexplained(world, folder, judgement.duplicates);
+    const struck = strikes.length + judgement.poisonedRequests;
     const { crashes } = world;
     const unclean = strikes.flatMap((one) => one.unclean ?? []);
     const seen = {
       judgement,
       scenario,
+      possibleDuplicates,
+      usage: usage.most,
+      unready: readiness.reasons,
       unexplained,
-      strikes: strikes.length,
+      strikes: struck,
       stuck,
       unreadable,
       unanswered,
@@ -148,9 +180,10 @@ export async function run(options: RunOptions): Promise<Verdict> {
       ok: failures.length === 0,
       failures,
       kills,
-      strikes: strikes.length,
+      strikes: struck,
       explained: judgement.duplicates.length - unexplained.length,
       possibleDuplicates,
+      usage: usage.most,
       stuck,
       unreadable,
       unanswered,
@@ -164,8 +197,21 @@ export async function run(options: RunOptions): Promise<Verdict> {
     );
     return verdict;
   } finally {
+    usage.stop();
+    await readiness.stop();
     await world.stop();
   }
+}
+
+/** How many acceptances until now were of emails that had been accepted before. */
+async function countDuplicates(folder: string): Promise<number> {
+  const text = await Bun.file(join(folder, "acceptances.jsonl")).text();
+  // Behind the last line feed stands what is being written.
+  const subjects = text
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => (JSON.parse(line) as Acceptance).subject);
+  return subjects.length - new Set(subjects).size;
 }
 
 async function allAnswer({ urls }: World): Promise<boolean> {

@@ -4,6 +4,7 @@
 import type { Fault as ProviderFault } from "../fakes/faults.ts";
 import type { PostmarkSettings } from "../fakes/postmark.ts";
 import type { ResendSettings } from "../fakes/resend.ts";
+import type { Limits } from "./lateness.ts";
 
 export type Queue = "redis" | "embedded";
 export type Provider = "resend" | "postmark";
@@ -20,6 +21,9 @@ export type Link =
   | "worker-redis"
   /** Between a worker and a provider. */
   | Provider;
+
+/** What has a wall clock of its own. On the embedded queue, that of the service is the store's as well. */
+export type Clocked = "service" | "redis";
 
 /** From and to: a number is drawn from it. */
 export type Range = readonly [number, number];
@@ -42,6 +46,13 @@ export type Fault =
   | { readonly do: "fillDisk"; readonly forMs: Range }
   /** Each fsync takes so much longer. */
   | { readonly do: "slowDisk"; readonly syncMs: Range; readonly forMs: Range }
+  /** The wall clock of all processes of the service, or of Redis, is wrong: by one of these, ms; negative: behind. */
+  | {
+      readonly do: "stepClock";
+      readonly of: Clocked;
+      readonly aheadMs: readonly number[];
+      readonly forMs: Range;
+    }
   | {
       readonly do: "network";
       readonly link: Link;
@@ -114,6 +125,10 @@ export interface Scenario {
   readonly postmark?: Partial<PostmarkSettings>;
   /** All emails are from one sender, so that they go out in few batches. */
   readonly oneSender?: true;
+  /** One email in so many makes every request fail that it is in, at one provider or at both. */
+  readonly poisonEvery?: number;
+  /** How soon emails have to be accepted; as soon as they can, if absent. Wrong clocks do not count. */
+  readonly limits?: Limits;
   /** Emails offered in a second. */
   readonly rate?: number;
   /** The faults to draw from; one named twice is drawn twice as often. */
@@ -129,12 +144,16 @@ export interface Scenario {
    * have: when a request can reach Postmark, or be found there, later than anybody waits for it.
    */
   readonly mayDuplicateAtPostmark?: true;
+  /** The same where no provider could have prevented it at a price that the service is willing to pay. */
+  readonly mayDuplicateIfCounted?: true;
   /** Redis has reached its `maxmemory` when the faults are over, and the queue has to drain all the same. */
   readonly drainsWithMemoryFull?: true;
   /** The workers are restarted when all is healed, as by an operator who has mended a key. */
   readonly healedByRestart?: true;
   /** Clients may wait for longer than SUBMIT_TIMEOUT: the server they talk to is frozen or cut off. */
   readonly mayHang?: true;
+  /** A process whose clock is wrong is as ready as ever, but for what other faults do to it. */
+  readonly staysReady?: true;
 }
 
 /** The queues that a scenario is for. */

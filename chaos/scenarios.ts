@@ -1,8 +1,8 @@
 // The scenarios, each for one kind of trouble, and one for all of it together. Data only: what the words mean is in
 // scenario.ts.
 
-import { answerInstead, faults } from "../fakes/faults.ts";
-import type { Fault, Provider, Scenario } from "./scenario.ts";
+import { answerInstead, faults, gatewayAnswers } from "../fakes/faults.ts";
+import type { Clocked, Fault, Provider, Scenario } from "./scenario.ts";
 
 const both = ["resend", "postmark"] as const;
 const forBoth = (fault: (name: Provider) => Fault): Fault[] => both.map(fault);
@@ -62,6 +62,60 @@ const staleSettlements: Fault[] = [
   },
   { do: "freezeBeforeSettlement", name: "resend", forMs: [750, 850] },
 ];
+
+/** Something that answers in a provider's place, before the provider has the request or after it has accepted it. */
+const gateways: Fault[] = both.flatMap((name) =>
+  (["read", "accepted"] as const).flatMap((stage) =>
+    Object.values(gatewayAnswers).map((effect): Fault => ({
+      do: "provider",
+      name,
+      fault: { stage, effect },
+      probability: 0.5,
+      forMs: briefly,
+    })),
+  ),
+);
+
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+const yearMs = 365 * dayMs;
+
+function wrongClock(of: Clocked): Fault {
+  return {
+    do: "stepClock",
+    of,
+    aheadMs: [hourMs, dayMs, yearMs, -hourMs, -dayMs, -yearMs],
+    forMs: [1000, 3000],
+  };
+}
+
+/** What makes emails wait for a time that a clock says: for their next attempt, or for the end of a lease. */
+const waits: Fault[] = [
+  { do: "kill", part: "worker" },
+  ...both.flatMap((name): Fault[] => [
+    {
+      do: "provider",
+      name,
+      fault: [
+        answerInstead(
+          429,
+          { name: "rate_limit_exceeded", message: "Too many requests" },
+          { "retry-after": "1" },
+        ),
+        faults.resetAfterAccepting,
+      ],
+      probability: 0.3,
+      forMs: [500, 1500],
+    },
+    { do: "providerDown", name, forMs: [500, 1500] },
+  ]),
+];
+
+/**
+ * Once a clock is right again: RETRY_MAX, two leases, and what is needed without any of it on a machine that is busy
+ * with something else. What is stranded is so for an hour at least.
+ */
+const afterClock = { withinMs: 1000 + 2 * 2000 + 25_000 };
 
 export const scenarios: readonly Scenario[] = [
   {
@@ -186,6 +240,70 @@ export const scenarios: readonly Scenario[] = [
     faults: providerTrouble,
     pauseMs: [50, 300],
     lanes: 2,
+  },
+  {
+    name: "gateway",
+    about: "something answers in a provider's place, before or after the provider has accepted",
+    faults: gateways,
+    pauseMs: [50, 300],
+    lanes: 2,
+  },
+  {
+    name: "outage",
+    about:
+      "Resend accepts, and answers 500 to everything for longer than batches in doubt have to stay whole",
+    settings: { PROVIDERS: "resend:1", DOUBT_SPLIT_AFTER: "500ms" },
+    resend: { rateLimit: 50 },
+    oneSender: true,
+    faults: [
+      {
+        do: "provider",
+        name: "resend",
+        fault: faults.serverErrorAfterAccepting,
+        probability: 1,
+        forMs: [6000, 8000],
+      },
+    ],
+    pauseMs: [500, 1000],
+  },
+  {
+    name: "poison",
+    about: "one email in 40 makes every request fail that it is in: 500, hang, reset, nonsense, a refusal",
+    poisonEvery: 40,
+    faults: [],
+    pauseMs: [0, 0],
+    settings: { GIVE_UP_AFTER: "5s", DOUBT_TIMEOUT: "15s", DOUBT_SPLIT_AFTER: "1s" },
+    resend: { rateLimit: 20 },
+    limits: { withinMs: 20_000, withPoisonMs: 60_000 },
+    mayDuplicateIfCounted: true,
+  },
+  {
+    name: "clock",
+    about: "the wall clock of all processes an hour, a day or a year ahead or behind, and right again",
+    queues: ["embedded"],
+    faults: [wrongClock("service"), wrongClock("service"), wrongClock("service"), ...waits],
+    pauseMs: [100, 500],
+    lanes: 2,
+    limits: afterClock,
+    mayDuplicateAtPostmark: true,
+    staysReady: true,
+  },
+  {
+    name: "clock-redis",
+    about: "the same for the clock of Redis, and for that of the service; replies of Redis lost",
+    queues: ["redis"],
+    faults: [
+      ...[1, 2, 3, 4].map(() => wrongClock("redis")),
+      wrongClock("service"),
+      { do: "network", link: "server-redis", how: "cutReplies", forMs: [50, 300] },
+      { do: "network", link: "worker-redis", how: "cutReplies", forMs: [50, 300] },
+      ...waits,
+    ],
+    pauseMs: [100, 500],
+    lanes: 2,
+    limits: afterClock,
+    mayDuplicateAtPostmark: true,
+    staysReady: true,
   },
   {
     name: "unknown-habits",

@@ -63,6 +63,8 @@ export function tellFault(fault: Fault): string {
       return `${fault.name}: ${JSON.stringify(fault.as)}`;
     case "freezeBeforeSettlement":
       return `freeze worker before its settlement${fault.fault ? ` of ${tellEffect(fault.fault)}` : ""} (${fault.name})`;
+    case "stepClock":
+      return `step the clock of ${fault.of}`;
     case "cutPower":
     case "tearLog":
     case "fillMemory":

@@ -1,7 +1,9 @@
 // What a run came to, and what of it should not be.
 
 import type { Duplicate, Judgement } from "./judge.ts";
+import type { Usage } from "./usage.ts";
 import type { Recovery } from "./recovery.ts";
+import { inFlightMax } from "./load.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Crash } from "./world.ts";
 
@@ -16,6 +18,8 @@ export interface Verdict extends Judgement {
   readonly explained: number;
   /** As many possible duplicates the service has counted. */
   readonly possibleDuplicates: number;
+  /** Of the servers. */
+  readonly usage: Usage;
   /** Emails in the queue that nothing happens with any more. */
   readonly stuck: number;
   /** Why the queue could not be looked into any more; undefined if it could. */
@@ -27,9 +31,18 @@ export interface Verdict extends Judgement {
   readonly elapsedMs: number;
 }
 
+/** What README.md says that a server takes at most, MiB. */
+export const serverMemoryMaxMiB = 500;
+/** Of a server, besides one for each connection of a client. */
+export const serverDescriptorsMax = 64;
+
 export interface Seen {
   readonly judgement: Judgement;
   readonly scenario: Scenario;
+  readonly possibleDuplicates: number;
+  readonly usage: Usage;
+  /** Why processes said that they were not ready, though they should have been. */
+  readonly unready: readonly string[];
   readonly unexplained: readonly Duplicate[];
   readonly strikes: number;
   readonly stuck: number;
@@ -54,16 +67,21 @@ export function failuresOf(seen: Seen): string[] {
   findings(judgement.corrupt, "corrupt");
   findings(judgement.wronglyDead, "wrongly dead or accepted");
   findings(judgement.renamed, "with two ids");
+  findings(judgement.late, "accepted too late");
+  const { duplicates } = judgement;
   // Resend could have prevented each of these.
-  const atResend = judgement.duplicates.filter(
-    ({ providers }) => providers.filter((name) => name === "resend").length > 1,
-  );
-  const others = judgement.duplicates.filter((one) => !atResend.includes(one));
+  const atResend = scenario.mayDuplicateIfCounted
+    ? []
+    : duplicates.filter(({ providers }) => providers.filter((name) => name === "resend").length > 1);
+  const others = duplicates.filter((one) => !atResend.includes(one));
   fail(atResend.length, "accepted twice by Resend", told(atResend));
-  if (!scenario.mayDuplicateAtPostmark) fail(others.length, "accepted twice", told(others));
+  if (!scenario.mayDuplicateAtPostmark && !scenario.mayDuplicateIfCounted)
+    fail(others.length, "accepted twice", told(others));
   else {
     const unnamed = unexplained.filter((one) => others.includes(one));
     fail(unnamed.length, "accepted twice, and not counted as possible duplicates", told(unnamed));
+    const again = others.reduce((sum, { providers }) => sum + providers.length - 1, 0);
+    fail(Math.max(0, again - seen.possibleDuplicates), "more acceptances than the service counts");
   }
   if (seen.strikes === 0) failures.push("no fault struck: nothing is shown");
   if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: nothing is shown");
@@ -73,6 +91,12 @@ export function failuresOf(seen: Seen): string[] {
   if (!scenario.mayHang) {
     fail(judgement.clients.errors["no answer in time"] ?? 0, "tries without an answer in time");
   }
+  const { memoryMiB, descriptors } = seen.usage;
+  if (memoryMiB > serverMemoryMaxMiB) failures.push(`a server took ${Math.round(memoryMiB)} MiB of memory`);
+  // A client that gives up and tries again has two for a moment.
+  if (descriptors > serverDescriptorsMax + 2 * inFlightMax)
+    failures.push(`a server had ${descriptors} descriptors open`);
+  for (const reason of seen.unready) failures.push(`not ready, though nothing excuses it: ${reason}`);
   // While a store is away as well, a worker cannot settle what it has in flight.
   if (scenario.faults.every((fault) => fault.do === "restart")) {
     fail(unclean.length, "did not stop cleanly", unclean[0]);

@@ -6,12 +6,14 @@ import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Proxy, startProxy } from "../fakes/proxy.ts";
 import { freePort } from "../tests/support/eventually.ts";
+import { type Clock, createClock } from "./clock/clock.ts";
 import { type Disk, openDisk } from "./disk/disk.ts";
 import { defaultFrom, unverifiedDomain } from "./emails.ts";
 import { follow } from "./failover.ts";
 import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
 import { createPart, type Part } from "./part.ts";
-import type { Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
+import type { Watched } from "./ready.ts";
+import type { Clocked, Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
 
 export interface WorldOptions {
   readonly scenario: Scenario;
@@ -23,6 +25,8 @@ export interface WorldOptions {
   readonly product: string;
   /** The library that makes a disk fail; needed if a scenario's faults are about disks. */
   readonly diskLibrary: string | undefined;
+  /** The library that makes a clock wrong; needed if a scenario's faults are about clocks. */
+  readonly clockLibrary: string | undefined;
 }
 
 export interface World {
@@ -34,10 +38,14 @@ export interface World {
   readonly standby: Redis | undefined;
   /** Of the store; undefined if no fault of the scenario is about it. */
   readonly disk: Disk | undefined;
+  /** Throws if no fault of the scenario is about clocks. */
+  clock(of: Clocked): Clock;
   /** The embedded queue's, if it is that. */
   readonly file: string;
   /** Where clients reach each server. */
   readonly urls: readonly string[];
+  /** Those of the service's processes, if the scenario has to know whether they are ready. */
+  readonly watched: readonly Watched[];
   /** On a way, those that a scenario disturbs: one for each server or worker. */
   proxies(link: Link): readonly Proxy[];
   fakes(provider: Provider): FakeControl;
@@ -98,8 +106,18 @@ const serviceSettings = {
   RETRY_MAX: "1s",
   SHUTDOWN_TIMEOUT: "5s",
   PROVIDERS: "resend:2,postmark:1",
-  ADMIN_PORT: "",
 };
+
+/** Whether runs of it need the library that makes a clock wrong. */
+export function needsClock({ faults }: Scenario): boolean {
+  return faults.some((fault) => fault.do === "stepClock");
+}
+
+/** One environment of several, whose libraries are all loaded. */
+function joined(...all: (Readonly<Record<string, string>> | undefined)[]): Record<string, string> {
+  const libraries = all.flatMap((env) => env?.["LD_PRELOAD"] ?? []);
+  return Object.assign({}, ...all, libraries.length > 0 && { LD_PRELOAD: libraries.join(":") });
+}
 
 const isAboutDisk = (fault: Fault) => ["cutPower", "fillDisk", "slowDisk"].includes(fault.do);
 
@@ -154,6 +172,8 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       String(seed),
       "--journal",
       join(folder, "acceptances.jsonl"),
+      "--poisoned",
+      join(folder, "poisoned.jsonl"),
     ],
     {},
   );
@@ -167,6 +187,12 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     await controlOf(fakes[provider]).behave({ unverifiedDomains, ...settings });
   }
 
+  const clocks = needsClock(scenario)
+    ? { service: newClock("service"), redis: newClock("redis") }
+    : undefined;
+  function newClock(of: Clocked): Clock {
+    return createClock({ file: join(folder, `clock-${of}`), library: options.clockLibrary! });
+  }
   const disk = needsDisk(scenario)
     ? openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
     : undefined;
@@ -202,7 +228,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       part: part(
         name,
         ["redis-server", ...args],
-        { ...disk?.env },
+        joined(disk?.env, clocks?.redis.env),
         () => void Bun.spawnSync([repairLog, dir]),
       ),
       port,
@@ -216,15 +242,23 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 
   const queueSettings = async (link: Link) =>
     redis === undefined
-      ? { DATA_DIR: store, ...disk?.env }
-      : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}` };
+      ? { DATA_DIR: store, ...joined(disk?.env, clocks?.service.env) }
+      : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}`, ...clocks?.service.env };
+  const watched: Watched[] = [];
+  /** A process of the service, with an admin port if its readiness has to be known. */
+  async function servicePart(name: string, file: string, env: Record<string, string>): Promise<Part> {
+    const port = scenario.staysReady ? String(await freePort()) : "";
+    const one = part(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });
+    if (port !== "") watched.push({ part: one, url: `http://127.0.0.1:${port}` });
+    return one;
+  }
   const settings = { ...serviceSettings, ...scenario.settings };
   const urls: string[] = [];
   const servers: Part[] = [];
   for (let i = 0; i < (scenario.servers ?? 2); i += 1) {
     const port = await freePort();
     const env = { ...settings, ...(await queueSettings("server-redis")), PORT: String(port) };
-    servers.push(part(`server-${i}`, [...bun, join(product, "server.ts")], env));
+    servers.push(await servicePart(`server-${i}`, "server.ts", env));
     urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
   }
   const workers: Part[] = [];
@@ -237,7 +271,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       POSTMARK_SERVER_TOKEN: "fake-token",
       POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
     };
-    workers.push(part(`worker-${i}`, [...bun, join(product, "worker.ts")], env));
+    workers.push(await servicePart(`worker-${i}`, "worker.ts", env));
   }
 
   const all = [...servers, ...workers];
@@ -252,6 +286,8 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       return standby;
     },
     disk,
+    clock: (of) => clocks![of],
+    watched,
     file: join(store, "queue.db"),
     urls,
     crashes,

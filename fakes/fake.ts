@@ -10,7 +10,7 @@ import {
   encodeAnswer,
   listenHttp,
 } from "./http.ts";
-import { type PoisonedRequest, poisonOf } from "./poison.ts";
+import { type PoisonedRequest, poisonFault } from "./poison.ts";
 import { type Acceptance, type Keeping, type Ledger, type RecordedRequest, createLedger } from "./ledger.ts";
 
 export interface FakeOptions {
@@ -98,7 +98,7 @@ export function startFake<Settings extends object>(
   }
 
   function poisoned({ body }: Request): Fault | undefined {
-    const poison = poisonOf(api.provider, body);
+    const poison = poisonFault(api.provider, body);
     if (poison === undefined) return undefined;
     options.onPoison?.({ provider: api.provider, atMs: Date.now(), emailIds: poison.emailIds });
     return poison.fault;

@@ -143,6 +143,23 @@ export function answerInstead(status: number, json: unknown, headers?: Record<st
   return { stage: "read", effect: { status, json, ...(headers && { headers }) } };
 }
 
+const html = (status: number, text: string): Extract<Effect, object> => ({
+  status,
+  text: `<html><head><title>${status} ${text}</title></head><body><h1>${text}</h1></body></html>`,
+  headers: { "content-type": "text/html" },
+});
+
+/** What something between us and a provider says in the provider's place. */
+export const gatewayAnswers = {
+  unavailable: html(503, "Service Temporarily Unavailable"),
+  badGateway: html(502, "Bad Gateway"),
+  tooLarge: html(413, "Request Entity Too Large"),
+  forbidden: html(403, "Forbidden"),
+  tooMany: html(429, "Too Many Requests"),
+  badRequest: { status: 400, json: { message: "Bad Request" } },
+  empty: { status: 200, text: "" },
+} as const satisfies Record<string, Effect>;
+
 /** An effect's own answer. */
 export function answerOf(effect: Extract<Effect, object>): Answer {
   const body = effect.text ?? (effect.json === undefined ? "" : JSON.stringify(effect.json));

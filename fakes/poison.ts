@@ -52,7 +52,7 @@ export interface PoisonedRequest {
 }
 
 /** The fault that a request to this provider draws by one of its emails, and which emails it holds. */
-export function poisonOf(
+export function poisonFault(
   provider: Provider,
   body: string,
 ): { readonly fault: Fault; readonly emailIds: readonly string[] } | undefined {

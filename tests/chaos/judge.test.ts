@@ -2,15 +2,18 @@
 
 import { describe, expect, test } from "bun:test";
 import type { Acceptance } from "../../fakes/ledger.ts";
-import { defaultFrom, emailOf, type Fields, isRefused } from "../../chaos/emails.ts";
+import { defaultFrom, emailOf, type Fields, isRefused, mayDie, poisonOf } from "../../chaos/emails.ts";
+import { lateBy } from "../../chaos/lateness.ts";
 import { type Evidence, judge } from "../../chaos/judge.ts";
 import type { Try } from "../../chaos/load.ts";
 import { recoveries } from "../../chaos/recovery.ts";
 import { schedule } from "../../chaos/schedule.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
-import { failuresOf } from "../../chaos/verdict.ts";
+import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/verdict.ts";
+import { pendingScenarios } from "./pending.ts";
 
 const seed = 3;
+const emails = { seed };
 const refused = Array.from({ length: 1000 }, (_, n) => n).find(isRefused)!;
 
 function answered(n: number, over: Partial<Try> = {}): Try {
@@ -18,7 +21,7 @@ function answered(n: number, over: Partial<Try> = {}): Try {
 }
 
 function accepted(n: number, over: Partial<Acceptance> = {}): Acceptance {
-  const { subject, body, to, to_name, from, from_name, html, reply_to } = emailOf(seed, n) as Fields & {
+  const { subject, body, to, to_name, from, from_name, html, reply_to } = emailOf(n, emails) as Fields & {
     subject: string;
     body: string;
   };
@@ -43,14 +46,17 @@ function accepted(n: number, over: Partial<Acceptance> = {}): Acceptance {
 }
 
 function judged(over: Partial<Evidence>) {
-  return judge({ seed, tries: [], acceptances: [], dead: [], held: [], ...over });
+  return judge({ emails, tries: [], acceptances: [], dead: [], held: [], ...over });
 }
 
 /** What a verdict would say of it. */
-async function failures(over: Partial<Evidence>): Promise<string[]> {
+async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Promise<string[]> {
   return failuresOf({
     judgement: await judged(over),
     scenario: { name: "", about: "", faults: [], pauseMs: [0, 0] },
+    possibleDuplicates: 0,
+    usage: { memoryMiB: 0, descriptors: 0 },
+    unready: [],
     unexplained: [],
     strikes: 1,
     stuck: 0,
@@ -58,10 +64,11 @@ async function failures(over: Partial<Evidence>): Promise<string[]> {
     unanswered: 0,
     unclean: [],
     crashes: [],
+    ...seen,
   });
 }
 
-const dead = (n: number) => ({ id: `id-${n}`, subject: emailOf(seed, n)["subject"]!, reason: "no" });
+const dead = (n: number) => ({ id: `id-${n}`, subject: emailOf(n, emails)["subject"]!, reason: "no" });
 
 describe("judge", () => {
   test("all is well when what was acknowledged has arrived as it was, once", async () => {
@@ -95,7 +102,7 @@ describe("judge", () => {
       { to: "other@example.org" },
       { to: `Another <user-1@example.org>` },
       { replyTo: "other@example.com" },
-      { subject: `${emailOf(seed, 1)["subject"]} ` },
+      { subject: `${emailOf(1, emails)["subject"]} ` },
       { subject: "9-1 of another seed" },
     ];
     for (const over of fields) {
@@ -131,7 +138,9 @@ describe("judge", () => {
     });
     const [duplicate] = judgement.duplicates;
     const none = { unclean: [], crashes: [], unexplained: [], strikes: 1 };
-    const seen = { judgement, stuck: 0, unreadable: undefined, unanswered: 0, ...none };
+    const usage = { memoryMiB: 0, descriptors: 0 };
+    const counted = { possibleDuplicates: 1, usage, unready: [] };
+    const seen = { judgement, ...counted, stuck: 0, unreadable: undefined, unanswered: 0, ...none };
     const scenario = { name: "", about: "", faults: [], pauseMs: [0, 0] } as const;
     const allowing = { ...scenario, mayDuplicateAtPostmark: true } as const;
     expect(failuresOf({ ...seen, scenario })).toHaveLength(1);
@@ -163,6 +172,118 @@ describe("judge", () => {
   });
 });
 
+describe("judge: limits", () => {
+  const limits = { withinMs: 1000, withPoisonMs: 5000 };
+  const course = { acknowledgedMs: 100, acceptedMs: 1500, hadPoisonBesideIt: false };
+
+  test("count from the answer 200, and are others beside poison", () => {
+    expect(lateBy({ ...course, acceptedMs: 50 }, limits, [])).toBe(0);
+    expect(lateBy({ ...course, acceptedMs: 1100 }, limits, [])).toBe(0);
+    expect(lateBy(course, limits, [])).toBe(400);
+    expect(lateBy({ ...course, hadPoisonBesideIt: true }, limits, [])).toBe(0);
+    expect(lateBy({ ...course, acceptedMs: 5101, hadPoisonBesideIt: true }, limits, [])).toBe(1);
+  });
+
+  test("count from the end of what began before they were over", () => {
+    const late = { ...course, acceptedMs: 4000 };
+    expect(lateBy(late, limits, [{ startMs: 1200, endMs: 3500 }])).toBe(2900);
+    expect(lateBy(late, limits, [{ startMs: 900, endMs: 2500 }])).toBe(500);
+    // The second begins in time because the first has put it off.
+    const two = [
+      { startMs: 2400, endMs: 3100 },
+      { startMs: 900, endMs: 2000 },
+    ];
+    expect(lateBy(late, limits, two)).toBe(0);
+    expect(lateBy(course, limits, [{ startMs: 0, endMs: 50 }])).toBe(400);
+  });
+
+  test("an email that is accepted later is told", async () => {
+    const evidence = { tries: [answered(1)], acceptances: [accepted(1, { atMs: 3000 })] };
+    expect(await failures(evidence)).toEqual([]);
+    const [late] = await failures({ ...evidence, limits });
+    expect(late).toBe("1 accepted too late: email 1, id-1: 1999 ms after its 200");
+    const poisoned = [{ provider: "resend" as const, atMs: 1, emailIds: ["id-1", "id-2"] }];
+    expect(await failures({ ...evidence, limits, poisoned })).toEqual([]);
+    expect(await failures({ ...evidence, limits, excuses: [{ startMs: 0, endMs: 2500 }] })).toEqual([]);
+  });
+});
+
+describe("judge: poison", () => {
+  const poisoned = { seed, poisonEvery: 3 };
+  const find = (wanted: (n: number) => boolean) => Array.from({ length: 200 }, (_, n) => n).find(wanted)!;
+  const takenBySomebody = find((n) => poisonOf(n, poisoned) !== undefined && !mayDie(n, poisoned));
+  const takenByNobody = find((n) => poisonOf(n, poisoned)?.at === undefined && mayDie(n, poisoned));
+  const dying = (n: number, reason: string) => ({
+    id: `id-${n}`,
+    subject: emailOf(n, poisoned)["subject"]!,
+    reason,
+  });
+  const arrived = (n: number): Acceptance => {
+    const { subject, body, to, from } = emailOf(n, poisoned);
+    return { ...accepted(n), subject: subject!, text: body!, to: to!, from: from! };
+  };
+
+  test("it may die where nobody takes it, and not where a provider certainly does", async () => {
+    const of = (n: number) => ({ emails: poisoned, tries: [answered(n)], dead: [dying(n, "gave up: 500")] });
+    expect(await failures(of(takenByNobody))).toEqual([]);
+    expect((await failures(of(takenBySomebody)))[0]).toStartWith("1 wrongly dead or accepted");
+  });
+
+  test("accepted and dead, it has to be said to be of unknown outcome", async () => {
+    const n = takenByNobody;
+    const with_ = (reason: string) =>
+      judged({
+        emails: poisoned,
+        tries: [answered(n)],
+        acceptances: [arrived(n)],
+        dead: [dying(n, reason)],
+      });
+    expect((await with_("outcome unknown: gave up: 500")).wronglyDead).toEqual([]);
+    expect((await with_("gave up: 500")).wronglyDead).toHaveLength(1);
+  });
+});
+
+describe("verdict", () => {
+  const usage = { memoryMiB: 60, descriptors: 40 };
+
+  test("what is accepted more often than the service counts is a failure, though it is named", async () => {
+    const evidence = { tries: [answered(1)], acceptances: [accepted(1), accepted(1), accepted(1)] };
+    const scenario = {
+      name: "",
+      about: "",
+      faults: [],
+      pauseMs: [0, 0],
+      mayDuplicateIfCounted: true,
+    } as const;
+    expect(await failures(evidence, { scenario, possibleDuplicates: 2 })).toEqual([]);
+    expect(await failures(evidence, { scenario, possibleDuplicates: 1 })).toEqual([
+      "1 more acceptances than the service counts",
+    ]);
+  });
+
+  test("a server takes no more than README.md says", async () => {
+    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    expect(await failures(well, { usage })).toEqual([]);
+    const heavy = { ...usage, memoryMiB: serverMemoryMaxMiB + 1 };
+    expect(await failures(well, { usage: heavy })).toEqual([
+      `a server took ${serverMemoryMaxMiB + 1} MiB of memory`,
+    ]);
+    expect(await failures(well, { usage: { ...usage, descriptors: 1000 } })).toEqual([
+      "a server had 1000 descriptors open",
+    ]);
+    const readme = await Bun.file(`${import.meta.dir}/../../README.md`).text();
+    expect(readme).toContain(`${serverMemoryMaxMiB} MiB of memory`);
+    expect(readme).toContain(`${serverDescriptorsMax} descriptors`);
+  });
+
+  test("a process that is not ready is one too many", async () => {
+    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    expect(await failures(well, { unready: ["worker-0: doubt: of a batch"] })).toEqual([
+      "not ready, though nothing excuses it: worker-0: doubt: of a batch",
+    ]);
+  });
+});
+
 describe("schedule", () => {
   const [scenario] = scenarios;
   const first = (seedOf: number, lane: number) => {
@@ -178,6 +299,7 @@ describe("schedule", () => {
 
   test("scenarios have names of their own", () => {
     expect(new Set(scenarios.map(({ name }) => name)).size).toBe(scenarios.length);
+    for (const name of pendingScenarios) expect(scenarios.map((one) => one.name)).toContain(name);
   });
 });
 

@@ -4,11 +4,13 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { buildClock } from "../../chaos/clock/clock.ts";
 import { buildDisk } from "../../chaos/disk/disk.ts";
-import { run } from "../../chaos/run.ts";
+import { type Extent, run } from "../../chaos/run.ts";
 import { type Queue, queuesOf, type Scenario } from "../../chaos/scenario.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import type { Verdict } from "../../chaos/verdict.ts";
+import { pendingScenarios } from "./pending.ts";
 import { breakInto, variants } from "./variants.ts";
 
 /** Most of a run is waiting; other tests want their share. */
@@ -19,11 +21,13 @@ const seed = 20_261_125;
 /** Every scenario on one queue for a short while, and every broken variant of it. */
 export function shortRuns(queue: Queue): void {
   let folder = "";
-  let library = "";
+  let diskLibrary = "";
+  let clockLibrary = "";
   let runs = 0;
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "reliable-email-chaos-"));
-    library = buildDisk(folder);
+    diskLibrary = buildDisk(folder);
+    clockLibrary = buildClock(folder);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -41,26 +45,28 @@ export function shortRuns(queue: Queue): void {
     }
   }
 
-  function runOf(scenario: Scenario, product: string, drainMs: number): Promise<Verdict> {
+  function runOf(scenario: Scenario, product: string, drainMs: number, extent: Extent): Promise<Verdict> {
     runs += 1;
     return run({
       scenario,
       queue,
       seed,
-      extent: { forMs: 2500 },
+      extent: { forMs: 2500, ...extent },
       rate: 200,
       folder: join(folder, `run-${runs}`),
       product,
-      diskLibrary: library,
+      diskLibrary,
+      clockLibrary,
       drainMs,
     });
   }
 
-  test.concurrent.each(scenarios.filter((one) => queuesOf(one).includes(queue)))(
+  const kept = scenarios.filter(({ name }) => !pendingScenarios.includes(name));
+  test.concurrent.each(kept.filter((one) => queuesOf(one).includes(queue)))(
     `chaos (${queue}): $name`,
     (scenario) =>
       inTurn(async () => {
-        const verdict = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000);
+        const verdict = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
         expect(verdict.failures).toEqual([]);
         expect(verdict.strikes).toBeGreaterThan(0);
         expect(verdict.acknowledged).toBeGreaterThan(50);
@@ -73,9 +79,14 @@ export function shortRuns(queue: Queue): void {
     (variant) =>
       inTurn(async () => {
         const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
-        const { failures } = await runOf({ name: variant.name, about: "", ...variant.under }, product, 8_000);
-        if (variant.caughtAs === undefined) expect(failures).toEqual([]);
-        else expect(failures.join("\n")).toMatch(variant.caughtAs);
+        const { name, under, caughtAs, drainMs = 8_000 } = variant;
+        // What is broken may need luck to show. It is struck until it has.
+        const extent = /accepted twice/.test(String(caughtAs))
+          ? { duplicates: 1, duplicatesWithinMs: 180_000 }
+          : {};
+        const { failures } = await runOf({ name, about: "", ...under }, product, drainMs, extent);
+        if (caughtAs === undefined) expect(failures).toEqual([]);
+        else expect(failures.join("\n")).toMatch(caughtAs);
       }),
     timeoutMs,
   );

@@ -3,7 +3,7 @@
 
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { answerInstead, faults } from "../../fakes/faults.ts";
+import { answerInstead, faults, gatewayAnswers } from "../../fakes/faults.ts";
 import type { Queue, Scenario } from "../../chaos/scenario.ts";
 
 export interface Patch {
@@ -21,6 +21,8 @@ export interface Variant {
   readonly under: Omit<Scenario, "name" | "about">;
   /** What the verdict says of it; undefined for what is not broken, as a control. */
   readonly caughtAs: RegExp | undefined;
+  /** For the queue to drain, ms; 8 s if absent. Longer where the service as it should be takes its time as well. */
+  readonly drainMs?: number;
 }
 
 const root = resolve(import.meta.dir, "../..");
@@ -41,6 +43,12 @@ export function breakInto(folder: string, { patches }: Pick<Variant, "patches">)
   }
   return folder;
 }
+
+/**
+ * The service as it is has no such rule yet. Once it has, this variant is caught no more: it then needs the patch that
+ * takes the rule away again.
+ */
+const asItIs: readonly Patch[] = [];
 
 const tooMany = answerInstead(
   429,
@@ -232,6 +240,72 @@ export const variants: readonly Variant[] = [
     under: powerCuts,
     caughtAs: /lost|damaged/,
   },
+  {
+    name: "believes a gateway",
+    queue: "embedded",
+    patches: asItIs,
+    under: {
+      oneSender: true,
+      faults: [
+        {
+          do: "provider",
+          name: "postmark",
+          fault: { stage: "accepted", effect: gatewayAnswers.unavailable },
+          probability: 0.5,
+          forMs: [1000, 1000],
+        },
+      ],
+      settings: { PROVIDERS: "resend:1,postmark:1" },
+      pauseMs: [100, 200],
+    },
+    caughtAs: /accepted twice/,
+  },
+  {
+    name: "never splits what fails together",
+    queue: "embedded",
+    patches: asItIs,
+    under: {
+      poisonEvery: 20,
+      oneSender: true,
+      faults: [],
+      settings: { PROVIDERS: "resend:1", GIVE_UP_AFTER: "5s", DOUBT_TIMEOUT: "15s", DOUBT_SPLIT_AFTER: "1s" },
+      resend: { rateLimit: 20 },
+      pauseMs: [0, 0],
+      limits: { withinMs: 20_000, withPoisonMs: 60_000 },
+      mayDuplicateIfCounted: true,
+    },
+    caughtAs: /accepted too late|stuck in the queue/,
+    drainMs: 40_000,
+  },
+  ...(["redis", "embedded"] as const).map((queue): Variant => ({
+    name: "trusts the clock",
+    queue,
+    patches: asItIs,
+    under: {
+      faults: [
+        {
+          do: "stepClock",
+          of: queue === "redis" ? "redis" : "service",
+          aheadMs: [24 * 3_600_000],
+          forMs: [500, 1000],
+        },
+        {
+          do: "provider",
+          name: "resend",
+          fault: tooMany,
+          probability: 0.5,
+          forMs: [500, 1000],
+        },
+      ],
+      lanes: 2,
+      settings: { PROVIDERS: "resend:1" },
+      pauseMs: [50, 100],
+      limits: { withinMs: 30_000 },
+      mayDuplicateAtPostmark: true,
+    },
+    caughtAs: /accepted too late|stuck in the queue/,
+    drainMs: 30_000,
+  })),
   {
     name: "takes a new idempotency key for every try",
     queue: "embedded",
