@@ -268,12 +268,14 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "poison",
-    about: "one email in 40 makes every request fail that it is in: 500, hang, reset, nonsense, a refusal",
-    poisonEvery: 40,
+    about: "one email in 25 makes every request fail that it is in: 500, hang, reset, nonsense, a refusal",
+    poisonEvery: 25,
+    // Each of them takes many requests until it is found, and more until it is given up.
+    rate: 80,
     faults: [],
     pauseMs: [0, 0],
     settings: { GIVE_UP_AFTER: "5s", DOUBT_TIMEOUT: "15s", DOUBT_SPLIT_AFTER: "1s" },
-    resend: { rateLimit: 20 },
+    resend: { rateLimit: 50 },
     limits: { withinMs: 20_000, withPoisonMs: 60_000 },
     mayDuplicateIfCounted: true,
   },

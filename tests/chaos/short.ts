@@ -52,7 +52,7 @@ export function shortRuns(queue: Queue): void {
       queue,
       seed,
       extent: { forMs: 2500, ...extent },
-      rate: 200,
+      rate: scenario.rate ?? 200,
       folder: join(folder, `run-${runs}`),
       product,
       diskLibrary,

@@ -265,17 +265,49 @@ export const variants: readonly Variant[] = [
     queue: "embedded",
     patches: asItIs,
     under: {
-      poisonEvery: 20,
-      oneSender: true,
+      poisonEvery: 25,
+      rate: 80,
       faults: [],
-      settings: { PROVIDERS: "resend:1", GIVE_UP_AFTER: "5s", DOUBT_TIMEOUT: "15s", DOUBT_SPLIT_AFTER: "1s" },
-      resend: { rateLimit: 20 },
+      settings: { GIVE_UP_AFTER: "5s", DOUBT_TIMEOUT: "15s", DOUBT_SPLIT_AFTER: "1s" },
+      resend: { rateLimit: 50 },
       pauseMs: [0, 0],
       limits: { withinMs: 20_000, withPoisonMs: 60_000 },
       mayDuplicateIfCounted: true,
     },
     caughtAs: /accepted too late|stuck in the queue/,
     drainMs: 40_000,
+  },
+  {
+    name: "ends doubt at Resend by time and attempts alone",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/policy/doubt.ts",
+        from: '  const failures = notes.failures + (outcome.kind === "throttled" ? 0 : 1);\n',
+        to: [
+          '  const failures = notes.failures + (outcome.kind === "throttled" ? 0 : 1);',
+          "  if (wasInDoubt) return ended(setting);",
+          "",
+        ].join("\n"),
+      },
+    ],
+    // Resend accepts, and says so to nobody: there is no evidence that a single email is at fault.
+    under: {
+      settings: { PROVIDERS: "resend:1", DOUBT_SPLIT_AFTER: "500ms" },
+      resend: { rateLimit: 50 },
+      oneSender: true,
+      faults: [
+        {
+          do: "provider",
+          name: "resend",
+          fault: faults.serverErrorAfterAccepting,
+          probability: 1,
+          forMs: [8000, 8000],
+        },
+      ],
+      pauseMs: [100, 100],
+    },
+    caughtAs: /accepted twice by Resend/,
   },
   ...(["redis", "embedded"] as const).map((queue): Variant => ({
     name: "trusts the clock",
