@@ -40,9 +40,9 @@ export function watchUsage(parts: readonly Part[]): UsageWatch {
 /** Undefined if it has ended meanwhile. */
 function usageOf(pid: number): Usage | undefined {
   try {
-    const memoryMiB = residentMiB(pid);
+    const memoryMiB: number | undefined = residentMiB(pid);
     // It has none any more while it waits to be buried.
-    if (Number.isNaN(memoryMiB)) return undefined;
+    if (memoryMiB === undefined || Number.isNaN(memoryMiB)) return undefined;
     return { memoryMiB, descriptors: readdirSync(`/proc/${pid}/fd`).length };
   } catch {
     return undefined;
