@@ -14,16 +14,16 @@ export const unverifiedDomain = "unverified.example";
 /** What the emails of a run are like. */
 export interface Emails {
   readonly seed: number;
-  /** All are from one sender, but for those that are refused, or poisoned. */
+  /** All emails have the same sender, except refused and some poisoned ones. */
   readonly oneSender?: boolean;
-  /** One in so many is poison; none, if absent. */
+  /** One email in this many is poisoned; none if absent. */
   readonly poisonEvery?: number;
 }
 
 /** Every so many emails one that has to end as a dead letter. */
 const refusedEvery = 211;
 
-/** The ways in which emails are poison, one after the other. */
+/** The kinds of poison, used in turn. */
 const poisons: readonly Poison[] = [
   { kind: "hang", after: false, at: undefined },
   { kind: "error", after: false, at: undefined },
@@ -43,15 +43,15 @@ const poisons: readonly Poison[] = [
   { kind: "reset", after: true, at: "postmark" },
 ];
 
-/** How an email is poison; undefined if it is none. */
+/** The poison in an email; undefined if it is harmless. */
 export function poisonOf(n: number, { seed, poisonEvery = 0 }: Emails): Poison | undefined {
   if (poisonEvery === 0 || n % poisonEvery !== poisonEvery - 1 || isRefused(n)) return undefined;
   return poisons[(seed + Math.floor(n / poisonEvery)) % poisons.length];
 }
 
 /**
- * Whether it may end as a dead letter: all but those that one provider takes, and the other certainly does not. Where
- * it is poison a provider may have it, and what is in doubt for too long is given up.
+ * Whether an email may end as a dead letter. A poisoned one may not if one provider accepts it and the other definitely
+ * refuses it; where a failure leaves the outcome unknown, it may be given up.
  */
 export function mayDie(n: number, emails: Emails): boolean {
   if (isRefused(n)) return true;
@@ -59,7 +59,7 @@ export function mayDie(n: number, emails: Emails): boolean {
   return poison !== undefined && (poison.at === undefined || !isAboutSender(poison));
 }
 
-/** A certain refusal, which another provider is asked after at once. */
+/** A definite refusal: another provider can be asked at once. */
 function isAboutSender({ kind }: Poison): boolean {
   return kind === "sender" || kind === "key";
 }
@@ -109,7 +109,7 @@ export function emailOf(n: number, emails: Emails): Fields {
 function senderOf(n: number, emails: Emails): string {
   if (isRefused(n)) return `nobody@${unverifiedDomain}`;
   const poison = poisonOf(n, emails);
-  // What a provider says of this sender must hold for no other email.
+  // The provider's refusal of this sender must not apply to any other email.
   if (poison !== undefined && isAboutSender(poison)) return `someone@made-up-${n}.example`;
   if (emails.oneSender) return defaultFrom;
   return n % 3 === 0 ? `news@shop-${n % 5}.example.org` : defaultFrom;

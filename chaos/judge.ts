@@ -35,7 +35,7 @@ export interface Evidence {
   readonly held: Iterable<QueuedEmail>;
   /** Requests that failed because of an email in them. */
   readonly poisoned?: AsyncIterable<PoisonedRequest> | Iterable<PoisonedRequest>;
-  /** How soon emails have to be accepted; whenever, if absent. */
+  /** How soon emails must be accepted; no limit if absent. */
   readonly limits?: Limits | undefined;
   readonly excuses?: readonly Excuse[];
 }
@@ -58,7 +58,7 @@ export interface Duplicate {
 export interface Judgement {
   readonly acknowledged: number;
   readonly accepted: number;
-  /** Dead letters of emails that may end so. */
+  /** Dead letters whose email may become one. */
   readonly deadAsTheyShould: number;
   readonly held: number;
   /** Answered 200, neither accepted nor a dead letter. */
@@ -71,7 +71,7 @@ export interface Judgement {
   readonly renamed: readonly Finding[];
   /** Accepted, and later than the limits say. */
   readonly late: readonly Finding[];
-  /** How long an acknowledged email was waiting to be accepted at most, ms. */
+  /** Longest time from an acknowledgement to the first acceptance, ms. */
   readonly slowestMs: number;
   /** Requests that failed because of an email in them. */
   readonly poisonedRequests: number;
@@ -152,7 +152,7 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
     }
     deadNumbers.add(n);
     if (!mayDie(n, emails)) wronglyDead.push({ n, what: `${id}: ${reason ?? "without a reason"}` });
-    // Or an operator who retries it sends it twice, and is not told.
+    // Otherwise an operator who retries it sends it twice without being warned.
     else if (accepted.has(n) && reason?.startsWith("outcome unknown") !== true)
       wronglyDead.push({
         n,

@@ -1,13 +1,13 @@
-// Which emails a provider accepted too late, counted from the moment when they were acknowledged. Pure.
+// Whether an email was accepted too late, counted from its acknowledgement. Pure.
 
-/** How long an email may take from its acknowledgement until a provider has accepted it, ms. */
+/** Longest allowed time from an email's acknowledgement to its first acceptance, ms. */
 export interface Limits {
   readonly withinMs: number;
-  /** Of those that were in a request that failed because of another email in it. */
+  /** The same for emails that shared a request with a poisoned one. */
   readonly withPoisonMs?: number;
 }
 
-/** While it lasts, nothing is promised: limits count from its end. */
+/** A time for which nothing is promised: limits count from its end. */
 export interface Excuse {
   readonly startMs: number;
   readonly endMs: number;
@@ -19,7 +19,7 @@ export interface Course {
   readonly hadPoisonBesideIt: boolean;
 }
 
-/** How much too late it was accepted, ms; 0: in time. */
+/** By how much the limit was exceeded, ms; 0 if it was met. */
 export function lateBy(course: Course, limits: Limits, excuses: readonly Excuse[]): number {
   const { withinMs, withPoisonMs = withinMs } = limits;
   const limitMs = course.hadPoisonBesideIt ? withPoisonMs : withinMs;

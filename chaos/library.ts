@@ -1,9 +1,9 @@
-// Builds the libraries that are loaded into processes before libc.
+// Builds the libraries that are preloaded into processes.
 
 import { mkdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
-/** Compiles `NAME.c` into `NAME.so` in a folder, which is made if it is missing, and returns the library's path. */
+/** Compiles `NAME.c` to `NAME.so` in a folder, which is created if missing, and returns the library's path. */
 export function buildLibrary(source: string, into: string): string {
   const cc = Bun.which("cc");
   if (cc === null) {

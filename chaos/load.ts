@@ -37,7 +37,7 @@ export interface Load {
   finish(withinMs: number): Promise<number>;
 }
 
-/** Tries under way at the same time, at most. */
+/** Maximum number of concurrent tries. */
 export const inFlightMax = 64;
 /** One in so many clients has no Idempotency-Key. */
 const keylessEvery = 8;

@@ -1,21 +1,21 @@
-// Whether the processes of the service say that they are ready while a run goes on.
+// Watches the readiness of the service's processes during a run.
 
 import type { Part } from "./part.ts";
 
 export interface Watched {
   readonly part: Part;
-  /** Of its admin port. */
+  /** Base URL of its admin port. */
   readonly url: string;
 }
 
 export interface ReadyWatch {
-  /** Every reason for not being ready that no other fault excuses, once for each process. */
+  /** Reasons for not being ready that no fault excuses, each once per process. */
   readonly reasons: readonly string[];
   stop(): Promise<void>;
 }
 
 const everyMs = 100;
-/** What a fault does that strikes the store, the providers, or the process itself; see README.md for the words. */
+/** Reasons that follow from faults of the store, the providers or the process itself; README.md explains the words. */
 const excused = /^(?:starting|stopping|store|overload|providers):/;
 
 export function watchReadiness(watched: readonly Watched[]): ReadyWatch {
@@ -24,7 +24,7 @@ export function watchReadiness(watched: readonly Watched[]): ReadyWatch {
   const watching = watched.map(async ({ part, url }) => {
     while (!over) {
       for (const reason of await reasonsOf(url)) {
-        // Numbers in it change from one look to the next.
+        // Numbers in a reason change from one poll to the next.
         if (!excused.test(reason)) reasons.add(`${part.name}: ${reason.replaceAll(/\d+(\.\d+)?/g, "N")}`);
       }
       await Bun.sleep(everyMs);
@@ -41,7 +41,7 @@ export function watchReadiness(watched: readonly Watched[]): ReadyWatch {
   };
 }
 
-/** None if it is ready, or does not run. */
+/** Empty if the process is ready or not running. */
 async function reasonsOf(url: string): Promise<readonly string[]> {
   try {
     const answer = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(5000) });

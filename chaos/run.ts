@@ -26,8 +26,8 @@ export interface Extent {
   readonly emails?: number;
   readonly kills?: number;
   /**
-   * Emails accepted more than once: for a service that is known to be broken, so that it is not acquitted because its
-   * fault did not happen to show. Given up after `duplicatesWithinMs`.
+   * Acceptances of emails that had been accepted before, for a service that is known to be broken: so that its fault is
+   * not missed by chance. Given up after `duplicatesWithinMs`.
    */
   readonly duplicates?: number;
   readonly duplicatesWithinMs?: number;
@@ -101,7 +101,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
     const journal = openJournal<StrikeRecord>(join(folder, "strikes.jsonl"));
     const strike = async (lane: number) => {
       if (scenario.faults.length === 0) {
-        // All that goes wrong is in the emails.
+        // The emails themselves are the fault.
         while (!(await isOver())) await Bun.sleep(50);
         return;
       }
@@ -203,10 +203,10 @@ export async function run(options: RunOptions): Promise<Verdict> {
   }
 }
 
-/** How many acceptances until now were of emails that had been accepted before. */
+/** Number of acceptances so far of emails that had been accepted before. */
 async function countDuplicates(folder: string): Promise<number> {
   const text = await Bun.file(join(folder, "acceptances.jsonl")).text();
-  // Behind the last line feed stands what is being written.
+  // The last line may still be being written.
   const subjects = text
     .split("\n")
     .slice(0, -1)

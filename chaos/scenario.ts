@@ -22,7 +22,7 @@ export type Link =
   /** Between a worker and a provider. */
   | Provider;
 
-/** What has a wall clock of its own. On the embedded queue, that of the service is the store's as well. */
+/** Who has a wall clock of its own. The embedded queue uses the service's. */
 export type Clocked = "service" | "redis";
 
 /** From and to: a number is drawn from it. */
@@ -46,7 +46,7 @@ export type Fault =
   | { readonly do: "fillDisk"; readonly forMs: Range }
   /** Each fsync takes so much longer. */
   | { readonly do: "slowDisk"; readonly syncMs: Range; readonly forMs: Range }
-  /** The wall clock of all processes of the service, or of Redis, is wrong: by one of these, ms; negative: behind. */
+  /** The wall clock of Redis, or of all processes of the service, is wrong by one of these offsets, ms. */
   | {
       readonly do: "stepClock";
       readonly of: Clocked;
@@ -125,9 +125,9 @@ export interface Scenario {
   readonly postmark?: Partial<PostmarkSettings>;
   /** All emails are from one sender, so that they go out in few batches. */
   readonly oneSender?: true;
-  /** One email in so many makes every request fail that it is in, at one provider or at both. */
+  /** One email in this many is poisoned: at one provider or both, every request that contains it fails. */
   readonly poisonEvery?: number;
-  /** How soon emails have to be accepted; as soon as they can, if absent. Wrong clocks do not count. */
+  /** How soon emails must be accepted; no limit if absent. Limits restart when a wrong clock is right again. */
   readonly limits?: Limits;
   /** Emails offered in a second. */
   readonly rate?: number;
@@ -144,7 +144,7 @@ export interface Scenario {
    * have: when a request can reach Postmark, or be found there, later than anybody waits for it.
    */
   readonly mayDuplicateAtPostmark?: true;
-  /** The same where no provider could have prevented it at a price that the service is willing to pay. */
+  /** An email may arrive twice by any provider, if the service counts and names it as a possible duplicate. */
   readonly mayDuplicateIfCounted?: true;
   /** Redis has reached its `maxmemory` when the faults are over, and the queue has to drain all the same. */
   readonly drainsWithMemoryFull?: true;
@@ -152,7 +152,7 @@ export interface Scenario {
   readonly healedByRestart?: true;
   /** Clients may wait for longer than SUBMIT_TIMEOUT: the server they talk to is frozen or cut off. */
   readonly mayHang?: true;
-  /** A process whose clock is wrong is as ready as ever, but for what other faults do to it. */
+  /** Processes must stay ready, except for reasons that follow from faults of the store or the providers. */
   readonly staysReady?: true;
 }
 

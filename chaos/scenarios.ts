@@ -63,7 +63,7 @@ const staleSettlements: Fault[] = [
   { do: "freezeBeforeSettlement", name: "resend", forMs: [750, 850] },
 ];
 
-/** Something that answers in a provider's place, before the provider has the request or after it has accepted it. */
+/** A gateway answers instead of the provider, before the provider has the request or after it has accepted it. */
 const gateways: Fault[] = both.flatMap((name) =>
   (["read", "accepted"] as const).flatMap((stage) =>
     Object.values(gatewayAnswers).map((effect): Fault => ({
@@ -89,7 +89,7 @@ function wrongClock(of: Clocked): Fault {
   };
 }
 
-/** What makes emails wait for a time that a clock says: for their next attempt, or for the end of a lease. */
+/** Faults that make emails wait for a point in time: their next attempt, or the end of a lease. */
 const waits: Fault[] = [
   { do: "kill", part: "worker" },
   ...both.flatMap((name): Fault[] => [
@@ -112,8 +112,8 @@ const waits: Fault[] = [
 ];
 
 /**
- * Once a clock is right again: RETRY_MAX, two leases, and what is needed without any of it on a machine that is busy
- * with something else. What is stranded is so for an hour at least.
+ * Counted from when the clock is right again: RETRY_MAX, two leases, and generous time for an ordinary delivery on a
+ * busy machine. Stranded emails would take an hour at least.
  */
 const afterClock = { withinMs: 1000 + 2 * 2000 + 25_000 };
 
@@ -243,15 +243,14 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "gateway",
-    about: "something answers in a provider's place, before or after the provider has accepted",
+    about: "a gateway answers instead of a provider, before or after the provider has accepted",
     faults: gateways,
     pauseMs: [50, 300],
     lanes: 2,
   },
   {
     name: "outage",
-    about:
-      "Resend accepts, and answers 500 to everything for longer than batches in doubt have to stay whole",
+    about: "Resend accepts but answers 500 to everything, for longer than DOUBT_SPLIT_AFTER",
     settings: { PROVIDERS: "resend:1", DOUBT_SPLIT_AFTER: "500ms" },
     resend: { rateLimit: 50 },
     oneSender: true,
@@ -268,9 +267,9 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "poison",
-    about: "one email in 25 makes every request fail that it is in: 500, hang, reset, nonsense, a refusal",
+    about: "one email in 25 makes every request that contains it fail: 500, hang, reset, nonsense, refusal",
     poisonEvery: 25,
-    // Each of them takes many requests until it is found, and more until it is given up.
+    // Isolating a poisoned email and giving it up takes many requests.
     rate: 80,
     faults: [],
     pauseMs: [0, 0],
@@ -281,7 +280,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "clock",
-    about: "the wall clock of all processes an hour, a day or a year ahead or behind, and right again",
+    about: "the wall clock of all processes is wrong by an hour, a day or a year for a moment",
     queues: ["embedded"],
     faults: [wrongClock("service"), wrongClock("service"), wrongClock("service"), ...waits],
     pauseMs: [100, 500],
@@ -292,7 +291,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "clock-redis",
-    about: "the same for the clock of Redis, and for that of the service; replies of Redis lost",
+    about: "the same for the clock of Redis or of the service, and replies of Redis are lost",
     queues: ["redis"],
     faults: [
       ...[1, 2, 3, 4].map(() => wrongClock("redis")),

@@ -1,11 +1,11 @@
-// How much memory and how many descriptors the servers take while a run goes on.
+// Measures the memory and file descriptors of the servers during a run.
 
 import { readdirSync } from "node:fs";
 import { residentMiB } from "../tests/support/memory.ts";
 import type { Part } from "./part.ts";
 
 export interface Usage {
-  /** The most that one process had. */
+  /** The largest value of any one process. */
   readonly memoryMiB: number;
   readonly descriptors: number;
 }
@@ -37,11 +37,11 @@ export function watchUsage(parts: readonly Part[]): UsageWatch {
   };
 }
 
-/** Undefined if it has ended meanwhile. */
+/** Undefined if the process has ended. */
 function usageOf(pid: number): Usage | undefined {
   try {
     const memoryMiB: number | undefined = residentMiB(pid);
-    // It has none any more while it waits to be buried.
+    // A zombie has no resident memory.
     if (memoryMiB === undefined || Number.isNaN(memoryMiB)) return undefined;
     return { memoryMiB, descriptors: readdirSync(`/proc/${pid}/fd`).length };
   } catch {

@@ -31,9 +31,9 @@ export interface Verdict extends Judgement {
   readonly elapsedMs: number;
 }
 
-/** What README.md says that a server takes at most, MiB. */
+/** Limit of a server's memory as README.md states it, MiB. */
 export const serverMemoryMaxMiB = 500;
-/** Of a server, besides one for each connection of a client. */
+/** Limit of a server's file descriptors besides those for clients' connections, as README.md states it. */
 export const serverDescriptorsMax = 64;
 
 export interface Seen {
@@ -41,7 +41,7 @@ export interface Seen {
   readonly scenario: Scenario;
   readonly possibleDuplicates: number;
   readonly usage: Usage;
-  /** Why processes said that they were not ready, though they should have been. */
+  /** Reasons for not being ready that no fault excuses. */
   readonly unready: readonly string[];
   readonly unexplained: readonly Duplicate[];
   readonly strikes: number;
@@ -93,7 +93,7 @@ export function failuresOf(seen: Seen): string[] {
   }
   const { memoryMiB, descriptors } = seen.usage;
   if (memoryMiB > serverMemoryMaxMiB) failures.push(`a server took ${Math.round(memoryMiB)} MiB of memory`);
-  // A client that gives up and tries again has two for a moment.
+  // A client that times out and retries has two connections for a moment.
   if (descriptors > serverDescriptorsMax + 2 * inFlightMax)
     failures.push(`a server had ${descriptors} descriptors open`);
   for (const reason of seen.unready) failures.push(`not ready, though nothing excuses it: ${reason}`);

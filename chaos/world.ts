@@ -25,7 +25,7 @@ export interface WorldOptions {
   readonly product: string;
   /** The library that makes a disk fail; needed if a scenario's faults are about disks. */
   readonly diskLibrary: string | undefined;
-  /** The library that makes a clock wrong; needed if a scenario's faults are about clocks. */
+  /** The preloaded library behind wrong clocks; needed if a scenario steps one. */
   readonly clockLibrary: string | undefined;
 }
 
@@ -38,13 +38,13 @@ export interface World {
   readonly standby: Redis | undefined;
   /** Of the store; undefined if no fault of the scenario is about it. */
   readonly disk: Disk | undefined;
-  /** Throws if no fault of the scenario is about clocks. */
+  /** Throws if the scenario steps no clock. */
   clock(of: Clocked): Clock;
   /** The embedded queue's, if it is that. */
   readonly file: string;
   /** Where clients reach each server. */
   readonly urls: readonly string[];
-  /** Those of the service's processes, if the scenario has to know whether they are ready. */
+  /** The service's processes and their admin ports; empty unless the scenario watches readiness. */
   readonly watched: readonly Watched[];
   /** On a way, those that a scenario disturbs: one for each server or worker. */
   proxies(link: Link): readonly Proxy[];
@@ -108,12 +108,12 @@ const serviceSettings = {
   PROVIDERS: "resend:2,postmark:1",
 };
 
-/** Whether runs of it need the library that makes a clock wrong. */
+/** Whether its runs need the library behind wrong clocks. */
 export function needsClock({ faults }: Scenario): boolean {
   return faults.some((fault) => fault.do === "stepClock");
 }
 
-/** One environment of several, whose libraries are all loaded. */
+/** Merges environments; the libraries of all are preloaded. */
 function joined(...all: (Readonly<Record<string, string>> | undefined)[]): Record<string, string> {
   const libraries = all.flatMap((env) => env?.["LD_PRELOAD"] ?? []);
   return Object.assign({}, ...all, libraries.length > 0 && { LD_PRELOAD: libraries.join(":") });
@@ -245,7 +245,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       ? { DATA_DIR: store, ...joined(disk?.env, clocks?.service.env) }
       : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}`, ...clocks?.service.env };
   const watched: Watched[] = [];
-  /** A process of the service, with an admin port if its readiness has to be known. */
+  /** Creates a process of the service, with an admin port if its readiness is watched. */
   async function servicePart(name: string, file: string, env: Record<string, string>): Promise<Part> {
     const port = scenario.staysReady ? String(await freePort()) : "";
     const one = part(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });

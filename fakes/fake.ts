@@ -21,7 +21,7 @@ export interface FakeOptions {
   readonly seed?: number;
   readonly keeping?: Keeping;
   readonly onAccept?: (acceptance: Acceptance) => void;
-  /** A request failed because of an email that it held. */
+  /** Called for each request that failed because of a poisoned email in it. */
   readonly onPoison?: (request: PoisonedRequest) => void;
 }
 

@@ -149,7 +149,7 @@ const html = (status: number, text: string): Extract<Effect, object> => ({
   headers: { "content-type": "text/html" },
 });
 
-/** What something between us and a provider says in the provider's place. */
+/** Answers of a gateway between us and a provider. */
 export const gatewayAnswers = {
   unavailable: html(503, "Service Temporarily Unavailable"),
   badGateway: html(502, "Bad Gateway"),

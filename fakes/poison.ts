@@ -1,5 +1,5 @@
-// Emails that make a provider fail, whatever else is in the request: their subject says how. A request is struck
-// because of what it holds, so that no control call can race with it, and at every attempt alike.
+// Poisoned emails: every request that contains one fails, in the way that its subject names. Since the content decides,
+// every attempt fails alike, and no control call can race with the load.
 
 import type { Fault, Stage } from "./faults.ts";
 
@@ -10,7 +10,7 @@ export const poisonKinds = [
   "error",
   "hang",
   "reset",
-  /** 200 with a body that is cut off. */
+  /** 200 with a truncated body. */
   "nonsense",
   /** The whole request is refused because of this sender: its domain is not verified. */
   "sender",
@@ -20,20 +20,20 @@ export const poisonKinds = [
 
 export interface Poison {
   readonly kind: (typeof poisonKinds)[number];
-  /** The provider has accepted the whole request when it fails. Not for `sender` and `key`. */
+  /** The provider accepts the whole request before it fails. Ignored for `sender` and `key`. */
   readonly after: boolean;
-  /** Where it is poison; undefined: at both. */
+  /** The provider that fails; undefined: both. */
   readonly at: Provider | undefined;
 }
 
-/** The word that makes an email poison, in its subject. */
+/** The word in a subject that makes an email poisoned. */
 export function poisonWord({ kind, after, at }: Poison): string {
   return `poison:${kind}${after ? "-after" : ""}${at === undefined ? "" : `@${at}`}`;
 }
 
 const word = new RegExp(`\\bpoison:(${poisonKinds.join("|")})(-after)?(?:@(resend|postmark))?(?![\\w@-])`);
 
-/** What a subject says. */
+/** The poison that a subject names. */
 export function poisonIn(subject: string): Poison | undefined {
   const match = word.exec(subject);
   if (match === null) return undefined;
@@ -44,14 +44,14 @@ export function poisonIn(subject: string): Poison | undefined {
   };
 }
 
-/** A request that was struck, and the emails that were in it, by their ids. */
+/** A request that failed because of poison, and the ids of the emails in it. */
 export interface PoisonedRequest {
   readonly provider: Provider;
   readonly atMs: number;
   readonly emailIds: readonly string[];
 }
 
-/** The fault that a request to this provider draws by one of its emails, and which emails it holds. */
+/** The fault that a poisoned email in this request causes, and the ids of all emails in it. */
 export function poisonFault(
   provider: Provider,
   body: string,

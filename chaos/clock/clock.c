@@ -1,11 +1,11 @@
-// A wall clock that can be stepped while processes run, for those that are started with LD_PRELOAD set to this.
+// A wall clock that can be stepped while processes run. Processes started with LD_PRELOAD set to this library read it.
 //
-// Every reading of the wall clock is shifted by the number of nanoseconds that stands in the file CHAOS_CLOCK, an
-// int64_t in the machine's own byte order; clock.ts writes it. The monotonic clock is left alone, as it is by a true
-// step, and so are the times that the kernel stamps on files.
+// Every reading of the wall clock is shifted by a number of nanoseconds: an int64_t in native byte order in the file
+// CHAOS_CLOCK, which clock.ts writes. As with a real step, the monotonic clock is not affected. File timestamps, which
+// the kernel sets, are not shifted either.
 //
-// A deadline that a process computed from a shifted clock is shifted back before the kernel waits for it, so that a
-// wait lasts as long as it was meant to.
+// Deadlines computed from the shifted clock are shifted back before the kernel waits for them, so that waits keep their
+// length.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-// Until the file is mapped, the clock is right.
+// Used until the file is mapped.
 static const volatile int64_t right = 0;
 static const volatile int64_t *offset = &right;
 
@@ -86,7 +86,8 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
                            const struct timespec *restrict until) {
   find_functions();
   struct timespec shifted = *until;
-  // A condition may wait by the monotonic clock, which begins at zero: no machine has run for 30 years.
+  // A condition variable may use the monotonic clock, which starts at zero. No machine has been up for 30 years, so a
+  // larger deadline is one of the wall clock.
   if (until->tv_sec > 30 * 365 * 86400) shift(&shifted, -*offset);
   return real_timedwait(condition, mutex, &shifted);
 }

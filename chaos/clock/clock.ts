@@ -5,23 +5,23 @@ import { join } from "node:path";
 import { buildLibrary } from "../library.ts";
 
 export interface Clock {
-  /** What the environment of a process on this clock needs. */
+  /** Environment variables for a process that is to use this clock. */
   readonly env: Readonly<Record<string, string>>;
   /**
-   * Steps it for every process on it at the same moment, those that run too.
-   * @param ms how far ahead of the true time it is from now on; negative: behind; 0: right
+   * Steps the clock for every process that uses it, running ones included.
+   * @param ms offset from the true time from now on; negative: behind; 0: correct
    */
   setAhead(ms: number): void;
 }
 
-/** Compiles the library into the folder, and returns where it is. */
+/** Compiles the library into the folder and returns its path. */
 export function buildClock(into: string): string {
   return buildLibrary(join(import.meta.dir, "clock.c"), into);
 }
 
 /**
- * Creates a clock that is right. One for each that has to be wrong by itself.
- * @param file    for its offset, in a folder that exists; stays as long as a process runs on the clock
+ * Creates a clock without an offset. Processes that share a clock are stepped together.
+ * @param file    where its offset is kept, in an existing folder; must outlive the processes that use the clock
  * @param library what `buildClock` returned
  */
 export function createClock(options: { file: string; library: string }): Clock {
@@ -30,7 +30,7 @@ export function createClock(options: { file: string; library: string }): Clock {
   return {
     env: { LD_PRELOAD: realpathSync(options.library), CHAOS_CLOCK: file },
     setAhead(ms) {
-      // In place, in one write: processes have it mapped.
+      // Written in place: processes have the file mapped.
       const open = openSync(file, "r+");
       writeSync(open, new BigInt64Array([BigInt(Math.round(ms)) * 1_000_000n]));
       closeSync(open);

@@ -1,4 +1,4 @@
-// The clock of the harness, under what reads one: Redis, Bun, SQLite.
+// The harness's clock, as read by Redis, Bun and SQLite.
 
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { startClock, type TestClock } from "../support/clock.ts";
@@ -6,7 +6,7 @@ import { eventually } from "../support/eventually.ts";
 import { startCommand } from "../support/service.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
-// Beside the other tests, on few cores.
+// Other tests run at the same time.
 setDefaultTimeout(60_000);
 
 const hourMs = 3_600_000;
@@ -16,7 +16,7 @@ const steps = [0, hourMs, -hourMs, 24 * hourMs, -24 * hourMs, yearMs, -yearMs, 0
 const ends: (() => unknown)[] = [];
 afterAll(() => Promise.all(ends.map((end) => end())));
 
-/** Runs something that returns a wall clock's reading in ms, and compares it with ours before and after. */
+/** Expects a reading of a wall clock, in ms, to be ahead of our own by this much. */
 function expectAhead(aheadMs: number, read: () => number): void {
   const beforeMs = Date.now();
   const atMs = read();
@@ -36,7 +36,7 @@ async function startRedisOn(clock: TestClock): Promise<RedisServer> {
   return redis;
 }
 
-/** What a command says that prints the reply of TIME. */
+/** Runs a command that prints the reply of TIME, and returns it in ms. */
 function timeOf(redis: RedisServer, ...command: string[]): number {
   const [seconds, microseconds] = redis.cli(...command).split("\n");
   return Number(seconds) * 1000 + Number(microseconds) / 1000;
@@ -72,7 +72,7 @@ test("clock: two clocks are stepped apart", async () => {
   expectAhead(0, () => timeOf(other, "TIME"));
 });
 
-/** Prints what each clock says, and how long three kinds of waits take, whenever the file is there. */
+/** Prints what each clock says and how long three kinds of waits take, each time the file appears. */
 const reader = `
   const { Database } = require("bun:sqlite");
   const { existsSync, rmSync } = require("node:fs");
@@ -115,7 +115,7 @@ test("clock: a running Bun follows every step, and waits no longer than it would
       expect(Number(line[name]) - aheadMs).toBeGreaterThanOrEqual(beforeMs - 10);
       expect(Number(line[name]) - aheadMs).toBeLessThanOrEqual(Date.now() + 10);
     }
-    // None ends at once, as it would if its end had passed; that each ends is shown by the answer.
+    // No wait ended at once, as it would if its deadline had passed. That all ended is shown by the answer.
     for (const name of ["timer", "sleep", "atomics"]) expect(Number(line[name])).toBeGreaterThan(15);
   }
 });

@@ -188,7 +188,7 @@ describe("judge: limits", () => {
     const late = { ...course, acceptedMs: 4000 };
     expect(lateBy(late, limits, [{ startMs: 1200, endMs: 3500 }])).toBe(2900);
     expect(lateBy(late, limits, [{ startMs: 900, endMs: 2500 }])).toBe(500);
-    // The second begins in time because the first has put it off.
+    // The second counts because the first moved the deadline behind its start.
     const two = [
       { startMs: 2400, endMs: 3100 },
       { startMs: 900, endMs: 2000 },

@@ -1,5 +1,5 @@
 /**
- * Scenarios that the service does not pass yet: they run in `npm run chaos` and judge, but not in the tests. Take a
- * name out once its scenario passes: from then on the tests run it.
+ * Scenarios that the service does not pass yet. `npm run chaos` runs and judges them, the tests do not. Remove a name
+ * once its scenario passes: the tests run it from then on.
  */
 export const pendingScenarios: readonly string[] = ["gateway", "poison", "clock", "clock-redis"];

@@ -15,7 +15,7 @@ import { breakInto, variants } from "./variants.ts";
 
 /** Most of a run is waiting; other tests want their share. */
 const atATime = 2;
-/** Of a test, with its waiting for its turn. Only a hang takes that long. */
+/** Includes the wait for a turn. Only a hang takes this long. */
 const timeoutMs = 1_200_000;
 const seed = 20_261_125;
 
@@ -81,7 +81,7 @@ export function shortRuns(queue: Queue): void {
       inTurn(async () => {
         const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
         const { name, under, caughtAs, drainMs = 8_000 } = variant;
-        // What is broken may need luck to show. It is struck until it has.
+        // A variant may need several strikes before it shows: strike until it has.
         const extent = /accepted twice/.test(String(caughtAs))
           ? { duplicates: 1, duplicatesWithinMs: 180_000 }
           : {};

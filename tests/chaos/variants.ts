@@ -21,7 +21,7 @@ export interface Variant {
   readonly under: Omit<Scenario, "name" | "about">;
   /** What the verdict says of it; undefined for what is not broken, as a control. */
   readonly caughtAs: RegExp | undefined;
-  /** For the queue to drain, ms; 8 s if absent. Longer where the service as it should be takes its time as well. */
+  /** Time for the queue to drain, ms; 8 s if absent. Longer where the correct service needs longer too. */
   readonly drainMs?: number;
 }
 
@@ -45,8 +45,8 @@ export function breakInto(folder: string, { patches }: Pick<Variant, "patches">)
 }
 
 /**
- * The service as it is has no such rule yet. Once it has, this variant is caught no more: it then needs the patch that
- * takes the rule away again.
+ * For rules that the service does not have yet: it is broken without a patch. Once it has the rule, the variant is no
+ * longer caught, and needs the patch that removes the rule.
  */
 const asItIs: readonly Patch[] = [];
 
@@ -291,7 +291,7 @@ export const variants: readonly Variant[] = [
         ].join("\n"),
       },
     ],
-    // Resend accepts, and says so to nobody: there is no evidence that a single email is at fault.
+    // Resend accepts everything but never says so: there is no evidence that one email is at fault.
     under: {
       settings: { PROVIDERS: "resend:1", DOUBT_SPLIT_AFTER: "500ms" },
       resend: { rateLimit: 50 },

@@ -1,4 +1,4 @@
-// What the harness watches while a run goes on: whether processes say that they are ready, and what servers take.
+// What the harness measures during a run: readiness of the processes, memory and descriptors of the servers.
 
 import { expect, test } from "bun:test";
 import type { Part } from "../../chaos/part.ts";

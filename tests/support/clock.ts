@@ -1,4 +1,4 @@
-// A wall clock of a test's own, that can be stepped while a real redis-server or a process of the service runs on it.
+// A wall clock for one test, which can be stepped while a real redis-server or a process of the service uses it.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ export interface TestClock extends Clock {
   stop(): void;
 }
 
-/** It is right until it is stepped. */
+/** The clock is correct until it is stepped. */
 export function startClock(): TestClock {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-clock-"));
   const clock = createClock({ file: join(folder, "offset"), library: buildClock(folder) });

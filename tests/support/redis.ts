@@ -37,7 +37,7 @@ process.on("exit", () => {
   for (const kill of running) kill();
 });
 
-/** @param clock the wall clock that it runs on, if not the machine's */
+/** @param clock the wall clock that it uses instead of the machine's */
 export async function startRedis(settings: Record<string, string> = {}, clock?: Clock): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
   const port = await freePort();
