@@ -66,7 +66,7 @@ test.each(["server.ts", "worker.ts"])(
     const process = startProcess(file, { DATA_DIR: folder, PROVIDERS: "sandbox", PORT: "0" });
     expect(await process.exited).toBe(1);
     const { reason } = await process.event("store-unusable");
-    expect(reason).toStartWith(`DATA_DIR ${folder} cannot be written to`);
+    expect(reason).toStartWith(`DATA_DIR ${folder} cannot be created: ${import.meta.path} is a file`);
   },
 );
 

@@ -161,13 +161,13 @@ const scenarios: Record<string, () => Promise<object>> = {
   async "without-inodes"() {
     fillInodes();
     const intake = openSqliteIntake(options);
-    const result = await intake.submit(submission(), soon());
+    const result = await intake.submit(submission(), performance.now() + 1000);
     freeInodes();
     await accepts(intake);
     await intake.close();
     fillInodes();
     const second = openSqliteIntake(options);
-    const later = await second.submit(submission(), soon());
+    const later = await second.submit(submission(), performance.now() + 1000);
     freeInodes();
     const reason = (one: typeof result) => (one.kind === "failed" ? one.reason : one.kind);
     return { failed: reason(result), later: reason(later), acceptsAgain: await accepts(second) };
