@@ -240,7 +240,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     const tried = await eventually("it is refused", async () => {
       expect((await post(server.url, email)).status).toBe(200);
       const one = await ofWorker.ready();
-      return one.providers?.["resend"] === "works" ? undefined : one;
+      return one.ready && one.providers?.["resend"] !== "works" ? one : undefined;
     });
     expect(tried).toEqual({ status: 200, ready: true, paused: false, reasons: [], providers });
     expect((await ofServer.ready()).providers).toBeUndefined();
@@ -480,7 +480,7 @@ describe("admin port: an embedded queue", () => {
     db.run("PRAGMA busy_timeout = 5000");
     db.run("UPDATE batches SET doubt_since = doubt_since - 172800000");
     db.close();
-    await ofWorker.notReady("doubt: of a batch for 48.0 h");
+    await ofWorker.notReady("doubt: a batch is in doubt for 48.0 h");
     expect((await ofWorker.scrape()).value("reliable_email_queue_oldest_doubt_seconds")).toBeGreaterThan(
       172_000,
     );
