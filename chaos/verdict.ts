@@ -32,7 +32,7 @@ export interface Verdict extends Judgement {
 }
 
 /** Limit of a server's memory as README.md states it, MiB. */
-export const serverMemoryMaxMiB = 500;
+export const serverMemoryMaxMiB = 600;
 /** Limit of a server's file descriptors besides those for clients' connections, as README.md states it. */
 export const serverDescriptorsMax = 64;
 

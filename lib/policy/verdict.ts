@@ -258,11 +258,17 @@ function backoff(attempt: number, { policy, random }: Setting): number {
   return backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
 }
 
-/** Submitted, or last retried by an operator, so long ago that a failure may end it. */
+/**
+ * Submitted, or last retried by an operator, so long ago that a failure may end it. Ages say nothing while the store's
+ * clock has stepped lately.
+ */
 export function isLate(
   { submittedAtMs, history }: OpenEmail,
-  { policy, nowMs }: Pick<Setting, "policy" | "nowMs">,
+  { batch, policy, nowMs }: Pick<Setting, "policy" | "nowMs"> & {
+    readonly batch: Pick<OpenBatch, "clockSteppedAtMs">;
+  },
 ): boolean {
+  if (batch.clockSteppedAtMs !== undefined) return false;
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 

@@ -197,7 +197,7 @@ async function inform(
     return account === undefined ? policy : { ...policy, account };
   }
   const [only, ...others] = open.emails;
-  if (only === undefined || others.length > 0 || !isLate(only, { policy, nowMs })) return policy;
+  if (only === undefined || others.length > 0 || !isLate(only, { batch: open, policy, nowMs })) return policy;
   return { ...policy, question: (await ask(deliverer, lane.provider)).question };
 }
 

@@ -159,6 +159,13 @@ const rows: Row[] = [
     "a due postmark 0",
     answered,
   ],
+  [
+    "no email is late while the store's clock has stepped lately",
+    batch(late, { clockSteppedAtMs: nowMs - 1_000 }),
+    whole("maintenance"),
+    "a due any 500",
+    answered,
+  ],
   ["a late email outlives throttling", batch(late), whole("throttled"), "a due any 0", answered],
   [
     "a late email in doubt dies of an attempt that fails, its outcome unknown",

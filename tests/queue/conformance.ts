@@ -161,6 +161,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
 
       test("is free again after 24 hours, and remembered after its email was sent or deleted", async () => {
         const q = await queue();
+        await q.work.sweep(serving("resend"));
         const first = keyed("a");
         await submit(q, first);
         await settle(q, await claim(q), [sent(first.id)]);

@@ -720,6 +720,7 @@ export function operating(tools: Tools): void {
 
     test("of a thousand is one step, and their ids are forgotten after a while", async () => {
       const q = await queue();
+      await q.work.sweep(serving("resend"));
       const some = await submitMany(q, 1000);
       expect(new Set(await q.operator.delete(some))).toEqual(new Set(["deleted"]));
       expect((await q.operator.stats()).states).toMatchObject({ waiting: 0, sent: 0 });

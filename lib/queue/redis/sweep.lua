@@ -71,6 +71,11 @@ elseif swept and ARGV[4] == '' and at - swept > 60000 then
   note_step(at - swept, false)
   ahead = 0
 end
+if not swept then
+  -- The queue's first sweep: nobody can tell yet whether the clock was right when it stamped what there is.
+  expires_from = at + hour
+  keep('expires_from', text(expires_from))
+end
 if not swept or math.abs(at - swept) > 20000 or at < swept then
   keep('swept', text(at))
 end
