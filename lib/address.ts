@@ -32,7 +32,11 @@ export function addressFault(text: string): string {
   const at = text.lastIndexOf("@");
   const domain = text.slice(at + 1);
   const ascii = domainToASCII(domain);
-  const isForeign = ascii !== domain.toLowerCase() && isAddress(text.slice(0, at + 1) + ascii);
+  // What is no letter, digit or mark, the conversion may drop: another domain would be proposed.
+  const isForeign =
+    !/[^\p{L}\p{M}\p{N}.-]/u.test(domain) &&
+    ascii !== domain.toLowerCase() &&
+    isAddress(text.slice(0, at + 1) + ascii);
   return isForeign
     ? `is not an email address: its domain must be in punycode, ${ascii}`
     : "is not an email address";

@@ -264,7 +264,11 @@ function backoff(attempt: number, { policy, random }: Setting): number {
  */
 export function isLate(
   { submittedAtMs, history }: OpenEmail,
-  { batch, policy, nowMs }: Pick<Setting, "policy" | "nowMs"> & {
+  {
+    batch,
+    policy,
+    nowMs,
+  }: Pick<Setting, "policy" | "nowMs"> & {
     readonly batch: Pick<OpenBatch, "clockSteppedAtMs">;
   },
 ): boolean {
