@@ -1,0 +1,3 @@
+import { containment } from "./suite.ts";
+
+containment(() => undefined);
