@@ -50,14 +50,6 @@ const tooMany = answerInstead(
   { "retry-after": "0" },
 );
 
-const ownErrorAfterAccepting = {
-  stage: "accepted",
-  effect: {
-    status: 500,
-    json: { statusCode: 500, name: "application_error", message: "An error occurred." },
-  },
-} as const;
-
 const acknowledgesFirst: Patch = {
   file: "lib/queue/group_commit.ts",
   from: "        expireAt(deadlineMs);\n        schedule();\n",
@@ -93,13 +85,27 @@ const forgetsTheFence = {
 } as const satisfies Variant["under"];
 
 /** Accepted, and not said so; then throttled. */
-const doubtThenThrottled = {
+const ownErrorAfterAccepting = {
+  stage: "accepted",
+  effect: {
+    status: 500,
+    json: { statusCode: 500, name: "application_error", message: "An error occurred." },
+  },
+} as const;
+
+const maintenance = answerInstead(503, {
+  statusCode: 503,
+  name: "service_unavailable",
+  message: "Temporarily unavailable.",
+});
+
+const doubtThenMaintenance = {
   oneSender: true,
   faults: [
     {
       do: "provider",
       name: "resend",
-      fault: [faults.resetAfterAccepting, tooMany],
+      fault: [ownErrorAfterAccepting, maintenance],
       probability: 0.5,
       forMs: [1000, 1000],
     },
@@ -277,13 +283,25 @@ export const variants: readonly Variant[] = [
         from: "return suspects > pieceMaxFirst ? pieceMaxFirst : 1;",
         to: "return Math.max(suspects, 1000);",
       },
+      // Or batches become so small that there is nothing to split.
+      {
+        file: "lib/worker/lane.ts",
+        from: "return Math.max(1, Math.floor(countMax / 2));",
+        to: "return countMax;",
+      },
     ],
     under: {
-      poisonEvery: 25,
-      rate: 80,
+      // Few requests, so that batches are large.
+      poisonEvery: 100,
+      rate: 200,
       faults: [],
-      settings: { GIVE_UP_AFTER: "5s", DOUBT_TIMEOUT: "15s", DOUBT_SPLIT_AFTER: "1s" },
-      resend: { rateLimit: 50 },
+      settings: {
+        PROVIDERS: "resend:1",
+        GIVE_UP_AFTER: "5s",
+        DOUBT_TIMEOUT: "15s",
+        DOUBT_SPLIT_AFTER: "1s",
+      },
+      resend: { rateLimit: 5 },
       pauseMs: [0, 0],
       limits: { withinMs: 20_000, withPoisonMs: 60_000 },
       mayDuplicateIfCounted: true,
@@ -448,16 +466,16 @@ export const variants: readonly Variant[] = [
     caughtAs: /stuck in the queue/,
   },
   {
-    name: "forgets its doubt after a 429",
+    name: "forgets its doubt after a 503",
     queue: "embedded",
     patches: [
       {
         file: "lib/policy/decide.ts",
-        from: '    case "throttled":\n    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);',
-        to: '    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);\n    case "throttled":\n      return alike(outcome, setting);',
+        from: '    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);',
+        to: '      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);\n    case "unavailable":\n      return alike(outcome, setting);',
       },
     ],
-    under: doubtThenThrottled,
+    under: doubtThenMaintenance,
     caughtAs: /accepted twice by Resend/,
   },
   {
