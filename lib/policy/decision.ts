@@ -21,10 +21,10 @@ export interface Policy {
   /** From when doubt was recorded, ms: a batch of several emails may then be split, see doubt.ts. */
   readonly splitAfterMs: number;
   /**
-   * Whether the provider was asked, just before the request, a question that sends nothing: it answered, perhaps with a
-   * refusal, or it answered that the credential holds.
+   * What the provider answered, just before the request, to a question that sends nothing: something, perhaps a refusal;
+   * or that the credential holds; or nothing, or it was not asked.
    */
-  readonly question: "unasked" | "answered" | "ok";
+  readonly question: "none" | "answered" | "ok";
 }
 
 export interface RecallPolicy {

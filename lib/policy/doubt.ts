@@ -74,7 +74,7 @@ function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: 
     failures: before.failures + (outcome.kind === "throttled" ? 0 : 1),
     strikes: before.strikes + (isStrike ? 1 : 0),
     ...(baseline !== undefined && { baseline }),
-    isBlamed: isSearch ? before.isBlamed : isStrike && policy.question !== "unasked",
+    isBlamed: isSearch ? before.isBlamed : isStrike && policy.question !== "none",
   };
 }
 

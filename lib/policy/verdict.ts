@@ -218,7 +218,7 @@ function failed(
   const { batch, policy } = setting;
   const suspects = batch.emails.length;
   const late = isLate(email, setting);
-  if (late && suspects === 1 && isBlamed && policy.question !== "unasked") {
+  if (late && suspects === 1 && isBlamed && policy.question !== "none") {
     return dies(email, history, { cause: "gaveUp", reason });
   }
   const tries = backsOff ? history.tries + 1 : history.tries;

@@ -5,14 +5,14 @@ import { describe } from "../error_code.ts";
 import { decodeEmail } from "../email.ts";
 import { type Claimed, leaseOf, outlasts } from "./claim.ts";
 import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./deliverer.ts";
-import { dropTicket, giveTicketBack, type Lane, learn, learnFromQuestion, type Ticket } from "./lane.ts";
+import { dropTicket, giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
+import { inform } from "./questions.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
 import type { RateHint } from "../policy/outcome.ts";
 import { triage } from "../policy/triage.ts";
-import { isLate } from "../policy/verdict.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
   type Batch,
@@ -85,40 +85,6 @@ export async function deliver(
   }
 }
 
-/** Asks a provider whether it is there. */
-export async function askQuestion(deliverer: Deliverer, lane: Lane, ticket: Ticket): Promise<void> {
-  const { question, reason } = await ask(deliverer, lane.provider);
-  const change = learnFromQuestion(lane, ticket, question);
-  if (change !== undefined) reportChange(deliverer.log, lane, change, reason);
-}
-
-/** A request that sends nothing: whether the provider answers, and whether it knows the credential. */
-async function ask(
-  { settings, log, observer }: Deliverer,
-  provider: Provider,
-): Promise<{ question: Policy["question"]; reason?: string }> {
-  // Without a question there is nothing that could be down.
-  if (provider.check === undefined) return { question: "ok" };
-  const startMs = performance.now();
-  const told = (outcome: "answered" | "unanswered") =>
-    observer?.requested({
-      provider: provider.name,
-      request: "check",
-      outcome,
-      elapsedMs: performance.now() - startMs,
-    });
-  try {
-    const result = await provider.check(AbortSignal.timeout(settings.providerTimeoutMs));
-    told(result.answered ? "answered" : "unanswered");
-    if (result.ok) return { question: "ok" };
-    return { question: result.answered ? "answered" : "unasked", reason: result.reason };
-  } catch (error) {
-    log.error("provider-failed", { provider: provider.name, ...describe(error) });
-    told("unanswered");
-    return { question: "unasked" };
-  }
-}
-
 /** Settles a batch whose doubt is over, of whatever provider. */
 export function endDoubt(deliverer: Deliverer, claimed: Claimed): Promise<void> {
   return settleWithout(deliverer, claimed, { kind: "ended" });
@@ -180,41 +146,10 @@ async function prepare(
   return outlasts(claimed, leaseMs, needMs) ? { open, step, policy: informed } : handBackAll(open);
 }
 
-/**
- * Asks what the decision will depend on, in the rare cases in which it does: before a search, which account is searched;
- * before a request whose failure may end an email, whether the provider works.
- */
-async function inform(
-  deliverer: Deliverer,
-  lane: Lane,
-  open: OpenBatch,
-  step: "send" | "recall",
-  policy: Policy,
-  nowMs: number,
-): Promise<Policy> {
-  if (step === "recall") {
-    const account = await accountOf(deliverer, lane);
-    return account === undefined ? policy : { ...policy, account };
-  }
-  const [only, ...others] = open.emails;
-  if (only === undefined || others.length > 0 || !isLate(only, { batch: open, policy, nowMs })) return policy;
-  return { ...policy, question: (await ask(deliverer, lane.provider)).question };
-}
-
 /** Longest that a request with this batch may take, ms. */
 function requestTimeoutMs({ providerTimeoutMs }: DeliverySettings, { emails }: Batch): number {
   const bytes = emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
   return providerTimeoutMs + 1000 * Math.floor(bytes / bytesPerSecond);
-}
-
-/** Asked once, when the first batch is searched for: a search of another account says nothing. */
-async function accountOf({ settings, log }: Deliverer, lane: Lane): Promise<string | undefined> {
-  try {
-    lane.account ??= await lane.provider.account?.(AbortSignal.timeout(settings.providerTimeoutMs));
-  } catch (error) {
-    log.error("provider-failed", { provider: lane.provider.name, ...describe(error) });
-  }
-  return lane.account;
 }
 
 /** Without the emails that have left the batch before its request. */
@@ -319,7 +254,7 @@ function policyOf(settings: DeliverySettings, batch: Batch, lane?: Lane, ticket?
     providers: [...new Set([...providers, ...batch.servedProviders])],
     credential: lane?.provider.credential ?? "",
     splitAfterMs: doubtSplitAfterMs,
-    question: ticket?.question ?? "unasked",
+    question: ticket?.question ?? "none",
   };
 }
 

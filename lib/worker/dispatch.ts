@@ -4,7 +4,8 @@
 import { describe } from "../error_code.ts";
 import { openBell } from "./bell.ts";
 import type { Deliverer } from "./deliverer.ts";
-import { askQuestion, deliver, handBack } from "./delivery.ts";
+import { deliver, handBack } from "./delivery.ts";
+import { askQuestion } from "./questions.ts";
 import { claimedBy, newClaim, outlasts } from "./claim.ts";
 import {
   giveTicketBack,

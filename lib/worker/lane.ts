@@ -76,7 +76,7 @@ export function openLane(provider: Provider, weight: number): Lane {
     restsUntilMs: 0,
     answeredFromMs: -Infinity,
     acceptedFromMs: -Infinity,
-    question: "unasked",
+    question: "none",
     account: undefined,
   };
 }
@@ -114,7 +114,7 @@ export function takeTicket(lane: Lane, nowMs: number): Ticket | undefined {
   const wasAsked = lane.breaker.kind === "halfOpen" && lane.breaker.cause === "unanswered" && canAsk(lane);
   lane.breaker = breaker;
   lane.rate = rate;
-  return { admitted: admission, question: wasAsked ? lane.question : "unasked", takenAtMs: nowMs };
+  return { admitted: admission, question: wasAsked ? lane.question : "none", takenAtMs: nowMs };
 }
 
 const canAsk = ({ provider }: Lane) => provider.check !== undefined;
@@ -143,7 +143,7 @@ export function learnFromQuestion(
   question: Policy["question"],
 ): Change | undefined {
   const before = lane.breaker;
-  const answered = question !== "unasked";
+  const answered = question !== "none";
   lane.question = question;
   lane.breaker = onAsked(before, admitted, answered, performance.now(), Math.random());
   return changeOf(before, lane.breaker);

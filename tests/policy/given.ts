@@ -17,7 +17,7 @@ export const policy: Policy = {
   providers: ["resend", "postmark"],
   credential: "key",
   splitAfterMs: 120_000,
-  question: "unasked",
+  question: "none",
 };
 
 export const recallPolicy: Policy = { ...policy, recall: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
