@@ -104,6 +104,8 @@ const serviceSettings = {
   POSTMARK_SEARCH_WAIT: "2s",
   RETRY_BASE: "50ms",
   RETRY_MAX: "1s",
+  // Longer than any fault of a provider lasts: what was in doubt by then has been answered, or has a refused sender.
+  DOUBT_SPLIT_AFTER: "20s",
   SHUTDOWN_TIMEOUT: "5s",
   PROVIDERS: "resend:2,postmark:1",
 };
