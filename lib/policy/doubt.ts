@@ -2,12 +2,12 @@
 // an answer accounts for it, a search does, or its time is over. Waiting is never a sleep inside a lease: it is a
 // later due time, and what has been found out so far is in the notes.
 //
-// One exception: a batch of several emails that the provider fails to answer again and again, while it accepts others,
-// holds one email that it cannot digest. It is split, so that the rest does not wait for most of a day.
+// One exception: if the provider keeps failing at a batch of several emails while it accepts others, one of these emails
+// is probably to blame. The batch is split, so that the others do not wait for most of a day.
 
 import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import { isInDoubt, type OpenBatch } from "./batch.ts";
+import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
 import { encodeNotes, type Notes } from "./history.ts";
 import type { Outcome, RecallResult } from "./outcome.ts";
@@ -23,7 +23,7 @@ const lookGapMinMs = 50;
 const attemptGapMaxMs = 30_000;
 /** Failed attempts under its key before a batch may be split. */
 const strikesNeeded = 5;
-/** Until a batch is claimed again whose doubt housekeeping has to end. */
+/** Delay before the next claim of a batch whose doubt housekeeping has to end. */
 const endedDelayMs = 60_000;
 
 /** The provider did not say what it accepted: all emails stay, or those without a verdict, until later. */
@@ -37,7 +37,7 @@ export function stays(
   const health = signOf([outcome]);
   const notes = afterFailure(outcome, setting);
   const [only] = batch.emails;
-  if (only !== undefined && batch.emails.length === 1 && endsInDoubt(notes, setting)) {
+  if (only !== undefined && batch.emails.length === 1 && endsInDoubt(only, notes, setting)) {
     const verdict = gaveUpInDoubt(only, outcome.kind, outcome.reason, setting);
     return compose({ provider, verdicts: [verdict], health });
   }
@@ -79,18 +79,17 @@ function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: 
 }
 
 /**
- * Whether one of the emails may have caused it. Under the key of an earlier request, a refusal of a sender too says that
- * this request can never succeed as it is.
+ * Whether one of the emails may have caused it. A refused sender counts too: the request can never succeed as it is, and
+ * its bytes cannot change under the same key.
  */
 function mayBeAnEmails({ kind }: Pick<Outcome, "kind">): boolean {
   return kind === "unknown" || kind === "senderRefused" || kind === "rejected";
 }
 
-/** A lone email whose time is over. One that can be searched for ends when the search has found nothing. */
-function endsInDoubt({ isBlamed }: Notes, setting: Setting): boolean {
-  const [only] = setting.batch.emails;
-  if (only === undefined || only.marked || setting.policy.recall !== undefined) return false;
-  return isInDoubt(setting.batch) && isBlamed && isLate(only, setting);
+/** Whether a lone email is given up while in doubt. One that can be searched for is given up after the search instead. */
+function endsInDoubt(email: OpenEmail, { isBlamed }: Notes, setting: Setting): boolean {
+  if (email.marked || setting.policy.recall !== undefined) return false;
+  return isInDoubt(setting.batch) && isBlamed && isLate(email, setting);
 }
 
 function isToBeSplit({ strikes, baseline }: Notes, { batch, policy, nowMs }: Setting): boolean {
@@ -160,8 +159,8 @@ function withAccount(notes: Notes, { batch, policy }: Setting): Notes {
 }
 
 /**
- * Patience counts by the store's clock, from the record of the doubt, or from a later step of that clock, to the claim
- * under which the look was made. And it has to be the account that the batch was sent from.
+ * An empty search counts if its claim came `searchWaitMs` after the doubt was recorded, or after a later step of the
+ * store's clock, and if it searched the account that the batch was sent from.
  */
 function isBelieved(notes: Notes, { batch, policy }: Setting): boolean {
   if (isOtherCredential(batch, policy) && (notes.account === undefined || notes.account !== policy.account))
@@ -195,7 +194,7 @@ function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: Set
   return Math.min(delayMs, attemptGapMaxMs, untilSplitMs(notes, policy, batch, nowMs));
 }
 
-/** Soon enough for the attempts that a split needs to be made by the time that it is allowed, and for one right after. */
+/** Longest wait that still allows the attempts a split needs before it is due, and one attempt right after. */
 function untilSplitMs({ strikes }: Notes, policy: Policy, batch: OpenBatch, nowMs: number): number {
   if (policy.recall !== undefined || batch.emails.length === 1) return Infinity;
   if (strikes < strikesNeeded) return policy.splitAfterMs / strikesNeeded;
@@ -203,7 +202,7 @@ function untilSplitMs({ strikes }: Notes, policy: Policy, batch: OpenBatch, nowM
   return leftMs > 0 ? leftMs + lookGapMinMs : Infinity;
 }
 
-/** Not much later than the end of doubt, when housekeeping looks at it in any case. */
+/** Due again no later than the end of doubt; after that, housekeeping ends the doubt. */
 function rest(notes: Notes, delayMs: number, { batch, nowMs }: Setting): { delayMs: number; notes: string } {
   const leftMs = batch.doubtEndsAtMs - nowMs;
   const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : endedDelayMs;
