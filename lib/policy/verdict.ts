@@ -21,12 +21,12 @@ export interface Setting {
 export type CertainOutcome = Exclude<Outcome, { kind: "unknown" }>;
 
 /**
- * Largest piece of a batch that failed because of one email, perhaps. A piece that fails again is sent as single
+ * Largest piece of a batch that may have failed because of one email. A piece that fails again is sent as single
  * emails: two rounds find the one at fault, where halving would take seven, each with its waits.
  */
 const pieceMaxFirst = 8;
 
-/** The most emails that `suspects` of them may travel with from now on. */
+/** Size of the pieces in which the emails of a batch travel next, after `suspects` of them failed together. */
 export function nextPieceMax(suspects: number): number {
   return suspects > pieceMaxFirst ? pieceMaxFirst : 1;
 }
@@ -62,7 +62,7 @@ export function verdictOf(
     case "throttled":
       return due(email, history, { delayMs: 0 }, setting);
     case "unavailable":
-      // What the provider itself answered, one of several emails may have caused.
+      // An email may have caused the provider's own answer, but not a connection that was never made.
       return failed(email, history, reason, { backsOff: true, isBlamed: outcome.own }, setting);
     case "keyReused":
       return dies(email, { ...history, doubted: true }, { cause: "keyReused", reason });
@@ -87,7 +87,7 @@ export function sent(
   return { fate: { id: email.id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.from };
 }
 
-/** An idempotency key means nothing to another account than the one that it was first used with. */
+/** Another account does not know the idempotency key, so it may have accepted the batch a second time. */
 function mayBeSecond({ batch, policy }: Setting): boolean {
   return isInDoubt(batch) && policy.recall === undefined && isOtherCredential(batch, policy);
 }
@@ -121,7 +121,7 @@ export function doubtEnded(
   return { ...due(email, doubted, { delayMs, pieceMax }, setting), mayBeDuplicate: true };
 }
 
-/** A lone email in doubt that the provider will not take, while it takes others: given up, its outcome unknown. */
+/** A late, lone email in doubt that failed at a provider which answers questions: given up, its outcome unknown. */
 export function gaveUpInDoubt(email: OpenEmail, end: AttemptEnd, reason: string, setting: Setting): Verdict {
   const history = { ...tried(email, end, reason, setting), doubted: true };
   return dies(email, history, { cause: "gaveUp", reason });
@@ -204,9 +204,9 @@ const causes: Readonly<Record<Death["cause"], string>> = {
 };
 
 /**
- * The provider failed, or refused everything. After `GIVE_UP_AFTER` that ends an email, if it traveled alone and the
- * provider has just answered a question: an outage, a pause or a limit ends none. One that did not travel alone does so
- * next time.
+ * The provider failed, or refused everything. After `GIVE_UP_AFTER` that ends an email if it traveled alone and the
+ * provider has just answered a question, so that no outage, pause or rate limit ends one. A late email that traveled in
+ * company travels alone next.
  */
 function failed(
   email: OpenEmail,
@@ -228,8 +228,8 @@ function failed(
 }
 
 /**
- * Any provider may take it; one that is the last not to have refused it is named, to save the others a claim. What was
- * in a piece stays in one of that size, unless something else is said.
+ * Any provider may take it; if all but one have refused it, that one is named, to save the others a claim. An email
+ * from a piece stays in pieces of that size unless `pieceMax` says otherwise.
  */
 function due(
   email: OpenEmail,
@@ -259,24 +259,18 @@ function backoff(attempt: number, { policy, random }: Setting): number {
 }
 
 /**
- * Submitted, or last retried by an operator, so long ago that a failure may end it. Ages say nothing while the store's
- * clock has stepped lately.
+ * Submitted, or last retried by an operator, so long ago that a failure may end it. For an hour after a step of the
+ * store's clock no email is late, since ages cannot be trusted.
  */
 export function isLate(
   { submittedAtMs, history }: OpenEmail,
-  {
-    batch,
-    policy,
-    nowMs,
-  }: Pick<Setting, "policy" | "nowMs"> & {
-    readonly batch: Pick<OpenBatch, "clockSteppedAtMs">;
-  },
+  { batch, policy, nowMs }: Pick<Setting, "batch" | "policy" | "nowMs">,
 ): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
-/** Of the last attempt that has one. */
+/** The reason of the last attempt that has one. */
 function lastReason({ attempts }: History): string {
   return attempts.kept.findLast(({ reason }) => reason !== undefined)?.reason ?? "no answer";
 }
