@@ -1,7 +1,8 @@
-// Whether a provider is worth a request. It opens after failures of the provider's own, or at once after a failure
-// without an answer of its own. When its time is over, one small probe is let through at a time; in the second case only
-// after the provider has answered a question that sends nothing, so that an outage puts nothing more in doubt. Only
-// requests that were admitted since its last change have a say in the next, and each admission is answered exactly once.
+// Whether a provider is worth a request. The breaker opens after several failures that the provider itself answered, or
+// at once after one without an answer of its own. When its time is over, it lets through one small probe at a time; in
+// the second case only after the provider has answered a question that sends nothing, so that an outage puts nothing
+// more in doubt. Only requests admitted since its last change have a say in the next, and each admission is answered
+// exactly once.
 
 import { shutMs } from "./backoff.ts";
 
@@ -27,7 +28,7 @@ interface Opened {
   readonly isDown: boolean;
 }
 
-/** Failed by its own word, failed without one, refuses everything of ours. */
+/** It answered with a failure, did not answer itself, or refuses our account. */
 type Cause = "failed" | "unanswered" | "account";
 
 export type Admission =
@@ -41,7 +42,7 @@ export type Admission =
 
 export type Admitted = Exclude<Admission, { kind: "shut" }>;
 
-/** Different failures in a row that open it. */
+/** Failures in a row, each of another batch or another kind, that open it. */
 const failuresMax = 5;
 const openBaseMs = 1_000;
 const openMaxMs = 60_000;
@@ -51,7 +52,7 @@ const accountMaxMs = 3_600_000;
 
 export const closedBreaker: Breaker = { kind: "closed", generation: 0, failed: [] };
 
-/** Of a provider that is known to have failed without an answer of its own: it is asked first. */
+/** The breaker of a provider that is known to have failed without an answer of its own: it asks first. */
 export function suspiciousBreaker(nowMs: number): Breaker {
   return { kind: "open", generation: 0, untilMs: nowMs, opened: 1, cause: "unanswered", isDown: true };
 }
@@ -168,7 +169,7 @@ function next({ generation, opened, cause, isDown }: Opened): Opened {
   return { generation: generation + 1, opened, cause, isDown };
 }
 
-/** The first time without an answer it is asked at once: it may have been the fault of one email. */
+/** The first unanswered request is followed by a question at once: one email may have caused it. */
 function open(breaker: Breaker, cause: Cause, nowMs: number, random: number): Breaker {
   const before = breaker.kind !== "closed" && breaker.cause === cause ? breaker.opened : 0;
   const [baseMs, maxMs] = cause === "account" ? [accountBaseMs, accountMaxMs] : [openBaseMs, openMaxMs];

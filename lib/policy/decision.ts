@@ -8,7 +8,7 @@ export interface Policy {
   /** Backoff, ms. */
   readonly retryBaseMs: number;
   readonly retryMaxMs: number;
-  /** Since submission or the last replay, ms: after it, a definite failure ends an email. */
+  /** Since submission or the last replay, ms: after it, a failure may end an email, see verdict.ts. */
   readonly giveUpAfterMs: number;
   /** Of the batch's provider, if it can be asked what it has accepted. */
   readonly recall: RecallPolicy | undefined;
@@ -21,8 +21,8 @@ export interface Policy {
   /** From when doubt was recorded, ms: a batch of several emails may then be split, see doubt.ts. */
   readonly splitAfterMs: number;
   /**
-   * What the provider answered, just before the request, to a question that sends nothing: something, perhaps a refusal;
-   * or that the credential holds; or nothing, or it was not asked.
+   * What came of a question that sends nothing, asked just before the request. `ok`: the provider knows the credential.
+   * `answered`: it answered, but refused. `none`: it did not answer, or was not asked.
    */
   readonly question: "none" | "answered" | "ok";
 }

@@ -28,9 +28,9 @@ export interface Notes {
   readonly failures: number;
   /** Attempts whose failure one of the emails may have caused. */
   readonly strikes: number;
-  /** Emails accepted under this credential, as the first attempt after a strike saw it. */
+  /** How many emails were accepted under this credential before the first attempt after a strike. */
   readonly baseline?: { readonly credential: string; readonly acceptances: number };
-  /** The last attempt failed though the provider had just answered a question. */
+  /** The last attempt failed in a way that an email may have caused, just after the provider answered a question. */
   readonly isBlamed: boolean;
   /** The provider's account that the batch's own credential belongs to, if somebody has asked. */
   readonly account?: string;

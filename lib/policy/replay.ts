@@ -36,7 +36,8 @@ export function replayCounts(mayBeDuplicate: boolean): Readonly<Record<string, n
 
 /**
  * The end of a batch's doubt, because an operator says so: all its emails are due now, for any provider, and their
- * time begins anew. They travel in small pieces, since one of them may be what the provider cannot digest. But for those that are known to have been accepted elsewhere: they end as sent.
+ * time begins anew. They travel in small pieces, since one of them may be what the provider cannot digest. Emails that
+ * are known to have been accepted elsewhere end as sent.
  * @param nowMs the store's time, Unix ms
  */
 export function endDoubtNow(

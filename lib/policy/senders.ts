@@ -1,6 +1,5 @@
-// What a worker remembers of senders at one provider: addresses that it has refused lately, so that a stream of emails
-// from one of them does not cost a request each; and domains that it has taken lately, so that
-// those never seen can be kept apart from them.
+// What a worker remembers of senders at one provider: addresses that it refused lately, so that emails from one of them
+// do not cost a request each; and domains that it accepted lately, so that senders of others can travel apart.
 
 /** Each is a name -> until when it is remembered, ms by whichever clock the caller uses throughout. */
 export interface Senders {
