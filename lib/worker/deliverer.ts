@@ -28,8 +28,8 @@ export interface Deliverer {
 }
 
 /**
- * `answered`, if each email has an outcome of its own; `looked`, of a search; `answered` or `unanswered`, of a check; or
- * the outcome of all alike.
+ * A send: `answered` if each email has an outcome of its own, else the outcome of all. A search: `looked`, or why it
+ * failed. A check: `answered` or `unanswered`.
  */
 export type RequestOutcome = "answered" | "unanswered" | "looked" | OutcomeKind;
 

@@ -53,7 +53,7 @@ export function startDispatcher(
 ): Dispatcher {
   const { worker, work, settings, log } = deliverer;
   const inFlight = new Set<Promise<void>>();
-  /** Of those: emails in pieces and batches in doubt, which may hang. */
+  /** How many of these are emails in pieces or batches in doubt, which may hang. */
   let suspects = 0;
   const bell = openBell();
   let shares = evenShares;
@@ -108,8 +108,8 @@ export function startDispatcher(
   }
 
   /**
-   * The provider that emails wait for, if its permit is near; batches form meanwhile. Undefined if whoever has a permit
-   * takes them: when the next permit is too far, or when more is due than the providers carry at their weights.
+   * The provider that emails wait for, if its next permit is near; batches form meanwhile. Undefined if any provider
+   * with a permit may take them: its next permit is too far off, or more is due than all carry at their weights.
    */
   function turnOf(
     admitted: readonly { readonly lane: Lane; readonly opening: Opening }[],
@@ -271,7 +271,7 @@ const lanesOf = (openings: readonly { readonly lane: Lane }[]) => openings.map((
 const weighted = (lanes: readonly Lane[]) =>
   lanes.flatMap(({ provider, weight }) => (weight > 0 ? [{ name: provider.name, weight }] : []));
 
-/** Emails that these carry in a second at their weights: as many as the one with the least to spare allows. */
+/** Emails that these carry in a second at their weights: the one that is first at its limit decides. */
 function carried(lanes: readonly Lane[]): number {
   const total = lanes.reduce((sum, { weight }) => sum + weight, 0);
   const each = lanes

@@ -9,7 +9,7 @@ import type { Deliverer } from "./deliverer.ts";
 import { type Lane, learnFromQuestion, type Ticket } from "./lane.ts";
 import { reportChange } from "./report.ts";
 
-/** Asks a provider whether it is there. */
+/** Asks a provider whether it is there, and tells its breaker. */
 export async function askQuestion(deliverer: Deliverer, lane: Lane, ticket: Ticket): Promise<void> {
   const { question, reason } = await ask(deliverer, lane.provider);
   const change = learnFromQuestion(lane, ticket, question);
@@ -21,10 +21,10 @@ async function ask(
   { settings, log, observer }: Deliverer,
   provider: Provider,
 ): Promise<{ question: Policy["question"]; reason?: string }> {
-  // Without a question there is nothing that could be down.
+  // Without a question there is nothing to find out: the provider counts as there.
   if (provider.check === undefined) return { question: "ok" };
   const startMs = performance.now();
-  const told = (outcome: "answered" | "unanswered") =>
+  const count = (outcome: "answered" | "unanswered") =>
     observer?.requested({
       provider: provider.name,
       request: "check",
@@ -33,12 +33,12 @@ async function ask(
     });
   try {
     const result = await provider.check(AbortSignal.timeout(settings.providerTimeoutMs));
-    told(result.answered ? "answered" : "unanswered");
+    count(result.answered ? "answered" : "unanswered");
     if (result.ok) return { question: "ok" };
     return { question: result.answered ? "answered" : "none", reason: result.reason };
   } catch (error) {
     log.error("provider-failed", { provider: provider.name, ...describe(error) });
-    told("unanswered");
+    count("unanswered");
     return { question: "none" };
   }
 }
