@@ -13,11 +13,11 @@ const byResend = { history: { ...noHistory, refusedBy: ["resend"] } };
 const byAll = { history: { ...noHistory, refusedBy: ["postmark", "resend"] } };
 
 function outcomeOf(given: ReturnType<typeof batch>, senders = refusing, atMs = 1): string {
-  return told_(triage(given, senders, atMs, policy, nowMs));
+  return inWords(triage(given, senders, atMs, policy, nowMs));
 }
 
 /** What leaves the batch, then what is sent. */
-function told_({ emails, decision }: ReturnType<typeof triage>): string {
+function inWords({ emails, decision }: ReturnType<typeof triage>): string {
   const words = decision === undefined ? [] : [told(decision)];
   return [...words, ...(emails.length > 0 ? [`send ${emails.map(({ id }) => id).join(" ")}`] : [])].join(
     "; ",
@@ -92,7 +92,7 @@ describe("triage", () => {
     const stranger = { from: "me@example.org" };
     const knowing = remember(noSenders, { refused: [], accepted: ["shop@example.com"] }, 0);
     const outcome = (given: ReturnType<typeof batch>, senders = knowing, settings = policy) =>
-      told_(triage(given, senders, 1, settings, nowMs));
+      inWords(triage(given, senders, 1, settings, nowMs));
 
     test("senders of a domain that it is not known to accept wait for a turn of their own", () => {
       expect(outcome(batch([email("a"), email("b", stranger), email("c")]))).toBe(
