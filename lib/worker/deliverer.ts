@@ -12,14 +12,14 @@ export interface DeliverySettings {
   readonly retryMaxMs: number;
   readonly giveUpAfterMs: number;
   readonly searchWaitMs: number;
-  /** From when doubt was recorded, ms: a batch that keeps failing alone may then be split. */
+  /** From when doubt was recorded, ms: a batch that keeps failing while others are accepted may then be split. */
   readonly doubtSplitAfterMs: number;
   /** Names of those with positive weight, in order of preference. */
   readonly providers: readonly string[];
 }
 
 export interface Deliverer {
-  /** Of this process: a UUID. */
+  /** Names this process: a UUID. */
   readonly worker: string;
   readonly work: Work;
   readonly settings: DeliverySettings;

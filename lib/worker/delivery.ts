@@ -27,7 +27,7 @@ import { loggable, reasonOf, reportChange, reportDead } from "./report.ts";
 const firstLookMs = 1000;
 /** Before a settlement is repeated for the first time, ms. */
 const firstPauseMs = 50;
-/** A request of so many stored bytes may take a second longer. */
+/** A request may take a second longer for each so many stored bytes. */
 const bytesPerSecond = 256 * 1024;
 /** What a settlement may take, on top of the request, before the lease runs out, ms. */
 const settleMarginMs = 1000;
@@ -116,7 +116,7 @@ interface Prepared {
   readonly policy: Policy;
 }
 
-/** Settles what is not for the request; undefined if there is to be none. */
+/** Settles the emails that the request leaves out; undefined if there is no request. */
 async function prepare(
   deliverer: Deliverer,
   lane: Lane,

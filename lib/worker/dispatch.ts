@@ -37,7 +37,7 @@ const batchBytesMax = 4 * 1024 * 1024;
 const pollMs = 1000;
 /** Longest that emails wait for the permit of the provider whose turn it is, ms. */
 const turnWaitMaxMs = 1000;
-/** Most that due emails are counted up to. */
+/** Due emails are counted up to this many. */
 const dueCountMax = 5000;
 /** Between two batches in doubt of a provider of weight 0, ms. */
 const restMs = 50;
@@ -194,7 +194,7 @@ export function startDispatcher(
     }
   }
 
-  /** What may hang never takes every slot. A probe is an email that has not failed, if there is one. */
+  /** Pieces and batches in doubt, which may hang, never take every slot. A probe is a new email, if there is one. */
   function sourcesFor({ sources }: Lane, { admitted }: Ticket): readonly ClaimSource[] {
     if (concurrency > 1 && suspects >= concurrency - 1) return sources.filter((one) => one === "emails");
     if (admitted.kind !== "probe") return sources;

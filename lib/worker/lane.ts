@@ -29,9 +29,9 @@ export interface Lane {
   breaker: Breaker;
   rate: Rate;
   senders: Senders;
-  /** Of the next claim: what was served last is looked into last. */
+  /** Where the next claim looks, in order: the source served last comes last. */
   sources: readonly ClaimSource[];
-  /** Most new emails in one request: fewer while requests fail that one of their emails may have spoilt. */
+  /** Most new emails in one request: fewer while requests of new emails fail. */
   countMax: number;
   /** Claims made so far. */
   claims: number;
@@ -39,9 +39,9 @@ export interface Lane {
   claim: Claim | undefined;
   /** Of weight 0: it is not asked again before, by `performance.now()`. */
   restsUntilMs: number;
-  /** The latest beginning of a request that the provider itself has answered, by `performance.now()`. */
+  /** When the latest request began that the provider itself has answered, by `performance.now()`. */
   answeredFromMs: number;
-  /** The same, of one that accepted an email. */
+  /** When the latest request began in which it accepted an email, by `performance.now()`. */
   acceptedFromMs: number;
   /** What it answered to the last question. */
   question: Policy["question"];
@@ -90,7 +90,7 @@ export async function askFirst(lanes: readonly Lane[], work: Pick<Work, "conditi
   }
 }
 
-/** What may begin, and from when on, by `performance.now()`; `atMs` is undefined while that depends on what is under way. */
+/** What may begin, and when, by `performance.now()`; `atMs` is undefined until a request under way is answered. */
 export interface Opening {
   readonly kind: "request" | "question" | "nothing";
   readonly atMs: number | undefined;
@@ -125,12 +125,12 @@ export function giveTicketBack(lane: Lane, { admitted }: Ticket): void {
   lane.rate = giveBack(lane.rate);
 }
 
-/** There was a request, and nobody can say what its answer means. */
+/** There was a request, but its answer could not be read: the breaker learns nothing from it. */
 export function dropTicket(lane: Lane, { admitted }: Ticket): void {
   lane.breaker = onNone(lane.breaker, admitted, performance.now());
 }
 
-/** The next claim looks into what follows this in turn. */
+/** The next claim begins with the source after this one. */
 export function noteServed(lane: Lane, source: ClaimSource): void {
   const at = lane.sources.indexOf(source) + 1;
   lane.sources = [...lane.sources.slice(at), ...lane.sources.slice(0, at)];
@@ -149,7 +149,7 @@ export function learnFromQuestion(
   return changeOf(before, lane.breaker);
 }
 
-/** One failure without an answer may be an email's: it becomes news when the provider does not answer the question either. */
+/** One unanswered request may be an email's fault: the change is reported once the question goes unanswered too. */
 function changeOf(before: Breaker, after: Breaker): Change | undefined {
   if (before === after || before.kind === after.kind) return undefined;
   if (after.kind === "open") return after.isDown ? "opened" : undefined;
@@ -158,7 +158,7 @@ function changeOf(before: Breaker, after: Breaker): Change | undefined {
 
 /**
  * What the answer to a request teaches. Returns how the breaker changed, if it did.
- * @param about the batch: what names it for the breaker, its emails, and whether they were new ones
+ * @param about the batch: a name for the breaker, and whether it is new, neither a piece nor in doubt
  */
 export function learn(
   lane: Lane,
@@ -191,7 +191,7 @@ export function learn(
           : onUnanswered(lane.breaker, admitted, nowMs, Math.random());
       break;
     case "accountRefused":
-      // The same: it accepts others, so that it is not the account that is refused.
+      // A request that began later was accepted: the account works, and something is wrong with this one.
       lane.breaker =
         lane.acceptedFromMs > takenAtMs
           ? onFailure(lane.breaker, admitted, `refused ${about.name}`, nowMs, Math.random())
@@ -206,7 +206,7 @@ export function learn(
   return changeOf(before, lane.breaker);
 }
 
-/** Halved by each failure that one email may have caused, doubled by each success. */
+/** Halved by each failure, doubled by each success. */
 function nextCountMax({ countMax, provider }: Lane, health: Decision["health"]): number {
   if (health === "failure" || health === "unanswered") return Math.max(1, Math.floor(countMax / 2));
   return health === "success" ? Math.min(provider.batchMax, countMax * 2) : countMax;

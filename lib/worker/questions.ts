@@ -44,8 +44,8 @@ async function ask(
 }
 
 /**
- * Asks what the decision will depend on, in the rare cases in which it does: before a search, which account is searched;
- * before a request whose failure may end an email, whether the provider works.
+ * Asks the provider what the decision will depend on: before a search, which account is searched; before a request whose
+ * failure may end an email, whether the provider works.
  */
 export async function inform(
   deliverer: Deliverer,
@@ -64,7 +64,7 @@ export async function inform(
   return { ...policy, question: (await ask(deliverer, lane.provider)).question };
 }
 
-/** Asked once, when the first batch is searched for: a search of another account says nothing. */
+/** Asked once, before the first search: an empty search of another account proves nothing. */
 async function accountOf({ settings, log }: Deliverer, lane: Lane): Promise<string | undefined> {
   try {
     lane.account ??= await lane.provider.account?.(AbortSignal.timeout(settings.providerTimeoutMs));
