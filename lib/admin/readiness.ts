@@ -19,9 +19,9 @@ export interface StoreSigns {
   readonly health: Health;
   /** Undefined if the store did not say in time. */
   readonly stats: QueueStats | undefined;
-  /** Why the next connections may fail, if they may. */
+  /** Why the next connections may fail; undefined while enough descriptors are left. */
   readonly shortage?: string | undefined;
-  /** Why not, in its own words, if it refused to. */
+  /** The store's own words, if it refused to be asked. */
   readonly refusal?: string | undefined;
 }
 
@@ -73,7 +73,7 @@ export function workerReadiness(signs: WorkerSigns): Readiness {
     reasons.push(`providers: ${names.join(", ")}`);
   }
   const ageMs = doubtAgeMs(stats);
-  // For an hour after a step of its clock the store ends no doubt, so that its age says nothing.
+  // For an hour after a step of its clock the store may end no doubt, and ages cannot be trusted.
   if (ageMs > doubtMs + leaseMs + overdueMs && stats?.clockStep === undefined) {
     reasons.push(
       `doubt: a batch is in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`,

@@ -17,7 +17,7 @@
 // - A settlement is carried out while the lease is the one it was claimed under. After that only its
 //   acceptances count: an email accepted anywhere never goes back to waiting.
 // - Ids, idempotency keys and records of claims expire by housekeeping alone ({@link Work.sweep}): what is present is
-//   valid, whatever a clock says. So does doubt: nothing but {@link Work.claimEnded} looks at its end.
+//   valid, whatever a clock says. Doubt, too, ends by housekeeping alone: only {@link Work.claimEnded} reads its end.
 // - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
 
 /** What leaves the queue leaves its id behind for so long at least, ms. */
@@ -89,7 +89,7 @@ export interface Batch {
   readonly context: string;
   /** As the last settlement left them; empty before. */
   readonly notes: string;
-  /** Most emails of a batch from the split list that it was made from; undefined if it was made from others. */
+  /** Size of the pieces in the `split` list that it was made from; undefined if it was not made from one. */
   readonly pieceMax: number | undefined;
   /** {@link ClaimRequest.credential} of the claim that made the batch; empty if an older release made it. */
   readonly credential: string;
@@ -154,13 +154,13 @@ export type ClaimResult =
 /** What becomes of one email of a batch. */
 export type EmailFate =
   | { readonly id: string; readonly kind: "sent"; readonly record: string }
-  /** Back to waiting: for any provider, or for `only` this one; to travel with few others at most, or with any number. */
+  /** Back to waiting: for any provider, or for `only` this one; in small batches if `pieceMax` is given. */
   | {
       readonly id: string;
       readonly kind: "due";
       readonly delayMs: number;
       readonly only?: string;
-      /** Most emails of the batch that it may travel in next: it stands in a list of such emails, `split`. */
+      /** Most emails in the next batch that it travels in: it waits in the `split` list of that size. */
       readonly pieceMax?: number;
       readonly history: string;
     }
@@ -178,12 +178,12 @@ export interface Settlement {
   readonly keepsLease?: true;
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
-  /** Of the request: the emails that it accepted are counted under it, see {@link Batch.acceptances}. */
+  /** Credential of the request: its acceptances are counted under it, see {@link Batch.acceptances}. */
   readonly credential?: string;
   /** Why the provider itself failed, no single email: noted as its condition, unless a fate is `sent`. */
   readonly failure?: {
     readonly reason: string;
-    /** It said so itself, in its own form. */
+    /** The provider itself answered, in its own form. */
     readonly own: boolean;
   };
 }
@@ -195,11 +195,11 @@ export interface Settled {
   readonly duplicates: readonly string[];
 }
 
-/** One worker process, as the others may have to know of it. */
+/** What other workers may have to know of a worker process. */
 export interface WorkerPresence {
   /** Of the process: a UUID. */
   readonly worker: string;
-  /** Longest that it delays an email, and a batch in doubt besides that, ms. */
+  /** Longest that it delays an email, ms; a batch in doubt may wait for `searchWaitMs` besides. */
   readonly retryMaxMs: number;
   readonly searchWaitMs: number;
   /** By name: the digest of its credential, and whether new emails are handed to it (its weight is positive). */
@@ -224,7 +224,7 @@ export interface Work {
   /**
    * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; expires what has
    * had its time; gives emails that only one provider may take back to all when no worker has served it for 24 h;
-   * notices steps of the store's clock, and brings back to now what a wrong clock has put into an impossible time.
+   * notices steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
    */
   sweep(presence: WorkerPresence): Promise<void>;
   /** How each provider did lately, by name: as {@link QueueStats.providers}. */
@@ -285,7 +285,7 @@ export interface ProviderCondition {
   readonly lastFailedAtMs?: number;
   /** Why, the last time. */
   readonly lastFailure?: string;
-  /** The last failure came without an answer of its own, in its own form; absent while it works. */
+  /** The last failure came without an answer in the provider's own form; absent while it works. */
   readonly isUnanswered?: true;
 }
 
@@ -351,7 +351,7 @@ export interface Operator {
    * in one that was never in doubt.
    */
   claimDoubt(request: {
-    /** A UUID, for this one claim: asking again with it, after a lost answer, gives the same. */
+    /** A UUID, for this one claim: repeating the claim with it, after a lost answer, gives the same batch. */
     readonly claimId: string;
     readonly emailId: string;
     readonly leaseMs: number;
