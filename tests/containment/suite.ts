@@ -22,7 +22,7 @@ const allAccepted = (world: World, ids: readonly string[]) =>
 /** Quick decisions, so that a test need not wait for minutes. */
 const hasty = { providerTimeoutMs: 500, searchWaitMs: 300, doubtSplitAfterMs: 500, giveUpAfterMs: 1_500 };
 
-/** One email after the other, for as long as the returned function is not called; it gives their ids. */
+/** Submits one email after the other until the returned function is called, which gives their ids. */
 function trickle(world: World): () => Promise<string[]> {
   const ids: string[] = [];
   let stopping = false;
@@ -95,7 +95,7 @@ export function containment(urlOf: () => string | undefined): void {
           else good.push(await world.submit());
         });
         world.startWorker({ weights: { [provider]: 1 }, ...hasty, doubtSplitAfterMs: 100 });
-        // What is in doubt at Resend is split while others are accepted.
+        // A batch in doubt at Resend is split only if other emails are accepted meanwhile.
         const stop = trickle(world);
         await allAccepted(world, good);
         await eventually(
@@ -246,7 +246,7 @@ export function containment(urlOf: () => string | undefined): void {
         await times(20, () => world.submit());
         await eventually("they are accepted", () => world.acceptances().length === 20 * round, limitMs);
       }
-      // Two percentage points, and a batch for each worker.
+      // Allow two percentage points, and one batch for each worker.
       const total = 20 * rounds;
       const slack = 0.02 * total + workers * 10;
       expect(world.resend.acceptances.length).toBeWithin(
@@ -320,7 +320,7 @@ export function containment(urlOf: () => string | undefined): void {
     const worker = world.startWorker({ weights: { resend: 1 }, leaseMs: 500, providerTimeoutMs: 200 });
     const [lane] = worker.lanes;
     const provider = lane!.provider;
-    // Only a bug could answer so: there is nothing to read in it.
+    // An answer that only a bug could give: it cannot be read.
     lane!.breaker = {
       kind: "halfOpen",
       generation: 1,
