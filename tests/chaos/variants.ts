@@ -66,13 +66,19 @@ const powerCuts = {
   pauseMs: [400, 600],
 } as const satisfies Variant["under"];
 
+const maintenance = answerInstead(503, {
+  statusCode: 503,
+  name: "service_unavailable",
+  message: "Temporarily unavailable.",
+});
+
 const forgetsTheFence = {
   oneSender: true,
   faults: [
     {
       do: "freezeBeforeSettlement",
       name: "resend",
-      fault: tooMany,
+      fault: maintenance,
       // Accepted at once, and said so late: the next worker holds the same batch when the first one goes on.
       meanwhile: { stage: "accepted", delayMs: 900, effect: "nothing" },
       forMs: [750, 800],
@@ -92,12 +98,6 @@ const ownErrorAfterAccepting = {
     json: { statusCode: 500, name: "application_error", message: "An error occurred." },
   },
 } as const;
-
-const maintenance = answerInstead(503, {
-  statusCode: 503,
-  name: "service_unavailable",
-  message: "Temporarily unavailable.",
-});
 
 const doubtThenMaintenance = {
   oneSender: true,
