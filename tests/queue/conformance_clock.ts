@@ -298,6 +298,20 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         isRoughly(await leftMs(q), 23 * hourMs - leaseMs);
       });
 
+      test("of a batch that began before the clock fell back, and caught up, ends when it was to", async () => {
+        const q = await queue();
+        await submitMany(q, 1);
+        const { doubtEndsAtMs } = await claim(q);
+        await sweep(q);
+        q.step(-yearMs);
+        await sweep(q);
+        q.step(yearMs);
+        await sweep(q);
+        q.advance(leaseMs + 1);
+        await sweep(q);
+        isRoughly((await claim(q, { sources: ["batches"] })).doubtEndsAtMs, doubtEndsAtMs);
+      });
+
       test("ends as much sooner as the clock has stepped back: no key is used too long", async () => {
         const q = await queue();
         await submitMany(q, 1);

@@ -712,7 +712,7 @@ describe("a step of the clock that no sweep has noticed yet", () => {
       monotonicMs = lookedMs;
       return stepSince(connection, age, began);
     };
-    expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
+    expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe("unwatched");
     stampClock(connection, 1000);
     expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
     // Between the two clocks, and then before it has read what another process stamps meanwhile.
@@ -724,6 +724,32 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     expect(stepFrom({ monotonicMs: 204_000, atMs: 405_000 }, 204_000)).toBeWithin(100_000, 200_001);
     expect(stepFrom({ monotonicMs: 205_000, atMs: 5000 }, 205_000)).toBeWithin(-201_000, -100_000);
     connection.close();
+  });
+
+  test("is left to a worker that knows how much time passed: one that has just started does not", async () => {
+    const folder = newFolder();
+    const [intake, work] = [intakeOn(folder), workOn(folder, clock)];
+    await intake.submit(submission(), soon());
+    await work.sweep(serving("resend"));
+    const before = await work.claim(claimRequest());
+    if (before.kind !== "batch") throw new Error(before.kind);
+    await work.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+    offsetMs = 365 * 24 * 3_600_000;
+    await intake.submit(submission(), soon());
+    const started = workOn(folder, clock);
+    const presence = { ...serving("resend"), worker: Bun.randomUUIDv7() };
+    const anew = () => ({ ...claimRequest(), claimId: Bun.randomUUIDv7(), claimant: Bun.randomUUIDv7() });
+    await started.claim({ ...anew(), sources: ["emails"] });
+    await started.sweep(presence);
+    await work.sweep(serving("resend"));
+    expect((await (await operatorOn(folder)).stats()).clockStep?.byMs).toBeGreaterThan(offsetMs - 10_000);
+    offsetMs = 0;
+    await started.sweep(presence);
+    const after = await work.claim({ ...anew(), sources: ["batches"] });
+    if (after.kind !== "batch") throw new Error(after.kind);
+    const movedMs = after.batch.doubtEndsAtMs - before.batch.doubtEndsAtMs;
+    expect(after.batch.id).toBe(before.batch.id);
+    expect(movedMs).toBeWithin(-60_000, 1);
   });
 
   test("back leaves the end of a doubt alone that begins after it", async () => {

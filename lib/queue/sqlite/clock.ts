@@ -10,6 +10,10 @@ const toleranceMs = 2000;
 const largeStepMs = 60_000;
 /** How long a step is remembered, and a large one doubted, ms. */
 const rememberedMs = 60 * 60 * 1000;
+/** Another worker that lives has looked at the clock by then, and noticed its step, ms. */
+const othersLookMs = 5000;
+/** Longest doubt that a worker may be set to, ms. */
+export const doubtMaxMs = 23 * 60 * 60 * 1000;
 /** A time without any worker is not doubted again so soon, ms: workers that never run for long do expire things. */
 const unwatchedPauseMs = 24 * 60 * 60 * 1000;
 
@@ -69,18 +73,20 @@ export class StampAge {
 
 /**
  * By how much the clock has stepped since it was last stamped, ms: ahead, or back if negative; 0 if it has not.
- * "unwatched" if it has gone ahead by more than a minute while no worker could tell how much time passed.
+ * "unwatched" if it has gone ahead by more than a minute, or was never stamped, and no worker can tell how much time
+ * passed; "unknown" as long as another worker may live that can.
  */
 export function stepSince(
   db: Connection,
   age: StampAge,
   { atMs, monotonicMs }: Moment,
-): number | "unwatched" {
+): number | "unwatched" | "unknown" {
   const clock = clockOf(db);
   const { minMs, maxMs } = age.look(clock?.stamped_at, monotonicMs);
-  if (clock === undefined) return 0;
+  // It may have been right when the first emails were submitted, and wrong by now.
+  if (clock === undefined) return "unwatched";
   const passedMs = atMs - clock.stamped_at;
-  if (maxMs === Infinity && passedMs > largeStepMs) return "unwatched";
+  if (maxMs === Infinity && passedMs > largeStepMs) return minMs < othersLookMs ? "unknown" : "unwatched";
   if (passedMs > maxMs + toleranceMs) return Math.round(passedMs - maxMs);
   if (passedMs < minMs - toleranceMs) return Math.round(passedMs - minMs);
   return 0;
@@ -97,21 +103,24 @@ export function stampClock(db: Connection, atMs: number): void {
 /**
  * Notices a step of the clock, once for all processes. Before anything is stamped by it.
  *
- * No key may be used for longer than its provider remembers it. So the end of each doubt moves back with the clock, but
- * for as far as the clock had stepped ahead since the batch was begun: that was undone. A step ahead moves no end, since
- * nobody knows whether the clock is wrong now or was wrong before: an end that comes too soon costs a duplicate that is
- * counted.
+ * No key may be used for longer than its provider remembers it. So the end of each doubt moves with the sum of the steps
+ * since the batch was begun while that is a step back: it comes back too, once that is undone. A sum ahead moves no end,
+ * since nobody knows whether the clock is wrong now or was wrong before: an end that comes too soon costs a duplicate
+ * that is counted.
  */
 export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
   const { atMs } = moment;
   const byMs = stepSince(db, age, moment);
   if (byMs === 0) return;
-  if (byMs === "unwatched") {
+  if (byMs === "unwatched" || byMs === "unknown") {
+    // The old stamp is left to those who know how old it is.
     db.run(
-      `UPDATE clock SET stamped_at = ?1,
+      `INSERT INTO clock (one, stamped_at, unwatched_at) VALUES (1, ?1, ?1)
+       ON CONFLICT DO UPDATE SET stamped_at = iif(?3, ?1, stamped_at),
          unwatched_at = iif(unwatched_at IS NULL OR ?1 - unwatched_at >= ?2, ?1, unwatched_at)`,
       atMs,
       unwatchedPauseMs,
+      byMs === "unwatched" ? 1 : 0,
     );
     return;
   }
@@ -122,17 +131,16 @@ export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
     byMs,
     largeStepMs,
   );
-  if (byMs > 0) {
-    db.run("UPDATE batches SET ahead_ms = ahead_ms + ? WHERE ends_at IS NOT NULL", byMs);
-    // They were heard of just now.
-    db.run("UPDATE workers SET heard_at = heard_at + ?", byMs);
-    return;
-  }
+  // What ends later was begun after it, by a worker that could not know of it.
+  const beganBeforeMs = byMs > 0 ? atMs - byMs + doubtMaxMs + toleranceMs : Number.MAX_SAFE_INTEGER;
   db.run(
-    `UPDATE batches SET ends_at = ends_at - max(0, ?1 - ahead_ms), ahead_ms = max(0, ahead_ms - ?1)
-     WHERE ends_at IS NOT NULL`,
-    -byMs,
+    `UPDATE batches SET ends_at = ends_at + min(0, ahead_ms + ?1) - min(0, ahead_ms), ahead_ms = ahead_ms + ?1
+     WHERE ends_at IS NOT NULL AND ends_at <= ?2`,
+    byMs,
+    beganBeforeMs,
   );
+  // They were heard of just now.
+  if (byMs > 0) db.run("UPDATE workers SET heard_at = heard_at + ?", byMs);
 }
 
 /** Whether no doubt ends now, and nothing expires: the clock has made a large step, and may be wrong. */

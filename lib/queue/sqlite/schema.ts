@@ -141,7 +141,7 @@ export const additions: Readonly<Record<string, string>> = {
     ALTER TABLE batches ADD COLUMN credential TEXT NOT NULL DEFAULT ''; -- of the claim that made it; '' if unknown
     ALTER TABLE batches ADD COLUMN lease_ms INTEGER;    -- length of the lease whose number is timed_lease
     ALTER TABLE batches ADD COLUMN timed_lease INTEGER; -- the release before counts its leases, and times none
-    -- How far the clock has stepped ahead since the batch was begun, without having stepped back.
+    -- How far the clock has stepped ahead since the batch was begun: the sum of its steps, back if negative.
     ALTER TABLE batches ADD COLUMN ahead_ms INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX batches_held ON batches (due_at) WHERE held = 1;
   `,

@@ -2,7 +2,15 @@
 // expired, and gives back to all what only a provider may take that no worker serves.
 
 import type { WorkerPresence } from "../queue.ts";
-import { isExpiryDoubted, type Moment, noteStep, stampClock, type StampAge, stepSince } from "./clock.ts";
+import {
+  doubtMaxMs,
+  isExpiryDoubted,
+  type Moment,
+  noteStep,
+  stampClock,
+  type StampAge,
+  stepSince,
+} from "./clock.ts";
 import type { Connection } from "./connection.ts";
 import { expire, hasExpired, leave } from "./leave.ts";
 import { anyProvider, listName, providersOf, readListName } from "./providers.ts";
@@ -22,8 +30,6 @@ const batchesMax = 20;
 const restampedMax = 1000;
 /** What is due later than by rights by less than this is left alone, ms. */
 const marginMs = 60_000;
-/** Longest doubt that a worker may be set to, ms. */
-const doubtMaxMs = 23 * 60 * 60 * 1000;
 /** Length of a lease of a release that does not say it, ms: the longest that there is. */
 const leaseMaxMs = 60 * 60 * 1000;
 
@@ -51,7 +57,7 @@ export function sweep(
   noteStep(db, age, moment);
   if (isPresenceDue(db, presence, atMs)) {
     recordPresence(db, presence, atMs);
-    stampClock(db, atMs);
+    if (stepSince(db, age, moment) !== "unknown") stampClock(db, atMs);
   }
   boundDoubt(db, atMs);
   restamp(db, atMs);
