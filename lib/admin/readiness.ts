@@ -42,12 +42,16 @@ export interface WorkerSigns extends StoreSigns {
   /** From a batch's first claim to the end of its doubt, ms. */
   readonly doubtMs: number;
   readonly leaseMs: number;
+  /** For how long {@link isDoubtOverdue} has been seen to hold, by the clock of the breakers, ms; default: for ever. */
+  readonly overdueForMs?: number;
 }
 
 /** What one write of submissions may take of the store at most, bytes: with less left, it may be refused. */
 const roomMinBytes = 1024 * 1024;
 /** Doubt is ended within seconds, unless a lease has to run out first. This much later, ms, something prevents it. */
 const overdueMs = 10 * 60 * 1000;
+/** A step of the store's clock, which makes any doubt look old, is noticed by then, ms. */
+const noticedMs = 60_000;
 
 export function serverReadiness(signs: ServerSigns): Readiness {
   const { stopping, overload, stats } = signs;
@@ -61,7 +65,7 @@ export function serverReadiness(signs: ServerSigns): Readiness {
 }
 
 export function workerReadiness(signs: WorkerSigns): Readiness {
-  const { stopping, started, stats, doubtMs, leaseMs } = signs;
+  const { stopping, started, stats, doubtMs } = signs;
   const reasons: string[] = [];
   if (stopping) reasons.push("stopping: nothing new is claimed");
   const store = storeReason(signs);
@@ -72,15 +76,23 @@ export function workerReadiness(signs: WorkerSigns): Readiness {
     const names = signs.providers.map(({ name, breaker }) => `${name} ${wordOf(breaker)}`);
     reasons.push(`providers: ${names.join(", ")}`);
   }
-  const ageMs = doubtAgeMs(stats);
-  // For an hour after a step of its clock the store may end no doubt, and ages cannot be trusted.
-  if (ageMs > doubtMs + leaseMs + overdueMs && stats?.clockStep === undefined) {
+  if (isDoubtOverdue(signs) && (signs.overdueForMs ?? Infinity) >= noticedMs) {
+    const ageMs = doubtAgeMs(stats);
     reasons.push(
-      `doubt: a batch is in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`,
+      `doubt: a batch has been in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`,
     );
   }
   const providers = Object.fromEntries(signs.providers.map(({ name, breaker }) => [name, wordOf(breaker)]));
   return { reasons, paused: stats?.paused, providers };
+}
+
+/** For an hour after a step of its clock the store ends no doubt, so that its age says nothing. */
+export function isDoubtOverdue({
+  stats,
+  doubtMs,
+  leaseMs,
+}: Pick<WorkerSigns, "stats" | "doubtMs" | "leaseMs">): boolean {
+  return stats?.clockStep === undefined && doubtAgeMs(stats) > doubtMs + leaseMs + overdueMs;
 }
 
 function doubtAgeMs(stats: QueueStats | undefined): number {

@@ -9,7 +9,7 @@ import type { Shown } from "./port.ts";
 import { openProcessMetrics, readyFamily } from "./process.ts";
 import { queueFamilies } from "./queue_metrics.ts";
 import type { QueueView } from "./queue_view.ts";
-import { workerReadiness } from "./readiness.ts";
+import { isDoubtOverdue, workerReadiness } from "./readiness.ts";
 
 export interface WorkerCounts {
   readonly observer: DeliveryObserver;
@@ -71,8 +71,12 @@ export function openWorkerCounts(): WorkerCounts {
       },
     },
     show({ lanes, doubtMs, leaseMs, health, view, started, stopping, shortage }) {
-      const judge = (stats: QueueStats | undefined) =>
-        workerReadiness({
+      let overdueSinceMs: number | undefined;
+      const judge = (stats: QueueStats | undefined) => {
+        const nowMs = performance.now();
+        const isOverdue = isDoubtOverdue({ stats, doubtMs, leaseMs });
+        overdueSinceMs = isOverdue ? (overdueSinceMs ?? nowMs) : undefined;
+        return workerReadiness({
           stopping: stopping(),
           shortage: shortage(),
           started: started(),
@@ -82,10 +86,12 @@ export function openWorkerCounts(): WorkerCounts {
           providers: lanes
             .filter(({ weight }) => weight > 0)
             .map(({ provider, breaker }) => ({ name: provider.name, breaker })),
-          nowMs: performance.now(),
+          nowMs,
           doubtMs,
           leaseMs,
+          overdueForMs: nowMs - (overdueSinceMs ?? nowMs),
         });
+      };
       // So that what did not happen yet is 0.
       for (const { provider } of lanes) {
         deliveryDuration.of(provider.name);
