@@ -14,9 +14,10 @@
 --   batches:<provider> ZSET batch -> lease end or next try, Unix ms
 --   unbegun:<provider> ZSET batch -> when an older release split it off, Unix ms; those not claimed since
 --   batch:<id>        HASH  provider, ids (space-separated), lease (a count), held (1 while leased), until (lease
---                           end), length (of that lease, ms), began, epoch (steps of the clock till then), ends
---                           (of doubt), doubt (since), lapsed, context, notes, credential, piece (n of its split
---                           list); and a field "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
+--                           end), length (of that lease, ms), began, ends (of doubt), epoch and net (the steps of the
+--                           clock that both allow for: their number, and the sum of those since it began, ms), doubt
+--                           (since), lapsed, context, notes, credential, piece (n of its split list); and a field
+--                           "mark:<email id>" -> "<batch>\n<remains>" for what was accepted meanwhile
 --   members           HASH  id -> the batch that holds it
 --   leases            ZSET  batch -> lease end, Unix ms; those that are leased and were never in doubt
 --   leases:doubtful   ZSET  batch -> lease end, Unix ms; those that are leased and in doubt
@@ -42,7 +43,8 @@
 --   served            HASH  provider -> when a worker last said that it hands new emails to it, Unix ms
 --   housekeeping      HASH  what housekeeping found, for all scripts: swept (when it last did, give or take 20 s),
 --                           served (" <provider> …"), credentials (" <provider>:<credential> …" of live workers);
---                           of steps of the clock: epoch (their number), steps ("<epoch>:<ms> …", the last ones),
+--                           of steps of the clock: epoch (their number), steps ("<epoch>:<ms> …", the last ones;
+--                           "?" behind one that no worker saw),
 --                           step_at and step_by (the last one), expires_from and ends_from (until then nothing expires,
 --                           and no doubt ends), walk (how far ends were corrected since, from the latest)
 --   counters          HASH  name -> count
@@ -210,21 +212,26 @@ local function last_step(h, at)
   return '', ''
 end
 
--- When a batch began and when its doubt ends, by the clock as it is now. Steps since it began that cancel each other
--- change nothing: the clock ran ahead for a while. A step ahead alone is believed. A step back moves the end back, so
--- that no key is used more than 23 h after its first request. A batch cannot have begun later than now.
+-- How far the end of a doubt moves when the steps of the clock since its batch began add up to `net`. A sum ahead is
+-- believed. A sum back moves the end back, so that no key is used more than 23 h after its first request.
+local function moved_by(net)
+  return net < -step_min and net or 0
+end
+
+-- When a batch began and when its doubt ends, by the clock as it is now. Steps that cancel each other change nothing: the
+-- clock was wrong for a while. But what nobody saw may have been time that passed, and cancels no step back before it.
+-- A batch cannot have begun later than now.
 local function corrected(b, at, h)
-  local began, ends, epoch = tonumber(b.began), tonumber(b.ends), b.epoch
+  local began, ends, epoch, net = tonumber(b.began), tonumber(b.ends), b.epoch, tonumber(b.net or '0')
   if began and epoch ~= h.epoch then
-    local net = 0
-    for number, by in string.gmatch(h.steps, '(%d+):(%-?%d+)') do
-      if tonumber(number) > tonumber(epoch) then
+    local before = moved_by(net)
+    for number, by, unseen in string.gmatch(h.steps, '(%d+):(%-?%d+)(%??)') do
+      if tonumber(number) > tonumber(epoch) and (unseen == '' or net >= 0) then
         net = net + by
       end
     end
-    if net < -step_min then
-      began, ends, epoch = began + net, ends + net, h.epoch
-    end
+    local move = moved_by(net) - before
+    began, ends, epoch = began + move, ends + move, h.epoch
   end
   if began and began > at + step_min then
     began, ends = at, ends - (began - at)
@@ -233,15 +240,15 @@ local function corrected(b, at, h)
   if ends > latest + step_min then
     ends = latest
   end
-  return { began = began and text(began), ends = text(ends), epoch = epoch }
+  return { began = began and text(began), ends = text(ends), epoch = epoch, net = text(net) }
 end
 
 local function correct_ends(batch, b, at, h)
   local c = corrected(b, at, h)
-  if c.ends ~= b.ends then
-    redis.call('HSET', key('batch:' .. batch), 'ends', c.ends, 'began', c.began or '', 'epoch', c.epoch or '')
+  if c.ends ~= b.ends or c.epoch ~= b.epoch then
+    redis.call('HSET', key('batch:' .. batch), 'ends', c.ends, 'began', c.began or '', 'epoch', c.epoch or '', 'net', c.net)
     redis.call('ZADD', key('ends'), c.ends, batch)
-    b.began, b.ends, b.epoch = c.began, c.ends, c.epoch
+    b.began, b.ends, b.epoch, b.net = c.began, c.ends, c.epoch, c.net
   end
 end
 

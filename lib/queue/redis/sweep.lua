@@ -33,7 +33,7 @@ local function note_step(by, is_seen)
   ahead = math.max(0, by)
   h.epoch = text(h.epoch + 1)
   local steps = words(h.steps)
-  steps[#steps + 1] = h.epoch .. ':' .. text(by)
+  steps[#steps + 1] = h.epoch .. ':' .. text(by) .. (is_seen and '' or '?')
   if #steps > 20 then
     table.remove(steps, 1)
   end
@@ -50,10 +50,8 @@ local function note_step(by, is_seen)
       keep('ends_from', text(ends_from))
     end
   end
-  if by < 0 then
-    walk = '+inf'
-    keep('walk', walk)
-  end
+  walk = '+inf'
+  keep('walk', walk)
 end
 
 if ARGV[4] ~= '' and ARGV[6] == h.epoch then
@@ -93,9 +91,10 @@ local may_expire = not expires_from or expires_from <= at
 -- Corrects the ends of doubt in a list of batches with their ends.
 local function correct(entries)
   for i = 1, #entries, 2 do
-    local values = fields(entries[i], 'began', 'ends', 'epoch')
+    local values = fields(entries[i], 'began', 'ends', 'epoch', 'net')
     if values[2] then
-      correct_ends(entries[i], { began = values[1], ends = values[2], epoch = values[3] }, at, h)
+      local b = { began = values[1], ends = values[2], epoch = values[3], net = values[4] or nil }
+      correct_ends(entries[i], b, at, h)
     else
       redis.call('ZREM', key('ends'), entries[i])
     end
