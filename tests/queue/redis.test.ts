@@ -117,6 +117,24 @@ describe("queue on Redis, its sweeps:", () => {
     expect((await tools.claim(q)).doubtEndsAtMs).toBe(before.doubtEndsAtMs);
   });
 
+  test("a worker that has just started leaves a step to one that knows how much time passed", async () => {
+    const q = await tools.queue();
+    await q.work.sweep(serving("resend"));
+    await tools.submitMany(q, 1);
+    const before = await tools.claim(q);
+    for (const ms of [-365 * 24 * hourMs, 365 * 24 * hourMs]) {
+      q.step(ms);
+      const started = q.another();
+      await eventually("it is connected", () => started.health().ok);
+      if (ms > 0) await started.sweep({ ...serving("resend"), worker: Bun.randomUUIDv7() });
+      await q.work.sweep(serving("resend"));
+      expect((await step(q))!.byMs).toBeWithin(ms - 2000, ms + 2000);
+    }
+    await tools.settle(q, before, [], tools.doubt);
+    const { doubtEndsAtMs } = await tools.claim(q);
+    expect(doubtEndsAtMs).toBeWithin(before.doubtEndsAtMs - 10_000, before.doubtEndsAtMs + 10_000);
+  });
+
   test("after a time without workers nothing expires for an hour, since nobody saw how much time passed", async () => {
     const q = await tools.queue();
     const key = { key: "order-17", fingerprint: "a", token: "" };
@@ -126,6 +144,9 @@ describe("queue on Redis, its sweeps:", () => {
     q.advance(25 * hourMs);
     const later = q.another();
     await eventually("it is connected", () => later.health().ok);
+    // At first it leaves the judgement to others, and nobody comes.
+    await later.sweep(serving("resend"));
+    q.advance(6000);
     await later.sweep(serving("resend"));
     expect(await step(q)).toBeUndefined();
     expect(await tools.submit(q, submission({ idempotency: key }))).toEqual([first.id]);

@@ -5,7 +5,8 @@
 -- ARGV[2] how long an id stays known, ms    ARGV[3] life of an idempotency key, ms
 -- ARGV[4] this clock at the worker's last sweep, Unix ms, or "" at its first
 -- ARGV[5] ms that have passed since then at least, by a clock that is never set
--- ARGV[6] the number of steps then          ARGV[7] a step ahead since then that the worker is sure of, ms, or ""
+-- ARGV[6] the number of steps then          ARGV[7] a step ahead since then that the worker is sure of, ms, or "";
+--                                           "wait": it has just started, and leaves a step to others
 -- ARGV[8] worker    ARGV[9] longest that it delays an email, ms    ARGV[10] a batch in doubt, ms
 -- ARGV[11…] then three for each of its providers: name, credential, 1 if new emails are handed to it, else 0
 --
@@ -66,6 +67,9 @@ if ARGV[4] ~= '' and ARGV[6] == h.epoch then
 elseif swept and at < swept - step_min then
   note_step(at - swept, true)
 elseif swept and ARGV[4] == '' and at - swept > 60000 then
+  if ARGV[7] == 'wait' then
+    return { text(at), tonumber(h.epoch), 0 }
+  end
   note_step(at - swept, false)
   ahead = 0
 end

@@ -5,6 +5,9 @@ import type { WorkerPresence } from "../queue.ts";
 /** What a clock that is corrected gently moves less than, between two sweeps, ms. */
 const stepMinMs = 2000;
 
+/** Another worker that lives has swept by then, and knows how much time passed, ms. */
+const othersSweepMs = 5000;
+
 export interface SweeperOptions {
   /** Runs sweep.lua, with its arguments from the fourth on. */
   sweep(args: readonly (string | number)[]): Promise<unknown>;
@@ -23,10 +26,11 @@ interface Look {
 
 export function createSweeper({ sweep, monotonicMs }: SweeperOptions) {
   let last: Look | undefined;
+  let firstMs: number | undefined;
 
   async function look(
     presence: readonly (string | number)[],
-    stepMs: number | "",
+    stepMs: number | "" | "wait",
   ): Promise<Look | undefined> {
     const askedAtMs = monotonicMs();
     const passedMs = last === undefined ? 0 : Math.floor(askedAtMs - last.answeredAtMs);
@@ -46,7 +50,9 @@ export function createSweeper({ sweep, monotonicMs }: SweeperOptions) {
       takesEmails ? 1 : 0,
     ]);
     const own = [worker, retryMaxMs, searchWaitMs, ...served];
-    const suspect = await look(own, "");
+    firstMs ??= monotonicMs();
+    const isNew = last === undefined && monotonicMs() < firstMs + othersSweepMs;
+    const suspect = await look(own, isNew ? "wait" : "");
     if (suspect === undefined || last === undefined) return;
     const passedMs = suspect.answeredAtMs - last.askedAtMs;
     const stepMs = Math.floor(suspect.nowMs - last.nowMs - passedMs);
