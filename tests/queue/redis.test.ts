@@ -117,6 +117,27 @@ describe("queue on Redis, its sweeps:", () => {
     expect((await tools.claim(q)).doubtEndsAtMs).toBe(before.doubtEndsAtMs);
   });
 
+  test("a step that follows another at once is found, though only another worker has seen the first", async () => {
+    const q = await tools.queue();
+    const other = q.another();
+    const key = { key: "order-17", fingerprint: "a", token: "" };
+    const first = submission({ idempotency: key });
+    await tools.submit(q, first);
+    await eventually("it is connected", () => other.health().ok);
+    const sweepOther = () =>
+      other.sweep({ ...serving("resend"), worker: "01234567-0000-7000-8000-000000000001" });
+    await q.work.sweep(serving("resend"));
+    await sweepOther();
+    q.step(-25 * hourMs);
+    await q.work.sweep(serving("resend"));
+    q.step(50 * hourMs);
+    await sweepOther();
+    expect((await step(q))!.byMs).toBeWithin(50 * hourMs - 2000, 50 * hourMs + 2000);
+    expect(await tools.submit(q, submission({ idempotency: key }))).toEqual([first.id]);
+    await q.work.sweep(serving("resend"));
+    expect((await step(q))!.byMs).toBeWithin(50 * hourMs - 2000, 50 * hourMs + 2000);
+  });
+
   test("a worker that has just started leaves a step to one that knows how much time passed", async () => {
     const q = await tools.queue();
     await q.work.sweep(serving("resend"));

@@ -5,7 +5,7 @@
 -- ARGV[2] how long an id stays known, ms    ARGV[3] life of an idempotency key, ms
 -- ARGV[4] this clock at the worker's last sweep, Unix ms, or "" at its first
 -- ARGV[5] ms that have passed since then at least, by a clock that is never set
--- ARGV[6] the number of steps then          ARGV[7] a step ahead since then that the worker is sure of, ms, or "";
+-- ARGV[6] the number of steps then          ARGV[7] a step ahead since then that the worker is sure of, ms, 0 for none, or "";
 --                                           "wait": it has just started, and leaves a step to others
 -- ARGV[8] worker    ARGV[9] longest that it delays an email, ms    ARGV[10] a batch in doubt, ms
 -- ARGV[11…] then three for each of its providers: name, credential, 1 if new emails are handed to it, else 0
@@ -13,7 +13,7 @@
 -- A script that was delayed on its way finds a later time than its worker could foresee, as after a step ahead. It then
 -- changes nothing and says so. The worker knows when the reply came, decides which it was, and asks again.
 --
--- Returns { now, number of steps, 1 if it did its work, else 0 }.
+-- Returns { now, number of steps, 1 if it did its work, else 0 and the sum of the steps that others have noted }.
 
 local at = now()
 local day = 24 * hour
@@ -55,13 +55,32 @@ local function note_step(by, is_seen)
   keep('walk', walk)
 end
 
-if ARGV[4] ~= '' and ARGV[6] == h.epoch then
-  local drift = at - ARGV[4] - ARGV[5]
+-- What the steps add up to that others have noted since the worker's last sweep; nothing if that cannot be told.
+local function noted_since(epoch)
+  local sum, count = 0, 0
+  for number, by, unseen in string.gmatch(h.steps, '(%d+):(%-?%d+)(%??)') do
+    if tonumber(number) > tonumber(epoch) then
+      if unseen ~= '' then
+        return nil
+      end
+      sum, count = sum + by, count + 1
+    end
+  end
+  return count == h.epoch - epoch and sum or nil
+end
+
+local noted = ARGV[4] ~= '' and noted_since(ARGV[6])
+if noted then
+  local drift = at - ARGV[4] - ARGV[5] - noted
+  -- Others measure a step less exactly, and perhaps the one that this worker is asking about.
+  local least = ARGV[6] == h.epoch and step_min or 60000
   if ARGV[7] ~= '' then
-    note_step(tonumber(ARGV[7]), true)
-  elseif drift > step_min then
-    return { text(at), tonumber(h.epoch), 0 }
-  elseif drift < -step_min then
+    if ARGV[6] == h.epoch and tonumber(ARGV[7]) > 0 then
+      note_step(tonumber(ARGV[7]), true)
+    end
+  elseif drift > least then
+    return { text(at), tonumber(h.epoch), 0, noted }
+  elseif drift < -least then
     note_step(drift, true)
   end
 elseif swept and at < swept - step_min then

@@ -19,6 +19,8 @@ export interface SweeperOptions {
 interface Look {
   readonly nowMs: number;
   readonly epoch: number;
+  /** Steps that others have noted since the look before, together, ms. */
+  readonly notedMs: number;
   /** Between these it was written, by the monotonic clock. */
   readonly askedAtMs: number;
   readonly answeredAtMs: number;
@@ -35,8 +37,9 @@ export function createSweeper({ sweep, monotonicMs }: SweeperOptions) {
     const askedAtMs = monotonicMs();
     const passedMs = last === undefined ? 0 : Math.floor(askedAtMs - last.answeredAtMs);
     const clock = [last?.nowMs ?? "", passedMs, last?.epoch ?? 0, stepMs];
-    const [nowMs, epoch, isDone] = (await sweep([...clock, ...presence])) as [string, number, number];
-    const found = { nowMs: Number(nowMs), epoch, askedAtMs, answeredAtMs: monotonicMs() };
+    const answer = (await sweep([...clock, ...presence])) as [string, number, number, number?];
+    const [nowMs, epoch, isDone, notedMs = 0] = answer;
+    const found = { nowMs: Number(nowMs), epoch, askedAtMs, answeredAtMs: monotonicMs(), notedMs };
     if (isDone === 0) return found;
     last = found;
     return undefined;
@@ -54,10 +57,17 @@ export function createSweeper({ sweep, monotonicMs }: SweeperOptions) {
     const isNew = last === undefined && monotonicMs() < firstMs + othersSweepMs;
     const suspect = await look(own, isNew ? "wait" : "");
     if (suspect === undefined || last === undefined) return;
-    const passedMs = suspect.answeredAtMs - last.askedAtMs;
-    const stepMs = Math.floor(suspect.nowMs - last.nowMs - passedMs);
+    const before = last;
+    const passedMs = suspect.answeredAtMs - before.askedAtMs;
+    const stepMs = Math.floor(suspect.nowMs - before.nowMs - suspect.notedMs - passedMs);
     last = suspect;
-    // Otherwise the answer came late enough to account for it.
-    await look(own, stepMs > stepMinMs ? stepMs : "");
+    try {
+      // Otherwise the answer came late enough to account for it.
+      await look(own, stepMs > stepMinMs ? stepMs : 0);
+    } catch (error) {
+      // Perhaps nobody has noted it.
+      last = before;
+      throw error;
+    }
   };
 }
