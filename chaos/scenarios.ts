@@ -84,7 +84,8 @@ function wrongClock(of: Clocked): Fault {
   return {
     do: "stepClock",
     of,
-    aheadMs: [hourMs, dayMs, yearMs, -hourMs, -dayMs, -yearMs],
+    // Not far behind: what was begun then, and is in doubt, waits for an hour when the clock is right again.
+    aheadMs: [hourMs, dayMs, yearMs, -hourMs],
     forMs: [1000, 3000],
   };
 }
@@ -280,7 +281,8 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "clock",
-    about: "the wall clock of all processes is wrong by an hour, a day or a year for a moment",
+    about:
+      "the wall clock of all processes is an hour, a day or a year ahead, or an hour behind, for a moment",
     queues: ["embedded"],
     faults: [wrongClock("service"), wrongClock("service"), wrongClock("service"), ...waits],
     pauseMs: [100, 500],

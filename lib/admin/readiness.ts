@@ -51,7 +51,7 @@ const roomMinBytes = 1024 * 1024;
 /** Doubt is ended within seconds, unless a lease has to run out first. This much later, ms, something prevents it. */
 const overdueMs = 10 * 60 * 1000;
 /** A step of the store's clock, which makes any doubt look old, is noticed by then, ms. */
-const noticedMs = 60_000;
+const noticedMs = 10_000;
 
 export function serverReadiness(signs: ServerSigns): Readiness {
   const { stopping, overload, stats } = signs;

@@ -153,7 +153,7 @@ describe("readiness of a worker", () => {
     const since = (ageMs: number) => statsOf({ oldestDoubtSinceMs: statsOf().nowMs - ageMs });
     expect(worker({ stats: since(23 * hourMs + 660_000) }).reasons).toEqual([]);
     expect(worker({ stats: since(24 * hourMs) }).reasons).toEqual([
-      "doubt: a batch is in doubt for 24.0 h, which should end after 23.0 h",
+      "doubt: a batch has been in doubt for 24.0 h, which should end after 23.0 h",
     ]);
     // The store's clock may have stepped just now, which nobody has noticed yet.
     expect(worker({ stats: since(24 * hourMs), overdueForMs: 59_999 }).reasons).toEqual([]);

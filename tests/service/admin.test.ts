@@ -480,7 +480,7 @@ describe("admin port: an embedded queue", () => {
     db.run("PRAGMA busy_timeout = 5000");
     db.run("UPDATE batches SET doubt_since = doubt_since - 172800000");
     db.close();
-    await ofWorker.notReady("doubt: a batch is in doubt for 48.0 h");
+    await ofWorker.notReady("doubt: a batch has been in doubt for 48.0 h");
     expect((await ofWorker.scrape()).value("reliable_email_queue_oldest_doubt_seconds")).toBeGreaterThan(
       172_000,
     );
