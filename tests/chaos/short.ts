@@ -10,7 +10,6 @@ import { type Extent, run } from "../../chaos/run.ts";
 import { type Queue, queuesOf, type Scenario } from "../../chaos/scenario.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import type { Verdict } from "../../chaos/verdict.ts";
-import { pendingScenarios } from "./pending.ts";
 import { breakInto, variants } from "./variants.ts";
 
 /** Most of a run is waiting; other tests want their share. */
@@ -62,8 +61,7 @@ export function shortRuns(queue: Queue): void {
     });
   }
 
-  const kept = scenarios.filter(({ name }) => !pendingScenarios.includes(name));
-  test.concurrent.each(kept.filter((one) => queuesOf(one).includes(queue)))(
+  test.concurrent.each(scenarios.filter((one) => queuesOf(one).includes(queue)))(
     `chaos (${queue}): $name`,
     (scenario) =>
       inTurn(async () => {
