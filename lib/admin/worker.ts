@@ -28,7 +28,7 @@ export interface WorkerCounts {
 export function openWorkerCounts(): WorkerCounts {
   const requests = openCounter({
     name: "reliable_email_requests_total",
-    help: "Requests to a provider, to send or to recall, by what came of them.",
+    help: "Requests to a provider, to send, to recall or to check, by what came of them.",
     labels: ["provider", "request", "outcome"],
   });
   const requestDuration = openHistogram(
@@ -149,7 +149,7 @@ function laneFamilies(lanes: readonly Lane[]): readonly Family[] {
   return [
     {
       name: "reliable_email_provider_state",
-      help: "1 at the state in which this worker has a provider: closed if it works, open if it is left alone, half_open while it is tried.",
+      help: "1 at the state in which this worker has a provider: closed if it works, open if it is left alone, half_open while it is asked or tried.",
       type: "gauge",
       samples: lanes.flatMap(statesOf),
     },
