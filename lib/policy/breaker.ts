@@ -36,13 +36,23 @@ export type Admission =
   /** Nothing but a question, whose answer is for {@link onAsked}. */
   | { readonly kind: "question"; readonly generation: number }
   /** One small batch. */
-  | { readonly kind: "probe"; readonly generation: number }
+  | {
+      readonly kind: "probe";
+      readonly generation: number;
+      /** Though no question was answered: better with what is in doubt already than with anything else. */
+      readonly isBlind: boolean;
+    }
   /** Until then at least; undefined: until what is under way is answered. */
   | { readonly kind: "shut"; readonly untilMs: number | undefined };
 
 export type Admitted = Exclude<Admission, { kind: "shut" }>;
 
-/** Failures in a row, each of another batch or another kind, that open it. */
+/**
+ * Openings in a row without an answer, after which every other time a probe is made instead of a question: what answers
+ * no question may send emails all the same. By then the shut times are at their longest.
+ */
+const askedMax = 6;
+/** Different failures in a row that open it. */
 const failuresMax = 5;
 const openBaseMs = 1_000;
 const openMaxMs = 60_000;
@@ -71,14 +81,17 @@ export function admit(
       return { breaker, admission: { kind: "closed", generation: breaker.generation } };
     case "open": {
       if (nowMs < breaker.untilMs) return { breaker, admission: { kind: "shut", untilMs: breaker.untilMs } };
-      if (breaker.cause !== "unanswered" || !canAsk) return probe(breaker);
+      if (breaker.cause !== "unanswered" || !canAsk) return probe(breaker, false);
+      if (breaker.opened > askedMax && breaker.opened % 2 === 1) return probe(breaker, true);
       const asking = { ...next(breaker), kind: "asking" } as const;
       return { breaker: asking, admission: { kind: "question", generation: asking.generation } };
     }
     case "asking":
       return { breaker, admission: { kind: "shut", untilMs: undefined } };
     case "halfOpen":
-      return breaker.probing ? { breaker, admission: { kind: "shut", untilMs: undefined } } : probe(breaker);
+      return breaker.probing
+        ? { breaker, admission: { kind: "shut", untilMs: undefined } }
+        : probe(breaker, false);
   }
 }
 
@@ -120,6 +133,7 @@ export function onFailure(
   what: string,
   nowMs: number,
   random: number,
+  isNew: boolean,
 ): Breaker {
   if (isStale(breaker, admitted)) return breaker;
   switch (breaker.kind) {
@@ -131,14 +145,20 @@ export function onFailure(
     case "asking":
       return breaker;
     case "halfOpen":
-      return open(breaker, "failed", nowMs, random);
+      return open(breaker, "failed", nowMs, random, isNew);
   }
 }
 
 /** It failed without an answer of its own. `random` in [0, 1). */
-export function onUnanswered(breaker: Breaker, admitted: Admitted, nowMs: number, random: number): Breaker {
+export function onUnanswered(
+  breaker: Breaker,
+  admitted: Admitted,
+  nowMs: number,
+  random: number,
+  isNew: boolean,
+): Breaker {
   if (isStale(breaker, admitted)) return breaker;
-  return open(breaker, "unanswered", nowMs, random);
+  return open(breaker, "unanswered", nowMs, random, isNew);
 }
 
 /** It refuses everything of ours. `random` in [0, 1). */
@@ -159,9 +179,12 @@ export function onNone(breaker: Breaker, admitted: Admitted, nowMs: number): Bre
   return breaker.kind === "halfOpen" ? { ...breaker, probing: false } : breaker;
 }
 
-function probe(breaker: Exclude<Breaker, { kind: "closed" }>): { breaker: Breaker; admission: Admission } {
+function probe(
+  breaker: Exclude<Breaker, { kind: "closed" }>,
+  isBlind: boolean,
+): { breaker: Breaker; admission: Admission } {
   const probing = { ...next(breaker), kind: "halfOpen", probing: true } as const;
-  return { breaker: probing, admission: { kind: "probe", generation: probing.generation } };
+  return { breaker: probing, admission: { kind: "probe", generation: probing.generation, isBlind } };
 }
 
 /** A new generation, so that an answer given twice cannot stand for the next one's. */
@@ -169,17 +192,22 @@ function next({ generation, opened, cause, isDown }: Opened): Opened {
   return { generation: generation + 1, opened, cause, isDown };
 }
 
-/** The first unanswered request is followed by a question at once: one email may have caused it. */
-function open(breaker: Breaker, cause: Cause, nowMs: number, random: number): Breaker {
+/**
+ * The first time without an answer it is asked at once: it may have been the fault of one email.
+ * @param isNew whether the request held new emails. What failed before has a backoff of its own, and does not make the
+ *   provider wait longer.
+ */
+function open(breaker: Breaker, cause: Cause, nowMs: number, random: number, isNew = true): Breaker {
   const before = breaker.kind !== "closed" && breaker.cause === cause ? breaker.opened : 0;
   const [baseMs, maxMs] = cause === "account" ? [accountBaseMs, accountMaxMs] : [openBaseMs, openMaxMs];
   const asksNow = cause === "unanswered" && before === 0;
-  const times = cause === "unanswered" ? before - 1 : before;
+  const grows = isNew || before > askedMax;
+  const times = !grows ? 0 : cause === "unanswered" ? before - 1 : before;
   return {
     kind: "open",
     generation: breaker.generation + 1,
     untilMs: nowMs + (asksNow ? 0 : shutMs({ times, baseMs, maxMs, random })),
-    opened: before + 1,
+    opened: grows ? before + 1 : Math.max(1, before),
     cause,
     isDown: !asksNow,
   };

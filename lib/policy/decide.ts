@@ -3,7 +3,7 @@
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
-import { ended, postponed, recalled, stays } from "./doubt.ts";
+import { ended, postponed, recalled, splitInDoubt, stays } from "./doubt.ts";
 import type { Outcome, SendResult } from "./outcome.ts";
 import { failureOf, signOf } from "./sign.ts";
 import { domainOf, strangersMax } from "./senders.ts";
@@ -45,6 +45,8 @@ function decided(result: Result, setting: Setting): Decision {
       return recalled(result.result, setting);
     case "ended":
       return ended(setting);
+    case "split":
+      return splitInDoubt(setting);
     case "untouched":
       return isInDoubt(batch) ? postponed(result.delayMs, setting) : handedBack(result.delayMs, setting);
   }
@@ -115,10 +117,11 @@ function senderRefused(outcome: Extract<Outcome, { kind: "senderRefused" }>, set
   if (new Set(batch.emails.map(({ from }) => from)).size === 1) return alike(outcome, setting);
   const isNamed = ({ from }: OpenEmail) => domainOf(from) === outcome.domain;
   if (!batch.emails.some(isNamed)) return split(outcome, setting);
+  const othersMax = batch.pieceMax === undefined ? strangersMax : Math.max(1, batch.emails.length >> 1);
   const verdicts = batch.emails.map((email) =>
     isNamed(email)
       ? verdictOf(email, outcome, false, setting)
-      : splitOff(email, strangersMax, outcome.reason, setting),
+      : splitOff(email, othersMax, outcome.reason, setting),
   );
   return compose({ provider: batch.provider, verdicts, health: signOf([outcome]) });
 }

@@ -40,6 +40,8 @@ export type Result =
   | { readonly kind: "recall"; readonly result: RecallResult }
   /** The time for its doubt is over: no request was made. */
   | { readonly kind: "ended" }
+  /** There is evidence that one of its emails is at fault: no request was made. */
+  | { readonly kind: "split" }
   /** Never begun under this lease: handed back, and not to be claimed again for so long. */
   | { readonly kind: "untouched"; readonly delayMs: number };
 

@@ -42,12 +42,7 @@ export function stays(
     return compose({ provider, verdicts: [verdict], health });
   }
   if (isToBeSplit(notes, setting)) {
-    const after: Setting = { ...setting, batch: { ...batch, notes } };
-    const why = "split: the provider accepts other emails, but does not answer for this batch";
-    const split = batch.emails.map((email) =>
-      doubtEnded(email, "doubtEnded", batch.emails.length, after, why),
-    );
-    return compose({ provider, verdicts: split, counts: { doubts_split: 1 }, health });
+    return { ...splitInDoubt({ ...setting, batch: { ...batch, notes } }), health };
   }
   return compose({
     provider,
@@ -82,8 +77,9 @@ function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: 
  * Whether one of the emails may have caused it. A refused sender counts too: the request can never succeed as it is, and
  * its bytes cannot change under the same key.
  */
-function mayBeAnEmails({ kind }: Pick<Outcome, "kind">): boolean {
-  return kind === "unknown" || kind === "senderRefused" || kind === "rejected";
+function mayBeAnEmails(outcome: Outcome): boolean {
+  const { kind } = outcome;
+  return (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
 }
 
 /** Whether a lone email is given up while in doubt. One that can be searched for is given up after the search instead. */
@@ -92,9 +88,32 @@ function endsInDoubt(email: OpenEmail, { isBlamed }: Notes, setting: Setting): b
   return isInDoubt(setting.batch) && isBlamed && isLate(email, setting);
 }
 
-function isToBeSplit({ strikes, baseline }: Notes, { batch, policy, nowMs }: Setting): boolean {
+/** Whether a claim finds that there is evidence by now: no further attempt is needed. */
+export function isDueToSplit(batch: OpenBatch, policy: Policy, nowMs: number): boolean {
+  return isToBeSplit(batch.notes, { batch, policy, nowMs });
+}
+
+/** The emails are sent again, by any provider, as possible duplicates. */
+export function splitInDoubt(setting: Setting): Decision {
+  const { batch } = setting;
+  const why = "split: the provider accepts other emails, but does not answer for this batch";
+  const verdicts = batch.emails.map((email) =>
+    doubtEnded(email, "doubtEnded", batch.emails.length, setting, why),
+  );
+  return compose({ provider: batch.provider, verdicts, counts: { doubts_split: 1 }, health: "none" });
+}
+
+/**
+ * Five failures that one email may have caused, for long enough, while the provider worked: it accepted others, or said
+ * itself, under this very key, that it refuses a sender.
+ */
+function isToBeSplit(
+  { strikes, baseline, attempts }: Notes,
+  { batch, policy, nowMs }: Omit<Setting, "random">,
+): boolean {
   if (policy.recall !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
   if (batch.doubtSinceMs === undefined || nowMs - batch.doubtSinceMs < policy.splitAfterMs) return false;
+  if (attempts.kept.at(-1)?.outcome === "senderRefused") return true;
   return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;
 }
 
@@ -135,20 +154,20 @@ function looked(found: ReadonlyMap<string, string>, setting: Setting): Decision 
     if (messageId !== undefined) verdicts.push(sent(email, messageId, "recalled", setting));
     return messageId === undefined;
   });
-  if (missing.length === 0) return compose({ provider, verdicts, health: "success" });
+  if (missing.length === 0) return compose({ provider, verdicts, health: "none" });
 
   const notes = withAccount(noted("notFound", undefined, setting), setting);
   const looks = notes.looks + (isBelieved(notes, setting) ? 1 : 0);
   const after: Setting = { ...setting, batch: { ...batch, notes } };
   if (looks >= looksNeeded || missing.every(({ marked }) => marked)) {
     const lost = missing.map((email) => doubtEnded(email, "notFound", missing.length, after));
-    return compose({ provider, verdicts: [...verdicts, ...lost], health: "success" });
+    return compose({ provider, verdicts: [...verdicts, ...lost], health: "none" });
   }
   return compose({
     provider,
     verdicts,
     rest: rest({ ...notes, looks, failures: 0 }, lookDelayMs(setting), setting),
-    health: "success",
+    health: "none",
   });
 }
 
@@ -186,16 +205,19 @@ function lookDelayMs({ batch, policy, nowMs }: Setting): number {
 }
 
 function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: Setting): number {
-  const { batch, policy, random, nowMs } = setting;
+  const { batch, policy, random } = setting;
   if (!isInDoubt(batch) && policy.recall !== undefined) return policy.recall.firstLookMs;
   // How long a throttled one has to wait is known to the rate limiter, and is no failure of its own.
   const attempt = outcome.kind === "throttled" ? 1 : notes.failures;
   const delayMs = backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
-  return Math.min(delayMs, attemptGapMaxMs, untilSplitMs(notes, policy, batch, nowMs));
+  const leftMs = untilSplitMs(notes, setting);
+  // Enough attempts have failed: another one that hangs would only put the split off.
+  if (notes.strikes >= strikesNeeded && leftMs <= attemptGapMaxMs) return leftMs;
+  return Math.min(delayMs, attemptGapMaxMs, leftMs);
 }
 
-/** Longest wait that still allows the attempts a split needs before it is due, and one attempt right after. */
-function untilSplitMs({ strikes }: Notes, policy: Policy, batch: OpenBatch, nowMs: number): number {
+/** Longest wait that allows the attempts that a split needs before it is due; then the wait until it is due. */
+function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: Setting): number {
   if (policy.recall !== undefined || batch.emails.length === 1) return Infinity;
   if (strikes < strikesNeeded) return policy.splitAfterMs / strikesNeeded;
   const leftMs = (batch.doubtSinceMs ?? nowMs) + policy.splitAfterMs - nowMs;

@@ -15,7 +15,12 @@ export type Outcome =
    */
   | { readonly kind: "senderRefused"; readonly reason: string; readonly domain?: string }
   /** Everything at this provider: credentials, suspension, quota, configuration. */
-  | { readonly kind: "accountRefused"; readonly reason: string }
+  | {
+      readonly kind: "accountRefused";
+      readonly reason: string;
+      /** A quota is used up, which ends with time and is never an email's fault. */
+      readonly isQuota?: true;
+    }
   /** Too many requests, certainly not accepted. */
   | { readonly kind: "throttled"; readonly reason: string }
   /** Certainly not sent: never connected, or the API says that it is down. */
@@ -25,7 +30,13 @@ export type Outcome =
    * provider itself answered, in its own form: a gateway's answer, a timeout, a broken connection, an unreadable
    * answer, and a 2xx that does not account for every email are not.
    */
-  | { readonly kind: "unknown"; readonly reason: string; readonly own: boolean }
+  | {
+      readonly kind: "unknown";
+      readonly reason: string;
+      readonly own: boolean;
+      /** An earlier request under the same key has not ended: nothing is wrong with its emails. */
+      readonly isAtWork?: true;
+    }
   /** The idempotency key was used with other bytes: an earlier request may have been accepted, and cannot be asked about. */
   | { readonly kind: "keyReused"; readonly reason: string };
 

@@ -58,7 +58,18 @@ export function verdictOf(
       return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.from };
     }
     case "accountRefused":
-      return failed(email, history, reason, { backsOff: accountWorks, isBlamed: question === "ok" }, setting);
+      // Apart from emails that were not refused: the next probe is made with one of those.
+      return failed(
+        email,
+        history,
+        reason,
+        {
+          backsOff: accountWorks || setting.batch.pieceMax !== undefined,
+          isBlamed: question === "ok" && !outcome.isQuota,
+          apart: setting.batch.emails.length,
+        },
+        setting,
+      );
     case "throttled":
       return due(email, history, { delayMs: 0 }, setting);
     case "unavailable":
@@ -212,7 +223,7 @@ function failed(
   email: OpenEmail,
   history: History,
   reason: string,
-  { backsOff, isBlamed }: { backsOff: boolean; isBlamed: boolean },
+  { backsOff, isBlamed, apart }: { backsOff: boolean; isBlamed: boolean; apart?: number },
   setting: Setting,
 ): Verdict {
   const { batch, policy } = setting;
@@ -223,7 +234,11 @@ function failed(
   }
   const tries = backsOff ? history.tries + 1 : history.tries;
   const delayMs = backsOff ? backoff(tries, setting) : 0;
-  const pieceMax = late ? 1 : backsOff && isBlamed && suspects > 1 ? nextPieceMax(suspects) : undefined;
+  const pieceMax = late
+    ? 1
+    : backsOff && isBlamed && suspects > 1
+      ? nextPieceMax(suspects)
+      : (batch.pieceMax ?? apart);
   return due(email, { ...history, tries }, { delayMs, ...(pieceMax !== undefined && { pieceMax }) }, setting);
 }
 

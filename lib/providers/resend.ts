@@ -217,9 +217,15 @@ function refusalOf(status: number, { name, message }: OwnRefusal): Exclude<Outco
   const byStatus = outcomeOfStatus(status, reason);
   if (byStatus) return byStatus;
 
-  if (status === 429) return { kind: /quota/.test(name) ? "accountRefused" : "throttled", reason };
+  if (status === 429) {
+    return /quota/.test(name)
+      ? { kind: "accountRefused", reason, isQuota: true }
+      : { kind: "throttled", reason };
+  }
   if (status === 409) {
     if (name === "invalid_idempotent_request") return { kind: "keyReused", reason };
+    if (name === "concurrent_idempotent_requests")
+      return { kind: "unknown", reason, own: true, isAtWork: true };
     return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason, own: true };
   }
   const refusal = senderRefusal(message, reason);

@@ -9,6 +9,7 @@ import { dropTicket, giveTicketBack, type Lane, learn, type Ticket } from "./lan
 import { inform } from "./questions.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
+import { isDueToSplit } from "../policy/doubt.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
 import type { RateHint } from "../policy/outcome.ts";
@@ -134,6 +135,14 @@ async function prepare(
   const step = nextStep(batch, lane.provider.recall !== undefined, nowOf(claimed));
   const isStarted = isInDoubt(batch);
   if (step === "wait" || (lane.weight === 0 && !isStarted)) return handBackAll(batch);
+  if (step === "send" && isDueToSplit(batch, policy, nowOf(claimed))) {
+    await carryOut(
+      deliverer,
+      claimed,
+      decide(batch, { kind: "split" }, policy, nowOf(claimed), Math.random()),
+    );
+    return undefined;
+  }
   const { emails, decision } = triage(batch, lane.senders, performance.now(), policy, nowOf(claimed));
   if (decision !== undefined) {
     const { leaseHeld } = await carryOut(deliverer, claimed, decision);

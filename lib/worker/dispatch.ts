@@ -82,7 +82,11 @@ export function startDispatcher(
     const asked = openings.find(({ opening }) => opening.kind === "question" && isOpen(opening));
     if (asked !== undefined) return ask(asked.lane);
 
-    const admitted = openings.filter(({ opening }) => opening.kind === "request");
+    // A slot is left for each other provider: one that hangs would take all of them.
+    const most = Math.max(1, concurrency - (lanes.length - 1));
+    const admitted = openings.filter(
+      ({ lane, opening }) => opening.kind === "request" && lane.inFlight < most,
+    );
     const turn = turnOf(admitted, nowMs);
     const open = admitted.filter(({ opening }) => isOpen(opening)).map(({ lane }) => lane);
     let sleepMs = sleepUntil(
@@ -169,9 +173,15 @@ export function startDispatcher(
       // Emails are counted once, when they leave the queue: not when their batch comes again.
       if (source !== "batches") {
         dueLeft = result.dueLeft;
+        lane.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : lane.provider.batchMax;
         shares = charge(shares, weighted(eligible), batch.provider, batch.emails.length);
       }
-      occupy(deliver(deliverer, lane, ticket, claimedBy(claim, batch)), source !== "emails");
+      lane.inFlight += 1;
+      const delivery = deliver(deliverer, lane, ticket, claimedBy(claim, batch));
+      occupy(
+        delivery.finally(() => (lane.inFlight -= 1)),
+        source !== "emails",
+      );
       return { kind: "done", sleepMs: 0 };
     }
     giveTicketBack(lane, ticket);
@@ -194,11 +204,18 @@ export function startDispatcher(
     }
   }
 
-  /** Pieces and batches in doubt, which may hang, never take every slot. A probe is a new email, if there is one. */
-  function sourcesFor({ sources }: Lane, { admitted }: Ticket): readonly ClaimSource[] {
+  /**
+   * Pieces and batches in doubt, which may hang, never take every slot. A probe is a new email, if there is one; but a
+   * batch in doubt first where that is searched for, which puts nothing more in doubt, and where the probe is blind.
+   */
+  function sourcesFor({ sources, provider }: Lane, { admitted }: Ticket): readonly ClaimSource[] {
     if (concurrency > 1 && suspects >= concurrency - 1) return sources.filter((one) => one === "emails");
     if (admitted.kind !== "probe") return sources;
-    return sources.toSorted((a, b) => Number(b === "emails") - Number(a === "emails"));
+    const order: readonly ClaimSource[] =
+      admitted.isBlind || provider.recall !== undefined
+        ? ["batches", "emails", "split"]
+        : ["emails", ...sources.filter((one) => one !== "emails")];
+    return order.filter((one) => sources.includes(one));
   }
 
   /** Undefined if the store did not answer. */
@@ -276,7 +293,7 @@ function carried(lanes: readonly Lane[]): number {
   const total = lanes.reduce((sum, { weight }) => sum + weight, 0);
   const each = lanes
     .filter(({ weight }) => weight > 0)
-    .map(({ rate, provider, weight }) => (rate.ratePerSecond * provider.batchMax * total) / weight);
+    .map(({ rate, carries, weight }) => (rate.ratePerSecond * carries * total) / weight);
   return Math.min(dueCountMax - 1, ...each);
 }
 

@@ -33,6 +33,10 @@ export interface Lane {
   sources: readonly ClaimSource[];
   /** Most new emails in one request: fewer while requests of new emails fail. */
   countMax: number;
+  /** Emails that a request carries while more are due, by the last claim: of large ones it is few. */
+  carries: number;
+  /** Deliveries under way. */
+  inFlight: number;
   /** Claims made so far. */
   claims: number;
   /** One whose answer was lost: the next asks for the same, and its lease counts from the first. */
@@ -71,6 +75,8 @@ export function openLane(provider: Provider, weight: number): Lane {
     senders: noSenders,
     sources: weight === 0 ? ["batches"] : ["emails", "split", "batches"],
     countMax: batchMax,
+    carries: batchMax,
+    inFlight: 0,
     claims: 0,
     claim: undefined,
     restsUntilMs: 0,
@@ -181,21 +187,24 @@ export function learn(
       lane.breaker = onSuccess(lane.breaker, admitted);
       break;
     case "failure":
-      lane.breaker = onFailure(lane.breaker, admitted, `failed ${about.name}`, nowMs, Math.random());
+      lane.breaker = onFailure(
+        lane.breaker,
+        admitted,
+        `failed ${about.name}`,
+        nowMs,
+        Math.random(),
+        about.isNew,
+      );
       break;
     case "unanswered":
       // A request that began later was answered: the provider is there, and something is wrong with this one.
       lane.breaker =
         lane.answeredFromMs > takenAtMs
-          ? onFailure(lane.breaker, admitted, `unanswered ${about.name}`, nowMs, Math.random())
-          : onUnanswered(lane.breaker, admitted, nowMs, Math.random());
+          ? onFailure(lane.breaker, admitted, `unanswered ${about.name}`, nowMs, Math.random(), about.isNew)
+          : onUnanswered(lane.breaker, admitted, nowMs, Math.random(), about.isNew);
       break;
     case "accountRefused":
-      // A request that began later was accepted: the account works, and something is wrong with this one.
-      lane.breaker =
-        lane.acceptedFromMs > takenAtMs
-          ? onFailure(lane.breaker, admitted, `refused ${about.name}`, nowMs, Math.random())
-          : onAccountRefused(lane.breaker, admitted, nowMs, Math.random());
+      lane.breaker = afterAccountRefusal(lane, { admitted, takenAtMs }, about, nowMs);
       break;
     case "none":
       lane.breaker = onNone(lane.breaker, admitted, nowMs);
@@ -204,6 +213,23 @@ export function learn(
   const { refusedSenders: refused, acceptedSenders: accepted } = decision;
   lane.senders = remember(lane.senders, { refused, accepted }, nowMs);
   return changeOf(before, lane.breaker);
+}
+
+/**
+ * If a request that began later was accepted, the account works, and something is wrong with this one. Emails that were
+ * refused before say nothing new of the account: they do not shut it for longer.
+ */
+function afterAccountRefusal(
+  { breaker, acceptedFromMs }: Lane,
+  { admitted, takenAtMs }: Pick<Ticket, "admitted" | "takenAtMs">,
+  about: { readonly name: string; readonly isNew: boolean },
+  nowMs: number,
+): Breaker {
+  const isClosed = breaker.kind === "closed";
+  if (acceptedFromMs > takenAtMs || (isClosed && !about.isNew))
+    return onFailure(breaker, admitted, `refused ${about.name}`, nowMs, Math.random(), about.isNew);
+  if (!about.isNew) return onNone(breaker, admitted, nowMs);
+  return onAccountRefused(breaker, admitted, nowMs, Math.random());
 }
 
 /** Halved by each failure, doubled by each success. */

@@ -20,6 +20,7 @@ export async function askQuestion(deliverer: Deliverer, lane: Lane, ticket: Tick
 async function ask(
   { settings, log, observer }: Deliverer,
   provider: Provider,
+  timeoutMs = settings.providerTimeoutMs,
 ): Promise<{ question: Policy["question"]; reason?: string }> {
   // Without a question there is nothing to find out: the provider counts as there.
   if (provider.check === undefined) return { question: "ok" };
@@ -32,7 +33,7 @@ async function ask(
       elapsedMs: performance.now() - startMs,
     });
   try {
-    const result = await provider.check(AbortSignal.timeout(settings.providerTimeoutMs));
+    const result = await provider.check(AbortSignal.timeout(timeoutMs));
     count(result.answered ? "answered" : "unanswered");
     if (result.ok) return { question: "ok" };
     return { question: result.answered ? "answered" : "none", reason: result.reason };
@@ -61,15 +62,18 @@ export async function inform(
   }
   const [only, ...others] = open.emails;
   if (only === undefined || others.length > 0 || !isLate(only, { batch: open, policy, nowMs })) return policy;
-  return { ...policy, question: (await ask(deliverer, lane.provider)).question };
+  return { ...policy, question: (await ask(deliverer, lane.provider, besidesMs(deliverer))).question };
 }
 
-/** Asked once, before the first search: an empty search of another account proves nothing. */
-async function accountOf({ settings, log }: Deliverer, lane: Lane): Promise<string | undefined> {
+/** Asked once, when the first batch is searched for: a search of another account says nothing. */
+async function accountOf(deliverer: Deliverer, lane: Lane): Promise<string | undefined> {
   try {
-    lane.account ??= await lane.provider.account?.(AbortSignal.timeout(settings.providerTimeoutMs));
+    lane.account ??= await lane.provider.account?.(AbortSignal.timeout(besidesMs(deliverer)));
   } catch (error) {
-    log.error("provider-failed", { provider: lane.provider.name, ...describe(error) });
+    deliverer.log.error("provider-failed", { provider: lane.provider.name, ...describe(error) });
   }
   return lane.account;
 }
+
+/** Under a lease that has to last for a request besides: it is twice as long as one at least. */
+const besidesMs = ({ settings }: Deliverer) => Math.min(settings.providerTimeoutMs, settings.leaseMs / 5);

@@ -346,4 +346,90 @@ export function containment(urlOf: () => string | undefined): void {
     await world.drained();
     expect((await world.show(id)).state).toBe("sent");
   });
+
+  inWorld("an email that only ever fails does not make a good one wait", {}, async (world) => {
+    const word = poisonWord({ kind: "reset", after: false, at: "resend" });
+    const { lanes } = world.startWorker({ weights: { resend: 1 }, ...hasty, giveUpAfterMs: 3_600_000 });
+    await world.submit({ subject: word });
+    await eventually("it has failed often", () => world.resend.requests.length > 20, limitMs);
+    const [lane] = lanes;
+    // However often it was the one that the provider was tried with.
+    const { breaker } = lane!;
+    expect(breaker.kind === "closed" ? 0 : breaker.opened).toBeLessThanOrEqual(2);
+    await allAccepted(world, [await world.submit()]);
+  });
+
+  inWorld(
+    "an email whose account is refused is not what the provider is tried with next",
+    {},
+    async (world) => {
+      const { lanes } = world.startWorker({ weights: { postmark: 1 } });
+      const [lane] = lanes;
+      const { provider } = lane!;
+      const asked: number[] = [];
+      Object.assign(lane!, {
+        provider: {
+          ...provider,
+          async send(...[outgoing, signal]: Parameters<typeof provider.send>) {
+            if (!outgoing.emails.some(({ email }) => email.subject === "bad"))
+              return provider.send(outgoing, signal);
+            asked.push(performance.now());
+            const outcomes = outgoing.emails.map(() => ({
+              kind: "accountRefused",
+              reason: "code 412: pending",
+            }));
+            return { rate: {}, result: { kind: "each", outcomes } };
+          },
+        },
+      });
+      await world.submit({ subject: "bad" });
+      const isShut = () => lane!.breaker.kind === "open";
+      await eventually("the provider refuses the account", isShut, limitMs);
+      const good = await world.submit();
+      // Its time is over.
+      if (lane!.breaker.kind === "open") lane!.breaker = { ...lane!.breaker, untilMs: performance.now() };
+      await allAccepted(world, [good]);
+      expect(lane!.breaker.kind).toBe("closed");
+    },
+  );
+
+  inWorld(
+    "made-up senders do not starve an honest one that the worker does not know yet",
+    { resend: { unverifiedDomains: madeUp, unverifiedRefuses: "request" } },
+    async (world) => {
+      await Promise.all(madeUp.map((domain) => world.submit({ from: `me@${domain}` })));
+      const honest = await world.submit();
+      world.startWorker({ weights: { resend: 1 }, rates: { resend: 50 }, concurrency: 1 });
+      await allAccepted(world, [honest]);
+      expect(world.resend.requests.length).toBeLessThan(madeUp.length / 2);
+      await world.drained();
+    },
+  );
+
+  inWorld("a provider that hangs leaves slots to the other one", {}, async (world) => {
+    world.postmark.faults.add({ fault: faults.hangBeforeAccepting, path: "/email/batch" });
+    world.startWorker({ concurrency: 2, providerTimeoutMs: 5_000, leaseMs: 20_000 });
+    const ids: string[] = [];
+    for (let sent = 0; sent < 20; sent += 1) {
+      ids.push(await world.submit());
+      await eventually("all but one are accepted", () => accepted(world).size >= ids.length - 1, limitMs);
+    }
+    expect(world.postmark.requests.filter(({ method }) => method === "POST").length).toBeLessThanOrEqual(1);
+  });
+
+  inWorld(
+    "a question that hangs leaves time for the request, under the shortest lease",
+    {},
+    async (world) => {
+      world.resend.faults.add({ fault: faults.hangBeforeAccepting, path: "/domains" });
+      const id = await world.submit();
+      world.startWorker({
+        weights: { resend: 1 },
+        providerTimeoutMs: 2_000,
+        leaseMs: 4_000,
+        giveUpAfterMs: 1,
+      });
+      await allAccepted(world, [id]);
+    },
+  );
 }

@@ -36,9 +36,9 @@ function after(
       return onSuccess(begun, admission);
     case "fails":
       requests += 1;
-      return onFailure(begun, admission, `request ${requests}`, nowMs, random);
+      return onFailure(begun, admission, `request ${requests}`, nowMs, random, true);
     case "unanswered":
-      return onUnanswered(begun, admission, nowMs, random);
+      return onUnanswered(begun, admission, nowMs, random, true);
     case "refused":
       return onAccountRefused(begun, admission, nowMs, random);
     case "none":
@@ -102,7 +102,7 @@ describe("breaker", () => {
     let breaker: Breaker = closedBreaker;
     const fail = (what: string) => {
       const { breaker: begun, admission } = admitted(breaker, 0);
-      breaker = onFailure(begun, admission, what, 0, 0);
+      breaker = onFailure(begun, admission, what, 0, 0, true);
     };
     for (let times = 0; times < 20; times += 1) fail("one");
     for (const what of ["two", "three", "four"]) fail(what);
@@ -126,11 +126,42 @@ describe("breaker", () => {
   test("a question without an answer is repeated with backoff, up to a minute", () => {
     let breaker = after(closedBreaker, "unanswered");
     const times: number[] = [];
-    for (let nowMs = untilMs(breaker) ?? 0; times.length < 8; nowMs = untilMs(breaker) ?? 0) {
+    for (let nowMs = untilMs(breaker) ?? 0; times.length < 6; nowMs = untilMs(breaker) ?? 0) {
       breaker = after(breaker, "notAsked", nowMs);
       times.push((untilMs(breaker) ?? 0) - nowMs);
     }
-    expect(times).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    expect(times).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000]);
+  });
+
+  test("what answers no question is probed blindly at last, every other time, and not more often than it is asked", () => {
+    let breaker = after(closedBreaker, "unanswered");
+    const kinds: string[] = [];
+    const times: number[] = [];
+    while (kinds.length < 10) {
+      const nowMs = untilMs(breaker) ?? 0;
+      const { admission } = admit(breaker, true, nowMs);
+      kinds.push(admission.kind === "probe" && admission.isBlind ? "blind" : admission.kind);
+      const { breaker: begun } = admitted(breaker, nowMs);
+      breaker =
+        admission.kind === "question"
+          ? after(breaker, "notAsked", nowMs)
+          : // With what was in doubt before, which makes nobody wait longer at other times.
+            onUnanswered(begun, admitted(breaker, nowMs).admission, nowMs, 0, false);
+      times.push((untilMs(breaker) ?? 0) - nowMs);
+    }
+    expect(kinds.slice(0, 6)).toEqual(Array.from({ length: 6 }, () => "question"));
+    expect(kinds.slice(6)).toEqual(["blind", "question", "blind", "question"]);
+    expect(times.slice(6)).toEqual([30_000, 30_000, 30_000, 30_000]);
+  });
+
+  test("what failed before does not make the provider wait longer when it fails again", () => {
+    let breaker = failed(5);
+    for (let times = 0; times < 10; times += 1) {
+      const nowMs = untilMs(breaker) ?? 0;
+      const { breaker: begun, admission } = admitted(breaker, nowMs);
+      breaker = onFailure(begun, admission, "again", nowMs, 0, false);
+      expect((untilMs(breaker) ?? 0) - nowMs).toBe(500);
+    }
   });
 
   test("a probe that is not answered although the question was makes the next question wait longer", () => {
@@ -174,13 +205,13 @@ describe("breaker", () => {
 
   test("requests that began before it opened neither close nor open it again", () => {
     const { breaker, admission } = admitted(failed(4), 0);
-    const open = onFailure(breaker, admission, "last", 0, 0);
+    const open = onFailure(breaker, admission, "last", 0, 0, true);
     for (const late of [
       onSuccess(open, admission),
-      onFailure(open, admission, "late", 100, 0),
+      onFailure(open, admission, "late", 100, 0, true),
       onAccountRefused(open, admission, 100, 0),
       onNone(open, admission, 100),
-      onUnanswered(open, admission, 100, 0),
+      onUnanswered(open, admission, 100, 0, true),
       onAsked(open, admission, true, 100, 0),
     ]) {
       expect(late).toEqual(open);
@@ -220,10 +251,12 @@ describe("breaker", () => {
           const [admission] = underWay.splice(which % (underWay.length || 1), 1);
           if (admission === undefined) continue;
           if (act === "ok") breaker = onSuccess(breaker, admission);
-          if (act === "fails") breaker = onFailure(breaker, admission, `${which}`, nowMs, random);
+          if (act === "fails")
+            breaker = onFailure(breaker, admission, `${which}`, nowMs, random, which % 2 === 0);
           if (act === "refused") breaker = onAccountRefused(breaker, admission, nowMs, random);
           if (act === "none") breaker = onNone(breaker, admission, nowMs);
-          if (act === "unanswered") breaker = onUnanswered(breaker, admission, nowMs, random);
+          if (act === "unanswered")
+            breaker = onUnanswered(breaker, admission, nowMs, random, which % 2 === 0);
           if (act === "asked" || act === "notAsked")
             breaker = onAsked(breaker, admission, act === "asked", nowMs, random);
         }

@@ -79,7 +79,12 @@ const rows: Row[] = [
     "a dead: refused by every provider: not verified",
     { ...policy, providers: ["resend"] },
   ],
-  ["an account's refusal goes to any provider at once", batch(one), whole("accountRefused"), "a due any 0"],
+  [
+    "an account's refusal goes to any provider at once",
+    batch(one),
+    whole("accountRefused"),
+    "a due any 0 in 1",
+  ],
   ["a throttled email goes to any provider at once", batch(one), whole("throttled"), "a due any 0"],
   ["an unavailable provider is backed off from", batch(one), whole("unavailable"), "a due any 500"],
   ["an unknown outcome puts the batch in doubt", batch(one), whole("unknown"), "rest 500"],
@@ -107,7 +112,7 @@ const rows: Row[] = [
     "an account's refusal of one email beside another's acceptance is backed off from",
     batch(two),
     each("accountRefused", "accepted"),
-    "a due any 500; b sent",
+    "a due any 500 in 2; b sent",
   ],
 
   // One email, for too long.
@@ -268,10 +273,10 @@ const rows: Row[] = [
     "a due any 0 in 1; b due any 0 in 1; c due any 0 in 1",
   ],
   [
-    "an account's refusal never splits",
+    "what an account's refusal refused together stays together, apart from other emails",
     batch(twoSenders),
     whole("accountRefused"),
-    "a due any 0; b due any 0; c due any 0",
+    "a due any 0 in 3; b due any 0 in 3; c due any 0 in 3",
   ],
   ["a throttled batch goes back whole", batch(two), whole("throttled"), "a due any 0; b due any 0"],
 
@@ -347,8 +352,8 @@ const rows: Row[] = [
     "a due any 0 in 1; b due any 0 in 1",
   ],
   [
-    "so is one whose sender is refused at every repetition",
-    batch(two, struck(4)),
+    "so is one whose sender is refused at every repetition, which shows that the provider works",
+    batch(two, { ...struck(4), acceptances: 7 }),
     whole("senderRefused"),
     "a due any 0 in 1; b due any 0 in 1",
   ],
@@ -370,13 +375,38 @@ const rows: Row[] = [
     "two minutes have to be over",
     batch(two, { ...struck(4), doubtSinceMs: nowMs - 119_000 }),
     whole("serverError"),
-    "rest 500",
+    "rest 1050",
   ],
   [
     "throttling, maintenance and lost connections are not counted",
     batch(two, struck(4)),
     whole("maintenance"),
     "rest 500",
+  ],
+  [
+    "a request that is still at work at the provider is no failure",
+    batch(two, struck(4)),
+    { kind: "send", result: { kind: "whole", outcome: { ...outcomes.serverError, isAtWork: true } } },
+    "rest 500",
+  ],
+  [
+    "a claim that finds the evidence splits without another attempt",
+    batch(two, struck(5)),
+    { kind: "split" },
+    "a due any 0 in 1; b due any 0 in 1",
+  ],
+  [
+    "a quota that is used up ends no email",
+    batch(late),
+    { kind: "send", result: { kind: "whole", outcome: { ...outcomes.accountRefused, isQuota: true } } },
+    "a due any 0 in 1",
+    { ...policy, question: "ok" },
+  ],
+  [
+    "the rest of a piece from which a sender was refused goes on in two",
+    batch([email("a"), email("b", { from: "me@example.org" }), email("c"), email("d")], { pieceMax: 100 }),
+    whole("named"),
+    "a due any 0 in 2; b due postmark 0 in 100; c due any 0 in 2; d due any 0 in 2",
   ],
   ["one email is never split", batch(one, struck(9)), whole("serverError"), "rest 500"],
   [
@@ -573,7 +603,7 @@ describe("decide: counters and signs", () => {
     [whole("accountRefused"), "accountRefused"],
     [whole("throttled"), "none"],
     [searchFailed, "unanswered"],
-    [looked(), "success"],
+    [looked(), "none"],
     [{ kind: "ended" }, "none"],
     [untouched, "none"],
   ];
@@ -756,6 +786,7 @@ describe("decide: for any batch and result", () => {
         if (result.result.kind === "each") return;
         const { outcome } = result.result;
         if (outcome.kind === "keyReused" || (outcome.kind === "rejected" && outcome.stable)) return;
+        if (outcome.kind === "senderRefused" && given.notes.strikes >= 4) return;
       }
       expect(fates).toEqual([]);
     });
