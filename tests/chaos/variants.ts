@@ -129,8 +129,9 @@ const resetAfterAccepting = {
 
 const workersKilled = {
   faults: [{ do: "kill", part: "worker" }],
-  resend: { workMs: 100 },
-  postmark: { workMs: 100 },
+  // So long that a worker has a request under way whenever it is killed.
+  resend: { workMs: 500 },
+  postmark: { workMs: 500 },
   pauseMs: [200, 400],
 } as const satisfies Variant["under"];
 
