@@ -79,9 +79,10 @@ export function startDispatcher(
     const nowMs = performance.now();
     const openings = lanes.map((lane) => ({ lane, opening: openingOf(lane, nowMs) }));
     const isOpen = ({ atMs }: Opening) => atMs !== undefined && atMs <= nowMs;
-    const asked = openings.find(({ opening }) => opening.kind === "question" && isOpen(opening));
-    if (asked !== undefined) return ask(asked.lane);
-
+    for (const { lane, opening } of openings) {
+      const ticket = opening.kind === "question" && isOpen(opening) ? takeTicket(lane, nowMs) : undefined;
+      if (ticket !== undefined) ask(lane, ticket);
+    }
     // A slot is left for each other provider: one that hangs would take all of them.
     const most = Math.max(1, concurrency - (lanes.length - 1));
     const admitted = openings.filter(
@@ -97,6 +98,11 @@ export function startDispatcher(
       const isTurn = turn === undefined || turn === lane;
       const ticket = takeTicket(lane, performance.now());
       if (ticket === undefined) continue;
+      if (ticket.admitted.kind === "question") {
+        // Its breaker has opened since this round began.
+        ask(lane, ticket);
+        continue;
+      }
       const outcome = await claimFor(lane, ticket, isTurn, turn === undefined ? open : lanesOf(admitted));
       if (outcome.kind === "done") return outcome.sleepMs;
       sleepMs = Math.min(sleepMs, outcome.dueInMs);
@@ -104,11 +110,8 @@ export function startDispatcher(
     return sleepMs;
   }
 
-  function ask(lane: Lane): number {
-    const ticket = takeTicket(lane, performance.now());
-    if (ticket?.admitted.kind === "question") occupy(askQuestion(deliverer, lane, ticket), false);
-    else if (ticket !== undefined) giveTicketBack(lane, ticket);
-    return 0;
+  function ask(lane: Lane, ticket: Ticket): void {
+    occupy(askQuestion(deliverer, lane, ticket), false);
   }
 
   /**

@@ -406,6 +406,58 @@ export function containment(urlOf: () => string | undefined): void {
     },
   );
 
+  inWorld(
+    "a breaker that opens during another provider's claim has its question asked",
+    {},
+    async (world) => {
+      const { work, lanes } = world.startWorker();
+      await work.compatible;
+      const [resend, postmark] = lanes.map((lane) => lane);
+      const claim = work.claim;
+      let opened = 0;
+      work.claim = async (request) => {
+        const result = await claim(request);
+        const other = request.provider === "resend" ? postmark! : resend!;
+        if (opened < 20 && other.breaker.kind === "closed") {
+          opened += 1;
+          const { generation } = other.breaker;
+          other.breaker = {
+            kind: "open",
+            generation,
+            untilMs: 0,
+            opened: 1,
+            cause: "unanswered",
+            isDown: false,
+          };
+        }
+        return result;
+      };
+      await eventually(
+        "breakers have opened often",
+        async () => {
+          await world.submit();
+          return opened === 20;
+        },
+        limitMs,
+      );
+      await eventually(
+        "both are tried again",
+        () => lanes.every(({ breaker }) => breaker.kind !== "asking"),
+        limitMs,
+      );
+      const ids = await times(40, () => world.submit());
+      await allAccepted(world, ids);
+      await eventually(
+        "both are closed again",
+        async () => {
+          await world.submit();
+          return lanes.every(({ breaker }) => breaker.kind === "closed");
+        },
+        limitMs,
+      );
+    },
+  );
+
   inWorld("a provider that hangs leaves slots to the other one", {}, async (world) => {
     world.postmark.faults.add({ fault: faults.hangBeforeAccepting, path: "/email/batch" });
     world.startWorker({ concurrency: 2, providerTimeoutMs: 5_000, leaseMs: 20_000 });
