@@ -408,53 +408,34 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld(
     "a breaker that opens during another provider's claim has its question asked",
-    {},
+    { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
       const { work, lanes } = world.startWorker();
       await work.compatible;
-      const [resend, postmark] = lanes.map((lane) => lane);
+      const postmark = lanes.find(({ provider }) => provider.name === "postmark")!;
       const claim = work.claim;
       let opened = 0;
       work.claim = async (request) => {
         const result = await claim(request);
-        const other = request.provider === "resend" ? postmark! : resend!;
-        if (opened < 20 && other.breaker.kind === "closed") {
+        if (request.provider === "resend" && opened < 20 && postmark.breaker.kind === "closed") {
           opened += 1;
-          const { generation } = other.breaker;
-          other.breaker = {
-            kind: "open",
-            generation,
-            untilMs: 0,
-            opened: 1,
-            cause: "unanswered",
-            isDown: false,
-          };
+          const { generation } = postmark.breaker;
+          const cause = "unanswered";
+          postmark.breaker = { kind: "open", generation, untilMs: 0, opened: 1, cause, isDown: false };
         }
         return result;
       };
+      const ids: string[] = [];
       await eventually(
-        "breakers have opened often",
+        "the breaker has opened often",
         async () => {
-          await world.submit();
+          // Resend refuses it: only Postmark may take it, whoever's turn it is.
+          ids.push(await world.submit({ from: "me@example.net" }));
           return opened === 20;
         },
         limitMs,
       );
-      await eventually(
-        "both are tried again",
-        () => lanes.every(({ breaker }) => breaker.kind !== "asking"),
-        limitMs,
-      );
-      const ids = await times(40, () => world.submit());
       await allAccepted(world, ids);
-      await eventually(
-        "both are closed again",
-        async () => {
-          await world.submit();
-          return lanes.every(({ breaker }) => breaker.kind === "closed");
-        },
-        limitMs,
-      );
     },
   );
 
