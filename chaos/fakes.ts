@@ -7,7 +7,7 @@ import type { Provider } from "./scenario.ts";
 export interface FakeControl {
   add(rule: Omit<FaultRule, "when">): Promise<void>;
   clearFaults(): Promise<void>;
-  /** Returns what these settings were before. */
+  /** Returns what these settings are usually: faults may overlap, and what one finds may be another's. */
   behave(settings: object): Promise<object>;
   goDown(forMs: number): Promise<void>;
 }
@@ -31,6 +31,7 @@ export function controlOf(url: string): FakeControl {
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
     return (await answer.json()) as Record<string, unknown>;
   };
+  let usual: Record<string, unknown> | undefined;
   return {
     async add(rule) {
       await ask("POST", "faults", rule);
@@ -39,9 +40,9 @@ export function controlOf(url: string): FakeControl {
       await ask("DELETE", "faults");
     },
     async behave(settings) {
-      const before = await ask("GET", "settings");
+      usual ??= await ask("GET", "settings");
       await ask("POST", "settings", settings);
-      return Object.fromEntries(Object.keys(settings).map((name) => [name, before[name]]));
+      return Object.fromEntries(Object.keys(settings).map((name) => [name, usual?.[name]]));
     },
     async goDown(forMs) {
       await ask("POST", "down", { forMs });

@@ -188,6 +188,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     const unverifiedDomains = [unverifiedDomain];
     await controlOf(fakes[provider]).behave({ unverifiedDomains, ...settings });
   }
+  const controls = { resend: controlOf(fakes.resend), postmark: controlOf(fakes.postmark) };
 
   const clocks = needsClock(scenario)
     ? { service: newClock("service"), redis: newClock("redis") }
@@ -294,7 +295,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     urls,
     crashes,
     proxies: (link) => proxies.get(link) ?? [],
-    fakes: (provider) => controlOf(fakes[provider]),
+    fakes: (provider) => controls[provider],
     exclusively(what) {
       const result = turn.then(what);
       turn = result.catch(() => {});
