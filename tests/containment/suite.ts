@@ -389,7 +389,7 @@ export function containment(urlOf: () => string | undefined): void {
       // Its time is over.
       if (lane!.breaker.kind === "open") lane!.breaker = { ...lane!.breaker, untilMs: performance.now() };
       await allAccepted(world, [good]);
-      expect(lane!.breaker.kind).toBe("closed");
+      await eventually("the provider works again", () => lane!.breaker.kind === "closed", limitMs);
     },
   );
 
