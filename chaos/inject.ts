@@ -231,7 +231,8 @@ async function freezeBeforeSettlement(
   const unlock = world.redis === undefined ? lockFile(world) : undefined;
   for (const other of others) other.signal("SIGSTOP");
   unlock?.();
-  if (fault !== undefined) await fake.add({ fault });
+  // Once: a worker whose breaker opens makes no requests to strike at.
+  if (fault !== undefined) await fake.add({ fault, times: 1 });
   answers.replies = "hold";
   const endMs = performance.now() + answerTimeoutMs;
   while (answers.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
