@@ -412,6 +412,17 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, under("team-2"))).toBe("empty");
     });
 
+    test("of another leaves the next batch to be claimed, also behind hundreds", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 251);
+      await sweepAll(q, "team-1", "team-2");
+      for (let i = 0; i < some.length; i += 1) {
+        const credential = i < 250 ? "team-1" : "team-2";
+        await settle(q, await claim(q, { credential, countMax: 1, sources: ["emails"] }), [], doubt);
+      }
+      expect(ids(await claim(q, under("team-2")))).toEqual([some.at(-1)!]);
+    });
+
     test("does not matter for the end of doubt", async () => {
       const q = await queue();
       await submitMany(q, 1);

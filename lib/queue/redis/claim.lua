@@ -72,10 +72,16 @@ end
 
 local function take_batch()
   local list, h = key('batches:' .. provider)
-  for _, batch in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', text(at), 'LIMIT', 0, 100)) do
-    h = h or housekeeping()
-    if not is_anothers(fields(batch, 'doubt', 'held', 'credential'), h) then
-      return lease(batch, record(batch), at, claim)
+  for page = 0, 9 do
+    local due = redis.call('ZRANGEBYSCORE', list, '-inf', text(at), 'LIMIT', page * 100, 100)
+    for _, batch in ipairs(due) do
+      h = h or housekeeping()
+      if not is_anothers(fields(batch, 'doubt', 'held', 'credential'), h) then
+        return lease(batch, record(batch), at, claim)
+      end
+    end
+    if #due < 100 then
+      break
     end
   end
   is_due(redis.call('ZRANGEBYSCORE', list, '(' .. text(at), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])

@@ -36,7 +36,7 @@ type Found =
   | { readonly lists: readonly string[]; readonly countMax: number; readonly pieceMax: number | undefined };
 
 /** Due batches that a claim looks at, for one that it may take. */
-const lookedAtMax = 100;
+const lookedAtMax = 1000;
 /** Stored bytes of emails for which a lease is a second longer. */
 const bytesPerSecond = 256 * 1024;
 
