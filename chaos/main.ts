@@ -3,7 +3,7 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { readOptions } from "../lib/cli/command.ts";
 import { buildClock } from "./clock/clock.ts";
 import { buildDisk } from "./disk/disk.ts";
 import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
@@ -33,23 +33,23 @@ altered, stuck, wrongly dead, or accepted twice where that could have been avoid
   --json              prints one document with every verdict, and nothing else, on stdout
   --list              names the scenarios`;
 
-const { values } = parseArgs({
-  options: {
-    scenario: { type: "string" },
-    queue: { type: "string" },
-    minutes: { type: "string", default: "0.5" },
-    emails: { type: "string", default: "0" },
-    kills: { type: "string", default: "0" },
-    seed: { type: "string" },
-    rate: { type: "string" },
-    evidence: { type: "string" },
-    service: { type: "string", default: join(import.meta.dir, "..") },
-    verbose: { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-    list: { type: "boolean", default: false },
-    help: { type: "boolean", default: false },
-  },
+const read = readOptions(process.argv.slice(2), {
+  scenario: { type: "string" },
+  queue: { type: "string" },
+  minutes: { type: "string", default: "0.5" },
+  emails: { type: "string", default: "0" },
+  kills: { type: "string", default: "0" },
+  seed: { type: "string" },
+  rate: { type: "string" },
+  evidence: { type: "string" },
+  service: { type: "string", default: join(import.meta.dir, "..") },
+  verbose: { type: "boolean", default: false },
+  json: { type: "boolean", default: false },
+  list: { type: "boolean", default: false },
+  help: { type: "boolean", default: false },
 });
+if (!read.ok) fail(`${read.mistake}\n\n${usage}`);
+const { values } = read;
 
 if (values.help) {
   console.log(usage);

@@ -2,7 +2,7 @@
 // HTTP under `/_fake/` on either port; outlives whatever its clients do.
 
 import { openSync, writeSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { readOptions } from "../lib/cli/command.ts";
 import type { Acceptance } from "./ledger.ts";
 import type { PoisonedRequest } from "./poison.ts";
 import { startFakePostmark } from "./postmark.ts";
@@ -24,19 +24,22 @@ Fakes of the Resend and Postmark APIs. Prints one line of JSON with their addres
 On either port: GET /_fake/acceptances?from=N, /_fake/requests?from=N, /_fake/stats, /_fake/settings;
 POST /_fake/faults (a rule or an array of them), /_fake/settings, /_fake/clear, /_fake/down; DELETE /_fake/faults.`;
 
-const { values } = parseArgs({
-  options: {
-    "resend-port": { type: "string", default: "0" },
-    "postmark-port": { type: "string", default: "0" },
-    host: { type: "string", default: "127.0.0.1" },
-    seed: { type: "string", default: "1" },
-    "keep-envelopes": { type: "boolean", default: false },
-    journal: { type: "string" },
-    poisoned: { type: "string" },
-    quiet: { type: "boolean", default: false },
-    help: { type: "boolean", default: false },
-  },
+const read = readOptions(process.argv.slice(2), {
+  "resend-port": { type: "string", default: "0" },
+  "postmark-port": { type: "string", default: "0" },
+  host: { type: "string", default: "127.0.0.1" },
+  seed: { type: "string", default: "1" },
+  "keep-envelopes": { type: "boolean", default: false },
+  journal: { type: "string" },
+  poisoned: { type: "string" },
+  quiet: { type: "boolean", default: false },
+  help: { type: "boolean", default: false },
 });
+if (!read.ok) {
+  console.error(`${read.mistake}\n\n${usage}`);
+  process.exit(2);
+}
+const { values } = read;
 
 if (values.help) {
   console.log(usage);
