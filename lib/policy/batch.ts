@@ -66,13 +66,18 @@ export function isInDoubt(batch: Pick<OpenBatch, "doubtSinceMs" | "lapsed">): bo
   return batch.doubtSinceMs !== undefined || batch.lapsed;
 }
 
+/** The time for its doubt is over, by the store's clock: the provider may have forgotten its key. */
+export function isDoubtOver({ doubtEndsAtMs }: Pick<OpenBatch, "doubtEndsAtMs">, nowMs: number): boolean {
+  return nowMs >= doubtEndsAtMs;
+}
+
 /**
- * What to do with a batch that has just been claimed. Once the time for its doubt is over, its key may be forgotten:
- * nothing is asked any more, and housekeeping ends it.
+ * What to do with a batch that has just been claimed. Once the time for its doubt is over, housekeeping ends it. But for
+ * an hour after a step of the store's clock no doubt ends, and the batch goes on as before.
  */
 export function nextStep(batch: OpenBatch, hasRecall: boolean, nowMs: number): "send" | "recall" | "wait" {
   if (!isInDoubt(batch)) return "send";
-  if (nowMs >= batch.doubtEndsAtMs) return "wait";
+  if (isDoubtOver(batch, nowMs) && batch.clockSteppedAtMs === undefined) return "wait";
   return hasRecall ? "recall" : "send";
 }
 

@@ -224,10 +224,11 @@ function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: Setting): nu
   return leftMs > 0 ? leftMs + lookGapMinMs : Infinity;
 }
 
-/** Due again no later than the end of doubt; after that, housekeeping ends the doubt. */
+/** Due again no later than the end of doubt; after that, housekeeping ends the doubt, unless the clock is doubted. */
 function rest(notes: Notes, delayMs: number, { batch, nowMs }: Setting): { delayMs: number; notes: string } {
   const leftMs = batch.doubtEndsAtMs - nowMs;
-  const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : endedDelayMs;
+  const afterMs = batch.clockSteppedAtMs === undefined ? endedDelayMs : delayMs;
+  const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : afterMs;
   return { delayMs: Math.ceil(boundedMs), notes: encodeNotes(notes) };
 }
 

@@ -3,7 +3,7 @@
 
 import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { isDoubtOver, isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import type { Death, Policy, Verdict } from "./decision.ts";
 import { asDead, encodeHistory, encodeRecord, type History, withNotes } from "./history.ts";
 import type { Outcome } from "./outcome.ts";
@@ -98,9 +98,10 @@ export function sent(
   return { fate: { id: email.id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.from };
 }
 
-/** Another account does not know the idempotency key, so it may have accepted the batch a second time. */
-function mayBeSecond({ batch, policy }: Setting): boolean {
-  return isInDoubt(batch) && policy.recall === undefined && isOtherCredential(batch, policy);
+/** Accepted a second time, perhaps: another account does not know the idempotency key, and nobody knows it for ever. */
+function mayBeSecond({ batch, policy, nowMs }: Setting): boolean {
+  if (!isInDoubt(batch) || policy.recall !== undefined) return false;
+  return isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs);
 }
 
 export function isOtherCredential({ credential }: OpenBatch, policy: Policy): boolean {

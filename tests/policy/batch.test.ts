@@ -60,4 +60,10 @@ describe("batch", () => {
     expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("wait");
     expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("wait");
   });
+
+  test("a batch in doubt goes on past its end while the store's clock is not believed", () => {
+    const doubtful = batch([email("a")], { ...inDoubt, clockSteppedAtMs: nowMs - 1 });
+    expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("send");
+    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("recall");
+  });
 });

@@ -881,6 +881,33 @@ describe("decide: under another credential", () => {
   });
 });
 
+describe("decide: past the end of doubt, while the clock is not believed", () => {
+  const over = { ...inDoubt, doubtEndsAtMs: nowMs, clockSteppedAtMs: nowMs - 1_000 };
+
+  test("what Resend accepts may be a second time", () => {
+    const decision = decide(batch(two, over), each("accepted", "accepted"), policy, nowMs, random);
+    expect(decision.possibleDuplicates).toEqual(["a", "b"]);
+  });
+
+  test("what Postmark has is sent once", () => {
+    const decision = decide(
+      batch(two, { ...postmark, ...over }),
+      looked("a", "b"),
+      recallPolicy,
+      nowMs,
+      random,
+    );
+    expect(decision.possibleDuplicates).toEqual([]);
+  });
+
+  test("a batch is due again as soon as before its end", () => {
+    const delayMs = (over: Partial<OpenBatch>) =>
+      decide(batch(two, over), whole("unknown"), policy, nowMs, random).settlement.rest?.delayMs;
+    expect(delayMs(over)).toBe(delayMs(inDoubt)!);
+    expect(delayMs({ ...over, clockSteppedAtMs: undefined })).toBe(60_000);
+  });
+});
+
 describe("decide: what a batch in doubt remembers", () => {
   const notesAfter = (over: Partial<OpenBatch>, result: Result, under = policy) =>
     decodeNotes(decide(batch(two, over), result, under, nowMs, random).settlement.rest?.notes ?? "");
