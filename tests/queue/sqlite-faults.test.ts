@@ -23,6 +23,7 @@ import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection
 import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
 import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
 import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
+import { listen, openWaker } from "../../lib/queue/sqlite/wake.ts";
 import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
 import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
@@ -853,6 +854,29 @@ test("a new email wakes a worker that sleeps", async () => {
   const before = wakes;
   await intake.submit(submission(), soon());
   await eventually("it is woken", () => wakes > before);
+});
+
+test("an email that follows another at once wakes a worker too", async () => {
+  const folder = newFolder();
+  mkdirSync(folder, { recursive: true });
+  let wakes = 0;
+  const stop = listen(folder, () => (wakes += 1), silent);
+  const waker = openWaker(folder);
+  try {
+    for (let i = 0; i < 25; i += 1) {
+      const before = wakes;
+      waker.touch();
+      // Not `eventually`: the next one is to follow within the millisecond.
+      while (wakes === before) await new Promise<void>((resolve) => setImmediate(resolve));
+      const between = wakes;
+      waker.touch();
+      await eventually("the second wakes it", () => wakes > between);
+      await Bun.sleep(5);
+    }
+  } finally {
+    waker.close();
+    stop();
+  }
 });
 
 test("an idle worker writes nothing", async () => {

@@ -7,6 +7,8 @@ import { errorCode } from "../../error_code.ts";
 import type { Log } from "../../log.ts";
 
 const fileName = "queue.wake";
+/** Bun drops an event that follows another within a millisecond (1.4.5): wakes are repeated after so long, ms. */
+const repeatMs = 2;
 
 export interface Waker {
   touch(): void;
@@ -42,15 +44,26 @@ export function listen(folder: string, callback: () => void, log: Log): () => vo
   waker.touch();
   waker.close();
   let watcher: FSWatcher | undefined;
+  let repetition: Timer | undefined;
+  const wake = () => {
+    callback();
+    repetition ??= setTimeout(() => {
+      repetition = undefined;
+      callback();
+    }, repeatMs);
+  };
   const lost = (error: unknown) => {
     // Not needed to deliver: without it, new emails are found by the look once a second.
     log.warn("wakes-refused", { reason: errorCode(error) ?? "unknown error" });
   };
   try {
-    watcher = watch(join(folder, fileName), callback);
+    watcher = watch(join(folder, fileName), wake);
     watcher.on("error", lost);
   } catch (error) {
     lost(error);
   }
-  return () => watcher?.close();
+  return () => {
+    clearTimeout(repetition);
+    watcher?.close();
+  };
 }
