@@ -441,7 +441,7 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld("a provider that hangs leaves slots to the other one", {}, async (world) => {
     world.postmark.faults.add({ fault: faults.hangBeforeAccepting, path: "/email/batch" });
-    world.startWorker({ concurrency: 2, providerTimeoutMs: 5_000, leaseMs: 20_000 });
+    world.startWorker({ concurrency: 2, providerTimeoutMs: 60_000, leaseMs: 150_000 });
     const ids: string[] = [];
     for (let sent = 0; sent < 20; sent += 1) {
       ids.push(await world.submit());
