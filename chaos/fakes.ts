@@ -1,6 +1,7 @@
 // The fakes of both providers as the harness drives them: over their admin routes, in a process that nobody kills.
 
 import type { FaultRule } from "../fakes/faults.ts";
+import type { RecordedRequest } from "../fakes/ledger.ts";
 import { eventually } from "../tests/support/eventually.ts";
 import type { Provider } from "./scenario.ts";
 
@@ -10,6 +11,10 @@ export interface FakeControl {
   /** Returns what these settings are usually: faults may overlap, and what one finds may be another's. */
   behave(settings: object): Promise<object>;
   goDown(forMs: number): Promise<void>;
+  /** How many requests it has had. */
+  count(): Promise<number>;
+  /** The requests after the first `from`. */
+  requests(from: number): Promise<readonly RecordedRequest[]>;
 }
 
 /** Waits until they have said where they are. */
@@ -47,5 +52,8 @@ export function controlOf(url: string): FakeControl {
     async goDown(forMs) {
       await ask("POST", "down", { forMs });
     },
+    count: async () => Number((await ask("GET", "stats"))["requests"]),
+    requests: async (from) =>
+      (await ask("GET", `requests?from=${from}`)) as unknown as readonly RecordedRequest[],
   };
 }

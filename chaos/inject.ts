@@ -25,6 +25,9 @@ const nothing: Struck = { killed: [] };
 /** How long a worker is waited for to send what it is to be frozen over, ms. */
 const answerTimeoutMs = 3000;
 
+/** How long another worker is waited for to take over a batch, from a little before the end of its lease, ms. */
+const takenTimeoutMs = 5000;
+
 /** For a worker to read an answer, and to do what follows from it, ms. */
 const readingMs = 200;
 /** What others meet once a frozen worker's lease is over begins a little before that, ms. */
@@ -231,11 +234,20 @@ async function freezeBeforeSettlement(
   const unlock = world.redis === undefined ? lockFile(world) : undefined;
   for (const other of others) other.signal("SIGSTOP");
   unlock?.();
+  const from = await fake.count();
   // Once: a worker whose breaker opens makes no requests to strike at.
   if (fault !== undefined) await fake.add({ fault, times: 1 });
   answers.replies = "hold";
-  const endMs = performance.now() + answerTimeoutMs;
-  while (answers.heldReplies === 0 && performance.now() < endMs) await Bun.sleep(2);
+  /** The key of the request that the fault struck, and how often it has been seen. */
+  const struck = async () => {
+    const requests = await fake.requests(from);
+    const key = requests.find((one) => one.fault !== undefined)?.headers["idempotency-key"];
+    return { key, times: requests.filter(({ headers }) => headers["idempotency-key"] === key).length };
+  };
+  await within(
+    answerTimeoutMs,
+    async () => answers.heldReplies > 0 && (fault === undefined || (await struck()).key !== undefined),
+  );
   const held = answers.heldReplies;
   const hold = holdSettlements(world, whom);
   answers.release();
@@ -244,15 +256,24 @@ async function freezeBeforeSettlement(
   worker.signal("SIGSTOP");
   hold.othersGoOn();
   for (const other of others) other.signal("SIGCONT");
+  const { key } = await struck();
   await Bun.sleep(leaseMs - readingMs - earlyMs);
   if (meanwhile !== undefined) await fake.add({ fault: meanwhile });
-  await Bun.sleep(earlyMs + forMs);
+  if (key === undefined) await Bun.sleep(earlyMs + forMs);
+  // The next worker holds the batch, and waits for its answer.
+  else await within(takenTimeoutMs, async () => (await struck()).times > 1);
   hold.letThrough();
   worker.signal("SIGCONT");
   // What it has to say comes before anybody else learns more.
   await Bun.sleep(readingMs);
   if (meanwhile !== undefined) await fake.clearFaults();
   return { killed: [], note: `${worker.name} frozen over ${held} answers` };
+}
+
+/** Waits for a condition that need not come about: the strike then shows nothing. */
+async function within(ms: number, condition: () => Promise<boolean>): Promise<void> {
+  const endMs = performance.now() + ms;
+  while (!(await condition()) && performance.now() < endMs) await Bun.sleep(2);
 }
 
 interface Hold {

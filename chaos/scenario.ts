@@ -104,7 +104,7 @@ export type Fault =
       readonly fault?: ProviderFault;
       /** What the other workers meet at that provider from the end of the lease until it goes on. */
       readonly meanwhile?: ProviderFault;
-      /** From the end of the lease on. */
+      /** From the end of the lease on. With `fault`, until the next worker has taken the batch. */
       readonly forMs: Range;
     };
 

@@ -264,16 +264,16 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     servers.push(await servicePart(`server-${i}`, "server.ts", env));
     urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
   }
+  // The same for all: under another base URL, a worker leaves a batch in doubt to those that have the batch's own.
+  const providerSettings = {
+    RESEND_API_KEY: "re_fake",
+    RESEND_BASE_URL: `http://127.0.0.1:${await way("resend", portOf(fakes.resend))}`,
+    POSTMARK_SERVER_TOKEN: "fake-token",
+    POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
+  };
   const workers: Part[] = [];
   for (let i = 0; i < (scenario.workers ?? 2); i += 1) {
-    const env = {
-      ...settings,
-      ...(await queueSettings("worker-redis")),
-      RESEND_API_KEY: "re_fake",
-      RESEND_BASE_URL: `http://127.0.0.1:${await way("resend", portOf(fakes.resend))}`,
-      POSTMARK_SERVER_TOKEN: "fake-token",
-      POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
-    };
+    const env = { ...settings, ...providerSettings, ...(await queueSettings("worker-redis")) };
     workers.push(await servicePart(`worker-${i}`, "worker.ts", env));
   }
 
