@@ -1,17 +1,17 @@
 // The server: settings, then the way into the queue, then the handler behind Bun.serve, and the end of it all on a
 // signal. Several of them may share one port.
 
-import { describe, errorCode } from "./lib/error_code.ts";
-import { isLoopback, openGate } from "./lib/access.ts";
-import { watchDescriptors } from "./lib/descriptors.ts";
-import { openAdminPort } from "./lib/admin/port.ts";
-import { openQueueView } from "./lib/admin/queue_view.ts";
-import { openServerCounts } from "./lib/admin/server.ts";
-import { logWarnings, readConfig } from "./lib/config.ts";
-import { createLog } from "./lib/log.ts";
+import { describe, errorCode } from "./lib/runtime/errors.ts";
+import { isLoopback, openGate } from "./lib/http/auth.ts";
+import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
+import { openAdminPort } from "./lib/admin/http.ts";
+import { openQueueView } from "./lib/admin/stats_cache.ts";
+import { openServerCounts } from "./lib/admin/server_metrics.ts";
+import { logWarnings, readConfig } from "./lib/config/config.ts";
+import { createLog } from "./lib/runtime/log.ts";
 import { openIntake, openOperator } from "./lib/queue/open.ts";
-import { onStop } from "./lib/signals.ts";
-import { bodyTimeoutMs, createHandler, internalError } from "./lib/submit.ts";
+import { onStop } from "./lib/runtime/signals.ts";
+import { bodyTimeoutMs, createHandler, internalError } from "./lib/http/handler.ts";
 
 const read = readConfig(process.env, "server");
 if (!read.ok) {

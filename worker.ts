@@ -1,18 +1,18 @@
 // The worker: takes emails out of the queue and hands them to the providers, until it is told to stop.
 
-import { watchDescriptors } from "./lib/descriptors.ts";
-import { openAdminPort } from "./lib/admin/port.ts";
-import { openQueueView } from "./lib/admin/queue_view.ts";
-import { openWorkerCounts } from "./lib/admin/worker.ts";
-import { logWarnings, readConfig } from "./lib/config.ts";
-import type { Deliverer } from "./lib/worker/deliverer.ts";
-import { startDispatcher } from "./lib/worker/dispatch.ts";
+import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
+import { openAdminPort } from "./lib/admin/http.ts";
+import { openQueueView } from "./lib/admin/stats_cache.ts";
+import { openWorkerCounts } from "./lib/admin/worker_metrics.ts";
+import { logWarnings, readConfig } from "./lib/config/config.ts";
+import type { Deliverer } from "./lib/worker/delivery_context.ts";
+import { startDispatcher } from "./lib/worker/dispatcher.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
-import { askFirst, openLane } from "./lib/worker/lane.ts";
-import { createLog } from "./lib/log.ts";
-import { openProvider } from "./lib/providers/open.ts";
+import { askFirst, openLane } from "./lib/worker/provider_state.ts";
+import { createLog } from "./lib/runtime/log.ts";
+import { openProvider } from "./lib/providers/registry.ts";
 import { openOperator, openWork } from "./lib/queue/open.ts";
-import { onStop } from "./lib/signals.ts";
+import { onStop } from "./lib/runtime/signals.ts";
 
 const read = readConfig(process.env, "worker");
 if (!read.ok) {

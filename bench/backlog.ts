@@ -1,9 +1,9 @@
 // backlog: what a claim with its settlement costs on a queue of a thousand emails and of a million, and a submission
 // to it, on both queues.
 
-import { encodeEmail } from "../lib/email.ts";
+import { encodeEmail } from "../lib/email/email.ts";
 import { openIntake, openWork } from "../lib/queue/open.ts";
-import type { Intake, Work } from "../lib/queue/queue.ts";
+import type { Intake, Work } from "../lib/queue/contract.ts";
 import { silent } from "../tests/support/log.ts";
 import { fill, startStore, storeKinds, type StoreKind } from "./store.ts";
 import { median, round, type Table } from "./table.ts";

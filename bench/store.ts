@@ -4,7 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { encodeEmail, type Email } from "../lib/email.ts";
+import { encodeEmail, type Email } from "../lib/email/email.ts";
 import { openIntake, type QueueSettings } from "../lib/queue/open.ts";
 import { silent } from "../tests/support/log.ts";
 import { startRedis } from "../tests/support/redis.ts";

@@ -3,7 +3,7 @@
 import { eventually } from "../tests/support/eventually.ts";
 import type { Struck } from "./inject.ts";
 import type { Fault } from "./scenario.ts";
-import type { Redis, World } from "./world.ts";
+import type { Redis, World } from "./deployment.ts";
 
 /** Makes a node the replica of another, and waits until it has everything. */
 export async function follow(node: Redis, primary: Redis): Promise<void> {

@@ -3,12 +3,12 @@
 import { Database } from "bun:sqlite";
 import { appendFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Proxy } from "../fakes/proxy.ts";
+import type { Proxy } from "../fakes/tcp_proxy.ts";
 import { failOver } from "./failover.ts";
-import type { Part } from "./part.ts";
+import type { Part } from "./managed_process.ts";
 import { between, pick, type Strike } from "./schedule.ts";
 import type { Fault } from "./scenario.ts";
-import { leaseMs, type World } from "./world.ts";
+import { leaseMs, type World } from "./deployment.ts";
 
 /** What came of a strike. */
 export interface Struck {

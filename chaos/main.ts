@@ -7,12 +7,12 @@ import { readOptions } from "../lib/cli/command.ts";
 import { buildClock } from "./clock/clock.ts";
 import { buildDisk } from "./disk/disk.ts";
 import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
-import { type Extent, run, type StrikeRecord } from "./run.ts";
+import { type Extent, run, type StrikeRecord } from "./scenario_run.ts";
 import { readJournal } from "./journal.ts";
 import { type Queue, queuesOf, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios.ts";
-import type { Verdict } from "./verdict.ts";
-import { needsClock, needsDisk } from "./world.ts";
+import type { Verdict } from "./result.ts";
+import { needsClock, needsDisk } from "./deployment.ts";
 
 const usage = `Usage: npm run chaos -- [options]
 

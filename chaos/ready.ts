@@ -1,6 +1,6 @@
 // Watches the readiness of the service's processes during a run.
 
-import type { Part } from "./part.ts";
+import type { Part } from "./managed_process.ts";
 
 export interface Watched {
   readonly part: Part;

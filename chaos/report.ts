@@ -1,7 +1,7 @@
 // What a run came to, in text.
 
-import type { StrikeRecord } from "./run.ts";
-import type { Verdict } from "./verdict.ts";
+import type { StrikeRecord } from "./scenario_run.ts";
+import type { Verdict } from "./result.ts";
 
 const columns: readonly { readonly title: string; readonly value: (verdict: Verdict) => string | number }[] =
   [

@@ -1,8 +1,8 @@
 // Measures the memory and file descriptors of the servers during a run.
 
 import { readdirSync } from "node:fs";
-import { residentMiB } from "../tests/support/memory.ts";
-import type { Part } from "./part.ts";
+import { residentMiB } from "../tests/support/process_memory.ts";
+import type { Part } from "./managed_process.ts";
 
 export interface Usage {
   /** The largest value of any one process. */

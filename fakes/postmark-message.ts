@@ -1,6 +1,6 @@
 // What Postmark takes for a message, and the codes under which it refuses the rest.
 
-import { domainOf, parseMailbox } from "./addresses.ts";
+import { domainOf, parseMailbox } from "./address_rules.ts";
 import type { PostmarkSettings } from "./postmark.ts";
 
 export interface Message {

@@ -1,7 +1,7 @@
 // Postmark's API as far as this service could ever meet it: sending, alone and in batches, and the search for
 // what was sent. Where nobody has published what the true one does, a setting chooses.
 
-import { parseMailbox } from "./addresses.ts";
+import { parseMailbox } from "./address_rules.ts";
 import { type Api, type Fake, type FakeOptions, startFake } from "./fake.ts";
 import type { Answer, Request } from "./http.ts";
 import type { Acceptance, Ledger } from "./ledger.ts";

@@ -1,6 +1,6 @@
 // What Resend takes for a message, and its words for the rest.
 
-import { parseMailbox } from "./addresses.ts";
+import { parseMailbox } from "./address_rules.ts";
 
 export interface Message {
   from: string;

@@ -1,7 +1,7 @@
 // Resend's API as far as this service could ever meet it: sending, alone and in batches, with idempotency keys,
 // limits and quotas. Where nobody has published what the true one does, a setting chooses.
 
-import { domainOf, parseMailbox } from "./addresses.ts";
+import { domainOf, parseMailbox } from "./address_rules.ts";
 import { type Api, type Fake, type FakeOptions, startFake } from "./fake.ts";
 import type { Answer, Request } from "./http.ts";
 import type { Ledger } from "./ledger.ts";

@@ -15,8 +15,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { readConfig } from "../lib/config.ts";
-import { settings } from "../lib/settings.ts";
+import { readConfig } from "../lib/config/config.ts";
+import { settings } from "../lib/config/settings.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 
 const root = join(import.meta.dir, "..");

@@ -5,15 +5,15 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { mailboxMax } from "../lib/address.ts";
+import { mailboxMax } from "../lib/email/address.ts";
 import { outcomes } from "../lib/cli/queue/show.ts";
-import { openRedisIntake } from "../lib/queue/redis/intake.ts";
-import { lostEvent } from "../lib/log.ts";
+import { openRedisIntake } from "../lib/queue/redis/producer.ts";
+import { lostEvent } from "../lib/runtime/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
-import { secretNames, settings } from "../lib/settings.ts";
-import { valuesMax } from "../lib/body/json.ts";
-import { subjectMax, textBytesMax } from "../lib/submission.ts";
-import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/submit.ts";
+import { secretNames, settings } from "../lib/config/settings.ts";
+import { valuesMax } from "../lib/http/body/json.ts";
+import { subjectMax, textBytesMax } from "../lib/http/submission.ts";
+import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/http/handler.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
 import { durableSettings } from "./support/redis.ts";
@@ -73,7 +73,7 @@ test("docs: all outcomes of an attempt stand in their table, and no others", () 
 });
 
 describe("docs: the log", () => {
-  const sources = product.filter((path) => path !== "lib/log.ts").map(read);
+  const sources = product.filter((path) => path !== "lib/runtime/log.ts").map(read);
   const calls = sources.flatMap((text) => [
     ...text.matchAll(/\blog\.(debug|info|warn|error)\(\s*(?:"([a-z-]+)")?/g),
   ]);
@@ -142,7 +142,7 @@ describe("docs: the map in ARCHITECTURE.md", () => {
 });
 
 test("docs: every key of the store stands in ARCHITECTURE.md, and no others", () => {
-  const header = read("lib/queue/redis/common.lua").split("\n\n")[0]!;
+  const header = read("lib/queue/redis/scripts/common.lua").split("\n\n")[0]!;
   const keys = [...header.matchAll(/^-- {3}(\S+) +(?:STRING|HASH|ZSET|SET) /gm)].map(([, key]) => key!);
   const told = rows(section(read("ARCHITECTURE.md"), "## Redis")).map(({ name }) => name);
   expect(keys.length).toBeGreaterThan(15);

@@ -71,8 +71,8 @@ describe("structure: imports", () => {
 
   test("policy knows only itself, what an email is, and the types of the queue", async () => {
     const strangers = await offenders(policy, (one) => {
-      if (isOf("lib/policy")(one) || one.target === "lib/email.ts") return false;
-      return !(one.target === "lib/queue/queue.ts" && one.typeOnly);
+      if (isOf("lib/policy")(one) || one.target === "lib/email/email.ts") return false;
+      return !(one.target === "lib/queue/contract.ts" && one.typeOnly);
     });
     expect(policy.length).toBeGreaterThan(10);
     expect(strangers).toEqual([]);
@@ -85,7 +85,7 @@ describe("structure: imports", () => {
 
   test("queues and providers know nothing of what is built on them", async () => {
     const below = [...found("lib/queue/**/*.ts"), ...found("lib/providers/**/*.ts")];
-    const isAbove = (one: Import) => isOf("lib/worker")(one) || one.target === "lib/submit.ts";
+    const isAbove = (one: Import) => isOf("lib/worker")(one) || one.target === "lib/http/handler.ts";
     expect(await offenders(below, isAbove)).toEqual([]);
   });
 
@@ -96,7 +96,7 @@ describe("structure: imports", () => {
 
   test("what looks at the processes knows only types of them, and only what starts them knows it", async () => {
     const admin = found("lib/admin/**/*.ts");
-    const isOwn = (one: Import) => isOf("lib/admin")(one) || one.target === "lib/version.ts";
+    const isOwn = (one: Import) => isOf("lib/admin")(one) || one.target === "lib/runtime/version.ts";
     expect(admin.length).toBeGreaterThan(5);
     expect(await offenders(admin, (one) => !one.typeOnly && !isOwn(one))).toEqual([]);
     const others = found("lib/**/*.ts").filter((path) => !path.startsWith("lib/admin/"));
@@ -150,10 +150,10 @@ describe("structure: what depends on the world", () => {
 
   // `dev` adds to the settings what is missing, before it hands them on; `config` tells where each comes from; and
   // whether a terminal shows colours is for the terminal to say.
-  test("only the settings are read from the environment: by lib/config.ts, or handed to it by an entry point or a command", async () => {
+  test("only the settings are read from the environment: by lib/config/config.ts, or handed to it by an entry point or a command", async () => {
     const readers: string[] = [];
     const byCommands = /\b(devSettings|readConfig|effectiveSettings|checkAll|terminalOf)\(process\.env\b/g;
-    for (const path of product.filter((one) => one !== "lib/config.ts")) {
+    for (const path of product.filter((one) => one !== "lib/config/config.ts")) {
       const handedOn = path.startsWith("lib/cli/") ? byCommands : "readConfig(process.env,";
       const code = withoutComments(await read(path)).replaceAll(handedOn, "");
       if (/\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/.test(code)) readers.push(path);

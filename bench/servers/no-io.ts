@@ -1,7 +1,7 @@
 // The service's own handler with a queue that says "stored" at once: what the HTTP side alone costs.
 
-import { createLog } from "../../lib/log.ts";
-import { createHandler } from "../../lib/submit.ts";
+import { createLog } from "../../lib/runtime/log.ts";
+import { createHandler } from "../../lib/http/handler.ts";
 
 const handler = createHandler({
   intake: {

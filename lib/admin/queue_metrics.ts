@@ -1,7 +1,7 @@
 // What the store counts, as metrics. They hold for the whole queue, whichever process is asked: all begin with
 // `reliable_email_queue_`, and over several processes one takes the largest, never the sum.
 
-import type { Health, QueueStats } from "../queue/queue.ts";
+import type { Health, QueueStats } from "../queue/contract.ts";
 import { type Family, gauge, type Sample } from "./metrics.ts";
 
 /** Counters of the store that are kept for each provider. Another release may have left more. */

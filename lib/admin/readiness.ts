@@ -2,8 +2,8 @@
 // begins with a word out of a short list, which README.md explains.
 
 import type { Breaker } from "../policy/breaker.ts";
-import type { Health, QueueStats } from "../queue/queue.ts";
-import { deadlineMs } from "./queue_view.ts";
+import type { Health, QueueStats } from "../queue/contract.ts";
+import { deadlineMs } from "./stats_cache.ts";
 
 export interface Readiness {
   readonly reasons: readonly string[];

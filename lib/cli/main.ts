@@ -2,13 +2,13 @@
 
 import { type Command, type SingleCommand, wordOf } from "./command.ts";
 import { config } from "./config/command.ts";
-import { describe } from "../error_code.ts";
+import { describe } from "../runtime/errors.ts";
 import { dev } from "./dev/dev.ts";
 import { helpOf } from "./help.ts";
 import { CannotWrite, complain, hint, print, printFailure } from "./output.ts";
 import { queue } from "./queue/command.ts";
-import { server, worker } from "./services.ts";
-import { visible } from "./text.ts";
+import { server, worker } from "./server_and_worker.ts";
+import { visible } from "./format.ts";
 import { versionLine } from "./version.ts";
 
 const commands: readonly Command[] = [server, worker, dev, queue, config];

@@ -1,6 +1,6 @@
 // What commands write, to stdout and to stderr: at once and whole, so that nothing is lost when the process ends.
 
-import { errorCode } from "../error_code.ts";
+import { errorCode } from "../runtime/errors.ts";
 import { writeSync } from "node:fs";
 
 /** Between two tries to write where there is no room at the moment, ms. */
@@ -31,7 +31,7 @@ export function printJson(value: unknown): boolean {
 
 /**
  * JSON, with escapes also for those characters that it need not escape and that mean something to a terminal: what
- * an email holds must not drive it. See `visible` in text.ts.
+ * an email holds must not drive it. See `visible` in format.ts.
  */
 export function jsonOf(value: unknown): string {
   return JSON.stringify(value).replace(

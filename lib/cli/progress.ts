@@ -1,7 +1,7 @@
 // How far long work has come: one line of stderr, written over, for somebody who watches.
 
 import { hint } from "./output.ts";
-import { numberOf } from "./text.ts";
+import { numberOf } from "./format.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Before it is shown at all, and between two showings, ms. */

@@ -1,6 +1,6 @@
 // Tables for people: aligned, and on a terminal no wider than it is.
 
-import { visible } from "./text.ts";
+import { visible } from "./format.ts";
 import { painter, type Style, type Terminal } from "./terminal.ts";
 
 export interface Column<Row> {

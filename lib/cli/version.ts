@@ -1,6 +1,6 @@
 // What --version says.
 
-import { build } from "../version.ts";
+import { build } from "../runtime/version.ts";
 
 export function versionLine(): string {
   const { name, version, commit, bun } = build;

@@ -1,6 +1,6 @@
 // The attempts of an email or of a batch in doubt, bounded: the first ten, the last ten, and how many there were.
 
-import type { OutcomeKind } from "./outcome.ts";
+import type { OutcomeKind } from "./request_outcome.ts";
 
 /** How an attempt ended: as an outcome says, or in one of the ways that are not an answer to a request. */
 export type AttemptEnd =

@@ -1,7 +1,7 @@
 // A claimed batch as policy sees it: decoded, and without what only the store or the provider needs.
 
-import { decodeEnvelope } from "../email.ts";
-import type { Batch } from "../queue/queue.ts";
+import { decodeEnvelope } from "../email/email.ts";
+import type { Batch } from "../queue/contract.ts";
 import { addAttempt } from "./attempts.ts";
 import { decodeHistory, decodeNotes, type History, type Notes } from "./history.ts";
 

@@ -1,12 +1,12 @@
 // What follows from what happened to a batch. A table: the rows are the kinds of result and outcome, the two
-// columns are "never in doubt" and "in doubt"; its entries are in verdict.ts and doubt.ts.
+// columns are "never in doubt" and "in doubt"; its entries are in email_fate.ts and in_doubt.ts.
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
-import { ended, postponed, recalled, splitInDoubt, stays } from "./doubt.ts";
-import type { Outcome, SendResult } from "./outcome.ts";
-import { failureOf, signOf } from "./sign.ts";
-import { domainOf, strangersMax } from "./senders.ts";
+import { ended, postponed, recalled, splitInDoubt, stays } from "./in_doubt.ts";
+import type { Outcome, SendResult } from "./request_outcome.ts";
+import { failureOf, signOf } from "./provider_health.ts";
+import { domainOf, strangersMax } from "./known_senders.ts";
 import {
   type CertainOutcome,
   givenBack,
@@ -14,7 +14,7 @@ import {
   type Setting,
   splitOff,
   verdictOf,
-} from "./verdict.ts";
+} from "./email_fate.ts";
 
 /**
  * @param nowMs  the store's time, Unix ms: the claim's plus what has elapsed since

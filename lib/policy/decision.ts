@@ -1,14 +1,14 @@
 // What is decided about a batch, as a value for the worker to carry out, and what a decision is made from.
 
-import type { EmailFate, Settlement } from "../queue/queue.ts";
-import type { RecallResult, SendResult } from "./outcome.ts";
+import type { EmailFate, Settlement } from "../queue/contract.ts";
+import type { RecallResult, SendResult } from "./request_outcome.ts";
 
 /** The settings that decisions depend on. */
 export interface Policy {
   /** Backoff, ms. */
   readonly retryBaseMs: number;
   readonly retryMaxMs: number;
-  /** Since submission or the last replay, ms: after it, a failure may end an email, see verdict.ts. */
+  /** Since submission or the last replay, ms: after it, a failure may end an email, see email_fate.ts. */
   readonly giveUpAfterMs: number;
   /** Of the batch's provider, if it can be asked what it has accepted. */
   readonly recall: RecallPolicy | undefined;
@@ -18,7 +18,7 @@ export interface Policy {
   readonly credential: string;
   /** Which of the provider's accounts that credential belongs to, if this worker has asked. */
   readonly account?: string;
-  /** From when doubt was recorded, ms: a batch of several emails may then be split, see doubt.ts. */
+  /** From when doubt was recorded, ms: a batch of several emails may then be split, see in_doubt.ts. */
   readonly splitAfterMs: number;
   /**
    * What came of a question that sends nothing, asked just before the request. `ok`: the provider knows the credential.

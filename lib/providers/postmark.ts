@@ -2,10 +2,10 @@
 // a batch in doubt is asked about by a search for them, never sent again.
 
 import { type Message, ServerClient } from "postmark";
-import type { Outcome, RateHint, RecallResult, SendResult } from "../policy/outcome.ts";
-import { formatMailbox } from "../mailbox.ts";
+import type { Outcome, RateHint, RecallResult, SendResult } from "../policy/request_outcome.ts";
+import { formatMailbox } from "../email/mailbox.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
-import { reasonOf } from "./reason.ts";
+import { reasonOf } from "./failure_reason.ts";
 import {
   digestOf,
   type Exchange,
@@ -18,7 +18,7 @@ import {
   property,
   retryAfterHint,
   stringOr,
-} from "./transport.ts";
+} from "./http.ts";
 
 export interface PostmarkSettings {
   readonly serverToken: string;

@@ -1,8 +1,8 @@
 // What every email provider looks like to the worker. An adapter is built on the provider's official SDK; it
 // translates answers into outcomes, never throws for an answer or a broken connection, and decides nothing.
 
-import type { Email } from "../email.ts";
-import type { RateHint, RecallResult, SendResult } from "../policy/outcome.ts";
+import type { Email } from "../email/email.ts";
+import type { RateHint, RecallResult, SendResult } from "../policy/request_outcome.ts";
 
 /** The names that `PROVIDERS` may hold. */
 export const providerNames = ["resend", "postmark", "sandbox"] as const;

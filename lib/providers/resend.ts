@@ -2,11 +2,11 @@
 // batch alone and never changes between tries, or the key would be refused.
 
 import { Resend, type Response as ResendResponse } from "resend";
-import type { Outcome, RateHint, SendResult } from "../policy/outcome.ts";
-import { isAddress } from "../address.ts";
-import { formatMailbox } from "../mailbox.ts";
+import type { Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
+import { isAddress } from "../email/address.ts";
+import { formatMailbox } from "../email/mailbox.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
-import { reasonOf } from "./reason.ts";
+import { reasonOf } from "./failure_reason.ts";
 import {
   digestOf,
   type Exchange,
@@ -19,7 +19,7 @@ import {
   property,
   retryAfterHint,
   stringOr,
-} from "./transport.ts";
+} from "./http.ts";
 
 export interface ResendSettings {
   readonly apiKey: string;

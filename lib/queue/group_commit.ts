@@ -10,8 +10,8 @@
 // When more comes than the store takes, the surplus is refused at once. Otherwise all would wait for as long as they
 // may, and the store would write nothing but emails whose senders have just been told that it failed.
 
-import type { Log } from "../log.ts";
-import type { Intake, Submission, SubmitResult } from "./queue.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Intake, Submission, SubmitResult } from "./contract.ts";
 
 /** Whether the store may be written to now. */
 export type Readiness =

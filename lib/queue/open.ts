@@ -1,13 +1,13 @@
 // From settings to a queue: the only file above the stores that knows that there is more than one.
 
-import type { Log } from "../log.ts";
-import type { Intake, Operator, Work } from "./queue.ts";
-import { openRedisIntake } from "./redis/intake.ts";
-import { openRedisOperator } from "./redis/operator.ts";
-import { openRedisWork } from "./redis/work.ts";
-import { openSqliteIntake } from "./sqlite/intake.ts";
-import { openSqliteOperator } from "./sqlite/operator.ts";
-import { openSqliteWork } from "./sqlite/work.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Intake, Operator, Work } from "./contract.ts";
+import { openRedisIntake } from "./redis/producer.ts";
+import { openRedisOperator } from "./redis/admin.ts";
+import { openRedisWork } from "./redis/consumer.ts";
+import { openSqliteIntake } from "./sqlite/producer.ts";
+import { openSqliteOperator } from "./sqlite/admin.ts";
+import { openSqliteWork } from "./sqlite/consumer.ts";
 
 /** Where the queue is. */
 export type QueueSettings =

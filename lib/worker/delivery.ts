@@ -1,19 +1,19 @@
 // One slot of the worker: what happens to a batch from its claim to its settlement. Decide, then act: what
 // follows from an answer is decided in policy/, and carried out by one settlement.
 
-import { describe } from "../error_code.ts";
-import { decodeEmail } from "../email.ts";
-import { type Claimed, leaseOf, outlasts } from "./claim.ts";
-import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./deliverer.ts";
-import { dropTicket, giveTicketBack, type Lane, learn, type Ticket } from "./lane.ts";
-import { inform } from "./questions.ts";
+import { describe } from "../runtime/errors.ts";
+import { decodeEmail } from "../email/email.ts";
+import { type Claimed, leaseOf, outlasts } from "./lease_clock.ts";
+import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./delivery_context.ts";
+import { dropTicket, giveTicketBack, type Lane, learn, type Ticket } from "./provider_state.ts";
+import { inform } from "./provider_check.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
-import { isDueToSplit } from "../policy/doubt.ts";
+import { isDueToSplit } from "../policy/in_doubt.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
-import type { RateHint } from "../policy/outcome.ts";
-import { triage } from "../policy/triage.ts";
+import type { RateHint } from "../policy/request_outcome.ts";
+import { triage } from "../policy/presend.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
   type Batch,
@@ -21,8 +21,8 @@ import {
   type Settled,
   type Settlement,
   StoreUnavailable,
-} from "../queue/queue.ts";
-import { loggable, reasonOf, reportChange, reportDead } from "./report.ts";
+} from "../queue/contract.ts";
+import { loggable, reasonOf, reportChange, reportDead } from "./delivery_log.ts";
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;

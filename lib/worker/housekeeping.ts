@@ -1,12 +1,12 @@
 // What one worker does once a second besides delivering: it ends the doubt of batches whose time is over, whatever
 // provider they belong to and whether anybody still knows it, and has the store swept.
 
-import { type Claim, claimedBy, newClaim } from "./claim.ts";
-import { describe } from "../error_code.ts";
-import type { Deliverer } from "./deliverer.ts";
+import { type Claim, claimedBy, newClaim } from "./lease_clock.ts";
+import { describe } from "../runtime/errors.ts";
+import type { Deliverer } from "./delivery_context.ts";
 import { endDoubt, handBack } from "./delivery.ts";
-import type { Lane } from "./lane.ts";
-import { StoreUnavailable, type WorkerPresence } from "../queue/queue.ts";
+import type { Lane } from "./provider_state.ts";
+import { StoreUnavailable, type WorkerPresence } from "../queue/contract.ts";
 
 const everyMs = 1000;
 /** Batches whose doubt is ended in one round. */

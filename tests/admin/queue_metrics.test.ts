@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { queueFamilies } from "../../lib/admin/queue_metrics.ts";
-import { statsOf } from "./given.ts";
+import { statsOf } from "./fixtures.ts";
 
 test("queue metrics: tell by how much the store's clock stepped, and what it had stranded", () => {
   const valueOf = (name: string, stats = statsOf()) =>

@@ -6,7 +6,7 @@ import {
   type WorkerSigns,
 } from "../../lib/admin/readiness.ts";
 import { type Breaker, closedBreaker } from "../../lib/policy/breaker.ts";
-import { statsOf } from "./given.ts";
+import { statsOf } from "./fixtures.ts";
 
 const mib = 1024 * 1024;
 const hourMs = 3_600_000;

@@ -9,7 +9,7 @@ import type { Try } from "../../chaos/load.ts";
 import { recoveries } from "../../chaos/recovery.ts";
 import { schedule } from "../../chaos/schedule.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
-import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/verdict.ts";
+import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/result.ts";
 
 const seed = 3;
 const emails = { seed };

@@ -1,7 +1,7 @@
 // What the harness measures during a run: readiness of the processes, memory and descriptors of the servers.
 
 import { expect, test } from "bun:test";
-import type { Part } from "../../chaos/part.ts";
+import type { Part } from "../../chaos/managed_process.ts";
 import { watchReadiness } from "../../chaos/ready.ts";
 import { watchUsage } from "../../chaos/usage.ts";
 import { eventually } from "../support/eventually.ts";

@@ -14,12 +14,12 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { settings } from "../../lib/settings.ts";
+import { settings } from "../../lib/config/settings.ts";
 import { startFakePostmark } from "../../fakes/postmark.ts";
 import { startFakeResend } from "../../fakes/resend.ts";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { startRedis } from "../support/redis.ts";
-import { shapeQueue } from "../support/states.ts";
+import { shapeQueue } from "../support/queue_states.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-config-"));
 const [resend, postmark] = [startFakeResend(), startFakePostmark()];

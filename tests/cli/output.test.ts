@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cliCommand } from "../support/cli.ts";
-import { shapeQueue } from "../support/states.ts";
+import { shapeQueue } from "../support/queue_states.ts";
 
 const env = { DATA_DIR: mkdtempSync(join(tmpdir(), "reliable-email-output-")), PROVIDERS: "sandbox" };
 afterAll(() => rmSync(env.DATA_DIR, { recursive: true, force: true }));

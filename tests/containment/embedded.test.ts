@@ -1,3 +1,3 @@
-import { containment } from "./suite.ts";
+import { containment } from "./containment.ts";
 
 containment(() => undefined);

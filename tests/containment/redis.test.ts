@@ -1,6 +1,6 @@
 import { afterAll, beforeAll } from "bun:test";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { containment } from "./suite.ts";
+import { containment } from "./containment.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { backoffMs, shutMs } from "../../lib/policy/backoff.ts";
 import { leaseOutlasts } from "../../lib/policy/lease.ts";
-import { anyRandom } from "./given.ts";
+import { anyRandom } from "./fixtures.ts";
 
 const baseMs = 1_000;
 const maxMs = 3_600_000;

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { encodeEmail } from "../../lib/email.ts";
+import { encodeEmail } from "../../lib/email/email.ts";
 import { nextStep, openBatch } from "../../lib/policy/batch.ts";
 import { noHistory, noNotes } from "../../lib/policy/history.ts";
-import type { Batch } from "../../lib/queue/queue.ts";
-import { batch, email, inDoubt, nowMs } from "./given.ts";
+import type { Batch } from "../../lib/queue/contract.ts";
+import { batch, email, inDoubt, nowMs } from "./fixtures.ts";
 
 const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" });
 const claimed: Batch = {

@@ -13,7 +13,7 @@ import {
   onUnanswered,
   suspiciousBreaker,
 } from "../../lib/policy/breaker.ts";
-import { anyRandom } from "./given.ts";
+import { anyRandom } from "./fixtures.ts";
 
 function admitted(breaker: Breaker, nowMs: number): { breaker: Breaker; admission: Admitted } {
   const { breaker: next, admission } = admit(breaker, true, nowMs);

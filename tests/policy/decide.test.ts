@@ -22,7 +22,7 @@ import {
   recallPolicy,
   told,
   whole,
-} from "./given.ts";
+} from "./fixtures.ts";
 
 const random = 0.5;
 const one = [email("a")];

@@ -14,7 +14,7 @@ import {
   noHistory,
   noNotes,
 } from "../../lib/policy/history.ts";
-import { anyHistory } from "./given.ts";
+import { anyHistory } from "./fixtures.ts";
 
 const attempt = (atMs: number): Attempt => ({
   provider: "resend",

@@ -3,10 +3,10 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp } from "../../fakes/http.ts";
-import type { SendResult } from "../../lib/policy/outcome.ts";
+import type { SendResult } from "../../lib/policy/request_outcome.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import { openResend } from "../../lib/providers/resend.ts";
-import { classOf, send } from "./sides.ts";
+import { classOf, send } from "./adapters.ts";
 
 // For a machine that is busy with something else.
 setDefaultTimeout(60_000);

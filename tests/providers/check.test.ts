@@ -8,9 +8,9 @@ import { answerInstead, faults } from "../../fakes/faults.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import type { Provider } from "../../lib/providers/provider.ts";
 import { openResend } from "../../lib/providers/resend.ts";
-import { openSandbox } from "../../lib/providers/sandbox.ts";
-import { noFaults } from "../../lib/providers/sandbox_faults.ts";
-import { patienceMs, startPostmark, startResend } from "./sides.ts";
+import { openSandbox } from "../../lib/providers/sandbox/sandbox.ts";
+import { noFaults } from "../../lib/providers/sandbox/faults.ts";
+import { patienceMs, startPostmark, startResend } from "./adapters.ts";
 
 const resend = startResend();
 const postmark = startPostmark();

@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { answerInstead } from "../../fakes/faults.ts";
 import type { Outgoing } from "../../lib/providers/provider.ts";
-import { classOf, outgoing, patienceMs, send, startPostmark, wholeOf } from "./sides.ts";
+import { classOf, outgoing, patienceMs, send, startPostmark, wholeOf } from "./adapters.ts";
 
 const { fake, provider } = startPostmark();
 afterAll(() => fake.stop());

@@ -5,7 +5,7 @@ import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Outgoing } from "../../lib/providers/provider.ts";
 import { type Schema, mistakes } from "./schema.ts";
-import { outgoing, send, startPostmark, startResend, wholeOf } from "./sides.ts";
+import { outgoing, send, startPostmark, startResend, wholeOf } from "./adapters.ts";
 import postmarkSpec from "./specs/postmark.json";
 import resendSpec from "./specs/resend.json";
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { answerInstead } from "../../fakes/faults.ts";
-import { classOf, outgoing, send, startResend, wholeOf } from "./sides.ts";
+import { classOf, outgoing, send, startResend, wholeOf } from "./adapters.ts";
 
 const { fake, provider } = startResend();
 afterAll(() => fake.stop());

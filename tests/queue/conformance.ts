@@ -2,10 +2,10 @@
 // is moved by the suite, so that leases, retries and the end of doubt need no waiting.
 
 import { describe, expect, test } from "bun:test";
-import { envelopeLine } from "../../lib/email.ts";
-import type { EmailFate } from "../../lib/queue/queue.ts";
+import { envelopeLine } from "../../lib/email/email.ts";
+import type { EmailFate } from "../../lib/queue/contract.ts";
 import { claiming } from "./conformance_claims.ts";
-import { operating } from "./operating.ts";
+import { operating } from "./conformance_admin.ts";
 import { hangMs } from "../support/eventually.ts";
 import {
   emailsFirst,
@@ -17,7 +17,7 @@ import {
   soon,
   submission,
   toolsFor,
-} from "./tools.ts";
+} from "./conformance_tools.ts";
 
 export function conformance(name: string, open: () => Promise<QueueUnderTest>): void {
   describe(name, () => {

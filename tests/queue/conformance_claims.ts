@@ -2,7 +2,7 @@
 // claims, sources, pieces, the length of a lease, credentials, acceptances, kept leases, idempotency keys by token.
 
 import { describe, expect, test } from "bun:test";
-import type { Batch, EmailFate, SubmitResult } from "../../lib/queue/queue.ts";
+import type { Batch, EmailFate, SubmitResult } from "../../lib/queue/contract.ts";
 import {
   endedRequest,
   hourMs,
@@ -12,7 +12,7 @@ import {
   soon,
   submission,
   type Tools,
-} from "./tools.ts";
+} from "./conformance_tools.ts";
 
 export function claiming(tools: Tools): void {
   const { queue, submit, submitMany, request, claim, claimed, ids, settle, sent, due, dead, doubt, state } =

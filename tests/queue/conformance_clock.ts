@@ -2,7 +2,7 @@
 // `step` sets the store's clock alone.
 
 import { describe, expect, test } from "bun:test";
-import type { ClaimRequest, EmailFate } from "../../lib/queue/queue.ts";
+import type { ClaimRequest, EmailFate } from "../../lib/queue/contract.ts";
 import {
   endedRequest,
   hourMs,
@@ -12,7 +12,7 @@ import {
   soon,
   submission,
   toolsFor,
-} from "./tools.ts";
+} from "./conformance_tools.ts";
 
 const minuteMs = 60_000;
 const yearMs = 365 * 24 * hourMs;

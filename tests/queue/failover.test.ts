@@ -1,14 +1,14 @@
 // A failover of Redis behind one address: what the address leads to changes, connections that stand do not.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { startProxy } from "../../fakes/proxy.ts";
-import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
-import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
-import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import { startProxy } from "../../fakes/tcp_proxy.ts";
+import { openRedisIntake } from "../../lib/queue/redis/producer.ts";
+import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
+import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { submission, toolsFor } from "./tools.ts";
+import { submission, toolsFor } from "./conformance_tools.ts";
 
 const closing: (() => unknown)[] = [];
 afterAll(async () => {

@@ -5,7 +5,7 @@ import {
   openGroupCommit,
   type Readiness,
 } from "../../lib/queue/group_commit.ts";
-import type { Submission, SubmitResult } from "../../lib/queue/queue.ts";
+import type { Submission, SubmitResult } from "../../lib/queue/contract.ts";
 import { silent } from "../support/log.ts";
 
 // All of this is about how long writes take. With a clock of the tests' own, a busy machine makes none of them longer.

@@ -12,15 +12,15 @@ import {
   type Settlement,
   StoreUnavailable,
   type Work,
-} from "../../lib/queue/queue.ts";
-import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/intake.ts";
-import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
-import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
+} from "../../lib/queue/contract.ts";
+import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/producer.ts";
+import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
+import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/consumer.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
-import { startProxy } from "../../fakes/proxy.ts";
+import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { submission } from "./tools.ts";
+import { submission } from "./conformance_tools.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {

@@ -9,15 +9,15 @@ import {
   type Settlement,
   StoreUnavailable,
   type Work,
-} from "../../lib/queue/queue.ts";
-import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/intake.ts";
-import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
-import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/work.ts";
+} from "../../lib/queue/contract.ts";
+import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/producer.ts";
+import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
+import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/consumer.ts";
 import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { batchesFirst, serving, submission } from "./tools.ts";
+import { batchesFirst, serving, submission } from "./conformance_tools.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {

@@ -1,16 +1,16 @@
 // The conformance suite on Redis.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Work } from "../../lib/queue/queue.ts";
-import { openRedisIntake } from "../../lib/queue/redis/intake.ts";
-import { openRedisOperator } from "../../lib/queue/redis/operator.ts";
-import { openRedisWork } from "../../lib/queue/redis/work.ts";
+import type { Work } from "../../lib/queue/contract.ts";
+import { openRedisIntake } from "../../lib/queue/redis/producer.ts";
+import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
+import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
-import { hourMs, type QueueUnderTest, serving, submission, toolsFor } from "./tools.ts";
+import { hourMs, type QueueUnderTest, serving, submission, toolsFor } from "./conformance_tools.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {

@@ -17,21 +17,21 @@ import {
 import { Database } from "bun:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ClaimRequest, Work } from "../../lib/queue/queue.ts";
+import type { ClaimRequest, Work } from "../../lib/queue/contract.ts";
 import { type Moment, StampAge, stampClock, stepSince } from "../../lib/queue/sqlite/clock.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
-import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
-import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
+import { openSqliteIntake } from "../../lib/queue/sqlite/producer.ts";
+import { openSqliteOperator } from "../../lib/queue/sqlite/admin.ts";
 import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
-import { listen, openWaker } from "../../lib/queue/sqlite/wake.ts";
-import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
+import { listen, openWaker } from "../../lib/queue/sqlite/wakeup.ts";
+import { openSqliteWork } from "../../lib/queue/sqlite/consumer.ts";
 import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { connectRaw } from "../support/raw.ts";
 import { startProcess } from "../support/service.ts";
 import { hasSmallDisk, onSmallDisk, orWhyNot, removeSmallDisk } from "../support/small_disk.ts";
-import { endedRequest, serving, soon, submission } from "./tools.ts";
+import { endedRequest, serving, soon, submission } from "./conformance_tools.ts";
 
 const root = mkdtempSync(join(tmpdir(), "reliable-email-sqlite-faults-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -424,8 +424,8 @@ describe("the file", () => {
       const folder = newFolder();
       const code = `
       const { chmodSync } = require("node:fs");
-      const { openSqliteIntake } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/intake.ts"))});
-      const { submission } = await import(${JSON.stringify(join(import.meta.dir, "tools.ts"))});
+      const { openSqliteIntake } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/producer.ts"))});
+      const { submission } = await import(${JSON.stringify(join(import.meta.dir, "conformance_tools.ts"))});
       const log = { debug() {}, info() {}, warn() {}, error() {} };
       const options = { folder: ${JSON.stringify(folder)}, log, onFatal: (reason) => console.log("fatal", reason) };
       const intake = openSqliteIntake(options);
@@ -623,10 +623,10 @@ test("processes whose own clock runs ahead for a moment strand nothing, and queu
     const code = `
       const { openSync, writeSync } = require("node:fs");
       const lib = ${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite"))};
-      const { openSqliteIntake } = await import(lib + "/intake.ts");
-      const { openSqliteWork } = await import(lib + "/work.ts");
-      const { openSqliteOperator } = await import(lib + "/operator.ts");
-      const { submission, serving } = await import(${JSON.stringify(join(import.meta.dir, "tools.ts"))});
+      const { openSqliteIntake } = await import(lib + "/producer.ts");
+      const { openSqliteWork } = await import(lib + "/consumer.ts");
+      const { openSqliteOperator } = await import(lib + "/admin.ts");
+      const { submission, serving } = await import(${JSON.stringify(join(import.meta.dir, "conformance_tools.ts"))});
       const offset = openSync(process.env.CHAOS_CLOCK, "r+");
       const setAhead = (days) => writeSync(offset, new BigInt64Array([BigInt(days * 86_400_000) * 1_000_000n]), 0, 8, 0);
       const log = { debug() {}, info() {}, warn() {}, error() {} };
@@ -898,11 +898,11 @@ test("an idle worker writes nothing", async () => {
   expect(written()).toBe(before);
 });
 
-/** Runs a scenario of small_disk.ts with a file system of its own at the folder that it is told. */
+/** Runs a scenario of full_disk_process.ts with a file system of its own at the folder that it is told. */
 async function runOnSmallDisk(options: string, scenario: string): Promise<unknown> {
   const folder = newFolder();
   mkdirSync(folder);
-  const script = [process.execPath, join(import.meta.dir, "small_disk.ts"), folder, scenario];
+  const script = [process.execPath, join(import.meta.dir, "full_disk_process.ts"), folder, scenario];
   const child = Bun.spawn(onSmallDisk(folder, options, script), { stdout: "pipe", stderr: "pipe" });
   const [stdout, stderr] = await Promise.all([
     new Response(child.stdout).text(),

@@ -3,13 +3,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openSqliteIntake } from "../../lib/queue/sqlite/intake.ts";
-import { openSqliteOperator } from "../../lib/queue/sqlite/operator.ts";
-import { openSqliteWork } from "../../lib/queue/sqlite/work.ts";
+import { openSqliteIntake } from "../../lib/queue/sqlite/producer.ts";
+import { openSqliteOperator } from "../../lib/queue/sqlite/admin.ts";
+import { openSqliteWork } from "../../lib/queue/sqlite/consumer.ts";
 import { silent } from "../support/log.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
-import type { QueueUnderTest } from "./tools.ts";
+import type { QueueUnderTest } from "./conformance_tools.ts";
 
 async function open(): Promise<QueueUnderTest> {
   let offsetMs = 0;

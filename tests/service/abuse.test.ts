@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
-import { watchMemory } from "../support/memory.ts";
+import { watchMemory } from "../support/process_memory.ts";
 import { connectRaw, type RawConnection } from "../support/raw.ts";
 import { post, startCommand, startServer } from "../support/service.ts";
 

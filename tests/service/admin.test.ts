@@ -20,7 +20,7 @@ import {
   startWorker,
 } from "../support/service.ts";
 import { hasSmallDisk, onSmallDisk, orWhyNot, removeSmallDisk } from "../support/small_disk.ts";
-import { operatorOf, useStack } from "../support/stack.ts";
+import { operatorOf, useStack } from "../support/processes.ts";
 
 const stack = useStack();
 const queues = [

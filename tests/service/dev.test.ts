@@ -4,7 +4,7 @@ import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isTaken } from "../../lib/cli/dev/port.ts";
+import { isTaken } from "../../lib/cli/dev/port_check.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { connectRaw } from "../support/raw.ts";
 import { childrenOf, isRunning, type Process, startProcess } from "../support/service.ts";

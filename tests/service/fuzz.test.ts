@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { residentMiB } from "../support/memory.ts";
+import { residentMiB } from "../support/process_memory.ts";
 import { exchangeRaw } from "../support/raw.ts";
 import { post, startServer } from "../support/service.ts";
-import { operatorOf } from "../support/stack.ts";
+import { operatorOf } from "../support/processes.ts";
 
 const least = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 const maxBodyBytes = 4000;

@@ -5,8 +5,8 @@ import { describe, expect, test } from "bun:test";
 import { post, startServer, startWorker } from "../support/service.ts";
 import { faults } from "../../fakes/faults.ts";
 import { eventually } from "../support/eventually.ts";
-import { startProxy } from "../../fakes/proxy.ts";
-import { drained, operatorOf, useStack } from "../support/stack.ts";
+import { startProxy } from "../../fakes/tcp_proxy.ts";
+import { drained, operatorOf, useStack } from "../support/processes.ts";
 
 const stack = useStack();
 

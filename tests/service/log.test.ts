@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually, freePort } from "../support/eventually.ts";
 import { post, type Process, startServer, startWorker } from "../support/service.ts";
-import { drained, operatorOf } from "../support/stack.ts";
+import { drained, operatorOf } from "../support/processes.ts";
 
 let folder = "";
 let queues = 0;

@@ -7,11 +7,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
-import { watchMemory } from "../support/memory.ts";
-import { startProxy } from "../../fakes/proxy.ts";
+import { watchMemory } from "../support/process_memory.ts";
+import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
-import { operatorOf } from "../support/stack.ts";
+import { operatorOf } from "../support/processes.ts";
 
 /** Of which a store takes ten at once. */
 const large = { subject: "Hi", body: "x".repeat(100_000), to: "jane@example.org", from: "shop@example.com" };

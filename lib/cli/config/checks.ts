@@ -2,15 +2,15 @@
 // provider, by a request that sends nothing. Nothing is created or changed: whoever checks may be another user than the
 // service's.
 
-import type { Config } from "../../config.ts";
-import { type Log, withoutSecrets } from "../../log.ts";
-import { openProvider } from "../../providers/open.ts";
-import { obstacleIn } from "../../folder.ts";
+import type { Config } from "../../config/config.ts";
+import { type Log, withoutSecrets } from "../../runtime/log.ts";
+import { openProvider } from "../../providers/registry.ts";
+import { obstacleIn } from "../../runtime/durable_dir.ts";
 import { openOperator, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
-import { redisAddress } from "../../redis_url.ts";
-import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/queue.ts";
-import { readConfig } from "../../config.ts";
-import type { Environment } from "./effective.ts";
+import { redisAddress } from "../../runtime/redis_url.ts";
+import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { readConfig } from "../../config/config.ts";
+import type { Environment } from "./effective_settings.ts";
 
 export interface Check {
   /** What was looked at: `store`, or a provider. */

@@ -1,14 +1,14 @@
 // The command `config`: the settings as they hold, and whether what they lead to works.
 
-import { readConfig } from "../../config.ts";
+import { readConfig } from "../../config/config.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { complain, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { terminalOf } from "../terminal.ts";
-import { visible } from "../text.ts";
+import { visible } from "../format.ts";
 import type { Check } from "./checks.ts";
-import { type EffectiveSetting, effectiveSettings } from "./effective.ts";
+import { type EffectiveSetting, effectiveSettings } from "./effective_settings.ts";
 
 export const config: SingleCommand = {
   name: "config",

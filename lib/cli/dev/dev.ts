@@ -1,17 +1,17 @@
 // The command `dev`: server and worker as children, until a signal ends them or one of them ends by itself.
 
-import { errorCode } from "../../error_code.ts";
-import { makeFolder } from "../../folder.ts";
-import { createLog } from "../../log.ts";
-import { onStop } from "../../signals.ts";
+import { errorCode } from "../../runtime/errors.ts";
+import { makeFolder } from "../../runtime/durable_dir.ts";
+import { createLog } from "../../runtime/log.ts";
+import { onStop } from "../../runtime/signals.ts";
 import { type Command, type Ending, readOptions } from "../command.ts";
 import { print } from "../output.ts";
-import { watchOutbox } from "./arrivals.ts";
+import { watchOutbox } from "./outbox_watch.ts";
 import { type Child, startChild } from "./children.ts";
-import { formatEntry, isAtLeast, readEntry } from "./entry.ts";
-import { type DevSettings, devSettings } from "./environment.ts";
-import { greeting } from "./greeting.ts";
-import { isTaken } from "./port.ts";
+import { formatEntry, isAtLeast, readEntry } from "./log_line.ts";
+import { type DevSettings, devSettings } from "./settings.ts";
+import { greeting } from "./banner.ts";
+import { isTaken } from "./port_check.ts";
 
 const names = ["server", "worker"] as const;
 

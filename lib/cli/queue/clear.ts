@@ -1,15 +1,15 @@
 // `queue clear`: deletes what waits, and leaves what is in a batch or dead.
 
-import type { QueueStats } from "../../queue/queue.ts";
+import type { QueueStats } from "../../queue/contract.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { confirmed } from "../confirm.ts";
 import { complain, print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
-import { countOf, numberOf } from "../text.ts";
-import { endingAfter, runCourse, type Stop, stopDocument } from "./course.ts";
+import { countOf, numberOf } from "../format.ts";
+import { endingAfter, runCourse, type Stop, stopDocument } from "./bulk.ts";
 import { pageMax } from "./pages.ts";
-import { done, failed, withQueue } from "./session.ts";
+import { done, failed, withQueue } from "./open_queue.ts";
 
 export const clear: SingleCommand = {
   name: "queue clear",

@@ -5,11 +5,11 @@ import { readArguments } from "../command.ts";
 import { confirmed } from "../confirm.ts";
 import { print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
-import { countOf } from "../text.ts";
-import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./course.ts";
+import { countOf } from "../format.ts";
+import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./bulk.ts";
 import { pageMax, pagesOf } from "./pages.ts";
-import { complainOf, type Failure } from "./problems.ts";
-import { done, failed, type Session, withQueue } from "./session.ts";
+import { complainOf, type Failure } from "./errors.ts";
+import { done, failed, type Session, withQueue } from "./open_queue.ts";
 
 export const deletion: SingleCommand = {
   name: "queue delete",

@@ -2,15 +2,15 @@
 
 import type { Ending, SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
-import { withoutSecrets } from "../../log.ts";
-import { StoreUnavailable } from "../../queue/queue.ts";
+import { withoutSecrets } from "../../runtime/log.ts";
+import { StoreUnavailable } from "../../queue/contract.ts";
 import { complain, failureOf, jsonOf, print } from "../output.ts";
 import { type Column, openTable } from "../table.ts";
-import { ageOf, numberOf } from "../text.ts";
+import { ageOf, numberOf } from "../format.ts";
 import { type Order, pagesOf } from "./pages.ts";
-import { done, type Session, withQueue } from "./session.ts";
+import { done, type Session, withQueue } from "./open_queue.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
-import { documentOf, type Story, storyOf } from "./story.ts";
+import { documentOf, type Story, storyOf } from "./email_view.ts";
 
 const limitDefault = 100;
 

@@ -1,6 +1,6 @@
 // Emails in one state, page by page, however many they are.
 
-import type { ListedEmail, Operator } from "../../queue/queue.ts";
+import type { ListedEmail, Operator } from "../../queue/contract.ts";
 import type { ListedState } from "./states.ts";
 
 /** The most that one call may ask for. */

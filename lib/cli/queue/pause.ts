@@ -1,10 +1,10 @@
 // `queue pause` and `queue resume`: stop every claim of every worker, and let them go on.
 
-import type { Operator } from "../../queue/queue.ts";
+import type { Operator } from "../../queue/contract.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { print, printJson } from "../output.ts";
-import { done, withQueue } from "./session.ts";
+import { done, withQueue } from "./open_queue.ts";
 
 export const pause = switchOf({
   name: "queue pause",

@@ -4,13 +4,13 @@ import type { Ending, SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
 import { complain, print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
-import { countOf } from "../text.ts";
-import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./course.ts";
+import { countOf } from "../format.ts";
+import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./bulk.ts";
 import { pageMax, pagesOf } from "./pages.ts";
-import { complainOf, type Failure, problemOf } from "./problems.ts";
-import { replayable, replayDead, replayDoubtful, type Replayed } from "./replays.ts";
-import { done, failed, type Session, withQueue } from "./session.ts";
-import { storyOf } from "./story.ts";
+import { complainOf, type Failure, problemOf } from "./errors.ts";
+import { replayable, replayDead, replayDoubtful, type Replayed } from "./retry_runner.ts";
+import { done, failed, type Session, withQueue } from "./open_queue.ts";
+import { storyOf } from "./email_view.ts";
 
 export const retry: SingleCommand = {
   name: "queue retry",

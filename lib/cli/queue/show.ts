@@ -1,16 +1,16 @@
 // `queue show`: the whole story of one email.
 
-import { formatMailbox } from "../../mailbox.ts";
+import { formatMailbox } from "../../email/mailbox.ts";
 import type { AttemptEnd, Attempt } from "../../policy/attempts.ts";
 import type { SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
 import { complain, print, printJson } from "../output.ts";
 import { tableOf } from "../table.ts";
-import { ageOf, isoOf, numberOf, visible, visibleLines } from "../text.ts";
+import { ageOf, isoOf, numberOf, visible, visibleLines } from "../format.ts";
 import { painter, type Style, type Terminal } from "../terminal.ts";
-import { done, failed, withQueue } from "./session.ts";
+import { done, failed, withQueue } from "./open_queue.ts";
 import { meanings } from "./states.ts";
-import { documentOf, type Story, storyOf } from "./story.ts";
+import { documentOf, type Story, storyOf } from "./email_view.ts";
 
 export const show: SingleCommand = {
   name: "queue show",

@@ -1,6 +1,6 @@
 // The states of an email, and what they mean, for people.
 
-import type { EmailState } from "../../queue/queue.ts";
+import type { EmailState } from "../../queue/contract.ts";
 
 export type ListedState = Exclude<EmailState, "deleted">;
 

@@ -1,18 +1,18 @@
 // `queue stats`: how the queue is, in one look.
 
-import { withoutSecrets } from "../../log.ts";
-import type { ProviderCondition, QueueStats } from "../../queue/queue.ts";
+import { withoutSecrets } from "../../runtime/log.ts";
+import type { ProviderCondition, QueueStats } from "../../queue/contract.ts";
 import type { QueueSettings } from "../../queue/open.ts";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { painter, type Terminal } from "../terminal.ts";
-import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../text.ts";
-import { placeOf } from "./place.ts";
-import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./sample.ts";
-import { done, withQueue } from "./session.ts";
+import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../format.ts";
+import { placeOf } from "./location.ts";
+import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./failure_reasons.ts";
+import { done, withQueue } from "./open_queue.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
 
 export const stats: SingleCommand = {

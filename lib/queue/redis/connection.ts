@@ -4,9 +4,9 @@
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
-import type { Log } from "../../log.ts";
-import { driverUrl } from "../../redis_url.ts";
-import { errorText } from "./script.ts";
+import type { Log } from "../../runtime/log.ts";
+import { driverUrl } from "../../runtime/redis_url.ts";
+import { errorText } from "./scripts.ts";
 
 /** Longest wait for one reply, ms. After it the command may still be executed. */
 export const commandTimeoutMs = 1000;

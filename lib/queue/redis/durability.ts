@@ -2,13 +2,13 @@
 // since anybody can CONFIG SET it away. The settings are never changed from here.
 
 import type { Redis } from "ioredis";
-import type { Log } from "../../log.ts";
-import type { Health } from "../queue.ts";
+import type { Log } from "../../runtime/log.ts";
+import type { Health } from "../contract.ts";
 import type { Readiness } from "../group_commit.ts";
 import type { Connection } from "./connection.ts";
-import probeText from "./probe.lua" with { type: "text" };
+import probeText from "./scripts/permissions.lua" with { type: "text" };
 import { createReplicaCheck } from "./replicas.ts";
-import { errorText, run, type Script, standaloneScript } from "./script.ts";
+import { errorText, run, type Script, standaloneScript } from "./scripts.ts";
 
 const probeScript = standaloneScript(`#!lua flags=allow-oom\n${probeText}`);
 

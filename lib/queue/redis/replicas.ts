@@ -2,7 +2,7 @@
 // acknowledged, or is refused as soon as it is promoted: an operator hears of it before that.
 
 import { Redis } from "ioredis";
-import type { Log } from "../../log.ts";
+import type { Log } from "../../runtime/log.ts";
 
 /** For each step of asking one replica, ms. */
 const stepTimeoutMs = 1000;

@@ -1,8 +1,8 @@
 // The numbers of a queue on Redis: what stats.lua wrote, and how much memory Redis uses.
 
 import type { Redis } from "ioredis";
-import type { ProviderCondition, QueueStats } from "../queue.ts";
-import { errorText } from "./script.ts";
+import type { ProviderCondition, QueueStats } from "../contract.ts";
+import { errorText } from "./scripts.ts";
 
 export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" | "bytesMax">): QueueStats {
   const [

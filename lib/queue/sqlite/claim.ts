@@ -1,10 +1,10 @@
 // Claims: one batch is leased to one worker, in one step that is also the durable record of the hand-over.
 
-import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult, Operator } from "../queue.ts";
+import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult, Operator } from "../contract.ts";
 import { isClockDoubted, lastStep } from "./clock.ts";
 import type { Connection } from "./connection.ts";
-import { anyProvider, listName, pieceSizesFor } from "./providers.ts";
-import { isServedElsewhere } from "./workers.ts";
+import { anyProvider, listName, pieceSizesFor } from "./due_lists.ts";
+import { isServedElsewhere } from "./live_workers.ts";
 
 interface BatchRow {
   readonly id: string;

@@ -1,7 +1,7 @@
 // The store's clock is the machine's, which may be wrong for a while. Its steps are noticed by comparing it with a clock
 // that never steps, the process's own; what was stamped under a wrong clock is put right by sweep.ts.
 
-import type { QueueStats } from "../queue.ts";
+import type { QueueStats } from "../contract.ts";
 import type { Connection } from "./connection.ts";
 
 /** A clock that is less off than this is not said to have stepped, ms. */

@@ -1,6 +1,6 @@
 // One connection to the file: opened as it has to be, with its statements prepared once.
 
-import { errorCode } from "../../error_code.ts";
+import { errorCode } from "../../runtime/errors.ts";
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
 import {
   accessSync,
@@ -14,8 +14,8 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { makeFolder, syncFolder } from "../../folder.ts";
-import { QueueMissing } from "../queue.ts";
+import { makeFolder, syncFolder } from "../../runtime/durable_dir.ts";
+import { QueueMissing } from "../contract.ts";
 import { additions, applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";

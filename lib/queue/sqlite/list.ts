@@ -2,10 +2,10 @@
 // one, by time and entry: an entry is an email, or a batch, whose emails follow one another by id. So each email has
 // one place, whatever has left meanwhile, the one before it included.
 
-import { envelopeLine } from "../../email.ts";
-import type { EmailState, ListedEmail, Page } from "../queue.ts";
+import { envelopeLine } from "../../email/email.ts";
+import type { EmailState, ListedEmail, Page } from "../contract.ts";
 import type { Connection } from "./connection.ts";
-import { anyProvider, providersOf } from "./providers.ts";
+import { anyProvider, providersOf } from "./due_lists.ts";
 import { show } from "./show.ts";
 
 interface Entry {

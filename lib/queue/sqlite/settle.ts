@@ -2,12 +2,12 @@
 // Under an old lease only acceptances count: what is waiting, retrying or dead is sent; what is in a batch is marked
 // there, and a batch with all its emails marked is finished.
 
-import { envelopeLine } from "../../email.ts";
-import type { Batch, EmailFate, Settled, Settlement } from "../queue.ts";
+import { envelopeLine } from "../../email/email.ts";
+import type { Batch, EmailFate, Settled, Settlement } from "../contract.ts";
 import { batchOf } from "./claim.ts";
 import type { Connection } from "./connection.ts";
-import { leave, type Remains } from "./leave.ts";
-import { anyProvider, listName } from "./providers.ts";
+import { leave, type Remains } from "./retention.ts";
+import { anyProvider, listName } from "./due_lists.ts";
 
 interface Member {
   readonly id: string;

@@ -1,7 +1,7 @@
 // One email, as it is shown to an operator.
 
-import { envelopeLine } from "../../email.ts";
-import type { EmailState, StoredEmail } from "../queue.ts";
+import { envelopeLine } from "../../email/email.ts";
+import type { EmailState, StoredEmail } from "../contract.ts";
 import type { Connection } from "./connection.ts";
 
 interface Place {

@@ -1,11 +1,11 @@
 // The numbers of the embedded queue. They are asked for every few seconds, by processes that have better things to do:
 // what there may be millions of stands in the tally, and what is counted here are few.
 
-import type { ProviderCondition, QueueStats } from "../queue.ts";
+import type { ProviderCondition, QueueStats } from "../contract.ts";
 import { isPaused } from "./claim.ts";
 import { lastStep } from "./clock.ts";
 import type { Connection } from "./connection.ts";
-import { anyProvider, providersOf } from "./providers.ts";
+import { anyProvider, providersOf } from "./due_lists.ts";
 
 /** @param roomBytes what the disk can take besides, undefined if nobody can tell */
 export function stats(db: Connection, atMs: number, roomBytes: number | undefined): QueueStats {

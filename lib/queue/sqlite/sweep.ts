@@ -1,7 +1,7 @@
 // Housekeeping, bounded: notices steps of the clock and puts right what was stamped under a wrong one, forgets what has
 // expired, and gives back to all what only a provider may take that no worker serves.
 
-import type { WorkerPresence } from "../queue.ts";
+import type { WorkerPresence } from "../contract.ts";
 import {
   doubtMaxMs,
   isExpiryDoubted,
@@ -12,8 +12,8 @@ import {
   stepSince,
 } from "./clock.ts";
 import type { Connection } from "./connection.ts";
-import { expire, hasExpired, leave } from "./leave.ts";
-import { anyProvider, listName, providersOf, readListName } from "./providers.ts";
+import { expire, hasExpired, leave } from "./retention.ts";
+import { anyProvider, listName, providersOf, readListName } from "./due_lists.ts";
 import { count, markOf, membersOf } from "./settle.ts";
 import {
   boundsOf,
@@ -22,7 +22,7 @@ import {
   hasForgettable,
   isPresenceDue,
   recordPresence,
-} from "./workers.ts";
+} from "./live_workers.ts";
 
 const expiredMax = 1000;
 const emailsMax = 100;

@@ -1,0 +1,39 @@
+// The service's own worker with batches of one: the same promises for each email, without what a batch saves.
+
+import { silent } from "../../tests/support/log.ts";
+import { openLane } from "../../lib/worker/provider_state.ts";
+import { startDispatcher } from "../../lib/worker/dispatcher.ts";
+import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
+import { openResend } from "../../lib/providers/resend.ts";
+
+const work = openRedisWork({
+  url: process.env["REDIS_URL"] ?? "",
+  prefix: "reliable-email",
+  minReplicas: 0,
+  durability: "verify",
+  retainMs: 86_400_000,
+  log: silent,
+  onFatal: () => process.exit(1),
+});
+const provider = openResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BASE_URL"] });
+await work.compatible;
+startDispatcher(
+  {
+    worker: Bun.randomUUIDv7(),
+    work,
+    log: silent,
+    settings: {
+      providerTimeoutMs: 15_000,
+      leaseMs: 60_000,
+      retryBaseMs: 1000,
+      retryMaxMs: 3_600_000,
+      giveUpAfterMs: 259_200_000,
+      searchWaitMs: 60_000,
+      doubtSplitAfterMs: 120_000,
+      providers: [provider.name],
+    },
+  },
+  [openLane({ ...provider, batchMax: 1 }, 1)],
+  { concurrency: 8, doubtMs: 82_800_000 },
+);
+console.log(JSON.stringify({ event: "worker-started" }));

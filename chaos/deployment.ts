@@ -1,0 +1,349 @@
+// What a run is made of: a store, the fakes of both providers in a process that nobody kills, several servers and
+// workers, and a proxy on each way that a scenario disturbs. Of the service only the outside is used: its entry
+// points, settings and commands.
+
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Proxy, startProxy } from "../fakes/tcp_proxy.ts";
+import { freePort } from "../tests/support/eventually.ts";
+import { type Clock, createClock } from "./clock/clock.ts";
+import { type Disk, openDisk } from "./disk/disk.ts";
+import { defaultFrom, unverifiedDomain } from "./emails.ts";
+import { follow } from "./failover.ts";
+import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
+import { createPart, type Part } from "./managed_process.ts";
+import type { Watched } from "./ready.ts";
+import type { Clocked, Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
+
+export interface WorldOptions {
+  readonly scenario: Scenario;
+  readonly queue: Queue;
+  readonly seed: number;
+  /** Where everything that a run leaves is kept. */
+  readonly folder: string;
+  /** Where the service's sources are. */
+  readonly product: string;
+  /** The library that makes a disk fail; needed if a scenario's faults are about disks. */
+  readonly diskLibrary: string | undefined;
+  /** The preloaded library behind wrong clocks; needed if a scenario steps one. */
+  readonly clockLibrary: string | undefined;
+}
+
+export interface World {
+  readonly servers: readonly Part[];
+  readonly workers: readonly Part[];
+  /** The primary, if there are two. */
+  readonly redis: Redis | undefined;
+  /** Its replica, if a fault of the scenario promotes it. */
+  readonly standby: Redis | undefined;
+  /** Of the store; undefined if no fault of the scenario is about it. */
+  readonly disk: Disk | undefined;
+  /** Throws if the scenario steps no clock. */
+  clock(of: Clocked): Clock;
+  /** The embedded queue's, if it is that. */
+  readonly file: string;
+  /** Where clients reach each server. */
+  readonly urls: readonly string[];
+  /** The service's processes and their admin ports; empty unless the scenario watches readiness. */
+  readonly watched: readonly Watched[];
+  /** On a way, those that a scenario disturbs: one for each server or worker. */
+  proxies(link: Link): readonly Proxy[];
+  fakes(provider: Provider): FakeControl;
+  /** One after the other: what stops and starts processes. */
+  exclusively<T>(what: () => Promise<T>): Promise<T>;
+  startEverything(): Promise<void>;
+  killEverything(): Promise<void>;
+  /** Runs an operator's command and returns what it printed, JSON. */
+  operate(...args: string[]): Promise<unknown>;
+  /** The standby is the primary from now on, and every way to Redis leads new connections to it. */
+  switchPrimary(): void;
+  /** Ends of processes that nobody had asked for. */
+  readonly crashes: readonly Crash[];
+  stop(): Promise<void>;
+}
+
+export interface Crash {
+  readonly part: string;
+  readonly how: string;
+  readonly atMs: number;
+}
+
+export interface Redis {
+  readonly part: Part;
+  readonly port: number;
+  readonly folder: string;
+  cli(...command: string[]): string;
+}
+
+const root = resolve(import.meta.dir, "..");
+/** Run before each start of Redis, as by systemd. */
+const repairLog = join(root, "deploy/systemd/redis/repair-log");
+
+/** What the operator's guide asks of Redis. */
+const redisSettings = {
+  appendonly: "yes",
+  appendfsync: "always",
+  "no-appendfsync-on-rewrite": "no",
+  "maxmemory-policy": "noeviction",
+  "aof-load-truncated": "no",
+  save: "",
+  // So that rewrites of the log happen in the middle of it all.
+  "auto-aof-rewrite-percentage": "50",
+  "auto-aof-rewrite-min-size": "4mb",
+};
+
+/** Of a batch, ms. */
+export const leaseMs = 2000;
+
+/** Everything that takes its time takes less. */
+const serviceSettings = {
+  DEFAULT_FROM: defaultFrom,
+  SUBMIT_TIMEOUT: "3s",
+  PROVIDER_TIMEOUT: "1s",
+  LEASE: `${leaseMs}ms`,
+  POSTMARK_SEARCH_WAIT: "2s",
+  RETRY_BASE: "50ms",
+  RETRY_MAX: "1s",
+  // Longer than any fault of a provider lasts: what was in doubt by then has been answered, or has a refused sender.
+  DOUBT_SPLIT_AFTER: "20s",
+  SHUTDOWN_TIMEOUT: "5s",
+  PROVIDERS: "resend:2,postmark:1",
+};
+
+/** Whether its runs need the library behind wrong clocks. */
+export function needsClock({ faults }: Scenario): boolean {
+  return faults.some((fault) => fault.do === "stepClock");
+}
+
+/** Merges environments; the libraries of all are preloaded. */
+function joined(...all: (Readonly<Record<string, string>> | undefined)[]): Record<string, string> {
+  const libraries = all.flatMap((env) => env?.["LD_PRELOAD"] ?? []);
+  return Object.assign({}, ...all, libraries.length > 0 && { LD_PRELOAD: libraries.join(":") });
+}
+
+const isAboutDisk = (fault: Fault) => ["cutPower", "fillDisk", "slowDisk"].includes(fault.do);
+
+/** Whether runs of it need the library that makes a disk fail. */
+export function needsDisk({ faults, diskSyncMs = 0 }: Scenario): boolean {
+  return diskSyncMs > 0 || faults.some(isAboutDisk);
+}
+
+const isFailover = (fault: Fault) => fault.do === "failOver";
+
+function disturbedLinks({ faults }: Scenario): Set<Link> {
+  return new Set(
+    faults.flatMap((fault): Link[] => {
+      if (isFailover(fault)) return ["server-redis", "worker-redis"];
+      if (fault.do === "network") return [fault.link];
+      return fault.do === "freezeBeforeSettlement" ? [fault.name, "worker-redis"] : [];
+    }),
+  );
+}
+
+export async function startWorld(options: WorldOptions): Promise<World> {
+  const { scenario, queue, seed, folder, product } = options;
+  const crashes: Crash[] = [];
+  const logs = join(folder, "logs");
+  const store = join(folder, "store");
+  for (const path of [logs, store]) mkdirSync(path, { recursive: true });
+  const part = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
+    createPart({
+      name,
+      command,
+      env,
+      ...(before !== undefined && { before }),
+      logFile: join(logs, `${name}.log`),
+      onExit(code, signal) {
+        crashes.push({
+          part: name,
+          how: signal === null ? `exit code ${code}` : String(signal),
+          atMs: Date.now(),
+        });
+      },
+    });
+  const bun = [process.execPath, "--no-install"];
+
+  const fakesPart = part(
+    "fakes",
+    [
+      ...bun,
+      join(root, "fakes/main.ts"),
+      "--quiet",
+      "--keep-envelopes",
+      "--seed",
+      String(seed),
+      "--journal",
+      join(folder, "acceptances.jsonl"),
+      "--poisoned",
+      join(folder, "poisoned.jsonl"),
+    ],
+    {},
+  );
+  fakesPart.start();
+  const fakes = await fakeAddresses(join(logs, "fakes.log"));
+  for (const [provider, settings] of [
+    ["resend", scenario.resend],
+    ["postmark", scenario.postmark],
+  ] as const) {
+    const unverifiedDomains = [unverifiedDomain];
+    await controlOf(fakes[provider]).behave({ unverifiedDomains, ...settings });
+  }
+  const controls = { resend: controlOf(fakes.resend), postmark: controlOf(fakes.postmark) };
+
+  const clocks = needsClock(scenario)
+    ? { service: newClock("service"), redis: newClock("redis") }
+    : undefined;
+  function newClock(of: Clocked): Clock {
+    return createClock({ file: join(folder, `clock-${of}`), library: options.clockLibrary! });
+  }
+  const disk = needsDisk(scenario)
+    ? openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
+    : undefined;
+  disk?.setSyncDelay(scenario.diskSyncMs ?? 0);
+  const redis = queue === "redis" ? await createRedis("redis", store) : undefined;
+  let [primary, standby] = [redis, undefined as Redis | undefined];
+  if (redis !== undefined && scenario.faults.some(isFailover)) {
+    const dir = join(folder, "standby");
+    mkdirSync(dir);
+    standby = await createRedis("redis-standby", dir);
+  }
+  const links = disturbedLinks(scenario);
+  const proxies = new Map<Link, Proxy[]>();
+  /** The port that leads to `port` on this way, past the scenario's faults. */
+  async function way(link: Link, port: number): Promise<number> {
+    if (!links.has(link)) return port;
+    const proxy = await startProxy(port);
+    proxies.set(link, [...(proxies.get(link) ?? []), proxy]);
+    return proxy.port;
+  }
+
+  async function createRedis(name: string, dir: string): Promise<Redis> {
+    const port = await freePort();
+    const settings = {
+      ...redisSettings,
+      ...scenario.redis,
+      port: String(port),
+      dir,
+      bind: "127.0.0.1",
+    };
+    const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+    return {
+      part: part(
+        name,
+        ["redis-server", ...args],
+        joined(disk?.env, clocks?.redis.env),
+        () => void Bun.spawnSync([repairLog, dir]),
+      ),
+      port,
+      folder: dir,
+      cli: (...command) =>
+        Bun.spawnSync(["redis-cli", "-p", String(port), ...command])
+          .stdout.toString()
+          .trim(),
+    };
+  }
+
+  const queueSettings = async (link: Link) =>
+    redis === undefined
+      ? { DATA_DIR: store, ...joined(disk?.env, clocks?.service.env) }
+      : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}`, ...clocks?.service.env };
+  const watched: Watched[] = [];
+  /** Creates a process of the service, with an admin port if its readiness is watched. */
+  async function servicePart(name: string, file: string, env: Record<string, string>): Promise<Part> {
+    const port = scenario.staysReady ? String(await freePort()) : "";
+    const one = part(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });
+    if (port !== "") watched.push({ part: one, url: `http://127.0.0.1:${port}` });
+    return one;
+  }
+  const settings = { ...serviceSettings, ...scenario.settings };
+  const urls: string[] = [];
+  const servers: Part[] = [];
+  for (let i = 0; i < (scenario.servers ?? 2); i += 1) {
+    const port = await freePort();
+    const env = { ...settings, ...(await queueSettings("server-redis")), PORT: String(port) };
+    servers.push(await servicePart(`server-${i}`, "server.ts", env));
+    urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
+  }
+  // The same for all: under another base URL, a worker leaves a batch in doubt to those that have the batch's own.
+  const providerSettings = {
+    RESEND_API_KEY: "re_fake",
+    RESEND_BASE_URL: `http://127.0.0.1:${await way("resend", portOf(fakes.resend))}`,
+    POSTMARK_SERVER_TOKEN: "fake-token",
+    POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
+  };
+  const workers: Part[] = [];
+  for (let i = 0; i < (scenario.workers ?? 2); i += 1) {
+    const env = { ...settings, ...providerSettings, ...(await queueSettings("worker-redis")) };
+    workers.push(await servicePart(`worker-${i}`, "worker.ts", env));
+  }
+
+  const all = [...servers, ...workers];
+  let turn: Promise<unknown> = Promise.resolve();
+  const world: World = {
+    servers,
+    workers,
+    get redis() {
+      return primary;
+    },
+    get standby() {
+      return standby;
+    },
+    disk,
+    clock: (of) => clocks![of],
+    watched,
+    file: join(store, "queue.db"),
+    urls,
+    crashes,
+    proxies: (link) => proxies.get(link) ?? [],
+    fakes: (provider) => controls[provider],
+    exclusively(what) {
+      const result = turn.then(what);
+      turn = result.catch(() => {});
+      return result;
+    },
+    async startEverything() {
+      for (const node of [primary, standby]) node?.part.start();
+      for (const one of all) one.start();
+    },
+    async killEverything() {
+      await Promise.all([...all.map((one) => one.kill()), primary?.part.kill(), standby?.part.kill()]);
+    },
+    async operate(...args) {
+      const where =
+        redis === undefined
+          ? { DATA_DIR: store, ...disk?.env }
+          : { REDIS_URL: `redis://127.0.0.1:${primary!.port}` };
+      const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
+        cwd: logs,
+        env: { PATH: process.env["PATH"] ?? "", ...where },
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [text, trouble] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
+      if ((await child.exited) !== 0) throw new Error(`${args.join(" ")}: ${trouble.trim()}`);
+      return JSON.parse(text) as unknown;
+    },
+    switchPrimary() {
+      [primary, standby] = [standby, primary];
+      for (const link of ["server-redis", "worker-redis"] as const) {
+        for (const proxy of world.proxies(link)) proxy.target = primary!.port;
+      }
+    },
+    async stop() {
+      for (const one of [...all, fakesPart, ...[primary, standby].flatMap((node) => node?.part ?? [])])
+        one.signal("SIGCONT");
+      await world.killEverything();
+      await fakesPart.kill();
+      for (const list of proxies.values()) for (const proxy of list) proxy.stop();
+    },
+  };
+  await world.startEverything();
+  if (standby !== undefined) await follow(standby, primary!);
+  return world;
+}
+
+const portOf = (url: string) => Number(new URL(url).port);

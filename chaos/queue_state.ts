@@ -1,0 +1,100 @@
+// What the service's own commands say of the queue once the faults are over.
+
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { isRefused, numberOf } from "./emails.ts";
+import { setMemoryFull } from "./inject.ts";
+import type { Duplicate, QueuedEmail } from "./judge.ts";
+import type { World } from "./deployment.ts";
+
+interface Stats {
+  readonly waiting: number;
+  readonly retrying: number;
+  readonly sending: number;
+  readonly "in-doubt": number;
+  readonly possible_duplicates: number;
+}
+
+export interface Drained {
+  /** Emails that something should still happen with. */
+  readonly left: number;
+  /** Refused by a provider that may have accepted them before: the service keeps those in doubt for most of a day. */
+  readonly held: readonly QueuedEmail[];
+  readonly possibleDuplicates: number;
+  /** Why the queue could not be looked into until the time was over. */
+  readonly unreadable?: string;
+}
+
+/** Waits until nothing is left to do, or the time is over. */
+export async function drain(world: World, seed: number, withinMs: number): Promise<Drained> {
+  const endMs = performance.now() + withinMs;
+  for (;;) {
+    const isLast = performance.now() > endMs;
+    try {
+      const now = await look(world, seed);
+      if (now.left === 0 || isLast) return now;
+    } catch (error) {
+      if (isLast) return { left: 0, held: [], possibleDuplicates: 0, unreadable: String(error) };
+    }
+    await Bun.sleep(200);
+  }
+}
+
+async function look(world: World, seed: number): Promise<Drained> {
+  // In this order: what leaves its doubt between the two is counted by the second.
+  const held = (await list(world, "in-doubt")).filter(({ subject = "" }) =>
+    isRefused(numberOf(seed, subject) ?? 0),
+  );
+  const stats = (await world.operate("queue", "stats")) as Stats;
+  const inDoubt = Math.max(0, stats["in-doubt"] - held.length);
+  const left = stats.waiting + stats.retrying + stats.sending + inDoubt;
+  return { left, held, possibleDuplicates: stats.possible_duplicates };
+}
+
+export async function list(world: World, state: "dead" | "in-doubt"): Promise<QueuedEmail[]> {
+  return (await world.operate("queue", "list", state, "--limit", "10000000")) as QueuedEmail[];
+}
+
+/** Clients are refused meanwhile, and repeat. */
+export async function drainWithMemoryFull(world: World, seed: number, withinMs: number): Promise<number> {
+  setMemoryFull(world, true);
+  const { left, unreadable } = await drain(world, seed, withinMs);
+  setMemoryFull(world, false);
+  if (unreadable !== undefined)
+    throw new Error(`With its memory full, the queue cannot be read: ${unreadable}`);
+  return left;
+}
+
+/** Those that the service itself does not name: neither in a worker's log, nor in the email's own story. */
+export async function findUnexplained(
+  world: World,
+  folder: string,
+  duplicates: readonly Duplicate[],
+): Promise<Duplicate[]> {
+  if (duplicates.length === 0) return [];
+  const named = namedInLogs(join(folder, "logs"));
+  const unexplained: Duplicate[] = [];
+  for (const duplicate of duplicates) {
+    if (duplicate.ids.length > 1) unexplained.push(duplicate);
+    else if (!named.has(duplicate.ids[0] as string) && !(await isNamedInStory(world, duplicate))) {
+      unexplained.push(duplicate);
+    }
+  }
+  return unexplained;
+}
+
+function namedInLogs(folder: string): Set<string> {
+  const lines = readdirSync(folder)
+    .filter((name) => name.startsWith("worker-") && existsSync(join(folder, name)))
+    .flatMap((name) => readFileSync(join(folder, name), "utf8").split("\n"));
+  return new Set(
+    lines
+      .filter((line) => line.includes('"possible-duplicate"'))
+      .map((line) => (JSON.parse(line) as { id: string }).id),
+  );
+}
+
+async function isNamedInStory(world: World, { ids }: Duplicate): Promise<boolean> {
+  const story = (await world.operate("queue", "show", ids[0] as string)) as { possible_duplicate?: boolean };
+  return story.possible_duplicate === true;
+}

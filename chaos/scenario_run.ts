@@ -1,0 +1,245 @@
+// One run: a world is started and loaded, faults strike it, it is healed and left alone until nothing is left to do,
+// and then judged.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Acceptance } from "../fakes/ledger.ts";
+import { eventually } from "../tests/support/eventually.ts";
+import { drain, drainWithMemoryFull, findUnexplained, list } from "./queue_state.ts";
+import { inject } from "./inject.ts";
+import { judge } from "./judge.ts";
+import { openJournal, readJournal } from "./journal.ts";
+import { startLoad, type Try } from "./load.ts";
+import type { PoisonedRequest } from "../fakes/poison.ts";
+import type { Emails } from "./emails.ts";
+import { watchReadiness } from "./ready.ts";
+import { watchUsage } from "./usage.ts";
+import { recoveries } from "./recovery.ts";
+import { schedule, tellFault } from "./schedule.ts";
+import type { Queue, Scenario } from "./scenario.ts";
+import { failuresOf, type Verdict } from "./result.ts";
+import { startWorld, type World } from "./deployment.ts";
+
+/** How far a run goes at least: each that is given must be reached. */
+export interface Extent {
+  readonly forMs?: number;
+  readonly emails?: number;
+  readonly kills?: number;
+  /**
+   * Acceptances of emails that had been accepted before, for a service that is known to be broken: so that its fault is
+   * not missed by chance. Given up after `duplicatesWithinMs`.
+   */
+  readonly duplicates?: number;
+  readonly duplicatesWithinMs?: number;
+}
+
+export interface RunOptions {
+  readonly scenario: Scenario;
+  readonly queue: Queue;
+  readonly seed: number;
+  readonly extent: Extent;
+  readonly rate: number;
+  /** Does not exist yet. */
+  readonly folder: string;
+  readonly product: string;
+  readonly diskLibrary: string | undefined;
+  readonly clockLibrary: string | undefined;
+  /** For every client to be answered, and then for the queue to drain, once everything is healed, ms. */
+  readonly drainMs: number;
+  onProgress?(progress: Progress): void;
+}
+
+export interface Progress {
+  readonly elapsedMs: number;
+  readonly acknowledged: number;
+  readonly kills: number;
+  readonly strikes: number;
+}
+
+/** A fault as it struck, as a line of strikes.jsonl. */
+export interface StrikeRecord {
+  readonly what: string;
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly killed: readonly string[];
+  readonly unclean?: string;
+  readonly note?: string;
+}
+
+/** A client waits for an answer so much longer than the service may take, ms. */
+const patienceMs = 3000 + 5000;
+
+export async function run(options: RunOptions): Promise<Verdict> {
+  const { scenario, queue, seed, extent, folder } = options;
+  mkdirSync(folder, { recursive: true });
+  const startMs = performance.now();
+  const world = await startWorld(options);
+  const usage = watchUsage(world.servers);
+  const readiness = watchReadiness(world.watched);
+  const strikes: StrikeRecord[] = [];
+  const wrongClocks: StrikeRecord[] = [];
+  try {
+    await eventually("every server answers", () => allAnswer(world), 30_000);
+    const answers = openJournal<Try>(join(folder, "answers.jsonl"));
+    const { urls } = world;
+    const { rate } = options;
+    const { oneSender = false, poisonEvery = 0 } = scenario;
+    const emails: Emails = { seed, oneSender, poisonEvery };
+    const load = startLoad({ emails, urls, rate, patienceMs, journal: answers });
+    const loadedMs = performance.now();
+    let kills = 0;
+    const { duplicates = 0, duplicatesWithinMs = 0 } = extent;
+    const isOver = async () => {
+      const elapsedMs = performance.now() - loadedMs;
+      if (elapsedMs < (extent.forMs ?? 0)) return false;
+      if (load.acknowledged < (extent.emails ?? 0) || kills < (extent.kills ?? 0)) return false;
+      return (
+        duplicates === 0 || elapsedMs > duplicatesWithinMs || (await countDuplicates(folder)) >= duplicates
+      );
+    };
+
+    const journal = openJournal<StrikeRecord>(join(folder, "strikes.jsonl"));
+    const strike = async (lane: number) => {
+      if (scenario.faults.length === 0) {
+        // The emails themselves are the fault.
+        while (!(await isOver())) await Bun.sleep(50);
+        return;
+      }
+      for (const next of schedule(scenario, seed, lane)) {
+        await Bun.sleep(next.afterMs);
+        if (await isOver()) return;
+        const struckMs = Date.now();
+        const { killed, unclean, note } = await inject(world, next);
+        kills += killed.length;
+        const record: StrikeRecord = {
+          what: tellFault(next.fault),
+          startMs: struckMs,
+          endMs: Date.now(),
+          killed,
+          ...(unclean !== undefined && { unclean }),
+          ...(note !== undefined && { note }),
+        };
+        strikes.push(record);
+        if (next.fault.do === "stepClock") wrongClocks.push(record);
+        journal.write(record);
+        options.onProgress?.({
+          elapsedMs: performance.now() - startMs,
+          acknowledged: load.acknowledged,
+          kills,
+          strikes: strikes.length,
+        });
+      }
+    };
+    await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
+    // Every strike has undone what it did; what had died by itself is perhaps not back yet.
+    await world.exclusively(() => world.startEverything());
+    if (scenario.healedByRestart) await restartWorkers(world);
+    await readiness.stop();
+    const leftWhileFull = scenario.drainsWithMemoryFull
+      ? await drainWithMemoryFull(world, seed, options.drainMs)
+      : 0;
+    const unanswered = await load.finish(options.drainMs);
+    const { left, held, possibleDuplicates, unreadable } = await drain(world, seed, options.drainMs);
+    const stuck = leftWhileFull + left;
+    answers.close();
+    journal.close();
+
+    const dead = unreadable === undefined ? await list(world, "dead") : [];
+    await Bun.write(join(folder, "dead.json"), JSON.stringify(dead, undefined, 1));
+    const judgement = await judge({
+      emails,
+      tries: readJournal<Try>(join(folder, "answers.jsonl")),
+      acceptances: readJournal<Acceptance>(join(folder, "acceptances.jsonl")),
+      dead,
+      held,
+      poisoned: readJournal<PoisonedRequest>(join(folder, "poisoned.jsonl")),
+      limits: scenario.limits,
+      excuses: wrongClocks,
+    });
+    const unexplained = await findUnexplained(world, folder, judgement.duplicates);
+    const struck = strikes.length + judgement.poisonedRequests;
+    const { crashes } = world;
+    const unclean = strikes.flatMap((one) => one.unclean ?? []);
+    const seen = {
+      judgement,
+      scenario,
+      possibleDuplicates,
+      usage: usage.most,
+      unready: readiness.reasons,
+      unexplained,
+      strikes: struck,
+      stuck,
+      unreadable,
+      unanswered,
+      unclean,
+      crashes,
+    };
+    const failures = failuresOf(seen);
+    const verdict: Verdict = {
+      ...judgement,
+      ok: failures.length === 0,
+      failures,
+      kills,
+      strikes: struck,
+      explained: judgement.duplicates.length - unexplained.length,
+      possibleDuplicates,
+      usage: usage.most,
+      stuck,
+      unreadable,
+      unanswered,
+      crashes: [...crashes],
+      recovery: recoveries(strikes, await answeredTimes(folder), rate),
+      elapsedMs: performance.now() - startMs,
+    };
+    await Bun.write(
+      join(folder, "verdict.json"),
+      JSON.stringify({ scenario: scenario.name, queue, seed, ...verdict }, undefined, 1),
+    );
+    return verdict;
+  } finally {
+    usage.stop();
+    await readiness.stop();
+    await world.stop();
+  }
+}
+
+/** Number of acceptances so far of emails that had been accepted before. */
+async function countDuplicates(folder: string): Promise<number> {
+  const text = await Bun.file(join(folder, "acceptances.jsonl")).text();
+  // The last line may still be being written.
+  const subjects = text
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => (JSON.parse(line) as Acceptance).subject);
+  return subjects.length - new Set(subjects).size;
+}
+
+async function allAnswer({ urls }: World): Promise<boolean> {
+  const answers = await Promise.all(
+    urls.map((url) =>
+      fetch(url, { signal: AbortSignal.timeout(1000) }).then(
+        ({ status }) => status === 405,
+        () => false,
+      ),
+    ),
+  );
+  return answers.every(Boolean);
+}
+
+/** An operator who has mended a key, say, does so. */
+async function restartWorkers(world: World): Promise<void> {
+  await world.exclusively(async () => {
+    for (const worker of world.workers) {
+      await worker.stop();
+      worker.start();
+    }
+  });
+}
+
+async function answeredTimes(folder: string): Promise<number[]> {
+  const times: number[] = [];
+  for await (const { status, atMs } of readJournal<Try>(join(folder, "answers.jsonl"))) {
+    if (status === 200) times.push(atMs);
+  }
+  return times;
+}

@@ -1,0 +1,62 @@
+// Why emails are dead, and why others are not sent yet: the most frequent reasons of a sample, since the reasons
+// stand in the emails and are counted nowhere. Of the newest, since those tell what goes wrong now.
+
+import type { Operator } from "../../queue/contract.ts";
+import { pageMax, pagesOf } from "./pages.ts";
+import { type Story, storyOf } from "./email_view.ts";
+import type { ListedState } from "./states.ts";
+
+/** Emails of one state that are looked at, at most: so much work it may be to look at a queue. */
+export const sampleMax = 10 * pageMax;
+/** Reasons that are told. */
+const reasonsMax = 10;
+
+export interface Reason {
+  readonly provider: string | undefined;
+  readonly reason: string;
+  readonly count: number;
+}
+
+export interface Sample {
+  /** Emails that were looked at. */
+  readonly size: number;
+  /** The most frequent first. */
+  readonly reasons: readonly Reason[];
+}
+
+/** Why the dead are dead. */
+export function sampleDead(operator: Operator): Promise<Sample> {
+  return sample(operator, ["dead"], (story) => [undefined, story.reason ?? "no reason that can be read"]);
+}
+
+/** Why those that wait were not sent at their last attempt, by the provider that it was made with. */
+export function sampleFailures(operator: Operator): Promise<Sample> {
+  return sample(operator, ["retrying", "waiting", "in-doubt"], ({ stored, attempts, reason }) => {
+    const provider = stored.batch?.provider ?? attempts.kept.at(-1)?.provider;
+    return provider === undefined || reason === undefined ? undefined : [provider, reason];
+  });
+}
+
+async function sample(
+  operator: Operator,
+  states: readonly ListedState[],
+  reasonOf: (story: Story) => readonly [provider: string | undefined, reason: string] | undefined,
+): Promise<Sample> {
+  const found = new Map<string, Reason>();
+  let size = 0;
+  for (const state of states) {
+    const most = Math.ceil(sampleMax / states.length);
+    for await (const emails of pagesOf(operator, state, most, "newest")) {
+      size += emails.length;
+      for (const email of emails) {
+        const why = reasonOf(storyOf(email));
+        if (why === undefined) continue;
+        const [provider, reason] = why;
+        const key = `${provider}\n${reason}`;
+        found.set(key, { provider, reason, count: (found.get(key)?.count ?? 0) + 1 });
+      }
+    }
+  }
+  const reasons = [...found.values()].toSorted((a, b) => b.count - a.count).slice(0, reasonsMax);
+  return { size, reasons };
+}

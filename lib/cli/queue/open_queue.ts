@@ -1,0 +1,67 @@
+// A command's time with the queue: the settings that lead to it, the queue, the terminal, and what is said when
+// either is not as it should be.
+
+import { type Config, readConfig } from "../../config/config.ts";
+import { type Log, withoutSecrets } from "../../runtime/log.ts";
+import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import type { Ending } from "../command.ts";
+import { complain } from "../output.ts";
+import { type Terminal, terminalOf } from "../terminal.ts";
+import { visible } from "../format.ts";
+import { missingText, placeOf } from "./location.ts";
+
+export interface Session {
+  readonly operator: Operator;
+  readonly config: Config;
+  /** Where the queue is, in words. */
+  readonly place: string;
+  readonly terminal: Terminal;
+}
+
+export const done: Ending = { kind: "exit", code: 0 };
+export const failed: Ending = { kind: "exit", code: 1 };
+
+/** Opens the queue for as long as `command` takes. */
+export async function withQueue(command: (session: Session) => Promise<Ending>): Promise<Ending> {
+  const read = readConfig(process.env, "server");
+  if (!read.ok) {
+    complain(read.message);
+    return { kind: "exit", code: 2 };
+  }
+  const { config } = read;
+  const { queue } = config;
+  const place = placeOf(queue);
+  let trouble: string | undefined;
+  let operator: Operator | undefined;
+  // Not loaded before it is needed, so that other commands start quickly.
+  const { openOperator } = await import("../../queue/open.ts");
+  try {
+    operator = await openOperator(
+      queue,
+      config.retainMs,
+      troubleLog((reason) => (trouble = reason)),
+    );
+    return await command({ operator, config, place, terminal: terminalOf(process.env) });
+  } catch (error) {
+    if (error instanceof QueueMissing) {
+      complain(missingText(queue));
+      return failed;
+    }
+    if (!(error instanceof StoreUnavailable)) throw error;
+    const reasons = new Set([error.message, ...(trouble === undefined ? [] : [trouble])]);
+    complain(
+      `The queue does not answer (${place}): ${visible(withoutSecrets([...reasons].join("; "), config.secrets))}`,
+    );
+    return failed;
+  } finally {
+    await operator?.close();
+  }
+}
+
+/** Of what a store says to its log, the last reason that it does not work. */
+function troubleLog(note: (reason: string) => void): Log {
+  const listen: Log["warn"] = (_, fields) => {
+    if (typeof fields?.["reason"] === "string") note(fields["reason"]);
+  };
+  return { debug() {}, info() {}, warn: listen, error: listen };
+}

@@ -1,0 +1,158 @@
+// What an operator asks of the queue.
+
+import type { Redis } from "ioredis";
+import type { Log } from "../../runtime/log.ts";
+import { type DeleteAnswer, knownMinMs, type Operator, QueueMissing, StoreUnavailable } from "../contract.ts";
+import { readClaim, readSettled, settleArguments } from "./batch_codec.ts";
+import claimDoubtText from "./scripts/claim_in_doubt.lua" with { type: "text" };
+import clearText from "./scripts/clear.lua" with { type: "text" };
+import { connect, disconnect, partitionOf, refusesSettings } from "./connection.ts";
+import deleteText from "./scripts/delete.lua" with { type: "text" };
+import { foreignFormat, foreignText, readFormat } from "./durability.ts";
+import emailText from "./scripts/email_reply.lua" with { type: "text" };
+import { readEmail } from "./email_codec.ts";
+import listText from "./scripts/list.lua" with { type: "text" };
+import pauseText from "./scripts/pause.lua" with { type: "text" };
+import placeText from "./scripts/cursor.lua" with { type: "text" };
+import replayText from "./scripts/retry.lua" with { type: "text" };
+import resumeText from "./scripts/resume.lua" with { type: "text" };
+import { errorText, run, type Script, script } from "./scripts.ts";
+import settleText from "./scripts/settle.lua" with { type: "text" };
+import showText from "./scripts/show.lua" with { type: "text" };
+import { readMemory, readStats } from "./stats.ts";
+import statsText from "./scripts/stats.lua" with { type: "text" };
+
+// When memory is full an operator has to look, to make room, and to have what is dead or in doubt sent again, which
+// makes room as soon as it is.
+const allowOom = { allowOom: true } as const;
+const noWrites = { noWrites: true } as const;
+const showScript = script(`${emailText}\n${showText}`, noWrites);
+const listScript = script(`${emailText}\n${placeText}\n${listText}`, noWrites);
+const statsScript = script(statsText, noWrites);
+const replayScript = script(replayText, allowOom);
+const claimDoubtScript = script(claimDoubtText, allowOom);
+const settleScript = script(settleText, allowOom);
+const deleteScript = script(deleteText, allowOom);
+const clearScript = script(`${placeText}\n${clearText}`, allowOom);
+const pauseScript = script(pauseText, allowOom);
+const resumeScript = script(resumeText, allowOom);
+
+export interface OperatorOptions {
+  readonly url: string;
+  readonly prefix: string;
+  /** How long the id of a deleted email stays known, ms. */
+  readonly retainMs: number;
+  readonly log: Log;
+  /** Added to the store's clock, ms; for tests. */
+  readonly clockOffsetMs?: () => number;
+}
+
+/** Longest wait for the store to answer at all, ms. */
+const openTimeoutMs = 5000;
+/** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
+const answerTimeoutMs = 30_000;
+
+/**
+ * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
+ * {@link QueueMissing} if no queue has this prefix.
+ */
+export async function openRedisOperator(options: OperatorOptions): Promise<Operator> {
+  const { clockOffsetMs = () => 0 } = options;
+  const partition = partitionOf(options.prefix);
+  const retainMs = Math.max(options.retainMs, knownMinMs);
+  const redis = connect(options.url, "operator", options.log, answerTimeoutMs);
+  try {
+    await reached(redis);
+    const format = await readFormat(redis, partition).catch((error: unknown) => {
+      throw new StoreUnavailable(errorText(error));
+    });
+    if (format === null) throw new QueueMissing("there is no queue");
+    const foreign = foreignText(format);
+    if (foreign !== undefined) throw new StoreUnavailable(foreign);
+  } catch (error) {
+    disconnect(redis);
+    throw error;
+  }
+
+  async function ask(what: Script, ...args: (string | number)[]): Promise<unknown> {
+    try {
+      return (await run(redis, what, partition, [clockOffsetMs(), ...args])).reply;
+    } catch (error) {
+      if (errorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
+      throw new StoreUnavailable(foreignFormat(error) ?? errorText(error));
+    }
+  }
+
+  return {
+    async show(id) {
+      const reply = await ask(showScript, id);
+      return reply === null ? undefined : readEmail(reply);
+    },
+    async stats() {
+      const reply = await ask(statsScript);
+      const memory = await readMemory(redis).catch((error: unknown) => {
+        throw new StoreUnavailable(errorText(error));
+      });
+      return readStats(reply, memory);
+    },
+    async list(state, limit, from = "", order = "oldest") {
+      const [time = "", entry = "", id = ""] = from.split(" ");
+      const reply = await ask(listScript, state, limit, order, time, entry, id);
+      const [end, ...emails] = reply as [readonly string[], ...unknown[]];
+      return { emails: emails.map(readEmail), next: end.length === 0 ? undefined : end.join(" ") };
+    },
+    async replay(emails, counts) {
+      const counters = Object.entries(counts);
+      const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
+      return (await ask(replayScript, counters.length, ...counters.flat(), ...args)) as string[];
+    },
+    async claimDoubt({ claimId, leaseMs, emailId }) {
+      const reply = await ask(claimDoubtScript, claimId, 1, leaseMs, emailId);
+      const [kind] = reply as [string];
+      if (kind === "busy" || kind === "not-in-doubt" || kind === "unknown") return { kind };
+      const result = readClaim(reply);
+      if (result.kind !== "batch") throw new Error(`claim_doubt: answered ${result.kind}`);
+      return { kind: "batch", batch: result.batch };
+    },
+    async settle(batch, settlement) {
+      const settled = readSettled(await ask(settleScript, ...settleArguments(batch, settlement, retainMs)));
+      // Workers find what is due by themselves, within a second.
+      await redis.publish(`${partition}:wake`, "").catch(() => {});
+      return settled;
+    },
+    async delete(ids, seenHistories = []) {
+      const seen = seenHistories.length;
+      return (await ask(deleteScript, retainMs, seen, ...seenHistories, ...ids)) as DeleteAnswer[];
+    },
+    async clear(limit, submittedTillMs, from = "") {
+      const [time = "", id = "", list = ""] = from.split(" ");
+      const reply = await ask(clearScript, retainMs, limit, submittedTillMs, time, id, list);
+      if (reply === null) throw new StoreUnavailable("clear: the store's clock has stepped back since");
+      const [deleted, ...place] = reply as [number, ...string[]];
+      return { deleted, next: place.length === 0 ? undefined : place.join(" ") };
+    },
+    async pause() {
+      await ask(pauseScript);
+    },
+    async resume() {
+      await ask(resumeScript);
+    },
+    async close() {
+      disconnect(redis);
+    },
+  };
+}
+
+function reached(redis: Redis): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(
+    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms`)),
+    openTimeoutMs,
+  );
+  redis.once("ready", () => resolve());
+  redis.on("error", ({ message }) => {
+    // No patience makes a password right.
+    if (refusesSettings(message)) reject(new StoreUnavailable(message));
+  });
+  return promise.finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,23 @@
+// What tests of the admin port are given.
+
+import type { QueueStats } from "../../lib/queue/contract.ts";
+
+/** Of an empty queue, unless told otherwise. */
+export function statsOf({
+  states,
+  ...over
+}: Partial<Omit<QueueStats, "states">> & { states?: Partial<QueueStats["states"]> } = {}): QueueStats {
+  return {
+    nowMs: 1_000_000_000_000,
+    states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 0, ...states },
+    counters: {},
+    providers: {},
+    oldestDueAtMs: undefined,
+    oldestDoubtSinceMs: undefined,
+    paused: false,
+    clockStep: undefined,
+    bytesUsed: 1000,
+    bytesMax: undefined,
+    ...over,
+  };
+}

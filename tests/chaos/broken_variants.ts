@@ -1,0 +1,499 @@
+// The service, deliberately broken: for each promise a copy of its sources that does not keep it, which the harness has
+// to catch. A variant is data: which text of which file becomes what, and under which faults that shows.
+
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { answerInstead, faults, gatewayAnswers } from "../../fakes/faults.ts";
+import type { Queue, Scenario } from "../../chaos/scenario.ts";
+
+export interface Patch {
+  readonly file: string;
+  /** Stands in the file exactly once. */
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface Variant {
+  readonly name: string;
+  readonly queue: Queue;
+  readonly patches: readonly Patch[];
+  /** The faults that bring it to light. */
+  readonly under: Omit<Scenario, "name" | "about">;
+  /** What the verdict says of it; undefined for what is not broken, as a control. */
+  readonly caughtAs: RegExp | undefined;
+  /** Time for the queue to drain, ms; 8 s if absent. Longer where the correct service needs longer too. */
+  readonly drainMs?: number;
+}
+
+const root = resolve(import.meta.dir, "../..");
+const sources = ["server.ts", "worker.ts", "lib", "fakes", "package.json", "tsconfig.json", "bunfig.toml"];
+
+/** Makes the copy in `folder`. Throws if the sources are not what the variant was written for. */
+export function breakInto(folder: string, { patches }: Pick<Variant, "patches">): string {
+  mkdirSync(folder, { recursive: true });
+  for (const name of sources) cpSync(join(root, name), join(folder, name), { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  for (const { file, from, to } of patches) {
+    const path = join(folder, file);
+    const [before, after, ...more] = readFileSync(path, "utf8").split(from);
+    if (before === undefined || after === undefined || more.length > 0) {
+      throw new Error(`${file} does not hold this exactly once: ${from}`);
+    }
+    writeFileSync(path, before + to + after);
+  }
+  return folder;
+}
+
+const tooMany = answerInstead(
+  429,
+  { name: "rate_limit_exceeded", message: "Too many requests" },
+  { "retry-after": "0" },
+);
+
+const acknowledgesFirst: Patch = {
+  file: "lib/queue/group_commit.ts",
+  from: "        expireAt(deadlineMs);\n        schedule();\n",
+  to: '        expireAt(deadlineMs);\n        schedule();\n        resolve({ kind: "stored", id: submission.id, repeated: false });\n',
+};
+const slowlyKilled = {
+  faults: [{ do: "kill", part: "server" }],
+  pauseMs: [300, 500],
+  diskSyncMs: 40,
+} as const satisfies Variant["under"];
+
+const powerCuts = {
+  faults: [{ do: "cutPower", keep: [0, 0] }],
+  pauseMs: [400, 600],
+} as const satisfies Variant["under"];
+
+const maintenance = answerInstead(503, {
+  statusCode: 503,
+  name: "service_unavailable",
+  message: "Temporarily unavailable.",
+});
+
+const forgetsTheFence = {
+  oneSender: true,
+  faults: [
+    {
+      do: "freezeBeforeSettlement",
+      name: "resend",
+      fault: maintenance,
+      // Accepted at once, and said so late: the next worker holds the same batch when the first one goes on.
+      meanwhile: { stage: "accepted", delayMs: 900, effect: "nothing" },
+      forMs: [750, 800],
+    },
+  ],
+  settings: { PROVIDERS: "resend:1" },
+  // A worker begins with two requests a second: with several, one of them soon asks for what is due.
+  workers: 4,
+  pauseMs: [600, 800],
+} as const satisfies Variant["under"];
+
+/** Accepted, and not said so; then throttled. */
+const ownErrorAfterAccepting = {
+  stage: "accepted",
+  effect: {
+    status: 500,
+    json: { statusCode: 500, name: "application_error", message: "An error occurred." },
+  },
+} as const;
+
+const doubtThenMaintenance = {
+  oneSender: true,
+  faults: [
+    {
+      do: "provider",
+      name: "resend",
+      fault: [ownErrorAfterAccepting, maintenance],
+      probability: 0.5,
+      forMs: [1000, 1000],
+    },
+  ],
+  settings: { PROVIDERS: "resend:1" },
+  pauseMs: [50, 100],
+} as const satisfies Variant["under"];
+
+const resetAfterAccepting = {
+  faults: [
+    {
+      do: "provider",
+      name: "resend",
+      fault: faults.resetAfterAccepting,
+      probability: 0.5,
+      forMs: [300, 600],
+    },
+  ],
+  pauseMs: [100, 200],
+} as const satisfies Variant["under"];
+
+const workersKilled = {
+  faults: [{ do: "kill", part: "worker" }],
+  // So long that a worker has a request under way whenever it is killed.
+  resend: { workMs: 500 },
+  postmark: { workMs: 500 },
+  pauseMs: [200, 400],
+} as const satisfies Variant["under"];
+
+const lostReplies = {
+  faults: [{ do: "network", link: "server-redis", how: "dropReplies", forMs: [1300, 1500] }],
+  pauseMs: [100, 200],
+} as const satisfies Variant["under"];
+
+/** A queue whose write is not harmless when it is repeated, and that therefore does not repeat it. */
+const writesOnce: readonly Patch[] = [
+  {
+    file: "lib/queue/redis/scripts/submit.lua",
+    from: "local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))",
+    to: "local known = one and held_by(one)",
+  },
+  {
+    file: "lib/queue/redis/producer.ts",
+    from: 'return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };',
+    to: 'return { kind: "failed", reason };',
+  },
+];
+const cutReplies = {
+  faults: [{ do: "network", link: "server-redis", how: "cutReplies", forMs: [100, 150] }],
+  pauseMs: [50, 100],
+  settings: { PROVIDERS: "postmark:1" },
+  diskSyncMs: 20,
+} as const satisfies Variant["under"];
+
+export const variants: readonly Variant[] = [
+  {
+    name: "writes once, by the connection as it is",
+    queue: "redis",
+    patches: writesOnce,
+    under: cutReplies,
+    caughtAs: undefined,
+  },
+  {
+    name: "writes once, by a connection with ioredis's defaults",
+    queue: "redis",
+    patches: [
+      ...writesOnce,
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: `    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    commandTimeout: replyTimeoutMs,
+    socketTimeout: silenceMs,
+`,
+        to: "",
+      },
+    ],
+    under: cutReplies,
+    caughtAs: /accepted twice/,
+  },
+  {
+    name: "keeps its connections to a primary that was demoted",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: '    reconnectOnError: (error) => error.message.startsWith("READONLY"),\n',
+        to: "",
+      },
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: "setInterval(() => void checkRole(), roleCheckMs)",
+        to: "setInterval(() => {}, roleCheckMs)",
+      },
+    ],
+    under: {
+      faults: [{ do: "failOver", old: "demoted", forMs: [1600, 1700] }],
+      settings: { REDIS_MIN_REPLICAS: "1" },
+      redis: { "repl-diskless-sync-delay": "0" },
+      // One failover: the next one would make a primary of it again.
+      pauseMs: [1000, 1100],
+    },
+    caughtAs: /stuck/,
+  },
+  {
+    name: "acknowledges before it writes",
+    queue: "redis",
+    patches: [acknowledgesFirst],
+    under: slowlyKilled,
+    caughtAs: /lost/,
+  },
+  {
+    name: "acknowledges before it writes",
+    queue: "embedded",
+    patches: [acknowledgesFirst],
+    under: slowlyKilled,
+    caughtAs: /lost/,
+  },
+  {
+    name: "lets Redis fsync once a second",
+    queue: "redis",
+    patches: [],
+    under: {
+      ...powerCuts,
+      settings: { REDIS_DURABILITY: "trust" },
+      redis: { appendfsync: "everysec" },
+    },
+    caughtAs: /lost/,
+  },
+  {
+    name: "leaves it to the system when SQLite's file is fsynced",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/connection.ts",
+        from: "PRAGMA synchronous = FULL",
+        to: "PRAGMA synchronous = OFF",
+      },
+    ],
+    under: powerCuts,
+    caughtAs: /lost|damaged/,
+  },
+  {
+    name: "believes a gateway",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/providers/http.ts",
+        from: 'const kind = originNotReached.has(status) ? "unavailable" : "unknown";',
+        to: 'const kind = originNotReached.has(status) || status === 503 ? "unavailable" : "unknown";',
+      },
+    ],
+    under: {
+      oneSender: true,
+      faults: [
+        {
+          do: "provider",
+          name: "postmark",
+          fault: { stage: "accepted", effect: gatewayAnswers.unavailable },
+          probability: 0.5,
+          forMs: [1000, 1000],
+        },
+      ],
+      settings: { PROVIDERS: "resend:1,postmark:1" },
+      pauseMs: [100, 200],
+    },
+    caughtAs: /accepted twice/,
+  },
+  {
+    name: "never splits what fails together",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/policy/email_fate.ts",
+        from: "return suspects > pieceMaxFirst ? pieceMaxFirst : 1;",
+        to: "return Math.max(suspects, 1000);",
+      },
+      // Or batches become so small that there is nothing to split.
+      {
+        file: "lib/worker/provider_state.ts",
+        from: "return Math.max(1, Math.floor(countMax / 2));",
+        to: "return countMax;",
+      },
+    ],
+    under: {
+      // Few requests, so that batches are large.
+      poisonEvery: 100,
+      rate: 200,
+      faults: [],
+      settings: {
+        PROVIDERS: "resend:1",
+        GIVE_UP_AFTER: "5s",
+        DOUBT_TIMEOUT: "15s",
+        DOUBT_SPLIT_AFTER: "1s",
+      },
+      resend: { rateLimit: 5 },
+      pauseMs: [0, 0],
+      limits: { withinMs: 20_000, withPoisonMs: 60_000 },
+      mayDuplicateIfCounted: true,
+    },
+    caughtAs: /accepted too late|stuck in the queue/,
+    drainMs: 40_000,
+  },
+  {
+    name: "ends doubt at Resend by time and attempts alone",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/policy/in_doubt.ts",
+        from: "  return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;",
+        to: "  return baseline !== undefined;",
+      },
+      // Or five batches that fail would be too few attempts for any of them in so short a time.
+      { file: "lib/policy/breaker.ts", from: "const failuresMax = 5;", to: "const failuresMax = 1e9;" },
+    ],
+    // Resend accepts everything but never says so: there is no evidence that one email is at fault.
+    under: {
+      settings: { PROVIDERS: "resend:1", DOUBT_SPLIT_AFTER: "500ms" },
+      resend: { rateLimit: 50 },
+      oneSender: true,
+      faults: [
+        {
+          do: "provider",
+          name: "resend",
+          fault: ownErrorAfterAccepting,
+          probability: 1,
+          forMs: [8000, 8000],
+        },
+      ],
+      pauseMs: [100, 100],
+    },
+    caughtAs: /accepted twice by Resend/,
+  },
+  ...(["redis", "embedded"] as const).map((queue): Variant => ({
+    name: "trusts the clock",
+    queue,
+    patches: [
+      queue === "redis"
+        ? {
+            file: "lib/queue/redis/scripts/sweep.lua",
+            from: "local restamped = 0\n",
+            to: "local restamped = 1e9\n",
+          }
+        : { file: "lib/queue/sqlite/sweep.ts", from: "  restamp(db, atMs);\n", to: "" },
+    ],
+    under: {
+      faults: [
+        {
+          do: "stepClock",
+          of: queue === "redis" ? "redis" : "service",
+          aheadMs: [24 * 3_600_000],
+          forMs: [500, 1000],
+        },
+        {
+          do: "provider",
+          name: "resend",
+          fault: tooMany,
+          probability: 0.5,
+          forMs: [500, 1000],
+        },
+      ],
+      lanes: 2,
+      settings: { PROVIDERS: "resend:1" },
+      pauseMs: [50, 100],
+      limits: { withinMs: 30_000 },
+      mayDuplicateAtPostmark: true,
+    },
+    caughtAs: /accepted too late|stuck in the queue/,
+    drainMs: 30_000,
+  })),
+  {
+    name: "takes a new idempotency key for every try",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/providers/resend.ts",
+        from: "idempotencyKey: outgoing.batchId,",
+        to: "idempotencyKey: crypto.randomUUID(),",
+      },
+    ],
+    under: resetAfterAccepting,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "settles without the fence",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/scripts/settle.lua",
+        from: "local ours = b.lease == ARGV[3] and b.held == '1'",
+        to: "local ours = b.ids ~= nil",
+      },
+    ],
+    under: forgetsTheFence,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "settles without the fence",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/settle.ts",
+        from: "row !== undefined && row.lease === batch.lease && row.held === 1",
+        to: "row !== undefined",
+      },
+    ],
+    under: forgetsTheFence,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "drops what a killed worker held",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/scripts/claim.lua",
+        from: "  if reply then\n    return with_left(reply)\n",
+        to: [
+          "  if reply then",
+          "    local batch = reply[2][2]",
+          "    local ids = words(record(batch).ids)",
+          "    drop_batch(batch, provider)",
+          "    delete(ids, at + 600000)",
+          "    return with_left(reply)",
+          "",
+        ].join("\n"),
+      },
+    ],
+    under: workersKilled,
+    caughtAs: /lost/,
+  },
+  {
+    name: "never gives back what a killed worker held",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/claim.ts",
+        from: "leaseMs: request.leaseMs, doubtMs: request.doubtMs });",
+        to: "leaseMs: 1e9 + request.leaseMs, doubtMs: request.doubtMs });",
+      },
+    ],
+    under: workersKilled,
+    caughtAs: /stuck in the queue/,
+  },
+  {
+    name: "cannot deliver once memory is full",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/consumer.ts",
+        from: "const claimScript = script(claimText, { allowOom: true });",
+        to: "const claimScript = script(claimText, { allowOom: false });",
+      },
+    ],
+    under: {
+      faults: [{ do: "fillMemory", forMs: [300, 600] }],
+      pauseMs: [300, 600],
+      // So that there is something left to deliver.
+      resend: { rateLimit: 2 },
+      postmark: { rateLimit: 1 },
+      drainsWithMemoryFull: true,
+    },
+    caughtAs: /stuck in the queue/,
+  },
+  {
+    name: "forgets its doubt after a 503",
+    queue: "embedded",
+    patches: [
+      {
+        file: "lib/policy/decide.ts",
+        from: '    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);',
+        to: '      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);\n    case "unavailable":\n      return alike(outcome, setting);',
+      },
+    ],
+    under: doubtThenMaintenance,
+    caughtAs: /accepted twice by Resend/,
+  },
+  {
+    name: "queues a known id again",
+    queue: "redis",
+    patches: [
+      {
+        file: "lib/queue/redis/scripts/submit.lua",
+        from: "local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))",
+        to: "local known = taken[id] and 'k' or (one and held_by(one))",
+      },
+    ],
+    under: lostReplies,
+    caughtAs: /accepted twice/,
+  },
+];

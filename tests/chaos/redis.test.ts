@@ -1,5 +1,0 @@
-// Short runs of the fault-injection harness on Redis.
-
-import { shortRuns } from "./short.ts";
-
-shortRuns("redis");

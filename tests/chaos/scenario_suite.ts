@@ -1,0 +1,90 @@
+// What the short runs of the harness share: a folder, the disk's library, and how many run at the same time.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { buildClock } from "../../chaos/clock/clock.ts";
+import { buildDisk } from "../../chaos/disk/disk.ts";
+import { type Extent, run } from "../../chaos/scenario_run.ts";
+import { type Queue, queuesOf, type Scenario } from "../../chaos/scenario.ts";
+import { scenarios } from "../../chaos/scenarios.ts";
+import type { Verdict } from "../../chaos/result.ts";
+import { breakInto, variants } from "./broken_variants.ts";
+
+/** Most of a run is waiting; other tests want their share. */
+const atATime = 2;
+/** Includes the wait for a turn. Only a hang takes this long. */
+const timeoutMs = 1_200_000;
+const seed = 20_261_125;
+
+/** Every scenario on one queue for a short while, and every broken variant of it. */
+export function shortRuns(queue: Queue): void {
+  let folder = "";
+  let diskLibrary = "";
+  let clockLibrary = "";
+  let runs = 0;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "reliable-email-chaos-"));
+    diskLibrary = buildDisk(folder);
+    clockLibrary = buildClock(folder);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  const waiting: (() => void)[] = [];
+  let free = atATime;
+  async function inTurn<T>(what: () => Promise<T>): Promise<T> {
+    if (free === 0) await new Promise<void>((resolve) => waiting.push(resolve));
+    else free -= 1;
+    try {
+      return await what();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) free += 1;
+      else next();
+    }
+  }
+
+  function runOf(scenario: Scenario, product: string, drainMs: number, extent: Extent): Promise<Verdict> {
+    runs += 1;
+    return run({
+      scenario,
+      queue,
+      seed,
+      extent: { forMs: 2500, ...extent },
+      rate: scenario.rate ?? 200,
+      folder: join(folder, `run-${runs}`),
+      product,
+      diskLibrary,
+      clockLibrary,
+      drainMs,
+    });
+  }
+
+  test.concurrent.each(scenarios.filter((one) => queuesOf(one).includes(queue)))(
+    `chaos (${queue}): $name`,
+    (scenario) =>
+      inTurn(async () => {
+        const { failures } = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
+        expect(failures).toEqual([]);
+      }),
+    timeoutMs,
+  );
+
+  test.concurrent.each(variants.filter((one) => one.queue === queue))(
+    `chaos (${queue}): a service that $name is caught`,
+    (variant) =>
+      inTurn(async () => {
+        const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
+        const { name, under, caughtAs, drainMs = 8_000 } = variant;
+        // A variant may need several strikes before it shows: strike until it has.
+        const extent = /accepted twice/.test(String(caughtAs))
+          ? { duplicates: 1, duplicatesWithinMs: 600_000 }
+          : {};
+        const { failures } = await runOf({ name, about: "", ...under }, product, drainMs, extent);
+        if (caughtAs === undefined) expect(failures).toEqual([]);
+        else expect(failures.join("\n")).toMatch(caughtAs);
+      }),
+    timeoutMs,
+  );
+}

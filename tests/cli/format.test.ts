@@ -1,0 +1,130 @@
+import { describe, expect, test } from "bun:test";
+import { jsonOf } from "../../lib/cli/output.ts";
+import { type Column, openTable, tableOf } from "../../lib/cli/table.ts";
+import { painter, type Terminal, terminalOf } from "../../lib/cli/terminal.ts";
+import { ageOf, bytesOf, countOf, visible, visibleLines } from "../../lib/cli/format.ts";
+
+const plain: Terminal = { width: undefined, colours: false, asks: false, progress: false };
+
+describe("text: an email", () => {
+  // Clears the screen, sets the title, by one byte of C1, ends a line twice, and turns the direction.
+  const hostile = "a\u001b[2J\u001b]0;x\u0007\u009b31m\u0085\u2028\u202eb\u2066\u007f\r";
+
+  test("cannot drive the terminal that it is shown on", () => {
+    expect(visible(`${hostile}\n\t`)).toBe(
+      "a\\x1b[2J\\x1b]0;x\\x07\\x9b31m\\x85\\u2028\\u202eb\\u2066\\x7f\\x0d\\x0a\\x09",
+    );
+    expect(visibleLines("a\r\nb\n\tc\rd\u001b")).toBe("a\nb\n\tc\\x0dd\\x1b");
+    expect(visible("Grüße, 伯爵 👋")).toBe("Grüße, 伯爵 👋");
+  });
+
+  test("cannot either as JSON, which still says the same", () => {
+    const json = jsonOf({ subject: hostile });
+    // oxlint-disable-next-line no-control-regex
+    expect(json).toMatch(/^[\u0020-\u007e]+$/);
+    expect(JSON.parse(json)).toEqual({ subject: hostile });
+  });
+});
+
+test.each([
+  [0, "now"],
+  [999, "now"],
+  [1000, "1s ago"],
+  [90_000, "90s ago"],
+  [180_000, "3m ago"],
+  [7_200_000, "2h ago"],
+  [26 * 3_600_000, "26h ago"],
+  [50 * 3_600_000, "2d ago"],
+  [-180_500, "in 3m"],
+])("text: %i ms ago is %s", (ms, text) => {
+  expect(ageOf(1_000_000_000 - ms, 1_000_000_000)).toBe(text);
+});
+
+test("text: numbers are written as people do", () => {
+  expect([countOf(1, "email"), countOf(0, "email"), countOf(1024, "email")]).toEqual([
+    "1 email",
+    "0 emails",
+    "1,024 emails",
+  ]);
+  expect([512, 1024, 10 * 1024, 5 * 1024 ** 3].map(bytesOf)).toEqual([
+    "512 bytes",
+    "1.0 KiB",
+    "10 KiB",
+    "5.0 GiB",
+  ]);
+});
+
+describe("a table", () => {
+  interface Row {
+    readonly id: string;
+    readonly count: number;
+    readonly text: string;
+  }
+  const columns: Column<Row>[] = [
+    { title: "ID", text: ({ id }) => id },
+    { title: "COUNT", text: ({ count }) => String(count), align: "right" },
+    { title: "TEXT", text: ({ text }) => text, elastic: true },
+  ];
+  const rows: Row[] = [
+    { id: "a", count: 1, text: "short" },
+    { id: "bb", count: 20_000, text: "a text that is longer than there is room" },
+  ];
+
+  test("is aligned, and whole where nobody says how wide it may be", () => {
+    expect(tableOf(columns, rows, plain)).toEqual([
+      "ID  COUNT  TEXT",
+      "a       1  short",
+      "bb  20000  a text that is longer than there is room",
+    ]);
+  });
+
+  test.each([20, 24, 30, 40, 51])("fits into %i columns", (width) => {
+    const lines = tableOf(columns, rows, { ...plain, width });
+    // What cannot be cut is left, and so are ten columns of what can.
+    expect(Math.max(...lines.map((line) => Bun.stringWidth(line)))).toBeLessThanOrEqual(Math.max(width, 21));
+    expect(lines[2]).toEndWith(width >= 51 ? "room" : "…");
+  });
+
+  test("omits columns that may be omitted where it is too narrow even so, on every page the same", () => {
+    const omissible: Column<Row>[] = [
+      columns[0]!,
+      { ...columns[1]!, omitted: 1 },
+      { ...columns[2]!, title: "MORE", omitted: 2 },
+      columns[2]!,
+    ];
+    const titlesIn = (width: number) => tableOf(omissible, rows, { ...plain, width })[0]!.split(/ +/);
+    expect(titlesIn(33)).toEqual(["ID", "COUNT", "MORE", "TEXT"]);
+    expect(titlesIn(32)).toEqual(["ID", "COUNT", "TEXT"]);
+    expect(titlesIn(20)).toEqual(["ID", "TEXT"]);
+    expect(titlesIn(1)).toEqual(["ID", "TEXT"]);
+    const table = openTable(omissible, { ...plain, width: 32 });
+    table.lines([rows[1]!]);
+    expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
+  });
+
+  test("counts the columns of a terminal, not characters, and cuts between them", () => {
+    const wide = [{ id: "伯爵", count: 1, text: "👨‍👩‍👧 é 伯爵伯爵伯爵伯爵" }];
+    const [titles, line] = tableOf(columns, wide, { ...plain, width: 24 });
+    expect(titles).toBe("ID    COUNT  TEXT");
+    expect(line).toStartWith("伯爵      1  👨‍👩‍👧 é");
+    expect(Bun.stringWidth(line!)).toBeLessThanOrEqual(24);
+  });
+
+  test("written page by page has its titles once, and keeps its columns", () => {
+    const table = openTable(columns, plain);
+    expect(table.lines([rows[1]!])).toHaveLength(2);
+    expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
+  });
+
+  test("has no line of an email's", () => {
+    expect(tableOf(columns, [{ id: "a", count: 1, text: "one\ntwo" }], plain)).toHaveLength(2);
+  });
+});
+
+test("a terminal: none here, so no colours, no questions and no progress", () => {
+  const here = terminalOf({});
+  if (here.width !== undefined) return;
+  expect(here).toMatchObject({ colours: false, asks: false });
+  expect(painter(here)("text", "red")).toBe("text");
+  expect(painter({ ...here, colours: true })("text", "bold", "red")).toBe("\x1b[1;31mtext\x1b[0m");
+});

@@ -1,0 +1,193 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import manifest from "../../package.json" with { type: "json" };
+import { devSettings } from "../../lib/cli/dev/settings.ts";
+import { formatEntry, readEntry } from "../../lib/cli/dev/log_line.ts";
+import { greeting } from "../../lib/cli/dev/banner.ts";
+import { settings } from "../../lib/config/settings.ts";
+
+const main = join(import.meta.dir, "../../lib/cli/main.ts");
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-cli-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function run(...args: string[]) {
+  const child = Bun.spawn([process.execPath, "--no-install", main, ...args], {
+    cwd: folder,
+    env: { PATH: process.env["PATH"] ?? "" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { stdout, stderr, code };
+}
+
+describe("cli: help", () => {
+  test.each([["--help"], ["-h"], ["help"]])("%s names every command, on stdout", async (arg) => {
+    const { stdout, stderr, code } = await run(arg);
+    expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+    for (const command of ["server", "worker", "dev", "queue", "config"])
+      expect(stdout).toMatch(new RegExp(`^  ${command} `, "m"));
+  });
+
+  test.each([["server"], ["worker"], ["dev"]])(
+    "%s has a help of its own, and starts nothing then",
+    async (name) => {
+      const { stdout, stderr, code } = await run(name, "--help");
+      expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+      expect(stdout).toStartWith(`Usage: reliable-email ${name}`);
+      expect((await run("help", name)).stdout).toBe(stdout);
+    },
+  );
+
+  test.each([[["--help"]], [["server", "-h"]], [["worker", "-h"]], [["dev", "-h"]]])(
+    "that of %j names settings that there are, in lines that fit a terminal",
+    async (args) => {
+      const { stdout } = await run(...args);
+      const named = stdout.match(/\b[A-Z]+(_[A-Z]+)+\b|\b(HOST|PORT|PROVIDERS|LEASE)\b/g) ?? [];
+      expect(named.length).toBeGreaterThan(2);
+      expect(named.filter((name) => !(name in settings.entries))).toEqual([]);
+      expect(stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
+    },
+  );
+
+  test("a reader that has gone is no failure", async () => {
+    // The shell opens the pipe as soon as somebody reads it, and goes on when nobody does any more.
+    const script = 'mkfifo pipe && { : < pipe & } && exec 3> pipe && wait && "$@" >&3';
+    const child = Bun.spawn(["sh", "-c", script, "sh", process.execPath, "--no-install", main, "--help"], {
+      cwd: folder,
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    expect(await child.exited).toBe(0);
+    expect(await child.stderr.text()).toBe("");
+  });
+});
+
+test("cli: the version is that of package.json, and says that it comes from the sources", async () => {
+  const { stdout, stderr, code } = await run("--version");
+  expect({ stdout, stderr, code }).toEqual({
+    stdout: `reliable-email ${manifest.version} (from sources, bun ${Bun.version})\n`,
+    stderr: "",
+    code: 0,
+  });
+});
+
+test.each([
+  [[], "Which command?", "reliable-email --help"],
+  [
+    ["sever"],
+    "Unknown command 'sever': there are server, worker, dev, queue, config",
+    "reliable-email --help",
+  ],
+  [["--colour"], "Unknown option '--colour'", "reliable-email --help"],
+  [["--version", "now"], "Unexpected argument 'now'", "reliable-email --help"],
+  [["--help", "server"], "Unexpected argument 'server'", "reliable-email --help"],
+  [
+    ["help", "sever"],
+    "Unknown command 'sever': there are server, worker, dev, queue, config",
+    "reliable-email --help",
+  ],
+  [["server", "--port=1"], "Unknown option '--port'", "reliable-email server --help"],
+  [["worker", "now"], "Unexpected argument 'now'", "reliable-email worker --help"],
+  [["dev", "-x"], "Unknown option '-x'", "reliable-email dev --help"],
+  [
+    ["server", "--until-stdin-closes=1"],
+    "Option '--until-stdin-closes' does not take an argument",
+    "reliable-email server --help",
+  ],
+])("cli: %j is wrong usage, which stderr says", async (args, mistake, hint) => {
+  expect(await run(...args)).toEqual({ stdout: "", stderr: `${mistake}\nTry: ${hint}\n`, code: 2 });
+});
+
+describe("dev: settings", () => {
+  const read = (env: Record<string, string>) => {
+    const result = devSettings(env);
+    if (!result.ok) throw new Error(result.message);
+    return result.settings;
+  };
+
+  test("without any, emails go to the sandbox from an invented sender", () => {
+    const { config, env, inventedFrom, shown } = read({});
+    expect(config.providers).toEqual([{ name: "sandbox", weight: 1 }]);
+    expect(config.queue.kind).toBe("sqlite");
+    expect(env).toMatchObject({ PROVIDERS: "sandbox", DEFAULT_FROM: "dev@example.com", LOG_LEVEL: "info" });
+    expect({ inventedFrom, shown }).toEqual({ inventedFrom: true, shown: "warn" });
+  });
+
+  test("what is given is kept, and an empty value is none", () => {
+    const given = { PROVIDERS: "sandbox:2,resend", RESEND_API_KEY: "re_1", DEFAULT_FROM: "me@example.org" };
+    const { env, unused, inventedFrom } = read(given);
+    expect(env).toMatchObject(given);
+    expect({ unused, inventedFrom }).toEqual({ unused: [], inventedFrom: false });
+    expect(read({ PROVIDERS: "", DEFAULT_FROM: "" }).env).toMatchObject({
+      PROVIDERS: "sandbox",
+      DEFAULT_FROM: "dev@example.com",
+    });
+  });
+
+  test("credentials without PROVIDERS are kept from the children, and named", () => {
+    const file = join(folder, "token");
+    writeFileSync(file, "a-token");
+    const { env, unused } = read({ RESEND_API_KEY: "re_1", POSTMARK_SERVER_TOKEN_FILE: file });
+    // Empty, since what is absent would be read from .env.
+    expect(env).toMatchObject({ RESEND_API_KEY: "", POSTMARK_SERVER_TOKEN_FILE: "" });
+    expect(unused).toEqual(["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN_FILE"]);
+  });
+
+  test("a log level is what is shown, and what the children say at least", () => {
+    expect(read({ LOG_LEVEL: "error" })).toMatchObject({ shown: "error", env: { LOG_LEVEL: "info" } });
+    expect(read({ LOG_LEVEL: "debug" })).toMatchObject({ shown: "debug", env: { LOG_LEVEL: "debug" } });
+  });
+
+  test.each([
+    ["127.0.0.1", "http://127.0.0.1:80"],
+    ["0.0.0.0", "http://127.0.0.1:80"],
+    ["[::]", "http://[::1]:80"],
+    ["::1", "http://[::1]:80"],
+    ["mail.example", "http://mail.example:80"],
+  ])("a server on %s is reached at %s", (host, url) => {
+    const said = greeting(read({ HOST: host, ALLOW_ANONYMOUS: "1" }), 80);
+    expect(said).toContain(`\n  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}\n`);
+  });
+
+  test("where access is limited, the greeting's email is one that is let in, by no token of its own", () => {
+    const token = "token-0123456789";
+    const settings = read({ API_TOKENS: token, ALLOWED_FROM: "@example.net" });
+    expect(settings).toMatchObject({ inventedFrom: false, env: { DEFAULT_FROM: "" } });
+    const said = greeting(settings, 80);
+    expect(said).toContain(
+      "curl -H 'Authorization: Bearer TOKEN' -d subject=Hi -d body=Hello -d to=jane@example.org -d from=dev@example.net http:",
+    );
+    expect(said).not.toContain(token);
+  });
+
+  test("the greeting says who gets mail for real, and never a password", () => {
+    const said = greeting(
+      read({
+        PROVIDERS: "resend,postmark:0",
+        RESEND_API_KEY: "re_1",
+        REDIS_URL: "redis://u:secret@redis.example",
+      }),
+      80,
+    );
+    expect(said).toContain("for real, by resend\n");
+    expect(said).toContain("dev@example.com, which resend will refuse");
+    expect(said).toContain("Redis at redis.example:6379,");
+    expect(said).not.toMatch(/secret|outbox|postmark/);
+  });
+});
+
+test("dev: a line of the log becomes one that a person can read", () => {
+  const line = '{"time":"2026-01-01T00:00:00Z","level":"warn","event":"store-lost","after":"a b","count":2}';
+  expect(formatEntry("worker", readEntry(line)!)).toBe('worker: warn store-lost after="a b" count=2');
+});
+
+test.each(["", "text", "[]", "null", '{"level":"loud","event":"x"}', '{"level":"info"}'])(
+  "dev: %j is no line of the log",
+  (line) => {
+    expect(readEntry(line)).toBeUndefined();
+  },
+);

@@ -1,0 +1,84 @@
+// What stands between a worker and a provider answers in its place, or the provider blames a sender: end to end, but
+// for the server.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Fault } from "../../fakes/faults.ts";
+import { eventually } from "../support/eventually.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { openWorld, type World, type WorldOptions } from "../support/in_process.ts";
+
+let redis: RedisServer;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(() => redis.stop());
+
+function inWorld(
+  name: string,
+  options: Omit<WorldOptions, "url">,
+  body: (world: World) => Promise<void>,
+): void {
+  test(`gateway: ${name}`, async () => {
+    const world = await openWorld({ url: redis.url, ...options });
+    try {
+      await body(world);
+    } finally {
+      await world.close();
+    }
+  }, 30_000);
+}
+
+const times = <T>(count: number, make: () => Promise<T>) => Promise.all(Array.from({ length: count }, make));
+
+/** Every email was accepted once, and the service does not think otherwise of any. */
+async function expectOnce(world: World, count: number): Promise<void> {
+  expect(world.acceptances()).toHaveLength(count);
+  expect(world.duplicates().size).toBe(0);
+  expect((await world.stats()).counters["possible_duplicates"]).toBeUndefined();
+}
+
+const html503 = { status: 503, text: "<html>503 Service Temporarily Unavailable</html>" };
+
+inWorld("its 503 after Postmark accepted does not mean that nothing was sent", {}, async (world) => {
+  world.postmark.faults.next({ stage: "accepted", effect: html503 });
+  await times(3, () => world.submit());
+  world.startWorker({ weights: { postmark: 1 } });
+  await world.drained();
+  await expectOnce(world, 3);
+});
+
+const refusals: [what: string, effect: Extract<Fault["effect"], object>][] = [
+  ["413", { status: 413, text: "<html>413 Request Entity Too Large</html>" }],
+  ["400", { status: 400, json: { message: "Bad request" } }],
+];
+for (const [what, effect] of refusals) {
+  inWorld(`its ${what} does not end the doubt about a batch at Resend`, {}, async (world) => {
+    for (const fault of [{ stage: "accepted", effect: html503 } as const, { stage: "read", effect } as const])
+      world.resend.faults.add({ fault, times: 1, path: "/emails/batch" });
+    const [first] = await times(3, () => world.submit());
+    world.startWorker({ weights: { resend: 1 } });
+    await eventually("it refused", () => world.resend.requests.length >= 2);
+    await eventually("it is sent", async () => (await world.show(first!)).state === "sent");
+    await world.drained();
+    await expectOnce(world, 3);
+    const sent = world.resend.requests.filter(({ method }) => method === "POST");
+    const keys = new Set(sent.map(({ headers }) => headers["idempotency-key"]));
+    expect(keys.size).toBe(1);
+  });
+}
+
+inWorld(
+  "a Resend key that is restricted to a domain refuses the others' emails alone",
+  { resend: { keyDomain: "example.com" } },
+  async (world) => {
+    const other = await world.submit({ from: "someone@gmail.com" });
+    const good = await times(20, () => world.submit());
+    world.startWorker({ weights: { resend: 1 } });
+    await eventually(
+      "the refused one is a dead letter",
+      async () => (await world.show(other)).state === "dead",
+    );
+    await world.drained();
+    expect(new Set(world.resend.acceptances.map(({ emailId }) => emailId))).toEqual(new Set(good));
+  },
+);

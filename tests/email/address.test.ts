@@ -1,0 +1,110 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { hasControlCharacter, isAddress, isAmong, sameAddress } from "../../lib/email/address.ts";
+import { hangMs } from "../support/eventually.ts";
+
+test.each([
+  "ada@example.org",
+  "Ada.Lovelace+tag@Sub.Example.ORG",
+  "a!#$%&'*+-/=^_`{|}~z@example.org",
+  "a@xn--bcher-kva.example",
+  "1@1.com",
+  `${"a".repeat(64)}@example.org`,
+  `a@${"b".repeat(63)}.org`,
+])("address: %p is one", (text) => {
+  expect(isAddress(text)).toBe(true);
+});
+
+test.each([
+  "",
+  "ada",
+  "@example.org",
+  "ada@",
+  "ada@@example.org",
+  "a@b@example.org",
+  "ada@example",
+  "ada@example..org",
+  "ada@.example.org",
+  "ada@example.org.",
+  "ada@-example.org",
+  "ada@example-.org",
+  "ada@exa_mple.org",
+  "ada@192.168.0.1",
+  "ada@[192.168.0.1]",
+  ".ada@example.org",
+  "ada.@example.org",
+  "a..b@example.org",
+  '"ada"@example.org',
+  "a?b@example.org",
+  "a b@example.org",
+  "a,b@example.org",
+  "ada@example.org,eve@example.org",
+  "Ada <ada@example.org>",
+  "<ada@example.org>",
+  "adä@example.org",
+  "ada@exämple.org",
+  "ada@example.org\n",
+  "ada@example.org\r\nBcc: eve@example.org",
+  "ada@example.org\0",
+  `${"a".repeat(65)}@example.org`,
+  `a@${"b".repeat(64)}.org`,
+  `a@${"bcd.".repeat(63)}org`,
+])("address: %p is none", (text) => {
+  expect(isAddress(text)).toBe(false);
+});
+
+test("address: no text takes long to judge", () => {
+  // Milliseconds in all. With a step for each pair of characters it would be many minutes.
+  const startMs = performance.now();
+  for (const piece of ["a", ".", "a.", "-", "a-", "@", "a@", "a@b.", "a@b-"])
+    isAddress(piece.repeat(500_000));
+  expect(performance.now() - startMs).toBeLessThan(hangMs);
+});
+
+test("address: only printable ASCII is ever accepted, with one @", () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.string({ unit: "binary" }), fc.emailAddress()), (text) => {
+      if (isAddress(text)) expect(text).toMatch(/^[\x21-\x3f\x41-\x7e]+@[\x21-\x3f\x41-\x7e]+$/);
+    }),
+  );
+});
+
+test.each([
+  ["a@example.org", "a@EXAMPLE.org", true],
+  ["a@example.org", "A@example.org", false],
+  ["a@example.org", "a@example.com", false],
+  ["ab@example.org", "a@bexample.org", false],
+] as const)("address: %p and %p are the same mailbox: %p", (one, other, same) => {
+  expect(sameAddress(one, other)).toBe(same);
+  expect(sameAddress(other, one)).toBe(same);
+});
+
+test.each([
+  ["shop@example.org", true],
+  ["shop@EXAMPLE.org", true],
+  ["Shop@example.org", false],
+  ["other@example.org", false],
+  ["any@example.com", true],
+  ["any@Example.COM", true],
+  ["any@mail.example.com", false],
+  ["any@notexample.com", false],
+  ["any@example.co", false],
+  ["example.com@example.net", false],
+] as const)("address: whether %p is among those that are allowed: %p", (address, expected) => {
+  expect(isAmong(address, ["shop@Example.org", "@EXAMPLE.com"])).toBe(expected);
+});
+
+test("address: none is among none", () => {
+  expect(isAmong("a@example.org", [])).toBe(false);
+});
+
+test.each(["\0", "\t", "\n", "\r", "\u001f", "\u007f", "\u0080", "\u0085", "\u009f", "\u2028", "\u2029"])(
+  "address: %j is a control character",
+  (character) => {
+    expect(hasControlCharacter(`a${character}b`)).toBe(true);
+  },
+);
+
+test.each([" ", "~", "\u00a0", "é", "\u200b", "😀"])("address: %j is no control character", (character) => {
+  expect(hasControlCharacter(`a${character}b`)).toBe(false);
+});

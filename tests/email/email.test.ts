@@ -1,0 +1,107 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import {
+  decodeEmail,
+  decodeEnvelope,
+  type Email,
+  encodeEmail,
+  envelopeLine,
+  storedBytes,
+  storedBytesMax,
+} from "../../lib/email/email.ts";
+
+const full: Email = {
+  to: "jane@example.org",
+  to_name: "Jané",
+  from: "shop@example.com",
+  from_name: "Shop",
+  reply_to: "help@example.com",
+  subject: "Hi",
+  body: "Hello\n\nworld",
+  html: "<p>Hello</p>",
+};
+
+test("email: the stored form is pinned, since releases read each other's", () => {
+  expect(encodeEmail(full)).toBe(
+    `{"to":"jane@example.org","to_name":"Jané","from":"shop@example.com","from_name":"Shop","reply_to":"help@example.com","subject":"Hi"}
+{"body":"Hello\\n\\nworld","html":"<p>Hello</p>"}`,
+  );
+  expect(encodeEmail({ to: "a@b.c", from: "d@e.f", subject: "s", body: "b" })).toBe(
+    `{"to":"a@b.c","from":"d@e.f","subject":"s"}\n{"body":"b"}`,
+  );
+});
+
+test("email: what its stored text takes of memory is never underrated", () => {
+  const long = fc
+    .string({ unit: "binary" })
+    .map((text) => text.repeat(Math.ceil(70_000 / (text.length + 1))));
+  const part = fc.oneof(
+    fc.string({ unit: "binary" }),
+    long,
+    fc.constantFrom("\u0001".repeat(70_000), '"'.repeat(70_000)),
+  );
+  fc.assert(
+    fc.property(part, part, fc.string({ unit: "grapheme" }), (body, html, name) => {
+      const email = { ...full, body, html, to_name: name };
+      const text = encodeEmail(email);
+      expect(storedBytes(text)).toBeGreaterThanOrEqual(text.length);
+      expect(storedBytesMax(email)).toBeGreaterThanOrEqual(storedBytes(text));
+    }),
+    { numRuns: 30 },
+  );
+  expect(storedBytes("é")).toBe(2);
+  // Nothing of ordinary text is counted six times where that matters.
+  expect(storedBytesMax({ ...full, to_name: "Jane", body: "x".repeat(100_000) })).toBeLessThan(102_000);
+}, 60_000);
+
+test("email: what is stored comes back, and its envelope alone too", () => {
+  const text = fc.string({ unit: "binary" });
+  const email = fc.record(
+    {
+      to: text,
+      from: text,
+      subject: text,
+      body: text,
+      html: text,
+      to_name: text,
+      from_name: text,
+      reply_to: text,
+    },
+    { requiredKeys: ["to", "from", "subject", "body"] },
+  );
+  fc.assert(
+    fc.property(email, (one) => {
+      const { body: _, html: __, ...envelope } = one;
+      const stored = encodeEmail(one);
+      expect(decodeEmail(stored)).toEqual(one);
+      expect(decodeEnvelope(stored)).toEqual(envelope);
+      expect(decodeEnvelope(envelopeLine(stored))).toEqual(envelope);
+    }),
+  );
+});
+
+test("email: JSON that nobody here has written is not read, and what a later release adds does no harm", () => {
+  const { body, html, ...envelope } = full;
+  const stored = (first: unknown, second: unknown) => `${JSON.stringify(first)}\n${JSON.stringify(second)}`;
+  for (const first of [
+    5,
+    null,
+    [],
+    "text",
+    {},
+    { to: 5 },
+    ...Object.keys(envelope).flatMap((name) => [
+      { ...envelope, [name]: 5 },
+      { ...envelope, [name]: null },
+    ]),
+  ]) {
+    expect(() => decodeEmail(stored(first, { body, html }))).toThrow();
+    expect(() => decodeEnvelope(stored(first, { body, html }))).toThrow();
+  }
+  for (const second of [5, null, [], {}, { html }, { body: 5 }, { body, html: null }]) {
+    expect(() => decodeEmail(stored(envelope, second))).toThrow();
+  }
+  const newer = stored({ ...envelope, newer: 5 }, { body, html, newest: [] });
+  expect(decodeEmail(newer)).toMatchObject(full);
+  expect(decodeEnvelope(newer)).toMatchObject(envelope);
+});

@@ -1,0 +1,210 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { fieldNames, type FieldName, type Fields } from "../../lib/email/fields.ts";
+import { checkSubmission, fingerprint, type SenderRules } from "../../lib/http/submission.ts";
+
+type Values = { [name in FieldName]?: string };
+
+const least: Values = { subject: "Hello", body: "World", to: "ada@example.org", from: "me@example.org" };
+
+function check(values: Values, senders: SenderRules = {}, faults: Fields["faults"] = {}) {
+  return checkSubmission({ values, faults }, senders);
+}
+
+function email(values: Values, senders: SenderRules = {}) {
+  const result = check(values, senders);
+  if (!result.ok) throw new Error(result.message);
+  return result.email;
+}
+
+function message(values: Values, senders: SenderRules = {}, faults: Fields["faults"] = {}): string {
+  const result = check(values, senders, faults);
+  return result.ok ? "" : result.message;
+}
+
+test("submission: all fields reach the email", () => {
+  const values: Values = {
+    ...least,
+    to_name: "Ada",
+    from_name: "Me",
+    html: "<p>World</p>",
+    reply_to: "re@example.org",
+  };
+  expect(email(values)).toEqual(values as ReturnType<typeof email>);
+});
+
+test("submission: single-line fields are trimmed, body and html kept to the letter", () => {
+  const padded = Object.fromEntries(
+    Object.entries({ ...least, to_name: "A", reply_to: "a@example.org", html: "x" }).map(([name, value]) => [
+      name,
+      `\r\n \t${value}\u00a0\n`,
+    ]),
+  );
+  expect(email(padded)).toEqual({
+    subject: "Hello",
+    body: "\r\n \tWorld\u00a0\n",
+    to: "ada@example.org",
+    to_name: "A",
+    from: "me@example.org",
+    reply_to: "a@example.org",
+    html: "\r\n \tx\u00a0\n",
+  });
+});
+
+test("submission: body and html have 5,000,000 bytes of UTF-8 at most", () => {
+  const most = "é".repeat(2_500_000);
+  expect(message({ ...least, body: most, html: most })).toBe("");
+  expect(message({ ...least, body: `${most}x`, html: `${most}x` })).toBe(
+    "body: is over 5000000 bytes; html: is over 5000000 bytes",
+  );
+});
+
+test("submission: an address whose domain is not in ASCII is shown as it has to be written", () => {
+  const hint = "is not an email address: its domain must be in punycode, xn--mnchen-3ya.de";
+  expect(message({ ...least, to: "ada@münchen.de", from: "me@MÜNCHEN.de" })).toBe(
+    `to: ${hint}; from: ${hint}`,
+  );
+  for (const to of ["äda@münchen.de", "ada@münchen", "ada@a b.de", "ada@", "", "@münchen.de", "a@mü..de"]) {
+    expect(message({ ...least, to })).toMatch(/^to: is (not an email address|required)$/);
+  }
+});
+
+test("submission: an empty optional field is absent", () => {
+  expect(email({ ...least, to_name: " \r\n", from_name: "", html: "", reply_to: " " })).toEqual(email(least));
+});
+
+test("submission: only allowed senders may be named, and a wrong one is told with all other mistakes", () => {
+  const rules = { from: "me@example.org", allowed: ["@example.org", "you@example.com"] };
+  const refused = "from: is not among the allowed senders";
+  expect(email({ ...least, from: "x@Example.org" }, rules).from).toBe("x@Example.org");
+  expect(email({ ...least, from: "you@example.com" }, rules).from).toBe("you@example.com");
+  expect(email({ ...least, from: "" }, rules).from).toBe("me@example.org");
+  expect(message({ ...least, from: "me@example.com" }, rules)).toBe(refused);
+  expect(message({ ...least, from: "me@sub.example.org" }, rules)).toBe(refused);
+  expect(message({ ...least, to: "x", from: "me@example.com", html: "\0" }, rules)).toBe(
+    `to: is not an email address; ${refused}; html: has a NUL character`,
+  );
+  expect(message({ ...least, from: "me" }, rules)).toBe("from: is not an email address");
+  expect(message({ ...least, from: "" }, { allowed: rules.allowed })).toBe("from: is required");
+  expect(message(least, rules, { from: "is given twice" })).toBe("from: is given twice");
+});
+
+const long = `${"a".repeat(50)}@example.org`;
+
+test.each([
+  [{}, "subject: is required; body: is required; to: is required; from: is required"],
+  [{ ...least, subject: " " }, "subject: is required"],
+  [{ ...least, body: "" }, "body: is required"],
+  [{ ...least, body: " \r\n\t" }, "body: is blank"],
+  [{ ...least, to: "ada" }, "to: is not an email address"],
+  [{ ...least, to: "a@example.org, b@example.org" }, "to: is not an email address"],
+  [{ ...least, from: "ada" }, "from: is not an email address"],
+  [{ ...least, reply_to: "ada" }, "reply_to: is not an email address"],
+  [{ ...least, to: "ada", subject: "" }, "subject: is required; to: is not an email address"],
+  [{ ...least, subject: "a\r\nBcc: eve@example.org" }, "subject: has a control character"],
+  [{ ...least, subject: "a\u2028b" }, "subject: has a control character"],
+  [{ ...least, to_name: "a\u0085b" }, "to_name: has a control character"],
+  [{ ...least, from_name: "a\u007fb" }, "from_name: has a control character"],
+  [{ ...least, subject: "\ud800" }, "subject: has a lone surrogate"],
+  [{ ...least, body: "\udc00" }, "body: has a lone surrogate"],
+  [{ ...least, html: "\udc00" }, "html: has a lone surrogate"],
+  [{ ...least, body: "a\0" }, "body: has a NUL character"],
+  [{ ...least, html: "a\0" }, "html: has a NUL character"],
+  [{ ...least, subject: "x".repeat(2001) }, "subject: is over 2000 characters"],
+  [{ ...least, to: long, to_name: "x".repeat(191) }, "to_name: with its address is over 255 characters"],
+  [
+    { ...least, from: long, from_name: "x".repeat(191) },
+    "from_name: with its address is over 255 characters",
+  ],
+  [
+    { ...least, subject: "", to_name: "x".repeat(300) },
+    "subject: is required; to_name: with its address is over 255 characters",
+  ],
+] as const)("submission: %j is refused", (values, expected) => {
+  expect(message(values)).toBe(expected);
+});
+
+test("submission: the longest subject and mailbox are accepted", () => {
+  expect(email({ ...least, subject: "x".repeat(2000) }).subject).toHaveLength(2000);
+  expect(email({ ...least, to: long, to_name: "x".repeat(190) }).to_name).toHaveLength(190);
+});
+
+test("submission: body and html may hold any other character", () => {
+  const value = "a\u0001\u2028\ufeff😀\r\n.\r\n";
+  expect(email({ ...least, body: value, html: value })).toMatchObject({ body: value, html: value });
+});
+
+test("submission: a fault of the request is told in place of the field's own mistakes", () => {
+  expect(message({ ...least, to: "nobody" }, {}, { to: "is given twice", html: "is a file" })).toBe(
+    "to: is given twice; html: is a file",
+  );
+  expect(message({ ...least, to: "" }, {}, { to: "is a file" })).toBe("to: is a file");
+});
+
+const defaults = { from: "app@example.org", fromName: "App" };
+const anonymous: Values = { subject: "Hello", body: "World", to: "ada@example.org" };
+
+test.each([
+  [{}, "app@example.org", "App"],
+  [{ from: "app@example.org" }, "app@example.org", "App"],
+  [{ from: "app@EXAMPLE.org" }, "app@EXAMPLE.org", "App"],
+  [{ from: "me@example.org" }, "me@example.org", undefined],
+  [{ from: "me@example.org", from_name: "Me" }, "me@example.org", "Me"],
+  [{ from_name: "Me" }, "app@example.org", "Me"],
+] as const)(
+  "submission: of %j the sender's name is the default's only with the default",
+  (given, from, name) => {
+    const made = email({ ...anonymous, ...given }, defaults);
+    expect([made.from, made.from_name]).toEqual([from, name]);
+  },
+);
+
+test("submission: a faulty from is not replaced by the default", () => {
+  expect(message(anonymous, defaults, { from: "is a file" })).toBe("from: is a file");
+});
+
+function print(values: Values, senders: SenderRules = {}): string {
+  const result = check(values, senders);
+  if (!result.ok) throw new Error(result.message);
+  return fingerprint(result.given);
+}
+
+test("submission: the fingerprint is of the trimmed fields, before any default", () => {
+  expect(print({ ...least, subject: " Hello\n", to_name: " " })).toBe(print(least));
+  expect(print(anonymous, defaults)).toBe(print(anonymous, { from: "other@example.org" }));
+  expect(print(anonymous, defaults)).not.toBe(print({ ...anonymous, from: defaults.from }, defaults));
+});
+
+test("submission: the fingerprint does not change between releases", () => {
+  expect(print(least)).toBe("eT5E-s_LtTJPSq08YxQMoauQS1Zh_7An453TOAI26YY");
+});
+
+test("submission: the fingerprint depends on no order, and on every field", () => {
+  const value = fc.string({ minLength: 1 }).filter((text) => /\S/.test(text));
+  const record = fc.record({ subject: value, body: value, html: value, to_name: value, from_name: value });
+  fc.assert(
+    fc.property(
+      record,
+      fc.constantFrom("subject", "body", "html", "to_name", "from_name"),
+      (values, name) => {
+        const reversed = Object.fromEntries(Object.entries(values).reverse());
+        expect(fingerprint(reversed)).toBe(fingerprint(values));
+        expect(fingerprint({ ...values, [name]: `${values[name as "subject"]}.` })).not.toBe(
+          fingerprint(values),
+        );
+      },
+    ),
+  );
+});
+
+test("submission: no fields make it throw, and what it accepts is what was given", () => {
+  const value = fc.oneof(fc.string({ unit: "binary" }), fc.emailAddress(), fc.constant("\ud800"));
+  fc.assert(
+    fc.property(fc.dictionary(fc.constantFrom(...fieldNames), value), (values) => {
+      const result = check(values, defaults);
+      if (!result.ok) return expect(result.message).toMatch(/^[a-z_]+: [^;]+(; [a-z_]+: [^;]+)*$/);
+      expect(result.email.body).toBe(values["body"]!);
+      expect(result.email.to).toBe(values["to"]!.trim());
+    }),
+  );
+});

@@ -1,0 +1,182 @@
+// Batches, policies and outcomes to decide about, with the little that a test cares about spelt out.
+
+import fc from "fast-check";
+import type { OpenBatch, OpenEmail } from "../../lib/policy/batch.ts";
+import type { Decision, Policy, Result } from "../../lib/policy/decision.ts";
+import { decodeHistory, type History, noHistory, noNotes } from "../../lib/policy/history.ts";
+import type { Outcome, OutcomeKind } from "../../lib/policy/request_outcome.ts";
+
+export const hourMs = 3_600_000;
+export const nowMs = 1_000 * hourMs;
+
+export const policy: Policy = {
+  retryBaseMs: 1_000,
+  retryMaxMs: hourMs,
+  giveUpAfterMs: 72 * hourMs,
+  recall: undefined,
+  providers: ["resend", "postmark"],
+  credential: "key",
+  splitAfterMs: 120_000,
+  question: "none",
+};
+
+export const recallPolicy: Policy = { ...policy, recall: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
+
+export function email(id: string, over: Partial<OpenEmail> = {}): OpenEmail {
+  return {
+    id,
+    from: "shop@example.com",
+    submittedAtMs: nowMs - 5_000,
+    history: noHistory,
+    marked: false,
+    ...over,
+  };
+}
+
+export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {}): OpenBatch {
+  return {
+    id: "batch",
+    provider: "resend",
+    claimedAtMs: nowMs - 100,
+    doubtSinceMs: undefined,
+    doubtEndsAtMs: nowMs + 22 * hourMs,
+    lapsed: false,
+    notes: noNotes,
+    pieceMax: undefined,
+    credential: "key",
+    acceptances: 0,
+    clockSteppedAtMs: undefined,
+    emails,
+    ...over,
+  };
+}
+
+export const inDoubt: Partial<OpenBatch> = { doubtSinceMs: nowMs - 300_000 };
+/** Submitted too long ago to be tried for ever. */
+export const old: Partial<OpenEmail> = { submittedAtMs: nowMs - 73 * hourMs };
+
+export const outcomes = {
+  accepted: { kind: "accepted", providerMessageId: "m" },
+  rejected: { kind: "rejected", reason: "bad address", stable: true },
+  unstable: { kind: "rejected", reason: "not today", stable: false },
+  senderRefused: { kind: "senderRefused", reason: "not verified" },
+  accountRefused: { kind: "accountRefused", reason: "bad key" },
+  throttled: { kind: "throttled", reason: "slow down" },
+  unavailable: { kind: "unavailable", reason: "refused", own: false },
+  maintenance: { kind: "unavailable", reason: "503", own: true },
+  unknown: { kind: "unknown", reason: "reset", own: false },
+  serverError: { kind: "unknown", reason: "500", own: true },
+  keyReused: { kind: "keyReused", reason: "other bytes" },
+  named: { kind: "senderRefused", reason: "not verified", domain: "example.org" },
+} as const satisfies Record<OutcomeKind | "unstable" | "maintenance" | "serverError" | "named", Outcome>;
+
+export type OutcomeName = keyof typeof outcomes;
+
+export function whole(name: Exclude<OutcomeName, "accepted">): Result {
+  return { kind: "send", result: { kind: "whole", outcome: outcomes[name] } };
+}
+
+export function each(...names: OutcomeName[]): Result {
+  return { kind: "send", result: { kind: "each", outcomes: names.map((name) => outcomes[name]) } };
+}
+
+export function looked(...found: string[]): Result {
+  return { kind: "recall", result: { kind: "looked", found: new Map(found.map((id) => [id, `m-${id}`])) } };
+}
+
+/** A decision in words: what becomes of each email, then what is left. */
+export function told({ settlement: { fates, rest } }: Decision): string {
+  const words = fates.map((fate) => {
+    switch (fate.kind) {
+      case "sent":
+        return `${fate.id} sent`;
+      case "due":
+        return `${fate.id} due ${fate.only ?? "any"} ${fate.delayMs}${fate.pieceMax === undefined ? "" : ` in ${fate.pieceMax}`}`;
+      case "dead":
+        return `${fate.id} dead: ${decodeHistory(fate.history).deadReason}`;
+    }
+  });
+  return [...words, ...(rest === undefined ? [] : [`rest ${rest.delayMs}`])].join("; ");
+}
+
+export function historyOf(decision: Decision, id: string): History {
+  const fate = decision.settlement.fates.find((one) => one.id === id);
+  if (fate === undefined || fate.kind === "sent") throw new Error(`No history of ${id}`);
+  return decodeHistory(fate.history);
+}
+
+const senders = ["shop@example.com", "news@example.com", "me@example.org"];
+
+export const anyHistory: fc.Arbitrary<History> = fc.record(
+  {
+    attempts: fc.nat({ max: 25 }).map((total) => ({
+      kept: Array.from({ length: Math.min(total, 20) }, (_, index) => ({
+        provider: "resend",
+        atMs: index,
+        outcome: "unavailable" as const,
+        reason: "down",
+      })),
+      total,
+    })),
+    tries: fc.nat({ max: 60 }),
+    refusedBy: fc.subarray(["resend", "postmark"]),
+    doubted: fc.boolean(),
+    replayedAtMs: fc.constantFrom(nowMs - 2_000, nowMs - 90 * hourMs),
+  },
+  { requiredKeys: ["attempts", "tries", "refusedBy", "doubted"] },
+);
+
+export const anyEmails: fc.Arbitrary<OpenEmail[]> = fc
+  .array(
+    fc.record({
+      from: fc.constantFrom(...senders),
+      submittedAtMs: fc.constantFrom(nowMs - 1_000, nowMs - 100 * hourMs),
+      history: anyHistory,
+      marked: fc.boolean(),
+    }),
+    { minLength: 1, maxLength: 12 },
+  )
+  .map((all) => all.map((one, index) => ({ id: `e${index}`, ...one })));
+
+export const anyBatch: fc.Arbitrary<OpenBatch> = fc
+  .record({
+    emails: anyEmails,
+    doubtAgeMs: fc.option(fc.nat({ max: 23 * hourMs }), { nil: undefined }),
+    lapsed: fc.boolean(),
+    pieceMax: fc.constantFrom(undefined, 1, 8, 100),
+    acceptances: fc.nat({ max: 3 }),
+    strikes: fc.nat({ max: 9 }),
+    isBlamed: fc.boolean(),
+    looks: fc.nat({ max: 3 }),
+    failures: fc.nat({ max: 100 }),
+    attempts: anyHistory.map(({ attempts }) => attempts),
+  })
+  .map(({ emails, doubtAgeMs, lapsed, looks, failures, attempts, strikes, isBlamed, ...over }) =>
+    batch(emails, {
+      ...over,
+      doubtSinceMs: doubtAgeMs === undefined ? undefined : nowMs - doubtAgeMs,
+      lapsed,
+      notes:
+        doubtAgeMs === undefined ? noNotes : { ...noNotes, attempts, looks, failures, strikes, isBlamed },
+    }),
+  );
+
+export const anyName = fc.constantFrom(...(Object.keys(outcomes) as OutcomeName[]));
+const anyWholeName = anyName.filter((name) => name !== "accepted") as fc.Arbitrary<
+  Exclude<OutcomeName, "accepted">
+>;
+
+/** Results that fit any batch of {@link anyEmails}: an answer may leave emails out. */
+export const anyResult: fc.Arbitrary<Result> = fc.oneof(
+  anyWholeName.map(whole),
+  fc.array(anyName, { minLength: 12, maxLength: 12 }).map((names) => each(...names)),
+  fc.array(anyName, { maxLength: 12 }).map((names) => each(...names)),
+  fc.subarray(Array.from({ length: 12 }, (_, index) => `e${index}`)).map((found) => looked(...found)),
+  fc
+    .constantFrom("accountRefused" as const, "throttled" as const, "unavailable" as const, "unknown" as const)
+    .map((name): Result => ({ kind: "recall", result: { kind: "failed", outcome: outcomes[name] } })),
+  fc.constant<Result>({ kind: "ended" }),
+  fc.nat({ max: 5_000 }).map((delayMs): Result => ({ kind: "untouched", delayMs })),
+);
+
+export const anyRandom = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });

@@ -1,0 +1,165 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import {
+  giveBack,
+  newRate,
+  nextTokenAtMs,
+  onAnswer,
+  onThrottled,
+  type Rate,
+  take,
+} from "../../lib/policy/rate_limit.ts";
+
+const fresh = newRate({ startPerSecond: 2, maxPerSecond: 50, nowMs: 0 });
+
+function taken(rate: Rate, nowMs: number): Rate {
+  const next = take(rate, nowMs);
+  if (next === undefined) throw new Error(`No token at ${nowMs}`);
+  return next;
+}
+
+/** When requests begin that ask for a token every ms. */
+function times(rate: Rate, fromMs: number, untilMs: number): number[] {
+  const begun: number[] = [];
+  for (let nowMs = fromMs; nowMs < untilMs; nowMs += 1) {
+    const next = take(rate, nowMs);
+    if (next === undefined) continue;
+    rate = next;
+    begun.push(nowMs);
+  }
+  return begun;
+}
+
+const mostInASecond = (begun: readonly number[]) =>
+  Math.max(0, ...begun.map((first) => begun.filter((one) => one >= first && one < first + 1_000).length));
+
+describe("rate", () => {
+  test("requests are spread", () => expect(times(fresh, 0, 2_001)).toEqual([0, 500, 1_000, 1_500, 2_000]));
+
+  test("tokens do not gather while nothing is sent", () => {
+    expect(times(fresh, 60_000, 60_400)).toEqual([60_000]);
+  });
+
+  test("the next token comes when it says, and not before", () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 0.2, max: 500, noNaN: true }),
+        fc.nat({ max: 10_000 }),
+        (startPerSecond, nowMs) => {
+          let rate = newRate({ startPerSecond, maxPerSecond: 500, nowMs });
+          for (let count = 0; count < 60; count += 1) {
+            const atMs = nextTokenAtMs(rate, nowMs);
+            if (atMs > nowMs) expect(take(rate, nowMs)).toBeUndefined();
+            nowMs = atMs;
+            rate = taken(rate, nowMs);
+          }
+        },
+      ),
+    );
+  });
+
+  test("a token that was not needed is given back", () => {
+    expect(take(giveBack(taken(fresh, 0)), 0)).toBeDefined();
+    expect(giveBack(fresh).tokens).toBe(1);
+  });
+
+  test("the limit that the provider names is adopted at once", () => {
+    const rate = onAnswer(taken(fresh, 0), { limitPerSecond: 10 }, 0, 50);
+    expect(rate.ratePerSecond).toBe(9);
+    expect(onAnswer(rate, { limitPerSecond: 5 }, 60, 90).ratePerSecond).toBe(4.5);
+  });
+
+  test("nonsense for a limit is not", () => {
+    for (const limitPerSecond of [0, -1, NaN]) {
+      expect(onAnswer(fresh, { limitPerSecond }, 0, 1).limitPerSecond).toBeUndefined();
+    }
+  });
+
+  test("a named limit is kept over any second, whatever the limit and the pauses", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 100 }), fc.nat({ max: 5_000 }), (limitPerSecond, pauseMs) => {
+        const rate = onAnswer(fresh, { limitPerSecond }, 0, 0);
+        const begun = times(rate, pauseMs, pauseMs + 3_000);
+        expect(mostInASecond(begun)).toBeLessThanOrEqual(limitPerSecond);
+        expect(begun.length).toBeGreaterThanOrEqual(Math.floor(limitPerSecond * 0.9 * 3) - 1);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test("without a named limit it grows with every answer, up to the most", () => {
+    let rate = fresh;
+    let nowMs = 0;
+    const seen: number[] = [];
+    for (let count = 0; count < 200; count += 1) {
+      nowMs = nextTokenAtMs(rate, nowMs);
+      rate = onAnswer(taken(rate, nowMs), {}, nowMs, nowMs + 1);
+      seen.push(rate.ratePerSecond);
+    }
+    expect(seen[0]).toBeCloseTo(2.5);
+    expect(seen.every((one, index) => index === 0 || one >= (seen[index - 1] ?? 0))).toBe(true);
+    expect(rate.ratePerSecond).toBe(50);
+  });
+
+  test("a window used up is waited for", () => {
+    const rate = onAnswer(fresh, { limitPerSecond: 10, remaining: 0, resetMs: 700 }, 0, 100);
+    expect(nextTokenAtMs(rate, 200)).toBe(800);
+    expect(nextTokenAtMs(onAnswer(fresh, { remaining: 1, resetMs: 700 }, 0, 100), 200)).toBe(200);
+  });
+
+  test("throttling halves the rate and pauses, for longer each time", () => {
+    let rate = onAnswer(fresh, { limitPerSecond: 10 }, 0, 0);
+    const rates: number[] = [];
+    const pauses: number[] = [];
+    for (let nowMs = 1; rates.length < 8; nowMs = nextTokenAtMs(rate, nowMs)) {
+      rate = onThrottled(rate, {}, nowMs, nowMs, 0);
+      rates.push(rate.ratePerSecond);
+      pauses.push(rate.blockedUntilMs - nowMs);
+    }
+    expect(rates).toEqual([4.5, 2.25, 1.125, 0.5625, 0.28125, 0.2, 0.2, 0.2]);
+    expect(pauses).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+  });
+
+  test("a provider that names a time is left alone for so long, an hour at most", () => {
+    expect(onThrottled(fresh, { retryAfterMs: 7_000 }, 1, 1, 0).blockedUntilMs).toBe(7_001);
+    expect(onThrottled(fresh, { retryAfterMs: 1e12 }, 1, 1, 0).blockedUntilMs).toBe(3_600_001);
+  });
+
+  test("a provider that names a shorter time than the usual pause does not shorten it", () => {
+    const usual = onThrottled(fresh, {}, 1, 1, 0.5).blockedUntilMs;
+    for (const retryAfterMs of [0, 1, 500])
+      expect(onThrottled(fresh, { retryAfterMs }, 1, 1, 0.5).blockedUntilMs).toBe(usual);
+  });
+
+  test("requests that were under way together are throttled once", () => {
+    const once = onThrottled(fresh, {}, 10, 50, 0);
+    const again = onThrottled(once, {}, 20, 60, 0);
+    expect(again.ratePerSecond).toBe(once.ratePerSecond);
+    expect(again.blockedUntilMs).toBe(once.blockedUntilMs);
+  });
+
+  test("after throttling the rate comes back gently, and only by requests that began later", () => {
+    const rate = onThrottled(
+      onAnswer(fresh, { limitPerSecond: 10 }, 0, 0),
+      { limitPerSecond: 10 },
+      10,
+      50,
+      0,
+    );
+    expect(onAnswer(rate, { limitPerSecond: 10 }, 20, 60).ratePerSecond).toBe(4.5);
+    expect(onAnswer(rate, { limitPerSecond: 10 }, 20, 60).throttles).toBe(1);
+    expect(onAnswer(rate, { limitPerSecond: 10 }, 600, 700).ratePerSecond).toBeCloseTo(4.59);
+    expect(onAnswer(rate, { limitPerSecond: 10 }, 600, 700).throttles).toBe(0);
+  });
+
+  test("a halved rate is back after 50 answers", () => {
+    const full = onAnswer(fresh, { limitPerSecond: 10 }, 0, 0);
+    let rate = onThrottled(full, {}, 10, 50, 0);
+    const rates = Array.from({ length: 50 }, (_, index) => {
+      rate = onAnswer(rate, { limitPerSecond: 10 }, 1_000 + index, 1_000 + index);
+      return rate.ratePerSecond;
+    });
+    expect(rates[48]).toBeLessThan(8.99);
+    expect(rates[49]).toBeCloseTo(full.ratePerSecond);
+  });
+});

@@ -1,0 +1,68 @@
+// What every suite of the providers needs: one batch to send, and each provider beside the fake of its API.
+
+import type { Outcome } from "../../lib/policy/request_outcome.ts";
+import { openPostmark } from "../../lib/providers/postmark.ts";
+import type { Outgoing, Provider } from "../../lib/providers/provider.ts";
+import { openResend } from "../../lib/providers/resend.ts";
+import type { Fake } from "../../fakes/fake.ts";
+import { startFakePostmark } from "../../fakes/postmark.ts";
+import { startFakeResend } from "../../fakes/resend.ts";
+
+export const patienceMs = 5_000;
+
+/** A batch of so many emails, with an id of its own. */
+export function outgoing(count = 2, context = ""): Outgoing {
+  return {
+    batchId: Bun.randomUUIDv7(),
+    context,
+    emails: Array.from({ length: count }, (_, index) => ({
+      id: Bun.randomUUIDv7(),
+      email: {
+        to: `to-${index}@example.org`,
+        to_name: "Recipient",
+        from: "shop@example.com",
+        from_name: "Shop",
+        subject: `Order ${index}`,
+        body: "Thank you.",
+      },
+    })),
+  };
+}
+
+export interface Side {
+  readonly name: "resend" | "postmark";
+  readonly fake: Fake<object>;
+  readonly provider: Provider;
+  /** The provider with another base URL. */
+  at(url: string): Provider;
+}
+
+export function startResend(options: Parameters<typeof startFakeResend>[0] = {}) {
+  const fake = startFakeResend(options);
+  const at = (baseUrl: string): Provider => openResend({ apiKey: "re_fake", baseUrl });
+  return { name: "resend" as const, fake, provider: at(fake.url), at };
+}
+
+export function startPostmark(options: Parameters<typeof startFakePostmark>[0] = {}) {
+  const fake = startFakePostmark(options);
+  const at = (baseUrl: string): Provider =>
+    openPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
+  return { name: "postmark" as const, fake, provider: at(fake.url), at };
+}
+
+/** Sends a batch in the provider's context, patiently. */
+export function send(provider: Provider, batch = outgoing(), signal = AbortSignal.timeout(patienceMs)) {
+  return provider.send({ ...batch, context: provider.context }, signal);
+}
+
+/** "rejected, stable", "unknown": an outcome without its words. */
+export function classOf(outcome: Outcome | undefined): string {
+  if (outcome?.kind === "rejected") return outcome.stable ? "rejected, stable" : "rejected";
+  return outcome?.kind ?? "none";
+}
+
+/** The class of an answer that was for the whole request; "each" otherwise. */
+export async function wholeOf(sending: ReturnType<typeof send>): Promise<string> {
+  const { result } = await sending;
+  return result.kind === "whole" ? classOf(result.outcome) : "each";
+}

@@ -1,0 +1,245 @@
+// Connections that never come about, break, hang or say nothing that can be read: the same at both providers.
+
+import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { type Fault, faults } from "../../fakes/faults.ts";
+import type { Provider } from "../../lib/providers/provider.ts";
+import { eventually, freePort } from "../support/eventually.ts";
+import { type Side, outgoing, send, startPostmark, startResend, wholeOf } from "./adapters.ts";
+
+// For a machine that is busy with something else.
+setDefaultTimeout(60_000);
+
+const sides: Side[] = [startResend(), startPostmark()];
+afterAll(() => {
+  for (const { fake } of sides) fake.stop();
+});
+beforeEach(() => {
+  for (const { fake } of sides) fake.clear();
+});
+
+/** What the fault leaves accepted, and what the provider must say of it. */
+const table: [name: keyof typeof faults, accepted: boolean, expected: string][] = [
+  ["resetBeforeReading", false, "unknown"],
+  ["resetBeforeAccepting", false, "unknown"],
+  ["resetAfterAccepting", true, "unknown"],
+  ["closeBeforeAccepting", false, "unknown"],
+  ["closeAfterAccepting", true, "unknown"],
+  ["closeInHead", true, "unknown"],
+  ["closeInBody", true, "unknown"],
+  ["resetInBody", true, "unknown"],
+  ["emptySuccess", false, "unknown"],
+  ["emptySuccessAfterAccepting", true, "unknown"],
+  ["htmlSuccess", false, "unknown"],
+  ["oneShort", true, "unknown"],
+  ["nonsense", true, "unknown"],
+  ["serverError", false, "unknown"],
+  ["serverErrorAfterAccepting", true, "unknown"],
+  ["badGateway", false, "unknown"],
+  ["badGatewayAfterAccepting", true, "unknown"],
+  ["redirect", false, "unknown"],
+];
+
+describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake, provider, at }) => {
+  test.each(table)("%s (accepted: %p): %s", async (name, accepted, expected) => {
+    fake.faults.next(faults[name]);
+    expect(await wholeOf(send(provider))).toBe(expected);
+    expect(fake.acceptances).toHaveLength(accepted ? 2 : 0);
+  });
+
+  const hangs: [name: string, fault: Fault, accepted: boolean][] = [
+    ["before accepting", faults.hangBeforeAccepting, false],
+    ["after accepting", faults.hangAfterAccepting, true],
+  ];
+  test.each(hangs)("a hang %s, ended by the signal: unknown", async (_name, fault, accepted) => {
+    fake.faults.next(fault);
+    const giveUp = new AbortController();
+    const sending = send(provider, outgoing(), giveUp.signal);
+    await eventually(
+      "the request arrived",
+      () => fake.requests.length === 1 && (!accepted || fake.acceptances.length === 2),
+    );
+    giveUp.abort();
+    expect(await wholeOf(sending)).toBe("unknown");
+  });
+
+  test("a request that is accepted after its sender has given up: unknown", async () => {
+    fake.faults.next({ stage: "working", delayMs: 60, effect: "nothing" });
+    const giveUp = new AbortController();
+    const sending = send(provider, outgoing(), giveUp.signal);
+    await eventually("the request arrived", () => fake.requests.length === 1);
+    giveUp.abort();
+    expect(await wholeOf(sending)).toBe("unknown");
+    await eventually("it was accepted all the same", () => fake.acceptances.length === 2);
+  });
+
+  test("an abort before the request began: certainly not sent", async () => {
+    expect(await wholeOf(send(provider, outgoing(), AbortSignal.abort()))).toBe("unavailable");
+    expect(fake.requests).toHaveLength(0);
+  });
+
+  test("a refused connection: certainly not sent", async () => {
+    expect(await wholeOf(send(at(`http://127.0.0.1:${await freePort()}`)))).toBe("unavailable");
+  });
+
+  test("an outage and its end: nothing, then everything is sent", async () => {
+    expect(await wholeOf(send(provider))).toBe("each");
+    fake.goDown();
+    // The first request may still meet the connection that the outage broke.
+    await eventually(
+      "connections are refused",
+      async () => (await wholeOf(send(provider))) === "unavailable",
+    );
+    fake.comeUp();
+    expect(await wholeOf(send(provider))).toBe("each");
+  });
+
+  test("one broken exchange of several at once says nothing about the others", async () => {
+    fake.faults.next(faults.resetAfterAccepting);
+    const said = await Promise.all(Array.from({ length: 8 }, () => wholeOf(send(provider))));
+    expect(said.toSorted()).toEqual([...Array.from({ length: 7 }, () => "each"), "unknown"]);
+  });
+
+  test.each(["/", "/some/where", "/some/where/"])("a base URL may end in %s", async (path) => {
+    const url = `${fake.url}${path}`;
+    await send(at(url));
+    const [request] = fake.requests;
+    expect(request?.target).toBe(
+      path.replace(/\/$/, "") + (at(url).name === "resend" ? "/emails/batch" : "/email/batch"),
+    );
+  });
+
+  test("a base URL that is none is refused when it is opened", () => {
+    for (const url of ["nowhere", "ftp://127.0.0.1/", ""]) expect(() => at(url)).toThrow();
+  });
+});
+
+/** Says in what way it is not the API, and how much it has heard. */
+interface Stranger {
+  readonly port: number;
+  heard(): string;
+  stop(): void;
+}
+
+/** @param answers to the first bytes that come on each connection; "hang": none, ever. */
+function startStranger(answers: "hang" | "reset" | "close" | { readonly say: string }): Stranger {
+  let heard = "";
+  const listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, bytes) {
+        heard += bytes.toString("latin1");
+        if (answers === "reset") socket.terminate();
+        else if (answers === "close") socket.end();
+        else if (answers !== "hang") socket.write(answers.say);
+      },
+    },
+  });
+  return { port: listener.port, heard: () => heard, stop: () => listener.stop(true) };
+}
+
+/** How a request ends that gets no answer, as the adapter sees it; it is given up once `until` holds. */
+async function endOf(provider: Provider, until: () => boolean = () => false): Promise<object> {
+  const giveUp = new AbortController();
+  const sending = send(provider, outgoing(), giveUp.signal);
+  let hasEnded = false;
+  void sending.finally(() => (hasEnded = true));
+  await eventually("it got so far, or ended", () => hasEnded || until());
+  giveUp.abort();
+  const { result } = await sending;
+  return result.kind === "whole" ? result.outcome : result;
+}
+
+describe.each(sides.map((side) => [side.name, side] as const))("%s: without a connection", (_, { at }) => {
+  const certain = { kind: "unavailable", own: false, reason: expect.stringMatching(/^no connection: \w+$/) };
+  const perhaps = { kind: "unknown", own: false, reason: expect.stringMatching(/^no answer: \w+$/) };
+  const sayHtml = { say: "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" };
+
+  test("a host without an address: certainly not sent", async () => {
+    expect(await endOf(at("http://nowhere.invalid"))).toEqual(certain);
+  });
+
+  test("a firewall that drops what asks for a connection: certainly not sent", async () => {
+    // A listener whose queue holds one connection and that takes none from it: the kernel drops the next SYN.
+    const program = [
+      "import socket",
+      "s = socket.socket()",
+      "s.bind(('127.0.0.1', 0))",
+      "s.listen(0)",
+      "c = socket.create_connection(s.getsockname())",
+      "print(s.getsockname()[1], flush=True)",
+      "input()",
+    ].join("\n");
+    const full = Bun.spawn(["python3", "-c", program], { stdin: "pipe", stdout: "pipe" });
+    try {
+      const { value } = await full.stdout.getReader().read();
+      const provider = at(`http://127.0.0.1:${Number(new TextDecoder().decode(value))}`);
+      const { result } = await send(provider, outgoing(), AbortSignal.timeout(300));
+      expect(result.kind === "whole" && (result.outcome as object)).toEqual(certain);
+    } finally {
+      full.kill();
+      await full.exited;
+    }
+  });
+
+  const strangers: [what: string, answers: Parameters<typeof startStranger>[0]][] = [
+    ["answers in plain HTTP", sayHtml],
+    ["hangs up", "close"],
+    ["resets", "reset"],
+    ["says nothing", "hang"],
+  ];
+  test.each(strangers)("TLS to a port that %s: certainly not sent", async (_what, answers) => {
+    const stranger = startStranger(answers);
+    try {
+      const hello = () => stranger.heard().length > 0;
+      expect(
+        await endOf(at(`https://127.0.0.1:${stranger.port}`), () => answers === "hang" && hello()),
+      ).toEqual(certain);
+      expect(hello()).toBe(true);
+    } finally {
+      stranger.stop();
+    }
+  });
+
+  test.each(strangers)("plain HTTP to a port that %s: perhaps sent", async (_what, answers) => {
+    const stranger = startStranger(answers);
+    try {
+      const whole = () => stranger.heard().includes("to-1@example.org");
+      const end = await endOf(at(`http://127.0.0.1:${stranger.port}`), () => answers === "hang" && whole());
+      expect(end).toEqual(
+        answers === sayHtml
+          ? { kind: "unknown", own: false, reason: "400 not the provider's own answer" }
+          : perhaps,
+      );
+    } finally {
+      stranger.stop();
+    }
+  });
+
+  const refusals: [what: string, answers: Parameters<typeof startStranger>[0]][] = [
+    ...[403, 407, 502, 503].map(
+      (status) =>
+        [
+          `refuses the tunnel with ${status}`,
+          { say: `HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n` },
+        ] as [string, { say: string }],
+    ),
+    ["hangs up", "close"],
+    ["resets", "reset"],
+    ["says nothing", "hang"],
+  ];
+  test.each(refusals)("a proxy that %s: certainly not sent", async (_what, answers) => {
+    const proxy = startStranger(answers);
+    const before = process.env["HTTPS_PROXY"];
+    process.env["HTTPS_PROXY"] = `http://127.0.0.1:${proxy.port}`;
+    try {
+      const tunnel = () => proxy.heard().startsWith("CONNECT provider.test:443 ");
+      expect(await endOf(at("https://provider.test"), () => answers === "hang" && tunnel())).toEqual(certain);
+      expect(tunnel()).toBe(true);
+    } finally {
+      if (before === undefined) delete process.env["HTTPS_PROXY"];
+      else process.env["HTTPS_PROXY"] = before;
+      proxy.stop();
+    }
+  });
+});

@@ -1,0 +1,1223 @@
+// What every queue must do for an operator: the second part of the conformance suite.
+
+import { describe, expect, test } from "bun:test";
+import { envelopeLine } from "../../lib/email/email.ts";
+import {
+  type Batch,
+  type EmailFate,
+  type ListedEmail,
+  type Page,
+  type StoredEmail,
+  StoreUnavailable,
+} from "../../lib/queue/contract.ts";
+import {
+  batchesFirst,
+  emailsFirst,
+  endedRequest,
+  hourMs,
+  leaseMs,
+  type QueueUnderTest,
+  serving,
+  submission,
+  type Tools,
+} from "./conformance_tools.ts";
+import { hangMs } from "../support/eventually.ts";
+
+type Listable = Parameters<QueueUnderTest["operator"]["list"]>[0];
+type Order = NonNullable<Parameters<QueueUnderTest["operator"]["list"]>[3]>;
+const orders: readonly Order[] = ["oldest", "newest"];
+const states: readonly Listable[] = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"];
+
+export function operating(tools: Tools): void {
+  const { queue, submit, submitMany, request, claim, claimed, ids, settle, sent, due, dead, doubt, state } =
+    tools;
+  const all = { countMax: 5000, bytesMax: 64 * 1024 * 1024 } as const;
+
+  /** An email whose wake-up has come, so that the next one is for something else. */
+  async function submitHeard(q: QueueUnderTest): Promise<string> {
+    expect(await claimed(q)).toBe("empty");
+    const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
+    const [id] = await submitMany(q, 1);
+    await woken;
+    return id!;
+  }
+
+  /** Every email in a state, page by page. */
+  async function listed(
+    q: QueueUnderTest,
+    wanted: Listable,
+    limit = 1000,
+    between: (page: Page) => Promise<void> = async () => {},
+    order?: Order,
+  ): Promise<ListedEmail[]> {
+    const emails: ListedEmail[] = [];
+    for (let from: string | undefined; ;) {
+      const page = await q.operator.list(wanted, limit, from, order);
+      expect(page.emails.length).toBeLessThanOrEqual(limit);
+      emails.push(...page.emails);
+      if (emails.length > 20_000) throw new Error("list: does not end");
+      if (page.next === undefined) return emails;
+      from = page.next;
+      await between(page);
+    }
+  }
+  const idsOf = (emails: readonly StoredEmail[]) => emails.map(({ id }) => id);
+  const listedIds = async (q: QueueUnderTest, wanted: Listable, limit?: number, order?: Order) =>
+    idsOf(await listed(q, wanted, limit, undefined, order));
+
+  /** One email in every state there is, by the name of the state. */
+  async function oneOfEach(q: QueueUnderTest) {
+    const [retrying, inDoubt, gone, died] = await submitMany(q, 4);
+    const first = await claim(q, { countMax: 1 });
+    await settle(q, first, [due(retrying!, hourMs, "tried")]);
+    const second = await claim(q, { countMax: 1, sources: emailsFirst });
+    await settle(q, second, [], { delayMs: hourMs, notes: "looked" });
+    const third = await claim(q, { countMax: 1 });
+    await settle(q, third, [sent(gone!, "the record")]);
+    const fourth = await claim(q, { countMax: 1 });
+    await settle(q, fourth, [dead(died!)]);
+    const [sending] = await submitMany(q, 1);
+    const fifth = await claim(q);
+    const [waiting] = await submitMany(q, 1);
+    const places = { retrying, "in-doubt": inDoubt, sent: gone, dead: died, sending, waiting };
+    return { places: places as Record<Listable, string>, sending: fifth, doubtful: second };
+  }
+
+  describe("show", () => {
+    test("tells where an email is, since when, and in which batch", async () => {
+      const q = await queue();
+      const { places, sending, doubtful } = await oneOfEach(q);
+      const { nowMs } = await q.operator.stats();
+      const shown = async (of: Listable) => (await q.operator.show(places[of]))!;
+      const waiting = await shown("waiting");
+      expect(waiting).toMatchObject({ state: "waiting", history: "", record: undefined, batch: undefined });
+      expect(waiting.submittedAtMs).toBeWithin(nowMs - hangMs, nowMs + 1);
+      expect(waiting.atMs).toBe(waiting.submittedAtMs!);
+      const retrying = await shown("retrying");
+      expect(retrying).toMatchObject({ state: "retrying", history: "tried", batch: undefined });
+      expect(retrying.atMs! - nowMs).toBeWithin(hourMs - hangMs, hourMs + 1);
+      expect(await shown("sending")).toMatchObject({
+        state: "sending",
+        atMs: undefined,
+        batch: {
+          id: sending.id,
+          provider: "resend",
+          dueAtMs: sending.leaseEndsAtMs,
+          leased: true,
+          lapsed: false,
+          doubtSinceMs: undefined,
+          notes: "",
+        },
+      });
+      const inDoubt = await shown("in-doubt");
+      expect(inDoubt).toMatchObject({
+        state: "in-doubt",
+        batch: { id: doubtful.id, notes: "looked", leased: false, lapsed: false },
+      });
+      expect(inDoubt.batch!.doubtSinceMs).toBeWithin(doubtful.nowMs, nowMs + 1);
+      expect(inDoubt.batch!.dueAtMs).toBe(inDoubt.batch!.doubtSinceMs! + hourMs);
+      const died = await shown("dead");
+      expect(died).toMatchObject({ state: "dead", history: "died", batch: undefined });
+      expect(died.atMs).toBeWithin(died.submittedAtMs!, nowMs + 1);
+      await q.operator.delete([places.waiting]);
+      expect(await q.operator.show(places.waiting)).toEqual({
+        id: places.waiting,
+        state: "deleted",
+        text: undefined,
+        submittedAtMs: undefined,
+        atMs: undefined,
+        history: "",
+        record: undefined,
+        batch: undefined,
+      });
+    });
+  });
+
+  describe("show of one in a batch", () => {
+    test("tells whether anybody holds it, and whether a worker took it and was lost", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const shown = async () => {
+        const { state: where, batch } = (await q.operator.show(id!))!;
+        return { where, ...batch };
+      };
+      const first = await claim(q);
+      expect(await shown()).toMatchObject({ where: "sending", leased: true, lapsed: false });
+      q.advance(leaseMs + 1);
+      expect(await shown()).toMatchObject({
+        where: "in-doubt",
+        leased: false,
+        lapsed: true,
+        dueAtMs: first.leaseEndsAtMs,
+        doubtSinceMs: undefined,
+      });
+      const second = await claim(q);
+      const again = { where: "in-doubt", leased: true, lapsed: true, dueAtMs: second.leaseEndsAtMs };
+      expect(await shown()).toMatchObject(again);
+      await settle(q, second, [], { delayMs: 0, notes: "" });
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: false, lapsed: false });
+      await claim(q);
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: true, lapsed: false });
+    });
+  });
+
+  describe("a list", () => {
+    test("holds the emails in one state, as they are shown but for their content", async () => {
+      const q = await queue();
+      const { places } = await oneOfEach(q);
+      for (const one of states) {
+        const shown = (await q.operator.show(places[one]))!;
+        expect(shown.state).toBe(one);
+        const { emails, next } = await q.operator.list(one, 100);
+        expect(emails).toEqual([{ ...shown, text: envelopeLine(shown.text!) }]);
+        expect(next).toBeUndefined();
+      }
+    });
+
+    test("of nothing is empty", async () => {
+      const q = await queue();
+      for (const one of states)
+        expect(await q.operator.list(one, 100)).toEqual({ emails: [], next: undefined });
+    });
+
+    test("goes from the oldest or from the newest, over what any and what only one provider may take", async () => {
+      const q = await queue();
+      const own = await submitMany(q, 6);
+      const batch = await claim(q);
+      const only = ["", "postmark", "resend", "", "gone", "postmark"];
+      await settle(
+        q,
+        batch,
+        own.map(
+          (id, i) => ({ ...due(id, (6 - i) * hourMs), ...(only[i] && { only: only[i] }) }) as EmailFate,
+        ),
+      );
+      for (const limit of [1, 2, 4, 6, 7]) {
+        expect(await listedIds(q, "retrying", limit)).toEqual(own.toReversed());
+        expect(await listedIds(q, "retrying", limit, "newest")).toEqual(own);
+      }
+      q.advance(3.5 * hourMs);
+      for (const limit of [1, 2, 3]) {
+        expect(await listedIds(q, "retrying", limit)).toEqual(own.slice(0, 3).toReversed());
+        expect(await listedIds(q, "waiting", limit)).toEqual(own.slice(3).toReversed());
+        expect(await listedIds(q, "retrying", limit, "newest")).toEqual(own.slice(0, 3));
+        expect(await listedIds(q, "waiting", limit, "newest")).toEqual(own.slice(3));
+      }
+    });
+
+    test("of what is due later does not go through all that is due now, nor the other way round", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 300);
+      const batch = await claim(q, { countMax: 200 });
+      await settle(
+        q,
+        batch,
+        ids(batch).map((id) => due(id, hourMs)),
+      );
+      const later = await q.operator.list("retrying", 150);
+      expect(idsOf(later.emails)).toEqual(some.slice(0, 150));
+      const now = await q.operator.list("waiting", 150);
+      expect(idsOf(now.emails)).toEqual(some.slice(200));
+      expect(now.next).toBeUndefined();
+      const last = await q.operator.list("retrying", 150, undefined, "newest");
+      expect(idsOf(last.emails)).toEqual(some.slice(50, 200).toReversed());
+      expect(await listedIds(q, "waiting", 150, "newest")).toEqual(some.slice(200).toReversed());
+      q.advance(hourMs + 1);
+      expect(await q.operator.list("retrying", 150)).toEqual({ emails: [], next: undefined });
+    });
+
+    const together: Record<Listable, (q: QueueUnderTest) => Promise<unknown>> = {
+      waiting: async (q) => {
+        const batch = await claim(q, all);
+        await settle(
+          q,
+          batch,
+          ids(batch).map((id, i) => (i % 3 === 0 ? { ...due(id), only: "postmark" } : due(id)) as EmailFate),
+        );
+      },
+      retrying: async (q) => {
+        const batch = await claim(q, all);
+        await settle(
+          q,
+          batch,
+          ids(batch).map((id, i) => {
+            return (i % 3 === 0 ? { ...due(id, hourMs), only: "postmark" } : due(id, hourMs)) as EmailFate;
+          }),
+        );
+      },
+      sending: (q) => claim(q, all),
+      "in-doubt": async (q) => settle(q, await claim(q, all), [], { delayMs: hourMs, notes: "" }),
+      sent: async (q) => {
+        const batch = await claim(q, all);
+        await settle(
+          q,
+          batch,
+          ids(batch).map((id) => sent(id)),
+        );
+      },
+      dead: async (q) => {
+        const batch = await claim(q, all);
+        await settle(
+          q,
+          batch,
+          ids(batch).map((id) => dead(id)),
+        );
+      },
+    };
+    for (const one of states) {
+      test(`names each of thousands once that are ${one} since the same moment`, async () => {
+        const q = await queue();
+        const expected = (await submitMany(q, 2500)).toSorted();
+        await together[one](q);
+        for (const limit of [1000, 97]) {
+          const rising = await listedIds(q, one, limit);
+          expect(rising.toSorted()).toEqual(expected);
+          expect(await listedIds(q, one, limit, "newest")).toEqual(rising.toReversed());
+        }
+      });
+    }
+
+    test("names each once that is in one of many batches, or whose lease ran out", async () => {
+      const q = await queue();
+      const lapsing = await submitMany(q, 30);
+      for (let i = 0; i < 10; i += 1)
+        await claim(q, { countMax: 3, sources: emailsFirst, provider: i % 2 ? "postmark" : "resend" });
+      q.advance(leaseMs + 1);
+      const recorded = await claim(q, { provider: "postmark" });
+      const begun = await submitMany(q, 30);
+      for (let i = 0; i < 10; i += 1) await claim(q, { countMax: 3, sources: emailsFirst });
+      for (const limit of [1, 7, 1000]) {
+        for (const order of orders) {
+          expect((await listedIds(q, "in-doubt", limit, order)).toSorted()).toEqual(lapsing.toSorted());
+          const sending = await listedIds(q, "sending", limit, order);
+          expect(sending.toSorted()).toEqual(begun.toSorted());
+        }
+      }
+      expect(recorded.lapsed).toBe(true);
+      expect((await q.operator.stats()).states).toMatchObject({ sending: 30, "in-doubt": 30 });
+    });
+
+    test("names each once of a batch that does not hold them in the order of their ids", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 9);
+      await settle(
+        q,
+        await claim(q),
+        some.map((id, i) => due(id, ((i * 5) % 9) * 100)),
+      );
+      q.advance(1000);
+      const batch = await claim(q);
+      expect(ids(batch)).not.toEqual(some);
+      for (const limit of [1, 2, 4]) expect((await listedIds(q, "sending", limit)).toSorted()).toEqual(some);
+      q.advance(leaseMs + 1);
+      for (const limit of [1, 2, 4]) expect((await listedIds(q, "in-doubt", limit)).toSorted()).toEqual(some);
+    });
+
+    test.each(orders)(
+      "from the %s names nothing twice, and all that stays, while others come and go",
+      async (order) => {
+        const q = await queue();
+        const before = await submitMany(q, 200);
+        const moved = new Set<string>();
+        const comeAndGo = async ({ emails: page }: Page) => {
+          // The one that the next page begins behind goes, too.
+          const [first, last] = [page[0]!.id, page.at(-1)!.id];
+          await q.operator.delete([first, last]);
+          const batch = await claim(q, { countMax: 5 });
+          await settle(
+            q,
+            batch,
+            ids(batch).map((id) => due(id, hourMs)),
+          );
+          for (const id of [first, last, ...ids(batch)]) moved.add(id);
+          await submitMany(q, 3);
+        };
+        const emails = await listed(q, "waiting", 20, comeAndGo, order);
+        const named = idsOf(emails);
+        expect(new Set(named).size).toBe(named.length);
+        for (const id of before) if (!moved.has(id)) expect(named).toContain(id);
+      },
+    );
+
+    test.each(orders)(
+      "of the dead from the %s goes on behind one that was replayed meanwhile",
+      async (order) => {
+        const q = await queue();
+        const some = await submitMany(q, 50);
+        const batch = await claim(q);
+        await settle(
+          q,
+          batch,
+          some.map((id) => dead(id)),
+        );
+        const replayAll = async ({ emails }: Page) => {
+          const replays = emails.map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
+          await q.operator.replay(replays, {});
+        };
+        const named = await listed(q, "dead", 7, replayAll, order);
+        expect(idsOf(named).toSorted()).toEqual(some.toSorted());
+        // After the last page nothing was done.
+        expect(await listedIds(q, "dead")).toEqual(idsOf(named).slice(49));
+      },
+    );
+
+    test("of the sent leaves out the deleted, however many there are", async () => {
+      const q = await queue();
+      const gone = await submitMany(q, 400);
+      await q.operator.delete(gone);
+      const some = await submitMany(q, 30);
+      const batch = await claim(q);
+      await settle(
+        q,
+        batch,
+        some.map((id) => sent(id)),
+      );
+      const after = await submitMany(q, 200);
+      await q.operator.delete(after);
+      for (const limit of [10, 1000])
+        expect((await listedIds(q, "sent", limit)).toSorted()).toEqual(some.toSorted());
+    });
+
+    test("of what is in doubt leaves out what was accepted elsewhere meanwhile", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 3);
+      const old = await claim(q);
+      q.advance(leaseMs + 1);
+      const current = await claim(q);
+      await settle(q, old, [sent(some[1]!)], doubt);
+      expect((await listedIds(q, "in-doubt")).toSorted()).toEqual([some[0]!, some[2]!].toSorted());
+      await settle(q, current, [], doubt);
+      expect((await listedIds(q, "in-doubt", 1)).toSorted()).toEqual([some[0]!, some[2]!].toSorted());
+    });
+
+    test("of large emails has short pages, and leaves out none", async () => {
+      const q = await queue();
+      const large = Array.from({ length: 12 }, () => submission({}, "x".repeat(900_000)));
+      for (const one of large) await submit(q, one);
+      const page = await q.operator.list("waiting", 1000);
+      expect(page.emails.length).toBeWithin(1, 12);
+      const emails = await listed(q, "waiting");
+      expect(idsOf(emails)).toEqual(large.map(({ id }) => id));
+      for (const { text } of emails) expect(text).toBe(envelopeLine(large[0]!.text));
+    });
+  });
+
+  describe("a replay", () => {
+    /** So many dead letters, of one batch. */
+    async function letters(count: number) {
+      const q = await queue();
+      const some = await submitMany(q, count);
+      await settle(
+        q,
+        await claim(q),
+        some.map((id) => dead(id, `died ${id}`)),
+      );
+      const replays = some.map((id) => ({ id, seenHistory: `died ${id}`, history: `again ${id}` }));
+      return { q, some, replays };
+    }
+
+    test("sends dead letters back to waiting, for any provider, under a new key, with the history given", async () => {
+      const { q, some, replays } = await letters(3);
+      expect(await q.operator.replay(replays.slice(0, 2), { replayed: 1, possible_duplicates: 2 })).toEqual(
+        some.slice(0, 2),
+      );
+      expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["waiting", "waiting", "dead"]);
+      const { states: counts, counters } = await q.operator.stats();
+      expect(counts).toMatchObject({ waiting: 2, dead: 1 });
+      expect(counters).toEqual({ replayed: 2, possible_duplicates: 4 });
+      const batch = await claim(q, { provider: "postmark" });
+      expect(batch.emails).toMatchObject(
+        some.slice(0, 2).map((id) => ({ id, history: `again ${id}`, text: submission().text })),
+      );
+      expect(batch).toMatchObject({ lease: 1, doubtSinceMs: undefined, lapsed: false, notes: "" });
+    });
+
+    test("leaves alone what is not dead, or has died otherwise than was seen", async () => {
+      const q = await queue();
+      const { places } = await oneOfEach(q);
+      const others = states.filter((one) => one !== "dead").map((one) => places[one]);
+      const replays = [...others, Bun.randomUUIDv7()].flatMap((id) =>
+        ["", "died", "tried"].map((seenHistory) => ({ id, seenHistory, history: "x" })),
+      );
+      replays.push({ id: places.dead, seenHistory: "died before", history: "x" });
+      replays.push({ id: places.dead, seenHistory: "", history: "x" });
+      const before = await tools.counted(q);
+      expect(await q.operator.replay(replays, { replayed: 1 })).toEqual([]);
+      expect(await tools.counted(q)).toEqual(before);
+      expect(await q.operator.show(places.dead)).toMatchObject({ state: "dead", history: "died" });
+    });
+
+    test("does the good ones, and repeated, or with an id twice, does each once", async () => {
+      const { q, some, replays } = await letters(3);
+      const mixed = [
+        { ...replays[0]!, seenHistory: "other" },
+        replays[1]!,
+        replays[1]!,
+        { id: Bun.randomUUIDv7(), seenHistory: "", history: "" },
+        replays[2]!,
+      ];
+      expect(await q.operator.replay(mixed, { replayed: 1 })).toEqual([some[1]!, some[2]!]);
+      expect(await q.operator.replay(mixed, { replayed: 1 })).toEqual([]);
+      expect((await q.operator.stats()).counters).toEqual({ replayed: 2 });
+      expect(await q.operator.replay([], { replayed: 1 })).toEqual([]);
+    });
+
+    test("of one without a history, and to none, is a replay too", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [dead(id!, "")]);
+      expect(await q.operator.replay([{ id: id!, seenHistory: "", history: "" }], {})).toEqual([id!]);
+      await settle(q, await claim(q), [dead(id!, "died")]);
+      expect(await q.operator.replay([{ id: id!, seenHistory: "died", history: "" }], {})).toEqual([id!]);
+      expect(await q.operator.show(id!)).toMatchObject({ state: "waiting", history: "" });
+    });
+
+    test("of a thousand is one step", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 1000);
+      await settle(
+        q,
+        await claim(q, all),
+        some.map((id) => dead(id)),
+      );
+      const replays = some.map((id) => ({ id, seenHistory: "died", history: "again" }));
+      expect(await q.operator.replay(replays, { replayed: 1 })).toEqual(some);
+      expect(await tools.counted(q)).toMatchObject({
+        states: { waiting: 1000, dead: 0 },
+        counters: { replayed: 1000 },
+      });
+    });
+
+    test("wakes whoever found nothing", async () => {
+      const q = await queue();
+      const id = await submitHeard(q);
+      await settle(q, await claim(q), [dead(id)]);
+      expect(await claimed(q)).toBe("empty");
+      const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
+      await q.operator.replay([{ id, seenHistory: "died", history: "again" }], {});
+      await woken;
+    });
+
+    test("is undone by a late acceptance: that still ends as sent", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const old = await claim(q);
+      q.advance(leaseMs + 1);
+      await settle(q, await claim(q), [dead(id!)]);
+      await q.operator.replay([{ id: id!, seenHistory: "died", history: "again" }], {});
+      await settle(q, old, [sent(id!, "late")]);
+      expect(await q.operator.show(id!)).toMatchObject({ state: "sent", record: "late" });
+      expect(await claimed(q)).toBe("empty");
+    });
+  });
+
+  describe("an operator's claim of a batch in doubt", () => {
+    const ask = (q: QueueUnderTest, emailId: string, claimId: string = Bun.randomUUIDv7()) =>
+      q.operator.claimDoubt({ claimId, emailId, leaseMs });
+    async function held(q: QueueUnderTest, emailId: string, claimId?: string) {
+      const result = await ask(q, emailId, claimId);
+      if (result.kind !== "batch") throw new Error(JSON.stringify(result));
+      return result.batch;
+    }
+
+    test("leases it, as it is, and its settlement ends the doubt of all its emails", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 3);
+      const first = await claim(q, { context: "c" });
+      await settle(q, first, [], { delayMs: hourMs, notes: "looked" });
+      const batch = await held(q, some[1]!);
+      expect(batch).toMatchObject({
+        id: first.id,
+        lease: 2,
+        provider: "resend",
+        context: "c",
+        notes: "looked",
+        lapsed: false,
+        doubtEndsAtMs: first.doubtEndsAtMs,
+      });
+      expect(batch.emails.map(({ id, text }) => ({ id, text }))).toEqual(
+        first.emails.map(({ id, text }) => ({ id, text })),
+      );
+      expect(batch.leaseEndsAtMs - batch.nowMs).toBe(leaseMs);
+      expect(await claimed(q)).toBe("empty");
+      const settlement = { fates: some.map((id) => due(id)), counts: { possible_duplicates: 3 } };
+      expect(await q.operator.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+      expect(await tools.counted(q)).toMatchObject({
+        states: { waiting: 3, sending: 0, "in-doubt": 0 },
+        counters: { possible_duplicates: 3 },
+      });
+      const again = await claim(q, { provider: "postmark" });
+      expect(ids(again)).toEqual(some);
+      expect(again.id).not.toBe(first.id);
+    });
+
+    test("has one whose lease ran out, and records its doubt", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const first = await claim(q);
+      q.advance(leaseMs + 1);
+      const batch = await held(q, id!);
+      expect(batch).toMatchObject({ id: first.id, lease: 2, lapsed: true });
+      expect(batch.doubtSinceMs).toBe(batch.nowMs);
+      expect(await settle(q, first, [due(id!)])).toEqual({ leaseHeld: false, duplicates: [] });
+      q.advance(leaseMs + 1);
+      expect(await claim(q)).toMatchObject({ lease: 3, lapsed: true, doubtSinceMs: batch.nowMs });
+    });
+
+    test("finds a batch in doubt busy while anybody holds it", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [], doubt);
+      const worker = await claim(q);
+      expect(await ask(q, id!)).toEqual({ kind: "busy" });
+      await settle(q, worker, [], doubt);
+      await held(q, id!);
+      expect(await ask(q, id!)).toEqual({ kind: "busy" });
+    });
+
+    test("has nothing else", async () => {
+      const q = await queue();
+      const { places } = await oneOfEach(q);
+      for (const one of states.filter((other) => other !== "in-doubt")) {
+        expect(await ask(q, places[one])).toEqual({ kind: "not-in-doubt" });
+      }
+      await q.operator.delete([places.waiting]);
+      expect(await ask(q, places.waiting)).toEqual({ kind: "not-in-doubt" });
+      expect(await ask(q, Bun.randomUUIDv7())).toEqual({ kind: "unknown" });
+    });
+
+    test("repeated gives the same lease, and nothing once that is over", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [], doubt);
+      const claimId = Bun.randomUUIDv7();
+      const batch = await held(q, id!, claimId);
+      expect(await held(q, id!, claimId)).toEqual({ ...batch, nowMs: expect.any(Number) });
+      await q.operator.settle(batch, { fates: [], rest: doubt, counts: {} });
+      expect(await ask(q, id!, claimId)).toEqual({ kind: "busy" });
+      expect((await held(q, id!)).lease).toBe(3);
+    });
+
+    test("works while all claims are stopped", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [], doubt);
+      await q.operator.pause();
+      const batch = await held(q, id!);
+      await q.operator.settle(batch, { fates: [due(id!)], counts: {} });
+      expect(await state(q, id!)).toBe("waiting");
+      expect(await claimed(q)).toBe("paused");
+    });
+
+    test("leaves to its mark what was accepted elsewhere meanwhile", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 2);
+      const old = await claim(q);
+      q.advance(leaseMs + 1);
+      await settle(q, await claim(q), [], doubt);
+      await settle(q, old, [sent(some[0]!, "late")], doubt);
+      const batch = await held(q, some[1]!);
+      expect(batch.emails.map(({ marked }) => marked)).toEqual([true, false]);
+      await q.operator.settle(batch, { fates: some.map((id) => due(id)), counts: {} });
+      expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["sent", "waiting"]);
+      expect((await q.operator.stats()).states).toMatchObject({ waiting: 1, sent: 1, "in-doubt": 0 });
+    });
+
+    test("is not for the end of doubt to take", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q, { doubtMs: 1000 }), [], { delayMs: 0, notes: "" });
+      q.advance(2000);
+      await held(q, id!);
+      expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
+    });
+  });
+
+  describe("a deletion", () => {
+    test("answers for each id: in a batch it is refused, elsewhere it leaves the id", async () => {
+      const q = await queue();
+      const { places } = await oneOfEach(q);
+      const unknown = Bun.randomUUIDv7();
+      const { waiting, retrying, sending, "in-doubt": inDoubt, sent: gone, dead: died } = places;
+      const asked = [unknown, waiting, sending, retrying, inDoubt, died, gone, waiting];
+      expect(await q.operator.delete(asked)).toEqual([
+        "unknown",
+        "deleted",
+        "in-batch",
+        "deleted",
+        "in-batch",
+        "deleted",
+        "unknown",
+        "unknown",
+      ]);
+      expect(await q.operator.delete(asked)).not.toContain("deleted");
+      for (const id of [waiting, retrying, died]) {
+        expect(await state(q, id)).toBe("deleted");
+        const [again] = await submit(q, submission({ id }));
+        expect(again).toBe(id);
+        expect(await state(q, id)).toBe("deleted");
+      }
+      expect((await q.operator.stats()).states).toEqual({
+        waiting: 0,
+        retrying: 0,
+        sending: 1,
+        "in-doubt": 1,
+        sent: 1,
+        dead: 0,
+      });
+      q.advance(2 * hourMs);
+      expect(ids(await claim(q, { countMax: 5 }))).not.toContain(retrying);
+      expect(await q.operator.delete([])).toEqual([]);
+    });
+
+    test("of dead letters alone leaves what was replayed since they were listed", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 4);
+      await settle(
+        q,
+        await claim(q),
+        some.map((id) => dead(id)),
+      );
+      const { emails } = await q.operator.list("dead", 1000);
+      const replays = emails
+        .slice(0, 2)
+        .map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
+      await q.operator.replay(replays, {});
+      const batch = await claim(q, { countMax: 1 });
+      const asked = [...idsOf(emails), emails[3]!.id, Bun.randomUUIDv7()];
+      const seen = [...emails, emails[3]!].map(({ history }) => history);
+      expect(await q.operator.delete(asked, [...seen, ""])).toEqual([
+        "changed",
+        "changed",
+        "deleted",
+        "deleted",
+        "unknown",
+        "unknown",
+      ]);
+      const states = await Promise.all(idsOf(emails).map((id) => state(q, id)));
+      expect(states.toSorted()).toEqual(["deleted", "deleted", "sending", "waiting"]);
+      expect(ids(batch)).toEqual([emails[states.indexOf("sending")]!.id]);
+    });
+
+    test("of a dead letter that died again since it was seen is refused", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [dead(id!)]);
+      const { history: seenHistory } = (await q.operator.list("dead", 1)).emails[0]!;
+      await q.operator.replay([{ id: id!, seenHistory, history: "again" }], {});
+      await settle(q, await claim(q), [{ id: id!, kind: "dead", history: "again" }]);
+      expect(await q.operator.delete([id!], [seenHistory])).toEqual(["changed"]);
+      expect(await q.operator.delete([id!], ["again"])).toEqual(["deleted"]);
+    });
+
+    test("of what only one provider may take leaves nothing for it", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      await settle(q, await claim(q), [{ ...due(id!), only: "postmark" } as EmailFate]);
+      expect(await q.operator.delete([id!])).toEqual(["deleted"]);
+      expect(await claimed(q, { provider: "postmark" })).toBe("empty");
+    });
+
+    test("of a thousand is one step, and their ids are forgotten after a while", async () => {
+      const q = await queue();
+      await q.work.sweep(serving("resend"));
+      const some = await submitMany(q, 1000);
+      expect(new Set(await q.operator.delete(some))).toEqual(new Set(["deleted"]));
+      expect((await q.operator.stats()).states).toMatchObject({ waiting: 0, sent: 0 });
+      q.advance(25 * hourMs);
+      await q.work.sweep(serving("resend"));
+      expect(await q.operator.show(some[0]!)).toBeUndefined();
+    });
+  });
+
+  describe("clearing", () => {
+    /** How many emails each call deleted. */
+    async function cleared(q: QueueUnderTest, limit: number, tillMs?: number): Promise<number[]> {
+      const submittedTillMs = tillMs ?? (await q.operator.stats()).nowMs;
+      const counts: number[] = [];
+      for (let from: string | undefined; ;) {
+        const { deleted, next } = await q.operator.clear(limit, submittedTillMs, from);
+        counts.push(deleted);
+        if (counts.length > 1000) throw new Error("clear: does not end");
+        if (next === undefined) return counts;
+        from = next;
+      }
+    }
+    const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0);
+
+    for (const limit of [1, 4, 1000]) {
+      test(`leaves what was submitted since, wherever it waits: ${limit} at a time`, async () => {
+        const q = await queue();
+        const tried = async (provider: string) => {
+          const batch = await claim(q, { sources: emailsFirst, countMax: 5 });
+          await settle(
+            q,
+            batch,
+            ids(batch).map(
+              (id, i) => ({ ...due(id, hourMs), ...(i % 2 && { only: provider }) }) as EmailFate,
+            ),
+          );
+        };
+        // Of old and new, some wait for anyone, some for either provider, some until the same later time.
+        await submitMany(q, 5);
+        await tried("postmark");
+        await submitMany(q, 5);
+        await tried("resend");
+        await submitMany(q, 3);
+        const { nowMs, states: before } = await q.operator.stats();
+        expect(before).toMatchObject({ waiting: 3, retrying: 10 });
+        q.advance(2);
+        const since = await submitMany(q, 5);
+        const held = await claim(q, { sources: emailsFirst, countMax: 8 });
+        await settle(
+          q,
+          held,
+          ids(held).map((id, i) => ({ ...due(id, hourMs), ...(i % 2 && { only: "postmark" }) }) as EmailFate),
+        );
+        since.push(...(await submitMany(q, 6)));
+        expect(sumOf(await cleared(q, limit, nowMs))).toBe(13);
+        expect([...(await listedIds(q, "waiting")), ...(await listedIds(q, "retrying"))].toSorted()).toEqual(
+          since.toSorted(),
+        );
+        expect(sumOf(await cleared(q, limit, nowMs))).toBe(0);
+      });
+    }
+
+    test("ends, and passes by nothing, while emails come, and leave from where it stopped", async () => {
+      const q = await queue();
+      const before = await submitMany(q, 60);
+      const { nowMs } = await q.operator.stats();
+      q.advance(2);
+      const since = await submitMany(q, 10);
+      const taken: string[] = [];
+      let from: string | undefined;
+      let deleted = 0;
+      for (let calls = 0; ; calls += 1) {
+        expect(calls).toBeLessThan(50);
+        const cleared = await q.operator.clear(7, nowMs, from);
+        deleted += cleared.deleted;
+        if (cleared.next === undefined) break;
+        from = cleared.next;
+        if (calls < 4) taken.push(...ids(await claim(q, { sources: emailsFirst, countMax: 2 })));
+        since.push(...(await submitMany(q, 3)));
+      }
+      expect(deleted + taken.length).toBe(before.length);
+      expect((await listedIds(q, "waiting")).toSorted()).toEqual(since.toSorted());
+    });
+
+    test("is refused once the store's clock was set back, and deletes nothing", async () => {
+      const q = await queue();
+      await submitMany(q, 3);
+      const { nowMs } = await q.operator.stats();
+      q.step(-10_000);
+      const [since] = await submitMany(q, 1);
+      await expect(q.operator.clear(10, nowMs)).rejects.toThrow(StoreUnavailable);
+      q.advance(11_000);
+      expect((await q.operator.stats()).states.waiting).toBe(4);
+      expect(await state(q, since!)).toBe("waiting");
+    });
+
+    test("of large emails that stay reads so much at a time, and ends", async () => {
+      const q = await queue();
+      const { nowMs } = await q.operator.stats();
+      q.advance(2);
+      for (let i = 0; i < 8; i += 1) await submit(q, submission({}, "x".repeat(900_000)));
+      expect(sumOf(await cleared(q, 1000, nowMs))).toBe(0);
+      expect(sumOf(await cleared(q, 1000))).toBe(8);
+    });
+
+    test("deletes what waits and what is to be tried again, so many at a time, and leaves the rest", async () => {
+      const q = await queue();
+      const { places } = await oneOfEach(q);
+      const [only] = await submitMany(q, 1);
+      const batch = await claim(q, { sources: emailsFirst, countMax: 2 });
+      await settle(
+        q,
+        batch,
+        ids(batch).map((id) => ({ ...due(id, hourMs), only: "postmark" }) as EmailFate),
+      );
+      await submitMany(q, 20);
+      const before = (await q.operator.stats()).states;
+      expect(before.waiting + before.retrying).toBe(23);
+      expect(await cleared(q, 10)).toEqual([10, 10, 3]);
+      expect(await cleared(q, 10)).toEqual([0]);
+      const { sending, "in-doubt": inDoubt, dead: died, sent: gone } = places;
+      expect(await Promise.all([sending, inDoubt, died, gone].map((id) => state(q, id)))).toEqual([
+        "sending",
+        "in-doubt",
+        "dead",
+        "sent",
+      ]);
+      expect((await q.operator.stats()).states).toEqual({
+        waiting: 0,
+        retrying: 0,
+        sending: 1,
+        "in-doubt": 1,
+        sent: 1,
+        dead: 1,
+      });
+      for (const id of [places.waiting, places.retrying, only!]) {
+        expect(await state(q, id)).toBe("deleted");
+        await submit(q, submission({ id }));
+        expect(await state(q, id)).toBe("deleted");
+      }
+      q.advance(2 * hourMs);
+      expect(await claimed(q, { provider: "postmark" })).toBe("empty");
+    });
+  });
+
+  describe("a pause", () => {
+    const ended = async (q: QueueUnderTest) => (await q.work.claimEnded(endedRequest())).kind;
+
+    test("stops every claim until it ends; repeated, both change nothing", async () => {
+      const q = await queue();
+      await submitMany(q, 1);
+      await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
+      await submitMany(q, 1);
+      q.advance(2000);
+      await q.operator.resume();
+      expect((await q.operator.stats()).paused).toBe(false);
+      for (let i = 0; i < 2; i += 1) {
+        await q.operator.pause();
+        expect((await q.operator.stats()).paused).toBe(true);
+        expect(await claimed(q)).toBe("paused");
+        expect(await claimed(q, { sources: ["batches"] })).toBe("paused");
+        expect(await claimed(q, { provider: "postmark" })).toBe("paused");
+        expect(await ended(q)).toBe("paused");
+      }
+      for (let i = 0; i < 2; i += 1) {
+        await q.operator.resume();
+        expect((await q.operator.stats()).paused).toBe(false);
+      }
+      expect(await ended(q)).toBe("batch");
+      expect(await claimed(q)).toBe("batch");
+      expect(await claimed(q)).toBe("empty");
+    });
+
+    test("of an empty queue says so too", async () => {
+      const q = await queue();
+      await q.operator.pause();
+      expect(await claimed(q)).toBe("paused");
+      expect(await ended(q)).toBe("paused");
+    });
+
+    test("leaves submissions, settlements and sweeps alone", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const batch = await claim(q);
+      await q.operator.pause();
+      const [later] = await submitMany(q, 1);
+      expect(await settle(q, batch, [sent(id!)])).toEqual({ leaseHeld: true, duplicates: [] });
+      await q.work.sweep(serving("resend"));
+      expect(await state(q, later!)).toBe("waiting");
+      expect(await q.operator.delete([later!])).toEqual(["deleted"]);
+    });
+
+    test("still gives a repeated claim what it was answered before", async () => {
+      const q = await queue();
+      const [id] = await submitMany(q, 1);
+      const asked = request();
+      const first = await q.work.claim(asked);
+      await q.operator.pause();
+      const second = await q.work.claim(asked);
+      if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
+      expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
+      await settle(q, first.batch, [], { delayMs: 0, notes: "" });
+      expect(await q.work.claim(asked)).toEqual({ kind: "spent" });
+      expect(await state(q, id!)).toBe("in-doubt");
+    });
+
+    test("still gives a repeated claim of an ended doubt what it was answered before", async () => {
+      const q = await queue();
+      await submitMany(q, 1);
+      await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
+      q.advance(2000);
+      const asked = endedRequest();
+      const first = await q.work.claimEnded(asked);
+      await q.operator.pause();
+      const second = await q.work.claimEnded(asked);
+      if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
+      expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
+    });
+
+    test("is known to a worker once it has claimed, and so is its end", async () => {
+      const q = await queue();
+      expect(q.work.paused()).toBe(false);
+      await q.operator.pause();
+      await claimed(q);
+      expect(q.work.paused()).toBe(true);
+      await q.operator.resume();
+      await ended(q);
+      expect(q.work.paused()).toBe(false);
+    });
+
+    test("that ends wakes whoever waits for that", async () => {
+      const q = await queue();
+      await submitHeard(q);
+      await q.operator.pause();
+      expect(await claimed(q)).toBe("paused");
+      const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
+      await q.operator.resume();
+      await woken;
+    });
+  });
+
+  describe("the numbers", () => {
+    test("of an empty queue are zero, and it has neither a backlog nor a doubt", async () => {
+      const q = await queue();
+      const { bytesUsed, bytesMax, nowMs, ...rest } = await q.operator.stats();
+      expect(rest).toEqual({
+        states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
+        counters: {},
+        providers: {},
+        oldestDueAtMs: undefined,
+        oldestDoubtSinceMs: undefined,
+        paused: false,
+        clockStep: undefined,
+      });
+      expect(Math.abs(nowMs - Date.now())).toBeLessThan(hangMs);
+      expect(bytesUsed).toBeGreaterThan(0);
+      if (bytesMax !== undefined) expect(bytesMax).toBeGreaterThan(bytesUsed);
+    });
+
+    test("tell of each provider when it last accepted, and since when and why it fails", async () => {
+      const q = await queue();
+      const condition = async (provider = "resend") => (await q.operator.stats()).providers[provider];
+      await submitMany(q, 8);
+      const next = (over = {}) => claim(q, { countMax: 1, sources: emailsFirst, ...over });
+      const one = async (batch: Batch, fate: (id: string) => EmailFate, failure?: string) => {
+        await q.work.settle(batch, {
+          fates: [fate(ids(batch)[0]!)],
+          counts: {},
+          ...(failure !== undefined && { failure: { reason: failure, own: true } }),
+        });
+        return (await q.operator.stats()).nowMs;
+      };
+      const later = (id: string) => due(id, hourMs);
+
+      // A fault of one email says nothing of the provider.
+      await one(await next(), dead);
+      expect(await condition()).toBeUndefined();
+
+      const firstMs = await one(await next(), later, "503 down");
+      const first = (await condition())!;
+      expect(first.failingSinceMs).toBeWithin(firstMs - hangMs, firstMs + 1);
+      expect(first).toEqual({
+        failingSinceMs: first.failingSinceMs!,
+        lastFailedAtMs: first.failingSinceMs!,
+        lastFailure: "503 down",
+      });
+
+      q.advance(5000);
+      const doubtful = await next();
+      await q.work.settle(doubtful, {
+        fates: [],
+        rest: doubt,
+        counts: {},
+        failure: { reason: "no answer", own: false },
+      });
+      const second = (await condition())!;
+      expect(second).toEqual({
+        failingSinceMs: first.failingSinceMs!,
+        lastFailedAtMs: expect.any(Number),
+        lastFailure: "no answer",
+        isUnanswered: true,
+      });
+      expect(second.lastFailedAtMs! - first.lastFailedAtMs!).toBeGreaterThanOrEqual(5000);
+
+      // An acceptance outweighs what failed in the same answer, and ends the failing, not the memory of it.
+      const accepted = await next();
+      const acceptedMs = await one(accepted, sent, "some were refused");
+      const third = (await condition())!;
+      expect(third).toEqual({
+        lastAcceptedAtMs: expect.any(Number),
+        lastFailedAtMs: second.lastFailedAtMs!,
+        lastFailure: "no answer",
+      });
+      expect(third.lastAcceptedAtMs).toBeWithin(acceptedMs - hangMs, acceptedMs + 1);
+
+      // Repeated, it says nothing new; nor does what comes after the lease.
+      q.advance(1000);
+      const late = await next();
+      await one(late, later, "401 no such key");
+      const failing = (await condition())!;
+      expect(failing).toMatchObject({
+        lastFailure: "401 no such key",
+        lastAcceptedAtMs: third.lastAcceptedAtMs!,
+      });
+      expect(failing.failingSinceMs).toBe(failing.lastFailedAtMs!);
+      q.advance(1000);
+      await one(late, later, "401 no such key");
+      await one(accepted, sent);
+      const lost = await next();
+      q.advance(leaseMs + 1);
+      expect(ids(await claim(q))).toEqual(ids(doubtful));
+      expect(ids(await claim(q))).toEqual(ids(lost));
+      await one(lost, later, "502 too late");
+      expect(await condition()).toEqual(failing);
+
+      await one(await next({ provider: "postmark" }), sent);
+      expect(await condition("postmark")).toEqual({ lastAcceptedAtMs: expect.any(Number) });
+      expect(await condition()).toEqual(failing);
+    });
+
+    test("tell since when the oldest is due: an email, or a batch that is to be claimed again", async () => {
+      const q = await queue();
+      const oldest = async () => (await q.operator.stats()).oldestDueAtMs;
+      const [id] = await submitMany(q, 1);
+      const submittedAtMs = (await q.operator.show(id!))!.submittedAtMs!;
+      q.advance(5000);
+      const [second] = await submitMany(q, 1);
+      expect(await oldest()).toBe(submittedAtMs);
+      const batch = await claim(q, { countMax: 1 });
+      expect(await oldest()).toBe((await q.operator.show(second!))!.atMs!);
+      await settle(q, await claim(q), [{ ...due(second!, leaseMs / 2), only: "postmark" } as EmailFate]);
+      expect(await oldest()).toBeUndefined();
+      const dueAtMs = (await q.operator.show(second!))!.atMs!;
+      q.advance(leaseMs / 2);
+      expect(await oldest()).toBe(dueAtMs);
+      await q.operator.delete([second!]);
+      q.advance(leaseMs);
+      expect(await oldest()).toBe(batch.leaseEndsAtMs);
+    });
+
+    test("tell since when the oldest doubt lasts", async () => {
+      const q = await queue();
+      const oldest = async () => (await q.operator.stats()).oldestDoubtSinceMs;
+      await submitMany(q, 2);
+      const first = await claim(q, { countMax: 1 });
+      const second = await claim(q, { countMax: 1 });
+      expect(await oldest()).toBeUndefined();
+      await settle(q, first, [], { delayMs: 2 * hourMs, notes: "" });
+      const firstDoubtMs = (await q.operator.show(ids(first)[0]!))!.batch!.doubtSinceMs!;
+      expect(await oldest()).toBe(firstDoubtMs);
+      q.advance(leaseMs + 1);
+      expect(await oldest()).toBe(firstDoubtMs);
+      const again = await q.operator.claimDoubt({
+        claimId: Bun.randomUUIDv7(),
+        emailId: ids(first)[0]!,
+        leaseMs,
+      });
+      if (again.kind !== "batch") throw new Error(again.kind);
+      await q.operator.settle(again.batch, { fates: [sent(ids(first)[0]!)], counts: {} });
+      // Nobody has claimed the other since its lease ran out: so its doubt stands nowhere yet.
+      expect(await oldest()).toBe(second.leaseEndsAtMs);
+      await settle(q, await claim(q), [sent(ids(second)[0]!)]);
+      expect(await oldest()).toBeUndefined();
+    });
+
+    test("count what is due and what is due later, however many they are", async () => {
+      const q = await queue();
+      await submitMany(q, 2000);
+      const [early, late] = [await claim(q, { ...all, countMax: 700 }), await claim(q, all)];
+      await settle(
+        q,
+        late,
+        ids(late).map((id, i) => ({ ...due(id, 2 * hourMs), ...(i % 2 && { only: "x" }) }) as EmailFate),
+      );
+      await settle(
+        q,
+        early,
+        ids(early).map((id) => due(id, hourMs)),
+      );
+      const numbers = async () => (await q.operator.stats()).states;
+      expect(await numbers()).toMatchObject({ waiting: 0, retrying: 2000 });
+      q.advance(hourMs + 1);
+      expect(await numbers()).toMatchObject({ waiting: 700, retrying: 1300 });
+      q.advance(hourMs + 1);
+      expect(await numbers()).toMatchObject({ waiting: 2000, retrying: 0 });
+    });
+
+    test("agree with the lists and with what is shown of each, whatever was done in whatever order", async () => {
+      const q = await queue();
+      const known: string[] = [];
+      const held: Awaited<ReturnType<typeof claim>>[] = [];
+      let seed = 1;
+      // Mulberry32: the same walk at every run.
+      const random = () => {
+        seed = (seed + 0x6d2b79f5) | 0;
+        let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+        t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+        return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+      };
+      const below = (count: number) => Math.floor(random() * count);
+      const some = () => known[below(known.length)] ?? "";
+      const fateOf = (id: string): EmailFate => {
+        const fates: readonly EmailFate[] = [
+          sent(id),
+          due(id, below(3) * 40_000),
+          { ...due(id), only: "postmark" } as EmailFate,
+          dead(id),
+          { ...due(id, below(2) * 20_000), pieceMax: 1 + below(3) } as EmailFate,
+          { ...due(id), only: "postmark", pieceMax: 2 } as EmailFate,
+        ];
+        return fates[below(fates.length)]!;
+      };
+      const steps: (() => Promise<unknown>)[] = [
+        async () => known.push(...(await submitMany(q, 1 + below(6)))),
+        async () => known.push(...(await submitMany(q, 1 + below(6)))),
+        async () => {
+          const sources = ([batchesFirst, emailsFirst, ["split"], ["batches"]] as const)[below(4)]!;
+          const provider = below(2) ? "resend" : "postmark";
+          const shared = below(4) > 0;
+          const result = await q.work.claim(request({ countMax: 1 + below(4), sources, provider, shared }));
+          if (result.kind === "batch") held.push(result.batch);
+        },
+        // Also long after their lease.
+        async () => {
+          const batch = held.splice(below(held.length), 1)[0];
+          if (batch === undefined) return;
+          const whole = below(2) === 0;
+          const fates = ids(batch).flatMap((id) => (whole || below(2) ? [fateOf(id)] : []));
+          await settle(q, batch, fates, { delayMs: below(2) * 30_000, notes: "n" });
+        },
+        async () => {
+          const result = await q.work.claimEnded(endedRequest());
+          if (result.kind === "batch") held.push(result.batch);
+        },
+        async () => {
+          const result = await q.operator.claimDoubt({
+            claimId: Bun.randomUUIDv7(),
+            emailId: some(),
+            leaseMs,
+          });
+          if (result.kind === "batch") held.push(result.batch);
+        },
+        async () => q.operator.delete([some(), some()]),
+        async () => q.operator.replay([{ id: some(), seenHistory: "died", history: "r" }], {}),
+        async () => (below(20) === 0 ? q.operator.clear(3, (await q.operator.stats()).nowMs) : undefined),
+        async () => q.work.sweep(below(4) ? serving("resend", "postmark") : serving("resend")),
+        async () => q.advance(below(4) === 0 ? leaseMs + 1 : 5000),
+      ];
+      for (let i = 0; i < 1500; i += 1) {
+        await steps[below(steps.length)]!();
+        if (i % 100 !== 99) continue;
+        const shown = new Map<string, string[]>();
+        let markedCount = 0;
+        for (const id of known) {
+          const one = await q.operator.show(id);
+          const where = one?.state ?? "forgotten";
+          shown.set(where, [...(shown.get(where) ?? []), id]);
+        }
+        const { states: counts, oldestDueAtMs, nowMs } = await q.operator.stats();
+        const totals: Record<string, number> = {};
+        for (const one of states) {
+          const names = (await listedIds(q, one, 1 + below(30))).toSorted();
+          const inPlace = (shown.get(one) ?? []).toSorted();
+          totals[one] = inPlace.length;
+          if (one === "sent") {
+            // Accepted elsewhere, and still in a batch: listed and counted when that ends.
+            markedCount = inPlace.length - names.length;
+            expect(inPlace).toEqual(expect.arrayContaining(names));
+          } else expect(names).toEqual(inPlace);
+        }
+        const { sending, "in-doubt": inDoubt, sent: left, ...apart } = totals;
+        expect(counts).toMatchObject(apart);
+        expect(counts.sent).toBe(left! - markedCount);
+        expect(counts.sending + counts["in-doubt"]).toBe(sending! + inDoubt! + markedCount);
+        if (markedCount === 0) expect(counts.sending).toBe(sending!);
+        if (counts.waiting > 0) expect(oldestDueAtMs).toBeLessThanOrEqual(nowMs);
+      }
+    });
+  });
+}

@@ -1,0 +1,191 @@
+// What happens on a disk that is full, in a process of its own: sqlite-faults.test.ts gives it a small file system to
+// fill, and reads what it prints.
+
+import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import { Database } from "bun:sqlite";
+import { join } from "node:path";
+import type { ClaimRequest } from "../../lib/queue/contract.ts";
+import { openSqliteIntake } from "../../lib/queue/sqlite/producer.ts";
+import { openSqliteWork } from "../../lib/queue/sqlite/consumer.ts";
+import { eventually } from "../support/eventually.ts";
+import { silent } from "../support/log.ts";
+import { soon, submission } from "./conformance_tools.ts";
+
+const [disk = "", scenario = ""] = process.argv.slice(2);
+const options = {
+  folder: join(disk, "data"),
+  retainMs: 3_600_000,
+  log: silent,
+  onFatal: (reason: string) => {
+    throw new Error(reason);
+  },
+};
+const ballast = join(disk, "ballast");
+
+/** Fills what is left of the disk but for some bytes; SQLite's and what it may still write count as well. */
+function fill(): void {
+  const file = openSync(ballast, "a");
+  for (let size = 1024 * 1024; size >= 512; size /= 2) {
+    try {
+      for (;;) writeSync(file, new Uint8Array(size));
+    } catch {
+      // Full, for pieces of this size.
+    }
+  }
+  closeSync(file);
+}
+
+const small = join(disk, "small");
+
+function fillInodes(): void {
+  mkdirSync(small, { recursive: true });
+  for (let i = 0; ; i += 1) {
+    try {
+      closeSync(openSync(join(small, String(i)), "wx"));
+    } catch {
+      return;
+    }
+  }
+}
+
+const freeInodes = () => rmSync(small, { recursive: true });
+
+const request = (): ClaimRequest => ({
+  claimId: Bun.randomUUIDv7(),
+  claimant: Bun.randomUUIDv7(),
+  number: 1,
+  provider: "resend",
+  credential: "",
+  shared: true,
+  dueCountMax: 0,
+  countMax: 10,
+  bytesMax: 4 * 1024 * 1024,
+  leaseMs: 60_000,
+  doubtMs: 3_600_000,
+  context: "",
+  sources: ["batches", "split", "emails"],
+});
+
+async function drain(work: ReturnType<typeof openSqliteWork>): Promise<string[]> {
+  const sent: string[] = [];
+  for (;;) {
+    const result = await work.claim(request());
+    if (result.kind !== "batch") return sent;
+    const ids = result.batch.emails.map(({ id }) => id);
+    const fates = ids.map((id) => ({ id, kind: "sent" as const, record: "{}" }));
+    await work.settle(result.batch, { fates, counts: {} });
+    sent.push(...ids);
+  }
+}
+
+/** Many at once. */
+async function offer(intake: ReturnType<typeof openSqliteIntake>, count: number, size: number) {
+  const acknowledged = new Set<string>();
+  const refusals = new Set<string>();
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      const result = await intake.submit(submission({}, "x".repeat(size)), soon());
+      if (result.kind === "stored") acknowledged.add(result.id);
+      if (result.kind === "failed") refusals.add(result.reason);
+    }),
+  );
+  return { acknowledged, refusals: [...refusals] };
+}
+
+/** Waits until it takes emails again. */
+async function accepts(intake: ReturnType<typeof openSqliteIntake>): Promise<boolean> {
+  return eventually(
+    "it accepts again",
+    async () => (await intake.submit(submission(), soon())).kind === "stored",
+  );
+}
+
+const scenarios: Record<string, () => Promise<object>> = {
+  async "delivery-goes-on"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const acknowledged = new Set<string>();
+    let refusal = "";
+    while (refusal === "") {
+      const one = submission({}, "x".repeat(100_000));
+      const result = await intake.submit(one, soon());
+      if (result.kind === "stored") acknowledged.add(one.id);
+      if (result.kind === "failed") refusal = result.reason;
+    }
+    for (const id of await drain(work)) acknowledged.delete(id);
+    // The file does not shrink, but has room inside; here, more room is made around it.
+    Bun.spawnSync(["mount", "-o", "remount,size=200m", disk]);
+    return { refusal, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+  },
+
+  async "burst-of-large-ones"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const answers = await offer(intake, 300, 1_000_000);
+    return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(work)).length };
+  },
+
+  async "one-that-is-too-large"() {
+    const intake = openSqliteIntake(options);
+    const { refusals, acknowledged } = await offer(intake, 1, 80_000_000);
+    return { refusals, lost: acknowledged.size };
+  },
+
+  // As long as somebody reads an old state, all that is written stays in the log.
+  async "log-that-cannot-be-emptied"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    await intake.submit(submission(), soon());
+    const reader = new Database(join(options.folder, "queue.db"), { readonly: true });
+    reader.run("BEGIN");
+    reader.query("SELECT count(*) FROM emails").get();
+    const answers = await offer(intake, 3000, 50_000);
+    reader.run("COMMIT");
+    reader.close();
+    return { refusals: answers.refusals, lost: answers.acknowledged.size + 1 - (await drain(work)).length };
+  },
+
+  async "to-the-last-byte"() {
+    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const acknowledged = new Set<string>();
+    for (let i = 0; i < 50; i += 1) {
+      const one = submission({}, "x".repeat(1000));
+      if ((await intake.submit(one, soon())).kind === "stored") acknowledged.add(one.id);
+    }
+    fill();
+    const claim = await work.claim(request()).then(({ kind }) => kind, String);
+    rmSync(ballast);
+    const sent = await drain(work);
+    for (const id of sent) acknowledged.delete(id);
+    return { claim, sent: sent.length, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+  },
+
+  // Once before there is a folder, and once before SQLite can make the files beside the queue's.
+  async "without-inodes"() {
+    fillInodes();
+    const intake = openSqliteIntake(options);
+    const result = await intake.submit(submission(), performance.now() + 1000);
+    freeInodes();
+    await accepts(intake);
+    await intake.close();
+    fillInodes();
+    const second = openSqliteIntake(options);
+    const later = await second.submit(submission(), performance.now() + 1000);
+    freeInodes();
+    const reason = (one: typeof result) => (one.kind === "failed" ? one.reason : one.kind);
+    return { failed: reason(result), later: reason(later), acceptsAgain: await accepts(second) };
+  },
+
+  async "from-the-start"() {
+    mkdirSync(options.folder);
+    fill();
+    const intake = openSqliteIntake(options);
+    const result = await intake.submit(submission(), performance.now() + 1000);
+    rmSync(ballast);
+    return {
+      failed: result.kind === "failed" ? result.reason : result.kind,
+      acceptsAgain: await accepts(intake),
+    };
+  },
+};
+
+const outcome = await scenarios[scenario]!();
+console.log(JSON.stringify(outcome));
+process.exit(0);

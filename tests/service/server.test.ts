@@ -1,0 +1,228 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { runCli } from "../support/cli.ts";
+import { eventually, freePort } from "../support/eventually.ts";
+import { connectRaw } from "../support/raw.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { startProcess } from "../support/service.ts";
+
+let redis: RedisServer;
+const children: Bun.Subprocess[] = [];
+
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(async () => {
+  for (const child of children) child.kill("SIGKILL");
+  await redis.stop();
+});
+
+const form = "subject=Hello&body=World&to=ada%40example.org&from=me%40example.org";
+const formHeaders = { "content-type": "application/x-www-form-urlencoded" };
+
+/** @param before a command that runs it */
+function spawn(env: Record<string, string>, before: string[] = []) {
+  const child = Bun.spawn(
+    [...before, process.execPath, "--no-install", `${import.meta.dir}/../../server.ts`],
+    {
+      // Away from the project: there may be an .env in it, of whoever works there.
+      cwd: tmpdir(),
+      env: { PATH: process.env["PATH"] ?? "", PORT: "0", ADMIN_PORT: "", REDIS_URL: redis.url, ...env },
+      stdout: "pipe",
+      stderr: "pipe",
+    },
+  );
+  children.push(child);
+  return child;
+}
+
+/** A server that listens, and its log as it grows. */
+async function start(env: Record<string, string> = {}, before: string[] = []) {
+  const child = spawn(env, before);
+  const lines: Record<string, unknown>[] = [];
+  void (async () => {
+    let rest = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const all = (rest + text).split("\n");
+      rest = all.pop() ?? "";
+      lines.push(...all.map((line) => JSON.parse(line)));
+    }
+  })();
+  const find = (event: string) => () => lines.find((line) => line["event"] === event);
+  const listening = await eventually("the server listens", find("listening"));
+  const port = Number(listening["port"]);
+  const send = () => fetch(`http://127.0.0.1:${port}/`, { method: "POST", body: form, headers: formHeaders });
+  return { child, port, find, send };
+}
+
+const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formHeaders["content-type"]}\r\n`;
+/** Half a request, whose head the server says that it has read. */
+const half = `${head}Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
+
+test.each(["server.ts", "worker.ts"])(
+  "%s: a folder that cannot hold the queue is named, and it exits with 1",
+  async (file) => {
+    // Not even root may make one below a file.
+    const folder = `${import.meta.path}/data`;
+    const process = startProcess(file, { DATA_DIR: folder, PROVIDERS: "sandbox", PORT: "0" });
+    expect(await process.exited).toBe(1);
+    const { reason } = await process.event("store-unusable");
+    expect(reason).toStartWith(`DATA_DIR ${folder} cannot be created: ${import.meta.path} is a file`);
+  },
+);
+
+test("server: wrong settings are all named on stderr, and it exits with 2", async () => {
+  const child = spawn({ PORT: "x", LEASE: "1s" });
+  expect(await child.exited).toBe(2);
+  expect(await child.stderr.text()).toMatch(/^Cannot start: PORT .*\nCannot start: LEASE .*\n$/);
+});
+
+test.each(["server.ts", "worker.ts"])(
+  "%s: a name that is probably a misspelled setting is logged at startup, without its value",
+  async (file) => {
+    const env = { REDIS_URL: redis.url, PROVIDERS: "sandbox", PORT: "0", API_TOKEN: "the-value" };
+    const process = startProcess(file, env);
+    expect(await process.event("setting-suspicious")).toMatchObject({
+      level: "warn",
+      setting: "API_TOKEN",
+      reason: "is not a setting: is API_TOKENS meant?",
+    });
+    await process.event(file === "server.ts" ? "listening" : "worker-started");
+    await process.kill();
+    expect(process.stdout()).not.toContain("the-value");
+  },
+);
+
+test("server: a taken port is named, and it exits with 1", async () => {
+  const other = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() });
+  const child = spawn({ PORT: String(other.port) });
+  expect(await child.exited).toBe(1);
+  expect(await child.stderr.text()).toContain(`PORT ${other.port} is taken`);
+  await other.stop(true);
+});
+
+test("server: Redis may be behind a socket, with a password and a database", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-socket-"));
+  const socket = join(folder, "redis@1.sock");
+  const behind = await startRedis({ unixsocket: socket });
+  try {
+    behind.cli("CONFIG", "SET", "requirepass", "p@ss/word");
+    const REDIS_URL = `redis+unix://:p%40ss%2Fword@localhost${socket}?db=3`;
+    const server = await start({ REDIS_URL });
+    await eventually("an email is stored", async () => (await server.send()).status === 200);
+    expect(behind.cli("-a", "p@ss/word", "--no-auth-warning", "INFO", "keyspace")).toContain("db3:keys=");
+    const { stdout, stderr } = await runCli({ REDIS_URL }, "queue", "pause");
+    expect({ stdout, stderr }).toEqual({
+      stdout: expect.stringContaining(`Redis at ${socket},`),
+      stderr: "",
+    });
+    server.child.kill("SIGKILL");
+  } finally {
+    await behind.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("server: two share one port", async () => {
+  const first = await start();
+  const second = await start({ PORT: String(first.port) });
+  expect(second.port).toBe(first.port);
+  await eventually("an email is stored", async () => (await first.send()).status === 200);
+});
+
+test("server: without a store the answer is a 500 within SUBMIT_TIMEOUT", async () => {
+  const withoutStore = { REDIS_URL: `redis://127.0.0.1:${await freePort()}` };
+  const patient = await start({ ...withoutStore, SUBMIT_TIMEOUT: "120s" });
+  const server = await start({ ...withoutStore, SUBMIT_TIMEOUT: "300ms" });
+  const waiting = patient.send();
+  const response = await Promise.race([waiting, server.send()]);
+  expect(response.url).toBe(`http://127.0.0.1:${server.port}/`);
+  expect(response.status).toBe(500);
+  expect(await response.json()).toEqual({ ok: false, error_message: expect.any(String) });
+  patient.child.kill("SIGKILL");
+  await waiting.catch(() => {});
+});
+
+test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
+  "server: %s lets a half-received request be answered, then it exits with 0",
+  async (signal) => {
+    const server = await start();
+    await eventually("an email is stored", async () => (await server.send()).status === 200);
+    const raw = await connectRaw(server.port);
+    raw.write(half);
+    await raw.received(/^HTTP\/1.1 100 /);
+    server.child.kill(signal);
+    await eventually("it shuts down", server.find("draining"));
+    await eventually("it accepts nobody", () =>
+      server.send().then(
+        () => false,
+        () => true,
+      ),
+    );
+    raw.write(form.slice(10));
+    expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);
+    expect(await server.child.exited).toBe(0);
+    expect(await server.child.stderr.text()).toBe("");
+  },
+);
+
+test("server: a body that never comes does not outlast SHUTDOWN_TIMEOUT, and is answered", async () => {
+  const server = await start({ SHUTDOWN_TIMEOUT: "1s" });
+  const raw = await connectRaw(server.port);
+  raw.write(half);
+  await raw.received(/^HTTP\/1.1 100 /);
+  server.child.kill("SIGTERM");
+  expect(await raw.closed()).toMatch(/\nHTTP\/1.1 500 [^]*did not arrive in time/);
+  expect(await server.child.exited).toBe(0);
+});
+
+test("server: a second signal ends it at once, if it comes more than 200 ms after the first", async () => {
+  const { server, raw } = await draining("SIGINT");
+  // By now the first has been handled: what lies between the two is at least this long.
+  const startMs = performance.now();
+  await eventually("the second signal is due", () => performance.now() > startMs + 250);
+  server.child.kill("SIGINT");
+  expect(await server.child.exited).toBe(1);
+  expect(server.find("stopped-at-once")()).toMatchObject({ signal: "SIGINT" });
+  raw.end();
+});
+
+test("server: a third signal ends it at once, however soon it comes", async () => {
+  // As under npm, where a second is the first one for longer: no matter how busy the machine is.
+  const { server, raw } = await draining("SIGTERM", { npm_lifecycle_event: "server" });
+  for (const signal of ["SIGINT", "SIGHUP"] as const) server.child.kill(signal);
+  expect(await server.child.exited).toBe(1);
+  raw.end();
+});
+
+test("server: SIGUSR1 and SIGUSR2 do nothing", async () => {
+  const server = await start();
+  for (const signal of ["SIGUSR1", "SIGUSR2"] as const) server.child.kill(signal);
+  await eventually("an email is stored", async () => (await server.send()).status === 200);
+  server.child.kill("SIGTERM");
+  expect(await server.child.exited).toBe(0);
+});
+
+test("server: started with SIGHUP ignored, it goes on ignoring it", async () => {
+  const server = await start({}, ["nohup"]);
+  await eventually("an email is stored", async () => (await server.send()).status === 200);
+  server.child.kill("SIGHUP");
+  await eventually("an email is stored", async () => (await server.send()).status === 200);
+  server.child.kill("SIGTERM");
+  expect(await server.child.exited).toBe(0);
+  expect(server.find("draining")()).toMatchObject({ signal: "SIGTERM" });
+});
+
+/** A server that was told to stop, and waits for the rest of a request. */
+async function draining(signal: NodeJS.Signals, env: Record<string, string> = {}) {
+  const server = await start(env);
+  const raw = await connectRaw(server.port);
+  raw.write(half);
+  await raw.received(/^HTTP\/1.1 100 /);
+  const startMs = performance.now();
+  server.child.kill(signal);
+  await eventually("it shuts down", server.find("draining"));
+  return { server, raw, startMs };
+}

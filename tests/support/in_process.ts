@@ -1,0 +1,207 @@
+// Everything but the server, in one process: a queue on a real Redis or in a file, fakes of both providers, workers.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Deliverer, DeliverySettings } from "../../lib/worker/delivery_context.ts";
+import { type Dispatcher, startDispatcher } from "../../lib/worker/dispatcher.ts";
+import { encodeEmail, type Email } from "../../lib/email/email.ts";
+import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
+import { openLane } from "../../lib/worker/provider_state.ts";
+import type { Log } from "../../lib/runtime/log.ts";
+import { openPostmark } from "../../lib/providers/postmark.ts";
+import { openResend } from "../../lib/providers/resend.ts";
+import type { StoredEmail, Work } from "../../lib/queue/contract.ts";
+import { openIntake, openOperator, openWork, type QueueSettings } from "../../lib/queue/open.ts";
+import { duplicatesIn } from "../../fakes/ledger.ts";
+import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmark.ts";
+import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
+import { eventually, hangMs } from "./eventually.ts";
+import { silent } from "./log.ts";
+import { drained } from "./processes.ts";
+import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
+
+export interface WorldOptions {
+  /** Of a Redis; without one, the queue is embedded. */
+  readonly url: string | undefined;
+  readonly resend?: FakeResendOptions;
+  readonly postmark?: FakePostmarkOptions;
+}
+
+export interface WorkerOptions extends Partial<DeliverySettings> {
+  /** Provider -> weight, in order of preference; both alike by default. */
+  readonly weights?: Partial<Record<"resend" | "postmark", number>>;
+  /** Requests a second that each provider starts with, and keeps while its answers name no limit. */
+  readonly rates?: Partial<Record<"resend" | "postmark", number>>;
+  /** Most emails in a request, if fewer than the provider takes. */
+  readonly batchMax?: number;
+  readonly concurrency?: number;
+  readonly doubtMs?: number;
+  readonly log?: Log;
+  /** The way to Redis, if not the straight one. */
+  readonly url?: string;
+}
+
+export type World = Awaited<ReturnType<typeof openWorld>>;
+
+let worlds = 0;
+
+export async function openWorld({ url, ...options }: WorldOptions) {
+  worlds += 1;
+  const folder = url === undefined ? mkdtempSync(join(tmpdir(), "reliable-email-world-")) : undefined;
+  const queueAt = (way: string | undefined): QueueSettings =>
+    way === undefined
+      ? { kind: "sqlite", folder: folder! }
+      : {
+          kind: "redis",
+          url: way,
+          prefix: `world-${process.pid}-${worlds}`,
+          minReplicas: 0,
+          durability: "verify",
+        };
+  const queue = queueAt(url);
+  const retainMs = 3_600_000;
+  const watcher = {
+    log: silent,
+    onFatal: (reason: string) => {
+      throw new Error(reason);
+    },
+  };
+  const resend = startFakeResend(options.resend);
+  const postmark = startFakePostmark(options.postmark);
+  const intake = openIntake(queue, watcher);
+  const workers: (() => Promise<void>)[] = [];
+  const proxies: Proxy[] = [];
+  await eventually("the store is verified", () => intake.health().ok);
+  const operator = await openOperator(queue, retainMs, silent);
+
+  async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
+    const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
+    const result = await intake.submit({ id, text: encodeEmail(email) }, performance.now() + hangMs);
+    if (result.kind !== "stored") throw new Error(JSON.stringify(result));
+    return result.id;
+  }
+
+  function startWorker({
+    weights,
+    rates = {},
+    batchMax = Infinity,
+    concurrency = 8,
+    doubtMs = 3_600_000,
+    log = silent,
+    url: way = url,
+    ...over
+  }: WorkerOptions = {}) {
+    const opened = openWork(queueAt(way), retainMs, watcher);
+    const refused = { claims: 0, endings: 0 };
+    let emptyClaims = 0;
+    const work: Work = {
+      ...opened,
+      async claim(request) {
+        const result = await opened.claim(request);
+        if (result.kind === "paused") refused.claims += 1;
+        emptyClaims = result.kind === "empty" ? emptyClaims + 1 : 0;
+        return result;
+      },
+      async claimEnded(request) {
+        const result = await opened.claimEnded(request);
+        if (result.kind === "paused") refused.endings += 1;
+        return result;
+      },
+    };
+    const providers = {
+      resend: 1,
+      postmark: 1,
+      ...(weights && { resend: undefined, postmark: undefined, ...weights }),
+    };
+    const lanes = Object.entries(providers).flatMap(([name, weight]) => {
+      if (weight === undefined) return [];
+      const provider =
+        name === "resend"
+          ? openResend({ apiKey: "re_fake", baseUrl: resend.url })
+          : openPostmark({ serverToken: "fake-token", baseUrl: postmark.url, messageStream: "outbound" });
+      // The rate is learnt in tests of its own.
+      const rate = rates[provider.name as keyof typeof rates] ?? 1000;
+      const limits = { startRate: rate, maxRate: rate, batchMax: Math.min(provider.batchMax, batchMax) };
+      return [openLane({ ...provider, ...limits }, weight)];
+    });
+    const deliverer: Deliverer = {
+      worker: Bun.randomUUIDv7(),
+      work,
+      log,
+      settings: {
+        providerTimeoutMs: 10_000,
+        leaseMs: 25_000,
+        retryBaseMs: 20,
+        retryMaxMs: 100,
+        giveUpAfterMs: 3_600_000,
+        searchWaitMs: 300,
+        doubtSplitAfterMs: 3_600_000,
+        providers: lanes.filter(({ weight }) => weight > 0).map(({ provider }) => provider.name),
+        ...over,
+      },
+    };
+    const dispatcher: Dispatcher = startDispatcher(deliverer, lanes, { concurrency, doubtMs });
+    const housekeeper: Housekeeper = startHousekeeping(deliverer, lanes);
+    const stop = async () => {
+      await Promise.all([dispatcher.drain(), housekeeper.stop()]);
+      await work.close();
+    };
+    workers.push(stop);
+    return {
+      stop,
+      lanes,
+      work,
+      /** Claims that were answered with a pause. */
+      refused,
+      /** Nothing has been left to claim, neither after its last batch was claimed nor after that was settled. */
+      isIdle: () => emptyClaims >= 2 * lanes.length,
+    };
+  }
+
+  const acceptances = () => [...resend.acceptances, ...postmark.acceptances];
+
+  return {
+    resend,
+    postmark,
+    intake,
+    operator,
+    submit,
+    startWorker,
+    /** A way to Redis on which things get lost. Its address is for a worker. */
+    async openProxy(): Promise<Proxy & { readonly url: string }> {
+      const proxy = await startProxy(Number(new URL(url ?? "").port));
+      proxies.push(proxy);
+      return Object.assign(proxy, { url: `redis://127.0.0.1:${proxy.port}` });
+    },
+    acceptances,
+    /** Emails accepted more than once, by both together. */
+    duplicates: () => duplicatesIn(acceptances()),
+    stats: () => operator.stats(),
+    async show(id: string): Promise<StoredEmail> {
+      const email = await operator.show(id);
+      if (email === undefined) throw new Error(`unknown: ${id}`);
+      return email;
+    },
+    /** Waits until nothing is left to do. */
+    drained: () => drained(operator),
+    async close() {
+      // A fake that was taken down lets nothing in flight end.
+      resend.comeUp();
+      postmark.comeUp();
+      resend.faults.clear();
+      postmark.faults.clear();
+      // A worker settles until the store has answered: it has to be reached as long as there are workers.
+      for (const proxy of proxies) {
+        proxy.replies = "pass";
+        proxy.release();
+      }
+      await Promise.all(workers.map((stop) => stop()));
+      for (const proxy of proxies) proxy.stop();
+      await Promise.all([intake.close(), operator.close()]);
+      if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+      resend.stop();
+      postmark.stop();
+    },
+  };
+}

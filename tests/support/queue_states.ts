@@ -1,0 +1,173 @@
+// A queue with emails in every state, put there by the same calls as by servers and workers.
+
+import { readConfig } from "../../lib/config/config.ts";
+import { type Email, encodeEmail } from "../../lib/email/email.ts";
+import {
+  asDead,
+  encodeHistory,
+  encodeNotes,
+  encodeRecord,
+  type History,
+  noHistory,
+  noNotes,
+} from "../../lib/policy/history.ts";
+import { openIntake, openOperator, openWork } from "../../lib/queue/open.ts";
+import type { Batch, EmailFate } from "../../lib/queue/contract.ts";
+import { eventually, hangMs } from "./eventually.ts";
+import { silent } from "./log.ts";
+
+export type ShapedQueue = Awaited<ReturnType<typeof shapeQueue>>;
+
+const attempt = (outcome: "unavailable" | "unknown" | "rejected", reason: string) =>
+  ({ kept: [{ provider: "resend", atMs: 1_700_000_000_000, outcome, reason }], total: 1 }) as const;
+
+/** @param env settings that lead to the queue */
+export async function shapeQueue(env: Record<string, string>) {
+  const read = readConfig(env, "server");
+  if (!read.ok) throw new Error(read.message);
+  const { queue, retainMs } = read.config;
+  const watcher = {
+    log: silent,
+    onFatal: (reason: string) => {
+      throw new Error(reason);
+    },
+  };
+  const intake = openIntake(queue, watcher);
+  const work = openWork(queue, retainMs, watcher);
+  await eventually("the store is ready", () => intake.health().ok);
+  await work.compatible;
+  const operator = await openOperator(queue, retainMs, silent);
+
+  async function submit(count: number, over: Partial<Email> = {}): Promise<string[]> {
+    const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
+    const results = await Promise.all(
+      Array.from({ length: count }, () =>
+        intake.submit({ id: Bun.randomUUIDv7(), text: encodeEmail(email) }, performance.now() + hangMs),
+      ),
+    );
+    return results.map((result) => {
+      if (result.kind !== "stored") throw new Error(JSON.stringify(result));
+      return result.id;
+    });
+  }
+
+  /** New emails, and not those that are due already: nothing else may wait. */
+  async function claim(leaseMs = 600_000, countMax = 1000): Promise<Batch> {
+    const result = await work.claim({
+      claimId: Bun.randomUUIDv7(),
+      claimant: Bun.randomUUIDv7(),
+      number: 1,
+      provider: "resend",
+      credential: "",
+      shared: true,
+      dueCountMax: 0,
+      countMax,
+      bytesMax: 64 * 1024 * 1024,
+      leaseMs,
+      doubtMs: 3_600_000,
+      context: "",
+      sources: ["emails", "split", "batches"],
+    });
+    if (result.kind !== "batch") throw new Error(JSON.stringify(result));
+    return result.batch;
+  }
+
+  async function settled(
+    count: number,
+    over: Partial<Email>,
+    fate: (id: string) => EmailFate,
+    failure?: string,
+  ) {
+    const ids: string[] = [];
+    while (ids.length < count) {
+      const some = await submit(Math.min(1000, count - ids.length), over);
+      const batch = await claim();
+      await work.settle(batch, {
+        fates: some.map(fate),
+        counts: {},
+        ...(failure !== undefined && { failure: { reason: failure, own: true } }),
+      });
+      ids.push(...some);
+    }
+    return ids;
+  }
+
+  return {
+    operator,
+    submit,
+    /** The batch that is due, by another worker. */
+    reclaim: () => claim(),
+    async sending(count = 1) {
+      const ids = await submit(count);
+      return { ids, batch: await claim() };
+    },
+    /** As a worker leaves it that dies with it. */
+    async lapsed() {
+      const ids = await submit(1);
+      await claim(1);
+      await eventually("its lease has run out", async () => {
+        return (await operator.show(ids[0]!))?.state === "in-doubt";
+      });
+      return ids;
+    },
+    /** In one batch, which rests until it is claimed again. */
+    async inDoubt(count = 1, delayMs = 600_000) {
+      const ids = await submit(count);
+      const batch = await claim();
+      const notes = encodeNotes({
+        ...noNotes,
+        attempts: attempt("unknown", "no answer: ECONNRESET"),
+        failures: 1,
+      });
+      await work.settle(batch, { fates: [], rest: { delayMs, notes }, counts: { "unknown:resend": count } });
+      return { ids, batch };
+    },
+    retrying: (count = 1, reason = "503 down") =>
+      settled(
+        count,
+        {},
+        (id) => ({
+          id,
+          kind: "due",
+          delayMs: 600_000,
+          history: encodeHistory({ ...noHistory, attempts: attempt("unavailable", reason), tries: 1 }),
+        }),
+        reason,
+      ),
+    dead: (
+      count = 1,
+      reason = "401 API key is invalid",
+      over: Partial<History> = {},
+      email: Partial<Email> = {},
+    ) =>
+      settled(count, email, (id) => ({
+        id,
+        kind: "dead",
+        history: encodeHistory(
+          asDead({ ...noHistory, attempts: attempt("rejected", reason), tries: 1, ...over }, reason),
+        ),
+      })),
+    sent: (count = 1) =>
+      settled(count, {}, (id) => ({
+        id,
+        kind: "sent",
+        record: encodeRecord({
+          batchId: "the-batch",
+          provider: "resend",
+          providerMessageId: "the-message",
+          atMs: 1_700_000_000_000,
+          history: noHistory,
+        }),
+      })),
+    /** As nobody here would store it. */
+    async damaged(text = "no JSON\nat all \u001b[2J", history = "nor this") {
+      const id = Bun.randomUUIDv7();
+      await intake.submit({ id, text }, performance.now() + hangMs);
+      await work.settle(await claim(), { fates: [{ id, kind: "dead", history }], counts: {} });
+      return id;
+    },
+    async close() {
+      await Promise.all([intake.close(), work.close(), operator.close()]);
+    },
+  };
+}
