@@ -26,13 +26,19 @@ export async function eventually<T>(
   }
 }
 
+/** Not among those that the kernel gives to outgoing connections, from 32768 on. */
+const firstPort = 20_000;
+const ports = 12_000;
+/** Each process begins elsewhere: between the look and its use, another may take a port. */
+let nextPort = (process.pid * 7919) % ports;
+
 /**
- * A TCP port of 127.0.0.1 that nobody listens on at the moment. Not one of those that the kernel gives to outgoing
- * connections (from 32768 on), so that it can be listened on again after a restart.
+ * A TCP port of 127.0.0.1 that nobody listens on at the moment, and that can be listened on again after a restart.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const port = firstPort + nextPort;
+    nextPort = (nextPort + 1) % ports;
     if (await isFree(port)) return port;
   }
 }

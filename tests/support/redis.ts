@@ -40,7 +40,7 @@ process.on("exit", () => {
 /** @param clock the wall clock that it uses instead of the machine's */
 export async function startRedis(settings: Record<string, string> = {}, clock?: Clock): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
-  const port = await freePort();
+  let port = await freePort();
   let child: Bun.Subprocess | undefined;
   const kill = () => child?.kill("SIGKILL");
   running.add(kill);
@@ -50,10 +50,11 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
     return stdout.toString().trim();
   }
 
-  async function start(more: Record<string, string> = {}): Promise<void> {
+  /** False if it ended at once, as on a port that another has taken. */
+  async function comesUp(more: Record<string, string> = {}): Promise<boolean> {
     const all = { ...durableSettings, ...quickReplicas, ...settings, ...more };
     const options = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
-    child = Bun.spawn(
+    const started = Bun.spawn(
       ["redis-server", "--port", String(port), "--dir", folder, "--bind", "127.0.0.1", ...options],
       {
         env: { ...process.env, ...clock?.env },
@@ -61,13 +62,24 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
         stderr: "inherit",
       },
     );
+    child = started;
+    const hasEnded = () => started.exitCode !== null || started.signalCode !== null;
     // Its own answer, not that of another on the same port.
-    await eventually("redis-server answers", () =>
-      cli("INFO", "server").includes(`process_id:${child?.pid}\r`),
+    await eventually(
+      "redis-server answers",
+      () => hasEnded() || cli("INFO", "server").includes(`process_id:${started.pid}\r`),
     );
+    return !hasEnded();
   }
 
-  await start();
+  async function start(more?: Record<string, string>): Promise<void> {
+    if (!(await comesUp(more))) throw new Error(`redis-server has ended, on port ${port}`);
+  }
+
+  for (let tries = 1; !(await comesUp()); tries += 1) {
+    if (tries === 3) throw new Error("redis-server does not start");
+    port = await freePort();
+  }
   return {
     url: `redis://127.0.0.1:${port}`,
     port,
