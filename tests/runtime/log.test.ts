@@ -93,7 +93,7 @@ test("log: a reader that stalls costs lines, each lost as a whole and counted, a
   const pipe = join(folder, "pipe");
   const total = 4000;
   const talker = `
-    import { createLog } from "./lib/log.ts";
+    import { createLog } from "./lib/runtime/log.ts";
     const log = createLog({ level: "info" });
     for (let i = 0; i < ${total}; i++) log.info("event", { i, reason: "ä".repeat(400) });
     console.error("alive");
@@ -139,7 +139,7 @@ test("log: a reader that stalls costs lines, each lost as a whole and counted, a
 });
 
 const chatter = `
-  import { createLog } from "./lib/log.ts";
+  import { createLog } from "./lib/runtime/log.ts";
   const log = createLog({ level: "info" });
   await Bun.stdin.text();
   for (let i = 0; i < 100; i++) log.info("event", { i });
