@@ -5,11 +5,11 @@ import { describe, errorCode } from "./lib/runtime/errors.ts";
 import { isLoopback, openGate } from "./lib/http/auth.ts";
 import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { openAdminPort } from "./lib/admin/http.ts";
-import { openQueueView } from "./lib/admin/stats_cache.ts";
-import { openServerCounts } from "./lib/admin/server_metrics.ts";
+import { createStatsCache } from "./lib/admin/stats_cache.ts";
+import { createServerMetrics } from "./lib/admin/server_metrics.ts";
 import { logWarnings, readConfig } from "./lib/config/config.ts";
 import { createLog } from "./lib/runtime/log.ts";
-import { openIntake, openOperator } from "./lib/queue/open.ts";
+import { openProducer, openAdmin } from "./lib/queue/open.ts";
 import { onStop } from "./lib/runtime/signals.ts";
 import { bodyTimeoutMs, createHandler, internalError } from "./lib/http/handler.ts";
 
@@ -21,11 +21,11 @@ if (!read.ok) {
 const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
 logWarnings(log, read.warnings);
-const counts = openServerCounts();
+const counts = createServerMetrics();
 
 let server: ReturnType<typeof listen> | undefined;
 
-const intake = openIntake(config.queue, {
+const producer = openProducer(config.queue, {
   log,
   // Requests that have arrived are answered first.
   onFatal(reason) {
@@ -34,13 +34,13 @@ const intake = openIntake(config.queue, {
     setTimeout(() => process.exit(1), config.shutdownTimeoutMs);
     void server.stop().then(() => process.exit(1));
     handler.hurry();
-    void intake.close();
+    void producer.close();
   },
   onGroup: counts.onGroup,
 });
 
 const handler = createHandler({
-  intake,
+  producer,
   senders: {
     ...(config.defaultFrom !== undefined && { from: config.defaultFrom }),
     ...(config.defaultFromName !== undefined && { fromName: config.defaultFromName }),
@@ -55,14 +55,14 @@ const handler = createHandler({
 });
 
 let stopping = false;
-const view = openQueueView({
-  open: (quiet) => openOperator(config.queue, config.retainMs, quiet),
+const view = createStatsCache({
+  open: (quiet) => openAdmin(config.queue, config.retainMs, quiet),
 });
 // Clients expect a server to close a connection that they keep idle.
 const shortage = watchDescriptors(log, () => server?.closeIdleConnections());
 const admin = openAdminPort(
   config.admin,
-  counts.show({ handler, intake, view, stopping: () => stopping, shortage }),
+  counts.show({ handler, producer, view, stopping: () => stopping, shortage }),
   log,
 );
 if (!admin.ok) {
@@ -80,17 +80,17 @@ onStop({
     stopping = true;
     await server?.stop();
     view.close();
-    await intake.close();
+    await producer.close();
   },
   // Whoever still waits gets an answer: for the rest of a body, or from the store.
   hurry() {
     handler.hurry();
-    void intake.close();
+    void producer.close();
   },
 });
 
 // Last: whoever waits for this line may send a signal at once.
-log.info("listening", { host: config.host, port: server.port });
+log.info("server-listening", { host: config.host, port: server.port });
 
 function listen() {
   try {

@@ -2,16 +2,16 @@
 
 import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { openAdminPort } from "./lib/admin/http.ts";
-import { openQueueView } from "./lib/admin/stats_cache.ts";
-import { openWorkerCounts } from "./lib/admin/worker_metrics.ts";
+import { createStatsCache } from "./lib/admin/stats_cache.ts";
+import { createWorkerMetrics } from "./lib/admin/worker_metrics.ts";
 import { logWarnings, readConfig } from "./lib/config/config.ts";
-import type { Deliverer } from "./lib/worker/delivery_context.ts";
+import type { DeliveryContext } from "./lib/worker/delivery_context.ts";
 import { startDispatcher } from "./lib/worker/dispatcher.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
-import { askFirst, openLane } from "./lib/worker/provider_state.ts";
+import { askFirst, createProviderState } from "./lib/worker/provider_state.ts";
 import { createLog } from "./lib/runtime/log.ts";
 import { openProvider } from "./lib/providers/registry.ts";
-import { openOperator, openWork } from "./lib/queue/open.ts";
+import { openAdmin, openConsumer } from "./lib/queue/open.ts";
 import { onStop } from "./lib/runtime/signals.ts";
 
 const read = readConfig(process.env, "worker");
@@ -23,7 +23,7 @@ const { config } = read;
 const log = createLog({ level: config.logLevel, secrets: config.secrets });
 logWarnings(log, read.warnings);
 
-const work = openWork(config.queue, config.retainMs, {
+const consumer = openConsumer(config.queue, config.retainMs, {
   log,
   onFatal(reason) {
     log.error("store-unusable", { reason });
@@ -31,11 +31,13 @@ const work = openWork(config.queue, config.retainMs, {
   },
 });
 
-const lanes = config.providers.map(({ name, weight }) => openLane(openProvider(name, config), weight));
-const counts = openWorkerCounts();
-const deliverer: Deliverer = {
+const lanes = config.providers.map(({ name, weight }) =>
+  createProviderState(openProvider(name, config), weight),
+);
+const counts = createWorkerMetrics();
+const deliverer: DeliveryContext = {
   worker: Bun.randomUUIDv7(),
-  work,
+  consumer,
   log,
   observer: counts.observer,
   settings: {
@@ -51,8 +53,8 @@ let started = false;
 let stopping = false;
 let stop = async (): Promise<void> => {};
 
-const view = openQueueView({
-  open: (quiet) => openOperator(config.queue, config.retainMs, quiet),
+const view = createStatsCache({
+  open: (quiet) => openAdmin(config.queue, config.retainMs, quiet),
 });
 const admin = openAdminPort(
   config.admin,
@@ -60,7 +62,7 @@ const admin = openAdminPort(
     lanes,
     doubtMs: config.doubtTimeoutMs,
     leaseMs: config.leaseMs,
-    health: work.health,
+    health: consumer.health,
     view,
     started: () => started,
     stopping: () => stopping,
@@ -81,13 +83,13 @@ onStop({
     stopping = true;
     await stop();
     view.close();
-    await work.close();
+    await consumer.close();
   },
 });
 
 // Not a claim before it is known that this version understands the store.
-await work.compatible;
-await askFirst(lanes, work);
+await consumer.compatible;
+await askFirst(lanes, consumer);
 const dispatcher = startDispatcher(deliverer, lanes, {
   concurrency: config.concurrency,
   doubtMs: config.doubtTimeoutMs,

@@ -2,8 +2,8 @@
 // to it, on both queues.
 
 import { encodeEmail } from "../lib/email/email.ts";
-import { openIntake, openWork } from "../lib/queue/open.ts";
-import type { Intake, Work } from "../lib/queue/contract.ts";
+import { openProducer, openConsumer } from "../lib/queue/open.ts";
+import type { Producer, Consumer } from "../lib/queue/contract.ts";
 import { silent } from "../tests/support/log.ts";
 import { fill, startStore, storeKinds, type StoreKind } from "./store.ts";
 import { median, round, type Table } from "./table.ts";
@@ -55,26 +55,28 @@ async function measure(kind: StoreKind, backlog: number): Promise<[Sample, Sampl
       throw new Error(reason);
     },
   };
-  const intake = openIntake(store.queue, watcher);
-  const work = openWork(store.queue, 3_600_000, watcher);
-  await work.compatible;
+  const producer = openProducer(store.queue, watcher);
+  const consumer = openConsumer(store.queue, 3_600_000, watcher);
+  await consumer.compatible;
   const samples: Sample[] = [];
   for (const waiting of [small, backlog]) {
     // What the measurement itself takes out, on top.
     await fill(store.queue, email, waiting + times + 100 * times);
-    samples.push(await sample(intake, work));
+    samples.push(await sample(producer, consumer));
   }
-  await Promise.all([intake.close(), work.close()]);
+  await Promise.all([producer.close(), consumer.close()]);
   await store.stop();
   return samples as [Sample, Sample];
 }
 
-async function sample(intake: Intake, work: Work): Promise<Sample> {
+async function sample(producer: Producer, consumer: Consumer): Promise<Sample> {
   const text = encodeEmail(email);
   return {
-    submitMs: await timed(() => intake.submit({ id: Bun.randomUUIDv7(), text }, performance.now() + 10_000)),
-    oneMs: await timed(() => claimAndSettle(work, 1)),
-    hundredMs: await timed(() => claimAndSettle(work, 100)),
+    submitMs: await timed(() =>
+      producer.submit({ id: Bun.randomUUIDv7(), text }, performance.now() + 10_000),
+    ),
+    oneMs: await timed(() => claimAndSettle(consumer, 1)),
+    hundredMs: await timed(() => claimAndSettle(consumer, 100)),
   };
 }
 
@@ -88,8 +90,8 @@ async function timed(body: () => Promise<unknown>): Promise<number> {
   return median(all);
 }
 
-async function claimAndSettle(work: Work, countMax: number): Promise<void> {
-  const claimed = await work.claim({
+async function claimAndSettle(consumer: Consumer, countMax: number): Promise<void> {
+  const claimed = await consumer.claim({
     claimId: Bun.randomUUIDv7(),
     claimant: Bun.randomUUIDv7(),
     number: 1,
@@ -106,5 +108,5 @@ async function claimAndSettle(work: Work, countMax: number): Promise<void> {
   });
   if (claimed.kind !== "batch" || claimed.batch.emails.length !== countMax) throw new Error(claimed.kind);
   const fates = claimed.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-  await work.settle(claimed.batch, { fates, counts: { "accepted:resend": countMax } });
+  await consumer.settle(claimed.batch, { fates, counts: { "accepted:resend": countMax } });
 }

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeEmail, type Email } from "../lib/email/email.ts";
-import { openIntake, type QueueSettings } from "../lib/queue/open.ts";
+import { openProducer, type QueueSettings } from "../lib/queue/open.ts";
 import { silent } from "../tests/support/log.ts";
 import { startRedis } from "../tests/support/redis.ts";
 import { cpuMicros } from "./cpu.ts";
@@ -60,7 +60,7 @@ export async function startStore(kind: StoreKind): Promise<Store> {
 
 /** Queues `count` emails alike, a thousand at a time. */
 export async function fill(queue: QueueSettings, email: Email, count: number): Promise<void> {
-  const intake = openIntake(queue, {
+  const producer = openProducer(queue, {
     log: silent,
     onFatal(reason) {
       throw new Error(reason);
@@ -69,9 +69,9 @@ export async function fill(queue: QueueSettings, email: Email, count: number): P
   const text = encodeEmail(email);
   for (let left = count; left > 0; left -= 1000) {
     const group = Array.from({ length: Math.min(1000, left) }, () =>
-      intake.submit({ id: Bun.randomUUIDv7(), text }, performance.now() + 60_000),
+      producer.submit({ id: Bun.randomUUIDv7(), text }, performance.now() + 60_000),
     );
     for (const { kind } of await Promise.all(group)) if (kind !== "stored") throw new Error(kind);
   }
-  await intake.close();
+  await producer.close();
 }

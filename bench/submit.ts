@@ -123,7 +123,7 @@ async function start(name: string, file: string, kind?: StoreKind): Promise<Cont
     LOG_LEVEL: "info",
     ...store?.env,
   });
-  const { port } = await server.event("listening");
+  const { port } = await server.event("server-listening");
   return { name, port: Number(port), server, store };
 }
 

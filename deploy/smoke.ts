@@ -41,7 +41,7 @@ async function deliver(command: readonly string[]): Promise<void> {
     ...watched([...command, name], folder, env),
   }));
   try {
-    const { port } = await children[0]!.event("listening");
+    const { port } = await children[0]!.event("server-listening");
     const response = await within(
       "the server answers",
       fetch(`http://127.0.0.1:${String(port)}/`, {

@@ -259,9 +259,9 @@ describe("deploy: from the sources", () => {
       child.kill("SIGTERM");
       expect(await child.exited).toBe(0);
       const log = await child.stdout.text();
-      expect(log.match(/"event":"draining"/g)).toHaveLength(1);
+      expect(log.match(/"event":"drain-started"/g)).toHaveLength(1);
       expect(log).toContain('"event":"stopped"');
-      expect(log).not.toContain('"event":"stopped-at-once"');
+      expect(log).not.toContain('"event":"exit-forced"');
     } finally {
       child.kill("SIGKILL");
     }

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { mailboxMax } from "../lib/email/address.ts";
 import { outcomes } from "../lib/cli/queue/show.ts";
-import { openRedisIntake } from "../lib/queue/redis/producer.ts";
+import { openRedisProducer } from "../lib/queue/redis/producer.ts";
 import { lostEvent } from "../lib/runtime/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
 import { secretNames, settings } from "../lib/config/settings.ts";
@@ -223,7 +223,7 @@ test("docs: a Redis with deploy/redis.conf is accepted as durable, and is set as
   );
   const cli = (...command: string[]) =>
     Bun.spawnSync(["redis-cli", "-p", String(port), ...command]).stdout.toString();
-  const intake = openRedisIntake({
+  const producer = openRedisProducer({
     url: `redis://127.0.0.1:${port}`,
     prefix: "docs",
     minReplicas: 0,
@@ -234,16 +234,16 @@ test("docs: a Redis with deploy/redis.conf is accepted as durable, and is set as
     },
   });
   try {
-    await eventually("it is found durable", () => intake.health().ok);
+    await eventually("it is found durable", () => producer.health().ok);
     // Not another one that took the port meanwhile.
     expect(cli("INFO", "server")).toContain(`process_id:${child.pid}\r\n`);
     for (const [name, value] of Object.entries(durableSettings)) {
       expect(cli("CONFIG", "GET", name)).toBe(`${name}\n${value}\n`);
     }
     const submission = { id: Bun.randomUUIDv7(), text: "{}\n{}" };
-    expect((await intake.submit(submission, performance.now() + 60_000)).kind).toBe("stored");
+    expect((await producer.submit(submission, performance.now() + 60_000)).kind).toBe("stored");
   } finally {
-    await intake.close();
+    await producer.close();
     child.kill("SIGKILL");
     await child.exited;
     rmSync(folder, { recursive: true, force: true });

@@ -15,4 +15,4 @@ const server = Bun.serve({
     return Response.json({ ok: true, id });
   },
 });
-console.log(JSON.stringify({ event: "listening", port: server.port }));
+console.log(JSON.stringify({ event: "server-listening", port: server.port }));

@@ -4,7 +4,7 @@ import { createLog } from "../../lib/runtime/log.ts";
 import { createHandler } from "../../lib/http/handler.ts";
 
 const handler = createHandler({
-  intake: {
+  producer: {
     submit: ({ id }) => Promise.resolve({ kind: "stored", id, repeated: false }),
     health: () => ({ ok: true }),
     close: () => Promise.resolve(),
@@ -16,4 +16,4 @@ const handler = createHandler({
   log: createLog({ level: "error" }),
 });
 const server = Bun.serve({ port: 0, development: false, fetch: (request) => handler.handle(request) });
-console.log(JSON.stringify({ event: "listening", port: server.port }));
+console.log(JSON.stringify({ event: "server-listening", port: server.port }));

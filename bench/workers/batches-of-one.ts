@@ -1,12 +1,12 @@
 // The service's own worker with batches of one: the same promises for each email, without what a batch saves.
 
 import { silent } from "../../tests/support/log.ts";
-import { openLane } from "../../lib/worker/provider_state.ts";
+import { createProviderState } from "../../lib/worker/provider_state.ts";
 import { startDispatcher } from "../../lib/worker/dispatcher.ts";
-import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
+import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { openResend } from "../../lib/providers/resend.ts";
 
-const work = openRedisWork({
+const consumer = openRedisConsumer({
   url: process.env["REDIS_URL"] ?? "",
   prefix: "reliable-email",
   minReplicas: 0,
@@ -16,11 +16,11 @@ const work = openRedisWork({
   onFatal: () => process.exit(1),
 });
 const provider = openResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BASE_URL"] });
-await work.compatible;
+await consumer.compatible;
 startDispatcher(
   {
     worker: Bun.randomUUIDv7(),
-    work,
+    consumer,
     log: silent,
     settings: {
       providerTimeoutMs: 15_000,
@@ -33,7 +33,7 @@ startDispatcher(
       providers: [provider.name],
     },
   },
-  [openLane({ ...provider, batchMax: 1 }, 1)],
+  [createProviderState({ ...provider, batchMax: 1 }, 1)],
   { concurrency: 8, doubtMs: 82_800_000 },
 );
 console.log(JSON.stringify({ event: "worker-started" }));

@@ -6,7 +6,7 @@ export const contentType = "text/plain; version=0.0.4; charset=utf-8";
 
 export type Labels = Readonly<Record<string, string>>;
 
-export interface Sample {
+export interface MetricSample {
   /** Behind the family's name: of a histogram `_bucket`, `_sum` or `_count`. */
   readonly suffix?: string;
   readonly labels?: Labels;
@@ -19,7 +19,7 @@ export interface Family {
   /** One line. */
   readonly help: string;
   readonly type: "counter" | "gauge" | "histogram";
-  readonly samples: readonly Sample[];
+  readonly samples: readonly MetricSample[];
 }
 
 /** What can be asked for its family at any time. */
@@ -54,7 +54,7 @@ export interface Histogram extends Instrument {
   of(...values: readonly string[]): Distribution;
 }
 
-export function openCounter<const Label extends string>(description: Description<Label>): Counter {
+export function createCounter<const Label extends string>(description: Description<Label>): Counter {
   const cells = openCells(description.labels ?? [], (): Count => ({ value: 0 }));
   return {
     of: cells.of,
@@ -67,7 +67,7 @@ export function openCounter<const Label extends string>(description: Description
 }
 
 /** @param bounds of its buckets, ascending, each of which holds what is not above it; the last, +Inf, is added */
-export function openHistogram<const Label extends string>(
+export function createHistogram<const Label extends string>(
   description: Description<Label>,
   bounds: readonly number[],
 ): Histogram {
@@ -133,8 +133,8 @@ function openDistribution(bounds: readonly number[]) {
       counts[i]! += 1;
       sum += value;
     },
-    samples(labels: Labels): Sample[] {
-      const samples: Sample[] = [];
+    samples(labels: Labels): MetricSample[] {
+      const samples: MetricSample[] = [];
       let total = 0;
       for (const [i, count] of counts.entries()) {
         total += count;

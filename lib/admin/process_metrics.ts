@@ -2,7 +2,7 @@
 // programs use, so that general dashboards find them.
 
 import { build } from "../runtime/version.ts";
-import { type Family, gauge, openHistogram } from "./metrics.ts";
+import { type Family, gauge, createHistogram } from "./metrics.ts";
 import type { Readiness } from "./readiness.ts";
 
 /** Between two looks at how late a timer is, ms. */
@@ -22,8 +22,8 @@ export function readyFamily({ reasons }: Readiness): Family {
 }
 
 /** @param role what the process is for: `server` or `worker` */
-export function openProcessMetrics(role: string): ProcessMetrics {
-  const lag = openHistogram(
+export function createProcessMetrics(role: string): ProcessMetrics {
+  const lag = createHistogram(
     {
       name: "reliable_email_event_loop_lag_seconds",
       help: "How late a timer fired, of one every half a second: how long the event loop was held up.",

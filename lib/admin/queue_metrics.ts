@@ -2,7 +2,7 @@
 // `reliable_email_queue_`, and over several processes one takes the largest, never the sum.
 
 import type { Health, QueueStats } from "../queue/contract.ts";
-import { type Family, gauge, type Sample } from "./metrics.ts";
+import { type Family, gauge, type MetricSample } from "./metrics.ts";
 
 /** Counters of the store that are kept for each provider. Another release may have left more. */
 const outcomes = ["accepted", "rejected", "retried", "handed_over", "unknown", "dead"] as const;
@@ -80,7 +80,7 @@ function families(stats: QueueStats, known: readonly string[]): readonly Family[
       "possible_duplicates",
     ),
     total(
-      "reliable_email_queue_replayed_total",
+      "reliable_email_queue_retried_by_operator_total",
       "Dead letters and emails in doubt that an operator had sent again.",
       "replayed",
     ),
@@ -109,7 +109,7 @@ function families(stats: QueueStats, known: readonly string[]): readonly Family[
   ];
 }
 
-function failingOf({ providers, nowMs }: QueueStats, known: readonly string[]): Sample[] {
+function failingOf({ providers, nowMs }: QueueStats, known: readonly string[]): MetricSample[] {
   const names = new Set([...known, ...Object.keys(providers)]);
   return [...names].toSorted().map((provider) => {
     const sinceMs = providers[provider]?.failingSinceMs;
@@ -118,7 +118,7 @@ function failingOf({ providers, nowMs }: QueueStats, known: readonly string[]): 
 }
 
 /** Every outcome of each provider that has any, so that what did not happen yet is 0. */
-function outcomesOf(counters: QueueStats["counters"], known: readonly string[]): Sample[] {
+function outcomesOf(counters: QueueStats["counters"], known: readonly string[]): MetricSample[] {
   const providers = new Set(known);
   for (const name of Object.keys(counters)) {
     const [outcome = "", provider] = name.split(":");

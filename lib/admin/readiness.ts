@@ -15,7 +15,7 @@ export interface Readiness {
 
 export type ProviderWord = "works" | "refuses our account" | "does not work";
 
-export interface StoreSigns {
+export interface StoreStatus {
   readonly health: Health;
   /** Undefined if the store did not say in time. */
   readonly stats: QueueStats | undefined;
@@ -25,13 +25,13 @@ export interface StoreSigns {
   readonly refusal?: string | undefined;
 }
 
-export interface ServerSigns extends StoreSigns {
+export interface ServerStatus extends StoreStatus {
   readonly stopping: boolean;
   /** Why no further submission is taken at the moment, while none is. */
   readonly overload: string | undefined;
 }
 
-export interface WorkerSigns extends StoreSigns {
+export interface WorkerStatus extends StoreStatus {
   readonly stopping: boolean;
   /** The store has been found to be one that this version understands. */
   readonly started: boolean;
@@ -53,7 +53,7 @@ const overdueMs = 10 * 60 * 1000;
 /** A step of the store's clock, which makes any doubt look old, is noticed by then, ms. */
 const noticedMs = 10_000;
 
-export function serverReadiness(signs: ServerSigns): Readiness {
+export function serverReadiness(signs: ServerStatus): Readiness {
   const { stopping, overload, stats } = signs;
   const reasons: string[] = [];
   if (stopping) reasons.push("stopping: no new connection is taken");
@@ -64,7 +64,7 @@ export function serverReadiness(signs: ServerSigns): Readiness {
   return { reasons, paused: stats?.paused };
 }
 
-export function workerReadiness(signs: WorkerSigns): Readiness {
+export function workerReadiness(signs: WorkerStatus): Readiness {
   const { stopping, started, stats, doubtMs } = signs;
   const reasons: string[] = [];
   if (stopping) reasons.push("stopping: nothing new is claimed");
@@ -91,7 +91,7 @@ export function isDoubtOverdue({
   stats,
   doubtMs,
   leaseMs,
-}: Pick<WorkerSigns, "stats" | "doubtMs" | "leaseMs">): boolean {
+}: Pick<WorkerStatus, "stats" | "doubtMs" | "leaseMs">): boolean {
   return stats?.clockStep === undefined && doubtAgeMs(stats) > doubtMs + leaseMs + overdueMs;
 }
 
@@ -100,7 +100,7 @@ function doubtAgeMs(stats: QueueStats | undefined): number {
   return stats.nowMs - stats.oldestDoubtSinceMs;
 }
 
-function storeReason({ health, stats, refusal }: StoreSigns): string | undefined {
+function storeReason({ health, stats, refusal }: StoreStatus): string | undefined {
   if (!health.ok) return `store: ${health.reason}`;
   if (stats !== undefined) return undefined;
   return `store: ${refusal ?? `no answer within ${deadlineMs / 1000} s`}`;
@@ -117,7 +117,7 @@ function isFull({ bytesUsed, bytesMax }: QueueStats): boolean {
  * to try it with: while nothing is left to deliver, it does not count as shut. Otherwise a worker whose neighbour has
  * delivered the rest would stand as broken for as long as it is quiet.
  */
-function isShut({ providers, stats, nowMs }: WorkerSigns): boolean {
+function isShut({ providers, stats, nowMs }: WorkerStatus): boolean {
   const { waiting = 0, retrying = 0, sending = 0, "in-doubt": inDoubt = 0 } = stats?.states ?? {};
   const isIdle = stats !== undefined && waiting + retrying + sending + inDoubt === 0;
   return providers.every(({ breaker }) => {

@@ -3,14 +3,14 @@
 // never waited for long: a store that hangs costs an answer, not the port.
 
 import type { Log } from "../runtime/log.ts";
-import type { Operator, QueueStats } from "../queue/contract.ts";
+import type { Admin, QueueStats } from "../queue/contract.ts";
 
 /** How old an answer may be, ms: several that ask at about the same time share one. */
 export const freshMs = 2000;
 /** Longest wait for the store, ms. */
 export const deadlineMs = 2000;
 
-export interface QueueView {
+export interface StatsCache {
   /** Undefined if the store does not say in time. Never rejects. */
   look(): Promise<QueueStats | undefined>;
   /** Redis's own words, if it refused what was asked last. */
@@ -18,9 +18,9 @@ export interface QueueView {
   close(): void;
 }
 
-export interface QueueViewOptions {
+export interface StatsCacheOptions {
   /** Rejects if the store cannot be asked; is called again then. */
-  readonly open: (log: Log) => Promise<Operator>;
+  readonly open: (log: Log) => Promise<Admin>;
   /** Default: {@link freshMs}. */
   readonly freshMs?: number;
   /** Default: {@link deadlineMs}. */
@@ -33,9 +33,9 @@ const isRefusal = /^(NOPERM|NOAUTH|WRONGPASS|MISCONF|ERR The user executing the 
 /** The process itself uses the same store, and says what ails it. */
 const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-export function openQueueView(options: QueueViewOptions): QueueView {
+export function createStatsCache(options: StatsCacheOptions): StatsCache {
   const { open, freshMs: ageMaxMs = freshMs, deadlineMs: waitMaxMs = deadlineMs } = options;
-  let operator: Operator | undefined;
+  let admin: Admin | undefined;
   let last: { readonly stats: QueueStats; readonly atMs: number } | undefined;
   let asking: Promise<QueueStats | undefined> | undefined;
   let closed = false;
@@ -43,13 +43,13 @@ export function openQueueView(options: QueueViewOptions): QueueView {
 
   async function ask(): Promise<QueueStats | undefined> {
     try {
-      operator ??= await open(quiet);
+      admin ??= await open(quiet);
       if (closed) {
-        void operator.close();
+        void admin.close();
         return undefined;
       }
       const atMs = performance.now();
-      const stats = await operator.stats();
+      const stats = await admin.stats();
       last = { stats, atMs };
       refusal = undefined;
       return stats;
@@ -75,7 +75,7 @@ export function openQueueView(options: QueueViewOptions): QueueView {
     },
     close() {
       closed = true;
-      void operator?.close();
+      void admin?.close();
     },
   };
 }

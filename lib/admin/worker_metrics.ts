@@ -2,36 +2,36 @@
 
 import type { Health, QueueStats } from "../queue/contract.ts";
 import type { DeliveryObserver } from "../worker/delivery_context.ts";
-import type { Lane } from "../worker/provider_state.ts";
-import { type Family, openCounter, openHistogram, type Sample } from "./metrics.ts";
+import type { ProviderState } from "../worker/provider_state.ts";
+import { type Family, createCounter, createHistogram, type MetricSample } from "./metrics.ts";
 import type { Shortage } from "../runtime/file_descriptors.ts";
 import type { Shown } from "./http.ts";
-import { openProcessMetrics, readyFamily } from "./process_metrics.ts";
+import { createProcessMetrics, readyFamily } from "./process_metrics.ts";
 import { queueFamilies } from "./queue_metrics.ts";
-import type { QueueView } from "./stats_cache.ts";
+import type { StatsCache } from "./stats_cache.ts";
 import { isDoubtOverdue, workerReadiness } from "./readiness.ts";
 
-export interface WorkerCounts {
+export interface WorkerMetrics {
   readonly observer: DeliveryObserver;
   show(parts: {
-    readonly lanes: readonly Lane[];
+    readonly lanes: readonly ProviderState[];
     readonly doubtMs: number;
     readonly leaseMs: number;
     readonly health: () => Health;
-    readonly view: QueueView;
+    readonly view: StatsCache;
     readonly started: () => boolean;
     readonly stopping: () => boolean;
     readonly shortage: Shortage;
   }): Shown;
 }
 
-export function openWorkerCounts(): WorkerCounts {
-  const requests = openCounter({
+export function createWorkerMetrics(): WorkerMetrics {
+  const requests = createCounter({
     name: "reliable_email_requests_total",
     help: "Requests to a provider, to send, to recall or to check, by what came of them.",
     labels: ["provider", "request", "outcome"],
   });
-  const requestDuration = openHistogram(
+  const requestDuration = createHistogram(
     {
       name: "reliable_email_request_duration_seconds",
       help: "Time that a request to a provider took.",
@@ -39,7 +39,7 @@ export function openWorkerCounts(): WorkerCounts {
     },
     [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30],
   );
-  const deliveryDuration = openHistogram(
+  const deliveryDuration = createHistogram(
     {
       name: "reliable_email_delivery_duration_seconds",
       help: "From the submission of an email to its acceptance by a provider, retries and pauses included.",
@@ -47,13 +47,13 @@ export function openWorkerCounts(): WorkerCounts {
     },
     [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400, 259_200],
   );
-  const dead = openCounter({
+  const dead = createCounter({
     name: "reliable_email_dead_letters_total",
     help: "Emails that this worker gave up, by the cause.",
     labels: ["provider", "cause"],
   });
   const acceptedAtMs = new Map<string, number>();
-  const own = openProcessMetrics("worker");
+  const own = createProcessMetrics("worker");
 
   return {
     observer: {
@@ -139,8 +139,8 @@ const causes = [
 ] as const satisfies Parameters<DeliveryObserver["died"]>[1][];
 const breakerStates = ["closed", "open", "half_open"] as const;
 
-function laneFamilies(lanes: readonly Lane[]): readonly Family[] {
-  const each = (name: string, help: string, valueOf: (lane: Lane) => number): Family => ({
+function laneFamilies(lanes: readonly ProviderState[]): readonly Family[] {
+  const each = (name: string, help: string, valueOf: (lane: ProviderState) => number): Family => ({
     name,
     help,
     type: "gauge",
@@ -166,7 +166,7 @@ function laneFamilies(lanes: readonly Lane[]): readonly Family[] {
   ];
 }
 
-function statesOf({ provider, breaker }: Lane): Sample[] {
+function statesOf({ provider, breaker }: ProviderState): MetricSample[] {
   return breakerStates.map((state) => ({
     labels: { provider: provider.name, state },
     value: (breaker.kind === "asking" ? "half_open" : snakeCase(breaker.kind)) === state ? 1 : 0,

@@ -7,7 +7,7 @@ import { type BodyType, bodyType, parseBody } from "./body/body.ts";
 import { encodeEmail, storedBytes, storedBytesMax } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
-import type { Intake, Submission, SubmitResult } from "../queue/contract.ts";
+import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
 import { type Awaited, createBudget, makeRoom, readUpload, takeBytes } from "./body/upload.ts";
 
@@ -25,7 +25,7 @@ const unchargedBytesMax = 32 * 1024 * 1024;
 const reportEveryMs = 1000;
 
 export interface HandlerOptions {
-  readonly intake: Intake;
+  readonly producer: Producer;
   readonly senders: SenderRules;
   /** Who may submit. Default: everyone, except browsers on behalf of other sites. */
   readonly gate?: Gate;
@@ -87,7 +87,7 @@ const reasons = {
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
 export function createHandler(options: HandlerOptions): Handler {
-  const { intake, senders, gate, onLoopback, maxBodyBytes, submitTimeoutMs, log, onAnswer } = options;
+  const { producer, senders, gate, onLoopback, maxBodyBytes, submitTimeoutMs, log, onAnswer } = options;
   const bytesMax = options.pendingBytesMax ?? pendingBytesMax;
   const budget = createBudget(bytesMax);
   const countMax = options.pendingMax ?? pendingMax;
@@ -154,7 +154,7 @@ export function createHandler(options: HandlerOptions): Handler {
 
       const submission = prepare(request.headers, type, bytes, charge);
       if (submission instanceof Response) return submission;
-      return answer(await intake.submit(submission, deadlineMs));
+      return answer(await producer.submit(submission, deadlineMs));
     } finally {
       budget.give(charged);
     }
@@ -294,7 +294,7 @@ function createReport(log: Log): (reason: string) => void {
   const tell = () => {
     timer = undefined;
     if (count === 0) return;
-    log.warn("submissions-failed", { count, reason: last });
+    log.warn("submission-failed", { count, reason: last });
     count = 0;
     // What fails in the next second is told when it is over, whether or not more follows.
     timer = setTimeout(tell, reportEveryMs);

@@ -30,7 +30,7 @@ export function backoffMs({
  * @param times  how often in a row before, from 0
  * @param random in [0, 1)
  */
-export function shutMs({
+export function breakerOpenMs({
   times,
   baseMs,
   maxMs,

@@ -23,7 +23,7 @@ export interface OpenBatch {
   readonly doubtSinceMs: number | undefined;
   readonly doubtEndsAtMs: number;
   /** The lease before this one ran out. */
-  readonly lapsed: boolean;
+  readonly leaseExpired: boolean;
   /** With the lapse of this claim, if any. */
   readonly notes: Notes;
   /** Most emails of the split list that it was made from, if it was. */
@@ -45,8 +45,8 @@ export function openBatch(batch: Batch): OpenBatch {
     claimedAtMs: batch.nowMs,
     doubtSinceMs: batch.doubtSinceMs,
     doubtEndsAtMs: batch.doubtEndsAtMs,
-    lapsed: batch.lapsed,
-    notes: batch.lapsed ? withLapse(notes, batch) : notes,
+    leaseExpired: batch.leaseExpired,
+    notes: batch.leaseExpired ? withLapse(notes, batch) : notes,
     pieceMax: batch.pieceMax,
     credential: batch.credential,
     acceptances: batch.acceptances,
@@ -62,8 +62,8 @@ export function openBatch(batch: Batch): OpenBatch {
 }
 
 /** A provider may have accepted it, and nobody knows yet. Doubt is a property of the batch's history, not of the last answer. */
-export function isInDoubt(batch: Pick<OpenBatch, "doubtSinceMs" | "lapsed">): boolean {
-  return batch.doubtSinceMs !== undefined || batch.lapsed;
+export function isInDoubt(batch: Pick<OpenBatch, "doubtSinceMs" | "leaseExpired">): boolean {
+  return batch.doubtSinceMs !== undefined || batch.leaseExpired;
 }
 
 /** The time for its doubt is over, by the store's clock: the provider may have forgotten its key. */
@@ -75,10 +75,10 @@ export function isDoubtOver({ doubtEndsAtMs }: Pick<OpenBatch, "doubtEndsAtMs">,
  * What to do with a batch that has just been claimed. Once the time for its doubt is over, housekeeping ends it. But for
  * an hour after a step of the store's clock no doubt ends, and the batch goes on as before.
  */
-export function nextStep(batch: OpenBatch, hasRecall: boolean, nowMs: number): "send" | "recall" | "wait" {
+export function nextStep(batch: OpenBatch, canSearch: boolean, nowMs: number): "send" | "search" | "wait" {
   if (!isInDoubt(batch)) return "send";
   if (isDoubtOver(batch, nowMs) && batch.clockSteppedAtMs === undefined) return "wait";
-  return hasRecall ? "recall" : "send";
+  return canSearch ? "search" : "send";
 }
 
 function withLapse(notes: Notes, { provider, nowMs }: Batch): Notes {

@@ -4,7 +4,7 @@
 // more in doubt. Only requests admitted since its last change have a say in the next, and each admission is answered
 // exactly once.
 
-import { shutMs } from "./backoff.ts";
+import { breakerOpenMs } from "./backoff.ts";
 
 export type Breaker =
   | {
@@ -43,9 +43,9 @@ export type Admission =
       readonly isBlind: boolean;
     }
   /** Until then at least; undefined: until what is under way is answered. */
-  | { readonly kind: "shut"; readonly untilMs: number | undefined };
+  | { readonly kind: "refused"; readonly untilMs: number | undefined };
 
-export type Admitted = Exclude<Admission, { kind: "shut" }>;
+export type Admitted = Exclude<Admission, { kind: "refused" }>;
 
 /**
  * Openings in a row without an answer, after which every other time a probe is made instead of a question: what answers
@@ -80,17 +80,18 @@ export function admit(
     case "closed":
       return { breaker, admission: { kind: "closed", generation: breaker.generation } };
     case "open": {
-      if (nowMs < breaker.untilMs) return { breaker, admission: { kind: "shut", untilMs: breaker.untilMs } };
+      if (nowMs < breaker.untilMs)
+        return { breaker, admission: { kind: "refused", untilMs: breaker.untilMs } };
       if (breaker.cause !== "unanswered" || !canAsk) return probe(breaker, false);
       if (breaker.opened > askedMax && breaker.opened % 2 === 1) return probe(breaker, true);
       const asking = { ...next(breaker), kind: "asking" } as const;
       return { breaker: asking, admission: { kind: "question", generation: asking.generation } };
     }
     case "asking":
-      return { breaker, admission: { kind: "shut", untilMs: undefined } };
+      return { breaker, admission: { kind: "refused", untilMs: undefined } };
     case "halfOpen":
       return breaker.probing
-        ? { breaker, admission: { kind: "shut", untilMs: undefined } }
+        ? { breaker, admission: { kind: "refused", untilMs: undefined } }
         : probe(breaker, false);
   }
 }
@@ -206,7 +207,7 @@ function open(breaker: Breaker, cause: Cause, nowMs: number, random: number, isN
   return {
     kind: "open",
     generation: breaker.generation + 1,
-    untilMs: nowMs + (asksNow ? 0 : shutMs({ times, baseMs, maxMs, random })),
+    untilMs: nowMs + (asksNow ? 0 : breakerOpenMs({ times, baseMs, maxMs, random })),
     opened: grows ? before + 1 : Math.max(1, before),
     cause,
     isDown: !asksNow,

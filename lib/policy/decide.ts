@@ -3,17 +3,17 @@
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
-import { ended, postponed, recalled, splitInDoubt, stays } from "./in_doubt.ts";
+import { endDoubtOf, postpone, decideSearch, splitInDoubt, keepInDoubt } from "./in_doubt.ts";
 import type { Outcome, SendResult } from "./request_outcome.ts";
-import { failureOf, signOf } from "./provider_health.ts";
+import { failedOutcomeOf, healthOf } from "./provider_health.ts";
 import { domainOf, strangersMax } from "./known_senders.ts";
 import {
   type CertainOutcome,
-  givenBack,
+  giveBackEmail,
   nextPieceMax,
-  type Setting,
+  type DecisionInput,
   splitOff,
-  verdictOf,
+  decideEmail,
 } from "./email_fate.ts";
 
 /**
@@ -28,7 +28,7 @@ export function decide(
   random: number,
 ): Decision {
   const decision = decided(result, { batch, policy, nowMs, random });
-  const failure = failureOf(result);
+  const failure = failedOutcomeOf(result);
   const { credential } = policy;
   return {
     ...decision,
@@ -36,23 +36,23 @@ export function decide(
   };
 }
 
-function decided(result: Result, setting: Setting): Decision {
+function decided(result: Result, setting: DecisionInput): Decision {
   const { batch } = setting;
   switch (result.kind) {
     case "send":
       return answered(result.result, setting);
-    case "recall":
-      return recalled(result.result, setting);
+    case "search":
+      return decideSearch(result.result, setting);
     case "ended":
-      return ended(setting);
+      return endDoubtOf(setting);
     case "split":
       return splitInDoubt(setting);
     case "untouched":
-      return isInDoubt(batch) ? postponed(result.delayMs, setting) : handedBack(result.delayMs, setting);
+      return isInDoubt(batch) ? postpone(result.delayMs, setting) : handedBack(result.delayMs, setting);
   }
 }
 
-function answered(result: SendResult, setting: Setting): Decision {
+function answered(result: SendResult, setting: DecisionInput): Decision {
   switch (result.kind) {
     case "each":
       return eachAnswered(result.outcomes, setting);
@@ -62,7 +62,7 @@ function answered(result: SendResult, setting: Setting): Decision {
 }
 
 /** Accounts for every email: whatever was in doubt is so no more. */
-function eachAnswered(outcomes: readonly Outcome[], setting: Setting): Decision {
+function eachAnswered(outcomes: readonly Outcome[], setting: DecisionInput): Decision {
   const { batch, policy } = setting;
   const accountWorks = outcomes.some(({ kind }) => kind === "accepted");
   const verdicts: Verdict[] = [];
@@ -74,45 +74,48 @@ function eachAnswered(outcomes: readonly Outcome[], setting: Setting): Decision 
       own: false,
     };
     if (outcome.kind === "unknown") uncertain ??= outcome;
-    else verdicts.push(verdictOf(email, outcome, accountWorks, setting));
+    else verdicts.push(decideEmail(email, outcome, accountWorks, setting));
   }
   // What is asked again under the same key must have the same bytes, so that the batch stays whole; what is
   // searched for need not.
   if (uncertain !== undefined) {
-    const certain = policy.recall === undefined ? [] : verdicts;
-    return { ...stays(uncertain, setting, certain), health: signOf(outcomes) };
+    const certain = policy.search === undefined ? [] : verdicts;
+    return { ...keepInDoubt(uncertain, setting, certain), health: healthOf(outcomes) };
   }
   return compose({
     provider: batch.provider,
     verdicts,
-    health: signOf(outcomes),
+    health: healthOf(outcomes),
     throttled: outcomes.some(({ kind }) => kind === "throttled"),
   });
 }
 
-function wholeAnswered(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: Setting): Decision {
+function wholeAnswered(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: DecisionInput): Decision {
   const inDoubt = isInDoubt(setting.batch);
   switch (outcome.kind) {
     case "rejected":
       // A refusal that depends on the message alone would have been the same at every earlier try.
-      if (inDoubt && !outcome.stable) return stays(outcome, setting);
+      if (inDoubt && !outcome.stable) return keepInDoubt(outcome, setting);
       return isAlone(setting) ? alike(outcome, setting) : split(outcome, setting);
     case "senderRefused":
-      if (inDoubt) return stays(outcome, setting);
+      if (inDoubt) return keepInDoubt(outcome, setting);
       return senderRefused(outcome, setting);
     case "accountRefused":
     case "throttled":
     case "unavailable":
-      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);
+      return inDoubt ? keepInDoubt(outcome, setting) : alike(outcome, setting);
     case "unknown":
-      return stays(outcome, setting);
+      return keepInDoubt(outcome, setting);
     case "keyReused":
       return alike(outcome, setting);
   }
 }
 
 /** The sender that the answer names is refused, or the only one there is; otherwise it is some email's. */
-function senderRefused(outcome: Extract<Outcome, { kind: "senderRefused" }>, setting: Setting): Decision {
+function senderRefused(
+  outcome: Extract<Outcome, { kind: "senderRefused" }>,
+  setting: DecisionInput,
+): Decision {
   const { batch } = setting;
   if (new Set(batch.emails.map(({ from }) => from)).size === 1) return alike(outcome, setting);
   const isNamed = ({ from }: OpenEmail) => domainOf(from) === outcome.domain;
@@ -120,38 +123,38 @@ function senderRefused(outcome: Extract<Outcome, { kind: "senderRefused" }>, set
   const othersMax = batch.pieceMax === undefined ? strangersMax : Math.max(1, batch.emails.length >> 1);
   const verdicts = batch.emails.map((email) =>
     isNamed(email)
-      ? verdictOf(email, outcome, false, setting)
+      ? decideEmail(email, outcome, false, setting)
       : splitOff(email, othersMax, outcome.reason, setting),
   );
-  return compose({ provider: batch.provider, verdicts, health: signOf([outcome]) });
+  return compose({ provider: batch.provider, verdicts, health: healthOf([outcome]) });
 }
 
-const isAlone = ({ batch }: Setting) => batch.emails.length === 1;
+const isAlone = ({ batch }: DecisionInput) => batch.emails.length === 1;
 
 /** Some email is at fault, unnamed: all go on, in small pieces. */
-function split(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: Setting): Decision {
+function split(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: DecisionInput): Decision {
   const { batch } = setting;
   const pieceMax = nextPieceMax(batch.emails.length);
   return compose({
     provider: batch.provider,
     verdicts: batch.emails.map((email) => splitOff(email, pieceMax, outcome.reason, setting)),
-    health: signOf([outcome]),
+    health: healthOf([outcome]),
   });
 }
 
 /** One outcome for all. */
-function alike(outcome: CertainOutcome, setting: Setting): Decision {
+function alike(outcome: CertainOutcome, setting: DecisionInput): Decision {
   const { batch } = setting;
   return compose({
     provider: batch.provider,
-    verdicts: batch.emails.map((email) => verdictOf(email, outcome, false, setting)),
-    health: signOf([outcome]),
+    verdicts: batch.emails.map((email) => decideEmail(email, outcome, false, setting)),
+    health: healthOf([outcome]),
     throttled: outcome.kind === "throttled",
   });
 }
 
-function handedBack(delayMs: number, setting: Setting): Decision {
+function handedBack(delayMs: number, setting: DecisionInput): Decision {
   const { batch } = setting;
-  const verdicts = batch.emails.map((email) => givenBack(email, delayMs, setting));
+  const verdicts = batch.emails.map((email) => giveBackEmail(email, delayMs, setting));
   return compose({ provider: batch.provider, verdicts, health: "none" });
 }

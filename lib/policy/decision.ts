@@ -1,7 +1,7 @@
 // What is decided about a batch, as a value for the worker to carry out, and what a decision is made from.
 
 import type { EmailFate, Settlement } from "../queue/contract.ts";
-import type { RecallResult, SendResult } from "./request_outcome.ts";
+import type { SearchResult, SendResult } from "./request_outcome.ts";
 
 /** The settings that decisions depend on. */
 export interface Policy {
@@ -11,7 +11,7 @@ export interface Policy {
   /** Since submission or the last replay, ms: after it, a failure may end an email, see email_fate.ts. */
   readonly giveUpAfterMs: number;
   /** Of the batch's provider, if it can be asked what it has accepted. */
-  readonly recall: RecallPolicy | undefined;
+  readonly search: SearchPolicy | undefined;
   /** Those that this worker or another serves, in order of preference. */
   readonly providers: readonly string[];
   /** Digest of the credential that the request was made with. */
@@ -27,7 +27,7 @@ export interface Policy {
   readonly question: "none" | "answered" | "ok";
 }
 
-export interface RecallPolicy {
+export interface SearchPolicy {
   /** After doubt was recorded, ms: from then on, a search that finds nothing is believed. */
   readonly searchWaitMs: number;
   /** From an unknown answer to the first look, ms. */
@@ -37,7 +37,7 @@ export interface RecallPolicy {
 /** What happened to a claimed batch. */
 export type Result =
   | { readonly kind: "send"; readonly result: SendResult }
-  | { readonly kind: "recall"; readonly result: RecallResult }
+  | { readonly kind: "search"; readonly result: SearchResult }
   /** The time for its doubt is over: no request was made. */
   | { readonly kind: "ended" }
   /** There is evidence that one of its emails is at fault: no request was made. */
@@ -46,7 +46,7 @@ export type Result =
   | { readonly kind: "untouched"; readonly delayMs: number };
 
 /** What the breaker should be told. `unanswered` is a failure without an answer of the provider's own. */
-export type Sign = "success" | "failure" | "unanswered" | "accountRefused" | "none";
+export type ProviderHealth = "success" | "failure" | "unanswered" | "accountRefused" | "none";
 
 /** One email that becomes a dead letter, for the log. */
 export interface Death {
@@ -62,7 +62,7 @@ export interface Decision {
   readonly settlement: Settlement;
   /** Emails whose doubt ended without an answer, and that will be sent again. */
   readonly possibleDuplicates: readonly string[];
-  readonly health: Sign;
+  readonly health: ProviderHealth;
   readonly throttled: boolean;
   readonly dead: readonly Death[];
   /** Senders that this provider has refused, and taken, to be remembered. */
@@ -94,7 +94,7 @@ export function compose({
   verdicts: readonly Verdict[];
   rest?: Settlement["rest"];
   counts?: Readonly<Record<string, number>>;
-  health: Sign;
+  health: ProviderHealth;
   throttled?: boolean;
 }): Decision {
   const possibleDuplicates = verdicts.filter((verdict) => verdict.mayBeDuplicate).map(({ fate }) => fate.id);

@@ -9,7 +9,7 @@ import { asDead, encodeHistory, encodeRecord, type History, withNotes } from "./
 import type { Outcome } from "./request_outcome.ts";
 
 /** All that a verdict depends on besides the email and what happened to it. */
-export interface Setting {
+export interface DecisionInput {
   readonly batch: OpenBatch;
   readonly policy: Policy;
   /** The store's time, Unix ms. */
@@ -36,23 +36,23 @@ export function nextPieceMax(suspects: number): number {
  * @param accountWorks the same answer accepted another email. What it says of the account then does not hold for
  *   all: the breaker stays closed, and so this email has to wait like any that failed.
  */
-export function verdictOf(
+export function decideEmail(
   email: OpenEmail,
   outcome: CertainOutcome,
   accountWorks: boolean,
-  setting: Setting,
+  setting: DecisionInput,
 ): Verdict {
   if (outcome.kind === "accepted") {
-    const verdict = sent(email, outcome.providerMessageId, "accepted", setting);
+    const verdict = markSent(email, outcome.providerMessageId, "accepted", setting);
     return mayBeSecond(setting) ? { ...verdict, mayBeDuplicate: true } : verdict;
   }
-  if (email.marked) return leftToMark(email);
+  if (email.marked) return leaveToMark(email);
   const { kind, reason } = outcome;
   const { question } = setting.policy;
   const history = tried(email, kind, reason, setting);
   switch (kind) {
     case "rejected":
-      return dies(email, history, { cause: "rejected", reason, counts: ["rejected"] });
+      return markDead(email, history, { cause: "rejected", reason, counts: ["rejected"] });
     case "senderRefused": {
       const verdict = refusedHere(email, history, reason, setting);
       return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.from };
@@ -71,21 +71,21 @@ export function verdictOf(
         setting,
       );
     case "throttled":
-      return due(email, history, { delayMs: 0 }, setting);
+      return scheduleRetry(email, history, { delayMs: 0 }, setting);
     case "unavailable":
       // An email may have caused the provider's own answer, but not a connection that was never made.
       return failed(email, history, reason, { backsOff: true, isBlamed: outcome.own }, setting);
     case "keyReused":
-      return dies(email, { ...history, doubted: true }, { cause: "keyReused", reason });
+      return markDead(email, { ...history, doubted: true }, { cause: "keyReused", reason });
   }
 }
 
 /** Accepted, as an answer or a search (`end`) says. */
-export function sent(
+export function markSent(
   email: OpenEmail,
   providerMessageId: string,
   end: "accepted" | "recalled",
-  setting: Setting,
+  setting: DecisionInput,
 ): Verdict {
   const { batch, nowMs } = setting;
   const record = encodeRecord({
@@ -99,8 +99,8 @@ export function sent(
 }
 
 /** Accepted a second time, perhaps: another account does not know the idempotency key, and nobody knows it for ever. */
-function mayBeSecond({ batch, policy, nowMs }: Setting): boolean {
-  if (!isInDoubt(batch) || policy.recall !== undefined) return false;
+function mayBeSecond({ batch, policy, nowMs }: DecisionInput): boolean {
+  if (!isInDoubt(batch) || policy.search !== undefined) return false;
   return isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs);
 }
 
@@ -114,51 +114,64 @@ export function isOtherCredential({ credential }: OpenBatch, policy: Policy): bo
  * arrives a few times too often, not thousands of times.
  * @param suspects emails of the batch that nobody knows about
  */
-export function doubtEnded(
+export function resendAfterDoubt(
   email: OpenEmail,
   end: "notFound" | "doubtEnded",
   suspects: number,
-  setting: Setting,
+  setting: DecisionInput,
   why?: string,
 ): Verdict {
-  if (email.marked) return leftToMark(email);
+  if (email.marked) return leaveToMark(email);
   const { notes } = setting.batch;
   const history = end === "doubtEnded" ? tried(email, end, why, setting) : inherited(email, setting);
   const doubted = { ...history, doubted: true, tries: history.tries + 1 };
   if (suspects === 1 && notes.isBlamed && isLate(email, setting)) {
-    return dies(email, doubted, { cause: "gaveUp", reason: lastReason(history) });
+    return markDead(email, doubted, { cause: "gaveUp", reason: lastReason(history) });
   }
   const delayMs = history.tries === 0 ? 0 : backoff(history.tries, setting);
   const pieceMax = nextPieceMax(suspects);
-  return { ...due(email, doubted, { delayMs, pieceMax }, setting), mayBeDuplicate: true };
+  return { ...scheduleRetry(email, doubted, { delayMs, pieceMax }, setting), mayBeDuplicate: true };
 }
 
 /** A late, lone email in doubt that failed at a provider which answers questions: given up, its outcome unknown. */
-export function gaveUpInDoubt(email: OpenEmail, end: AttemptEnd, reason: string, setting: Setting): Verdict {
+export function giveUpInDoubt(
+  email: OpenEmail,
+  end: AttemptEnd,
+  reason: string,
+  setting: DecisionInput,
+): Verdict {
   const history = { ...tried(email, end, reason, setting), doubted: true };
-  return dies(email, history, { cause: "gaveUp", reason });
+  return markDead(email, history, { cause: "gaveUp", reason });
 }
 
 /** Given back as it was, after `delayMs`. Only from a batch that was never begun. */
-export function givenBack(email: OpenEmail, delayMs: number, setting: Setting): Verdict {
-  if (email.marked) return leftToMark(email);
-  return { ...due(email, inherited(email, setting), { delayMs }, setting), counts: [] };
+export function giveBackEmail(email: OpenEmail, delayMs: number, setting: DecisionInput): Verdict {
+  if (email.marked) return leaveToMark(email);
+  return { ...scheduleRetry(email, inherited(email, setting), { delayMs }, setting), counts: [] };
 }
 
 /** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
-export function splitOff(email: OpenEmail, pieceMax: number, reason: string, setting: Setting): Verdict {
-  if (email.marked) return leftToMark(email);
+export function splitOff(
+  email: OpenEmail,
+  pieceMax: number,
+  reason: string,
+  setting: DecisionInput,
+): Verdict {
+  if (email.marked) return leaveToMark(email);
   const history = tried(email, "split", reason, setting);
-  return { ...due(email, history, { delayMs: 0, pieceMax }, setting), counts: [] };
+  return { ...scheduleRetry(email, history, { delayMs: 0, pieceMax }, setting), counts: [] };
 }
 
 /** Taken out of the batch before its request, to go on at once with others of its kind. */
-export function setApart(email: OpenEmail, pieceMax: number, setting: Setting): Verdict {
-  return { ...due(email, inherited(email, setting), { delayMs: 0, pieceMax }, setting), counts: [] };
+export function setApart(email: OpenEmail, pieceMax: number, setting: DecisionInput): Verdict {
+  return {
+    ...scheduleRetry(email, inherited(email, setting), { delayMs: 0, pieceMax }, setting),
+    counts: [],
+  };
 }
 
 /** Refused by this provider, without a request: another is asked, or, if every one has refused it, it is dead. */
-export function handedOver(email: OpenEmail, setting: Setting): Verdict {
+export function handOver(email: OpenEmail, setting: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
   const history = tried(email, "handedOver", reason, setting);
   const verdict = refusedHere(email, history, reason, setting);
@@ -176,22 +189,22 @@ export function withRefusal(history: History, provider: string): History {
   return { ...history, refusedBy: [...history.refusedBy, provider] };
 }
 
-function refusedHere(email: OpenEmail, before: History, reason: string, setting: Setting): Verdict {
+function refusedHere(email: OpenEmail, before: History, reason: string, setting: DecisionInput): Verdict {
   const history = withRefusal(before, setting.batch.provider);
   const next = nextProvider(history, setting.policy.providers);
-  if (next === undefined) return dies(email, history, { cause: "refusedByAll", reason });
-  return due(email, history, { delayMs: 0, only: next }, setting);
+  if (next === undefined) return markDead(email, history, { cause: "refusedByAll", reason });
+  return scheduleRetry(email, history, { delayMs: 0, only: next }, setting);
 }
 
 /**
  * Accepted elsewhere while it was in this batch. The store ends it as sent whatever the fate says; of the fates,
  * this is the one that would not send it again.
  */
-export function leftToMark(email: OpenEmail): Verdict {
+export function leaveToMark(email: OpenEmail): Verdict {
   return { fate: { id: email.id, kind: "dead", history: encodeHistory(email.history) }, counts: [] };
 }
 
-function dies(
+function markDead(
   email: OpenEmail,
   history: History,
   { cause, reason, counts = [] }: { cause: Death["cause"]; reason: string; counts?: readonly string[] },
@@ -225,13 +238,13 @@ function failed(
   history: History,
   reason: string,
   { backsOff, isBlamed, apart }: { backsOff: boolean; isBlamed: boolean; apart?: number },
-  setting: Setting,
+  setting: DecisionInput,
 ): Verdict {
   const { batch, policy } = setting;
   const suspects = batch.emails.length;
   const late = isLate(email, setting);
   if (late && suspects === 1 && isBlamed && policy.question !== "none") {
-    return dies(email, history, { cause: "gaveUp", reason });
+    return markDead(email, history, { cause: "gaveUp", reason });
   }
   const tries = backsOff ? history.tries + 1 : history.tries;
   const delayMs = backsOff ? backoff(tries, setting) : 0;
@@ -240,18 +253,23 @@ function failed(
     : backsOff && isBlamed && suspects > 1
       ? nextPieceMax(suspects)
       : (batch.pieceMax ?? apart);
-  return due(email, { ...history, tries }, { delayMs, ...(pieceMax !== undefined && { pieceMax }) }, setting);
+  return scheduleRetry(
+    email,
+    { ...history, tries },
+    { delayMs, ...(pieceMax !== undefined && { pieceMax }) },
+    setting,
+  );
 }
 
 /**
  * Any provider may take it; if all but one have refused it, that one is named, to save the others a claim. An email
  * from a piece stays in pieces of that size unless `pieceMax` says otherwise.
  */
-function due(
+function scheduleRetry(
   email: OpenEmail,
   history: History,
   { delayMs, only, pieceMax }: { delayMs: number; only?: string; pieceMax?: number },
-  { batch, policy }: Setting,
+  { batch, policy }: DecisionInput,
 ): Verdict {
   const left = policy.providers.filter((name) => !history.refusedBy.includes(name));
   const last = left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined;
@@ -270,7 +288,7 @@ function due(
   };
 }
 
-function backoff(attempt: number, { policy, random }: Setting): number {
+function backoff(attempt: number, { policy, random }: DecisionInput): number {
   return backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
 }
 
@@ -280,7 +298,7 @@ function backoff(attempt: number, { policy, random }: Setting): number {
  */
 export function isLate(
   { submittedAtMs, history }: OpenEmail,
-  { batch, policy, nowMs }: Pick<Setting, "batch" | "policy" | "nowMs">,
+  { batch, policy, nowMs }: Pick<DecisionInput, "batch" | "policy" | "nowMs">,
 ): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
@@ -292,11 +310,16 @@ function lastReason({ attempts }: History): string {
 }
 
 /** What the email went through before, with what this batch went through while in doubt. */
-function inherited(email: OpenEmail, { batch }: Setting): History {
+function inherited(email: OpenEmail, { batch }: DecisionInput): History {
   return withNotes(email.history, batch.notes);
 }
 
-function tried(email: OpenEmail, end: AttemptEnd, reason: string | undefined, setting: Setting): History {
+function tried(
+  email: OpenEmail,
+  end: AttemptEnd,
+  reason: string | undefined,
+  setting: DecisionInput,
+): History {
   const { batch, nowMs } = setting;
   const attempt = {
     provider: batch.provider,

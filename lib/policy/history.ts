@@ -74,7 +74,7 @@ export function asDead(history: History, reason: string): History {
 }
 
 /** The history of a dead letter that goes back to waiting: what happened is kept, what followed from it is not. */
-export function asReplayed({ attempts, doubted }: History, nowMs: number): History {
+export function asRetried({ attempts, doubted }: History, nowMs: number): History {
   return { ...noHistory, attempts, doubted, replayedAtMs: nowMs };
 }
 

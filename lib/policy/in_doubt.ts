@@ -10,9 +10,16 @@ import { backoffMs } from "./backoff.ts";
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
 import { encodeNotes, type Notes } from "./history.ts";
-import type { Outcome, RecallResult } from "./request_outcome.ts";
-import { signOf } from "./provider_health.ts";
-import { doubtEnded, gaveUpInDoubt, isLate, isOtherCredential, sent, type Setting } from "./email_fate.ts";
+import type { Outcome, SearchResult } from "./request_outcome.ts";
+import { healthOf } from "./provider_health.ts";
+import {
+  resendAfterDoubt,
+  giveUpInDoubt,
+  isLate,
+  isOtherCredential,
+  markSent,
+  type DecisionInput,
+} from "./email_fate.ts";
 
 /** Searches that found nothing, each believed, after which the rest is sent again. */
 const looksNeeded = 2;
@@ -27,18 +34,18 @@ const strikesNeeded = 5;
 const endedDelayMs = 60_000;
 
 /** The provider did not say what it accepted: all emails stay, or those without a verdict, until later. */
-export function stays(
+export function keepInDoubt(
   outcome: Exclude<Outcome, { kind: "accepted" }>,
-  setting: Setting,
+  setting: DecisionInput,
   verdicts: readonly Verdict[] = [],
 ): Decision {
   const { batch } = setting;
   const provider = batch.provider;
-  const health = signOf([outcome]);
+  const health = healthOf([outcome]);
   const notes = afterFailure(outcome, setting);
   const [only] = batch.emails;
   if (only !== undefined && batch.emails.length === 1 && endsInDoubt(only, notes, setting)) {
-    const verdict = gaveUpInDoubt(only, outcome.kind, outcome.reason, setting);
+    const verdict = giveUpInDoubt(only, outcome.kind, outcome.reason, setting);
     return compose({ provider, verdicts: [verdict], health });
   }
   if (isToBeSplit(notes, setting)) {
@@ -54,10 +61,10 @@ export function stays(
   });
 }
 
-function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: Setting): Notes {
+function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: DecisionInput): Notes {
   const { batch, policy } = setting;
   const before = batch.notes;
-  const isSearch = policy.recall !== undefined && isInDoubt(batch);
+  const isSearch = policy.search !== undefined && isInDoubt(batch);
   const isStrike = !isSearch && mayBeAnEmails(outcome);
   const isOwnBaseline = before.baseline?.credential === policy.credential;
   const baseline =
@@ -83,8 +90,8 @@ function mayBeAnEmails(outcome: Outcome): boolean {
 }
 
 /** Whether a lone email is given up while in doubt. One that can be searched for is given up after the search instead. */
-function endsInDoubt(email: OpenEmail, { isBlamed }: Notes, setting: Setting): boolean {
-  if (email.marked || setting.policy.recall !== undefined) return false;
+function endsInDoubt(email: OpenEmail, { isBlamed }: Notes, setting: DecisionInput): boolean {
+  if (email.marked || setting.policy.search !== undefined) return false;
   return isInDoubt(setting.batch) && isBlamed && isLate(email, setting);
 }
 
@@ -94,11 +101,11 @@ export function isDueToSplit(batch: OpenBatch, policy: Policy, nowMs: number): b
 }
 
 /** The emails are sent again, by any provider, as possible duplicates. */
-export function splitInDoubt(setting: Setting): Decision {
+export function splitInDoubt(setting: DecisionInput): Decision {
   const { batch } = setting;
   const why = "split: the provider accepts other emails, but does not answer for this batch";
   const verdicts = batch.emails.map((email) =>
-    doubtEnded(email, "doubtEnded", batch.emails.length, setting, why),
+    resendAfterDoubt(email, "doubtEnded", batch.emails.length, setting, why),
   );
   return compose({ provider: batch.provider, verdicts, counts: { doubts_split: 1 }, health: "none" });
 }
@@ -109,33 +116,35 @@ export function splitInDoubt(setting: Setting): Decision {
  */
 function isToBeSplit(
   { strikes, baseline, attempts }: Notes,
-  { batch, policy, nowMs }: Omit<Setting, "random">,
+  { batch, policy, nowMs }: Omit<DecisionInput, "random">,
 ): boolean {
-  if (policy.recall !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
+  if (policy.search !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
   if (batch.doubtSinceMs === undefined || nowMs - batch.doubtSinceMs < policy.splitAfterMs) return false;
   if (attempts.kept.at(-1)?.outcome === "senderRefused") return true;
   return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;
 }
 
 /** A search. What it finds is sent at once; the rest is given up only after looks that can be believed. */
-export function recalled(result: RecallResult, setting: Setting): Decision {
+export function decideSearch(result: SearchResult, setting: DecisionInput): Decision {
   switch (result.kind) {
     case "failed":
-      return stays(result.outcome, setting);
-    case "looked":
+      return keepInDoubt(result.outcome, setting);
+    case "searched":
       return looked(result.found, setting);
   }
 }
 
 /** The time for doubt is over. */
-export function ended(setting: Setting): Decision {
+export function endDoubtOf(setting: DecisionInput): Decision {
   const { batch } = setting;
-  const verdicts = batch.emails.map((email) => doubtEnded(email, "doubtEnded", batch.emails.length, setting));
+  const verdicts = batch.emails.map((email) =>
+    resendAfterDoubt(email, "doubtEnded", batch.emails.length, setting),
+  );
   return compose({ provider: batch.provider, verdicts, health: "none" });
 }
 
 /** In doubt, and nothing was begun under this lease: whoever claims it next goes on from the same point. */
-export function postponed(delayMs: number, setting: Setting): Decision {
+export function postpone(delayMs: number, setting: DecisionInput): Decision {
   const { batch } = setting;
   return compose({
     provider: batch.provider,
@@ -145,22 +154,22 @@ export function postponed(delayMs: number, setting: Setting): Decision {
   });
 }
 
-function looked(found: ReadonlyMap<string, string>, setting: Setting): Decision {
+function looked(found: ReadonlyMap<string, string>, setting: DecisionInput): Decision {
   const { batch } = setting;
   const provider = batch.provider;
   const verdicts: Verdict[] = [];
   const missing = batch.emails.filter((email) => {
     const messageId = found.get(email.id);
-    if (messageId !== undefined) verdicts.push(sent(email, messageId, "recalled", setting));
+    if (messageId !== undefined) verdicts.push(markSent(email, messageId, "recalled", setting));
     return messageId === undefined;
   });
   if (missing.length === 0) return compose({ provider, verdicts, health: "none" });
 
   const notes = withAccount(noted("notFound", undefined, setting), setting);
   const looks = notes.looks + (isBelieved(notes, setting) ? 1 : 0);
-  const after: Setting = { ...setting, batch: { ...batch, notes } };
+  const after: DecisionInput = { ...setting, batch: { ...batch, notes } };
   if (looks >= looksNeeded || missing.every(({ marked }) => marked)) {
-    const lost = missing.map((email) => doubtEnded(email, "notFound", missing.length, after));
+    const lost = missing.map((email) => resendAfterDoubt(email, "notFound", missing.length, after));
     return compose({ provider, verdicts: [...verdicts, ...lost], health: "none" });
   }
   return compose({
@@ -172,7 +181,7 @@ function looked(found: ReadonlyMap<string, string>, setting: Setting): Decision 
 }
 
 /** The account that the batch was sent from is known once it has been searched under its own credential. */
-function withAccount(notes: Notes, { batch, policy }: Setting): Notes {
+function withAccount(notes: Notes, { batch, policy }: DecisionInput): Notes {
   if (policy.account === undefined || isOtherCredential(batch, policy)) return notes;
   return { ...notes, account: policy.account };
 }
@@ -181,11 +190,11 @@ function withAccount(notes: Notes, { batch, policy }: Setting): Notes {
  * An empty search counts if its claim came `searchWaitMs` after the doubt was recorded, or after a later step of the
  * store's clock, and if it searched the account that the batch was sent from.
  */
-function isBelieved(notes: Notes, { batch, policy }: Setting): boolean {
+function isBelieved(notes: Notes, { batch, policy }: DecisionInput): boolean {
   if (isOtherCredential(batch, policy) && (notes.account === undefined || notes.account !== policy.account))
     return false;
   return (
-    policy.recall !== undefined && batch.claimedAtMs >= believedFromMs(batch, policy.recall.searchWaitMs)
+    policy.search !== undefined && batch.claimedAtMs >= believedFromMs(batch, policy.search.searchWaitMs)
   );
 }
 
@@ -196,17 +205,17 @@ function believedFromMs({ claimedAtMs, doubtSinceMs, clockSteppedAtMs }: OpenBat
 }
 
 /** To the first look that will be believed or, once that was possible, to another soon after. */
-function lookDelayMs({ batch, policy, nowMs }: Setting): number {
-  const searchWaitMs = policy.recall?.searchWaitMs ?? 0;
+function lookDelayMs({ batch, policy, nowMs }: DecisionInput): number {
+  const searchWaitMs = policy.search?.searchWaitMs ?? 0;
   const waitMs = believedFromMs(batch, searchWaitMs) - nowMs;
   // A little more than the wait: a look that is a moment early would not count.
   if (waitMs > 0) return waitMs + lookGapMinMs;
   return Math.max(lookGapMinMs, Math.min(searchWaitMs / 6, lookGapMaxMs));
 }
 
-function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: Setting): number {
+function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: DecisionInput): number {
   const { batch, policy, random } = setting;
-  if (!isInDoubt(batch) && policy.recall !== undefined) return policy.recall.firstLookMs;
+  if (!isInDoubt(batch) && policy.search !== undefined) return policy.search.firstLookMs;
   // How long a throttled one has to wait is known to the rate limiter, and is no failure of its own.
   const attempt = outcome.kind === "throttled" ? 1 : notes.failures;
   const delayMs = backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
@@ -217,22 +226,26 @@ function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: Set
 }
 
 /** Longest wait that allows the attempts that a split needs before it is due; then the wait until it is due. */
-function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: Setting): number {
-  if (policy.recall !== undefined || batch.emails.length === 1) return Infinity;
+function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: DecisionInput): number {
+  if (policy.search !== undefined || batch.emails.length === 1) return Infinity;
   if (strikes < strikesNeeded) return policy.splitAfterMs / strikesNeeded;
   const leftMs = (batch.doubtSinceMs ?? nowMs) + policy.splitAfterMs - nowMs;
   return leftMs > 0 ? leftMs + lookGapMinMs : Infinity;
 }
 
 /** Due again no later than the end of doubt; after that, housekeeping ends the doubt, unless the clock is doubted. */
-function rest(notes: Notes, delayMs: number, { batch, nowMs }: Setting): { delayMs: number; notes: string } {
+function rest(
+  notes: Notes,
+  delayMs: number,
+  { batch, nowMs }: DecisionInput,
+): { delayMs: number; notes: string } {
   const leftMs = batch.doubtEndsAtMs - nowMs;
   const afterMs = batch.clockSteppedAtMs === undefined ? endedDelayMs : delayMs;
   const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : afterMs;
   return { delayMs: Math.ceil(boundedMs), notes: encodeNotes(notes) };
 }
 
-function noted(end: AttemptEnd, reason: string | undefined, { batch, nowMs }: Setting): Notes {
+function noted(end: AttemptEnd, reason: string | undefined, { batch, nowMs }: DecisionInput): Notes {
   const attempt = {
     provider: batch.provider,
     atMs: nowMs,

@@ -2,14 +2,14 @@
 // do not cost a request each; and domains that it accepted lately, so that senders of others can travel apart.
 
 /** Each is a name -> until when it is remembered, ms by whichever clock the caller uses throughout. */
-export interface Senders {
+export interface KnownSenders {
   /** Addresses. */
   readonly refused: ReadonlyMap<string, number>;
   /** Domains. */
   readonly accepted: ReadonlyMap<string, number>;
 }
 
-export const noSenders: Senders = { refused: new Map(), accepted: new Map() };
+export const noSenders: KnownSenders = { refused: new Map(), accepted: new Map() };
 
 /** Long enough to spare requests, short enough for a domain verified meanwhile. */
 const rememberedMs = 600_000;
@@ -17,12 +17,16 @@ const rememberedMs = 600_000;
 const rememberedMax = 1000;
 
 /** Senders of an answer, by their addresses. */
-export interface Answered {
+export interface SenderAnswers {
   readonly refused: readonly string[];
   readonly accepted: readonly string[];
 }
 
-export function remember(senders: Senders, { refused, accepted }: Answered, nowMs: number): Senders {
+export function remember(
+  senders: KnownSenders,
+  { refused, accepted }: SenderAnswers,
+  nowMs: number,
+): KnownSenders {
   const refusedDomains = refused.map(domainOf);
   const domains = [...new Set(accepted.map(domainOf))].filter((domain) => !refusedDomains.includes(domain));
   return {
@@ -31,12 +35,12 @@ export function remember(senders: Senders, { refused, accepted }: Answered, nowM
   };
 }
 
-export function isRefused({ refused }: Senders, from: string, nowMs: number): boolean {
+export function isRefused({ refused }: KnownSenders, from: string, nowMs: number): boolean {
   return (refused.get(from) ?? -Infinity) > nowMs;
 }
 
 /** Whether the provider has accepted an email of this sender's domain lately. */
-export function isKnown({ accepted }: Senders, from: string, nowMs: number): boolean {
+export function isKnown({ accepted }: KnownSenders, from: string, nowMs: number): boolean {
   return (accepted.get(domainOf(from)) ?? -Infinity) > nowMs;
 }
 

@@ -4,7 +4,7 @@
 import type { Batch, EmailFate, Settlement } from "../queue/contract.ts";
 import { addAttempt } from "./attempts.ts";
 import {
-  asReplayed,
+  asRetried,
   decodeHistory,
   decodeNotes,
   encodeHistory,
@@ -17,20 +17,20 @@ import {
 } from "./history.ts";
 import { nextPieceMax } from "./email_fate.ts";
 
-export interface Replay {
+export interface OperatorRetry {
   readonly history: string;
   /** A provider may have accepted it before. */
   readonly mayBeDuplicate: boolean;
 }
 
 /** @param seenHistory as it is stored; one that cannot be read says nothing, so that the email may have been sent */
-export function replayOf(seenHistory: string, nowMs: number): Replay {
+export function decideRetry(seenHistory: string, nowMs: number): OperatorRetry {
   const history = readable(seenHistory, decodeHistory) ?? { ...noHistory, doubted: true };
-  return { history: encodeHistory(asReplayed(history, nowMs)), mayBeDuplicate: isOutcomeUnknown(history) };
+  return { history: encodeHistory(asRetried(history, nowMs)), mayBeDuplicate: isOutcomeUnknown(history) };
 }
 
 /** Names of counters, for each email that is replayed. */
-export function replayCounts(mayBeDuplicate: boolean): Readonly<Record<string, number>> {
+export function retryCounts(mayBeDuplicate: boolean): Readonly<Record<string, number>> {
   return mayBeDuplicate ? { replayed: 1, possible_duplicates: 1 } : { replayed: 1 };
 }
 
@@ -57,12 +57,17 @@ export function endDoubtNow(
   return { settlement: { fates, counts: count === 0 ? {} : counts }, possibleDuplicates };
 }
 
-function ending(history: History, notes: Notes, { provider, lapsed }: Batch, nowMs: number): History {
+function ending(
+  history: History,
+  notes: Notes,
+  { provider, leaseExpired: lapsed }: Batch,
+  nowMs: number,
+): History {
   const before = withNotes(history, notes).attempts;
   const attempt = { provider, atMs: nowMs } as const;
   const known = lapsed ? addAttempt(before, { ...attempt, outcome: "lapsed" }) : before;
   const attempts = addAttempt(known, { ...attempt, outcome: "doubtEnded", reason: "by an operator" });
-  return asReplayed({ ...history, attempts, doubted: true }, nowMs);
+  return asRetried({ ...history, attempts, doubted: true }, nowMs);
 }
 
 /** Nothing if it cannot be read: what an operator wants to get out of the way may be damaged. */

@@ -4,10 +4,17 @@
 
 import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
-import { isKnown, isRefused, type Senders, strangersMax } from "./known_senders.ts";
-import { handedOver, leftToMark, nextProvider, setApart, type Setting, withRefusal } from "./email_fate.ts";
+import { isKnown, isRefused, type KnownSenders, strangersMax } from "./known_senders.ts";
+import {
+  handOver,
+  leaveToMark,
+  nextProvider,
+  setApart,
+  type DecisionInput,
+  withRefusal,
+} from "./email_fate.ts";
 
-export interface Triage {
+export interface Presend {
   /** What the request is made of; perhaps nothing. */
   readonly emails: readonly OpenEmail[];
   /** What becomes of the others, before the request; undefined if there are none. */
@@ -19,13 +26,13 @@ export interface Triage {
  * @param sendersMs now, by the clock of `senders`
  * @param nowMs     the store's time, Unix ms
  */
-export function triage(
+export function presend(
   batch: OpenBatch,
-  senders: Senders,
+  senders: KnownSenders,
   sendersMs: number,
   policy: Policy,
   nowMs: number,
-): Triage {
+): Presend {
   if (isInDoubt(batch)) return { emails: batch.emails, decision: undefined };
   const setting = { batch, policy, nowMs, random: 0 };
   const groups = Map.groupBy(batch.emails, (email) => groupOf(email, setting, senders, sendersMs));
@@ -37,8 +44,8 @@ export function triage(
   const emails = kind === undefined ? [] : of(kind);
   const isLeft = (email: OpenEmail) => !emails.includes(email);
   const verdicts: Verdict[] = [
-    ...of("sent").map(leftToMark),
-    ...of("elsewhere").map((email) => handedOver(email, setting)),
+    ...of("sent").map(leaveToMark),
+    ...of("elsewhere").map((email) => handOver(email, setting)),
     ...[...of("stranger"), ...of("lastChance")]
       .filter(isLeft)
       .map((email) => setApart(email, Math.min(batch.pieceMax ?? strangersMax, strangersMax), setting)),
@@ -58,14 +65,14 @@ type Group = "here" | "stranger" | "lastChance" | "elsewhere" | "sent";
  */
 function groupOf(
   { marked, from, history }: OpenEmail,
-  { batch, policy }: Setting,
-  senders: Senders,
+  { batch, policy }: DecisionInput,
+  senders: KnownSenders,
   sendersMs: number,
 ): Group {
   if (marked) return "sent";
   if (history.refusedBy.includes(batch.provider)) return "elsewhere";
   if (!isRefused(senders, from, sendersMs)) {
-    return policy.recall !== undefined || isKnown(senders, from, sendersMs) ? "here" : "stranger";
+    return policy.search !== undefined || isKnown(senders, from, sendersMs) ? "here" : "stranger";
   }
   const next = nextProvider(withRefusal(history, batch.provider), policy.providers);
   return next === undefined ? "lastChance" : "elsewhere";

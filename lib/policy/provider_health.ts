@@ -2,13 +2,13 @@
 // provider works.
 
 import { cutReason } from "./attempts.ts";
-import type { Result, Sign } from "./decision.ts";
+import type { Result, ProviderHealth } from "./decision.ts";
 import type { Settlement } from "../queue/contract.ts";
 import type { Outcome } from "./request_outcome.ts";
 
 /** Of all the outcomes in one answer. One acceptance outweighs the rest: whoever accepts is neither down nor shut to us. */
-export function signOf(outcomes: readonly Outcome[]): Sign {
-  let worst: Sign = "none";
+export function healthOf(outcomes: readonly Outcome[]): ProviderHealth {
+  let worst: ProviderHealth = "none";
   for (const outcome of outcomes) {
     const sign = signOfOne(outcome);
     if (outcome.kind === "accepted") return sign;
@@ -18,7 +18,7 @@ export function signOf(outcomes: readonly Outcome[]): Sign {
 }
 
 /** A throttled provider is neither down nor well: the rate limiter deals with it. */
-function signOfOne(outcome: Outcome): Sign {
+function signOfOne(outcome: Outcome): ProviderHealth {
   switch (outcome.kind) {
     case "accepted":
     case "rejected":
@@ -35,7 +35,7 @@ function signOfOne(outcome: Outcome): Sign {
   }
 }
 
-const weights: Readonly<Record<Sign, number>> = {
+const weights: Readonly<Record<ProviderHealth, number>> = {
   none: 0,
   success: 1,
   failure: 2,
@@ -47,7 +47,7 @@ const weights: Readonly<Record<Sign, number>> = {
 const failures = ["accountRefused", "unavailable", "unknown", "throttled"] as const;
 
 /** Why the provider itself failed at a request, if it did: of several emails with an answer each, only if it took none. */
-export function failureOf(result: Result): Settlement["failure"] {
+export function failedOutcomeOf(result: Result): Settlement["failure"] {
   const outcomes = outcomesOf(result);
   if (outcomes.some(({ kind }) => kind === "accepted")) return undefined;
   for (const wanted of failures) {
@@ -62,6 +62,6 @@ function outcomesOf(result: Result): readonly Outcome[] {
   if (result.kind === "send") {
     return result.result.kind === "each" ? result.result.outcomes : [result.result.outcome];
   }
-  if (result.kind === "recall" && result.result.kind === "failed") return [result.result.outcome];
+  if (result.kind === "search" && result.result.kind === "failed") return [result.result.outcome];
   return [];
 }

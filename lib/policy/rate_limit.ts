@@ -1,7 +1,7 @@
 // How fast one provider may be asked: a token bucket of one worker, whose rate is learnt from the provider's own
 // answers. It never asks more often than the limit that the provider names, over any second.
 
-import { shutMs } from "./backoff.ts";
+import { breakerOpenMs } from "./backoff.ts";
 import type { RateHint } from "./request_outcome.ts";
 
 export interface Rate {
@@ -54,19 +54,19 @@ export function newRate({
 }
 
 /** Takes the token that a request needs; undefined if there is none now. Times in ms, of one clock throughout. */
-export function take(rate: Rate, nowMs: number): Rate | undefined {
-  if (nextTokenAtMs(rate, nowMs) > nowMs) return undefined;
+export function takePermitAt(rate: Rate, nowMs: number): Rate | undefined {
+  if (nextPermitAtMs(rate, nowMs) > nowMs) return undefined;
   const filled = fill(rate, nowMs);
   return { ...filled, tokens: Math.max(0, filled.tokens - 1) };
 }
 
 /** The token was not needed. */
-export function giveBack(rate: Rate): Rate {
+export function returnPermitTo(rate: Rate): Rate {
   return { ...rate, tokens: Math.min(burstOf(rate.ratePerSecond), rate.tokens + 1) };
 }
 
 /** From when there is a token, if nobody takes one before; `nowMs` if there is one. */
-export function nextTokenAtMs(rate: Rate, nowMs: number): number {
+export function nextPermitAtMs(rate: Rate, nowMs: number): number {
   const { tokens, ratePerSecond, updatedAtMs } = fill(rate, nowMs);
   const filledAtMs =
     tokens >= 1 - tolerance ? nowMs : updatedAtMs + Math.ceil(((1 - tokens) / ratePerSecond) * 1000);
@@ -110,7 +110,7 @@ export function onThrottled(
   const isLate = takenAtMs <= rate.throttledAtMs;
   const pauseMs = isLate
     ? 0
-    : shutMs({ times: rate.throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
+    : breakerOpenMs({ times: rate.throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
   const askedMs = Math.min(hint.retryAfterMs ?? 0, retryAfterMaxMs);
   const blockedUntilMs = Math.max(
     rate.blockedUntilMs,

@@ -62,9 +62,9 @@ export type SendResult =
   | { readonly kind: "whole"; readonly outcome: Exclude<Outcome, { kind: "accepted" }> };
 
 /** The answer to one search for the emails of a batch. */
-export type RecallResult =
+export type SearchResult =
   /** The search was answered: email id -> the provider's message id, for those found. */
-  | { readonly kind: "looked"; readonly found: ReadonlyMap<string, string> }
+  | { readonly kind: "searched"; readonly found: ReadonlyMap<string, string> }
   /** It was not: this was no look. */
   | {
       readonly kind: "failed";

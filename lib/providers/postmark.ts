@@ -2,7 +2,7 @@
 // a batch in doubt is asked about by a search for them, never sent again.
 
 import { type Message, ServerClient } from "postmark";
-import type { Outcome, RateHint, RecallResult, SendResult } from "../policy/request_outcome.ts";
+import type { Outcome, RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 import { formatMailbox } from "../email/mailbox.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./failure_reason.ts";
@@ -45,7 +45,7 @@ export function openPostmark(settings: PostmarkSettings): Provider {
       const reply = await request(signal, (client) => client.sendEmailBatch(messagesOf(outgoing)));
       return readAnswer(reply, outgoing.emails.length);
     },
-    async recall(outgoing, signal) {
+    async search(outgoing, signal) {
       const found = new Map<string, string>();
       for (let offset = 0; ; offset += pageMax) {
         const reply = await request(signal, (client) =>
@@ -60,7 +60,7 @@ export function openPostmark(settings: PostmarkSettings): Provider {
         if (page.kind === "failed") return page.answer;
         for (const [emailId, messageId] of page.found) found.set(emailId, messageId);
         const seen = offset + page.length;
-        if (seen >= page.total) return { result: { kind: "looked", found }, rate: page.rate };
+        if (seen >= page.total) return { result: { kind: "searched", found }, rate: page.rate };
         // A page that ends early, or a total beyond the search's reach: some of the hits were not seen.
         if (page.length < pageMax || seen >= searchMax)
           return failedSearch("fewer messages than announced", page.rate);
@@ -252,7 +252,7 @@ function serverIdOf(reply: Exchange): number | undefined {
   return Number.isInteger(id) ? (id as number) : undefined;
 }
 
-type RecallAnswer = { result: RecallResult; rate: RateHint };
+type RecallAnswer = { result: SearchResult; rate: RateHint };
 
 type Page =
   | { kind: "page"; found: ReadonlyMap<string, string>; length: number; total: number; rate: RateHint }
@@ -296,7 +296,7 @@ function failedSearch(reason: string, rate: RateHint): RecallAnswer {
 }
 
 /** A search has no message and no sender to blame: what would be theirs is then the account's. */
-function outcomeOfFailedSearch(refusal: Refusal): Extract<RecallResult, { kind: "failed" }>["outcome"] {
+function outcomeOfFailedSearch(refusal: Refusal): Extract<SearchResult, { kind: "failed" }>["outcome"] {
   switch (refusal.kind) {
     case "rejected":
     case "senderRefused":

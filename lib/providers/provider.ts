@@ -2,7 +2,7 @@
 // translates answers into outcomes, never throws for an answer or a broken connection, and decides nothing.
 
 import type { Email } from "../email/email.ts";
-import type { RateHint, RecallResult, SendResult } from "../policy/request_outcome.ts";
+import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 
 /** The names that `PROVIDERS` may hold. */
 export const providerNames = ["resend", "postmark", "sandbox"] as const;
@@ -40,7 +40,7 @@ export interface Provider {
    * For a provider without idempotency keys: which of these emails has it accepted? Whoever has `recall` is
    * never sent a batch in doubt again.
    */
-  recall?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: RecallResult; rate: RateHint }>;
+  search?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SearchResult; rate: RateHint }>;
   /** Whether it could be sent by now, as far as a request tells that sends nothing: reached, and the credential holds. */
   check?(signal: AbortSignal): Promise<CheckResult>;
   /**

@@ -54,7 +54,7 @@ export type SubmitResult =
 export type Health = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
 /** What the server needs. */
-export interface Intake {
+export interface Producer {
   /** Resolves by the deadline (ms, by `performance.now()`); never rejects. */
   submit(submission: Submission, deadlineMs: number): Promise<SubmitResult>;
   health(): Health;
@@ -85,7 +85,7 @@ export interface Batch {
   /** When doubt was recorded: by a settlement, or by the first claim after a lease ran out. Never moves. */
   readonly doubtSinceMs: number | undefined;
   /** The lease before this one ran out without a settlement. */
-  readonly lapsed: boolean;
+  readonly leaseExpired: boolean;
   readonly context: string;
   /** As the last settlement left them; empty before. */
   readonly notes: string;
@@ -209,7 +209,7 @@ export interface WorkerPresence {
 }
 
 /** What the worker needs. Methods reject with {@link StoreUnavailable} when the store did not answer. */
-export interface Work {
+export interface Consumer {
   /** Resolves once the store can be asked and is of a format that this version understands. */
   readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
@@ -319,7 +319,7 @@ export interface Cleared {
 }
 
 /** What an operator needs. Everything is safe beside running workers, and bounded: many emails are many calls. */
-export interface Operator {
+export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
   /**
@@ -341,7 +341,7 @@ export interface Operator {
    * dead still, with the history that it was seen with. `counts` are added for each that is replayed.
    * @returns the ids of those that were
    */
-  replay(
+  retry(
     emails: readonly { readonly id: string; readonly seenHistory: string; readonly history: string }[],
     counts: Readonly<Record<string, number>>,
   ): Promise<readonly string[]>;
@@ -350,7 +350,7 @@ export interface Operator {
    * holds it, or if this claim had a batch before and has it no more; `not-in-doubt` if the email is in no batch, or
    * in one that was never in doubt.
    */
-  claimDoubt(request: {
+  claimInDoubt(request: {
     /** A UUID, for this one claim: repeating the claim with it, after a lost answer, gives the same batch. */
     readonly claimId: string;
     readonly emailId: string;

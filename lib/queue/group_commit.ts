@@ -11,10 +11,10 @@
 // may, and the store would write nothing but emails whose senders have just been told that it failed.
 
 import type { Log } from "../runtime/log.ts";
-import type { Intake, Submission, SubmitResult } from "./contract.ts";
+import type { Producer, Submission, SubmitResult } from "./contract.ts";
 
 /** Whether the store may be written to now. */
-export type Readiness =
+export type CommitReadiness =
   | { readonly kind: "ready" }
   /** Worth waiting for. */
   | { readonly kind: "pending"; readonly reason: string }
@@ -37,7 +37,7 @@ export interface GroupCommitOptions {
   readonly charsMax: number;
   /** Before a write is repeated, ms. */
   readonly againMs: number;
-  readiness(): Readiness;
+  readiness(): CommitReadiness;
   /** Never rejects. */
   commit(group: readonly Submission[]): Promise<Committed>;
   /** Told of each write that stored what it held: submissions in it, and how long it took, ms. */
@@ -45,7 +45,7 @@ export interface GroupCommitOptions {
   readonly log: Log;
 }
 
-export interface GroupCommit extends Pick<Intake, "submit"> {
+export interface GroupCommit extends Pick<Producer, "submit"> {
   /** To be called when the store has become ready. */
   flush(): void;
   /** Answers whoever still waits. */
@@ -232,7 +232,7 @@ export function openGroupCommit(options: GroupCommitOptions): GroupCommit {
 
   /** Once for each kind of trouble, not for each group that meets it. */
   function trouble(reason: string): void {
-    if (reason !== lastTrouble) log.warn("submit-trouble", { reason });
+    if (reason !== lastTrouble) log.warn("submission-delayed", { reason });
     lastTrouble = reason;
   }
 

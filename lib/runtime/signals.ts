@@ -85,7 +85,7 @@ export function onStop({
   hurry?: () => void;
 }): void {
   const stop = async (signal: NodeJS.Signals) => {
-    log.info("draining", { signal });
+    log.info("drain-started", { signal });
     setTimeout(hurry, Math.max(timeoutMs - 1000, timeoutMs / 2));
     setTimeout(() => {
       log.warn("drain-incomplete", { timeoutMs });
@@ -104,7 +104,7 @@ export function onStop({
     repeatMs,
     first: stop,
     second(signal) {
-      log.warn("stopped-at-once", { signal });
+      log.warn("exit-forced", { signal });
       process.exit(1);
     },
   });

@@ -4,8 +4,13 @@
 import { describe } from "../runtime/errors.ts";
 import { decodeEmail } from "../email/email.ts";
 import { type Claimed, leaseOf, outlasts } from "./lease_clock.ts";
-import type { Deliverer, DeliveryObserver, DeliverySettings, RequestOutcome } from "./delivery_context.ts";
-import { dropTicket, giveTicketBack, type Lane, learn, type Ticket } from "./provider_state.ts";
+import type {
+  DeliveryContext,
+  DeliveryObserver,
+  DeliverySettings,
+  RequestOutcome,
+} from "./delivery_context.ts";
+import { dropPermit, returnPermit, type ProviderState, learn, type Permit } from "./provider_state.ts";
 import { inform } from "./provider_check.ts";
 import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
@@ -13,7 +18,7 @@ import { isDueToSplit } from "../policy/in_doubt.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
 import { asDead, encodeHistory, noHistory } from "../policy/history.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
-import { triage } from "../policy/presend.ts";
+import { presend } from "../policy/presend.ts";
 import type { Outgoing, Provider } from "../providers/provider.ts";
 import {
   type Batch,
@@ -22,7 +27,7 @@ import {
   type Settlement,
   StoreUnavailable,
 } from "../queue/contract.ts";
-import { loggable, reasonOf, reportChange, reportDead } from "./delivery_log.ts";
+import { loggable, failureReasonOf, reportChange, reportDead } from "./delivery_log.ts";
 
 /** From an unknown answer of a provider that can be searched to the first look, ms. */
 const firstLookMs = 1000;
@@ -38,31 +43,31 @@ const settleMarginMs = 1000;
  * leased, and is claimed again when the lease runs out.
  */
 export async function deliver(
-  deliverer: Deliverer,
-  lane: Lane,
-  ticket: Ticket,
+  context: DeliveryContext,
+  state: ProviderState,
+  permit: Permit,
   claimed: Claimed,
 ): Promise<void> {
-  const { log } = deliverer;
+  const { log } = context;
   const { batch } = claimed;
   const about = { batch: batch.id, provider: batch.provider, count: batch.emails.length };
-  if (batch.lapsed) log.warn("lease-lapsed", about);
-  let ticketState: "unused" | "used" | "answered" = "unused";
+  if (batch.leaseExpired) log.warn("lease-expired", about);
+  let permitState: "unused" | "used" | "answered" = "unused";
   try {
     // A reply that is another's would hand one provider's batch to the other.
-    if (batch.provider !== lane.provider.name) throw new Error(`claimed for ${batch.provider}`);
+    if (batch.provider !== state.provider.name) throw new Error(`claimed for ${batch.provider}`);
     const read = readBatch(batch);
-    if (read === undefined) return void (await carryOut(deliverer, claimed, setAside(deliverer, claimed)));
-    const prepared = await prepare(deliverer, lane, ticket, claimed, read.open);
+    if (read === undefined) return void (await carryOut(context, claimed, setAside(context, claimed)));
+    const prepared = await prepare(context, state, permit, claimed, read.open);
     if (prepared === undefined) return;
 
     const { open, step, policy } = prepared;
     const outgoing = only(read.outgoing, open);
-    ticketState = "used";
+    permitState = "used";
     const startMs = performance.now();
-    const timeoutMs = requestTimeoutMs(deliverer.settings, batch);
-    const { result, rate } = await request(deliverer, lane.provider, outgoing, step, timeoutMs);
-    deliverer.observer?.requested({
+    const timeoutMs = requestTimeoutMs(context.settings, batch);
+    const { result, rate } = await request(context, state.provider, outgoing, step, timeoutMs);
+    context.observer?.requested({
       provider: batch.provider,
       request: step,
       outcome: outcomeOf(result),
@@ -70,86 +75,82 @@ export async function deliver(
     });
     const decision = decide(open, result, policy, nowOf(claimed), Math.random());
     const isNew = !isInDoubt(open) && open.pieceMax === undefined;
-    const change = learn(lane, ticket, decision, rate, { name: open.emails[0]?.id ?? batch.id, isNew });
-    ticketState = "answered";
-    if (change !== undefined) reportChange(log, lane, change, reasonOf(result));
+    const change = learn(state, permit, decision, rate, { name: open.emails[0]?.id ?? batch.id, isNew });
+    permitState = "answered";
+    if (change !== undefined) reportChange(log, state, change, failureReasonOf(result));
     if (decision.settlement.rest !== undefined && !isInDoubt(open)) {
-      log.warn("batch-in-doubt", { ...about, reason: loggable(reasonOf(result)) });
+      log.warn("batch-in-doubt", { ...about, reason: loggable(failureReasonOf(result)) });
     }
-    await carryOut(deliverer, claimed, decision);
+    await carryOut(context, claimed, decision);
   } catch (error) {
     // A bug, or a store that refuses what it should not: the lease keeps the batch until another try.
     log.error("delivery-failed", { batch: batch.id, ...describe(error) });
   } finally {
-    if (ticketState === "unused") giveTicketBack(lane, ticket);
-    else if (ticketState === "used") dropTicket(lane, ticket);
+    if (permitState === "unused") returnPermit(state, permit);
+    else if (permitState === "used") dropPermit(state, permit);
   }
 }
 
 /** Settles a batch whose doubt is over, of whatever provider. */
-export function endDoubt(deliverer: Deliverer, claimed: Claimed): Promise<void> {
-  return settleWithout(deliverer, claimed, { kind: "ended" });
+export function endDoubt(context: DeliveryContext, claimed: Claimed): Promise<void> {
+  return settleWithout(context, claimed, { kind: "ended" });
 }
 
 /** Gives back a batch of which nothing was begun. */
-export function handBack(deliverer: Deliverer, claimed: Claimed, delayMs: number): Promise<void> {
-  return settleWithout(deliverer, claimed, { kind: "untouched", delayMs });
+export function handBack(context: DeliveryContext, claimed: Claimed, delayMs: number): Promise<void> {
+  return settleWithout(context, claimed, { kind: "untouched", delayMs });
 }
 
-async function settleWithout(deliverer: Deliverer, claimed: Claimed, result: Result): Promise<void> {
+async function settleWithout(context: DeliveryContext, claimed: Claimed, result: Result): Promise<void> {
   const { batch } = claimed;
   const open = readBatch(batch)?.open;
-  const policy = policyOf(deliverer.settings, batch);
+  const policy = policyOf(context.settings, batch);
   const decision =
     open === undefined
-      ? setAside(deliverer, claimed)
+      ? setAside(context, claimed)
       : decide(open, result, policy, nowOf(claimed), Math.random());
-  await carryOut(deliverer, claimed, decision);
+  await carryOut(context, claimed, decision);
 }
 
 /** What came of a request. */
-type Asked = Extract<Result, { kind: "send" | "recall" }>;
+type Asked = Extract<Result, { kind: "send" | "search" }>;
 
 interface Prepared {
   /** What is left of the batch for the request. */
   readonly open: OpenBatch;
-  readonly step: "send" | "recall";
+  readonly step: "send" | "search";
   readonly policy: Policy;
 }
 
 /** Settles the emails that the request leaves out; undefined if there is no request. */
 async function prepare(
-  deliverer: Deliverer,
-  lane: Lane,
-  ticket: Ticket,
+  context: DeliveryContext,
+  state: ProviderState,
+  permit: Permit,
   claimed: Claimed,
   batch: OpenBatch,
 ): Promise<Prepared | undefined> {
-  const { settings } = deliverer;
-  const policy = policyOf(settings, claimed.batch, lane, ticket);
+  const { settings } = context;
+  const policy = policyOf(settings, claimed.batch, state, permit);
   const handBackAll = async (open: OpenBatch) => {
     const result: Result = { kind: "untouched", delayMs: 0 };
-    await carryOut(deliverer, claimed, decide(open, result, policy, nowOf(claimed), Math.random()));
+    await carryOut(context, claimed, decide(open, result, policy, nowOf(claimed), Math.random()));
     return undefined;
   };
-  const step = nextStep(batch, lane.provider.recall !== undefined, nowOf(claimed));
+  const step = nextStep(batch, state.provider.search !== undefined, nowOf(claimed));
   const isStarted = isInDoubt(batch);
-  if (step === "wait" || (lane.weight === 0 && !isStarted)) return handBackAll(batch);
+  if (step === "wait" || (state.weight === 0 && !isStarted)) return handBackAll(batch);
   if (step === "send" && isDueToSplit(batch, policy, nowOf(claimed))) {
-    await carryOut(
-      deliverer,
-      claimed,
-      decide(batch, { kind: "split" }, policy, nowOf(claimed), Math.random()),
-    );
+    await carryOut(context, claimed, decide(batch, { kind: "split" }, policy, nowOf(claimed), Math.random()));
     return undefined;
   }
-  const { emails, decision } = triage(batch, lane.senders, performance.now(), policy, nowOf(claimed));
+  const { emails, decision } = presend(batch, state.senders, performance.now(), policy, nowOf(claimed));
   if (decision !== undefined) {
-    const { leaseHeld } = await carryOut(deliverer, claimed, decision);
+    const { leaseHeld } = await carryOut(context, claimed, decision);
     if (!leaseHeld || emails.length === 0) return undefined;
   }
   const open = { ...batch, emails };
-  const informed = await inform(deliverer, lane, open, step, policy, nowOf(claimed));
+  const informed = await inform(context, state, open, step, policy, nowOf(claimed));
   const leaseMs = leaseOf(claimed);
   const needMs = requestTimeoutMs(settings, claimed.batch) + Math.min(settleMarginMs, leaseMs / 4);
   return outlasts(claimed, leaseMs, needMs) ? { open, step, policy: informed } : handBackAll(open);
@@ -169,16 +170,16 @@ function only(outgoing: Outgoing, { emails }: OpenBatch): Outgoing {
 }
 
 async function request(
-  { log }: Deliverer,
+  { log }: DeliveryContext,
   provider: Provider,
   outgoing: Outgoing,
-  kind: "send" | "recall",
+  kind: "send" | "search",
   timeoutMs: number,
 ): Promise<{ result: Asked; rate: RateHint }> {
   const signal = AbortSignal.timeout(timeoutMs);
   try {
-    if (kind === "recall" && provider.recall !== undefined) {
-      const { result, rate } = await provider.recall(outgoing, signal);
+    if (kind === "search" && provider.search !== undefined) {
+      const { result, rate } = await provider.search(outgoing, signal);
       return { result: { kind, result }, rate };
     }
     const { result, rate } = await provider.send(outgoing, signal);
@@ -188,7 +189,7 @@ async function request(
     log.error("provider-failed", { provider: provider.name, batch: outgoing.batchId, ...describe(error) });
     const outcome = { kind: "unknown", reason: "the adapter failed", own: false } as const;
     const result: Asked =
-      kind === "recall"
+      kind === "search"
         ? { kind, result: { kind: "failed", outcome } }
         : { kind, result: { kind: "whole", outcome } };
     return { result, rate: {} };
@@ -197,15 +198,15 @@ async function request(
 
 /** Settles, and says what an operator has to know. */
 async function carryOut(
-  deliverer: Deliverer,
+  context: DeliveryContext,
   claimed: Claimed,
   { settlement, dead, possibleDuplicates }: Decision,
 ): Promise<Settled> {
-  const { log, observer } = deliverer;
+  const { log, observer } = context;
   const { batch } = claimed;
   const about = { batch: batch.id, provider: batch.provider };
   const decidedAtMs = nowOf(claimed);
-  const settled = await settle(deliverer, batch, settlement);
+  const settled = await settle(context, batch, settlement);
   log.debug("batch-settled", { ...about, leaseHeld: settled.leaseHeld, ...settlement.counts });
   const fates = new Map(settlement.fates.map(({ id, kind }) => [id, kind]));
   for (const { id } of batch.emails) {
@@ -241,29 +242,34 @@ function tellAccepted(
 }
 
 /** Repeats until the store has answered, however long that takes: an acceptance counts after the lease too. */
-async function settle({ work, log }: Deliverer, batch: Batch, settlement: Settlement): Promise<Settled> {
+async function settle(
+  { consumer, log }: DeliveryContext,
+  batch: Batch,
+  settlement: Settlement,
+): Promise<Settled> {
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, 1000)) {
     try {
-      return await work.settle(batch, settlement);
+      return await consumer.settle(batch, settlement);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
-      if (pauseMs === firstPauseMs) log.warn("settle-repeated", { batch: batch.id, reason: error.message });
+      if (pauseMs === firstPauseMs)
+        log.warn("settlement-repeated", { batch: batch.id, reason: error.message });
       await Bun.sleep(pauseMs);
     }
   }
 }
 
-function policyOf(settings: DeliverySettings, batch: Batch, lane?: Lane, ticket?: Ticket): Policy {
+function policyOf(settings: DeliverySettings, batch: Batch, state?: ProviderState, permit?: Permit): Policy {
   const { retryBaseMs, retryMaxMs, giveUpAfterMs, searchWaitMs, doubtSplitAfterMs, providers } = settings;
   return {
     retryBaseMs,
     retryMaxMs,
     giveUpAfterMs,
-    recall: lane?.provider.recall === undefined ? undefined : { searchWaitMs, firstLookMs },
+    search: state?.provider.search === undefined ? undefined : { searchWaitMs, firstLookMs },
     providers: [...new Set([...providers, ...batch.servedProviders])],
-    credential: lane?.provider.credential ?? "",
+    credential: state?.provider.credential ?? "",
     splitAfterMs: doubtSplitAfterMs,
-    question: ticket?.question ?? "none",
+    question: permit?.question ?? "none",
   };
 }
 
@@ -276,8 +282,8 @@ function outcomeOf({ result }: Asked): RequestOutcome {
   switch (result.kind) {
     case "each":
       return "answered";
-    case "looked":
-      return "looked";
+    case "searched":
+      return "searched";
     case "whole":
     case "failed":
       return result.outcome.kind;
@@ -288,7 +294,7 @@ function outcomeOf({ result }: Asked): RequestOutcome {
  * An email that cannot be read would hold up its neighbours for ever. It becomes a dead letter, as it is; they go
  * back to waiting, since the request cannot be made as it was.
  */
-function setAside({ settings, log, observer }: Deliverer, claimed: Claimed): Decision {
+function setAside({ settings, log, observer }: DeliveryContext, claimed: Claimed): Decision {
   const { batch } = claimed;
   const readable = batch.emails.filter((email) => isReadable(batch, email));
   const unreadable = batch.emails.filter((email) => !readable.includes(email));

@@ -3,7 +3,7 @@
 import type { Log } from "../runtime/log.ts";
 import type { Death } from "../policy/decision.ts";
 import type { OutcomeKind } from "../policy/request_outcome.ts";
-import type { Work } from "../queue/contract.ts";
+import type { Consumer } from "../queue/contract.ts";
 
 export interface DeliverySettings {
   readonly providerTimeoutMs: number;
@@ -18,10 +18,10 @@ export interface DeliverySettings {
   readonly providers: readonly string[];
 }
 
-export interface Deliverer {
+export interface DeliveryContext {
   /** Names this process: a UUID. */
   readonly worker: string;
-  readonly work: Work;
+  readonly consumer: Consumer;
   readonly settings: DeliverySettings;
   readonly log: Log;
   readonly observer?: DeliveryObserver;
@@ -31,14 +31,14 @@ export interface Deliverer {
  * A send: `answered` if each email has an outcome of its own, else the outcome of all. A search: `looked`, or why it
  * failed. A check: `answered` or `unanswered`.
  */
-export type RequestOutcome = "answered" | "unanswered" | "looked" | OutcomeKind;
+export type RequestOutcome = "answered" | "unanswered" | "searched" | OutcomeKind;
 
 /** Told of what this worker does, as it happens. */
 export interface DeliveryObserver {
   /** A request to a provider was answered, or given up. */
   requested(about: {
     readonly provider: string;
-    readonly request: "send" | "recall" | "check";
+    readonly request: "send" | "search" | "check";
     readonly outcome: RequestOutcome;
     readonly elapsedMs: number;
   }): void;

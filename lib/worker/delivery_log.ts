@@ -3,7 +3,7 @@
 import type { Log } from "../runtime/log.ts";
 import type { Death, Result } from "../policy/decision.ts";
 import { kindOf } from "../providers/failure_reason.ts";
-import type { Change, Lane } from "./provider_state.ts";
+import type { Change, ProviderState } from "./provider_state.ts";
 
 /** Most ids in a line of the log: what writes to a pipe stays whole up to 4 KiB. */
 const idsMax = 50;
@@ -36,22 +36,22 @@ export function reportDead(
 /** Of the breaker. */
 export function reportChange(
   log: Log,
-  { provider, breaker }: Lane,
+  { provider, breaker }: ProviderState,
   change: Change,
   reason: string | undefined,
 ): void {
   if (change === "closed") {
-    log.info("provider-back", { provider: provider.name });
+    log.info("breaker-closed", { provider: provider.name });
     return;
   }
   const forMs = breaker.kind === "open" ? Math.round(breaker.untilMs - performance.now()) : undefined;
-  log.warn("provider-shut", { provider: provider.name, forMs, reason: loggable(reason) });
+  log.warn("breaker-opened", { provider: provider.name, forMs, reason: loggable(reason) });
 }
 
 /** Of a request that got one answer for all. Only its kind may be logged, see {@link loggable}. */
-export function reasonOf(result: Result): string | undefined {
+export function failureReasonOf(result: Result): string | undefined {
   if (result.kind === "send" && result.result.kind === "whole") return result.result.outcome.reason;
-  if (result.kind === "recall" && result.result.kind === "failed") return result.result.outcome.reason;
+  if (result.kind === "search" && result.result.kind === "failed") return result.result.outcome.reason;
   return undefined;
 }
 

@@ -2,19 +2,19 @@
 // another, so that shares are exact and an idle worker asks once; requests run side by side.
 
 import { describe } from "../runtime/errors.ts";
-import { openBell } from "./wakeup.ts";
-import type { Deliverer } from "./delivery_context.ts";
+import { createWakeup } from "./wakeup.ts";
+import type { DeliveryContext } from "./delivery_context.ts";
 import { deliver, handBack } from "./delivery.ts";
 import { askQuestion } from "./provider_check.ts";
 import { claimedBy, newClaim, outlasts } from "./lease_clock.ts";
 import {
-  giveTicketBack,
-  type Lane,
+  returnPermit,
+  type ProviderState,
   noteServed,
   type Opening,
   openingOf,
-  takeTicket,
-  type Ticket,
+  takePermit,
+  type Permit,
 } from "./provider_state.ts";
 import { charge, evenShares, pick } from "../policy/round_robin.ts";
 import { type Batch, type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/contract.ts";
@@ -47,15 +47,15 @@ const storePauseMs = 100;
 const replicaPauseMs = 1000;
 
 export function startDispatcher(
-  deliverer: Deliverer,
-  lanes: readonly Lane[],
+  context: DeliveryContext,
+  states: readonly ProviderState[],
   { concurrency, doubtMs }: DispatchSettings,
 ): Dispatcher {
-  const { worker, work, settings, log } = deliverer;
+  const { worker, consumer, settings, log } = context;
   const inFlight = new Set<Promise<void>>();
   /** How many of these are emails in pieces or batches in doubt, which may hang. */
   let suspects = 0;
-  const bell = openBell();
+  const wakeup = createWakeup();
   let shares = evenShares;
   /** Emails that were due and not taken by the last claim that took some. */
   let dueLeft = 0;
@@ -64,54 +64,54 @@ export function startDispatcher(
   let lost: string | undefined;
   let paused = false;
 
-  work.onWake(bell.ring);
+  consumer.onWake(wakeup.signal);
   const stopped = run();
 
   async function run(): Promise<void> {
     while (!stopping) {
       const sleepMs = inFlight.size < concurrency ? await round() : pollMs;
-      if (sleepMs > 0 && !stopping) await bell.wait(Math.min(sleepMs, pollMs));
+      if (sleepMs > 0 && !stopping) await wakeup.wait(Math.min(sleepMs, pollMs));
     }
   }
 
   /** One batch or one question. Returns how long to sleep then, ms. */
   async function round(): Promise<number> {
     const nowMs = performance.now();
-    const openings = lanes.map((lane) => ({ lane, opening: openingOf(lane, nowMs) }));
+    const openings = states.map((state) => ({ state, opening: openingOf(state, nowMs) }));
     const isOpen = ({ atMs }: Opening) => atMs !== undefined && atMs <= nowMs;
-    for (const { lane, opening } of openings) {
-      const ticket = opening.kind === "question" && isOpen(opening) ? takeTicket(lane, nowMs) : undefined;
-      if (ticket !== undefined) ask(lane, ticket);
+    for (const { state, opening } of openings) {
+      const permit = opening.kind === "question" && isOpen(opening) ? takePermit(state, nowMs) : undefined;
+      if (permit !== undefined) ask(state, permit);
     }
     // A slot is left for each other provider: one that hangs would take all of them.
-    const most = Math.max(1, concurrency - (lanes.length - 1));
+    const most = Math.max(1, concurrency - (states.length - 1));
     const admitted = openings.filter(
-      ({ lane, opening }) => opening.kind === "request" && lane.inFlight < most,
+      ({ state, opening }) => opening.kind === "request" && state.inFlight < most,
     );
     const turn = turnOf(admitted, nowMs);
-    const open = admitted.filter(({ opening }) => isOpen(opening)).map(({ lane }) => lane);
+    const open = admitted.filter(({ opening }) => isOpen(opening)).map(({ state }) => state);
     let sleepMs = sleepUntil(
       openings.map(({ opening }) => opening.atMs),
       nowMs,
     );
-    for (const lane of inOrder(open, turn)) {
-      const isTurn = turn === undefined || turn === lane;
-      const ticket = takeTicket(lane, performance.now());
-      if (ticket === undefined) continue;
-      if (ticket.admitted.kind === "question") {
+    for (const state of inOrder(open, turn)) {
+      const isTurn = turn === undefined || turn === state;
+      const permit = takePermit(state, performance.now());
+      if (permit === undefined) continue;
+      if (permit.admitted.kind === "question") {
         // Its breaker has opened since this round began.
-        ask(lane, ticket);
+        ask(state, permit);
         continue;
       }
-      const outcome = await claimFor(lane, ticket, isTurn, turn === undefined ? open : lanesOf(admitted));
+      const outcome = await claimFor(state, permit, isTurn, turn === undefined ? open : lanesOf(admitted));
       if (outcome.kind === "done") return outcome.sleepMs;
       sleepMs = Math.min(sleepMs, outcome.dueInMs);
     }
     return sleepMs;
   }
 
-  function ask(lane: Lane, ticket: Ticket): void {
-    occupy(askQuestion(deliverer, lane, ticket), false);
+  function ask(state: ProviderState, permit: Permit): void {
+    occupy(askQuestion(context, state, permit), false);
   }
 
   /**
@@ -119,75 +119,75 @@ export function startDispatcher(
    * with a permit may take them: its next permit is too far off, or more is due than all carry at their weights.
    */
   function turnOf(
-    admitted: readonly { readonly lane: Lane; readonly opening: Opening }[],
+    admitted: readonly { readonly state: ProviderState; readonly opening: Opening }[],
     nowMs: number,
-  ): Lane | undefined {
+  ): ProviderState | undefined {
     const chosen = pick(shares, weighted(lanesOf(admitted)));
-    const turn = admitted.find(({ lane }) => lane.provider.name === chosen?.name);
+    const turn = admitted.find(({ state }) => state.provider.name === chosen?.name);
     if (turn?.opening.atMs === undefined || turn.opening.atMs > nowMs + turnWaitMaxMs) return undefined;
-    return dueLeft > carried(lanesOf(admitted)) ? undefined : turn.lane;
+    return dueLeft > carried(lanesOf(admitted)) ? undefined : turn.state;
   }
 
   /** Those of weight 0 have little to do, so they are asked first, but with rests; then by shares. */
-  function inOrder(open: readonly Lane[], turn: Lane | undefined): Lane[] {
+  function inOrder(open: readonly ProviderState[], turn: ProviderState | undefined): ProviderState[] {
     const order = open.filter(({ weight }) => weight === 0);
     for (let left = open.filter(({ weight }) => weight > 0); left.length > 0;) {
       const chosen = pick(shares, weighted(left));
-      const lane =
+      const state =
         left.find((one) => one === turn) ??
         left.find(({ provider }) => provider.name === chosen?.name) ??
         left[0]!;
-      order.push(lane);
-      left = left.filter((other) => other !== lane);
+      order.push(state);
+      left = left.filter((other) => other !== state);
     }
     return order;
   }
 
   /** @param shared whether the lane may take emails that others may take too */
   async function claimFor(
-    lane: Lane,
-    ticket: Ticket,
+    state: ProviderState,
+    permit: Permit,
     shared: boolean,
-    eligible: readonly Lane[],
+    eligible: readonly ProviderState[],
   ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
-    const sources = sourcesFor(lane, ticket);
+    const sources = sourcesFor(state, permit);
     if (sources.length === 0) {
-      giveTicketBack(lane, ticket);
+      returnPermit(state, permit);
       return { kind: "empty", dueInMs: Infinity };
     }
     // One whose answer was lost is repeated, while something could still be begun under its lease.
-    if (lane.claim === undefined || !outlasts(lane.claim, settings.leaseMs, 0))
-      lane.claim = newClaim((lane.claims += 1));
-    const { claim } = lane;
-    const result = await claimOnce(lane, ticket, sources, shared);
+    if (state.claim === undefined || !outlasts(state.claim, settings.leaseMs, 0))
+      state.claim = newClaim((state.claims += 1));
+    const { claim } = state;
+    const result = await claimOnce(state, permit, sources, shared);
     if (result === undefined) {
-      giveTicketBack(lane, ticket);
+      returnPermit(state, permit);
       return { kind: "done", sleepMs: storePauseMs };
     }
-    lane.claim = undefined;
-    if (lane.weight === 0) {
+    state.claim = undefined;
+    if (state.weight === 0) {
       const isIdle = result.kind === "empty" || result.kind === "paused";
-      lane.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
+      state.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
     }
     if (result.kind === "batch" && !stopping) {
       const { batch } = result;
       const source = sourceOf(batch, claim.id);
-      noteServed(lane, source);
+      noteServed(state, source);
       // Emails are counted once, when they leave the queue: not when their batch comes again.
       if (source !== "batches") {
         dueLeft = result.dueLeft;
-        lane.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : lane.provider.batchMax;
+        state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
         shares = charge(shares, weighted(eligible), batch.provider, batch.emails.length);
       }
-      lane.inFlight += 1;
-      const delivery = deliver(deliverer, lane, ticket, claimedBy(claim, batch));
+      state.inFlight += 1;
+      const delivery = deliver(context, state, permit, claimedBy(claim, batch));
       occupy(
-        delivery.finally(() => (lane.inFlight -= 1)),
+        delivery.finally(() => (state.inFlight -= 1)),
         source !== "emails",
       );
       return { kind: "done", sleepMs: 0 };
     }
-    giveTicketBack(lane, ticket);
+    returnPermit(state, permit);
     switch (result.kind) {
       case "empty":
         if (shared) dueLeft = 0;
@@ -198,11 +198,11 @@ export function startDispatcher(
         // The other lanes are asked all the same: one may have a claim to repeat, and that is still answered.
         return { kind: "empty", dueInMs: Infinity };
       case "batch":
-        occupy(handBack(deliverer, claimedBy(claim, result.batch), 0), false);
+        occupy(handBack(context, claimedBy(claim, result.batch), 0), false);
         return { kind: "done", sleepMs: 0 };
       case "unreplicated":
         log.warn("claim-unreplicated", { batch: result.batch.id });
-        occupy(handBack(deliverer, claimedBy(claim, result.batch), replicaPauseMs), false);
+        occupy(handBack(context, claimedBy(claim, result.batch), replicaPauseMs), false);
         return { kind: "done", sleepMs: replicaPauseMs };
     }
   }
@@ -211,11 +211,11 @@ export function startDispatcher(
    * Pieces and batches in doubt, which may hang, never take every slot. A probe is a new email, if there is one; but a
    * batch in doubt first where that is searched for, which puts nothing more in doubt, and where the probe is blind.
    */
-  function sourcesFor({ sources, provider }: Lane, { admitted }: Ticket): readonly ClaimSource[] {
+  function sourcesFor({ sources, provider }: ProviderState, { admitted }: Permit): readonly ClaimSource[] {
     if (concurrency > 1 && suspects >= concurrency - 1) return sources.filter((one) => one === "emails");
     if (admitted.kind !== "probe") return sources;
     const order: readonly ClaimSource[] =
-      admitted.isBlind || provider.recall !== undefined
+      admitted.isBlind || provider.search !== undefined
         ? ["batches", "emails", "split"]
         : ["emails", ...sources.filter((one) => one !== "emails")];
     return order.filter((one) => sources.includes(one));
@@ -223,13 +223,13 @@ export function startDispatcher(
 
   /** Undefined if the store did not answer. */
   async function claimOnce(
-    { provider, countMax, claim }: Lane,
-    { admitted }: Ticket,
+    { provider, countMax, claim }: ProviderState,
+    { admitted }: Permit,
     sources: readonly ClaimSource[],
     shared: boolean,
   ): Promise<ClaimResult | undefined> {
     try {
-      const result = await work.claim({
+      const result = await consumer.claim({
         claimId: claim!.id,
         claimant: `${worker}:${provider.name}`,
         number: claim!.number,
@@ -244,7 +244,7 @@ export function startDispatcher(
         context: provider.context,
         dueCountMax,
       });
-      if (lost !== undefined) log.info("store-back");
+      if (lost !== undefined) log.info("store-restored");
       lost = undefined;
       notePause();
       return result;
@@ -258,10 +258,10 @@ export function startDispatcher(
 
   /** Said once, however often a claim is refused. */
   function notePause(): void {
-    if (work.paused() === paused) return;
-    paused = work.paused();
-    if (paused) log.info("paused");
-    else log.info("resumed");
+    if (consumer.paused() === paused) return;
+    paused = consumer.paused();
+    if (paused) log.info("claims-paused");
+    else log.info("claims-resumed");
   }
 
   function occupy(slot: Promise<void>, isSuspect: boolean): void {
@@ -271,7 +271,7 @@ export function startDispatcher(
       .finally(() => {
         if (isSuspect) suspects -= 1;
         inFlight.delete(settled);
-        bell.ring();
+        wakeup.signal();
       });
     inFlight.add(settled);
   }
@@ -279,22 +279,23 @@ export function startDispatcher(
   return {
     async drain() {
       stopping = true;
-      bell.ring();
+      wakeup.signal();
       await stopped;
       await Promise.all(inFlight);
     },
   };
 }
 
-const lanesOf = (openings: readonly { readonly lane: Lane }[]) => openings.map(({ lane }) => lane);
+const lanesOf = (openings: readonly { readonly state: ProviderState }[]) =>
+  openings.map(({ state }) => state);
 
-const weighted = (lanes: readonly Lane[]) =>
-  lanes.flatMap(({ provider, weight }) => (weight > 0 ? [{ name: provider.name, weight }] : []));
+const weighted = (states: readonly ProviderState[]) =>
+  states.flatMap(({ provider, weight }) => (weight > 0 ? [{ name: provider.name, weight }] : []));
 
 /** Emails that these carry in a second at their weights: the one that is first at its limit decides. */
-function carried(lanes: readonly Lane[]): number {
-  const total = lanes.reduce((sum, { weight }) => sum + weight, 0);
-  const each = lanes
+function carried(states: readonly ProviderState[]): number {
+  const total = states.reduce((sum, { weight }) => sum + weight, 0);
+  const each = states
     .filter(({ weight }) => weight > 0)
     .map(({ rate, carries, weight }) => (rate.ratePerSecond * carries * total) / weight);
   return Math.min(dueCountMax - 1, ...each);

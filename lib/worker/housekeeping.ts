@@ -3,9 +3,9 @@
 
 import { type Claim, claimedBy, newClaim } from "./lease_clock.ts";
 import { describe } from "../runtime/errors.ts";
-import type { Deliverer } from "./delivery_context.ts";
+import type { DeliveryContext } from "./delivery_context.ts";
 import { endDoubt, handBack } from "./delivery.ts";
-import type { Lane } from "./provider_state.ts";
+import type { ProviderState } from "./provider_state.ts";
 import { StoreUnavailable, type WorkerPresence } from "../queue/contract.ts";
 
 const everyMs = 1000;
@@ -17,14 +17,14 @@ export interface Housekeeper {
   stop(): Promise<void>;
 }
 
-export function startHousekeeping(deliverer: Deliverer, lanes: readonly Lane[]): Housekeeper {
-  const { worker, work, settings, log } = deliverer;
+export function startHousekeeping(context: DeliveryContext, states: readonly ProviderState[]): Housekeeper {
+  const { worker, consumer, settings, log } = context;
   const presence: WorkerPresence = {
     worker,
     retryMaxMs: settings.retryMaxMs,
     searchWaitMs: settings.searchWaitMs,
     providers: Object.fromEntries(
-      lanes.map(({ provider: { name, credential }, weight }) => [
+      states.map(({ provider: { name, credential }, weight }) => [
         name,
         { credential, takesEmails: weight > 0 },
       ]),
@@ -50,19 +50,19 @@ export function startHousekeeping(deliverer: Deliverer, lanes: readonly Lane[]):
   }
 
   async function tidy(): Promise<void> {
-    await work.sweep(presence);
+    await consumer.sweep(presence);
     for (let ended = 0; ended < endedMax && !stopping; ended += 1) {
       const claim = lost ?? newClaim((claims += 1));
       lost = claim;
-      const result = await work.claimEnded({
+      const result = await consumer.claimEnded({
         claimant: `${worker}:housekeeping`,
         number: claim.number,
         leaseMs: settings.leaseMs,
       });
       lost = undefined;
-      if (result.kind === "unreplicated") await handBack(deliverer, claimedBy(claim, result.batch), 0);
+      if (result.kind === "unreplicated") await handBack(context, claimedBy(claim, result.batch), 0);
       if (result.kind !== "batch") return;
-      await endDoubt(deliverer, claimedBy(claim, result.batch));
+      await endDoubt(context, claimedBy(claim, result.batch));
     }
   }
 

@@ -5,20 +5,24 @@ import type { OpenBatch } from "../policy/batch.ts";
 import type { Policy } from "../policy/decision.ts";
 import { isLate } from "../policy/email_fate.ts";
 import type { Provider } from "../providers/provider.ts";
-import type { Deliverer } from "./delivery_context.ts";
-import { type Lane, learnFromQuestion, type Ticket } from "./provider_state.ts";
+import type { DeliveryContext } from "./delivery_context.ts";
+import { type ProviderState, learnFromQuestion, type Permit } from "./provider_state.ts";
 import { reportChange } from "./delivery_log.ts";
 
 /** Asks a provider whether it is there, and tells its breaker. */
-export async function askQuestion(deliverer: Deliverer, lane: Lane, ticket: Ticket): Promise<void> {
-  const { question, reason } = await ask(deliverer, lane.provider);
-  const change = learnFromQuestion(lane, ticket, question);
-  if (change !== undefined) reportChange(deliverer.log, lane, change, reason);
+export async function askQuestion(
+  context: DeliveryContext,
+  state: ProviderState,
+  permit: Permit,
+): Promise<void> {
+  const { question, reason } = await ask(context, state.provider);
+  const change = learnFromQuestion(state, permit, question);
+  if (change !== undefined) reportChange(context.log, state, change, reason);
 }
 
 /** A request that sends nothing: whether the provider answers, and whether it knows the credential. */
 async function ask(
-  { settings, log, observer }: Deliverer,
+  { settings, log, observer }: DeliveryContext,
   provider: Provider,
   timeoutMs = settings.providerTimeoutMs,
 ): Promise<{ question: Policy["question"]; reason?: string }> {
@@ -49,31 +53,32 @@ async function ask(
  * failure may end an email, whether the provider works.
  */
 export async function inform(
-  deliverer: Deliverer,
-  lane: Lane,
+  context: DeliveryContext,
+  state: ProviderState,
   open: OpenBatch,
-  step: "send" | "recall",
+  step: "send" | "search",
   policy: Policy,
   nowMs: number,
 ): Promise<Policy> {
-  if (step === "recall") {
-    const account = await accountOf(deliverer, lane);
+  if (step === "search") {
+    const account = await accountOf(context, state);
     return account === undefined ? policy : { ...policy, account };
   }
   const [only, ...others] = open.emails;
   if (only === undefined || others.length > 0 || !isLate(only, { batch: open, policy, nowMs })) return policy;
-  return { ...policy, question: (await ask(deliverer, lane.provider, besidesMs(deliverer))).question };
+  return { ...policy, question: (await ask(context, state.provider, besidesMs(context))).question };
 }
 
 /** Asked once, when the first batch is searched for: a search of another account says nothing. */
-async function accountOf(deliverer: Deliverer, lane: Lane): Promise<string | undefined> {
+async function accountOf(context: DeliveryContext, state: ProviderState): Promise<string | undefined> {
   try {
-    lane.account ??= await lane.provider.account?.(AbortSignal.timeout(besidesMs(deliverer)));
+    state.account ??= await state.provider.account?.(AbortSignal.timeout(besidesMs(context)));
   } catch (error) {
-    deliverer.log.error("provider-failed", { provider: lane.provider.name, ...describe(error) });
+    context.log.error("provider-failed", { provider: state.provider.name, ...describe(error) });
   }
-  return lane.account;
+  return state.account;
 }
 
 /** Under a lease that has to last for a request besides: it is twice as long as one at least. */
-const besidesMs = ({ settings }: Deliverer) => Math.min(settings.providerTimeoutMs, settings.leaseMs / 5);
+const besidesMs = ({ settings }: DeliveryContext) =>
+  Math.min(settings.providerTimeoutMs, settings.leaseMs / 5);

@@ -17,26 +17,26 @@ import {
 import type { Decision, Policy } from "../policy/decision.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
 import {
-  giveBack,
+  returnPermitTo,
   newRate,
-  nextTokenAtMs,
+  nextPermitAtMs,
   onAnswer,
   onThrottled,
   type Rate,
-  take,
+  takePermitAt,
 } from "../policy/rate_limit.ts";
-import { noSenders, remember, type Senders } from "../policy/known_senders.ts";
+import { noSenders, remember, type KnownSenders } from "../policy/known_senders.ts";
 import type { Claim } from "./lease_clock.ts";
 import type { Provider } from "../providers/provider.ts";
-import type { ClaimSource, Work } from "../queue/contract.ts";
+import type { ClaimSource, Consumer } from "../queue/contract.ts";
 
-export interface Lane {
+export interface ProviderState {
   readonly provider: Provider;
   /** 0: nothing new, batches in doubt are still resolved. */
   readonly weight: number;
   breaker: Breaker;
   rate: Rate;
-  senders: Senders;
+  senders: KnownSenders;
   /** Where the next claim looks, in order: the source served last comes last. */
   sources: readonly ClaimSource[];
   /** Most new emails in one request: fewer while requests of new emails fail. */
@@ -62,7 +62,7 @@ export interface Lane {
 }
 
 /** The right to one request. */
-export interface Ticket {
+export interface Permit {
   readonly admitted: Admitted;
   /** What the provider answered to a question since it last failed. */
   readonly question: Policy["question"];
@@ -73,7 +73,7 @@ export interface Ticket {
 /** A change of the breaker, for the log. */
 export type Change = "opened" | "closed";
 
-export function openLane(provider: Provider, weight: number): Lane {
+export function createProviderState(provider: Provider, weight: number): ProviderState {
   const { startRate, maxRate, batchMax } = provider;
   return {
     provider,
@@ -96,11 +96,16 @@ export function openLane(provider: Provider, weight: number): Lane {
 }
 
 /** Providers that failed without an answer of their own when the queue last heard of them are asked before anything is sent. */
-export async function askFirst(lanes: readonly Lane[], work: Pick<Work, "conditions">): Promise<void> {
+export async function askFirst(
+  states: readonly ProviderState[],
+  consumer: Pick<Consumer, "conditions">,
+): Promise<void> {
   // A store that does not answer now says so at the first claim.
-  const conditions = await work.conditions().catch(() => ({}) as Awaited<ReturnType<Work["conditions"]>>);
-  for (const lane of lanes) {
-    if (conditions[lane.provider.name]?.isUnanswered) lane.breaker = suspiciousBreaker(performance.now());
+  const conditions = await consumer
+    .conditions()
+    .catch(() => ({}) as Awaited<ReturnType<Consumer["conditions"]>>);
+  for (const state of states) {
+    if (conditions[state.provider.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
   }
 }
 
@@ -110,57 +115,57 @@ export interface Opening {
   readonly atMs: number | undefined;
 }
 
-export function openingOf(lane: Lane, nowMs: number): Opening {
-  const { admission } = admit(lane.breaker, canAsk(lane), nowMs);
-  const tokenAtMs = Math.max(nextTokenAtMs(lane.rate, nowMs), lane.restsUntilMs);
+export function openingOf(state: ProviderState, nowMs: number): Opening {
+  const { admission } = admit(state.breaker, canAsk(state), nowMs);
+  const tokenAtMs = Math.max(nextPermitAtMs(state.rate, nowMs), state.restsUntilMs);
   if (admission.kind === "question") return { kind: "question", atMs: tokenAtMs };
-  if (admission.kind !== "shut") return { kind: "request", atMs: tokenAtMs };
+  if (admission.kind !== "refused") return { kind: "request", atMs: tokenAtMs };
   const { untilMs } = admission;
   return { kind: "nothing", atMs: untilMs === undefined ? undefined : Math.max(tokenAtMs, untilMs) };
 }
 
 /** Undefined if nothing may begin now. */
-export function takeTicket(lane: Lane, nowMs: number): Ticket | undefined {
-  const { breaker, admission } = admit(lane.breaker, canAsk(lane), nowMs);
-  if (admission.kind === "shut") return undefined;
-  const rate = take(lane.rate, nowMs);
+export function takePermit(state: ProviderState, nowMs: number): Permit | undefined {
+  const { breaker, admission } = admit(state.breaker, canAsk(state), nowMs);
+  if (admission.kind === "refused") return undefined;
+  const rate = takePermitAt(state.rate, nowMs);
   if (rate === undefined) return undefined;
-  const wasAsked = lane.breaker.kind === "halfOpen" && lane.breaker.cause === "unanswered" && canAsk(lane);
-  lane.breaker = breaker;
-  lane.rate = rate;
-  return { admitted: admission, question: wasAsked ? lane.question : "none", takenAtMs: nowMs };
+  const wasAsked = state.breaker.kind === "halfOpen" && state.breaker.cause === "unanswered" && canAsk(state);
+  state.breaker = breaker;
+  state.rate = rate;
+  return { admitted: admission, question: wasAsked ? state.question : "none", takenAtMs: nowMs };
 }
 
-const canAsk = ({ provider }: Lane) => provider.check !== undefined;
+const canAsk = ({ provider }: ProviderState) => provider.check !== undefined;
 
 /** There was no request after all. */
-export function giveTicketBack(lane: Lane, { admitted }: Ticket): void {
-  lane.breaker = onNone(lane.breaker, admitted, performance.now());
-  lane.rate = giveBack(lane.rate);
+export function returnPermit(state: ProviderState, { admitted }: Permit): void {
+  state.breaker = onNone(state.breaker, admitted, performance.now());
+  state.rate = returnPermitTo(state.rate);
 }
 
 /** There was a request, but its answer could not be read: the breaker learns nothing from it. */
-export function dropTicket(lane: Lane, { admitted }: Ticket): void {
-  lane.breaker = onNone(lane.breaker, admitted, performance.now());
+export function dropPermit(state: ProviderState, { admitted }: Permit): void {
+  state.breaker = onNone(state.breaker, admitted, performance.now());
 }
 
 /** The next claim begins with the source after this one. */
-export function noteServed(lane: Lane, source: ClaimSource): void {
-  const at = lane.sources.indexOf(source) + 1;
-  lane.sources = [...lane.sources.slice(at), ...lane.sources.slice(0, at)];
+export function noteServed(state: ProviderState, source: ClaimSource): void {
+  const at = state.sources.indexOf(source) + 1;
+  state.sources = [...state.sources.slice(at), ...state.sources.slice(0, at)];
 }
 
 /** What the answer to a question teaches. Returns how the breaker changed, if it did. */
 export function learnFromQuestion(
-  lane: Lane,
-  { admitted }: Ticket,
+  state: ProviderState,
+  { admitted }: Permit,
   question: Policy["question"],
 ): Change | undefined {
-  const before = lane.breaker;
+  const before = state.breaker;
   const answered = question !== "none";
-  lane.question = question;
-  lane.breaker = onAsked(before, admitted, answered, performance.now(), Math.random());
-  return changeOf(before, lane.breaker);
+  state.question = question;
+  state.breaker = onAsked(before, admitted, answered, performance.now(), Math.random());
+  return changeOf(before, state.breaker);
 }
 
 /** One unanswered request may be an email's fault: the change is reported once the question goes unanswered too. */
@@ -175,28 +180,28 @@ function changeOf(before: Breaker, after: Breaker): Change | undefined {
  * @param about the batch: a name for the breaker, and whether it is new, neither a piece nor in doubt
  */
 export function learn(
-  lane: Lane,
-  { admitted, takenAtMs }: Ticket,
+  state: ProviderState,
+  { admitted, takenAtMs }: Permit,
   decision: Pick<Decision, "health" | "throttled" | "refusedSenders" | "acceptedSenders">,
   hint: RateHint,
   about: { readonly name: string; readonly isNew: boolean },
 ): Change | undefined {
   const nowMs = performance.now();
-  const before = lane.breaker;
+  const before = state.breaker;
   const { health } = decision;
-  if (decision.throttled) lane.rate = onThrottled(lane.rate, hint, takenAtMs, nowMs, Math.random());
+  if (decision.throttled) state.rate = onThrottled(state.rate, hint, takenAtMs, nowMs, Math.random());
   else if (health !== "failure" && health !== "unanswered")
-    lane.rate = onAnswer(lane.rate, hint, takenAtMs, nowMs);
-  if (health !== "unanswered") lane.answeredFromMs = Math.max(lane.answeredFromMs, takenAtMs);
-  if (decision.acceptedSenders.length > 0) lane.acceptedFromMs = Math.max(lane.acceptedFromMs, takenAtMs);
-  if (about.isNew) lane.countMax = nextCountMax(lane, health);
+    state.rate = onAnswer(state.rate, hint, takenAtMs, nowMs);
+  if (health !== "unanswered") state.answeredFromMs = Math.max(state.answeredFromMs, takenAtMs);
+  if (decision.acceptedSenders.length > 0) state.acceptedFromMs = Math.max(state.acceptedFromMs, takenAtMs);
+  if (about.isNew) state.countMax = nextCountMax(state, health);
   switch (health) {
     case "success":
-      lane.breaker = onSuccess(lane.breaker, admitted);
+      state.breaker = onSuccess(state.breaker, admitted);
       break;
     case "failure":
-      lane.breaker = onFailure(
-        lane.breaker,
+      state.breaker = onFailure(
+        state.breaker,
         admitted,
         `failed ${about.name}`,
         nowMs,
@@ -206,21 +211,21 @@ export function learn(
       break;
     case "unanswered":
       // A request that began later was answered: the provider is there, and something is wrong with this one.
-      lane.breaker =
-        lane.answeredFromMs > takenAtMs
-          ? onFailure(lane.breaker, admitted, `unanswered ${about.name}`, nowMs, Math.random(), about.isNew)
-          : onUnanswered(lane.breaker, admitted, nowMs, Math.random(), about.isNew);
+      state.breaker =
+        state.answeredFromMs > takenAtMs
+          ? onFailure(state.breaker, admitted, `unanswered ${about.name}`, nowMs, Math.random(), about.isNew)
+          : onUnanswered(state.breaker, admitted, nowMs, Math.random(), about.isNew);
       break;
     case "accountRefused":
-      lane.breaker = afterAccountRefusal(lane, { admitted, takenAtMs }, about, nowMs);
+      state.breaker = afterAccountRefusal(state, { admitted, takenAtMs }, about, nowMs);
       break;
     case "none":
-      lane.breaker = onNone(lane.breaker, admitted, nowMs);
+      state.breaker = onNone(state.breaker, admitted, nowMs);
       break;
   }
   const { refusedSenders: refused, acceptedSenders: accepted } = decision;
-  lane.senders = remember(lane.senders, { refused, accepted }, nowMs);
-  return changeOf(before, lane.breaker);
+  state.senders = remember(state.senders, { refused, accepted }, nowMs);
+  return changeOf(before, state.breaker);
 }
 
 /**
@@ -228,8 +233,8 @@ export function learn(
  * refused before say nothing new of the account: they do not shut it for longer.
  */
 function afterAccountRefusal(
-  { breaker, acceptedFromMs }: Lane,
-  { admitted, takenAtMs }: Pick<Ticket, "admitted" | "takenAtMs">,
+  { breaker, acceptedFromMs }: ProviderState,
+  { admitted, takenAtMs }: Pick<Permit, "admitted" | "takenAtMs">,
   about: { readonly name: string; readonly isNew: boolean },
   nowMs: number,
 ): Breaker {
@@ -241,7 +246,7 @@ function afterAccountRefusal(
 }
 
 /** Halved by each failure, doubled by each success. */
-function nextCountMax({ countMax, provider }: Lane, health: Decision["health"]): number {
+function nextCountMax({ countMax, provider }: ProviderState, health: Decision["health"]): number {
   if (health === "failure" || health === "unanswered") return Math.max(1, Math.floor(countMax / 2));
   return health === "success" ? Math.min(provider.batchMax, countMax * 2) : countMax;
 }

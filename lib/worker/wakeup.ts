@@ -1,17 +1,17 @@
 // A sleep that can be ended early.
 
-export interface Bell {
+export interface Wakeup {
   /** Ends the sleep; while nobody sleeps, the next one. */
-  ring(): void;
+  signal(): void;
   /** Resolves after `ms`, or when it rings. For one sleeper. */
   wait(ms: number): Promise<void>;
 }
 
-export function openBell(): Bell {
+export function createWakeup(): Wakeup {
   let rung = false;
   let wake = () => {};
   return {
-    ring() {
+    signal() {
       rung = true;
       wake();
     },

@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { format, gauge, openCounter, openHistogram } from "../../lib/admin/metrics.ts";
+import { format, gauge, createCounter, createHistogram } from "../../lib/admin/metrics.ts";
 import { promtool } from "../support/admin.ts";
 
 test("metrics: counters count for each combination of labels, and say so in the text format", () => {
-  const counter = openCounter({ name: "a_total", help: "Of a.", labels: ["one", "two"] });
+  const counter = createCounter({ name: "a_total", help: "Of a.", labels: ["one", "two"] });
   counter.of("x", "y").value += 1;
   counter.of("x", "y").value += 2;
   counter.of("xy", "");
@@ -13,7 +13,7 @@ test("metrics: counters count for each combination of labels, and say so in the 
 });
 
 test("metrics: a bucket holds what is not above its bound, and all that the smaller ones hold", () => {
-  const histogram = openHistogram({ name: "b_seconds", help: "Of b." }, [0.5, 1]);
+  const histogram = createHistogram({ name: "b_seconds", help: "Of b." }, [0.5, 1]);
   for (const value of [0, 0.5, 0.75, 1, 2]) histogram.of().observe(value);
   expect(format([histogram.family()]).split("\n").slice(2)).toEqual([
     'b_seconds_bucket{le="0.5"} 2',
@@ -26,7 +26,7 @@ test("metrics: a bucket holds what is not above its bound, and all that the smal
 });
 
 test("metrics: whatever a label or a number is, Prometheus can read it", async () => {
-  const counter = openCounter({ name: "c_total", help: 'A "\\" and\na line.', labels: ["what"] });
+  const counter = createCounter({ name: "c_total", help: 'A "\\" and\na line.', labels: ["what"] });
   for (const value of ["\\", '"', "\n", '\\"\n{}=,# ü', ""]) counter.of(value).value += 1;
   const numbers = [0, -1, 1e300, 1e-300, 12_345_678.9, Infinity, -Infinity, Number.NaN];
   const text = format([

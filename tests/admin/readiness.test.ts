@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import {
   serverReadiness,
-  type ServerSigns,
+  type ServerStatus,
   workerReadiness,
-  type WorkerSigns,
+  type WorkerStatus,
 } from "../../lib/admin/readiness.ts";
 import { type Breaker, closedBreaker } from "../../lib/policy/breaker.ts";
 import { statsOf } from "./fixtures.ts";
@@ -11,10 +11,10 @@ import { statsOf } from "./fixtures.ts";
 const mib = 1024 * 1024;
 const hourMs = 3_600_000;
 
-const server = (over: Partial<ServerSigns> = {}) =>
+const server = (over: Partial<ServerStatus> = {}) =>
   serverReadiness({ stopping: false, health: { ok: true }, stats: statsOf(), overload: undefined, ...over });
 
-const worker = (over: Partial<WorkerSigns> = {}) =>
+const worker = (over: Partial<WorkerStatus> = {}) =>
   workerReadiness({
     stopping: false,
     started: true,
@@ -69,7 +69,7 @@ describe("readiness of a server", () => {
       { stopping: true, health: broken, overload: "x" },
       ["stopping: no new connection is taken", "store: appendfsync is no", "overload: x"],
     ],
-  ] satisfies [Partial<ServerSigns>, string[]][])("%j", (signs, reasons) => {
+  ] satisfies [Partial<ServerStatus>, string[]][])("%j", (signs, reasons) => {
     expect(server(signs).reasons).toEqual(reasons);
   });
 });
@@ -96,7 +96,7 @@ describe("readiness of a worker", () => {
     [{ started: false }, ["starting: the store is not known yet"]],
     [{ started: false, health: broken }, ["store: appendfsync is no"]],
     [{ stopping: true }, ["stopping: nothing new is claimed"]],
-  ] satisfies [Partial<WorkerSigns>, string[]][])("%j", (signs, reasons) => {
+  ] satisfies [Partial<WorkerStatus>, string[]][])("%j", (signs, reasons) => {
     expect(worker(signs).reasons).toEqual(reasons);
   });
 

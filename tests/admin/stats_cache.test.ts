@@ -1,15 +1,15 @@
 import { expect, test } from "bun:test";
-import { openQueueView } from "../../lib/admin/stats_cache.ts";
-import type { Operator, QueueStats } from "../../lib/queue/contract.ts";
+import { createStatsCache } from "../../lib/admin/stats_cache.ts";
+import type { Admin, QueueStats } from "../../lib/queue/contract.ts";
 import { statsOf } from "./fixtures.ts";
 
 /** An operator of which only `stats` is asked. */
-const operatorOf = (stats: () => Promise<QueueStats>) => ({ stats, async close() {} }) as unknown as Operator;
+const operatorOf = (stats: () => Promise<QueueStats>) => ({ stats, async close() {} }) as unknown as Admin;
 
 test("view: the store is not asked before somebody asks, then once for all that ask meanwhile", async () => {
   const gate = Promise.withResolvers<QueueStats>();
   let [opened, asked] = [0, 0];
-  const view = openQueueView({
+  const view = createStatsCache({
     async open() {
       opened += 1;
       return operatorOf(() => {
@@ -28,7 +28,7 @@ test("view: the store is not asked before somebody asks, then once for all that 
 
 test("view: an answer that is too old is asked for again, on the same connection", async () => {
   let [opened, asked] = [0, 0];
-  const view = openQueueView({
+  const view = createStatsCache({
     freshMs: 0,
     async open() {
       opened += 1;
@@ -43,7 +43,7 @@ test("view: an answer that is too old is asked for again, on the same connection
 test("view: a store that hangs is not waited for, nor asked a second time, and its late answer serves", async () => {
   const gate = Promise.withResolvers<QueueStats>();
   let asked = 0;
-  const view = openQueueView({
+  const view = createStatsCache({
     deadlineMs: 20,
     freshMs: 60_000,
     open: async () =>
@@ -63,7 +63,7 @@ test("view: a store that hangs is not waited for, nor asked a second time, and i
 
 test("view: a store that fails, or cannot be opened, is asked again the next time", async () => {
   let tries = 0;
-  const view = openQueueView({
+  const view = createStatsCache({
     async open() {
       tries += 1;
       if (tries === 1) throw new Error("not there");
@@ -83,7 +83,7 @@ test("view: a store that fails, or cannot be opened, is asked again the next tim
 test("view: closed while it opens, it lets go of what was opened", async () => {
   const gate = Promise.withResolvers<void>();
   let closed = 0;
-  const view = openQueueView({
+  const view = createStatsCache({
     async open() {
       await gate.promise;
       return {

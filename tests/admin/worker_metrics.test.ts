@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
-import { openWorkerCounts } from "../../lib/admin/worker_metrics.ts";
+import { createWorkerMetrics } from "../../lib/admin/worker_metrics.ts";
 import { statsOf } from "./fixtures.ts";
 
 test("a doubt that looks too old at one look alone is no reason: the store's clock may have stepped just now", async () => {
   const stats = statsOf({ oldestDoubtSinceMs: statsOf().nowMs - 8760 * 3_600_000 });
-  const shown = openWorkerCounts().show({
+  const shown = createWorkerMetrics().show({
     lanes: [],
     doubtMs: 3_600_000,
     leaseMs: 60_000,

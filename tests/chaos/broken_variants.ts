@@ -476,8 +476,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/policy/decide.ts",
-        from: '    case "unavailable":\n      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);',
-        to: '      return inDoubt ? stays(outcome, setting) : alike(outcome, setting);\n    case "unavailable":\n      return alike(outcome, setting);',
+        from: '    case "unavailable":\n      return inDoubt ? keepInDoubt(outcome, setting) : alike(outcome, setting);',
+        to: '      return inDoubt ? keepInDoubt(outcome, setting) : alike(outcome, setting);\n    case "unavailable":\n      return alike(outcome, setting);',
       },
     ],
     under: doubtThenMaintenance,

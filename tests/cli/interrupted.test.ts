@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runCourse } from "../../lib/cli/queue/bulk.ts";
 import { replayDoubtful } from "../../lib/cli/queue/retry_runner.ts";
-import { type Operator, StoreUnavailable } from "../../lib/queue/contract.ts";
+import { type Admin, StoreUnavailable } from "../../lib/queue/contract.ts";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
@@ -134,10 +134,10 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
       expect(told.retried.length).toBeGreaterThan(0);
       expect(told.retried.length).toBeLessThan(ids.length);
       expect(told.possible_duplicates).toEqual(told.retried);
-      const { states, counters } = await queue.operator.stats();
+      const { states, counters } = await queue.admin.stats();
       expect(states.waiting).toBe(told.retried.length);
       expect(counters["possible_duplicates"]).toBe(told.retried.length);
-      expect((await queue.operator.show(told.retried[0]))?.state).toBe("waiting");
+      expect((await queue.admin.show(told.retried[0]))?.state).toBe("waiting");
     },
   );
 
@@ -153,7 +153,7 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
       const { code, stdout, stderr } = await run();
       expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^Interrupted: .*\n$/) });
       const done = 1000 * Number(word.exec(stdout)?.[1]);
-      expect((await queue.operator.stats()).states[filled]).toBe(many - done);
+      expect((await queue.admin.stats()).states[filled]).toBe(many - done);
       if (args[0] === "retry") expect(stdout.match(/^ {2}\S+$/gm)).toHaveLength(done);
     }
   });
@@ -188,7 +188,7 @@ test("queue: a signal that comes a third time ends a command at once", async () 
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) command.child.kill(signal);
   expect(await command.ended()).toEqual({ code: 1, stdout: "", stderr: "" });
   letGo();
-  expect((await queue.operator.stats()).states.dead).toBe(10);
+  expect((await queue.admin.stats()).states.dead).toBe(10);
 });
 
 test.each([
@@ -199,7 +199,7 @@ test.each([
   const queue = await open(env);
   const ids = await queue.dead(1500);
   for (const json of [[], ["--json"]]) {
-    const { dead } = (await queue.operator.stats()).states;
+    const { dead } = (await queue.admin.stats()).states;
     const { proxy, command } = await atFirstChunk(env, [...args, ...json], Math.min(dead, 1000));
     proxy.stop();
     const { code, stdout, stderr } = await command.ended();
@@ -238,25 +238,25 @@ describe.each([
 ])("queue: on %s the end of a doubt whose answers are lost", (_, settings) => {
   /** @param settle stands for the first settlement, whose answer is lost then */
   async function endDoubt(
-    settle: (operator: Operator, ...args: Parameters<Operator["settle"]>) => Promise<unknown>,
+    settle: (admin: Admin, ...args: Parameters<Admin["settle"]>) => Promise<unknown>,
     leaseMs = 60_000,
   ) {
     const queue = await open(settings());
-    const { operator } = queue;
+    const { admin } = queue;
     const { ids } = await queue.inDoubt(3);
     const claims: string[] = [];
     let settlements = 0;
-    const lossy: Operator = {
-      ...operator,
-      async claimDoubt(request) {
-        const answer = await operator.claimDoubt(request);
+    const lossy: Admin = {
+      ...admin,
+      async claimInDoubt(request) {
+        const answer = await admin.claimInDoubt(request);
         if (claims.push(request.claimId) === 1) throw new StoreUnavailable("lost");
         return answer;
       },
       async settle(...args) {
         settlements += 1;
-        if (settlements > 1) return operator.settle(...args);
-        await settle(operator, ...args);
+        if (settlements > 1) return admin.settle(...args);
+        await settle(admin, ...args);
         throw new StoreUnavailable("lost");
       },
     };
@@ -266,14 +266,12 @@ describe.each([
       failure = await replayDoubtful(lossy, ids[1]!, leaseMs, course, into);
     }, 200);
     expect(claims).toEqual([claims[0]!, claims[0]!]);
-    const states = await Promise.all(ids.map(async (id) => (await operator.show(id))?.state));
+    const states = await Promise.all(ids.map(async (id) => (await admin.show(id))?.state));
     return { ids, into, failure, stop, states };
   }
 
   test("is told once it is known", async () => {
-    const { ids, into, failure, stop, states } = await endDoubt((operator, ...args) =>
-      operator.settle(...args),
-    );
+    const { ids, into, failure, stop, states } = await endDoubt((admin, ...args) => admin.settle(...args));
     expect({ failure, stop }).toEqual({ failure: undefined, stop: undefined });
     expect(into.retried.toSorted()).toEqual(ids.toSorted());
     expect(into.possibleDuplicates).toEqual(into.retried);
@@ -281,9 +279,9 @@ describe.each([
   });
 
   test("is not told of a batch whose lease ran out before, and that another has", async () => {
-    const { ids, into, failure, stop, states } = await endDoubt(async (operator, { emails }) => {
+    const { ids, into, failure, stop, states } = await endDoubt(async (admin, { emails }) => {
       const claim = { claimId: Bun.randomUUIDv7(), emailId: emails[0]!.id, leaseMs: 600_000 };
-      await eventually("another has it", async () => (await operator.claimDoubt(claim)).kind === "batch");
+      await eventually("another has it", async () => (await admin.claimInDoubt(claim)).kind === "batch");
     }, 500);
     expect({ failure, stop }).toEqual({ failure: { id: ids[1]!, problem: "changed" }, stop: undefined });
     expect(into.retried).toEqual([]);
@@ -291,9 +289,9 @@ describe.each([
   });
 
   test("is unclear when the emails have left since", async () => {
-    const { ids, into, stop } = await endDoubt(async (operator, batch, settlement) => {
-      await operator.settle(batch, settlement);
-      await operator.delete(batch.emails.map(({ id }) => id));
+    const { ids, into, stop } = await endDoubt(async (admin, batch, settlement) => {
+      await admin.settle(batch, settlement);
+      await admin.delete(batch.emails.map(({ id }) => id));
     });
     expect(stop).toMatchObject({ kind: "lost", unclear: expect.arrayContaining(ids) });
     expect(into.retried).toEqual([]);

@@ -11,7 +11,7 @@ import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
 import { operatorOf, useStack } from "../support/processes.ts";
 import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
-import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
+import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { serving } from "../queue/conformance_tools.ts";
 import { silent } from "../support/log.ts";
 
@@ -42,7 +42,7 @@ const unknownId = "01920000-0000-7000-8000-000000000001";
 test("queue: stats shows for an hour that the store's clock has stepped", async () => {
   const env = stack.settings();
   let offsetMs = 0;
-  const work = openRedisWork({
+  const consumer = openRedisConsumer({
     url: stack.redis.url,
     prefix: env["REDIS_PREFIX"]!,
     minReplicas: 0,
@@ -53,11 +53,11 @@ test("queue: stats shows for an hour that the store's clock has stepped", async 
     clockOffsetMs: () => offsetMs,
   });
   try {
-    await eventually("the queue is there", () => work.health().ok);
-    await work.sweep(serving("resend"));
+    await eventually("the queue is there", () => consumer.health().ok);
+    await consumer.sweep(serving("resend"));
     expect(await jsonOfCli(env, ["queue", "stats"])).not.toHaveProperty("clock_stepped_at");
     offsetMs -= 30 * 60_000;
-    await work.sweep(serving("resend"));
+    await consumer.sweep(serving("resend"));
     const told = await jsonOfCli(env, ["queue", "stats"]);
     expect(told).toMatchObject({ clock_stepped_at: iso, restamped: 0 });
     expect(told.clock_stepped_by_ms).toBeWithin(-31 * 60_000, -29 * 60_000);
@@ -65,7 +65,7 @@ test("queue: stats shows for an hour that the store's clock has stepped", async 
     const { stdout } = await runCli(env, "queue", "stats");
     expect(stdout).toMatch(/^Clock +stepped back by \d+m, \d+m ago; 0 impossible times corrected/m);
   } finally {
-    await work.close();
+    await consumer.close();
   }
 });
 
@@ -83,7 +83,7 @@ describe.each([
     opened.push(queue);
     return { env, queue };
   }
-  const state = async (queue: ShapedQueue, id: string) => (await queue.operator.show(id))?.state;
+  const state = async (queue: ShapedQueue, id: string) => (await queue.admin.show(id))?.state;
 
   test("stats has a count under the name of each state, and all that tells how it goes", async () => {
     const { env, queue } = await open();
@@ -110,7 +110,7 @@ describe.each([
     await queue.sent();
     await queue.sending();
     await queue.submit(1);
-    await queue.operator.pause();
+    await queue.admin.pause();
     const told = await jsonOfCli(env, ["queue", "stats"]);
     expect(undocumented({ ...told, ...told.failures[0], ...told.store, ...told.providers.resend })).toEqual(
       [],
@@ -272,7 +272,7 @@ describe.each([
     expect(stdout).toMatch(/^State +dead: given up/m);
     expect(stdout).toMatch(/rejected +no$/m);
     expect(stdout).toEndWith("\nBody\nHello\n\nHTML\n<p>\n");
-    await queue.operator.delete([waiting!]);
+    await queue.admin.delete([waiting!]);
     expect(await jsonOfCli(env, ["queue", "show", waiting!])).toEqual({
       id: waiting,
       state: "deleted",
@@ -442,7 +442,7 @@ describe.each([
         stdout: `0 emails back to waiting (queue in ${placeIn(env)})\n`,
         stderr: `${a} is no dead letter: it is waiting\n`,
       });
-      expect((await queue.operator.stats()).counters).toMatchObject({ replayed: 2 });
+      expect((await queue.admin.stats()).counters).toMatchObject({ replayed: 2 });
     });
 
     test("of all takes those with the reason, and what may have been sent by force alone", async () => {
@@ -455,7 +455,7 @@ describe.each([
       expect(first.retried).toHaveLength(3);
       expect(first).toMatchObject({ possible_duplicates: [], failed: [] });
       expect(first.held_back.toSorted()).toEqual(unclear.toSorted());
-      expect((await queue.operator.stats()).states).toMatchObject({ dead: 4, waiting: 3 });
+      expect((await queue.admin.stats()).states).toMatchObject({ dead: 4, waiting: 3 });
 
       const { stdout, stderr, code } = await runCli(
         env,
@@ -478,7 +478,7 @@ describe.each([
       });
       expect(await state(queue, other[0]!)).toBe("waiting");
       expect(await state(queue, doubtful[0]!)).toBe("in-doubt");
-      const { counters } = await queue.operator.stats();
+      const { counters } = await queue.admin.stats();
       expect(counters).toMatchObject({ replayed: 7, possible_duplicates: 2 });
       // Repeated, it has nothing to do.
       expect(await jsonOfCli(env, ["queue", "retry", "--all"])).toMatchObject({ retried: [], failed: [] });
@@ -501,14 +501,14 @@ describe.each([
         "Duplicate   possible: it went out",
       );
       expect(await state(queue, others.ids[0]!)).toBe("in-doubt");
-      expect((await queue.operator.stats()).counters).toMatchObject({ possible_duplicates: 3, replayed: 3 });
+      expect((await queue.admin.stats()).counters).toMatchObject({ possible_duplicates: 3, replayed: 3 });
       expect(batch.emails).toHaveLength(3);
     });
 
     test("of a batch in doubt is refused while a worker has it", async () => {
       const { env, queue } = await open();
       const { ids } = await queue.inDoubt();
-      const claimed = await queue.operator.claimDoubt({
+      const claimed = await queue.admin.claimInDoubt({
         claimId: Bun.randomUUIDv7(),
         emailId: ids[0]!,
         leaseMs: 600_000,
@@ -564,7 +564,7 @@ describe.each([
         stdout: `${JSON.stringify({ error: stderr.trimEnd() })}\n`,
       });
     }
-    expect((await queue.operator.stats()).states).toMatchObject({ dead: 1200, waiting: 1100, retrying: 3 });
+    expect((await queue.admin.stats()).states).toMatchObject({ dead: 1200, waiting: 1100, retrying: 3 });
     expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toEqual({
       queue: placeIn(env),
       deleted: 1103,
@@ -598,13 +598,13 @@ describe.each([
       expect(await asked.exited).toBe(1);
       expect(asked.shown()).toContain("Not confirmed: nothing was done");
     }
-    expect((await queue.operator.stats()).states.dead).toBe(2);
+    expect((await queue.admin.stats()).states.dead).toBe(2);
     const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
     await asked.says("[y/N] ");
     asked.type("y\n");
     expect(await asked.exited).toBe(0);
     expect(asked.shown()).toContain("2 emails deleted");
-    expect((await queue.operator.stats()).states.dead).toBe(0);
+    expect((await queue.admin.stats()).states.dead).toBe(0);
   });
 
   test("clear asks about one email as about one", async () => {
@@ -626,7 +626,7 @@ describe.each([
     expect(await asked.exited).toBe(0);
     expect(asked.shown()).toContain("5 emails deleted");
     expect(await Promise.all(since.map((id) => state(queue, id)))).toEqual(since.map(() => "waiting"));
-    expect((await queue.operator.stats()).states).toMatchObject({ waiting: 4, retrying: 0 });
+    expect((await queue.admin.stats()).states).toMatchObject({ waiting: 4, retrying: 0 });
   });
 
   test("pause and resume say how it is, and are repeated without harm", async () => {
@@ -638,7 +638,7 @@ describe.each([
       ["resume", false],
     ] as const) {
       expect(await jsonOfCli(env, ["queue", command])).toEqual({ queue: placeIn(env), paused });
-      expect((await queue.operator.stats()).paused).toBe(paused);
+      expect((await queue.admin.stats()).paused).toBe(paused);
     }
     expect((await runCli(env, "queue", "pause")).stdout).toStartWith(
       `Paused the queue in ${placeIn(env)}: nothing more is claimed until`,

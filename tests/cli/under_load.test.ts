@@ -42,7 +42,7 @@ test.each(queues)(
     await client;
 
     expect(told.retried.toSorted()).toEqual(dead.toSorted());
-    await drained(queue.operator);
+    await drained(queue.admin);
     const wanted = new Set([...dead, ...submitted]);
     const arrived = (await stack.fakes.acceptances())
       .map(({ emailId }) => emailId)
@@ -69,10 +69,10 @@ test.each(queues)(
     );
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
     // It looks for work once a second at least.
-    await worker.event("paused");
-    expect((await queue.operator.stats()).states).toMatchObject({ waiting: 20, sent: 0 });
+    await worker.event("claims-paused");
+    expect((await queue.admin.stats()).states).toMatchObject({ waiting: 20, sent: 0 });
     await runCli(env, "queue", "resume");
-    await eventually("all are sent", async () => (await queue.operator.stats()).states.sent === 20);
+    await eventually("all are sent", async () => (await queue.admin.stats()).states.sent === 20);
     await queue.close();
   },
 );

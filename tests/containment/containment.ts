@@ -260,9 +260,9 @@ export function containment(urlOf: () => string | undefined): void {
     "an email that this worker's providers refuse waits for one that another worker served lately",
     { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
-      const { work } = world.startWorker({ weights: { resend: 1 } });
-      await work.compatible;
-      await work.sweep({
+      const { consumer } = world.startWorker({ weights: { resend: 1 } });
+      await consumer.compatible;
+      await consumer.sweep({
         worker: "the one that has Postmark too",
         retryMaxMs: 100,
         searchWaitMs: 100,
@@ -271,7 +271,7 @@ export function containment(urlOf: () => string | undefined): void {
       const id = await world.submit({ from: "me@example.net" });
       await eventually("Resend has refused it", () => world.resend.requests.length > 0, limitMs);
       await eventually("it waits", async () => (await world.show(id)).state === "waiting", limitMs);
-      await work.sweep({ worker: "this one", retryMaxMs: 100, searchWaitMs: 100, providers: {} });
+      await consumer.sweep({ worker: "this one", retryMaxMs: 100, searchWaitMs: 100, providers: {} });
       expect((await world.show(id)).state).toBe("waiting");
       world.startWorker({ weights: { postmark: 1 } });
       await allAccepted(world, [id]);
@@ -284,8 +284,8 @@ export function containment(urlOf: () => string | undefined): void {
     async (world) => {
       const id = await world.submit();
       const worker = world.startWorker({ weights: { resend: 0 } });
-      await worker.work.compatible;
-      const claimed = await worker.work.claim({
+      await worker.consumer.compatible;
+      const claimed = await worker.consumer.claim({
         claimId: Bun.randomUUIDv7(),
         claimant: "a worker with the old key",
         number: 1,
@@ -301,7 +301,7 @@ export function containment(urlOf: () => string | undefined): void {
         dueCountMax: 0,
       });
       if (claimed.kind !== "batch") throw new Error(claimed.kind);
-      await worker.work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+      await worker.consumer.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
       await allAccepted(world, [id]);
       await world.drained();
       expect((await world.stats()).counters).toMatchObject({ possible_duplicates: 1, "accepted:resend": 1 });
@@ -318,10 +318,10 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld("a decision that fails leaves the provider to be tried again", {}, async (world) => {
     const worker = world.startWorker({ weights: { resend: 1 }, leaseMs: 500, providerTimeoutMs: 200 });
-    const [lane] = worker.lanes;
-    const provider = lane!.provider;
+    const [state] = worker.states;
+    const provider = state!.provider;
     // An answer that only a bug could give: it cannot be read.
-    lane!.breaker = {
+    state!.breaker = {
       kind: "halfOpen",
       generation: 1,
       opened: 2,
@@ -330,7 +330,7 @@ export function containment(urlOf: () => string | undefined): void {
       probing: false,
     };
     let isBroken = true;
-    Object.assign(lane!, {
+    Object.assign(state!, {
       provider: {
         ...provider,
         async send(...given: Parameters<typeof provider.send>) {
@@ -349,12 +349,12 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld("an email that only ever fails does not make a good one wait", {}, async (world) => {
     const word = poisonWord({ kind: "reset", after: false, at: "resend" });
-    const { lanes } = world.startWorker({ weights: { resend: 1 }, ...hasty, giveUpAfterMs: 3_600_000 });
+    const { states } = world.startWorker({ weights: { resend: 1 }, ...hasty, giveUpAfterMs: 3_600_000 });
     await world.submit({ subject: word });
     await eventually("it has failed often", () => world.resend.requests.length > 20, limitMs);
-    const [lane] = lanes;
+    const [state] = states;
     // However often it was the one that the provider was tried with.
-    const { breaker } = lane!;
+    const { breaker } = state!;
     expect(breaker.kind === "closed" ? 0 : breaker.opened).toBeLessThanOrEqual(2);
     await allAccepted(world, [await world.submit()]);
   });
@@ -363,11 +363,11 @@ export function containment(urlOf: () => string | undefined): void {
     "an email whose account is refused is not what the provider is tried with next",
     {},
     async (world) => {
-      const { lanes } = world.startWorker({ weights: { postmark: 1 } });
-      const [lane] = lanes;
-      const { provider } = lane!;
+      const { states } = world.startWorker({ weights: { postmark: 1 } });
+      const [state] = states;
+      const { provider } = state!;
       const asked: number[] = [];
-      Object.assign(lane!, {
+      Object.assign(state!, {
         provider: {
           ...provider,
           async send(...[outgoing, signal]: Parameters<typeof provider.send>) {
@@ -383,13 +383,13 @@ export function containment(urlOf: () => string | undefined): void {
         },
       });
       await world.submit({ subject: "bad" });
-      const isShut = () => lane!.breaker.kind === "open";
+      const isShut = () => state!.breaker.kind === "open";
       await eventually("the provider refuses the account", isShut, limitMs);
       const good = await world.submit();
       // Its time is over.
-      if (lane!.breaker.kind === "open") lane!.breaker = { ...lane!.breaker, untilMs: performance.now() };
+      if (state!.breaker.kind === "open") state!.breaker = { ...state!.breaker, untilMs: performance.now() };
       await allAccepted(world, [good]);
-      await eventually("the provider works again", () => lane!.breaker.kind === "closed", limitMs);
+      await eventually("the provider works again", () => state!.breaker.kind === "closed", limitMs);
     },
   );
 
@@ -410,12 +410,12 @@ export function containment(urlOf: () => string | undefined): void {
     "a breaker that opens during another provider's claim has its question asked",
     { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
-      const { work, lanes } = world.startWorker();
-      await work.compatible;
-      const postmark = lanes.find(({ provider }) => provider.name === "postmark")!;
-      const claim = work.claim;
+      const { consumer, states } = world.startWorker();
+      await consumer.compatible;
+      const postmark = states.find(({ provider }) => provider.name === "postmark")!;
+      const claim = consumer.claim;
       let opened = 0;
-      work.claim = async (request) => {
+      consumer.claim = async (request) => {
         const result = await claim(request);
         if (request.provider === "resend" && opened < 20 && postmark.breaker.kind === "closed") {
           opened += 1;

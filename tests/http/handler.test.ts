@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { openGate } from "../../lib/http/auth.ts";
 import { decodeEmail, type Email } from "../../lib/email/email.ts";
 import type { Log } from "../../lib/runtime/log.ts";
-import type { Intake, Submission, SubmitResult } from "../../lib/queue/contract.ts";
+import type { Producer, Submission, SubmitResult } from "../../lib/queue/contract.ts";
 import { createHandler, type Handler, type HandlerOptions } from "../../lib/http/handler.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
@@ -30,7 +30,7 @@ function serve(
   options: Partial<HandlerOptions> & { idleTimeout?: number } = {},
 ): Running {
   const submissions: Submission[] = [];
-  const intake: Intake = {
+  const producer: Producer = {
     submit(submission, deadlineMs) {
       submissions.push(submission);
       return submit(submission, deadlineMs);
@@ -41,7 +41,7 @@ function serve(
   const { idleTimeout = 30, ...rest } = options;
   const senders = { from: "app@example.org", fromName: "App" };
   const handler = createHandler({
-    intake,
+    producer,
     senders,
     onLoopback: true,
     maxBodyBytes: 2000,
@@ -449,11 +449,11 @@ describe("the queue's answers", () => {
     const log: Log = { ...silent, warn: (event, fields) => lines.push([event, fields]) };
     const server = serve(async () => ({ kind: "failed", reason: "full" }), { log });
     await Promise.all(Array.from({ length: 20 }, () => post(server, leastForm)));
-    const first = ["submissions-failed", { count: 1, reason: "full" }];
+    const first = ["submission-failed", { count: 1, reason: "full" }];
     expect(lines).toEqual([first]);
     // Also when none fails any more.
     await eventually("the others are told", () => lines.length > 1);
-    expect(lines).toEqual([first, ["submissions-failed", { count: 19, reason: "full" }]]);
+    expect(lines).toEqual([first, ["submission-failed", { count: 19, reason: "full" }]]);
   });
 });
 

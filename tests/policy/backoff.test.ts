@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { backoffMs, shutMs } from "../../lib/policy/backoff.ts";
+import { backoffMs, breakerOpenMs } from "../../lib/policy/backoff.ts";
 import { leaseOutlasts } from "../../lib/policy/lease.ts";
 import { anyRandom } from "./fixtures.ts";
 
@@ -33,8 +33,8 @@ describe("backoff", () => {
   });
 
   test("a door stays shut for half its time at least", () => {
-    expect(shutMs({ times: 3, baseMs, maxMs, random: 0 })).toBe(4_000);
-    expect(shutMs({ times: 3, baseMs, maxMs, random: 0.999 })).toBe(7_996);
+    expect(breakerOpenMs({ times: 3, baseMs, maxMs, random: 0 })).toBe(4_000);
+    expect(breakerOpenMs({ times: 3, baseMs, maxMs, random: 0.999 })).toBe(7_996);
   });
 });
 

@@ -14,7 +14,7 @@ const claimed: Batch = {
   leaseEndsAtMs: 90,
   doubtEndsAtMs: 900,
   doubtSinceMs: 50,
-  lapsed: true,
+  leaseExpired: true,
   context: "",
   notes: '{"looks":1}',
   pieceMax: 8,
@@ -27,7 +27,7 @@ const claimed: Batch = {
 
 describe("batch", () => {
   test("a claimed batch is opened with what its email needs", () => {
-    expect(openBatch({ ...claimed, lapsed: false })).toEqual({
+    expect(openBatch({ ...claimed, leaseExpired: false })).toEqual({
       id: "b",
       provider: "resend",
       claimedAtMs: 50,
@@ -37,7 +37,7 @@ describe("batch", () => {
       clockSteppedAtMs: undefined,
       doubtSinceMs: 50,
       doubtEndsAtMs: 900,
-      lapsed: false,
+      leaseExpired: false,
       notes: { ...noNotes, looks: 1 },
       emails: [{ id: "a", from: "shop@example.com", submittedAtMs: 10, history: noHistory, marked: false }],
     });
@@ -55,8 +55,8 @@ describe("batch", () => {
     const doubtful = batch([email("a")], inDoubt);
     expect(nextStep(batch([email("a")]), true, nowMs)).toBe("send");
     expect(nextStep(doubtful, false, nowMs)).toBe("send");
-    expect(nextStep(doubtful, true, nowMs)).toBe("recall");
-    expect(nextStep(batch([email("a")], { lapsed: true }), true, nowMs)).toBe("recall");
+    expect(nextStep(doubtful, true, nowMs)).toBe("search");
+    expect(nextStep(batch([email("a")], { leaseExpired: true }), true, nowMs)).toBe("search");
     expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("wait");
     expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("wait");
   });
@@ -64,6 +64,6 @@ describe("batch", () => {
   test("a batch in doubt goes on past its end while the store's clock is not believed", () => {
     const doubtful = batch([email("a")], { ...inDoubt, clockSteppedAtMs: nowMs - 1 });
     expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("send");
-    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("recall");
+    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("search");
   });
 });

@@ -17,7 +17,7 @@ import { anyRandom } from "./fixtures.ts";
 
 function admitted(breaker: Breaker, nowMs: number): { breaker: Breaker; admission: Admitted } {
   const { breaker: next, admission } = admit(breaker, true, nowMs);
-  if (admission.kind === "shut") throw new Error("shut");
+  if (admission.kind === "refused") throw new Error("refused");
   return { breaker: next, admission };
 }
 
@@ -62,10 +62,10 @@ describe("breaker", () => {
 
   test("it stays shut, then lets one probe through", () => {
     const open = failed(5);
-    expect(admit(open, true, 499).admission).toEqual({ kind: "shut", untilMs: 500 });
+    expect(admit(open, true, 499).admission).toEqual({ kind: "refused", untilMs: 500 });
     const { breaker, admission } = admit(open, true, 500);
     expect(admission.kind).toBe("probe");
-    expect(admit(breaker, true, 10_000).admission).toEqual({ kind: "shut", untilMs: undefined });
+    expect(admit(breaker, true, 10_000).admission).toEqual({ kind: "refused", untilMs: undefined });
   });
 
   test("every probe that fails doubles the time, up to a minute", () => {
@@ -116,7 +116,7 @@ describe("breaker", () => {
     expect(untilMs(open)).toBe(100);
     const { breaker: asking, admission } = admit(open, true, 100);
     expect(admission.kind).toBe("question");
-    expect(admit(asking, true, 5_000).admission).toEqual({ kind: "shut", untilMs: undefined });
+    expect(admit(asking, true, 5_000).admission).toEqual({ kind: "refused", untilMs: undefined });
     if (admission.kind !== "question") throw new Error("not asked");
     const answered = onAsked(asking, admission, true, 100, 0);
     expect(admit(answered, true, 100).admission.kind).toBe("probe");
@@ -237,7 +237,7 @@ describe("breaker", () => {
           nowMs += waitMs;
           if (act === "admit") {
             const { breaker: next, admission } = admit(breaker, true, nowMs);
-            if (admission.kind === "shut") {
+            if (admission.kind === "refused") {
               if (breaker.kind === "open") expect(admission.untilMs).toBeGreaterThan(nowMs);
               continue;
             }

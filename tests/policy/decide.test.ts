@@ -19,7 +19,7 @@ import {
   old,
   outcomes,
   policy,
-  recallPolicy,
+  searchPolicy,
   told,
   whole,
 } from "./fixtures.ts";
@@ -45,7 +45,7 @@ const struck = (strikes: number): Partial<OpenBatch> => ({
 const answered: Policy = { ...policy, question: "answered" };
 const untouched: Result = { kind: "untouched", delayMs: 0 };
 const postmark: Partial<OpenBatch> = { provider: "postmark" };
-const searchFailed: Result = { kind: "recall", result: { kind: "failed", outcome: outcomes.unavailable } };
+const searchFailed: Result = { kind: "search", result: { kind: "failed", outcome: outcomes.unavailable } };
 
 type Row = [subject: string, batch: OpenBatch, result: Result, told: string, policy?: Policy];
 
@@ -93,7 +93,7 @@ const rows: Row[] = [
     batch(one, postmark),
     whole("unknown"),
     "rest 1500",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a key used with other bytes is dead, its outcome unknown",
@@ -306,7 +306,7 @@ const rows: Row[] = [
   ["a throttled batch in doubt stays whole", batch(two, inDoubt), whole("throttled"), "rest 500"],
   ["an unavailable provider leaves doubt", batch(one, inDoubt), whole("unavailable"), "rest 500"],
   ["an unknown outcome leaves doubt", batch(one, inDoubt), whole("unknown"), "rest 500"],
-  ["a lapsed batch is in doubt", batch(two, { lapsed: true }), whole("throttled"), "rest 500"],
+  ["a lapsed batch is in doubt", batch(two, { leaseExpired: true }), whole("throttled"), "rest 500"],
   ["a late batch in doubt stays", batch(late, inDoubt), whole("unavailable"), "rest 500"],
   ["a batch in doubt that was not begun stays as it is", batch(two, inDoubt), untouched, "rest 0"],
   [
@@ -412,9 +412,9 @@ const rows: Row[] = [
   [
     "a provider that can be searched needs no split",
     batch(two, { ...postmark, ...struck(9) }),
-    { kind: "recall", result: { kind: "failed", outcome: outcomes.serverError } },
+    { kind: "search", result: { kind: "failed", outcome: outcomes.serverError } },
     "rest 500",
-    recallPolicy,
+    searchPolicy,
   ],
 
   // Doubt that has ended before.
@@ -432,84 +432,84 @@ const rows: Row[] = [
     batch(two, { ...postmark, ...inDoubt }),
     looked("a", "b"),
     "a sent; b sent",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a search before its time leaves what it does not find until then",
     batch(two, { ...postmark, doubtSinceMs: nowMs - 10_000 }),
     looked("a"),
     "a sent; rest 50050",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a first search in time is not enough",
     batch(two, { ...postmark, ...inDoubt }),
     looked("a"),
     "a sent; rest 10000",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a second search in time sends again what it does not find",
     batch(two, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
     looked("a"),
     "a sent; b due any 0 in 1",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a search of another account does not count",
     batch(one, { ...postmark, ...inDoubt, credential: "old", notes: { ...noNotes, looks: 1, account: "7" } }),
     looked(),
     "rest 10000",
-    { ...recallPolicy, account: "8" },
+    { ...searchPolicy, account: "8" },
   ],
   [
     "a search of the same account under another token counts",
     batch(one, { ...postmark, ...inDoubt, credential: "old", notes: { ...noNotes, looks: 1, account: "7" } }),
     looked(),
     "a due any 0 in 1",
-    { ...recallPolicy, account: "7" },
+    { ...searchPolicy, account: "7" },
   ],
   [
     "patience begins anew when the store's clock has stepped",
     batch(one, { ...postmark, ...inDoubt, clockSteppedAtMs: nowMs - 1_000, notes: { ...noNotes, looks: 1 } }),
     looked(),
     "rest 59050",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a second search before its time does not count",
     batch(one, { ...postmark, doubtSinceMs: nowMs - 60_050, notes: { ...noNotes, looks: 1 } }),
     looked(),
     "rest 10000",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a search in the claim that found the lease lapsed does not count",
-    batch(one, { ...postmark, lapsed: true, doubtSinceMs: nowMs - 100 }),
+    batch(one, { ...postmark, leaseExpired: true, doubtSinceMs: nowMs - 100 }),
     looked(),
     "rest 59950",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "a search that fails is no look",
     batch(one, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
     searchFailed,
     "rest 500",
-    recallPolicy,
+    searchPolicy,
   ],
   [
     "two looks with a short patience have a gap",
     batch(one, { ...postmark, ...inDoubt }),
     looked(),
     "rest 50",
-    { ...recallPolicy, recall: { searchWaitMs: 60, firstLookMs: 1_500 } },
+    { ...searchPolicy, search: { searchWaitMs: 60, firstLookMs: 1_500 } },
   ],
   [
     "two looks with a long patience have a gap of 15 s",
     batch(one, { ...postmark, doubtSinceMs: nowMs - 700_000 }),
     looked(),
     "rest 15000",
-    { ...recallPolicy, recall: { searchWaitMs: 600_000, firstLookMs: 1_500 } },
+    { ...searchPolicy, search: { searchWaitMs: 600_000, firstLookMs: 1_500 } },
   ],
 
   // Answers that no adapter gives.
@@ -519,7 +519,7 @@ const rows: Row[] = [
     batch(two, postmark),
     each("accepted"),
     "a sent; rest 1500",
-    recallPolicy,
+    searchPolicy,
   ],
 ];
 
@@ -666,19 +666,19 @@ describe("decide: what is remembered", () => {
   });
 
   test("what a batch went through in doubt becomes its emails' history", () => {
-    const first = decide(batch(one, postmark), whole("unknown"), recallPolicy, nowMs, random);
+    const first = decide(batch(one, postmark), whole("unknown"), searchPolicy, nowMs, random);
     const notes = decodeNotes(first.settlement.rest?.notes ?? "");
     const second = decide(
       batch(one, { ...postmark, ...inDoubt, notes }),
       looked(),
-      recallPolicy,
+      searchPolicy,
       nowMs,
       random,
     );
     const third = decide(
       batch(one, { ...postmark, ...inDoubt, notes: decodeNotes(second.settlement.rest?.notes ?? "") }),
       looked(),
-      recallPolicy,
+      searchPolicy,
       nowMs,
       random,
     );
@@ -744,7 +744,7 @@ describe("decide: an email accepted meanwhile", () => {
   });
 
   test("is not searched for", () => {
-    const { settlement } = fateOf(looked("b"), { ...postmark, ...inDoubt }, recallPolicy);
+    const { settlement } = fateOf(looked("b"), { ...postmark, ...inDoubt }, searchPolicy);
     expect(settlement.rest).toBeUndefined();
     expect(settlement.fates.map(({ kind }) => kind).sort()).toEqual(["dead", "sent"]);
   });
@@ -758,7 +758,7 @@ describe("decide: an email accepted meanwhile", () => {
 });
 
 describe("decide: for any batch and result", () => {
-  const anyPolicy = fc.constantFrom(policy, recallPolicy);
+  const anyPolicy = fc.constantFrom(policy, searchPolicy);
   const forAll = (
     property: (batch: OpenBatch, result: Result, decision: ReturnType<typeof decide>) => void,
   ) =>
@@ -781,7 +781,7 @@ describe("decide: for any batch and result", () => {
   test("doubt is not ended by anything but an answer, a search, a stable fault or its time", () => {
     forAll((given, result, { settlement: { fates } }) => {
       if (!isInDoubt(given) || result.kind === "ended") return;
-      if (result.kind === "recall" && result.result.kind === "looked") return;
+      if (result.kind === "search" && result.result.kind === "searched") return;
       if (result.kind === "send") {
         if (result.result.kind === "each") return;
         const { outcome } = result.result;
@@ -869,11 +869,11 @@ describe("decide: under another credential", () => {
     expect(counts({ credential: "old" }, each("accepted", "accepted"))).toEqual([]);
     expect(counts(inDoubt, each("accepted", "accepted"))).toEqual([]);
     expect(counts({ ...began, credential: "" }, each("accepted", "accepted"))).toEqual([]);
-    expect(counts({ ...postmark, ...began }, looked("a", "b"), recallPolicy)).toEqual([]);
+    expect(counts({ ...postmark, ...began }, looked("a", "b"), searchPolicy)).toEqual([]);
   });
 
   test("the account that a batch was sent from is noted by a search under its own token", () => {
-    const under = { ...recallPolicy, account: "7" };
+    const under = { ...searchPolicy, account: "7" };
     const { settlement } = decide(batch(two, { ...postmark, ...inDoubt }), looked(), under, nowMs, random);
     expect(decodeNotes(settlement.rest?.notes ?? "").account).toBe("7");
     const other = decide(batch(two, { ...postmark, ...began }), looked(), under, nowMs, random);
@@ -893,7 +893,7 @@ describe("decide: past the end of doubt, while the clock is not believed", () =>
     const decision = decide(
       batch(two, { ...postmark, ...over }),
       looked("a", "b"),
-      recallPolicy,
+      searchPolicy,
       nowMs,
       random,
     );
@@ -931,7 +931,7 @@ describe("decide: what a batch in doubt remembers", () => {
 
   test("a search that fails is no strike, and takes no blame away", () => {
     const notes = { ...noNotes, isBlamed: true, strikes: 1 };
-    expect(notesAfter({ ...postmark, ...inDoubt, notes }, searchFailed, recallPolicy)).toMatchObject({
+    expect(notesAfter({ ...postmark, ...inDoubt, notes }, searchFailed, searchPolicy)).toMatchObject({
       strikes: 1,
       isBlamed: true,
     });

@@ -13,14 +13,14 @@ export const policy: Policy = {
   retryBaseMs: 1_000,
   retryMaxMs: hourMs,
   giveUpAfterMs: 72 * hourMs,
-  recall: undefined,
+  search: undefined,
   providers: ["resend", "postmark"],
   credential: "key",
   splitAfterMs: 120_000,
   question: "none",
 };
 
-export const recallPolicy: Policy = { ...policy, recall: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
+export const searchPolicy: Policy = { ...policy, search: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
 
 export function email(id: string, over: Partial<OpenEmail> = {}): OpenEmail {
   return {
@@ -40,7 +40,7 @@ export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {
     claimedAtMs: nowMs - 100,
     doubtSinceMs: undefined,
     doubtEndsAtMs: nowMs + 22 * hourMs,
-    lapsed: false,
+    leaseExpired: false,
     notes: noNotes,
     pieceMax: undefined,
     credential: "key",
@@ -81,7 +81,7 @@ export function each(...names: OutcomeName[]): Result {
 }
 
 export function looked(...found: string[]): Result {
-  return { kind: "recall", result: { kind: "looked", found: new Map(found.map((id) => [id, `m-${id}`])) } };
+  return { kind: "search", result: { kind: "searched", found: new Map(found.map((id) => [id, `m-${id}`])) } };
 }
 
 /** A decision in words: what becomes of each email, then what is left. */
@@ -155,7 +155,7 @@ export const anyBatch: fc.Arbitrary<OpenBatch> = fc
     batch(emails, {
       ...over,
       doubtSinceMs: doubtAgeMs === undefined ? undefined : nowMs - doubtAgeMs,
-      lapsed,
+      leaseExpired: lapsed,
       notes:
         doubtAgeMs === undefined ? noNotes : { ...noNotes, attempts, looks, failures, strikes, isBlamed },
     }),
@@ -174,7 +174,7 @@ export const anyResult: fc.Arbitrary<Result> = fc.oneof(
   fc.subarray(Array.from({ length: 12 }, (_, index) => `e${index}`)).map((found) => looked(...found)),
   fc
     .constantFrom("accountRefused" as const, "throttled" as const, "unavailable" as const, "unknown" as const)
-    .map((name): Result => ({ kind: "recall", result: { kind: "failed", outcome: outcomes[name] } })),
+    .map((name): Result => ({ kind: "search", result: { kind: "failed", outcome: outcomes[name] } })),
   fc.constant<Result>({ kind: "ended" }),
   fc.nat({ max: 5_000 }).map((delayMs): Result => ({ kind: "untouched", delayMs })),
 );

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { addAttempt, type Attempt, cutReason, joinAttempts, noAttempts } from "../../lib/policy/attempts.ts";
 import {
   asDead,
-  asReplayed,
+  asRetried,
   decodeHistory,
   decodeNotes,
   decodeRecord,
@@ -164,8 +164,8 @@ describe("history", () => {
       fc.property(anyHistory, fc.nat(), (history, nowMs) => {
         const { attempts, doubted } = history;
         const replayed = { attempts, tries: 0, refusedBy: [], doubted, replayedAtMs: nowMs };
-        expect(asReplayed(asDead(history, "no"), nowMs)).toEqual(replayed);
-        expect(asReplayed({ ...replayed, replayedAtMs: 1 }, nowMs)).toEqual(replayed);
+        expect(asRetried(asDead(history, "no"), nowMs)).toEqual(replayed);
+        expect(asRetried({ ...replayed, replayedAtMs: 1 }, nowMs)).toEqual(replayed);
       }),
     );
   });
@@ -174,7 +174,7 @@ describe("history", () => {
     for (const doubted of [false, true]) {
       const dead = asDead({ ...noHistory, doubted }, "no");
       expect(isOutcomeUnknown(dead)).toBe(doubted);
-      const again = asDead(asReplayed(dead, 5), "no again");
+      const again = asDead(asRetried(dead, 5), "no again");
       expect(isOutcomeUnknown(again)).toBe(doubted);
       expect(again.deadReason).toBe(doubted ? "outcome unknown: no again" : "no again");
     }

@@ -7,7 +7,7 @@ import {
   noHistory,
   noNotes,
 } from "../../lib/policy/history.ts";
-import { endDoubtNow, replayCounts, replayOf } from "../../lib/policy/operator_retry.ts";
+import { endDoubtNow, retryCounts, decideRetry } from "../../lib/policy/operator_retry.ts";
 import type { Batch } from "../../lib/queue/contract.ts";
 
 const nowMs = 1_800_000_000_000;
@@ -20,7 +20,7 @@ const dead = asDead(
 
 describe("replay: a dead letter", () => {
   test("keeps its attempts, and its time begins anew", () => {
-    const { history, mayBeDuplicate } = replayOf(encodeHistory(dead), nowMs);
+    const { history, mayBeDuplicate } = decideRetry(encodeHistory(dead), nowMs);
     expect(mayBeDuplicate).toBe(false);
     expect(decodeHistory(history)).toEqual({
       ...noHistory,
@@ -32,15 +32,15 @@ describe("replay: a dead letter", () => {
   test.each([encodeHistory({ ...dead, doubted: true }), "not JSON"])(
     "that may have been sent, or cannot be read (%s), may become a duplicate",
     (seen) => {
-      const { history, mayBeDuplicate } = replayOf(seen, nowMs);
+      const { history, mayBeDuplicate } = decideRetry(seen, nowMs);
       expect(mayBeDuplicate).toBe(true);
       expect(decodeHistory(history)).toMatchObject({ doubted: true, replayedAtMs: nowMs });
     },
   );
 
   test("is counted, and once more as a possible duplicate", () => {
-    expect(replayCounts(false)).toEqual({ replayed: 1 });
-    expect(replayCounts(true)).toEqual({ replayed: 1, possible_duplicates: 1 });
+    expect(retryCounts(false)).toEqual({ replayed: 1 });
+    expect(retryCounts(true)).toEqual({ replayed: 1, possible_duplicates: 1 });
   });
 });
 
@@ -53,7 +53,7 @@ describe("replay: a batch in doubt", () => {
     leaseEndsAtMs: nowMs + 1000,
     doubtEndsAtMs: nowMs + 5000,
     doubtSinceMs: nowMs - 1000,
-    lapsed: false,
+    leaseExpired: false,
     context: "",
     notes: encodeNotes({ ...noNotes, attempts: { kept: [failedAt(2)], total: 1 }, failures: 1 }),
     pieceMax: undefined,
@@ -95,7 +95,7 @@ describe("replay: a batch in doubt", () => {
   });
 
   test("remembers that its worker was lost, if it was", () => {
-    const [fate] = endDoubtNow(batch({ lapsed: true }), nowMs).settlement.fates;
+    const [fate] = endDoubtNow(batch({ leaseExpired: true }), nowMs).settlement.fates;
     if (fate?.kind !== "due") throw new Error(fate?.kind);
     const outcomes = decodeHistory(fate.history).attempts.kept.map(({ outcome }) => outcome);
     expect(outcomes).toEqual(["unavailable", "unavailable", "lapsed", "doubtEnded"]);

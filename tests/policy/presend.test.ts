@@ -3,8 +3,8 @@ import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
 import { isKnown, isRefused, noSenders, remember } from "../../lib/policy/known_senders.ts";
-import { triage } from "../../lib/policy/presend.ts";
-import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, recallPolicy, told } from "./fixtures.ts";
+import { presend } from "../../lib/policy/presend.ts";
+import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, searchPolicy, told } from "./fixtures.ts";
 
 const bad = { from: "bad@example.com" };
 const refusing = remember(noSenders, { refused: [bad.from], accepted: ["shop@example.com"] }, 0);
@@ -13,11 +13,11 @@ const byResend = { history: { ...noHistory, refusedBy: ["resend"] } };
 const byAll = { history: { ...noHistory, refusedBy: ["postmark", "resend"] } };
 
 function outcomeOf(given: ReturnType<typeof batch>, senders = refusing, atMs = 1): string {
-  return inWords(triage(given, senders, atMs, policy, nowMs));
+  return inWords(presend(given, senders, atMs, policy, nowMs));
 }
 
 /** What leaves the batch, then what is sent. */
-function inWords({ emails, decision }: ReturnType<typeof triage>): string {
+function inWords({ emails, decision }: ReturnType<typeof presend>): string {
   const words = decision === undefined ? [] : [told(decision)];
   return [...words, ...(emails.length > 0 ? [`send ${emails.map(({ id }) => id).join(" ")}`] : [])].join(
     "; ",
@@ -49,12 +49,12 @@ describe("triage", () => {
 
   test("a batch in doubt keeps its bytes", () => {
     expect(outcomeOf(batch([email("a"), email("b", bad)], inDoubt))).toBe("send a b");
-    expect(outcomeOf(batch([email("a"), email("b", bad)], { lapsed: true }))).toBe("send a b");
+    expect(outcomeOf(batch([email("a"), email("b", bad)], { leaseExpired: true }))).toBe("send a b");
   });
 
   test("an email accepted meanwhile is not sent again while the batch is not begun", () => {
     const marked = email("b", { marked: true });
-    const result = triage(batch([email("a"), marked]), noSenders, 1, policy, nowMs);
+    const result = presend(batch([email("a"), marked]), noSenders, 1, policy, nowMs);
     expect(result.decision?.settlement.fates.map(({ id, kind }) => [id, kind])).toEqual([["b", "dead"]]);
     expect(result.emails.map(({ id }) => id)).toEqual(["a"]);
     expect(outcomeOf(batch([email("a"), marked], inDoubt))).toBe("send a b");
@@ -81,7 +81,7 @@ describe("triage", () => {
   });
 
   test("a hand-over is an attempt of its history and counted by itself", () => {
-    const result = triage(batch([email("a", bad)]), refusing, 1, policy, nowMs);
+    const result = presend(batch([email("a", bad)]), refusing, 1, policy, nowMs);
     if (result.decision === undefined) throw new Error("sent");
     expect(historyOf(result.decision, "a")).toMatchObject({ refusedBy: ["resend"], tries: 0 });
     expect(historyOf(result.decision, "a").attempts.kept[0]?.outcome).toBe("handedOver");
@@ -92,7 +92,7 @@ describe("triage", () => {
     const stranger = { from: "me@example.org" };
     const knowing = remember(noSenders, { refused: [], accepted: ["shop@example.com"] }, 0);
     const outcome = (given: ReturnType<typeof batch>, senders = knowing, settings = policy) =>
-      inWords(triage(given, senders, 1, settings, nowMs));
+      inWords(presend(given, senders, 1, settings, nowMs));
 
     test("senders of a domain that it is not known to accept wait for a turn of their own", () => {
       expect(outcome(batch([email("a"), email("b", stranger), email("c")]))).toBe(
@@ -126,7 +126,7 @@ describe("triage", () => {
     });
 
     test("where emails can be searched for, none of this is needed", () => {
-      expect(outcome(batch([email("a"), email("b", stranger)]), knowing, recallPolicy)).toBe("send a b");
+      expect(outcome(batch([email("a"), email("b", stranger)]), knowing, searchPolicy)).toBe("send a b");
     });
   });
 
@@ -134,7 +134,7 @@ describe("triage", () => {
     fc.assert(
       fc.property(anyBatch, fc.subarray(["shop@example.com", "news@example.com"]), (given, refused) => {
         const senders = remember(noSenders, { refused, accepted: ["me@example.org"] }, 0);
-        const { emails, decision } = triage(given, senders, 1, policy, nowMs);
+        const { emails, decision } = presend(given, senders, 1, policy, nowMs);
         const fates = decision?.settlement.fates ?? [];
         if (isInDoubt(given)) expect(fates).toEqual([]);
         expect([...fates, ...emails].map(({ id }) => id).sort()).toEqual(
@@ -143,7 +143,7 @@ describe("triage", () => {
         expect(decision?.settlement.keepsLease ?? false).toBe(decision !== undefined && emails.length > 0);
         // What is sent is sent as it is when it is looked at again.
         const next = { ...given, emails };
-        expect(triage(next, senders, 1, policy, nowMs)).toEqual({ emails, decision: undefined });
+        expect(presend(next, senders, 1, policy, nowMs)).toEqual({ emails, decision: undefined });
       }),
     );
   });

@@ -1,19 +1,19 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
-  giveBack,
+  returnPermitTo,
   newRate,
-  nextTokenAtMs,
+  nextPermitAtMs,
   onAnswer,
   onThrottled,
   type Rate,
-  take,
+  takePermitAt,
 } from "../../lib/policy/rate_limit.ts";
 
 const fresh = newRate({ startPerSecond: 2, maxPerSecond: 50, nowMs: 0 });
 
 function taken(rate: Rate, nowMs: number): Rate {
-  const next = take(rate, nowMs);
+  const next = takePermitAt(rate, nowMs);
   if (next === undefined) throw new Error(`No token at ${nowMs}`);
   return next;
 }
@@ -22,7 +22,7 @@ function taken(rate: Rate, nowMs: number): Rate {
 function times(rate: Rate, fromMs: number, untilMs: number): number[] {
   const begun: number[] = [];
   for (let nowMs = fromMs; nowMs < untilMs; nowMs += 1) {
-    const next = take(rate, nowMs);
+    const next = takePermitAt(rate, nowMs);
     if (next === undefined) continue;
     rate = next;
     begun.push(nowMs);
@@ -48,8 +48,8 @@ describe("rate", () => {
         (startPerSecond, nowMs) => {
           let rate = newRate({ startPerSecond, maxPerSecond: 500, nowMs });
           for (let count = 0; count < 60; count += 1) {
-            const atMs = nextTokenAtMs(rate, nowMs);
-            if (atMs > nowMs) expect(take(rate, nowMs)).toBeUndefined();
+            const atMs = nextPermitAtMs(rate, nowMs);
+            if (atMs > nowMs) expect(takePermitAt(rate, nowMs)).toBeUndefined();
             nowMs = atMs;
             rate = taken(rate, nowMs);
           }
@@ -59,8 +59,8 @@ describe("rate", () => {
   });
 
   test("a token that was not needed is given back", () => {
-    expect(take(giveBack(taken(fresh, 0)), 0)).toBeDefined();
-    expect(giveBack(fresh).tokens).toBe(1);
+    expect(takePermitAt(returnPermitTo(taken(fresh, 0)), 0)).toBeDefined();
+    expect(returnPermitTo(fresh).tokens).toBe(1);
   });
 
   test("the limit that the provider names is adopted at once", () => {
@@ -92,7 +92,7 @@ describe("rate", () => {
     let nowMs = 0;
     const seen: number[] = [];
     for (let count = 0; count < 200; count += 1) {
-      nowMs = nextTokenAtMs(rate, nowMs);
+      nowMs = nextPermitAtMs(rate, nowMs);
       rate = onAnswer(taken(rate, nowMs), {}, nowMs, nowMs + 1);
       seen.push(rate.ratePerSecond);
     }
@@ -103,15 +103,15 @@ describe("rate", () => {
 
   test("a window used up is waited for", () => {
     const rate = onAnswer(fresh, { limitPerSecond: 10, remaining: 0, resetMs: 700 }, 0, 100);
-    expect(nextTokenAtMs(rate, 200)).toBe(800);
-    expect(nextTokenAtMs(onAnswer(fresh, { remaining: 1, resetMs: 700 }, 0, 100), 200)).toBe(200);
+    expect(nextPermitAtMs(rate, 200)).toBe(800);
+    expect(nextPermitAtMs(onAnswer(fresh, { remaining: 1, resetMs: 700 }, 0, 100), 200)).toBe(200);
   });
 
   test("throttling halves the rate and pauses, for longer each time", () => {
     let rate = onAnswer(fresh, { limitPerSecond: 10 }, 0, 0);
     const rates: number[] = [];
     const pauses: number[] = [];
-    for (let nowMs = 1; rates.length < 8; nowMs = nextTokenAtMs(rate, nowMs)) {
+    for (let nowMs = 1; rates.length < 8; nowMs = nextPermitAtMs(rate, nowMs)) {
       rate = onThrottled(rate, {}, nowMs, nowMs, 0);
       rates.push(rate.ratePerSecond);
       pauses.push(rate.blockedUntilMs - nowMs);

@@ -159,9 +159,9 @@ test("postmark: a Retry-After counts, though none is documented", async () => {
 });
 
 describe("postmark: a recall", () => {
-  async function recall(batch: Outgoing, signal = AbortSignal.timeout(patienceMs)) {
-    if (!provider.recall) throw new Error("no recall");
-    return (await provider.recall({ ...batch, context: "outbound" }, signal)).result;
+  async function search(batch: Outgoing, signal = AbortSignal.timeout(patienceMs)) {
+    if (!provider.search) throw new Error("no recall");
+    return (await provider.search({ ...batch, context: "outbound" }, signal)).result;
   }
 
   test("finds what was accepted, and nothing of other batches", async () => {
@@ -169,19 +169,19 @@ describe("postmark: a recall", () => {
     await send(provider, mine);
     await send(provider, other);
     const expected = fake.acceptances.filter(({ batch }) => batch === mine.batchId);
-    expect(await recall(mine)).toEqual({
-      kind: "looked",
+    expect(await search(mine)).toEqual({
+      kind: "searched",
       found: new Map(expected.map(({ emailId, messageId }) => [emailId, messageId])),
     });
   });
 
   test("finds nothing of a batch that never arrived, or is not yet indexed", async () => {
     const batch = outgoing(2);
-    expect(await recall(batch)).toEqual({ kind: "looked", found: new Map() });
+    expect(await search(batch)).toEqual({ kind: "searched", found: new Map() });
     fake.settings.indexDelayMs = 3_600_000;
     try {
       await send(provider, batch);
-      expect(await recall(batch)).toEqual({ kind: "looked", found: new Map() });
+      expect(await search(batch)).toEqual({ kind: "searched", found: new Map() });
     } finally {
       fake.settings.indexDelayMs = 0;
     }
@@ -190,16 +190,16 @@ describe("postmark: a recall", () => {
   test("looks into the stream that the batch was made for", async () => {
     const batch = { ...outgoing(1), context: "broadcast" };
     await provider.send(batch, AbortSignal.timeout(patienceMs));
-    expect(await recall(batch)).toMatchObject({ found: new Map() });
-    const { result } = await (provider.recall?.(batch, AbortSignal.timeout(patienceMs)) ?? Promise.reject());
-    expect(result.kind === "looked" && result.found.size).toBe(1);
+    expect(await search(batch)).toMatchObject({ found: new Map() });
+    const { result } = await (provider.search?.(batch, AbortSignal.timeout(patienceMs)) ?? Promise.reject());
+    expect(result.kind === "searched" && result.found.size).toBe(1);
   });
 
   test("turns the pages until all that was announced was seen", async () => {
     const batch = outgoing(3);
     for (let request = 0; request < 400; request += 1) await send(provider, batch);
-    const result = await recall(batch);
-    expect(result.kind === "looked" && result.found.size).toBe(3);
+    const result = await search(batch);
+    expect(result.kind === "searched" && result.found.size).toBe(3);
     expect(fake.requests.filter(({ method }) => method === "GET")).toHaveLength(3);
   });
 
@@ -224,14 +224,14 @@ describe("postmark: a recall", () => {
   test.each(unreadable)("that answers %s is no look", async (_, json) => {
     const batch = outgoing(1);
     fake.faults.next(answerInstead(200, json(batch.batchId)));
-    expect(await recall(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
+    expect(await search(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
   });
 
   test("that would have to go beyond the search's reach is no look", async () => {
     const batch = outgoing(1);
     const Messages = Array.from({ length: 500 }, () => hit("a", batch.batchId));
     fake.faults.add({ fault: answerInstead(200, { TotalCount: 20_000, Messages }) });
-    expect(await recall(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
+    expect(await search(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
     expect(fake.requests).toHaveLength(20);
   });
 
@@ -249,13 +249,13 @@ describe("postmark: a recall", () => {
     };
     const Messages = Array.from({ length: 500 }, () => longest);
     fake.faults.next(answerInstead(200, { TotalCount: 500, Messages }));
-    expect(await recall(batch)).toMatchObject({ kind: "looked" });
+    expect(await search(batch)).toMatchObject({ kind: "searched" });
   });
 
   test("reads a total that is text, as the SDK's types have it", async () => {
     const batch = outgoing(1);
     fake.faults.next(answerInstead(200, { TotalCount: "1", Messages: [hit("a", batch.batchId)] }));
-    expect(await recall(batch)).toEqual({ kind: "looked", found: new Map([["a", "m"]]) });
+    expect(await search(batch)).toEqual({ kind: "searched", found: new Map([["a", "m"]]) });
   });
 
   const failures: [status: number, code: number, expected: string][] = [
@@ -269,6 +269,6 @@ describe("postmark: a recall", () => {
   ];
   test.each(failures)("that fails with %i and code %i is no look: %s", async (status, code, expected) => {
     fake.faults.next(answerInstead(status, { ErrorCode: code, Message: "No." }));
-    expect(await recall(outgoing(1))).toMatchObject({ kind: "failed", outcome: { kind: expected } });
+    expect(await search(outgoing(1))).toMatchObject({ kind: "failed", outcome: { kind: expected } });
   });
 });

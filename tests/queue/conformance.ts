@@ -42,8 +42,8 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     test("a submission is stored, waits, is claimed with its text, and is sent with its record", async () => {
       const q = await queue();
       const one = submission();
-      expect(await q.intake.submit(one, soon())).toEqual({ kind: "stored", id: one.id, repeated: false });
-      expect(await q.operator.show(one.id)).toMatchObject({ state: "waiting", text: one.text, history: "" });
+      expect(await q.producer.submit(one, soon())).toEqual({ kind: "stored", id: one.id, repeated: false });
+      expect(await q.admin.show(one.id)).toMatchObject({ state: "waiting", text: one.text, history: "" });
       const batch = await claim(q, { context: "outbound" });
       expect(batch).toMatchObject({
         provider: "resend",
@@ -62,7 +62,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         leaseHeld: true,
         duplicates: [],
       });
-      expect(await q.operator.show(one.id)).toEqual({
+      expect(await q.admin.show(one.id)).toEqual({
         id: one.id,
         state: "sent",
         text: envelopeLine(one.text),
@@ -76,7 +76,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
 
     test("an unknown id is shown as nothing", async () => {
       const q = await queue();
-      expect(await q.operator.show(Bun.randomUUIDv7())).toBeUndefined();
+      expect(await q.admin.show(Bun.randomUUIDv7())).toBeUndefined();
     });
 
     test("text of every kind comes back to the letter", async () => {
@@ -95,7 +95,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         retrying: async (q, id) => void (await settle(q, await claim(q), [due(id, hourMs)])),
         dead: async (q, id) => void (await settle(q, await claim(q), [dead(id)])),
         sent: async (q, id) => void (await settle(q, await claim(q), [sent(id)])),
-        deleted: async (q, id) => void (await q.operator.delete([id])),
+        deleted: async (q, id) => void (await q.admin.delete([id])),
       };
       for (const [place, bring] of Object.entries(cases)) {
         test(`when it is ${place}`, async () => {
@@ -103,10 +103,14 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
           const one = submission();
           await submit(q, one);
           await bring(q, one.id);
-          const before = await q.operator.show(one.id);
+          const before = await q.admin.show(one.id);
           const countsBefore = await counted(q);
-          expect(await q.intake.submit(one, soon())).toEqual({ kind: "stored", id: one.id, repeated: true });
-          expect(await q.operator.show(one.id)).toEqual(before!);
+          expect(await q.producer.submit(one, soon())).toEqual({
+            kind: "stored",
+            id: one.id,
+            repeated: true,
+          });
+          expect(await q.admin.show(one.id)).toEqual(before!);
           expect(await counted(q)).toEqual(countsBefore);
           if (place !== "waiting") expect(await claimed(q)).toBe("empty");
         });
@@ -118,11 +122,11 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await submit(q, one);
         await settle(q, await claim(q), [sent(one.id)]);
         q.advance(23 * hourMs);
-        await q.work.sweep(serving("resend"));
+        await q.consumer.sweep(serving("resend"));
         expect(await state(q, one.id)).toBe("sent");
         q.advance(2 * hourMs);
-        await q.work.sweep(serving("resend"));
-        expect(await q.operator.show(one.id)).toBeUndefined();
+        await q.consumer.sweep(serving("resend"));
+        expect(await q.admin.show(one.id)).toBeUndefined();
       });
     });
 
@@ -135,7 +139,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const first = keyed("a");
         const second = keyed("a");
         await submit(q, first);
-        expect(await q.intake.submit(second, soon())).toEqual({
+        expect(await q.producer.submit(second, soon())).toEqual({
           kind: "stored",
           id: first.id,
           repeated: true,
@@ -147,29 +151,29 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       test("with another email is a conflict", async () => {
         const q = await queue();
         await submit(q, keyed("a"));
-        expect(await q.intake.submit(keyed("b"), soon())).toEqual({ kind: "conflict" });
-        expect((await q.operator.stats()).states.waiting).toBe(1);
+        expect(await q.producer.submit(keyed("b"), soon())).toEqual({ kind: "conflict" });
+        expect((await q.admin.stats()).states.waiting).toBe(1);
       });
 
       test("used twice in one group commit is found too", async () => {
         const q = await queue();
         const both = [keyed("a"), keyed("a")];
-        const answers = await Promise.all(both.map((one) => q.intake.submit(one, soon())));
+        const answers = await Promise.all(both.map((one) => q.producer.submit(one, soon())));
         expect(new Set(answers.map((answer) => answer.kind === "stored" && answer.id)).size).toBe(1);
-        expect((await q.operator.stats()).states.waiting).toBe(1);
+        expect((await q.admin.stats()).states.waiting).toBe(1);
       });
 
       test("is free again after 24 hours, and remembered after its email was sent or deleted", async () => {
         const q = await queue();
-        await q.work.sweep(serving("resend"));
+        await q.consumer.sweep(serving("resend"));
         const first = keyed("a");
         await submit(q, first);
         await settle(q, await claim(q), [sent(first.id)]);
         q.advance(24 * hourMs - 60_000);
-        await q.work.sweep(serving("resend"));
+        await q.consumer.sweep(serving("resend"));
         expect(await submit(q, keyed("a"))).toEqual([first.id]);
         q.advance(120_000);
-        await q.work.sweep(serving("resend"));
+        await q.consumer.sweep(serving("resend"));
         const later = keyed("b");
         expect(await submit(q, later)).toEqual([later.id]);
       });
@@ -179,14 +183,14 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       const q = await queue();
       const many = Array.from({ length: 1000 }, () => submission());
       expect(await submit(q, ...many)).toEqual(many.map(({ id }) => id));
-      expect((await q.operator.stats()).states.waiting).toBe(1000);
+      expect((await q.admin.stats()).states.waiting).toBe(1000);
     });
 
     test("a submission past its deadline is answered as failed", async () => {
       const q = await queue();
-      const result = await q.intake.submit(submission(), performance.now() - 1);
+      const result = await q.producer.submit(submission(), performance.now() - 1);
       expect(result.kind).toBe("failed");
-      expect((await q.operator.stats()).states.waiting).toBe(0);
+      expect((await q.admin.stats()).states.waiting).toBe(0);
     });
 
     describe("a claim", () => {
@@ -218,13 +222,13 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const q = await queue();
         await submit(q, submission(), submission());
         const asked = request();
-        const first = await q.work.claim(asked);
+        const first = await q.consumer.claim(asked);
         q.advance(1000);
         await submit(q, submission());
-        const second = await q.work.claim(asked);
+        const second = await q.consumer.claim(asked);
         if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
         expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
-        expect(second.batch.lapsed).toBe(false);
+        expect(second.batch.leaseExpired).toBe(false);
       });
 
       test("of a batch that came again, whose answer was lost, gives the same lease too", async () => {
@@ -232,8 +236,8 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await submit(q, submission());
         await settle(q, await claim(q), [], doubt);
         const asked = request();
-        const first = await q.work.claim(asked);
-        const second = await q.work.claim(asked);
+        const first = await q.consumer.claim(asked);
+        const second = await q.consumer.claim(asked);
         if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
         expect(second.batch.lease).toBe(2);
         expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
@@ -243,18 +247,18 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const q = await queue();
         await submit(q, submission());
         const asked = request();
-        const first = await q.work.claim(asked);
+        const first = await q.consumer.claim(asked);
         if (first.kind !== "batch") throw new Error("no batch");
         await settle(q, first.batch, [sent(first.batch.emails[0]!.id)]);
         await submit(q, submission());
-        expect(await q.work.claim(asked)).toEqual({ kind: "spent" });
-        expect((await q.operator.stats()).states.waiting).toBe(1);
+        expect(await q.consumer.claim(asked)).toEqual({ kind: "spent" });
+        expect((await q.admin.stats()).states.waiting).toBe(1);
       });
 
       test("of existing batches only does not ask to come again for new emails", async () => {
         const q = await queue();
         await submit(q, submission());
-        expect(await q.work.claim(request({ sources: ["batches"] }))).toEqual({
+        expect(await q.consumer.claim(request({ sources: ["batches"] }))).toEqual({
           kind: "empty",
           nextDueInMs: undefined,
         });
@@ -262,10 +266,10 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
 
       test("says when the next thing is due", async () => {
         const q = await queue();
-        expect(await q.work.claim(request())).toEqual({ kind: "empty", nextDueInMs: undefined });
+        expect(await q.consumer.claim(request())).toEqual({ kind: "empty", nextDueInMs: undefined });
         const [id] = await submit(q, submission());
         await settle(q, await claim(q), [due(id!, hourMs)]);
-        const empty = await q.work.claim(request());
+        const empty = await q.consumer.claim(request());
         if (empty.kind !== "empty") throw new Error("not empty");
         expect(empty.nextDueInMs).toBeWithin(hourMs - hangMs, hourMs + 1);
       });
@@ -273,7 +277,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       test("that found nothing is woken by the next submission", async () => {
         const q = await queue();
         expect(await claimed(q)).toBe("empty");
-        const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
+        const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
         await submit(q, submission());
         await woken;
       });
@@ -361,15 +365,15 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const one = submission();
         await submit(q, one);
         await settle(q, await claim(q), [dead(one.id)]);
-        expect(await q.operator.show(one.id)).toMatchObject({
+        expect(await q.admin.show(one.id)).toMatchObject({
           state: "dead",
           text: one.text,
           history: "died",
         });
         q.advance(1000 * hourMs);
-        await q.work.sweep(serving("resend"));
+        await q.consumer.sweep(serving("resend"));
         expect(await claimed(q)).toBe("empty");
-        expect((await q.operator.stats()).states.dead).toBe(1);
+        expect((await q.admin.stats()).states.dead).toBe(1);
       });
 
       test("leaves the rest in the batch, in doubt since then, with notes", async () => {
@@ -401,8 +405,11 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       test("adds to the counters", async () => {
         const q = await queue();
         const [id] = await submit(q, submission());
-        await q.work.settle(await claim(q), { fates: [sent(id!)], counts: { "accepted:resend": 1, x: 3 } });
-        expect((await q.operator.stats()).counters).toEqual({ "accepted:resend": 1, x: 3 });
+        await q.consumer.settle(await claim(q), {
+          fates: [sent(id!)],
+          counts: { "accepted:resend": 1, x: 3 },
+        });
+        expect((await q.admin.stats()).counters).toEqual({ "accepted:resend": 1, x: 3 });
       });
 
       test("repeated changes nothing", async () => {
@@ -466,8 +473,8 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const { q, id, old } = await stale();
         const current = await claim(q);
         expect(await settle(q, old, [sent(id, "old")])).toEqual({ leaseHeld: false, duplicates: [] });
-        expect(await q.operator.show(id)).toMatchObject({ state: "sent", record: "old" });
-        expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
+        expect(await q.admin.show(id)).toMatchObject({ state: "sent", record: "old" });
+        expect((await q.admin.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
         // The request of the lease now held had the same key: no second acceptance.
         expect(await settle(q, current, [sent(id)])).toEqual({ leaseHeld: false, duplicates: [] });
       });
@@ -481,7 +488,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await settle(q, old, [sent(all[1]!, "first")], doubt);
         await settle(q, old, [sent(all[0]!, "later"), sent(all[1]!, "later")]);
         expect(await Promise.all(all.map((id) => state(q, id)))).toEqual(["sent", "sent"]);
-        expect((await q.operator.show(all[1]!))!.record).toBe("first");
+        expect((await q.admin.show(all[1]!))!.record).toBe("first");
         expect(
           await settle(
             q,
@@ -490,8 +497,8 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
           ),
         ).toEqual({ leaseHeld: false, duplicates: [] });
         q.advance(30 * hourMs);
-        expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
-        expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 2 });
+        expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
+        expect((await q.admin.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 2 });
       });
 
       test("marks keep the batch's emails as they are until it ends, and then win over retries and deaths", async () => {
@@ -511,7 +518,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         ]);
         await settle(q, third, [due(all[0]!), due(all[1]!), dead(all[2]!)]);
         expect(await Promise.all(all.map((id) => state(q, id)))).toEqual(["sent", "waiting", "dead"]);
-        expect((await q.operator.show(all[0]!))!.record).toBe("old");
+        expect((await q.admin.show(all[0]!))!.record).toBe("old");
       });
 
       /** The batch dissolved, and its email is somewhere else. */
@@ -533,11 +540,11 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         test(`sends what is ${place}`, async () => {
           const { q, id, old } = await dissolved(fate);
           expect(await settle(q, old, [sent(id, "late")])).toEqual({ leaseHeld: false, duplicates: [] });
-          expect(await q.operator.show(id)).toMatchObject({ state: "sent", record: "late" });
+          expect(await q.admin.show(id)).toMatchObject({ state: "sent", record: "late" });
           q.advance(2 * hourMs);
           expect(await claimed(q)).toBe("empty");
           expect(await claimed(q, { provider: "postmark" })).toBe("empty");
-          expect((await q.operator.stats()).states).toMatchObject({
+          expect((await q.admin.stats()).states).toMatchObject({
             waiting: 0,
             retrying: 0,
             dead: 0,
@@ -551,8 +558,8 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const other = await claim(q, { provider: "postmark" });
         await settle(q, other, [sent(id, "other")]);
         expect(await settle(q, old, [sent(id, "late")])).toEqual({ leaseHeld: false, duplicates: [id] });
-        expect((await q.operator.show(id))!.record).toBe("other");
-        expect((await q.operator.stats()).counters["duplicates"]).toBe(1);
+        expect((await q.admin.show(id))!.record).toBe("other");
+        expect((await q.admin.stats()).counters["duplicates"]).toBe(1);
       });
 
       test("marks what is in another batch by now; that batch's own acceptance is a duplicate", async () => {
@@ -571,7 +578,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
 
       test("changes nothing of a deleted email", async () => {
         const { q, id, old } = await dissolved((one) => due(one));
-        expect(await q.operator.delete([id])).toEqual(["deleted"]);
+        expect(await q.admin.delete([id])).toEqual(["deleted"]);
         expect(await settle(q, old, [sent(id)])).toEqual({ leaseHeld: false, duplicates: [] });
         expect(await state(q, id)).toBe("deleted");
       });
@@ -582,8 +589,8 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const q = await queue();
         await submit(q, submission());
         const endless = request({ doubtMs: 2 * leaseMs, provider: "forgotten" });
-        await q.work.claim(endless);
-        const ended = () => q.work.claimEnded(endedRequest());
+        await q.consumer.claim(endless);
+        const ended = () => q.consumer.claimEnded(endedRequest());
         expect((await ended()).kind).toBe("empty");
         q.advance(leaseMs + 1);
         expect((await ended()).kind).toBe("empty");
@@ -603,13 +610,13 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     test("a sweep gives back what only one provider may take, once nobody has served that for 24 hours", async () => {
       const q = await queue();
       const [id] = await submit(q, submission());
-      await q.work.sweep(serving("resend", "gone"));
+      await q.consumer.sweep(serving("resend", "gone"));
       await settle(q, await claim(q), [{ id: id!, kind: "due", delayMs: 0, only: "gone", history: "h" }]);
       q.advance(23 * hourMs);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await claimed(q)).toBe("empty");
       q.advance(2 * hourMs);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(ids(await claim(q))).toEqual([id!]);
     });
 
@@ -617,7 +624,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       const q = await queue();
       const [id] = await submit(q, submission());
       await settle(q, await claim(q), [{ id: id!, kind: "due", delayMs: 0, only: "gone", history: "h" }]);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(ids(await claim(q))).toEqual([id!]);
     });
 
@@ -630,14 +637,14 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       const [fresh] = await submitMany(q, 1);
       expect(ids(await claim(q))).toEqual([fresh!]);
       expect(await claimed(q)).toBe("empty");
-      expect((await q.operator.stats()).states).toMatchObject({ sending: 1, "in-doubt": 1000 });
+      expect((await q.admin.stats()).states).toMatchObject({ sending: 1, "in-doubt": 1000 });
     });
 
     test("ten thousand emails that only one provider may take do not stand in the way of another's claim", async () => {
       const q = await queue();
       await submit(q, ...Array.from({ length: 10_000 }, () => submission()));
       for (;;) {
-        const result = await q.work.claim(request({ countMax: 500 }));
+        const result = await q.consumer.claim(request({ countMax: 500 }));
         if (result.kind !== "batch") break;
         await settle(
           q,
@@ -648,7 +655,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       const [fresh] = await submit(q, submission());
       expect(ids(await claim(q))).toEqual([fresh!]);
       expect(await claimed(q)).toBe("empty");
-      expect((await q.operator.stats()).states.waiting).toBe(10_000);
+      expect((await q.admin.stats()).states.waiting).toBe(10_000);
     });
 
     test("a hundred thousand waiting emails are claimed each once", async () => {
@@ -658,9 +665,9 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const group = Array.from({ length: 1000 }, () => submission());
         for (const id of await submit(q, ...group)) expected.add(id);
       }
-      expect((await q.operator.stats()).states.waiting).toBe(100_000);
+      expect((await q.admin.stats()).states.waiting).toBe(100_000);
       for (;;) {
-        const result = await q.work.claim(request({ countMax: 1000 }));
+        const result = await q.consumer.claim(request({ countMax: 1000 }));
         if (result.kind !== "batch") break;
         for (const id of ids(result.batch)) expect(expected.delete(id)).toBe(true);
       }

@@ -23,8 +23,8 @@ import {
 } from "./conformance_tools.ts";
 import { hangMs } from "../support/eventually.ts";
 
-type Listable = Parameters<QueueUnderTest["operator"]["list"]>[0];
-type Order = NonNullable<Parameters<QueueUnderTest["operator"]["list"]>[3]>;
+type Listable = Parameters<QueueUnderTest["admin"]["list"]>[0];
+type Order = NonNullable<Parameters<QueueUnderTest["admin"]["list"]>[3]>;
 const orders: readonly Order[] = ["oldest", "newest"];
 const states: readonly Listable[] = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"];
 
@@ -36,7 +36,7 @@ export function operating(tools: Tools): void {
   /** An email whose wake-up has come, so that the next one is for something else. */
   async function submitHeard(q: QueueUnderTest): Promise<string> {
     expect(await claimed(q)).toBe("empty");
-    const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
+    const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
     const [id] = await submitMany(q, 1);
     await woken;
     return id!;
@@ -52,7 +52,7 @@ export function operating(tools: Tools): void {
   ): Promise<ListedEmail[]> {
     const emails: ListedEmail[] = [];
     for (let from: string | undefined; ;) {
-      const page = await q.operator.list(wanted, limit, from, order);
+      const page = await q.admin.list(wanted, limit, from, order);
       expect(page.emails.length).toBeLessThanOrEqual(limit);
       emails.push(...page.emails);
       if (emails.length > 20_000) throw new Error("list: does not end");
@@ -87,8 +87,8 @@ export function operating(tools: Tools): void {
     test("tells where an email is, since when, and in which batch", async () => {
       const q = await queue();
       const { places, sending, doubtful } = await oneOfEach(q);
-      const { nowMs } = await q.operator.stats();
-      const shown = async (of: Listable) => (await q.operator.show(places[of]))!;
+      const { nowMs } = await q.admin.stats();
+      const shown = async (of: Listable) => (await q.admin.show(places[of]))!;
       const waiting = await shown("waiting");
       expect(waiting).toMatchObject({ state: "waiting", history: "", record: undefined, batch: undefined });
       expect(waiting.submittedAtMs).toBeWithin(nowMs - hangMs, nowMs + 1);
@@ -119,8 +119,8 @@ export function operating(tools: Tools): void {
       const died = await shown("dead");
       expect(died).toMatchObject({ state: "dead", history: "died", batch: undefined });
       expect(died.atMs).toBeWithin(died.submittedAtMs!, nowMs + 1);
-      await q.operator.delete([places.waiting]);
-      expect(await q.operator.show(places.waiting)).toEqual({
+      await q.admin.delete([places.waiting]);
+      expect(await q.admin.show(places.waiting)).toEqual({
         id: places.waiting,
         state: "deleted",
         text: undefined,
@@ -138,7 +138,7 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const shown = async () => {
-        const { state: where, batch } = (await q.operator.show(id!))!;
+        const { state: where, batch } = (await q.admin.show(id!))!;
         return { where, ...batch };
       };
       const first = await claim(q);
@@ -166,9 +166,9 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const { places } = await oneOfEach(q);
       for (const one of states) {
-        const shown = (await q.operator.show(places[one]))!;
+        const shown = (await q.admin.show(places[one]))!;
         expect(shown.state).toBe(one);
-        const { emails, next } = await q.operator.list(one, 100);
+        const { emails, next } = await q.admin.list(one, 100);
         expect(emails).toEqual([{ ...shown, text: envelopeLine(shown.text!) }]);
         expect(next).toBeUndefined();
       }
@@ -176,8 +176,7 @@ export function operating(tools: Tools): void {
 
     test("of nothing is empty", async () => {
       const q = await queue();
-      for (const one of states)
-        expect(await q.operator.list(one, 100)).toEqual({ emails: [], next: undefined });
+      for (const one of states) expect(await q.admin.list(one, 100)).toEqual({ emails: [], next: undefined });
     });
 
     test("goes from the oldest or from the newest, over what any and what only one provider may take", async () => {
@@ -214,16 +213,16 @@ export function operating(tools: Tools): void {
         batch,
         ids(batch).map((id) => due(id, hourMs)),
       );
-      const later = await q.operator.list("retrying", 150);
+      const later = await q.admin.list("retrying", 150);
       expect(idsOf(later.emails)).toEqual(some.slice(0, 150));
-      const now = await q.operator.list("waiting", 150);
+      const now = await q.admin.list("waiting", 150);
       expect(idsOf(now.emails)).toEqual(some.slice(200));
       expect(now.next).toBeUndefined();
-      const last = await q.operator.list("retrying", 150, undefined, "newest");
+      const last = await q.admin.list("retrying", 150, undefined, "newest");
       expect(idsOf(last.emails)).toEqual(some.slice(50, 200).toReversed());
       expect(await listedIds(q, "waiting", 150, "newest")).toEqual(some.slice(200).toReversed());
       q.advance(hourMs + 1);
-      expect(await q.operator.list("retrying", 150)).toEqual({ emails: [], next: undefined });
+      expect(await q.admin.list("retrying", 150)).toEqual({ emails: [], next: undefined });
     });
 
     const together: Record<Listable, (q: QueueUnderTest) => Promise<unknown>> = {
@@ -293,8 +292,8 @@ export function operating(tools: Tools): void {
           expect(sending.toSorted()).toEqual(begun.toSorted());
         }
       }
-      expect(recorded.lapsed).toBe(true);
-      expect((await q.operator.stats()).states).toMatchObject({ sending: 30, "in-doubt": 30 });
+      expect(recorded.leaseExpired).toBe(true);
+      expect((await q.admin.stats()).states).toMatchObject({ sending: 30, "in-doubt": 30 });
     });
 
     test("names each once of a batch that does not hold them in the order of their ids", async () => {
@@ -322,7 +321,7 @@ export function operating(tools: Tools): void {
         const comeAndGo = async ({ emails: page }: Page) => {
           // The one that the next page begins behind goes, too.
           const [first, last] = [page[0]!.id, page.at(-1)!.id];
-          await q.operator.delete([first, last]);
+          await q.admin.delete([first, last]);
           const batch = await claim(q, { countMax: 5 });
           await settle(
             q,
@@ -352,7 +351,7 @@ export function operating(tools: Tools): void {
         );
         const replayAll = async ({ emails }: Page) => {
           const replays = emails.map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
-          await q.operator.replay(replays, {});
+          await q.admin.retry(replays, {});
         };
         const named = await listed(q, "dead", 7, replayAll, order);
         expect(idsOf(named).toSorted()).toEqual(some.toSorted());
@@ -364,7 +363,7 @@ export function operating(tools: Tools): void {
     test("of the sent leaves out the deleted, however many there are", async () => {
       const q = await queue();
       const gone = await submitMany(q, 400);
-      await q.operator.delete(gone);
+      await q.admin.delete(gone);
       const some = await submitMany(q, 30);
       const batch = await claim(q);
       await settle(
@@ -373,7 +372,7 @@ export function operating(tools: Tools): void {
         some.map((id) => sent(id)),
       );
       const after = await submitMany(q, 200);
-      await q.operator.delete(after);
+      await q.admin.delete(after);
       for (const limit of [10, 1000])
         expect((await listedIds(q, "sent", limit)).toSorted()).toEqual(some.toSorted());
     });
@@ -394,7 +393,7 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const large = Array.from({ length: 12 }, () => submission({}, "x".repeat(900_000)));
       for (const one of large) await submit(q, one);
-      const page = await q.operator.list("waiting", 1000);
+      const page = await q.admin.list("waiting", 1000);
       expect(page.emails.length).toBeWithin(1, 12);
       const emails = await listed(q, "waiting");
       expect(idsOf(emails)).toEqual(large.map(({ id }) => id));
@@ -418,11 +417,11 @@ export function operating(tools: Tools): void {
 
     test("sends dead letters back to waiting, for any provider, under a new key, with the history given", async () => {
       const { q, some, replays } = await letters(3);
-      expect(await q.operator.replay(replays.slice(0, 2), { replayed: 1, possible_duplicates: 2 })).toEqual(
+      expect(await q.admin.retry(replays.slice(0, 2), { replayed: 1, possible_duplicates: 2 })).toEqual(
         some.slice(0, 2),
       );
       expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["waiting", "waiting", "dead"]);
-      const { states: counts, counters } = await q.operator.stats();
+      const { states: counts, counters } = await q.admin.stats();
       expect(counts).toMatchObject({ waiting: 2, dead: 1 });
       expect(counters).toEqual({ replayed: 2, possible_duplicates: 4 });
       const batch = await claim(q, { provider: "postmark" });
@@ -442,9 +441,9 @@ export function operating(tools: Tools): void {
       replays.push({ id: places.dead, seenHistory: "died before", history: "x" });
       replays.push({ id: places.dead, seenHistory: "", history: "x" });
       const before = await tools.counted(q);
-      expect(await q.operator.replay(replays, { replayed: 1 })).toEqual([]);
+      expect(await q.admin.retry(replays, { replayed: 1 })).toEqual([]);
       expect(await tools.counted(q)).toEqual(before);
-      expect(await q.operator.show(places.dead)).toMatchObject({ state: "dead", history: "died" });
+      expect(await q.admin.show(places.dead)).toMatchObject({ state: "dead", history: "died" });
     });
 
     test("does the good ones, and repeated, or with an id twice, does each once", async () => {
@@ -456,20 +455,20 @@ export function operating(tools: Tools): void {
         { id: Bun.randomUUIDv7(), seenHistory: "", history: "" },
         replays[2]!,
       ];
-      expect(await q.operator.replay(mixed, { replayed: 1 })).toEqual([some[1]!, some[2]!]);
-      expect(await q.operator.replay(mixed, { replayed: 1 })).toEqual([]);
-      expect((await q.operator.stats()).counters).toEqual({ replayed: 2 });
-      expect(await q.operator.replay([], { replayed: 1 })).toEqual([]);
+      expect(await q.admin.retry(mixed, { replayed: 1 })).toEqual([some[1]!, some[2]!]);
+      expect(await q.admin.retry(mixed, { replayed: 1 })).toEqual([]);
+      expect((await q.admin.stats()).counters).toEqual({ replayed: 2 });
+      expect(await q.admin.retry([], { replayed: 1 })).toEqual([]);
     });
 
     test("of one without a history, and to none, is a replay too", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [dead(id!, "")]);
-      expect(await q.operator.replay([{ id: id!, seenHistory: "", history: "" }], {})).toEqual([id!]);
+      expect(await q.admin.retry([{ id: id!, seenHistory: "", history: "" }], {})).toEqual([id!]);
       await settle(q, await claim(q), [dead(id!, "died")]);
-      expect(await q.operator.replay([{ id: id!, seenHistory: "died", history: "" }], {})).toEqual([id!]);
-      expect(await q.operator.show(id!)).toMatchObject({ state: "waiting", history: "" });
+      expect(await q.admin.retry([{ id: id!, seenHistory: "died", history: "" }], {})).toEqual([id!]);
+      expect(await q.admin.show(id!)).toMatchObject({ state: "waiting", history: "" });
     });
 
     test("of a thousand is one step", async () => {
@@ -481,7 +480,7 @@ export function operating(tools: Tools): void {
         some.map((id) => dead(id)),
       );
       const replays = some.map((id) => ({ id, seenHistory: "died", history: "again" }));
-      expect(await q.operator.replay(replays, { replayed: 1 })).toEqual(some);
+      expect(await q.admin.retry(replays, { replayed: 1 })).toEqual(some);
       expect(await tools.counted(q)).toMatchObject({
         states: { waiting: 1000, dead: 0 },
         counters: { replayed: 1000 },
@@ -493,8 +492,8 @@ export function operating(tools: Tools): void {
       const id = await submitHeard(q);
       await settle(q, await claim(q), [dead(id)]);
       expect(await claimed(q)).toBe("empty");
-      const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
-      await q.operator.replay([{ id, seenHistory: "died", history: "again" }], {});
+      const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
+      await q.admin.retry([{ id, seenHistory: "died", history: "again" }], {});
       await woken;
     });
 
@@ -504,16 +503,16 @@ export function operating(tools: Tools): void {
       const old = await claim(q);
       q.advance(leaseMs + 1);
       await settle(q, await claim(q), [dead(id!)]);
-      await q.operator.replay([{ id: id!, seenHistory: "died", history: "again" }], {});
+      await q.admin.retry([{ id: id!, seenHistory: "died", history: "again" }], {});
       await settle(q, old, [sent(id!, "late")]);
-      expect(await q.operator.show(id!)).toMatchObject({ state: "sent", record: "late" });
+      expect(await q.admin.show(id!)).toMatchObject({ state: "sent", record: "late" });
       expect(await claimed(q)).toBe("empty");
     });
   });
 
   describe("an operator's claim of a batch in doubt", () => {
     const ask = (q: QueueUnderTest, emailId: string, claimId: string = Bun.randomUUIDv7()) =>
-      q.operator.claimDoubt({ claimId, emailId, leaseMs });
+      q.admin.claimInDoubt({ claimId, emailId, leaseMs });
     async function held(q: QueueUnderTest, emailId: string, claimId?: string) {
       const result = await ask(q, emailId, claimId);
       if (result.kind !== "batch") throw new Error(JSON.stringify(result));
@@ -541,7 +540,7 @@ export function operating(tools: Tools): void {
       expect(batch.leaseEndsAtMs - batch.nowMs).toBe(leaseMs);
       expect(await claimed(q)).toBe("empty");
       const settlement = { fates: some.map((id) => due(id)), counts: { possible_duplicates: 3 } };
-      expect(await q.operator.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+      expect(await q.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
       expect(await tools.counted(q)).toMatchObject({
         states: { waiting: 3, sending: 0, "in-doubt": 0 },
         counters: { possible_duplicates: 3 },
@@ -581,7 +580,7 @@ export function operating(tools: Tools): void {
       for (const one of states.filter((other) => other !== "in-doubt")) {
         expect(await ask(q, places[one])).toEqual({ kind: "not-in-doubt" });
       }
-      await q.operator.delete([places.waiting]);
+      await q.admin.delete([places.waiting]);
       expect(await ask(q, places.waiting)).toEqual({ kind: "not-in-doubt" });
       expect(await ask(q, Bun.randomUUIDv7())).toEqual({ kind: "unknown" });
     });
@@ -593,7 +592,7 @@ export function operating(tools: Tools): void {
       const claimId = Bun.randomUUIDv7();
       const batch = await held(q, id!, claimId);
       expect(await held(q, id!, claimId)).toEqual({ ...batch, nowMs: expect.any(Number) });
-      await q.operator.settle(batch, { fates: [], rest: doubt, counts: {} });
+      await q.admin.settle(batch, { fates: [], rest: doubt, counts: {} });
       expect(await ask(q, id!, claimId)).toEqual({ kind: "busy" });
       expect((await held(q, id!)).lease).toBe(3);
     });
@@ -602,9 +601,9 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [], doubt);
-      await q.operator.pause();
+      await q.admin.pause();
       const batch = await held(q, id!);
-      await q.operator.settle(batch, { fates: [due(id!)], counts: {} });
+      await q.admin.settle(batch, { fates: [due(id!)], counts: {} });
       expect(await state(q, id!)).toBe("waiting");
       expect(await claimed(q)).toBe("paused");
     });
@@ -618,9 +617,9 @@ export function operating(tools: Tools): void {
       await settle(q, old, [sent(some[0]!, "late")], doubt);
       const batch = await held(q, some[1]!);
       expect(batch.emails.map(({ marked }) => marked)).toEqual([true, false]);
-      await q.operator.settle(batch, { fates: some.map((id) => due(id)), counts: {} });
+      await q.admin.settle(batch, { fates: some.map((id) => due(id)), counts: {} });
       expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["sent", "waiting"]);
-      expect((await q.operator.stats()).states).toMatchObject({ waiting: 1, sent: 1, "in-doubt": 0 });
+      expect((await q.admin.stats()).states).toMatchObject({ waiting: 1, sent: 1, "in-doubt": 0 });
     });
 
     test("is not for the end of doubt to take", async () => {
@@ -629,7 +628,7 @@ export function operating(tools: Tools): void {
       await settle(q, await claim(q, { doubtMs: 1000 }), [], { delayMs: 0, notes: "" });
       q.advance(2000);
       await held(q, id!);
-      expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
+      expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
     });
   });
 
@@ -640,7 +639,7 @@ export function operating(tools: Tools): void {
       const unknown = Bun.randomUUIDv7();
       const { waiting, retrying, sending, "in-doubt": inDoubt, sent: gone, dead: died } = places;
       const asked = [unknown, waiting, sending, retrying, inDoubt, died, gone, waiting];
-      expect(await q.operator.delete(asked)).toEqual([
+      expect(await q.admin.delete(asked)).toEqual([
         "unknown",
         "deleted",
         "in-batch",
@@ -650,14 +649,14 @@ export function operating(tools: Tools): void {
         "unknown",
         "unknown",
       ]);
-      expect(await q.operator.delete(asked)).not.toContain("deleted");
+      expect(await q.admin.delete(asked)).not.toContain("deleted");
       for (const id of [waiting, retrying, died]) {
         expect(await state(q, id)).toBe("deleted");
         const [again] = await submit(q, submission({ id }));
         expect(again).toBe(id);
         expect(await state(q, id)).toBe("deleted");
       }
-      expect((await q.operator.stats()).states).toEqual({
+      expect((await q.admin.stats()).states).toEqual({
         waiting: 0,
         retrying: 0,
         sending: 1,
@@ -667,7 +666,7 @@ export function operating(tools: Tools): void {
       });
       q.advance(2 * hourMs);
       expect(ids(await claim(q, { countMax: 5 }))).not.toContain(retrying);
-      expect(await q.operator.delete([])).toEqual([]);
+      expect(await q.admin.delete([])).toEqual([]);
     });
 
     test("of dead letters alone leaves what was replayed since they were listed", async () => {
@@ -678,15 +677,15 @@ export function operating(tools: Tools): void {
         await claim(q),
         some.map((id) => dead(id)),
       );
-      const { emails } = await q.operator.list("dead", 1000);
+      const { emails } = await q.admin.list("dead", 1000);
       const replays = emails
         .slice(0, 2)
         .map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
-      await q.operator.replay(replays, {});
+      await q.admin.retry(replays, {});
       const batch = await claim(q, { countMax: 1 });
       const asked = [...idsOf(emails), emails[3]!.id, Bun.randomUUIDv7()];
       const seen = [...emails, emails[3]!].map(({ history }) => history);
-      expect(await q.operator.delete(asked, [...seen, ""])).toEqual([
+      expect(await q.admin.delete(asked, [...seen, ""])).toEqual([
         "changed",
         "changed",
         "deleted",
@@ -703,40 +702,40 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [dead(id!)]);
-      const { history: seenHistory } = (await q.operator.list("dead", 1)).emails[0]!;
-      await q.operator.replay([{ id: id!, seenHistory, history: "again" }], {});
+      const { history: seenHistory } = (await q.admin.list("dead", 1)).emails[0]!;
+      await q.admin.retry([{ id: id!, seenHistory, history: "again" }], {});
       await settle(q, await claim(q), [{ id: id!, kind: "dead", history: "again" }]);
-      expect(await q.operator.delete([id!], [seenHistory])).toEqual(["changed"]);
-      expect(await q.operator.delete([id!], ["again"])).toEqual(["deleted"]);
+      expect(await q.admin.delete([id!], [seenHistory])).toEqual(["changed"]);
+      expect(await q.admin.delete([id!], ["again"])).toEqual(["deleted"]);
     });
 
     test("of what only one provider may take leaves nothing for it", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [{ ...due(id!), only: "postmark" } as EmailFate]);
-      expect(await q.operator.delete([id!])).toEqual(["deleted"]);
+      expect(await q.admin.delete([id!])).toEqual(["deleted"]);
       expect(await claimed(q, { provider: "postmark" })).toBe("empty");
     });
 
     test("of a thousand is one step, and their ids are forgotten after a while", async () => {
       const q = await queue();
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       const some = await submitMany(q, 1000);
-      expect(new Set(await q.operator.delete(some))).toEqual(new Set(["deleted"]));
-      expect((await q.operator.stats()).states).toMatchObject({ waiting: 0, sent: 0 });
+      expect(new Set(await q.admin.delete(some))).toEqual(new Set(["deleted"]));
+      expect((await q.admin.stats()).states).toMatchObject({ waiting: 0, sent: 0 });
       q.advance(25 * hourMs);
-      await q.work.sweep(serving("resend"));
-      expect(await q.operator.show(some[0]!)).toBeUndefined();
+      await q.consumer.sweep(serving("resend"));
+      expect(await q.admin.show(some[0]!)).toBeUndefined();
     });
   });
 
   describe("clearing", () => {
     /** How many emails each call deleted. */
     async function cleared(q: QueueUnderTest, limit: number, tillMs?: number): Promise<number[]> {
-      const submittedTillMs = tillMs ?? (await q.operator.stats()).nowMs;
+      const submittedTillMs = tillMs ?? (await q.admin.stats()).nowMs;
       const counts: number[] = [];
       for (let from: string | undefined; ;) {
-        const { deleted, next } = await q.operator.clear(limit, submittedTillMs, from);
+        const { deleted, next } = await q.admin.clear(limit, submittedTillMs, from);
         counts.push(deleted);
         if (counts.length > 1000) throw new Error("clear: does not end");
         if (next === undefined) return counts;
@@ -764,7 +763,7 @@ export function operating(tools: Tools): void {
         await submitMany(q, 5);
         await tried("resend");
         await submitMany(q, 3);
-        const { nowMs, states: before } = await q.operator.stats();
+        const { nowMs, states: before } = await q.admin.stats();
         expect(before).toMatchObject({ waiting: 3, retrying: 10 });
         q.advance(2);
         const since = await submitMany(q, 5);
@@ -786,7 +785,7 @@ export function operating(tools: Tools): void {
     test("ends, and passes by nothing, while emails come, and leave from where it stopped", async () => {
       const q = await queue();
       const before = await submitMany(q, 60);
-      const { nowMs } = await q.operator.stats();
+      const { nowMs } = await q.admin.stats();
       q.advance(2);
       const since = await submitMany(q, 10);
       const taken: string[] = [];
@@ -794,7 +793,7 @@ export function operating(tools: Tools): void {
       let deleted = 0;
       for (let calls = 0; ; calls += 1) {
         expect(calls).toBeLessThan(50);
-        const cleared = await q.operator.clear(7, nowMs, from);
+        const cleared = await q.admin.clear(7, nowMs, from);
         deleted += cleared.deleted;
         if (cleared.next === undefined) break;
         from = cleared.next;
@@ -808,18 +807,18 @@ export function operating(tools: Tools): void {
     test("is refused once the store's clock was set back, and deletes nothing", async () => {
       const q = await queue();
       await submitMany(q, 3);
-      const { nowMs } = await q.operator.stats();
+      const { nowMs } = await q.admin.stats();
       q.step(-10_000);
       const [since] = await submitMany(q, 1);
-      await expect(q.operator.clear(10, nowMs)).rejects.toThrow(StoreUnavailable);
+      await expect(q.admin.clear(10, nowMs)).rejects.toThrow(StoreUnavailable);
       q.advance(11_000);
-      expect((await q.operator.stats()).states.waiting).toBe(4);
+      expect((await q.admin.stats()).states.waiting).toBe(4);
       expect(await state(q, since!)).toBe("waiting");
     });
 
     test("of large emails that stay reads so much at a time, and ends", async () => {
       const q = await queue();
-      const { nowMs } = await q.operator.stats();
+      const { nowMs } = await q.admin.stats();
       q.advance(2);
       for (let i = 0; i < 8; i += 1) await submit(q, submission({}, "x".repeat(900_000)));
       expect(sumOf(await cleared(q, 1000, nowMs))).toBe(0);
@@ -837,7 +836,7 @@ export function operating(tools: Tools): void {
         ids(batch).map((id) => ({ ...due(id, hourMs), only: "postmark" }) as EmailFate),
       );
       await submitMany(q, 20);
-      const before = (await q.operator.stats()).states;
+      const before = (await q.admin.stats()).states;
       expect(before.waiting + before.retrying).toBe(23);
       expect(await cleared(q, 10)).toEqual([10, 10, 3]);
       expect(await cleared(q, 10)).toEqual([0]);
@@ -848,7 +847,7 @@ export function operating(tools: Tools): void {
         "dead",
         "sent",
       ]);
-      expect((await q.operator.stats()).states).toEqual({
+      expect((await q.admin.stats()).states).toEqual({
         waiting: 0,
         retrying: 0,
         sending: 1,
@@ -867,7 +866,7 @@ export function operating(tools: Tools): void {
   });
 
   describe("a pause", () => {
-    const ended = async (q: QueueUnderTest) => (await q.work.claimEnded(endedRequest())).kind;
+    const ended = async (q: QueueUnderTest) => (await q.consumer.claimEnded(endedRequest())).kind;
 
     test("stops every claim until it ends; repeated, both change nothing", async () => {
       const q = await queue();
@@ -875,19 +874,19 @@ export function operating(tools: Tools): void {
       await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
       await submitMany(q, 1);
       q.advance(2000);
-      await q.operator.resume();
-      expect((await q.operator.stats()).paused).toBe(false);
+      await q.admin.resume();
+      expect((await q.admin.stats()).paused).toBe(false);
       for (let i = 0; i < 2; i += 1) {
-        await q.operator.pause();
-        expect((await q.operator.stats()).paused).toBe(true);
+        await q.admin.pause();
+        expect((await q.admin.stats()).paused).toBe(true);
         expect(await claimed(q)).toBe("paused");
         expect(await claimed(q, { sources: ["batches"] })).toBe("paused");
         expect(await claimed(q, { provider: "postmark" })).toBe("paused");
         expect(await ended(q)).toBe("paused");
       }
       for (let i = 0; i < 2; i += 1) {
-        await q.operator.resume();
-        expect((await q.operator.stats()).paused).toBe(false);
+        await q.admin.resume();
+        expect((await q.admin.stats()).paused).toBe(false);
       }
       expect(await ended(q)).toBe("batch");
       expect(await claimed(q)).toBe("batch");
@@ -896,7 +895,7 @@ export function operating(tools: Tools): void {
 
     test("of an empty queue says so too", async () => {
       const q = await queue();
-      await q.operator.pause();
+      await q.admin.pause();
       expect(await claimed(q)).toBe("paused");
       expect(await ended(q)).toBe("paused");
     });
@@ -905,25 +904,25 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const batch = await claim(q);
-      await q.operator.pause();
+      await q.admin.pause();
       const [later] = await submitMany(q, 1);
       expect(await settle(q, batch, [sent(id!)])).toEqual({ leaseHeld: true, duplicates: [] });
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await state(q, later!)).toBe("waiting");
-      expect(await q.operator.delete([later!])).toEqual(["deleted"]);
+      expect(await q.admin.delete([later!])).toEqual(["deleted"]);
     });
 
     test("still gives a repeated claim what it was answered before", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const asked = request();
-      const first = await q.work.claim(asked);
-      await q.operator.pause();
-      const second = await q.work.claim(asked);
+      const first = await q.consumer.claim(asked);
+      await q.admin.pause();
+      const second = await q.consumer.claim(asked);
       if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
       expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
       await settle(q, first.batch, [], { delayMs: 0, notes: "" });
-      expect(await q.work.claim(asked)).toEqual({ kind: "spent" });
+      expect(await q.consumer.claim(asked)).toEqual({ kind: "spent" });
       expect(await state(q, id!)).toBe("in-doubt");
     });
 
@@ -933,31 +932,31 @@ export function operating(tools: Tools): void {
       await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
       q.advance(2000);
       const asked = endedRequest();
-      const first = await q.work.claimEnded(asked);
-      await q.operator.pause();
-      const second = await q.work.claimEnded(asked);
+      const first = await q.consumer.claimEnded(asked);
+      await q.admin.pause();
+      const second = await q.consumer.claimEnded(asked);
       if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
       expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
     });
 
     test("is known to a worker once it has claimed, and so is its end", async () => {
       const q = await queue();
-      expect(q.work.paused()).toBe(false);
-      await q.operator.pause();
+      expect(q.consumer.paused()).toBe(false);
+      await q.admin.pause();
       await claimed(q);
-      expect(q.work.paused()).toBe(true);
-      await q.operator.resume();
+      expect(q.consumer.paused()).toBe(true);
+      await q.admin.resume();
       await ended(q);
-      expect(q.work.paused()).toBe(false);
+      expect(q.consumer.paused()).toBe(false);
     });
 
     test("that ends wakes whoever waits for that", async () => {
       const q = await queue();
       await submitHeard(q);
-      await q.operator.pause();
+      await q.admin.pause();
       expect(await claimed(q)).toBe("paused");
-      const woken = new Promise<void>((resolve) => q.work.onWake(resolve));
-      await q.operator.resume();
+      const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
+      await q.admin.resume();
       await woken;
     });
   });
@@ -965,7 +964,7 @@ export function operating(tools: Tools): void {
   describe("the numbers", () => {
     test("of an empty queue are zero, and it has neither a backlog nor a doubt", async () => {
       const q = await queue();
-      const { bytesUsed, bytesMax, nowMs, ...rest } = await q.operator.stats();
+      const { bytesUsed, bytesMax, nowMs, ...rest } = await q.admin.stats();
       expect(rest).toEqual({
         states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
         counters: {},
@@ -982,16 +981,16 @@ export function operating(tools: Tools): void {
 
     test("tell of each provider when it last accepted, and since when and why it fails", async () => {
       const q = await queue();
-      const condition = async (provider = "resend") => (await q.operator.stats()).providers[provider];
+      const condition = async (provider = "resend") => (await q.admin.stats()).providers[provider];
       await submitMany(q, 8);
       const next = (over = {}) => claim(q, { countMax: 1, sources: emailsFirst, ...over });
       const one = async (batch: Batch, fate: (id: string) => EmailFate, failure?: string) => {
-        await q.work.settle(batch, {
+        await q.consumer.settle(batch, {
           fates: [fate(ids(batch)[0]!)],
           counts: {},
           ...(failure !== undefined && { failure: { reason: failure, own: true } }),
         });
-        return (await q.operator.stats()).nowMs;
+        return (await q.admin.stats()).nowMs;
       };
       const later = (id: string) => due(id, hourMs);
 
@@ -1010,7 +1009,7 @@ export function operating(tools: Tools): void {
 
       q.advance(5000);
       const doubtful = await next();
-      await q.work.settle(doubtful, {
+      await q.consumer.settle(doubtful, {
         fates: [],
         rest: doubt,
         counts: {},
@@ -1063,43 +1062,43 @@ export function operating(tools: Tools): void {
 
     test("tell since when the oldest is due: an email, or a batch that is to be claimed again", async () => {
       const q = await queue();
-      const oldest = async () => (await q.operator.stats()).oldestDueAtMs;
+      const oldest = async () => (await q.admin.stats()).oldestDueAtMs;
       const [id] = await submitMany(q, 1);
-      const submittedAtMs = (await q.operator.show(id!))!.submittedAtMs!;
+      const submittedAtMs = (await q.admin.show(id!))!.submittedAtMs!;
       q.advance(5000);
       const [second] = await submitMany(q, 1);
       expect(await oldest()).toBe(submittedAtMs);
       const batch = await claim(q, { countMax: 1 });
-      expect(await oldest()).toBe((await q.operator.show(second!))!.atMs!);
+      expect(await oldest()).toBe((await q.admin.show(second!))!.atMs!);
       await settle(q, await claim(q), [{ ...due(second!, leaseMs / 2), only: "postmark" } as EmailFate]);
       expect(await oldest()).toBeUndefined();
-      const dueAtMs = (await q.operator.show(second!))!.atMs!;
+      const dueAtMs = (await q.admin.show(second!))!.atMs!;
       q.advance(leaseMs / 2);
       expect(await oldest()).toBe(dueAtMs);
-      await q.operator.delete([second!]);
+      await q.admin.delete([second!]);
       q.advance(leaseMs);
       expect(await oldest()).toBe(batch.leaseEndsAtMs);
     });
 
     test("tell since when the oldest doubt lasts", async () => {
       const q = await queue();
-      const oldest = async () => (await q.operator.stats()).oldestDoubtSinceMs;
+      const oldest = async () => (await q.admin.stats()).oldestDoubtSinceMs;
       await submitMany(q, 2);
       const first = await claim(q, { countMax: 1 });
       const second = await claim(q, { countMax: 1 });
       expect(await oldest()).toBeUndefined();
       await settle(q, first, [], { delayMs: 2 * hourMs, notes: "" });
-      const firstDoubtMs = (await q.operator.show(ids(first)[0]!))!.batch!.doubtSinceMs!;
+      const firstDoubtMs = (await q.admin.show(ids(first)[0]!))!.batch!.doubtSinceMs!;
       expect(await oldest()).toBe(firstDoubtMs);
       q.advance(leaseMs + 1);
       expect(await oldest()).toBe(firstDoubtMs);
-      const again = await q.operator.claimDoubt({
+      const again = await q.admin.claimInDoubt({
         claimId: Bun.randomUUIDv7(),
         emailId: ids(first)[0]!,
         leaseMs,
       });
       if (again.kind !== "batch") throw new Error(again.kind);
-      await q.operator.settle(again.batch, { fates: [sent(ids(first)[0]!)], counts: {} });
+      await q.admin.settle(again.batch, { fates: [sent(ids(first)[0]!)], counts: {} });
       // Nobody has claimed the other since its lease ran out: so its doubt stands nowhere yet.
       expect(await oldest()).toBe(second.leaseEndsAtMs);
       await settle(q, await claim(q), [sent(ids(second)[0]!)]);
@@ -1120,7 +1119,7 @@ export function operating(tools: Tools): void {
         early,
         ids(early).map((id) => due(id, hourMs)),
       );
-      const numbers = async () => (await q.operator.stats()).states;
+      const numbers = async () => (await q.admin.stats()).states;
       expect(await numbers()).toMatchObject({ waiting: 0, retrying: 2000 });
       q.advance(hourMs + 1);
       expect(await numbers()).toMatchObject({ waiting: 700, retrying: 1300 });
@@ -1160,7 +1159,9 @@ export function operating(tools: Tools): void {
           const sources = ([batchesFirst, emailsFirst, ["split"], ["batches"]] as const)[below(4)]!;
           const provider = below(2) ? "resend" : "postmark";
           const shared = below(4) > 0;
-          const result = await q.work.claim(request({ countMax: 1 + below(4), sources, provider, shared }));
+          const result = await q.consumer.claim(
+            request({ countMax: 1 + below(4), sources, provider, shared }),
+          );
           if (result.kind === "batch") held.push(result.batch);
         },
         // Also long after their lease.
@@ -1172,21 +1173,21 @@ export function operating(tools: Tools): void {
           await settle(q, batch, fates, { delayMs: below(2) * 30_000, notes: "n" });
         },
         async () => {
-          const result = await q.work.claimEnded(endedRequest());
+          const result = await q.consumer.claimEnded(endedRequest());
           if (result.kind === "batch") held.push(result.batch);
         },
         async () => {
-          const result = await q.operator.claimDoubt({
+          const result = await q.admin.claimInDoubt({
             claimId: Bun.randomUUIDv7(),
             emailId: some(),
             leaseMs,
           });
           if (result.kind === "batch") held.push(result.batch);
         },
-        async () => q.operator.delete([some(), some()]),
-        async () => q.operator.replay([{ id: some(), seenHistory: "died", history: "r" }], {}),
-        async () => (below(20) === 0 ? q.operator.clear(3, (await q.operator.stats()).nowMs) : undefined),
-        async () => q.work.sweep(below(4) ? serving("resend", "postmark") : serving("resend")),
+        async () => q.admin.delete([some(), some()]),
+        async () => q.admin.retry([{ id: some(), seenHistory: "died", history: "r" }], {}),
+        async () => (below(20) === 0 ? q.admin.clear(3, (await q.admin.stats()).nowMs) : undefined),
+        async () => q.consumer.sweep(below(4) ? serving("resend", "postmark") : serving("resend")),
         async () => q.advance(below(4) === 0 ? leaseMs + 1 : 5000),
       ];
       for (let i = 0; i < 1500; i += 1) {
@@ -1195,11 +1196,11 @@ export function operating(tools: Tools): void {
         const shown = new Map<string, string[]>();
         let markedCount = 0;
         for (const id of known) {
-          const one = await q.operator.show(id);
+          const one = await q.admin.show(id);
           const where = one?.state ?? "forgotten";
           shown.set(where, [...(shown.get(where) ?? []), id]);
         }
-        const { states: counts, oldestDueAtMs, nowMs } = await q.operator.stats();
+        const { states: counts, oldestDueAtMs, nowMs } = await q.admin.stats();
         const totals: Record<string, number> = {};
         for (const one of states) {
           const names = (await listedIds(q, one, 1 + below(30))).toSorted();

@@ -33,7 +33,7 @@ export function claiming(tools: Tools): void {
       await submitMany(q, 2);
       const first = await claim(q, numbered(1));
       expect(await claim(q, numbered(1))).toEqual({ ...first, nowMs: expect.any(Number) });
-      expect((await q.operator.stats()).states).toMatchObject({ waiting: 1, sending: 1 });
+      expect((await q.admin.stats()).states).toMatchObject({ waiting: 1, sending: 1 });
     });
 
     test("with a higher number is new", async () => {
@@ -50,7 +50,7 @@ export function claiming(tools: Tools): void {
       await claim(q, numbered(1));
       await claim(q, numbered(5));
       for (const number of [1, 4]) expect(await claimed(q, numbered(number))).toBe("spent");
-      expect((await q.operator.stats()).states).toMatchObject({ waiting: 1, sending: 2 });
+      expect((await q.admin.stats()).states).toMatchObject({ waiting: 1, sending: 2 });
     });
 
     test("with the same number is spent once its batch is settled, or leased to another", async () => {
@@ -63,7 +63,7 @@ export function claiming(tools: Tools): void {
       q.advance(leaseMs + 1);
       await claim(q, { sources: ["batches"] });
       expect(await claimed(q, numbered(2))).toBe("spent");
-      expect((await q.operator.stats()).states.waiting).toBe(1);
+      expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
     test("that found nothing may look again", async () => {
@@ -81,12 +81,12 @@ export function claiming(tools: Tools): void {
       await settle(q, batch, [sent(ids(batch)[0]!)]);
       await submitMany(q, 1);
       q.step(11 * 60_000);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await claimed(q, asked)).toBe("spent");
       q.step(400 * 24 * hourMs);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await claimed(q, asked)).toBe("spent");
-      expect((await q.operator.stats()).states.waiting).toBe(1);
+      expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
     test("is another claimant's own business", async () => {
@@ -103,7 +103,7 @@ export function claiming(tools: Tools): void {
       const asked = numbered(1);
       await claim(q, asked);
       expect(await claimed(q, { ...asked, claimant: "worker-2:resend" })).toBe("spent");
-      expect((await q.operator.stats()).states.waiting).toBe(1);
+      expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
     test("is forgotten when its claimant was not heard of for 24 hours", async () => {
@@ -113,10 +113,10 @@ export function claiming(tools: Tools): void {
       const batch = await claim(q, asked);
       await settle(q, batch, [sent(ids(batch)[0]!)]);
       q.advance(23 * hourMs);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await claimed(q, numbered(4))).toBe("spent");
       q.advance(2 * hourMs);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await claimed(q, numbered(1))).toBe("batch");
     });
 
@@ -127,12 +127,12 @@ export function claiming(tools: Tools): void {
         await settle(q, await claim(q, { countMax: 1, doubtMs: 1000, sources: ["emails"] }), [], doubt);
       q.advance(2000);
       const asked = { ...endedRequest(), number: 2 };
-      const first = await q.work.claimEnded(asked);
-      const again = await q.work.claimEnded(asked);
+      const first = await q.consumer.claimEnded(asked);
+      const again = await q.consumer.claimEnded(asked);
       if (first.kind !== "batch" || again.kind !== "batch") throw new Error("no batch");
       expect(again.batch).toEqual({ ...first.batch, nowMs: again.batch.nowMs });
-      expect((await q.work.claimEnded({ ...asked, number: 1 })).kind).toBe("spent");
-      const next = await q.work.claimEnded({ ...asked, number: 3 });
+      expect((await q.consumer.claimEnded({ ...asked, number: 1 })).kind).toBe("spent");
+      const next = await q.consumer.claimEnded({ ...asked, number: 3 });
       if (next.kind !== "batch") throw new Error("no batch");
       expect(next.batch.id).not.toBe(first.batch.id);
     });
@@ -170,11 +170,11 @@ export function claiming(tools: Tools): void {
       }
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q, { sources: ["emails"] }), [due(id!, 5000)]);
-      expect(await q.work.claim(request({ sources: ["split"] }))).toEqual({
+      expect(await q.consumer.claim(request({ sources: ["split"] }))).toEqual({
         kind: "empty",
         nextDueInMs: undefined,
       });
-      expect(await q.work.claim(request({ sources: ["split", "emails"] }))).toMatchObject({
+      expect(await q.consumer.claim(request({ sources: ["split", "emails"] }))).toMatchObject({
         kind: "empty",
         nextDueInMs: expect.any(Number),
       });
@@ -186,7 +186,7 @@ export function claiming(tools: Tools): void {
       await settle(q, await claim(q), [{ ...due(own!), only: "resend" } as EmailFate]);
       await submitMany(q, 2);
       expect(ids(await claim(q, { shared: false }))).toEqual([own!]);
-      expect(await q.work.claim(request({ shared: false, sources: ["emails"] }))).toEqual({
+      expect(await q.consumer.claim(request({ shared: false, sources: ["emails"] }))).toEqual({
         kind: "empty",
         nextDueInMs: undefined,
       });
@@ -200,10 +200,12 @@ export function claiming(tools: Tools): void {
       await settle(q, batch, [{ ...due(own!), only: "postmark" } as EmailFate, due(later!, hourMs)]);
       await submitMany(q, 10);
       const asked = request({ countMax: 3, dueCountMax: 100 });
-      for (let i = 0; i < 2; i += 1) expect(await q.work.claim(asked)).toMatchObject({ dueLeft: 7 });
-      expect(await q.work.claim(request({ countMax: 1, dueCountMax: 4 }))).toMatchObject({ dueLeft: 4 });
-      expect(await q.work.claim(request({ countMax: 1, dueCountMax: 0 }))).toMatchObject({ dueLeft: 0 });
-      expect(await q.work.claim(request({ countMax: 5, dueCountMax: 100 }))).toMatchObject({ dueLeft: 0 });
+      for (let i = 0; i < 2; i += 1) expect(await q.consumer.claim(asked)).toMatchObject({ dueLeft: 7 });
+      expect(await q.consumer.claim(request({ countMax: 1, dueCountMax: 4 }))).toMatchObject({ dueLeft: 4 });
+      expect(await q.consumer.claim(request({ countMax: 1, dueCountMax: 0 }))).toMatchObject({ dueLeft: 0 });
+      expect(await q.consumer.claim(request({ countMax: 5, dueCountMax: 100 }))).toMatchObject({
+        dueLeft: 0,
+      });
     });
   });
 
@@ -275,7 +277,7 @@ export function claiming(tools: Tools): void {
         { ...due(ids(batch)[1]!, 1000), pieceMax: 3, only: "postmark" } as EmailFate,
       ]);
       const next = async (provider: string) => {
-        const result = await q.work.claim(request({ provider, sources: ["split"] }));
+        const result = await q.consumer.claim(request({ provider, sources: ["split"] }));
         return result.kind === "empty" ? result.nextDueInMs : result;
       };
       expect(await next("resend")).toBeWithin(1001, 5001);
@@ -295,18 +297,18 @@ export function claiming(tools: Tools): void {
           ...(i % 3 === 0 && { only: "postmark" }),
         })),
       );
-      expect((await q.operator.stats()).states).toMatchObject({ waiting: 3, retrying: 3 });
-      expect((await q.operator.stats()).oldestDueAtMs).toBeNumber();
+      expect((await q.admin.stats()).states).toMatchObject({ waiting: 3, retrying: 3 });
+      expect((await q.admin.stats()).oldestDueAtMs).toBeNumber();
       const listed = async (which: "waiting" | "retrying") =>
-        (await q.operator.list(which, 100)).emails.map(({ id }) => id).toSorted();
+        (await q.admin.list(which, 100)).emails.map(({ id }) => id).toSorted();
       expect(await listed("waiting")).toEqual(some.slice(0, 3).toSorted());
       expect(await listed("retrying")).toEqual(some.slice(3).toSorted());
       for (const [i, id] of some.entries()) expect(await state(q, id)).toBe(i < 3 ? "waiting" : "retrying");
-      expect(await q.operator.delete([some[0]!, some[4]!])).toEqual(["deleted", "deleted"]);
-      const { nowMs } = await q.operator.stats();
+      expect(await q.admin.delete([some[0]!, some[4]!])).toEqual(["deleted", "deleted"]);
+      const { nowMs } = await q.admin.stats();
       let deleted = 0;
       for (let from: string | undefined; ;) {
-        const cleared = await q.operator.clear(1, nowMs, from);
+        const cleared = await q.admin.clear(1, nowMs, from);
         deleted += cleared.deleted;
         if (cleared.next === undefined) break;
         from = cleared.next;
@@ -322,7 +324,7 @@ export function claiming(tools: Tools): void {
       const batch = await claim(q);
       await settle(q, batch, inPieces(batch, 3, { only: "gone" }));
       expect(await claimed(q)).toBe("empty");
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await claim(q, { sources: ["split"] })).toMatchObject({
         pieceMax: 3,
         emails: [{}, {}, {}],
@@ -338,7 +340,7 @@ export function claiming(tools: Tools): void {
       const current = await claim(q);
       await settle(q, current, inPieces(current, 1));
       expect(await settle(q, old, [sent(id!, "late")])).toEqual({ leaseHeld: false, duplicates: [] });
-      expect(await q.operator.show(id!)).toMatchObject({ state: "sent", record: "late" });
+      expect(await q.admin.show(id!)).toMatchObject({ state: "sent", record: "late" });
       expect(await claimed(q)).toBe("empty");
     });
   });
@@ -372,7 +374,7 @@ export function claiming(tools: Tools): void {
         providers: { resend: { credential, takesEmails: true } },
       }));
     const sweepAll = async (q: QueueUnderTest, ...credentials: string[]) => {
-      for (const presence of live(...credentials)) await q.work.sweep(presence);
+      for (const presence of live(...credentials)) await q.consumer.sweep(presence);
     };
 
     test("stays with the batch that was made under it", async () => {
@@ -389,16 +391,16 @@ export function claiming(tools: Tools): void {
       await submitMany(q, 1);
       await sweepAll(q, "team-1", "team-2");
       await settle(q, await claim(q, { credential: "team-1" }), [], doubt);
-      expect(await q.work.claim(under("team-2"))).toEqual({ kind: "empty", nextDueInMs: undefined });
+      expect(await q.consumer.claim(under("team-2"))).toEqual({ kind: "empty", nextDueInMs: undefined });
       expect(await claimed(q, under("team-1"))).toBe("batch");
       q.advance(leaseMs + 1);
       await sweepAll(q, "team-1", "team-2");
       // Its lease ran out, which nobody has recorded yet.
       expect(await claimed(q, under("team-2"))).toBe("empty");
       q.advance(50_000);
-      await q.work.sweep(live("", "team-2")[1]!);
+      await q.consumer.sweep(live("", "team-2")[1]!);
       q.advance(20_000);
-      await q.work.sweep(live("", "team-2")[1]!);
+      await q.consumer.sweep(live("", "team-2")[1]!);
       expect(await claimed(q, under("team-2"))).toBe("batch");
     });
 
@@ -429,7 +431,7 @@ export function claiming(tools: Tools): void {
       await sweepAll(q, "team-1", "team-2");
       await settle(q, await claim(q, { credential: "team-1", doubtMs: 1000 }), [], doubt);
       q.advance(2000);
-      expect((await q.work.claimEnded(endedRequest())).kind).toBe("batch");
+      expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("batch");
     });
   });
 
@@ -441,7 +443,7 @@ export function claiming(tools: Tools): void {
       return batch.acceptances;
     };
     const settleUnder = (q: QueueUnderTest, batch: Batch, credential: string, fates: EmailFate[]) =>
-      q.work.settle(batch, { fates, counts: {}, credential });
+      q.consumer.settle(batch, { fates, counts: {}, credential });
 
     test("are counted by provider and credential", async () => {
       const q = await queue();
@@ -495,30 +497,30 @@ export function claiming(tools: Tools): void {
       };
       expect(await served()).toEqual([]);
       const both = serving("resend", "postmark");
-      await q.work.sweep(both);
+      await q.consumer.sweep(both);
       expect(await served()).toEqual(["postmark", "resend"]);
       const resting = {
         ...both.providers,
         postmark: { credential: "c", takesEmails: false },
       };
       q.advance(60_000);
-      await q.work.sweep({ ...both, providers: resting });
+      await q.consumer.sweep({ ...both, providers: resting });
       q.advance(23 * hourMs);
-      await q.work.sweep({ ...both, providers: resting });
+      await q.consumer.sweep({ ...both, providers: resting });
       expect(await served()).toEqual(["postmark", "resend"]);
       q.advance(2 * hourMs);
-      await q.work.sweep({ ...both, providers: resting });
+      await q.consumer.sweep({ ...both, providers: resting });
       expect(await served()).toEqual(["resend"]);
     });
 
     test("keep emails that only they may take, when another worker knows nothing of them", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
-      await q.work.sweep(serving("resend", "postmark"));
+      await q.consumer.sweep(serving("resend", "postmark"));
       await settle(q, await claim(q), [{ ...due(id!), only: "postmark" } as EmailFate]);
       const other = { ...serving("resend"), worker: Bun.randomUUIDv7() };
       for (let i = 0; i < 3; i += 1) {
-        await q.work.sweep(other);
+        await q.consumer.sweep(other);
         q.advance(7 * hourMs);
       }
       expect(await claimed(q)).toBe("empty");
@@ -528,7 +530,7 @@ export function claiming(tools: Tools): void {
 
   describe("a settlement that keeps the lease", () => {
     const keeping = (q: QueueUnderTest, batch: Batch, fates: EmailFate[], counts = {}) =>
-      q.work.settle(batch, { fates, keepsLease: true, counts });
+      q.consumer.settle(batch, { fates, keepsLease: true, counts });
 
     test("takes emails out of the batch, which stays leased, and is not in doubt", async () => {
       const q = await queue();
@@ -546,7 +548,7 @@ export function claiming(tools: Tools): void {
         "sending",
         "waiting",
       ]);
-      expect((await q.operator.show(some[2]!))!.batch).toMatchObject({
+      expect((await q.admin.show(some[2]!))!.batch).toMatchObject({
         id: batch.id,
         leased: true,
         dueAtMs: batch.leaseEndsAtMs,
@@ -555,9 +557,9 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, { sources: ["batches"] })).toBe("empty");
       // Repeated, it changes nothing.
       expect(await keeping(q, batch, fates, { x: 1 })).toEqual({ leaseHeld: true, duplicates: [] });
-      expect((await q.operator.stats()).counters).toEqual({ x: 1 });
+      expect((await q.admin.stats()).counters).toEqual({ x: 1 });
       expect(await settle(q, batch, [sent(some[2]!)])).toEqual({ leaseHeld: true, duplicates: [] });
-      expect((await q.operator.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
+      expect((await q.admin.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
     });
 
     test("gives a repeated claim what is left", async () => {
@@ -578,9 +580,9 @@ export function claiming(tools: Tools): void {
         batch,
         some.map((id) => dead(id)),
       );
-      expect((await q.operator.stats()).states).toMatchObject({ sending: 0, dead: 2 });
+      expect((await q.admin.stats()).states).toMatchObject({ sending: 0, dead: 2 });
       q.advance(30 * hourMs);
-      expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
+      expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
     });
 
     test("is refused whole if it names an email of another batch next to its own", async () => {
@@ -598,7 +600,7 @@ export function claiming(tools: Tools): void {
     const keyed = (fingerprint: string, token: string) =>
       submission({ idempotency: { key: "order-17", fingerprint, token } });
     const answer = (q: QueueUnderTest, one: ReturnType<typeof keyed>): Promise<SubmitResult> =>
-      q.intake.submit(one, soon());
+      q.producer.submit(one, soon());
 
     test("with the same email is one submission, whatever the token", async () => {
       const q = await queue();
@@ -606,7 +608,7 @@ export function claiming(tools: Tools): void {
       await submit(q, first);
       for (const token of ["t1", "t2", ""])
         expect(await answer(q, keyed("a", token))).toEqual({ kind: "stored", id: first.id, repeated: true });
-      expect((await q.operator.stats()).states.waiting).toBe(1);
+      expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
     test("with another email is refused to the token that used it, and queued for others", async () => {
@@ -619,7 +621,7 @@ export function claiming(tools: Tools): void {
       // The same email as another token's is that one's, also for a token that used the key otherwise.
       expect(await answer(q, keyed("b", "t1"))).toEqual({ kind: "stored", id: second.id, repeated: true });
       expect(await answer(q, keyed("c", "t9"))).toEqual({ kind: "stored", id: third.id, repeated: true });
-      expect((await q.operator.stats()).states.waiting).toBe(3);
+      expect((await q.admin.stats()).states.waiting).toBe(3);
     });
 
     test("is used also by a token that was answered with another's email", async () => {
@@ -644,13 +646,13 @@ export function claiming(tools: Tools): void {
 
     test("is free for each token 24 hours after that one's email", async () => {
       const q = await queue();
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       await submit(q, keyed("a", "t1"));
       q.advance(23 * hourMs);
       const second = keyed("b", "t2");
       await submit(q, second);
       q.advance(2 * hourMs);
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect(await answer(q, keyed("c", "t2"))).toEqual({ kind: "conflict" });
       const again = keyed("c", "t1");
       expect(await answer(q, again)).toEqual({ kind: "stored", id: again.id, repeated: false });
@@ -660,21 +662,21 @@ export function claiming(tools: Tools): void {
 
   test("the conditions of the providers are those of the numbers, and tell whose word a failure was", async () => {
     const q = await queue();
-    expect(await q.work.conditions()).toEqual({});
+    expect(await q.consumer.conditions()).toEqual({});
     const some = await submitMany(q, 4);
     const fail = async (own: boolean) => {
       const batch = await claim(q, { countMax: 1, sources: ["emails"] });
       const failure = { reason: `own: ${own}`, own };
-      await q.work.settle(batch, { fates: [due(ids(batch)[0]!, hourMs)], counts: {}, failure });
-      const conditions = await q.work.conditions();
-      expect(conditions).toEqual((await q.operator.stats()).providers);
+      await q.consumer.settle(batch, { fates: [due(ids(batch)[0]!, hourMs)], counts: {}, failure });
+      const conditions = await q.consumer.conditions();
+      expect(conditions).toEqual((await q.admin.stats()).providers);
       return conditions["resend"]!;
     };
     expect(await fail(false)).toMatchObject({ lastFailure: "own: false", isUnanswered: true });
     expect((await fail(true)).isUnanswered).toBeUndefined();
     expect((await fail(false)).isUnanswered).toBe(true);
     await settle(q, await claim(q), [sent(some[3]!)]);
-    const works = (await q.work.conditions())["resend"]!;
+    const works = (await q.consumer.conditions())["resend"]!;
     expect(works).toEqual({
       lastAcceptedAtMs: expect.any(Number),
       lastFailedAtMs: expect.any(Number),

@@ -24,11 +24,11 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
     const { queue, submit, submitMany, request, claim, claimed, ids, settle, sent, due, dead, state } =
       toolsFor(open);
     const sweep = (q: QueueUnderTest, ...providers: string[]) =>
-      q.work.sweep(serving("resend", "postmark", ...providers));
+      q.consumer.sweep(serving("resend", "postmark", ...providers));
     const keyed = (fingerprint: string) =>
       submission({ idempotency: { key: "order-17", fingerprint, token: "" } });
-    const restamped = async (q: QueueUnderTest) => (await q.operator.stats()).counters["restamped"] ?? 0;
-    const clockStep = async (q: QueueUnderTest) => (await q.operator.stats()).clockStep;
+    const restamped = async (q: QueueUnderTest) => (await q.admin.stats()).counters["restamped"] ?? 0;
+    const clockStep = async (q: QueueUnderTest) => (await q.admin.stats()).clockStep;
     /** Runs `body` while the clock is ahead. */
     async function ahead<T>(q: QueueUnderTest, ms: number, body: () => Promise<T>): Promise<T> {
       await sweep(q);
@@ -51,7 +51,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         await settle(
           q,
           await claim(q),
-          (await q.operator.list("sending", 10)).emails.map(({ id }) => sent(id)),
+          (await q.admin.list("sending", 10)).emails.map(({ id }) => sent(id)),
         );
         expect(await submit(q, keyed("a"))).toEqual([first.id]);
         expect(await state(q, first.id)).toBe("sent");
@@ -76,7 +76,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
           q.advance(hourMs - minuteMs);
           await sweep(q);
           expect(await submit(q, keyed("a"))).toEqual([first.id]);
-          expect(await q.intake.submit(keyed("b"), soon())).toEqual({ kind: "conflict" });
+          expect(await q.producer.submit(keyed("b"), soon())).toEqual({ kind: "conflict" });
           expect(await state(q, first.id)).toBe("sent");
           // By then it is believed.
           q.advance(2 * minuteMs);
@@ -190,9 +190,9 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         const q = await queue();
         await ahead(q, yearMs, () => submitMany(q, 1500));
         await sweep(q);
-        expect((await q.operator.stats()).states).toMatchObject({ waiting: 1000, retrying: 500 });
+        expect((await q.admin.stats()).states).toMatchObject({ waiting: 1000, retrying: 500 });
         await sweep(q);
-        expect((await q.operator.stats()).states).toMatchObject({ waiting: 1500, retrying: 0 });
+        expect((await q.admin.stats()).states).toMatchObject({ waiting: 1500, retrying: 0 });
         expect(await restamped(q)).toBe(1500);
       });
 
@@ -203,11 +203,11 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
           request({ claimant, number, ...over });
         await ahead(q, yearMs, async () => {
           await submitMany(q, 1);
-          await q.work.claim(numbered(1));
+          await q.consumer.claim(numbered(1));
         });
         await sweep(q);
         const [id] = await submitMany(q, 1);
-        const result = await q.work.claim(numbered(2));
+        const result = await q.consumer.claim(numbered(2));
         expect(result.kind === "batch" && ids(result.batch)).toEqual([id!]);
       });
     });
@@ -225,14 +225,14 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
       expect(await restamped(q)).toBe(0);
       expect(await state(q, retried!)).toBe("retrying");
       expect(await state(q, searched!)).toBe("in-doubt");
-      expect((await q.operator.show(held.emails[0]!.id))!.batch!.dueAtMs).toBe(held.leaseEndsAtMs);
+      expect((await q.admin.show(held.emails[0]!.id))!.batch!.dueAtMs).toBe(held.leaseEndsAtMs);
     });
 
     test("a claim repeated after the clock has stepped ahead takes nothing under the old id", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const asked = request();
-      const first = await q.work.claim(asked);
+      const first = await q.consumer.claim(asked);
       if (first.kind !== "batch") throw new Error("no batch");
       await settle(q, first.batch, [sent(id!)]);
       await sweep(q);
@@ -240,7 +240,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         q.step(ms);
         await sweep(q);
         await submitMany(q, 1);
-        expect(await q.work.claim(asked)).toEqual({ kind: "spent" });
+        expect(await q.consumer.claim(asked)).toEqual({ kind: "spent" });
       }
     });
 
@@ -252,13 +252,13 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         await sweep(q);
         q.step(24 * hourMs);
         await sweep(q);
-        expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
+        expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
         q.advance(hourMs - minuteMs);
         await sweep(q);
-        expect((await q.work.claimEnded(endedRequest())).kind).toBe("empty");
+        expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
         q.advance(2 * minuteMs);
         await sweep(q);
-        const ended = await q.work.claimEnded(endedRequest());
+        const ended = await q.consumer.claimEnded(endedRequest());
         expect(ended.kind === "batch" && ids(ended.batch)).toEqual([id!]);
       });
 
@@ -338,7 +338,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
           expect(await clockStep(q)).toBeUndefined();
           q.step(ms);
           await sweep(q);
-          const { nowMs } = await q.operator.stats();
+          const { nowMs } = await q.admin.stats();
           const step = (await clockStep(q))!;
           expect(step.byMs).toBeWithin(ms - 2000, ms + 2000);
           expect(step.atMs).toBeWithin(nowMs - roughlyMs, nowMs + 1);
@@ -416,10 +416,10 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
     test("clear deletes nothing that was submitted after the clock has stepped back", async () => {
       const q = await queue();
       await submitMany(q, 1);
-      const { nowMs } = await q.operator.stats();
+      const { nowMs } = await q.admin.stats();
       q.step(-hourMs);
       const [later] = await submitMany(q, 1);
-      await expect(q.operator.clear(100, nowMs)).rejects.toThrow("stepped back");
+      await expect(q.admin.clear(100, nowMs)).rejects.toThrow("stepped back");
       expect(await state(q, later!)).toBe("waiting");
     });
 

@@ -6,20 +6,20 @@ import {
   type Batch,
   type ClaimRequest,
   type EmailFate,
-  type Intake,
-  type Operator,
+  type Producer,
+  type Admin,
   StoreUnavailable,
   type Submission,
-  type Work,
+  type Consumer,
   type WorkerPresence,
 } from "../../lib/queue/contract.ts";
 import { hangMs } from "../support/eventually.ts";
 
 export interface QueueUnderTest {
-  readonly intake: Intake;
+  readonly producer: Producer;
   /** Has been woken by its start, and will not be woken by that again. */
-  readonly work: Work;
-  readonly operator: Operator;
+  readonly consumer: Consumer;
+  readonly admin: Admin;
   /** Lets time pass: by the store's clock, and by the monotonic clock of the worker that sweeps. */
   advance(ms: number): void;
   /** Sets the store's clock forward, or back: no time passes. */
@@ -82,7 +82,7 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
   }
 
   async function submit(q: QueueUnderTest, ...submissions: Submission[]): Promise<string[]> {
-    const results = await Promise.all(submissions.map((one) => q.intake.submit(one, soon())));
+    const results = await Promise.all(submissions.map((one) => q.producer.submit(one, soon())));
     return results.map((result) => {
       if (result.kind !== "stored") throw new Error(JSON.stringify(result));
       return result.id;
@@ -108,7 +108,7 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
 
   async function claim(q: QueueUnderTest, over: Partial<ClaimRequest> = {}): Promise<Batch> {
     const asked = request(over);
-    const result = await patiently(() => q.work.claim(asked));
+    const result = await patiently(() => q.consumer.claim(asked));
     if (result.kind !== "batch") throw new Error(JSON.stringify(result));
     return result.batch;
   }
@@ -122,23 +122,23 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
     request,
     claim,
     claimed: async (q: QueueUnderTest, over: Partial<ClaimRequest> = {}) =>
-      (await q.work.claim(request(over))).kind,
+      (await q.consumer.claim(request(over))).kind,
     ids: (batch: Batch) => batch.emails.map(({ id }) => id),
     settle: (
       q: QueueUnderTest,
       batch: Batch,
       fates: EmailFate[],
       rest?: { delayMs: number; notes: string },
-    ) => patiently(() => q.work.settle(batch, { fates, counts: {}, ...(rest && { rest }) })),
+    ) => patiently(() => q.consumer.settle(batch, { fates, counts: {}, ...(rest && { rest }) })),
     sent: (id: string, record = "{}"): EmailFate => ({ id, kind: "sent", record }),
     due: (id: string, delayMs = 0, history = "h"): EmailFate => ({ id, kind: "due", delayMs, history }),
     dead: (id: string, history = "died"): EmailFate => ({ id, kind: "dead", history }),
     /** What is left of a batch that is in doubt from now on, and due again at once. */
     doubt: { delayMs: 0, notes: "n" },
-    state: async (q: QueueUnderTest, id: string) => (await q.operator.show(id))?.state,
+    state: async (q: QueueUnderTest, id: string) => (await q.admin.show(id))?.state,
     /** What does not change by itself. */
     async counted(q: QueueUnderTest) {
-      const { states, counters } = await q.operator.stats();
+      const { states, counters } = await q.admin.stats();
       return { states, counters };
     },
   };

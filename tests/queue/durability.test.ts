@@ -1,7 +1,7 @@
 // What is read into Redis's own words about itself.
 
 import { expect, test } from "bun:test";
-import { judge } from "../../lib/queue/redis/durability.ts";
+import { judgeDurability } from "../../lib/queue/redis/durability.ts";
 
 const info = {
   loading: "0",
@@ -30,27 +30,32 @@ const rows: [string, object, object, "ready" | "pending" | "refused"][] = [
 ];
 for (const [what, inInfo, inConfig, verdict] of rows) {
   test(`durability: a Redis ${what} is ${verdict}`, () => {
-    expect(judge({ ...info, ...inInfo }, { ...config, ...inConfig }, 0, false).kind).toBe(verdict);
+    expect(judgeDurability({ ...info, ...inInfo }, { ...config, ...inConfig }, 0, false).kind).toBe(verdict);
   });
 }
 
 test("durability: a rewrite, or one that failed, says nothing of a Redis that was good before", () => {
   const later = { ...info, aof_rewrite_in_progress: "1", aof_last_bgrewrite_status: "err" };
-  expect(judge(later, config, 0, true).kind).toBe("ready");
+  expect(judgeDurability(later, config, 0, true).kind).toBe("ready");
 });
 
 test("durability: too few replicas are worth waiting for", () => {
-  expect(judge({ ...info, connected_slaves: "1" }, config, 2, true).kind).toBe("pending");
-  expect(judge({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("ready");
+  expect(judgeDurability({ ...info, connected_slaves: "1" }, config, 2, true).kind).toBe("pending");
+  expect(judgeDurability({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("ready");
 });
 
 test("durability: the operator's word stands for what CONFIG would say, not for a role", () => {
-  expect(judge({ ...info, aof_enabled: "0" }, undefined, 0, false).kind).toBe("ready");
-  expect(judge({ ...info, role: "slave" }, undefined, 0, false).kind).toBe("pending");
+  expect(judgeDurability({ ...info, aof_enabled: "0" }, undefined, 0, false).kind).toBe("ready");
+  expect(judgeDurability({ ...info, role: "slave" }, undefined, 0, false).kind).toBe("pending");
 });
 
 test("durability: every mistake is named, with the commands that put it right", () => {
-  const wrong = judge({ ...info, aof_enabled: "0" }, { ...config, appendfsync: "everysec" }, 0, false);
+  const wrong = judgeDurability(
+    { ...info, aof_enabled: "0" },
+    { ...config, appendfsync: "everysec" },
+    0,
+    false,
+  );
   expect(wrong).toMatchObject({
     reason: expect.stringMatching(/appendonly.*appendfsync/),
     fixes: ["CONFIG SET appendonly yes", "CONFIG SET appendfsync always", "CONFIG REWRITE"],

@@ -2,9 +2,9 @@
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
-import { openRedisIntake } from "../../lib/queue/redis/producer.ts";
-import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
-import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
+import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
+import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -46,11 +46,11 @@ async function openQueue(url: string) {
     log,
     onFatal: () => {},
   };
-  const [intake, work] = [openRedisIntake(options), openRedisWork(options)];
-  await eventually("both are connected", () => intake.health().ok && work.health().ok);
-  const operator = await openRedisOperator(options);
-  closing.push(() => Promise.all([intake.close(), work.close(), operator.close()]));
-  return { intake, work, operator, log };
+  const [producer, consumer] = [openRedisProducer(options), openRedisConsumer(options)];
+  await eventually("both are connected", () => producer.health().ok && consumer.health().ok);
+  const admin = await openRedisAdmin(options);
+  closing.push(() => Promise.all([producer.close(), consumer.close(), admin.close()]));
+  return { producer, consumer, admin, log };
 }
 
 const within = (ms: number) => performance.now() + ms;
@@ -77,7 +77,7 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
 
   test("is left by every connection while nothing is asked of them", async () => {
     const pair = await startPair();
-    const { intake, work, operator, log } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
+    const { producer, consumer, admin, log } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
     await eventually("all are connected", () => connectionsTo(pair.primary).length === roles.length);
     await failOver(pair);
     await eventually(
@@ -85,14 +85,14 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
       () => connectionsTo(pair.replica).join() === roles.toSorted().join(),
       60_000,
     );
-    await eventually("both rely on it", () => intake.health().ok && work.health().ok);
-    expect((await work.claim(request())).kind).toBe("empty");
+    await eventually("both rely on it", () => producer.health().ok && consumer.health().ok);
+    expect((await consumer.claim(request())).kind).toBe("empty");
     const woken = Promise.withResolvers<void>();
-    work.onWake(woken.resolve);
+    consumer.onWake(woken.resolve);
     const one = submission();
-    expect((await intake.submit(one, within(20_000))).kind).toBe("stored");
+    expect((await producer.submit(one, within(20_000))).kind).toBe("stored");
     await woken.promise;
-    expect((await operator.show(one.id))!.state).toBe("waiting");
+    expect((await admin.show(one.id))!.state).toBe("waiting");
     if (how === "demoted") {
       expect(connectionsTo(pair.primary)).toEqual([]);
       const reasons = log.events("store-connection-lost").map(({ reason }) => reason);
@@ -102,26 +102,26 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
 
   test("is left while submissions and claims go on, within the time that they have", async () => {
     const pair = await startPair();
-    const { intake, work, operator } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
+    const { producer, consumer, admin } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
     let stopping = false;
     const answers: Promise<{ kind: string }>[] = [];
     let claimed = 0;
     const submitting = (async () => {
       while (!stopping) {
-        const answer = intake.submit(submission(), within(30_000));
+        const answer = producer.submit(submission(), within(30_000));
         answers.push(answer);
         await Promise.race([answer, Bun.sleep(20)]);
       }
     })();
     const claiming = (async () => {
       while (!stopping) {
-        const result = await work.claim(request({ countMax: 10 })).catch(() => undefined);
+        const result = await consumer.claim(request({ countMax: 10 })).catch(() => undefined);
         if (result?.kind !== "batch") {
           await Bun.sleep(20);
           continue;
         }
         const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-        await work.settle(result.batch, { fates, counts: {} }).catch(() => {});
+        await consumer.settle(result.batch, { fates, counts: {} }).catch(() => {});
         claimed += fates.length;
       }
     })();
@@ -134,7 +134,7 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
     await Promise.all([submitting, claiming]);
     expect(answers.length).toBeGreaterThan(before);
     for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
-    await eventually("the operator is answered", () => operator.stats().catch(() => undefined), 60_000);
+    await eventually("the operator is answered", () => admin.stats().catch(() => undefined), 60_000);
   }, 200_000);
 });
 
@@ -152,7 +152,7 @@ test("a node that takes long to load its data is left for the one that its addre
   await loading.restart({ "key-load-delay": "50000", "loading-process-events-interval-bytes": "1024" });
   const address = await startProxy(loading.port);
   closing.push(address.stop);
-  const intake = openRedisIntake({
+  const producer = openRedisProducer({
     url: `redis://127.0.0.1:${address.port}`,
     prefix: "loading",
     minReplicas: 0,
@@ -160,9 +160,9 @@ test("a node that takes long to load its data is left for the one that its addre
     log: silent,
     onFatal: () => {},
   });
-  closing.push(() => intake.close());
+  closing.push(() => producer.close());
   await eventually("it is connected", () => connectionsTo(loading).length === 1);
   address.target = next.port;
-  await eventually("the other one is relied on", () => intake.health().ok, 40_000);
+  await eventually("the other one is relied on", () => producer.health().ok, 40_000);
   expect(isLoading()).toBe(true);
 }, 90_000);

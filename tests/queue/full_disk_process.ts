@@ -5,8 +5,8 @@ import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import type { ClaimRequest } from "../../lib/queue/contract.ts";
-import { openSqliteIntake } from "../../lib/queue/sqlite/producer.ts";
-import { openSqliteWork } from "../../lib/queue/sqlite/consumer.ts";
+import { openSqliteProducer } from "../../lib/queue/sqlite/producer.ts";
+import { openSqliteConsumer } from "../../lib/queue/sqlite/consumer.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { soon, submission } from "./conformance_tools.ts";
@@ -66,25 +66,25 @@ const request = (): ClaimRequest => ({
   sources: ["batches", "split", "emails"],
 });
 
-async function drain(work: ReturnType<typeof openSqliteWork>): Promise<string[]> {
+async function drain(consumer: ReturnType<typeof openSqliteConsumer>): Promise<string[]> {
   const sent: string[] = [];
   for (;;) {
-    const result = await work.claim(request());
+    const result = await consumer.claim(request());
     if (result.kind !== "batch") return sent;
     const ids = result.batch.emails.map(({ id }) => id);
     const fates = ids.map((id) => ({ id, kind: "sent" as const, record: "{}" }));
-    await work.settle(result.batch, { fates, counts: {} });
+    await consumer.settle(result.batch, { fates, counts: {} });
     sent.push(...ids);
   }
 }
 
 /** Many at once. */
-async function offer(intake: ReturnType<typeof openSqliteIntake>, count: number, size: number) {
+async function offer(producer: ReturnType<typeof openSqliteProducer>, count: number, size: number) {
   const acknowledged = new Set<string>();
   const refusals = new Set<string>();
   await Promise.all(
     Array.from({ length: count }, async () => {
-      const result = await intake.submit(submission({}, "x".repeat(size)), soon());
+      const result = await producer.submit(submission({}, "x".repeat(size)), soon());
       if (result.kind === "stored") acknowledged.add(result.id);
       if (result.kind === "failed") refusals.add(result.reason);
     }),
@@ -93,80 +93,83 @@ async function offer(intake: ReturnType<typeof openSqliteIntake>, count: number,
 }
 
 /** Waits until it takes emails again. */
-async function accepts(intake: ReturnType<typeof openSqliteIntake>): Promise<boolean> {
+async function accepts(producer: ReturnType<typeof openSqliteProducer>): Promise<boolean> {
   return eventually(
     "it accepts again",
-    async () => (await intake.submit(submission(), soon())).kind === "stored",
+    async () => (await producer.submit(submission(), soon())).kind === "stored",
   );
 }
 
 const scenarios: Record<string, () => Promise<object>> = {
   async "delivery-goes-on"() {
-    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
     const acknowledged = new Set<string>();
     let refusal = "";
     while (refusal === "") {
       const one = submission({}, "x".repeat(100_000));
-      const result = await intake.submit(one, soon());
+      const result = await producer.submit(one, soon());
       if (result.kind === "stored") acknowledged.add(one.id);
       if (result.kind === "failed") refusal = result.reason;
     }
-    for (const id of await drain(work)) acknowledged.delete(id);
+    for (const id of await drain(consumer)) acknowledged.delete(id);
     // The file does not shrink, but has room inside; here, more room is made around it.
     Bun.spawnSync(["mount", "-o", "remount,size=200m", disk]);
-    return { refusal, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+    return { refusal, lost: acknowledged.size, acceptsAgain: await accepts(producer) };
   },
 
   async "burst-of-large-ones"() {
-    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
-    const answers = await offer(intake, 300, 1_000_000);
-    return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(work)).length };
+    const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
+    const answers = await offer(producer, 300, 1_000_000);
+    return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(consumer)).length };
   },
 
   async "one-that-is-too-large"() {
-    const intake = openSqliteIntake(options);
-    const { refusals, acknowledged } = await offer(intake, 1, 80_000_000);
+    const producer = openSqliteProducer(options);
+    const { refusals, acknowledged } = await offer(producer, 1, 80_000_000);
     return { refusals, lost: acknowledged.size };
   },
 
   // As long as somebody reads an old state, all that is written stays in the log.
   async "log-that-cannot-be-emptied"() {
-    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
-    await intake.submit(submission(), soon());
+    const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
+    await producer.submit(submission(), soon());
     const reader = new Database(join(options.folder, "queue.db"), { readonly: true });
     reader.run("BEGIN");
     reader.query("SELECT count(*) FROM emails").get();
-    const answers = await offer(intake, 3000, 50_000);
+    const answers = await offer(producer, 3000, 50_000);
     reader.run("COMMIT");
     reader.close();
-    return { refusals: answers.refusals, lost: answers.acknowledged.size + 1 - (await drain(work)).length };
+    return {
+      refusals: answers.refusals,
+      lost: answers.acknowledged.size + 1 - (await drain(consumer)).length,
+    };
   },
 
   async "to-the-last-byte"() {
-    const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+    const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
     const acknowledged = new Set<string>();
     for (let i = 0; i < 50; i += 1) {
       const one = submission({}, "x".repeat(1000));
-      if ((await intake.submit(one, soon())).kind === "stored") acknowledged.add(one.id);
+      if ((await producer.submit(one, soon())).kind === "stored") acknowledged.add(one.id);
     }
     fill();
-    const claim = await work.claim(request()).then(({ kind }) => kind, String);
+    const claim = await consumer.claim(request()).then(({ kind }) => kind, String);
     rmSync(ballast);
-    const sent = await drain(work);
+    const sent = await drain(consumer);
     for (const id of sent) acknowledged.delete(id);
-    return { claim, sent: sent.length, lost: acknowledged.size, acceptsAgain: await accepts(intake) };
+    return { claim, sent: sent.length, lost: acknowledged.size, acceptsAgain: await accepts(producer) };
   },
 
   // Once before there is a folder, and once before SQLite can make the files beside the queue's.
   async "without-inodes"() {
     fillInodes();
-    const intake = openSqliteIntake(options);
-    const result = await intake.submit(submission(), performance.now() + 1000);
+    const producer = openSqliteProducer(options);
+    const result = await producer.submit(submission(), performance.now() + 1000);
     freeInodes();
-    await accepts(intake);
-    await intake.close();
+    await accepts(producer);
+    await producer.close();
     fillInodes();
-    const second = openSqliteIntake(options);
+    const second = openSqliteProducer(options);
     const later = await second.submit(submission(), performance.now() + 1000);
     freeInodes();
     const reason = (one: typeof result) => (one.kind === "failed" ? one.reason : one.kind);
@@ -176,12 +179,12 @@ const scenarios: Record<string, () => Promise<object>> = {
   async "from-the-start"() {
     mkdirSync(options.folder);
     fill();
-    const intake = openSqliteIntake(options);
-    const result = await intake.submit(submission(), performance.now() + 1000);
+    const producer = openSqliteProducer(options);
+    const result = await producer.submit(submission(), performance.now() + 1000);
     rmSync(ballast);
     return {
       failed: result.kind === "failed" ? result.reason : result.kind,
-      acceptsAgain: await accepts(intake),
+      acceptsAgain: await accepts(producer),
     };
   },
 };

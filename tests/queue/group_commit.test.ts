@@ -3,7 +3,7 @@ import {
   type Committed,
   type GroupCommit,
   openGroupCommit,
-  type Readiness,
+  type CommitReadiness,
 } from "../../lib/queue/group_commit.ts";
 import type { Submission, SubmitResult } from "../../lib/queue/contract.ts";
 import { silent } from "../support/log.ts";
@@ -50,7 +50,7 @@ interface Store {
   outage: boolean;
   /** Another process is in the way. */
   busy: boolean;
-  readiness: Readiness;
+  readiness: CommitReadiness;
 }
 
 /** A store of ten emails a write, or 1000 characters. */
@@ -61,7 +61,7 @@ function open(): Store {
     writeMs: 1,
     outage: false,
     busy: false,
-    readiness: { kind: "ready" } as Readiness,
+    readiness: { kind: "ready" } as CommitReadiness,
   };
   async function commit(group: readonly Submission[]): Promise<Committed> {
     await Bun.sleep(store.writeMs);

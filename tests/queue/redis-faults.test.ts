@@ -6,16 +6,16 @@ import { join } from "node:path";
 import {
   type Batch,
   type ClaimRequest,
-  type Intake,
-  type Operator,
+  type Producer,
+  type Admin,
   QueueMissing,
   type Settlement,
   StoreUnavailable,
-  type Work,
+  type Consumer,
 } from "../../lib/queue/contract.ts";
-import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/producer.ts";
-import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
-import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/consumer.ts";
+import { openRedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
+import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
+import { openRedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
@@ -34,7 +34,10 @@ afterAll(async () => {
   for (const close of closing) await close();
 });
 
-function optionsFor(url: string, over: Partial<IntakeOptions> = {}): IntakeOptions & WorkOptions {
+function optionsFor(
+  url: string,
+  over: Partial<RedisProducerOptions> = {},
+): RedisProducerOptions & RedisConsumerOptions {
   prefixes += 1;
   return {
     url,
@@ -48,24 +51,24 @@ function optionsFor(url: string, over: Partial<IntakeOptions> = {}): IntakeOptio
   };
 }
 
-async function intakeOn(options: IntakeOptions): Promise<Intake> {
-  const intake = openRedisIntake(options);
-  closing.push(() => intake.close());
-  await eventually("the store is verified", () => intake.health().ok);
-  return intake;
+async function intakeOn(options: RedisProducerOptions): Promise<Producer> {
+  const producer = openRedisProducer(options);
+  closing.push(() => producer.close());
+  await eventually("the store is verified", () => producer.health().ok);
+  return producer;
 }
 
-async function workOn(options: WorkOptions): Promise<Work> {
-  const work = openRedisWork(options);
-  closing.push(() => work.close());
-  await eventually("the store is verified", () => work.health().ok);
-  return work;
+async function workOn(options: RedisConsumerOptions): Promise<Consumer> {
+  const consumer = openRedisConsumer(options);
+  closing.push(() => consumer.close());
+  await eventually("the store is verified", () => consumer.health().ok);
+  return consumer;
 }
 
-async function operatorOn(options: IntakeOptions & WorkOptions): Promise<Operator> {
-  const operator = await openRedisOperator(options);
-  closing.push(() => operator.close());
-  return operator;
+async function operatorOn(options: RedisProducerOptions & RedisConsumerOptions): Promise<Admin> {
+  const admin = await openRedisAdmin(options);
+  closing.push(() => admin.close());
+  return admin;
 }
 
 const within = (ms: number) => performance.now() + ms;
@@ -91,31 +94,31 @@ describe("a reply of Redis that is lost", () => {
     test(`(${how}) is ridden out inside the deadline, and nothing is queued twice`, async () => {
       const proxy = await startProxy(shared.port);
       const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
-      const intake = await intakeOn(options);
-      const operator = await operatorOn({ ...options, url: shared.url });
+      const producer = await intakeOn(options);
+      const admin = await operatorOn({ ...options, url: shared.url });
       // Once Redis knows the script, a lost reply is that of an execution.
-      await intake.submit(submission(), within(5000));
+      await producer.submit(submission(), within(5000));
       proxy.replies = how;
       const ones = Array.from({ length: 50 }, () => submission());
-      const answers = ones.map((one) => intake.submit(one, within(15_000)));
-      await eventually("Redis has them", async () => (await operator.stats()).states.waiting === 51);
+      const answers = ones.map((one) => producer.submit(one, within(15_000)));
+      await eventually("Redis has them", async () => (await admin.stats()).states.waiting === 51);
       await eventually("a reply is lost", () => proxy.lost > 0);
       proxy.cutAll();
       proxy.replies = "pass";
       expect(await Promise.all(answers)).toEqual(
         ones.map(({ id }) => ({ kind: "stored", id, repeated: true })),
       );
-      expect((await operator.stats()).states.waiting).toBe(51);
+      expect((await admin.stats()).states.waiting).toBe(51);
       proxy.stop();
     }, 20_000);
   }
 
   test("for good is answered as failed, by the deadline", async () => {
     const proxy = await startProxy(shared.port);
-    const intake = await intakeOn(optionsFor(`redis://127.0.0.1:${proxy.port}`));
+    const producer = await intakeOn(optionsFor(`redis://127.0.0.1:${proxy.port}`));
     proxy.replies = "drop";
     const startMs = performance.now();
-    expect((await intake.submit(submission(), within(600))).kind).toBe("failed");
+    expect((await producer.submit(submission(), within(600))).kind).toBe("failed");
     expect(performance.now() - startMs).toBeWithin(590, 1500);
     proxy.stop();
   });
@@ -123,16 +126,16 @@ describe("a reply of Redis that is lost", () => {
   test("of a claim strands nothing", async () => {
     const proxy = await startProxy(shared.port);
     const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
-    const intake = await intakeOn({ ...options, url: shared.url });
-    const work = await workOn(options);
+    const producer = await intakeOn({ ...options, url: shared.url });
+    const consumer = await workOn(options);
     const one = submission();
-    await intake.submit(one, within(5000));
+    await producer.submit(one, within(5000));
     proxy.replies = "cut";
     const request = claimRequest();
-    expect(work.claim(request)).rejects.toThrow();
+    expect(consumer.claim(request)).rejects.toThrow();
     await eventually("the reply is lost", () => proxy.lost > 0);
     proxy.replies = "pass";
-    const again = await eventually("it is asked again", () => work.claim(request).catch(() => undefined));
+    const again = await eventually("it is asked again", () => consumer.claim(request).catch(() => undefined));
     expect(again).toMatchObject({
       kind: "batch",
       batch: { lease: 1, lapsed: false, emails: [{ id: one.id }] },
@@ -146,50 +149,50 @@ test("a first try that Redis executes after its repeat, when the email has been 
   const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
   const slow = await intakeOn(options);
   const direct = await intakeOn({ ...options, url: shared.url });
-  const work = await workOn({ ...options, url: shared.url });
-  const operator = await operatorOn({ ...options, url: shared.url });
+  const consumer = await workOn({ ...options, url: shared.url });
+  const admin = await operatorOn({ ...options, url: shared.url });
   const one = submission();
   proxy.requests = "hold";
   expect((await slow.submit(one, within(300))).kind).toBe("failed");
   expect(await direct.submit(one, within(5000))).toMatchObject({ kind: "stored", repeated: false });
-  const claimed = await work.claim(claimRequest());
+  const claimed = await consumer.claim(claimRequest());
   if (claimed.kind !== "batch") throw new Error("no batch");
-  await work.settle(claimed.batch, { fates: [{ id: one.id, kind: "sent", record: "{}" }], counts: {} });
+  await consumer.settle(claimed.batch, { fates: [{ id: one.id, kind: "sent", record: "{}" }], counts: {} });
   const callsBefore = scriptCalls(shared);
   proxy.release();
   await eventually("the held try is executed", () => scriptCalls(shared) > callsBefore);
-  expect((await operator.show(one.id))!.state).toBe("sent");
-  expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent: 1 });
+  expect((await admin.show(one.id))!.state).toBe("sent");
+  expect((await admin.stats()).states).toMatchObject({ waiting: 0, sent: 1 });
   proxy.stop();
 });
 
 test("a claim whose answer Redis has forgotten takes nothing under its old id", async () => {
   const options = optionsFor(shared.url);
-  const intake = await intakeOn(options);
-  const work = await workOn(options);
-  const operator = await operatorOn(options);
+  const producer = await intakeOn(options);
+  const consumer = await workOn(options);
+  const admin = await operatorOn(options);
   const one = submission();
-  await intake.submit(one, within(5000));
+  await producer.submit(one, within(5000));
   const request = claimRequest();
-  const claimed = await work.claim(request);
+  const claimed = await consumer.claim(request);
   if (claimed.kind !== "batch") throw new Error("no batch");
-  await work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
-  await intake.submit(submission(), within(5000));
+  await consumer.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+  await producer.submit(submission(), within(5000));
   shared.cli("DEL", `{${options.prefix}:0}:claimants`);
-  expect(await work.claim(request)).toEqual({ kind: "spent" });
-  expect((await operator.show(one.id))!.state).toBe("in-doubt");
-  const again = await work.claim(claimRequest());
+  expect(await consumer.claim(request)).toEqual({ kind: "spent" });
+  expect((await admin.show(one.id))!.state).toBe("in-doubt");
+  const again = await consumer.claim(claimRequest());
   expect(again).toMatchObject({ kind: "batch", batch: { id: request.claimId, emails: [{ id: one.id }] } });
 });
 
 test("a settlement that Redis refuses for good is not repeated for ever", async () => {
-  const work = await workOn(optionsFor(shared.url));
+  const consumer = await workOn(optionsFor(shared.url));
   const batch = { id: "none", provider: "resend", lease: 1, emails: [] } as unknown as Batch;
   const broken = {
     fates: [{ id: "x", kind: "due", delayMs: Number.NaN, history: "" }],
     counts: { a: Number.NaN },
   };
-  await work.settle(batch, { fates: [], counts: {} });
+  await consumer.settle(batch, { fates: [], counts: {} });
   shared.cli(
     "HSET",
     `{faults-${prefixes}:0}:batch:none`,
@@ -202,72 +205,74 @@ test("a settlement that Redis refuses for good is not repeated for ever", async 
     "provider",
     "resend",
   );
-  const failure = await work.settle(batch, broken as unknown as Settlement).catch((error: unknown) => error);
+  const failure = await consumer
+    .settle(batch, broken as unknown as Settlement)
+    .catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(Error);
   expect(failure).not.toBeInstanceOf(StoreUnavailable);
 });
 
 test("scripts that Redis has forgotten are sent again", async () => {
   const options = optionsFor(shared.url);
-  const intake = await intakeOn(options);
-  await intake.submit(submission(), within(5000));
+  const producer = await intakeOn(options);
+  await producer.submit(submission(), within(5000));
   shared.cli("SCRIPT", "FLUSH");
-  expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+  expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
 });
 
 test("a store of another format is refused, and left alone", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");
   const fatal = Promise.withResolvers<string>();
-  const intake = openRedisIntake({ ...options, onFatal: fatal.resolve });
-  closing.push(() => intake.close());
+  const producer = openRedisProducer({ ...options, onFatal: fatal.resolve });
+  closing.push(() => producer.close());
   expect(await fatal.promise).toContain("format 2");
-  expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+  expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
   expect(shared.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
 });
 
 test("a store of another format is not for an operator either", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");
-  expect(openRedisOperator(options)).rejects.toThrow("the store has format 2");
+  expect(openRedisAdmin(options)).rejects.toThrow("the store has format 2");
 });
 
 test("an operator whom Redis does not tell its memory is told the rest", async () => {
   const options = optionsFor(shared.url);
   await intakeOn(options);
   shared.cli("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info");
-  const operator = await operatorOn({
+  const admin = await operatorOn({
     ...options,
     url: shared.url.replace("redis://", "redis://shy:secret@"),
   });
-  expect(await operator.stats()).toMatchObject({ paused: false, bytesUsed: 0, bytesMax: undefined });
+  expect(await admin.stats()).toMatchObject({ paused: false, bytesUsed: 0, bytesMax: undefined });
 });
 
 test("a port without TLS is named as the reason why rediss:// does not work", async () => {
   const log = recordingLog();
   const url = shared.url.replace("redis://", "rediss://mail:secret-word@");
-  const intake = openRedisIntake(optionsFor(url, { log }));
-  closing.push(() => intake.close());
-  await eventually("readiness says so", () => unreadyReason(intake).startsWith("no TLS handshake"));
-  expect(unreadyReason(intake)).toContain("rediss://");
+  const producer = openRedisProducer(optionsFor(url, { log }));
+  closing.push(() => producer.close());
+  await eventually("readiness says so", () => unreadyReason(producer).startsWith("no TLS handshake"));
+  expect(unreadyReason(producer)).toContain("rediss://");
   expect(log.events("store-connection-lost")).toEqual([
-    { connection: "server", reason: unreadyReason(intake) },
+    { connection: "server", reason: unreadyReason(producer) },
   ]);
 });
 
 test("a key of the store that is of another type fails submissions, and leaves no half of one", async () => {
   const options = optionsFor(shared.url);
-  const intake = await intakeOn(options);
+  const producer = await intakeOn(options);
   const due = `{${options.prefix}:0}:due`;
   shared.cli("SET", due, "not a sorted set");
   const one = submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
-  expect((await intake.submit(one, within(3000))).kind).toBe("failed");
+  expect((await producer.submit(one, within(3000))).kind).toBe("failed");
   expect(shared.cli("HLEN", `{${options.prefix}:0}:emails`)).toBe("0");
   shared.cli("DEL", due);
-  expect(await intake.submit(one, within(3000))).toEqual({ kind: "stored", id: one.id, repeated: false });
+  expect(await producer.submit(one, within(3000))).toEqual({ kind: "stored", id: one.id, repeated: false });
 });
 
-function unreadyReason(store: Pick<Intake, "health">): string {
+function unreadyReason(store: Pick<Producer, "health">): string {
   const health = store.health();
   return health.ok ? "" : health.reason;
 }
@@ -293,16 +298,16 @@ describe("a Redis of its own", () => {
     () =>
       withRedis({}, async (redis) => {
         const options = optionsFor(redis.url);
-        const intake = await intakeOn(options);
+        const producer = await intakeOn(options);
         const before = submission();
-        await intake.submit(before, within(5000));
+        await producer.submit(before, within(5000));
         redis.kill("SIGKILL");
         const during = Array.from({ length: 20 }, () => submission());
-        const answers = during.map((one) => intake.submit(one, within(15_000)));
+        const answers = during.map((one) => producer.submit(one, within(15_000)));
         await redis.restart();
         for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
-        const operator = await operatorOn(options);
-        expect((await operator.stats()).states.waiting).toBe(21);
+        const admin = await operatorOn(options);
+        expect((await admin.stats()).states.waiting).toBe(21);
       }),
     20_000,
   );
@@ -311,16 +316,16 @@ describe("a Redis of its own", () => {
     "that hangs is answered as failed by the deadline, and works again when it goes on",
     () =>
       withRedis({}, async (redis) => {
-        const intake = await intakeOn(optionsFor(redis.url));
+        const producer = await intakeOn(optionsFor(redis.url));
         redis.kill("SIGSTOP");
         const startMs = performance.now();
         const answers = await Promise.all(
-          Array.from({ length: 20 }, () => intake.submit(submission(), within(2500))),
+          Array.from({ length: 20 }, () => producer.submit(submission(), within(2500))),
         );
         expect(performance.now() - startMs).toBeLessThan(4000);
         for (const answer of answers) expect(answer.kind).toBe("failed");
         redis.kill("SIGCONT");
-        expect((await intake.submit(submission(), within(10_000))).kind).toBe("stored");
+        expect((await producer.submit(submission(), within(10_000))).kind).toBe("stored");
       }),
     20_000,
   );
@@ -330,35 +335,35 @@ describe("a Redis of its own", () => {
     () =>
       withRedis({}, async (redis) => {
         const options = optionsFor(redis.url);
-        const intake = await intakeOn(options);
-        const work = await workOn(options);
-        const operator = await operatorOn(options);
+        const producer = await intakeOn(options);
+        const consumer = await workOn(options);
+        const admin = await operatorOn(options);
         const body = "x".repeat(100_000);
         const stored = 120;
         await Promise.all(
-          Array.from({ length: stored }, () => intake.submit(submission({}, body), within(5000))),
+          Array.from({ length: stored }, () => producer.submit(submission({}, body), within(5000))),
         );
         // Well below what it holds, and well above what it needs when empty: memory for commands comes and goes.
         redis.cli("CONFIG", "SET", "maxmemory", "8mb");
         const startMs = performance.now();
-        expect(await intake.submit(submission({}, body), within(5000))).toMatchObject({
+        expect(await producer.submit(submission({}, body), within(5000))).toMatchObject({
           kind: "failed",
           reason: expect.stringContaining("OOM"),
         });
         expect(performance.now() - startMs).toBeLessThan(1000);
         let sent = 0;
         for (;;) {
-          const result = await work.claim(claimRequest());
+          const result = await consumer.claim(claimRequest());
           if (result.kind !== "batch") break;
           const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-          expect((await work.settle(result.batch, { fates, counts: {} })).leaseHeld).toBe(true);
+          expect((await consumer.settle(result.batch, { fates, counts: {} })).leaseHeld).toBe(true);
           sent += fates.length;
         }
         expect(sent).toBe(stored);
-        expect((await operator.stats()).states).toMatchObject({ waiting: 0, sent });
+        expect((await admin.stats()).states).toMatchObject({ waiting: 0, sent });
         await eventually(
           "there is room again",
-          async () => (await intake.submit(submission({}, body), within(5000))).kind === "stored",
+          async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
         );
       }),
     30_000,
@@ -369,45 +374,45 @@ describe("a Redis of its own", () => {
     () =>
       withRedis({}, async (redis) => {
         const options = optionsFor(redis.url);
-        const [intake, work] = [await intakeOn(options), await workOn(options)];
-        const operator = await operatorOn(options);
+        const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+        const admin = await operatorOn(options);
         const body = "x".repeat(100_000);
         const ids = Array.from({ length: 120 }, () => submission({}, body)).map((one) => {
-          void intake.submit(one, within(5000));
+          void producer.submit(one, within(5000));
           return one.id;
         });
-        await eventually("all wait", async () => (await operator.stats()).states.waiting === 120);
-        const dead = await work.claim(claimRequest({ countMax: 1 }));
-        const doubtful = await work.claim(claimRequest({ countMax: 1 }));
+        await eventually("all wait", async () => (await admin.stats()).states.waiting === 120);
+        const dead = await consumer.claim(claimRequest({ countMax: 1 }));
+        const doubtful = await consumer.claim(claimRequest({ countMax: 1 }));
         if (dead.kind !== "batch" || doubtful.kind !== "batch") throw new Error("no batch");
         const [deadId, doubtfulId] = [ids[0]!, ids[1]!];
         const history = "died";
-        await work.settle(dead.batch, { fates: [{ id: deadId, kind: "dead", history }], counts: {} });
-        await work.settle(doubtful.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+        await consumer.settle(dead.batch, { fates: [{ id: deadId, kind: "dead", history }], counts: {} });
+        await consumer.settle(doubtful.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
         redis.cli("CONFIG", "SET", "maxmemory", "8mb");
-        expect((await intake.submit(submission({}, body), within(5000))).kind).toBe("failed");
+        expect((await producer.submit(submission({}, body), within(5000))).kind).toBe("failed");
 
-        const { bytesUsed, bytesMax } = await operator.stats();
+        const { bytesUsed, bytesMax } = await admin.stats();
         expect(bytesMax).toBe(8 * 1024 * 1024);
         expect(bytesUsed).toBeGreaterThan(8 * 1024 * 1024);
-        await operator.pause();
-        expect((await work.claim(claimRequest())).kind).toBe("paused");
-        await operator.resume();
-        expect((await operator.list("waiting", 1000)).emails.length).toBeGreaterThan(20);
+        await admin.pause();
+        expect((await consumer.claim(claimRequest())).kind).toBe("paused");
+        await admin.resume();
+        expect((await admin.list("waiting", 1000)).emails.length).toBeGreaterThan(20);
         const replays = [{ id: deadId, seenHistory: history, history: "again" }];
-        expect(await operator.replay(replays, { replayed: 1 })).toEqual([deadId]);
+        expect(await admin.retry(replays, { replayed: 1 })).toEqual([deadId]);
         const claimId = Bun.randomUUIDv7();
-        const claimed = await operator.claimDoubt({ claimId, emailId: doubtfulId, leaseMs: 60_000 });
+        const claimed = await admin.claimInDoubt({ claimId, emailId: doubtfulId, leaseMs: 60_000 });
         if (claimed.kind !== "batch") throw new Error(claimed.kind);
         const fates = [{ id: doubtfulId, kind: "due" as const, delayMs: 0, history: "h" }];
-        expect((await operator.settle(claimed.batch, { fates, counts: {} })).leaseHeld).toBe(true);
-        expect((await operator.show(doubtfulId))!.state).toBe("waiting");
-        expect(await operator.delete([deadId])).toEqual(["deleted"]);
-        expect((await operator.clear(1000, (await operator.stats()).nowMs)).deleted).toBe(119);
-        expect((await operator.stats()).states.waiting).toBe(0);
+        expect((await admin.settle(claimed.batch, { fates, counts: {} })).leaseHeld).toBe(true);
+        expect((await admin.show(doubtfulId))!.state).toBe("waiting");
+        expect(await admin.delete([deadId])).toEqual(["deleted"]);
+        expect((await admin.clear(1000, (await admin.stats()).nowMs)).deleted).toBe(119);
+        expect((await admin.stats()).states.waiting).toBe(0);
         await eventually(
           "there is room again",
-          async () => (await intake.submit(submission({}, body), within(5000))).kind === "stored",
+          async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
         );
       }),
     30_000,
@@ -425,17 +430,17 @@ describe("a Redis of its own", () => {
       () =>
         withRedis(settings, async (redis) => {
           const log = recordingLog();
-          const intake = openRedisIntake(optionsFor(redis.url, { log }));
-          closing.push(() => intake.close());
+          const producer = openRedisProducer(optionsFor(redis.url, { log }));
+          closing.push(() => producer.close());
           await eventually("it is refused", () => log.events("store-not-durable").length > 0);
-          const result = await intake.submit(submission(), within(5000));
+          const result = await producer.submit(submission(), within(5000));
           expect(result).toMatchObject({ kind: "failed", reason: expect.stringContaining(name) });
           const fix = String(log.events("store-not-durable")[0]!["fix"]);
           expect(fix).toContain(`CONFIG SET ${name}`);
           for (const command of fix.split("; ").filter((one) => one.startsWith("CONFIG SET")))
             redis.cli(...command.split(" "));
-          await eventually("it is put right", () => intake.health().ok);
-          expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+          await eventually("it is put right", () => producer.health().ok);
+          expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
         }),
       20_000,
     );
@@ -449,11 +454,11 @@ describe("a Redis of its own", () => {
         redis.cli("CONFIG", "SET", "rdb-key-save-delay", "30000");
         redis.cli("CONFIG", "SET", "appendonly", "yes");
         const options = optionsFor(redis.url);
-        const intake = openRedisIntake(options);
-        closing.push(() => intake.close());
-        expect((await intake.submit(submission(), within(1000))).kind).toBe("failed");
+        const producer = openRedisProducer(options);
+        closing.push(() => producer.close());
+        expect((await producer.submit(submission(), within(1000))).kind).toBe("failed");
         expect(redis.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
-        expect((await intake.submit(submission(), within(15_000))).kind).toBe("stored");
+        expect((await producer.submit(submission(), within(15_000))).kind).toBe("stored");
         expect(redis.cli("INFO", "persistence")).toContain("aof_rewrite_in_progress:0");
       }),
     30_000,
@@ -473,20 +478,20 @@ describe("a Redis of its own", () => {
           const url =
             redis.url.replace("redis://", `redis://${user}@`) + (reason === "NOPERM" ? "/1" : "/99");
           const log = recordingLog();
-          const intake = openRedisIntake(optionsFor(url, { log }));
-          closing.push(() => intake.close());
+          const producer = openRedisProducer(optionsFor(url, { log }));
+          closing.push(() => producer.close());
           await eventually("it is tried again and again", () => {
             const stats = redis.cli("INFO", "commandstats");
             const refused = /cmdstat_select:.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(stats);
             return refused !== null && Number(refused[1]) + Number(refused[2]) >= 4;
           });
-          expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
+          expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
           expect(redis.cli("DBSIZE")).toBe("0");
           const [first, ...more] = log.events("store-connection-lost");
           expect(first!["reason"]).toStartWith(reason);
           expect(more).toEqual([]);
           expect(log.events("store-not-ready")).toEqual([]);
-          expect(unreadyReason(intake)).toStartWith(reason);
+          expect(unreadyReason(producer)).toStartWith(reason);
           await expect(operatorOn(optionsFor(url))).rejects.toThrow(reason);
         }),
       30_000,
@@ -500,10 +505,10 @@ describe("a Redis of its own", () => {
         withRedis({ save: "3600 1000000", "stop-writes-on-bgsave-error": "yes" }, async (redis) => {
           const log = recordingLog();
           const options = optionsFor(redis.url, { durability, log });
-          const [intake, work] = [await intakeOn(options), await workOn(options)];
-          const operator = await operatorOn(options);
+          const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+          const admin = await operatorOn(options);
           const one = submission();
-          expect((await intake.submit(one, within(5000))).kind).toBe("stored");
+          expect((await producer.submit(one, within(5000))).kind).toBe("stored");
           // A snapshot cannot take the place of a folder.
           mkdirSync(join(redis.folder, "dump.rdb"));
           redis.cli("BGSAVE");
@@ -511,22 +516,22 @@ describe("a Redis of its own", () => {
             redis.cli("INFO", "persistence").includes("rdb_last_bgsave_status:err"),
           );
           await eventually("both say so", () =>
-            [intake, work].every((store) => unreadyReason(store).startsWith("MISCONF ")),
+            [producer, consumer].every((store) => unreadyReason(store).startsWith("MISCONF ")),
           );
-          expect(unreadyReason(intake)).toContain("snapshot");
-          expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+          expect(unreadyReason(producer)).toContain("snapshot");
+          expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
           expect(log.events("writes-refused").length).toBe(2);
-          expect((await operator.stats()).states.waiting).toBe(1);
-          expect((await operator.list("waiting", 10)).emails.length).toBe(1);
-          expect((await operator.show(one.id))!.state).toBe("waiting");
+          expect((await admin.stats()).states.waiting).toBe(1);
+          expect((await admin.list("waiting", 10)).emails.length).toBe(1);
+          expect((await admin.show(one.id))!.state).toBe("waiting");
           const fix = String(log.events("writes-refused")[0]!["fix"]);
           expect(fix).toBe(
             durability === "trust" ? "" : "CONFIG SET stop-writes-on-bgsave-error no; CONFIG REWRITE",
           );
           rmdirSync(join(redis.folder, "dump.rdb"));
           redis.cli("BGSAVE");
-          await eventually("it is relied on again", () => intake.health().ok && work.health().ok);
-          expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+          await eventually("it is relied on again", () => producer.health().ok && consumer.health().ok);
+          expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
         }),
       60_000,
     );
@@ -542,19 +547,20 @@ describe("a Redis of its own", () => {
           const log = recordingLog();
           const url = redis.url.replace("redis://", "redis://mail:secret-word@");
           const options = optionsFor(url, { log });
-          const [intake, work] = [openRedisIntake(options), openRedisWork(options)];
-          closing.push(() => Promise.all([intake.close(), work.close()]));
+          const [producer, consumer] = [openRedisProducer(options), openRedisConsumer(options)];
+          closing.push(() => Promise.all([producer.close(), consumer.close()]));
           await eventually("both say so", () =>
-            [intake, work].every((store) => unreadyReason(store).startsWith("NOPERM ")),
+            [producer, consumer].every((store) => unreadyReason(store).startsWith("NOPERM ")),
           );
-          for (const store of [intake, work]) expect(unreadyReason(store).toLowerCase()).toContain(command);
-          expect((await intake.submit(submission(), within(3000))).kind).toBe("failed");
+          for (const store of [producer, consumer])
+            expect(unreadyReason(store).toLowerCase()).toContain(command);
+          expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
           expect(log.events("writes-refused").map(({ reason }) => reason)).toEqual(
-            [intake, work].map(unreadyReason),
+            [producer, consumer].map(unreadyReason),
           );
           redis.cli("ACL", "SETUSER", "mail", `+${command}`);
-          await eventually("they may now", () => intake.health().ok && work.health().ok);
-          expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+          await eventually("they may now", () => producer.health().ok && consumer.health().ok);
+          expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
         }),
       30_000,
     );
@@ -568,8 +574,8 @@ describe("a Redis of its own", () => {
       expect(redis.cli(...words)).toBe("OK");
       const url = redis.url.replace("redis://", "redis://mail:secret@");
       const options = { ...optionsFor(url), prefix: "reliable-email" };
-      const [intake] = [await intakeOn(options), await workOn(options), await operatorOn(options)];
-      expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+      const [producer] = [await intakeOn(options), await workOn(options), await operatorOn(options)];
+      expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
   test(
@@ -584,7 +590,7 @@ describe("a Redis of its own", () => {
           replica.cli("ACL", "SETUSER", "default", "-config", "-info");
           const log = recordingLog();
           const url = primary.url.replace("redis://", "redis://mail:secret-word@");
-          const intake = await intakeOn(optionsFor(url, { log, minReplicas: 1 }));
+          const producer = await intakeOn(optionsFor(url, { log, minReplicas: 1 }));
           await eventually("it is reported", () => log.events("replica-not-durable").length > 0, 40_000);
           expect(log.events("replica-not-durable")).toEqual([
             {
@@ -593,7 +599,7 @@ describe("a Redis of its own", () => {
               fix: "CONFIG SET appendfsync always; CONFIG REWRITE",
             },
           ]);
-          expect((await intake.submit(submission(), within(15_000))).kind).toBe("stored");
+          expect((await producer.submit(submission(), within(15_000))).kind).toBe("stored");
         } finally {
           await replica.stop();
         }
@@ -606,24 +612,24 @@ describe("a Redis of its own", () => {
       const options = optionsFor(redis.url);
       const { ok } = (await intakeOn({ ...options, createsQueue: false })).health();
       expect(ok).toBe(true);
-      await expect(openRedisOperator(options)).rejects.toThrow(QueueMissing);
+      await expect(openRedisAdmin(options)).rejects.toThrow(QueueMissing);
       expect(redis.cli("DBSIZE")).toBe("0");
     }));
 
   test("that the operator vouches for is written to, whatever its settings", () =>
     withRedis({ appendonly: "no" }, async (redis) => {
-      const intake = await intakeOn(optionsFor(redis.url, { durability: "trust" }));
-      expect((await intake.submit(submission(), within(5000))).kind).toBe("stored");
+      const producer = await intakeOn(optionsFor(redis.url, { durability: "trust" }));
+      expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
   test(
     "that becomes a replica is not written to",
     () =>
       withRedis({}, async (redis) => {
-        const intake = await intakeOn(optionsFor(redis.url));
+        const producer = await intakeOn(optionsFor(redis.url));
         redis.cli("REPLICAOF", "127.0.0.1", String(shared.port));
-        expect((await intake.submit(submission(), within(1500))).kind).toBe("failed");
-        await eventually("that is noticed", () => !intake.health().ok);
+        expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
+        await eventually("that is noticed", () => !producer.health().ok);
       }),
     20_000,
   );
@@ -635,30 +641,30 @@ describe("a Redis of its own", () => {
         const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
         try {
           const options = optionsFor(primary.url, { minReplicas: 1 });
-          const intake = await intakeOn(options);
-          const work = await workOn(options);
-          const operator = await operatorOn(options);
+          const producer = await intakeOn(options);
+          const consumer = await workOn(options);
+          const admin = await operatorOn(options);
           const first = submission();
-          expect((await intake.submit(first, within(15_000))).kind).toBe("stored");
-          const claimed = await work.claim(claimRequest());
+          expect((await producer.submit(first, within(15_000))).kind).toBe("stored");
+          const claimed = await consumer.claim(claimRequest());
           if (claimed.kind !== "batch") throw new Error(claimed.kind);
-          await work.settle(claimed.batch, {
+          await consumer.settle(claimed.batch, {
             fates: [{ id: first.id, kind: "sent", record: "{}" }],
             counts: {},
           });
 
           replica.kill("SIGSTOP");
           const second = submission();
-          expect((await intake.submit(second, within(1500))).kind).toBe("failed");
+          expect((await producer.submit(second, within(1500))).kind).toBe("failed");
           // Nor is it acknowledged over a connection that has written nothing, because it is known already.
           const other = await intakeOn(options);
           expect((await other.submit(second, within(1500))).kind).toBe("failed");
           // It may be queued nevertheless, and is not withdrawn.
-          expect((await operator.show(second.id))!.state).toBe("waiting");
-          expect((await work.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
+          expect((await admin.show(second.id))!.state).toBe("waiting");
+          expect((await consumer.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
 
           replica.kill("SIGCONT");
-          expect(await intake.submit(second, within(10_000))).toMatchObject({
+          expect(await producer.submit(second, within(10_000))).toMatchObject({
             kind: "stored",
             repeated: true,
           });

@@ -4,15 +4,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   type ClaimRequest,
-  type Intake,
+  type Producer,
   QueueMissing,
   type Settlement,
   StoreUnavailable,
-  type Work,
+  type Consumer,
 } from "../../lib/queue/contract.ts";
-import { openRedisIntake, type IntakeOptions } from "../../lib/queue/redis/producer.ts";
-import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
-import { openRedisWork, type WorkOptions } from "../../lib/queue/redis/consumer.ts";
+import { openRedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
+import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
+import { openRedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
 import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
@@ -30,7 +30,7 @@ afterAll(async () => {
 });
 
 let prefixes = 0;
-type Options = IntakeOptions & WorkOptions;
+type Options = RedisProducerOptions & RedisConsumerOptions;
 
 function optionsFor(url: string, over: Partial<Options> = {}): Options {
   prefixes += 1;
@@ -46,18 +46,18 @@ function optionsFor(url: string, over: Partial<Options> = {}): Options {
   };
 }
 
-async function verified<Opened extends Intake | Work>(opened: Opened): Promise<Opened> {
+async function verified<Opened extends Producer | Consumer>(opened: Opened): Promise<Opened> {
   closing.push(() => opened.close());
   await eventually("the store is verified", () => opened.health().ok);
   return opened;
 }
-const intakeOn = (options: Options) => verified(openRedisIntake(options));
-const workOn = (options: Options) => verified(openRedisWork(options));
+const intakeOn = (options: Options) => verified(openRedisProducer(options));
+const workOn = (options: Options) => verified(openRedisConsumer(options));
 
 async function operatorOn(options: Options) {
-  const operator = await openRedisOperator(options);
-  closing.push(() => operator.close());
-  return operator;
+  const admin = await openRedisAdmin(options);
+  closing.push(() => admin.close());
+  return admin;
 }
 
 const within = (ms: number) => performance.now() + ms;
@@ -82,33 +82,35 @@ describe("a store whose format becomes newer under running processes", () => {
   test("is noticed by the next script of each, which then does nothing", async () => {
     const fatal: string[] = [];
     const options = optionsFor(shared.url, { onFatal: (reason) => fatal.push(reason) });
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    await intake.submit(submission(), within(5000));
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const admin = await operatorOn(options);
+    await producer.submit(submission(), within(5000));
     shared.cli("SET", `{${options.prefix}:0}:format`, "2");
     const before = shared.cli("DEBUG", "DIGEST");
-    expect(await intake.submit(submission(), within(5000))).toMatchObject({
+    expect(await producer.submit(submission(), within(5000))).toMatchObject({
       kind: "failed",
       reason: expect.stringContaining("format 2"),
     });
-    await expect(work.claim(claimRequest())).rejects.toThrow("format 2");
-    await expect(work.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).rejects.toThrow("format 2");
-    await expect(work.sweep(serving("resend"))).rejects.toThrow("format 2");
-    await expect(operator.pause()).rejects.toThrow("format 2");
-    await expect(operator.stats()).rejects.toThrow("format 2");
+    await expect(consumer.claim(claimRequest())).rejects.toThrow("format 2");
+    await expect(consumer.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).rejects.toThrow(
+      "format 2",
+    );
+    await expect(consumer.sweep(serving("resend"))).rejects.toThrow("format 2");
+    await expect(admin.pause()).rejects.toThrow("format 2");
+    await expect(admin.stats()).rejects.toThrow("format 2");
     expect(fatal.length).toBeGreaterThan(3);
     expect(shared.cli("DEBUG", "DIGEST")).toBe(before);
   });
 
   test("or is gone is not written to, until a server has found it fit again", async () => {
     const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const admin = await operatorOn(options);
     shared.cli("DEL", `{${options.prefix}:0}:format`);
-    await expect(work.claim(claimRequest())).rejects.toThrow(StoreUnavailable);
-    await expect(operator.pause()).rejects.toThrow(QueueMissing);
-    expect(await intake.submit(submission(), within(20_000))).toMatchObject({ kind: "stored" });
-    expect((await operator.stats()).states.waiting).toBe(1);
+    await expect(consumer.claim(claimRequest())).rejects.toThrow(StoreUnavailable);
+    await expect(admin.pause()).rejects.toThrow(QueueMissing);
+    expect(await producer.submit(submission(), within(20_000))).toMatchObject({ kind: "stored" });
+    expect((await admin.stats()).states.waiting).toBe(1);
   }, 30_000);
 });
 
@@ -117,10 +119,10 @@ const settled = ["counters", "acceptances", "condition:resend", "due", "due:post
 for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "providers"]) {
   test(`a settlement that Redis refuses, since ${name} is of another type, loses nothing`, async () => {
     const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
-    for (let i = 0; i < 5; i += 1) await intake.submit(submission(), within(5000));
-    const claimed = await work.claim(claimRequest());
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const admin = await operatorOn(options);
+    for (let i = 0; i < 5; i += 1) await producer.submit(submission(), within(5000));
+    const claimed = await consumer.claim(claimRequest());
     if (claimed.kind !== "batch") throw new Error("no batch");
     const { batch } = claimed;
     const ids = batch.emails.map(({ id }) => id);
@@ -139,38 +141,38 @@ for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "p
     const isThere = shared.cli("EXISTS", key) === "1";
     if (isThere) shared.cli("RENAME", key, kept);
     shared.cli("SET", key, "of another type");
-    const failure = await work.settle(batch, settlement).catch((error: unknown) => error);
+    const failure = await consumer.settle(batch, settlement).catch((error: unknown) => error);
     expect(String(failure)).toContain("WRONGTYPE");
     expect(failure).not.toBeInstanceOf(StoreUnavailable);
     shared.cli("DEL", key);
     if (isThere) shared.cli("RENAME", kept, key);
     // All are in the batch still, so that whoever finds it has them all.
-    for (const id of ids.slice(1)) expect((await operator.show(id))!.batch?.id).toBe(batch.id);
-    expect(await work.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
-    expect(await Promise.all(ids.map(async (id) => (await operator.show(id))!.state))).toEqual([
+    for (const id of ids.slice(1)) expect((await admin.show(id))!.batch?.id).toBe(batch.id);
+    expect(await consumer.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+    expect(await Promise.all(ids.map(async (id) => (await admin.show(id))!.state))).toEqual([
       "sent",
       "waiting",
       "waiting",
       "waiting",
       "dead",
     ]);
-    expect((await operator.stats()).states).toMatchObject({ waiting: 3, sending: 0, dead: 1, sent: 1 });
+    expect((await admin.stats()).states).toMatchObject({ waiting: 3, sending: 0, dead: 1, sent: 1 });
   });
 }
 
 describe("what an older release left", () => {
   test("as a batch with the fields that it knew, is claimed, settled and swept", async () => {
     const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
     const one = submission();
-    await intake.submit(one, within(5000));
-    const claimed = await work.claim(claimRequest());
+    await producer.submit(one, within(5000));
+    const claimed = await consumer.claim(claimRequest());
     if (claimed.kind !== "batch") throw new Error("no batch");
-    await work.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "n" }, counts: {} });
+    await consumer.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "n" }, counts: {} });
     const key = `{${options.prefix}:0}:batch:${claimed.batch.id}`;
     shared.cli("HDEL", key, "length", "began", "epoch", "credential", "piece");
-    await work.sweep(serving("resend"));
-    const again = await work.claim(claimRequest({ credential: "other" }));
+    await consumer.sweep(serving("resend"));
+    const again = await consumer.claim(claimRequest({ credential: "other" }));
     if (again.kind !== "batch") throw new Error("no batch");
     expect(again.batch).toMatchObject({
       lease: 2,
@@ -178,19 +180,19 @@ describe("what an older release left", () => {
       pieceMax: undefined,
       doubtEndsAtMs: claimed.batch.doubtEndsAtMs,
     });
-    await work.sweep(serving("resend"));
+    await consumer.sweep(serving("resend"));
     const fates = [{ id: one.id, kind: "sent" as const, record: "{}" }];
-    expect((await work.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
+    expect((await consumer.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
   });
 
   /** Splits a claimed batch into one that nobody has begun. */
   async function unbegun() {
     const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const admin = await operatorOn(options);
     const one = submission();
-    await intake.submit(one, within(5000));
-    const claimed = await work.claim(claimRequest({ provider: "gone" }));
+    await producer.submit(one, within(5000));
+    const claimed = await consumer.claim(claimRequest({ provider: "gone" }));
     if (claimed.kind !== "batch") throw new Error("no batch");
     const key = (name: string) => `{${options.prefix}:0}:${name}`;
     const [time] = shared.cli("TIME").split("\n");
@@ -202,28 +204,28 @@ describe("what an older release left", () => {
     shared.cli("HSET", key("members"), one.id, id);
     shared.cli("DEL", key(`batch:${claimed.batch.id}`));
     for (const name of ["batches:gone", "leases", "ends"]) shared.cli("ZREM", key(name), claimed.batch.id);
-    expect((await operator.show(one.id))!.state).toBe("sending");
-    return { work, operator, one, id };
+    expect((await admin.show(one.id))!.state).toBe("sending");
+    return { consumer, admin, one, id };
   }
 
   test("as a batch that was split off is claimed by its provider", async () => {
-    const { work, operator, one, id } = await unbegun();
-    const claimed = await work.claim(claimRequest({ provider: "gone", sources: ["batches"] }));
+    const { consumer, admin, one, id } = await unbegun();
+    const claimed = await consumer.claim(claimRequest({ provider: "gone", sources: ["batches"] }));
     expect(claimed).toMatchObject({
       kind: "batch",
       batch: { id, lease: 1, lapsed: false, doubtSinceMs: undefined, emails: [{ id: one.id }] },
     });
-    expect((await operator.stats()).states).toMatchObject({ sending: 1 });
+    expect((await admin.stats()).states).toMatchObject({ sending: 1 });
   });
 
   test("as a batch that was split off goes back to all when nobody serves its provider", async () => {
-    const { work, operator, one } = await unbegun();
-    await work.sweep(serving("resend", "gone"));
-    expect((await work.claim(claimRequest())).kind).toBe("empty");
-    await work.sweep(serving("resend"));
-    expect((await work.claim(claimRequest())).kind).toBe("empty");
-    expect((await operator.show(one.id))!.state).toBe("sending");
-    const { work: other, operator: look, one: given } = await unbegun();
+    const { consumer, admin, one } = await unbegun();
+    await consumer.sweep(serving("resend", "gone"));
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
+    await consumer.sweep(serving("resend"));
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
+    expect((await admin.show(one.id))!.state).toBe("sending");
+    const { consumer: other, admin: look, one: given } = await unbegun();
     await other.sweep(serving("resend"));
     expect((await look.show(given.id))!.state).toBe("waiting");
     expect(await other.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: given.id }] } });
@@ -231,14 +233,14 @@ describe("what an older release left", () => {
 
   test("as an idempotency key is anybody's, and it still finds its words there afterwards", async () => {
     const options = optionsFor(shared.url);
-    const intake = await intakeOn(options);
+    const producer = await intakeOn(options);
     const key = `{${options.prefix}:0}:idem:k`;
     const older = `${Date.now() + 3_600_000} 01234567-0000-7000-8000-000000000001 f`;
     shared.cli("SET", key, older, "PX", "3600000");
     const keyed = (fingerprint: string, token: string) =>
       submission({ idempotency: { key: "k", fingerprint, token } });
-    expect(await intake.submit(keyed("g", "t"), within(5000))).toEqual({ kind: "conflict" });
-    expect(await intake.submit(keyed("f", "t"), within(5000))).toMatchObject({
+    expect(await producer.submit(keyed("g", "t"), within(5000))).toEqual({ kind: "conflict" });
+    expect(await producer.submit(keyed("f", "t"), within(5000))).toMatchObject({
       kind: "stored",
       id: older.split(" ")[1],
       repeated: true,
@@ -249,18 +251,18 @@ describe("what an older release left", () => {
 
   test("of a piece that it deleted or sent without knowing its list is not claimed", async () => {
     const options = optionsFor(shared.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
     const [gone, one] = [submission(), submission()];
-    await intake.submit(gone, within(5000));
-    await intake.submit(one, within(5000));
-    const claimed = await work.claim(claimRequest());
+    await producer.submit(gone, within(5000));
+    await producer.submit(one, within(5000));
+    const claimed = await consumer.claim(claimRequest());
     if (claimed.kind !== "batch") throw new Error("no batch");
     const piece = ({ id }: { id: string }) =>
       ({ id, kind: "due", delayMs: 0, pieceMax: 2, history: "h" }) as const;
-    await work.settle(claimed.batch, { fates: claimed.batch.emails.map(piece), counts: {} });
+    await consumer.settle(claimed.batch, { fates: claimed.batch.emails.map(piece), counts: {} });
     shared.cli("HDEL", `{${options.prefix}:0}:emails`, gone.id);
-    expect(await work.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: one.id }] } });
-    expect((await work.claim(claimRequest({ sources: ["split"] }))).kind).toBe("empty");
+    expect(await consumer.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: one.id }] } });
+    expect((await consumer.claim(claimRequest({ sources: ["split"] }))).kind).toBe("empty");
   });
 });
 
@@ -269,40 +271,40 @@ test("a Redis whose own clock runs ahead for a moment strands nothing, and queue
   const redis = await startRedis({}, clock);
   try {
     const options = optionsFor(redis.url);
-    const [intake, work] = [await intakeOn(options), await workOn(options)];
-    const operator = await operatorOn(options);
+    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const admin = await operatorOn(options);
     const keyed = () => submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
-    const sweep = () => work.sweep(serving("resend"));
+    const sweep = () => consumer.sweep(serving("resend"));
     const first = keyed();
-    await intake.submit(first, within(5000));
-    const before = await work.claim(claimRequest());
+    await producer.submit(first, within(5000));
+    const before = await consumer.claim(claimRequest());
     if (before.kind !== "batch") throw new Error("no batch");
     const [other, asked] = [submission(), claimRequest()];
-    await intake.submit(other, within(5000));
-    const spent = await work.claim(asked);
+    await producer.submit(other, within(5000));
+    const spent = await consumer.claim(asked);
     if (spent.kind !== "batch") throw new Error("no batch");
     const fates = [{ id: other.id, kind: "sent" as const, record: "{}" }];
-    await work.settle(spent.batch, { fates, counts: {} });
+    await consumer.settle(spent.batch, { fates, counts: {} });
     await sweep();
     for (const days of [25 / 24, 365]) {
       clock.setAhead(days * 24 * 3_600_000);
       await sweep();
       const then = submission();
-      await intake.submit(then, within(5000));
-      expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
-      expect((await work.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).kind).toBe("empty");
-      expect(await work.claim(asked)).toEqual({ kind: "spent" });
-      expect((await operator.stats()).clockStep!.byMs).toBeGreaterThan(24 * 3_600_000);
+      await producer.submit(then, within(5000));
+      expect(await producer.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
+      expect((await consumer.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).kind).toBe("empty");
+      expect(await consumer.claim(asked)).toEqual({ kind: "spent" });
+      expect((await admin.stats()).clockStep!.byMs).toBeGreaterThan(24 * 3_600_000);
       clock.setAhead(0);
       await sweep();
-      expect(await intake.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
-      const claimed = await work.claim(claimRequest({ sources: ["emails"] }));
+      expect(await producer.submit(keyed(), within(5000))).toMatchObject({ id: first.id, repeated: true });
+      const claimed = await consumer.claim(claimRequest({ sources: ["emails"] }));
       expect(claimed).toMatchObject({ kind: "batch", batch: { emails: [{ id: then.id }] } });
     }
     expect(
-      await work.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} }),
+      await consumer.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} }),
     ).toEqual({ leaseHeld: true, duplicates: [] });
-    expect(await work.claim(claimRequest({ sources: ["batches"] }))).toMatchObject({
+    expect(await consumer.claim(claimRequest({ sources: ["batches"] }))).toMatchObject({
       batch: { id: before.batch.id, doubtEndsAtMs: before.batch.doubtEndsAtMs },
     });
   } finally {

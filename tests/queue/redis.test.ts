@@ -1,10 +1,10 @@
 // The conformance suite on Redis.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Work } from "../../lib/queue/contract.ts";
-import { openRedisIntake } from "../../lib/queue/redis/producer.ts";
-import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
-import { openRedisWork } from "../../lib/queue/redis/consumer.ts";
+import type { Consumer } from "../../lib/queue/contract.ts";
+import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
+import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
@@ -21,7 +21,7 @@ afterAll(() => redis.stop());
 let queues = 0;
 interface RedisQueue extends QueueUnderTest {
   /** The work of another worker on the same queue. */
-  another(): Work;
+  another(): Consumer;
 }
 
 async function open(): Promise<RedisQueue> {
@@ -41,18 +41,18 @@ async function open(): Promise<RedisQueue> {
     clockOffsetMs: () => offsetMs,
     monotonicOffsetMs: () => passedMs,
   };
-  const intake = openRedisIntake(options);
-  const work = openRedisWork(options);
+  const producer = openRedisProducer(options);
+  const consumer = openRedisConsumer(options);
   // One wake-up when its settlements are connected, one when it hears of submissions.
   let wakes = 0;
-  work.onWake(() => (wakes += 1));
-  await eventually("both are connected", () => intake.health().ok && work.health().ok && wakes === 2);
-  const operator = await openRedisOperator(options);
-  const others: Work[] = [];
+  consumer.onWake(() => (wakes += 1));
+  await eventually("both are connected", () => producer.health().ok && consumer.health().ok && wakes === 2);
+  const admin = await openRedisAdmin(options);
+  const others: Consumer[] = [];
   return {
-    intake,
-    work,
-    operator,
+    producer,
+    consumer,
+    admin,
     advance: (ms) => {
       offsetMs += ms;
       passedMs += ms;
@@ -61,12 +61,12 @@ async function open(): Promise<RedisQueue> {
       offsetMs += ms;
     },
     another() {
-      const other = openRedisWork(options);
+      const other = openRedisConsumer(options);
       others.push(other);
       return other;
     },
     async close() {
-      await Promise.all([intake, work, operator, ...others].map((one) => one.close()));
+      await Promise.all([producer, consumer, admin, ...others].map((one) => one.close()));
     },
   };
 }
@@ -76,34 +76,34 @@ conformanceClock("queue on Redis", open);
 
 describe("queue on Redis, its sweeps:", () => {
   const tools = toolsFor(open);
-  const step = async (q: QueueUnderTest) => (await q.operator.stats()).clockStep;
+  const step = async (q: QueueUnderTest) => (await q.admin.stats()).clockStep;
 
   test("one that Redis executes late, as its answer shows, finds no step", async () => {
     const q = await tools.queue();
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     const [id] = await tools.submitMany(q, 1);
     await tools.settle(q, await tools.claim(q), [tools.sent(id!)]);
     // It is sent now, and by Redis's clock executed half an hour later.
     q.step(30 * 60_000);
-    const held = q.work.sweep(serving("resend"));
+    const held = q.consumer.sweep(serving("resend"));
     q.step(-30 * 60_000);
     q.advance(30 * 60_000);
     await held;
     expect(await step(q)).toBeUndefined();
     q.advance(24 * hourMs);
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     expect(await step(q)).toBeUndefined();
     expect(await tools.state(q, id!)).toBeUndefined();
   });
 
   test("several workers find a step once", async () => {
     const q = await tools.queue();
-    const others = [1, 2].map(() => ({ work: q.another(), worker: Bun.randomUUIDv7() }));
+    const others = [1, 2].map(() => ({ consumer: q.another(), worker: Bun.randomUUIDv7() }));
     const sweep = async () => {
-      await q.work.sweep(serving("resend"));
-      for (const { work, worker } of others) await work.sweep({ ...serving("resend"), worker });
+      await q.consumer.sweep(serving("resend"));
+      for (const { consumer, worker } of others) await consumer.sweep({ ...serving("resend"), worker });
     };
-    await eventually("all are connected", () => others.every(({ work }) => work.health().ok));
+    await eventually("all are connected", () => others.every(({ consumer }) => consumer.health().ok));
     await sweep();
     await tools.submitMany(q, 1);
     const before = await tools.claim(q);
@@ -126,21 +126,21 @@ describe("queue on Redis, its sweeps:", () => {
     await eventually("it is connected", () => other.health().ok);
     const sweepOther = () =>
       other.sweep({ ...serving("resend"), worker: "01234567-0000-7000-8000-000000000001" });
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     await sweepOther();
     q.step(-25 * hourMs);
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     q.step(50 * hourMs);
     await sweepOther();
     expect((await step(q))!.byMs).toBeWithin(50 * hourMs - 2000, 50 * hourMs + 2000);
     expect(await tools.submit(q, submission({ idempotency: key }))).toEqual([first.id]);
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     expect((await step(q))!.byMs).toBeWithin(50 * hourMs - 2000, 50 * hourMs + 2000);
   });
 
   test("a worker that has just started leaves a step to one that knows how much time passed", async () => {
     const q = await tools.queue();
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     await tools.submitMany(q, 1);
     const before = await tools.claim(q);
     for (const ms of [-365 * 24 * hourMs, 365 * 24 * hourMs]) {
@@ -148,7 +148,7 @@ describe("queue on Redis, its sweeps:", () => {
       const started = q.another();
       await eventually("it is connected", () => started.health().ok);
       if (ms > 0) await started.sweep({ ...serving("resend"), worker: Bun.randomUUIDv7() });
-      await q.work.sweep(serving("resend"));
+      await q.consumer.sweep(serving("resend"));
       expect((await step(q))!.byMs).toBeWithin(ms - 2000, ms + 2000);
     }
     await tools.settle(q, before, [], tools.doubt);
@@ -161,7 +161,7 @@ describe("queue on Redis, its sweeps:", () => {
     const key = { key: "order-17", fingerprint: "a", token: "" };
     const first = submission({ idempotency: key });
     await tools.submit(q, first);
-    await q.work.sweep(serving("resend"));
+    await q.consumer.sweep(serving("resend"));
     q.advance(25 * hourMs);
     const later = q.another();
     await eventually("it is connected", () => later.health().ok);

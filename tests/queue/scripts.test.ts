@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { connect, disconnect } from "../../lib/queue/redis/connection.ts";
-import { errorText } from "../../lib/queue/redis/scripts.ts";
+import { redisErrorText } from "../../lib/queue/redis/scripts.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { startRedis } from "../support/redis.ts";
@@ -14,7 +14,7 @@ test("script: of a command that Redis does not know, its arguments are left out"
     await eventually("it is connected", () => redis.status === "ready");
     const error: unknown = await redis.call("nonsense", "Sekrit").catch((reason: unknown) => reason);
     expect(String(error)).toContain("Sekrit");
-    expect(errorText(error)).toBe("ERR unknown command 'nonsense'");
+    expect(redisErrorText(error)).toBe("ERR unknown command 'nonsense'");
   } finally {
     disconnect(redis);
     await server.stop();

@@ -17,14 +17,14 @@ import {
 import { Database } from "bun:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ClaimRequest, Work } from "../../lib/queue/contract.ts";
+import type { ClaimRequest, Consumer } from "../../lib/queue/contract.ts";
 import { type Moment, StampAge, stampClock, stepSince } from "../../lib/queue/sqlite/clock.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
-import { openSqliteIntake } from "../../lib/queue/sqlite/producer.ts";
-import { openSqliteOperator } from "../../lib/queue/sqlite/admin.ts";
+import { openSqliteProducer } from "../../lib/queue/sqlite/producer.ts";
+import { openSqliteAdmin } from "../../lib/queue/sqlite/admin.ts";
 import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
 import { listen, openWaker } from "../../lib/queue/sqlite/wakeup.ts";
-import { openSqliteWork } from "../../lib/queue/sqlite/consumer.ts";
+import { openSqliteConsumer } from "../../lib/queue/sqlite/consumer.ts";
 import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
@@ -58,19 +58,19 @@ const optionsFor = (folder: string, over: Over = {}) => ({
   ...over,
 });
 function intakeOn(folder: string, over: Over = {}) {
-  const intake = openSqliteIntake(optionsFor(folder, over));
-  closing.push(() => intake.close());
-  return intake;
+  const producer = openSqliteProducer(optionsFor(folder, over));
+  closing.push(() => producer.close());
+  return producer;
 }
 function workOn(folder: string, over: Over = {}) {
-  const work = openSqliteWork(optionsFor(folder, over));
-  closing.push(() => work.close());
-  return work;
+  const consumer = openSqliteConsumer(optionsFor(folder, over));
+  closing.push(() => consumer.close());
+  return consumer;
 }
 async function operatorOn(folder: string) {
-  const operator = await openSqliteOperator(optionsFor(folder));
-  closing.push(() => operator.close());
-  return operator;
+  const admin = await openSqliteAdmin(optionsFor(folder));
+  closing.push(() => admin.close());
+  return admin;
 }
 const claimRequest = (): ClaimRequest => ({
   claimId: Bun.randomUUIDv7(),
@@ -89,11 +89,11 @@ const claimRequest = (): ClaimRequest => ({
 });
 
 /** Claims a batch and settles it as sent. False if nothing is due. */
-async function sendBatch(work: Work): Promise<boolean> {
-  const result = await work.claim(claimRequest());
+async function sendBatch(consumer: Consumer): Promise<boolean> {
+  const result = await consumer.claim(claimRequest());
   if (result.kind !== "batch") return false;
   const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-  await work.settle(result.batch, { fates, counts: {} });
+  await consumer.settle(result.batch, { fates, counts: {} });
   return true;
 }
 
@@ -123,8 +123,8 @@ async function freezeInTransaction(folder: string) {
 describe("a process frozen inside a transaction", () => {
   test("costs others a failed submission by its deadline, and never their event loop", async () => {
     const folder = newFolder();
-    const [intake, work] = [intakeOn(folder), workOn(folder)];
-    expect((await intake.submit(submission(), soon())).kind).toBe("stored");
+    const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+    expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const frozen = await freezeInTransaction(folder);
 
     let ticks = 0;
@@ -132,7 +132,7 @@ describe("a process frozen inside a transaction", () => {
     // It stays frozen: nothing but their deadline answers them.
     const deadlineMs = performance.now() + 1500;
     const answers = await Promise.all(
-      Array.from({ length: 20 }, () => intake.submit(submission(), deadlineMs)),
+      Array.from({ length: 20 }, () => producer.submit(submission(), deadlineMs)),
     );
     clearInterval(ticking);
     for (const answer of answers) {
@@ -143,8 +143,8 @@ describe("a process frozen inside a transaction", () => {
     // What needs no write goes on.
     expect((await (await operatorOn(folder)).stats()).states.waiting).toBe(1);
 
-    const waiting = intake.submit(submission(), soon());
-    const claimed = work.claim(claimRequest());
+    const waiting = producer.submit(submission(), soon());
+    const claimed = consumer.claim(claimRequest());
     frozen.kill("SIGCONT");
     expect((await waiting).kind).toBe("stored");
     expect((await claimed).kind).toBe("batch");
@@ -155,10 +155,10 @@ describe("a process frozen inside a transaction", () => {
 
   test("and then killed leaves nothing of it", async () => {
     const folder = newFolder();
-    const intake = intakeOn(folder);
-    expect((await intake.submit(submission(), soon())).kind).toBe("stored");
+    const producer = intakeOn(folder);
+    expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const frozen = await freezeInTransaction(folder);
-    const waiting = intake.submit(submission(), soon());
+    const waiting = producer.submit(submission(), soon());
     frozen.kill("SIGKILL");
     expect((await waiting).kind).toBe("stored");
     const { counters, states } = await (await operatorOn(folder)).stats();
@@ -168,15 +168,15 @@ describe("a process frozen inside a transaction", () => {
 
   test("makes a claim fail as unavailable in the end, and the same claim succeeds later", async () => {
     const folder = newFolder();
-    const [intake, work] = [intakeOn(folder), workOn(folder)];
+    const [producer, consumer] = [intakeOn(folder), workOn(folder)];
     const one = submission();
-    await intake.submit(one, soon());
+    await producer.submit(one, soon());
     const frozen = await freezeInTransaction(folder);
     const request = claimRequest();
-    await expect(work.claim(request)).rejects.toThrow("has held the queue's file");
+    await expect(consumer.claim(request)).rejects.toThrow("has held the queue's file");
     frozen.kill("SIGCONT");
     await frozen.exited;
-    expect(await work.claim(request)).toMatchObject({ kind: "batch", batch: { lease: 1 } });
+    expect(await consumer.claim(request)).toMatchObject({ kind: "batch", batch: { lease: 1 } });
   });
 });
 
@@ -195,8 +195,8 @@ function unreadBytes(port: number): number {
 describe("the file", () => {
   test("and its folder are made for their owner alone", async () => {
     const folder = join(newFolder(), "deep", "er");
-    const intake = intakeOn(folder);
-    await intake.submit(submission(), soon());
+    const producer = intakeOn(folder);
+    await producer.submit(submission(), soon());
     expect(statSync(folder).mode & 0o777).toBe(0o700);
     for (const name of readdirSync(folder)) {
       expect(`${name} ${(statSync(join(folder, name)).mode & 0o777).toString(8)}`).toBe(`${name} 600`);
@@ -250,14 +250,14 @@ describe("the file", () => {
   test("that becomes one of a newer version is written to no more", async () => {
     const folder = newFolder();
     let fatal = "";
-    const intake = intakeOn(folder, { onFatal: (reason) => (fatal = reason) });
-    expect((await intake.submit(submission(), soon())).kind).toBe("stored");
+    const producer = intakeOn(folder, { onFatal: (reason) => (fatal = reason) });
+    expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const newer = new Database(join(folder, "queue.db"));
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
     newer.close();
     const answers = await Promise.all(
       Array.from({ length: 600 }, async () => {
-        const { kind } = await intake.submit(submission(), soon());
+        const { kind } = await producer.submit(submission(), soon());
         return `${kind}, ${fatal === "" ? "and before that is fatal" : "too late"}`;
       }),
     );
@@ -270,7 +270,7 @@ describe("the file", () => {
   test("that becomes one of a newer version ends a server, which answers first what has arrived", async () => {
     const folder = newFolder();
     const server = startProcess("server.ts", { PORT: "0", DATA_DIR: folder });
-    const port = Number((await server.event("listening"))["port"]);
+    const port = Number((await server.event("server-listening"))["port"]);
     const head = (length: number) =>
       `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
     const body = JSON.stringify({
@@ -302,12 +302,12 @@ describe("the file", () => {
   test("that becomes one of a newer version is read no more", async () => {
     const folder = newFolder();
     let fatal = "";
-    const work = workOn(folder, { onFatal: (reason) => (fatal = reason) });
-    expect((await work.claim(claimRequest())).kind).toBe("empty");
+    const consumer = workOn(folder, { onFatal: (reason) => (fatal = reason) });
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
     const newer = new Database(join(folder, "queue.db"));
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
     newer.close();
-    await expect(work.claim(claimRequest())).rejects.toThrow("has format");
+    await expect(consumer.claim(claimRequest())).rejects.toThrow("has format");
     await eventually("it is said", () => fatal.includes("has format"));
   });
 
@@ -321,9 +321,9 @@ describe("the file", () => {
 
   test("of an older version is brought up to date, with all that it holds", async () => {
     const folder = newFolder();
-    const intake = intakeOn(folder);
-    await intake.submit(submission(), soon());
-    await intake.close();
+    const producer = intakeOn(folder);
+    await producer.submit(submission(), soon());
+    await producer.close();
     const steps = [...migrations, "ALTER TABLE emails ADD COLUMN colour TEXT", "CREATE TABLE more (x)"];
     const schema = { migrations: steps, additions };
     const later = openConnection(folder, true, schema);
@@ -380,14 +380,14 @@ describe("the file", () => {
     for (const { page } of roots as { page: number }[]) bytes.fill(0x5a, 4096 * (page - 1), 4096 * page);
     await Bun.write(path, bytes);
     const log = recordingLog();
-    const [intake, work] = [intakeOn(folder, { log }), workOn(folder)];
-    expect(await intake.submit(submission(), soon())).toMatchObject({
+    const [producer, consumer] = [intakeOn(folder, { log }), workOn(folder)];
+    expect(await producer.submit(submission(), soon())).toMatchObject({
       kind: "failed",
       reason: expect.stringContaining("is damaged"),
     });
-    await expect(work.claim(claimRequest())).rejects.toThrow("is damaged");
+    await expect(consumer.claim(claimRequest())).rejects.toThrow("is damaged");
     expect(log.events("store-failed")[0]).toMatchObject({ reason: expect.stringContaining("is damaged") });
-    expect(intake.health()).toMatchObject({ ok: false });
+    expect(producer.health()).toMatchObject({ ok: false });
   });
 
   test.each([
@@ -403,18 +403,18 @@ describe("the file", () => {
   ])("that is %s under a running process takes no more, and gives nothing out", async (_, change) => {
     const folder = newFolder();
     const log = recordingLog();
-    const [intake, work] = [intakeOn(folder, { log }), workOn(folder)];
-    expect((await intake.submit(submission(), soon())).kind).toBe("stored");
+    const [producer, consumer] = [intakeOn(folder, { log }), workOn(folder)];
+    expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     change(join(folder, "queue.db"));
-    expect(await intake.submit(submission(), soon())).toMatchObject({
+    expect(await producer.submit(submission(), soon())).toMatchObject({
       kind: "failed",
       reason: expect.stringContaining("removed or replaced"),
     });
     // Asked for again, as a worker does: the first may have been written where nobody finds it.
     const request = claimRequest();
-    await expect(work.claim(request)).rejects.toThrow("removed or replaced");
-    await expect(work.claim(request)).rejects.toThrow("removed or replaced");
-    expect(intake.health().ok).toBe(false);
+    await expect(consumer.claim(request)).rejects.toThrow("removed or replaced");
+    await expect(consumer.claim(request)).rejects.toThrow("removed or replaced");
+    expect(producer.health().ok).toBe(false);
     await eventually("it is said", () => log.events("store-failed").length > 0);
   });
 
@@ -549,22 +549,22 @@ describe("a file of the release before", () => {
   test("keeps all that it holds, and its number, so that both releases work on it", async () => {
     const folder = newFolder();
     const db = older(folder);
-    const [intake, work] = [intakeOn(folder), workOn(folder)];
-    await work.compatible;
-    const operator = await operatorOn(folder);
+    const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+    await consumer.compatible;
+    const admin = await operatorOn(folder);
     expect(db.prepare("PRAGMA user_version").values()).toEqual([[2]]);
-    expect((await operator.stats()).states).toMatchObject({ waiting: 1, retrying: 1, sending: 1 });
-    expect((await work.conditions())["resend"]).toMatchObject({ lastFailure: "503" });
-    await work.sweep(serving("resend"));
+    expect((await admin.stats()).states).toMatchObject({ waiting: 1, retrying: 1, sending: 1 });
+    expect((await consumer.conditions())["resend"]).toMatchObject({ lastFailure: "503" });
+    await consumer.sweep(serving("resend"));
     // The lease has no length, and the batch no credential.
-    expect((await operator.stats()).counters).toEqual({});
-    expect(await work.claim(claimRequest())).toMatchObject({
+    expect((await admin.stats()).counters).toEqual({});
+    expect(await consumer.claim(claimRequest())).toMatchObject({
       kind: "batch",
       batch: { emails: [{ id: "waiting" }], credential: "", pieceMax: undefined, acceptances: 0 },
     });
     // Nobody knows whose key it is: nobody may use it for another email.
     const keyed = (fingerprint: string) =>
-      intake.submit(submission({ idempotency: { key: "key", fingerprint, token: "t" } }), soon());
+      producer.submit(submission({ idempotency: { key: "key", fingerprint, token: "t" } }), soon());
     expect(await keyed("b")).toEqual({ kind: "conflict" });
     expect(await keyed("a")).toMatchObject({ kind: "stored", id: "waiting" });
 
@@ -580,9 +580,9 @@ describe("a file of the release before", () => {
     );
     db.run("DELETE FROM batches WHERE id = 'gone'");
     db.close();
-    await work.sweep(serving("resend"));
-    expect((await operator.show("held"))?.state).toBe("sending");
-    expect((await work.conditions())["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
+    await consumer.sweep(serving("resend"));
+    expect((await admin.show("held"))?.state).toBe("sending");
+    expect((await consumer.conditions())["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
   });
 
   test("and a lease that it gave under a clock ahead ends within an hour", async () => {
@@ -590,26 +590,26 @@ describe("a file of the release before", () => {
     const db = older(folder);
     db.run("UPDATE batches SET due_at = due_at + 400 * 86400000, ends_at = ends_at + 400 * 86400000");
     db.close();
-    const work = workOn(folder);
-    await work.compatible;
-    await work.sweep(serving("resend"));
-    const operator = await operatorOn(folder);
-    const { batch } = (await operator.show("held"))!;
+    const consumer = workOn(folder);
+    await consumer.compatible;
+    await consumer.sweep(serving("resend"));
+    const admin = await operatorOn(folder);
+    const { batch } = (await admin.show("held"))!;
     expect(batch!.dueAtMs).toBeWithin(Date.now() + 3_500_000, Date.now() + 3_600_001);
   });
 });
 
 test("a command creates nothing", async () => {
   const folder = newFolder();
-  const intake = intakeOn(folder);
-  await intake.submit(submission(), soon());
-  await intake.close();
+  const producer = intakeOn(folder);
+  await producer.submit(submission(), soon());
+  await producer.close();
   rmSync(join(folder, "queue.wake"));
   const before = readdirSync(folder);
-  const operator = await operatorOn(folder);
-  await operator.pause();
-  await operator.resume();
-  await operator.close();
+  const admin = await operatorOn(folder);
+  await admin.pause();
+  await admin.resume();
+  await admin.close();
   expect(readdirSync(folder)).toEqual(before);
   const missing = newFolder();
   await expect(operatorOn(missing)).rejects.toThrow("there is no queue");
@@ -695,12 +695,12 @@ describe("a step of the clock that no sweep has noticed yet", () => {
 
   test("ends no doubt", async () => {
     const folder = newFolder();
-    const [intake, work] = [intakeOn(folder), workOn(folder, clock)];
-    await intake.submit(submission(), soon());
-    await work.claim(claimRequest());
-    await work.sweep(serving("resend"));
+    const [producer, consumer] = [intakeOn(folder), workOn(folder, clock)];
+    await producer.submit(submission(), soon());
+    await consumer.claim(claimRequest());
+    await consumer.sweep(serving("resend"));
     offsetMs = 3 * 3_600_000;
-    expect((await work.claimEnded(endedRequest())).kind).toBe("empty");
+    expect((await consumer.claimEnded(endedRequest())).kind).toBe("empty");
     expect((await (await operatorOn(folder)).stats()).clockStep).toBeDefined();
     offsetMs = 0;
   });
@@ -729,24 +729,24 @@ describe("a step of the clock that no sweep has noticed yet", () => {
 
   test("is left to a worker that knows how much time passed: one that has just started does not", async () => {
     const folder = newFolder();
-    const [intake, work] = [intakeOn(folder), workOn(folder, clock)];
-    await intake.submit(submission(), soon());
-    await work.sweep(serving("resend"));
-    const before = await work.claim(claimRequest());
+    const [producer, consumer] = [intakeOn(folder), workOn(folder, clock)];
+    await producer.submit(submission(), soon());
+    await consumer.sweep(serving("resend"));
+    const before = await consumer.claim(claimRequest());
     if (before.kind !== "batch") throw new Error(before.kind);
-    await work.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+    await consumer.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
     offsetMs = 365 * 24 * 3_600_000;
-    await intake.submit(submission(), soon());
+    await producer.submit(submission(), soon());
     const started = workOn(folder, clock);
     const presence = { ...serving("resend"), worker: Bun.randomUUIDv7() };
     const anew = () => ({ ...claimRequest(), claimId: Bun.randomUUIDv7(), claimant: Bun.randomUUIDv7() });
     await started.claim({ ...anew(), sources: ["emails"] });
     await started.sweep(presence);
-    await work.sweep(serving("resend"));
+    await consumer.sweep(serving("resend"));
     expect((await (await operatorOn(folder)).stats()).clockStep?.byMs).toBeGreaterThan(offsetMs - 10_000);
     offsetMs = 0;
     await started.sweep(presence);
-    const after = await work.claim({ ...anew(), sources: ["batches"] });
+    const after = await consumer.claim({ ...anew(), sources: ["batches"] });
     if (after.kind !== "batch") throw new Error(after.kind);
     const movedMs = after.batch.doubtEndsAtMs - before.batch.doubtEndsAtMs;
     expect(after.batch.id).toBe(before.batch.id);
@@ -755,22 +755,22 @@ describe("a step of the clock that no sweep has noticed yet", () => {
 
   test("back leaves the end of a doubt alone that begins after it", async () => {
     const folder = newFolder();
-    const [intake, work] = [intakeOn(folder), workOn(folder, clock)];
-    await work.sweep(serving("resend"));
-    await intake.submit(submission(), soon());
-    await work.sweep(serving("resend"));
+    const [producer, consumer] = [intakeOn(folder), workOn(folder, clock)];
+    await consumer.sweep(serving("resend"));
+    await producer.submit(submission(), soon());
+    await consumer.sweep(serving("resend"));
     offsetMs = -3_600_000;
-    await intake.close();
-    const later = openSqliteIntake({ ...optionsFor(folder), ...clock });
+    await producer.close();
+    const later = openSqliteProducer({ ...optionsFor(folder), ...clock });
     closing.push(() => later.close());
     const one = submission();
     await later.submit(one, soon());
-    const result = await work.claim(claimRequest());
+    const result = await consumer.claim(claimRequest());
     if (result.kind !== "batch") throw new Error(result.kind);
     expect(result.batch.emails).toMatchObject([{ id: one.id }]);
-    await work.sweep(serving("resend"));
-    await work.settle(result.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
-    const again = await work.claim({ ...claimRequest(), sources: ["batches"] });
+    await consumer.sweep(serving("resend"));
+    await consumer.settle(result.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+    const again = await consumer.claim({ ...claimRequest(), sources: ["batches"] });
     expect(again).toMatchObject({ batch: { doubtEndsAtMs: result.batch.doubtEndsAtMs } });
     offsetMs = 0;
   });
@@ -784,17 +784,17 @@ test("after a time without workers nothing expires for an hour, since nobody saw
     clockOffsetMs: () => offsetMs,
     monotonicOffsetMs: () => passedMs,
   };
-  const intake = openSqliteIntake(options);
-  closing.push(() => intake.close());
+  const producer = openSqliteProducer(options);
+  closing.push(() => producer.close());
   const submit = async () => {
     const idempotency = { key: "key", fingerprint: "a", token: "" };
-    return intake.submit(submission({ idempotency }), soon());
+    return producer.submit(submission({ idempotency }), soon());
   };
   const start = async () => {
-    const work = openSqliteWork(options);
-    await work.compatible;
-    await work.sweep(serving("resend"));
-    return work;
+    const consumer = openSqliteConsumer(options);
+    await consumer.compatible;
+    await consumer.sweep(serving("resend"));
+    return consumer;
   };
   const advance = (ms: number) => {
     offsetMs += ms;
@@ -823,16 +823,16 @@ test("a key that was used under a clock a year ahead is free a day after that is
     clockOffsetMs: () => offsetMs,
     monotonicOffsetMs: () => passedMs,
   };
-  const [intake, work] = [openSqliteIntake(options), openSqliteWork(options)];
+  const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
   closing.push(
-    () => intake.close(),
-    () => work.close(),
+    () => producer.close(),
+    () => consumer.close(),
   );
   const submit = (fingerprint: string) =>
-    intake.submit(submission({ idempotency: { key: "key", fingerprint, token: "" } }), soon());
+    producer.submit(submission({ idempotency: { key: "key", fingerprint, token: "" } }), soon());
   const sweepAt = async (hours: number) => {
     [offsetMs, passedMs] = [hours * 3_600_000, hours * 3_600_000];
-    await work.sweep(serving("resend"));
+    await consumer.sweep(serving("resend"));
   };
   await sweepAt(0);
   offsetMs = 365 * 24 * 3_600_000;
@@ -846,13 +846,13 @@ test("a key that was used under a clock a year ahead is free a day after that is
 
 test("a new email wakes a worker that sleeps", async () => {
   const folder = newFolder();
-  const [intake, work] = [intakeOn(folder), workOn(folder)];
+  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
   let wakes = 0;
-  work.onWake(() => (wakes += 1));
-  await work.compatible;
+  consumer.onWake(() => (wakes += 1));
+  await consumer.compatible;
   await eventually("it has been woken by the start", () => wakes > 0);
   const before = wakes;
-  await intake.submit(submission(), soon());
+  await producer.submit(submission(), soon());
   await eventually("it is woken", () => wakes > before);
 });
 
@@ -881,19 +881,19 @@ test("an email that follows another at once wakes a worker too", async () => {
 
 test("an idle worker writes nothing", async () => {
   const folder = newFolder();
-  const [intake, work] = [intakeOn(folder), workOn(folder)];
-  await intake.submit(submission(), soon());
-  await sendBatch(work);
-  await work.sweep(serving("resend"));
+  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  await producer.submit(submission(), soon());
+  await sendBatch(consumer);
+  await consumer.sweep(serving("resend"));
   const written = () => {
     const { size, mtimeNs } = statSync(join(folder, "queue.db-wal"), { bigint: true });
     return `${size} ${mtimeNs}`;
   };
   const before = written();
   for (let i = 0; i < 50; i += 1) {
-    expect((await work.claim(claimRequest())).kind).toBe("empty");
-    expect((await work.claimEnded(endedRequest())).kind).toBe("empty");
-    await work.sweep(serving("resend"));
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
+    expect((await consumer.claimEnded(endedRequest())).kind).toBe("empty");
+    await consumer.sweep(serving("resend"));
   }
   expect(written()).toBe(before);
 });
@@ -960,8 +960,8 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
 
 test("deliveries without a request leave turns of the event loop to others", async () => {
   const folder = newFolder();
-  const [intake, work] = [intakeOn(folder), workOn(folder)];
-  await Promise.all(Array.from({ length: 2000 }, () => intake.submit(submission(), soon())));
+  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  await Promise.all(Array.from({ length: 2000 }, () => producer.submit(submission(), soon())));
   let turns = 0;
   const count = () => {
     turns += 1;
@@ -969,22 +969,22 @@ test("deliveries without a request leave turns of the event loop to others", asy
   };
   let timer = setImmediate(count);
   let batches = 0;
-  while (await sendBatch(work)) batches += 1;
+  while (await sendBatch(consumer)) batches += 1;
   clearImmediate(timer);
   expect(batches).toBe(20);
   expect(turns).toBeGreaterThanOrEqual(batches);
 });
 
 test("groups of submissions leave turns of the event loop to others", async () => {
-  const intake = intakeOn(newFolder());
-  expect((await intake.submit(submission(), soon())).kind).toBe("stored");
+  const producer = intakeOn(newFolder());
+  expect((await producer.submit(submission(), soon())).kind).toBe("stored");
   let turns = 0;
   const count = () => {
     turns += 1;
     timer = setImmediate(count);
   };
   let timer = setImmediate(count);
-  await Promise.all(Array.from({ length: 3000 }, () => intake.submit(submission(), soon())));
+  await Promise.all(Array.from({ length: 3000 }, () => producer.submit(submission(), soon())));
   clearImmediate(timer);
   // 256 emails a group at most.
   expect(turns).toBeGreaterThanOrEqual(10);
@@ -992,9 +992,9 @@ test("groups of submissions leave turns of the event loop to others", async () =
 
 test("what has left leaves no text behind", async () => {
   const folder = newFolder();
-  const [intake, work] = [intakeOn(folder), workOn(folder)];
-  await intake.submit(submission(), soon());
-  await sendBatch(work);
+  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  await producer.submit(submission(), soon());
+  await sendBatch(consumer);
   const connection = openConnection(folder);
   expect(connection.get("SELECT count(*) AS count FROM emails")).toEqual({ count: 0 });
   expect(connection.get("SELECT count(*) AS count FROM places")).toEqual({ count: 0 });
@@ -1003,14 +1003,14 @@ test("what has left leaves no text behind", async () => {
 
 test("a claim repeated after its answer was forgotten takes nothing under the old id", async () => {
   const folder = newFolder();
-  const [intake, work] = [intakeOn(folder), workOn(folder)];
-  await intake.submit(submission(), soon());
+  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  await producer.submit(submission(), soon());
   const request = claimRequest();
-  const { batch } = (await work.claim(request)) as { batch: Parameters<typeof work.settle>[0] };
-  await work.settle(batch, { fates: [], rest: { delayMs: 3_600_000, notes: "" }, counts: {} });
+  const { batch } = (await consumer.claim(request)) as { batch: Parameters<typeof consumer.settle>[0] };
+  await consumer.settle(batch, { fates: [], rest: { delayMs: 3_600_000, notes: "" }, counts: {} });
   const connection = openConnection(folder);
   connection.run("DELETE FROM claimants");
   connection.close();
-  await intake.submit(submission(), soon());
-  expect(await work.claim(request)).toEqual({ kind: "spent" });
+  await producer.submit(submission(), soon());
+  expect(await consumer.claim(request)).toEqual({ kind: "spent" });
 });

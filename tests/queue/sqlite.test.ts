@@ -3,9 +3,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openSqliteIntake } from "../../lib/queue/sqlite/producer.ts";
-import { openSqliteOperator } from "../../lib/queue/sqlite/admin.ts";
-import { openSqliteWork } from "../../lib/queue/sqlite/consumer.ts";
+import { openSqliteProducer } from "../../lib/queue/sqlite/producer.ts";
+import { openSqliteAdmin } from "../../lib/queue/sqlite/admin.ts";
+import { openSqliteConsumer } from "../../lib/queue/sqlite/consumer.ts";
 import { silent } from "../support/log.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
@@ -25,14 +25,14 @@ async function open(): Promise<QueueUnderTest> {
     clockOffsetMs: () => offsetMs,
     monotonicOffsetMs: () => passedMs,
   };
-  const intake = openSqliteIntake(options);
-  const work = openSqliteWork(options);
-  await new Promise<void>((resolve) => work.onWake(resolve));
-  const operator = await openSqliteOperator(options);
+  const producer = openSqliteProducer(options);
+  const consumer = openSqliteConsumer(options);
+  await new Promise<void>((resolve) => consumer.onWake(resolve));
+  const admin = await openSqliteAdmin(options);
   return {
-    intake,
-    work,
-    operator,
+    producer,
+    consumer,
+    admin,
     advance: (ms) => {
       offsetMs += ms;
       passedMs += ms;
@@ -41,7 +41,7 @@ async function open(): Promise<QueueUnderTest> {
       offsetMs += ms;
     },
     async close() {
-      await Promise.all([intake.close(), work.close(), operator.close()]);
+      await Promise.all([producer.close(), consumer.close(), admin.close()]);
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -12,9 +12,9 @@ function logged(level: LogLevel, secrets: string[] = []) {
 
 test("log: a line is one JSON object with time, level and event first", () => {
   const { log, lines } = logged("info");
-  log.info("listening", { host: "::1", port: 3000, open: true });
+  log.info("server-listening", { host: "::1", port: 3000, open: true });
   expect(lines).toEqual([
-    '{"time":"2023-11-14T22:13:20.000Z","level":"info","event":"listening","host":"::1","port":3000,"open":true}\n',
+    '{"time":"2023-11-14T22:13:20.000Z","level":"info","event":"server-listening","host":"::1","port":3000,"open":true}\n',
   ]);
 });
 

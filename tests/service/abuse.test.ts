@@ -202,7 +202,7 @@ async function startWithFew(file: string, env: Record<string, string>) {
 
 test("abuse: without descriptors for more connections a server serves those that it has, says so, and goes on afterwards", async () => {
   const { few, readiness } = await startWithFew("server.ts", {});
-  const port = Number((await few.event("listening"))["port"]);
+  const port = Number((await few.event("server-listening"))["port"]);
   const first = await connectRaw(port);
   const body = new URLSearchParams(least).toString();
   first.write(`${head}Content-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`);
@@ -221,7 +221,7 @@ test("abuse: without descriptors for more connections a server serves those that
 
 test("abuse: connections that are kept idle make room for others when descriptors are short", async () => {
   const { few } = await startWithFew("server.ts", {});
-  const port = Number((await few.event("listening"))["port"]);
+  const port = Number((await few.event("server-listening"))["port"]);
   const idle = await connectMany(port, 200);
   for (const raw of idle) raw.write("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
   // Each is closed in its turn, long before it has been silent for too long.

@@ -173,8 +173,8 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
 
   test("what waits and is paused is told, and a paused worker is ready", async () => {
     const env = settings();
-    const operator = await operatorOf(env);
-    await operator.pause();
+    const admin = await operatorOf(env);
+    await admin.pause();
     const { server, ofServer, ofWorker, stop } = await both(env);
     expect((await post(server.url, email)).status).toBe(200);
     for (const admin of [ofServer, ofWorker]) {
@@ -195,7 +195,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
         ...(admin === ofWorker && { providers: works }),
       });
     }
-    await operator.resume();
+    await admin.resume();
     await untilScrape(
       ofWorker,
       "it is sent",
@@ -204,7 +204,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
         value("reliable_email_queue_paused") === 0,
     );
     expect(await ofWorker.ready()).toMatchObject({ ready: true, paused: false });
-    await Promise.all([stop(), operator.close()]);
+    await Promise.all([stop(), admin.close()]);
   });
 
   test("with every provider shut a worker is not ready, until one works", async () => {

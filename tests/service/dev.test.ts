@@ -148,7 +148,7 @@ test("dev: Ctrl-C under npm, which passes it on once more, lets what has begun b
   expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);
   expect(await npm.exited).toBe(0);
   expect(npm.stdout()).toContain("server: info stopped");
-  expect(npm.stdout()).not.toContain("stopped-at-once");
+  expect(npm.stdout()).not.toContain("exit-forced");
 });
 
 test("dev: a later Ctrl-C ends everything at once", async () => {
@@ -159,7 +159,7 @@ test("dev: a later Ctrl-C ends everything at once", async () => {
   await child.says("Stopping");
   await eventually("it is ended", () => {
     child.interrupt();
-    return child.stdout().includes("stopped-at-once");
+    return child.stdout().includes("exit-forced");
   });
   expect(await child.exited).toBe(1);
   await areGone(children);

@@ -94,7 +94,7 @@ test("executable: nothing that lies in the folder in which it starts is obeyed",
     cwd,
     ...nobody,
   });
-  await server.event("listening");
+  await server.event("server-listening");
   expect(await server.kill("SIGTERM")).toBe(0);
   // It would complain about PORT as well if it had read one.
   const other = startCommand([executable, "server"], { env: { HOST: "x y" }, cwd, ...nobody });
@@ -118,7 +118,7 @@ test("executable: as nobody, with nothing but settings, it delivers what it has 
   const start = async () => {
     const server = startCommand([executable, "server"], { env, cwd: "/", ...nobody });
     const worker = startCommand([executable, "worker"], { env, cwd: "/", ...nobody });
-    const { port } = await server.event("listening");
+    const { port } = await server.event("server-listening");
     await worker.event("worker-started");
     return { server, worker, url: `http://127.0.0.1:${String(port)}/` };
   };

@@ -305,10 +305,10 @@ test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed conn
 });
 
 test("fuzz: what was accepted can be read, and nothing of it was logged", async () => {
-  const operator = await operatorOf(env);
-  const { states } = await operator.stats();
+  const admin = await operatorOf(env);
+  const { states } = await admin.stats();
   expect(states.waiting).toBeGreaterThan(20);
-  await operator.close();
+  await admin.close();
   expect(server.lines.filter(({ level }) => level !== "info")).toEqual([]);
   expect(server.stdout()).not.toContain("jane");
   expect(server.stderr()).toBe("");

@@ -34,7 +34,7 @@ describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
           PROVIDER_TIMEOUT: "1s",
           LEASE: "2s",
         });
-        const [server, operator] = [await startServer(env), await operatorOf(env)];
+        const [server, admin] = [await startServer(env), await operatorOf(env)];
         const path = provider === "resend" ? "/emails/batch" : "/email/batch";
         await stack.fakes.fault(provider, { fault, times: 1, path });
         const before = (await stack.fakes.requests(provider)).length;
@@ -48,9 +48,9 @@ describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
         await first.kill();
         const second = await startWorker(env);
         await eventually("it is accepted", async () => (await acceptedOf(subject)).length > 0);
-        await drained(operator);
+        await drained(admin);
         expect(await acceptedOf(subject)).toHaveLength(1);
-        await Promise.all([server.kill(), second.kill(), operator.close()]);
+        await Promise.all([server.kill(), second.kill(), admin.close()]);
       });
     }
   }
@@ -59,21 +59,21 @@ describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
 test("a server killed before it could answer: the client repeats with its key, and one email arrives", async () => {
   const proxy = await startProxy(stack.redis.port);
   const env = stack.settings();
-  const [operator, other] = [await operatorOf(env), await startServer(env)];
+  const [admin, other] = [await operatorOf(env), await startServer(env)];
   const server = await startServer({ ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` });
   const key = { "idempotency-key": "order-1" };
   expect((await post(server.url, email("warm-up"))).status).toBe(200);
   proxy.replies = "drop";
   const unanswered = post(server.url, email("once"), key).catch(() => "reset");
-  await eventually("Redis has it", async () => (await operator.stats()).states.waiting === 2);
+  await eventually("Redis has it", async () => (await admin.stats()).states.waiting === 2);
   await server.kill();
   expect(await unanswered).toBe("reset");
   const again = await post(other.url, email("once"), key);
   expect(again.status).toBe(200);
-  expect((await operator.stats()).states.waiting).toBe(2);
+  expect((await admin.stats()).states.waiting).toBe(2);
   const worker = await startWorker(env);
-  await drained(operator);
+  await drained(admin);
   expect((await acceptedOf("once")).map(({ emailId }) => emailId)).toEqual([again.id!]);
   proxy.stop();
-  await Promise.all([other.kill(), worker.kill(), operator.close()]);
+  await Promise.all([other.kill(), worker.kill(), admin.close()]);
 });

@@ -72,7 +72,7 @@ describe("log: no email is lost by a log that cannot be written", () => {
     async (what) => {
       const port = await freePort();
       const env = settings({ LOG_LEVEL: "debug", PORT: String(port) });
-      const operator = await operatorOf(env);
+      const admin = await operatorOf(env);
       const pipe = join(folder, `pipe-${queues}`);
       Bun.spawnSync(["mkfifo", pipe]);
       // Open for reading too, so that writing waits for a reader, and none comes.
@@ -116,14 +116,14 @@ describe("log: no email is lost by a log that cannot be written", () => {
           Array.from({ length: 1000 }, (_, i) => post(url, email(`Email ${i}`))),
         );
         expect(answers.filter(({ status }) => status !== 200)).toEqual([]);
-        await drained(operator);
-        const { states } = await operator.stats();
+        await drained(admin);
+        const { states } = await admin.stats();
         expect(states.sent).toBe(1001);
         expect(processes.map(({ exitCode }) => exitCode)).toEqual([null, null]);
       } finally {
         for (const { pid } of processes) process.kill(-pid, "SIGKILL");
         closeSync(held);
-        await operator.close();
+        await admin.close();
       }
       for (const { stderr } of processes) expect(await stderr.text()).toBe("");
     },

@@ -32,7 +32,7 @@ interface SlowStore {
   /** For the server. */
   readonly env: Record<string, string>;
   /** For whoever looks at what is stored. */
-  readonly operator: Record<string, string>;
+  readonly admin: Record<string, string>;
   slow(): void;
   fast(): Promise<void>;
 }
@@ -42,7 +42,7 @@ async function slowRedis(): Promise<SlowStore> {
   const proxy = await startProxy(redis.port);
   return {
     env: { REDIS_URL: `redis://127.0.0.1:${proxy.port}` },
-    operator: { REDIS_URL: redis.url },
+    admin: { REDIS_URL: redis.url },
     slow() {
       proxy.delayMs = 200;
     },
@@ -72,7 +72,7 @@ async function slowFile(): Promise<SlowStore> {
   }
   return {
     env,
-    operator: env,
+    admin: env,
     slow() {
       isSlow = true;
       holding = hold();
@@ -141,12 +141,12 @@ test.each([
 
     await store.fast();
     await eventually("it is as fast as before", async () => (await answeredMs()) <= slowestMs);
-    const operator = await operatorOf(store.operator);
-    for (const id of ids) expect((await operator.show(id))?.state).toBe("waiting");
+    const admin = await operatorOf(store.admin);
+    for (const id of ids) expect((await admin.show(id))?.state).toBe("waiting");
     // And nothing that was refused at once is: only what got no answer in time may be as well.
-    const { states } = await operator.stats();
+    const { states } = await admin.stats();
     expect(states.waiting - alone).toBeWithin(ids.length, ids.length + timeouts + 1);
-    await Promise.all([operator.close(), server.kill()]);
+    await Promise.all([admin.close(), server.kill()]);
   },
 );
 

@@ -185,7 +185,7 @@ test("server: a second signal ends it at once, if it comes more than 200 ms afte
   await eventually("the second signal is due", () => performance.now() > startMs + 250);
   server.child.kill("SIGINT");
   expect(await server.child.exited).toBe(1);
-  expect(server.find("stopped-at-once")()).toMatchObject({ signal: "SIGINT" });
+  expect(server.find("exit-forced")()).toMatchObject({ signal: "SIGINT" });
   raw.end();
 });
 

@@ -1,7 +1,7 @@
 // The worker as a process: how it starts, and how it ends.
 
 import { expect, test } from "bun:test";
-import { openRedisOperator } from "../../lib/queue/redis/admin.ts";
+import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
 import { faults } from "../../fakes/faults.ts";
 import { jsonOfCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
@@ -68,14 +68,14 @@ test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
       async () => (await stack.fakes.requests("resend")).length > before,
     );
     expect(await worker.kill(signal)).toBe(0);
-    const operator = await openRedisOperator({
+    const admin = await openRedisAdmin({
       url: stack.redis.url,
       prefix: env["REDIS_PREFIX"]!,
       retainMs: 1,
       log: silent,
     });
-    expect((await operator.show(id!))!.state).toBe("sent");
-    await Promise.all([server.kill(), operator.close()]);
+    expect((await admin.show(id!))!.state).toBe("sent");
+    await Promise.all([server.kill(), admin.close()]);
   },
 );
 
@@ -90,14 +90,14 @@ test("worker: what hangs does not outlast SHUTDOWN_TIMEOUT, and stays leased", a
     async () => (await stack.fakes.requests("resend")).length > before,
   );
   expect(await worker.kill("SIGTERM")).toBe(0);
-  const operator = await openRedisOperator({
+  const admin = await openRedisAdmin({
     url: stack.redis.url,
     prefix: env["REDIS_PREFIX"]!,
     retainMs: 1,
     log: silent,
   });
-  expect((await operator.show(id!))!.state).toBe("sending");
-  await Promise.all([server.kill(), operator.close()]);
+  expect((await admin.show(id!))!.state).toBe("sending");
+  await Promise.all([server.kill(), admin.close()]);
 });
 
 test("worker: of what a provider says its log has the kind alone, also of doubt and of a breaker that opens", async () => {
@@ -113,7 +113,7 @@ test("worker: of what a provider says its log has the kind alone, also of doubt 
     const { id } = await post(server.url, { ...email, subject: "Sekrit subject", to_name: "Sekrit Name" });
     expect((await worker.event("batch-in-doubt"))["reason"]).toBe("500 internal_server_error");
     await post(server.url, email);
-    expect((await worker.event("provider-shut"))["reason"]).toBe("401 restricted_api_key");
+    expect((await worker.event("breaker-opened"))["reason"]).toBe("401 restricted_api_key");
     expect(worker.stdout()).not.toMatch(/sekrit/i);
     const { attempts } = await jsonOfCli(env, ["queue", "show", id!]);
     expect(attempts[0].reason).toContain("about Sekrit subject");

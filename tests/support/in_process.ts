@@ -3,16 +3,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Deliverer, DeliverySettings } from "../../lib/worker/delivery_context.ts";
+import type { DeliveryContext, DeliverySettings } from "../../lib/worker/delivery_context.ts";
 import { type Dispatcher, startDispatcher } from "../../lib/worker/dispatcher.ts";
 import { encodeEmail, type Email } from "../../lib/email/email.ts";
 import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
-import { openLane } from "../../lib/worker/provider_state.ts";
+import { createProviderState } from "../../lib/worker/provider_state.ts";
 import type { Log } from "../../lib/runtime/log.ts";
 import { openPostmark } from "../../lib/providers/postmark.ts";
 import { openResend } from "../../lib/providers/resend.ts";
-import type { StoredEmail, Work } from "../../lib/queue/contract.ts";
-import { openIntake, openOperator, openWork, type QueueSettings } from "../../lib/queue/open.ts";
+import type { StoredEmail, Consumer } from "../../lib/queue/contract.ts";
+import { openProducer, openAdmin, openConsumer, type QueueSettings } from "../../lib/queue/open.ts";
 import { duplicatesIn } from "../../fakes/ledger.ts";
 import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmark.ts";
 import { startFakeResend, type FakeResendOptions } from "../../fakes/resend.ts";
@@ -69,15 +69,15 @@ export async function openWorld({ url, ...options }: WorldOptions) {
   };
   const resend = startFakeResend(options.resend);
   const postmark = startFakePostmark(options.postmark);
-  const intake = openIntake(queue, watcher);
+  const producer = openProducer(queue, watcher);
   const workers: (() => Promise<void>)[] = [];
   const proxies: Proxy[] = [];
-  await eventually("the store is verified", () => intake.health().ok);
-  const operator = await openOperator(queue, retainMs, silent);
+  await eventually("the store is verified", () => producer.health().ok);
+  const admin = await openAdmin(queue, retainMs, silent);
 
   async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
-    const result = await intake.submit({ id, text: encodeEmail(email) }, performance.now() + hangMs);
+    const result = await producer.submit({ id, text: encodeEmail(email) }, performance.now() + hangMs);
     if (result.kind !== "stored") throw new Error(JSON.stringify(result));
     return result.id;
   }
@@ -92,10 +92,10 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     url: way = url,
     ...over
   }: WorkerOptions = {}) {
-    const opened = openWork(queueAt(way), retainMs, watcher);
+    const opened = openConsumer(queueAt(way), retainMs, watcher);
     const refused = { claims: 0, endings: 0 };
     let emptyClaims = 0;
-    const work: Work = {
+    const consumer: Consumer = {
       ...opened,
       async claim(request) {
         const result = await opened.claim(request);
@@ -114,7 +114,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       postmark: 1,
       ...(weights && { resend: undefined, postmark: undefined, ...weights }),
     };
-    const lanes = Object.entries(providers).flatMap(([name, weight]) => {
+    const states = Object.entries(providers).flatMap(([name, weight]) => {
       if (weight === undefined) return [];
       const provider =
         name === "resend"
@@ -123,11 +123,11 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       // The rate is learnt in tests of its own.
       const rate = rates[provider.name as keyof typeof rates] ?? 1000;
       const limits = { startRate: rate, maxRate: rate, batchMax: Math.min(provider.batchMax, batchMax) };
-      return [openLane({ ...provider, ...limits }, weight)];
+      return [createProviderState({ ...provider, ...limits }, weight)];
     });
-    const deliverer: Deliverer = {
+    const context: DeliveryContext = {
       worker: Bun.randomUUIDv7(),
-      work,
+      consumer,
       log,
       settings: {
         providerTimeoutMs: 10_000,
@@ -137,25 +137,25 @@ export async function openWorld({ url, ...options }: WorldOptions) {
         giveUpAfterMs: 3_600_000,
         searchWaitMs: 300,
         doubtSplitAfterMs: 3_600_000,
-        providers: lanes.filter(({ weight }) => weight > 0).map(({ provider }) => provider.name),
+        providers: states.filter(({ weight }) => weight > 0).map(({ provider }) => provider.name),
         ...over,
       },
     };
-    const dispatcher: Dispatcher = startDispatcher(deliverer, lanes, { concurrency, doubtMs });
-    const housekeeper: Housekeeper = startHousekeeping(deliverer, lanes);
+    const dispatcher: Dispatcher = startDispatcher(context, states, { concurrency, doubtMs });
+    const housekeeper: Housekeeper = startHousekeeping(context, states);
     const stop = async () => {
       await Promise.all([dispatcher.drain(), housekeeper.stop()]);
-      await work.close();
+      await consumer.close();
     };
     workers.push(stop);
     return {
       stop,
-      lanes,
-      work,
+      states,
+      consumer,
       /** Claims that were answered with a pause. */
       refused,
       /** Nothing has been left to claim, neither after its last batch was claimed nor after that was settled. */
-      isIdle: () => emptyClaims >= 2 * lanes.length,
+      isIdle: () => emptyClaims >= 2 * states.length,
     };
   }
 
@@ -164,8 +164,8 @@ export async function openWorld({ url, ...options }: WorldOptions) {
   return {
     resend,
     postmark,
-    intake,
-    operator,
+    producer,
+    admin,
     submit,
     startWorker,
     /** A way to Redis on which things get lost. Its address is for a worker. */
@@ -177,14 +177,14 @@ export async function openWorld({ url, ...options }: WorldOptions) {
     acceptances,
     /** Emails accepted more than once, by both together. */
     duplicates: () => duplicatesIn(acceptances()),
-    stats: () => operator.stats(),
+    stats: () => admin.stats(),
     async show(id: string): Promise<StoredEmail> {
-      const email = await operator.show(id);
+      const email = await admin.show(id);
       if (email === undefined) throw new Error(`unknown: ${id}`);
       return email;
     },
     /** Waits until nothing is left to do. */
-    drained: () => drained(operator),
+    drained: () => drained(admin),
     async close() {
       // A fake that was taken down lets nothing in flight end.
       resend.comeUp();
@@ -198,7 +198,7 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       }
       await Promise.all(workers.map((stop) => stop()));
       for (const proxy of proxies) proxy.stop();
-      await Promise.all([intake.close(), operator.close()]);
+      await Promise.all([producer.close(), admin.close()]);
       if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
       resend.stop();
       postmark.stop();

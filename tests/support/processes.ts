@@ -6,8 +6,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readConfig } from "../../lib/config/config.ts";
-import { openIntake, openOperator } from "../../lib/queue/open.ts";
-import { type Operator, QueueMissing } from "../../lib/queue/contract.ts";
+import { openProducer, openAdmin } from "../../lib/queue/open.ts";
+import { type Admin, QueueMissing } from "../../lib/queue/contract.ts";
 import { eventually } from "./eventually.ts";
 import { silent } from "./log.ts";
 import { type FakesProcess, settingsFor, startFakes } from "./service.ts";
@@ -23,30 +23,30 @@ export interface Stack {
 }
 
 /** What an operator sees of the queue that these settings lead to. It is made if no server has made it yet. */
-export async function operatorOf(env: Record<string, string>): Promise<Operator> {
+export async function operatorOf(env: Record<string, string>): Promise<Admin> {
   const read = readConfig(env, "server");
   if (!read.ok) throw new Error(read.message);
   const { queue, retainMs } = read.config;
   try {
-    return await openOperator(queue, retainMs, silent);
+    return await openAdmin(queue, retainMs, silent);
   } catch (error) {
     if (!(error instanceof QueueMissing)) throw error;
   }
-  const intake = openIntake(queue, {
+  const producer = openProducer(queue, {
     log: silent,
     onFatal(reason) {
       throw new Error(reason);
     },
   });
-  await eventually("the queue is made", () => intake.health().ok);
-  await intake.close();
-  return openOperator(queue, retainMs, silent);
+  await eventually("the queue is made", () => producer.health().ok);
+  await producer.close();
+  return openAdmin(queue, retainMs, silent);
 }
 
 /** Waits until nothing is left to do. */
-export function drained(operator: Operator): Promise<boolean> {
+export function drained(admin: Admin): Promise<boolean> {
   return eventually("the queue is empty", async () => {
-    const { states } = await operator.stats();
+    const { states } = await admin.stats();
     return states.waiting + states.retrying + states.sending + states["in-doubt"] === 0;
   });
 }

@@ -11,7 +11,7 @@ import {
   noHistory,
   noNotes,
 } from "../../lib/policy/history.ts";
-import { openIntake, openOperator, openWork } from "../../lib/queue/open.ts";
+import { openProducer, openAdmin, openConsumer } from "../../lib/queue/open.ts";
 import type { Batch, EmailFate } from "../../lib/queue/contract.ts";
 import { eventually, hangMs } from "./eventually.ts";
 import { silent } from "./log.ts";
@@ -32,17 +32,17 @@ export async function shapeQueue(env: Record<string, string>) {
       throw new Error(reason);
     },
   };
-  const intake = openIntake(queue, watcher);
-  const work = openWork(queue, retainMs, watcher);
-  await eventually("the store is ready", () => intake.health().ok);
-  await work.compatible;
-  const operator = await openOperator(queue, retainMs, silent);
+  const producer = openProducer(queue, watcher);
+  const consumer = openConsumer(queue, retainMs, watcher);
+  await eventually("the store is ready", () => producer.health().ok);
+  await consumer.compatible;
+  const admin = await openAdmin(queue, retainMs, silent);
 
   async function submit(count: number, over: Partial<Email> = {}): Promise<string[]> {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
     const results = await Promise.all(
       Array.from({ length: count }, () =>
-        intake.submit({ id: Bun.randomUUIDv7(), text: encodeEmail(email) }, performance.now() + hangMs),
+        producer.submit({ id: Bun.randomUUIDv7(), text: encodeEmail(email) }, performance.now() + hangMs),
       ),
     );
     return results.map((result) => {
@@ -53,7 +53,7 @@ export async function shapeQueue(env: Record<string, string>) {
 
   /** New emails, and not those that are due already: nothing else may wait. */
   async function claim(leaseMs = 600_000, countMax = 1000): Promise<Batch> {
-    const result = await work.claim({
+    const result = await consumer.claim({
       claimId: Bun.randomUUIDv7(),
       claimant: Bun.randomUUIDv7(),
       number: 1,
@@ -82,7 +82,7 @@ export async function shapeQueue(env: Record<string, string>) {
     while (ids.length < count) {
       const some = await submit(Math.min(1000, count - ids.length), over);
       const batch = await claim();
-      await work.settle(batch, {
+      await consumer.settle(batch, {
         fates: some.map(fate),
         counts: {},
         ...(failure !== undefined && { failure: { reason: failure, own: true } }),
@@ -93,7 +93,7 @@ export async function shapeQueue(env: Record<string, string>) {
   }
 
   return {
-    operator,
+    admin,
     submit,
     /** The batch that is due, by another worker. */
     reclaim: () => claim(),
@@ -106,7 +106,7 @@ export async function shapeQueue(env: Record<string, string>) {
       const ids = await submit(1);
       await claim(1);
       await eventually("its lease has run out", async () => {
-        return (await operator.show(ids[0]!))?.state === "in-doubt";
+        return (await admin.show(ids[0]!))?.state === "in-doubt";
       });
       return ids;
     },
@@ -119,7 +119,11 @@ export async function shapeQueue(env: Record<string, string>) {
         attempts: attempt("unknown", "no answer: ECONNRESET"),
         failures: 1,
       });
-      await work.settle(batch, { fates: [], rest: { delayMs, notes }, counts: { "unknown:resend": count } });
+      await consumer.settle(batch, {
+        fates: [],
+        rest: { delayMs, notes },
+        counts: { "unknown:resend": count },
+      });
       return { ids, batch };
     },
     retrying: (count = 1, reason = "503 down") =>
@@ -162,12 +166,12 @@ export async function shapeQueue(env: Record<string, string>) {
     /** As nobody here would store it. */
     async damaged(text = "no JSON\nat all \u001b[2J", history = "nor this") {
       const id = Bun.randomUUIDv7();
-      await intake.submit({ id, text }, performance.now() + hangMs);
-      await work.settle(await claim(), { fates: [{ id, kind: "dead", history }], counts: {} });
+      await producer.submit({ id, text }, performance.now() + hangMs);
+      await consumer.settle(await claim(), { fates: [{ id, kind: "dead", history }], counts: {} });
       return id;
     },
     async close() {
-      await Promise.all([intake.close(), work.close(), operator.close()]);
+      await Promise.all([producer.close(), consumer.close(), admin.close()]);
     },
   };
 }

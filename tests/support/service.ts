@@ -179,7 +179,7 @@ export function isRunning(pid: number): boolean {
 /** A server that listens, and where. */
 export async function startServer(env: Record<string, string>): Promise<Process & { readonly url: string }> {
   const server = startProcess("server.ts", env);
-  const { port } = await server.event("listening");
+  const { port } = await server.event("server-listening");
   return { ...server, url: `http://127.0.0.1:${String(port)}/` };
 }
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
 import { openBatch } from "../../lib/policy/batch.ts";
 import { decide } from "../../lib/policy/decide.ts";
-import { asReplayed, decodeHistory, decodeRecord, encodeHistory } from "../../lib/policy/history.ts";
+import { asRetried, decodeHistory, decodeRecord, encodeHistory } from "../../lib/policy/history.ts";
 import { decodeEmail } from "../../lib/email/email.ts";
 import { policy as policyForTests } from "../policy/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
@@ -476,7 +476,7 @@ inWorld(
     const bad: string[] = [];
     for (const text of ["not an email", '{"to":5}\n{}']) {
       const id = Bun.randomUUIDv7();
-      await world.intake.submit({ id, text }, performance.now() + 60_000);
+      await world.producer.submit({ id, text }, performance.now() + 60_000);
       bad.push(id);
     }
     world.startWorker(onlyResend);
@@ -545,7 +545,7 @@ inWorld("nothing is begun under a lease that might run out before the answer", {
   const log = recordingLog();
   const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: proxy.url };
   const worker = world.startWorker({ ...onlyResend, ...slow });
-  await worker.work.compatible;
+  await worker.consumer.compatible;
   proxy.delayMs = 600;
   await world.submit();
   await eventually("it is claimed and handed back", () => log.events("batch-settled").length >= 2);
@@ -558,7 +558,7 @@ inWorld("nothing is begun under a lease that might run out before the answer", {
 inWorld("a worker that stops with a claim under way hands it back", {}, async (world) => {
   const proxy = await world.openProxy();
   const worker = world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
-  await worker.work.compatible;
+  await worker.consumer.compatible;
   // The answer that holds the email.
   proxy.onlyWith = "held-up@example.org";
   proxy.replies = "hold";
@@ -608,22 +608,22 @@ inWorld("a pause stops claims, lets what is in flight be settled, and is said on
   world.resend.faults.next({ stage: "accepted", delayMs: 2000, effect: "nothing" });
   const first = await world.submit();
   await eventually("the request is there", () => world.resend.requests.length === 1);
-  await world.operator.pause();
+  await world.admin.pause();
   const second = await world.submit();
   await eventually("the first is settled", async () => (await world.show(first)).state === "sent");
-  await eventually("the worker knows", () => worker.work.paused());
+  await eventually("the worker knows", () => worker.consumer.paused());
   const { claims } = worker.refused;
   await eventually("it asks again, and is refused again", () => worker.refused.claims >= claims + 2);
   expect((await world.show(second)).state).toBe("waiting");
   expect(world.resend.requests).toHaveLength(1);
   expect(log.events("paused")).toHaveLength(1);
   expect(log.events("resumed")).toHaveLength(0);
-  await world.operator.resume();
+  await world.admin.resume();
   await world.drained();
   expect(world.resend.acceptances).toHaveLength(2);
   expect(log.events("paused")).toHaveLength(1);
   expect(log.events("resumed")).toHaveLength(1);
-  expect(worker.work.paused()).toBe(false);
+  expect(worker.consumer.paused()).toBe(false);
 });
 
 inWorld(
@@ -634,13 +634,13 @@ inWorld(
     world.resend.faults.add({ fault: faults.resetAfterAccepting });
     const doubtful = await world.submit();
     await eventually("it is in doubt", async () => (await world.show(doubtful)).state === "in-doubt");
-    await world.operator.pause();
+    await world.admin.pause();
     await first.stop();
     const waiting = await world.submit();
     world.resend.faults.clear();
     const before = world.resend.requests.length;
     const worker = world.startWorker(onlyPostmark);
-    await eventually("it knows", () => worker.work.paused());
+    await eventually("it knows", () => worker.consumer.paused());
     const endsAtMs = (await world.stats()).oldestDoubtSinceMs! + 4000;
     await eventually("its doubt is over", async () => (await world.stats()).nowMs > endsAtMs);
     const { endings } = worker.refused;
@@ -649,7 +649,7 @@ inWorld(
     expect((await world.show(waiting)).state).toBe("waiting");
     expect(world.resend.requests).toHaveLength(before);
     expect(world.postmark.requests).toHaveLength(0);
-    await world.operator.resume();
+    await world.admin.resume();
     await world.drained();
     expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(
       [doubtful, waiting].toSorted(),
@@ -669,8 +669,8 @@ inWorld(
     await eventually("it is dead", async () => (await world.show(id)).state === "dead");
     const { history: seenHistory } = await world.show(id);
     const { nowMs } = await world.stats();
-    const history = encodeHistory(asReplayed(decodeHistory(seenHistory), nowMs));
-    expect(await world.operator.replay([{ id, seenHistory, history }], { replayed: 1 })).toEqual([id]);
+    const history = encodeHistory(asRetried(decodeHistory(seenHistory), nowMs));
+    expect(await world.admin.retry([{ id, seenHistory, history }], { replayed: 1 })).toEqual([id]);
     await world.drained();
     const { state, record } = await world.show(id);
     expect(state).toBe("sent");
@@ -688,7 +688,7 @@ inWorld("a doubt that an operator ends is a possible duplicate, sent by any prov
   const worker = world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
   await eventually("they are in doubt", async () => (await world.stats()).states["in-doubt"] === 3);
   await worker.stop();
-  const claimed = await world.operator.claimDoubt({
+  const claimed = await world.admin.claimInDoubt({
     claimId: Bun.randomUUIDv7(),
     emailId: ids[1]!,
     leaseMs: 5000,
@@ -703,7 +703,7 @@ inWorld("a doubt that an operator ends is a possible duplicate, sent by any prov
     batch.nowMs,
     0.5,
   );
-  expect(await world.operator.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+  expect(await world.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
   expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
   world.startWorker(onlyPostmark);
   await world.drained();

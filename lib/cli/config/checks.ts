@@ -6,9 +6,9 @@ import type { Config } from "../../config/config.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
 import { openProvider } from "../../providers/registry.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
-import { openOperator, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
+import { openAdmin, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
 import { redisAddress } from "../../runtime/redis_url.ts";
-import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { type Admin, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { readConfig } from "../../config/config.ts";
 import type { Environment } from "./effective_settings.ts";
 
@@ -53,9 +53,9 @@ export async function checkStore(
     const verdict = await judgeRedis(queue, troubles, timeoutMs);
     if (verdict !== undefined) return check(false, verdict);
   }
-  let operator: Operator | undefined;
+  let admin: Admin | undefined;
   try {
-    operator = await openOperator(queue, retainMs, troubles.log);
+    admin = await openAdmin(queue, retainMs, troubles.log);
     const trouble = queue.kind === "sqlite" ? troubles.lasting() : undefined;
     return trouble === undefined ? check(true, durabilityOf(queue)) : check(false, trouble);
   } catch (error) {
@@ -63,7 +63,7 @@ export async function checkStore(
     if (error instanceof StoreUnavailable) return check(false, error.message);
     throw error;
   } finally {
-    await operator?.close();
+    await admin?.close();
   }
 }
 

@@ -79,7 +79,7 @@ async function start(settings: DevSettings): Promise<Ending> {
     const entry = readEntry(line);
     if (entry === undefined) return print(`${name}: ${line}`);
     if (isAtLeast(entry, shown)) print(formatEntry(name, entry));
-    if (entry.event === "listening") port = Number(entry.fields["port"]);
+    if (entry.event === "server-listening") port = Number(entry.fields["port"]);
     if (entry.event === "worker-started") delivers = true;
     if (greeted || port === undefined || !delivers) return;
     greeted = true;

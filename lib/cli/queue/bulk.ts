@@ -27,7 +27,7 @@ export interface Course {
  * @returns nothing if it was through
  */
 export async function runCourse(
-  work: (course: Course) => Promise<void>,
+  consumer: (course: Course) => Promise<void>,
   repeatMs: number,
 ): Promise<Stop | undefined> {
   let stopped = false;
@@ -36,7 +36,7 @@ export async function runCourse(
   /** What was begun is through, as far as a signal could have ended it. */
   let cutShort = false;
   try {
-    await work({
+    await consumer({
       isStopped: () => (cutShort ||= stopped),
       async change(ids, make) {
         unclear = ids;

@@ -32,8 +32,8 @@ export const clear: SingleCommand = {
       json: { type: "boolean", default: false },
     });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
-    return withQueue(async ({ operator, config, place, terminal }) => {
-      const { nowMs: beganAtMs, states: before } = await operator.stats();
+    return withQueue(async ({ admin, config, place, terminal }) => {
+      const { nowMs: beganAtMs, states: before } = await admin.stats();
       const count = before.waiting + before.retrying;
       const what = count === 1 ? "that waits or is" : "that wait or are";
       const question = `Delete ${countOf(count, "email")} ${what} to be tried again, for good (queue in ${place})`;
@@ -47,12 +47,12 @@ export const clear: SingleCommand = {
         let from = count > 0 || read.values.yes ? "" : undefined;
         while (from !== undefined && !isStopped()) {
           isAsked = true;
-          const cleared = await operator.clear(pageMax, beganAtMs, from === "" ? undefined : from);
+          const cleared = await admin.clear(pageMax, beganAtMs, from === "" ? undefined : from);
           isAsked = false;
           progress.show((deleted += cleared.deleted));
           from = cleared.next;
         }
-        left = leftOf((await operator.stats()).states);
+        left = leftOf((await admin.stats()).states);
       }, config.signalRepeatMs).finally(() => progress.end());
       if (read.values.json) printJson({ queue: place, deleted, left, ...stopDocument(stop) });
       else print(`${toldOf(deleted, stop)}${left ? leftText(left) : ""} (queue in ${place})`);

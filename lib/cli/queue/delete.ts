@@ -42,8 +42,8 @@ export const deletion: SingleCommand = {
     }
     return withQueue(async (session) => {
       const outcome: Outcome = { deleted: 0, failures: [] };
-      const { operator, place, terminal } = session;
-      const { nowMs, states } = await operator.stats();
+      const { admin, place, terminal } = session;
+      const { nowMs, states } = await admin.stats();
       if (allDead && states.dead === 0 && !options.json) {
         print(`There are no dead letters (queue in ${place})`);
         return done;
@@ -76,13 +76,13 @@ interface Run {
 }
 
 async function deleteEach(
-  { operator }: Session,
+  { admin }: Session,
   { course, outcome, ids }: Run & { readonly ids: readonly string[] },
 ): Promise<void> {
   for (let start = 0; start < ids.length; start += pageMax) {
     const some = ids.slice(start, start + pageMax);
     if (course.isStopped()) return;
-    const answers = await course.change(some, () => operator.delete(some));
+    const answers = await course.change(some, () => admin.delete(some));
     outcome.deleted += answers.filter((answer) => answer === "deleted").length;
     for (const [i, id] of some.entries()) {
       const answer = answers[i];
@@ -90,7 +90,7 @@ async function deleteEach(
       if (answer === "in-batch") outcome.failures.push({ id, problem: answer });
       else {
         // Some of those that are there no more are known still.
-        const state = (await operator.show(id))?.state;
+        const state = (await admin.show(id))?.state;
         outcome.failures.push({ id, problem: state === "sent" || state === "deleted" ? state : "unknown" });
       }
     }
@@ -98,18 +98,18 @@ async function deleteEach(
 }
 
 async function deleteAllDead(
-  { operator, terminal }: Session,
+  { admin, terminal }: Session,
   { course, outcome, beganAtMs, dead }: Run & { readonly beganAtMs: number; readonly dead: number },
 ): Promise<void> {
   const progress = openProgress("Deleting", dead, terminal);
   try {
-    for await (const emails of pagesOf(operator, "dead")) {
+    for await (const emails of pagesOf(admin, "dead")) {
       if (course.isStopped()) return;
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
       const ids = before.map(({ id }) => id);
       // Another operator may have sent some back to waiting since, where they may have died again.
       const seen = before.map(({ history }) => history);
-      const answers = await course.change(ids, () => operator.delete(ids, seen));
+      const answers = await course.change(ids, () => admin.delete(ids, seen));
       outcome.deleted += answers.filter((answer) => answer === "deleted").length;
       progress.show(outcome.deleted);
       if (before.length < emails.length) break;

@@ -12,7 +12,7 @@ import {
   type SentRecord,
   withNotes,
 } from "../../policy/history.ts";
-import { replayOf } from "../../policy/operator_retry.ts";
+import { decideRetry } from "../../policy/operator_retry.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
 import { isoOf } from "../format.ts";
 
@@ -73,7 +73,7 @@ export function storyOf(stored: StoredEmail): Story {
     submittedAtMs: stored.submittedAtMs ?? (state === "sent" ? timeInId(stored.id) : undefined),
     doubtSinceMs: batch?.doubtSinceMs ?? (state === "in-doubt" ? batch?.dueAtMs : undefined),
     reason: history.deadReason ?? (hasLapsed ? lapsed : last?.reason),
-    outcomeUnknown: stored.state === "dead" && replayOf(stored.history, 0).mayBeDuplicate,
+    outcomeUnknown: stored.state === "dead" && decideRetry(stored.history, 0).mayBeDuplicate,
     mayBeDuplicate: stored.state !== "dead" && history.doubted,
     replayedAtMs: history.replayedAtMs,
   };

@@ -1,6 +1,6 @@
 // Why something could not be done to an email: named in words and, for programs, by a short name.
 
-import type { Operator } from "../../queue/contract.ts";
+import type { Admin } from "../../queue/contract.ts";
 import { complain } from "../output.ts";
 import { visible } from "../format.ts";
 
@@ -44,7 +44,7 @@ export function complainOf(failures: readonly Failure[]): void {
 }
 
 /** What keeps an email from what is for dead letters alone; of a dead one, that it was not one a moment ago. */
-export async function problemOf(operator: Operator, id: string): Promise<Problem> {
-  const state = (await operator.show(id))?.state;
+export async function problemOf(admin: Admin, id: string): Promise<Problem> {
+  const state = (await admin.show(id))?.state;
   return state === undefined ? "unknown" : state === "dead" ? "changed" : state;
 }

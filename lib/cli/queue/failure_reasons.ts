@@ -1,7 +1,7 @@
 // Why emails are dead, and why others are not sent yet: the most frequent reasons of a sample, since the reasons
 // stand in the emails and are counted nowhere. Of the newest, since those tell what goes wrong now.
 
-import type { Operator } from "../../queue/contract.ts";
+import type { Admin } from "../../queue/contract.ts";
 import { pageMax, pagesOf } from "./pages.ts";
 import { type Story, storyOf } from "./email_view.ts";
 import type { ListedState } from "./states.ts";
@@ -25,20 +25,20 @@ export interface Sample {
 }
 
 /** Why the dead are dead. */
-export function sampleDead(operator: Operator): Promise<Sample> {
-  return sample(operator, ["dead"], (story) => [undefined, story.reason ?? "no reason that can be read"]);
+export function sampleDead(admin: Admin): Promise<Sample> {
+  return sample(admin, ["dead"], (story) => [undefined, story.reason ?? "no reason that can be read"]);
 }
 
 /** Why those that wait were not sent at their last attempt, by the provider that it was made with. */
-export function sampleFailures(operator: Operator): Promise<Sample> {
-  return sample(operator, ["retrying", "waiting", "in-doubt"], ({ stored, attempts, reason }) => {
+export function sampleFailures(admin: Admin): Promise<Sample> {
+  return sample(admin, ["retrying", "waiting", "in-doubt"], ({ stored, attempts, reason }) => {
     const provider = stored.batch?.provider ?? attempts.kept.at(-1)?.provider;
     return provider === undefined || reason === undefined ? undefined : [provider, reason];
   });
 }
 
 async function sample(
-  operator: Operator,
+  admin: Admin,
   states: readonly ListedState[],
   reasonOf: (story: Story) => readonly [provider: string | undefined, reason: string] | undefined,
 ): Promise<Sample> {
@@ -46,7 +46,7 @@ async function sample(
   let size = 0;
   for (const state of states) {
     const most = Math.ceil(sampleMax / states.length);
-    for await (const emails of pagesOf(operator, state, most, "newest")) {
+    for await (const emails of pagesOf(admin, state, most, "newest")) {
       size += emails.length;
       for (const email of emails) {
         const why = reasonOf(storyOf(email));

@@ -65,10 +65,10 @@ interface Wanted {
 }
 
 /** A line an email, so that it is written as it is read, and can be looked through by line. */
-async function printArray({ operator, config }: Session, { state, limit, order }: Wanted): Promise<Ending> {
+async function printArray({ admin, config }: Session, { state, limit, order }: Wanted): Promise<Ending> {
   let open = false;
   try {
-    for await (const emails of pagesOf(operator, state, limit, order)) {
+    for await (const emails of pagesOf(admin, state, limit, order)) {
       const lines = emails.map((email) => jsonOf(documentOf(storyOf(email)))).join(",\n");
       if (!print(`${open ? "," : "["}\n${lines}`)) return done;
       open = true;
@@ -85,11 +85,11 @@ async function printArray({ operator, config }: Session, { state, limit, order }
   return done;
 }
 
-async function printTable({ operator, terminal }: Session, { state, limit, order }: Wanted): Promise<Ending> {
-  const { nowMs, states } = await operator.stats();
+async function printTable({ admin, terminal }: Session, { state, limit, order }: Wanted): Promise<Ending> {
+  const { nowMs, states } = await admin.stats();
   const table = openTable(columnsOf(state, nowMs), terminal);
   let shown = 0;
-  for await (const emails of pagesOf(operator, state, limit, order)) {
+  for await (const emails of pagesOf(admin, state, limit, order)) {
     if (!print(table.lines(emails.map(storyOf)).join("\n"))) return done;
     shown += emails.length;
   }

@@ -3,7 +3,7 @@
 
 import { type Config, readConfig } from "../../config/config.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
-import { type Operator, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { type Admin, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import type { Ending } from "../command.ts";
 import { complain } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
@@ -11,7 +11,7 @@ import { visible } from "../format.ts";
 import { missingText, placeOf } from "./location.ts";
 
 export interface Session {
-  readonly operator: Operator;
+  readonly admin: Admin;
   readonly config: Config;
   /** Where the queue is, in words. */
   readonly place: string;
@@ -32,16 +32,16 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
   const { queue } = config;
   const place = placeOf(queue);
   let trouble: string | undefined;
-  let operator: Operator | undefined;
+  let admin: Admin | undefined;
   // Not loaded before it is needed, so that other commands start quickly.
-  const { openOperator } = await import("../../queue/open.ts");
+  const { openAdmin: openOperator } = await import("../../queue/open.ts");
   try {
-    operator = await openOperator(
+    admin = await openOperator(
       queue,
       config.retainMs,
       troubleLog((reason) => (trouble = reason)),
     );
-    return await command({ operator, config, place, terminal: terminalOf(process.env) });
+    return await command({ admin, config, place, terminal: terminalOf(process.env) });
   } catch (error) {
     if (error instanceof QueueMissing) {
       complain(missingText(queue));
@@ -54,7 +54,7 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
     );
     return failed;
   } finally {
-    await operator?.close();
+    await admin?.close();
   }
 }
 

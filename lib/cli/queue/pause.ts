@@ -1,6 +1,6 @@
 // `queue pause` and `queue resume`: stop every claim of every worker, and let them go on.
 
-import type { Operator } from "../../queue/contract.ts";
+import type { Admin } from "../../queue/contract.ts";
 import type { SingleCommand } from "../command.ts";
 import { readOptions } from "../command.ts";
 import { print, printJson } from "../output.ts";
@@ -15,7 +15,7 @@ export const pause = switchOf({
     "Repeated, it changes nothing.",
   ],
   paused: true,
-  turn: (operator) => operator.pause(),
+  turn: (admin) => admin.pause(),
   said: (place) =>
     `Paused the queue in ${place}: nothing more is claimed until \`reliable-email queue resume\`; submissions go on`,
 });
@@ -25,7 +25,7 @@ export const resume = switchOf({
   summary: "lets the workers go on",
   about: ["Ends what `queue pause` began. Repeated, it changes nothing."],
   paused: false,
-  turn: (operator) => operator.resume(),
+  turn: (admin) => admin.resume(),
   said: (place) => `Resumed the queue in ${place}: workers claim what is due`,
 });
 
@@ -41,7 +41,7 @@ function switchOf({
   summary: string;
   about: readonly string[];
   paused: boolean;
-  turn: (operator: Operator) => Promise<void>;
+  turn: (admin: Admin) => Promise<void>;
   said: (place: string) => string;
 }): SingleCommand {
   return {
@@ -58,8 +58,8 @@ function switchOf({
     async run(args) {
       const read = readOptions(args, { json: { type: "boolean", default: false } });
       if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
-      return withQueue(async ({ operator, place }) => {
-        await turn(operator);
+      return withQueue(async ({ admin, place }) => {
+        await turn(admin);
         if (read.values.json) printJson({ queue: place, paused });
         else print(said(place));
         return done;

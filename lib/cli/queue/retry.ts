@@ -59,7 +59,7 @@ export const retry: SingleCommand = {
     const wanted: Wanted = { reason, force };
     return withQueue(async (session) => {
       const outcome = nothingYet();
-      const { nowMs, states } = await session.operator.stats();
+      const { nowMs, states } = await session.admin.stats();
       const stop = await runCourse(
         (course) =>
           all
@@ -95,14 +95,14 @@ interface Run {
 }
 
 async function retryAll(
-  { operator, terminal }: Session,
+  { admin, terminal }: Session,
   { reason: text, force }: Wanted,
   { course, outcome, beganAtMs, dead }: Run & { readonly dead: number },
 ): Promise<void> {
   const progress = openProgress("Retrying", dead, terminal);
   let seen = 0;
   try {
-    for await (const emails of pagesOf(operator, "dead")) {
+    for await (const emails of pagesOf(admin, "dead")) {
       if (course.isStopped()) break;
       // What dies meanwhile, perhaps once more, is not retried: or else this might never end.
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
@@ -110,7 +110,7 @@ async function retryAll(
       const ready = wanted.map((email) => replayable(email, beganAtMs));
       const taken = ready.filter(({ mayBeDuplicate }) => force || !mayBeDuplicate);
       outcome.heldBack.push(...ready.filter((one) => !taken.includes(one)).map(({ id }) => id));
-      await replayDead(operator, taken, course, outcome);
+      await replayDead(admin, taken, course, outcome);
       progress.show((seen += emails.length));
       if (before.length < emails.length) break;
     }
@@ -120,7 +120,7 @@ async function retryAll(
 }
 
 async function retryEach(
-  { operator, config }: Session,
+  { admin, config }: Session,
   wanted: Wanted,
   { course, outcome, beganAtMs, ids }: Run & { readonly ids: readonly string[] },
 ): Promise<void> {
@@ -130,14 +130,14 @@ async function retryEach(
       // Another of the same batch was named before.
       if (outcome.retried.includes(id)) continue;
       if (course.isStopped()) return;
-      const stored = await operator.show(id);
+      const stored = await admin.show(id);
       const mayBeMeant =
         wanted.reason === undefined || stored === undefined
           ? true
           : storyOf(stored).reason?.includes(wanted.reason);
       if (stored === undefined) outcome.failures.push({ id, problem: "unknown" });
       else if (stored.state === "in-doubt" && wanted.force && mayBeMeant) {
-        const failure = await replayDoubtful(operator, id, config.leaseMs, course, outcome);
+        const failure = await replayDoubtful(admin, id, config.leaseMs, course, outcome);
         if (failure !== undefined) outcome.failures.push(failure);
         // It was known to be accepted elsewhere, and so is sent.
         else if (!outcome.retried.includes(id)) outcome.failures.push({ id, problem: "sent" });
@@ -149,10 +149,10 @@ async function retryEach(
         else dead.push(ready);
       }
     }
-    await replayDead(operator, dead, course, outcome);
+    await replayDead(admin, dead, course, outcome);
     const back = new Set(outcome.retried);
     for (const { id } of dead) {
-      if (!back.has(id)) outcome.failures.push({ id, problem: await problemOf(operator, id) });
+      if (!back.has(id)) outcome.failures.push({ id, problem: await problemOf(admin, id) });
     }
   }
 }

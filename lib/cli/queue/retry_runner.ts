@@ -1,7 +1,7 @@
 // Carries retries out: dead letters in as few calls as possible, batches in doubt one by one.
 
-import { endDoubtNow, type Replay, replayCounts, replayOf } from "../../policy/operator_retry.ts";
-import { type Batch, type Operator, type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
+import { endDoubtNow, type OperatorRetry, retryCounts, decideRetry } from "../../policy/operator_retry.ts";
+import { type Batch, type Admin, type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import type { Course } from "./bulk.ts";
 import type { Failure } from "./errors.ts";
 import { storyOf } from "./email_view.ts";
@@ -14,8 +14,8 @@ export interface Replayed {
 
 /** Notes those that were in `into`, at once; the others have changed meanwhile. */
 export async function replayDead(
-  operator: Operator,
-  emails: readonly (Replay & { readonly id: string; readonly seenHistory: string })[],
+  admin: Admin,
+  emails: readonly (OperatorRetry & { readonly id: string; readonly seenHistory: string })[],
   course: Course,
   into: Replayed,
 ): Promise<void> {
@@ -25,9 +25,9 @@ export async function replayDead(
     const back = await course.change(
       alike.map(({ id }) => id),
       () =>
-        operator.replay(
+        admin.retry(
           alike.map(({ id, seenHistory, history }) => ({ id, seenHistory, history })),
-          replayCounts(mayBeDuplicate),
+          retryCounts(mayBeDuplicate),
         ),
     );
     into.retried.push(...back);
@@ -37,7 +37,7 @@ export async function replayDead(
 
 /** A dead letter as {@link replayDead} takes it. */
 export function replayable({ id, history: seenHistory }: StoredEmail, nowMs: number) {
-  return { id, seenHistory, ...replayOf(seenHistory, nowMs) };
+  return { id, seenHistory, ...decideRetry(seenHistory, nowMs) };
 }
 
 /**
@@ -45,7 +45,7 @@ export function replayable({ id, history: seenHistory }: StoredEmail, nowMs: num
  * @returns why not
  */
 export async function replayDoubtful(
-  operator: Operator,
+  admin: Admin,
   emailId: string,
   leaseMs: number,
   course: Course,
@@ -53,7 +53,7 @@ export async function replayDoubtful(
 ): Promise<Failure | undefined> {
   const claim = { claimId: Bun.randomUUIDv7(), emailId, leaseMs };
   // A claim alone changes nothing that an operator would have to know: its lease ends.
-  const { result: answer } = await patiently(() => operator.claimDoubt(claim));
+  const { result: answer } = await patiently(() => admin.claimInDoubt(claim));
   switch (answer.kind) {
     case "busy":
     case "unknown":
@@ -64,9 +64,9 @@ export async function replayDoubtful(
       const { batch } = answer;
       const { settlement, possibleDuplicates } = endDoubtNow(batch, batch.nowMs);
       const isDone = await course.change(possibleDuplicates, async () => {
-        const { result, repeated } = await patiently(() => operator.settle(batch, settlement));
+        const { result, repeated } = await patiently(() => admin.settle(batch, settlement));
         // Of a repetition, it may be that the first was carried out, and ended the lease by that.
-        return result.leaseHeld || (repeated && (await wasReplayed(operator, batch, possibleDuplicates)));
+        return result.leaseHeld || (repeated && (await wasReplayed(admin, batch, possibleDuplicates)));
       });
       if (!isDone) return { id: emailId, problem: "changed" };
       into.retried.push(...possibleDuplicates);
@@ -80,10 +80,10 @@ export async function replayDoubtful(
  * Whether these emails of the batch went back to waiting by the settlement of this lease, by what they remember.
  * Rejects with {@link StoreUnavailable} if nobody can tell any more.
  */
-async function wasReplayed(operator: Operator, batch: Batch, ids: readonly string[]): Promise<boolean> {
+async function wasReplayed(admin: Admin, batch: Batch, ids: readonly string[]): Promise<boolean> {
   let holdsAll = true;
   for (const id of ids) {
-    const stored = await operator.show(id);
+    const stored = await admin.show(id);
     if (stored !== undefined && storyOf(stored).replayedAtMs === batch.nowMs) return true;
     holdsAll &&= stored?.batch?.id === batch.id;
   }

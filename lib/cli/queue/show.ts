@@ -33,15 +33,15 @@ export const show: SingleCommand = {
     const [id, stray] = read.values.words;
     if (id === undefined) return { kind: "wrongUsage", mistake: "Which email?" };
     if (stray !== undefined) return { kind: "wrongUsage", mistake: `Unexpected argument '${stray}'` };
-    return withQueue(async ({ operator, terminal }) => {
-      const stored = await operator.show(id);
+    return withQueue(async ({ admin, terminal }) => {
+      const stored = await admin.show(id);
       if (stored === undefined) {
         complain(`Unknown id: ${visible(id)}`);
         return failed;
       }
       const story = storyOf(stored);
       if (read.values.options.json) printJson(documentOf(story));
-      else print(tell(story, (await operator.stats()).nowMs, terminal).join("\n"));
+      else print(tell(story, (await admin.stats()).nowMs, terminal).join("\n"));
       return done;
     });
   },

@@ -34,12 +34,12 @@ export const stats: SingleCommand = {
   async run(args) {
     const read = readOptions(args, { json: { type: "boolean", default: false } });
     if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
-    return withQueue(async ({ operator, config, terminal }) => {
+    return withQueue(async ({ admin, config, terminal }) => {
       const store = storeOf(config);
       const look: Look = {
-        numbers: await operator.stats(),
-        failures: await sampleFailures(operator),
-        dead: await sampleDead(operator),
+        numbers: await admin.stats(),
+        failures: await sampleFailures(admin),
+        dead: await sampleDead(admin),
         store: await store,
       };
       if (read.values.json) printJson(documentOf(look));

@@ -24,11 +24,11 @@ const notLinked = new Set([
 ]);
 
 /** Whether a batch's email has its file, and if not, from which number on there may be room. */
-export type Place =
+export type OutboxFile =
   { readonly kind: "taken"; readonly name: string } | { readonly kind: "free"; readonly number: number };
 
 /** Looks for the file of an email that was written for this batch. */
-export async function findPlace(folder: string, ids: EmlIds, from = 1): Promise<Place> {
+export async function findFile(folder: string, ids: EmlIds, from = 1): Promise<OutboxFile> {
   for (let number = from; ; number++) {
     const beginning = await readBeginning(join(folder, fileName(ids, number)));
     if (beginning === undefined) return { kind: "free", number };
@@ -68,7 +68,7 @@ export async function putFile(
         throw error;
       }
       // Another came first: with another batch to this place, or with the same one, which is all that is wanted.
-      const place = await findPlace(folder, ids, number);
+      const place = await findFile(folder, ids, number);
       if (place.kind === "free") {
         number = place.number;
         continue;

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Outcome, SendResult } from "../../policy/request_outcome.ts";
 import { makeFolder, syncFolder } from "../../runtime/durable_dir.ts";
 import { composeEml, type EmlIds } from "./eml.ts";
-import { findPlace, putFile, tryOutbox } from "./outbox.ts";
+import { findFile, putFile, tryOutbox } from "./outbox.ts";
 import type { Outgoing, Provider } from "../provider.ts";
 import { reasonOf } from "../failure_reason.ts";
 import {
@@ -102,7 +102,7 @@ async function take(
     for (const { id, email } of emails) {
       if (signal.aborted) return leftOff(givenUp);
       const ids: EmlIds = { emailId: id, batchId };
-      const place = await findPlace(outbox, ids);
+      const place = await findFile(outbox, ids);
       if (place.kind === "taken") {
         // No dice for what is accepted already: to refuse it now would be to take it back.
         mayBeAccepted = true;

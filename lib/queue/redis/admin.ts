@@ -2,7 +2,7 @@
 
 import type { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { type DeleteAnswer, knownMinMs, type Operator, QueueMissing, StoreUnavailable } from "../contract.ts";
+import { type DeleteAnswer, knownMinMs, type Admin, QueueMissing, StoreUnavailable } from "../contract.ts";
 import { readClaim, readSettled, settleArguments } from "./batch_codec.ts";
 import claimDoubtText from "./scripts/claim_in_doubt.lua" with { type: "text" };
 import clearText from "./scripts/clear.lua" with { type: "text" };
@@ -16,7 +16,7 @@ import pauseText from "./scripts/pause.lua" with { type: "text" };
 import placeText from "./scripts/cursor.lua" with { type: "text" };
 import replayText from "./scripts/retry.lua" with { type: "text" };
 import resumeText from "./scripts/resume.lua" with { type: "text" };
-import { errorText, run, type Script, script } from "./scripts.ts";
+import { redisErrorText, run, type Script, script } from "./scripts.ts";
 import settleText from "./scripts/settle.lua" with { type: "text" };
 import showText from "./scripts/show.lua" with { type: "text" };
 import { readMemory, readStats } from "./stats.ts";
@@ -37,7 +37,7 @@ const clearScript = script(`${placeText}\n${clearText}`, allowOom);
 const pauseScript = script(pauseText, allowOom);
 const resumeScript = script(resumeText, allowOom);
 
-export interface OperatorOptions {
+export interface RedisAdminOptions {
   readonly url: string;
   readonly prefix: string;
   /** How long the id of a deleted email stays known, ms. */
@@ -56,7 +56,7 @@ const answerTimeoutMs = 30_000;
  * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
  * {@link QueueMissing} if no queue has this prefix.
  */
-export async function openRedisOperator(options: OperatorOptions): Promise<Operator> {
+export async function openRedisAdmin(options: RedisAdminOptions): Promise<Admin> {
   const { clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const retainMs = Math.max(options.retainMs, knownMinMs);
@@ -64,7 +64,7 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
   try {
     await reached(redis);
     const format = await readFormat(redis, partition).catch((error: unknown) => {
-      throw new StoreUnavailable(errorText(error));
+      throw new StoreUnavailable(redisErrorText(error));
     });
     if (format === null) throw new QueueMissing("there is no queue");
     const foreign = foreignText(format);
@@ -78,8 +78,8 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
     try {
       return (await run(redis, what, partition, [clockOffsetMs(), ...args])).reply;
     } catch (error) {
-      if (errorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
-      throw new StoreUnavailable(foreignFormat(error) ?? errorText(error));
+      if (redisErrorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
+      throw new StoreUnavailable(foreignFormat(error) ?? redisErrorText(error));
     }
   }
 
@@ -91,7 +91,7 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
     async stats() {
       const reply = await ask(statsScript);
       const memory = await readMemory(redis).catch((error: unknown) => {
-        throw new StoreUnavailable(errorText(error));
+        throw new StoreUnavailable(redisErrorText(error));
       });
       return readStats(reply, memory);
     },
@@ -101,12 +101,12 @@ export async function openRedisOperator(options: OperatorOptions): Promise<Opera
       const [end, ...emails] = reply as [readonly string[], ...unknown[]];
       return { emails: emails.map(readEmail), next: end.length === 0 ? undefined : end.join(" ") };
     },
-    async replay(emails, counts) {
+    async retry(emails, counts) {
       const counters = Object.entries(counts);
       const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
       return (await ask(replayScript, counters.length, ...counters.flat(), ...args)) as string[];
     },
-    async claimDoubt({ claimId, leaseMs, emailId }) {
+    async claimInDoubt({ claimId, leaseMs, emailId }) {
       const reply = await ask(claimDoubtScript, claimId, 1, leaseMs, emailId);
       const [kind] = reply as [string];
       if (kind === "busy" || kind === "not-in-doubt" || kind === "unknown") return { kind };

@@ -35,7 +35,7 @@ export function readClaim(reply: unknown): ClaimResult {
     leaseEndsAtMs: number("until"),
     doubtEndsAtMs: number("ends"),
     doubtSinceMs: numberIfAny("doubt"),
-    lapsed: text("lapsed") === "1",
+    leaseExpired: text("lapsed") === "1",
     context: text("context"),
     notes: text("notes"),
     pieceMax: numberIfAny("piece"),

@@ -6,7 +6,7 @@ import { connect as connectTls } from "node:tls";
 import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import { driverUrl } from "../../runtime/redis_url.ts";
-import { errorText } from "./scripts.ts";
+import { redisErrorText } from "./scripts.ts";
 
 /** Longest wait for one reply, ms. After it the command may still be executed. */
 export const commandTimeoutMs = 1000;
@@ -18,7 +18,7 @@ const roleCheckMs = 2000;
 /** Longest stay on a node that is loading its data, ms: the address may lead elsewhere by now. */
 const loadingMaxMs = 5000;
 
-export interface Connection extends Redis {
+export interface RedisConnection extends Redis {
   /** Why it is down, in Redis's words where there are any. */
   trouble(): string;
   /** Closes it for good, without waiting for replies. */
@@ -40,7 +40,12 @@ const isReplica = "this node is a replica, not the primary";
  * @param role shown by `CLIENT LIST`, and in the log
  * @param replyTimeoutMs longest wait for one whole reply
  */
-export function connect(url: string, role: string, log: Log, replyTimeoutMs = commandTimeoutMs): Connection {
+export function connect(
+  url: string,
+  role: string,
+  log: Log,
+  replyTimeoutMs = commandTimeoutMs,
+): RedisConnection {
   /** Since it was last up. An outage repeats its reasons, and may alternate between several. */
   const reported = new Set<string>();
   let trouble = "not connected";
@@ -73,7 +78,7 @@ export function connect(url: string, role: string, log: Log, replyTimeoutMs = co
   });
 
   redis.on("error", (error: Error & { readonly command?: { readonly name: string } }) => {
-    const reason = isInTlsHandshake && error.message === "connect ETIMEDOUT" ? noTls : errorText(error);
+    const reason = isInTlsHandshake && error.message === "connect ETIMEDOUT" ? noTls : redisErrorText(error);
     // ioredis goes on with its handshake on a connection that was just closed: the cause is known already.
     if (reason !== "not connected") fail(reason);
     // ioredis would go on with database 0, which is another queue's.
@@ -114,7 +119,7 @@ export function connect(url: string, role: string, log: Log, replyTimeoutMs = co
 }
 
 /** Closes without waiting for replies. */
-export function disconnect(redis: Connection): void {
+export function disconnect(redis: RedisConnection): void {
   redis.stop();
 }
 

@@ -2,14 +2,14 @@
 
 import type { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { type ClaimResult, idempotencyMs, knownMinMs, StoreUnavailable, type Work } from "../contract.ts";
+import { type ClaimResult, idempotencyMs, knownMinMs, StoreUnavailable, type Consumer } from "../contract.ts";
 import { readClaim, readSettled, settleArguments } from "./batch_codec.ts";
 import claimText from "./scripts/claim.lua" with { type: "text" };
 import claimEndedText from "./scripts/claim_doubt_ended.lua" with { type: "text" };
 import conditionsText from "./scripts/conditions.lua" with { type: "text" };
 import { commandTimeoutMs, connect, disconnect, partitionOf } from "./connection.ts";
 import { foreignFormat, watchDurability } from "./durability.ts";
-import { errorText, run, type Script, script } from "./scripts.ts";
+import { redisErrorText, run, type Script, script } from "./scripts.ts";
 import settleText from "./scripts/settle.lua" with { type: "text" };
 import { readConditions } from "./stats.ts";
 import { createSweeper } from "./sweep.ts";
@@ -28,7 +28,7 @@ const claimTimeoutMs = 30_000;
 /** Refusals that no repetition can change: a bug, or a key of the store that is not ours. */
 const hopeless = /^(ERR|WRONGTYPE) /;
 
-export interface WorkOptions {
+export interface RedisConsumerOptions {
   readonly url: string;
   readonly prefix: string;
   readonly minReplicas: number;
@@ -43,7 +43,7 @@ export interface WorkOptions {
   readonly monotonicOffsetMs?: () => number;
 }
 
-export function openRedisWork(options: WorkOptions): Work {
+export function openRedisConsumer(options: RedisConsumerOptions): Consumer {
   const { log, minReplicas, clockOffsetMs = () => 0, monotonicOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const retainMs = Math.max(options.retainMs, knownMinMs);
@@ -61,7 +61,7 @@ export function openRedisWork(options: WorkOptions): Work {
   wakes.on("ready", () => {
     wakes.subscribe(`${partition}:wake`).then(wake, (error: unknown) => {
       // Not needed to deliver: without it, new emails are found by the poll.
-      log.warn("wakes-refused", { reason: errorText(error) });
+      log.warn("wakeup-refused", { reason: redisErrorText(error) });
     });
   });
   wakes.on("message", wake);
@@ -74,7 +74,7 @@ export function openRedisWork(options: WorkOptions): Work {
     } catch (error) {
       const foreign = foreignFormat(error);
       if (foreign !== undefined) options.onFatal(foreign);
-      const reason = foreign ?? errorText(error);
+      const reason = foreign ?? redisErrorText(error);
       throw hopeless.test(reason) ? new Error(reason) : new StoreUnavailable(reason);
     }
   }
@@ -95,7 +95,7 @@ export function openRedisWork(options: WorkOptions): Work {
     try {
       return await claims.wait(minReplicas, commandTimeoutMs / 2);
     } catch (error) {
-      throw new StoreUnavailable(errorText(error));
+      throw new StoreUnavailable(redisErrorText(error));
     }
   }
 

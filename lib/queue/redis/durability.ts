@@ -4,11 +4,11 @@
 import type { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import type { Health } from "../contract.ts";
-import type { Readiness } from "../group_commit.ts";
-import type { Connection } from "./connection.ts";
+import type { CommitReadiness } from "../group_commit.ts";
+import type { RedisConnection } from "./connection.ts";
 import probeText from "./scripts/permissions.lua" with { type: "text" };
 import { createReplicaCheck } from "./replicas.ts";
-import { errorText, run, type Script, standaloneScript } from "./scripts.ts";
+import { redisErrorText, run, type Script, standaloneScript } from "./scripts.ts";
 
 const probeScript = standaloneScript(`#!lua flags=allow-oom\n${probeText}`);
 
@@ -33,13 +33,13 @@ export function foreignText(format: string | null): string | undefined {
 
 /** As {@link foreignText}, when a script has refused to run on a store of another format. */
 export function foreignFormat(error: unknown): string | undefined {
-  const [, format] = /^FORMAT (.*)$/.exec(errorText(error)) ?? [];
+  const [, format] = /^FORMAT (.*)$/.exec(redisErrorText(error)) ?? [];
   return format === undefined ? undefined : foreignText(format);
 }
 
 /** Pending is what is not known yet, or not at the moment: no connection, a rewrite under way. */
 export type StoreState =
-  | Exclude<Readiness, { kind: "refused" }>
+  | Exclude<CommitReadiness, { kind: "refused" }>
   /** An operator has to act first. */
   | {
       readonly kind: "refused";
@@ -73,7 +73,7 @@ export interface StoreWatch {
 }
 
 /** Judges what `INFO` and `CONFIG GET` say. `config` is undefined where the operator vouches. */
-export function judge(
+export function judgeDurability(
   info: Readonly<Record<string, string>>,
   config: Readonly<Record<string, string>> | undefined,
   minReplicas: number,
@@ -147,12 +147,12 @@ async function readConfig(redis: Redis): Promise<{ config: Record<string, string
     };
   } catch (error) {
     if (redis.status !== "ready") throw error;
-    return { refusal: `CONFIG GET is refused (${errorText(error)})` };
+    return { refusal: `CONFIG GET is refused (${redisErrorText(error)})` };
   }
 }
 
 /** Watches the Redis behind this connection for as long as the process lives. */
-export function watchDurability(redis: Connection, options: DurabilityOptions): StoreWatch {
+export function watchDurability(redis: RedisConnection, options: DurabilityOptions): StoreWatch {
   const { partition, scripts, durability, minReplicas, log } = options;
   const commands = [...new Set(scripts.flatMap((one) => one.commands))];
   let state: StoreState = { kind: "pending", reason: "not connected yet" };
@@ -170,7 +170,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     const answer = await readConfig(replica);
     // Sentinel promotes none of priority 0.
     if ("refusal" in answer || info["slave_priority"] === "0") return undefined;
-    const verdict = judge({ ...info, role: "master" }, answer.config, 0, true);
+    const verdict = judgeDurability({ ...info, role: "master" }, answer.config, 0, true);
     return verdict.kind === "refused" ? verdict : undefined;
   });
 
@@ -215,7 +215,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
       const fixes = ["set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always"];
       return { kind: "refused", reason: answer.refusal, fixes, event: "store-not-durable" };
     }
-    const verdict = judge(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
+    const verdict = judgeDurability(info, answer.config, minReplicas, verifiedRun === info["run_id"]);
     // A moment without replicas says nothing about the file; a spell as a replica, or wrong settings, do.
     if (verdict.kind === "ready") {
       verifiedRun = info["run_id"];
@@ -232,7 +232,7 @@ export function watchDurability(redis: Connection, options: DurabilityOptions): 
     try {
       next = redis.status === "ready" ? await look() : { kind: "pending", reason: redis.trouble() };
     } catch (error) {
-      next = refusal(errorText(error));
+      next = refusal(redisErrorText(error));
     }
     if (stopped || mine !== connection) return;
     checking = undefined;

@@ -3,10 +3,10 @@
 
 import type { Log } from "../../runtime/log.ts";
 import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
-import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../contract.ts";
+import { idempotencyMs, type Producer, type Submission, type SubmitResult } from "../contract.ts";
 import { commandTimeoutMs, connect, disconnect, partitionOf, silenceMs } from "./connection.ts";
 import { foreignFormat, watchDurability } from "./durability.ts";
-import { errorText, run, script } from "./scripts.ts";
+import { redisErrorText, run, script } from "./scripts.ts";
 import submitText from "./scripts/submit.lua" with { type: "text" };
 
 const submitScript = script(submitText, { allowOom: false });
@@ -24,7 +24,7 @@ const passing = /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|
 /** ioredis throws replies of Redis as errors that begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
-export interface IntakeOptions {
+export interface RedisProducerOptions {
   readonly url: string;
   readonly prefix: string;
   readonly minReplicas: number;
@@ -38,7 +38,7 @@ export interface IntakeOptions {
   readonly clockOffsetMs?: () => number;
 }
 
-export function openRedisIntake(options: IntakeOptions): Intake {
+export function openRedisProducer(options: RedisProducerOptions): Producer {
   const { log, minReplicas, onGroup, clockOffsetMs = () => 0 } = options;
   const partition = partitionOf(options.prefix);
   const redis = connect(options.url, "server", log);
@@ -80,7 +80,7 @@ export function openRedisIntake(options: IntakeOptions): Intake {
         options.onFatal(foreign);
         return { kind: "failed", reason: foreign };
       }
-      const reason = errorText(error);
+      const reason = redisErrorText(error);
       return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };
     } finally {
       extendTimeouts(0);

@@ -62,13 +62,13 @@ export async function run(
   try {
     return await call("evalsha", sha);
   } catch (error) {
-    if (!errorText(error).startsWith("NOSCRIPT")) throw error;
+    if (!redisErrorText(error).startsWith("NOSCRIPT")) throw error;
     return call("eval", text);
   }
 }
 
 /** What went wrong, in Redis's words or, where ioredis speaks of its options, in plain ones. */
-export function errorText(error: unknown): string {
+export function redisErrorText(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   if (text.startsWith("Stream isn't writeable") || text === "Connection is closed.") return "not connected";
   if (text.startsWith("Reached the max retries per request")) return "the connection broke before the answer";

@@ -2,7 +2,7 @@
 
 import type { Redis } from "ioredis";
 import type { ProviderCondition, QueueStats } from "../contract.ts";
-import { errorText } from "./scripts.ts";
+import { redisErrorText } from "./scripts.ts";
 
 export function readStats(reply: unknown, memory: Pick<QueueStats, "bytesUsed" | "bytesMax">): QueueStats {
   const [
@@ -67,7 +67,7 @@ export async function readMemory(redis: Redis): Promise<Pick<QueueStats, "bytesU
   try {
     info = await redis.info("memory");
   } catch (error) {
-    if (!/^(NOPERM|ERR) /.test(errorText(error))) throw error;
+    if (!/^(NOPERM|ERR) /.test(redisErrorText(error))) throw error;
     info = "";
   }
   const bytes = (name: string) => Number(new RegExp(`^${name}:(\\d+)\\r?$`, "m").exec(info)?.[1] ?? 0);

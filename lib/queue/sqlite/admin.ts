@@ -1,19 +1,19 @@
 // What an operator asks of the queue.
 
-import { type Cleared, type DeleteAnswer, knownMinMs, type Operator } from "../contract.ts";
+import { type Cleared, type DeleteAnswer, knownMinMs, type Admin } from "../contract.ts";
 import { QueueMissing, StoreUnavailable } from "../contract.ts";
-import { claimDoubt } from "./claim.ts";
-import type { Connection } from "./connection.ts";
-import { leave } from "./retention.ts";
-import { list } from "./list.ts";
+import { claimInDoubt } from "./claim.ts";
+import type { SqliteConnection } from "./connection.ts";
+import { retire } from "./retention.ts";
+import { listEmails } from "./list.ts";
 import { anyProvider } from "./due_lists.ts";
 import { count, settle } from "./settle.ts";
-import { show } from "./show.ts";
-import { stats } from "./stats.ts";
+import { showEmail } from "./show.ts";
+import { readQueueStats } from "./stats.ts";
 import { openStore, type StoreOptions } from "./transactions.ts";
 import { openWaker } from "./wakeup.ts";
 
-export interface OperatorOptions extends Omit<StoreOptions, "onFatal" | "onMissing"> {
+export interface SqliteAdminOptions extends Omit<StoreOptions, "onFatal" | "onMissing"> {
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
 }
@@ -27,7 +27,7 @@ const openTimeoutMs = 5000;
  * Makes nothing, and brings no file up to date. Rejects with {@link StoreUnavailable} if the file cannot be opened, and
  * with {@link QueueMissing} without one.
  */
-export async function openSqliteOperator(options: OperatorOptions): Promise<Operator> {
+export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admin> {
   const unusable = Promise.withResolvers<never>();
   const store = openStore({
     ...options,
@@ -61,23 +61,23 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
   }
 
   /** Workers look at once what there is for them now. */
-  async function writeAndWake<T>(body: (db: Connection) => T): Promise<T> {
+  async function writeAndWake<T>(body: (db: SqliteConnection) => T): Promise<T> {
     const result = await store.writePatiently(body);
     waker.touch();
     return result;
   }
 
   return {
-    show: (id) => store.read((db) => show(db, id, store.nowMs())),
+    show: (id) => store.read((db) => showEmail(db, id, store.nowMs())),
     async stats() {
-      const numbers = await store.read((db) => stats(db, store.nowMs(), store.roomBytes()));
+      const numbers = await store.read((db) => readQueueStats(db, store.nowMs(), store.roomBytes()));
       lastLook = { nowMs: numbers.nowMs, monotonicMs: store.monotonicMs() };
       return numbers;
     },
     list: (state, limit, from, order = "oldest") =>
-      store.read((db) => list(db, state, { limit, from, order, atMs: store.nowMs() })),
-    replay: (emails, counts) => writeAndWake((db) => replay(db, emails, counts, store.nowMs())),
-    claimDoubt: (request) => store.writePatiently((db) => claimDoubt(db, request, store.nowMs())),
+      store.read((db) => listEmails(db, state, { limit, from, order, atMs: store.nowMs() })),
+    retry: (emails, counts) => writeAndWake((db) => replay(db, emails, counts, store.nowMs())),
+    claimInDoubt: (request) => store.writePatiently((db) => claimInDoubt(db, request, store.nowMs())),
     settle: (batch, settlement) =>
       writeAndWake((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
     delete: (ids, seenHistories) =>
@@ -107,8 +107,8 @@ export async function openSqliteOperator(options: OperatorOptions): Promise<Oper
 
 /** What is not dead any more, or has died again since it was seen, is left alone. */
 function replay(
-  db: Connection,
-  emails: Parameters<Operator["replay"]>[0],
+  db: SqliteConnection,
+  emails: Parameters<Admin["retry"]>[0],
   counts: Readonly<Record<string, number>>,
   atMs: number,
 ): string[] {
@@ -136,7 +136,7 @@ function replay(
 
 /** @param seenHistory if it is meant only as the dead letter that it was seen as */
 function remove(
-  db: Connection,
+  db: SqliteConnection,
   id: string,
   seenHistory: string | undefined,
   expiresAtMs: number,
@@ -149,7 +149,7 @@ function remove(
   const isMeant = seenHistory === undefined || (place.died_at !== null && place.history === seenHistory);
   if (!isMeant) return "changed";
   if (place.batch !== null) return "in-batch";
-  leave(db, id, undefined, expiresAtMs);
+  retire(db, id, undefined, expiresAtMs);
   return "deleted";
 }
 
@@ -162,7 +162,7 @@ interface Waiting {
 
 /** In the order of the index, so that what stays is passed once. */
 function clear(
-  db: Connection,
+  db: SqliteConnection,
   { limit, submittedTillMs, from }: { limit: number; submittedTillMs: number; from: string | undefined },
   expiresAtMs: number,
 ): Cleared {
@@ -178,7 +178,7 @@ function clear(
     limit,
   );
   const meant = some.filter(({ submitted_at }) => submitted_at <= submittedTillMs);
-  for (const { id } of meant) leave(db, id, undefined, expiresAtMs);
+  for (const { id } of meant) retire(db, id, undefined, expiresAtMs);
   const last = some.length < limit ? undefined : some.at(-1);
   return { deleted: meant.length, next: last && `${last.due_at} ${last.id} ${last.provider}` };
 }

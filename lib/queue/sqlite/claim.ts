@@ -1,8 +1,8 @@
 // Claims: one batch is leased to one worker, in one step that is also the durable record of the hand-over.
 
-import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult, Operator } from "../contract.ts";
+import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult, Admin } from "../contract.ts";
 import { isClockDoubted, lastStep } from "./clock.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 import { anyProvider, listName, pieceSizesFor } from "./due_lists.ts";
 import { isServedElsewhere } from "./live_workers.ts";
 
@@ -28,7 +28,7 @@ interface Numbered {
 }
 
 type Answered = Extract<ClaimResult, { kind: "batch" | "spent" }>;
-type DoubtClaimed = Awaited<ReturnType<Operator["claimDoubt"]>>;
+type DoubtClaimed = Awaited<ReturnType<Admin["claimInDoubt"]>>;
 
 /** What a claim may take: a batch, or emails of these lists. */
 type Found =
@@ -40,14 +40,18 @@ const lookedAtMax = 1000;
 /** Stored bytes of emails for which a lease is a second longer. */
 const bytesPerSecond = 256 * 1024;
 
-export function batchOf(db: Connection, id: string): BatchRow | undefined {
+export function batchOf(db: SqliteConnection, id: string): BatchRow | undefined {
   return db.get<BatchRow>("SELECT * FROM batches WHERE id = ?", id);
 }
 
 /**
  * Answers without a write if this claim was answered before or nothing is due for it. Undefined if there is something.
  */
-export function glance(db: Connection, request: ClaimRequest, atMs: number): ClaimResult | undefined {
+export function peekClaim(
+  db: SqliteConnection,
+  request: ClaimRequest,
+  atMs: number,
+): ClaimResult | undefined {
   const before = answeredToClaim(db, request, atMs);
   if (before !== undefined) return before;
   if (find(db, request, atMs) !== undefined) return undefined;
@@ -55,7 +59,7 @@ export function glance(db: Connection, request: ClaimRequest, atMs: number): Cla
 }
 
 /** Looks only into what this provider may take, so that another's backlog costs it nothing. */
-export function claim(db: Connection, request: ClaimRequest, atMs: number): ClaimResult {
+export function claim(db: SqliteConnection, request: ClaimRequest, atMs: number): ClaimResult {
   const before = answeredToClaim(db, request, atMs);
   if (before !== undefined) return before;
   const found = find(db, request, atMs);
@@ -65,7 +69,7 @@ export function claim(db: Connection, request: ClaimRequest, atMs: number): Clai
   return { ...leased(db, batch, atMs, request.credential), dueLeft: dueLeft(db, request, atMs) };
 }
 
-function answeredToClaim(db: Connection, request: ClaimRequest, atMs: number): ClaimResult | undefined {
+function answeredToClaim(db: SqliteConnection, request: ClaimRequest, atMs: number): ClaimResult | undefined {
   const before = answeredBefore(db, request, atMs, request.credential);
   if (before?.kind === "batch") return { ...before, dueLeft: dueLeft(db, request, atMs) };
   if (before !== undefined) return before;
@@ -75,7 +79,7 @@ function answeredToClaim(db: Connection, request: ClaimRequest, atMs: number): C
 }
 
 /** In the order of the sources. */
-function find(db: Connection, request: ClaimRequest, atMs: number): Found | undefined {
+function find(db: SqliteConnection, request: ClaimRequest, atMs: number): Found | undefined {
   for (const source of request.sources) {
     const found = source === "batches" ? findBatch(db, request, atMs) : findEmails(db, request, source, atMs);
     if (found !== undefined) return found;
@@ -84,7 +88,11 @@ function find(db: Connection, request: ClaimRequest, atMs: number): Found | unde
 }
 
 /** The one that is due longest, and that is not left to a worker that has its credential. */
-function findBatch(db: Connection, { provider, credential }: ClaimRequest, atMs: number): Found | undefined {
+function findBatch(
+  db: SqliteConnection,
+  { provider, credential }: ClaimRequest,
+  atMs: number,
+): Found | undefined {
   const first = (count: number) =>
     db.all<Pick<BatchRow, "id" | "credential" | "doubt_since" | "held">>(
       `SELECT id, credential, doubt_since, held FROM batches
@@ -106,7 +114,7 @@ function findBatch(db: Connection, { provider, credential }: ClaimRequest, atMs:
 
 /** The lists whose first email is due longest: those for all, and those for this provider, of the same size. */
 function findEmails(
-  db: Connection,
+  db: SqliteConnection,
   { provider, shared, countMax }: ClaimRequest,
   source: "emails" | "split",
   atMs: number,
@@ -128,7 +136,7 @@ function emailLists(provider: string, shared: boolean) {
   return { lists: shared ? [anyProvider, provider] : [provider], pieceMax: undefined };
 }
 
-function pieceLists(db: Connection, provider: string) {
+function pieceLists(db: SqliteConnection, provider: string) {
   return pieceSizesFor(db, provider).map((pieceMax) => ({
     lists: [anyProvider, provider].map((only) => listName({ only, pieceMax })),
     pieceMax,
@@ -136,7 +144,7 @@ function pieceLists(db: Connection, provider: string) {
 }
 
 /** Of these lists, the time of the first email that is due after `afterMs`, Unix ms. */
-function firstDue(db: Connection, lists: readonly string[], afterMs: number): number | undefined {
+function firstDue(db: SqliteConnection, lists: readonly string[], afterMs: number): number | undefined {
   const times = lists.flatMap((list) => {
     const row = db.get<{ at: number | null }>(
       "SELECT min(due_at) AS at FROM places WHERE due_at IS NOT NULL AND provider = ? AND due_at > ?",
@@ -150,7 +158,7 @@ function firstDue(db: Connection, lists: readonly string[], afterMs: number): nu
 
 /** Until the next thing is due in the sources of a claim that found nothing. */
 function nextDueIn(
-  db: Connection,
+  db: SqliteConnection,
   { provider, shared, sources, countMax }: ClaimRequest,
   atMs: number,
 ): number | undefined {
@@ -171,7 +179,7 @@ function nextDueIn(
 }
 
 /** What any provider may take besides, as far as it is asked for. */
-function dueLeft(db: Connection, { dueCountMax }: ClaimRequest, atMs: number): number {
+function dueLeft(db: SqliteConnection, { dueCountMax }: ClaimRequest, atMs: number): number {
   if (dueCountMax === 0) return 0;
   return db.get<{ count: number }>(
     `SELECT count(*) AS count FROM (
@@ -183,16 +191,16 @@ function dueLeft(db: Connection, { dueCountMax }: ClaimRequest, atMs: number): n
 }
 
 /** An operator has stopped all claims. */
-export function isPaused(db: Connection): boolean {
+export function isPaused(db: SqliteConnection): boolean {
   return db.get("SELECT 1 FROM pauses") !== undefined;
 }
 
-function pausedAnswer(db: Connection): ClaimResult | undefined {
+function pausedAnswer(db: SqliteConnection): ClaimResult | undefined {
   return isPaused(db) ? { kind: "paused" } : undefined;
 }
 
 /** A batch, of any provider, whose doubt has ended and that nobody holds. */
-function endedBatch(db: Connection, atMs: number): string | undefined {
+function endedBatch(db: SqliteConnection, atMs: number): string | undefined {
   return db.get<{ id: string }>(
     `SELECT id FROM batches
      WHERE ends_at IS NOT NULL AND ends_at <= ?1 AND (held = 0 OR due_at <= ?1) ORDER BY ends_at LIMIT 1`,
@@ -202,8 +210,12 @@ function endedBatch(db: Connection, atMs: number): string | undefined {
 
 type EndedRequest = Numbered & { readonly leaseMs: number };
 
-/** As {@link glance}, for {@link claimEnded}. */
-export function glanceEnded(db: Connection, request: Numbered, atMs: number): ClaimResult | undefined {
+/** As {@link peekClaim}, for {@link claimEnded}. */
+export function peekClaimEnded(
+  db: SqliteConnection,
+  request: Numbered,
+  atMs: number,
+): ClaimResult | undefined {
   const before = answeredBefore(db, request, atMs);
   if (before?.kind === "batch") return { ...before, dueLeft: 0 };
   const answer = before ?? pausedAnswer(db);
@@ -212,8 +224,8 @@ export function glanceEnded(db: Connection, request: Numbered, atMs: number): Cl
   return isNone ? { kind: "empty", nextDueInMs: undefined } : undefined;
 }
 
-export function claimEnded(db: Connection, request: EndedRequest, atMs: number): ClaimResult {
-  const seen = glanceEnded(db, request, atMs);
+export function claimEnded(db: SqliteConnection, request: EndedRequest, atMs: number): ClaimResult {
+  const seen = peekClaimEnded(db, request, atMs);
   if (seen !== undefined) return seen;
   const batch = endedBatch(db, atMs);
   if (batch === undefined) throw new Error("claim: ended, and not to be found");
@@ -222,8 +234,8 @@ export function claimEnded(db: Connection, request: EndedRequest, atMs: number):
 }
 
 /** For an operator, also while all claims are stopped. */
-export function claimDoubt(
-  db: Connection,
+export function claimInDoubt(
+  db: SqliteConnection,
   { claimId, emailId, leaseMs }: { claimId: string; emailId: string; leaseMs: number },
   atMs: number,
 ): DoubtClaimed {
@@ -248,7 +260,7 @@ export function claimDoubt(
 
 /** The answer to a claim that was answered before: the same batch, while it is still leased under it. */
 function answeredBefore(
-  db: Connection,
+  db: SqliteConnection,
   { claimant, number }: Numbered,
   atMs: number,
   credential?: string,
@@ -265,7 +277,7 @@ function answeredBefore(
 
 /** Puts the oldest of what was found into a batch under the claim's own id. */
 function newBatch(
-  db: Connection,
+  db: SqliteConnection,
   request: ClaimRequest,
   found: Exclude<Found, { batch: string }>,
   atMs: number,
@@ -294,7 +306,7 @@ function newBatch(
 }
 
 function choose(
-  db: Connection,
+  db: SqliteConnection,
   { lists, countMax, bytesMax }: { lists: readonly string[]; countMax: number; bytesMax: number },
   atMs: number,
 ): string[] {
@@ -319,7 +331,7 @@ function choose(
 
 /** A lease that ran out without a settlement is doubt from now on. */
 function lease(
-  db: Connection,
+  db: SqliteConnection,
   one: { batch: string; by: Numbered; atMs: number; leaseMs: number; doubtMs: number },
 ): void {
   const { batch, by, atMs, doubtMs } = one;
@@ -358,7 +370,7 @@ function lease(
 
 /** @param credential that of the claim; default: the batch's own */
 function leased(
-  db: Connection,
+  db: SqliteConnection,
   id: string,
   atMs: number,
   credential?: string,
@@ -385,7 +397,7 @@ function leased(
     leaseEndsAtMs: row.due_at,
     doubtEndsAtMs: row.ends_at ?? atMs,
     doubtSinceMs: row.doubt_since ?? undefined,
-    lapsed: row.lapsed === 1,
+    leaseExpired: row.lapsed === 1,
     context: row.context,
     notes: row.notes,
     pieceMax: row.piece_max ?? undefined,

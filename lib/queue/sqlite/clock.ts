@@ -2,7 +2,7 @@
 // that never steps, the process's own; what was stamped under a wrong clock is put right by sweep.ts.
 
 import type { QueueStats } from "../contract.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 
 /** A clock that is less off than this is not said to have stepped, ms. */
 const toleranceMs = 2000;
@@ -25,7 +25,7 @@ interface ClockRow {
   readonly unwatched_at: number | null;
 }
 
-function clockOf(db: Connection): ClockRow | undefined {
+function clockOf(db: SqliteConnection): ClockRow | undefined {
   return db.get<ClockRow>("SELECT * FROM clock");
 }
 
@@ -77,7 +77,7 @@ export class StampAge {
  * passed; "unknown" as long as another worker may live that can.
  */
 export function stepSince(
-  db: Connection,
+  db: SqliteConnection,
   age: StampAge,
   { atMs, monotonicMs }: Moment,
 ): number | "unwatched" | "unknown" {
@@ -93,7 +93,7 @@ export function stepSince(
 }
 
 /** Records what the clock says now, to be compared with later. */
-export function stampClock(db: Connection, atMs: number): void {
+export function stampClock(db: SqliteConnection, atMs: number): void {
   db.run(
     "INSERT INTO clock (one, stamped_at) VALUES (1, ?1) ON CONFLICT DO UPDATE SET stamped_at = ?1",
     atMs,
@@ -108,7 +108,7 @@ export function stampClock(db: Connection, atMs: number): void {
  * since nobody knows whether the clock is wrong now or was wrong before: an end that comes too soon costs a duplicate
  * that is counted.
  */
-export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
+export function noteStep(db: SqliteConnection, age: StampAge, moment: Moment): void {
   const { atMs } = moment;
   const byMs = stepSince(db, age, moment);
   if (byMs === 0) return;
@@ -144,12 +144,12 @@ export function noteStep(db: Connection, age: StampAge, moment: Moment): void {
 }
 
 /** Whether no doubt ends now, and nothing expires: the clock has made a large step, and may be wrong. */
-export function isClockDoubted(db: Connection, atMs: number): boolean {
+export function isClockDoubted(db: SqliteConnection, atMs: number): boolean {
   return isWithinHour(clockOf(db)?.doubted_at, atMs);
 }
 
 /** Whether nothing expires now: as {@link isClockDoubted}, and after a time that no worker saw pass. */
-export function isExpiryDoubted(db: Connection, atMs: number): boolean {
+export function isExpiryDoubted(db: SqliteConnection, atMs: number): boolean {
   return isClockDoubted(db, atMs) || isWithinHour(clockOf(db)?.unwatched_at, atMs);
 }
 
@@ -158,7 +158,7 @@ function isWithinHour(sinceMs: number | null | undefined, atMs: number): boolean
 }
 
 /** The last step, for an hour. */
-export function lastStep(db: Connection, atMs: number): QueueStats["clockStep"] {
+export function lastStep(db: SqliteConnection, atMs: number): QueueStats["clockStep"] {
   const { stepped_at, stepped_by } = clockOf(db) ?? { stepped_at: null, stepped_by: null };
   if (stepped_at === null || !isWithinHour(stepped_at, atMs)) return undefined;
   return { atMs: stepped_at, byMs: stepped_by ?? 0 };

@@ -22,7 +22,7 @@ export const fileName = "queue.db";
 
 type Parameter = string | number | null;
 
-export interface Connection {
+export interface SqliteConnection {
   all<Row>(sql: string, ...parameters: Parameter[]): Row[];
   get<Row>(sql: string, ...parameters: Parameter[]): Row | undefined;
   run(sql: string, ...parameters: Parameter[]): void;
@@ -56,7 +56,7 @@ export function asOutOfInodes(error: unknown, folder: string): unknown {
 }
 
 /** What went wrong, and what an operator may do about it. */
-export function errorText(error: unknown): string {
+export function sqliteErrorText(error: unknown): string {
   const code = errorCode(error) ?? "";
   const text = error instanceof Error ? error.message : String(error);
   if (code === noInodes) return "the disk of DATA_DIR is full (ENOSPC): it has no inodes left";
@@ -79,7 +79,7 @@ export function openConnection(
   folder: string,
   make = true,
   schema: Schema = { migrations, additions },
-): Connection {
+): SqliteConnection {
   const path = join(folder, fileName);
   try {
     if (make) makeFile(folder, path);
@@ -182,13 +182,13 @@ export const userName = () => `user ${process.getuid?.()}`;
 function lasting(error: unknown, path: string): unknown {
   const code = errorCode(error) ?? "";
   if (code === "SQLITE_NOTADB") return new StoreUnusable(`${path} is not a database, or a damaged one`);
-  if (code.startsWith("SQLITE_CORRUPT")) return new StoreUnusable(`${path}: ${errorText(error)}`);
+  if (code.startsWith("SQLITE_CORRUPT")) return new StoreUnusable(`${path}: ${sqliteErrorText(error)}`);
   if (code.startsWith("SQLITE_READONLY") || code.startsWith("SQLITE_CANTOPEN") || code === "SQLITE_PERM")
     return new StoreUnusable(`${path} cannot be opened for writing (${code})`);
   return error;
 }
 
-function prepare(connection: Connection, path: string, schema: Schema, make: boolean): void {
+function prepare(connection: SqliteConnection, path: string, schema: Schema, make: boolean): void {
   // Waiting inside SQLite would stop the event loop: who finds it busy comes again later.
   connection.run("PRAGMA busy_timeout = 0");
   const newest = schema.migrations.length;
@@ -213,19 +213,19 @@ function prepare(connection: Connection, path: string, schema: Schema, make: boo
 }
 
 /** Names, in their order. */
-function missingAdditions(connection: Connection, { additions }: Schema): string[] {
+function missingAdditions(connection: SqliteConnection, { additions }: Schema): string[] {
   const made = new Set(
     connection.all<{ name: string }>("SELECT name FROM sqlite_schema").map(({ name }) => name),
   );
   return Object.keys(additions).filter((name) => !made.has(name));
 }
 
-export function formatOf(connection: Connection): number {
+export function formatOf(connection: SqliteConnection): number {
   return connection.get<{ user_version: number }>("PRAGMA user_version")?.user_version ?? 0;
 }
 
 /** @returns whose file it is */
-function checkOwner(connection: Connection, path: string, newest: number): number {
+function checkOwner(connection: SqliteConnection, path: string, newest: number): number {
   // In one statement: another process may be making the tables right now.
   const { owner, tables } = connection.get<{ owner: number; tables: number }>(
     `SELECT (SELECT application_id FROM pragma_application_id) AS owner,
@@ -243,7 +243,7 @@ export function newerText(path: string, format: number, newest: number): string 
   return `${path} has format ${format}, this version reads and writes format ${newest}`;
 }
 
-function migrate(connection: Connection, path: string, schema: Schema): void {
+function migrate(connection: SqliteConnection, path: string, schema: Schema): void {
   const { migrations: steps } = schema;
   const isCurrent = () =>
     formatOf(connection) === steps.length && missingAdditions(connection, schema).length === 0;
@@ -263,7 +263,7 @@ function migrate(connection: Connection, path: string, schema: Schema): void {
   }
 }
 
-function wrap(db: Database): Connection {
+function wrap(db: Database): SqliteConnection {
   const statements = new Map<string, Statement<unknown, SQLQueryBindings[]>>();
   const prepared = (sql: string) => {
     let statement = statements.get(sql);

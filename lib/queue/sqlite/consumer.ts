@@ -1,22 +1,22 @@
 // What a worker does with the queue: claims, settlements, housekeeping, and being woken.
 
-import { type ClaimResult, knownMinMs, type Work } from "../contract.ts";
-import { claim, claimEnded, glance, glanceEnded } from "./claim.ts";
+import { type ClaimResult, knownMinMs, type Consumer } from "../contract.ts";
+import { claim, claimEnded, peekClaim, peekClaimEnded } from "./claim.ts";
 import { type Moment, noteStep, StampAge } from "./clock.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 import { settle } from "./settle.ts";
 import { conditionsOf } from "./stats.ts";
 import { openStore, type StoreOptions } from "./transactions.ts";
 import { needsSweep, sweep } from "./sweep.ts";
 import { listen } from "./wakeup.ts";
 
-export interface WorkOptions extends StoreOptions {
+export interface SqliteConsumerOptions extends StoreOptions {
   /** How long the record of a sent email is kept, ms. */
   readonly retainMs: number;
 }
 
 /** Whatever can be said without a write is said without one: an idle worker writes nothing. */
-export function openSqliteWork(options: WorkOptions): Work {
+export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
   const store = openStore(options);
   const retainMs = Math.max(options.retainMs, knownMinMs);
   const age = new StampAge(store.monotonicMs);
@@ -25,7 +25,7 @@ export function openSqliteWork(options: WorkOptions): Work {
     return { monotonicMs, atMs: store.nowMs() };
   };
   /** In a transaction, with steps of the clock noticed before anything is stamped by it. */
-  const writeInTime = <T>(body: (db: Connection, atMs: number) => T) =>
+  const writeInTime = <T>(body: (db: SqliteConnection, atMs: number) => T) =>
     store.writePatiently((db) => {
       const now = moment();
       noteStep(db, age, now);
@@ -51,11 +51,11 @@ export function openSqliteWork(options: WorkOptions): Work {
   return {
     compatible: store.opened,
     async claim(request) {
-      const seen = await store.read((db) => glance(db, request, store.nowMs()));
+      const seen = await store.read((db) => peekClaim(db, request, store.nowMs()));
       return noted(seen ?? (await writeInTime((db, atMs) => claim(db, request, atMs))));
     },
     async claimEnded(request) {
-      const seen = await store.read((db) => glanceEnded(db, request, store.nowMs()));
+      const seen = await store.read((db) => peekClaimEnded(db, request, store.nowMs()));
       return noted(seen ?? (await writeInTime((db, atMs) => claimEnded(db, request, atMs))));
     },
     settle: (batch, settlement) =>

@@ -1,6 +1,6 @@
 // Which providers there is something for, and the lists in which emails wait.
 
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 
 /** Of any provider: the value of `places.provider` for an email that everyone may take. */
 export const anyProvider = "";
@@ -33,7 +33,7 @@ export function readListName(name: string): DueList {
 }
 
 /** The sizes of pieces that wait for this provider, alone or among others. */
-export function pieceSizesFor(db: Connection, provider: string): number[] {
+export function pieceSizesFor(db: SqliteConnection, provider: string): number[] {
   const sizes = new Set<number>();
   for (const name of providersOf(db, "due", split)) {
     if (name >= splitEnd) break;
@@ -56,7 +56,7 @@ const loose = {
  * @param after leaves out those before
  */
 export function* providersOf(
-  db: Connection,
+  db: SqliteConnection,
   what: keyof typeof loose,
   after = anyProvider,
 ): Generator<string, void> {

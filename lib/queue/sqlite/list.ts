@@ -4,9 +4,9 @@
 
 import { envelopeLine } from "../../email/email.ts";
 import type { EmailState, ListedEmail, Page } from "../contract.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 import { anyProvider, providersOf } from "./due_lists.ts";
-import { show } from "./show.ts";
+import { showEmail } from "./show.ts";
 
 interface Entry {
   readonly atMs: number;
@@ -38,8 +38,8 @@ const entriesMin = 100;
 const bytesMax = 4 * 1024 * 1024;
 
 /** A page may hold fewer emails than `limit`, or none, though others follow. */
-export function list(
-  db: Connection,
+export function listEmails(
+  db: SqliteConnection,
   state: Exclude<EmailState, "deleted">,
   { limit, from, order, atMs }: { limit: number; from: string | undefined; order: Order; atMs: number },
 ): Page {
@@ -58,7 +58,7 @@ export function list(
       const isPassed = order === "oldest" ? id <= start.email : id >= start.email;
       if (isPassed && entry.atMs === start.atMs && entry.id === start.id) continue;
       if (emails.length === limit || bytes > bytesMax) return { emails, next: writePlace(place) };
-      const email = show(db, id, atMs);
+      const email = showEmail(db, id, atMs);
       if (email?.state === state) {
         const { text = "", history, record = "", batch } = email;
         bytes += text.length + history.length + record.length + (batch?.notes.length ?? 0);
@@ -90,7 +90,7 @@ function takeFirst(lists: readonly List[], order: Order): (Entry & Pick<List, "o
 
 const precedes = (a: Entry, b: Entry) => a.atMs < b.atMs || (a.atMs === b.atMs && a.id < b.id);
 
-function membersOf(db: Connection, batch: string, order: Order): string[] {
+function membersOf(db: SqliteConnection, batch: string, order: Order): string[] {
   const members = db.all<{ id: string }>("SELECT id FROM places WHERE batch = ?", batch);
   const ids = members.map(({ id }) => id).toSorted();
   return order === "oldest" ? ids : ids.reverse();
@@ -108,7 +108,7 @@ interface Range {
 
 /** The lists that hold a state, from where a page begins. Each is the order of an index. */
 function listsOf(
-  db: Connection,
+  db: SqliteConnection,
   state: Exclude<EmailState, "deleted">,
   { atMs, ...page }: { start: Entry; order: Order; atMs: number; count: number },
 ): List[] {
@@ -132,24 +132,24 @@ function listsOf(
   }
 }
 
-function dueLists(db: Connection, range: Range): List[] {
+function dueLists(db: SqliteConnection, range: Range): List[] {
   return [anyProvider, ...providersOf(db, "due")].map((provider) =>
     listOf(db, "places", "due_at", "due_at IS NOT NULL AND provider = ?", range, provider),
   );
 }
 
-function unbegunLists(db: Connection, range: Range): List[] {
+function unbegunLists(db: SqliteConnection, range: Range): List[] {
   return [...providersOf(db, "unbegun")].map((provider) =>
     listOf(db, "batches", "due_at", "ends_at IS NULL AND provider = ?", range, provider),
   );
 }
 
-function leasedList(db: Connection, range: Range): List {
+function leasedList(db: SqliteConnection, range: Range): List {
   return listOf(db, "batches", "due_at", "held = 1 AND doubt_since IS NULL", range);
 }
 
 function listOf(
-  db: Connection,
+  db: SqliteConnection,
   table: "places" | "batches" | "sent",
   time: string,
   condition: string,

@@ -1,7 +1,7 @@
 // What the workers say of themselves: which live, what they serve, and with which credentials.
 
 import type { WorkerPresence } from "../contract.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 
 /** A worker that was heard of within this time lives, ms. */
 const aliveMs = 60_000;
@@ -17,7 +17,7 @@ export interface Bounds {
 }
 
 /** Whether {@link recordPresence} has anything to write. */
-export function isPresenceDue(db: Connection, presence: WorkerPresence, atMs: number): boolean {
+export function isPresenceDue(db: SqliteConnection, presence: WorkerPresence, atMs: number): boolean {
   const row = db.get<{ heard_at: number; presence: string }>(
     "SELECT heard_at, presence FROM workers WHERE worker = ?",
     presence.worker,
@@ -30,7 +30,7 @@ export function isPresenceDue(db: Connection, presence: WorkerPresence, atMs: nu
   );
 }
 
-export function recordPresence(db: Connection, presence: WorkerPresence, atMs: number): void {
+export function recordPresence(db: SqliteConnection, presence: WorkerPresence, atMs: number): void {
   db.run(
     `INSERT INTO workers (worker, heard_at, presence) VALUES (?1, ?2, ?3)
      ON CONFLICT DO UPDATE SET heard_at = ?2, presence = ?3`,
@@ -52,12 +52,12 @@ export function recordPresence(db: Connection, presence: WorkerPresence, atMs: n
 }
 
 /** Forgets the workers and the providers that nobody has heard of for a day. */
-export function forgetWorkers(db: Connection, atMs: number): void {
+export function forgetWorkers(db: SqliteConnection, atMs: number): void {
   db.run("DELETE FROM workers WHERE heard_at <= ?", atMs - dayMs);
   db.run("DELETE FROM served WHERE at <= ?", atMs - dayMs);
 }
 
-export function hasForgettable(db: Connection, atMs: number): boolean {
+export function hasForgettable(db: SqliteConnection, atMs: number): boolean {
   const isOld = (sql: string) => db.get(sql, atMs - dayMs) !== undefined;
   return (
     isOld("SELECT 1 FROM workers WHERE heard_at <= ? LIMIT 1") ||
@@ -67,7 +67,7 @@ export function hasForgettable(db: Connection, atMs: number): boolean {
 
 /** Whether a live worker has this credential for this provider. */
 export function isServedElsewhere(
-  db: Connection,
+  db: SqliteConnection,
   provider: string,
   credential: string,
   atMs: number,
@@ -76,7 +76,7 @@ export function isServedElsewhere(
 }
 
 /** Longest that live workers delay anything; of releases that do not say so, a day. */
-export function boundsOf(db: Connection, atMs: number): Bounds {
+export function boundsOf(db: SqliteConnection, atMs: number): Bounds {
   const live = liveWorkers(db, atMs);
   const longest = (of: (one: WorkerPresence) => number, unknown: number) =>
     live.length === 0 ? unknown : Math.max(...live.map(of));
@@ -86,7 +86,7 @@ export function boundsOf(db: Connection, atMs: number): Bounds {
   };
 }
 
-function liveWorkers(db: Connection, atMs: number): WorkerPresence[] {
+function liveWorkers(db: SqliteConnection, atMs: number): WorkerPresence[] {
   const rows = db.all<{ presence: string }>(
     "SELECT presence FROM workers WHERE heard_at > ?",
     atMs - aliveMs,

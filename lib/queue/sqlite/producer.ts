@@ -1,8 +1,8 @@
 // The way into the embedded queue: one transaction for each group of a group commit.
 
 import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
-import { idempotencyMs, type Intake, type Submission, type SubmitResult } from "../contract.ts";
-import { type Connection, errorText, isBusy } from "./connection.ts";
+import { idempotencyMs, type Producer, type Submission, type SubmitResult } from "../contract.ts";
+import { type SqliteConnection, sqliteErrorText, isBusy } from "./connection.ts";
 import { anyProvider } from "./due_lists.ts";
 import { busyNoteMs, busyPauseMs, fullText, openStore, type StoreOptions } from "./transactions.ts";
 import { openWaker } from "./wakeup.ts";
@@ -11,12 +11,12 @@ import { openWaker } from "./wakeup.ts";
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
 
-export interface IntakeOptions extends StoreOptions {
+export interface SqliteProducerOptions extends StoreOptions {
   /** As of a group commit. */
   readonly onGroup?: GroupCommitOptions["onGroup"];
 }
 
-export function openSqliteIntake(options: IntakeOptions): Intake {
+export function openSqliteProducer(options: SqliteProducerOptions): Producer {
   const { folder, onGroup, log } = options;
   const store = openStore(options);
   const waker = openWaker(folder);
@@ -41,7 +41,7 @@ export function openSqliteIntake(options: IntakeOptions): Intake {
       waker.touch();
       return { kind: "done", results };
     } catch (error) {
-      if (!isBusy(error)) return { kind: "failed", reason: errorText(error) };
+      if (!isBusy(error)) return { kind: "failed", reason: sqliteErrorText(error) };
       busySinceMs ??= performance.now();
       const isLong = performance.now() - busySinceMs > busyNoteMs;
       return { kind: "again", reason: isLong ? "another process holds the queue's file" : undefined };
@@ -60,11 +60,11 @@ export function openSqliteIntake(options: IntakeOptions): Intake {
 }
 
 /** Every place where an id may be known is looked into, at the first try too. */
-function submit(db: Connection, group: readonly Submission[], atMs: number): SubmitResult[] {
+function submit(db: SqliteConnection, group: readonly Submission[], atMs: number): SubmitResult[] {
   return group.map((one) => submitOne(db, one, atMs));
 }
 
-function submitOne(db: Connection, { id, text, idempotency }: Submission, atMs: number): SubmitResult {
+function submitOne(db: SqliteConnection, { id, text, idempotency }: Submission, atMs: number): SubmitResult {
   const { known } = db.get<{ known: number }>(
     `SELECT EXISTS (SELECT 1 FROM places WHERE id = ?1) OR EXISTS (SELECT 1 FROM sent WHERE id = ?1) AS known`,
     id,
@@ -95,7 +95,7 @@ interface KeyUse {
 
 /** Records that this email has the key, unless an answer is returned. What is present is valid: only sweeps remove it. */
 function useKey(
-  db: Connection,
+  db: SqliteConnection,
   id: string,
   { key, fingerprint, token }: NonNullable<Submission["idempotency"]>,
   atMs: number,

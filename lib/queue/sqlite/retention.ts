@@ -1,7 +1,7 @@
 // How emails leave the queue, and how long their ids stay known.
 
 import { idempotencyMs } from "../contract.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 
 /** By which batch an email was sent, and what remains of it. */
 export interface Remains {
@@ -10,7 +10,12 @@ export interface Remains {
 }
 
 /** The id stays known until `expiresAtMs`. */
-export function leave(db: Connection, id: string, sent: Remains | undefined, expiresAtMs: number): void {
+export function retire(
+  db: SqliteConnection,
+  id: string,
+  sent: Remains | undefined,
+  expiresAtMs: number,
+): void {
   db.run("DELETE FROM emails WHERE id = ?", id);
   db.run("DELETE FROM places WHERE id = ?", id);
   db.run(
@@ -36,7 +41,7 @@ const claimantMs = 24 * 60 * 60 * 1000;
 const keyed = ["idempotency", "idempotency_uses"] as const;
 
 /** Whether there is anything to expire. */
-export function hasExpired(db: Connection, atMs: number): boolean {
+export function hasExpired(db: SqliteConnection, atMs: number): boolean {
   const isAny = (sql: string, ms: number) => db.get(sql, ms) !== undefined;
   return (
     passing.some(([table]) => isAny(`SELECT 1 FROM ${table} WHERE expires_at <= ? LIMIT 1`, atMs)) ||
@@ -46,7 +51,7 @@ export function hasExpired(db: Connection, atMs: number): boolean {
 }
 
 /** Forgets at most `limit` rows of each kind whose time is over. */
-export function expire(db: Connection, atMs: number, limit: number): void {
+export function expire(db: SqliteConnection, atMs: number, limit: number): void {
   for (const [table, key] of passing) {
     db.run(
       `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE expires_at <= ? LIMIT ?)`,

@@ -5,8 +5,8 @@
 import { envelopeLine } from "../../email/email.ts";
 import type { Batch, EmailFate, Settled, Settlement } from "../contract.ts";
 import { batchOf } from "./claim.ts";
-import type { Connection } from "./connection.ts";
-import { leave, type Remains } from "./retention.ts";
+import type { SqliteConnection } from "./connection.ts";
+import { retire, type Remains } from "./retention.ts";
 import { anyProvider, listName } from "./due_lists.ts";
 
 interface Member {
@@ -17,7 +17,7 @@ interface Member {
 
 /** @param retainMs how long the ids of what leaves stay known */
 export function settle(
-  db: Connection,
+  db: SqliteConnection,
   batch: Batch,
   settlement: Settlement,
   atMs: number,
@@ -80,9 +80,9 @@ export function settle(
     if (fate.kind === "sent") {
       accepted += 1;
       if (mark !== undefined) acceptedAgain(id, mark.batch);
-      return leave(db, id, remainsOf(fate), expiresAtMs);
+      return retire(db, id, remainsOf(fate), expiresAtMs);
     }
-    if (mark !== undefined) return leave(db, id, mark, expiresAtMs);
+    if (mark !== undefined) return retire(db, id, mark, expiresAtMs);
     if (fate.history !== "") db.run("UPDATE places SET history = ? WHERE id = ?", fate.history, id);
     switch (fate.kind) {
       case "dead":
@@ -109,7 +109,7 @@ export function settle(
     if (place === undefined) return;
     if (place.mark_batch !== null) return acceptedAgain(id, place.mark_batch);
     accepted += 1;
-    if (place.batch === null) return leave(db, id, remains, expiresAtMs);
+    if (place.batch === null) return retire(db, id, remains, expiresAtMs);
     db.run(
       "UPDATE places SET mark_batch = ?, mark_remains = ? WHERE id = ?",
       remains.batch,
@@ -123,7 +123,7 @@ export function settle(
   function finish(id: string, rest: readonly Member[]): boolean {
     const marks = rest.map(markOf);
     if (marks.includes(undefined)) return false;
-    rest.forEach((member, i) => leave(db, member.id, marks[i], expiresAtMs));
+    rest.forEach((member, i) => retire(db, member.id, marks[i], expiresAtMs));
     db.run("DELETE FROM batches WHERE id = ?", id);
     return true;
   }
@@ -136,7 +136,7 @@ function isRepeated({ fates }: Settlement, left: ReadonlyMap<string, Member>): b
 
 /** Also under an old lease: what a provider accepted, it accepted. */
 function countAcceptances(
-  db: Connection,
+  db: SqliteConnection,
   provider: string,
   credential: string | undefined,
   accepted: number,
@@ -152,7 +152,12 @@ function countAcceptances(
 }
 
 /** One acceptance outweighs the rest, as it does for the breaker. */
-function noteCondition(db: Connection, provider: string, { fates, failure }: Settlement, atMs: number): void {
+function noteCondition(
+  db: SqliteConnection,
+  provider: string,
+  { fates, failure }: Settlement,
+  atMs: number,
+): void {
   if (fates.some(({ kind }) => kind === "sent")) {
     db.run(
       `INSERT INTO conditions (provider, accepted_at) VALUES (?1, ?2)
@@ -173,7 +178,7 @@ function noteCondition(db: Connection, provider: string, { fates, failure }: Set
   }
 }
 
-export function membersOf(db: Connection, batch: string): Member[] {
+export function membersOf(db: SqliteConnection, batch: string): Member[] {
   return db.all<Member>(
     "SELECT id, mark_batch, mark_remains FROM places WHERE batch = ? ORDER BY position",
     batch,
@@ -184,7 +189,7 @@ export function markOf({ mark_batch: batch, mark_remains: remains }: Member): Re
   return batch === null ? undefined : { batch, remains: remains ?? "" };
 }
 
-export function count(db: Connection, name: string, by: number): void {
+export function count(db: SqliteConnection, name: string, by: number): void {
   db.run(
     "INSERT INTO counters (name, count) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET count = count + ?2",
     name,

@@ -2,7 +2,7 @@
 
 import { envelopeLine } from "../../email/email.ts";
 import type { EmailState, StoredEmail } from "../contract.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 
 interface Place {
   readonly text: string;
@@ -21,7 +21,7 @@ interface Place {
   readonly notes: string | null;
 }
 
-export function show(db: Connection, id: string, atMs: number): StoredEmail | undefined {
+export function showEmail(db: SqliteConnection, id: string, atMs: number): StoredEmail | undefined {
   const sent = db.get<{ batch: string | null; remains: string }>(
     "SELECT batch, remains FROM sent WHERE id = ?",
     id,

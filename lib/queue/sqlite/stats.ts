@@ -4,11 +4,15 @@
 import type { ProviderCondition, QueueStats } from "../contract.ts";
 import { isPaused } from "./claim.ts";
 import { lastStep } from "./clock.ts";
-import type { Connection } from "./connection.ts";
+import type { SqliteConnection } from "./connection.ts";
 import { anyProvider, providersOf } from "./due_lists.ts";
 
 /** @param roomBytes what the disk can take besides, undefined if nobody can tell */
-export function stats(db: Connection, atMs: number, roomBytes: number | undefined): QueueStats {
+export function readQueueStats(
+  db: SqliteConnection,
+  atMs: number,
+  roomBytes: number | undefined,
+): QueueStats {
   const tally = db.get<{ placed: number; dead: number; sent: number }>("SELECT * FROM tally");
   if (tally === undefined) throw new Error("stats: no tally");
   const { placed, dead, sent } = tally;
@@ -37,11 +41,11 @@ export function stats(db: Connection, atMs: number, roomBytes: number | undefine
   };
 }
 
-const countOf = (db: Connection, sql: string, ...parameters: (string | number)[]) =>
+const countOf = (db: SqliteConnection, sql: string, ...parameters: (string | number)[]) =>
   db.get<{ count: number }>(sql, ...parameters)?.count ?? 0;
 
 /** An email that was accepted elsewhere meanwhile counts as what is in its batch, until that ends. */
-function doubtfulOf(db: Connection, atMs: number): number {
+function doubtfulOf(db: SqliteConnection, atMs: number): number {
   const inBatches = (condition: string, ...parameters: number[]) =>
     countOf(
       db,
@@ -56,7 +60,7 @@ function doubtfulOf(db: Connection, atMs: number): number {
  * Of `due`, those that are due later. What is retrying becomes waiting without a write, so that no tally can tell them
  * apart: the fewer of the two are counted, whichever that is, 10 ms for each hundred thousand.
  */
-function retryingOf(db: Connection, atMs: number, due: number): number {
+function retryingOf(db: SqliteConnection, atMs: number, due: number): number {
   const upTo = (range: ">" | "<=", countMax: number) => {
     let count = 0;
     for (const provider of [anyProvider, ...providersOf(db, "due")]) {
@@ -88,7 +92,7 @@ interface Condition {
   readonly unanswered: number;
 }
 
-export function conditionsOf(db: Connection): Record<string, ProviderCondition> {
+export function conditionsOf(db: SqliteConnection): Record<string, ProviderCondition> {
   const rows = db.all<Condition>("SELECT * FROM conditions ORDER BY provider");
   return Object.fromEntries(
     rows.map(({ provider, accepted_at, failing_since, failed_at, reason, unanswered }) => [
@@ -104,7 +108,7 @@ export function conditionsOf(db: Connection): Record<string, ProviderCondition> 
 }
 
 /** Since when what is due longest is so: an email, or a batch that is to be claimed again. */
-function oldestDue(db: Connection, atMs: number): number | undefined {
+function oldestDue(db: SqliteConnection, atMs: number): number | undefined {
   const emails = [anyProvider, ...providersOf(db, "due")].map((provider) =>
     firstAt(db, "SELECT min(due_at) AS at FROM places WHERE due_at IS NOT NULL AND provider = ?", provider),
   );
@@ -114,13 +118,13 @@ function oldestDue(db: Connection, atMs: number): number | undefined {
   return earliest([...emails, ...batches], atMs);
 }
 
-function oldestDoubt(db: Connection, atMs: number): number | undefined {
+function oldestDoubt(db: SqliteConnection, atMs: number): number | undefined {
   const recorded = firstAt(db, "SELECT min(doubt_since) AS at FROM batches WHERE doubt_since IS NOT NULL");
   const leased = firstAt(db, "SELECT min(due_at) AS at FROM batches WHERE held = 1 AND doubt_since IS NULL");
   return earliest([recorded, leased], atMs);
 }
 
-const firstAt = (db: Connection, sql: string, ...parameters: string[]) =>
+const firstAt = (db: SqliteConnection, sql: string, ...parameters: string[]) =>
   db.get<{ at: number | null }>(sql, ...parameters)?.at ?? Infinity;
 
 function earliest(times: readonly number[], atMs: number): number | undefined {
@@ -129,7 +133,10 @@ function earliest(times: readonly number[], atMs: number): number | undefined {
 }
 
 /** Of the file, what is not free in it; and how much that may become before new emails are refused. */
-function bytes(db: Connection, roomBytes: number | undefined): Pick<QueueStats, "bytesUsed" | "bytesMax"> {
+function bytes(
+  db: SqliteConnection,
+  roomBytes: number | undefined,
+): Pick<QueueStats, "bytesUsed" | "bytesMax"> {
   const pragma = (name: string) => db.get<Record<string, number>>(`PRAGMA ${name}`)?.[name] ?? 0;
   const page = pragma("page_size");
   const file = pragma("page_count") * page;

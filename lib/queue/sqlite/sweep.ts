@@ -11,8 +11,8 @@ import {
   type StampAge,
   stepSince,
 } from "./clock.ts";
-import type { Connection } from "./connection.ts";
-import { expire, hasExpired, leave } from "./retention.ts";
+import type { SqliteConnection } from "./connection.ts";
+import { expire, hasExpired, retire } from "./retention.ts";
 import { anyProvider, listName, providersOf, readListName } from "./due_lists.ts";
 import { count, markOf, membersOf } from "./settle.ts";
 import {
@@ -34,7 +34,12 @@ const marginMs = 60_000;
 const leaseMaxMs = 60 * 60 * 1000;
 
 /** Whether {@link sweep} would change anything. */
-export function needsSweep(db: Connection, presence: WorkerPresence, age: StampAge, moment: Moment): boolean {
+export function needsSweep(
+  db: SqliteConnection,
+  presence: WorkerPresence,
+  age: StampAge,
+  moment: Moment,
+): boolean {
   const { atMs } = moment;
   return (
     stepSince(db, age, moment) !== 0 ||
@@ -47,7 +52,7 @@ export function needsSweep(db: Connection, presence: WorkerPresence, age: StampA
 }
 
 export function sweep(
-  db: Connection,
+  db: SqliteConnection,
   presence: WorkerPresence,
   age: StampAge,
   moment: Moment,
@@ -72,7 +77,7 @@ export function sweep(
 }
 
 /** No doubt began later than now, or lasts longer than a provider remembers a key. */
-function hasImpossibleDoubt(db: Connection, atMs: number): boolean {
+function hasImpossibleDoubt(db: SqliteConnection, atMs: number): boolean {
   const isAny = (sql: string, afterMs: number) => db.get(sql, afterMs) !== undefined;
   return (
     isAny(
@@ -83,7 +88,7 @@ function hasImpossibleDoubt(db: Connection, atMs: number): boolean {
   );
 }
 
-function boundDoubt(db: Connection, atMs: number): void {
+function boundDoubt(db: SqliteConnection, atMs: number): void {
   if (!hasImpossibleDoubt(db, atMs)) return;
   db.run("UPDATE batches SET ends_at = ?1 WHERE ends_at IS NOT NULL AND ends_at > ?1", atMs + doubtMaxMs);
   db.run("UPDATE batches SET doubt_since = ?1 WHERE doubt_since IS NOT NULL AND doubt_since > ?1", atMs);
@@ -96,7 +101,7 @@ interface Stranded {
 }
 
 /** Back to now with what is due at a time to which no worker would have put it off. */
-function restamp(db: Connection, atMs: number): void {
+function restamp(db: SqliteConnection, atMs: number): void {
   const stranded = strandedIn(db, boundsOf(db, atMs), atMs, restampedMax);
   for (const { what, id, dueAtMs } of stranded) {
     db.run(`UPDATE ${what === "email" ? "places" : "batches"} SET due_at = ? WHERE id = ?`, dueAtMs, id);
@@ -105,7 +110,7 @@ function restamp(db: Connection, atMs: number): void {
 }
 
 /** @param limit of each kind and of all */
-function strandedIn(db: Connection, bounds: Bounds, atMs: number, limit: number): Stranded[] {
+function strandedIn(db: SqliteConnection, bounds: Bounds, atMs: number, limit: number): Stranded[] {
   const emailMaxMs = atMs + bounds.retryMaxMs + marginMs;
   const batchMaxMs = atMs + Math.max(bounds.retryMaxMs, bounds.searchWaitMs) + marginMs;
   const found: Stranded[] = [];
@@ -153,7 +158,7 @@ function strandedIn(db: Connection, bounds: Bounds, atMs: number, limit: number)
 }
 
 /** What only a provider may take that no worker has served for a day: lists of emails, and providers with batches. */
-function unserved(db: Connection) {
+function unserved(db: SqliteConnection) {
   const isServed = (provider: string) =>
     db.get("SELECT 1 FROM served WHERE provider = ?", provider) !== undefined;
   return [
@@ -170,7 +175,7 @@ function unserved(db: Connection) {
   ];
 }
 
-function giveBackEmails(db: Connection, list: string): void {
+function giveBackEmails(db: SqliteConnection, list: string): void {
   const { pieceMax } = readListName(list);
   db.run(
     `UPDATE places SET provider = ?1
@@ -181,7 +186,7 @@ function giveBackEmails(db: Connection, list: string): void {
   );
 }
 
-function giveBackBatches(db: Connection, provider: string, atMs: number, retainMs: number): void {
+function giveBackBatches(db: SqliteConnection, provider: string, atMs: number, retainMs: number): void {
   const unbegun = db.all<{ id: string }>(
     "SELECT id FROM batches WHERE ends_at IS NULL AND provider = ? LIMIT ?",
     provider,
@@ -190,7 +195,7 @@ function giveBackBatches(db: Connection, provider: string, atMs: number, retainM
   for (const { id } of unbegun) {
     for (const member of membersOf(db, id)) {
       const mark = markOf(member);
-      if (mark !== undefined) leave(db, member.id, mark, atMs + retainMs);
+      if (mark !== undefined) retire(db, member.id, mark, atMs + retainMs);
       else {
         db.run(
           "UPDATE places SET batch = NULL, position = NULL, due_at = ?, provider = ? WHERE id = ?",

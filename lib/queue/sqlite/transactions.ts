@@ -6,12 +6,12 @@ import { errorCode } from "../../runtime/errors.ts";
 import { statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../../runtime/log.ts";
-import type { Readiness } from "../group_commit.ts";
+import type { CommitReadiness } from "../group_commit.ts";
 import { type Health, QueueMissing, StoreUnavailable } from "../contract.ts";
 import {
   asOutOfInodes,
-  type Connection,
-  errorText,
+  type SqliteConnection,
+  sqliteErrorText,
   fileName,
   formatOf,
   isBusy,
@@ -42,7 +42,7 @@ export interface Store {
   /** By the clock of this process, which never steps, ms. */
   monotonicMs(): number;
   /** Whether anything may be added. A write that failed is no reason not to try the next. */
-  readiness(): Readiness;
+  readiness(): CommitReadiness;
   /** Whether so many bytes may be added: enough has to be left for delivery. */
   hasRoomFor(bytes: number): boolean;
   health(): Health;
@@ -54,11 +54,11 @@ export interface Store {
    * Runs `body` in one transaction, once. Throws what went wrong, with nothing changed; {@link isBusy} tells
    * whether another process was in the way.
    */
-  write<T>(body: (connection: Connection) => T): T;
+  write<T>(body: (connection: SqliteConnection) => T): T;
   /** The same, again and again while another process is in the way. Rejects with {@link StoreUnavailable}. */
-  writePatiently<T>(body: (connection: Connection) => T): Promise<T>;
+  writePatiently<T>(body: (connection: SqliteConnection) => T): Promise<T>;
   /** On one state of the file. Rejects with {@link StoreUnavailable}. */
-  read<T>(body: (connection: Connection) => T): Promise<T>;
+  read<T>(body: (connection: SqliteConnection) => T): Promise<T>;
   close(): void;
 }
 
@@ -88,7 +88,7 @@ const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
 export function openStore(options: StoreOptions): Store {
   const { folder, log, onFatal, onMissing, clockOffsetMs = () => 0, monotonicOffsetMs = () => 0 } = options;
   const path = join(folder, fileName);
-  let connection: Connection | undefined;
+  let connection: SqliteConnection | undefined;
   /** The file that was opened: another may be put in its place. */
   let identity: string | undefined;
   let notOpen = "not opened yet";
@@ -114,7 +114,7 @@ export function openStore(options: StoreOptions): Store {
       if (error instanceof QueueMissing) return onMissing?.();
       if (error instanceof StoreUnusable) return giveUp(error.message);
       const busy = isBusy(error);
-      notOpen = busy ? "another process holds the queue's file" : errorText(error);
+      notOpen = busy ? "another process holds the queue's file" : sqliteErrorText(error);
       nextOpenMs = busy ? reopenBusyMs : reopenMs;
       if (!busy || performance.now() - startedMs > busyNoteMs) report(notOpen);
     }
@@ -174,7 +174,7 @@ export function openStore(options: StoreOptions): Store {
   /** Once for each kind of trouble. */
   function report(reason: string | undefined): void {
     if (reason === reported) return;
-    if (reason === undefined) log.info("store-back");
+    if (reason === undefined) log.info("store-restored");
     else log.error("store-failed", { reason });
     reported = reason;
   }
@@ -198,7 +198,7 @@ export function openStore(options: StoreOptions): Store {
     look();
   }
 
-  function transact<T>(begin: "BEGIN" | "BEGIN IMMEDIATE", body: (connection: Connection) => T): T {
+  function transact<T>(begin: "BEGIN" | "BEGIN IMMEDIATE", body: (connection: SqliteConnection) => T): T {
     if (connection === undefined || unusable !== undefined) throw new StoreUnavailable(notOpen);
     let result: T;
     try {
@@ -218,13 +218,13 @@ export function openStore(options: StoreOptions): Store {
     return result;
   }
 
-  function write<T>(body: (connection: Connection) => T): T {
+  function write<T>(body: (connection: SqliteConnection) => T): T {
     const result = transact("BEGIN IMMEDIATE", body);
     failure = undefined;
     return result;
   }
 
-  function checkFormat(one: Connection): void {
+  function checkFormat(one: SqliteConnection): void {
     const format = formatOf(one);
     if (format === migrations.length) return;
     const reason = newerText(path, format, migrations.length);
@@ -236,7 +236,7 @@ export function openStore(options: StoreOptions): Store {
     throw new StoreUnavailable(reason);
   }
 
-  function rollBack(one: Connection): void {
+  function rollBack(one: SqliteConnection): void {
     try {
       if (one.inTransaction) one.run("ROLLBACK");
     } catch (error) {
@@ -246,7 +246,7 @@ export function openStore(options: StoreOptions): Store {
 
   function note(error: unknown): void {
     if (!isOfDisk(error)) return;
-    failure = errorText(error);
+    failure = sqliteErrorText(error);
     report(failure);
   }
 
@@ -256,7 +256,7 @@ export function openStore(options: StoreOptions): Store {
       try {
         return body();
       } catch (error) {
-        if (isOfDisk(error)) throw new StoreUnavailable(errorText(error));
+        if (isOfDisk(error)) throw new StoreUnavailable(sqliteErrorText(error));
         if (!isBusy(error)) throw error;
       }
       if (closed || performance.now() > endMs) {

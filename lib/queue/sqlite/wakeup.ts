@@ -54,7 +54,7 @@ export function listen(folder: string, callback: () => void, log: Log): () => vo
   };
   const lost = (error: unknown) => {
     // Not needed to deliver: without it, new emails are found by the look once a second.
-    log.warn("wakes-refused", { reason: errorCode(error) ?? "unknown error" });
+    log.warn("wakeup-refused", { reason: errorCode(error) ?? "unknown error" });
   };
   try {
     watcher = watch(join(folder, fileName), wake);
