@@ -30,8 +30,8 @@ const lookGapMinMs = 50;
 const attemptGapMaxMs = 30_000;
 /** Failed attempts under its key before a batch may be split. */
 const strikesNeeded = 5;
-/** Delay before the next claim of a batch whose doubt housekeeping has to end. */
-const endedDelayMs = 60_000;
+/** Before a batch is claimed again whose doubt housekeeping has to end, or whose clock it has not looked at yet, ms. */
+const endedDelayMs = 2000;
 
 /** The provider did not say what it accepted: all emails stay, or those without a verdict, until later. */
 export function keepInDoubt(
