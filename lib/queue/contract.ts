@@ -261,7 +261,7 @@ export interface StoredEmail {
         /** Somebody holds it, until then. */
         readonly leased: boolean;
         /** Its last lease, or the one before that which it is under now, ran out without a settlement. */
-        readonly lapsed: boolean;
+        readonly leaseExpired: boolean;
         readonly doubtSinceMs: number | undefined;
         readonly notes: string;
       }

@@ -50,7 +50,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         lease: 1,
         context: "outbound",
         notes: "",
-        lapsed: false,
+        leaseExpired: false,
       });
       expect(batch.doubtSinceMs).toBeUndefined();
       expect(batch.leaseEndsAtMs - batch.nowMs).toBe(leaseMs);
@@ -311,7 +311,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await claimed(q, { provider: "postmark" })).toBe("empty");
         await submit(q, submission());
         const second = await claim(q);
-        expect(second).toMatchObject({ id: first.id, lease: 2, lapsed: true, context: "c" });
+        expect(second).toMatchObject({ id: first.id, lease: 2, leaseExpired: true, context: "c" });
         expect(ids(second)).toEqual(ids(first));
         expect(second.doubtSinceMs).toBe(second.nowMs);
         expect(second.doubtEndsAtMs).toBe(first.doubtEndsAtMs);
@@ -385,7 +385,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await claimed(q)).toBe("empty");
         q.advance(hourMs + 1);
         const second = await claim(q);
-        expect(second).toMatchObject({ id: first.id, lease: 2, lapsed: false, notes: "looked" });
+        expect(second).toMatchObject({ id: first.id, lease: 2, leaseExpired: false, notes: "looked" });
         expect(ids(second)).toEqual([all[0]!, all[2]!]);
         expect(second.doubtSinceMs).toBeWithin(first.nowMs, first.nowMs + hangMs);
         await settle(q, second, [], doubt);
@@ -597,7 +597,11 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         q.advance(leaseMs);
         const result = await ended();
         if (result.kind !== "batch") throw new Error("no batch");
-        expect(result.batch).toMatchObject({ id: endless.claimId, provider: "forgotten", lapsed: true });
+        expect(result.batch).toMatchObject({
+          id: endless.claimId,
+          provider: "forgotten",
+          leaseExpired: true,
+        });
         expect(result.batch.doubtEndsAtMs).toBeLessThanOrEqual(result.batch.nowMs);
         expect((await ended()).kind).toBe("empty");
         const id = result.batch.emails[0]!.id;

@@ -104,7 +104,7 @@ export function operating(tools: Tools): void {
           provider: "resend",
           dueAtMs: sending.leaseEndsAtMs,
           leased: true,
-          lapsed: false,
+          leaseExpired: false,
           doubtSinceMs: undefined,
           notes: "",
         },
@@ -112,7 +112,7 @@ export function operating(tools: Tools): void {
       const inDoubt = await shown("in-doubt");
       expect(inDoubt).toMatchObject({
         state: "in-doubt",
-        batch: { id: doubtful.id, notes: "looked", leased: false, lapsed: false },
+        batch: { id: doubtful.id, notes: "looked", leased: false, leaseExpired: false },
       });
       expect(inDoubt.batch!.doubtSinceMs).toBeWithin(doubtful.nowMs, nowMs + 1);
       expect(inDoubt.batch!.dueAtMs).toBe(inDoubt.batch!.doubtSinceMs! + hourMs);
@@ -142,22 +142,22 @@ export function operating(tools: Tools): void {
         return { where, ...batch };
       };
       const first = await claim(q);
-      expect(await shown()).toMatchObject({ where: "sending", leased: true, lapsed: false });
+      expect(await shown()).toMatchObject({ where: "sending", leased: true, leaseExpired: false });
       q.advance(leaseMs + 1);
       expect(await shown()).toMatchObject({
         where: "in-doubt",
         leased: false,
-        lapsed: true,
+        leaseExpired: true,
         dueAtMs: first.leaseEndsAtMs,
         doubtSinceMs: undefined,
       });
       const second = await claim(q);
-      const again = { where: "in-doubt", leased: true, lapsed: true, dueAtMs: second.leaseEndsAtMs };
+      const again = { where: "in-doubt", leased: true, leaseExpired: true, dueAtMs: second.leaseEndsAtMs };
       expect(await shown()).toMatchObject(again);
       await settle(q, second, [], { delayMs: 0, notes: "" });
-      expect(await shown()).toMatchObject({ where: "in-doubt", leased: false, lapsed: false });
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: false, leaseExpired: false });
       await claim(q);
-      expect(await shown()).toMatchObject({ where: "in-doubt", leased: true, lapsed: false });
+      expect(await shown()).toMatchObject({ where: "in-doubt", leased: true, leaseExpired: false });
     });
   });
 
@@ -428,7 +428,7 @@ export function operating(tools: Tools): void {
       expect(batch.emails).toMatchObject(
         some.slice(0, 2).map((id) => ({ id, history: `again ${id}`, text: submission().text })),
       );
-      expect(batch).toMatchObject({ lease: 1, doubtSinceMs: undefined, lapsed: false, notes: "" });
+      expect(batch).toMatchObject({ lease: 1, doubtSinceMs: undefined, leaseExpired: false, notes: "" });
     });
 
     test("leaves alone what is not dead, or has died otherwise than was seen", async () => {
@@ -531,7 +531,7 @@ export function operating(tools: Tools): void {
         provider: "resend",
         context: "c",
         notes: "looked",
-        lapsed: false,
+        leaseExpired: false,
         doubtEndsAtMs: first.doubtEndsAtMs,
       });
       expect(batch.emails.map(({ id, text }) => ({ id, text }))).toEqual(
@@ -556,11 +556,11 @@ export function operating(tools: Tools): void {
       const first = await claim(q);
       q.advance(leaseMs + 1);
       const batch = await held(q, id!);
-      expect(batch).toMatchObject({ id: first.id, lease: 2, lapsed: true });
+      expect(batch).toMatchObject({ id: first.id, lease: 2, leaseExpired: true });
       expect(batch.doubtSinceMs).toBe(batch.nowMs);
       expect(await settle(q, first, [due(id!)])).toEqual({ leaseHeld: false, duplicates: [] });
       q.advance(leaseMs + 1);
-      expect(await claim(q)).toMatchObject({ lease: 3, lapsed: true, doubtSinceMs: batch.nowMs });
+      expect(await claim(q)).toMatchObject({ lease: 3, leaseExpired: true, doubtSinceMs: batch.nowMs });
     });
 
     test("finds a batch in doubt busy while anybody holds it", async () => {

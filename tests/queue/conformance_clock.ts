@@ -182,7 +182,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         expect(await claimed(q)).toBe("empty");
         q.advance(5001);
         const again = await claim(q);
-        expect(again).toMatchObject({ id: old.id, lease: 2, lapsed: true });
+        expect(again).toMatchObject({ id: old.id, lease: 2, leaseExpired: true });
         expect(ids(again)).toEqual([id!]);
       });
 

@@ -138,7 +138,7 @@ describe("a reply of Redis that is lost", () => {
     const again = await eventually("it is asked again", () => consumer.claim(request).catch(() => undefined));
     expect(again).toMatchObject({
       kind: "batch",
-      batch: { lease: 1, lapsed: false, emails: [{ id: one.id }] },
+      batch: { lease: 1, leaseExpired: false, emails: [{ id: one.id }] },
     });
     proxy.stop();
   });

@@ -213,7 +213,7 @@ describe("what an older release left", () => {
     const claimed = await consumer.claim(claimRequest({ provider: "gone", sources: ["batches"] }));
     expect(claimed).toMatchObject({
       kind: "batch",
-      batch: { id, lease: 1, lapsed: false, doubtSinceMs: undefined, emails: [{ id: one.id }] },
+      batch: { id, lease: 1, leaseExpired: false, doubtSinceMs: undefined, emails: [{ id: one.id }] },
     });
     expect((await admin.stats()).states).toMatchObject({ sending: 1 });
   });

@@ -424,16 +424,16 @@ describe("the file", () => {
       const folder = newFolder();
       const code = `
       const { chmodSync } = require("node:fs");
-      const { openSqliteIntake } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/producer.ts"))});
+      const { openSqliteProducer } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/producer.ts"))});
       const { submission } = await import(${JSON.stringify(join(import.meta.dir, "conformance_tools.ts"))});
       const log = { debug() {}, info() {}, warn() {}, error() {} };
       const options = { folder: ${JSON.stringify(folder)}, log, onFatal: (reason) => console.log("fatal", reason) };
-      const intake = openSqliteIntake(options);
-      const submit = () => intake.submit(submission(), performance.now() + 5000);
+      const producer = openSqliteProducer(options);
+      const submit = () => producer.submit(submission(), performance.now() + 5000);
       const before = await submit();
       chmodSync(options.folder, 0);
       const { reason } = await submit();
-      const health = intake.health();
+      const health = producer.health();
       chmodSync(options.folder, 0o700);
       const after = await submit();
       console.log(JSON.stringify({ before: before.kind, reason, health, after: after.kind }));
@@ -623,17 +623,17 @@ test("processes whose own clock runs ahead for a moment strand nothing, and queu
     const code = `
       const { openSync, writeSync } = require("node:fs");
       const lib = ${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite"))};
-      const { openSqliteIntake } = await import(lib + "/producer.ts");
-      const { openSqliteWork } = await import(lib + "/consumer.ts");
-      const { openSqliteOperator } = await import(lib + "/admin.ts");
+      const { openSqliteProducer } = await import(lib + "/producer.ts");
+      const { openSqliteConsumer } = await import(lib + "/consumer.ts");
+      const { openSqliteAdmin } = await import(lib + "/admin.ts");
       const { submission, serving } = await import(${JSON.stringify(join(import.meta.dir, "conformance_tools.ts"))});
       const offset = openSync(process.env.CHAOS_CLOCK, "r+");
       const setAhead = (days) => writeSync(offset, new BigInt64Array([BigInt(days * 86_400_000) * 1_000_000n]), 0, 8, 0);
       const log = { debug() {}, info() {}, warn() {}, error() {} };
       const onFatal = (reason) => { throw new Error(reason); };
       const options = { folder: ${JSON.stringify(folder)}, retainMs: 3_600_000, log, onFatal };
-      const [intake, ...works] = [openSqliteIntake(options), openSqliteWork(options), openSqliteWork(options)];
-      const operator = await openSqliteOperator(options);
+      const [intake, ...works] = [openSqliteProducer(options), openSqliteConsumer(options), openSqliteConsumer(options)];
+      const operator = await openSqliteAdmin(options);
       const submit = async (over) => {
         const result = await intake.submit(submission(over), performance.now() + 5000);
         return result.id + (result.repeated ? " again" : "");

@@ -63,7 +63,7 @@ export function storyOf(stored: StoredEmail): Story {
   const { attempts } = notes === undefined ? history : withNotes(history, notes);
   const { state, batch } = stored;
   const last = state === "sent" ? undefined : attempts.kept.at(-1);
-  const hasLapsed = batch?.lapsed || (state === "in-doubt" && last?.outcome === "lapsed");
+  const hasLapsed = batch?.leaseExpired || (state === "in-doubt" && last?.outcome === "lapsed");
   return {
     stored,
     email: email ?? {},

@@ -34,9 +34,9 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
   let trouble: string | undefined;
   let admin: Admin | undefined;
   // Not loaded before it is needed, so that other commands start quickly.
-  const { openAdmin: openOperator } = await import("../../queue/open.ts");
+  const { openAdmin } = await import("../../queue/open.ts");
   try {
-    admin = await openOperator(
+    admin = await openAdmin(
       queue,
       config.retainMs,
       troubleLog((reason) => (trouble = reason)),

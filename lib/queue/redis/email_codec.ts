@@ -40,7 +40,7 @@ export function readEmail(reply: unknown): StoredEmail {
             provider,
             dueAtMs: Number(due),
             leased: leased === "1",
-            lapsed: lapsed === "1",
+            leaseExpired: lapsed === "1",
             doubtSinceMs: doubt === "" ? undefined : Number(doubt),
             notes,
           },

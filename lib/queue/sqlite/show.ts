@@ -76,7 +76,7 @@ function batchOf(place: Place, atMs: number): StoredEmail["batch"] {
     provider: provider ?? "",
     dueAtMs: batch_due_at ?? 0,
     leased: held === 1 && !hasLapsed(place, atMs),
-    lapsed: lapsed === 1 || hasLapsed(place, atMs),
+    leaseExpired: lapsed === 1 || hasLapsed(place, atMs),
     doubtSinceMs: doubt_since ?? undefined,
     notes: notes ?? "",
   };
