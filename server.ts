@@ -2,7 +2,7 @@
 // signal. Several of them may share one port.
 
 import { describe, errorCode } from "./lib/runtime/errors.ts";
-import { isLoopback, openGate } from "./lib/http/auth.ts";
+import { isLoopback, createGate } from "./lib/http/auth.ts";
 import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { openAdminPort } from "./lib/admin/http.ts";
 import { createStatsCache } from "./lib/admin/stats_cache.ts";
@@ -46,7 +46,7 @@ const handler = createHandler({
     ...(config.defaultFromName !== undefined && { fromName: config.defaultFromName }),
     ...(config.allowedFrom !== undefined && { allowed: config.allowedFrom }),
   },
-  ...(config.apiTokens !== undefined && { gate: openGate(config.apiTokens) }),
+  ...(config.apiTokens !== undefined && { gate: createGate(config.apiTokens) }),
   onLoopback: isLoopback(config.host),
   maxBodyBytes: config.maxBodyBytes,
   submitTimeoutMs: config.submitTimeoutMs,

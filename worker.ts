@@ -10,7 +10,7 @@ import { startDispatcher } from "./lib/worker/dispatcher.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
 import { askFirst, createProviderState } from "./lib/worker/provider_state.ts";
 import { createLog } from "./lib/runtime/log.ts";
-import { openProvider } from "./lib/providers/registry.ts";
+import { createProvider } from "./lib/providers/registry.ts";
 import { openAdmin, openConsumer } from "./lib/queue/open.ts";
 import { onStop } from "./lib/runtime/signals.ts";
 
@@ -32,7 +32,7 @@ const consumer = openConsumer(config.queue, config.retainMs, {
 });
 
 const lanes = config.providers.map(({ name, weight }) =>
-  createProviderState(openProvider(name, config), weight),
+  createProviderState(createProvider(name, config), weight),
 );
 const counts = createWorkerMetrics();
 const deliverer: DeliveryContext = {

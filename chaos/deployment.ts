@@ -11,11 +11,11 @@ import { type Disk, openDisk } from "./disk/disk.ts";
 import { defaultFrom, unverifiedDomain } from "./emails.ts";
 import { follow } from "./failover.ts";
 import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
-import { createPart, type Part } from "./managed_process.ts";
+import { createManagedProcess, type ManagedProcess } from "./managed_process.ts";
 import type { Watched } from "./ready.ts";
 import type { Clocked, Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
 
-export interface WorldOptions {
+export interface DeploymentOptions {
   readonly scenario: Scenario;
   readonly queue: Queue;
   readonly seed: number;
@@ -29,9 +29,9 @@ export interface WorldOptions {
   readonly clockLibrary: string | undefined;
 }
 
-export interface World {
-  readonly servers: readonly Part[];
-  readonly workers: readonly Part[];
+export interface Deployment {
+  readonly servers: readonly ManagedProcess[];
+  readonly workers: readonly ManagedProcess[];
   /** The primary, if there are two. */
   readonly redis: Redis | undefined;
   /** Its replica, if a fault of the scenario promotes it. */
@@ -69,7 +69,7 @@ export interface Crash {
 }
 
 export interface Redis {
-  readonly part: Part;
+  readonly part: ManagedProcess;
   readonly port: number;
   readonly folder: string;
   cli(...command: string[]): string;
@@ -140,14 +140,14 @@ function disturbedLinks({ faults }: Scenario): Set<Link> {
   );
 }
 
-export async function startWorld(options: WorldOptions): Promise<World> {
+export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
   const { scenario, queue, seed, folder, product } = options;
   const crashes: Crash[] = [];
   const logs = join(folder, "logs");
   const store = join(folder, "store");
   for (const path of [logs, store]) mkdirSync(path, { recursive: true });
   const part = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
-    createPart({
+    createManagedProcess({
       name,
       command,
       env,
@@ -249,7 +249,11 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}`, ...clocks?.service.env };
   const watched: Watched[] = [];
   /** Creates a process of the service, with an admin port if its readiness is watched. */
-  async function servicePart(name: string, file: string, env: Record<string, string>): Promise<Part> {
+  async function servicePart(
+    name: string,
+    file: string,
+    env: Record<string, string>,
+  ): Promise<ManagedProcess> {
     const port = scenario.staysReady ? String(await freePort()) : "";
     const one = part(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });
     if (port !== "") watched.push({ part: one, url: `http://127.0.0.1:${port}` });
@@ -257,7 +261,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   }
   const settings = { ...serviceSettings, ...scenario.settings };
   const urls: string[] = [];
-  const servers: Part[] = [];
+  const servers: ManagedProcess[] = [];
   for (let i = 0; i < (scenario.servers ?? 2); i += 1) {
     const port = await freePort();
     const env = { ...settings, ...(await queueSettings("server-redis")), PORT: String(port) };
@@ -271,7 +275,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     POSTMARK_SERVER_TOKEN: "fake-token",
     POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
   };
-  const workers: Part[] = [];
+  const workers: ManagedProcess[] = [];
   for (let i = 0; i < (scenario.workers ?? 2); i += 1) {
     const env = { ...settings, ...providerSettings, ...(await queueSettings("worker-redis")) };
     workers.push(await servicePart(`worker-${i}`, "worker.ts", env));
@@ -279,7 +283,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 
   const all = [...servers, ...workers];
   let turn: Promise<unknown> = Promise.resolve();
-  const world: World = {
+  const deployment: Deployment = {
     servers,
     workers,
     get redis() {
@@ -330,20 +334,20 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     switchPrimary() {
       [primary, standby] = [standby, primary];
       for (const link of ["server-redis", "worker-redis"] as const) {
-        for (const proxy of world.proxies(link)) proxy.target = primary!.port;
+        for (const proxy of deployment.proxies(link)) proxy.target = primary!.port;
       }
     },
     async stop() {
       for (const one of [...all, fakesPart, ...[primary, standby].flatMap((node) => node?.part ?? [])])
         one.signal("SIGCONT");
-      await world.killEverything();
+      await deployment.killEverything();
       await fakesPart.kill();
       for (const list of proxies.values()) for (const proxy of list) proxy.stop();
     },
   };
-  await world.startEverything();
+  await deployment.startEverything();
   if (standby !== undefined) await follow(standby, primary!);
-  return world;
+  return deployment;
 }
 
 const portOf = (url: string) => Number(new URL(url).port);

@@ -3,7 +3,7 @@
 import { eventually } from "../tests/support/eventually.ts";
 import type { Struck } from "./inject.ts";
 import type { Fault } from "./scenario.ts";
-import type { Redis, World } from "./deployment.ts";
+import type { Redis, Deployment } from "./deployment.ts";
 
 /** Makes a node the replica of another, and waits until it has everything. */
 export async function follow(node: Redis, primary: Redis): Promise<void> {
@@ -20,16 +20,16 @@ const isOk = (answer: string) => answer.startsWith("OK");
 
 /** The old primary comes back as the standby in the end. */
 export function failOver(
-  world: World,
+  deployment: Deployment,
   { old: fate }: Extract<Fault, { do: "failOver" }>,
   forMs: number,
 ): Promise<Struck> {
-  return world.exclusively(async () => {
-    const [old, next] = [world.redis!, world.standby!];
+  return deployment.exclusively(async () => {
+    const [old, next] = [deployment.redis!, deployment.standby!];
     if (fate === "hung") old.part.signal("SIGSTOP");
     if (fate === "dead") await old.part.kill();
     next.cli("REPLICAOF", "NO", "ONE");
-    world.switchPrimary();
+    deployment.switchPrimary();
     if (fate === "demoted") await follow(old, next);
     await Bun.sleep(forMs);
     if (fate === "hung") old.part.signal("SIGCONT");

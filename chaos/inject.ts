@@ -5,10 +5,10 @@ import { appendFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Proxy } from "../fakes/tcp_proxy.ts";
 import { failOver } from "./failover.ts";
-import type { Part } from "./managed_process.ts";
+import type { ManagedProcess } from "./managed_process.ts";
 import { between, pick, type Strike } from "./schedule.ts";
 import type { Fault } from "./scenario.ts";
-import { leaseMs, type World } from "./deployment.ts";
+import { leaseMs, type Deployment } from "./deployment.ts";
 
 /** What came of a strike. */
 export interface Struck {
@@ -34,37 +34,37 @@ const readingMs = 200;
 const earlyMs = 200;
 
 /** Does it, waits for as long as it lasts, and undoes it. */
-export async function inject(world: World, strike: Strike): Promise<Struck> {
+export async function inject(deployment: Deployment, strike: Strike): Promise<Struck> {
   const { fault, forMs, whom, dice } = strike;
   switch (fault.do) {
     case "kill":
       return fault.part === "everything"
-        ? killEverything(world)
-        : killOne(world, partOf(world, fault.part, whom));
+        ? killEverything(deployment)
+        : killOne(deployment, partOf(deployment, fault.part, whom));
     case "restart":
-      return restart(world, partOf(world, fault.part, whom));
+      return restart(deployment, partOf(deployment, fault.part, whom));
     case "freeze":
-      return freeze(partOf(world, fault.part, whom), forMs);
+      return freeze(partOf(deployment, fault.part, whom), forMs);
     case "failOver":
-      return failOver(world, fault, forMs);
+      return failOver(deployment, fault, forMs);
     case "cutPower":
-      return cutPower(world, Math.max(0, Math.round(between(fault.keep, dice))), whom);
+      return cutPower(deployment, Math.max(0, Math.round(between(fault.keep, dice))), whom);
     case "tearLog":
-      return tearLog(world);
+      return tearLog(deployment);
     case "fillMemory":
-      return fillMemory(world, forMs);
+      return fillMemory(deployment, forMs);
     case "fillDisk":
-      world.disk!.setFull(true);
+      deployment.disk!.setFull(true);
       await Bun.sleep(forMs);
-      world.disk!.setFull(false);
+      deployment.disk!.setFull(false);
       return nothing;
     case "slowDisk":
-      world.disk!.setSyncDelay(between(fault.syncMs, dice));
+      deployment.disk!.setSyncDelay(between(fault.syncMs, dice));
       await Bun.sleep(forMs);
-      world.disk!.setSyncDelay(0);
+      deployment.disk!.setSyncDelay(0);
       return nothing;
     case "stepClock": {
-      const clock = world.clock(fault.of);
+      const clock = deployment.clock(fault.of);
       const aheadMs = pick(fault.aheadMs, dice);
       clock.setAhead(aheadMs);
       await Bun.sleep(forMs);
@@ -72,58 +72,58 @@ export async function inject(world: World, strike: Strike): Promise<Struck> {
       return { killed: [], note: `${aheadMs / 3_600_000} h ahead` };
     }
     case "network":
-      return disturb(pick(world.proxies(fault.link), whom), fault, forMs, dice);
+      return disturb(pick(deployment.proxies(fault.link), whom), fault, forMs, dice);
     case "provider": {
       const { fault: what, probability } = fault;
-      const fake = world.fakes(fault.name);
+      const fake = deployment.fakes(fault.name);
       for (const one of [what].flat()) await fake.add({ fault: one, probability });
       await Bun.sleep(forMs);
       await fake.clearFaults();
       return nothing;
     }
     case "providerDown":
-      await world.fakes(fault.name).goDown(forMs);
+      await deployment.fakes(fault.name).goDown(forMs);
       await Bun.sleep(forMs + 50);
       return nothing;
     case "providerBehaves": {
-      const fake = world.fakes(fault.name);
+      const fake = deployment.fakes(fault.name);
       const usual = await fake.behave(fault.as);
       await Bun.sleep(forMs);
       await fake.behave(usual);
       return nothing;
     }
     case "freezeBeforeSettlement":
-      return freezeBeforeSettlement(world, fault, forMs, whom);
+      return freezeBeforeSettlement(deployment, fault, forMs, whom);
   }
 }
 
-function partOf(world: World, part: "server" | "worker" | "redis", dice: number): Part {
-  if (part === "redis") return world.redis!.part;
-  return pick(part === "server" ? world.servers : world.workers, dice);
+function partOf(deployment: Deployment, part: "server" | "worker" | "redis", dice: number): ManagedProcess {
+  if (part === "redis") return deployment.redis!.part;
+  return pick(part === "server" ? deployment.servers : deployment.workers, dice);
 }
 
-function killOne(world: World, part: Part): Promise<Struck> {
-  return world.exclusively(async () => {
+function killOne(deployment: Deployment, part: ManagedProcess): Promise<Struck> {
+  return deployment.exclusively(async () => {
     await part.kill();
     part.start();
     return { killed: [part.name] };
   });
 }
 
-function killEverything(world: World): Promise<Struck> {
-  return world.exclusively(async () => {
-    await world.killEverything();
-    await world.startEverything();
-    return { killed: allNames(world) };
+function killEverything(deployment: Deployment): Promise<Struck> {
+  return deployment.exclusively(async () => {
+    await deployment.killEverything();
+    await deployment.startEverything();
+    return { killed: allNames(deployment) };
   });
 }
 
-function allNames({ servers, workers, redis }: World): string[] {
+function allNames({ servers, workers, redis }: Deployment): string[] {
   return [...servers, ...workers, ...(redis ? [redis.part] : [])].map(({ name }) => name);
 }
 
-function restart(world: World, part: Part): Promise<Struck> {
-  return world.exclusively(async () => {
+function restart(deployment: Deployment, part: ManagedProcess): Promise<Struck> {
+  return deployment.exclusively(async () => {
     const code = await part.stop();
     part.start();
     // By the signal itself: it had not begun to listen for it.
@@ -132,20 +132,20 @@ function restart(world: World, part: Part): Promise<Struck> {
   });
 }
 
-async function freeze(part: Part, forMs: number): Promise<Struck> {
+async function freeze(part: ManagedProcess, forMs: number): Promise<Struck> {
   part.signal("SIGSTOP");
   await Bun.sleep(forMs);
   part.signal("SIGCONT");
   return nothing;
 }
 
-function cutPower(world: World, writes: number, torn: number): Promise<Struck> {
-  return world.exclusively(async () => {
-    await world.killEverything();
-    const cut = world.disk!.losePower({ writes, torn });
-    await world.startEverything();
+function cutPower(deployment: Deployment, writes: number, torn: number): Promise<Struck> {
+  return deployment.exclusively(async () => {
+    await deployment.killEverything();
+    const cut = deployment.disk!.losePower({ writes, torn });
+    await deployment.startEverything();
     return {
-      killed: allNames(world),
+      killed: allNames(deployment),
       note: `${cut.writes} writes of ${cut.bytes} bytes in ${cut.files} files taken back`,
     };
   });
@@ -154,9 +154,9 @@ function cutPower(world: World, writes: number, torn: number): Promise<Struck> {
 /** What a write that power or a full disk cut short leaves. */
 const tornCommand = "*4\r\n$4\r\nHSET\r\n$26\r\n{reliable-email:0}:coun";
 
-function tearLog(world: World): Promise<Struck> {
-  const { part, folder } = world.redis!;
-  return world.exclusively(async () => {
+function tearLog(deployment: Deployment): Promise<Struck> {
+  const { part, folder } = deployment.redis!;
+  return deployment.exclusively(async () => {
     await part.kill();
     const logs = join(folder, "appendonlydir");
     // Numbered from the oldest; the last one is written to.
@@ -170,15 +170,15 @@ function tearLog(world: World): Promise<Struck> {
   });
 }
 
-async function fillMemory(world: World, forMs: number): Promise<Struck> {
-  setMemoryFull(world, true);
+async function fillMemory(deployment: Deployment, forMs: number): Promise<Struck> {
+  setMemoryFull(deployment, true);
   await Bun.sleep(forMs);
-  setMemoryFull(world, false);
+  setMemoryFull(deployment, false);
   return nothing;
 }
 
 /** Not a byte more than Redis uses now, or as much as there is. */
-export function setMemoryFull({ redis }: World, full: boolean): void {
+export function setMemoryFull({ redis }: Deployment, full: boolean): void {
   const used = /used_memory:(\d+)/.exec(redis!.cli("INFO", "memory"))?.[1] ?? "0";
   redis!.cli("CONFIG", "SET", "maxmemory", full ? used : "0");
 }
@@ -220,18 +220,18 @@ async function disturb(
 }
 
 async function freezeBeforeSettlement(
-  world: World,
+  deployment: Deployment,
   { name, fault, meanwhile }: Extract<Fault, { do: "freezeBeforeSettlement" }>,
   forMs: number,
   whom: number,
 ): Promise<Struck> {
-  const worker = pick(world.workers, whom);
-  const answers = pick(world.proxies(name), whom);
-  const fake = world.fakes(name);
+  const worker = pick(deployment.workers, whom);
+  const answers = pick(deployment.proxies(name), whom);
+  const fake = deployment.fakes(name);
   // The answer is for nobody else.
-  const others = world.workers.filter((one) => one !== worker);
+  const others = deployment.workers.filter((one) => one !== worker);
   // None of them in the middle of a transaction.
-  const unlock = world.redis === undefined ? lockFile(world) : undefined;
+  const unlock = deployment.redis === undefined ? lockFile(deployment) : undefined;
   for (const other of others) other.signal("SIGSTOP");
   unlock?.();
   const from = await fake.count();
@@ -249,7 +249,7 @@ async function freezeBeforeSettlement(
     async () => answers.heldReplies > 0 && (fault === undefined || (await struck()).key !== undefined),
   );
   const held = answers.heldReplies;
-  const hold = holdSettlements(world, whom);
+  const hold = holdSettlements(deployment, whom);
   answers.release();
   await fake.clearFaults();
   await Bun.sleep(readingMs);
@@ -286,17 +286,17 @@ interface Hold {
  * From now on the worker's settlements do not reach the store: on the way to Redis they are held; the embedded queue's
  * file is locked by somebody else.
  */
-function holdSettlements(world: World, whom: number): Hold {
-  if (world.redis !== undefined) {
-    const proxy = pick(world.proxies("worker-redis"), whom);
+function holdSettlements(deployment: Deployment, whom: number): Hold {
+  if (deployment.redis !== undefined) {
+    const proxy = pick(deployment.proxies("worker-redis"), whom);
     proxy.requests = "hold";
     return { othersGoOn() {}, letThrough: () => proxy.release() };
   }
-  return { othersGoOn: lockFile(world), letThrough() {} };
+  return { othersGoOn: lockFile(deployment), letThrough() {} };
 }
 
 /** Locks the embedded queue's file against every writer, and returns what gives it back. */
-function lockFile({ file: path }: World): () => void {
+function lockFile({ file: path }: Deployment): () => void {
   const file = new Database(path, { readwrite: true });
   file.run("PRAGMA busy_timeout = 5000");
   file.run("BEGIN IMMEDIATE");

@@ -11,7 +11,7 @@ import { type Extent, run, type StrikeRecord } from "./scenario_run.ts";
 import { readJournal } from "./journal.ts";
 import { type Queue, queuesOf, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios.ts";
-import type { Verdict } from "./result.ts";
+import type { RunResult } from "./result.ts";
 import { needsClock, needsDisk } from "./deployment.ts";
 
 const usage = `Usage: npm run chaos -- [options]
@@ -91,7 +91,7 @@ const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
 const keeps = values.evidence === undefined ? "what a run leaves that fails" : "what every run leaves";
 say(`seed ${seed}; ${keeps} is in ${evidence}\n`);
 say(tableHead);
-const verdicts: { scenario: string; queue: Queue; verdict: Verdict }[] = [];
+const verdicts: { scenario: string; queue: Queue; verdict: RunResult }[] = [];
 for (const { scenario, queue } of runs) {
   const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
   if (existsSync(folder)) fail(`${folder} is there already: give another --evidence or --seed`);

@@ -8,7 +8,7 @@ const restartPauseMs = 200;
 /** For a process that was told to stop, ms; SHUTDOWN_TIMEOUT of the service is shorter. */
 const stopTimeoutMs = 30_000;
 
-export interface PartOptions {
+export interface ManagedProcessOptions {
   readonly name: string;
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -20,7 +20,7 @@ export interface PartOptions {
   onExit(code: number | null, signal: string | number | null): void;
 }
 
-export interface Part {
+export interface ManagedProcess {
   readonly name: string;
   /** Of the process that runs; undefined while none does. */
   readonly pid: number | undefined;
@@ -42,7 +42,14 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-export function createPart({ name, command, env, before, logFile, onExit }: PartOptions): Part {
+export function createManagedProcess({
+  name,
+  command,
+  env,
+  before,
+  logFile,
+  onExit,
+}: ManagedProcessOptions): ManagedProcess {
   let child: Bun.Subprocess | undefined;
   /** Nobody wants it to run. */
   let down = true;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { isRefused, numberOf } from "./emails.ts";
 import { setMemoryFull } from "./inject.ts";
 import type { Duplicate, QueuedEmail } from "./judge.ts";
-import type { World } from "./deployment.ts";
+import type { Deployment } from "./deployment.ts";
 
 interface Stats {
   readonly waiting: number;
@@ -26,12 +26,12 @@ export interface Drained {
 }
 
 /** Waits until nothing is left to do, or the time is over. */
-export async function drain(world: World, seed: number, withinMs: number): Promise<Drained> {
+export async function drain(deployment: Deployment, seed: number, withinMs: number): Promise<Drained> {
   const endMs = performance.now() + withinMs;
   for (;;) {
     const isLast = performance.now() > endMs;
     try {
-      const now = await look(world, seed);
+      const now = await look(deployment, seed);
       if (now.left === 0 || isLast) return now;
     } catch (error) {
       if (isLast) return { left: 0, held: [], possibleDuplicates: 0, unreadable: String(error) };
@@ -40,26 +40,30 @@ export async function drain(world: World, seed: number, withinMs: number): Promi
   }
 }
 
-async function look(world: World, seed: number): Promise<Drained> {
+async function look(deployment: Deployment, seed: number): Promise<Drained> {
   // In this order: what leaves its doubt between the two is counted by the second.
-  const held = (await list(world, "in-doubt")).filter(({ subject = "" }) =>
+  const held = (await list(deployment, "in-doubt")).filter(({ subject = "" }) =>
     isRefused(numberOf(seed, subject) ?? 0),
   );
-  const stats = (await world.operate("queue", "stats")) as Stats;
+  const stats = (await deployment.operate("queue", "stats")) as Stats;
   const inDoubt = Math.max(0, stats["in-doubt"] - held.length);
   const left = stats.waiting + stats.retrying + stats.sending + inDoubt;
   return { left, held, possibleDuplicates: stats.possible_duplicates };
 }
 
-export async function list(world: World, state: "dead" | "in-doubt"): Promise<QueuedEmail[]> {
-  return (await world.operate("queue", "list", state, "--limit", "10000000")) as QueuedEmail[];
+export async function list(deployment: Deployment, state: "dead" | "in-doubt"): Promise<QueuedEmail[]> {
+  return (await deployment.operate("queue", "list", state, "--limit", "10000000")) as QueuedEmail[];
 }
 
 /** Clients are refused meanwhile, and repeat. */
-export async function drainWithMemoryFull(world: World, seed: number, withinMs: number): Promise<number> {
-  setMemoryFull(world, true);
-  const { left, unreadable } = await drain(world, seed, withinMs);
-  setMemoryFull(world, false);
+export async function drainWithMemoryFull(
+  deployment: Deployment,
+  seed: number,
+  withinMs: number,
+): Promise<number> {
+  setMemoryFull(deployment, true);
+  const { left, unreadable } = await drain(deployment, seed, withinMs);
+  setMemoryFull(deployment, false);
   if (unreadable !== undefined)
     throw new Error(`With its memory full, the queue cannot be read: ${unreadable}`);
   return left;
@@ -67,7 +71,7 @@ export async function drainWithMemoryFull(world: World, seed: number, withinMs: 
 
 /** Those that the service itself does not name: neither in a worker's log, nor in the email's own story. */
 export async function findUnexplained(
-  world: World,
+  deployment: Deployment,
   folder: string,
   duplicates: readonly Duplicate[],
 ): Promise<Duplicate[]> {
@@ -76,7 +80,7 @@ export async function findUnexplained(
   const unexplained: Duplicate[] = [];
   for (const duplicate of duplicates) {
     if (duplicate.ids.length > 1) unexplained.push(duplicate);
-    else if (!named.has(duplicate.ids[0] as string) && !(await isNamedInStory(world, duplicate))) {
+    else if (!named.has(duplicate.ids[0] as string) && !(await isNamedInStory(deployment, duplicate))) {
       unexplained.push(duplicate);
     }
   }
@@ -94,7 +98,9 @@ function namedInLogs(folder: string): Set<string> {
   );
 }
 
-async function isNamedInStory(world: World, { ids }: Duplicate): Promise<boolean> {
-  const story = (await world.operate("queue", "show", ids[0] as string)) as { possible_duplicate?: boolean };
+async function isNamedInStory(deployment: Deployment, { ids }: Duplicate): Promise<boolean> {
+  const story = (await deployment.operate("queue", "show", ids[0] as string)) as {
+    possible_duplicate?: boolean;
+  };
   return story.possible_duplicate === true;
 }

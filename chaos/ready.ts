@@ -1,9 +1,9 @@
 // Watches the readiness of the service's processes during a run.
 
-import type { Part } from "./managed_process.ts";
+import type { ManagedProcess } from "./managed_process.ts";
 
 export interface Watched {
-  readonly part: Part;
+  readonly part: ManagedProcess;
   /** Base URL of its admin port. */
   readonly url: string;
 }

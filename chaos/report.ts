@@ -1,29 +1,31 @@
 // What a run came to, in text.
 
 import type { StrikeRecord } from "./scenario_run.ts";
-import type { Verdict } from "./result.ts";
+import type { RunResult } from "./result.ts";
 
-const columns: readonly { readonly title: string; readonly value: (verdict: Verdict) => string | number }[] =
-  [
-    { title: "acked", value: ({ acknowledged }) => acknowledged },
-    { title: "kills", value: ({ kills }) => kills },
-    { title: "faults", value: ({ strikes }) => strikes },
-    { title: "lost", value: ({ lost }) => lost.length },
-    { title: "corrupt", value: ({ corrupt }) => corrupt.length },
-    { title: "dead", value: ({ wronglyDead }) => wronglyDead.length },
-    { title: "stuck", value: ({ stuck, unanswered }) => stuck + unanswered },
-    { title: "twice", value: ({ duplicates }) => duplicates.length },
-    { title: "late", value: ({ late }) => late.length },
-    { title: "explained", value: ({ explained }) => explained },
-    { title: "slowest", value: ({ slowestMs }) => ms(slowestMs) },
-    { title: "errors", value: ({ clients }) => Object.values(clients.errors).reduce((sum, n) => sum + n, 0) },
-    { title: "p50", value: ({ clients }) => ms(clients.latencyMs.p50) },
-    { title: "p99", value: ({ clients }) => ms(clients.latencyMs.p99) },
-    { title: "max", value: ({ clients }) => ms(clients.latencyMs.max) },
-    { title: "MiB", value: ({ usage }) => Math.round(usage.memoryMiB) },
-    { title: "fds", value: ({ usage }) => usage.descriptors },
-    { title: "normal again", value: ({ recovery }) => `${ms(recovery.p50Ms)}, ${ms(recovery.maxMs)}` },
-  ];
+const columns: readonly {
+  readonly title: string;
+  readonly value: (verdict: RunResult) => string | number;
+}[] = [
+  { title: "acked", value: ({ acknowledged }) => acknowledged },
+  { title: "kills", value: ({ kills }) => kills },
+  { title: "faults", value: ({ strikes }) => strikes },
+  { title: "lost", value: ({ lost }) => lost.length },
+  { title: "corrupt", value: ({ corrupt }) => corrupt.length },
+  { title: "dead", value: ({ wronglyDead }) => wronglyDead.length },
+  { title: "stuck", value: ({ stuck, unanswered }) => stuck + unanswered },
+  { title: "twice", value: ({ duplicates }) => duplicates.length },
+  { title: "late", value: ({ late }) => late.length },
+  { title: "explained", value: ({ explained }) => explained },
+  { title: "slowest", value: ({ slowestMs }) => ms(slowestMs) },
+  { title: "errors", value: ({ clients }) => Object.values(clients.errors).reduce((sum, n) => sum + n, 0) },
+  { title: "p50", value: ({ clients }) => ms(clients.latencyMs.p50) },
+  { title: "p99", value: ({ clients }) => ms(clients.latencyMs.p99) },
+  { title: "max", value: ({ clients }) => ms(clients.latencyMs.max) },
+  { title: "MiB", value: ({ usage }) => Math.round(usage.memoryMiB) },
+  { title: "fds", value: ({ usage }) => usage.descriptors },
+  { title: "normal again", value: ({ recovery }) => `${ms(recovery.p50Ms)}, ${ms(recovery.maxMs)}` },
+];
 
 const nameWidth = 26;
 
@@ -40,7 +42,7 @@ export const legend = [
   "three quarters of the offered load, half and longest.",
 ].join("\n");
 
-export function tableLine(name: string, verdict: Verdict): string {
+export function tableLine(name: string, verdict: RunResult): string {
   const cells = columns.map(({ title, value }) => String(value(verdict)).padStart(widthOf(title)));
   return [name.padEnd(nameWidth), ...cells, verdict.ok ? " ok" : " FAILED"].join(" ");
 }

@@ -7,7 +7,7 @@ import { inFlightMax } from "./load.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Crash } from "./deployment.ts";
 
-export interface Verdict extends Judgement {
+export interface RunResult extends Judgement {
   /** Nothing of it should not be. */
   readonly ok: boolean;
   /** What should not be, in words. */

@@ -17,8 +17,8 @@ import { watchUsage } from "./usage.ts";
 import { recoveries } from "./recovery.ts";
 import { schedule, tellFault } from "./schedule.ts";
 import type { Queue, Scenario } from "./scenario.ts";
-import { failuresOf, type Verdict } from "./result.ts";
-import { startWorld, type World } from "./deployment.ts";
+import { failuresOf, type RunResult } from "./result.ts";
+import { startDeployment, type Deployment } from "./deployment.ts";
 
 /** How far a run goes at least: each that is given must be reached. */
 export interface Extent {
@@ -69,19 +69,19 @@ export interface StrikeRecord {
 /** A client waits for an answer so much longer than the service may take, ms. */
 const patienceMs = 3000 + 5000;
 
-export async function run(options: RunOptions): Promise<Verdict> {
+export async function run(options: RunOptions): Promise<RunResult> {
   const { scenario, queue, seed, extent, folder } = options;
   mkdirSync(folder, { recursive: true });
   const startMs = performance.now();
-  const world = await startWorld(options);
-  const usage = watchUsage(world.servers);
-  const readiness = watchReadiness(world.watched);
+  const deployment = await startDeployment(options);
+  const usage = watchUsage(deployment.servers);
+  const readiness = watchReadiness(deployment.watched);
   const strikes: StrikeRecord[] = [];
   const wrongClocks: StrikeRecord[] = [];
   try {
-    await eventually("every server answers", () => allAnswer(world), 30_000);
+    await eventually("every server answers", () => allAnswer(deployment), 30_000);
     const answers = openJournal<Try>(join(folder, "answers.jsonl"));
-    const { urls } = world;
+    const { urls } = deployment;
     const { rate } = options;
     const { oneSender = false, poisonEvery = 0 } = scenario;
     const emails: Emails = { seed, oneSender, poisonEvery };
@@ -109,7 +109,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
         await Bun.sleep(next.afterMs);
         if (await isOver()) return;
         const struckMs = Date.now();
-        const { killed, unclean, note } = await inject(world, next);
+        const { killed, unclean, note } = await inject(deployment, next);
         kills += killed.length;
         const record: StrikeRecord = {
           what: tellFault(next.fault),
@@ -132,19 +132,19 @@ export async function run(options: RunOptions): Promise<Verdict> {
     };
     await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
     // Every strike has undone what it did; what had died by itself is perhaps not back yet.
-    await world.exclusively(() => world.startEverything());
-    if (scenario.healedByRestart) await restartWorkers(world);
+    await deployment.exclusively(() => deployment.startEverything());
+    if (scenario.healedByRestart) await restartWorkers(deployment);
     await readiness.stop();
     const leftWhileFull = scenario.drainsWithMemoryFull
-      ? await drainWithMemoryFull(world, seed, options.drainMs)
+      ? await drainWithMemoryFull(deployment, seed, options.drainMs)
       : 0;
     const unanswered = await load.finish(options.drainMs);
-    const { left, held, possibleDuplicates, unreadable } = await drain(world, seed, options.drainMs);
+    const { left, held, possibleDuplicates, unreadable } = await drain(deployment, seed, options.drainMs);
     const stuck = leftWhileFull + left;
     answers.close();
     journal.close();
 
-    const dead = unreadable === undefined ? await list(world, "dead") : [];
+    const dead = unreadable === undefined ? await list(deployment, "dead") : [];
     await Bun.write(join(folder, "dead.json"), JSON.stringify(dead, undefined, 1));
     const judgement = await judge({
       emails,
@@ -156,9 +156,9 @@ export async function run(options: RunOptions): Promise<Verdict> {
       limits: scenario.limits,
       excuses: wrongClocks,
     });
-    const unexplained = await findUnexplained(world, folder, judgement.duplicates);
+    const unexplained = await findUnexplained(deployment, folder, judgement.duplicates);
     const struck = strikes.length + judgement.poisonedRequests;
-    const { crashes } = world;
+    const { crashes } = deployment;
     const unclean = strikes.flatMap((one) => one.unclean ?? []);
     const seen = {
       judgement,
@@ -175,7 +175,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
       crashes,
     };
     const failures = failuresOf(seen);
-    const verdict: Verdict = {
+    const verdict: RunResult = {
       ...judgement,
       ok: failures.length === 0,
       failures,
@@ -199,7 +199,7 @@ export async function run(options: RunOptions): Promise<Verdict> {
   } finally {
     usage.stop();
     await readiness.stop();
-    await world.stop();
+    await deployment.stop();
   }
 }
 
@@ -214,7 +214,7 @@ async function countDuplicates(folder: string): Promise<number> {
   return subjects.length - new Set(subjects).size;
 }
 
-async function allAnswer({ urls }: World): Promise<boolean> {
+async function allAnswer({ urls }: Deployment): Promise<boolean> {
   const answers = await Promise.all(
     urls.map((url) =>
       fetch(url, { signal: AbortSignal.timeout(1000) }).then(
@@ -227,9 +227,9 @@ async function allAnswer({ urls }: World): Promise<boolean> {
 }
 
 /** An operator who has mended a key, say, does so. */
-async function restartWorkers(world: World): Promise<void> {
-  await world.exclusively(async () => {
-    for (const worker of world.workers) {
+async function restartWorkers(deployment: Deployment): Promise<void> {
+  await deployment.exclusively(async () => {
+    for (const worker of deployment.workers) {
       await worker.stop();
       worker.start();
     }

@@ -2,7 +2,7 @@
 
 import { readdirSync } from "node:fs";
 import { residentMiB } from "../tests/support/process_memory.ts";
-import type { Part } from "./managed_process.ts";
+import type { ManagedProcess } from "./managed_process.ts";
 
 export interface Usage {
   /** The largest value of any one process. */
@@ -17,7 +17,7 @@ export interface UsageWatch {
 
 const everyMs = 100;
 
-export function watchUsage(parts: readonly Part[]): UsageWatch {
+export function watchUsage(parts: readonly ManagedProcess[]): UsageWatch {
   let most: Usage = { memoryMiB: 0, descriptors: 0 };
   const timer = setInterval(() => {
     for (const { pid } of parts) {

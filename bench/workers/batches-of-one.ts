@@ -4,7 +4,7 @@ import { silent } from "../../tests/support/log.ts";
 import { createProviderState } from "../../lib/worker/provider_state.ts";
 import { startDispatcher } from "../../lib/worker/dispatcher.ts";
 import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
-import { openResend } from "../../lib/providers/resend.ts";
+import { createResend } from "../../lib/providers/resend.ts";
 
 const consumer = openRedisConsumer({
   url: process.env["REDIS_URL"] ?? "",
@@ -15,7 +15,7 @@ const consumer = openRedisConsumer({
   log: silent,
   onFatal: () => process.exit(1),
 });
-const provider = openResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BASE_URL"] });
+const provider = createResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BASE_URL"] });
 await consumer.compatible;
 startDispatcher(
   {

@@ -15,7 +15,7 @@ interface Named {
 }
 
 export interface SingleCommand extends Named {
-  run(args: readonly string[]): Promise<Ending>;
+  run(args: readonly string[]): Promise<CommandResult>;
 }
 
 /** Does nothing by itself. */
@@ -24,7 +24,7 @@ export interface CommandGroup extends Named {
 }
 
 /** What came of a command. */
-export type Ending =
+export type CommandResult =
   | { readonly kind: "exit"; readonly code: 0 | 1 | 2 }
   | { readonly kind: "wrongUsage"; readonly mistake: string }
   /** It goes on, and ends the process itself. */

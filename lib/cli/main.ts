@@ -1,17 +1,17 @@
 // The entry of the executable: picks the command, and turns what came of it into an exit code.
 
 import { type Command, type SingleCommand, wordOf } from "./command.ts";
-import { config } from "./config/command.ts";
+import { configCommand } from "./config/command.ts";
 import { describe } from "../runtime/errors.ts";
-import { dev } from "./dev/dev.ts";
+import { devCommand } from "./dev/dev.ts";
 import { helpOf } from "./help.ts";
 import { CannotWrite, complain, hint, print, printFailure } from "./output.ts";
-import { queue } from "./queue/command.ts";
-import { server, worker } from "./server_and_worker.ts";
+import { queueCommand } from "./queue/command.ts";
+import { serverCommand, workerCommand } from "./server_and_worker.ts";
 import { visible } from "./format.ts";
 import { versionLine } from "./version.ts";
 
-const commands: readonly Command[] = [server, worker, dev, queue, config];
+const commands: readonly Command[] = [serverCommand, workerCommand, devCommand, queueCommand, configCommand];
 
 const asksForHelp = (arg: string | undefined) => arg === "--help" || arg === "-h";
 

@@ -4,7 +4,7 @@ import { type Command, readOptions } from "./command.ts";
 
 const untilStdinCloses = "until-stdin-closes";
 
-export const server = service({
+export const serverCommand = service({
   name: "server",
   summary: "takes emails over HTTP, and answers once they are stored",
   about: [
@@ -16,7 +16,7 @@ export const server = service({
   load: () => import("../../server.ts"),
 });
 
-export const worker = service({
+export const workerCommand = service({
   name: "worker",
   summary: "delivers what is stored, through the providers",
   about: [

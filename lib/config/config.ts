@@ -16,7 +16,7 @@ import {
   emptyIsOff,
   masked,
   mayBeQuoted,
-  mistakesAcross,
+  errorsAcross,
   secretNames,
   secretPartsOf,
   settingNames,
@@ -134,7 +134,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, ro
   }
   // What is right in itself has been transformed, whatever else is wrong.
   const values = parsed.output as Settings;
-  for (const { name, message } of mistakesAcross(values, (one) => !unreadable.has(one))) {
+  for (const { name, message } of errorsAcross(values, (one) => !unreadable.has(one))) {
     about(name, message);
     wrong.add(name);
   }

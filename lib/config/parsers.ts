@@ -4,7 +4,7 @@
 import * as v from "valibot";
 import { isAddress } from "../email/address.ts";
 import { providerNames, type ProviderName } from "../providers/provider.ts";
-import { redisUrlMistake } from "../runtime/redis_url.ts";
+import { redisUrlError } from "../runtime/redis_url.ts";
 import { emailFaults, requestFaults, type SandboxFaults } from "../providers/sandbox/faults.ts";
 
 export interface ProviderWeight {
@@ -107,7 +107,7 @@ export const redisUrl = v.optional(
   v.pipe(
     v.string(),
     v.rawCheck(({ dataset, addIssue }) => {
-      const mistake = dataset.typed ? redisUrlMistake(dataset.value) : undefined;
+      const mistake = dataset.typed ? redisUrlError(dataset.value) : undefined;
       if (mistake !== undefined) addIssue({ message: mistake });
     }),
   ),

@@ -235,7 +235,7 @@ const crossChecks: readonly CrossCheck[] = [
 ];
 
 /** @param isReadable whether a setting's value is known, even if it is beyond its limits */
-export function mistakesAcross(
+export function errorsAcross(
   values: Settings,
   isReadable: (name: keyof Settings) => boolean,
 ): { readonly name: keyof Settings; readonly message: string }[] {

@@ -10,7 +10,7 @@ export type Gate = (authorization: string | null) => boolean;
 /** The scheme in any case. A header that is given twice comes as both values with a comma, which no token has. */
 const bearer = /^bearer +([\x21-\x2b\x2d-\x7e]+)$/i;
 
-export function openGate(tokens: readonly string[]): Gate {
+export function createGate(tokens: readonly string[]): Gate {
   const digests = tokens.map(digest);
   return (authorization) => {
     const token = bearer.exec(authorization ?? "")?.[1];

@@ -5,7 +5,7 @@ import type { Batch } from "../queue/contract.ts";
 import { addAttempt } from "./attempts.ts";
 import { decodeHistory, decodeNotes, type History, type Notes } from "./history.ts";
 
-export interface OpenEmail {
+export interface DecodedEmail {
   readonly id: string;
   /** The sender's address. */
   readonly from: string;
@@ -15,7 +15,7 @@ export interface OpenEmail {
   readonly marked: boolean;
 }
 
-export interface OpenBatch {
+export interface DecodedBatch {
   readonly id: string;
   readonly provider: string;
   /** The store's time at the claim. */
@@ -33,11 +33,11 @@ export interface OpenBatch {
   /** Emails that the provider had accepted, at the claim, under the credential that is used now. */
   readonly acceptances: number;
   readonly clockSteppedAtMs: number | undefined;
-  readonly emails: readonly OpenEmail[];
+  readonly emails: readonly DecodedEmail[];
 }
 
 /** Throws on an email, a history or notes that nobody here has written. */
-export function openBatch(batch: Batch): OpenBatch {
+export function decodeBatch(batch: Batch): DecodedBatch {
   const notes = decodeNotes(batch.notes);
   return {
     id: batch.id,
@@ -62,12 +62,12 @@ export function openBatch(batch: Batch): OpenBatch {
 }
 
 /** A provider may have accepted it, and nobody knows yet. Doubt is a property of the batch's history, not of the last answer. */
-export function isInDoubt(batch: Pick<OpenBatch, "doubtSinceMs" | "leaseExpired">): boolean {
+export function isInDoubt(batch: Pick<DecodedBatch, "doubtSinceMs" | "leaseExpired">): boolean {
   return batch.doubtSinceMs !== undefined || batch.leaseExpired;
 }
 
 /** The time for its doubt is over, by the store's clock: the provider may have forgotten its key. */
-export function isDoubtOver({ doubtEndsAtMs }: Pick<OpenBatch, "doubtEndsAtMs">, nowMs: number): boolean {
+export function isDoubtOver({ doubtEndsAtMs }: Pick<DecodedBatch, "doubtEndsAtMs">, nowMs: number): boolean {
   return nowMs >= doubtEndsAtMs;
 }
 
@@ -75,7 +75,7 @@ export function isDoubtOver({ doubtEndsAtMs }: Pick<OpenBatch, "doubtEndsAtMs">,
  * What to do with a batch that has just been claimed. Once the time for its doubt is over, housekeeping ends it. But for
  * an hour after a step of the store's clock no doubt ends, and the batch goes on as before.
  */
-export function nextStep(batch: OpenBatch, canSearch: boolean, nowMs: number): "send" | "search" | "wait" {
+export function nextStep(batch: DecodedBatch, canSearch: boolean, nowMs: number): "send" | "search" | "wait" {
   if (!isInDoubt(batch)) return "send";
   if (isDoubtOver(batch, nowMs) && batch.clockSteppedAtMs === undefined) return "wait";
   return canSearch ? "search" : "send";

@@ -1,7 +1,7 @@
 // What follows from what happened to a batch. A table: the rows are the kinds of result and outcome, the two
 // columns are "never in doubt" and "in doubt"; its entries are in email_fate.ts and in_doubt.ts.
 
-import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { isInDoubt, type DecodedBatch, type DecodedEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Result, type Verdict } from "./decision.ts";
 import { endDoubtOf, postpone, decideSearch, splitInDoubt, keepInDoubt } from "./in_doubt.ts";
 import type { Outcome, SendResult } from "./request_outcome.ts";
@@ -21,7 +21,7 @@ import {
  * @param random in [0, 1)
  */
 export function decide(
-  batch: OpenBatch,
+  batch: DecodedBatch,
   result: Result,
   policy: Policy,
   nowMs: number,
@@ -118,7 +118,7 @@ function senderRefused(
 ): Decision {
   const { batch } = setting;
   if (new Set(batch.emails.map(({ from }) => from)).size === 1) return alike(outcome, setting);
-  const isNamed = ({ from }: OpenEmail) => domainOf(from) === outcome.domain;
+  const isNamed = ({ from }: DecodedEmail) => domainOf(from) === outcome.domain;
   if (!batch.emails.some(isNamed)) return split(outcome, setting);
   const othersMax = batch.pieceMax === undefined ? strangersMax : Math.max(1, batch.emails.length >> 1);
   const verdicts = batch.emails.map((email) =>

@@ -3,14 +3,14 @@
 
 import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import { isDoubtOver, isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { isDoubtOver, isInDoubt, type DecodedBatch, type DecodedEmail } from "./batch.ts";
 import type { Death, Policy, Verdict } from "./decision.ts";
 import { asDead, encodeHistory, encodeRecord, type History, withNotes } from "./history.ts";
 import type { Outcome } from "./request_outcome.ts";
 
 /** All that a verdict depends on besides the email and what happened to it. */
 export interface DecisionInput {
-  readonly batch: OpenBatch;
+  readonly batch: DecodedBatch;
   readonly policy: Policy;
   /** The store's time, Unix ms. */
   readonly nowMs: number;
@@ -37,7 +37,7 @@ export function nextPieceMax(suspects: number): number {
  *   all: the breaker stays closed, and so this email has to wait like any that failed.
  */
 export function decideEmail(
-  email: OpenEmail,
+  email: DecodedEmail,
   outcome: CertainOutcome,
   accountWorks: boolean,
   setting: DecisionInput,
@@ -82,7 +82,7 @@ export function decideEmail(
 
 /** Accepted, as an answer or a search (`end`) says. */
 export function markSent(
-  email: OpenEmail,
+  email: DecodedEmail,
   providerMessageId: string,
   end: "accepted" | "recalled",
   setting: DecisionInput,
@@ -104,7 +104,7 @@ function mayBeSecond({ batch, policy, nowMs }: DecisionInput): boolean {
   return isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs);
 }
 
-export function isOtherCredential({ credential }: OpenBatch, policy: Policy): boolean {
+export function isOtherCredential({ credential }: DecodedBatch, policy: Policy): boolean {
   return credential !== "" && credential !== policy.credential;
 }
 
@@ -115,7 +115,7 @@ export function isOtherCredential({ credential }: OpenBatch, policy: Policy): bo
  * @param suspects emails of the batch that nobody knows about
  */
 export function resendAfterDoubt(
-  email: OpenEmail,
+  email: DecodedEmail,
   end: "notFound" | "doubtEnded",
   suspects: number,
   setting: DecisionInput,
@@ -135,7 +135,7 @@ export function resendAfterDoubt(
 
 /** A late, lone email in doubt that failed at a provider which answers questions: given up, its outcome unknown. */
 export function giveUpInDoubt(
-  email: OpenEmail,
+  email: DecodedEmail,
   end: AttemptEnd,
   reason: string,
   setting: DecisionInput,
@@ -145,14 +145,14 @@ export function giveUpInDoubt(
 }
 
 /** Given back as it was, after `delayMs`. Only from a batch that was never begun. */
-export function giveBackEmail(email: OpenEmail, delayMs: number, setting: DecisionInput): Verdict {
+export function giveBackEmail(email: DecodedEmail, delayMs: number, setting: DecisionInput): Verdict {
   if (email.marked) return leaveToMark(email);
   return { ...scheduleRetry(email, inherited(email, setting), { delayMs }, setting), counts: [] };
 }
 
 /** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
 export function splitOff(
-  email: OpenEmail,
+  email: DecodedEmail,
   pieceMax: number,
   reason: string,
   setting: DecisionInput,
@@ -163,7 +163,7 @@ export function splitOff(
 }
 
 /** Taken out of the batch before its request, to go on at once with others of its kind. */
-export function setApart(email: OpenEmail, pieceMax: number, setting: DecisionInput): Verdict {
+export function setApart(email: DecodedEmail, pieceMax: number, setting: DecisionInput): Verdict {
   return {
     ...scheduleRetry(email, inherited(email, setting), { delayMs: 0, pieceMax }, setting),
     counts: [],
@@ -171,7 +171,7 @@ export function setApart(email: OpenEmail, pieceMax: number, setting: DecisionIn
 }
 
 /** Refused by this provider, without a request: another is asked, or, if every one has refused it, it is dead. */
-export function handOver(email: OpenEmail, setting: DecisionInput): Verdict {
+export function handOver(email: DecodedEmail, setting: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
   const history = tried(email, "handedOver", reason, setting);
   const verdict = refusedHere(email, history, reason, setting);
@@ -189,7 +189,7 @@ export function withRefusal(history: History, provider: string): History {
   return { ...history, refusedBy: [...history.refusedBy, provider] };
 }
 
-function refusedHere(email: OpenEmail, before: History, reason: string, setting: DecisionInput): Verdict {
+function refusedHere(email: DecodedEmail, before: History, reason: string, setting: DecisionInput): Verdict {
   const history = withRefusal(before, setting.batch.provider);
   const next = nextProvider(history, setting.policy.providers);
   if (next === undefined) return markDead(email, history, { cause: "refusedByAll", reason });
@@ -200,12 +200,12 @@ function refusedHere(email: OpenEmail, before: History, reason: string, setting:
  * Accepted elsewhere while it was in this batch. The store ends it as sent whatever the fate says; of the fates,
  * this is the one that would not send it again.
  */
-export function leaveToMark(email: OpenEmail): Verdict {
+export function leaveToMark(email: DecodedEmail): Verdict {
   return { fate: { id: email.id, kind: "dead", history: encodeHistory(email.history) }, counts: [] };
 }
 
 function markDead(
-  email: OpenEmail,
+  email: DecodedEmail,
   history: History,
   { cause, reason, counts = [] }: { cause: Death["cause"]; reason: string; counts?: readonly string[] },
 ): Verdict {
@@ -234,7 +234,7 @@ const causes: Readonly<Record<Death["cause"], string>> = {
  * company travels alone next.
  */
 function failed(
-  email: OpenEmail,
+  email: DecodedEmail,
   history: History,
   reason: string,
   { backsOff, isBlamed, apart }: { backsOff: boolean; isBlamed: boolean; apart?: number },
@@ -266,7 +266,7 @@ function failed(
  * from a piece stays in pieces of that size unless `pieceMax` says otherwise.
  */
 function scheduleRetry(
-  email: OpenEmail,
+  email: DecodedEmail,
   history: History,
   { delayMs, only, pieceMax }: { delayMs: number; only?: string; pieceMax?: number },
   { batch, policy }: DecisionInput,
@@ -297,7 +297,7 @@ function backoff(attempt: number, { policy, random }: DecisionInput): number {
  * store's clock no email is late, since ages cannot be trusted.
  */
 export function isLate(
-  { submittedAtMs, history }: OpenEmail,
+  { submittedAtMs, history }: DecodedEmail,
   { batch, policy, nowMs }: Pick<DecisionInput, "batch" | "policy" | "nowMs">,
 ): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
@@ -310,12 +310,12 @@ function lastReason({ attempts }: History): string {
 }
 
 /** What the email went through before, with what this batch went through while in doubt. */
-function inherited(email: OpenEmail, { batch }: DecisionInput): History {
+function inherited(email: DecodedEmail, { batch }: DecisionInput): History {
   return withNotes(email.history, batch.notes);
 }
 
 function tried(
-  email: OpenEmail,
+  email: DecodedEmail,
   end: AttemptEnd,
   reason: string | undefined,
   setting: DecisionInput,

@@ -7,7 +7,7 @@
 
 import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { isInDoubt, type DecodedBatch, type DecodedEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
 import { encodeNotes, type Notes } from "./history.ts";
 import type { Outcome, SearchResult } from "./request_outcome.ts";
@@ -90,13 +90,13 @@ function mayBeAnEmails(outcome: Outcome): boolean {
 }
 
 /** Whether a lone email is given up while in doubt. One that can be searched for is given up after the search instead. */
-function endsInDoubt(email: OpenEmail, { isBlamed }: Notes, setting: DecisionInput): boolean {
+function endsInDoubt(email: DecodedEmail, { isBlamed }: Notes, setting: DecisionInput): boolean {
   if (email.marked || setting.policy.search !== undefined) return false;
   return isInDoubt(setting.batch) && isBlamed && isLate(email, setting);
 }
 
 /** Whether a claim finds that there is evidence by now: no further attempt is needed. */
-export function isDueToSplit(batch: OpenBatch, policy: Policy, nowMs: number): boolean {
+export function isDueToSplit(batch: DecodedBatch, policy: Policy, nowMs: number): boolean {
   return isToBeSplit(batch.notes, { batch, policy, nowMs });
 }
 
@@ -198,7 +198,10 @@ function isBelieved(notes: Notes, { batch, policy }: DecisionInput): boolean {
   );
 }
 
-function believedFromMs({ claimedAtMs, doubtSinceMs, clockSteppedAtMs }: OpenBatch, waitMs: number): number {
+function believedFromMs(
+  { claimedAtMs, doubtSinceMs, clockSteppedAtMs }: DecodedBatch,
+  waitMs: number,
+): number {
   const sinceMs = doubtSinceMs ?? claimedAtMs;
   const steppedMs = clockSteppedAtMs ?? -Infinity;
   return (steppedMs <= claimedAtMs ? Math.max(sinceMs, steppedMs) : sinceMs) + waitMs;

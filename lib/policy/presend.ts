@@ -2,7 +2,7 @@
 // another without a request, and senders that it is not known to accept travel apart from those that it does. The bytes
 // of a request never change after it was first made, so that only a batch that was never begun is touched.
 
-import { isInDoubt, type OpenBatch, type OpenEmail } from "./batch.ts";
+import { isInDoubt, type DecodedBatch, type DecodedEmail } from "./batch.ts";
 import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
 import { isKnown, isRefused, type KnownSenders, strangersMax } from "./known_senders.ts";
 import {
@@ -16,7 +16,7 @@ import {
 
 export interface Presend {
   /** What the request is made of; perhaps nothing. */
-  readonly emails: readonly OpenEmail[];
+  readonly emails: readonly DecodedEmail[];
   /** What becomes of the others, before the request; undefined if there are none. */
   readonly decision: Decision | undefined;
 }
@@ -27,7 +27,7 @@ export interface Presend {
  * @param nowMs     the store's time, Unix ms
  */
 export function presend(
-  batch: OpenBatch,
+  batch: DecodedBatch,
   senders: KnownSenders,
   sendersMs: number,
   policy: Policy,
@@ -42,7 +42,7 @@ export function presend(
     ? "here"
     : [...groups.keys()].find((group) => group === "stranger" || group === "lastChance");
   const emails = kind === undefined ? [] : of(kind);
-  const isLeft = (email: OpenEmail) => !emails.includes(email);
+  const isLeft = (email: DecodedEmail) => !emails.includes(email);
   const verdicts: Verdict[] = [
     ...of("sent").map(leaveToMark),
     ...of("elsewhere").map((email) => handOver(email, setting)),
@@ -64,7 +64,7 @@ type Group = "here" | "stranger" | "lastChance" | "elsewhere" | "sent";
  * provider that answers for each email alone (which is one that can be searched) nobody is a stranger.
  */
 function groupOf(
-  { marked, from, history }: OpenEmail,
+  { marked, from, history }: DecodedEmail,
   { batch, policy }: DecisionInput,
   senders: KnownSenders,
   sendersMs: number,

@@ -30,7 +30,7 @@ export interface PostmarkSettings {
 const pageMax = 500;
 const searchMax = 10_000;
 
-export function openPostmark(settings: PostmarkSettings): Provider {
+export function createPostmark(settings: PostmarkSettings): Provider {
   const { serverToken, messageStream } = settings;
   const baseUrl = normalBaseUrl(settings.baseUrl ?? "https://api.postmarkapp.com");
   const request = requester(serverToken, baseUrl);

@@ -1,13 +1,13 @@
 // From settings to providers.
 
-import { openPostmark } from "./postmark.ts";
+import { createPostmark } from "./postmark.ts";
 import type { Provider, ProviderName } from "./provider.ts";
-import { openResend, type ResendSettings } from "./resend.ts";
+import { createResend, type ResendSettings } from "./resend.ts";
 import type { PostmarkSettings } from "./postmark.ts";
-import { openSandbox, type SandboxSettings } from "./sandbox/sandbox.ts";
+import { createSandbox, type SandboxSettings } from "./sandbox/sandbox.ts";
 
 /** Throws for a provider without settings: the configuration has been checked. */
-export function openProvider(
+export function createProvider(
   name: ProviderName,
   settings: {
     readonly resend?: ResendSettings;
@@ -17,13 +17,13 @@ export function openProvider(
 ): Provider {
   switch (name) {
     case "resend":
-      if (settings.resend !== undefined) return openResend(settings.resend);
+      if (settings.resend !== undefined) return createResend(settings.resend);
       break;
     case "postmark":
-      if (settings.postmark !== undefined) return openPostmark(settings.postmark);
+      if (settings.postmark !== undefined) return createPostmark(settings.postmark);
       break;
     case "sandbox":
-      if (settings.sandbox !== undefined) return openSandbox(settings.sandbox);
+      if (settings.sandbox !== undefined) return createSandbox(settings.sandbox);
       break;
   }
   throw new Error(`${name}: no settings`);

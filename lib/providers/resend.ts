@@ -29,7 +29,7 @@ export interface ResendSettings {
 /** Until an earlier request under the same key, still at work, is asked about again: ms. */
 const concurrentWaitMs = 2_000;
 
-export function openResend(settings: ResendSettings): Provider {
+export function createResend(settings: ResendSettings): Provider {
   const { apiKey } = settings;
   const baseUrl = normalBaseUrl(settings.baseUrl ?? "https://api.resend.com");
   const client = new ResendExchange(apiKey, { baseUrl });

@@ -14,15 +14,15 @@ import { dirname } from "node:path";
 import { errorCode } from "./errors.ts";
 
 /** Makes it, and those above it that are missing. */
-export function makeFolder(folder: string): void {
+export function makeDir(folder: string): void {
   const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (first === undefined) return;
   // Each that was made stands in the one above.
-  for (let made = folder; made.length >= first.length; made = dirname(made)) syncFolder(dirname(made));
+  for (let made = folder; made.length >= first.length; made = dirname(made)) syncDir(dirname(made));
 }
 
 /** Makes the names in a folder outlast a loss of power. */
-export function syncFolder(folder: string): void {
+export function syncDir(folder: string): void {
   const descriptor = openSync(folder, "r");
   try {
     fsyncSync(descriptor);

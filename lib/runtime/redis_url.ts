@@ -9,7 +9,7 @@ const unescapedHint =
 const socketPathMax = 107;
 
 /** What is wrong with it; nothing of it is quoted. */
-export function redisUrlMistake(text: string): string | undefined {
+export function redisUrlError(text: string): string | undefined {
   if (/^rediss?\+(cluster|sentinel):/i.test(text)) {
     return "is of a Redis Cluster or Sentinel, which this version does not support";
   }

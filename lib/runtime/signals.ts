@@ -5,7 +5,7 @@ import { describe } from "./errors.ts";
 import type { Log } from "./log.ts";
 
 /** What a signal means by the time at which it comes. */
-export type Meaning = "first" | "repeat" | "second";
+export type SignalMeaning = "first" | "repeat" | "second";
 
 /**
  * Tells the first signal, which lets a process finish, from a second one, which ends it at once. What comes within
@@ -13,7 +13,7 @@ export type Meaning = "first" | "repeat" | "second";
  * and a service manager may signal a whole group. A third one always counts: somebody insists.
  * @returns the meaning of a signal that comes at `nowMs`
  */
-export function createSignalCounter(repeatMs: number): (nowMs: number) => Meaning {
+export function createSignalCounter(repeatMs: number): (nowMs: number) => SignalMeaning {
   let firstAtMs: number | undefined;
   let count = 0;
   return (nowMs) => {

@@ -12,7 +12,7 @@ import type {
 } from "./delivery_context.ts";
 import { dropPermit, returnPermit, type ProviderState, learn, type Permit } from "./provider_state.ts";
 import { inform } from "./provider_check.ts";
-import { isInDoubt, nextStep, openBatch, type OpenBatch } from "../policy/batch.ts";
+import { isInDoubt, nextStep, decodeBatch, type DecodedBatch } from "../policy/batch.ts";
 import { decide } from "../policy/decide.ts";
 import { isDueToSplit } from "../policy/in_doubt.ts";
 import type { Decision, Policy, Result } from "../policy/decision.ts";
@@ -117,7 +117,7 @@ type Asked = Extract<Result, { kind: "send" | "search" }>;
 
 interface Prepared {
   /** What is left of the batch for the request. */
-  readonly open: OpenBatch;
+  readonly open: DecodedBatch;
   readonly step: "send" | "search";
   readonly policy: Policy;
 }
@@ -128,11 +128,11 @@ async function prepare(
   state: ProviderState,
   permit: Permit,
   claimed: Claimed,
-  batch: OpenBatch,
+  batch: DecodedBatch,
 ): Promise<Prepared | undefined> {
   const { settings } = context;
   const policy = policyOf(settings, claimed.batch, state, permit);
-  const handBackAll = async (open: OpenBatch) => {
+  const handBackAll = async (open: DecodedBatch) => {
     const result: Result = { kind: "untouched", delayMs: 0 };
     await carryOut(context, claimed, decide(open, result, policy, nowOf(claimed), Math.random()));
     return undefined;
@@ -163,7 +163,7 @@ function requestTimeoutMs({ providerTimeoutMs }: DeliverySettings, { emails }: B
 }
 
 /** Without the emails that have left the batch before its request. */
-function only(outgoing: Outgoing, { emails }: OpenBatch): Outgoing {
+function only(outgoing: Outgoing, { emails }: DecodedBatch): Outgoing {
   if (emails.length === outgoing.emails.length) return outgoing;
   const ids = new Set(emails.map(({ id }) => id));
   return { ...outgoing, emails: outgoing.emails.filter(({ id }) => ids.has(id)) };
@@ -298,7 +298,7 @@ function setAside({ settings, log, observer }: DeliveryContext, claimed: Claimed
   const { batch } = claimed;
   const readable = batch.emails.filter((email) => isReadable(batch, email));
   const unreadable = batch.emails.filter((email) => !readable.includes(email));
-  const open = openBatch({ ...batch, notes: "", emails: readable });
+  const open = decodeBatch({ ...batch, notes: "", emails: readable });
   const inDoubt = isInDoubt(open);
   const result: Result = inDoubt ? { kind: "ended" } : { kind: "untouched", delayMs: 0 };
   const decision = decide(open, result, policyOf(settings, batch), nowOf(claimed), Math.random());
@@ -326,10 +326,10 @@ function isReadable(batch: Batch, email: Batch["emails"][number]): boolean {
 }
 
 /** The batch as policy and as the provider see it; undefined if something in it cannot be read. */
-function readBatch(batch: Batch): { open: OpenBatch; outgoing: Outgoing } | undefined {
+function readBatch(batch: Batch): { open: DecodedBatch; outgoing: Outgoing } | undefined {
   try {
     const emails = batch.emails.map(({ id, text }) => ({ id, email: decodeEmail(text) }));
-    return { open: openBatch(batch), outgoing: { batchId: batch.id, context: batch.context, emails } };
+    return { open: decodeBatch(batch), outgoing: { batchId: batch.id, context: batch.context, emails } };
   } catch {
     return undefined;
   }

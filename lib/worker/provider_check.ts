@@ -1,7 +1,7 @@
 // Requests to a provider that send nothing: whether it is there, whether it knows the credential, and whose that is.
 
 import { describe } from "../runtime/errors.ts";
-import type { OpenBatch } from "../policy/batch.ts";
+import type { DecodedBatch } from "../policy/batch.ts";
 import type { Policy } from "../policy/decision.ts";
 import { isLate } from "../policy/email_fate.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -55,7 +55,7 @@ async function ask(
 export async function inform(
   context: DeliveryContext,
   state: ProviderState,
-  open: OpenBatch,
+  open: DecodedBatch,
   step: "send" | "search",
   policy: Policy,
   nowMs: number,

@@ -9,7 +9,7 @@ import { buildDisk } from "../../chaos/disk/disk.ts";
 import { type Extent, run } from "../../chaos/scenario_run.ts";
 import { type Queue, queuesOf, type Scenario } from "../../chaos/scenario.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
-import type { Verdict } from "../../chaos/result.ts";
+import type { RunResult } from "../../chaos/result.ts";
 import { breakInto, variants } from "./broken_variants.ts";
 
 /** Most of a run is waiting; other tests want their share. */
@@ -45,7 +45,7 @@ export function shortRuns(queue: Queue): void {
     }
   }
 
-  function runOf(scenario: Scenario, product: string, drainMs: number, extent: Extent): Promise<Verdict> {
+  function runOf(scenario: Scenario, product: string, drainMs: number, extent: Extent): Promise<RunResult> {
     runs += 1;
     return run({
       scenario,

@@ -1,13 +1,13 @@
 // What the harness measures during a run: readiness of the processes, memory and descriptors of the servers.
 
 import { expect, test } from "bun:test";
-import type { Part } from "../../chaos/managed_process.ts";
+import type { ManagedProcess } from "../../chaos/managed_process.ts";
 import { watchReadiness } from "../../chaos/ready.ts";
 import { watchUsage } from "../../chaos/usage.ts";
 import { eventually } from "../support/eventually.ts";
 import { startCommand } from "../support/service.ts";
 
-const partWith = (name: string, pid?: number) => ({ name, pid }) as Part;
+const partWith = (name: string, pid?: number) => ({ name, pid }) as ManagedProcess;
 
 test("readiness: reasons are kept, but for those that other faults excuse", async () => {
   let reasons: readonly string[] = [];

@@ -5,16 +5,16 @@ import { Database } from "bun:sqlite";
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runCourse } from "../../lib/cli/queue/bulk.ts";
-import { replayDoubtful } from "../../lib/cli/queue/retry_runner.ts";
+import { runBulk } from "../../lib/cli/queue/bulk.ts";
+import { retryInDoubt } from "../../lib/cli/queue/retry_runner.ts";
 import { type Admin, StoreUnavailable } from "../../lib/queue/contract.ts";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
-import { useStack } from "../support/processes.ts";
+import { useProcesses } from "../support/processes.ts";
 import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
 
-const stack = useStack();
+const stack = useProcesses();
 const opened: ShapedQueue[] = [];
 const proxies: Proxy[] = [];
 afterAll(async () => {
@@ -261,9 +261,9 @@ describe.each([
       },
     };
     const into = { retried: [] as string[], possibleDuplicates: [] as string[] };
-    let failure: Awaited<ReturnType<typeof replayDoubtful>>;
-    const stop = await runCourse(async (course) => {
-      failure = await replayDoubtful(lossy, ids[1]!, leaseMs, course, into);
+    let failure: Awaited<ReturnType<typeof retryInDoubt>>;
+    const stop = await runBulk(async (bulkRun) => {
+      failure = await retryInDoubt(lossy, ids[1]!, leaseMs, bulkRun, into);
     }, 200);
     expect(claims).toEqual([claims[0]!, claims[0]!]);
     const states = await Promise.all(ids.map(async (id) => (await admin.show(id))?.state));

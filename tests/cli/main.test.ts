@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { devSettings } from "../../lib/cli/dev/settings.ts";
-import { formatEntry, readEntry } from "../../lib/cli/dev/log_line.ts";
-import { greeting } from "../../lib/cli/dev/banner.ts";
+import { formatLogLine, parseLogLine } from "../../lib/cli/dev/log_line.ts";
+import { banner } from "../../lib/cli/dev/banner.ts";
 import { settings } from "../../lib/config/settings.ts";
 
 const main = join(import.meta.dir, "../../lib/cli/main.ts");
@@ -149,7 +149,7 @@ describe("dev: settings", () => {
     ["::1", "http://[::1]:80"],
     ["mail.example", "http://mail.example:80"],
   ])("a server on %s is reached at %s", (host, url) => {
-    const said = greeting(read({ HOST: host, ALLOW_ANONYMOUS: "1" }), 80);
+    const said = banner(read({ HOST: host, ALLOW_ANONYMOUS: "1" }), 80);
     expect(said).toContain(`\n  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}\n`);
   });
 
@@ -157,7 +157,7 @@ describe("dev: settings", () => {
     const token = "token-0123456789";
     const settings = read({ API_TOKENS: token, ALLOWED_FROM: "@example.net" });
     expect(settings).toMatchObject({ inventedFrom: false, env: { DEFAULT_FROM: "" } });
-    const said = greeting(settings, 80);
+    const said = banner(settings, 80);
     expect(said).toContain(
       "curl -H 'Authorization: Bearer TOKEN' -d subject=Hi -d body=Hello -d to=jane@example.org -d from=dev@example.net http:",
     );
@@ -165,7 +165,7 @@ describe("dev: settings", () => {
   });
 
   test("the greeting says who gets mail for real, and never a password", () => {
-    const said = greeting(
+    const said = banner(
       read({
         PROVIDERS: "resend,postmark:0",
         RESEND_API_KEY: "re_1",
@@ -182,12 +182,12 @@ describe("dev: settings", () => {
 
 test("dev: a line of the log becomes one that a person can read", () => {
   const line = '{"time":"2026-01-01T00:00:00Z","level":"warn","event":"store-lost","after":"a b","count":2}';
-  expect(formatEntry("worker", readEntry(line)!)).toBe('worker: warn store-lost after="a b" count=2');
+  expect(formatLogLine("worker", parseLogLine(line)!)).toBe('worker: warn store-lost after="a b" count=2');
 });
 
 test.each(["", "text", "[]", "null", '{"level":"loud","event":"x"}', '{"level":"info"}'])(
   "dev: %j is no line of the log",
   (line) => {
-    expect(readEntry(line)).toBeUndefined();
+    expect(parseLogLine(line)).toBeUndefined();
   },
 );

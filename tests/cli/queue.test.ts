@@ -9,13 +9,13 @@ import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts"
 import { eventually } from "../support/eventually.ts";
 import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
-import { operatorOf, useStack } from "../support/processes.ts";
+import { queueAdminOf, useProcesses } from "../support/processes.ts";
 import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
 import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { serving } from "../queue/conformance_tools.ts";
 import { silent } from "../support/log.ts";
 
-const stack = useStack();
+const stack = useProcesses();
 const commands = [
   ["stats"],
   ["list", "dead"],
@@ -676,7 +676,7 @@ test("queue: stats says of a Redis why it cannot be relied on, also where it hid
   const redis = await startRedis();
   const env = { REDIS_URL: redis.url };
   try {
-    await (await operatorOf(env)).close();
+    await (await queueAdminOf(env)).close();
     redis.cli("CONFIG", "SET", "appendfsync", "everysec");
     const detail = expect.stringMatching(/^appendfsync is everysec: .*CONFIG SET appendfsync always/);
     expect((await jsonOfCli(env, ["queue", "stats"])).store).toEqual({ ok: false, detail });

@@ -4,10 +4,10 @@ import { afterEach, expect, test } from "bun:test";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { post, type Process, startServer, startWorker } from "../support/service.ts";
-import { drained, useStack } from "../support/processes.ts";
+import { drained, useProcesses } from "../support/processes.ts";
 import { shapeQueue } from "../support/queue_states.ts";
 
-const stack = useStack();
+const stack = useProcesses();
 const started: Process[] = [];
 afterEach(async () => {
   await Promise.all(started.splice(0).map((one) => one.kill("SIGKILL")));

@@ -6,7 +6,7 @@ import { answerInstead, type Fault, faults } from "../../fakes/faults.ts";
 import { type Poison, poisonKinds, poisonWord } from "../../fakes/poison.ts";
 import { decodeHistory } from "../../lib/policy/history.ts";
 import { eventually } from "../support/eventually.ts";
-import { openWorld, type World, type WorldOptions } from "../support/in_process.ts";
+import { openInProcess, type InProcess, type InProcessOptions } from "../support/in_process.ts";
 
 /** Longer than anything here takes, also on a busy machine. */
 const limitMs = 120_000;
@@ -14,16 +14,16 @@ const limitMs = 120_000;
 const times = <T>(count: number, make: (index: number) => Promise<T>) =>
   Promise.all(Array.from({ length: count }, (_, index) => make(index)));
 
-const accepted = (world: World) => new Set(world.acceptances().map(({ emailId }) => emailId));
+const accepted = (world: InProcess) => new Set(world.acceptances().map(({ emailId }) => emailId));
 
-const allAccepted = (world: World, ids: readonly string[]) =>
+const allAccepted = (world: InProcess, ids: readonly string[]) =>
   eventually("all of them are accepted", () => new Set(ids).isSubsetOf(accepted(world)), limitMs);
 
 /** Quick decisions, so that a test need not wait for minutes. */
 const hasty = { providerTimeoutMs: 500, searchWaitMs: 300, doubtSplitAfterMs: 500, giveUpAfterMs: 1_500 };
 
 /** Submits one email after the other until the returned function is called, which gives their ids. */
-function trickle(world: World): () => Promise<string[]> {
+function trickle(world: InProcess): () => Promise<string[]> {
   const ids: string[] = [];
   let stopping = false;
   const done = (async () => {
@@ -39,13 +39,17 @@ function trickle(world: World): () => Promise<string[]> {
   };
 }
 
-const isDead = async (world: World, id: string) => (await world.show(id)).state === "dead";
+const isDead = async (world: InProcess, id: string) => (await world.show(id)).state === "dead";
 
 /** @param urlOf of a Redis that is there when the tests run; undefined for an embedded queue */
 export function containment(urlOf: () => string | undefined): void {
-  function inWorld(name: string, options: Omit<WorldOptions, "url">, body: (world: World) => Promise<void>) {
+  function inWorld(
+    name: string,
+    options: Omit<InProcessOptions, "url">,
+    body: (world: InProcess) => Promise<void>,
+  ) {
     test(`containment: ${name}`, async () => {
-      const world = await openWorld({ url: urlOf(), ...options });
+      const world = await openInProcess({ url: urlOf(), ...options });
       try {
         await body(world);
       } finally {
@@ -142,7 +146,7 @@ export function containment(urlOf: () => string | undefined): void {
     stage: "read",
     effect: { status, text: "<html>no</html>", headers: { "content-type": "text/html" } },
   });
-  const outages: readonly [string, (world: World) => void][] = [
+  const outages: readonly [string, (world: InProcess) => void][] = [
     ["refuses connections", (world) => world.resend.goDown()],
     ["is hidden behind a gateway's 503", (world) => world.resend.faults.add({ fault: html(503) })],
     ["hangs", (world) => world.resend.faults.add({ fault: faults.hangBeforeAccepting })],

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Fault } from "../../fakes/faults.ts";
 import { eventually } from "../support/eventually.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { openWorld, type World, type WorldOptions } from "../support/in_process.ts";
+import { openInProcess, type InProcess, type InProcessOptions } from "../support/in_process.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -15,11 +15,11 @@ afterAll(() => redis.stop());
 
 function inWorld(
   name: string,
-  options: Omit<WorldOptions, "url">,
-  body: (world: World) => Promise<void>,
+  options: Omit<InProcessOptions, "url">,
+  body: (world: InProcess) => Promise<void>,
 ): void {
   test(`gateway: ${name}`, async () => {
-    const world = await openWorld({ url: redis.url, ...options });
+    const world = await openInProcess({ url: redis.url, ...options });
     try {
       await body(world);
     } finally {
@@ -31,7 +31,7 @@ function inWorld(
 const times = <T>(count: number, make: () => Promise<T>) => Promise.all(Array.from({ length: count }, make));
 
 /** Every email was accepted once, and the service does not think otherwise of any. */
-async function expectOnce(world: World, count: number): Promise<void> {
+async function expectOnce(world: InProcess, count: number): Promise<void> {
   expect(world.acceptances()).toHaveLength(count);
   expect(world.duplicates().size).toBe(0);
   expect((await world.stats()).counters["possible_duplicates"]).toBeUndefined();

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { crossSiteReason, isLoopback, openGate } from "../../lib/http/auth.ts";
+import { crossSiteReason, isLoopback, createGate } from "../../lib/http/auth.ts";
 
 const old = "old-token-0123456789";
 const current = "current-token-abcdef";
-const gate = openGate([old, current]);
+const gate = createGate([old, current]);
 
 test.each([
   `Bearer ${old}`,
@@ -41,7 +41,7 @@ test.each([
 });
 
 test("access: without a token nobody is let in", () => {
-  expect(openGate([])(`Bearer ${current}`)).toBe(false);
+  expect(createGate([])(`Bearer ${current}`)).toBe(false);
 });
 
 test("access: whatever is shown, only a token lets in, and nothing throws", () => {

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { openGate } from "../../lib/http/auth.ts";
+import { createGate } from "../../lib/http/auth.ts";
 import { decodeEmail, type Email } from "../../lib/email/email.ts";
 import type { Log } from "../../lib/runtime/log.ts";
 import type { Producer, Submission, SubmitResult } from "../../lib/queue/contract.ts";
@@ -127,7 +127,7 @@ test("submit: what is answered is told, with the time it took, and only submissi
   const answers: number[] = [];
   const times: number[] = [];
   const server = serve(store, {
-    gate: openGate(["known-token-0123456789"]),
+    gate: createGate(["known-token-0123456789"]),
     onAnswer(status, elapsedMs) {
       answers.push(status);
       times.push(elapsedMs);
@@ -219,7 +219,7 @@ describe("routing", () => {
 
 describe("access", () => {
   const known = "known-token-0123456789";
-  const server = serve(store, { gate: openGate([known, "another-token-0123456"]), pendingMax: 1 });
+  const server = serve(store, { gate: createGate([known, "another-token-0123456"]), pendingMax: 1 });
   const unknown = "Authorization: must be Bearer and a token that is known here";
   const head = (more: string) => `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n${more}`;
 
@@ -312,7 +312,7 @@ describe("browsers", () => {
 
   test("submit: another path and another method are told first, and a token lets a browser in", async () => {
     const token = "known-token-0123456789";
-    const server = serve(store, { gate: openGate([token]) });
+    const server = serve(store, { gate: createGate([token]) });
     const lines = "Host: a\r\nOrigin: https://other.example\r\nSec-Fetch-Site: cross-site\r\n";
     expect(await send(server, lines)).toStartWith("HTTP/1.1 401 ");
     expect(await send(server, `${lines}Authorization: Bearer ${token}\r\n`)).toStartWith("HTTP/1.1 200 ");
@@ -787,7 +787,7 @@ test("submit: whatever is posted, the answer is a 200 or a 400 in JSON", async (
 
 test("submit: the token that was shown stands with the key, as a digest, whatever else the header looks like", async () => {
   const tokens = ["a-token-of-20-letters", "another-of-20-letters"];
-  const server = serve(store, { gate: openGate(tokens) });
+  const server = serve(store, { gate: createGate(tokens) });
   for (const authorization of [`Bearer ${tokens[0]}`, `bearer  ${tokens[0]}`, `Bearer ${tokens[1]}`]) {
     const headers = {
       authorization,

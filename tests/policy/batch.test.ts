@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { encodeEmail } from "../../lib/email/email.ts";
-import { nextStep, openBatch } from "../../lib/policy/batch.ts";
+import { nextStep, decodeBatch } from "../../lib/policy/batch.ts";
 import { noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Batch } from "../../lib/queue/contract.ts";
 import { batch, email, inDoubt, nowMs } from "./fixtures.ts";
@@ -27,7 +27,7 @@ const claimed: Batch = {
 
 describe("batch", () => {
   test("a claimed batch is opened with what its email needs", () => {
-    expect(openBatch({ ...claimed, leaseExpired: false })).toEqual({
+    expect(decodeBatch({ ...claimed, leaseExpired: false })).toEqual({
       id: "b",
       provider: "resend",
       claimedAtMs: 50,
@@ -44,7 +44,7 @@ describe("batch", () => {
   });
 
   test("a lapse is an attempt, when it is first seen", () => {
-    expect(openBatch(claimed).notes).toEqual({
+    expect(decodeBatch(claimed).notes).toEqual({
       ...noNotes,
       looks: 1,
       attempts: { kept: [{ provider: "resend", atMs: 50, outcome: "lapsed" }], total: 1 },

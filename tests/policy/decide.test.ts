@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { isInDoubt, type OpenBatch } from "../../lib/policy/batch.ts";
+import { isInDoubt, type DecodedBatch } from "../../lib/policy/batch.ts";
 import { decide } from "../../lib/policy/decide.ts";
 import type { Policy, Result } from "../../lib/policy/decision.ts";
 import { decodeNotes, decodeRecord, noHistory, noNotes } from "../../lib/policy/history.ts";
@@ -37,17 +37,17 @@ const refusedElsewhere = [email("a", { history: { ...noHistory, refusedBy: ["pos
 const doubted = [email("a", { history: { ...noHistory, doubted: true } })];
 const nine = Array.from({ length: 9 }, (_, index) => email(`e${index}`));
 /** In doubt for long, with another email accepted since the first of these failures. */
-const struck = (strikes: number): Partial<OpenBatch> => ({
+const struck = (strikes: number): Partial<DecodedBatch> => ({
   ...inDoubt,
   acceptances: 8,
   notes: { ...noNotes, strikes, baseline: { credential: "key", acceptances: 7 } },
 });
 const answered: Policy = { ...policy, question: "answered" };
 const untouched: Result = { kind: "untouched", delayMs: 0 };
-const postmark: Partial<OpenBatch> = { provider: "postmark" };
+const postmark: Partial<DecodedBatch> = { provider: "postmark" };
 const searchFailed: Result = { kind: "search", result: { kind: "failed", outcome: outcomes.unavailable } };
 
-type Row = [subject: string, batch: OpenBatch, result: Result, told: string, policy?: Policy];
+type Row = [subject: string, batch: DecodedBatch, result: Result, told: string, policy?: Policy];
 
 const rows: Row[] = [
   // One email, never in doubt.
@@ -688,7 +688,7 @@ describe("decide: what is remembered", () => {
   });
 
   test("only an unavailable provider and an ended doubt are counted as tries", () => {
-    const tries = (result: Result, over: Partial<OpenBatch> = {}) =>
+    const tries = (result: Result, over: Partial<DecodedBatch> = {}) =>
       historyOf(decide(batch(one, over), result, policy, nowMs, random), "a").tries;
     expect(tries(whole("unavailable"))).toBe(1);
     expect(tries({ kind: "ended" }, inDoubt)).toBe(1);
@@ -726,7 +726,7 @@ describe("decide: what is remembered", () => {
 
 describe("decide: an email accepted meanwhile", () => {
   const marked = email("m", { marked: true });
-  const fateOf = (result: Result, over: Partial<OpenBatch> = {}, under = policy) =>
+  const fateOf = (result: Result, over: Partial<DecodedBatch> = {}, under = policy) =>
     decide(batch([marked, email("b")], over), result, under, nowMs, random);
 
   test("never goes back to waiting, and is not reported", () => {
@@ -760,7 +760,7 @@ describe("decide: an email accepted meanwhile", () => {
 describe("decide: for any batch and result", () => {
   const anyPolicy = fc.constantFrom(policy, searchPolicy);
   const forAll = (
-    property: (batch: OpenBatch, result: Result, decision: ReturnType<typeof decide>) => void,
+    property: (batch: DecodedBatch, result: Result, decision: ReturnType<typeof decide>) => void,
   ) =>
     fc.assert(
       fc.property(anyBatch, anyResult, anyPolicy, anyRandom, (given, result, under, random) =>
@@ -864,7 +864,7 @@ describe("decide: under another credential", () => {
   });
 
   test("nothing is a second time that was not in doubt, or that a search found", () => {
-    const counts = (over: Partial<OpenBatch>, result: Result, under = policy) =>
+    const counts = (over: Partial<DecodedBatch>, result: Result, under = policy) =>
       decide(batch(two, over), result, under, nowMs, random).possibleDuplicates;
     expect(counts({ credential: "old" }, each("accepted", "accepted"))).toEqual([]);
     expect(counts(inDoubt, each("accepted", "accepted"))).toEqual([]);
@@ -901,7 +901,7 @@ describe("decide: past the end of doubt, while the clock is not believed", () =>
   });
 
   test("a batch is due again as soon as before its end", () => {
-    const delayMs = (over: Partial<OpenBatch>) =>
+    const delayMs = (over: Partial<DecodedBatch>) =>
       decide(batch(two, over), whole("unknown"), policy, nowMs, random).settlement.rest?.delayMs;
     expect(delayMs(over)).toBe(delayMs(inDoubt)!);
     // Soon: the clock may have stepped a moment ago, which the store does not know yet.
@@ -910,7 +910,7 @@ describe("decide: past the end of doubt, while the clock is not believed", () =>
 });
 
 describe("decide: what a batch in doubt remembers", () => {
-  const notesAfter = (over: Partial<OpenBatch>, result: Result, under = policy) =>
+  const notesAfter = (over: Partial<DecodedBatch>, result: Result, under = policy) =>
     decodeNotes(decide(batch(two, over), result, under, nowMs, random).settlement.rest?.notes ?? "");
 
   test("acceptances count as evidence from the attempt after the first failure on", () => {

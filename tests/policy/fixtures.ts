@@ -1,7 +1,7 @@
 // Batches, policies and outcomes to decide about, with the little that a test cares about spelt out.
 
 import fc from "fast-check";
-import type { OpenBatch, OpenEmail } from "../../lib/policy/batch.ts";
+import type { DecodedBatch, DecodedEmail } from "../../lib/policy/batch.ts";
 import type { Decision, Policy, Result } from "../../lib/policy/decision.ts";
 import { decodeHistory, type History, noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Outcome, OutcomeKind } from "../../lib/policy/request_outcome.ts";
@@ -22,7 +22,7 @@ export const policy: Policy = {
 
 export const searchPolicy: Policy = { ...policy, search: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
 
-export function email(id: string, over: Partial<OpenEmail> = {}): OpenEmail {
+export function email(id: string, over: Partial<DecodedEmail> = {}): DecodedEmail {
   return {
     id,
     from: "shop@example.com",
@@ -33,7 +33,7 @@ export function email(id: string, over: Partial<OpenEmail> = {}): OpenEmail {
   };
 }
 
-export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {}): OpenBatch {
+export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatch> = {}): DecodedBatch {
   return {
     id: "batch",
     provider: "resend",
@@ -51,9 +51,9 @@ export function batch(emails: readonly OpenEmail[], over: Partial<OpenBatch> = {
   };
 }
 
-export const inDoubt: Partial<OpenBatch> = { doubtSinceMs: nowMs - 300_000 };
+export const inDoubt: Partial<DecodedBatch> = { doubtSinceMs: nowMs - 300_000 };
 /** Submitted too long ago to be tried for ever. */
-export const old: Partial<OpenEmail> = { submittedAtMs: nowMs - 73 * hourMs };
+export const old: Partial<DecodedEmail> = { submittedAtMs: nowMs - 73 * hourMs };
 
 export const outcomes = {
   accepted: { kind: "accepted", providerMessageId: "m" },
@@ -126,7 +126,7 @@ export const anyHistory: fc.Arbitrary<History> = fc.record(
   { requiredKeys: ["attempts", "tries", "refusedBy", "doubted"] },
 );
 
-export const anyEmails: fc.Arbitrary<OpenEmail[]> = fc
+export const anyEmails: fc.Arbitrary<DecodedEmail[]> = fc
   .array(
     fc.record({
       from: fc.constantFrom(...senders),
@@ -138,7 +138,7 @@ export const anyEmails: fc.Arbitrary<OpenEmail[]> = fc
   )
   .map((all) => all.map((one, index) => ({ id: `e${index}`, ...one })));
 
-export const anyBatch: fc.Arbitrary<OpenBatch> = fc
+export const anyBatch: fc.Arbitrary<DecodedBatch> = fc
   .record({
     emails: anyEmails,
     doubtAgeMs: fc.option(fc.nat({ max: 23 * hourMs }), { nil: undefined }),

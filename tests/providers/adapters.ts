@@ -1,9 +1,9 @@
 // What every suite of the providers needs: one batch to send, and each provider beside the fake of its API.
 
 import type { Outcome } from "../../lib/policy/request_outcome.ts";
-import { openPostmark } from "../../lib/providers/postmark.ts";
+import { createPostmark } from "../../lib/providers/postmark.ts";
 import type { Outgoing, Provider } from "../../lib/providers/provider.ts";
-import { openResend } from "../../lib/providers/resend.ts";
+import { createResend } from "../../lib/providers/resend.ts";
 import type { Fake } from "../../fakes/fake.ts";
 import { startFakePostmark } from "../../fakes/postmark.ts";
 import { startFakeResend } from "../../fakes/resend.ts";
@@ -39,14 +39,14 @@ export interface Side {
 
 export function startResend(options: Parameters<typeof startFakeResend>[0] = {}) {
   const fake = startFakeResend(options);
-  const at = (baseUrl: string): Provider => openResend({ apiKey: "re_fake", baseUrl });
+  const at = (baseUrl: string): Provider => createResend({ apiKey: "re_fake", baseUrl });
   return { name: "resend" as const, fake, provider: at(fake.url), at };
 }
 
 export function startPostmark(options: Parameters<typeof startFakePostmark>[0] = {}) {
   const fake = startFakePostmark(options);
   const at = (baseUrl: string): Provider =>
-    openPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
+    createPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
   return { name: "postmark" as const, fake, provider: at(fake.url), at };
 }
 

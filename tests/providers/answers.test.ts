@@ -4,8 +4,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp } from "../../fakes/http.ts";
 import type { SendResult } from "../../lib/policy/request_outcome.ts";
-import { openPostmark } from "../../lib/providers/postmark.ts";
-import { openResend } from "../../lib/providers/resend.ts";
+import { createPostmark } from "../../lib/providers/postmark.ts";
+import { createResend } from "../../lib/providers/resend.ts";
 import { classOf, send } from "./adapters.ts";
 
 // For a machine that is busy with something else.
@@ -52,8 +52,8 @@ async function outcomeOf(name: Name, bytes: string | Uint8Array): Promise<string
   const baseUrl = `http://127.0.0.1:${server.port}`;
   const provider =
     name === "resend"
-      ? openResend({ apiKey: "re_fake", baseUrl })
-      : openPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
+      ? createResend({ apiKey: "re_fake", baseUrl })
+      : createPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
   return told((await send(provider)).result);
 }
 

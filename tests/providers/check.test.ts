@@ -5,10 +5,10 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { answerInstead, faults } from "../../fakes/faults.ts";
-import { openPostmark } from "../../lib/providers/postmark.ts";
+import { createPostmark } from "../../lib/providers/postmark.ts";
 import type { Provider } from "../../lib/providers/provider.ts";
-import { openResend } from "../../lib/providers/resend.ts";
-import { openSandbox } from "../../lib/providers/sandbox/sandbox.ts";
+import { createResend } from "../../lib/providers/resend.ts";
+import { createSandbox } from "../../lib/providers/sandbox/sandbox.ts";
 import { noFaults } from "../../lib/providers/sandbox/faults.ts";
 import { patienceMs, startPostmark, startResend } from "./adapters.ts";
 
@@ -49,7 +49,7 @@ describe("check: resend", () => {
 
   test.each([400, 401, 403] as const)("a wrong key is told, as %i as well", async (status) => {
     resend.fake.settings.wrongKeyStatus = status;
-    const result = await check(openResend({ apiKey: "re_other", baseUrl: resend.fake.url }));
+    const result = await check(createResend({ apiKey: "re_other", baseUrl: resend.fake.url }));
     expect(result).toMatchObject({ ok: false, answered: true });
     expect(JSON.stringify(result)).toMatch(new RegExp(`"${status} \\w+: API key is invalid"`));
   });
@@ -86,7 +86,7 @@ describe("check: postmark", () => {
   });
 
   test("a wrong token is told", async () => {
-    const other = openPostmark({
+    const other = createPostmark({
       serverToken: "other",
       baseUrl: postmark.fake.url,
       messageStream: "outbound",
@@ -172,9 +172,9 @@ describe("account: postmark", () => {
 
 describe("credential:", () => {
   const open = {
-    resend: (apiKey: string, baseUrl?: string) => openResend({ apiKey, baseUrl }),
+    resend: (apiKey: string, baseUrl?: string) => createResend({ apiKey, baseUrl }),
     postmark: (serverToken: string, baseUrl?: string) =>
-      openPostmark({ serverToken, baseUrl, messageStream: "outbound" }),
+      createPostmark({ serverToken, baseUrl, messageStream: "outbound" }),
   };
   test.each(Object.entries(open))("of %s depends on the base URL and the credential alone", (_, openOne) => {
     const { credential } = openOne("secret-a", "https://mail.test/v1");
@@ -186,14 +186,14 @@ describe("credential:", () => {
   });
 
   test("of the sandbox is none", () => {
-    expect(openSandbox({ outbox: folder, faults: noFaults }).credential).toBe("");
+    expect(createSandbox({ outbox: folder, faults: noFaults }).credential).toBe("");
   });
 });
 
 describe("check: sandbox", () => {
   test("its folder is made, tried and left as it was", async () => {
     const outbox = join(folder, "a", "outbox");
-    const result = await check(openSandbox({ outbox, faults: noFaults }));
+    const result = await check(createSandbox({ outbox, faults: noFaults }));
     expect(result).toEqual({ ok: true, answered: true, detail: `${outbox} can be written to` });
     expect(readdirSync(outbox)).toEqual([]);
   });
@@ -201,7 +201,7 @@ describe("check: sandbox", () => {
   test("one that cannot be made is told", async () => {
     const file = join(folder, "file");
     writeFileSync(file, "");
-    const result = await check(openSandbox({ outbox: join(file, "outbox"), faults: noFaults }));
+    const result = await check(createSandbox({ outbox: join(file, "outbox"), faults: noFaults }));
     expect(result).toMatchObject({ ok: false, answered: false, reason: expect.stringContaining("ENOTDIR") });
   });
 });

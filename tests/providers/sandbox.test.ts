@@ -18,7 +18,7 @@ import type { Email } from "../../lib/email/email.ts";
 import type { Outcome } from "../../lib/policy/request_outcome.ts";
 import { batchOfEml, composeEml } from "../../lib/providers/sandbox/eml.ts";
 import type { Outgoing, Provider } from "../../lib/providers/provider.ts";
-import { openSandbox } from "../../lib/providers/sandbox/sandbox.ts";
+import { createSandbox } from "../../lib/providers/sandbox/sandbox.ts";
 import { noFaults, type SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 import { checkSubmission } from "../../lib/http/submission.ts";
 import { eventually } from "../support/eventually.ts";
@@ -30,13 +30,13 @@ let provider: Provider;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "reliable-email-sandbox-"));
   outbox = join(folder, "data", "outbox");
-  provider = openSandbox({ outbox, faults: noFaults });
+  provider = createSandbox({ outbox, faults: noFaults });
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** With these faults, the dice falling as given, then on 0.99. */
 function faulty(chances: SandboxFaults["chances"], ...dice: number[]): Provider {
-  return openSandbox({ outbox, faults: { ...noFaults, chances } }, { random: () => dice.shift() ?? 0.99 });
+  return createSandbox({ outbox, faults: { ...noFaults, chances } }, { random: () => dice.shift() ?? 0.99 });
 }
 
 const files = () => (statSync(outbox, { throwIfNoEntry: false }) ? readdirSync(outbox).toSorted() : []);
@@ -341,7 +341,7 @@ describe("sandbox: a batch", () => {
   });
 
   test("of which two workers send at once is written once", async () => {
-    const others = Array.from({ length: 4 }, () => openSandbox({ outbox, faults: noFaults }));
+    const others = Array.from({ length: 4 }, () => createSandbox({ outbox, faults: noFaults }));
     for (let round = 0; round < 10; round++) {
       const batch = outgoing(10);
       const expected = batch.emails.map(({ id }) => id);
@@ -363,7 +363,7 @@ describe("sandbox: a batch", () => {
     const batch = outgoing(10);
     const batches = Array.from({ length: 4 }, () => again(batch));
     const ids = await Promise.all(
-      batches.map((one) => idsOf(send(openSandbox({ outbox, faults: noFaults }), one))),
+      batches.map((one) => idsOf(send(createSandbox({ outbox, faults: noFaults }), one))),
     );
     expect(new Set(ids.flat()).size).toBe(40);
     expect(files()).toEqual(
@@ -442,7 +442,7 @@ describe("sandbox: a disk that fails", () => {
     expect(result).toMatchObject({ kind: "whole", outcome: { kind: "unavailable" } });
     expect(result.kind === "whole" && result.outcome.reason).toMatch(/^outbox: E[A-Z]+$/);
 
-    const below = openSandbox({ outbox: join(outbox, "deeper"), faults: noFaults });
+    const below = createSandbox({ outbox: join(outbox, "deeper"), faults: noFaults });
     expect(await wholeOf(send(below))).toBe("unavailable");
   });
 
@@ -478,7 +478,7 @@ describe("sandbox: a deadline", () => {
   });
 
   test("that passes during the latency sends nothing", async () => {
-    const slow = openSandbox({
+    const slow = createSandbox({
       outbox,
       faults: { ...noFaults, latency: { minMs: 3_600_000, maxMs: 3_600_000 } },
     });
@@ -491,7 +491,7 @@ describe("sandbox: a deadline", () => {
     const controller = new AbortController();
     // The second die of an email's own is the third email's: the deadline passes while it is thrown.
     let thrown = 0;
-    const one = openSandbox(
+    const one = createSandbox(
       { outbox, faults: noFaults },
       {
         random() {
@@ -584,7 +584,7 @@ describe("sandbox: a fault", () => {
   test("latency: is drawn evenly between its bounds", async () => {
     const faults = { ...noFaults, latency: { minMs: 20, maxMs: 60 } };
     const startMs = performance.now();
-    await send(openSandbox({ outbox, faults }, { random: () => 0.5 }), outgoing(1));
+    await send(createSandbox({ outbox, faults }, { random: () => 0.5 }), outgoing(1));
     expect(performance.now() - startMs).toBeGreaterThan(39);
   });
 });

@@ -20,9 +20,9 @@ import {
   startWorker,
 } from "../support/service.ts";
 import { hasSmallDisk, onSmallDisk, orWhyNot, removeSmallDisk } from "../support/small_disk.ts";
-import { operatorOf, useStack } from "../support/processes.ts";
+import { queueAdminOf, useProcesses } from "../support/processes.ts";
 
-const stack = useStack();
+const stack = useProcesses();
 const queues = [
   { queue: "Redis", settings: stack.settings },
   { queue: "embedded", settings: stack.embedded },
@@ -173,7 +173,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
 
   test("what waits and is paused is told, and a paused worker is ready", async () => {
     const env = settings();
-    const admin = await operatorOf(env);
+    const admin = await queueAdminOf(env);
     await admin.pause();
     const { server, ofServer, ofWorker, stop } = await both(env);
     expect((await post(server.url, email)).status).toBe(200);

@@ -9,7 +9,7 @@ import fc from "fast-check";
 import { residentMiB } from "../support/process_memory.ts";
 import { exchangeRaw } from "../support/raw.ts";
 import { post, startServer } from "../support/service.ts";
-import { operatorOf } from "../support/processes.ts";
+import { queueAdminOf } from "../support/processes.ts";
 
 const least = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 const maxBodyBytes = 4000;
@@ -305,7 +305,7 @@ test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed conn
 });
 
 test("fuzz: what was accepted can be read, and nothing of it was logged", async () => {
-  const admin = await operatorOf(env);
+  const admin = await queueAdminOf(env);
   const { states } = await admin.stats();
   expect(states.waiting).toBeGreaterThan(20);
   await admin.close();

@@ -6,9 +6,9 @@ import { post, startServer, startWorker } from "../support/service.ts";
 import { faults } from "../../fakes/faults.ts";
 import { eventually } from "../support/eventually.ts";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
-import { drained, operatorOf, useStack } from "../support/processes.ts";
+import { drained, queueAdminOf, useProcesses } from "../support/processes.ts";
 
-const stack = useStack();
+const stack = useProcesses();
 
 const email = (subject: string) => ({ subject, body: `Body of ${subject}`, to: "jane@example.org" });
 
@@ -34,7 +34,7 @@ describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
           PROVIDER_TIMEOUT: "1s",
           LEASE: "2s",
         });
-        const [server, admin] = [await startServer(env), await operatorOf(env)];
+        const [server, admin] = [await startServer(env), await queueAdminOf(env)];
         const path = provider === "resend" ? "/emails/batch" : "/email/batch";
         await stack.fakes.fault(provider, { fault, times: 1, path });
         const before = (await stack.fakes.requests(provider)).length;
@@ -59,7 +59,7 @@ describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
 test("a server killed before it could answer: the client repeats with its key, and one email arrives", async () => {
   const proxy = await startProxy(stack.redis.port);
   const env = stack.settings();
-  const [admin, other] = [await operatorOf(env), await startServer(env)];
+  const [admin, other] = [await queueAdminOf(env), await startServer(env)];
   const server = await startServer({ ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` });
   const key = { "idempotency-key": "order-1" };
   expect((await post(server.url, email("warm-up"))).status).toBe(200);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually, freePort } from "../support/eventually.ts";
 import { post, type Process, startServer, startWorker } from "../support/service.ts";
-import { drained, operatorOf } from "../support/processes.ts";
+import { drained, queueAdminOf } from "../support/processes.ts";
 
 let folder = "";
 let queues = 0;
@@ -72,7 +72,7 @@ describe("log: no email is lost by a log that cannot be written", () => {
     async (what) => {
       const port = await freePort();
       const env = settings({ LOG_LEVEL: "debug", PORT: String(port) });
-      const admin = await operatorOf(env);
+      const admin = await queueAdminOf(env);
       const pipe = join(folder, `pipe-${queues}`);
       Bun.spawnSync(["mkfifo", pipe]);
       // Open for reading too, so that writing waits for a reader, and none comes.

@@ -11,7 +11,7 @@ import { watchMemory } from "../support/process_memory.ts";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
-import { operatorOf } from "../support/processes.ts";
+import { queueAdminOf } from "../support/processes.ts";
 
 /** Of which a store takes ten at once. */
 const large = { subject: "Hi", body: "x".repeat(100_000), to: "jane@example.org", from: "shop@example.com" };
@@ -141,7 +141,7 @@ test.each([
 
     await store.fast();
     await eventually("it is as fast as before", async () => (await answeredMs()) <= slowestMs);
-    const admin = await operatorOf(store.admin);
+    const admin = await queueAdminOf(store.admin);
     for (const id of ids) expect((await admin.show(id))?.state).toBe("waiting");
     // And nothing that was refused at once is: only what got no answer in time may be as well.
     const { states } = await admin.stats();

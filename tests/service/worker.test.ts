@@ -7,10 +7,10 @@ import { jsonOfCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { startRedis } from "../support/redis.ts";
-import { useStack } from "../support/processes.ts";
+import { useProcesses } from "../support/processes.ts";
 import { post, startProcess, startServer, startWorker } from "../support/service.ts";
 
-const stack = useStack();
+const stack = useProcesses();
 const { settings } = stack;
 
 const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };

@@ -9,8 +9,8 @@ import { encodeEmail, type Email } from "../../lib/email/email.ts";
 import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
 import { createProviderState } from "../../lib/worker/provider_state.ts";
 import type { Log } from "../../lib/runtime/log.ts";
-import { openPostmark } from "../../lib/providers/postmark.ts";
-import { openResend } from "../../lib/providers/resend.ts";
+import { createPostmark } from "../../lib/providers/postmark.ts";
+import { createResend } from "../../lib/providers/resend.ts";
 import type { StoredEmail, Consumer } from "../../lib/queue/contract.ts";
 import { openProducer, openAdmin, openConsumer, type QueueSettings } from "../../lib/queue/open.ts";
 import { duplicatesIn } from "../../fakes/ledger.ts";
@@ -21,7 +21,7 @@ import { silent } from "./log.ts";
 import { drained } from "./processes.ts";
 import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
 
-export interface WorldOptions {
+export interface InProcessOptions {
   /** Of a Redis; without one, the queue is embedded. */
   readonly url: string | undefined;
   readonly resend?: FakeResendOptions;
@@ -42,11 +42,11 @@ export interface WorkerOptions extends Partial<DeliverySettings> {
   readonly url?: string;
 }
 
-export type World = Awaited<ReturnType<typeof openWorld>>;
+export type InProcess = Awaited<ReturnType<typeof openInProcess>>;
 
 let worlds = 0;
 
-export async function openWorld({ url, ...options }: WorldOptions) {
+export async function openInProcess({ url, ...options }: InProcessOptions) {
   worlds += 1;
   const folder = url === undefined ? mkdtempSync(join(tmpdir(), "reliable-email-world-")) : undefined;
   const queueAt = (way: string | undefined): QueueSettings =>
@@ -118,8 +118,8 @@ export async function openWorld({ url, ...options }: WorldOptions) {
       if (weight === undefined) return [];
       const provider =
         name === "resend"
-          ? openResend({ apiKey: "re_fake", baseUrl: resend.url })
-          : openPostmark({ serverToken: "fake-token", baseUrl: postmark.url, messageStream: "outbound" });
+          ? createResend({ apiKey: "re_fake", baseUrl: resend.url })
+          : createPostmark({ serverToken: "fake-token", baseUrl: postmark.url, messageStream: "outbound" });
       // The rate is learnt in tests of its own.
       const rate = rates[provider.name as keyof typeof rates] ?? 1000;
       const limits = { startRate: rate, maxRate: rate, batchMax: Math.min(provider.batchMax, batchMax) };

@@ -13,7 +13,7 @@ import { silent } from "./log.ts";
 import { type FakesProcess, settingsFor, startFakes } from "./service.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
-export interface Stack {
+export interface Processes {
   readonly redis: RedisServer;
   readonly fakes: FakesProcess;
   /** Settings of a queue of its own, on the shared Redis and fakes. */
@@ -23,7 +23,7 @@ export interface Stack {
 }
 
 /** What an operator sees of the queue that these settings lead to. It is made if no server has made it yet. */
-export async function operatorOf(env: Record<string, string>): Promise<Admin> {
+export async function queueAdminOf(env: Record<string, string>): Promise<Admin> {
   const read = readConfig(env, "server");
   if (!read.ok) throw new Error(read.message);
   const { queue, retainMs } = read.config;
@@ -52,7 +52,7 @@ export function drained(admin: Admin): Promise<boolean> {
 }
 
 /** To be called where `beforeAll` may be; its parts are there once the tests run. */
-export function useStack(): Stack {
+export function useProcesses(): Processes {
   let redis: RedisServer | undefined;
   let fakes: FakesProcess | undefined;
   let folder = "";

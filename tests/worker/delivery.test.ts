@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
-import { openBatch } from "../../lib/policy/batch.ts";
+import { decodeBatch } from "../../lib/policy/batch.ts";
 import { decide } from "../../lib/policy/decide.ts";
 import { asRetried, decodeHistory, decodeRecord, encodeHistory } from "../../lib/policy/history.ts";
 import { decodeEmail } from "../../lib/email/email.ts";
@@ -11,7 +11,7 @@ import { policy as policyForTests } from "../policy/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { openWorld, type World, type WorldOptions } from "../support/in_process.ts";
+import { openInProcess, type InProcess, type InProcessOptions } from "../support/in_process.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -22,11 +22,11 @@ afterAll(() => redis.stop());
 /** Runs a test in a world of its own, and closes it whatever happens. */
 function inWorld(
   name: string,
-  options: Omit<WorldOptions, "url">,
-  body: (world: World) => Promise<void>,
+  options: Omit<InProcessOptions, "url">,
+  body: (world: InProcess) => Promise<void>,
 ): void {
   test(`delivery: ${name}`, async () => {
-    const world = await openWorld({ url: redis.url, ...options });
+    const world = await openInProcess({ url: redis.url, ...options });
     try {
       await body(world);
     } finally {
@@ -697,7 +697,7 @@ inWorld("a doubt that an operator ends is a possible duplicate, sent by any prov
   const policy = { ...policyForTests, providers: ["postmark"] };
   const { batch } = claimed;
   const { settlement, possibleDuplicates } = decide(
-    openBatch(batch),
+    decodeBatch(batch),
     { kind: "ended" },
     policy,
     batch.nowMs,

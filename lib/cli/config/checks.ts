@@ -4,7 +4,7 @@
 
 import type { Config } from "../../config/config.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
-import { openProvider } from "../../providers/registry.ts";
+import { createProvider } from "../../providers/registry.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
 import { openAdmin, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
 import { redisAddress } from "../../runtime/redis_url.ts";
@@ -148,7 +148,7 @@ function durabilityOf(queue: QueueSettings): string {
 async function checkProvider(name: Config["providers"][number]["name"], config: Config): Promise<Check> {
   // Its own check writes into the folder, and makes it.
   if (name === "sandbox") return checkOutbox(config.sandbox!.outbox);
-  const provider = openProvider(name, config);
+  const provider = createProvider(name, config);
   const result = await provider.check?.(AbortSignal.timeout(config.providerTimeoutMs));
   if (result === undefined) return { name, ok: true, detail: "cannot be asked without sending" };
   return { name, ok: result.ok, detail: result.ok ? result.detail : result.reason };

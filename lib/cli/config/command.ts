@@ -10,7 +10,7 @@ import { visible } from "../format.ts";
 import type { Check } from "./checks.ts";
 import { type EffectiveSetting, effectiveSettings } from "./effective_settings.ts";
 
-export const config: SingleCommand = {
+export const configCommand: SingleCommand = {
   name: "config",
   summary: "the settings as they hold; --check tries what they lead to",
   help: [

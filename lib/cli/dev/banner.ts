@@ -4,7 +4,7 @@ import type { Config } from "../../config/config.ts";
 import { redisAddress } from "../../runtime/redis_url.ts";
 import type { DevSettings } from "./settings.ts";
 
-export function greeting({ config, unused, inventedFrom }: DevSettings, port: number): string {
+export function banner({ config, unused, inventedFrom }: DevSettings, port: number): string {
   const url = urlOf(config.host, port);
   const senders = config.providers.filter(({ weight }) => weight > 0).map(({ name }) => name);
   const real = senders.filter((name) => name !== "sandbox").join(" and ");

@@ -1,21 +1,21 @@
 // The command `dev`: server and worker as children, until a signal ends them or one of them ends by itself.
 
 import { errorCode } from "../../runtime/errors.ts";
-import { makeFolder } from "../../runtime/durable_dir.ts";
+import { makeDir } from "../../runtime/durable_dir.ts";
 import { createLog } from "../../runtime/log.ts";
 import { onStop } from "../../runtime/signals.ts";
-import { type Command, type Ending, readOptions } from "../command.ts";
+import { type Command, type CommandResult, readOptions } from "../command.ts";
 import { print } from "../output.ts";
 import { watchOutbox } from "./outbox_watch.ts";
 import { type Child, startChild } from "./children.ts";
-import { formatEntry, isAtLeast, readEntry } from "./log_line.ts";
+import { formatLogLine, isAtLeast, parseLogLine } from "./log_line.ts";
 import { type DevSettings, devSettings } from "./settings.ts";
-import { greeting } from "./banner.ts";
+import { banner } from "./banner.ts";
 import { isTaken } from "./port_check.ts";
 
 const names = ["server", "worker"] as const;
 
-export const dev: Command = {
+export const devCommand: Command = {
   name: "dev",
   summary: "both at once, to try it: emails land in a folder, nothing is sent",
   help: [
@@ -44,7 +44,7 @@ export const dev: Command = {
   },
 };
 
-async function start(settings: DevSettings): Promise<Ending> {
+async function start(settings: DevSettings): Promise<CommandResult> {
   const { config, admin, shown } = settings;
   if (await isTaken(config.host, config.port)) {
     console.error(
@@ -62,7 +62,7 @@ async function start(settings: DevSettings): Promise<Ending> {
   if (config.sandbox !== undefined) {
     const { outbox } = config.sandbox;
     try {
-      makeFolder(outbox);
+      makeDir(outbox);
     } catch (error) {
       const code = errorCode(error) ?? "unknown error";
       console.error(`Cannot start: DATA_DIR cannot hold the folder ${outbox} (${code})`);
@@ -76,14 +76,14 @@ async function start(settings: DevSettings): Promise<Ending> {
   let delivers = false;
   let greeted = false;
   const onLine = (name: string, line: string) => {
-    const entry = readEntry(line);
+    const entry = parseLogLine(line);
     if (entry === undefined) return print(`${name}: ${line}`);
-    if (isAtLeast(entry, shown)) print(formatEntry(name, entry));
+    if (isAtLeast(entry, shown)) print(formatLogLine(name, entry));
     if (entry.event === "server-listening") port = Number(entry.fields["port"]);
     if (entry.event === "worker-started") delivers = true;
     if (greeted || port === undefined || !delivers) return;
     greeted = true;
-    print(greeting(settings, port));
+    print(banner(settings, port));
   };
   const children = names.map((name) =>
     startChild({
@@ -95,7 +95,7 @@ async function start(settings: DevSettings): Promise<Ending> {
 
   let stopping = false;
   onStop({
-    log: createLog({ level: shown, write: (line) => print(formatEntry("dev", readEntry(line)!)) }),
+    log: createLog({ level: shown, write: (line) => print(formatLogLine("dev", parseLogLine(line)!)) }),
     // They keep to the same bound, and this is for when they do not.
     timeoutMs: config.shutdownTimeoutMs + 2000,
     repeatMs: config.signalRepeatMs,

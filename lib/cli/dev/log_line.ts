@@ -2,14 +2,14 @@
 
 import { type LogLevel, logLevels } from "../../runtime/log.ts";
 
-export interface Entry {
+export interface LogLine {
   readonly level: LogLevel;
   readonly event: string;
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
 /** Nothing if the line is not of the log. */
-export function readEntry(line: string): Entry | undefined {
+export function parseLogLine(line: string): LogLine | undefined {
   let value: unknown;
   try {
     value = JSON.parse(line);
@@ -23,12 +23,12 @@ export function readEntry(line: string): Entry | undefined {
   return { level: known, event, fields };
 }
 
-export function isAtLeast(entry: Entry, level: LogLevel): boolean {
+export function isAtLeast(entry: LogLine, level: LogLevel): boolean {
   return logLevels.indexOf(entry.level) >= logLevels.indexOf(level);
 }
 
 /** As `worker: warn store-connection-lost reason="…"`. */
-export function formatEntry(child: string, { level, event, fields }: Entry): string {
+export function formatLogLine(child: string, { level, event, fields }: LogLine): string {
   const rest = Object.entries(fields).map(
     ([name, value]) =>
       ` ${name}=${typeof value === "string" && !/^[\w.:-]+$/.test(value) ? JSON.stringify(value) : String(value)}`,

@@ -4,14 +4,14 @@
 import { type Config, credentialNames, readConfig, type Role } from "../../config/config.ts";
 import type { LogLevel } from "../../runtime/log.ts";
 
-export type Environment = Readonly<Record<string, string | undefined>>;
+export type DevEnvironment = Readonly<Record<string, string | undefined>>;
 
 const portMax = 65_535;
 
 export interface DevSettings {
   readonly config: Config;
   /** For the server and the worker, but for their admin ports. */
-  readonly env: Environment;
+  readonly env: DevEnvironment;
   /** None if they are not wanted. */
   readonly admin?: { readonly host: string; readonly ports: Readonly<Record<Role, number>> };
   /** Credentials that are there, and are kept from use. */
@@ -27,7 +27,7 @@ export type DevSettingsResult =
   /** Every mistake, one a line. */
   | { readonly ok: false; readonly message: string };
 
-export function devSettings(given: Environment): DevSettingsResult {
+export function devSettings(given: DevEnvironment): DevSettingsResult {
   // Where only some senders are allowed, it would not be among them.
   const inventedFrom = !given["DEFAULT_FROM"] && !given["ALLOWED_FROM"];
   const unused = given["PROVIDERS"]

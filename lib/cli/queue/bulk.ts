@@ -6,7 +6,7 @@ import { onSignals } from "../../runtime/signals.ts";
 import { complain } from "../output.ts";
 import { numberOf } from "../format.ts";
 import { failed } from "./open_queue.ts";
-import type { Ending } from "../command.ts";
+import type { CommandResult } from "../command.ts";
 
 /** Why it ended before it was through. */
 export type Stop =
@@ -14,7 +14,7 @@ export type Stop =
   /** Of the emails of `unclear` nobody knows whether the last change was made to them. */
   | { readonly kind: "lost"; readonly error: StoreUnavailable; readonly unclear: readonly string[] };
 
-export interface Course {
+export interface BulkRun {
   /** Whether a signal has come: no more is to be begun. */
   isStopped(): boolean;
   /** Makes a change to these emails. */
@@ -26,8 +26,8 @@ export interface Course {
  * @param repeatMs see `onSignals`
  * @returns nothing if it was through
  */
-export async function runCourse(
-  consumer: (course: Course) => Promise<void>,
+export async function runBulk(
+  consumer: (bulkRun: BulkRun) => Promise<void>,
   repeatMs: number,
 ): Promise<Stop | undefined> {
   let stopped = false;
@@ -66,7 +66,7 @@ export function stopDocument(stop: Stop | undefined) {
 const namedMax = 20;
 
 /** On stderr, after what was done. Throws the loss of the store, for the session to tell. */
-export function endingAfter(stop: Stop | undefined, ending: Ending): Ending {
+export function endingAfter(stop: Stop | undefined, ending: CommandResult): CommandResult {
   if (stop === undefined) return ending;
   complain("Interrupted: what is told was done, and stays done; repeat the command for the rest");
   if (stop.kind === "signal") return failed;

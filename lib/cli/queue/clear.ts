@@ -7,11 +7,11 @@ import { confirmed } from "../confirm.ts";
 import { complain, print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
 import { countOf, numberOf } from "../format.ts";
-import { endingAfter, runCourse, type Stop, stopDocument } from "./bulk.ts";
+import { endingAfter, runBulk, type Stop, stopDocument } from "./bulk.ts";
 import { pageMax } from "./pages.ts";
 import { done, failed, withQueue } from "./open_queue.ts";
 
-export const clear: SingleCommand = {
+export const clearCommand: SingleCommand = {
   name: "queue clear",
   summary: "deletes all emails that wait, for good",
   help: [
@@ -42,7 +42,7 @@ export const clear: SingleCommand = {
       let deleted = 0;
       let isAsked = false;
       let left: Left | undefined;
-      const stop = await runCourse(async ({ isStopped }) => {
+      const stop = await runBulk(async ({ isStopped }) => {
         // Unless it was confirmed, not even what comes back from a batch in this very moment.
         let from = count > 0 || read.values.yes ? "" : undefined;
         while (from !== undefined && !isStopped()) {

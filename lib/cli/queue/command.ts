@@ -2,17 +2,26 @@
 
 import type { CommandGroup } from "../command.ts";
 import { wordOf } from "../command.ts";
-import { clear } from "./clear.ts";
-import { deletion } from "./delete.ts";
-import { list } from "./list.ts";
-import { pause, resume } from "./pause.ts";
-import { retry } from "./retry.ts";
-import { show } from "./show.ts";
-import { stats } from "./stats.ts";
+import { clearCommand } from "./clear.ts";
+import { deleteCommand } from "./delete.ts";
+import { listCommand } from "./list.ts";
+import { pauseCommand, resumeCommand } from "./pause.ts";
+import { retryCommand } from "./retry.ts";
+import { showCommand } from "./show.ts";
+import { statsCommand } from "./stats.ts";
 
-const commands = [stats, list, show, retry, deletion, pause, resume, clear] as const;
+const commands = [
+  statsCommand,
+  listCommand,
+  showCommand,
+  retryCommand,
+  deleteCommand,
+  pauseCommand,
+  resumeCommand,
+  clearCommand,
+] as const;
 
-export const queue: CommandGroup = {
+export const queueCommand: CommandGroup = {
   name: "queue",
   summary: "looks into the queue, and retries, deletes or pauses",
   help: [

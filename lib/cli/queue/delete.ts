@@ -6,12 +6,12 @@ import { confirmed } from "../confirm.ts";
 import { print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
 import { countOf } from "../format.ts";
-import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./bulk.ts";
+import { type BulkRun, endingAfter, runBulk, type Stop, stopDocument } from "./bulk.ts";
 import { pageMax, pagesOf } from "./pages.ts";
 import { complainOf, type Failure } from "./errors.ts";
-import { done, failed, type Session, withQueue } from "./open_queue.ts";
+import { done, failed, type QueueSession, withQueue } from "./open_queue.ts";
 
-export const deletion: SingleCommand = {
+export const deleteCommand: SingleCommand = {
   name: "queue delete",
   summary: "deletes emails that are in no batch, for good",
   help: [
@@ -52,11 +52,11 @@ export const deletion: SingleCommand = {
         const question = `Delete ${countOf(states.dead, "dead letter")} for good (queue in ${place})`;
         if (!confirmed(question, options.yes, terminal)) return failed;
       }
-      const stop = await runCourse(
-        (course) =>
+      const stop = await runBulk(
+        (bulkRun) =>
           allDead
-            ? deleteAllDead(session, { course, outcome, beganAtMs: nowMs, dead: states.dead })
-            : deleteEach(session, { course, outcome, ids: [...new Set(words)] }),
+            ? deleteAllDead(session, { bulkRun, outcome, beganAtMs: nowMs, dead: states.dead })
+            : deleteEach(session, { bulkRun, outcome, ids: [...new Set(words)] }),
         session.config.signalRepeatMs,
       );
       report(outcome, stop, session, options.json);
@@ -71,18 +71,18 @@ interface Outcome {
 }
 
 interface Run {
-  readonly course: Course;
+  readonly bulkRun: BulkRun;
   readonly outcome: Outcome;
 }
 
 async function deleteEach(
-  { admin }: Session,
-  { course, outcome, ids }: Run & { readonly ids: readonly string[] },
+  { admin }: QueueSession,
+  { bulkRun, outcome, ids }: Run & { readonly ids: readonly string[] },
 ): Promise<void> {
   for (let start = 0; start < ids.length; start += pageMax) {
     const some = ids.slice(start, start + pageMax);
-    if (course.isStopped()) return;
-    const answers = await course.change(some, () => admin.delete(some));
+    if (bulkRun.isStopped()) return;
+    const answers = await bulkRun.change(some, () => admin.delete(some));
     outcome.deleted += answers.filter((answer) => answer === "deleted").length;
     for (const [i, id] of some.entries()) {
       const answer = answers[i];
@@ -98,18 +98,18 @@ async function deleteEach(
 }
 
 async function deleteAllDead(
-  { admin, terminal }: Session,
-  { course, outcome, beganAtMs, dead }: Run & { readonly beganAtMs: number; readonly dead: number },
+  { admin, terminal }: QueueSession,
+  { bulkRun, outcome, beganAtMs, dead }: Run & { readonly beganAtMs: number; readonly dead: number },
 ): Promise<void> {
   const progress = openProgress("Deleting", dead, terminal);
   try {
     for await (const emails of pagesOf(admin, "dead")) {
-      if (course.isStopped()) return;
+      if (bulkRun.isStopped()) return;
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
       const ids = before.map(({ id }) => id);
       // Another operator may have sent some back to waiting since, where they may have died again.
       const seen = before.map(({ history }) => history);
-      const answers = await course.change(ids, () => admin.delete(ids, seen));
+      const answers = await bulkRun.change(ids, () => admin.delete(ids, seen));
       outcome.deleted += answers.filter((answer) => answer === "deleted").length;
       progress.show(outcome.deleted);
       if (before.length < emails.length) break;
@@ -122,7 +122,7 @@ async function deleteAllDead(
 function report(
   { deleted, failures }: Outcome,
   stop: Stop | undefined,
-  { place }: Session,
+  { place }: QueueSession,
   json: boolean,
 ): void {
   if (json) printJson({ queue: place, deleted, failed: failures, ...stopDocument(stop) });

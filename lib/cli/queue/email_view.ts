@@ -16,7 +16,7 @@ import { decideRetry } from "../../policy/operator_retry.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
 import { isoOf } from "../format.ts";
 
-export interface Story {
+export interface EmailView {
   readonly stored: StoredEmail;
   /** Nothing of a deleted one, nor of one that cannot be read. */
   readonly email: Partial<Email> & Partial<Envelope>;
@@ -46,7 +46,7 @@ function timeInId(id: string): number | undefined {
   return high === "" ? undefined : Number.parseInt(high + low, 16);
 }
 
-export function storyOf(stored: StoredEmail): Story {
+export function emailViewOf(stored: StoredEmail): EmailView {
   let isDamaged = false;
   const read = <T>(text: string | undefined, decode: (text: string) => T): T | undefined => {
     try {
@@ -80,29 +80,29 @@ export function storyOf(stored: StoredEmail): Story {
 }
 
 /** The documented form. What there is not is left out. */
-export function documentOf(story: Story): Readonly<Record<string, unknown>> {
-  const { stored, email, attempts, record } = story;
+export function emailJson(view: EmailView): Readonly<Record<string, unknown>> {
+  const { stored, email, attempts, record } = view;
   const { state, batch } = stored;
   const { to, to_name, from, from_name, reply_to, subject, body, html } = email;
   const isDue = state === "waiting" || state === "retrying";
   return {
     id: stored.id,
     state,
-    reason: story.reason,
-    outcome_unknown: story.outcomeUnknown || undefined,
-    possible_duplicate: story.mayBeDuplicate || undefined,
-    unreadable: story.isDamaged || undefined,
-    submitted_at: timeOf(story.submittedAtMs),
+    reason: view.reason,
+    outcome_unknown: view.outcomeUnknown || undefined,
+    possible_duplicate: view.mayBeDuplicate || undefined,
+    unreadable: view.isDamaged || undefined,
+    submitted_at: timeOf(view.submittedAtMs),
     due_at: isDue ? timeOf(stored.atMs) : undefined,
     died_at: state === "dead" ? timeOf(stored.atMs) : undefined,
     sent_at: timeOf(record?.atMs),
-    retried_at: timeOf(story.replayedAtMs),
+    retried_at: timeOf(view.replayedAtMs),
     provider: record?.provider ?? batch?.provider,
     provider_message_id: record?.providerMessageId,
     batch: record?.batchId ?? batch?.id,
     lease_ends_at: batch?.leased ? timeOf(batch.dueAtMs) : undefined,
     next_try_at: batch?.leased ? undefined : timeOf(batch?.dueAtMs),
-    in_doubt_since: timeOf(story.doubtSinceMs),
+    in_doubt_since: timeOf(view.doubtSinceMs),
     to,
     to_name,
     from,

@@ -3,7 +3,7 @@
 
 import type { Admin } from "../../queue/contract.ts";
 import { pageMax, pagesOf } from "./pages.ts";
-import { type Story, storyOf } from "./email_view.ts";
+import { type EmailView, emailViewOf } from "./email_view.ts";
 import type { ListedState } from "./states.ts";
 
 /** Emails of one state that are looked at, at most: so much work it may be to look at a queue. */
@@ -17,7 +17,7 @@ export interface Reason {
   readonly count: number;
 }
 
-export interface Sample {
+export interface ReasonSample {
   /** Emails that were looked at. */
   readonly size: number;
   /** The most frequent first. */
@@ -25,12 +25,12 @@ export interface Sample {
 }
 
 /** Why the dead are dead. */
-export function sampleDead(admin: Admin): Promise<Sample> {
-  return sample(admin, ["dead"], (story) => [undefined, story.reason ?? "no reason that can be read"]);
+export function sampleDead(admin: Admin): Promise<ReasonSample> {
+  return sample(admin, ["dead"], (view) => [undefined, view.reason ?? "no reason that can be read"]);
 }
 
 /** Why those that wait were not sent at their last attempt, by the provider that it was made with. */
-export function sampleFailures(admin: Admin): Promise<Sample> {
+export function sampleFailures(admin: Admin): Promise<ReasonSample> {
   return sample(admin, ["retrying", "waiting", "in-doubt"], ({ stored, attempts, reason }) => {
     const provider = stored.batch?.provider ?? attempts.kept.at(-1)?.provider;
     return provider === undefined || reason === undefined ? undefined : [provider, reason];
@@ -40,8 +40,8 @@ export function sampleFailures(admin: Admin): Promise<Sample> {
 async function sample(
   admin: Admin,
   states: readonly ListedState[],
-  reasonOf: (story: Story) => readonly [provider: string | undefined, reason: string] | undefined,
-): Promise<Sample> {
+  reasonOf: (view: EmailView) => readonly [provider: string | undefined, reason: string] | undefined,
+): Promise<ReasonSample> {
   const found = new Map<string, Reason>();
   let size = 0;
   for (const state of states) {
@@ -49,7 +49,7 @@ async function sample(
     for await (const emails of pagesOf(admin, state, most, "newest")) {
       size += emails.length;
       for (const email of emails) {
-        const why = reasonOf(storyOf(email));
+        const why = reasonOf(emailViewOf(email));
         if (why === undefined) continue;
         const [provider, reason] = why;
         const key = `${provider}\n${reason}`;

@@ -1,6 +1,6 @@
 // `queue list`: the emails in one state, from the oldest or from the newest.
 
-import type { Ending, SingleCommand } from "../command.ts";
+import type { CommandResult, SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { StoreUnavailable } from "../../queue/contract.ts";
@@ -8,13 +8,13 @@ import { complain, failureOf, jsonOf, print } from "../output.ts";
 import { type Column, openTable } from "../table.ts";
 import { ageOf, numberOf } from "../format.ts";
 import { type Order, pagesOf } from "./pages.ts";
-import { done, type Session, withQueue } from "./open_queue.ts";
+import { done, type QueueSession, withQueue } from "./open_queue.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
-import { documentOf, type Story, storyOf } from "./email_view.ts";
+import { emailJson, type EmailView, emailViewOf } from "./email_view.ts";
 
 const limitDefault = 100;
 
-export const list: SingleCommand = {
+export const listCommand: SingleCommand = {
   name: "queue list",
   summary: "emails in one state, from the oldest or from the newest",
   help: [
@@ -65,11 +65,14 @@ interface Wanted {
 }
 
 /** A line an email, so that it is written as it is read, and can be looked through by line. */
-async function printArray({ admin, config }: Session, { state, limit, order }: Wanted): Promise<Ending> {
+async function printArray(
+  { admin, config }: QueueSession,
+  { state, limit, order }: Wanted,
+): Promise<CommandResult> {
   let open = false;
   try {
     for await (const emails of pagesOf(admin, state, limit, order)) {
-      const lines = emails.map((email) => jsonOf(documentOf(storyOf(email)))).join(",\n");
+      const lines = emails.map((email) => jsonOf(emailJson(emailViewOf(email)))).join(",\n");
       if (!print(`${open ? "," : "["}\n${lines}`)) return done;
       open = true;
     }
@@ -85,12 +88,15 @@ async function printArray({ admin, config }: Session, { state, limit, order }: W
   return done;
 }
 
-async function printTable({ admin, terminal }: Session, { state, limit, order }: Wanted): Promise<Ending> {
+async function printTable(
+  { admin, terminal }: QueueSession,
+  { state, limit, order }: Wanted,
+): Promise<CommandResult> {
   const { nowMs, states } = await admin.stats();
   const table = openTable(columnsOf(state, nowMs), terminal);
   let shown = 0;
   for await (const emails of pagesOf(admin, state, limit, order)) {
-    if (!print(table.lines(emails.map(storyOf)).join("\n"))) return done;
+    if (!print(table.lines(emails.map(emailViewOf)).join("\n"))) return done;
     shown += emails.length;
   }
   if (shown === 0) complain(`None is ${state} (${meanings[state]})`);
@@ -101,37 +107,42 @@ async function printTable({ admin, terminal }: Session, { state, limit, order }:
 }
 
 /** What matters in this state. */
-function columnsOf(state: ListedState, nowMs: number): readonly Column<Story>[] {
-  const id: Column<Story> = { title: "ID", text: ({ stored }) => stored.id };
-  const age = (title: string, of: (story: Story) => number | undefined): Column<Story> => ({
+function columnsOf(state: ListedState, nowMs: number): readonly Column<EmailView>[] {
+  const id: Column<EmailView> = { title: "ID", text: ({ stored }) => stored.id };
+  const age = (title: string, of: (view: EmailView) => number | undefined): Column<EmailView> => ({
     title,
-    text(story) {
-      const atMs = of(story);
+    text(view) {
+      const atMs = of(view);
       return atMs === undefined ? "" : ageOf(atMs, nowMs);
     },
   });
   const submitted = { ...age("SUBMITTED", ({ stored }) => stored.submittedAtMs), omitted: 3 };
-  const tries: Column<Story> = {
+  const tries: Column<EmailView> = {
     title: "ATTEMPTS",
     text: ({ attempts }) => numberOf(attempts.total),
     align: "right",
     omitted: 4,
   };
-  const provider: Column<Story> = {
+  const provider: Column<EmailView> = {
     title: "PROVIDER",
     text: ({ record, stored }) => record?.provider ?? stored.batch?.provider ?? "",
     omitted: 1,
   };
-  const to: Column<Story> = { title: "TO", text: ({ email }) => email.to ?? "", elastic: true, omitted: 2 };
-  const subject: Column<Story> = {
+  const to: Column<EmailView> = {
+    title: "TO",
+    text: ({ email }) => email.to ?? "",
+    elastic: true,
+    omitted: 2,
+  };
+  const subject: Column<EmailView> = {
     title: "SUBJECT",
     text: ({ email }) => email.subject ?? "",
     elastic: true,
     omitted: 5,
   };
-  const reason: Column<Story> = { title: "REASON", text: (story) => story.reason ?? "", elastic: true };
-  const atMs = ({ stored }: Story) => stored.atMs;
-  const next: Column<Story> = {
+  const reason: Column<EmailView> = { title: "REASON", text: (view) => view.reason ?? "", elastic: true };
+  const atMs = ({ stored }: EmailView) => stored.atMs;
+  const next: Column<EmailView> = {
     title: "NEXT",
     text({ stored: { batch } }) {
       if (batch === undefined) return "";

@@ -4,7 +4,7 @@ import type { QueueSettings } from "../../queue/open.ts";
 import { redisAddress } from "../../runtime/redis_url.ts";
 import { visible } from "../format.ts";
 
-export function placeOf(queue: QueueSettings): string {
+export function locationOf(queue: QueueSettings): string {
   if (queue.kind === "sqlite") return visible(queue.folder);
   return `Redis at ${redisAddress(queue.url)}, keys under ${queue.prefix}`;
 }

@@ -4,13 +4,13 @@
 import { type Config, readConfig } from "../../config/config.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
 import { type Admin, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
-import type { Ending } from "../command.ts";
+import type { CommandResult } from "../command.ts";
 import { complain } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
 import { visible } from "../format.ts";
-import { missingText, placeOf } from "./location.ts";
+import { missingText, locationOf } from "./location.ts";
 
-export interface Session {
+export interface QueueSession {
   readonly admin: Admin;
   readonly config: Config;
   /** Where the queue is, in words. */
@@ -18,11 +18,13 @@ export interface Session {
   readonly terminal: Terminal;
 }
 
-export const done: Ending = { kind: "exit", code: 0 };
-export const failed: Ending = { kind: "exit", code: 1 };
+export const done: CommandResult = { kind: "exit", code: 0 };
+export const failed: CommandResult = { kind: "exit", code: 1 };
 
 /** Opens the queue for as long as `command` takes. */
-export async function withQueue(command: (session: Session) => Promise<Ending>): Promise<Ending> {
+export async function withQueue(
+  command: (session: QueueSession) => Promise<CommandResult>,
+): Promise<CommandResult> {
   const read = readConfig(process.env, "server");
   if (!read.ok) {
     complain(read.message);
@@ -30,7 +32,7 @@ export async function withQueue(command: (session: Session) => Promise<Ending>):
   }
   const { config } = read;
   const { queue } = config;
-  const place = placeOf(queue);
+  const place = locationOf(queue);
   let trouble: string | undefined;
   let admin: Admin | undefined;
   // Not loaded before it is needed, so that other commands start quickly.

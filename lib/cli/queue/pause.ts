@@ -6,7 +6,7 @@ import { readOptions } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { done, withQueue } from "./open_queue.ts";
 
-export const pause = switchOf({
+export const pauseCommand = switchOf({
   name: "queue pause",
   summary: "stops every claim of every worker: nothing more is sent",
   about: [
@@ -20,7 +20,7 @@ export const pause = switchOf({
     `Paused the queue in ${place}: nothing more is claimed until \`reliable-email queue resume\`; submissions go on`,
 });
 
-export const resume = switchOf({
+export const resumeCommand = switchOf({
   name: "queue resume",
   summary: "lets the workers go on",
   about: ["Ends what `queue pause` began. Repeated, it changes nothing."],

@@ -1,18 +1,18 @@
 // `queue retry`: dead letters back to waiting, by their ids or all of them; and, by force, what may have been sent.
 
-import type { Ending, SingleCommand } from "../command.ts";
+import type { CommandResult, SingleCommand } from "../command.ts";
 import { readArguments } from "../command.ts";
 import { complain, print, printJson } from "../output.ts";
 import { openProgress } from "../progress.ts";
 import { countOf } from "../format.ts";
-import { type Course, endingAfter, runCourse, type Stop, stopDocument } from "./bulk.ts";
+import { type BulkRun, endingAfter, runBulk, type Stop, stopDocument } from "./bulk.ts";
 import { pageMax, pagesOf } from "./pages.ts";
 import { complainOf, type Failure, problemOf } from "./errors.ts";
-import { replayable, replayDead, replayDoubtful, type Replayed } from "./retry_runner.ts";
-import { done, failed, type Session, withQueue } from "./open_queue.ts";
-import { storyOf } from "./email_view.ts";
+import { retryRequestOf, retryDead, retryInDoubt, type Retried } from "./retry_runner.ts";
+import { done, failed, type QueueSession, withQueue } from "./open_queue.ts";
+import { emailViewOf } from "./email_view.ts";
 
-export const retry: SingleCommand = {
+export const retryCommand: SingleCommand = {
   name: "queue retry",
   summary: "dead letters back to waiting",
   help: [
@@ -60,11 +60,11 @@ export const retry: SingleCommand = {
     return withQueue(async (session) => {
       const outcome = nothingYet();
       const { nowMs, states } = await session.admin.stats();
-      const stop = await runCourse(
-        (course) =>
+      const stop = await runBulk(
+        (bulkRun) =>
           all
-            ? retryAll(session, wanted, { course, outcome, beganAtMs: nowMs, dead: states.dead })
-            : retryEach(session, wanted, { course, outcome, beganAtMs: nowMs, ids: [...new Set(words)] }),
+            ? retryAll(session, wanted, { bulkRun, outcome, beganAtMs: nowMs, dead: states.dead })
+            : retryEach(session, wanted, { bulkRun, outcome, beganAtMs: nowMs, ids: [...new Set(words)] }),
         session.config.signalRepeatMs,
       );
       if (json) printOutcome(outcome, stop, session);
@@ -79,7 +79,7 @@ interface Wanted {
   readonly force: boolean;
 }
 
-interface Outcome extends Replayed {
+interface Outcome extends Retried {
   readonly failures: Failure[];
   /** Of all dead letters: those that may have been sent. */
   readonly heldBack: string[];
@@ -88,29 +88,31 @@ interface Outcome extends Replayed {
 const nothingYet = (): Outcome => ({ retried: [], possibleDuplicates: [], failures: [], heldBack: [] });
 
 interface Run {
-  readonly course: Course;
+  readonly bulkRun: BulkRun;
   readonly outcome: Outcome;
   /** The store's time, Unix ms. */
   readonly beganAtMs: number;
 }
 
 async function retryAll(
-  { admin, terminal }: Session,
+  { admin, terminal }: QueueSession,
   { reason: text, force }: Wanted,
-  { course, outcome, beganAtMs, dead }: Run & { readonly dead: number },
+  { bulkRun, outcome, beganAtMs, dead }: Run & { readonly dead: number },
 ): Promise<void> {
   const progress = openProgress("Retrying", dead, terminal);
   let seen = 0;
   try {
     for await (const emails of pagesOf(admin, "dead")) {
-      if (course.isStopped()) break;
+      if (bulkRun.isStopped()) break;
       // What dies meanwhile, perhaps once more, is not retried: or else this might never end.
       const before = emails.filter(({ atMs = 0 }) => atMs <= beganAtMs);
-      const wanted = before.filter((email) => text === undefined || storyOf(email).reason?.includes(text));
-      const ready = wanted.map((email) => replayable(email, beganAtMs));
+      const wanted = before.filter(
+        (email) => text === undefined || emailViewOf(email).reason?.includes(text),
+      );
+      const ready = wanted.map((email) => retryRequestOf(email, beganAtMs));
       const taken = ready.filter(({ mayBeDuplicate }) => force || !mayBeDuplicate);
       outcome.heldBack.push(...ready.filter((one) => !taken.includes(one)).map(({ id }) => id));
-      await replayDead(admin, taken, course, outcome);
+      await retryDead(admin, taken, bulkRun, outcome);
       progress.show((seen += emails.length));
       if (before.length < emails.length) break;
     }
@@ -120,36 +122,36 @@ async function retryAll(
 }
 
 async function retryEach(
-  { admin, config }: Session,
+  { admin, config }: QueueSession,
   wanted: Wanted,
-  { course, outcome, beganAtMs, ids }: Run & { readonly ids: readonly string[] },
+  { bulkRun, outcome, beganAtMs, ids }: Run & { readonly ids: readonly string[] },
 ): Promise<void> {
   for (let start = 0; start < ids.length; start += pageMax) {
-    const dead: ReturnType<typeof replayable>[] = [];
+    const dead: ReturnType<typeof retryRequestOf>[] = [];
     for (const id of ids.slice(start, start + pageMax)) {
       // Another of the same batch was named before.
       if (outcome.retried.includes(id)) continue;
-      if (course.isStopped()) return;
+      if (bulkRun.isStopped()) return;
       const stored = await admin.show(id);
       const mayBeMeant =
         wanted.reason === undefined || stored === undefined
           ? true
-          : storyOf(stored).reason?.includes(wanted.reason);
+          : emailViewOf(stored).reason?.includes(wanted.reason);
       if (stored === undefined) outcome.failures.push({ id, problem: "unknown" });
       else if (stored.state === "in-doubt" && wanted.force && mayBeMeant) {
-        const failure = await replayDoubtful(admin, id, config.leaseMs, course, outcome);
+        const failure = await retryInDoubt(admin, id, config.leaseMs, bulkRun, outcome);
         if (failure !== undefined) outcome.failures.push(failure);
         // It was known to be accepted elsewhere, and so is sent.
         else if (!outcome.retried.includes(id)) outcome.failures.push({ id, problem: "sent" });
       } else if (stored.state !== "dead") outcome.failures.push({ id, problem: stored.state });
       else if (!mayBeMeant) outcome.failures.push({ id, problem: "other-reason" });
       else {
-        const ready = replayable(stored, beganAtMs);
+        const ready = retryRequestOf(stored, beganAtMs);
         if (ready.mayBeDuplicate && !wanted.force) outcome.failures.push({ id, problem: "outcome-unknown" });
         else dead.push(ready);
       }
     }
-    await replayDead(admin, dead, course, outcome);
+    await retryDead(admin, dead, bulkRun, outcome);
     const back = new Set(outcome.retried);
     for (const { id } of dead) {
       if (!back.has(id)) outcome.failures.push({ id, problem: await problemOf(admin, id) });
@@ -157,12 +159,12 @@ async function retryEach(
   }
 }
 
-function endingOf({ failures }: Outcome): Ending {
+function endingOf({ failures }: Outcome): CommandResult {
   return failures.length === 0 ? done : failed;
 }
 
 /** The documented form. */
-function printOutcome(outcome: Outcome, stop: Stop | undefined, { place }: Session): void {
+function printOutcome(outcome: Outcome, stop: Stop | undefined, { place }: QueueSession): void {
   complainOf(outcome.failures);
   printJson({
     queue: place,
@@ -174,7 +176,7 @@ function printOutcome(outcome: Outcome, stop: Stop | undefined, { place }: Sessi
   });
 }
 
-function tell(outcome: Outcome, { place }: Session): void {
+function tell(outcome: Outcome, { place }: QueueSession): void {
   const { retried, possibleDuplicates, heldBack } = outcome;
   print(`${countOf(retried.length, "email")} back to waiting (queue in ${place})`);
   if (possibleDuplicates.length > 0) {

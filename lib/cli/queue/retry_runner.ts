@@ -2,27 +2,27 @@
 
 import { endDoubtNow, type OperatorRetry, retryCounts, decideRetry } from "../../policy/operator_retry.ts";
 import { type Batch, type Admin, type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
-import type { Course } from "./bulk.ts";
+import type { BulkRun } from "./bulk.ts";
 import type { Failure } from "./errors.ts";
-import { storyOf } from "./email_view.ts";
+import { emailViewOf } from "./email_view.ts";
 
-export interface Replayed {
+export interface Retried {
   readonly retried: string[];
   /** Among those: a provider may have accepted them before. */
   readonly possibleDuplicates: string[];
 }
 
 /** Notes those that were in `into`, at once; the others have changed meanwhile. */
-export async function replayDead(
+export async function retryDead(
   admin: Admin,
   emails: readonly (OperatorRetry & { readonly id: string; readonly seenHistory: string })[],
-  course: Course,
-  into: Replayed,
+  bulkRun: BulkRun,
+  into: Retried,
 ): Promise<void> {
   for (const mayBeDuplicate of [false, true]) {
     const alike = emails.filter((email) => email.mayBeDuplicate === mayBeDuplicate);
     if (alike.length === 0) continue;
-    const back = await course.change(
+    const back = await bulkRun.change(
       alike.map(({ id }) => id),
       () =>
         admin.retry(
@@ -35,8 +35,8 @@ export async function replayDead(
   }
 }
 
-/** A dead letter as {@link replayDead} takes it. */
-export function replayable({ id, history: seenHistory }: StoredEmail, nowMs: number) {
+/** A dead letter as {@link retryDead} takes it. */
+export function retryRequestOf({ id, history: seenHistory }: StoredEmail, nowMs: number) {
   return { id, seenHistory, ...decideRetry(seenHistory, nowMs) };
 }
 
@@ -44,12 +44,12 @@ export function replayable({ id, history: seenHistory }: StoredEmail, nowMs: num
  * Ends the doubt of the batch that holds this email: all of it goes back to waiting, and into `into`.
  * @returns why not
  */
-export async function replayDoubtful(
+export async function retryInDoubt(
   admin: Admin,
   emailId: string,
   leaseMs: number,
-  course: Course,
-  into: Replayed,
+  bulkRun: BulkRun,
+  into: Retried,
 ): Promise<Failure | undefined> {
   const claim = { claimId: Bun.randomUUIDv7(), emailId, leaseMs };
   // A claim alone changes nothing that an operator would have to know: its lease ends.
@@ -63,7 +63,7 @@ export async function replayDoubtful(
     case "batch": {
       const { batch } = answer;
       const { settlement, possibleDuplicates } = endDoubtNow(batch, batch.nowMs);
-      const isDone = await course.change(possibleDuplicates, async () => {
+      const isDone = await bulkRun.change(possibleDuplicates, async () => {
         const { result, repeated } = await patiently(() => admin.settle(batch, settlement));
         // Of a repetition, it may be that the first was carried out, and ended the lease by that.
         return result.leaseHeld || (repeated && (await wasReplayed(admin, batch, possibleDuplicates)));
@@ -84,7 +84,7 @@ async function wasReplayed(admin: Admin, batch: Batch, ids: readonly string[]): 
   let holdsAll = true;
   for (const id of ids) {
     const stored = await admin.show(id);
-    if (stored !== undefined && storyOf(stored).replayedAtMs === batch.nowMs) return true;
+    if (stored !== undefined && emailViewOf(stored).replayedAtMs === batch.nowMs) return true;
     holdsAll &&= stored?.batch?.id === batch.id;
   }
   if (holdsAll) return false;

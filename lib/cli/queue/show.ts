@@ -10,9 +10,9 @@ import { ageOf, isoOf, numberOf, visible, visibleLines } from "../format.ts";
 import { painter, type Style, type Terminal } from "../terminal.ts";
 import { done, failed, withQueue } from "./open_queue.ts";
 import { meanings } from "./states.ts";
-import { documentOf, type Story, storyOf } from "./email_view.ts";
+import { emailJson, type EmailView, emailViewOf } from "./email_view.ts";
 
-export const show: SingleCommand = {
+export const showCommand: SingleCommand = {
   name: "queue show",
   summary: "the whole story of one email",
   help: [
@@ -39,16 +39,16 @@ export const show: SingleCommand = {
         complain(`Unknown id: ${visible(id)}`);
         return failed;
       }
-      const story = storyOf(stored);
-      if (read.values.options.json) printJson(documentOf(story));
-      else print(tell(story, (await admin.stats()).nowMs, terminal).join("\n"));
+      const view = emailViewOf(stored);
+      if (read.values.options.json) printJson(emailJson(view));
+      else print(tell(view, (await admin.stats()).nowMs, terminal).join("\n"));
       return done;
     });
   },
 };
 
-function tell(story: Story, nowMs: number, terminal: Terminal): string[] {
-  const { stored, email, record, reason, attempts } = story;
+function tell(view: EmailView, nowMs: number, terminal: Terminal): string[] {
+  const { stored, email, record, reason, attempts } = view;
   const { state, batch } = stored;
   const paint = painter(terminal);
   const time = (atMs: number) => `${isoOf(atMs)} (${ageOf(atMs, nowMs)})`;
@@ -65,25 +65,25 @@ function tell(story: Story, nowMs: number, terminal: Terminal): string[] {
     ...field("Email", stored.id),
     `${paint("State".padEnd(11), "dim")} ${paint(state, ...styleOf(state))}: ${meanings[state]}`,
     ...field("Reason", reason),
-    ...(story.outcomeUnknown
+    ...(view.outcomeUnknown
       ? field("Outcome", "unknown: it may have been sent, and to retry it needs --force")
       : []),
-    ...(story.mayBeDuplicate
+    ...(view.mayBeDuplicate
       ? field("Duplicate", "possible: it went out again, or is to, although a provider may have it")
       : []),
-    ...(story.isDamaged ? field("Damaged", "something of it cannot be read") : []),
+    ...(view.isDamaged ? field("Damaged", "something of it cannot be read") : []),
     ...field("From", mailbox(email.from, email.from_name)),
     ...field("To", mailbox(email.to, email.to_name)),
     ...field("Reply to", email.reply_to),
     ...field("Subject", email.subject),
-    ...when("Submitted", story.submittedAtMs),
-    ...when("Retried", story.replayedAtMs),
+    ...when("Submitted", view.submittedAtMs),
+    ...when("Retried", view.replayedAtMs),
     ...when(state === "dead" ? "Died" : "Due", stored.atMs),
     ...when("Sent", record?.atMs),
     ...field("Provider", record?.provider ?? batch?.provider),
     ...field("Message", record?.providerMessageId),
     ...field("Batch", record?.batchId ?? batch?.id),
-    ...when("In doubt", story.doubtSinceMs),
+    ...when("In doubt", view.doubtSinceMs),
     ...when(batch?.leased ? "Lease ends" : "Next try", batch?.dueAtMs),
     ...field(
       "Attempts",
@@ -95,7 +95,7 @@ function tell(story: Story, nowMs: number, terminal: Terminal): string[] {
     ...part("Body", email.body),
     ...part("HTML", email.html),
     // What cannot be read can be rescued only by somebody who sees it.
-    ...part("As stored", story.isDamaged ? stored.text : undefined),
+    ...part("As stored", view.isDamaged ? stored.text : undefined),
   ];
 }
 
@@ -132,7 +132,7 @@ export const outcomes: Readonly<Record<AttemptEnd, string>> = {
   handedOver: "handed over",
 };
 
-function styleOf(state: Story["stored"]["state"]): Style[] {
+function styleOf(state: EmailView["stored"]["state"]): Style[] {
   if (state === "dead") return ["bold", "red"];
   return state === "in-doubt" || state === "retrying" ? ["bold", "yellow"] : ["bold"];
 }

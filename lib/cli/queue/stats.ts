@@ -10,12 +10,12 @@ import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { painter, type Terminal } from "../terminal.ts";
 import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../format.ts";
-import { placeOf } from "./location.ts";
-import { type Reason, type Sample, sampleDead, sampleFailures, sampleMax } from "./failure_reasons.ts";
+import { locationOf } from "./location.ts";
+import { type Reason, type ReasonSample, sampleDead, sampleFailures, sampleMax } from "./failure_reasons.ts";
 import { done, withQueue } from "./open_queue.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
 
-export const stats: SingleCommand = {
+export const statsCommand: SingleCommand = {
   name: "queue stats",
   summary: "how the queue is: counts, ages, providers, store, why emails are dead",
   help: [
@@ -52,8 +52,8 @@ export const stats: SingleCommand = {
 interface Look {
   readonly numbers: QueueStats;
   readonly store: Store;
-  readonly failures: Sample;
-  readonly dead: Sample;
+  readonly failures: ReasonSample;
+  readonly dead: ReasonSample;
 }
 
 /** Whether a server would take submissions for it now, and what was found. */
@@ -90,7 +90,7 @@ function outcomesOf(counters: QueueStats["counters"]) {
 function documentOf({ numbers, store, failures, dead }: Look) {
   const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs } = numbers;
   const { providers, others } = outcomesOf(counters);
-  const told = ({ reasons }: Sample) =>
+  const told = ({ reasons }: ReasonSample) =>
     reasons.map(({ provider, reason, count }) => ({ provider, reason, emails: count }));
   return {
     at: isoOf(nowMs),
@@ -169,7 +169,7 @@ function tell({ numbers, store, failures, dead }: Look, queue: QueueSettings, te
     field("Oldest in doubt", since(oldestDoubtSinceMs)),
     field("Duplicates", `${numberOf(duplicates)} possible`),
     ...clockLines(numbers).map((line) => field("Clock", paint(line, "yellow"))),
-    field("Queue", `${placeOf(queue)}, ${bytesOf(numbers.bytesUsed)}${room}`),
+    field("Queue", `${locationOf(queue)}, ${bytesOf(numbers.bytesUsed)}${room}`),
     field(
       "Store",
       store.ok
@@ -239,7 +239,12 @@ function outcomeLines(providers: Readonly<Record<string, Outcomes>>, terminal: T
   return ["", ...tableOf(columns, rows, terminal)];
 }
 
-function reasonLines(title: string, { size, reasons }: Sample, count: number, terminal: Terminal): string[] {
+function reasonLines(
+  title: string,
+  { size, reasons }: ReasonSample,
+  count: number,
+  terminal: Terminal,
+): string[] {
   if (reasons.length === 0) return [];
   const of = count > size ? ` (of the newest ${numberOf(size)} of ${numberOf(count)})` : "";
   const columns: Column<Reason>[] = [

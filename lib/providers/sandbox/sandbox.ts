@@ -4,7 +4,7 @@
 import { errorCode } from "../../runtime/errors.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Outcome, SendResult } from "../../policy/request_outcome.ts";
-import { makeFolder, syncFolder } from "../../runtime/durable_dir.ts";
+import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
 import { composeEml, type EmlIds } from "./eml.ts";
 import { findFile, putFile, tryOutbox } from "./outbox.ts";
 import type { Outgoing, Provider } from "../provider.ts";
@@ -31,7 +31,7 @@ interface Sandbox extends SandboxSettings {
 }
 
 /** @param options.random in [0, 1), for the faults */
-export function openSandbox(
+export function createSandbox(
   settings: SandboxSettings,
   { random = Math.random }: { readonly random?: () => number } = {},
 ): Provider {
@@ -49,7 +49,7 @@ export function openSandbox(
     },
     async check() {
       try {
-        makeFolder(settings.outbox);
+        makeDir(settings.outbox);
         await tryOutbox(settings.outbox);
         return { ok: true, answered: true, detail: `${settings.outbox} can be written to` };
       } catch (error) {
@@ -97,7 +97,7 @@ async function take(
   let mayBeAccepted = false;
   const leftOff = (reason: string) => silence(mayBeAccepted ? "unknown" : "unavailable", reason);
   try {
-    makeFolder(outbox);
+    makeDir(outbox);
     const outcomes: Outcome[] = [];
     for (const { id, email } of emails) {
       if (signal.aborted) return leftOff(givenUp);
@@ -124,7 +124,7 @@ async function take(
       outcomes.push({ kind: "accepted", providerMessageId: name });
     }
     // Also for what was there: whoever wrote it may have been killed before it came to this.
-    if (mayBeAccepted) syncFolder(outbox);
+    if (mayBeAccepted) syncDir(outbox);
     return { kind: "each", outcomes };
   } catch (error) {
     return leftOff(reasonOf("outbox:", nameOf(error)));

@@ -14,7 +14,7 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { makeFolder, syncFolder } from "../../runtime/durable_dir.ts";
+import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
 import { QueueMissing } from "../contract.ts";
 import { additions, applicationId, migrations } from "./schema.ts";
 
@@ -105,7 +105,7 @@ export interface Schema {
 /** Only its owner may read it: it holds emails. SQLite gives the files beside it the same mode. */
 function makeFile(folder: string, path: string): void {
   try {
-    makeFolder(folder);
+    makeDir(folder);
     // Never opened for a moment once it is there: closing it would drop this process's locks on it.
     if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
@@ -119,7 +119,7 @@ function makeFile(folder: string, path: string): void {
   checkAccess(path);
   try {
     // Also if another made it: who was killed in between has not done so.
-    syncFolder(dirname(folder));
+    syncDir(dirname(folder));
   } catch {
     // A folder that may be entered and not read was not made by us.
   }
