@@ -30,7 +30,7 @@ const read = readArguments(process.argv.slice(2), {
   backlog: { type: "string", default: "1000000" },
 });
 if (!read.ok) {
-  console.error(`${read.mistake}\n\n${usage}`);
+  console.error(`${read.usageError}\n\n${usage}`);
   process.exit(2);
 }
 const { options: values, words } = read.values;

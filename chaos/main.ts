@@ -48,7 +48,7 @@ const read = readOptions(process.argv.slice(2), {
   list: { type: "boolean", default: false },
   help: { type: "boolean", default: false },
 });
-if (!read.ok) fail(`${read.mistake}\n\n${usage}`);
+if (!read.ok) fail(`${read.usageError}\n\n${usage}`);
 const { values } = read;
 
 if (values.help) {

@@ -36,7 +36,7 @@ const read = readOptions(process.argv.slice(2), {
   help: { type: "boolean", default: false },
 });
 if (!read.ok) {
-  console.error(`${read.mistake}\n\n${usage}`);
+  console.error(`${read.usageError}\n\n${usage}`);
   process.exit(2);
 }
 const { values } = read;

@@ -28,7 +28,7 @@ export interface WorkerMetrics {
 export function createWorkerMetrics(): WorkerMetrics {
   const requests = createCounter({
     name: "reliable_email_requests_total",
-    help: "Requests to a provider, to send, to recall or to check, by what came of them.",
+    help: "Requests to a provider, to send, to search or to check, by outcome.",
     labels: ["provider", "request", "outcome"],
   });
   const requestDuration = createHistogram(
@@ -149,7 +149,7 @@ function laneFamilies(lanes: readonly ProviderState[]): readonly Family[] {
   return [
     {
       name: "reliable_email_provider_state",
-      help: "1 at the state in which this worker has a provider: closed if it works, open if it is left alone, half_open while it is asked or tried.",
+      help: "1 for the state of this worker's circuit breaker of a provider: closed if it works, open if no requests are made, half_open while it is asked or tried.",
       type: "gauge",
       samples: lanes.flatMap(statesOf),
     },

@@ -26,7 +26,7 @@ export interface CommandGroup extends Named {
 /** What came of a command. */
 export type CommandResult =
   | { readonly kind: "exit"; readonly code: 0 | 1 | 2 }
-  | { readonly kind: "wrongUsage"; readonly mistake: string }
+  | { readonly kind: "wrongUsage"; readonly usageError: string }
   /** It goes on, and ends the process itself. */
   | { readonly kind: "running" };
 
@@ -60,11 +60,12 @@ function read<T>(parse: () => T) {
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     // Advice follows after the first sentence.
-    const mistake = error.message.split(/\.\s/)[0]!;
-    const [, option] = /^Option '(--[\w-]+)' argument is ambiguous$/.exec(mistake) ?? [];
+    const usageError = error.message.split(/\.\s/)[0]!;
+    const [, option] = /^Option '(--[\w-]+)' argument is ambiguous$/.exec(usageError) ?? [];
     return {
       ok: false,
-      mistake: option === undefined ? mistake : `A value that begins with '-' is given as ${option}=VALUE`,
+      usageError:
+        option === undefined ? usageError : `A value that begins with '-' is given as ${option}=VALUE`,
     } as const;
   }
 }

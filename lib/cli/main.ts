@@ -55,7 +55,7 @@ async function run(command: SingleCommand, args: readonly string[]): Promise<num
     case "exit":
       return ending.code;
     case "wrongUsage":
-      return wrongUsage(ending.mistake, command);
+      return wrongUsage(ending.usageError, command);
     case "running":
       return undefined;
   }
@@ -70,9 +70,9 @@ function stray(argument: string, command?: Command): number {
   return wrongUsage(`Unexpected argument '${argument}'`, command);
 }
 
-function wrongUsage(mistake: string, command?: Command): number {
+function wrongUsage(usageError: string, command?: Command): number {
   const subject = command === undefined ? "" : ` ${command.name}`;
-  complain(visible(mistake));
+  complain(visible(usageError));
   hint(`Try: reliable-email${subject} --help\n`);
   return 2;
 }

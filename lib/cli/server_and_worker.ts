@@ -59,7 +59,7 @@ function service({
     ].join("\n"),
     async run(args) {
       const read = readOptions(args, { [untilStdinCloses]: { type: "boolean" } });
-      if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+      if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
       if (read.values[untilStdinCloses]) stopWithStdin();
       await load();
       return { kind: "running" };

@@ -111,12 +111,12 @@ const portNames = ["HOST", "PORT", "ADMIN_HOST", "ADMIN_PORT"];
  * none, but for those that say by it that something is not wanted. Never throws.
  */
 export function readConfig(env: Readonly<Record<string, string | undefined>>, role: Role): ConfigResult {
-  const mistakes: string[] = [];
+  const faults: string[] = [];
   const given = withoutEmpty(env);
   /** Their value is not known. */
-  const unreadable = readSecretFiles(given, mistakes);
+  const unreadable = readSecretFiles(given, faults);
   const about = (name: SettingName, message: string) =>
-    mistakes.push(`${name}${shown(name, given)} ${message}`);
+    faults.push(`${name}${shown(name, given)} ${message}`);
   for (const name of settingNames) {
     if (unreadable.has(name) || mayBeQuoted(name) || !isQuoted(given[name])) continue;
     about(name, "is wrapped in quotes: remove them");
@@ -140,15 +140,15 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, ro
   }
   const providers = wrong.has("PROVIDERS") ? [] : weigh(values);
   const looksForProviders = !["PROVIDERS", ...credentialNames].some((name) => wrong.has(name));
-  if (role === "worker" && looksForProviders) mistakes.push(...providerMistakes(values, providers));
+  if (role === "worker" && looksForProviders) faults.push(...providerMistakes(values, providers));
   const looksForPorts = !portNames.some((name) => wrong.has(name));
-  if (role === "server" && looksForPorts) mistakes.push(...portMistakes(values));
+  if (role === "server" && looksForPorts) faults.push(...portMistakes(values));
 
-  if (mistakes.length === 0) {
+  if (faults.length === 0) {
     const config = toConfig(values, providers, role, given);
     return { ok: true, config, given, warnings: warningsAbout(env, given) };
   }
-  return { ok: false, message: mistakes.map((mistake) => `Cannot start: ${mistake}`).join("\n") };
+  return { ok: false, message: faults.map((fault) => `Cannot start: ${fault}`).join("\n") };
 }
 
 function withoutEmpty(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
@@ -178,13 +178,13 @@ function isQuoted(text = ""): boolean {
 }
 
 /** Puts the files' contents under the secrets' own names. Returns the names that could not be read so. */
-function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set<string> {
+function readSecretFiles(given: Record<string, string>, faults: string[]): Set<string> {
   const unreadable = new Set<string>();
   for (const name of secretNames) {
     const path = given[`${name}_FILE`];
     if (path === undefined) continue;
     if (given[name] !== undefined) {
-      mistakes.push(`${name} and ${name}_FILE are both given`);
+      faults.push(`${name} and ${name}_FILE are both given`);
       unreadable.add(name);
       continue;
     }
@@ -194,11 +194,11 @@ function readSecretFiles(given: Record<string, string>, mistakes: string[]): Set
         given[name] = value;
         continue;
       }
-      mistakes.push(`${name}_FILE names an empty file`);
+      faults.push(`${name}_FILE names an empty file`);
     } catch (error) {
       const code = errorCode(error);
       const hint = isQuoted(path) ? ": its name is wrapped in quotes" : "";
-      mistakes.push(
+      faults.push(
         `${name}_FILE names a file that cannot be read${code === undefined ? "" : ` (${code})`}${hint}`,
       );
     }

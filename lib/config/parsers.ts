@@ -107,8 +107,8 @@ export const redisUrl = v.optional(
   v.pipe(
     v.string(),
     v.rawCheck(({ dataset, addIssue }) => {
-      const mistake = dataset.typed ? redisUrlError(dataset.value) : undefined;
-      if (mistake !== undefined) addIssue({ message: mistake });
+      const fault = dataset.typed ? redisUrlError(dataset.value) : undefined;
+      if (fault !== undefined) addIssue({ message: fault });
     }),
   ),
 );

@@ -80,16 +80,16 @@ export function checkSubmission(fields: Fields, senders: SenderRules): Submissio
   const from = given.from ?? senders.from;
   const parsed = parse(from === given.from ? given : { ...given, from });
 
-  const mistakes: { [name in FieldName]?: string } = {};
-  for (const issue of parsed.issues ?? []) mistakes[issue.path![0].key as FieldName] ??= issue.message;
+  const faults: { [name in FieldName]?: string } = {};
+  for (const issue of parsed.issues ?? []) faults[issue.path![0].key as FieldName] ??= issue.message;
   if (from !== undefined && senders.allowed !== undefined && !isAmong(from, senders.allowed)) {
-    mistakes.from ??= "is not among the allowed senders";
+    faults.from ??= "is not among the allowed senders";
   }
-  if (isTooLong(given.to, given.to_name)) mistakes.to_name ??= mailboxTooLong;
-  if (isTooLong(from, given.from_name)) mistakes.from_name ??= mailboxTooLong;
-  Object.assign(mistakes, fields.faults);
+  if (isTooLong(given.to, given.to_name)) faults.to_name ??= mailboxTooLong;
+  if (isTooLong(from, given.from_name)) faults.from_name ??= mailboxTooLong;
+  Object.assign(faults, fields.faults);
 
-  const told = fieldNames.flatMap((name) => (mistakes[name] ? [`${name}: ${mistakes[name]}`] : []));
+  const told = fieldNames.flatMap((name) => (faults[name] ? [`${name}: ${faults[name]}`] : []));
   if (!parsed.success || told.length > 0) return { ok: false, message: told.join("; ") };
   return { ok: true, email: toEmail(parsed.output, senders), given };
 }

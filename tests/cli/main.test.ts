@@ -98,8 +98,8 @@ test.each([
     "Option '--until-stdin-closes' does not take an argument",
     "reliable-email server --help",
   ],
-])("cli: %j is wrong usage, which stderr says", async (args, mistake, hint) => {
-  expect(await run(...args)).toEqual({ stdout: "", stderr: `${mistake}\nTry: ${hint}\n`, code: 2 });
+])("cli: %j is wrong usage, which stderr says", async (args, usageError, hint) => {
+  expect(await run(...args)).toEqual({ stdout: "", stderr: `${usageError}\nTry: ${hint}\n`, code: 2 });
 });
 
 describe("dev: settings", () => {

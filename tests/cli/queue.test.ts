@@ -839,11 +839,11 @@ describe("queue: what cannot be asked", () => {
     [["queue", "delete", "a", "--all-dead"], "Either --all-dead or ids", "queue delete"],
     [["queue", "pause", "--yes"], "Unknown option '--yes'", "queue pause"],
     [["queue", "clear", "waiting"], "Unexpected argument 'waiting'", "queue clear"],
-  ] as const)("%j is wrong usage, which stderr says", async (args, mistake, command) => {
+  ] as const)("%j is wrong usage, which stderr says", async (args, usageError, command) => {
     expect(await runCli({}, ...args)).toEqual({
       code: 2,
       stdout: "",
-      stderr: `${mistake}\nTry: reliable-email ${command} --help\n`,
+      stderr: `${usageError}\nTry: reliable-email ${command} --help\n`,
     });
   });
 

@@ -16,7 +16,7 @@ function good(env: Record<string, string>, role: Role = "server"): Config {
   return result.config;
 }
 
-function mistakes(env: Record<string, string>, role: Role = "server"): string[] {
+function faults(env: Record<string, string>, role: Role = "server"): string[] {
   const result = readConfig(env, role);
   return result.ok ? [] : result.message.split("\n");
 }
@@ -78,7 +78,7 @@ test("config: 72h is a duration", () => {
 test.each(["10", "s", "1.5s", "-1s", "1d", "10 s", "1S", "1e3ms", "0s"])(
   "config: %p is no duration",
   (text) => {
-    expect(mistakes({ ...enough, SHUTDOWN_TIMEOUT: text })[0]).toStartWith("Cannot start: SHUTDOWN_TIMEOUT ");
+    expect(faults({ ...enough, SHUTDOWN_TIMEOUT: text })[0]).toStartWith("Cannot start: SHUTDOWN_TIMEOUT ");
   },
 );
 
@@ -196,7 +196,7 @@ test.each([
 ] as const)("config: %s of %j is refused, and named", (name, env, text) => {
   const base = ["REDIS_URL", "REDIS_MIN_REPLICAS"].includes(name) ? {} : enough;
   for (const role of ["server", "worker"] as const) {
-    const found = mistakes({ ...base, RESEND_API_KEY: "re_secret", ...env }, role);
+    const found = faults({ ...base, RESEND_API_KEY: "re_secret", ...env }, role);
     expect(found).toHaveLength(1);
     expect(found[0]).toStartWith(`Cannot start: ${name} `);
     expect(found[0]).toContain(text);
@@ -204,7 +204,7 @@ test.each([
 });
 
 test("config: every mistake is in the one message", () => {
-  const found = mistakes(
+  const found = faults(
     { PORT: "x", LEASE: "1s", LOG_LEVEL: "x", ALLOWED_FROM: "x", REDIS_PREFIX: "{" },
     "worker",
   );
@@ -220,18 +220,18 @@ test("config: every mistake is in the one message", () => {
 });
 
 test("config: what is wrong together is reported beside what is wrong in itself", () => {
-  expect(mistakes({ SUBMIT_TIMEOUT: "1h", RETAIN: "1s" })).toEqual([
+  expect(faults({ SUBMIT_TIMEOUT: "1h", RETAIN: "1s" })).toEqual([
     'Cannot start: SUBMIT_TIMEOUT "1h" is over 120s',
     'Cannot start: RETAIN "1s" is under 2 × SUBMIT_TIMEOUT',
   ]);
-  expect(mistakes({ LEASE: "2h", PROVIDER_TIMEOUT: "3h", RETRY_BASE: "26h", RETRY_MAX: "25h" })).toEqual([
+  expect(faults({ LEASE: "2h", PROVIDER_TIMEOUT: "3h", RETRY_BASE: "26h", RETRY_MAX: "25h" })).toEqual([
     'Cannot start: RETRY_MAX "25h" is over 24h',
     'Cannot start: LEASE "2h" is over 1h',
     'Cannot start: LEASE "2h" is under 2 × PROVIDER_TIMEOUT',
     'Cannot start: RETRY_BASE "26h" is over RETRY_MAX',
   ]);
   expect(
-    mistakes({
+    faults({
       DEFAULT_FROM: "a@example.org",
       ALLOWED_FROM: "@example.com",
       DEFAULT_FROM_NAME: "x".repeat(250),
@@ -240,12 +240,12 @@ test("config: what is wrong together is reported beside what is wrong in itself"
 });
 
 test("config: a message shows the value, or the default that it meets", () => {
-  expect(mistakes({ PORT: "80 80", DATA_DIR: "./data\r", PROVIDER_TIMEOUT: "1m" })).toEqual([
+  expect(faults({ PORT: "80 80", DATA_DIR: "./data\r", PROVIDER_TIMEOUT: "1m" })).toEqual([
     'Cannot start: PORT "80 80" is not a whole number from 0 to 65535',
     'Cannot start: DATA_DIR "./data\\r" ends in white space, perhaps the end of a line from Windows',
     'Cannot start: LEASE "60s" is under 2 × PROVIDER_TIMEOUT',
   ]);
-  const [long] = mistakes({ PORT: "9".repeat(10_000) });
+  const [long] = faults({ PORT: "9".repeat(10_000) });
   expect(long!.length).toBeLessThan(200);
 });
 
@@ -254,12 +254,12 @@ test("config: a value wrapped in quotes is refused, whatever the setting, but fo
   for (const quote of ["'", '"']) {
     for (const name of names) {
       // Long enough for a token, and no value that a setting would refuse for another reason alone.
-      const [first, ...others] = mistakes({ [name]: `${quote}0123456789012345${quote}` });
+      const [first, ...others] = faults({ [name]: `${quote}0123456789012345${quote}` });
       expect(first).toMatch(new RegExp(`^Cannot start: ${name} .*is wrapped in quotes: remove them$`));
       expect(others).toEqual([]);
     }
   }
-  expect(mistakes({ ...enough, RESEND_API_KEY: '"re_secret"' }, "worker")).toEqual([
+  expect(faults({ ...enough, RESEND_API_KEY: '"re_secret"' }, "worker")).toEqual([
     "Cannot start: RESEND_API_KEY is wrapped in quotes: remove them",
   ]);
   const DEFAULT_FROM_NAME = '"The Shop"';
@@ -372,8 +372,8 @@ test("config: each kind of process has an admin port of its own, unless there is
 test("config: a server's admin port is not its public one; a worker has none such", () => {
   for (const same of [{ PORT: "3001" }, { ADMIN_PORT: "3000" }, { PORT: "1", ADMIN_PORT: "1" }]) {
     const env = { ...enoughForWorker, ...same };
-    const [mistake, ...others] = mistakes(env);
-    expect(mistake).toMatch(/^Cannot start: ADMIN_PORT \d+ is the same as PORT$/);
+    const [fault, ...others] = faults(env);
+    expect(fault).toMatch(/^Cannot start: ADMIN_PORT \d+ is the same as PORT$/);
     expect(others).toEqual([]);
     expect(good(env, "worker").admin).toBeDefined();
     expect(good({ ...env, ADMIN_HOST: "127.0.0.2" }).admin).toBeDefined();
@@ -394,7 +394,7 @@ test("config: allowed senders are addresses and domains, the default sender amon
   const env = { ...enough, ALLOWED_FROM: "shop@example.com, @Example.org" };
   expect(good(env).allowedFrom).toEqual(["shop@example.com", "@Example.org"]);
   expect(good({ ...env, DEFAULT_FROM: "any@example.ORG" }).defaultFrom).toBe("any@example.ORG");
-  expect(mistakes({ ...env, DEFAULT_FROM: "Shop@example.com" })).toEqual([
+  expect(faults({ ...env, DEFAULT_FROM: "Shop@example.com" })).toEqual([
     'Cannot start: DEFAULT_FROM "Shop@example.com" is not among ALLOWED_FROM',
   ]);
 });
@@ -418,14 +418,12 @@ test("config: a provider with credentials that is not named has weight 0", () =>
 test("config: a worker needs a credential for each provider of positive weight, a server none", () => {
   const env = { ...enough, PROVIDERS: "resend:3,postmark:0" };
   expect(good(env).providers).toEqual([]);
-  expect(mistakes(env, "worker")).toEqual([
-    "Cannot start: RESEND_API_KEY is required: PROVIDERS names resend",
-  ]);
+  expect(faults(env, "worker")).toEqual(["Cannot start: RESEND_API_KEY is required: PROVIDERS names resend"]);
 });
 
 test("config: a worker needs a provider", () => {
-  expect(mistakes(enough, "worker")).toHaveLength(1);
-  expect(mistakes({ ...enoughForWorker, PROVIDERS: "resend:0" }, "worker")[0]).toContain("PROVIDERS");
+  expect(faults(enough, "worker")).toHaveLength(1);
+  expect(faults({ ...enoughForWorker, PROVIDERS: "resend:0" }, "worker")[0]).toContain("PROVIDERS");
 });
 
 test("config: the sandbox is there exactly when it is named, and needs no credential", () => {
@@ -449,8 +447,8 @@ test("config: the sandbox is there exactly when it is named, and needs no creden
     expect(config.providers).toEqual([{ name: "resend", weight: 1 }]);
     expect(config).not.toHaveProperty("sandbox");
   }
-  expect(mistakes(enough, "worker")[0]).toContain("PROVIDERS=sandbox");
-  expect(mistakes({ ...enough, PROVIDERS: "sandbox:0" }, "worker")[0]).toContain("PROVIDERS names none");
+  expect(faults(enough, "worker")[0]).toContain("PROVIDERS=sandbox");
+  expect(faults({ ...enough, PROVIDERS: "sandbox:0" }, "worker")[0]).toContain("PROVIDERS names none");
 });
 
 test.each([
@@ -499,7 +497,7 @@ test("config: a secret may be in a file, white space at its end is cut", () => {
     expect(good({ ...enough, RESEND_API_KEY_FILE: file }, "worker").resend?.apiKey).toBe("re_from_file");
     writeFileSync(file, `${token}-1,\n${token}-2\n`);
     expect(good({ ...enough, API_TOKENS_FILE: file }).apiTokens).toEqual([`${token}-1`, `${token}-2`]);
-    expect(mistakes({ ...enough, API_TOKENS: token, API_TOKENS_FILE: file })).toEqual([
+    expect(faults({ ...enough, API_TOKENS: token, API_TOKENS_FILE: file })).toEqual([
       "Cannot start: API_TOKENS and API_TOKENS_FILE are both given",
     ]);
     writeFileSync(file, "rediss://u:pw@redis.example.org:6380/2\n");
@@ -507,12 +505,12 @@ test("config: a secret may be in a file, white space at its end is cut", () => {
     expect(config.queue).toMatchObject({ url: "rediss://u:pw@redis.example.org:6380/2" });
     expect(config.secrets).toContain("pw");
 
-    expect(mistakes({ ...enoughForWorker, RESEND_API_KEY_FILE: file })).toEqual([
+    expect(faults({ ...enoughForWorker, RESEND_API_KEY_FILE: file })).toEqual([
       "Cannot start: RESEND_API_KEY and RESEND_API_KEY_FILE are both given",
     ]);
     writeFileSync(file, " \n");
-    expect(mistakes({ REDIS_URL_FILE: file })).toEqual(["Cannot start: REDIS_URL_FILE names an empty file"]);
-    expect(mistakes({ ...enough, POSTMARK_SERVER_TOKEN_FILE: join(folder, "none") })).toEqual([
+    expect(faults({ REDIS_URL_FILE: file })).toEqual(["Cannot start: REDIS_URL_FILE names an empty file"]);
+    expect(faults({ ...enough, POSTMARK_SERVER_TOKEN_FILE: join(folder, "none") })).toEqual([
       "Cannot start: POSTMARK_SERVER_TOKEN_FILE names a file that cannot be read (ENOENT)",
     ]);
   } finally {

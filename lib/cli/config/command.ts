@@ -33,7 +33,7 @@ export const configCommand: SingleCommand = {
       check: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     const known = readConfig(process.env, "server");
     if (!known.ok) {
       complain(known.message);

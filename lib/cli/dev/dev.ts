@@ -36,7 +36,7 @@ export const devCommand: Command = {
   ].join("\n"),
   async run(args) {
     const options = readOptions(args, {});
-    if (!options.ok) return { kind: "wrongUsage", mistake: options.mistake };
+    if (!options.ok) return { kind: "wrongUsage", usageError: options.usageError };
     const read = devSettings(process.env);
     if (read.ok) return start(read.settings);
     console.error(read.message);

@@ -31,7 +31,7 @@ export const clearCommand: SingleCommand = {
       yes: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     return withQueue(async ({ admin, config, place, terminal }) => {
       const { nowMs: beganAtMs, states: before } = await admin.stats();
       const count = before.waiting + before.retrying;

@@ -33,12 +33,12 @@ export const deleteCommand: SingleCommand = {
       yes: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     const { options, words } = read.values;
     const allDead = options["all-dead"];
     if (allDead === words.length > 0) {
-      const mistake = allDead ? "Either --all-dead or ids" : "Which emails? Their ids, or --all-dead";
-      return { kind: "wrongUsage", mistake };
+      const usageError = allDead ? "Either --all-dead or ids" : "Which emails? Their ids, or --all-dead";
+      return { kind: "wrongUsage", usageError };
     }
     return withQueue(async (session) => {
       const outcome: Outcome = { deleted: 0, failures: [] };

@@ -37,17 +37,17 @@ export const listCommand: SingleCommand = {
       newest: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     const { options, words } = read.values;
     const [word, stray] = words;
-    if (stray !== undefined) return { kind: "wrongUsage", mistake: `Unexpected argument '${stray}'` };
+    if (stray !== undefined) return { kind: "wrongUsage", usageError: `Unexpected argument '${stray}'` };
     const state = listedStates.find((one) => one === word);
     if (state === undefined) {
       const which = word === undefined ? "Which state" : `Unknown state '${word}'`;
-      return { kind: "wrongUsage", mistake: `${which}: there are ${listedStates.join(", ")}` };
+      return { kind: "wrongUsage", usageError: `${which}: there are ${listedStates.join(", ")}` };
     }
     if (!/^0*[1-9]\d*$/.test(options.limit)) {
-      return { kind: "wrongUsage", mistake: `--limit ${options.limit} is not a whole number from 1 on` };
+      return { kind: "wrongUsage", usageError: `--limit ${options.limit} is not a whole number from 1 on` };
     }
     const wanted: Wanted = {
       state,

@@ -57,7 +57,7 @@ function switchOf({
     ].join("\n"),
     async run(args) {
       const read = readOptions(args, { json: { type: "boolean", default: false } });
-      if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+      if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
       return withQueue(async ({ admin, place }) => {
         await turn(admin);
         if (read.values.json) printJson({ queue: place, paused });

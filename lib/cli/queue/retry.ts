@@ -45,17 +45,17 @@ export const retryCommand: SingleCommand = {
       force: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     const { options, words } = read.values;
     const { all, force, json, reason } = options;
     if (all === words.length > 0) {
       return {
         kind: "wrongUsage",
-        mistake: all ? "Either --all or ids" : "Which emails? Their ids, or --all",
+        usageError: all ? "Either --all or ids" : "Which emails? Their ids, or --all",
       };
     }
     // That every reason holds nothing is no answer to what a variable of a shell should have held.
-    if (reason === "") return { kind: "wrongUsage", mistake: "--reason is empty" };
+    if (reason === "") return { kind: "wrongUsage", usageError: "--reason is empty" };
     const wanted: Wanted = { reason, force };
     return withQueue(async (session) => {
       const outcome = nothingYet();

@@ -29,10 +29,10 @@ export const showCommand: SingleCommand = {
   ].join("\n"),
   async run(args) {
     const read = readArguments(args, { json: { type: "boolean", default: false } });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     const [id, stray] = read.values.words;
-    if (id === undefined) return { kind: "wrongUsage", mistake: "Which email?" };
-    if (stray !== undefined) return { kind: "wrongUsage", mistake: `Unexpected argument '${stray}'` };
+    if (id === undefined) return { kind: "wrongUsage", usageError: "Which email?" };
+    if (stray !== undefined) return { kind: "wrongUsage", usageError: `Unexpected argument '${stray}'` };
     return withQueue(async ({ admin, terminal }) => {
       const stored = await admin.show(id);
       if (stored === undefined) {
@@ -124,7 +124,7 @@ export const outcomes: Readonly<Record<AttemptEnd, string>> = {
   unavailable: "unavailable",
   unknown: "unknown",
   keyReused: "key reused",
-  lapsed: "lease lapsed",
+  lapsed: "lease expired",
   recalled: "found accepted",
   notFound: "not found",
   doubtEnded: "doubt ended",

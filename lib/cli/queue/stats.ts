@@ -33,7 +33,7 @@ export const statsCommand: SingleCommand = {
   ].join("\n"),
   async run(args) {
     const read = readOptions(args, { json: { type: "boolean", default: false } });
-    if (!read.ok) return { kind: "wrongUsage", mistake: read.mistake };
+    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     return withQueue(async ({ admin, config, terminal }) => {
       const store = storeOf(config);
       const look: Look = {
