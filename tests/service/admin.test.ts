@@ -302,7 +302,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
       expect(child.stderr()).toBe(
         `Cannot start: ADMIN_PORT ${other.port} is taken by another process: each needs one of its own, or ADMIN_PORT= for none\n`,
       );
-      expect(child.lines.map(({ event }) => event)).not.toContain("listening");
+      expect(child.lines.map(({ event }) => event)).not.toContain("server-listening");
       await other.stop(true);
     }
   });

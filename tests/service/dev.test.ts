@@ -142,7 +142,7 @@ test("dev: Ctrl-C under npm, which passes it on once more, lets what has begun b
   );
   const raw = await hold(Number(new URL(url).port));
   npm.interrupt();
-  await npm.says("server: info draining signal=SIGTERM");
+  await npm.says("server: info drain-started signal=SIGTERM");
   await npm.says("worker: info stopped");
   raw.write(form.slice(10));
   expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);

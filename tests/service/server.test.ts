@@ -51,7 +51,7 @@ async function start(env: Record<string, string> = {}, before: string[] = []) {
     }
   })();
   const find = (event: string) => () => lines.find((line) => line["event"] === event);
-  const listening = await eventually("the server listens", find("listening"));
+  const listening = await eventually("the server listens", find("server-listening"));
   const port = Number(listening["port"]);
   const send = () => fetch(`http://127.0.0.1:${port}/`, { method: "POST", body: form, headers: formHeaders });
   return { child, port, find, send };
@@ -89,7 +89,7 @@ test.each(["server.ts", "worker.ts"])(
       setting: "API_TOKEN",
       reason: "is not a setting: is API_TOKENS meant?",
     });
-    await process.event(file === "server.ts" ? "listening" : "worker-started");
+    await process.event(file === "server.ts" ? "server-listening" : "worker-started");
     await process.kill();
     expect(process.stdout()).not.toContain("the-value");
   },
@@ -154,7 +154,7 @@ test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
     raw.write(half);
     await raw.received(/^HTTP\/1.1 100 /);
     server.child.kill(signal);
-    await eventually("it shuts down", server.find("draining"));
+    await eventually("it shuts down", server.find("drain-started"));
     await eventually("it accepts nobody", () =>
       server.send().then(
         () => false,
@@ -212,7 +212,7 @@ test("server: started with SIGHUP ignored, it goes on ignoring it", async () => 
   await eventually("an email is stored", async () => (await server.send()).status === 200);
   server.child.kill("SIGTERM");
   expect(await server.child.exited).toBe(0);
-  expect(server.find("draining")()).toMatchObject({ signal: "SIGTERM" });
+  expect(server.find("drain-started")()).toMatchObject({ signal: "SIGTERM" });
 });
 
 /** A server that was told to stop, and waits for the rest of a request. */
@@ -223,6 +223,6 @@ async function draining(signal: NodeJS.Signals, env: Record<string, string> = {}
   await raw.received(/^HTTP\/1.1 100 /);
   const startMs = performance.now();
   server.child.kill(signal);
-  await eventually("it shuts down", server.find("draining"));
+  await eventually("it shuts down", server.find("drain-started"));
   return { server, raw, startMs };
 }

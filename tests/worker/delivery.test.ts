@@ -616,13 +616,13 @@ inWorld("a pause stops claims, lets what is in flight be settled, and is said on
   await eventually("it asks again, and is refused again", () => worker.refused.claims >= claims + 2);
   expect((await world.show(second)).state).toBe("waiting");
   expect(world.resend.requests).toHaveLength(1);
-  expect(log.events("paused")).toHaveLength(1);
-  expect(log.events("resumed")).toHaveLength(0);
+  expect(log.events("claims-paused")).toHaveLength(1);
+  expect(log.events("claims-resumed")).toHaveLength(0);
   await world.admin.resume();
   await world.drained();
   expect(world.resend.acceptances).toHaveLength(2);
-  expect(log.events("paused")).toHaveLength(1);
-  expect(log.events("resumed")).toHaveLength(1);
+  expect(log.events("claims-paused")).toHaveLength(1);
+  expect(log.events("claims-resumed")).toHaveLength(1);
   expect(worker.consumer.paused()).toBe(false);
 });
 
