@@ -8,7 +8,7 @@ import type { Fake } from "../../fakes/fake.ts";
 import { startFakePostmark } from "../../fakes/postmark.ts";
 import { startFakeResend } from "../../fakes/resend.ts";
 
-export const patienceMs = 5_000;
+export const patienceMs = 60_000;
 
 /** A batch of so many emails, with an id of its own. */
 export function outgoing(count = 2, context = ""): Outgoing {
