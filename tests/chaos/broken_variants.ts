@@ -160,6 +160,9 @@ const cutReplies = {
   diskSyncMs: 20,
 } as const satisfies Variant["under"];
 
+/** A client that repeats a request, when what was acknowledged is gone, has it queued again under another id. */
+const forgotten = /lost|damaged|with two ids/;
+
 export const variants: readonly Variant[] = [
   {
     name: "writes once, by the connection as it is",
@@ -216,14 +219,14 @@ export const variants: readonly Variant[] = [
     queue: "redis",
     patches: [acknowledgesFirst],
     under: slowlyKilled,
-    caughtAs: /lost/,
+    caughtAs: forgotten,
   },
   {
     name: "acknowledges before it writes",
     queue: "embedded",
     patches: [acknowledgesFirst],
     under: slowlyKilled,
-    caughtAs: /lost/,
+    caughtAs: forgotten,
   },
   {
     name: "lets Redis fsync once a second",
@@ -234,7 +237,7 @@ export const variants: readonly Variant[] = [
       settings: { REDIS_DURABILITY: "trust" },
       redis: { appendfsync: "everysec" },
     },
-    caughtAs: /lost/,
+    caughtAs: forgotten,
   },
   {
     name: "leaves it to the system when SQLite's file is fsynced",
@@ -247,7 +250,7 @@ export const variants: readonly Variant[] = [
       },
     ],
     under: powerCuts,
-    caughtAs: /lost|damaged/,
+    caughtAs: forgotten,
   },
   {
     name: "believes a gateway",
