@@ -6,7 +6,7 @@ import { createStatsCache } from "./lib/admin/stats_cache.ts";
 import { createWorkerMetrics } from "./lib/admin/worker_metrics.ts";
 import { logWarnings, readConfig } from "./lib/config/config.ts";
 import type { DeliveryContext } from "./lib/worker/delivery_context.ts";
-import { startDispatcher } from "./lib/worker/dispatcher.ts";
+import { Dispatcher } from "./lib/worker/dispatcher.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
 import { askFirst, createProviderState } from "./lib/worker/provider_state.ts";
 import { createLog } from "./lib/runtime/log.ts";
@@ -31,11 +31,11 @@ const consumer = openConsumer(config.queue, config.retainMs, {
   },
 });
 
-const lanes = config.providers.map(({ name, weight }) =>
+const states = config.providers.map(({ name, weight }) =>
   createProviderState(createProvider(name, config), weight),
 );
 const counts = createWorkerMetrics();
-const deliverer: DeliveryContext = {
+const context: DeliveryContext = {
   worker: Bun.randomUUIDv7(),
   consumer,
   log,
@@ -43,7 +43,7 @@ const deliverer: DeliveryContext = {
   settings: {
     ...config,
     searchWaitMs: config.postmark?.searchWaitMs ?? 0,
-    providers: lanes
+    providers: states
       .filter(({ weight }) => weight > 0)
       .toSorted((a, b) => b.weight - a.weight)
       .map(({ provider }) => provider.name),
@@ -59,7 +59,7 @@ const view = createStatsCache({
 const admin = openAdminPort(
   config.admin,
   counts.show({
-    lanes,
+    states,
     doubtMs: config.doubtTimeoutMs,
     leaseMs: config.leaseMs,
     health: consumer.health,
@@ -89,12 +89,12 @@ onStop({
 
 // Not a claim before it is known that this version understands the store.
 await consumer.compatible;
-await askFirst(lanes, consumer);
-const dispatcher = startDispatcher(deliverer, lanes, {
+await askFirst(states, consumer);
+const dispatcher = new Dispatcher(context, states, {
   concurrency: config.concurrency,
   doubtMs: config.doubtTimeoutMs,
 });
-const housekeeper = startHousekeeping(deliverer, lanes);
+const housekeeper = startHousekeeping(context, states);
 stop = async () => {
   await Promise.all([dispatcher.drain(), housekeeper.stop()]);
 };

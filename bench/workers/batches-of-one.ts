@@ -2,7 +2,7 @@
 
 import { silent } from "../../tests/support/log.ts";
 import { createProviderState } from "../../lib/worker/provider_state.ts";
-import { startDispatcher } from "../../lib/worker/dispatcher.ts";
+import { Dispatcher } from "../../lib/worker/dispatcher.ts";
 import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { createResend } from "../../lib/providers/resend.ts";
 
@@ -17,7 +17,7 @@ const consumer = openRedisConsumer({
 });
 const provider = createResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BASE_URL"] });
 await consumer.compatible;
-startDispatcher(
+new Dispatcher(
   {
     worker: Bun.randomUUIDv7(),
     consumer,

@@ -14,7 +14,7 @@ import { isDoubtOverdue, workerReadiness } from "./readiness.ts";
 export interface WorkerMetrics {
   readonly observer: DeliveryObserver;
   show(parts: {
-    readonly lanes: readonly ProviderState[];
+    readonly states: readonly ProviderState[];
     readonly doubtMs: number;
     readonly leaseMs: number;
     readonly health: () => Health;
@@ -70,7 +70,7 @@ export function createWorkerMetrics(): WorkerMetrics {
         dead.of(provider, snakeCase(cause)).value += 1;
       },
     },
-    show({ lanes, doubtMs, leaseMs, health, view, started, stopping, shortage }) {
+    show({ states, doubtMs, leaseMs, health, view, started, stopping, shortage }) {
       let overdueSinceMs: number | undefined;
       const judge = (stats: QueueStats | undefined) => {
         const nowMs = performance.now();
@@ -83,7 +83,7 @@ export function createWorkerMetrics(): WorkerMetrics {
           health: health(),
           stats,
           refusal: view.refusal(),
-          providers: lanes
+          providers: states
             .filter(({ weight }) => weight > 0)
             .map(({ provider, breaker }) => ({ name: provider.name, breaker })),
           nowMs,
@@ -93,7 +93,7 @@ export function createWorkerMetrics(): WorkerMetrics {
         });
       };
       // So that what did not happen yet is 0.
-      for (const { provider } of lanes) {
+      for (const { provider } of states) {
         deliveryDuration.of(provider.name);
         for (const cause of causes) dead.of(provider.name, snakeCase(cause));
       }
@@ -103,7 +103,7 @@ export function createWorkerMetrics(): WorkerMetrics {
           const stats = await view.look();
           return [
             readyFamily(judge(stats)),
-            ...laneFamilies(lanes),
+            ...laneFamilies(states),
             requests.family(),
             requestDuration.family(),
             deliveryDuration.family(),
@@ -120,7 +120,7 @@ export function createWorkerMetrics(): WorkerMetrics {
             ...queueFamilies(
               stats,
               health(),
-              lanes.map(({ provider }) => provider.name),
+              states.map(({ provider }) => provider.name),
             ),
             ...own.families(),
           ];
@@ -139,19 +139,19 @@ const causes = [
 ] as const satisfies Parameters<DeliveryObserver["died"]>[1][];
 const breakerStates = ["closed", "open", "half_open"] as const;
 
-function laneFamilies(lanes: readonly ProviderState[]): readonly Family[] {
-  const each = (name: string, help: string, valueOf: (lane: ProviderState) => number): Family => ({
+function laneFamilies(states: readonly ProviderState[]): readonly Family[] {
+  const each = (name: string, help: string, valueOf: (state: ProviderState) => number): Family => ({
     name,
     help,
     type: "gauge",
-    samples: lanes.map((lane) => ({ labels: { provider: lane.provider.name }, value: valueOf(lane) })),
+    samples: states.map((state) => ({ labels: { provider: state.provider.name }, value: valueOf(state) })),
   });
   return [
     {
       name: "reliable_email_provider_state",
       help: "1 for the state of this worker's circuit breaker of a provider: closed if it works, open if no requests are made, half_open while it is asked or tried.",
       type: "gauge",
-      samples: lanes.flatMap(statesOf),
+      samples: states.flatMap(statesOf),
     },
     each(
       "reliable_email_provider_weight",

@@ -26,11 +26,6 @@ export interface DispatchSettings {
   readonly doubtMs: number;
 }
 
-export interface Dispatcher {
-  /** Stops claiming; resolves when everything in flight is settled. */
-  drain(): Promise<void>;
-}
-
 /** Stored bytes of a batch, but one email at least. */
 const batchBytesMax = 4 * 1024 * 1024;
 /** Longest sleep: a wake-up may be lost, ms. */
@@ -46,93 +41,111 @@ const storePauseMs = 100;
 /** Before a batch is claimed again that too few replicas knew of, ms. */
 const replicaPauseMs = 1000;
 
-export function startDispatcher(
-  context: DeliveryContext,
-  states: readonly ProviderState[],
-  { concurrency, doubtMs }: DispatchSettings,
-): Dispatcher {
-  const { worker, consumer, settings, log } = context;
-  const inFlight = new Set<Promise<void>>();
+export class Dispatcher {
+  readonly #context: DeliveryContext;
+  readonly #states: readonly ProviderState[];
+  readonly #settings: DispatchSettings;
+  readonly #inFlight = new Set<Promise<void>>();
   /** How many of these are emails in pieces or batches in doubt, which may hang. */
-  let suspects = 0;
-  const wakeup = createWakeup();
-  let shares = evenShares;
+  #suspects = 0;
+  readonly #wakeup = createWakeup();
+  #shares = evenShares;
   /** Emails that were due and not taken by the last claim that took some. */
-  let dueLeft = 0;
-  let stopping = false;
+  #dueLeft = 0;
+  #stopping = false;
   /** Why the store does not answer, while it does not. */
-  let lost: string | undefined;
-  let paused = false;
+  #lost: string | undefined;
+  #paused = false;
+  readonly #stopped: Promise<void>;
 
-  consumer.onWake(wakeup.signal);
-  const stopped = run();
+  /** Begins at once. */
+  constructor(context: DeliveryContext, states: readonly ProviderState[], settings: DispatchSettings) {
+    this.#context = context;
+    this.#states = states;
+    this.#settings = settings;
+    context.consumer.onWake(this.#wakeup.signal);
+    this.#stopped = this.#run();
+  }
 
-  async function run(): Promise<void> {
-    while (!stopping) {
-      const sleepMs = inFlight.size < concurrency ? await round() : pollMs;
-      if (sleepMs > 0 && !stopping) await wakeup.wait(Math.min(sleepMs, pollMs));
+  /** Stops claiming; resolves when everything in flight is settled. */
+  async drain(): Promise<void> {
+    this.#stopping = true;
+    this.#wakeup.signal();
+    await this.#stopped;
+    await Promise.all(this.#inFlight);
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
+      const sleepMs = this.#inFlight.size < this.#settings.concurrency ? await this.#round() : pollMs;
+      if (sleepMs > 0 && !this.#stopping) await this.#wakeup.wait(Math.min(sleepMs, pollMs));
     }
   }
 
   /** One batch or one question. Returns how long to sleep then, ms. */
-  async function round(): Promise<number> {
+  async #round(): Promise<number> {
     const nowMs = performance.now();
-    const openings = states.map((state) => ({ state, opening: openingOf(state, nowMs) }));
+    const openings = this.#states.map((state) => ({ state, opening: openingOf(state, nowMs) }));
     const isOpen = ({ atMs }: Opening) => atMs !== undefined && atMs <= nowMs;
     for (const { state, opening } of openings) {
       const permit = opening.kind === "question" && isOpen(opening) ? takePermit(state, nowMs) : undefined;
-      if (permit !== undefined) ask(state, permit);
+      if (permit !== undefined) this.#ask(state, permit);
     }
     // A slot is left for each other provider: one that hangs would take all of them.
-    const most = Math.max(1, concurrency - (states.length - 1));
+    const most = Math.max(1, this.#settings.concurrency - (this.#states.length - 1));
     const admitted = openings.filter(
       ({ state, opening }) => opening.kind === "request" && state.inFlight < most,
     );
-    const turn = turnOf(admitted, nowMs);
+    const turn = this.#turnOf(admitted, nowMs);
     const open = admitted.filter(({ opening }) => isOpen(opening)).map(({ state }) => state);
     let sleepMs = sleepUntil(
       openings.map(({ opening }) => opening.atMs),
       nowMs,
     );
-    for (const state of inOrder(open, turn)) {
+    for (const state of this.#inOrder(open, turn)) {
       const isTurn = turn === undefined || turn === state;
       const permit = takePermit(state, performance.now());
       if (permit === undefined) continue;
       if (permit.admitted.kind === "question") {
         // Its breaker has opened since this round began.
-        ask(state, permit);
+        this.#ask(state, permit);
         continue;
       }
-      const outcome = await claimFor(state, permit, isTurn, turn === undefined ? open : lanesOf(admitted));
+      const outcome = await this.#claimFor(
+        state,
+        permit,
+        isTurn,
+        turn === undefined ? open : statesOf(admitted),
+      );
       if (outcome.kind === "done") return outcome.sleepMs;
       sleepMs = Math.min(sleepMs, outcome.dueInMs);
     }
     return sleepMs;
   }
 
-  function ask(state: ProviderState, permit: Permit): void {
-    occupy(askQuestion(context, state, permit), false);
+  #ask(state: ProviderState, permit: Permit): void {
+    this.#occupy(askQuestion(this.#context, state, permit), false);
   }
 
   /**
    * The provider that emails wait for, if its next permit is near; batches form meanwhile. Undefined if any provider
    * with a permit may take them: its next permit is too far off, or more is due than all carry at their weights.
    */
-  function turnOf(
+  #turnOf(
     admitted: readonly { readonly state: ProviderState; readonly opening: Opening }[],
     nowMs: number,
   ): ProviderState | undefined {
-    const chosen = pick(shares, weighted(lanesOf(admitted)));
+    const chosen = pick(this.#shares, weighted(statesOf(admitted)));
     const turn = admitted.find(({ state }) => state.provider.name === chosen?.name);
     if (turn?.opening.atMs === undefined || turn.opening.atMs > nowMs + turnWaitMaxMs) return undefined;
-    return dueLeft > carried(lanesOf(admitted)) ? undefined : turn.state;
+    return this.#dueLeft > carried(statesOf(admitted)) ? undefined : turn.state;
   }
 
   /** Those of weight 0 have little to do, so they are asked first, but with rests; then by shares. */
-  function inOrder(open: readonly ProviderState[], turn: ProviderState | undefined): ProviderState[] {
+  #inOrder(open: readonly ProviderState[], turn: ProviderState | undefined): ProviderState[] {
     const order = open.filter(({ weight }) => weight === 0);
     for (let left = open.filter(({ weight }) => weight > 0); left.length > 0;) {
-      const chosen = pick(shares, weighted(left));
+      const chosen = pick(this.#shares, weighted(left));
       const state =
         left.find((one) => one === turn) ??
         left.find(({ provider }) => provider.name === chosen?.name) ??
@@ -144,22 +157,22 @@ export function startDispatcher(
   }
 
   /** @param shared whether the lane may take emails that others may take too */
-  async function claimFor(
+  async #claimFor(
     state: ProviderState,
     permit: Permit,
     shared: boolean,
     eligible: readonly ProviderState[],
   ): Promise<{ kind: "done"; sleepMs: number } | { kind: "empty"; dueInMs: number }> {
-    const sources = sourcesFor(state, permit);
+    const sources = this.#sourcesFor(state, permit);
     if (sources.length === 0) {
       returnPermit(state, permit);
       return { kind: "empty", dueInMs: Infinity };
     }
     // One whose answer was lost is repeated, while something could still be begun under its lease.
-    if (state.claim === undefined || !outlasts(state.claim, settings.leaseMs, 0))
+    if (state.claim === undefined || !outlasts(state.claim, this.#context.settings.leaseMs, 0))
       state.claim = newClaim((state.claims += 1));
     const { claim } = state;
-    const result = await claimOnce(state, permit, sources, shared);
+    const result = await this.#claimOnce(state, permit, sources, shared);
     if (result === undefined) {
       returnPermit(state, permit);
       return { kind: "done", sleepMs: storePauseMs };
@@ -169,19 +182,20 @@ export function startDispatcher(
       const isIdle = result.kind === "empty" || result.kind === "paused";
       state.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
     }
-    if (result.kind === "batch" && !stopping) {
+    if (result.kind === "batch" && !this.#stopping) {
       const { batch } = result;
       const source = sourceOf(batch, claim.id);
       noteServed(state, source);
       // Emails are counted once, when they leave the queue: not when their batch comes again.
       if (source !== "batches") {
-        dueLeft = result.dueLeft;
-        state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
-        shares = charge(shares, weighted(eligible), batch.provider, batch.emails.length);
+        this.#dueLeft = result.dueLeft;
+        state.carries =
+          this.#dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
+        this.#shares = charge(this.#shares, weighted(eligible), batch.provider, batch.emails.length);
       }
       state.inFlight += 1;
-      const delivery = deliver(context, state, permit, claimedBy(claim, batch));
-      occupy(
+      const delivery = deliver(this.#context, state, permit, claimedBy(claim, batch));
+      this.#occupy(
         delivery.finally(() => (state.inFlight -= 1)),
         source !== "emails",
       );
@@ -190,7 +204,7 @@ export function startDispatcher(
     returnPermit(state, permit);
     switch (result.kind) {
       case "empty":
-        if (shared) dueLeft = 0;
+        if (shared) this.#dueLeft = 0;
         return { kind: "empty", dueInMs: result.nextDueInMs ?? Infinity };
       case "spent":
         return { kind: "done", sleepMs: 0 };
@@ -198,11 +212,11 @@ export function startDispatcher(
         // The other lanes are asked all the same: one may have a claim to repeat, and that is still answered.
         return { kind: "empty", dueInMs: Infinity };
       case "batch":
-        occupy(handBack(context, claimedBy(claim, result.batch), 0), false);
+        this.#occupy(handBack(this.#context, claimedBy(claim, result.batch), 0), false);
         return { kind: "done", sleepMs: 0 };
       case "unreplicated":
-        log.warn("claim-unreplicated", { batch: result.batch.id });
-        occupy(handBack(context, claimedBy(claim, result.batch), replicaPauseMs), false);
+        this.#context.log.warn("claim-unreplicated", { batch: result.batch.id });
+        this.#occupy(handBack(this.#context, claimedBy(claim, result.batch), replicaPauseMs), false);
         return { kind: "done", sleepMs: replicaPauseMs };
     }
   }
@@ -211,8 +225,9 @@ export function startDispatcher(
    * Pieces and batches in doubt, which may hang, never take every slot. A probe is a new email, if there is one; but a
    * batch in doubt first where that is searched for, which puts nothing more in doubt, and where the probe is blind.
    */
-  function sourcesFor({ sources, provider }: ProviderState, { admitted }: Permit): readonly ClaimSource[] {
-    if (concurrency > 1 && suspects >= concurrency - 1) return sources.filter((one) => one === "emails");
+  #sourcesFor({ sources, provider }: ProviderState, { admitted }: Permit): readonly ClaimSource[] {
+    if (this.#settings.concurrency > 1 && this.#suspects >= this.#settings.concurrency - 1)
+      return sources.filter((one) => one === "emails");
     if (admitted.kind !== "probe") return sources;
     const order: readonly ClaimSource[] =
       admitted.isBlind || provider.search !== undefined
@@ -222,16 +237,16 @@ export function startDispatcher(
   }
 
   /** Undefined if the store did not answer. */
-  async function claimOnce(
+  async #claimOnce(
     { provider, countMax, claim }: ProviderState,
     { admitted }: Permit,
     sources: readonly ClaimSource[],
     shared: boolean,
   ): Promise<ClaimResult | undefined> {
     try {
-      const result = await consumer.claim({
+      const result = await this.#context.consumer.claim({
         claimId: claim!.id,
-        claimant: `${worker}:${provider.name}`,
+        claimant: `${this.#context.worker}:${provider.name}`,
         number: claim!.number,
         provider: provider.name,
         credential: provider.credential,
@@ -239,54 +254,45 @@ export function startDispatcher(
         shared,
         countMax: admitted.kind === "probe" ? 1 : countMax,
         bytesMax: batchBytesMax,
-        leaseMs: settings.leaseMs,
-        doubtMs,
+        leaseMs: this.#context.settings.leaseMs,
+        doubtMs: this.#settings.doubtMs,
         context: provider.context,
         dueCountMax,
       });
-      if (lost !== undefined) log.info("store-restored");
-      lost = undefined;
-      notePause();
+      if (this.#lost !== undefined) this.#context.log.info("store-restored");
+      this.#lost = undefined;
+      this.#notePause();
       return result;
     } catch (error) {
       const reason = error instanceof StoreUnavailable ? error.message : describe(error).reason;
-      if (reason !== lost) log.error("store-lost", { reason });
-      lost = reason;
+      if (reason !== this.#lost) this.#context.log.error("store-lost", { reason });
+      this.#lost = reason;
       return undefined;
     }
   }
 
   /** Said once, however often a claim is refused. */
-  function notePause(): void {
-    if (consumer.paused() === paused) return;
-    paused = consumer.paused();
-    if (paused) log.info("claims-paused");
-    else log.info("claims-resumed");
+  #notePause(): void {
+    if (this.#context.consumer.paused() === this.#paused) return;
+    this.#paused = this.#context.consumer.paused();
+    if (this.#paused) this.#context.log.info("claims-paused");
+    else this.#context.log.info("claims-resumed");
   }
 
-  function occupy(slot: Promise<void>, isSuspect: boolean): void {
-    if (isSuspect) suspects += 1;
+  #occupy(slot: Promise<void>, isSuspect: boolean): void {
+    if (isSuspect) this.#suspects += 1;
     const settled = slot
-      .catch((error: unknown) => log.error("delivery-failed", describe(error)))
+      .catch((error: unknown) => this.#context.log.error("delivery-failed", describe(error)))
       .finally(() => {
-        if (isSuspect) suspects -= 1;
-        inFlight.delete(settled);
-        wakeup.signal();
+        if (isSuspect) this.#suspects -= 1;
+        this.#inFlight.delete(settled);
+        this.#wakeup.signal();
       });
-    inFlight.add(settled);
+    this.#inFlight.add(settled);
   }
-
-  return {
-    async drain() {
-      stopping = true;
-      wakeup.signal();
-      await stopped;
-      await Promise.all(inFlight);
-    },
-  };
 }
 
-const lanesOf = (openings: readonly { readonly state: ProviderState }[]) =>
+const statesOf = (openings: readonly { readonly state: ProviderState }[]) =>
   openings.map(({ state }) => state);
 
 const weighted = (states: readonly ProviderState[]) =>

@@ -5,7 +5,7 @@ import { statsOf } from "./fixtures.ts";
 test("a doubt that looks too old at one look alone is no reason: the store's clock may have stepped just now", async () => {
   const stats = statsOf({ oldestDoubtSinceMs: statsOf().nowMs - 8760 * 3_600_000 });
   const shown = createWorkerMetrics().show({
-    lanes: [],
+    states: [],
     doubtMs: 3_600_000,
     leaseMs: 60_000,
     health: () => ({ ok: true }),

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DeliveryContext, DeliverySettings } from "../../lib/worker/delivery_context.ts";
-import { type Dispatcher, startDispatcher } from "../../lib/worker/dispatcher.ts";
+import { Dispatcher } from "../../lib/worker/dispatcher.ts";
 import { encodeEmail, type Email } from "../../lib/email/email.ts";
 import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
 import { createProviderState } from "../../lib/worker/provider_state.ts";
@@ -141,7 +141,7 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
         ...over,
       },
     };
-    const dispatcher: Dispatcher = startDispatcher(context, states, { concurrency, doubtMs });
+    const dispatcher = new Dispatcher(context, states, { concurrency, doubtMs });
     const housekeeper: Housekeeper = startHousekeeping(context, states);
     const stop = async () => {
       await Promise.all([dispatcher.drain(), housekeeper.stop()]);
