@@ -27,7 +27,7 @@ export interface Provider {
   readonly maxRate: number;
   /**
    * Whatever a request depends on besides the emails (a message stream): stored with the batch when it is made. Of a
-   * provider without `recall` it depends on nothing, and what is stored are the domains that it is known to take.
+   * provider without `search` it depends on nothing, and what is stored are the domains that it is known to take.
    */
   readonly context: string;
   /**
@@ -37,14 +37,14 @@ export interface Provider {
   readonly credential: string;
   send(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SendResult; rate: RateHint }>;
   /**
-   * For a provider without idempotency keys: which of these emails has it accepted? Whoever has `recall` is
+   * For a provider without idempotency keys: which of these emails has it accepted? Whoever has `search` is
    * never sent a batch in doubt again.
    */
   search?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SearchResult; rate: RateHint }>;
   /** Whether it could be sent by now, as far as a request tells that sends nothing: reached, and the credential holds. */
   check?(signal: AbortSignal): Promise<CheckResult>;
   /**
-   * For a provider with `recall`: the account that the credential belongs to, undefined if the provider did not name
+   * For a provider with `search`: the account that the credential belongs to, undefined if the provider did not name
    * it. An empty search counts only if it searched the account that the batch was sent from.
    */
   account?(signal: AbortSignal): Promise<string | undefined>;

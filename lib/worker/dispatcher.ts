@@ -156,7 +156,7 @@ export class Dispatcher {
     return order;
   }
 
-  /** @param shared whether the lane may take emails that others may take too */
+  /** @param shared whether the provider may take emails that others may take too */
   async #claimFor(
     state: ProviderState,
     permit: Permit,
@@ -209,7 +209,7 @@ export class Dispatcher {
       case "spent":
         return { kind: "done", sleepMs: 0 };
       case "paused":
-        // The other lanes are asked all the same: one may have a claim to repeat, and that is still answered.
+        // The other providers are asked all the same: one may have a claim to repeat, and that is still answered.
         return { kind: "empty", dueInMs: Infinity };
       case "batch":
         this.#occupy(handBack(this.#context, claimedBy(claim, result.batch), 0), false);
