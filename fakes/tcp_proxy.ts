@@ -71,9 +71,15 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       else if (proxy.requests === "pass") server.write(bytes);
     });
     let isHeld = false;
+    /** On their way, in order: a reply never overtakes another, also when the delay ends. */
+    const delayed: Buffer[] = [];
+    const delay = (bytes: Buffer) => {
+      delayed.push(bytes);
+      setTimeout(() => client.write(delayed.shift()!), proxy.delayMs);
+    };
     server.on("data", (bytes) => {
       if (!isHeld && (proxy.replies === "pass" || !bytes.includes(proxy.onlyWith))) {
-        if (proxy.delayMs > 0) setTimeout(() => client.write(bytes), proxy.delayMs);
+        if (proxy.delayMs > 0 || delayed.length > 0) delay(Buffer.from(bytes));
         else if (proxy.bytesPerSecond > 0) trickle(Buffer.from(bytes));
         else client.write(bytes);
         return;
