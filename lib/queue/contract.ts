@@ -376,6 +376,11 @@ export interface Admin {
   /** Stops every claim of every worker, also of batches in doubt, until {@link resume}; repeated, it changes nothing. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /**
+   * Whether a server would acknowledge submissions to this store now, and what to do if not. Waits a second at most for
+   * what may pass by itself, such as a replica that is missing. Creates and changes nothing.
+   */
+  health(): Promise<Health>;
   close(): Promise<void>;
 }
 

@@ -865,6 +865,11 @@ export function operating(tools: Tools): void {
     });
   });
 
+  test("an admin finds healthy a store on which servers acknowledge submissions", async () => {
+    const q = await queue();
+    expect(await q.admin.health()).toEqual({ ok: true });
+  });
+
   describe("a pause", () => {
     const ended = async (q: QueueUnderTest) => (await q.consumer.claimEnded(endedRequest())).kind;
 

@@ -71,6 +71,8 @@ test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
     const admin = await openRedisAdmin({
       url: stack.redis.url,
       prefix: env["REDIS_PREFIX"]!,
+      minReplicas: 0,
+      durability: "verify",
       retainMs: 1,
       log: silent,
     });
@@ -93,6 +95,8 @@ test("worker: what hangs does not outlast SHUTDOWN_TIMEOUT, and stays leased", a
   const admin = await openRedisAdmin({
     url: stack.redis.url,
     prefix: env["REDIS_PREFIX"]!,
+    minReplicas: 0,
+    durability: "verify",
     retainMs: 1,
     log: silent,
   });

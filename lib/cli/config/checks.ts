@@ -7,7 +7,7 @@ import { type Log, withoutSecrets } from "../../runtime/log.ts";
 import { createProvider } from "../../providers/registry.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
 import { openAdmin, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
-import { redisAddress } from "../../runtime/redis_url.ts";
+import { durabilityOf } from "../queue/location.ts";
 import { type Admin, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { readConfig } from "../../config/config.ts";
 import type { Environment } from "./effective_settings.ts";
@@ -39,18 +39,12 @@ function workerMistakes(env: Environment): Check[] {
     .map((line) => ({ name: "worker", ok: false, detail: line.replace(/^Cannot start: /, "") }));
 }
 
-/**
- * Changes nothing in the store, and creates none. Its detail may hold a credential.
- * @param timeoutMs longest wait for a verdict about Redis
- */
-export async function checkStore(
-  { queue, retainMs }: Pick<Config, "queue" | "retainMs">,
-  timeoutMs = storeTimeoutMs,
-): Promise<Check> {
+/** Changes nothing in the store, and creates none. Its detail may hold a credential. */
+async function checkStore({ queue, retainMs }: Pick<Config, "queue" | "retainMs">): Promise<Check> {
   const check = (ok: boolean, detail: string): Check => ({ name: "store", ok, detail });
   const troubles = noteTroubles();
   if (queue.kind === "redis") {
-    const verdict = await judgeRedis(queue, troubles, timeoutMs);
+    const verdict = await judgeRedis(queue, troubles);
     if (verdict !== undefined) return check(false, verdict);
   }
   let admin: Admin | undefined;
@@ -87,12 +81,11 @@ function missing(queue: QueueSettings, check: (ok: boolean, detail: string) => C
 async function judgeRedis(
   queue: Extract<QueueSettings, { kind: "redis" }>,
   { log, lasting, passing }: Troubles,
-  timeoutMs: number,
 ): Promise<string | undefined> {
   let fatal: string | undefined;
   const redis = openRedisCheck(queue, { log, onFatal: (reason) => (fatal = reason) });
   try {
-    const endMs = performance.now() + timeoutMs;
+    const endMs = performance.now() + storeTimeoutMs;
     for (;;) {
       const health = redis.health();
       const verdict = fatal ?? lasting();
@@ -134,15 +127,6 @@ function noteTroubles(): Troubles {
     lasting: () => lasting,
     passing: () => (passing === undefined ? [] : [passing]),
   };
-}
-
-function durabilityOf(queue: QueueSettings): string {
-  if (queue.kind === "sqlite") return `${queue.folder} holds the queue, and every write is fsynced`;
-  const where = `Redis at ${redisAddress(queue.url)}`;
-  const replicas = queue.minReplicas === 0 ? "" : `, and has ${queue.minReplicas} replicas or more`;
-  return queue.durability === "trust"
-    ? `${where} answers; that it keeps what it acknowledges is not looked at (REDIS_DURABILITY=trust)${replicas}`
-    : `${where} fsyncs every write and evicts nothing${replicas}`;
 }
 
 async function checkProvider(name: Config["providers"][number]["name"], config: Config): Promise<Check> {

@@ -1,7 +1,7 @@
 // `queue stats`: how the queue is, in one look.
 
 import { withoutSecrets } from "../../runtime/log.ts";
-import type { ProviderCondition, QueueStats } from "../../queue/contract.ts";
+import type { Admin, ProviderCondition, QueueStats } from "../../queue/contract.ts";
 import type { QueueSettings } from "../../queue/open.ts";
 import type { Config } from "../../config/config.ts";
 import type { SingleCommand } from "../command.ts";
@@ -10,7 +10,7 @@ import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { painter, type Terminal } from "../terminal.ts";
 import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../format.ts";
-import { locationOf } from "./location.ts";
+import { durabilityOf, locationOf } from "./location.ts";
 import { type Reason, type ReasonSample, sampleDead, sampleFailures, sampleMax } from "./failure_reasons.ts";
 import { done, withQueue } from "./open_queue.ts";
 import { type ListedState, listedStates, meanings } from "./states.ts";
@@ -35,12 +35,11 @@ export const statsCommand: SingleCommand = {
     const read = readOptions(args, { json: { type: "boolean", default: false } });
     if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
     return withQueue(async ({ admin, config, terminal }) => {
-      const store = storeOf(config);
       const look: Look = {
         numbers: await admin.stats(),
         failures: await sampleFailures(admin),
         dead: await sampleDead(admin),
-        store: await store,
+        store: await storeOf(admin, config),
       };
       if (read.values.json) printJson(documentOf(look));
       else print(tell(look, config.queue, terminal).join("\n"));
@@ -62,14 +61,11 @@ interface Store {
   readonly detail: string;
 }
 
-/** Longest wait for a verdict about the store, ms: one that cannot be judged yet is no reason to tell nothing. */
-const storeTimeoutMs = 1000;
-
-async function storeOf(config: Config): Promise<Store> {
-  // The SDKs of the providers come with it.
-  const { checkStore } = await import("../config/checks.ts");
-  const { ok, detail } = await checkStore(config, storeTimeoutMs);
-  return { ok, detail: withoutSecrets(detail, config.secrets) };
+async function storeOf(admin: Admin, { queue, secrets }: Config): Promise<Store> {
+  const health = await admin.health();
+  return health.ok
+    ? { ok: true, detail: durabilityOf(queue) }
+    : { ok: false, detail: withoutSecrets(health.reason, secrets) };
 }
 
 type Outcomes = Record<string, number>;

@@ -2,18 +2,26 @@
 
 import type { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { type DeleteAnswer, knownMinMs, type Admin, QueueMissing, StoreUnavailable } from "../contract.ts";
+import {
+  type Admin,
+  type DeleteAnswer,
+  type Health,
+  knownMinMs,
+  QueueMissing,
+  StoreUnavailable,
+} from "../contract.ts";
 import { readClaim, readSettled, settleArguments } from "./batch_codec.ts";
 import claimDoubtText from "./scripts/claim_in_doubt.lua" with { type: "text" };
 import clearText from "./scripts/clear.lua" with { type: "text" };
-import { connect, disconnect, partitionOf, refusesSettings } from "./connection.ts";
+import { connect, disconnect, partitionOf, type RedisConnection, refusesSettings } from "./connection.ts";
 import deleteText from "./scripts/delete.lua" with { type: "text" };
-import { foreignFormat, foreignText, readFormat } from "./durability.ts";
+import { foreignFormat, foreignText, readFormat, watchDurability } from "./durability.ts";
 import emailText from "./scripts/email_reply.lua" with { type: "text" };
 import { readEmail } from "./email_codec.ts";
 import listText from "./scripts/list.lua" with { type: "text" };
 import pauseText from "./scripts/pause.lua" with { type: "text" };
 import placeText from "./scripts/cursor.lua" with { type: "text" };
+import { submitScript } from "./producer.ts";
 import replayText from "./scripts/retry.lua" with { type: "text" };
 import resumeText from "./scripts/resume.lua" with { type: "text" };
 import { redisErrorText, run, type Script, script } from "./scripts.ts";
@@ -40,6 +48,8 @@ const resumeScript = script(resumeText, allowOom);
 export interface RedisAdminOptions {
   readonly url: string;
   readonly prefix: string;
+  readonly minReplicas: number;
+  readonly durability: "verify" | "trust";
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
   readonly log: Log;
@@ -51,6 +61,9 @@ export interface RedisAdminOptions {
 const openTimeoutMs = 5000;
 /** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
 const answerTimeoutMs = 30_000;
+/** Longest wait for a verdict about the store, and between two looks, ms. */
+const healthTimeoutMs = 1000;
+const healthPauseMs = 20;
 
 /**
  * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
@@ -137,10 +150,42 @@ export async function openRedisAdmin(options: RedisAdminOptions): Promise<Admin>
     async resume() {
       await ask(resumeScript);
     },
+    health: () => judgeStore(redis, partition, options),
     async close() {
       disconnect(redis);
     },
   };
+}
+
+/** As a server finds it, whose scripts it has to run. */
+async function judgeStore(
+  redis: RedisConnection,
+  partition: string,
+  options: RedisAdminOptions,
+): Promise<Health> {
+  const scripts = [submitScript];
+  const watch = watchDurability(redis, {
+    ...options,
+    partition,
+    scripts,
+    createsQueue: false,
+    onFatal() {},
+  });
+  try {
+    const endMs = performance.now() + healthTimeoutMs;
+    for (;;) {
+      const state = watch.state();
+      if (state.kind === "ready") return { ok: true };
+      if (state.kind === "refused") {
+        const fix = state.fixes.length === 0 ? "" : ` (fix: ${state.fixes.join("; ")})`;
+        return { ok: false, reason: state.reason + fix };
+      }
+      if (performance.now() > endMs) return { ok: false, reason: state.reason };
+      await Bun.sleep(healthPauseMs);
+    }
+  } finally {
+    watch.stop();
+  }
 }
 
 function reached(redis: Redis): Promise<void> {

@@ -9,7 +9,7 @@ import { foreignFormat, watchDurability } from "./durability.ts";
 import { redisErrorText, run, script } from "./scripts.ts";
 import submitText from "./scripts/submit.lua" with { type: "text" };
 
-const submitScript = script(submitText, { allowOom: false });
+export const submitScript = script(submitText, { allowOom: false });
 
 /** Emails and text in one script call: Redis does nothing else meanwhile. */
 const emailsMax = 256;

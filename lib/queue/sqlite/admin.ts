@@ -98,6 +98,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
       writeAndWake((db) => {
         db.run("DELETE FROM pauses");
       }),
+    health: async () => store.health(),
     async close() {
       waker.close();
       store.close();
