@@ -3,7 +3,7 @@
 // A machine is noisy, so that only ratios count, measured side by side in one run: the rounds of the contestants
 // are interleaved, and medians are told.
 
-import { readArguments } from "../lib/cli/command.ts";
+import { readOptions } from "../lib/cli/command.ts";
 import { benchBacklog } from "./backlog.ts";
 import { benchDeliver } from "./deliver.ts";
 import { benchSubmit } from "./submit.ts";
@@ -21,19 +21,23 @@ Options:
   --emails N   emails that deliver sends, 100000 by default
   --backlog N  emails that wait in the larger backlog, 1000000 by default`;
 
-const read = readArguments(process.argv.slice(2), {
-  help: { type: "boolean", short: "h", default: false },
-  json: { type: "boolean", default: false },
-  rounds: { type: "string", default: "5" },
-  seconds: { type: "string", default: "4" },
-  emails: { type: "string", default: "100000" },
-  backlog: { type: "string", default: "1000000" },
-});
+const read = readOptions(
+  process.argv.slice(2),
+  {
+    help: { type: "boolean", short: "h", default: false },
+    json: { type: "boolean", default: false },
+    rounds: { type: "string", default: "5" },
+    seconds: { type: "string", default: "4" },
+    emails: { type: "string", default: "100000" },
+    backlog: { type: "string", default: "1000000" },
+  },
+  Number.POSITIVE_INFINITY,
+);
 if (!read.ok) {
   console.error(`${read.usageError}\n\n${usage}`);
   process.exit(2);
 }
-const { options: values, words } = read.values;
+const { values, words } = read;
 if (values.help) {
   console.log(usage);
   process.exit(0);

@@ -1,93 +1,69 @@
-// What commands write, to stdout and to stderr: at once and whole, so that nothing is lost when the process ends.
+// What commands write to stdout and stderr: synchronously and whole, so that nothing is lost when the process ends.
 
-import { errorCode } from "../runtime/errors.ts";
 import { writeSync } from "node:fs";
+import { getSystemErrorMessage } from "node:util";
+import { errorCode } from "../runtime/errors.ts";
+import { jsonOf } from "./format.ts";
 
-/** Between two tries to write where there is no room at the moment, ms. */
+/** Pause before writing again to a pipe that is full, ms. */
 const fullPauseMs = 5;
 
-/** Stdout takes no more, for a reason that somebody should hear of. */
+/** Stdout takes no more, for a reason that the user should learn. */
 export class CannotWrite extends Error {}
 
-/** Whether stdout was written to, or at least was to be. */
-let answered = false;
-/** What went wrong, as stderr says. */
+/** Whether anything was printed, or would have been if stdout had taken it. */
+let isAnswered = false;
+/** What stderr says went wrong. */
 const complaints: string[] = [];
 
 /**
- * A line, or several, to stdout. Throws {@link CannotWrite} if it cannot be written, but for a reader that has gone:
- * that one wants no more.
- * @returns whether anybody reads still
+ * Writes `text` and a line end to stdout. Throws {@link CannotWrite} if that fails.
+ * @returns false if the reader has gone: then nothing more needs to be written
  */
 export function print(text: string): boolean {
-  answered = true;
+  isAnswered = true;
   return write(1, `${text}\n`);
 }
 
-/** One document in JSON, in one line. */
+/** Prints one JSON document in one line. */
 export function printJson(value: unknown): boolean {
   return print(jsonOf(value));
 }
 
-/**
- * JSON, with escapes also for those characters that it need not escape and that mean something to a terminal: what
- * an email holds must not drive it. See `visible` in format.ts.
- */
-export function jsonOf(value: unknown): string {
-  return JSON.stringify(value).replace(
-    /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
-
-/**
- * To stderr: mistakes, so that stdout holds nothing but what was asked for. Not by `console`, which colours them. If
- * that cannot be written there is nowhere left to tell it.
- */
+/** Writes an error or a warning to stderr, in a line of its own. */
 export function complain(text: string): void {
   complaints.push(text);
-  write(2, `${text}\n`);
+  hint(`${text}\n`);
 }
 
-/** The documented form of a failure. */
-export function failureOf(text: string): { readonly error: string } {
-  return { error: text };
-}
-
-/** For a command that was to print a document, and failed before it did: what stderr says, as a document. */
-export function printFailure(): void {
-  if (!answered) printJson(failureOf(complaints.join("\n")));
-}
-
-/** To stderr, without an end of line: questions, progress, and advice, which is no part of what went wrong. */
+/** Writes to stderr what is no error: questions, progress and advice. Adds no line end. */
 export function hint(text: string): void {
   write(2, text);
 }
 
+/** For a command that was to print a document and failed before it did: prints the errors as a document. */
+export function printFailure(): void {
+  if (!isAnswered) printJson({ error: complaints.join("\n") });
+}
+
 function write(descriptor: 1 | 2, text: string): boolean {
-  const bytes = Buffer.from(text);
-  for (let start = 0; start < bytes.length;) {
+  let rest = Buffer.from(text);
+  while (rest.length > 0) {
     try {
-      start += writeSync(descriptor, bytes, start);
+      rest = rest.subarray(writeSync(descriptor, rest));
     } catch (error) {
       const code = errorCode(error);
-      // A closed pipe, a terminal that has hung up.
-      if (code === "EPIPE" || code === "EIO") return false;
-      // Whoever shares the pipe or the terminal may have made it so that writing does not wait.
-      if (code === "EAGAIN") {
-        Bun.sleepSync(fullPauseMs);
-        continue;
-      }
-      if (descriptor === 2) return false;
-      throw new CannotWrite(`Cannot write the answer: ${causes[code ?? ""] ?? code ?? "unknown error"}`);
+      // Another process that shares the pipe or terminal may have made it non-blocking.
+      if (code === "EAGAIN") Bun.sleepSync(fullPauseMs);
+      // A closed pipe, or a terminal that has hung up; and if stderr fails, nowhere is left to report that.
+      else if (code === "EPIPE" || code === "EIO" || descriptor === 2) return false;
+      else throw new CannotWrite(`Cannot write the answer: ${describeWriteError(error)}`);
     }
   }
   return true;
 }
 
-const causes: Readonly<Record<string, string>> = {
-  ENOSPC: "no space left on device",
-  EDQUOT: "the disk quota is used up",
-  EFBIG: "the file is as large as it may be",
-  EBADF: "stdout is closed",
-};
+function describeWriteError(error: unknown): string {
+  const { errno } = error as NodeJS.ErrnoException;
+  return errno === undefined ? "unknown error" : getSystemErrorMessage(errno);
+}

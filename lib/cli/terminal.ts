@@ -1,42 +1,70 @@
-// What stands at the other ends of stdin, stdout and stderr: a person at a terminal, or another program.
+// The terminal: how wide it is, whether it shows colors, and questions to the person who sits at it.
 
+import { readSync } from "node:fs";
 import { isatty, WriteStream } from "node:tty";
+import { styleText } from "node:util";
+import { complain, hint } from "./output.ts";
 
 export interface Terminal {
-  /** Columns of stdout; undefined if it is no terminal: then nothing is cut. */
+  /** Columns of stdout; undefined if stdout is not a terminal, so nothing is cut. */
   readonly width: number | undefined;
-  /** Whether stdout shows colours. */
-  readonly colours: boolean;
-  /** Whether somebody can be asked, on stderr, and answers, on stdin. */
-  readonly asks: boolean;
-  /** Whether stderr shows how far long work has come. */
-  readonly progress: boolean;
+  /** Whether stdout shows colors. */
+  readonly hasColors: boolean;
+  /** Whether a person can be asked, on stderr, and can answer, on stdin. */
+  readonly canAsk: boolean;
+  /** Whether stderr shows progress. */
+  readonly showsProgress: boolean;
 }
 
 /** @param env for `NO_COLOR` (no-color.org: any value that is not empty) and `TERM` */
 export function terminalOf(env: Readonly<Record<string, string | undefined>>): Terminal {
   const [stdin, stdout, stderr] = [isatty(0), isatty(1), isatty(2)];
+  const isDumb = env["TERM"] === "dumb";
   return {
     width: stdout ? columnsOf(1) : undefined,
-    colours: stdout && !env["NO_COLOR"] && env["TERM"] !== "dumb",
-    asks: stdin && stderr,
-    progress: stderr && env["TERM"] !== "dumb",
+    hasColors: stdout && !env["NO_COLOR"] && !isDumb,
+    canAsk: stdin && stderr,
+    showsProgress: stderr && !isDumb,
   };
 }
 
-/** A terminal that does not say how wide it is has 80 columns. */
+/** A terminal that does not report its width has 80 columns. */
 function columnsOf(descriptor: number): number {
   const [columns] = new WriteStream(descriptor).getWindowSize();
   return columns > 0 ? columns : 80;
 }
 
-const codes = { bold: 1, dim: 2, red: 31, yellow: 33 } as const;
-export type Style = keyof typeof codes;
-export type Paint = (text: string, ...styles: readonly Style[]) => string;
+export type Style = "bold" | "dim" | "red" | "yellow";
 
-export function painter({ colours }: Terminal): Paint {
-  return (text, ...styles) => {
-    if (!colours || styles.length === 0 || text === "") return text;
-    return `\x1b[${styles.map((style) => codes[style]).join(";")}m${text}\x1b[0m`;
-  };
+export function paint({ hasColors }: Terminal, text: string, ...styles: readonly Style[]): string {
+  return hasColors && text !== "" ? styleText(styles, text, { validateStream: false }) : text;
+}
+
+/**
+ * Asks before something that cannot be undone. If the answer is not yes, that has been reported. Not Bun's `confirm`,
+ * which asks on stdout, where a document may be expected.
+ * @param question without its question mark
+ * @param yes whether it was confirmed by an option
+ */
+export function confirm(question: string, yes: boolean, { canAsk }: Terminal): boolean {
+  if (yes) return true;
+  if (!canAsk) {
+    complain(`Not confirmed: there is no terminal to ask on. Add --yes to confirm: ${question}`);
+    return false;
+  }
+  hint(`${question}? [y/N] `);
+  if (/^\s*y(es)?\s*$/i.test(readLine())) return true;
+  complain("Not confirmed: nothing was done");
+  return false;
+}
+
+/** Reads one line, which a terminal delivers whole; empty at the end of input. */
+function readLine(): string {
+  const buffer = Buffer.alloc(1024);
+  try {
+    return buffer.toString("utf8", 0, readSync(0, buffer));
+  } catch {
+    // The terminal has gone.
+    return "";
+  }
 }

@@ -1,10 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { jsonOf } from "../../lib/cli/output.ts";
-import { type Column, openTable, tableOf } from "../../lib/cli/table.ts";
-import { painter, type Terminal, terminalOf } from "../../lib/cli/terminal.ts";
-import { ageOf, bytesOf, countOf, visible, visibleLines } from "../../lib/cli/format.ts";
+import { type Column, Table, tableOf } from "../../lib/cli/table.ts";
+import { paint, type Terminal, terminalOf } from "../../lib/cli/terminal.ts";
+import { formatAge, formatBytes, formatCount, jsonOf, visible, visibleLines } from "../../lib/cli/format.ts";
 
-const plain: Terminal = { width: undefined, colours: false, asks: false, progress: false };
+const plain: Terminal = { width: undefined, hasColors: false, canAsk: false, showsProgress: false };
 
 describe("text: an email", () => {
   // Clears the screen, sets the title, by one byte of C1, ends a line twice, and turns the direction.
@@ -37,16 +36,16 @@ test.each([
   [50 * 3_600_000, "2d ago"],
   [-180_500, "in 3m"],
 ])("text: %i ms ago is %s", (ms, text) => {
-  expect(ageOf(1_000_000_000 - ms, 1_000_000_000)).toBe(text);
+  expect(formatAge(1_000_000_000 - ms, 1_000_000_000)).toBe(text);
 });
 
 test("text: numbers are written as people do", () => {
-  expect([countOf(1, "email"), countOf(0, "email"), countOf(1024, "email")]).toEqual([
+  expect([formatCount(1, "email"), formatCount(0, "email"), formatCount(1024, "email")]).toEqual([
     "1 email",
     "0 emails",
     "1,024 emails",
   ]);
-  expect([512, 1024, 10 * 1024, 5 * 1024 ** 3].map(bytesOf)).toEqual([
+  expect([512, 1024, 10 * 1024, 5 * 1024 ** 3].map(formatBytes)).toEqual([
     "512 bytes",
     "1.0 KiB",
     "10 KiB",
@@ -97,7 +96,7 @@ describe("a table", () => {
     expect(titlesIn(32)).toEqual(["ID", "COUNT", "TEXT"]);
     expect(titlesIn(20)).toEqual(["ID", "TEXT"]);
     expect(titlesIn(1)).toEqual(["ID", "TEXT"]);
-    const table = openTable(omissible, { ...plain, width: 32 });
+    const table = new Table(omissible, { ...plain, width: 32 });
     table.lines([rows[1]!]);
     expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
   });
@@ -111,7 +110,7 @@ describe("a table", () => {
   });
 
   test("written page by page has its titles once, and keeps its columns", () => {
-    const table = openTable(columns, plain);
+    const table = new Table(columns, plain);
     expect(table.lines([rows[1]!])).toHaveLength(2);
     expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
   });
@@ -124,7 +123,9 @@ describe("a table", () => {
 test("a terminal: none here, so no colours, no questions and no progress", () => {
   const here = terminalOf({});
   if (here.width !== undefined) return;
-  expect(here).toMatchObject({ colours: false, asks: false });
-  expect(painter(here)("text", "red")).toBe("text");
-  expect(painter({ ...here, colours: true })("text", "bold", "red")).toBe("\x1b[1;31mtext\x1b[0m");
+  expect(here).toMatchObject({ hasColors: false, canAsk: false });
+  expect(paint(here, "text", "red")).toBe("text");
+  const painted = paint({ ...here, hasColors: true }, "text", "bold", "red");
+  expect(painted).toStartWith("\x1b[1m\x1b[31mtext\x1b[");
+  expect(Bun.stripANSI(painted)).toBe("text");
 });

@@ -440,7 +440,7 @@ describe.each([
       expect(again).toEqual({
         code: 1,
         stdout: `0 emails back to waiting (queue in ${placeIn(env)})\n`,
-        stderr: `${a} is no dead letter: it is waiting\n`,
+        stderr: `${a} is not a dead letter: it is waiting\n`,
       });
       expect((await queue.admin.stats()).counters).toMatchObject({ replayed: 2 });
     });
@@ -498,7 +498,7 @@ describe.each([
         expect(email.batch).toBeUndefined();
       }
       expect((await runCli(env, "queue", "show", ids[0]!)).stdout).toContain(
-        "Duplicate   possible: it went out",
+        "Duplicate  possible: it was or will be sent again",
       );
       expect(await state(queue, others.ids[0]!)).toBe("in-doubt");
       expect((await queue.admin.stats()).counters).toMatchObject({ possible_duplicates: 3, replayed: 3 });
@@ -593,7 +593,7 @@ describe.each([
     await queue.dead(2);
     for (const answer of ["\n", "n\n", "yesterday\n", "\u0004"]) {
       const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
-      await asked.says(`Delete 2 dead letters for good (queue in ${placeIn(env)})? [y/N] `);
+      await asked.says(`Delete 2 dead letters permanently (queue in ${placeIn(env)})? [y/N] `);
       asked.type(answer);
       expect(await asked.exited).toBe(1);
       expect(asked.shown()).toContain("Not confirmed: nothing was done");
@@ -611,7 +611,7 @@ describe.each([
     const { env, queue } = await open();
     await queue.submit(1);
     const { stderr } = await runCli(env, "queue", "clear");
-    expect(stderr).toContain("Delete 1 email that waits or is to be tried again, for good (queue in ");
+    expect(stderr).toContain("Delete 1 email that waits or is to be tried again, permanently (queue in ");
   });
 
   test("clear leaves what is submitted after it asked", async () => {
@@ -619,7 +619,7 @@ describe.each([
     await queue.retrying(2);
     await queue.submit(3);
     const asked = cliInTerminal(env, ["queue", "clear"]);
-    await asked.says("Delete 5 emails that wait or are to be tried again, for good (queue in ");
+    await asked.says("Delete 5 emails that wait or are to be tried again, permanently (queue in ");
     await asked.says(")? [y/N] ");
     const since = await queue.submit(4);
     asked.type("y\n");

@@ -1,81 +1,100 @@
-// The course of a command that changes many emails, chunk by chunk: a signal ends it after a chunk, the loss of the
-// store in the middle of one. Either way what was done is told, and of which emails nobody knows.
+// Commands that change many emails: they work in chunks, report what could not be done, and stop at a signal. None keeps
+// a record of its progress, since each can simply be run again.
 
 import { StoreUnavailable } from "../../queue/contract.ts";
 import { onSignals } from "../../runtime/signals.ts";
-import { complain } from "../output.ts";
-import { numberOf } from "../format.ts";
-import { failed } from "./open_queue.ts";
-import type { CommandResult } from "../command.ts";
+import { type CommandResult, done, failed } from "../command.ts";
+import { formatNumber, visible } from "../format.ts";
+import { complain, hint } from "../output.ts";
+import { pageMax, type QueueSession } from "./session.ts";
 
-/** Why it ended before it was through. */
-export type Stop =
-  | { readonly kind: "signal" }
-  /** Of the emails of `unclear` nobody knows whether the last change was made to them. */
-  | { readonly kind: "lost"; readonly error: StoreUnavailable; readonly unclear: readonly string[] };
+/** Why a command ended early: a signal came, or the store was lost. */
+export type Interruption = "signal" | StoreUnavailable;
 
-export interface BulkRun {
-  /** Whether a signal has come: no more is to be begun. */
-  isStopped(): boolean;
-  /** Makes a change to these emails. */
-  change<T>(ids: readonly string[], make: () => Promise<T>): Promise<T>;
+interface Progress {
+  /** What is being done, such as `Deleting`. */
+  readonly label: string;
+  /** Emails, as far as is known before. */
+  readonly total: number;
 }
 
 /**
- * @param work notes what it has done as it goes, since it may end at any change
- * @param repeatMs see `onSignals`
- * @returns nothing if it was through
+ * Calls `change` for each chunk until there is none left, a signal comes, or the store is lost. A second signal ends the
+ * process at once.
+ * @param change returns how many emails have been dealt with so far
  */
-export async function runBulk(
-  consumer: (bulkRun: BulkRun) => Promise<void>,
-  repeatMs: number,
-): Promise<Stop | undefined> {
-  let stopped = false;
-  let unclear: readonly string[] = [];
-  const release = onSignals({ repeatMs, first: () => (stopped = true), second: () => process.exit(1) });
-  /** What was begun is through, as far as a signal could have ended it. */
-  let cutShort = false;
+export async function forEachChunk<Chunk>(
+  chunks: AsyncIterable<Chunk> | Iterable<Chunk>,
+  change: (chunk: Chunk) => Promise<number>,
+  { label, total }: Progress,
+  { config, terminal }: QueueSession,
+): Promise<Interruption | undefined> {
+  const show = (text: string) => terminal.showsProgress && hint(`\r\x1b[K${text}`);
+  let isStopped = false;
+  const release = onSignals({
+    repeatMs: config.signalRepeatMs,
+    first: () => (isStopped = true),
+    second: () => process.exit(1),
+  });
   try {
-    await consumer({
-      isStopped: () => (cutShort ||= stopped),
-      async change(ids, make) {
-        unclear = ids;
-        const result = await make();
-        unclear = [];
-        return result;
-      },
-    });
-    return cutShort ? { kind: "signal" } : undefined;
+    for await (const chunk of chunks) {
+      if (isStopped) return "signal";
+      const count = await change(chunk);
+      show(`${label}: ${formatNumber(count)} of ${formatNumber(Math.max(count, total))}`);
+    }
+    return undefined;
   } catch (error) {
-    if (error instanceof StoreUnavailable) return { kind: "lost", error, unclear };
+    if (error instanceof StoreUnavailable) return error;
     throw error;
   } finally {
     release();
+    show("");
   }
 }
 
-/** What a document in JSON says of it. */
-export function stopDocument(stop: Stop | undefined) {
-  if (stop === undefined) return {};
-  return {
-    interrupted: true,
-    ...(stop.kind === "lost" && stop.unclear.length > 0 && { unclear: stop.unclear }),
-  };
+/** Emails by their ids, each once, in chunks that one call may take. */
+export function* chunksOf(ids: readonly string[]): Generator<readonly { readonly id: string }[]> {
+  const unique = [...new Set(ids)].map((id) => ({ id }));
+  for (let start = 0; start < unique.length; start += pageMax) yield unique.slice(start, start + pageMax);
 }
 
-const namedMax = 20;
+/** The result of a command whose changes have been printed. Throws the loss of the store, for {@link withQueue}. */
+export function resultOf(
+  interruption: Interruption | undefined,
+  failures: readonly Failure[],
+): CommandResult {
+  if (interruption === undefined) return failures.length === 0 ? done : failed;
+  const isLost = interruption !== "signal";
+  const doubt = isLost ? ", and perhaps those of one more step" : "";
+  complain(`Interrupted: the changes above were made${doubt}; run the command again for the rest`);
+  if (isLost) throw interruption;
+  return failed;
+}
 
-/** On stderr, after what was done. Throws the loss of the store, for the session to tell. */
-export function endingAfter(stop: Stop | undefined, ending: CommandResult): CommandResult {
-  if (stop === undefined) return ending;
-  complain("Interrupted: what is told was done, and stays done; repeat the command for the rest");
-  if (stop.kind === "signal") return failed;
-  const { unclear } = stop;
-  if (unclear.length > 0) {
-    complain("The answer to the last step was lost: it may have been done or not, to");
-    for (const id of unclear.slice(0, namedMax)) complain(`  ${id}`);
-    const more = unclear.length - namedMax;
-    if (more > 0) complain(`  and ${numberOf(more)} more`);
-  }
-  throw stop.error;
+const problems = {
+  unknown: "is unknown: it was never in this queue, or left it longer ago than ids are kept",
+  waiting: "is not a dead letter: it is waiting",
+  retrying: "is not a dead letter: it is to be tried again",
+  sending: "is not a dead letter: it is being sent",
+  "in-doubt": "is in doubt, and the service is finding out. --force sends it again, with all of its batch",
+  sent: "was sent",
+  deleted: "was deleted before",
+  "outcome-unknown": "may have been sent: --force retries it nevertheless, and it may arrive twice",
+  "other-reason": "is dead for another reason",
+  "in-batch": "is in a batch, and cannot be altered",
+  busy: "is in doubt, and a worker has its batch at the moment: try again",
+  changed: "has changed meanwhile: try again",
+} as const;
+
+/** Why something could not be done to an email, by its name in JSON. */
+export type Problem = keyof typeof problems;
+
+export interface Failure {
+  readonly id: string;
+  readonly problem: Problem;
+}
+
+/** Reports each failure in one line. */
+export function complainAbout(failures: readonly Failure[]): void {
+  for (const { id, problem } of failures) complain(`${visible(id)} ${problems[problem]}`);
 }

@@ -1,52 +1,56 @@
-// All that is known of one email, read out of what the queue keeps: the values behind what `list` and `show` print,
-// and their documented form in JSON. Emails may be damaged: then they are told as they are.
+// Everything that is known about one email, read from what the queue keeps, and the fields in which `list` and `show`
+// print it. A damaged email is shown as far as it can be read.
 
 import { decodeEmail, decodeEnvelope, type Email, type Envelope } from "../../email/email.ts";
-import type { Attempt, Attempts } from "../../policy/attempts.ts";
+import { formatMailbox } from "../../email/mailbox.ts";
 import {
   decodeHistory,
   decodeNotes,
   decodeRecord,
   type History,
   noHistory,
-  type SentRecord,
   withNotes,
 } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
-import type { StoredEmail } from "../../queue/contract.ts";
-import { isoOf } from "../format.ts";
+import type { EmailState, StoredEmail } from "../../queue/contract.ts";
+import { type Field, isoTime } from "../fields.ts";
+import { formatNumber } from "../format.ts";
+import type { Style } from "../terminal.ts";
 
-export interface EmailView {
-  readonly stored: StoredEmail;
-  /** Nothing of a deleted one, nor of one that cannot be read. */
-  readonly email: Partial<Email> & Partial<Envelope>;
-  /** Something of it cannot be read. */
-  readonly isDamaged: boolean;
-  readonly attempts: Attempts;
-  readonly record: Omit<SentRecord, "history"> | undefined;
-  /** Of a sent one the time in its id, which is the server's. */
-  readonly submittedAtMs: number | undefined;
-  /** What is not written down before its batch is settled counts from the end of the lease. */
-  readonly doubtSinceMs: number | undefined;
-  /** Of a dead letter: why. Of one that is not sent: why the last attempt failed, or that nobody knows. */
-  readonly reason: string | undefined;
-  /** Of a dead letter: it may have been sent. */
-  readonly outcomeUnknown: boolean;
-  /** It went out again, or is to, although a provider may have it. */
-  readonly mayBeDuplicate: boolean;
-  readonly replayedAtMs: number | undefined;
-}
+export type ListedState = Exclude<EmailState, "deleted">;
 
-/** The same for all of them, so that they are counted together. */
-const lapsed = "a worker took it and has not reported since, and its lease has run out";
+/** In the order of an email's life. */
+export const listedStates = [
+  "waiting",
+  "retrying",
+  "sending",
+  "in-doubt",
+  "sent",
+  "dead",
+] as const satisfies readonly ListedState[];
 
-/** Of a UUIDv7, Unix ms. */
+export const stateMeanings: Readonly<Record<EmailState, string>> = {
+  waiting: "due: the next worker takes it",
+  retrying: "failed, and due again later",
+  sending: "a worker is handing it over",
+  "in-doubt": "a provider may have accepted it: the service is finding out",
+  sent: "accepted by a provider; the record is kept for a while",
+  dead: "given up, and kept until it is retried or deleted",
+  deleted: "deleted: nothing of it is kept",
+};
+
+/** The same text for every email, so that `stats` counts them together. */
+const lapsedReason = "a worker took it and has not reported since, and its lease has run out";
+
+/** The time in a UUIDv7, Unix ms. */
 function timeInId(id: string): number | undefined {
   const [, high = "", low = ""] = /^([\da-f]{8})-([\da-f]{4})-7/i.exec(id) ?? [];
   return high === "" ? undefined : Number.parseInt(high + low, 16);
 }
 
-export function emailViewOf(stored: StoredEmail): EmailView {
+export type EmailView = ReturnType<typeof emailViewOf>;
+
+export function emailViewOf(stored: StoredEmail) {
   let isDamaged = false;
   const read = <T>(text: string | undefined, decode: (text: string) => T): T | undefined => {
     try {
@@ -56,70 +60,108 @@ export function emailViewOf(stored: StoredEmail): EmailView {
       return undefined;
     }
   };
-  const email = read(stored.text, (text) => (text.includes("\n") ? decodeEmail(text) : decodeEnvelope(text)));
+  const { id, state, batch } = stored;
+  const decode = stored.text?.includes("\n") ? decodeEmail : decodeEnvelope;
+  /** Empty for a deleted email, and for one that cannot be read. */
+  const email: Partial<Email> & Partial<Envelope> = read<Email | Envelope>(stored.text, decode) ?? {};
   const record = read(stored.record, decodeRecord);
-  const notes = read(stored.batch?.notes, decodeNotes);
+  const notes = read(batch?.notes, decodeNotes);
   const history: History = record?.history ?? read(stored.history, decodeHistory) ?? noHistory;
   const { attempts } = notes === undefined ? history : withNotes(history, notes);
-  const { state, batch } = stored;
   const last = state === "sent" ? undefined : attempts.kept.at(-1);
   const hasLapsed = batch?.leaseExpired || (state === "in-doubt" && last?.outcome === "lapsed");
   return {
     stored,
-    email: email ?? {},
+    email,
+    /** Part of it cannot be read. */
     isDamaged,
     attempts,
     record,
-    submittedAtMs: stored.submittedAtMs ?? (state === "sent" ? timeInId(stored.id) : undefined),
-    doubtSinceMs: batch?.doubtSinceMs ?? (state === "in-doubt" ? batch?.dueAtMs : undefined),
-    reason: history.deadReason ?? (hasLapsed ? lapsed : last?.reason),
-    outcomeUnknown: stored.state === "dead" && decideRetry(stored.history, 0).mayBeDuplicate,
-    mayBeDuplicate: stored.state !== "dead" && history.doubted,
-    replayedAtMs: history.replayedAtMs,
-  };
-}
-
-/** The documented form. What there is not is left out. */
-export function emailJson(view: EmailView): Readonly<Record<string, unknown>> {
-  const { stored, email, attempts, record } = view;
-  const { state, batch } = stored;
-  const { to, to_name, from, from_name, reply_to, subject, body, html } = email;
-  const isDue = state === "waiting" || state === "retrying";
-  return {
-    id: stored.id,
-    state,
-    reason: view.reason,
-    outcome_unknown: view.outcomeUnknown || undefined,
-    possible_duplicate: view.mayBeDuplicate || undefined,
-    unreadable: view.isDamaged || undefined,
-    submitted_at: timeOf(view.submittedAtMs),
-    due_at: isDue ? timeOf(stored.atMs) : undefined,
-    died_at: state === "dead" ? timeOf(stored.atMs) : undefined,
-    sent_at: timeOf(record?.atMs),
-    retried_at: timeOf(view.replayedAtMs),
     provider: record?.provider ?? batch?.provider,
-    provider_message_id: record?.providerMessageId,
-    batch: record?.batchId ?? batch?.id,
-    lease_ends_at: batch?.leased ? timeOf(batch.dueAtMs) : undefined,
-    next_try_at: batch?.leased ? undefined : timeOf(batch?.dueAtMs),
-    in_doubt_since: timeOf(view.doubtSinceMs),
-    to,
-    to_name,
-    from,
-    from_name,
-    reply_to,
-    subject,
-    body,
-    html,
-    attempts: attempts.kept.map(attemptDocument),
-    attempts_total: attempts.total,
+    /** For a sent email, the time in its id, by the server's clock. */
+    submittedAtMs: stored.submittedAtMs ?? (state === "sent" ? timeInId(id) : undefined),
+    /** While the doubt has not been written down, the end of the lease. */
+    doubtSinceMs: batch?.doubtSinceMs ?? (state === "in-doubt" ? batch?.dueAtMs : undefined),
+    /** Why it is dead; or, if it is not sent, why the last attempt failed or that its worker has not reported. */
+    reason: history.deadReason ?? (hasLapsed ? lapsedReason : last?.reason),
+    /** It is a dead letter that may have been sent. */
+    outcomeUnknown: state === "dead" && decideRetry(stored.history, 0).mayBeDuplicate,
+    /** It was or will be sent again although a provider may have it. */
+    mayBeDuplicate: state !== "dead" && history.doubted,
+    retriedAtMs: history.replayedAtMs,
   };
 }
 
-function attemptDocument({ provider, atMs, outcome, reason }: Attempt) {
-  return { provider, at: timeOf(atMs), outcome, reason };
+/** In the order in which `show` prints them. */
+export function emailFields(view: EmailView): readonly Field[] {
+  const { stored, email, record, attempts } = view;
+  const { state, batch, atMs } = stored;
+  const { total, kept } = attempts;
+  return [
+    { key: "id", label: "ID", value: stored.id },
+    {
+      key: "state",
+      label: "State",
+      value: state,
+      text: `${state}: ${stateMeanings[state]}`,
+      style: stateStyles[state] ?? ["bold"],
+    },
+    { key: "reason", label: "Reason", value: view.reason },
+    flagField(
+      "outcome_unknown",
+      "Outcome",
+      view.outcomeUnknown,
+      "unknown: it may have been sent, and is retried only with --force",
+    ),
+    flagField(
+      "possible_duplicate",
+      "Duplicate",
+      view.mayBeDuplicate,
+      "possible: it was or will be sent again, although a provider may have it",
+    ),
+    flagField("unreadable", "Damaged", view.isDamaged, "part of it cannot be read"),
+    { key: "from", label: "From", value: email.from, text: mailboxText(email.from, email.from_name) },
+    { key: "from_name", value: email.from_name },
+    { key: "to", label: "To", value: email.to, text: mailboxText(email.to, email.to_name) },
+    { key: "to_name", value: email.to_name },
+    { key: "reply_to", label: "Reply to", value: email.reply_to },
+    { key: "subject", label: "Subject", value: email.subject },
+    { key: "submitted_at", label: "Submitted", atMs: view.submittedAtMs },
+    { key: "retried_at", label: "Retried", atMs: view.retriedAtMs },
+    { key: "due_at", label: "Due", atMs: state === "waiting" || state === "retrying" ? atMs : undefined },
+    { key: "died_at", label: "Died", atMs: state === "dead" ? atMs : undefined },
+    { key: "sent_at", label: "Sent", atMs: record?.atMs },
+    { key: "provider", label: "Provider", value: view.provider },
+    { key: "provider_message_id", label: "Message", value: record?.providerMessageId },
+    { key: "batch", label: "Batch", value: record?.batchId ?? batch?.id },
+    { key: "in_doubt_since", label: "In doubt", atMs: view.doubtSinceMs },
+    { key: "lease_ends_at", label: "Lease ends", atMs: batch?.leased ? batch.dueAtMs : undefined },
+    { key: "next_try_at", label: "Next try", atMs: batch?.leased ? undefined : batch?.dueAtMs },
+    {
+      key: "attempts_total",
+      label: "Attempts",
+      value: total,
+      ...(total > kept.length && {
+        text: `${formatNumber(total)}, of which the first and the last are kept`,
+      }),
+    },
+    { key: "attempts", value: kept.map(({ atMs: at, ...attempt }) => ({ at: isoTime(at), ...attempt })) },
+    { key: "body", value: email.body },
+    { key: "html", value: email.html },
+  ];
 }
 
-function timeOf(atMs: number | undefined): string | undefined {
-  return atMs === undefined ? undefined : isoOf(atMs);
+/** `true` in JSON and a text for people, or absent. */
+function flagField(key: string, label: string, isSet: boolean, text: string): Field {
+  return isSet ? { key, label, value: true, text } : { key };
 }
+
+function mailboxText(address: string | undefined, name: string | undefined): string {
+  return address === undefined ? "" : formatMailbox(address, name);
+}
+
+const stateStyles: Readonly<Partial<Record<EmailState, readonly Style[]>>> = {
+  dead: ["bold", "red"],
+  "in-doubt": ["bold", "yellow"],
+  retrying: ["bold", "yellow"],
+};

@@ -1,90 +1,72 @@
 // `queue list`: the emails in one state, from the oldest or from the newest.
 
-import type { CommandResult, SingleCommand } from "../command.ts";
-import { readArguments } from "../command.ts";
-import { withoutSecrets } from "../../runtime/log.ts";
 import { StoreUnavailable } from "../../queue/contract.ts";
-import { complain, failureOf, jsonOf, print } from "../output.ts";
-import { type Column, openTable } from "../table.ts";
-import { ageOf, numberOf } from "../format.ts";
-import { type Order, pagesOf } from "./pages.ts";
-import { done, type QueueSession, withQueue } from "./open_queue.ts";
-import { type ListedState, listedStates, meanings } from "./states.ts";
-import { emailJson, type EmailView, emailViewOf } from "./email_view.ts";
+import { type CommandResult, defineCommand, done, flag, wrongUsage } from "../command.ts";
+import { cellOf, documentOf, type Field } from "../fields.ts";
+import { formatNumber, jsonOf } from "../format.ts";
+import { complain, print } from "../output.ts";
+import { type Column, Table } from "../table.ts";
+import { emailFields, emailViewOf, type ListedState, listedStates, stateMeanings } from "./email_view.ts";
+import { jsonFlag, lossText, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
-const limitDefault = 100;
+const limitDefault = "100";
 
-export const listCommand: SingleCommand = {
+export const listCommand = defineCommand({
   name: "queue list",
-  summary: "emails in one state, from the oldest or from the newest",
-  help: [
-    "Usage: reliable-email queue list <state> [--limit n] [--newest] [--json]",
-    "",
-    "Lists emails, from the oldest: what came into the state or, if it waits, is due",
-    "first. The states:",
-    "",
-    ...listedStates.map((state) => `  ${state.padEnd(9)} ${meanings[state]}`),
-    "",
-    "Options:",
-    `  --limit n  how many at most, ${limitDefault} by default`,
-    "  --newest   from the newest",
-    "  --json     one array, of what `queue show --json` gives but for the content.",
-    "             If the store is lost half-way, it ends with an object with `error`",
-  ].join("\n"),
-  async run(args) {
-    const read = readArguments(args, {
-      limit: { type: "string", default: String(limitDefault) },
-      newest: { type: "boolean", default: false },
-      json: { type: "boolean", default: false },
-    });
-    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
-    const { options, words } = read.values;
-    const [word, stray] = words;
-    if (stray !== undefined) return { kind: "wrongUsage", usageError: `Unexpected argument '${stray}'` };
+  summary: "lists the emails in one state, from the oldest or the newest",
+  words: "<state>",
+  wordsMax: 1,
+  about: `\
+Lists emails, from the oldest: what came into the state first or, if it waits, is due first. The states:
+
+${listedStates.map((state) => `  ${state.padEnd(9)} ${stateMeanings[state]}`).join("\n")}`,
+  options: {
+    limit: {
+      type: "string",
+      default: limitDefault,
+      placeholder: "n",
+      help: `how many at most, ${limitDefault} by default`,
+    },
+    newest: flag("from the newest"),
+    json: jsonFlag,
+  },
+  run({ limit, newest, json }, [word]) {
     const state = listedStates.find((one) => one === word);
     if (state === undefined) {
       const which = word === undefined ? "Which state" : `Unknown state '${word}'`;
-      return { kind: "wrongUsage", usageError: `${which}: there are ${listedStates.join(", ")}` };
+      return wrongUsage(`${which}: there are ${listedStates.join(", ")}`);
     }
-    if (!/^0*[1-9]\d*$/.test(options.limit)) {
-      return { kind: "wrongUsage", usageError: `--limit ${options.limit} is not a whole number from 1 on` };
-    }
-    const wanted: Wanted = {
-      state,
-      limit: Number(options.limit),
-      order: options.newest ? "newest" : "oldest",
-    };
-    return withQueue((session) => (options.json ? printArray(session, wanted) : printTable(session, wanted)));
+    if (!/^0*[1-9]\d*$/.test(limit)) return wrongUsage(`--limit ${limit} is not a whole number from 1 on`);
+    const wanted: Wanted = { state, limit: Number(limit), order: newest ? "newest" : "oldest" };
+    return withQueue((session) => (json ? printArray(session, wanted) : printTable(session, wanted)));
   },
-};
+});
 
 interface Wanted {
   readonly state: ListedState;
   readonly limit: number;
-  readonly order: Order;
+  readonly order: "newest" | "oldest";
 }
 
-/** A line an email, so that it is written as it is read, and can be looked through by line. */
+/** One line for each email: it is printed while the list is read, and can be searched by line. */
 async function printArray(
   { admin, config }: QueueSession,
   { state, limit, order }: Wanted,
 ): Promise<CommandResult> {
-  let open = false;
+  let isOpen = false;
   try {
     for await (const emails of pagesOf(admin, state, limit, order)) {
-      const lines = emails.map((email) => jsonOf(emailJson(emailViewOf(email)))).join(",\n");
-      if (!print(`${open ? "," : "["}\n${lines}`)) return done;
-      open = true;
+      const lines = emails.map((email) => jsonOf(documentOf(emailFields(emailViewOf(email)))));
+      if (!print(`${isOpen ? "," : "["}\n${lines.join(",\n")}`)) return done;
+      isOpen = true;
     }
   } catch (error) {
-    if (open && error instanceof StoreUnavailable) {
-      // Closed all the same, and not as if it were whole.
-      const reason = withoutSecrets(error.message, config.secrets);
-      print(`,\n${jsonOf(failureOf(`The queue does not answer: ${reason}`))}]`);
-    }
+    // The array is closed nevertheless, but not as if it were complete.
+    if (isOpen && error instanceof StoreUnavailable)
+      print(`,\n${jsonOf({ error: lossText(error, config) })}]`);
     throw error;
   }
-  print(open ? "]" : "[]");
+  print(isOpen ? "]" : "[]");
   return done;
 }
 
@@ -93,74 +75,58 @@ async function printTable(
   { state, limit, order }: Wanted,
 ): Promise<CommandResult> {
   const { nowMs, states } = await admin.stats();
-  const table = openTable(columnsOf(state, nowMs), terminal);
+  const shownColumns = columnsIn[state].map((key) => columnOf(key, nowMs));
+  const table = new Table(shownColumns, terminal);
   let shown = 0;
   for await (const emails of pagesOf(admin, state, limit, order)) {
-    if (!print(table.lines(emails.map(emailViewOf)).join("\n"))) return done;
+    const rows = emails.map((email) => emailFields(emailViewOf(email)));
+    if (!print(table.lines(rows).join("\n"))) return done;
     shown += emails.length;
   }
-  if (shown === 0) complain(`None is ${state} (${meanings[state]})`);
-  else if (shown === limit && states[state] > shown) {
-    complain(`The ${order} ${numberOf(shown)} of ${numberOf(states[state])}: --limit shows more`);
-  }
+  if (shown === 0) complain(`No email is ${state} (${stateMeanings[state]})`);
+  else if (shown === limit && states[state] > shown)
+    complain(`The ${order} ${formatNumber(shown)} of ${formatNumber(states[state])}: --limit shows more`);
   return done;
 }
 
-/** What matters in this state. */
-function columnsOf(state: ListedState, nowMs: number): readonly Column<EmailView>[] {
-  const id: Column<EmailView> = { title: "ID", text: ({ stored }) => stored.id };
-  const age = (title: string, of: (view: EmailView) => number | undefined): Column<EmailView> => ({
-    title,
-    text(view) {
-      const atMs = of(view);
-      return atMs === undefined ? "" : ageOf(atMs, nowMs);
-    },
-  });
-  const submitted = { ...age("SUBMITTED", ({ stored }) => stored.submittedAtMs), omitted: 3 };
-  const tries: Column<EmailView> = {
-    title: "ATTEMPTS",
-    text: ({ attempts }) => numberOf(attempts.total),
-    align: "right",
-    omitted: 4,
-  };
-  const provider: Column<EmailView> = {
-    title: "PROVIDER",
-    text: ({ record, stored }) => record?.provider ?? stored.batch?.provider ?? "",
-    omitted: 1,
-  };
-  const to: Column<EmailView> = {
-    title: "TO",
-    text: ({ email }) => email.to ?? "",
-    elastic: true,
-    omitted: 2,
-  };
-  const subject: Column<EmailView> = {
-    title: "SUBJECT",
-    text: ({ email }) => email.subject ?? "",
-    elastic: true,
-    omitted: 5,
-  };
-  const reason: Column<EmailView> = { title: "REASON", text: (view) => view.reason ?? "", elastic: true };
-  const atMs = ({ stored }: EmailView) => stored.atMs;
-  const next: Column<EmailView> = {
-    title: "NEXT",
-    text({ stored: { batch } }) {
-      if (batch === undefined) return "";
-      return `${batch.leased ? "lease ends" : "due"} ${ageOf(batch.dueAtMs, nowMs)}`;
+/** The columns that matter in each state. */
+const columnsIn: Readonly<Record<ListedState, readonly (keyof typeof columns)[]>> = {
+  waiting: ["id", "submitted_at", "attempts_total", "to", "subject", "reason"],
+  retrying: ["id", "submitted_at", "due_at", "attempts_total", "to", "reason"],
+  sending: ["id", "provider", "next", "to", "subject"],
+  "in-doubt": ["id", "in_doubt_since", "provider", "next", "to", "reason"],
+  sent: ["id", "sent_at", "provider", "to", "subject"],
+  dead: ["id", "died_at", "to", "reason"],
+};
+
+/** By the keys of the fields that they show; `next` shows the one of two that an email has. */
+const columns = {
+  id: { title: "ID" },
+  submitted_at: { title: "SUBMITTED", omitted: 3 },
+  due_at: { title: "DUE" },
+  died_at: { title: "DIED" },
+  sent_at: { title: "SENT" },
+  in_doubt_since: { title: "IN DOUBT" },
+  attempts_total: { title: "ATTEMPTS", align: "right", omitted: 4 },
+  provider: { title: "PROVIDER", omitted: 1 },
+  next: { title: "NEXT" },
+  to: { title: "TO", elastic: true, omitted: 2 },
+  subject: { title: "SUBJECT", elastic: true, omitted: 5 },
+  reason: { title: "REASON", elastic: true },
+} as const satisfies Record<string, Omit<Column<unknown>, "text">>;
+
+function columnOf(key: keyof typeof columns, nowMs: number): Column<readonly Field[]> {
+  return {
+    ...columns[key],
+    text(fields) {
+      const cell = (name: string) =>
+        cellOf(
+          fields.find((field) => field.key === name)!,
+          nowMs,
+        );
+      if (key !== "next") return cell(key);
+      const leaseEnd = cell("lease_ends_at");
+      return leaseEnd === "" ? `due ${cell("next_try_at")}` : `lease ends ${leaseEnd}`;
     },
   };
-  switch (state) {
-    case "waiting":
-      return [id, submitted, tries, to, subject, reason];
-    case "retrying":
-      return [id, submitted, age("DUE", atMs), tries, to, reason];
-    case "sending":
-      return [id, submitted, provider, next, to, subject];
-    case "in-doubt":
-      return [id, age("IN DOUBT", ({ doubtSinceMs }) => doubtSinceMs), provider, next, to, reason];
-    case "sent":
-      return [id, age("SENT", ({ record }) => record?.atMs), provider, to, subject];
-    case "dead":
-      return [id, age("DIED", atMs), to, reason];
-  }
 }

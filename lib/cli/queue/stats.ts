@@ -1,240 +1,224 @@
-// `queue stats`: how the queue is, in one look.
+// `queue stats`: the condition of the queue at a glance.
 
-import { withoutSecrets } from "../../runtime/log.ts";
-import type { Admin, ProviderCondition, QueueStats } from "../../queue/contract.ts";
-import type { QueueSettings } from "../../queue/open.ts";
 import type { Config } from "../../config/config.ts";
-import type { SingleCommand } from "../command.ts";
-import { readOptions } from "../command.ts";
+import type { Admin, ProviderCondition, QueueStats } from "../../queue/contract.ts";
+import { withoutSecrets } from "../../runtime/log.ts";
+import { defineCommand, done } from "../command.ts";
+import { documentOf, type Field, linesOf } from "../fields.ts";
+import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
-import { painter, type Terminal } from "../terminal.ts";
-import { ageOf, bytesOf, isoOf, lengthOf, numberOf, visible } from "../format.ts";
-import { durabilityOf, locationOf } from "./location.ts";
-import { type Reason, type ReasonSample, sampleDead, sampleFailures, sampleMax } from "./failure_reasons.ts";
-import { done, withQueue } from "./open_queue.ts";
-import { type ListedState, listedStates, meanings } from "./states.ts";
+import { paint, type Terminal } from "../terminal.ts";
+import { listedStates, stateMeanings } from "./email_view.ts";
+import {
+  type FailureReason,
+  type ReasonSample,
+  sampleDead,
+  sampleFailures,
+  sampleMax,
+} from "./failure_reasons.ts";
+import { durabilityOf } from "./location.ts";
+import { jsonFlag, withQueue } from "./session.ts";
 
-export const statsCommand: SingleCommand = {
+export const statsCommand = defineCommand({
   name: "queue stats",
-  summary: "how the queue is: counts, ages, providers, store, why emails are dead",
-  help: [
-    "Usage: reliable-email queue stats [--json]",
-    "",
-    "Shows how many emails are in each state, how long the oldest is due or in doubt,",
-    "whether the queue is paused, whether the store can be relied on, which provider",
-    "works and which does not, what came of the attempts by provider since the queue",
-    "began, why emails failed last and why they are dead.",
-    "",
-    `The reasons are those of the newest ${numberOf(sampleMax)} emails.`,
-    "",
-    "Options:",
-    "  --json  one object, with a count under the name of each state",
-  ].join("\n"),
-  async run(args) {
-    const read = readOptions(args, { json: { type: "boolean", default: false } });
-    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
-    return withQueue(async ({ admin, config, terminal }) => {
-      const look: Look = {
-        numbers: await admin.stats(),
+  summary: "shows counts, ages, providers, the store, and why emails are dead",
+  about: `\
+Shows how many emails are in each state, how long the oldest has been due or in doubt, whether the queue is paused, whether the store can be relied on, which provider works and which does not, what came of the attempts by provider since the queue began, why emails failed last and why they are dead.
+
+The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
+  options: { json: jsonFlag },
+  run: ({ json }) =>
+    withQueue(async ({ admin, config, location, terminal }) => {
+      const report: Report = {
+        location,
+        stats: await admin.stats(),
         failures: await sampleFailures(admin),
         dead: await sampleDead(admin),
-        store: await storeOf(admin, config),
+        store: await judgeStore(admin, config),
       };
-      if (read.values.json) printJson(documentOf(look));
-      else print(tell(look, config.queue, terminal).join("\n"));
+      if (json) printJson({ ...documentOf(fieldsOf(report)), ...report.stats.states });
+      else print(linesFor(report, terminal).join("\n"));
       return done;
-    });
-  },
-};
+    }),
+});
 
-interface Look {
-  readonly numbers: QueueStats;
-  readonly store: Store;
+interface Report {
+  readonly location: string;
+  readonly stats: QueueStats;
   readonly failures: ReasonSample;
   readonly dead: ReasonSample;
+  /** Whether a server would acknowledge submissions now, and what was found. */
+  readonly store: { readonly ok: boolean; readonly detail: string };
 }
 
-/** Whether a server would take submissions for it now, and what was found. */
-interface Store {
-  readonly ok: boolean;
-  readonly detail: string;
-}
-
-async function storeOf(admin: Admin, { queue, secrets }: Config): Promise<Store> {
+async function judgeStore(admin: Admin, { queue, secrets }: Config): Promise<Report["store"]> {
   const health = await admin.health();
-  return health.ok
-    ? { ok: true, detail: durabilityOf(queue) }
-    : { ok: false, detail: withoutSecrets(health.reason, secrets) };
+  const detail = health.ok ? durabilityOf(queue) : withoutSecrets(health.reason, secrets);
+  return { ok: health.ok, detail };
 }
 
-type Outcomes = Record<string, number>;
-
-/** Counters are named `<what>:<provider>`, or without a provider. */
-function outcomesOf(counters: QueueStats["counters"]) {
-  const providers: Record<string, Outcomes> = {};
-  const others: Outcomes = {};
-  for (const [name, count] of Object.entries(counters)) {
-    const [what = "", provider] = name.split(":");
-    if (provider === undefined) others[what] = count;
-    else (providers[provider] ??= {})[what] = count;
-  }
-  return { providers, others };
-}
-
-/** The documented form. What there is not is left out. */
-function documentOf({ numbers, store, failures, dead }: Look) {
-  const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs } = numbers;
-  const { providers, others } = outcomesOf(counters);
-  const told = ({ reasons }: ReasonSample) =>
-    reasons.map(({ provider, reason, count }) => ({ provider, reason, emails: count }));
-  return {
-    at: isoOf(nowMs),
-    ...states,
-    paused: numbers.paused,
-    oldest_due_since: oldestDueAtMs === undefined ? undefined : isoOf(oldestDueAtMs),
-    oldest_in_doubt_since: oldestDoubtSinceMs === undefined ? undefined : isoOf(oldestDoubtSinceMs),
-    store,
-    providers: Object.fromEntries(
-      namesOf(providers, numbers).map((name) => [
-        name,
-        { ...providers[name], ...conditionDocument(numbers.providers[name]) },
-      ]),
-    ),
-    possible_duplicates: others["possible_duplicates"] ?? 0,
-    retried_by_operator: others["replayed"] ?? 0,
-    clock_stepped_at: numbers.clockStep && isoOf(numbers.clockStep.atMs),
-    clock_stepped_by_ms: numbers.clockStep?.byMs,
-    restamped: others["restamped"] ?? 0,
-    failures: told(failures),
-    failures_sampled: failures.size,
-    dead_reasons: told(dead),
-    dead_sampled: dead.size,
-    bytes_used: numbers.bytesUsed,
-    bytes_max: numbers.bytesMax,
-  };
-}
-
-/** In the order of the alphabet. */
-function namesOf(providers: Readonly<Record<string, Outcomes>>, numbers: QueueStats): string[] {
-  return [...new Set([...Object.keys(providers), ...Object.keys(numbers.providers)])].toSorted();
-}
-
-function conditionDocument(condition: ProviderCondition = {}) {
-  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs, lastFailure } = condition;
-  const time = (atMs: number | undefined) => (atMs === undefined ? undefined : isoOf(atMs));
-  return {
-    last_accepted_at: time(lastAcceptedAtMs),
-    failing_since: time(failingSinceMs),
-    last_failed_at: time(lastFailedAtMs),
-    last_failure: lastFailure,
-  };
-}
-
-function tell({ numbers, store, failures, dead }: Look, queue: QueueSettings, terminal: Terminal): string[] {
-  const paint = painter(terminal);
-  const { nowMs, states, counters, oldestDueAtMs, oldestDoubtSinceMs, paused } = numbers;
-  const { providers, others } = outcomesOf(counters);
-  const since = (atMs: number | undefined) => (atMs === undefined ? "none" : ageOf(atMs, nowMs));
-  const field = (name: string, value: string) => `${paint(name.padEnd(16), "dim")} ${value}`;
-  const duplicates = others["possible_duplicates"] ?? 0;
-  const room = numbers.bytesMax === undefined ? "" : ` of ${bytesOf(numbers.bytesMax)}`;
+/** All but the number of emails in each state, which people see in a table. */
+function fieldsOf({ location, stats, store, failures, dead }: Report): Field[] {
+  const { nowMs, counters, oldestDueAtMs, oldestDoubtSinceMs, paused, clockStep, bytesUsed, bytesMax } =
+    stats;
+  const { possible_duplicates: duplicates = 0, replayed = 0, restamped = 0 } = counters;
+  const age = (atMs: number | undefined) => (atMs === undefined ? "none" : formatAge(atMs, nowMs));
+  const room = bytesMax === undefined ? "" : ` of ${formatBytes(bytesMax)}`;
   return [
-    ...tableOf<ListedState>(
+    { key: "at", atMs: nowMs },
+    paused
+      ? { key: "paused", label: "Claims", value: true, text: pausedText, style: ["bold", "yellow"] }
+      : { key: "paused", label: "Claims", value: false, text: "not paused" },
+    { key: "oldest_due_since", label: "Oldest due", atMs: oldestDueAtMs, text: age(oldestDueAtMs) },
+    {
+      key: "oldest_in_doubt_since",
+      label: "Oldest in doubt",
+      atMs: oldestDoubtSinceMs,
+      text: age(oldestDoubtSinceMs),
+    },
+    {
+      key: "possible_duplicates",
+      label: "Duplicates",
+      value: duplicates,
+      text: `${formatNumber(duplicates)} possible`,
+    },
+    {
+      key: "retried_by_operator",
+      label: "Retried",
+      value: replayed,
+      text: `${formatNumber(replayed)} by an operator`,
+    },
+    {
+      key: "clock_stepped_at",
+      label: "Clock",
+      atMs: clockStep?.atMs,
+      text: clockText(stats),
+      style: ["yellow"],
+    },
+    { key: "clock_stepped_by_ms", value: clockStep?.byMs },
+    { key: "restamped", value: restamped },
+    {
+      key: "bytes_used",
+      label: "Queue",
+      value: bytesUsed,
+      text: `${location}, ${formatBytes(bytesUsed)}${room}`,
+    },
+    { key: "bytes_max", value: bytesMax },
+    store.ok
+      ? { key: "store", label: "Store", value: store, text: store.detail }
+      : {
+          key: "store",
+          label: "Store",
+          value: store,
+          text: `cannot be relied on: ${store.detail}`,
+          style: ["bold", "red"],
+        },
+    { key: "providers", value: Object.fromEntries(providersOf(stats).map(providerEntry)) },
+    { key: "failures", value: failures.reasons },
+    { key: "failures_sampled", value: failures.size },
+    { key: "dead_reasons", value: dead.reasons },
+    { key: "dead_sampled", value: dead.size },
+  ];
+}
+
+const pausedText = "paused: nothing is sent until `reliable-email queue resume`";
+
+function clockText({ clockStep, counters, nowMs }: QueueStats): string {
+  if (clockStep === undefined) return "";
+  const { atMs, byMs } = clockStep;
+  const step = `${byMs > 0 ? "ahead" : "back"} by ${formatDuration(Math.abs(byMs))}, ${formatAge(atMs, nowMs)}`;
+  const corrected = formatNumber(counters["restamped"] ?? 0);
+  return `stepped ${step}; ${corrected} impossible times corrected since the queue began`;
+}
+
+interface ProviderReport {
+  readonly name: string;
+  /** What came of attempts, since the queue began. */
+  readonly counts: Readonly<Record<string, number>>;
+  readonly condition: ProviderCondition;
+}
+
+/** Sorted by name. The counters of a provider are named `<what>:<provider>`. */
+function providersOf({ counters, providers }: QueueStats): ProviderReport[] {
+  const counts: Record<string, Record<string, number>> = {};
+  for (const [key, count] of Object.entries(counters)) {
+    const [what = "", name] = key.split(":");
+    if (name !== undefined) (counts[name] ??= {})[what] = count;
+  }
+  const names = new Set([...Object.keys(counts), ...Object.keys(providers)]);
+  return [...names].toSorted().map((name) => {
+    return { name, counts: counts[name] ?? {}, condition: providers[name] ?? {} };
+  });
+}
+
+function providerEntry({ name, counts, condition }: ProviderReport) {
+  const times = documentOf([
+    { key: "last_accepted_at", atMs: condition.lastAcceptedAtMs },
+    { key: "failing_since", atMs: condition.failingSinceMs },
+    { key: "last_failed_at", atMs: condition.lastFailedAtMs },
+  ]);
+  return [name, { ...counts, ...times, last_failure: condition.lastFailure }] as const;
+}
+
+function conditionText(condition: ProviderCondition, nowMs: number): string {
+  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure = "" } = condition;
+  const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${formatAge(lastAcceptedAtMs, nowMs)}`;
+  if (failingSinceMs === undefined) return accepted;
+  const failing = `failing for ${formatDuration(nowMs - failingSinceMs)}, last ${formatAge(lastFailedAtMs, nowMs)}`;
+  return `${failing}: ${lastFailure}${accepted && ` (${accepted})`}`;
+}
+
+const countNames = [
+  "accepted",
+  "retried",
+  "rejected",
+  "unknown",
+  "handed_over",
+  "dead",
+  "doubts_split",
+] as const;
+
+function linesFor(report: Report, terminal: Terminal): string[] {
+  const { failures, dead, stats } = report;
+  const { states, nowMs } = stats;
+  const providers = providersOf(stats);
+  const conditions = providers.map(({ name, condition }): Field => {
+    const isFailing = condition.failingSinceMs !== undefined;
+    const text = conditionText(condition, nowMs);
+    return { key: name, label: name, text, style: isFailing ? ["red"] : [] };
+  });
+  const counts = countNames.map((what): Column<ProviderReport> => ({
+    title: what.replace("_", " ").toUpperCase(),
+    text: (provider) => formatNumber(provider.counts[what] ?? 0),
+    align: "right",
+  }));
+  const providerColumns = [{ title: "PROVIDER", text: ({ name }: ProviderReport) => name }, ...counts];
+  const notSent = states.waiting + states.retrying + states["in-doubt"];
+  return [
+    ...tableOf(
       [
         { title: "STATE", text: (state) => state },
         {
           title: "EMAILS",
-          text: (state) => numberOf(states[state]),
+          text: (state) => formatNumber(states[state]),
           align: "right",
           style: (state) => (state === "dead" && states.dead > 0 ? "red" : undefined),
         },
-        { title: "", text: (state) => meanings[state], elastic: true },
+        { title: "", text: (state) => stateMeanings[state], elastic: true },
       ],
       listedStates,
       terminal,
     ),
     "",
-    field(
-      "Claims",
-      paused
-        ? paint("paused: nothing is sent until `reliable-email queue resume`", "bold", "yellow")
-        : "go on",
-    ),
-    field("Oldest due", since(oldestDueAtMs)),
-    field("Oldest in doubt", since(oldestDoubtSinceMs)),
-    field("Duplicates", `${numberOf(duplicates)} possible`),
-    ...clockLines(numbers).map((line) => field("Clock", paint(line, "yellow"))),
-    field("Queue", `${locationOf(queue)}, ${bytesOf(numbers.bytesUsed)}${room}`),
-    field(
-      "Store",
-      store.ok
-        ? visible(store.detail)
-        : paint(`cannot be relied on: ${visible(store.detail)}`, "bold", "red"),
-    ),
-    ...conditionLines(numbers, terminal),
-    ...outcomeLines(providers, terminal),
-    ...reasonLines("Last failures of those not sent yet", failures, total(states, notSent), terminal),
+    ...linesOf([...fieldsOf(report), ...conditions], nowMs, terminal),
+    ...(providers.length === 0 ? [] : ["", ...tableOf(providerColumns, providers, terminal)]),
+    ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
     ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
   ];
 }
 
-/** Nothing while the store's clock has not stepped. */
-function clockLines({ clockStep, counters, nowMs }: QueueStats): string[] {
-  if (clockStep === undefined) return [];
-  const { atMs, byMs } = clockStep;
-  const restamped = numberOf(counters["restamped"] ?? 0);
-  const step = `stepped ${byMs > 0 ? "ahead" : "back"} by ${lengthOf(Math.abs(byMs))}, ${ageOf(atMs, nowMs)}`;
-  return [`${step}; ${restamped} impossible times corrected since the queue began`];
-}
-
-const notSent = ["waiting", "retrying", "in-doubt"] as const;
-const total = (states: QueueStats["states"], among: readonly ListedState[]) =>
-  among.reduce((sum, state) => sum + states[state], 0);
-
-function byName<T>(providers: Readonly<Record<string, T>>): [string, T][] {
-  return Object.entries(providers).toSorted(([a], [b]) => (a < b ? -1 : 1));
-}
-
-function conditionLines({ providers, nowMs }: QueueStats, terminal: Terminal): string[] {
-  const rows = byName(providers);
-  if (rows.length === 0) return [];
-  const columns: Column<(typeof rows)[number]>[] = [
-    { title: "PROVIDER", text: ([name]) => name },
-    {
-      title: "CONDITION",
-      text: ([, condition]) => conditionOf(condition, nowMs),
-      elastic: true,
-      style: ([, { failingSinceMs }]) => (failingSinceMs === undefined ? undefined : "red"),
-    },
-  ];
-  return ["", ...tableOf(columns, rows, terminal)];
-}
-
-function conditionOf(condition: ProviderCondition, nowMs: number): string {
-  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure = "" } = condition;
-  const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${ageOf(lastAcceptedAtMs, nowMs)}`;
-  if (failingSinceMs === undefined) return accepted;
-  const failing = `failing for ${lengthOf(nowMs - failingSinceMs)}, last ${ageOf(lastFailedAtMs, nowMs)}`;
-  return `${failing}: ${lastFailure}${accepted && ` (${accepted})`}`;
-}
-
-const outcomeNames = ["accepted", "retried", "rejected", "unknown", "handed_over", "dead"] as const;
-
-function outcomeLines(providers: Readonly<Record<string, Outcomes>>, terminal: Terminal): string[] {
-  const rows = byName(providers);
-  if (rows.length === 0) return [];
-  const columns: Column<(typeof rows)[number]>[] = [
-    { title: "PROVIDER", text: ([name]) => name },
-    ...outcomeNames.map((what): Column<(typeof rows)[number]> => ({
-      title: what.replace("_", " ").toUpperCase(),
-      text: ([, outcomes]) => numberOf(outcomes[what] ?? 0),
-      align: "right",
-    })),
-  ];
-  return ["", ...tableOf(columns, rows, terminal)];
-}
-
+/** @param count emails of which the sample was taken */
 function reasonLines(
   title: string,
   { size, reasons }: ReasonSample,
@@ -242,13 +226,12 @@ function reasonLines(
   terminal: Terminal,
 ): string[] {
   if (reasons.length === 0) return [];
-  const of = count > size ? ` (of the newest ${numberOf(size)} of ${numberOf(count)})` : "";
-  const columns: Column<Reason>[] = [
-    { title: "EMAILS", text: (one) => numberOf(one.count), align: "right" },
+  const part = count > size ? ` (of the newest ${formatNumber(size)} of ${formatNumber(count)})` : "";
+  const provider: Column<FailureReason> = { title: "PROVIDER", text: (one) => one.provider ?? "" };
+  const columns: Column<FailureReason>[] = [
+    { title: "EMAILS", text: ({ emails }) => formatNumber(emails), align: "right" },
+    ...(reasons.some((one) => one.provider !== undefined) ? [provider] : []),
     { title: "REASON", text: ({ reason }) => reason, elastic: true },
   ];
-  if (reasons.some(({ provider }) => provider !== undefined)) {
-    columns.splice(1, 0, { title: "PROVIDER", text: ({ provider = "" }) => provider });
-  }
-  return ["", painter(terminal)(`${title}${of}`, "bold"), ...tableOf(columns, reasons, terminal)];
+  return ["", paint(terminal, `${title}${part}`, "bold"), ...tableOf(columns, reasons, terminal)];
 }

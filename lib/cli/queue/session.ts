@@ -1,0 +1,89 @@
+// A command's access to the queue: the settings that lead to it, its admin, the terminal, and what is reported when
+// the queue cannot be used.
+
+import { type Config, readConfig } from "../../config/config.ts";
+import { type Admin, type ListedEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { type Log, withoutSecrets } from "../../runtime/log.ts";
+import { type CommandResult, failed, flag } from "../command.ts";
+import { visible } from "../format.ts";
+import { complain } from "../output.ts";
+import { type Terminal, terminalOf } from "../terminal.ts";
+import type { ListedState } from "./email_view.ts";
+import { locationOf, missingText } from "./location.ts";
+
+export interface QueueSession {
+  readonly admin: Admin;
+  readonly config: Config;
+  /** Where the queue is, in words. */
+  readonly location: string;
+  readonly terminal: Terminal;
+}
+
+export const jsonFlag = flag("prints one JSON document; README.md describes it");
+
+// What fails reaches the command as an error.
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Opens the queue for as long as `command` takes. */
+export async function withQueue(
+  command: (session: QueueSession) => Promise<CommandResult>,
+): Promise<CommandResult> {
+  const read = readConfig(process.env, "server");
+  if (!read.ok) {
+    complain(read.message);
+    return { kind: "exit", code: 2 };
+  }
+  const { config } = read;
+  const location = locationOf(config.queue);
+  let admin: Admin | undefined;
+  // Not loaded before it is needed, so that other commands start quickly.
+  const { openAdmin } = await import("../../queue/open.ts");
+  try {
+    admin = await openAdmin(config.queue, config.retainMs, silent);
+    return await command({ admin, config, location, terminal: terminalOf(process.env) });
+  } catch (error) {
+    if (error instanceof QueueMissing) complain(missingText(config.queue));
+    else if (error instanceof StoreUnavailable) complain(lossText(error, config));
+    else throw error;
+    return failed;
+  } finally {
+    await admin?.close();
+  }
+}
+
+/** What stderr says of a store that does not answer. */
+export function lossText({ message }: StoreUnavailable, { queue, secrets }: Config): string {
+  return `The queue does not answer (${locationOf(queue)}): ${visible(withoutSecrets(message, secrets))}`;
+}
+
+/** Most emails that one call may ask for. */
+export const pageMax = 1000;
+
+/** The emails in one state, page by page; no page is empty. */
+export async function* pagesOf(
+  admin: Admin,
+  state: ListedState,
+  limit = Number.POSITIVE_INFINITY,
+  order: "oldest" | "newest" = "oldest",
+): AsyncGenerator<readonly ListedEmail[]> {
+  let left = limit;
+  for (let from: string | undefined; left > 0;) {
+    const { emails, next } = await admin.list(state, Math.min(left, pageMax), from, order);
+    left -= emails.length;
+    if (emails.length > 0) yield emails;
+    if (next === undefined) return;
+    from = next;
+  }
+}
+
+/**
+ * The dead letters that died by `atMs`, page by page. What dies later, perhaps for a second time, is left out: otherwise
+ * the walk might never end.
+ */
+export async function* deadPages(admin: Admin, atMs: number): AsyncGenerator<readonly ListedEmail[]> {
+  for await (const emails of pagesOf(admin, "dead")) {
+    const before = emails.filter((email) => (email.atMs ?? 0) <= atMs);
+    yield before;
+    if (before.length < emails.length) return;
+  }
+}
