@@ -1,45 +1,61 @@
-// A command's answer as one list of fields, from which both the JSON document and the lines for people are made.
+// A command's answer as fields by their keys, from which the JSON document, the lines and the columns for people are made.
 
 import { formatAge, formatNumber, formatTime, visible } from "./format.ts";
+import type { Column } from "./table.ts";
 import { paint, type Style, type Terminal } from "./terminal.ts";
 
 export interface Field {
-  /** Its name in JSON. */
-  readonly key: string;
-  /** Its name for people; without one, it is in JSON only. */
+  /** Its name in lines for people; without one, it is left out there. */
   readonly label?: string;
-  /** In JSON, where an undefined value is omitted. */
+  /** Left out if it is undefined. */
   readonly value?: unknown;
   /** Instead of `value`: a time, Unix ms. */
   readonly atMs?: number | undefined;
-  /** For people, instead of `value`; `""` leaves the field out. */
-  readonly text?: string;
+  /** In lines for people, instead of `value`; left out if it is empty. */
+  readonly text?: string | undefined;
   readonly style?: readonly Style[];
 }
 
-export function isoTime(atMs: number | undefined): string | undefined {
-  return atMs === undefined ? undefined : formatTime(atMs);
-}
+export type Fields = Readonly<Record<string, Field>>;
 
 /** The document in JSON; times are ISO 8601. */
-export function documentOf(fields: readonly Field[]): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(fields.map(({ key, value, atMs }) => [key, value ?? isoTime(atMs)]));
+export function documentOf(fields: Fields): Record<string, unknown> {
+  const entries = Object.entries(fields).map(([key, { value, atMs }]) => {
+    return [key, atMs === undefined ? value : formatTime(atMs)] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
-/** A field in a table: of a time only its age. */
+/** A field in a table; the age of a time. */
 export function cellOf({ value, atMs }: Field, nowMs: number): string {
   if (atMs !== undefined) return formatAge(atMs, nowMs);
   return typeof value === "number" ? formatNumber(value) : String(value ?? "");
 }
 
-/** A line for each field that has a label and a value. `nowMs` is the store's time, Unix ms. */
-export function linesOf(fields: readonly Field[], nowMs: number, terminal: Terminal): string[] {
-  const width = Math.max(...fields.map(({ label = "" }) => label.length));
-  return fields.flatMap(({ label, text, style = [], ...field }) => {
-    const time = field.atMs === undefined ? "" : `${formatTime(field.atMs)} `;
-    const age = cellOf(field, nowMs);
-    const shown = text ?? (time === "" ? age : `${time}(${age})`);
-    if (label === undefined || shown === "") return [];
+/** The column of one field, with its key as title: `handed_over` is HANDED OVER, `sent_at` SENT. */
+export function columnOf<Key extends string>(
+  key: Key,
+  nowMs: number,
+  layout: Partial<Column<Readonly<Record<Key, Field>>>> = {},
+): Column<Readonly<Record<Key, Field>>> {
+  const title = key
+    .replace(/_(at|since|total)$/, "")
+    .replaceAll("_", " ")
+    .toUpperCase();
+  return { title, text: (fields) => cellOf(fields[key], nowMs), ...layout };
+}
+
+/**
+ * A line for each field with a label.
+ * @param nowMs the store's time, Unix ms
+ */
+export function linesOf(fields: Fields, nowMs: number, terminal: Terminal): string[] {
+  const labeled = Object.values(fields).filter(({ label }) => label !== undefined);
+  const width = Math.max(...labeled.map(({ label = "" }) => label.length));
+  return labeled.flatMap(({ label = "", text, style = [], ...field }) => {
+    const cell = cellOf(field, nowMs);
+    const shown = text ?? (field.atMs === undefined ? cell : `${formatTime(field.atMs)} (${cell})`);
+    if (shown === "") return [];
     return [`${paint(terminal, label.padEnd(width), "dim")} ${paint(terminal, visible(shown), ...style)}`];
   });
 }

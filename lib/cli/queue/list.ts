@@ -1,12 +1,18 @@
 // `queue list`: the emails in one state, from the oldest or from the newest.
 
-import { StoreUnavailable } from "../../queue/contract.ts";
+import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import { type CommandResult, defineCommand, done, flag, wrongUsage } from "../command.ts";
-import { cellOf, documentOf, type Field } from "../fields.ts";
+import { cellOf, columnOf, documentOf, type Field } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
 import { complain, print } from "../output.ts";
 import { type Column, Table } from "../table.ts";
-import { emailFields, emailViewOf, type ListedState, listedStates, stateMeanings } from "./email_view.ts";
+import {
+  type EmailFields,
+  emailFields,
+  type ListedState,
+  listedStates,
+  stateMeanings,
+} from "./email_fields.ts";
 import { jsonFlag, lossText, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
 const limitDefault = "100";
@@ -56,7 +62,7 @@ async function printArray(
   let isOpen = false;
   try {
     for await (const emails of pagesOf(admin, state, limit, order)) {
-      const lines = emails.map((email) => jsonOf(documentOf(emailFields(emailViewOf(email)))));
+      const lines = emails.map((email) => jsonOf(documentOf(emailFields(email))));
       if (!print(`${isOpen ? "," : "["}\n${lines.join(",\n")}`)) return done;
       isOpen = true;
     }
@@ -75,12 +81,12 @@ async function printTable(
   { state, limit, order }: Wanted,
 ): Promise<CommandResult> {
   const { nowMs, states } = await admin.stats();
-  const shownColumns = columnsIn[state].map((key) => columnOf(key, nowMs));
-  const table = new Table(shownColumns, terminal);
+  const columns = columnKeys[state].map((key) => columnOf(key, nowMs, layouts[key]));
+  const table = new Table<Row>(columns, terminal);
   let shown = 0;
   for await (const emails of pagesOf(admin, state, limit, order)) {
-    const rows = emails.map((email) => emailFields(emailViewOf(email)));
-    if (!print(table.lines(rows).join("\n"))) return done;
+    const lines = table.lines(emails.map((email) => rowOf(email, nowMs)));
+    if (!print(lines.join("\n"))) return done;
     shown += emails.length;
   }
   if (shown === 0) complain(`No email is ${state} (${stateMeanings[state]})`);
@@ -89,8 +95,10 @@ async function printTable(
   return done;
 }
 
-/** The columns that matter in each state. */
-const columnsIn: Readonly<Record<ListedState, readonly (keyof typeof columns)[]>> = {
+type Row = EmailFields & { readonly next: Field };
+
+/** The fields that matter in each state; `next` is the one of two times that an email in a batch has. */
+const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
   waiting: ["id", "submitted_at", "attempts_total", "to", "subject", "reason"],
   retrying: ["id", "submitted_at", "due_at", "attempts_total", "to", "reason"],
   sending: ["id", "provider", "next", "to", "subject"],
@@ -99,34 +107,18 @@ const columnsIn: Readonly<Record<ListedState, readonly (keyof typeof columns)[]>
   dead: ["id", "died_at", "to", "reason"],
 };
 
-/** By the keys of the fields that they show; `next` shows the one of two that an email has. */
-const columns = {
-  id: { title: "ID" },
-  submitted_at: { title: "SUBMITTED", omitted: 3 },
-  due_at: { title: "DUE" },
-  died_at: { title: "DIED" },
-  sent_at: { title: "SENT" },
-  in_doubt_since: { title: "IN DOUBT" },
-  attempts_total: { title: "ATTEMPTS", align: "right", omitted: 4 },
-  provider: { title: "PROVIDER", omitted: 1 },
-  next: { title: "NEXT" },
-  to: { title: "TO", elastic: true, omitted: 2 },
-  subject: { title: "SUBJECT", elastic: true, omitted: 5 },
-  reason: { title: "REASON", elastic: true },
-} as const satisfies Record<string, Omit<Column<unknown>, "text">>;
+/** What becomes of columns if the terminal is too narrow. */
+const layouts: Readonly<Partial<Record<keyof Row, Partial<Column<unknown>>>>> = {
+  provider: { omitted: 1 },
+  to: { elastic: true, omitted: 2 },
+  submitted_at: { omitted: 3 },
+  attempts_total: { align: "right", omitted: 4 },
+  subject: { elastic: true, omitted: 5 },
+  reason: { elastic: true },
+};
 
-function columnOf(key: keyof typeof columns, nowMs: number): Column<readonly Field[]> {
-  return {
-    ...columns[key],
-    text(fields) {
-      const cell = (name: string) =>
-        cellOf(
-          fields.find((field) => field.key === name)!,
-          nowMs,
-        );
-      if (key !== "next") return cell(key);
-      const leaseEnd = cell("lease_ends_at");
-      return leaseEnd === "" ? `due ${cell("next_try_at")}` : `lease ends ${leaseEnd}`;
-    },
-  };
+function rowOf(stored: StoredEmail, nowMs: number): Row {
+  const fields = emailFields(stored);
+  const [leaseEnd, nextTry] = [cellOf(fields.lease_ends_at, nowMs), cellOf(fields.next_try_at, nowMs)];
+  return { ...fields, next: { value: leaseEnd === "" ? `due ${nextTry}` : `lease ends ${leaseEnd}` } };
 }

@@ -7,7 +7,7 @@ import { defineCommand, flag, wrongUsage } from "../command.ts";
 import { formatCount } from "../format.ts";
 import { complain, print, printJson } from "../output.ts";
 import { chunksOf, complainAbout, type Failure, forEachChunk, type Problem, resultOf } from "./bulk.ts";
-import { emailViewOf } from "./email_view.ts";
+import { emailFields } from "./email_fields.ts";
 import { deadPages, jsonFlag, type QueueSession, withQueue } from "./session.ts";
 
 export const retryCommand = defineCommand({
@@ -138,7 +138,7 @@ class Retry {
   async #prepare(stored: StoredEmail): Promise<Request | Problem | undefined> {
     const { id, state, history: seenHistory } = stored;
     const { reason, force, beganAtMs } = this.#wanted;
-    const isWanted = reason === undefined || emailViewOf(stored).reason?.includes(reason) === true;
+    const isWanted = reason === undefined || emailFields(stored).reason.value?.includes(reason) === true;
     if (state === "in-doubt" && force && isWanted) return this.#endDoubt(id);
     if (state !== "dead") return state;
     if (!isWanted) return "other-reason";

@@ -8,7 +8,7 @@ import { type CommandResult, failed, flag } from "../command.ts";
 import { visible } from "../format.ts";
 import { complain } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
-import type { ListedState } from "./email_view.ts";
+import type { ListedState } from "./email_fields.ts";
 import { locationOf, missingText } from "./location.ts";
 
 export interface QueueSession {

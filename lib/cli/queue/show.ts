@@ -1,13 +1,14 @@
 // `queue show`: one email, with its content and its attempts.
 
-import type { Attempt, AttemptEnd } from "../../policy/attempts.ts";
+import type { AttemptEnd } from "../../policy/attempts.ts";
+import type { StoredEmail } from "../../queue/contract.ts";
 import { defineCommand, done, failed, wrongUsage } from "../command.ts";
 import { documentOf, linesOf } from "../fields.ts";
-import { formatAge, formatTime, visible, visibleLines } from "../format.ts";
+import { formatAge, visible, visibleLines } from "../format.ts";
 import { complain, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { paint, type Terminal } from "../terminal.ts";
-import { emailFields, type EmailView, emailViewOf } from "./email_view.ts";
+import { type EmailFields, emailFields } from "./email_fields.ts";
 import { jsonFlag, withQueue } from "./session.ts";
 
 export const showCommand = defineCommand({
@@ -28,39 +29,37 @@ The content of a sent email is not kept, and its record only for RETAIN.`,
         complain(`Unknown id: ${visible(id)}`);
         return failed;
       }
-      const view = emailViewOf(stored);
-      if (json) printJson(documentOf(emailFields(view)));
-      else print(textOf(view, (await admin.stats()).nowMs, terminal));
+      if (json) printJson(documentOf(emailFields(stored)));
+      else print(textOf(stored, (await admin.stats()).nowMs, terminal));
       return done;
     });
   },
 });
 
-function textOf(view: EmailView, nowMs: number, terminal: Terminal): string {
-  const { email, stored, attempts, isDamaged } = view;
+function textOf(stored: StoredEmail, nowMs: number, terminal: Terminal): string {
+  const fields = emailFields(stored);
+  const { attempts, body, html, unreadable } = fields;
   const part = (title: string, text: string | undefined) =>
     text === undefined ? [] : ["", paint(terminal, title, "bold"), visibleLines(text).trimEnd()];
   // Reasons are not cut here: nothing else shows them whole.
-  const table = tableOf(attemptColumns(nowMs), attempts.kept, { ...terminal, width: undefined });
+  const table = tableOf(attemptColumns(nowMs), attempts.value, { ...terminal, width: undefined });
   return [
-    ...linesOf(emailFields(view), nowMs, terminal),
-    ...(attempts.kept.length === 0 ? [] : ["", ...table]),
-    ...part("Body", email.body),
-    ...part("HTML", email.html),
+    ...linesOf(fields, nowMs, terminal),
+    ...(attempts.value.length === 0 ? [] : ["", ...table]),
+    ...part("Body", body.value),
+    ...part("HTML", html.value),
     // Only somebody who sees a damaged email can rescue it.
-    ...part("As stored", isDamaged ? stored.text : undefined),
+    ...part("As stored", unreadable.value ? stored.text : undefined),
   ].join("\n");
 }
 
-function attemptColumns(nowMs: number): readonly Column<Attempt>[] {
-  return [
-    { title: "AT", text: ({ atMs }) => formatTime(atMs) },
-    { title: "AGO", text: ({ atMs }) => formatAge(atMs, nowMs).replace(" ago", ""), align: "right" },
-    { title: "PROVIDER", text: ({ provider }) => provider },
-    { title: "OUTCOME", text: ({ outcome }) => outcomes[outcome] ?? outcome },
-    { title: "REASON", text: ({ reason }) => reason ?? "" },
-  ];
-}
+const attemptColumns = (nowMs: number): Column<EmailFields["attempts"]["value"][number]>[] => [
+  { title: "AT", text: ({ at }) => at },
+  { title: "AGO", text: ({ at }) => formatAge(Date.parse(at), nowMs).replace(" ago", ""), align: "right" },
+  { title: "PROVIDER", text: ({ provider }) => provider },
+  { title: "OUTCOME", text: ({ outcome }) => outcomes[outcome] ?? outcome },
+  { title: "REASON", text: ({ reason }) => reason ?? "" },
+];
 
 /** All outcomes of an attempt, in words. */
 export const outcomes: Readonly<Record<AttemptEnd, string>> = {

@@ -1,24 +1,27 @@
 // `queue stats`: the condition of the queue at a glance.
 
-import type { Config } from "../../config/config.ts";
-import type { Admin, ProviderCondition, QueueStats } from "../../queue/contract.ts";
+import type { Admin, QueueStats } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { defineCommand, done } from "../command.ts";
-import { documentOf, type Field, linesOf } from "../fields.ts";
+import { columnOf, documentOf, type Field, type Fields, linesOf } from "../fields.ts";
 import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { paint, type Terminal } from "../terminal.ts";
-import { listedStates, stateMeanings } from "./email_view.ts";
 import {
-  type FailureReason,
-  type ReasonSample,
-  sampleDead,
-  sampleFailures,
-  sampleMax,
-} from "./failure_reasons.ts";
+  type EmailFields,
+  emailFields,
+  type ListedState,
+  listedStates,
+  stateMeanings,
+} from "./email_fields.ts";
 import { durabilityOf } from "./location.ts";
-import { jsonFlag, withQueue } from "./session.ts";
+import { jsonFlag, pageMax, pagesOf, type QueueSession, withQueue } from "./session.ts";
+
+/** Most emails of which the reasons are read: it bounds the work of one look at the queue. */
+const sampleMax = 10 * pageMax;
+/** Most reasons that are shown. */
+const reasonsMax = 10;
 
 export const statsCommand = defineCommand({
   name: "queue stats",
@@ -29,100 +32,121 @@ Shows how many emails are in each state, how long the oldest has been due or in 
 The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
   options: { json: jsonFlag },
   run: ({ json }) =>
-    withQueue(async ({ admin, config, location, terminal }) => {
-      const report: Report = {
-        location,
-        stats: await admin.stats(),
-        failures: await sampleFailures(admin),
-        dead: await sampleDead(admin),
-        store: await judgeStore(admin, config),
-      };
-      if (json) printJson({ ...documentOf(fieldsOf(report)), ...report.stats.states });
-      else print(linesFor(report, terminal).join("\n"));
+    withQueue(async (session) => {
+      const report = await readReport(session);
+      if (json) printJson(documentFor(report));
+      else print(linesFor(report, session.terminal).join("\n"));
       return done;
     }),
 });
 
 interface Report {
-  readonly location: string;
   readonly stats: QueueStats;
+  readonly fields: Fields;
+  readonly providers: readonly (readonly [name: string, fields: Fields])[];
   readonly failures: ReasonSample;
   readonly dead: ReasonSample;
-  /** Whether a server would acknowledge submissions now, and what was found. */
-  readonly store: { readonly ok: boolean; readonly detail: string };
 }
 
-async function judgeStore(admin: Admin, { queue, secrets }: Config): Promise<Report["store"]> {
+async function readReport({ admin, config, location }: QueueSession): Promise<Report> {
+  const stats = await admin.stats();
+  const failures = await sampleFailures(admin);
+  const dead = await sampleDead(admin);
   const health = await admin.health();
-  const detail = health.ok ? durabilityOf(queue) : withoutSecrets(health.reason, secrets);
-  return { ok: health.ok, detail };
+  const { ok } = health;
+  const detail = ok ? durabilityOf(config.queue) : withoutSecrets(health.reason, config.secrets);
+  const store: Field = {
+    label: "Store",
+    value: { ok, detail },
+    text: ok ? detail : `cannot be relied on: ${detail}`,
+    style: ok ? [] : ["bold", "red"],
+  };
+  const counted = Object.keys(stats.counters).flatMap((name) => name.split(":")[1] ?? []);
+  const names = [...new Set([...counted, ...Object.keys(stats.providers)])].toSorted();
+  const providers = names.map((name) => [name, providerFields(name, stats)] as const);
+  return { stats, fields: { ...queueFields(stats, location), store }, providers, failures, dead };
 }
 
-/** All but the number of emails in each state, which people see in a table. */
-function fieldsOf({ location, stats, store, failures, dead }: Report): Field[] {
+function documentFor({ stats, fields, providers, failures, dead }: Report) {
+  return {
+    ...stats.states,
+    ...documentOf(fields),
+    providers: Object.fromEntries(providers.map(([name, one]) => [name, documentOf(one)])),
+    failures: failures.reasons,
+    failures_sampled: failures.size,
+    dead_reasons: dead.reasons,
+    dead_sampled: dead.size,
+  };
+}
+
+function linesFor({ stats, fields, providers, failures, dead }: Report, terminal: Terminal): string[] {
+  const { states, nowMs } = stats;
+  const conditions = Object.fromEntries(providers.map(([name, one]) => [name, one["last_failure"]!]));
+  const counts = providers.map(([name, one]) => ({ ...one, provider: { value: name } }));
+  const columns = [
+    columnOf<string>("provider", nowMs),
+    ...countNames.map((key) => columnOf<string>(key, nowMs, { align: "right" })),
+  ];
+  const notSent = states.waiting + states.retrying + states["in-doubt"];
+  return [
+    ...tableOf(stateColumns(states), listedStates, terminal),
+    "",
+    ...linesOf({ ...fields, ...conditions }, nowMs, terminal),
+    ...(providers.length === 0 ? [] : ["", ...tableOf<Fields>(columns, counts, terminal)]),
+    ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
+    ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
+  ];
+}
+
+const stateColumns = (states: QueueStats["states"]): Column<ListedState>[] => [
+  { title: "STATE", text: (state) => state },
+  {
+    title: "EMAILS",
+    text: (state) => formatNumber(states[state]),
+    align: "right",
+    style: (state) => (state === "dead" && states.dead > 0 ? "red" : undefined),
+  },
+  { title: "", text: (state) => stateMeanings[state], elastic: true },
+];
+
+/** In the order in which people see them. */
+function queueFields(stats: QueueStats, location: string): Fields {
   const { nowMs, counters, oldestDueAtMs, oldestDoubtSinceMs, paused, clockStep, bytesUsed, bytesMax } =
     stats;
-  const { possible_duplicates: duplicates = 0, replayed = 0, restamped = 0 } = counters;
+  const { possible_duplicates = 0, replayed = 0, restamped = 0 } = counters;
   const age = (atMs: number | undefined) => (atMs === undefined ? "none" : formatAge(atMs, nowMs));
-  const room = bytesMax === undefined ? "" : ` of ${formatBytes(bytesMax)}`;
-  return [
-    { key: "at", atMs: nowMs },
-    paused
-      ? { key: "paused", label: "Claims", value: true, text: pausedText, style: ["bold", "yellow"] }
-      : { key: "paused", label: "Claims", value: false, text: "not paused" },
-    { key: "oldest_due_since", label: "Oldest due", atMs: oldestDueAtMs, text: age(oldestDueAtMs) },
-    {
-      key: "oldest_in_doubt_since",
+  const used = `${formatBytes(bytesUsed)}${bytesMax === undefined ? "" : ` of ${formatBytes(bytesMax)}`}`;
+  return {
+    at: { atMs: nowMs },
+    paused: {
+      label: "Claims",
+      value: paused,
+      text: paused ? "paused: nothing is sent until `reliable-email queue resume`" : "not paused",
+      style: paused ? ["bold", "yellow"] : [],
+    },
+    oldest_due_since: { label: "Oldest due", atMs: oldestDueAtMs, text: age(oldestDueAtMs) },
+    oldest_in_doubt_since: {
       label: "Oldest in doubt",
       atMs: oldestDoubtSinceMs,
       text: age(oldestDoubtSinceMs),
     },
-    {
-      key: "possible_duplicates",
+    possible_duplicates: {
       label: "Duplicates",
-      value: duplicates,
-      text: `${formatNumber(duplicates)} possible`,
+      value: possible_duplicates,
+      text: `${formatNumber(possible_duplicates)} possible`,
     },
-    {
-      key: "retried_by_operator",
+    retried_by_operator: {
       label: "Retried",
       value: replayed,
       text: `${formatNumber(replayed)} by an operator`,
     },
-    {
-      key: "clock_stepped_at",
-      label: "Clock",
-      atMs: clockStep?.atMs,
-      text: clockText(stats),
-      style: ["yellow"],
-    },
-    { key: "clock_stepped_by_ms", value: clockStep?.byMs },
-    { key: "restamped", value: restamped },
-    {
-      key: "bytes_used",
-      label: "Queue",
-      value: bytesUsed,
-      text: `${location}, ${formatBytes(bytesUsed)}${room}`,
-    },
-    { key: "bytes_max", value: bytesMax },
-    store.ok
-      ? { key: "store", label: "Store", value: store, text: store.detail }
-      : {
-          key: "store",
-          label: "Store",
-          value: store,
-          text: `cannot be relied on: ${store.detail}`,
-          style: ["bold", "red"],
-        },
-    { key: "providers", value: Object.fromEntries(providersOf(stats).map(providerEntry)) },
-    { key: "failures", value: failures.reasons },
-    { key: "failures_sampled", value: failures.size },
-    { key: "dead_reasons", value: dead.reasons },
-    { key: "dead_sampled", value: dead.size },
-  ];
+    clock_stepped_at: { label: "Clock", atMs: clockStep?.atMs, text: clockText(stats), style: ["yellow"] },
+    clock_stepped_by_ms: { value: clockStep?.byMs },
+    restamped: { value: restamped },
+    bytes_used: { label: "Queue", value: bytesUsed, text: `${location}, ${used}` },
+    bytes_max: { value: bytesMax },
+  };
 }
-
-const pausedText = "paused: nothing is sent until `reliable-email queue resume`";
 
 function clockText({ clockStep, counters, nowMs }: QueueStats): string {
   if (clockStep === undefined) return "";
@@ -130,43 +154,6 @@ function clockText({ clockStep, counters, nowMs }: QueueStats): string {
   const step = `${byMs > 0 ? "ahead" : "back"} by ${formatDuration(Math.abs(byMs))}, ${formatAge(atMs, nowMs)}`;
   const corrected = formatNumber(counters["restamped"] ?? 0);
   return `stepped ${step}; ${corrected} impossible times corrected since the queue began`;
-}
-
-interface ProviderReport {
-  readonly name: string;
-  /** What came of attempts, since the queue began. */
-  readonly counts: Readonly<Record<string, number>>;
-  readonly condition: ProviderCondition;
-}
-
-/** Sorted by name. The counters of a provider are named `<what>:<provider>`. */
-function providersOf({ counters, providers }: QueueStats): ProviderReport[] {
-  const counts: Record<string, Record<string, number>> = {};
-  for (const [key, count] of Object.entries(counters)) {
-    const [what = "", name] = key.split(":");
-    if (name !== undefined) (counts[name] ??= {})[what] = count;
-  }
-  const names = new Set([...Object.keys(counts), ...Object.keys(providers)]);
-  return [...names].toSorted().map((name) => {
-    return { name, counts: counts[name] ?? {}, condition: providers[name] ?? {} };
-  });
-}
-
-function providerEntry({ name, counts, condition }: ProviderReport) {
-  const times = documentOf([
-    { key: "last_accepted_at", atMs: condition.lastAcceptedAtMs },
-    { key: "failing_since", atMs: condition.failingSinceMs },
-    { key: "last_failed_at", atMs: condition.lastFailedAtMs },
-  ]);
-  return [name, { ...counts, ...times, last_failure: condition.lastFailure }] as const;
-}
-
-function conditionText(condition: ProviderCondition, nowMs: number): string {
-  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure = "" } = condition;
-  const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${formatAge(lastAcceptedAtMs, nowMs)}`;
-  if (failingSinceMs === undefined) return accepted;
-  const failing = `failing for ${formatDuration(nowMs - failingSinceMs)}, last ${formatAge(lastFailedAtMs, nowMs)}`;
-  return `${failing}: ${lastFailure}${accepted && ` (${accepted})`}`;
 }
 
 const countNames = [
@@ -179,43 +166,79 @@ const countNames = [
   "doubts_split",
 ] as const;
 
-function linesFor(report: Report, terminal: Terminal): string[] {
-  const { failures, dead, stats } = report;
-  const { states, nowMs } = stats;
-  const providers = providersOf(stats);
-  const conditions = providers.map(({ name, condition }): Field => {
-    const isFailing = condition.failingSinceMs !== undefined;
-    const text = conditionText(condition, nowMs);
-    return { key: name, label: name, text, style: isFailing ? ["red"] : [] };
-  });
-  const counts = countNames.map((what): Column<ProviderReport> => ({
-    title: what.replace("_", " ").toUpperCase(),
-    text: (provider) => formatNumber(provider.counts[what] ?? 0),
-    align: "right",
+/** What came of attempts since the queue began, and how the provider did lately. */
+function providerFields(name: string, { counters, providers, nowMs }: QueueStats): Fields {
+  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure } = providers[name] ?? {};
+  const counts = countNames.map((what) => [what, { value: counters[`${what}:${name}`] ?? 0 }] as const);
+  const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${formatAge(lastAcceptedAtMs, nowMs)}`;
+  const isFailing = failingSinceMs !== undefined;
+  const failing = isFailing
+    ? `failing for ${formatDuration(nowMs - failingSinceMs)}, last ${formatAge(lastFailedAtMs, nowMs)}: ${lastFailure}`
+    : "";
+  return {
+    ...Object.fromEntries(counts),
+    last_accepted_at: { atMs: lastAcceptedAtMs },
+    failing_since: { atMs: failingSinceMs },
+    last_failed_at: { atMs: providers[name]?.lastFailedAtMs },
+    last_failure: {
+      label: name,
+      value: lastFailure,
+      text: isFailing ? `${failing}${accepted && ` (${accepted})`}` : accepted,
+      style: isFailing ? ["red"] : [],
+    },
+  };
+}
+
+interface FailureReason {
+  /** Undefined for dead letters. */
+  readonly provider?: string | undefined;
+  readonly reason: string;
+  readonly emails: number;
+}
+
+interface ReasonSample {
+  /** Emails that were read. */
+  readonly size: number;
+  /** The most frequent first. */
+  readonly reasons: readonly FailureReason[];
+}
+
+/** Why dead letters are dead. */
+function sampleDead(admin: Admin): Promise<ReasonSample> {
+  return sample(admin, ["dead"], (fields) => ({
+    reason: fields.reason.value ?? "no reason that can be read",
   }));
-  const providerColumns = [{ title: "PROVIDER", text: ({ name }: ProviderReport) => name }, ...counts];
-  const notSent = states.waiting + states.retrying + states["in-doubt"];
-  return [
-    ...tableOf(
-      [
-        { title: "STATE", text: (state) => state },
-        {
-          title: "EMAILS",
-          text: (state) => formatNumber(states[state]),
-          align: "right",
-          style: (state) => (state === "dead" && states.dead > 0 ? "red" : undefined),
-        },
-        { title: "", text: (state) => stateMeanings[state], elastic: true },
-      ],
-      listedStates,
-      terminal,
-    ),
-    "",
-    ...linesOf([...fieldsOf(report), ...conditions], nowMs, terminal),
-    ...(providers.length === 0 ? [] : ["", ...tableOf(providerColumns, providers, terminal)]),
-    ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
-    ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
-  ];
+}
+
+/** Why the last attempt failed of emails that are not sent yet, with its provider. */
+function sampleFailures(admin: Admin): Promise<ReasonSample> {
+  return sample(admin, ["retrying", "waiting", "in-doubt"], (fields) => {
+    const provider = fields.provider.value ?? fields.attempts.value.at(-1)?.provider;
+    const reason = fields.reason.value;
+    return provider === undefined || reason === undefined ? undefined : { provider, reason };
+  });
+}
+
+/** Reads the newest emails, since they show what goes wrong now: reasons are stored with the emails and counted nowhere. */
+async function sample(
+  admin: Admin,
+  states: readonly ListedState[],
+  reasonOf: (fields: EmailFields) => Omit<FailureReason, "emails"> | undefined,
+): Promise<ReasonSample> {
+  const found = new Map<string, FailureReason>();
+  let size = 0;
+  for (const state of states) {
+    for await (const emails of pagesOf(admin, state, Math.ceil(sampleMax / states.length), "newest")) {
+      size += emails.length;
+      for (const email of emails) {
+        const why = reasonOf(emailFields(email));
+        if (why === undefined) continue;
+        const key = `${why.provider}\n${why.reason}`;
+        found.set(key, { ...why, emails: (found.get(key)?.emails ?? 0) + 1 });
+      }
+    }
+  }
+  return { size, reasons: [...found.values()].toSorted((a, b) => b.emails - a.emails).slice(0, reasonsMax) };
 }
 
 /** @param count emails of which the sample was taken */
@@ -227,11 +250,11 @@ function reasonLines(
 ): string[] {
   if (reasons.length === 0) return [];
   const part = count > size ? ` (of the newest ${formatNumber(size)} of ${formatNumber(count)})` : "";
-  const provider: Column<FailureReason> = { title: "PROVIDER", text: (one) => one.provider ?? "" };
   const columns: Column<FailureReason>[] = [
     { title: "EMAILS", text: ({ emails }) => formatNumber(emails), align: "right" },
-    ...(reasons.some((one) => one.provider !== undefined) ? [provider] : []),
+    { title: "PROVIDER", text: ({ provider = "" }) => provider },
     { title: "REASON", text: ({ reason }) => reason, elastic: true },
   ];
+  if (reasons.every(({ provider }) => provider === undefined)) columns.splice(1, 1);
   return ["", paint(terminal, `${title}${part}`, "bold"), ...tableOf(columns, reasons, terminal)];
 }

@@ -1,0 +1,146 @@
+// Everything that is known about one email, read from what the queue keeps, as the fields in which `list` and `show` print
+// it. A damaged email is shown as far as it can be read.
+
+import { decodeEmail, decodeEnvelope, type Email, type Envelope } from "../../email/email.ts";
+import { formatMailbox } from "../../email/mailbox.ts";
+import { decodeHistory, decodeNotes, decodeRecord, noHistory, withNotes } from "../../policy/history.ts";
+import { decideRetry } from "../../policy/operator_retry.ts";
+import type { EmailState, StoredEmail } from "../../queue/contract.ts";
+import type { Field, Fields } from "../fields.ts";
+import { formatNumber, formatTime } from "../format.ts";
+import type { Style } from "../terminal.ts";
+
+export type ListedState = Exclude<EmailState, "deleted">;
+
+/** In the order of an email's life. */
+export const listedStates = [
+  "waiting",
+  "retrying",
+  "sending",
+  "in-doubt",
+  "sent",
+  "dead",
+] as const satisfies readonly ListedState[];
+
+export const stateMeanings: Readonly<Record<EmailState, string>> = {
+  waiting: "due: the next worker takes it",
+  retrying: "failed, and due again later",
+  sending: "a worker is handing it over",
+  "in-doubt": "a provider may have accepted it: the service is finding out",
+  sent: "accepted by a provider; the record is kept for a while",
+  dead: "given up, and kept until it is retried or deleted",
+  deleted: "deleted: nothing of it is kept",
+};
+
+const stateStyles: Readonly<Partial<Record<EmailState, readonly Style[]>>> = {
+  dead: ["bold", "red"],
+  "in-doubt": ["bold", "yellow"],
+  retrying: ["bold", "yellow"],
+};
+
+export type EmailFields = ReturnType<typeof emailFields>;
+
+/** In the order in which `show` prints them. */
+export function emailFields(stored: StoredEmail) {
+  const { email, isDamaged, record, history, attempts } = decode(stored);
+  const { id, state, batch, atMs } = stored;
+  const { total, kept } = attempts;
+  const outcomeUnknown = state === "dead" && decideRetry(stored.history, 0).mayBeDuplicate;
+  const mayBeDuplicate = state !== "dead" && history.doubted;
+  const isDue = state === "waiting" || state === "retrying";
+  const last = state === "sent" ? undefined : kept.at(-1);
+  const hasLapsed = batch?.leaseExpired || (state === "in-doubt" && last?.outcome === "lapsed");
+  const totalText =
+    total > kept.length ? `${formatNumber(total)}, of which the first and the last are kept` : undefined;
+  return {
+    id: { label: "ID", value: id },
+    state: {
+      label: "State",
+      value: state,
+      text: `${state}: ${stateMeanings[state]}`,
+      style: stateStyles[state] ?? ["bold"],
+    },
+    /** Why it is dead; or, if it is not sent, why the last attempt failed or that its worker has not reported. */
+    reason: { label: "Reason", value: history.deadReason ?? (hasLapsed ? lapsedReason : last?.reason) },
+    outcome_unknown: flagField(
+      "Outcome",
+      outcomeUnknown,
+      "unknown: it may have been sent, and is retried only with --force",
+    ),
+    possible_duplicate: flagField(
+      "Duplicate",
+      mayBeDuplicate,
+      "possible: it was or will be sent again, although a provider may have it",
+    ),
+    unreadable: flagField("Damaged", isDamaged, "part of it cannot be read"),
+    from: { label: "From", value: email.from, text: mailboxText(email.from, email.from_name) },
+    from_name: { value: email.from_name },
+    to: { label: "To", value: email.to, text: mailboxText(email.to, email.to_name) },
+    to_name: { value: email.to_name },
+    reply_to: { label: "Reply to", value: email.reply_to },
+    subject: { label: "Subject", value: email.subject },
+    // A sent email keeps no other time of submission than that in its id, by the server's clock.
+    submitted_at: {
+      label: "Submitted",
+      atMs: stored.submittedAtMs ?? (state === "sent" ? timeInId(id) : undefined),
+    },
+    retried_at: { label: "Retried", atMs: history.replayedAtMs },
+    due_at: { label: "Due", atMs: isDue ? atMs : undefined },
+    died_at: { label: "Died", atMs: state === "dead" ? atMs : undefined },
+    sent_at: { label: "Sent", atMs: record?.atMs },
+    provider: { label: "Provider", value: record?.provider ?? batch?.provider },
+    provider_message_id: { label: "Message", value: record?.providerMessageId },
+    batch: { label: "Batch", value: record?.batchId ?? batch?.id },
+    // Until the doubt is written down, it counts from the end of the lease.
+    in_doubt_since: {
+      label: "In doubt",
+      atMs: batch?.doubtSinceMs ?? (state === "in-doubt" ? batch?.dueAtMs : undefined),
+    },
+    lease_ends_at: { label: "Lease ends", atMs: batch?.leased ? batch.dueAtMs : undefined },
+    next_try_at: { label: "Next try", atMs: batch?.leased ? undefined : batch?.dueAtMs },
+    attempts_total: { label: "Attempts", value: total, text: totalText },
+    attempts: {
+      value: kept.map(({ atMs: attemptAtMs, ...attempt }) => ({ at: formatTime(attemptAtMs), ...attempt })),
+    },
+    body: { value: email.body },
+    html: { value: email.html },
+  } satisfies Fields;
+}
+
+/** The same text for every email, so that `stats` counts them together. */
+const lapsedReason = "a worker took it and has not reported since, and its lease has run out";
+
+/** `true` in JSON and a text for people, or left out. */
+function flagField(label: string, isSet: boolean, text: string): Field {
+  return isSet ? { label, value: true, text } : {};
+}
+
+function mailboxText(address: string | undefined, name: string | undefined): string {
+  return address === undefined ? "" : formatMailbox(address, name);
+}
+
+/** The time in a UUIDv7, Unix ms. */
+function timeInId(id: string): number | undefined {
+  const [, high = "", low = ""] = /^([\da-f]{8})-([\da-f]{4})-7/i.exec(id) ?? [];
+  return high === "" ? undefined : Number.parseInt(high + low, 16);
+}
+
+function decode(stored: StoredEmail) {
+  let isDamaged = false;
+  const read = <T>(text: string | undefined, decodeText: (text: string) => T): T | undefined => {
+    try {
+      return text === undefined ? undefined : decodeText(text);
+    } catch {
+      isDamaged = true;
+      return undefined;
+    }
+  };
+  const decodeText = stored.text?.includes("\n") ? decodeEmail : decodeEnvelope;
+  /** Empty for a deleted email, and for one that cannot be read. */
+  const email: Partial<Email> & Partial<Envelope> = read<Email | Envelope>(stored.text, decodeText) ?? {};
+  const record = read(stored.record, decodeRecord);
+  const notes = read(stored.batch?.notes, decodeNotes);
+  const history = record?.history ?? read(stored.history, decodeHistory) ?? noHistory;
+  const { attempts } = notes === undefined ? history : withNotes(history, notes);
+  return { email, isDamaged, record, history, attempts };
+}
