@@ -31,8 +31,10 @@ const consumer = openConsumer(config.queue, config.retainMs, {
   },
 });
 
-const states = config.providers.map(({ name, weight }) =>
-  createProviderState(createProvider(name, config), weight),
+const states = await Promise.all(
+  config.providers.map(async ({ name, weight }) =>
+    createProviderState(await createProvider(name, config), weight),
+  ),
 );
 const counts = createWorkerMetrics();
 const context: DeliveryContext = {
@@ -42,7 +44,7 @@ const context: DeliveryContext = {
   observer: counts.observer,
   settings: {
     ...config,
-    searchWaitMs: config.postmark?.searchWaitMs ?? 0,
+    searchWaitMs: Math.max(0, ...states.map(({ provider }) => provider.searchWaitMs ?? 0)),
     providers: states
       .filter(({ weight }) => weight > 0)
       .toSorted((a, b) => b.weight - a.weight)

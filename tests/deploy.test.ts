@@ -192,7 +192,7 @@ describe("deploy: the units", () => {
   test("leave the time to drain, after one signal to one process", () => {
     const [timeout] = values(server, "TimeoutStopSec");
     expect(Number(timeout) * 1000).toBeGreaterThan(defaults.config.shutdownTimeoutMs);
-    expect(server).toContain(`SHUTDOWN_TIMEOUT (${settings.entries.SHUTDOWN_TIMEOUT.default})`);
+    expect(server).toContain(`SHUTDOWN_TIMEOUT (${settings.SHUTDOWN_TIMEOUT.default})`);
     expect(values(server, "KillMode")).toEqual(["mixed"]);
   });
 
@@ -283,7 +283,7 @@ describe("deploy: the file of settings", () => {
   test("holds settings that there are, each once, and all of them together are accepted", () => {
     const names = given.map(([name]) => name);
     expect(names.length).toBeGreaterThan(5);
-    expect(names.filter((name) => !(name in settings.entries))).toEqual([]);
+    expect(names.filter((name) => !(name in settings))).toEqual([]);
     expect(new Set(names).size).toBe(names.length);
     const keys = Object.fromEntries(secrets.map((name) => [name, "key"]));
     for (const role of ["server", "worker"] as const) {
@@ -295,7 +295,7 @@ describe("deploy: the file of settings", () => {
   test("tells the defaults where it says nothing else", () => {
     const told = Object.fromEntries(given);
     for (const name of ["HOST", "PORT", "CONCURRENCY", "RETAIN", "SHUTDOWN_TIMEOUT", "LOG_LEVEL"] as const) {
-      expect(told[name]).toBe(settings.entries[name].default);
+      expect(told[name]).toBe(settings[name].default);
     }
   });
 
@@ -320,8 +320,8 @@ test("deploy: keys come in under the names that are read, each from its own file
   expect(readConfig(env, "worker")).toMatchObject({
     ok: true,
     config: {
-      resend: { apiKey: "resend://key" },
-      postmark: { serverToken: "postmark://key" },
+      resendApiKey: "resend://key",
+      postmarkServerToken: "postmark://key",
       queue: { kind: "redis", url: "redis://key" },
     },
   });

@@ -1,85 +1,47 @@
-// The configuration: read once at start from the environment, every mistake reported together. Nothing else reads
-// the environment. No message ever holds a value that may be secret.
+// The configuration, read once at startup from the environment; every error is reported in one message. Nothing else
+// reads the environment. No message shows a value that may be secret.
 
-import { errorCode } from "../runtime/errors.ts";
 import { readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
 import * as v from "valibot";
-import { type Log, type LogLevel, withoutSecrets } from "../runtime/log.ts";
-import { misspelledSettings } from "./misspelling.ts";
-import { providerNames, type ProviderName } from "../providers/provider.ts";
-import { noFaults, type SandboxFaults } from "../providers/sandbox/faults.ts";
+import { credentialOf, type ProviderName, providerNames } from "../providers/registry.ts";
 import type { QueueSettings } from "../queue/open.ts";
-import type { ProviderWeight } from "./parsers.ts";
+import { errorCode } from "../runtime/errors.ts";
+import { type Log, withoutSecrets } from "../runtime/log.ts";
+import type { ProviderWeight } from "./kinds.ts";
+import { findMisspelled } from "./misspelling.ts";
 import {
   defaultOf,
-  emptyIsOff,
+  kindOf,
   masked,
-  mayBeQuoted,
-  errorsAcross,
+  type NamedValues,
+  nameValues,
+  type Role,
+  rules,
   secretNames,
   secretPartsOf,
-  settingNames,
   type SettingName,
-  settings,
-  type Settings,
+  settingNames,
+  type Values,
 } from "./settings.ts";
 
-export type { ProviderWeight } from "./parsers.ts";
+export { credentialNames, type Role } from "./settings.ts";
 
-/** What a process is going to do with its settings: only a worker needs a provider that it can use. */
-export type Role = "server" | "worker";
-
-export interface Config {
-  readonly host: string;
-  /** 0–65535; 0 takes any free port. */
-  readonly port: number;
-  /** Without it there is no admin port. */
+/** The value of every setting, and what follows from several of them. */
+export interface Config extends Omit<NamedValues, "providers"> {
+  /** Absent if the admin port is off. */
   readonly admin?: { readonly host: string; readonly port: number };
-  /** Without them everyone may submit. */
-  readonly apiTokens?: readonly string[];
-  /** Addresses and `@domains`; without them every sender is allowed. */
-  readonly allowedFrom?: readonly string[];
-  readonly defaultFrom?: string;
-  /** The name of `defaultFrom`, and of no other sender. */
-  readonly defaultFromName?: string;
-  readonly maxBodyBytes: number;
-  readonly submitTimeoutMs: number;
   readonly queue: QueueSettings;
   /** Every provider that can be used, in the order of `PROVIDERS`. */
   readonly providers: readonly ProviderWeight[];
-  readonly resend?: { readonly apiKey: string; readonly baseUrl?: string };
-  readonly postmark?: {
-    readonly serverToken: string;
-    readonly baseUrl?: string;
-    readonly messageStream: string;
-    readonly searchWaitMs: number;
-  };
-  /** Present exactly when `PROVIDERS` names it. */
-  readonly sandbox?: { readonly outbox: string; readonly faults: SandboxFaults };
-  readonly providerTimeoutMs: number;
-  /** How long a batch is kept for certainty after its first request, before it is sent again: at most 23 h. */
-  readonly doubtTimeoutMs: number;
-  /** Since a batch's first request; after that, a batch in doubt may be split (at most 23 h, which means never). */
-  readonly doubtSplitAfterMs: number;
-  /** Provider requests in flight. */
-  readonly concurrency: number;
-  readonly retryBaseMs: number;
-  readonly retryMaxMs: number;
-  readonly giveUpAfterMs: number;
-  readonly leaseMs: number;
-  readonly retainMs: number;
-  readonly shutdownTimeoutMs: number;
-  /** How long after a first signal to stop a second one is taken for the same. */
+  /** A second signal within this time after the first counts as the same. */
   readonly signalRepeatMs: number;
-  readonly logLevel: LogLevel;
-  /** What must never be printed: tokens, credentials, and the password in `REDIS_URL`. */
+  /** Texts that must never be printed: tokens, credentials, and the password in `REDIS_URL`. */
   readonly secrets: readonly string[];
 }
 
-/** What is allowed, but may be a mistake. */
+/** A setting that is valid, but probably not what was intended. */
 export interface ConfigWarning {
-  /** The name of a setting, or of what may be meant for one. */
+  /** The name of a setting, or a name that looks like one. */
   readonly setting: string;
   readonly reason: string;
 }
@@ -88,253 +50,163 @@ export type ConfigResult =
   | {
       readonly ok: true;
       readonly config: Config;
-      /** The values as written, also those out of files: secrets are among them. */
+      /** The values as text, also those from files, with secrets. */
       readonly given: Readonly<Record<string, string>>;
       readonly warnings: readonly ConfigWarning[];
     }
-  /** Every mistake, one a line. The process should exit with 2. */
+  /** Every configuration error, one a line. The process should exit with 2. */
   | { readonly ok: false; readonly message: string };
 
-const credentialOf = {
-  resend: "RESEND_API_KEY",
-  postmark: "POSTMARK_SERVER_TOKEN",
-} as const satisfies Record<Exclude<ProviderName, "sandbox">, keyof Settings>;
-/** The settings that let somebody send for real. */
-export const credentialNames = Object.values(credentialOf);
+type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Of each kind of process, so that one of both can run on a machine without a word. */
-export const adminPorts = { server: 3001, worker: 3002 } as const satisfies Record<Role, number>;
-const portNames = ["HOST", "PORT", "ADMIN_HOST", "ADMIN_PORT"];
-
-/**
- * Reads the settings out of an environment, and the files that `NAME_FILE` names. An empty value is as good as
- * none, but for those that say by it that something is not wanted. Never throws.
- */
-export function readConfig(env: Readonly<Record<string, string | undefined>>, role: Role): ConfigResult {
-  const faults: string[] = [];
-  const given = withoutEmpty(env);
-  /** Their value is not known. */
-  const unreadable = readSecretFiles(given, faults);
-  const about = (name: SettingName, message: string) =>
-    faults.push(`${name}${shown(name, given)} ${message}`);
-  for (const name of settingNames) {
-    if (unreadable.has(name) || mayBeQuoted(name) || !isQuoted(given[name])) continue;
-    about(name, "is wrapped in quotes: remove them");
-    unreadable.add(name);
-  }
-  const wrong = new Set(unreadable);
-
-  const parsed = v.safeParse(settings, given);
-  for (const issue of parsed.issues ?? []) {
-    const name = issue.path?.[0]?.key as SettingName;
-    if (!unreadable.has(name)) about(name, issue.message);
-    // A value beyond a limit can be compared with others all the same.
-    if (issue.type !== "min_value" && issue.type !== "max_value") unreadable.add(name);
-    wrong.add(name);
-  }
-  // What is right in itself has been transformed, whatever else is wrong.
-  const values = parsed.output as Settings;
-  for (const { name, message } of errorsAcross(values, (one) => !unreadable.has(one))) {
-    about(name, message);
-    wrong.add(name);
-  }
-  const providers = wrong.has("PROVIDERS") ? [] : weigh(values);
-  const looksForProviders = !["PROVIDERS", ...credentialNames].some((name) => wrong.has(name));
-  if (role === "worker" && looksForProviders) faults.push(...providerMistakes(values, providers));
-  const looksForPorts = !portNames.some((name) => wrong.has(name));
-  if (role === "server" && looksForPorts) faults.push(...portMistakes(values));
-
-  if (faults.length === 0) {
-    const config = toConfig(values, providers, role, given);
-    return { ok: true, config, given, warnings: warningsAbout(env, given) };
-  }
-  return { ok: false, message: faults.map((fault) => `Cannot start: ${fault}`).join("\n") };
-}
-
-function withoutEmpty(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
-  const given: Record<string, string> = {};
-  for (const [name, value] of Object.entries(env)) {
-    if (value === undefined || (value === "" && !emptyIsOff(name))) continue;
-    given[name] = value;
-  }
-  return given;
-}
-
-/** Of a value in a message, UTF-16 units. */
+/** Longest part of a value in a message, UTF-16 units. */
 const shownMax = 100;
 
-/** The value that a message is about; nothing of a secret. */
-function shown(name: SettingName, given: Readonly<Record<string, string>>): string {
-  const value = given[name] ?? defaultOf(name);
-  if (value === undefined || secretNames.includes(name)) return "";
-  // A secret may stand where it does not belong.
-  const text = withoutSecrets(masked(name, value), secretPartsOf(given));
-  return ` ${JSON.stringify(text.length > shownMax ? `${text.slice(0, shownMax)}…` : text)}`;
+/** Reads the settings from an environment, and from the files that `NAME_FILE` names. Never throws. */
+export function readConfig(env: Environment, role: Role): ConfigResult {
+  const reader = new ConfigReader(env, role);
+  const values = reader.read();
+  if (reader.errors.length > 0) {
+    return { ok: false, message: reader.errors.map((error) => `Cannot start: ${error}`).join("\n") };
+  }
+  const { given } = reader;
+  const config: Config = {
+    ...nameValues(values),
+    ...adminOf(values),
+    queue: queueOf(values),
+    providers: weigh(values),
+    // npm forwards a signal that the terminal has sent already, and a busy machine may delay it.
+    signalRepeatMs: given["npm_lifecycle_event"] === undefined ? 200 : 1000,
+    secrets: secretPartsOf(given),
+  };
+  return { ok: true, config, given, warnings: warningsAbout(env, given) };
 }
 
-/** As by docker's `--env-file`, which takes quotes for part of the value. */
-function isQuoted(text = ""): boolean {
+class ConfigReader {
+  readonly errors: string[] = [];
+  /** The variables of the environment that count. */
+  readonly given: Record<string, string> = {};
+  readonly #role: Role;
+  /** Settings without a known value. */
+  readonly #unreadable = new Set<SettingName>();
+
+  constructor(env: Environment, role: Role) {
+    this.#role = role;
+    for (const [name, text] of Object.entries(env)) {
+      const isSet = text !== "" || settingNames.some((one) => one === name && kindOf(one).emptyIsOff);
+      if (text !== undefined && isSet) this.given[name] = text;
+    }
+  }
+
+  /** Reads every setting. If there are errors, the values are incomplete. */
+  read(): Values {
+    for (const name of secretNames) this.#readFile(name);
+    const values = Object.fromEntries(settingNames.map((name) => [name, this.#readValue(name)])) as Values;
+    for (const { names, role, holds, message } of rules) {
+      const applies = role === undefined || role === this.#role;
+      if (!applies || names.some((name) => this.#unreadable.has(name)) || holds(values)) continue;
+      this.#report(names[0], message);
+    }
+    return values;
+  }
+
+  /** Reads the file that `NAME_FILE` names. */
+  #readFile(name: SettingName): void {
+    const path = this.given[`${name}_FILE`];
+    if (path === undefined) return;
+    const error = this.given[name] === undefined ? undefined : `${name} and ${name}_FILE are both given`;
+    try {
+      const text = error === undefined ? readFileSync(path, "utf8").trimEnd() : "";
+      if (text !== "") this.given[name] = text;
+      else this.#fail(name, error ?? `${name}_FILE names an empty file`);
+    } catch (cause) {
+      const code = errorCode(cause);
+      const hint = isQuoted(path) ? ": its name is wrapped in quotes" : "";
+      this.#fail(name, `${name}_FILE names a file that cannot be read (${code ?? "unknown error"})${hint}`);
+    }
+  }
+
+  #readValue(name: SettingName): unknown {
+    const text = this.given[name] ?? defaultOf(name, this.#role);
+    if (text === undefined || this.#unreadable.has(name)) return undefined;
+    const { schema, mayBeQuoted } = kindOf(name);
+    if (isQuoted(text) && !mayBeQuoted) {
+      this.#report(name, "is wrapped in quotes: remove them");
+      this.#unreadable.add(name);
+      return undefined;
+    }
+    const { issues = [], output } = v.safeParse(schema, text);
+    for (const { type, message } of issues) {
+      this.#report(name, message);
+      // A value beyond a limit can still be compared with others.
+      if (type !== "min_value" && type !== "max_value") this.#unreadable.add(name);
+    }
+    return output;
+  }
+
+  #fail(name: SettingName, error: string): void {
+    this.errors.push(error);
+    this.#unreadable.add(name);
+  }
+
+  #report(name: SettingName, message: string): void {
+    this.errors.push(`${name}${this.#shown(name)} ${message}`);
+  }
+
+  /** The value for a message; nothing of a secret. */
+  #shown(name: SettingName): string {
+    const text = this.given[name] ?? defaultOf(name, this.#role);
+    if (text === undefined || secretNames.includes(name)) return "";
+    // A secret may have been given to the wrong setting.
+    const shown = withoutSecrets(masked(kindOf(name), text), secretPartsOf(this.given));
+    return ` ${JSON.stringify(shown.length > shownMax ? `${shown.slice(0, shownMax)}…` : shown)}`;
+  }
+}
+
+/** Docker's `--env-file` keeps quotes as part of the value. */
+function isQuoted(text: string): boolean {
   return /^(["']).*\1$/s.test(text) && text.length > 1;
 }
 
-/** Puts the files' contents under the secrets' own names. Returns the names that could not be read so. */
-function readSecretFiles(given: Record<string, string>, faults: string[]): Set<string> {
-  const unreadable = new Set<string>();
-  for (const name of secretNames) {
-    const path = given[`${name}_FILE`];
-    if (path === undefined) continue;
-    if (given[name] !== undefined) {
-      faults.push(`${name} and ${name}_FILE are both given`);
-      unreadable.add(name);
-      continue;
-    }
-    try {
-      const value = readFileSync(path, "utf8").trimEnd();
-      if (value !== "") {
-        given[name] = value;
-        continue;
-      }
-      faults.push(`${name}_FILE names an empty file`);
-    } catch (error) {
-      const code = errorCode(error);
-      const hint = isQuoted(path) ? ": its name is wrapped in quotes" : "";
-      faults.push(
-        `${name}_FILE names a file that cannot be read${code === undefined ? "" : ` (${code})`}${hint}`,
-      );
-    }
-    unreadable.add(name);
-    // No secret may be so: what depends on it is then not taken for wrong as well.
-    given[name] = "\0";
-  }
-  return unreadable;
-}
-
-function warningsAbout(
-  env: Readonly<Record<string, string | undefined>>,
-  given: Readonly<Record<string, string>>,
-): ConfigWarning[] {
-  const quoted = settingNames.filter((name) => mayBeQuoted(name) && isQuoted(given[name]));
+function warningsAbout(env: Environment, given: Readonly<Record<string, string>>): ConfigWarning[] {
+  const quoted = settingNames.filter((name) => kindOf(name).mayBeQuoted && isQuoted(given[name] ?? ""));
   return [
-    ...misspelledSettings(Object.keys(env)).map(({ name, meant }) => ({
+    ...findMisspelled(Object.keys(env)).map(({ name, intended }) => ({
       setting: name,
-      reason: `is not a setting: is ${meant} meant?`,
+      reason: `is not a setting: did you mean ${intended}?`,
     })),
     ...quoted.map((name) => ({ setting: name, reason: "is wrapped in quotes, which are part of the value" })),
   ];
 }
 
-/** Says of each process what its settings may not mean. */
 export function logWarnings(log: Log, warnings: readonly ConfigWarning[]): void {
   for (const { setting, reason } of warnings) log.warn("setting-suspicious", { setting, reason });
 }
 
-/** With its credential. The sandbox has none: it is there for whoever names it, and for nobody else. */
-function isUsable(values: Settings, name: ProviderName): boolean {
-  if (name === "sandbox") return values.PROVIDERS?.some((named) => named.name === name) ?? false;
-  return values[credentialOf[name]] !== undefined;
-}
-
-/** Those named, then those that could be: of equal weight when none was named, else of weight 0. */
-function weigh(values: Settings): ProviderWeight[] {
+/** Returns the providers that `PROVIDERS` names, then the others that have a credential: weight 0, or 1 without names. */
+function weigh(values: Values): ProviderWeight[] {
   const named = values.PROVIDERS ?? [];
-  const others = providerNames.filter(
-    (name) => isUsable(values, name) && !named.some((other) => other.name === name),
-  );
+  const isNamed = (name: ProviderName) => named.some((one) => one.name === name);
+  const hasCredential = (name: ProviderName) => {
+    const credential = credentialOf(name);
+    return credential === undefined ? isNamed(name) : values[credential] !== undefined;
+  };
   const weight = values.PROVIDERS === undefined ? 1 : 0;
-  return [...named, ...others.map((name) => ({ name, weight }))];
+  const others = providerNames.filter((name) => !isNamed(name)).map((name) => ({ name, weight }));
+  return [...named, ...others].filter(({ name }) => hasCredential(name));
 }
 
-function providerMistakes(values: Settings, providers: readonly ProviderWeight[]): string[] {
-  if (!providers.some(({ weight }) => weight > 0)) {
-    return values.PROVIDERS === undefined
-      ? [
-          "RESEND_API_KEY or POSTMARK_SERVER_TOKEN is required: there is no provider to send by; to try it without one, set PROVIDERS=sandbox",
-        ]
-      : ["PROVIDERS names none with a weight above 0: there is no provider to send by"];
-  }
-  return providers.flatMap(({ name, weight }) => {
-    if (name === "sandbox" || weight === 0 || isUsable(values, name)) return [];
-    return [`${credentialOf[name]} is required: PROVIDERS names ${name}`];
-  });
+function adminOf({ ADMIN_HOST: host, ADMIN_PORT: port }: Values): Pick<Config, "admin"> {
+  return host === "" || port === "" ? {} : { admin: { host, port } };
 }
 
-/** The admin port of a process, if it is wanted: each kind has one of its own. */
-function toAdmin(values: Settings, role: Role): Pick<Config, "admin"> {
-  const { ADMIN_HOST, ADMIN_PORT = adminPorts[role] } = values;
-  if (ADMIN_HOST === "" || ADMIN_PORT === "none") return {};
-  return { admin: { host: withoutBrackets(ADMIN_HOST), port: ADMIN_PORT } };
-}
-
-/** As an IPv6 address stands in a URL, and not where a socket is opened. */
-function withoutBrackets(host: string): string {
-  return host.replace(/^\[(.*)\]$/, "$1");
-}
-
-/** On another host it may be the same. */
-function portMistakes(values: Settings): string[] {
-  const { admin } = toAdmin(values, "server");
-  const isSame = admin?.port === values.PORT && admin.host === withoutBrackets(values.HOST);
-  return isSame && admin.port !== 0 ? [`ADMIN_PORT ${admin.port} is the same as PORT`] : [];
-}
-
-function toConfig(
-  values: Settings,
-  providers: readonly ProviderWeight[],
-  role: Role,
-  given: Readonly<Record<string, string>>,
-): Config {
-  const dataDir = resolve(values.DATA_DIR);
+function queueOf(values: Values): QueueSettings {
+  if (values.REDIS_URL === undefined) return { kind: "sqlite", folder: values.DATA_DIR };
   return {
-    host: withoutBrackets(values.HOST),
-    port: values.PORT,
-    ...toAdmin(values, role),
-    ...(values.API_TOKENS !== undefined && { apiTokens: values.API_TOKENS }),
-    ...(values.ALLOWED_FROM !== undefined && { allowedFrom: values.ALLOWED_FROM }),
-    ...(values.DEFAULT_FROM !== undefined && { defaultFrom: values.DEFAULT_FROM }),
-    ...(values.DEFAULT_FROM_NAME && { defaultFromName: values.DEFAULT_FROM_NAME }),
-    maxBodyBytes: values.MAX_BODY_BYTES,
-    submitTimeoutMs: values.SUBMIT_TIMEOUT,
-    queue:
-      values.REDIS_URL === undefined
-        ? { kind: "sqlite", folder: dataDir }
-        : {
-            kind: "redis",
-            url: values.REDIS_URL,
-            prefix: values.REDIS_PREFIX,
-            minReplicas: values.REDIS_MIN_REPLICAS,
-            durability: values.REDIS_DURABILITY,
-          },
-    providers: providers.filter(({ name }) => isUsable(values, name)),
-    ...(values.RESEND_API_KEY !== undefined && {
-      resend: {
-        apiKey: values.RESEND_API_KEY,
-        ...(values.RESEND_BASE_URL !== undefined && { baseUrl: values.RESEND_BASE_URL }),
-      },
-    }),
-    ...(values.POSTMARK_SERVER_TOKEN !== undefined && {
-      postmark: {
-        serverToken: values.POSTMARK_SERVER_TOKEN,
-        ...(values.POSTMARK_BASE_URL !== undefined && { baseUrl: values.POSTMARK_BASE_URL }),
-        messageStream: values.POSTMARK_MESSAGE_STREAM,
-        searchWaitMs: values.POSTMARK_SEARCH_WAIT,
-      },
-    }),
-    ...(isUsable(values, "sandbox") && {
-      sandbox: { outbox: join(dataDir, "outbox"), faults: values.SANDBOX_FAULTS ?? noFaults },
-    }),
-    providerTimeoutMs: values.PROVIDER_TIMEOUT,
-    doubtTimeoutMs: values.DOUBT_TIMEOUT,
-    doubtSplitAfterMs: values.DOUBT_SPLIT_AFTER,
-    concurrency: values.CONCURRENCY,
-    retryBaseMs: values.RETRY_BASE,
-    retryMaxMs: values.RETRY_MAX,
-    giveUpAfterMs: values.GIVE_UP_AFTER,
-    leaseMs: values.LEASE,
-    retainMs: values.RETAIN,
-    shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT,
-    // npm passes on what it got itself, which a busy machine may delay.
-    signalRepeatMs: given["npm_lifecycle_event"] === undefined ? 200 : 1000,
-    logLevel: values.LOG_LEVEL,
-    secrets: secretPartsOf(given),
+    kind: "redis",
+    url: values.REDIS_URL,
+    prefix: values.REDIS_PREFIX,
+    minReplicas: values.REDIS_MIN_REPLICAS,
+    durability: values.REDIS_DURABILITY,
   };
 }

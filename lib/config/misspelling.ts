@@ -1,32 +1,30 @@
-// Names in the environment that are probably meant to be a setting's. Names alone are looked at, never values. A name is
-// reported only if it is close to a setting's: an environment is full of other programs' names.
+// Names in the environment that are probably meant as a setting. Only names are looked at, never values. An environment
+// is full of other programs' names, so only what is close to a setting's name is reported.
 
 import { secretNames, settingNames } from "./settings.ts";
 
-/** Names that are meant to be `meant`, in all likelihood. */
-export function misspelledSettings(names: readonly string[]): { name: string; meant: string }[] {
+/** Names of up to this many letters are one letter away from other words: HOST from POST, PORT from SORT. */
+const shortMax = 4;
+/** From this many letters on, two typing errors are still unlikely to make another name. */
+const longMin = 12;
+
+export function findMisspelled(names: readonly string[]): { name: string; intended: string }[] {
   const known = [...settingNames, ...secretNames.map((name) => `${name}_FILE`)];
   return names.flatMap((name) => {
     if (known.includes(name)) return [];
-    const meant =
+    const intended =
       known.find((one) => isClose(name.toUpperCase(), one)) ?? known.find((one) => isShortened(name, one));
-    return meant === undefined ? [] : [{ name, meant }];
+    return intended === undefined ? [] : [{ name, intended }];
   });
 }
 
-/** Names of so many letters are a word of their own with one letter changed: HOST is POST, PORT is SORT. */
-const shortMax = 4;
-/** From so many letters on, two slips are still unlikely to be another name. */
-const longMin = 12;
-
 function isClose(name: string, known: string): boolean {
   if (known.length <= shortMax) return false;
-  return slipsBetween(name, known) <= (known.length >= longMin ? 2 : 1);
+  return isWithin(known.length >= longMin ? 2 : 1, name, known);
 }
 
-/** Words left out between the first and the last, as in RESEND_KEY. */
+/** Whether words between the first and the last are missing, as in RESEND_KEY. */
 function isShortened(name: string, known: string): boolean {
-  // What all files have in common says nothing about what is meant.
   const file = /_FILE$/;
   if (file.test(name) !== file.test(known)) return false;
   const words = name.replace(file, "").split("_");
@@ -38,24 +36,20 @@ function isShortened(name: string, known: string): boolean {
 }
 
 /**
- * Letters to insert, delete, replace or swap with their neighbor: the optimal string alignment distance, after
- * Damerau, "A technique for computer detection and correction of spelling errors" (CACM, 1964).
+ * Whether at most `edits` letters must be inserted, deleted, replaced or swapped with their neighbor to turn `a` into
+ * `b`: the optimal string alignment distance, after Damerau, "A technique for computer detection and correction of
+ * spelling errors" (CACM, 1964).
  */
-function slipsBetween(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 2) return Number.POSITIVE_INFINITY;
-  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
-  for (let i = 1; i <= a.length; i++) {
-    const [above, twoAbove] = [rows[i - 1]!, rows[i - 2]];
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = above[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      let least = Math.min(above[j]! + 1, row[j - 1]! + 1, replaced);
-      if (twoAbove !== undefined && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        least = Math.min(least, (twoAbove[j - 2] ?? Number.POSITIVE_INFINITY) + 1);
-      }
-      row.push(least);
-    }
-    rows.push(row);
-  }
-  return rows[a.length]![b.length]!;
+function isWithin(edits: number, a: string, b: string): boolean {
+  let same = 0;
+  while (same < a.length && a[same] === b[same]) same++;
+  const [x, y] = [a.slice(same), b.slice(same)];
+  if (x === "" && y === "") return true;
+  if (edits === 0 || Math.abs(x.length - y.length) > edits) return false;
+  return (
+    isWithin(edits - 1, x.slice(1), y.slice(1)) ||
+    isWithin(edits - 1, x.slice(1), y) ||
+    isWithin(edits - 1, x, y.slice(1)) ||
+    (x[0] === y[1] && x[1] === y[0] && isWithin(edits - 1, x.slice(2), y.slice(2)))
+  );
 }

@@ -1,204 +1,171 @@
-// The settings: one row each, which says how it is read and whether it is secret; and which are wrong only together.
+// The settings, one row each: kind and default. Parsing, the types and names in `Config`, the command `config`, masking
+// and the checks of README.md derive from these rows. Then the rules that concern several settings.
 
-import * as v from "valibot";
-import { hasControlCharacter, isAddress, isAmong, mailboxMax } from "../email/address.ts";
-import { logLevels } from "../runtime/log.ts";
+import type * as v from "valibot";
 import { formatMailbox } from "../email/mailbox.ts";
-import { passwordsOf, withoutPassword } from "../runtime/redis_url.ts";
-import {
-  adminHost,
-  adminPort,
-  ageMaxMs,
-  baseUrl,
-  credential,
-  dataDir,
-  duration,
-  entriesOf,
-  host,
-  integer,
-  providerWeights,
-  redisUrl,
-  sandboxFaults,
-  senders,
-  tokens,
-  withoutCredentials,
-} from "./parsers.ts";
+import { isAmong, mailboxMax } from "../email/address.ts";
+import { logLevels } from "../runtime/log.ts";
+import { credentialOf, providerNames } from "../providers/registry.ts";
+import * as kinds from "./kinds.ts";
+
+/** What a process does with its settings: only a worker needs a provider. */
+export type Role = "server" | "worker";
+
+interface Setting {
+  readonly kind: kinds.Kind;
+  /** As text, and for each role if that matters. */
+  readonly default?: string | Readonly<Record<Role, string>>;
+}
 
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
+const tenYearsMs = 3650 * dayMs;
+// Resend forgets an idempotency key after 24 h; an hour less leaves time for requests in flight.
 const doubtMaxMs = 23 * hourMs;
 
-/** All that is known of a setting but its name. */
-interface Row {
-  /** How it is read, and its default. */
-  readonly type: v.GenericSchema<string | undefined, unknown>;
-  /**
-   * Its value may be shown. Without this mark the setting is a secret: `config` and error messages hide its value, no
-   * line of the log may hold it, and it may be in the file that `NAME_FILE` names.
-   */
-  readonly isPublic?: true;
-  /** What may be shown of a value; by default all of a public one, and nothing of a secret. */
-  readonly mask?: (text: string) => string;
-  /** Of a secret, the parts that must not be seen anywhere; by default all of it. */
-  readonly secretParts?: (text: string) => string[];
-  /** An empty value means that it is not wanted. Elsewhere an empty value is as good as none. */
-  readonly emptyIsOff?: true;
-  /** Quotes around the whole value may be meant. */
-  readonly mayBeQuoted?: true;
-}
+const { duration, integer } = kinds;
+const streamPattern = /^[\w.-]{1,100}$/;
+// Braces would move the hash tag that holds a queue's keys together.
+const prefixPattern = /^[\w.:/-]{1,100}$/;
+const prefixError = "is not 1 to 100 of letters, digits and _ . : / -";
 
-const hidden = "[secret]";
-
-const rows = {
-  HOST: { type: v.optional(host, "127.0.0.1"), isPublic: true },
-  PORT: { type: integer("3000", 0, 65_535), isPublic: true },
-  ADMIN_HOST: { type: adminHost, isPublic: true, emptyIsOff: true },
-  ADMIN_PORT: { type: adminPort, isPublic: true, emptyIsOff: true },
-  ALLOW_ANONYMOUS: {
-    type: v.optional(v.picklist(["0", "1"], "is neither 0 nor 1"), "0"),
-    isPublic: true,
-  },
-  API_TOKENS: {
-    type: tokens,
-    mask: (text) =>
-      entriesOf(text)
-        .map(() => hidden)
-        .join(","),
-    secretParts: entriesOf,
-  },
-  ALLOWED_FROM: { type: senders, isPublic: true },
-  DEFAULT_FROM: {
-    type: v.optional(
-      v.pipe(v.string(), v.trim(), v.check(isAddress, "is not an email address that both providers accept")),
-    ),
-    isPublic: true,
-  },
-  DEFAULT_FROM_NAME: {
-    type: v.optional(
-      v.pipe(
-        v.string(),
-        v.trim(),
-        v.check((text) => !hasControlCharacter(text), "has a control character"),
-      ),
-    ),
-    isPublic: true,
-    mayBeQuoted: true,
-  },
-  // Both providers refuse far smaller emails; this bound keeps one request from filling the memory.
-  MAX_BODY_BYTES: { type: integer("1048576", 1, 33_554_432), isPublic: true },
-  SUBMIT_TIMEOUT: { type: duration("10s", 120_000), isPublic: true },
-  REDIS_URL: { type: redisUrl, mask: withoutPassword, secretParts: passwordsOf },
-  REDIS_PREFIX: {
-    type: v.optional(
-      // Braces would move the hash tag that holds a queue's keys together.
-      v.pipe(v.string(), v.regex(/^[\w.:/-]{1,100}$/, "is not 1 to 100 of letters, digits and _ . : / -")),
-      "reliable-email",
-    ),
-    isPublic: true,
-  },
-  REDIS_MIN_REPLICAS: { type: integer("0", 0, 100), isPublic: true },
-  REDIS_DURABILITY: {
-    type: v.optional(v.picklist(["verify", "trust"], "is neither verify nor trust"), "verify"),
-    isPublic: true,
-  },
-  DATA_DIR: { type: dataDir, isPublic: true },
-  PROVIDERS: { type: providerWeights, isPublic: true },
-  RESEND_API_KEY: { type: credential },
-  RESEND_BASE_URL: { type: baseUrl, isPublic: true, mask: withoutCredentials },
-  POSTMARK_SERVER_TOKEN: { type: credential },
-  POSTMARK_BASE_URL: { type: baseUrl, isPublic: true, mask: withoutCredentials },
+export const settings = {
+  HOST: { kind: kinds.host, default: "127.0.0.1" },
+  PORT: { kind: integer(0, 65_535), default: "3000" },
+  ADMIN_HOST: { kind: kinds.orOff(kinds.host), default: "127.0.0.1" },
+  ADMIN_PORT: { kind: kinds.orOff(integer(0, 65_535)), default: { server: "3001", worker: "3002" } },
+  ALLOW_ANONYMOUS: { kind: kinds.choice("0", "1"), default: "0" },
+  API_TOKENS: { kind: kinds.tokens },
+  ALLOWED_FROM: { kind: kinds.addressesAndDomains },
+  DEFAULT_FROM: { kind: kinds.address },
+  DEFAULT_FROM_NAME: { kind: kinds.displayName },
+  // Both providers refuse far smaller emails; this limit keeps one request from filling the memory.
+  MAX_BODY_BYTES: { kind: integer(1, 33_554_432), default: "1048576" },
+  SUBMIT_TIMEOUT: { kind: duration(120_000), default: "10s" },
+  REDIS_URL: { kind: kinds.redisUrl },
+  REDIS_PREFIX: { kind: kinds.textLike(prefixPattern, prefixError), default: "reliable-email" },
+  REDIS_MIN_REPLICAS: { kind: integer(0, 100), default: "0" },
+  REDIS_DURABILITY: { kind: kinds.choice("verify", "trust"), default: "verify" },
+  DATA_DIR: { kind: kinds.folder, default: "./data" },
+  PROVIDERS: { kind: kinds.providerWeights },
+  RESEND_API_KEY: { kind: kinds.credential },
+  RESEND_BASE_URL: { kind: kinds.baseUrl },
+  POSTMARK_SERVER_TOKEN: { kind: kinds.credential },
+  POSTMARK_BASE_URL: { kind: kinds.baseUrl },
   POSTMARK_MESSAGE_STREAM: {
-    type: v.optional(
-      v.pipe(v.string(), v.regex(/^[\w.-]{1,100}$/, "is not a message stream's id")),
-      "outbound",
-    ),
-    isPublic: true,
+    kind: kinds.textLike(streamPattern, "is not a message stream's id"),
+    default: "outbound",
   },
-  POSTMARK_SEARCH_WAIT: { type: duration("60s"), isPublic: true },
-  SANDBOX_FAULTS: { type: sandboxFaults, isPublic: true },
-  PROVIDER_TIMEOUT: { type: duration("15s"), isPublic: true },
-  // Resend forgets an idempotency key after 24 h; an hour less leaves time for requests in flight.
-  DOUBT_TIMEOUT: { type: duration("23h", doubtMaxMs), isPublic: true },
-  DOUBT_SPLIT_AFTER: { type: duration("2m", doubtMaxMs), isPublic: true },
-  CONCURRENCY: { type: integer("8", 1, 1000), isPublic: true },
-  RETRY_BASE: { type: duration("1s"), isPublic: true },
-  RETRY_MAX: { type: duration("1h", dayMs), isPublic: true },
-  GIVE_UP_AFTER: { type: duration("72h", ageMaxMs), isPublic: true },
-  // A dead worker's batches are looked at when their lease is over: long before their doubt ends.
-  LEASE: { type: duration("60s", hourMs), isPublic: true },
-  RETAIN: { type: duration("24h", ageMaxMs), isPublic: true },
-  SHUTDOWN_TIMEOUT: { type: duration("25s"), isPublic: true },
-  LOG_LEVEL: {
-    type: v.optional(v.picklist(logLevels, `is not one of ${logLevels.join(", ")}`), "info"),
-    isPublic: true,
-  },
-} as const satisfies Record<string, Row>;
+  POSTMARK_SEARCH_WAIT: { kind: duration(), default: "60s" },
+  SANDBOX_FAULTS: { kind: kinds.sandboxFaults },
+  PROVIDER_TIMEOUT: { kind: duration(), default: "15s" },
+  DOUBT_TIMEOUT: { kind: duration(doubtMaxMs), default: "23h" },
+  DOUBT_SPLIT_AFTER: { kind: duration(doubtMaxMs), default: "2m" },
+  CONCURRENCY: { kind: integer(1, 1000), default: "8" },
+  RETRY_BASE: { kind: duration(), default: "1s" },
+  RETRY_MAX: { kind: duration(dayMs), default: "1h" },
+  GIVE_UP_AFTER: { kind: duration(tenYearsMs), default: "72h" },
+  // A dead worker's batches are claimed when their lease has expired, which must be long before their doubt ends.
+  LEASE: { kind: duration(hourMs), default: "60s" },
+  RETAIN: { kind: duration(tenYearsMs), default: "24h" },
+  SHUTDOWN_TIMEOUT: { kind: duration(), default: "25s" },
+  LOG_LEVEL: { kind: kinds.choice(...logLevels), default: "info" },
+} as const satisfies Record<string, Setting>;
 
-export type SettingName = keyof typeof rows;
-export const settingNames = Object.keys(rows) as SettingName[];
+type Rows = typeof settings;
+export type SettingName = keyof Rows;
 
-const rowOf = (name: SettingName): Row => rows[name];
+type ValueOf<Name extends SettingName> =
+  | v.InferOutput<Rows[Name]["kind"]["schema"]>
+  | (Rows[Name] extends { readonly default: unknown } ? never : undefined);
 
-/** Those whose value is hidden, and may be in the file that `NAME_FILE` names. */
-export const secretNames = settingNames.filter((name) => !rowOf(name).isPublic);
+/** The values by the settings' own names. */
+export type Values = { readonly [Name in SettingName]: ValueOf<Name> };
 
-export function emptyIsOff(name: string): boolean {
-  return settingNames.some((known) => known === name && rowOf(known).emptyIsOff);
+type CamelCase<Name extends string> = Name extends `${infer Word}_${infer Rest}`
+  ? `${Lowercase<Word>}${Capitalize<CamelCase<Rest>>}`
+  : Lowercase<Name>;
+type UnitOf<Name extends SettingName> = Rows[Name]["kind"] extends {
+  readonly unit: infer Unit extends string;
+}
+  ? Unit
+  : "";
+
+/** The values by their names in the code: in camel case, with the unit last, as `retryBaseMs` for `RETRY_BASE`. */
+export type NamedValues = {
+  readonly [Name in SettingName as `${CamelCase<Name>}${UnitOf<Name>}`]: ValueOf<Name>;
+};
+
+export const settingNames = Object.keys(settings) as SettingName[];
+
+/** Settings whose value is hidden, and may be in the file that `NAME_FILE` names. */
+export const secretNames = settingNames.filter((name) => kindOf(name).isPublic !== true);
+
+export function kindOf(name: SettingName): kinds.Kind {
+  return settings[name].kind;
 }
 
-export function mayBeQuoted(name: SettingName): boolean {
-  return rowOf(name).mayBeQuoted === true;
+/** The default as text, undefined if there is none. Without a role, all that there are. */
+export function defaultOf(name: SettingName, role?: Role): string | undefined {
+  const { default: value }: Setting = settings[name];
+  if (typeof value !== "object") return value;
+  return role === undefined ? `${value.server} (server), ${value.worker} (worker)` : value[role];
 }
 
-/** What may be shown of a value: nothing of a setting that is not known to be public. */
-export function masked(name: SettingName, text: string): string {
-  return maskedBy(rowOf(name), text);
+/** The name of a setting's value in the code, see {@link NamedValues}. */
+function nameInCode(name: SettingName): string {
+  const camelCase = name.toLowerCase().replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+  return `${camelCase}${kindOf(name).unit ?? ""}`;
 }
 
-export function maskedBy({ isPublic, mask }: Row, text: string): string {
-  return mask?.(text) ?? (isPublic ? text : hidden);
+export function nameValues(values: Values): NamedValues {
+  return Object.fromEntries(settingNames.map((name) => [nameInCode(name), values[name]])) as NamedValues;
 }
 
-/** What of the values of settings must not be seen anywhere. */
-export function secretPartsOf(given: Readonly<Record<string, string>>): string[] {
+/** What may be shown of a value: nothing, unless its kind says that it is public. */
+export function masked({ isPublic, mask }: kinds.Kind, text: string): string {
+  return mask?.(text) ?? (isPublic ? text : kinds.hidden);
+}
+
+/** Parts of the settings' texts that must not be shown anywhere. */
+export function secretPartsOf(texts: Readonly<Record<string, string>>): string[] {
   const parts = secretNames.flatMap((name) => {
-    const text = given[name];
-    return text === undefined ? [] : (rowOf(name).secretParts?.(text) ?? [text]);
+    const text = texts[name];
+    return text === undefined ? [] : (kindOf(name).secretParts?.(text) ?? [text]);
   });
   return [...new Set(parts)].filter((part) => part !== "");
 }
 
-/** As it would be written; undefined if there is none. */
-export function defaultOf(name: SettingName): string | undefined {
-  const { type } = rowOf(name);
-  return "default" in type && typeof type.default === "string" ? type.default : undefined;
-}
-
-/** The settings in themselves. */
-export const settings = v.object(
-  Object.fromEntries(settingNames.map((name) => [name, rows[name].type])) as {
-    [Name in SettingName]: (typeof rows)[Name]["type"];
-  },
-);
-
-export type Settings = v.InferOutput<typeof settings>;
-
-const loopback = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i;
-
-/** What is wrong only together. The message belongs to the first name. */
-interface CrossCheck {
-  readonly names: readonly [keyof Settings, ...(keyof Settings)[]];
-  readonly holds: (values: Settings) => boolean;
+/** A condition on several settings. It is not checked while one of them cannot be read. */
+interface Rule {
+  /** The error message is about the first. */
+  readonly names: readonly [SettingName, ...SettingName[]];
+  /** The only process that it applies to. Default: both. */
+  readonly role?: Role;
+  readonly holds: (values: Values) => boolean;
   readonly message: string;
 }
 
-const crossChecks: readonly CrossCheck[] = [
+const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/i;
+
+export const credentialNames = providerNames.flatMap((name) => credentialOf(name) ?? []);
+const [firstCredential, ...otherCredentials] = credentialNames;
+
+export const rules: readonly Rule[] = [
   {
     names: ["HOST", "ALLOW_ANONYMOUS", "API_TOKENS"],
     holds: ({ HOST, ALLOW_ANONYMOUS, API_TOKENS }) =>
       loopback.test(HOST) || API_TOKENS !== undefined || ALLOW_ANONYMOUS === "1",
     message:
-      "is not a loopback address, and would be open to everyone: set API_TOKENS, or ALLOW_ANONYMOUS=1 if that is meant",
+      "is not a loopback address, and would be open to everyone: set API_TOKENS, or ALLOW_ANONYMOUS=1 if that is intended",
+  },
+  {
+    names: ["ADMIN_PORT", "PORT", "ADMIN_HOST", "HOST"],
+    role: "server",
+    // On another host it may be the same, and with 0 the system chooses a free one.
+    holds: ({ ADMIN_PORT, PORT, ADMIN_HOST, HOST }) =>
+      ADMIN_PORT !== PORT || ADMIN_HOST !== HOST || PORT === 0,
+    message: "is the same as PORT",
   },
   {
     names: ["DEFAULT_FROM", "ALLOWED_FROM"],
@@ -208,8 +175,8 @@ const crossChecks: readonly CrossCheck[] = [
   },
   {
     names: ["DEFAULT_FROM_NAME", "DEFAULT_FROM"],
-    holds: ({ DEFAULT_FROM: address, DEFAULT_FROM_NAME: name }) =>
-      address === undefined || formatMailbox(address, name).length <= mailboxMax,
+    holds: ({ DEFAULT_FROM: from, DEFAULT_FROM_NAME: name }) =>
+      from === undefined || formatMailbox(from, name).length <= mailboxMax,
     message: `with DEFAULT_FROM is over ${mailboxMax} characters`,
   },
   {
@@ -232,14 +199,31 @@ const crossChecks: readonly CrossCheck[] = [
     holds: ({ RETRY_BASE, RETRY_MAX }) => RETRY_BASE <= RETRY_MAX,
     message: "is over RETRY_MAX",
   },
+  {
+    names: ["PROVIDERS"],
+    role: "worker",
+    holds: ({ PROVIDERS }) => PROVIDERS?.some(({ weight }) => weight > 0) ?? true,
+    message: "names no provider with a weight above 0",
+  },
+  {
+    names: [firstCredential!, ...otherCredentials, "PROVIDERS"],
+    role: "worker",
+    holds: (values) =>
+      values.PROVIDERS !== undefined || credentialNames.some((name) => values[name] !== undefined),
+    message: `${otherCredentials.map((name) => `or ${name} `).join("")}is required: there is no provider; to try the service without one, set PROVIDERS=sandbox`,
+  },
+  ...providerNames.flatMap((provider): Rule[] => {
+    const credential = credentialOf(provider);
+    if (credential === undefined) return [];
+    const isNeeded = ({ PROVIDERS }: Values) =>
+      PROVIDERS?.some(({ name, weight }) => name === provider && weight > 0) ?? false;
+    return [
+      {
+        names: [credential, "PROVIDERS"],
+        role: "worker",
+        holds: (values) => values[credential] !== undefined || !isNeeded(values),
+        message: `is required: PROVIDERS names ${provider}`,
+      },
+    ];
+  }),
 ];
-
-/** @param isReadable whether a setting's value is known, even if it is beyond its limits */
-export function errorsAcross(
-  values: Settings,
-  isReadable: (name: keyof Settings) => boolean,
-): { readonly name: keyof Settings; readonly message: string }[] {
-  return crossChecks
-    .filter(({ names, holds }) => names.every(isReadable) && !holds(values))
-    .map(({ names: [name], message }) => ({ name, message }));
-}

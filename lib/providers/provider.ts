@@ -4,10 +4,6 @@
 import type { Email } from "../email/email.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 
-/** The names that `PROVIDERS` may hold. */
-export const providerNames = ["resend", "postmark", "sandbox"] as const;
-export type ProviderName = (typeof providerNames)[number];
-
 /** One request's worth of emails. Its bytes are a function of this value alone, and part of the stored format. */
 export interface Outgoing {
   /** The batch's id: the idempotency key where the provider has one. */
@@ -18,7 +14,8 @@ export interface Outgoing {
 }
 
 export interface Provider {
-  readonly name: ProviderName;
+  /** As in the registry. */
+  readonly name: string;
   /** Most emails in one request. */
   readonly batchMax: number;
   /** Requests per second to begin with, until the provider's answers teach better. */
@@ -42,7 +39,9 @@ export interface Provider {
    */
   search?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SearchResult; rate: RateHint }>;
   /** Whether it could be sent by now, as far as a request tells that sends nothing: reached, and the credential holds. */
-  check?(signal: AbortSignal): Promise<CheckResult>;
+  check(signal: AbortSignal): Promise<CheckResult>;
+  /** For a provider with `search`: how long after doubt was recorded an empty search starts to count, ms. */
+  readonly searchWaitMs?: number;
   /**
    * For a provider with `search`: the account that the credential belongs to, undefined if the provider did not name
    * it. An empty search counts only if it searched the account that the batch was sent from.

@@ -1,30 +1,95 @@
-// From settings to providers.
+// The providers there are, one entry each: its credential, and how it is created from the settings. An adapter and its
+// SDK are loaded when they are first needed.
 
-import { createPostmark } from "./postmark.ts";
-import type { Provider, ProviderName } from "./provider.ts";
-import { createResend, type ResendSettings } from "./resend.ts";
-import type { PostmarkSettings } from "./postmark.ts";
-import { createSandbox, type SandboxSettings } from "./sandbox/sandbox.ts";
+import { join } from "node:path";
+import { obstacleIn } from "../runtime/durable_dir.ts";
+import type { CheckResult, Provider } from "./provider.ts";
+import { noFaults, type SandboxFaults } from "./sandbox/faults.ts";
 
-/** Throws for a provider without settings: the configuration has been checked. */
-export function createProvider(
-  name: ProviderName,
-  settings: {
-    readonly resend?: ResendSettings;
-    readonly postmark?: PostmarkSettings;
-    readonly sandbox?: SandboxSettings;
+/** The settings that the providers use, by their names in `Config`. */
+export interface ProviderSettings {
+  readonly resendApiKey: string | undefined;
+  readonly resendBaseUrl: string | undefined;
+  readonly postmarkServerToken: string | undefined;
+  readonly postmarkBaseUrl: string | undefined;
+  readonly postmarkMessageStream: string;
+  readonly postmarkSearchWaitMs: number;
+  readonly dataDir: string;
+  readonly sandboxFaults: SandboxFaults | undefined;
+}
+
+interface Registration {
+  /** The setting with its credential. A provider without one is used only if `PROVIDERS` names it. */
+  readonly credential?: string;
+  /** Its credential is given. */
+  create(settings: ProviderSettings): Promise<Provider>;
+  /** Checks it without creating or changing anything, for a provider whose own check does. */
+  inspect?(settings: ProviderSettings): CheckResult;
+}
+
+const registry = {
+  resend: {
+    credential: "RESEND_API_KEY",
+    async create({ resendApiKey, resendBaseUrl }) {
+      const { createResend } = await import("./resend.ts");
+      return createResend({ apiKey: resendApiKey!, baseUrl: resendBaseUrl });
+    },
   },
-): Provider {
-  switch (name) {
-    case "resend":
-      if (settings.resend !== undefined) return createResend(settings.resend);
-      break;
-    case "postmark":
-      if (settings.postmark !== undefined) return createPostmark(settings.postmark);
-      break;
-    case "sandbox":
-      if (settings.sandbox !== undefined) return createSandbox(settings.sandbox);
-      break;
-  }
-  throw new Error(`${name}: no settings`);
+  postmark: {
+    credential: "POSTMARK_SERVER_TOKEN",
+    async create(settings) {
+      const { createPostmark } = await import("./postmark.ts");
+      const provider = createPostmark({
+        serverToken: settings.postmarkServerToken!,
+        baseUrl: settings.postmarkBaseUrl,
+        messageStream: settings.postmarkMessageStream,
+      });
+      return Object.assign(provider, { searchWaitMs: settings.postmarkSearchWaitMs });
+    },
+  },
+  sandbox: {
+    async create({ dataDir, sandboxFaults = noFaults }) {
+      const { createSandbox } = await import("./sandbox/sandbox.ts");
+      return createSandbox({ outbox: outboxIn(dataDir), faults: sandboxFaults });
+    },
+    inspect({ dataDir }) {
+      const outbox = outboxIn(dataDir);
+      const obstacle = obstacleIn(outbox);
+      return obstacle === undefined
+        ? { ok: true, answered: true, detail: `${outbox} can be written to` }
+        : { ok: false, answered: true, reason: `${outbox} cannot be written to (${obstacle})` };
+    },
+  },
+} as const satisfies Record<string, Registration>;
+
+export type ProviderName = keyof typeof registry;
+type CredentialName = Extract<(typeof registry)[ProviderName], { credential: string }>["credential"];
+
+/** The names that `PROVIDERS` may have. */
+export const providerNames = Object.keys(registry) as ProviderName[];
+
+/** The setting with a provider's credential, undefined for a provider without one. */
+export function credentialOf(name: ProviderName): CredentialName | undefined {
+  const registration = registry[name];
+  return "credential" in registration ? registration.credential : undefined;
+}
+
+/** The sandbox's folder. */
+export function outboxIn(dataDir: string): string {
+  return join(dataDir, "outbox");
+}
+
+/** Creates a provider whose credential is given. */
+export function createProvider(name: ProviderName, settings: ProviderSettings): Promise<Provider> {
+  return registry[name].create(settings);
+}
+
+/** Checks whether a provider could send now. Sends, creates and changes nothing. */
+export async function checkProvider(
+  name: ProviderName,
+  settings: ProviderSettings,
+  signal: AbortSignal,
+): Promise<CheckResult> {
+  const { inspect }: Registration = registry[name];
+  return inspect?.(settings) ?? (await createProvider(name, settings)).check(signal);
 }

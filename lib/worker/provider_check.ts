@@ -26,8 +26,6 @@ async function ask(
   provider: Provider,
   timeoutMs = settings.providerTimeoutMs,
 ): Promise<{ question: Policy["question"]; reason?: string }> {
-  // Without a question there is nothing to find out: the provider counts as there.
-  if (provider.check === undefined) return { question: "ok" };
   const startMs = performance.now();
   const count = (outcome: "answered" | "unanswered") =>
     observer?.requested({

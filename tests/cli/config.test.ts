@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { settings } from "../../lib/config/settings.ts";
+import { settingNames } from "../../lib/config/settings.ts";
 import { startFakePostmark } from "../../fakes/postmark.ts";
 import { startFakeResend } from "../../fakes/resend.ts";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
@@ -50,7 +50,7 @@ describe("config: what holds", () => {
       { ...embedded, LEASE: "90s", ADMIN_HOST: "", RETAIN: "", POSTMARK_SERVER_TOKEN_FILE: token },
       ["config"],
     );
-    expect(Object.keys(told)).toEqual(Object.keys(settings.entries));
+    expect(Object.keys(told)).toEqual(settingNames);
     expect(told).toMatchObject({
       PORT: { value: "3000", source: "default" },
       LEASE: { value: "90s", source: "environment" },
@@ -84,13 +84,13 @@ describe("config: what holds", () => {
     const { stdout, stderr, code } = await runCli(env, "config");
     expect(code).toBe(0);
     expect(stderr).toBe(
-      "Warning: API_TOKEN is not a setting: is API_TOKENS meant?\n" +
-        "Warning: RESEND_KEY is not a setting: is RESEND_API_KEY meant?\n",
+      "Warning: API_TOKEN is not a setting: did you mean API_TOKENS?\n" +
+        "Warning: RESEND_KEY is not a setting: did you mean RESEND_API_KEY?\n",
     );
     const { warnings } = await jsonOfCli(env, ["config", "--check"], 1);
     expect(warnings).toEqual([
-      { setting: "API_TOKEN", reason: "is not a setting: is API_TOKENS meant?" },
-      { setting: "RESEND_KEY", reason: "is not a setting: is RESEND_API_KEY meant?" },
+      { setting: "API_TOKEN", reason: "is not a setting: did you mean API_TOKENS?" },
+      { setting: "RESEND_KEY", reason: "is not a setting: did you mean RESEND_API_KEY?" },
     ]);
     expect(stdout + JSON.stringify(warnings)).not.toMatch(/a-token-of|re_the_key/);
   });

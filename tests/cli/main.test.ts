@@ -48,7 +48,7 @@ describe("cli: help", () => {
       const { stdout } = await run(...args);
       const named = stdout.match(/\b[A-Z]+(_[A-Z]+)+\b|\b(HOST|PORT|PROVIDERS|LEASE)\b/g) ?? [];
       expect(named.length).toBeGreaterThan(2);
-      expect(named.filter((name) => !(name in settings.entries))).toEqual([]);
+      expect(named.filter((name) => !(name in settings))).toEqual([]);
       expect(stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
     },
   );

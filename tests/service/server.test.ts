@@ -87,7 +87,7 @@ test.each(["server.ts", "worker.ts"])(
     expect(await process.event("setting-suspicious")).toMatchObject({
       level: "warn",
       setting: "API_TOKEN",
-      reason: "is not a setting: is API_TOKENS meant?",
+      reason: "is not a setting: did you mean API_TOKENS?",
     });
     await process.event(file === "server.ts" ? "server-listening" : "worker-started");
     await process.kill();

@@ -4,13 +4,12 @@
 
 import type { Config } from "../../config/config.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
-import { createProvider } from "../../providers/registry.ts";
+import { checkProvider, type ProviderName } from "../../providers/registry.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
 import { openAdmin, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
 import { durabilityOf } from "../queue/location.ts";
 import { type Admin, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { readConfig } from "../../config/config.ts";
-import type { Environment } from "./effective_settings.ts";
 
 export interface Check {
   /** What was looked at: `store`, or a provider. */
@@ -24,14 +23,14 @@ export interface Check {
 const storeTimeoutMs = 5000;
 const storePauseMs = 20;
 
-export async function checkAll(env: Environment, config: Config): Promise<Check[]> {
-  const providers = config.providers.map(({ name }) => checkProvider(name, config));
+export async function checkAll(env: NodeJS.ProcessEnv, config: Config): Promise<Check[]> {
+  const providers = config.providers.map(({ name }) => checkOne(name, config));
   const checks = [...workerMistakes(env), ...(await Promise.all([checkStore(config), ...providers]))];
   return checks.map((check) => ({ ...check, detail: withoutSecrets(check.detail, config.secrets) }));
 }
 
 /** What only a worker demands: whoever checks wants his emails delivered. */
-function workerMistakes(env: Environment): Check[] {
+function workerMistakes(env: NodeJS.ProcessEnv): Check[] {
   const read = readConfig(env, "worker");
   if (read.ok) return [];
   return read.message
@@ -129,18 +128,7 @@ function noteTroubles(): Troubles {
   };
 }
 
-async function checkProvider(name: Config["providers"][number]["name"], config: Config): Promise<Check> {
-  // Its own check writes into the folder, and makes it.
-  if (name === "sandbox") return checkOutbox(config.sandbox!.outbox);
-  const provider = createProvider(name, config);
-  const result = await provider.check?.(AbortSignal.timeout(config.providerTimeoutMs));
-  if (result === undefined) return { name, ok: true, detail: "cannot be asked without sending" };
+async function checkOne(name: ProviderName, config: Config): Promise<Check> {
+  const result = await checkProvider(name, config, AbortSignal.timeout(config.providerTimeoutMs));
   return { name, ok: result.ok, detail: result.ok ? result.detail : result.reason };
-}
-
-function checkOutbox(folder: string): Check {
-  const obstacle = obstacleIn(folder);
-  return obstacle === undefined
-    ? { name: "sandbox", ok: true, detail: `${folder} can be written to` }
-    : { name: "sandbox", ok: false, detail: `${folder} cannot be written to (${obstacle})` };
 }

@@ -1,62 +1,100 @@
-// The command `config`: the settings as they hold, and whether what they lead to works.
+// The command `config`: every setting in effect, where it comes from, and whether store and providers work with it.
 
-import { readConfig } from "../../config/config.ts";
-import type { SingleCommand } from "../command.ts";
-import { readOptions } from "../command.ts";
+import { type Config, readConfig } from "../../config/config.ts";
+import {
+  defaultOf,
+  kindOf,
+  masked,
+  secretNames,
+  type SettingName,
+  settingNames,
+} from "../../config/settings.ts";
+import { readOptions, type SingleCommand } from "../command.ts";
+import { visible } from "../format.ts";
 import { complain, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { terminalOf } from "../terminal.ts";
-import { visible } from "../format.ts";
 import type { Check } from "./checks.ts";
-import { type EffectiveSetting, effectiveSettings } from "./effective_settings.ts";
 
 export const configCommand: SingleCommand = {
   name: "config",
-  summary: "the settings as they hold; --check tries what they lead to",
+  summary: "the settings in effect; --check tries the store and the providers",
   help: [
     "Usage: reliable-email config [--check] [--json]",
     "",
-    "Prints every setting as it holds, without secrets, and where it comes from: a",
-    "default, the environment, or the file that NAME_FILE names. Warns of names in the",
-    "environment that are probably a misspelled setting.",
+    "Prints every setting in effect, without secrets, and its source: a default, the",
+    "environment, or the file that NAME_FILE names. Warns of names in the environment",
+    "that are probably a misspelled setting.",
     "",
     "Options:",
-    "  --check  reaches the store, and looks whether it keeps what it acknowledges;",
-    "           asks each provider whether the credential holds; looks at the sandbox's",
-    "           folder. Sends nothing, creates and changes nothing. Exit code 1 if",
-    "           something is not as it should be",
+    "  --check  contacts the store, and checks whether it keeps what it acknowledges;",
+    "           asks each provider whether it accepts the credential; looks at the",
+    "           sandbox's folder. Sends nothing, creates and changes nothing. Exits",
+    "           with 1 if a check fails",
     "  --json   one object: `settings`, `warnings`, and with --check `ok` and the",
     "           list `checks`",
   ].join("\n"),
   async run(args) {
-    const read = readOptions(args, {
+    const options = readOptions(args, {
       check: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
-    if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
-    const known = readConfig(process.env, "server");
-    if (!known.ok) {
-      complain(known.message);
+    if (!options.ok) return { kind: "wrongUsage", usageError: options.usageError };
+    const read = readConfig(process.env, "server");
+    if (!read.ok) {
+      complain(read.message);
       return { kind: "exit", code: 2 };
     }
-    const { check, json } = read.values;
-    const effective = effectiveSettings(process.env, known);
+    const { check, json } = options.values;
+    const { warnings } = read;
+    const settings = effectiveSettings(process.env, read);
     const terminal = terminalOf(process.env);
-    for (const { setting, reason } of known.warnings) complain(`Warning: ${visible(setting)} ${reason}`);
-    // What is known by now is there to read while others are asked.
-    if (!json) print(tableOf(columns, effective, terminal).join("\n"));
-    // Not loaded before it is needed: the stores and the SDKs come with it.
-    const checks = check
-      ? await (await import("./checks.ts")).checkAll(process.env, known.config)
-      : ([] satisfies Check[]);
+    for (const { setting, reason } of warnings) complain(`Warning: ${visible(setting)} ${reason}`);
+    // The settings can be read while the checks take their time.
+    if (!json) print(tableOf(columns, settings, terminal).join("\n"));
+    // Loaded only when needed: the stores come with it.
+    const checks = check ? await (await import("./checks.ts")).checkAll(process.env, read.config) : [];
     const ok = checks.every((one) => one.ok);
     if (json) {
-      const { warnings } = known;
-      printJson({ settings: documentOf(effective), warnings, ...(check && { ok, checks }) });
+      const document = Object.fromEntries(settings.map(({ name, ...rest }) => [name, rest]));
+      printJson({ settings: document, warnings, ...(check && { ok, checks }) });
     } else if (check) print(["", ...tableOf(checkColumns, checks, terminal)].join("\n"));
     return { kind: "exit", code: ok ? 0 : 1 };
   },
 };
+
+interface EffectiveSetting {
+  readonly name: SettingName;
+  /** As text, masked; undefined if there is none. */
+  readonly value: string | undefined;
+  readonly source: "default" | "environment" | "file";
+  /** The file that the value was read from. */
+  readonly file: string | undefined;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+function effectiveSettings(
+  env: Environment,
+  { config, given }: { readonly config: Config; readonly given: Readonly<Record<string, string>> },
+): EffectiveSetting[] {
+  /** Values that differ from the text, or have a default that depends on other settings. */
+  const computed: { readonly [name in SettingName]?: string | undefined } = {
+    DATA_DIR: config.dataDir,
+    PROVIDERS: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(",") || undefined,
+  };
+  return settingNames.map((name) => {
+    const file = secretNames.includes(name) ? env[`${name}_FILE`] || undefined : undefined;
+    const text = given[name];
+    const value = computed[name] ?? text ?? defaultOf(name);
+    return {
+      name,
+      value: value === undefined ? undefined : masked(kindOf(name), value),
+      source: file !== undefined ? "file" : text !== undefined ? "environment" : "default",
+      file,
+    };
+  });
+}
 
 const columns: readonly Column<EffectiveSetting>[] = [
   { title: "SETTING", text: ({ name }) => name },
@@ -73,8 +111,3 @@ const checkColumns: readonly Column<Check>[] = [
   { title: "CHECK", text: ({ name }) => name },
   { title: "", text: ({ detail }) => detail },
 ];
-
-/** The documented form. */
-function documentOf(effective: readonly EffectiveSetting[]) {
-  return Object.fromEntries(effective.map(({ name, ...rest }) => [name, rest]));
-}

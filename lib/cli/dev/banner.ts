@@ -1,6 +1,7 @@
 // What `dev` says once everything runs: where things are, and what to do first.
 
 import type { Config } from "../../config/config.ts";
+import { outboxIn } from "../../providers/registry.ts";
 import { redisAddress } from "../../runtime/redis_url.ts";
 import type { DevSettings } from "./settings.ts";
 
@@ -8,7 +9,7 @@ export function banner({ config, unused, inventedFrom }: DevSettings, port: numb
   const url = urlOf(config.host, port);
   const senders = config.providers.filter(({ weight }) => weight > 0).map(({ name }) => name);
   const real = senders.filter((name) => name !== "sandbox").join(" and ");
-  const outbox = senders.includes("sandbox") ? config.sandbox?.outbox : undefined;
+  const outbox = senders.includes("sandbox") ? outboxIn(config.dataDir) : undefined;
   const remarks = [
     ...unused.map((name) => `${name} is not used: nothing is sent for real unless PROVIDERS says so.`),
     ...(real !== "" && inventedFrom

@@ -2,6 +2,7 @@
 
 import { errorCode } from "../../runtime/errors.ts";
 import { makeDir } from "../../runtime/durable_dir.ts";
+import { outboxIn } from "../../providers/registry.ts";
 import { createLog } from "../../runtime/log.ts";
 import { onStop } from "../../runtime/signals.ts";
 import { type Command, type CommandResult, readOptions } from "../command.ts";
@@ -59,8 +60,8 @@ async function start(settings: DevSettings): Promise<CommandResult> {
     );
     return { kind: "exit", code: 1 };
   }
-  if (config.sandbox !== undefined) {
-    const { outbox } = config.sandbox;
+  if (config.providers.some(({ name }) => name === "sandbox")) {
+    const outbox = outboxIn(config.dataDir);
     try {
       makeDir(outbox);
     } catch (error) {
