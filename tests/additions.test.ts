@@ -1,0 +1,148 @@
+// Everything is described once: a setting, a provider or a field that somebody adds touches the files named here, and
+// no others. Each test makes the addition in a copy of the sources, checks its types, and runs the real program there.
+
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { breakInto, type Patch } from "./chaos/broken_variants.ts";
+import { eventually } from "./support/eventually.ts";
+import { post, startCommand } from "./support/service.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-additions-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const bun = (...args: string[]) => [process.execPath, "--no-install", ...args];
+
+/** Makes a copy of the sources with an addition to them. Returns its folder. Throws if a type is wrong there. */
+function copyWith(name: string, patches: readonly Patch[], files: Readonly<Record<string, string>>): string {
+  const copy = breakInto(join(folder, name), { patches });
+  for (const [path, text] of Object.entries(files)) writeFileSync(join(copy, path), text);
+  const { exitCode, stdout, stderr } = Bun.spawnSync(bun("check", "--no-script"), { cwd: copy });
+  if (exitCode !== 0) throw new Error(`${stdout.toString()}${stderr.toString()}`);
+  return copy;
+}
+
+/** Adds a line of text before one that is in the file exactly once. */
+const before = (file: string, line: string, added: string): Patch => ({
+  file,
+  from: line,
+  to: `${added}\n${line}`,
+});
+
+const addRows = (...rows: string[]) =>
+  before("lib/config/settings.ts", "} as const satisfies Record<string, Setting>;", rows.join("\n"));
+
+function run(copy: string, env: Record<string, string>, ...args: string[]) {
+  const command = bun("lib/cli/main.ts", ...args);
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { cwd: copy, env });
+  return { code: exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
+}
+
+test("additions: a setting is one row and the code that uses it", () => {
+  const copy = copyWith(
+    "setting",
+    [
+      addRows(
+        'PATIENCE_LIMIT: { kind: duration(), default: "5s" },',
+        "PAGER_KEY: { kind: kinds.credential },",
+      ),
+    ],
+    {
+      "use.ts": `
+        import { readConfig } from "./lib/config/config.ts";
+        const read = readConfig(process.env, "server");
+        if (!read.ok) throw new Error(read.message);
+        const limitMs: number = read.config.patienceLimitMs;
+        const key: string | undefined = read.config.pagerKey;
+        // @ts-expect-error It is a number.
+        const text: string = read.config.patienceLimitMs;
+        console.log(JSON.stringify({ limitMs, key, text, secrets: read.config.secrets }));
+      `,
+    },
+  );
+  const env = { PAGER_KEY: "the-key", PATIENCE_LIMIT: "2m" };
+  const used = Bun.spawnSync(bun("use.ts"), { cwd: copy, env });
+  expect(JSON.parse(used.stdout.toString())).toEqual({
+    limitMs: 120_000,
+    key: "the-key",
+    text: 120_000,
+    secrets: ["the-key"],
+  });
+  const { settings } = JSON.parse(run(copy, { PAGER_KEY: "the-key" }, "config", "--json").stdout);
+  expect(settings.PATIENCE_LIMIT).toEqual({ value: "5s", source: "default" });
+  expect(settings.PAGER_KEY).toEqual({ value: "[secret]", source: "environment" });
+  expect(run(copy, { PATIENCE_LIMIT: "soon", PAGER_KEY: "the key" }, "config")).toEqual({
+    code: 2,
+    stdout: "",
+    stderr:
+      'Cannot start: PATIENCE_LIMIT "soon" is not a duration such as 250ms, 10s, 5m or 72h\n' +
+      "Cannot start: PAGER_KEY has a character that no credential has\n",
+  });
+});
+
+test("additions: a provider is its adapter, an entry in the registry and its settings", async () => {
+  const registry = "lib/providers/registry.ts";
+  const copy = copyWith(
+    "provider",
+    [
+      before(registry, "  readonly dataDir: string;", "  readonly carrierKey: string | undefined;"),
+      before(
+        registry,
+        "  sandbox: {",
+        `carrier: {
+          credential: "CARRIER_KEY",
+          async create({ carrierKey, dataDir }) {
+            const { createCarrier } = await import("./carrier.ts");
+            return createCarrier(carrierKey!, join(dataDir, "carried"));
+          },
+        },`,
+      ),
+      addRows("CARRIER_KEY: { kind: kinds.credential },"),
+    ],
+    {
+      "lib/providers/carrier.ts": `
+        import { appendFileSync } from "node:fs";
+        import type { Provider } from "./provider.ts";
+        export function createCarrier(key: string, file: string): Provider {
+          return {
+            name: "carrier",
+            batchMax: 10,
+            startRate: 10,
+            maxRate: 10,
+            context: "",
+            credential: key,
+            async send({ emails }) {
+              for (const { id } of emails) appendFileSync(file, id);
+              const outcomes = emails.map(({ id }) => ({ kind: "accepted", providerMessageId: id }) as const);
+              return { result: { kind: "each", outcomes }, rate: {} };
+            },
+            async check() {
+              return { ok: true, answered: true, detail: "ready" };
+            },
+          };
+        }
+      `,
+    },
+  );
+  const env = { DATA_DIR: join(copy, "data"), PORT: "0", ADMIN_PORT: "", CARRIER_KEY: "the-key" };
+  const { settings } = JSON.parse(run(copy, env, "config", "--json").stdout);
+  expect(settings.PROVIDERS).toEqual({ value: "carrier:1", source: "default" });
+  expect(settings.CARRIER_KEY).toEqual({ value: "[secret]", source: "environment" });
+  const { CARRIER_KEY: _, ...without } = env;
+  const checked = run(copy, { ...without, PROVIDERS: "carrier" }, "config", "--check", "--json");
+  expect(checked.stdout).toContain("CARRIER_KEY is required: PROVIDERS names carrier");
+
+  const server = startCommand(bun("server.ts"), { cwd: copy, env });
+  const worker = startCommand(bun("worker.ts"), { cwd: copy, env });
+  try {
+    const { port } = await server.event("server-listening");
+    const email = { subject: "Hi", body: "Hello", to: "jane@example.org", from: "shop@example.com" };
+    const { id } = await post(`http://127.0.0.1:${String(port)}/`, email);
+    const stats = () => JSON.parse(run(copy, env, "queue", "stats", "--json").stdout);
+    await eventually("it is sent", () => stats().sent === 1);
+    expect(readFileSync(join(env.DATA_DIR, "carried"), "utf8")).toBe(id!);
+  } finally {
+    await Promise.all([server.kill(), worker.kill()]);
+  }
+});
