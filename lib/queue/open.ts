@@ -9,6 +9,8 @@ import { openSqliteProducer } from "./sqlite/producer.ts";
 import { openSqliteAdmin } from "./sqlite/admin.ts";
 import { openSqliteConsumer } from "./sqlite/consumer.ts";
 
+export { checkRedis } from "./redis/admin.ts";
+
 /** Where the queue is. */
 export type QueueSettings =
   | {
@@ -35,14 +37,6 @@ export interface ProducerWatcher extends StoreWatcher {
 export function openProducer(queue: QueueSettings, watcher: ProducerWatcher): Producer {
   if (queue.kind === "redis") return openRedisProducer({ ...queue, ...watcher });
   return openSqliteProducer({ ...queue, ...watcher });
-}
-
-/** Whether Redis keeps what it acknowledges, as {@link openProducer} finds it, and creates nothing. */
-export function openRedisCheck(
-  queue: Extract<QueueSettings, { kind: "redis" }>,
-  watcher: StoreWatcher,
-): Pick<Producer, "health" | "close"> {
-  return openRedisProducer({ ...queue, ...watcher, createsQueue: false });
 }
 
 /** @param retainMs how long the record of a sent email is kept */

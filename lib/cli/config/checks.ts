@@ -1,134 +1,72 @@
-// Whether what the settings lead to is there and works: the store, by all that a server demands of it, and each
-// provider, by a request that sends nothing. Nothing is created or changed: whoever checks may be another user than the
+// Checks that the store and the providers work with the settings: the store by all that a server demands of it, each
+// provider by a request that sends nothing. Creates and changes nothing, since the user who checks may not be the
 // service's.
 
-import type { Config } from "../../config/config.ts";
-import { type Log, withoutSecrets } from "../../runtime/log.ts";
+import { type Config, readConfig } from "../../config/config.ts";
 import { checkProvider, type ProviderName } from "../../providers/registry.ts";
+import { QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { checkRedis, openAdmin, type QueueSettings } from "../../queue/open.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
-import { openAdmin, openRedisCheck, type QueueSettings } from "../../queue/open.ts";
+import { type Log, withoutSecrets } from "../../runtime/log.ts";
 import { durabilityOf } from "../queue/location.ts";
-import { type Admin, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
-import { readConfig } from "../../config/config.ts";
 
 export interface Check {
-  /** What was looked at: `store`, or a provider. */
+  /** `store`, the name of a provider, or `worker` for what only a worker demands of the settings. */
   readonly name: string;
   readonly ok: boolean;
-  /** What was found, or what is wrong. Without credentials, though a provider or a proxy may quote them. */
+  /** What was found. Without credentials, though a provider or a proxy may quote them. */
   readonly detail: string;
 }
 
-/** Longest wait for a verdict about the store, ms. */
-const storeTimeoutMs = 5000;
-const storePauseMs = 20;
+/** A failure reaches the caller as a value. */
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export async function checkAll(env: NodeJS.ProcessEnv, config: Config): Promise<Check[]> {
-  const providers = config.providers.map(({ name }) => checkOne(name, config));
-  const checks = [...workerMistakes(env), ...(await Promise.all([checkStore(config), ...providers]))];
+  const worker = readConfig(env, "worker");
+  const errors = worker.ok ? [] : worker.message.split("\n");
+  const checks = await Promise.all([
+    ...errors.map((error) => failed("worker", error.replace(/^Cannot start: /, ""))),
+    checkStore(config),
+    ...config.providers.map(({ name }) => checkOne(name, config)),
+  ]);
   return checks.map((check) => ({ ...check, detail: withoutSecrets(check.detail, config.secrets) }));
 }
 
-/** What only a worker demands: whoever checks wants his emails delivered. */
-function workerMistakes(env: NodeJS.ProcessEnv): Check[] {
-  const read = readConfig(env, "worker");
-  if (read.ok) return [];
-  return read.message
-    .split("\n")
-    .map((line) => ({ name: "worker", ok: false, detail: line.replace(/^Cannot start: /, "") }));
+const passed = (name: string, detail: string): Check => ({ name, ok: true, detail });
+const failed = (name: string, detail: string): Check => ({ name, ok: false, detail });
+
+async function checkOne(name: ProviderName, config: Config): Promise<Check> {
+  const result = await checkProvider(name, config, AbortSignal.timeout(config.providerTimeoutMs));
+  return result.ok ? passed(name, result.detail) : failed(name, result.reason);
 }
 
-/** Changes nothing in the store, and creates none. Its detail may hold a credential. */
-async function checkStore({ queue, retainMs }: Pick<Config, "queue" | "retainMs">): Promise<Check> {
-  const check = (ok: boolean, detail: string): Check => ({ name: "store", ok, detail });
-  const troubles = noteTroubles();
-  if (queue.kind === "redis") {
-    const verdict = await judgeRedis(queue, troubles);
-    if (verdict !== undefined) return check(false, verdict);
-  }
-  let admin: Admin | undefined;
+async function checkStore({ queue, retainMs }: Config): Promise<Check> {
   try {
-    admin = await openAdmin(queue, retainMs, troubles.log);
-    const trouble = queue.kind === "sqlite" ? troubles.lasting() : undefined;
-    return trouble === undefined ? check(true, durabilityOf(queue)) : check(false, trouble);
+    const admin = await openAdmin(queue, retainMs, silent);
+    const health = await admin.health().finally(() => admin.close());
+    return health.ok ? passed("store", durabilityOf(queue)) : failed("store", health.reason);
   } catch (error) {
-    if (error instanceof QueueMissing) return missing(queue, check);
-    if (error instanceof StoreUnavailable) return check(false, error.message);
+    if (error instanceof QueueMissing) return checkMissing(queue);
+    if (error instanceof StoreUnavailable) return failed("store", error.message);
     throw error;
-  } finally {
-    await admin?.close();
   }
 }
 
-/** That there is no queue is as it should be before the first start, if one can be created. */
-function missing(queue: QueueSettings, check: (ok: boolean, detail: string) => Check): Check {
+/** Before the first start there is no queue, which is no failure if one can be created. */
+async function checkMissing(queue: QueueSettings): Promise<Check> {
   const creator = "the first server or worker creates it";
   if (queue.kind === "redis") {
-    return check(true, `${durabilityOf(queue)}; no queue under prefix ${queue.prefix} yet: ${creator}`);
+    const health = await checkRedis({ ...queue, log: silent });
+    if (!health.ok) return failed("store", health.reason);
+    return passed("store", `${durabilityOf(queue)}; no queue under prefix ${queue.prefix} yet: ${creator}`);
   }
   const { folder } = queue;
   const user = process.getuid?.();
   const obstacle = obstacleIn(folder);
   if (obstacle !== undefined) {
-    return check(false, `DATA_DIR ${folder} holds no queue, and user ${user} cannot create it (${obstacle})`);
+    const reason = `DATA_DIR ${folder} holds no queue, and user ${user} cannot create it (${obstacle})`;
+    return failed("store", reason);
   }
-  const doubt = user === 0 ? "; whether the service's user may do so cannot be seen by root" : "";
-  return check(true, `no queue in ${folder} yet: ${creator}${doubt}`);
-}
-
-/** @returns why no server would take submissions for it; nothing if one would */
-async function judgeRedis(
-  queue: Extract<QueueSettings, { kind: "redis" }>,
-  { log, lasting, passing }: Troubles,
-): Promise<string | undefined> {
-  let fatal: string | undefined;
-  const redis = openRedisCheck(queue, { log, onFatal: (reason) => (fatal = reason) });
-  try {
-    const endMs = performance.now() + storeTimeoutMs;
-    for (;;) {
-      const health = redis.health();
-      const verdict = fatal ?? lasting();
-      if (verdict !== undefined) return verdict;
-      if (health.ok) return undefined;
-      if (performance.now() > endMs) return [...new Set([health.reason, ...passing()])].join("; ");
-      await Bun.sleep(storePauseMs);
-    }
-  } finally {
-    await redis.close();
-  }
-}
-
-interface Troubles {
-  readonly log: Log;
-  /** What cannot change by waiting: the last that was logged as an error. */
-  lasting(): string | undefined;
-  /** What may, but is worth reporting: the last that was logged as a warning. */
-  passing(): readonly string[];
-}
-
-/** Listens to what a store logs. */
-function noteTroubles(): Troubles {
-  let lasting: string | undefined;
-  let passing: string | undefined;
-  const note = (take: (reason: string) => void): Log["warn"] => {
-    return (_, { reason, fix } = {}) => {
-      if (typeof reason !== "string") return;
-      take(typeof fix === "string" && fix !== "" ? `${reason} (put right by: ${fix})` : reason);
-    };
-  };
-  return {
-    log: {
-      debug() {},
-      info() {},
-      warn: note((reason) => (passing = reason)),
-      error: note((reason) => (lasting = reason)),
-    },
-    lasting: () => lasting,
-    passing: () => (passing === undefined ? [] : [passing]),
-  };
-}
-
-async function checkOne(name: ProviderName, config: Config): Promise<Check> {
-  const result = await checkProvider(name, config, AbortSignal.timeout(config.providerTimeoutMs));
-  return { name, ok: result.ok, detail: result.ok ? result.detail : result.reason };
+  const caveat = user === 0 ? "; root cannot see whether the service's user may do so" : "";
+  return passed("store", `no queue in ${folder} yet: ${creator}${caveat}`);
 }

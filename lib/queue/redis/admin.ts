@@ -1,6 +1,5 @@
 // What an operator asks of the queue.
 
-import type { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import {
   type Admin,
@@ -157,11 +156,25 @@ export async function openRedisAdmin(options: RedisAdminOptions): Promise<Admin>
   };
 }
 
+/** As {@link Admin.health}, for a Redis that may have no queue. */
+export async function checkRedis(options: Omit<RedisAdminOptions, "retainMs">): Promise<Health> {
+  const redis = connect(options.url, "operator", options.log);
+  try {
+    await reached(redis);
+    return await judgeStore(redis, partitionOf(options.prefix), options);
+  } catch (error) {
+    if (error instanceof StoreUnavailable) return { ok: false, reason: error.message };
+    throw error;
+  } finally {
+    disconnect(redis);
+  }
+}
+
 /** As a server finds it, whose scripts it has to run. */
 async function judgeStore(
   redis: RedisConnection,
   partition: string,
-  options: RedisAdminOptions,
+  options: Omit<RedisAdminOptions, "retainMs">,
 ): Promise<Health> {
   const scripts = [submitScript];
   const watch = watchDurability(redis, {
@@ -188,10 +201,10 @@ async function judgeStore(
   }
 }
 
-function reached(redis: Redis): Promise<void> {
+function reached(redis: RedisConnection): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const timer = setTimeout(
-    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms`)),
+    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms: ${redis.trouble()}`)),
     openTimeoutMs,
   );
   redis.once("ready", () => resolve());
