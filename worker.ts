@@ -10,7 +10,7 @@ import { Dispatcher } from "./lib/worker/dispatcher.ts";
 import { startHousekeeping } from "./lib/worker/housekeeping.ts";
 import { askFirst, createProviderState } from "./lib/worker/provider_state.ts";
 import { createLog } from "./lib/runtime/log.ts";
-import { createProvider } from "./lib/providers/registry.ts";
+import { registry } from "./lib/providers/registry.ts";
 import { openAdmin, openConsumer } from "./lib/queue/open.ts";
 import { onStop } from "./lib/runtime/signals.ts";
 
@@ -33,7 +33,7 @@ const consumer = openConsumer(config.queue, config.retainMs, {
 
 const states = await Promise.all(
   config.providers.map(async ({ name, weight }) =>
-    createProviderState(await createProvider(name, config), weight),
+    createProviderState(await registry[name].create(config), weight),
   ),
 );
 const counts = createWorkerMetrics();

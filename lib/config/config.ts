@@ -3,12 +3,11 @@
 
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
-import { credentialOf, type ProviderName, providerNames } from "../providers/registry.ts";
+import { type ProviderName, providerNames, registry } from "../providers/registry.ts";
 import type { QueueSettings } from "../queue/open.ts";
 import { errorCode } from "../runtime/errors.ts";
 import { type Log, withoutSecrets } from "../runtime/log.ts";
 import type { ProviderWeight } from "./kinds.ts";
-import { findMisspelled } from "./misspelling.ts";
 import {
   defaultOf,
   kindOf,
@@ -171,10 +170,7 @@ function isQuoted(text: string): boolean {
 function warningsAbout(env: Environment, given: Readonly<Record<string, string>>): ConfigWarning[] {
   const quoted = settingNames.filter((name) => kindOf(name).mayBeQuoted && isQuoted(given[name] ?? ""));
   return [
-    ...findMisspelled(Object.keys(env)).map(({ name, intended }) => ({
-      setting: name,
-      reason: `is not a setting: did you mean ${intended}?`,
-    })),
+    ...misspelled(Object.keys(env)),
     ...quoted.map((name) => ({ setting: name, reason: "is wrapped in quotes, which are part of the value" })),
   ];
 }
@@ -188,7 +184,7 @@ function weigh(values: Values): ProviderWeight[] {
   const named = values.PROVIDERS ?? [];
   const isNamed = (name: ProviderName) => named.some((one) => one.name === name);
   const hasCredential = (name: ProviderName) => {
-    const credential = credentialOf(name);
+    const { credential } = registry[name];
     return credential === undefined ? isNamed(name) : values[credential] !== undefined;
   };
   const weight = values.PROVIDERS === undefined ? 1 : 0;
@@ -209,4 +205,48 @@ function queueOf(values: Values): QueueSettings {
     minReplicas: values.REDIS_MIN_REPLICAS,
     durability: values.REDIS_DURABILITY,
   };
+}
+
+/** Finds names that are close to a setting's: an environment is full of other programs' names. */
+function misspelled(names: readonly string[]): ConfigWarning[] {
+  const known = [...settingNames, ...secretNames.map((name) => `${name}_FILE`)];
+  return names.flatMap((name) => {
+    if (known.includes(name)) return [];
+    const intended =
+      known.find((one) => isClose(name.toUpperCase(), one)) ?? known.find((one) => isShortened(name, one));
+    return intended === undefined
+      ? []
+      : [{ setting: name, reason: `is not a setting: did you mean ${intended}?` }];
+  });
+}
+
+function isClose(name: string, known: string): boolean {
+  // A name of four letters is one letter away from other words (HOST, POST); twelve letters have room for two errors.
+  if (known.length <= 4) return false;
+  return isWithin(known.length >= 12 ? 2 : 1, name, known);
+}
+
+/** Whether words between the first and the last are missing, as in RESEND_KEY and RESEND_KEY_FILE. */
+function isShortened(name: string, known: string): boolean {
+  if (!/^[A-Z]+(_[A-Z]+)+$/.test(name.replace(/_FILE$/, ""))) return false;
+  return new RegExp(`^${name.replaceAll("_", "_(?:[A-Z]+_)*")}$`).test(known);
+}
+
+/**
+ * Whether at most `edits` letters must be inserted, deleted, replaced or swapped with their neighbor to turn `a` into
+ * `b`: the optimal string alignment distance, after Damerau, "A technique for computer detection and correction of
+ * spelling errors" (CACM, 1964).
+ */
+function isWithin(edits: number, a: string, b: string): boolean {
+  let same = 0;
+  while (same < a.length && a[same] === b[same]) same++;
+  const [x, y] = [a.slice(same), b.slice(same)];
+  if (x === "" && y === "") return true;
+  if (edits === 0 || Math.abs(x.length - y.length) > edits) return false;
+  return (
+    isWithin(edits - 1, x.slice(1), y.slice(1)) ||
+    isWithin(edits - 1, x.slice(1), y) ||
+    isWithin(edits - 1, x, y.slice(1)) ||
+    (x[0] === y[1] && x[1] === y[0] && isWithin(edits - 1, x.slice(2), y.slice(2)))
+  );
 }

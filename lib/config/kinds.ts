@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import * as v from "valibot";
 import { hasControlCharacter, isAddress } from "../email/address.ts";
 import { type ProviderName, providerNames } from "../providers/registry.ts";
-import { emailFaults, requestFaults, type SandboxFaults } from "../providers/sandbox/faults.ts";
+import { emailFaults, noFaults, requestFaults, type SandboxFaults } from "../providers/sandbox/faults.ts";
 import { passwordsOf, redisUrlError, withoutPassword } from "../runtime/redis_url.ts";
 
 export interface Kind {
@@ -35,44 +35,51 @@ export interface ProviderWeight {
 
 export const hidden = "[secret]";
 
-const isPublic = true;
+const shown = <Schema extends Kind["schema"]>(schema: Schema) => ({ schema, isPublic: true }) as const;
 
 /** Longest delay of setTimeout, ms (2^31 − 1, 24.8 days): a longer one fires at once. */
 const timerMaxMs = 2_147_483_647;
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const hourMs = 3_600_000;
+const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: hourMs };
+
+/** Milliseconds of a text such as `250ms`; NaN if it is no duration. */
+function parseDuration(text: string): number {
+  const [, count = "", unit = ""] = /^(\d{1,15})(ms|s|m|h)$/.exec(text) ?? [];
+  return Number.parseInt(count, 10) * (unitMs[unit] ?? 1);
+}
 
 /** @param maxMs may be over the limit of a timer where the value is only compared with a clock */
 export function duration(maxMs = timerMaxMs) {
-  const max = maxMs < unitMs["h"]! ? `${maxMs / 1000}s` : `${Math.floor(maxMs / unitMs["h"]!)}h`;
   const schema = v.pipe(
     v.string(),
-    v.regex(/^\d{1,15}(ms|s|m|h)$/, "is not a duration such as 250ms, 10s, 5m or 72h"),
-    v.transform((text) => Number.parseInt(text, 10) * unitMs[text.replace(/^\d+/, "")]!),
+    v.transform(parseDuration),
+    v.number("is not a duration such as 250ms, 10s, 5m or 72h"),
     v.minValue(1, "is not longer than 0"),
-    v.maxValue(maxMs, `is over ${max}`),
+    v.maxValue(maxMs, `is over ${maxMs < hourMs ? `${maxMs / 1000}s` : `${Math.floor(maxMs / hourMs)}h`}`),
   );
-  return { schema, isPublic, unit: "Ms" } as const;
+  return { ...shown(schema), unit: "Ms" } as const;
 }
 
 export function integer(min: number, max: number) {
   const message = `is not a whole number from ${min} to ${max}`;
-  const schema = v.pipe(
-    v.string(),
-    v.regex(/^\d{1,15}$/, message),
-    v.transform(Number),
-    v.minValue(min, message),
-    v.maxValue(max, message),
+  return shown(
+    v.pipe(
+      v.string(),
+      v.digits(message),
+      v.transform(Number),
+      v.minValue(min, message),
+      v.maxValue(max, message),
+    ),
   );
-  return { schema, isPublic } as const;
 }
 
 export function choice<const Options extends readonly string[]>(...options: Options) {
-  return { schema: v.picklist(options, `is not one of ${options.join(", ")}`), isPublic } as const;
+  return shown(v.picklist(options, `is not one of ${options.join(", ")}`));
 }
 
 /** @param message what is wrong with a text that does not match */
 export function textLike(pattern: RegExp, message: string) {
-  return { schema: v.pipe(v.string(), v.regex(pattern, message)), isPublic } as const;
+  return shown(v.pipe(v.string(), v.regex(pattern, message)));
 }
 
 /** Takes an empty value, too, which turns the feature off: "". */
@@ -83,35 +90,17 @@ export function orOff<Value>(kind: Kind & { readonly schema: v.GenericSchema<str
   return { ...kind, schema, emptyIsOff: true } as const;
 }
 
-const hostPattern = textLike(/^[\w.:%[\]-]{1,253}$/, "is not a host name or an IP address");
 /** An IPv6 address may be in brackets as in a URL; a socket is opened without them. */
-export const host = {
-  ...hostPattern,
-  schema: v.pipe(
-    hostPattern.schema,
+export const host = shown(
+  v.pipe(
+    v.string(),
+    v.regex(/^[\w.:%[\]-]{1,253}$/, "is not a host name or an IP address"),
     v.transform((text) => text.replace(/^\[(.*)\]$/, "$1")),
   ),
-} as const;
+);
 
 export const credential = {
   schema: v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/, "has a character that no credential has")),
-} as const;
-
-/** Lengths of an API token, characters: a shorter one could be guessed, a longer one not be sent. */
-export const tokenLengths = { min: 16, max: 1024 } as const;
-const token = new RegExp(`^[\\x21-\\x7e]{${tokenLengths.min},${tokenLengths.max}}$`);
-
-export const tokens = {
-  schema: v.pipe(
-    v.string(),
-    v.transform((text) => [...new Set(entriesOf(text))]),
-    v.check(
-      (all) => all.every((one) => token.test(one)),
-      `is not a list of tokens, each of ${tokenLengths.min} to ${tokenLengths.max} visible ASCII characters, separated by commas`,
-    ),
-  ),
-  mask: (text: string) => entriesOf(text).fill(hidden).join(","),
-  secretParts: entriesOf,
 } as const;
 
 /** Splits a list at its commas. */
@@ -119,17 +108,26 @@ function entriesOf(list: string): string[] {
   return list.split(",").map((entry) => entry.trim());
 }
 
-export const address = {
+/** API tokens: a shorter one could be guessed, a longer one not be sent. */
+export const tokens = {
   schema: v.pipe(
     v.string(),
-    v.trim(),
-    v.check(isAddress, "is not an email address that both providers accept"),
+    v.transform((text) => [...new Set(entriesOf(text))]),
+    v.check(
+      (all) => all.every((token) => /^[\x21-\x7e]{16,1024}$/.test(token)),
+      "is not a list of tokens, each of 16 to 1024 visible ASCII characters, separated by commas",
+    ),
   ),
-  isPublic,
+  mask: (text: string) => entriesOf(text).fill(hidden).join(","),
+  secretParts: entriesOf,
 } as const;
 
-export const addressesAndDomains = {
-  schema: v.pipe(
+export const address = shown(
+  v.pipe(v.string(), v.trim(), v.check(isAddress, "is not an email address that both providers accept")),
+);
+
+export const addressesAndDomains = shown(
+  v.pipe(
     v.string(),
     v.transform(entriesOf),
     v.check(
@@ -137,32 +135,28 @@ export const addressesAndDomains = {
       "is not a list such as shop@example.com,@example.org of addresses and @domains",
     ),
   ),
-  isPublic,
-} as const;
+);
 
-export const displayName = {
-  schema: v.pipe(
-    v.string(),
-    v.trim(),
-    v.check((text) => !hasControlCharacter(text), "has a control character"),
-    v.transform((text) => text || undefined),
-  ),
-  isPublic,
-  mayBeQuoted: true,
-} as const;
+const nameSchema = v.pipe(
+  v.string(),
+  v.trim(),
+  v.check((text) => !hasControlCharacter(text), "has a control character"),
+  v.transform((text) => text || undefined),
+);
+export const displayName = { ...shown(nameSchema), mayBeQuoted: true } as const;
 
+const baseUrlSchema = v.pipe(
+  v.string(),
+  v.check((text) => {
+    // URL.parse drops some whitespace, which would stay in the middle once a path follows.
+    const url = /^\S+$/.test(text) ? URL.parse(text) : null;
+    if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return false;
+    return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
+  }, "is not an http:// or https:// address without password and query"),
+  v.transform((text) => text.replace(/\/+$/, "")),
+);
 export const baseUrl = {
-  schema: v.pipe(
-    v.string(),
-    v.check((text) => {
-      // URL.parse drops some whitespace, which would stay in the middle once a path follows.
-      const url = /^\S+$/.test(text) ? URL.parse(text) : null;
-      if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return false;
-      return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
-    }, "is not an http:// or https:// address without password and query"),
-    v.transform((text) => text.replace(/\/+$/, "")),
-  ),
-  isPublic,
+  ...shown(baseUrlSchema),
   // A refused address may have credentials, and its error message shows it.
   mask: (text: string) => text.replace(/^[^]*@/, `${hidden}@`).replace(/[?#][^]*$/, `?${hidden}`),
 } as const;
@@ -170,10 +164,10 @@ export const baseUrl = {
 export const redisUrl = {
   schema: v.pipe(
     v.string(),
-    v.rawCheck(({ dataset, addIssue }) => {
-      const message = dataset.typed ? redisUrlError(dataset.value) : undefined;
-      if (message !== undefined) addIssue({ message });
-    }),
+    v.check(
+      (text) => redisUrlError(text) === undefined,
+      ({ input }) => redisUrlError(input)!,
+    ),
   ),
   mask: withoutPassword,
   secretParts: passwordsOf,
@@ -182,8 +176,8 @@ export const redisUrl = {
 const unexpanded = "which only a shell expands: write the whole path";
 
 /** An absolute path. Text that only a shell expands must not become the name of a folder. */
-export const folder = {
-  schema: v.pipe(
+export const folder = shown(
+  v.pipe(
     v.string(),
     v.check((text) => !text.includes("\0"), "has a NUL character"),
     v.check((text) => !/^~(\/|$)/.test(text), `begins with ~, ${unexpanded}`),
@@ -191,21 +185,21 @@ export const folder = {
     v.check((text) => !/\s$/.test(text), "ends in white space, perhaps a line ending from Windows"),
     v.transform((text) => resolve(text)),
   ),
-  isPublic,
-} as const;
+);
 
 /** A value read by a function that returns an error message for a text that it cannot read. */
 function readBy<Value extends object>(read: (text: string) => Value | string) {
-  const schema = v.pipe(
-    v.string(),
-    v.rawTransform<string, Value>(({ dataset, addIssue, NEVER }) => {
-      const value = read(dataset.value);
-      if (typeof value !== "string") return value;
-      addIssue({ message: value });
-      return NEVER;
-    }),
+  return shown(
+    v.pipe(
+      v.string(),
+      v.rawTransform<string, Value>(({ dataset, addIssue, NEVER }) => {
+        const value = read(dataset.value);
+        if (typeof value !== "string") return value;
+        addIssue({ message: value });
+        return NEVER;
+      }),
+    ),
   );
-  return { schema, isPublic } as const;
 }
 
 export const providerWeights = readBy((text): ProviderWeight[] | string => {
@@ -222,7 +216,6 @@ export const providerWeights = readBy((text): ProviderWeight[] | string => {
 });
 
 const faultNames = [...requestFaults, ...emailFaults] as const;
-const latencyMaxMs = 3_600_000;
 
 export const sandboxFaults = readBy((text): SandboxFaults | string => {
   const chances: { -readonly [name in keyof SandboxFaults["chances"]]: number } = {};
@@ -231,10 +224,13 @@ export const sandboxFaults = readBy((text): SandboxFaults | string => {
     const [, given, value = ""] = /^\s*([a-z-]+):(\S+)\s*$/.exec(entry) ?? [];
     if (given === "latency") {
       if (latency !== undefined) return "names latency twice";
-      latency = readLatency(value);
-      if (latency === undefined) return "has a latency that is not one such as 50ms or 50ms-2s";
-      if (latency.minMs > latency.maxMs) return "has a latency that ends before it begins";
-      if (latency.maxMs > latencyMaxMs) return "has a latency over 1h";
+      const [minMs = Number.NaN, maxMs = minMs, ...more] = value.split("-").map(parseDuration);
+      latency = { minMs, maxMs };
+      if (!(minMs + maxMs >= 0) || more.length > 0) {
+        return "has a latency that is not one such as 50ms or 50ms-2s";
+      }
+      if (minMs > maxMs) return "has a latency that ends before it begins";
+      if (maxMs > hourMs) return "has a latency over 1h";
       continue;
     }
     const name = faultNames.find((one) => one === given);
@@ -251,12 +247,5 @@ export const sandboxFaults = readBy((text): SandboxFaults | string => {
     Math.round(names.reduce((sum, name) => sum + (chances[name] ?? 0), 0) * 1e8) > 1e8;
   if (isOver(requestFaults)) return `has more than 100% in all for a request: ${requestFaults.join(", ")}`;
   if (isOver(emailFaults)) return `has more than 100% in all for an email: ${emailFaults.join(", ")}`;
-  return { chances, latency: latency ?? { minMs: 0, maxMs: 0 } };
+  return { chances, latency: latency ?? noFaults.latency };
 });
-
-function readLatency(text: string): SandboxFaults["latency"] | undefined {
-  const [, min, minUnit, , max = min, maxUnit = minUnit] =
-    /^(\d{1,15})(ms|s|m|h)(-(\d{1,15})(ms|s|m|h))?$/.exec(text) ?? [];
-  if (min === undefined) return undefined;
-  return { minMs: Number(min) * unitMs[minUnit!]!, maxMs: Number(max) * unitMs[maxUnit!]! };
-}

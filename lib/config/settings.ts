@@ -5,7 +5,7 @@ import type * as v from "valibot";
 import { formatMailbox } from "../email/mailbox.ts";
 import { isAmong, mailboxMax } from "../email/address.ts";
 import { logLevels } from "../runtime/log.ts";
-import { credentialOf, providerNames } from "../providers/registry.ts";
+import { providerNames, registry } from "../providers/registry.ts";
 import * as kinds from "./kinds.ts";
 
 /** What a process does with its settings: only a worker needs a provider. */
@@ -148,7 +148,7 @@ interface Rule {
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/i;
 
-export const credentialNames = providerNames.flatMap((name) => credentialOf(name) ?? []);
+export const credentialNames = providerNames.flatMap((name) => registry[name].credential ?? []);
 const [firstCredential, ...otherCredentials] = credentialNames;
 
 export const rules: readonly Rule[] = [
@@ -213,17 +213,11 @@ export const rules: readonly Rule[] = [
     message: `${otherCredentials.map((name) => `or ${name} `).join("")}is required: there is no provider; to try the service without one, set PROVIDERS=sandbox`,
   },
   ...providerNames.flatMap((provider): Rule[] => {
-    const credential = credentialOf(provider);
+    const { credential } = registry[provider];
     if (credential === undefined) return [];
-    const isNeeded = ({ PROVIDERS }: Values) =>
-      PROVIDERS?.some(({ name, weight }) => name === provider && weight > 0) ?? false;
-    return [
-      {
-        names: [credential, "PROVIDERS"],
-        role: "worker",
-        holds: (values) => values[credential] !== undefined || !isNeeded(values),
-        message: `is required: PROVIDERS names ${provider}`,
-      },
-    ];
+    const holds = ({ PROVIDERS = [], [credential]: value }: Values) =>
+      value !== undefined || !PROVIDERS.some(({ name, weight }) => name === provider && weight > 0);
+    const message = `is required: PROVIDERS names ${provider}`;
+    return [{ names: [credential, "PROVIDERS"], role: "worker", holds, message }];
   }),
 ];

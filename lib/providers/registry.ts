@@ -18,16 +18,16 @@ export interface ProviderSettings {
   readonly sandboxFaults: SandboxFaults | undefined;
 }
 
-interface Registration {
+export interface Registration {
   /** The setting with its credential. A provider without one is used only if `PROVIDERS` names it. */
-  readonly credential?: string;
+  readonly credential: string | undefined;
   /** Its credential is given. */
   create(settings: ProviderSettings): Promise<Provider>;
   /** Checks it without creating or changing anything, for a provider whose own check does. */
   inspect?(settings: ProviderSettings): CheckResult;
 }
 
-const registry = {
+export const registry = {
   resend: {
     credential: "RESEND_API_KEY",
     async create({ resendApiKey, resendBaseUrl }) {
@@ -48,6 +48,7 @@ const registry = {
     },
   },
   sandbox: {
+    credential: undefined,
     async create({ dataDir, sandboxFaults = noFaults }) {
       const { createSandbox } = await import("./sandbox/sandbox.ts");
       return createSandbox({ outbox: outboxIn(dataDir), faults: sandboxFaults });
@@ -63,33 +64,11 @@ const registry = {
 } as const satisfies Record<string, Registration>;
 
 export type ProviderName = keyof typeof registry;
-type CredentialName = Extract<(typeof registry)[ProviderName], { credential: string }>["credential"];
 
 /** The names that `PROVIDERS` may have. */
 export const providerNames = Object.keys(registry) as ProviderName[];
 
-/** The setting with a provider's credential, undefined for a provider without one. */
-export function credentialOf(name: ProviderName): CredentialName | undefined {
-  const registration = registry[name];
-  return "credential" in registration ? registration.credential : undefined;
-}
-
 /** The sandbox's folder. */
 export function outboxIn(dataDir: string): string {
   return join(dataDir, "outbox");
-}
-
-/** Creates a provider whose credential is given. */
-export function createProvider(name: ProviderName, settings: ProviderSettings): Promise<Provider> {
-  return registry[name].create(settings);
-}
-
-/** Checks whether a provider could send now. Sends, creates and changes nothing. */
-export async function checkProvider(
-  name: ProviderName,
-  settings: ProviderSettings,
-  signal: AbortSignal,
-): Promise<CheckResult> {
-  const { inspect }: Registration = registry[name];
-  return inspect?.(settings) ?? (await createProvider(name, settings)).check(signal);
 }

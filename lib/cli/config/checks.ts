@@ -3,7 +3,7 @@
 // service's.
 
 import { type Config, readConfig } from "../../config/config.ts";
-import { checkProvider, type ProviderName } from "../../providers/registry.ts";
+import { type ProviderName, type Registration, registry } from "../../providers/registry.ts";
 import { QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { checkRedis, openAdmin, type QueueSettings } from "../../queue/open.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
@@ -27,7 +27,7 @@ export async function checkAll(env: NodeJS.ProcessEnv, config: Config): Promise<
   const checks = await Promise.all([
     ...errors.map((error) => failed("worker", error.replace(/^Cannot start: /, ""))),
     checkStore(config),
-    ...config.providers.map(({ name }) => checkOne(name, config)),
+    ...config.providers.map(({ name }) => checkProvider(name, config)),
   ]);
   return checks.map((check) => ({ ...check, detail: withoutSecrets(check.detail, config.secrets) }));
 }
@@ -35,8 +35,10 @@ export async function checkAll(env: NodeJS.ProcessEnv, config: Config): Promise<
 const passed = (name: string, detail: string): Check => ({ name, ok: true, detail });
 const failed = (name: string, detail: string): Check => ({ name, ok: false, detail });
 
-async function checkOne(name: ProviderName, config: Config): Promise<Check> {
-  const result = await checkProvider(name, config, AbortSignal.timeout(config.providerTimeoutMs));
+async function checkProvider(name: ProviderName, config: Config): Promise<Check> {
+  const { create, inspect }: Registration = registry[name];
+  const signal = AbortSignal.timeout(config.providerTimeoutMs);
+  const result = inspect?.(config) ?? (await (await create(config)).check(signal));
   return result.ok ? passed(name, result.detail) : failed(name, result.reason);
 }
 
