@@ -10,7 +10,7 @@ import { type Log, withoutSecrets } from "../runtime/log.ts";
 import type { ProviderWeight } from "./kinds.ts";
 import {
   defaultOf,
-  kindOf,
+  settingKind,
   masked,
   type NamedValues,
   nameValues,
@@ -92,7 +92,7 @@ class ConfigReader {
   constructor(env: Environment, role: Role) {
     this.#role = role;
     for (const [name, text] of Object.entries(env)) {
-      const isSet = text !== "" || settingNames.some((one) => one === name && kindOf(one).emptyIsOff);
+      const isSet = text !== "" || settingNames.some((one) => one === name && settingKind(one).emptyIsOff);
       if (text !== undefined && isSet) this.given[name] = text;
     }
   }
@@ -128,7 +128,7 @@ class ConfigReader {
   #readValue(name: SettingName): unknown {
     const text = this.given[name] ?? defaultOf(name, this.#role);
     if (text === undefined || this.#unreadable.has(name)) return undefined;
-    const { schema, mayBeQuoted } = kindOf(name);
+    const { schema, mayBeQuoted } = settingKind(name);
     if (isQuoted(text) && !mayBeQuoted) {
       this.#report(name, "is wrapped in quotes: remove them");
       this.#unreadable.add(name);
@@ -157,7 +157,7 @@ class ConfigReader {
     const text = this.given[name] ?? defaultOf(name, this.#role);
     if (text === undefined || secretNames.includes(name)) return "";
     // A secret may have been given to the wrong setting.
-    const shown = withoutSecrets(masked(kindOf(name), text), secretPartsOf(this.given));
+    const shown = withoutSecrets(masked(settingKind(name), text), secretPartsOf(this.given));
     return ` ${JSON.stringify(shown.length > shownMax ? `${shown.slice(0, shownMax)}…` : shown)}`;
   }
 }
@@ -168,7 +168,7 @@ function isQuoted(text: string): boolean {
 }
 
 function warningsAbout(env: Environment, given: Readonly<Record<string, string>>): ConfigWarning[] {
-  const quoted = settingNames.filter((name) => kindOf(name).mayBeQuoted && isQuoted(given[name] ?? ""));
+  const quoted = settingNames.filter((name) => settingKind(name).mayBeQuoted && isQuoted(given[name] ?? ""));
   return [
     ...misspelled(Object.keys(env)),
     ...quoted.map((name) => ({ setting: name, reason: "is wrapped in quotes, which are part of the value" })),

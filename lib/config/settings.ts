@@ -99,9 +99,9 @@ export type NamedValues = {
 export const settingNames = Object.keys(settings) as SettingName[];
 
 /** Settings whose value is hidden, and may be in the file that `NAME_FILE` names. */
-export const secretNames = settingNames.filter((name) => kindOf(name).isPublic !== true);
+export const secretNames = settingNames.filter((name) => settingKind(name).isPublic !== true);
 
-export function kindOf(name: SettingName): kinds.Kind {
+export function settingKind(name: SettingName): kinds.Kind {
   return settings[name].kind;
 }
 
@@ -115,7 +115,7 @@ export function defaultOf(name: SettingName, role?: Role): string | undefined {
 /** The name of a setting's value in the code, see {@link NamedValues}. */
 function nameInCode(name: SettingName): string {
   const camelCase = name.toLowerCase().replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
-  return `${camelCase}${kindOf(name).unit ?? ""}`;
+  return `${camelCase}${settingKind(name).unit ?? ""}`;
 }
 
 export function nameValues(values: Values): NamedValues {
@@ -131,7 +131,7 @@ export function masked({ isPublic, mask }: kinds.Kind, text: string): string {
 export function secretPartsOf(texts: Readonly<Record<string, string>>): string[] {
   const parts = secretNames.flatMap((name) => {
     const text = texts[name];
-    return text === undefined ? [] : (kindOf(name).secretParts?.(text) ?? [text]);
+    return text === undefined ? [] : (settingKind(name).secretParts?.(text) ?? [text]);
   });
   return [...new Set(parts)].filter((part) => part !== "");
 }

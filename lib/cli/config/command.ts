@@ -3,7 +3,7 @@
 import { type Config, readConfig } from "../../config/config.ts";
 import {
   defaultOf,
-  kindOf,
+  settingKind,
   masked,
   secretNames,
   type SettingName,
@@ -89,7 +89,7 @@ function effectiveSettings(
     const value = computed[name] ?? text ?? defaultOf(name);
     return {
       name,
-      value: value === undefined ? undefined : masked(kindOf(name), value),
+      value: value === undefined ? undefined : masked(settingKind(name), value),
       source: file !== undefined ? "file" : text !== undefined ? "environment" : "default",
       file,
     };
