@@ -12,7 +12,7 @@ import { lostEvent } from "../lib/runtime/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
 import { secretNames, type SettingName, settingNames, settings } from "../lib/config/settings.ts";
 import { valuesMax } from "../lib/http/body/json.ts";
-import { subjectMax, textBytesMax } from "../lib/http/submission.ts";
+import { subjectMax, textBytesMax } from "../lib/email/fields.ts";
 import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/http/handler.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";

@@ -2,8 +2,7 @@
 // and the checks of README.md derive from these rows. Then the rules that concern several settings.
 
 import type * as v from "valibot";
-import { formatMailbox } from "../email/mailbox.ts";
-import { isAmong, mailboxMax } from "../email/address.ts";
+import { formatMailbox, isAmong, mailboxMax } from "../email/address.ts";
 import { logLevels } from "../runtime/log.ts";
 import { providerNames, registry } from "../providers/registry.ts";
 import * as kinds from "./kinds.ts";

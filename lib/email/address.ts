@@ -1,9 +1,8 @@
-// What an email address and a display name may be: the set that both providers accept, so that an email can go
-// through either. Pure, and shared by the settings and by submissions.
+// Email addresses and display names as both providers accept them, so that every email can go through either.
 
 import { domainToASCII } from "node:url";
 
-/** Most UTF-16 units of an address together with its name, as written in a header (Postmark's limit). */
+/** Longest address together with its name as written in a header, UTF-16 units (Postmark's limit). */
 export const mailboxMax = 255;
 
 // Postmark's published patterns, without the dots, which are checked as separators: atoms of the local part, and
@@ -11,13 +10,16 @@ export const mailboxMax = 255;
 const localPart = /^[a-z0-9!#$%&'`*+\-/=^_{}|~]+(?:\.[a-z0-9!#$%&'`*+\-/=^_{}|~]+)*$/i;
 const domainName = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
 
-// C0, DEL, C1, and the two line separators of Unicode: what could end a header line somewhere.
+// C0, DEL, C1, and Unicode's two line separators: any of them could end a header line somewhere.
 // oxlint-disable-next-line no-control-regex
 const controlCharacter = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
 
+/** Characters with a meaning in an address list: a name that has one is quoted. */
+const special = /[()<>[\]:;@\\,."]/;
+
 /**
- * `local@domain` in ASCII, without quotes or comments; the domain has at least two labels and is no IPv4 address.
- * Lengths are RFC 5321's: local part 64, whole address 254.
+ * Whether a text is `local@domain` in ASCII, without quotes or comments, where the domain has at least two labels and
+ * is no IPv4 address. Lengths are RFC 5321's: local part 64, whole address 254.
  */
 export function isAddress(text: string): boolean {
   const at = text.lastIndexOf("@");
@@ -27,12 +29,12 @@ export function isAddress(text: string): boolean {
   return /[^0-9]/.test(domain.slice(domain.lastIndexOf(".") + 1));
 }
 
-/** Why {@link isAddress} is false, and how to write the address if only its domain is not in ASCII. */
+/** Says why {@link isAddress} is false, and how to write the address if only its domain is not in ASCII. */
 export function addressFault(text: string): string {
   const at = text.lastIndexOf("@");
   const domain = text.slice(at + 1);
   const ascii = domainToASCII(domain);
-  // What is no letter, digit or mark, the conversion may drop: another domain would be proposed.
+  // The conversion may drop what is no letter, digit or mark, and would then propose another domain.
   const isForeign =
     !/[^\p{L}\p{M}\p{N}.-]/u.test(domain) &&
     ascii !== domain.toLowerCase() &&
@@ -42,7 +44,7 @@ export function addressFault(text: string): string {
     : "is not an email address";
 }
 
-/** The same mailbox: domains are compared in any case, local parts to the letter (RFC 5321, 2.4). */
+/** Whether two addresses are one mailbox: domains match in any case, local parts exactly (RFC 5321, 2.4). */
 export function sameAddress(one: string, other: string): boolean {
   if (one === other) return true;
   const at = one.lastIndexOf("@");
@@ -54,8 +56,8 @@ export function sameAddress(one: string, other: string): boolean {
 }
 
 /**
- * Whether an address is one of `allowed`, which holds addresses and `@domains`. A domain stands for itself, in any
- * case, and for none below it.
+ * Whether an address is one of `allowed`, which has addresses and `@domains`. A domain matches in any case, and does
+ * not include its subdomains.
  */
 export function isAmong(address: string, allowed: readonly string[]): boolean {
   const domain = address.slice(address.lastIndexOf("@")).toLowerCase();
@@ -64,7 +66,16 @@ export function isAmong(address: string, allowed: readonly string[]): boolean {
   );
 }
 
-/** Whether a text would be more than one line, or invisible on it. */
+/** Whether a text has a character that would break its line, or be invisible on it. */
 export function hasControlCharacter(text: string): boolean {
   return controlCharacter.test(text);
+}
+
+/**
+ * Formats a mailbox for a provider, which encodes it itself: `address` alone, or `Name <address>`, with the name in
+ * quotes if it needs them. No name can end its own quotes.
+ */
+export function formatMailbox(address: string, name: string | undefined): string {
+  if (!name) return address;
+  return special.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}" <${address}>` : `${name} <${address}>`;
 }

@@ -1,38 +1,47 @@
-// What an email is once it has been accepted, and how it is stored. The stored form is part of the store's
-// format: two adjacent releases read each other's emails, so a change here is a change of format.
+// An email, and how it is stored. The stored text is part of the store's format: two adjacent releases read each
+// other's emails, so a change here is a change of format.
 
-/** An email as it will be sent: every default resolved, every field checked. Names are those of the interface. */
-export interface Email {
-  readonly to: string;
-  readonly to_name?: string;
-  readonly from: string;
-  readonly from_name?: string;
-  readonly reply_to?: string;
-  readonly subject: string;
-  readonly body: string;
-  readonly html?: string;
-}
+import { type FieldName, fieldNames, fields, type NamesWhere, pickFields } from "./fields.ts";
 
-/** All of an email but `body` and `html`: what the record of a sent email keeps. */
-export type Envelope = Omit<Email, "body" | "html">;
+type RequiredName = NamesWhere<{ isRequired: true }>;
+
+/** An email as it will be sent: every default resolved, every field checked. */
+export type Email = { readonly [name in RequiredName]: string } & {
+  readonly [name in Exclude<FieldName, RequiredName>]?: string;
+};
+
+/** All of an email but its content: what the record of a sent email keeps. */
+export type Envelope = Pick<Email, NamesWhere<{ storedIn: "envelope" }>>;
+
+const namesStoredIn = (line: "envelope" | "content") =>
+  fieldNames.filter((name) => fields[name].storedIn === line);
+
+/** In stored order: the subject has always been the last of the envelope. */
+export const envelopeNames: readonly FieldName[] = [
+  ...namesStoredIn("envelope").filter((name) => name !== "subject"),
+  "subject",
+];
+export const contentNames: readonly FieldName[] = namesStoredIn("content");
 
 /**
- * The stored text: two lines of JSON, the envelope and the content. A store can so cut the content off,
- * or measure an email, without parsing it; JSON never holds a raw line feed.
+ * The stored text: two lines of JSON, the envelope and the content. A store can drop the content, or measure an email,
+ * without parsing it; JSON never holds a raw line feed.
  */
 export function encodeEmail(email: Email): string {
-  const { body, html, ...envelope } = email;
-  return `${JSON.stringify(envelope)}\n${JSON.stringify({ body, html })}`;
+  const envelope = JSON.stringify(pickFields(email, envelopeNames));
+  return `${envelope}\n${JSON.stringify(pickFields(email, contentNames))}`;
 }
 
 /**
- * Bytes of memory that the stored text of an email will take at most. JSON makes six characters of a control character,
+ * Most bytes of memory that the stored text of an email can take. JSON makes six characters of a control character,
  * and a text takes two bytes a character unless all of it is ASCII.
  */
 export function storedBytesMax(email: Email): number {
   let chars = namesCharsMax;
   let isAscii = true;
-  for (const value of Object.values<string>({ ...email })) {
+  for (const name of fieldNames) {
+    const value = email[name];
+    if (value === undefined) continue;
     chars += jsonLengthMax(value);
     isAscii &&= Buffer.byteLength(value) === value.length;
   }
@@ -44,13 +53,13 @@ export function storedBytes(text: string): number {
   return Buffer.byteLength(text) === text.length ? text.length : 2 * text.length;
 }
 
-/** The names of all fields, and what stands between them. */
-const namesCharsMax = 128;
-/** Up to here a text is taken for the worst case, since to look at it costs more than its room is worth. */
-const unseenMax = 65_536;
+/** Characters of a stored text without its values: `"name":"",` for each field, two pairs of braces, a line feed. */
+const namesCharsMax = fieldNames.reduce((sum, name) => sum + name.length + 6, 5);
+/** Up to this length a text is taken for the worst case: to look at it costs more than its memory is worth. */
+const unscannedMax = 65_536;
 
 function jsonLengthMax(text: string): number {
-  if (text.length <= unseenMax) return 6 * text.length;
+  if (text.length <= unscannedMax) return 6 * text.length;
   let length = text.length;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
@@ -60,13 +69,12 @@ function jsonLengthMax(text: string): number {
   return length;
 }
 
-/** The inverse of {@link encodeEmail}. Throws on text that it did not write. */
+/** The inverse of {@link encodeEmail}. Throws on text that it did not write; keeps fields that a later release added. */
 export function decodeEmail(text: string): Email {
   const lineEnd = text.indexOf("\n");
-  const email = { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
-  if (!isEnvelope(email) || !("body" in email) || typeof email.body !== "string") throw notAnEmail();
-  if ("html" in email && typeof email.html !== "string") throw notAnEmail();
-  return email as Email;
+  const email: Email = { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
+  if (!hasFields(email, fieldNames)) throw notAnEmail();
+  return email;
 }
 
 /** The first line of a stored text: the envelope, still encoded. */
@@ -75,21 +83,24 @@ export function envelopeLine(text: string): string {
   return lineEnd === -1 ? text : text.slice(0, lineEnd);
 }
 
-/** The envelope alone, of a whole stored text or of its first line. Throws like {@link decodeEmail}. */
+/** Decodes the envelope of a whole stored text or of its first line. Throws like {@link decodeEmail}. */
 export function decodeEnvelope(text: string): Envelope {
-  const envelope: unknown = JSON.parse(envelopeLine(text));
-  if (!isEnvelope(envelope)) throw notAnEmail();
+  const envelope: Envelope = JSON.parse(envelopeLine(text));
+  if (!hasFields(envelope, envelopeNames)) throw notAnEmail();
   return envelope;
 }
 
-/** Of any JSON: what is read of it has its type. What a later release adds is let be. */
-function isEnvelope(value: unknown): value is Envelope {
+/** Whether a decoded value has the required fields among these, and as text whichever of them it has. */
+function hasFields(value: unknown, names: readonly FieldName[]): boolean {
   if (typeof value !== "object" || value === null) return false;
-  const { to, from, subject, to_name = "", from_name = "", reply_to = "" } = value as Record<string, unknown>;
-  return [to, from, subject, to_name, from_name, reply_to].every((text) => typeof text === "string");
+  const given = value as Readonly<Record<string, unknown>>;
+  return names.every((name) => {
+    const field = given[name];
+    return typeof field === "string" || (field === undefined && !fields[name].isRequired);
+  });
 }
 
-/** Without a word of it: what is thrown may be logged. */
+/** Quotes nothing of the text, since errors may be logged. */
 function notAnEmail(): Error {
   return new TypeError("the stored text is no email");
 }

@@ -1,57 +1,99 @@
-// The fields of a submission as they stand in a request, before any of them is checked. Every encoding of a body
-// ends here, so that a field given twice is noticed the same way in all of them.
+// The fields of an email, one row each. Checks, defaults, storage, fingerprints and what the commands print start from
+// these rows, so that a new text field takes a row here and a line in each provider's adapter.
 
-/** The fields known to this version, in the order in which their mistakes are told. */
-export const fieldNames = [
-  "subject",
-  "body",
-  "to",
-  "to_name",
-  "from",
-  "from_name",
-  "html",
-  "reply_to",
-] as const;
-export type FieldName = (typeof fieldNames)[number];
+import { addressFault, hasControlCharacter, isAddress } from "./address.ts";
 
-export interface Fields {
-  /** As given, nothing trimmed. */
-  readonly values: { [name in FieldName]?: string };
-  /** What is wrong with the way in which a field was given. Its value, if any, does not count then. */
-  readonly faults: { [name in FieldName]?: string };
+/** Longest subject, UTF-16 units (Postmark's limit). */
+export const subjectMax = 2000;
+/** Longest `body` and longest `html`, bytes of UTF-8 (Postmark's limit). It also bounds what one email takes of the store. */
+export const textBytesMax = 5_000_000;
+
+export interface Field {
+  /** Its name for people. */
+  readonly label: string;
+  /** Every email has one. A submission without `from` is given the default. */
+  readonly isRequired: boolean;
+  /** Whitespace at both ends is removed before the checks. */
+  readonly isTrimmed: boolean;
+  /** The envelope is kept in the record of a sent email, the content is dropped. */
+  readonly storedIn: "envelope" | "content";
+  /** What is wrong with a value that is not empty, as a text for the client. */
+  readonly faultOf: (value: string) => string | undefined;
+  /** The field with the address that this one is the display name of. */
+  readonly nameOf?: "to" | "from";
 }
 
-/** A body that was read, or why it could not be: a text for the client. */
-export type BodyResult =
-  { readonly ok: true; readonly fields: Fields } | { readonly ok: false; readonly message: string };
+const line = {
+  isRequired: false,
+  isTrimmed: true,
+  storedIn: "envelope",
+  faultOf(value) {
+    if (!value.isWellFormed()) return "has a lone surrogate";
+    return hasControlCharacter(value) ? "has a control character" : undefined;
+  },
+} as const satisfies Partial<Field>;
 
-const known = new Map<string, FieldName>(fieldNames.map((name) => [name, name]));
-
-/** Shortest and longest name of a known field: what lies outside need not be looked up. */
-export const nameLengths = {
-  min: Math.min(...fieldNames.map((name) => name.length)),
-  max: Math.max(...fieldNames.map((name) => name.length)),
+const address = {
+  ...line,
+  faultOf: (value: string) => (isAddress(value) ? undefined : addressFault(value)),
 } as const;
 
-export function knownField(name: string): FieldName | undefined {
-  return known.get(name);
+const text = {
+  isRequired: false,
+  isTrimmed: false,
+  storedIn: "content",
+  faultOf(value) {
+    if (!value.isWellFormed()) return "has a lone surrogate";
+    if (value.includes("\0")) return "has a NUL character";
+    return Buffer.byteLength(value) > textBytesMax ? `is over ${textBytesMax} bytes` : undefined;
+  },
+} as const satisfies Partial<Field>;
+
+/** In the order in which errors name them. Fingerprints depend on the order too: a new field goes to the end. */
+export const fields = {
+  subject: {
+    ...line,
+    label: "Subject",
+    isRequired: true,
+    faultOf: (value: string) =>
+      line.faultOf(value) ?? (value.length > subjectMax ? `is over ${subjectMax} characters` : undefined),
+  },
+  body: {
+    ...text,
+    label: "Body",
+    isRequired: true,
+    faultOf: (value: string) => text.faultOf(value) ?? (/\S/.test(value) ? undefined : "is blank"),
+  },
+  to: { ...address, label: "To", isRequired: true },
+  to_name: { ...line, label: "To name", nameOf: "to" },
+  from: { ...address, label: "From", isRequired: true },
+  from_name: { ...line, label: "From name", nameOf: "from" },
+  html: { ...text, label: "HTML" },
+  reply_to: { ...address, label: "Reply to" },
+} as const satisfies Record<string, Field>;
+
+export type FieldName = keyof typeof fields;
+
+/** The names of those rows that have a property. */
+export type NamesWhere<Property> = {
+  [name in FieldName]: (typeof fields)[name] extends Property ? name : never;
+}[FieldName];
+
+/** Fields that may be absent, as text. */
+export type FieldValues = { [name in FieldName]?: string };
+
+export const fieldNames = Object.keys(fields) as FieldName[];
+
+export function isFieldName(name: string): name is FieldName {
+  return Object.hasOwn(fields, name);
 }
 
-export function noFields(): Fields {
-  return { values: {}, faults: {} };
-}
-
-/** Adds a field that was given; the second of a name is a fault. */
-export function giveField(fields: Fields, name: FieldName, value: string): void {
-  if (fields.values[name] !== undefined || fields.faults[name] !== undefined) {
-    fields.faults[name] = "is given twice";
-  } else {
-    fields.values[name] = value;
+/** The fields of these names that there are, in the order of the names. */
+export function pickFields(values: Readonly<FieldValues>, names: readonly FieldName[]): FieldValues {
+  const picked: FieldValues = {};
+  for (const name of names) {
+    const value = values[name];
+    if (value !== undefined) picked[name] = value;
   }
-}
-
-/** Adds a field that was given as something else than text. */
-export function faultField(fields: Fields, name: FieldName, fault: string): void {
-  const twice = fields.values[name] !== undefined || fields.faults[name] !== undefined;
-  fields.faults[name] = twice ? "is given twice" : fault;
+  return picked;
 }

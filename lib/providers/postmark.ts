@@ -3,7 +3,7 @@
 
 import { type Message, ServerClient } from "postmark";
 import type { Outcome, RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
-import { formatMailbox } from "../email/mailbox.ts";
+import { formatMailbox } from "../email/address.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {

@@ -3,8 +3,7 @@
 
 import { Resend, type Response as ResendResponse } from "resend";
 import type { Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
-import { isAddress } from "../email/address.ts";
-import { formatMailbox } from "../email/mailbox.ts";
+import { formatMailbox, isAddress } from "../email/address.ts";
 import type { CheckResult, Outgoing, Provider } from "./provider.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {

@@ -1,16 +1,17 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { bodyType, parseBody } from "../../lib/http/body/body.ts";
-import { fieldNames, type Fields } from "../../lib/email/fields.ts";
+import { fieldNames } from "../../lib/email/fields.ts";
+import type { SubmittedFields } from "../../lib/http/submission.ts";
 
-function read(body: string | Uint8Array, contentType: string): Fields {
+function read(body: string | Uint8Array, contentType: string): SubmittedFields {
   const result = tryRead(body, contentType);
   if (typeof result === "string") throw new Error(result);
   return result;
 }
 
 /** The fields, or the message of the refusal. */
-function tryRead(body: string | Uint8Array, contentType: string): Fields | string {
+function tryRead(body: string | Uint8Array, contentType: string): SubmittedFields | string {
   const type = bodyType(new Headers({ "content-type": contentType }));
   if (!type.ok) return type.message;
   const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
@@ -22,7 +23,7 @@ const form = (body: string | Uint8Array) => tryRead(body, "application/x-www-for
 const json = (body: string | Uint8Array) => tryRead(body, "application/json");
 const multipart = (body: string | Uint8Array) => tryRead(body, "multipart/form-data; boundary=XX");
 
-function fields(values: Fields["values"], faults: Fields["faults"] = {}): Fields {
+function fields(values: SubmittedFields["values"], faults: SubmittedFields["faults"] = {}): SubmittedFields {
   return { values, faults };
 }
 
@@ -220,7 +221,7 @@ describe("json", () => {
     fc.assert(
       fc.property(fc.array(member, { maxLength: 6 }), (members) => {
         const text = `{${members.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join()}}`;
-        const result = json(text) as Fields;
+        const result = json(text) as SubmittedFields;
         for (const name of ["to", "body"] as const) {
           const given = members.filter(([key]) => key === name);
           const twice = given.length > 1 ? "is given twice" : undefined;

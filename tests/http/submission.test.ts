@@ -1,13 +1,18 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { fieldNames, type FieldName, type Fields } from "../../lib/email/fields.ts";
-import { checkSubmission, fingerprint, type SenderRules } from "../../lib/http/submission.ts";
+import { fieldNames, type FieldName } from "../../lib/email/fields.ts";
+import {
+  checkSubmission,
+  fingerprint,
+  type SenderRules,
+  type SubmittedFields,
+} from "../../lib/http/submission.ts";
 
 type Values = { [name in FieldName]?: string };
 
 const least: Values = { subject: "Hello", body: "World", to: "ada@example.org", from: "me@example.org" };
 
-function check(values: Values, senders: SenderRules = {}, faults: Fields["faults"] = {}) {
+function check(values: Values, senders: SenderRules = {}, faults: SubmittedFields["faults"] = {}) {
   return checkSubmission({ values, faults }, senders);
 }
 
@@ -17,7 +22,7 @@ function email(values: Values, senders: SenderRules = {}) {
   return result.email;
 }
 
-function message(values: Values, senders: SenderRules = {}, faults: Fields["faults"] = {}): string {
+function message(values: Values, senders: SenderRules = {}, faults: SubmittedFields["faults"] = {}): string {
   const result = check(values, senders, faults);
   return result.ok ? "" : result.message;
 }

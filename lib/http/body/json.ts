@@ -1,67 +1,55 @@
-// application/json: one object, its fields texts or null. JSON.parse keeps the last of two members with one name;
-// here a known field given twice is noticed, whatever escapes its name is written with.
+// application/json: one object whose known members are strings or null. JSON.parse keeps the last of two members of
+// one name; here a known field given twice is noticed, however its name is escaped.
 
-import {
-  type BodyResult,
-  faultField,
-  type FieldName,
-  type Fields,
-  giveField,
-  knownField,
-  noFields,
-} from "../../email/fields.ts";
-import { decodeUtf8 } from "./utf8.ts";
+import { isFieldName } from "../../email/fields.ts";
+import { faultField, giveField, type SubmittedFields } from "../submission.ts";
+import { decodeUtf8 } from "./multipart.ts";
 
-/** Deepest nesting of what an unknown field may hold. */
+/** Deepest nesting of an unknown field. */
 const depthMax = 256;
-/** Most values in a body: to be read, each takes up to fifty times the memory of its text. */
+/** Most values in a body: parsed, each takes up to fifty times the memory of its text. */
 export const valuesMax = 65_536;
 
-const unreadable = { ok: false, message: "the body is not valid JSON" } as const;
-
-export function parseJson(bytes: Uint8Array): BodyResult {
+/** Adds to `fields`. Returns why the body cannot be read, if it cannot. */
+export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | undefined {
   const json = decodeUtf8(bytes);
-  if (json === undefined) return { ok: false, message: "the body is not valid UTF-8" };
+  if (json === undefined) return "the body is not valid UTF-8";
+  // JSON.parse has no such limits.
+  const { depth, values, quotedKeys } = scan(json);
+  if (depth > depthMax) return "the body is nested too deeply";
+  if (values > valuesMax) return `the body has over ${valuesMax} values`;
+
   let parsed: unknown;
   let keys: readonly string[];
   try {
-    // Before the parser sees it, which knows no such limits.
-    const { depth, values, quotedKeys } = scan(json);
-    if (depth > depthMax) return { ok: false, message: "the body is nested too deeply" };
-    if (values > valuesMax) return { ok: false, message: `the body has over ${valuesMax} values` };
     parsed = JSON.parse(json);
     keys = quotedKeys.map((key) => JSON.parse(key));
   } catch {
-    return unreadable;
+    return "the body is not valid JSON";
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    return { ok: false, message: "the body is not a JSON object" };
+    return "the body is not a JSON object";
   }
-
-  const fields = noFields();
   for (const key of keys) {
-    const name = knownField(key);
-    if (name !== undefined) giveMember(fields, name, (parsed as Record<string, unknown>)[key]);
+    if (!isFieldName(key)) continue;
+    const value = (parsed as Record<string, unknown>)[key];
+    if (typeof value === "string") giveField(fields, key, value);
+    else if (value === null) giveField(fields, key, "");
+    else faultField(fields, key, "is not a text");
   }
-  return { ok: true, fields };
-}
-
-function giveMember(fields: Fields, name: FieldName, value: unknown): void {
-  if (typeof value === "string") giveField(fields, name, value);
-  else if (value === null) giveField(fields, name, "");
-  else faultField(fields, name, "is not a text");
+  return undefined;
 }
 
 interface Scan {
-  /** Of the deepest value, at most one over the limit. */
+  /** Depth of the deepest value; stops at one over the limit. */
   readonly depth: number;
-  /** A bound of their number, at most one over the limit. */
+  /** Upper bound of the number of values; stops at one over the limit. */
   readonly values: number;
-  /** The names of the members of the outermost object in their order, repeats included, as they are written. */
+  /** The names of the outermost object's members in order, repeats included, as written. */
   readonly quotedKeys: readonly string[];
 }
 
-/** What is found in valid JSON; of any other text it only ends. Stops where a limit is exceeded. */
+/** Holds for valid JSON. Of other text the result means nothing, and JSON.parse will refuse it. */
 function scan(json: string): Scan {
   const quotedKeys: string[] = [];
   let depth = 0;
@@ -95,7 +83,7 @@ function scan(json: string): Scan {
   return { depth, values, quotedKeys };
 }
 
-/** Where the text that opens at `start` ends: the first quote behind an even number of backslashes, or all of it. */
+/** Where the string that opens at `start` ends: at the first quote behind an even number of backslashes. */
 function closingQuote(json: string, start: number): number {
   let end = json.indexOf('"', start + 1);
   for (; end !== -1; end = json.indexOf('"', end + 1)) {

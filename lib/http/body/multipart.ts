@@ -1,118 +1,126 @@
-// multipart/form-data (RFC 7578) as browsers, curl and the common libraries write it. Anything that would have to
-// be guessed, repaired or left out makes the form unreadable, since a part of an email could be lost that way; a
-// general parser is more forgiving.
+// multipart/form-data (RFC 7578) as browsers, curl and the common libraries write it, and its header values. What would
+// have to be guessed, repaired or left out makes the form unreadable, since a part of an email could be lost that way.
+// `util.MIMEType` and @remix-run/multipart-parser are more forgiving: they drop what follows the closing boundary, the
+// second of two parameters, and malformed lines of a head.
 
-import {
-  type BodyResult,
-  faultField,
-  type Fields,
-  giveField,
-  knownField,
-  noFields,
-} from "../../email/fields.ts";
-import { isUtf8, parseHeader, trimBlanks } from "./header_parameters.ts";
-import { decodeUtf8 } from "./utf8.ts";
+import { isFieldName } from "../../email/fields.ts";
+import { faultField, giveField, type SubmittedFields } from "../submission.ts";
 
 /** Longest head of a part, bytes. */
 const headMax = 8192;
-
 const lineEnd = "\r\n";
+const [tab, space, hyphen] = [0x09, 0x20, 0x2d];
 
-/** Thrown and caught in this file. The message is for the client. */
-class Malformed extends Error {}
+const misplacedBoundary = "holds its boundary where none can be";
+const notUtf8 = "is not valid UTF-8";
 
-/** @param boundary of the content type */
-export function parseMultipart(bytes: Uint8Array, boundary: string): BodyResult {
-  const fields = noFields();
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text with any byte order mark, or undefined if the bytes are not valid UTF-8. */
+export function decodeUtf8(bytes: Uint8Array): string | undefined {
   try {
-    for (const part of parts(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), boundary)) {
-      readPart(fields, part);
-    }
-  } catch (error) {
-    if (error instanceof Malformed) return { ok: false, message: `the form ${error.message}` };
-    throw error;
+    return strictUtf8.decode(bytes);
+  } catch {
+    return undefined;
   }
-  return { ok: true, fields };
 }
 
-/** The parts between the delimiters. The first delimiter opens the body, and nothing follows the last. */
-function* parts(bytes: Buffer, boundary: string): Generator<Buffer> {
-  const opening = Buffer.from(`--${boundary}`, "latin1");
-  const delimiter = Buffer.from(`${lineEnd}--${boundary}`, "latin1");
-  if (!bytes.subarray(0, opening.length).equals(opening)) {
-    throw new Malformed("does not begin with its boundary");
-  }
+/** `value; name=parameter; name="parameter"` (RFC 9110, 5.6.6). */
+export interface HeaderValue {
+  /** What stands before the parameters, in lower case. */
+  readonly value: string;
+  /** By name in lower case. */
+  readonly parameters: ReadonlyMap<string, string>;
+}
 
-  let behind = opening.length;
-  while (!isClosing(bytes, behind)) {
-    const start = lineAfter(bytes, behind);
-    if (start === undefined) throw new Malformed("holds its boundary where none can be");
+const valuePattern = /^[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z/]+)[ \t]*(?=;|$)/;
+// A backslash takes the character behind it literally: curl and Python write `\"` in names. No two repetitions stand
+// side by side that match the same characters: thousands of blanks would take quadratic time.
+const parameterPattern =
+  /;[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?(?=;|$)/sy;
+
+/** Undefined if the header is malformed or names a parameter twice. */
+export function parseHeader(text: string): HeaderValue | undefined {
+  const head = valuePattern.exec(text);
+  if (head === null) return undefined;
+  const parameters = new Map<string, string>();
+  let position = head[0].length;
+  while (position < text.length) {
+    parameterPattern.lastIndex = position;
+    const match = parameterPattern.exec(text);
+    if (match === null) return undefined;
+    position = parameterPattern.lastIndex;
+    const name = match[1]?.toLowerCase();
+    if (name === undefined) continue;
+    if (parameters.has(name)) return undefined;
+    parameters.set(name, match[2] ?? match[3]!.replace(/\\(.)/gs, "$1"));
+  }
+  return { value: head[1]!.toLowerCase(), parameters };
+}
+
+/** Whether a header's `charset`, if it has one, is UTF-8 or a subset of it. */
+export function isUtf8({ parameters }: HeaderValue): boolean {
+  return /^(?:utf-?8|(?:us-)?ascii)$/i.test(parameters.get("charset") ?? "utf-8");
+}
+
+/**
+ * Adds to `fields`. Returns what makes the form unreadable, if anything.
+ * @param boundary of the content type
+ */
+export function readMultipart(bytes: Buffer, boundary: string, fields: SubmittedFields): string | undefined {
+  const opening = `--${boundary}`;
+  const delimiter = Buffer.from(lineEnd + opening, "latin1");
+  if (bytes.toString("latin1", 0, opening.length) !== opening) return "does not begin with its boundary";
+
+  let position = opening.length;
+  while (bytes[position] !== hyphen || bytes[position + 1] !== hyphen) {
+    while (bytes[position] === space || bytes[position] === tab) position++;
+    if (bytes.toString("latin1", position, position + 2) !== lineEnd) return misplacedBoundary;
+    const start = position + lineEnd.length;
     // The line end behind a boundary may be the one before the next.
-    const end = bytes.indexOf(delimiter, start - lineEnd.length);
-    if (end === -1) throw new Malformed("is cut off before its closing boundary");
-    yield bytes.subarray(start, Math.max(start, end));
-    behind = end + delimiter.length;
+    const end = bytes.indexOf(delimiter, position);
+    if (end === -1) return "is cut off before its closing boundary";
+    const fault = readPart(bytes.subarray(start, Math.max(start, end)), fields);
+    if (fault !== undefined) return fault;
+    position = end + delimiter.length;
   }
+  return /[^ \t\r\n]/.test(bytes.toString("latin1", position + 2)) ? misplacedBoundary : undefined;
 }
 
-/** Whether the boundary before `position` is the closing one, with nothing but white space behind it. */
-function isClosing(bytes: Buffer, position: number): boolean {
-  if (bytes[position] !== 0x2d || bytes[position + 1] !== 0x2d) return false;
-  for (let i = position + 2; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0d && byte !== 0x0a) return false;
-  }
-  return true;
-}
-
-/** Where the line behind a boundary begins; undefined when the boundary's own line goes on. */
-function lineAfter(bytes: Buffer, position: number): number | undefined {
-  let i = position;
-  while (bytes[i] === 0x20 || bytes[i] === 0x09) i++;
-  return bytes[i] === 0x0d && bytes[i + 1] === 0x0a ? i + 2 : undefined;
-}
-
-function readPart(fields: Fields, part: Buffer): void {
+/** Adds to `fields`. Returns what makes the form unreadable, if anything. */
+function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   const headEnd = part.indexOf(lineEnd + lineEnd);
-  if (headEnd === -1 || headEnd > headMax) throw new Malformed("has a part without a head");
-  const headers = readHead(part.subarray(0, headEnd));
-  const content = part.subarray(headEnd + 2 * lineEnd.length);
+  if (headEnd === -1 || headEnd > headMax) return "has a part without a head";
+  const head = decodeUtf8(part.subarray(0, headEnd));
+  if (head === undefined) return notUtf8;
+  const headers = parseHead(head);
+  if (headers === undefined) return "has a part with a malformed head";
 
   const disposition = parseHeader(headers.get("content-disposition") ?? "");
-  const given = disposition?.parameters.get("name");
-  if (disposition?.value !== "form-data" || given === undefined) {
-    throw new Malformed("has a part without a name");
-  }
-  const name = knownField(given);
+  const name = disposition?.parameters.get("name");
+  if (disposition?.value !== "form-data" || name === undefined) return "has a part without a name";
   if (disposition.parameters.has("filename") || disposition.parameters.has("filename*")) {
-    if (name !== undefined) faultField(fields, name, "is a file");
-    return;
+    if (isFieldName(name)) faultField(fields, name, "is a file");
+    return undefined;
   }
 
-  const type = headers.get("content-type");
-  const parsedType = type === undefined ? undefined : parseHeader(type);
-  if (type !== undefined && (parsedType === undefined || !isUtf8(parsedType))) {
-    throw new Malformed("has a part that declares another charset than UTF-8");
-  }
-  if (!/^(?:7bit|8bit|binary)?$/i.test(headers.get("content-transfer-encoding") ?? "")) {
-    throw new Malformed("has a part with a transfer encoding");
-  }
-  const value = decodeUtf8(content);
-  if (value === undefined) throw new Malformed("is not valid UTF-8");
-  if (name !== undefined) giveField(fields, name, value);
+  const type = parseHeader(headers.get("content-type") ?? "text/plain");
+  if (type === undefined || !isUtf8(type)) return "has a part that declares another charset than UTF-8";
+  const encoding = headers.get("content-transfer-encoding") ?? "";
+  if (!/^(?:7bit|8bit|binary)?$/i.test(encoding.trim())) return "has a part with a transfer encoding";
+  const value = decodeUtf8(part.subarray(headEnd + 2 * lineEnd.length));
+  if (value === undefined) return notUtf8;
+  if (isFieldName(name)) giveField(fields, name, value);
+  return undefined;
 }
 
-/** A part's headers by name in lower case. */
-function readHead(bytes: Buffer): Map<string, string> {
-  const text = decodeUtf8(bytes);
-  if (text === undefined) throw new Malformed("is not valid UTF-8");
+/** The headers of a part by name in lower case. Undefined if one is malformed or given twice. */
+function parseHead(head: string): ReadonlyMap<string, string> | undefined {
   const headers = new Map<string, string>();
-  for (const line of text.split(lineEnd)) {
-    const [, name, value] = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)$/.exec(line) ?? [];
-    if (name === undefined || value === undefined || headers.has(name.toLowerCase())) {
-      throw new Malformed("has a part with a malformed head");
-    }
-    headers.set(name.toLowerCase(), trimBlanks(value));
+  for (const line of head.split(lineEnd)) {
+    const [, name = "", value] = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)$/.exec(line) ?? [];
+    if (value === undefined || headers.has(name.toLowerCase())) return undefined;
+    headers.set(name.toLowerCase(), value);
   }
   return headers;
 }
