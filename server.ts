@@ -11,7 +11,7 @@ import { logWarnings, readConfig } from "./lib/config/config.ts";
 import { createLog } from "./lib/runtime/log.ts";
 import { openProducer, openAdmin } from "./lib/queue/open.ts";
 import { onStop } from "./lib/runtime/signals.ts";
-import { bodyTimeoutMs, createHandler, internalError } from "./lib/http/handler.ts";
+import { bodyTimeoutMs, Handler, internalError } from "./lib/http/handler.ts";
 
 const read = readConfig(process.env, "server");
 if (!read.ok) {
@@ -39,7 +39,7 @@ const producer = openProducer(config.queue, {
   onGroup: counts.onGroup,
 });
 
-const handler = createHandler({
+const handler = new Handler({
   producer,
   senders: {
     ...(config.defaultFrom !== undefined && { from: config.defaultFrom }),

@@ -1,9 +1,9 @@
 // The service's own handler with a queue that says "stored" at once: what the HTTP side alone costs.
 
 import { createLog } from "../../lib/runtime/log.ts";
-import { createHandler } from "../../lib/http/handler.ts";
+import { Handler } from "../../lib/http/handler.ts";
 
-const handler = createHandler({
+const handler = new Handler({
   producer: {
     submit: ({ id }) => Promise.resolve({ kind: "stored", id, repeated: false }),
     health: () => ({ ok: true }),

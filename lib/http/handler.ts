@@ -1,27 +1,24 @@
-// The one endpoint: from a request to its answer. It keeps the contract's promise that POST / is answered with
-// 200, 400 or 500, in JSON, within the time that the settings allow; and 200 only for what the queue has stored.
-// Whoever may not submit costs the reading of a head, and no more: of a body not a byte is looked at.
+// The one endpoint: from a request to its answer. POST / is answered with 200, 400 or 500, in JSON, within the time that
+// the settings allow; and with 200 only for what the queue has stored. Unauthorized requests are refused from their
+// headers alone: the body is never read.
 
-import { crossSiteReason, type Gate, tokenName } from "./auth.ts";
-import { type BodyType, bodyType, parseBody } from "./body/body.ts";
+import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
 import { encodeEmail, storedBytes, storedBytesMax } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
-import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
+import { crossSiteReason, type Gate, tokenName } from "./auth.ts";
+import { type BodyType, bodyType, parseBody } from "./body/body.ts";
+import { Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
-import { type Awaited, createBudget, makeRoom, readUpload, takeBytes } from "./body/upload.ts";
 
 /** Longest wait for a request's body, ms. */
 export const bodyTimeoutMs = 30_000;
-/** Longest silence in the middle of a body, ms, while others are refused because of it. */
+/** Longest silence in the middle of a body while others are refused because of it, ms. */
 const silenceMaxMs = 2000;
 /** Most submissions under way, and most bytes that they hold: what an outage of the store may pile up. */
 export const pendingMax = 8192;
 export const pendingBytesMax = 128 * 1024 * 1024;
-/** Most bytes of small bodies that may be on their way without being charged yet. */
-const unchargedBytesMax = 32 * 1024 * 1024;
-
-/** At most one line about submissions that failed in so long a time, ms: an outage fails thousands a second. */
+/** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
 const reportEveryMs = 1000;
 
 export interface HandlerOptions {
@@ -29,13 +26,13 @@ export interface HandlerOptions {
   readonly senders: SenderRules;
   /** Who may submit. Default: everyone, except browsers on behalf of other sites. */
   readonly gate?: Gate;
-  /** Whether it can be reached over loopback alone. */
+  /** Whether the server listens on loopback only. */
   readonly onLoopback: boolean;
   readonly maxBodyBytes: number;
   /** From the last byte of the body until the answer. */
   readonly submitTimeoutMs: number;
   readonly log: Log;
-  /** Told of each submission that was answered: the status, and how long that took from its head on, ms. */
+  /** Called for each submission that was answered, with the status and the time since its head arrived, ms. */
   readonly onAnswer?: (status: number, elapsedMs: number) => void;
   /** Default: {@link bodyTimeoutMs}. */
   readonly bodyTimeoutMs?: number;
@@ -47,23 +44,16 @@ export interface HandlerOptions {
   readonly pendingBytesMax?: number;
 }
 
-export interface Handler {
-  /** Never throws or rejects. */
-  handle(request: Request): Response | Promise<Response>;
-  /** Answers at once all requests whose body is still awaited. */
-  hurry(): void;
-  load(): Load;
-}
-
 /** What is under way. */
 export interface Load {
   readonly submissions: number;
   /** Of bodies that have arrived, then of the emails as they are stored. */
   readonly bytes: number;
-  /** Why the next submission would be refused, if it would, or one of the largest. */
+  /** Why the next submission, or one of the largest, would be refused. */
   readonly overload: string | undefined;
 }
 
+/** Error messages for clients. */
 const texts = {
   busy: "the service is busy: try again later",
   notStored: "the email may not have been stored: try again, with the same Idempotency-Key if there was one",
@@ -76,177 +66,163 @@ const texts = {
   badKey: "Idempotency-Key: must be 1 to 255 visible ASCII characters",
 } as const;
 
-/** Why a submission is refused as one too many. */
+/** Reasons in the log of what fails here. */
 const reasons = {
   tooMany: "too many submissions under way",
   tooLarge: "too many bytes under way",
   tooSlow: "a body did not arrive in time",
   broken: "a client went away before its email was queued",
+  busy: "more is submitted than the store takes in time",
 } as const;
 
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
-export function createHandler(options: HandlerOptions): Handler {
-  const { producer, senders, gate, onLoopback, maxBodyBytes, submitTimeoutMs, log, onAnswer } = options;
-  const bytesMax = options.pendingBytesMax ?? pendingBytesMax;
-  const budget = createBudget(bytesMax);
-  const countMax = options.pendingMax ?? pendingMax;
-  const awaited = new Set<Awaited>();
-  const limits = {
-    bytesMax: maxBodyBytes,
-    timeoutMs: options.bodyTimeoutMs ?? bodyTimeoutMs,
-    silenceMaxMs: options.silenceMaxMs ?? silenceMaxMs,
-    budget,
-    uncharged: createBudget(unchargedBytesMax),
-    awaited,
-  };
-  const report = createReport(log);
-  let pending = 0;
+export class Handler {
+  readonly #options: HandlerOptions;
+  readonly #uploads: Uploads;
+  readonly #pendingMax: number;
+  readonly #failures: FailureLog;
+  #pending = 0;
 
-  async function accept(request: Request): Promise<Response> {
-    const startMs = performance.now();
-    if (pending >= countMax && !makeRoom(limits)) return told(fail(texts.busy, reasons.tooMany), startMs);
-    pending += 1;
-    try {
-      return told(await submit(request), startMs);
-    } catch (error) {
-      log.error("request-failed", describe(error));
-      return told(refuse(500, texts.internal), startMs);
-    } finally {
-      pending -= 1;
-    }
+  constructor(options: HandlerOptions) {
+    this.#options = options;
+    this.#pendingMax = options.pendingMax ?? pendingMax;
+    this.#failures = new FailureLog(options.log);
+    this.#uploads = new Uploads({
+      bodyBytesMax: options.maxBodyBytes,
+      timeoutMs: options.bodyTimeoutMs ?? bodyTimeoutMs,
+      silenceMaxMs: options.silenceMaxMs ?? silenceMaxMs,
+      heldBytesMax: options.pendingBytesMax ?? pendingBytesMax,
+    });
   }
 
-  function told(response: Response, startMs: number): Response {
-    onAnswer?.(response.status, performance.now() - startMs);
+  /** Never throws or rejects. */
+  handle(request: Request): Response | Promise<Response> {
+    const { gate, onLoopback } = this.#options;
+    if (pathOf(request.url) !== "/") return refuse(404, "there is nothing here: submissions go to /");
+    if (request.method !== "POST") return refuse(405, "the method must be POST", { allow: "POST" });
+    if (gate === undefined) {
+      const reason = crossSiteReason(request.headers, onLoopback);
+      if (reason !== undefined) return this.#answered(refuse(400, reason), performance.now());
+    } else if (!gate(request.headers.get("authorization"))) {
+      const response = refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" });
+      return this.#answered(response, performance.now());
+    }
+    return this.#accept(request);
+  }
+
+  /** Answers at once all requests whose body has not arrived. */
+  hurry(): void {
+    this.#uploads.giveUpAll();
+  }
+
+  load(): Load {
+    const { heldBytes: bytes, limits } = this.#uploads;
+    const isFull = bytes + limits.bodyBytesMax > limits.heldBytesMax;
+    const overload =
+      this.#pending >= this.#pendingMax ? reasons.tooMany : isFull ? reasons.tooLarge : undefined;
+    return { submissions: this.#pending, bytes, overload };
+  }
+
+  #answered(response: Response, startMs: number): Response {
+    this.#options.onAnswer?.(response.status, performance.now() - startMs);
     return response;
   }
 
-  async function submit(request: Request): Promise<Response> {
+  async #accept(request: Request): Promise<Response> {
+    const startMs = performance.now();
+    if (this.#pending >= this.#pendingMax && !this.#uploads.makeRoom()) {
+      return this.#answered(this.#fail(texts.busy, reasons.tooMany), startMs);
+    }
+    this.#pending += 1;
+    const upload = new Upload(this.#uploads);
+    try {
+      return this.#answered(await this.#receive(request, upload), startMs);
+    } catch (error) {
+      this.#options.log.error("request-failed", describe(error));
+      return this.#answered(internalError(), startMs);
+    } finally {
+      upload.release();
+      this.#pending -= 1;
+    }
+  }
+
+  async #receive(request: Request, upload: Upload): Promise<Response> {
     const type = bodyType(request.headers);
     if (!type.ok) return refuse(400, type.message);
     if (request.headers.has("trailer")) return refuse(400, texts.trailer);
-    const upload = await readUpload(request, limits);
-    switch (upload.kind) {
+    const arrival = await upload.read(request);
+    switch (arrival.kind) {
       case "tooLarge":
-        return refuse(400, `the body is over ${maxBodyBytes} bytes`);
+        return refuse(400, `the body is over ${this.#options.maxBodyBytes} bytes`);
       case "tooSlow":
-        return fail(texts.tooSlow, reasons.tooSlow);
+        return this.#fail(texts.tooSlow, reasons.tooSlow);
       case "broken":
-        return fail(texts.broken, reasons.broken);
+        return this.#fail(texts.broken, reasons.broken);
       case "busy":
-        return fail(texts.busy, reasons.tooLarge);
+        return this.#fail(texts.busy, reasons.tooLarge);
       case "read":
-        return submitBody(request, type.type, upload.bytes);
+        return this.#submit(request, type.type, arrival.bytes, upload);
     }
   }
 
-  /** @param bytes are charged to the budget, and given back here */
-  async function submitBody(request: Request, type: BodyType, bytes: Uint8Array): Promise<Response> {
-    const deadlineMs = performance.now() + submitTimeoutMs;
-    let charged = bytes.length;
-    try {
-      // Bun hands over a body before it looks at what follows. If that is no request (a trailer, a stray line end), or
-      // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event
-      // loop: nobody would learn that the email was queued.
-      await nextTurn();
-      if (request.signal.aborted) return fail(texts.broken, reasons.broken);
-
-      const submission = prepare(request.headers, type, bytes, charge);
-      if (submission instanceof Response) return submission;
-      return answer(await producer.submit(submission, deadlineMs));
-    } finally {
-      budget.give(charged);
-    }
-
-    /** Replaces what has been charged so far. */
-    function charge(heldBytes: number): boolean {
-      if (!takeBytes(heldBytes - charged, limits)) return false;
-      charged = heldBytes;
-      return true;
-    }
+  async #submit(request: Request, type: BodyType, bytes: Uint8Array, upload: Upload): Promise<Response> {
+    const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
+    // Bun hands over a body before it looks at what follows. If that is no request (a trailer, a stray line end), or
+    // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event loop:
+    // nobody would learn that the email was queued.
+    await nextTurn();
+    if (request.signal.aborted) return this.#fail(texts.broken, reasons.broken);
+    const submission = this.#prepare(request.headers, type, bytes, upload);
+    if (submission instanceof Response) return submission;
+    return this.#answer(await this.#options.producer.submit(submission, deadlineMs));
   }
 
   /**
-   * What is to be stored, or the answer if nothing is. Charges the text that is stored, which takes up to twelve times
-   * the memory of what was sent. Not a part of {@link submitBody}, which would hold the fields until the store answers.
+   * The submission to store, or the answer if there is none. Holds memory for the stored text, which may take twelve times
+   * as much as the body. Not a part of {@link #submit}, which would keep the fields until the store has answered.
    */
-  function prepare(
-    headers: Headers,
-    type: BodyType,
-    bytes: Uint8Array,
-    charge: (heldBytes: number) => boolean,
-  ): Submission | Response {
+  #prepare(headers: Headers, type: BodyType, bytes: Uint8Array, upload: Upload): Submission | Response {
     const body = parseBody(type, bytes);
     // Freed now, and not when it is collected.
     if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
     if (!body.ok) return refuse(400, body.message);
 
-    const submission = checkSubmission(body.fields, senders);
+    const result = checkSubmission(body.fields, this.#options.senders);
     const key = headers.get("idempotency-key");
-    const badKey = key !== null && !keyPattern.test(key) ? [texts.badKey] : [];
-    if (!submission.ok) return refuse(400, [submission.message, ...badKey].join("; "));
-    if (badKey.length > 0) return refuse(400, texts.badKey);
+    const isBadKey = key !== null && !keyPattern.test(key);
+    if (!result.ok) return refuse(400, isBadKey ? `${result.message}; ${texts.badKey}` : result.message);
+    if (isBadKey) return refuse(400, texts.badKey);
 
-    const { email, given } = submission;
-    if (!charge(storedBytesMax(email))) return fail(texts.busy, reasons.tooLarge);
+    const { email, given } = result;
+    if (!upload.hold(storedBytesMax(email))) return this.#fail(texts.busy, reasons.tooLarge);
     const text = encodeEmail(email);
-    charge(storedBytes(text));
-    return {
-      id: Bun.randomUUIDv7(),
-      text,
-      ...(key !== null && { idempotency: { key, fingerprint: fingerprint(given), token: tokenOf(headers) } }),
-    };
+    upload.hold(storedBytes(text));
+    const id = Bun.randomUUIDv7();
+    if (key === null) return { id, text };
+    // Each client has keys of its own.
+    const token = this.#options.gate === undefined ? "" : tokenName(headers.get("authorization"));
+    return { id, text, idempotency: { key, fingerprint: fingerprint(given), token } };
   }
 
-  /** One of several clients may have used a key for an email of its own. */
-  function tokenOf(headers: Headers): string {
-    return gate === undefined ? "" : tokenName(headers.get("authorization"));
-  }
-
-  function answer(result: SubmitResult): Response {
+  #answer(result: SubmitResult): Response {
     switch (result.kind) {
       case "stored":
-        log.debug("submission-stored", { id: result.id, repeated: result.repeated });
+        this.#options.log.debug("submission-stored", { id: result.id, repeated: result.repeated });
         return Response.json({ ok: true, id: result.id });
       case "conflict":
         return refuse(400, texts.conflict);
       case "busy":
-        return fail(texts.busy, "more is submitted than the store takes in time");
+        return this.#fail(texts.busy, reasons.busy);
       case "failed":
-        return fail(texts.notStored, result.reason);
+        return this.#fail(texts.notStored, result.reason);
     }
   }
 
-  function fail(message: string, reason: string): Response {
-    report(reason);
+  #fail(message: string, reason: string): Response {
+    this.#failures.add(reason);
     return refuse(500, message);
   }
-
-  return {
-    handle(request) {
-      if (pathOf(request.url) !== "/") return refuse(404, "there is nothing here: submissions go to /");
-      if (request.method !== "POST") {
-        return refuse(405, "the method must be POST", { allow: "POST" });
-      }
-      if (gate === undefined) {
-        const reason = crossSiteReason(request.headers, onLoopback);
-        if (reason !== undefined) return told(refuse(400, reason), performance.now());
-      } else if (!gate(request.headers.get("authorization"))) {
-        return told(refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" }), performance.now());
-      }
-      return accept(request);
-    },
-    hurry() {
-      for (const { giveUp } of awaited) giveUp();
-    },
-    load() {
-      const bytes = budget.taken();
-      const isFull = bytes + maxBodyBytes > bytesMax;
-      const overload = pending >= countMax ? reasons.tooMany : isFull ? reasons.tooLarge : undefined;
-      return { submissions: pending, bytes, overload };
-    },
-  };
 }
 
 /** The answer when nothing better is known. */
@@ -254,17 +230,13 @@ export function internalError(): Response {
   return refuse(500, texts.internal);
 }
 
-function refuse(
-  status: 400 | 401 | 404 | 405 | 500,
-  message: string,
-  headers: Record<string, string> = {},
-): Response {
+function refuse(status: number, message: string, headers: Record<string, string> = {}): Response {
   return Response.json({ ok: false, error_message: message }, { status, headers });
 }
 
 let turn: Promise<void> | undefined;
 
-/** Resolves in the next turn of the event loop, with one timer for all who wait for it. */
+/** Resolves in the next turn of the event loop, with one timer for all requests that wait for it. */
 function nextTurn(): Promise<void> {
   turn ??= new Promise((resolve) => {
     setImmediate(() => {
@@ -276,8 +248,8 @@ function nextTurn(): Promise<void> {
 }
 
 /**
- * The path of a request's URL, without the query. Bun makes no absolute URL when there is no usable Host
- * (HTTP/1.0), so that `new URL` would throw.
+ * The path of a request's URL, without the query. Without a usable Host (HTTP/1.0) Bun makes no absolute URL, and
+ * `new URL` would throw.
  */
 function pathOf(url: string): string {
   const authority = url.startsWith("/") ? 0 : url.indexOf("://") + 3;
@@ -286,23 +258,30 @@ function pathOf(url: string): string {
   return end === -1 ? url.slice(start) : url.slice(start, end);
 }
 
-/** Logs failures: the first at once, and then one line for all of a second. */
-function createReport(log: Log): (reason: string) => void {
-  let count = 0;
-  let last = "";
-  let timer: Timer | undefined;
-  const tell = () => {
-    timer = undefined;
-    if (count === 0) return;
-    log.warn("submission-failed", { count, reason: last });
-    count = 0;
-    // What fails in the next second is told when it is over, whether or not more follows.
-    timer = setTimeout(tell, reportEveryMs);
-    timer.unref();
-  };
-  return (reason) => {
-    count += 1;
-    last = reason;
-    if (timer === undefined) tell();
-  };
+/** Logs failed submissions: the first at once, then one line for all of a second. */
+class FailureLog {
+  readonly #log: Log;
+  #count = 0;
+  #reason = "";
+  #timer: Timer | undefined;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  add(reason: string): void {
+    this.#count += 1;
+    this.#reason = reason;
+    if (this.#timer === undefined) this.#report();
+  }
+
+  #report(): void {
+    this.#timer = undefined;
+    if (this.#count === 0) return;
+    this.#log.warn("submission-failed", { count: this.#count, reason: this.#reason });
+    this.#count = 0;
+    // Reports what fails in the next second when it is over, whether or not more follows.
+    this.#timer = setTimeout(() => this.#report(), reportEveryMs);
+    this.#timer.unref();
+  }
 }

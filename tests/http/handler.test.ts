@@ -4,7 +4,7 @@ import { createGate } from "../../lib/http/auth.ts";
 import { decodeEmail, type Email } from "../../lib/email/email.ts";
 import type { Log } from "../../lib/runtime/log.ts";
 import type { Producer, Submission, SubmitResult } from "../../lib/queue/contract.ts";
-import { createHandler, type Handler, type HandlerOptions } from "../../lib/http/handler.ts";
+import { Handler, type HandlerOptions } from "../../lib/http/handler.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { connectRaw } from "../support/raw.ts";
@@ -40,7 +40,7 @@ function serve(
   };
   const { idleTimeout = 30, ...rest } = options;
   const senders = { from: "app@example.org", fromName: "App" };
-  const handler = createHandler({
+  const handler = new Handler({
     producer,
     senders,
     onLoopback: true,

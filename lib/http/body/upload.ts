@@ -1,161 +1,180 @@
-// The body of a request, read within bounds of size, time and memory. Bun's own limit answers with an empty 413,
-// so it is set out of reach, and this file keeps the contract's. A body that is refused is left to Bun, which
-// drops what still arrives and closes the connection after its idle timeout: to close it at once would make
-// clients that write everything before they read lose the answer.
+// The bodies of requests, read within bounds of size, time and memory. Bun's own limit answers with an empty 413, so it
+// is set out of reach, and this file keeps the contract's. What follows of a refused body is left to Bun, which drops
+// it and closes the connection after its idle timeout: closing at once would make clients that write everything before
+// they read lose the answer.
 
-/** A number of bytes that all requests under way may hold together. */
-export interface Budget {
-  /** False, and nothing taken, when that would be more than there is. */
-  take(bytes: number): boolean;
-  give(bytes: number): void;
-  taken(): number;
-}
-
-export function createBudget(bytesMax: number): Budget {
-  let left = bytesMax;
-  return {
-    take(bytes) {
-      if (bytes > left) return false;
-      left -= bytes;
-      return true;
-    },
-    give(bytes) {
-      left += bytes;
-    },
-    taken: () => bytesMax - left,
-  };
-}
-
-export type Upload =
-  /** `bytes.length` has been taken out of the budget, and is the caller's to give back. */
+export type Arrival =
   | { readonly kind: "read"; readonly bytes: Uint8Array }
   | { readonly kind: "tooLarge" }
   | { readonly kind: "tooSlow" }
-  /** The budget is spent, and nobody who has a part of it has been silent for too long. */
+  /** The memory is used up, and no client that holds a part of it has been silent for too long. */
   | { readonly kind: "busy" }
   /** The client went away. */
   | { readonly kind: "broken" };
 
 export interface UploadLimits {
-  readonly bytesMax: number;
+  /** Largest body. */
+  readonly bodyBytesMax: number;
+  /** Longest wait for a whole body. */
   readonly timeoutMs: number;
-  /** How long a client may be silent while others need its room. */
+  /** How long a client may be silent while others need its memory. */
   readonly silenceMaxMs: number;
-  readonly budget: Budget;
-  /** Bounds what {@link readWhole} may buffer before it is charged. */
-  readonly uncharged: Budget;
-  /** The bodies under way, the one that has been silent longest first. */
-  readonly awaited: Set<Awaited>;
-}
-
-/** A body that has not arrived yet. */
-export interface Awaited {
-  /** When a part of it arrived last, by `performance.now()`. */
-  heardAtMs: number;
-  /** Answers `tooSlow`, and gives back at once what the body is charged. */
-  giveUp(): void;
-}
-
-/** Gives up the body that has been silent longest. False if none has been silent for too long. */
-export function makeRoom({ awaited, silenceMaxMs }: UploadLimits): boolean {
-  const [longest] = awaited;
-  if (longest === undefined || performance.now() - longest.heardAtMs < silenceMaxMs) return false;
-  longest.giveUp();
-  return true;
-}
-
-/** Takes bytes out of the budget, if need be from those who have been silent for too long. */
-export function takeBytes(bytes: number, limits: UploadLimits): boolean {
-  while (!limits.budget.take(bytes)) {
-    if (!makeRoom(limits)) return false;
-  }
-  return true;
+  /** Most bytes that all submissions under way may hold together. */
+  readonly heldBytesMax: number;
 }
 
 /** Bodies up to this size may be read whole, which costs less CPU time than reading them in pieces. */
-const wholeMax = 65_536;
+const wholeBytesMax = 65_536;
+/** Most bytes that all bodies being read whole may have announced: Bun buffers them before they are counted as held. */
+const wholeBytesSumMax = 32 * 1024 * 1024;
 
-/**
- * Reads a body. It is charged for what has arrived, never for what was announced, so that silent clients cost the others
- * nothing. Never rejects.
- */
-export function readUpload(request: Request, limits: UploadLimits): Promise<Upload> {
-  const { bytesMax, budget, uncharged, awaited } = limits;
-  const { body } = request;
-  if (body === null) return Promise.resolve({ kind: "read", bytes: new Uint8Array(0) });
-  const header = request.headers.get("content-length");
-  const announced = header === null ? Number.POSITIVE_INFINITY : Number(header);
-  if (header !== null && announced > bytesMax) return Promise.resolve({ kind: "tooLarge" });
+/** What all uploads share. */
+export class Uploads {
+  readonly limits: UploadLimits;
+  /** Bytes of bodies that have arrived, then of the emails as they are stored. */
+  heldBytes = 0;
+  /** Bytes announced by bodies that are being read whole. */
+  wholeBytes = 0;
+  /** Those whose body has not arrived yet, the one that has been silent longest first. */
+  readonly awaited = new Set<Upload>();
 
-  const { promise, resolve } = Promise.withResolvers<Upload>();
-  let charged = 0;
-  const upload: Awaited = {
-    heardAtMs: performance.now(),
-    giveUp: () => end({ kind: "tooSlow" }),
-  };
-  awaited.add(upload);
-  const timer = setTimeout(upload.giveUp, limits.timeoutMs);
+  constructor(limits: UploadLimits) {
+    this.limits = limits;
+  }
 
-  function charge(bytes: number): boolean {
-    if (!takeBytes(bytes, limits)) return false;
-    charged += bytes;
+  /** Gives up the body that has been silent longest. False if none has been silent for too long. */
+  makeRoom(): boolean {
+    const [longest] = this.awaited;
+    if (longest === undefined || longest.silentMs() < this.limits.silenceMaxMs) return false;
+    longest.giveUp();
     return true;
   }
 
-  function end(result: Upload): void {
-    if (!awaited.delete(upload)) return;
-    clearTimeout(timer);
-    budget.give(charged - (result.kind === "read" ? result.bytes.length : 0));
-    resolve(result);
+  giveUpAll(): void {
+    for (const upload of this.awaited) upload.giveUp();
+  }
+}
+
+/** One body, and the memory that its submission holds. */
+export class Upload {
+  readonly #uploads: Uploads;
+  readonly #arrival = Promise.withResolvers<Arrival>();
+  #heldBytes = 0;
+  /** When a part of the body arrived last, by `performance.now()`. */
+  #heardAtMs = performance.now();
+  #timer: Timer | undefined;
+  // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
+  #buffer = new Uint8Array(0);
+  #reader: { cancel(): Promise<void> } | undefined;
+
+  constructor(uploads: Uploads) {
+    this.#uploads = uploads;
   }
 
-  if (announced <= wholeMax && uncharged.take(announced)) void readWhole();
-  else void readPieces(body);
-  return promise;
+  /**
+   * Reads the body. It holds memory for what has arrived, never for what was announced, so that silent clients cost the
+   * others nothing. Never rejects. Whatever it resolves to, the caller has to {@link release} the memory.
+   */
+  read(request: Request): Promise<Arrival> {
+    const { limits, awaited, wholeBytes } = this.#uploads;
+    if (request.body === null) return Promise.resolve({ kind: "read", bytes: new Uint8Array(0) });
+    const header = request.headers.get("content-length");
+    const announced = header === null ? Number.POSITIVE_INFINITY : Number(header);
+    if (header !== null && announced > limits.bodyBytesMax) return Promise.resolve({ kind: "tooLarge" });
 
-  async function readWhole(): Promise<void> {
+    awaited.add(this);
+    this.#timer = setTimeout(() => this.giveUp(), limits.timeoutMs);
+    if (announced <= wholeBytesMax && wholeBytes + announced <= wholeBytesSumMax) {
+      void this.#readWhole(request, announced);
+    } else {
+      void this.#readPieces(request.body);
+    }
+    return this.#arrival.promise;
+  }
+
+  /**
+   * Holds this many bytes instead of what it held before, if need be by giving up bodies of clients that have been silent
+   * for too long. False, without any change, if there is not enough memory.
+   */
+  hold(bytes: number): boolean {
+    const more = bytes - this.#heldBytes;
+    while (more > 0 && this.#uploads.heldBytes + more > this.#uploads.limits.heldBytesMax) {
+      if (!this.#uploads.makeRoom()) return false;
+    }
+    this.#uploads.heldBytes += more;
+    this.#heldBytes = bytes;
+    return true;
+  }
+
+  release(): void {
+    this.hold(0);
+  }
+
+  /** Resolves to `tooSlow`, and releases the memory at once. */
+  giveUp(): void {
+    this.#end({ kind: "tooSlow" });
+  }
+
+  silentMs(): number {
+    return performance.now() - this.#heardAtMs;
+  }
+
+  async #readWhole(request: Request, announced: number): Promise<void> {
+    this.#uploads.wholeBytes += announced;
     const bytes = await request.bytes().catch(() => undefined);
-    uncharged.give(announced);
-    if (!awaited.has(upload)) return;
-    hear();
-    if (bytes === undefined) end({ kind: "broken" });
-    else if (charge(bytes.length)) end({ kind: "read", bytes });
-    else end({ kind: "busy" });
+    this.#uploads.wholeBytes -= announced;
+    if (!this.#isAwaited()) return;
+    this.#hear();
+    if (bytes === undefined) this.#end({ kind: "broken" });
+    else this.#end(this.hold(bytes.length) ? { kind: "read", bytes } : { kind: "busy" });
   }
 
-  async function readPieces(pieces: ReadableStream<Uint8Array>): Promise<void> {
+  async #readPieces(pieces: ReadableStream<Uint8Array>): Promise<void> {
     const reader = pieces.getReader();
-    // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
-    let buffer = new Uint8Array(0);
+    this.#reader = reader;
     let length = 0;
-    void promise.then(() => {
-      buffer = new Uint8Array(0);
-      return reader.cancel().catch(() => {});
-    });
-
+    const { bodyBytesMax } = this.#uploads.limits;
     for (;;) {
       const piece = await reader.read().catch(() => undefined);
-      if (!awaited.has(upload)) return;
-      if (piece === undefined) return end({ kind: "broken" });
-      if (piece.done) return end({ kind: "read", bytes: resized(buffer, length) });
-      hear();
-      const needed = length + piece.value.length;
-      if (needed > bytesMax) return end({ kind: "tooLarge" });
-      if (needed > buffer.length) {
-        const size = Math.min(bytesMax, Math.max(needed, 2 * buffer.length));
-        if (!charge(size - buffer.length)) return end({ kind: "busy" });
-        buffer = resized(buffer, size);
+      if (!this.#isAwaited()) return;
+      if (piece === undefined) return this.#end({ kind: "broken" });
+      if (piece.done) {
+        this.hold(length);
+        return this.#end({ kind: "read", bytes: resized(this.#buffer, length) });
       }
-      buffer.set(piece.value, length);
+      this.#hear();
+      const needed = length + piece.value.length;
+      if (needed > bodyBytesMax) return this.#end({ kind: "tooLarge" });
+      if (needed > this.#buffer.length) {
+        const size = Math.min(bodyBytesMax, Math.max(needed, 2 * this.#buffer.length));
+        if (!this.hold(size)) return this.#end({ kind: "busy" });
+        this.#buffer = resized(this.#buffer, size);
+      }
+      this.#buffer.set(piece.value, length);
       length = needed;
     }
   }
 
+  #isAwaited(): boolean {
+    return this.#uploads.awaited.has(this);
+  }
+
   /** Keeps `awaited` in the order of silence. */
-  function hear(): void {
-    upload.heardAtMs = performance.now();
-    awaited.delete(upload);
-    awaited.add(upload);
+  #hear(): void {
+    this.#heardAtMs = performance.now();
+    this.#uploads.awaited.delete(this);
+    this.#uploads.awaited.add(this);
+  }
+
+  #end(arrival: Arrival): void {
+    if (!this.#uploads.awaited.delete(this)) return;
+    clearTimeout(this.#timer);
+    if (arrival.kind !== "read") {
+      this.release();
+      this.#buffer = new Uint8Array(0);
+      void this.#reader?.cancel().catch(() => {});
+    }
+    this.#arrival.resolve(arrival);
   }
 }
 
