@@ -11,7 +11,8 @@ import { logWarnings, readConfig } from "./lib/config/config.ts";
 import { createLog } from "./lib/runtime/log.ts";
 import { openProducer, openAdmin } from "./lib/queue/open.ts";
 import { onStop } from "./lib/runtime/signals.ts";
-import { bodyTimeoutMs, Handler, internalError } from "./lib/http/handler.ts";
+import { Handler, internalError } from "./lib/http/handler.ts";
+import { defaultLimits } from "./lib/http/body/upload.ts";
 
 const read = readConfig(process.env, "server");
 if (!read.ok) {
@@ -100,7 +101,7 @@ function listen() {
       reusePort: true,
       development: false,
       // Cuts a body, and a handler, that take longer; Bun counts in steps of four seconds, and may be one early.
-      idleTimeout: Math.ceil(Math.max(bodyTimeoutMs, config.submitTimeoutMs) / 1000) + 5,
+      idleTimeout: Math.ceil(Math.max(defaultLimits.bodyTimeoutMs, config.submitTimeoutMs) / 1000) + 5,
       // Bun's own answer beyond it is no JSON: the handler keeps the limit.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
       fetch: (request) => handler.handle(request),

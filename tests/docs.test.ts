@@ -13,7 +13,7 @@ import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
 import { secretNames, type SettingName, settingNames, settings } from "../lib/config/settings.ts";
 import { valuesMax } from "../lib/http/body/json.ts";
 import { subjectMax, textBytesMax } from "../lib/email/fields.ts";
-import { bodyTimeoutMs, pendingBytesMax, pendingMax } from "../lib/http/handler.ts";
+import { defaultLimits } from "../lib/http/body/upload.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
 import { durableSettings } from "./support/redis.ts";
@@ -114,6 +114,7 @@ describe("docs: the API", () => {
   test("its limits are those of the code", () => {
     const api = section(readme, "## The API");
     const { requirement: bodyMax } = settings.MAX_BODY_BYTES.kind.schema.pipe[4];
+    const { bodyTimeoutMs, pendingBytesMax, pendingMax } = defaultLimits;
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
     expect(api).toContain(`${textBytesMax.toLocaleString("en")} bytes of UTF-8`);
     expect(api).toContain(`at most ${mailboxMax} characters`);

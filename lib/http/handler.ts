@@ -8,20 +8,13 @@ import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { crossSiteReason, type Gate, tokenName } from "./auth.ts";
 import { type BodyType, bodyType, parseBody } from "./body/body.ts";
-import { Upload, Uploads } from "./body/upload.ts";
+import { defaultLimits, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
 
-/** Longest wait for a request's body, ms. */
-export const bodyTimeoutMs = 30_000;
-/** Longest silence in the middle of a body while others are refused because of it, ms. */
-const silenceMaxMs = 2000;
-/** Most submissions under way, and most bytes that they hold: what an outage of the store may pile up. */
-export const pendingMax = 8192;
-export const pendingBytesMax = 128 * 1024 * 1024;
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
 const reportEveryMs = 1000;
 
-export interface HandlerOptions {
+export interface HandlerOptions extends Readonly<Partial<typeof defaultLimits>> {
   readonly producer: Producer;
   readonly senders: SenderRules;
   /** Who may submit. Default: everyone, except browsers on behalf of other sites. */
@@ -34,14 +27,6 @@ export interface HandlerOptions {
   readonly log: Log;
   /** Called for each submission that was answered, with the status and the time since its head arrived, ms. */
   readonly onAnswer?: (status: number, elapsedMs: number) => void;
-  /** Default: {@link bodyTimeoutMs}. */
-  readonly bodyTimeoutMs?: number;
-  /** Default: {@link silenceMaxMs}. */
-  readonly silenceMaxMs?: number;
-  /** Default: {@link pendingMax}. */
-  readonly pendingMax?: number;
-  /** Default: {@link pendingBytesMax}. */
-  readonly pendingBytesMax?: number;
 }
 
 /** What is under way. */
@@ -53,47 +38,31 @@ export interface Load {
   readonly overload: string | undefined;
 }
 
-/** Error messages for clients. */
-const texts = {
-  busy: "the service is busy: try again later",
-  notStored: "the email may not have been stored: try again, with the same Idempotency-Key if there was one",
-  internal: "something went wrong: try again, with the same Idempotency-Key if there was one",
-  tooSlow: "the body did not arrive in time",
-  broken: "the body did not arrive",
-  trailer: "a trailer is not supported",
-  conflict: "Idempotency-Key: belongs to another email",
-  unknownToken: "Authorization: must be Bearer and a token that is known here",
-  badKey: "Idempotency-Key: must be 1 to 255 visible ASCII characters",
+const busy = "the service is busy: try again later";
+
+/** What is answered with 500: the message for the client, and the reason for the log. */
+const failures = {
+  tooMany: [busy, "too many submissions under way"],
+  noMemory: [busy, "too many bytes under way"],
+  storeBusy: [busy, "more is submitted than the store takes in time"],
+  tooSlow: ["the body did not arrive in time", "a body did not arrive in time"],
+  broken: ["the body did not arrive", "a client went away before its email was queued"],
 } as const;
 
-/** Reasons in the log of what fails here. */
-const reasons = {
-  tooMany: "too many submissions under way",
-  tooLarge: "too many bytes under way",
-  tooSlow: "a body did not arrive in time",
-  broken: "a client went away before its email was queued",
-  busy: "more is submitted than the store takes in time",
-} as const;
-
+const notStored =
+  "the email may not have been stored: try again, with the same Idempotency-Key if there was one";
+const badKey = "Idempotency-Key: must be 1 to 255 visible ASCII characters";
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
 export class Handler {
   readonly #options: HandlerOptions;
   readonly #uploads: Uploads;
-  readonly #pendingMax: number;
   readonly #failures: FailureLog;
-  #pending = 0;
 
   constructor(options: HandlerOptions) {
     this.#options = options;
-    this.#pendingMax = options.pendingMax ?? pendingMax;
+    this.#uploads = new Uploads({ ...defaultLimits, ...options });
     this.#failures = new FailureLog(options.log);
-    this.#uploads = new Uploads({
-      bodyBytesMax: options.maxBodyBytes,
-      timeoutMs: options.bodyTimeoutMs ?? bodyTimeoutMs,
-      silenceMaxMs: options.silenceMaxMs ?? silenceMaxMs,
-      heldBytesMax: options.pendingBytesMax ?? pendingBytesMax,
-    });
   }
 
   /** Never throws or rejects. */
@@ -105,8 +74,8 @@ export class Handler {
       const reason = crossSiteReason(request.headers, onLoopback);
       if (reason !== undefined) return this.#answered(refuse(400, reason), performance.now());
     } else if (!gate(request.headers.get("authorization"))) {
-      const response = refuse(401, texts.unknownToken, { "www-authenticate": "Bearer" });
-      return this.#answered(response, performance.now());
+      const message = "Authorization: must be Bearer and a token that is known here";
+      return this.#answered(refuse(401, message, { "www-authenticate": "Bearer" }), performance.now());
     }
     return this.#accept(request);
   }
@@ -117,11 +86,11 @@ export class Handler {
   }
 
   load(): Load {
-    const { heldBytes: bytes, limits } = this.#uploads;
-    const isFull = bytes + limits.bodyBytesMax > limits.heldBytesMax;
-    const overload =
-      this.#pending >= this.#pendingMax ? reasons.tooMany : isFull ? reasons.tooLarge : undefined;
-    return { submissions: this.#pending, bytes, overload };
+    const { pending, heldBytes, limits } = this.#uploads;
+    let overload: string | undefined;
+    if (pending >= limits.pendingMax) overload = failures.tooMany[1];
+    else if (heldBytes + limits.maxBodyBytes > limits.pendingBytesMax) overload = failures.noMemory[1];
+    return { submissions: pending, bytes: heldBytes, overload };
   }
 
   #answered(response: Response, startMs: number): Response {
@@ -131,38 +100,33 @@ export class Handler {
 
   async #accept(request: Request): Promise<Response> {
     const startMs = performance.now();
-    if (this.#pending >= this.#pendingMax && !this.#uploads.makeRoom()) {
-      return this.#answered(this.#fail(texts.busy, reasons.tooMany), startMs);
-    }
-    this.#pending += 1;
-    const upload = new Upload(this.#uploads);
+    const upload = this.#uploads.begin();
+    if (upload === undefined) return this.#answered(this.#fail(failures.tooMany), startMs);
     try {
       return this.#answered(await this.#receive(request, upload), startMs);
     } catch (error) {
       this.#options.log.error("request-failed", describe(error));
       return this.#answered(internalError(), startMs);
     } finally {
-      upload.release();
-      this.#pending -= 1;
+      upload.end();
     }
   }
 
   async #receive(request: Request, upload: Upload): Promise<Response> {
+    const { maxBodyBytes } = this.#options;
     const type = bodyType(request.headers);
     if (!type.ok) return refuse(400, type.message);
-    if (request.headers.has("trailer")) return refuse(400, texts.trailer);
+    if (request.headers.has("trailer")) return refuse(400, "a trailer is not supported");
     const arrival = await upload.read(request);
     switch (arrival.kind) {
-      case "tooLarge":
-        return refuse(400, `the body is over ${this.#options.maxBodyBytes} bytes`);
-      case "tooSlow":
-        return this.#fail(texts.tooSlow, reasons.tooSlow);
-      case "broken":
-        return this.#fail(texts.broken, reasons.broken);
-      case "busy":
-        return this.#fail(texts.busy, reasons.tooLarge);
       case "read":
         return this.#submit(request, type.type, arrival.bytes, upload);
+      case "tooLarge":
+        return refuse(400, `the body is over ${maxBodyBytes} bytes`);
+      case "noMemory":
+      case "tooSlow":
+      case "broken":
+        return this.#fail(failures[arrival.kind]);
     }
   }
 
@@ -172,7 +136,7 @@ export class Handler {
     // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event loop:
     // nobody would learn that the email was queued.
     await nextTurn();
-    if (request.signal.aborted) return this.#fail(texts.broken, reasons.broken);
+    if (request.signal.aborted) return this.#fail(failures.broken);
     const submission = this.#prepare(request.headers, type, bytes, upload);
     if (submission instanceof Response) return submission;
     return this.#answer(await this.#options.producer.submit(submission, deadlineMs));
@@ -191,11 +155,11 @@ export class Handler {
     const result = checkSubmission(body.fields, this.#options.senders);
     const key = headers.get("idempotency-key");
     const isBadKey = key !== null && !keyPattern.test(key);
-    if (!result.ok) return refuse(400, isBadKey ? `${result.message}; ${texts.badKey}` : result.message);
-    if (isBadKey) return refuse(400, texts.badKey);
+    if (!result.ok) return refuse(400, isBadKey ? `${result.message}; ${badKey}` : result.message);
+    if (isBadKey) return refuse(400, badKey);
 
     const { email, given } = result;
-    if (!upload.hold(storedBytesMax(email))) return this.#fail(texts.busy, reasons.tooLarge);
+    if (!upload.hold(storedBytesMax(email))) return this.#fail(failures.noMemory);
     const text = encodeEmail(email);
     upload.hold(storedBytes(text));
     const id = Bun.randomUUIDv7();
@@ -211,15 +175,15 @@ export class Handler {
         this.#options.log.debug("submission-stored", { id: result.id, repeated: result.repeated });
         return Response.json({ ok: true, id: result.id });
       case "conflict":
-        return refuse(400, texts.conflict);
+        return refuse(400, "Idempotency-Key: belongs to another email");
       case "busy":
-        return this.#fail(texts.busy, reasons.busy);
+        return this.#fail(failures.storeBusy);
       case "failed":
-        return this.#fail(texts.notStored, result.reason);
+        return this.#fail([notStored, result.reason]);
     }
   }
 
-  #fail(message: string, reason: string): Response {
+  #fail([message, reason]: readonly [message: string, reason: string]): Response {
     this.#failures.add(reason);
     return refuse(500, message);
   }
@@ -227,7 +191,7 @@ export class Handler {
 
 /** The answer when nothing better is known. */
 export function internalError(): Response {
-  return refuse(500, texts.internal);
+  return refuse(500, "something went wrong: try again, with the same Idempotency-Key if there was one");
 }
 
 function refuse(status: number, message: string, headers: Record<string, string> = {}): Response {

@@ -2,7 +2,7 @@
 // it. A damaged email is shown as far as it can be read.
 
 import { decodeEmail, decodeEnvelope, type Email, type Envelope } from "../../email/email.ts";
-import { formatMailbox } from "../../email/mailbox.ts";
+import { formatMailbox } from "../../email/address.ts";
 import { decodeHistory, decodeNotes, decodeRecord, noHistory, withNotes } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
 import type { EmailState, StoredEmail } from "../../queue/contract.ts";

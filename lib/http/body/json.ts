@@ -14,7 +14,6 @@ export const valuesMax = 65_536;
 export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | undefined {
   const json = decodeUtf8(bytes);
   if (json === undefined) return "the body is not valid UTF-8";
-  // JSON.parse has no such limits.
   const { depth, values, quotedKeys } = scan(json);
   if (depth > depthMax) return "the body is nested too deeply";
   if (values > valuesMax) return `the body has over ${valuesMax} values`;
@@ -40,17 +39,11 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
   return undefined;
 }
 
-interface Scan {
-  /** Depth of the deepest value; stops at one over the limit. */
-  readonly depth: number;
-  /** Upper bound of the number of values; stops at one over the limit. */
-  readonly values: number;
-  /** The names of the outermost object's members in order, repeats included, as written. */
-  readonly quotedKeys: readonly string[];
-}
-
-/** Holds for valid JSON. Of other text the result means nothing, and JSON.parse will refuse it. */
-function scan(json: string): Scan {
+/**
+ * The depth and the most values that a JSON text can have, up to one over the limits, and the names of the outermost
+ * object's members in order, repeats included, as written. Means nothing for other text, which JSON.parse refuses.
+ */
+function scan(json: string): { depth: number; values: number; quotedKeys: readonly string[] } {
   const quotedKeys: string[] = [];
   let depth = 0;
   let values = 1;

@@ -37,25 +37,22 @@ const valuePattern = /^[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z/]+)[ \t]*(?=;|$)/;
 // A backslash takes the character behind it literally: curl and Python write `\"` in names. No two repetitions stand
 // side by side that match the same characters: thousands of blanks would take quadratic time.
 const parameterPattern =
-  /;[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?(?=;|$)/sy;
+  /;[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?(?=;|$)/gsy;
 
 /** Undefined if the header is malformed or names a parameter twice. */
 export function parseHeader(text: string): HeaderValue | undefined {
   const head = valuePattern.exec(text);
   if (head === null) return undefined;
   const parameters = new Map<string, string>();
-  let position = head[0].length;
-  while (position < text.length) {
-    parameterPattern.lastIndex = position;
-    const match = parameterPattern.exec(text);
-    if (match === null) return undefined;
-    position = parameterPattern.lastIndex;
-    const name = match[1]?.toLowerCase();
+  let [{ length }] = head;
+  parameterPattern.lastIndex = length;
+  for (const [whole, name, token, quoted = ""] of text.matchAll(parameterPattern)) {
+    length += whole.length;
     if (name === undefined) continue;
-    if (parameters.has(name)) return undefined;
-    parameters.set(name, match[2] ?? match[3]!.replace(/\\(.)/gs, "$1"));
+    if (parameters.has(name.toLowerCase())) return undefined;
+    parameters.set(name.toLowerCase(), token ?? quoted.replace(/\\(.)/gs, "$1"));
   }
-  return { value: head[1]!.toLowerCase(), parameters };
+  return length === text.length ? { value: head[1]!.toLowerCase(), parameters } : undefined;
 }
 
 /** Whether a header's `charset`, if it has one, is UTF-8 or a subset of it. */

@@ -1,36 +1,36 @@
-// The bodies of requests, read within bounds of size, time and memory. Bun's own limit answers with an empty 413, so it
-// is set out of reach, and this file keeps the contract's. What follows of a refused body is left to Bun, which drops
-// it and closes the connection after its idle timeout: closing at once would make clients that write everything before
-// they read lose the answer.
+// The submissions under way and their bodies, within bounds of number, size, time and memory. Bun's own limit of size
+// answers with an empty 413, so it is set out of reach, and this file keeps the contract's. The rest of a refused body is
+// left to Bun, which drops it and closes the connection after its idle timeout: closing at once would make clients that
+// write everything before they read lose the answer.
 
-export type Arrival =
-  | { readonly kind: "read"; readonly bytes: Uint8Array }
-  | { readonly kind: "tooLarge" }
-  | { readonly kind: "tooSlow" }
-  /** The memory is used up, and no client that holds a part of it has been silent for too long. */
-  | { readonly kind: "busy" }
-  /** The client went away. */
-  | { readonly kind: "broken" };
-
-export interface UploadLimits {
-  /** Largest body. */
-  readonly bodyBytesMax: number;
+/** What an outage of the store may pile up, and how long a client may take. */
+export const defaultLimits = {
+  /** Most submissions under way. */
+  pendingMax: 8192,
+  /** Most bytes that they hold together. */
+  pendingBytesMax: 128 * 1024 * 1024,
   /** Longest wait for a whole body. */
-  readonly timeoutMs: number;
-  /** How long a client may be silent while others need its memory. */
-  readonly silenceMaxMs: number;
-  /** Most bytes that all submissions under way may hold together. */
-  readonly heldBytesMax: number;
-}
+  bodyTimeoutMs: 30_000,
+  /** Longest silence in the middle of a body while others are refused because of it. */
+  silenceMaxMs: 2000,
+};
 
-/** Bodies up to this size may be read whole, which costs less CPU time than reading them in pieces. */
+export type UploadLimits = Readonly<typeof defaultLimits> & { readonly maxBodyBytes: number };
+
+/** Bodies up to this size may be read whole, which takes half the CPU time of reading them in pieces. */
 const wholeBytesMax = 65_536;
-/** Most bytes that all bodies being read whole may have announced: Bun buffers them before they are counted as held. */
+/** Most bytes that bodies being read whole may have announced: Bun buffers them before they are counted as held. */
 const wholeBytesSumMax = 32 * 1024 * 1024;
 
-/** What all uploads share. */
+/** `noMemory`: no client that holds some has been silent for too long. `broken`: the client went away. */
+export type Arrival =
+  | { readonly kind: "read"; readonly bytes: Uint8Array }
+  | { readonly kind: "tooLarge" | "tooSlow" | "noMemory" | "broken" };
+
+/** All submissions under way. */
 export class Uploads {
   readonly limits: UploadLimits;
+  pending = 0;
   /** Bytes of bodies that have arrived, then of the emails as they are stored. */
   heldBytes = 0;
   /** Bytes announced by bodies that are being read whole. */
@@ -40,6 +40,13 @@ export class Uploads {
 
   constructor(limits: UploadLimits) {
     this.limits = limits;
+  }
+
+  /** Undefined if there are too many. */
+  begin(): Upload | undefined {
+    if (this.pending >= this.limits.pendingMax && !this.makeRoom()) return undefined;
+    this.pending += 1;
+    return new Upload(this);
   }
 
   /** Gives up the body that has been silent longest. False if none has been silent for too long. */
@@ -55,9 +62,9 @@ export class Uploads {
   }
 }
 
-/** One body, and the memory that its submission holds. */
+/** One submission: its body, and the memory that it holds until {@link end}. */
 export class Upload {
-  readonly #uploads: Uploads;
+  readonly #all: Uploads;
   readonly #arrival = Promise.withResolvers<Arrival>();
   #heldBytes = 0;
   /** When a part of the body arrived last, by `performance.now()`. */
@@ -67,28 +74,25 @@ export class Upload {
   #buffer = new Uint8Array(0);
   #reader: { cancel(): Promise<void> } | undefined;
 
-  constructor(uploads: Uploads) {
-    this.#uploads = uploads;
+  constructor(all: Uploads) {
+    this.#all = all;
   }
 
   /**
    * Reads the body. It holds memory for what has arrived, never for what was announced, so that silent clients cost the
-   * others nothing. Never rejects. Whatever it resolves to, the caller has to {@link release} the memory.
+   * others nothing. Never rejects.
    */
   read(request: Request): Promise<Arrival> {
-    const { limits, awaited, wholeBytes } = this.#uploads;
-    if (request.body === null) return Promise.resolve({ kind: "read", bytes: new Uint8Array(0) });
+    const { limits, wholeBytes, awaited } = this.#all;
+    if (request.body === null) return Promise.resolve({ kind: "read", bytes: this.#buffer });
     const header = request.headers.get("content-length");
     const announced = header === null ? Number.POSITIVE_INFINITY : Number(header);
-    if (header !== null && announced > limits.bodyBytesMax) return Promise.resolve({ kind: "tooLarge" });
+    if (header !== null && announced > limits.maxBodyBytes) return Promise.resolve({ kind: "tooLarge" });
 
     awaited.add(this);
-    this.#timer = setTimeout(() => this.giveUp(), limits.timeoutMs);
-    if (announced <= wholeBytesMax && wholeBytes + announced <= wholeBytesSumMax) {
-      void this.#readWhole(request, announced);
-    } else {
-      void this.#readPieces(request.body);
-    }
+    this.#timer = setTimeout(() => this.giveUp(), limits.bodyTimeoutMs);
+    const isWhole = announced <= wholeBytesMax && wholeBytes + announced <= wholeBytesSumMax;
+    void (isWhole ? this.#readWhole(request, announced) : this.#readPieces(request.body));
     return this.#arrival.promise;
   }
 
@@ -97,57 +101,57 @@ export class Upload {
    * for too long. False, without any change, if there is not enough memory.
    */
   hold(bytes: number): boolean {
-    const more = bytes - this.#heldBytes;
-    while (more > 0 && this.#uploads.heldBytes + more > this.#uploads.limits.heldBytesMax) {
-      if (!this.#uploads.makeRoom()) return false;
+    const all = this.#all;
+    const { pendingBytesMax } = all.limits;
+    while (bytes > this.#heldBytes && all.heldBytes - this.#heldBytes + bytes > pendingBytesMax) {
+      if (!all.makeRoom()) return false;
     }
-    this.#uploads.heldBytes += more;
+    all.heldBytes += bytes - this.#heldBytes;
     this.#heldBytes = bytes;
     return true;
   }
 
-  release(): void {
-    this.hold(0);
-  }
-
   /** Resolves to `tooSlow`, and releases the memory at once. */
   giveUp(): void {
-    this.#end({ kind: "tooSlow" });
+    this.#arrive({ kind: "tooSlow" });
   }
 
   silentMs(): number {
     return performance.now() - this.#heardAtMs;
   }
 
+  /** The submission is answered. To be called once, whatever came of it. */
+  end(): void {
+    this.hold(0);
+    this.#all.pending -= 1;
+  }
+
   async #readWhole(request: Request, announced: number): Promise<void> {
-    this.#uploads.wholeBytes += announced;
+    this.#all.wholeBytes += announced;
     const bytes = await request.bytes().catch(() => undefined);
-    this.#uploads.wholeBytes -= announced;
-    if (!this.#isAwaited()) return;
-    this.#hear();
-    if (bytes === undefined) this.#end({ kind: "broken" });
-    else this.#end(this.hold(bytes.length) ? { kind: "read", bytes } : { kind: "busy" });
+    this.#all.wholeBytes -= announced;
+    if (!this.#hear()) return;
+    if (bytes === undefined) this.#arrive({ kind: "broken" });
+    else this.#arrive(this.hold(bytes.length) ? { kind: "read", bytes } : { kind: "noMemory" });
   }
 
   async #readPieces(pieces: ReadableStream<Uint8Array>): Promise<void> {
     const reader = pieces.getReader();
     this.#reader = reader;
-    let length = 0;
-    const { bodyBytesMax } = this.#uploads.limits;
-    for (;;) {
+    const { maxBodyBytes } = this.#all.limits;
+    for (let length = 0; ;) {
       const piece = await reader.read().catch(() => undefined);
-      if (!this.#isAwaited()) return;
-      if (piece === undefined) return this.#end({ kind: "broken" });
+      if (!this.#hear()) return;
+      if (piece === undefined) return this.#arrive({ kind: "broken" });
       if (piece.done) {
         this.hold(length);
-        return this.#end({ kind: "read", bytes: resized(this.#buffer, length) });
+        return this.#arrive({ kind: "read", bytes: resized(this.#buffer, length) });
       }
-      this.#hear();
       const needed = length + piece.value.length;
-      if (needed > bodyBytesMax) return this.#end({ kind: "tooLarge" });
+      if (needed > maxBodyBytes) return this.#arrive({ kind: "tooLarge" });
       if (needed > this.#buffer.length) {
-        const size = Math.min(bodyBytesMax, Math.max(needed, 2 * this.#buffer.length));
-        if (!this.hold(size)) return this.#end({ kind: "busy" });
+        const size = Math.min(maxBodyBytes, Math.max(needed, 2 * this.#buffer.length));
+        if (!this.hold(size)) return this.#arrive({ kind: "noMemory" });
         this.#buffer = resized(this.#buffer, size);
       }
       this.#buffer.set(piece.value, length);
@@ -155,22 +159,19 @@ export class Upload {
     }
   }
 
-  #isAwaited(): boolean {
-    return this.#uploads.awaited.has(this);
-  }
-
-  /** Keeps `awaited` in the order of silence. */
-  #hear(): void {
+  /** Keeps `awaited` in the order of silence. False if this body has been given up. */
+  #hear(): boolean {
+    if (!this.#all.awaited.delete(this)) return false;
     this.#heardAtMs = performance.now();
-    this.#uploads.awaited.delete(this);
-    this.#uploads.awaited.add(this);
+    this.#all.awaited.add(this);
+    return true;
   }
 
-  #end(arrival: Arrival): void {
-    if (!this.#uploads.awaited.delete(this)) return;
+  #arrive(arrival: Arrival): void {
+    if (!this.#all.awaited.delete(this)) return;
     clearTimeout(this.#timer);
     if (arrival.kind !== "read") {
-      this.release();
+      this.hold(0);
       this.#buffer = new Uint8Array(0);
       void this.#reader?.cancel().catch(() => {});
     }
