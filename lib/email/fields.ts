@@ -9,8 +9,8 @@ export const subjectMax = 2000;
 export const textBytesMax = 5_000_000;
 
 export interface Field {
-  /** Its name for people. */
-  readonly label: string;
+  /** Its name for people. Absent for a display name, which is shown with its address. */
+  readonly label?: string;
   /** Every email has one. A submission without `from` is given the default. */
   readonly isRequired: boolean;
   /** Whitespace at both ends is removed before the checks. */
@@ -65,9 +65,9 @@ export const fields = {
     faultOf: (value: string) => text.faultOf(value) ?? (/\S/.test(value) ? undefined : "is blank"),
   },
   to: { ...address, label: "To", isRequired: true },
-  to_name: { ...line, label: "To name", nameOf: "to" },
+  to_name: { ...line, nameOf: "to" },
   from: { ...address, label: "From", isRequired: true },
-  from_name: { ...line, label: "From name", nameOf: "from" },
+  from_name: { ...line, nameOf: "from" },
   html: { ...text, label: "HTML" },
   reply_to: { ...address, label: "Reply to" },
 } as const satisfies Record<string, Field>;

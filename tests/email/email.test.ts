@@ -21,7 +21,7 @@ const full: Email = {
   html: "<p>Hello</p>",
 };
 
-test("email: the stored form is pinned, since releases read each other's", () => {
+test("email: the stored form does not change, since releases read each other's", () => {
   expect(encodeEmail(full)).toBe(
     `{"to":"jane@example.org","to_name":"Jané","from":"shop@example.com","from_name":"Shop","reply_to":"help@example.com","subject":"Hi"}
 {"body":"Hello\\n\\nworld","html":"<p>Hello</p>"}`,
@@ -31,7 +31,7 @@ test("email: the stored form is pinned, since releases read each other's", () =>
   );
 });
 
-test("email: what its stored text takes of memory is never underrated", () => {
+test("email: the memory of a stored text is never underestimated", () => {
   const long = fc
     .string({ unit: "binary" })
     .map((text) => text.repeat(Math.ceil(70_000 / (text.length + 1))));
@@ -50,11 +50,11 @@ test("email: what its stored text takes of memory is never underrated", () => {
     { numRuns: 30 },
   );
   expect(storedBytes("é")).toBe(2);
-  // Nothing of ordinary text is counted six times where that matters.
+  // Long ordinary text is not counted six times.
   expect(storedBytesMax({ ...full, to_name: "Jane", body: "x".repeat(100_000) })).toBeLessThan(102_000);
 }, 60_000);
 
-test("email: what is stored comes back, and its envelope alone too", () => {
+test("email: a stored email is read back, and so is its envelope alone", () => {
   const text = fc.string({ unit: "binary" });
   const email = fc.record(
     {
@@ -80,7 +80,7 @@ test("email: what is stored comes back, and its envelope alone too", () => {
   );
 });
 
-test("email: JSON that nobody here has written is not read, and what a later release adds does no harm", () => {
+test("email: other JSON is refused, and fields of a later release do no harm", () => {
   const { body, html, ...envelope } = full;
   const stored = (first: unknown, second: unknown) => `${JSON.stringify(first)}\n${JSON.stringify(second)}`;
   for (const first of [

@@ -12,7 +12,7 @@ test.each([
   `bearer ${current}`,
   `BEARER ${current}`,
   `Bearer   ${current}`,
-])("access: %j is let in", (header) => {
+])("auth: %j is accepted", (header) => {
   expect(gate(header)).toBe(true);
 });
 
@@ -36,15 +36,15 @@ test.each([
   `Bearer "${current}"`,
   `Bearer ${current}é`,
   `Bearer token=${current}`,
-])("access: %j is not", (header) => {
+])("auth: %j is rejected", (header) => {
   expect(gate(header)).toBe(false);
 });
 
-test("access: without a token nobody is let in", () => {
+test("auth: without tokens every header is rejected", () => {
   expect(createGate([])(`Bearer ${current}`)).toBe(false);
 });
 
-test("access: whatever is shown, only a token lets in, and nothing throws", () => {
+test("auth: any header but a known token is rejected without an exception", () => {
   const shown = fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom(old, current, `${current}\0`, ""));
   const scheme = fc.constantFrom("Bearer ", "bearer  ", "Bearer", "Basic ", "");
   fc.assert(
@@ -68,7 +68,7 @@ describe("browsers", () => {
     [{ host: "127.0.0.1:3000", origin: "http://127.0.0.1:3000" }],
     [{ host: "[::1]:3000", origin: "http://[::1]:3000" }],
     [{ host: "app.localhost:3000", origin: "http://app.localhost:3000" }],
-  ])("access: %j is let in", (headers) => {
+  ])("auth: %j is accepted", (headers) => {
     expect(refused(headers)).toBeUndefined();
   });
 
@@ -86,16 +86,16 @@ describe("browsers", () => {
     [{ host: "evil.example", origin: "http://evil.example" }, "Host"],
     [{ host: "evil.example", "sec-fetch-site": "none" }, "Host"],
     [{ host: "127.0.0.1.evil.example", origin: "http://127.0.0.1.evil.example" }, "Host"],
-  ] as const)("access: %j is refused for its %s", (headers, name) => {
+  ] as const)("auth: %j is refused for its %s", (headers, name) => {
     expect(refused({ ...headers })).toBe(name);
   });
 
-  test("access: a server that others reach may have any name", () => {
+  test("auth: a server beyond loopback may have any name", () => {
     expect(refused({ host: "mail.example", origin: "http://mail.example" }, false)).toBeUndefined();
     expect(refused({ host: "mail.example", origin: "http://other.example" }, false)).toBe("Origin");
   });
 
-  test("access: loopback is what no DNS decides", () => {
+  test("auth: only names that no DNS can point elsewhere are loopback", () => {
     for (const host of ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])
       expect(isLoopback(host)).toBe(true);
     for (const host of ["0.0.0.0", "::", "10.0.0.1", "localhost.example"])

@@ -10,7 +10,7 @@ function read(body: string | Uint8Array, contentType: string): SubmittedFields {
   return result;
 }
 
-/** The fields, or the message of the refusal. */
+/** The fields, or why they were refused. */
 function tryRead(body: string | Uint8Array, contentType: string): SubmittedFields | string {
   const type = bodyType(new Headers({ "content-type": contentType }));
   if (!type.ok) return type.message;
@@ -27,7 +27,7 @@ function fields(values: SubmittedFields["values"], faults: SubmittedFields["faul
   return { values, faults };
 }
 
-/** Text with single bytes in it: `\u0080`–`\u00ff` are written as one byte each. */
+/** Encodes each of `\u0080`–`\u00ff` as one byte, which is not valid UTF-8. */
 const latin1 = (text: string) => new Uint8Array(Buffer.from(text, "latin1"));
 
 describe("content type", () => {
@@ -70,11 +70,11 @@ describe("content type", () => {
     expect(bodyType(new Headers({ "content-type": contentType })).ok).toBe(false);
   });
 
-  test("body: no content type is refused", () => {
+  test("body: a missing content type is refused", () => {
     expect(bodyType(new Headers()).ok).toBe(false);
   });
 
-  test("body: a content encoding is refused, identity is none", () => {
+  test("body: a content encoding other than identity is refused", () => {
     const headers = new Headers({ "content-type": "application/json", "content-encoding": "gzip" });
     expect(bodyType(headers).ok).toBe(false);
     headers.set("content-encoding", "identity");
@@ -106,23 +106,23 @@ describe("form", () => {
   });
 
   test.each(["to=%FF", "to=%C3", "to=%C3&subject=%A9", "%FF=1", "x=%ED%A0%80", "to=%C0%AF", "to=%C3&=%A9"])(
-    "body: the form %j is no UTF-8",
+    "body: the form %j is not valid UTF-8",
     (text) => {
       expect(form(text)).toBe("the form is not valid UTF-8");
     },
   );
 
-  test("body: a raw byte in a form that is no UTF-8 is refused", () => {
+  test("body: a form with a raw byte that is not valid UTF-8 is refused", () => {
     expect(form(latin1("to=caf\xe9"))).toBe("the form is not valid UTF-8");
   });
 
-  test("body: a known field given twice is a fault, equal or empty or escaped", () => {
+  test("body: a known field given twice is a fault, whether equal, empty or escaped", () => {
     for (const text of ["to=a&to=a", "to=&to=a", "to&t%6f", "to=a&to=b&to=c"]) {
       expect(form(text)).toMatchObject({ faults: { to: "is given twice" } });
     }
   });
 
-  test("body: forms are read as the URL Standard says", () => {
+  test("body: forms are parsed as the URL Standard says", () => {
     const piece = fc.constantFrom("to", "body", "=", "&", "%", "%4", "%41", "%26", "+", "a", "é", "%C3%A9");
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
@@ -179,15 +179,15 @@ describe("json", () => {
     },
   );
 
-  test.each(["[]", "null", '"a"', "1"])("body: the JSON %s is no object", (text) => {
+  test.each(["[]", "null", '"a"', "1"])("body: the JSON %s is not an object", (text) => {
     expect(json(text)).toBe("the body is not a JSON object");
   });
 
-  test("body: JSON that is no UTF-8 is refused", () => {
+  test("body: JSON that is not valid UTF-8 is refused", () => {
     expect(json(latin1('{"to":"\xe9"}'))).toBe("the body is not valid UTF-8");
   });
 
-  test("body: JSON nested deeply is refused, however deeply", () => {
+  test("body: deeply nested JSON is refused at any depth over the limit", () => {
     for (const depth of [300, 10_000, 250_000]) {
       expect(json(`{"x":${"[".repeat(depth)}${"]".repeat(depth)}}`)).toBe("the body is nested too deeply");
       expect(json(`{"x":${'{"a":'.repeat(depth)}1${"}".repeat(depth)}}`)).toBe(
@@ -197,7 +197,7 @@ describe("json", () => {
     expect(json(`{"x":${"[".repeat(250)}${"]".repeat(250)},"to":"a"}`)).toEqual(fields({ to: "a" }));
   });
 
-  test("body: JSON of more values than anybody needs is refused before it is read", () => {
+  test("body: JSON with too many values is refused before it is parsed", () => {
     const refused = "the body has over 65536 values";
     for (const value of ["1", "[]", "{}", '{"a":1}']) {
       expect(json(`{"x":[${`${value},`.repeat(70_000)}1],"to":"a"}`)).toBe(refused);
@@ -213,7 +213,7 @@ describe("json", () => {
     },
   );
 
-  test("body: members are counted as they stand, whatever they hold", () => {
+  test("body: repeated members are noticed whatever the others contain", () => {
     const member = fc.tuple(
       fc.constantFrom("to", "body", "x", "{", '"', "\\"),
       fc.oneof(fc.jsonValue(), fc.string()),
@@ -234,7 +234,7 @@ describe("json", () => {
   });
 });
 
-/** A part: its head without the line end, and its content. */
+/** A part, from its head without the last line end, and its content. */
 const part = (head: string, content: string) => `--XX\r\n${head}\r\n\r\n${content}\r\n`;
 const named = (name: string, content: string) =>
   part(`Content-Disposition: form-data; name="${name}"`, content);
@@ -279,7 +279,7 @@ describe("multipart", () => {
     expect(multipart(text)).toEqual(fields(values));
   });
 
-  test("body: a known field as a file is a fault, an unknown file is ignored whatever its bytes", () => {
+  test("body: a file is a fault under a known name and ignored under any other, whatever its bytes", () => {
     for (const parameter of ['filename="a.txt"', "filename=a", "filename*=UTF-8''a"]) {
       const head = (name: string) => `Content-Disposition: form-data; name="${name}"; ${parameter}`;
       expect(multipart(part(head("to"), "a") + end)).toEqual(fields({}, { to: "is a file" }));
@@ -331,13 +331,13 @@ describe("multipart", () => {
     expect(multipart(text)).toBeString();
   });
 
-  test("body: a multipart form that is no UTF-8 is refused", () => {
+  test("body: a multipart form that is not valid UTF-8 is refused", () => {
     expect(multipart(latin1(named("to", "\xe9") + end))).toBe("the form is not valid UTF-8");
     expect(multipart(latin1(named("x", "\xe9") + end))).toBe("the form is not valid UTF-8");
     expect(multipart(latin1(named("\xe9", "a") + end))).toBe("the form is not valid UTF-8");
   });
 
-  test("body: a multipart form of nothing but boundaries is refused quickly", () => {
+  test("body: a multipart form of boundaries alone is refused quickly", () => {
     const startMs = performance.now();
     for (const piece of ["--XX\r\n", "\r\n--X", "\r\n--XX", "\r\n", "--XX\r\nA: b\r\n\r\n\r\n"]) {
       multipart(`--XX\r\n${piece.repeat(150_000)}`);
@@ -346,7 +346,7 @@ describe("multipart", () => {
   });
 });
 
-test("body: thousands of blanks in a header are read quickly, whatever stands behind them", () => {
+test("body: a header with thousands of blanks is parsed quickly, whatever follows them", () => {
   const blanks = " \t".repeat(4000);
   const startMs = performance.now();
   for (const last of ["", "x", ";", '"', "\0", "\r"]) {
@@ -360,11 +360,11 @@ test("body: thousands of blanks in a header are read quickly, whatever stands be
       multipart(named("to", "a") + part(head, "") + end);
     }
   }
-  // By the square of their number it would be seconds, by the cube hours.
+  // Quadratic time would be seconds, cubic time hours.
   expect(performance.now() - startMs).toBeLessThan(1000);
 });
 
-test("body: fields survive every encoding alike", async () => {
+test("body: every encoding gives the same fields", async () => {
   const value = fc.string({ unit: "binary" }).filter((text) => text.isWellFormed());
   await fc.assert(
     fc.asyncProperty(fc.dictionary(fc.constantFrom(...fieldNames), value), async (values) => {
@@ -383,7 +383,7 @@ test("body: fields survive every encoding alike", async () => {
   );
 });
 
-test("body: what Bun's own FormData writes is read back", async () => {
+test("body: a form written by Bun's own FormData is read back", async () => {
   const data = new FormData();
   data.append("subject", "Grüße");
   data.append("body", "a\r\nb\r\n");
@@ -396,7 +396,7 @@ test("body: what Bun's own FormData writes is read back", async () => {
   );
 });
 
-test("body: no bytes make a parser throw", () => {
+test("body: parsers never throw", () => {
   const types = ["application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=XX"];
   const piece = fc.constantFrom(
     "--XX",

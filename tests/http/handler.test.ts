@@ -83,7 +83,7 @@ function post(server: Running, body: string, headers: Record<string, string> = {
   return fetch(server.url, { method: "POST", body, headers: { "content-type": formType, ...headers } });
 }
 
-/** A whole request as it stands on the wire. */
+/** A whole request as it is sent. */
 function wire(body: string, { path = "/", version = "1.1", host = "Host: a\r\n", more = "" } = {}): string {
   return (
     `POST ${path} HTTP/${version}\r\n${host}Content-Type: ${formType}\r\n${more}` +
@@ -91,7 +91,7 @@ function wire(body: string, { path = "/", version = "1.1", host = "Host: a\r\n",
   );
 }
 
-test("submit: an email is stored, and its id answered", async () => {
+test("submit: an email is stored, and its id returned", async () => {
   const server = serve();
   const [status, answer] = await read(await post(server, leastForm));
   const { id } = server.submissions[0]!;
@@ -117,13 +117,13 @@ test("submit: all three encodings give the same email and the same fingerprint",
   for (const other of others) expect(other).toEqual(first!);
 });
 
-test("submit: without a key no fingerprint is made", async () => {
+test("submit: a submission without a key has no fingerprint", async () => {
   const server = serve();
   await post(server, leastForm);
   expect(server.submissions[0]!.idempotency).toBeUndefined();
 });
 
-test("submit: what is answered is told, with the time it took, and only submissions are", async () => {
+test("submit: the observer hears of every answered submission, with its time, and of nothing else", async () => {
   const answers: number[] = [];
   const times: number[] = [];
   const server = serve(store, {
@@ -143,7 +143,7 @@ test("submit: what is answered is told, with the time it took, and only submissi
   expect(times.every((time) => time >= 0 && time < 60_000)).toBe(true);
 });
 
-test("submit: what is under way is told, and whether another one would be too many", async () => {
+test("submit: the load counts submissions under way, and says whether another one would be too many", async () => {
   const gate = Promise.withResolvers<void>();
   const wait = async ({ id }: Submission): Promise<SubmitResult> => {
     await gate.promise;
@@ -210,7 +210,7 @@ describe("routing", () => {
     expect(await read(response)).toEqual([405, refusal("the method must be POST")]);
   });
 
-  test("submit: HEAD is not allowed, and another path is not found first", async () => {
+  test("submit: HEAD is not allowed, and an unknown path is answered first", async () => {
     const response = await fetch(server.url, { method: "HEAD" });
     expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"]);
     expect((await fetch(`${server.url}x`, { method: "HEAD" })).status).toBe(404);
@@ -223,7 +223,7 @@ describe("access", () => {
   const unknown = "Authorization: must be Bearer and a token that is known here";
   const head = (more: string) => `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n${more}`;
 
-  test("submit: without a token that is known the answer is 401, and says what is asked for", async () => {
+  test("submit: a request without a known token is answered with 401 and a challenge", async () => {
     for (const headers of [{}, { authorization: "Bearer x" }, { authorization: `Basic ${known}` }]) {
       const response = await post(server, leastForm, headers);
       expect(response.headers.get("www-authenticate")).toBe("Bearer");
@@ -232,14 +232,14 @@ describe("access", () => {
     expect(server.submissions).toEqual([]);
   });
 
-  test("submit: with any of the tokens it is as without", async () => {
+  test("submit: any of the tokens gives access", async () => {
     for (const authorization of [`Bearer ${known}`, "bearer another-token-0123456"]) {
       expect((await post(server, leastForm, { authorization })).status).toBe(200);
     }
     expect((await post(server, "", { authorization: `Bearer ${known}` })).status).toBe(400);
   });
 
-  test("submit: another path and another method are told first, then the token, then the body", async () => {
+  test("submit: checks run in this order: path, method, token, body", async () => {
     const url = `${server.url}x`;
     expect((await fetch(url, { method: "POST", body: "x" })).status).toBe(404);
     expect((await fetch(server.url, { method: "PUT", body: "x" })).status).toBe(405);
@@ -252,14 +252,14 @@ describe("access", () => {
     ["a second time, empty", `Authorization: Bearer ${known}\r\nAuthorization:\r\n`],
     ["a second time, before", `Authorization: Bearer x\r\nAuthorization: Bearer ${known}\r\n`],
     ["in a cookie", `Cookie: Bearer ${known}\r\n`],
-  ])("submit: a token that is given %s is none", async (_, lines) => {
+  ])("submit: a token that is given %s is rejected", async (_, lines) => {
     const raw = await connectRaw(server.port);
     raw.write(`${head(lines)}Content-Length: ${leastForm.length}\r\n\r\n${leastForm}`);
     expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
     raw.end();
   });
 
-  test("submit: nobody waits for the body of a request that is not let in, nor is it counted", async () => {
+  test("submit: an unauthorized request is answered without its body, and not counted as under way", async () => {
     const raws = await Promise.all([1, 2, 3].map(() => connectRaw(server.port)));
     for (const [i, rest] of [
       "Content-Length: 1900",
@@ -273,7 +273,7 @@ describe("access", () => {
     for (const raw of raws) raw.end();
   });
 
-  test("submit: what is not let in is dropped, and the connection stays in step", async () => {
+  test("submit: the body of an unauthorized request is dropped, and the connection stays in step", async () => {
     const raw = await connectRaw(server.port);
     raw.write(`${head("Content-Length: 3000000")}\r\n\r\n`);
     expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
@@ -310,7 +310,7 @@ describe("browsers", () => {
     expect(server.submissions).toEqual([]);
   });
 
-  test("submit: another path and another method are told first, and a token lets a browser in", async () => {
+  test("submit: path and method are checked before the origin, which a token makes irrelevant", async () => {
     const token = "known-token-0123456789";
     const server = serve(store, { gate: createGate([token]) });
     const lines = "Host: a\r\nOrigin: https://other.example\r\nSec-Fetch-Site: cross-site\r\n";
@@ -371,7 +371,7 @@ describe("refusals", () => {
     expect(await read(response)).toEqual([400, refusal(text ?? (expect.any(String) as unknown as string))]);
   });
 
-  test("submit: no content type, and none at all of a body, are refused", async () => {
+  test("submit: a request without a content type is refused, with or without a body", async () => {
     for (const rest of ["Content-Length: 1\r\n\r\nx", "Content-Length: 0\r\n\r\n", "\r\n"]) {
       const raw = await connectRaw(server.port);
       raw.write(`POST / HTTP/1.1\r\nHost: a\r\n${rest}`);
@@ -380,7 +380,7 @@ describe("refusals", () => {
     }
   });
 
-  test("submit: nothing refused reaches the queue", () => {
+  test("submit: refused submissions never reach the queue", () => {
     expect(server.submissions).toEqual([]);
   });
 
@@ -393,7 +393,7 @@ describe("refusals", () => {
 });
 
 describe("the queue's answers", () => {
-  test("submit: a repetition is answered with the first id", async () => {
+  test("submit: a repeated submission is answered with the first id", async () => {
     const server = serve(async () => ({ kind: "stored", id: "first", repeated: true }));
     expect(await read(await post(server, leastForm))).toEqual([200, { ok: true, id: "first" }]);
   });
@@ -404,7 +404,7 @@ describe("the queue's answers", () => {
     expect(await read(response)).toEqual([400, refusal("Idempotency-Key: belongs to another email")]);
   });
 
-  test("submit: more than the store takes in time is refused as busy", async () => {
+  test("submit: a submission that the store cannot take in time is refused as busy", async () => {
     const server = serve(async () => ({ kind: "busy" }));
     expect(await read(await post(server, leastForm))).toEqual([
       500,
@@ -433,7 +433,7 @@ describe("the queue's answers", () => {
     expect(text).not.toMatch(/redis|10\.0|TypeError|<html/i);
   });
 
-  test("submit: the queue's deadline counts from the whole body", async () => {
+  test("submit: the queue's deadline counts from the end of the body", async () => {
     let deadline = 0;
     const server = serve(async ({ id }, deadlineMs) => {
       deadline = deadlineMs - performance.now();
@@ -444,14 +444,14 @@ describe("the queue's answers", () => {
     expect(deadline).toBeLessThanOrEqual(1000);
   });
 
-  test("submit: failures are logged once a second, without anything of the email", async () => {
+  test("submit: failures are logged once a second, without any part of the email", async () => {
     const lines: unknown[] = [];
     const log: Log = { ...silent, warn: (event, fields) => lines.push([event, fields]) };
     const server = serve(async () => ({ kind: "failed", reason: "full" }), { log });
     await Promise.all(Array.from({ length: 20 }, () => post(server, leastForm)));
     const first = ["submission-failed", { count: 1, reason: "full" }];
     expect(lines).toEqual([first]);
-    // Also when none fails any more.
+    // The others are logged although no more fail.
     await eventually("the others are told", () => lines.length > 1);
     expect(lines).toEqual([first, ["submission-failed", { count: 19, reason: "full" }]]);
   });
@@ -461,13 +461,13 @@ describe("what follows a body", () => {
   const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n`;
   const chunks = `${leastForm.length.toString(16)}\r\n${leastForm}\r\n0\r\n`;
 
-  // Bun answers them itself, with an empty 400, when it has handed over the body.
+  // Bun itself answers these with an empty 400 after it has handed over the body.
   test.each([
     ["a trailer", `${head}Transfer-Encoding: chunked\r\n\r\n${chunks}X-A: 1\r\n\r\n`],
     ["a stray line end", `${wire(leastForm)}\r\n`],
     ["no request", `${wire(leastForm)}nonsense\r\n\r\n`],
     ["a second request", wire(leastForm).repeat(2)],
-  ])("submit: nothing is queued of a request that Bun refuses for %s behind it", async (_, bytes) => {
+  ])("submit: a request that Bun refuses for %s behind it is not queued", async (_, bytes) => {
     const server = serve();
     const raw = await connectRaw(server.port);
     raw.write(bytes);
@@ -475,7 +475,7 @@ describe("what follows a body", () => {
     expect(server.submissions).toEqual([]);
   });
 
-  test("submit: a trailer that is announced is refused as JSON", async () => {
+  test("submit: an announced trailer is refused as JSON", async () => {
     const server = serve();
     const raw = await connectRaw(server.port);
     raw.write(`${head}Trailer: X-A\r\nTransfer-Encoding: chunked\r\n\r\n`);
@@ -624,7 +624,7 @@ describe("slow and many", () => {
     raw.end();
   });
 
-  test("submit: a server in a hurry answers those whose body is awaited", async () => {
+  test("submit: a hurried server answers the requests whose body has not arrived", async () => {
     const server = serve();
     const raws = await Promise.all([connectRaw(server.port), connectRaw(server.port)]);
     raws[0]!.write(`${head}Content-Length: 1000\r\n\r\nto=`);
@@ -678,7 +678,7 @@ describe("slow and many", () => {
     expect(server.handler.load()).toMatchObject({ submissions: 0, bytes: 0 });
   });
 
-  test("submit: a body is charged for what has arrived, not for what was announced", async () => {
+  test("submit: a body holds memory for what has arrived, not for what was announced", async () => {
     const server = serve(store, { pendingBytesMax: 3000, silenceMaxMs: 20_000 });
     const silent = await Promise.all(Array.from({ length: 20 }, () => connectRaw(server.port)));
     for (const raw of silent) raw.write(`${head}Content-Length: 1900\r\n\r\n`);
@@ -688,7 +688,7 @@ describe("slow and many", () => {
     for (const raw of silent) raw.end();
   });
 
-  test("submit: whoever is silent in the middle of a body makes room for others", async () => {
+  test("submit: a client that is silent in the middle of its body makes room for others", async () => {
     const server = serve(store, { pendingMax: 2, pendingBytesMax: 1500, silenceMaxMs: 0 });
     const silent = await Promise.all(Array.from({ length: 2 }, () => connectRaw(server.port)));
     for (const raw of silent) raw.write(`${head}Content-Length: 1900\r\n\r\n`);
@@ -704,7 +704,7 @@ describe("slow and many", () => {
     for (const raw of [...silent, holder]) raw.end();
   });
 
-  test("submit: what is charged while the store is waited for is what it stores", async () => {
+  test("submit: a submission that waits for the store holds as many bytes as will be stored", async () => {
     const gate = Promise.withResolvers<void>();
     const server = serve(
       async ({ id }) => {
@@ -713,7 +713,7 @@ describe("slow and many", () => {
       },
       { pendingBytesMax: 20_000 },
     );
-    // Six bytes of JSON for each.
+    // Each takes six bytes in JSON.
     const large = new URLSearchParams({ ...least, body: `a${"\u0001".repeat(600)}` }).toString();
     const statuses: number[] = [];
     while (statuses.length === 0) {
@@ -732,7 +732,7 @@ describe("slow and many", () => {
     await eventually("all is given back", () => server.handler.load().bytes === 0);
   });
 
-  test("submit: a client that goes away in the middle of its body harms nobody", async () => {
+  test("submit: a client that goes away in the middle of its body harms no other", async () => {
     const server = serve(store, { pendingMax: 2 });
     for (let i = 0; i < 10; i++) {
       const raw = await connectRaw(server.port);
@@ -743,7 +743,7 @@ describe("slow and many", () => {
   });
 });
 
-test("submit: whatever is posted, the answer is a 200 or a 400 in JSON", async () => {
+test("submit: any POST is answered with a 200 or a 400 in JSON", async () => {
   const server = serve();
   const type = fc.constantFrom(
     formType,
@@ -785,7 +785,7 @@ test("submit: whatever is posted, the answer is a 200 or a 400 in JSON", async (
   expect([...statuses].toSorted()).toEqual([200, 400]);
 });
 
-test("submit: the token that was shown stands with the key, as a digest, whatever else the header looks like", async () => {
+test("submit: a key is stored with a digest of the token, however the header is written", async () => {
   const tokens = ["a-token-of-20-letters", "another-of-20-letters"];
   const server = serve(store, { gate: createGate(tokens) });
   for (const authorization of [`Bearer ${tokens[0]}`, `bearer  ${tokens[0]}`, `Bearer ${tokens[1]}`]) {

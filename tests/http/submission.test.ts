@@ -38,7 +38,7 @@ test("submission: all fields reach the email", () => {
   expect(email(values)).toEqual(values as ReturnType<typeof email>);
 });
 
-test("submission: single-line fields are trimmed, body and html kept to the letter", () => {
+test("submission: single-line fields are trimmed, body and html are kept exactly", () => {
   const padded = Object.fromEntries(
     Object.entries({ ...least, to_name: "A", reply_to: "a@example.org", html: "x" }).map(([name, value]) => [
       name,
@@ -64,7 +64,7 @@ test("submission: body and html have 5,000,000 bytes of UTF-8 at most", () => {
   );
 });
 
-test("submission: an address whose domain is not in ASCII is shown as it has to be written", () => {
+test("submission: an address whose domain is not in ASCII is refused with its punycode", () => {
   const hint = "is not an email address: its domain must be in punycode, xn--mnchen-3ya.de";
   expect(message({ ...least, to: "ada@münchen.de", from: "me@MÜNCHEN.de" })).toBe(
     `to: ${hint}; from: ${hint}`,
@@ -78,7 +78,7 @@ test("submission: an empty optional field is absent", () => {
   expect(email({ ...least, to_name: " \r\n", from_name: "", html: "", reply_to: " " })).toEqual(email(least));
 });
 
-test("submission: only allowed senders may be named, and a wrong one is told with all other mistakes", () => {
+test("submission: only allowed senders are accepted, and another one is named with all other invalid fields", () => {
   const rules = { from: "me@example.org", allowed: ["@example.org", "you@example.com"] };
   const refused = "from: is not among the allowed senders";
   expect(email({ ...least, from: "x@Example.org" }, rules).from).toBe("x@Example.org");
@@ -139,7 +139,7 @@ test("submission: body and html may hold any other character", () => {
   expect(email({ ...least, body: value, html: value })).toMatchObject({ body: value, html: value });
 });
 
-test("submission: a fault of the request is told in place of the field's own mistakes", () => {
+test("submission: a fault in the form of a field is named instead of one in its value", () => {
   expect(message({ ...least, to: "nobody" }, {}, { to: "is given twice", html: "is a file" })).toBe(
     "to: is given twice; html: is a file",
   );
@@ -157,7 +157,7 @@ test.each([
   [{ from: "me@example.org", from_name: "Me" }, "me@example.org", "Me"],
   [{ from_name: "Me" }, "app@example.org", "Me"],
 ] as const)(
-  "submission: of %j the sender's name is the default's only with the default",
+  "submission: with %j the default name is used only for the default sender",
   (given, from, name) => {
     const made = email({ ...anonymous, ...given }, defaults);
     expect([made.from, made.from_name]).toEqual([from, name]);
@@ -174,7 +174,7 @@ function print(values: Values, senders: SenderRules = {}): string {
   return fingerprint(result.given);
 }
 
-test("submission: the fingerprint is of the trimmed fields, before any default", () => {
+test("submission: the fingerprint covers the trimmed fields, before any default", () => {
   expect(print({ ...least, subject: " Hello\n", to_name: " " })).toBe(print(least));
   expect(print(anonymous, defaults)).toBe(print(anonymous, { from: "other@example.org" }));
   expect(print(anonymous, defaults)).not.toBe(print({ ...anonymous, from: defaults.from }, defaults));
@@ -182,9 +182,20 @@ test("submission: the fingerprint is of the trimmed fields, before any default",
 
 test("submission: the fingerprint does not change between releases", () => {
   expect(print(least)).toBe("eT5E-s_LtTJPSq08YxQMoauQS1Zh_7An453TOAI26YY");
+  const full: Values = {
+    subject: "Hello",
+    body: "World",
+    to: "ada@example.org",
+    to_name: "Ada",
+    from: "me@example.org",
+    from_name: "Me",
+    html: "<p>World</p>",
+    reply_to: "re@example.org",
+  };
+  expect(print(full)).toBe("uMp-9azIlIT3Zws6_0B8In7hr3HdXjAXOYYLGMjz3r8");
 });
 
-test("submission: the fingerprint depends on no order, and on every field", () => {
+test("submission: the fingerprint depends on every field, and not on their order", () => {
   const value = fc.string({ minLength: 1 }).filter((text) => /\S/.test(text));
   const record = fc.record({ subject: value, body: value, html: value, to_name: value, from_name: value });
   fc.assert(
@@ -202,7 +213,7 @@ test("submission: the fingerprint depends on no order, and on every field", () =
   );
 });
 
-test("submission: no fields make it throw, and what it accepts is what was given", () => {
+test("submission: checks never throw, and accepted values are those that were given", () => {
   const value = fc.oneof(fc.string({ unit: "binary" }), fc.emailAddress(), fc.constant("\ud800"));
   fc.assert(
     fc.property(fc.dictionary(fc.constantFrom(...fieldNames), value), (values) => {
