@@ -37,19 +37,15 @@ export type SubmissionResult =
   /** Names every invalid field, joined by `; `, for the client. */
   | { readonly ok: false; readonly message: string };
 
-/** Adds a field with its value. A second field of the same name is a fault. */
-export function giveField(given: SubmittedFields, name: FieldName, value: string): void {
-  if (isGiven(given, name)) given.faults[name] = "is given twice";
-  else given.values[name] = value;
-}
-
-/** Adds a field that was given in a form that it cannot have. */
-export function faultField(given: SubmittedFields, name: FieldName, fault: string): void {
-  given.faults[name] = isGiven(given, name) ? "is given twice" : fault;
-}
-
-function isGiven({ values, faults }: SubmittedFields, name: FieldName): boolean {
-  return values[name] !== undefined || faults[name] !== undefined;
+/**
+ * Adds a field of a request; the second of a name is a fault.
+ * @param fault what is wrong with the form in which it was given, if anything
+ */
+export function giveField(given: SubmittedFields, name: FieldName, value: string, fault?: string): void {
+  const { values, faults } = given;
+  if (values[name] !== undefined || faults[name] !== undefined) faults[name] = "is given twice";
+  else if (fault !== undefined) faults[name] = fault;
+  else values[name] = value;
 }
 
 /** Checks the fields of a request and makes an email of them. */

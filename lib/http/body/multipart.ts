@@ -4,7 +4,7 @@
 // second of two parameters, and malformed lines of a head.
 
 import { isFieldName } from "../../email/fields.ts";
-import { faultField, giveField, type SubmittedFields } from "../submission.ts";
+import { giveField, type SubmittedFields } from "../submission.ts";
 
 /** Longest head of a part, bytes. */
 const headMax = 8192;
@@ -97,7 +97,7 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   const name = disposition?.parameters.get("name");
   if (disposition?.value !== "form-data" || name === undefined) return "has a part without a name";
   if (disposition.parameters.has("filename") || disposition.parameters.has("filename*")) {
-    if (isFieldName(name)) faultField(fields, name, "is a file");
+    if (isFieldName(name)) giveField(fields, name, "", "is a file");
     return undefined;
   }
 
