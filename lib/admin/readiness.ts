@@ -1,135 +1,139 @@
-// Whether a process could do its job now, and why not. Pure: what it goes by comes in, and the reasons go out. Each
-// begins with a word out of a short list, which README.md explains.
+// Whether a process could do its job now, and why not. Pure: the time comes in as an argument. Each reason begins with
+// a word from a short list, which README.md explains.
 
 import type { Breaker } from "../policy/breaker.ts";
 import type { Health, QueueStats } from "../queue/contract.ts";
-import { deadlineMs } from "./stats_cache.ts";
+import { waitMaxMs } from "./stats_cache.ts";
 
 export interface Readiness {
-  readonly reasons: readonly string[];
-  /** An operator has stopped all deliveries: as ready as ever, but idle. Undefined if the store did not say. */
+  /** An operator has paused all deliveries: the process is ready, but idle. Undefined if the store did not answer. */
   readonly paused: boolean | undefined;
-  /** Of a worker: how each provider of positive weight is to it. */
+  readonly reasons: readonly string[];
+  /** Only of a worker: each provider of positive weight as this worker finds it. */
   readonly providers?: Readonly<Record<string, ProviderWord>>;
 }
 
 export type ProviderWord = "works" | "refuses our account" | "does not work";
 
-export interface StoreStatus {
+export interface ProcessStatus {
   readonly health: Health;
-  /** Undefined if the store did not say in time. */
+  /** Undefined if the store did not answer in time. */
   readonly stats: QueueStats | undefined;
   /** Why the next connections may fail; undefined while enough descriptors are left. */
   readonly shortage?: string | undefined;
-  /** The store's own words, if it refused to be asked. */
+  /** The store's own words, if it refused to answer. */
   readonly refusal?: string | undefined;
 }
 
-export interface ServerStatus extends StoreStatus {
+export interface ServerStatus extends ProcessStatus {
   readonly stopping: boolean;
-  /** Why no further submission is taken at the moment, while none is. */
+  /** Why the next submission would be refused, if it would. */
   readonly overload: string | undefined;
 }
 
-export interface WorkerStatus extends StoreStatus {
+export interface WorkerStatus extends ProcessStatus {
   readonly stopping: boolean;
-  /** The store has been found to be one that this version understands. */
+  /** The store has been reached, and is one that this version understands. */
   readonly started: boolean;
-  /** Those of positive weight. */
-  readonly providers: readonly { readonly name: string; readonly breaker: Breaker }[];
+  readonly states: readonly {
+    readonly provider: { readonly name: string };
+    readonly weight: number;
+    readonly breaker: Breaker;
+  }[];
   /** By the clock of the breakers, ms. */
   readonly nowMs: number;
-  /** From a batch's first claim to the end of its doubt, ms. */
-  readonly doubtMs: number;
-  readonly leaseMs: number;
-  /** For how long {@link isDoubtOverdue} has been seen to hold, by the clock of the breakers, ms; default: for ever. */
-  readonly overdueForMs?: number;
 }
 
-/** What one write of submissions may take of the store at most, bytes: with less left, it may be refused. */
+/** Most bytes that one write of submissions may add to the store: with less room, it may be refused. */
 const roomMinBytes = 1024 * 1024;
-/** Doubt is ended within seconds, unless a lease has to run out first. This much later, ms, something prevents it. */
+/** Doubt ends within seconds, or after one more lease. Later than that by so much, ms, something prevents it. */
 const overdueMs = 10 * 60 * 1000;
-/** A step of the store's clock, which makes any doubt look old, is noticed by then, ms. */
+/** A step of the store's clock makes any doubt look old, but is noticed within this time, ms. */
 const noticedMs = 10_000;
 
-export function serverReadiness(signs: ServerStatus): Readiness {
-  const { stopping, overload, stats } = signs;
-  const reasons: string[] = [];
-  if (stopping) reasons.push("stopping: no new connection is taken");
-  const store = storeReason(signs) ?? (stats !== undefined && isFull(stats) ? fullReason : undefined);
-  if (store !== undefined) reasons.push(store);
-  if (overload !== undefined) reasons.push(`overload: ${overload}`);
-  if (signs.shortage !== undefined) reasons.push(`descriptors: ${signs.shortage}`);
-  return { reasons, paused: stats?.paused };
+export function serverReadiness(status: ServerStatus): Readiness {
+  const { stopping, overload, stats, shortage } = status;
+  const isFull = stats?.bytesMax !== undefined && stats.bytesMax - stats.bytesUsed < roomMinBytes;
+  const full = `store: less than ${roomMinBytes / 1024 / 1024} MiB is left of what it may use`;
+  return {
+    paused: stats?.paused,
+    reasons: present(
+      stopping && "stopping: no new connection is accepted",
+      storeReason(status) ?? (isFull && full),
+      overload !== undefined && `overload: ${overload}`,
+      shortage !== undefined && `descriptors: ${shortage}`,
+    ),
+  };
 }
 
-export function workerReadiness(signs: WorkerStatus): Readiness {
-  const { stopping, started, stats, doubtMs } = signs;
-  const reasons: string[] = [];
-  if (stopping) reasons.push("stopping: nothing new is claimed");
-  const store = storeReason(signs);
-  if (store !== undefined) reasons.push(store);
-  else if (!started) reasons.push("starting: the store is not known yet");
-  if (signs.shortage !== undefined) reasons.push(`descriptors: ${signs.shortage}`);
-  if (isShut(signs)) {
-    const names = signs.providers.map(({ name, breaker }) => `${name} ${wordOf(breaker)}`);
-    reasons.push(`providers: ${names.join(", ")}`);
+/** Remembers for how long a doubt has looked overdue. */
+export class WorkerReadiness {
+  readonly #doubtMs: number;
+  readonly #leaseMs: number;
+  #overdueSinceMs: number | undefined;
+
+  /** @param options from a batch's first claim to the end of its doubt, and of a lease, ms */
+  constructor({ doubtMs, leaseMs }: { readonly doubtMs: number; readonly leaseMs: number }) {
+    this.#doubtMs = doubtMs;
+    this.#leaseMs = leaseMs;
   }
-  if (isDoubtOverdue(signs) && (signs.overdueForMs ?? Infinity) >= noticedMs) {
-    const ageMs = doubtAgeMs(stats);
-    reasons.push(
-      `doubt: a batch has been in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`,
-    );
+
+  judge(status: WorkerStatus): Readiness {
+    const { stopping, started, stats, shortage, nowMs } = status;
+    const states = status.states.filter(({ weight }) => weight > 0);
+    const words = states.map(({ provider, breaker }) => [provider.name, wordOf(breaker)] as const);
+    const isShut = states.every(({ breaker }) => isDown(breaker, stats, nowMs));
+    return {
+      paused: stats?.paused,
+      reasons: present(
+        stopping && "stopping: nothing new is claimed",
+        storeReason(status) ?? (!started && "starting: the store has not been reached yet"),
+        shortage !== undefined && `descriptors: ${shortage}`,
+        isShut && `providers: ${words.map((word) => word.join(" ")).join(", ")}`,
+        this.#doubtReason(stats, nowMs),
+      ),
+      providers: Object.fromEntries(words),
+    };
   }
-  const providers = Object.fromEntries(signs.providers.map(({ name, breaker }) => [name, wordOf(breaker)]));
-  return { reasons, paused: stats?.paused, providers };
+
+  #doubtReason(stats: QueueStats | undefined, nowMs: number): string | undefined {
+    const sinceMs = stats?.paused ? undefined : stats?.oldestDoubtSinceMs;
+    const ageMs = stats === undefined || sinceMs === undefined ? 0 : stats.nowMs - sinceMs;
+    // For an hour after a step of its clock the store ends no doubt, so its age says nothing.
+    const isOverdue = stats?.clockStep === undefined && ageMs > this.#doubtMs + this.#leaseMs + overdueMs;
+    this.#overdueSinceMs = isOverdue ? (this.#overdueSinceMs ?? nowMs) : undefined;
+    if (this.#overdueSinceMs === undefined || nowMs - this.#overdueSinceMs < noticedMs) return undefined;
+    return `doubt: a batch has been in doubt for ${hours(ageMs)} h, which should end after ${hours(this.#doubtMs)} h`;
+  }
 }
 
-/** For an hour after a step of its clock the store ends no doubt, so that its age says nothing. */
-export function isDoubtOverdue({
-  stats,
-  doubtMs,
-  leaseMs,
-}: Pick<WorkerStatus, "stats" | "doubtMs" | "leaseMs">): boolean {
-  return stats?.clockStep === undefined && doubtAgeMs(stats) > doubtMs + leaseMs + overdueMs;
-}
-
-function doubtAgeMs(stats: QueueStats | undefined): number {
-  if (stats?.oldestDoubtSinceMs === undefined || stats.paused) return 0;
-  return stats.nowMs - stats.oldestDoubtSinceMs;
-}
-
-function storeReason({ health, stats, refusal }: StoreStatus): string | undefined {
+function storeReason({ health, stats, refusal }: ProcessStatus): string | undefined {
   if (!health.ok) return `store: ${health.reason}`;
   if (stats !== undefined) return undefined;
-  return `store: ${refusal ?? `no answer within ${deadlineMs / 1000} s`}`;
-}
-
-const fullReason = `store: less than ${roomMinBytes / 1024 / 1024} MiB is left of what it may use`;
-
-function isFull({ bytesUsed, bytesMax }: QueueStats): boolean {
-  return bytesMax !== undefined && bytesMax - bytesUsed < roomMinBytes;
+  return `store: ${refusal ?? `no answer within ${waitMaxMs / 1000} s`}`;
 }
 
 /**
- * No provider is known to work. One whose pause is over may be tried, and is known again as soon as there is an email
- * to try it with: while nothing is left to deliver, it does not count as shut. Otherwise a worker whose neighbour has
- * delivered the rest would stand as broken for as long as it is quiet.
+ * A provider whose pause is over may be tried, and will be as soon as there is an email to try it with: while nothing
+ * is left to deliver, it does not count as down. Otherwise a worker whose neighbor has delivered the rest would look
+ * broken for as long as it is quiet.
  */
-function isShut({ providers, stats, nowMs }: WorkerStatus): boolean {
-  const { waiting = 0, retrying = 0, sending = 0, "in-doubt": inDoubt = 0 } = stats?.states ?? {};
-  const isIdle = stats !== undefined && waiting + retrying + sending + inDoubt === 0;
-  return providers.every(({ breaker }) => {
-    if (breaker.kind === "closed" || !breaker.isDown) return false;
-    return (breaker.kind === "open" && nowMs < breaker.untilMs) || !isIdle;
-  });
+function isDown(breaker: Breaker, stats: QueueStats | undefined, nowMs: number): boolean {
+  if (breaker.kind === "closed" || !breaker.isDown) return false;
+  if (breaker.kind === "open" && nowMs < breaker.untilMs) return true;
+  if (stats === undefined) return true;
+  const { waiting, retrying, sending, "in-doubt": inDoubt } = stats.states;
+  return waiting + retrying + sending + inDoubt > 0;
 }
 
-/** One that is tried again, or that may be, still counts as it was found last. */
+/** A provider that is being tried again still counts as it was found last. */
 function wordOf(breaker: Breaker): ProviderWord {
   if (breaker.kind === "closed" || !breaker.isDown) return "works";
   return breaker.cause === "account" ? "refuses our account" : "does not work";
+}
+
+function present(...reasons: (string | false | undefined)[]): string[] {
+  return reasons.filter((reason) => typeof reason === "string");
 }
 
 function hours(ms: number): string {

@@ -1,81 +1,70 @@
-// What the store says about the queue, for whoever asks this process: on a connection of its own, opened when it is
-// first asked for, so that nothing is spent on a port that nobody reads. It is asked seldom, once at a time, and
-// never waited for long: a store that hangs costs an answer, not the port.
+// The queue's statistics for the admin port: asked for at most once at a time and never awaited for long, so that a
+// store that hangs does not hang the port. The connection is opened at the first question, so that a port that nobody
+// reads costs nothing.
 
-import type { Log } from "../runtime/log.ts";
 import type { Admin, QueueStats } from "../queue/contract.ts";
+import type { Log } from "../runtime/log.ts";
 
-/** How old an answer may be, ms: several that ask at about the same time share one. */
-export const freshMs = 2000;
+/** Rejects if the store cannot be reached; it is called again at the next question. */
+export type OpenAdmin = (log: Log) => Promise<Pick<Admin, "stats" | "close">>;
+
+/** How old an answer may be, ms: readers that ask at about the same time share one. */
+const ageMaxMs = 2000;
 /** Longest wait for the store, ms. */
-export const deadlineMs = 2000;
+export const waitMaxMs = 2000;
 
-export interface StatsCache {
-  /** Undefined if the store does not say in time. Never rejects. */
-  look(): Promise<QueueStats | undefined>;
-  /** Redis's own words, if it refused what was asked last. */
-  refusal(): string | undefined;
-  close(): void;
-}
-
-export interface StatsCacheOptions {
-  /** Rejects if the store cannot be asked; is called again then. */
-  readonly open: (log: Log) => Promise<Admin>;
-  /** Default: {@link freshMs}. */
-  readonly freshMs?: number;
-  /** Default: {@link deadlineMs}. */
-  readonly deadlineMs?: number;
-}
-
-/** An answer of Redis begins with a code, and never quotes what is private. */
+/** These errors of Redis begin with a code, and never quote anything private. */
 const isRefusal = /^(NOPERM|NOAUTH|WRONGPASS|MISCONF|ERR The user executing the script) /;
 
-/** The process itself uses the same store, and says what ails it. */
-const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
+/** The process uses the same store, and logs what is wrong with it. */
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-export function createStatsCache(options: StatsCacheOptions): StatsCache {
-  const { open, freshMs: ageMaxMs = freshMs, deadlineMs: waitMaxMs = deadlineMs } = options;
-  let admin: Admin | undefined;
-  let last: { readonly stats: QueueStats; readonly atMs: number } | undefined;
-  let asking: Promise<QueueStats | undefined> | undefined;
-  let closed = false;
-  let refusal: string | undefined;
+export class StatsCache {
+  readonly #open: OpenAdmin;
+  readonly #limits: { readonly ageMaxMs: number; readonly waitMaxMs: number };
+  #admin: Awaited<ReturnType<OpenAdmin>> | undefined;
+  #last: { readonly stats: QueueStats; readonly atMs: number } | undefined;
+  #asking: Promise<QueueStats | undefined> | undefined;
+  #closed = false;
+  /** The error of Redis, if it refused the last question. */
+  refusal: string | undefined;
 
-  async function ask(): Promise<QueueStats | undefined> {
-    try {
-      admin ??= await open(quiet);
-      if (closed) {
-        void admin.close();
-        return undefined;
-      }
-      const atMs = performance.now();
-      const stats = await admin.stats();
-      last = { stats, atMs };
-      refusal = undefined;
-      return stats;
-    } catch (error) {
-      refusal = error instanceof Error && isRefusal.test(error.message) ? error.message : undefined;
-      return undefined;
-    } finally {
-      asking = undefined;
-    }
+  constructor(open: OpenAdmin, limits: { ageMaxMs?: number; waitMaxMs?: number } = {}) {
+    this.#open = open;
+    this.#limits = { ageMaxMs, waitMaxMs, ...limits };
   }
 
-  return {
-    refusal: () => refusal,
-    async look() {
-      if (closed) return undefined;
-      if (last !== undefined && performance.now() - last.atMs < ageMaxMs) return last.stats;
-      asking ??= ask();
-      const { promise: late, resolve } = Promise.withResolvers<undefined>();
-      const timer = setTimeout(() => resolve(undefined), waitMaxMs);
-      const stats = await Promise.race([asking, late]);
-      clearTimeout(timer);
+  /** Undefined if the store does not answer in time. Never rejects. */
+  async look(): Promise<QueueStats | undefined> {
+    if (this.#closed) return undefined;
+    if (this.#last !== undefined && performance.now() - this.#last.atMs < this.#limits.ageMaxMs) {
+      return this.#last.stats;
+    }
+    this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
+    const { promise: late, resolve } = Promise.withResolvers<undefined>();
+    const timer = setTimeout(resolve, this.#limits.waitMaxMs);
+    const stats = await Promise.race([this.#asking, late]);
+    clearTimeout(timer);
+    return stats;
+  }
+
+  close(): void {
+    this.#closed = true;
+    void this.#admin?.close();
+  }
+
+  async #ask(): Promise<QueueStats | undefined> {
+    try {
+      this.#admin ??= await this.#open(silent);
+      if (this.#closed) return void this.#admin.close();
+      const atMs = performance.now();
+      const stats = await this.#admin.stats();
+      this.#last = { stats, atMs };
+      this.refusal = undefined;
       return stats;
-    },
-    close() {
-      closed = true;
-      void admin?.close();
-    },
-  };
+    } catch (error) {
+      this.refusal = error instanceof Error && isRefusal.test(error.message) ? error.message : undefined;
+      return undefined;
+    }
+  }
 }

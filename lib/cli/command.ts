@@ -122,8 +122,7 @@ function helpOf({ name, words = "", about, options }: Omit<Description<Described
     wrapped(usage),
     "",
     ...about.split("\n").map((line) => (line.startsWith(" ") ? line : wrapped(line))),
-    "",
-    "Options:",
+    ...(rows.length === 0 ? [] : ["", "Options:"]),
     ...rows.map((row) => {
       const help = wrapped(row.help, helpWidth - indent).replaceAll("\n", `\n${" ".repeat(indent)}`);
       return `  ${row.usage}`.padEnd(indent) + help;

@@ -5,7 +5,7 @@ import { build } from "../runtime/version.ts";
 import { type Command, type CommandGroup, commandList, type CommandResult, done } from "./command.ts";
 import { wordOf, wrongUsage } from "./command.ts";
 import { configCommand } from "./config/command.ts";
-import { devCommand } from "./dev/dev.ts";
+import { devCommand } from "./dev.ts";
 import { visible } from "./format.ts";
 import { CannotWrite, complain, hint, print, printFailure } from "./output.ts";
 import { queueCommand } from "./queue/command.ts";

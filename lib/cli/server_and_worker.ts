@@ -1,73 +1,45 @@
-// The commands `server` and `worker`: the two entry points, as they are.
+// The commands `server` and `worker`: the two entry points.
 
-import { type Command, readOptions } from "./command.ts";
+import { type Config, readConfig, type Role } from "../config/config.ts";
+import { runProcess, type StartService } from "../runtime/service.ts";
+import { defineCommand } from "./command.ts";
 
-const untilStdinCloses = "until-stdin-closes";
-
-export const serverCommand = service({
-  name: "server",
+export const serverCommand = serviceCommand("server", {
   summary: "takes emails over HTTP, and answers once they are stored",
-  about: [
-    "Takes emails over HTTP and puts them into the queue. The answer is 200 once an",
-    "email is on disk. Servers may share a port.",
-    "",
-    "Settings that matter most: HOST, PORT, DEFAULT_FROM, and REDIS_URL or DATA_DIR.",
-  ],
-  load: () => import("../../server.ts"),
+  about: `\
+Accepts emails over HTTP and puts them into the queue. The answer is 200 once an email is on disk. Several servers may share a port.
+
+Settings that matter most: HOST, PORT, DEFAULT_FROM, and REDIS_URL or DATA_DIR.`,
+  load: async () => (await import("../../server.ts")).startServer,
 });
 
-export const workerCommand = service({
-  name: "worker",
+export const workerCommand = serviceCommand("worker", {
   summary: "delivers what is stored, through the providers",
-  about: [
-    "Takes emails out of the queue and hands them to the providers. There may be any",
-    "number of workers.",
-    "",
-    "Settings that matter most: RESEND_API_KEY, POSTMARK_SERVER_TOKEN, PROVIDERS,",
-    "and REDIS_URL or DATA_DIR.",
-  ],
-  load: () => import("../../worker.ts"),
+  about: `\
+Takes emails out of the queue and hands them to the providers. There may be any number of workers.
+
+Settings that matter most: RESEND_API_KEY, POSTMARK_SERVER_TOKEN, PROVIDERS, and REDIS_URL or DATA_DIR.`,
+  load: async () => (await import("../../worker.ts")).startWorker,
 });
 
-function service({
-  name,
-  summary,
-  about,
-  load,
-}: {
-  name: string;
-  summary: string;
-  about: readonly string[];
-  /** Starts it: nothing of it is loaded before, so that other commands start quickly. */
-  load: () => Promise<unknown>;
-}): Command {
-  return {
-    name,
-    summary,
-    help: [
-      `Usage: reliable-email ${name} [--${untilStdinCloses}]`,
-      "",
-      ...about,
-      "",
-      "SIGTERM, SIGINT and SIGHUP make it finish what it has begun, then it exits with",
-      "0; a second signal ends it at once. Under nohup it does not react to SIGHUP. The",
-      "log goes to stdout, as lines of JSON.",
-      "",
-      "Options:",
-      `  --${untilStdinCloses}   the end of standard input is as good as SIGTERM: for a`,
-      "                         parent that must not leave it behind when it is killed",
-    ].join("\n"),
-    async run(args) {
-      const read = readOptions(args, { [untilStdinCloses]: { type: "boolean" } });
-      if (!read.ok) return { kind: "wrongUsage", usageError: read.usageError };
-      if (read.values[untilStdinCloses]) stopWithStdin();
-      await load();
-      return { kind: "running" };
-    },
-  };
+interface ServiceCommandOptions {
+  readonly summary: string;
+  readonly about: string;
+  /** Only when the command runs, so that other commands start quickly. */
+  readonly load: () => Promise<StartService<Config>>;
 }
 
-function stopWithStdin(): void {
-  const stop = () => process.kill(process.pid, "SIGTERM");
-  process.stdin.on("end", stop).on("error", stop).resume();
+function serviceCommand(name: Role, { summary, about, load }: ServiceCommandOptions) {
+  return defineCommand({
+    name,
+    summary,
+    about: `${about}
+
+After SIGTERM, SIGINT or SIGHUP it finishes what it has begun and exits with 0. A second signal ends it at once. Under nohup it ignores SIGHUP. The log goes to stdout, as lines of JSON.`,
+    options: {},
+    async run() {
+      await runProcess(readConfig(process.env, name), await load());
+      return { kind: "running" };
+    },
+  });
 }

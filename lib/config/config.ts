@@ -6,7 +6,7 @@ import * as v from "valibot";
 import { type ProviderName, providerNames, registry } from "../providers/registry.ts";
 import type { QueueSettings } from "../queue/open.ts";
 import { errorCode } from "../runtime/errors.ts";
-import { type Log, withoutSecrets } from "../runtime/log.ts";
+import { withoutSecrets } from "../runtime/log.ts";
 import type { ProviderWeight } from "./kinds.ts";
 import {
   defaultOf,
@@ -173,10 +173,6 @@ function warningsAbout(env: Environment, given: Readonly<Record<string, string>>
     ...misspelled(Object.keys(env)),
     ...quoted.map((name) => ({ setting: name, reason: "is wrapped in quotes, which are part of the value" })),
   ];
-}
-
-export function logWarnings(log: Log, warnings: readonly ConfigWarning[]): void {
-  for (const { setting, reason } of warnings) log.warn("setting-suspicious", { setting, reason });
 }
 
 /** Returns the providers that `PROVIDERS` names, then the others that have a credential: weight 0, or 1 without names. */

@@ -1,4 +1,4 @@
-// A folder of ours: for nobody else, and there after a loss of power.
+// Folders that only this user may enter, and that survive a loss of power.
 
 import {
   accessSync,
@@ -13,15 +13,15 @@ import {
 import { dirname } from "node:path";
 import { errorCode } from "./errors.ts";
 
-/** Makes it, and those above it that are missing. */
+/** Makes a folder and its missing parents. */
 export function makeDir(folder: string): void {
   const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (first === undefined) return;
-  // Each that was made stands in the one above.
+  // The name of each new folder is stored in its parent.
   for (let made = folder; made.length >= first.length; made = dirname(made)) syncDir(dirname(made));
 }
 
-/** Makes the names in a folder outlast a loss of power. */
+/** Makes the names in a folder survive a loss of power. */
 export function syncDir(folder: string): void {
   const descriptor = openSync(folder, "r");
   try {
@@ -32,8 +32,8 @@ export function syncDir(folder: string): void {
 }
 
 /**
- * Why this user can make no files in a folder, or cannot make the folder: a code such as EACCES; undefined if nothing
- * is known against it. Looks only, so that a disk that is full or broken goes unnoticed.
+ * Why this user cannot create files in a folder, or cannot create the folder: a code such as EACCES, or undefined. It
+ * only looks, so it does not notice a full or broken disk.
  */
 export function obstacleIn(folder: string): string | undefined {
   try {
@@ -42,7 +42,7 @@ export function obstacleIn(folder: string): string | undefined {
     return undefined;
   } catch (error) {
     const code = errorCode(error) ?? "unknown error";
-    // A link to nowhere is in the way: only what is not there at all can be made.
+    // A dangling link would be in the way.
     if (code !== "ENOENT" || lstatSync(folder, { throwIfNoEntry: false }) !== undefined) return code;
     return obstacleIn(dirname(folder));
   }

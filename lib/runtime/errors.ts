@@ -1,14 +1,14 @@
-// What may be said of an error whose message may hold a path, a URL, or what a client, a provider or a store wrote: its
-// code, as Node, Bun and SQLite give it (ENOSPC, EADDRINUSE, SQLITE_BUSY), its name, and where it was thrown.
+// The parts of an error that may be logged: its code, its name and where it was thrown. Its message may hold a path, a
+// URL, or something that a client, a provider or a store wrote.
 
-/** Undefined for an error without one. */
+/** The code that Node, Bun or SQLite gave an error, such as ENOSPC, EADDRINUSE or SQLITE_BUSY. */
 export function errorCode(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && error.code !== undefined
     ? String(error.code)
     : undefined;
 }
 
-/** For the log: of an error that nobody expected, all but its message. */
+/** Describes an unexpected error for the log. */
 export function describe(error: unknown): { reason: string; place: string } {
   if (!(error instanceof Error)) return { reason: typeof error, place: "" };
   const code = errorCode(error);

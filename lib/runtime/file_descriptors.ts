@@ -1,21 +1,21 @@
-// Whether a process has file descriptors left for its next connections. Nothing else reports that there are none: the
-// kernel accepts connections, Bun cannot take them over, and clients wait as if nobody were there.
+// Whether a process has file descriptors left for its next connections. Nothing else reports that it has none: the
+// kernel accepts connections, Bun cannot take them over, and clients wait for an answer.
 
 import { closeSync, openSync } from "node:fs";
 import { errorCode } from "./errors.ts";
 import type { Log } from "./log.ts";
 
-/** With fewer left, a process counts as having none: the store and a reader of the admin port need a few. */
+/** With fewer left, there is a shortage: the store and the admin port need a few. */
 const spareMin = 16;
-const lookEveryMs = 1000;
-/** From one line of the log to the next, ms: at the limit, descriptors come and go. */
+const checkEveryMs = 1000;
+/** Between two lines of the log, ms: at the limit, descriptors come and go. */
 const logEveryMs = 60_000;
 
-/** Why the next connections may fail; undefined if they need not. */
-export type Shortage = () => string | undefined;
-
-/** @param relieve called once a second while they are short: to close what can be spared */
-export function watchDescriptors(log: Log, relieve: () => void = () => {}): Shortage {
+/**
+ * @param relieve called once a second during a shortage, to close what can be spared
+ * @returns why the next connections may fail, if they may
+ */
+export function watchDescriptors(log: Log, relieve = () => {}): () => string | undefined {
   let loggedAtMs = -Infinity;
   const timer = setInterval(() => {
     const reason = shortage();
@@ -24,12 +24,12 @@ export function watchDescriptors(log: Log, relieve: () => void = () => {}): Shor
     if (performance.now() - loggedAtMs < logEveryMs) return;
     loggedAtMs = performance.now();
     log.error("descriptors-exhausted", { reason });
-  }, lookEveryMs);
+  }, checkEveryMs);
   timer.unref();
   return shortage;
 }
 
-/** Takes as many as have to be left and gives them back, which is cheaper than to count those that are open. */
+/** Opens as many as must be left and closes them again, which is cheaper than counting those that are open. */
 function shortage(): string | undefined {
   const taken: number[] = [];
   try {

@@ -1,56 +1,43 @@
-// The log: JSON lines on stdout. It keeps two rules: a line never carries what a client or an operator would
-// call private (addresses, subjects, bodies, keys, tokens), and a line that cannot be written is lost without
-// harm to the process. Lines are written at once and in order, and how many were lost is told by the next one.
+// The log: JSON lines on stdout. A line never holds private data (addresses, subjects, bodies, keys, tokens). Lines are
+// written at once and in order; one that cannot be written is lost without harm, and the next one says so.
 
-import { openStdout } from "./stdout.ts";
+import { constants, fstatSync, openSync, writeSync } from "node:fs";
+import { isatty } from "node:tty";
+import { errorCode } from "./errors.ts";
 
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** A list is of ids, and bounded by who gives it. */
+/** Lists are short lists of ids. */
 export type LogValue = string | number | boolean | readonly string[] | undefined;
 
-/** Names that would hold private matter: the compiler refuses them, and so does the log at run time. */
-const privateNames = [
-  "to",
-  "to_name",
-  "from",
-  "from_name",
-  "reply_to",
-  "subject",
-  "body",
-  "html",
-  "text",
-  "email",
-  "address",
-  "key",
-  "token",
-  "url",
-] as const;
-type PrivateName = (typeof privateNames)[number];
-const isPrivate = new Set<string>(privateNames);
+// Fields of these names would hold private data: the compiler refuses them, and the log drops them.
+const emailFields = ["to", "to_name", "from", "from_name", "reply_to", "subject", "body", "html"] as const;
+const otherPrivate = ["text", "email", "address", "key", "token", "url"] as const;
+type PrivateName = (typeof emailFields | typeof otherPrivate)[number];
+const isPrivate = new Set<string>([...emailFields, ...otherPrivate]);
 
-/** Ids, numbers, names out of short lists, and reasons; never anything that a client wrote. */
+/** Ids, numbers, names from short lists, and reasons; never anything that a client wrote. */
 export type LogFields = { readonly [name: string]: LogValue } & { readonly [name in PrivateName]?: never };
 
-export interface Log {
-  debug(event: string, fields?: LogFields): void;
-  info(event: string, fields?: LogFields): void;
-  warn(event: string, fields?: LogFields): void;
-  error(event: string, fields?: LogFields): void;
-}
+export type Log = { readonly [level in LogLevel]: (event: string, fields?: LogFields) => void };
+
+/** The content of a line: `time`, `level`, `event`, then the fields. */
+export type LogEntry = Readonly<Record<string, LogValue>>;
 
 export interface LogOptions {
   readonly level: LogLevel;
-  /** Texts that no line may hold, whoever put them into a reason: credentials. Shorter than 6 characters are left. */
+  /** Credentials, which are removed from every text. Those of less than 6 characters are not. */
   readonly secrets?: readonly string[];
-  /** Writes one line, its line feed included. May throw. Default: stdout. */
-  readonly write?: (line: string) => void;
+  /** Makes a line, without its line feed. Default: JSON. */
+  readonly format?: (entry: LogEntry) => string;
+  /** Writes a line as the default, {@link openStdout}, does. */
+  readonly write?: (line: string) => boolean;
   /** Unix ms. */
   readonly now?: () => number;
 }
 
-/** What is logged, as a warning, before the first line after some that could not be written. */
+/** Logged as a warning before the first line that follows lost ones. */
 export const lostEvent = "log-lines-lost";
 
 /** Longest text in a field, UTF-16 units. */
@@ -58,51 +45,35 @@ const textMax = 500;
 /** Errors of a driver or of a provider's API may quote an address, or a URL with a password. */
 const addressLike = /[^\s<>"'(),;[\]\\]+@[^\s<>"'(),;[\]\\]+/g;
 
-/** A log that drops what is below its level. Lines are `{time, level, event, …fields}`. */
+/** Lines below `level` are dropped. */
 export function createLog(options: LogOptions): Log {
-  const { write = openStdout(), now = Date.now } = options;
-  const { secrets = [] } = options;
-  const lowest = logLevels.indexOf(options.level);
-
+  const { write = openStdout(), format = JSON.stringify, now = Date.now, secrets = [] } = options;
   let lost = 0;
 
   function log(level: LogLevel, event: string, fields: LogFields): void {
-    try {
-      if (lost > 0) {
-        write(format("warn", lostEvent, { count: lost }));
-        lost = 0;
-      }
-      write(format(level, event, fields));
-    } catch {
-      // A closed pipe, a full disk, nobody who reads: there is nowhere to tell it, and the emails matter more.
-      lost += 1;
-    }
+    if (lost > 0 && write(line("warn", lostEvent, { count: lost }))) lost = 0;
+    // While even that cannot be written there is nowhere to report it, and the emails matter more.
+    if (lost > 0 || !write(line(level, event, fields))) lost += 1;
   }
 
-  function format(level: LogLevel, event: string, fields: LogFields): string {
+  function line(level: LogLevel, event: string, fields: LogFields): string {
     const entry: Record<string, LogValue> = { time: new Date(now()).toISOString(), level, event };
     for (const name in fields) {
       if (name in entry || isPrivate.has(name)) continue;
       const value: LogValue = fields[name];
-      entry[name] =
-        typeof value === "string"
-          ? scrub(value, secrets)
-          : typeof value === "object"
-            ? value.map((text) => scrub(text, secrets))
-            : value;
+      if (typeof value === "string") entry[name] = scrub(value, secrets);
+      else entry[name] = typeof value === "object" ? value.map((text) => scrub(text, secrets)) : value;
     }
-    return `${JSON.stringify(entry)}\n`;
+    return `${format(entry)}\n`;
   }
 
-  function at(level: LogLevel): (event: string, fields?: LogFields) => void {
-    if (logLevels.indexOf(level) < lowest) return () => {};
-    return (event, fields = {}) => log(level, event, fields);
-  }
-
+  const lowest = logLevels.indexOf(options.level);
+  const at = (level: LogLevel): Log[LogLevel] =>
+    logLevels.indexOf(level) < lowest ? () => {} : (event, fields = {}) => log(level, event, fields);
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** Other people's words, for the log or a terminal: they may quote a credential. Secrets shorter than 6 characters are left. */
+/** Removes credentials from texts of others for the log or a terminal, except those of less than 6 characters. */
 export function withoutSecrets(text: string, secrets: readonly string[]): string {
   let rest = text;
   for (const secret of secrets) if (secret.length >= 6) rest = rest.replaceAll(secret, "[secret]");
@@ -113,4 +84,65 @@ function scrub(text: string, secrets: readonly string[]): string {
   let scrubbed = withoutSecrets(text, secrets);
   if (scrubbed.includes("@")) scrubbed = scrubbed.replace(addressLike, "[address]");
   return scrubbed.length > textMax ? `${scrubbed.slice(0, textMax - 1)}…` : scrubbed;
+}
+
+/** How long lines may wait for a slow reader, ms in each {@link patiencePeriodMs}. */
+const patienceMs = 100;
+const patiencePeriodMs = 1000;
+
+/**
+ * Writes lines to stdout at once, so that none is left in a buffer when the process ends, and nothing grows while
+ * nobody reads. A reader that is slow is waited for, but only so long that a reader that stalls costs lines and not
+ * time: once the wait was in vain, there is none until something can be written again.
+ * @returns writes one line, including its line feed; false if it is lost, as none of it could be written
+ */
+export function openStdout(): (line: string) => boolean {
+  const descriptor = openDescriptor();
+  /** The end of a line of which only the beginning could be written. */
+  let rest: Uint8Array = new Uint8Array(0);
+  let patienceLeftMs = patienceMs;
+  let patientSinceMs = 0;
+
+  /** Returns what could not be written. */
+  function write(bytes: Uint8Array): Uint8Array {
+    let left = bytes;
+    while (left.length > 0) {
+      const nowMs = performance.now();
+      try {
+        left = left.subarray(writeSync(descriptor, left));
+        if (nowMs - patientSinceMs > patiencePeriodMs) {
+          patientSinceMs = nowMs;
+          patienceLeftMs = patienceMs;
+        }
+      } catch (error) {
+        if (errorCode(error) !== "EAGAIN" || patienceLeftMs <= 0) return left;
+        Bun.sleepSync(1);
+        patienceLeftMs -= performance.now() - nowMs;
+      }
+    }
+    return left;
+  }
+
+  return (line) => {
+    rest = write(rest);
+    if (rest.length > 0) return false;
+    const bytes = Buffer.from(line);
+    const left = write(bytes);
+    if (left.length === bytes.length) return false;
+    rest = left;
+    return true;
+  };
+}
+
+/**
+ * A pipe or a terminal is opened a second time, so that only this descriptor does not block. A file never blocks. A
+ * socket, such as the journal's, cannot be opened like that, nor can what belongs to another user: writes to them block.
+ */
+function openDescriptor(): number {
+  try {
+    if (!fstatSync(1).isFIFO() && !isatty(1)) return 1;
+    return openSync("/proc/self/fd/1", constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    return 1;
+  }
 }

@@ -1,8 +1,8 @@
-// Which program this is: its version, the commit that it was built from, and the Bun inside.
+// Which program this is: its version, the commit it was built from, and its version of Bun.
 
 import manifest from "../../package.json" with { type: "json" };
 
-/** Put in by deploy/build.ts; there is none when it runs from the sources. */
+/** Defined by deploy/build.ts; not defined when running from the sources. */
 declare const BUILD_COMMIT: string | undefined;
 
 export const build = {

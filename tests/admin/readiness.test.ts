@@ -2,10 +2,11 @@ import { describe, expect, test } from "bun:test";
 import {
   serverReadiness,
   type ServerStatus,
-  workerReadiness,
+  WorkerReadiness,
   type WorkerStatus,
 } from "../../lib/admin/readiness.ts";
 import { type Breaker, closedBreaker } from "../../lib/policy/breaker.ts";
+import type { QueueStats } from "../../lib/queue/contract.ts";
 import { statsOf } from "./fixtures.ts";
 
 const mib = 1024 * 1024;
@@ -14,21 +15,25 @@ const hourMs = 3_600_000;
 const server = (over: Partial<ServerStatus> = {}) =>
   serverReadiness({ stopping: false, health: { ok: true }, stats: statsOf(), overload: undefined, ...over });
 
-const worker = (over: Partial<WorkerStatus> = {}) =>
-  workerReadiness({
-    stopping: false,
-    started: true,
-    health: { ok: true },
-    stats: statsOf(),
-    providers: [
-      { name: "resend", breaker: closedBreaker },
-      { name: "postmark", breaker: closedBreaker },
-    ],
-    nowMs: 1000,
-    doubtMs: 23 * hourMs,
-    leaseMs: 60_000,
-    ...over,
-  });
+const stateOf = (name: string, breaker: Breaker, weight = 1) => ({ provider: { name }, weight, breaker });
+
+const workerStatus = (over: Partial<WorkerStatus> = {}): WorkerStatus => ({
+  stopping: false,
+  started: true,
+  health: { ok: true },
+  stats: statsOf(),
+  states: [
+    stateOf("resend", closedBreaker),
+    stateOf("postmark", closedBreaker),
+    // Of weight 0: nobody waits for it.
+    stateOf("sandbox", open(9000), 0),
+  ],
+  nowMs: 1000,
+  ...over,
+});
+
+const createWorkerReadiness = () => new WorkerReadiness({ doubtMs: 23 * hourMs, leaseMs: 60_000 });
+const worker = (over?: Partial<WorkerStatus>) => createWorkerReadiness().judge(workerStatus(over));
 
 const open = (
   untilMs: number,
@@ -64,10 +69,10 @@ describe("readiness of a server", () => {
       ["store: less than 1 MiB is left of what it may use"],
     ],
     [{ overload: "too many bytes under way" }, ["overload: too many bytes under way"]],
-    [{ stopping: true }, ["stopping: no new connection is taken"]],
+    [{ stopping: true }, ["stopping: no new connection is accepted"]],
     [
       { stopping: true, health: broken, overload: "x" },
-      ["stopping: no new connection is taken", "store: appendfsync is no", "overload: x"],
+      ["stopping: no new connection is accepted", "store: appendfsync is no", "overload: x"],
     ],
   ] satisfies [Partial<ServerStatus>, string[]][])("%j", (signs, reasons) => {
     expect(server(signs).reasons).toEqual(reasons);
@@ -78,11 +83,8 @@ describe("readiness of a worker", () => {
   test("it is ready when the store is healthy and answers, and a provider works", () => {
     const both = { resend: "works", postmark: "works" } as const;
     expect(worker()).toEqual({ reasons: [], paused: false, providers: both });
-    const one = [
-      { name: "resend", breaker: closedBreaker },
-      { name: "postmark", breaker: open(9000) },
-    ];
-    expect(worker({ providers: one, stats: statsOf({ states: { waiting: 1 } }) }).reasons).toEqual([]);
+    const states = [stateOf("resend", closedBreaker), stateOf("postmark", open(9000))];
+    expect(worker({ states, stats: statsOf({ states: { waiting: 1 } }) }).reasons).toEqual([]);
   });
 
   test("paused it is ready, and says that it is paused", () => {
@@ -93,7 +95,7 @@ describe("readiness of a worker", () => {
   test.each([
     [{ health: broken }, ["store: appendfsync is no"]],
     [{ stats: undefined }, ["store: no answer within 2 s"]],
-    [{ started: false }, ["starting: the store is not known yet"]],
+    [{ started: false }, ["starting: the store has not been reached yet"]],
     [{ started: false, health: broken }, ["store: appendfsync is no"]],
     [{ stopping: true }, ["stopping: nothing new is claimed"]],
   ] satisfies [Partial<WorkerStatus>, string[]][])("%j", (signs, reasons) => {
@@ -102,11 +104,8 @@ describe("readiness of a worker", () => {
 
   test("each provider is told, and one that works is enough", () => {
     const of = (breaker: Breaker) => {
-      const providers = [
-        { name: "resend", breaker },
-        { name: "postmark", breaker: closedBreaker },
-      ];
-      return worker({ providers, stats: statsOf({ states: { waiting: 1 } }) });
+      const states = [stateOf("resend", breaker), stateOf("postmark", closedBreaker)];
+      return worker({ states, stats: statsOf({ states: { waiting: 1 } }) });
     };
     for (const [breaker, resend] of [
       [closedBreaker, "works"],
@@ -128,11 +127,8 @@ describe("readiness of a worker", () => {
   });
 
   test("with every provider shut it is not ready, and says why each is", () => {
-    const providers = [
-      { name: "resend", breaker: open(9000, "account") },
-      { name: "postmark", breaker: open(9000) },
-    ];
-    expect(worker({ providers }).reasons).toEqual([
+    const states = [stateOf("resend", open(9000, "account")), stateOf("postmark", open(9000))];
+    expect(worker({ states }).reasons).toEqual([
       "providers: resend refuses our account, postmark does not work",
     ]);
   });
@@ -140,26 +136,30 @@ describe("readiness of a worker", () => {
   test.each([open(500), halfOpen])(
     "a provider that may be tried again counts as shut (%j) while an email is left",
     (breaker) => {
-      const providers = [{ name: "resend", breaker }];
+      const states = [stateOf("resend", breaker)];
       for (const state of ["waiting", "retrying", "sending", "in-doubt"] as const) {
         const stats = statsOf({ states: { [state]: 1 } });
-        expect(worker({ providers, stats }).reasons).toEqual(["providers: resend does not work"]);
+        expect(worker({ states, stats }).reasons).toEqual(["providers: resend does not work"]);
       }
-      expect(worker({ providers, stats: statsOf({ states: { dead: 1, sent: 1 } }) }).reasons).toEqual([]);
+      expect(worker({ states, stats: statsOf({ states: { dead: 1, sent: 1 } }) }).reasons).toEqual([]);
     },
   );
 
   test("a doubt that should have ended is a reason, once there was time to end it", () => {
     const since = (ageMs: number) => statsOf({ oldestDoubtSinceMs: statsOf().nowMs - ageMs });
-    expect(worker({ stats: since(23 * hourMs + 660_000) }).reasons).toEqual([]);
-    expect(worker({ stats: since(24 * hourMs) }).reasons).toEqual([
+    const lookedAtTwice = (stats: QueueStats, passedMs: number) => {
+      const readiness = createWorkerReadiness();
+      // At the first look alone, the store's clock may have stepped just now, which nobody has noticed yet.
+      expect(readiness.judge(workerStatus({ stats })).reasons).toEqual([]);
+      return readiness.judge(workerStatus({ stats, nowMs: 1000 + passedMs })).reasons;
+    };
+    expect(lookedAtTwice(since(23 * hourMs + 660_000), hourMs)).toEqual([]);
+    expect(lookedAtTwice(since(24 * hourMs), 9_999)).toEqual([]);
+    expect(lookedAtTwice(since(24 * hourMs), 10_000)).toEqual([
       "doubt: a batch has been in doubt for 24.0 h, which should end after 23.0 h",
     ]);
-    // The store's clock may have stepped just now, which nobody has noticed yet.
-    expect(worker({ stats: since(24 * hourMs), overdueForMs: 9_999 }).reasons).toEqual([]);
-    expect(worker({ stats: since(24 * hourMs), overdueForMs: 10_000 }).reasons).toHaveLength(1);
     // A clock that stepped says nothing about ages.
     const clockStep = { atMs: statsOf().nowMs, byMs: 24 * hourMs };
-    expect(worker({ stats: { ...since(24 * hourMs), clockStep } }).reasons).toEqual([]);
+    expect(lookedAtTwice({ ...since(24 * hourMs), clockStep }, hourMs)).toEqual([]);
   });
 });

@@ -3,9 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
-import { devSettings } from "../../lib/cli/dev/settings.ts";
-import { formatLogLine, parseLogLine } from "../../lib/cli/dev/log_line.ts";
-import { banner } from "../../lib/cli/dev/banner.ts";
+import { banner, devSettings, formatEntry } from "../../lib/cli/dev.ts";
 import { settings } from "../../lib/config/settings.ts";
 
 const main = join(import.meta.dir, "../../lib/cli/main.ts");
@@ -93,11 +91,6 @@ test.each([
   [["server", "--port=1"], "Unknown option '--port'", "reliable-email server --help"],
   [["worker", "now"], "Unexpected argument 'now'", "reliable-email worker --help"],
   [["dev", "-x"], "Unknown option '-x'", "reliable-email dev --help"],
-  [
-    ["server", "--until-stdin-closes=1"],
-    "Option '--until-stdin-closes' does not take an argument",
-    "reliable-email server --help",
-  ],
 ])("cli: %j is wrong usage, which stderr says", async (args, usageError, hint) => {
   expect(await run(...args)).toEqual({ stdout: "", stderr: `${usageError}\nTry: ${hint}\n`, code: 2 });
 });
@@ -110,36 +103,59 @@ describe("dev: settings", () => {
   };
 
   test("without any, emails go to the sandbox from an invented sender", () => {
-    const { config, env, inventedFrom, shown } = read({});
-    expect(config.providers).toEqual([{ name: "sandbox", weight: 1 }]);
-    expect(config.queue.kind).toBe("sqlite");
-    expect(env).toMatchObject({ PROVIDERS: "sandbox", DEFAULT_FROM: "dev@example.com", LOG_LEVEL: "info" });
-    expect({ inventedFrom, shown }).toEqual({ inventedFrom: true, shown: "warn" });
+    const { server, worker, inventedFrom } = read({});
+    expect(worker.providers).toEqual([{ name: "sandbox", weight: 1 }]);
+    expect(worker.queue.kind).toBe("sqlite");
+    expect(server).toMatchObject({ defaultFrom: "dev@example.com", logLevel: "warn" });
+    expect(inventedFrom).toBe(true);
   });
 
   test("what is given is kept, and an empty value is none", () => {
     const given = { PROVIDERS: "sandbox:2,resend", RESEND_API_KEY: "re_1", DEFAULT_FROM: "me@example.org" };
-    const { env, unused, inventedFrom } = read(given);
-    expect(env).toMatchObject(given);
+    const { server, worker, unused, inventedFrom } = read({ ...given, LOG_LEVEL: "error" });
+    expect(worker.providers).toEqual([
+      { name: "sandbox", weight: 2 },
+      { name: "resend", weight: 1 },
+    ]);
+    expect(server).toMatchObject({ defaultFrom: "me@example.org", logLevel: "error" });
     expect({ unused, inventedFrom }).toEqual({ unused: [], inventedFrom: false });
-    expect(read({ PROVIDERS: "", DEFAULT_FROM: "" }).env).toMatchObject({
-      PROVIDERS: "sandbox",
-      DEFAULT_FROM: "dev@example.com",
+    const { server: empty } = read({ PROVIDERS: "", DEFAULT_FROM: "", LOG_LEVEL: "" });
+    expect(empty).toMatchObject({
+      providers: [{ name: "sandbox" }],
+      defaultFrom: "dev@example.com",
+      logLevel: "warn",
     });
   });
 
-  test("credentials without PROVIDERS are kept from the children, and named", () => {
+  test("credentials without PROVIDERS are not used, and named", () => {
     const file = join(folder, "token");
     writeFileSync(file, "a-token");
-    const { env, unused } = read({ RESEND_API_KEY: "re_1", POSTMARK_SERVER_TOKEN_FILE: file });
-    // Empty, since what is absent would be read from .env.
-    expect(env).toMatchObject({ RESEND_API_KEY: "", POSTMARK_SERVER_TOKEN_FILE: "" });
+    const { worker, unused } = read({ RESEND_API_KEY: "re_1", POSTMARK_SERVER_TOKEN_FILE: file });
+    expect(worker.resendApiKey).toBeUndefined();
+    expect(worker.postmarkServerToken).toBeUndefined();
+    expect(worker.providers).toEqual([{ name: "sandbox", weight: 1 }]);
     expect(unused).toEqual(["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN_FILE"]);
   });
 
-  test("a log level is what is shown, and what the children say at least", () => {
-    expect(read({ LOG_LEVEL: "error" })).toMatchObject({ shown: "error", env: { LOG_LEVEL: "info" } });
-    expect(read({ LOG_LEVEL: "debug" })).toMatchObject({ shown: "debug", env: { LOG_LEVEL: "debug" } });
+  test("each half has an admin port of its own, or none", () => {
+    const ports = (env: Record<string, string>) => {
+      const { server, worker } = read(env);
+      return [server.admin, worker.admin];
+    };
+    const host = "127.0.0.1";
+    expect(ports({})).toEqual([
+      { host, port: 3001 },
+      { host, port: 3002 },
+    ]);
+    expect(ports({ ADMIN_PORT: "4000" })).toEqual([
+      { host, port: 4000 },
+      { host, port: 4001 },
+    ]);
+    expect(ports({ ADMIN_PORT: "0" })).toEqual([
+      { host, port: 0 },
+      { host, port: 0 },
+    ]);
+    expect(ports({ ADMIN_PORT: "" })).toEqual([undefined, undefined]);
   });
 
   test.each([
@@ -156,7 +172,8 @@ describe("dev: settings", () => {
   test("where access is limited, the greeting's email is one that is let in, by no token of its own", () => {
     const token = "token-0123456789";
     const settings = read({ API_TOKENS: token, ALLOWED_FROM: "@example.net" });
-    expect(settings).toMatchObject({ inventedFrom: false, env: { DEFAULT_FROM: "" } });
+    expect(settings).toMatchObject({ inventedFrom: false });
+    expect(settings.server.defaultFrom).toBeUndefined();
     const said = banner(settings, 80);
     expect(said).toContain(
       "curl -H 'Authorization: Bearer TOKEN' -d subject=Hi -d body=Hello -d to=jane@example.org -d from=dev@example.net http:",
@@ -180,14 +197,7 @@ describe("dev: settings", () => {
   });
 });
 
-test("dev: a line of the log becomes one that a person can read", () => {
-  const line = '{"time":"2026-01-01T00:00:00Z","level":"warn","event":"store-lost","after":"a b","count":2}';
-  expect(formatLogLine("worker", parseLogLine(line)!)).toBe('worker: warn store-lost after="a b" count=2');
+test("dev: a line of the log is made for people", () => {
+  const entry = { time: "2026-01-01T00:00:00Z", level: "warn", event: "store-lost", after: "a b", count: 2 };
+  expect(formatEntry("worker", entry)).toBe('worker: warn store-lost after="a b" count=2');
 });
-
-test.each(["", "text", "[]", "null", '{"level":"loud","event":"x"}', '{"level":"info"}'])(
-  "dev: %j is no line of the log",
-  (line) => {
-    expect(parseLogLine(line)).toBeUndefined();
-  },
-);

@@ -300,7 +300,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
       const child = startProcess(file, { ...settings(), ADMIN_PORT: String(other.port) });
       expect(await child.exited).toBe(1);
       expect(child.stderr()).toBe(
-        `Cannot start: ADMIN_PORT ${other.port} is taken by another process: each needs one of its own, or ADMIN_PORT= for none\n`,
+        `Cannot start: ADMIN_PORT ${other.port} is taken by another process: stop it, or set another ADMIN_PORT, or ADMIN_PORT= for none\n`,
       );
       expect(child.lines.map(({ event }) => event)).not.toContain("server-listening");
       await other.stop(true);

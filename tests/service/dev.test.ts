@@ -1,13 +1,13 @@
 // `dev` as a person uses it: started, tried by the line that it prints, and ended in every way that there is.
 
+import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isTaken } from "../../lib/cli/dev/port_check.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { connectRaw } from "../support/raw.ts";
-import { childrenOf, isRunning, type Process, startProcess } from "../support/service.ts";
+import { childrenOf, post, type Process, startProcess } from "../support/service.ts";
 
 const root = join(import.meta.dir, "../..");
 const folders: string[] = [];
@@ -25,20 +25,16 @@ function settings(over: Record<string, string> = {}) {
 
 const dev = (env: Record<string, string>) => startProcess("lib/cli/main.ts", env, ["dev"]);
 
-/** Where it says that it listens, and the processes that it has started. */
+/** Where it says that it listens. It is one process, so that nothing can be left behind. */
 async function up(child: Pick<Process, "pid" | "stdout" | "stderr">) {
   const url = await eventually(
     () => `dev says where it listens (${child.stdout()}${child.stderr()})`,
     () =>
       child.stdout().includes("Ctrl-C") ? /http:\/\/127\.0\.0\.1:\d+/.exec(child.stdout())?.[0] : undefined,
   );
-  const children = childrenOf(child.pid);
-  expect(children.length).toBe(2);
-  return { url, port: Number(new URL(url).port), children };
+  expect(childrenOf(child.pid)).toEqual([]);
+  return Number(new URL(url).port);
 }
-
-const areGone = (children: readonly number[]) =>
-  eventually("its children have ended", () => !children.some(isRunning));
 
 /** In a terminal of its own, as the process that the terminal belongs to. */
 function inTerminal(command: string[], env: Record<string, string>, cwd = tmpdir()) {
@@ -80,8 +76,15 @@ const half =
 async function freePorts(): Promise<number> {
   for (;;) {
     const port = await freePort();
-    const around = await Promise.all([port - 1, port + 1].map((one) => isTaken("127.0.0.1", one)));
-    if (!around.includes(true)) return port;
+    try {
+      const around = [port - 1, port + 1].map((one) =>
+        Bun.serve({ hostname: "127.0.0.1", port: one, fetch: () => new Response() }),
+      );
+      await Promise.all(around.map((server) => server.stop(true)));
+      return port;
+    } catch {
+      // One of them is taken.
+    }
   }
 }
 
@@ -105,7 +108,7 @@ test("dev: the line that it prints sends an email into a file, and nobody else h
   });
   const env = settings({ RESEND_API_KEY: "re_real", RESEND_BASE_URL: `http://127.0.0.1:${provider.port}` });
   const child = dev(env);
-  const { children } = await up(child);
+  await up(child);
   expect(child.stdout()).toContain("RESEND_API_KEY is not used");
   expect(child.stdout()).toContain(`${env.DATA_DIR}/outbox/`);
 
@@ -120,7 +123,6 @@ test("dev: the line that it prints sends an email into a file, and nobody else h
   expect(readFileSync(file, "utf8")).toContain("jane@example.org");
 
   expect(await child.kill("SIGTERM")).toBe(0);
-  expect(children.filter(isRunning)).toEqual([]);
   expect(child.stderr()).toBe("");
   expect(requests).toBe(0);
   await provider.stop(true);
@@ -142,19 +144,18 @@ test("dev: Ctrl-C under npm, which passes it on once more, lets what has begun b
   );
   const raw = await hold(Number(new URL(url).port));
   npm.interrupt();
-  await npm.says("server: info drain-started signal=SIGTERM");
-  await npm.says("worker: info stopped");
+  await npm.says("dev: info drain-started signal=SIGINT");
+  await npm.says("Stopping");
   raw.write(form.slice(10));
   expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);
   expect(await npm.exited).toBe(0);
-  expect(npm.stdout()).toContain("server: info stopped");
+  expect(npm.stdout()).toContain("dev: info stopped");
   expect(npm.stdout()).not.toContain("exit-forced");
 });
 
 test("dev: a later Ctrl-C ends everything at once", async () => {
   const child = inTerminal(ofDev, settings());
-  const { port, children } = await up(child);
-  const raw = await hold(port);
+  const raw = await hold(await up(child));
   child.interrupt();
   await child.says("Stopping");
   await eventually("it is ended", () => {
@@ -162,36 +163,71 @@ test("dev: a later Ctrl-C ends everything at once", async () => {
     return child.stdout().includes("exit-forced");
   });
   expect(await child.exited).toBe(1);
-  await areGone(children);
   raw.end();
 });
 
 test("dev: a terminal that is closed stops it", async () => {
   const child = inTerminal(ofDev, settings());
-  const { children } = await up(child);
+  await up(child);
   child.hangUp();
   expect(await child.exited).toBe(0);
-  expect(children.filter(isRunning)).toEqual([]);
 });
 
-test("dev: killed, it leaves nothing behind", async () => {
-  const child = dev(settings());
-  const { children } = await up(child);
-  await child.kill("SIGKILL");
-  await areGone(children);
+test("dev: it can be stopped before it has reached its store", async () => {
+  const child = dev(settings({ REDIS_URL: `redis://127.0.0.1:${await freePort()}` }));
+  await eventually(
+    () => `it says that Redis is not there (${child.stdout()}${child.stderr()})`,
+    () => child.stdout().includes("store-connection-lost"),
+  );
+  expect(await child.kill("SIGINT")).toBe(0);
+  expect(child.stdout()).not.toContain("Ctrl-C");
 });
 
-test.each([0, 1])(
-  "dev: of two processes, number %d ends by itself, and the other is stopped",
-  async (which) => {
-    const child = dev(settings());
-    const { children } = await up(child);
-    process.kill(children[which]!, "SIGKILL");
-    expect(await child.exited).toBe(1);
-    expect(child.stderr()).toMatch(/^The (server|worker) has ended by itself \(SIGKILL\): stopping\n$/);
-    expect(children.filter(isRunning)).toEqual([]);
-  },
-);
+test("dev: a terminal or pipe that nobody reads does not stop it", async () => {
+  const port = await freePort();
+  const env = settings({ PORT: String(port), LOG_LEVEL: "debug" });
+  const pipe = join(env.DATA_DIR, "pipe");
+  Bun.spawnSync(["mkfifo", pipe]);
+  // Open for reading too, so that opening it for writing waits for nobody.
+  const held = openSync(pipe, "r+");
+  const child = Bun.spawn(["sh", "-c", 'exec "$@" >"$0"', pipe, ...ofDev], {
+    cwd: tmpdir(),
+    env: { PATH: process.env["PATH"] ?? "", ...env },
+    stderr: "pipe",
+  });
+  terminals.push(child);
+  const send = () => post(`http://127.0.0.1:${port}/`, { subject: "a", body: "b", to: "ada@example.org" });
+  await eventually("it listens", () =>
+    send()
+      .then(({ status }) => status === 200)
+      .catch(() => false),
+  );
+  const answers = await Promise.all(Array.from({ length: 500 }, send));
+  for (const { id } of answers) {
+    await eventually("the email arrives", () => existsSync(join(env.DATA_DIR, "outbox", `${id}.eml`)));
+  }
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect(await child.stderr.text()).toBe("");
+  closeSync(held);
+});
+
+test("dev: when it cannot use its store any more it answers what it has received, and exits with 1", async () => {
+  const env = settings();
+  const child = dev(env);
+  const raw = await hold(await up(child));
+  const database = new Database(join(env.DATA_DIR, "queue.db"));
+  database.run("PRAGMA user_version = 99");
+  database.close();
+  expect(await raw.closed()).toMatch(/\nHTTP\/1.1 500 /);
+  expect(await child.exited).toBe(1);
+  expect(child.stdout()).toMatch(/\ndev: error store-unusable reason=".*\nStopping\n/);
+  expect(child.stderr()).toBe("");
+
+  const again = dev(env);
+  expect(await again.exited).toBe(1);
+  expect(again.stdout()).toMatch(/^dev: error store-unusable reason=".*\n$/);
+});
 
 test.each([true, false])("dev: a taken port is named, even if it may be shared: %p", async (reusePort) => {
   const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
@@ -207,17 +243,16 @@ test.each([true, false])("dev: a taken port is named, even if it may be shared: 
 test("dev: of given admin ports the first is the server's, the next the worker's, and a taken one is named", async () => {
   const port = await freePorts();
   const child = dev(settings({ ADMIN_PORT: String(port) }));
-  const { children } = await up(child);
+  await up(child);
   for (const [i, role] of ["server", "worker"].entries()) {
     expect(await (await fetch(`http://127.0.0.1:${port + i}/metrics`)).text()).toContain(`role="${role}"`);
   }
   const second = dev(settings({ ADMIN_PORT: String(port - 1) }));
   expect(await second.exited).toBe(1);
   expect(second.stderr()).toBe(
-    `Cannot start: ADMIN_PORT ${port} is taken by another process: set it to another, or ADMIN_PORT= for none\n`,
+    `Cannot start: ADMIN_PORT ${port} is taken by another process: stop it, or set another ADMIN_PORT, or ADMIN_PORT= for none\n`,
   );
   expect(await child.kill("SIGTERM")).toBe(0);
-  await areGone(children);
 });
 
 test("dev: an admin port behind which there is none for the worker is named", async () => {

@@ -167,15 +167,6 @@ export function childrenOf(pid: number): number[] {
   return listed.split(" ").filter(Boolean).map(Number);
 }
 
-export function isRunning(pid: number): boolean {
-  try {
-    // Behind the name, which may hold anything: a zombie has ended.
-    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-}
-
 /** A server that listens, and where. */
 export async function startServer(env: Record<string, string>): Promise<Process & { readonly url: string }> {
   const server = startProcess("server.ts", env);

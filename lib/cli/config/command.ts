@@ -9,43 +9,30 @@ import {
   type SettingName,
   settingNames,
 } from "../../config/settings.ts";
-import { readOptions, type SingleCommand } from "../command.ts";
+import { defineCommand, flag } from "../command.ts";
 import { visible } from "../format.ts";
 import { complain, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { terminalOf } from "../terminal.ts";
 import type { Check } from "./checks.ts";
 
-export const configCommand: SingleCommand = {
+export const configCommand = defineCommand({
   name: "config",
   summary: "the settings in effect; --check tries the store and the providers",
-  help: [
-    "Usage: reliable-email config [--check] [--json]",
-    "",
-    "Prints every setting in effect, without secrets, and its source: a default, the",
-    "environment, or the file that NAME_FILE names. Warns of names in the environment",
-    "that are probably a misspelled setting.",
-    "",
-    "Options:",
-    "  --check  contacts the store, and checks whether it keeps what it acknowledges;",
-    "           asks each provider whether it accepts the credential; looks at the",
-    "           sandbox's folder. Sends nothing, creates and changes nothing. Exits",
-    "           with 1 if a check fails",
-    "  --json   one object: `settings`, `warnings`, and with --check `ok` and the",
-    "           list `checks`",
-  ].join("\n"),
-  async run(args) {
-    const options = readOptions(args, {
-      check: { type: "boolean", default: false },
-      json: { type: "boolean", default: false },
-    });
-    if (!options.ok) return { kind: "wrongUsage", usageError: options.usageError };
+  about:
+    "Prints every setting in effect, without secrets, and its source: a default, the environment, or the file that NAME_FILE names. Warns of names in the environment that are probably a misspelled setting.",
+  options: {
+    check: flag(
+      "contacts the store, and checks whether it keeps what it acknowledges; asks each provider whether it accepts the credential; looks at the sandbox's folder. Sends nothing, creates and changes nothing. Exits with 1 if a check fails",
+    ),
+    json: flag("one object: `settings`, `warnings`, and with --check `ok` and the list `checks`"),
+  },
+  async run({ check, json }) {
     const read = readConfig(process.env, "server");
     if (!read.ok) {
       complain(read.message);
       return { kind: "exit", code: 2 };
     }
-    const { check, json } = options.values;
     const { warnings } = read;
     const settings = effectiveSettings(process.env, read);
     const terminal = terminalOf(process.env);
@@ -61,7 +48,7 @@ export const configCommand: SingleCommand = {
     } else if (check) print(["", ...tableOf(checkColumns, checks, terminal)].join("\n"));
     return { kind: "exit", code: ok ? 0 : 1 };
   },
-};
+});
 
 interface EffectiveSetting {
   readonly name: SettingName;

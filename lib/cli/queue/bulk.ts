@@ -2,7 +2,7 @@
 // a record of its progress, since each can simply be run again.
 
 import { StoreUnavailable } from "../../queue/contract.ts";
-import { onSignals } from "../../runtime/signals.ts";
+import { onSignals } from "../../runtime/service.ts";
 import { type CommandResult, done, failed } from "../command.ts";
 import { formatNumber, visible } from "../format.ts";
 import { complain, hint } from "../output.ts";

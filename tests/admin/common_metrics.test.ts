@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
-import { queueFamilies } from "../../lib/admin/queue_metrics.ts";
+import { queueFamilies } from "../../lib/admin/common_metrics.ts";
 import { statsOf } from "./fixtures.ts";
 
 test("queue metrics: tell by how much the store's clock stepped, and what it had stranded", () => {
   const valueOf = (name: string, stats = statsOf()) =>
-    queueFamilies(stats, { ok: true }).find((family) => family.name === name)!.samples[0]!.value;
+    [...queueFamilies(stats, { ok: true }).find((family) => family.name === name)!.samples][0]![1];
   const stepped = statsOf({
     clockStep: { atMs: 1_000_000_000_000, byMs: -90_500 },
     counters: { restamped: 7 },

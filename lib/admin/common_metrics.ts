@@ -1,0 +1,124 @@
+// The metrics that servers and workers share: those of the queue, which every process shows alike, and those of the
+// process itself.
+
+import type { Health, QueueStats } from "../queue/contract.ts";
+import { build } from "../runtime/version.ts";
+import { type Family, gauge, createHistogram, labels, type Sample, total } from "./metrics.ts";
+
+/** Counters of the store that it keeps for each provider. Another release may have left more. */
+const outcomes = ["accepted", "rejected", "retried", "handed_over", "unknown", "dead"] as const;
+
+/**
+ * The queue is the same whichever process is asked: over several, take the largest value, never the sum.
+ * @param stats undefined if the store did not answer: what only it knows is then omitted
+ * @param known providers to show even before their first email
+ */
+export function queueFamilies(
+  stats: QueueStats | undefined,
+  health: Health,
+  known: readonly string[] = [],
+): readonly Family[] {
+  return [
+    gauge(
+      "reliable_email_store_up",
+      "1 if the store answered this scrape, else 0, and all metrics of the queue are missing.",
+      stats === undefined ? 0 : 1,
+    ),
+    gauge(
+      "reliable_email_store_healthy",
+      "1 if this process may rely on the store: reached, of a known format, durable, with room.",
+      health.ok ? 1 : 0,
+    ),
+    ...(stats === undefined ? [] : [...queueGauges(stats, known), ...queueCounters(stats, known)]),
+  ];
+}
+
+function queueGauges(stats: QueueStats, known: readonly string[]): Family[] {
+  const secondsSince = (sinceMs = stats.nowMs) => Math.max(0, stats.nowMs - sinceMs) / 1000;
+  const byState = Object.entries(stats.states).map(([state, count]): Sample => [
+    labels({ state: state.replaceAll("-", "_") }),
+    count,
+  ]);
+  const failing = sorted(known, Object.keys(stats.providers)).map((provider): Sample => [
+    labels({ provider }),
+    secondsSince(stats.providers[provider]?.failingSinceMs),
+  ]);
+  const rows: [name: string, help: string, value: number | Sample[]][] = [
+    ["emails", "Emails by state; the sent ones as long as RETAIN keeps their records.", byState],
+    [
+      "oldest_due_seconds",
+      "How long the oldest due email has been due; 0 if none is.",
+      secondsSince(stats.oldestDueAtMs),
+    ],
+    ["oldest_doubt_seconds", "How long the oldest doubt has lasted.", secondsSince(stats.oldestDoubtSinceMs)],
+    ["paused", "1 while an operator has paused all deliveries.", stats.paused ? 1 : 0],
+    ["provider_failing_seconds", "How long a provider has failed without an acceptance.", failing],
+    [
+      "clock_step_seconds",
+      "Last step of the store's clock within an hour; negative if back.",
+      (stats.clockStep?.byMs ?? 0) / 1000,
+    ],
+    ["used_bytes", "Memory of Redis, or disk, that is used.", stats.bytesUsed],
+    ["limit_bytes", "What may be used: maxmemory of Redis if it is set, or disk.", stats.bytesMax ?? []],
+  ];
+  return rows.map(([name, help, value]) => gauge(`reliable_email_queue_${name}`, help, value));
+}
+
+function queueCounters({ counters }: QueueStats, known: readonly string[]): Family[] {
+  const count = (counter: string) => counters[counter] ?? 0;
+  const providers = Object.keys(counters).flatMap((counter) => {
+    const [outcome, provider] = counter.split(":");
+    return provider !== undefined && outcomes.some((one) => one === outcome) ? [provider] : [];
+  });
+  // All outcomes of each provider, so that those that never happened are 0.
+  const byOutcome = sorted(known, providers).flatMap((provider) =>
+    outcomes.map((outcome): Sample => [labels({ provider, outcome }), count(`${outcome}:${provider}`)]),
+  );
+  const rows: [name: string, help: string, value: number | Sample[]][] = [
+    ["outcomes", "Outcomes of emails at a provider: one email may have several.", byOutcome],
+    ["possible_duplicates", "Emails sent again that may have been accepted.", count("possible_duplicates")],
+    ["retried_by_operator", "Emails that an operator had sent again.", count("replayed")],
+    ["duplicates", "Emails that were seen to be accepted a second time.", count("duplicates")],
+    ["restamped", "What was due at an impossible time, and was brought back.", count("restamped")],
+  ];
+  return rows.map(([name, help, value]) => total(`reliable_email_queue_${name}_total`, help, value));
+}
+
+const sorted = (...names: (readonly string[])[]) => [...new Set(names.flat())].toSorted();
+
+/** Between two measurements of how late a timer is, ms. */
+const lagEveryMs = 500;
+
+/**
+ * Measures this process from now on. Names without our prefix are those that all programs use, so that general
+ * dashboards find them.
+ */
+export function createProcessMetrics(role: "server" | "worker"): () => readonly Family[] {
+  const lag = createHistogram(
+    "reliable_email_event_loop_lag_seconds",
+    "How late a timer fired, one every half a second: how long the event loop was blocked.",
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+  ).announce();
+  let dueAtMs = performance.now() + lagEveryMs;
+  const timer = setInterval(() => {
+    const nowMs = performance.now();
+    // Bun may fire a timer a moment early.
+    lag.observe(Math.max(0, nowMs - dueAtMs) / 1000);
+    dueAtMs = nowMs + lagEveryMs;
+  }, lagEveryMs);
+  timer.unref();
+
+  const { version, commit = "", bun } = build;
+  const program: Sample = [labels({ role, version, commit, bun }), 1];
+  return () => {
+    const { user, system } = process.cpuUsage();
+    const startedAt = performance.timeOrigin / 1000;
+    return [
+      gauge("reliable_email_build_info", "Which program this is; always 1.", [program]),
+      lag,
+      total("process_cpu_seconds_total", "CPU time of this process, user and system.", (user + system) / 1e6),
+      gauge("process_resident_memory_bytes", "Resident memory of this process.", process.memoryUsage.rss()),
+      gauge("process_start_time_seconds", "When this process started, Unix time.", startedAt),
+    ];
+  };
+}

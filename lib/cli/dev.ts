@@ -1,0 +1,206 @@
+// The command `dev`: a server and a worker in this process, with settings that work and send nothing for real.
+
+import { existsSync, watch } from "node:fs";
+import { join } from "node:path";
+import { type Config, credentialNames, readConfig } from "../config/config.ts";
+import { makeDir } from "../runtime/durable_dir.ts";
+import { errorCode } from "../runtime/errors.ts";
+import { createLog, type Log, type LogEntry, openStdout } from "../runtime/log.ts";
+import { outboxIn } from "../providers/registry.ts";
+import { redisAddress } from "../runtime/redis_url.ts";
+import { CannotStart, runService, type Service, type ServiceContext } from "../runtime/service.ts";
+import { defineCommand } from "./command.ts";
+import { complain } from "./output.ts";
+
+export interface DevSettings {
+  readonly server: Config;
+  readonly worker: Config;
+  /** Credentials in the environment that are not used. */
+  readonly unused: readonly string[];
+  /** Nobody chose the default sender. */
+  readonly inventedFrom: boolean;
+  /** About the settings. */
+  readonly warnings: readonly { readonly setting: string; readonly reason: string }[];
+}
+
+export const devCommand = defineCommand({
+  name: "dev",
+  summary: "both at once, to try it: emails land in a folder, nothing is sent",
+  about: `\
+Runs a server and a worker until Ctrl-C, without any settings. It prints each email as it arrives, and the warnings and errors of the log.
+
+Settings in the environment apply. These have other defaults than usual:
+
+  PROVIDERS      sandbox: each email becomes a file in DATA_DIR/outbox. Keys of
+                 providers in the environment are not used unless this is set.
+  DEFAULT_FROM   dev@example.com
+  LOG_LEVEL      warn
+
+ADMIN_PORT is the server's; the worker's is the next one.`,
+  options: {},
+  async run() {
+    const read = devSettings(process.env);
+    if (!read.ok) {
+      complain(read.message);
+      return { kind: "exit", code: 2 };
+    }
+    await run(read.settings);
+    return { kind: "running" };
+  },
+});
+
+const portMax = 65_535;
+
+/** The settings of an environment, or everything that is wrong with them. */
+export function devSettings(
+  given: NodeJS.ProcessEnv,
+): { readonly ok: true; readonly settings: DevSettings } | { readonly ok: false; readonly message: string } {
+  // Where only some senders are allowed, an invented one would not be among them.
+  const inventedFrom = !given["DEFAULT_FROM"] && !given["ALLOWED_FROM"];
+  const unused = given["PROVIDERS"]
+    ? []
+    : credentialNames.flatMap((name) => [name, `${name}_FILE`]).filter((name) => given[name]);
+  const env = {
+    ...given,
+    PROVIDERS: given["PROVIDERS"] || "sandbox",
+    DEFAULT_FROM: given["DEFAULT_FROM"] || (inventedFrom ? "dev@example.com" : ""),
+    LOG_LEVEL: given["LOG_LEVEL"] || "warn",
+    // Even a provider of weight 0 would still resolve the batches that it has.
+    ...Object.fromEntries(unused.map((name) => [name, ""])),
+  };
+  // A worker checks everything that a server does, except for the ports.
+  const worker = readConfig(env, "worker");
+  if (!worker.ok) return worker;
+  const server = readConfig(env, "server");
+  if (!server.ok) return server;
+  const { admin, ...rest } = worker.config;
+  const port = server.config.admin?.port ?? 0;
+  if (port === portMax) {
+    return { ok: false, message: `Cannot start: ADMIN_PORT ${portMax} leaves none for the worker` };
+  }
+  const next = admin && { admin: { host: admin.host, port: port === 0 ? 0 : port + 1 } };
+  const settings = { server: server.config, worker: { ...rest, ...next } };
+  return { ok: true, settings: { ...settings, unused, inventedFrom, warnings: server.warnings } };
+}
+
+async function run(settings: DevSettings): Promise<void> {
+  // Loaded here, so that other commands start quickly.
+  const [{ startServer }, { startWorker }] = await Promise.all([
+    import("../../server.ts"),
+    import("../../worker.ts"),
+  ]);
+  const { server: config, worker: workerConfig, warnings } = settings;
+  // One writer for all, since it may hold the rest of a line. A reader that stalls does not stop the service.
+  const write = openStdout();
+  const print = (text: string) => void write(`${text}\n`);
+  const logOf = (name: string): Log =>
+    createLog({
+      level: config.logLevel,
+      secrets: config.secrets,
+      format: (entry) => formatEntry(name, entry),
+      write,
+    });
+  const log = logOf("dev");
+  for (const { setting, reason } of warnings) log.warn("setting-suspicious", { setting, reason });
+
+  async function start({ onFatal }: ServiceContext<Config>): Promise<Service> {
+    if (workerConfig.providers.some(({ name }) => name === "sandbox"))
+      watchOutbox(outboxIn(config.dataDir), (path) => print(`→ ${path}`));
+    // A server would share its port with another, and each would get some of the emails.
+    const server = startServer({ config, log: logOf("server"), onFatal, sharesPort: false });
+    const worker = await startWorker({ config: workerConfig, log: logOf("worker"), onFatal });
+    void worker.started.then((started) => {
+      if (started) print(banner(settings, server.port));
+    });
+    return {
+      async drain() {
+        print("Stopping");
+        await Promise.all([server.drain(), worker.drain()]);
+      },
+      hurry: () => server.hurry?.(),
+    };
+  }
+
+  await runService(config, log, start);
+}
+
+/** A line of the log for people, such as `worker: warn store-connection-lost reason="…"`. */
+export function formatEntry(name: string, entry: LogEntry): string {
+  const { time: _, level, event, ...fields } = entry;
+  const rest = Object.entries(fields).map(([field, value]) => {
+    const text =
+      typeof value === "string" && !/^[\w.:-]+$/.test(value) ? JSON.stringify(value) : String(value);
+    return ` ${field}=${text}`;
+  });
+  return `${name}: ${level} ${event}${rest.join("")}`;
+}
+
+/** Calls back once for each email's file that appears in the sandbox's folder. Throws `CannotStart`. */
+function watchOutbox(folder: string, onArrival: (path: string) => void): void {
+  try {
+    makeDir(folder);
+  } catch (error) {
+    throw new CannotStart(
+      `DATA_DIR cannot hold the folder ${folder} (${errorCode(error) ?? "unknown error"})`,
+    );
+  }
+  const seen = new Set<string>();
+  const watcher = watch(folder, (_, name) => {
+    if (name === null || name.startsWith(".") || !name.endsWith(".eml") || seen.has(name)) return;
+    const path = join(folder, name);
+    // It is also called when a file is removed.
+    if (!existsSync(path)) return;
+    seen.add(name);
+    onArrival(path);
+  });
+  // After the folder is removed no more lines are printed, which are only a courtesy.
+  watcher.on("error", () => watcher.close());
+}
+
+/** The text that is printed once everything runs: where things are, and what to do first. */
+export function banner({ server: config, worker, unused, inventedFrom }: DevSettings, port: number): string {
+  const url = urlOf(config.host, port);
+  const senders = worker.providers.filter(({ weight }) => weight > 0).map(({ name }) => name);
+  const real = senders.filter((name) => name !== "sandbox").join(" and ");
+  const remarks = unused.map(
+    (name) => `${name} is not used: nothing is sent for real unless PROVIDERS says so.`,
+  );
+  if (real !== "" && inventedFrom) {
+    remarks.push(`The sender is ${config.defaultFrom}, which ${real} will refuse: set DEFAULT_FROM.`);
+  }
+  const lines = [`Listening   ${url}`];
+  if (senders.includes("sandbox"))
+    lines.push(`Sent mail   ${outboxIn(config.dataDir)}/ (one .eml per email)`);
+  if (real !== "") lines.push(`Sent mail   for real, by ${real}`);
+  lines.push(`Queue       ${queueOf(config)}`, "", ...remarks, ...(remarks.length > 0 ? [""] : []));
+  lines.push(
+    config.apiTokens === undefined ? "Send an email:" : "Send an email, with one of API_TOKENS as TOKEN:",
+    "",
+    `  curl ${curlArguments(config)} ${url}`,
+    "",
+    "Ctrl-C stops everything.",
+    "",
+  );
+  return lines.join("\n");
+}
+
+/** How this machine reaches what listens on `host`. */
+function urlOf(host: string, port: number): string {
+  const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  return `http://${reached.includes(":") ? `[${reached}]` : reached}:${port}`;
+}
+
+/** They send an email that the server accepts. */
+function curlArguments({ apiTokens, defaultFrom, allowedFrom }: Config): string {
+  const [allowed = "shop@example.com"] = allowedFrom ?? [];
+  return [
+    ...(apiTokens === undefined ? [] : ["-H 'Authorization: Bearer TOKEN'"]),
+    "-d subject=Hi -d body=Hello -d to=jane@example.org",
+    ...(defaultFrom === undefined ? [`-d from=${allowed.replace(/^@/, "dev@")}`] : []),
+  ].join(" ");
+}
+
+function queueOf({ queue }: Config): string {
+  if (queue.kind === "sqlite") return `${queue.folder}/ (embedded)`;
+  return `Redis at ${redisAddress(queue.url)}, keys under ${queue.prefix}`;
+}
