@@ -10,8 +10,8 @@ import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { runProcess, type Service, type ServiceContext } from "./lib/runtime/service.ts";
 import type { DeliveryContext } from "./lib/worker/delivery_context.ts";
 import { Dispatcher } from "./lib/worker/dispatcher.ts";
-import { startHousekeeping } from "./lib/worker/housekeeping.ts";
-import { askFirst, createProviderState } from "./lib/worker/provider_state.ts";
+import { Housekeeper } from "./lib/worker/housekeeping.ts";
+import { askFirst, ProviderState } from "./lib/worker/provider_state.ts";
 
 export interface Worker extends Service {
   /** Resolves to true once it delivers, or to false if it is stopped before it has reached its store. */
@@ -31,8 +31,8 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
     },
   });
   const states = await Promise.all(
-    config.providers.map(async ({ name, weight }) =>
-      createProviderState(await registry[name].create(config), weight),
+    config.providers.map(
+      async ({ name, weight }) => new ProviderState(await registry[name].create(config), weight),
     ),
   );
   const metrics = new WorkerMetrics(states);
@@ -48,7 +48,7 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
       providers: states
         .filter(({ weight }) => weight > 0)
         .toSorted((a, b) => b.weight - a.weight)
-        .map(({ provider }) => provider.name),
+        .map(({ name }) => name),
     },
   };
   const admin = openAdminPort(config.admin, {
@@ -62,7 +62,7 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
       return readiness.judge({ ...status, stopping, started: loop !== undefined, states, nowMs });
     },
     families: () => metrics.families(),
-    providers: states.map(({ provider }) => provider.name),
+    providers: states.map(({ name }) => name),
   });
 
   async function start(): Promise<boolean> {
@@ -70,8 +70,8 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
     await consumer.compatible;
     await askFirst(states, consumer);
     if (stopping) return false;
-    const dispatcher = new Dispatcher(context, states, { concurrency: config.concurrency, doubtMs });
-    const housekeeper = startHousekeeping(context, states);
+    const dispatcher = new Dispatcher(context, states);
+    const housekeeper = new Housekeeper(context, states);
     loop = { stop: () => Promise.all([dispatcher.drain(), housekeeper.stop()]) };
     log.info("worker-started", {
       providers: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(","),

@@ -1,7 +1,7 @@
 // The service's own worker with batches of one: the same promises for each email, without what a batch saves.
 
 import { silent } from "../../tests/support/log.ts";
-import { createProviderState } from "../../lib/worker/provider_state.ts";
+import { ProviderState } from "../../lib/worker/provider_state.ts";
 import { Dispatcher } from "../../lib/worker/dispatcher.ts";
 import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { createResend } from "../../lib/providers/resend.ts";
@@ -30,10 +30,11 @@ new Dispatcher(
       giveUpAfterMs: 259_200_000,
       searchWaitMs: 60_000,
       doubtSplitAfterMs: 120_000,
+      doubtTimeoutMs: 82_800_000,
+      concurrency: 8,
       providers: [provider.name],
     },
   },
-  [createProviderState({ ...provider, batchMax: 1 }, 1)],
-  { concurrency: 8, doubtMs: 82_800_000 },
+  [new ProviderState({ ...provider, batchMax: 1 }, 1)],
 );
 console.log(JSON.stringify({ event: "worker-started" }));

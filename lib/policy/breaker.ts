@@ -1,10 +1,9 @@
-// Whether a provider is worth a request. The breaker opens after several failures that the provider itself answered, or
-// at once after one without an answer of its own. When its time is over, it lets through one small probe at a time; in
-// the second case only after the provider has answered a question that sends nothing, so that an outage puts nothing
-// more in doubt. Only requests admitted since its last change have a say in the next, and each admission is answered
-// exactly once.
+// The circuit breaker of one provider. It opens after several failures that the provider itself answered, or at once
+// after a failure without an answer of its own. When its time is over it is half-open: it lets through one small probe
+// at a time; after a failure without an answer only once the provider has answered a question that sends nothing, so
+// that an outage puts nothing more in doubt. Only requests admitted since its last change have a say in the next.
 
-import { breakerOpenMs } from "./backoff.ts";
+import { pauseMs } from "./backoff.ts";
 
 export type Breaker =
   | {
@@ -14,42 +13,47 @@ export type Breaker =
       readonly failed: readonly string[];
     }
   | ({ readonly kind: "open"; readonly untilMs: number } & Opened)
+  /** A question that sends nothing is under way. */
   | ({ readonly kind: "asking" } & Opened)
-  | ({ readonly kind: "halfOpen"; readonly probing: boolean } & Opened);
+  | ({
+      readonly kind: "halfOpen";
+      /** A probe of one small batch is under way. */
+      readonly probing: boolean;
+      /** Though no question was answered: the probe is better made with what is in doubt already. */
+      readonly isBlind?: true;
+    } & Opened);
 
 interface Opened {
   readonly generation: number;
   /** Times in a row that it opened, for the same cause. */
   readonly opened: number;
-  readonly cause: Cause;
-  /**
-   * The provider, and not one request, is known not to work: it said so itself, or did not answer the question either.
-   */
+  /** The provider answered with a failure, did not answer itself, or refuses our account. */
+  readonly cause: "failed" | "unanswered" | "account";
+  /** The provider, and not one request, is at fault: it said so itself, or did not answer the question either. */
   readonly isDown: boolean;
 }
 
-/** It answered with a failure, did not answer itself, or refuses our account. */
-type Cause = "failed" | "unanswered" | "account";
-
-export type Admission =
-  | { readonly kind: "closed"; readonly generation: number }
-  /** Nothing but a question, whose answer is for {@link onAsked}. */
-  | { readonly kind: "question"; readonly generation: number }
-  /** One small batch. */
-  | {
-      readonly kind: "probe";
-      readonly generation: number;
-      /** Though no question was answered: better with what is in doubt already than with anything else. */
-      readonly isBlind: boolean;
-    }
-  /** Until then at least; undefined: until what is under way is answered. */
-  | { readonly kind: "refused"; readonly untilMs: number | undefined };
-
-export type Admitted = Exclude<Admission, { kind: "refused" }>;
+/** What became of a request that was admitted. */
+export type BreakerEvent =
+  /** The provider answered as one that works. */
+  | { readonly kind: "success" }
+  /**
+   * It failed by its own word. `name`: the same one counts once. `isNew`: the request held new emails; what failed before
+   * has a backoff of its own, and does not make the provider wait longer.
+   */
+  | { readonly kind: "failure"; readonly name: string; readonly isNew: boolean }
+  /** It failed without an answer of its own. */
+  | { readonly kind: "unanswered"; readonly isNew: boolean }
+  /** It refuses everything of ours. */
+  | { readonly kind: "accountRefused" }
+  /** The question was answered, or not. */
+  | { readonly kind: "asked"; readonly answered: boolean }
+  /** There was no request after all, or its answer says nothing about the provider. */
+  | { readonly kind: "none" };
 
 /**
- * Openings in a row without an answer, after which every other time a probe is made instead of a question: what answers
- * no question may send emails all the same. By then the shut times are at their longest.
+ * Openings in a row without an answer, after which every other time a probe is made instead of a question: a provider
+ * that answers no question may accept emails all the same. By then the pauses are at their longest.
  */
 const askedMax = 6;
 /** Different failures in a row that open it. */
@@ -68,124 +72,65 @@ export function suspiciousBreaker(nowMs: number): Breaker {
 }
 
 /**
- * May a request begin? The state holds as the new one only if it does. Times in ms, of one clock throughout.
- * @param canAsk whether the provider has a question that sends nothing
+ * The state in which a request begins: in `asking` nothing but a question, in `halfOpen` one small batch. Undefined if
+ * none may. Times in ms, of one clock throughout.
  */
-export function admit(
-  breaker: Breaker,
-  canAsk: boolean,
-  nowMs: number,
-): { breaker: Breaker; admission: Admission } {
+export function admit(breaker: Breaker, nowMs: number): Breaker | undefined {
   switch (breaker.kind) {
     case "closed":
-      return { breaker, admission: { kind: "closed", generation: breaker.generation } };
+      return breaker;
     case "open": {
-      if (nowMs < breaker.untilMs)
-        return { breaker, admission: { kind: "refused", untilMs: breaker.untilMs } };
-      if (breaker.cause !== "unanswered" || !canAsk) return probe(breaker, false);
-      if (breaker.opened > askedMax && breaker.opened % 2 === 1) return probe(breaker, true);
-      const asking = { ...next(breaker), kind: "asking" } as const;
-      return { breaker: asking, admission: { kind: "question", generation: asking.generation } };
+      const { untilMs, cause, opened } = breaker;
+      if (nowMs < untilMs) return undefined;
+      const probe = { ...next(breaker), kind: "halfOpen", probing: true } as const;
+      if (cause !== "unanswered") return probe;
+      if (opened > askedMax && opened % 2 === 1) return { ...probe, isBlind: true };
+      return { ...next(breaker), kind: "asking" };
     }
     case "asking":
-      return { breaker, admission: { kind: "refused", untilMs: undefined } };
+      return undefined;
     case "halfOpen":
-      return breaker.probing
-        ? { breaker, admission: { kind: "refused", untilMs: undefined } }
-        : probe(breaker, false);
-  }
-}
-
-/** The question was answered, or not. `random` in [0, 1). */
-export function onAsked(
-  breaker: Breaker,
-  admitted: Admitted,
-  answered: boolean,
-  nowMs: number,
-  random: number,
-): Breaker {
-  if (isStale(breaker, admitted) || breaker.kind !== "asking") return breaker;
-  if (!answered) return open(breaker, "unanswered", nowMs, random);
-  return { ...next(breaker), kind: "halfOpen", probing: false };
-}
-
-/** The provider answered as one that works. */
-export function onSuccess(breaker: Breaker, admitted: Admitted): Breaker {
-  if (isStale(breaker, admitted)) return breaker;
-  switch (breaker.kind) {
-    case "closed":
-      return breaker.failed.length === 0 ? breaker : { ...breaker, failed: [] };
-    case "open":
-    case "asking":
-      return breaker;
-    case "halfOpen":
-      return { kind: "closed", generation: breaker.generation + 1, failed: [] };
+      return breaker.probing ? undefined : { ...next(breaker), kind: "halfOpen", probing: true };
   }
 }
 
 /**
- * It failed by its own word.
- * @param what   names the failure: the same batch for the same cause counts once
- * @param random in [0, 1)
+ * The state after a request.
+ * @param admitted the state in which it began
+ * @param random   in [0, 1)
  */
-export function onFailure(
+export function record(
   breaker: Breaker,
-  admitted: Admitted,
-  what: string,
+  admitted: Pick<Breaker, "generation">,
+  event: BreakerEvent,
   nowMs: number,
   random: number,
-  isNew: boolean,
 ): Breaker {
-  if (isStale(breaker, admitted)) return breaker;
-  switch (breaker.kind) {
-    case "closed": {
-      const failed = [...new Set([...breaker.failed, what])];
+  if (admitted.generation !== breaker.generation) return breaker;
+  const isHalfOpen = breaker.kind === "halfOpen";
+  switch (event.kind) {
+    case "success":
+      if (breaker.kind === "closed")
+        return breaker.failed.length === 0 ? breaker : { ...breaker, failed: [] };
+      return isHalfOpen ? { kind: "closed", generation: breaker.generation + 1, failed: [] } : breaker;
+    case "failure": {
+      if (breaker.kind !== "closed")
+        return isHalfOpen ? open(breaker, "failed", nowMs, random, event.isNew) : breaker;
+      const failed = [...new Set([...breaker.failed, event.name])];
       return failed.length < failuresMax ? { ...breaker, failed } : open(breaker, "failed", nowMs, random);
     }
-    case "open":
-    case "asking":
-      return breaker;
-    case "halfOpen":
-      return open(breaker, "failed", nowMs, random, isNew);
+    case "unanswered":
+      return open(breaker, "unanswered", nowMs, random, event.isNew);
+    case "accountRefused":
+      return open(breaker, "account", nowMs, random);
+    case "asked":
+      if (breaker.kind !== "asking") return breaker;
+      if (!event.answered) return open(breaker, "unanswered", nowMs, random);
+      return { ...next(breaker), kind: "halfOpen", probing: false };
+    case "none":
+      if (breaker.kind === "asking") return { ...breaker, kind: "open", untilMs: nowMs };
+      return isHalfOpen ? { ...breaker, probing: false } : breaker;
   }
-}
-
-/** It failed without an answer of its own. `random` in [0, 1). */
-export function onUnanswered(
-  breaker: Breaker,
-  admitted: Admitted,
-  nowMs: number,
-  random: number,
-  isNew: boolean,
-): Breaker {
-  if (isStale(breaker, admitted)) return breaker;
-  return open(breaker, "unanswered", nowMs, random, isNew);
-}
-
-/** It refuses everything of ours. `random` in [0, 1). */
-export function onAccountRefused(
-  breaker: Breaker,
-  admitted: Admitted,
-  nowMs: number,
-  random: number,
-): Breaker {
-  if (isStale(breaker, admitted)) return breaker;
-  return open(breaker, "account", nowMs, random);
-}
-
-/** There was no request after all, or its answer says nothing about the provider. */
-export function onNone(breaker: Breaker, admitted: Admitted, nowMs: number): Breaker {
-  if (isStale(breaker, admitted)) return breaker;
-  if (breaker.kind === "asking") return { ...breaker, kind: "open", untilMs: nowMs };
-  return breaker.kind === "halfOpen" ? { ...breaker, probing: false } : breaker;
-}
-
-function probe(
-  breaker: Exclude<Breaker, { kind: "closed" }>,
-  isBlind: boolean,
-): { breaker: Breaker; admission: Admission } {
-  const probing = { ...next(breaker), kind: "halfOpen", probing: true } as const;
-  return { breaker: probing, admission: { kind: "probe", generation: probing.generation, isBlind } };
 }
 
 /** A new generation, so that an answer given twice cannot stand for the next one's. */
@@ -193,27 +138,26 @@ function next({ generation, opened, cause, isDown }: Opened): Opened {
   return { generation: generation + 1, opened, cause, isDown };
 }
 
-/**
- * The first time without an answer it is asked at once: it may have been the fault of one email.
- * @param isNew whether the request held new emails. What failed before has a backoff of its own, and does not make the
- *   provider wait longer.
- */
-function open(breaker: Breaker, cause: Cause, nowMs: number, random: number, isNew = true): Breaker {
+/** The first time without an answer it is asked at once: the failure may have been the fault of one email. */
+function open(
+  breaker: Breaker,
+  cause: Opened["cause"],
+  nowMs: number,
+  random: number,
+  isNew = true,
+): Breaker {
   const before = breaker.kind !== "closed" && breaker.cause === cause ? breaker.opened : 0;
   const [baseMs, maxMs] = cause === "account" ? [accountBaseMs, accountMaxMs] : [openBaseMs, openMaxMs];
   const asksNow = cause === "unanswered" && before === 0;
   const grows = isNew || before > askedMax;
-  const times = !grows ? 0 : cause === "unanswered" ? before - 1 : before;
+  const longer = cause === "unanswered" ? before - 1 : before;
+  const times = grows ? longer : 0;
   return {
     kind: "open",
     generation: breaker.generation + 1,
-    untilMs: nowMs + (asksNow ? 0 : breakerOpenMs({ times, baseMs, maxMs, random })),
+    untilMs: nowMs + (asksNow ? 0 : pauseMs({ times, baseMs, maxMs, random })),
     opened: grows ? before + 1 : Math.max(1, before),
     cause,
     isDown: !asksNow,
   };
-}
-
-function isStale(breaker: Breaker, { generation }: Admitted): boolean {
-  return generation !== breaker.generation;
 }

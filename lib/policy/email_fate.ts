@@ -1,24 +1,12 @@
-// What becomes of one email once what happened to it is certain, or once nobody will find out any more. That it is
-// still uncertain is never decided email by email: that is in_doubt.ts.
+// What becomes of one email once its outcome is certain, or once nobody will find it out any more. While it is uncertain
+// nothing is decided email by email: that is in_doubt.ts.
 
-import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import { isDoubtOver, isInDoubt, type DecodedBatch, type DecodedEmail } from "./batch.ts";
-import type { Death, Policy, Verdict } from "./decision.ts";
-import { asDead, encodeHistory, encodeRecord, type History, withNotes } from "./history.ts";
+import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
+import type { Death, DecisionInput, Policy, Verdict } from "./decision.ts";
+import { addAttempt, asDead, type AttemptEnd, type Attempts, encodeHistory } from "./history.ts";
+import { encodeRecord, type History, noHistory, withNotes } from "./history.ts";
 import type { Outcome } from "./request_outcome.ts";
-
-/** All that a verdict depends on besides the email and what happened to it. */
-export interface DecisionInput {
-  readonly batch: DecodedBatch;
-  readonly policy: Policy;
-  /** The store's time, Unix ms. */
-  readonly nowMs: number;
-  /** In [0, 1). One for a whole decision: emails that failed together come back together, as one batch. */
-  readonly random: number;
-}
-
-export type CertainOutcome = Exclude<Outcome, { kind: "unknown" }>;
 
 /**
  * Largest piece of a batch that may have failed because of one email. A piece that fails again is sent as single
@@ -38,45 +26,39 @@ export function nextPieceMax(suspects: number): number {
  */
 export function decideEmail(
   email: DecodedEmail,
-  outcome: CertainOutcome,
+  outcome: Exclude<Outcome, { kind: "unknown" }>,
   accountWorks: boolean,
-  setting: DecisionInput,
+  input: DecisionInput,
 ): Verdict {
   if (outcome.kind === "accepted") {
-    const verdict = markSent(email, outcome.providerMessageId, "accepted", setting);
-    return mayBeSecond(setting) ? { ...verdict, mayBeDuplicate: true } : verdict;
+    const verdict = markSent(email, outcome.providerMessageId, "accepted", input);
+    return { ...verdict, mayBeDuplicate: mayBeSecond(input) };
   }
   if (email.marked) return leaveToMark(email);
   const { kind, reason } = outcome;
-  const { question } = setting.policy;
-  const history = tried(email, kind, reason, setting);
+  const { batch, policy } = input;
+  const history = tried(email, kind, reason, input);
   switch (kind) {
     case "rejected":
-      return markDead(email, history, { cause: "rejected", reason, counts: ["rejected"] });
+      return markDead(email.id, history, "rejected", reason, ["rejected"]);
     case "senderRefused": {
-      const verdict = refusedHere(email, history, reason, setting);
-      return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.from };
+      const verdict = tryNextProvider(email, history, reason, input);
+      return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.email.from };
     }
-    case "accountRefused":
+    case "accountRefused": {
+      const backsOff = accountWorks || batch.pieceMax !== undefined;
+      const isBlamed = policy.question === "ok" && !outcome.isQuota;
       // Apart from emails that were not refused: the next probe is made with one of those.
-      return failed(
-        email,
-        history,
-        reason,
-        {
-          backsOff: accountWorks || setting.batch.pieceMax !== undefined,
-          isBlamed: question === "ok" && !outcome.isQuota,
-          apart: setting.batch.emails.length,
-        },
-        setting,
-      );
+      const apart = batch.emails.length;
+      return retryOrGiveUp(email, history, { reason, backsOff, isBlamed, apart }, input);
+    }
     case "throttled":
-      return scheduleRetry(email, history, { delayMs: 0 }, setting);
+      return scheduleRetry(email, history, { delayMs: 0 }, input);
     case "unavailable":
       // An email may have caused the provider's own answer, but not a connection that was never made.
-      return failed(email, history, reason, { backsOff: true, isBlamed: outcome.own }, setting);
+      return retryOrGiveUp(email, history, { reason, backsOff: true, isBlamed: outcome.own }, input);
     case "keyReused":
-      return markDead(email, { ...history, doubted: true }, { cause: "keyReused", reason });
+      return markDead(email.id, { ...history, doubted: true }, "keyReused", reason);
   }
 }
 
@@ -85,22 +67,18 @@ export function markSent(
   email: DecodedEmail,
   providerMessageId: string,
   end: "accepted" | "recalled",
-  setting: DecisionInput,
+  input: DecisionInput,
 ): Verdict {
-  const { batch, nowMs } = setting;
-  const record = encodeRecord({
-    batchId: batch.id,
-    provider: batch.provider,
-    providerMessageId,
-    atMs: nowMs,
-    history: tried(email, end, undefined, setting),
-  });
-  return { fate: { id: email.id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.from };
+  const { id: batchId, provider } = input.batch;
+  const history = tried(email, end, undefined, input);
+  const record = encodeRecord({ batchId, provider, providerMessageId, atMs: input.nowMs, history });
+  const { id } = email;
+  return { fate: { id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.email.from };
 }
 
-/** Accepted a second time, perhaps: another account does not know the idempotency key, and nobody knows it for ever. */
+/** Perhaps accepted a second time: another account does not know the key, and no provider knows it for ever. */
 function mayBeSecond({ batch, policy, nowMs }: DecisionInput): boolean {
-  if (!isInDoubt(batch) || policy.search !== undefined) return false;
+  if (!isInDoubt(batch) || policy.searchWaitMs !== undefined) return false;
   return isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs);
 }
 
@@ -118,36 +96,30 @@ export function resendAfterDoubt(
   email: DecodedEmail,
   end: "notFound" | "doubtEnded",
   suspects: number,
-  setting: DecisionInput,
+  input: DecisionInput,
   why?: string,
 ): Verdict {
   if (email.marked) return leaveToMark(email);
-  const { notes } = setting.batch;
-  const history = end === "doubtEnded" ? tried(email, end, why, setting) : inherited(email, setting);
+  const history = end === "doubtEnded" ? tried(email, end, why, input) : inherited(email, input);
   const doubted = { ...history, doubted: true, tries: history.tries + 1 };
-  if (suspects === 1 && notes.isBlamed && isLate(email, setting)) {
-    return markDead(email, doubted, { cause: "gaveUp", reason: lastReason(history) });
+  if (suspects === 1 && input.batch.notes.isBlamed && isLate(email, input)) {
+    const last = history.attempts.kept.findLast(({ reason }) => reason !== undefined);
+    return markDead(email.id, doubted, "gaveUp", last?.reason ?? "no answer");
   }
-  const delayMs = history.tries === 0 ? 0 : backoff(history.tries, setting);
+  const delayMs = history.tries === 0 ? 0 : backoff(history.tries, input);
   const pieceMax = nextPieceMax(suspects);
-  return { ...scheduleRetry(email, doubted, { delayMs, pieceMax }, setting), mayBeDuplicate: true };
+  return { ...scheduleRetry(email, doubted, { delayMs, pieceMax }, input), mayBeDuplicate: true };
 }
 
-/** A late, lone email in doubt that failed at a provider which answers questions: given up, its outcome unknown. */
-export function giveUpInDoubt(
+/** Given back as it was, from a batch that was never begun; uncounted. */
+export function giveBack(
   email: DecodedEmail,
-  end: AttemptEnd,
-  reason: string,
-  setting: DecisionInput,
+  when: RetryTime,
+  input: DecisionInput,
+  history = inherited(email, input),
 ): Verdict {
-  const history = { ...tried(email, end, reason, setting), doubted: true };
-  return markDead(email, history, { cause: "gaveUp", reason });
-}
-
-/** Given back as it was, after `delayMs`. Only from a batch that was never begun. */
-export function giveBackEmail(email: DecodedEmail, delayMs: number, setting: DecisionInput): Verdict {
   if (email.marked) return leaveToMark(email);
-  return { ...scheduleRetry(email, inherited(email, setting), { delayMs }, setting), counts: [] };
+  return { ...scheduleRetry(email, history, when, input), counts: [] };
 }
 
 /** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
@@ -155,133 +127,125 @@ export function splitOff(
   email: DecodedEmail,
   pieceMax: number,
   reason: string,
-  setting: DecisionInput,
+  input: DecisionInput,
 ): Verdict {
-  if (email.marked) return leaveToMark(email);
-  const history = tried(email, "split", reason, setting);
-  return { ...scheduleRetry(email, history, { delayMs: 0, pieceMax }, setting), counts: [] };
+  return giveBack(email, { delayMs: 0, pieceMax }, input, tried(email, "split", reason, input));
 }
 
-/** Taken out of the batch before its request, to go on at once with others of its kind. */
-export function setApart(email: DecodedEmail, pieceMax: number, setting: DecisionInput): Verdict {
-  return {
-    ...scheduleRetry(email, inherited(email, setting), { delayMs: 0, pieceMax }, setting),
-    counts: [],
-  };
-}
-
-/** Refused by this provider, without a request: another is asked, or, if every one has refused it, it is dead. */
-export function handOver(email: DecodedEmail, setting: DecisionInput): Verdict {
+/** Refused by this provider, without a request: another is asked or, if every one has refused it, it is dead. */
+export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
-  const history = tried(email, "handedOver", reason, setting);
-  const verdict = refusedHere(email, history, reason, setting);
+  const verdict = tryNextProvider(email, tried(email, "handedOver", reason, input), reason, input);
   return verdict.death === undefined ? { ...verdict, counts: ["handed_over"] } : verdict;
 }
 
-/** The first provider that may still take it. */
-export function nextProvider(history: History, providers: readonly string[]): string | undefined {
-  return providers.find((name) => !history.refusedBy.includes(name));
+/** Of `providers`, those that may still take it once this batch's provider has refused its sender. */
+export function othersFor(
+  { refusedBy }: History,
+  { batch, policy: { providers } }: DecisionInput,
+): readonly string[] {
+  return providers.filter((name) => name !== batch.provider && !refusedBy.includes(name));
 }
 
-/** `history`, with `provider` among those that refused. */
-export function withRefusal(history: History, provider: string): History {
-  if (history.refusedBy.includes(provider)) return history;
-  return { ...history, refusedBy: [...history.refusedBy, provider] };
-}
-
-function refusedHere(email: DecodedEmail, before: History, reason: string, setting: DecisionInput): Verdict {
-  const history = withRefusal(before, setting.batch.provider);
-  const next = nextProvider(history, setting.policy.providers);
-  if (next === undefined) return markDead(email, history, { cause: "refusedByAll", reason });
-  return scheduleRetry(email, history, { delayMs: 0, only: next }, setting);
+function tryNextProvider(
+  email: DecodedEmail,
+  before: History,
+  reason: string,
+  input: DecisionInput,
+): Verdict {
+  const refusedBy = [...new Set([...before.refusedBy, input.batch.provider])];
+  const history = { ...before, refusedBy };
+  const [only] = othersFor(history, input);
+  if (only === undefined) return markDead(email.id, history, "refusedByAll", reason);
+  return scheduleRetry(email, history, { delayMs: 0, only }, input);
 }
 
 /**
  * Accepted elsewhere while it was in this batch. The store ends it as sent whatever the fate says; of the fates,
  * this is the one that would not send it again.
  */
-export function leaveToMark(email: DecodedEmail): Verdict {
-  return { fate: { id: email.id, kind: "dead", history: encodeHistory(email.history) }, counts: [] };
+export function leaveToMark({ id, history }: DecodedEmail): Verdict {
+  return { fate: { id, kind: "dead", history: encodeHistory(history) }, counts: [] };
 }
 
-function markDead(
-  email: DecodedEmail,
-  history: History,
-  { cause, reason, counts = [] }: { cause: Death["cause"]; reason: string; counts?: readonly string[] },
-): Verdict {
-  return {
-    fate: {
-      id: email.id,
-      kind: "dead",
-      history: encodeHistory(asDead(history, `${causes[cause]}${reason}`)),
-    },
-    counts: [...counts, "dead"],
-    death: { id: email.id, cause, reason, outcomeUnknown: history.doubted },
-  };
+/** An email that cannot be decoded would hold up its batch for ever. It is kept as it is. */
+export function markUnreadable(id: string, { batch }: DecisionInput): Verdict {
+  const history = { ...noHistory, doubted: isInDoubt(batch) };
+  return markDead(id, history, "unreadable", "cannot be read from the store");
 }
 
-/** How the reason of a dead letter begins, after what says that its outcome is unknown. */
-const causes: Readonly<Record<Death["cause"], string>> = {
-  rejected: "",
+/** How the reason of a dead letter begins, after the words that its outcome is unknown. */
+const reasonPrefix: Readonly<Partial<Record<Death["cause"], string>>> = {
   refusedByAll: "refused by every provider: ",
   gaveUp: "gave up: ",
-  keyReused: "",
 };
+
+export function markDead(
+  id: string,
+  history: History,
+  cause: Death["cause"],
+  reason: string,
+  counts: readonly string[] = [],
+): Verdict {
+  const dead = asDead(history, `${reasonPrefix[cause] ?? ""}${reason}`);
+  return {
+    fate: { id, kind: "dead", history: encodeHistory(dead) },
+    counts: [...counts, "dead"],
+    death: { id, cause, reason, outcomeUnknown: history.doubted },
+  };
+}
 
 /**
  * The provider failed, or refused everything. After `GIVE_UP_AFTER` that ends an email if it traveled alone and the
  * provider has just answered a question, so that no outage, pause or rate limit ends one. A late email that traveled in
  * company travels alone next.
  */
-function failed(
+function retryOrGiveUp(
   email: DecodedEmail,
   history: History,
-  reason: string,
-  { backsOff, isBlamed, apart }: { backsOff: boolean; isBlamed: boolean; apart?: number },
-  setting: DecisionInput,
+  failure: { reason: string; backsOff: boolean; isBlamed: boolean; apart?: number },
+  input: DecisionInput,
 ): Verdict {
-  const { batch, policy } = setting;
+  const { batch, policy } = input;
+  const { reason, backsOff, isBlamed, apart } = failure;
   const suspects = batch.emails.length;
-  const late = isLate(email, setting);
+  const late = isLate(email, input);
   if (late && suspects === 1 && isBlamed && policy.question !== "none") {
-    return markDead(email, history, { cause: "gaveUp", reason });
+    return markDead(email.id, history, "gaveUp", reason);
   }
   const tries = backsOff ? history.tries + 1 : history.tries;
-  const delayMs = backsOff ? backoff(tries, setting) : 0;
-  const pieceMax = late
-    ? 1
-    : backsOff && isBlamed && suspects > 1
-      ? nextPieceMax(suspects)
-      : (batch.pieceMax ?? apart);
-  return scheduleRetry(
-    email,
-    { ...history, tries },
-    { delayMs, ...(pieceMax !== undefined && { pieceMax }) },
-    setting,
-  );
+  const delayMs = backsOff ? backoff(tries, input) : 0;
+  let pieceMax = batch.pieceMax ?? apart;
+  if (backsOff && isBlamed && suspects > 1) pieceMax = nextPieceMax(suspects);
+  if (late) pieceMax = 1;
+  return scheduleRetry(email, { ...history, tries }, { delayMs, pieceMax }, input);
 }
 
-/**
- * Any provider may take it; if all but one have refused it, that one is named, to save the others a claim. An email
- * from a piece stays in pieces of that size unless `pieceMax` says otherwise.
- */
+interface RetryTime {
+  readonly delayMs: number;
+  /** Default: as in the batch that it comes from. */
+  readonly pieceMax?: number | undefined;
+  /** The one provider that may take it. */
+  readonly only?: string;
+}
+
+/** Any provider may take it; if all but one have refused it, that one is named, to save the others a claim. */
 function scheduleRetry(
-  email: DecodedEmail,
+  { id }: DecodedEmail,
   history: History,
-  { delayMs, only, pieceMax }: { delayMs: number; only?: string; pieceMax?: number },
+  { delayMs, pieceMax: smaller, only: named }: RetryTime,
   { batch, policy }: DecisionInput,
 ): Verdict {
   const left = policy.providers.filter((name) => !history.refusedBy.includes(name));
-  const last = left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined;
-  const provider = only ?? last;
-  const piece = pieceMax ?? batch.pieceMax;
+  const only = named ?? (left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined);
+  const pieceMax = smaller ?? batch.pieceMax;
   return {
     fate: {
-      id: email.id,
+      id,
       kind: "due",
       delayMs,
-      ...(provider !== undefined && { only: provider }),
-      ...(piece !== undefined && { pieceMax: piece }),
+      ...(only !== undefined && { only }),
+      ...(pieceMax !== undefined && { pieceMax }),
       history: encodeHistory(history),
     },
     counts: ["retried"],
@@ -298,35 +262,33 @@ function backoff(attempt: number, { policy, random }: DecisionInput): number {
  */
 export function isLate(
   { submittedAtMs, history }: DecodedEmail,
-  { batch, policy, nowMs }: Pick<DecisionInput, "batch" | "policy" | "nowMs">,
+  { batch, policy, nowMs }: Omit<DecisionInput, "random">,
 ): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
-/** The reason of the last attempt that has one. */
-function lastReason({ attempts }: History): string {
-  return attempts.kept.findLast(({ reason }) => reason !== undefined)?.reason ?? "no answer";
+/** What the email went through before, and with this batch in doubt. */
+function inherited({ history }: DecodedEmail, { batch }: DecisionInput): History {
+  return withNotes(history, batch.notes);
 }
 
-/** What the email went through before, with what this batch went through while in doubt. */
-function inherited(email: DecodedEmail, { batch }: DecisionInput): History {
-  return withNotes(email.history, batch.notes);
-}
-
-function tried(
+/** What the email went through, and how this attempt ended. */
+export function tried(
   email: DecodedEmail,
   end: AttemptEnd,
   reason: string | undefined,
-  setting: DecisionInput,
+  input: DecisionInput,
 ): History {
-  const { batch, nowMs } = setting;
-  const attempt = {
-    provider: batch.provider,
-    atMs: nowMs,
-    outcome: end,
-    ...(reason !== undefined && { reason }),
-  };
-  const history = inherited(email, setting);
-  return { ...history, attempts: addAttempt(history.attempts, attempt) };
+  return withAttempt(inherited(email, input), end, reason, input);
+}
+
+/** `of`, with an attempt at this batch that has just ended. */
+export function withAttempt<T extends { readonly attempts: Attempts }>(
+  of: T,
+  outcome: AttemptEnd,
+  reason: string | undefined,
+  { batch: { provider }, nowMs: atMs }: DecisionInput,
+): T {
+  return { ...of, attempts: addAttempt(of.attempts, { provider, atMs, outcome, reason }) };
 }

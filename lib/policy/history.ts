@@ -1,232 +1,217 @@
-// What an email, a batch in doubt and the record of a sent email remember, and how that is stored. These are the
-// strings that a queue carries without reading. They are part of the stored format: two adjacent releases read
-// each other's, so a field may be added, never renamed, and a missing one has its default.
+// What an email, a batch in doubt and the record of a sent email remember, and how that is stored: as texts that a queue
+// carries without reading. Two adjacent releases read each other's texts, so a field may be added, but never renamed,
+// and a missing field has its default.
 
-import { type Attempt, type Attempts, cutReason, joinAttempts, noAttempts } from "./attempts.ts";
+import * as v from "valibot";
+import type { OutcomeKind } from "./request_outcome.ts";
+
+/** How an attempt ended: as an outcome says, or in a way that is no answer to a request. Stored: never renamed. */
+export type AttemptEnd =
+  | OutcomeKind
+  /** The lease expired: the worker, and the answer with it, were lost. */
+  | "lapsed"
+  /** A search found the email accepted. */
+  | "recalled"
+  /** A search was answered and did not find it. */
+  | "notFound"
+  /** Doubt ended without an answer. */
+  | "doubtEnded"
+  /** Some email of the request was at fault, unnamed: sent on in a smaller batch. */
+  | "split"
+  /** Given to another provider without a request: this one has just refused the sender. */
+  | "handedOver";
+
+export interface Attempt {
+  readonly provider: string;
+  /** The store's time, Unix ms. */
+  readonly atMs: number;
+  readonly outcome: AttemptEnd;
+  /** At most {@link reasonMax} UTF-16 units. */
+  readonly reason?: string | undefined;
+}
+
+export interface Attempts {
+  /** In order: the first ten and the last ten once there are more than twenty. */
+  readonly kept: readonly Attempt[];
+  readonly total: number;
+}
+
+const keptAtEachEnd = 10;
+/** UTF-16 units. */
+export const reasonMax = 500;
+
+export const noAttempts: Attempts = { kept: [], total: 0 };
+
+/** `text`, at most {@link reasonMax} UTF-16 units of it, never half a surrogate pair. */
+export function cutReason(text: string): string {
+  return text.slice(0, reasonMax).replace(/[\ud800-\udbff]$/, "");
+}
+
+/** Adds one attempt, its reason cut. */
+export function addAttempt(attempts: Attempts, { reason, ...attempt }: Attempt): Attempts {
+  const added = reason === undefined ? attempt : { ...attempt, reason: cutReason(reason) };
+  return joinAttempts(attempts, { kept: [added], total: 1 });
+}
+
+/** The same as if all attempts of both had been added one by one. */
+export function joinAttempts(earlier: Attempts, later: Attempts): Attempts {
+  const all = [...earlier.kept, ...later.kept];
+  const isWhole = all.length <= 2 * keptAtEachEnd;
+  const kept = isWhole ? all : [...all.slice(0, keptAtEachEnd), ...all.slice(-keptAtEachEnd)];
+  return { kept, total: earlier.total + later.total };
+}
+
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const texts = v.pipe(v.array(v.string()), v.readonly());
+/** Within the range of a `Date`, which displays make of it. */
+const timeMs = v.pipe(v.number(), v.minValue(-8.64e15), v.maxValue(8.64e15));
+
+/** valibot takes an array for an object. */
+const noArray = v.custom<object>((value) => !Array.isArray(value));
+
+/** What a later release adds to an attempt is kept; how it ended may be an end that only that release knows. */
+const attempt: v.GenericSchema<unknown, Attempt> = v.looseObject({
+  provider: v.string(),
+  atMs: timeMs,
+  outcome: v.custom<AttemptEnd>((end) => typeof end === "string"),
+  reason: v.optional(v.string()),
+});
+
+/** `total` is stored only if some attempts are left out. */
+const storedAttempts = { attempts: v.optional(v.array(attempt), []), total: v.optional(count) };
+
+function withAttempts<
+  T extends { readonly attempts: readonly Attempt[]; readonly total?: number | undefined },
+>(stored: T) {
+  const { attempts: kept, total = kept.length, ...rest } = stored;
+  return { attempts: { kept, total } as Attempts, ...rest };
+}
+
+const historySchema = v.pipe(
+  noArray,
+  v.object({
+    ...storedAttempts,
+    /** Failures counted for backoff. */
+    tries: v.optional(count, 0),
+    /** Providers that refused its sender. */
+    refusedBy: v.optional(texts, []),
+    /** A doubt ended without an answer: it may have been sent, whatever became of it later. */
+    doubted: v.optional(v.boolean(), false),
+    /** Why it is a dead letter, while it is one. */
+    deadReason: v.optional(v.string()),
+    /** When an operator last retried it, the store's time, Unix ms: `GIVE_UP_AFTER` counts from then on. */
+    replayedAtMs: v.optional(timeMs),
+  }),
+  v.transform(withAttempts),
+);
+
+const notesSchema = v.pipe(
+  noArray,
+  v.object({
+    ...storedAttempts,
+    /** Searches that were answered, found nothing, and began late enough to count. */
+    looks: v.optional(count, 0),
+    /** Failures counted for backoff. */
+    failures: v.optional(count, 0),
+    /** Attempts whose failure one of the emails may have caused. */
+    strikes: v.optional(count, 0),
+    /** How many emails were accepted under this credential before the first attempt after a strike. */
+    baseline: v.optional(v.object({ credential: v.string(), acceptances: count })),
+    /** The last attempt failed in a way that an email may have caused, just after the provider answered a question. */
+    isBlamed: v.optional(v.boolean(), false),
+    /** The provider's account that the batch's own credential belongs to, once a worker has asked. */
+    account: v.optional(v.string()),
+  }),
+  v.transform(withAttempts),
+);
+
+const recordSchema = v.object({
+  batchId: v.string(),
+  provider: v.string(),
+  providerMessageId: v.string(),
+  /** When the acceptance was known, the store's time, Unix ms. */
+  atMs: timeMs,
+  history: v.optional(historySchema, {}),
+});
 
 /** Of one email, over all its batches. */
-export interface History {
-  readonly attempts: Attempts;
-  /** Failures counted for backoff. */
-  readonly tries: number;
-  /** Providers that refused its sender. */
-  readonly refusedBy: readonly string[];
-  /** A doubt ended without an answer: it may have been sent, whatever became of it later. */
-  readonly doubted: boolean;
-  /** Why it is a dead letter, while it is one. */
-  readonly deadReason?: string;
-  /** When an operator last sent a dead letter back to waiting, the store's time, Unix ms: it is given up from then on. */
-  readonly replayedAtMs?: number;
-}
-
+export type History = Readonly<v.InferOutput<typeof historySchema>>;
 /** Of one batch, while it is in doubt. */
-export interface Notes {
-  readonly attempts: Attempts;
-  /** Searches that were answered, found nothing, and began late enough to be believed. */
-  readonly looks: number;
-  /** Failures counted for backoff. */
-  readonly failures: number;
-  /** Attempts whose failure one of the emails may have caused. */
-  readonly strikes: number;
-  /** How many emails were accepted under this credential before the first attempt after a strike. */
-  readonly baseline?: { readonly credential: string; readonly acceptances: number };
-  /** The last attempt failed in a way that an email may have caused, just after the provider answered a question. */
-  readonly isBlamed: boolean;
-  /** The provider's account that the batch's own credential belongs to, if somebody has asked. */
-  readonly account?: string;
-}
-
+export type Notes = Readonly<v.InferOutput<typeof notesSchema>>;
 /** Of one sent email. */
-export interface SentRecord {
-  readonly batchId: string;
-  readonly provider: string;
-  readonly providerMessageId: string;
-  /** When the acceptance was known, the store's time, Unix ms. */
-  readonly atMs: number;
-  readonly history: History;
-}
+export type SentRecord = Readonly<v.InferOutput<typeof recordSchema>>;
 
-export const noHistory: History = {
-  attempts: noAttempts,
-  tries: 0,
-  refusedBy: [],
-  doubted: false,
-};
+export const noHistory: History = v.parse(historySchema, {});
+/** With a place for every field, so that they are stored in this order. */
 export const noNotes: Notes = {
   attempts: noAttempts,
   looks: 0,
   failures: 0,
   strikes: 0,
+  baseline: undefined,
   isBlamed: false,
+  account: undefined,
 };
 
-/** How the reason of a dead letter begins that may have been sent. */
-const outcomeUnknownPrefix = "outcome unknown: ";
+/** The inverse of {@link encodeHistory}. Throws on text that it did not write. */
+export function decodeHistory(text: string): History {
+  return text === "" ? noHistory : decode(historySchema, text);
+}
 
-/** The history of an email whose batch ends: what the batch went through is what it went through. */
+/** The stored text; the empty history is the empty text. */
+export function encodeHistory(history: History): string {
+  return encode(storedForm(history));
+}
+
+/** The inverse of {@link encodeNotes}. Throws on text that it did not write. */
+export function decodeNotes(text: string): Notes {
+  return text === "" ? noNotes : decode(notesSchema, text);
+}
+
+/** The stored text; empty notes are the empty text. */
+export function encodeNotes(notes: Notes): string {
+  return encode(storedForm(notes));
+}
+
+/** The inverse of {@link encodeRecord}. Throws on text that it did not write. */
+export function decodeRecord(text: string): SentRecord {
+  return decode(recordSchema, text);
+}
+
+export function encodeRecord({ history, ...record }: SentRecord): string {
+  return JSON.stringify({ ...record, history: storedForm(history) });
+}
+
+/** The error holds nothing of the text: it may be logged. */
+function decode<T>(schema: v.GenericSchema<unknown, T>, text: string): T {
+  const { success, output } = v.safeParse(schema, JSON.parse(text), { abortEarly: true });
+  if (!success) throw new TypeError("a stored field is not of its type");
+  return output;
+}
+
+/** Fields that have their default are omitted. */
+function storedForm({ attempts: { kept, total }, ...rest }: History | Notes): object {
+  const fields = { attempts: kept, total: total > kept.length ? total : 0, ...rest };
+  const isDefault = (value: unknown) => !value || (Array.isArray(value) && value.length === 0);
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => !isDefault(value)));
+}
+
+function encode(stored: object): string {
+  const text = JSON.stringify(stored);
+  return text === "{}" ? "" : text;
+}
+
+/** The history of an email whose batch ends: what the batch went through belongs to it. */
 export function withNotes(history: History, notes: Notes): History {
   return { ...history, attempts: joinAttempts(history.attempts, notes.attempts) };
 }
 
 /** The history of a dead letter. */
 export function asDead(history: History, reason: string): History {
-  return { ...history, deadReason: cutReason(history.doubted ? outcomeUnknownPrefix + reason : reason) };
+  return { ...history, deadReason: cutReason(history.doubted ? `outcome unknown: ${reason}` : reason) };
 }
 
-/** The history of a dead letter that goes back to waiting: what happened is kept, what followed from it is not. */
+/** The history of an email that an operator retries: what happened is kept, what followed from it is not. */
 export function asRetried({ attempts, doubted }: History, nowMs: number): History {
   return { ...noHistory, attempts, doubted, replayedAtMs: nowMs };
-}
-
-/** Of a dead letter: a provider may have accepted it. To replay it can send it twice. */
-export function isOutcomeUnknown({ doubted }: History): boolean {
-  return doubted;
-}
-
-/** The stored text; the empty history is the empty text. */
-export function encodeHistory(history: History): string {
-  const stored = storedHistory(history);
-  return Object.keys(stored).length === 0 ? "" : JSON.stringify(stored);
-}
-
-/** The inverse of {@link encodeHistory}. Throws on text that it did not write. */
-export function decodeHistory(text: string): History {
-  return text === "" ? noHistory : readHistory(JSON.parse(text));
-}
-
-/** The stored text; empty notes are the empty text. */
-export function encodeNotes(notes: Notes): string {
-  const { attempts, looks, failures, strikes, baseline, isBlamed, account } = notes;
-  const stored = {
-    ...storedAttempts(attempts),
-    ...(looks > 0 && { looks }),
-    ...(failures > 0 && { failures }),
-    ...(strikes > 0 && { strikes }),
-    ...(baseline !== undefined && { baseline }),
-    ...(isBlamed && { isBlamed }),
-    ...(account !== undefined && { account }),
-  };
-  return Object.keys(stored).length === 0 ? "" : JSON.stringify(stored);
-}
-
-/** The inverse of {@link encodeNotes}. Throws on text that it did not write. */
-export function decodeNotes(text: string): Notes {
-  if (text === "") return noNotes;
-  const stored: unknown = JSON.parse(text);
-  demand(isObject(stored));
-  const { looks = 0, failures = 0, strikes = 0, baseline, isBlamed = false, account } = stored;
-  demand(isCount(looks) && isCount(failures) && isCount(strikes));
-  demand(typeof isBlamed === "boolean" && (account === undefined || isText(account)));
-  demand(baseline === undefined || isBaseline(baseline));
-  return {
-    attempts: readAttempts(stored),
-    looks,
-    failures,
-    strikes,
-    ...(baseline !== undefined && { baseline }),
-    isBlamed,
-    ...(account !== undefined && { account }),
-  };
-}
-
-export function encodeRecord({ history, ...record }: SentRecord): string {
-  return JSON.stringify({ ...record, history: storedHistory(history) });
-}
-
-/** The inverse of {@link encodeRecord}. Throws on text that it did not write. */
-export function decodeRecord(text: string): SentRecord {
-  const stored: unknown = JSON.parse(text);
-  demand(isObject(stored));
-  const { history = {}, batchId, provider, providerMessageId, atMs, ...newer } = stored;
-  demand(isText(batchId) && isText(provider) && isText(providerMessageId) && isTime(atMs));
-  return { ...newer, batchId, provider, providerMessageId, atMs, history: readHistory(history) };
-}
-
-/** `total` only when some are left out. */
-interface StoredAttempts {
-  readonly attempts?: Attempts["kept"];
-  readonly total?: number;
-}
-
-type StoredHistory = Partial<Omit<History, "attempts">> & StoredAttempts;
-
-function storedAttempts({ kept, total }: Attempts): StoredAttempts {
-  return { ...(kept.length > 0 && { attempts: kept }), ...(total > kept.length && { total }) };
-}
-
-function readAttempts({ attempts = [], total }: Stored): Attempts {
-  demand(isListOf(attempts, isAttempt) && (total === undefined || isCount(total)));
-  return { kept: attempts, total: total ?? attempts.length };
-}
-
-function storedHistory(history: History): StoredHistory {
-  const { attempts, tries, refusedBy, doubted, deadReason, replayedAtMs } = history;
-  return {
-    ...storedAttempts(attempts),
-    ...(tries > 0 && { tries }),
-    ...(refusedBy.length > 0 && { refusedBy }),
-    ...(doubted && { doubted }),
-    ...(deadReason !== undefined && { deadReason }),
-    ...(replayedAtMs !== undefined && { replayedAtMs }),
-  };
-}
-
-function readHistory(stored: unknown): History {
-  demand(isObject(stored));
-  const { tries = 0, refusedBy = [], doubted = false, deadReason, replayedAtMs } = stored;
-  demand(isCount(tries) && isListOf(refusedBy, isText) && typeof doubted === "boolean");
-  demand(deadReason === undefined || isText(deadReason));
-  demand(replayedAtMs === undefined || isTime(replayedAtMs));
-  return {
-    attempts: readAttempts(stored),
-    tries,
-    refusedBy,
-    doubted,
-    ...(deadReason !== undefined && { deadReason }),
-    ...(replayedAtMs !== undefined && { replayedAtMs }),
-  };
-}
-
-// What is stored may be damaged and still be JSON. It is found out here, where everybody expects that something
-// cannot be read, and not by whoever is the first to use a field.
-
-type Stored = Readonly<Record<string, unknown>>;
-
-/** Furthest time of a `Date` from 1970, ms. */
-const timeMaxMs = 8.64e15;
-
-/** Without a word of the text: what is thrown may be logged. */
-function demand(holds: boolean): asserts holds {
-  if (!holds) throw new TypeError("a stored field is not of its type");
-}
-
-function isObject(value: unknown): value is Stored {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function isListOf<T>(value: unknown, isItem: (item: unknown) => item is T): value is readonly T[] {
-  return Array.isArray(value) && value.every(isItem);
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string";
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-function isBaseline(value: unknown): value is NonNullable<Notes["baseline"]> {
-  return isObject(value) && isText(value["credential"]) && isCount(value["acceptances"]);
-}
-
-function isTime(value: unknown): value is number {
-  return typeof value === "number" && Math.abs(value) <= timeMaxMs;
-}
-
-/** Its end may be one that only a later release knows. */
-function isAttempt(value: unknown): value is Attempt {
-  if (!isObject(value)) return false;
-  const { provider, atMs, outcome, reason = "" } = value;
-  return isText(provider) && isTime(atMs) && isText(outcome) && isText(reason);
 }

@@ -1,81 +1,67 @@
-// A batch of which a provider may have accepted emails. It stays whole, with that provider, under its key, until
-// an answer accounts for it, a search does, or its time is over. Waiting is never a sleep inside a lease: it is a
-// later due time, and what has been found out so far is in the notes.
+// A batch of which a provider may have accepted emails. It stays whole, with that provider, under its key, until an answer
+// accounts for it, a search does, or its time is over. Waiting is never a sleep inside a lease: it is a later due time,
+// and what has been found out so far is in the notes.
 //
 // One exception: if the provider keeps failing at a batch of several emails while it accepts others, one of these emails
 // is probably to blame. The batch is split, so that the others do not wait for most of a day.
 
-import { addAttempt, type AttemptEnd } from "./attempts.ts";
 import { backoffMs } from "./backoff.ts";
-import { isInDoubt, type DecodedBatch, type DecodedEmail } from "./batch.ts";
-import { compose, type Decision, type Policy, type Verdict } from "./decision.ts";
+import { type DecodedBatch, type DecodedEmail, isInDoubt } from "./batch.ts";
+import type { DecisionInput, Ruling, Verdict } from "./decision.ts";
+import { isLate, isOtherCredential, markDead, markSent } from "./email_fate.ts";
+import { resendAfterDoubt, tried, withAttempt } from "./email_fate.ts";
 import { encodeNotes, type Notes } from "./history.ts";
-import type { Outcome, SearchResult } from "./request_outcome.ts";
-import { healthOf } from "./provider_health.ts";
-import {
-  resendAfterDoubt,
-  giveUpInDoubt,
-  isLate,
-  isOtherCredential,
-  markSent,
-  type DecisionInput,
-} from "./email_fate.ts";
+import type { FailedOutcome } from "./request_outcome.ts";
 
-/** Searches that found nothing, each believed, after which the rest is sent again. */
-const looksNeeded = 2;
-/** Between two looks: a sixth of the wait, but no more than 15 s and no less than 50 ms. */
-const lookGapMaxMs = 15_000;
-const lookGapMinMs = 50;
-/** Between two attempts under the same key. */
+/** Empty searches that count after which the rest is sent again. */
+const searchesNeeded = 2;
+/** From an unknown answer of a provider that can be searched to the first search, ms. */
+const firstSearchMs = 1000;
+/** Between two searches: a sixth of the wait, within these bounds, ms. */
+const searchGapMaxMs = 15_000;
+const searchGapMinMs = 50;
+/** Between two attempts under the same key, ms. */
 const attemptGapMaxMs = 30_000;
 /** Failed attempts under its key before a batch may be split. */
 const strikesNeeded = 5;
-/** Before a batch is claimed again whose doubt housekeeping has to end, or whose clock it has not looked at yet, ms. */
+/** Before a batch is claimed again whose doubt housekeeping has to end, or whose clock it has not compared yet, ms. */
 const endedDelayMs = 2000;
 
-/** The provider did not say what it accepted: all emails stay, or those without a verdict, until later. */
+/** The provider did not say what it accepted: all emails stay until later, or those without a verdict. */
 export function keepInDoubt(
-  outcome: Exclude<Outcome, { kind: "accepted" }>,
-  setting: DecisionInput,
+  outcome: FailedOutcome,
+  input: DecisionInput,
   verdicts: readonly Verdict[] = [],
-): Decision {
-  const { batch } = setting;
-  const provider = batch.provider;
-  const health = healthOf([outcome]);
-  const notes = afterFailure(outcome, setting);
-  const [only] = batch.emails;
-  if (only !== undefined && batch.emails.length === 1 && endsInDoubt(only, notes, setting)) {
-    const verdict = giveUpInDoubt(only, outcome.kind, outcome.reason, setting);
-    return compose({ provider, verdicts: [verdict], health });
+): Ruling {
+  const { batch } = input;
+  const notes = afterFailure(outcome, input);
+  const [only, ...others] = batch.emails;
+  if (only !== undefined && others.length === 0 && endsInDoubt(only, notes, input)) {
+    const { kind, reason } = outcome;
+    const history = { ...tried(only, kind, reason, input), doubted: true };
+    return { verdicts: [markDead(only.id, history, "gaveUp", reason)] };
   }
-  if (isToBeSplit(notes, setting)) {
-    return { ...splitInDoubt({ ...setting, batch: { ...batch, notes } }), health };
-  }
-  return compose({
-    provider,
+  if (isToBeSplit(notes, input)) return splitInDoubt({ ...input, batch: { ...batch, notes } });
+  return {
     verdicts,
-    rest: rest(notes, retryDelayMs(outcome, notes, setting), setting),
+    rest: restUntil(retryDelayMs(outcome, notes, input), notes, input),
     counts: isInDoubt(batch) ? {} : { unknown: batch.emails.length - verdicts.length },
-    health,
-    throttled: outcome.kind === "throttled",
-  });
+  };
 }
 
-function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: DecisionInput): Notes {
-  const { batch, policy } = setting;
+function afterFailure(outcome: FailedOutcome, input: DecisionInput): Notes {
+  const { batch, policy } = input;
   const before = batch.notes;
-  const isSearch = policy.search !== undefined && isInDoubt(batch);
+  const isSearch = policy.searchWaitMs !== undefined && isInDoubt(batch);
   const isStrike = !isSearch && mayBeAnEmails(outcome);
-  const isOwnBaseline = before.baseline?.credential === policy.credential;
-  const baseline =
-    before.strikes === 0 || isOwnBaseline
-      ? before.baseline
-      : { credential: policy.credential, acceptances: batch.acceptances };
+  const keepsBaseline = before.strikes === 0 || before.baseline?.credential === policy.credential;
   return {
-    ...noted(outcome.kind, outcome.reason, setting),
+    ...withAttempt(before, outcome.kind, outcome.reason, input),
     failures: before.failures + (outcome.kind === "throttled" ? 0 : 1),
     strikes: before.strikes + (isStrike ? 1 : 0),
-    ...(baseline !== undefined && { baseline }),
+    baseline: keepsBaseline
+      ? before.baseline
+      : { credential: policy.credential, acceptances: batch.acceptances },
     isBlamed: isSearch ? before.isBlamed : isStrike && policy.question !== "none",
   };
 }
@@ -84,100 +70,69 @@ function afterFailure(outcome: Exclude<Outcome, { kind: "accepted" }>, setting: 
  * Whether one of the emails may have caused it. A refused sender counts too: the request can never succeed as it is, and
  * its bytes cannot change under the same key.
  */
-function mayBeAnEmails(outcome: Outcome): boolean {
+function mayBeAnEmails(outcome: FailedOutcome): boolean {
   const { kind } = outcome;
   return (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
 }
 
-/** Whether a lone email is given up while in doubt. One that can be searched for is given up after the search instead. */
-function endsInDoubt(email: DecodedEmail, { isBlamed }: Notes, setting: DecisionInput): boolean {
-  if (email.marked || setting.policy.search !== undefined) return false;
-  return isInDoubt(setting.batch) && isBlamed && isLate(email, setting);
-}
-
-/** Whether a claim finds that there is evidence by now: no further attempt is needed. */
-export function isDueToSplit(batch: DecodedBatch, policy: Policy, nowMs: number): boolean {
-  return isToBeSplit(batch.notes, { batch, policy, nowMs });
-}
-
-/** The emails are sent again, by any provider, as possible duplicates. */
-export function splitInDoubt(setting: DecisionInput): Decision {
-  const { batch } = setting;
-  const why = "split: the provider accepts other emails, but does not answer for this batch";
-  const verdicts = batch.emails.map((email) =>
-    resendAfterDoubt(email, "doubtEnded", batch.emails.length, setting, why),
-  );
-  return compose({ provider: batch.provider, verdicts, counts: { doubts_split: 1 }, health: "none" });
+/** Whether a lone email is given up while in doubt; one that can be searched for is given up after the search instead. */
+function endsInDoubt(email: DecodedEmail, { isBlamed }: Notes, input: DecisionInput): boolean {
+  if (email.marked || input.policy.searchWaitMs !== undefined) return false;
+  return isInDoubt(input.batch) && isBlamed && isLate(email, input);
 }
 
 /**
  * Five failures that one email may have caused, for long enough, while the provider worked: it accepted others, or said
  * itself, under this very key, that it refuses a sender.
  */
-function isToBeSplit(
+export function isToBeSplit(
   { strikes, baseline, attempts }: Notes,
   { batch, policy, nowMs }: Omit<DecisionInput, "random">,
 ): boolean {
-  if (policy.search !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
-  if (batch.doubtSinceMs === undefined || nowMs - batch.doubtSinceMs < policy.splitAfterMs) return false;
+  if (policy.searchWaitMs !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
+  if (batch.doubtSinceMs === undefined || nowMs - batch.doubtSinceMs < policy.doubtSplitAfterMs) return false;
   if (attempts.kept.at(-1)?.outcome === "senderRefused") return true;
   return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;
 }
 
-/** A search. What it finds is sent at once; the rest is given up only after looks that can be believed. */
-export function decideSearch(result: SearchResult, setting: DecisionInput): Decision {
-  switch (result.kind) {
-    case "failed":
-      return keepInDoubt(result.outcome, setting);
-    case "searched":
-      return looked(result.found, setting);
-  }
+/** The emails are sent again, by any provider, as possible duplicates. */
+export function splitInDoubt(input: DecisionInput): Ruling {
+  const why = "split: the provider accepts other emails, but does not answer for this batch";
+  return { ...endDoubt(input, why), counts: { doubts_split: 1 } };
 }
 
 /** The time for doubt is over. */
-export function endDoubtOf(setting: DecisionInput): Decision {
-  const { batch } = setting;
-  const verdicts = batch.emails.map((email) =>
-    resendAfterDoubt(email, "doubtEnded", batch.emails.length, setting),
-  );
-  return compose({ provider: batch.provider, verdicts, health: "none" });
+export function endDoubt(input: DecisionInput, why?: string): Ruling {
+  const { emails } = input.batch;
+  return {
+    verdicts: emails.map((email) => resendAfterDoubt(email, "doubtEnded", emails.length, input, why)),
+  };
 }
 
-/** In doubt, and nothing was begun under this lease: whoever claims it next goes on from the same point. */
-export function postpone(delayMs: number, setting: DecisionInput): Decision {
-  const { batch } = setting;
-  return compose({
-    provider: batch.provider,
-    verdicts: [],
-    rest: rest(batch.notes, delayMs, setting),
-    health: "none",
-  });
+/** In doubt, and nothing was begun under this lease: the next claim goes on from the same point. */
+export function postpone(delayMs: number, input: DecisionInput): Ruling {
+  return { verdicts: [], rest: restUntil(delayMs, input.batch.notes, input) };
 }
 
-function looked(found: ReadonlyMap<string, string>, setting: DecisionInput): Decision {
-  const { batch } = setting;
-  const provider = batch.provider;
+/** A search was answered. What it found is sent; the rest is sent again only after searches that count. */
+export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
+  const { batch } = input;
   const verdicts: Verdict[] = [];
   const missing = batch.emails.filter((email) => {
     const messageId = found.get(email.id);
-    if (messageId !== undefined) verdicts.push(markSent(email, messageId, "recalled", setting));
+    if (messageId !== undefined) verdicts.push(markSent(email, messageId, "recalled", input));
     return messageId === undefined;
   });
-  if (missing.length === 0) return compose({ provider, verdicts, health: "none" });
+  if (missing.length === 0) return { verdicts };
 
-  const notes = withAccount(noted("notFound", undefined, setting), setting);
-  const looks = notes.looks + (isBelieved(notes, setting) ? 1 : 0);
-  const after: DecisionInput = { ...setting, batch: { ...batch, notes } };
-  if (looks >= looksNeeded || missing.every(({ marked }) => marked)) {
+  const notes = withAccount(withAttempt(batch.notes, "notFound", undefined, input), input);
+  const looks = notes.looks + (doesSearchCount(notes, input) ? 1 : 0);
+  if (looks >= searchesNeeded || missing.every(({ marked }) => marked)) {
+    const after = { ...input, batch: { ...batch, notes } };
     const lost = missing.map((email) => resendAfterDoubt(email, "notFound", missing.length, after));
-    return compose({ provider, verdicts: [...verdicts, ...lost], health: "none" });
+    return { verdicts: [...verdicts, ...lost] };
   }
-  return compose({
-    provider,
-    verdicts,
-    rest: rest({ ...notes, looks, failures: 0 }, lookDelayMs(setting), setting),
-    health: "none",
-  });
+  return { verdicts, rest: restUntil(searchDelayMs(input), { ...notes, looks, failures: 0 }, input) };
 }
 
 /** The account that the batch was sent from is known once it has been searched under its own credential. */
@@ -190,39 +145,34 @@ function withAccount(notes: Notes, { batch, policy }: DecisionInput): Notes {
  * An empty search counts if its claim came `searchWaitMs` after the doubt was recorded, or after a later step of the
  * store's clock, and if it searched the account that the batch was sent from.
  */
-function isBelieved(notes: Notes, { batch, policy }: DecisionInput): boolean {
-  if (isOtherCredential(batch, policy) && (notes.account === undefined || notes.account !== policy.account))
-    return false;
-  return (
-    policy.search !== undefined && batch.claimedAtMs >= believedFromMs(batch, policy.search.searchWaitMs)
-  );
+function doesSearchCount(notes: Notes, { batch, policy }: DecisionInput): boolean {
+  const isSameAccount = notes.account !== undefined && notes.account === policy.account;
+  if (isOtherCredential(batch, policy) && !isSameAccount) return false;
+  return policy.searchWaitMs !== undefined && batch.nowMs >= countsFromMs(batch, policy.searchWaitMs);
 }
 
-function believedFromMs(
-  { claimedAtMs, doubtSinceMs, clockSteppedAtMs }: DecodedBatch,
-  waitMs: number,
-): number {
-  const sinceMs = doubtSinceMs ?? claimedAtMs;
+function countsFromMs({ nowMs, doubtSinceMs, clockSteppedAtMs }: DecodedBatch, waitMs: number): number {
+  const sinceMs = doubtSinceMs ?? nowMs;
   const steppedMs = clockSteppedAtMs ?? -Infinity;
-  return (steppedMs <= claimedAtMs ? Math.max(sinceMs, steppedMs) : sinceMs) + waitMs;
+  return (steppedMs <= nowMs ? Math.max(sinceMs, steppedMs) : sinceMs) + waitMs;
 }
 
-/** To the first look that will be believed or, once that was possible, to another soon after. */
-function lookDelayMs({ batch, policy, nowMs }: DecisionInput): number {
-  const searchWaitMs = policy.search?.searchWaitMs ?? 0;
-  const waitMs = believedFromMs(batch, searchWaitMs) - nowMs;
-  // A little more than the wait: a look that is a moment early would not count.
-  if (waitMs > 0) return waitMs + lookGapMinMs;
-  return Math.max(lookGapMinMs, Math.min(searchWaitMs / 6, lookGapMaxMs));
+/** To the first search that will count or, once that was possible, to another soon after. */
+function searchDelayMs({ batch, policy, nowMs }: DecisionInput): number {
+  const searchWaitMs = policy.searchWaitMs ?? 0;
+  const waitMs = countsFromMs(batch, searchWaitMs) - nowMs;
+  // A little more than the wait: a search that is a moment early would not count.
+  if (waitMs > 0) return waitMs + searchGapMinMs;
+  return Math.max(searchGapMinMs, Math.min(searchWaitMs / 6, searchGapMaxMs));
 }
 
-function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: DecisionInput): number {
-  const { batch, policy, random } = setting;
-  if (!isInDoubt(batch) && policy.search !== undefined) return policy.search.firstLookMs;
+function retryDelayMs(outcome: FailedOutcome, notes: Notes, input: DecisionInput): number {
+  const { batch, policy, random } = input;
+  if (!isInDoubt(batch) && policy.searchWaitMs !== undefined) return firstSearchMs;
   // How long a throttled one has to wait is known to the rate limiter, and is no failure of its own.
   const attempt = outcome.kind === "throttled" ? 1 : notes.failures;
   const delayMs = backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
-  const leftMs = untilSplitMs(notes, setting);
+  const leftMs = untilSplitMs(notes, input);
   // Enough attempts have failed: another one that hangs would only put the split off.
   if (notes.strikes >= strikesNeeded && leftMs <= attemptGapMaxMs) return leftMs;
   return Math.min(delayMs, attemptGapMaxMs, leftMs);
@@ -230,30 +180,20 @@ function retryDelayMs(outcome: Pick<Outcome, "kind">, notes: Notes, setting: Dec
 
 /** Longest wait that allows the attempts that a split needs before it is due; then the wait until it is due. */
 function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: DecisionInput): number {
-  if (policy.search !== undefined || batch.emails.length === 1) return Infinity;
-  if (strikes < strikesNeeded) return policy.splitAfterMs / strikesNeeded;
-  const leftMs = (batch.doubtSinceMs ?? nowMs) + policy.splitAfterMs - nowMs;
-  return leftMs > 0 ? leftMs + lookGapMinMs : Infinity;
+  if (policy.searchWaitMs !== undefined || batch.emails.length === 1) return Infinity;
+  if (strikes < strikesNeeded) return policy.doubtSplitAfterMs / strikesNeeded;
+  const leftMs = (batch.doubtSinceMs ?? nowMs) + policy.doubtSplitAfterMs - nowMs;
+  return leftMs > 0 ? leftMs + searchGapMinMs : Infinity;
 }
 
 /** Due again no later than the end of doubt; after that, housekeeping ends the doubt, unless the clock is doubted. */
-function rest(
-  notes: Notes,
+function restUntil(
   delayMs: number,
+  notes: Notes,
   { batch, nowMs }: DecisionInput,
-): { delayMs: number; notes: string } {
+): NonNullable<Ruling["rest"]> {
   const leftMs = batch.doubtEndsAtMs - nowMs;
   const afterMs = batch.clockSteppedAtMs === undefined ? endedDelayMs : delayMs;
   const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : afterMs;
   return { delayMs: Math.ceil(boundedMs), notes: encodeNotes(notes) };
-}
-
-function noted(end: AttemptEnd, reason: string | undefined, { batch, nowMs }: DecisionInput): Notes {
-  const attempt = {
-    provider: batch.provider,
-    atMs: nowMs,
-    outcome: end,
-    ...(reason !== undefined && { reason }),
-  };
-  return { ...batch.notes, attempts: addAttempt(batch.notes.attempts, attempt) };
 }

@@ -1,21 +1,10 @@
-// What an operator's retry makes of a dead letter, and of a batch in doubt. Like every other decision a value, that
-// somebody else carries out.
+// What an operator's retry makes of a dead letter, and of a batch in doubt: a value that a command carries out.
 
 import type { Batch, EmailFate, Settlement } from "../queue/contract.ts";
-import { addAttempt } from "./attempts.ts";
-import {
-  asRetried,
-  decodeHistory,
-  decodeNotes,
-  encodeHistory,
-  type History,
-  isOutcomeUnknown,
-  noHistory,
-  noNotes,
-  type Notes,
-  withNotes,
-} from "./history.ts";
+import { ifReadable, withLeaseExpiry } from "./batch.ts";
 import { nextPieceMax } from "./email_fate.ts";
+import { addAttempt, asRetried, decodeHistory, decodeNotes, encodeHistory } from "./history.ts";
+import { noHistory, noNotes, withNotes } from "./history.ts";
 
 export interface OperatorRetry {
   readonly history: string;
@@ -23,58 +12,40 @@ export interface OperatorRetry {
   readonly mayBeDuplicate: boolean;
 }
 
-/** @param seenHistory as it is stored; one that cannot be read says nothing, so that the email may have been sent */
+/** @param seenHistory as it is stored; if it cannot be read, the email may have been sent */
 export function decideRetry(seenHistory: string, nowMs: number): OperatorRetry {
-  const history = readable(seenHistory, decodeHistory) ?? { ...noHistory, doubted: true };
-  return { history: encodeHistory(asRetried(history, nowMs)), mayBeDuplicate: isOutcomeUnknown(history) };
+  const history = ifReadable(() => decodeHistory(seenHistory)) ?? { ...noHistory, doubted: true };
+  return { history: encodeHistory(asRetried(history, nowMs)), mayBeDuplicate: history.doubted };
 }
 
-/** Names of counters, for each email that is replayed. */
+/** Names of counters, for each email that is retried. */
 export function retryCounts(mayBeDuplicate: boolean): Readonly<Record<string, number>> {
   return mayBeDuplicate ? { replayed: 1, possible_duplicates: 1 } : { replayed: 1 };
 }
 
 /**
  * The end of a batch's doubt, because an operator says so: all its emails are due now, for any provider, and their
- * time begins anew. They travel in small pieces, since one of them may be what the provider cannot digest. Emails that
- * are known to have been accepted elsewhere end as sent.
+ * `GIVE_UP_AFTER` begins anew. They travel in small pieces, since one of them may be what the provider cannot digest.
+ * Emails that are known to have been accepted elsewhere end as sent. What cannot be read counts as empty: it may be
+ * what the operator wants to get out of the way.
  * @param nowMs the store's time, Unix ms
  */
 export function endDoubtNow(
   batch: Batch,
   nowMs: number,
 ): { readonly settlement: Settlement; readonly possibleDuplicates: readonly string[] } {
-  const notes = readable(batch.notes, decodeNotes) ?? noNotes;
+  const { provider } = batch;
+  const notes = withLeaseExpiry(ifReadable(() => decodeNotes(batch.notes)) ?? noNotes, batch);
   const pieceMax = nextPieceMax(batch.emails.length);
+  const end = { provider, atMs: nowMs, outcome: "doubtEnded", reason: "by an operator" } as const;
   const fates = batch.emails.map(({ id, history, marked }): EmailFate => {
     if (marked) return { id, kind: "dead", history };
-    const ended = ending(readable(history, decodeHistory) ?? noHistory, notes, batch, nowMs);
-    return { id, kind: "due", delayMs: 0, pieceMax, history: encodeHistory(ended) };
+    const before = withNotes(ifReadable(() => decodeHistory(history)) ?? noHistory, notes);
+    const ended = { ...before, attempts: addAttempt(before.attempts, end), doubted: true };
+    return { id, kind: "due", delayMs: 0, pieceMax, history: encodeHistory(asRetried(ended, nowMs)) };
   });
   const possibleDuplicates = batch.emails.flatMap(({ id, marked }) => (marked ? [] : [id]));
   const count = possibleDuplicates.length;
-  const counts = { [`retried:${batch.provider}`]: count, replayed: count, possible_duplicates: count };
+  const counts = { [`retried:${provider}`]: count, replayed: count, possible_duplicates: count };
   return { settlement: { fates, counts: count === 0 ? {} : counts }, possibleDuplicates };
-}
-
-function ending(
-  history: History,
-  notes: Notes,
-  { provider, leaseExpired: lapsed }: Batch,
-  nowMs: number,
-): History {
-  const before = withNotes(history, notes).attempts;
-  const attempt = { provider, atMs: nowMs } as const;
-  const known = lapsed ? addAttempt(before, { ...attempt, outcome: "lapsed" }) : before;
-  const attempts = addAttempt(known, { ...attempt, outcome: "doubtEnded", reason: "by an operator" });
-  return asRetried({ ...history, attempts, doubted: true }, nowMs);
-}
-
-/** Nothing if it cannot be read: what an operator wants to get out of the way may be damaged. */
-function readable<T>(text: string, decode: (text: string) => T): T | undefined {
-  try {
-    return decode(text);
-  } catch {
-    return undefined;
-  }
 }

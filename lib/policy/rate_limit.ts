@@ -1,7 +1,7 @@
-// How fast one provider may be asked: a token bucket of one worker, whose rate is learnt from the provider's own
-// answers. It never asks more often than the limit that the provider names, over any second.
+// How many requests one provider gets from one worker: a token bucket whose rate is learned from the provider's own
+// answers. Over any second, it never permits more than the limit that the provider names.
 
-import { breakerOpenMs } from "./backoff.ts";
+import { pauseMs } from "./backoff.ts";
 import type { RateHint } from "./request_outcome.ts";
 
 export interface Rate {
@@ -20,15 +20,15 @@ export interface Rate {
   readonly throttledAtMs: number;
 }
 
-/** However often it is throttled, it asks once in 5 s. */
+/** However often it is throttled, a request is permitted every 5 s. */
 const floorPerSecond = 0.2;
 /** Tokens that may gather while nothing is sent: a tenth of a second's, and one at least. */
 const burstSeconds = 0.1;
-/** Each answer brings the rate nearer to its ceiling by so much of it: a halved rate is back after 50 answers. */
+/** Share of the ceiling that each answer adds to the rate: a halved rate is back after 50 answers. */
 const growth = 0.01;
 const pauseBaseMs = 1_000;
 const pauseMaxMs = 60_000;
-/** A provider that wants to be left alone for longer is asked again nevertheless. */
+/** A provider that asks for a longer pause gets a request after this one nevertheless. */
 const retryAfterMaxMs = 3_600_000;
 const tolerance = 1e-6;
 
@@ -36,11 +36,7 @@ export function newRate({
   startPerSecond,
   maxPerSecond,
   nowMs,
-}: {
-  startPerSecond: number;
-  maxPerSecond: number;
-  nowMs: number;
-}): Rate {
+}: Readonly<Record<"startPerSecond" | "maxPerSecond" | "nowMs", number>>): Rate {
   return {
     ratePerSecond: startPerSecond,
     limitPerSecond: undefined,
@@ -53,19 +49,19 @@ export function newRate({
   };
 }
 
-/** Takes the token that a request needs; undefined if there is none now. Times in ms, of one clock throughout. */
+/** Takes the permit for a request; undefined if there is none now. Times in ms, of one clock throughout. */
 export function takePermitAt(rate: Rate, nowMs: number): Rate | undefined {
   if (nextPermitAtMs(rate, nowMs) > nowMs) return undefined;
   const filled = fill(rate, nowMs);
   return { ...filled, tokens: Math.max(0, filled.tokens - 1) };
 }
 
-/** The token was not needed. */
+/** The permit was not needed. */
 export function returnPermitTo(rate: Rate): Rate {
   return { ...rate, tokens: Math.min(burstOf(rate.ratePerSecond), rate.tokens + 1) };
 }
 
-/** From when there is a token, if nobody takes one before; `nowMs` if there is one. */
+/** From when there is a permit, unless another request takes it; `nowMs` if there is one. */
 export function nextPermitAtMs(rate: Rate, nowMs: number): number {
   const { tokens, ratePerSecond, updatedAtMs } = fill(rate, nowMs);
   const filledAtMs =
@@ -75,28 +71,22 @@ export function nextPermitAtMs(rate: Rate, nowMs: number): number {
 
 /**
  * Any answer that is not a throttling.
- * @param takenAtMs when its request took its token
+ * @param takenAtMs when its request took its permit
  */
 export function onAnswer(rate: Rate, hint: RateHint, takenAtMs: number, nowMs: number): Rate {
-  const { rate: limited, isNew } = withLimit(fill(rate, nowMs), hint);
-  const isLate = takenAtMs <= rate.throttledAtMs;
+  const limited = withLimit(fill(rate, nowMs), hint);
+  const blockedUntilMs = Math.max(rate.blockedUntilMs, windowEndMs(hint, nowMs));
+  if (takenAtMs <= rate.throttledAtMs) return { ...limited, blockedUntilMs };
   const ceiling = ceilingOf(limited);
-  const ratePerSecond = isLate
-    ? limited.ratePerSecond
-    : isNew
-      ? ceiling
-      : limited.ratePerSecond + ceiling * growth;
-  return {
-    ...limited,
-    ratePerSecond: Math.min(ceiling, ratePerSecond),
-    throttles: isLate ? rate.throttles : 0,
-    blockedUntilMs: Math.max(rate.blockedUntilMs, windowEndMs(hint, nowMs)),
-  };
+  const isNewLimit = limited.limitPerSecond !== rate.limitPerSecond;
+  const grown = limited.ratePerSecond + ceiling * growth;
+  const ratePerSecond = isNewLimit ? ceiling : Math.min(ceiling, grown);
+  return { ...limited, ratePerSecond, throttles: 0, blockedUntilMs };
 }
 
 /**
  * Too many requests: half the rate, and a pause. Requests that were under way together count once.
- * @param takenAtMs when its request took its token
+ * @param takenAtMs when its request took its permit
  * @param random    in [0, 1)
  */
 export function onThrottled(
@@ -106,36 +96,26 @@ export function onThrottled(
   nowMs: number,
   random: number,
 ): Rate {
-  const { rate: limited } = withLimit(fill(rate, nowMs), hint);
-  const isLate = takenAtMs <= rate.throttledAtMs;
-  const pauseMs = isLate
-    ? 0
-    : breakerOpenMs({ times: rate.throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
-  const askedMs = Math.min(hint.retryAfterMs ?? 0, retryAfterMaxMs);
-  const blockedUntilMs = Math.max(
-    rate.blockedUntilMs,
-    nowMs + Math.max(pauseMs, askedMs),
-    windowEndMs(hint, nowMs),
-  );
-  if (isLate) return { ...limited, blockedUntilMs };
+  const limited = withLimit(fill(rate, nowMs), hint);
+  const askedMs = nowMs + Math.min(hint.retryAfterMs ?? 0, retryAfterMaxMs);
+  const blockedUntilMs = Math.max(rate.blockedUntilMs, askedMs, windowEndMs(hint, nowMs));
+  if (takenAtMs <= rate.throttledAtMs) return { ...limited, blockedUntilMs };
+  const { throttles } = rate;
+  const ownMs = pauseMs({ times: throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
   return {
     ...limited,
     ratePerSecond: Math.max(Math.min(floorPerSecond, ceilingOf(limited)), limited.ratePerSecond / 2),
-    blockedUntilMs,
-    throttles: rate.throttles + 1,
+    blockedUntilMs: Math.max(blockedUntilMs, nowMs + ownMs),
+    throttles: throttles + 1,
     throttledAtMs: nowMs,
   };
 }
 
 /** Adopts the limit that the provider names; a lower one at once. */
-function withLimit(rate: Rate, { limitPerSecond: limit }: RateHint): { rate: Rate; isNew: boolean } {
-  if (limit === undefined || !(limit > 0) || !Number.isFinite(limit) || limit === rate.limitPerSecond)
-    return { rate, isNew: false };
-  const limited = { ...rate, limitPerSecond: limit };
-  return {
-    rate: { ...limited, ratePerSecond: Math.min(rate.ratePerSecond, ceilingOf(limited)) },
-    isNew: true,
-  };
+function withLimit(rate: Rate, { limitPerSecond = NaN }: RateHint): Rate {
+  if (!(limitPerSecond > 0) || !Number.isFinite(limitPerSecond)) return rate;
+  const limited = { ...rate, limitPerSecond };
+  return { ...limited, ratePerSecond: Math.min(rate.ratePerSecond, ceilingOf(limited)) };
 }
 
 /** So that a burst and a second's rate together stay within the limit. */
@@ -143,7 +123,7 @@ function ceilingOf({ limitPerSecond, maxPerSecond }: Rate): number {
   return limitPerSecond === undefined ? maxPerSecond : limitPerSecond * (1 - burstSeconds);
 }
 
-/** When the provider's window starts anew, if this one is used up. */
+/** When the provider's next window begins, if this one is used up. */
 function windowEndMs({ remaining, resetMs }: RateHint, nowMs: number): number {
   return remaining === 0 && resetMs !== undefined ? nowMs + Math.min(resetMs, pauseMaxMs) : -Infinity;
 }

@@ -1,20 +1,23 @@
-// What can come of one request to a provider. Adapters translate an API's answers into these; they decide
-// nothing. Everything that follows from an outcome is in decide.ts.
+// What can come of one request to a provider, and what that says about the provider. Adapters translate an API's answers
+// into outcomes; they decide nothing. What follows for the emails is in decide.ts.
+
+import type { Settlement } from "../queue/contract.ts";
+import { cutReason } from "./history.ts";
 
 /** What became of one email, or of every email in a request alike. */
 export type Outcome =
   | { readonly kind: "accepted"; readonly providerMessageId: string }
   /**
-   * The message's own fault: no provider will take it. `stable` says that the refusal depends on the message
-   * alone, so that it would have been the same at every earlier try (400, 413, 422; never 406 or 451).
+   * The message's own fault: no provider will take it. `stable`: the refusal depends on the message alone, so that every
+   * earlier attempt would have been refused too (400, 413, 422; never 406 or 451).
    */
   | { readonly kind: "rejected"; readonly reason: string; readonly stable: boolean }
   /**
-   * This `from` at this provider: another provider may take it. `domain`, in lower case, is the domain that the
+   * This provider refuses this sender: another provider may take it. `domain`, in lower case, is the domain that the
    * refusal names, if it names one.
    */
   | { readonly kind: "senderRefused"; readonly reason: string; readonly domain?: string }
-  /** Everything at this provider: credentials, suspension, quota, configuration. */
+  /** The provider refuses everything of ours: credentials, suspension, quota, configuration. */
   | {
       readonly kind: "accountRefused";
       readonly reason: string;
@@ -26,7 +29,7 @@ export type Outcome =
   /** Certainly not sent: never connected, or the API says that it is down. */
   | { readonly kind: "unavailable"; readonly reason: string; readonly own: boolean }
   /**
-   * The reply was lost or says nothing: it may have been accepted. `own` (here and in `unavailable`) is whether the
+   * The answer was lost or cannot be read: it may have been accepted. `own` (here and in `unavailable`) is whether the
    * provider itself answered, in its own form: a gateway's answer, a timeout, a broken connection, an unreadable
    * answer, and a 2xx that does not account for every email are not.
    */
@@ -42,15 +45,18 @@ export type Outcome =
 
 export type OutcomeKind = Outcome["kind"];
 
+/** An outcome other than an acceptance. */
+export type FailedOutcome = Exclude<Outcome, { kind: "accepted" }>;
+
 /** What a provider's headers say about its rate limit. */
 export interface RateHint {
   /** Requests allowed per second. */
   readonly limitPerSecond?: number;
   /** Requests left in the current window. */
   readonly remaining?: number;
-  /** Until the window starts anew, ms. */
+  /** Until the next window begins, ms. */
   readonly resetMs?: number;
-  /** Until the provider wants to hear from us again, ms. */
+  /** How long the provider asks us to wait, ms. */
   readonly retryAfterMs?: number;
 }
 
@@ -59,14 +65,55 @@ export type SendResult =
   /** A readable 2xx that accounts for every email, in the order in which they were given. */
   | { readonly kind: "each"; readonly outcomes: readonly Outcome[] }
   /** One answer for the whole request. `rejected` and `senderRefused` mean that some email in it is at fault, unnamed. */
-  | { readonly kind: "whole"; readonly outcome: Exclude<Outcome, { kind: "accepted" }> };
+  | { readonly kind: "whole"; readonly outcome: FailedOutcome };
 
 /** The answer to one search for the emails of a batch. */
 export type SearchResult =
   /** The search was answered: email id -> the provider's message id, for those found. */
   | { readonly kind: "searched"; readonly found: ReadonlyMap<string, string> }
-  /** It was not: this was no look. */
+  /** It was not, and so found out nothing. */
   | {
       readonly kind: "failed";
-      readonly outcome: Exclude<Outcome, { kind: "accepted" | "rejected" | "senderRefused" | "keyReused" }>;
+      readonly outcome: Exclude<FailedOutcome, { kind: "rejected" | "senderRefused" | "keyReused" }>;
     };
+
+/** What an answer says to the circuit breaker. `unanswered` is a failure without an answer of the provider's own. */
+export type ProviderHealth = (typeof healthBySeverity)[number];
+
+const healthBySeverity = ["none", "success", "failure", "unanswered", "accountRefused"] as const;
+
+/** The worst that any outcome of one answer says; but a provider that accepted an email is neither down nor refuses us. */
+export function healthOf(outcomes: readonly Outcome[]): ProviderHealth {
+  if (outcomes.some(({ kind }) => kind === "accepted")) return "success";
+  const signs = outcomes.map(signOf);
+  return healthBySeverity.findLast((health) => signs.includes(health)) ?? "none";
+}
+
+/** A fault of the message or of the sender shows that the provider works. Throttling is for the rate limit. */
+function signOf(outcome: Outcome): ProviderHealth {
+  switch (outcome.kind) {
+    case "accepted":
+    case "rejected":
+    case "senderRefused":
+    case "keyReused":
+      return "success";
+    case "accountRefused":
+      return "accountRefused";
+    case "unavailable":
+    case "unknown":
+      return outcome.own ? "failure" : "unanswered";
+    case "throttled":
+      return "none";
+  }
+}
+
+/** Why the provider itself failed, if it did: of several emails with an outcome each, only if it accepted none. */
+export function providerFailureOf(outcomes: readonly Outcome[]): Settlement["failure"] {
+  if (outcomes.some(({ kind }) => kind === "accepted")) return undefined;
+  for (const kind of ["accountRefused", "unavailable", "unknown", "throttled"] as const) {
+    const failure = outcomes.find((outcome) => outcome.kind === kind);
+    if (failure?.kind !== kind) continue;
+    return { reason: cutReason(failure.reason), own: !("own" in failure) || failure.own };
+  }
+  return undefined;
+}

@@ -1,9 +1,9 @@
 // Which provider is next. Smooth weighted round robin, as nginx's (ngx_http_upstream_round_robin.c, 2012), counting
-// emails: whoever is furthest behind its share goes next, and pays for as many emails as it took.
+// emails: the one furthest behind its share goes next, and pays for as many emails as it took.
 
 export interface Weighted {
   readonly name: string;
-  /** Over 0. */
+  /** 0: never has a turn. */
   readonly weight: number;
 }
 
@@ -12,13 +12,10 @@ export type Shares = ReadonlyMap<string, number>;
 
 export const evenShares: Shares = new Map();
 
-/** The one that is furthest behind, the first of several; undefined if none is eligible. Changes nothing. */
-export function pick<W extends Weighted>(shares: Shares, eligible: readonly W[]): W | undefined {
-  let best: W | undefined;
-  for (const one of eligible) {
-    if (best === undefined || due(shares, one) > due(shares, best)) best = one;
-  }
-  return best;
+/** Those of positive weight, the one furthest behind first; of several alike, in the order given. */
+export function inTurn<W extends Weighted>(shares: Shares, eligible: readonly W[]): W[] {
+  const behind = ({ name, weight }: Weighted) => (shares.get(name) ?? 0) + weight;
+  return eligible.filter(({ weight }) => weight > 0).sort((one, other) => behind(other) - behind(one));
 }
 
 /**
@@ -41,10 +38,5 @@ export function charge(
     charged.set(name, (charged.get(name) ?? 0) + weight * emails);
     total += weight;
   }
-  charged.set(chosen, (charged.get(chosen) ?? 0) - total * emails);
-  return charged;
-}
-
-function due(shares: Shares, { name, weight }: Weighted): number {
-  return (shares.get(name) ?? 0) + weight;
+  return charged.set(chosen, (charged.get(chosen) ?? 0) - total * emails);
 }

@@ -1,7 +1,7 @@
 // The one place where a provider's words become a reason. Reasons are logged and shown to operators, so they
 // hold no address, no name, nothing of the email: what looks like one of these is replaced.
 
-import { cutReason, reasonMax } from "../policy/attempts.ts";
+import { cutReason, reasonMax } from "../policy/history.ts";
 
 /** What providers put in quotes without quoting the email: the names of fields. */
 const fieldName =

@@ -1,21 +1,22 @@
-// What the slots of a worker have in common: the queue, the settings, the log, and who is told of what they do.
+// What all deliveries of a worker share: the queue, the settings, the log and the observer; and what they report of
+// requests and dead letters.
 
 import type { Log } from "../runtime/log.ts";
-import type { Death } from "../policy/decision.ts";
+import type { Death, RetrySettings } from "../policy/decision.ts";
 import type { OutcomeKind } from "../policy/request_outcome.ts";
+import { kindOf } from "../providers/failure_reason.ts";
 import type { Consumer } from "../queue/contract.ts";
 
-export interface DeliverySettings {
+/** `providers` are the names of those with positive weight, in order of preference. */
+export interface DeliverySettings extends RetrySettings {
   readonly providerTimeoutMs: number;
   readonly leaseMs: number;
-  readonly retryBaseMs: number;
-  readonly retryMaxMs: number;
-  readonly giveUpAfterMs: number;
+  /** Since doubt was recorded, ms: from then on an empty search counts. */
   readonly searchWaitMs: number;
-  /** From when doubt was recorded, ms: a batch that keeps failing while others are accepted may then be split. */
-  readonly doubtSplitAfterMs: number;
-  /** Names of those with positive weight, in order of preference. */
-  readonly providers: readonly string[];
+  /** Provider requests in flight. */
+  readonly concurrency: number;
+  /** From a batch's first claim to the end of its doubt, ms. */
+  readonly doubtTimeoutMs: number;
 }
 
 export interface DeliveryContext {
@@ -28,12 +29,12 @@ export interface DeliveryContext {
 }
 
 /**
- * A send: `answered` if each email has an outcome of its own, else the outcome of all. A search: `looked`, or why it
+ * A send: `answered` if each email has an outcome of its own, else the outcome of all. A search: `searched`, or why it
  * failed. A check: `answered` or `unanswered`.
  */
 export type RequestOutcome = "answered" | "unanswered" | "searched" | OutcomeKind;
 
-/** Told of what this worker does, as it happens. */
+/** Is called with what this worker does, as it happens. */
 export interface DeliveryObserver {
   /** A request to a provider was answered, or given up. */
   requested(about: {
@@ -42,8 +43,40 @@ export interface DeliveryObserver {
     readonly outcome: RequestOutcome;
     readonly elapsedMs: number;
   }): void;
-  /** Emails were accepted; with how long that was after their submission, ms of the store's clock. */
+  /** Emails were accepted, so long after their submission, ms of the store's clock. */
   accepted(provider: string, agesMs: readonly number[]): void;
-  /** One was given up. */
-  died(provider: string, cause: Death["cause"] | "unreadable"): void;
+  /** One became a dead letter. */
+  died(provider: string, cause: Death["cause"]): void;
+}
+
+/** Most ids in a line of the log: a write to a pipe stays whole up to 4 KiB. */
+const idsMax = 50;
+
+/** Reports those that died together in as few lines as name each of them: thousands may die of one cause. */
+export function reportDead(
+  { log, observer }: DeliveryContext,
+  about: { readonly batch: string; readonly provider: string },
+  dead: readonly Death[],
+): void {
+  for (const { cause } of dead) observer?.died(about.provider, cause);
+  const alike = Map.groupBy(dead, (one) =>
+    JSON.stringify([one.cause, loggable(one.reason), one.outcomeUnknown]),
+  );
+  for (const some of alike.values()) {
+    const { cause, reason, outcomeUnknown } = some[0]!;
+    if (cause === "unreadable") {
+      for (const { id } of some) log.error("email-unreadable", { ...about, id, outcomeUnknown });
+      continue;
+    }
+    for (let start = 0; start < some.length; start += idsMax) {
+      const ids = some.slice(start, start + idsMax).map(({ id }) => id);
+      const what = { cause, reason: loggable(reason), outcomeUnknown, count: ids.length, ids };
+      log.error("dead-letter", { ...about, ...what });
+    }
+  }
+}
+
+/** The kind of failure: the rest are a provider's own words, which may quote the email. `queue show` has them. */
+export function loggable(reason: string | undefined): string | undefined {
+  return reason === undefined ? undefined : kindOf(reason);
 }

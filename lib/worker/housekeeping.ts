@@ -1,77 +1,74 @@
-// What one worker does once a second besides delivering: it ends the doubt of batches whose time is over, whatever
-// provider they belong to and whether anybody still knows it, and has the store swept.
+// What a worker does once a second besides delivering: it ends the doubt of batches whose time is over, of all providers,
+// also of those that no worker knows any more, and has the store swept.
 
-import { type Claim, claimedBy, newClaim } from "./lease_clock.ts";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe } from "../runtime/errors.ts";
-import type { DeliveryContext } from "./delivery_context.ts";
-import { endDoubt, handBack } from "./delivery.ts";
-import type { ProviderState } from "./provider_state.ts";
 import { StoreUnavailable, type WorkerPresence } from "../queue/contract.ts";
+import { Claimant } from "./claim.ts";
+import { Delivery } from "./delivery.ts";
+import type { DeliveryContext } from "./delivery_context.ts";
+import type { ProviderState } from "./provider_state.ts";
 
 const everyMs = 1000;
 /** Batches whose doubt is ended in one round. */
 const endedMax = 20;
 
-export interface Housekeeper {
-  /** Resolves when the round under way has ended. */
-  stop(): Promise<void>;
-}
+export class Housekeeper {
+  readonly #context: DeliveryContext;
+  readonly #presence: WorkerPresence;
+  readonly #claimant = new Claimant();
+  readonly #stopping = new AbortController();
+  readonly #stopped: Promise<void>;
 
-export function startHousekeeping(context: DeliveryContext, states: readonly ProviderState[]): Housekeeper {
-  const { worker, consumer, settings, log } = context;
-  const presence: WorkerPresence = {
-    worker,
-    retryMaxMs: settings.retryMaxMs,
-    searchWaitMs: settings.searchWaitMs,
-    providers: Object.fromEntries(
-      states.map(({ provider: { name, credential }, weight }) => [
-        name,
-        { credential, takesEmails: weight > 0 },
-      ]),
-    ),
-  };
-  let claims = 0;
-  /** One whose answer was lost. */
-  let lost: Claim | undefined;
-  let stopping = false;
-  let timer: Timer | undefined;
-  let round = Promise.resolve();
-
-  function schedule(): void {
-    timer = setTimeout(() => {
-      round = tidy()
-        .catch((error: unknown) => {
-          if (!(error instanceof StoreUnavailable)) log.error("housekeeping-failed", describe(error));
-        })
-        .then(() => {
-          if (!stopping) schedule();
-        });
-    }, everyMs);
+  /** Begins at once. */
+  constructor(context: DeliveryContext, states: readonly ProviderState[]) {
+    const { retryMaxMs, searchWaitMs } = context.settings;
+    const served = states.map(({ name, provider: { credential }, weight }) => {
+      return [name, { credential, takesEmails: weight > 0 }] as const;
+    });
+    this.#context = context;
+    this.#presence = {
+      worker: context.worker,
+      retryMaxMs,
+      searchWaitMs,
+      providers: Object.fromEntries(served),
+    };
+    this.#stopped = this.#run();
   }
 
-  async function tidy(): Promise<void> {
-    await consumer.sweep(presence);
-    for (let ended = 0; ended < endedMax && !stopping; ended += 1) {
-      const claim = lost ?? newClaim((claims += 1));
-      lost = claim;
-      const result = await consumer.claimEnded({
-        claimant: `${worker}:housekeeping`,
-        number: claim.number,
-        leaseMs: settings.leaseMs,
-      });
-      lost = undefined;
-      if (result.kind === "unreplicated") await handBack(context, claimedBy(claim, result.batch), 0);
-      if (result.kind !== "batch") return;
-      await endDoubt(context, claimedBy(claim, result.batch));
+  /** Resolves when the round under way has ended. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#stopped;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    for (;;) {
+      await sleep(everyMs, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        await this.#round();
+      } catch (error) {
+        if (!(error instanceof StoreUnavailable))
+          this.#context.log.error("housekeeping-failed", describe(error));
+      }
     }
   }
 
-  schedule();
-  return {
-    async stop() {
-      stopping = true;
-      clearTimeout(timer);
-      await round;
-    },
-  };
+  async #round(): Promise<void> {
+    const { worker, consumer, settings } = this.#context;
+    await consumer.sweep(this.#presence);
+    for (let ended = 0; ended < endedMax && !this.#stopping.signal.aborted; ended += 1) {
+      const { leaseMs } = settings;
+      const claim = this.#claimant.next(leaseMs);
+      const claimant = `${worker}:housekeeping`;
+      const result = await consumer.claimEnded({ claimant, number: claim.number, leaseMs });
+      this.#claimant.answered();
+      if (result.kind !== "batch" && result.kind !== "unreplicated") return;
+      const delivery = new Delivery(this.#context, claim, result.batch);
+      if (result.kind === "unreplicated") return delivery.handBack(0);
+      await delivery.endDoubt();
+    }
+  }
 }

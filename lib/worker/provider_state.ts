@@ -1,98 +1,240 @@
-// One provider as one worker sees it: whether it is worth a request, how fast, whose emails it takes, and where its next
-// claim looks first. The state is this worker's own; what changes it is in policy/.
+// One provider as one worker sees it: whether it gets a request, how fast, whose emails it takes, and where its next
+// claim looks first. The state is this worker's own; how it changes is decided in policy/.
 
-import {
-  type Admitted,
-  admit,
-  type Breaker,
-  closedBreaker,
-  onAccountRefused,
-  onAsked,
-  onFailure,
-  onNone,
-  onSuccess,
-  onUnanswered,
-  suspiciousBreaker,
-} from "../policy/breaker.ts";
-import type { Decision, Policy } from "../policy/decision.ts";
+import { describe } from "../runtime/errors.ts";
+import { type DecodedBatch, isInDoubt } from "../policy/batch.ts";
+import { admit, type Breaker, type BreakerEvent } from "../policy/breaker.ts";
+import { closedBreaker, record, suspiciousBreaker } from "../policy/breaker.ts";
+import type { Decision, Policy, Question } from "../policy/decision.ts";
+import { isLate } from "../policy/email_fate.ts";
+import { newRate, nextPermitAtMs, onAnswer, onThrottled, type Rate } from "../policy/rate_limit.ts";
+import { returnPermitTo, takePermitAt } from "../policy/rate_limit.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
-import {
-  returnPermitTo,
-  newRate,
-  nextPermitAtMs,
-  onAnswer,
-  onThrottled,
-  type Rate,
-  takePermitAt,
-} from "../policy/rate_limit.ts";
-import { noSenders, remember, type KnownSenders } from "../policy/known_senders.ts";
-import type { Claim } from "./lease_clock.ts";
+import { type KnownSenders, noSenders, remember } from "../policy/senders.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { ClaimSource, Consumer } from "../queue/contract.ts";
+import { Claimant } from "./claim.ts";
+import { type DeliveryContext, loggable } from "./delivery_context.ts";
 
-export interface ProviderState {
+/** The right to one request. */
+export interface Permit {
+  /** The state of the breaker in which it was given. */
+  readonly admitted: Breaker;
+  /** What the provider answered to a question since it last failed. */
+  readonly question: Question;
+  /** By `performance.now()`. */
+  readonly takenAtMs: number;
+}
+
+/** What may begin, and when, by `performance.now()`; `Infinity`: not before a request under way is answered. */
+export interface Opening {
+  readonly kind: "request" | "question" | "nothing";
+  readonly atMs: number;
+}
+
+export class ProviderState {
   readonly provider: Provider;
   /** 0: nothing new, batches in doubt are still resolved. */
   readonly weight: number;
-  breaker: Breaker;
+  readonly claimant = new Claimant();
+  breaker: Breaker = closedBreaker;
   rate: Rate;
-  senders: KnownSenders;
+  senders: KnownSenders = noSenders;
   /** Where the next claim looks, in order: the source served last comes last. */
   sources: readonly ClaimSource[];
   /** Most new emails in one request: fewer while requests of new emails fail. */
   countMax: number;
   /** Emails that a request carries while more are due, by the last claim: of large ones it is few. */
   carries: number;
-  /** Deliveries under way. */
-  inFlight: number;
-  /** Claims made so far. */
-  claims: number;
-  /** One whose answer was lost: the next asks for the same, and its lease counts from the first. */
-  claim: Claim | undefined;
+  /** Permits that are taken: requests under way. */
+  inFlight = 0;
   /** Of weight 0: it is not asked again before, by `performance.now()`. */
-  restsUntilMs: number;
+  restsUntilMs = 0;
   /** When the latest request began that the provider itself has answered, by `performance.now()`. */
-  answeredFromMs: number;
+  #answeredFromMs = -Infinity;
   /** When the latest request began in which it accepted an email, by `performance.now()`. */
-  acceptedFromMs: number;
+  #acceptedFromMs = -Infinity;
   /** What it answered to the last question. */
-  question: Policy["question"];
+  #question: Question = "none";
   /** The account that the credential belongs to, once the provider has named it. */
-  account: string | undefined;
+  #account: string | undefined;
+
+  constructor(provider: Provider, weight: number) {
+    const { startRate, maxRate, batchMax } = provider;
+    this.provider = provider;
+    this.weight = weight;
+    this.rate = newRate({ startPerSecond: startRate, maxPerSecond: maxRate, nowMs: performance.now() });
+    this.sources = weight === 0 ? ["batches"] : ["emails", "split", "batches"];
+    this.countMax = batchMax;
+    this.carries = batchMax;
+  }
+
+  get name(): string {
+    return this.provider.name;
+  }
+
+  openingAt(nowMs: number): Opening {
+    const { breaker } = this;
+    const admitted = admit(breaker, nowMs);
+    const atMs = Math.max(nextPermitAtMs(this.rate, nowMs), this.restsUntilMs);
+    if (admitted !== undefined) return { kind: admitted.kind === "asking" ? "question" : "request", atMs };
+    return { kind: "nothing", atMs: breaker.kind === "open" ? Math.max(atMs, breaker.untilMs) : Infinity };
+  }
+
+  /** Undefined if nothing may begin now. */
+  takePermit(nowMs: number): Permit | undefined {
+    const before = this.breaker;
+    const admitted = admit(before, nowMs);
+    const rate = takePermitAt(this.rate, nowMs);
+    if (admitted === undefined || rate === undefined) return undefined;
+    const wasAsked = before.kind === "halfOpen" && before.cause === "unanswered";
+    this.breaker = admitted;
+    this.rate = rate;
+    this.inFlight += 1;
+    return { admitted, question: wasAsked ? this.#question : "none", takenAtMs: nowMs };
+  }
+
+  /** Ends a permit, from whose answer nothing more is learned; without a request, another may begin in its place. */
+  release({ admitted }: Permit, wasUsed: boolean): void {
+    this.inFlight -= 1;
+    this.breaker = record(this.breaker, admitted, { kind: "none" }, performance.now(), 0);
+    if (!wasUsed) this.rate = returnPermitTo(this.rate);
+  }
+
+  /** The next claim begins with the source after this one. */
+  noteServed(source: ClaimSource): void {
+    const at = this.sources.indexOf(source) + 1;
+    this.sources = [...this.sources.slice(at), ...this.sources.slice(0, at)];
+  }
+
+  /** Learns from the answer to a request with this batch. */
+  learn(
+    context: DeliveryContext,
+    { admitted, takenAtMs }: Permit,
+    batch: DecodedBatch,
+    decision: Decision,
+    hint: RateHint,
+  ): void {
+    const nowMs = performance.now();
+    // Neither a piece nor in doubt.
+    const isNew = !isInDoubt(batch) && batch.pieceMax === undefined;
+    const { health, throttled, refusedSenders: refused, acceptedSenders: accepted, settlement } = decision;
+    if (throttled) this.rate = onThrottled(this.rate, hint, takenAtMs, nowMs, Math.random());
+    else if (health !== "failure" && health !== "unanswered")
+      this.rate = onAnswer(this.rate, hint, takenAtMs, nowMs);
+    if (health !== "unanswered") this.#answeredFromMs = Math.max(this.#answeredFromMs, takenAtMs);
+    if (accepted.length > 0) this.#acceptedFromMs = Math.max(this.#acceptedFromMs, takenAtMs);
+    if (isNew) this.countMax = nextCountMax(this, health);
+    this.senders = remember(this.senders, { refused, accepted }, nowMs);
+    const event = this.#eventOf(health, takenAtMs, batch.emails[0]?.id ?? batch.id, isNew);
+    this.#record(context, admitted, event, settlement.failure?.reason);
+  }
+
+  /**
+   * What an answer means for the breaker. If a request that began later was answered, or accepted, the provider is there,
+   * or the account works, and something is wrong with this request. Emails that were refused with the account before say
+   * nothing new about it: they do not keep the breaker open for longer.
+   */
+  #eventOf(health: Decision["health"], takenAtMs: number, name: string, isNew: boolean): BreakerEvent {
+    const failure = { kind: "failure", name: `${health} ${name}`, isNew } as const;
+    switch (health) {
+      case "success":
+      case "none":
+        return { kind: health };
+      case "failure":
+        return failure;
+      case "unanswered":
+        return this.#answeredFromMs > takenAtMs ? failure : { kind: health, isNew };
+      case "accountRefused":
+        if (this.#acceptedFromMs > takenAtMs || (this.breaker.kind === "closed" && !isNew)) return failure;
+        return { kind: isNew ? health : "none" };
+    }
+  }
+
+  /** Reports that the provider is known to be down, or works again: one unanswered request may be an email's fault. */
+  #record(
+    { log }: DeliveryContext,
+    admitted: Breaker,
+    event: BreakerEvent,
+    reason: string | undefined,
+  ): void {
+    const nowMs = performance.now();
+    const before = this.breaker;
+    const after = record(before, admitted, event, nowMs, Math.random());
+    this.breaker = after;
+    if (before.kind === after.kind) return;
+    if (after.kind === "open" && after.isDown) {
+      const forMs = Math.round(after.untilMs - nowMs);
+      log.warn("breaker-opened", { provider: this.name, forMs, reason: loggable(reason) });
+    } else if (after.kind === "closed" && before.kind !== "closed" && before.isDown) {
+      log.info("breaker-closed", { provider: this.name });
+    }
+  }
+
+  /** Asks the provider whether it is there, for the breaker. */
+  async probe(context: DeliveryContext, permit: Permit): Promise<void> {
+    const { question, reason } = await this.#ask(context, context.settings.providerTimeoutMs);
+    this.#question = question;
+    this.#record(context, permit.admitted, { kind: "asked", answered: question !== "none" }, reason);
+    this.release(permit, true);
+  }
+
+  /**
+   * Asks the provider what the decision will depend on: before a search, which account is searched; before a request whose
+   * failure may end an email, whether the provider works.
+   */
+  async inform(
+    context: DeliveryContext,
+    batch: DecodedBatch,
+    step: "send" | "search",
+    policy: Policy,
+    nowMs: number,
+  ): Promise<Policy> {
+    const { providerTimeoutMs, leaseMs } = context.settings;
+    // The lease has to last for the request besides, and is twice as long as one at least.
+    const timeoutMs = Math.min(providerTimeoutMs, leaseMs / 5);
+    if (step === "search") {
+      const account = await this.#findAccount(context, timeoutMs);
+      return account === undefined ? policy : { ...policy, account };
+    }
+    const [only, ...others] = batch.emails;
+    if (only === undefined || others.length > 0 || !isLate(only, { batch, policy, nowMs })) return policy;
+    return { ...policy, question: (await this.#ask(context, timeoutMs)).question };
+  }
+
+  /** A request that sends nothing: whether the provider answers, and whether it knows the credential. */
+  async #ask(
+    { log, observer }: DeliveryContext,
+    timeoutMs: number,
+  ): Promise<{ question: Question; reason?: string }> {
+    const { provider, name } = this;
+    const startMs = performance.now();
+    const result = await provider.check(AbortSignal.timeout(timeoutMs)).catch((error: unknown) => {
+      log.error("provider-failed", { provider: name, ...describe(error) });
+      return { ok: false, answered: false, reason: "the adapter failed" } as const;
+    });
+    const elapsedMs = performance.now() - startMs;
+    const outcome = result.answered ? "answered" : "unanswered";
+    observer?.requested({ provider: name, request: "check", outcome, elapsedMs });
+    if (result.ok) return { question: "ok" };
+    return { question: result.answered ? "answered" : "none", reason: result.reason };
+  }
+
+  /** Asked once, when the first batch is searched for: a search of another account finds out nothing. */
+  async #findAccount({ log }: DeliveryContext, timeoutMs: number): Promise<string | undefined> {
+    try {
+      this.#account ??= await this.provider.account?.(AbortSignal.timeout(timeoutMs));
+    } catch (error) {
+      log.error("provider-failed", { provider: this.name, ...describe(error) });
+    }
+    return this.#account;
+  }
 }
 
-/** The right to one request. */
-export interface Permit {
-  readonly admitted: Admitted;
-  /** What the provider answered to a question since it last failed. */
-  readonly question: Policy["question"];
-  /** By `performance.now()`. */
-  readonly takenAtMs: number;
-}
-
-/** A change of the breaker, for the log. */
-export type Change = "opened" | "closed";
-
-export function createProviderState(provider: Provider, weight: number): ProviderState {
-  const { startRate, maxRate, batchMax } = provider;
-  return {
-    provider,
-    weight,
-    breaker: closedBreaker,
-    rate: newRate({ startPerSecond: startRate, maxPerSecond: maxRate, nowMs: performance.now() }),
-    senders: noSenders,
-    sources: weight === 0 ? ["batches"] : ["emails", "split", "batches"],
-    countMax: batchMax,
-    carries: batchMax,
-    inFlight: 0,
-    claims: 0,
-    claim: undefined,
-    restsUntilMs: 0,
-    answeredFromMs: -Infinity,
-    acceptedFromMs: -Infinity,
-    question: "none",
-    account: undefined,
-  };
+/** Halved by each failure, doubled by each success. */
+function nextCountMax({ countMax, provider }: ProviderState, health: Decision["health"]): number {
+  if (health === "failure" || health === "unanswered") return Math.max(1, Math.floor(countMax / 2));
+  return health === "success" ? Math.min(provider.batchMax, countMax * 2) : countMax;
 }
 
 /** Providers that failed without an answer of their own when the queue last heard of them are asked before anything is sent. */
@@ -100,153 +242,11 @@ export async function askFirst(
   states: readonly ProviderState[],
   consumer: Pick<Consumer, "conditions">,
 ): Promise<void> {
-  // A store that does not answer now says so at the first claim.
-  const conditions = await consumer
+  // A store that does not answer now is reported at the first claim.
+  const conditions: Awaited<ReturnType<Consumer["conditions"]>> = await consumer
     .conditions()
-    .catch(() => ({}) as Awaited<ReturnType<Consumer["conditions"]>>);
+    .catch(() => ({}));
   for (const state of states) {
-    if (conditions[state.provider.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
+    if (conditions[state.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
   }
-}
-
-/** What may begin, and when, by `performance.now()`; `atMs` is undefined until a request under way is answered. */
-export interface Opening {
-  readonly kind: "request" | "question" | "nothing";
-  readonly atMs: number | undefined;
-}
-
-export function openingOf(state: ProviderState, nowMs: number): Opening {
-  const { admission } = admit(state.breaker, canAsk(state), nowMs);
-  const tokenAtMs = Math.max(nextPermitAtMs(state.rate, nowMs), state.restsUntilMs);
-  if (admission.kind === "question") return { kind: "question", atMs: tokenAtMs };
-  if (admission.kind !== "refused") return { kind: "request", atMs: tokenAtMs };
-  const { untilMs } = admission;
-  return { kind: "nothing", atMs: untilMs === undefined ? undefined : Math.max(tokenAtMs, untilMs) };
-}
-
-/** Undefined if nothing may begin now. */
-export function takePermit(state: ProviderState, nowMs: number): Permit | undefined {
-  const { breaker, admission } = admit(state.breaker, canAsk(state), nowMs);
-  if (admission.kind === "refused") return undefined;
-  const rate = takePermitAt(state.rate, nowMs);
-  if (rate === undefined) return undefined;
-  const wasAsked = state.breaker.kind === "halfOpen" && state.breaker.cause === "unanswered" && canAsk(state);
-  state.breaker = breaker;
-  state.rate = rate;
-  return { admitted: admission, question: wasAsked ? state.question : "none", takenAtMs: nowMs };
-}
-
-const canAsk = ({ provider }: ProviderState) => provider.check !== undefined;
-
-/** There was no request after all. */
-export function returnPermit(state: ProviderState, { admitted }: Permit): void {
-  state.breaker = onNone(state.breaker, admitted, performance.now());
-  state.rate = returnPermitTo(state.rate);
-}
-
-/** There was a request, but its answer could not be read: the breaker learns nothing from it. */
-export function dropPermit(state: ProviderState, { admitted }: Permit): void {
-  state.breaker = onNone(state.breaker, admitted, performance.now());
-}
-
-/** The next claim begins with the source after this one. */
-export function noteServed(state: ProviderState, source: ClaimSource): void {
-  const at = state.sources.indexOf(source) + 1;
-  state.sources = [...state.sources.slice(at), ...state.sources.slice(0, at)];
-}
-
-/** What the answer to a question teaches. Returns how the breaker changed, if it did. */
-export function learnFromQuestion(
-  state: ProviderState,
-  { admitted }: Permit,
-  question: Policy["question"],
-): Change | undefined {
-  const before = state.breaker;
-  const answered = question !== "none";
-  state.question = question;
-  state.breaker = onAsked(before, admitted, answered, performance.now(), Math.random());
-  return changeOf(before, state.breaker);
-}
-
-/** One unanswered request may be an email's fault: the change is reported once the question goes unanswered too. */
-function changeOf(before: Breaker, after: Breaker): Change | undefined {
-  if (before === after || before.kind === after.kind) return undefined;
-  if (after.kind === "open") return after.isDown ? "opened" : undefined;
-  return after.kind === "closed" && before.kind !== "closed" && before.isDown ? "closed" : undefined;
-}
-
-/**
- * What the answer to a request teaches. Returns how the breaker changed, if it did.
- * @param about the batch: a name for the breaker, and whether it is new, neither a piece nor in doubt
- */
-export function learn(
-  state: ProviderState,
-  { admitted, takenAtMs }: Permit,
-  decision: Pick<Decision, "health" | "throttled" | "refusedSenders" | "acceptedSenders">,
-  hint: RateHint,
-  about: { readonly name: string; readonly isNew: boolean },
-): Change | undefined {
-  const nowMs = performance.now();
-  const before = state.breaker;
-  const { health } = decision;
-  if (decision.throttled) state.rate = onThrottled(state.rate, hint, takenAtMs, nowMs, Math.random());
-  else if (health !== "failure" && health !== "unanswered")
-    state.rate = onAnswer(state.rate, hint, takenAtMs, nowMs);
-  if (health !== "unanswered") state.answeredFromMs = Math.max(state.answeredFromMs, takenAtMs);
-  if (decision.acceptedSenders.length > 0) state.acceptedFromMs = Math.max(state.acceptedFromMs, takenAtMs);
-  if (about.isNew) state.countMax = nextCountMax(state, health);
-  switch (health) {
-    case "success":
-      state.breaker = onSuccess(state.breaker, admitted);
-      break;
-    case "failure":
-      state.breaker = onFailure(
-        state.breaker,
-        admitted,
-        `failed ${about.name}`,
-        nowMs,
-        Math.random(),
-        about.isNew,
-      );
-      break;
-    case "unanswered":
-      // A request that began later was answered: the provider is there, and something is wrong with this one.
-      state.breaker =
-        state.answeredFromMs > takenAtMs
-          ? onFailure(state.breaker, admitted, `unanswered ${about.name}`, nowMs, Math.random(), about.isNew)
-          : onUnanswered(state.breaker, admitted, nowMs, Math.random(), about.isNew);
-      break;
-    case "accountRefused":
-      state.breaker = afterAccountRefusal(state, { admitted, takenAtMs }, about, nowMs);
-      break;
-    case "none":
-      state.breaker = onNone(state.breaker, admitted, nowMs);
-      break;
-  }
-  const { refusedSenders: refused, acceptedSenders: accepted } = decision;
-  state.senders = remember(state.senders, { refused, accepted }, nowMs);
-  return changeOf(before, state.breaker);
-}
-
-/**
- * If a request that began later was accepted, the account works, and something is wrong with this one. Emails that were
- * refused before say nothing new of the account: they do not shut it for longer.
- */
-function afterAccountRefusal(
-  { breaker, acceptedFromMs }: ProviderState,
-  { admitted, takenAtMs }: Pick<Permit, "admitted" | "takenAtMs">,
-  about: { readonly name: string; readonly isNew: boolean },
-  nowMs: number,
-): Breaker {
-  const isClosed = breaker.kind === "closed";
-  if (acceptedFromMs > takenAtMs || (isClosed && !about.isNew))
-    return onFailure(breaker, admitted, `refused ${about.name}`, nowMs, Math.random(), about.isNew);
-  if (!about.isNew) return onNone(breaker, admitted, nowMs);
-  return onAccountRefused(breaker, admitted, nowMs, Math.random());
-}
-
-/** Halved by each failure, doubled by each success. */
-function nextCountMax({ countMax, provider }: ProviderState, health: Decision["health"]): number {
-  if (health === "failure" || health === "unanswered") return Math.max(1, Math.floor(countMax / 2));
-  return health === "success" ? Math.min(provider.batchMax, countMax * 2) : countMax;
 }

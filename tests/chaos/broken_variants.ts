@@ -479,8 +479,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/policy/decide.ts",
-        from: '    case "unavailable":\n      return inDoubt ? keepInDoubt(outcome, setting) : alike(outcome, setting);',
-        to: '      return inDoubt ? keepInDoubt(outcome, setting) : alike(outcome, setting);\n    case "unavailable":\n      return alike(outcome, setting);',
+        from: '    case "unavailable":\n      return inDoubt ? keepInDoubt(outcome, input) : ruleAlike(outcome, input);',
+        to: '      return inDoubt ? keepInDoubt(outcome, input) : ruleAlike(outcome, input);\n    case "unavailable":\n      return ruleAlike(outcome, input);',
       },
     ],
     under: doubtThenMaintenance,

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { backoffMs, breakerOpenMs } from "../../lib/policy/backoff.ts";
-import { leaseOutlasts } from "../../lib/policy/lease.ts";
+import { backoffMs, pauseMs } from "../../lib/policy/backoff.ts";
 import { anyRandom } from "./fixtures.ts";
 
 const baseMs = 1_000;
@@ -32,24 +31,8 @@ describe("backoff", () => {
     );
   });
 
-  test("a door stays shut for half its time at least", () => {
-    expect(breakerOpenMs({ times: 3, baseMs, maxMs, random: 0 })).toBe(4_000);
-    expect(breakerOpenMs({ times: 3, baseMs, maxMs, random: 0.999 })).toBe(7_996);
-  });
-});
-
-describe("lease", () => {
-  const given = { leaseMs: 60_000, needMs: 15_000, monotonicElapsedMs: 0, wallElapsedMs: 0 };
-
-  test("a fresh lease outlasts a request", () => expect(leaseOutlasts(given)).toBe(true));
-
-  test("either clock can say that it is too late", () => {
-    expect(leaseOutlasts({ ...given, monotonicElapsedMs: 45_000 })).toBe(false);
-    expect(leaseOutlasts({ ...given, wallElapsedMs: 45_000 })).toBe(false);
-    expect(leaseOutlasts({ ...given, monotonicElapsedMs: 44_999, wallElapsedMs: 44_999 })).toBe(true);
-  });
-
-  test("a wall clock set back gains nothing", () => {
-    expect(leaseOutlasts({ ...given, monotonicElapsedMs: 50_000, wallElapsedMs: -50_000 })).toBe(false);
+  test("a pause lasts for half its time at least", () => {
+    expect(pauseMs({ times: 3, baseMs, maxMs, random: 0 })).toBe(4_000);
+    expect(pauseMs({ times: 3, baseMs, maxMs, random: 0.999 })).toBe(7_996);
   });
 });

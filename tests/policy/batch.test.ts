@@ -1,9 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { encodeEmail } from "../../lib/email/email.ts";
-import { nextStep, decodeBatch } from "../../lib/policy/batch.ts";
+import { decodeEmail, encodeEmail } from "../../lib/email/email.ts";
+import { decodeBatch, type DecodedBatch } from "../../lib/policy/batch.ts";
+import { decide, nextStep } from "../../lib/policy/decide.ts";
+import type { Policy, Result } from "../../lib/policy/decision.ts";
 import { noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Batch } from "../../lib/queue/contract.ts";
-import { batch, email, inDoubt, nowMs } from "./fixtures.ts";
+import { batch, email, inDoubt, nowMs, policy, searchPolicy } from "./fixtures.ts";
 
 const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" });
 const claimed: Batch = {
@@ -27,23 +29,16 @@ const claimed: Batch = {
 
 describe("batch", () => {
   test("a claimed batch is opened with what its email needs", () => {
-    expect(decodeBatch({ ...claimed, leaseExpired: false })).toEqual({
-      id: "b",
-      provider: "resend",
-      claimedAtMs: 50,
-      pieceMax: 8,
-      credential: "key",
-      acceptances: 3,
-      clockSteppedAtMs: undefined,
-      doubtSinceMs: 50,
-      doubtEndsAtMs: 900,
-      leaseExpired: false,
-      notes: { ...noNotes, looks: 1 },
-      emails: [{ id: "a", from: "shop@example.com", submittedAtMs: 10, history: noHistory, marked: false }],
-    });
+    const { emails, notes, ...rest } = decodeBatch({ ...claimed, leaseExpired: false });
+    const { emails: _, notes: __, ...same } = claimed;
+    expect(rest).toEqual({ ...same, leaseExpired: false, unreadable: [], isDamaged: false });
+    expect(notes).toEqual({ ...noNotes, looks: 1 });
+    expect(emails).toEqual([
+      { id: "a", email: decodeEmail(text), submittedAtMs: 10, history: noHistory, marked: false },
+    ]);
   });
 
-  test("a lapse is an attempt, when it is first seen", () => {
+  test("an expired lease is an attempt, when it is first seen", () => {
     expect(decodeBatch(claimed).notes).toEqual({
       ...noNotes,
       looks: 1,
@@ -53,17 +48,53 @@ describe("batch", () => {
 
   test("a batch in doubt is searched for where that is possible, and sent again under its key where it is not, until housekeeping has to end its doubt", () => {
     const doubtful = batch([email("a")], inDoubt);
-    expect(nextStep(batch([email("a")]), true, nowMs)).toBe("send");
-    expect(nextStep(doubtful, false, nowMs)).toBe("send");
-    expect(nextStep(doubtful, true, nowMs)).toBe("search");
-    expect(nextStep(batch([email("a")], { leaseExpired: true }), true, nowMs)).toBe("search");
-    expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("wait");
-    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("wait");
+    expect(step(batch([email("a")]), searchPolicy)).toBe("send");
+    expect(step(doubtful, policy)).toBe("send");
+    expect(step(doubtful, searchPolicy)).toBe("search");
+    expect(step(batch([email("a")], { leaseExpired: true }), searchPolicy)).toBe("search");
+    expect(step(doubtful, policy, doubtful.doubtEndsAtMs)).toEqual(handBack);
+    expect(step(doubtful, searchPolicy, doubtful.doubtEndsAtMs)).toEqual(handBack);
   });
 
   test("a batch in doubt goes on past its end while the store's clock is not believed", () => {
     const doubtful = batch([email("a")], { ...inDoubt, clockSteppedAtMs: nowMs - 1 });
-    expect(nextStep(doubtful, false, doubtful.doubtEndsAtMs)).toBe("send");
-    expect(nextStep(doubtful, true, doubtful.doubtEndsAtMs)).toBe("search");
+    expect(step(doubtful, policy, doubtful.doubtEndsAtMs)).toBe("send");
+    expect(step(doubtful, searchPolicy, doubtful.doubtEndsAtMs)).toBe("search");
+  });
+
+  test("a provider of weight 0 is sent nothing new, and goes on with what is in doubt", () => {
+    expect(nextStep(batch([email("a")]), policy, false, nowMs)).toEqual(handBack);
+    expect(nextStep(batch([email("a")], inDoubt), policy, false, nowMs)).toBe("send");
+  });
+
+  test("a batch in doubt is split without another attempt once there is evidence", () => {
+    const notes = { ...noNotes, strikes: 5, baseline: { credential: "key", acceptances: 7 } };
+    const struck = batch([email("a"), email("b")], { ...inDoubt, notes, acceptances: 8 });
+    expect(step(struck, policy)).toEqual({ kind: "split" });
+    expect(step({ ...struck, acceptances: 7 }, policy)).toBe("send");
+  });
+
+  test("what cannot be read is set aside, its outcome unknown if the batch was in doubt; the rest goes on", () => {
+    const [one] = claimed.emails;
+    const emails = [one!, { ...one!, id: "t", text: "no JSON" }, { ...one!, id: "h", history: "nor this" }];
+    for (const leaseExpired of [false, true]) {
+      const damaged = decodeBatch({ ...claimed, doubtSinceMs: undefined, leaseExpired, emails });
+      expect(step(damaged, policy)).toEqual(handBack);
+      const { dead, settlement, possibleDuplicates } = decide(damaged, handBack, policy, 60, 0.5);
+      expect(settlement.fates.map(({ id, kind }) => `${id} ${kind}`)).toEqual(["a due", "t dead", "h dead"]);
+      expect(dead.map(({ cause, outcomeUnknown }) => [cause, outcomeUnknown])).toEqual([
+        ["unreadable", leaseExpired],
+        ["unreadable", leaseExpired],
+      ]);
+      expect(possibleDuplicates).toEqual(leaseExpired ? ["a"] : []);
+    }
+    const notes = decodeBatch({ ...claimed, notes: "no JSON" });
+    expect(step(notes, policy)).toEqual(handBack);
+    expect(decide(notes, handBack, policy, 60, 0.5).settlement.fates).toMatchObject([
+      { id: "a", kind: "due" },
+    ]);
   });
 });
+
+const handBack: Result = { kind: "untouched", delayMs: 0 };
+const step = (given: DecodedBatch, under: Policy, atMs = nowMs) => nextStep(given, under, true, atMs);

@@ -1,22 +1,35 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
-  admit,
-  type Admitted,
+  admit as admittedState,
   type Breaker,
   closedBreaker,
-  onAccountRefused,
-  onAsked,
-  onFailure,
-  onNone,
-  onSuccess,
-  onUnanswered,
+  record,
   suspiciousBreaker,
 } from "../../lib/policy/breaker.ts";
 import { anyRandom } from "./fixtures.ts";
 
+/** In words: what may begin, and when. */
+type Admission =
+  | { kind: "closed" | "question" | "probe"; generation: number; isBlind: boolean }
+  | { kind: "refused"; untilMs: number | undefined };
+type Admitted = Exclude<Admission, { kind: "refused" }>;
+
+function admit(before: Breaker, nowMs: number): { breaker: Breaker; admission: Admission } {
+  const breaker = admittedState(before, nowMs);
+  if (breaker === undefined) {
+    const untilMs = before.kind === "open" ? before.untilMs : undefined;
+    return { breaker: before, admission: { kind: "refused", untilMs } };
+  }
+  const { kind, generation } = breaker;
+  if (kind === "open") throw new Error("begins while it is open");
+  const isBlind = kind === "halfOpen" && breaker.isBlind === true;
+  const words = { closed: "closed", asking: "question", halfOpen: "probe" } as const;
+  return { breaker, admission: { kind: words[kind], generation, isBlind } };
+}
+
 function admitted(breaker: Breaker, nowMs: number): { breaker: Breaker; admission: Admitted } {
-  const { breaker: next, admission } = admit(breaker, true, nowMs);
+  const { breaker: next, admission } = admit(breaker, nowMs);
   if (admission.kind === "refused") throw new Error("refused");
   return { breaker: next, admission };
 }
@@ -33,19 +46,25 @@ function after(
   const { breaker: begun, admission } = admitted(breaker, nowMs);
   switch (answer) {
     case "ok":
-      return onSuccess(begun, admission);
+      return record(begun, admission, { kind: "success" }, 0, 0);
     case "fails":
       requests += 1;
-      return onFailure(begun, admission, `request ${requests}`, nowMs, random, true);
+      return record(
+        begun,
+        admission,
+        { kind: "failure", name: `request ${requests}`, isNew: true },
+        nowMs,
+        random,
+      );
     case "unanswered":
-      return onUnanswered(begun, admission, nowMs, random, true);
+      return record(begun, admission, { kind: "unanswered", isNew: true }, nowMs, random);
     case "refused":
-      return onAccountRefused(begun, admission, nowMs, random);
+      return record(begun, admission, { kind: "accountRefused" }, nowMs, random);
     case "none":
-      return onNone(begun, admission, nowMs);
+      return record(begun, admission, { kind: "none" }, nowMs, 0);
     case "asked":
     case "notAsked":
-      return onAsked(begun, admission, answer === "asked", nowMs, random);
+      return record(begun, admission, { kind: "asked", answered: answer === "asked" }, nowMs, random);
   }
 }
 
@@ -62,10 +81,10 @@ describe("breaker", () => {
 
   test("it stays shut, then lets one probe through", () => {
     const open = failed(5);
-    expect(admit(open, true, 499).admission).toEqual({ kind: "refused", untilMs: 500 });
-    const { breaker, admission } = admit(open, true, 500);
+    expect(admit(open, 499).admission).toEqual({ kind: "refused", untilMs: 500 });
+    const { breaker, admission } = admit(open, 500);
     expect(admission.kind).toBe("probe");
-    expect(admit(breaker, true, 10_000).admission).toEqual({ kind: "refused", untilMs: undefined });
+    expect(admit(breaker, 10_000).admission).toEqual({ kind: "refused", untilMs: undefined });
   });
 
   test("every probe that fails doubles the time, up to a minute", () => {
@@ -102,7 +121,7 @@ describe("breaker", () => {
     let breaker: Breaker = closedBreaker;
     const fail = (what: string) => {
       const { breaker: begun, admission } = admitted(breaker, 0);
-      breaker = onFailure(begun, admission, what, 0, 0, true);
+      breaker = record(begun, admission, { kind: "failure", name: what, isNew: true }, 0, 0);
     };
     for (let times = 0; times < 20; times += 1) fail("one");
     for (const what of ["two", "three", "four"]) fail(what);
@@ -114,12 +133,12 @@ describe("breaker", () => {
   test("a failure without an answer of the provider's own has it asked at once, before anything else is sent", () => {
     const open = after(closedBreaker, "unanswered", 100);
     expect(untilMs(open)).toBe(100);
-    const { breaker: asking, admission } = admit(open, true, 100);
+    const { breaker: asking, admission } = admit(open, 100);
     expect(admission.kind).toBe("question");
-    expect(admit(asking, true, 5_000).admission).toEqual({ kind: "refused", untilMs: undefined });
+    expect(admit(asking, 5_000).admission).toEqual({ kind: "refused", untilMs: undefined });
     if (admission.kind !== "question") throw new Error("not asked");
-    const answered = onAsked(asking, admission, true, 100, 0);
-    expect(admit(answered, true, 100).admission.kind).toBe("probe");
+    const answered = record(asking, admission, { kind: "asked", answered: true }, 100, 0);
+    expect(admit(answered, 100).admission.kind).toBe("probe");
     expect(after(answered, "ok", 100)).toMatchObject({ kind: "closed" });
   });
 
@@ -139,14 +158,14 @@ describe("breaker", () => {
     const times: number[] = [];
     while (kinds.length < 10) {
       const nowMs = untilMs(breaker) ?? 0;
-      const { admission } = admit(breaker, true, nowMs);
+      const { admission } = admit(breaker, nowMs);
       kinds.push(admission.kind === "probe" && admission.isBlind ? "blind" : admission.kind);
       const { breaker: begun } = admitted(breaker, nowMs);
       breaker =
         admission.kind === "question"
           ? after(breaker, "notAsked", nowMs)
           : // With what was in doubt before, which makes nobody wait longer at other times.
-            onUnanswered(begun, admitted(breaker, nowMs).admission, nowMs, 0, false);
+            record(begun, admitted(breaker, nowMs).admission, { kind: "unanswered", isNew: false }, nowMs, 0);
       times.push((untilMs(breaker) ?? 0) - nowMs);
     }
     expect(kinds.slice(0, 6)).toEqual(Array.from({ length: 6 }, () => "question"));
@@ -159,7 +178,7 @@ describe("breaker", () => {
     for (let times = 0; times < 10; times += 1) {
       const nowMs = untilMs(breaker) ?? 0;
       const { breaker: begun, admission } = admitted(breaker, nowMs);
-      breaker = onFailure(begun, admission, "again", nowMs, 0, false);
+      breaker = record(begun, admission, { kind: "failure", name: "again", isNew: false }, nowMs, 0);
       expect((untilMs(breaker) ?? 0) - nowMs).toBe(500);
     }
   });
@@ -175,10 +194,6 @@ describe("breaker", () => {
     expect(times).toEqual([500, 1_000, 2_000]);
   });
 
-  test("a provider without a question is probed after a failure without an answer", () => {
-    expect(admit(after(closedBreaker, "unanswered"), false, 0).admission.kind).toBe("probe");
-  });
-
   test("one failure without an answer may be an email's: the provider is down when it fails again", () => {
     const open = after(closedBreaker, "unanswered");
     const isDown = (breaker: Breaker) => breaker.kind !== "closed" && breaker.isDown;
@@ -190,35 +205,35 @@ describe("breaker", () => {
   });
 
   test("a provider that the queue knows to have failed so is asked first", () => {
-    expect(admit(suspiciousBreaker(7), true, 7).admission.kind).toBe("question");
+    expect(admit(suspiciousBreaker(7), 7).admission.kind).toBe("question");
   });
 
   test("a question that was not asked after all is asked next", () => {
     const open = after(closedBreaker, "unanswered");
-    expect(admit(after(open, "none", 50), true, 50).admission.kind).toBe("question");
+    expect(admit(after(open, "none", 50), 50).admission.kind).toBe("question");
   });
 
   test("a probe without an answer makes room for another", () => {
     const open = failed(5);
-    expect(admit(after(open, "none", 500), true, 500).admission.kind).toBe("probe");
+    expect(admit(after(open, "none", 500), 500).admission.kind).toBe("probe");
   });
 
   test("requests that began before it opened neither close nor open it again", () => {
     const { breaker, admission } = admitted(failed(4), 0);
-    const open = onFailure(breaker, admission, "last", 0, 0, true);
+    const open = record(breaker, admission, { kind: "failure", name: "last", isNew: true }, 0, 0);
     for (const late of [
-      onSuccess(open, admission),
-      onFailure(open, admission, "late", 100, 0, true),
-      onAccountRefused(open, admission, 100, 0),
-      onNone(open, admission, 100),
-      onUnanswered(open, admission, 100, 0, true),
-      onAsked(open, admission, true, 100, 0),
+      record(open, admission, { kind: "success" }, 0, 0),
+      record(open, admission, { kind: "failure", name: "late", isNew: true }, 100, 0),
+      record(open, admission, { kind: "accountRefused" }, 100, 0),
+      record(open, admission, { kind: "none" }, 100, 0),
+      record(open, admission, { kind: "unanswered", isNew: true }, 100, 0),
+      record(open, admission, { kind: "asked", answered: true }, 100, 0),
     ]) {
       expect(late).toEqual(open);
     }
     const { breaker: probing, admission: probe } = admitted(open, 500);
-    expect(onSuccess(probing, admission)).toEqual(probing);
-    expect(onSuccess(probing, probe).kind).toBe("closed");
+    expect(record(probing, admission, { kind: "success" }, 0, 0)).toEqual(probing);
+    expect(record(probing, probe, { kind: "success" }, 0, 0).kind).toBe("closed");
   });
 
   test("it never has two probes or questions under way, nor any request while it is open", () => {
@@ -236,7 +251,7 @@ describe("breaker", () => {
         for (const { act, which, waitMs, random } of steps) {
           nowMs += waitMs;
           if (act === "admit") {
-            const { breaker: next, admission } = admit(breaker, true, nowMs);
+            const { breaker: next, admission } = admit(breaker, nowMs);
             if (admission.kind === "refused") {
               if (breaker.kind === "open") expect(admission.untilMs).toBeGreaterThan(nowMs);
               continue;
@@ -250,15 +265,28 @@ describe("breaker", () => {
           }
           const [admission] = underWay.splice(which % (underWay.length || 1), 1);
           if (admission === undefined) continue;
-          if (act === "ok") breaker = onSuccess(breaker, admission);
+          if (act === "ok") breaker = record(breaker, admission, { kind: "success" }, 0, 0);
           if (act === "fails")
-            breaker = onFailure(breaker, admission, `${which}`, nowMs, random, which % 2 === 0);
-          if (act === "refused") breaker = onAccountRefused(breaker, admission, nowMs, random);
-          if (act === "none") breaker = onNone(breaker, admission, nowMs);
+            breaker = record(
+              breaker,
+              admission,
+              { kind: "failure", name: `${which}`, isNew: which % 2 === 0 },
+              nowMs,
+              random,
+            );
+          if (act === "refused")
+            breaker = record(breaker, admission, { kind: "accountRefused" }, nowMs, random);
+          if (act === "none") breaker = record(breaker, admission, { kind: "none" }, nowMs, 0);
           if (act === "unanswered")
-            breaker = onUnanswered(breaker, admission, nowMs, random, which % 2 === 0);
+            breaker = record(
+              breaker,
+              admission,
+              { kind: "unanswered", isNew: which % 2 === 0 },
+              nowMs,
+              random,
+            );
           if (act === "asked" || act === "notAsked")
-            breaker = onAsked(breaker, admission, act === "asked", nowMs, random);
+            breaker = record(breaker, admission, { kind: "asked", answered: act === "asked" }, nowMs, random);
         }
       }),
     );

@@ -45,7 +45,7 @@ const struck = (strikes: number): Partial<DecodedBatch> => ({
 const answered: Policy = { ...policy, question: "answered" };
 const untouched: Result = { kind: "untouched", delayMs: 0 };
 const postmark: Partial<DecodedBatch> = { provider: "postmark" };
-const searchFailed: Result = { kind: "search", result: { kind: "failed", outcome: outcomes.unavailable } };
+const searchFailed: Result = { kind: "failed", outcome: outcomes.unavailable };
 
 type Row = [subject: string, batch: DecodedBatch, result: Result, told: string, policy?: Policy];
 
@@ -92,7 +92,7 @@ const rows: Row[] = [
     "an unknown outcome of a provider that can be searched has its first look soon",
     batch(one, postmark),
     whole("unknown"),
-    "rest 1500",
+    "rest 1000",
     searchPolicy,
   ],
   [
@@ -386,7 +386,7 @@ const rows: Row[] = [
   [
     "a request that is still at work at the provider is no failure",
     batch(two, struck(4)),
-    { kind: "send", result: { kind: "whole", outcome: { ...outcomes.serverError, isAtWork: true } } },
+    { kind: "whole", outcome: { ...outcomes.serverError, isAtWork: true } },
     "rest 500",
   ],
   [
@@ -398,7 +398,7 @@ const rows: Row[] = [
   [
     "a quota that is used up ends no email",
     batch(late),
-    { kind: "send", result: { kind: "whole", outcome: { ...outcomes.accountRefused, isQuota: true } } },
+    { kind: "whole", outcome: { ...outcomes.accountRefused, isQuota: true } },
     "a due any 0 in 1",
     { ...policy, question: "ok" },
   ],
@@ -412,7 +412,7 @@ const rows: Row[] = [
   [
     "a provider that can be searched needs no split",
     batch(two, { ...postmark, ...struck(9) }),
-    { kind: "search", result: { kind: "failed", outcome: outcomes.serverError } },
+    { kind: "failed", outcome: outcomes.serverError },
     "rest 500",
     searchPolicy,
   ],
@@ -502,14 +502,14 @@ const rows: Row[] = [
     batch(one, { ...postmark, ...inDoubt }),
     looked(),
     "rest 50",
-    { ...searchPolicy, search: { searchWaitMs: 60, firstLookMs: 1_500 } },
+    { ...searchPolicy, searchWaitMs: 60 },
   ],
   [
     "two looks with a long patience have a gap of 15 s",
     batch(one, { ...postmark, doubtSinceMs: nowMs - 700_000 }),
     looked(),
     "rest 15000",
-    { ...searchPolicy, search: { searchWaitMs: 600_000, firstLookMs: 1_500 } },
+    { ...searchPolicy, searchWaitMs: 600_000 },
   ],
 
   // Answers that no adapter gives.
@@ -518,7 +518,7 @@ const rows: Row[] = [
     "an answer that leaves out an email settles the others if the rest can be searched for",
     batch(two, postmark),
     each("accepted"),
-    "a sent; rest 1500",
+    "a sent; rest 1000",
     searchPolicy,
   ],
 ];
@@ -608,10 +608,7 @@ describe("decide: counters and signs", () => {
     [untouched, "none"],
   ];
   test.each(signs)("the breaker is told of %j: %s", (result, sign) => {
-    const emails =
-      result.kind === "send" && result.result.kind === "each"
-        ? two.slice(0, result.result.outcomes.length)
-        : two;
+    const emails = result.kind === "each" ? two.slice(0, result.outcomes.length) : two;
     expect(decide(batch(emails, inDoubt), result, policy, nowMs, random).health).toBe(sign as never);
   });
 
@@ -781,10 +778,9 @@ describe("decide: for any batch and result", () => {
   test("doubt is not ended by anything but an answer, a search, a stable fault or its time", () => {
     forAll((given, result, { settlement: { fates } }) => {
       if (!isInDoubt(given) || result.kind === "ended") return;
-      if (result.kind === "search" && result.result.kind === "searched") return;
-      if (result.kind === "send") {
-        if (result.result.kind === "each") return;
-        const { outcome } = result.result;
+      if (result.kind === "searched" || result.kind === "each") return;
+      if (result.kind === "whole") {
+        const { outcome } = result;
         if (outcome.kind === "keyReused" || (outcome.kind === "rejected" && outcome.stable)) return;
         if (outcome.kind === "senderRefused" && given.notes.strikes >= 4) return;
       }
@@ -794,12 +790,7 @@ describe("decide: for any batch and result", () => {
 
   test("an unknown outcome sends nothing anywhere else", () => {
     forAll((given, result, { settlement: { fates } }) => {
-      if (
-        result.kind !== "send" ||
-        result.result.kind !== "whole" ||
-        result.result.outcome.kind !== "unknown"
-      )
-        return;
+      if (result.kind !== "whole" || result.outcome.kind !== "unknown") return;
       expect(fates).toEqual([]);
       expect(given.emails.length).toBeGreaterThan(0);
     });

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import type { DecodedBatch, DecodedEmail } from "../../lib/policy/batch.ts";
 import type { Decision, Policy, Result } from "../../lib/policy/decision.ts";
 import { decodeHistory, type History, noHistory, noNotes } from "../../lib/policy/history.ts";
+import type { Email } from "../../lib/email/email.ts";
 import type { Outcome, OutcomeKind } from "../../lib/policy/request_outcome.ts";
 
 export const hourMs = 3_600_000;
@@ -13,19 +14,24 @@ export const policy: Policy = {
   retryBaseMs: 1_000,
   retryMaxMs: hourMs,
   giveUpAfterMs: 72 * hourMs,
-  search: undefined,
+  searchWaitMs: undefined,
   providers: ["resend", "postmark"],
   credential: "key",
-  splitAfterMs: 120_000,
+  doubtSplitAfterMs: 120_000,
   question: "none",
 };
 
-export const searchPolicy: Policy = { ...policy, search: { searchWaitMs: 60_000, firstLookMs: 1_500 } };
+export const searchPolicy: Policy = { ...policy, searchWaitMs: 60_000 };
 
-export function email(id: string, over: Partial<DecodedEmail> = {}): DecodedEmail {
+const content: Email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" };
+
+/** An email as a test describes it: `from` is its sender. */
+export type EmailOver = Partial<Omit<DecodedEmail, "email">> & { readonly from?: string };
+
+export function email(id: string, { from = content.from, ...over }: EmailOver = {}): DecodedEmail {
   return {
     id,
-    from: "shop@example.com",
+    email: { ...content, from },
     submittedAtMs: nowMs - 5_000,
     history: noHistory,
     marked: false,
@@ -37,7 +43,13 @@ export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatc
   return {
     id: "batch",
     provider: "resend",
-    claimedAtMs: nowMs - 100,
+    lease: 1,
+    nowMs: nowMs - 100,
+    leaseEndsAtMs: nowMs + 60_000,
+    context: "",
+    servedProviders: [],
+    unreadable: [],
+    isDamaged: false,
     doubtSinceMs: undefined,
     doubtEndsAtMs: nowMs + 22 * hourMs,
     leaseExpired: false,
@@ -53,7 +65,7 @@ export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatc
 
 export const inDoubt: Partial<DecodedBatch> = { doubtSinceMs: nowMs - 300_000 };
 /** Submitted too long ago to be tried for ever. */
-export const old: Partial<DecodedEmail> = { submittedAtMs: nowMs - 73 * hourMs };
+export const old: EmailOver = { submittedAtMs: nowMs - 73 * hourMs };
 
 export const outcomes = {
   accepted: { kind: "accepted", providerMessageId: "m" },
@@ -73,15 +85,15 @@ export const outcomes = {
 export type OutcomeName = keyof typeof outcomes;
 
 export function whole(name: Exclude<OutcomeName, "accepted">): Result {
-  return { kind: "send", result: { kind: "whole", outcome: outcomes[name] } };
+  return { kind: "whole", outcome: outcomes[name] };
 }
 
 export function each(...names: OutcomeName[]): Result {
-  return { kind: "send", result: { kind: "each", outcomes: names.map((name) => outcomes[name]) } };
+  return { kind: "each", outcomes: names.map((name) => outcomes[name]) };
 }
 
 export function looked(...found: string[]): Result {
-  return { kind: "search", result: { kind: "searched", found: new Map(found.map((id) => [id, `m-${id}`])) } };
+  return { kind: "searched", found: new Map(found.map((id) => [id, `m-${id}`])) };
 }
 
 /** A decision in words: what becomes of each email, then what is left. */
@@ -136,7 +148,7 @@ export const anyEmails: fc.Arbitrary<DecodedEmail[]> = fc
     }),
     { minLength: 1, maxLength: 12 },
   )
-  .map((all) => all.map((one, index) => ({ id: `e${index}`, ...one })));
+  .map((all) => all.map((one, index) => email(`e${index}`, one)));
 
 export const anyBatch: fc.Arbitrary<DecodedBatch> = fc
   .record({
@@ -174,7 +186,7 @@ export const anyResult: fc.Arbitrary<Result> = fc.oneof(
   fc.subarray(Array.from({ length: 12 }, (_, index) => `e${index}`)).map((found) => looked(...found)),
   fc
     .constantFrom("accountRefused" as const, "throttled" as const, "unavailable" as const, "unknown" as const)
-    .map((name): Result => ({ kind: "search", result: { kind: "failed", outcome: outcomes[name] } })),
+    .map((name): Result => ({ kind: "failed", outcome: outcomes[name] })),
   fc.constant<Result>({ kind: "ended" }),
   fc.nat({ max: 5_000 }).map((delayMs): Result => ({ kind: "untouched", delayMs })),
 );

@@ -1,7 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { addAttempt, type Attempt, cutReason, joinAttempts, noAttempts } from "../../lib/policy/attempts.ts";
 import {
+  addAttempt,
+  type Attempt,
+  cutReason,
+  joinAttempts,
+  noAttempts,
   asDead,
   asRetried,
   decodeHistory,
@@ -10,7 +14,6 @@ import {
   encodeHistory,
   encodeNotes,
   encodeRecord,
-  isOutcomeUnknown,
   noHistory,
   noNotes,
 } from "../../lib/policy/history.ts";
@@ -173,9 +176,9 @@ describe("history", () => {
   test("the outcome of a dead letter is unknown if it was ever in doubt without an answer, replayed or not", () => {
     for (const doubted of [false, true]) {
       const dead = asDead({ ...noHistory, doubted }, "no");
-      expect(isOutcomeUnknown(dead)).toBe(doubted);
+      expect(dead.doubted).toBe(doubted);
       const again = asDead(asRetried(dead, 5), "no again");
-      expect(isOutcomeUnknown(again)).toBe(doubted);
+      expect(again.doubted).toBe(doubted);
       expect(again.deadReason).toBe(doubted ? "outcome unknown: no again" : "no again");
     }
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { charge, evenShares, pick, type Weighted } from "../../lib/policy/round_robin.ts";
+import { charge, evenShares, inTurn, type Weighted } from "../../lib/policy/round_robin.ts";
 
 const resend = { name: "resend", weight: 3 };
 const postmark = { name: "postmark", weight: 1 };
@@ -9,7 +9,7 @@ const postmark = { name: "postmark", weight: 1 };
 function run(eligible: readonly Weighted[], batches: readonly number[]): string[] {
   let shares = evenShares;
   return batches.map((emails) => {
-    const name = pick(shares, eligible)?.name ?? "none";
+    const name = inTurn(shares, eligible)[0]?.name ?? "none";
     shares = charge(shares, eligible, name, emails);
     return name;
   });
@@ -25,11 +25,11 @@ describe("selector", () => {
     expect(names.map((name) => name[0]).join("")).toBe("rrprrrpr");
   });
 
-  test("nobody eligible is nobody", () => expect(pick(evenShares, [])).toBeUndefined());
+  test("nobody eligible is nobody", () => expect(inTurn(evenShares, [])).toEqual([]));
 
   test("a tie goes to the first", () => {
-    expect(pick(evenShares, [{ ...resend, weight: 1 }, postmark])?.name).toBe("resend");
-    expect(pick(evenShares, [postmark, { ...resend, weight: 1 }])?.name).toBe("postmark");
+    expect(inTurn(evenShares, [{ ...resend, weight: 1 }, postmark])[0]?.name).toBe("resend");
+    expect(inTurn(evenShares, [postmark, { ...resend, weight: 1 }])[0]?.name).toBe("postmark");
   });
 
   test("an empty claim is not charged", () => {

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import type { DeliveryContext, DeliverySettings } from "../../lib/worker/delivery_context.ts";
 import { Dispatcher } from "../../lib/worker/dispatcher.ts";
 import { encodeEmail, type Email } from "../../lib/email/email.ts";
-import { type Housekeeper, startHousekeeping } from "../../lib/worker/housekeeping.ts";
-import { createProviderState } from "../../lib/worker/provider_state.ts";
+import { Housekeeper } from "../../lib/worker/housekeeping.ts";
+import { ProviderState } from "../../lib/worker/provider_state.ts";
 import type { Log } from "../../lib/runtime/log.ts";
 import { createPostmark } from "../../lib/providers/postmark.ts";
 import { createResend } from "../../lib/providers/resend.ts";
@@ -123,7 +123,7 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
       // The rate is learnt in tests of its own.
       const rate = rates[provider.name as keyof typeof rates] ?? 1000;
       const limits = { startRate: rate, maxRate: rate, batchMax: Math.min(provider.batchMax, batchMax) };
-      return [createProviderState({ ...provider, ...limits }, weight)];
+      return [new ProviderState({ ...provider, ...limits }, weight)];
     });
     const context: DeliveryContext = {
       worker: Bun.randomUUIDv7(),
@@ -137,12 +137,14 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
         giveUpAfterMs: 3_600_000,
         searchWaitMs: 300,
         doubtSplitAfterMs: 3_600_000,
+        doubtTimeoutMs: doubtMs,
+        concurrency,
         providers: states.filter(({ weight }) => weight > 0).map(({ provider }) => provider.name),
         ...over,
       },
     };
-    const dispatcher = new Dispatcher(context, states, { concurrency, doubtMs });
-    const housekeeper: Housekeeper = startHousekeeping(context, states);
+    const dispatcher = new Dispatcher(context, states);
+    const housekeeper = new Housekeeper(context, states);
     const stop = async () => {
       await Promise.all([dispatcher.drain(), housekeeper.stop()]);
       await consumer.close();

@@ -1,6 +1,6 @@
 // `queue show`: one email, with its content and its attempts.
 
-import type { AttemptEnd } from "../../policy/attempts.ts";
+import type { AttemptEnd } from "../../policy/history.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
 import { defineCommand, done, failed, wrongUsage } from "../command.ts";
 import { documentOf, linesOf } from "../fields.ts";

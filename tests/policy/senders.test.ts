@@ -2,8 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
-import { isKnown, isRefused, noSenders, remember } from "../../lib/policy/known_senders.ts";
-import { presend } from "../../lib/policy/presend.ts";
+import { isKnown, isRefused, noSenders, presend, remember } from "../../lib/policy/senders.ts";
 import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, searchPolicy, told } from "./fixtures.ts";
 
 const bad = { from: "bad@example.com" };
@@ -24,7 +23,7 @@ function inWords({ emails, decision }: ReturnType<typeof presend>): string {
   );
 }
 
-describe("triage", () => {
+describe("senders", () => {
   test("a batch with nothing against it is sent", () => {
     expect(outcomeOf(batch([email("a"), email("b")]))).toBe("send a b");
   });

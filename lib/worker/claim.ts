@@ -1,0 +1,48 @@
+// A claim under way, and how long the lease that it gives certainly lasts. Nothing begins under a lease that could expire
+// before the answer: another worker would then hold the same batch.
+
+/** Both clocks are read just before the claim is first sent. */
+export interface Claim {
+  /** A UUID, the id of a batch that it makes. */
+  readonly id: string;
+  /** Counts the claims of its claimant: repeated with it, after a lost answer, the claim gives the same batch. */
+  readonly number: number;
+  /** By `performance.now()`. */
+  readonly sentAtMs: number;
+  /** Unix ms. */
+  readonly sentAtWallMs: number;
+}
+
+/** Numbers the claims of one claimant, and repeats the one whose answer was lost. */
+export class Claimant {
+  #count = 0;
+  #unanswered: Claim | undefined;
+
+  /** The claim to send: a new one, once nothing could be begun any more under the lease of the one without an answer. */
+  next(leaseMs: number): Claim {
+    if (this.#unanswered !== undefined && outlasts(this.#unanswered, leaseMs, 0)) return this.#unanswered;
+    this.#count += 1;
+    const clocks = { sentAtMs: performance.now(), sentAtWallMs: Date.now() };
+    this.#unanswered = { id: Bun.randomUUIDv7(), number: this.#count, ...clocks };
+    return this.#unanswered;
+  }
+
+  answered(): void {
+    this.#unanswered = undefined;
+  }
+}
+
+/**
+ * Whether the lease that this claim gave certainly outlasts what is about to begin. Elapsed time counts from before the
+ * claim was sent, by the clock that says more: the monotonic one may stand still while a machine sleeps, the wall clock
+ * may be set back.
+ */
+export function outlasts(
+  { sentAtMs, sentAtWallMs }: Claim,
+  leaseMs: number,
+  needMs: number,
+  nowMs = performance.now(),
+  nowWallMs = Date.now(),
+): boolean {
+  return leaseMs - Math.max(nowMs - sentAtMs, nowWallMs - sentAtWallMs) > needMs;
+}
