@@ -1,6 +1,6 @@
-// The contract of a queue, whatever store is below it. An email is a row with a time from which it may be
-// taken; the batch is the unit of hand-over, of the lease and of idempotency. Nothing above this file knows
-// which store it has; the conformance suite in tests/queue/ holds every implementation to it.
+// The contract of a queue, whatever store is below it. An email is a row with a time from which it may be taken; the
+// batch is the unit of hand-over, of the lease and of idempotency. Nothing above this file knows which store it has;
+// the conformance suite in tests/queue/ holds every implementation to it.
 //
 //           submit                  claim for provider P                      settle: sent
 //   client ───────▶ due: now ──────────────────────────▶ batch of P, leased ────────────▶ record, kept a while
@@ -10,38 +10,57 @@
 //                                                                 └───────▶ settle: dead, kept until deleted
 //
 // Rules that every implementation keeps:
-// - All times are the store's own clock, Unix ms.
-// - An id is known while it is waiting, in a batch, dead, and for `retainMs` after it was sent or deleted, but
-//   for 10 minutes at least: no submission is under way for longer.
-//   A submission of a known id changes nothing.
-// - A settlement is carried out while the lease is the one it was claimed under. After that only its
+// - All times are by the store's own clock, Unix ms.
+// - An id is known while its email waits, is in a batch or is dead, and for `retainMs` after it was sent or deleted,
+//   but at least for 10 minutes: no submission is under way for longer. Submitting a known id changes nothing.
+// - A settlement is carried out while the batch has the lease under which it was claimed. After that only its
 //   acceptances count: an email accepted anywhere never goes back to waiting.
-// - Ids, idempotency keys and records of claims expire by housekeeping alone ({@link Work.sweep}): what is present is
-//   valid, whatever a clock says. Doubt, too, ends by housekeeping alone: only {@link Work.claimEnded} reads its end.
+// - Only housekeeping ({@link Consumer.sweep}) lets ids, idempotency keys and records of claims expire: what is present
+//   is valid, whatever a clock says. Only {@link Consumer.claimEnded} reads when a doubt ends.
 // - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
 
-/** What leaves the queue leaves its id behind for so long at least, ms. */
-export const knownMinMs = 10 * 60 * 1000;
+import type { Log } from "../runtime/log.ts";
 
+/** What leaves the queue leaves its id behind for at least this time, ms. */
+export const knownMinMs = 10 * 60 * 1000;
 /** Life of an idempotency key, ms. */
 export const idempotencyMs = 24 * 60 * 60 * 1000;
 
-/** An email on its way in. The id is made by the client of the queue, before the first try. */
+/** The store gave no answer: what was asked for may or may not have been done. */
+export class StoreUnavailable extends Error {}
+/** There is no queue: no server and no worker has ever started on it. */
+export class QueueMissing extends Error {}
+
+export interface StoreWatcher {
+  readonly log: Log;
+  /** This process cannot use the store, now or later. */
+  readonly onFatal: (reason: string) => void;
+}
+
+export interface ProducerWatcher extends StoreWatcher {
+  /** Called after each write that stored its submissions, with their number and how long it took, ms. */
+  readonly onGroup?: ((emails: number, elapsedMs: number) => void) | undefined;
+}
+
+/** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
+export type Health = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+/** An email on its way in. The client of the queue makes the id, before its first try. */
 export interface Submission {
   /** UUIDv7. */
   readonly id: string;
-  /** See encodeEmail. */
+  /** See `encodeEmail`. */
   readonly text: string;
   readonly idempotency?: {
     readonly key: string;
     readonly fingerprint: string;
-    /** Digest of the API token that was shown; empty without one. */
+    /** Digest of the API token of the request; empty without one. */
     readonly token: string;
   };
 }
 
 export type SubmitResult =
-  /** On stable storage, now or since an earlier try. `id` is the first submission's. */
+  /** On stable storage, now or since an earlier try. `id` is that of the first submission. */
   | { readonly kind: "stored"; readonly id: string; readonly repeated: boolean }
   /** This token used the idempotency key for another email. Nothing was queued. */
   | { readonly kind: "conflict" }
@@ -49,9 +68,6 @@ export type SubmitResult =
   | { readonly kind: "busy" }
   /** Not acknowledged: it may or may not be queued. */
   | { readonly kind: "failed"; readonly reason: string };
-
-/** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
-export type Health = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
 /** What the server needs. */
 export interface Producer {
@@ -65,9 +81,9 @@ export interface ClaimedEmail {
   readonly id: string;
   readonly text: string;
   readonly submittedAtMs: number;
-  /** As the last settlement left it; empty for an email that was never in one. */
+  /** As the last settlement left it; empty before. */
   readonly history: string;
-  /** Accepted by an earlier hand-over while in this batch: it will end as sent whatever is settled. */
+  /** Accepted by an earlier hand-over while in this batch: it ends as sent whatever is settled. */
   readonly marked: boolean;
 }
 
@@ -91,13 +107,13 @@ export interface Batch {
   readonly notes: string;
   /** Size of the pieces in the `split` list that it was made from; undefined if it was not made from one. */
   readonly pieceMax: number | undefined;
-  /** {@link ClaimRequest.credential} of the claim that made the batch; empty if an older release made it. */
+  /** {@link ClaimRequest.credential} of the claim that made it; empty if an older release made it. */
   readonly credential: string;
-  /** Emails that this provider has accepted so far under the credential of this claim. Only ever grows. */
+  /** Emails that this provider has accepted so far under the credential of this claim. Only grows. */
   readonly acceptances: number;
-  /** Providers that some worker has handed new emails to within the last 24 h, in no particular order. */
+  /** Providers to which some worker has handed new emails within the last 24 h, in no particular order. */
   readonly servedProviders: readonly string[];
-  /** When the store's clock last stepped by more than a few seconds, within the last hour, by the store's clock. */
+  /** When the store's clock last stepped by more than a few seconds, within the last hour. */
   readonly clockSteppedAtMs: number | undefined;
   readonly emails: readonly ClaimedEmail[];
 }
@@ -108,19 +124,19 @@ export type ClaimSource = "emails" | "split" | "batches";
 export interface ClaimRequest {
   /** The id of a batch made by this claim: a UUID, made by the worker. */
   readonly claimId: string;
-  /** Who claims: one purpose of one process, such as a provider's deliveries. */
+  /** Who claims: one purpose of one process, such as the deliveries of a provider. */
   readonly claimant: string;
   /**
-   * Counts the claims of this claimant from 1. Asking again with the same number, after a lost answer, gives the same
-   * batch under the same lease, or says that it is spent; so does a lower number. No clock decides.
+   * Counts the claims of this claimant from 1. Asking again with the last number, after a lost answer, returns the same
+   * batch under the same lease, or `spent`; a lower number is always spent. No clock decides.
    */
   readonly number: number;
   readonly provider: string;
   /** Digest of the credential that would be used: stored with a new batch. */
   readonly credential: string;
   /**
-   * Looked into in this order, until there is something. `batches` leaves out a batch in doubt that began with another
-   * credential while a live worker has that.
+   * In this order, until one has something. `batches` skips a batch in doubt that began with another credential while a
+   * live worker has that credential.
    */
   readonly sources: readonly ClaimSource[];
   /** False: of `emails`, only those that no other provider may take. */
@@ -131,36 +147,36 @@ export interface ClaimRequest {
   readonly bytesMax: number;
   /** A second is added for each 256 KiB of the batch's stored emails. */
   readonly leaseMs: number;
-  /** For a new batch: how long after this claim its doubt, if any, ends. */
+  /** For a new batch: how long after this claim its doubt ends, if it has any. */
   readonly doubtMs: number;
   /** For a new batch. */
   readonly context: string;
-  /** How far {@link ClaimResult} counts what else is due. */
+  /** Up to which number {@link ClaimResult} counts what else is due. */
   readonly dueCountMax: number;
 }
 
 export type ClaimResult =
-  /** `dueLeft`: emails that never failed, may go to any provider and are due, up to `dueCountMax`. */
+  /** `dueLeft`: emails that are due, never failed and may go to any provider, up to `dueCountMax`. */
   | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number }
-  /** Nothing is due for this provider in the sources that were named; `nextDueInMs` is when the next thing known of will be. */
+  /** Nothing is due for this provider in these sources; `nextDueInMs`: until the next thing is, as far as is known. */
   | { readonly kind: "empty"; readonly nextDueInMs: number | undefined }
   /** This claim was answered before, and what it took is settled or leased to another by now. */
   | { readonly kind: "spent" }
-  /** An operator has stopped all claims. (A repeated claim still gets what it was answered before.) */
+  /** An operator has stopped all claims. (A repeated claim still gets its first answer.) */
   | { readonly kind: "paused" }
-  /** Too few replicas hold the claim: nothing may be sent, the batch is to be handed back. */
+  /** Too few replicas hold the claim: nothing may be sent, and the batch has to be handed back. */
   | { readonly kind: "unreplicated"; readonly batch: Batch };
 
 /** What becomes of one email of a batch. */
 export type EmailFate =
   | { readonly id: string; readonly kind: "sent"; readonly record: string }
-  /** Back to waiting: for any provider, or for `only` this one; in small batches if `pieceMax` is given. */
+  /** Back to waiting: for any provider, or for `only` this one. */
   | {
       readonly id: string;
       readonly kind: "due";
       readonly delayMs: number;
       readonly only?: string;
-      /** Most emails in the next batch that it travels in: it waits in the `split` list of that size. */
+      /** Most emails in its next batch: it waits in the `split` list of that size. */
       readonly pieceMax?: number;
       readonly history: string;
     }
@@ -169,18 +185,18 @@ export type EmailFate =
 export interface Settlement {
   /** At most one for each email of the batch. */
   readonly fates: readonly EmailFate[];
-  /** What holds for the emails without a fate: they stay in the batch, which is in doubt and due again later. */
+  /** For the emails without a fate: they stay in the batch, which is in doubt and due again after `delayMs`. */
   readonly rest?: { readonly delayMs: number; readonly notes: string };
   /**
-   * Instead of `rest`: the emails without a fate stay in the batch, under the same lease. Only before its first request:
-   * it does not put the batch in doubt.
+   * Instead of `rest`: the emails without a fate stay in the batch under the same lease, without doubt. Only before its
+   * first request.
    */
   readonly keepsLease?: true;
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
-  /** Credential of the request: its acceptances are counted under it, see {@link Batch.acceptances}. */
+  /** Credential of the request, under which its acceptances are counted: see {@link Batch.acceptances}. */
   readonly credential?: string;
-  /** Why the provider itself failed, no single email: noted as its condition, unless a fate is `sent`. */
+  /** The provider itself failed, no single email. Noted as its condition, unless a fate is `sent`. */
   readonly failure?: {
     readonly reason: string;
     /** The provider itself answered, in its own form. */
@@ -189,47 +205,43 @@ export interface Settlement {
 }
 
 export interface Settled {
-  /** False: the lease was not ours any more, and only the acceptances counted. */
+  /** False: the lease was lost, and only the acceptances counted. */
   readonly leaseHeld: boolean;
-  /** Emails that had been accepted before by another hand-over: sent twice. */
+  /** Emails that another hand-over had delivered before: sent twice. */
   readonly duplicates: readonly string[];
 }
 
-/** What other workers may have to know of a worker process. */
+/** What other workers have to know about a worker process. */
 export interface WorkerPresence {
-  /** Of the process: a UUID. */
+  /** Identifies the process: a UUID. */
   readonly worker: string;
-  /** Longest that it delays an email, ms; a batch in doubt may wait for `searchWaitMs` besides. */
+  /** Longest time that it delays an email, ms; a batch in doubt may also wait for `searchWaitMs`. */
   readonly retryMaxMs: number;
   readonly searchWaitMs: number;
-  /** By name: the digest of its credential, and whether new emails are handed to it (its weight is positive). */
+  /** By name: the digest of its credential, and whether it gets new emails (its weight is positive). */
   readonly providers: Readonly<
     Record<string, { readonly credential: string; readonly takesEmails: boolean }>
   >;
 }
 
-/** What the worker needs. Methods reject with {@link StoreUnavailable} when the store did not answer. */
+/** What the worker needs. Methods reject with {@link StoreUnavailable} if the store did not answer. */
 export interface Consumer {
-  /** Resolves once the store can be asked and is of a format that this version understands. */
+  /** Resolves once the store can be asked and has a format that this version understands. */
   readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
   /** A batch of any provider whose doubt has ended and whose lease has run out, leased so that it can be settled. */
-  claimEnded(request: {
-    readonly claimant: string;
-    readonly number: number;
-    readonly leaseMs: number;
-  }): Promise<ClaimResult>;
+  claimEnded(request: Pick<ClaimRequest, "claimant" | "number" | "leaseMs">): Promise<ClaimResult>;
   /** May be repeated when the answer was lost. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
-   * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; expires what has
-   * had its time; gives emails that only one provider may take back to all when no worker has served it for 24 h;
-   * notices steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
+   * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; lets expire what has
+   * had its time; gives emails back to all that only a provider may take which no worker has served for 24 h; notices
+   * steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
    */
   sweep(presence: WorkerPresence): Promise<void>;
-  /** How each provider did lately, by name: as {@link QueueStats.providers}. */
+  /** See {@link QueueStats.providers}. */
   conditions(): Promise<Readonly<Record<string, ProviderCondition>>>;
-  /** Whether claims were stopped when one was last asked for. */
+  /** Whether claims were stopped at the last claim. */
   paused(): boolean;
   /** Calls back when emails may have become due; a hint that can be lost. */
   onWake(callback: () => void): void;
@@ -242,25 +254,25 @@ export type EmailState = "waiting" | "retrying" | "sending" | "in-doubt" | "sent
 export interface StoredEmail {
   readonly id: string;
   readonly state: EmailState;
-  /** The whole email; of a sent one the envelope line only; of a deleted one nothing. */
+  /** The whole email; in a list, or once sent, the envelope line alone; undefined once deleted. */
   readonly text: string | undefined;
-  /** Unix ms; of one that has left nothing. */
+  /** Undefined once sent or deleted. */
   readonly submittedAtMs: number | undefined;
-  /** Unix ms: when it is due (waiting, retrying), or when it died. */
+  /** When it is due (waiting, retrying), or when it died. */
   readonly atMs: number | undefined;
   readonly history: string;
-  /** Of a sent one. */
+  /** Once sent. */
   readonly record: string | undefined;
-  /** Of one in a batch. */
+  /** While in a batch. */
   readonly batch:
     | {
         readonly id: string;
         readonly provider: string;
-        /** Unix ms: the end of its lease, or when it is tried again. */
+        /** The end of its lease, or its next attempt. */
         readonly dueAtMs: number;
-        /** Somebody holds it, until then. */
+        /** A worker holds it until then. */
         readonly leased: boolean;
-        /** Its last lease, or the one before that which it is under now, ran out without a settlement. */
+        /** Its last lease, or the one before the one that it has now, ran out without a settlement. */
         readonly leaseExpired: boolean;
         readonly doubtSinceMs: number | undefined;
         readonly notes: string;
@@ -268,65 +280,52 @@ export interface StoredEmail {
     | undefined;
 }
 
-/** One email in a list: all but its content. `text` is the envelope line. */
-export type ListedEmail = StoredEmail;
-
 export interface Page {
-  readonly emails: readonly ListedEmail[];
+  readonly emails: readonly StoredEmail[];
   /** Where the next page begins, opaque; undefined after the last. */
   readonly next: string | undefined;
 }
 
-/** How a provider did lately, as settlements under a lease that was held say. All times Unix ms. */
+/** How a provider did lately, according to the settlements under a lease that was held. */
 export interface ProviderCondition {
   readonly lastAcceptedAtMs?: number;
-  /** Since its first failure after the last acceptance; none while it works. */
+  /** Its first failure since the last acceptance; absent while it works. */
   readonly failingSinceMs?: number;
   readonly lastFailedAtMs?: number;
-  /** Why, the last time. */
   readonly lastFailure?: string;
   /** The last failure came without an answer in the provider's own form; absent while it works. */
   readonly isUnanswered?: true;
 }
 
 export interface QueueStats {
-  /** The store's time, Unix ms. */
+  /** The store's time. */
   readonly nowMs: number;
-  /** Of a batch all emails count alike, also one that was accepted elsewhere meanwhile and is shown as sent. */
+  /** All emails of a batch count alike, also one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
   /** By name, those that have accepted something or failed. */
   readonly providers: Readonly<Record<string, ProviderCondition>>;
-  /** When the oldest that is due became due, Unix ms: emails, and batches that are to be claimed again. */
+  /** When the oldest that is due became due: an email, or a batch that has to be claimed again. */
   readonly oldestDueAtMs: number | undefined;
-  /** Since when the oldest doubt lasts, Unix ms. */
   readonly oldestDoubtSinceMs: number | undefined;
   readonly paused: boolean;
   /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
   readonly clockStep: { readonly atMs: number; readonly byMs: number } | undefined;
-  /** Bytes that the store uses, and how many it may: `maxmemory` of Redis if there is one, or what the disk has. */
+  /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or what the disk has. */
   readonly bytesUsed: number;
   readonly bytesMax: number | undefined;
 }
 
 export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
 
-export interface Cleared {
-  /** How many emails; perhaps none, though others follow. */
-  readonly deleted: number;
-  /** Where the next call begins, opaque; undefined after the last. */
-  readonly next: string | undefined;
-}
-
 /** What an operator needs. Everything is safe beside running workers, and bounded: many emails are many calls. */
 export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
   /**
-   * Emails in one state, `limit` at most (1–1000), from the oldest or from the newest; fewer or none, though others follow, if they are
-   * large or most have left. What stays in the state is listed once. What leaves it meanwhile may be missing, and
-   * what comes back to it may be listed again; from the newest, so may be what is claimed once its lease ran out. A
-   * walk keeps its order.
+   * At most `limit` (1–1000) emails in one state; fewer or none, though others follow, if they are large or most have
+   * left. What stays in the state is listed once. What leaves it meanwhile may be missing; what comes back to it may be
+   * listed again, and so may, from the newest, what is claimed once its lease ran out. A walk keeps its order.
    * @param from `next` of the page before
    * @param order by the time since which, or until which, an email is in the state; default: from the oldest
    */
@@ -337,8 +336,9 @@ export interface Admin {
     order?: "oldest" | "newest",
   ): Promise<Page>;
   /**
-   * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Of each only if it is
-   * dead still, with the history that it was seen with. `counts` are added for each that is replayed.
+   * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Skips an email that is
+   * not dead any more with the history that it was seen with.
+   * @param counts added to the counters for each email that was retried
    * @returns the ids of those that were
    */
   retry(
@@ -346,12 +346,11 @@ export interface Admin {
     counts: Readonly<Record<string, number>>,
   ): Promise<readonly string[]>;
   /**
-   * Leases the batch in doubt that holds this email, so that it can be settled by {@link settle}. `busy` while anybody
-   * holds it, or if this claim had a batch before and has it no more; `not-in-doubt` if the email is in no batch, or
-   * in one that was never in doubt.
+   * Leases the batch in doubt that holds this email, for {@link settle}. `busy` while anybody holds it, or if this claim
+   * had a batch before and has lost it; `not-in-doubt` if the email is in no batch, or in one that was never in doubt.
    */
   claimInDoubt(request: {
-    /** A UUID, for this one claim: repeating the claim with it, after a lost answer, gives the same batch. */
+    /** A UUID, for this one claim: repeating it after a lost answer returns the same batch. */
     readonly claimId: string;
     readonly emailId: string;
     readonly leaseMs: number;
@@ -360,20 +359,25 @@ export interface Admin {
   >;
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
-   * Refused for an email in a batch. 1000 ids at most; one answer for each.
-   * @param seenHistories one for each id: only what is dead still, with the history that it was seen with, is
-   *   deleted, and whatever else is there is `changed`
+   * Refuses an email in a batch. 1000 ids at most; one answer for each.
+   * @param seenHistories one for each id: deletes only what is still dead with this history, and answers `changed` for
+   *   anything else
    */
   delete(ids: readonly string[], seenHistories?: readonly string[]): Promise<readonly DeleteAnswer[]>;
   /**
-   * Goes through `limit` (1–1000) or fewer of the emails that wait or are to be tried again, and deletes those that
-   * were submitted till then. Their ids stay known. What comes back from a batch or from the dead meanwhile may be
-   * deleted, or not.
-   * @param submittedTillMs Unix ms of the store, as {@link QueueStats.nowMs}
+   * Goes through at most `limit` (1–1000) of the emails that wait or retry, and deletes those submitted by then. Their
+   * ids stay known. What comes back from a batch or from the dead meanwhile may be deleted, or not.
+   * @param submittedTillMs by the store's clock, as {@link QueueStats.nowMs}
    * @param from `next` of the call before
+   * @returns how many it deleted, perhaps none though others follow; and where the next call begins, opaque, undefined
+   *   after the last
    */
-  clear(limit: number, submittedTillMs: number, from?: string): Promise<Cleared>;
-  /** Stops every claim of every worker, also of batches in doubt, until {@link resume}; repeated, it changes nothing. */
+  clear(
+    limit: number,
+    submittedTillMs: number,
+    from?: string,
+  ): Promise<{ readonly deleted: number; readonly next: string | undefined }>;
+  /** Stops every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
   pause(): Promise<void>;
   resume(): Promise<void>;
   /**
@@ -383,9 +387,3 @@ export interface Admin {
   health(): Promise<Health>;
   close(): Promise<void>;
 }
-
-/** The store gave no answer: what was asked may or may not have been done. */
-export class StoreUnavailable extends Error {}
-
-/** No server and no worker has ever started on the queue that was asked for: there is none. */
-export class QueueMissing extends Error {}

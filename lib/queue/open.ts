@@ -1,38 +1,26 @@
 // From settings to a queue: the only file above the stores that knows that there is more than one.
 
 import type { Log } from "../runtime/log.ts";
-import type { Producer, Admin, Consumer } from "./contract.ts";
-import { openRedisProducer } from "./redis/producer.ts";
+import type { Admin, Consumer, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";
 import { openRedisAdmin } from "./redis/admin.ts";
 import { openRedisConsumer } from "./redis/consumer.ts";
-import { openSqliteProducer } from "./sqlite/producer.ts";
+import { openRedisProducer } from "./redis/producer.ts";
 import { openSqliteAdmin } from "./sqlite/admin.ts";
 import { openSqliteConsumer } from "./sqlite/consumer.ts";
+import { openSqliteProducer } from "./sqlite/producer.ts";
 
 export { checkRedis } from "./redis/admin.ts";
 
-/** Where the queue is. */
-export type QueueSettings =
-  | {
-      readonly kind: "redis";
-      readonly url: string;
-      readonly prefix: string;
-      readonly minReplicas: number;
-      readonly durability: "verify" | "trust";
-    }
-  /** Embedded: a file in `folder`. */
-  | { readonly kind: "sqlite"; readonly folder: string };
-
-export interface StoreWatcher {
-  readonly log: Log;
-  /** The store cannot be used by this process, now or later. */
-  readonly onFatal: (reason: string) => void;
+interface RedisSettings {
+  readonly kind: "redis";
+  readonly url: string;
+  readonly prefix: string;
+  readonly minReplicas: number;
+  readonly durability: "verify" | "trust";
 }
 
-export interface ProducerWatcher extends StoreWatcher {
-  /** Told of each write that stored what it held: submissions in it, and how long it took, ms. */
-  readonly onGroup?: (emails: number, elapsedMs: number) => void;
-}
+/** Where the queue is: in Redis, or embedded as a file in `folder`. */
+export type QueueSettings = RedisSettings | { readonly kind: "sqlite"; readonly folder: string };
 
 export function openProducer(queue: QueueSettings, watcher: ProducerWatcher): Producer {
   if (queue.kind === "redis") return openRedisProducer({ ...queue, ...watcher });
@@ -46,7 +34,7 @@ export function openConsumer(queue: QueueSettings, retainMs: number, watcher: St
 }
 
 /**
- * Makes no queue: rejects with {@link QueueMissing} where no server and no worker has made one.
+ * Creates no queue: rejects with `QueueMissing` if no server and no worker has created one.
  * @param retainMs how long the id of a deleted email stays known
  */
 export async function openAdmin(queue: QueueSettings, retainMs: number, log: Log): Promise<Admin> {

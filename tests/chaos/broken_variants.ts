@@ -52,8 +52,8 @@ const tooMany = answerInstead(
 
 const acknowledgesFirst: Patch = {
   file: "lib/queue/group_commit.ts",
-  from: "        expireAt(deadlineMs);\n        schedule();\n",
-  to: '        expireAt(deadlineMs);\n        schedule();\n        resolve({ kind: "stored", id: submission.id, repeated: false });\n',
+  from: "      this.#expireAt(deadlineMs);\n      this.#schedule();\n",
+  to: '      this.#expireAt(deadlineMs);\n      this.#schedule();\n      resolve({ kind: "stored", id: submission.id, repeated: false });\n',
 };
 const slowlyKilled = {
   faults: [{ do: "kill", part: "server" }],
@@ -353,7 +353,7 @@ export const variants: readonly Variant[] = [
             from: "local restamped = 0\n",
             to: "local restamped = 1e9\n",
           }
-        : { file: "lib/queue/sqlite/sweep.ts", from: "  restamp(db, atMs);\n", to: "" },
+        : { file: "lib/queue/sqlite/sweep.ts", from: "  restamp(db);\n", to: "" },
     ],
     under: {
       faults: [
@@ -446,8 +446,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/sqlite/claim.ts",
-        from: "leaseMs: request.leaseMs, doubtMs: request.doubtMs });",
-        to: "leaseMs: 1e9 + request.leaseMs, doubtMs: request.doubtMs });",
+        from: "const leaseMs = Math.round(by.leaseMs) +",
+        to: "const leaseMs = 1e9 + Math.round(by.leaseMs) +",
       },
     ],
     under: workersKilled,

@@ -5,7 +5,6 @@ import { envelopeLine } from "../../lib/email/email.ts";
 import {
   type Batch,
   type EmailFate,
-  type ListedEmail,
   type Page,
   type StoredEmail,
   StoreUnavailable,
@@ -49,8 +48,8 @@ export function operating(tools: Tools): void {
     limit = 1000,
     between: (page: Page) => Promise<void> = async () => {},
     order?: Order,
-  ): Promise<ListedEmail[]> {
-    const emails: ListedEmail[] = [];
+  ): Promise<StoredEmail[]> {
+    const emails: StoredEmail[] = [];
     for (let from: string | undefined; ;) {
       const page = await q.admin.list(wanted, limit, from, order);
       expect(page.emails.length).toBeLessThanOrEqual(limit);

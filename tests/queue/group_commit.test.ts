@@ -1,10 +1,5 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import {
-  type Committed,
-  type GroupCommit,
-  openGroupCommit,
-  type CommitReadiness,
-} from "../../lib/queue/group_commit.ts";
+import { type Committed, GroupCommit, type CommitReadiness } from "../../lib/queue/group_commit.ts";
 import type { Submission, SubmitResult } from "../../lib/queue/contract.ts";
 import { silent } from "../support/log.ts";
 
@@ -71,7 +66,7 @@ function open(): Store {
     store.stored.push(...group.map(({ id }) => id));
     return { kind: "done", results: group.map(({ id }) => ({ kind: "stored", id, repeated: false })) };
   }
-  const commits = openGroupCommit({
+  const commits = new GroupCommit({
     emailsMax: 10,
     charsMax: 1000,
     againMs: 5,
@@ -204,6 +199,19 @@ describe("group commit", () => {
     store.readiness = { kind: "ready" };
     await kinds(submit(store, 1));
     for (let i = 0; i < 3; i++) expect(count(await kinds(submit(store, 50)), "stored")).toBe(50);
+  });
+
+  test("a store that is refused during a write is still known to be slow", async () => {
+    const store = open();
+    store.writeMs = 300;
+    for (let i = 0; i < writesToLearn; i++) await kinds(submit(store, 1));
+    const [first] = submit(store, 1);
+    await turn();
+    store.readiness = { kind: "refused", reason: "it is full" };
+    store.commits.flush();
+    store.readiness = { kind: "ready" };
+    expect(await kinds([first!])).toEqual(["stored"]);
+    expect(count(await kinds(submit(store, 400)), "busy")).toBeGreaterThan(0);
   });
 
   test("an outage is ridden out, and refuses nobody then or later", async () => {

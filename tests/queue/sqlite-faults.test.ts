@@ -709,17 +709,22 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     const connection = openConnection(newFolder());
     let monotonicMs = 0;
     const age = new StampAge(() => monotonicMs);
-    const stepFrom = (began: Moment, lookedMs: number) => {
+    const stepFrom = (now: Omit<Moment, "beganMs">, lookedMs: number) => {
       monotonicMs = lookedMs;
-      return stepSince(connection, age, began);
+      connection.now = { beganMs: now.monotonicMs, ...now };
+      return stepSince(connection, age);
+    };
+    const stampAt = (atMs: number) => {
+      connection.now = { ...connection.now, atMs };
+      stampClock(connection);
     };
     expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe("unwatched");
-    stampClock(connection, 1000);
+    stampAt(1000);
     expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
     // Between the two clocks, and then before it has read what another process stamps meanwhile.
     expect(stepFrom({ monotonicMs: 1000, atMs: 102_000 }, 101_000)).toBe(0);
     expect(stepFrom({ monotonicMs: 102_000, atMs: 103_000 }, 202_000)).toBe(0);
-    stampClock(connection, 153_000);
+    stampAt(153_000);
     expect(stepFrom({ monotonicMs: 203_000, atMs: 204_000 }, 203_000)).toBe(0);
     // It sees others all the same.
     expect(stepFrom({ monotonicMs: 204_000, atMs: 405_000 }, 204_000)).toBeWithin(100_000, 200_001);

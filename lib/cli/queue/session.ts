@@ -2,7 +2,7 @@
 // the queue cannot be used.
 
 import { type Config, readConfig } from "../../config/config.ts";
-import { type Admin, type ListedEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { type Admin, type StoredEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
 import { type CommandResult, failed, flag } from "../command.ts";
 import { visible } from "../format.ts";
@@ -65,7 +65,7 @@ export async function* pagesOf(
   state: ListedState,
   limit = Number.POSITIVE_INFINITY,
   order: "oldest" | "newest" = "oldest",
-): AsyncGenerator<readonly ListedEmail[]> {
+): AsyncGenerator<readonly StoredEmail[]> {
   let left = limit;
   for (let from: string | undefined; left > 0;) {
     const { emails, next } = await admin.list(state, Math.min(left, pageMax), from, order);
@@ -80,7 +80,7 @@ export async function* pagesOf(
  * The dead letters that died by `atMs`, page by page. What dies later, perhaps for a second time, is left out: otherwise
  * the walk might never end.
  */
-export async function* deadPages(admin: Admin, atMs: number): AsyncGenerator<readonly ListedEmail[]> {
+export async function* deadPages(admin: Admin, atMs: number): AsyncGenerator<readonly StoredEmail[]> {
   for await (const emails of pagesOf(admin, "dead")) {
     const before = emails.filter((email) => (email.atMs ?? 0) <= atMs);
     yield before;

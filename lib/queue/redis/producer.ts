@@ -2,7 +2,7 @@
 // with a second one groups are smaller, and at 8, 32 and 128 connections everything is slower.
 
 import type { Log } from "../../runtime/log.ts";
-import { type Committed, type GroupCommitOptions, openGroupCommit } from "../group_commit.ts";
+import { type Committed, GroupCommit, type GroupCommitOptions } from "../group_commit.ts";
 import { idempotencyMs, type Producer, type Submission, type SubmitResult } from "../contract.ts";
 import { commandTimeoutMs, connect, disconnect, partitionOf, silenceMs } from "./connection.ts";
 import { foreignFormat, watchDurability } from "./durability.ts";
@@ -43,7 +43,7 @@ export function openRedisProducer(options: RedisProducerOptions): Producer {
   const partition = partitionOf(options.prefix);
   const redis = connect(options.url, "server", log);
   const store = watchDurability(redis, { ...options, partition, scripts: [submitScript] });
-  const writer = openGroupCommit({
+  const writer = new GroupCommit({
     emailsMax,
     charsMax,
     againMs,

@@ -1,103 +1,77 @@
-// What an operator asks of the queue.
+// What an operator asks of the queue. Nothing here creates a queue, or brings an older file up to date.
 
-import { type Cleared, type DeleteAnswer, knownMinMs, type Admin } from "../contract.ts";
-import { QueueMissing, StoreUnavailable } from "../contract.ts";
-import { claimInDoubt } from "./claim.ts";
+import { type Admin, type DeleteAnswer, knownMinMs, type QueueStats, StoreUnavailable } from "../contract.ts";
+import { anyProvider, claimInDoubt, dueLists, isPaused } from "./claim.ts";
+import { lastStep } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { retire } from "./retention.ts";
-import { listEmails } from "./list.ts";
-import { anyProvider } from "./due_lists.ts";
-import { count, settle } from "./settle.ts";
-import { showEmail } from "./show.ts";
-import { readQueueStats } from "./stats.ts";
-import { openStore, type StoreOptions } from "./transactions.ts";
+import { listEmails, showEmail } from "./emails.ts";
+import { count, readConditions, retire, settle } from "./settle.ts";
+import { Store, type StoreOptions } from "./store.ts";
 import { openWaker } from "./wakeup.ts";
 
-export interface SqliteAdminOptions extends Omit<StoreOptions, "onFatal" | "onMissing"> {
+export interface SqliteAdminOptions extends Omit<StoreOptions, "onFatal"> {
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
 }
 
 /** A clock that loses no more than this has not stepped, ms. */
 const clockToleranceMs = 500;
-/** Longest wait for the file while another process holds it, ms. */
-const openTimeoutMs = 5000;
 
-/**
- * Makes nothing, and brings no file up to date. Rejects with {@link StoreUnavailable} if the file cannot be opened, and
- * with {@link QueueMissing} without one.
- */
+/** Rejects with {@link StoreUnavailable} if the file cannot be opened, and with `QueueMissing` if there is none. */
 export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admin> {
-  const unusable = Promise.withResolvers<never>();
-  const store = openStore({
-    ...options,
-    onFatal: (reason) => unusable.reject(new StoreUnavailable(reason)),
-    onMissing: () => unusable.reject(new QueueMissing("there is no queue")),
-  });
-  let timer: Timer | undefined;
-  const tooLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const state = store.readiness();
-      reject(new StoreUnavailable(state.kind === "ready" ? "not opened" : state.reason));
-    }, openTimeoutMs);
-  });
+  // Whatever makes the file unusable also fails the command that meets it.
+  const store = new Store({ ...options, onFatal: () => {} });
   try {
-    await Promise.race([store.opened, unusable.promise, tooLate]);
+    await store.open();
   } catch (error) {
     store.close();
     throw error;
-  } finally {
-    clearTimeout(timer);
   }
   const waker = openWaker(options.folder, "r+");
   const retainMs = Math.max(options.retainMs, knownMinMs);
+  let lastStats: { readonly nowMs: number; readonly monotonicMs: number } | undefined;
 
-  let lastLook: { readonly nowMs: number; readonly monotonicMs: number } | undefined;
-  /** What is submitted after a step back has the times of what was submitted before it. */
+  /** After a step back, what is submitted has the times of what was submitted before it. */
   function checkClock(submittedTillMs: number, nowMs: number): void {
-    const passedMs = lastLook?.nowMs === submittedTillMs ? store.monotonicMs() - lastLook.monotonicMs : 0;
+    const passedMs = lastStats?.nowMs === submittedTillMs ? store.monotonicMs() - lastStats.monotonicMs : 0;
     if (nowMs < submittedTillMs + passedMs - clockToleranceMs || nowMs < submittedTillMs)
       throw new StoreUnavailable("clear: the store's clock has stepped back since");
   }
 
-  /** Workers look at once what there is for them now. */
-  async function writeAndWake<T>(body: (db: SqliteConnection) => T): Promise<T> {
-    const result = await store.writePatiently(body);
+  /** Writes, and has workers look at once for what is due now. */
+  async function writeAndWake<T>(body: Parameters<typeof store.write<T>>[0]): Promise<T> {
+    const result = await store.write(body);
     waker.touch();
     return result;
   }
 
   return {
-    show: (id) => store.read((db) => showEmail(db, id, store.nowMs())),
+    show: (id) => store.transact((db) => showEmail(db, id)),
     async stats() {
-      const numbers = await store.read((db) => readQueueStats(db, store.nowMs(), store.roomBytes()));
-      lastLook = { nowMs: numbers.nowMs, monotonicMs: store.monotonicMs() };
-      return numbers;
+      const stats = await store.transact((db) => readStats(db, store.roomBytes()));
+      lastStats = { nowMs: stats.nowMs, monotonicMs: store.monotonicMs() };
+      return stats;
     },
     list: (state, limit, from, order = "oldest") =>
-      store.read((db) => listEmails(db, state, { limit, from, order, atMs: store.nowMs() })),
-    retry: (emails, counts) => writeAndWake((db) => replay(db, emails, counts, store.nowMs())),
-    claimInDoubt: (request) => store.writePatiently((db) => claimInDoubt(db, request, store.nowMs())),
-    settle: (batch, settlement) =>
-      writeAndWake((db) => settle(db, batch, settlement, store.nowMs(), retainMs)),
+      store.transact((db) => listEmails(db, state, { limit, from, order })),
+    retry: (emails, counts) => writeAndWake((db) => retry(db, emails, counts)),
+    claimInDoubt: (request) => store.write((db) => claimInDoubt(db, request)),
+    settle: (batch, settlement) => writeAndWake((db) => settle(db, batch, settlement, retainMs)),
     delete: (ids, seenHistories) =>
-      store.writePatiently((db) =>
-        ids.map((id, i) => remove(db, id, seenHistories?.[i], store.nowMs() + retainMs)),
-      ),
+      store.write((db) => ids.map((id, i) => remove(db, id, seenHistories?.[i], retainMs))),
     clear: (limit, submittedTillMs, from) =>
-      store.writePatiently((db) => {
-        const nowMs = store.nowMs();
-        checkClock(submittedTillMs, nowMs);
-        return clear(db, { limit, submittedTillMs, from }, nowMs + retainMs);
+      store.write((db) => {
+        checkClock(submittedTillMs, db.now.atMs);
+        return clear(db, { limit, submittedTillMs, from }, retainMs);
       }),
-    pause: () =>
-      store.writePatiently((db) => {
-        db.run("INSERT INTO pauses (one, since) VALUES (1, ?) ON CONFLICT DO NOTHING", store.nowMs());
-      }),
-    resume: () =>
-      writeAndWake((db) => {
-        db.run("DELETE FROM pauses");
-      }),
+    async pause() {
+      await store.write(
+        (db) => db.run`INSERT INTO pauses (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`,
+      );
+    },
+    async resume() {
+      await writeAndWake((db) => db.run`DELETE FROM pauses`);
+    },
     health: async () => store.health(),
     async close() {
       waker.close();
@@ -106,80 +80,124 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
   };
 }
 
-/** What is not dead any more, or has died again since it was seen, is left alone. */
-function replay(
+/** Skips emails that are not dead any more, or have died again since they were seen. */
+function retry(
   db: SqliteConnection,
   emails: Parameters<Admin["retry"]>[0],
   counts: Readonly<Record<string, number>>,
-  atMs: number,
 ): string[] {
-  const replayed: string[] = [];
-  for (const { id, seenHistory, history } of emails) {
-    const seen = db.get<{ history: string }>(
-      "SELECT history FROM places WHERE id = ? AND died_at IS NOT NULL",
-      id,
-    );
-    if (seen?.history !== seenHistory) continue;
-    db.run(
-      "UPDATE places SET died_at = NULL, due_at = ?, provider = ?, history = ? WHERE id = ?",
-      atMs,
-      anyProvider,
-      history,
-      id,
-    );
-    replayed.push(id);
+  const retried = emails.filter(
+    ({ id, seenHistory, history }) =>
+      db.run`UPDATE places
+        SET died_at = NULL, due_at = ${db.now.atMs}, provider = ${anyProvider}, history = ${history}
+        WHERE id = ${id} AND died_at IS NOT NULL AND history = ${seenHistory}` === 1,
+  );
+  if (retried.length > 0) {
+    for (const [name, by] of Object.entries(counts)) count(db, name, by * retried.length);
   }
-  if (replayed.length > 0) {
-    for (const [name, by] of Object.entries(counts)) count(db, name, by * replayed.length);
-  }
-  return replayed;
+  return retried.map(({ id }) => id);
 }
 
-/** @param seenHistory if it is meant only as the dead letter that it was seen as */
+/** @param seenHistory if only the dead letter that was seen with it is meant */
 function remove(
   db: SqliteConnection,
   id: string,
   seenHistory: string | undefined,
-  expiresAtMs: number,
+  retainMs: number,
 ): DeleteAnswer {
-  const place = db.get<{ batch: string | null; died_at: number | null; history: string }>(
-    "SELECT batch, died_at, history FROM places WHERE id = ?",
-    id,
-  );
+  const place = db.get<{ batch: string | null; died_at: number | null; history: string }>`
+    SELECT batch, died_at, history FROM places WHERE id = ${id}`;
   if (place === undefined) return "unknown";
-  const isMeant = seenHistory === undefined || (place.died_at !== null && place.history === seenHistory);
-  if (!isMeant) return "changed";
+  const isSeen = place.died_at !== null && place.history === seenHistory;
+  if (seenHistory !== undefined && !isSeen) return "changed";
   if (place.batch !== null) return "in-batch";
-  retire(db, id, undefined, expiresAtMs);
+  retire(db, id, db.now.atMs + retainMs);
   return "deleted";
 }
 
-interface Waiting {
-  readonly provider: string;
-  readonly due_at: number;
-  readonly id: string;
-  readonly submitted_at: number;
-}
-
-/** In the order of the index, so that what stays is passed once. */
+/** Walks the emails in the order of the index, so that each that stays is passed once. */
 function clear(
   db: SqliteConnection,
   { limit, submittedTillMs, from }: { limit: number; submittedTillMs: number; from: string | undefined },
-  expiresAtMs: number,
-): Cleared {
+  retainMs: number,
+): Awaited<ReturnType<Admin["clear"]>> {
   const [atMs = "", after = "", provider = anyProvider] = from?.split(" ") ?? ["-1"];
-  const some = db.all<Waiting>(
-    `SELECT places.provider, places.due_at, places.id, emails.submitted_at
-     FROM places CROSS JOIN emails ON emails.id = places.id
-     WHERE places.due_at IS NOT NULL AND (places.provider, places.due_at, places.id) > (?, ?, ?)
-     ORDER BY places.provider, places.due_at, places.id LIMIT ?`,
-    provider,
-    Number(atMs),
-    after,
-    limit,
-  );
-  const meant = some.filter(({ submitted_at }) => submitted_at <= submittedTillMs);
-  for (const { id } of meant) retire(db, id, undefined, expiresAtMs);
-  const last = some.length < limit ? undefined : some.at(-1);
-  return { deleted: meant.length, next: last && `${last.due_at} ${last.id} ${last.provider}` };
+  const waiting = db.all<{ provider: string; due_at: number; id: string; submitted_at: number }>`
+    SELECT places.provider, places.due_at, places.id, submitted_at
+    FROM places CROSS JOIN emails ON emails.id = places.id
+    WHERE due_at IS NOT NULL AND (provider, due_at, places.id) > (${provider}, ${Number(atMs)}, ${after})
+    ORDER BY provider, due_at, places.id LIMIT ${limit}`;
+  const submitted = waiting.filter(({ submitted_at }) => submitted_at <= submittedTillMs);
+  for (const { id } of submitted) retire(db, id, db.now.atMs + retainMs);
+  const last = waiting.length < limit ? undefined : waiting.at(-1);
+  return { deleted: submitted.length, next: last && `${last.due_at} ${last.id} ${last.provider}` };
+}
+
+/** @param roomBytes what the disk can take besides; undefined if it does not say */
+function readStats(db: SqliteConnection, roomBytes: number | undefined): QueueStats {
+  const { atMs } = db.now;
+  const { placed, dead, sent } = db.get<Record<"placed" | "dead" | "sent", number>>`SELECT * FROM tally`!;
+  const { batched, inDoubt } = db.get<Record<"batched" | "inDoubt", number>>`
+    SELECT count(*) AS batched,
+      count(*) FILTER (WHERE doubt_since IS NOT NULL OR held = 1 AND batches.due_at <= ${atMs}) AS inDoubt
+    FROM batches CROSS JOIN places ON batch = batches.id`!;
+  const oldest = db.get<Record<"dueAtMs" | "doubtSinceMs", number | null>>`
+    SELECT min(due_at) AS dueAtMs,
+      min(coalesce(doubt_since, iif(held = 1 AND due_at <= ${atMs}, due_at, NULL))) AS doubtSinceMs
+    FROM batches`!;
+  const lists = dueLists(db);
+  const oldestDueAtMs = Math.min(oldest.dueAtMs ?? Infinity, ...lists.map((list) => list.firstDueAtMs));
+  const due = placed - dead - batched;
+  const retrying = countRetrying(db, due);
+  const counters = db.all<{ name: string; count: number }>`SELECT name, count FROM counters`;
+  const { size, pages, free } = db.get<Record<"size" | "pages" | "free", number>>`
+    SELECT page_size AS size, page_count AS pages, freelist_count AS free
+    FROM pragma_page_size, pragma_page_count, pragma_freelist_count`!;
+  return {
+    nowMs: atMs,
+    states: {
+      waiting: due - retrying,
+      retrying,
+      sending: batched - inDoubt,
+      "in-doubt": inDoubt,
+      dead,
+      sent,
+    },
+    counters: Object.fromEntries(counters.map(({ name, count: value }) => [name, value])),
+    providers: readConditions(db),
+    oldestDueAtMs: oldestDueAtMs <= atMs ? oldestDueAtMs : undefined,
+    oldestDoubtSinceMs: oldest.doubtSinceMs ?? undefined,
+    paused: isPaused(db),
+    clockStep: lastStep(db),
+    bytesUsed: (pages - free) * size,
+    bytesMax: roomBytes === undefined ? undefined : pages * size + Math.max(0, roomBytes),
+  };
+}
+
+/**
+ * How many of the `due` emails that wait are due later. What is retrying becomes waiting without a write, so that no
+ * tally tells them apart. To count a million rows takes 100 ms, in which this process does nothing else: the fewer of
+ * the two are counted.
+ */
+function countRetrying(db: SqliteConnection, due: number): number {
+  const countUpTo = (countMax: number, isLater: boolean) => {
+    let sum = 0;
+    for (const { name } of dueLists(db)) {
+      const rows = db.get<{ count: number }>(
+        `SELECT count(*) AS count FROM (SELECT 1 FROM places
+           WHERE due_at IS NOT NULL AND provider = ? AND due_at ${isLater ? ">" : "<="} ? LIMIT ?)`,
+        name,
+        db.now.atMs,
+        countMax - sum,
+      );
+      sum += rows?.count ?? 0;
+    }
+    return sum;
+  };
+  for (let countMax = 1000; ; countMax *= 8) {
+    const later = countUpTo(countMax, true);
+    if (later < countMax) return later;
+    const now = countUpTo(countMax, false);
+    if (now < countMax) return due - now;
+  }
 }

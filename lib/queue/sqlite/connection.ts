@@ -1,13 +1,11 @@
-// One connection to the file: opened as it has to be, with its statements prepared once.
+// One connection to the queue's file, which is found or created, brought up to date, and set to fsync every commit.
 
-import { errorCode } from "../../runtime/errors.ts";
 import { Database, type SQLQueryBindings, type Statement } from "bun:sqlite";
 import {
   accessSync,
   closeSync,
   constants,
   existsSync,
-  lstatSync,
   openSync,
   readlinkSync,
   statfsSync,
@@ -15,39 +13,84 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
+import { errorCode } from "../../runtime/errors.ts";
 import { QueueMissing } from "../contract.ts";
+import type { Moment } from "./clock.ts";
 import { additions, applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";
 
 type Parameter = string | number | null;
+/** One statement: a template whose values are bound as parameters, or a text with a `?` for each. */
+type Sql = TemplateStringsArray | string;
 
-export interface SqliteConnection {
-  all<Row>(sql: string, ...parameters: Parameter[]): Row[];
-  get<Row>(sql: string, ...parameters: Parameter[]): Row | undefined;
-  run(sql: string, ...parameters: Parameter[]): void;
-  readonly inTransaction: boolean;
-  close(): void;
+/** Prepares each statement once. */
+export class SqliteConnection {
+  /** What the clocks say in the current transaction. */
+  now: Moment = { beganMs: 0, monotonicMs: 0, atMs: 0 };
+  readonly #db: Database;
+  readonly #statements = new Map<Sql, Statement<unknown, SQLQueryBindings[]>>();
+
+  constructor(path: string) {
+    this.#db = new Database(path, { readwrite: true, strict: true });
+  }
+
+  all<Row>(sql: Sql, ...parameters: Parameter[]): Row[] {
+    return this.#prepare(sql).all(...parameters) as Row[];
+  }
+
+  get<Row>(sql: Sql, ...parameters: Parameter[]): Row | undefined {
+    return (this.#prepare(sql).get(...parameters) as Row | null) ?? undefined;
+  }
+
+  /** @returns how many rows it changed */
+  run(sql: Sql, ...parameters: Parameter[]): number {
+    return this.#prepare(sql).run(...parameters).changes;
+  }
+
+  /** Runs any number of statements without parameters. */
+  exec(sql: string): void {
+    this.#db.run(sql);
+  }
+
+  get inTransaction(): boolean {
+    return this.#db.inTransaction;
+  }
+
+  close(): void {
+    for (const statement of this.#statements.values()) statement.finalize();
+    this.#statements.clear();
+    this.#db.close();
+  }
+
+  #prepare(sql: Sql) {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#db.prepare(typeof sql === "string" ? sql : sql.join("?"));
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
 }
 
-/** This process can never use this file: an operator has to act. */
+/** This process can never use the file: an operator has to act. */
 export class StoreUnusable extends Error {}
 
-/** Another process holds what is asked for: to be tried again in a moment. */
+/** Another process holds the lock that is needed: try again in a moment. */
 export function isBusy(error: unknown): boolean {
   return /^SQLITE_(BUSY|LOCKED)/.test(errorCode(error) ?? "");
 }
 
-/** The code that {@link asOutOfInodes} gives. */
+/** The code of the error that {@link asOutOfInodes} returns. */
 const noInodes = "ENOSPC_INODES";
 
-/** SQLite cannot make a file, and does not say why: on a disk without inodes that passes, so it is an error of its own. */
+/** SQLite does not say why it cannot create a file. A disk without free inodes may get some: an error of its own. */
 export function asOutOfInodes(error: unknown, folder: string): unknown {
   const code = errorCode(error) ?? "";
   if (code !== "ENOSPC" && !code.startsWith("SQLITE_CANTOPEN")) return error;
   try {
     const { files, ffree } = statfsSync(folder);
-    // Some file systems count none at all.
+    // Some file systems do not count inodes.
     if (files === 0 || ffree > 0) return error;
   } catch {
     return error;
@@ -55,7 +98,7 @@ export function asOutOfInodes(error: unknown, folder: string): unknown {
   return Object.assign(new Error("no inodes left", { cause: error }), { code: noInodes });
 }
 
-/** What went wrong, and what an operator may do about it. */
+/** What went wrong, and what an operator can do about it. */
 export function sqliteErrorText(error: unknown): string {
   const code = errorCode(error) ?? "";
   const text = error instanceof Error ? error.message : String(error);
@@ -63,87 +106,99 @@ export function sqliteErrorText(error: unknown): string {
   if (["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC"].includes(code))
     return `the disk of DATA_DIR is full (${code})`;
   if (code.startsWith("SQLITE_CORRUPT"))
-    return `the queue's file is damaged (${code}): stop all processes, and restore it with its log removed, or have sqlite3 recover it`;
+    return `the queue's file is damaged (${code}): stop all processes, then restore it and remove its log, or recover it with sqlite3`;
   if (code.startsWith("SQLITE_READONLY")) return `the queue's file cannot be written to (${code})`;
   if (code.startsWith("SQLITE_IOERR")) return `the disk of DATA_DIR does not work (${code})`;
   return code === "" ? text : `${text} (${code})`;
 }
 
+export const userName = () => `user ${process.getuid?.()}`;
+
+/** Names and texts are those of schema.ts, except in tests. */
+interface Schema {
+  readonly migrations: readonly string[];
+  readonly additions: Readonly<Record<string, string>>;
+}
+
 /**
- * Opens the file in `folder`, makes both if they are missing, and brings an older file up to date. Throws
- * {@link StoreUnusable} for what will not pass, and whatever else went wrong for what may.
- * @param make false: makes and changes nothing, and throws {@link QueueMissing} instead, or {@link StoreUnusable} for
- *   an older file
+ * Opens the file in `folder`, creates both if they are missing, and brings an older file up to date. Throws
+ * {@link StoreUnusable} for what lasts, and any other error for what may pass.
+ * @param creates false: creates and changes nothing; throws {@link QueueMissing} if there is no queue, and
+ *   {@link StoreUnusable} if the file is older
  */
 export function openConnection(
   folder: string,
-  make = true,
+  creates = true,
   schema: Schema = { migrations, additions },
 ): SqliteConnection {
   const path = join(folder, fileName);
   try {
-    if (make) makeFile(folder, path);
-    else findFile(folder, path);
-    const connection = wrap(new Database(path, { readwrite: true, strict: true }));
+    findFile(folder, path, creates);
+    const connection = new SqliteConnection(path);
     try {
-      prepare(connection, path, schema, make);
+      setUp(connection, path, schema, creates);
     } catch (error) {
       connection.close();
       throw error;
     }
     return connection;
   } catch (error) {
-    throw lasting(asOutOfInodes(error, existsSync(folder) ? folder : dirname(folder)), path);
+    throw asLasting(asOutOfInodes(error, existsSync(folder) ? folder : dirname(folder)), path);
   }
 }
 
-export interface Schema {
-  readonly migrations: readonly string[];
-  readonly additions: Readonly<Record<string, string>>;
-}
-
-/** Only its owner may read it: it holds emails. SQLite gives the files beside it the same mode. */
-function makeFile(folder: string, path: string): void {
+function findFile(folder: string, path: string, creates: boolean): void {
   try {
-    makeDir(folder);
-    // Never opened for a moment once it is there: closing it would drop this process's locks on it.
-    if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
+    if (creates) createFile(folder, path);
+    else statSync(path);
   } catch (error) {
     const code = errorCode(error) ?? "";
-    if (code === "EEXIST" && existsSync(path)) return checkAccess(path);
-    if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
-    throw new StoreUnusable(
-      obstacle(folder, path) ?? `DATA_DIR ${folder} cannot be written to by ${userName()} (${code})`,
-    );
-  }
-  checkAccess(path);
-  try {
-    // Also if another made it: who was killed in between has not done so.
-    syncDir(dirname(folder));
-  } catch {
-    // A folder that may be entered and not read was not made by us.
-  }
-}
-
-function findFile(folder: string, path: string): void {
-  try {
-    statSync(path);
-  } catch (error) {
-    const code = errorCode(error);
+    if (["ENOSPC", "EDQUOT", "EIO"].includes(code)) throw error;
     const reason = obstacle(folder, path);
     if (reason !== undefined) throw new StoreUnusable(reason);
-    if (code === "ENOENT") throw new QueueMissing("there is no queue");
-    throw new StoreUnusable(`DATA_DIR ${folder} cannot be entered by ${userName()} (${code})`);
+    if (!creates && code === "ENOENT") throw new QueueMissing("there is no queue");
+    const what = creates ? "written to" : "entered";
+    throw new StoreUnusable(`DATA_DIR ${folder} cannot be ${what} by ${userName()} (${code})`);
   }
-  checkAccess(path);
+  // SQLite would open a file that it may not write to, and fail at the first email.
+  for (const one of [path, `${path}-wal`, `${path}-shm`]) {
+    try {
+      accessSync(one, constants.R_OK | constants.W_OK);
+    } catch (error) {
+      const code = errorCode(error);
+      if (code !== "ENOENT")
+        throw new StoreUnusable(`${one} cannot be written to by ${userName()} (${code})`);
+    }
+  }
 }
 
-/** What stands in the place of the folder, of one above it, or of the file, if that is it. */
+/** Only its owner may read it, since it holds emails. SQLite gives the files beside it the same mode. */
+function createFile(folder: string, path: string): void {
+  makeDir(folder);
+  try {
+    // An existing file is never opened here: closing it would drop this process's locks on it.
+    if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    if (errorCode(error) !== "EEXIST" || !existsSync(path)) throw error;
+  }
+  try {
+    // Also if another process created the folder: it may have been killed before it did this.
+    syncDir(dirname(folder));
+  } catch {
+    // We did not create a folder whose parent cannot be read.
+  }
+}
+
+/** A dangling link, or a file in the place of a folder, if one is in the way. */
 function obstacle(folder: string, path: string): string | undefined {
-  const links = [folder, path].map((one) => [one, danglingLink(one)] as const);
-  for (const [one, target] of links) {
-    if (target === undefined) continue;
-    return `${one} is a symbolic link to ${target}, which does not exist: create that, or remove the link`;
+  for (const one of [folder, path]) {
+    try {
+      const target = readlinkSync(one);
+      if (existsSync(one)) continue;
+      return `${one} is a symbolic link to ${target}, which does not exist: create that, or remove the link`;
+    } catch {
+      // It is not a link.
+    }
   }
   for (let one = folder; ; one = dirname(one)) {
     try {
@@ -155,140 +210,69 @@ function obstacle(folder: string, path: string): string | undefined {
   }
 }
 
-/** Where a symbolic link leads, if nothing is there. */
-function danglingLink(path: string): string | undefined {
-  try {
-    return lstatSync(path).isSymbolicLink() && !existsSync(path) ? readlinkSync(path) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** SQLite would open a file that it may not write to, and say so at the first email. */
-function checkAccess(path: string): void {
-  for (const one of [path, `${path}-wal`, `${path}-shm`]) {
-    try {
-      accessSync(one, constants.R_OK | constants.W_OK);
-    } catch (error) {
-      if (errorCode(error) === "ENOENT") continue;
-      throw new StoreUnusable(`${one} cannot be written to by ${userName()} (${errorCode(error)})`);
-    }
-  }
-}
-
-export const userName = () => `user ${process.getuid?.()}`;
-
-/** As it is, or as something that will not pass. */
-function lasting(error: unknown, path: string): unknown {
+/** The same error, or {@link StoreUnusable} if it lasts. */
+function asLasting(error: unknown, path: string): unknown {
   const code = errorCode(error) ?? "";
-  if (code === "SQLITE_NOTADB") return new StoreUnusable(`${path} is not a database, or a damaged one`);
+  if (code === "SQLITE_NOTADB") return new StoreUnusable(`${path} is not a database, or is damaged`);
   if (code.startsWith("SQLITE_CORRUPT")) return new StoreUnusable(`${path}: ${sqliteErrorText(error)}`);
   if (code.startsWith("SQLITE_READONLY") || code.startsWith("SQLITE_CANTOPEN") || code === "SQLITE_PERM")
     return new StoreUnusable(`${path} cannot be opened for writing (${code})`);
   return error;
 }
 
-function prepare(connection: SqliteConnection, path: string, schema: Schema, make: boolean): void {
-  // Waiting inside SQLite would stop the event loop: who finds it busy comes again later.
-  connection.run("PRAGMA busy_timeout = 0");
-  const newest = schema.migrations.length;
-  const owner = checkOwner(connection, path, newest);
-  if (!make) {
-    // Whoever made the file has been killed since, or is still at it.
-    if (owner !== applicationId) throw new QueueMissing("there is no queue");
-    // A command changes nothing for the server and the worker that run.
-    if (formatOf(connection) !== newest || missingAdditions(connection, schema).length > 0)
+function setUp(db: SqliteConnection, path: string, schema: Schema, creates: boolean): void {
+  // Waiting inside SQLite would stop the event loop: callers try again later.
+  db.exec("PRAGMA busy_timeout = 0");
+  const isCurrent = missingSteps(db, path, schema).length === 0;
+  if (!creates) {
+    // The process that created the file was killed before it made the tables, or has not finished.
+    if (db.get`SELECT 1 FROM sqlite_schema` === undefined) throw new QueueMissing("there is no queue");
+    // A command must not change the file under a server and a worker that run.
+    if (!isCurrent)
       throw new StoreUnusable(
         `${path} is of an older version: start the server or the worker of this version first`,
       );
   }
-  const mode = connection.get<{ journal_mode: string }>("PRAGMA journal_mode = WAL")?.journal_mode;
+  const mode = db.get<{ journal_mode: string }>`PRAGMA journal_mode = WAL`?.journal_mode;
   if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
   // Every commit is fsynced before it returns.
-  connection.run("PRAGMA synchronous = FULL");
-  connection.run("PRAGMA cache_size = -16384");
-  // A log that a long spell without a checkpoint has made large becomes small again.
-  connection.run(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
-  if (make) migrate(connection, path, schema);
-}
-
-/** Names, in their order. */
-function missingAdditions(connection: SqliteConnection, { additions }: Schema): string[] {
-  const made = new Set(
-    connection.all<{ name: string }>("SELECT name FROM sqlite_schema").map(({ name }) => name),
-  );
-  return Object.keys(additions).filter((name) => !made.has(name));
-}
-
-export function formatOf(connection: SqliteConnection): number {
-  return connection.get<{ user_version: number }>("PRAGMA user_version")?.user_version ?? 0;
-}
-
-/** @returns whose file it is */
-function checkOwner(connection: SqliteConnection, path: string, newest: number): number {
-  // In one statement: another process may be making the tables right now.
-  const { owner, tables } = connection.get<{ owner: number; tables: number }>(
-    `SELECT (SELECT application_id FROM pragma_application_id) AS owner,
-       (SELECT count(*) FROM sqlite_schema) AS tables`,
-  )!;
-  if (owner !== applicationId && tables !== 0) {
-    throw new StoreUnusable(`${path} is the database of another program`);
-  }
-  const format = formatOf(connection);
-  if (format > newest) throw new StoreUnusable(newerText(path, format, newest));
-  return owner;
-}
-
-export function newerText(path: string, format: number, newest: number): string {
-  return `${path} has format ${format}, this version reads and writes format ${newest}`;
-}
-
-function migrate(connection: SqliteConnection, path: string, schema: Schema): void {
-  const { migrations: steps } = schema;
-  const isCurrent = () =>
-    formatOf(connection) === steps.length && missingAdditions(connection, schema).length === 0;
-  if (isCurrent()) return;
-  connection.run("BEGIN IMMEDIATE");
+  db.exec("PRAGMA synchronous = FULL");
+  db.exec("PRAGMA cache_size = -16384");
+  // Shrinks a log that has grown while no checkpoint was possible.
+  db.exec(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
+  if (isCurrent) return;
+  db.exec("BEGIN IMMEDIATE");
   try {
     // Another process may have been quicker.
-    checkOwner(connection, path, steps.length);
-    for (const step of steps.slice(formatOf(connection))) connection.run(step);
-    for (const name of missingAdditions(connection, schema)) connection.run(schema.additions[name]!);
-    connection.run(`PRAGMA application_id = ${applicationId}`);
-    connection.run(`PRAGMA user_version = ${steps.length}`);
-    connection.run("COMMIT");
+    for (const step of missingSteps(db, path, schema)) db.exec(step);
+    db.exec(`PRAGMA application_id = ${applicationId}`);
+    db.exec(`PRAGMA user_version = ${schema.migrations.length}`);
+    db.exec("COMMIT");
   } catch (error) {
-    if (connection.inTransaction) connection.run("ROLLBACK");
+    if (db.inTransaction) db.exec("ROLLBACK");
     throw error;
   }
 }
 
-function wrap(db: Database): SqliteConnection {
-  const statements = new Map<string, Statement<unknown, SQLQueryBindings[]>>();
-  const prepared = (sql: string) => {
-    let statement = statements.get(sql);
-    if (statement === undefined) {
-      statement = db.prepare(sql);
-      statements.set(sql, statement);
-    }
-    return statement;
-  };
-  return {
-    all: <Row>(sql: string, ...parameters: Parameter[]) => prepared(sql).all(...parameters) as Row[],
-    get: <Row>(sql: string, ...parameters: Parameter[]) =>
-      (prepared(sql).get(...parameters) as Row | null) ?? undefined,
-    run(sql, ...parameters) {
-      // Several statements in one text cannot be prepared as one.
-      if (parameters.length === 0) db.run(sql);
-      else prepared(sql).run(...parameters);
-    },
-    get inTransaction() {
-      return db.inTransaction;
-    },
-    close() {
-      for (const statement of statements.values()) statement.finalize();
-      statements.clear();
-      db.close();
-    },
-  };
+/** What brings the file up to date, in order. Throws {@link StoreUnusable} if the file is not ours, or is newer. */
+function missingSteps(
+  db: SqliteConnection,
+  path: string,
+  { migrations: all, additions: more }: Schema,
+): string[] {
+  // In one statement: another process may be making the tables right now.
+  const file = db.get<{ owner: number; format: number; names: string }>`
+    SELECT application_id AS owner, user_version AS format,
+      (SELECT json_group_array(name) FROM sqlite_schema) AS names
+    FROM pragma_application_id, pragma_user_version`!;
+  const names = JSON.parse(file.names) as string[];
+  if (file.owner !== applicationId && names.length > 0)
+    throw new StoreUnusable(`${path} is the database of another program`);
+  if (file.format > all.length) throw new StoreUnusable(formatMismatch(path, file.format, all.length));
+  const missing = Object.keys(more).filter((name) => !names.includes(name));
+  return [...all.slice(file.format), ...missing.map((name) => more[name]!)];
+}
+
+export function formatMismatch(path: string, format: number, ours: number): string {
+  return `${path} has format ${format}, this version reads and writes format ${ours}`;
 }

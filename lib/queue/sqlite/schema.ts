@@ -1,23 +1,20 @@
-// The tables of the embedded queue, and how a file of an older version becomes one of this.
+// The tables of the embedded queue, and the steps that bring a file of an older version up to date.
 
-/** What `PRAGMA application_id` says of our files, "REML". */
+/** `PRAGMA application_id` of our files, "REML". */
 export const applicationId = 0x52_45_4d_4c;
 
-/**
- * Each step makes the next format of the one before; `PRAGMA user_version` counts those that were taken. A step that
- * has been released never changes.
- */
+/** Each step makes the next format; `PRAGMA user_version` counts the steps taken. A released step never changes. */
 export const migrations: readonly string[] = [
   `
-  -- What does not change of an email that has not left yet.
+  -- The unchanging part of an email that has not left yet.
   CREATE TABLE emails (
     id           TEXT NOT NULL UNIQUE,
     submitted_at INTEGER NOT NULL,
     text         TEXT NOT NULL
   ) STRICT;
 
-  -- Where it is: it waits until due_at, or is in a batch, or has died. In a table of its own, since an email of a
-  -- megabyte would be written again with every change.
+  -- Where it is: it waits until due_at, or is in a batch, or has died. A separate table, since a change of a row
+  -- writes the whole row again, and an email may have a megabyte.
   CREATE TABLE places (
     id           TEXT NOT NULL PRIMARY KEY,
     size         INTEGER NOT NULL,         -- of the email's text, bytes
@@ -56,8 +53,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX batches_leased ON batches (due_at, id) WHERE held = 1 AND doubt_since IS NULL;
   CREATE INDEX batches_doubtful ON batches (doubt_since, id) WHERE doubt_since IS NOT NULL;
 
-  -- What is left of emails that have left: of a sent one the batch by which, the envelope line and the record; of a
-  -- deleted one nothing but the id.
+  -- What remains of emails that have left: batch, envelope line and record of a sent one; the id of a deleted one.
   CREATE TABLE sent (
     id         TEXT NOT NULL PRIMARY KEY,
     batch      TEXT,
@@ -74,7 +70,7 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_expiry ON idempotency (expires_at);
 
-  -- What claims were answered: to ask again gives the same.
+  -- Answers to claims, by the id of the claim: repeating a claim gives the same.
   CREATE TABLE claims (
     id         TEXT NOT NULL PRIMARY KEY,
     batch      TEXT NOT NULL,
@@ -91,9 +87,8 @@ export const migrations: readonly string[] = [
     since INTEGER NOT NULL
   ) STRICT;
 
-  -- One row: how many emails there are of what there may be millions of. To count a million rows takes 80 ms, in
-  -- which a process does nothing else. Kept by triggers, so that no way to change a place can forget it; none of them
-  -- runs at a claim, since an email costs more with each.
+  -- One row: the counts of what there may be millions of, since counting a million rows takes 80 ms, in which a
+  -- process does nothing else. Triggers keep them, so that no change of a place is missed; none runs at a claim.
   CREATE TABLE tally (
     placed INTEGER NOT NULL,
     dead   INTEGER NOT NULL, -- of those in places
@@ -110,7 +105,7 @@ export const migrations: readonly string[] = [
   CREATE TRIGGER dead_left AFTER DELETE ON places WHEN old.died_at IS NOT NULL BEGIN
     UPDATE tally SET dead = dead - 1;
   END;
-  -- What leaves its place is in sent from then on: of a deleted email the id alone.
+  -- Each email that leaves its place enters sent, a deleted one too.
   CREATE TRIGGER sent_made AFTER INSERT ON sent BEGIN
     UPDATE tally SET placed = placed - 1, sent = sent + (new.batch IS NOT NULL);
   END;
@@ -131,9 +126,9 @@ export const migrations: readonly string[] = [
 ];
 
 /**
- * What has been added to the newest format since. The release before works on beside it: it looks at the format alone,
- * reads and writes the columns that it knows, and leaves the rest at its defaults. Each addition is named after a table
- * or an index that it makes: if a file has that, it has the addition. One that has been released never changes.
+ * Additions to the newest format. The release before works beside them: it checks the format alone, reads and writes
+ * the columns that it knows, and leaves the others at their defaults. Each is named after a table or an index that it
+ * makes: a file that has that has the addition. A released addition never changes.
  */
 export const additions: Readonly<Record<string, string>> = {
   batches_held: `
@@ -141,7 +136,7 @@ export const additions: Readonly<Record<string, string>> = {
     ALTER TABLE batches ADD COLUMN credential TEXT NOT NULL DEFAULT ''; -- of the claim that made it; '' if unknown
     ALTER TABLE batches ADD COLUMN lease_ms INTEGER;    -- length of the lease whose number is timed_lease
     ALTER TABLE batches ADD COLUMN timed_lease INTEGER; -- the release before counts its leases, and times none
-    -- How far the clock has stepped ahead since the batch was begun: the sum of its steps, back if negative.
+    -- The sum of the clock's steps since the batch was begun: ahead, or back if negative.
     ALTER TABLE batches ADD COLUMN ahead_ms INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX batches_held ON batches (due_at) WHERE held = 1;
   `,

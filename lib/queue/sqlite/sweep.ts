@@ -1,210 +1,135 @@
-// Housekeeping, bounded: notices steps of the clock and puts right what was stamped under a wrong one, forgets what has
-// expired, and gives back to all what only a provider may take that no worker serves.
+// Housekeeping, bounded: records that a worker lives, notices steps of the clock and repairs what was stamped under a
+// wrong one, forgets what has expired, and gives back to all what is left to a provider that no worker serves.
 
-import type { WorkerPresence } from "../contract.ts";
+import { idempotencyMs, type WorkerPresence } from "../contract.ts";
+import { anyProvider, dueLists, listName } from "./claim.ts";
 import {
+  aliveMs,
   doubtMaxMs,
   isExpiryDoubted,
-  type Moment,
   noteStep,
   stampClock,
   type StampAge,
   stepSince,
 } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { expire, hasExpired, retire } from "./retention.ts";
-import { anyProvider, listName, providersOf, readListName } from "./due_lists.ts";
-import { count, markOf, membersOf } from "./settle.ts";
-import {
-  boundsOf,
-  type Bounds,
-  forgetWorkers,
-  hasForgettable,
-  isPresenceDue,
-  recordPresence,
-} from "./live_workers.ts";
+import { count, membersOf, retireIfMarked } from "./settle.ts";
 
+/** A presence that has not changed is written again after this time, ms: an idle worker hardly writes. */
+const refreshMs = 20_000;
+/** A stamp that is further ahead of the clock shows a step, ms. */
+const toleranceMs = 2000;
+/** What is due later than it should be by less than this is left alone, ms. */
+const marginMs = 60_000;
+/** Length of a lease of the release before, which does not record it, ms: the longest possible. */
+const leaseMaxMs = 60 * 60 * 1000;
+const dayMs = 24 * 60 * 60 * 1000;
+
+/** Most rows that one sweep deletes from a table, makes due in a list, or gives back. */
 const expiredMax = 1000;
+const restampedMax = 1000;
 const emailsMax = 100;
 const batchesMax = 20;
-const restampedMax = 1000;
-/** What is due later than by rights by less than this is left alone, ms. */
-const marginMs = 60_000;
-/** Length of a lease of a release that does not say it, ms: the longest that there is. */
-const leaseMaxMs = 60 * 60 * 1000;
 
-/** Whether {@link sweep} would change anything. */
-export function needsSweep(
-  db: SqliteConnection,
-  presence: WorkerPresence,
-  age: StampAge,
-  moment: Moment,
-): boolean {
-  const { atMs } = moment;
-  return (
-    stepSince(db, age, moment) !== 0 ||
-    isPresenceDue(db, presence, atMs) ||
-    (!isExpiryDoubted(db, atMs) && (hasExpired(db, atMs) || hasForgettable(db, atMs))) ||
-    hasImpossibleDoubt(db, atMs) ||
-    strandedIn(db, boundsOf(db, atMs), atMs, 1).length > 0 ||
-    unserved(db).length > 0
-  );
+/** @param retainMs how long the record of a sent email is kept */
+export function sweep(db: SqliteConnection, presence: WorkerPresence, age: StampAge, retainMs: number): void {
+  noteStep(db, age);
+  if (recordPresence(db, presence) && stepSince(db, age) !== "unknown") stampClock(db);
+  boundDoubt(db);
+  restamp(db);
+  if (!isExpiryDoubted(db)) expire(db);
+  giveBackEmails(db);
+  giveBackBatches(db, retainMs);
 }
 
-export function sweep(
-  db: SqliteConnection,
-  presence: WorkerPresence,
-  age: StampAge,
-  moment: Moment,
-  retainMs: number,
-): void {
-  const { atMs } = moment;
-  noteStep(db, age, moment);
-  if (isPresenceDue(db, presence, atMs)) {
-    recordPresence(db, presence, atMs);
-    if (stepSince(db, age, moment) !== "unknown") stampClock(db, atMs);
+/** @returns false if nothing was due to be recorded */
+function recordPresence(db: SqliteConnection, presence: WorkerPresence): boolean {
+  const { atMs } = db.now;
+  const recorded = db.run`INSERT INTO workers (worker, heard_at, presence)
+    VALUES (${presence.worker}, ${atMs}, ${JSON.stringify(presence)})
+    ON CONFLICT DO UPDATE SET heard_at = excluded.heard_at, presence = excluded.presence
+    WHERE presence <> excluded.presence
+      OR heard_at > ${atMs + toleranceMs} OR heard_at <= ${atMs - refreshMs}`;
+  if (recorded === 0) return false;
+  for (const [provider, { takesEmails }] of Object.entries(presence.providers)) {
+    if (takesEmails) db.run`INSERT OR REPLACE INTO served (provider, at) VALUES (${provider}, ${atMs})`;
   }
-  boundDoubt(db, atMs);
-  restamp(db, atMs);
-  if (!isExpiryDoubted(db, atMs)) {
-    expire(db, atMs, expiredMax);
-    forgetWorkers(db, atMs);
-  }
-  for (const { what, name } of unserved(db)) {
-    if (what === "due") giveBackEmails(db, name);
-    else giveBackBatches(db, name, atMs, retainMs);
-  }
+  // What was stamped by a clock that ran ahead.
+  db.run`UPDATE served SET at = ${atMs} WHERE at > ${atMs}`;
+  db.run`UPDATE workers SET heard_at = ${atMs} WHERE heard_at > ${atMs}`;
+  return true;
 }
 
 /** No doubt began later than now, or lasts longer than a provider remembers a key. */
-function hasImpossibleDoubt(db: SqliteConnection, atMs: number): boolean {
-  const isAny = (sql: string, afterMs: number) => db.get(sql, afterMs) !== undefined;
-  return (
-    isAny(
-      "SELECT 1 FROM batches WHERE ends_at IS NOT NULL AND ends_at > ? LIMIT 1",
-      atMs + doubtMaxMs + marginMs,
-    ) ||
-    isAny("SELECT 1 FROM batches WHERE doubt_since IS NOT NULL AND doubt_since > ? LIMIT 1", atMs + marginMs)
-  );
+function boundDoubt(db: SqliteConnection): void {
+  const { atMs } = db.now;
+  const endMaxMs = atMs + doubtMaxMs;
+  db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NOT NULL AND ends_at > ${endMaxMs + marginMs}`;
+  db.run`UPDATE batches SET doubt_since = ${atMs}
+    WHERE doubt_since IS NOT NULL AND doubt_since > ${atMs + marginMs}`;
 }
 
-function boundDoubt(db: SqliteConnection, atMs: number): void {
-  if (!hasImpossibleDoubt(db, atMs)) return;
-  db.run("UPDATE batches SET ends_at = ?1 WHERE ends_at IS NOT NULL AND ends_at > ?1", atMs + doubtMaxMs);
-  db.run("UPDATE batches SET doubt_since = ?1 WHERE doubt_since IS NOT NULL AND doubt_since > ?1", atMs);
-}
-
-interface Stranded {
-  readonly what: "email" | "batch";
-  readonly id: string;
-  readonly dueAtMs: number;
-}
-
-/** Back to now with what is due at a time to which no worker would have put it off. */
-function restamp(db: SqliteConnection, atMs: number): void {
-  const stranded = strandedIn(db, boundsOf(db, atMs), atMs, restampedMax);
-  for (const { what, id, dueAtMs } of stranded) {
-    db.run(`UPDATE ${what === "email" ? "places" : "batches"} SET due_at = ? WHERE id = ?`, dueAtMs, id);
+/** Makes due what has a time to which no live worker would have put it off. */
+function restamp(db: SqliteConnection): void {
+  const { atMs } = db.now;
+  // Workers of a release that does not say how long they delay emails may do so for a day.
+  const { retryMaxMs, searchWaitMs } = db.get<Record<"retryMaxMs" | "searchWaitMs", number>>`
+    SELECT coalesce(max(presence ->> '$.retryMaxMs'), ${dayMs}) AS retryMaxMs,
+      coalesce(max(presence ->> '$.searchWaitMs'), 0) AS searchWaitMs
+    FROM workers WHERE heard_at > ${atMs - aliveMs}`!;
+  const emailsDueMs = atMs + retryMaxMs + marginMs;
+  const batchesDueMs = atMs + Math.max(retryMaxMs, searchWaitMs) + marginMs;
+  let restamped = db.run`UPDATE batches SET due_at = ${atMs} + iif(timed_lease = lease, lease_ms, ${leaseMaxMs})
+    WHERE held = 1 AND due_at > ${atMs} + 2 * iif(timed_lease = lease, lease_ms, ${leaseMaxMs})`;
+  restamped += db.run`UPDATE batches SET due_at = ${atMs} WHERE held = 0 AND due_at > ${batchesDueMs}`;
+  for (const { name } of dueLists(db)) {
+    restamped += db.run`UPDATE places SET due_at = ${atMs} WHERE id IN (SELECT id FROM places
+      WHERE due_at IS NOT NULL AND provider = ${name} AND due_at > ${emailsDueMs} LIMIT ${restampedMax})`;
   }
-  if (stranded.length > 0) count(db, "restamped", stranded.length);
+  if (restamped > 0) count(db, "restamped", restamped);
 }
 
-/** @param limit of each kind and of all */
-function strandedIn(db: SqliteConnection, bounds: Bounds, atMs: number, limit: number): Stranded[] {
-  const emailMaxMs = atMs + bounds.retryMaxMs + marginMs;
-  const batchMaxMs = atMs + Math.max(bounds.retryMaxMs, bounds.searchWaitMs) + marginMs;
-  const found: Stranded[] = [];
-  const add = (what: Stranded["what"], rows: readonly { id: string; due: number }[]) => {
-    found.push(...rows.map(({ id, due }) => ({ what, id, dueAtMs: due })));
-  };
-  add(
-    "batch",
-    db.all(
-      `SELECT id, ?1 + length AS due FROM (
-         SELECT id, due_at, iif(timed_lease = lease, lease_ms, ?2) AS length FROM batches
-         WHERE held = 1 AND due_at > ?1)
-       WHERE due_at > ?1 + 2 * length LIMIT ?3`,
-      atMs,
-      leaseMaxMs,
-      limit,
-    ),
-  );
-  for (const provider of providersOf(db, "batches")) {
-    add(
-      "batch",
-      db.all(
-        "SELECT id, ?1 AS due FROM batches WHERE provider = ?2 AND due_at > ?3 AND held = 0 LIMIT ?4",
-        atMs,
-        provider,
-        batchMaxMs,
-        limit,
-      ),
+/** Forgets ids, records, keys, claims, workers and providers whose time is over. */
+function expire(db: SqliteConnection): void {
+  const { atMs } = db.now;
+  const drop = (table: string, key: string, time: string, tillMs: number) =>
+    db.run(
+      `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE ${time} <= ? LIMIT ?)`,
+      tillMs,
+      expiredMax,
     );
+  drop("sent", "id", "expires_at", atMs);
+  drop("idempotency", "key", "expires_at", atMs);
+  drop("idempotency_uses", "key, token", "expires_at", atMs);
+  // Of the release before.
+  drop("claims", "id", "expires_at", atMs);
+  drop("claimants", "claimant", "heard_at", atMs - dayMs);
+  drop("workers", "worker", "heard_at", atMs - dayMs);
+  drop("served", "provider", "at", atMs - dayMs);
+  // Under a clock that is right no key expires later.
+  const keyMaxMs = atMs + idempotencyMs;
+  for (const table of ["idempotency", "idempotency_uses"])
+    db.run(`UPDATE ${table} SET expires_at = ? WHERE expires_at > ?`, keyMaxMs, keyMaxMs + marginMs);
+}
+
+/** Gives emails to all that only a provider may take which no worker has served for a day. */
+function giveBackEmails(db: SqliteConnection): void {
+  for (const { name, only, pieceMax } of dueLists(db)) {
+    if (only === anyProvider || db.get`SELECT 1 FROM served WHERE provider = ${only}` !== undefined) continue;
+    db.run`UPDATE places SET provider = ${listName(anyProvider, pieceMax)} WHERE id IN (SELECT id FROM places
+      WHERE due_at IS NOT NULL AND provider = ${name} ORDER BY due_at LIMIT ${emailsMax})`;
   }
-  for (const list of [anyProvider, ...providersOf(db, "due")]) {
-    add(
-      "email",
-      db.all(
-        `SELECT id, ?1 AS due FROM places
-         WHERE due_at IS NOT NULL AND provider = ?2 AND due_at > ?3 LIMIT ?4`,
-        atMs,
-        list,
-        emailMaxMs,
-        limit,
-      ),
-    );
-  }
-  return found.slice(0, limit);
 }
 
-/** What only a provider may take that no worker has served for a day: lists of emails, and providers with batches. */
-function unserved(db: SqliteConnection) {
-  const isServed = (provider: string) =>
-    db.get("SELECT 1 FROM served WHERE provider = ?", provider) !== undefined;
-  return [
-    ...[...providersOf(db, "due")]
-      .filter((list) => {
-        const { only } = readListName(list);
-        return only !== anyProvider && !isServed(only);
-      })
-      .map((name) => ({ what: "due", name }) as const),
-    // Made by the release before. (Batches that were begun are in doubt, and end so.)
-    ...[...providersOf(db, "unbegun")]
-      .filter((provider) => !isServed(provider))
-      .map((name) => ({ what: "unbegun", name }) as const),
-  ];
-}
-
-function giveBackEmails(db: SqliteConnection, list: string): void {
-  const { pieceMax } = readListName(list);
-  db.run(
-    `UPDATE places SET provider = ?1
-     WHERE id IN (SELECT id FROM places WHERE due_at IS NOT NULL AND provider = ?2 ORDER BY due_at LIMIT ?3)`,
-    listName({ only: anyProvider, pieceMax }),
-    list,
-    emailsMax,
-  );
-}
-
-function giveBackBatches(db: SqliteConnection, provider: string, atMs: number, retainMs: number): void {
-  const unbegun = db.all<{ id: string }>(
-    "SELECT id FROM batches WHERE ends_at IS NULL AND provider = ? LIMIT ?",
-    provider,
-    batchesMax,
-  );
-  for (const { id } of unbegun) {
-    for (const member of membersOf(db, id)) {
-      const mark = markOf(member);
-      if (mark !== undefined) retire(db, member.id, mark, atMs + retainMs);
-      else {
-        db.run(
-          "UPDATE places SET batch = NULL, position = NULL, due_at = ?, provider = ? WHERE id = ?",
-          atMs,
-          anyProvider,
-          member.id,
-        );
-      }
-    }
-    db.run("DELETE FROM batches WHERE id = ?", id);
+/** The same for batches that the release before made and never began. Others are in doubt, and end as such. */
+function giveBackBatches(db: SqliteConnection, retainMs: number): void {
+  const { atMs } = db.now;
+  const unserved = db.all<{ id: string }>`SELECT id FROM batches
+    WHERE ends_at IS NULL AND provider NOT IN (SELECT provider FROM served) LIMIT ${batchesMax}`;
+  for (const { id } of unserved) {
+    for (const member of membersOf(db, id)) retireIfMarked(db, member, atMs + retainMs);
+    db.run`UPDATE places SET batch = NULL, position = NULL, due_at = ${atMs}, provider = ${anyProvider}
+      WHERE batch = ${id}`;
+    db.run`DELETE FROM batches WHERE id = ${id}`;
   }
 }

@@ -1,5 +1,5 @@
-// How a worker learns at once that emails were queued: every writer touches one file beside the queue's, and workers
-// have the kernel tell them. A hint that can be lost; they look once a second all the same.
+// How a worker learns at once that emails were queued: every writer touches one file beside the queue's, and the kernel
+// tells the workers. A wake may be lost: workers look for what is due once a second anyway.
 
 import { closeSync, type FSWatcher, futimesSync, openSync, watch } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { errorCode } from "../../runtime/errors.ts";
 import type { Log } from "../../runtime/log.ts";
 
 const fileName = "queue.wake";
-/** Bun drops an event that follows another within a millisecond (1.4.5): wakes are repeated after so long, ms. */
+/** Bun (1.4.5) drops an event that follows another within a millisecond: each wake is repeated after this time, ms. */
 const repeatMs = 2;
 
 export interface Waker {
@@ -16,8 +16,8 @@ export interface Waker {
 }
 
 /**
- * The folder is there by the time of the first touch.
- * @param mode "r+" does not make the file: without one nobody listens
+ * The folder must exist by the first touch.
+ * @param mode "r+" does not create the file: if it is missing, nobody listens
  */
 export function openWaker(folder: string, mode: "a" | "r+" = "a"): Waker {
   let descriptor: number | undefined;
@@ -28,7 +28,7 @@ export function openWaker(folder: string, mode: "a" | "r+" = "a"): Waker {
         const now = new Date();
         futimesSync(descriptor, now, now);
       } catch {
-        // The worker's own look finds what this would have said.
+        // Workers find what is due within a second.
       }
     },
     close() {
@@ -38,7 +38,7 @@ export function openWaker(folder: string, mode: "a" | "r+" = "a"): Waker {
   };
 }
 
-/** @returns how to stop listening */
+/** @returns a function that stops listening */
 export function listen(folder: string, callback: () => void, log: Log): () => void {
   const waker = openWaker(folder);
   waker.touch();
@@ -52,15 +52,13 @@ export function listen(folder: string, callback: () => void, log: Log): () => vo
       callback();
     }, repeatMs);
   };
-  const lost = (error: unknown) => {
-    // Not needed to deliver: without it, new emails are found by the look once a second.
+  const warn = (error: unknown) =>
     log.warn("wakeup-refused", { reason: errorCode(error) ?? "unknown error" });
-  };
   try {
     watcher = watch(join(folder, fileName), wake);
-    watcher.on("error", lost);
+    watcher.on("error", warn);
   } catch (error) {
-    lost(error);
+    warn(error);
   }
   return () => {
     clearTimeout(repetition);

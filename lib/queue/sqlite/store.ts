@@ -1,0 +1,297 @@
+// The queue's file as a process uses it: transactions, and whether what they write lasts. SQLite itself never waits:
+// a process that finds the file locked tries again a millisecond later, so that one that is frozen inside a transaction
+// does not stop the event loop of the others.
+
+import { statfsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { errorCode } from "../../runtime/errors.ts";
+import { type Health, StoreUnavailable, type StoreWatcher } from "../contract.ts";
+import type { CommitReadiness } from "../group_commit.ts";
+import {
+  asOutOfInodes,
+  fileName,
+  formatMismatch,
+  isBusy,
+  openConnection,
+  type SqliteConnection,
+  sqliteErrorText,
+  StoreUnusable,
+  userName,
+} from "./connection.ts";
+import { applicationId, migrations } from "./schema.ts";
+
+export interface StoreOptions extends StoreWatcher {
+  /** Where the file is, absolute. */
+  readonly folder: string;
+  /** Added to the clock, ms; for tests. */
+  readonly clockOffsetMs?: () => number;
+  /** Added to the monotonic clock, ms; for tests. */
+  readonly monotonicOffsetMs?: () => number;
+}
+
+type Begin = "BEGIN DEFERRED" | "BEGIN IMMEDIATE";
+type Body<T> = (db: SqliteConnection) => T;
+
+/** Pause between two tries while another process is in the way, ms. */
+export const busyPauseMs = 1;
+/** How long {@link Store.write}, {@link Store.transact} and {@link Store.open} try, ms. */
+const patienceMs = 5000;
+/** Pauses between two tries to open the file: while another process is in the way, and after any other error, ms. */
+const reopenBusyMs = 10;
+const reopenMs = 500;
+/** A process that is in the way for longer than this is reported, ms. */
+export const busyNoteMs = 1000;
+export const busyText = "another process holds the queue's file";
+const watchMs = 1000;
+/** With fewer bytes than this left on the disk, new emails are refused, while claims and settlements go on. */
+const reserveBytes = 64 * 1024 * 1024;
+export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left on the disk of DATA_DIR: they are for delivery`;
+
+/** Errors of SQLite or the system below it, as opposed to a bug in a statement. */
+const diskCodes =
+  /^(SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)|ENOSPC|EIO|EDQUOT)/;
+const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
+
+export class Store {
+  readonly #options: StoreOptions;
+  readonly #path: string;
+  readonly #startedMs = performance.now();
+  readonly #opened = Promise.withResolvers<void>();
+  /** Resolves when the file is open, and of this version's format. */
+  readonly opened = this.#opened.promise;
+  #connection: SqliteConnection | undefined;
+  /** The file that was opened: another one may take its place. */
+  #identity = "";
+  #notOpen = "not opened yet";
+  /** Why this process can never use the file. */
+  #unusable: string | undefined;
+  /** What was wrong with the disk at the last write. */
+  #failure: string | undefined;
+  #reported: string | undefined;
+  #timer: Timer | undefined;
+  #closed = false;
+
+  constructor(options: StoreOptions) {
+    this.#options = options;
+    this.#path = join(options.folder, fileName);
+  }
+
+  /** By the clock of this process, which never steps, ms. */
+  monotonicMs(): number {
+    return performance.now() + (this.#options.monotonicOffsetMs?.() ?? 0);
+  }
+
+  /** Opens the file, or creates it, as soon as that is possible. From then on checks it once a second. */
+  watch(): void {
+    if (this.#unusable !== undefined) return;
+    let nextMs = watchMs;
+    if (this.#connection === undefined) nextMs = this.#tryToOpen();
+    else {
+      // Perhaps nobody writes for a long time: whether the disk works again is found out here.
+      if (this.#failure !== undefined) this.#probe();
+      this.#report(this.#ailment());
+    }
+    this.#timer = setTimeout(() => this.watch(), nextMs);
+  }
+
+  /** Opens a file that exists. Rejects with {@link StoreUnavailable}, or with `QueueMissing` if there is no queue. */
+  open(): Promise<void> {
+    return this.#patiently(() => this.#open(false));
+  }
+
+  /** Whether anything may be added. A write that failed is no reason not to try the next. */
+  readiness(): CommitReadiness {
+    if (this.#unusable === undefined && this.#connection === undefined)
+      return { kind: "pending", reason: this.#notOpen };
+    const reason = this.#trouble() ?? this.#shortage();
+    return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };
+  }
+
+  health(): Health {
+    const reason = this.#ailment();
+    return reason === undefined ? { ok: true } : { ok: false, reason };
+  }
+
+  /** Bytes that fit on the disk besides the reserve; negative if it is in use; undefined if the disk does not say. */
+  roomBytes(): number | undefined {
+    try {
+      const { bavail, bsize } = statfsSync(this.#options.folder);
+      // All that the log holds has still to be copied into the file.
+      return bavail * bsize - statSync(`${this.#path}-wal`).size - reserveBytes;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Whether so many bytes fit: they are written to the log first, and then to the file. */
+  hasRoomFor(bytes: number): boolean {
+    // If free space is unknown, attempt the write anyway.
+    return (this.roomBytes() ?? Infinity) >= 2 * bytes;
+  }
+
+  /**
+   * Runs `body` in one transaction, once. Throws what went wrong, with nothing changed; {@link isBusy} tells whether
+   * another process was in the way.
+   */
+  writeOnce<T>(body: Body<T>): T {
+    return this.#transact("BEGIN IMMEDIATE", body);
+  }
+
+  /** Runs `body` in one transaction, which waits for other processes. Rejects with {@link StoreUnavailable}. */
+  write<T>(body: Body<T>): Promise<T> {
+    return this.#transactPatiently("BEGIN IMMEDIATE", body);
+  }
+
+  /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
+  transact<T>(body: Body<T>): Promise<T> {
+    return this.#transactPatiently("BEGIN DEFERRED", body);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#connection?.close();
+    this.#connection = undefined;
+    this.#notOpen = "closed";
+  }
+
+  #open(creates: boolean): void {
+    this.#connection = openConnection(this.#options.folder, creates);
+    this.#identity = this.#readIdentity();
+    this.#options.log.info("store-opened", { file: this.#path });
+    this.#opened.resolve();
+  }
+
+  /** @returns when to look again, ms */
+  #tryToOpen(): number {
+    try {
+      this.#open(true);
+      this.#report(this.#ailment());
+    } catch (error) {
+      if (error instanceof StoreUnusable) this.#giveUp(error.message);
+      else {
+        this.#notOpen = isBusy(error) ? busyText : sqliteErrorText(error);
+        const isLong = performance.now() - this.#startedMs > busyNoteMs;
+        if (isLong || !isBusy(error)) this.#report(this.#notOpen);
+        return isBusy(error) ? reopenBusyMs : reopenMs;
+      }
+    }
+    return watchMs;
+  }
+
+  #giveUp(reason: string): void {
+    this.#unusable = reason;
+    if (!this.#closed) this.#options.onFatal(reason);
+  }
+
+  /** Identifies the file and its log, which exists while a process has the file open. Throws if either is missing. */
+  #readIdentity(): string {
+    return [this.#path, `${this.#path}-wal`].map((one) => statSync(one, { bigint: true }).ino).join();
+  }
+
+  /** Why the file cannot be used. */
+  #trouble(): string | undefined {
+    if (this.#unusable !== undefined) return this.#unusable;
+    if (this.#connection === undefined) return this.#notOpen;
+    try {
+      if (this.#readIdentity() === this.#identity) return undefined;
+    } catch (error) {
+      const { folder } = this.#options;
+      const code = errorCode(error) ?? "";
+      if (code !== "ENOENT" && code !== "ENOTDIR")
+        return `DATA_DIR ${folder} cannot be entered by ${userName()} (${code}): restore its permissions`;
+    }
+    return `${this.#path} or its log was removed or replaced: start this process again`;
+  }
+
+  #shortage(): string | undefined {
+    return this.hasRoomFor(0) ? undefined : fullText;
+  }
+
+  #ailment(): string | undefined {
+    return this.#trouble() ?? this.#failure ?? this.#shortage();
+  }
+
+  /** Logs a change, once. */
+  #report(reason: string | undefined): void {
+    if (reason === this.#reported) return;
+    if (reason === undefined) this.#options.log.info("store-restored");
+    else this.#options.log.error("store-failed", { reason });
+    this.#reported = reason;
+  }
+
+  #probe(): void {
+    try {
+      // Changes nothing, and is written all the same.
+      this.writeOnce((db) => db.exec(`PRAGMA application_id = ${applicationId}`));
+    } catch {
+      // #transact has reported it.
+    }
+  }
+
+  #transact<T>(begin: Begin, body: Body<T>): T {
+    const db = this.#connection;
+    if (db === undefined || this.#unusable !== undefined)
+      throw new StoreUnavailable(this.#unusable ?? this.#notOpen);
+    let result: T;
+    try {
+      const beganMs = this.monotonicMs();
+      db.run(begin);
+      this.#checkFormat(db);
+      const monotonicMs = this.monotonicMs();
+      db.now = { beganMs, monotonicMs, atMs: Date.now() + (this.#options.clockOffsetMs?.() ?? 0) };
+      result = body(db);
+      db.run("COMMIT");
+    } catch (error) {
+      const cause = asOutOfInodes(error, this.#options.folder);
+      if (isOfDisk(cause)) {
+        this.#failure = sqliteErrorText(cause);
+        this.#report(this.#failure);
+      }
+      if (db.inTransaction) db.run("ROLLBACK");
+      throw cause;
+    }
+    // Nothing that was written to a file that is gone is acknowledged, and nothing that was read from it is sent.
+    const lost = this.#trouble();
+    if (lost !== undefined) throw new StoreUnavailable(lost);
+    if (begin === "BEGIN IMMEDIATE") this.#failure = undefined;
+    return result;
+  }
+
+  #checkFormat(db: SqliteConnection): void {
+    const { user_version: format } = db.get<{ user_version: number }>`PRAGMA user_version`!;
+    if (format === migrations.length) return;
+    const reason = formatMismatch(this.#path, format, migrations.length);
+    this.#unusable = reason;
+    // The submissions that wait for this transaction are answered first.
+    setImmediate(() => this.#giveUp(reason));
+    throw new StoreUnavailable(reason);
+  }
+
+  async #transactPatiently<T>(begin: Begin, body: Body<T>): Promise<T> {
+    const result = await this.#patiently((tries) =>
+      // A body that met another process writes. If it has the lock from the beginning, it cannot be overtaken again.
+      this.#transact(tries === 0 ? begin : "BEGIN IMMEDIATE", body),
+    );
+    // Nothing here waits for anything else: without this, a worker that settles batch after batch without a request
+    // would keep timers, signals and answers of providers waiting.
+    await new Promise(setImmediate);
+    return result;
+  }
+
+  async #patiently<T>(attempt: (tries: number) => T): Promise<T> {
+    const endMs = performance.now() + patienceMs;
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return attempt(tries);
+      } catch (error) {
+        if (isOfDisk(error) || error instanceof StoreUnusable)
+          throw new StoreUnavailable(sqliteErrorText(error));
+        if (!isBusy(error)) throw error;
+      }
+      if (this.#closed || performance.now() > endMs)
+        throw new StoreUnavailable(`another process has held the queue's file for over ${patienceMs} ms`);
+      await Bun.sleep(tries === 0 ? 0 : busyPauseMs);
+    }
+  }
+}
