@@ -59,18 +59,20 @@ async function deliver(command: readonly string[]): Promise<void> {
 
     const { id } = JSON.parse(answer) as { id: string };
     const outbox = join(folder, "outbox");
+    let file: string | undefined;
     await until("the email is delivered", () => {
       for (const { name, child } of children) {
         const how = child.exitCode ?? child.signalCode;
         if (how !== null) throw new Error(`the ${name} has ended by itself (${how})`);
       }
       try {
-        return readdirSync(outbox).includes(`${id}.eml`);
+        file = readdirSync(outbox).find((name) => name.startsWith(`${id}.`));
       } catch {
         return false;
       }
+      return file !== undefined;
     });
-    const email = readFileSync(join(outbox, `${id}.eml`), "latin1");
+    const email = readFileSync(join(outbox, file!), "latin1");
     if (!/^Subject: Smoke\r?$/m.test(email)) throw new Error(`the email is ${JSON.stringify(email)}`);
 
     for (const { name, child } of children) {

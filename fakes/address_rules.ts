@@ -1,6 +1,6 @@
-// The providers' address rules, as far as they are known, so that what a fake accepts a provider would.
+// The providers' rules for addresses, as far as they are known: a fake accepts only what a provider would accept.
 
-/** Postmark's own expressions; Resend's are unknown, and taken to be the same. Case is ignored. */
+/** The patterns that Postmark publishes, in any case. Resend's are unknown and assumed to be the same. */
 const domainRule = /^(?:\.?[a-z0-9-])+$/i;
 const localRule = /^[a-z0-9.!#$%&'`*+\-/=^_{}|~]+$/i;
 
@@ -9,7 +9,7 @@ export interface Mailbox {
   readonly name?: string;
 }
 
-/** `a@b.c`, `Name <a@b.c>` or `"Na\"me, jr" <a@b.c>`; undefined for anything else, above all for two addresses. */
+/** `a@b.c`, `Name <a@b.c>` or `"Na\"me, jr" <a@b.c>`; undefined for anything else, such as two addresses. */
 export function parseMailbox(text: string): Mailbox | undefined {
   // oxlint-disable-next-line no-control-regex
   if (/[\u0000-\u001f\u007f]/.test(text)) return undefined;

@@ -1,4 +1,4 @@
-// A fake provider without its API: the port, the faults, the ledger and the admin routes, the same for both.
+// What both fakes have in common, everything but the API: the port, the faults, the ledger and the control routes.
 
 import { type Effect, type Fault, type FaultRule, type Faults, answerOf, createFaults } from "./faults.ts";
 import {
@@ -8,6 +8,7 @@ import {
   type Request,
   type RequestHead,
   encodeAnswer,
+  jsonAnswer,
   listenHttp,
 } from "./http.ts";
 import { type PoisonedRequest, poisonFault } from "./poison.ts";
@@ -15,9 +16,9 @@ import { type Acceptance, type Keeping, type Ledger, type RecordedRequest, creat
 
 export interface FakeOptions {
   readonly hostname?: string;
-  /** 0, or absent: any free port. */
+  /** Any free port if 0 or absent. */
   readonly port?: number;
-  /** Of the dice for faults with a probability. */
+  /** Seed of the random numbers for faults with a probability. */
   readonly seed?: number;
   readonly keeping?: Keeping;
   readonly onAccept?: (acceptance: Acceptance) => void;
@@ -30,186 +31,182 @@ export interface Api {
   readonly provider: "resend" | "postmark";
   /**
    * Answers a request.
-   * @param working to be awaited once the request has begun and nothing is accepted yet
+   * @param working must be awaited once the request has begun, before anything is accepted
    */
   handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer>;
-  /** Forgets all but the settings. */
+  /** Forgets everything but the settings. */
   clear(): void;
 }
 
-export interface Fake<Settings> extends Pick<Ledger, "acceptances" | "requests" | "duplicates"> {
+/** A provider on a port of its own, with its faults, its ledger and its control routes under `/_fake/`. */
+export class Fake<Settings extends object> {
   readonly url: string;
   readonly port: number;
   readonly faults: Faults;
   /** How the API behaves; may be changed at any time. */
   readonly settings: Settings;
-  /** Forgets acceptances, requests, keys, counts and faults; keeps the settings. */
-  clear(): void;
-  /** Refuses connections and resets those that stand, until `comeUp`, on the same port. */
-  goDown(): void;
-  comeUp(): void;
-  stop(): void;
-}
+  readonly acceptances: Ledger["acceptances"];
+  readonly requests: Ledger["requests"];
+  readonly duplicates: Ledger["duplicates"];
+  readonly #options: FakeOptions;
+  readonly #ledger: Ledger;
+  readonly #api: Api;
+  /** Faults chosen when the head arrived. A request shares the query object with its head. */
+  readonly #chosen = new WeakMap<URLSearchParams, Fault>();
+  #nextNumber = 1;
+  #server: HttpServer | undefined;
+  #comingUp: Timer | undefined;
 
-export function startFake<Settings extends object>(
-  options: FakeOptions,
-  settings: Settings,
-  createApi: (ledger: Ledger) => Api,
-): Fake<Settings> {
-  const keepBodies = options.keeping !== "envelopes";
-  const ledger = createLedger(options.keeping ?? "all", options.onAccept);
-  const api = createApi(ledger);
-  const faults = createFaults(options.seed);
-  let nextNumber = 1;
-  let comingUp: Timer | undefined;
-  /** Faults chosen when the head arrived. */
-  const chosen = new WeakMap<object, Fault>();
+  constructor(options: FakeOptions, settings: Settings, createApi: (ledger: Ledger) => Api) {
+    this.#options = options;
+    this.settings = settings;
+    this.#ledger = createLedger(options.keeping ?? "all", options.onAccept);
+    this.acceptances = this.#ledger.acceptances;
+    this.requests = this.#ledger.requests;
+    this.duplicates = this.#ledger.duplicates;
+    this.#api = createApi(this.#ledger);
+    this.faults = createFaults(options.seed);
+    this.#server = this.#listen(options.port ?? 0);
+    this.port = this.#server.port;
+    this.url = `http://${this.#server.hostname}:${this.port}`;
+  }
 
-  function onHead(head: RequestHead, reply: Reply): boolean {
+  #onHead(head: RequestHead, reply: Reply): boolean {
     if (head.path.startsWith("/_fake/")) return true;
-    const fault = faults.take(head);
+    const fault = this.faults.take(head);
     if (!fault) return true;
-    // A request shares its head's query object, and nothing else.
-    chosen.set(head.query, fault);
+    this.#chosen.set(head.query, fault);
     if (fault.stage !== "head") return true;
-    ledger.requests.push({ ...recordOf(head, nextNumber++), fault });
-    void strike(fault, reply, undefined);
+    this.#ledger.requests.push({ ...recordOf(head, this.#nextNumber++), fault });
+    void strike(fault, reply);
     return false;
   }
 
-  async function onRequest(request: Request, reply: Reply): Promise<void> {
-    if (request.path.startsWith("/_fake/")) return reply.answer(administer(request));
-    const fault = chosen.get(request.query) ?? poisoned(request);
+  async #onRequest(request: Request, reply: Reply): Promise<void> {
+    if (request.path.startsWith("/_fake/")) return reply.answer(this.#administer(request));
+    const fault = this.#chosen.get(request.query) ?? this.#poisoned(request);
     const record: RecordedRequest = {
-      ...recordOf(request, nextNumber++),
-      ...(keepBodies && { body: request.body }),
+      ...recordOf(request, this.#nextNumber++),
+      ...(this.#options.keeping !== "envelopes" && { body: request.body }),
       ...(fault && { fault }),
     };
-    ledger.requests.push(record);
-    if (fault?.stage === "read" && (await strike(fault, reply, undefined))) return;
-    let silenced = false;
-    const answer = await api.handle(request, record.number, async () => {
-      if (fault?.stage === "working") silenced = await strike(fault, reply, undefined);
+    this.#ledger.requests.push(record);
+    if (fault?.stage === "read" && (await strike(fault, reply))) return;
+    let isReplied = false;
+    const answer = await this.#api.handle(request, record.number, async () => {
+      if (fault?.stage === "working") isReplied = await strike(fault, reply);
     });
     record.answered = answer.status;
-    if (silenced) return;
+    if (isReplied) return;
     if (fault?.stage === "accepted" && (await strike(fault, reply, answer))) return;
     reply.answer(answer);
   }
 
-  function poisoned({ body }: Request): Fault | undefined {
-    const poison = poisonFault(api.provider, body);
+  #poisoned({ body }: Request): Fault | undefined {
+    const poison = poisonFault(this.#api.provider, body);
     if (poison === undefined) return undefined;
-    options.onPoison?.({ provider: api.provider, atMs: Date.now(), emailIds: poison.emailIds });
+    this.#options.onPoison?.({ provider: this.#api.provider, atMs: Date.now(), emailIds: poison.emailIds });
     return poison.fault;
   }
 
-  function administer(request: Request): Answer {
-    const json = (value: unknown, status = 200): Answer => ({
-      status,
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(value),
-    });
+  #administer(request: Request): Answer {
+    return request.method === "GET" ? this.#report(request) : this.#change(request);
+  }
+
+  #report(request: Request): Answer {
     const from = Number(request.query.get("from") ?? 0);
-    switch (`${request.method} ${request.path.slice("/_fake".length)}`) {
-      case "GET /acceptances":
-        return json(ledger.acceptances.slice(from));
-      case "GET /requests":
-        return json(ledger.requests.slice(from));
-      case "GET /stats": {
-        const emails = new Set(ledger.acceptances.map(({ emailId }) => emailId));
-        const duplicates = [...ledger.duplicates().keys()];
-        const { acceptances, requests } = ledger;
-        return json({
-          requests: requests.length,
-          acceptances: acceptances.length,
-          emails: emails.size,
-          duplicates,
-        });
+    switch (request.path.slice("/_fake".length)) {
+      case "/acceptances":
+        return jsonAnswer(200, this.#ledger.acceptances.slice(from));
+      case "/requests":
+        return jsonAnswer(200, this.#ledger.requests.slice(from));
+      case "/stats": {
+        const emails = new Set(this.#ledger.acceptances.map(({ emailId }) => emailId));
+        const duplicates = [...this.#ledger.duplicates().keys()];
+        const [requests, acceptances] = [this.requests.length, this.acceptances.length];
+        return jsonAnswer(200, { requests, acceptances, emails: emails.size, duplicates });
       }
-      case "GET /settings":
-        return json(settings);
+      case "/settings":
+        return jsonAnswer(200, this.settings);
+      default:
+        return noSuchRoute;
     }
+  }
+
+  #change(request: Request): Answer {
     let body: unknown;
     try {
       body = (request.body === "" ? undefined : JSON.parse(request.body)) ?? {};
     } catch {
-      return json({ error: "not JSON" }, 400);
+      return jsonAnswer(400, { error: "not JSON" });
     }
     switch (`${request.method} ${request.path.slice("/_fake".length)}`) {
       case "POST /faults":
         for (const rule of Array.isArray(body) ? body : [body]) {
           if (!rule?.fault?.stage || !rule.fault.effect)
-            return json({ error: "not a rule: {fault: {stage, effect}}" }, 400);
-          faults.add(rule as FaultRule);
+            return jsonAnswer(400, { error: "not a rule: {fault: {stage, effect}}" });
+          this.faults.add(rule as FaultRule);
         }
-        return json({ ok: true });
+        return jsonAnswer(200, { ok: true });
       case "DELETE /faults":
-        faults.clear();
-        return json({ ok: true });
+        this.faults.clear();
+        return jsonAnswer(200, { ok: true });
       case "POST /settings":
-        Object.assign(settings, body);
-        return json(settings);
+        Object.assign(this.settings, body);
+        return jsonAnswer(200, this.settings);
       case "POST /clear":
-        clear();
-        return json({ ok: true });
+        this.clear();
+        return jsonAnswer(200, { ok: true });
       case "POST /down": {
         const { forMs } = body as { forMs?: number };
-        if (typeof forMs !== "number") return json({ error: "not a duration: {forMs}" }, 400);
-        setTimeout(goDown, 20);
-        comingUp = setTimeout(comeUp, 20 + forMs);
-        return json({ ok: true });
+        if (typeof forMs !== "number") return jsonAnswer(400, { error: "not a duration: {forMs}" });
+        setTimeout(() => this.goDown(), 20);
+        this.#comingUp = setTimeout(() => this.comeUp(), 20 + forMs);
+        return jsonAnswer(200, { ok: true });
       }
       default:
-        return json({ error: "no such route" }, 404);
+        return noSuchRoute;
     }
   }
 
-  function clear(): void {
-    ledger.clear();
-    api.clear();
-    faults.clear();
+  /** Forgets acceptances, requests, keys, counts and faults; keeps the settings. */
+  clear(): void {
+    this.#ledger.clear();
+    this.#api.clear();
+    this.faults.clear();
   }
 
-  function listen(port: number): HttpServer {
-    const where = { port, ...(options.hostname !== undefined && { hostname: options.hostname }) };
-    return listenHttp(where, onHead, (request, reply) => {
-      onRequest(request, reply).catch((error: unknown) => {
-        console.error("fake:", error);
-        reply.reset();
-      });
-    });
+  #listen(port: number): HttpServer {
+    const where = { port, ...(this.#options.hostname !== undefined && { hostname: this.#options.hostname }) };
+    return listenHttp(
+      where,
+      (head, reply) => this.#onHead(head, reply),
+      (request, reply) => {
+        this.#onRequest(request, reply).catch((error: unknown) => {
+          console.error("fake:", error);
+          reply.reset();
+        });
+      },
+    );
   }
 
-  let server: HttpServer | undefined = listen(options.port ?? 0);
-  const { port, hostname } = server;
-
-  function goDown(): void {
-    server?.stop();
-    server = undefined;
+  /** Refuses connections and resets the open ones, until `comeUp` on the same port. */
+  goDown(): void {
+    this.#server?.stop();
+    this.#server = undefined;
   }
 
-  function comeUp(): void {
-    server ??= listen(port);
+  comeUp(): void {
+    this.#server ??= this.#listen(this.port);
   }
 
-  return {
-    url: `http://${hostname}:${port}`,
-    port,
-    faults,
-    settings,
-    acceptances: ledger.acceptances,
-    requests: ledger.requests,
-    duplicates: ledger.duplicates,
-    clear,
-    goDown,
-    comeUp,
-    stop() {
-      clearTimeout(comingUp);
-      goDown();
-    },
-  };
+  stop(): void {
+    clearTimeout(this.#comingUp);
+    this.goDown();
+  }
 }
+
+const noSuchRoute = jsonAnswer(404, { error: "no such route" });
 
 function recordOf(head: RequestHead, number: number) {
   const query = head.query.toString();
@@ -222,8 +219,8 @@ function recordOf(head: RequestHead, number: number) {
   };
 }
 
-/** Does to the client what the fault says. True: it has been told, or will never be told, and must not be told again. */
-async function strike(fault: Fault, reply: Reply, answer: Answer | undefined): Promise<boolean> {
+/** Does to the client what the fault says. False if the client still needs an answer. */
+async function strike(fault: Fault, reply: Reply, answer?: Answer): Promise<boolean> {
   if (fault.delayMs) await Bun.sleep(fault.delayMs);
   const { effect } = fault;
   if (typeof effect === "object") {
@@ -266,7 +263,7 @@ function strikeWire(effect: Extract<Effect, string>, reply: Reply, answer: Answe
   }
 }
 
-/** A batch's answer without its last element: Postmark's array, Resend's `data`. */
+/** The answer to a batch without its last element: of Postmark's array, or of Resend's `data`. */
 function withoutLast(body: string): string {
   const value = JSON.parse(body);
   const list = Array.isArray(value) ? value : value.data;

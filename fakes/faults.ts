@@ -1,29 +1,29 @@
-// What goes wrong, and when: scripted faults that are put between a fake's API and its client. A fault never
-// knows what the API does; it says where in the life of a request it strikes, and what the client then sees.
+// Scripted faults between a fake's API and its client. A fault does not know the API: it says at which stage of a
+// request it strikes, and what the client then sees.
 
 import type { Answer, RequestHead } from "./http.ts";
 
 /**
- * Where it strikes:
+ * When a fault strikes:
  * - `head`: the head was read, the body was not
  * - `read`: the request was read, and the API never sees it
- * - `working`: the API has begun (an idempotency key is taken), and has accepted nothing yet; it goes on
- *   afterwards, whatever the client was told
- * - `accepted`: the API has done all of its work
+ * - `working`: the API has begun (an idempotency key is in use) and has accepted nothing yet; it continues
+ *   afterwards, whatever the client saw
+ * - `accepted`: the API has finished its work
  */
 export type Stage = "head" | "read" | "working" | "accepted";
 
 /** What the client sees. */
 export type Effect =
-  /** What it would have seen anyway: for a delay alone. */
+  /** The answer of the API, for a fault that only delays it. */
   | "nothing"
   /** RST. */
   | "reset"
   /** FIN instead of an answer. */
   | "close"
-  /** Nothing, ever. */
+  /** No answer, ever. */
   | "hang"
-  /** FIN, or RST, in the middle of the answer's head, or of its body. */
+  /** FIN or RST in the middle of the answer's head or body. */
   | "closeInHead"
   | "closeInBody"
   | "resetInBody"
@@ -31,7 +31,7 @@ export type Effect =
   | "nonsense"
   /** The API's answer without its last element. */
   | "oneShort"
-  /** This answer instead. An object as `json` becomes its body. */
+  /** This answer instead. Its body is `text`, or `json` as JSON. */
   | {
       readonly status: number;
       readonly json?: unknown;
@@ -41,34 +41,34 @@ export type Effect =
 
 export interface Fault {
   readonly stage: Stage;
-  /** Wait before it strikes, ms. */
+  /** Delay before it strikes, ms. */
   readonly delayMs?: number;
   readonly effect: Effect;
 }
 
 export interface FaultRule {
   readonly fault: Fault;
-  /** For so many requests; for every one until cleared, if absent. */
+  /** Number of requests that it strikes; all until cleared if absent. */
   readonly times?: number;
-  /** For each request that it could strike, in [0, 1]; 1 if absent. */
+  /** Probability for each request that it could strike, in [0, 1]; 1 if absent. */
   readonly probability?: number;
-  /** Only requests whose path ends so. */
+  /** Strikes only requests whose path ends with this. */
   readonly path?: string;
-  /** Only requests for which this is true. Not over the wire. */
+  /** Strikes only requests for which this is true. Cannot be set over HTTP. */
   readonly when?: (request: RequestHead) => boolean;
 }
 
 export interface Faults {
-  /** Adds a rule behind those there are; the first that applies to a request strikes, and no other. */
+  /** Appends a rule. Only the first rule that applies to a request strikes it. */
   add(rule: FaultRule): void;
-  /** The next request, or the next `times` of them. */
+  /** Adds a rule for the next request, or for the next `times` requests. */
   next(fault: Fault, times?: number): void;
   clear(): void;
-  /** The fault for this request, which counts as struck by it. */
+  /** The fault for this request, if any. It counts as having struck. */
   take(request: RequestHead): Fault | undefined;
 }
 
-/** @param seed of the dice for rules with a probability: the same seed, the same dice. */
+/** @param seed of the random numbers for rules with a probability; the same seed gives the same numbers */
 export function createFaults(seed = 1): Faults {
   let rules: { rule: FaultRule; left: number }[] = [];
   const random = seededRandom(seed);
@@ -98,7 +98,7 @@ export function createFaults(seed = 1): Faults {
   };
 }
 
-/** Faults by the names under which they are talked about. */
+/** Common faults by name. */
 export const faults = {
   resetBeforeReading: { stage: "head", effect: "reset" },
   resetBeforeAccepting: { stage: "read", effect: "reset" },
@@ -138,7 +138,7 @@ export const faults = {
   },
 } as const satisfies Record<string, Fault>;
 
-/** A fault that answers in the API's place, before it has seen the request. */
+/** A fault that answers instead of the API, which never sees the request. */
 export function answerInstead(status: number, json: unknown, headers?: Record<string, string>): Fault {
   return { stage: "read", effect: { status, json, ...(headers && { headers }) } };
 }
@@ -149,7 +149,7 @@ const html = (status: number, text: string): Extract<Effect, object> => ({
   headers: { "content-type": "text/html" },
 });
 
-/** Answers of a gateway between us and a provider. */
+/** Answers of a gateway between the service and a provider. */
 export const gatewayAnswers = {
   unavailable: html(503, "Service Temporarily Unavailable"),
   badGateway: html(502, "Bad Gateway"),
@@ -160,13 +160,13 @@ export const gatewayAnswers = {
   empty: { status: 200, text: "" },
 } as const satisfies Record<string, Effect>;
 
-/** An effect's own answer. */
+/** The answer that an effect gives. */
 export function answerOf(effect: Extract<Effect, object>): Answer {
   const body = effect.text ?? (effect.json === undefined ? "" : JSON.stringify(effect.json));
   return { status: effect.status, headers: { "content-type": "application/json", ...effect.headers }, body };
 }
 
-/** mulberry32: small, and good enough for dice. */
+/** mulberry32 (Tommy Ettinger, public domain): small, and random enough for drawing faults. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -1,15 +1,14 @@
-// HTTP/1.1 over bare sockets, for the fakes alone: it can do to a connection what no well-behaved server would.
-// Reads one request at a time from each connection, keeps it alive, and believes that its clients are ours.
+// An HTTP/1.1 server on bare sockets, for the fakes: it can break a connection as no well-behaved server would. It reads
+// one request at a time from each connection, keeps connections alive, and trusts its clients.
 
 import type { Socket, TCPSocketListener } from "bun";
 
-/** What is known once the head of a request has been read. */
 export interface RequestHead {
   readonly method: string;
   /** Without the query. */
   readonly path: string;
   readonly query: URLSearchParams;
-  /** By lower-case name. */
+  /** Names are in lower case. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -23,32 +22,35 @@ export interface Answer {
   readonly body?: string;
 }
 
-/** The other end of one request. After any of these nothing more can be said. */
+/** Replies to one request. Only one of these may be called, and once. */
 export interface Reply {
   answer(answer: Answer): void;
   /** RST: the client sees ECONNRESET. */
   reset(): void;
-  /** FIN without a word, or in the middle of the given bytes. */
+  /** The given bytes, if any, then FIN. */
   close(bytes?: string | Uint8Array): void;
-  /** The first part of an answer, then RST. */
+  /** The given bytes, then RST. */
   answerAndReset(bytes: string | Uint8Array): void;
 }
+
+type OnHead = (head: RequestHead, reply: Reply) => boolean;
+type OnRequest = (request: Request, reply: Reply) => void;
 
 export interface HttpServer {
   readonly port: number;
   readonly hostname: string;
-  /** Refuses connections and drops those that stand. */
+  /** Refuses new connections and drops the open ones. */
   stop(): void;
 }
 
 /**
- * @param onHead called before the body is read; false: `reply` was used, and the rest is not read.
- * @param onRequest called with the whole of it; uses `reply` whenever it likes, or never.
+ * @param onHead called before the body is read; false if it has used `reply`: the rest is then not read
+ * @param onRequest called with the whole request; may use `reply` at any time, or never
  */
 export function listenHttp(
   options: { hostname?: string; port?: number },
-  onHead: (head: RequestHead, reply: Reply) => boolean,
-  onRequest: (request: Request, reply: Reply) => void,
+  onHead: OnHead,
+  onRequest: OnRequest,
 ): HttpServer {
   const connections = new Set<Connection>();
   const hostname = options.hostname ?? "127.0.0.1";
@@ -82,6 +84,11 @@ export function listenHttp(
   };
 }
 
+export function jsonAnswer(status: number, value: unknown, headers?: Answer["headers"]): Answer {
+  const type = "application/json; charset=utf-8";
+  return { status, headers: { "content-type": type, ...headers }, body: JSON.stringify(value) };
+}
+
 /** The bytes of an answer. */
 export function encodeAnswer(answer: Answer): string {
   const body = answer.body ?? "";
@@ -108,57 +115,53 @@ const headEnd = Buffer.from("\r\n\r\n");
 const headMax = 65_536;
 
 class Connection {
-  /** Bytes received and not yet used. */
-  private chunks: Uint8Array[] = [];
-  private size = 0;
-  private head: RequestHead | undefined;
-  private bodySize = 0;
-  /** A request has been handed out, and its reply is awaited. */
-  private busy = false;
-  private closing = false;
-  private unsent: Uint8Array | undefined;
+  /** Bytes received but not consumed yet. */
+  #chunks: Uint8Array[] = [];
+  #size = 0;
+  #head: RequestHead | undefined;
+  #bodySize = 0;
+  /** `onRequest` was called and has not answered yet. */
+  #busy = false;
+  #closing = false;
+  #unsent: Uint8Array | undefined;
 
   readonly socket: Socket<Connection>;
-  private readonly onHead: (head: RequestHead, reply: Reply) => boolean;
-  private readonly onRequest: (request: Request, reply: Reply) => void;
+  readonly #onHead: OnHead;
+  readonly #onRequest: OnRequest;
 
-  constructor(
-    socket: Socket<Connection>,
-    onHead: (head: RequestHead, reply: Reply) => boolean,
-    onRequest: (request: Request, reply: Reply) => void,
-  ) {
+  constructor(socket: Socket<Connection>, onHead: OnHead, onRequest: OnRequest) {
     this.socket = socket;
-    this.onHead = onHead;
-    this.onRequest = onRequest;
+    this.#onHead = onHead;
+    this.#onRequest = onRequest;
   }
 
   receive(bytes: Uint8Array): void {
-    if (this.closing) return;
-    // The bytes belong to the socket and are overwritten by the next ones.
-    this.chunks.push(new Uint8Array(bytes));
-    this.size += bytes.byteLength;
-    this.advance();
+    if (this.#closing) return;
+    // The socket reuses its buffer for the next bytes.
+    this.#chunks.push(new Uint8Array(bytes));
+    this.#size += bytes.byteLength;
+    this.#advance();
   }
 
-  private advance(): void {
-    while (!this.busy && !this.closing && this.size > 0) {
-      if (!this.head && !this.readHead()) return;
-      if (this.size < this.bodySize) return;
-      const all = this.joined();
-      const body = all.toString("utf8", 0, this.bodySize);
-      this.keep(all.subarray(this.bodySize));
-      const request = { ...(this.head as RequestHead), body };
-      this.head = undefined;
-      this.busy = true;
-      this.onRequest(request, this.reply());
+  #advance(): void {
+    while (!this.#busy && !this.#closing && this.#size > 0) {
+      if (!this.#head && !this.#readHead()) return;
+      if (this.#size < this.#bodySize) return;
+      const all = this.#joined();
+      const body = all.toString("utf8", 0, this.#bodySize);
+      this.#keep(all.subarray(this.#bodySize));
+      const request = { ...(this.#head as RequestHead), body };
+      this.#head = undefined;
+      this.#busy = true;
+      this.#onRequest(request, this.#reply());
     }
   }
 
-  private readHead(): boolean {
-    const all = this.joined();
+  #readHead(): boolean {
+    const all = this.#joined();
     const end = all.indexOf(headEnd);
     if (end === -1) {
-      if (this.size > headMax) this.socket.terminate();
+      if (this.#size > headMax) this.socket.terminate();
       return false;
     }
     const [first = "", ...lines] = all.toString("latin1", 0, end).split("\r\n");
@@ -170,73 +173,73 @@ class Connection {
     }
     const mark = target.indexOf("?");
     const path = mark === -1 ? target : target.slice(0, mark);
-    this.keep(all.subarray(end + headEnd.length));
-    this.head = { method, path, query: new URLSearchParams(mark === -1 ? "" : target.slice(mark)), headers };
-    this.bodySize = Number(headers["content-length"] ?? 0);
-    if (headers["transfer-encoding"] || !Number.isSafeInteger(this.bodySize)) {
-      this.reply().close(encodeAnswer({ status: 411, body: "a Content-Length is required" }));
+    this.#keep(all.subarray(end + headEnd.length));
+    this.#head = { method, path, query: new URLSearchParams(mark === -1 ? "" : target.slice(mark)), headers };
+    this.#bodySize = Number(headers["content-length"] ?? 0);
+    if (headers["transfer-encoding"] || !Number.isSafeInteger(this.#bodySize)) {
+      this.#reply().close(encodeAnswer({ status: 411, body: "a Content-Length is required" }));
       return false;
     }
-    if (!this.onHead(this.head, this.reply())) {
-      this.closing = true;
+    if (!this.#onHead(this.#head, this.#reply())) {
+      this.#closing = true;
       return false;
     }
-    if (headers["expect"]) this.write("HTTP/1.1 100 Continue\r\n\r\n");
+    if (headers["expect"]) this.#write("HTTP/1.1 100 Continue\r\n\r\n");
     return true;
   }
 
-  private joined(): Buffer {
+  #joined(): Buffer {
     const all =
-      this.chunks.length === 1 ? (this.chunks[0] as Uint8Array) : Buffer.concat(this.chunks, this.size);
-    this.chunks = [all];
+      this.#chunks.length === 1 ? (this.#chunks[0] as Uint8Array) : Buffer.concat(this.#chunks, this.#size);
+    this.#chunks = [all];
     return Buffer.from(all.buffer, all.byteOffset, all.byteLength);
   }
 
-  private keep(rest: Uint8Array): void {
-    this.chunks = rest.byteLength > 0 ? [rest] : [];
-    this.size = rest.byteLength;
+  #keep(rest: Uint8Array): void {
+    this.#chunks = rest.byteLength > 0 ? [rest] : [];
+    this.#size = rest.byteLength;
   }
 
-  private reply(): Reply {
+  #reply(): Reply {
     return {
       answer: (answer) => {
-        this.write(encodeAnswer(answer));
-        this.busy = false;
-        // Not from inside the handler: it may be in the middle of `advance`.
-        if (this.size > 0) setImmediate(() => this.advance());
+        this.#write(encodeAnswer(answer));
+        this.#busy = false;
+        // Deferred, since `advance` may be what called this handler.
+        if (this.#size > 0) setImmediate(() => this.#advance());
       },
       reset: () => {
-        this.closing = true;
+        this.#closing = true;
         this.socket.terminate();
       },
       close: (bytes) => {
-        this.closing = true;
-        if (bytes) this.write(bytes);
-        if (!this.unsent) this.socket.end();
+        this.#closing = true;
+        if (bytes) this.#write(bytes);
+        if (!this.#unsent) this.socket.end();
       },
       answerAndReset: (bytes) => {
-        this.closing = true;
-        this.write(bytes);
-        // Long enough for the client to have read it: an RST throws away what it has not.
+        this.#closing = true;
+        this.#write(bytes);
+        // Delayed until the client has read the bytes: an RST discards those that it has not.
         setTimeout(() => this.socket.terminate(), 20);
       },
     };
   }
 
-  private write(bytes: string | Uint8Array): void {
+  #write(bytes: string | Uint8Array): void {
     const data = typeof bytes === "string" ? Buffer.from(bytes) : bytes;
-    if (this.unsent) {
-      this.unsent = Buffer.concat([this.unsent, data]);
+    if (this.#unsent) {
+      this.#unsent = Buffer.concat([this.#unsent, data]);
       return;
     }
     const written = Math.max(0, this.socket.write(data));
-    if (written < data.byteLength) this.unsent = data.slice(written);
+    if (written < data.byteLength) this.#unsent = data.slice(written);
   }
 
   drain(): void {
-    const data = this.unsent;
-    this.unsent = undefined;
-    if (data) this.write(data);
-    if (this.closing && !this.unsent) this.socket.end();
+    const data = this.#unsent;
+    this.#unsent = undefined;
+    if (data) this.#write(data);
+    if (this.#closing && !this.#unsent) this.socket.end();
   }
 }

@@ -1,15 +1,15 @@
-// What a fake has accepted and been asked: the truth that the tests compare the service's own story with.
+// What a fake was asked and has accepted: the truth with which tests compare what the service reports.
 
 export interface Acceptance {
   readonly provider: "resend" | "postmark";
   readonly messageId: string;
   /** Unix ms. */
   readonly atMs: number;
-  /** The number of the request that it came with, in {@link RecordedRequest.number}. */
+  /** {@link RecordedRequest.number} of the request that brought it. */
   readonly request: number;
-  /** The batch: Resend's idempotency key, Postmark's metadata `batch_id`; empty if there was none. */
+  /** Resend's idempotency key, or Postmark's metadata `batch_id`; empty if there was none. */
   readonly batch: string;
-  /** The sender's own id of the email, from the tag or the metadata `email_id`; empty if there was none. */
+  /** The service's id of the email, from the tag or metadata `email_id`; empty if there was none. */
   readonly emailId: string;
   readonly from: string;
   readonly to: string;
@@ -27,12 +27,12 @@ export interface RecordedRequest {
   readonly number: number;
   readonly atMs: number;
   readonly method: string;
-  /** With its query. */
+  /** Path and query. */
   readonly target: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Absent when the ledger keeps envelopes only, or the body was never read. */
+  /** Absent if the ledger keeps only envelopes, or if the body was never read. */
   readonly body?: string;
-  /** What the API answered; absent while it works, or if it never saw the request. */
+  /** Status of the API's answer; absent while it works, and if it never saw the request. */
   answered?: number;
   /** The fault that struck it. */
   fault?: unknown;
@@ -41,13 +41,13 @@ export interface RecordedRequest {
 export interface Ledger {
   readonly acceptances: Acceptance[];
   readonly requests: RecordedRequest[];
-  /** Emails that were accepted more than once: id -> their acceptances. Those without an id are left out. */
+  /** Emails that were accepted more than once: id -> acceptances. Emails without an id are omitted. */
   duplicates(): Map<string, Acceptance[]>;
   accept(acceptance: Acceptance): void;
   clear(): void;
 }
 
-/** How much is kept: all, or neither bodies nor requests' bytes, for runs of millions. */
+/** How much is kept: everything, or no bodies of emails and requests, for runs with millions of emails. */
 export type Keeping = "all" | "envelopes";
 
 export function createLedger(keeping: Keeping, onAccept?: (acceptance: Acceptance) => void): Ledger {
@@ -73,7 +73,7 @@ export function createLedger(keeping: Keeping, onAccept?: (acceptance: Acceptanc
   };
 }
 
-/** Also over the acceptances of several fakes together. */
+/** {@link Ledger.duplicates}, also for the acceptances of several fakes together. */
 export function duplicatesIn(acceptances: Iterable<Acceptance>): Map<string, Acceptance[]> {
   const byEmail = new Map<string, Acceptance[]>();
   for (const acceptance of acceptances) {

@@ -1,5 +1,5 @@
-// Both fakes in a process of their own, for the quick start, the tests that kill processes, and the benchmarks. Driven over
-// HTTP under `/_fake/` on either port; outlives whatever its clients do.
+// Both fakes in one process, for the quick start, the tests that kill processes, and the benchmarks. It is controlled over
+// HTTP, under `/_fake/` on either port, and survives whatever its clients do.
 
 import { openSync, writeSync } from "node:fs";
 import { readOptions } from "../lib/cli/command.ts";
@@ -10,16 +10,16 @@ import { startFakeResend } from "./resend.ts";
 
 const usage = `Usage: bun fakes/main.ts [options]
 
-Fakes of the Resend and Postmark APIs. Prints one line of JSON with their addresses, then a line for each email.
+Fakes of the APIs of Resend and Postmark. Prints their addresses as a line of JSON, then a line for each email.
 
   --resend-port N     default 0, any free port
   --postmark-port N   default 0, any free port
   --host ADDRESS      default 127.0.0.1
-  --seed N            of the dice for faults with a probability, default 1
-  --keep-envelopes    keep no bodies and no requests' bytes, for runs of millions
+  --seed N            seed of the random numbers for faults with a probability, default 1
+  --keep-envelopes    keep no bodies of emails and requests, for runs with millions of emails
   --journal FILE      append each accepted email, as a line of JSON
-  --poisoned FILE     append each request that failed because of an email in it, see poison.ts, as a line of JSON
-  --quiet             print no emails
+  --poisoned FILE     append each request that failed because of an email in it (see poison.ts), as a line of JSON
+  --quiet             do not print emails
 
 On either port: GET /_fake/acceptances?from=N, /_fake/requests?from=N, /_fake/stats, /_fake/settings;
 POST /_fake/faults (a rule or an array of them), /_fake/settings, /_fake/clear, /_fake/down; DELETE /_fake/faults.`;
@@ -79,7 +79,7 @@ function listen<T>(option: "resend-port" | "postmark-port", start: (port: number
   try {
     return start(Number(values[option]));
   } catch {
-    console.error(`Cannot start: --${option} ${values[option]} is taken, or cannot be listened on`);
+    console.error(`Cannot start: --${option} ${values[option]} is in use or cannot be bound`);
     process.exit(1);
   }
 }

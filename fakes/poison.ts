@@ -1,5 +1,5 @@
-// Poisoned emails: every request that contains one fails, in the way that its subject names. Since the content decides,
-// every attempt fails alike, and no control call can race with the load.
+// Poisoned emails: every request that contains one fails in the way that its subject names. The content decides, so every
+// attempt fails alike and no control call can race with the load.
 
 import type { Fault, Stage } from "./faults.ts";
 
@@ -22,7 +22,7 @@ export interface Poison {
   readonly kind: (typeof poisonKinds)[number];
   /** The provider accepts the whole request before it fails. Ignored for `sender` and `key`. */
   readonly after: boolean;
-  /** The provider that fails; undefined: both. */
+  /** The provider that fails; both if undefined. */
   readonly at: Provider | undefined;
 }
 
@@ -33,7 +33,7 @@ export function poisonWord({ kind, after, at }: Poison): string {
 
 const word = new RegExp(`\\bpoison:(${poisonKinds.join("|")})(-after)?(?:@(resend|postmark))?(?![\\w@-])`);
 
-/** The poison that a subject names. */
+/** The poison that a subject names, if any. */
 export function poisonIn(subject: string): Poison | undefined {
   const match = word.exec(subject);
   if (match === null) return undefined;

@@ -1,22 +1,22 @@
-// Postmark's API as far as this service could ever meet it: sending, alone and in batches, and the search for
-// what was sent. Where nobody has published what the true one does, a setting chooses.
+// Postmark's API as far as this service can meet it: sending one email or a batch, and searching for sent emails. Where
+// nobody has published what the real API does, a setting chooses.
 
 import { parseMailbox } from "./address_rules.ts";
-import { type Api, type Fake, type FakeOptions, startFake } from "./fake.ts";
-import type { Answer, Request } from "./http.ts";
+import { type Api, Fake, type FakeOptions } from "./fake.ts";
+import { type Answer, jsonAnswer, type Request } from "./http.ts";
 import type { Acceptance, Ledger } from "./ledger.ts";
-import { createRateLimit } from "./limits.ts";
-import { type Message, isRefusal, readMessage } from "./postmark-message.ts";
+import { RateLimit } from "./rate_limit.ts";
+import { type Message, isRefusal, readMessage } from "./postmark_message.ts";
 
 export interface PostmarkSettings {
   serverToken: string;
-  /** What `GET /server` says that the token belongs to. */
+  /** Id of the server that the token belongs to, for `GET /server`. */
   serverId: number;
-  /** A sandbox server takes everything and delivers nothing. */
+  /** A sandbox server accepts everything and delivers nothing. */
   deliveryType: "Live" | "Sandbox";
-  /** Requests per second; null: none. */
+  /** Requests per second; null for no limit. */
   rateLimit: number | null;
-  /** `Retry-After` of a 429 in seconds; null: the header is not sent, as far as is known. */
+  /** `Retry-After` of a 429, in seconds; null to omit it, as Postmark does as far as is known. */
   retryAfter: number | null;
   /** Domains without a sender signature. */
   unverifiedDomains: string[];
@@ -24,11 +24,11 @@ export interface PostmarkSettings {
   inactive: string[];
   /** The server's message streams. */
   streams: string[];
-  /** Whether an unverified sender or unknown stream is refused alone, or with its whole request. */
+  /** Whether an unverified sender or unknown stream refuses only its email, or the whole request. */
   refuses: "email" | "request";
-  /** An account that awaits approval may send to this domain alone; null: it is approved. */
+  /** The only domain to which an account that awaits approval may send; null if it is approved. */
   pendingDomain: string | null;
-  /** Until an accepted email can be found, ms. */
+  /** Time until a search finds an accepted email, ms. */
   indexDelayMs: number;
   /** How long the API works on a request, ms. */
   workMs: number;
@@ -51,75 +51,91 @@ export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<Postm
     indexDelayMs: options.indexDelayMs ?? 0,
     workMs: options.workMs ?? 0,
   };
-  return startFake(options, settings, (ledger) => createApi(settings, ledger));
+  return new Fake(options, settings, (ledger) => new PostmarkApi(settings, ledger));
 }
 
 const batchMax = 500;
 const batchBytesMax = 50 * 1024 * 1024;
 
-function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
-  const limit = createRateLimit();
+class PostmarkApi implements Api {
+  readonly provider = "postmark";
+  readonly #settings: PostmarkSettings;
+  readonly #ledger: Ledger;
+  readonly #limit = new RateLimit();
   /** `key=value` of metadata -> what was accepted with it, oldest first. */
-  const byMetadata = new Map<string, Acceptance[]>();
+  readonly #byMetadata = new Map<string, Acceptance[]>();
 
-  async function handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
-    const refused = checkDoor(request, settings) ?? limitRate();
+  constructor(settings: PostmarkSettings, ledger: Ledger) {
+    this.#settings = settings;
+    this.#ledger = ledger;
+  }
+
+  async handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
+    const refused = checkDoor(request, this.#settings) ?? this.#limitRate();
     if (refused) return refused;
     switch (`${request.method} ${request.path}`) {
       case "GET /server":
-        return ok({
-          ID: settings.serverId,
+        return jsonAnswer(200, {
+          ID: this.#settings.serverId,
           Name: "fake",
-          ApiTokens: [settings.serverToken],
-          DeliveryType: settings.deliveryType,
+          ApiTokens: [this.#settings.serverToken],
+          DeliveryType: this.#settings.deliveryType,
         });
       case "GET /messages/outbound":
-        return search(request.query);
+        return this.#search(request.query);
       case "POST /email":
       case "POST /email/batch":
-        if (settings.workMs > 0) await Bun.sleep(settings.workMs);
+        if (this.#settings.workMs > 0) await Bun.sleep(this.#settings.workMs);
         await working();
-        return request.path === "/email" ? sendOne(request.body, number) : sendBatch(request.body, number);
+        return request.path === "/email"
+          ? this.#sendOne(request.body, number)
+          : this.#sendBatch(request.body, number);
       default:
         return { status: 404, body: "" };
     }
   }
 
-  function limitRate(): Answer | undefined {
-    if (settings.rateLimit === null || limit.take(settings.rateLimit, Date.now()).allowed) return undefined;
+  #limitRate(): Answer | undefined {
+    if (this.#settings.rateLimit === null || this.#limit.take(this.#settings.rateLimit, Date.now()).allowed)
+      return undefined;
     const headers: Record<string, string> =
-      settings.retryAfter === null ? {} : { "retry-after": String(settings.retryAfter) };
+      this.#settings.retryAfter === null ? {} : { "retry-after": String(this.#settings.retryAfter) };
     return { status: 429, headers, body: "" };
   }
 
-  function sendOne(body: string, number: number): Answer {
+  #sendOne(body: string, number: number): Answer {
     const item = parse(body);
     if (item === undefined) return refusal(422, 402, "Received invalid JSON input.");
-    const message = readMessage(item, settings);
-    return isRefusal(message) ? refusal(422, message.code, message.text) : ok(accept(message, number));
+    const message = readMessage(item, this.#settings);
+    return isRefusal(message)
+      ? refusal(422, message.code, message.text)
+      : jsonAnswer(200, this.#accept(message, number));
   }
 
-  function sendBatch(body: string, number: number): Answer {
+  #sendBatch(body: string, number: number): Answer {
     if (body.length > batchBytesMax) return { status: 413, body: "" };
     const items = parse(body);
     if (items === undefined) return refusal(422, 402, "Received invalid JSON input.");
     if (!Array.isArray(items)) return refusal(422, 403, "Invalid JSON: an array is expected.");
     if (items.length > batchMax)
       return refusal(422, 410, `Too many batch messages; the most is ${batchMax}.`);
-    const messages = items.map((item) => readMessage(item, settings));
-    if (settings.refuses === "request") {
-      // Only what is not about the message's own content has ever been suspected of this.
+    const messages = items.map((item) => readMessage(item, this.#settings));
+    if (this.#settings.refuses === "request") {
+      // Codes about the content are not among them: those are known to refuse only their email.
       const whole = messages.filter(isRefusal).find(({ code }) => [400, 412, 1235].includes(code));
       if (whole) return refusal(422, whole.code, whole.text);
     }
-    return ok(
+    return jsonAnswer(
+      200,
       messages.map((message) =>
-        isRefusal(message) ? { ErrorCode: message.code, Message: message.text } : accept(message, number),
+        isRefusal(message)
+          ? { ErrorCode: message.code, Message: message.text }
+          : this.#accept(message, number),
       ),
     );
   }
 
-  function accept(message: Message, request: number) {
+  #accept(message: Message, request: number) {
     const messageId = crypto.randomUUID();
     const atMs = Date.now();
     const batch = message.labels["batch_id"] ?? "";
@@ -133,11 +149,11 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
       emailId,
       ...message,
     };
-    ledger.accept(acceptance);
+    this.#ledger.accept(acceptance);
     for (const [key, value] of Object.entries(message.labels)) {
-      const same = byMetadata.get(`${key}=${value}`);
+      const same = this.#byMetadata.get(`${key}=${value}`);
       if (same) same.push(acceptance);
-      else byMetadata.set(`${key}=${value}`, [acceptance]);
+      else this.#byMetadata.set(`${key}=${value}`, [acceptance]);
     }
     return {
       To: message.to,
@@ -148,7 +164,7 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
     };
   }
 
-  function search(query: URLSearchParams): Answer {
+  #search(query: URLSearchParams): Answer {
     // The SDK and the documentation spell the names in different cases.
     const filters = new Map([...query].map(([name, value]) => [name.toLowerCase(), value]));
     const count = Number(filters.get("count") ?? Number.NaN);
@@ -160,10 +176,10 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
     if (metadata.length > 1) return refusal(422, 700, "Only one metadata field can be searched for.");
     const [field] = metadata;
     const stream = filters.get("messagestream") ?? "outbound";
-    const indexedBefore = Date.now() - settings.indexDelayMs;
+    const indexedBefore = Date.now() - this.#settings.indexDelayMs;
     const among = field
-      ? (byMetadata.get(`${field[0].slice("metadata_".length)}=${field[1]}`) ?? [])
-      : ledger.acceptances;
+      ? (this.#byMetadata.get(`${field[0].slice("metadata_".length)}=${field[1]}`) ?? [])
+      : this.#ledger.acceptances;
     const hits = among.filter(
       (acceptance) =>
         acceptance.stream === stream &&
@@ -173,17 +189,13 @@ function createApi(settings: PostmarkSettings, ledger: Ledger): Api {
         matches(filters.get("subject"), acceptance.subject),
     );
     const page = hits.toReversed().slice(offset, offset + count);
-    return ok({ TotalCount: hits.length, Messages: page.map(asSearchResult) });
+    return jsonAnswer(200, { TotalCount: hits.length, Messages: page.map(asSearchResult) });
   }
 
-  return {
-    provider: "postmark",
-    handle,
-    clear() {
-      byMetadata.clear();
-      limit.clear();
-    },
-  };
+  clear(): void {
+    this.#byMetadata.clear();
+    this.#limit.clear();
+  }
 }
 
 function checkDoor(request: Request, settings: PostmarkSettings): Answer | undefined {
@@ -226,7 +238,7 @@ function matches(wanted: string | undefined, value: string | undefined): boolean
   return wanted === undefined || wanted.toLowerCase() === value?.toLowerCase();
 }
 
-/** As Postmark writes it: seven digits of a second and the offset of New York (in winter: nobody reads it). */
+/** In Postmark's format, with seven decimals and the offset of New York, here always that of winter. */
 function easternTime(atMs: number): string {
   return new Date(atMs - 5 * 3_600_000).toISOString().replace("Z", "0000-05:00");
 }
@@ -239,18 +251,6 @@ function parse(body: string): unknown {
   }
 }
 
-function ok(body: unknown): Answer {
-  return {
-    status: 200,
-    headers: { "content-type": "application/json; charset=utf-8" },
-    body: JSON.stringify(body),
-  };
-}
-
 function refusal(status: number, ErrorCode: number, Message: string): Answer {
-  return {
-    status,
-    headers: { "content-type": "application/json; charset=utf-8", "x-pm-apierrorcode": String(ErrorCode) },
-    body: JSON.stringify({ ErrorCode, Message }),
-  };
+  return jsonAnswer(status, { ErrorCode, Message }, { "x-pm-apierrorcode": String(ErrorCode) });
 }

@@ -1,37 +1,37 @@
-// Resend's API as far as this service could ever meet it: sending, alone and in batches, with idempotency keys,
-// limits and quotas. Where nobody has published what the true one does, a setting chooses.
+// Resend's API as far as this service can meet it: sending one email or a batch, with idempotency keys, limits and quotas.
+// Where nobody has published what the real API does, a setting chooses.
 
 import { domainOf, parseMailbox } from "./address_rules.ts";
-import { type Api, type Fake, type FakeOptions, startFake } from "./fake.ts";
-import type { Answer, Request } from "./http.ts";
+import { type Api, Fake, type FakeOptions } from "./fake.ts";
+import { type Answer, jsonAnswer, type Request } from "./http.ts";
 import type { Ledger } from "./ledger.ts";
-import { createRateLimit } from "./limits.ts";
-import { type Message, readMessage } from "./resend-message.ts";
+import { RateLimit } from "./rate_limit.ts";
+import { type Message, readMessage } from "./resend_message.ts";
 
 export interface ResendSettings {
   apiKey: string;
-  /** The key may do nothing but send. */
+  /** Whether the key may only send. */
   sendOnly: boolean;
-  /** The one domain that the key may send from; null: any. */
+  /** The only domain from which the key may send; null for any. */
   keyDomain: string | null;
-  /** The answer to a wrong key: its documentation and what has been seen differ. */
+  /** Status of the answer to a wrong key: the documentation and observed answers differ. */
   wrongKeyStatus: 400 | 401 | 403;
-  /** Requests per second; null: none, and no headers about it. */
+  /** Requests per second; null for no limit and no headers about it. */
   rateLimit: number | null;
-  /** Whether a request over the limit is refused before its key is looked up, or only if it is a new one. */
+  /** Whether a request over the limit is refused before its key is looked up, or only if its key is new. */
   limitBeforeKey: boolean;
-  /** Emails in all; null: as many as you like. */
+  /** Number of emails; null for no quota. */
   dailyQuota: number | null;
   monthlyQuota: number | null;
   /** Domains that are not verified. */
   unverifiedDomains: string[];
-  /** Whether an email from one of these, or from another domain than the key's, is refused alone (in permissive mode), or its whole request. */
+  /** Whether an email from one of these, or not from `keyDomain`, refuses only itself (in permissive mode) or its request. */
   unverifiedRefuses: "email" | "request";
   /** How long a key is remembered, ms. */
   keyLifeMs: number;
-  /** Whether a refusal is kept under its key like an acceptance. */
+  /** Whether a refusal is remembered under its key, as an acceptance is. */
   rememberRefusals: boolean;
-  /** How long the API works on a request, ms. Its key is in flight for so long. */
+  /** How long the API works on a request, ms. Meanwhile its key is in use. */
   workMs: number;
 }
 
@@ -53,10 +53,10 @@ export function startFakeResend(options: FakeResendOptions = {}): Fake<ResendSet
     rememberRefusals: options.rememberRefusals ?? false,
     workMs: options.workMs ?? 0,
   };
-  return startFake(options, settings, (ledger) => createApi(settings, ledger));
+  return new Fake(options, settings, (ledger) => new ResendApi(settings, ledger));
 }
 
-/** What is kept under an idempotency key; without an answer while the request is at work. */
+/** The request under an idempotency key, without an answer while it is in progress. */
 interface Kept {
   readonly body: string;
   readonly untilMs: number;
@@ -65,18 +65,28 @@ interface Kept {
 
 const batchMax = 100;
 
-function createApi(settings: ResendSettings, ledger: Ledger): Api {
-  const keys = new Map<string, Kept>();
-  const limit = createRateLimit();
-  let used = 0;
+class ResendApi implements Api {
+  readonly provider = "resend";
+  readonly #settings: ResendSettings;
+  readonly #ledger: Ledger;
+  /** Path and idempotency key -> what is kept under them. */
+  readonly #keys = new Map<string, Kept>();
+  readonly #limit = new RateLimit();
+  /** Emails that count towards the quotas. */
+  #used = 0;
 
-  async function handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
-    const refusedAtDoor = checkDoor(request, settings);
+  constructor(settings: ResendSettings, ledger: Ledger) {
+    this.#settings = settings;
+    this.#ledger = ledger;
+  }
+
+  async handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
+    const refusedAtDoor = checkDoor(request, this.#settings);
     if (refusedAtDoor) return refusedAtDoor;
     if (request.method === "GET" && request.path === "/domains") {
-      if (settings.sendOnly)
+      if (this.#settings.sendOnly)
         return refusal(401, "restricted_api_key", "This API key is restricted to only send emails");
-      return ok({ object: "list", has_more: false, data: [] });
+      return jsonAnswer(200, { object: "list", has_more: false, data: [] });
     }
 
     const batch = request.path === "/emails/batch";
@@ -90,8 +100,8 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
       ...answer,
       headers: { ...answer.headers, ...headers },
     });
-    const overLimit = limitRate(headers);
-    if (overLimit && settings.limitBeforeKey) return withHeaders(overLimit);
+    const overLimit = this.#limitRate(headers);
+    if (overLimit && this.#settings.limitBeforeKey) return withHeaders(overLimit);
 
     const key = request.headers["idempotency-key"];
     if (key !== undefined && (key.length < 1 || key.length > 256)) {
@@ -100,47 +110,47 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
       );
     }
     const scoped = key === undefined ? undefined : `${request.path} ${key}`;
-    const kept = scoped === undefined ? undefined : lookUp(scoped);
+    const kept = scoped === undefined ? undefined : this.#lookUp(scoped);
     if (kept) return withHeaders(answerUnderKey(kept, request.body));
     if (overLimit) return withHeaders(overLimit);
 
-    const entry: Kept = { body: request.body, untilMs: Date.now() + settings.keyLifeMs };
-    if (scoped !== undefined) keys.set(scoped, entry);
-    if (settings.workMs > 0) await Bun.sleep(settings.workMs);
+    const entry: Kept = { body: request.body, untilMs: Date.now() + this.#settings.keyLifeMs };
+    if (scoped !== undefined) this.#keys.set(scoped, entry);
+    if (this.#settings.workMs > 0) await Bun.sleep(this.#settings.workMs);
     await working();
-    const answer = accept(request, batch, key ?? "", number);
+    const answer = this.#accept(request, batch, key ?? "", number);
     if (scoped !== undefined) {
-      if (answer.status === 200 || settings.rememberRefusals) entry.answer = answer;
-      else keys.delete(scoped);
+      if (answer.status === 200 || this.#settings.rememberRefusals) entry.answer = answer;
+      else this.#keys.delete(scoped);
     }
     return withHeaders(answer);
   }
 
-  function lookUp(scoped: string): Kept | undefined {
-    const kept = keys.get(scoped);
+  #lookUp(scoped: string): Kept | undefined {
+    const kept = this.#keys.get(scoped);
     if (kept && kept.untilMs > Date.now()) return kept;
-    keys.delete(scoped);
+    this.#keys.delete(scoped);
     return undefined;
   }
 
-  function limitRate(headers: Record<string, string>): Answer | undefined {
-    if (settings.rateLimit === null) return undefined;
-    const { allowed, remaining, resetMs } = limit.take(settings.rateLimit, Date.now());
+  #limitRate(headers: Record<string, string>): Answer | undefined {
+    if (this.#settings.rateLimit === null) return undefined;
+    const { allowed, remaining, resetMs } = this.#limit.take(this.#settings.rateLimit, Date.now());
     const resetSeconds = String(Math.ceil(resetMs / 1000));
-    headers["ratelimit-limit"] = String(settings.rateLimit);
+    headers["ratelimit-limit"] = String(this.#settings.rateLimit);
     headers["ratelimit-remaining"] = String(remaining);
     headers["ratelimit-reset"] = resetSeconds;
-    headers["ratelimit-policy"] = `${settings.rateLimit};w=1`;
+    headers["ratelimit-policy"] = `${this.#settings.rateLimit};w=1`;
     if (allowed) return undefined;
     headers["retry-after"] = resetSeconds;
     return refusal(
       429,
       "rate_limit_exceeded",
-      `Too many requests. You can only make ${settings.rateLimit} requests per second. See rate limit response headers for more information.`,
+      `Too many requests. You can only make ${this.#settings.rateLimit} requests per second. See rate limit response headers for more information.`,
     );
   }
 
-  function accept(request: Request, batch: boolean, key: string, number: number): Answer {
+  #accept(request: Request, batch: boolean, key: string, number: number): Answer {
     let body: unknown;
     try {
       body = JSON.parse(request.body);
@@ -163,22 +173,22 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
         continue;
       }
       const domain = domainOf(parseMailbox(message.from)?.address ?? "");
-      const text = refusalOfDomain(domain);
+      const text = this.#refusalOfDomain(domain);
       if (text !== undefined) {
-        if (!permissive || settings.unverifiedRefuses === "request")
+        if (!permissive || this.#settings.unverifiedRefuses === "request")
           return refusal(403, "validation_error", text);
         errors.push({ index, message: text });
         continue;
       }
       messages.push(message);
     }
-    const overQuota = checkQuota(messages.length);
+    const overQuota = this.#checkQuota(messages.length);
     if (overQuota) return overQuota;
-    used += messages.length;
+    this.#used += messages.length;
     const data = messages.map((message) => {
       const messageId = crypto.randomUUID();
       const emailId = message.labels["email_id"] ?? "";
-      ledger.accept({
+      this.#ledger.accept({
         provider: "resend",
         messageId,
         atMs: Date.now(),
@@ -189,12 +199,12 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
       });
       return { id: messageId };
     });
-    if (!batch) return ok(data[0]);
-    return ok(permissive ? { data, errors } : { data });
+    if (!batch) return jsonAnswer(200, data[0]);
+    return jsonAnswer(200, permissive ? { data, errors } : { data });
   }
 
-  function refusalOfDomain(domain: string): string | undefined {
-    const { keyDomain, unverifiedDomains } = settings;
+  #refusalOfDomain(domain: string): string | undefined {
+    const { keyDomain, unverifiedDomains } = this.#settings;
     if (keyDomain !== null && domain !== keyDomain)
       return `This API key is not authorized to send emails from ${domain}`;
     if (unverifiedDomains.includes(domain))
@@ -202,13 +212,13 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
     return undefined;
   }
 
-  function checkQuota(more: number): Answer | undefined {
-    if (settings.dailyQuota !== null && used + more > settings.dailyQuota) {
+  #checkQuota(more: number): Answer | undefined {
+    if (this.#settings.dailyQuota !== null && this.#used + more > this.#settings.dailyQuota) {
       return withRetryAfter(
         refusal(429, "daily_quota_exceeded", "You have reached your daily email sending quota."),
       );
     }
-    if (settings.monthlyQuota !== null && used + more > settings.monthlyQuota) {
+    if (this.#settings.monthlyQuota !== null && this.#used + more > this.#settings.monthlyQuota) {
       return withRetryAfter(
         refusal(429, "monthly_quota_exceeded", "You have reached your monthly email sending quota."),
       );
@@ -216,18 +226,14 @@ function createApi(settings: ResendSettings, ledger: Ledger): Api {
     return undefined;
   }
 
-  return {
-    provider: "resend",
-    handle,
-    clear() {
-      keys.clear();
-      limit.clear();
-      used = 0;
-    },
-  };
+  clear(): void {
+    this.#keys.clear();
+    this.#limit.clear();
+    this.#used = 0;
+  }
 }
 
-/** What is refused before anything of the request is understood. */
+/** Refusals that come before the request is read. */
 function checkDoor(request: Request, settings: ResendSettings): Answer | undefined {
   if (!request.headers["user-agent"])
     return { status: 403, headers: { "content-type": "text/html" }, body: "<html>403</html>" };
@@ -256,23 +262,11 @@ function answerUnderKey(kept: Kept, body: string): Answer {
   );
 }
 
-function ok(body: unknown): Answer {
-  return {
-    status: 200,
-    headers: { "content-type": "application/json; charset=utf-8" },
-    body: JSON.stringify(body),
-  };
-}
-
 function refusal(statusCode: number, name: string, message: string): Answer {
-  return {
-    status: statusCode,
-    headers: { "content-type": "application/json; charset=utf-8" },
-    body: JSON.stringify({ statusCode, name, message }),
-  };
+  return jsonAnswer(statusCode, { statusCode, name, message });
 }
 
-/** The quota's refusals have been seen with the rate limit's header, which says nothing about the quota. */
+/** Real refusals by quota carry the rate limit's header, which says nothing about the quota. */
 function withRetryAfter(answer: Answer): Answer {
   return { ...answer, headers: { ...answer.headers, "retry-after": "1" } };
 }

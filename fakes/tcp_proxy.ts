@@ -1,132 +1,161 @@
-// A TCP proxy between two parties, that loses what a network loses: replies, connections, time.
+// A TCP proxy that fails as a network does: it loses replies, breaks connections and takes its time.
 
 import { type Socket, connect, createServer } from "node:net";
 
-export interface Proxy {
-  readonly port: number;
-  /** Where new connections lead to. */
+/** What a test sets; each may be changed at any time. */
+interface Conditions {
+  /** Port to which new connections lead. */
   target: number;
-  /** What happens to bytes that come back from the server. */
+  /** What happens to bytes from the server. */
   replies: "pass" | "drop" | "cut" | "hold";
-  /** Only replies that hold this text are dropped, cut or held, and what comes behind a held one on its connection. */
+  /** Only replies that contain this text are dropped, cut or held. A held reply holds up those behind it. */
   onlyWith: string;
-  /** What happens to bytes on their way to the server. */
+  /** What happens to bytes to the server. */
   requests: "pass" | "drop" | "hold";
   /** Whether new connections are reset at once. */
   refusing: boolean;
-  /** Milliseconds that a reply is held up. */
+  /** Delay of every reply, ms. */
   delayMs: number;
-  /** Open at the moment. */
-  readonly connections: number;
-  /** How fast replies come back; 0: as fast as they can. */
+  /** Rate of replies; 0 for no limit. */
   bytesPerSecond: number;
+}
+
+export interface Proxy extends Conditions {
+  readonly port: number;
+  /** Open connections. */
+  readonly connections: number;
   /** Replies dropped or cut. */
   readonly lost: number;
-  /** Pieces of replies that are held at the moment. */
+  /** Pieces of replies that are held now. */
   readonly heldReplies: number;
-  /** Lets through what was held, on its way to the server and back. */
+  /** Forwards everything that is held, in both directions. */
   release(): void;
   /** Resets every connection. */
   cutAll(): void;
   stop(): void;
 }
 
-/** Listens on a free port of 127.0.0.1 and forwards to `targetPort` of it. */
-export async function startProxy(targetPort: number): Promise<Proxy> {
-  const pairs = new Set<{ client: Socket; server: Socket }>();
-  const held: (() => void)[] = [];
-  const heldReplies: (() => void)[] = [];
-  let lost = 0;
-  const listener = createServer((client) => {
-    if (proxy.refusing) {
-      client.on("error", () => {});
-      client.resetAndDestroy();
-      return;
-    }
-    const server = connect(proxy.target, "127.0.0.1");
-    const pair = { client, server };
-    pairs.add(pair);
-    const end = () => {
-      pairs.delete(pair);
-      client.destroy();
-      // What is held must still reach the server after its client has gone.
-      if (held.length === 0) server.destroy();
-    };
-    for (const socket of [client, server]) {
+/** What all links of a proxy share. */
+interface Traffic {
+  readonly links: Set<Link>;
+  readonly heldRequests: (() => void)[];
+  readonly heldReplies: (() => void)[];
+  lost: number;
+}
+
+/** A connection of a client and the one to the server that belongs to it. */
+class Link {
+  readonly #client: Socket;
+  readonly #server: Socket;
+  readonly #conditions: Conditions;
+  readonly #traffic: Traffic;
+  #trickling = Promise.resolve();
+  #isHeld = false;
+  /** Delayed replies, in order: none overtakes another, even when the delay is switched off. */
+  readonly #delayed: Buffer[] = [];
+
+  constructor(client: Socket, conditions: Conditions, traffic: Traffic) {
+    this.#client = client;
+    this.#server = connect(conditions.target, "127.0.0.1");
+    this.#conditions = conditions;
+    this.#traffic = traffic;
+    traffic.links.add(this);
+    for (const socket of [this.#client, this.#server]) {
       socket.setNoDelay(true);
-      socket.on("error", end);
-      socket.on("close", end);
+      socket.on("error", () => this.#end());
+      socket.on("close", () => this.#end());
     }
-    let trickling = Promise.resolve();
-    const trickle = (bytes: Buffer) => {
-      for (let start = 0; start < bytes.length; start += 16_384) {
-        const piece = bytes.subarray(start, start + 16_384);
-        trickling = trickling
-          .then(() => Bun.sleep((piece.length / proxy.bytesPerSecond) * 1000))
-          .then(() => void client.write(piece));
-      }
-    };
-    client.on("data", (bytes) => {
-      if (proxy.requests === "hold") held.push(() => server.write(bytes));
-      else if (proxy.requests === "pass") server.write(bytes);
-    });
-    let isHeld = false;
-    /** On their way, in order: a reply never overtakes another, also when the delay ends. */
-    const delayed: Buffer[] = [];
-    const delay = (bytes: Buffer) => {
-      delayed.push(bytes);
-      setTimeout(() => client.write(delayed.shift()!), proxy.delayMs);
-    };
-    server.on("data", (bytes) => {
-      if (!isHeld && (proxy.replies === "pass" || !bytes.includes(proxy.onlyWith))) {
-        if (proxy.delayMs > 0 || delayed.length > 0) delay(Buffer.from(bytes));
-        else if (proxy.bytesPerSecond > 0) trickle(Buffer.from(bytes));
-        else client.write(bytes);
-        return;
-      }
-      if (isHeld || proxy.replies === "hold") {
-        isHeld = true;
-        heldReplies.push(() => {
-          isHeld = false;
-          client.write(bytes);
-        });
-        return;
-      }
-      lost += 1;
-      if (proxy.replies === "cut") client.resetAndDestroy();
-    });
+    this.#client.on("data", (bytes) => this.#forwardRequest(bytes as Buffer));
+    this.#server.on("data", (bytes) => this.#forwardReply(bytes as Buffer));
+  }
+
+  cut(): void {
+    this.#client.resetAndDestroy();
+    this.#server.destroy();
+  }
+
+  #end(): void {
+    this.#traffic.links.delete(this);
+    this.#client.destroy();
+    // Held requests must still reach the server after their client has gone.
+    if (this.#traffic.heldRequests.length === 0) this.#server.destroy();
+  }
+
+  #forwardRequest(bytes: Buffer): void {
+    const { requests } = this.#conditions;
+    if (requests === "hold") this.#traffic.heldRequests.push(() => this.#server.write(bytes));
+    else if (requests === "pass") this.#server.write(bytes);
+  }
+
+  #forwardReply(bytes: Buffer): void {
+    const { replies, onlyWith, delayMs, bytesPerSecond } = this.#conditions;
+    if (!this.#isHeld && (replies === "pass" || !bytes.includes(onlyWith))) {
+      if (delayMs > 0 || this.#delayed.length > 0) this.#delay(Buffer.from(bytes));
+      else if (bytesPerSecond > 0) this.#trickle(Buffer.from(bytes));
+      else this.#client.write(bytes);
+    } else if (this.#isHeld || replies === "hold") {
+      this.#isHeld = true;
+      this.#traffic.heldReplies.push(() => {
+        this.#isHeld = false;
+        this.#client.write(bytes);
+      });
+    } else {
+      this.#traffic.lost += 1;
+      if (replies === "cut") this.#client.resetAndDestroy();
+    }
+  }
+
+  #delay(bytes: Buffer): void {
+    this.#delayed.push(bytes);
+    setTimeout(() => this.#client.write(this.#delayed.shift()!), this.#conditions.delayMs);
+  }
+
+  #trickle(bytes: Buffer): void {
+    for (let start = 0; start < bytes.length; start += 16_384) {
+      const piece = bytes.subarray(start, start + 16_384);
+      this.#trickling = this.#trickling
+        .then(() => Bun.sleep((piece.length / this.#conditions.bytesPerSecond) * 1000))
+        .then(() => void this.#client.write(piece));
+    }
+  }
+}
+
+/** Listens on a free port of 127.0.0.1 and forwards to its `targetPort`. */
+export async function startProxy(targetPort: number): Promise<Proxy> {
+  const traffic: Traffic = { links: new Set(), heldRequests: [], heldReplies: [], lost: 0 };
+  const listener = createServer((client) => {
+    if (!proxy.refusing) return void new Link(client, proxy, traffic);
+    client.on("error", () => {});
+    client.resetAndDestroy();
   });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
   const address = listener.address();
-  const proxy = {
+  const proxy: Proxy = {
     port: typeof address === "object" && address !== null ? address.port : 0,
     target: targetPort,
-    replies: "pass" as Proxy["replies"],
+    replies: "pass",
     onlyWith: "",
-    requests: "pass" as Proxy["requests"],
+    requests: "pass",
     refusing: false,
     delayMs: 0,
     bytesPerSecond: 0,
     get connections() {
-      return pairs.size;
+      return traffic.links.size;
     },
     get lost() {
-      return lost;
+      return traffic.lost;
     },
     get heldReplies() {
-      return heldReplies.length;
+      return traffic.heldReplies.length;
     },
     release() {
       proxy.requests = "pass";
-      for (const write of held.splice(0)) write();
+      for (const write of traffic.heldRequests.splice(0)) write();
       if (proxy.replies === "hold") proxy.replies = "pass";
-      for (const write of heldReplies.splice(0)) write();
+      for (const write of traffic.heldReplies.splice(0)) write();
     },
     cutAll() {
-      for (const { client, server } of pairs) {
-        client.resetAndDestroy();
-        server.destroy();
-      }
+      for (const link of traffic.links) link.cut();
     },
     stop() {
       listener.close();

@@ -1,24 +1,24 @@
-// The one place where a provider's words become a reason. Reasons are logged and shown to operators, so they
-// hold no address, no name, nothing of the email: what looks like one of these is replaced.
+// The one place where a provider's words become a reason. Reasons are shown to operators, so anything in them that
+// looks like an address, a name or another part of the email is replaced.
 
 import { cutReason, reasonMax } from "../policy/history.ts";
 
-/** What providers put in quotes without quoting the email: the names of fields. */
+/** Names of fields: the only words that providers put in quotes without quoting the email. */
 const fieldName =
   /^(?:From|To|Cc|Bcc|ReplyTo|Reply-To|Subject|HtmlBody|TextBody|Tag|Metadata|MessageStream|Headers|Attachments|Errors|@)$/i;
 
-/** Local parts may hold all but space and these; the same goes for `@` written as `%40`. */
+/** An address, its `@` perhaps written as `%40`. A local part may hold any character but space and those excluded. */
 const address = /[^\s<>()[\]",;:@]*(?:@|%40)[^\s<>()[\]",;:@]*[^\s<>()[\]",;:@.]/g;
 
 // oxlint-disable-next-line no-control-regex
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g;
 
-/** A reason from what is known of an answer, in the order given; the absent parts are left out. */
+/** Joins the parts of a reason in the order given, at most {@link reasonMax} characters. Absent parts are omitted. */
 export function reasonOf(...parts: readonly (string | number | null | undefined)[]): string {
   const text = parts
     .filter((part) => part !== undefined && part !== null && part !== "")
     .join(" ")
-    // Cut first, so that a nonsensical answer of megabytes costs nothing.
+    // Cut first, so that an answer of megabytes costs nothing.
     .slice(0, 4 * reasonMax)
     .replace(control, " ")
     .replace(/(?<![\w'])'(.*?)'(?!\w)/g, (quoted, inner: string) =>
@@ -32,8 +32,8 @@ export function reasonOf(...parts: readonly (string | number | null | undefined)
 }
 
 /**
- * Of a reason what names the kind of failure: a status, the name or the code of an error. The words after it may name
- * a person, and are for whoever may see the email. Nothing if there is none.
+ * The part of a reason that names the kind of failure: a status, or the name or code of an error. The rest may name a
+ * person, so only this part is logged. Undefined if the reason has no such part.
  */
 export function kindOf(reason: string): string | undefined {
   const [kind] =
@@ -41,4 +41,10 @@ export function kindOf(reason: string): string | undefined {
       reason,
     )!;
   return kind.trim() || undefined;
+}
+
+/** The code of a thrown error, else its name. Its message is never used: it holds paths or URLs. */
+export function errorName(error: unknown): string {
+  if (!(error instanceof Error)) return "error";
+  return "code" in error && typeof error.code === "string" ? error.code : error.name;
 }

@@ -1,17 +1,24 @@
-// One HTTP exchange with a provider, told apart as the rest needs it: an answer, certainly never sent, or
-// perhaps sent. The SDKs lose that difference (Resend's gives one error for all three) and Postmark's loses the
-// headers, so both are given this in place of `fetch`, and only build the requests.
+// One HTTP exchange with a provider, and how an answer is read wherever the providers agree. The SDKs only build the
+// requests and get `exchange` in place of `fetch`: Resend's reports a request that was never sent and one whose answer
+// was lost by the same error, and Postmark's drops the headers.
 
-import type { Outcome, RateHint } from "../policy/request_outcome.ts";
-import { reasonOf } from "./failure_reason.ts";
+import * as v from "valibot";
+import type { Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
+import { errorName, reasonOf } from "./failure_reason.ts";
+import type { CheckResult } from "./provider.ts";
 
 export type Exchange =
-  /** An answer with its status. `body` is the parsed JSON; null if the answer is empty, undefined if it is not JSON. */
+  /** `body` is the parsed JSON; null if the answer is empty, undefined if it is not JSON. */
   | { readonly kind: "answer"; readonly status: number; readonly headers: Headers; readonly body: unknown }
   /** The API cannot have read the request: no byte of its body has left. */
   | { readonly kind: "neverSent"; readonly reason: string }
   /** The request may have arrived, and the answer is lost. */
   | { readonly kind: "lost"; readonly reason: string };
+
+export type Answer = Extract<Exchange, { kind: "answer" }>;
+
+/** Any outcome of a request that accepted nothing, or may have. */
+export type Refusal = Exclude<Outcome, { kind: "accepted" }>;
 
 /**
  * Most bytes of an answer. The longest is a page of Postmark's search: 500 messages of at most 8.4 KB, with a subject
@@ -22,57 +29,38 @@ const answerMaxBytes = 8 * 1024 * 1024;
 /** Sends one request and reads the whole answer. Never throws for a broken connection or an abort. */
 export async function exchange(url: string, init: RequestInit, signal: AbortSignal): Promise<Exchange> {
   const headers = new Headers(init.headers);
-  // Bun goes on decompressing after an answer was given up, so that a few KB become hundreds of MB.
+  // Bun continues to decompress an answer that was abandoned, so that a few KB become hundreds of MB.
   headers.set("accept-encoding", "identity");
-  const upload = typeof init.body === "string" ? startUpload(init.body) : undefined;
-  if (upload) headers.set("content-length", String(upload.byteLength));
-  let response: Response;
+  const bytes = typeof init.body === "string" ? new TextEncoder().encode(init.body) : undefined;
+  if (bytes) headers.set("content-length", String(bytes.byteLength));
+  // Bun asks a body for its bytes only once the connection stands, including a proxy's tunnel and TLS. The error that
+  // fetch throws does not show whether it did: a timeout is the same error before and after.
+  let hasBegun = bytes === undefined;
+  async function* upload() {
+    hasBegun = true;
+    yield bytes!;
+  }
+  let status: number | undefined;
   try {
-    response = await fetch(url, {
+    const response = await fetch(url, {
       ...init,
       headers,
-      ...(upload && { body: upload.stream }),
+      ...(bytes && { body: upload() }),
       decompress: false,
-      // A redirect is an answer like any other: followed, it would be the same POST to someone else.
+      // A redirect is an answer like any other: following it would repeat the POST to somebody else.
       redirect: "manual",
       signal,
     });
-  } catch (error) {
-    if (upload && !upload.hasBegun()) {
-      return { kind: "neverSent", reason: reasonOf("no connection:", codeOf(error)) };
-    }
-    return { kind: "lost", reason: reasonOf("no answer:", codeOf(error)) };
-  }
-  const { status } = response;
-  try {
+    ({ status } = response);
     const text = await readText(response);
     if (text === undefined) return { kind: "lost", reason: reasonOf(status, "answer too long") };
     return { kind: "answer", status, headers: response.headers, body: text === "" ? null : parseJson(text) };
   } catch (error) {
-    return { kind: "lost", reason: reasonOf(status, "answer broken off:", codeOf(error)) };
+    const name = errorName(error);
+    if (!hasBegun) return { kind: "neverSent", reason: reasonOf("no connection:", name) };
+    const state = status === undefined ? "no answer:" : "answer broken off:";
+    return { kind: "lost", reason: reasonOf(status, state, name) };
   }
-}
-
-/**
- * A request's body as a stream, which shows whether any of it has left. Bun asks a stream for its bytes only once the
- * connection stands, including a proxy's tunnel and TLS. The error that fetch throws does not show it: a timeout is
- * the same error before and after.
- */
-function startUpload(text: string): { stream: ReadableStream; byteLength: number; hasBegun: () => boolean } {
-  const bytes = new TextEncoder().encode(text);
-  let hasBegun = false;
-  const stream = new ReadableStream(
-    {
-      pull(controller) {
-        hasBegun = true;
-        controller.enqueue(bytes);
-        controller.close();
-      },
-    },
-    // Nothing is asked for in advance.
-    { highWaterMark: 0 },
-  );
-  return { stream, byteLength: bytes.byteLength, hasBegun: () => hasBegun };
 }
 
 /** Undefined if it is too long: the rest is not read. */
@@ -87,115 +75,146 @@ async function readText(response: Response): Promise<string | undefined> {
   return new TextDecoder().decode(Buffer.concat(chunks));
 }
 
-/** The outcome of an exchange without an answer. */
-export function outcomeOfSilence(
-  silence: Exclude<Exchange, { kind: "answer" }>,
-): Extract<Outcome, { kind: "unavailable" | "unknown" }> {
+/** How one provider's answers are read, as far as the providers differ. */
+export interface Dialect {
+  /** What a 2xx says of each of `count` emails, in the order of the request, or why it cannot be read. */
+  readOutcomes(body: unknown, count: number): readonly Outcome[] | string;
+  /** What any other answer says; undefined if it is not in the provider's own form. */
+  readRefusal(status: number, body: unknown): Refusal | undefined;
+  /** `refusal` is undefined for an answer that accounts for every email. */
+  readRate(headers: Headers, refusal?: Refusal): RateHint;
+}
+
+/** The answer to a request that sent `count` emails. Only an answer in the provider's own form has a rate hint. */
+export function readSent(
+  reply: Exchange,
+  count: number,
+  dialect: Dialect,
+): { result: SendResult; rate: RateHint } {
+  if (!isSuccess(reply)) {
+    const { outcome, rate } = readRefused(reply, dialect);
+    return { result: { kind: "whole", outcome }, rate };
+  }
+  const outcomes = dialect.readOutcomes(reply.body, count);
+  const fault = typeof outcomes === "string" ? outcomes : accountFault(outcomes, count);
+  if (typeof outcomes === "string" || fault !== undefined) {
+    const reason = reasonOf(reply.status, "does not account for every email:", fault);
+    return { result: { kind: "whole", outcome: { kind: "unknown", reason, own: false } }, rate: {} };
+  }
+  return { result: { kind: "each", outcomes }, rate: dialect.readRate(reply.headers) };
+}
+
+/** Why these outcomes do not account for `count` emails; undefined if they do. */
+function accountFault(outcomes: readonly Outcome[], count: number): string | undefined {
+  if (outcomes.length !== count) return "wrong number of emails";
+  const ids = outcomes.flatMap((one) => (one.kind === "accepted" ? [one.providerMessageId] : []));
+  if (ids.includes("")) return "an id is missing";
+  return new Set(ids).size < ids.length ? "an id twice" : undefined;
+}
+
+export function isSuccess(reply: Exchange): reply is Answer {
+  return reply.kind === "answer" && reply.status >= 200 && reply.status < 300;
+}
+
+/** Cloudflare's statuses for an origin that it could not connect to: refused, unreachable, no TLS, wrong certificate. */
+const originNotReached: ReadonlySet<number> = new Set([521, 523, 525, 526]);
+
+/** An exchange that was not a success. Gateways have rate limits too, in the same headers, so theirs are ignored. */
+export function readRefused(reply: Exchange, dialect: Dialect): { outcome: Refusal; rate: RateHint } {
+  if (reply.kind !== "answer") {
+    const kind = reply.kind === "neverSent" ? "unavailable" : "unknown";
+    return { outcome: { kind, reason: reply.reason, own: false }, rate: {} };
+  }
+  const { status, headers, body } = reply;
+  const refusal = dialect.readRefusal(status, body);
+  if (refusal) return { outcome: refusal, rate: dialect.readRate(headers, refusal) };
+  // Something in front of the provider answered. It does not know whether the provider has read the request.
+  const kind = originNotReached.has(status) ? "unavailable" : "unknown";
   return {
-    kind: silence.kind === "neverSent" ? "unavailable" : "unknown",
-    reason: silence.reason,
-    own: false,
+    outcome: { kind, reason: reasonOf(status, "not the provider's own answer"), own: false },
+    rate: {},
   };
 }
 
-/** What Cloudflare answers if it could not connect to the origin: refused, unreachable, no TLS, a wrong certificate. */
-const originNotReached: ReadonlySet<number> = new Set([521, 523, 525, 526]);
-
 /**
- * The outcome of an answer in a form that is not the provider's, so that something in front of the provider gave it:
- * it knows nothing of the account or the emails, and whether the provider read the request is open.
+ * The outcome of a provider's own refusal by its status alone. Undefined where that depends on the body: 400, 401, 403
+ * and 422.
  */
-export function outcomeOfGateway(status: number): Extract<Outcome, { kind: "unavailable" | "unknown" }> {
-  const kind = originNotReached.has(status) ? "unavailable" : "unknown";
-  return { kind, reason: reasonOf(status, "not the provider's own answer"), own: false };
-}
-
-/**
- * The classes of a provider's own answer that follow from its status alone, the same at every provider: undefined
- * where the body has to be asked, for 400, 401, 403, 409, 413, 422 and 429.
- */
-export function outcomeOfStatus(
-  status: number,
-  reason: string,
-): Extract<Outcome, { kind: "accountRefused" | "rejected" | "unavailable" | "unknown" }> | undefined {
+export function outcomeOfStatus(status: number, reason: string): Refusal | undefined {
+  if ([400, 401, 403, 422].includes(status)) return undefined;
   switch (status) {
-    case 400:
-    case 401:
-    case 403:
-    case 409:
-    case 413:
-    case 422:
-    case 429:
-      return undefined;
-    case 503:
-    case 425: // too early: refused before it was looked at
-      return { kind: "unavailable", reason, own: true };
-    case 303: // by its definition the request was carried out, and the result is elsewhere
-    case 408: // the server gave up waiting, and what it had read by then is anyone's guess
-      return { kind: "unknown", reason, own: true };
     case 406:
     case 451:
       return { kind: "rejected", reason, stable: false };
+    case 413:
+      return { kind: "rejected", reason, stable: true };
+    case 429:
+      return { kind: "throttled", reason };
+    case 425: // too early: refused before it was processed
+    case 503:
+      return { kind: "unavailable", reason, own: true };
+    case 303: // see other: by definition the request was carried out
+    case 408: // request timeout: nobody knows what the server had read by then
+    case 409:
+      return { kind: "unknown", reason, own: true };
   }
   if (status >= 500) return { kind: "unknown", reason, own: true };
-  // Redirects, 404, 405 and whatever nobody has documented: a wrong base URL or a new rule of the provider's.
-  // Certainly not accepted, and no ground to give up an email.
+  // Redirects, 404, 405 and undocumented statuses come from a wrong base URL or a new rule of the provider: certainly
+  // not accepted, and no reason to give up an email.
   return { kind: "accountRefused", reason };
 }
 
-/** Whether an API answered a harmless question: with JSON, and no server error. A 404 too: not every API knows the question. */
-export function isAnswered(reply: Exchange): boolean {
-  return (
-    reply.kind === "answer" && reply.status < 500 && typeof reply.body === "object" && reply.body !== null
-  );
+/**
+ * The answer to a question that sends nothing. It counts as answered if it is JSON and no server error, even a 404:
+ * not every API knows the question.
+ * @param readDetail what a positive answer says; undefined for any other
+ */
+export function readCheck(
+  reply: Exchange,
+  dialect: Dialect,
+  readDetail: (answer: Answer) => string | undefined,
+): CheckResult {
+  const { reason } = readRefused(reply, dialect).outcome;
+  if (reply.kind !== "answer") return { ok: false, answered: false, reason };
+  const answered = reply.status < 500 && typeof reply.body === "object" && reply.body !== null;
+  const detail = readDetail(reply);
+  return detail === undefined ? { ok: false, answered, reason } : { ok: true, answered, detail };
 }
 
-/** What {@link Provider.credential} is. */
+/** The first place at which an answer does not fit its schema. It names fields of the schema, nothing of the answer. */
+export function placeOf([issue]: readonly [v.BaseIssue<unknown>, ...unknown[]]): string {
+  return `unreadable at ${v.getDotPath(issue) ?? "its top"}`;
+}
+
+/** The form of {@link Provider.credential}. */
 export function digestOf(baseUrl: string, credential: string): string {
   return new Bun.CryptoHasher("sha256").update(`${baseUrl}\n${credential}`).digest("hex").slice(0, 16);
 }
 
-/** The one form of a date that HTTP still lets a server write (RFC 9110, 5.6.7). */
+/** A base URL as both SDKs append their paths to it: no trailing slash, query or fragment. Throws if it is not HTTP(S). */
+export function normalizeBaseUrl(baseUrl: string): string {
+  const { protocol, origin, pathname } = new URL(baseUrl);
+  if (protocol !== "https:" && protocol !== "http:") throw new TypeError("base URL: not http or https");
+  return origin + pathname.replace(/\/+$/, "");
+}
+
+/** The only form of a date that HTTP still lets a server write (RFC 9110, 5.6.7). */
 const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
 /**
- * Milliseconds in a `Retry-After`, which is a whole number of seconds or an HTTP date; the longest if there are
- * several. Anything else is ignored, a date in the past too: it asks for no pause.
+ * `Retry-After` is a whole number of seconds or an HTTP date; the longest counts if there are several. Other values,
+ * and dates in the past, are ignored.
  */
-export function retryAfterMs(headers: Headers, nowMs = Date.now()): number | undefined {
-  // Several headers are joined by commas; the one in a date follows the name of a day.
-  const values = headers.get("retry-after")?.split(/(?<!\b[A-Z][a-z]{2}),/) ?? [];
+export function readRetryAfter(headers: Headers, nowMs = Date.now()): RateHint {
+  // Several headers are joined by commas; the comma within a date follows the name of a day.
+  const values = headers.get("retry-after")?.split(/(?<!\b[A-Z][a-z]{2})\s*,\s*/) ?? [];
   const waits = values
-    .map((value) => value.trim())
     .map((value) => {
       if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
       return httpDate.test(value) ? Date.parse(value) - nowMs : Number.NaN;
-    });
-  const valid = waits.filter((ms) => ms >= 0);
-  return valid.length > 0 ? Math.max(...valid) : undefined;
-}
-
-/** The hint that the standard header gives. */
-export function retryAfterHint(headers: Headers): RateHint {
-  const ms = retryAfterMs(headers);
-  return ms === undefined ? {} : { retryAfterMs: ms };
-}
-
-/** A base URL in the form that both SDKs append their paths to: no trailing slash, query or fragment. Throws if it is none. */
-export function normalBaseUrl(baseUrl: string): string {
-  const url = new URL(baseUrl);
-  if (url.protocol !== "https:" && url.protocol !== "http:")
-    throw new TypeError("base URL: not http or https");
-  return url.origin + url.pathname.replace(/\/+$/, "");
-}
-
-/** An object's property, for answers of which nothing is known yet. */
-export function property(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
-}
-
-export function stringOr<T>(value: unknown, otherwise: T): string | T {
-  return typeof value === "string" ? value : otherwise;
+    })
+    .filter((ms) => ms >= 0);
+  return waits.length > 0 ? { retryAfterMs: Math.max(...waits) } : {};
 }
 
 function parseJson(text: string): unknown {
@@ -204,10 +223,4 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-/** A short name of a thrown error. Its message is left out: it holds URLs. */
-function codeOf(error: unknown): string {
-  const code = property(error, "code");
-  return typeof code === "string" ? code : stringOr(property(error, "name"), "error");
 }

@@ -1,24 +1,27 @@
-// Postmark: batches without an idempotency key. Each email carries its id and its batch's in its metadata, and
-// a batch in doubt is asked about by a search for them, never sent again.
+// Postmark: batches without an idempotency key. Each email carries its id and its batch's in its metadata, and a batch
+// in doubt is searched for by them, never sent again.
 
 import { type Message, ServerClient } from "postmark";
-import type { Outcome, RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
+import * as v from "valibot";
 import { formatMailbox } from "../email/address.ts";
-import type { CheckResult, Outgoing, Provider } from "./provider.ts";
+import type { Outcome, SearchResult } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {
   digestOf,
-  type Exchange,
+  type Dialect,
   exchange,
-  isAnswered,
-  normalBaseUrl,
-  outcomeOfGateway,
-  outcomeOfSilence,
+  type Exchange,
+  isSuccess,
+  normalizeBaseUrl,
   outcomeOfStatus,
-  property,
-  retryAfterHint,
-  stringOr,
+  placeOf,
+  readCheck,
+  readRefused,
+  readRetryAfter,
+  readSent,
+  type Refusal,
 } from "./http.ts";
+import type { Outgoing, Provider } from "./provider.ts";
 
 export interface PostmarkSettings {
   readonly serverToken: string;
@@ -30,10 +33,9 @@ export interface PostmarkSettings {
 const pageMax = 500;
 const searchMax = 10_000;
 
-export function createPostmark(settings: PostmarkSettings): Provider {
-  const { serverToken, messageStream } = settings;
-  const baseUrl = normalBaseUrl(settings.baseUrl ?? "https://api.postmarkapp.com");
-  const request = requester(serverToken, baseUrl);
+export function createPostmark({ serverToken, messageStream, ...settings }: PostmarkSettings): Provider {
+  const baseUrl = normalizeBaseUrl(settings.baseUrl ?? "https://api.postmarkapp.com");
+  const request = createRequester(serverToken, baseUrl);
   return {
     name: "postmark",
     batchMax: 50,
@@ -43,44 +45,54 @@ export function createPostmark(settings: PostmarkSettings): Provider {
     credential: digestOf(baseUrl, serverToken),
     async send(outgoing, signal) {
       const reply = await request(signal, (client) => client.sendEmailBatch(messagesOf(outgoing)));
-      return readAnswer(reply, outgoing.emails.length);
+      return readSent(reply, outgoing.emails.length, dialect);
     },
     async search(outgoing, signal) {
       const found = new Map<string, string>();
-      for (let offset = 0; ; offset += pageMax) {
-        const reply = await request(signal, (client) =>
-          client.getOutboundMessages({
-            count: pageMax,
-            offset,
-            messagestream: outgoing.context,
-            metadata_batch_id: outgoing.batchId,
-          }),
-        );
-        const page = readPage(reply, outgoing.batchId);
-        if (page.kind === "failed") return page.answer;
-        for (const [emailId, messageId] of page.found) found.set(emailId, messageId);
-        const seen = offset + page.length;
-        if (seen >= page.total) return { result: { kind: "searched", found }, rate: page.rate };
-        // A page that ends early, or a total beyond the search's reach: some of the hits were not seen.
-        if (page.length < pageMax || seen >= searchMax)
-          return failedSearch("fewer messages than announced", page.rate);
+      for (let seen = 0; ;) {
+        const query = {
+          count: pageMax,
+          offset: seen,
+          messagestream: outgoing.context,
+          metadata_batch_id: outgoing.batchId,
+        };
+        const reply = await request(signal, (client) => client.getOutboundMessages(query));
+        if (!isSuccess(reply)) {
+          const { outcome, rate } = readRefused(reply, dialect);
+          return { result: { kind: "failed", outcome: outcomeOfSearch(outcome) }, rate };
+        }
+        const rate = readRetryAfter(reply.headers);
+        const page = v.safeParse(searchPage(outgoing.batchId), reply.body);
+        if (!page.success) return { result: unreadableSearch(placeOf(page.issues)), rate };
+        const { Messages: messages, TotalCount: total } = page.output;
+        for (const { Metadata: ids, MessageID: messageId } of messages) found.set(ids.email_id, messageId);
+        seen += messages.length;
+        if (seen >= total) return { result: { kind: "searched", found }, rate };
+        // Some hits cannot be seen: the page is short, or the total is beyond the search's reach.
+        if (messages.length < pageMax || seen >= searchMax)
+          return { result: unreadableSearch("fewer messages than announced"), rate };
       }
     },
     async check(signal) {
-      return readCheck(await request(signal, (client) => client.getServer()));
+      return readCheck(await request(signal, (client) => client.getServer()), dialect, (reply) => {
+        const server = serverIn(reply);
+        const isSandbox = server?.DeliveryType === "Sandbox";
+        return (
+          server && `the token is valid${isSandbox ? ", of a sandbox server, which delivers nothing" : ""}`
+        );
+      });
     },
     async account(signal) {
-      const id = serverIdOf(await request(signal, (client) => client.getServer()));
-      return id === undefined ? undefined : String(id);
+      return serverIn(await request(signal, (client) => client.getServer()))?.ID.toString();
     },
   };
 }
 
 /**
- * The SDK builds the request and is given an empty answer; the true one is read here, since the SDK drops the
- * headers and takes any text for success. A client a request, because `fetch` is all that it lets through.
+ * The SDK builds the request and gets an empty answer. The real one is read here, since the SDK drops the headers and
+ * takes any text for success. Each request needs a client of its own: `fetch` is the only way to see its answer.
  */
-function requester(serverToken: string, baseUrl: string) {
+function createRequester(serverToken: string, baseUrl: string) {
   const useHttps = baseUrl.startsWith("https:");
   const requestHost = baseUrl.replace(/^https?:\/\//, "");
   return async (signal: AbortSignal, call: (client: ServerClient) => Promise<unknown>): Promise<Exchange> => {
@@ -112,105 +124,89 @@ function messagesOf(outgoing: Outgoing): Message[] {
   }));
 }
 
-function readAnswer(reply: Exchange, count: number): { result: SendResult; rate: RateHint } {
-  if (reply.kind !== "answer")
-    return { result: { kind: "whole", outcome: outcomeOfSilence(reply) }, rate: {} };
-  const rate = retryAfterHint(reply.headers);
-  if (reply.status >= 200 && reply.status < 300) return { result: readItems(reply, count), rate };
-  return { result: { kind: "whole", outcome: refusalOf(reply) }, rate };
+const integer = v.pipe(v.number(), v.integer());
+const ownRefusal = v.object({ ErrorCode: integer, Message: v.string() });
+const server = v.object({ ID: integer, DeliveryType: v.optional(v.unknown()) });
+/** A 2xx: one item for each email, in the order of the request. */
+const ownAcceptance = v.array(
+  v.union([
+    // "Message accepted, but delivery may be delayed." comes without a code.
+    v.object({ ErrorCode: v.nullish(v.literal(0)), MessageID: v.string() }),
+    v.object({ ErrorCode: v.pipe(integer, v.notValue(0)), Message: v.string() }),
+  ]),
+);
+
+function searchPage(batchId: string) {
+  return v.object({
+    // A number from the API, a string in the SDK's types.
+    TotalCount: v.pipe(
+      v.union([v.number(), v.pipe(v.string(), v.digits())]),
+      v.transform(Number),
+      v.integer(),
+      v.minValue(0),
+    ),
+    Messages: v.array(
+      v.object({
+        MessageID: v.pipe(v.string(), v.nonEmpty()),
+        Metadata: v.object({ email_id: v.string(), batch_id: v.literal(batchId) }),
+      }),
+    ),
+  });
 }
 
-/** A 2xx: one item for each email, in the order of the request. */
-function readItems({ status, body }: { status: number; body: unknown }, count: number): SendResult {
-  const unknown = (reason: string): SendResult => ({
-    kind: "whole",
-    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason), own: false },
-  });
-  if (!Array.isArray(body)) return unknown("no list of results");
-  if (body.length !== count) return unknown("wrong number of emails");
-  const outcomes: Outcome[] = [];
-  const ids = new Set<string>();
-  for (const item of body) {
-    // "Message accepted, but delivery may be delayed." comes without a code.
-    const code = property(item, "ErrorCode") ?? 0;
-    if (code !== 0) {
-      const message = property(item, "Message");
-      if (!Number.isInteger(code) || typeof message !== "string")
-        return unknown("no result that could be read");
-      outcomes.push(refusalByCode(code as number, message, ""));
-      continue;
+/** The answer of `GET /server`; undefined for any other answer. */
+function serverIn(reply: Exchange): v.InferOutput<typeof server> | undefined {
+  return reply.kind === "answer" && reply.status === 200 && v.is(server, reply.body) ? reply.body : undefined;
+}
+
+const dialect: Dialect = {
+  readOutcomes(body) {
+    const parsed = v.safeParse(ownAcceptance, body);
+    if (!parsed.success) return placeOf(parsed.issues);
+    return parsed.output.map((item): Outcome => {
+      if ("MessageID" in item) return { kind: "accepted", providerMessageId: item.MessageID };
+      return outcomeOfCode(item, reasonFor(item));
+    });
+  },
+  /** The status counts first. The code in the body reuses the numbers of statuses with other meanings. */
+  readRefusal(status, body) {
+    if (!v.is(ownRefusal, body)) {
+      // The form of Postmark's 429 is not documented: any JSON is believed, and so is an empty body.
+      const isOwn = status === 429 && body !== undefined;
+      return isOwn ? { kind: "throttled", reason: reasonOf(status, "no reason given") } : undefined;
     }
-    const providerMessageId = property(item, "MessageID");
-    if (typeof providerMessageId !== "string" || providerMessageId === "") return unknown("an id is missing");
-    if (ids.has(providerMessageId)) return unknown("an id twice");
-    ids.add(providerMessageId);
-    outcomes.push({ kind: "accepted", providerMessageId });
-  }
-  return { kind: "each", outcomes };
+    const reason = reasonFor(body, status);
+    const byStatus = outcomeOfStatus(status, reason);
+    if (byStatus) return byStatus;
+    if (status === 401 || status === 403) return { kind: "accountRefused", reason };
+    // Refused and "OK" in one answer.
+    if (body.ErrorCode === 0) return { kind: "unknown", reason, own: true };
+    return outcomeOfCode(body, reason);
+  },
+  readRate: (headers) => readRetryAfter(headers),
+};
+
+function reasonFor(refusal: v.InferOutput<typeof ownRefusal>, status?: number): string {
+  return reasonOf(status, `code ${refusal.ErrorCode}:`, refusal.Message || "no reason given");
 }
 
 /**
- * Whether an answer that is no success is Postmark's own, rather than a gateway's in front of it. How its 429 looks
- * is not documented.
+ * Codes of an email that no provider would take: 300 invalid, 11 several errors, 402, 403 and 409 invalid JSON or
+ * fields, 410 too many emails (there are fewer after a split), 411 type of an attachment, 1101 and above templates.
  */
-function isOwnRefusal({ status, body }: { status: number; body: unknown }): boolean {
-  if (status === 429 && body !== undefined) return true;
-  return Number.isInteger(property(body, "ErrorCode")) && typeof property(body, "Message") === "string";
-}
+const rejections: ReadonlySet<number> = new Set([
+  11, 300, 402, 403, 409, 410, 411, 1101, 1109, 1120, 1121, 1122, 1123,
+]);
 
-type Refusal = Exclude<Outcome, { kind: "accepted" }>;
-
-/** The request was refused: its status first, then the code in its body, whose numbers mean something else. */
-function refusalOf({ status, body }: { status: number; body: unknown }): Refusal {
-  if (!isOwnRefusal({ status, body })) return outcomeOfGateway(status);
-  const code = property(body, "ErrorCode");
-  const message = stringOr(property(body, "Message"), "");
-  const reason = reasonOf(
-    status,
-    Number.isInteger(code) ? `code ${code}:` : "",
-    message || "no reason that could be read",
-  );
-  const byStatus = outcomeOfStatus(status, reason);
-  if (byStatus) return byStatus;
-  switch (status) {
-    case 401:
-    case 403:
-      return { kind: "accountRefused", reason };
-    case 409:
-      return { kind: "unknown", reason, own: true };
-    case 413:
-      return { kind: "rejected", reason, stable: true };
-    case 429:
-      return { kind: "throttled", reason };
-  }
-  // Refused and "OK" in one answer.
-  if (code === 0) return { kind: "unknown", reason, own: true };
-  return refusalByCode(code as number, message, String(status));
-}
-
-/** Postmark's error codes, as they come for a request or for one email of it. */
-function refusalByCode(code: number, message: string, status: string): Refusal {
-  const reason = reasonOf(status, `code ${code}:`, message || "no reason given");
-  switch (code) {
-    case 400: // the From is no sender signature
-    case 401: // or one that was not confirmed
+/** The outcome by Postmark's error code, which comes for a request or for one email in it. */
+function outcomeOfCode(refusal: v.InferOutput<typeof ownRefusal>, reason: string): Refusal {
+  const { ErrorCode: number, Message: message } = refusal;
+  if (number === 300 && /sender signature|verified/i.test(message)) return { kind: "senderRefused", reason };
+  if (rejections.has(number)) return { kind: "rejected", reason, stable: true };
+  switch (number) {
+    case 400: // the sender has no signature
+    case 401: // or one that is not confirmed
       return { kind: "senderRefused", reason };
-    case 300: // an invalid email; some of its texts are about the signature
-      if (/sender signature|verified/i.test(message)) return { kind: "senderRefused", reason };
-      return { kind: "rejected", reason, stable: true };
-    case 11: // several of these at once
-    case 402: // invalid JSON
-    case 403: // invalid fields
-    case 409: // JSON required
-    case 410: // too many emails: halved, there are fewer
-    case 411: // attachment type
-    case 1101: // templates, from here on
-    case 1109:
-    case 1120:
-    case 1121:
-    case 1122:
-    case 1123:
-      return { kind: "rejected", reason, stable: true };
     case 406: // an inactive recipient, which can become active
       return { kind: "rejected", reason, stable: false };
     case 100: // maintenance
@@ -224,85 +220,14 @@ function refusalByCode(code: number, message: string, status: string): Refusal {
   }
 }
 
-function readCheck(reply: Exchange): CheckResult {
-  const answered = isAnswered(reply);
-  if (reply.kind !== "answer") return { ok: false, answered, reason: reply.reason };
-  const { status, body } = reply;
-  if (serverIdOf(reply) !== undefined) {
-    const isSandbox = property(body, "DeliveryType") === "Sandbox";
-    return {
-      ok: true,
-      answered,
-      detail: `the token is valid${isSandbox ? ", of a sandbox server, which delivers nothing" : ""}`,
-    };
-  }
-  const code = property(body, "ErrorCode");
-  const message = stringOr(property(body, "Message"), "no answer of Postmark's API");
-  return {
-    ok: false,
-    answered,
-    reason: reasonOf(status, Number.isInteger(code) ? `code ${code}:` : "", message),
-  };
+function unreadableSearch(fault: string): SearchResult {
+  const reason = reasonOf("search:", fault);
+  return { kind: "failed", outcome: { kind: "unknown", reason, own: false } };
 }
 
-/** The id in the answer of `GET /server`; undefined for any other answer. */
-function serverIdOf(reply: Exchange): number | undefined {
-  if (reply.kind !== "answer" || reply.status !== 200) return undefined;
-  const id = property(reply.body, "ID");
-  return Number.isInteger(id) ? (id as number) : undefined;
-}
-
-type RecallAnswer = { result: SearchResult; rate: RateHint };
-
-type Page =
-  | { kind: "page"; found: ReadonlyMap<string, string>; length: number; total: number; rate: RateHint }
-  | { kind: "failed"; answer: RecallAnswer };
-
-function readPage(reply: Exchange, batchId: string): Page {
-  if (reply.kind !== "answer") {
-    return {
-      kind: "failed",
-      answer: { result: { kind: "failed", outcome: outcomeOfSilence(reply) }, rate: {} },
-    };
-  }
-  const rate = retryAfterHint(reply.headers);
-  if (reply.status < 200 || reply.status >= 300) {
-    const outcome = outcomeOfFailedSearch(refusalOf(reply));
-    return { kind: "failed", answer: { result: { kind: "failed", outcome }, rate } };
-  }
-  const failed = (reason: string): Page => ({ kind: "failed", answer: failedSearch(reason, rate) });
-  const messages = property(reply.body, "Messages");
-  // A number from the API, a string in the SDK's types.
-  const total = Number(property(reply.body, "TotalCount") ?? Number.NaN);
-  if (!Array.isArray(messages) || !Number.isInteger(total) || total < 0) return failed("no list of messages");
-  const found = new Map<string, string>();
-  for (const message of messages) {
-    const metadata = property(message, "Metadata");
-    const messageId = property(message, "MessageID");
-    const emailId = property(metadata, "email_id");
-    if (typeof messageId !== "string" || messageId === "" || typeof emailId !== "string")
-      return failed("a message without its ids");
-    if (property(metadata, "batch_id") !== batchId) return failed("a message of another batch");
-    found.set(emailId, messageId);
-  }
-  return { kind: "page", found, length: messages.length, total, rate };
-}
-
-function failedSearch(reason: string, rate: RateHint): RecallAnswer {
-  return {
-    result: { kind: "failed", outcome: { kind: "unknown", reason: reasonOf("search:", reason), own: false } },
-    rate,
-  };
-}
-
-/** A search has no message and no sender to blame: what would be theirs is then the account's. */
-function outcomeOfFailedSearch(refusal: Refusal): Extract<SearchResult, { kind: "failed" }>["outcome"] {
-  switch (refusal.kind) {
-    case "rejected":
-    case "senderRefused":
-    case "keyReused":
-      return { kind: "accountRefused", reason: refusal.reason };
-    default:
-      return refusal;
-  }
+/** A search has no message and no sender that could be refused, so it is the account that was. */
+function outcomeOfSearch(refusal: Refusal): Extract<SearchResult, { kind: "failed" }>["outcome"] {
+  const { kind, reason } = refusal;
+  const isOfEmail = kind === "rejected" || kind === "senderRefused" || kind === "keyReused";
+  return isOfEmail ? { kind: "accountRefused", reason } : refusal;
 }

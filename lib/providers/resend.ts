@@ -1,77 +1,74 @@
-// Resend: batches in permissive mode under an idempotency key. What goes into a request is a function of the
-// batch alone and never changes between tries, or the key would be refused.
+// Resend: batches in permissive mode under an idempotency key. A request depends on the batch alone and never changes
+// between attempts, since Resend refuses a key that comes with other bytes.
 
 import { Resend, type Response as ResendResponse } from "resend";
-import type { Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
+import * as v from "valibot";
 import { formatMailbox, isAddress } from "../email/address.ts";
-import type { CheckResult, Outgoing, Provider } from "./provider.ts";
+import type { Outcome, RateHint } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {
   digestOf,
-  type Exchange,
+  type Dialect,
   exchange,
-  isAnswered,
-  normalBaseUrl,
-  outcomeOfGateway,
-  outcomeOfSilence,
+  type Exchange,
+  normalizeBaseUrl,
   outcomeOfStatus,
-  property,
-  retryAfterHint,
-  stringOr,
+  placeOf,
+  readCheck,
+  readRetryAfter,
+  readSent,
+  type Refusal,
 } from "./http.ts";
+import type { Outgoing, Provider } from "./provider.ts";
 
 export interface ResendSettings {
   readonly apiKey: string;
   readonly baseUrl?: string | undefined;
 }
 
-/** Until an earlier request under the same key, still at work, is asked about again: ms. */
+/** Pause before the next attempt while an earlier request under the same key is still at work, ms. */
 const concurrentWaitMs = 2_000;
 
-export function createResend(settings: ResendSettings): Provider {
-  const { apiKey } = settings;
-  const baseUrl = normalBaseUrl(settings.baseUrl ?? "https://api.resend.com");
-  const client = new ResendExchange(apiKey, { baseUrl });
+export function createResend({ apiKey, ...settings }: ResendSettings): Provider {
+  const baseUrl = normalizeBaseUrl(settings.baseUrl ?? "https://api.resend.com");
   return {
     name: "resend",
     batchMax: 100,
-    // The smallest limit that Resend's documentation has ever named; its headers name the true one.
+    // The smallest limit that Resend's documentation has ever named; the headers of its answers name the true one.
     startRate: 2,
     maxRate: 2,
     context: "",
     credential: digestOf(baseUrl, apiKey),
     async send(outgoing, signal) {
-      const sent = await client.batch.send(messagesOf(outgoing), {
+      const sent = await new ResendExchange(apiKey, baseUrl, signal).batch.send(messagesOf(outgoing), {
         idempotencyKey: outgoing.batchId,
         batchValidation: "permissive",
-        signal,
       });
-      return readAnswer(sent.data as unknown as Exchange, outgoing.emails.length);
+      return readSent(sent.data as unknown as Exchange, outgoing.emails.length, dialect);
     },
     async check(signal) {
-      const listed = await client.within(signal).domains.list();
-      return readCheck(listed.data as unknown as Exchange);
+      const listed = await new ResendExchange(apiKey, baseUrl, signal).domains.list();
+      return readCheck(listed.data as unknown as Exchange, dialect, ({ status, body }) => {
+        if (status === 200 && v.is(domainList, body)) return "the key is valid";
+        // Only this name at this status means a key that may do nothing but send; a disabled key has the name with 403.
+        const isSendOnly = status === 401 && v.is(ownRefusal, body) && body.name === "restricted_api_key";
+        return isSendOnly ? "the key is valid, for sending alone" : undefined;
+      });
     },
   };
 }
 
-/** The SDK builds the request; `fetchRequest`, which is public for this, hands the exchange through as it was. */
+/** The SDK builds the request. `fetchRequest` is public so that it can be replaced: this one returns the exchange. */
 class ResendExchange extends Resend {
-  readonly #signal: AbortSignal | undefined;
+  readonly #signal: AbortSignal;
 
-  constructor(apiKey: string | undefined, options: { readonly baseUrl: string }, signal?: AbortSignal) {
-    super(apiKey, options);
+  constructor(apiKey: string, baseUrl: string, signal: AbortSignal) {
+    super(apiKey, { baseUrl });
     this.#signal = signal;
   }
 
-  /** The same, for those calls of the SDK that take no signal. */
-  within(signal: AbortSignal): ResendExchange {
-    return new ResendExchange(this.key, { baseUrl: this.baseUrl }, signal);
-  }
-
   override async fetchRequest<T>(path: string, options: RequestInit = {}): Promise<ResendResponse<T>> {
-    const signal = options.signal ?? this.#signal ?? new AbortController().signal;
-    const reply = await exchange(`${this.baseUrl}${path}`, options, signal);
+    const reply = await exchange(`${this.baseUrl}${path}`, options, this.#signal);
     return { data: reply as T, error: null, headers: null };
   }
 }
@@ -88,87 +85,80 @@ function messagesOf(outgoing: Outgoing) {
   }));
 }
 
-function readAnswer(reply: Exchange, count: number): { result: SendResult; rate: RateHint } {
-  if (reply.kind !== "answer")
-    return { result: { kind: "whole", outcome: outcomeOfSilence(reply) }, rate: {} };
-  const rate = rateHint(reply.headers);
-  if (reply.status >= 200 && reply.status < 300) {
-    const result = readAccepted(reply, count);
-    // Gateways have limits of their own, in headers of the same names.
-    return { result, rate: result.kind === "each" ? rate : {} };
-  }
-  if (!isOwnRefusal(reply.body))
-    return { result: { kind: "whole", outcome: outcomeOfGateway(reply.status) }, rate: {} };
+const domainList = v.object({ data: v.array(v.unknown()) });
+const ownRefusal = v.object({ name: v.string(), message: v.string() });
+/** A 2xx: the ids of the accepted emails, in the order of the request, and the refused emails by their index in it. */
+const ownAcceptance = v.object({
+  data: v.array(v.object({ id: v.string() })),
+  errors: v.nullish(v.array(v.object({ index: v.number(), message: v.fallback(v.string(), "") })), []),
+});
 
-  const { name } = reply.body;
-  const outcome = refusalOf(reply.status, reply.body);
-  const result: SendResult = { kind: "whole", outcome };
-  if (name === "concurrent_idempotent_requests")
-    return { result, rate: { retryAfterMs: concurrentWaitMs, ...rate } };
-  if (reply.status === 429 && outcome.kind === "accountRefused") {
-    // A used-up quota comes with the `retry-after` of the rate limit, a second, which says nothing about it.
-    const { retryAfterMs: _, ...rest } = rate;
-    return { result, rate: rest };
-  }
-  return { result, rate };
-}
+const dialect: Dialect = {
+  readOutcomes(body, count) {
+    const parsed = v.safeParse(ownAcceptance, body);
+    if (!parsed.success) return placeOf(parsed.issues);
+    const { data, errors } = parsed.output;
+    if (data.length + errors.length !== count) return "wrong number of emails";
+    const refused = new Map(errors.map(({ index, message }) => [index, message]));
+    const accepted = data.values();
+    return Array.from({ length: count }, (_, index): Outcome => {
+      const message = refused.get(index);
+      // Only the text says why, as it does with 400.
+      if (message !== undefined) return outcomeOfRefusal(400, "", message, reasonOf("refused:", message));
+      // The ids run out if an index is out of range or occurs twice.
+      return { kind: "accepted", providerMessageId: accepted.next().value?.id ?? "" };
+    });
+  },
+  readRefusal(status, body) {
+    if (!v.is(ownRefusal, body)) return undefined;
+    const { name, message } = body;
+    return outcomeOfRefusal(status, name, message, reasonOf(status, `${name}:`, message));
+  },
+  /** The limit per window, and the window's length in `ratelimit-policy` ("10;w=1"), in seconds. */
+  readRate(headers: Headers, refusal?: Refusal): RateHint {
+    const limit = numberIn(headers.get("ratelimit-limit"));
+    const remaining = numberIn(headers.get("ratelimit-remaining"));
+    const resetSeconds = numberIn(headers.get("ratelimit-reset"));
+    const windowSeconds = numberIn(/;\s*w=([\d.]+)/.exec(headers.get("ratelimit-policy") ?? "")?.[1]) || 1;
+    const isAtWork = refusal?.kind === "unknown" && refusal.isAtWork;
+    const isQuota = refusal?.kind === "accountRefused" && refusal.isQuota;
+    return {
+      ...(limit !== undefined && limit > 0 && { limitPerSecond: limit / windowSeconds }),
+      ...(remaining !== undefined && { remaining }),
+      ...(resetSeconds !== undefined && { resetMs: resetSeconds * 1000 }),
+      ...(isAtWork && { retryAfterMs: concurrentWaitMs }),
+      // An exhausted quota comes with the `retry-after` of the rate limit, one second, which says nothing about it.
+      ...(!isQuota && readRetryAfter(headers)),
+    };
+  },
+};
 
-function readCheck(reply: Exchange): CheckResult {
-  const answered = isAnswered(reply);
-  if (reply.kind !== "answer") return { ok: false, answered, reason: reply.reason };
-  const { status, body } = reply;
-  if (status === 200 && Array.isArray(property(body, "data")))
-    return { ok: true, answered, detail: "the key is valid" };
-  const name = stringOr(property(body, "name"), undefined);
-  // A key that may do nothing but send is told from a wrong one by this, and from one that is shut off by the status.
-  if (status === 401 && name === "restricted_api_key") {
-    return { ok: true, answered, detail: "the key is valid, for sending alone" };
-  }
-  const message = stringOr(property(body, "message"), "no answer of Resend's API");
-  return { ok: false, answered, reason: reasonOf(status, name === undefined ? "" : `${name}:`, message) };
-}
+/**
+ * The request was refused. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422, and a
+ * wrong key has been seen with each of the first three.
+ */
+function outcomeOfRefusal(status: number, name: string, message: string, reason: string): Refusal {
+  if (status === 409 && name === "invalid_idempotent_request") return { kind: "keyReused", reason };
+  if (status === 409 && name === "concurrent_idempotent_requests")
+    return { kind: "unknown", reason, own: true, isAtWork: true };
+  if (status === 409 && name === "resource_locked") return { kind: "unavailable", reason, own: true };
+  if (status === 429 && name.includes("quota")) return { kind: "accountRefused", reason, isQuota: true };
 
-/** A 2xx: the ids of those accepted in the order of the request, and the refused ones by their index. */
-function readAccepted({ status, body }: { status: number; body: unknown }, count: number): SendResult {
-  const accepted = property(body, "data");
-  const refused = property(body, "errors") ?? [];
-  const unknown = (reason: string): SendResult => ({
-    kind: "whole",
-    outcome: { kind: "unknown", reason: reasonOf(status, "without a full account:", reason), own: false },
-  });
-  if (!Array.isArray(accepted) || !Array.isArray(refused)) return unknown("no list of ids");
-  if (accepted.length + refused.length !== count) return unknown("wrong number of emails");
-
-  const outcomes: (Outcome | undefined)[] = Array.from({ length: count });
-  for (const error of refused) {
-    const index = property(error, "index");
-    if (!Number.isInteger(index) || (index as number) < 0 || (index as number) >= count)
-      return unknown("index out of range");
-    if (outcomes[index as number]) return unknown("index twice");
-    outcomes[index as number] = refusalOfItem(stringOr(property(error, "message"), ""));
-  }
-  const ids = new Set<string>();
-  for (const item of accepted) {
-    const id = property(item, "id");
-    if (typeof id !== "string" || id === "") return unknown("an id is missing");
-    if (ids.has(id)) return unknown("an id twice");
-    ids.add(id);
-  }
-  const next = ids.values();
-  return {
-    kind: "each",
-    outcomes: outcomes.map(
-      (outcome) => outcome ?? { kind: "accepted", providerMessageId: next.next().value as string },
-    ),
-  };
+  const byStatus = outcomeOfStatus(status, reason);
+  if (byStatus) return byStatus;
+  const bySender = senderRefusal(message, reason);
+  if (bySender) return bySender;
+  if (status === 403 && name === "invalid_from_address") return { kind: "senderRefused", reason };
+  const isAboutKey = name === "invalid_idempotency_key" || (status === 400 && /\bapi key\b/i.test(message));
+  if (status === 401 || status === 403 || isAboutKey) return { kind: "accountRefused", reason };
+  return { kind: "rejected", reason, stable: true };
 }
 
 /**
- * What Resend says about a sender, at whatever status: its domain is not verified here, or is the one for tests alone,
- * or is not the one that the key is restricted to. The last names the key, but it is the sender that does not fit.
+ * Resend's words about a sender, at any status: its domain is not verified here, or is the one for tests, or is not the
+ * one that the key is restricted to. The last names the key, but another sender would fit it.
  */
 const aboutSender = /\bdomain is not verified\b|\btesting emails\b|\bnot authorized to send emails from\b/i;
-const aboutKey = /\bapi key\b/i;
 
 /** The forms in which a refusal of a sender names the domain. */
 const refusedDomain = [
@@ -177,79 +167,12 @@ const refusedDomain = [
 ];
 
 /** A refusal of the sender if the message says so; undefined otherwise. */
-function senderRefusal(
-  message: string,
-  reason: string,
-): Extract<Outcome, { kind: "senderRefused" }> | undefined {
+function senderRefusal(message: string, reason: string): Refusal | undefined {
   if (!aboutSender.test(message)) return undefined;
   const domain = refusedDomain
     .map((form) => form.exec(message)?.[1]?.toLowerCase())
     .find((found) => found !== undefined && isAddress(`x@${found}`));
   return { kind: "senderRefused", reason, ...(domain !== undefined && { domain }) };
-}
-
-/** One email refused in a request that was accepted: there is nothing but the text to tell by. */
-function refusalOfItem(message: string): Outcome {
-  const reason = reasonOf("refused:", message);
-  const refusal = senderRefusal(message, reason);
-  if (refusal) return refusal;
-  if (aboutKey.test(message)) return { kind: "accountRefused", reason };
-  return { kind: "rejected", reason, stable: true };
-}
-
-interface OwnRefusal {
-  readonly name: string;
-  readonly message: string;
-}
-
-/** Whether an answer that is no success is Resend's own, rather than a gateway's in front of it. */
-function isOwnRefusal(body: unknown): body is OwnRefusal {
-  return typeof property(body, "name") === "string" && typeof property(body, "message") === "string";
-}
-
-/**
- * The request was refused. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422,
- * and a wrong key has been seen as each of the first three.
- */
-function refusalOf(status: number, { name, message }: OwnRefusal): Exclude<Outcome, { kind: "accepted" }> {
-  const reason = reasonOf(status, `${name}:`, message);
-  const byStatus = outcomeOfStatus(status, reason);
-  if (byStatus) return byStatus;
-
-  if (status === 429) {
-    return /quota/.test(name)
-      ? { kind: "accountRefused", reason, isQuota: true }
-      : { kind: "throttled", reason };
-  }
-  if (status === 409) {
-    if (name === "invalid_idempotent_request") return { kind: "keyReused", reason };
-    if (name === "concurrent_idempotent_requests")
-      return { kind: "unknown", reason, own: true, isAtWork: true };
-    return { kind: name === "resource_locked" ? "unavailable" : "unknown", reason, own: true };
-  }
-  const refusal = senderRefusal(message, reason);
-  if (refusal) return refusal;
-  if (status === 401) return { kind: "accountRefused", reason };
-  if (status === 403)
-    return { kind: name === "invalid_from_address" ? "senderRefused" : "accountRefused", reason };
-  if (status === 413) return { kind: "rejected", reason, stable: true };
-  if (name === "invalid_idempotency_key") return { kind: "accountRefused", reason };
-  if (status === 400 && aboutKey.test(message)) return { kind: "accountRefused", reason };
-  return { kind: "rejected", reason, stable: true };
-}
-
-/** Resend's headers: the limit per window, and the window's length in `ratelimit-policy` ("10;w=1"), in seconds. */
-function rateHint(headers: Headers): RateHint {
-  const limit = numberIn(headers.get("ratelimit-limit"));
-  const remaining = numberIn(headers.get("ratelimit-remaining"));
-  const resetSeconds = numberIn(headers.get("ratelimit-reset"));
-  const windowSeconds = numberIn(/;\s*w=([\d.]+)/.exec(headers.get("ratelimit-policy") ?? "")?.[1]) || 1;
-  return {
-    ...(limit !== undefined && limit > 0 && { limitPerSecond: limit / windowSeconds }),
-    ...(remaining !== undefined && { remaining }),
-    ...(resetSeconds !== undefined && { resetMs: resetSeconds * 1000 }),
-    ...retryAfterHint(headers),
-  };
 }
 
 function numberIn(text: string | null | undefined): number | undefined {

@@ -63,7 +63,7 @@ test.each([
   ["no answer: TimeoutError", "no answer: TimeoutError"],
   ["no connection: ERR_PROXY_TUNNEL", "no connection: ERR_PROXY_TUNNEL"],
   ["503 not the provider's own answer", "503"],
-  ["200 without a full account: no list", "200"],
+  ["200 does not account for every email: unreadable at data", "200"],
   ["jane: no", undefined],
   ["422 jane: no", "422"],
   ["the provider refuses this sender", undefined],

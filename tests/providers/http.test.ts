@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp, type RequestHead } from "../../fakes/http.ts";
-import { exchange, retryAfterMs } from "../../lib/providers/http.ts";
+import { exchange, readRetryAfter } from "../../lib/providers/http.ts";
 import { watchMemory } from "../support/process_memory.ts";
 
 // For a machine that is busy with something else.
@@ -188,6 +188,6 @@ describe("transport: Retry-After", () => {
   test.each(table)("%p: %p ms", (values, expectedMs) => {
     const headers = new Headers();
     for (const value of values) headers.append("retry-after", value);
-    expect(retryAfterMs(headers, nowMs)).toBe(expectedMs);
+    expect(readRetryAfter(headers, nowMs).retryAfterMs).toBe(expectedMs);
   });
 });

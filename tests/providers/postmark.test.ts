@@ -149,18 +149,24 @@ test("postmark: a reason names the status, the code and the provider's words, an
   expect((await send(provider, outgoing(1))).result).toMatchObject({ outcomes: [{ reason }] });
   fake.faults.next(answerInstead(429, null));
   expect((await send(provider)).result).toMatchObject({
-    outcome: { reason: "429 no reason that could be read" },
+    outcome: { reason: "429 no reason given" },
   });
 });
 
 test("postmark: a Retry-After counts, though none is documented", async () => {
   fake.faults.next(answerInstead(429, null, { "retry-after": "4" }));
   expect((await send(provider)).rate).toEqual({ retryAfterMs: 4000 });
+  // A gateway's counts for nothing.
+  for (const status of [200, 429, 503]) {
+    const effect = { status, text: "<html>no</html>", headers: { "retry-after": "4" } };
+    fake.faults.next({ stage: "read", effect });
+    expect((await send(provider)).rate).toEqual({});
+  }
 });
 
-describe("postmark: a recall", () => {
+describe("postmark: a search", () => {
   async function search(batch: Outgoing, signal = AbortSignal.timeout(patienceMs)) {
-    if (!provider.search) throw new Error("no recall");
+    if (!provider.search) throw new Error("no search");
     return (await provider.search({ ...batch, context: "outbound" }, signal)).result;
   }
 

@@ -10,18 +10,18 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import fc from "fast-check";
 import PostalMime, { type Address as PostalAddress } from "postal-mime";
 import { sameAddress } from "../../lib/email/address.ts";
 import type { Email } from "../../lib/email/email.ts";
 import type { Outcome } from "../../lib/policy/request_outcome.ts";
-import { batchOfEml, composeEml } from "../../lib/providers/sandbox/eml.ts";
 import type { Outgoing, Provider } from "../../lib/providers/provider.ts";
-import { createSandbox } from "../../lib/providers/sandbox/sandbox.ts";
+import { composeEml, createSandbox } from "../../lib/providers/sandbox/sandbox.ts";
 import { noFaults, type SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 import { checkSubmission } from "../../lib/http/submission.ts";
 import { eventually } from "../support/eventually.ts";
+import { hasSmallDisk, onSmallDisk, orWhyNot, removeSmallDisk } from "../support/small_disk.ts";
 import { classOf, outgoing, send, wholeOf } from "./adapters.ts";
 
 let folder: string;
@@ -42,10 +42,12 @@ function faulty(chances: SandboxFaults["chances"], ...dice: number[]): Provider 
 const files = () => (statSync(outbox, { throwIfNoEntry: false }) ? readdirSync(outbox).toSorted() : []);
 const contents = () =>
   Object.fromEntries(files().map((name) => [name, readFileSync(join(outbox, name), "latin1")]));
-const namesOf = (batch: Outgoing) => batch.emails.map(({ id }) => `${id}.eml`).toSorted();
+const idsIn = ({ batchId, emails }: Outgoing) => emails.map(({ id }) => `${id}.${batchId}`);
+const namesOf = (batch: Outgoing) =>
+  idsIn(batch)
+    .map((id) => `${id}.eml`)
+    .toSorted();
 const again = (batch: Outgoing): Outgoing => ({ ...batch, batchId: Bun.randomUUIDv7() });
-const temporaryOf = ({ batchId, emails }: Outgoing, index = 0) =>
-  join(outbox, `.${batchId}.${emails[index]!.id}.tmp`);
 
 async function eachOf(sending: ReturnType<typeof send>): Promise<string[]> {
   const { result } = await sending;
@@ -117,7 +119,7 @@ describe("sandbox: an email in its file", () => {
     const batch = outgoing(1);
     const [only] = batch.emails;
     expect(await eachOf(send(provider, { ...batch, emails: [{ ...only!, email }] }))).toEqual(["accepted"]);
-    return readFileSync(join(outbox, `${only!.id}.eml`));
+    return readFileSync(join(outbox, namesOf(batch)[0]!));
   }
 
   const html = '<!doctype html>\n<p style="color: red">Ünïcödé =20 &amp; more</p>\n.\nFrom me\n';
@@ -233,7 +235,7 @@ describe("sandbox: an email in its file", () => {
     const batch = outgoing(1);
     await send(provider, batch);
     const { id } = batch.emails[0]!;
-    const bytes = readFileSync(join(outbox, `${id}.eml`));
+    const bytes = readFileSync(join(outbox, namesOf(batch)[0]!));
     expect(bytes.toString()).toStartWith(
       `X-Reliable-Email-Id: ${id}\r\nX-Reliable-Email-Batch: ${batch.batchId}\r\n`,
     );
@@ -265,23 +267,13 @@ describe("sandbox: an email in its file", () => {
     const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
     const first = await composeEml({ ...plain, html }, ids);
     expect((await composeEml({ ...plain, html }, ids)).equals(first)).toBe(true);
-    expect(batchOfEml(first.toString("latin1", 0, 512))).toBe(ids.batchId);
-  });
-
-  test("cannot say itself whose it is", async () => {
-    const other = Bun.randomUUIDv7();
-    const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
-    const lie = `X-Reliable-Email-Batch: ${other}`;
-    const bytes = await composeEml({ ...plain, subject: lie, body: `\n${lie}\n`, to_name: lie }, ids);
-    expect(batchOfEml(bytes.toString("latin1"))).toBe(ids.batchId);
-    expect(batchOfEml(`Subject: x\r\n\r\n${lie}\r\n`)).toBeUndefined();
   });
 });
 
 describe("sandbox: a batch", () => {
   test("is a file each, in order, for nobody else to read", async () => {
     const batch = outgoing(100);
-    expect(await idsOf(send(provider, batch))).toEqual(batch.emails.map(({ id }) => id));
+    expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
     expect(files()).toEqual(namesOf(batch));
     expect(statSync(outbox).mode & 0o777).toBe(0o700);
     expect(statSync(join(folder, "data")).mode & 0o777).toBe(0o700);
@@ -308,50 +300,36 @@ describe("sandbox: a batch", () => {
     await send(provider, batch);
     const whole = contents();
     rmSync(join(outbox, namesOf(batch)[1]!));
-    expect(await idsOf(send(provider, batch))).toEqual(batch.emails.map(({ id }) => id));
+    expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
     expect(contents()).toEqual(whole);
   });
 
   test("with an email of another batch is a second delivery of it, and can be seen", async () => {
     const first = outgoing(1);
-    const { id } = first.emails[0]!;
-    const [second, third] = [again(first), again(first)];
-    expect(await idsOf(send(provider, first))).toEqual([id]);
-    expect(await idsOf(send(provider, second))).toEqual([`${id}.2`]);
-    expect(await idsOf(send(provider, third))).toEqual([`${id}.3`]);
-    expect(files()).toEqual([`${id}.2.eml`, `${id}.3.eml`, `${id}.eml`]);
-    for (const [batch, name] of [
-      [first, id],
-      [second, `${id}.2`],
-      [third, `${id}.3`],
-    ] as const) {
-      expect(batchOfEml(readFileSync(join(outbox, `${name}.eml`), "latin1"))).toBe(batch.batchId);
-      expect(await idsOf(send(provider, batch))).toEqual([name]);
+    const batches = [first, again(first), again(first)];
+    for (const batch of batches) expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
+    expect(files()).toEqual(batches.flatMap(namesOf).toSorted());
+    for (const batch of batches) {
+      const { headers } = await PostalMime.parse(readFileSync(join(outbox, namesOf(batch)[0]!)));
+      const header = headers.find(({ key }) => key === "x-reliable-email-batch");
+      expect(header?.value).toBe(batch.batchId);
+      expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
     }
     expect(files()).toHaveLength(3);
-  });
-
-  test("never writes over a file of somebody else", async () => {
-    const batch = outgoing(1);
-    const { id } = batch.emails[0]!;
-    mkdirSync(outbox, { recursive: true });
-    writeFileSync(join(outbox, `${id}.eml`), "mine");
-    expect(await idsOf(send(provider, batch))).toEqual([`${id}.2`]);
-    expect(readFileSync(join(outbox, `${id}.eml`), "utf8")).toBe("mine");
   });
 
   test("of which two workers send at once is written once", async () => {
     const others = Array.from({ length: 4 }, () => createSandbox({ outbox, faults: noFaults }));
     for (let round = 0; round < 10; round++) {
       const batch = outgoing(10);
-      const expected = batch.emails.map(({ id }) => id);
+      const expected = idsIn(batch);
       const ids = await Promise.all(others.map((one) => idsOf(send(one, batch))));
       expect(ids).toEqual(others.map(() => expected));
       expect(files()).toEqual(namesOf(batch));
       const whole = await Promise.all(
         batch.emails.map(async ({ id, email }) => {
           const bytes = await composeEml(email, { emailId: id, batchId: batch.batchId });
-          return [`${id}.eml`, bytes.toString("latin1")];
+          return [`${id}.${batch.batchId}.eml`, bytes.toString("latin1")];
         }),
       );
       expect(contents()).toEqual(Object.fromEntries(whole));
@@ -372,12 +350,7 @@ describe("sandbox: a batch", () => {
         .map((id) => `${id}.eml`)
         .toSorted(),
     );
-    for (const [index, names] of ids.entries()) {
-      for (const name of names) {
-        const file = readFileSync(join(outbox, `${name}.eml`), "latin1");
-        expect(batchOfEml(file)).toBe(batches[index]!.batchId);
-      }
-    }
+    expect(ids).toEqual(batches.map(idsIn));
   });
 });
 
@@ -395,7 +368,7 @@ describe("sandbox: a process that is killed", () => {
         };
       }),
     );
-    const sizes = new Map(whole.map(({ id, size }) => [`${id}.eml`, size]));
+    const sizes = new Map(whole.map(({ id, size }) => [`${id}.${batch.batchId}.eml`, size]));
     let done = false;
     const sending = send(provider, { ...batch, emails: whole }).finally(() => (done = true));
     const wrong: string[] = [];
@@ -409,28 +382,12 @@ describe("sandbox: a process that is killed", () => {
     expect(wrong).toEqual([]);
   });
 
-  test.each([
-    ["shorter", "X-Rel"],
-    ["longer", "y".repeat(100_000)],
-  ])("leaves a %s one beside it, which its repeat writes over", async (_, leftover) => {
+  test("leaves a hidden part of one at most, which is in nobody's way", async () => {
     const batch = outgoing(1);
-    await send(provider, batch);
-    const whole = contents();
-    rmSync(join(outbox, namesOf(batch)[0]!));
-    writeFileSync(temporaryOf(batch), leftover);
-    expect(await eachOf(send(provider, batch))).toEqual(["accepted"]);
-    expect(contents()).toEqual(whole);
-  });
-
-  test("after the link leaves a second name, which its repeat removes", async () => {
-    const batch = outgoing(1);
-    await send(provider, batch);
-    const whole = contents();
-    renameSync(join(outbox, namesOf(batch)[0]!), temporaryOf(batch));
-    await send(provider, batch);
-    writeFileSync(temporaryOf(batch), "");
-    expect(await eachOf(send(provider, batch))).toEqual(["accepted"]);
-    expect(contents()).toEqual(whole);
+    mkdirSync(outbox, { recursive: true });
+    writeFileSync(join(outbox, ".part.tmp"), "X-Rel");
+    expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
+    expect(files()).toEqual([".part.tmp", ...namesOf(batch)]);
   });
 });
 
@@ -446,22 +403,55 @@ describe("sandbox: a disk that fails", () => {
     expect(await wholeOf(send(below))).toBe("unavailable");
   });
 
+  /** The folder is gone from the moment when the dice are thrown for this email. */
+  function failingAt(email: number): Provider {
+    let thrown = -2;
+    const random = () => {
+      if (++thrown === email) renameSync(outbox, `${outbox}.away`);
+      return 0.99;
+    };
+    return createSandbox({ outbox, faults: noFaults }, { random });
+  }
+
   test("at the first email has sent nothing, and leaves nothing", async () => {
-    const batch = outgoing(2);
-    mkdirSync(temporaryOf(batch), { recursive: true });
-    expect(await wholeOf(send(provider, batch))).toBe("unavailable");
-    expect(files()).toEqual([basename(temporaryOf(batch))]);
+    expect(await wholeOf(send(failingAt(1), outgoing(2)))).toBe("unavailable");
+    expect(readdirSync(`${outbox}.away`)).toEqual([]);
   });
 
   test("at the second has perhaps sent the first, and the repeat finds it", async () => {
     const batch = outgoing(2);
-    mkdirSync(temporaryOf(batch, 1), { recursive: true });
-    expect(await wholeOf(send(provider, batch))).toBe("unknown");
-    // Sent by an earlier request as much as by this one.
-    expect(await wholeOf(send(provider, batch))).toBe("unknown");
-    rmSync(temporaryOf(batch, 1), { recursive: true });
+    expect(await wholeOf(send(failingAt(2), batch))).toBe("unknown");
+    renameSync(`${outbox}.away`, outbox);
+    // Sent by an earlier request as much as by this one: no die is thrown for it again.
+    expect(await wholeOf(send(failingAt(1), batch))).toBe("unknown");
+    renameSync(`${outbox}.away`, outbox);
     expect(await eachOf(send(provider, batch))).toEqual(["accepted", "accepted"]);
     expect(files()).toEqual(namesOf(batch));
+  });
+
+  test.skipIf(!hasSmallDisk)(`that is full has sent nothing, and leaves nothing${orWhyNot}`, async () => {
+    const disk = join(folder, "disk");
+    mkdirSync(disk);
+    const program = `
+      import { createSandbox } from ${JSON.stringify(Bun.resolveSync("../../lib/providers/sandbox/sandbox.ts", import.meta.dir))};
+      import { readdirSync } from "node:fs";
+      const faults = { chances: {}, latency: { minMs: 0, maxMs: 0 } };
+      const sandbox = createSandbox({ outbox: process.argv[1], faults });
+      const [batch] = JSON.parse(process.argv[2]);
+      const { result } = await sandbox.send(batch, AbortSignal.timeout(60_000));
+      console.log(JSON.stringify({ result, files: readdirSync(process.argv[1]) }));`;
+    const batch = outgoing(1);
+    const emails = batch.emails.map((one) => ({
+      ...one,
+      email: { ...one.email, body: "x".repeat(100_000) },
+    }));
+    const command = [process.execPath, "-e", program, disk, JSON.stringify([{ ...batch, emails }])];
+    const { stdout } = Bun.spawnSync(onSmallDisk(disk, "size=64k", command));
+    removeSmallDisk(disk);
+    expect(JSON.parse(stdout.toString())).toEqual({
+      result: { kind: "whole", outcome: { kind: "unavailable", reason: "outbox: ENOSPC", own: false } },
+      files: [],
+    });
   });
 
   test("that loses the folder gets it anew", async () => {
@@ -527,7 +517,7 @@ describe("sandbox: a fault", () => {
     const batch = outgoing();
     expect(await wholeOf(send(faulty({ "lose-answer": 1 }), batch))).toBe("unknown");
     expect(files()).toEqual(namesOf(batch));
-    expect(await idsOf(send(provider, batch))).toEqual(batch.emails.map(({ id }) => id));
+    expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
     expect(files()).toEqual(namesOf(batch));
   });
 

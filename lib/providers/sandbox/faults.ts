@@ -1,6 +1,6 @@
-// What can go wrong in the sandbox, and the dice. `SANDBOX_FAULTS` is read by the schema of the settings.
+// The faults that the sandbox can inject, and how one is drawn. The settings parse `SANDBOX_FAULTS` into this form.
 
-/** Of a whole request: at most one befalls it. */
+/** Faults of a whole request: at most one is drawn for each. */
 export const requestFaults = [
   "unavailable",
   "throttle",
@@ -9,35 +9,30 @@ export const requestFaults = [
   "lose-answer",
   "hang",
 ] as const;
-export type RequestFault = (typeof requestFaults)[number];
 
-/** Of one email in a request: at most one befalls it. */
+/** Faults of one email in a request: at most one is drawn for each. */
 export const emailFaults = ["reject", "refuse-sender"] as const;
-export type EmailFault = (typeof emailFaults)[number];
+
+export type SandboxFault = (typeof requestFaults | typeof emailFaults)[number];
 
 export interface SandboxFaults {
-  /** 0 to 1. Those of a request add up to at most 1, and so do those of an email. */
-  readonly chances: { readonly [name in RequestFault | EmailFault]?: number };
-  /** How long a request takes before anything else comes of it, ms: evenly between the two. */
+  /** Probabilities, 0 to 1. Those of a request add up to at most 1, and so do those of an email. */
+  readonly chances: { readonly [name in SandboxFault]?: number };
+  /** Delay of every request, in ms: uniform between the two. */
   readonly latency: { readonly minMs: number; readonly maxMs: number };
 }
 
 export const noFaults: SandboxFaults = { chances: {}, latency: { minMs: 0, maxMs: 0 } };
 
 /**
- * Which of these befalls, if any.
+ * One of these faults, each with its probability, or undefined for none.
  * @param random in [0, 1)
  */
-export function drawFault<Name extends RequestFault | EmailFault>(
+export function drawFault<Name extends SandboxFault>(
   names: readonly Name[],
   { chances }: SandboxFaults,
   random: number,
 ): Name | undefined {
   let left = random;
   return names.find((name) => (left -= chances[name] ?? 0) < 0);
-}
-
-/** @param random in [0, 1) */
-export function drawLatencyMs({ latency: { minMs, maxMs } }: SandboxFaults, random: number): number {
-  return minMs + (maxMs - minMs) * random;
 }

@@ -1,23 +1,20 @@
-// The sandbox: delivers into a folder, one file an email, and to nobody else. It is idempotent by batch as the
-// providers are that have keys, and fails as they do when it is told to.
+// The sandbox: delivers each email into a file of a folder, and to nobody else. Like a provider with idempotency keys
+// it accepts a batch once, and it fails on request.
 
-import { errorCode } from "../../runtime/errors.ts";
+import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import MailComposer from "nodemailer/lib/mail-composer";
+import { encodeWord } from "nodemailer/lib/mime-funcs";
+import type { Email } from "../../email/email.ts";
+import { formatMailbox } from "../../email/address.ts";
 import type { Outcome, SendResult } from "../../policy/request_outcome.ts";
 import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
-import { composeEml, type EmlIds } from "./eml.ts";
-import { findFile, putFile, tryOutbox } from "./outbox.ts";
+import { errorName, reasonOf } from "../failure_reason.ts";
 import type { Outgoing, Provider } from "../provider.ts";
-import { reasonOf } from "../failure_reason.ts";
-import {
-  drawFault,
-  drawLatencyMs,
-  emailFaults,
-  type EmailFault,
-  requestFaults,
-  type RequestFault,
-  type SandboxFaults,
-} from "./faults.ts";
+import { drawFault, emailFaults, requestFaults, type SandboxFault, type SandboxFaults } from "./faults.ts";
 
 export interface SandboxSettings {
   /** Absolute path of the folder. It is created with the first email. */
@@ -25,154 +22,202 @@ export interface SandboxSettings {
   readonly faults: SandboxFaults;
 }
 
-interface Sandbox extends SandboxSettings {
-  /** In [0, 1). */
-  readonly random: () => number;
-}
+/** Until a request that hangs is aborted: the longest that a timer can wait, ms. */
+const hangMs = 2 ** 31 - 1;
 
 /** @param options.random in [0, 1), for the faults */
 export function createSandbox(
-  settings: SandboxSettings,
+  { outbox, faults }: SandboxSettings,
   { random = Math.random }: { readonly random?: () => number } = {},
 ): Provider {
-  const sandbox = { ...settings, random };
   return {
     name: "sandbox",
     batchMax: 100,
-    // A folder limits nobody; the bounds only keep a mistake from filling it at full speed.
+    // A folder has no rate limit; these keep a caller in a loop from filling it at full speed.
     startRate: 100,
     maxRate: 1000,
     context: "",
     credential: "",
     async send(outgoing, signal) {
-      return { result: await answer(sandbox, outgoing, signal), rate: {} };
+      const fault = drawFault(requestFaults, faults, random());
+      const { minMs, maxMs } = faults.latency;
+      const latencyMs = minMs + (maxMs - minMs) * random();
+      const accept = () =>
+        acceptBatch(outbox, outgoing, signal, () => drawFault(emailFaults, faults, random()));
+      if (!(await waited(latencyMs, signal))) return { result: noAnswer("unavailable", tooLate), rate: {} };
+      if (fault === undefined) return { result: await accept(), rate: {} };
+
+      if (fault === "lose-answer" || (fault === "hang" && random() < 0.5)) await accept();
+      if (fault === "hang") await waited(hangMs, signal);
+      return { result: { kind: "whole", outcome: outcomeOfFault(fault) }, rate: {} };
     },
     async check() {
       try {
-        makeDir(settings.outbox);
-        await tryOutbox(settings.outbox);
-        return { ok: true, answered: true, detail: `${settings.outbox} can be written to` };
+        makeDir(outbox);
+        await rm(await writeTemporary(outbox, Buffer.from("x")));
+        return { ok: true, answered: true, detail: `${outbox} can be written to` };
       } catch (error) {
-        return {
-          ok: false,
-          answered: false,
-          reason: `${settings.outbox} cannot be written to (${nameOf(error)})`,
-        };
+        const reason = `${outbox} cannot be written to (${errorName(error)})`;
+        return { ok: false, answered: false, reason };
       }
     },
   };
 }
 
-async function answer(sandbox: Sandbox, outgoing: Outgoing, signal: AbortSignal): Promise<SendResult> {
-  const { faults, random } = sandbox;
-  const fault = drawFault(requestFaults, faults, random());
-  if (!(await waited(drawLatencyMs(faults, random()), signal))) return silence("unavailable", givenUp);
-  switch (fault) {
-    case undefined:
-      return take(sandbox, outgoing, signal);
-    case "unavailable":
-      return whole({ kind: "unavailable", reason: injected(fault), own: true });
-    case "throttle":
-      return whole({ kind: "throttled", reason: injected(fault) });
-    case "refuse-account":
-      return whole({ kind: "accountRefused", reason: injected(fault) });
-    case "lose-request":
-      return silence("unknown", injected(fault));
-    case "lose-answer":
-      await take(sandbox, outgoing, signal);
-      return silence("unknown", injected(fault));
-    case "hang":
-      if (random() < 0.5) await take(sandbox, outgoing, signal);
-      await aborted(signal);
-      return silence("unknown", injected(fault));
-  }
-}
-
-/** Writes what is not written yet. Never throws. */
-async function take(
-  { outbox, faults, random }: Sandbox,
+/**
+ * Writes the file of each email that has none for this batch yet. A file appears whole and on disk or not at all. Its
+ * name and its bytes depend on the email and the batch alone, so that writing it again, even by two workers at once,
+ * changes nothing. Never throws.
+ */
+async function acceptBatch(
+  outbox: string,
   { batchId, emails }: Outgoing,
   signal: AbortSignal,
+  drawEmailFault: () => SandboxFault | undefined,
 ): Promise<SendResult> {
   let mayBeAccepted = false;
-  const leftOff = (reason: string) => silence(mayBeAccepted ? "unknown" : "unavailable", reason);
+  const stopped = (reason: string) => noAnswer(mayBeAccepted ? "unknown" : "unavailable", reason);
   try {
     makeDir(outbox);
     const outcomes: Outcome[] = [];
     for (const { id, email } of emails) {
-      if (signal.aborted) return leftOff(givenUp);
-      const ids: EmlIds = { emailId: id, batchId };
-      const place = await findFile(outbox, ids);
-      if (place.kind === "taken") {
-        // No dice for what is accepted already: to refuse it now would be to take it back.
+      if (signal.aborted) return stopped(tooLate);
+      const name = `${id}.${batchId}`;
+      const file = join(outbox, `${name}.eml`);
+      if (!existsSync(file)) {
+        // Drawn only here: a fault never takes back an acceptance.
+        const fault = drawEmailFault();
+        if (fault !== undefined) {
+          outcomes.push(outcomeOfFault(fault));
+          continue;
+        }
+        const temporary = await writeTemporary(outbox, await composeEml(email, { emailId: id, batchId }));
         mayBeAccepted = true;
-        outcomes.push({ kind: "accepted", providerMessageId: place.name });
-        continue;
+        await rename(temporary, file).catch(async (error: unknown) => {
+          await rm(temporary, { force: true });
+          throw error;
+        });
       }
-      const fault = drawFault(emailFaults, faults, random());
-      if (fault !== undefined) {
-        outcomes.push(refusalBy(fault));
-        continue;
-      }
-      const bytes = await composeEml(email, ids);
-      const name = await putFile(outbox, ids, bytes, {
-        from: place.number,
-        mayBeThere() {
-          mayBeAccepted = true;
-        },
-      });
+      mayBeAccepted = true;
       outcomes.push({ kind: "accepted", providerMessageId: name });
     }
-    // Also for what was there: whoever wrote it may have been killed before it came to this.
+    // Existing files need this too: the worker that wrote them may have been killed before it synced the folder.
     if (mayBeAccepted) syncDir(outbox);
     return { kind: "each", outcomes };
   } catch (error) {
-    return leftOff(reasonOf("outbox:", nameOf(error)));
+    return stopped(reasonOf("outbox:", errorName(error)));
   }
 }
 
-function refusalBy(fault: EmailFault): Outcome {
-  switch (fault) {
-    case "reject":
-      return { kind: "rejected", reason: injected(fault), stable: true };
-    case "refuse-sender":
-      return { kind: "senderRefused", reason: injected(fault) };
-  }
-}
-
-const givenUp = "given up before everything was written";
-
-function injected(fault: RequestFault | EmailFault): string {
-  return `SANDBOX_FAULTS: ${fault}`;
-}
-
-function whole(outcome: Exclude<Outcome, { kind: "accepted" }>): SendResult {
-  return { kind: "whole", outcome };
-}
-
-/** Nothing that counts as the sandbox's own answer: as of a connection that broke. */
-function silence(kind: "unavailable" | "unknown", reason: string): SendResult {
-  return whole({ kind, reason, own: false });
-}
-
-/** False if the signal came first. */
-async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
+/** Writes and syncs a new file whose name no reader takes for an email's, and returns its path. */
+async function writeTemporary(folder: string, bytes: Uint8Array): Promise<string> {
+  const path = join(folder, `.${randomUUID()}.tmp`);
   try {
-    if (ms > 0) await sleep(ms, undefined, { signal });
-  } catch {
-    return false;
+    await writeFile(path, bytes, { flag: "wx", mode: 0o600, flush: true });
+    return path;
+  } catch (error) {
+    // On a full disk, half a file would take the space that the next attempt needs.
+    await rm(path, { force: true }).catch(() => {});
+    throw error;
   }
+}
+
+const tooLate = "given up before everything was written";
+
+/** As after a broken connection: not the sandbox's own answer. */
+function noAnswer(kind: "unavailable" | "unknown", reason: string): SendResult {
+  return { kind: "whole", outcome: { kind, reason, own: false } };
+}
+
+function outcomeOfFault(fault: SandboxFault): Exclude<Outcome, { kind: "accepted" }> {
+  const reason = `SANDBOX_FAULTS: ${fault}`;
+  switch (fault) {
+    case "unavailable":
+      return { kind: "unavailable", reason, own: true };
+    case "throttle":
+      return { kind: "throttled", reason };
+    case "refuse-account":
+      return { kind: "accountRefused", reason };
+    case "lose-request":
+    case "lose-answer":
+    case "hang":
+      return { kind: "unknown", reason, own: false };
+    case "reject":
+      return { kind: "rejected", reason, stable: true };
+    case "refuse-sender":
+      return { kind: "senderRefused", reason };
+  }
+}
+
+/** Whether the time passed before the signal aborted. */
+async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
   return !signal.aborted;
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
+/** Octets to which header lines are folded, and of an encoded word that fits into such a line. */
+const foldMax = 76;
+const encodedWordMax = 52;
+
+// nodemailer encodes `From` and `To` in its own way, whatever they hold, but not header fields that it does not know.
+// These two get their names last.
+const headerNames: Readonly<Record<string, string>> = {
+  "X-Encoded-From": "From",
+  "X-Encoded-To": "To",
+  // nodemailer would write `ID`, as in `Message-ID`.
+  "X-Reliable-Email-ID": "X-Reliable-Email-Id",
+};
+
+/**
+ * One email as the text of a file: RFC 5322 and MIME. The bytes depend on the arguments alone, not on a clock or
+ * randomness.
+ * @param ids `emailId` is a UUIDv7: its timestamp becomes the email's date
+ */
+export async function composeEml(
+  email: Email,
+  ids: { readonly emailId: string; readonly batchId: string },
+): Promise<Buffer> {
+  const composer = new MailComposer({
+    headers: {
+      "X-Reliable-Email-Id": ids.emailId,
+      "X-Reliable-Email-Batch": ids.batchId,
+      "X-Encoded-From": encodeMailbox(email.from, email.from_name),
+      "X-Encoded-To": encodeMailbox(email.to, email.to_name),
+      // nodemailer would pass on a subject that looks encoded, and would not break a long word.
+      Subject: { prepared: true, foldLines: true, value: encodeText(email.subject) },
+    },
+    ...(email.reply_to !== undefined && { replyTo: { name: "", address: email.reply_to } }),
+    messageId: `<${ids.emailId}@reliable-email.invalid>`,
+    // The first 48 bits of a UUIDv7 are Unix ms (RFC 9562, 5.7).
+    date: new Date(Number.parseInt(ids.emailId.replace("-", "").slice(0, 12), 16)),
+    text: withCrlf(email.body),
+    ...(email.html !== undefined && { html: withCrlf(email.html) }),
+    newline: "win",
+    normalizeHeaderKey: (key) => headerNames[key] ?? key,
+    // An email's author cannot know its id, so no text contains the boundary.
+    baseBoundary: ids.emailId,
+    // No field is a path or a URL to load; if one ever looks like it, nodemailer must refuse.
+    disableFileAccess: true,
+    disableUrlAccess: true,
   });
+  return composer.compile().build();
 }
 
-/** Its message is left out: it holds paths. */
-function nameOf(error: unknown): string {
-  return errorCode(error) ?? (error instanceof Error ? error.name : "error");
+function encodeMailbox(address: string, name = ""): string {
+  return name === "" || isPlain(name) ? formatMailbox(address, name) : `${encodeText(name)} <${address}>`;
+}
+
+function encodeText(text: string): string {
+  return isPlain(text) ? text : encodeWord(text, "Q", encodedWordMax);
+}
+
+/** Whether every reader shows a text as it is: ASCII words with a space between, which folds, and no encoded word. */
+function isPlain(text: string): boolean {
+  const folds = text.split(" ").every(({ length }) => length < foldMax - "Subject: ".length);
+  return folds && /^[!-~]+(?: [!-~]+)*$/.test(text) && !text.includes("=?");
+}
+
+/** MIME's only line end is CRLF; neither half of it may occur alone. */
+function withCrlf(text: string): string {
+  return text.replace(/\r\n|\r|\n/g, "\r\n");
 }

@@ -1,4 +1,4 @@
-// What Resend takes for a message, and its words for the rest.
+// Which messages Resend accepts, and the words with which it refuses the others.
 
 import { parseMailbox } from "./address_rules.ts";
 
@@ -12,7 +12,7 @@ export interface Message {
   labels: Record<string, string>;
 }
 
-/** A message, or what is wrong with it in Resend's words. */
+/** A message, or Resend's refusal of it. */
 export function readMessage(item: unknown): Message | string {
   if (typeof item !== "object" || item === null) return "The email must be an object.";
   const fields = item as Record<string, unknown>;
@@ -46,7 +46,7 @@ function invalidAddress(field: string): string {
   return `Invalid \`${field}\` field. The email address needs to follow the \`email@example.com\` or \`Name <email@example.com>\` format.`;
 }
 
-/** One mailbox or an array of them: a list in one string is refused. */
+/** One mailbox or an array of them; several in one string are refused. */
 function mailboxes(value: unknown): string[] | undefined {
   const list = Array.isArray(value) ? value : [value];
   return list.every((one) => typeof one === "string" && parseMailbox(one)) ? (list as string[]) : undefined;
