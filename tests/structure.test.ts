@@ -178,6 +178,18 @@ describe("structure: files", () => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);
   });
 
+  const neverPast = /(submit|common|permissions)\.lua$/;
+  test.each(scripts.filter((path) => !neverPast.test(path)))(
+    "%s runs when memory is full, or writes nothing",
+    async (path) => {
+      expect(await read(path)).toMatch(/^#!lua flags=(allow-oom|no-writes)\n/);
+    },
+  );
+
+  test("submit.lua, which makes the queue longer, is refused when memory is full", async () => {
+    expect(await read("lib/queue/redis/scripts/submit.lua")).toMatch(/^#!lua\n/);
+  });
+
   test.each(scripts)("%s opens with its purpose, its keys and its arguments", async (path) => {
     const lines = (await read(path)).replace(/^#!.*\n/, "").split("\n");
     const end = lines.findIndex((line) => !line.startsWith("--"));

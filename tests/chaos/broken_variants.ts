@@ -144,8 +144,8 @@ const lostReplies = {
 const writesOnce: readonly Patch[] = [
   {
     file: "lib/queue/redis/scripts/submit.lua",
-    from: "local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))",
-    to: "local known = one and held_by(one)",
+    from: "local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))",
+    to: "local known = one and used_before(one)",
   },
   {
     file: "lib/queue/redis/producer.ts",
@@ -178,11 +178,11 @@ export const variants: readonly Variant[] = [
       ...writesOnce,
       {
         file: "lib/queue/redis/connection.ts",
-        from: `    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    commandTimeout: replyTimeoutMs,
-    socketTimeout: silenceMs,
+        from: `      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      autoResendUnfulfilledCommands: false,
+      commandTimeout: replyTimeoutMs,
+      socketTimeout: silenceMs,
 `,
         to: "",
       },
@@ -196,12 +196,12 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/connection.ts",
-        from: '    reconnectOnError: (error) => error.message.startsWith("READONLY"),\n',
+        from: '      reconnectOnError: (error) => error.message.startsWith("READONLY"),\n',
         to: "",
       },
       {
         file: "lib/queue/redis/connection.ts",
-        from: "setInterval(() => void checkRole(), roleCheckMs)",
+        from: "setInterval(() => void this.#checkRole(), roleCheckMs)",
         to: "setInterval(() => {}, roleCheckMs)",
       },
     ],
@@ -399,7 +399,7 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/settle.lua",
-        from: "local ours = b.lease == ARGV[3] and b.held == '1'",
+        from: "local ours = tonumber(b.lease) == s.lease and b.held == '1'",
         to: "local ours = b.ids ~= nil",
       },
     ],
@@ -425,14 +425,16 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/claim.lua",
-        from: "  if reply then\n    return with_left(reply)\n",
+        from: "  if reply then\n    return reply\n",
         to: [
           "  if reply then",
-          "    local batch = reply[2][2]",
-          "    local ids = words(record(batch).ids)",
-          "    drop_batch(batch, provider)",
-          "    delete(ids, at + 600000)",
-          "    return with_left(reply)",
+          "    local leased = cjson.decode(reply[1]).batch",
+          "    if leased and provider then",
+          "      local ids = words(record(leased.id).ids)",
+          "      drop_batch(leased.id, provider)",
+          "      delete(ids, at + 600000)",
+          "    end",
+          "    return reply",
           "",
         ].join("\n"),
       },
@@ -458,9 +460,9 @@ export const variants: readonly Variant[] = [
     queue: "redis",
     patches: [
       {
-        file: "lib/queue/redis/consumer.ts",
-        from: "const claimScript = script(claimText, { allowOom: true });",
-        to: "const claimScript = script(claimText, { allowOom: false });",
+        file: "lib/queue/redis/scripts/claim.lua",
+        from: "#!lua flags=allow-oom\n",
+        to: "#!lua\n",
       },
     ],
     under: {
@@ -492,8 +494,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/submit.lua",
-        from: "local known = (waiting[i] or sent[i] or taken[id]) and 'k' or (one and held_by(one))",
-        to: "local known = taken[id] and 'k' or (one and held_by(one))",
+        from: "local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))",
+        to: "local known = taken[id] and id or (one and used_before(one))",
       },
     ],
     under: lostReplies,

@@ -1,59 +1,17 @@
-// What an operator asks of the queue.
+// The admin interface on Redis: what an operator asks of the queue.
 
-import type { Log } from "../../runtime/log.ts";
-import {
-  type Admin,
-  type DeleteAnswer,
-  type Health,
-  knownMinMs,
-  QueueMissing,
-  StoreUnavailable,
-} from "../contract.ts";
-import { readClaim, readSettled, settleArguments } from "./batch_codec.ts";
-import claimDoubtText from "./scripts/claim_in_doubt.lua" with { type: "text" };
-import clearText from "./scripts/clear.lua" with { type: "text" };
-import { connect, disconnect, partitionOf, type RedisConnection, refusesSettings } from "./connection.ts";
-import deleteText from "./scripts/delete.lua" with { type: "text" };
-import { foreignFormat, foreignText, readFormat, watchDurability } from "./durability.ts";
-import emailText from "./scripts/email_reply.lua" with { type: "text" };
-import { readEmail } from "./email_codec.ts";
-import listText from "./scripts/list.lua" with { type: "text" };
-import pauseText from "./scripts/pause.lua" with { type: "text" };
-import placeText from "./scripts/cursor.lua" with { type: "text" };
-import { submitScript } from "./producer.ts";
-import replayText from "./scripts/retry.lua" with { type: "text" };
-import resumeText from "./scripts/resume.lua" with { type: "text" };
-import { redisErrorText, run, type Script, script } from "./scripts.ts";
-import settleText from "./scripts/settle.lua" with { type: "text" };
-import showText from "./scripts/show.lua" with { type: "text" };
-import { readMemory, readStats } from "./stats.ts";
-import statsText from "./scripts/stats.lua" with { type: "text" };
+import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
+import type { Admin, Batch, DeleteAnswer, Health, QueueStats, Settlement, StoredEmail } from "../contract.ts";
+import { readClaim, readSettled, writeSettlement } from "./batch_codec.ts";
+import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
+import { type Script, scripts } from "./scripts.ts";
+import { foreignFormat, StoreWatch } from "./store_watch.ts";
 
-// When memory is full an operator has to look, to make room, and to have what is dead or in doubt sent again, which
-// makes room as soon as it is.
-const allowOom = { allowOom: true } as const;
-const noWrites = { noWrites: true } as const;
-const showScript = script(`${emailText}\n${showText}`, noWrites);
-const listScript = script(`${emailText}\n${placeText}\n${listText}`, noWrites);
-const statsScript = script(statsText, noWrites);
-const replayScript = script(replayText, allowOom);
-const claimDoubtScript = script(claimDoubtText, allowOom);
-const settleScript = script(settleText, allowOom);
-const deleteScript = script(deleteText, allowOom);
-const clearScript = script(`${placeText}\n${clearText}`, allowOom);
-const pauseScript = script(pauseText, allowOom);
-const resumeScript = script(resumeText, allowOom);
+type CheckOptions = Omit<RedisStoreOptions, "onFatal">;
 
-export interface RedisAdminOptions {
-  readonly url: string;
-  readonly prefix: string;
-  readonly minReplicas: number;
-  readonly durability: "verify" | "trust";
+export interface RedisAdminOptions extends CheckOptions {
   /** How long the id of a deleted email stays known, ms. */
   readonly retainMs: number;
-  readonly log: Log;
-  /** Added to the store's clock, ms; for tests. */
-  readonly clockOffsetMs?: () => number;
 }
 
 /** Longest wait for the store to answer at all, ms. */
@@ -69,125 +27,140 @@ const healthPauseMs = 20;
  * {@link QueueMissing} if no queue has this prefix.
  */
 export async function openRedisAdmin(options: RedisAdminOptions): Promise<Admin> {
-  const { clockOffsetMs = () => 0 } = options;
-  const partition = partitionOf(options.prefix);
-  const retainMs = Math.max(options.retainMs, knownMinMs);
-  const redis = connect(options.url, "operator", options.log, answerTimeoutMs);
+  const connection = new RedisConnection(options, "operator", answerTimeoutMs);
+  const admin = new RedisAdmin(connection, options);
   try {
-    await reached(redis);
-    const format = await readFormat(redis, partition).catch((error: unknown) => {
-      throw new StoreUnavailable(redisErrorText(error));
-    });
-    if (format === null) throw new QueueMissing("there is no queue");
-    const foreign = foreignText(format);
-    if (foreign !== undefined) throw new StoreUnavailable(foreign);
+    await reach(connection);
+    await admin.stats();
   } catch (error) {
-    disconnect(redis);
+    connection.close();
     throw error;
   }
+  return admin;
+}
 
-  async function ask(what: Script, ...args: (string | number)[]): Promise<unknown> {
+class RedisAdmin implements Admin {
+  readonly #connection: RedisConnection;
+  readonly #options: CheckOptions;
+  readonly #retainMs: number;
+
+  constructor(connection: RedisConnection, options: RedisAdminOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#retainMs = Math.max(options.retainMs, knownMinMs);
+  }
+
+  async show(id: string) {
+    const [, email] = await this.#ask<string[]>(scripts.list, "id", id);
+    return email === undefined ? undefined : readEmail(email);
+  }
+
+  async stats() {
+    const stats = JSON.parse(await this.#ask<string>(scripts.stats, "all")) as QueueStats;
+    // JSON omits what is undefined.
+    const { oldestDueAtMs, oldestDoubtSinceMs, clockStep, bytesMax } = stats;
+    return { ...stats, oldestDueAtMs, oldestDoubtSinceMs, clockStep, bytesMax };
+  }
+
+  async list(...[state, limit, from = "", order = "oldest"]: Parameters<Admin["list"]>) {
+    const [next = "", ...emails] = await this.#ask<string[]>(scripts.list, state, limit, order, from);
+    return { emails: emails.map(readEmail), next: next || undefined };
+  }
+
+  retry(...[emails, counts]: Parameters<Admin["retry"]>) {
+    const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
+    return this.#ask<string[]>(scripts.retry, JSON.stringify(counts), ...args);
+  }
+
+  async claimInDoubt({ claimId, emailId, leaseMs }: Parameters<Admin["claimInDoubt"]>[0]) {
+    const request = { claimant: claimId, number: 1, leaseMs, sources: ["in-doubt"], emailId };
+    const result = readClaim(await this.#ask(scripts.claim, JSON.stringify(request)));
+    switch (result.kind) {
+      case "batch":
+        return { kind: "batch", batch: result.batch } as const;
+      // What it took is settled, or another's: a copy of it that was held up on the way takes nothing more.
+      case "spent":
+        return { kind: "busy" } as const;
+      case "busy":
+      case "not-in-doubt":
+      case "unknown":
+        return { kind: result.kind };
+      case "empty":
+      case "paused":
+      case "unreplicated":
+        throw new Error(`claim: answered ${result.kind}`);
+    }
+  }
+
+  async settle(batch: Batch, settlement: Settlement) {
+    const settled = await this.#ask(scripts.settle, ...writeSettlement(batch, settlement, this.#retainMs));
+    const { redis, partition } = this.#connection;
+    // Workers find what is due by themselves, within a second.
+    await redis.publish(`${partition}:wake`, "").catch(() => {});
+    return readSettled(settled);
+  }
+
+  delete(ids: readonly string[], seenHistories: readonly string[] = []) {
+    const args = [this.#retainMs, seenHistories.length, ...seenHistories, ...ids];
+    return this.#ask<DeleteAnswer[]>(scripts.delete, ...args);
+  }
+
+  async clear(limit: number, submittedTillMs: number, from = "") {
+    const args = [this.#retainMs, limit, submittedTillMs, from];
+    const reply = await this.#ask<[number, string] | null>(scripts.clear, ...args);
+    if (reply === null) throw new StoreUnavailable("clear: the store's clock has stepped back since");
+    const [deleted, next] = reply;
+    return { deleted, next: next || undefined };
+  }
+
+  async pause() {
+    await this.#ask(scripts.pause, 1);
+  }
+
+  async resume() {
+    await this.#ask(scripts.pause, 0);
+  }
+
+  health() {
+    return judgeStore(this.#connection, this.#options);
+  }
+
+  async close() {
+    this.#connection.close();
+  }
+
+  async #ask<Reply>(script: Script, ...args: (string | number)[]): Promise<Reply> {
     try {
-      return (await run(redis, what, partition, [clockOffsetMs(), ...args])).reply;
+      return (await this.#connection.run(script, args)).reply as Reply;
     } catch (error) {
       if (redisErrorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
       throw new StoreUnavailable(foreignFormat(error) ?? redisErrorText(error));
     }
   }
-
-  return {
-    async show(id) {
-      const reply = await ask(showScript, id);
-      return reply === null ? undefined : readEmail(reply);
-    },
-    async stats() {
-      const reply = await ask(statsScript);
-      const memory = await readMemory(redis).catch((error: unknown) => {
-        throw new StoreUnavailable(redisErrorText(error));
-      });
-      return readStats(reply, memory);
-    },
-    async list(state, limit, from = "", order = "oldest") {
-      const [time = "", entry = "", id = ""] = from.split(" ");
-      const reply = await ask(listScript, state, limit, order, time, entry, id);
-      const [end, ...emails] = reply as [readonly string[], ...unknown[]];
-      return { emails: emails.map(readEmail), next: end.length === 0 ? undefined : end.join(" ") };
-    },
-    async retry(emails, counts) {
-      const counters = Object.entries(counts);
-      const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
-      return (await ask(replayScript, counters.length, ...counters.flat(), ...args)) as string[];
-    },
-    async claimInDoubt({ claimId, leaseMs, emailId }) {
-      const reply = await ask(claimDoubtScript, claimId, 1, leaseMs, emailId);
-      const [kind] = reply as [string];
-      if (kind === "busy" || kind === "not-in-doubt" || kind === "unknown") return { kind };
-      const result = readClaim(reply);
-      if (result.kind !== "batch") throw new Error(`claim_doubt: answered ${result.kind}`);
-      return { kind: "batch", batch: result.batch };
-    },
-    async settle(batch, settlement) {
-      const settled = readSettled(await ask(settleScript, ...settleArguments(batch, settlement, retainMs)));
-      // Workers find what is due by themselves, within a second.
-      await redis.publish(`${partition}:wake`, "").catch(() => {});
-      return settled;
-    },
-    async delete(ids, seenHistories = []) {
-      const seen = seenHistories.length;
-      return (await ask(deleteScript, retainMs, seen, ...seenHistories, ...ids)) as DeleteAnswer[];
-    },
-    async clear(limit, submittedTillMs, from = "") {
-      const [time = "", id = "", list = ""] = from.split(" ");
-      const reply = await ask(clearScript, retainMs, limit, submittedTillMs, time, id, list);
-      if (reply === null) throw new StoreUnavailable("clear: the store's clock has stepped back since");
-      const [deleted, ...place] = reply as [number, ...string[]];
-      return { deleted, next: place.length === 0 ? undefined : place.join(" ") };
-    },
-    async pause() {
-      await ask(pauseScript);
-    },
-    async resume() {
-      await ask(resumeScript);
-    },
-    health: () => judgeStore(redis, partition, options),
-    async close() {
-      disconnect(redis);
-    },
-  };
 }
 
 /** As {@link Admin.health}, for a Redis that may have no queue. */
-export async function checkRedis(options: Omit<RedisAdminOptions, "retainMs">): Promise<Health> {
-  const redis = connect(options.url, "operator", options.log);
+export async function checkRedis(options: CheckOptions): Promise<Health> {
+  const connection = new RedisConnection(options, "operator");
   try {
-    await reached(redis);
-    return await judgeStore(redis, partitionOf(options.prefix), options);
+    await reach(connection);
+    return await judgeStore(connection, options);
   } catch (error) {
     if (error instanceof StoreUnavailable) return { ok: false, reason: error.message };
     throw error;
   } finally {
-    disconnect(redis);
+    connection.close();
   }
 }
 
 /** As a server finds it, whose scripts it has to run. */
-async function judgeStore(
-  redis: RedisConnection,
-  partition: string,
-  options: Omit<RedisAdminOptions, "retainMs">,
-): Promise<Health> {
-  const scripts = [submitScript];
-  const watch = watchDurability(redis, {
-    ...options,
-    partition,
-    scripts,
-    createsQueue: false,
-    onFatal() {},
-  });
+async function judgeStore(connection: RedisConnection, options: CheckOptions): Promise<Health> {
+  const watched = { ...options, scripts: [scripts.submit], createsQueue: false, onFatal() {} };
+  const watch = new StoreWatch(connection, watched);
   try {
     const endMs = performance.now() + healthTimeoutMs;
     for (;;) {
-      const state = watch.state();
+      const { state } = watch;
       if (state.kind === "ready") return { ok: true };
       if (state.kind === "refused") {
         const fix = state.fixes.length === 0 ? "" : ` (fix: ${state.fixes.join("; ")})`;
@@ -201,16 +174,28 @@ async function judgeStore(
   }
 }
 
-function reached(redis: RedisConnection): Promise<void> {
+/** Reads what email() in list.lua returns: JSON omits what is undefined. */
+function readEmail(json: string): StoredEmail {
+  const email = JSON.parse(json) as StoredEmail;
+  const { text, submittedAtMs, atMs, record, batch } = email;
+  const withDoubt = batch && { ...batch, doubtSinceMs: batch.doubtSinceMs };
+  return { ...email, text, submittedAtMs, atMs, record, batch: withDoubt };
+}
+
+/** Whether Redis refuses what `REDIS_URL` names: another user, password or database is needed, or a permission. */
+const refusedSetting = /^(WRONGPASS|NOAUTH|NOPERM|ERR (invalid )?DB index|ERR SELECT) ?/;
+
+function reach(connection: RedisConnection): Promise<void> {
+  const { redis } = connection;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const timer = setTimeout(
-    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms: ${redis.trouble()}`)),
+    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms: ${connection.trouble}`)),
     openTimeoutMs,
   );
   redis.once("ready", () => resolve());
   redis.on("error", ({ message }) => {
-    // No patience makes a password right.
-    if (refusesSettings(message)) reject(new StoreUnavailable(message));
+    // Waiting cannot make a password right.
+    if (refusedSetting.test(message)) reject(new StoreUnavailable(message));
   });
   return promise.finally(() => clearTimeout(timer));
 }

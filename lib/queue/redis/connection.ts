@@ -1,16 +1,16 @@
 // Connections to Redis. ioredis's defaults send a command whose reply was lost a second time, behind the caller's
-// back; here it reconnects but never re-sends: repeating is done above, by ids that make it harmless.
+// back; here it reconnects but never re-sends: callers repeat, by ids that make it harmless.
 
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import { driverUrl } from "../../runtime/redis_url.ts";
-import { redisErrorText } from "./scripts.ts";
+import type { Script } from "./scripts.ts";
 
 /** Longest wait for one reply, ms. After it the command may still be executed. */
 export const commandTimeoutMs = 1000;
-/** Longest silence of Redis while it owes a reply, ms: then the connection is given up. */
+/** Longest silence of Redis while it owes a reply, ms: then the connection is closed. */
 export const silenceMs = 1500;
 const connectTimeoutMs = 1000;
 /** How often a connection asks its node whether it is still the primary, ms. */
@@ -18,116 +18,162 @@ const roleCheckMs = 2000;
 /** Longest stay on a node that is loading its data, ms: the address may lead elsewhere by now. */
 const loadingMaxMs = 5000;
 
-export interface RedisConnection extends Redis {
-  /** Why it is down, in Redis's words where there are any. */
-  trouble(): string;
-  /** Closes it for good, without waiting for replies. */
-  stop(): void;
-}
-
-/** Whether Redis refuses what `REDIS_URL` names: another user, password or database is needed, or a permission. */
-export function refusesSettings(message: string): boolean {
-  return /^(WRONGPASS|NOAUTH|NOPERM|ERR (invalid )?DB index|ERR SELECT) ?/.test(message);
-}
-
 const noTls = `no TLS handshake within ${connectTimeoutMs} ms: rediss:// needs a port on which Redis speaks TLS`;
 const isReplica = "this node is a replica, not the primary";
 
-/**
- * Opens a connection to the primary that is kept up for as long as the process lives. Commands fail at once while it
- * is down. The name or address may lead to another node after a failover: a connection whose node is not the primary,
- * or does not answer, is closed and made anew, so that the name is resolved again.
- * @param role shown by `CLIENT LIST`, and in the log
- * @param replyTimeoutMs longest wait for one whole reply
- */
-export function connect(
-  url: string,
-  role: string,
-  log: Log,
-  replyTimeoutMs = commandTimeoutMs,
-): RedisConnection {
-  /** Since it was last up. An outage repeats its reasons, and may alternate between several. */
-  const reported = new Set<string>();
-  let trouble = "not connected";
-  let connectedAtMs = 0;
-  let isInTlsHandshake = false;
+/** What everything that opens a connection to a queue on Redis is given. */
+export interface ConnectionOptions {
+  readonly url: string;
+  readonly prefix: string;
+  readonly log: Log;
+  /** Added to the store's clock, ms; for tests. */
+  readonly clockOffsetMs?: () => number;
+}
 
-  function fail(reason: string): void {
-    trouble = reason;
-    if (!reported.has(reason)) log.warn("store-connection-lost", { connection: role, reason });
-    reported.add(reason);
+/** The same for a server and a worker, which rely on the store. */
+export interface RedisStoreOptions extends ConnectionOptions {
+  readonly minReplicas: number;
+  readonly durability: "verify" | "trust";
+  /** The store is of another format: this process must not go on. */
+  readonly onFatal: (reason: string) => void;
+}
+
+/**
+ * A connection to the primary that is kept up until it is closed. Commands fail at once while it is down. The name or
+ * address may lead to another node after a failover: a connection whose node is not the primary, or does not answer,
+ * is closed and made anew, so that the name is resolved again.
+ */
+export class RedisConnection {
+  readonly redis: Redis;
+  /** All keys of a queue share one hash tag, so that every script stays in one slot. */
+  readonly partition: string;
+  readonly #clockOffsetMs: () => number;
+  readonly #role: string;
+  readonly #log: Log;
+  /** Reasons since it was last up. An outage repeats its reasons, and may alternate between several. */
+  readonly #reported = new Set<string>();
+  readonly #timer: Timer;
+  #trouble = "not connected";
+  #connectedAtMs = 0;
+  #isInTlsHandshake = false;
+
+  /**
+   * @param role shown by `CLIENT LIST`, and in the log
+   * @param replyTimeoutMs longest wait for one whole reply
+   */
+  constructor(options: ConnectionOptions, role: string, replyTimeoutMs = commandTimeoutMs) {
+    this.partition = `{${options.prefix}:0}`;
+    this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
+    this.#role = role;
+    this.#log = options.log;
+    const onReplica = () => this.#fail(isReplica);
+    const onTls = (isInHandshake: boolean) => (this.#isInTlsHandshake = isInHandshake);
+    this.redis = new Redis(driverUrl(options.url), {
+      Connector: class extends PrimaryConnector {
+        override onReplica = onReplica;
+        override onTls = onTls;
+      },
+      connectionName: `reliable-email-${role}`,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      autoResendUnfulfilledCommands: false,
+      commandTimeout: replyTimeoutMs,
+      socketTimeout: silenceMs,
+      connectTimeout: connectTimeoutMs,
+      maxLoadingRetryTime: 250,
+      keepAlive: 10_000,
+      retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 6), 500),
+      // A primary that became a replica: only a new connection may lead to the new primary.
+      reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    });
+    this.redis.on("error", (error) => this.#onError(error));
+    this.redis.on("connect", () => (this.#connectedAtMs = performance.now()));
+    this.redis.on("ready", () => {
+      this.#reported.clear();
+      this.#trouble = "not connected";
+      this.#log.info("store-connected", { connection: role });
+    });
+    // An idle connection would notice neither a demotion nor a node that hangs.
+    this.#timer = setInterval(() => void this.#checkRole(), roleCheckMs);
   }
 
-  const redis = new Redis(driverUrl(url), {
-    Connector: class extends PrimaryConnector {
-      override onReplica = () => fail(isReplica);
-      override onTls = (state: "begun" | "done") => (isInTlsHandshake = state === "begun");
-    },
-    connectionName: `reliable-email-${role}`,
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    commandTimeout: replyTimeoutMs,
-    socketTimeout: silenceMs,
-    connectTimeout: connectTimeoutMs,
-    maxLoadingRetryTime: 250,
-    keepAlive: 10_000,
-    retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 6), 500),
-    // A primary that became a replica: only a new connection may lead to the new primary.
-    reconnectOnError: (error) => error.message.startsWith("READONLY"),
-  });
+  /** Why it is down, in Redis's words where there are any. */
+  get trouble(): string {
+    return this.#trouble;
+  }
 
-  redis.on("error", (error: Error & { readonly command?: { readonly name: string } }) => {
-    const reason = isInTlsHandshake && error.message === "connect ETIMEDOUT" ? noTls : redisErrorText(error);
+  /**
+   * Runs a script by its digest, and by its text if Redis does not know it (after a restart or SCRIPT FLUSH): it was not
+   * executed then, so that sending it again is safe. With `replicas`, a `WAIT` follows on the same connection.
+   * Rejects when Redis refused it (a ReplyError) or gave no answer (any other error).
+   * @param args from ARGV[2] on; ARGV[1] is the offset of the clock
+   * @param replicas how many replicas to wait for
+   * @param waitMs for how long
+   * @returns the script's reply, and how many replicas hold everything that this connection has written
+   */
+  async run(script: Script, args: readonly (string | number)[], replicas = 0, waitMs = 0) {
+    const rest = ["1", this.partition, this.#clockOffsetMs(), ...args];
+    const call = async (command: "evalsha" | "eval", code: string): Promise<[unknown, number]> => {
+      if (replicas === 0) return [await this.redis.call(command, code, ...rest), 0];
+      const pipeline = this.redis.pipeline().call(command, code, ...rest);
+      const [first, second] = (await pipeline.wait(replicas, waitMs).exec()) ?? [];
+      if (first === undefined || second === undefined) throw new Error("Pipeline: no answer");
+      const error = first[0] ?? second[0];
+      if (error !== null) throw error;
+      return [first[1], Number(second[1])];
+    };
+    const [reply, acknowledged] = await call("evalsha", script.sha).catch((error: unknown) => {
+      if (!redisErrorText(error).startsWith("NOSCRIPT")) throw error;
+      return call("eval", script.text);
+    });
+    return { reply, replicas: acknowledged };
+  }
+
+  /** Closes it for good, without waiting for replies. */
+  close(): void {
+    clearInterval(this.#timer);
+    this.redis.removeAllListeners();
+    this.redis.on("error", () => {});
+    this.redis.disconnect();
+  }
+
+  #fail(reason: string): void {
+    this.#trouble = reason;
+    if (!this.#reported.has(reason)) {
+      this.#log.warn("store-connection-lost", { connection: this.#role, reason });
+    }
+    this.#reported.add(reason);
+  }
+
+  #onError(error: Error & { readonly command?: { readonly name: string } }): void {
+    const hasNoTls = this.#isInTlsHandshake && error.message === "connect ETIMEDOUT";
+    const reason = hasNoTls ? noTls : redisErrorText(error);
     // ioredis goes on with its handshake on a connection that was just closed: the cause is known already.
-    if (reason !== "not connected") fail(reason);
+    if (reason !== "not connected") this.#fail(reason);
     // ioredis would go on with database 0, which is another queue's.
-    if (error.command?.name === "select") redis.disconnect(true);
-  });
-  redis.on("connect", () => (connectedAtMs = performance.now()));
-  redis.on("ready", () => {
-    reported.clear();
-    trouble = "not connected";
-    log.info("store-connected", { connection: role });
-  });
+    if (error.command?.name === "select") this.redis.disconnect(true);
+  }
 
-  // An idle connection would notice neither a demotion nor a node that hangs.
-  const timer = setInterval(() => void checkRole(), roleCheckMs);
-
-  async function checkRole(): Promise<void> {
-    if (redis.status === "connect" && performance.now() - connectedAtMs > loadingMaxMs) {
-      fail("Redis is loading its data");
+  async #checkRole(): Promise<void> {
+    const { redis } = this;
+    if (redis.status === "connect" && performance.now() - this.#connectedAtMs > loadingMaxMs) {
+      this.#fail("Redis is loading its data");
       redis.disconnect(true);
     }
     if (redis.status !== "ready") return;
     // No answer within `silenceMs` closes the connection; a refusal is an answer.
     const info = await redis.info("replication").catch(() => "");
     if (!/^role:slave\r?$/m.test(info) || redis.status !== "ready") return;
-    fail(isReplica);
+    this.#fail(isReplica);
     redis.disconnect(true);
   }
-
-  return Object.assign(redis, {
-    trouble: () => trouble,
-    stop() {
-      clearInterval(timer);
-      redis.removeAllListeners();
-      redis.on("error", () => {});
-      redis.disconnect();
-    },
-  });
-}
-
-/** Closes without waiting for replies. */
-export function disconnect(redis: RedisConnection): void {
-  redis.stop();
 }
 
 /** Makes ioredis's connections, resolving the name each time, and lets none become ready that leads to a replica. */
 abstract class PrimaryConnector extends AbstractConnector {
   readonly #options: RedisOptions;
   abstract onReplica: () => void;
-  abstract onTls: (state: "begun" | "done") => void;
+  abstract onTls: (isInHandshake: boolean) => void;
 
   constructor(options: unknown) {
     super((options as RedisOptions).disconnectTimeout ?? 2000);
@@ -138,14 +184,14 @@ abstract class PrimaryConnector extends AbstractConnector {
     const { host = "localhost", port = 6379, path, tls } = this.#options;
     const address = path === undefined ? { host, port } : { path };
     this.connecting = true;
-    // Not before ioredis's constructor has returned: whoever made it may close it at once.
+    // Not before ioredis's constructor has returned: its caller may close it at once.
     await Promise.resolve();
     if (!this.connecting) throw new Error("Connection is closed.");
-    this.onTls("done");
+    this.onTls(false);
     const stream = tls ? connectTls({ host, port, ...tls }) : connectTcp(address);
     if (tls) {
-      stream.once("connect", () => this.onTls("begun"));
-      stream.once("secureConnect", () => this.onTls("done"));
+      stream.once("connect", () => this.onTls(true));
+      stream.once("secureConnect", () => this.onTls(false));
     }
     stream.once("error", (error) => (this.firstError = error));
     this.stream = stream;
@@ -160,7 +206,11 @@ abstract class PrimaryConnector extends AbstractConnector {
   }
 }
 
-/** All keys of a queue share one hash tag, so that every script is one slot's. */
-export function partitionOf(prefix: string): string {
-  return `{${prefix}:0}`;
+/** What went wrong, in Redis's words or, where ioredis names its own options, in plain ones. */
+export function redisErrorText(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  if (text.startsWith("Stream isn't writeable") || text === "Connection is closed.") return "not connected";
+  if (text.startsWith("Reached the max retries per request")) return "the connection broke before the answer";
+  // Redis quotes the arguments of a command that it does not know: emails are among them.
+  return text.replace(/, with args beginning with:.*/s, "");
 }

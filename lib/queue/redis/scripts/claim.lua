@@ -1,52 +1,123 @@
--- claim: leases one batch of a provider, in one step that is also the durable record of the hand-over.
+#!lua flags=allow-oom
+-- claim: leases one batch, in one step that is also the durable record of the hand-over.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] claimant    ARGV[3] number of this claim
--- ARGV[4] lease, ms, to which a second is added for each 256 KiB of the batch's emails
--- ARGV[5] credential that would be used
--- ARGV[6] id of a new batch          ARGV[7] provider
--- ARGV[8] where to look, in this order: "emails", "split", "batches", separated by spaces
--- ARGV[9] 1 if of emails that never failed those may be taken that any provider may take, else 0
--- ARGV[10] most new emails           ARGV[11] most bytes of new emails, but one email at least
--- ARGV[12] from the first claim to the end of doubt, ms
--- ARGV[13] context of a new batch    ARGV[14] how far to count what else is due
+-- ARGV[2] request, JSON:
+--   claimant, number     who claims, and the number of this claim
+--   leaseMs              lease, to which a second is added for each 256 KiB of the batch's emails
+--   sources              where to look, in this order. A worker's: "emails", "split", "batches". Alone: "ended", batches
+--                        of any provider whose doubt has ended; "in-doubt", the batch in doubt that holds one email
+--   emailId              for "in-doubt": that email
+--   for a worker's sources, as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
+--                        doubtMs, context, dueCountMax
 --
 -- Looks only into what this provider may take, so that another's backlog costs it nothing.
 --
--- Returns { "batch", fields, email… } as lease_reply() in common.lua does, with the field "left"; or { "spent" },
--- { "paused" }, { "empty", ms until the next thing is due or -1 }.
+-- Returns { a ClaimResult of contract.ts, or { kind = "busy" | "not-in-doubt" | "unknown" }, as JSON }. A batch is
+-- without its emails and with servedProviders separated by spaces; behind it follow four values for each email, which
+-- are too large for JSON: id, "<submitted at, Unix ms>\n<text>", history, 1 if it is marked else 0.
 
-local at = now()
-local claim = { claimant = ARGV[2], number = tonumber(ARGV[3]), lease_ms = tonumber(ARGV[4]), credential = ARGV[5],
-  doubt_ms = tonumber(ARGV[12]) }
-local id, provider, is_shared = ARGV[6], ARGV[7], ARGV[9] == '1'
-local count_max, bytes_max = tonumber(ARGV[10]), tonumber(ARGV[11])
+local at, request = now(), cjson.decode(ARGV[2])
+local provider = request.provider
 
--- How many that any provider may take are due besides.
-local function with_left(reply)
-  if reply[1] == 'batch' then
-    local left, left_max = 0, tonumber(ARGV[14])
-    if left_max > 0 then
-      left = math.min(left_max, redis.call('ZCOUNT', key('due'), '-inf', text(at)))
-    end
-    table.insert(reply[2], 'left')
-    table.insert(reply[2], text(left))
+local function answer(result)
+  return { cjson.encode(result) }
+end
+
+-- The emails of a batch, each with its time of submission and its text.
+local function emails_of(ids)
+  return call('HMGET', 'emails', unpack(ids))
+end
+
+-- The reply that hands over a leased batch.
+local function hand_over(batch, b, ids, emails, h)
+  local histories = call('HMGET', 'histories', unpack(ids))
+  local credential = request.credential or b.credential or ''
+  local acceptances = call('HGET', 'acceptances', b.provider .. ' ' .. credential) or '0'
+  local left, left_max = 0, request.dueCountMax or 0
+  if left_max > 0 then
+    left = math.min(left_max, call('ZCOUNT', 'due', '-inf', text(at)))
+  end
+  local reply = answer({ kind = 'batch', dueLeft = left, batch = {
+    id = batch, provider = b.provider, lease = tonumber(b.lease), nowMs = at, leaseEndsAtMs = tonumber(b['until']),
+    doubtEndsAtMs = tonumber(b.ends), doubtSinceMs = tonumber(b.doubt), leaseExpired = b.lapsed == '1',
+    context = b.context or '', notes = b.notes or '', pieceMax = tonumber(b.piece), credential = b.credential or '',
+    acceptances = tonumber(acceptances), servedProviders = h.served, clockSteppedAtMs = (last_step(h, at)) } })
+  for i, id in ipairs(ids) do
+    local n = 4 * i - 2
+    reply[n], reply[n + 1], reply[n + 2] = id, emails[i] or '', histories[i] or ''
+    reply[n + 3] = b['mark:' .. id] and 1 or 0
   end
   return reply
 end
 
-local before = claimed_before(claim, at)
-if before then
-  return with_left(before)
+-- When this claimant was last heard of, if it ever was.
+local seen
+
+-- Records this claim; batch "-" if it found nothing.
+local function remember(batch, lease)
+  local value = text(request.number) .. ' ' .. batch .. ' ' .. lease .. ' ' .. text(at)
+  call('HSET', 'claimants', request.claimant, value)
+  if not seen or math.abs(at - seen) > 60000 then
+    call('ZADD', 'claimants:seen', text(at), request.claimant)
+  end
 end
 
--- Long spent, and forgotten: to take it for new would put other emails under a key that was used.
-if redis.call('EXISTS', key('batch:' .. id)) == 1 then
-  return { 'spent' }
+-- The reply to a claim that was made before: the same batch while its lease lasts, else "spent". Nothing for a new claim,
+-- nor for the last one if it found nothing: it may look again.
+local function claimed_before()
+  local last = call('HGET', 'claimants', request.claimant)
+  if not last then
+    return nil
+  end
+  local number, batch, lease_number, time = unpack(words(last))
+  number, seen = tonumber(number), tonumber(time)
+  if request.number > number or (request.number == number and batch == '-') then
+    return nil
+  end
+  call('SET', 'mark', text(at))
+  if request.number == number then
+    local b = record(batch)
+    if b.lease == lease_number and not is_free(b, at) then
+      local ids = words(b.ids)
+      return hand_over(batch, b, ids, emails_of(ids), housekeeping())
+    end
+  end
+  return answer({ kind = 'spent' })
 end
-if redis.call('EXISTS', key('paused')) == 1 then
-  return { 'paused' }
+
+-- Leases a batch. `b` are its fields as they are stored, or will be. A lease that expired without a settlement is doubt
+-- from now on.
+local function lease(batch, b, h)
+  local ids, bytes = words(b.ids), 0
+  local emails = emails_of(ids)
+  for i = 1, #ids do
+    bytes = bytes + #(emails[i] or '')
+  end
+  local length = request.leaseMs + 1000 * math.floor(bytes / 262144)
+  local has_expired = b.held == '1'
+  -- Doubt cannot have begun later than now: no search would ever be late enough.
+  if (has_expired and not b.doubt) or (b.doubt and tonumber(b.doubt) > at + step_min) then
+    b.doubt = text(at)
+    enter_doubt(batch, ids, at)
+  end
+  if b.lease == '0' and b.held then
+    call('ZREM', 'unbegun:' .. b.provider, batch)
+  end
+  if b.ends then
+    correct_ends(batch, b, at, h)
+  else
+    b.began, b.epoch, b.ends = text(at), h.epoch, text(at + (request.doubtMs or 0))
+    call('ZADD', 'ends', b.ends, batch)
+  end
+  b.lease, b['until'], b.lapsed = text(b.lease + 1), text(at + length), has_expired and '1' or '0'
+  call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1', 'until', b['until'], 'length', text(length),
+    'began', b.began or '', 'epoch', b.epoch or '', 'ends', b.ends, 'lapsed', b.lapsed)
+  call('ZADD', 'batches:' .. b.provider, b['until'], batch)
+  call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
+  remember(batch, b.lease)
+  return hand_over(batch, b, ids, emails, h)
 end
 
 local next_due
@@ -58,43 +129,44 @@ local function is_due(time)
   return time and time <= at
 end
 
-local function head_of(list)
-  return redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')[2]
+local function head_of(name)
+  return call('ZRANGE', name, 0, 0, 'WITHSCORES')[2]
 end
 
--- In doubt, or about to be, since a request that another credential made: asked with that one, while a live worker has
--- it.
+-- Whether a batch is in doubt, or about to be, since a request under another credential: that one is used to ask about
+-- it, while a live worker has it.
 local function is_anothers(b, h)
-  local is_doubtful, credential = b[1] or b[2] == '1', b[3] or ''
-  return is_doubtful and credential ~= '' and credential ~= claim.credential
+  local credential = b.credential or ''
+  return (b.doubt or b.held == '1') and credential ~= '' and credential ~= request.credential
     and string.find(h.credentials, ' ' .. provider .. ':' .. credential .. ' ', 1, true)
 end
 
 local function take_batch()
-  local list, h = key('batches:' .. provider)
+  local name, h = 'batches:' .. provider, nil
   for page = 0, 9 do
-    local due = redis.call('ZRANGEBYSCORE', list, '-inf', text(at), 'LIMIT', page * 100, 100)
+    local due = call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', page * 100, 100)
     for _, batch in ipairs(due) do
       h = h or housekeeping()
       if not is_anothers(fields(batch, 'doubt', 'held', 'credential'), h) then
-        return lease(batch, record(batch), at, claim)
+        return lease(batch, record(batch), h)
       end
     end
     if #due < 100 then
       break
     end
   end
-  is_due(redis.call('ZRANGEBYSCORE', list, '(' .. text(at), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  is_due(call('ZRANGEBYSCORE', name, '(' .. text(at), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
 end
 
-local function due_of(list, most)
-  return list and redis.call('ZRANGEBYSCORE', list, '-inf', text(at), 'WITHSCORES', 'LIMIT', 0, most) or {}
+local function due_of(name, most)
+  return name and call('ZRANGEBYSCORE', name, '-inf', text(at), 'WITHSCORES', 'LIMIT', 0, most) or {}
 end
 
--- Makes a batch of the oldest of both lists, by size and number.
+-- Makes a batch of the oldest emails of both lists, within the limits of size and number.
 local function take(any, only, most, piece)
   local a, o = due_of(any, most), due_of(only, most)
-  local ids, taken, bytes, i, j = {}, {}, 0, 1, 1
+  local ids, taken, members, bytes, i, j = {}, {}, {}, 0, 1, 1
+  local emails = key('emails')
   while #ids < most and (a[i] or o[j]) do
     local email
     if not o[j] or (a[i] and tonumber(a[i + 1]) <= tonumber(o[j + 1])) then
@@ -102,78 +174,119 @@ local function take(any, only, most, piece)
     else
       email, j = o[j], j + 2
     end
-    local size = redis.call('HSTRLEN', key('emails'), email)
+    local size = redis_call('HSTRLEN', emails, email)
     bytes = bytes + size
-    if #ids > 0 and bytes > bytes_max then
+    if #ids > 0 and bytes > request.bytesMax then
       break
     end
     taken[#taken + 1] = email
     -- An older release, which does not know this list, may have deleted it.
     if size > 0 then
       ids[#ids + 1] = email
+      append(members, email, request.claimId)
     end
   end
   if #taken > 0 then
     if any then
-      redis.call('ZREM', any, unpack(taken))
+      call('ZREM', any, unpack(taken))
     end
-    redis.call('ZREM', only, unpack(taken))
+    call('ZREM', only, unpack(taken))
   end
   if #ids == 0 then
     return nil
   end
-  local members = {}
-  for _, email in ipairs(ids) do
-    members[#members + 1] = email
-    members[#members + 1] = id
-  end
-  redis.call('HSET', key('members'), unpack(members))
-  redis.call('SADD', key('providers'), provider)
-  local b = { provider = provider, ids = table.concat(ids, ' '), lease = '0', context = ARGV[13],
-    credential = claim.credential, piece = piece }
-  redis.call('HSET', key('batch:' .. id), 'provider', provider, 'ids', b.ids, 'context', b.context,
+  call('HSET', 'members', unpack(members))
+  call('SADD', 'providers', provider)
+  local b = { provider = provider, ids = table.concat(ids, ' '), lease = '0', context = request.context,
+    credential = request.credential, piece = piece }
+  call('HSET', 'batch:' .. request.claimId, 'provider', provider, 'ids', b.ids, 'context', b.context,
     'credential', b.credential, 'piece', piece or '')
-  return lease(id, b, at, claim)
+  return lease(request.claimId, b, housekeeping())
 end
 
+local is_idle = false
 local function take_emails()
-  local any, only = is_shared and key('due') or nil, key('due:' .. provider)
-  local batch = take(any, only, count_max)
-  if not batch then
+  local any, only = request.shared and 'due' or nil, 'due:' .. provider
+  local reply = take(any, only, request.countMax)
+  if not reply then
+    is_idle = request.shared
     is_due(any and head_of(any))
     is_due(head_of(only))
   end
-  return batch
+  return reply
 end
 
--- From the list that waits longest, and its twin of the same size.
+-- From the list whose first email has waited longest, and from its twin of the same size.
 local function take_split()
   local oldest, size
-  for _, split in ipairs(redis.call('SMEMBERS', key('splits'))) do
+  for _, split in ipairs(call('SMEMBERS', 'splits')) do
     local n, owner = string.match(split, '^(%d+):?(.*)$')
     if owner == '' or owner == provider then
-      local head = head_of(key('split:' .. split))
+      local head = head_of('split:' .. split)
       if not head then
-        redis.call('SREM', key('splits'), split)
+        call('SREM', 'splits', split)
       elseif is_due(head) and (not oldest or tonumber(head) < oldest) then
         oldest, size = tonumber(head), n
       end
     end
   end
-  return size and take(key('split:' .. size), key('split:' .. size .. ':' .. provider),
-    math.min(tonumber(size), count_max), size)
+  return size and take('split:' .. size, 'split:' .. size .. ':' .. provider,
+    math.min(tonumber(size), request.countMax), size)
 end
 
-local look = { emails = take_emails, split = take_split, batches = take_batch }
-for _, source in ipairs(words(ARGV[8])) do
+-- Gives nothing for an hour after a step of the clock by more than a minute; nor before a sweep has looked at the clock
+-- again: the step may have been just now.
+local function take_ended()
+  local h = housekeeping()
+  local is_vouched = not h.swept or math.abs(at - h.swept) <= 60000
+  if is_vouched and (not h.ends_from or tonumber(h.ends_from) <= at) then
+    for _, batch in ipairs(call('ZRANGEBYSCORE', 'ends', '-inf', text(at), 'LIMIT', 0, 100)) do
+      if is_free(fields(batch, 'held', 'until'), at) then
+        return lease(batch, record(batch), h)
+      end
+    end
+  end
+  return answer({ kind = 'empty' })
+end
+
+-- For an operator, also while all claims are stopped.
+local function take_in_doubt()
+  local id = request.emailId
+  local batch = call('HGET', 'members', id)
+  if not batch then
+    local is_known = call('HEXISTS', 'emails', id) == 1 or call('HEXISTS', 'sent', id) == 1
+    return answer({ kind = is_known and 'not-in-doubt' or 'unknown' })
+  end
+  local b = record(batch)
+  if not is_free(b, at) then
+    return answer({ kind = b.doubt and 'busy' or 'not-in-doubt' })
+  elseif not b.doubt and b.held ~= '1' then
+    return answer({ kind = 'not-in-doubt' })
+  end
+  return lease(batch, b, housekeeping())
+end
+
+local before = claimed_before()
+if before then
+  return before
+end
+-- The claim was made long ago, and forgotten: as a new one it would put other emails under a key that was used.
+if request.claimId and call('EXISTS', 'batch:' .. request.claimId) == 1 then
+  return answer({ kind = 'spent' })
+end
+if not request.emailId and call('EXISTS', 'paused') == 1 then
+  return answer({ kind = 'paused' })
+end
+local look = { emails = take_emails, split = take_split, batches = take_batch, ended = take_ended,
+  ['in-doubt'] = take_in_doubt }
+for _, source in ipairs(request.sources) do
   local reply = look[source]()
   if reply then
-    return with_left(reply)
+    return reply
   end
 end
-
-remember(claim, '-', '0', at, claim.seen)
-if is_shared and string.find(ARGV[8], 'emails', 1, true) then
-  redis.call('SET', key('idle'), '1')
+remember('-', '0')
+if is_idle then
+  call('SET', 'idle', '1')
 end
-return { 'empty', next_due and next_due - at or -1 }
+return answer({ kind = 'empty', nextDueInMs = next_due and next_due - at })

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- delete: removes emails that are in no batch; their ids stay known for a while.
 --
 -- KEYS[1] partition
@@ -6,26 +7,24 @@
 -- ARGV[3] number of histories: 0, or one for each email if only dead letters are meant; then those histories
 -- then the email ids
 --
--- Returns "deleted", "in-batch" or "unknown" for each; where only dead letters are meant, "changed" for what is there
+-- Returns "deleted", "in-batch" or "unknown" for each; where only dead letters are meant, "changed" for what is present
 -- and not dead, or has died again since it was seen with its history.
 
 local ids, answers, taken, seen = {}, {}, {}, tonumber(ARGV[3])
 
 local function is_meant(id, history)
-  return redis.call('ZSCORE', key('dead'), id) and (redis.call('HGET', key('histories'), id) or '') == history
+  return call('ZSCORE', 'dead', id) and (call('HGET', 'histories', id) or '') == history
 end
 
 for i = 4 + seen, #ARGV do
-  local id = ARGV[i]
-  local answer = 'unknown'
-  local is_there = not taken[id] and redis.call('HEXISTS', key('emails'), id) == 1
-  if is_there and seen > 0 and not is_meant(id, ARGV[i - seen]) then
+  local id, answer = ARGV[i], 'unknown'
+  local is_present = not taken[id] and call('HEXISTS', 'emails', id) == 1
+  if is_present and seen > 0 and not is_meant(id, ARGV[i - seen]) then
     answer = 'changed'
-  elseif redis.call('HEXISTS', key('members'), id) == 1 then
+  elseif call('HEXISTS', 'members', id) == 1 then
     answer = 'in-batch'
-  elseif is_there then
-    answer = 'deleted'
-    taken[id] = true
+  elseif is_present then
+    answer, taken[id] = 'deleted', true
     ids[#ids + 1] = id
   end
   answers[#answers + 1] = answer

@@ -1,75 +1,74 @@
--- list: a page of the emails in one state, from the oldest or from the newest.
+#!lua flags=no-writes
+-- list: one email by its id, or a page of the emails in one state, from the oldest or from the newest.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] state    ARGV[3] most emails    ARGV[4] "oldest" or "newest": which comes first
--- ARGV[5] time, ARGV[6] entry, ARGV[7] email: where the page before ended, each "" for the first
+-- ARGV[2] state, or "id" for one email    ARGV[3] most emails, or that id
+-- ARGV[4] "oldest" or "newest": which comes first
+-- ARGV[5] where the page before ended, "<time> <entry> <email>"; "" for the first
 --
--- Goes through sorted lists, several as one, by time and entry: an entry is an email, or a batch, whose emails follow
--- one another by id. So each email has one place, whatever has left meanwhile, the one before it included. A page
--- reads so many entries of each list and so many bytes at most, and may then hold fewer emails than were asked for,
--- or none, though others follow.
+-- Merges several sorted lists by time and entry: an entry is an email, or a batch, whose emails follow one another by id.
+-- So each email has one place, whatever has left meanwhile, the one before it included. A page reads a limited number of
+-- entries of each list and of bytes, and may then hold fewer emails than were asked for, or none, though others follow.
 --
--- Returns { { time, entry, email } or {} if nothing follows, then what email() in email_reply.lua tells of each, of its text
--- the time of submission and the envelope line alone }.
+-- Returns where this page ends, or "" if nothing follows, then a StoredEmail of contract.ts, as JSON, for each email;
+-- its text is the envelope line alone, except for one email by its id.
 
-local at, state, limit = now(), ARGV[2], tonumber(ARGV[3])
-local is_rising = ARGV[4] == 'oldest'
-local start = { time = tonumber(ARGV[5]), entry = ARGV[6], id = ARGV[7] }
-local entries_max, bytes_max = math.max(limit, 100), 4 * 1024 * 1024
+local at, state = now(), ARGV[2]
 
--- Whether one place of a walk comes before another.
-local function precedes(time, entry, other_time, other_entry)
-  if is_rising then
-    return time < other_time or (time == other_time and entry < other_entry)
+-- What is left of an email that was sent or deleted.
+local function gone(id, value)
+  local by, envelope, remains = string.match(value, '^([^\n]*)\n([^\n]*)\n?(.*)$')
+  if by == '-' then
+    return { id = id, state = 'deleted', history = '' }
   end
-  return time > other_time or (time == other_time and entry > other_entry)
+  return { id = id, state = 'sent', text = envelope, history = '', record = remains }
 end
 
--- A list, of that what is behind `after` and up to `till`.
-local lists = {}
-local function add(name, of, after, till)
-  local first = after and redis.call('ZCOUNT', key(name), '-inf', text(after)) or 0
-  local last = redis.call('ZCOUNT', key(name), '-inf', till and text(till) or '+inf') - 1
-  -- One more than this page can hold tells whether another follows.
-  if is_rising then
-    first = start.time and math.max(first, begun(key(name), start.time, start.entry)) or first
-    last = math.min(last, first + entries_max)
-  else
-    last = start.time and math.min(last, begun(key(name), start.time, start.entry)) or last
-    -- One more: where the page before ended, what it began with may stand by now.
-    first = math.max(first, last - entries_max - 1)
+-- An email as StoredEmail of contract.ts has it; nothing for an unknown id.
+local function email(id)
+  local sent, stored = call('HGET', 'sent', id), call('HGET', 'emails', id)
+  if sent then
+    return gone(id, sent)
+  elseif not stored then
+    return nil
   end
-  if last >= first then
-    local entries = redis.call('ZRANGE', key(name), first, last, 'WITHSCORES')
-    local next = is_rising and 1 or #entries - 1
-    if start.time and precedes(tonumber(entries[next + 1]), entries[next], start.time, start.entry) then
-      next = next - 2
+  local submitted, content = string.match(stored, '^(%d+)\n(.*)$')
+  local one = { id = id, text = content, submittedAtMs = tonumber(submitted),
+    history = call('HGET', 'histories', id) or '' }
+  local batch = call('HGET', 'members', id)
+  if batch then
+    local mark = 'mark:' .. id
+    local b = fields(batch, 'provider', 'doubt', 'held', 'until', 'notes', 'lapsed', mark)
+    if b[mark] then
+      return gone(id, b[mark])
     end
-    lists[#lists + 1] = { of = of, entries = entries, next = next }
+    local is_leased = not is_free(b, at)
+    local has_expired = b.held == '1' and not is_leased
+    one.state = (b.doubt or has_expired) and 'in-doubt' or 'sending'
+    one.batch = { id = batch, provider = b.provider, dueAtMs = tonumber(call('ZSCORE', 'batches:' .. b.provider, batch)),
+      leased = is_leased, leaseExpired = has_expired or b.lapsed == '1', doubtSinceMs = tonumber(b.doubt),
+      notes = b.notes or '' }
+    return one
   end
+  one.state, one.atMs = 'dead', tonumber(call('ZSCORE', 'dead', id))
+  for _, name in ipairs(one.atMs and {} or due_names()) do
+    one.atMs = one.atMs or tonumber(call('ZSCORE', name, id))
+    one.state = (one.atMs or 0) > at and 'retrying' or 'waiting'
+  end
+  return one
 end
 
-local providers = redis.call('SMEMBERS', key('providers'))
-if state == 'waiting' or state == 'retrying' then
-  local after, till = state == 'retrying' and at or nil, state == 'waiting' and at or nil
-  for _, name in ipairs(due_names()) do
-    add(name, 'emails', after, till)
-  end
-elseif state == 'sending' then
-  add('leases', 'batches', at)
-  for _, provider in ipairs(providers) do
-    add('unbegun:' .. provider, 'batches')
-  end
-elseif state == 'in-doubt' then
-  add('doubtful', 'emails')
-  -- Those whose lease ran out since.
-  add('leases', 'batches', nil, at)
-elseif state == 'sent' then
-  add('sent:expiry', 'emails')
-else
-  add('dead', 'emails')
+if state == 'id' then
+  local one = email(ARGV[3])
+  return one and { '', cjson.encode(one) } or { '' }
 end
+
+local limit, is_rising = tonumber(ARGV[3]), ARGV[4] == 'oldest'
+local start = {}
+start.time, start.entry, start.id = unpack(words(ARGV[5]))
+start.time = tonumber(start.time)
+local entries_max, bytes_max = math.max(limit, 100), 4 * 1024 * 1024
 
 local function comes_first(a, b)
   if is_rising then
@@ -78,41 +77,92 @@ local function comes_first(a, b)
   return a > b
 end
 
--- The entry of all lists whose turn it is: its emails, or nothing at the end.
+-- Whether one entry comes before another.
+local function precedes(time, entry, other)
+  if time == other.time then
+    return comes_first(entry, other.entry)
+  end
+  return comes_first(time, other.time)
+end
+
+-- Adds a list, or the part of it that is due behind `after` and up to `till`.
+local lists = {}
+local function add(name, holds, after, till)
+  local first = after and call('ZCOUNT', name, '-inf', text(after)) or 0
+  local last = call('ZCOUNT', name, '-inf', till and text(till) or '+inf') - 1
+  -- One more than this page can hold tells whether another follows.
+  if is_rising then
+    first = start.time and math.max(first, rank_of(name, start.time, start.entry)) or first
+    last = math.min(last, first + entries_max)
+  else
+    last = start.time and math.min(last, rank_of(name, start.time, start.entry)) or last
+    -- One more: the entry that the page before began with may stand where that page ended.
+    first = math.max(first, last - entries_max - 1)
+  end
+  if last >= first then
+    local entries = call('ZRANGE', name, first, last, 'WITHSCORES')
+    local next = is_rising and 1 or #entries - 1
+    if start.time and precedes(tonumber(entries[next + 1]), entries[next], start) then
+      next = next - 2
+    end
+    lists[#lists + 1] = { holds = holds, entries = entries, next = next }
+  end
+end
+
+if state == 'waiting' or state == 'retrying' then
+  local after, till = state == 'retrying' and at or nil, state == 'waiting' and at or nil
+  for _, name in ipairs(due_names()) do
+    add(name, 'emails', after, till)
+  end
+elseif state == 'sending' then
+  add('leases', 'batches', at)
+  for _, provider in ipairs(call('SMEMBERS', 'providers')) do
+    add('unbegun:' .. provider, 'batches')
+  end
+elseif state == 'in-doubt' then
+  add('doubtful', 'emails')
+  -- Those whose lease expired since.
+  add('leases', 'batches', nil, at)
+else
+  add(state == 'sent' and 'sent:expiry' or 'dead', 'emails')
+end
+
+-- The entry of all lists whose turn it is, with its emails; nothing at the end.
 local function foremost()
   local first
   for _, list in ipairs(lists) do
     local entry, time = list.entries[list.next], tonumber(list.entries[list.next + 1])
-    if entry and (not first or precedes(time, entry, first.time, first.entry)) then
+    if entry and (not first or precedes(time, entry, first)) then
       first = { list = list, time = time, entry = entry, ids = { entry } }
     end
   end
-  if first and first.list.of == 'batches' then
-    first.ids = words(redis.call('HGET', key('batch:' .. first.entry), 'ids'))
+  if first and first.list.holds == 'batches' then
+    first.ids = words(call('HGET', 'batch:' .. first.entry, 'ids'))
     table.sort(first.ids, comes_first)
   end
   return first
 end
 
-local emails, entries, bytes, place = {}, 0, 0, {}
+local emails, entries, bytes, ended_at = {}, 0, 0, ''
 local one = foremost()
 while one and entries < entries_max do
   for _, id in ipairs(one.ids) do
     if one.time ~= start.time or one.entry ~= start.entry or comes_first(start.id, id) then
       if #emails == limit or bytes > bytes_max then
-        return { place, unpack(emails) }
+        return { ended_at, unpack(emails) }
       end
-      local told = email(id, at)
-      if told and told[2] == state then
-        bytes = bytes + #told[4] + #told[5] + #told[6] + #told[11]
-        told[4] = string.match(told[4], '^[^\n]*\n[^\n]*') or ''
-        emails[#emails + 1] = told
+      local found = email(id)
+      if found and found.state == state then
+        bytes = bytes + #(found.text or '')
+        found.text = found.text and string.match(found.text, '^[^\n]*')
+        emails[#emails + 1] = cjson.encode(found)
+        bytes = bytes + #emails[#emails]
       end
-      place = { text(one.time), one.entry, id }
+      ended_at = text(one.time) .. ' ' .. one.entry .. ' ' .. id
     end
   end
   entries = entries + 1
   one.list.next = one.list.next + (is_rising and 2 or -2)
   one = foremost()
 end
-return { one and place or {}, unpack(emails) }
+return { one and ended_at or '', unpack(emails) }

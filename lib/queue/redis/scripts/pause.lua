@@ -1,8 +1,16 @@
--- pause: stops all claims.
+#!lua flags=allow-oom
+-- pause: stops all claims, or lets them go on.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
+-- ARGV[2] 1 to stop them, 0 to let them go on
 --
--- A script, since a plain SET is refused when memory is full. Returns 1 if they were not stopped before, else 0.
+-- The end of a pause wakes all workers, also those that have found nothing: a claim that was refused did not look.
 
-return redis.call('SETNX', key('paused'), text(now()))
+if ARGV[2] == '1' then
+  call('SETNX', 'paused', text(now()))
+else
+  call('DEL', 'paused')
+  call('PUBLISH', 'wake', '')
+end
+return redis.status_reply('OK')

@@ -1,49 +1,74 @@
+#!lua flags=no-writes
 -- stats: emails by state, the counters, the condition of each provider, and how long what is due or in doubt has been
 -- so.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
+-- ARGV[2] "providers" for the condition of each provider alone, else "all"
 --
--- Reads no batch but those whose lease ran out and that nobody has claimed since: a worker's slots, if that worker
--- died. An email that was accepted elsewhere meanwhile counts as what is in its batch, until that ends.
+-- Reads no batch except those whose lease expired and that nobody has claimed since: a worker's slots, if that worker
+-- died. An email that was accepted elsewhere meanwhile counts as what its batch is, until that ends.
 --
--- Returns { now, waiting, retrying, sending, in doubt, dead, sent, oldest due since or "", oldest doubt since or "",
--- 1 if claims are stopped else 0, conditions() of common.lua, when the clock stepped last or "", by how much or "",
--- then name and value of each counter }.
+-- Returns a QueueStats of contract.ts, or its `providers`, as JSON.
 
-local at = now()
-local waiting, retrying, oldest_due, oldest_doubt = 0, 0, '', ''
+local at, providers = now(), {}
+local names = call('SMEMBERS', 'providers')
+for _, provider in ipairs(names) do
+  local c = hash('condition:' .. provider)
+  if c.accepted or c.failed then
+    providers[provider] = { lastAcceptedAtMs = tonumber(c.accepted), failingSinceMs = tonumber(c.failing),
+      lastFailedAtMs = tonumber(c.failed), lastFailure = c.failed and c.reason or nil,
+      isUnanswered = c.unanswered == '1' or nil }
+  end
+end
+if ARGV[2] == 'providers' then
+  return cjson.encode(providers)
+end
 
--- The first time in a list, if that is over.
-local function first_of(list, before)
-  local first = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')[2]
-  if first and tonumber(first) <= at and (before == '' or tonumber(first) < tonumber(before)) then
+-- The first time in a list, if that is over and before another.
+local function first_of(name, before)
+  local first = tonumber(call('ZRANGE', name, 0, 0, 'WITHSCORES')[2])
+  if first and first <= at and (not before or first < before) then
     return first
   end
   return before
 end
 
+local waiting, retrying, oldest_due = 0, 0, nil
 for _, name in ipairs(due_names()) do
-  local list = key(name)
-  waiting = waiting + redis.call('ZCOUNT', list, '-inf', text(at))
-  retrying = retrying + redis.call('ZCOUNT', list, '(' .. text(at), '+inf')
-  oldest_due = first_of(list, oldest_due)
+  waiting = waiting + call('ZCOUNT', name, '-inf', text(at))
+  retrying = retrying + call('ZCOUNT', name, '(' .. text(at), '+inf')
+  oldest_due = first_of(name, oldest_due)
 end
-for _, provider in ipairs(redis.call('SMEMBERS', key('providers'))) do
-  oldest_due = first_of(key('batches:' .. provider), oldest_due)
+for _, provider in ipairs(names) do
+  oldest_due = first_of('batches:' .. provider, oldest_due)
 end
-
-oldest_doubt = first_of(key('leases'), first_of(key('doubtful'), oldest_doubt))
-local doubtful = redis.call('ZCARD', key('doubtful'))
-for _, batch in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(at))) do
-  doubtful = doubtful + #words(fields(batch, 'ids')[1])
+local doubtful = call('ZCARD', 'doubtful')
+for _, batch in ipairs(call('ZRANGEBYSCORE', 'leases', '-inf', text(at))) do
+  doubtful = doubtful + #words(fields(batch, 'ids').ids)
 end
+local counters = {}
+for name, count in pairs(hash('counters')) do
+  counters[name] = tonumber(count)
+end
+-- Services that hide their memory count as using none.
+local info = redis.pcall('INFO', 'memory')
+local function bytes(name)
+  return type(info) == 'string' and tonumber(string.match(info, '\n' .. name .. ':(%d+)')) or 0
+end
+local max = bytes('maxmemory')
 local step_at, step_by = last_step(housekeeping(), at)
-local reply = { text(at), waiting, retrying, redis.call('HLEN', key('members')) - doubtful, doubtful,
-  redis.call('ZCARD', key('dead')), redis.call('ZCARD', key('sent:expiry')) - redis.call('ZCARD', key('deleted')),
-  oldest_due, oldest_doubt, redis.call('EXISTS', key('paused')), conditions(),
-  step_at, step_by }
-for _, value in ipairs(redis.call('HGETALL', key('counters'))) do
-  reply[#reply + 1] = value
-end
-return reply
+
+return cjson.encode({
+  nowMs = at,
+  states = { waiting = waiting, retrying = retrying, sending = call('HLEN', 'members') - doubtful,
+    ['in-doubt'] = doubtful, dead = call('ZCARD', 'dead'), sent = call('ZCARD', 'sent:expiry') - call('ZCARD', 'deleted') },
+  counters = counters,
+  providers = providers,
+  oldestDueAtMs = oldest_due,
+  oldestDoubtSinceMs = first_of('leases', first_of('doubtful')),
+  paused = call('EXISTS', 'paused') == 1,
+  clockStep = step_at and { atMs = step_at, byMs = step_by },
+  bytesUsed = bytes('used_memory'),
+  bytesMax = max > 0 and max or nil,
+})
