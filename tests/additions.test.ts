@@ -5,6 +5,8 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { startFakePostmark } from "../fakes/postmark.ts";
+import { startFakeResend } from "../fakes/resend.ts";
 import { breakInto, type Patch } from "./chaos/broken_variants.ts";
 import { eventually } from "./support/eventually.ts";
 import { post, startCommand } from "./support/service.ts";
@@ -144,5 +146,65 @@ test("additions: a provider is its adapter, an entry in the registry and its set
     expect(readFileSync(join(env.DATA_DIR, "carried"), "utf8")).toBe(id!);
   } finally {
     await Promise.all([server.kill(), worker.kill()]);
+  }
+});
+
+test("additions: a text field of emails is its row and a line in each adapter", async () => {
+  const copy = copyWith(
+    "field",
+    [
+      before(
+        "lib/email/fields.ts",
+        "} as const satisfies Record<string, Field>;",
+        'organization: { ...line, label: "Organization" },',
+      ),
+      before(
+        "lib/providers/resend.ts",
+        "    ...(email.reply_to !== undefined && { replyTo: email.reply_to }),",
+        "...(email.organization !== undefined && { headers: { Organization: email.organization } }),",
+      ),
+      before(
+        "lib/providers/postmark.ts",
+        "    ...(email.reply_to !== undefined && { ReplyTo: email.reply_to }),",
+        `...(email.organization !== undefined && {
+          Headers: [{ Name: "Organization", Value: email.organization }],
+        }),`,
+      ),
+    ],
+    {},
+  );
+  const [resend, postmark] = [startFakeResend(), startFakePostmark()];
+  const env = {
+    DATA_DIR: join(copy, "data"),
+    PORT: "0",
+    ADMIN_PORT: "",
+    RESEND_API_KEY: "re_fake",
+    RESEND_BASE_URL: resend.url,
+    POSTMARK_SERVER_TOKEN: "fake-token",
+    POSTMARK_BASE_URL: postmark.url,
+  };
+  const server = startCommand(bun("server.ts"), { cwd: copy, env });
+  const worker = startCommand(bun("worker.ts"), { cwd: copy, env });
+  try {
+    const { port } = await server.event("server-listening");
+    const url = `http://127.0.0.1:${String(port)}/`;
+    const email = { subject: "Hi", body: "Hello", to: "jane@example.org", from: "shop@example.com" };
+    expect(await post(url, { ...email, organization: "a\u0000b" })).toMatchObject({
+      status: 400,
+      error_message: expect.stringMatching(/^organization: /),
+    });
+    const bodies = (fake: typeof resend | typeof postmark) =>
+      fake.requests.map(({ body = "" }) => body).filter((body) => body.includes("The Shop"));
+    // Emails travel in batches: some more are needed until each provider has had its turn.
+    await eventually("both were sent some", async () => {
+      expect((await post(url, { ...email, organization: " The Shop " })).status).toBe(200);
+      return bodies(resend).length > 0 && bodies(postmark).length > 0;
+    });
+    expect(bodies(resend)[0]).toContain('"Organization":"The Shop"');
+    expect(bodies(postmark)[0]).toContain('"Value":"The Shop"');
+  } finally {
+    await Promise.all([server.kill(), worker.kill()]);
+    resend.stop();
+    postmark.stop();
   }
 });
