@@ -202,6 +202,8 @@ test("additions: a text field of emails is its row and a line in each adapter", 
     });
     expect(bodies(resend)[0]).toContain('"Organization":"The Shop"');
     expect(bodies(postmark)[0]).toContain('"Value":"The Shop"');
+    const { id } = await post(url, { ...email, organization: "The Shop" });
+    expect(run(copy, env, "queue", "show", String(id)).stdout).toMatch(/^Organization +The Shop$/m);
   } finally {
     await Promise.all([server.kill(), worker.kill()]);
     resend.stop();

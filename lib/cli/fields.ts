@@ -4,7 +4,7 @@ import { formatAge, formatNumber, formatTime, visible } from "./format.ts";
 import type { Column } from "./table.ts";
 import { paint, type Style, type Terminal } from "./terminal.ts";
 
-export interface Field {
+export interface DisplayField {
   /** Its name in lines for people; without one, it is left out there. */
   readonly label?: string;
   /** Left out if it is undefined. */
@@ -16,7 +16,7 @@ export interface Field {
   readonly style?: readonly Style[];
 }
 
-export type Fields = Readonly<Record<string, Field>>;
+export type Fields = Readonly<Record<string, DisplayField>>;
 
 /** The document in JSON; times are ISO 8601. */
 export function documentOf(fields: Fields): Record<string, unknown> {
@@ -27,7 +27,7 @@ export function documentOf(fields: Fields): Record<string, unknown> {
 }
 
 /** A field in a table; the age of a time. */
-export function cellOf({ value, atMs }: Field, nowMs: number): string {
+export function cellOf({ value, atMs }: DisplayField, nowMs: number): string {
   if (atMs !== undefined) return formatAge(atMs, nowMs);
   return typeof value === "number" ? formatNumber(value) : String(value ?? "");
 }
@@ -36,8 +36,8 @@ export function cellOf({ value, atMs }: Field, nowMs: number): string {
 export function columnOf<Key extends string>(
   key: Key,
   nowMs: number,
-  layout: Partial<Column<Readonly<Record<Key, Field>>>> = {},
-): Column<Readonly<Record<Key, Field>>> {
+  layout: Partial<Column<Readonly<Record<Key, DisplayField>>>> = {},
+): Column<Readonly<Record<Key, DisplayField>>> {
   const title = key
     .replace(/_(at|since|total)$/, "")
     .replaceAll("_", " ")

@@ -84,6 +84,12 @@ export type FieldValues = { [name in FieldName]?: string };
 
 export const fieldNames = Object.keys(fields) as FieldName[];
 
+/** The name of a field for people. */
+export function labelOf(name: FieldName): string | undefined {
+  const { label }: Field = fields[name];
+  return label;
+}
+
 export function isFieldName(name: string): name is FieldName {
   return Object.hasOwn(fields, name);
 }

@@ -1,12 +1,27 @@
 // Everything that is known about one email, read from what the queue keeps, as the fields in which `list` and `show` print
 // it. A damaged email is shown as far as it can be read.
 
-import { decodeEmail, decodeEnvelope, type Email, type Envelope } from "../../email/email.ts";
+import {
+  contentNames,
+  decodeEmail,
+  decodeEnvelope,
+  type Email,
+  type Envelope,
+  envelopeNames,
+} from "../../email/email.ts";
+import {
+  type Field,
+  type FieldName,
+  fieldNames,
+  fields,
+  type FieldValues,
+  labelOf,
+} from "../../email/fields.ts";
 import { formatMailbox } from "../../email/address.ts";
 import { decodeHistory, decodeNotes, decodeRecord, noHistory, withNotes } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
 import type { EmailState, StoredEmail } from "../../queue/contract.ts";
-import type { Field, Fields } from "../fields.ts";
+import type { DisplayField, Fields } from "../fields.ts";
 import { formatNumber, formatTime } from "../format.ts";
 import type { Style } from "../terminal.ts";
 
@@ -73,12 +88,7 @@ export function emailFields(stored: StoredEmail) {
       "possible: it was or will be sent again, although a provider may have it",
     ),
     unreadable: flagField("Damaged", isDamaged, "part of it cannot be read"),
-    from: { label: "From", value: email.from, text: mailboxText(email.from, email.from_name) },
-    from_name: { value: email.from_name },
-    to: { label: "To", value: email.to, text: mailboxText(email.to, email.to_name) },
-    to_name: { value: email.to_name },
-    reply_to: { label: "Reply to", value: email.reply_to },
-    subject: { label: "Subject", value: email.subject },
+    ...submittedFields(email, envelopeNames),
     // A sent email keeps no other time of submission than that in its id, by the server's clock.
     submitted_at: {
       label: "Submitted",
@@ -102,8 +112,7 @@ export function emailFields(stored: StoredEmail) {
     attempts: {
       value: kept.map(({ atMs: attemptAtMs, ...attempt }) => ({ at: formatTime(attemptAtMs), ...attempt })),
     },
-    body: { value: email.body },
-    html: { value: email.html },
+    ...submittedFields(email, contentNames),
   } satisfies Fields;
 }
 
@@ -111,12 +120,20 @@ export function emailFields(stored: StoredEmail) {
 const lapsedReason = "a worker took it and has not reported since, and its lease has run out";
 
 /** `true` in JSON and a text for people, or left out. */
-function flagField(label: string, isSet: boolean, text: string): Field {
+function flagField(label: string, isSet: boolean, text: string): DisplayField {
   return isSet ? { label, value: true, text } : {};
 }
 
-function mailboxText(address: string | undefined, name: string | undefined): string {
-  return address === undefined ? "" : formatMailbox(address, name);
+/** An address is shown with its display name; content is not shown in a line. */
+function submittedFields<Name extends FieldName>(email: FieldValues, names: readonly Name[]) {
+  const entries = names.map((name) => {
+    const value = email[name];
+    const label = fields[name].storedIn === "envelope" ? labelOf(name) : undefined;
+    const displayName = fieldNames.find((one) => (fields[one] as Field).nameOf === name);
+    const text = value && displayName && formatMailbox(value, email[displayName]);
+    return [name, { value, text, ...(label && { label }) }];
+  });
+  return Object.fromEntries(entries) as Record<Name, DisplayField & { readonly value?: string }>;
 }
 
 /** The time in a UUIDv7, Unix ms. */

@@ -2,7 +2,7 @@
 
 import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import { type CommandResult, defineCommand, done, flag, wrongUsage } from "../command.ts";
-import { cellOf, columnOf, documentOf, type Field } from "../fields.ts";
+import { cellOf, columnOf, documentOf, type DisplayField } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
 import { complain, print } from "../output.ts";
 import { type Column, Table } from "../table.ts";
@@ -95,7 +95,7 @@ async function printTable(
   return done;
 }
 
-type Row = EmailFields & { readonly next: Field };
+type Row = EmailFields & { readonly next: DisplayField };
 
 /** The fields that matter in each state; `next` is the one of two times that an email in a batch has. */
 const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {

@@ -1,5 +1,7 @@
 // `queue show`: one email, with its content and its attempts.
 
+import { contentNames } from "../../email/email.ts";
+import { labelOf } from "../../email/fields.ts";
 import type { AttemptEnd } from "../../policy/history.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
 import { defineCommand, done, failed, wrongUsage } from "../command.ts";
@@ -37,17 +39,16 @@ The content of a sent email is not kept, and its record only for RETAIN.`,
 });
 
 function textOf(stored: StoredEmail, nowMs: number, terminal: Terminal): string {
-  const fields = emailFields(stored);
-  const { attempts, body, html, unreadable } = fields;
+  const shown = emailFields(stored);
+  const { attempts, unreadable } = shown;
   const part = (title: string, text: string | undefined) =>
     text === undefined ? [] : ["", paint(terminal, title, "bold"), visibleLines(text).trimEnd()];
   // Reasons are not cut here: nothing else shows them whole.
   const table = tableOf(attemptColumns(nowMs), attempts.value, { ...terminal, width: undefined });
   return [
-    ...linesOf(fields, nowMs, terminal),
+    ...linesOf(shown, nowMs, terminal),
     ...(attempts.value.length === 0 ? [] : ["", ...table]),
-    ...part("Body", body.value),
-    ...part("HTML", html.value),
+    ...contentNames.flatMap((name) => part(labelOf(name) ?? name, shown[name].value)),
     // Only somebody who sees a damaged email can rescue it.
     ...part("As stored", unreadable.value ? stored.text : undefined),
   ].join("\n");

@@ -3,7 +3,7 @@
 import type { Admin, QueueStats } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { defineCommand, done } from "../command.ts";
-import { columnOf, documentOf, type Field, type Fields, linesOf } from "../fields.ts";
+import { columnOf, documentOf, type DisplayField, type Fields, linesOf } from "../fields.ts";
 import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
@@ -55,7 +55,7 @@ async function readReport({ admin, config, location }: QueueSession): Promise<Re
   const health = await admin.health();
   const { ok } = health;
   const detail = ok ? durabilityOf(config.queue) : withoutSecrets(health.reason, config.secrets);
-  const store: Field = {
+  const store: DisplayField = {
     label: "Store",
     value: { ok, detail },
     text: ok ? detail : `cannot be relied on: ${detail}`,
