@@ -31,14 +31,16 @@ export async function forEachChunk<Chunk>(
 ): Promise<Interruption | undefined> {
   const show = (text: string) => terminal.showsProgress && hint(`\r\x1b[K${text}`);
   let isStopped = false;
-  const release = onSignals({
-    repeatMs: config.signalRepeatMs,
-    first: () => (isStopped = true),
-    second: () => process.exit(1),
-  });
+  let release: (() => void) | undefined;
   try {
     for await (const chunk of chunks) {
       if (isStopped) return "signal";
+      // Before the first change a signal simply ends the process.
+      release ??= onSignals({
+        repeatMs: config.signalRepeatMs,
+        first: () => (isStopped = true),
+        second: () => process.exit(1),
+      });
       const count = await change(chunk);
       show(`${label}: ${formatNumber(count)} of ${formatNumber(Math.max(count, total))}`);
     }
@@ -47,7 +49,7 @@ export async function forEachChunk<Chunk>(
     if (error instanceof StoreUnavailable) return error;
     throw error;
   } finally {
-    release();
+    release?.();
     show("");
   }
 }
