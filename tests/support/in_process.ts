@@ -92,22 +92,21 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
     url: way = url,
     ...over
   }: WorkerOptions = {}) {
-    const opened = openConsumer(queueAt(way), retainMs, watcher);
+    const consumer = openConsumer(queueAt(way), retainMs, watcher);
     const refused = { claims: 0, endings: 0 };
     let emptyClaims = 0;
-    const consumer: Consumer = {
-      ...opened,
-      async claim(request) {
-        const result = await opened.claim(request);
-        if (result.kind === "paused") refused.claims += 1;
-        emptyClaims = result.kind === "empty" ? emptyClaims + 1 : 0;
-        return result;
-      },
-      async claimEnded(request) {
-        const result = await opened.claimEnded(request);
-        if (result.kind === "paused") refused.endings += 1;
-        return result;
-      },
+    const claim = consumer.claim.bind(consumer);
+    consumer.claim = async (request) => {
+      const result = await claim(request);
+      if (result.kind === "paused") refused.claims += 1;
+      emptyClaims = result.kind === "empty" ? emptyClaims + 1 : 0;
+      return result;
+    };
+    const claimEnded = consumer.claimEnded.bind(consumer);
+    consumer.claimEnded = async (request) => {
+      const result = await claimEnded(request);
+      if (result.kind === "paused") refused.endings += 1;
+      return result;
     };
     const providers = {
       resend: 1,
