@@ -11,7 +11,7 @@ import { ProviderState } from "../../lib/worker/provider_state.ts";
 import type { Log } from "../../lib/runtime/log.ts";
 import { createPostmark } from "../../lib/providers/postmark.ts";
 import { createResend } from "../../lib/providers/resend.ts";
-import type { StoredEmail, Consumer } from "../../lib/queue/contract.ts";
+import type { StoredEmail } from "../../lib/queue/contract.ts";
 import { openProducer, openAdmin, openConsumer, type QueueSettings } from "../../lib/queue/open.ts";
 import { duplicatesIn } from "../../fakes/ledger.ts";
 import { startFakePostmark, type FakePostmarkOptions } from "../../fakes/postmark.ts";
