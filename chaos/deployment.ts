@@ -63,13 +63,13 @@ export interface Deployment {
 }
 
 export interface Crash {
-  readonly part: string;
+  readonly component: string;
   readonly how: string;
   readonly atMs: number;
 }
 
 export interface Redis {
-  readonly part: ManagedProcess;
+  readonly component: ManagedProcess;
   readonly port: number;
   readonly folder: string;
   cli(...command: string[]): string;
@@ -146,7 +146,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const logs = join(folder, "logs");
   const store = join(folder, "store");
   for (const path of [logs, store]) mkdirSync(path, { recursive: true });
-  const part = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
+  const component = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
     createManagedProcess({
       name,
       command,
@@ -155,7 +155,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       logFile: join(logs, `${name}.log`),
       onExit(code, signal) {
         crashes.push({
-          part: name,
+          component: name,
           how: signal === null ? `exit code ${code}` : String(signal),
           atMs: Date.now(),
         });
@@ -163,7 +163,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     });
   const bun = [process.execPath, "--no-install"];
 
-  const fakesPart = part(
+  const fakesComponent = component(
     "fakes",
     [
       ...bun,
@@ -179,7 +179,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     ],
     {},
   );
-  fakesPart.start();
+  fakesComponent.start();
   const fakes = await fakeAddresses(join(logs, "fakes.log"));
   for (const [provider, settings] of [
     ["resend", scenario.resend],
@@ -228,7 +228,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     return {
-      part: part(
+      component: component(
         name,
         ["redis-server", ...args],
         joined(disk?.env, clocks?.redis.env),
@@ -249,14 +249,14 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}`, ...clocks?.service.env };
   const watched: Watched[] = [];
   /** Creates a process of the service, with an admin port if its readiness is watched. */
-  async function servicePart(
+  async function serviceComponent(
     name: string,
     file: string,
     env: Record<string, string>,
   ): Promise<ManagedProcess> {
     const port = scenario.staysReady ? String(await freePort()) : "";
-    const one = part(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });
-    if (port !== "") watched.push({ part: one, url: `http://127.0.0.1:${port}` });
+    const one = component(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });
+    if (port !== "") watched.push({ component: one, url: `http://127.0.0.1:${port}` });
     return one;
   }
   const settings = { ...serviceSettings, ...scenario.settings };
@@ -265,7 +265,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   for (let i = 0; i < (scenario.servers ?? 2); i += 1) {
     const port = await freePort();
     const env = { ...settings, ...(await queueSettings("server-redis")), PORT: String(port) };
-    servers.push(await servicePart(`server-${i}`, "server.ts", env));
+    servers.push(await serviceComponent(`server-${i}`, "server.ts", env));
     urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
   }
   // The same for all: under another base URL, a worker leaves a batch in doubt to those that have the batch's own.
@@ -278,7 +278,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const workers: ManagedProcess[] = [];
   for (let i = 0; i < (scenario.workers ?? 2); i += 1) {
     const env = { ...settings, ...providerSettings, ...(await queueSettings("worker-redis")) };
-    workers.push(await servicePart(`worker-${i}`, "worker.ts", env));
+    workers.push(await serviceComponent(`worker-${i}`, "worker.ts", env));
   }
 
   const all = [...servers, ...workers];
@@ -306,11 +306,15 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       return result;
     },
     async startEverything() {
-      for (const node of [primary, standby]) node?.part.start();
+      for (const node of [primary, standby]) node?.component.start();
       for (const one of all) one.start();
     },
     async killEverything() {
-      await Promise.all([...all.map((one) => one.kill()), primary?.part.kill(), standby?.part.kill()]);
+      await Promise.all([
+        ...all.map((one) => one.kill()),
+        primary?.component.kill(),
+        standby?.component.kill(),
+      ]);
     },
     async operate(...args) {
       const where =
@@ -338,10 +342,14 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       }
     },
     async stop() {
-      for (const one of [...all, fakesPart, ...[primary, standby].flatMap((node) => node?.part ?? [])])
+      for (const one of [
+        ...all,
+        fakesComponent,
+        ...[primary, standby].flatMap((node) => node?.component ?? []),
+      ])
         one.signal("SIGCONT");
       await deployment.killEverything();
-      await fakesPart.kill();
+      await fakesComponent.kill();
       for (const list of proxies.values()) for (const proxy of list) proxy.stop();
     },
   };

@@ -7,10 +7,10 @@ import type { Redis, Deployment } from "./deployment.ts";
 
 /** Makes a node the replica of another, and waits until it has everything. */
 export async function follow(node: Redis, primary: Redis): Promise<void> {
-  const { name } = node.part;
+  const { name } = node.component;
   await eventually(`${name} answers`, () => isOk(node.cli("REPLICAOF", "127.0.0.1", String(primary.port))));
   await eventually(
-    `${name} follows ${primary.part.name}`,
+    `${name} follows ${primary.component.name}`,
     () => node.cli("INFO", "replication").includes("master_link_status:up"),
     60_000,
   );
@@ -26,15 +26,15 @@ export function failOver(
 ): Promise<Struck> {
   return deployment.exclusively(async () => {
     const [old, next] = [deployment.redis!, deployment.standby!];
-    if (fate === "hung") old.part.signal("SIGSTOP");
-    if (fate === "dead") await old.part.kill();
+    if (fate === "hung") old.component.signal("SIGSTOP");
+    if (fate === "dead") await old.component.kill();
     next.cli("REPLICAOF", "NO", "ONE");
     deployment.switchPrimary();
     if (fate === "demoted") await follow(old, next);
     await Bun.sleep(forMs);
-    if (fate === "hung") old.part.signal("SIGCONT");
-    if (fate === "dead") old.part.start();
+    if (fate === "hung") old.component.signal("SIGCONT");
+    if (fate === "dead") old.component.start();
     if (fate !== "demoted") await follow(old, next);
-    return { killed: fate === "dead" ? [old.part.name] : [] };
+    return { killed: fate === "dead" ? [old.component.name] : [] };
   });
 }

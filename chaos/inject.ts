@@ -1,4 +1,4 @@
-// How a fault is done to a world, and undone.
+// How each fault is injected into a deployment, and undone.
 
 import { Database } from "bun:sqlite";
 import { appendFileSync, readdirSync } from "node:fs";
@@ -38,13 +38,13 @@ export async function inject(deployment: Deployment, strike: Strike): Promise<St
   const { fault, forMs, whom, dice } = strike;
   switch (fault.do) {
     case "kill":
-      return fault.part === "everything"
+      return fault.component === "everything"
         ? killEverything(deployment)
-        : killOne(deployment, partOf(deployment, fault.part, whom));
+        : killOne(deployment, componentOf(deployment, fault.component, whom));
     case "restart":
-      return restart(deployment, partOf(deployment, fault.part, whom));
+      return restart(deployment, componentOf(deployment, fault.component, whom));
     case "freeze":
-      return freeze(partOf(deployment, fault.part, whom), forMs);
+      return freeze(componentOf(deployment, fault.component, whom), forMs);
     case "failOver":
       return failOver(deployment, fault, forMs);
     case "cutPower":
@@ -97,16 +97,20 @@ export async function inject(deployment: Deployment, strike: Strike): Promise<St
   }
 }
 
-function partOf(deployment: Deployment, part: "server" | "worker" | "redis", dice: number): ManagedProcess {
-  if (part === "redis") return deployment.redis!.part;
-  return pick(part === "server" ? deployment.servers : deployment.workers, dice);
+function componentOf(
+  deployment: Deployment,
+  component: "server" | "worker" | "redis",
+  dice: number,
+): ManagedProcess {
+  if (component === "redis") return deployment.redis!.component;
+  return pick(component === "server" ? deployment.servers : deployment.workers, dice);
 }
 
-function killOne(deployment: Deployment, part: ManagedProcess): Promise<Struck> {
+function killOne(deployment: Deployment, component: ManagedProcess): Promise<Struck> {
   return deployment.exclusively(async () => {
-    await part.kill();
-    part.start();
-    return { killed: [part.name] };
+    await component.kill();
+    component.start();
+    return { killed: [component.name] };
   });
 }
 
@@ -119,23 +123,23 @@ function killEverything(deployment: Deployment): Promise<Struck> {
 }
 
 function allNames({ servers, workers, redis }: Deployment): string[] {
-  return [...servers, ...workers, ...(redis ? [redis.part] : [])].map(({ name }) => name);
+  return [...servers, ...workers, ...(redis ? [redis.component] : [])].map(({ name }) => name);
 }
 
-function restart(deployment: Deployment, part: ManagedProcess): Promise<Struck> {
+function restart(deployment: Deployment, component: ManagedProcess): Promise<Struck> {
   return deployment.exclusively(async () => {
-    const code = await part.stop();
-    part.start();
+    const code = await component.stop();
+    component.start();
     // By the signal itself: it had not begun to listen for it.
     const isClean = code === 0 || code === undefined || code === "SIGTERM";
-    return isClean ? nothing : { killed: [], unclean: `${part.name}, ${code} after SIGTERM` };
+    return isClean ? nothing : { killed: [], unclean: `${component.name}, ${code} after SIGTERM` };
   });
 }
 
-async function freeze(part: ManagedProcess, forMs: number): Promise<Struck> {
-  part.signal("SIGSTOP");
+async function freeze(component: ManagedProcess, forMs: number): Promise<Struck> {
+  component.signal("SIGSTOP");
   await Bun.sleep(forMs);
-  part.signal("SIGCONT");
+  component.signal("SIGCONT");
   return nothing;
 }
 
@@ -155,9 +159,9 @@ function cutPower(deployment: Deployment, writes: number, torn: number): Promise
 const tornCommand = "*4\r\n$4\r\nHSET\r\n$26\r\n{reliable-email:0}:coun";
 
 function tearLog(deployment: Deployment): Promise<Struck> {
-  const { part, folder } = deployment.redis!;
+  const { component, folder } = deployment.redis!;
   return deployment.exclusively(async () => {
-    await part.kill();
+    await component.kill();
     const logs = join(folder, "appendonlydir");
     // Numbered from the oldest; the last one is written to.
     const last = readdirSync(logs)
@@ -165,8 +169,11 @@ function tearLog(deployment: Deployment): Promise<Struck> {
       .sort((a, b) => Number(a.split(".")[2]) - Number(b.split(".")[2]))
       .at(-1);
     if (last !== undefined) appendFileSync(join(logs, last), tornCommand);
-    part.start();
-    return { killed: [part.name], note: last === undefined ? "no log yet" : `half a command behind ${last}` };
+    component.start();
+    return {
+      killed: [component.name],
+      note: last === undefined ? "no log yet" : `half a command behind ${last}`,
+    };
   });
 }
 

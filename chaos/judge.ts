@@ -1,5 +1,5 @@
 // The judgement of a run: what the clients were answered, what the providers accepted and what the queue still says
-// are compared, email by email. Pure: what it goes by comes in, and the verdict goes out.
+// are compared, email by email. Pure: what it goes by comes in, and the result goes out.
 
 import { parseMailbox } from "../fakes/address_rules.ts";
 import type { Acceptance } from "../fakes/ledger.ts";

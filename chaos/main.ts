@@ -30,7 +30,7 @@ altered, stuck, wrongly dead, or accepted twice where that could have been avoid
   --evidence FOLDER   where logs, journals and the store are kept; without it, only those of a run that failed are
   --service FOLDER    the service's sources, if not these
   --verbose           prints every fault
-  --json              prints one document with every verdict, and nothing else, on stdout
+  --json              prints one document with every result, and nothing else, on stdout
   --list              names the scenarios`;
 
 const read = readOptions(process.argv.slice(2), {
@@ -91,11 +91,11 @@ const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
 const keeps = values.evidence === undefined ? "what a run leaves that fails" : "what every run leaves";
 say(`seed ${seed}; ${keeps} is in ${evidence}\n`);
 say(tableHead);
-const verdicts: { scenario: string; queue: Queue; verdict: RunResult }[] = [];
+const results: { scenario: string; queue: Queue; result: RunResult }[] = [];
 for (const { scenario, queue } of runs) {
   const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
   if (existsSync(folder)) fail(`${folder} is there already: give another --evidence or --seed`);
-  const verdict = await run({
+  const result = await run({
     scenario,
     queue,
     seed,
@@ -115,27 +115,27 @@ for (const { scenario, queue } of runs) {
     },
   });
   if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-  verdicts.push({ scenario: scenario.name, queue, verdict });
+  results.push({ scenario: scenario.name, queue, result });
   if (values.verbose) {
     for await (const one of readJournal<StrikeRecord>(join(folder, "strikes.jsonl")))
       say(`  ${strikeLine(one)}`);
   }
-  say(tableLine(`${scenario.name} (${queue})`, verdict));
-  for (const failure of verdict.failures) say(`  ${failure}`);
-  if (!verdict.ok)
+  say(tableLine(`${scenario.name} (${queue})`, result));
+  for (const failure of result.failures) say(`  ${failure}`);
+  if (!result.ok)
     say(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
-  if (!verdict.ok) say(`  evidence: ${folder}`);
+  if (!result.ok) say(`  evidence: ${folder}`);
   else if (values.evidence === undefined) rmSync(folder, { recursive: true, force: true });
 }
 say(`\n${legend}`);
-const failed = verdicts.filter(({ verdict }) => !verdict.ok);
+const failed = results.filter(({ result }) => !result.ok);
 say(
   failed.length === 0
-    ? `\n${verdicts.length === 1 ? "The run" : `All ${verdicts.length} runs`} kept every promise.`
-    : `\n${failed.length} of ${verdicts.length} runs FAILED.`,
+    ? `\n${results.length === 1 ? "The run" : `All ${results.length} runs`} kept every promise.`
+    : `\n${failed.length} of ${results.length} runs FAILED.`,
 );
 if (failed.length === 0 && values.evidence === undefined) rmSync(evidence, { recursive: true, force: true });
-if (values.json) console.log(JSON.stringify(verdicts, undefined, 2));
+if (values.json) console.log(JSON.stringify(results, undefined, 2));
 process.exit(failed.length === 0 ? 0 : 1);
 
 function choose(names: string | undefined): readonly Scenario[] {

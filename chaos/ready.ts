@@ -3,7 +3,7 @@
 import type { ManagedProcess } from "./managed_process.ts";
 
 export interface Watched {
-  readonly part: ManagedProcess;
+  readonly component: ManagedProcess;
   /** Base URL of its admin port. */
   readonly url: string;
 }
@@ -15,17 +15,18 @@ export interface ReadyWatch {
 }
 
 const everyMs = 100;
-/** Reasons that follow from faults of the store, the providers or the process itself; README.md explains the words. */
+/** Reasons that follow from faults of the store, the providers or the process itself; docs/monitoring.md explains the words. */
 const excused = /^(?:starting|stopping|store|overload|providers):/;
 
 export function watchReadiness(watched: readonly Watched[]): ReadyWatch {
   const reasons = new Set<string>();
   let over = false;
-  const watching = watched.map(async ({ part, url }) => {
+  const watching = watched.map(async ({ component, url }) => {
     while (!over) {
       for (const reason of await reasonsOf(url)) {
         // Numbers in a reason change from one poll to the next.
-        if (!excused.test(reason)) reasons.add(`${part.name}: ${reason.replaceAll(/\d+(\.\d+)?/g, "N")}`);
+        if (!excused.test(reason))
+          reasons.add(`${component.name}: ${reason.replaceAll(/\d+(\.\d+)?/g, "N")}`);
       }
       await Bun.sleep(everyMs);
     }

@@ -5,7 +5,7 @@ import type { RunResult } from "./result.ts";
 
 const columns: readonly {
   readonly title: string;
-  readonly value: (verdict: RunResult) => string | number;
+  readonly value: (result: RunResult) => string | number;
 }[] = [
   { title: "acked", value: ({ acknowledged }) => acknowledged },
   { title: "kills", value: ({ kills }) => kills },
@@ -42,9 +42,9 @@ export const legend = [
   "three quarters of the offered load, half and longest.",
 ].join("\n");
 
-export function tableLine(name: string, verdict: RunResult): string {
-  const cells = columns.map(({ title, value }) => String(value(verdict)).padStart(widthOf(title)));
-  return [name.padEnd(nameWidth), ...cells, verdict.ok ? " ok" : " FAILED"].join(" ");
+export function tableLine(name: string, result: RunResult): string {
+  const cells = columns.map(({ title, value }) => String(value(result)).padStart(widthOf(title)));
+  return [name.padEnd(nameWidth), ...cells, result.ok ? " ok" : " FAILED"].join(" ");
 }
 
 export function strikeLine({ what, startMs, endMs, killed, unclean, note }: StrikeRecord): string {

@@ -31,9 +31,9 @@ export interface RunResult extends Judgement {
   readonly elapsedMs: number;
 }
 
-/** Limit of a server's memory as README.md states it, MiB. */
+/** Limit of a server's memory as docs/api.md states it, MiB. */
 export const serverMemoryMaxMiB = 600;
-/** Limit of a server's file descriptors besides those for clients' connections, as README.md states it. */
+/** Limit of a server's file descriptors besides those for clients' connections, as docs/reliability-testing.md states it. */
 export const serverDescriptorsMax = 64;
 
 export interface Seen {
@@ -102,7 +102,7 @@ export function failuresOf(seen: Seen): string[] {
     fail(unclean.length, "did not stop cleanly", unclean[0]);
   }
   // A Redis whose disk is full ends by itself.
-  const ours = crashes.filter(({ part }) => part !== "redis");
-  fail(ours.length, "processes ended by themselves", ours[0] && `${ours[0].part}, ${ours[0].how}`);
+  const ours = crashes.filter(({ component }) => component !== "redis");
+  fail(ours.length, "processes ended by themselves", ours[0] && `${ours[0].component}, ${ours[0].how}`);
   return failures;
 }

@@ -10,7 +10,7 @@ export type Queue = "redis" | "embedded";
 export type Provider = "resend" | "postmark";
 
 /** A process of the service, or the store's; of several one is drawn. */
-export type Part = "server" | "worker" | "redis";
+export type Component = "server" | "worker" | "redis";
 
 /** Between whom a network can fail. */
 export type Link =
@@ -30,11 +30,11 @@ export type Range = readonly [number, number];
 
 export type Fault =
   /** kill -9, of one or of everything at once; all is started again at once. */
-  | { readonly do: "kill"; readonly part: Part | "everything" }
+  | { readonly do: "kill"; readonly component: Component | "everything" }
   /** SIGTERM, and started again once it has ended. */
-  | { readonly do: "restart"; readonly part: "server" | "worker" }
+  | { readonly do: "restart"; readonly component: "server" | "worker" }
   /** SIGSTOP, then SIGCONT. */
-  | { readonly do: "freeze"; readonly part: Part; readonly forMs: Range }
+  | { readonly do: "freeze"; readonly component: Component; readonly forMs: Range }
   /** The replica of Redis is promoted, behind the same address, and the old primary becomes its replica in the end. */
   | { readonly do: "failOver"; readonly old: "demoted" | "hung" | "dead"; readonly forMs: Range }
   /** kill -9 of everything; what no fsync had followed is not on the disk, but for the first `keep` writes. */

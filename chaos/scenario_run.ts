@@ -175,7 +175,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       crashes,
     };
     const failures = failuresOf(seen);
-    const verdict: RunResult = {
+    const result: RunResult = {
       ...judgement,
       ok: failures.length === 0,
       failures,
@@ -192,10 +192,10 @@ export async function run(options: RunOptions): Promise<RunResult> {
       elapsedMs: performance.now() - startMs,
     };
     await Bun.write(
-      join(folder, "verdict.json"),
-      JSON.stringify({ scenario: scenario.name, queue, seed, ...verdict }, undefined, 1),
+      join(folder, "result.json"),
+      JSON.stringify({ scenario: scenario.name, queue, seed, ...result }, undefined, 1),
     );
-    return verdict;
+    return result;
   } finally {
     usage.stop();
     await readiness.stop();

@@ -8,12 +8,12 @@ const both = ["resend", "postmark"] as const;
 const forBoth = (fault: (name: Provider) => Fault): Fault[] => both.map(fault);
 
 const kills: Fault[] = [
-  { do: "kill", part: "server" },
-  { do: "kill", part: "worker" },
-  { do: "kill", part: "worker" },
-  { do: "kill", part: "everything" },
+  { do: "kill", component: "server" },
+  { do: "kill", component: "worker" },
+  { do: "kill", component: "worker" },
+  { do: "kill", component: "everything" },
 ];
-const redisKills: Fault[] = [...kills, { do: "kill", part: "redis" }];
+const redisKills: Fault[] = [...kills, { do: "kill", component: "redis" }];
 
 const powerCut: Fault = { do: "cutPower", keep: [-4, 4] };
 
@@ -91,7 +91,7 @@ function wrongClock(of: Clocked): Fault {
 
 /** Faults that make emails wait for a point in time: their next attempt, or the end of a lease. */
 const waits: Fault[] = [
-  { do: "kill", part: "worker" },
+  { do: "kill", component: "worker" },
   ...both.flatMap((name): Fault[] => [
     {
       do: "provider",
@@ -136,8 +136,8 @@ export const scenarios: readonly Scenario[] = [
     name: "restarts",
     about: "SIGTERM of one process after the other, as in a rolling release",
     faults: [
-      { do: "restart", part: "server" },
-      { do: "restart", part: "worker" },
+      { do: "restart", component: "server" },
+      { do: "restart", component: "worker" },
     ],
     pauseMs: [200, 600],
   },
@@ -145,8 +145,8 @@ export const scenarios: readonly Scenario[] = [
     name: "freezes",
     about: "SIGSTOP of a server, or of a worker beyond its lease, then SIGCONT",
     faults: [
-      { do: "freeze", part: "worker", forMs: [1000, 6000] },
-      { do: "freeze", part: "server", forMs: [300, 3000] },
+      { do: "freeze", component: "worker", forMs: [1000, 6000] },
+      { do: "freeze", component: "server", forMs: [300, 3000] },
     ],
     pauseMs: [200, 600],
     mayDuplicateAtPostmark: true,
@@ -157,7 +157,7 @@ export const scenarios: readonly Scenario[] = [
     about:
       "SIGSTOP of Redis, then SIGCONT: a dead connection and an unknown outcome for all that was under way",
     queues: ["redis"],
-    faults: [{ do: "freeze", part: "redis", forMs: [300, 4000] }],
+    faults: [{ do: "freeze", component: "redis", forMs: [300, 4000] }],
     pauseMs: [300, 900],
   },
   {
@@ -327,7 +327,7 @@ export const scenarios: readonly Scenario[] = [
       { do: "providerBehaves", name: "postmark", as: { rateLimit: 5 }, forMs: briefly },
       { do: "providerBehaves", name: "postmark", as: { serverToken: "other" }, forMs: briefly },
       { do: "providerBehaves", name: "postmark", as: { pendingDomain: "example.net" }, forMs: briefly },
-      { do: "kill", part: "worker" },
+      { do: "kill", component: "worker" },
       ...forBoth((name) => ({
         do: "provider",
         name,
@@ -352,7 +352,7 @@ export const scenarios: readonly Scenario[] = [
         probability: 0.3,
         forMs: briefly,
       },
-      { do: "kill", part: "worker" },
+      { do: "kill", component: "worker" },
     ],
     pauseMs: [200, 600],
     mayDuplicateAtPostmark: true,
@@ -375,10 +375,10 @@ export const scenarios: readonly Scenario[] = [
     queues: ["embedded"],
     faults: [
       ...Array.from({ length: 4 }, () => kills).flat(),
-      { do: "restart", part: "server" },
-      { do: "restart", part: "worker" },
-      { do: "freeze", part: "worker", forMs: [1000, 5000] },
-      { do: "freeze", part: "server", forMs: [300, 2000] },
+      { do: "restart", component: "server" },
+      { do: "restart", component: "worker" },
+      { do: "freeze", component: "worker", forMs: [1000, 5000] },
+      { do: "freeze", component: "server", forMs: [300, 2000] },
       ...Array.from({ length: 3 }, () => powerCut),
       { do: "fillDisk", forMs: briefly },
       { do: "slowDisk", syncMs: [20, 200], forMs: briefly },
@@ -399,11 +399,11 @@ export const scenarios: readonly Scenario[] = [
     queues: ["redis"],
     faults: [
       ...Array.from({ length: 4 }, () => redisKills).flat(),
-      { do: "restart", part: "server" },
-      { do: "restart", part: "worker" },
-      { do: "freeze", part: "worker", forMs: [1000, 5000] },
-      { do: "freeze", part: "server", forMs: [300, 2000] },
-      { do: "freeze", part: "redis", forMs: [300, 3000] },
+      { do: "restart", component: "server" },
+      { do: "restart", component: "worker" },
+      { do: "freeze", component: "worker", forMs: [1000, 5000] },
+      { do: "freeze", component: "server", forMs: [300, 2000] },
+      { do: "freeze", component: "redis", forMs: [300, 3000] },
       ...Array.from({ length: 3 }, () => powerCut),
       { do: "tearLog" },
       { do: "fillMemory", forMs: briefly },

@@ -50,7 +50,7 @@ export function tellFault(fault: Fault): string {
     case "kill":
     case "restart":
     case "freeze":
-      return `${fault.do} ${fault.part}`;
+      return `${fault.do} ${fault.component}`;
     case "failOver":
       return `fail over, old primary ${fault.old}`;
     case "network":

@@ -17,10 +17,10 @@ export interface UsageWatch {
 
 const everyMs = 100;
 
-export function watchUsage(parts: readonly ManagedProcess[]): UsageWatch {
+export function watchUsage(components: readonly ManagedProcess[]): UsageWatch {
   let most: Usage = { memoryMiB: 0, descriptors: 0 };
   const timer = setInterval(() => {
-    for (const { pid } of parts) {
+    for (const { pid } of components) {
       const now = pid === undefined ? undefined : usageOf(pid);
       if (now === undefined) continue;
       most = {

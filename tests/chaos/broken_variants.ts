@@ -19,7 +19,7 @@ export interface Variant {
   readonly patches: readonly Patch[];
   /** The faults that bring it to light. */
   readonly under: Omit<Scenario, "name" | "about">;
-  /** What the verdict says of it; undefined for what is not broken, as a control. */
+  /** The failure that the result reports; undefined for an unbroken control. */
   readonly caughtAs: RegExp | undefined;
   /** Time for the queue to drain, ms; 8 s if absent. Longer where the correct service needs longer too. */
   readonly drainMs?: number;
@@ -56,7 +56,7 @@ const acknowledgesFirst: Patch = {
   to: '      this.#expireAt(deadlineMs);\n      this.#schedule();\n      resolve({ kind: "stored", id: submission.id, repeated: false });\n',
 };
 const slowlyKilled = {
-  faults: [{ do: "kill", part: "server" }],
+  faults: [{ do: "kill", component: "server" }],
   pauseMs: [300, 500],
   diskSyncMs: 40,
 } as const satisfies Variant["under"];
@@ -128,7 +128,7 @@ const resetAfterAccepting = {
 } as const satisfies Variant["under"];
 
 const workersKilled = {
-  faults: [{ do: "kill", part: "worker" }],
+  faults: [{ do: "kill", component: "worker" }],
   // So long that a worker has a request under way whenever it is killed.
   resend: { workMs: 500 },
   postmark: { workMs: 500 },

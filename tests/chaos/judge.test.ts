@@ -48,7 +48,7 @@ function judged(over: Partial<Evidence>) {
   return judge({ emails, tries: [], acceptances: [], dead: [], held: [], ...over });
 }
 
-/** What a verdict would say of it. */
+/** The failures that a result reports for it. */
 async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Promise<string[]> {
   return failuresOf({
     judgement: await judged(over),
@@ -242,7 +242,7 @@ describe("judge: poison", () => {
   });
 });
 
-describe("verdict", () => {
+describe("result", () => {
   const usage = { memoryMiB: 60, descriptors: 40 };
 
   test("what is accepted more often than the service counts is a failure, though it is named", async () => {
@@ -260,7 +260,7 @@ describe("verdict", () => {
     ]);
   });
 
-  test("a server takes no more than README.md says", async () => {
+  test("a server takes no more than the documentation says", async () => {
     const well = { tries: [answered(1)], acceptances: [accepted(1)] };
     expect(await failures(well, { usage })).toEqual([]);
     const heavy = { ...usage, memoryMiB: serverMemoryMaxMiB + 1 };
@@ -270,9 +270,9 @@ describe("verdict", () => {
     expect(await failures(well, { usage: { ...usage, descriptors: 1000 } })).toEqual([
       "a server had 1000 descriptors open",
     ]);
-    const readme = await Bun.file(`${import.meta.dir}/../../README.md`).text();
-    expect(readme).toContain(`${serverMemoryMaxMiB} MiB of memory`);
-    expect(readme).toContain(`${serverDescriptorsMax} descriptors`);
+    const page = (name: string) => Bun.file(`${import.meta.dir}/../../docs/${name}.md`).text();
+    expect(await page("api")).toContain(`${serverMemoryMaxMiB} MiB of memory`);
+    expect(await page("reliability-testing")).toContain(`${serverDescriptorsMax} descriptors`);
   });
 
   test("a process that is not ready is one too many", async () => {

@@ -7,7 +7,7 @@ import { watchUsage } from "../../chaos/usage.ts";
 import { eventually } from "../support/eventually.ts";
 import { startCommand } from "../support/service.ts";
 
-const partWith = (name: string, pid?: number) => ({ name, pid }) as ManagedProcess;
+const componentWith = (name: string, pid?: number) => ({ name, pid }) as ManagedProcess;
 
 test("readiness: reasons are kept, but for those that other faults excuse", async () => {
   let reasons: readonly string[] = [];
@@ -20,7 +20,9 @@ test("readiness: reasons are kept, but for those that other faults excuse", asyn
       return Response.json({ reasons }, { status: reasons.length === 0 ? 200 : 503 });
     },
   });
-  const watch = watchReadiness([{ part: partWith("worker-0"), url: `http://127.0.0.1:${server.port}` }]);
+  const watch = watchReadiness([
+    { component: componentWith("worker-0"), url: `http://127.0.0.1:${server.port}` },
+  ]);
   async function say(...said: string[]): Promise<void> {
     reasons = said;
     const before = asked;
@@ -47,7 +49,7 @@ test("usage: the most that a process had is kept, beyond its end", async () => {
     setInterval(() => {}, 1000);
   `;
   const child = startCommand([process.execPath, "-e", code]);
-  const watch = watchUsage([partWith("server-0", child.pid), partWith("server-1")]);
+  const watch = watchUsage([componentWith("server-0", child.pid), componentWith("server-1")]);
   try {
     await eventually("both are seen", () => watch.most.memoryMiB > 200 && watch.most.descriptors > 300);
     await child.kill();
