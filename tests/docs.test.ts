@@ -22,7 +22,7 @@ const root = join(import.meta.dir, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const found = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].sort();
 
-const readme = read("README.md");
+const documents = [...found("*.md"), ...found("docs/**/*.md")];
 const product = [...found("*.ts"), ...found("lib/**/*.ts")];
 const mib = 1024 * 1024;
 
@@ -45,14 +45,15 @@ function rows(document: string): { name: string; cells: string[] }[] {
 }
 
 describe("docs: settings", () => {
-  const told = rows(section(readme, "## Settings"));
+  const told = rows(section(read("docs/configuration.md"), "## All settings"));
 
   test("all that there are stand in the table, and no others", () => {
     expect(told.map(({ name }) => name).toSorted()).toEqual(settingNames.toSorted());
   });
 
   test("those that may come from a file are named as such", () => {
-    const [, list = ""] = /^The secrets (.*) may come from a file instead/m.exec(readme) ?? [];
+    const [, list = ""] =
+      /^The secrets (.*) may come from a file instead/m.exec(read("docs/configuration.md")) ?? [];
     expect([...list.matchAll(/`(\w+)`/g)].map(([, name]) => name!)).toEqual(secretNames);
   });
 
@@ -67,7 +68,7 @@ describe("docs: settings", () => {
 });
 
 test("docs: all outcomes of an attempt stand in their table, and no others", () => {
-  const [, after = ""] = readme.split("The `outcome` of an attempt:\n\n");
+  const [, after = ""] = read("docs/json-output.md").split("The `outcome` of an attempt:\n\n");
   const [table = ""] = after.split("\n\n");
   expect(rows(table).map(({ name }) => name)).toEqual(Object.keys(outcomes));
 });
@@ -86,15 +87,17 @@ describe("docs: the log", () => {
   test("every event stands in the table with its level, and no others", () => {
     const written = new Set(calls.map(([, level, event]) => `${event} ${level}`));
     written.add(`${lostEvent} warn`);
-    const told = rows(section(readme, "## The log")).map(({ name, cells: [level] }) => `${name} ${level}`);
+    const told = rows(read("docs/logs.md")).map(({ name, cells: [level] }) => `${name} ${level}`);
     expect(told.toSorted()).toEqual([...written].toSorted());
   });
 });
 
 describe("docs: the API", () => {
+  const api = read("docs/api.md");
+
   test("every message of a 400 that is told is one of the code's", () => {
     const code = product.map(read).join("\n");
-    const messages = section(readme, "### Every 400")
+    const messages = section(api, "## Every 400")
       .split("\n")
       .filter((line) => line.startsWith("| `"))
       .flatMap((line) => [...line.split("|")[1]!.matchAll(/`([^`]+)`/g)].map(([, message]) => message!));
@@ -112,7 +115,6 @@ describe("docs: the API", () => {
   });
 
   test("its limits are those of the code", () => {
-    const api = section(readme, "## The API");
     const { requirement: bodyMax } = settings.MAX_BODY_BYTES.kind.schema.pipe[4];
     const { bodyTimeoutMs, pendingBytesMax, pendingMax } = defaultLimits;
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
@@ -122,7 +124,7 @@ describe("docs: the API", () => {
     expect(api).toContain(`${pendingBytesMax / mib} MiB of bodies`);
     expect(api).toContain(`${bodyTimeoutMs / 1000} s to arrive`);
     expect(api).toContain(`${bodyMax / mib} MiB at most`);
-    expect(readme).toContain(`at most ${bodyMax} `);
+    expect(read("docs/configuration.md")).toContain(`at most ${bodyMax} `);
   });
 });
 
@@ -140,25 +142,47 @@ describe("docs: the map in ARCHITECTURE.md", () => {
   });
 });
 
-test("docs: every key of the store stands in ARCHITECTURE.md, and no others", () => {
+test("docs: every key of the store stands in docs/storage.md, and no others", () => {
   const header = read("lib/queue/redis/scripts/common.lua").split("\n\n")[0]!;
   const keys = [...header.matchAll(/^-- {3}(\S+) +(?:STRING|HASH|ZSET|SET) /gm)].map(([, key]) => key!);
-  const told = rows(section(read("ARCHITECTURE.md"), "## Redis")).map(({ name }) => name);
+  const told = rows(section(read("docs/storage.md"), "## Redis")).map(({ name }) => name);
   expect(keys.length).toBeGreaterThan(15);
   expect(told.toSorted()).toEqual(keys.toSorted());
 });
 
-test("docs: every table of the embedded queue stands in ARCHITECTURE.md, and no others", () => {
+test("docs: every table of the embedded queue stands in docs/storage.md, and no others", () => {
   const steps = [...migrations, ...Object.values(additions)].join("\n");
   const tables = [...steps.matchAll(/^ *CREATE TABLE (\w+)/gm)].map(([, name]) => name!);
-  const told = rows(section(read("ARCHITECTURE.md"), "## The embedded queue")).map(({ name }) => name);
+  const told = rows(section(read("docs/storage.md"), "## The embedded queue")).map(({ name }) => name);
   expect(tables.length).toBeGreaterThan(5);
   expect(told.toSorted()).toEqual(tables.toSorted());
 });
 
-describe("docs: links", () => {
-  const documents = found("*.md");
+describe("docs: shape", () => {
+  test("README.md is short, and so is each page", () => {
+    const lines = (path: string) => read(path).split("\n").length;
+    expect(lines("README.md")).toBeLessThanOrEqual(200);
+    expect(lines("ARCHITECTURE.md")).toBeLessThanOrEqual(250);
+    expect(found("docs/**/*.md").filter((path) => lines(path) > 300)).toEqual([]);
+  });
 
+  test.each(documents)("tables of %s are not padded and have three columns at most", (path) => {
+    const tables = read(path)
+      .split("\n")
+      .filter((line) => line.startsWith("|"));
+    expect(tables.filter((line) => / {2}|--{3}/.test(line) || line.split(/(?<!\\)\|/).length > 5)).toEqual(
+      [],
+    );
+  });
+
+  test("every alert has its entry in docs/runbook.md, and no others", () => {
+    const alerts = [...read("deploy/alerts.yml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
+    const entries = [...read("docs/runbook.md").matchAll(/^## (\w+)$/gm)].map(([, name]) => name!);
+    expect(entries.toSorted()).toEqual(alerts.toSorted());
+  });
+});
+
+describe("docs: links", () => {
   const slug = (heading: string) =>
     heading
       .toLowerCase()
@@ -182,7 +206,7 @@ describe("docs: links", () => {
 
 describe("docs: commands", () => {
   test("CI runs the test command of the README", () => {
-    const [, command] = /```sh\n(.+)\n```/.exec(section(readme, "## Testing")) ?? [];
+    const [, command] = /```sh\n(.+)\n```/.exec(section(read("README.md"), "## Testing")) ?? [];
     expect(command).toContain("npm test");
     expect(read(".ci/run").trimEnd().split("\n").at(-1)).toBe(command!);
   });
@@ -205,7 +229,7 @@ describe("docs: commands", () => {
 
   test("those of npm are scripts of package.json", () => {
     const { scripts } = JSON.parse(read("package.json"));
-    const named = found("*.md").flatMap((document) => [
+    const named = documents.flatMap((document) => [
       ...read(document).matchAll(/\bnpm (?:run )?(server|worker|dev|cli|build|check|test|bench|chaos)\b/g),
     ]);
     expect(named.length).toBeGreaterThan(5);

@@ -1,5 +1,5 @@
 // Whether a process could do its job now, and why not. Pure: the time comes in as an argument. Each reason begins with
-// a word from a short list, which README.md explains.
+// a word from a short list, which docs/monitoring.md explains.
 
 import type { Breaker } from "../policy/breaker.ts";
 import type { Health, QueueStats } from "../queue/contract.ts";

@@ -45,7 +45,7 @@ In production, run \`server\` and \`worker\` with settings in the environment:
 \`config --check\` tries the settings out, and \`queue stats\` shows how the queue
 is doing.
 
-README.md documents all settings, the API, the log, and what happens when
+docs/ documents all settings, the API, the log, and what happens when
 something fails.
 
 Exit codes: 0 success, 1 failure, 2 usage error or invalid setting.`;

@@ -1,5 +1,5 @@
 // The settings, one row each: kind and default. Parsing, the types and names in `Config`, the command `config`, masking
-// and the checks of README.md derive from these rows. Then the rules that concern several settings.
+// and the checks of docs/configuration.md derive from these rows. Then the rules that concern several settings.
 
 import type * as v from "valibot";
 import { formatMailbox, isAmong, mailboxMax } from "../email/address.ts";

@@ -28,10 +28,7 @@ const commands = [
 ];
 const states = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"] as const;
 const iso = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
-/** What README.md says of the queue. */
-const documented = readFileSync(join(import.meta.dir, "../../README.md"), "utf8")
-  .split("### Looking into the queue")[1]!
-  .split("\n## ")[0]!;
+const documented = readFileSync(join(import.meta.dir, "../../docs/json-output.md"), "utf8");
 const undocumented = (document: object) =>
   Object.keys(document).filter((name) => !documented.includes(`\`${name}\``));
 /** How answers name the queue that these settings lead to. */

@@ -1,5 +1,5 @@
 // What is handed out for monitoring, held against what real processes show: alerts that fire when they should, a
-// dashboard whose every question can be asked, and no metric in any of them, or in README.md, that there is not.
+// dashboard whose every question can be asked, and no metric in any of them, or in docs/monitoring.md, that there is not.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -107,14 +107,12 @@ describe("dashboard", () => {
   });
 });
 
-describe("README.md", () => {
-  const readme = read("README.md");
-  const start = readme.indexOf("\n## Health and metrics\n");
-  const health = readme.slice(start, readme.indexOf("\n## ", start + 1));
+describe("docs/monitoring.md", () => {
+  const page = read("docs/monitoring.md");
 
   test("its table tells of every metric, with the process that shows it and its type, and of no others", () => {
-    const told = health.split("\n").flatMap((line) => {
-      const [, name, process, type] = /^\| `(\w+)` +\| (\w+) +\| (\w+) +\|/.exec(line) ?? [];
+    const told = page.split("\n").flatMap((line) => {
+      const [, name, process, type] = /^\| `(\w+)` \| (\w+), (\w+) \|/.exec(line) ?? [];
       return name === undefined ? [] : [`${name} ${process} ${type}`];
     });
     const all = new Map([...shown.server, ...shown.worker]);
@@ -126,19 +124,19 @@ describe("README.md", () => {
   });
 
   test("what it says otherwise names none that there is not", () => {
-    expect(missing(readme)).toEqual([]);
+    expect(missing(page)).toEqual([]);
   });
 
   test("every reason of /readyz is told, and no others", () => {
     const code = read("lib/admin/readiness.ts");
     const words = new Set([...code.matchAll(/["`]([a-z]+): /g)].map(([, word]) => word));
-    const told = [...health.matchAll(/^\| `(\w+):` +\|/gm)].map(([, word]) => word);
+    const told = [...page.matchAll(/^\| `(\w+):` +\|/gm)].map(([, word]) => word);
     expect(new Set(told)).toEqual(words);
   });
 
   test("its table of alerts names them all, and no others", () => {
     const names = [...read("deploy/alerts.yml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
-    const told = [...health.matchAll(/^\| `(ReliableEmail\w+)` +\|/gm)].map(([, name]) => name!);
+    const told = [...page.matchAll(/^\| `(ReliableEmail\w+)` +\|/gm)].map(([, name]) => name!);
     expect(told.toSorted()).toEqual(names.toSorted());
   });
 });

@@ -6,9 +6,11 @@ export interface Schema {
   readonly type?: string;
   readonly format?: string;
   readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly pattern?: string;
   readonly oneOf?: readonly Schema[];
   readonly properties?: Readonly<Record<string, Schema>>;
-  readonly additionalProperties?: Schema;
+  readonly additionalProperties?: Schema | false;
   readonly propertyNames?: { readonly maxLength: number };
   readonly maxProperties?: number;
   readonly required?: readonly string[];
@@ -32,6 +34,8 @@ export function mistakes(value: unknown, schema: Schema, named: Record<string, S
   if (schema.type && schema.type !== type) return [`${at}: ${type}, not ${schema.type}`];
   const found: string[] = [];
   if (schema.enum && !schema.enum.includes(value)) found.push(`${at}: not one of ${schema.enum.join()}`);
+  if ("const" in schema && schema.const !== value) found.push(`${at}: not ${String(schema.const)}`);
+  if (schema.pattern && !new RegExp(schema.pattern).test(String(value))) found.push(`${at}: malformed`);
   if (typeof value === "string" && value.length > (schema.maxLength ?? Number.POSITIVE_INFINITY))
     found.push(`${at}: too long`);
   if (Array.isArray(value)) {

@@ -16,7 +16,7 @@ const info = {
 const config = { appendfsync: "always", "no-appendfsync-on-rewrite": "no", "maxmemory-policy": "noeviction" };
 
 const rows: [string, object, object, "ready" | "pending" | "refused"][] = [
-  ["as README.md asks", {}, {}, "ready"],
+  ["as docs/deploy-redis.md asks", {}, {}, "ready"],
   ["still loading", { loading: "1" }, {}, "pending"],
   ["a replica", { role: "slave" }, {}, "pending"],
   ["without an append-only file", { aof_enabled: "0" }, {}, "refused"],

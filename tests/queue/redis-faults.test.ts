@@ -566,10 +566,10 @@ describe("a Redis of its own", () => {
     );
   }
 
-  test("with the permissions that README.md names is written to", () =>
+  test("with the permissions that docs/deploy-redis.md names is written to", () =>
     withRedis({}, async (redis) => {
-      const readme = await Bun.file(join(import.meta.dir, "..", "..", "README.md")).text();
-      const command = /redis-cli (ACL SETUSER mail [^`]*)\n```/.exec(readme)![1]!;
+      const page = await Bun.file(join(import.meta.dir, "..", "..", "docs/deploy-redis.md")).text();
+      const command = /redis-cli (ACL SETUSER mail [^`]*)\n```/.exec(page)![1]!;
       const words = command.replaceAll("\\\n", " ").replaceAll("'", "").split(/\s+/);
       expect(redis.cli(...words)).toBe("OK");
       const url = redis.url.replace("redis://", "redis://mail:secret@");

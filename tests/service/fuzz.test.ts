@@ -1,4 +1,4 @@
-// Whatever is sent to the port of a real server, it answers as the README says, or not at all, and lives. fast-check
+// Whatever is sent to the port of a real server, it answers as docs/api.md says, or not at all, and lives. fast-check
 // prints the seed of what fails: hand it to `fc.assert` as `{ seed, path }` to see it again.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";

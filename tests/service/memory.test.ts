@@ -1,4 +1,4 @@
-// The memory that README.md grants a server, measured on a real one while its store stands still: whatever the bytes
+// The memory that docs/api.md grants a server, measured on a real one while its store stands still: whatever the bytes
 // of the bodies, and however much longer they are once stored.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -8,7 +8,7 @@ import { connectRaw } from "../support/raw.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 
-/** As README.md says, with a little for what the allocator keeps. */
+/** As docs/api.md says, with a little for what the allocator keeps. */
 const grownMaxMiB = 600;
 
 let redis: RedisServer;

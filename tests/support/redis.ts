@@ -1,4 +1,4 @@
-// A real redis-server of a test's own: on a free port, with its own folder, with the settings that README.md
+// A real redis-server of a test's own: on a free port, with its own folder, with the settings that docs/deploy-redis.md
 // asks for unless told otherwise.
 
 import { mkdtempSync, rmSync } from "node:fs";

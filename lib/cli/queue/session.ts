@@ -19,7 +19,7 @@ export interface QueueSession {
   readonly terminal: Terminal;
 }
 
-export const jsonFlag = flag("prints one JSON document; README.md describes it");
+export const jsonFlag = flag("prints one JSON document; docs/json-output.md describes it");
 
 // What fails reaches the command as an error.
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };

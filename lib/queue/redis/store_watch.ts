@@ -144,7 +144,7 @@ export class StoreWatch {
   /** The state after a check that Redis refused, or did not answer. */
   #judgeRefusal(reason: string): StoreState {
     if (reason.startsWith("NOPERM ")) {
-      const fixes = ["give its user the permissions that README.md lists under Redis"];
+      const fixes = ["give its user the permissions that docs/deploy-redis.md lists"];
       return { kind: "refused", reason, fixes, event: "writes-refused" };
     }
     if (reason.startsWith("MISCONF ")) {

@@ -1,0 +1,333 @@
+// Draws the pictures of the documentation: `npx bun docs/images/draw.ts`. Diagrams are described here. Terminal captures
+// show the output of real processes: a provider fails, its emails leave through the other, and `queue stats` reports it.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cliInTerminal } from "../../tests/support/cli.ts";
+import { post, settingsFor, startFakes, startServer, startWorker } from "../../tests/support/service.ts";
+
+const style = `<style>
+text { font: 14px ui-sans-serif, system-ui, sans-serif; fill: #1f2328; text-anchor: middle; dominant-baseline: central }
+.small { font-size: 12px; fill: #59636e }
+.left { text-anchor: start }
+.box { fill: #f6f8fa; stroke: #59636e; stroke-width: 1.5 }
+.good { fill: #dafbe1; stroke: #1a7f37 }
+.bad { fill: #ffebe9; stroke: #cf222e }
+.doubt { fill: #fff8c5; stroke: #9a6700 }
+.mono { font: 13px ui-monospace, monospace; text-anchor: start; white-space: pre }
+.bold { font-weight: bold } .dim { fill: #59636e } .red { fill: #cf222e } .yellow { fill: #9a6700 }
+.edge { fill: none; stroke: #59636e; stroke-width: 1.5; marker-end: url(#arrow) }
+marker path { fill: #59636e }
+@media (prefers-color-scheme: dark) {
+  text { fill: #f0f6fc } .small { fill: #9198a1 }
+  .box { fill: #151b23; stroke: #9198a1 } .edge { stroke: #9198a1 } marker path { fill: #9198a1 }
+  .dim { fill: #9198a1 } .red { fill: #f85149 } .yellow { fill: #d29922 }
+  .good { fill: #12261e; stroke: #3fb950 } .bad { fill: #25171c; stroke: #f85149 } .doubt { fill: #272115; stroke: #d29922 }
+}
+</style>
+<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z"/></marker></defs>`;
+
+type Kind = "" | "good" | "bad" | "doubt";
+interface Box {
+  readonly at: readonly [x: number, y: number];
+  readonly text: string;
+  readonly kind?: Kind;
+  readonly width?: number;
+}
+interface Edge {
+  /** Corners of the line, from its beginning to its arrowhead. */
+  readonly path: readonly (readonly [x: number, y: number])[];
+  readonly text?: string;
+  readonly textAt?: readonly [x: number, y: number];
+}
+
+const boxHeight = 40;
+
+function diagram(width: number, height: number, title: string, boxes: Box[], edges: Edge[]): string {
+  const shapes = boxes.map(({ at: [x, y], text, kind = "", width = 110 }) => {
+    const corner = `x="${x - width / 2}" y="${y - boxHeight / 2}"`;
+    return `<rect class="box ${kind}" ${corner} width="${width}" height="${boxHeight}" rx="6"/><text x="${x}" y="${y}">${escape(text)}</text>`;
+  });
+  const lines = edges.map(({ path, text, textAt: [x, y] = [0, 0] }) => {
+    const line = `<path class="edge" d="M${path.map((point) => point.join(" ")).join("L")}"/>`;
+    const label = text
+      ?.split("\n")
+      .map((part, i) => `<text class="small" x="${x}" y="${y + 15 * i}">${escape(part)}</text>`);
+    return line + (label ?? []).join("");
+  });
+  return svg(width, height, title, [...lines, ...shapes]);
+}
+
+function svg(width: number, height: number, title: string, content: readonly string[]): string {
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escape(title)}">
+<title>${escape(title)}</title>
+${style}
+${content.join("\n")}
+</svg>
+`;
+}
+
+function escape(text: string): string {
+  return Bun.escapeHTML(text);
+}
+
+const states = diagram(
+  880,
+  350,
+  "States of an email",
+  [
+    { at: [150, 60], text: "waiting" },
+    { at: [450, 60], text: "sending" },
+    { at: [800, 60], text: "sent", kind: "good" },
+    { at: [450, 180], text: "in-doubt", kind: "doubt" },
+    { at: [150, 280], text: "retrying" },
+    { at: [800, 280], text: "dead", kind: "bad" },
+  ],
+  [
+    {
+      path: [
+        [10, 52],
+        [93, 52],
+      ],
+      text: "200",
+      textAt: [50, 40],
+    },
+    {
+      path: [
+        [206, 52],
+        [393, 52],
+      ],
+      text: "claimed in a batch",
+      textAt: [300, 40],
+    },
+    {
+      path: [
+        [506, 52],
+        [743, 52],
+      ],
+      text: "accepted",
+      textAt: [625, 40],
+    },
+    {
+      path: [
+        [430, 81],
+        [430, 158],
+      ],
+      text: "no answer, or\nlease expired",
+      textAt: [385, 107],
+    },
+    {
+      path: [
+        [470, 159],
+        [470, 82],
+      ],
+      text: "asked again",
+      textAt: [510, 120],
+    },
+    {
+      path: [
+        [506, 172],
+        [800, 172],
+        [800, 82],
+      ],
+      text: "found accepted",
+      textAt: [710, 160],
+    },
+    {
+      path: [
+        [394, 172],
+        [170, 172],
+        [170, 82],
+      ],
+      text: "found not sent,\nor doubt ended",
+      textAt: [235, 140],
+    },
+    {
+      path: [
+        [394, 70],
+        [315, 70],
+        [315, 280],
+        [207, 280],
+      ],
+      text: "failed",
+      textAt: [338, 230],
+    },
+    {
+      path: [
+        [130, 259],
+        [130, 82],
+      ],
+      text: "due",
+      textAt: [112, 210],
+    },
+    {
+      path: [
+        [506, 70],
+        [600, 70],
+        [600, 280],
+        [743, 280],
+      ],
+      text: "refused by all,\nor given up",
+      textAt: [650, 222],
+    },
+    {
+      path: [
+        [800, 301],
+        [800, 325],
+        [40, 325],
+        [40, 70],
+        [93, 70],
+      ],
+      text: "retried by an operator",
+      textAt: [450, 338],
+    },
+  ],
+);
+
+const architecture = diagram(
+  860,
+  150,
+  "Architecture",
+  [
+    { at: [75, 75], text: "client" },
+    { at: [260, 75], text: "server" },
+    { at: [450, 75], text: "queue: SQLite or Redis", width: 180 },
+    { at: [640, 75], text: "worker" },
+    { at: [795, 40], text: "Resend" },
+    { at: [795, 110], text: "Postmark" },
+  ],
+  [
+    {
+      path: [
+        [131, 67],
+        [203, 67],
+      ],
+      text: "POST /",
+      textAt: [166, 54],
+    },
+    {
+      path: [
+        [204, 84],
+        [132, 84],
+      ],
+      text: "200, id",
+      textAt: [168, 99],
+    },
+    {
+      path: [
+        [316, 75],
+        [358, 75],
+      ],
+      text: "fsync",
+      textAt: [337, 62],
+    },
+    {
+      path: [
+        [584, 67],
+        [542, 67],
+      ],
+      text: "claim",
+      textAt: [563, 54],
+    },
+    {
+      path: [
+        [584, 84],
+        [542, 84],
+      ],
+      text: "settle",
+      textAt: [563, 99],
+    },
+    {
+      path: [
+        [696, 66],
+        [738, 44],
+      ],
+    },
+    {
+      path: [
+        [696, 84],
+        [738, 106],
+      ],
+    },
+  ],
+);
+
+const lineHeight = 18;
+const columnWidth = 7.8;
+const padding = 14;
+const sgr: Readonly<Record<string, string>> = { 1: "bold", 2: "dim", 31: "red", 33: "yellow" };
+
+/** A picture of what a terminal shows, with its colors. */
+function terminal(title: string, command: string, output: string): string {
+  const lines = [`\x1b[2m$ ${command}\x1b[0m`, ...output.trimEnd().split("\n")];
+  const texts = lines.map((line, i) => {
+    let classes: string[] = [];
+    // Escapes and texts alternate.
+    // oxlint-disable-next-line no-control-regex
+    const spans = line.split(/(\x1b\[[\d;]*m)/).map((part) => {
+      // oxlint-disable-next-line no-control-regex
+      const [, codes] = /^\x1b\[([\d;]*)m$/.exec(part) ?? [];
+      if (codes === undefined) return part && `<tspan class="${classes.join(" ")}">${escape(part)}</tspan>`;
+      for (const code of codes.split(";")) {
+        const name = sgr[code];
+        classes = name === undefined ? [] : [...classes, name];
+      }
+      return "";
+    });
+    const y = padding + lineHeight * (i + 0.5);
+    return `<text class="mono" x="${padding}" y="${y}" xml:space="preserve">${spans.join("")}</text>`;
+  });
+  const columns = Math.max(...lines.map((line) => Bun.stringWidth(line)));
+  const width = Math.ceil(columns * columnWidth + 2 * padding);
+  const height = lines.length * lineHeight + 2 * padding;
+  const frame = `<rect class="box" x="1" y="1" width="${width - 2}" height="${height - 2}" rx="6"/>`;
+  return svg(width, height, title, [frame, ...texts]);
+}
+
+const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };
+
+/** Runs the service on a queue of its own while a provider fails. */
+async function capture(): Promise<{ stats: string; failover: string }> {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-pictures-"));
+  const fakes = await startFakes();
+  const env = settingsFor({ DATA_DIR: folder }, fakes, { ADMIN_PORT: "", PROVIDERS: "resend:3,postmark:1" });
+  const server = await startServer(env);
+  const worker = await startWorker(env);
+  try {
+    const submit = async (count: number) => {
+      for (let i = 0; i < count; i++) await post(server.url, email);
+    };
+    await submit(40);
+    const json = { name: "application_error", message: "The service is unavailable" };
+    await fakes.fault("resend", { fault: { stage: "read", effect: { status: 503, json } } });
+    const submitUntil = async (event: string) => {
+      while (!worker.lines.some((line) => line["event"] === event)) await submit(10);
+    };
+    await submitUntil("breaker-opened");
+    const stats = cliInTerminal(env, ["queue", "stats"]);
+    await stats.exited;
+    await fakes.clearFaults();
+    await submitUntil("breaker-closed");
+    const events = ["worker-started", "breaker-opened", "breaker-closed"];
+    const failover = worker.lines.filter(({ event }) => events.includes(String(event)));
+    return {
+      stats: stats.shown().replaceAll(folder, "/var/lib/reliable-email"),
+      failover: failover.map((line) => JSON.stringify(line)).join("\n"),
+    };
+  } finally {
+    await Promise.all([server.kill(), worker.kill(), fakes.stop()]);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const { stats, failover } = await capture();
+const pictures = {
+  states,
+  architecture,
+  stats: terminal("Output of queue stats", "reliable-email queue stats", stats),
+  failover: terminal("A failover in the log", "journalctl -o cat -u reliable-email-worker", failover),
+};
+for (const [name, picture] of Object.entries(pictures)) {
+  await Bun.write(join(import.meta.dir, `${name}.svg`), picture);
+}
