@@ -1,4 +1,4 @@
-// What a command of the executable is. One description gives its strict parser, its usage line and its `--help`.
+// Commands of the executable. One description gives its strict parser, its usage line and its `--help`.
 
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 
@@ -9,7 +9,7 @@ interface Named {
   readonly name: string;
   /** One line, shown in the list of commands. */
   readonly summary: string;
-  /** What its own `--help` prints. */
+  /** The text of its own `--help`. */
   readonly help: string;
 }
 

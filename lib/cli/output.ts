@@ -1,4 +1,4 @@
-// What commands write to stdout and stderr: synchronously and whole, so that nothing is lost when the process ends.
+// Output of commands to stdout and stderr: synchronously and whole, so that nothing is lost when the process ends.
 
 import { writeSync } from "node:fs";
 import { getSystemErrorMessage } from "node:util";
@@ -13,7 +13,7 @@ export class CannotWrite extends Error {}
 
 /** Whether anything was printed, or would have been if stdout had taken it. */
 let isAnswered = false;
-/** What stderr says went wrong. */
+/** The error messages on stderr. */
 const complaints: string[] = [];
 
 /**

@@ -15,7 +15,7 @@ export interface Kind {
    * be in the file that `NAME_FILE` names.
    */
   readonly isPublic?: true;
-  /** What may be shown of a value. Default: all of a public one, nothing of a secret. */
+  /** The part of a value that may be shown. Default: all of a public one, nothing of a secret. */
   readonly mask?: (text: string) => string;
   /** Parts of a secret that must not be shown anywhere. Default: all of it. */
   readonly secretParts?: (text: string) => string[];

@@ -7,7 +7,7 @@ import { logLevels } from "../runtime/log.ts";
 import { providerNames, registry } from "../providers/registry.ts";
 import * as kinds from "./kinds.ts";
 
-/** What a process does with its settings: only a worker needs a provider. */
+/** The process that uses the settings: only a worker needs a provider. */
 export type Role = "server" | "worker";
 
 interface Setting {
@@ -121,7 +121,7 @@ export function nameValues(values: Values): NamedValues {
   return Object.fromEntries(settingNames.map((name) => [nameInCode(name), values[name]])) as NamedValues;
 }
 
-/** What may be shown of a value: nothing, unless its kind says that it is public. */
+/** The part of a value that may be shown: nothing, unless its kind says that it is public. */
 export function masked({ isPublic, mask }: kinds.Kind, text: string): string {
   return mask?.(text) ?? (isPublic ? text : kinds.hidden);
 }

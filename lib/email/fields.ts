@@ -17,7 +17,7 @@ export interface Field {
   readonly isTrimmed: boolean;
   /** The envelope is kept in the record of a sent email, the content is dropped. */
   readonly storedIn: "envelope" | "content";
-  /** What is wrong with a value that is not empty, as a text for the client. */
+  /** The fault of a value that is not empty, as a text for the client. */
   readonly faultOf: (value: string) => string | undefined;
   /** The field with the address that this one is the display name of. */
   readonly nameOf?: "to" | "from";

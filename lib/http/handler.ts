@@ -29,10 +29,10 @@ export interface HandlerOptions extends Readonly<Partial<typeof defaultLimits>> 
   readonly onAnswer?: (status: number, elapsedMs: number) => void;
 }
 
-/** What is under way. */
+/** The submissions under way. */
 export interface Load {
   readonly submissions: number;
-  /** Of bodies that have arrived, then of the emails as they are stored. */
+  /** Bytes of bodies that have arrived, then of the emails as they are stored. */
   readonly bytes: number;
   /** Why the next submission, or one of the largest, would be refused. */
   readonly overload: string | undefined;
@@ -40,7 +40,7 @@ export interface Load {
 
 const busy = "the service is busy: try again later";
 
-/** What is answered with 500: the message for the client, and the reason for the log. */
+/** A 500: the message for the client, and the reason for the log. */
 const failures = {
   tooMany: [busy, "too many submissions under way"],
   noMemory: [busy, "too many bytes under way"],

@@ -38,7 +38,7 @@ export function withLeaseExpiry(notes: Notes, { leaseExpired, provider, nowMs }:
   return { ...notes, attempts: addAttempt(notes.attempts, { provider, atMs: nowMs, outcome: "lapsed" }) };
 }
 
-/** What `decode` returns, or undefined if it throws: what is stored may be damaged, or of a later format. */
+/** The result of `decode`, or undefined if it throws: stored text may be damaged, or of a later format. */
 export function ifReadable<T>(decode: () => T): T | undefined {
   try {
     return decode();

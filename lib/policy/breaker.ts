@@ -9,7 +9,7 @@ export type Breaker =
   | {
       readonly kind: "closed";
       readonly generation: number;
-      /** What failed since the last success, each once: a batch that fails again and again is one failure. */
+      /** Failures since the last success, each once: a batch that fails again and again is one failure. */
       readonly failed: readonly string[];
     }
   | ({ readonly kind: "open"; readonly untilMs: number } & Opened)
@@ -33,7 +33,7 @@ interface Opened {
   readonly isDown: boolean;
 }
 
-/** What became of a request that was admitted. */
+/** The result of a request that was admitted. */
 export type BreakerEvent =
   /** The provider answered as one that works. */
   | { readonly kind: "success" }

@@ -1,4 +1,4 @@
-// What to do with a claimed batch, and what follows from what happened to it. A table: the rows are the kinds of result
+// The next step with a claimed batch, and what follows from what happened to it. A table: the rows are the kinds of result
 // and outcome, the two columns are "never in doubt" and "in doubt"; its entries are in email_fate.ts and in_doubt.ts.
 
 import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
@@ -84,7 +84,7 @@ function ruleEach(outcomes: readonly Outcome[], input: DecisionInput): Ruling {
     else verdicts.push(decideEmail(email, outcome, accountWorks, input));
   }
   if (uncertain === undefined) return { verdicts };
-  // What is sent again under the same key must have the same bytes, so that the batch stays whole; what is
+  // A request under the same key must have the same bytes, so that the batch stays whole; what is
   // searched for need not.
   return keepInDoubt(uncertain, input, policy.searchWaitMs === undefined ? [] : verdicts);
 }

@@ -1,4 +1,4 @@
-// What is decided about a batch, as a value for the worker to carry out, and what a decision is made from.
+// The decision about a batch, as a value for the worker to carry out, and what a decision is made from.
 
 import type { EmailFate, Settlement } from "../queue/contract.ts";
 import type { DecodedBatch } from "./batch.ts";
@@ -45,7 +45,7 @@ export interface DecisionInput {
   readonly random: number;
 }
 
-/** What happened to a claimed batch. */
+/** The result of handling a claimed batch. */
 export type Result =
   | SendResult
   | SearchResult
@@ -60,13 +60,13 @@ export type Result =
 export interface Death {
   readonly id: string;
   readonly cause: "rejected" | "refusedByAll" | "gaveUp" | "keyReused" | "unreadable";
-  /** Of its last attempt. */
+  /** The outcome of its last attempt. */
   readonly reason: string;
   /** It may have been sent. */
   readonly outcomeUnknown: boolean;
 }
 
-/** What is decided about one email. */
+/** The decision about one email. */
 export interface Verdict {
   readonly fate: EmailFate;
   /** Names of counters, without the provider. */
@@ -77,10 +77,10 @@ export interface Verdict {
   readonly mayBeDuplicate?: boolean;
 }
 
-/** What is decided about the emails of a batch. */
+/** The decisions about the emails of a batch. */
 export interface Ruling {
   readonly verdicts: readonly Verdict[];
-  /** What holds for the emails without a verdict. */
+  /** Applies to the emails without a verdict. */
   readonly rest?: Settlement["rest"];
   /** Added to the counts of the verdicts. */
   readonly counts?: Readonly<Record<string, number>>;

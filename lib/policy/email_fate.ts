@@ -1,4 +1,4 @@
-// What becomes of one email once its outcome is certain, or once nobody will find it out any more. While it is uncertain
+// The fate of one email once its outcome is certain, or once nobody will find it out any more. While it is uncertain
 // nothing is decided email by email: that is in_doubt.ts.
 
 import { backoffMs } from "./backoff.ts";
@@ -139,7 +139,7 @@ export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   return verdict.death === undefined ? { ...verdict, counts: ["handed_over"] } : verdict;
 }
 
-/** Of `providers`, those that may still take it once this batch's provider has refused its sender. */
+/** Those of `providers` that may still take it once this batch's provider has refused its sender. */
 export function othersFor(
   { refusedBy }: History,
   { batch, policy: { providers } }: DecisionInput,
@@ -268,12 +268,12 @@ export function isLate(
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
-/** What the email went through before, and with this batch in doubt. */
+/** The email's history before, and with this batch in doubt. */
 function inherited({ history }: DecodedEmail, { batch }: DecisionInput): History {
   return withNotes(history, batch.notes);
 }
 
-/** What the email went through, and how this attempt ended. */
+/** The email's history, and how this attempt ended. */
 export function tried(
   email: DecodedEmail,
   end: AttemptEnd,

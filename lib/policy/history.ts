@@ -1,4 +1,4 @@
-// What an email, a batch in doubt and the record of a sent email remember, and how that is stored: as texts that a queue
+// The memory of an email, of a batch in doubt and of the record of a sent email, and how it is stored: as texts that a queue
 // carries without reading. Two adjacent releases read each other's texts, so a field may be added, but never renamed,
 // and a missing field has its default.
 
@@ -69,7 +69,7 @@ const timeMs = v.pipe(v.number(), v.minValue(-8.64e15), v.maxValue(8.64e15));
 /** valibot takes an array for an object. */
 const noArray = v.custom<object>((value) => !Array.isArray(value));
 
-/** What a later release adds to an attempt is kept; how it ended may be an end that only that release knows. */
+/** Fields that a later release adds to an attempt are kept; how it ended may be an end that only that release knows. */
 const attempt: v.GenericSchema<unknown, Attempt> = v.looseObject({
   provider: v.string(),
   atMs: timeMs,
@@ -134,11 +134,11 @@ const recordSchema = v.object({
   history: v.optional(historySchema, {}),
 });
 
-/** Of one email, over all its batches. */
+/** The memory of one email, over all its batches. */
 export type History = Readonly<v.InferOutput<typeof historySchema>>;
-/** Of one batch, while it is in doubt. */
+/** The memory of one batch, while it is in doubt. */
 export type Notes = Readonly<v.InferOutput<typeof notesSchema>>;
-/** Of one sent email. */
+/** The record of one sent email. */
 export type SentRecord = Readonly<v.InferOutput<typeof recordSchema>>;
 
 export const noHistory: History = v.parse(historySchema, {});

@@ -1,4 +1,4 @@
-// What an operator's retry makes of a dead letter, and of a batch in doubt: a value that a command carries out.
+// The decision on an operator's retry of a dead letter, or of a batch in doubt: a value that a command carries out.
 
 import type { Batch, EmailFate, Settlement } from "../queue/contract.ts";
 import { ifReadable, withLeaseExpiry } from "./batch.ts";

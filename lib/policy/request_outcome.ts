@@ -1,10 +1,10 @@
-// What can come of one request to a provider, and what that says about the provider. Adapters translate an API's answers
+// The possible results of one request to a provider, and what they say about the provider. Adapters translate an API's answers
 // into outcomes; they decide nothing. What follows for the emails is in decide.ts.
 
 import type { Settlement } from "../queue/contract.ts";
 import { cutReason } from "./history.ts";
 
-/** What became of one email, or of every email in a request alike. */
+/** The result for one email, or of every email in a request alike. */
 export type Outcome =
   | { readonly kind: "accepted"; readonly providerMessageId: string }
   /**
@@ -48,7 +48,7 @@ export type OutcomeKind = Outcome["kind"];
 /** An outcome other than an acceptance. */
 export type FailedOutcome = Exclude<Outcome, { kind: "accepted" }>;
 
-/** What a provider's headers say about its rate limit. */
+/** The rate limit, as a provider's headers state it. */
 export interface RateHint {
   /** Requests allowed per second. */
   readonly limitPerSecond?: number;
@@ -77,7 +77,7 @@ export type SearchResult =
       readonly outcome: Exclude<FailedOutcome, { kind: "rejected" | "senderRefused" | "keyReused" }>;
     };
 
-/** What an answer says to the circuit breaker. `unanswered` is a failure without an answer of the provider's own. */
+/** The consequence of an answer for the circuit breaker. `unanswered` is a failure without an answer of the provider's own. */
 export type ProviderHealth = (typeof healthBySeverity)[number];
 
 const healthBySeverity = ["none", "success", "failure", "unanswered", "accountRefused"] as const;

@@ -1,4 +1,4 @@
-// What a worker remembers of senders at one provider, and which emails of a batch therefore travel together. Addresses
+// A worker's memory of senders at one provider, and which emails of a batch therefore travel together. Addresses
 // that the provider refused lately go to another without a request; senders of domains that it is not known to accept
 // travel apart, since one refused sender may refuse a whole request. The bytes of a request never change after it was
 // first made, so that only a batch that was never begun is touched.

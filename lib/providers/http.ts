@@ -77,9 +77,9 @@ async function readText(response: Response): Promise<string | undefined> {
 
 /** How one provider's answers are read, as far as the providers differ. */
 export interface Dialect {
-  /** What a 2xx says of each of `count` emails, in the order of the request, or why it cannot be read. */
+  /** Reads a 2xx: the outcome of each of `count` emails, in the order of the request, or why it cannot be read. */
   readOutcomes(body: unknown, count: number): readonly Outcome[] | string;
-  /** What any other answer says; undefined if it is not in the provider's own form. */
+  /** Reads any other answer; undefined if it is not in the provider's own form. */
   readRefusal(status: number, body: unknown): Refusal | undefined;
   /** `refusal` is undefined for an answer that accounts for every email. */
   readRate(headers: Headers, refusal?: Refusal): RateHint;

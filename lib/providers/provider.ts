@@ -23,7 +23,7 @@ export interface Provider {
   /** Highest rate while the provider names no limit, requests per second. */
   readonly maxRate: number;
   /**
-   * What a request depends on besides the emails (a message stream): stored with the batch when it is made. Without
+   * Whatever a request depends on besides the emails (a message stream): stored with the batch when it is made. Without
    * `search` it depends on nothing else, and the domains that the provider is known to accept are stored instead.
    */
   readonly context: string;

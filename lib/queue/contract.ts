@@ -21,7 +21,7 @@
 
 import type { Log } from "../runtime/log.ts";
 
-/** What leaves the queue leaves its id behind for at least this time, ms. */
+/** The id of an email that left the queue stays known for at least this time, ms. */
 export const knownMinMs = 10 * 60 * 1000;
 /** Life of an idempotency key, ms. */
 export const idempotencyMs = 24 * 60 * 60 * 1000;
@@ -69,7 +69,7 @@ export type SubmitResult =
   /** Not acknowledged: it may or may not be queued. */
   | { readonly kind: "failed"; readonly reason: string };
 
-/** What the server needs. */
+/** The queue as the server sees it. */
 export interface Producer {
   /** Resolves by the deadline (ms, by `performance.now()`); never rejects. */
   submit(submission: Submission, deadlineMs: number): Promise<SubmitResult>;
@@ -167,7 +167,7 @@ export type ClaimResult =
   /** Too few replicas hold the claim: nothing may be sent, and the batch has to be handed back. */
   | { readonly kind: "unreplicated"; readonly batch: Batch };
 
-/** What becomes of one email of a batch. */
+/** The fate of one email of a batch. */
 export type EmailFate =
   | { readonly id: string; readonly kind: "sent"; readonly record: string }
   /** Back to waiting: for any provider, or for `only` this one. */
@@ -211,7 +211,7 @@ export interface Settled {
   readonly duplicates: readonly string[];
 }
 
-/** What other workers have to know about a worker process. */
+/** Everything that other workers have to know about a worker process. */
 export interface WorkerPresence {
   /** Identifies the process: a UUID. */
   readonly worker: string;
@@ -224,7 +224,7 @@ export interface WorkerPresence {
   >;
 }
 
-/** What the worker needs. Methods reject with {@link StoreUnavailable} if the store did not answer. */
+/** The queue as the worker sees it. Methods reject with {@link StoreUnavailable} if the store did not answer. */
 export interface Consumer {
   /** Resolves once the store can be asked and has a format that this version understands. */
   readonly compatible: Promise<void>;
@@ -318,7 +318,7 @@ export interface QueueStats {
 
 export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
 
-/** What an operator needs. Everything is safe beside running workers, and bounded: many emails are many calls. */
+/** The queue as an operator sees it. Everything is safe beside running workers, and bounded: many emails are many calls. */
 export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;

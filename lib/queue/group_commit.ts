@@ -20,7 +20,7 @@ export type CommitReadiness =
   /** An operator has to act first: submissions fail at once. */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** What came of one write. */
+/** The result of one write. */
 export type Committed =
   /** On stable storage: one result for each submission, in their order. */
   | { readonly kind: "done"; readonly results: readonly SubmitResult[] }
@@ -55,7 +55,7 @@ interface Item {
 /** Items that are not in a write, oldest first. */
 interface Line {
   items: Item[];
-  /** Of their text. */
+  /** Length of their text. */
   chars: number;
 }
 

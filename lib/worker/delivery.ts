@@ -1,4 +1,4 @@
-// What happens to a claimed batch until its settlement. Decide, then act: what follows from an answer is decided in
+// The delivery of a claimed batch until its settlement. Decide, then act: what follows from an answer is decided in
 // policy/, and carried out by one settlement.
 
 import { describe } from "../runtime/errors.ts";
@@ -18,7 +18,7 @@ const pauseMinMs = 50;
 const pauseMaxMs = 1000;
 /** A request may take a second longer for each so many stored bytes. */
 const bytesPerSecond = 256 * 1024;
-/** What a settlement may take, on top of the request, before the lease expires, ms. */
+/** Time that a settlement may take, on top of the request, before the lease expires, ms. */
 const settleMarginMs = 1000;
 
 export class Delivery {
@@ -26,7 +26,7 @@ export class Delivery {
   readonly #claim: Claim;
   readonly #batch: Batch;
   readonly #answeredAtMs = performance.now();
-  /** What is left of the batch: some of its emails may leave it before its first request. */
+  /** The rest of the batch: some of its emails may leave it before its first request. */
   #open: DecodedBatch;
 
   /** @param batch as the answer to this claim gave it just now */

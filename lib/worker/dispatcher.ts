@@ -24,7 +24,7 @@ const storePauseMs = 100;
 /** Before a batch is claimed again that too few replicas hold, ms. */
 const replicaPauseMs = 1000;
 
-/** What a claim leaves to do in this round: nothing more, or the next provider; and how long to sleep after it, ms. */
+/** The rest of this round after a claim: nothing more, or the next provider; and how long to sleep after it, ms. */
 interface Step {
   readonly endsRound: boolean;
   readonly sleepMs: number;

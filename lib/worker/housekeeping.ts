@@ -1,4 +1,4 @@
-// What a worker does once a second besides delivering: it ends the doubt of batches whose time is over, of all providers,
+// The worker's task once a second besides delivering: it ends the doubt of batches whose time is over, of all providers,
 // also of those that no worker knows any more, and has the store swept.
 
 import { setTimeout as sleep } from "node:timers/promises";

@@ -20,13 +20,13 @@ import { type DeliveryContext, loggable } from "./delivery_context.ts";
 export interface Permit {
   /** The state of the breaker in which it was given. */
   readonly admitted: Breaker;
-  /** What the provider answered to a question since it last failed. */
+  /** The provider's answer to a question since it last failed. */
   readonly question: Question;
   /** By `performance.now()`. */
   readonly takenAtMs: number;
 }
 
-/** What may begin, and when, by `performance.now()`; `Infinity`: not before a request under way is answered. */
+/** The kind of request that may begin, and when, by `performance.now()`; `Infinity`: not before a request under way is answered. */
 export interface Opening {
   readonly kind: "request" | "question" | "nothing";
   readonly atMs: number;
@@ -48,13 +48,13 @@ export class ProviderState {
   carries: number;
   /** Permits that are taken: requests under way. */
   inFlight = 0;
-  /** Of weight 0: it is not asked again before, by `performance.now()`. */
+  /** With weight 0, it is not asked again before, by `performance.now()`. */
   restsUntilMs = 0;
   /** When the latest request began that the provider itself has answered, by `performance.now()`. */
   #answeredFromMs = -Infinity;
   /** When the latest request began in which it accepted an email, by `performance.now()`. */
   #acceptedFromMs = -Infinity;
-  /** What it answered to the last question. */
+  /** Its answer to the last question. */
   #question: Question = "none";
   /** The account that the credential belongs to, once the provider has named it. */
   #account: string | undefined;
@@ -131,7 +131,7 @@ export class ProviderState {
   }
 
   /**
-   * What an answer means for the breaker. If a request that began later was answered, or accepted, the provider is there,
+   * The consequence of an answer for the breaker. If a request that began later was answered, or accepted, the provider is there,
    * or the account works, and something is wrong with this request. Emails that were refused with the account before say
    * nothing new about it: they do not keep the breaker open for longer.
    */

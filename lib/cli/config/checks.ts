@@ -14,7 +14,7 @@ export interface Check {
   /** `store`, the name of a provider, or `worker` for what only a worker demands of the settings. */
   readonly name: string;
   readonly ok: boolean;
-  /** What was found. Without credentials, though a provider or a proxy may quote them. */
+  /** The finding, without credentials, though a provider or a proxy may quote them. */
   readonly detail: string;
 }
 

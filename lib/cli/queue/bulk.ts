@@ -12,7 +12,7 @@ import { pageMax, type QueueSession } from "./session.ts";
 export type Interruption = "signal" | StoreUnavailable;
 
 interface Progress {
-  /** What is being done, such as `Deleting`. */
+  /** The activity, such as `Deleting`. */
   readonly label: string;
   /** Emails, as far as is known before. */
   readonly total: number;

@@ -51,7 +51,7 @@ export const deleteCommand = defineCommand({
 
 interface Target {
   readonly id: string;
-  /** Of a dead letter that was found in the queue, not named: one that has changed since is left alone. */
+  /** For a dead letter that was found in the queue, not named: one that has changed since is left alone. */
   readonly history?: string;
 }
 

@@ -107,7 +107,7 @@ const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
   dead: ["id", "died_at", "to", "reason"],
 };
 
-/** What becomes of columns if the terminal is too narrow. */
+/** How columns shrink if the terminal is too narrow. */
 const layouts: Readonly<Partial<Record<keyof Row, Partial<Column<unknown>>>>> = {
   provider: { omitted: 1 },
   to: { elastic: true, omitted: 2 },

@@ -93,7 +93,7 @@ class Retry {
   readonly retried = new Set<string>();
   /** Those among the retried that a provider may have accepted. */
   readonly possibleDuplicates: string[] = [];
-  /** Of all dead letters, those that may have been sent and need --force. */
+  /** Those of all dead letters that may have been sent and need --force. */
   readonly heldBack: string[] = [];
   /** Emails that the operator named, and that could not be retried. */
   readonly failures: Failure[] = [];
@@ -134,7 +134,7 @@ class Retry {
     return (this.#seen += emails.length);
   }
 
-  /** What to ask of the store, what keeps the email from being retried, or nothing if it has been retried already. */
+  /** The request to the store, what keeps the email from being retried, or nothing if it has been retried already. */
   async #prepare(stored: StoredEmail): Promise<Request | Problem | undefined> {
     const { id, state, history: seenHistory } = stored;
     const { reason, force, beganAtMs } = this.#wanted;

@@ -21,7 +21,7 @@ export interface QueueSession {
 
 export const jsonFlag = flag("prints one JSON document; docs/json-output.md describes it");
 
-// What fails reaches the command as an error.
+// Failures reach the command as errors.
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Opens the queue for as long as `command` takes. */
@@ -51,7 +51,7 @@ export async function withQueue(
   }
 }
 
-/** What stderr says of a store that does not answer. */
+/** The message on stderr about a store that does not answer. */
 export function lossText({ message }: StoreUnavailable, { queue, secrets }: Config): string {
   return `The queue does not answer (${locationOf(queue)}): ${visible(withoutSecrets(message, secrets))}`;
 }

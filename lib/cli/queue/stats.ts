@@ -166,7 +166,7 @@ const countNames = [
   "doubts_split",
 ] as const;
 
-/** What came of attempts since the queue began, and how the provider did lately. */
+/** The results of attempts since the queue began, and how the provider did lately. */
 function providerFields(name: string, { counters, providers, nowMs }: QueueStats): Fields {
   const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure } = providers[name] ?? {};
   const counts = countNames.map((what) => [what, { value: counters[`${what}:${name}`] ?? 0 }] as const);

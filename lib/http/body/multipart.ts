@@ -27,7 +27,7 @@ export function decodeUtf8(bytes: Uint8Array): string | undefined {
 
 /** `value; name=parameter; name="parameter"` (RFC 9110, 5.6.6). */
 export interface HeaderValue {
-  /** What stands before the parameters, in lower case. */
+  /** The value before the parameters, in lower case. */
   readonly value: string;
   /** By name in lower case. */
   readonly parameters: ReadonlyMap<string, string>;

@@ -3,7 +3,7 @@
 // left to Bun, which drops it and closes the connection after its idle timeout: closing at once would make clients that
 // write everything before they read lose the answer.
 
-/** What an outage of the store may pile up, and how long a client may take. */
+/** How much an outage of the store may pile up, and how long a client may take. */
 export const defaultLimits = {
   /** Most submissions under way. */
   pendingMax: 8192,

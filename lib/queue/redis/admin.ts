@@ -78,7 +78,7 @@ class RedisAdmin implements Admin {
     switch (result.kind) {
       case "batch":
         return { kind: "batch", batch: result.batch } as const;
-      // What it took is settled, or another's: a copy of it that was held up on the way takes nothing more.
+      // The batch that it took is settled, or leased to another: a copy of it that was held up on the way takes nothing more.
       case "spent":
         return { kind: "busy" } as const;
       case "busy":

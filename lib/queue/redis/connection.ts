@@ -21,7 +21,7 @@ const loadingMaxMs = 5000;
 const noTls = `no TLS handshake within ${connectTimeoutMs} ms: rediss:// needs a port on which Redis speaks TLS`;
 const isReplica = "this node is a replica, not the primary";
 
-/** What everything that opens a connection to a queue on Redis is given. */
+/** Given to everything that opens a connection to a queue on Redis. */
 export interface ConnectionOptions {
   readonly url: string;
   readonly prefix: string;
@@ -206,7 +206,7 @@ abstract class PrimaryConnector extends AbstractConnector {
   }
 }
 
-/** What went wrong, in Redis's words or, where ioredis names its own options, in plain ones. */
+/** The error, in Redis's words or, where ioredis names its own options, in plain ones. */
 export function redisErrorText(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   if (text.startsWith("Stream isn't writeable") || text === "Connection is closed.") return "not connected";

@@ -23,7 +23,7 @@ export function foreignFormat(error: unknown): string | undefined {
 }
 
 export interface StoreWatchOptions extends RedisStoreOptions {
-  /** What this process runs: Redis must let it. */
+  /** The scripts that this process runs: Redis must let it. */
   readonly scripts: readonly Script[];
   /** False: no queue is created in a Redis that has none. Default: true. */
   readonly createsQueue?: boolean;

@@ -81,7 +81,7 @@ export class Sweeper {
   }
 }
 
-/** What stands behind the time in a worker's field of the key `workers`. */
+/** The text after the time in a worker's field of the key `workers`. */
 function lineOf({ retryMaxMs, searchWaitMs, providers }: WorkerPresence): string {
   const served = Object.entries(providers).flatMap(([name, { credential, takesEmails }]) => [
     name,

@@ -1,4 +1,4 @@
-// What an operator asks of the queue. Nothing here creates a queue, or brings an older file up to date.
+// The admin interface of the embedded queue. Nothing here creates a queue, or brings an older file up to date.
 
 import { type Admin, type DeleteAnswer, knownMinMs, type QueueStats, StoreUnavailable } from "../contract.ts";
 import { anyProvider, claimInDoubt, dueLists, isPaused } from "./claim.ts";

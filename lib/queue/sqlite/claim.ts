@@ -51,7 +51,7 @@ export function isPaused(db: SqliteConnection): boolean {
   return db.get`SELECT 1 FROM pauses` !== undefined;
 }
 
-/** What all claims have in common. */
+/** Common to all claims. */
 type Claim = Pick<ClaimRequest, "claimant" | "number" | "leaseMs"> &
   Partial<Pick<ClaimRequest, "credential" | "doubtMs" | "dueCountMax">>;
 
@@ -100,7 +100,7 @@ export function claimInDoubt(
     if (place.batch === null || place.is_in_doubt !== 1) return { kind: "not-in-doubt" };
     return place.is_held === 1 ? { kind: "busy" } : place.batch;
   });
-  // What the claim took before is settled, or leased to another.
+  // The batch that the claim took before is settled, or leased to another.
   return result.kind === "spent" ? { kind: "busy" } : result;
 }
 

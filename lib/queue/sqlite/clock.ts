@@ -31,7 +31,7 @@ function clockOf(db: SqliteConnection): ClockRow | undefined {
   return db.get<ClockRow>`SELECT * FROM clock`;
 }
 
-/** What the clocks say in a transaction, read in this order: a process frozen at any point in between sees no step. */
+/** The clocks in a transaction, read in this order: a process frozen at any point in between sees no step. */
 export interface Moment {
   /** By the monotonic clock, before the transaction. */
   readonly beganMs: number;
@@ -41,7 +41,7 @@ export interface Moment {
   readonly atMs: number;
 }
 
-/** What a process knows about the age of the clock's last stamp, by any process. */
+/** The knowledge of a process about the age of the clock's last stamp, by any process. */
 export class StampAge {
   readonly #monotonicMs: () => number;
   #stamp: number | undefined;

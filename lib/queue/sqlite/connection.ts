@@ -26,7 +26,7 @@ type Sql = TemplateStringsArray | string;
 
 /** Prepares each statement once. */
 export class SqliteConnection {
-  /** What the clocks say in the current transaction. */
+  /** The clocks in the current transaction. */
   now: Moment = { beganMs: 0, monotonicMs: 0, atMs: 0 };
   readonly #db: Database;
   readonly #statements = new Map<Sql, Statement<unknown, SQLQueryBindings[]>>();
@@ -98,7 +98,7 @@ export function asOutOfInodes(error: unknown, folder: string): unknown {
   return Object.assign(new Error("no inodes left", { cause: error }), { code: noInodes });
 }
 
-/** What went wrong, and what an operator can do about it. */
+/** The error, and what an operator can do about it. */
 export function sqliteErrorText(error: unknown): string {
   const code = errorCode(error) ?? "";
   const text = error instanceof Error ? error.message : String(error);
@@ -254,7 +254,7 @@ function setUp(db: SqliteConnection, path: string, schema: Schema, creates: bool
   }
 }
 
-/** What brings the file up to date, in order. Throws {@link StoreUnusable} if the file is not ours, or is newer. */
+/** The steps that bring the file up to date, in order. Throws {@link StoreUnusable} if the file is not ours, or is newer. */
 function missingSteps(
   db: SqliteConnection,
   path: string,

@@ -1,4 +1,4 @@
-// What a worker does with the queue: claims, settlements, housekeeping, and being woken.
+// The consumer of the embedded queue: claims, settlements, housekeeping, and being woken.
 
 import { type ClaimResult, type Consumer, knownMinMs } from "../contract.ts";
 import { claim, claimEnded } from "./claim.ts";

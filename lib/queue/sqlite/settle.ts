@@ -120,7 +120,7 @@ class Settler {
     retire(this.#db, fate.id, this.#expiresAtMs, this.#batch.id, this.#remainsOf(fate));
   }
 
-  /** What is kept of a sent email: who wrote to whom about what, and what became of it. */
+  /** The part of a sent email that is kept: who wrote to whom about what, and what became of it. */
   #remainsOf({ id, record }: Sent): string {
     return `${envelopeLine(this.#texts.get(id) ?? "")}\n${record}`;
   }

@@ -65,7 +65,7 @@ export class Store {
   #notOpen = "not opened yet";
   /** Why this process can never use the file. */
   #unusable: string | undefined;
-  /** What was wrong with the disk at the last write. */
+  /** The fault of the disk at the last write. */
   #failure: string | undefined;
   #reported: string | undefined;
   #timer: Timer | undefined;

@@ -19,7 +19,7 @@ import { count, membersOf, retireIfMarked } from "./settle.ts";
 const refreshMs = 20_000;
 /** A stamp that is further ahead of the clock shows a step, ms. */
 const toleranceMs = 2000;
-/** What is due later than it should be by less than this is left alone, ms. */
+/** An email or batch that is due later than possible by less than this is left alone, ms. */
 const marginMs = 60_000;
 /** Length of a lease of the release before, which does not record it, ms: the longest possible. */
 const leaseMaxMs = 60 * 60 * 1000;
@@ -54,7 +54,7 @@ function recordPresence(db: SqliteConnection, presence: WorkerPresence): boolean
   for (const [provider, { takesEmails }] of Object.entries(presence.providers)) {
     if (takesEmails) db.run`INSERT OR REPLACE INTO served (provider, at) VALUES (${provider}, ${atMs})`;
   }
-  // What was stamped by a clock that ran ahead.
+  // Rows stamped by a clock that ran ahead.
   db.run`UPDATE served SET at = ${atMs} WHERE at > ${atMs}`;
   db.run`UPDATE workers SET heard_at = ${atMs} WHERE heard_at > ${atMs}`;
   return true;
@@ -101,7 +101,7 @@ function expire(db: SqliteConnection): void {
   drop("sent", "id", "expires_at", atMs);
   drop("idempotency", "key", "expires_at", atMs);
   drop("idempotency_uses", "key, token", "expires_at", atMs);
-  // Of the release before.
+  // Written by the release before.
   drop("claims", "id", "expires_at", atMs);
   drop("claimants", "claimant", "heard_at", atMs - dayMs);
   drop("workers", "worker", "heard_at", atMs - dayMs);

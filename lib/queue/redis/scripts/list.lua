@@ -16,7 +16,7 @@
 
 local at, state = now(), ARGV[2]
 
--- What is left of an email that was sent or deleted.
+-- The remains of an email that was sent or deleted.
 local function gone(id, value)
   local by, envelope, remains = string.match(value, '^([^\n]*)\n([^\n]*)\n?(.*)$')
   if by == '-' then

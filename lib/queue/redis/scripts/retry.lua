@@ -6,7 +6,7 @@
 -- ARGV[2] counters, JSON: name -> increment for each email that is retried
 -- then three for each email: id, the history that it was seen with, its new history
 --
--- What is no longer dead, or has died again since it was seen, is left alone.
+-- An email that is no longer dead, or has died again since it was seen, is left alone.
 --
 -- Returns the ids of those that were retried.
 

@@ -109,7 +109,7 @@ local function note_condition()
   end
 end
 
--- What the fates write: entries by list, histories, the emails that leave the batch for a list, and names of lists.
+-- The writes of the fates: entries by list, histories, the emails that leave the batch for a list, and names of lists.
 local lists, histories, moved, owners, splits = {}, {}, {}, {}, {}
 
 local function list_of(fate)

@@ -60,7 +60,7 @@ local function note_step(by, is_seen)
   keep('walk', '+inf')
 end
 
--- What the steps add up to that others have noted since the worker's last sweep; nothing if that cannot be told.
+-- The sum of the steps that others have noted since the worker's last sweep; nothing if that cannot be told.
 local function noted_since(epoch)
   local sum, steps = 0, steps_after(epoch, h)
   for _, step in ipairs(steps) do
@@ -240,7 +240,7 @@ call('ZREMRANGEBYSCORE', 'leases:doubtful', '-inf', text(at))
 
 -- Impossible times
 
--- What was stamped under a clock that ran ahead is kept for its whole time from now on.
+-- A record stamped under a clock that ran ahead is kept for its whole time from now on.
 for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '+inf', 1000)) do
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
 end
@@ -310,7 +310,7 @@ if restamped > 0 then
   wake()
 end
 
--- What nobody serves goes back to all: emails that only one provider may take, and batches that an older release split
+-- Gives back to all providers what nobody serves: emails that only one provider may take, and batches that an older release split
 -- off and nobody has begun. (Those that were begun are in doubt, and end so.)
 
 for _, name in ipairs(names) do
