@@ -1,6 +1,6 @@
-// What a run is made of: a store, the fakes of both providers in a process that nobody kills, several servers and
-// workers, and a proxy on each way that a scenario disturbs. Of the service only the outside is used: its entry
-// points, settings and commands.
+// The components of a run: a store, the fakes of both providers in a process that is never killed, several servers and
+// workers, and a proxy on each link that the scenario disturbs. The service is used only from outside, through its
+// entry points, settings and commands.
 
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -19,13 +19,13 @@ export interface DeploymentOptions {
   readonly scenario: Scenario;
   readonly queue: Queue;
   readonly seed: number;
-  /** Where everything that a run leaves is kept. */
+  /** Holds everything that the run leaves behind. */
   readonly folder: string;
-  /** Where the service's sources are. */
+  /** The service's sources. */
   readonly product: string;
-  /** The library that makes a disk fail; needed if a scenario's faults are about disks. */
+  /** Library that makes a disk fail; required if a fault of the scenario concerns the disk. */
   readonly diskLibrary: string | undefined;
-  /** The preloaded library behind wrong clocks; needed if a scenario steps one. */
+  /** Library that shifts the wall clock; required if the scenario steps one. */
   readonly clockLibrary: string | undefined;
 }
 
@@ -36,28 +36,28 @@ export interface Deployment {
   readonly redis: Redis | undefined;
   /** Its replica, if a fault of the scenario promotes it. */
   readonly standby: Redis | undefined;
-  /** Of the store; undefined if no fault of the scenario is about it. */
+  /** The store's disk; undefined if no fault of the scenario concerns it. */
   readonly disk: Disk | undefined;
   /** Throws if the scenario steps no clock. */
   clock(of: Clocked): Clock;
-  /** The embedded queue's, if it is that. */
+  /** The file of the embedded queue. */
   readonly file: string;
-  /** Where clients reach each server. */
+  /** The URL of each server, for clients. */
   readonly urls: readonly string[];
   /** The service's processes and their admin ports; empty unless the scenario watches readiness. */
   readonly watched: readonly Watched[];
-  /** On a way, those that a scenario disturbs: one for each server or worker. */
+  /** The proxies on a link, one for each server or worker; empty if the scenario does not disturb that link. */
   proxies(link: Link): readonly Proxy[];
   fakes(provider: Provider): FakeControl;
-  /** One after the other: what stops and starts processes. */
+  /** Serializes everything that stops and starts processes. */
   exclusively<T>(what: () => Promise<T>): Promise<T>;
   startEverything(): Promise<void>;
   killEverything(): Promise<void>;
-  /** Runs an operator's command and returns what it printed, JSON. */
+  /** Runs an operator command and returns its JSON output. */
   operate(...args: string[]): Promise<unknown>;
-  /** The standby is the primary from now on, and every way to Redis leads new connections to it. */
+  /** Makes the standby the primary: every link to Redis leads new connections to it. */
   switchPrimary(): void;
-  /** Ends of processes that nobody had asked for. */
+  /** Processes that ended without being asked to. */
   readonly crashes: readonly Crash[];
   stop(): Promise<void>;
 }
@@ -76,10 +76,10 @@ export interface Redis {
 }
 
 const root = resolve(import.meta.dir, "..");
-/** Run before each start of Redis, as by systemd. */
+/** Runs before each start of Redis, as it does under systemd. */
 const repairLog = join(root, "deploy/systemd/redis/repair-log");
 
-/** What the operator's guide asks of Redis. */
+/** The settings that the operator's guide requires of Redis. */
 const redisSettings = {
   appendonly: "yes",
   appendfsync: "always",
@@ -87,15 +87,15 @@ const redisSettings = {
   "maxmemory-policy": "noeviction",
   "aof-load-truncated": "no",
   save: "",
-  // So that rewrites of the log happen in the middle of it all.
+  // Makes rewrites of the log happen during the run.
   "auto-aof-rewrite-percentage": "50",
   "auto-aof-rewrite-min-size": "4mb",
 };
 
-/** Of a batch, ms. */
+/** Lease of a batch, ms. */
 export const leaseMs = 2000;
 
-/** Everything that takes its time takes less. */
+/** Shorter times than in production. */
 const serviceSettings = {
   DEFAULT_FROM: defaultFrom,
   SUBMIT_TIMEOUT: "3s",
@@ -104,18 +104,18 @@ const serviceSettings = {
   POSTMARK_SEARCH_WAIT: "2s",
   RETRY_BASE: "50ms",
   RETRY_MAX: "1s",
-  // Longer than any fault of a provider lasts: what was in doubt by then has been answered, or has a refused sender.
+  // Longer than any fault of a provider: by then a batch in doubt has an answer, or a refused sender.
   DOUBT_SPLIT_AFTER: "20s",
   SHUTDOWN_TIMEOUT: "5s",
   PROVIDERS: "resend:2,postmark:1",
 };
 
-/** Whether its runs need the library behind wrong clocks. */
+/** Whether runs of the scenario need the library that shifts the wall clock. */
 export function needsClock({ faults }: Scenario): boolean {
   return faults.some((fault) => fault.do === "stepClock");
 }
 
-/** Merges environments; the libraries of all are preloaded. */
+/** Merges environments and preloads the libraries of all of them. */
 function joined(...all: (Readonly<Record<string, string>> | undefined)[]): Record<string, string> {
   const libraries = all.flatMap((env) => env?.["LD_PRELOAD"] ?? []);
   return Object.assign({}, ...all, libraries.length > 0 && { LD_PRELOAD: libraries.join(":") });
@@ -123,7 +123,7 @@ function joined(...all: (Readonly<Record<string, string>> | undefined)[]): Recor
 
 const isAboutDisk = (fault: Fault) => ["cutPower", "fillDisk", "slowDisk"].includes(fault.do);
 
-/** Whether runs of it need the library that makes a disk fail. */
+/** Whether runs of the scenario need the library that makes a disk fail. */
 export function needsDisk({ faults, diskSyncMs = 0 }: Scenario): boolean {
   return diskSyncMs > 0 || faults.some(isAboutDisk);
 }
@@ -209,7 +209,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   }
   const links = disturbedLinks(scenario);
   const proxies = new Map<Link, Proxy[]>();
-  /** The port that leads to `port` on this way, past the scenario's faults. */
+  /** Returns the port that leads to `port` over this link, through a proxy if the scenario disturbs it. */
   async function way(link: Link, port: number): Promise<number> {
     if (!links.has(link)) return port;
     const proxy = await startProxy(port);
@@ -268,7 +268,8 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     servers.push(await serviceComponent(`server-${i}`, "server.ts", env));
     urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
   }
-  // The same for all: under another base URL, a worker leaves a batch in doubt to those that have the batch's own.
+  // All workers use the same base URLs: a worker with another one leaves batches in doubt to workers that have the
+  // batch's own.
   const providerSettings = {
     RESEND_API_KEY: "re_fake",
     RESEND_BASE_URL: `http://127.0.0.1:${await way("resend", portOf(fakes.resend))}`,

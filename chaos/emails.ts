@@ -1,5 +1,5 @@
-// The emails of a run: each follows from the seed and its number alone, so that what arrives can be compared with
-// what was sent without keeping either.
+// The emails of a run. Each follows from the seed and its number alone, so that arrivals can be compared with
+// submissions without storing either.
 
 import { seededRandom } from "../fakes/faults.ts";
 import { type Poison, poisonWord } from "../fakes/poison.ts";
@@ -8,10 +8,10 @@ import { type Poison, poisonWord } from "../fakes/poison.ts";
 export type Fields = Readonly<Record<string, string>>;
 
 export const defaultFrom = "shop@example.com";
-/** No provider takes a sender of this domain. */
+/** No provider accepts a sender at this domain. */
 export const unverifiedDomain = "unverified.example";
 
-/** What the emails of a run are like. */
+/** The properties of the emails of a run. */
 export interface Emails {
   readonly seed: number;
   /** All emails have the same sender, except refused and some poisoned ones. */
@@ -20,7 +20,7 @@ export interface Emails {
   readonly poisonEvery?: number;
 }
 
-/** Every so many emails one that has to end as a dead letter. */
+/** One email in this many must end as a dead letter. */
 const refusedEvery = 211;
 
 /** The kinds of poison, used in turn. */
@@ -105,7 +105,7 @@ export function emailOf(n: number, emails: Emails): Fields {
   };
 }
 
-/** Most of one domain, the others of several that are verified as well. */
+/** Most senders are at one domain, the others at several that are verified as well. */
 function senderOf(n: number, emails: Emails): string {
   if (isRefused(n)) return `nobody@${unverifiedDomain}`;
   const poison = poisonOf(n, emails);
@@ -115,7 +115,7 @@ function senderOf(n: number, emails: Emails): string {
   return n % 3 === 0 ? `news@shop-${n % 5}.example.org` : defaultFrom;
 }
 
-/** The number of the email with this subject; undefined if it is none of this seed's. */
+/** The number of the email with this subject; undefined if it does not belong to this seed. */
 export function numberOf(seed: number, subject: string): number | undefined {
   const match = /^(\d+)-(\d+) /.exec(subject);
   return match !== null && Number(match[1]) === seed ? Number(match[2]) : undefined;

@@ -5,7 +5,7 @@ import type { Struck } from "./inject.ts";
 import type { Fault } from "./scenario.ts";
 import type { Redis, Deployment } from "./deployment.ts";
 
-/** Makes a node the replica of another, and waits until it has everything. */
+/** Makes a node the replica of another and waits until it is in sync. */
 export async function follow(node: Redis, primary: Redis): Promise<void> {
   const { name } = node.component;
   await eventually(`${name} answers`, () => isOk(node.cli("REPLICAOF", "127.0.0.1", String(primary.port))));
@@ -18,7 +18,7 @@ export async function follow(node: Redis, primary: Redis): Promise<void> {
 
 const isOk = (answer: string) => answer.startsWith("OK");
 
-/** The old primary comes back as the standby in the end. */
+/** Fails over to the standby; the old primary finally returns as the standby. */
 export function failOver(
   deployment: Deployment,
   { old: fate }: Extract<Fault, { do: "failOver" }>,

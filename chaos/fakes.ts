@@ -1,4 +1,4 @@
-// The fakes of both providers as the harness drives them: over their admin routes, in a process that nobody kills.
+// The fakes of both providers, controlled over their admin routes. They run in a process that is never killed.
 
 import type { FaultRule } from "../fakes/faults.ts";
 import type { RecordedRequest } from "../fakes/ledger.ts";
@@ -8,16 +8,18 @@ import type { Provider } from "./scenario.ts";
 export interface FakeControl {
   add(rule: Omit<FaultRule, "when">): Promise<void>;
   clearFaults(): Promise<void>;
-  /** Returns what these settings are usually: faults may overlap, and what one finds may be another's. */
+  /**
+   * Changes settings and returns their normal values. Faults may overlap, so the values found may be another fault's.
+   */
   behave(settings: object): Promise<object>;
   goDown(forMs: number): Promise<void>;
-  /** How many requests it has had. */
+  /** Number of requests so far. */
   count(): Promise<number>;
   /** The requests after the first `from`. */
   requests(from: number): Promise<readonly RecordedRequest[]>;
 }
 
-/** Waits until they have said where they are. */
+/** Waits until the fakes have printed their addresses. */
 export async function fakeAddresses(logFile: string): Promise<Record<Provider, string>> {
   const line = await eventually(
     "the fakes start",
@@ -29,7 +31,7 @@ export async function fakeAddresses(logFile: string): Promise<Record<Provider, s
 export function controlOf(url: string): FakeControl {
   const ask = async (method: string, path: string, body?: unknown) => {
     const request = { method, ...(body !== undefined && { body: JSON.stringify(body) }) };
-    // It may be down at the moment, by another fault.
+    // Another fault may have taken it down at the moment.
     const answer = await eventually("the fake answers", () =>
       fetch(`${url}/_fake/${path}`, request).catch(() => undefined),
     );

@@ -10,30 +10,30 @@ import { between, pick, type Strike } from "./schedule.ts";
 import type { Fault } from "./scenario.ts";
 import { leaseMs, type Deployment } from "./deployment.ts";
 
-/** What came of a strike. */
+/** The result of a strike. */
 export interface Struck {
-  /** Processes that were killed, by their names. */
+  /** Names of the processes that were killed. */
   readonly killed: readonly string[];
-  /** A process that was told to stop, and did not do so as it should. */
+  /** A process that did not stop cleanly on SIGTERM. */
   readonly unclean?: string;
-  /** What else there is to say. */
+  /** Any other remark. */
   readonly note?: string;
 }
 
 const nothing: Struck = { killed: [] };
 
-/** How long a worker is waited for to send what it is to be frozen over, ms. */
+/** Longest wait for the worker to send the request over whose answer it is frozen, ms. */
 const answerTimeoutMs = 3000;
 
-/** How long another worker is waited for to take over a batch, from a little before the end of its lease, ms. */
+/** Longest wait for another worker to claim the batch, from just before the end of its lease, ms. */
 const takenTimeoutMs = 5000;
 
-/** For a worker to read an answer, and to do what follows from it, ms. */
+/** Time for a worker to read an answer and act on it, ms. */
 const readingMs = 200;
-/** What others meet once a frozen worker's lease is over begins a little before that, ms. */
+/** The fault that other workers meet begins this long before the frozen worker's lease expires, ms. */
 const earlyMs = 200;
 
-/** Does it, waits for as long as it lasts, and undoes it. */
+/** Injects the fault, waits for its duration, and undoes it. */
 export async function inject(deployment: Deployment, strike: Strike): Promise<Struck> {
   const { fault, forMs, whom, dice } = strike;
   switch (fault.do) {
@@ -130,7 +130,7 @@ function restart(deployment: Deployment, component: ManagedProcess): Promise<Str
   return deployment.exclusively(async () => {
     const code = await component.stop();
     component.start();
-    // By the signal itself: it had not begun to listen for it.
+    // SIGTERM means that the signal killed it before its handler was installed: not a failure.
     const isClean = code === 0 || code === undefined || code === "SIGTERM";
     return isClean ? nothing : { killed: [], unclean: `${component.name}, ${code} after SIGTERM` };
   });
@@ -150,12 +150,12 @@ function cutPower(deployment: Deployment, writes: number, torn: number): Promise
     await deployment.startEverything();
     return {
       killed: allNames(deployment),
-      note: `${cut.writes} writes of ${cut.bytes} bytes in ${cut.files} files taken back`,
+      note: `${cut.writes} writes of ${cut.bytes} bytes in ${cut.files} files undone`,
     };
   });
 }
 
-/** What a write that power or a full disk cut short leaves. */
+/** The remains of a write that a power cut or a full disk interrupted. */
 const tornCommand = "*4\r\n$4\r\nHSET\r\n$26\r\n{reliable-email:0}:coun";
 
 function tearLog(deployment: Deployment): Promise<Struck> {
@@ -163,7 +163,7 @@ function tearLog(deployment: Deployment): Promise<Struck> {
   return deployment.exclusively(async () => {
     await component.kill();
     const logs = join(folder, "appendonlydir");
-    // Numbered from the oldest; the last one is written to.
+    // Numbered from the oldest; Redis writes to the last one.
     const last = readdirSync(logs)
       .filter((name) => name.endsWith(".incr.aof"))
       .sort((a, b) => Number(a.split(".")[2]) - Number(b.split(".")[2]))
@@ -172,7 +172,7 @@ function tearLog(deployment: Deployment): Promise<Struck> {
     component.start();
     return {
       killed: [component.name],
-      note: last === undefined ? "no log yet" : `half a command behind ${last}`,
+      note: last === undefined ? "no log yet" : `half a command at the end of ${last}`,
     };
   });
 }
@@ -184,7 +184,7 @@ async function fillMemory(deployment: Deployment, forMs: number): Promise<Struck
   return nothing;
 }
 
-/** Not a byte more than Redis uses now, or as much as there is. */
+/** Limits Redis to the memory that it uses now, or removes the limit. */
 export function setMemoryFull({ redis }: Deployment, full: boolean): void {
   const used = /used_memory:(\d+)/.exec(redis!.cli("INFO", "memory"))?.[1] ?? "0";
   redis!.cli("CONFIG", "SET", "maxmemory", full ? used : "0");
@@ -221,7 +221,7 @@ async function disturb(
   proxy.replies = "pass";
   proxy.refusing = false;
   proxy.delayMs = 0;
-  // A connection that has lost something in the middle has lost its place: it never comes back from that.
+  // A connection that lost bytes in the middle of its stream can never recover.
   if (how !== "delay") proxy.cutAll();
   return { killed: [], note: `${proxy.lost - before} replies lost` };
 }
@@ -235,17 +235,17 @@ async function freezeBeforeSettlement(
   const worker = pick(deployment.workers, whom);
   const answers = pick(deployment.proxies(name), whom);
   const fake = deployment.fakes(name);
-  // The answer is for nobody else.
+  // Only this worker may get the answer.
   const others = deployment.workers.filter((one) => one !== worker);
-  // None of them in the middle of a transaction.
+  // Holding the lock ensures that no other worker is inside a transaction.
   const unlock = deployment.redis === undefined ? lockFile(deployment) : undefined;
   for (const other of others) other.signal("SIGSTOP");
   unlock?.();
   const from = await fake.count();
-  // Once: a worker whose breaker opens makes no requests to strike at.
+  // Once only: a worker whose breaker opens makes no further requests to hit.
   if (fault !== undefined) await fake.add({ fault, times: 1 });
   answers.replies = "hold";
-  /** The key of the request that the fault struck, and how often it has been seen. */
+  /** The key of the request that the fault hit, and how often it has been seen. */
   const struck = async () => {
     const requests = await fake.requests(from);
     const key = requests.find((one) => one.fault !== undefined)?.headers["idempotency-key"];
@@ -267,31 +267,31 @@ async function freezeBeforeSettlement(
   await Bun.sleep(leaseMs - readingMs - earlyMs);
   if (meanwhile !== undefined) await fake.add({ fault: meanwhile });
   if (key === undefined) await Bun.sleep(earlyMs + forMs);
-  // The next worker holds the batch, and waits for its answer.
+  // Until the next worker holds the batch and waits for its answer.
   else await within(takenTimeoutMs, async () => (await struck()).times > 1);
   hold.letThrough();
   worker.signal("SIGCONT");
-  // What it has to say comes before anybody else learns more.
+  // The worker acts on its answer before the others learn anything more.
   await Bun.sleep(readingMs);
   if (meanwhile !== undefined) await fake.clearFaults();
   return { killed: [], note: `${worker.name} frozen over ${held} answers` };
 }
 
-/** Waits for a condition that need not come about: the strike then shows nothing. */
+/** Waits for a condition that may never hold: the strike then proves nothing. */
 async function within(ms: number, condition: () => Promise<boolean>): Promise<void> {
   const endMs = performance.now() + ms;
   while (!(await condition()) && performance.now() < endMs) await Bun.sleep(2);
 }
 
 interface Hold {
-  /** The worker is frozen: what stops it need not stop others. */
+  /** Lets the other workers continue; the frozen one needs no further hold. */
   othersGoOn(): void;
   letThrough(): void;
 }
 
 /**
- * From now on the worker's settlements do not reach the store: on the way to Redis they are held; the embedded queue's
- * file is locked by somebody else.
+ * Keeps the worker's settlements from reaching the store: the proxy to Redis holds them, or another process locks the
+ * embedded queue's file.
  */
 function holdSettlements(deployment: Deployment, whom: number): Hold {
   if (deployment.redis !== undefined) {
@@ -302,7 +302,7 @@ function holdSettlements(deployment: Deployment, whom: number): Hold {
   return { othersGoOn: lockFile(deployment), letThrough() {} };
 }
 
-/** Locks the embedded queue's file against every writer, and returns what gives it back. */
+/** Locks the embedded queue's file against every writer and returns a function that releases it. */
 function lockFile({ file: path }: Deployment): () => void {
   const file = new Database(path, { readwrite: true });
   file.run("PRAGMA busy_timeout = 5000");

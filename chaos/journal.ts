@@ -1,4 +1,4 @@
-// What a run leaves behind, a line of JSON each.
+// The records of a run, one line of JSON each.
 
 import { closeSync, createReadStream, existsSync, openSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -16,7 +16,7 @@ export function openJournal<T>(path: string): Journal<T> {
   };
 }
 
-/** Nothing, if there is no such file. */
+/** Empty if the file does not exist. */
 export async function* readJournal<T>(path: string): AsyncGenerator<T> {
   if (!existsSync(path)) return;
   for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {

@@ -1,5 +1,5 @@
-// The judgement of a run: what the clients were answered, what the providers accepted and what the queue still says
-// are compared, email by email. Pure: what it goes by comes in, and the result goes out.
+// The judgment of a run: compares, email by email, the answers that clients got, what the providers accepted, and what
+// is still in the queue. Pure.
 
 import { parseMailbox } from "../fakes/address_rules.ts";
 import type { Acceptance } from "../fakes/ledger.ts";
@@ -18,7 +18,7 @@ import { type Excuse, lateBy, type Limits } from "./lateness.ts";
 import type { Try } from "./load.ts";
 import type { Provider } from "./scenario.ts";
 
-/** An email as `queue list --json` names it. */
+/** An email as `queue list --json` prints it. */
 export interface QueuedEmail {
   readonly id: string;
   readonly subject?: string;
@@ -31,7 +31,7 @@ export interface Evidence {
   readonly acceptances: AsyncIterable<Acceptance> | Iterable<Acceptance>;
   /** The dead letters. */
   readonly dead: Iterable<QueuedEmail>;
-  /** What the queue rightly keeps in doubt. */
+  /** Emails that the queue rightly keeps in doubt. */
   readonly held: Iterable<QueuedEmail>;
   /** Requests that failed because of an email in them. */
   readonly poisoned?: AsyncIterable<PoisonedRequest> | Iterable<PoisonedRequest>;
@@ -40,7 +40,7 @@ export interface Evidence {
   readonly excuses?: readonly Excuse[];
 }
 
-/** One thing that should not be: the number of the email, and what is wrong with it. */
+/** A broken promise: the number of the email, and what is wrong with it. */
 export interface Finding {
   readonly n: number;
   readonly what: string;
@@ -51,25 +51,25 @@ export interface Duplicate {
   readonly n: number;
   /** The ids under which it was accepted. */
   readonly ids: readonly string[];
-  /** Every acceptance's provider, in their order. */
+  /** The provider of each acceptance, in order. */
   readonly providers: readonly Provider[];
 }
 
 export interface Judgement {
   readonly acknowledged: number;
   readonly accepted: number;
-  /** Dead letters whose email may become one. */
+  /** Emails that were allowed to become dead letters, and did. */
   readonly deadAsTheyShould: number;
   readonly held: number;
-  /** Answered 200, neither accepted nor a dead letter. */
+  /** Answered with 200, but neither accepted nor a dead letter. */
   readonly lost: readonly Finding[];
-  /** Some field differs from what was submitted, or nobody submitted it. */
+  /** Some field differs from the submission, or nobody submitted the email. */
   readonly corrupt: readonly Finding[];
-  /** Dead, though a provider would have taken it; or accepted, though every one refuses it. */
+  /** Dead although a provider would have accepted it, or accepted although every provider should refuse it. */
   readonly wronglyDead: readonly Finding[];
-  /** One client's email, with its key, answered with two ids. */
+  /** The same email with the same key got two ids. */
   readonly renamed: readonly Finding[];
-  /** Accepted, and later than the limits say. */
+  /** Accepted later than the limits allow. */
   readonly late: readonly Finding[];
   /** Longest time from an acknowledgement to the first acceptance, ms. */
   readonly slowestMs: number;
@@ -79,14 +79,14 @@ export interface Judgement {
   readonly clients: ClientSide;
 }
 
-/** What the clients saw. */
+/** The run as clients saw it. */
 export interface ClientSide {
   readonly tries: number;
-  /** Of those answered 200, ms. */
+  /** Latency of the 200s, ms. */
   readonly latencyMs: { readonly p50: number; readonly p99: number; readonly max: number };
-  /** What the others came to, and how often. */
+  /** Number of tries that failed, by result. */
   readonly errors: Readonly<Record<string, number>>;
-  /** A 4xx, which no client had deserved. */
+  /** Answers with 4xx to valid submissions. */
   readonly refused: number;
 }
 
@@ -152,11 +152,11 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
     }
     deadNumbers.add(n);
     if (!mayDie(n, emails)) wronglyDead.push({ n, what: `${id}: ${reason ?? "without a reason"}` });
-    // Otherwise an operator who retries it sends it twice without being warned.
+    // Without the warning "outcome unknown" an operator's retry would send it twice unawares.
     else if (accepted.has(n) && reason?.startsWith("outcome unknown") !== true)
       wronglyDead.push({
         n,
-        what: `${id}: accepted, and dead as if it were certain that it is not: ${reason}`,
+        what: `${id}: accepted, but the dead letter does not say "outcome unknown": ${reason}`,
       });
   }
 
@@ -202,7 +202,7 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
   };
 }
 
-/** The fields that did not arrive as they were submitted. */
+/** The fields whose values differ from the submission. */
 function differences(email: Fields, acceptance: Acceptance): string[] {
   const from = parseMailbox(acceptance.from);
   const to = parseMailbox(acceptance.to);

@@ -7,7 +7,7 @@ export interface Limits {
   readonly withPoisonMs?: number;
 }
 
-/** A time for which nothing is promised: limits count from its end. */
+/** A period without a promise: limits start at its end. */
 export interface Excuse {
   readonly startMs: number;
   readonly endMs: number;

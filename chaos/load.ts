@@ -1,6 +1,6 @@
-// The clients of a run: emails offered at a bounded rate, each of them unique, by one of two kinds of client. Most
-// have an Idempotency-Key and repeat until they are told 200, as the service's guide says; the others have none and
-// try once. What every try came to is written down before anything follows from it.
+// The clients of a run. They offer unique emails at a bounded rate. Most have an Idempotency-Key and repeat until they
+// get 200, as the guide recommends; the others have none and try once. The result of each try is recorded before
+// anything follows from it.
 
 import { seededRandom } from "../fakes/faults.ts";
 import { type Emails, type Fields, emailOf } from "./emails.ts";
@@ -9,39 +9,42 @@ import type { Journal } from "./journal.ts";
 /** One try of one email, as a line of answers.jsonl. */
 export interface Try {
   readonly n: number;
-  /** Unix ms of its end, and how long it took, ms. */
+  /** End of the try, Unix ms, and its duration, ms. */
   readonly atMs: number;
   readonly tookMs: number;
-  /** 0: no answer. */
+  /** 0 if there was no answer. */
   readonly status: number;
   readonly id?: string;
   readonly error?: string;
-  /** Known to be repeatable: it had an Idempotency-Key. */
+  /** The email had an Idempotency-Key, so it can be repeated. */
   readonly keyed: boolean;
 }
 
 export interface LoadOptions {
   readonly emails: Emails;
   readonly urls: readonly string[];
-  /** Emails in a second. */
+  /** Emails per second. */
   readonly rate: number;
-  /** A client gives up waiting for one answer, ms. */
+  /** Longest wait for one answer, ms. */
   readonly patienceMs: number;
   readonly journal: Journal<Try>;
 }
 
 export interface Load {
-  /** Emails answered 200. */
+  /** Emails that were answered with 200. */
   readonly acknowledged: number;
-  /** Offers no more; resolves when every email with a key has been answered 200, with how many never were. */
+  /**
+   * Stops offering emails. Resolves when every email with a key has been answered with 200, or the time is over, with
+   * the number of those that never were.
+   */
   finish(withinMs: number): Promise<number>;
 }
 
 /** Maximum number of concurrent tries. */
 export const inFlightMax = 64;
-/** One in so many clients has no Idempotency-Key. */
+/** One email in this many has no Idempotency-Key. */
 const keylessEvery = 8;
-/** One in so many emails that were answered 200 is submitted again some time later. */
+/** One email in this many is submitted again some time after its 200. */
 const againEvery = 20;
 const againAfterMaxMs = 5000;
 /** Before a try is repeated, ms. */

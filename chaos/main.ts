@@ -1,4 +1,4 @@
-// `npm run chaos`: strikes a running service with faults, and judges what became of the emails.
+// `npm run chaos`: injects faults into a running service and judges what became of every email.
 
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -60,7 +60,7 @@ if (values.list) {
   process.exit(0);
 }
 
-// A run holds what it has started: a signal ends it, and with it everything that it has started.
+// A run owns the processes that it started: a signal ends it together with all of them.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 
 const say = (text: string) => (values.json ? console.error(text) : console.log(text));
@@ -78,7 +78,7 @@ const runs = chosen.flatMap((scenario) =>
     .filter((queue) => queues.includes(queue))
     .map((queue) => ({ scenario, queue })),
 );
-if (runs.length === 0) fail(`No scenario of these is for the queue ${queues.join()}`);
+if (runs.length === 0) fail(`None of these scenarios runs on the ${queues.join()} queue`);
 for (const program of ["redis-server", "redis-cli", "redis-check-aof"]) {
   if (!runs.some(({ queue }) => queue === "redis") || Bun.which(program) !== null) continue;
   fail(`${program} is missing (Debian: apt-get install redis-server); --queue embedded needs none`);
@@ -88,13 +88,13 @@ const evidence =
 const diskLibrary = chosen.some(needsDisk) ? build(buildDisk) : undefined;
 const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
 
-const keeps = values.evidence === undefined ? "what a run leaves that fails" : "what every run leaves";
+const keeps = values.evidence === undefined ? "the evidence of failed runs" : "the evidence of every run";
 say(`seed ${seed}; ${keeps} is in ${evidence}\n`);
 say(tableHead);
 const results: { scenario: string; queue: Queue; result: RunResult }[] = [];
 for (const { scenario, queue } of runs) {
   const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
-  if (existsSync(folder)) fail(`${folder} is there already: give another --evidence or --seed`);
+  if (existsSync(folder)) fail(`${folder} already exists: choose another --evidence or --seed`);
   const result = await run({
     scenario,
     queue,
@@ -145,13 +145,13 @@ function choose(names: string | undefined): readonly Scenario[] {
     .map(
       (name) =>
         scenarios.find((scenario) => scenario.name === name) ??
-        fail(`There is no scenario ${name}; --list names those there are`),
+        fail(`unknown scenario ${name}: --list prints all of them`),
     );
 }
 
 function chooseQueues(name: string | undefined): readonly Queue[] {
   if (name === undefined) return ["redis", "embedded"];
-  return name === "redis" || name === "embedded" ? [name] : fail("--queue is redis or embedded");
+  return name === "redis" || name === "embedded" ? [name] : fail("--queue must be redis or embedded");
 }
 
 function build(library: (into: string) => string): string {
@@ -164,12 +164,12 @@ function build(library: (into: string) => string): string {
 
 function amount(option: string, text: string): number {
   const value = Number(text);
-  return text !== "" && value >= 0 && Number.isFinite(value) ? value : fail(`--${option} is a number`);
+  return text !== "" && value >= 0 && Number.isFinite(value) ? value : fail(`--${option} must be a number`);
 }
 
 function count(option: string, text: string): number {
   const value = amount(option, text);
-  return Number.isSafeInteger(value) ? value : fail(`--${option} is a whole number`);
+  return Number.isSafeInteger(value) ? value : fail(`--${option} must be a whole number`);
 }
 
 function fail(text: string): never {

@@ -1,38 +1,38 @@
-// One process of a run, looked after as systemd would: what dies is started again.
+// One process of a run, supervised as systemd would: when it dies, it is restarted.
 
 import { closeSync, openSync } from "node:fs";
 import { tmpdir } from "node:os";
 
-/** Before a process that ended by itself is started again, ms. */
+/** Pause before a process that exited on its own is restarted, ms. */
 const restartPauseMs = 200;
-/** For a process that was told to stop, ms; SHUTDOWN_TIMEOUT of the service is shorter. */
+/** Longest wait for a process to stop, ms; the service's SHUTDOWN_TIMEOUT is shorter. */
 const stopTimeoutMs = 30_000;
 
 export interface ManagedProcessOptions {
   readonly name: string;
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Done before each start. */
+  /** Runs before each start. */
   readonly before?: () => void;
-  /** What it prints is appended here. */
+  /** Its output is appended here. */
   readonly logFile: string;
-  /** Told of an end that nobody asked for. */
+  /** Called when the process exits without being asked to. */
   onExit(code: number | null, signal: string | number | null): void;
 }
 
 export interface ManagedProcess {
   readonly name: string;
-  /** Of the process that runs; undefined while none does. */
+  /** Undefined while the process is not running. */
   readonly pid: number | undefined;
-  /** Starts it, unless it runs. */
+  /** Starts the process, unless it is running. */
   start(): void;
-  /** Sends a signal to what runs, which is expected to live on. */
+  /** Sends a signal that the process is expected to survive. */
   signal(signal: NodeJS.Signals): void;
-  /** Kills it, and waits until it is dead. It stays so until it is started. */
+  /** Kills the process and waits for its exit. It stays down until it is started. */
   kill(): Promise<void>;
   /**
-   * SIGTERM; resolves with the exit code, or the signal that ended it, undefined if it did not run. It stays down until
-   * it is started.
+   * Sends SIGTERM. Resolves with the exit code, or the signal that ended the process; undefined if it was not running.
+   * The process stays down until it is started.
    */
   stop(): Promise<number | string | undefined>;
 }
@@ -51,7 +51,7 @@ export function createManagedProcess({
   onExit,
 }: ManagedProcessOptions): ManagedProcess {
   let child: Bun.Subprocess | undefined;
-  /** Nobody wants it to run. */
+  /** The process is meant to be down. */
   let down = true;
 
   function start(): void {
@@ -60,7 +60,7 @@ export function createManagedProcess({
     before?.();
     const log = openSync(logFile, "a");
     const started = Bun.spawn([...command], {
-      // Away from the project: there may be an .env in it, of whoever works there.
+      // Outside the project, where the developer may have an .env file.
       cwd: tmpdir(),
       env: { PATH: process.env["PATH"] ?? "", ...env },
       stdin: "ignore",
@@ -104,7 +104,7 @@ export function createManagedProcess({
     },
     async stop() {
       const timer = setTimeout(() => child?.kill("SIGKILL"), stopTimeoutMs);
-      // It may be frozen, and would never see the signal.
+      // A frozen process would never see the signal.
       child?.kill("SIGCONT");
       const code = await end("SIGTERM");
       clearTimeout(timer);

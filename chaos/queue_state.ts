@@ -1,4 +1,4 @@
-// What the service's own commands say of the queue once the faults are over.
+// The state of the queue after the faults, as the service's own commands report it.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,16 +16,19 @@ interface Stats {
 }
 
 export interface Drained {
-  /** Emails that something should still happen with. */
+  /** Emails that still have to be delivered or become dead letters. */
   readonly left: number;
-  /** Refused by a provider that may have accepted them before: the service keeps those in doubt for most of a day. */
+  /**
+   * Emails refused by a provider that may have accepted them before: the service keeps those in doubt for most of a
+   * day.
+   */
   readonly held: readonly QueuedEmail[];
   readonly possibleDuplicates: number;
-  /** Why the queue could not be looked into until the time was over. */
+  /** Why the queue could not be read until the time was over. */
   readonly unreadable?: string;
 }
 
-/** Waits until nothing is left to do, or the time is over. */
+/** Waits until the queue has drained, or the time is over. */
 export async function drain(deployment: Deployment, seed: number, withinMs: number): Promise<Drained> {
   const endMs = performance.now() + withinMs;
   for (;;) {
@@ -41,7 +44,7 @@ export async function drain(deployment: Deployment, seed: number, withinMs: numb
 }
 
 async function look(deployment: Deployment, seed: number): Promise<Drained> {
-  // In this order: what leaves its doubt between the two is counted by the second.
+  // Read in this order, so that an email that leaves doubt in between is counted by the second.
   const held = (await list(deployment, "in-doubt")).filter(({ subject = "" }) =>
     isRefused(numberOf(seed, subject) ?? 0),
   );
@@ -55,7 +58,7 @@ export async function list(deployment: Deployment, state: "dead" | "in-doubt"): 
   return (await deployment.operate("queue", "list", state, "--limit", "10000000")) as QueuedEmail[];
 }
 
-/** Clients are refused meanwhile, and repeat. */
+/** Drains the queue while Redis's memory is full: clients are refused meanwhile and repeat. */
 export async function drainWithMemoryFull(
   deployment: Deployment,
   seed: number,
@@ -64,12 +67,11 @@ export async function drainWithMemoryFull(
   setMemoryFull(deployment, true);
   const { left, unreadable } = await drain(deployment, seed, withinMs);
   setMemoryFull(deployment, false);
-  if (unreadable !== undefined)
-    throw new Error(`With its memory full, the queue cannot be read: ${unreadable}`);
+  if (unreadable !== undefined) throw new Error(`Cannot read the queue while memory is full: ${unreadable}`);
   return left;
 }
 
-/** Those that the service itself does not name: neither in a worker's log, nor in the email's own story. */
+/** Duplicates that the service itself does not report: neither in a worker's log, nor in the email's own history. */
 export async function findUnexplained(
   deployment: Deployment,
   folder: string,

@@ -1,22 +1,22 @@
-// How long the service needs to be as fast as ever once a fault is over. Pure.
+// How long the service needs to recover its normal throughput after a fault. Pure.
 
-/** Throughput is looked at in windows of this length, ms. */
+/** Throughput is measured in windows of this length, ms. */
 const windowMs = 100;
 const stepMs = 10;
-/** Normal is this share of what clients offer. */
+/** Normal throughput, as a fraction of the offered load. */
 const normalShare = 0.75;
 
 export interface Recovery {
-  /** Faults after whose end nothing else struck before it was normal again. */
+  /** Faults that no other fault followed before throughput was normal again. */
   readonly count: number;
   readonly p50Ms: number;
   readonly maxMs: number;
 }
 
 /**
- * @param ends when each fault was over, Unix ms, in order; of those that overlap only the last is a true end
- * @param answeredAtMs of all emails answered 200, in order
- * @param rate emails offered in a second
+ * @param ends when each fault ended, Unix ms, in order; of overlapping faults only the last end counts
+ * @param answeredAtMs times of all 200s, in order
+ * @param rate emails offered per second
  */
 export function recoveries(
   strikes: readonly { readonly startMs: number; readonly endMs: number }[],
@@ -43,7 +43,7 @@ function answeredBetween(sorted: readonly number[], fromMs: number, toMs: number
   return firstFrom(sorted, toMs) - firstFrom(sorted, fromMs);
 }
 
-/** How many are earlier. */
+/** Number of times earlier than `atMs`. */
 function firstFrom(sorted: readonly number[], atMs: number): number {
   let [low, high] = [0, sorted.length];
   while (low < high) {

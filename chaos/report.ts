@@ -1,4 +1,4 @@
-// What a run came to, in text.
+// The result of a run as text.
 
 import type { StrikeRecord } from "./scenario_run.ts";
 import type { RunResult } from "./result.ts";
@@ -35,11 +35,11 @@ export const tableHead = [
 ].join(" ");
 
 export const legend = [
-  "dead: dead letters that should not be. twice: accepted more than once; explained: of those, the ones that the",
-  "service itself counts as possible duplicates. errors: tries that clients had to repeat. p50, p99, max: of the",
-  "answers 200. slowest: from an answer 200 until a provider accepted the email; late: those for which that took too",
-  "long. MiB, fds: resident memory and open descriptors of one server at most. normal again: from the end of a fault to",
-  "three quarters of the offered load, half and longest.",
+  "dead: unexpected dead letters. twice: accepted more than once; explained: of those, the ones that the service",
+  "itself counts as possible duplicates. errors: tries that clients had to repeat. p50, p99, max: latency of the",
+  "200s. slowest: from a 200 until a provider accepted the email; late: emails for which that took too",
+  "long. MiB, fds: most resident memory and open descriptors of one server. normal again: from the end of a fault to",
+  "three quarters of the offered load, median and longest.",
 ].join("\n");
 
 export function tableLine(name: string, result: RunResult): string {

@@ -1,4 +1,4 @@
-// What a run came to, and what of it should not be.
+// The result of a run, and its failures.
 
 import type { Duplicate, Judgement } from "./judge.ts";
 import type { Usage } from "./usage.ts";
@@ -8,23 +8,23 @@ import type { Scenario } from "./scenario.ts";
 import type { Crash } from "./deployment.ts";
 
 export interface RunResult extends Judgement {
-  /** Nothing of it should not be. */
+  /** The run kept every promise. */
   readonly ok: boolean;
-  /** What should not be, in words. */
+  /** The broken promises, as text. */
   readonly failures: readonly string[];
   readonly kills: number;
   readonly strikes: number;
-  /** Duplicates that the service itself names as possible ones. */
+  /** Duplicates that the service itself reports as possible duplicates. */
   readonly explained: number;
-  /** As many possible duplicates the service has counted. */
+  /** Possible duplicates that the service has counted. */
   readonly possibleDuplicates: number;
-  /** Of the servers. */
+  /** Most resources of any server. */
   readonly usage: Usage;
-  /** Emails in the queue that nothing happens with any more. */
+  /** Emails left in the queue after it should have drained. */
   readonly stuck: number;
-  /** Why the queue could not be looked into any more; undefined if it could. */
+  /** Why the queue could not be read at the end; undefined if it could. */
   readonly unreadable: string | undefined;
-  /** Emails with a key that were never answered 200. */
+  /** Emails with a key that never got a 200. */
   readonly unanswered: number;
   readonly crashes: readonly Crash[];
   readonly recovery: Recovery;
@@ -52,7 +52,7 @@ export interface Seen {
   readonly crashes: readonly Crash[];
 }
 
-/** What should not be, in words. */
+/** The broken promises, as text. */
 export function failuresOf(seen: Seen): string[] {
   const { judgement, scenario, unexplained, stuck, unreadable, unanswered, unclean, crashes } = seen;
   const failures: string[] = unreadable === undefined ? [] : [`the queue cannot be read: ${unreadable}`];
@@ -79,14 +79,14 @@ export function failuresOf(seen: Seen): string[] {
     fail(others.length, "accepted twice", told(others));
   else {
     const unnamed = unexplained.filter((one) => others.includes(one));
-    fail(unnamed.length, "accepted twice, and not counted as possible duplicates", told(unnamed));
+    fail(unnamed.length, "accepted twice without being counted as possible duplicates", told(unnamed));
     const again = others.reduce((sum, { providers }) => sum + providers.length - 1, 0);
     fail(Math.max(0, again - seen.possibleDuplicates), "more acceptances than the service counts");
   }
-  if (seen.strikes === 0) failures.push("no fault struck: nothing is shown");
-  if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: nothing is shown");
+  if (seen.strikes === 0) failures.push("no fault struck: the run proves nothing");
+  if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: the run proves nothing");
   fail(stuck, "stuck in the queue");
-  fail(unanswered, "never answered 200, however often they were repeated");
+  fail(unanswered, "never answered with 200, despite repeats");
   fail(judgement.clients.refused, "refused by a 4xx");
   if (!scenario.mayHang) {
     fail(judgement.clients.errors["no answer in time"] ?? 0, "tries without an answer in time");
@@ -96,13 +96,13 @@ export function failuresOf(seen: Seen): string[] {
   // A client that times out and retries has two connections for a moment.
   if (descriptors > serverDescriptorsMax + 2 * inFlightMax)
     failures.push(`a server had ${descriptors} descriptors open`);
-  for (const reason of seen.unready) failures.push(`not ready, though nothing excuses it: ${reason}`);
-  // While a store is away as well, a worker cannot settle what it has in flight.
+  for (const reason of seen.unready) failures.push(`not ready without an excuse: ${reason}`);
+  // If the store is down too, a worker cannot settle what it has in flight.
   if (scenario.faults.every((fault) => fault.do === "restart")) {
     fail(unclean.length, "did not stop cleanly", unclean[0]);
   }
-  // A Redis whose disk is full ends by itself.
+  // A Redis whose disk is full exits on its own.
   const ours = crashes.filter(({ component }) => component !== "redis");
-  fail(ours.length, "processes ended by themselves", ours[0] && `${ours[0].component}, ${ours[0].how}`);
+  fail(ours.length, "processes exited on their own", ours[0] && `${ours[0].component}, ${ours[0].how}`);
   return failures;
 }

@@ -1,5 +1,5 @@
-// What a scenario can say. A scenario is data: which faults strike a running service, how often, and what the service
-// owes all the same. How a fault is done is in inject.ts.
+// The vocabulary of scenarios. A scenario is data: which faults strike a running service, how often, and which promises
+// the service still has to keep. inject.ts injects the faults.
 
 import type { Fault as ProviderFault } from "../fakes/faults.ts";
 import type { PostmarkSettings } from "../fakes/postmark.ts";
@@ -9,10 +9,10 @@ import type { Limits } from "./lateness.ts";
 export type Queue = "redis" | "embedded";
 export type Provider = "resend" | "postmark";
 
-/** A process of the service, or the store's; of several one is drawn. */
+/** A process of the service or of the store; if there are several, one is drawn. */
 export type Component = "server" | "worker" | "redis";
 
-/** Between whom a network can fail. */
+/** A network link that can fail. */
 export type Link =
   /** Between the clients and a server. */
   | "clients"
@@ -22,29 +22,29 @@ export type Link =
   /** Between a worker and a provider. */
   | Provider;
 
-/** Who has a wall clock of its own. The embedded queue uses the service's. */
+/** Owners of a wall clock. The embedded queue uses the service's. */
 export type Clocked = "service" | "redis";
 
-/** From and to: a number is drawn from it. */
+/** A range from which a number is drawn. */
 export type Range = readonly [number, number];
 
 export type Fault =
-  /** kill -9, of one or of everything at once; all is started again at once. */
+  /** kill -9 of one component, or of everything at the same time, and an immediate restart. */
   | { readonly do: "kill"; readonly component: Component | "everything" }
-  /** SIGTERM, and started again once it has ended. */
+  /** SIGTERM, and a restart after the exit. */
   | { readonly do: "restart"; readonly component: "server" | "worker" }
   /** SIGSTOP, then SIGCONT. */
   | { readonly do: "freeze"; readonly component: Component; readonly forMs: Range }
-  /** The replica of Redis is promoted, behind the same address, and the old primary becomes its replica in the end. */
+  /** Redis's replica is promoted behind the same address. The old primary finally becomes its replica. */
   | { readonly do: "failOver"; readonly old: "demoted" | "hung" | "dead"; readonly forMs: Range }
-  /** kill -9 of everything; what no fsync had followed is not on the disk, but for the first `keep` writes. */
+  /** kill -9 of everything; all but the first `keep` writes that no fsync followed are lost. */
   | { readonly do: "cutPower"; readonly keep: Range }
-  /** kill -9 of Redis; a command that was never answered stands half at the end of its log. */
+  /** kill -9 of Redis, which leaves half of an unanswered command at the end of its log. */
   | { readonly do: "tearLog" }
   /** Redis has reached its `maxmemory`. */
   | { readonly do: "fillMemory"; readonly forMs: Range }
   | { readonly do: "fillDisk"; readonly forMs: Range }
-  /** Each fsync takes so much longer. */
+  /** Each fsync takes longer. */
   | { readonly do: "slowDisk"; readonly syncMs: Range; readonly forMs: Range }
   /** The wall clock of Redis, or of all processes of the service, is wrong by one of these offsets, ms. */
   | {
@@ -57,11 +57,11 @@ export type Fault =
       readonly do: "network";
       readonly link: Link;
       readonly how:
-        /** Nothing is answered any more, though everything arrives. */
+        /** Requests arrive, but replies are dropped. */
         | "dropReplies"
-        /** The connection is reset in place of an answer. */
+        /** The connection is reset instead of a reply. */
         | "cutReplies"
-        /** Nothing arrives, and nobody is told. */
+        /** Nothing arrives, and the connection stays open. */
         | "halfOpen"
         /** All connections are reset, new ones too. */
         | "reset"
@@ -70,18 +70,18 @@ export type Fault =
       readonly delayMs?: Range;
       readonly forMs: Range;
     }
-  /** A provider's API goes wrong in one way, or in several, for some of its requests. */
+  /** A provider's API fails some requests, in one way or in several. */
   | {
       readonly do: "provider";
       readonly name: Provider;
       readonly fault: ProviderFault | readonly ProviderFault[];
-      /** Of each way; one is looked at after the other. */
+      /** Of each way; they are drawn one after another. */
       readonly probability: number;
       readonly forMs: Range;
     }
   /** A provider's API cannot be reached. */
   | { readonly do: "providerDown"; readonly name: Provider; readonly forMs: Range }
-  /** A provider behaves otherwise for a while. */
+  /** A provider behaves differently for a while. */
   | {
       readonly do: "providerBehaves";
       readonly name: "resend";
@@ -95,68 +95,71 @@ export type Fault =
       readonly forMs: Range;
     }
   /**
-   * A worker is stopped at one named point: it has read the provider's answer, which is `fault`, or as it would be, and
-   * its settlement has not reached the store. It goes on when its lease is over and another worker has the batch.
+   * A worker is frozen at one exact point: it has read the provider's answer, which is `fault` or the normal one, and
+   * its settlement has not reached the store. It continues when its lease has expired and another worker has the batch.
    */
   | {
       readonly do: "freezeBeforeSettlement";
       readonly name: Provider;
       readonly fault?: ProviderFault;
-      /** What the other workers meet at that provider from the end of the lease until it goes on. */
+      /**
+       * The fault that other workers meet at that provider, from the end of the lease until the frozen worker
+       * continues.
+       */
       readonly meanwhile?: ProviderFault;
-      /** From the end of the lease on. With `fault`, until the next worker has taken the batch. */
+      /** Counted from the end of the lease. With `fault`, until the next worker has claimed the batch. */
       readonly forMs: Range;
     };
 
 export interface Scenario {
   readonly name: string;
-  /** What it shows, in a line. */
+  /** What the scenario shows, in one line. */
   readonly about: string;
-  /** Both, if absent. */
+  /** Both queues if absent. */
   readonly queues?: readonly Queue[];
   readonly servers?: number;
   readonly workers?: number;
-  /** Of the service. */
+  /** Settings of the service. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** Of redis.conf. */
+  /** Settings of redis.conf. */
   readonly redis?: Readonly<Record<string, string>>;
-  /** How the providers behave all the time. */
+  /** Behavior of the providers for the whole run. */
   readonly resend?: Partial<ResendSettings>;
   readonly postmark?: Partial<PostmarkSettings>;
-  /** All emails are from one sender, so that they go out in few batches. */
+  /** All emails have the same sender, so that they go out in few batches. */
   readonly oneSender?: true;
   /** One email in this many is poisoned: at one provider or both, every request that contains it fails. */
   readonly poisonEvery?: number;
   /** How soon emails must be accepted; no limit if absent. Limits restart when a wrong clock is right again. */
   readonly limits?: Limits;
-  /** Emails offered in a second. */
+  /** Emails offered per second. */
   readonly rate?: number;
-  /** The faults to draw from; one named twice is drawn twice as often. */
+  /** The faults to draw from; a fault listed twice is drawn twice as often. */
   readonly faults: readonly Fault[];
-  /** Between the end of one fault and the next, ms. */
+  /** Pause between the end of one fault and the next, ms. */
   readonly pauseMs: Range;
-  /** Each fsync of the store's disk takes so much longer, all the time, ms. */
+  /** Extra time of each fsync of the store's disk, for the whole run, ms. */
   readonly diskSyncMs?: number;
   /** How many faults may strike at the same time. */
   readonly lanes?: number;
   /**
-   * An email may arrive twice where only Postmark could have prevented it, if the service itself says that it may
-   * have: when a request can reach Postmark, or be found there, later than anybody waits for it.
+   * Postmark may accept an email twice if the service reports it as a possible duplicate: a request can reach Postmark,
+   * or show up there, later than anybody waits for it.
    */
   readonly mayDuplicateAtPostmark?: true;
-  /** An email may arrive twice by any provider, if the service counts and names it as a possible duplicate. */
+  /** Any provider may accept an email twice if the service reports it as a possible duplicate. */
   readonly mayDuplicateIfCounted?: true;
-  /** Redis has reached its `maxmemory` when the faults are over, and the queue has to drain all the same. */
+  /** Redis reaches its `maxmemory` when the faults are over, and the queue must drain nevertheless. */
   readonly drainsWithMemoryFull?: true;
-  /** The workers are restarted when all is healed, as by an operator who has mended a key. */
+  /** The workers are restarted after healing, as by an operator who has replaced a key. */
   readonly healedByRestart?: true;
-  /** Clients may wait for longer than SUBMIT_TIMEOUT: the server they talk to is frozen or cut off. */
+  /** Clients may wait longer than SUBMIT_TIMEOUT, because their server is frozen or cut off. */
   readonly mayHang?: true;
   /** Processes must stay ready, except for reasons that follow from faults of the store or the providers. */
   readonly staysReady?: true;
 }
 
-/** The queues that a scenario is for. */
+/** The queues on which a scenario runs. */
 export function queuesOf({ queues = ["redis", "embedded"] }: Scenario): readonly Queue[] {
   return queues;
 }

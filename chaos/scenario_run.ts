@@ -1,5 +1,5 @@
-// One run: a world is started and loaded, faults strike it, it is healed and left alone until nothing is left to do,
-// and then judged.
+// One run: starts a deployment and its load, injects faults, heals it, waits until the queue has drained, and judges
+// the result.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -15,19 +15,19 @@ import type { Emails } from "./emails.ts";
 import { watchReadiness } from "./ready.ts";
 import { watchUsage } from "./usage.ts";
 import { recoveries } from "./recovery.ts";
-import { schedule, tellFault } from "./schedule.ts";
+import { schedule, describeFault } from "./schedule.ts";
 import type { Queue, Scenario } from "./scenario.ts";
 import { failuresOf, type RunResult } from "./result.ts";
 import { startDeployment, type Deployment } from "./deployment.ts";
 
-/** How far a run goes at least: each that is given must be reached. */
+/** Minimum extent of a run: each limit that is given must be reached. */
 export interface Extent {
   readonly forMs?: number;
   readonly emails?: number;
   readonly kills?: number;
   /**
-   * Acceptances of emails that had been accepted before, for a service that is known to be broken: so that its fault is
-   * not missed by chance. Given up after `duplicatesWithinMs`.
+   * Repeated acceptances to wait for, when the service is known to be broken, so that its fault is not missed by
+   * chance. Abandoned after `duplicatesWithinMs`.
    */
   readonly duplicates?: number;
   readonly duplicatesWithinMs?: number;
@@ -39,12 +39,12 @@ export interface RunOptions {
   readonly seed: number;
   readonly extent: Extent;
   readonly rate: number;
-  /** Does not exist yet. */
+  /** Must not exist. */
   readonly folder: string;
   readonly product: string;
   readonly diskLibrary: string | undefined;
   readonly clockLibrary: string | undefined;
-  /** For every client to be answered, and then for the queue to drain, once everything is healed, ms. */
+  /** Time for all clients to be answered, and again for the queue to drain, after healing, ms. */
   readonly drainMs: number;
   onProgress?(progress: Progress): void;
 }
@@ -66,7 +66,7 @@ export interface StrikeRecord {
   readonly note?: string;
 }
 
-/** A client waits for an answer so much longer than the service may take, ms. */
+/** Longest wait of a client for an answer: SUBMIT_TIMEOUT and 5 s more, ms. */
 const patienceMs = 3000 + 5000;
 
 export async function run(options: RunOptions): Promise<RunResult> {
@@ -101,7 +101,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const journal = openJournal<StrikeRecord>(join(folder, "strikes.jsonl"));
     const strike = async (lane: number) => {
       if (scenario.faults.length === 0) {
-        // The emails themselves are the fault.
+        // The emails themselves are the fault here.
         while (!(await isOver())) await Bun.sleep(50);
         return;
       }
@@ -112,7 +112,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
         const { killed, unclean, note } = await inject(deployment, next);
         kills += killed.length;
         const record: StrikeRecord = {
-          what: tellFault(next.fault),
+          what: describeFault(next.fault),
           startMs: struckMs,
           endMs: Date.now(),
           killed,
@@ -131,7 +131,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       }
     };
     await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
-    // Every strike has undone what it did; what had died by itself is perhaps not back yet.
+    // Every strike has undone its effects, but a process that died on its own may not be back yet.
     await deployment.exclusively(() => deployment.startEverything());
     if (scenario.healedByRestart) await restartWorkers(deployment);
     await readiness.stop();
@@ -203,7 +203,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   }
 }
 
-/** Number of acceptances so far of emails that had been accepted before. */
+/** Number of repeated acceptances so far. */
 async function countDuplicates(folder: string): Promise<number> {
   const text = await Bun.file(join(folder, "acceptances.jsonl")).text();
   // The last line may still be being written.
@@ -226,7 +226,7 @@ async function allAnswer({ urls }: Deployment): Promise<boolean> {
   return answers.every(Boolean);
 }
 
-/** An operator who has mended a key, say, does so. */
+/** Restarts the workers, as an operator does after replacing a key. */
 async function restartWorkers(deployment: Deployment): Promise<void> {
   await deployment.exclusively(async () => {
     for (const worker of deployment.workers) {

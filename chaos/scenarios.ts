@@ -1,5 +1,4 @@
-// The scenarios, each for one kind of trouble, and one for all of it together. Data only: what the words mean is in
-// scenario.ts.
+// The scenarios: one for each kind of fault, and two that combine them. Data only; scenario.ts defines the words.
 
 import { answerInstead, faults, gatewayAnswers } from "../fakes/faults.ts";
 import type { Clocked, Fault, Provider, Scenario } from "./scenario.ts";
@@ -17,10 +16,10 @@ const redisKills: Fault[] = [...kills, { do: "kill", component: "redis" }];
 
 const powerCut: Fault = { do: "cutPower", keep: [-4, 4] };
 
-/** For how long a kind of trouble lasts that nothing has to wait for. */
+/** Duration of a fault that nothing has to wait for, ms. */
 const briefly = [200, 1200] as const;
 
-/** What a provider may do to a request: every way that it is known to fail. */
+/** Every way in which a provider is known to fail a request. */
 const troubles = [
   faults.resetBeforeAccepting,
   faults.resetAfterAccepting,
@@ -51,7 +50,7 @@ const network = (links: readonly Extract<Fault, { do: "network" }>["link"][]): F
     { do: "network", link, how: "delay", delayMs: [50, 800], forMs: briefly },
   ]);
 
-/** A worker frozen over an answer that puts its emails back, or that says they are accepted. */
+/** A worker frozen over an answer that returns its emails to waiting, or that accepts them. */
 const staleSettlements: Fault[] = [
   {
     do: "freezeBeforeSettlement",
@@ -134,7 +133,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "restarts",
-    about: "SIGTERM of one process after the other, as in a rolling release",
+    about: "SIGTERM of one process after another, as in a rolling release",
     faults: [
       { do: "restart", component: "server" },
       { do: "restart", component: "worker" },
@@ -155,7 +154,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "frozen-redis",
     about:
-      "SIGSTOP of Redis, then SIGCONT: a dead connection and an unknown outcome for all that was under way",
+      "SIGSTOP of Redis, then SIGCONT: dead connections, and an unknown outcome for everything in flight",
     queues: ["redis"],
     faults: [{ do: "freeze", component: "redis", forMs: [300, 4000] }],
     pauseMs: [300, 900],
@@ -175,15 +174,15 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "power-cut",
-    about: "kill -9 of everything; what no fsync had followed is not on the disk",
+    about: "kill -9 of everything; writes that no fsync followed are lost",
     faults: [powerCut],
     pauseMs: [400, 1200],
-    // Fsyncs of a true disk: most cuts fall between a write and the end of its fsync.
+    // As slow as a real disk's, so that most cuts fall between a write and the end of its fsync.
     diskSyncMs: 2,
   },
   {
     name: "torn-log",
-    about: "kill -9 of Redis; half a command stands at the end of its log",
+    about: "kill -9 of Redis, with half a command at the end of its log",
     queues: ["redis"],
     faults: [{ do: "tearLog" }],
     pauseMs: [500, 1000],
@@ -200,7 +199,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "full-memory",
-    about: "Redis has reached its maxmemory: submissions get 500, deliveries go on",
+    about: "Redis has reached its maxmemory: submissions get 500, deliveries continue",
     queues: ["redis"],
     faults: [{ do: "fillMemory", forMs: [500, 1500] }],
     pauseMs: [300, 900],
@@ -208,7 +207,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "full-disk",
-    about: "no byte more fits on the store's disk",
+    about: "the store's disk is full",
     faults: [{ do: "fillDisk", forMs: [300, 1500] }],
     pauseMs: [300, 900],
   },
@@ -220,7 +219,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "network",
-    about: "answers lost or late, connections half open or reset, between any two parties",
+    about: "answers lost or late, connections half-open or reset, on any link",
     faults: network(["clients", "resend", "postmark"]),
     pauseMs: [100, 400],
     lanes: 2,
@@ -236,7 +235,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "providers",
-    about: "providers refuse, hang, reset and answer 5xx after accepting, throttle, talk nonsense",
+    about: "providers refuse, throttle, hang, reset, answer nonsense, and answer 5xx after accepting",
     faults: providerTrouble,
     pauseMs: [50, 300],
     lanes: 2,
@@ -308,7 +307,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "unknown-habits",
-    about: "both habits of a provider wherever nobody has published which is the true one, and wrong keys",
+    about: "both possible behaviors of a provider where its documentation names none, and wrong keys",
     faults: [
       { do: "providerBehaves", name: "resend", as: { rememberRefusals: true }, forMs: briefly },
       { do: "providerBehaves", name: "resend", as: { unverifiedRefuses: "email" }, forMs: briefly },
@@ -359,7 +358,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "stale-settlements",
-    about: "a worker frozen between an answer and its settlement, that goes on when its batch is another's",
+    about: "a worker frozen between an answer and its settlement, which continues after losing its lease",
     oneSender: true,
     workers: 4,
     settings: { PROVIDERS: "resend:1" },
@@ -368,9 +367,9 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "everything",
-    about: "all of it, two faults at a time",
-    // With several, what is left when it is healed goes out in so many batches that Resend, at two a second until it
-    // names its limit, takes minutes for them.
+    about: "everything, two faults at a time",
+    // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second
+    // until it names its limit, takes minutes.
     oneSender: true,
     queues: ["embedded"],
     faults: [
@@ -392,9 +391,9 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: "everything-redis",
-    about: "all of it, two faults at a time, with what can happen to Redis",
-    // With several, what is left when it is healed goes out in so many batches that Resend, at two a second until it
-    // names its limit, takes minutes for them.
+    about: "everything, two faults at a time, with the faults of Redis",
+    // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second
+    // until it names its limit, takes minutes.
     oneSender: true,
     queues: ["redis"],
     faults: [

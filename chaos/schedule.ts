@@ -1,26 +1,29 @@
-// Which fault strikes when: drawn from a scenario by a seed, so that the same seed gives the same faults in the same
-// order with the same pauses. Pure.
+// The schedule of faults, drawn from a scenario by a seed: the same seed gives the same faults in the same order with
+// the same pauses. Pure.
 
 import { seededRandom } from "../fakes/faults.ts";
 import type { Fault, Range, Scenario } from "./scenario.ts";
 
-/** A fault with everything drawn that its scenario leaves open. */
+/** A fault with every choice drawn that its scenario leaves open. */
 export interface Strike {
   readonly fault: Fault;
-  /** Since the end of the one before, ms. */
+  /** Pause since the end of the previous strike, ms. */
   readonly afterMs: number;
-  /** How long it lasts, ms; 0 for what is over at once. */
+  /** Duration, ms; 0 if it is instantaneous. */
   readonly forMs: number;
-  /** In [0, 1): whom it strikes, of several. */
+  /** In [0, 1): selects the target, if there are several. */
   readonly whom: number;
-  /** In [0, 1): what else has to be drawn. */
+  /** In [0, 1): decides everything else that has to be drawn. */
   readonly dice: number;
 }
 
-/** Endless. @param lane which of the scenario's lanes: each has its own dice */
+/**
+ * Endless.
+ * @param lane index of one of the scenario's lanes: each draws its own numbers
+ */
 export function* schedule(scenario: Scenario, seed: number, lane: number): Generator<Strike, never> {
   const random = seededRandom(seed * 1009 + lane);
-  // The first numbers of neighbouring seeds are alike.
+  // The first numbers of neighboring seeds are similar.
   for (let i = 0; i < 8; i += 1) random();
   for (;;) {
     const fault = pick(scenario.faults, random());
@@ -44,8 +47,8 @@ export function pick<T>(list: readonly T[], dice: number): T {
   return list[Math.floor(dice * list.length)] as T;
 }
 
-/** In a line. */
-export function tellFault(fault: Fault): string {
+/** Describes a fault in one line. */
+export function describeFault(fault: Fault): string {
   switch (fault.do) {
     case "kill":
     case "restart":
@@ -56,13 +59,13 @@ export function tellFault(fault: Fault): string {
     case "network":
       return `${fault.how} ${fault.link}`;
     case "provider":
-      return `${fault.name}: ${[fault.fault].flat().map(tellEffect).join(" or ")}`;
+      return `${fault.name}: ${[fault.fault].flat().map(describeEffect).join(" or ")}`;
     case "providerDown":
       return `${fault.name}: down`;
     case "providerBehaves":
       return `${fault.name}: ${JSON.stringify(fault.as)}`;
     case "freezeBeforeSettlement":
-      return `freeze worker before its settlement${fault.fault ? ` of ${tellEffect(fault.fault)}` : ""} (${fault.name})`;
+      return `freeze worker before its settlement${fault.fault ? ` of ${describeEffect(fault.fault)}` : ""} (${fault.name})`;
     case "stepClock":
       return `step the clock of ${fault.of}`;
     case "cutPower":
@@ -74,7 +77,7 @@ export function tellFault(fault: Fault): string {
   }
 }
 
-function tellEffect({ stage, effect }: { stage: string; effect: unknown }): string {
+function describeEffect({ stage, effect }: { stage: string; effect: unknown }): string {
   const what = typeof effect === "object" && effect !== null ? (effect as { status: number }).status : effect;
   return `${String(what)} at stage "${stage}"`;
 }

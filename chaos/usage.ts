@@ -37,7 +37,7 @@ export function watchUsage(components: readonly ManagedProcess[]): UsageWatch {
   };
 }
 
-/** Undefined if the process has ended. */
+/** Undefined if the process has exited. */
 function usageOf(pid: number): Usage | undefined {
   try {
     const memoryMiB: number | undefined = residentMiB(pid);

@@ -1,27 +1,28 @@
-// A disk that can lose power, fill up and slow down, for processes that are started with LD_PRELOAD set to this.
+// A disk that can lose power, fill up and slow down, for processes that are started with LD_PRELOAD set to this
+// library.
 //
-// It stands between a process and the kernel, for regular files below CHAOS_DISK_FOLDER. Before each write it appends
-// to an undo journal how to take that write back; an fsync that succeeds drops what it made durable. Once every process
-// is dead, disk.ts takes back what is left: no more and no less than what a disk that honours fsync may lose.
+// It intercepts system calls on regular files below CHAOS_DISK_FOLDER. Before each write it appends to an undo journal
+// how to reverse that write; a successful fsync drops the records of what it made durable. Once every process is dead,
+// disk.ts reverses what is left: exactly what a disk that honors fsync may lose.
 //
 // A file has one journal, named by its device and inode, in CHAOS_DISK_JOURNAL, shared by all processes that write it.
-// Record and write happen under one lock on it, so that there is one order for all; the kernel gives the lock back when
-// its holder is killed. An fsync counts for the writes that were complete before it began, whoever made them. A process
-// killed between record and write does no harm: what is put back is what is there.
+// Record and write happen under one lock on the journal, so that all processes agree on their order; the kernel
+// releases the lock when its holder is killed. An fsync covers the writes that were complete before it began, whoever
+// made them. A process killed between record and write does no harm: the undo restores bytes that never changed.
 //
 //   journal  struct head, padded to HEAD_SIZE; then records, without gaps
 //   record   struct record, then the `kept` bytes that stood at `offset` before and were overwritten or cut off
 //
-// Positions in the journal only ever grow: position p is at byte HEAD_SIZE + p - origin of the file, and the records
-// that count are those from `dropped` to `end`. A record is there once `end` says so, so that half of one, whose writer
-// was killed, is written over by the next.
+// Positions in the journal only grow: position p is at byte HEAD_SIZE + p - origin of the file, and the valid records
+// are those from `dropped` to `end`. A record is valid once `end` includes it, so the next writer overwrites a partial
+// record of a killed one.
 //
-// What is modelled are contents and lengths. Names are not: that of a new file is taken to be durable with its first
-// fsync, as on ext4, xfs and btrfs; a file that was never fsynced comes back empty, under the name it had last.
+// The model covers contents and lengths, not names: a new file's name is taken to be durable with its first fsync, as
+// on ext4, xfs and btrfs. A file that was never fsynced comes back empty, under its last name.
 //
-// What is not seen: what libc writes by itself (fwrite, with which Redis makes the base of a rewritten log; it fsyncs
-// that before it is used), and what is mapped or written by raw system calls (bun's own node:fs, not its SQLite). The
-// index of SQLite's log, `-shm`, is made anew when the first process opens it, and is left alone.
+// Not intercepted: writes by libc itself (fwrite, with which Redis makes the base of a rewritten log; it fsyncs the
+// file before using it), mapped memory, and raw system calls (bun's own node:fs, but not its SQLite). The index of
+// SQLite's log, `-shm`, is ignored, because the first process that opens it builds it anew.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -43,11 +44,11 @@
 #include <time.h>
 #include <unistd.h>
 
-// The file `control` in CHAOS_DISK_JOURNAL: disk.ts changes it while processes run.
+// The file `control` in CHAOS_DISK_JOURNAL, which disk.ts changes while processes run.
 struct control {
-  // Writes that make a file longer fail with ENOSPC; in place there is room, as on ext4 and xfs.
+  // Writes that extend a file fail with ENOSPC; writes in place succeed, as on ext4 and xfs.
   uint32_t full;
-  // fsync fails with EIO and makes nothing durable; a later one may still do so.
+  // fsync fails with EIO and makes nothing durable; a later one still can.
   uint32_t sync_fails;
   uint32_t sync_delay_us;
   uint32_t write_delay_us;
@@ -61,33 +62,33 @@ struct head {
 
 struct record {
   uint64_t offset;
-  uint64_t length; // of what is written; 0 if the file is cut or made longer
-  uint64_t size;   // of the file before
+  uint64_t length; // of the write; 0 if the file is truncated or extended
+  uint64_t size;   // of the file before the write
   uint64_t kept;
 };
 
 enum {
   HEAD_SIZE = 4096,
-  // Journals shrink by no less, bytes.
+  // Journals shrink by at least this many bytes.
   COMPACT_MIN = 1 << 20,
   JOURNALS_MAX = 64,
 };
 
-// The offset of a write that goes where the descriptor stands.
+// Stands for the descriptor's current offset.
 #define HERE ((off_t) -1)
 
 struct journal {
   dev_t device;
   ino_t inode;
   int file;
-  struct head *head; // NULL if nothing is open here
+  struct head *head; // NULL if unused
 };
 
 static char folder[PATH_MAX], journals[PATH_MAX];
 static size_t folder_length;
 static const volatile struct control *control;
 static struct journal opened[JOURNALS_MAX];
-// Of this process; locks on files are between processes. Held whenever a journal is locked.
+// Excludes other threads of this process; file locks exclude other processes. Held whenever a journal is locked.
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static void die(const char *what) {
@@ -98,7 +99,7 @@ static void die(const char *what) {
 static void before_fork(void) { pthread_mutex_lock(&mutex); }
 static void after_fork(void) { pthread_mutex_unlock(&mutex); }
 
-// A lock on a file that was opened before the fork would be the parent's as well.
+// After a fork the child reopens its files: a lock on an inherited one would be shared with the parent.
 static void after_fork_in_child(void) {
   for (struct journal *one = opened; one < opened + JOURNALS_MAX; one++) {
     if (one->head == NULL) continue;
@@ -112,7 +113,7 @@ static void after_fork_in_child(void) {
 static void folder_of(const char *variable, char *path) {
   const char *value = getenv(variable);
   if (value == NULL) errno = EINVAL;
-  // The kernel's name for it; and a copy, since Redis writes its title over its environment.
+  // The kernel's path of it, copied, because Redis writes its process title over its environment.
   if (value == NULL || realpath(value, path) == NULL) die(variable);
 }
 
@@ -131,7 +132,7 @@ static void set_up(void) {
   control = mapped;
 }
 
-// Other libraries may write before this one's turn to be set up comes.
+// Other libraries may write before this constructor runs.
 __attribute__((constructor)) static void ready(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, set_up);
@@ -145,7 +146,7 @@ static void pause_for(uint32_t us) {
 
 enum place { ELSEWHERE, HAS_NO_POWER_TO_LOSE, ON_DISK };
 
-// Asked of the kernel each time: descriptors are closed and used again in ways that are not seen here.
+// Asks the kernel each time: descriptors are closed and reused in ways that this library does not see.
 static enum place place_of(int fd, struct stat *file) {
   ready();
   if (fstat(fd, file) != 0 || !S_ISREG(file->st_mode)) return ELSEWHERE;
@@ -166,7 +167,7 @@ static void set_lock(int file, short type) {
   }
 }
 
-// Locks the journal of a file, which is made if it is the first.
+// Locks the journal of a file, creating it for the first write.
 static struct journal *enter(const struct stat *of) {
   pthread_mutex_lock(&mutex);
   struct journal *journal = &opened[of->st_ino % JOURNALS_MAX];
@@ -203,7 +204,7 @@ static off_t byte_of(const struct head *head, uint64_t position) {
 }
 
 static void copy(int from, off_t at, int to, off_t there, uint64_t count) {
-  // Of whoever has the mutex.
+  // Belongs to the holder of the mutex.
   static char some[1 << 16];
   while (count > 0) {
     size_t wanted = count < sizeof some ? (size_t)count : sizeof some;
@@ -216,7 +217,7 @@ static void copy(int from, off_t at, int to, off_t there, uint64_t count) {
   }
 }
 
-// Records what is about to happen to a file of this size.
+// Records a write that is about to happen to a file of this size.
 static void record(struct journal *journal, int fd, uint64_t offset, uint64_t length, uint64_t size, uint64_t kept) {
   struct head *head = journal->head;
   struct record new = {offset, length, size, kept};
@@ -224,8 +225,8 @@ static void record(struct journal *journal, int fd, uint64_t offset, uint64_t le
   if (syscall(SYS_pwrite64, journal->file, &new, sizeof new, at) != sizeof new) die("write the journal");
   if (kept > 0) {
     int reader = fd;
-    // Of a descriptor that can read none is opened: closing that would give up the process's POSIX locks on the file,
-    // which are SQLite's.
+    // If the descriptor can read, no other one is opened: closing that would release the process's POSIX locks on the
+    // file, which are SQLite's.
     if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR) {
       char link[32];
       snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -238,8 +239,8 @@ static void record(struct journal *journal, int fd, uint64_t offset, uint64_t le
   head->end += sizeof new + kept;
 }
 
-// Drops the records before a position, and makes room once what is dropped is much, and more than what is left: then
-// they do not overlap, and one store moves them.
+// Drops the records before a position. Reclaims the space once more is dropped than is left, so that the two do not
+// overlap and one store moves the records.
 static void drop(struct journal *journal, uint64_t position) {
   struct head *head = journal->head;
   if (position > head->dropped) head->dropped = position;
@@ -252,7 +253,7 @@ static void drop(struct journal *journal, uint64_t position) {
     die("cut the journal");
 }
 
-// The same call that the process made.
+// Repeats the process's own call.
 static ssize_t pass_on(int fd, const struct iovec *parts, int count, off_t offset) {
   if (offset == HERE) {
     return count == 1 ? syscall(SYS_write, fd, parts->iov_base, parts->iov_len) : syscall(SYS_writev, fd, parts, count);
@@ -269,7 +270,7 @@ static ssize_t put(int fd, const struct iovec *parts, int count, off_t offset) {
   for (int i = 0; i < count; i++) length += parts[i].iov_len;
   pause_for(control->write_delay_us);
   struct journal *journal = place == ON_DISK ? enter(&file) : NULL;
-  // Once more, since others may have written until now.
+  // Reads the size again: others may have written until now.
   if (fstat(fd, &file) != 0) die("fstat");
   int flags = fcntl(fd, F_GETFL);
   if ((flags & O_DSYNC) != 0) {
@@ -346,7 +347,7 @@ int ftruncate64(int fd, off64_t size) {
 
 int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
-// Redis cuts half a command off its log so.
+// Redis uses this to truncate half a command from its log.
 int truncate64(const char *path, off64_t size) {
   int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return -1;
@@ -382,7 +383,7 @@ static int sync_now(int fd, long call) {
 int fsync(int fd) { return sync_now(fd, SYS_fsync); }
 int fdatasync(int fd) { return sync_now(fd, SYS_fdatasync); }
 
-// An open that empties the file, made of one that does not and a cut that is recorded.
+// Implements an open with O_TRUNC as one without it, followed by a recorded truncation.
 static int open_at(int folder_fd, const char *path, int flags, mode_t mode) {
   bool empties = (flags & O_TRUNC) != 0 && (flags & O_ACCMODE) != O_RDONLY;
   int fd = (int)syscall(SYS_openat, folder_fd, path, empties ? flags & ~O_TRUNC : flags, mode);
@@ -426,18 +427,18 @@ int openat64(int folder_fd, const char *path, int flags, ...) {
 int creat(const char *path, mode_t mode) { return open_at(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
 int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
-// Does `syscall(call, …)` which takes the name `path` away from a file. If that was its last name, nothing is left to
-// take back, and its inode may soon be another's.
+// Runs `syscall(call, …)`, which takes the name `path` away from a file. If that was its last name, nothing is left to
+// undo, and its inode can be reused.
 static int take_name(int folder_fd, const char *path, const struct stat *successor, long call, long a, long b, long c,
                      long d) {
   struct stat file;
-  // Keeps the inode from being used again meanwhile. Closing it gives up no POSIX locks.
+  // Keeps the inode from being reused meanwhile. Closing this descriptor releases no POSIX locks.
   int fd = (int)syscall(SYS_openat, folder_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
   struct journal *journal = NULL;
   if (fd >= 0 && place_of(fd, &file) == ON_DISK && file.st_nlink == 1 &&
       (successor == NULL || successor->st_ino != file.st_ino || successor->st_dev != file.st_dev)) {
     journal = enter(&file);
-    // First, for the case that this process is killed after the call: what then is not taken back has survived.
+    // Before the call, in case this process is killed right after it: whatever is not undone then has survived.
     drop(journal, journal->head->end);
   }
   int result = (int)syscall(call, a, b, c, d, 0);
@@ -462,7 +463,7 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to) {
 
 int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
 
-// What would change a file in a way that is not recorded.
+// Calls that would change a file without a record are refused.
 #define REFUSED_ON_DISK(type, name, parameters, fd, ...)               \
   type name parameters {                                               \
     struct stat file;                                                  \

@@ -1,5 +1,5 @@
-// The other side of disk.c: builds it, tells it what the disk does, and loses power. disk.c says what is modelled, and
-// in what form it remembers.
+// The other side of disk.c: builds it, controls the disk, and cuts the power. disk.c describes the model and the format
+// of the journal.
 
 import {
   closeSync,
@@ -19,33 +19,33 @@ import { join } from "node:path";
 import { buildLibrary } from "../library.ts";
 
 export interface Disk {
-  /** What the environment of a process on this disk needs. */
+  /** Environment variables for a process on this disk. */
   readonly env: Readonly<Record<string, string>>;
-  /** Writes that make a file longer fail with ENOSPC. What is written in place has its room, as on ext4 and xfs. */
+  /** Writes that extend a file fail with ENOSPC. Writes in place succeed, as on ext4 and xfs. */
   setFull(full: boolean): void;
-  /** Each fsync takes so much longer, ms. It counts for what was written before. */
+  /** Delays each fsync by this long, ms. It covers the writes made before the delay. */
   setSyncDelay(ms: number): void;
-  /** Each write takes so much longer, ms. */
+  /** Delays each write by this long, ms. */
   setWriteDelay(ms: number): void;
-  /** Each fsync fails with EIO, and makes nothing durable. What was written stays, for a later one. */
+  /** Each fsync fails with EIO and makes nothing durable. The writes stay, for a later fsync. */
   setSyncFails(fails: boolean): void;
   /**
-   * Takes back every write that no fsync followed: in each file all but the first `writes` of them, in the order in
-   * which all processes made them; of the next one, the share `torn` of its bytes stays. A cut counts as a write, and
-   * is not torn. What still runs on the disk, such as a child that Redis left, is killed.
+   * Undoes every write that no fsync followed: in each file all but the first `writes` of them, in the order in which
+   * all processes made them. Of the next write, the fraction `torn` of its bytes stays. A truncation counts as a write
+   * and is never torn. Processes still running on the disk, such as a child of Redis, are killed.
    */
   losePower(kept?: { readonly writes: number; readonly torn: number }): PowerCut;
 }
 
-/** What was taken back. */
+/** What was undone. */
 export interface PowerCut {
   readonly files: number;
-  /** Those that were taken back only in part are counted, and so are cuts. */
+  /** Includes writes that were undone only in part, and truncations. */
   readonly writes: number;
   readonly bytes: number;
 }
 
-/** Compiles the library into the folder, and returns where it is. */
+/** Compiles the library into the folder and returns its path. */
 export function buildDisk(into: string): string {
   return buildLibrary(join(import.meta.dir, "disk.c"), into);
 }
@@ -55,9 +55,9 @@ const control = { full: 0, syncFails: 1, syncDelayUs: 2, writeDelayUs: 3 };
 const controlLength = 16;
 
 /**
- * Opens a disk before the first process on it starts.
+ * Opens a disk, before the first process on it starts.
  * @param folder  exists; regular files below it are on the disk
- * @param journal a folder outside of `folder`, for what the disk has to remember
+ * @param journal a folder outside of `folder`, for the undo journals
  */
 export function openDisk(options: { folder: string; journal: string; library: string }): Disk {
   mkdirSync(options.journal, { recursive: true });
@@ -68,7 +68,7 @@ export function openDisk(options: { folder: string; journal: string; library: st
   writeFileSync(controlFile, new Uint8Array(controlLength));
 
   function set(word: keyof typeof control, value: number): void {
-    // In place: processes have it mapped, and would not survive that it is shorter for a moment.
+    // Written in place: processes have the file mapped, and would crash if it were shorter for a moment.
     const file = openSync(controlFile, "r+");
     writeSync(file, new Uint32Array([value]), 0, 4, 4 * control[word]);
     closeSync(file);
@@ -94,7 +94,7 @@ export function openDisk(options: { folder: string; journal: string; library: st
         total.writes += cut.writes;
         total.bytes += cut.bytes;
       }
-      // The others are of files that are gone.
+      // The remaining journals belong to files that are gone.
       for (const name of readdirSync(journal)) if (name !== "control") rmSync(join(journal, name));
       return total;
     },
@@ -107,7 +107,7 @@ function filesBelow(folder: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** Kills the processes that have the file mapped, and waits for their end. */
+/** Kills the processes that have the file mapped and waits until they have exited. */
 function killAllOn(file: string): void {
   const endMs = performance.now() + 10_000;
   for (;;) {
@@ -118,7 +118,7 @@ function killAllOn(file: string): void {
       try {
         process.kill(Number(user), "SIGKILL");
       } catch {
-        // It has ended meanwhile.
+        // It has exited meanwhile.
       }
     }
     Bun.sleepSync(1);
@@ -133,7 +133,7 @@ function isMapped(file: string, pid: string): boolean {
   }
 }
 
-/** `struct record` of disk.c, with the bytes that stood there before. */
+/** `struct record` of disk.c, with the bytes before the write. */
 interface Undo {
   readonly offset: number;
   readonly length: number;
@@ -144,7 +144,7 @@ interface Undo {
 const headLength = 4096;
 const recordLength = 32;
 
-/** The writes that no fsync followed, in their order. */
+/** The writes that no fsync followed, in order. */
 function readJournal(path: string): Undo[] {
   let bytes: Buffer;
   try {
@@ -153,7 +153,7 @@ function readJournal(path: string): Undo[] {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
     throw error;
   }
-  // Its first process was killed before it wrote anything.
+  // The first process was killed before it wrote anything.
   if (bytes.byteLength < headLength) return [];
   const word = (at: number) => Number(bytes.readBigUInt64LE(at));
   const [origin, dropped, end] = [word(0), word(8), word(16)];
@@ -179,13 +179,13 @@ function takeBack(path: string, undos: readonly Undo[], kept: { writes: number; 
   return { writes: undone.length, bytes };
 }
 
-/** All but the first bytes of a write, which is the last that the file has seen. */
+/** Undoes the last write to the file, except for its first bytes. */
 function takeBackOne(file: number, { offset, length, size, before }: Undo, stays: number): void {
   const rest = before.subarray(stays);
   for (let done = 0; done < rest.byteLength;) {
     done += writeSync(file, rest, done, rest.byteLength - done, offset + stays + done);
   }
-  // No longer than it is: the process may have been killed before it wrote.
+  // The write may never have happened, if the process was killed before it: never beyond the file's end.
   const torn = stays > 0 && length > 0 ? Math.min(offset + stays, fstatSync(file).size) : 0;
   ftruncateSync(file, Math.max(size, torn));
 }
