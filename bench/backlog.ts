@@ -1,5 +1,5 @@
-// backlog: what a claim with its settlement costs on a queue of a thousand emails and of a million, and a submission
-// to it, on both queues.
+// backlog: the cost of a claim with its settlement, and of a submission, on a queue of a thousand emails and of a
+// million, on both queues.
 
 import { encodeEmail } from "../lib/email/email.ts";
 import { openProducer, openConsumer } from "../lib/queue/open.ts";
@@ -60,7 +60,7 @@ async function measure(kind: StoreKind, backlog: number): Promise<[Sample, Sampl
   await consumer.compatible;
   const samples: Sample[] = [];
   for (const waiting of [small, backlog]) {
-    // What the measurement itself takes out, on top.
+    // Plus the emails that the measurement itself takes out.
     await fill(store.queue, email, waiting + times + 100 * times);
     samples.push(await sample(producer, consumer));
   }

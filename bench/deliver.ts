@@ -1,5 +1,5 @@
-// deliver: how fast a backlog is drained into a provider that answers at once, on both queues, beside the same worker
-// with batches of one, and beside a simple worker that sends one email a request. Every write is fsynced.
+// deliver: how fast a backlog drains into a provider that answers immediately, on both queues, compared with the same
+// worker with batches of one, and with a simple worker that sends one email per request. Every write is fsynced.
 
 import { Redis } from "ioredis";
 import { eventually } from "../tests/support/eventually.ts";
@@ -27,19 +27,19 @@ interface Contestant {
   readonly file: string;
   readonly kind: StoreKind;
   readonly emails: number;
-  /** Into the queue, if not told otherwise. */
+  /** Fills the store; by default the queue. */
   readonly fill?: (store: Store, count: number) => Promise<void>;
 }
 
 export async function benchDeliver(options: { rounds: number; emails: number }): Promise<Table> {
-  // The slower ones get a smaller backlog: what is measured is a rate.
+  // Slow contestants get a smaller backlog, since only the rate is measured.
   const fewer = Math.max(1000, Math.round(options.emails / 10));
   const contestants: readonly Contestant[] = [
     { name: "reliable-email, embedded", file: "worker.ts", kind: "embedded", emails: options.emails },
     { name: "reliable-email, Redis", file: "worker.ts", kind: "redis", emails: options.emails },
     { name: "Redis, batches of one", file: "bench/workers/batches-of-one.ts", kind: "redis", emails: fewer },
     {
-      name: "simple, one email a request",
+      name: "simple, one email per request",
       file: "bench/workers/one-by-one.ts",
       kind: "redis",
       emails: fewer,
@@ -60,7 +60,7 @@ export async function benchDeliver(options: { rounds: number; emails: number }):
   return {
     name: "deliver",
     notes: [
-      `a backlog into a fake of Resend on this machine, 8 requests at once; medians of ${options.rounds} rounds, interleaved`,
+      `a backlog into a fake of Resend on this machine, 8 concurrent requests; medians of ${options.rounds} rounds, interleaved`,
     ],
     rows: contestants.map(({ name, emails }) => ({
       worker: name,
@@ -74,7 +74,7 @@ export async function benchDeliver(options: { rounds: number; emails: number }):
       "emails/s, embedded to Redis": of(embedded, "rate") / of(ours, "rate"),
       "emails/s, to batches of one": of(ours, "rate") / of(single, "rate"),
       "emails/s, to the simple worker": of(ours, "rate") / of(simple, "rate"),
-      "worker and Redis CPU an email, to the simple worker":
+      "worker and Redis CPU per email, to the simple worker":
         (of(ours, "workerMicros") + of(ours, "storeMicros")) /
         (of(simple, "workerMicros") + of(simple, "storeMicros")),
     },

@@ -1,7 +1,7 @@
-// The benchmarks, as `usage` says.
+// The benchmarks; see `usage`.
 //
-// A machine is noisy, so that only ratios count, measured side by side in one run: the rounds of the contestants
-// are interleaved, and medians are told.
+// Machines are noisy, so only ratios within one run count: rounds of the contestants are interleaved, and medians are
+// reported.
 
 import { readOptions } from "../lib/cli/command.ts";
 import { benchBacklog } from "./backlog.ts";
@@ -12,14 +12,14 @@ import { benchWake } from "./wake.ts";
 
 const usage = `Usage: npm run bench -- [submit] [deliver] [wake] [backlog] [options]
 
-Runs the benchmarks that are named, or all, and prints a table of each.
+Runs the named benchmarks, or all of them, and prints a table for each.
 
 Options:
   --json       prints one array of all tables
   --rounds N   rounds of submit and deliver, 5 by default
   --seconds N  length of a round of submit, 4 by default
-  --emails N   emails that deliver sends, 100000 by default
-  --backlog N  emails that wait in the larger backlog, 1000000 by default`;
+  --emails N   emails sent by deliver, 100000 by default
+  --backlog N  emails in the larger backlog, 1000000 by default`;
 
 const read = readOptions(
   process.argv.slice(2),
@@ -60,7 +60,7 @@ const tables: Table[] = [];
 for (const name of names) {
   const bench = benches[name];
   if (bench === undefined) {
-    console.error(`Unknown benchmark: ${name} (there are ${Object.keys(benches).join(", ")})`);
+    console.error(`unknown benchmark ${name}: choose from ${Object.keys(benches).join(", ")}`);
     process.exit(2);
   }
   const table = await bench();

@@ -1,5 +1,4 @@
-// The stores that a contestant may have: a Redis of its own that fsyncs every write, or a folder for the embedded
-// queue.
+// The stores of the contestants: a dedicated Redis that fsyncs every write, or a folder for the embedded queue.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,9 +16,9 @@ export interface Store {
   readonly url: string | undefined;
   readonly env: Readonly<Record<string, string>>;
   readonly queue: QueueSettings;
-  /** Microseconds of CPU that its own process has used so far; 0 for a file. */
+  /** CPU time of its process so far, microseconds; 0 for a file. */
   cpuMicros(): number;
-  /** How often a command of Redis, given by a pattern, was called. */
+  /** Number of calls of the Redis commands that match a pattern. */
   calls(pattern: string): number;
   stop(): Promise<void>;
 }
@@ -58,7 +57,7 @@ export async function startStore(kind: StoreKind): Promise<Store> {
   };
 }
 
-/** Queues `count` emails alike, a thousand at a time. */
+/** Queues `count` identical emails, a thousand at a time. */
 export async function fill(queue: QueueSettings, email: Email, count: number): Promise<void> {
   const producer = openProducer(queue, {
     log: silent,

@@ -1,5 +1,5 @@
-// submit: wrk posts forms to the server on both queues, beside the same handler without I/O and a naive server, each
-// with a store of its own that fsyncs every write.
+// submit: wrk posts forms to the server on both queues, to the same handler without I/O, and to a naive server. Each
+// has its own store, which fsyncs every write.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -56,7 +56,7 @@ end
     await start("reliable-email, embedded", "server.ts", "embedded"),
     await start("reliable-email, Redis", "server.ts", "redis"),
     await start("handler without I/O", "bench/servers/no-io.ts"),
-    await start("naive, XADD a request", "bench/servers/naive.ts", "redis"),
+    await start("naive, one XADD per request", "bench/servers/naive.ts", "redis"),
   ];
   const samples = new Map<string, Sample[]>();
   for (const one of contestants) for (const count of connectionCounts) await measure(one, script, count, 1);
@@ -99,15 +99,15 @@ end
       })),
     ),
     ratios: {
-      "embedded: server CPU an email at 128, to the handler without I/O":
+      "embedded: server CPU per email at 128, to the handler without I/O":
         of(embedded, 128, "serverMicros") / of(bare, 128, "serverMicros"),
       "embedded: requests/s at 128, to the naive server's":
         of(embedded, 128, "rate") / of(naive, 128, "rate"),
-      "Redis: server CPU an email at 128, to the handler without I/O":
+      "Redis: server CPU per email at 128, to the handler without I/O":
         of(ours, 128, "serverMicros") / of(bare, 128, "serverMicros"),
       "Redis: requests/s at 128, to the naive server's": of(ours, 128, "rate") / of(naive, 128, "rate"),
       "Redis: requests/s at 128, to the handler without I/O": of(ours, 128, "rate") / of(bare, 128, "rate"),
-      "Redis: Redis CPU an email at 128, to the naive server's":
+      "Redis: Redis CPU per email at 128, to the naive server's":
         of(ours, 128, "storeMicros") / of(naive, 128, "storeMicros"),
       "Redis: p99 at 128, to the naive server's": of(ours, 128, "p99Ms") / of(naive, 128, "p99Ms"),
       "Redis: p50 at 1, to the naive server's": of(ours, 1, "p50Ms") / of(naive, 1, "p50Ms"),

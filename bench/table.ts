@@ -1,10 +1,10 @@
-// What a benchmark found, for people and for programs.
+// The result of a benchmark, for people and for programs.
 
 export interface Table {
   readonly name: string;
   readonly notes: readonly string[];
   readonly rows: readonly Readonly<Record<string, string | number>>[];
-  /** What the rows are read for: ratios between contestants of the same run. */
+  /** The actual result: ratios between contestants of the same run. */
   readonly ratios: Readonly<Record<string, number>>;
 }
 

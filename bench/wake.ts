@@ -1,4 +1,4 @@
-// wake: how soon an idle worker starts on an email, on both queues, and what being idle costs.
+// wake: how soon an idle worker starts on an email, on both queues, and the cost of idling.
 
 import { startFakeResend } from "../fakes/resend.ts";
 import { eventually } from "../tests/support/eventually.ts";
@@ -13,7 +13,7 @@ const idleSeconds = 10;
 interface Sample {
   readonly toAnswer: readonly number[];
   readonly toProvider: readonly number[];
-  /** Of one core, %. */
+  /** Share of one core, %. */
   readonly idle: { readonly worker: number; readonly server: number; readonly store: number };
 }
 
@@ -22,9 +22,7 @@ export async function benchWake(): Promise<Table> {
   for (const kind of storeKinds) samples.push({ kind, ...(await measure(kind)) });
   return {
     name: "wake",
-    notes: [
-      `${emails} emails, one at a time, each to a worker that sleeps; then ${idleSeconds} s of nothing`,
-    ],
+    notes: [`${emails} emails, one at a time, each to a sleeping worker; then ${idleSeconds} s idle`],
     rows: samples.flatMap(({ kind, toAnswer, toProvider }) => [
       { queue: kind, what: "POST to its answer", ...percentiles(toAnswer) },
       { queue: kind, what: "POST to the provider", ...percentiles(toProvider) },
@@ -63,7 +61,7 @@ async function measure(kind: StoreKind): Promise<Sample> {
 
   const toProvider: number[] = [];
   const toAnswer: number[] = [];
-  // The first few teach the worker the rate, and warm both up.
+  // The first few let the worker learn the rate, and warm up both processes.
   for (let n = 0; n < emails + 20; n += 1) {
     arrivedMs = 0;
     const startMs = performance.now();
@@ -72,7 +70,7 @@ async function measure(kind: StoreKind): Promise<Sample> {
     if (n >= 20) toAnswer.push(performance.now() - startMs);
     await eventually("it arrives", () => arrivedMs > 0);
     if (n >= 20) toProvider.push(arrivedMs - startMs);
-    // Until the worker sleeps again.
+    // Lets the worker fall asleep again.
     await Bun.sleep(20);
   }
 

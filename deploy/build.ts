@@ -1,5 +1,5 @@
-// Builds the executable, tries it, and only then puts it in place: `npm run build [-- target]`. Whatever fails on the
-// way leaves nothing behind, and what was there before as it was.
+// Builds the executable, tests it, and only then installs it: `npm run build [-- target]`. A failure leaves nothing
+// behind and changes nothing.
 
 import { spawnSync } from "node:child_process";
 import {
@@ -24,18 +24,18 @@ const root = resolve(import.meta.dir, "..");
 
 interface Target {
   readonly bun: string;
-  /** What holds Bun for it. */
+  /** npm package with Bun for this target. */
   readonly package: string;
-  /** `process.arch` of a machine that runs it as it is. */
+  /** `process.arch` of machines that run it natively. */
   readonly arch: string;
-  /** Its number in the header of an ELF file. */
+  /** Machine number in the ELF header. */
   readonly elfMachine: number;
   readonly emulator: string;
-  /** Where Debian puts the C library that it needs there. */
+  /** Folder of Debian's cross C library for it. */
   readonly library: string;
 }
 
-/** What has been tried. Bun knows more. */
+/** The targets that have been tested. Bun supports more. */
 const targets: Readonly<Record<string, Target>> = {
   "linux-arm64": {
     bun: "bun-linux-arm64",
@@ -49,7 +49,7 @@ const targets: Readonly<Record<string, Target>> = {
 
 const usage = `Usage: npm run build -- [${Object.keys(targets).join("|")}] [--outdir folder]`;
 
-/** Removed at the end, however it comes. */
+/** Removed at the end, whatever happens. */
 let workshop: string | undefined;
 process.on("exit", () => {
   if (workshop !== undefined) rmSync(workshop, { recursive: true, force: true });
@@ -59,7 +59,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal
 try {
   await build();
 } catch (error) {
-  console.error(`Not built: ${error instanceof Error ? error.message : String(error)}`);
+  console.error(`build failed: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(1);
 }
 
@@ -67,10 +67,10 @@ async function build(): Promise<void> {
   const { outdir, name, target } = readArguments();
   const bunVersion = manifest.dependencies.bun;
   if (Bun.version !== bunVersion)
-    throw new Error(`this is bun ${Bun.version}, and not ${bunVersion}: npm ci`);
+    throw new Error(`running on bun ${Bun.version} instead of ${bunVersion}: run npm ci`);
 
   mkdirSync(outdir, { recursive: true });
-  // In the same file system as what comes of it, which is then put in place by renaming.
+  // On the same file system as the result, which is installed by a rename.
   workshop = mkdtempSync(join(outdir, ".build-"));
   const built = join(workshop, "reliable-email");
   const commit = readCommit();
@@ -88,8 +88,8 @@ async function build(): Promise<void> {
   console.log(`${shown(place)}: ${manifest.version}, commit ${commit}, ${megabytes} MB`);
   console.log(
     command === undefined
-      ? `Not tried: it is for another processor. Debian's qemu-user and libc6-arm64-cross would run it`
-      : `Tried${command.length > 1 ? ` with ${basename(command[0]!)}` : ""}: it delivers an email`,
+      ? `Not tested: it is for another processor. Install Debian's qemu-user and libc6-arm64-cross to test it`
+      : `Tested${command.length > 1 ? ` with ${basename(command[0]!)}` : ""}: it delivers an email`,
   );
 }
 
@@ -100,9 +100,9 @@ function readArguments(): { outdir: string; name: string; target: Target | undef
       allowPositionals: true,
     });
     const [name, ...others] = positionals;
-    if (others.length > 0) throw new Error("There is more than one target");
+    if (others.length > 0) throw new Error("more than one target given");
     const target = name === undefined ? undefined : targets[name];
-    if (name !== undefined && target === undefined) throw new Error(`Unknown target '${name}'`);
+    if (name !== undefined && target === undefined) throw new Error(`unknown target '${name}'`);
     return {
       outdir: resolve(values.outdir),
       name: name === undefined ? manifest.name : `${manifest.name}-${name}`,
@@ -114,7 +114,7 @@ function readArguments(): { outdir: string; name: string; target: Target | undef
   }
 }
 
-/** Not that of a repository around this one, which an unpacked release may lie in. */
+/** The commit of this repository only: an unpacked release may lie inside another one. */
 function readCommit(): string {
   const git = (...args: string[]) => {
     const { status, stdout } = spawnSync("git", ["-C", root, ...args], { encoding: "utf8" });
@@ -133,12 +133,12 @@ function compile(outfile: string, commit: string, flags: readonly string[]): voi
       "build",
       "--compile",
       "--production",
-      // Starts in a third of the time. Bytecode needs esm here: the entry awaits at its top level.
+      // Starts three times as fast. Bytecode needs esm here, because the entry point has a top-level await.
       "--bytecode",
       "--format=esm",
-      // Inside, so that a stack names lines of the sources.
+      // Embedded, so that stack traces show source lines.
       "--sourcemap",
-      // Or else it would obey files that lie wherever it is started, and run code that they name.
+      // Otherwise it would read configuration from whatever folder it is started in, and run code named there.
       "--no-compile-autoload-dotenv",
       "--no-compile-autoload-bunfig",
       `--define=BUILD_COMMIT=${JSON.stringify(commit)}`,
@@ -148,13 +148,13 @@ function compile(outfile: string, commit: string, flags: readonly string[]): voi
     ],
     { cwd: root, encoding: "utf8" },
   );
-  // Bun exits with 0 when there is no bytecode.
+  // Bun exits with 0 even if it generated no bytecode.
   if (status !== 0 || stderr.includes("Failed to generate bytecode")) {
-    throw new Error(`bun build fails\n${stdout}${stderr}`);
+    throw new Error(`bun build failed\n${stdout}${stderr}`);
   }
 }
 
-/** Bun for the target comes by npm, from wherever npm is told to get packages: Bun's own download asks nobody. */
+/** Gets Bun for the target from npm, which uses the configured registry: Bun's own download ignores it. */
 function crossFlags(target: Target, version: string, folder: string): string[] {
   const packed = run("npm", ["pack", `${target.package}@${version}`, "--json", "--pack-destination", folder]);
   const [{ filename = "", integrity = "" } = {}] = JSON.parse(packed) as Record<string, string>[];
@@ -162,7 +162,7 @@ function crossFlags(target: Target, version: string, folder: string): string[] {
     packages: Record<string, { integrity?: string }>;
   };
   if (integrity !== packages[`node_modules/${target.package}`]?.integrity) {
-    throw new Error(`${target.package}@${version} is not the one of package-lock.json`);
+    throw new Error(`${target.package}@${version} does not match package-lock.json`);
   }
   run("tar", ["-xzf", join(folder, filename), "-C", folder, "package/bin/bun"]);
   return [`--target=${target.bun}`, `--compile-executable-path=${join(folder, "package/bin/bun")}`];
@@ -179,14 +179,14 @@ function checkFile(path: string, target: Target | undefined): void {
   const file = openSync(path, "r");
   readSync(file, header);
   closeSync(file);
-  if (header.toString("latin1", 1, 4) !== "ELF") throw new Error("what comes out is not an ELF file");
+  if (header.toString("latin1", 1, 4) !== "ELF") throw new Error("the result is not an ELF file");
   const machine = header.readUInt16LE(18);
   if (target !== undefined && machine !== target.elfMachine) {
-    throw new Error(`what comes out is for ELF machine ${machine}, and not ${target.elfMachine}`);
+    throw new Error(`the result is for ELF machine ${machine} instead of ${target.elfMachine}`);
   }
 }
 
-/** Nothing if it cannot be run here. */
+/** How to run it here; undefined if that is impossible. */
 function howToRun(path: string, target: Target | undefined): string[] | undefined {
   if (target === undefined || target.arch === process.arch) return [path];
   const emulator = Bun.which(target.emulator);

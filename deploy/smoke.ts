@@ -1,10 +1,10 @@
-// Whether an executable that was just built does what it is for: says what it is, and delivers an email.
+// Smoke test of a freshly built executable: it prints its version and help, and delivers an email.
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Long: an emulated processor takes its time. */
+/** Generous, because an emulated processor is slow. */
 const stepMs = 60_000;
 
 const cleanups = new Set<() => void>();
@@ -12,14 +12,17 @@ process.on("exit", () => {
   for (const clean of cleanups) clean();
 });
 
-/** Throws what is wrong. @param command how it is run: itself, perhaps behind an emulator */
+/**
+ * Throws if something is wrong.
+ * @param command how to run the executable, perhaps with an emulator in front
+ */
 export async function smoke(command: readonly string[], versionLine: string): Promise<void> {
   const version = await output([...command, "--version"]);
   if (version !== `${versionLine}\n`) {
-    throw new Error(`--version says ${JSON.stringify(version)} and not ${JSON.stringify(versionLine)}`);
+    throw new Error(`--version printed ${JSON.stringify(version)} instead of ${JSON.stringify(versionLine)}`);
   }
   const help = await output([...command, "--help"]);
-  if (!help.includes("\nUsage: ")) throw new Error(`--help says ${JSON.stringify(help)}`);
+  if (!help.includes("\nUsage: ")) throw new Error(`--help printed ${JSON.stringify(help)}`);
   await deliver(command);
 }
 
@@ -30,7 +33,7 @@ async function output(command: readonly string[]): Promise<string> {
   return child.stdout.text();
 }
 
-/** One email, all the way from a request to a file, with nothing around that could help. */
+/** Sends one email all the way from a request to a file, in an empty environment. */
 async function deliver(command: readonly string[]): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-smoke-"));
   const clean = () => rmSync(folder, { recursive: true, force: true });
@@ -55,7 +58,7 @@ async function deliver(command: readonly string[]): Promise<void> {
       }),
     );
     const answer = await response.text();
-    if (response.status !== 200) throw new Error(`the server answers ${response.status} ${answer}`);
+    if (response.status !== 200) throw new Error(`the server answered ${response.status} ${answer}`);
 
     const { id } = JSON.parse(answer) as { id: string };
     const outbox = join(folder, "outbox");
@@ -63,7 +66,7 @@ async function deliver(command: readonly string[]): Promise<void> {
     await until("the email is delivered", () => {
       for (const { name, child } of children) {
         const how = child.exitCode ?? child.signalCode;
-        if (how !== null) throw new Error(`the ${name} has ended by itself (${how})`);
+        if (how !== null) throw new Error(`the ${name} exited on its own (${how})`);
       }
       try {
         file = readdirSync(outbox).find((name) => name.startsWith(`${id}.`));
@@ -77,12 +80,12 @@ async function deliver(command: readonly string[]): Promise<void> {
 
     for (const { name, child } of children) {
       child.kill("SIGTERM");
-      const code = await within(`the ${name} ends`, child.exited);
-      if (code !== 0) throw new Error(`the ${name} exits with ${child.signalCode ?? code}`);
+      const code = await within(`the ${name} exits`, child.exited);
+      if (code !== 0) throw new Error(`the ${name} exited with ${child.signalCode ?? code}`);
     }
   } catch (error) {
-    const said = children.map(({ name, said }) => `${name}:\n${said()}`).join("\n");
-    throw new Error(`${error instanceof Error ? error.message : String(error)}\n${said}`);
+    const output = children.map(({ name, output }) => `${name}:\n${output()}`).join("\n");
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\n${output}`);
   } finally {
     for (const { child } of children) child.kill("SIGKILL");
     await Promise.all(children.map(({ child }) => child.exited));
@@ -101,20 +104,20 @@ function start(command: readonly string[], cwd: string, env: Record<string, stri
 
 function watched(command: readonly string[], cwd: string, env: Record<string, string>) {
   const child = start(command, cwd, env);
-  let said = "";
+  let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     void (async () => {
-      for await (const text of stream.pipeThrough(new TextDecoderStream())) said += text;
+      for await (const text of stream.pipeThrough(new TextDecoderStream())) output += text;
     })();
   }
   return {
     child,
-    said: () => said,
+    output: () => output,
     event: (name: string) =>
-      until(`it says ${name}`, () => {
+      until(`it logs ${name}`, () => {
         if (child.exitCode !== null)
-          throw new Error(`it exits with ${child.exitCode} before it says ${name}`);
-        const line = said.split("\n").find((one) => one.includes(`"event":"${name}"`) && one.endsWith("}"));
+          throw new Error(`it exited with ${child.exitCode} before it logged ${name}`);
+        const line = output.split("\n").find((one) => one.includes(`"event":"${name}"`) && one.endsWith("}"));
         return line === undefined ? undefined : (JSON.parse(line) as Readonly<Record<string, unknown>>);
       }),
   };

@@ -1,5 +1,5 @@
-// The units for systemd, as they are installed: systemd understands all of them, and finds them as locked up as is
-// meant. What keeps a process running, and ends it without loss, is read out of them, and what they start is started.
+// The systemd units as they are installed: systemd accepts all of them and finds them hardened. The settings that
+// restart and stop a process are checked, and the commands that they run are run.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import {
@@ -29,7 +29,7 @@ const units = [
   "reliable-email-server@.service",
   "reliable-email-worker.service",
 ];
-/** For our own units. */
+/** Drop-ins for our own units. */
 const dropIns = found("*/reliable-email-*.service.d/*.conf");
 const repairUnit = "redis/redis-server.service.d/repair-log.conf";
 const [server, template, worker] = units.map(read) as [string, string, string];
@@ -48,7 +48,7 @@ function entries(text: string): [name: string, value: string][] {
 const values = (text: string, name: string) =>
   entries(text).flatMap(([other, value]) => (other === name ? [value] : []));
 
-/** Takes the mark off lines that are only to be asked for. Prose has a space behind it. */
+/** Uncomments optional settings. Prose has a space after the #. */
 const uncommented = (text: string) => text.replace(/^#(?=[A-Z]\w*=)/gm, "");
 
 const made: string[] = [];
@@ -62,14 +62,14 @@ function temporaryFolder(): string {
   return path;
 }
 
-/** The root of a system in which the units are installed, with the drop-ins of some folders of deploy/systemd/. */
+/** Returns a system root with the units installed, and the drop-ins of some folders of deploy/systemd/. */
 function install(...chosen: string[]): string {
   const system = temporaryFolder();
   const write = (path: string, text: string, mode: number) => {
     mkdirSync(dirname(join(system, path)), { recursive: true });
     writeFileSync(join(system, path), text, { mode });
   };
-  // Both are looked for, and not run. So is the target that every service waits for.
+  // systemd checks that these exist, and runs neither. Every service also waits for this target.
   write("usr/local/bin/reliable-email", "", 0o755);
   write("opt/reliable-email/node_modules/.bin/bun", "", 0o755);
   write("usr/lib/systemd/system/sysinit.target", "[Unit]\nDefaultDependencies=no\n", 0o644);
@@ -80,20 +80,20 @@ function install(...chosen: string[]): string {
   return system;
 }
 
-function analyze(...args: string[]): { exitCode: number; said: string } {
+function analyze(...args: string[]): { exitCode: number; output: string } {
   const { exitCode, stdout, stderr } = Bun.spawnSync(["systemd-analyze", "--no-pager", ...args], {
     env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C.UTF-8" },
   });
-  return { exitCode, said: `${stdout}${stderr}` };
+  return { exitCode, output: `${stdout}${stderr}` };
 }
 
 const verify = (system: string, unit: string) => analyze("verify", `--root=${system}`, unit);
 
-/** From 0, locked up, to 10. */
+/** systemd's exposure level, from 0 (safe) to 10. */
 function exposure(system: string, unit: string): number {
-  const { said } = analyze("security", "--offline=yes", `--root=${system}`, unit);
-  const [, level] = /Overall exposure level for \S+: (\d+\.\d)/.exec(said) ?? [];
-  if (level === undefined) throw new Error(said);
+  const { output } = analyze("security", "--offline=yes", `--root=${system}`, unit);
+  const [, level] = /Overall exposure level for \S+: (\d+\.\d)/.exec(output) ?? [];
+  if (level === undefined) throw new Error(output);
   return Number(level);
 }
 
@@ -111,37 +111,37 @@ describe("deploy: systemd", () => {
   ];
   const all = installations.flatMap(({ how, chosen }) => names.map((unit) => ({ how, chosen, unit })));
 
-  test.each(all)("understands $unit with $how, and finds it locked up", ({ chosen, unit }) => {
+  test.each(all)("accepts $unit with $how, and finds it hardened", ({ chosen, unit }) => {
     const system = install(...chosen);
-    expect(verify(system, unit)).toEqual({ exitCode: 0, said: "" });
+    expect(verify(system, unit)).toEqual({ exitCode: 0, output: "" });
     expect(exposure(system, unit)).toBeLessThanOrEqual(1.5);
   });
 
-  test("understands what is only to be asked for, too", () => {
+  test("accepts the optional settings too", () => {
     const system = install("credentials");
     for (const path of [...units, "reliable-email-worker.service.d/credentials.conf"]) {
       const installed = join(system, "etc/systemd/system", path);
       writeFileSync(installed, uncommented(readFileSync(installed, "utf8")));
     }
-    for (const unit of names) expect(verify(system, unit)).toEqual({ exitCode: 0, said: "" });
+    for (const unit of names) expect(verify(system, unit)).toEqual({ exitCode: 0, output: "" });
   });
 
-  test("would tell of a mistake in a drop-in, and of a lock that one opens", () => {
+  test("would report an error in a drop-in, and a lower protection", () => {
     const system = install("from-sources");
     const dropIn = join(system, "etc/systemd/system/reliable-email-server@.service.d/from-sources.conf");
     writeFileSync(
       dropIn,
       "[Service]\nExecStart=\nExecStart=/missing\nProtectSystem=no\nUser=root\nRestrt=no\n",
     );
-    const { said } = verify(system, names[1]!);
-    expect(said).toContain("/missing");
-    expect(said).toContain("Restrt");
+    const { output } = verify(system, names[1]!);
+    expect(output).toContain("/missing");
+    expect(output).toContain("Restrt");
     expect(exposure(system, names[1]!)).toBeGreaterThan(1.5);
   });
 });
 
 describe("deploy: the units", () => {
-  test("are those that are tested here, and so are the drop-ins", () => {
+  test("are all tested here, and so are the drop-ins", () => {
     expect(found("*.service")).toEqual(units);
     expect(dropIns).toEqual([
       "credentials/reliable-email-worker.service.d/credentials.conf",
@@ -166,14 +166,14 @@ describe("deploy: the units", () => {
     ).toBe(common);
   });
 
-  test("start the one executable, and nothing before or after it", () => {
+  test("start the executable, and nothing before or after it", () => {
     const commands = (text: string) => entries(text).filter(([name]) => name.startsWith("Exec"));
     expect(commands(server)).toEqual([["ExecStart", "/usr/local/bin/reliable-email server"]]);
     expect(commands(template)).toEqual(commands(server));
     expect(commands(worker)).toEqual([["ExecStart", "/usr/local/bin/reliable-email worker"]]);
   });
 
-  test("keep server and worker in one folder, as one user that is made before", () => {
+  test("run server and worker in one folder, as one user that is created beforehand", () => {
     const [, user] = /^u (\S+) - /m.exec(read("sysusers.d/reliable-email.conf")) ?? [];
     expect(user).toBe("reliable-email");
     for (const text of [server, template, worker]) {
@@ -183,20 +183,20 @@ describe("deploy: the units", () => {
     }
   });
 
-  test("start again whatever happened, unless a setting is wrong", () => {
+  test("restart indefinitely, except after a configuration error", () => {
     expect(values(server, "Restart")).toEqual(["always"]);
     expect(values(server, "StartLimitIntervalSec")).toEqual(["0"]);
     expect(values(server, "RestartPreventExitStatus")).toEqual(["2"]);
   });
 
-  test("leave the time to drain, after one signal to one process", () => {
+  test("leave time to drain, after one signal to the main process", () => {
     const [timeout] = values(server, "TimeoutStopSec");
     expect(Number(timeout) * 1000).toBeGreaterThan(defaults.config.shutdownTimeoutMs);
     expect(server).toContain(`SHUTDOWN_TIMEOUT (${settings.SHUTDOWN_TIMEOUT.default})`);
     expect(values(server, "KillMode")).toEqual(["mixed"]);
   });
 
-  test("never keep JavaScript from being compiled", () => {
+  test("never prevent the compilation of JavaScript", () => {
     for (const text of [server, template, worker, ...dropIns.map(read)].map(uncommented)) {
       const names = entries(text).map(([name]) => name);
       expect(names).not.toContain("MemoryDenyWriteExecute");
@@ -204,14 +204,14 @@ describe("deploy: the units", () => {
     }
   });
 
-  test("tell to install what there is", () => {
-    const told = [...units, ...dropIns, "env.example"]
+  test("refer only to files that exist", () => {
+    const named = [...units, ...dropIns, "env.example"]
       .map(read)
       .flatMap((text) => [...text.matchAll(/\bdeploy\/systemd\/\S*[\w/]/g)].map(([path]) => path));
-    expect(told.length).toBeGreaterThan(5);
+    expect(named.length).toBeGreaterThan(5);
     const there = (path: string) =>
       [...new Bun.Glob(path.replace(/\/$/, "")).scanSync({ cwd: root, onlyFiles: false })].length > 0;
-    expect(told.filter((path) => !there(path))).toEqual([]);
+    expect(named.filter((path) => !there(path))).toEqual([]);
   });
 });
 
@@ -223,7 +223,7 @@ describe("deploy: from the sources", () => {
     ["reliable-email-server.service", "server"],
     ["reliable-email-server@.service", "server"],
     ["reliable-email-worker.service", "worker"],
-  ])("%s runs the script, and is the same but for that", (unit, script) => {
+  ])("%s runs the script, and changes nothing else", (unit, script) => {
     expect(entries(dropIn(unit))).toEqual([
       ["WorkingDirectory", "/opt/reliable-email"],
       ["ExecStart", ""],
@@ -231,9 +231,9 @@ describe("deploy: from the sources", () => {
     ]);
   });
 
-  // Bun stands between: the units rely on its passing on one signal, waiting, and ending with the same exit code.
+  // Bun is in between: the units rely on it to pass on one signal, wait, and exit with the same code.
   const run = (env: Record<string, string>) => {
-    // Away from the project: there may be an .env in it, of whoever works there.
+    // Outside the project, where the developer may have an .env file.
     const sources = temporaryFolder();
     for (const path of ["package.json", "server.ts", "node_modules"]) {
       symlinkSync(join(root, path), join(sources, path));
@@ -246,7 +246,7 @@ describe("deploy: from the sources", () => {
     });
   };
 
-  test("SIGTERM to the main process alone drains, once, and ends with 0", async () => {
+  test("SIGTERM to the main process alone drains once and exits with 0", async () => {
     const port = await freePort();
     const child = run({ PORT: String(port), REDIS_URL: `redis://127.0.0.1:${await freePort()}` });
     try {
@@ -267,7 +267,7 @@ describe("deploy: from the sources", () => {
     }
   });
 
-  test("a wrong setting ends with 2", async () => {
+  test("an invalid setting exits with 2", async () => {
     expect(await run({ PORT: "none" }).exited).toBe(2);
   });
 });
@@ -276,11 +276,11 @@ describe("deploy: the file of settings", () => {
   const given = entries(uncommented(envExample));
   const secrets = ["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN"];
 
-  test("is one that a server accepts as it is", () => {
+  test("is accepted by a server as it is", () => {
     expect(readConfig(Object.fromEntries(entries(envExample)), "server")).toMatchObject({ ok: true });
   });
 
-  test("holds settings that there are, each once, and all of them together are accepted", () => {
+  test("contains only known settings, each once, which are valid together", () => {
     const names = given.map(([name]) => name);
     expect(names.length).toBeGreaterThan(5);
     expect(names.filter((name) => !(name in settings))).toEqual([]);
@@ -292,14 +292,14 @@ describe("deploy: the file of settings", () => {
     }
   });
 
-  test("tells the defaults where it says nothing else", () => {
-    const told = Object.fromEntries(given);
+  test("shows the defaults", () => {
+    const shown = Object.fromEntries(given);
     for (const name of ["HOST", "PORT", "CONCURRENCY", "RETAIN", "SHUTDOWN_TIMEOUT", "LOG_LEVEL"] as const) {
-      expect(told[name]).toBe(settings[name].default);
+      expect(shown[name]).toBe(settings[name].default);
     }
   });
 
-  test("leaves to the units what they set, and has no keys", () => {
+  test("omits keys, and the settings that the units set", () => {
     const set = [server, template, worker].flatMap((text) =>
       values(text, "Environment").map((value) => value.split("=")[0]!),
     );
@@ -309,14 +309,14 @@ describe("deploy: the file of settings", () => {
   });
 });
 
-test("deploy: keys come in under the names that are read, each from its own file", () => {
+test("deploy: keys are read from their own files, under their settings' names", () => {
   const text = uncommented(read("credentials/reliable-email-worker.service.d/credentials.conf"));
   const loaded = values(text, "LoadCredential").map((value) => value.split(":")[0]!);
-  const told = values(text, "Environment").map((value) => value.split("="));
-  expect(told.map(([, path]) => path!)).toEqual(loaded.map((name) => `%d/${name}`));
+  const given = values(text, "Environment").map((value) => value.split("="));
+  expect(given.map(([, path]) => path!)).toEqual(loaded.map((name) => `%d/${name}`));
   const system = install();
   for (const name of loaded) writeFileSync(join(system, name), `${name}://key\n`);
-  const env = Object.fromEntries(told.map(([name, path]) => [name!, path!.replace("%d", system)]));
+  const env = Object.fromEntries(given.map(([name, path]) => [name!, path!.replace("%d", system)]));
   expect(readConfig(env, "worker")).toMatchObject({
     ok: true,
     config: {
@@ -327,8 +327,8 @@ test("deploy: keys come in under the names that are read, each from its own file
   });
 });
 
-describe("deploy: Redis after a loss of power", () => {
-  test("does not start on a log that ends in the middle, and does once that has been repaired", async () => {
+describe("deploy: Redis after a power cut", () => {
+  test("refuses a log that ends inside a transaction, and starts once it is repaired", async () => {
     const own = mkdtempSync(join(tmpdir(), "reliable-email-repair-"));
     expect(values(read(repairUnit), "ExecStartPre")).toEqual([
       "/usr/local/lib/reliable-email/repair-log /var/lib/redis",
@@ -354,13 +354,13 @@ describe("deploy: Redis after a loss of power", () => {
       await redis.exited;
     };
 
-    // Before there is a log there is nothing to repair.
+    // Without a log there is nothing to repair.
     expect(repair(own)).toMatchObject({ exitCode: 0 });
     expect(repair(own).stderr.toString()).toContain(`no appendonlydir in ${own}: nothing to repair`);
-    // A wrong folder is not taken for that.
+    // A wrong folder is an error.
     for (const [args, exitCode, text] of [
       [[], 2, "usage: repair-log DIR"],
-      [[join(own, "nowhere")], 1, "nowhere is no folder"],
+      [[join(own, "nowhere")], 1, `cannot enter ${join(own, "nowhere")}`],
     ] as const) {
       const ran = repair(...args);
       expect({ exitCode: ran.exitCode, stderr: ran.stderr.toString() }).toEqual({
@@ -393,7 +393,7 @@ describe("deploy: Redis after a loss of power", () => {
       expect(cli("KEYS", "*").split("\n").sort()).toEqual(["a1", "a3", "b1", "b3"]);
       await kill(redis);
 
-      // In the middle of what was acknowledged: nothing is cut, and Redis does not start.
+      // Damage inside acknowledged data: nothing is removed, and Redis does not start.
       const bytes = readFileSync(log);
       writeFileSync(log, Buffer.concat([bytes.subarray(0, 40), Buffer.from("damage"), bytes.subarray(46)]));
       const damaged = readFileSync(log);

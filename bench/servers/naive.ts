@@ -1,4 +1,4 @@
-// What one would write in an hour: a form, a check, one XADD a request with ioredis as it comes, an answer.
+// The server that one would write in an hour: a form, a check, one XADD per request with ioredis, an answer.
 
 import { Redis } from "ioredis";
 

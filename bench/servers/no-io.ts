@@ -1,4 +1,4 @@
-// The service's own handler with a queue that says "stored" at once: what the HTTP side alone costs.
+// The service's own handler with a queue that answers "stored" immediately: the cost of the HTTP side alone.
 
 import { createLog } from "../../lib/runtime/log.ts";
 import { Handler } from "../../lib/http/handler.ts";

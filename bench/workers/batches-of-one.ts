@@ -1,4 +1,4 @@
-// The service's own worker with batches of one: the same promises for each email, without what a batch saves.
+// The service's own worker with batches of one: the same promises for each email, without the savings of a batch.
 
 import { silent } from "../../tests/support/log.ts";
 import { ProviderState } from "../../lib/worker/provider_state.ts";

@@ -1,5 +1,5 @@
-// What one would write in an hour: a list, a loop of its own for each of eight, one email a request with the
-// provider's SDK, then off the list of those in flight.
+// The worker that one would write in an hour: a list, eight loops, one email per request with the provider's SDK, and
+// then its removal from the list of those in flight.
 
 import { Redis } from "ioredis";
 import { Resend } from "resend";

@@ -181,7 +181,7 @@ test("build: what cannot be tried is not put in place, and what was there stays"
   const { exited, stdout, stderr } = build(["--outdir", outdir], { TMPDIR: join(folder, "nowhere") });
   expect(await exited).toBe(1);
   expect(stdout()).toBe("");
-  expect(stderr()).toStartWith("Not built: ");
+  expect(stderr()).toStartWith("build failed: ");
   expect(readdirSync(outdir)).toEqual(["reliable-email"]);
   expect(readFileSync(join(outdir, "reliable-email"), "utf8")).toBe("of before");
 });
