@@ -1,4 +1,4 @@
-// What both fakes have in common, everything but the API: the port, the faults, the ledger and the control routes.
+// The common part of both fakes, everything but the API: the port, the faults, the ledger and the control routes.
 
 import { type Effect, type Fault, type FaultRule, type Faults, answerOf, createFaults } from "./faults.ts";
 import {
@@ -219,7 +219,7 @@ function recordOf(head: RequestHead, number: number) {
   };
 }
 
-/** Does to the client what the fault says. False if the client still needs an answer. */
+/** Applies a fault to the client. Returns false if the client still needs an answer. */
 async function strike(fault: Fault, reply: Reply, answer?: Answer): Promise<boolean> {
   if (fault.delayMs) await Bun.sleep(fault.delayMs);
   const { effect } = fault;

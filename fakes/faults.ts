@@ -13,7 +13,7 @@ import type { Answer, RequestHead } from "./http.ts";
  */
 export type Stage = "head" | "read" | "working" | "accepted";
 
-/** What the client sees. */
+/** The effect as the client sees it. */
 export type Effect =
   /** The answer of the API, for a fault that only delays it. */
   | "nothing"

@@ -1,4 +1,4 @@
-// An HTTP/1.1 server on bare sockets, for the fakes: it can break a connection as no well-behaved server would. It reads
+// An HTTP/1.1 server on bare sockets, for the fakes: unlike a well-behaved server, it can break connections. It reads
 // one request at a time from each connection, keeps connections alive, and trusts its clients.
 
 import type { Socket, TCPSocketListener } from "bun";

@@ -1,4 +1,5 @@
-// What a fake was asked and has accepted: the truth with which tests compare what the service reports.
+// The requests that a fake has received and the emails that it has accepted: the truth with which tests compare what
+// the service reports.
 
 export interface Acceptance {
   readonly provider: "resend" | "postmark";
@@ -47,7 +48,7 @@ export interface Ledger {
   clear(): void;
 }
 
-/** How much is kept: everything, or no bodies of emails and requests, for runs with millions of emails. */
+/** How much is kept: `envelopes` keeps no bodies of emails and requests, for runs with millions of emails. */
 export type Keeping = "all" | "envelopes";
 
 export function createLedger(keeping: Keeping, onAccept?: (acceptance: Acceptance) => void): Ledger {

@@ -1,5 +1,5 @@
-// Postmark's API as far as this service can meet it: sending one email or a batch, and searching for sent emails. Where
-// nobody has published what the real API does, a setting chooses.
+// Postmark's API as far as this service uses it: sending one email or a batch, and searching for sent emails. Where the
+// real API's behavior is undocumented, a setting chooses.
 
 import { parseMailbox } from "./address_rules.ts";
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
@@ -16,7 +16,7 @@ export interface PostmarkSettings {
   deliveryType: "Live" | "Sandbox";
   /** Requests per second; null for no limit. */
   rateLimit: number | null;
-  /** `Retry-After` of a 429, in seconds; null to omit it, as Postmark does as far as is known. */
+  /** `Retry-After` of a 429, in seconds; null to omit it, which seems to be Postmark's behavior. */
   retryAfter: number | null;
   /** Domains without a sender signature. */
   unverifiedDomains: string[];
@@ -62,7 +62,7 @@ class PostmarkApi implements Api {
   readonly #settings: PostmarkSettings;
   readonly #ledger: Ledger;
   readonly #limit = new RateLimit();
-  /** `key=value` of metadata -> what was accepted with it, oldest first. */
+  /** `key=value` of metadata -> the emails accepted with it, oldest first. */
   readonly #byMetadata = new Map<string, Acceptance[]>();
 
   constructor(settings: PostmarkSettings, ledger: Ledger) {
@@ -121,7 +121,7 @@ class PostmarkApi implements Api {
       return refusal(422, 410, `Too many batch messages; the most is ${batchMax}.`);
     const messages = items.map((item) => readMessage(item, this.#settings));
     if (this.#settings.refuses === "request") {
-      // Codes about the content are not among them: those are known to refuse only their email.
+      // Not codes about the content: those refuse only their own email.
       const whole = messages.filter(isRefusal).find(({ code }) => [400, 412, 1235].includes(code));
       if (whole) return refusal(422, whole.code, whole.text);
     }
@@ -238,7 +238,7 @@ function matches(wanted: string | undefined, value: string | undefined): boolean
   return wanted === undefined || wanted.toLowerCase() === value?.toLowerCase();
 }
 
-/** In Postmark's format, with seven decimals and the offset of New York, here always that of winter. */
+/** In Postmark's format, with seven decimals and New York's offset, here always that of winter. */
 function easternTime(atMs: number): string {
   return new Date(atMs - 5 * 3_600_000).toISOString().replace("Z", "0000-05:00");
 }

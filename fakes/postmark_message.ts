@@ -1,4 +1,4 @@
-// Which messages Postmark accepts, and the codes with which it refuses the others.
+// The messages that Postmark accepts, and its error codes for the others.
 
 import { domainOf, parseMailbox } from "./address_rules.ts";
 import type { PostmarkSettings } from "./postmark.ts";

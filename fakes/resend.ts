@@ -1,5 +1,5 @@
-// Resend's API as far as this service can meet it: sending one email or a batch, with idempotency keys, limits and quotas.
-// Where nobody has published what the real API does, a setting chooses.
+// Resend's API as far as this service uses it: sending one email or a batch, with idempotency keys, limits and quotas.
+// Where the real API's behavior is undocumented, a setting chooses.
 
 import { domainOf, parseMailbox } from "./address_rules.ts";
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
@@ -56,7 +56,7 @@ export function startFakeResend(options: FakeResendOptions = {}): Fake<ResendSet
   return new Fake(options, settings, (ledger) => new ResendApi(settings, ledger));
 }
 
-/** The request under an idempotency key, without an answer while it is in progress. */
+/** The request under an idempotency key; it has no answer while it is in progress. */
 interface Kept {
   readonly body: string;
   readonly untilMs: number;
@@ -69,7 +69,7 @@ class ResendApi implements Api {
   readonly provider = "resend";
   readonly #settings: ResendSettings;
   readonly #ledger: Ledger;
-  /** Path and idempotency key -> what is kept under them. */
+  /** Path and idempotency key -> the request under them. */
   readonly #keys = new Map<string, Kept>();
   readonly #limit = new RateLimit();
   /** Emails that count towards the quotas. */

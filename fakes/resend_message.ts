@@ -1,4 +1,4 @@
-// Which messages Resend accepts, and the words with which it refuses the others.
+// The messages that Resend accepts, and its error messages for the others.
 
 import { parseMailbox } from "./address_rules.ts";
 

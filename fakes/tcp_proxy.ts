@@ -1,18 +1,18 @@
-// A TCP proxy that fails as a network does: it loses replies, breaks connections and takes its time.
+// A TCP proxy that fails like a network: it loses replies, breaks connections and adds delays.
 
 import { type Socket, connect, createServer } from "node:net";
 
-/** What a test sets; each may be changed at any time. */
+/** The conditions that a test sets; each can be changed at any time. */
 interface Conditions {
   /** Port to which new connections lead. */
   target: number;
-  /** What happens to bytes from the server. */
+  /** Treatment of bytes from the server. */
   replies: "pass" | "drop" | "cut" | "hold";
   /** Only replies that contain this text are dropped, cut or held. A held reply holds up those behind it. */
   onlyWith: string;
-  /** What happens to bytes to the server. */
+  /** Treatment of bytes to the server. */
   requests: "pass" | "drop" | "hold";
-  /** Whether new connections are reset at once. */
+  /** Whether new connections are reset immediately. */
   refusing: boolean;
   /** Delay of every reply, ms. */
   delayMs: number;
@@ -35,7 +35,7 @@ export interface Proxy extends Conditions {
   stop(): void;
 }
 
-/** What all links of a proxy share. */
+/** State shared by all links of a proxy. */
 interface Traffic {
   readonly links: Set<Link>;
   readonly heldRequests: (() => void)[];
@@ -43,7 +43,7 @@ interface Traffic {
   lost: number;
 }
 
-/** A connection of a client and the one to the server that belongs to it. */
+/** A client's connection and the matching one to the server. */
 class Link {
   readonly #client: Socket;
   readonly #server: Socket;
