@@ -75,7 +75,7 @@ export type Fault =
       readonly do: "provider";
       readonly name: Provider;
       readonly fault: ProviderFault | readonly ProviderFault[];
-      /** Of each way; they are drawn one after another. */
+      /** Probability of each effect; effects are drawn one after another. */
       readonly probability: number;
       readonly forMs: Range;
     }
@@ -113,7 +113,7 @@ export type Fault =
 
 export interface Scenario {
   readonly name: string;
-  /** What the scenario shows, in one line. */
+  /** Describes in one line what the scenario shows. */
   readonly about: string;
   /** Both queues if absent. */
   readonly queues?: readonly Queue[];

@@ -37,7 +37,7 @@ export interface Disk {
   losePower(kept?: { readonly writes: number; readonly torn: number }): PowerCut;
 }
 
-/** What was undone. */
+/** The writes that were undone. */
 export interface PowerCut {
   readonly files: number;
   /** Includes writes that were undone only in part, and truncations. */

@@ -44,7 +44,7 @@ test("auth: without tokens every header is rejected", () => {
   expect(createGate([])(`Bearer ${current}`)).toBe(false);
 });
 
-test("auth: any header but a known token is rejected without an exception", () => {
+test("auth: any header other than a known token is rejected without an exception", () => {
   const shown = fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom(old, current, `${current}\0`, ""));
   const scheme = fc.constantFrom("Bearer ", "bearer  ", "Bearer", "Basic ", "");
   fc.assert(
@@ -90,12 +90,12 @@ describe("browsers", () => {
     expect(refused({ ...headers })).toBe(name);
   });
 
-  test("auth: a server beyond loopback may have any name", () => {
+  test("auth: a server that is not on loopback can have any name", () => {
     expect(refused({ host: "mail.example", origin: "http://mail.example" }, false)).toBeUndefined();
     expect(refused({ host: "mail.example", origin: "http://other.example" }, false)).toBe("Origin");
   });
 
-  test("auth: only names that no DNS can point elsewhere are loopback", () => {
+  test("auth: only names that DNS cannot redirect count as loopback", () => {
     for (const host of ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])
       expect(isLoopback(host)).toBe(true);
     for (const host of ["0.0.0.0", "::", "10.0.0.1", "localhost.example"])

@@ -10,7 +10,7 @@ function read(body: string | Uint8Array, contentType: string): SubmittedFields {
   return result;
 }
 
-/** The fields, or why they were refused. */
+/** Returns the fields, or the reason for the refusal. */
 function tryRead(body: string | Uint8Array, contentType: string): SubmittedFields | string {
   const type = bodyType(new Headers({ "content-type": contentType }));
   if (!type.ok) return type.message;
@@ -116,13 +116,13 @@ describe("form", () => {
     expect(form(latin1("to=caf\xe9"))).toBe("the form is not valid UTF-8");
   });
 
-  test("body: a known field given twice is a fault, whether equal, empty or escaped", () => {
+  test("body: a known field given twice is an error, whether equal, empty or escaped", () => {
     for (const text of ["to=a&to=a", "to=&to=a", "to&t%6f", "to=a&to=b&to=c"]) {
       expect(form(text)).toMatchObject({ faults: { to: "is given twice" } });
     }
   });
 
-  test("body: forms are parsed as the URL Standard says", () => {
+  test("body: forms are parsed according to the URL Standard", () => {
     const piece = fc.constantFrom("to", "body", "=", "&", "%", "%4", "%41", "%26", "+", "a", "é", "%C3%A9");
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
@@ -164,11 +164,11 @@ describe("json", () => {
     '{"to":1,"to":"a"}',
     '{"to":"a","x":["]","{"],"to":1}',
     '{"x":"\\\\","to":"a","y":"\\\\\\"","to":"b"}',
-  ])("body: in the JSON %j a field is given twice", (text) => {
+  ])("body: the JSON %j has a field twice", (text) => {
     expect(json(text)).toMatchObject({ faults: { to: "is given twice" } });
   });
 
-  test.each(["1", "true", "[]", '["a"]', "{}"])("body: the JSON value %s is not a text", (value) => {
+  test.each(["1", "true", "[]", '["a"]', "{}"])("body: the JSON value %s is not a string", (value) => {
     expect(json(`{"to":${value}}`)).toEqual(fields({}, { to: "is not a text" }));
   });
 
@@ -187,7 +187,7 @@ describe("json", () => {
     expect(json(latin1('{"to":"\xe9"}'))).toBe("the body is not valid UTF-8");
   });
 
-  test("body: deeply nested JSON is refused at any depth over the limit", () => {
+  test("body: JSON nested deeper than the limit is refused", () => {
     for (const depth of [300, 10_000, 250_000]) {
       expect(json(`{"x":${"[".repeat(depth)}${"]".repeat(depth)}}`)).toBe("the body is nested too deeply");
       expect(json(`{"x":${'{"a":'.repeat(depth)}1${"}".repeat(depth)}}`)).toBe(
@@ -213,7 +213,7 @@ describe("json", () => {
     },
   );
 
-  test("body: repeated members are noticed whatever the others contain", () => {
+  test("body: repeated members are detected whatever the others contain", () => {
     const member = fc.tuple(
       fc.constantFrom("to", "body", "x", "{", '"', "\\"),
       fc.oneof(fc.jsonValue(), fc.string()),
@@ -234,7 +234,7 @@ describe("json", () => {
   });
 });
 
-/** A part, from its head without the last line end, and its content. */
+/** A part, made of its head without the last line end, and its content. */
 const part = (head: string, content: string) => `--XX\r\n${head}\r\n\r\n${content}\r\n`;
 const named = (name: string, content: string) =>
   part(`Content-Disposition: form-data; name="${name}"`, content);
@@ -279,7 +279,7 @@ describe("multipart", () => {
     expect(multipart(text)).toEqual(fields(values));
   });
 
-  test("body: a file is a fault under a known name and ignored under any other, whatever its bytes", () => {
+  test("body: a file is an error under a known name and ignored under any other, whatever its bytes", () => {
     for (const parameter of ['filename="a.txt"', "filename=a", "filename*=UTF-8''a"]) {
       const head = (name: string) => `Content-Disposition: form-data; name="${name}"; ${parameter}`;
       expect(multipart(part(head("to"), "a") + end)).toEqual(fields({}, { to: "is a file" }));
@@ -288,7 +288,7 @@ describe("multipart", () => {
     }
   });
 
-  test("body: a known field given twice in a multipart form is a fault", () => {
+  test("body: a known field given twice in a multipart form is an error", () => {
     const file = part('Content-Disposition: form-data; name="to"; filename="a"', "a");
     for (const text of [
       named("to", "a") + named("to", "a"),
@@ -337,7 +337,7 @@ describe("multipart", () => {
     expect(multipart(latin1(named("\xe9", "a") + end))).toBe("the form is not valid UTF-8");
   });
 
-  test("body: a multipart form of boundaries alone is refused quickly", () => {
+  test("body: a multipart form of nothing but boundaries is refused quickly", () => {
     const startMs = performance.now();
     for (const piece of ["--XX\r\n", "\r\n--X", "\r\n--XX", "\r\n", "--XX\r\nA: b\r\n\r\n\r\n"]) {
       multipart(`--XX\r\n${piece.repeat(150_000)}`);
@@ -360,7 +360,7 @@ test("body: a header with thousands of blanks is parsed quickly, whatever follow
       multipart(named("to", "a") + part(head, "") + end);
     }
   }
-  // Quadratic time would be seconds, cubic time hours.
+  // Quadratic parsing would take seconds, cubic parsing hours.
   expect(performance.now() - startMs).toBeLessThan(1000);
 });
 
@@ -383,7 +383,7 @@ test("body: every encoding gives the same fields", async () => {
   );
 });
 
-test("body: a form written by Bun's own FormData is read back", async () => {
+test("body: a form written by Bun's FormData is read back", async () => {
   const data = new FormData();
   data.append("subject", "Grüße");
   data.append("body", "a\r\nb\r\n");

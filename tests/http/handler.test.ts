@@ -24,7 +24,7 @@ type Submit = (submission: Submission, deadlineMs: number) => Promise<SubmitResu
 
 const store: Submit = async ({ id }) => ({ kind: "stored", id, repeated: false });
 
-/** A server with the real handler, on a queue that is a function. */
+/** A server with the real handler, and a function as its queue. */
 function serve(
   submit: Submit = store,
   options: Partial<HandlerOptions> & { idleTimeout?: number } = {},
@@ -83,7 +83,7 @@ function post(server: Running, body: string, headers: Record<string, string> = {
   return fetch(server.url, { method: "POST", body, headers: { "content-type": formType, ...headers } });
 }
 
-/** A whole request as it is sent. */
+/** A whole request as bytes. */
 function wire(body: string, { path = "/", version = "1.1", host = "Host: a\r\n", more = "" } = {}): string {
   return (
     `POST ${path} HTTP/${version}\r\n${host}Content-Type: ${formType}\r\n${more}` +
@@ -123,7 +123,7 @@ test("submit: a submission without a key has no fingerprint", async () => {
   expect(server.submissions[0]!.idempotency).toBeUndefined();
 });
 
-test("submit: the observer hears of every answered submission, with its time, and of nothing else", async () => {
+test("submit: the observer gets every answered submission with its duration, and nothing else", async () => {
   const answers: number[] = [];
   const times: number[] = [];
   const server = serve(store, {
@@ -143,7 +143,7 @@ test("submit: the observer hears of every answered submission, with its time, an
   expect(times.every((time) => time >= 0 && time < 60_000)).toBe(true);
 });
 
-test("submit: the load counts submissions under way, and says whether another one would be too many", async () => {
+test("submit: the load counts submissions in progress, and says whether another one would be too many", async () => {
   const gate = Promise.withResolvers<void>();
   const wait = async ({ id }: Submission): Promise<SubmitResult> => {
     await gate.promise;
@@ -177,7 +177,7 @@ describe("routing", () => {
     raw.end();
   });
 
-  test.each(["/?", "/?a=b", "/?x=//y/z", "/?a?b"])("submit: %j is the endpoint", async (path) => {
+  test.each(["/?", "/?a=b", "/?x=//y/z", "/?a?b"])("submit: %j reaches the endpoint", async (path) => {
     const raw = await connectRaw(server.port);
     raw.write(wire(leastForm, { path }));
     expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 200 ");
@@ -195,7 +195,7 @@ describe("routing", () => {
     expect(await raw.closed()).toStartWith(status);
   });
 
-  test("submit: an odd Host makes no difference", async () => {
+  test("submit: an unusual Host makes no difference", async () => {
     for (const host of ["a/b", "a?b", "a#b", "[::1", ""]) {
       const raw = await connectRaw(server.port);
       raw.write(wire(leastForm, { host: `Host: ${host}\r\n` }));
@@ -252,14 +252,14 @@ describe("access", () => {
     ["a second time, empty", `Authorization: Bearer ${known}\r\nAuthorization:\r\n`],
     ["a second time, before", `Authorization: Bearer x\r\nAuthorization: Bearer ${known}\r\n`],
     ["in a cookie", `Cookie: Bearer ${known}\r\n`],
-  ])("submit: a token that is given %s is rejected", async (_, lines) => {
+  ])("submit: a token given %s is rejected", async (_, lines) => {
     const raw = await connectRaw(server.port);
     raw.write(`${head(lines)}Content-Length: ${leastForm.length}\r\n\r\n${leastForm}`);
     expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
     raw.end();
   });
 
-  test("submit: an unauthorized request is answered without its body, and not counted as under way", async () => {
+  test("submit: an unauthorized request is answered without its body, and does not count as in progress", async () => {
     const raws = await Promise.all([1, 2, 3].map(() => connectRaw(server.port)));
     for (const [i, rest] of [
       "Content-Length: 1900",
@@ -273,7 +273,7 @@ describe("access", () => {
     for (const raw of raws) raw.end();
   });
 
-  test("submit: the body of an unauthorized request is dropped, and the connection stays in step", async () => {
+  test("submit: the body of an unauthorized request is discarded, and the connection stays usable", async () => {
     const raw = await connectRaw(server.port);
     raw.write(`${head("Content-Length: 3000000")}\r\n\r\n`);
     expect(await raw.received(/\}$/)).toStartWith("HTTP/1.1 401 ");
@@ -310,7 +310,7 @@ describe("browsers", () => {
     expect(server.submissions).toEqual([]);
   });
 
-  test("submit: path and method are checked before the origin, which a token makes irrelevant", async () => {
+  test("submit: path and method are checked before the origin, which does not matter with a token", async () => {
     const token = "known-token-0123456789";
     const server = serve(store, { gate: createGate([token]) });
     const lines = "Host: a\r\nOrigin: https://other.example\r\nSec-Fetch-Site: cross-site\r\n";
@@ -322,7 +322,7 @@ describe("browsers", () => {
     expect((await fetch(open.url, { method: "OPTIONS", headers: origin })).status).toBe(405);
   });
 
-  test("submit: a page of the server's own site may submit", async () => {
+  test("submit: a page of the server's own site can submit", async () => {
     const server = serve();
     const lines = "Host: localhost:3000\r\nOrigin: http://localhost:3000\r\nSec-Fetch-Site: same-origin\r\n";
     expect(await send(server, lines)).toStartWith("HTTP/1.1 200 ");
@@ -421,7 +421,7 @@ describe("the queue's answers", () => {
         throw new TypeError("redis at 10.0.0.1");
       },
     ],
-  ] as const)("submit: when the queue %s the answer is a 500 that reveals nothing", async (_, submit) => {
+  ] as const)("submit: when the queue %s, the answer is a 500 that reveals nothing", async (_, submit) => {
     const server = serve(submit);
     const response = await post(server, leastForm);
     const text = await response.text();
@@ -444,30 +444,30 @@ describe("the queue's answers", () => {
     expect(deadline).toBeLessThanOrEqual(1000);
   });
 
-  test("submit: failures are logged once a second, without any part of the email", async () => {
+  test("submit: failures are logged once a second, without content of the email", async () => {
     const lines: unknown[] = [];
     const log: Log = { ...silent, warn: (event, fields) => lines.push([event, fields]) };
     const server = serve(async () => ({ kind: "failed", reason: "full" }), { log });
     await Promise.all(Array.from({ length: 20 }, () => post(server, leastForm)));
     const first = ["submission-failed", { count: 1, reason: "full" }];
     expect(lines).toEqual([first]);
-    // The others are logged although no more fail.
-    await eventually("the others are told", () => lines.length > 1);
+    // The others are logged although no further submission fails.
+    await eventually("the others are logged", () => lines.length > 1);
     expect(lines).toEqual([first, ["submission-failed", { count: 19, reason: "full" }]]);
   });
 });
 
-describe("what follows a body", () => {
+describe("bytes after a body", () => {
   const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n`;
   const chunks = `${leastForm.length.toString(16)}\r\n${leastForm}\r\n0\r\n`;
 
-  // Bun itself answers these with an empty 400 after it has handed over the body.
+  // Bun itself answers these with an empty 400, after it has passed on the body.
   test.each([
     ["a trailer", `${head}Transfer-Encoding: chunked\r\n\r\n${chunks}X-A: 1\r\n\r\n`],
     ["a stray line end", `${wire(leastForm)}\r\n`],
     ["no request", `${wire(leastForm)}nonsense\r\n\r\n`],
     ["a second request", wire(leastForm).repeat(2)],
-  ])("submit: a request that Bun refuses for %s behind it is not queued", async (_, bytes) => {
+  ])("submit: a request that Bun refuses for %s after it is not queued", async (_, bytes) => {
     const server = serve();
     const raw = await connectRaw(server.port);
     raw.write(bytes);
@@ -496,7 +496,7 @@ describe("large bodies", () => {
       `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\nContent-Length: ${big.length}\r\n\r\n`,
     );
     expect(await raw.received(/\}$/)).toMatch(/^HTTP\/1.1 400 [^]*the body is over 2000 bytes/);
-    // A client that writes everything before it reads is not cut off, and the connection stays in step.
+    // A client that writes everything before it reads is not cut off, and the connection stays usable.
     await raw.writeAll(big);
     raw.write(wire(leastForm));
     expect(await raw.received(/"id"/)).toContain("HTTP/1.1 200 ");
@@ -518,7 +518,7 @@ describe("large bodies", () => {
     raw.end();
   });
 
-  test("submit: a body over the limit behind Expect: 100-continue is refused as JSON", async () => {
+  test("submit: a body over the limit after Expect: 100-continue is refused as JSON", async () => {
     const server = serve();
     const raw = await connectRaw(server.port);
     raw.write(
@@ -529,7 +529,7 @@ describe("large bodies", () => {
     raw.end();
   });
 
-  test("submit: curl gets the refusal, announced or chunked", async () => {
+  test("submit: curl sees the refusal, whether the body is announced or chunked", async () => {
     const server = serve();
     for (const header of ["Expect:", "Expect: 100-continue", "Transfer-Encoding: chunked"]) {
       const child = Bun.spawn(
@@ -583,7 +583,7 @@ describe("large bodies", () => {
   });
 });
 
-describe("slow and many", () => {
+describe("slow and numerous requests", () => {
   const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n`;
 
   test.each(["Content-Length: 1000\r\n\r\nto=", "Transfer-Encoding: chunked\r\n\r\n3\r\nto=\r\n"])(
@@ -612,7 +612,7 @@ describe("slow and many", () => {
     raw.end();
   });
 
-  test("submit: a body that comes in pieces is accepted", async () => {
+  test("submit: a body that arrives in pieces is accepted", async () => {
     const server = serve();
     const raw = await connectRaw(server.port);
     raw.write(`${head}Content-Length: ${leastForm.length}\r\n\r\n`);
@@ -624,7 +624,7 @@ describe("slow and many", () => {
     raw.end();
   });
 
-  test("submit: a hurried server answers the requests whose body has not arrived", async () => {
+  test("submit: a server that has to hurry answers requests whose body has not arrived", async () => {
     const server = serve();
     const raws = await Promise.all([connectRaw(server.port), connectRaw(server.port)]);
     raws[0]!.write(`${head}Content-Length: 1000\r\n\r\nto=`);
@@ -640,7 +640,7 @@ describe("slow and many", () => {
     for (const raw of raws) raw.end();
   });
 
-  test("submit: more submissions than the bound are refused at once, and accepted again afterwards", async () => {
+  test("submit: submissions over the limit are refused immediately, and accepted again afterwards", async () => {
     const gate = Promise.withResolvers<void>();
     const server = serve(
       async ({ id }) => {
@@ -661,7 +661,7 @@ describe("slow and many", () => {
   const chunked = (body: string) =>
     `${head}Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n`;
 
-  test("submit: more bytes than the bound are refused at once, and accepted again afterwards", async () => {
+  test("submit: bytes over the limit are refused immediately, and accepted again afterwards", async () => {
     const server = serve(store, { pendingBytesMax: 1500, bodyTimeoutMs: 20_000, silenceMaxMs: 20_000 });
     const holder = await connectRaw(server.port);
     holder.write(chunked("x".repeat(1400)));
@@ -671,28 +671,28 @@ describe("slow and many", () => {
     });
     expect(await read(busy)).toEqual([500, refusal("the service is busy: try again later")]);
     holder.end();
-    await eventually("the bytes are given back", async () => (await post(server, leastForm)).status === 200);
+    await eventually("the bytes are released", async () => (await post(server, leastForm)).status === 200);
     for (let i = 0; i < 20; i++) expect((await post(server, leastForm)).status).toBe(200);
     for (let i = 0; i < 20; i++) expect((await post(server, "x".repeat(1999))).status).toBe(500);
     expect((await post(server, leastForm)).status).toBe(200);
     expect(server.handler.load()).toMatchObject({ submissions: 0, bytes: 0 });
   });
 
-  test("submit: a body holds memory for what has arrived, not for what was announced", async () => {
+  test("submit: a body is charged for the bytes that have arrived, not for those announced", async () => {
     const server = serve(store, { pendingBytesMax: 3000, silenceMaxMs: 20_000 });
     const silent = await Promise.all(Array.from({ length: 20 }, () => connectRaw(server.port)));
     for (const raw of silent) raw.write(`${head}Content-Length: 1900\r\n\r\n`);
-    await eventually("all are under way", () => server.handler.load().submissions === 20);
+    await eventually("all are in progress", () => server.handler.load().submissions === 20);
     expect(server.handler.load().bytes).toBe(0);
     expect((await post(server, leastForm)).status).toBe(200);
     for (const raw of silent) raw.end();
   });
 
-  test("submit: a client that is silent in the middle of its body makes room for others", async () => {
+  test("submit: a client that stalls in the middle of its body makes room for others", async () => {
     const server = serve(store, { pendingMax: 2, pendingBytesMax: 1500, silenceMaxMs: 0 });
     const silent = await Promise.all(Array.from({ length: 2 }, () => connectRaw(server.port)));
     for (const raw of silent) raw.write(`${head}Content-Length: 1900\r\n\r\n`);
-    await eventually("they are under way", () => server.handler.load().submissions === 2);
+    await eventually("they are in progress", () => server.handler.load().submissions === 2);
     expect((await post(server, leastForm)).status).toBe(200);
     expect(await silent[0]!.received(/\}$/)).toMatch(/^HTTP\/1.1 500 [^]*did not arrive in time/);
     const holder = await connectRaw(server.port);
@@ -704,7 +704,7 @@ describe("slow and many", () => {
     for (const raw of [...silent, holder]) raw.end();
   });
 
-  test("submit: a submission that waits for the store holds as many bytes as will be stored", async () => {
+  test("submit: a submission that waits for the store is charged for as many bytes as will be stored", async () => {
     const gate = Promise.withResolvers<void>();
     const server = serve(
       async ({ id }) => {
@@ -729,10 +729,10 @@ describe("slow and many", () => {
     gate.resolve();
     await eventually("all are answered", () => statuses.length === 6);
     expect(statuses.slice(1)).toEqual([200, 200, 200, 200, 200]);
-    await eventually("all is given back", () => server.handler.load().bytes === 0);
+    await eventually("all bytes are released", () => server.handler.load().bytes === 0);
   });
 
-  test("submit: a client that goes away in the middle of its body harms no other", async () => {
+  test("submit: a client that disconnects in the middle of its body harms no other", async () => {
     const server = serve(store, { pendingMax: 2 });
     for (let i = 0; i < 10; i++) {
       const raw = await connectRaw(server.port);

@@ -1,5 +1,5 @@
 // openapi.yaml against the real server: its fields are the code's, its examples are accepted, and every answer that it
-// describes is given in the shape that it describes.
+// describes has the documented shape.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -38,7 +38,7 @@ function bodyOf(type: string, example: Record<string, string>) {
 }
 
 async function submit(type: string, example: Record<string, string>, headers: Record<string, string> = {}) {
-  // The boundary of a form is its own.
+  // fetch sets the boundary of a multipart form itself.
   const typed = type === "multipart/form-data" ? headers : { "Content-Type": type, ...headers };
   const response = await fetch(server.url, { method: "POST", headers: typed, body: bodyOf(type, example) });
   const described = responses[String(response.status)];
@@ -64,7 +64,7 @@ describe.each(Object.entries<any>(requestBody.content))("openapi: an example as 
     expect((await submit(type, example, authorized)).status).toBe(200);
   });
 
-  test("is a 400 without a recipient, and a 401 without a token", async () => {
+  test("gets a 400 without a recipient, and a 401 without a token", async () => {
     expect((await submit(type, { ...example, to: "" }, authorized)).status).toBe(400);
     expect((await submit(type, example)).status).toBe(401);
   });
@@ -79,7 +79,7 @@ test("openapi: its example of a key is repeated harmlessly, and its pattern is t
   expect((await withKey("x".repeat(schema.maxLength + 1))).status).toBe(400);
 });
 
-test("openapi: a store that is gone is a 500", async () => {
+test("openapi: a lost store leads to a 500", async () => {
   rmSync(folder, { recursive: true, force: true });
   const { example } = requestBody.content["application/json"];
   expect((await submit("application/json", example, authorized)).status).toBe(500);

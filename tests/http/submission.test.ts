@@ -56,7 +56,7 @@ test("submission: single-line fields are trimmed, body and html are kept exactly
   });
 });
 
-test("submission: body and html have 5,000,000 bytes of UTF-8 at most", () => {
+test("submission: body and html are limited to 5,000,000 bytes of UTF-8 each", () => {
   const most = "é".repeat(2_500_000);
   expect(message({ ...least, body: most, html: most })).toBe("");
   expect(message({ ...least, body: `${most}x`, html: `${most}x` })).toBe(
@@ -64,7 +64,7 @@ test("submission: body and html have 5,000,000 bytes of UTF-8 at most", () => {
   );
 });
 
-test("submission: an address whose domain is not in ASCII is refused with its punycode", () => {
+test("submission: an address with a non-ASCII domain is refused with a hint at its punycode", () => {
   const hint = "is not an email address: its domain must be in punycode, xn--mnchen-3ya.de";
   expect(message({ ...least, to: "ada@münchen.de", from: "me@MÜNCHEN.de" })).toBe(
     `to: ${hint}; from: ${hint}`,
@@ -134,12 +134,12 @@ test("submission: the longest subject and mailbox are accepted", () => {
   expect(email({ ...least, to: long, to_name: "x".repeat(190) }).to_name).toHaveLength(190);
 });
 
-test("submission: body and html may hold any other character", () => {
+test("submission: body and html can contain any other character", () => {
   const value = "a\u0001\u2028\ufeff😀\r\n.\r\n";
   expect(email({ ...least, body: value, html: value })).toMatchObject({ body: value, html: value });
 });
 
-test("submission: a fault in the form of a field is named instead of one in its value", () => {
+test("submission: an error in how a field was sent is reported instead of one in its value", () => {
   expect(message({ ...least, to: "nobody" }, {}, { to: "is given twice", html: "is a file" })).toBe(
     "to: is given twice; html: is a file",
   );
@@ -164,7 +164,7 @@ test.each([
   },
 );
 
-test("submission: a faulty from is not replaced by the default", () => {
+test("submission: an invalid from is not replaced by the default", () => {
   expect(message(anonymous, defaults, { from: "is a file" })).toBe("from: is a file");
 });
 
@@ -213,7 +213,7 @@ test("submission: the fingerprint depends on every field, and not on their order
   );
 });
 
-test("submission: checks never throw, and accepted values are those that were given", () => {
+test("submission: checks never throw, and accepted values are unchanged", () => {
   const value = fc.oneof(fc.string({ unit: "binary" }), fc.emailAddress(), fc.constant("\ud800"));
   fc.assert(
     fc.property(fc.dictionary(fc.constantFrom(...fieldNames), value), (values) => {

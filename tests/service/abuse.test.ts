@@ -1,5 +1,5 @@
-// What a client can cost that means harm: a real server, bare sockets, and the kernel's word on its memory. Whatever
-// is sent, it stays bounded, and others are served meanwhile.
+// Malicious clients against a real server: bare sockets, and memory as the kernel counts it. Whatever is sent, memory
+// stays bounded and others are served meanwhile.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -38,14 +38,14 @@ function connectMany(port: number, count: number): Promise<RawConnection[]> {
   return Promise.all(Array.from({ length: count }, () => connectRaw(port)));
 }
 
-/** Submissions that have no answer yet, as the open server says. */
+/** Number of submissions without an answer yet, as the server without tokens reports it. */
 async function inProgress(): Promise<number> {
   const { port } = await open.event("admin-listening");
   const metrics = await (await fetch(`http://127.0.0.1:${String(port)}/metrics`)).text();
   return Number(/^reliable_email_submissions_in_progress (\d+)$/m.exec(metrics)?.[1]);
 }
 
-/** Whoever means well gets through. */
+/** Expects that well-behaved clients are served. */
 async function expectServed(): Promise<void> {
   const authorization = `Bearer ${token}`;
   expect(await post(shut.url, least, { authorization })).toMatchObject({ status: 200, ok: true });
@@ -60,7 +60,7 @@ test.each([
     Buffer.from(`186a0\r\n${"a".repeat(100_000)}\r\n`),
   ],
 ])(
-  "abuse: bodies that come without a token, %s, are kept nowhere",
+  "abuse: bodies without a token, %s, are never kept",
   async (_, request, piece) => {
     const memory = watchMemory(shut.pid);
     const raws = await connectMany(portOf(shut), 10);
@@ -78,7 +78,7 @@ test.each([
   30_000,
 );
 
-test("abuse: a body in pieces of one byte takes no more than its length", async () => {
+test("abuse: a body in pieces of one byte takes no more memory than its length", async () => {
   const memory = watchMemory(open.pid);
   const raws = await connectMany(portOf(open), 10);
   const pieces = Buffer.from("1\r\na\r\n".repeat(100_000));
@@ -91,23 +91,23 @@ test("abuse: a body in pieces of one byte takes no more than its length", async 
     }),
   );
   await expectServed();
-  // With an object for each piece it would be 200.
+  // With an object for each piece it would grow by 200.
   expect(memory.grownMiB()).toBeLessThan(100);
   for (const raw of raws) raw.end();
 }, 120_000);
 
-test("abuse: bodies that never come, however many are announced, keep nobody else waiting", async () => {
+test("abuse: announced bodies that never arrive delay nobody else, however many there are", async () => {
   const memory = watchMemory(open.pid);
-  // 129 MiB: more than a server holds.
+  // 129 MiB: more than a server accepts at a time.
   const raws = await connectMany(portOf(open), 2060);
   for (const raw of raws) raw.write(`${head}Content-Length: 65536\r\n\r\n`);
-  await eventually("all are under way", async () => (await inProgress()) >= raws.length);
+  await eventually("all are in progress", async () => (await inProgress()) >= raws.length);
   for (let i = 0; i < 20; i++) await expectServed();
   expect(memory.grownMiB()).toBeLessThan(100);
   for (const raw of raws) raw.end();
 }, 60_000);
 
-test("abuse: bodies that stop in their middle take no more than what a server holds, and make room", async () => {
+test("abuse: bodies that stall take no more memory than the limit, and make room for others", async () => {
   const memory = watchMemory(open.pid);
   const raws = await connectMany(portOf(open), 300);
   const most = Buffer.alloc(990_000, "a");
@@ -116,20 +116,20 @@ test("abuse: bodies that stop in their middle take no more than what a server ho
     void raw.writeAll(most);
   }
   const answered = () => raws.filter((raw) => raw.text().includes("500 Internal Server Error")).length;
-  // 128 MiB hold 134 of them.
+  // 128 MiB are enough for 134 of them.
   await eventually(
     () => `all are refused that are too many (${answered()})`,
     () => answered() >= raws.length - 134,
     60_000,
   );
-  // None of them has ended.
+  // None of the stalled requests has ended.
   await eventually("others are served", async () => (await post(open.url, least)).status === 200, 60_000);
-  // The bodies, and what is left of their pieces until it is collected.
+  // The bodies, and garbage from their pieces that is not collected yet.
   expect(memory.grownMiB()).toBeLessThan(600);
   for (const raw of raws) raw.end();
 }, 150_000);
 
-test("abuse: answers that nobody reads are not piled up", async () => {
+test("abuse: answers that nobody reads do not pile up", async () => {
   const memory = watchMemory(open.pid);
   const raw = await connectUnread(portOf(open));
   const requests = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5000);
@@ -139,7 +139,7 @@ test("abuse: answers that nobody reads are not piled up", async () => {
   raw.end();
 });
 
-/** Takes nothing of what comes. */
+/** Connects without ever reading. */
 async function connectUnread(port: number): Promise<{ write(text: string): boolean; end(): void }> {
   const socket = await Bun.connect({
     hostname: "127.0.0.1",
@@ -150,7 +150,7 @@ async function connectUnread(port: number): Promise<{ write(text: string): boole
   return { write: (text) => socket.write(text) >= 0, end: () => void socket.terminate() };
 }
 
-test("abuse: silent connections, heads that never end and heads that drip are closed, and others served", async () => {
+test("abuse: silent connections, endless heads and dripping heads are closed, and others are served", async () => {
   const memory = watchMemory(open.pid);
   const port = portOf(open);
   const [silent, halves, dripping] = await Promise.all([
@@ -174,7 +174,7 @@ test("abuse: silent connections, heads that never end and heads that drip are cl
   expect(memory.grownMiB()).toBeLessThan(60);
 }, 40_000);
 
-/** A process of its own that may open 100 files, and a connection to its admin port that stands. */
+/** Starts a process with a limit of 100 open files, and a connection to its admin port that stays open. */
 async function startWithFew(file: string, env: Record<string, string>) {
   const few = startCommand(
     [
@@ -189,7 +189,7 @@ async function startWithFew(file: string, env: Record<string, string>) {
   const adminPort = Number((await few.event("admin-listening"))["port"]);
   const admin = await connectRaw(adminPort);
   let asked = 0;
-  /** What it says on that connection. */
+  /** Its readiness, as reported on that connection. */
   async function readiness(): Promise<string> {
     asked += 1;
     admin.write("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -200,7 +200,7 @@ async function startWithFew(file: string, env: Record<string, string>) {
   return { few, adminPort, readiness };
 }
 
-test("abuse: without descriptors for more connections a server serves those that it has, says so, and goes on afterwards", async () => {
+test("abuse: a server without free descriptors serves its connections, reports the shortage, and recovers", async () => {
   const { few, readiness } = await startWithFew("server.ts", {});
   const port = Number((await few.event("server-listening"))["port"]);
   const first = await connectRaw(port);
@@ -219,19 +219,19 @@ test("abuse: without descriptors for more connections a server serves those that
   await few.kill();
 }, 60_000);
 
-test("abuse: connections that are kept idle make room for others when descriptors are short", async () => {
+test("abuse: idle connections make room for others when descriptors run out", async () => {
   const { few } = await startWithFew("server.ts", {});
   const port = Number((await few.event("server-listening"))["port"]);
   const idle = await connectMany(port, 200);
   for (const raw of idle) raw.write("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
-  // Each is closed in its turn, long before it has been silent for too long.
+  // Each is closed in turn, long before the idle timeout.
   for (const raw of idle) await raw.received(/404 Not Found/, 20_000);
   expect(await post(`http://127.0.0.1:${port}/`, least)).toMatchObject({ status: 200 });
   for (const raw of idle) raw.end();
   await few.kill();
 }, 60_000);
 
-test("abuse: a worker without descriptors for more connections says so", async () => {
+test("abuse: a worker without free descriptors reports the shortage", async () => {
   const { few, adminPort, readiness } = await startWithFew("worker.ts", { PROVIDERS: "sandbox" });
   const others = await connectMany(adminPort, 200);
   await few.event("descriptors-exhausted");

@@ -1,5 +1,5 @@
-// The admin port of real processes, on both queues: what it says of everything that can be wrong, and that what it
-// counts is what has happened.
+// The admin port of real processes, on both queues: it reports everything that can be wrong, and counts what has
+// happened.
 
 import { describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
@@ -33,7 +33,7 @@ const unavailable = { stage: "read", effect: { status: 503, text: "down" } } as 
 const works = { resend: "works", postmark: "works" };
 const root = join(import.meta.dir, "../..");
 
-/** A server and a worker with their admin ports, and what ends them. */
+/** Starts a server and a worker with admin ports, and returns how to stop them. */
 async function both(env: Record<string, string>) {
   const [server, worker] = await Promise.all([
     startServer({ ...env, ...withAdmin }),
@@ -49,7 +49,7 @@ async function both(env: Record<string, string>) {
   };
 }
 
-/** Scrapes until it holds. */
+/** Scrapes until the condition holds. */
 function untilScrape(admin: { scrape(): Promise<Scrape> }, what: string, holds: (scrape: Scrape) => boolean) {
   let last: Scrape | undefined;
   return eventually(
@@ -62,7 +62,7 @@ function untilScrape(admin: { scrape(): Promise<Scrape> }, what: string, holds: 
 }
 
 describe.each(queues)("admin port ($queue)", ({ settings }) => {
-  test("both are alive and ready, and show nothing else there and nothing of it on the public port", async () => {
+  test("server and worker are alive and ready, serve nothing else there, and nothing of it on the public port", async () => {
     const { server, ofServer, ofWorker, stop } = await both(settings());
     for (const admin of [ofServer, ofWorker]) {
       await admin.isReady();
@@ -83,7 +83,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
       }
       expect((await fetch(admin.url, { method: "POST", body: new URLSearchParams(email) })).status).toBe(404);
       expect((await fetch(`${admin.url}/metrics`, { method: "POST", body: "x" })).status).toBe(405);
-      // Without a Host.
+      // Without a Host header.
       const raw = await connectRaw(Number(new URL(admin.url).port));
       raw.write("GET /healthz HTTP/1.0\r\n\r\n");
       await raw.received(/^HTTP\/1\.[01] 200 /);
@@ -171,7 +171,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     await stop();
   });
 
-  test("what waits and is paused is told, and a paused worker is ready", async () => {
+  test("waiting emails and a pause are reported, and a paused worker is ready", async () => {
     const env = settings();
     const admin = await queueAdminOf(env);
     await admin.pause();
@@ -207,7 +207,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     await Promise.all([stop(), admin.close()]);
   });
 
-  test("with every provider shut a worker is not ready, until one works", async () => {
+  test("a worker is not ready while every breaker is open", async () => {
     const { server, ofServer, ofWorker, stop } = await both(settings());
     for (const provider of ["resend", "postmark"] as const) {
       await stack.fakes.fault(provider, { fault: unavailable });
@@ -224,7 +224,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     await stop();
   });
 
-  test("with a wrong key a worker is not ready, and says that it is refused", async () => {
+  test("a worker with a wrong key is not ready, and reports the refusal", async () => {
     const { server, ofWorker, stop } = await both(
       settings({ PROVIDERS: "resend", RESEND_API_KEY: "re_other" }),
     );
@@ -234,7 +234,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     await stop();
   });
 
-  test("with a wrong key at one provider a worker is ready, and says which works and which does not", async () => {
+  test("a worker with one wrong key is ready, and reports which provider works and which does not", async () => {
     const { server, ofServer, ofWorker, stop } = await both(settings({ RESEND_API_KEY: "re_other" }));
     const providers = { resend: "refuses our account", postmark: "works" };
     const tried = await eventually("it is refused", async () => {
@@ -260,7 +260,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     await stop();
   });
 
-  test("a server that drains is not ready, and says so until the end", async () => {
+  test("a draining server is not ready, and reports it until the end", async () => {
     const server = await startServer({ ...settings(), ...withAdmin });
     const admin = await adminOf(server);
     await admin.isReady();
@@ -293,21 +293,24 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     },
   );
 
-  test.each(["server.ts", "worker.ts"])("%s with a taken one exits with 1 and names it", async (file) => {
-    // Even by one that would share its port.
-    for (const reusePort of [false, true]) {
-      const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
-      const child = startProcess(file, { ...settings(), ADMIN_PORT: String(other.port) });
-      expect(await child.exited).toBe(1);
-      expect(child.stderr()).toBe(
-        `Cannot start: ADMIN_PORT ${other.port} is taken by another process: stop it, or set another ADMIN_PORT, or ADMIN_PORT= for none\n`,
-      );
-      expect(child.lines.map(({ event }) => event)).not.toContain("server-listening");
-      await other.stop(true);
-    }
-  });
+  test.each(["server.ts", "worker.ts"])(
+    "%s with a taken admin port exits with 1 and names it",
+    async (file) => {
+      // Even if the other process would share its port.
+      for (const reusePort of [false, true]) {
+        const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
+        const child = startProcess(file, { ...settings(), ADMIN_PORT: String(other.port) });
+        expect(await child.exited).toBe(1);
+        expect(child.stderr()).toBe(
+          `Cannot start: ADMIN_PORT ${other.port} is taken by another process: stop it, or set another ADMIN_PORT, or ADMIN_PORT= for none\n`,
+        );
+        expect(child.lines.map(({ event }) => event)).not.toContain("server-listening");
+        await other.stop(true);
+      }
+    },
+  );
 
-  test("an address that is not this machine's is named", async () => {
+  test("an address of another machine is named in the error", async () => {
     const child = startProcess("server.ts", { ...settings(), ADMIN_HOST: "192.0.2.1", ADMIN_PORT: "0" });
     expect(await child.exited).toBe(1);
     expect(child.stderr()).toMatch(
@@ -334,7 +337,7 @@ describe("admin port: a Redis", () => {
     };
   }
 
-  test("that is dead is a reason, does not hang a scrape, and is none when it is back", async () => {
+  test("that is dead is a reason until it is back, and does not hang a scrape", async () => {
     const { redis, admins, stop } = await onOwnRedis();
     redis.kill("SIGKILL");
     for (const admin of admins) {
@@ -356,7 +359,7 @@ describe("admin port: a Redis", () => {
     await stop();
   });
 
-  test("that hangs does not hang a scrape, however many there are, nor /healthz", async () => {
+  test("that hangs does not hang scrapes, however many there are, nor /healthz", async () => {
     const { redis, admins, stop } = await onOwnRedis();
     redis.kill("SIGSTOP");
     for (const admin of admins) {
@@ -374,7 +377,7 @@ describe("admin port: a Redis", () => {
     await stop();
   });
 
-  test("that is not durable is a reason for both, while the worker goes on delivering", async () => {
+  test("that is not durable is a reason for both, while the worker continues to deliver", async () => {
     const { redis, server, ofServer, ofWorker, stop } = await onOwnRedis();
     expect((await post(server.url, email)).status).toBe(200);
     redis.cli("CONFIG", "SET", "appendfsync", "everysec");
@@ -388,14 +391,14 @@ describe("admin port: a Redis", () => {
     await stop();
   });
 
-  test("that does not let its user ask is a reason, in its own words", async () => {
+  test("that refuses its user a command is a reason, in Redis's own words", async () => {
     const { redis, server, ofServer, ofWorker, stop } = await onOwnRedis();
     redis.cli("ACL", "SETUSER", "default", "-evalsha");
     for (const admin of [ofServer, ofWorker]) {
       await admin.notReady("store: NOPERM this user has no permissions to run the 'evalsha' command");
     }
     redis.cli("ACL", "SETUSER", "default", "+evalsha", "-zcount");
-    // What only the numbers of the queue need: submissions do not.
+    // Only the queue's numbers need this command; submissions do not.
     await ofServer.notReady("store: ERR The user executing the script can't run this command");
     await eventually(
       "submissions are taken",
@@ -426,7 +429,7 @@ describe("admin port: a Redis", () => {
     await stop();
   });
 
-  test("that is not there yet leaves a worker alive, and not ready", async () => {
+  test("that is not up yet leaves a worker alive, but not ready", async () => {
     const port = await freePort();
     const env = settingsFor({ REDIS_URL: `redis://127.0.0.1:${port}` }, stack.fakes, withAdmin);
     const worker = startProcess("worker.ts", env);
@@ -465,7 +468,7 @@ describe("admin port: an embedded queue", () => {
     await stop();
   });
 
-  test("with a doubt that nobody ends is a reason for the worker", async () => {
+  test("with an overdue end of doubt is a reason for the worker", async () => {
     const env = stack.embedded({ PROVIDERS: "resend" });
     await stack.fakes.fault("resend", { fault: { stage: "read", effect: "reset" }, path: "/emails/batch" });
     const { server, ofWorker, stop } = await both(env);
@@ -475,7 +478,7 @@ describe("admin port: an embedded queue", () => {
       "it is in doubt",
       ({ value }) => value("reliable_email_queue_emails", { state: "in_doubt" }) === 1,
     );
-    // As if it had been so for two days, and its end were still to come.
+    // As if the batch had been in doubt for two days, and its end were still to come.
     const db = new Database(join(env["DATA_DIR"]!, "queue.db"));
     db.run("PRAGMA busy_timeout = 5000");
     db.run("UPDATE batches SET doubt_since = doubt_since - 172800000");
@@ -490,8 +493,8 @@ describe("admin port: an embedded queue", () => {
   });
 });
 
-/** What an answer may hold of a process: nothing of its secrets. */
-test("admin port: no secret stands in anything that it says", async () => {
+/** Checks that no answer contains a secret of the process. */
+test("admin port: no answer contains a secret", async () => {
   const env = {
     ...stack.settings({ RESEND_API_KEY: "re_secret_key", API_TOKENS: "a-token-of-20-letters" }),
     REDIS_URL: `redis://user:pass-word-1@127.0.0.1:${stack.redis.port}`,

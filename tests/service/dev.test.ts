@@ -1,4 +1,4 @@
-// `dev` as a person uses it: started, tried by the line that it prints, and ended in every way that there is.
+// `dev` as a person uses it: started, tried with the command that it prints, and ended in every possible way.
 
 import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
@@ -25,7 +25,7 @@ function settings(over: Record<string, string> = {}) {
 
 const dev = (env: Record<string, string>) => startProcess("lib/cli/main.ts", env, ["dev"]);
 
-/** Where it says that it listens. It is one process, so that nothing can be left behind. */
+/** Reads the addresses that it prints. It is one process, so nothing can be left behind. */
 async function up(child: Pick<Process, "pid" | "stdout" | "stderr">) {
   const url = await eventually(
     () => `dev says where it listens (${child.stdout()}${child.stderr()})`,
@@ -36,7 +36,7 @@ async function up(child: Pick<Process, "pid" | "stdout" | "stderr">) {
   return Number(new URL(url).port);
 }
 
-/** In a terminal of its own, as the process that the terminal belongs to. */
+/** Runs it in a terminal of its own, as the foreground process. */
 function inTerminal(command: string[], env: Record<string, string>, cwd = tmpdir()) {
   let shown = "";
   const child = Bun.spawn(command, {
@@ -72,7 +72,7 @@ const half =
   "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
   `Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
 
-/** One that is free, as are the one before it and the one after it. */
+/** A free port whose two neighbors are free as well. */
 async function freePorts(): Promise<number> {
   for (;;) {
     const port = await freePort();
@@ -83,12 +83,12 @@ async function freePorts(): Promise<number> {
       await Promise.all(around.map((server) => server.stop(true)));
       return port;
     } catch {
-      // One of them is taken.
+      // One of them is taken: try others.
     }
   }
 }
 
-/** A request that keeps the server from ending. */
+/** Begins a request that keeps the server from exiting. */
 async function hold(port: number) {
   const raw = await connectRaw(port);
   raw.write(half);
@@ -96,7 +96,7 @@ async function hold(port: number) {
   return raw;
 }
 
-test("dev: the line that it prints sends an email into a file, and nobody else hears of it", async () => {
+test("dev: the printed command sends an email to a file, and to nobody else", async () => {
   let requests = 0;
   const provider = Bun.serve({
     hostname: "127.0.0.1",
@@ -128,8 +128,8 @@ test("dev: the line that it prints sends an email into a file, and nobody else h
   await provider.stop(true);
 });
 
-test("dev: Ctrl-C under npm, which passes it on once more, lets what has begun be finished", async () => {
-  // Empty, so that an .env of whoever works in the project does not count.
+test("dev: Ctrl-C under npm, which passes on a second signal, lets requests in flight finish", async () => {
+  // Empty values override a developer's .env in the project.
   const env = settings({
     REDIS_URL: "",
     PROVIDERS: "",
@@ -153,7 +153,7 @@ test("dev: Ctrl-C under npm, which passes it on once more, lets what has begun b
   expect(npm.stdout()).not.toContain("exit-forced");
 });
 
-test("dev: a later Ctrl-C ends everything at once", async () => {
+test("dev: a later Ctrl-C ends everything immediately", async () => {
   const child = inTerminal(ofDev, settings());
   const raw = await hold(await up(child));
   child.interrupt();
@@ -166,14 +166,14 @@ test("dev: a later Ctrl-C ends everything at once", async () => {
   raw.end();
 });
 
-test("dev: a terminal that is closed stops it", async () => {
+test("dev: closing the terminal stops it", async () => {
   const child = inTerminal(ofDev, settings());
   await up(child);
   child.hangUp();
   expect(await child.exited).toBe(0);
 });
 
-test("dev: it can be stopped before it has reached its store", async () => {
+test("dev: it can be stopped before it has reached the store", async () => {
   const child = dev(settings({ REDIS_URL: `redis://127.0.0.1:${await freePort()}` }));
   await eventually(
     () => `it says that Redis is not there (${child.stdout()}${child.stderr()})`,
@@ -183,12 +183,12 @@ test("dev: it can be stopped before it has reached its store", async () => {
   expect(child.stdout()).not.toContain("Ctrl-C");
 });
 
-test("dev: a terminal or pipe that nobody reads does not stop it", async () => {
+test("dev: a terminal or pipe that nobody reads does not block it", async () => {
   const port = await freePort();
   const env = settings({ PORT: String(port), LOG_LEVEL: "debug" });
   const pipe = join(env.DATA_DIR, "pipe");
   Bun.spawnSync(["mkfifo", pipe]);
-  // Open for reading too, so that opening it for writing waits for nobody.
+  // Opened for reading too, so that opening it for writing does not block.
   const held = openSync(pipe, "r+");
   const child = Bun.spawn(["sh", "-c", 'exec "$@" >"$0"', pipe, ...ofDev], {
     cwd: tmpdir(),
@@ -214,7 +214,7 @@ test("dev: a terminal or pipe that nobody reads does not stop it", async () => {
   closeSync(held);
 });
 
-test("dev: when it cannot use its store any more it answers what it has received, and exits with 1", async () => {
+test("dev: when the store becomes unusable, it answers the requests that it has received and exits with 1", async () => {
   const env = settings();
   const child = dev(env);
   const raw = await hold(await up(child));
@@ -231,18 +231,21 @@ test("dev: when it cannot use its store any more it answers what it has received
   expect(again.stdout()).toMatch(/^dev: error store-unusable reason=".*\n$/);
 });
 
-test.each([true, false])("dev: a taken port is named, even if it may be shared: %p", async (reusePort) => {
-  const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
-  const child = dev(settings({ PORT: String(other.port) }));
-  expect(await child.exited).toBe(1);
-  expect(child.stderr()).toBe(
-    `Cannot start: PORT ${other.port} is taken by another process: stop it, or set another PORT\n`,
-  );
-  expect(child.stdout()).toBe("");
-  await other.stop(true);
-});
+test.each([true, false])(
+  "dev: a taken port is named in the error, even if it can be shared: %p",
+  async (reusePort) => {
+    const other = Bun.serve({ hostname: "127.0.0.1", port: 0, reusePort, fetch: () => new Response() });
+    const child = dev(settings({ PORT: String(other.port) }));
+    expect(await child.exited).toBe(1);
+    expect(child.stderr()).toBe(
+      `Cannot start: PORT ${other.port} is taken by another process: stop it, or set another PORT\n`,
+    );
+    expect(child.stdout()).toBe("");
+    await other.stop(true);
+  },
+);
 
-test("dev: of given admin ports the first is the server's, the next the worker's, and a taken one is named", async () => {
+test("dev: the server uses ADMIN_PORT, the worker the next port, and a taken one is named in the error", async () => {
   const port = await freePorts();
   const child = dev(settings({ ADMIN_PORT: String(port) }));
   await up(child);
@@ -257,13 +260,13 @@ test("dev: of given admin ports the first is the server's, the next the worker's
   expect(await child.kill("SIGTERM")).toBe(0);
 });
 
-test("dev: an admin port behind which there is none for the worker is named", async () => {
+test("dev: an admin port without a next one for the worker is named in the error", async () => {
   const child = dev(settings({ ADMIN_PORT: "65535" }));
   expect(await child.exited).toBe(2);
   expect(child.stderr()).toBe("Cannot start: ADMIN_PORT 65535 leaves none for the worker\n");
 });
 
-test("dev: a folder that cannot be had is named", async () => {
+test("dev: a folder that cannot be created is named in the error", async () => {
   const child = dev(settings({ DATA_DIR: "/dev/null/data" }));
   expect(await child.exited).toBe(1);
   expect(child.stderr()).toBe(
@@ -271,7 +274,7 @@ test("dev: a folder that cannot be had is named", async () => {
   );
 });
 
-test("dev: what is wrong in the settings is all told before anything starts", async () => {
+test("dev: all configuration errors are reported before anything starts", async () => {
   const env = settings({ PORT: "x", LEASE: "1s", PROVIDERS: "resend" });
   const child = dev(env);
   expect(await child.exited).toBe(2);

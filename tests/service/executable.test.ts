@@ -1,4 +1,4 @@
-// The executable as it is shipped: built by its script, and run by somebody who has nothing else.
+// The executable as shipped: built by its script, and run by a user who has nothing else.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
@@ -28,15 +28,15 @@ beforeAll(async () => {
   const { exited, stdout, stderr } = build(["--outdir", join(folder, "dist")]);
   if ((await exited) !== 0) throw new Error(stderr());
   told = stdout();
-  // For whoever runs it.
+  // Lets another user run it.
   chmodSync(folder, 0o755);
 });
 const clean = () => rmSync(folder, { recursive: true, force: true });
 afterAll(clean);
-// A hundred megabytes are not left behind when there is nothing to test either.
+// Removes a hundred megabytes, even if no test runs.
 process.on("exit", clean);
 
-/** With the environment of here, for git and npm. */
+/** Inherits this environment, for git and npm. */
 function build(args: string[], over: Record<string, string> = {}) {
   const env = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ""]));
   return startCommand([process.execPath, "--no-install", script, ...args], { env: { ...env, ...over } });
@@ -48,7 +48,7 @@ async function run(args: string[], cwd = "/") {
   return { code, stdout: child.stdout(), stderr: child.stderr() };
 }
 
-/** A new folder that belongs to whoever runs the executable. */
+/** A new folder owned by the user who runs the executable. */
 function ownFolder(name: string): string {
   const path = join(folder, name);
   mkdirSync(path);
@@ -56,7 +56,7 @@ function ownFolder(name: string): string {
   return path;
 }
 
-test("executable: the build leaves it alone in its folder, and says what it is", () => {
+test("executable: the build leaves nothing else in the folder, and prints what it built", () => {
   expect(readdirSync(join(folder, "dist"))).toEqual(["reliable-email"]);
   expect(told).toContain("it delivers an email");
 });
@@ -69,7 +69,7 @@ test("executable: the version names the commit that the build named", async () =
   expect(stdout).toBe(`reliable-email ${manifest.version} (commit ${commit}, bun ${Bun.version})\n`);
 });
 
-test("executable: it knows its commands, and what is none", async () => {
+test("executable: it knows its commands, and refuses others", async () => {
   expect(await run(["help", "worker"])).toMatchObject({ code: 0, stderr: "" });
   expect(await run(["sever"])).toEqual({
     code: 2,
@@ -79,11 +79,11 @@ test("executable: it knows its commands, and what is none", async () => {
   });
 });
 
-test("executable: wrong settings are told, and it exits with 2", async () => {
+test("executable: invalid settings are reported, and it exits with 2", async () => {
   expect(await run(["worker"])).toMatchObject({ code: 2, stderr: expect.stringMatching(/^Cannot start: /) });
 });
 
-test("executable: nothing that lies in the folder in which it starts is obeyed", async () => {
+test("executable: files in the folder where it starts have no effect", async () => {
   const cwd = ownFolder("trap");
   const sprung = join(cwd, "sprung");
   writeFileSync(join(cwd, "trap.ts"), `require("node:fs").writeFileSync(${JSON.stringify(sprung)}, "");`);
@@ -96,21 +96,21 @@ test("executable: nothing that lies in the folder in which it starts is obeyed",
   });
   await server.event("server-listening");
   expect(await server.kill("SIGTERM")).toBe(0);
-  // It would complain about PORT as well if it had read one.
+  // It would report PORT as well if it had read such a file.
   const other = startCommand([executable, "server"], { env: { HOST: "x y" }, cwd, ...nobody });
   expect(await other.exited).toBe(2);
   expect(other.stderr()).toMatch(/^Cannot start: HOST .*\n$/);
   expect(existsSync(sprung)).toBe(false);
 });
 
-test("executable: as nobody, with nothing but settings, it delivers what it has acknowledged over kill -9", async () => {
+test("executable: as nobody, with only settings, it delivers acknowledged emails across kill -9", async () => {
   const data = ownFolder("data");
   const env = {
     PORT: "0",
     ADMIN_PORT: "",
     DATA_DIR: data,
     PROVIDERS: "sandbox",
-    // Some are accepted without an answer when it is killed.
+    // When it is killed, some are accepted but not answered.
     SANDBOX_FAULTS: "latency:10ms-100ms",
     PROVIDER_TIMEOUT: "1s",
     LEASE: "2s",
@@ -146,11 +146,11 @@ test("executable: as nobody, with nothing but settings, it delivers what it has 
   const told = await eventually("the numbers are printed", () => stats.lines[0]);
   expect(told).toMatchObject({ waiting: 0, sending: 0, "in-doubt": 0, sent: ids.length, dead: 0 });
   expect(stats.stderr()).toBe("");
-  // None of them twice.
+  // No email arrived twice.
   expect(delivered()).toEqual(ids);
 });
 
-test("executable: dev runs both halves, and ends with them", async () => {
+test("executable: dev runs server and worker, and exits with them", async () => {
   const data = ownFolder("dev");
   const env = { PORT: "0", ADMIN_PORT: "", DATA_DIR: data };
   const dev = startCommand([executable, "dev"], { env, cwd: "/", ...nobody });
@@ -164,7 +164,7 @@ test("executable: dev runs both halves, and ends with them", async () => {
   expect(dev.stderr()).toBe("");
 });
 
-test("build: what is wrong in its arguments is told, and nothing is built", async () => {
+test("build: invalid arguments are reported, and nothing is built", async () => {
   const outdir = join(folder, "none");
   for (const args of [["windows"], ["linux-arm64", "linux-arm64"], ["--fast"]]) {
     const { exited, stderr } = build([...args, "--outdir", outdir]);
@@ -174,10 +174,10 @@ test("build: what is wrong in its arguments is told, and nothing is built", asyn
   expect(existsSync(outdir)).toBe(false);
 });
 
-test("build: what cannot be tried is not put in place, and what was there stays", async () => {
+test("build: an executable that cannot be tested is not installed, and the previous one stays", async () => {
   const outdir = ownFolder("failed");
   writeFileSync(join(outdir, "reliable-email"), "of before");
-  // Where the emails of the trial would land.
+  // The folder for the emails of the smoke test.
   const { exited, stdout, stderr } = build(["--outdir", outdir], { TMPDIR: join(folder, "nowhere") });
   expect(await exited).toBe(1);
   expect(stdout()).toBe("");

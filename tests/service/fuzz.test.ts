@@ -1,5 +1,5 @@
-// Whatever is sent to the port of a real server, it answers as docs/api.md says, or not at all, and lives. fast-check
-// prints the seed of what fails: hand it to `fc.assert` as `{ seed, path }` to see it again.
+// Whatever is sent to a real server's port, it answers as docs/api.md says, or not at all, and survives. fast-check
+// prints the seed of a failure: pass it to `fc.assert` as `{ seed, path }` to reproduce it.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -36,7 +36,7 @@ afterAll(async () => {
 const portOf = () => Number(new URL(server.url).port);
 const latin1 = (text: string) => Buffer.from(text, "latin1");
 
-/** Bodies that are nearly right: each encoding, cut, doubled and with other bytes in places. */
+/** Nearly valid bodies in each encoding: truncated, doubled, or with some bytes replaced. */
 const field = fc.oneof(
   fc.constantFrom(
     "jane@example.org",
@@ -87,7 +87,7 @@ const multipart = pairs.map(
     `${all.map(([key, value]) => `--b\r\nContent-Disposition: form-data; name="${key}"\r\n\r\n${value}\r\n`).join("")}--b--\r\n`,
 );
 
-/** A lone surrogate has no encoding: it is written as bytes that are no UTF-8. */
+/** A lone surrogate has no encoding: it is written as bytes that are not UTF-8. */
 function encodeURIComponentSafely(text: string): string {
   return text.isWellFormed() ? encodeURIComponent(text) : "%ED%A0%80";
 }
@@ -110,7 +110,7 @@ const kinds = {
   "multipart/form-data; boundary=b": multipart,
 };
 
-/** Mostly of the type that they say. */
+/** Most have the type that they declare. */
 const typed = fc.oneof(
   ...Object.entries(kinds).map(([type, text]) =>
     fc.tuple(
@@ -227,7 +227,7 @@ async function expectAlive(): Promise<void> {
   expect(await post(server.url, least)).toMatchObject({ status: 200, ok: true });
 }
 
-test("fuzz: to valid HTTP the answer is one of those that are told, and in JSON", async () => {
+test("fuzz: valid HTTP gets a documented answer in JSON", async () => {
   const seen = new Map<number, number>();
   const runs = { numRuns: 4000 };
   const once = () =>
@@ -254,7 +254,7 @@ test("fuzz: to valid HTTP the answer is one of those that are told, and in JSON"
   await expectAlive();
 });
 
-test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed connection", async () => {
+test("fuzz: bytes that are not valid HTTP get a refusal or a closed connection", async () => {
   const pieces = fc.constantFrom(
     "POST / HTTP/1.1\r\n",
     "GET ",
@@ -296,7 +296,7 @@ test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed conn
       const statuses = [...(await exchangeRaw(portOf(), bytes, true)).matchAll(/^HTTP\/1.1 (\d{3}) /gm)].map(
         ([, status]) => status,
       );
-      // 505 is HTTP's word for another version than 1.1.
+      // 505 is HTTP's answer to a version other than 1.1.
       expect(statuses.filter((status) => !/^(100|200|400|404|405|413|431|505)$/.test(status!))).toEqual([]);
     }),
     { numRuns: 3000 },
@@ -304,7 +304,7 @@ test("fuzz: bytes that are no HTTP, or hardly, end in a refusal or a closed conn
   await expectAlive();
 });
 
-test("fuzz: what was accepted can be read, and nothing of it was logged", async () => {
+test("fuzz: accepted emails can be read, and none of their content was logged", async () => {
   const admin = await queueAdminOf(env);
   const { states } = await admin.stats();
   expect(states.waiting).toBeGreaterThan(20);

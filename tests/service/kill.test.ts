@@ -1,5 +1,5 @@
-// The promises, on real processes that are killed at chosen instants: what was acknowledged arrives, once. At random
-// instants, and by the hundred, the harness kills them.
+// The promises, on real processes that are killed at chosen instants: every acknowledged email arrives, once. The chaos
+// harness kills them at random instants, by the hundred.
 
 import { describe, expect, test } from "bun:test";
 import { post, startServer, startWorker } from "../support/service.ts";
@@ -20,17 +20,17 @@ const queues = [
   { queue: "embedded", settings: stack.embedded },
 ] as const;
 
-describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
+describe.each(queues)("kill: a worker killed ($queue)", ({ settings }) => {
   for (const provider of ["resend", "postmark"] as const) {
     for (const [instant, fault] of [
       ["before the provider accepted", faults.hangBeforeAccepting],
       ["after the provider accepted, before it could settle", faults.hangAfterAccepting],
     ] as const) {
-      test(`${instant} (${provider}): the next one finishes its batch, and nothing is sent twice`, async () => {
+      test(`${instant} (${provider}): the next worker finishes its batch, and nothing is sent twice`, async () => {
         const env = settings({
           PROVIDERS: `${provider}:1`,
           POSTMARK_SEARCH_WAIT: "500ms",
-          // The lease of the killed worker has to run out.
+          // The lease of the killed worker has to expire.
           PROVIDER_TIMEOUT: "1s",
           LEASE: "2s",
         });
@@ -56,7 +56,7 @@ describe.each(queues)("a worker killed ($queue)", ({ settings }) => {
   }
 });
 
-test("a server killed before it could answer: the client repeats with its key, and one email arrives", async () => {
+test("kill: a client of a server killed before its answer repeats with its key, and one email arrives", async () => {
   const proxy = await startProxy(stack.redis.port);
   const env = stack.settings();
   const [admin, other] = [await queueAdminOf(env), await startServer(env)];

@@ -1,4 +1,4 @@
-// The log of real processes: it leads from an email to what became of it, and its own failures cost no email.
+// The log of real processes: an email can be followed through it, and a failure of the log costs no email.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
@@ -41,8 +41,8 @@ describe("log: an email can be followed by its id", () => {
     const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
     const lines = (process: Process, name: string, id: string, value: unknown) =>
       process.lines.filter((line) => line.event === name && line[id] === value);
-    // Faults are a matter of luck: the first that meets with all of them.
-    const id = await eventually("an email has such a fate", async () => {
+    // Faults are drawn at random: picks the first email that meets all of them.
+    const id = await eventually("an email has had these fates", async () => {
       const answer = await post(server.url, email("Hi"));
       const last = await eventually("it is settled", () =>
         lines(worker, "email-settled", "id", answer.id).find(({ fate }) => fate === fates.at(-1)),
@@ -54,7 +54,7 @@ describe("log: an email can be followed by its id", () => {
     expect(lines(server, "submission-stored", "id", id)).toHaveLength(1);
     const settled = lines(worker, "email-settled", "id", id);
     expect([...new Set(settled.map(({ fate }) => fate))]).toEqual(fates);
-    // One batch all the time, and its lines say what came of it.
+    // The email stays in one batch, whose lines give the outcome.
     const [batch, ...others] = new Set(settled.map((line) => line["batch"]));
     expect(others).toEqual([]);
     const outcome = await eventually("the batch is settled", () =>
@@ -66,7 +66,7 @@ describe("log: an email can be followed by its id", () => {
   });
 });
 
-describe("log: no email is lost by a log that cannot be written", () => {
+describe("log: a log that cannot be written loses no email", () => {
   test.each(["a full disk", "a pipe whose reader has gone", "no stdout at all", "a pipe that nobody reads"])(
     "%s",
     async (what) => {
@@ -75,7 +75,7 @@ describe("log: no email is lost by a log that cannot be written", () => {
       const admin = await queueAdminOf(env);
       const pipe = join(folder, `pipe-${queues}`);
       Bun.spawnSync(["mkfifo", pipe]);
-      // Open for reading too, so that writing waits for a reader, and none comes.
+      // Opened for reading too, so that writing blocks: nobody reads.
       const held = openSync(pipe, "r+");
       const redirection = {
         "a full disk": ">/dev/full",
@@ -95,7 +95,7 @@ describe("log: no email is lost by a log that cannot be written", () => {
           {
             env: { PATH: process.env["PATH"] ?? "", ...env },
             cwd: tmpdir(),
-            // Of its own process group, so that what the shell has started ends with it.
+            // In its own process group, so that the shell's children end with it.
             detached: true,
             stdin: "ignore",
             stdout: "ignore",
@@ -111,7 +111,7 @@ describe("log: no email is lost by a log that cannot be written", () => {
             () => false,
           ),
         );
-        // Far more lines than a pipe holds.
+        // Far more lines than fit into a pipe.
         const answers = await Promise.all(
           Array.from({ length: 1000 }, (_, i) => post(url, email(`Email ${i}`))),
         );

@@ -1,5 +1,5 @@
-// The memory that docs/api.md grants a server, measured on a real one while its store stands still: whatever the bytes
-// of the bodies, and however much longer they are once stored.
+// The memory limit of a server in docs/api.md, measured on a real server whose store hangs: whatever the bytes of the
+// bodies, and however much longer they are once stored.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually } from "../support/eventually.ts";
@@ -8,7 +8,7 @@ import { connectRaw } from "../support/raw.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 
-/** As docs/api.md says, with a little for what the allocator keeps. */
+/** As docs/api.md states, plus some overhead of the allocator. */
 const grownMaxMiB = 600;
 
 let redis: RedisServer;
@@ -34,7 +34,7 @@ test.each([
   ["plain text", form(Buffer.alloc(size, "a"))],
   // Six times as long in JSON.
   ["control characters", form(Buffer.alloc(size, 1))],
-  // Two bytes a character in memory, and one in UTF-8.
+  // Two bytes per character in memory, and one in UTF-8.
   ["one emoji and plain text", form(Buffer.from("😀".padEnd(size - 2, "a")))],
   [
     "values in JSON, each of which takes an object",
@@ -44,7 +44,7 @@ test.each([
     },
   ],
 ])(
-  "memory: hundreds of large bodies of %s stay within what a server holds",
+  "memory: hundreds of large bodies of %s stay within a server's limit",
   async (_, { type, body }) => {
     const server = await startServer({ PORT: "0", REDIS_URL: redis.url, SUBMIT_TIMEOUT: "6s" });
     try {

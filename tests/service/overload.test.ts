@@ -1,5 +1,5 @@
-// Several times more than a slow store can take, on real processes: what is acknowledged is stored, the surplus is
-// refused at once, memory stays bounded, and afterwards everything is as before.
+// Several times more submissions than a slow store can take, on real processes: what is acknowledged is stored, the
+// surplus is refused immediately, memory stays bounded, and the service recovers completely.
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -13,7 +13,7 @@ import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 import { queueAdminOf } from "../support/processes.ts";
 
-/** Of which a store takes ten at once. */
+/** A store takes ten of these in one write. */
 const large = { subject: "Hi", body: "x".repeat(100_000), to: "jane@example.org", from: "shop@example.com" };
 const small = { ...large, body: "Hello" };
 
@@ -29,15 +29,15 @@ afterAll(async () => {
 });
 
 interface SlowStore {
-  /** For the server. */
+  /** Settings for the server. */
   readonly env: Record<string, string>;
-  /** For whoever looks at what is stored. */
+  /** Settings for reading the queue. */
   readonly admin: Record<string, string>;
   slow(): void;
   fast(): Promise<void>;
 }
 
-/** Every reply of Redis is late. */
+/** Every reply of Redis is delayed. */
 async function slowRedis(): Promise<SlowStore> {
   const proxy = await startProxy(redis.port);
   return {
@@ -52,7 +52,7 @@ async function slowRedis(): Promise<SlowStore> {
   };
 }
 
-/** Another process has the file's lock, and lets it go for one write at a time. */
+/** Another process holds the file's lock and releases it for one write at a time. */
 async function slowFile(): Promise<SlowStore> {
   const env = { DATA_DIR: folder };
   let isSlow = false;
@@ -88,7 +88,7 @@ test.each([
   ["a slow Redis", slowRedis],
   ["a file that another process holds", slowFile],
 ])(
-  "overload: of several times what %s can take, the surplus is refused at once and the rest is kept",
+  "overload: the surplus over what %s can take is refused immediately, and the rest is stored",
   async (_, open) => {
     const store = await open();
     const server = await startServer({
@@ -112,7 +112,7 @@ test.each([
     store.slow();
 
     const ids: string[] = [];
-    /** With the answer that is given at once. The first are let in before the store is known to be slow. */
+    /** Immediate refusals. The first submissions are accepted before the store is known to be slow. */
     let refusals = 0;
     let timeouts = 0;
     let going = true;
@@ -129,7 +129,7 @@ test.each([
         }
       }
     };
-    // As many as Bun's fetch lets through at once.
+    // As many as Bun's fetch allows at a time.
     const clients = Array.from({ length: 250 }, client);
     await eventually(
       () => `enough is accepted (${ids.length}) and refused (${refusals})`,
@@ -143,14 +143,14 @@ test.each([
     await eventually("it is as fast as before", async () => (await answeredMs()) <= slowestMs);
     const admin = await queueAdminOf(store.admin);
     for (const id of ids) expect((await admin.show(id))?.state).toBe("waiting");
-    // And nothing that was refused at once is: only what got no answer in time may be as well.
+    // And nothing that was refused immediately: only submissions without an answer in time may be stored as well.
     const { states } = await admin.stats();
     expect(states.waiting - alone).toBeWithin(ids.length, ids.length + timeouts + 1);
     await Promise.all([admin.close(), server.kill()]);
   },
 );
 
-test("overload: a large email has the longer for its write, and is stored", async () => {
+test("overload: a large email gets more time for its write, and is stored", async () => {
   const proxy = await startProxy(redis.port);
   const server = await startServer({
     PORT: "0",
@@ -161,13 +161,13 @@ test("overload: a large email has the longer for its write, and is stored", asyn
   });
   // In JSON it takes six times as much.
   const email = { ...small, body: `a${"\u0001".repeat(3_000_000)}` };
-  // A check of durability may come between, and is not answered in time either.
+  // A durability check may come in between, and is not answered in time either.
   await eventually(
     "it is stored",
     async () => {
       proxy.delayMs = 0;
       await eventually("it is ready", async () => (await post(server.url, small)).status === 200);
-      // Twice as long as a small write may take, and longer than Redis may be silent.
+      // Twice as long as a small write can take, and longer than Redis may be silent.
       proxy.delayMs = 2000;
       return (await post(server.url, email)).status === 200;
     },

@@ -22,12 +22,12 @@ afterAll(async () => {
 const form = "subject=Hello&body=World&to=ada%40example.org&from=me%40example.org";
 const formHeaders = { "content-type": "application/x-www-form-urlencoded" };
 
-/** @param before a command that runs it */
+/** @param before a command in front of it */
 function spawn(env: Record<string, string>, before: string[] = []) {
   const child = Bun.spawn(
     [...before, process.execPath, "--no-install", `${import.meta.dir}/../../server.ts`],
     {
-      // Away from the project: there may be an .env in it, of whoever works there.
+      // Outside the project, where the developer may have an .env file.
       cwd: tmpdir(),
       env: { PATH: process.env["PATH"] ?? "", PORT: "0", ADMIN_PORT: "", REDIS_URL: redis.url, ...env },
       stdout: "pipe",
@@ -38,7 +38,7 @@ function spawn(env: Record<string, string>, before: string[] = []) {
   return child;
 }
 
-/** A server that listens, and its log as it grows. */
+/** Starts a server, waits until it listens, and follows its log. */
 async function start(env: Record<string, string> = {}, before: string[] = []) {
   const child = spawn(env, before);
   const lines: Record<string, unknown>[] = [];
@@ -58,13 +58,13 @@ async function start(env: Record<string, string> = {}, before: string[] = []) {
 }
 
 const head = `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formHeaders["content-type"]}\r\n`;
-/** Half a request, whose head the server says that it has read. */
+/** Half a request; the server's 100 Continue confirms that it has read the head. */
 const half = `${head}Content-Length: ${form.length}\r\nExpect: 100-continue\r\n\r\n${form.slice(0, 10)}`;
 
 test.each(["server.ts", "worker.ts"])(
-  "%s: a folder that cannot hold the queue is named, and it exits with 1",
+  "%s: it exits with 1 and names a folder that cannot contain the queue",
   async (file) => {
-    // Not even root may make one below a file.
+    // Not even root can create a folder below a file.
     const folder = `${import.meta.path}/data`;
     const process = startProcess(file, { DATA_DIR: folder, PROVIDERS: "sandbox", PORT: "0" });
     expect(await process.exited).toBe(1);
@@ -73,14 +73,14 @@ test.each(["server.ts", "worker.ts"])(
   },
 );
 
-test("server: wrong settings are all named on stderr, and it exits with 2", async () => {
+test("server: it exits with 2 and names all invalid settings on stderr", async () => {
   const child = spawn({ PORT: "x", LEASE: "1s" });
   expect(await child.exited).toBe(2);
   expect(await child.stderr.text()).toMatch(/^Cannot start: PORT .*\nCannot start: LEASE .*\n$/);
 });
 
 test.each(["server.ts", "worker.ts"])(
-  "%s: a name that is probably a misspelled setting is logged at startup, without its value",
+  "%s: a likely misspelling of a setting is logged at startup, without its value",
   async (file) => {
     const env = { REDIS_URL: redis.url, PROVIDERS: "sandbox", PORT: "0", API_TOKEN: "the-value" };
     const process = startProcess(file, env);
@@ -95,7 +95,7 @@ test.each(["server.ts", "worker.ts"])(
   },
 );
 
-test("server: a taken port is named, and it exits with 1", async () => {
+test("server: it exits with 1 and names a taken port", async () => {
   const other = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() });
   const child = spawn({ PORT: String(other.port) });
   expect(await child.exited).toBe(1);
@@ -103,7 +103,7 @@ test("server: a taken port is named, and it exits with 1", async () => {
   await other.stop(true);
 });
 
-test("server: Redis may be behind a socket, with a password and a database", async () => {
+test("server: Redis can be reached over a socket, with a password and a database", async () => {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-socket-"));
   const socket = join(folder, "redis@1.sock");
   const behind = await startRedis({ unixsocket: socket });
@@ -125,14 +125,14 @@ test("server: Redis may be behind a socket, with a password and a database", asy
   }
 });
 
-test("server: two share one port", async () => {
+test("server: two servers share one port", async () => {
   const first = await start();
   const second = await start({ PORT: String(first.port) });
   expect(second.port).toBe(first.port);
   await eventually("an email is stored", async () => (await first.send()).status === 200);
 });
 
-test("server: without a store the answer is a 500 within SUBMIT_TIMEOUT", async () => {
+test("server: without a store it answers 500 within SUBMIT_TIMEOUT", async () => {
   const withoutStore = { REDIS_URL: `redis://127.0.0.1:${await freePort()}` };
   const patient = await start({ ...withoutStore, SUBMIT_TIMEOUT: "120s" });
   const server = await start({ ...withoutStore, SUBMIT_TIMEOUT: "300ms" });
@@ -146,7 +146,7 @@ test("server: without a store the answer is a 500 within SUBMIT_TIMEOUT", async 
 });
 
 test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
-  "server: %s lets a half-received request be answered, then it exits with 0",
+  "server: on %s it answers a half-received request, then exits with 0",
   async (signal) => {
     const server = await start();
     await eventually("an email is stored", async () => (await server.send()).status === 200);
@@ -155,7 +155,7 @@ test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
     await raw.received(/^HTTP\/1.1 100 /);
     server.child.kill(signal);
     await eventually("it shuts down", server.find("drain-started"));
-    await eventually("it accepts nobody", () =>
+    await eventually("it refuses connections", () =>
       server.send().then(
         () => false,
         () => true,
@@ -168,7 +168,7 @@ test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
   },
 );
 
-test("server: a body that never comes does not outlast SHUTDOWN_TIMEOUT, and is answered", async () => {
+test("server: a body that never arrives does not outlast SHUTDOWN_TIMEOUT, and is answered", async () => {
   const server = await start({ SHUTDOWN_TIMEOUT: "1s" });
   const raw = await connectRaw(server.port);
   raw.write(half);
@@ -178,9 +178,9 @@ test("server: a body that never comes does not outlast SHUTDOWN_TIMEOUT, and is 
   expect(await server.child.exited).toBe(0);
 });
 
-test("server: a second signal ends it at once, if it comes more than 200 ms after the first", async () => {
+test("server: a second signal ends it immediately, if it comes more than 200 ms after the first", async () => {
   const { server, raw } = await draining("SIGINT");
-  // By now the first has been handled: what lies between the two is at least this long.
+  // The first signal has been handled by now, so the two are at least this far apart.
   const startMs = performance.now();
   await eventually("the second signal is due", () => performance.now() > startMs + 250);
   server.child.kill("SIGINT");
@@ -189,8 +189,8 @@ test("server: a second signal ends it at once, if it comes more than 200 ms afte
   raw.end();
 });
 
-test("server: a third signal ends it at once, however soon it comes", async () => {
-  // As under npm, where a second is the first one for longer: no matter how busy the machine is.
+test("server: a third signal ends it immediately, however soon it comes", async () => {
+  // As under npm, where a second signal counts as the first for longer: this holds however busy the machine is.
   const { server, raw } = await draining("SIGTERM", { npm_lifecycle_event: "server" });
   for (const signal of ["SIGINT", "SIGHUP"] as const) server.child.kill(signal);
   expect(await server.child.exited).toBe(1);
@@ -205,7 +205,7 @@ test("server: SIGUSR1 and SIGUSR2 do nothing", async () => {
   expect(await server.child.exited).toBe(0);
 });
 
-test("server: started with SIGHUP ignored, it goes on ignoring it", async () => {
+test("server: if SIGHUP was ignored at startup, it stays ignored", async () => {
   const server = await start({}, ["nohup"]);
   await eventually("an email is stored", async () => (await server.send()).status === 200);
   server.child.kill("SIGHUP");
@@ -215,7 +215,7 @@ test("server: started with SIGHUP ignored, it goes on ignoring it", async () => 
   expect(server.find("drain-started")()).toMatchObject({ signal: "SIGTERM" });
 });
 
-/** A server that was told to stop, and waits for the rest of a request. */
+/** A server that is draining and waits for the rest of a request. */
 async function draining(signal: NodeJS.Signals, env: Record<string, string> = {}) {
   const server = await start(env);
   const raw = await connectRaw(server.port);

@@ -1,13 +1,12 @@
-// The worker as a process: how it starts, and how it ends.
+// The worker as a process: its start and its end.
 
 import { expect, test } from "bun:test";
-import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { faults } from "../../fakes/faults.ts";
+import type { EmailState } from "../../lib/queue/contract.ts";
+import { type Fault, faults } from "../../fakes/faults.ts";
 import { jsonOfCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
-import { silent } from "../support/log.ts";
 import { startRedis } from "../support/redis.ts";
-import { useProcesses } from "../support/processes.ts";
+import { queueAdminOf, useProcesses } from "../support/processes.ts";
 import { post, startProcess, startServer, startWorker } from "../support/service.ts";
 
 const stack = useProcesses();
@@ -15,13 +14,13 @@ const { settings } = stack;
 
 const email = { subject: "Hi", body: "Hello", to: "jane@example.org" };
 
-test("worker: wrong settings are all named on stderr, and it exits with 2", async () => {
+test("worker: it exits with 2 and names all invalid settings on stderr", async () => {
   const worker = startProcess("worker.ts", { LEASE: "1s", RETRY_BASE: "soon" });
   expect(await worker.exited).toBe(2);
   for (const name of ["PROVIDERS", "LEASE", "RETRY_BASE"]) expect(worker.stderr()).toContain(name);
 });
 
-test("worker: from a store of another format nothing is claimed, and it exits with 1", async () => {
+test("worker: it exits with 1 on a store of another format, and claims nothing", async () => {
   const env = settings();
   const server = await startServer(env);
   expect((await post(server.url, email)).status).toBe(200);
@@ -33,7 +32,7 @@ test("worker: from a store of another format nothing is claimed, and it exits wi
   expect(stack.redis.cli("ZCARD", `{${env["REDIS_PREFIX"]}:0}:due`)).toBe("1");
 });
 
-test("worker: it starts before its Redis, without a false alarm, and delivers once that is there", async () => {
+test("worker: it can start before its Redis, without a false alarm, and delivers once Redis is up", async () => {
   const own = await startRedis();
   const env = { ...settings(), REDIS_URL: own.url };
   const server = await startServer(env);
@@ -52,59 +51,47 @@ test("worker: it starts before its Redis, without a false alarm, and delivers on
   await own.stop();
 });
 
-test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
-  "worker: %s lets what is in flight be settled, then it exits with 0",
-  async (signal) => {
-    const env = settings({ PROVIDERS: "resend" });
-    const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
-    await stack.fakes.fault("resend", {
-      fault: { stage: "accepted", delayMs: 500, effect: "nothing" },
-      times: 1,
-    });
-    const before = (await stack.fakes.requests("resend")).length;
-    const { id } = await post(server.url, email);
-    await eventually(
-      "the request is there",
-      async () => (await stack.fakes.requests("resend")).length > before,
-    );
-    expect(await worker.kill(signal)).toBe(0);
-    const admin = await openRedisAdmin({
-      url: stack.redis.url,
-      prefix: env["REDIS_PREFIX"]!,
-      minReplicas: 0,
-      durability: "verify",
-      retainMs: 1,
-      log: silent,
-    });
-    expect((await admin.show(id!))!.state).toBe("sent");
-    await Promise.all([server.kill(), admin.close()]);
-  },
-);
-
-test("worker: what hangs does not outlast SHUTDOWN_TIMEOUT, and stays leased", async () => {
-  const env = settings({ PROVIDERS: "resend", SHUTDOWN_TIMEOUT: "300ms" });
+/**
+ * Stops a worker with a signal while its request to Resend has this fault. Returns its exit code, and the state that the
+ * email is left in.
+ */
+async function stopDuringRequest(
+  signal: NodeJS.Signals,
+  fault: Fault,
+  over: Record<string, string> = {},
+): Promise<{ code: number | null; state: EmailState | undefined }> {
+  const env = settings({ PROVIDERS: "resend", ...over });
   const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
-  await stack.fakes.fault("resend", { fault: faults.hangBeforeAccepting, times: 1 });
+  await stack.fakes.fault("resend", { fault, times: 1 });
   const before = (await stack.fakes.requests("resend")).length;
   const { id } = await post(server.url, email);
   await eventually(
-    "the request is there",
+    "the request has arrived",
     async () => (await stack.fakes.requests("resend")).length > before,
   );
-  expect(await worker.kill("SIGTERM")).toBe(0);
-  const admin = await openRedisAdmin({
-    url: stack.redis.url,
-    prefix: env["REDIS_PREFIX"]!,
-    minReplicas: 0,
-    durability: "verify",
-    retainMs: 1,
-    log: silent,
-  });
-  expect((await admin.show(id!))!.state).toBe("sending");
+  const code = await worker.kill(signal);
+  const admin = await queueAdminOf(env);
+  const stored = await admin.show(id!);
   await Promise.all([server.kill(), admin.close()]);
+  return { code, state: stored?.state };
+}
+
+test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
+  "worker: on %s it settles what is in flight, then exits with 0",
+  async (signal) => {
+    const slow: Fault = { stage: "accepted", delayMs: 500, effect: "nothing" };
+    expect(await stopDuringRequest(signal, slow)).toEqual({ code: 0, state: "sent" });
+  },
+);
+
+test("worker: a hanging request does not outlast SHUTDOWN_TIMEOUT, and its batch stays leased", async () => {
+  const stopped = await stopDuringRequest("SIGTERM", faults.hangBeforeAccepting, {
+    SHUTDOWN_TIMEOUT: "300ms",
+  });
+  expect(stopped).toEqual({ code: 0, state: "sending" });
 });
 
-test("worker: of what a provider says its log has the kind alone, also of doubt and of a breaker that opens", async () => {
+test("worker: its log has only the kind of a provider's failure, also for doubt and an opened breaker", async () => {
   const env = settings({ LOG_LEVEL: "debug", PROVIDERS: "resend" });
   const answer = (status: number, name: string) => ({
     stage: "read" as const,

@@ -1,9 +1,9 @@
-// What a process shows on its admin port, read as a monitoring system reads it.
+// Reads a process's admin port, as a monitoring system does.
 
 import { eventually } from "./eventually.ts";
 import type { Process } from "./service.ts";
 
-/** Settings for an admin port of its own, of which the log says where it is. */
+/** Settings for a free admin port, which the process logs. */
 export const withAdmin = { ADMIN_PORT: "0" };
 
 export interface Ready {
@@ -17,7 +17,7 @@ export interface Ready {
 export interface Admin {
   readonly url: string;
   ready(): Promise<Ready>;
-  /** Waits until it is not ready for a reason that begins so. */
+  /** Waits until it is not ready, with a reason that begins like this. */
   notReady(reason: string): Promise<Ready>;
   /** Waits until it is ready. */
   isReady(): Promise<Ready>;
@@ -26,9 +26,9 @@ export interface Admin {
 
 export interface Scrape {
   readonly text: string;
-  /** Of the families, with their types, in order. */
+  /** The metric families and their types, in order. */
   readonly types: ReadonlyMap<string, string>;
-  /** Of the sample with exactly these labels, in any order; undefined if there is none. */
+  /** The value of the sample with exactly these labels, in any order; undefined if there is none. */
   value(name: string, labels?: Readonly<Record<string, string>>): number | undefined;
 }
 
@@ -94,7 +94,7 @@ export function readScrape(text: string): Scrape {
 
 const keyOf = (name: string, labels: readonly string[]) => `${name}{${labels.toSorted().join(",")}}`;
 
-/** `promtool`, which says nothing if all is well. */
+/** Runs `promtool`, which prints nothing on success. */
 export async function promtool(
   args: readonly string[],
   input = "",

@@ -1,4 +1,4 @@
-// Commands of the executable, from the sources: run to their end, alone or at a terminal.
+// Runs commands of the executable from the sources, with or without a terminal.
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** With an environment of nothing but `env`, where no .env lies. */
+/** Runs a command with no environment except `env`, in a folder without an .env file. */
 export async function runCli(env: Readonly<Record<string, string>>, ...args: string[]): Promise<Ran> {
   const child = Bun.spawn(cliCommand(...args), {
     cwd: tmpdir(),
@@ -44,7 +44,7 @@ export async function jsonOfCli(
   return JSON.parse(ran.stdout);
 }
 
-/** At a terminal of its own; what it shows has stdout and stderr in one. */
+/** Runs a command in a terminal of its own; its output combines stdout and stderr. */
 export function cliInTerminal(env: Readonly<Record<string, string>>, args: string[], columns = 100) {
   let shown = "";
   const child = Bun.spawn(cliCommand(...args), {
@@ -63,7 +63,7 @@ export function cliInTerminal(env: Readonly<Record<string, string>>, args: strin
     type: (text: string) => child.terminal!.write(text),
     says: (text: string) =>
       eventually(
-        () => `it says ${text} (${shown})`,
+        () => `it prints ${text} (${shown})`,
         () => shown.includes(text),
       ),
   };

@@ -1,15 +1,18 @@
-// Waiting for a condition instead of for a time. No test may depend on the speed of the machine, so every wait ends
-// only at a deadline that nothing but a hang exceeds.
+// Waits for conditions instead of sleeping. No test may depend on the speed of the machine, so only a hang exceeds the
+// deadline of a wait.
 
 import { createServer } from "node:net";
 
 /**
- * Longest wait for what is due to happen, ms. Other programs may use the machine as well: it is far longer than any
- * step takes.
+ * Longest wait for something that has to happen, ms. The machine may be busy with something else, so this is far longer
+ * than any step takes.
  */
 export const hangMs = 60_000;
 
-/** Resolves when `condition` returns something true, with it. Fails after `withinMs`, naming `what`, as it is then. */
+/**
+ * Resolves when `condition` returns a truthy value, with that value. Fails after `withinMs` with `what`, evaluated
+ * then.
+ */
 export async function eventually<T>(
   what: string | (() => string),
   condition: () => T | Promise<T>,
@@ -20,21 +23,19 @@ export async function eventually<T>(
     const value = await condition();
     if (value) return value;
     if (performance.now() > endMs) {
-      throw new Error(`Not within ${withinMs} ms: ${typeof what === "string" ? what : what()}`);
+      throw new Error(`not within ${withinMs} ms:  ${typeof what === "string" ? what : what()}`);
     }
     await Bun.sleep(10);
   }
 }
 
-/** Not among those that the kernel gives to outgoing connections, from 32768 on. */
+/** Below the ports that the kernel gives to outgoing connections, from 32768 on. */
 const firstPort = 20_000;
 const ports = 12_000;
-/** Each process begins elsewhere: between the look and its use, another may take a port. */
+/** Each process begins elsewhere, because another one may take a port between the check and its use. */
 let nextPort = (process.pid * 7919) % ports;
 
-/**
- * A TCP port of 127.0.0.1 that nobody listens on at the moment, and that can be listened on again after a restart.
- */
+/** A TCP port of 127.0.0.1 that is free, and that can be bound again after a restart. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = firstPort + nextPort;

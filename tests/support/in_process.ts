@@ -1,4 +1,5 @@
-// Everything but the server, in one process: a queue on a real Redis or in a file, fakes of both providers, workers.
+// Everything except the server in one process: a queue in a real Redis or in a file, fakes of both providers, and
+// workers.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +23,7 @@ import { drained } from "./processes.ts";
 import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
 
 export interface InProcessOptions {
-  /** Of a Redis; without one, the queue is embedded. */
+  /** URL of a Redis; without it, the queue is embedded. */
   readonly url: string | undefined;
   readonly resend?: FakeResendOptions;
   readonly postmark?: FakePostmarkOptions;
@@ -31,14 +32,14 @@ export interface InProcessOptions {
 export interface WorkerOptions extends Partial<DeliverySettings> {
   /** Provider -> weight, in order of preference; both alike by default. */
   readonly weights?: Partial<Record<"resend" | "postmark", number>>;
-  /** Requests a second that each provider starts with, and keeps while its answers name no limit. */
+  /** Requests per second that each provider starts with, and keeps while its answers name no limit. */
   readonly rates?: Partial<Record<"resend" | "postmark", number>>;
-  /** Most emails in a request, if fewer than the provider takes. */
+  /** Most emails in a request, if fewer than the provider accepts. */
   readonly batchMax?: number;
   readonly concurrency?: number;
   readonly doubtMs?: number;
   readonly log?: Log;
-  /** The way to Redis, if not the straight one. */
+  /** URL of a proxy to Redis; a direct connection without it. */
   readonly url?: string;
 }
 
@@ -119,7 +120,7 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
         name === "resend"
           ? createResend({ apiKey: "re_fake", baseUrl: resend.url })
           : createPostmark({ serverToken: "fake-token", baseUrl: postmark.url, messageStream: "outbound" });
-      // The rate is learnt in tests of its own.
+      // Other tests cover how the rate is learned.
       const rate = rates[provider.name as keyof typeof rates] ?? 1000;
       const limits = { startRate: rate, maxRate: rate, batchMax: Math.min(provider.batchMax, batchMax) };
       return [new ProviderState({ ...provider, ...limits }, weight)];
@@ -153,9 +154,9 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
       stop,
       states,
       consumer,
-      /** Claims that were answered with a pause. */
+      /** Claims refused because of a pause. */
       refused,
-      /** Nothing has been left to claim, neither after its last batch was claimed nor after that was settled. */
+      /** Nothing was left to claim, neither after its last batch was claimed nor after that was settled. */
       isIdle: () => emptyClaims >= 2 * states.length,
     };
   }
@@ -169,14 +170,14 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
     admin,
     submit,
     startWorker,
-    /** A way to Redis on which things get lost. Its address is for a worker. */
+    /** A lossy proxy to Redis. Its URL is for a worker. */
     async openProxy(): Promise<Proxy & { readonly url: string }> {
       const proxy = await startProxy(Number(new URL(url ?? "").port));
       proxies.push(proxy);
       return Object.assign(proxy, { url: `redis://127.0.0.1:${proxy.port}` });
     },
     acceptances,
-    /** Emails accepted more than once, by both together. */
+    /** Emails accepted more than once, counting both providers. */
     duplicates: () => duplicatesIn(acceptances()),
     stats: () => admin.stats(),
     async show(id: string): Promise<StoredEmail> {
@@ -184,15 +185,16 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
       if (email === undefined) throw new Error(`unknown: ${id}`);
       return email;
     },
-    /** Waits until nothing is left to do. */
+    /** Waits until the queue has drained. */
     drained: () => drained(admin),
     async close() {
-      // A fake that was taken down lets nothing in flight end.
+      // Requests in flight to a fake that is down would never end.
       resend.comeUp();
       postmark.comeUp();
       resend.faults.clear();
       postmark.faults.clear();
-      // A worker settles until the store has answered: it has to be reached as long as there are workers.
+      // A worker repeats its settlement until the store answers, so the store must stay reachable while there are
+      // workers.
       for (const proxy of proxies) {
         proxy.replies = "pass";
         proxy.release();

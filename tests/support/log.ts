@@ -2,12 +2,12 @@ import type { Log } from "../../lib/runtime/log.ts";
 
 const nothing = () => {};
 
-/** A log for code whose log is not what is tested. */
+/** A log for tests that do not check the log. */
 export const silent: Log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** A log that can be asked what it was told. */
+/** A log that records its events. */
 export function recordingLog(): Log & { events(name: string): Fields[] } {
   const lines: { event: string; fields: Fields }[] = [];
   const record = (event: string, fields: Fields = {}) => void lines.push({ event, fields });

@@ -1,33 +1,33 @@
-// How much memory a process takes, by the kernel's count. Peaks are the kernel's too: none is missed between two looks,
+// The memory of a process as the kernel counts it. The kernel also tracks peaks, so none is missed between two checks,
 // however busy the machine is.
 
 import { readFileSync, writeFileSync } from "node:fs";
 
 export interface MemoryWatch {
-  /** Most MiB that it has taken since the watch began, beyond what it took then. */
+  /** Peak growth since the watch began, MiB. */
   grownMiB(): number;
 }
 
-/** MiB that a process has in memory; undefined once it has ended. */
+/** Resident memory of a process, MiB; undefined once it has exited. */
 export function residentMiB(pid: number): number | undefined {
   return statusMiB(pid, "VmRSS");
 }
 
-/** Most MiB that a process ever had in memory; undefined once it has ended. */
+/** Peak resident memory of a process, MiB; undefined once it has exited. */
 export function peakMiB(pid: number): number | undefined {
   return statusMiB(pid, "VmHWM");
 }
 
 export function watchMemory(pid: number): MemoryWatch {
   try {
-    // Resets the peak (proc_pid_clear_refs(5)). Where that is not possible, what exceeds the old one is still seen.
+    // Resets the peak (proc_pid_clear_refs(5)). If that fails, memory beyond the old peak is still noticed.
     writeFileSync(`/proc/${pid}/clear_refs`, "5");
   } catch {}
   const startMiB = residentMiB(pid) ?? 0;
   return {
     grownMiB() {
       const mostMiB = peakMiB(pid);
-      if (mostMiB === undefined) throw new Error(`process ${pid} has ended`);
+      if (mostMiB === undefined) throw new Error(`process ${pid} has exited`);
       return mostMiB - startMiB;
     },
   };

@@ -1,4 +1,4 @@
-// What tests of whole processes share: a Redis, a folder for embedded queues and both fakes for a file of tests, and
+// Shared by the tests of a file that run whole processes: a Redis, a folder for embedded queues, both fakes, and
 // settings that lead to them.
 
 import { afterAll, beforeAll } from "bun:test";
@@ -16,13 +16,13 @@ import { type RedisServer, startRedis } from "./redis.ts";
 export interface Processes {
   readonly redis: RedisServer;
   readonly fakes: FakesProcess;
-  /** Settings of a queue of its own, on the shared Redis and fakes. */
+  /** Settings of a new queue on the shared Redis, and of the fakes. */
   settings(over?: Record<string, string>): Record<string, string>;
-  /** Settings of an embedded queue of its own. */
+  /** Settings of a new embedded queue, and of the fakes. */
   embedded(over?: Record<string, string>): Record<string, string>;
 }
 
-/** What an operator sees of the queue that these settings lead to. It is made if no server has made it yet. */
+/** The queue of these settings as an operator sees it. It is created if no server has created it yet. */
 export async function queueAdminOf(env: Record<string, string>): Promise<Admin> {
   const read = readConfig(env, "server");
   if (!read.ok) throw new Error(read.message);
@@ -38,12 +38,12 @@ export async function queueAdminOf(env: Record<string, string>): Promise<Admin> 
       throw new Error(reason);
     },
   });
-  await eventually("the queue is made", () => producer.health().ok);
+  await eventually("the queue is created", () => producer.health().ok);
   await producer.close();
   return openAdmin(queue, retainMs, silent);
 }
 
-/** Waits until nothing is left to do. */
+/** Waits until the queue has drained. */
 export function drained(admin: Admin): Promise<boolean> {
   return eventually("the queue is empty", async () => {
     const { states } = await admin.stats();
@@ -51,7 +51,7 @@ export function drained(admin: Admin): Promise<boolean> {
   });
 }
 
-/** To be called where `beforeAll` may be; its parts are there once the tests run. */
+/** Call this where `beforeAll` is allowed; the processes are ready once the tests run. */
 export function useProcesses(): Processes {
   let redis: RedisServer | undefined;
   let fakes: FakesProcess | undefined;

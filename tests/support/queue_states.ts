@@ -1,4 +1,4 @@
-// A queue with emails in every state, put there by the same calls as by servers and workers.
+// A queue with emails in every state, created by the calls that servers and workers make.
 
 import { readConfig } from "../../lib/config/config.ts";
 import { type Email, encodeEmail } from "../../lib/email/email.ts";
@@ -51,7 +51,7 @@ export async function shapeQueue(env: Record<string, string>) {
     });
   }
 
-  /** New emails, and not those that are due already: nothing else may wait. */
+  /** Claims new emails; fails if others are waiting too. */
   async function claim(leaseMs = 600_000, countMax = 1000): Promise<Batch> {
     const result = await consumer.claim({
       claimId: Bun.randomUUIDv7(),
@@ -95,22 +95,22 @@ export async function shapeQueue(env: Record<string, string>) {
   return {
     admin,
     submit,
-    /** The batch that is due, by another worker. */
+    /** Claims the batch that is due, as another worker. */
     reclaim: () => claim(),
     async sending(count = 1) {
       const ids = await submit(count);
       return { ids, batch: await claim() };
     },
-    /** As a worker leaves it that dies with it. */
+    /** Leaves a batch as a dead worker does. */
     async lapsed() {
       const ids = await submit(1);
       await claim(1);
-      await eventually("its lease has run out", async () => {
+      await eventually("its lease has expired", async () => {
         return (await admin.show(ids[0]!))?.state === "in-doubt";
       });
       return ids;
     },
-    /** In one batch, which rests until it is claimed again. */
+    /** Leaves emails in doubt, in one batch that waits until its next claim. */
     async inDoubt(count = 1, delayMs = 600_000) {
       const ids = await submit(count);
       const batch = await claim();
@@ -163,7 +163,7 @@ export async function shapeQueue(env: Record<string, string>) {
           history: noHistory,
         }),
       })),
-    /** As nobody here would store it. */
+    /** Stores a damaged email. */
     async damaged(text = "no JSON\nat all \u001b[2J", history = "nor this") {
       const id = Bun.randomUUIDv7();
       await producer.submit({ id, text }, performance.now() + hangMs);

@@ -1,4 +1,4 @@
-// HTTP over a bare socket, for what no client library would send.
+// HTTP over a bare socket, for requests that no client library would send.
 
 import { eventually, hangMs } from "./eventually.ts";
 
@@ -6,9 +6,9 @@ export interface RawConnection {
   write(text: string): void;
   /** Writes as fast as the other side reads, until all is written or the connection is closed. */
   writeAll(bytes: Uint8Array): Promise<void>;
-  /** Resolves with all that came, when it matches. */
+  /** Resolves with everything received so far, once it matches. */
   received(pattern: RegExp, withinMs?: number): Promise<string>;
-  /** All that came so far. */
+  /** Everything received so far. */
   text(): string;
   closed(): Promise<string>;
   isClosed(): boolean;
@@ -62,8 +62,8 @@ export async function connectRaw(port: number): Promise<RawConnection> {
 }
 
 /**
- * All that comes back for some bytes, until the other side closes the connection; or, with `hangUp`, until it has
- * taken note that this side will send no more. Many times faster than what waits for conditions.
+ * Sends bytes and returns everything received until the other side closes the connection, or with `hangUp` until it has
+ * noticed that this side will send no more. Much faster than waiting for conditions.
  */
 export async function exchangeRaw(port: number, bytes: Uint8Array, hangUp = false): Promise<string> {
   const received: Uint8Array[] = [];

@@ -1,5 +1,5 @@
-// A real redis-server of a test's own: on a free port, with its own folder, with the settings that docs/deploy-redis.md
-// asks for unless told otherwise.
+// A real redis-server for one test: on a free port, in its own folder, by default with the settings that
+// docs/deploy-redis.md requires.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,14 +15,14 @@ export const durableSettings = {
   save: "",
 };
 
-/** A replica need not wait for others to join it in its first synchronisation. */
+/** Replicas do not wait for others before their first synchronization. */
 const quickReplicas = { "repl-diskless-sync-delay": "0" };
 
 export interface RedisServer {
   readonly url: string;
   readonly port: number;
   readonly folder: string;
-  /** `redis-cli`, of this server. */
+  /** Runs `redis-cli` on this server. */
   cli(...command: string[]): string;
   kill(signal: NodeJS.Signals): void;
   /** Kills it and starts it again on the same port and folder. */
@@ -37,7 +37,7 @@ process.on("exit", () => {
   for (const kill of running) kill();
 });
 
-/** @param clock the wall clock that it uses instead of the machine's */
+/** @param clock the wall clock to use instead of the machine's */
 export async function startRedis(settings: Record<string, string> = {}, clock?: Clock): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
   let port = await freePort();
@@ -50,7 +50,7 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
     return stdout.toString().trim();
   }
 
-  /** False if it ended at once, as on a port that another has taken. */
+  /** Returns false if it exited immediately, as on a port that is taken. */
   async function comesUp(more: Record<string, string> = {}): Promise<boolean> {
     const all = { ...durableSettings, ...quickReplicas, ...settings, ...more };
     const options = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
@@ -64,7 +64,7 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
     );
     child = started;
     const hasEnded = () => started.exitCode !== null || started.signalCode !== null;
-    // Its own answer, not that of another on the same port.
+    // Checks that the answer is its own, not that of another Redis on the same port.
     await eventually(
       "redis-server answers",
       () => hasEnded() || cli("INFO", "server").includes(`process_id:${started.pid}\r`),
@@ -73,11 +73,11 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
   }
 
   async function start(more?: Record<string, string>): Promise<void> {
-    if (!(await comesUp(more))) throw new Error(`redis-server has ended, on port ${port}`);
+    if (!(await comesUp(more))) throw new Error(`redis-server exited, on port ${port}`);
   }
 
   for (let tries = 1; !(await comesUp()); tries += 1) {
-    if (tries === 3) throw new Error("redis-server does not start");
+    if (tries === 3) throw new Error("redis-server failed to start");
     port = await freePort();
   }
   return {

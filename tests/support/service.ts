@@ -1,4 +1,4 @@
-// The service as its users run it: real processes, that can be killed.
+// The service as its users run it: real processes that can be killed.
 
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ type Line = Readonly<Record<string, unknown>> & { readonly event?: string };
 export interface Process {
   readonly pid: number;
   readonly lines: readonly Line[];
-  /** Everything it wrote, as it was. */
+  /** Everything that it wrote to stdout. */
   readonly stdout: () => string;
   readonly stderr: () => string;
   readonly exited: Promise<number>;
@@ -29,14 +29,14 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-/** Runs a file of the project with an environment of nothing but `env`, and without an admin port unless that has one. */
+/** Runs a file of the project with no environment except `env`, and without an admin port unless `env` has one. */
 export function startProcess(file: string, env: Record<string, string> = {}, args: string[] = []): Process {
   return startCommand([process.execPath, "--no-install", join(root, file), ...args], {
     env: { PATH: process.env["PATH"] ?? "", ADMIN_PORT: "", ...env },
   });
 }
 
-/** Runs a command with an environment of nothing but `env`. */
+/** Runs a command with no environment except `env`. */
 export function startCommand(
   command: string[],
   options: { env?: Record<string, string>; cwd?: string; uid?: number; gid?: number } = {},
@@ -44,7 +44,7 @@ export function startCommand(
   const file = command.map((part) => basename(part)).join(" ");
   const child = Bun.spawn(command, {
     env: {},
-    // Away from the project: there may be an .env in it, of whoever works there.
+    // Outside the project, where the developer may have an .env file.
     cwd: tmpdir(),
     ...options,
     stdin: "ignore",
@@ -80,7 +80,7 @@ export function startCommand(
         () => {
           const line = lines.find(({ event }) => event === name);
           if (line === undefined && child.exitCode !== null) {
-            throw new Error(`${file} exited with ${child.exitCode} before it said ${name}: ${stderr}`);
+            throw new Error(`${file} exited with ${child.exitCode} before it logged ${name}: ${stderr}`);
           }
           return line;
         },
@@ -104,7 +104,7 @@ export interface FakesProcess {
   stop(): Promise<unknown>;
 }
 
-/** Both fakes in a process whose memory survives whatever is killed. */
+/** Starts both fakes in a process that is never killed. */
 export async function startFakes(): Promise<FakesProcess> {
   const child = startProcess("fakes/main.ts", {}, ["--quiet"]);
   const started = await eventually(
@@ -136,8 +136,8 @@ export async function startFakes(): Promise<FakesProcess> {
 }
 
 /**
- * Settings under which the service talks to the fakes. Waits between attempts are short; limits on what a busy machine
- * may slow down are not.
+ * Settings under which the service uses the fakes. Waits between attempts are short; limits that a busy machine could
+ * exceed are not.
  */
 export function settingsFor(
   queue: { readonly REDIS_URL: string } | { readonly DATA_DIR: string },
@@ -161,13 +161,13 @@ export function settingsFor(
   };
 }
 
-/** The processes that a process has started and that still run. */
+/** The running children of a process. */
 export function childrenOf(pid: number): number[] {
   const listed = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
   return listed.split(" ").filter(Boolean).map(Number);
 }
 
-/** A server that listens, and where. */
+/** Starts a server and waits until it listens. */
 export async function startServer(env: Record<string, string>): Promise<Process & { readonly url: string }> {
   const server = startProcess("server.ts", env);
   const { port } = await server.event("server-listening");
