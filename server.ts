@@ -4,7 +4,6 @@ import { openAdminPort } from "./lib/admin/port.ts";
 import { serverReadiness } from "./lib/admin/readiness.ts";
 import { ServerMetrics } from "./lib/admin/server_metrics.ts";
 import { type Config, readConfig } from "./lib/config/config.ts";
-import { createGate, isLoopback } from "./lib/http/auth.ts";
 import { defaultLimits } from "./lib/http/body/upload.ts";
 import { Handler, internalError } from "./lib/http/handler.ts";
 import { openAdmin, openProducer } from "./lib/queue/open.ts";
@@ -26,16 +25,8 @@ export function startServer({ config, log, onFatal, sharesPort = true }: ServerC
   const metrics = new ServerMetrics();
   const producer = openProducer(config.queue, { log, onFatal, onGroup: metrics.onGroup });
   const handler = new Handler({
+    ...config,
     producer,
-    senders: {
-      ...(config.defaultFrom !== undefined && { from: config.defaultFrom }),
-      ...(config.defaultFromName !== undefined && { fromName: config.defaultFromName }),
-      ...(config.allowedFrom !== undefined && { allowed: config.allowedFrom }),
-    },
-    ...(config.apiTokens !== undefined && { gate: createGate(config.apiTokens) }),
-    onLoopback: isLoopback(config.host),
-    maxBodyBytes: config.maxBodyBytes,
-    submitTimeoutMs: config.submitTimeoutMs,
     log,
     onAnswer: metrics.onAnswer,
   });

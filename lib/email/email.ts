@@ -32,41 +32,9 @@ export function encodeEmail(email: Email): string {
   return `${envelope}\n${JSON.stringify(pickFields(email, contentNames))}`;
 }
 
-/**
- * Most bytes of memory that the stored text of an email can take. JSON makes six characters of a control character,
- * and a text takes two bytes a character unless all of it is ASCII.
- */
-export function storedBytesMax(email: Email): number {
-  let chars = namesCharsMax;
-  let isAscii = true;
-  for (const name of fieldNames) {
-    const value = email[name];
-    if (value === undefined) continue;
-    chars += jsonLengthMax(value);
-    isAscii &&= Buffer.byteLength(value) === value.length;
-  }
-  return isAscii ? chars : 2 * chars;
-}
-
-/** Bytes of memory that a stored text takes. */
+/** Bytes of memory that a stored text takes: two a character, unless all of it is ASCII. */
 export function storedBytes(text: string): number {
   return Buffer.byteLength(text) === text.length ? text.length : 2 * text.length;
-}
-
-/** Characters of a stored text without its values: `"name":"",` for each field, two pairs of braces, a line feed. */
-const namesCharsMax = fieldNames.reduce((sum, name) => sum + name.length + 6, 5);
-/** Up to this length a text is taken for the worst case: to look at it costs more than its memory is worth. */
-const unscannedMax = 65_536;
-
-function jsonLengthMax(text: string): number {
-  if (text.length <= unscannedMax) return 6 * text.length;
-  let length = text.length;
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit < 0x20) length += 5;
-    else if (unit === 0x22 || unit === 0x5c) length += 1;
-  }
-  return length;
 }
 
 /** The inverse of {@link encodeEmail}. Throws on text that it did not write; keeps fields that a later release added. */

@@ -1,29 +1,28 @@
 // The one endpoint: from a request to its answer. POST / is answered with 200, 400 or 500, in JSON, within the time that
-// the settings allow; and with 200 only for what the queue has stored. Unauthorized requests are refused from their
+// the settings allow, and with 200 only for what the queue has stored. Unauthorized requests are refused from their
 // headers alone: the body is never read.
 
 import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
-import { encodeEmail, storedBytes, storedBytesMax } from "../email/email.ts";
+import { encodeEmail, storedBytes } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
-import { crossSiteReason, type Gate, tokenName } from "./auth.ts";
-import { type BodyType, bodyType, parseBody } from "./body/body.ts";
+import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
+import { type BodyReader, bodyReader, readBody } from "./body/body.ts";
 import { defaultLimits, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
 
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
 const reportEveryMs = 1000;
 
-export interface HandlerOptions extends Readonly<Partial<typeof defaultLimits>> {
-  readonly producer: Producer;
-  readonly senders: SenderRules;
-  /** Who may submit. Default: everyone, except browsers on behalf of other sites. */
-  readonly gate?: Gate;
-  /** Whether the server listens on loopback only. */
-  readonly onLoopback: boolean;
+/** The settings, by their names in `Config`, and what the endpoint works with. */
+export interface HandlerOptions extends SenderRules, Readonly<Partial<typeof defaultLimits>> {
+  readonly host: string;
+  /** Without tokens everyone may submit, except browsers on behalf of other sites. */
+  readonly apiTokens?: readonly string[] | undefined;
   readonly maxBodyBytes: number;
   /** From the last byte of the body until the answer. */
   readonly submitTimeoutMs: number;
+  readonly producer: Producer;
   readonly log: Log;
   /** Called for each submission that was answered, with the status and the time since its head arrived, ms. */
   readonly onAnswer?: (status: number, elapsedMs: number) => void;
@@ -59,24 +58,29 @@ const keyPattern = /^[\x21-\x7e]{1,255}$/;
 export class Handler {
   readonly #options: HandlerOptions;
   readonly #uploads: Uploads;
-  readonly #failures: FailureLog;
+  readonly #mayEnter: ReturnType<typeof createGate> | undefined;
+  readonly #onLoopback: boolean;
+  /** Failed submissions that the log has not reported, and why the last one failed. */
+  #failed = { count: 0, reason: "" };
+  #reportTimer: Timer | undefined;
 
   constructor(options: HandlerOptions) {
+    const { apiTokens, host } = options;
     this.#options = options;
     this.#uploads = new Uploads({ ...defaultLimits, ...options });
-    this.#failures = new FailureLog(options.log);
+    this.#mayEnter = apiTokens && createGate(apiTokens);
+    this.#onLoopback = isLoopback(host);
   }
 
   /** Never throws or rejects. */
   handle(request: Request): Response | Promise<Response> {
-    const { gate, onLoopback } = this.#options;
     if (urlPattern.exec(request.url)?.[1] !== "/")
       return refuse(404, "there is nothing here: submissions go to /");
     if (request.method !== "POST") return refuse(405, "the method must be POST", { allow: "POST" });
-    if (gate === undefined) {
-      const reason = crossSiteReason(request.headers, onLoopback);
+    if (this.#mayEnter === undefined) {
+      const reason = crossSiteReason(request.headers, this.#onLoopback);
       if (reason !== undefined) return this.#answered(refuse(400, reason), performance.now());
-    } else if (!gate(request.headers.get("authorization"))) {
+    } else if (!this.#mayEnter(request.headers.get("authorization"))) {
       const message = "Authorization: must be Bearer and a token that is known here";
       return this.#answered(refuse(401, message, { "www-authenticate": "Bearer" }), performance.now());
     }
@@ -117,13 +121,13 @@ export class Handler {
 
   async #receive(request: Request, upload: Upload): Promise<Response> {
     const { maxBodyBytes } = this.#options;
-    const type = bodyType(request.headers);
-    if (!type.ok) return refuse(400, type.message);
+    const read = bodyReader(request.headers);
+    if (typeof read === "string") return refuse(400, read);
     if (request.headers.has("trailer")) return refuse(400, "a trailer is not supported");
     const arrival = await upload.read(request);
     switch (arrival.kind) {
       case "read":
-        return this.#submit(request, type.type, arrival.bytes, upload);
+        return this.#submit(request, read, arrival.bytes, upload);
       case "tooLarge":
         return refuse(400, `the body is over ${maxBodyBytes} bytes`);
       case "noMemory":
@@ -133,43 +137,40 @@ export class Handler {
     }
   }
 
-  async #submit(request: Request, type: BodyType, bytes: Uint8Array, upload: Upload): Promise<Response> {
+  async #submit(request: Request, read: BodyReader, bytes: Uint8Array, upload: Upload): Promise<Response> {
     const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
     // Bun hands over a body before it looks at what follows. If that is no request (a trailer, a stray line end), or
     // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event loop:
     // nobody would learn that the email was queued.
     await nextTurn();
     if (request.signal.aborted) return this.#fail(failures.broken);
-    const submission = this.#prepare(request.headers, type, bytes, upload);
+    const submission = this.#prepare(request.headers, read, bytes);
     if (submission instanceof Response) return submission;
+    if (!upload.hold(storedBytes(submission.text))) return this.#fail(failures.noMemory);
     return this.#answer(await this.#options.producer.submit(submission, deadlineMs));
   }
 
   /**
-   * The submission to store, or the answer if there is none. Holds memory for the stored text, which may take twelve times
-   * as much as the body. Not a part of {@link #submit}, which would keep the fields until the store has answered.
+   * The submission to store, or the answer if there is none. Not a part of {@link #submit}, which would keep the fields
+   * until the store has answered.
    */
-  #prepare(headers: Headers, type: BodyType, bytes: Uint8Array, upload: Upload): Submission | Response {
-    const body = parseBody(type, bytes);
-    // Freed now, and not when it is collected.
+  #prepare(headers: Headers, read: BodyReader, bytes: Uint8Array): Submission | Response {
+    const fields = readBody(read, bytes);
+    // Frees the body now, not when it is collected.
     if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
-    if (!body.ok) return refuse(400, body.message);
+    if (typeof fields === "string") return refuse(400, fields);
 
-    const result = checkSubmission(body.fields, this.#options.senders);
+    const result = checkSubmission(fields, this.#options);
     const key = headers.get("idempotency-key");
-    const isBadKey = key !== null && !keyPattern.test(key);
-    if (!result.ok) return refuse(400, isBadKey ? `${result.message}; ${badKey}` : result.message);
-    if (isBadKey) return refuse(400, badKey);
+    const keyFault = key === null || keyPattern.test(key) ? [] : [badKey];
+    if (!result.ok) return refuse(400, [result.message, ...keyFault].join("; "));
+    if (keyFault.length > 0) return refuse(400, badKey);
 
-    const { email, given } = result;
-    if (!upload.hold(storedBytesMax(email))) return this.#fail(failures.noMemory);
-    const text = encodeEmail(email);
-    upload.hold(storedBytes(text));
-    const id = Bun.randomUUIDv7();
+    const [id, text] = [Bun.randomUUIDv7(), encodeEmail(result.email)];
     if (key === null) return { id, text };
     // Each client has keys of its own.
-    const token = this.#options.gate === undefined ? "" : tokenName(headers.get("authorization"));
-    return { id, text, idempotency: { key, fingerprint: fingerprint(given), token } };
+    const token = this.#mayEnter === undefined ? "" : tokenName(headers.get("authorization"));
+    return { id, text, idempotency: { key, fingerprint: fingerprint(result.given), token } };
   }
 
   #answer(result: SubmitResult): Response {
@@ -187,8 +188,19 @@ export class Handler {
   }
 
   #fail([message, reason]: readonly [message: string, reason: string]): Response {
-    this.#failures.add(reason);
+    this.#failed = { count: this.#failed.count + 1, reason };
+    if (this.#reportTimer === undefined) this.#reportFailed();
     return refuse(500, message);
+  }
+
+  /** Logs the first failed submission at once, then all those of a second in one line, when it is over. */
+  #reportFailed(): void {
+    this.#reportTimer = undefined;
+    if (this.#failed.count === 0) return;
+    this.#options.log.warn("submission-failed", this.#failed);
+    this.#failed = { count: 0, reason: "" };
+    this.#reportTimer = setTimeout(() => this.#reportFailed(), reportEveryMs);
+    this.#reportTimer.unref();
   }
 }
 
@@ -212,32 +224,4 @@ function nextTurn(): Promise<void> {
     });
   });
   return turn;
-}
-
-/** Logs failed submissions: the first at once, then one line for all of a second. */
-class FailureLog {
-  readonly #log: Log;
-  #count = 0;
-  #reason = "";
-  #timer: Timer | undefined;
-
-  constructor(log: Log) {
-    this.#log = log;
-  }
-
-  add(reason: string): void {
-    this.#count += 1;
-    this.#reason = reason;
-    if (this.#timer === undefined) this.#report();
-  }
-
-  #report(): void {
-    this.#timer = undefined;
-    if (this.#count === 0) return;
-    this.#log.warn("submission-failed", { count: this.#count, reason: this.#reason });
-    this.#count = 0;
-    // Reports what fails in the next second when it is over, whether or not more follows.
-    this.#timer = setTimeout(() => this.#report(), reportEveryMs);
-    this.#timer.unref();
-  }
 }

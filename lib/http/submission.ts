@@ -20,20 +20,19 @@ export interface SubmittedFields {
   readonly faults: FieldValues;
 }
 
+/** The settings about senders, by their names in `Config`. */
 export interface SenderRules {
   /** The sender of emails that name none. */
-  readonly from?: string;
+  readonly defaultFrom?: string | undefined;
   /** The display name of that sender, and of no other. */
-  readonly fromName?: string;
-  /** Addresses and `@domains` that may send, `from` among them. Default: all. */
-  readonly allowed?: readonly string[];
+  readonly defaultFromName?: string | undefined;
+  /** Addresses and `@domains` that may send, the default sender among them. Default: all. */
+  readonly allowedFrom?: readonly string[] | undefined;
 }
 
-/** The known fields as submitted: trimmed, without the empty ones, before any default. */
-export type GivenFields = Readonly<FieldValues>;
-
 export type SubmissionResult =
-  | { readonly ok: true; readonly email: Email; readonly given: GivenFields }
+  /** `given`: the known fields as submitted: trimmed, without the empty ones, before any default. */
+  | { readonly ok: true; readonly email: Email; readonly given: Readonly<FieldValues> }
   /** Names every invalid field, joined by `; `, for the client. */
   | { readonly ok: false; readonly message: string };
 
@@ -49,51 +48,38 @@ export function giveField(given: SubmittedFields, name: FieldName, value: string
 }
 
 /** Checks the fields of a request and makes an email of them. */
-export function checkSubmission(submitted: SubmittedFields, senders: SenderRules): SubmissionResult {
-  const given = normalize(submitted);
-  const email: FieldValues = { ...given };
-  if (email.from === undefined && senders.from !== undefined) email.from = senders.from;
-
+export function checkSubmission({ values, faults }: SubmittedFields, senders: SenderRules): SubmissionResult {
+  const { defaultFrom, defaultFromName } = senders;
+  const given: FieldValues = {};
+  const email: FieldValues = {};
   let message = "";
   for (const name of fieldNames) {
-    const fault = submitted.faults[name] ?? faultOf(name, email, senders);
+    const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
+    if (value && faults[name] === undefined) {
+      given[name] = value;
+      email[name] = value;
+    } else if (name === "from" && defaultFrom !== undefined) email.from = defaultFrom;
+    const fault = faults[name] ?? faultOf(name, email, senders);
     if (fault !== undefined) message += `${message && "; "}${name}: ${fault}`;
   }
   if (message !== "") return { ok: false, message };
 
-  const { fromName } = senders;
-  // The settings' own name was checked at startup, and the client could not change it.
-  if (email.from_name === undefined && fromName !== undefined && isDefault(email.from!, senders)) {
-    email.from_name = fromName;
+  const isDefault = defaultFrom !== undefined && sameAddress(email.from!, defaultFrom);
+  // The default name was checked at startup, and the client could not change it.
+  if (isDefault && email.from_name === undefined && defaultFromName !== undefined) {
+    email.from_name = defaultFromName;
   }
   return { ok: true, email: email as Email, given };
 }
 
-/**
- * Identifies an email under its idempotency key: SHA-256, in base64url, of the fields as submitted. Depends neither on
- * the encoding of the body nor on the settings.
- */
-export function fingerprint(given: GivenFields): string {
-  const canonical = JSON.stringify(pickFields(given, fieldNames));
-  return new Bun.CryptoHasher("sha256").update(canonical).digest("base64url");
-}
-
-function normalize({ values, faults }: SubmittedFields): GivenFields {
-  const given: FieldValues = {};
-  for (const name of fieldNames) {
-    const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
-    if (value && faults[name] === undefined) given[name] = value;
-  }
-  return given;
-}
-
-function faultOf(name: FieldName, email: GivenFields, senders: SenderRules): string | undefined {
+/** @param email with its address, if this is a display name */
+function faultOf(name: FieldName, email: FieldValues, { allowedFrom }: SenderRules): string | undefined {
   const field: Field = fields[name];
   const value = email[name];
   if (value === undefined) return field.isRequired ? "is required" : undefined;
   const fault = field.faultOf(value);
   if (fault !== undefined) return fault;
-  if (name === "from" && senders.allowed !== undefined && !isAmong(value, senders.allowed)) {
+  if (name === "from" && allowedFrom !== undefined && !isAmong(value, allowedFrom)) {
     return "is not among the allowed senders";
   }
   const address = field.nameOf && email[field.nameOf];
@@ -101,6 +87,11 @@ function faultOf(name: FieldName, email: GivenFields, senders: SenderRules): str
   return isTooLong ? `with its address is over ${mailboxMax} characters` : undefined;
 }
 
-function isDefault(from: string, senders: SenderRules): boolean {
-  return senders.from !== undefined && sameAddress(from, senders.from);
+/**
+ * Identifies an email under its idempotency key: SHA-256, in base64url, of the fields as submitted. Depends neither on
+ * the encoding of the body nor on the settings.
+ */
+export function fingerprint(given: Readonly<FieldValues>): string {
+  const canonical = JSON.stringify(pickFields(given, fieldNames));
+  return new Bun.CryptoHasher("sha256").update(canonical).digest("base64url");
 }

@@ -1,6 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { createGate } from "../../lib/http/auth.ts";
 import { decodeEmail, type Email } from "../../lib/email/email.ts";
 import type { Log } from "../../lib/runtime/log.ts";
 import type { Producer, Submission, SubmitResult } from "../../lib/queue/contract.ts";
@@ -39,11 +38,11 @@ function serve(
     close: async () => {},
   };
   const { idleTimeout = 30, ...rest } = options;
-  const senders = { from: "app@example.org", fromName: "App" };
   const handler = new Handler({
     producer,
-    senders,
-    onLoopback: true,
+    host: "127.0.0.1",
+    defaultFrom: "app@example.org",
+    defaultFromName: "App",
     maxBodyBytes: 2000,
     submitTimeoutMs: 1000,
     log: silent,
@@ -127,7 +126,7 @@ test("submit: the observer gets every answered submission with its duration, and
   const answers: number[] = [];
   const times: number[] = [];
   const server = serve(store, {
-    gate: createGate(["known-token-0123456789"]),
+    apiTokens: ["known-token-0123456789"],
     onAnswer(status, elapsedMs) {
       answers.push(status);
       times.push(elapsedMs);
@@ -219,7 +218,7 @@ describe("routing", () => {
 
 describe("access", () => {
   const known = "known-token-0123456789";
-  const server = serve(store, { gate: createGate([known, "another-token-0123456"]), pendingMax: 1 });
+  const server = serve(store, { apiTokens: [known, "another-token-0123456"], pendingMax: 1 });
   const unknown = "Authorization: must be Bearer and a token that is known here";
   const head = (more: string) => `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: ${formType}\r\n${more}`;
 
@@ -312,7 +311,7 @@ describe("browsers", () => {
 
   test("submit: path and method are checked before the origin, which does not matter with a token", async () => {
     const token = "known-token-0123456789";
-    const server = serve(store, { gate: createGate([token]) });
+    const server = serve(store, { apiTokens: [token] });
     const lines = "Host: a\r\nOrigin: https://other.example\r\nSec-Fetch-Site: cross-site\r\n";
     expect(await send(server, lines)).toStartWith("HTTP/1.1 401 ");
     expect(await send(server, `${lines}Authorization: Bearer ${token}\r\n`)).toStartWith("HTTP/1.1 200 ");
@@ -330,7 +329,7 @@ describe("browsers", () => {
 });
 
 describe("refusals", () => {
-  const server = serve(store, { senders: {} });
+  const server = serve(store, { defaultFrom: undefined });
   const form = (fields: Record<string, string>) =>
     new URLSearchParams({ ...least, from: "a@example.org", ...fields });
   const json = (fields: object) => JSON.stringify({ ...least, from: "a@example.org", ...fields });
@@ -787,7 +786,7 @@ test("submit: any POST is answered with a 200 or a 400 in JSON", async () => {
 
 test("submit: a key is stored with a digest of the token, however the header is written", async () => {
   const tokens = ["a-token-of-20-letters", "another-of-20-letters"];
-  const server = serve(store, { gate: createGate(tokens) });
+  const server = serve(store, { apiTokens: tokens });
   for (const authorization of [`Bearer ${tokens[0]}`, `bearer  ${tokens[0]}`, `Bearer ${tokens[1]}`]) {
     const headers = {
       authorization,

@@ -79,7 +79,7 @@ test("submission: an empty optional field is absent", () => {
 });
 
 test("submission: only allowed senders are accepted, and another one is named with all other invalid fields", () => {
-  const rules = { from: "me@example.org", allowed: ["@example.org", "you@example.com"] };
+  const rules = { defaultFrom: "me@example.org", allowedFrom: ["@example.org", "you@example.com"] };
   const refused = "from: is not among the allowed senders";
   expect(email({ ...least, from: "x@Example.org" }, rules).from).toBe("x@Example.org");
   expect(email({ ...least, from: "you@example.com" }, rules).from).toBe("you@example.com");
@@ -90,7 +90,7 @@ test("submission: only allowed senders are accepted, and another one is named wi
     `to: is not an email address; ${refused}; html: has a NUL character`,
   );
   expect(message({ ...least, from: "me" }, rules)).toBe("from: is not an email address");
-  expect(message({ ...least, from: "" }, { allowed: rules.allowed })).toBe("from: is required");
+  expect(message({ ...least, from: "" }, { allowedFrom: rules.allowedFrom })).toBe("from: is required");
   expect(message(least, rules, { from: "is given twice" })).toBe("from: is given twice");
 });
 
@@ -146,7 +146,7 @@ test("submission: an error in how a field was sent is reported instead of one in
   expect(message({ ...least, to: "" }, {}, { to: "is a file" })).toBe("to: is a file");
 });
 
-const defaults = { from: "app@example.org", fromName: "App" };
+const defaults = { defaultFrom: "app@example.org", defaultFromName: "App" };
 const anonymous: Values = { subject: "Hello", body: "World", to: "ada@example.org" };
 
 test.each([
@@ -176,8 +176,8 @@ function print(values: Values, senders: SenderRules = {}): string {
 
 test("submission: the fingerprint covers the trimmed fields, before any default", () => {
   expect(print({ ...least, subject: " Hello\n", to_name: " " })).toBe(print(least));
-  expect(print(anonymous, defaults)).toBe(print(anonymous, { from: "other@example.org" }));
-  expect(print(anonymous, defaults)).not.toBe(print({ ...anonymous, from: defaults.from }, defaults));
+  expect(print(anonymous, defaults)).toBe(print(anonymous, { defaultFrom: "other@example.org" }));
+  expect(print(anonymous, defaults)).not.toBe(print({ ...anonymous, from: defaults.defaultFrom }, defaults));
 });
 
 test("submission: the fingerprint does not change between releases", () => {

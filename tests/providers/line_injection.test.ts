@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { hasControlCharacter, isAddress } from "../../lib/email/address.ts";
-import { bodyType, parseBody } from "../../lib/http/body/body.ts";
+import { bodyReader, readBody } from "../../lib/http/body/body.ts";
 import { fieldNames, type FieldName } from "../../lib/email/fields.ts";
 import { checkSubmission } from "../../lib/http/submission.ts";
 
@@ -27,10 +27,10 @@ const encodings = {
 const contentTypes = Object.keys(encodings) as (keyof typeof encodings)[];
 
 function submit(contentType: keyof typeof encodings, values: Values) {
-  const type = bodyType(new Headers({ "content-type": contentType }));
-  if (!type.ok) throw new Error(type.message);
-  const read = parseBody(type.type, new TextEncoder().encode(encodings[contentType](values)));
-  return read.ok ? checkSubmission(read.fields, {}) : read;
+  const reader = bodyReader(new Headers({ "content-type": contentType }));
+  if (typeof reader === "string") throw new Error(reader);
+  const fields = readBody(reader, new TextEncoder().encode(encodings[contentType](values)));
+  return typeof fields === "string" ? ({ ok: false, message: fields } as const) : checkSubmission(fields, {});
 }
 
 const controls = [

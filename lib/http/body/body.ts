@@ -6,72 +6,44 @@ import { giveField, type SubmittedFields } from "../submission.ts";
 import { readJson } from "./json.ts";
 import { decodeUtf8, isUtf8, parseHeader, readMultipart } from "./multipart.ts";
 
-export type BodyType =
-  { readonly kind: "form" | "json" } | { readonly kind: "multipart"; readonly boundary: string };
+/** Adds the fields of a body. May overwrite it. Returns why it cannot be read, as a text for the client. */
+export type BodyReader = (bytes: Buffer, fields: SubmittedFields) => string | undefined;
 
-export type BodyTypeResult =
-  { readonly ok: true; readonly type: BodyType } | { readonly ok: false; readonly message: string };
-
-/** The fields of a body, or why it cannot be read, as a text for the client. */
-export type BodyResult =
-  { readonly ok: true; readonly fields: SubmittedFields } | { readonly ok: false; readonly message: string };
-
-const plainTypes = new Map<string | null, BodyTypeResult>([
-  ["application/x-www-form-urlencoded", { ok: true, type: { kind: "form" } }],
-  ["application/json", { ok: true, type: { kind: "json" } }],
+const plainReaders: ReadonlyMap<string | null, BodyReader> = new Map([
+  ["application/x-www-form-urlencoded", readForm],
+  ["application/json", readJson],
 ]);
 
 /** RFC 2046, 5.1.1: 1 to 70 of these characters, the last not a space. */
 const boundaryPattern = /^[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]$/;
 
-/** Reads from the headers how the body is encoded. */
-export function bodyType(headers: Headers): BodyTypeResult {
+/** Returns what reads a body with these headers, or why nothing does. */
+export function bodyReader(headers: Headers): BodyReader | string {
   const encoding = headers.get("content-encoding");
-  if (encoding !== null && encoding.toLowerCase() !== "identity") {
-    return { ok: false, message: "a content encoding is not supported" };
-  }
+  if (encoding !== null && encoding.toLowerCase() !== "identity")
+    return "a content encoding is not supported";
   const contentType = headers.get("content-type");
-  const plain = plainTypes.get(contentType);
+  const plain = plainReaders.get(contentType);
   if (plain !== undefined) return plain;
 
   const header = parseHeader(contentType ?? "");
-  if (header !== undefined && !isUtf8(header)) return { ok: false, message: "the charset must be UTF-8" };
+  if (header !== undefined && !isUtf8(header)) return "the charset must be UTF-8";
   if (header?.value === "multipart/form-data") {
     const boundary = header.parameters.get("boundary") ?? "";
-    return boundaryPattern.test(boundary)
-      ? { ok: true, type: { kind: "multipart", boundary } }
-      : { ok: false, message: "the content type has no valid boundary" };
+    if (!boundaryPattern.test(boundary)) return "the content type has no valid boundary";
+    return (bytes, fields) => readMultipart(bytes, boundary, fields);
   }
   const message =
     "the content type must be application/x-www-form-urlencoded, multipart/form-data or application/json";
-  return plainTypes.get(header?.value ?? null) ?? { ok: false, message };
+  return plainReaders.get(header?.value ?? null) ?? message;
 }
 
-/**
- * Reads the fields of a body.
- * @param body may be overwritten
- */
-export function parseBody(type: BodyType, body: Uint8Array): BodyResult {
+/** Returns the fields of a body, or why it cannot be read. May overwrite the body. */
+export function readBody(read: BodyReader, body: Uint8Array): SubmittedFields | string {
   // A byte order mark says how the text is encoded, and is no part of it (RFC 8259, 8.1, for one).
   const mark = body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? 3 : 0;
-  const bytes = Buffer.from(body.buffer, body.byteOffset + mark, body.length - mark);
   const fields: SubmittedFields = { values: {}, faults: {} };
-  const message = readFields(type, bytes, fields);
-  return message === undefined ? { ok: true, fields } : { ok: false, message };
-}
-
-/** Adds to `fields`. Returns why the body cannot be read, if it cannot. */
-function readFields(type: BodyType, bytes: Buffer, fields: SubmittedFields): string | undefined {
-  switch (type.kind) {
-    case "form":
-      return readForm(bytes, fields);
-    case "json":
-      return readJson(bytes, fields);
-    case "multipart": {
-      const fault = readMultipart(bytes, type.boundary, fields);
-      return fault && `the form ${fault}`;
-    }
-  }
+  return read(Buffer.from(body.buffer, body.byteOffset + mark, body.length - mark), fields) ?? fields;
 }
 
 const [ampersand, equals, plus, percent, space] = [0x26, 0x3d, 0x2b, 0x25, 0x20];

@@ -10,7 +10,7 @@ const depthMax = 256;
 /** Most values in a body: parsed, each takes up to fifty times the memory of its text. */
 export const valuesMax = 65_536;
 
-/** Adds to `fields`. Returns why the body cannot be read, if it cannot. */
+/** A `BodyReader`. */
 export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | undefined {
   const json = decodeUtf8(bytes);
   if (json === undefined) return "the body is not valid UTF-8";

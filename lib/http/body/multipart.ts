@@ -11,8 +11,8 @@ const headMax = 8192;
 const lineEnd = "\r\n";
 const [tab, space, hyphen] = [0x09, 0x20, 0x2d];
 
-const misplacedBoundary = "holds its boundary where none can be";
-const notUtf8 = "is not valid UTF-8";
+const misplacedBoundary = "the form holds its boundary where none can be";
+const notUtf8 = "the form is not valid UTF-8";
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -60,14 +60,12 @@ export function isUtf8({ parameters }: HeaderValue): boolean {
   return /^(?:utf-?8|(?:us-)?ascii)$/i.test(parameters.get("charset") ?? "utf-8");
 }
 
-/**
- * Adds to `fields`. Returns what makes the form unreadable, if anything.
- * @param boundary of the content type
- */
+/** A `BodyReader`, given the boundary of the content type. */
 export function readMultipart(bytes: Buffer, boundary: string, fields: SubmittedFields): string | undefined {
   const opening = `--${boundary}`;
   const delimiter = Buffer.from(lineEnd + opening, "latin1");
-  if (bytes.toString("latin1", 0, opening.length) !== opening) return "does not begin with its boundary";
+  if (bytes.toString("latin1", 0, opening.length) !== opening)
+    return "the form does not begin with its boundary";
 
   let position = opening.length;
   while (bytes[position] !== hyphen || bytes[position + 1] !== hyphen) {
@@ -76,7 +74,7 @@ export function readMultipart(bytes: Buffer, boundary: string, fields: Submitted
     const start = position + lineEnd.length;
     // The line end behind a boundary may be the one before the next.
     const end = bytes.indexOf(delimiter, position);
-    if (end === -1) return "is cut off before its closing boundary";
+    if (end === -1) return "the form is cut off before its closing boundary";
     const fault = readPart(bytes.subarray(start, Math.max(start, end)), fields);
     if (fault !== undefined) return fault;
     position = end + delimiter.length;
@@ -84,27 +82,28 @@ export function readMultipart(bytes: Buffer, boundary: string, fields: Submitted
   return /[^ \t\r\n]/.test(bytes.toString("latin1", position + 2)) ? misplacedBoundary : undefined;
 }
 
-/** Adds to `fields`. Returns what makes the form unreadable, if anything. */
 function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   const headEnd = part.indexOf(lineEnd + lineEnd);
-  if (headEnd === -1 || headEnd > headMax) return "has a part without a head";
+  if (headEnd === -1 || headEnd > headMax) return "the form has a part without a head";
   const head = decodeUtf8(part.subarray(0, headEnd));
   if (head === undefined) return notUtf8;
   const headers = parseHead(head);
-  if (headers === undefined) return "has a part with a malformed head";
+  if (headers === undefined) return "the form has a part with a malformed head";
 
   const disposition = parseHeader(headers.get("content-disposition") ?? "");
   const name = disposition?.parameters.get("name");
-  if (disposition?.value !== "form-data" || name === undefined) return "has a part without a name";
+  if (disposition?.value !== "form-data" || name === undefined) return "the form has a part without a name";
   if (disposition.parameters.has("filename") || disposition.parameters.has("filename*")) {
     if (isFieldName(name)) giveField(fields, name, "", "is a file");
     return undefined;
   }
 
   const type = parseHeader(headers.get("content-type") ?? "text/plain");
-  if (type === undefined || !isUtf8(type)) return "has a part that declares another charset than UTF-8";
+  if (type === undefined || !isUtf8(type))
+    return "the form has a part that declares another charset than UTF-8";
   const encoding = headers.get("content-transfer-encoding") ?? "";
-  if (!/^(?:7bit|8bit|binary)?$/i.test(encoding.trim())) return "has a part with a transfer encoding";
+  if (!/^(?:7bit|8bit|binary)?$/i.test(encoding.trim()))
+    return "the form has a part with a transfer encoding";
   const value = decodeUtf8(part.subarray(headEnd + 2 * lineEnd.length));
   if (value === undefined) return notUtf8;
   if (isFieldName(name)) giveField(fields, name, value);
