@@ -39,7 +39,7 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
     const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
     if (!store.hasRoomFor(bytes)) return { kind: "failed", reason: fullText };
     try {
-      const results = store.writeOnce((db) => group.map((one) => submit(db, one)));
+      const results = store.writeOnce((db) => submitAll(db, group));
       busySinceMs = undefined;
       waker.touch();
       return { kind: "done", results };
@@ -62,18 +62,27 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
   };
 }
 
-/** The email's id may be known already: whatever became of it since, it is not queued again. */
+/**
+ * One statement makes the places of all. In one for each email, SQLite copies every page that the trigger on `places`
+ * may have to restore: a third of the CPU time of a submission.
+ */
+function submitAll(db: SqliteConnection, group: readonly Submission[]): SubmitResult[] {
+  const { last } = db.get<{ last: number }>`SELECT coalesce(max(rowid), 0) AS last FROM emails`!;
+  const results = group.map((one) => submit(db, one));
+  db.run`INSERT INTO places (id, size, due_at, provider)
+    SELECT id, octet_length(text), ${db.now.atMs}, ${anyProvider} FROM emails WHERE rowid > ${last}`;
+  return results;
+}
+
+/** A known id is not queued again, whatever became of it. */
 function submit(db: SqliteConnection, { id, text, idempotency }: Submission): SubmitResult {
-  const { atMs } = db.now;
   const known: SubmitResult = { kind: "stored", id, repeated: true };
   if (db.get`SELECT 1 FROM sent WHERE id = ${id}` !== undefined) return known;
   const answer = idempotency && useKey(db, id, idempotency);
   if (answer !== undefined) return answer;
-  const added = db.run`INSERT INTO places (id, size, due_at, provider)
-    VALUES (${id}, ${Buffer.byteLength(text)}, ${atMs}, ${anyProvider}) ON CONFLICT DO NOTHING`;
-  if (added === 0) return known;
-  db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${atMs}, ${text})`;
-  return { kind: "stored", id, repeated: false };
+  const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${db.now.atMs}, ${text})
+    ON CONFLICT DO NOTHING`;
+  return added === 0 ? known : { kind: "stored", id, repeated: false };
 }
 
 interface KeyUse {
@@ -99,16 +108,9 @@ function useKey(
   // Also if another token submitted this email: from now on this one may not use the key for another email.
   if (!isOwn) {
     const table = uses.length === 0 ? "idempotency" : "idempotency_uses";
-    const [firstId, expiresAtMs] = same ? [same.id, same.expires_at] : [id, db.now.atMs + idempotencyMs];
-    db.run(
-      `INSERT INTO ${table} (key, token, id, fingerprint, expires_at) VALUES (?, ?, ?, ?, ?)
-       ON CONFLICT DO NOTHING`,
-      key,
-      token,
-      firstId,
-      fingerprint,
-      expiresAtMs,
-    );
+    const { id: firstId, expires_at } = same ?? { id, expires_at: db.now.atMs + idempotencyMs };
+    const sql = `INSERT INTO ${table} (key, token, id, fingerprint, expires_at) VALUES (?, ?, ?, ?, ?)`;
+    db.run(sql, key, token, firstId, fingerprint, expires_at);
   }
   return same && { kind: "stored", id: same.id, repeated: true };
 }
