@@ -2,10 +2,12 @@
 
 import { decodeEmail, type Email } from "../email/email.ts";
 import type { Batch } from "../queue/contract.ts";
-import { addAttempt, decodeHistory, decodeNotes, type History, noNotes, type Notes } from "./history.ts";
+import { addAttempts, decodeHistory, decodeNotes, withNotes } from "./history.ts";
+import { type History, noNotes, type Notes } from "./history.ts";
 
 export interface DecodedEmail extends Omit<Batch["emails"][number], "text" | "history"> {
   readonly email: Email;
+  /** Includes the attempts at this batch. */
   readonly history: History;
 }
 
@@ -20,22 +22,23 @@ export interface DecodedBatch extends Omit<Batch, "emails" | "notes"> {
 }
 
 export function decodeBatch(batch: Batch): DecodedBatch {
-  const notes = ifReadable(() => decodeNotes(batch.notes));
+  const read = ifReadable(() => decodeNotes(batch.notes));
+  const notes = withLeaseExpiry(read ?? noNotes, batch);
   const emails: DecodedEmail[] = [];
   const unreadable: string[] = [];
   for (const { text, history, ...rest } of batch.emails) {
-    const read = ifReadable(() => ({ email: decodeEmail(text), history: decodeHistory(history) }));
-    if (read === undefined) unreadable.push(rest.id);
-    else emails.push({ ...rest, ...read });
+    const email = ifReadable(() => {
+      return { ...rest, email: decodeEmail(text), history: withNotes(decodeHistory(history), notes) };
+    });
+    if (email === undefined) unreadable.push(rest.id);
+    else emails.push(email);
   }
-  const isDamaged = notes === undefined || unreadable.length > 0;
-  return { ...batch, emails, notes: withLeaseExpiry(notes ?? noNotes, batch), unreadable, isDamaged };
+  return { ...batch, emails, notes, unreadable, isDamaged: read === undefined || unreadable.length > 0 };
 }
 
 /** Notes an attempt whose lease expired, which nobody has settled. */
 export function withLeaseExpiry(notes: Notes, { leaseExpired, provider, nowMs }: Batch): Notes {
-  if (!leaseExpired) return notes;
-  return { ...notes, attempts: addAttempt(notes.attempts, { provider, atMs: nowMs, outcome: "lapsed" }) };
+  return leaseExpired ? addAttempts(notes, [{ provider, atMs: nowMs, outcome: "lapsed" }]) : notes;
 }
 
 /** The result of `decode`, or undefined if it throws: stored text may be damaged, or of a later format. */

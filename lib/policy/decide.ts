@@ -1,8 +1,8 @@
 // The next step with a claimed batch, and what follows from what happened to it. A table: the rows are the kinds of result
 // and outcome, the two columns are "never in doubt" and "in doubt"; its entries are in email_fate.ts and in_doubt.ts.
 
-import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
-import { compose, type Decision, type DecisionInput, type Policy, type Result } from "./decision.ts";
+import { type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
+import { compose, type Decision, type DecisionInput, type Result } from "./decision.ts";
 import type { Ruling, Verdict } from "./decision.ts";
 import { decideEmail, giveBack, markUnreadable, nextPieceMax, splitOff } from "./email_fate.ts";
 import { decideSearch, endDoubt, isToBeSplit, keepInDoubt, postpone, splitInDoubt } from "./in_doubt.ts";
@@ -14,60 +14,39 @@ import { domainOf, strangersMax } from "./senders.ts";
  * doubt is over, housekeeping ends it; but for an hour after a step of the store's clock no doubt ends, and the batch
  * goes on as before.
  * @param takesNew whether new emails are handed to its provider
- * @param nowMs    the store's time, Unix ms
  */
-export function nextStep(
-  batch: DecodedBatch,
-  policy: Policy,
-  takesNew: boolean,
-  nowMs: number,
-): "send" | "search" | Result {
+export function nextStep(input: DecisionInput, takesNew: boolean): "send" | "search" | Result {
+  const { batch, policy, nowMs } = input;
   const handBack: Result = { kind: "untouched", delayMs: 0 };
   if (batch.isDamaged) return handBack;
   if (!isInDoubt(batch)) return takesNew ? "send" : handBack;
   if (isDoubtOver(batch, nowMs) && batch.clockSteppedAtMs === undefined) return handBack;
   if (policy.searchWaitMs !== undefined) return "search";
-  return isToBeSplit(batch.notes, { batch, policy, nowMs }) ? { kind: "split" } : "send";
+  return isToBeSplit(batch.notes, input) ? { kind: "split" } : "send";
 }
 
-/**
- * @param nowMs  the store's time, Unix ms: the claim's plus what has elapsed since
- * @param random in [0, 1)
- */
-export function decide(
-  batch: DecodedBatch,
-  result: Result,
-  policy: Policy,
-  nowMs: number,
-  random: number,
-): Decision {
-  const input = { batch, policy, nowMs, random };
-  const ruling = batch.isDamaged ? setAside(input) : rule(result, input);
-  return compose(ruling, input, outcomesOf(result));
-}
-
-function outcomesOf(result: Result): readonly Outcome[] {
-  if (result.kind === "each") return result.outcomes;
-  return result.kind === "whole" || result.kind === "failed" ? [result.outcome] : [];
-}
-
-function rule(result: Result, input: DecisionInput): Ruling {
+export function decide(result: Result, input: DecisionInput): Decision {
+  if (input.batch.isDamaged) return compose(setAside(input), input);
   switch (result.kind) {
     case "each":
-      return ruleEach(result.outcomes, input);
+      return compose(ruleEach(result.outcomes, input), input, result.outcomes);
     case "whole":
-      return ruleWhole(result.outcome, input);
+      return compose(ruleWhole(result.outcome, input), input, [result.outcome]);
     case "searched":
-      return decideSearch(result.found, input);
+      return compose(decideSearch(result.found, input), input);
     case "failed":
-      return keepInDoubt(result.outcome, input);
+      return compose(keepInDoubt(result.outcome, input), input, [result.outcome]);
     case "ended":
-      return endDoubt(input);
+      return compose(endDoubt(input), input);
     case "split":
-      return splitInDoubt(input);
-    case "untouched":
-      if (isInDoubt(input.batch)) return postpone(result.delayMs, input);
-      return forAll(input, (email) => giveBack(email, { delayMs: result.delayMs }, input));
+      return compose(splitInDoubt(input), input);
+    case "untouched": {
+      const { delayMs } = result;
+      const ruling = isInDoubt(input.batch)
+        ? postpone(delayMs, input)
+        : forAll(input, (email) => giveBack(email, { delayMs }, input));
+      return compose(ruling, input);
+    }
   }
 }
 
@@ -84,8 +63,7 @@ function ruleEach(outcomes: readonly Outcome[], input: DecisionInput): Ruling {
     else verdicts.push(decideEmail(email, outcome, accountWorks, input));
   }
   if (uncertain === undefined) return { verdicts };
-  // A request under the same key must have the same bytes, so that the batch stays whole; what is
-  // searched for need not.
+  // A request under the same key must have the same bytes, so the batch stays whole; a search does not need that.
   return keepInDoubt(uncertain, input, policy.searchWaitMs === undefined ? [] : verdicts);
 }
 

@@ -2,7 +2,7 @@
 
 import type { EmailFate, Settlement } from "../queue/contract.ts";
 import type { DecodedBatch } from "./batch.ts";
-import { healthOf, type Outcome, type ProviderHealth, providerFailureOf } from "./request_outcome.ts";
+import { judgeProvider, type Outcome, type ProviderHealth } from "./request_outcome.ts";
 import type { SearchResult, SendResult } from "./request_outcome.ts";
 
 /** The settings that decisions depend on. */
@@ -39,7 +39,7 @@ export type Question = "none" | "answered" | "ok";
 export interface DecisionInput {
   readonly batch: DecodedBatch;
   readonly policy: Policy;
-  /** The store's time, Unix ms. */
+  /** The store's time, Unix ms: the claim's plus what has elapsed since. */
   readonly nowMs: number;
   /** In [0, 1). One for a whole decision: emails that failed together come back together, as one batch. */
   readonly random: number;
@@ -114,7 +114,7 @@ export function compose(
   for (const verdict of verdicts) for (const name of verdict.counts) add(`${name}:${provider}`, 1);
   for (const [name, count] of Object.entries(counts)) add(`${name}:${provider}`, count);
   add("possible_duplicates", possibleDuplicates.length);
-  const failure = providerFailureOf(outcomes);
+  const { health, failure } = judgeProvider(outcomes);
   return {
     settlement: {
       fates: verdicts.map(({ fate }) => fate),
@@ -124,14 +124,10 @@ export function compose(
       ...(failure !== undefined && { failure }),
     },
     possibleDuplicates,
-    health: healthOf(outcomes),
+    health,
     throttled: outcomes.some(({ kind }) => kind === "throttled"),
     dead: verdicts.flatMap(({ death }) => death ?? []),
-    refusedSenders: distinct(verdicts.map(({ refusedSender }) => refusedSender)),
-    acceptedSenders: distinct(verdicts.map(({ acceptedSender }) => acceptedSender)),
+    refusedSenders: [...new Set(verdicts.flatMap(({ refusedSender }) => refusedSender ?? []))],
+    acceptedSenders: [...new Set(verdicts.flatMap(({ acceptedSender }) => acceptedSender ?? []))],
   };
-}
-
-function distinct(names: readonly (string | undefined)[]): string[] {
-  return [...new Set(names.filter((name) => name !== undefined))];
 }

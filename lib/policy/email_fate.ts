@@ -4,8 +4,8 @@
 import { backoffMs } from "./backoff.ts";
 import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import type { Death, DecisionInput, Policy, Verdict } from "./decision.ts";
-import { addAttempt, asDead, type AttemptEnd, type Attempts, encodeHistory } from "./history.ts";
-import { encodeRecord, type History, noHistory, withNotes } from "./history.ts";
+import { addAttempts, asDead, type AttemptEnd, encodeMemory, encodeRecord } from "./history.ts";
+import { type History, noHistory, type Notes } from "./history.ts";
 import type { Outcome } from "./request_outcome.ts";
 
 /**
@@ -21,8 +21,8 @@ export function nextPieceMax(suspects: number): number {
 
 /**
  * After a certain outcome.
- * @param accountWorks the same answer accepted another email. What it says of the account then does not hold for
- *   all: the breaker stays closed, and so this email has to wait like any that failed.
+ * @param accountWorks the same answer accepted another email, so that a refusal of the account does not hold for all:
+ *   the breaker stays closed, and this email has to wait like any that failed
  */
 export function decideEmail(
   email: DecodedEmail,
@@ -30,14 +30,18 @@ export function decideEmail(
   accountWorks: boolean,
   input: DecisionInput,
 ): Verdict {
+  const { batch, policy, nowMs } = input;
   if (outcome.kind === "accepted") {
-    const verdict = markSent(email, outcome.providerMessageId, "accepted", input);
-    return { ...verdict, mayBeDuplicate: mayBeSecond(input) };
+    // Perhaps a second time: another account does not know the key, and no provider knows it for ever.
+    const mayBeDuplicate =
+      isInDoubt(batch) &&
+      policy.searchWaitMs === undefined &&
+      (isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs));
+    return { ...markSent(email, outcome.providerMessageId, "accepted", input), mayBeDuplicate };
   }
   if (email.marked) return leaveToMark(email);
   const { kind, reason } = outcome;
-  const { batch, policy } = input;
-  const history = tried(email, kind, reason, input);
+  const history = tried(email.history, kind, reason, input);
   switch (kind) {
     case "rejected":
       return markDead(email.id, history, "rejected", reason, ["rejected"]);
@@ -70,16 +74,10 @@ export function markSent(
   input: DecisionInput,
 ): Verdict {
   const { id: batchId, provider } = input.batch;
-  const history = tried(email, end, undefined, input);
+  const history = tried(email.history, end, undefined, input);
   const record = encodeRecord({ batchId, provider, providerMessageId, atMs: input.nowMs, history });
   const { id } = email;
   return { fate: { id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.email.from };
-}
-
-/** Perhaps accepted a second time: another account does not know the key, and no provider knows it for ever. */
-function mayBeSecond({ batch, policy, nowMs }: DecisionInput): boolean {
-  if (!isInDoubt(batch) || policy.searchWaitMs !== undefined) return false;
-  return isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs);
 }
 
 export function isOtherCredential({ credential }: DecodedBatch, policy: Policy): boolean {
@@ -100,7 +98,7 @@ export function resendAfterDoubt(
   why?: string,
 ): Verdict {
   if (email.marked) return leaveToMark(email);
-  const history = end === "doubtEnded" ? tried(email, end, why, input) : inherited(email, input);
+  const history = tried(email.history, end, why, input);
   const doubted = { ...history, doubted: true, tries: history.tries + 1 };
   if (suspects === 1 && input.batch.notes.isBlamed && isLate(email, input)) {
     const last = history.attempts.kept.findLast(({ reason }) => reason !== undefined);
@@ -112,14 +110,9 @@ export function resendAfterDoubt(
 }
 
 /** Given back as it was, from a batch that was never begun; uncounted. */
-export function giveBack(
-  email: DecodedEmail,
-  when: RetryTime,
-  input: DecisionInput,
-  history = inherited(email, input),
-): Verdict {
+export function giveBack(email: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
   if (email.marked) return leaveToMark(email);
-  return { ...scheduleRetry(email, history, when, input), counts: [] };
+  return { ...scheduleRetry(email, email.history, when, input), counts: [] };
 }
 
 /** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
@@ -129,13 +122,15 @@ export function splitOff(
   reason: string,
   input: DecisionInput,
 ): Verdict {
-  return giveBack(email, { delayMs: 0, pieceMax }, input, tried(email, "split", reason, input));
+  const history = tried(email.history, "split", reason, input);
+  return giveBack({ ...email, history }, { delayMs: 0, pieceMax }, input);
 }
 
 /** Refused by this provider, without a request: another is asked or, if every one has refused it, it is dead. */
 export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
-  const verdict = tryNextProvider(email, tried(email, "handedOver", reason, input), reason, input);
+  const history = tried(email.history, "handedOver", reason, input);
+  const verdict = tryNextProvider(email, history, reason, input);
   return verdict.death === undefined ? { ...verdict, counts: ["handed_over"] } : verdict;
 }
 
@@ -165,7 +160,7 @@ function tryNextProvider(
  * this is the one that would not send it again.
  */
 export function leaveToMark({ id, history }: DecodedEmail): Verdict {
-  return { fate: { id, kind: "dead", history: encodeHistory(history) }, counts: [] };
+  return { fate: { id, kind: "dead", history: encodeMemory(history) }, counts: [] };
 }
 
 /** An email that cannot be decoded would hold up its batch for ever. It is kept as it is. */
@@ -189,7 +184,7 @@ export function markDead(
 ): Verdict {
   const dead = asDead(history, `${reasonPrefix[cause] ?? ""}${reason}`);
   return {
-    fate: { id, kind: "dead", history: encodeHistory(dead) },
+    fate: { id, kind: "dead", history: encodeMemory(dead) },
     counts: [...counts, "dead"],
     death: { id, cause, reason, outcomeUnknown: history.doubted },
   };
@@ -246,13 +241,14 @@ function scheduleRetry(
       delayMs,
       ...(only !== undefined && { only }),
       ...(pieceMax !== undefined && { pieceMax }),
-      history: encodeHistory(history),
+      history: encodeMemory(history),
     },
     counts: ["retried"],
   };
 }
 
-function backoff(attempt: number, { policy, random }: DecisionInput): number {
+/** @param attempt attempts that failed, 1-based */
+export function backoff(attempt: number, { policy, random }: DecisionInput): number {
   return backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
 }
 
@@ -262,33 +258,18 @@ function backoff(attempt: number, { policy, random }: DecisionInput): number {
  */
 export function isLate(
   { submittedAtMs, history }: DecodedEmail,
-  { batch, policy, nowMs }: Omit<DecisionInput, "random">,
+  { batch, policy, nowMs }: DecisionInput,
 ): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
-/** The email's history before, and with this batch in doubt. */
-function inherited({ history }: DecodedEmail, { batch }: DecisionInput): History {
-  return withNotes(history, batch.notes);
-}
-
-/** The email's history, and how this attempt ended. */
-export function tried(
-  email: DecodedEmail,
-  end: AttemptEnd,
-  reason: string | undefined,
-  input: DecisionInput,
-): History {
-  return withAttempt(inherited(email, input), end, reason, input);
-}
-
-/** `of`, with an attempt at this batch that has just ended. */
-export function withAttempt<T extends { readonly attempts: Attempts }>(
-  of: T,
+/** The memory of an email or a batch, with the attempt that has just ended. */
+export function tried<T extends History | Notes>(
+  before: T,
   outcome: AttemptEnd,
   reason: string | undefined,
   { batch: { provider }, nowMs: atMs }: DecisionInput,
 ): T {
-  return { ...of, attempts: addAttempt(of.attempts, { provider, atMs, outcome, reason }) };
+  return addAttempts(before, [{ provider, atMs, outcome, reason }]);
 }

@@ -3,11 +3,11 @@
 // and a missing field has its default.
 
 import * as v from "valibot";
-import type { OutcomeKind } from "./request_outcome.ts";
+import type { Outcome } from "./request_outcome.ts";
 
 /** How an attempt ended: as an outcome says, or in a way that is no answer to a request. Stored: never renamed. */
 export type AttemptEnd =
-  | OutcomeKind
+  | Outcome["kind"]
   /** The lease expired: the worker, and the answer with it, were lost. */
   | "lapsed"
   /** A search found the email accepted. */
@@ -40,25 +40,29 @@ const keptAtEachEnd = 10;
 /** UTF-16 units. */
 export const reasonMax = 500;
 
-export const noAttempts: Attempts = { kept: [], total: 0 };
-
 /** `text`, at most {@link reasonMax} UTF-16 units of it, never half a surrogate pair. */
 export function cutReason(text: string): string {
   return text.slice(0, reasonMax).replace(/[\ud800-\udbff]$/, "");
 }
 
-/** Adds one attempt, its reason cut. */
-export function addAttempt(attempts: Attempts, { reason, ...attempt }: Attempt): Attempts {
-  const added = reason === undefined ? attempt : { ...attempt, reason: cutReason(reason) };
-  return joinAttempts(attempts, { kept: [added], total: 1 });
-}
-
-/** The same as if all attempts of both had been added one by one. */
-export function joinAttempts(earlier: Attempts, later: Attempts): Attempts {
-  const all = [...earlier.kept, ...later.kept];
+/** The memory with these later attempts, their reasons cut. @param total how many they are, if some are left out */
+export function addAttempts<T extends History | Notes>(
+  memory: T,
+  later: readonly Attempt[],
+  total = later.length,
+): T {
+  const added = later.map(({ reason, ...rest }) =>
+    reason === undefined ? rest : { ...rest, reason: cutReason(reason) },
+  );
+  const all = [...memory.attempts.kept, ...added];
   const isWhole = all.length <= 2 * keptAtEachEnd;
   const kept = isWhole ? all : [...all.slice(0, keptAtEachEnd), ...all.slice(-keptAtEachEnd)];
-  return { kept, total: earlier.total + later.total };
+  return { ...memory, attempts: { kept, total: memory.attempts.total + total } };
+}
+
+/** The memory of an email whose batch ends: what the batch went through belongs to it. */
+export function withNotes(history: History, { attempts: { kept, total } }: Notes): History {
+  return addAttempts(history, kept, total);
 }
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -144,7 +148,7 @@ export type SentRecord = Readonly<v.InferOutput<typeof recordSchema>>;
 export const noHistory: History = v.parse(historySchema, {});
 /** With a place for every field, so that they are stored in this order. */
 export const noNotes: Notes = {
-  attempts: noAttempts,
+  attempts: noHistory.attempts,
   looks: 0,
   failures: 0,
   strikes: 0,
@@ -153,24 +157,14 @@ export const noNotes: Notes = {
   account: undefined,
 };
 
-/** The inverse of {@link encodeHistory}. Throws on text that it did not write. */
+/** The inverse of {@link encodeMemory}. Throws on text that it did not write. */
 export function decodeHistory(text: string): History {
   return text === "" ? noHistory : decode(historySchema, text);
 }
 
-/** The stored text; the empty history is the empty text. */
-export function encodeHistory(history: History): string {
-  return encode(storedForm(history));
-}
-
-/** The inverse of {@link encodeNotes}. Throws on text that it did not write. */
+/** The inverse of {@link encodeMemory}. Throws on text that it did not write. */
 export function decodeNotes(text: string): Notes {
   return text === "" ? noNotes : decode(notesSchema, text);
-}
-
-/** The stored text; empty notes are the empty text. */
-export function encodeNotes(notes: Notes): string {
-  return encode(storedForm(notes));
 }
 
 /** The inverse of {@link encodeRecord}. Throws on text that it did not write. */
@@ -178,15 +172,21 @@ export function decodeRecord(text: string): SentRecord {
   return decode(recordSchema, text);
 }
 
-export function encodeRecord({ history, ...record }: SentRecord): string {
-  return JSON.stringify({ ...record, history: storedForm(history) });
-}
-
-/** The error holds nothing of the text: it may be logged. */
+/** The error quotes nothing of the text: it may be logged. */
 function decode<T>(schema: v.GenericSchema<unknown, T>, text: string): T {
   const { success, output } = v.safeParse(schema, JSON.parse(text), { abortEarly: true });
   if (!success) throw new TypeError("a stored field is not of its type");
   return output;
+}
+
+/** The stored text; an empty memory is the empty text. */
+export function encodeMemory(memory: History | Notes): string {
+  const text = JSON.stringify(storedForm(memory));
+  return text === "{}" ? "" : text;
+}
+
+export function encodeRecord({ history, ...record }: SentRecord): string {
+  return JSON.stringify({ ...record, history: storedForm(history) });
 }
 
 /** Fields that have their default are omitted. */
@@ -194,16 +194,6 @@ function storedForm({ attempts: { kept, total }, ...rest }: History | Notes): ob
   const fields = { attempts: kept, total: total > kept.length ? total : 0, ...rest };
   const isDefault = (value: unknown) => !value || (Array.isArray(value) && value.length === 0);
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => !isDefault(value)));
-}
-
-function encode(stored: object): string {
-  const text = JSON.stringify(stored);
-  return text === "{}" ? "" : text;
-}
-
-/** The history of an email whose batch ends: what the batch went through belongs to it. */
-export function withNotes(history: History, notes: Notes): History {
-  return { ...history, attempts: joinAttempts(history.attempts, notes.attempts) };
 }
 
 /** The history of a dead letter. */

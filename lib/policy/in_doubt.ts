@@ -5,12 +5,11 @@
 // One exception: if the provider keeps failing at a batch of several emails while it accepts others, one of these emails
 // is probably to blame. The batch is split, so that the others do not wait for most of a day.
 
-import { backoffMs } from "./backoff.ts";
-import { type DecodedBatch, type DecodedEmail, isInDoubt } from "./batch.ts";
+import { type DecodedBatch, isInDoubt } from "./batch.ts";
 import type { DecisionInput, Ruling, Verdict } from "./decision.ts";
-import { isLate, isOtherCredential, markDead, markSent } from "./email_fate.ts";
-import { resendAfterDoubt, tried, withAttempt } from "./email_fate.ts";
-import { encodeNotes, type Notes } from "./history.ts";
+import { backoff, isLate, isOtherCredential, markDead, markSent } from "./email_fate.ts";
+import { resendAfterDoubt, tried } from "./email_fate.ts";
+import { encodeMemory, type Notes } from "./history.ts";
 import type { FailedOutcome } from "./request_outcome.ts";
 
 /** Empty searches that count after which the rest is sent again. */
@@ -33,15 +32,19 @@ export function keepInDoubt(
   input: DecisionInput,
   verdicts: readonly Verdict[] = [],
 ): Ruling {
-  const { batch } = input;
+  const { batch, policy } = input;
+  const { kind, reason } = outcome;
   const notes = afterFailure(outcome, input);
-  const [only, ...others] = batch.emails;
-  if (only !== undefined && others.length === 0 && endsInDoubt(only, notes, input)) {
-    const { kind, reason } = outcome;
-    const history = { ...tried(only, kind, reason, input), doubted: true };
-    return { verdicts: [markDead(only.id, history, "gaveUp", reason)] };
+  const emails = batch.emails.map((email) => {
+    return { ...email, history: tried(email.history, kind, reason, input) };
+  });
+  const [only, ...others] = emails;
+  // A lone email is given up in doubt; one that can be searched for is given up after the search instead.
+  const mayEnd = policy.searchWaitMs === undefined && isInDoubt(batch) && notes.isBlamed;
+  if (mayEnd && only !== undefined && others.length === 0 && !only.marked && isLate(only, input)) {
+    return { verdicts: [markDead(only.id, { ...only.history, doubted: true }, "gaveUp", reason)] };
   }
-  if (isToBeSplit(notes, input)) return splitInDoubt({ ...input, batch: { ...batch, notes } });
+  if (isToBeSplit(notes, input)) return splitInDoubt({ ...input, batch: { ...batch, emails } });
   return {
     verdicts,
     rest: restUntil(retryDelayMs(outcome, notes, input), notes, input),
@@ -53,11 +56,16 @@ function afterFailure(outcome: FailedOutcome, input: DecisionInput): Notes {
   const { batch, policy } = input;
   const before = batch.notes;
   const isSearch = policy.searchWaitMs !== undefined && isInDoubt(batch);
-  const isStrike = !isSearch && mayBeAnEmails(outcome);
+  const { kind, reason } = outcome;
+  // One of the emails may have caused it. A refused sender counts too: the request can never succeed as it is, and its
+  // bytes cannot change under the same key.
+  const mayBeAnEmails =
+    (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
+  const isStrike = !isSearch && mayBeAnEmails;
   const keepsBaseline = before.strikes === 0 || before.baseline?.credential === policy.credential;
   return {
-    ...withAttempt(before, outcome.kind, outcome.reason, input),
-    failures: before.failures + (outcome.kind === "throttled" ? 0 : 1),
+    ...tried(before, kind, reason, input),
+    failures: before.failures + (kind === "throttled" ? 0 : 1),
     strikes: before.strikes + (isStrike ? 1 : 0),
     baseline: keepsBaseline
       ? before.baseline
@@ -67,27 +75,12 @@ function afterFailure(outcome: FailedOutcome, input: DecisionInput): Notes {
 }
 
 /**
- * Whether one of the emails may have caused it. A refused sender counts too: the request can never succeed as it is, and
- * its bytes cannot change under the same key.
- */
-function mayBeAnEmails(outcome: FailedOutcome): boolean {
-  const { kind } = outcome;
-  return (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
-}
-
-/** Whether a lone email is given up while in doubt; one that can be searched for is given up after the search instead. */
-function endsInDoubt(email: DecodedEmail, { isBlamed }: Notes, input: DecisionInput): boolean {
-  if (email.marked || input.policy.searchWaitMs !== undefined) return false;
-  return isInDoubt(input.batch) && isBlamed && isLate(email, input);
-}
-
-/**
  * Five failures that one email may have caused, for long enough, while the provider worked: it accepted others, or said
  * itself, under this very key, that it refuses a sender.
  */
 export function isToBeSplit(
   { strikes, baseline, attempts }: Notes,
-  { batch, policy, nowMs }: Omit<DecisionInput, "random">,
+  { batch, policy, nowMs }: DecisionInput,
 ): boolean {
   if (policy.searchWaitMs !== undefined || batch.emails.length === 1 || strikes < strikesNeeded) return false;
   if (batch.doubtSinceMs === undefined || nowMs - batch.doubtSinceMs < policy.doubtSplitAfterMs) return false;
@@ -116,7 +109,7 @@ export function postpone(delayMs: number, input: DecisionInput): Ruling {
 
 /** A search was answered. What it found is sent; the rest is sent again only after searches that count. */
 export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
-  const { batch } = input;
+  const { batch, policy } = input;
   const verdicts: Verdict[] = [];
   const missing = batch.emails.filter((email) => {
     const messageId = found.get(email.id);
@@ -125,28 +118,25 @@ export function decideSearch(found: ReadonlyMap<string, string>, input: Decision
   });
   if (missing.length === 0) return { verdicts };
 
-  const notes = withAccount(withAttempt(batch.notes, "notFound", undefined, input), input);
-  const looks = notes.looks + (doesSearchCount(notes, input) ? 1 : 0);
+  // The account that the batch was sent from is known once it has been searched under its own credential.
+  const account = isOtherCredential(batch, policy)
+    ? batch.notes.account
+    : (policy.account ?? batch.notes.account);
+  const looks = batch.notes.looks + (doesSearchCount(account, input) ? 1 : 0);
   if (looks >= searchesNeeded || missing.every(({ marked }) => marked)) {
-    const after = { ...input, batch: { ...batch, notes } };
-    const lost = missing.map((email) => resendAfterDoubt(email, "notFound", missing.length, after));
+    const lost = missing.map((email) => resendAfterDoubt(email, "notFound", missing.length, input));
     return { verdicts: [...verdicts, ...lost] };
   }
-  return { verdicts, rest: restUntil(searchDelayMs(input), { ...notes, looks, failures: 0 }, input) };
-}
-
-/** The account that the batch was sent from is known once it has been searched under its own credential. */
-function withAccount(notes: Notes, { batch, policy }: DecisionInput): Notes {
-  if (policy.account === undefined || isOtherCredential(batch, policy)) return notes;
-  return { ...notes, account: policy.account };
+  const notes = { ...tried(batch.notes, "notFound", undefined, input), account, looks, failures: 0 };
+  return { verdicts, rest: restUntil(searchDelayMs(input), notes, input) };
 }
 
 /**
  * An empty search counts if its claim came `searchWaitMs` after the doubt was recorded, or after a later step of the
  * store's clock, and if it searched the account that the batch was sent from.
  */
-function doesSearchCount(notes: Notes, { batch, policy }: DecisionInput): boolean {
-  const isSameAccount = notes.account !== undefined && notes.account === policy.account;
+function doesSearchCount(account: string | undefined, { batch, policy }: DecisionInput): boolean {
+  const isSameAccount = account !== undefined && account === policy.account;
   if (isOtherCredential(batch, policy) && !isSameAccount) return false;
   return policy.searchWaitMs !== undefined && batch.nowMs >= countsFromMs(batch, policy.searchWaitMs);
 }
@@ -167,11 +157,10 @@ function searchDelayMs({ batch, policy, nowMs }: DecisionInput): number {
 }
 
 function retryDelayMs(outcome: FailedOutcome, notes: Notes, input: DecisionInput): number {
-  const { batch, policy, random } = input;
+  const { batch, policy } = input;
   if (!isInDoubt(batch) && policy.searchWaitMs !== undefined) return firstSearchMs;
   // How long a throttled one has to wait is known to the rate limiter, and is no failure of its own.
-  const attempt = outcome.kind === "throttled" ? 1 : notes.failures;
-  const delayMs = backoffMs({ attempt, baseMs: policy.retryBaseMs, maxMs: policy.retryMaxMs, random });
+  const delayMs = backoff(outcome.kind === "throttled" ? 1 : notes.failures, input);
   const leftMs = untilSplitMs(notes, input);
   // Enough attempts have failed: another one that hangs would only put the split off.
   if (notes.strikes >= strikesNeeded && leftMs <= attemptGapMaxMs) return leftMs;
@@ -195,5 +184,5 @@ function restUntil(
   const leftMs = batch.doubtEndsAtMs - nowMs;
   const afterMs = batch.clockSteppedAtMs === undefined ? endedDelayMs : delayMs;
   const boundedMs = leftMs > 0 ? Math.min(delayMs, leftMs) : afterMs;
-  return { delayMs: Math.ceil(boundedMs), notes: encodeNotes(notes) };
+  return { delayMs: Math.ceil(boundedMs), notes: encodeMemory(notes) };
 }

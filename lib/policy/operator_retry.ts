@@ -3,7 +3,7 @@
 import type { Batch, EmailFate, Settlement } from "../queue/contract.ts";
 import { ifReadable, withLeaseExpiry } from "./batch.ts";
 import { nextPieceMax } from "./email_fate.ts";
-import { addAttempt, asRetried, decodeHistory, decodeNotes, encodeHistory } from "./history.ts";
+import { addAttempts, asRetried, decodeHistory, decodeNotes, encodeMemory } from "./history.ts";
 import { noHistory, noNotes, withNotes } from "./history.ts";
 
 export interface OperatorRetry {
@@ -15,7 +15,7 @@ export interface OperatorRetry {
 /** @param seenHistory as it is stored; if it cannot be read, the email may have been sent */
 export function decideRetry(seenHistory: string, nowMs: number): OperatorRetry {
   const history = ifReadable(() => decodeHistory(seenHistory)) ?? { ...noHistory, doubted: true };
-  return { history: encodeHistory(asRetried(history, nowMs)), mayBeDuplicate: history.doubted };
+  return { history: encodeMemory(asRetried(history, nowMs)), mayBeDuplicate: history.doubted };
 }
 
 /** Names of counters, for each email that is retried. */
@@ -41,8 +41,8 @@ export function endDoubtNow(
   const fates = batch.emails.map(({ id, history, marked }): EmailFate => {
     if (marked) return { id, kind: "dead", history };
     const before = withNotes(ifReadable(() => decodeHistory(history)) ?? noHistory, notes);
-    const ended = { ...before, attempts: addAttempt(before.attempts, end), doubted: true };
-    return { id, kind: "due", delayMs: 0, pieceMax, history: encodeHistory(asRetried(ended, nowMs)) };
+    const ended = { ...addAttempts(before, [end]), doubted: true };
+    return { id, kind: "due", delayMs: 0, pieceMax, history: encodeMemory(asRetried(ended, nowMs)) };
   });
   const possibleDuplicates = batch.emails.flatMap(({ id, marked }) => (marked ? [] : [id]));
   const count = possibleDuplicates.length;

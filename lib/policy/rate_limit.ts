@@ -4,6 +4,7 @@
 import { pauseMs } from "./backoff.ts";
 import type { RateHint } from "./request_outcome.ts";
 
+/** Times in ms, by one clock throughout. */
 export interface Rate {
   readonly ratePerSecond: number;
   /** As the provider named it last. */
@@ -49,16 +50,16 @@ export function newRate({
   };
 }
 
-/** Takes the permit for a request; undefined if there is none now. Times in ms, of one clock throughout. */
-export function takePermitAt(rate: Rate, nowMs: number): Rate | undefined {
+/** Takes the permit for a request; undefined if there is none now. */
+export function takePermit(rate: Rate, nowMs: number): Rate | undefined {
   if (nextPermitAtMs(rate, nowMs) > nowMs) return undefined;
   const filled = fill(rate, nowMs);
   return { ...filled, tokens: Math.max(0, filled.tokens - 1) };
 }
 
 /** The permit was not needed. */
-export function returnPermitTo(rate: Rate): Rate {
-  return { ...rate, tokens: Math.min(burstOf(rate.ratePerSecond), rate.tokens + 1) };
+export function returnPermit(rate: Rate): Rate {
+  return fill({ ...rate, tokens: rate.tokens + 1 }, rate.updatedAtMs);
 }
 
 /** From when there is a permit, unless another request takes it; `nowMs` if there is one. */
@@ -70,70 +71,46 @@ export function nextPermitAtMs(rate: Rate, nowMs: number): number {
 }
 
 /**
- * Any answer that is not a throttling.
- * @param takenAtMs when its request took its permit
+ * Learns from an answer: a throttling halves the rate and pauses, any other lets it grow. Only requests that began after
+ * the last throttling count, so that those that were throttled together count once.
+ * @param about.takenAtMs when its request took its permit
+ * @param about.random    in [0, 1)
  */
-export function onAnswer(rate: Rate, hint: RateHint, takenAtMs: number, nowMs: number): Rate {
-  const limited = withLimit(fill(rate, nowMs), hint);
-  const blockedUntilMs = Math.max(rate.blockedUntilMs, windowEndMs(hint, nowMs));
-  if (takenAtMs <= rate.throttledAtMs) return { ...limited, blockedUntilMs };
-  const ceiling = ceilingOf(limited);
-  const isNewLimit = limited.limitPerSecond !== rate.limitPerSecond;
-  const grown = limited.ratePerSecond + ceiling * growth;
-  const ratePerSecond = isNewLimit ? ceiling : Math.min(ceiling, grown);
-  return { ...limited, ratePerSecond, throttles: 0, blockedUntilMs };
-}
-
-/**
- * Too many requests: half the rate, and a pause. Requests that were under way together count once.
- * @param takenAtMs when its request took its permit
- * @param random    in [0, 1)
- */
-export function onThrottled(
-  rate: Rate,
-  hint: RateHint,
-  takenAtMs: number,
-  nowMs: number,
-  random: number,
+export function learnRate(
+  before: Rate,
+  { limitPerSecond = NaN, remaining, resetMs, retryAfterMs = 0 }: RateHint,
+  about: { isThrottled: boolean; takenAtMs: number; nowMs: number; random: number },
 ): Rate {
-  const limited = withLimit(fill(rate, nowMs), hint);
-  const askedMs = nowMs + Math.min(hint.retryAfterMs ?? 0, retryAfterMaxMs);
-  const blockedUntilMs = Math.max(rate.blockedUntilMs, askedMs, windowEndMs(hint, nowMs));
-  if (takenAtMs <= rate.throttledAtMs) return { ...limited, blockedUntilMs };
-  const { throttles } = rate;
+  const { isThrottled, takenAtMs, nowMs, random } = about;
+  const filled = fill(before, nowMs);
+  // The limit that the provider names is adopted at once. A burst and a second's rate together stay within it.
+  const isNamed = limitPerSecond > 0 && Number.isFinite(limitPerSecond);
+  const limit = isNamed ? limitPerSecond : before.limitPerSecond;
+  const ceiling = limit === undefined ? before.maxPerSecond : limit * (1 - burstSeconds);
+  const current = isNamed ? Math.min(before.ratePerSecond, ceiling) : before.ratePerSecond;
+  const windowMs = remaining === 0 && resetMs !== undefined ? Math.min(resetMs, pauseMaxMs) : -Infinity;
+  const askedMs = isThrottled ? Math.min(retryAfterMs, retryAfterMaxMs) : -Infinity;
+  const blockedUntilMs = Math.max(before.blockedUntilMs, nowMs + windowMs, nowMs + askedMs);
+  const rate = { ...filled, limitPerSecond: limit, ratePerSecond: current, blockedUntilMs };
+  if (takenAtMs <= before.throttledAtMs) return rate;
+  if (!isThrottled) {
+    const grown = limit === before.limitPerSecond ? current + ceiling * growth : ceiling;
+    return { ...rate, ratePerSecond: Math.min(ceiling, grown), throttles: 0 };
+  }
+  const { throttles } = before;
   const ownMs = pauseMs({ times: throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
   return {
-    ...limited,
-    ratePerSecond: Math.max(Math.min(floorPerSecond, ceilingOf(limited)), limited.ratePerSecond / 2),
+    ...rate,
+    ratePerSecond: Math.max(Math.min(floorPerSecond, ceiling), current / 2),
     blockedUntilMs: Math.max(blockedUntilMs, nowMs + ownMs),
     throttles: throttles + 1,
     throttledAtMs: nowMs,
   };
 }
 
-/** Adopts the limit that the provider names; a lower one at once. */
-function withLimit(rate: Rate, { limitPerSecond = NaN }: RateHint): Rate {
-  if (!(limitPerSecond > 0) || !Number.isFinite(limitPerSecond)) return rate;
-  const limited = { ...rate, limitPerSecond };
-  return { ...limited, ratePerSecond: Math.min(rate.ratePerSecond, ceilingOf(limited)) };
-}
-
-/** So that a burst and a second's rate together stay within the limit. */
-function ceilingOf({ limitPerSecond, maxPerSecond }: Rate): number {
-  return limitPerSecond === undefined ? maxPerSecond : limitPerSecond * (1 - burstSeconds);
-}
-
-/** When the provider's next window begins, if this one is used up. */
-function windowEndMs({ remaining, resetMs }: RateHint, nowMs: number): number {
-  return remaining === 0 && resetMs !== undefined ? nowMs + Math.min(resetMs, pauseMaxMs) : -Infinity;
-}
-
-function burstOf(ratePerSecond: number): number {
-  return Math.max(1, ratePerSecond * burstSeconds);
-}
-
 function fill(rate: Rate, nowMs: number): Rate {
   const elapsedMs = Math.max(0, nowMs - rate.updatedAtMs);
-  const tokens = Math.min(burstOf(rate.ratePerSecond), rate.tokens + (elapsedMs * rate.ratePerSecond) / 1000);
+  const burst = Math.max(1, rate.ratePerSecond * burstSeconds);
+  const tokens = Math.min(burst, rate.tokens + (elapsedMs * rate.ratePerSecond) / 1000);
   return { ...rate, tokens, updatedAtMs: Math.max(rate.updatedAtMs, nowMs) };
 }

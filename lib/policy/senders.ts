@@ -3,8 +3,8 @@
 // travel apart, since one refused sender may refuse a whole request. The bytes of a request never change after it was
 // first made, so that only a batch that was never begun is touched.
 
-import { type DecodedBatch, type DecodedEmail, isInDoubt } from "./batch.ts";
-import { compose, type Decision, type DecisionInput, type Policy, type Verdict } from "./decision.ts";
+import { type DecodedEmail, isInDoubt } from "./batch.ts";
+import { compose, type Decision, type DecisionInput, type Verdict } from "./decision.ts";
 import { giveBack, handOver, leaveToMark, othersFor } from "./email_fate.ts";
 
 /** Each is a name -> until when it is remembered, ms by the caller's clock. */
@@ -31,34 +31,28 @@ export function remember(
   nowMs: number,
 ): KnownSenders {
   const refusedDomains = refused.map(domainOf);
-  const domains = [...new Set(accepted.map(domainOf))].filter((domain) => !refusedDomains.includes(domain));
-  const others = refusedDomains.some((name) => senders.accepted.has(name))
-    ? new Map([...senders.accepted].filter(([name]) => !refusedDomains.includes(name)))
-    : senders.accepted;
-  return { refused: add(senders.refused, refused, nowMs), accepted: add(others, domains, nowMs) };
+  const domains = accepted.map(domainOf).filter((domain) => !refusedDomains.includes(domain));
+  return {
+    refused: renew(senders.refused, refused, [], nowMs),
+    accepted: renew(senders.accepted, domains, refusedDomains, nowMs),
+  };
 }
 
-/** Adds names and drops those whose time is over, or the oldest. */
-function add(
+/** Adds names, and drops those that are no longer true, those whose time is over, and the oldest of too many. */
+function renew(
   before: ReadonlyMap<string, number>,
-  names: readonly string[],
+  added: readonly string[],
+  dropped: readonly string[],
   nowMs: number,
 ): ReadonlyMap<string, number> {
   // Renewed only when half of its time is over: with every answer would be too often.
-  const fresh = names.filter((name) => (before.get(name) ?? -Infinity) < nowMs + rememberedMs / 2);
-  if (fresh.length === 0) return before;
-  const kept = [...before].filter(([name, untilMs]) => untilMs > nowMs && !fresh.includes(name));
-  const added = fresh.map((name): [string, number] => [name, nowMs + rememberedMs]);
-  return new Map([...kept, ...added].slice(-rememberedMax));
-}
-
-export function isRefused({ refused }: KnownSenders, from: string, nowMs: number): boolean {
-  return (refused.get(from) ?? -Infinity) > nowMs;
-}
-
-/** Whether the provider has accepted an email of this sender's domain lately. */
-export function isKnown({ accepted }: KnownSenders, from: string, nowMs: number): boolean {
-  return (accepted.get(domainOf(from)) ?? -Infinity) > nowMs;
+  const isFresh = (name: string) => (before.get(name) ?? -Infinity) < nowMs + rememberedMs / 2;
+  const fresh = new Set(added.filter(isFresh));
+  if (fresh.size === 0 && !dropped.some((name) => before.has(name))) return before;
+  const isKept = (name: string) => !fresh.has(name) && !dropped.includes(name);
+  const kept = [...before].filter(([name, untilMs]) => untilMs > nowMs && isKept(name));
+  const renewed = Array.from(fresh, (name): [string, number] => [name, nowMs + rememberedMs]);
+  return new Map([...kept, ...renewed].slice(-rememberedMax));
 }
 
 export function domainOf(from: string): string {
@@ -67,20 +61,17 @@ export function domainOf(from: string): string {
 
 /**
  * Chooses the emails of a batch that its first request is made of, perhaps none.
- * @param senders   what is remembered of them at the batch's provider
+ * @param senders   those that are remembered at the batch's provider
  * @param sendersMs now, by the clock of `senders`
- * @param nowMs     the store's time, Unix ms
- * @returns `decision` is what becomes of the others, before the request; undefined if there are none
+ * @returns `decision` is about the others, before the request; undefined if there are none
  */
 export function presend(
-  batch: DecodedBatch,
+  input: DecisionInput,
   senders: KnownSenders,
   sendersMs: number,
-  policy: Policy,
-  nowMs: number,
-): { readonly emails: readonly DecodedEmail[]; readonly decision: Decision | undefined } {
-  if (isInDoubt(batch)) return { emails: batch.emails, decision: undefined };
-  const input = { batch, policy, nowMs, random: 0 };
+): { readonly emails: readonly DecodedEmail[]; readonly decision?: Decision } {
+  const { batch } = input;
+  if (isInDoubt(batch)) return { emails: batch.emails };
   const groups = Map.groupBy(batch.emails, (email) => groupOf(email, input, senders, sendersMs));
   const { here = [], stranger = [], lastChance = [], elsewhere = [], sent = [] } = Object.fromEntries(groups);
   // One kind of sender in one request: the known ones, or the kind that has been due longest, so that none starves.
@@ -94,7 +85,7 @@ export function presend(
     ...elsewhere.map((email) => handOver(email, input)),
     ...apart.map((email) => giveBack(email, { delayMs: 0, pieceMax }, input)),
   ];
-  if (verdicts.length === 0) return { emails, decision: undefined };
+  if (verdicts.length === 0) return { emails };
   const decision = compose({ verdicts }, input);
   if (emails.length === 0) return { emails, decision };
   return { emails, decision: { ...decision, settlement: { ...decision.settlement, keepsLease: true } } };
@@ -102,8 +93,8 @@ export function presend(
 
 /**
  * Only the outcome of an attempt of its own ends an email: one that every other provider has refused, and that
- * this one refuses from memory alone, is sent nevertheless, apart from those that have nothing against them. At a
- * provider that answers for each email alone (which is one that can be searched) nobody is a stranger.
+ * this one refuses from memory alone, is sent nevertheless, apart from the others. At a provider that answers for each
+ * email alone (which is one that can be searched) nobody is a stranger.
  */
 function groupOf(
   { marked, email: { from }, history }: DecodedEmail,
@@ -114,8 +105,10 @@ function groupOf(
   const { batch, policy } = input;
   if (marked) return "sent";
   if (history.refusedBy.includes(batch.provider)) return "elsewhere";
-  if (isRefused(senders, from, sendersMs)) {
+  const isRemembered = (untilMs = -Infinity) => untilMs > sendersMs;
+  if (isRemembered(senders.refused.get(from))) {
     return othersFor(history, input).length === 0 ? "lastChance" : "elsewhere";
   }
-  return policy.searchWaitMs !== undefined || isKnown(senders, from, sendersMs) ? "here" : "stranger";
+  if (policy.searchWaitMs !== undefined) return "here";
+  return isRemembered(senders.accepted.get(domainOf(from))) ? "here" : "stranger";
 }

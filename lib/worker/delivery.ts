@@ -4,13 +4,13 @@
 import { describe } from "../runtime/errors.ts";
 import { decodeBatch, type DecodedBatch, isInDoubt } from "../policy/batch.ts";
 import { decide, nextStep } from "../policy/decide.ts";
-import type { Decision, Policy, Result } from "../policy/decision.ts";
+import type { Decision, DecisionInput, Policy } from "../policy/decision.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 import { presend } from "../policy/senders.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
 import { type Claim, outlasts } from "./claim.ts";
-import { type DeliveryContext, loggable, reportDead, type RequestOutcome } from "./delivery_context.ts";
+import { type DeliveryContext, loggable, reportDead } from "./delivery_context.ts";
 import type { Permit, ProviderState } from "./provider_state.ts";
 
 /** Before a settlement is repeated for the first time, and at most, ms. */
@@ -26,20 +26,32 @@ export class Delivery {
   readonly #claim: Claim;
   readonly #batch: Batch;
   readonly #answeredAtMs = performance.now();
+  /** Longest that a request with this batch may take, ms. */
+  readonly #timeoutMs: number;
+  /** Of the batch, for the log. */
+  readonly #about: { readonly batch: string; readonly provider: string };
   /** The rest of the batch: some of its emails may leave it before its first request. */
   #open: DecodedBatch;
+  #policy: Policy;
 
   /** @param batch as the answer to this claim gave it just now */
   constructor(context: DeliveryContext, claim: Claim, batch: Batch) {
+    const { settings } = context;
     this.#context = context;
     this.#claim = claim;
     this.#batch = batch;
+    const bytes = batch.emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+    this.#timeoutMs = settings.providerTimeoutMs + 1000 * Math.floor(bytes / bytesPerSecond);
+    this.#about = { batch: batch.id, provider: batch.provider };
     this.#open = decodeBatch(batch);
+    const providers = [...new Set([...settings.providers, ...batch.servedProviders])];
+    this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
   }
 
-  /** The store's time, Unix ms, as far as this process can tell: never ahead of it. */
-  get #nowMs(): number {
-    return this.#batch.nowMs + Math.floor(performance.now() - this.#answeredAtMs);
+  /** All that is decided from, now. The store's time is as far as this process can tell, and never ahead of it. */
+  get #input(): DecisionInput {
+    const nowMs = this.#batch.nowMs + Math.floor(performance.now() - this.#answeredAtMs);
+    return { batch: this.#open, policy: this.#policy, nowMs, random: Math.random() };
   }
 
   /**
@@ -55,13 +67,12 @@ export class Delivery {
     try {
       // A reply that is another's would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
-      const prepared = await this.#prepare(state, permit);
-      if (prepared === undefined) return;
+      const step = await this.#prepare(state, permit);
+      if (step === undefined) return;
 
-      const { step, policy } = prepared;
       isUsed = true;
       const { result, rate } = await this.#request(state.provider, step);
-      const decision = this.#decide(result, policy);
+      const decision = decide(result, this.#input);
       state.learn(this.#context, permit, this.#open, decision, rate);
       const { rest, failure } = decision.settlement;
       if (rest !== undefined && !isInDoubt(batch)) {
@@ -78,39 +89,32 @@ export class Delivery {
 
   /** Settles a batch whose doubt is over, of whatever provider. */
   async endDoubt(): Promise<void> {
-    await this.#carryOut(this.#decide({ kind: "ended" }, this.#policy()));
+    await this.#carryOut(decide({ kind: "ended" }, this.#input));
   }
 
   /** Gives back a batch of which nothing was begun. */
   async handBack(delayMs: number): Promise<void> {
-    await this.#carryOut(this.#decide({ kind: "untouched", delayMs }, this.#policy()));
+    await this.#carryOut(decide({ kind: "untouched", delayMs }, this.#input));
   }
 
   /** Settles the emails that the request leaves out; undefined if there is no request. */
-  async #prepare(
-    state: ProviderState,
-    permit: Permit,
-  ): Promise<{ readonly step: "send" | "search"; readonly policy: Policy } | undefined> {
-    const policy = this.#policy(state, permit);
-    const step = nextStep(this.#open, policy, state.weight > 0, this.#nowMs);
-    if (typeof step !== "string") return void (await this.#carryOut(this.#decide(step, policy)));
-    const { emails, decision } = presend(this.#open, state.senders, performance.now(), policy, this.#nowMs);
+  async #prepare(state: ProviderState, { question }: Permit): Promise<"send" | "search" | undefined> {
+    const { credential, search } = state.provider;
+    const searchWaitMs = search === undefined ? undefined : this.#context.settings.searchWaitMs;
+    this.#policy = { ...this.#policy, searchWaitMs, credential, question };
+    const step = nextStep(this.#input, state.weight > 0);
+    if (typeof step !== "string") return void (await this.#carryOut(decide(step, this.#input)));
+    const { emails, decision } = presend(this.#input, state.senders, performance.now());
     if (decision !== undefined) {
       const { leaseHeld } = await this.#carryOut(decision);
       if (!leaseHeld || emails.length === 0) return undefined;
       this.#open = { ...this.#open, emails };
     }
-    const informed = await state.inform(this.#context, this.#open, step, policy, this.#nowMs);
+    this.#policy = await state.inform(this.#context, this.#input, step);
     const leaseMs = this.#batch.leaseEndsAtMs - this.#batch.nowMs;
-    const needMs = this.#requestTimeoutMs() + Math.min(settleMarginMs, leaseMs / 4);
+    const needMs = this.#timeoutMs + Math.min(settleMarginMs, leaseMs / 4);
     if (!outlasts(this.#claim, leaseMs, needMs)) return void (await this.handBack(0));
-    return { step, policy: informed };
-  }
-
-  /** Longest that a request with this batch may take, ms. */
-  #requestTimeoutMs(): number {
-    const bytes = this.#batch.emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
-    return this.#context.settings.providerTimeoutMs + 1000 * Math.floor(bytes / bytesPerSecond);
+    return step;
   }
 
   async #request(
@@ -121,7 +125,7 @@ export class Delivery {
     const { id, context, emails } = this.#open;
     const outgoing = { batchId: id, context, emails };
     const startMs = performance.now();
-    const signal = AbortSignal.timeout(this.#requestTimeoutMs());
+    const signal = AbortSignal.timeout(this.#timeoutMs);
     let answer: { result: SendResult | SearchResult; rate: RateHint };
     try {
       answer = await (request === "search" && provider.search !== undefined
@@ -133,8 +137,11 @@ export class Delivery {
       const outcome = { kind: "unknown", reason: "the adapter failed", own: false } as const;
       answer = { result: { kind: request === "search" ? "failed" : "whole", outcome }, rate: {} };
     }
+    const { result } = answer;
+    const kind = result.kind === "each" ? "answered" : "searched";
+    const outcome = "outcome" in result ? result.outcome.kind : kind;
     const elapsedMs = performance.now() - startMs;
-    observer?.requested({ provider: provider.name, request, outcome: outcomeOf(answer.result), elapsedMs });
+    observer?.requested({ provider: provider.name, request, outcome, elapsedMs });
     return answer;
   }
 
@@ -142,18 +149,19 @@ export class Delivery {
   async #carryOut({ settlement, dead, possibleDuplicates }: Decision): Promise<Settled> {
     const { log, observer } = this.#context;
     const about = this.#about;
-    const decidedAtMs = this.#nowMs;
+    const { emails, unreadable } = this.#open;
+    const { nowMs } = this.#input;
     const settled = await this.#settle(settlement);
     const { leaseHeld, duplicates } = settled;
     log.debug("batch-settled", { ...about, leaseHeld, ...settlement.counts });
     const fates = new Map(settlement.fates.map(({ id, kind }) => [id, kind]));
-    for (const id of [...this.#open.emails.map((email) => email.id), ...this.#open.unreadable]) {
+    for (const id of [...emails.map((email) => email.id), ...unreadable]) {
       const fate = fates.get(id) ?? (settlement.keepsLease ? "kept" : "in-doubt");
       if (leaseHeld || fate === "sent") log.debug("email-settled", { ...about, id, fate });
     }
     // Whosever the lease was: an acceptance counts in any case.
-    const accepted = this.#open.emails.filter(({ id }) => fates.get(id) === "sent");
-    const agesMs = accepted.map(({ submittedAtMs }) => decidedAtMs - submittedAtMs);
+    const accepted = emails.filter(({ id }) => fates.get(id) === "sent");
+    const agesMs = accepted.map(({ submittedAtMs }) => nowMs - submittedAtMs);
     if (agesMs.length > 0) observer?.accepted(about.provider, agesMs);
     for (const id of duplicates) log.error("duplicate", { ...about, id });
     if (leaseHeld) {
@@ -179,29 +187,4 @@ export class Delivery {
       }
     }
   }
-
-  #decide(result: Result, policy: Policy): Decision {
-    return decide(this.#open, result, policy, this.#nowMs, Math.random());
-  }
-
-  #policy(state?: ProviderState, permit?: Permit): Policy {
-    const { settings } = this.#context;
-    return {
-      ...settings,
-      providers: [...new Set([...settings.providers, ...this.#batch.servedProviders])],
-      searchWaitMs: state?.provider.search === undefined ? undefined : settings.searchWaitMs,
-      credential: state?.provider.credential ?? "",
-      question: permit?.question ?? "none",
-    };
-  }
-
-  get #about() {
-    const { id: batch, provider } = this.#batch;
-    return { batch, provider };
-  }
-}
-
-function outcomeOf(result: SendResult | SearchResult): RequestOutcome {
-  if ("outcome" in result) return result.outcome.kind;
-  return result.kind === "each" ? "answered" : "searched";
 }

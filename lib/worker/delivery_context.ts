@@ -3,7 +3,7 @@
 
 import type { Log } from "../runtime/log.ts";
 import type { Death, RetrySettings } from "../policy/decision.ts";
-import type { OutcomeKind } from "../policy/request_outcome.ts";
+import type { Outcome } from "../policy/request_outcome.ts";
 import { kindOf } from "../providers/failure_reason.ts";
 import type { Consumer } from "../queue/contract.ts";
 
@@ -32,7 +32,7 @@ export interface DeliveryContext {
  * A send: `answered` if each email has an outcome of its own, else the outcome of all. A search: `searched`, or why it
  * failed. A check: `answered` or `unanswered`.
  */
-export type RequestOutcome = "answered" | "unanswered" | "searched" | OutcomeKind;
+export type RequestOutcome = "answered" | "unanswered" | "searched" | Outcome["kind"];
 
 /** Is called with what this worker does, as it happens. */
 export interface DeliveryObserver {

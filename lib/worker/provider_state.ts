@@ -5,10 +5,10 @@ import { describe } from "../runtime/errors.ts";
 import { type DecodedBatch, isInDoubt } from "../policy/batch.ts";
 import { admit, type Breaker, type BreakerEvent } from "../policy/breaker.ts";
 import { closedBreaker, record, suspiciousBreaker } from "../policy/breaker.ts";
-import type { Decision, Policy, Question } from "../policy/decision.ts";
+import type { Decision, DecisionInput, Policy, Question } from "../policy/decision.ts";
 import { isLate } from "../policy/email_fate.ts";
-import { newRate, nextPermitAtMs, onAnswer, onThrottled, type Rate } from "../policy/rate_limit.ts";
-import { returnPermitTo, takePermitAt } from "../policy/rate_limit.ts";
+import { learnRate, newRate, nextPermitAtMs, type Rate } from "../policy/rate_limit.ts";
+import { returnPermit, takePermit } from "../policy/rate_limit.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
 import { type KnownSenders, noSenders, remember } from "../policy/senders.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -26,14 +26,9 @@ export interface Permit {
   readonly takenAtMs: number;
 }
 
-/** The kind of request that may begin, and when, by `performance.now()`; `Infinity`: not before a request under way is answered. */
-export interface Opening {
-  readonly kind: "request" | "question" | "nothing";
-  readonly atMs: number;
-}
-
 export class ProviderState {
   readonly provider: Provider;
+  readonly name: string;
   /** 0: nothing new, batches in doubt are still resolved. */
   readonly weight: number;
   readonly claimant = new Claimant();
@@ -42,7 +37,7 @@ export class ProviderState {
   senders: KnownSenders = noSenders;
   /** Where the next claim looks, in order: the source served last comes last. */
   sources: readonly ClaimSource[];
-  /** Most new emails in one request: fewer while requests of new emails fail. */
+  /** Most new emails in one request: halved by each that fails, doubled by each that succeeds. */
   countMax: number;
   /** Emails that a request carries while more are due, by the last claim: of large ones it is few. */
   carries: number;
@@ -62,6 +57,7 @@ export class ProviderState {
   constructor(provider: Provider, weight: number) {
     const { startRate, maxRate, batchMax } = provider;
     this.provider = provider;
+    this.name = provider.name;
     this.weight = weight;
     this.rate = newRate({ startPerSecond: startRate, maxPerSecond: maxRate, nowMs: performance.now() });
     this.sources = weight === 0 ? ["batches"] : ["emails", "split", "batches"];
@@ -69,11 +65,11 @@ export class ProviderState {
     this.carries = batchMax;
   }
 
-  get name(): string {
-    return this.provider.name;
-  }
-
-  openingAt(nowMs: number): Opening {
+  /**
+   * The kind of request that may begin, and when, by `performance.now()`; `Infinity`: not before a request under way is
+   * answered.
+   */
+  openingAt(nowMs: number): { readonly kind: "request" | "question" | "nothing"; readonly atMs: number } {
     const { breaker } = this;
     const admitted = admit(breaker, nowMs);
     const atMs = Math.max(nextPermitAtMs(this.rate, nowMs), this.restsUntilMs);
@@ -85,7 +81,7 @@ export class ProviderState {
   takePermit(nowMs: number): Permit | undefined {
     const before = this.breaker;
     const admitted = admit(before, nowMs);
-    const rate = takePermitAt(this.rate, nowMs);
+    const rate = takePermit(this.rate, nowMs);
     if (admitted === undefined || rate === undefined) return undefined;
     const wasAsked = before.kind === "halfOpen" && before.cause === "unanswered";
     this.breaker = admitted;
@@ -98,7 +94,7 @@ export class ProviderState {
   release({ admitted }: Permit, wasUsed: boolean): void {
     this.inFlight -= 1;
     this.breaker = record(this.breaker, admitted, { kind: "none" }, performance.now(), 0);
-    if (!wasUsed) this.rate = returnPermitTo(this.rate);
+    if (!wasUsed) this.rate = returnPermit(this.rate);
   }
 
   /** The next claim begins with the source after this one. */
@@ -118,22 +114,23 @@ export class ProviderState {
     const nowMs = performance.now();
     // Neither a piece nor in doubt.
     const isNew = !isInDoubt(batch) && batch.pieceMax === undefined;
-    const { health, throttled, refusedSenders: refused, acceptedSenders: accepted, settlement } = decision;
-    if (throttled) this.rate = onThrottled(this.rate, hint, takenAtMs, nowMs, Math.random());
-    else if (health !== "failure" && health !== "unanswered")
-      this.rate = onAnswer(this.rate, hint, takenAtMs, nowMs);
+    const { health, refusedSenders: refused, acceptedSenders: accepted, settlement } = decision;
+    const hasFailed = health === "failure" || health === "unanswered";
+    const about = { isThrottled: decision.throttled, takenAtMs, nowMs, random: Math.random() };
+    if (decision.throttled || !hasFailed) this.rate = learnRate(this.rate, hint, about);
     if (health !== "unanswered") this.#answeredFromMs = Math.max(this.#answeredFromMs, takenAtMs);
     if (accepted.length > 0) this.#acceptedFromMs = Math.max(this.#acceptedFromMs, takenAtMs);
-    if (isNew) this.countMax = nextCountMax(this, health);
+    if (isNew && hasFailed) this.countMax = Math.max(1, Math.floor(this.countMax / 2));
+    if (isNew && health === "success") this.countMax = Math.min(this.provider.batchMax, this.countMax * 2);
     this.senders = remember(this.senders, { refused, accepted }, nowMs);
     const event = this.#eventOf(health, takenAtMs, batch.emails[0]?.id ?? batch.id, isNew);
     this.#record(context, admitted, event, settlement.failure?.reason);
   }
 
   /**
-   * The consequence of an answer for the breaker. If a request that began later was answered, or accepted, the provider is there,
-   * or the account works, and something is wrong with this request. Emails that were refused with the account before say
-   * nothing new about it: they do not keep the breaker open for longer.
+   * The consequence of an answer for the breaker. If a request that began later was answered, or accepted, then the
+   * provider is there, or the account works, and something is wrong with this request. Emails that were refused with the
+   * account before say nothing new about it: they do not keep the breaker open for longer.
    */
   #eventOf(health: Decision["health"], takenAtMs: number, name: string, isNew: boolean): BreakerEvent {
     const failure = { kind: "failure", name: `${health} ${name}`, isNew } as const;
@@ -183,13 +180,8 @@ export class ProviderState {
    * Asks the provider what the decision will depend on: before a search, which account is searched; before a request whose
    * failure may end an email, whether the provider works.
    */
-  async inform(
-    context: DeliveryContext,
-    batch: DecodedBatch,
-    step: "send" | "search",
-    policy: Policy,
-    nowMs: number,
-  ): Promise<Policy> {
+  async inform(context: DeliveryContext, input: DecisionInput, step: "send" | "search"): Promise<Policy> {
+    const { batch, policy } = input;
     const { providerTimeoutMs, leaseMs } = context.settings;
     // The lease has to last for the request besides, and is twice as long as one at least.
     const timeoutMs = Math.min(providerTimeoutMs, leaseMs / 5);
@@ -198,7 +190,7 @@ export class ProviderState {
       return account === undefined ? policy : { ...policy, account };
     }
     const [only, ...others] = batch.emails;
-    if (only === undefined || others.length > 0 || !isLate(only, { batch, policy, nowMs })) return policy;
+    if (only === undefined || others.length > 0 || !isLate(only, input)) return policy;
     return { ...policy, question: (await this.#ask(context, timeoutMs)).question };
   }
 
@@ -231,22 +223,14 @@ export class ProviderState {
   }
 }
 
-/** Halved by each failure, doubled by each success. */
-function nextCountMax({ countMax, provider }: ProviderState, health: Decision["health"]): number {
-  if (health === "failure" || health === "unanswered") return Math.max(1, Math.floor(countMax / 2));
-  return health === "success" ? Math.min(provider.batchMax, countMax * 2) : countMax;
-}
-
 /** Providers that failed without an answer of their own when the queue last heard of them are asked before anything is sent. */
 export async function askFirst(
   states: readonly ProviderState[],
   consumer: Pick<Consumer, "conditions">,
 ): Promise<void> {
   // A store that does not answer now is reported at the first claim.
-  const conditions: Awaited<ReturnType<Consumer["conditions"]>> = await consumer
-    .conditions()
-    .catch(() => ({}));
+  const conditions = await consumer.conditions().catch(() => undefined);
   for (const state of states) {
-    if (conditions[state.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
+    if (conditions?.[state.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
   }
 }

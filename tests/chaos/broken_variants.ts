@@ -290,8 +290,8 @@ export const variants: readonly Variant[] = [
       // Or batches become so small that there is nothing to split.
       {
         file: "lib/worker/provider_state.ts",
-        from: "return Math.max(1, Math.floor(countMax / 2));",
-        to: "return countMax;",
+        from: "Math.max(1, Math.floor(this.countMax / 2));",
+        to: "this.countMax;",
       },
     ],
     under: {

@@ -5,7 +5,7 @@ import { decide, nextStep } from "../../lib/policy/decide.ts";
 import type { Policy, Result } from "../../lib/policy/decision.ts";
 import { noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Batch } from "../../lib/queue/contract.ts";
-import { batch, email, inDoubt, nowMs, policy, searchPolicy } from "./fixtures.ts";
+import { batch, email, inDoubt, inputOf, nowMs, policy, searchPolicy } from "./fixtures.ts";
 
 const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" });
 const claimed: Batch = {
@@ -63,8 +63,8 @@ describe("batch", () => {
   });
 
   test("a provider of weight 0 is sent nothing new, and goes on with what is in doubt", () => {
-    expect(nextStep(batch([email("a")]), policy, false, nowMs)).toEqual(handBack);
-    expect(nextStep(batch([email("a")], inDoubt), policy, false, nowMs)).toBe("send");
+    expect(nextStep(inputOf(batch([email("a")])), false)).toEqual(handBack);
+    expect(nextStep(inputOf(batch([email("a")], inDoubt)), false)).toBe("send");
   });
 
   test("a batch in doubt is split without another attempt once there is evidence", () => {
@@ -80,7 +80,7 @@ describe("batch", () => {
     for (const leaseExpired of [false, true]) {
       const damaged = decodeBatch({ ...claimed, doubtSinceMs: undefined, leaseExpired, emails });
       expect(step(damaged, policy)).toEqual(handBack);
-      const { dead, settlement, possibleDuplicates } = decide(damaged, handBack, policy, 60, 0.5);
+      const { dead, settlement, possibleDuplicates } = decide(handBack, inputOf(damaged, policy, 60));
       expect(settlement.fates.map(({ id, kind }) => `${id} ${kind}`)).toEqual(["a due", "t dead", "h dead"]);
       expect(dead.map(({ cause, outcomeUnknown }) => [cause, outcomeUnknown])).toEqual([
         ["unreadable", leaseExpired],
@@ -90,11 +90,12 @@ describe("batch", () => {
     }
     const notes = decodeBatch({ ...claimed, notes: "no JSON" });
     expect(step(notes, policy)).toEqual(handBack);
-    expect(decide(notes, handBack, policy, 60, 0.5).settlement.fates).toMatchObject([
+    expect(decide(handBack, inputOf(notes, policy, 60)).settlement.fates).toMatchObject([
       { id: "a", kind: "due" },
     ]);
   });
 });
 
 const handBack: Result = { kind: "untouched", delayMs: 0 };
-const step = (given: DecodedBatch, under: Policy, atMs = nowMs) => nextStep(given, under, true, atMs);
+const step = (given: DecodedBatch, under: Policy, atMs = nowMs) =>
+  nextStep(inputOf(given, under, atMs), true);

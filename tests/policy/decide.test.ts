@@ -1,7 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt, type DecodedBatch } from "../../lib/policy/batch.ts";
-import { decide } from "../../lib/policy/decide.ts";
 import type { Policy, Result } from "../../lib/policy/decision.ts";
 import { decodeNotes, decodeRecord, noHistory, noNotes } from "../../lib/policy/history.ts";
 import {
@@ -9,6 +8,7 @@ import {
   anyRandom,
   anyResult,
   batch,
+  decided,
   each,
   email,
   historyOf,
@@ -24,7 +24,6 @@ import {
   whole,
 } from "./fixtures.ts";
 
-const random = 0.5;
 const one = [email("a")];
 const two = [email("a"), email("b")];
 const three = [email("a"), email("b"), email("c")];
@@ -525,18 +524,16 @@ const rows: Row[] = [
 
 describe("decide", () => {
   for (const [subject, given, result, expected, under = policy] of rows) {
-    test(subject, () => expect(told(decide(given, result, under, nowMs, random))).toBe(expected));
+    test(subject, () => expect(told(decided(given, result, under))).toBe(expected));
   }
 });
 
 describe("decide: counters and signs", () => {
   test("what the answer says is counted by provider", () => {
-    const { settlement } = decide(
+    const { settlement } = decided(
       batch([...three, email("d"), email("e")]),
       each("accepted", "accepted", "rejected", "unavailable", "senderRefused"),
       policy,
-      nowMs,
-      random,
     );
     expect(settlement.counts).toEqual({
       "accepted:resend": 2,
@@ -547,33 +544,27 @@ describe("decide: counters and signs", () => {
   });
 
   test("emails are counted as unknown when they come into doubt, and once", () => {
-    expect(decide(batch(two), whole("unknown"), policy, nowMs, random).settlement.counts).toEqual({
+    expect(decided(batch(two), whole("unknown"), policy).settlement.counts).toEqual({
       "unknown:resend": 2,
     });
-    expect(decide(batch(two, inDoubt), whole("unknown"), policy, nowMs, random).settlement.counts).toEqual(
-      {},
-    );
+    expect(decided(batch(two, inDoubt), whole("unknown"), policy).settlement.counts).toEqual({});
   });
 
   test("possible duplicates are named and counted, but for those accepted meanwhile", () => {
-    const decision = decide(
+    const decision = decided(
       batch([...two, email("c", { marked: true })], inDoubt),
       { kind: "ended" },
       policy,
-      nowMs,
-      random,
     );
     expect(decision.possibleDuplicates).toEqual(["a", "b"]);
     expect(decision.settlement.counts).toEqual({ possible_duplicates: 2, "retried:resend": 2 });
   });
 
   test("the dead are named with their cause", () => {
-    const { dead } = decide(
+    const { dead } = decided(
       batch([...one, ...doubted.map((email) => ({ ...email, id: "d" }))]),
       each("rejected", "rejected"),
       policy,
-      nowMs,
-      random,
     );
     expect(dead).toEqual([
       { id: "a", cause: "rejected", reason: "bad address", outcomeUnknown: false },
@@ -583,7 +574,7 @@ describe("decide: counters and signs", () => {
 
   test("refused senders are named once, and not when it is not known which", () => {
     const refused = (emails: typeof two, result: Result) =>
-      decide(batch(emails), result, policy, nowMs, random).refusedSenders;
+      decided(batch(emails), result, policy).refusedSenders;
     expect(refused(two, whole("senderRefused"))).toEqual(["shop@example.com"]);
     expect(refused(twoSenders, whole("senderRefused"))).toEqual([]);
     expect(refused(twoSenders, each("accepted", "accepted", "senderRefused"))).toEqual(["news@example.com"]);
@@ -609,7 +600,7 @@ describe("decide: counters and signs", () => {
   ];
   test.each(signs)("the breaker is told of %j: %s", (result, sign) => {
     const emails = result.kind === "each" ? two.slice(0, result.outcomes.length) : two;
-    expect(decide(batch(emails, inDoubt), result, policy, nowMs, random).health).toBe(sign as never);
+    expect(decided(batch(emails, inDoubt), result, policy).health).toBe(sign as never);
   });
 
   const failures: [Result, string | undefined][] = [
@@ -631,14 +622,12 @@ describe("decide: counters and signs", () => {
   ];
   test.each(failures)("the provider failed at %j: %s", (result, failure) => {
     for (const over of [{}, inDoubt]) {
-      expect(decide(batch(two, over), result, policy, nowMs, random).settlement.failure?.reason).toBe(
-        failure,
-      );
+      expect(decided(batch(two, over), result, policy).settlement.failure?.reason).toBe(failure);
     }
   });
 
   test("a failure is the provider's own word or not", () => {
-    const own = (result: Result) => decide(batch(two), result, policy, nowMs, random).settlement.failure?.own;
+    const own = (result: Result) => decided(batch(two), result, policy).settlement.failure?.own;
     expect(own(whole("maintenance"))).toBe(true);
     expect(own(whole("serverError"))).toBe(true);
     expect(own(whole("throttled"))).toBe(true);
@@ -649,7 +638,7 @@ describe("decide: counters and signs", () => {
 
 describe("decide: what is remembered", () => {
   test("a record says which batch and message an email was sent with", () => {
-    const [fate] = decide(batch(one), each("accepted"), policy, nowMs, random).settlement.fates;
+    const [fate] = decided(batch(one), each("accepted"), policy).settlement.fates;
     expect(fate?.kind === "sent" && decodeRecord(fate.record)).toEqual({
       batchId: "batch",
       provider: "resend",
@@ -663,21 +652,13 @@ describe("decide: what is remembered", () => {
   });
 
   test("what a batch went through in doubt becomes its emails' history", () => {
-    const first = decide(batch(one, postmark), whole("unknown"), searchPolicy, nowMs, random);
+    const first = decided(batch(one, postmark), whole("unknown"), searchPolicy);
     const notes = decodeNotes(first.settlement.rest?.notes ?? "");
-    const second = decide(
-      batch(one, { ...postmark, ...inDoubt, notes }),
-      looked(),
-      searchPolicy,
-      nowMs,
-      random,
-    );
-    const third = decide(
+    const second = decided(batch(one, { ...postmark, ...inDoubt, notes }), looked(), searchPolicy);
+    const third = decided(
       batch(one, { ...postmark, ...inDoubt, notes: decodeNotes(second.settlement.rest?.notes ?? "") }),
       looked(),
       searchPolicy,
-      nowMs,
-      random,
     );
     const history = historyOf(third, "a");
     expect(history.attempts.kept.map(({ outcome }) => outcome)).toEqual(["unknown", "notFound", "notFound"]);
@@ -686,7 +667,7 @@ describe("decide: what is remembered", () => {
 
   test("only an unavailable provider and an ended doubt are counted as tries", () => {
     const tries = (result: Result, over: Partial<DecodedBatch> = {}) =>
-      historyOf(decide(batch(one, over), result, policy, nowMs, random), "a").tries;
+      historyOf(decided(batch(one, over), result, policy), "a").tries;
     expect(tries(whole("unavailable"))).toBe(1);
     expect(tries({ kind: "ended" }, inDoubt)).toBe(1);
     for (const name of ["accountRefused", "throttled", "senderRefused"] as const)
@@ -696,27 +677,24 @@ describe("decide: what is remembered", () => {
 
   test("throttling is no failure of a batch in doubt, an unanswered request is", () => {
     const failures = (result: Result) =>
-      decodeNotes(decide(batch(one, inDoubt), result, policy, nowMs, random).settlement.rest?.notes ?? "")
-        .failures;
+      decodeNotes(decided(batch(one, inDoubt), result, policy).settlement.rest?.notes ?? "").failures;
     expect(failures(whole("throttled"))).toBe(0);
     expect(failures(whole("unknown"))).toBe(1);
   });
 
   test("an email that two providers may still take is not kept from either", () => {
     const under = { ...policy, providers: ["resend", "postmark", "sandbox"] };
-    const decision = decide(batch(refusedElsewhere), whole("unavailable"), under, nowMs, random);
+    const decision = decided(batch(refusedElsewhere), whole("unavailable"), under);
     expect(told(decision)).toBe("a due any 500");
   });
 
   test("an email whose doubt ends time and again backs off", () => {
     const tried = [email("a", { history: { ...noHistory, tries: 4 } })];
-    expect(told(decide(batch(tried, inDoubt), { kind: "ended" }, policy, nowMs, random))).toBe(
-      "a due any 4000 in 1",
-    );
+    expect(told(decided(batch(tried, inDoubt), { kind: "ended" }, policy))).toBe("a due any 4000 in 1");
   });
 
   test("emails that failed together come back together", () => {
-    const { settlement } = decide(batch(three), whole("unavailable"), policy, nowMs, random);
+    const { settlement } = decided(batch(three), whole("unavailable"), policy);
     expect(new Set(settlement.fates.map((fate) => fate.kind === "due" && fate.delayMs)).size).toBe(1);
   });
 });
@@ -724,7 +702,7 @@ describe("decide: what is remembered", () => {
 describe("decide: an email accepted meanwhile", () => {
   const marked = email("m", { marked: true });
   const fateOf = (result: Result, over: Partial<DecodedBatch> = {}, under = policy) =>
-    decide(batch([marked, email("b")], over), result, under, nowMs, random);
+    decided(batch([marked, email("b")], over), result, under);
 
   test("never goes back to waiting, and is not reported", () => {
     for (const decision of [
@@ -757,11 +735,11 @@ describe("decide: an email accepted meanwhile", () => {
 describe("decide: for any batch and result", () => {
   const anyPolicy = fc.constantFrom(policy, searchPolicy);
   const forAll = (
-    property: (batch: DecodedBatch, result: Result, decision: ReturnType<typeof decide>) => void,
+    property: (batch: DecodedBatch, result: Result, decision: ReturnType<typeof decided>) => void,
   ) =>
     fc.assert(
       fc.property(anyBatch, anyResult, anyPolicy, anyRandom, (given, result, under, random) =>
-        property(given, result, decide(given, result, under, nowMs, random)),
+        property(given, result, decided(given, result, under, random)),
       ),
       { numRuns: 2_000 },
     );
@@ -849,14 +827,14 @@ describe("decide: under another credential", () => {
   const began = { ...inDoubt, credential: "old" };
 
   test("what Resend accepts in doubt may be a second time", () => {
-    const decision = decide(batch(two, began), each("accepted", "rejected"), policy, nowMs, random);
+    const decision = decided(batch(two, began), each("accepted", "rejected"), policy);
     expect(decision.possibleDuplicates).toEqual(["a"]);
     expect(decision.settlement.counts).toMatchObject({ possible_duplicates: 1 });
   });
 
   test("nothing is a second time that was not in doubt, or that a search found", () => {
     const counts = (over: Partial<DecodedBatch>, result: Result, under = policy) =>
-      decide(batch(two, over), result, under, nowMs, random).possibleDuplicates;
+      decided(batch(two, over), result, under).possibleDuplicates;
     expect(counts({ credential: "old" }, each("accepted", "accepted"))).toEqual([]);
     expect(counts(inDoubt, each("accepted", "accepted"))).toEqual([]);
     expect(counts({ ...began, credential: "" }, each("accepted", "accepted"))).toEqual([]);
@@ -865,9 +843,9 @@ describe("decide: under another credential", () => {
 
   test("the account that a batch was sent from is noted by a search under its own token", () => {
     const under = { ...searchPolicy, account: "7" };
-    const { settlement } = decide(batch(two, { ...postmark, ...inDoubt }), looked(), under, nowMs, random);
+    const { settlement } = decided(batch(two, { ...postmark, ...inDoubt }), looked(), under);
     expect(decodeNotes(settlement.rest?.notes ?? "").account).toBe("7");
-    const other = decide(batch(two, { ...postmark, ...began }), looked(), under, nowMs, random);
+    const other = decided(batch(two, { ...postmark, ...began }), looked(), under);
     expect(decodeNotes(other.settlement.rest?.notes ?? "").account).toBeUndefined();
   });
 });
@@ -876,24 +854,18 @@ describe("decide: past the end of doubt, while the clock is not believed", () =>
   const over = { ...inDoubt, doubtEndsAtMs: nowMs, clockSteppedAtMs: nowMs - 1_000 };
 
   test("what Resend accepts may be a second time", () => {
-    const decision = decide(batch(two, over), each("accepted", "accepted"), policy, nowMs, random);
+    const decision = decided(batch(two, over), each("accepted", "accepted"), policy);
     expect(decision.possibleDuplicates).toEqual(["a", "b"]);
   });
 
   test("what Postmark has is sent once", () => {
-    const decision = decide(
-      batch(two, { ...postmark, ...over }),
-      looked("a", "b"),
-      searchPolicy,
-      nowMs,
-      random,
-    );
+    const decision = decided(batch(two, { ...postmark, ...over }), looked("a", "b"), searchPolicy);
     expect(decision.possibleDuplicates).toEqual([]);
   });
 
   test("a batch is due again as soon as before its end", () => {
     const delayMs = (over: Partial<DecodedBatch>) =>
-      decide(batch(two, over), whole("unknown"), policy, nowMs, random).settlement.rest?.delayMs;
+      decided(batch(two, over), whole("unknown"), policy).settlement.rest?.delayMs;
     expect(delayMs(over)).toBe(delayMs(inDoubt)!);
     // Soon: the clock may have stepped a moment ago, which the store does not know yet.
     expect(delayMs({ ...over, clockSteppedAtMs: undefined })).toBe(2000);
@@ -902,7 +874,7 @@ describe("decide: past the end of doubt, while the clock is not believed", () =>
 
 describe("decide: what a batch in doubt remembers", () => {
   const notesAfter = (over: Partial<DecodedBatch>, result: Result, under = policy) =>
-    decodeNotes(decide(batch(two, over), result, under, nowMs, random).settlement.rest?.notes ?? "");
+    decodeNotes(decided(batch(two, over), result, under).settlement.rest?.notes ?? "");
 
   test("acceptances count as evidence from the attempt after the first failure on", () => {
     expect(notesAfter({ acceptances: 3 }, whole("unknown"))).toMatchObject({ strikes: 1 });

@@ -2,10 +2,11 @@
 
 import fc from "fast-check";
 import type { DecodedBatch, DecodedEmail } from "../../lib/policy/batch.ts";
-import type { Decision, Policy, Result } from "../../lib/policy/decision.ts";
-import { decodeHistory, type History, noHistory, noNotes } from "../../lib/policy/history.ts";
+import { decide } from "../../lib/policy/decide.ts";
+import type { Decision, DecisionInput, Policy, Result } from "../../lib/policy/decision.ts";
+import { decodeHistory, type History, noHistory, noNotes, withNotes } from "../../lib/policy/history.ts";
 import type { Email } from "../../lib/email/email.ts";
-import type { Outcome, OutcomeKind } from "../../lib/policy/request_outcome.ts";
+import type { Outcome } from "../../lib/policy/request_outcome.ts";
 
 export const hourMs = 3_600_000;
 export const nowMs = 1_000 * hourMs;
@@ -39,7 +40,9 @@ export function email(id: string, { from = content.from, ...over }: EmailOver = 
   };
 }
 
+/** Its emails have its attempts in their histories, as in every decoded batch. */
 export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatch> = {}): DecodedBatch {
+  const { notes = noNotes } = over;
   return {
     id: "batch",
     provider: "resend",
@@ -53,12 +56,12 @@ export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatc
     doubtSinceMs: undefined,
     doubtEndsAtMs: nowMs + 22 * hourMs,
     leaseExpired: false,
-    notes: noNotes,
+    notes,
     pieceMax: undefined,
     credential: "key",
     acceptances: 0,
     clockSteppedAtMs: undefined,
-    emails,
+    emails: emails.map((one) => ({ ...one, history: withNotes(one.history, notes) })),
     ...over,
   };
 }
@@ -80,7 +83,7 @@ export const outcomes = {
   serverError: { kind: "unknown", reason: "500", own: true },
   keyReused: { kind: "keyReused", reason: "other bytes" },
   named: { kind: "senderRefused", reason: "not verified", domain: "example.org" },
-} as const satisfies Record<OutcomeKind | "unstable" | "maintenance" | "serverError" | "named", Outcome>;
+} as const satisfies Record<Outcome["kind"] | "unstable" | "maintenance" | "serverError" | "named", Outcome>;
 
 export type OutcomeName = keyof typeof outcomes;
 
@@ -94,6 +97,14 @@ export function each(...names: OutcomeName[]): Result {
 
 export function looked(...found: string[]): Result {
   return { kind: "searched", found: new Map(found.map((id) => [id, `m-${id}`])) };
+}
+
+export function inputOf(given: DecodedBatch, under = policy, atMs = nowMs, random = 0.5): DecisionInput {
+  return { batch: given, policy: under, nowMs: atMs, random };
+}
+
+export function decided(given: DecodedBatch, result: Result, under = policy, random = 0.5): Decision {
+  return decide(result, inputOf(given, under, nowMs, random));
 }
 
 /** A decision in words: what becomes of each email, then what is left. */

@@ -1,21 +1,19 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
-  addAttempt,
+  addAttempts,
   type Attempt,
   cutReason,
-  joinAttempts,
-  noAttempts,
   asDead,
   asRetried,
   decodeHistory,
   decodeNotes,
   decodeRecord,
-  encodeHistory,
-  encodeNotes,
+  encodeMemory,
   encodeRecord,
   noHistory,
   noNotes,
+  withNotes,
 } from "../../lib/policy/history.ts";
 import { anyHistory } from "./fixtures.ts";
 
@@ -26,7 +24,9 @@ const attempt = (atMs: number): Attempt => ({
   reason: "down",
 });
 const all = (count: number, from = 0) => Array.from({ length: count }, (_, index) => attempt(from + index));
-const kept = (attempts: readonly Attempt[]) => attempts.reduce(addAttempt, noAttempts);
+const remembered = (attempts: readonly Attempt[]) =>
+  attempts.reduce((history, one) => addAttempts(history, [one]), noHistory);
+const kept = (attempts: readonly Attempt[]) => remembered(attempts).attempts;
 
 describe("attempts", () => {
   test("the first ten, the last ten and their number are kept", () => {
@@ -40,8 +40,9 @@ describe("attempts", () => {
   test("joining keeps what adding one by one would have kept", () => {
     fc.assert(
       fc.property(fc.nat({ max: 50 }), fc.nat({ max: 50 }), (earlier, later) => {
-        const joined = joinAttempts(kept(all(earlier)), kept(all(later, earlier)));
-        expect(joined).toEqual(kept(all(earlier + later)));
+        const notes = { ...noNotes, attempts: kept(all(later, earlier)) };
+        const joined = withNotes(remembered(all(earlier)), notes);
+        expect(joined.attempts).toEqual(kept(all(earlier + later)));
       }),
     );
   });
@@ -51,34 +52,32 @@ describe("attempts", () => {
     expect(cutReason("x".repeat(501))).toHaveLength(500);
     expect(cutReason(`${"x".repeat(499)}😀`)).toBe("x".repeat(499));
     expect(cutReason(`${"x".repeat(498)}😀!`)).toBe(`${"x".repeat(498)}😀`);
-    expect(addAttempt(noAttempts, { ...attempt(0), reason: "y".repeat(9_000) }).kept[0]?.reason).toHaveLength(
-      500,
-    );
+    expect(kept([{ ...attempt(0), reason: "y".repeat(9_000) }]).kept[0]?.reason).toHaveLength(500);
   });
 });
 
 describe("history", () => {
   test("empty text is the empty history, and the other way round", () => {
     expect(decodeHistory("")).toEqual(noHistory);
-    expect(encodeHistory(noHistory)).toBe("");
+    expect(encodeMemory(noHistory)).toBe("");
     expect(decodeNotes("")).toEqual(noNotes);
-    expect(encodeNotes(noNotes)).toBe("");
+    expect(encodeMemory(noNotes)).toBe("");
   });
 
   test("the stored form is this, in this release and the next", () => {
     const attempts = kept([{ provider: "resend", atMs: 5, outcome: "unknown", reason: "reset" }]);
     const history = { attempts, tries: 2, refusedBy: ["postmark"], doubted: true };
-    expect(encodeHistory(history)).toBe(
+    expect(encodeMemory(history)).toBe(
       '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],' +
         '"tries":2,"refusedBy":["postmark"],"doubted":true}',
     );
-    expect(encodeHistory({ ...noHistory, deadReason: "no" })).toBe('{"deadReason":"no"}');
-    expect(encodeHistory({ ...noHistory, replayedAtMs: 7 })).toBe('{"replayedAtMs":7}');
-    expect(encodeNotes({ ...noNotes, attempts, looks: 1, failures: 3 })).toBe(
+    expect(encodeMemory({ ...noHistory, deadReason: "no" })).toBe('{"deadReason":"no"}');
+    expect(encodeMemory({ ...noHistory, replayedAtMs: 7 })).toBe('{"replayedAtMs":7}');
+    expect(encodeMemory({ ...noNotes, attempts, looks: 1, failures: 3 })).toBe(
       '{"attempts":[{"provider":"resend","atMs":5,"outcome":"unknown","reason":"reset"}],"looks":1,"failures":3}',
     );
     const baseline = { credential: "key", acceptances: 4 };
-    expect(encodeNotes({ ...noNotes, strikes: 2, baseline, isBlamed: true, account: "7" })).toBe(
+    expect(encodeMemory({ ...noNotes, strikes: 2, baseline, isBlamed: true, account: "7" })).toBe(
       '{"strikes":2,"baseline":{"credential":"key","acceptances":4},"isBlamed":true,"account":"7"}',
     );
     expect(
@@ -89,9 +88,9 @@ describe("history", () => {
   test("what is encoded is decoded", () => {
     fc.assert(
       fc.property(anyHistory, fc.nat(), fc.nat(), (history, looks, failures) => {
-        expect(decodeHistory(encodeHistory(history))).toEqual(history);
+        expect(decodeHistory(encodeMemory(history))).toEqual(history);
         const notes = { ...noNotes, attempts: history.attempts, looks, failures, isBlamed: looks > failures };
-        expect(decodeNotes(encodeNotes(notes))).toEqual(notes);
+        expect(decodeNotes(encodeMemory(notes))).toEqual(notes);
         const record = { batchId: "b", provider: "p", providerMessageId: "m", atMs: looks, history };
         expect(decodeRecord(encodeRecord(record))).toEqual(record);
       }),

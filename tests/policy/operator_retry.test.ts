@@ -1,12 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import {
-  asDead,
-  decodeHistory,
-  encodeHistory,
-  encodeNotes,
-  noHistory,
-  noNotes,
-} from "../../lib/policy/history.ts";
+import { asDead, decodeHistory, encodeMemory, noHistory, noNotes } from "../../lib/policy/history.ts";
 import { endDoubtNow, retryCounts, decideRetry } from "../../lib/policy/operator_retry.ts";
 import type { Batch } from "../../lib/queue/contract.ts";
 
@@ -20,7 +13,7 @@ const dead = asDead(
 
 describe("replay: a dead letter", () => {
   test("keeps its attempts, and its time begins anew", () => {
-    const { history, mayBeDuplicate } = decideRetry(encodeHistory(dead), nowMs);
+    const { history, mayBeDuplicate } = decideRetry(encodeMemory(dead), nowMs);
     expect(mayBeDuplicate).toBe(false);
     expect(decodeHistory(history)).toEqual({
       ...noHistory,
@@ -29,7 +22,7 @@ describe("replay: a dead letter", () => {
     });
   });
 
-  test.each([encodeHistory({ ...dead, doubted: true }), "not JSON"])(
+  test.each([encodeMemory({ ...dead, doubted: true }), "not JSON"])(
     "that may have been sent, or cannot be read (%s), may become a duplicate",
     (seen) => {
       const { history, mayBeDuplicate } = decideRetry(seen, nowMs);
@@ -55,14 +48,14 @@ describe("replay: a batch in doubt", () => {
     doubtSinceMs: nowMs - 1000,
     leaseExpired: false,
     context: "",
-    notes: encodeNotes({ ...noNotes, attempts: { kept: [failedAt(2)], total: 1 }, failures: 1 }),
+    notes: encodeMemory({ ...noNotes, attempts: { kept: [failedAt(2)], total: 1 }, failures: 1 }),
     pieceMax: undefined,
     credential: "key",
     acceptances: 0,
     servedProviders: [],
     clockSteppedAtMs: undefined,
     emails: [
-      { id: "a", text: "", submittedAtMs: 1, history: encodeHistory({ ...dead, tries: 3 }), marked: false },
+      { id: "a", text: "", submittedAtMs: 1, history: encodeMemory({ ...dead, tries: 3 }), marked: false },
       { id: "m", text: "", submittedAtMs: 1, history: "", marked: true },
       { id: "d", text: "cannot be read", submittedAtMs: 1, history: "nor this", marked: false },
     ],

@@ -1,19 +1,27 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
-  returnPermitTo,
+  learnRate,
   newRate,
   nextPermitAtMs,
-  onAnswer,
-  onThrottled,
   type Rate,
-  takePermitAt,
+  returnPermit,
+  takePermit,
 } from "../../lib/policy/rate_limit.ts";
+import type { RateHint } from "../../lib/policy/request_outcome.ts";
 
 const fresh = newRate({ startPerSecond: 2, maxPerSecond: 50, nowMs: 0 });
 
+function onAnswer(rate: Rate, hint: RateHint, takenAtMs: number, nowMs: number): Rate {
+  return learnRate(rate, hint, { isThrottled: false, takenAtMs, nowMs, random: 0 });
+}
+
+function onThrottled(rate: Rate, hint: RateHint, takenAtMs: number, nowMs: number, random: number): Rate {
+  return learnRate(rate, hint, { isThrottled: true, takenAtMs, nowMs, random });
+}
+
 function taken(rate: Rate, nowMs: number): Rate {
-  const next = takePermitAt(rate, nowMs);
+  const next = takePermit(rate, nowMs);
   if (next === undefined) throw new Error(`No token at ${nowMs}`);
   return next;
 }
@@ -22,7 +30,7 @@ function taken(rate: Rate, nowMs: number): Rate {
 function times(rate: Rate, fromMs: number, untilMs: number): number[] {
   const begun: number[] = [];
   for (let nowMs = fromMs; nowMs < untilMs; nowMs += 1) {
-    const next = takePermitAt(rate, nowMs);
+    const next = takePermit(rate, nowMs);
     if (next === undefined) continue;
     rate = next;
     begun.push(nowMs);
@@ -49,7 +57,7 @@ describe("rate", () => {
           let rate = newRate({ startPerSecond, maxPerSecond: 500, nowMs });
           for (let count = 0; count < 60; count += 1) {
             const atMs = nextPermitAtMs(rate, nowMs);
-            if (atMs > nowMs) expect(takePermitAt(rate, nowMs)).toBeUndefined();
+            if (atMs > nowMs) expect(takePermit(rate, nowMs)).toBeUndefined();
             nowMs = atMs;
             rate = taken(rate, nowMs);
           }
@@ -59,8 +67,8 @@ describe("rate", () => {
   });
 
   test("a token that was not needed is given back", () => {
-    expect(takePermitAt(returnPermitTo(taken(fresh, 0)), 0)).toBeDefined();
-    expect(returnPermitTo(fresh).tokens).toBe(1);
+    expect(takePermit(returnPermit(taken(fresh, 0)), 0)).toBeDefined();
+    expect(returnPermit(fresh).tokens).toBe(1);
   });
 
   test("the limit that the provider names is adopted at once", () => {

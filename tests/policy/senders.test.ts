@@ -2,8 +2,18 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
-import { isKnown, isRefused, noSenders, presend, remember } from "../../lib/policy/senders.ts";
-import { anyBatch, batch, email, historyOf, inDoubt, nowMs, policy, searchPolicy, told } from "./fixtures.ts";
+import { domainOf, type KnownSenders, noSenders, presend, remember } from "../../lib/policy/senders.ts";
+import {
+  anyBatch,
+  batch,
+  email,
+  historyOf,
+  inDoubt,
+  inputOf,
+  policy,
+  searchPolicy,
+  told,
+} from "./fixtures.ts";
 
 const bad = { from: "bad@example.com" };
 const refusing = remember(noSenders, { refused: [bad.from], accepted: ["shop@example.com"] }, 0);
@@ -11,8 +21,12 @@ const byPostmark = { history: { ...noHistory, refusedBy: ["postmark"] } };
 const byResend = { history: { ...noHistory, refusedBy: ["resend"] } };
 const byAll = { history: { ...noHistory, refusedBy: ["postmark", "resend"] } };
 
+const isRefused = ({ refused }: KnownSenders, from: string, atMs: number) => refused.get(from)! > atMs;
+const isKnown = ({ accepted }: KnownSenders, from: string, atMs: number) =>
+  accepted.get(domainOf(from))! > atMs;
+
 function outcomeOf(given: ReturnType<typeof batch>, senders = refusing, atMs = 1): string {
-  return inWords(presend(given, senders, atMs, policy, nowMs));
+  return inWords(presend(inputOf(given), senders, atMs));
 }
 
 /** What leaves the batch, then what is sent. */
@@ -53,7 +67,7 @@ describe("senders", () => {
 
   test("an email accepted meanwhile is not sent again while the batch is not begun", () => {
     const marked = email("b", { marked: true });
-    const result = presend(batch([email("a"), marked]), noSenders, 1, policy, nowMs);
+    const result = presend(inputOf(batch([email("a"), marked])), noSenders, 1);
     expect(result.decision?.settlement.fates.map(({ id, kind }) => [id, kind])).toEqual([["b", "dead"]]);
     expect(result.emails.map(({ id }) => id)).toEqual(["a"]);
     expect(outcomeOf(batch([email("a"), marked], inDoubt))).toBe("send a b");
@@ -80,7 +94,7 @@ describe("senders", () => {
   });
 
   test("a hand-over is an attempt of its history and counted by itself", () => {
-    const result = presend(batch([email("a", bad)]), refusing, 1, policy, nowMs);
+    const result = presend(inputOf(batch([email("a", bad)])), refusing, 1);
     if (result.decision === undefined) throw new Error("sent");
     expect(historyOf(result.decision, "a")).toMatchObject({ refusedBy: ["resend"], tries: 0 });
     expect(historyOf(result.decision, "a").attempts.kept[0]?.outcome).toBe("handedOver");
@@ -91,7 +105,7 @@ describe("senders", () => {
     const stranger = { from: "me@example.org" };
     const knowing = remember(noSenders, { refused: [], accepted: ["shop@example.com"] }, 0);
     const outcome = (given: ReturnType<typeof batch>, senders = knowing, settings = policy) =>
-      inWords(presend(given, senders, 1, settings, nowMs));
+      inWords(presend(inputOf(given, settings), senders, 1));
 
     test("senders of a domain that it is not known to accept wait for a turn of their own", () => {
       expect(outcome(batch([email("a"), email("b", stranger), email("c")]))).toBe(
@@ -133,7 +147,7 @@ describe("senders", () => {
     fc.assert(
       fc.property(anyBatch, fc.subarray(["shop@example.com", "news@example.com"]), (given, refused) => {
         const senders = remember(noSenders, { refused, accepted: ["me@example.org"] }, 0);
-        const { emails, decision } = presend(given, senders, 1, policy, nowMs);
+        const { emails, decision } = presend(inputOf(given), senders, 1);
         const fates = decision?.settlement.fates ?? [];
         if (isInDoubt(given)) expect(fates).toEqual([]);
         expect([...fates, ...emails].map(({ id }) => id).sort()).toEqual(
@@ -142,7 +156,7 @@ describe("senders", () => {
         expect(decision?.settlement.keepsLease ?? false).toBe(decision !== undefined && emails.length > 0);
         // What is sent is sent as it is when it is looked at again.
         const next = { ...given, emails };
-        expect(presend(next, senders, 1, policy, nowMs)).toEqual({ emails, decision: undefined });
+        expect(presend(inputOf(next), senders, 1)).toEqual({ emails });
       }),
     );
   });

@@ -4,8 +4,7 @@ import { readConfig } from "../../lib/config/config.ts";
 import { type Email, encodeEmail } from "../../lib/email/email.ts";
 import {
   asDead,
-  encodeHistory,
-  encodeNotes,
+  encodeMemory,
   encodeRecord,
   type History,
   noHistory,
@@ -114,7 +113,7 @@ export async function shapeQueue(env: Record<string, string>) {
     async inDoubt(count = 1, delayMs = 600_000) {
       const ids = await submit(count);
       const batch = await claim();
-      const notes = encodeNotes({
+      const notes = encodeMemory({
         ...noNotes,
         attempts: attempt("unknown", "no answer: ECONNRESET"),
         failures: 1,
@@ -134,7 +133,7 @@ export async function shapeQueue(env: Record<string, string>) {
           id,
           kind: "due",
           delayMs: 600_000,
-          history: encodeHistory({ ...noHistory, attempts: attempt("unavailable", reason), tries: 1 }),
+          history: encodeMemory({ ...noHistory, attempts: attempt("unavailable", reason), tries: 1 }),
         }),
         reason,
       ),
@@ -147,7 +146,7 @@ export async function shapeQueue(env: Record<string, string>) {
       settled(count, email, (id) => ({
         id,
         kind: "dead",
-        history: encodeHistory(
+        history: encodeMemory(
           asDead({ ...noHistory, attempts: attempt("rejected", reason), tries: 1, ...over }, reason),
         ),
       })),

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
 import { decodeBatch } from "../../lib/policy/batch.ts";
 import { decide } from "../../lib/policy/decide.ts";
-import { asRetried, decodeHistory, decodeRecord, encodeHistory } from "../../lib/policy/history.ts";
+import { asRetried, decodeHistory, decodeRecord, encodeMemory } from "../../lib/policy/history.ts";
 import { decodeEmail } from "../../lib/email/email.ts";
 import { policy as policyForTests } from "../policy/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
@@ -669,7 +669,7 @@ inWorld(
     await eventually("it is dead", async () => (await world.show(id)).state === "dead");
     const { history: seenHistory } = await world.show(id);
     const { nowMs } = await world.stats();
-    const history = encodeHistory(asRetried(decodeHistory(seenHistory), nowMs));
+    const history = encodeMemory(asRetried(decodeHistory(seenHistory), nowMs));
     expect(await world.admin.retry([{ id, seenHistory, history }], { replayed: 1 })).toEqual([id]);
     await world.drained();
     const { state, record } = await world.show(id);
@@ -696,13 +696,8 @@ inWorld("a doubt that an operator ends is a possible duplicate, sent by any prov
   if (claimed.kind !== "batch") throw new Error(claimed.kind);
   const policy = { ...policyForTests, providers: ["postmark"] };
   const { batch } = claimed;
-  const { settlement, possibleDuplicates } = decide(
-    decodeBatch(batch),
-    { kind: "ended" },
-    policy,
-    batch.nowMs,
-    0.5,
-  );
+  const input = { batch: decodeBatch(batch), policy, nowMs: batch.nowMs, random: 0.5 };
+  const { settlement, possibleDuplicates } = decide({ kind: "ended" }, input);
   expect(await world.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
   expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
   world.startWorker(onlyPostmark);
