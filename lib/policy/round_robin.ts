@@ -10,8 +10,6 @@ export interface Weighted {
 /** By how much each is behind its share, in emails times the sum of the weights; absent is 0. */
 export type Shares = ReadonlyMap<string, number>;
 
-export const evenShares: Shares = new Map();
-
 /** Those of positive weight, the one furthest behind first; of several alike, in the order given. */
 export function inTurn<W extends Weighted>(shares: Shares, eligible: readonly W[]): W[] {
   const behind = ({ name, weight }: Weighted) => (shares.get(name) ?? 0) + weight;

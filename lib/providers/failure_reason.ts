@@ -31,16 +31,15 @@ export function reasonOf(...parts: readonly (string | number | null | undefined)
   return cutReason(text);
 }
 
+const kindOfFailure =
+  /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no (?:answer|connection): [A-Za-z_]+|SANDBOX_FAULTS: [a-z-]+)?/;
+
 /**
- * The part of a reason that names the kind of failure: a status, or the name or code of an error. The rest may name a
- * person, so only this part is logged. Undefined if the reason has no such part.
+ * The part of a reason that names the kind of failure: a status, or the name or code of an error. The rest may quote the
+ * email, so only this part is logged; `queue show` has all of it. Undefined if the reason has no such part.
  */
-export function kindOf(reason: string): string | undefined {
-  const [kind] =
-    /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no (?:answer|connection): [A-Za-z_]+|SANDBOX_FAULTS: [a-z-]+)?/.exec(
-      reason,
-    )!;
-  return kind.trim() || undefined;
+export function kindOf(reason = ""): string | undefined {
+  return kindOfFailure.exec(reason)?.[0].trim() || undefined;
 }
 
 /** The code of a thrown error, else its name. Its message is never used: it holds paths or URLs. */

@@ -1,30 +1,48 @@
 // One HTTP exchange with a provider, and how an answer is read wherever the providers agree. The SDKs only build the
-// requests and get `exchange` in place of `fetch`: Resend's reports a request that was never sent and one whose answer
-// was lost by the same error, and Postmark's drops the headers.
+// requests: Resend's reports a request that was never sent and one whose answer was lost by the same error, and
+// Postmark's drops the headers and takes any text for success.
 
 import * as v from "valibot";
-import type { Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
+import type { FailedOutcome, Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
 import { errorName, reasonOf } from "./failure_reason.ts";
 import type { CheckResult } from "./provider.ts";
 
 export type Exchange =
-  /** `body` is the parsed JSON; null if the answer is empty, undefined if it is not JSON. */
-  | { readonly kind: "answer"; readonly status: number; readonly headers: Headers; readonly body: unknown }
+  | {
+      readonly kind: "answer";
+      readonly status: number;
+      /** The status is a 2xx. */
+      readonly ok: boolean;
+      readonly headers: Headers;
+      /** Parsed JSON; null if the answer is empty, undefined if it is not JSON. */
+      readonly body: unknown;
+    }
   /** The API cannot have read the request: no byte of its body has left. */
   | { readonly kind: "neverSent"; readonly reason: string }
   /** The request may have arrived, and the answer is lost. */
   | { readonly kind: "lost"; readonly reason: string };
-
-export type Answer = Extract<Exchange, { kind: "answer" }>;
-
-/** Any outcome of a request that accepted nothing, or may have. */
-export type Refusal = Exclude<Outcome, { kind: "accepted" }>;
 
 /**
  * Most bytes of an answer. The longest is a page of Postmark's search: 500 messages of at most 8.4 KB, with a subject
  * of 2,000 characters and two mailboxes of 255, at three bytes each, 4.2 MB in all. This is twice as much.
  */
 const answerMaxBytes = 8 * 1024 * 1024;
+
+/**
+ * The exchange of one request that an SDK builds: `call` has it made by a `fetch` that keeps the answer from the SDK.
+ */
+export async function exchangeBy(
+  signal: AbortSignal,
+  call: (fetch: (url: unknown, init?: RequestInit) => Promise<Response>) => Promise<unknown>,
+): Promise<Exchange> {
+  let reply: Exchange | undefined;
+  await call(async (url, init = {}) => {
+    reply = await exchange(String(url), init, signal);
+    return new Response();
+  });
+  if (!reply) throw new Error("the SDK made no request");
+  return reply;
+}
 
 /** Sends one request and reads the whole answer. Never throws for a broken connection or an abort. */
 export async function exchange(url: string, init: RequestInit, signal: AbortSignal): Promise<Exchange> {
@@ -51,10 +69,11 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
       redirect: "manual",
       signal,
     });
+    const { ok, headers: answerHeaders } = response;
     ({ status } = response);
-    const text = await readText(response);
-    if (text === undefined) return { kind: "lost", reason: reasonOf(status, "answer too long") };
-    return { kind: "answer", status, headers: response.headers, body: text === "" ? null : parseJson(text) };
+    const read = await readJson(response);
+    if (read === undefined) return { kind: "lost", reason: reasonOf(status, "answer too long") };
+    return { kind: "answer", status, ok, headers: answerHeaders, body: read.json };
   } catch (error) {
     const name = errorName(error);
     if (!hasBegun) return { kind: "neverSent", reason: reasonOf("no connection:", name) };
@@ -64,7 +83,7 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
 }
 
 /** Undefined if it is too long: the rest is not read. */
-async function readText(response: Response): Promise<string | undefined> {
+async function readJson(response: Response): Promise<{ readonly json: unknown } | undefined> {
   const chunks: Uint8Array[] = [];
   let byteLength = 0;
   for await (const chunk of response.body ?? []) {
@@ -72,7 +91,12 @@ async function readText(response: Response): Promise<string | undefined> {
     if (byteLength > answerMaxBytes) return undefined;
     chunks.push(chunk);
   }
-  return new TextDecoder().decode(Buffer.concat(chunks));
+  const text = new TextDecoder().decode(Buffer.concat(chunks));
+  try {
+    return { json: text === "" ? null : JSON.parse(text) };
+  } catch {
+    return { json: undefined };
+  }
 }
 
 /** How one provider's answers are read, as far as the providers differ. */
@@ -80,9 +104,9 @@ export interface Dialect {
   /** Reads a 2xx: the outcome of each of `count` emails, in the order of the request, or why it cannot be read. */
   readOutcomes(body: unknown, count: number): readonly Outcome[] | string;
   /** Reads any other answer; undefined if it is not in the provider's own form. */
-  readRefusal(status: number, body: unknown): Refusal | undefined;
+  readRefusal(status: number, body: unknown): FailedOutcome | undefined;
   /** `refusal` is undefined for an answer that accounts for every email. */
-  readRate(headers: Headers, refusal?: Refusal): RateHint;
+  readRate(headers: Headers, refusal?: FailedOutcome): RateHint;
 }
 
 /** The answer to a request that sent `count` emails. Only an answer in the provider's own form has a rate hint. */
@@ -91,7 +115,7 @@ export function readSent(
   count: number,
   dialect: Dialect,
 ): { result: SendResult; rate: RateHint } {
-  if (!isSuccess(reply)) {
+  if (reply.kind !== "answer" || !reply.ok) {
     const { outcome, rate } = readRefused(reply, dialect);
     return { result: { kind: "whole", outcome }, rate };
   }
@@ -112,15 +136,11 @@ function accountFault(outcomes: readonly Outcome[], count: number): string | und
   return new Set(ids).size < ids.length ? "an id twice" : undefined;
 }
 
-export function isSuccess(reply: Exchange): reply is Answer {
-  return reply.kind === "answer" && reply.status >= 200 && reply.status < 300;
-}
-
 /** Cloudflare's statuses for an origin that it could not connect to: refused, unreachable, no TLS, wrong certificate. */
 const originNotReached: ReadonlySet<number> = new Set([521, 523, 525, 526]);
 
 /** An exchange that was not a success. Gateways have rate limits too, in the same headers, so theirs are ignored. */
-export function readRefused(reply: Exchange, dialect: Dialect): { outcome: Refusal; rate: RateHint } {
+export function readRefused(reply: Exchange, dialect: Dialect): { outcome: FailedOutcome; rate: RateHint } {
   if (reply.kind !== "answer") {
     const kind = reply.kind === "neverSent" ? "unavailable" : "unknown";
     return { outcome: { kind, reason: reply.reason, own: false }, rate: {} };
@@ -130,17 +150,15 @@ export function readRefused(reply: Exchange, dialect: Dialect): { outcome: Refus
   if (refusal) return { outcome: refusal, rate: dialect.readRate(headers, refusal) };
   // Something in front of the provider answered. It does not know whether the provider has read the request.
   const kind = originNotReached.has(status) ? "unavailable" : "unknown";
-  return {
-    outcome: { kind, reason: reasonOf(status, "not the provider's own answer"), own: false },
-    rate: {},
-  };
+  const reason = reasonOf(status, "not the provider's own answer");
+  return { outcome: { kind, reason, own: false }, rate: {} };
 }
 
 /**
  * The outcome of a provider's own refusal by its status alone. Undefined where that depends on the body: 400, 401, 403
  * and 422.
  */
-export function outcomeOfStatus(status: number, reason: string): Refusal | undefined {
+export function outcomeOfStatus(status: number, reason: string): FailedOutcome | undefined {
   if ([400, 401, 403, 422].includes(status)) return undefined;
   switch (status) {
     case 406:
@@ -172,7 +190,7 @@ export function outcomeOfStatus(status: number, reason: string): Refusal | undef
 export function readCheck(
   reply: Exchange,
   dialect: Dialect,
-  readDetail: (answer: Answer) => string | undefined,
+  readDetail: (answer: Extract<Exchange, { kind: "answer" }>) => string | undefined,
 ): CheckResult {
   const { reason } = readRefused(reply, dialect).outcome;
   if (reply.kind !== "answer") return { ok: false, answered: false, reason };
@@ -208,19 +226,8 @@ const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GM
 export function readRetryAfter(headers: Headers, nowMs = Date.now()): RateHint {
   // Several headers are joined by commas; the comma within a date follows the name of a day.
   const values = headers.get("retry-after")?.split(/(?<!\b[A-Z][a-z]{2})\s*,\s*/) ?? [];
-  const waits = values
-    .map((value) => {
-      if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
-      return httpDate.test(value) ? Date.parse(value) - nowMs : Number.NaN;
-    })
-    .filter((ms) => ms >= 0);
+  const seconds = values.filter((value) => /^\d{1,9}$/.test(value)).map((value) => Number(value) * 1000);
+  const dates = values.filter((value) => httpDate.test(value)).map((value) => Date.parse(value) - nowMs);
+  const waits = [...seconds, ...dates].filter((ms) => ms >= 0);
   return waits.length > 0 ? { retryAfterMs: Math.max(...waits) } : {};
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -4,14 +4,13 @@
 import { type Message, ServerClient } from "postmark";
 import * as v from "valibot";
 import { formatMailbox } from "../email/address.ts";
-import type { Outcome, SearchResult } from "../policy/request_outcome.ts";
+import type { FailedOutcome, Outcome, SearchResult } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {
   digestOf,
   type Dialect,
-  exchange,
   type Exchange,
-  isSuccess,
+  exchangeBy,
   normalizeBaseUrl,
   outcomeOfStatus,
   placeOf,
@@ -19,7 +18,6 @@ import {
   readRefused,
   readRetryAfter,
   readSent,
-  type Refusal,
 } from "./http.ts";
 import type { Outgoing, Provider } from "./provider.ts";
 
@@ -35,7 +33,12 @@ const searchMax = 10_000;
 
 export function createPostmark({ serverToken, messageStream, ...settings }: PostmarkSettings): Provider {
   const baseUrl = normalizeBaseUrl(settings.baseUrl ?? "https://api.postmarkapp.com");
-  const request = createRequester(serverToken, baseUrl);
+  const sdk = { useHttps: baseUrl.startsWith("https:"), requestHost: baseUrl.replace(/^https?:\/\//, "") };
+  const request = (
+    signal: AbortSignal,
+    call: (client: ServerClient) => Promise<unknown>,
+  ): Promise<Exchange> =>
+    exchangeBy(signal, (fetch) => call(new ServerClient(serverToken, { ...sdk, fetch })));
   return {
     name: "postmark",
     batchMax: 50,
@@ -57,7 +60,7 @@ export function createPostmark({ serverToken, messageStream, ...settings }: Post
           metadata_batch_id: outgoing.batchId,
         };
         const reply = await request(signal, (client) => client.getOutboundMessages(query));
-        if (!isSuccess(reply)) {
+        if (reply.kind !== "answer" || !reply.ok) {
           const { outcome, rate } = readRefused(reply, dialect);
           return { result: { kind: "failed", outcome: outcomeOfSearch(outcome) }, rate };
         }
@@ -85,29 +88,6 @@ export function createPostmark({ serverToken, messageStream, ...settings }: Post
     async account(signal) {
       return serverIn(await request(signal, (client) => client.getServer()))?.ID.toString();
     },
-  };
-}
-
-/**
- * The SDK builds the request and gets an empty answer. The real one is read here, since the SDK drops the headers and
- * takes any text for success. Each request needs a client of its own: `fetch` is the only way to see its answer.
- */
-function createRequester(serverToken: string, baseUrl: string) {
-  const useHttps = baseUrl.startsWith("https:");
-  const requestHost = baseUrl.replace(/^https?:\/\//, "");
-  return async (signal: AbortSignal, call: (client: ServerClient) => Promise<unknown>): Promise<Exchange> => {
-    let reply: Exchange | undefined;
-    const client = new ServerClient(serverToken, {
-      useHttps,
-      requestHost,
-      async fetch(url, init) {
-        reply = await exchange(String(url), init ?? {}, signal);
-        return new Response();
-      },
-    });
-    await call(client);
-    if (!reply) throw new Error("postmark: the SDK made no request");
-    return reply;
   };
 }
 
@@ -199,7 +179,7 @@ const rejections: ReadonlySet<number> = new Set([
 ]);
 
 /** The outcome by Postmark's error code, which comes for a request or for one email in it. */
-function outcomeOfCode(refusal: v.InferOutput<typeof ownRefusal>, reason: string): Refusal {
+function outcomeOfCode(refusal: v.InferOutput<typeof ownRefusal>, reason: string): FailedOutcome {
   const { ErrorCode: number, Message: message } = refusal;
   if (number === 300 && /sender signature|verified/i.test(message)) return { kind: "senderRefused", reason };
   if (rejections.has(number)) return { kind: "rejected", reason, stable: true };
@@ -226,7 +206,7 @@ function unreadableSearch(fault: string): SearchResult {
 }
 
 /** A search has no message and no sender that could be refused, so it is the account that was. */
-function outcomeOfSearch(refusal: Refusal): Extract<SearchResult, { kind: "failed" }>["outcome"] {
+function outcomeOfSearch(refusal: FailedOutcome): Extract<SearchResult, { kind: "failed" }>["outcome"] {
   const { kind, reason } = refusal;
   const isOfEmail = kind === "rejected" || kind === "senderRefused" || kind === "keyReused";
   return isOfEmail ? { kind: "accountRefused", reason } : refusal;

@@ -1,23 +1,22 @@
 // Resend: batches in permissive mode under an idempotency key. A request depends on the batch alone and never changes
 // between attempts, since Resend refuses a key that comes with other bytes.
 
-import { Resend, type Response as ResendResponse } from "resend";
+import { Resend } from "resend";
 import * as v from "valibot";
 import { formatMailbox, isAddress } from "../email/address.ts";
-import type { Outcome, RateHint } from "../policy/request_outcome.ts";
+import type { FailedOutcome, Outcome } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {
   digestOf,
   type Dialect,
-  exchange,
   type Exchange,
+  exchangeBy,
   normalizeBaseUrl,
   outcomeOfStatus,
   placeOf,
   readCheck,
   readRetryAfter,
   readSent,
-  type Refusal,
 } from "./http.ts";
 import type { Outgoing, Provider } from "./provider.ts";
 
@@ -29,8 +28,21 @@ export interface ResendSettings {
 /** Pause before the next attempt while an earlier request under the same key is still at work, ms. */
 const concurrentWaitMs = 2_000;
 
+/** For the SDK, whose answer nobody reads. */
+const notRead = { message: "", statusCode: null, name: "application_error" } as const;
+
 export function createResend({ apiKey, ...settings }: ResendSettings): Provider {
   const baseUrl = normalizeBaseUrl(settings.baseUrl ?? "https://api.resend.com");
+  const request = (signal: AbortSignal, call: (client: Resend) => Promise<unknown>): Promise<Exchange> =>
+    exchangeBy(signal, (fetch) => {
+      const client = new Resend(apiKey, { baseUrl });
+      // Public so that it can be replaced.
+      client.fetchRequest = async (path, options) => {
+        await fetch(baseUrl + path, options);
+        return { data: null, error: notRead, headers: null };
+      };
+      return call(client);
+    });
   return {
     name: "resend",
     batchMax: 100,
@@ -40,15 +52,13 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
     context: "",
     credential: digestOf(baseUrl, apiKey),
     async send(outgoing, signal) {
-      const sent = await new ResendExchange(apiKey, baseUrl, signal).batch.send(messagesOf(outgoing), {
-        idempotencyKey: outgoing.batchId,
-        batchValidation: "permissive",
-      });
-      return readSent(sent.data as unknown as Exchange, outgoing.emails.length, dialect);
+      const options = { idempotencyKey: outgoing.batchId, batchValidation: "permissive" } as const;
+      const reply = await request(signal, (client) => client.batch.send(messagesOf(outgoing), options));
+      return readSent(reply, outgoing.emails.length, dialect);
     },
     async check(signal) {
-      const listed = await new ResendExchange(apiKey, baseUrl, signal).domains.list();
-      return readCheck(listed.data as unknown as Exchange, dialect, ({ status, body }) => {
+      const reply = await request(signal, (client) => client.domains.list());
+      return readCheck(reply, dialect, ({ status, body }) => {
         if (status === 200 && v.is(domainList, body)) return "the key is valid";
         // Only this name at this status means a key that may do nothing but send; a disabled key has the name with 403.
         const isSendOnly = status === 401 && v.is(ownRefusal, body) && body.name === "restricted_api_key";
@@ -56,21 +66,6 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
       });
     },
   };
-}
-
-/** The SDK builds the request. `fetchRequest` is public so that it can be replaced: this one returns the exchange. */
-class ResendExchange extends Resend {
-  readonly #signal: AbortSignal;
-
-  constructor(apiKey: string, baseUrl: string, signal: AbortSignal) {
-    super(apiKey, { baseUrl });
-    this.#signal = signal;
-  }
-
-  override async fetchRequest<T>(path: string, options: RequestInit = {}): Promise<ResendResponse<T>> {
-    const reply = await exchange(`${this.baseUrl}${path}`, options, this.#signal);
-    return { data: reply as T, error: null, headers: null };
-  }
 }
 
 function messagesOf(outgoing: Outgoing) {
@@ -115,7 +110,7 @@ const dialect: Dialect = {
     return outcomeOfRefusal(status, name, message, reasonOf(status, `${name}:`, message));
   },
   /** The limit per window, and the window's length in `ratelimit-policy` ("10;w=1"), in seconds. */
-  readRate(headers: Headers, refusal?: Refusal): RateHint {
+  readRate(headers, refusal) {
     const limit = numberIn(headers.get("ratelimit-limit"));
     const remaining = numberIn(headers.get("ratelimit-remaining"));
     const resetSeconds = numberIn(headers.get("ratelimit-reset"));
@@ -137,7 +132,7 @@ const dialect: Dialect = {
  * The request was refused. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422, and a
  * wrong key has been seen with each of the first three.
  */
-function outcomeOfRefusal(status: number, name: string, message: string, reason: string): Refusal {
+function outcomeOfRefusal(status: number, name: string, message: string, reason: string): FailedOutcome {
   if (status === 409 && name === "invalid_idempotent_request") return { kind: "keyReused", reason };
   if (status === 409 && name === "concurrent_idempotent_requests")
     return { kind: "unknown", reason, own: true, isAtWork: true };
@@ -167,7 +162,7 @@ const refusedDomain = [
 ];
 
 /** A refusal of the sender if the message says so; undefined otherwise. */
-function senderRefusal(message: string, reason: string): Refusal | undefined {
+function senderRefusal(message: string, reason: string): FailedOutcome | undefined {
   if (!aboutSender.test(message)) return undefined;
   const domain = refusedDomain
     .map((form) => form.exec(message)?.[1]?.toLowerCase())

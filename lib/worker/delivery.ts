@@ -7,10 +7,11 @@ import { decide, nextStep } from "../policy/decide.ts";
 import type { Decision, DecisionInput, Policy } from "../policy/decision.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 import { presend } from "../policy/senders.ts";
+import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
 import { type Claim, outlasts } from "./claim.ts";
-import { type DeliveryContext, loggable, reportDead } from "./delivery_context.ts";
+import { type DeliveryContext, reportDead } from "./delivery_context.ts";
 import type { Permit, ProviderState } from "./provider_state.ts";
 
 /** Before a settlement is repeated for the first time, and at most, ms. */
@@ -76,7 +77,7 @@ export class Delivery {
       state.learn(this.#context, permit, this.#open, decision, rate);
       const { rest, failure } = decision.settlement;
       if (rest !== undefined && !isInDoubt(batch)) {
-        log.warn("batch-in-doubt", { ...about, reason: loggable(failure?.reason) });
+        log.warn("batch-in-doubt", { ...about, reason: kindOf(failure?.reason) });
       }
       await this.#carryOut(decision);
     } catch (error) {

@@ -60,7 +60,7 @@ export function reportDead(
 ): void {
   for (const { cause } of dead) observer?.died(about.provider, cause);
   const alike = Map.groupBy(dead, (one) =>
-    JSON.stringify([one.cause, loggable(one.reason), one.outcomeUnknown]),
+    JSON.stringify([one.cause, kindOf(one.reason), one.outcomeUnknown]),
   );
   for (const some of alike.values()) {
     const { cause, reason, outcomeUnknown } = some[0]!;
@@ -70,13 +70,8 @@ export function reportDead(
     }
     for (let start = 0; start < some.length; start += idsMax) {
       const ids = some.slice(start, start + idsMax).map(({ id }) => id);
-      const what = { cause, reason: loggable(reason), outcomeUnknown, count: ids.length, ids };
+      const what = { cause, reason: kindOf(reason), outcomeUnknown, count: ids.length, ids };
       log.error("dead-letter", { ...about, ...what });
     }
   }
-}
-
-/** The kind of failure: the rest are a provider's own words, which may quote the email. `queue show` has them. */
-export function loggable(reason: string | undefined): string | undefined {
-  return reason === undefined ? undefined : kindOf(reason);
 }

@@ -2,8 +2,8 @@
 // another, so that shares are exact and an idle worker asks once; requests run side by side.
 
 import { describe } from "../runtime/errors.ts";
-import { charge, evenShares, inTurn } from "../policy/round_robin.ts";
-import { type Batch, type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/contract.ts";
+import { charge, inTurn, type Shares } from "../policy/round_robin.ts";
+import { type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/contract.ts";
 import type { Claim } from "./claim.ts";
 import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
@@ -24,12 +24,6 @@ const storePauseMs = 100;
 /** Before a batch is claimed again that too few replicas hold, ms. */
 const replicaPauseMs = 1000;
 
-/** The rest of this round after a claim: nothing more, or the next provider; and how long to sleep after it, ms. */
-interface Step {
-  readonly endsRound: boolean;
-  readonly sleepMs: number;
-}
-
 export class Dispatcher {
   readonly #context: DeliveryContext;
   readonly #states: readonly ProviderState[];
@@ -38,7 +32,7 @@ export class Dispatcher {
   #suspects = 0;
   /** Ends the sleep or, while nobody sleeps, the next one. */
   #wakeup = Promise.withResolvers<void>();
-  #shares = evenShares;
+  #shares: Shares = new Map();
   /** Emails that were due and not taken by the last claim that took some. */
   #dueLeft = 0;
   #stopping = false;
@@ -67,15 +61,12 @@ export class Dispatcher {
     const { concurrency } = this.#context.settings;
     while (!this.#stopping) {
       const sleepMs = this.#inFlight.size < concurrency ? await this.#round() : pollMs;
-      if (sleepMs > 0 && !this.#stopping) await this.#sleep(Math.min(sleepMs, pollMs));
+      if (sleepMs <= 0 || this.#stopping) continue;
+      const timer = setTimeout(this.#wakeup.resolve, Math.min(sleepMs, pollMs));
+      await this.#wakeup.promise;
+      clearTimeout(timer);
+      this.#wakeup = Promise.withResolvers();
     }
-  }
-
-  async #sleep(ms: number): Promise<void> {
-    const timer = setTimeout(this.#wakeup.resolve, ms);
-    await this.#wakeup.promise;
-    clearTimeout(timer);
-    this.#wakeup = Promise.withResolvers();
   }
 
   /** One batch, and the questions that are due. Returns how long to sleep then, ms. */
@@ -119,16 +110,24 @@ export class Dispatcher {
   #turnOf(admitted: readonly ProviderState[], nowMs: number): ProviderState | undefined {
     const [turn] = inTurn(this.#shares, admitted);
     if (turn === undefined || turn.openingAt(nowMs).atMs > nowMs + turnWaitMaxMs) return undefined;
-    return this.#dueLeft > carriedBy(admitted) ? undefined : turn;
+    // Emails that these carry in a second: the one that is first at its limit decides.
+    const total = admitted.reduce((sum, { weight }) => sum + weight, 0);
+    const each = admitted
+      .filter(({ weight }) => weight > 0)
+      .map(({ rate, carries, weight }) => (rate.ratePerSecond * carries * total) / weight);
+    return this.#dueLeft > Math.min(dueCountMax - 1, ...each) ? undefined : turn;
   }
 
-  /** @param shared whether the provider may take emails that others may take too */
+  /**
+   * @param shared whether the provider may take emails that others may take too
+   * @returns whether nothing more is claimed in this round, and how long to sleep after it, ms
+   */
   async #claimFor(
     state: ProviderState,
     permit: Permit,
     shared: boolean,
     eligible: readonly ProviderState[],
-  ): Promise<Step> {
+  ): Promise<{ readonly endsRound: boolean; readonly sleepMs: number }> {
     const sources = this.#sourcesFor(state, permit);
     if (sources.length === 0) {
       state.release(permit, false);
@@ -160,10 +159,13 @@ export class Dispatcher {
         // The other providers are asked all the same: one may have a claim to repeat, and that is still answered.
         return { endsRound: false, sleepMs: Infinity };
       case "batch":
-        return this.#handBack(claim, result.batch, 0);
-      case "unreplicated":
-        this.#context.log.warn("claim-unreplicated", { batch: result.batch.id });
-        return this.#handBack(claim, result.batch, replicaPauseMs);
+      case "unreplicated": {
+        const { kind, batch } = result;
+        if (kind === "unreplicated") this.#context.log.warn("claim-unreplicated", { batch: batch.id });
+        const sleepMs = kind === "unreplicated" ? replicaPauseMs : 0;
+        this.#occupy(new Delivery(this.#context, claim, batch).handBack(sleepMs), false);
+        return { endsRound: true, sleepMs };
+      }
     }
   }
 
@@ -174,8 +176,11 @@ export class Dispatcher {
     { batch, dueLeft }: Extract<ClaimResult, { kind: "batch" }>,
     eligible: readonly ProviderState[],
   ): void {
-    const source = sourceOf(batch, claim);
-    state.noteServed(source);
+    const made = batch.pieceMax === undefined ? "emails" : "split";
+    const source = batch.id === claim.id ? made : "batches";
+    // The next claim begins with the source after this one.
+    const at = state.sources.indexOf(source) + 1;
+    state.sources = [...state.sources.slice(at), ...state.sources.slice(0, at)];
     // Emails are counted once, when they leave the queue: not when their batch comes again.
     if (source !== "batches") {
       this.#dueLeft = dueLeft;
@@ -183,11 +188,6 @@ export class Dispatcher {
       this.#shares = charge(this.#shares, eligible, batch.provider, batch.emails.length);
     }
     this.#occupy(new Delivery(this.#context, claim, batch).run(state, permit), source !== "emails");
-  }
-
-  #handBack(claim: Claim, batch: Batch, sleepMs: number): Step {
-    this.#occupy(new Delivery(this.#context, claim, batch).handBack(sleepMs), false);
-    return { endsRound: true, sleepMs };
   }
 
   /**
@@ -234,11 +234,10 @@ export class Dispatcher {
       if (this.#lost !== undefined) log.info("store-restored");
       this.#lost = undefined;
       // Reported once, however often a claim is refused.
-      if (consumer.paused() !== this.#paused) {
-        this.#paused = consumer.paused();
-        if (this.#paused) log.info("claims-paused");
-        else log.info("claims-resumed");
-      }
+      const wasPaused = this.#paused;
+      this.#paused = consumer.paused();
+      if (this.#paused && !wasPaused) log.info("claims-paused");
+      if (wasPaused && !this.#paused) log.info("claims-resumed");
       return result;
     } catch (error) {
       const reason = error instanceof StoreUnavailable ? error.message : describe(error).reason;
@@ -259,18 +258,4 @@ export class Dispatcher {
       });
     this.#inFlight.add(settled);
   }
-}
-
-/** Emails that these carry in a second at their weights: the one that is first at its limit decides. */
-function carriedBy(states: readonly ProviderState[]): number {
-  const total = states.reduce((sum, { weight }) => sum + weight, 0);
-  const each = states
-    .filter(({ weight }) => weight > 0)
-    .map(({ rate, carries, weight }) => (rate.ratePerSecond * carries * total) / weight);
-  return Math.min(dueCountMax - 1, ...each);
-}
-
-function sourceOf(batch: Batch, { id }: Claim): ClaimSource {
-  if (batch.id !== id) return "batches";
-  return batch.pieceMax === undefined ? "emails" : "split";
 }

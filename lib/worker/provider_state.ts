@@ -11,10 +11,11 @@ import { learnRate, newRate, nextPermitAtMs, type Rate } from "../policy/rate_li
 import { returnPermit, takePermit } from "../policy/rate_limit.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
 import { type KnownSenders, noSenders, remember } from "../policy/senders.ts";
+import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { ClaimSource, Consumer } from "../queue/contract.ts";
 import { Claimant } from "./claim.ts";
-import { type DeliveryContext, loggable } from "./delivery_context.ts";
+import type { DeliveryContext } from "./delivery_context.ts";
 
 /** The right to one request. */
 export interface Permit {
@@ -97,12 +98,6 @@ export class ProviderState {
     if (!wasUsed) this.rate = returnPermit(this.rate);
   }
 
-  /** The next claim begins with the source after this one. */
-  noteServed(source: ClaimSource): void {
-    const at = this.sources.indexOf(source) + 1;
-    this.sources = [...this.sources.slice(at), ...this.sources.slice(0, at)];
-  }
-
   /** Learns from the answer to a request with this batch. */
   learn(
     context: DeliveryContext,
@@ -162,7 +157,7 @@ export class ProviderState {
     if (before.kind === after.kind) return;
     if (after.kind === "open" && after.isDown) {
       const forMs = Math.round(after.untilMs - nowMs);
-      log.warn("breaker-opened", { provider: this.name, forMs, reason: loggable(reason) });
+      log.warn("breaker-opened", { provider: this.name, forMs, reason: kindOf(reason) });
     } else if (after.kind === "closed" && before.kind !== "closed" && before.isDown) {
       log.info("breaker-closed", { provider: this.name });
     }

@@ -386,8 +386,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/providers/resend.ts",
-        from: "idempotencyKey: outgoing.batchId,",
-        to: "idempotencyKey: crypto.randomUUID(),",
+        from: "{ idempotencyKey: outgoing.batchId,",
+        to: "{ idempotencyKey: crypto.randomUUID(),",
       },
     ],
     under: resetAfterAccepting,

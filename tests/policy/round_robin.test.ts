@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { charge, evenShares, inTurn, type Weighted } from "../../lib/policy/round_robin.ts";
+import { charge, inTurn, type Shares, type Weighted } from "../../lib/policy/round_robin.ts";
 
+const evenShares: Shares = new Map();
 const resend = { name: "resend", weight: 3 };
 const postmark = { name: "postmark", weight: 1 };
 
