@@ -115,7 +115,7 @@ describe("docs: the API", () => {
   });
 
   test("its limits are those of the code", () => {
-    const { requirement: bodyMax } = settings.MAX_BODY_BYTES.kind.schema.pipe[4];
+    const { requirement: bodyMax } = settings.MAX_BODY_BYTES.kind.schema.pipe[2];
     const { bodyTimeoutMs, pendingBytesMax, pendingMax } = defaultLimits;
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
     expect(api).toContain(`${textBytesMax.toLocaleString("en")} bytes of UTF-8`);

@@ -8,25 +8,13 @@ import type { QueueSettings } from "../queue/open.ts";
 import { errorCode } from "../runtime/errors.ts";
 import { withoutSecrets } from "../runtime/log.ts";
 import type { ProviderWeight } from "./kinds.ts";
-import {
-  defaultOf,
-  settingKind,
-  masked,
-  type NamedValues,
-  nameValues,
-  type Role,
-  rules,
-  secretNames,
-  secretPartsOf,
-  type SettingName,
-  settingNames,
-  type Values,
-} from "./settings.ts";
+import { defaultOf, masked, nameInCode, type Role, rules, secretNames, secretPartsOf } from "./settings.ts";
+import { settingKind, type SettingName, settingNames, type Values } from "./settings.ts";
 
 export { credentialNames, type Role } from "./settings.ts";
 
 /** The value of every setting, and what follows from several of them. */
-export interface Config extends Omit<NamedValues, "providers"> {
+export interface Config extends Omit<Values, "providers"> {
   /** Absent if the admin port is off. */
   readonly admin?: { readonly host: string; readonly port: number };
   readonly queue: QueueSettings;
@@ -70,10 +58,10 @@ export function readConfig(env: Environment, role: Role): ConfigResult {
   }
   const { given } = reader;
   const config: Config = {
-    ...nameValues(values),
+    ...values,
     ...adminOf(values),
     queue: queueOf(values),
-    providers: weigh(values),
+    providers: weigh(values.providers, given),
     // npm forwards a signal that the terminal has sent already, and a busy machine may delay it.
     signalRepeatMs: given["npm_lifecycle_event"] === undefined ? 200 : 1000,
     secrets: secretPartsOf(given),
@@ -100,10 +88,11 @@ class ConfigReader {
   /** Reads every setting. If there are errors, the values are incomplete. */
   read(): Values {
     for (const name of secretNames) this.#readFile(name);
-    const values = Object.fromEntries(settingNames.map((name) => [name, this.#readValue(name)])) as Values;
+    const entries = settingNames.map((name) => [nameInCode(name), this.#readValue(name)]);
+    const values = Object.fromEntries(entries) as Values;
     for (const { names, role, holds, message } of rules) {
       const applies = role === undefined || role === this.#role;
-      if (!applies || names.some((name) => this.#unreadable.has(name)) || holds(values)) continue;
+      if (!applies || names.some((name) => this.#unreadable.has(name)) || holds(values, this.given)) continue;
       this.#report(names[0], message);
     }
     return values;
@@ -176,30 +165,31 @@ function warningsAbout(env: Environment, given: Readonly<Record<string, string>>
 }
 
 /** Returns the providers that `PROVIDERS` names, then the others that have a credential: weight 0, or 1 without names. */
-function weigh(values: Values): ProviderWeight[] {
-  const named = values.PROVIDERS ?? [];
-  const isNamed = (name: ProviderName) => named.some((one) => one.name === name);
-  const hasCredential = (name: ProviderName) => {
-    const { credential } = registry[name];
-    return credential === undefined ? isNamed(name) : values[credential] !== undefined;
-  };
-  const weight = values.PROVIDERS === undefined ? 1 : 0;
+function weigh(
+  named: readonly ProviderWeight[] | undefined,
+  given: Readonly<Record<string, string>>,
+): ProviderWeight[] {
+  const isNamed = (name: ProviderName) => named?.some((one) => one.name === name) === true;
+  const weight = named === undefined ? 1 : 0;
   const others = providerNames.filter((name) => !isNamed(name)).map((name) => ({ name, weight }));
-  return [...named, ...others].filter(({ name }) => hasCredential(name));
+  return [...(named ?? []), ...others].filter(({ name }) => {
+    const { credential } = registry[name];
+    return credential === undefined ? isNamed(name) : credential in given;
+  });
 }
 
-function adminOf({ ADMIN_HOST: host, ADMIN_PORT: port }: Values): Pick<Config, "admin"> {
+function adminOf({ adminHost: host, adminPort: port }: Values): Pick<Config, "admin"> {
   return host === "" || port === "" ? {} : { admin: { host, port } };
 }
 
 function queueOf(values: Values): QueueSettings {
-  if (values.REDIS_URL === undefined) return { kind: "sqlite", folder: values.DATA_DIR };
+  if (values.redisUrl === undefined) return { kind: "sqlite", folder: values.dataDir };
   return {
     kind: "redis",
-    url: values.REDIS_URL,
-    prefix: values.REDIS_PREFIX,
-    minReplicas: values.REDIS_MIN_REPLICAS,
-    durability: values.REDIS_DURABILITY,
+    url: values.redisUrl,
+    prefix: values.redisPrefix,
+    minReplicas: values.redisMinReplicas,
+    durability: values.redisDurability,
   };
 }
 

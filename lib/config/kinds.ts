@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import * as v from "valibot";
 import { hasControlCharacter, isAddress } from "../email/address.ts";
 import { type ProviderName, providerNames } from "../providers/registry.ts";
-import { emailFaults, noFaults, requestFaults, type SandboxFaults } from "../providers/sandbox/faults.ts";
+import { emailFaults, requestFaults, type SandboxFaults } from "../providers/sandbox/faults.ts";
 import { passwordsOf, redisUrlError, withoutPassword } from "../runtime/redis_url.ts";
 
 export interface Kind {
@@ -62,15 +62,8 @@ export function duration(maxMs = timerMaxMs) {
 
 export function integer(min: number, max: number) {
   const message = `is not a whole number from ${min} to ${max}`;
-  return shown(
-    v.pipe(
-      v.string(),
-      v.digits(message),
-      v.transform(Number),
-      v.minValue(min, message),
-      v.maxValue(max, message),
-    ),
-  );
+  const whole = v.pipe(v.string(), v.digits(message), v.transform(Number));
+  return shown(v.pipe(whole, v.minValue(min, message), v.maxValue(max, message)));
 }
 
 export function choice<const Options extends readonly string[]>(...options: Options) {
@@ -137,26 +130,33 @@ export const addressesAndDomains = shown(
   ),
 );
 
-const nameSchema = v.pipe(
-  v.string(),
-  v.trim(),
-  v.check((text) => !hasControlCharacter(text), "has a control character"),
-  v.transform((text) => text || undefined),
-);
-export const displayName = { ...shown(nameSchema), mayBeQuoted: true } as const;
+export const displayName = {
+  ...shown(
+    v.pipe(
+      v.string(),
+      v.trim(),
+      v.check((text) => !hasControlCharacter(text), "has a control character"),
+      v.transform((text) => text || undefined),
+    ),
+  ),
+  mayBeQuoted: true,
+} as const;
 
-const baseUrlSchema = v.pipe(
-  v.string(),
-  v.check((text) => {
-    // URL.parse drops some whitespace, which would stay in the middle once a path follows.
-    const url = /^\S+$/.test(text) ? URL.parse(text) : null;
-    if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return false;
-    return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
-  }, "is not an http:// or https:// address without password and query"),
-  v.transform((text) => text.replace(/\/+$/, "")),
-);
+function isBaseUrl(text: string): boolean {
+  // URL.parse drops some whitespace, which would stay in the middle once a path follows.
+  const url = /^\S+$/.test(text) ? URL.parse(text) : null;
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return false;
+  return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
+}
+
 export const baseUrl = {
-  ...shown(baseUrlSchema),
+  ...shown(
+    v.pipe(
+      v.string(),
+      v.check(isBaseUrl, "is not an http:// or https:// address without password and query"),
+      v.transform((text) => text.replace(/\/+$/, "")),
+    ),
+  ),
   // A refused address may have credentials, and its error message shows it.
   mask: (text: string) => text.replace(/^[^]*@/, `${hidden}@`).replace(/[?#][^]*$/, `?${hidden}`),
 } as const;
@@ -189,63 +189,67 @@ export const folder = shown(
 
 /** A value read by a function that returns an error message for a text that it cannot read. */
 function readBy<Value extends object>(read: (text: string) => Value | string) {
-  return shown(
-    v.pipe(
-      v.string(),
-      v.rawTransform<string, Value>(({ dataset, addIssue, NEVER }) => {
-        const value = read(dataset.value);
-        if (typeof value !== "string") return value;
-        addIssue({ message: value });
-        return NEVER;
-      }),
-    ),
-  );
+  const transform = v.rawTransform<string, Value>(({ dataset, addIssue, NEVER }) => {
+    const value = read(dataset.value);
+    if (typeof value !== "string") return value;
+    addIssue({ message: value });
+    return NEVER;
+  });
+  return shown(v.pipe(v.string(), transform));
+}
+
+/**
+ * Reads a list such as `resend:3,postmark` into the values by their names, as text.
+ * @param fallback value of an entry without one; without a fallback there is no such entry
+ * @returns or an error message
+ */
+function readEntries<Name extends string>(
+  text: string,
+  names: readonly Name[],
+  example: string,
+  fallback?: string,
+): Map<Name, string> | string {
+  const values = new Map<Name, string>();
+  for (const entry of text.split(",")) {
+    const [, given, value = fallback] = /^\s*([^\s:]+)(?::(\S+))?\s*$/.exec(entry) ?? [];
+    const name = names.find((one) => one === given);
+    if (name === undefined || value === undefined)
+      return `is not a list such as ${example} of ${names.join(", ")}`;
+    if (values.has(name)) return `names ${name} twice`;
+    values.set(name, value);
+  }
+  return values;
 }
 
 export const providerWeights = readBy((text): ProviderWeight[] | string => {
-  const weights: ProviderWeight[] = [];
-  for (const entry of text.split(",")) {
-    const [, given, weight = "1"] = /^\s*([^\s:]+)(?::(\d{1,4}))?\s*$/.exec(entry) ?? [];
-    const name = providerNames.find((one) => one === given);
-    if (name === undefined) return `is not a list such as resend:3,postmark:1 of ${providerNames.join(", ")}`;
-    if (Number(weight) > 1000) return "has a weight over 1000";
-    if (weights.some((other) => other.name === name)) return `names ${name} twice`;
-    weights.push({ name, weight: Number(weight) });
-  }
-  return weights;
+  const entries = readEntries(text, providerNames, "resend:3,postmark:1", "1");
+  if (typeof entries === "string") return entries;
+  const weights = Array.from(entries, ([name, weight]) => ({ name, weight: Number(weight) }));
+  const isValid = [...entries.values()].every((weight) => /^\d{1,4}$/.test(weight) && Number(weight) <= 1000);
+  return isValid ? weights : "has a weight that is not a whole number from 0 to 1000";
 });
 
-const faultNames = [...requestFaults, ...emailFaults] as const;
-
 export const sandboxFaults = readBy((text): SandboxFaults | string => {
+  const names = [...requestFaults, ...emailFaults, "latency"] as const;
+  const entries = readEntries(text, names, "unavailable:10%,latency:50ms-2s");
+  if (typeof entries === "string") return entries;
+  const [minMs = 0, maxMs = minMs, ...more] = entries.get("latency")?.split("-").map(parseDuration) ?? [];
+  if (!(minMs + maxMs >= 0) || more.length > 0)
+    return "has a latency that is not one such as 50ms or 50ms-2s";
+  if (minMs > maxMs) return "has a latency that ends before it begins";
+  if (maxMs > hourMs) return "has a latency over 1h";
+
   const chances: { -readonly [name in keyof SandboxFaults["chances"]]: number } = {};
-  let latency: SandboxFaults["latency"] | undefined;
-  for (const entry of text.split(",")) {
-    const [, given, value = ""] = /^\s*([a-z-]+):(\S+)\s*$/.exec(entry) ?? [];
-    if (given === "latency") {
-      if (latency !== undefined) return "names latency twice";
-      const [minMs = Number.NaN, maxMs = minMs, ...more] = value.split("-").map(parseDuration);
-      latency = { minMs, maxMs };
-      if (!(minMs + maxMs >= 0) || more.length > 0) {
-        return "has a latency that is not one such as 50ms or 50ms-2s";
-      }
-      if (minMs > maxMs) return "has a latency that ends before it begins";
-      if (maxMs > hourMs) return "has a latency over 1h";
-      continue;
-    }
-    const name = faultNames.find((one) => one === given);
-    if (name === undefined) {
-      return `is not a list such as unavailable:10%,latency:50ms-2s of ${faultNames.join(", ")}, latency`;
-    }
-    if (chances[name] !== undefined) return `names ${name} twice`;
+  for (const [name, value] of entries) {
+    if (name === "latency") continue;
     const percent = /^\d{1,3}(\.\d{1,6})?%$/.test(value) ? Number.parseFloat(value) : Number.NaN;
     if (!(percent <= 100)) return `has for ${name} no probability such as 20%, from 0% to 100%`;
     chances[name] = percent / 100;
   }
-  const isOver = (names: readonly (keyof typeof chances)[]) =>
+  const isOver = (group: readonly (keyof typeof chances)[]) =>
     // Rounded to the precision that can be written: sums of decimals are inexact.
-    Math.round(names.reduce((sum, name) => sum + (chances[name] ?? 0), 0) * 1e8) > 1e8;
+    Math.round(group.reduce((sum, name) => sum + (chances[name] ?? 0), 0) * 1e8) > 1e8;
   if (isOver(requestFaults)) return `has more than 100% in all for a request: ${requestFaults.join(", ")}`;
   if (isOver(emailFaults)) return `has more than 100% in all for an email: ${emailFaults.join(", ")}`;
-  return { chances, latency: latency ?? noFaults.latency };
+  return { chances, latency: { minMs, maxMs } };
 });

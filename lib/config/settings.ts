@@ -78,9 +78,6 @@ type ValueOf<Name extends SettingName> =
   | v.InferOutput<Rows[Name]["kind"]["schema"]>
   | (Rows[Name] extends { readonly default: unknown } ? never : undefined);
 
-/** The values by the settings' own names. */
-export type Values = { readonly [Name in SettingName]: ValueOf<Name> };
-
 type CamelCase<Name extends string> = Name extends `${infer Word}_${infer Rest}`
   ? `${Lowercase<Word>}${Capitalize<CamelCase<Rest>>}`
   : Lowercase<Name>;
@@ -91,7 +88,7 @@ type UnitOf<Name extends SettingName> = Rows[Name]["kind"] extends {
   : "";
 
 /** The values by their names in the code: in camel case, with the unit last, as `retryBaseMs` for `RETRY_BASE`. */
-export type NamedValues = {
+export type Values = {
   readonly [Name in SettingName as `${CamelCase<Name>}${UnitOf<Name>}`]: ValueOf<Name>;
 };
 
@@ -111,14 +108,10 @@ export function defaultOf(name: SettingName, role?: Role): string | undefined {
   return role === undefined ? `${value.server} (server), ${value.worker} (worker)` : value[role];
 }
 
-/** The name of a setting's value in the code, see {@link NamedValues}. */
-function nameInCode(name: SettingName): string {
+/** The name of a setting's value in the code, see {@link Values}. */
+export function nameInCode(name: SettingName): string {
   const camelCase = name.toLowerCase().replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
   return `${camelCase}${settingKind(name).unit ?? ""}`;
-}
-
-export function nameValues(values: Values): NamedValues {
-  return Object.fromEntries(settingNames.map((name) => [nameInCode(name), values[name]])) as NamedValues;
 }
 
 /** The part of a value that may be shown: nothing, unless its kind says that it is public. */
@@ -141,7 +134,8 @@ interface Rule {
   readonly names: readonly [SettingName, ...SettingName[]];
   /** The only process that it applies to. Default: both. */
   readonly role?: Role;
-  readonly holds: (values: Values) => boolean;
+  /** @param given the values as text */
+  readonly holds: (values: Values, given: Readonly<Record<string, string>>) => boolean;
   readonly message: string;
 }
 
@@ -153,8 +147,8 @@ const [firstCredential, ...otherCredentials] = credentialNames;
 export const rules: readonly Rule[] = [
   {
     names: ["HOST", "ALLOW_ANONYMOUS", "API_TOKENS"],
-    holds: ({ HOST, ALLOW_ANONYMOUS, API_TOKENS }) =>
-      loopback.test(HOST) || API_TOKENS !== undefined || ALLOW_ANONYMOUS === "1",
+    holds: ({ host, allowAnonymous, apiTokens }) =>
+      loopback.test(host) || apiTokens !== undefined || allowAnonymous === "1",
     message:
       "is not a loopback address, and would be open to everyone: set API_TOKENS, or ALLOW_ANONYMOUS=1 if that is intended",
   },
@@ -162,61 +156,64 @@ export const rules: readonly Rule[] = [
     names: ["ADMIN_PORT", "PORT", "ADMIN_HOST", "HOST"],
     role: "server",
     // On another host it may be the same, and with 0 the system chooses a free one.
-    holds: ({ ADMIN_PORT, PORT, ADMIN_HOST, HOST }) =>
-      ADMIN_PORT !== PORT || ADMIN_HOST !== HOST || PORT === 0,
+    holds: ({ adminPort, port, adminHost, host }) => adminPort !== port || adminHost !== host || port === 0,
     message: "is the same as PORT",
   },
   {
     names: ["DEFAULT_FROM", "ALLOWED_FROM"],
-    holds: ({ DEFAULT_FROM, ALLOWED_FROM }) =>
-      DEFAULT_FROM === undefined || ALLOWED_FROM === undefined || isAmong(DEFAULT_FROM, ALLOWED_FROM),
+    holds: ({ defaultFrom, allowedFrom }) =>
+      defaultFrom === undefined || allowedFrom === undefined || isAmong(defaultFrom, allowedFrom),
     message: "is not among ALLOWED_FROM",
   },
   {
     names: ["DEFAULT_FROM_NAME", "DEFAULT_FROM"],
-    holds: ({ DEFAULT_FROM: from, DEFAULT_FROM_NAME: name }) =>
-      from === undefined || formatMailbox(from, name).length <= mailboxMax,
+    holds: ({ defaultFrom, defaultFromName }) =>
+      defaultFrom === undefined || formatMailbox(defaultFrom, defaultFromName).length <= mailboxMax,
     message: `with DEFAULT_FROM is over ${mailboxMax} characters`,
   },
   {
     names: ["RETAIN", "SUBMIT_TIMEOUT"],
-    holds: ({ RETAIN, SUBMIT_TIMEOUT }) => RETAIN >= 2 * SUBMIT_TIMEOUT,
+    holds: ({ retainMs, submitTimeoutMs }) => retainMs >= 2 * submitTimeoutMs,
     message: "is under 2 × SUBMIT_TIMEOUT",
   },
   {
     names: ["REDIS_MIN_REPLICAS", "REDIS_URL"],
-    holds: ({ REDIS_MIN_REPLICAS, REDIS_URL }) => REDIS_MIN_REPLICAS === 0 || REDIS_URL !== undefined,
+    holds: ({ redisMinReplicas, redisUrl }) => redisMinReplicas === 0 || redisUrl !== undefined,
     message: "is given without REDIS_URL: the embedded queue has no replicas",
   },
   {
     names: ["LEASE", "PROVIDER_TIMEOUT"],
-    holds: ({ LEASE, PROVIDER_TIMEOUT }) => LEASE >= 2 * PROVIDER_TIMEOUT,
+    holds: ({ leaseMs, providerTimeoutMs }) => leaseMs >= 2 * providerTimeoutMs,
     message: "is under 2 × PROVIDER_TIMEOUT",
   },
   {
     names: ["RETRY_BASE", "RETRY_MAX"],
-    holds: ({ RETRY_BASE, RETRY_MAX }) => RETRY_BASE <= RETRY_MAX,
+    holds: ({ retryBaseMs, retryMaxMs }) => retryBaseMs <= retryMaxMs,
     message: "is over RETRY_MAX",
   },
   {
     names: ["PROVIDERS"],
     role: "worker",
-    holds: ({ PROVIDERS }) => PROVIDERS?.some(({ weight }) => weight > 0) ?? true,
+    holds: ({ providers }) => providers?.some(({ weight }) => weight > 0) ?? true,
     message: "names no provider with a weight above 0",
   },
   {
     names: [firstCredential!, ...otherCredentials, "PROVIDERS"],
     role: "worker",
-    holds: (values) =>
-      values.PROVIDERS !== undefined || credentialNames.some((name) => values[name] !== undefined),
+    holds: ({ providers }, given) => providers !== undefined || credentialNames.some((name) => name in given),
     message: `${otherCredentials.map((name) => `or ${name} `).join("")}is required: there is no provider; to try the service without one, set PROVIDERS=sandbox`,
   },
   ...providerNames.flatMap((provider): Rule[] => {
     const { credential } = registry[provider];
     if (credential === undefined) return [];
-    const holds = ({ PROVIDERS = [], [credential]: value }: Values) =>
-      value !== undefined || !PROVIDERS.some(({ name, weight }) => name === provider && weight > 0);
-    const message = `is required: PROVIDERS names ${provider}`;
-    return [{ names: [credential, "PROVIDERS"], role: "worker", holds, message }];
+    return [
+      {
+        names: [credential, "PROVIDERS"],
+        role: "worker",
+        holds: ({ providers = [] }, given) =>
+          credential in given || !providers.some(({ name, weight }) => name === provider && weight > 0),
+        message: `is required: PROVIDERS names ${provider}`,
+      },
+    ];
   }),
 ];
