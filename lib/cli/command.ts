@@ -1,37 +1,29 @@
 // Commands of the executable. One description gives its strict parser, its usage line and its `--help`.
 
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
+import { Failure } from "./output.ts";
 
-export type Command = SingleCommand | CommandGroup;
+/** 0 success, 1 failure, 2 usage error or invalid setting. */
+export type ExitCode = 0 | 1 | 2;
 
-interface Named {
+export interface Command {
   /** Includes the names of its groups: `queue list`. */
   readonly name: string;
   /** One line, shown in the list of commands. */
   readonly summary: string;
   /** The text of its own `--help`. */
   readonly help: string;
+  /** Those of a group, which does nothing itself. */
+  readonly commands?: readonly Command[];
+  /** Returns no exit code if the process goes on, and ends by itself. Throws {@link Failure}. */
+  run(args: readonly string[]): Promise<ExitCode | undefined>;
 }
 
-export interface SingleCommand extends Named {
-  run(args: readonly string[]): Promise<CommandResult>;
-}
-
-export interface CommandGroup extends Named {
-  readonly commands: readonly Command[];
-}
-
-export type CommandResult =
-  | { readonly kind: "exit"; readonly code: 0 | 1 | 2 }
-  | { readonly kind: "wrongUsage"; readonly usageError: string }
-  /** The process goes on, and the command ends it itself. */
-  | { readonly kind: "running" };
-
-export const done: CommandResult = { kind: "exit", code: 0 };
-export const failed: CommandResult = { kind: "exit", code: 1 };
-
-export function wrongUsage(usageError: string): CommandResult {
-  return { kind: "wrongUsage", usageError };
+/** The arguments cannot be understood. */
+export class UsageError extends Failure {
+  constructor(message: string) {
+    super(message, 2);
+  }
 }
 
 /** The word by which a command is called within its group. */
@@ -42,6 +34,18 @@ export function wordOf({ name }: Command): string {
 /** One line for each command, for the help of their group. */
 export function commandList(commands: readonly Command[]): string {
   return commands.map((command) => `  ${wordOf(command).padEnd(8)} ${command.summary}`).join("\n");
+}
+
+export function defineGroup(description: Required<Omit<Command, "run">>): Command {
+  return {
+    ...description,
+    async run([word = ""]) {
+      if (word === "") throw new UsageError("Which command?");
+      if (word.startsWith("-")) throw new UsageError(`Unknown option '${word}'`);
+      const known = description.commands.map(wordOf).join(", ");
+      throw new UsageError(`Unknown command '${word}': there are ${known}`);
+    },
+  };
 }
 
 /**
@@ -72,20 +76,18 @@ export function readOptions<const Options extends ParseArgsOptionsConfig>(
 type DescribedOptions = ParseArgsOptionsConfig &
   Readonly<Record<string, { readonly help: string; readonly placeholder?: string }>>;
 
-interface Description<Options extends DescribedOptions> {
-  readonly name: string;
-  readonly summary: string;
+interface Description<Options extends DescribedOptions> extends Pick<Command, "name" | "summary"> {
   /** In the usage line: the arguments that are not options, and options that stand in their place. */
   readonly words?: string;
   /** Most of them. Default: none. */
   readonly wordsMax?: number;
-  /** Is wrapped to the width of a terminal, but for lines that begin with a space. */
+  /** Is wrapped to the width of a terminal, except lines that begin with a space. */
   readonly about: string;
   readonly options: Options;
   run(
     options: ReturnType<typeof parseArgs<{ options: Options; strict: true }>>["values"],
     words: readonly string[],
-  ): CommandResult | Promise<CommandResult>;
+  ): Promise<ExitCode | undefined>;
 }
 
 /** An option without a value. */
@@ -95,7 +97,7 @@ export function flag(help: string) {
 
 export function defineCommand<const Options extends DescribedOptions>(
   description: Description<Options>,
-): SingleCommand {
+): Command {
   const { name, summary, options, wordsMax, run } = description;
   return {
     name,
@@ -103,7 +105,8 @@ export function defineCommand<const Options extends DescribedOptions>(
     help: helpOf(description),
     async run(args) {
       const read = readOptions(args, options, wordsMax);
-      return read.ok ? run(read.values, read.words) : wrongUsage(read.usageError);
+      if (!read.ok) throw new UsageError(read.usageError);
+      return run(read.values, read.words);
     },
   };
 }
@@ -117,9 +120,8 @@ function helpOf({ name, words = "", about, options }: Omit<Description<Described
   const optional = rows.filter(({ usage }) => !words.includes(usage)).map(({ usage }) => `[${usage}]`);
   const indent = Math.max(...rows.map(({ usage }) => usage.length)) + 4;
   const wrapped = (text: string, width = helpWidth) => Bun.wrapAnsi(text, width);
-  const usage = ["Usage: reliable-email", name, words, ...optional].filter(Boolean).join(" ");
   return [
-    wrapped(usage),
+    wrapped(["Usage: reliable-email", name, words, ...optional].filter(Boolean).join(" ")),
     "",
     ...about.split("\n").map((line) => (line.startsWith(" ") ? line : wrapped(line))),
     ...(rows.length === 0 ? [] : ["", "Options:"]),

@@ -10,7 +10,7 @@ import { outboxIn } from "../providers/registry.ts";
 import { redisAddress } from "../runtime/redis_url.ts";
 import { CannotStart, runService, type Service, type ServiceContext } from "../runtime/service.ts";
 import { defineCommand } from "./command.ts";
-import { complain } from "./output.ts";
+import { Failure } from "./output.ts";
 
 export interface DevSettings {
   readonly server: Config;
@@ -40,12 +40,9 @@ ADMIN_PORT is the server's; the worker's is the next one.`,
   options: {},
   async run() {
     const read = devSettings(process.env);
-    if (!read.ok) {
-      complain(read.message);
-      return { kind: "exit", code: 2 };
-    }
+    if (!read.ok) throw new Failure(read.message, 2);
     await run(read.settings);
-    return { kind: "running" };
+    return undefined;
   },
 });
 

@@ -2,16 +2,15 @@
 
 import { describe } from "../runtime/errors.ts";
 import { build } from "../runtime/version.ts";
-import { type Command, type CommandGroup, commandList, type CommandResult, done } from "./command.ts";
-import { wordOf, wrongUsage } from "./command.ts";
+import { type Command, commandList, defineGroup, type ExitCode, UsageError, wordOf } from "./command.ts";
 import { configCommand } from "./config/command.ts";
 import { devCommand } from "./dev.ts";
-import { visible } from "./format.ts";
-import { CannotWrite, complain, hint, print, printFailure } from "./output.ts";
+import { visibleLines } from "./format.ts";
+import { complain, Failure, hint, print, printFailure } from "./output.ts";
 import { queueCommand } from "./queue/command.ts";
 import { serverCommand, workerCommand } from "./server_and_worker.ts";
 
-const commands = [serverCommand, workerCommand, devCommand, queueCommand, configCommand] as const;
+const commands = [serverCommand, workerCommand, devCommand, queueCommand, configCommand];
 
 /** Enough for somebody who has only the executable to send a first email. */
 const help = `\
@@ -50,48 +49,29 @@ something fails.
 
 Exit codes: 0 success, 1 failure, 2 usage error or invalid setting.`;
 
-const root: CommandGroup = { name: "", summary: "", help, commands };
+const root = defineGroup({ name: "", summary: "", help, commands });
 
 const asksForHelp = (arg: string) => arg === "--help" || arg === "-h";
 
-/** Runs the command that the arguments name, within `command` if that is a group. */
-async function run(command: Command, args: readonly string[]): Promise<CommandResult> {
-  const [word = "", ...rest] = args;
-  const isGroup = "commands" in command;
-  if (isGroup ? asksForHelp(word) : args.some(asksForHelp)) {
-    const stray = isGroup ? rest.find((arg) => !asksForHelp(arg)) : undefined;
-    if (stray !== undefined) return report(command, wrongUsage(`Unexpected argument '${stray}'`));
-    print(command.help);
-    return done;
-  }
-  if (!isGroup) return report(command, await command.run(args));
-  const found = command.commands.find((one) => wordOf(one) === word);
-  return found === undefined ? report(command, wrongUsage(unknownText(command, word))) : run(found, rest);
+/** Finds the command that the arguments name, as deep as groups go, and its own arguments. */
+function find(args: readonly string[], command = root): [command: Command, args: readonly string[]] {
+  const next = command.commands?.find((one) => wordOf(one) === args[0]);
+  return next === undefined ? [command, args] : find(args.slice(1), next);
 }
 
-function unknownText({ commands: known }: CommandGroup, word: string): string {
-  if (word === "") return "Which command?";
-  if (word.startsWith("-")) return `Unknown option '${word}'`;
-  return `Unknown command '${word}': there are ${known.map(wordOf).join(", ")}`;
+async function run(command: Command, args: readonly string[]): Promise<ExitCode | undefined> {
+  const isVersion = command === root && args[0] === "--version";
+  const isHelp = command.commands === undefined ? args.some(asksForHelp) : asksForHelp(args[0] ?? "");
+  if (!isVersion && !isHelp) return command.run(args);
+  const stray = args.slice(1).find((arg) => !asksForHelp(arg));
+  if (stray !== undefined && command.commands) throw new UsageError(`Unexpected argument '${stray}'`);
+  print(isVersion ? versionText() : command.help);
+  return 0;
 }
 
-/** Prints a usage error, with the command whose help says more. */
-function report(command: Command, result: CommandResult): CommandResult {
-  if (result.kind === "wrongUsage") {
-    complain(visible(result.usageError));
-    hint(`Try: ${["reliable-email", command.name, "--help"].filter((part) => part !== "").join(" ")}\n`);
-  }
-  return result;
-}
-
-async function main([word, ...rest]: readonly string[]): Promise<CommandResult> {
-  if (word === "help") return run(root, [...rest, "--help"]);
-  if (word !== "--version") return run(root, word === undefined ? [] : [word, ...rest]);
-  const [stray] = rest;
-  if (stray !== undefined) return report(root, wrongUsage(`Unexpected argument '${stray}'`));
+function versionText(): string {
   const { name, version, commit, bun } = build;
-  print(`${name} ${version} (${commit === undefined ? "from sources" : `commit ${commit}`}, bun ${bun})`);
-  return done;
+  return `${name} ${version} (${commit === undefined ? "from sources" : `commit ${commit}`}, bun ${bun})`;
 }
 
 /** Whether the answer is to be one JSON document, even if the command fails. */
@@ -100,20 +80,19 @@ function wantsJson(args: readonly string[]): boolean {
   return (end === -1 ? args : args.slice(0, end)).includes("--json");
 }
 
-const args = process.argv.slice(2);
-const result = await main(args).catch((error: unknown): CommandResult => {
-  if (error instanceof CannotWrite) {
-    complain(error.message);
-    return { kind: "exit", code: 1 };
-  }
-  if (wantsJson(args)) {
-    complain(`A bug: ${describe(error).reason}`);
-    printFailure();
-  }
-  throw error;
-});
-if (result.kind !== "running") {
-  const code = result.kind === "exit" ? result.code : 2;
-  if (code !== 0 && wantsJson(args)) printFailure();
-  process.exit(code);
+const [word, ...rest] = process.argv.slice(2);
+const args = word === undefined ? [] : word === "help" ? [...rest, "--help"] : [word, ...rest];
+const [command, commandArgs] = find(args);
+try {
+  const code = await run(command, commandArgs);
+  // A service goes on, and ends the process itself.
+  if (code !== undefined) process.exit(code);
+} catch (error) {
+  const isExpected = error instanceof Failure;
+  const message = isExpected ? visibleLines(error.message) : `A bug: ${describe(error).reason}`;
+  complain(message);
+  if (error instanceof UsageError) hint(`Try: reliable-email ${[command.name, "--help"].join(" ").trim()}\n`);
+  if (wantsJson(args)) printFailure(message);
+  if (!isExpected) throw error;
+  process.exit(error.exitCode);
 }

@@ -8,16 +8,21 @@ import { jsonOf } from "./format.ts";
 /** Pause before writing again to a pipe that is full, ms. */
 const fullPauseMs = 5;
 
-/** Stdout takes no more, for a reason that the user should learn. */
-export class CannotWrite extends Error {}
+/** Ends a command: main.ts prints the message on stderr and exits with the code. */
+export class Failure extends Error {
+  readonly exitCode: 1 | 2;
+
+  constructor(message: string, exitCode: 1 | 2 = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
 
 /** Whether anything was printed, or would have been if stdout had taken it. */
 let isAnswered = false;
-/** The error messages on stderr. */
-const complaints: string[] = [];
 
 /**
- * Writes `text` and a line end to stdout. Throws {@link CannotWrite} if that fails.
+ * Writes `text` and a line end to stdout. Throws {@link Failure} if that fails.
  * @returns false if the reader has gone: then nothing more needs to be written
  */
 export function print(text: string): boolean {
@@ -30,20 +35,19 @@ export function printJson(value: unknown): boolean {
   return print(jsonOf(value));
 }
 
+/** Prints a document about the failure of a command that was to print one, and has not begun to. */
+export function printFailure(error: string): void {
+  if (!isAnswered) printJson({ error });
+}
+
 /** Writes an error or a warning to stderr, in a line of its own. */
 export function complain(text: string): void {
-  complaints.push(text);
   hint(`${text}\n`);
 }
 
-/** Writes to stderr what is no error: questions, progress and advice. Adds no line end. */
+/** Writes questions, progress and advice to stderr. Adds no line end. */
 export function hint(text: string): void {
   write(2, text);
-}
-
-/** For a command that was to print a document and failed before it did: prints the errors as a document. */
-export function printFailure(): void {
-  if (!isAnswered) printJson({ error: complaints.join("\n") });
 }
 
 function write(descriptor: 1 | 2, text: string): boolean {
@@ -57,7 +61,7 @@ function write(descriptor: 1 | 2, text: string): boolean {
       if (code === "EAGAIN") Bun.sleepSync(fullPauseMs);
       // A closed pipe, or a terminal that has hung up; and if stderr fails, nowhere is left to report that.
       else if (code === "EPIPE" || code === "EIO" || descriptor === 2) return false;
-      else throw new CannotWrite(`Cannot write the answer: ${describeWriteError(error)}`);
+      else throw new Failure(`Cannot write the answer: ${describeWriteError(error)}`);
     }
   }
   return true;

@@ -4,32 +4,33 @@ import { type Config, readConfig, type Role } from "../config/config.ts";
 import { runProcess, type StartService } from "../runtime/service.ts";
 import { defineCommand } from "./command.ts";
 
-export const serverCommand = serviceCommand("server", {
-  summary: "takes emails over HTTP, and answers once they are stored",
-  about: `\
+export const serverCommand = serviceCommand(
+  "server",
+  "takes emails over HTTP, and answers once they are stored",
+  `\
 Accepts emails over HTTP and puts them into the queue. The answer is 200 once an email is on disk. Several servers may share a port.
 
 Settings that matter most: HOST, PORT, DEFAULT_FROM, and REDIS_URL or DATA_DIR.`,
-  load: async () => (await import("../../server.ts")).startServer,
-});
+  async () => (await import("../../server.ts")).startServer,
+);
 
-export const workerCommand = serviceCommand("worker", {
-  summary: "delivers what is stored, through the providers",
-  about: `\
+export const workerCommand = serviceCommand(
+  "worker",
+  "delivers what is stored, through the providers",
+  `\
 Takes emails out of the queue and hands them to the providers. There may be any number of workers.
 
 Settings that matter most: RESEND_API_KEY, POSTMARK_SERVER_TOKEN, PROVIDERS, and REDIS_URL or DATA_DIR.`,
-  load: async () => (await import("../../worker.ts")).startWorker,
-});
+  async () => (await import("../../worker.ts")).startWorker,
+);
 
-interface ServiceCommandOptions {
-  readonly summary: string;
-  readonly about: string;
-  /** Only when the command runs, so that other commands start quickly. */
-  readonly load: () => Promise<StartService<Config>>;
-}
-
-function serviceCommand(name: Role, { summary, about, load }: ServiceCommandOptions) {
+/** @param load called only when the command runs, so that other commands start quickly */
+function serviceCommand(
+  name: Role,
+  summary: string,
+  about: string,
+  load: () => Promise<StartService<Config>>,
+) {
   return defineCommand({
     name,
     summary,
@@ -39,7 +40,7 @@ After SIGTERM, SIGINT or SIGHUP it finishes what it has begun and exits with 0. 
     options: {},
     async run() {
       await runProcess(readConfig(process.env, name), await load());
-      return { kind: "running" };
+      return undefined;
     },
   });
 }

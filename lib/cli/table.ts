@@ -65,16 +65,17 @@ export class Table<Row> {
     return cells.join(gap).trimEnd();
   }
 
-  /** How much wider than the terminal the lines are, if each column has its `widthOf`. */
-  #excess(widthOf: (column: FittedColumn<Row>) => number): number {
-    const sum = this.#columns.reduce((width, column) => width + widthOf(column) + gap.length, -gap.length);
+  /** How much wider than the terminal the lines are, if no elastic column is wider than `elasticMax`. */
+  #excess(elasticMax = Number.POSITIVE_INFINITY): number {
+    const widths = this.#columns.map(({ width, elastic }) => (elastic ? Math.min(width, elasticMax) : width));
+    const sum = widths.reduce((total, width) => total + width + gap.length, -gap.length);
     return sum - (this.#terminal.width ?? Number.POSITIVE_INFINITY);
   }
 
   #omitColumns(): void {
     const optional = this.#columns.filter(({ omitted }) => omitted !== undefined);
     for (const worst of optional.toSorted((a, b) => b.omitted! - a.omitted!)) {
-      if (this.#excess(({ width, elastic }) => (elastic ? Math.min(width, elasticMin) : width)) <= 0) return;
+      if (this.#excess(elasticMin) <= 0) return;
       this.#columns = this.#columns.filter((column) => column !== worst);
     }
   }
@@ -82,7 +83,7 @@ export class Table<Row> {
   /** Takes what is too much from the widest elastic column, one character at a time. */
   #shrinkColumns(): void {
     const elastic = this.#columns.filter((column) => column.elastic);
-    for (let excess = this.#excess(({ width }) => width); excess > 0; excess -= 1) {
+    for (let excess = this.#excess(); excess > 0; excess -= 1) {
       const [widest] = elastic.toSorted((a, b) => b.width - a.width);
       if (widest === undefined || widest.width <= elasticMin) return;
       widest.width -= 1;

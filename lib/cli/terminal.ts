@@ -3,7 +3,7 @@
 import { readSync } from "node:fs";
 import { isatty, WriteStream } from "node:tty";
 import { styleText } from "node:util";
-import { complain, hint } from "./output.ts";
+import { Failure, hint } from "./output.ts";
 
 export interface Terminal {
   /** Columns of stdout; undefined if stdout is not a terminal, so nothing is cut. */
@@ -41,21 +41,18 @@ export function paint({ hasColors }: Terminal, text: string, ...styles: readonly
 }
 
 /**
- * Asks before something that cannot be undone. If the answer is not yes, that has been reported. Not Bun's `confirm`,
+ * Asks before something that cannot be undone. Throws {@link Failure} if the answer is not yes. Not Bun's `confirm`,
  * which asks on stdout, where a document may be expected.
  * @param question without its question mark
  * @param yes whether it was confirmed by an option
  */
-export function confirm(question: string, yes: boolean, { canAsk }: Terminal): boolean {
-  if (yes) return true;
+export function confirm(question: string, yes: boolean, { canAsk }: Terminal): void {
+  if (yes) return;
   if (!canAsk) {
-    complain(`Not confirmed: there is no terminal to ask on. Add --yes to confirm: ${question}`);
-    return false;
+    throw new Failure(`Not confirmed: there is no terminal to ask on. Add --yes to confirm: ${question}`);
   }
   hint(`${question}? [y/N] `);
-  if (/^\s*y(es)?\s*$/i.test(readLine())) return true;
-  complain("Not confirmed: nothing was done");
-  return false;
+  if (!/^\s*y(es)?\s*$/i.test(readLine())) throw new Failure("Not confirmed: nothing was done");
 }
 
 /** Reads one line, which a terminal delivers whole; empty at the end of input. */

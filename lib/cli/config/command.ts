@@ -11,7 +11,7 @@ import {
 } from "../../config/settings.ts";
 import { defineCommand, flag } from "../command.ts";
 import { visible } from "../format.ts";
-import { complain, print, printJson } from "../output.ts";
+import { complain, Failure, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { terminalOf } from "../terminal.ts";
 import type { Check } from "./checks.ts";
@@ -29,10 +29,7 @@ export const configCommand = defineCommand({
   },
   async run({ check, json }) {
     const read = readConfig(process.env, "server");
-    if (!read.ok) {
-      complain(read.message);
-      return { kind: "exit", code: 2 };
-    }
+    if (!read.ok) throw new Failure(read.message, 2);
     const { warnings } = read;
     const settings = effectiveSettings(process.env, read);
     const terminal = terminalOf(process.env);
@@ -46,7 +43,7 @@ export const configCommand = defineCommand({
       const document = Object.fromEntries(settings.map(({ name, ...rest }) => [name, rest]));
       printJson({ settings: document, warnings, ...(check && { ok, checks }) });
     } else if (check) print(["", ...tableOf(checkColumns, checks, terminal)].join("\n"));
-    return { kind: "exit", code: ok ? 0 : 1 };
+    return ok ? 0 : 1;
   },
 });
 

@@ -3,80 +3,15 @@
 
 import { StoreUnavailable } from "../../queue/contract.ts";
 import { onSignals } from "../../runtime/service.ts";
-import { type CommandResult, done, failed } from "../command.ts";
+import type { ExitCode } from "../command.ts";
 import { formatNumber, visible } from "../format.ts";
-import { complain, hint } from "../output.ts";
+import { complain, hint, print, printJson } from "../output.ts";
 import { pageMax, type QueueSession } from "./session.ts";
-
-/** Why a command ended early: a signal came, or the store was lost. */
-export type Interruption = "signal" | StoreUnavailable;
-
-interface Progress {
-  /** The activity, such as `Deleting`. */
-  readonly label: string;
-  /** Emails, as far as is known before. */
-  readonly total: number;
-}
-
-/**
- * Calls `change` for each chunk until there is none left, a signal comes, or the store is lost. A second signal ends the
- * process at once.
- * @param change returns how many emails have been dealt with so far
- */
-export async function forEachChunk<Chunk>(
-  chunks: AsyncIterable<Chunk> | Iterable<Chunk>,
-  change: (chunk: Chunk) => Promise<number>,
-  { label, total }: Progress,
-  { config, terminal }: QueueSession,
-): Promise<Interruption | undefined> {
-  const show = (text: string) => terminal.showsProgress && hint(`\r\x1b[K${text}`);
-  let isStopped = false;
-  let release: (() => void) | undefined;
-  try {
-    for await (const chunk of chunks) {
-      if (isStopped) return "signal";
-      // Before the first change a signal simply ends the process.
-      release ??= onSignals({
-        repeatMs: config.signalRepeatMs,
-        first: () => (isStopped = true),
-        second: () => process.exit(1),
-      });
-      const count = await change(chunk);
-      show(`${label}: ${formatNumber(count)} of ${formatNumber(Math.max(count, total))}`);
-    }
-    return undefined;
-  } catch (error) {
-    if (error instanceof StoreUnavailable) return error;
-    throw error;
-  } finally {
-    release?.();
-    show("");
-  }
-}
-
-/** Emails by their ids, each once, in chunks that one call may take. */
-export function* chunksOf(ids: readonly string[]): Generator<readonly { readonly id: string }[]> {
-  const unique = [...new Set(ids)].map((id) => ({ id }));
-  for (let start = 0; start < unique.length; start += pageMax) yield unique.slice(start, start + pageMax);
-}
-
-/** The result of a command whose changes have been printed. Throws the loss of the store, for {@link withQueue}. */
-export function resultOf(
-  interruption: Interruption | undefined,
-  failures: readonly Failure[],
-): CommandResult {
-  if (interruption === undefined) return failures.length === 0 ? done : failed;
-  const isLost = interruption !== "signal";
-  const doubt = isLost ? ", and perhaps those of one more step" : "";
-  complain(`Interrupted: the changes above were made${doubt}; run the command again for the rest`);
-  if (isLost) throw interruption;
-  return failed;
-}
 
 const problems = {
   unknown: "is unknown: it was never in this queue, or left it longer ago than ids are kept",
   waiting: "is not a dead letter: it is waiting",
-  retrying: "is not a dead letter: it is to be tried again",
+  retrying: "is not a dead letter: it will be tried again",
   sending: "is not a dead letter: it is being sent",
   "in-doubt": "is in doubt, and the service is finding out. --force sends it again, with all of its batch",
   sent: "was sent",
@@ -91,12 +26,80 @@ const problems = {
 /** Why something could not be done to an email, by its name in JSON. */
 export type Problem = keyof typeof problems;
 
-export interface Failure {
+export interface FailedEmail {
   readonly id: string;
   readonly problem: Problem;
 }
 
-/** Reports each failure in one line. */
-export function complainAbout(failures: readonly Failure[]): void {
-  for (const { id, problem } of failures) complain(`${visible(id)} ${problems[problem]}`);
+interface Change<Chunk> {
+  /** The activity, such as `Deleting`. */
+  readonly label: string;
+  /** Emails, as far as is known before. */
+  readonly total: number;
+  readonly chunks: AsyncIterable<Chunk> | Iterable<Chunk>;
+  /** Returns how many emails have been dealt with so far. */
+  change(chunk: Chunk): Promise<number>;
+  /** @param isLost whether the store was lost */
+  report(isLost: boolean): Report | Promise<Report>;
+}
+
+/** What a command has done: as a document and as text. */
+interface Report {
+  readonly document: object;
+  readonly text: string;
+  readonly failed?: readonly FailedEmail[];
+}
+
+/**
+ * Changes chunk after chunk until none is left, a signal comes, or the store is lost, and reports what was done. A
+ * second signal ends the process at once. If the store was lost, its error is thrown after the report.
+ */
+export async function changeEmails<Chunk>(
+  { label, total, chunks, change, report }: Change<Chunk>,
+  { config, terminal, location }: QueueSession,
+  json: boolean,
+): Promise<ExitCode> {
+  const showProgress = (text: string) => terminal.showsProgress && hint(`\r\x1b[K${text}`);
+  let loss: StoreUnavailable | undefined;
+  let isStopped = false;
+  let isInterrupted = false;
+  let release: (() => void) | undefined;
+  try {
+    for await (const chunk of chunks) {
+      isInterrupted = isStopped;
+      if (isInterrupted) break;
+      // Before the first change a signal simply ends the process.
+      release ??= onSignals({
+        repeatMs: config.signalRepeatMs,
+        first: () => (isStopped = true),
+        second: () => process.exit(1),
+      });
+      const count = await change(chunk);
+      showProgress(`${label}: ${formatNumber(count)} of ${formatNumber(Math.max(count, total))}`);
+    }
+  } catch (error) {
+    if (!(error instanceof StoreUnavailable)) throw error;
+    loss = error;
+    isInterrupted = true;
+  } finally {
+    release?.();
+    showProgress("");
+  }
+
+  const { document, text, failed = [] } = await report(loss !== undefined);
+  if (json) printJson({ queue: location, ...document, ...(isInterrupted && { interrupted: true }) });
+  else print(text);
+  for (const { id, problem } of failed) complain(`${visible(id)} ${problems[problem]}`);
+  if (isInterrupted) {
+    const doubt = loss === undefined ? "" : ", and perhaps those of one more step";
+    complain(`Interrupted: the changes above were made${doubt}; run the command again for the rest`);
+  }
+  if (loss !== undefined) throw loss;
+  return isInterrupted || failed.length > 0 ? 1 : 0;
+}
+
+/** Emails by their ids, each once, in chunks that one call may take. */
+export function* chunksOf(ids: readonly string[]): Generator<readonly { readonly id: string }[]> {
+  const unique = [...new Set(ids)].map((id) => ({ id }));
+  for (let start = 0; start < unique.length; start += pageMax) yield unique.slice(start, start + pageMax);
 }

@@ -1,7 +1,6 @@
 // The group of commands `queue`, and its two shortest: `queue pause` and `queue resume`.
 
-import type { Admin } from "../../queue/contract.ts";
-import { type CommandGroup, commandList, defineCommand, done } from "../command.ts";
+import { commandList, defineCommand, defineGroup } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { clearCommand } from "./clear.ts";
 import { deleteCommand } from "./delete.ts";
@@ -11,49 +10,33 @@ import { jsonFlag, withQueue } from "./session.ts";
 import { showCommand } from "./show.ts";
 import { statsCommand } from "./stats.ts";
 
-const pauseCommand = switchCommand({
+const pauseCommand = defineCommand({
   name: "queue pause",
   summary: "stops every claim of every worker: nothing more is sent",
   about:
-    "Stops every claim of every worker until `queue resume`, even if they restart. Requests in flight are settled; emails in doubt wait too. Submissions go on. Repeating it changes nothing.",
-  isPaused: true,
-  change: (admin) => admin.pause(),
-  answer: (location) =>
-    `Paused the queue in ${location}: nothing more is claimed until \`reliable-email queue resume\`; submissions go on`,
+    "Stops every claim of every worker until `queue resume`, even if they restart. Requests in flight are settled; emails in doubt wait too. Submissions continue. Repeating it changes nothing.",
+  options: { json: jsonFlag },
+  run: ({ json }) => setPaused(true, json),
 });
 
-const resumeCommand = switchCommand({
+const resumeCommand = defineCommand({
   name: "queue resume",
-  summary: "lets the workers go on",
+  summary: "lets the workers continue",
   about: "Ends a `queue pause`. Repeating it changes nothing.",
-  isPaused: false,
-  change: (admin) => admin.resume(),
-  answer: (location) => `Resumed the queue in ${location}: workers claim what is due`,
+  options: { json: jsonFlag },
+  run: ({ json }) => setPaused(false, json),
 });
 
-function switchCommand({
-  isPaused,
-  change,
-  answer,
-  ...description
-}: {
-  readonly name: string;
-  readonly summary: string;
-  readonly about: string;
-  readonly isPaused: boolean;
-  change(admin: Admin): Promise<void>;
-  answer(location: string): string;
-}) {
-  return defineCommand({
-    ...description,
-    options: { json: jsonFlag },
-    run: ({ json }) =>
-      withQueue(async ({ admin, location }) => {
-        await change(admin);
-        if (json) printJson({ queue: location, paused: isPaused });
-        else print(answer(location));
-        return done;
-      }),
+function setPaused(paused: boolean, json: boolean) {
+  return withQueue(async ({ admin, location }) => {
+    await (paused ? admin.pause() : admin.resume());
+    if (json) printJson({ queue: location, paused });
+    else if (!paused) print(`Resumed the queue in ${location}: workers claim what is due`);
+    else
+      print(
+        `Paused the queue in ${location}: nothing more is claimed until \`reliable-email queue resume\`; submissions continue`,
+      );
+    return 0;
   });
 }
 
@@ -66,9 +49,9 @@ const commands = [
   pauseCommand,
   resumeCommand,
   clearCommand,
-] as const;
+];
 
-export const queueCommand: CommandGroup = {
+export const queueCommand = defineGroup({
   name: "queue",
   summary: "looks into the queue, and retries, deletes or pauses",
   help: `\
@@ -86,4 +69,4 @@ before it has one, an object with \`error\`, which holds what stderr says.
 Exit codes: 0 success, 1 failure or not everything done, 2 usage error or invalid
 setting.`,
   commands,
-};
+});

@@ -1,22 +1,8 @@
 // Everything that is known about one email, read from what the queue keeps, as the fields in which `list` and `show` print
 // it. A damaged email is shown as far as it can be read.
 
-import {
-  contentNames,
-  decodeEmail,
-  decodeEnvelope,
-  type Email,
-  type Envelope,
-  envelopeNames,
-} from "../../email/email.ts";
-import {
-  type Field,
-  type FieldName,
-  fieldNames,
-  fields,
-  type FieldValues,
-  labelOf,
-} from "../../email/fields.ts";
+import { contentNames, decodeEmail, decodeEnvelope, type Email, envelopeNames } from "../../email/email.ts";
+import { type Field, type FieldName, fieldNames, fields, labelOf } from "../../email/fields.ts";
 import { formatMailbox } from "../../email/address.ts";
 import { decodeHistory, decodeNotes, decodeRecord, noHistory, withNotes } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
@@ -28,15 +14,6 @@ import type { Style } from "../terminal.ts";
 export type ListedState = Exclude<EmailState, "deleted">;
 
 /** In the order of an email's life. */
-export const listedStates = [
-  "waiting",
-  "retrying",
-  "sending",
-  "in-doubt",
-  "sent",
-  "dead",
-] as const satisfies readonly ListedState[];
-
 export const stateMeanings: Readonly<Record<EmailState, string>> = {
   waiting: "due: the next worker takes it",
   retrying: "failed, and due again later",
@@ -46,6 +23,10 @@ export const stateMeanings: Readonly<Record<EmailState, string>> = {
   dead: "given up, and kept until it is retried or deleted",
   deleted: "deleted: nothing of it is kept",
 };
+
+export const listedStates = Object.keys(stateMeanings).filter(
+  (state) => state !== "deleted",
+) as ListedState[];
 
 const stateStyles: Readonly<Partial<Record<EmailState, readonly Style[]>>> = {
   dead: ["bold", "red"],
@@ -125,7 +106,7 @@ function flagField(label: string, isSet: boolean, text: string): DisplayField {
 }
 
 /** An address is shown with its display name; content is not shown in a line. */
-function submittedFields<Name extends FieldName>(email: FieldValues, names: readonly Name[]) {
+function submittedFields<Name extends FieldName>(email: Partial<Email>, names: readonly Name[]) {
   const entries = names.map((name) => {
     const value = email[name];
     const label = fields[name].storedIn === "envelope" ? labelOf(name) : undefined;
@@ -152,9 +133,9 @@ function decode(stored: StoredEmail) {
       return undefined;
     }
   };
-  const decodeText = stored.text?.includes("\n") ? decodeEmail : decodeEnvelope;
   /** Empty for a deleted email, and for one that cannot be read. */
-  const email: Partial<Email> & Partial<Envelope> = read<Email | Envelope>(stored.text, decodeText) ?? {};
+  const email: Partial<Email> =
+    read(stored.text, (text) => (text.includes("\n") ? decodeEmail : decodeEnvelope)(text)) ?? {};
   const record = read(stored.record, decodeRecord);
   const notes = read(stored.batch?.notes, decodeNotes);
   const history = record?.history ?? read(stored.history, decodeHistory) ?? noHistory;

@@ -1,18 +1,13 @@
 // `queue list`: the emails in one state, from the oldest or from the newest.
 
 import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
-import { type CommandResult, defineCommand, done, flag, wrongUsage } from "../command.ts";
+import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { cellOf, columnOf, documentOf, type DisplayField } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
 import { complain, print } from "../output.ts";
 import { type Column, Table } from "../table.ts";
-import {
-  type EmailFields,
-  emailFields,
-  type ListedState,
-  listedStates,
-  stateMeanings,
-} from "./email_fields.ts";
+import { type EmailFields, emailFields } from "./email_fields.ts";
+import { type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
 import { jsonFlag, lossText, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
 const limitDefault = "100";
@@ -36,13 +31,13 @@ ${listedStates.map((state) => `  ${state.padEnd(9)} ${stateMeanings[state]}`).jo
     newest: flag("from the newest"),
     json: jsonFlag,
   },
-  run({ limit, newest, json }, [word]) {
+  async run({ limit, newest, json }, [word]) {
     const state = listedStates.find((one) => one === word);
     if (state === undefined) {
       const which = word === undefined ? "Which state" : `Unknown state '${word}'`;
-      return wrongUsage(`${which}: there are ${listedStates.join(", ")}`);
+      throw new UsageError(`${which}: there are ${listedStates.join(", ")}`);
     }
-    if (!/^0*[1-9]\d*$/.test(limit)) return wrongUsage(`--limit ${limit} is not a whole number from 1 on`);
+    if (!/^0*[1-9]\d*$/.test(limit)) throw new UsageError(`--limit ${limit} is not a whole number from 1 on`);
     const wanted: Wanted = { state, limit: Number(limit), order: newest ? "newest" : "oldest" };
     return withQueue((session) => (json ? printArray(session, wanted) : printTable(session, wanted)));
   },
@@ -55,15 +50,12 @@ interface Wanted {
 }
 
 /** One line for each email: it is printed while the list is read, and can be searched by line. */
-async function printArray(
-  { admin, config }: QueueSession,
-  { state, limit, order }: Wanted,
-): Promise<CommandResult> {
+async function printArray({ admin, config }: QueueSession, wanted: Wanted): Promise<ExitCode> {
   let isOpen = false;
   try {
-    for await (const emails of pagesOf(admin, state, limit, order)) {
+    for await (const emails of pagesOf(admin, wanted.state, wanted.limit, wanted.order)) {
       const lines = emails.map((email) => jsonOf(documentOf(emailFields(email))));
-      if (!print(`${isOpen ? "," : "["}\n${lines.join(",\n")}`)) return done;
+      if (!print(`${isOpen ? "," : "["}\n${lines.join(",\n")}`)) return 0;
       isOpen = true;
     }
   } catch (error) {
@@ -73,26 +65,24 @@ async function printArray(
     throw error;
   }
   print(isOpen ? "]" : "[]");
-  return done;
+  return 0;
 }
 
-async function printTable(
-  { admin, terminal }: QueueSession,
-  { state, limit, order }: Wanted,
-): Promise<CommandResult> {
+async function printTable({ admin, terminal }: QueueSession, wanted: Wanted): Promise<ExitCode> {
+  const { state, limit, order } = wanted;
   const { nowMs, states } = await admin.stats();
   const columns = columnKeys[state].map((key) => columnOf(key, nowMs, layouts[key]));
   const table = new Table<Row>(columns, terminal);
   let shown = 0;
   for await (const emails of pagesOf(admin, state, limit, order)) {
     const lines = table.lines(emails.map((email) => rowOf(email, nowMs)));
-    if (!print(lines.join("\n"))) return done;
+    if (!print(lines.join("\n"))) return 0;
     shown += emails.length;
   }
   if (shown === 0) complain(`No email is ${state} (${stateMeanings[state]})`);
   else if (shown === limit && states[state] > shown)
     complain(`The ${order} ${formatNumber(shown)} of ${formatNumber(states[state])}: --limit shows more`);
-  return done;
+  return 0;
 }
 
 type Row = EmailFields & { readonly next: DisplayField };

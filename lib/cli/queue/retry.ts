@@ -3,10 +3,9 @@
 
 import { decideRetry, endDoubtNow, type OperatorRetry, retryCounts } from "../../policy/operator_retry.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
-import { defineCommand, flag, wrongUsage } from "../command.ts";
+import { defineCommand, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
-import { complain, print, printJson } from "../output.ts";
-import { chunksOf, complainAbout, type Failure, forEachChunk, type Problem, resultOf } from "./bulk.ts";
+import { changeEmails, chunksOf, type FailedEmail, type Problem } from "./bulk.ts";
 import { emailFields } from "./email_fields.ts";
 import { deadPages, jsonFlag, type QueueSession, withQueue } from "./session.ts";
 
@@ -31,57 +30,69 @@ An email in doubt is retried only by its id and with --force. That ends the doub
     force: flag("also those that may have been sent"),
     json: jsonFlag,
   },
-  run({ all, reason, force, json }, ids) {
-    if (all && ids.length > 0) return wrongUsage("Either --all or ids");
-    if (!all && ids.length === 0) return wrongUsage("Which emails? Their ids, or --all");
+  async run({ json, ...wanted }, ids) {
+    const { all, reason } = wanted;
+    if (all && ids.length > 0) throw new UsageError("Either --all or ids");
+    if (!all && ids.length === 0) throw new UsageError("Which emails? Their ids, or --all");
     // Every reason contains the empty text: probably a variable of a shell was not set.
-    if (reason === "") return wrongUsage("--reason is empty");
+    if (reason === "") throw new UsageError("--reason is empty");
     return withQueue(async (session) => {
       const { admin, location } = session;
       const { nowMs, states } = await admin.stats();
-      const retry = new Retry(session, { all, reason, force, beganAtMs: nowMs });
-      const interruption = await forEachChunk<readonly (StoredEmail | { readonly id: string })[]>(
-        all ? deadPages(admin, nowMs) : chunksOf(ids),
-        (emails) => retry.retryChunk(emails),
-        { label: "Retrying", total: all ? states.dead : ids.length },
-        session,
-      );
-      const { retried, possibleDuplicates, heldBack, failures } = retry;
-      if (json) {
-        const lists = { retried: [...retried], possible_duplicates: possibleDuplicates, held_back: heldBack };
-        printJson({
-          queue: location,
-          ...lists,
-          failed: failures,
-          ...(interruption && { interrupted: true }),
-        });
-      } else {
-        print(`${formatCount(retried.size, "email")} back to waiting (queue in ${location})`);
-        printDuplicates(possibleDuplicates);
-        if (heldBack.length > 0)
-          complain(
-            `${formatCount(heldBack.length, "dead letter")} may have been sent: --force retries them too`,
-          );
-      }
-      complainAbout(failures);
-      return resultOf(interruption, failures);
+      const outcome: Outcome = { retried: new Set(), possibleDuplicates: [], problems: [] };
+      let seen = 0;
+      const work = {
+        label: "Retrying",
+        total: all ? states.dead : ids.length,
+        chunks: all ? deadPages(admin, nowMs) : chunksOf(ids),
+        async change(emails: readonly Target[]) {
+          await retryChunk(emails, { ...wanted, beganAtMs: nowMs }, session, outcome);
+          return (seen += emails.length);
+        },
+        report: () => reportOn(outcome, all, location),
+      };
+      return changeEmails<readonly Target[]>(work, session, json);
     });
   },
 });
 
-function printDuplicates(ids: readonly string[]): void {
-  if (ids.length === 0) return;
-  print(`${formatCount(ids.length, "possible duplicate")} among them:`);
-  print(ids.map((id) => `  ${id}`).join("\n"));
-}
+/** With its stored state, or only with the id that the operator named. */
+type Target = StoredEmail | { readonly id: string };
 
 interface Wanted {
   /** All dead letters are wanted, instead of emails that the operator named. */
   readonly all: boolean;
-  readonly reason: string | undefined;
+  readonly reason?: string;
   readonly force: boolean;
   /** The store's time, Unix ms. */
   readonly beganAtMs: number;
+}
+
+interface Outcome {
+  readonly retried: Set<string>;
+  /** Those among the retried that a provider may have accepted. */
+  readonly possibleDuplicates: string[];
+  /** Named emails that could not be retried; of all dead letters, those that need --force. */
+  readonly problems: FailedEmail[];
+}
+
+function reportOn(
+  { retried, possibleDuplicates: duplicates, problems }: Outcome,
+  all: boolean,
+  location: string,
+) {
+  const heldBack = all ? problems.map(({ id }) => id) : [];
+  const failed = all ? [] : problems;
+  const lines = [`${formatCount(retried.size, "email")} back to waiting (queue in ${location})`];
+  if (duplicates.length > 0) {
+    lines.push(`${formatCount(duplicates.length, "possible duplicate")} among them:`);
+    lines.push(...duplicates.map((id) => `  ${id}`));
+  }
+  if (heldBack.length > 0) {
+    lines.push(`${formatCount(heldBack.length, "dead letter")} may have been sent: --force retries them too`);
+  }
+  const document = { retried: [...retried], possible_duplicates: duplicates, held_back: heldBack, failed };
+  return { document, text: lines.join("\n"), failed };
 }
 
 interface Request extends OperatorRetry {
@@ -89,85 +100,69 @@ interface Request extends OperatorRetry {
   readonly seenHistory: string;
 }
 
-class Retry {
-  readonly retried = new Set<string>();
-  /** Those among the retried that a provider may have accepted. */
-  readonly possibleDuplicates: string[] = [];
-  /** Those of all dead letters that may have been sent and need --force. */
-  readonly heldBack: string[] = [];
-  /** Emails that the operator named, and that could not be retried. */
-  readonly failures: Failure[] = [];
-  readonly #session: QueueSession;
-  readonly #wanted: Wanted;
-  #seen = 0;
-
-  constructor(session: QueueSession, wanted: Wanted) {
-    this.#session = session;
-    this.#wanted = wanted;
+async function retryChunk(
+  emails: readonly Target[],
+  wanted: Wanted,
+  session: QueueSession,
+  outcome: Outcome,
+): Promise<void> {
+  const { admin } = session;
+  const { retried, possibleDuplicates, problems } = outcome;
+  const requests: Request[] = [];
+  for (const email of emails) {
+    // With another email of its batch, that was named before.
+    if (retried.has(email.id)) continue;
+    const stored = "state" in email ? email : await admin.show(email.id);
+    const request = stored === undefined ? "unknown" : await prepare(stored, wanted, session, outcome);
+    if (typeof request === "object") requests.push(request);
+    else if (request !== undefined && (!wanted.all || request === "outcome-unknown"))
+      problems.push({ id: email.id, problem: request });
   }
-
-  /**
-   * @param emails with their stored state, or only with the ids that the operator named
-   * @returns how many emails have been dealt with so far
-   */
-  async retryChunk(emails: readonly (StoredEmail | { readonly id: string })[]): Promise<number> {
-    const { admin } = this.#session;
-    const requests: Request[] = [];
-    for (const email of emails) {
-      // With another email of its batch, that was named before.
-      if (this.retried.has(email.id)) continue;
-      const stored = "state" in email ? email : await admin.show(email.id);
-      const request = stored === undefined ? "unknown" : await this.#prepare(stored);
-      if (typeof request === "string") this.#fail(email.id, request);
-      else if (request !== undefined) requests.push(request);
-    }
-    // Counted apart, in as few calls as possible.
-    for (const mayBeDuplicate of [false, true]) {
-      const alike = requests.filter((request) => request.mayBeDuplicate === mayBeDuplicate);
-      if (alike.length > 0) this.#note(await admin.retry(alike, retryCounts(mayBeDuplicate)), mayBeDuplicate);
-    }
-    for (const { id } of requests) {
-      if (this.retried.has(id) || this.#wanted.all) continue;
-      const state = (await admin.show(id))?.state;
-      this.#fail(id, state === undefined ? "unknown" : state === "dead" ? "changed" : state);
-    }
-    return (this.#seen += emails.length);
+  // Counted apart, in as few calls as possible.
+  for (const mayBeDuplicate of [false, true]) {
+    const alike = requests.filter((request) => request.mayBeDuplicate === mayBeDuplicate);
+    const ids = alike.length === 0 ? [] : await admin.retry(alike, retryCounts(mayBeDuplicate));
+    for (const id of ids) retried.add(id);
+    if (mayBeDuplicate) possibleDuplicates.push(...ids);
   }
-
-  /** The request to the store, what keeps the email from being retried, or nothing if it has been retried already. */
-  async #prepare(stored: StoredEmail): Promise<Request | Problem | undefined> {
-    const { id, state, history: seenHistory } = stored;
-    const { reason, force, beganAtMs } = this.#wanted;
-    const isWanted = reason === undefined || emailFields(stored).reason.value?.includes(reason) === true;
-    if (state === "in-doubt" && force && isWanted) return this.#endDoubt(id);
-    if (state !== "dead") return state;
-    if (!isWanted) return "other-reason";
-    const request = { id, seenHistory, ...decideRetry(seenHistory, beganAtMs) };
-    return request.mayBeDuplicate && !force ? "outcome-unknown" : request;
+  for (const { id } of requests) {
+    if (retried.has(id) || wanted.all) continue;
+    const { state = "unknown" } = (await admin.show(id)) ?? {};
+    problems.push({ id, problem: state === "dead" ? "changed" : state });
   }
+}
 
-  /** Ends the doubt of the batch that holds this email, so that all of it goes back to waiting. */
-  async #endDoubt(emailId: string): Promise<Problem | undefined> {
-    const { admin, config } = this.#session;
-    const claim = { claimId: Bun.randomUUIDv7(), emailId, leaseMs: config.leaseMs };
-    const answer = await admin.claimInDoubt(claim);
-    if (answer.kind === "not-in-doubt") return "changed";
-    if (answer.kind !== "batch") return answer.kind;
-    const { settlement, possibleDuplicates } = endDoubtNow(answer.batch, answer.batch.nowMs);
-    const { leaseHeld } = await admin.settle(answer.batch, settlement);
-    if (!leaseHeld) return "changed";
-    this.#note(possibleDuplicates, true);
-    // An email that was accepted with another request meanwhile ends as sent.
-    return possibleDuplicates.includes(emailId) ? undefined : "sent";
-  }
+/** The request to the store, what keeps the email from being retried, or nothing if it has been retried already. */
+async function prepare(
+  stored: StoredEmail,
+  { reason, force, beganAtMs }: Wanted,
+  session: QueueSession,
+  outcome: Outcome,
+): Promise<Request | Problem | undefined> {
+  const { id, state, history: seenHistory } = stored;
+  const isWanted = reason === undefined || emailFields(stored).reason.value?.includes(reason) === true;
+  if (state === "in-doubt" && force && isWanted) return endDoubt(id, session, outcome);
+  if (state !== "dead") return state;
+  if (!isWanted) return "other-reason";
+  const request = { id, seenHistory, ...decideRetry(seenHistory, beganAtMs) };
+  return request.mayBeDuplicate && !force ? "outcome-unknown" : request;
+}
 
-  #note(ids: readonly string[], mayBeDuplicate: boolean): void {
-    for (const id of ids) this.retried.add(id);
-    if (mayBeDuplicate) this.possibleDuplicates.push(...ids);
-  }
-
-  #fail(id: string, problem: Problem): void {
-    if (!this.#wanted.all) this.failures.push({ id, problem });
-    else if (problem === "outcome-unknown") this.heldBack.push(id);
-  }
+/** Ends the doubt of the batch that holds this email, so that all of it goes back to waiting. */
+async function endDoubt(
+  emailId: string,
+  { admin, config }: QueueSession,
+  outcome: Outcome,
+): Promise<Problem | undefined> {
+  const claim = { claimId: Bun.randomUUIDv7(), emailId, leaseMs: config.leaseMs };
+  const answer = await admin.claimInDoubt(claim);
+  if (answer.kind === "not-in-doubt") return "changed";
+  if (answer.kind !== "batch") return answer.kind;
+  const { settlement, possibleDuplicates } = endDoubtNow(answer.batch, answer.batch.nowMs);
+  const { leaseHeld } = await admin.settle(answer.batch, settlement);
+  if (!leaseHeld) return "changed";
+  for (const id of possibleDuplicates) outcome.retried.add(id);
+  outcome.possibleDuplicates.push(...possibleDuplicates);
+  // An email that was accepted with another request meanwhile ends as sent.
+  return possibleDuplicates.includes(emailId) ? undefined : "sent";
 }

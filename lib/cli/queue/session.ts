@@ -4,9 +4,8 @@
 import { type Config, readConfig } from "../../config/config.ts";
 import { type Admin, type StoredEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { type Log, withoutSecrets } from "../../runtime/log.ts";
-import { type CommandResult, failed, flag } from "../command.ts";
-import { visible } from "../format.ts";
-import { complain } from "../output.ts";
+import { type ExitCode, flag } from "../command.ts";
+import { Failure } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
 import type { ListedState } from "./email_fields.ts";
 import { locationOf, missingText } from "./location.ts";
@@ -24,28 +23,26 @@ export const jsonFlag = flag("prints one JSON document; docs/json-output.md desc
 // Failures reach the command as errors.
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** Opens the queue for as long as `command` takes. */
-export async function withQueue(
-  command: (session: QueueSession) => Promise<CommandResult>,
-): Promise<CommandResult> {
+/** Opens the queue for as long as `command` takes. Throws {@link Failure} if it cannot be used. */
+export async function withQueue(command: (session: QueueSession) => Promise<ExitCode>): Promise<ExitCode> {
   const read = readConfig(process.env, "server");
-  if (!read.ok) {
-    complain(read.message);
-    return { kind: "exit", code: 2 };
-  }
+  if (!read.ok) throw new Failure(read.message, 2);
   const { config } = read;
-  const location = locationOf(config.queue);
-  let admin: Admin | undefined;
-  // Not loaded before it is needed, so that other commands start quickly.
+  // Loaded only when needed, so that other commands start quickly.
   const { openAdmin } = await import("../../queue/open.ts");
+  let admin: Admin | undefined;
   try {
     admin = await openAdmin(config.queue, config.retainMs, silent);
-    return await command({ admin, config, location, terminal: terminalOf(process.env) });
+    return await command({
+      admin,
+      config,
+      location: locationOf(config.queue),
+      terminal: terminalOf(process.env),
+    });
   } catch (error) {
-    if (error instanceof QueueMissing) complain(missingText(config.queue));
-    else if (error instanceof StoreUnavailable) complain(lossText(error, config));
-    else throw error;
-    return failed;
+    if (error instanceof QueueMissing) throw new Failure(missingText(config.queue));
+    if (error instanceof StoreUnavailable) throw new Failure(lossText(error, config));
+    throw error;
   } finally {
     await admin?.close();
   }
@@ -53,7 +50,7 @@ export async function withQueue(
 
 /** The message on stderr about a store that does not answer. */
 export function lossText({ message }: StoreUnavailable, { queue, secrets }: Config): string {
-  return `The queue does not answer (${locationOf(queue)}): ${visible(withoutSecrets(message, secrets))}`;
+  return `The queue does not answer (${locationOf(queue)}): ${withoutSecrets(message, secrets)}`;
 }
 
 /** Most emails that one call may ask for. */
@@ -77,8 +74,8 @@ export async function* pagesOf(
 }
 
 /**
- * The dead letters that died by `atMs`, page by page. What dies later, perhaps for a second time, is left out: otherwise
- * the walk might never end.
+ * The dead letters that died by `atMs`, page by page. Later deaths, perhaps second ones, are left out: otherwise the
+ * walk might never end.
  */
 export async function* deadPages(admin: Admin, atMs: number): AsyncGenerator<readonly StoredEmail[]> {
   for await (const emails of pagesOf(admin, "dead")) {

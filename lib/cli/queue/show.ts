@@ -4,10 +4,10 @@ import { contentNames } from "../../email/email.ts";
 import { labelOf } from "../../email/fields.ts";
 import type { AttemptEnd } from "../../policy/history.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
-import { defineCommand, done, failed, wrongUsage } from "../command.ts";
+import { defineCommand, UsageError } from "../command.ts";
 import { documentOf, linesOf } from "../fields.ts";
-import { formatAge, visible, visibleLines } from "../format.ts";
-import { complain, print, printJson } from "../output.ts";
+import { formatAge, visibleLines } from "../format.ts";
+import { Failure, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { paint, type Terminal } from "../terminal.ts";
 import { type EmailFields, emailFields } from "./email_fields.ts";
@@ -23,17 +23,14 @@ Shows one email: its state and its reason, its addresses and its content, every 
 
 The content of a sent email is not kept, and its record only for RETAIN.`,
   options: { json: jsonFlag },
-  run({ json }, [id]) {
-    if (id === undefined) return wrongUsage("Which email?");
+  async run({ json }, [id]) {
+    if (id === undefined) throw new UsageError("Which email?");
     return withQueue(async ({ admin, terminal }) => {
       const stored = await admin.show(id);
-      if (stored === undefined) {
-        complain(`Unknown id: ${visible(id)}`);
-        return failed;
-      }
+      if (stored === undefined) throw new Failure(`Unknown id: ${id}`);
       if (json) printJson(documentOf(emailFields(stored)));
       else print(textOf(stored, (await admin.stats()).nowMs, terminal));
-      return done;
+      return 0;
     });
   },
 });

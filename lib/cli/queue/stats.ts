@@ -2,19 +2,14 @@
 
 import type { Admin, QueueStats } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
-import { defineCommand, done } from "../command.ts";
+import { defineCommand } from "../command.ts";
 import { columnOf, documentOf, type DisplayField, type Fields, linesOf } from "../fields.ts";
 import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { paint, type Terminal } from "../terminal.ts";
-import {
-  type EmailFields,
-  emailFields,
-  type ListedState,
-  listedStates,
-  stateMeanings,
-} from "./email_fields.ts";
+import { type EmailFields, emailFields } from "./email_fields.ts";
+import { type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
 import { durabilityOf } from "./location.ts";
 import { jsonFlag, pageMax, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
@@ -33,69 +28,49 @@ The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
   options: { json: jsonFlag },
   run: ({ json }) =>
     withQueue(async (session) => {
-      const report = await readReport(session);
-      if (json) printJson(documentFor(report));
-      else print(linesFor(report, session.terminal).join("\n"));
-      return done;
+      const { admin, terminal } = session;
+      const stats = await admin.stats();
+      const failures = await sampleFailures(admin);
+      const dead = await sampleDead(admin);
+      const fields = { ...queueFields(stats, session.location), store: await storeField(session) };
+      const providers = providerFields(stats);
+      if (json) {
+        const documents = Object.entries(providers).map(([name, one]) => [name, documentOf(one)]);
+        printJson({
+          ...stats.states,
+          ...documentOf(fields),
+          providers: Object.fromEntries(documents),
+          failures: failures.reasons,
+          failures_sampled: failures.size,
+          dead_reasons: dead.reasons,
+          dead_sampled: dead.size,
+        });
+        return 0;
+      }
+      const { states, nowMs } = stats;
+      const conditions = Object.entries(providers).map(
+        ([name, one]) => [name, one["last_failure"]!] as const,
+      );
+      const notSent = states.waiting + states.retrying + states["in-doubt"];
+      const lines = [
+        ...tableOf(stateColumns(states), listedStates, terminal),
+        "",
+        ...linesOf({ ...fields, ...Object.fromEntries(conditions) }, nowMs, terminal),
+        ...providerLines(providers, nowMs, terminal),
+        ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
+        ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
+      ];
+      print(lines.join("\n"));
+      return 0;
     }),
 });
 
-interface Report {
-  readonly stats: QueueStats;
-  readonly fields: Fields;
-  readonly providers: readonly (readonly [name: string, fields: Fields])[];
-  readonly failures: ReasonSample;
-  readonly dead: ReasonSample;
-}
-
-async function readReport({ admin, config, location }: QueueSession): Promise<Report> {
-  const stats = await admin.stats();
-  const failures = await sampleFailures(admin);
-  const dead = await sampleDead(admin);
+async function storeField({ admin, config }: QueueSession): Promise<DisplayField> {
   const health = await admin.health();
   const { ok } = health;
   const detail = ok ? durabilityOf(config.queue) : withoutSecrets(health.reason, config.secrets);
-  const store: DisplayField = {
-    label: "Store",
-    value: { ok, detail },
-    text: ok ? detail : `cannot be relied on: ${detail}`,
-    style: ok ? [] : ["bold", "red"],
-  };
-  const counted = Object.keys(stats.counters).flatMap((name) => name.split(":")[1] ?? []);
-  const names = [...new Set([...counted, ...Object.keys(stats.providers)])].toSorted();
-  const providers = names.map((name) => [name, providerFields(name, stats)] as const);
-  return { stats, fields: { ...queueFields(stats, location), store }, providers, failures, dead };
-}
-
-function documentFor({ stats, fields, providers, failures, dead }: Report) {
-  return {
-    ...stats.states,
-    ...documentOf(fields),
-    providers: Object.fromEntries(providers.map(([name, one]) => [name, documentOf(one)])),
-    failures: failures.reasons,
-    failures_sampled: failures.size,
-    dead_reasons: dead.reasons,
-    dead_sampled: dead.size,
-  };
-}
-
-function linesFor({ stats, fields, providers, failures, dead }: Report, terminal: Terminal): string[] {
-  const { states, nowMs } = stats;
-  const conditions = Object.fromEntries(providers.map(([name, one]) => [name, one["last_failure"]!]));
-  const counts = providers.map(([name, one]) => ({ ...one, provider: { value: name } }));
-  const columns = [
-    columnOf<string>("provider", nowMs),
-    ...countNames.map((key) => columnOf<string>(key, nowMs, { align: "right" })),
-  ];
-  const notSent = states.waiting + states.retrying + states["in-doubt"];
-  return [
-    ...tableOf(stateColumns(states), listedStates, terminal),
-    "",
-    ...linesOf({ ...fields, ...conditions }, nowMs, terminal),
-    ...(providers.length === 0 ? [] : ["", ...tableOf<Fields>(columns, counts, terminal)]),
-    ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
-    ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
-  ];
+  const text = ok ? detail : `cannot be relied on: ${detail}`;
+  return { label: "Store", value: { ok, detail }, text, style: ok ? [] : ["bold", "red"] };
 }
 
 const stateColumns = (states: QueueStats["states"]): Column<ListedState>[] => [
@@ -109,13 +84,30 @@ const stateColumns = (states: QueueStats["states"]): Column<ListedState>[] => [
   { title: "", text: (state) => stateMeanings[state], elastic: true },
 ];
 
+function providerLines(
+  providers: Readonly<Record<string, Fields>>,
+  nowMs: number,
+  terminal: Terminal,
+): string[] {
+  const rows = Object.entries(providers).map(([name, one]) => ({ ...one, provider: { value: name } }));
+  const columns = [
+    columnOf<string>("provider", nowMs),
+    ...countNames.map((key) => columnOf<string>(key, nowMs, { align: "right" })),
+  ];
+  return rows.length === 0 ? [] : ["", ...tableOf<Fields>(columns, rows, terminal)];
+}
+
 /** In the order in which people see them. */
 function queueFields(stats: QueueStats, location: string): Fields {
-  const { nowMs, counters, oldestDueAtMs, oldestDoubtSinceMs, paused, clockStep, bytesUsed, bytesMax } =
-    stats;
+  const { nowMs, counters, paused, clockStep, bytesUsed, bytesMax } = stats;
   const { possible_duplicates = 0, replayed = 0, restamped = 0 } = counters;
-  const age = (atMs: number | undefined) => (atMs === undefined ? "none" : formatAge(atMs, nowMs));
-  const used = `${formatBytes(bytesUsed)}${bytesMax === undefined ? "" : ` of ${formatBytes(bytesMax)}`}`;
+  const oldest = (label: string, atMs: number | undefined) => {
+    return { label, atMs, text: atMs === undefined ? "none" : formatAge(atMs, nowMs) };
+  };
+  const count = (label: string, value: number, rest: string) => {
+    return { label, value, text: `${formatNumber(value)} ${rest}` };
+  };
+  const max = bytesMax === undefined ? "" : ` of ${formatBytes(bytesMax)}`;
   return {
     at: { atMs: nowMs },
     paused: {
@@ -124,26 +116,14 @@ function queueFields(stats: QueueStats, location: string): Fields {
       text: paused ? "paused: nothing is sent until `reliable-email queue resume`" : "not paused",
       style: paused ? ["bold", "yellow"] : [],
     },
-    oldest_due_since: { label: "Oldest due", atMs: oldestDueAtMs, text: age(oldestDueAtMs) },
-    oldest_in_doubt_since: {
-      label: "Oldest in doubt",
-      atMs: oldestDoubtSinceMs,
-      text: age(oldestDoubtSinceMs),
-    },
-    possible_duplicates: {
-      label: "Duplicates",
-      value: possible_duplicates,
-      text: `${formatNumber(possible_duplicates)} possible`,
-    },
-    retried_by_operator: {
-      label: "Retried",
-      value: replayed,
-      text: `${formatNumber(replayed)} by an operator`,
-    },
+    oldest_due_since: oldest("Oldest due", stats.oldestDueAtMs),
+    oldest_in_doubt_since: oldest("Oldest in doubt", stats.oldestDoubtSinceMs),
+    possible_duplicates: count("Duplicates", possible_duplicates, "possible"),
+    retried_by_operator: count("Retried", replayed, "by an operator"),
     clock_stepped_at: { label: "Clock", atMs: clockStep?.atMs, text: clockText(stats), style: ["yellow"] },
     clock_stepped_by_ms: { value: clockStep?.byMs },
     restamped: { value: restamped },
-    bytes_used: { label: "Queue", value: bytesUsed, text: `${location}, ${used}` },
+    bytes_used: { label: "Queue", value: bytesUsed, text: `${location}, ${formatBytes(bytesUsed)}${max}` },
     bytes_max: { value: bytesMax },
   };
 }
@@ -166,27 +146,30 @@ const countNames = [
   "doubts_split",
 ] as const;
 
-/** The results of attempts since the queue began, and how the provider did lately. */
-function providerFields(name: string, { counters, providers, nowMs }: QueueStats): Fields {
-  const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs = nowMs, lastFailure } = providers[name] ?? {};
-  const counts = countNames.map((what) => [what, { value: counters[`${what}:${name}`] ?? 0 }] as const);
-  const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${formatAge(lastAcceptedAtMs, nowMs)}`;
-  const isFailing = failingSinceMs !== undefined;
-  const failing = isFailing
-    ? `failing for ${formatDuration(nowMs - failingSinceMs)}, last ${formatAge(lastFailedAtMs, nowMs)}: ${lastFailure}`
-    : "";
-  return {
-    ...Object.fromEntries(counts),
-    last_accepted_at: { atMs: lastAcceptedAtMs },
-    failing_since: { atMs: failingSinceMs },
-    last_failed_at: { atMs: providers[name]?.lastFailedAtMs },
-    last_failure: {
-      label: name,
-      value: lastFailure,
-      text: isFailing ? `${failing}${accepted && ` (${accepted})`}` : accepted,
-      style: isFailing ? ["red"] : [],
-    },
-  };
+/** By name: the results of attempts since the queue began, and how the provider did lately. */
+function providerFields({ counters, providers, nowMs }: QueueStats): Readonly<Record<string, Fields>> {
+  const counted = Object.keys(counters).flatMap((counter) => counter.split(":")[1] ?? []);
+  const names = [...new Set([...counted, ...Object.keys(providers)])].toSorted();
+  const entries = names.map((name) => {
+    const counts = countNames.map((what) => [what, { value: counters[`${what}:${name}`] ?? 0 }] as const);
+    const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs, lastFailure } = providers[name] ?? {};
+    const isFailing = failingSinceMs !== undefined;
+    const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${formatAge(lastAcceptedAtMs, nowMs)}`;
+    const failing = `failing for ${formatDuration(nowMs - (failingSinceMs ?? nowMs))}, last ${formatAge(lastFailedAtMs ?? nowMs, nowMs)}: ${lastFailure}`;
+    const condition: Fields = {
+      last_accepted_at: { atMs: lastAcceptedAtMs },
+      failing_since: { atMs: failingSinceMs },
+      last_failed_at: { atMs: lastFailedAtMs },
+      last_failure: {
+        label: name,
+        value: lastFailure,
+        text: isFailing ? `${failing}${accepted && ` (${accepted})`}` : accepted,
+        style: isFailing ? ["red"] : [],
+      },
+    };
+    return [name, { ...Object.fromEntries(counts), ...condition }] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
 interface FailureReason {
