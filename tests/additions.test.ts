@@ -1,5 +1,5 @@
-// Everything is described once: a setting, a provider or a field that somebody adds touches the files named here, and
-// no others. Each test makes the addition in a copy of the sources, checks its types, and runs the real program there.
+// Everything is described once: adding a setting, a provider or a field touches only the files named here. Each test
+// makes the addition in a copy of the sources, checks its types, and runs the real program there.
 
 import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const bun = (...args: string[]) => [process.execPath, "--no-install", ...args];
 
-/** Makes a copy of the sources with an addition to them. Returns its folder. Throws if a type is wrong there. */
+/** Copies the sources, with an addition, and returns the folder. Throws if a type is wrong there. */
 function copyWith(name: string, patches: readonly Patch[], files: Readonly<Record<string, string>>): string {
   const copy = breakInto(join(folder, name), { patches });
   for (const [path, text] of Object.entries(files)) writeFileSync(join(copy, path), text);
@@ -25,7 +25,7 @@ function copyWith(name: string, patches: readonly Patch[], files: Readonly<Recor
   return copy;
 }
 
-/** Adds a line of text before one that is in the file exactly once. */
+/** Adds a line of text before one that the file contains exactly once. */
 const before = (file: string, line: string, added: string): Patch => ({
   file,
   from: line,
@@ -41,7 +41,7 @@ function run(copy: string, env: Record<string, string>, ...args: string[]) {
   return { code: exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
 }
 
-test("additions: a setting is one row and the code that uses it", () => {
+test("additions: a setting takes one row and the code that uses it", () => {
   const copy = copyWith(
     "setting",
     [
@@ -83,7 +83,7 @@ test("additions: a setting is one row and the code that uses it", () => {
   });
 });
 
-test("additions: a provider is its adapter, an entry in the registry and its settings", async () => {
+test("additions: a provider takes an adapter, an entry in the registry, and settings", async () => {
   const registry = "lib/providers/registry.ts";
   const copy = copyWith(
     "provider",
@@ -149,7 +149,7 @@ test("additions: a provider is its adapter, an entry in the registry and its set
   }
 });
 
-test("additions: a text field of emails is its row and a line in each adapter", async () => {
+test("additions: a text field of emails takes one row and a line in each adapter", async () => {
   const copy = copyWith(
     "field",
     [
@@ -195,8 +195,8 @@ test("additions: a text field of emails is its row and a line in each adapter", 
     });
     const bodies = (fake: typeof resend | typeof postmark) =>
       fake.requests.map(({ body = "" }) => body).filter((body) => body.includes("The Shop"));
-    // Emails travel in batches: some more are needed until each provider has had its turn.
-    await eventually("both were sent some", async () => {
+    // Emails travel in batches, so it takes several until each provider has had its turn.
+    await eventually("both providers have got some", async () => {
       expect((await post(url, { ...email, organization: " The Shop " })).status).toBe(200);
       return bodies(resend).length > 0 && bodies(postmark).length > 0;
     });

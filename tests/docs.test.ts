@@ -1,5 +1,5 @@
-// The documents say what the code does: every setting, event, file and limit that they name is there, and none is
-// missing; and the configuration of Redis that they hand out is one that the service accepts.
+// The documents match the code: they name exactly the existing settings, events, files and limits, and the service
+// accepts the Redis configuration that they recommend.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -26,17 +26,17 @@ const documents = [...found("*.md"), ...found("docs/**/*.md")];
 const product = [...found("*.ts"), ...found("lib/**/*.ts")];
 const mib = 1024 * 1024;
 
-/** What stands under a heading, up to the next of the same rank or a higher one. */
+/** The text under a heading, up to the next heading of the same rank or higher. */
 function section(document: string, heading: string): string {
   const rank = heading.indexOf(" ");
   const start = document.indexOf(`\n${heading}\n`);
-  if (start === -1) throw new Error(`There is no ${heading}`);
+  if (start === -1) throw new Error(`no heading ${heading}`);
   const rest = document.slice(start + heading.length + 2);
   const end = rest.search(new RegExp(`^#{1,${rank}} `, "m"));
   return end === -1 ? rest : rest.slice(0, end);
 }
 
-/** The cells of those rows of a document's tables that begin with a name in code. */
+/** The cells of the table rows that begin with a name in code. */
 function rows(document: string): { name: string; cells: string[] }[] {
   return document.split("\n").flatMap((line) => {
     const [, name, rest = ""] = /^\| `([^`]+)` +\|(.*)\|$/.exec(line) ?? [];
@@ -45,29 +45,29 @@ function rows(document: string): { name: string; cells: string[] }[] {
 }
 
 describe("docs: settings", () => {
-  const told = rows(section(read("docs/configuration.md"), "## All settings"));
+  const documented = rows(section(read("docs/configuration.md"), "## All settings"));
 
-  test("all that there are stand in the table, and no others", () => {
-    expect(told.map(({ name }) => name).toSorted()).toEqual(settingNames.toSorted());
+  test("the table lists exactly the existing settings", () => {
+    expect(documented.map(({ name }) => name).toSorted()).toEqual(settingNames.toSorted());
   });
 
-  test("those that may come from a file are named as such", () => {
+  test("those that can come from a file are named", () => {
     const [, list = ""] =
       /^The secrets (.*) may come from a file instead/m.exec(read("docs/configuration.md")) ?? [];
     expect([...list.matchAll(/`(\w+)`/g)].map(([, name]) => name!)).toEqual(secretNames);
   });
 
-  test.each(told)("the default of $name is the one that is told", ({ name, cells: [fallback] }) => {
+  test.each(documented)("the default of $name is the documented one", ({ name, cells: [fallback] }) => {
     const row = settings[name as SettingName];
     const known: string | Readonly<Record<string, string>> = "default" in row ? row.default : "";
-    // Without one, the table says in words what happens.
+    // Without a default, the table describes in words what happens.
     if (typeof known !== "string") expect(fallback).toBe(Object.values(known).join(", "));
     else if (known !== "") expect(fallback).toBe(`\`${known}\``);
     else expect(fallback).not.toStartWith("`");
   });
 });
 
-test("docs: all outcomes of an attempt stand in their table, and no others", () => {
+test("docs: the table of outcomes lists exactly the existing ones", () => {
   const [, after = ""] = read("docs/json-output.md").split("The `outcome` of an attempt:\n\n");
   const [table = ""] = after.split("\n\n");
   expect(rows(table).map(({ name }) => name)).toEqual(Object.keys(outcomes));
@@ -79,23 +79,23 @@ describe("docs: the log", () => {
     ...text.matchAll(/\blog\.(debug|info|warn|error)\(\s*(?:"([a-z-]+)")?/g),
   ]);
 
-  test("every event is a literal, so that it can be looked for", () => {
+  test("every event is a literal, so that it can be searched for", () => {
     expect(calls.length).toBeGreaterThan(20);
     expect(calls.filter(([, , event]) => event === undefined).map(([call]) => call)).toEqual([]);
   });
 
-  test("every event stands in the table with its level, and no others", () => {
+  test("the table lists exactly the existing events, with their level", () => {
     const written = new Set(calls.map(([, level, event]) => `${event} ${level}`));
     written.add(`${lostEvent} warn`);
-    const told = rows(read("docs/logs.md")).map(({ name, cells: [level] }) => `${name} ${level}`);
-    expect(told.toSorted()).toEqual([...written].toSorted());
+    const documented = rows(read("docs/logs.md")).map(({ name, cells: [level] }) => `${name} ${level}`);
+    expect(documented.toSorted()).toEqual([...written].toSorted());
   });
 });
 
 describe("docs: the API", () => {
   const api = read("docs/api.md");
 
-  test("every message of a 400 that is told is one of the code's", () => {
+  test("every documented message of a 400 is in the code", () => {
     const code = product.map(read).join("\n");
     const messages = section(api, "## Every 400")
       .split("\n")
@@ -114,7 +114,7 @@ describe("docs: the API", () => {
     }
   });
 
-  test("its limits are those of the code", () => {
+  test("its limits are the code's", () => {
     const { requirement: bodyMax } = settings.MAX_BODY_BYTES.kind.schema.pipe[2];
     const { bodyTimeoutMs, pendingBytesMax, pendingMax } = defaultLimits;
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
@@ -137,29 +137,29 @@ describe("docs: the map in ARCHITECTURE.md", () => {
     expect(named.filter((path) => /^lib\/\w+\/$|^[^/]+$/.test(path)).sort()).toEqual([...folders].sort());
   });
 
-  test("names nothing that there is not", () => {
+  test("names nothing that does not exist", () => {
     expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([]);
   });
 });
 
-test("docs: every key of the store stands in docs/storage.md, and no others", () => {
+test("docs: docs/storage.md lists exactly the existing keys", () => {
   const header = read("lib/queue/redis/scripts/common.lua").split("\n\n")[0]!;
   const keys = [...header.matchAll(/^-- {3}(\S+) +(?:STRING|HASH|ZSET|SET) /gm)].map(([, key]) => key!);
-  const told = rows(section(read("docs/storage.md"), "## Redis")).map(({ name }) => name);
+  const documented = rows(section(read("docs/storage.md"), "## Redis")).map(({ name }) => name);
   expect(keys.length).toBeGreaterThan(15);
-  expect(told.toSorted()).toEqual(keys.toSorted());
+  expect(documented.toSorted()).toEqual(keys.toSorted());
 });
 
-test("docs: every table of the embedded queue stands in docs/storage.md, and no others", () => {
+test("docs: docs/storage.md lists exactly the existing tables of the embedded queue", () => {
   const steps = [...migrations, ...Object.values(additions)].join("\n");
   const tables = [...steps.matchAll(/^ *CREATE TABLE (\w+)/gm)].map(([, name]) => name!);
-  const told = rows(section(read("docs/storage.md"), "## The embedded queue")).map(({ name }) => name);
+  const documented = rows(section(read("docs/storage.md"), "## The embedded queue")).map(({ name }) => name);
   expect(tables.length).toBeGreaterThan(5);
-  expect(told.toSorted()).toEqual(tables.toSorted());
+  expect(documented.toSorted()).toEqual(tables.toSorted());
 });
 
 describe("docs: shape", () => {
-  test("README.md is short, and so is each page", () => {
+  test("README.md and each page are short", () => {
     const lines = (path: string) => read(path).split("\n").length;
     expect(lines("README.md")).toBeLessThanOrEqual(200);
     expect(lines("ARCHITECTURE.md")).toBeLessThanOrEqual(250);
@@ -175,7 +175,7 @@ describe("docs: shape", () => {
     );
   });
 
-  test("every alert has its entry in docs/runbook.md, and no others", () => {
+  test("docs/runbook.md has exactly one entry for each alert", () => {
     const alerts = [...read("deploy/alerts.yml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
     const entries = [...read("docs/runbook.md").matchAll(/^## (\w+)$/gm)].map(([, name]) => name!);
     expect(entries.toSorted()).toEqual(alerts.toSorted());
@@ -211,7 +211,7 @@ describe("docs: commands", () => {
     expect(read(".ci/run").trimEnd().split("\n").at(-1)).toBe(command!);
   });
 
-  test("bench explains itself, and says what is wrong with an option without a stack trace", () => {
+  test("bench has a help, and reports an unknown option without a stack trace", () => {
     const run = (...args: string[]) => {
       const command = [process.execPath, "--no-install", join(root, "bench/main.ts"), ...args];
       const { exitCode, stdout, stderr } = Bun.spawnSync(command);
@@ -237,7 +237,7 @@ describe("docs: commands", () => {
   });
 });
 
-test("docs: a Redis with deploy/redis.conf is accepted as durable, and is set as the tests set theirs", async () => {
+test("docs: a Redis with deploy/redis.conf is accepted as durable, and has the settings of the tests", async () => {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-docs-"));
   const port = await freePort();
   const child = Bun.spawn(
@@ -258,7 +258,7 @@ test("docs: a Redis with deploy/redis.conf is accepted as durable, and is set as
   });
   try {
     await eventually("it is found durable", () => producer.health().ok);
-    // Not another one that took the port meanwhile.
+    // Not another Redis that took the port meanwhile.
     expect(cli("INFO", "server")).toContain(`process_id:${child.pid}\r\n`);
     for (const [name, value] of Object.entries(durableSettings)) {
       expect(cli("CONFIG", "GET", name)).toBe(`${name}\n${value}\n`);

@@ -1,5 +1,4 @@
-// The rules of the layout, which no compiler keeps: who may import whom, what policy may not touch, and what every
-// script says about itself.
+// The rules of the layout that no compiler enforces: imports, the purity of policy, and the headers of scripts.
 
 import { describe, expect, test } from "bun:test";
 import { basename, dirname, join, relative, resolve } from "node:path";
@@ -13,7 +12,7 @@ const policy = found("lib/policy/**/*.ts");
 const scripts = found("lib/**/*.lua");
 
 interface Import {
-  /** From the root, or the name of a package. */
+  /** Path from the root, or the name of a package. */
   readonly target: string;
   readonly typeOnly: boolean;
 }
@@ -34,7 +33,7 @@ function importsOf(path: string, text: string): Import[] {
   }));
 }
 
-/** Those of `files` whose imports break a rule, with the imports that do. */
+/** The files whose imports break a rule, with those imports. */
 async function offenders(files: readonly string[], breaks: (one: Import) => boolean): Promise<string[]> {
   const each = await Promise.all(
     files.map(async (path) =>
@@ -46,7 +45,7 @@ async function offenders(files: readonly string[], breaks: (one: Import) => bool
   return each.flat();
 }
 
-/** For each folder of lib: those that it may import, and those of which it may import types. */
+/** For each folder of lib: the folders that it may import, and those from which it may import types. */
 const mayImport: Record<string, readonly [modules: string[], types?: string[]]> = {
   runtime: [[]],
   email: [[]],
@@ -60,7 +59,7 @@ const mayImport: Record<string, readonly [modules: string[], types?: string[]]> 
   cli: [["config", "queue", "providers", "policy", "email", "runtime"]],
 };
 
-/** What only one folder knows. */
+/** Modules that only one folder may import. */
 const onlyIn = {
   ioredis: "lib/queue/redis",
   "bun:sqlite": "lib/queue/sqlite",
@@ -74,7 +73,7 @@ const onlyIn = {
 const isOf = (name: string) => (one: Import) => one.target === name || one.target.startsWith(`${name}/`);
 
 describe("structure: imports", () => {
-  test("every form of import is seen, and comments are not", () => {
+  test("every form of import is found, and comments are ignored", () => {
     const text = [
       'import { a } from "./a.ts";',
       'import type { B } from "../b.ts";',
@@ -104,29 +103,29 @@ describe("structure: imports", () => {
         (one.typeOnly &&
           types.some((name) => isOf(`lib/${name}`)({ ...one, target: one.target.replace(/\.ts$/, "") })));
       expect(await offenders([path], (one) => !isAllowed(one))).toEqual([]);
-      expect(mayImport[folder] === undefined ? `${path} is in no known folder` : "").toBe("");
+      expect(mayImport[folder] === undefined ? `${path} is not in a known folder` : "").toBe("");
     }
   });
 
-  test.each(Object.entries(onlyIn))("%s is known in %s alone", async (target, folder) => {
+  test.each(Object.entries(onlyIn))("%s is imported only in %s", async (target, folder) => {
     const others = product.filter((path) => !path.startsWith(`${folder}/`));
     expect(others.length).toBeLessThan(product.length);
     expect(await offenders(others, isOf(target))).toEqual([]);
   });
 
-  test("one queue does not know the other", async () => {
+  test("the two queues do not import each other", async () => {
     expect(await offenders(found("lib/queue/redis/**/*.ts"), isOf("lib/queue/sqlite"))).toEqual([]);
     expect(await offenders(found("lib/queue/sqlite/**/*.ts"), isOf("lib/queue/redis"))).toEqual([]);
   });
 
-  test("policy imports no package, but for the schemas of what is stored", async () => {
+  test("policy imports no package except valibot, for stored records", async () => {
     expect(policy.length).toBeGreaterThan(10);
     expect(await offenders(policy, ({ target }) => !target.startsWith("lib/"))).toEqual([
       "lib/policy/history.ts: valibot",
     ]);
   });
 
-  test("nothing is imported in a circle", async () => {
+  test("no imports are circular", async () => {
     const imports = new Map<string, string[]>();
     for (const path of product) {
       const targets = importsOf(path, await read(path)).filter(({ typeOnly }) => !typeOnly);
@@ -143,17 +142,17 @@ describe("structure: imports", () => {
   });
 });
 
-describe("structure: what depends on the world", () => {
+describe("structure: dependencies on the outside", () => {
   const impure =
     /\bnew Date\b|\bDate\.now|\bperformance\b|\bMath\.random|\bcrypto\b|\brandomUUID|\bset(?:Timeout|Interval|Immediate)\b|\bprocess\b|\bBun\b|\bfetch\(|\bconsole\b|\basync\b|\bawait\b/;
 
-  test.each(policy)("%s has no clock, no randomness, no timer and no surroundings", async (path) => {
+  test.each(policy)("%s has no clock, randomness, timer or environment", async (path) => {
     expect(withoutComments(await read(path)).match(impure)?.[0]).toBeUndefined();
   });
 
-  // `dev` adds to the settings what is missing, before it hands them on; `config` tells where each comes from; and
-  // whether a terminal shows colours is for the terminal to say.
-  test("only the settings are read from the environment: by lib/config/config.ts, or handed to it by an entry point or a command", async () => {
+  // `dev` adds missing settings before it passes them on, `config` shows where each comes from, and a terminal decides
+  // on colors itself.
+  test("only settings are read from the environment: by lib/config/config.ts, to which entry points and commands pass it", async () => {
     const readers: string[] = [];
     const byCommands = /\b(devSettings|readConfig|effectiveSettings|checkAll|terminalOf)\(process\.env\b/g;
     for (const path of product.filter((one) => one !== "lib/config/config.ts")) {
@@ -165,7 +164,7 @@ describe("structure: what depends on the world", () => {
   });
 });
 
-test("structure: no line of the log holds the message of an unexpected error, which may quote an email", async () => {
+test("structure: no log line contains the message of an unexpected error, which may quote an email", async () => {
   const calls = /\blog\.(?:debug|info|warn|error)\([^;]*\bString\(error\)/g;
   const found = await Promise.all(
     product.map(async (path) => [...(await read(path)).matchAll(calls)].map(() => path)),
@@ -186,11 +185,11 @@ describe("structure: files", () => {
     },
   );
 
-  test("submit.lua, which makes the queue longer, is refused when memory is full", async () => {
+  test("submit.lua, which makes the queue longer, does not run when memory is full", async () => {
     expect(await read("lib/queue/redis/scripts/submit.lua")).toMatch(/^#!lua\n/);
   });
 
-  test.each(scripts)("%s opens with its purpose, its keys and its arguments", async (path) => {
+  test.each(scripts)("%s opens with its purpose, keys and arguments", async (path) => {
     const lines = (await read(path)).replace(/^#!.*\n/, "").split("\n");
     const end = lines.findIndex((line) => !line.startsWith("--"));
     const header = lines.slice(0, end).join("\n");

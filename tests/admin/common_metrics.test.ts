@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { queueFamilies } from "../../lib/admin/common_metrics.ts";
 import { statsOf } from "./fixtures.ts";
 
-test("queue metrics: tell by how much the store's clock stepped, and what it had stranded", () => {
+test("queue metrics: they show the step of the store's clock, and how many emails it had stranded", () => {
   const valueOf = (name: string, stats = statsOf()) =>
     [...queueFamilies(stats, { ok: true }).find((family) => family.name === name)!.samples][0]![1];
   const stepped = statsOf({

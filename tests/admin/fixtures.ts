@@ -1,8 +1,8 @@
-// What tests of the admin port are given.
+// Fixtures for tests of the admin port.
 
 import type { QueueStats } from "../../lib/queue/contract.ts";
 
-/** Of an empty queue, unless told otherwise. */
+/** Statistics of an empty queue, with changes. */
 export function statsOf({
   states,
   ...over

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { createCounter, format, gauge, createHistogram, labels } from "../../lib/admin/metrics.ts";
 import { promtool } from "../support/admin.ts";
 
-test("metrics: counters count for each combination of labels, and say so in the text format", () => {
+test("metrics: counters count each combination of labels, and are printed in the text format", () => {
   const counter = createCounter("a_total", "Of a.");
   counter.add(labels({ one: "x", two: "y" }));
   counter.add(labels({ one: "x", two: "y" }), 2);
@@ -12,7 +12,7 @@ test("metrics: counters count for each combination of labels, and say so in the 
   );
 });
 
-test("metrics: a bucket holds what is not above its bound, and all that the smaller ones hold", () => {
+test("metrics: a bucket counts values up to its bound, including those of smaller buckets", () => {
   const histogram = createHistogram("b_seconds", "Of b.", [0.5, 1]);
   for (const value of [0, 0.5, 0.75, 1, 2]) histogram.observe(value);
   histogram.announce(labels({ one: "x" }));
@@ -31,7 +31,7 @@ test("metrics: a bucket holds what is not above its bound, and all that the smal
   ]);
 });
 
-test("metrics: whatever a label or a number is, Prometheus can read it", async () => {
+test("metrics: Prometheus can read any label and any number", async () => {
   const counter = createCounter("c_total", 'A "\\" and\na line.');
   for (const what of ["\\", '"', "\n", '\\"\n{}=,# ü', ""]) counter.add(labels({ what }));
   const numbers = [0, -1, 1e300, 1e-300, 12_345_678.9, Infinity, -Infinity, Number.NaN];
@@ -42,5 +42,5 @@ test("metrics: whatever a label or a number is, Prometheus can read it", async (
   ]);
   expect(text).toContain('# HELP c_total A "\\\\" and\\na line.\n');
   expect(text).toContain('c_total{what="\\\\\\"\\n{}=,# ü"} 1\n');
-  expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, said: "" });
+  expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, output: "" });
 });

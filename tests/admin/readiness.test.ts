@@ -25,7 +25,7 @@ const workerStatus = (over: Partial<WorkerStatus> = {}): WorkerStatus => ({
   states: [
     stateOf("resend", closedBreaker),
     stateOf("postmark", closedBreaker),
-    // Of weight 0: nobody waits for it.
+    // With weight 0, it does not matter.
     stateOf("sandbox", open(9000), 0),
   ],
   nowMs: 1000,
@@ -56,7 +56,7 @@ describe("readiness of a server", () => {
     expect(server({ stats: statsOf({ bytesUsed: mib, bytesMax: 2 * mib }) }).reasons).toEqual([]);
   });
 
-  test("a pause does not matter to it, and is told", () => {
+  test("a pause is reported and does not matter", () => {
     expect(server({ stats: statsOf({ paused: true }) })).toEqual({ reasons: [], paused: true });
   });
 
@@ -87,7 +87,7 @@ describe("readiness of a worker", () => {
     expect(worker({ states, stats: statsOf({ states: { waiting: 1 } }) }).reasons).toEqual([]);
   });
 
-  test("paused it is ready, and says that it is paused", () => {
+  test("a paused worker is ready and reports the pause", () => {
     const stats = statsOf({ paused: true, oldestDoubtSinceMs: 0, states: { "in-doubt": 1 } });
     expect(worker({ stats })).toMatchObject({ reasons: [], paused: true });
   });
@@ -102,7 +102,7 @@ describe("readiness of a worker", () => {
     expect(worker(signs).reasons).toEqual(reasons);
   });
 
-  test("each provider is told, and one that works is enough", () => {
+  test("each provider is reported, and one that works is enough", () => {
     const of = (breaker: Breaker) => {
       const states = [stateOf("resend", breaker), stateOf("postmark", closedBreaker)];
       return worker({ states, stats: statsOf({ states: { waiting: 1 } }) });
@@ -113,7 +113,7 @@ describe("readiness of a worker", () => {
       [open(500), "does not work"],
       [halfOpen, "does not work"],
       [open(9000, "account"), "refuses our account"],
-      // One failure without an answer may be an email's.
+      // One failure without an answer may be an email's fault.
       [open(9000, "unanswered"), "works"],
       [open(9000, "unanswered", true), "does not work"],
       [{ ...halfOpen, cause: "unanswered", isDown: false }, "works"],
@@ -122,11 +122,11 @@ describe("readiness of a worker", () => {
     }
   });
 
-  test("memory that is full is no reason: what it does makes room", () => {
+  test("full memory is no reason: deliveries free memory", () => {
     expect(worker({ stats: statsOf({ bytesUsed: 2, bytesMax: 1 }) }).reasons).toEqual([]);
   });
 
-  test("with every provider shut it is not ready, and says why each is", () => {
+  test("with every breaker open it is not ready, with a reason for each", () => {
     const states = [stateOf("resend", open(9000, "account")), stateOf("postmark", open(9000))];
     expect(worker({ states }).reasons).toEqual([
       "providers: resend refuses our account, postmark does not work",
@@ -145,11 +145,11 @@ describe("readiness of a worker", () => {
     },
   );
 
-  test("a doubt that should have ended is a reason, once there was time to end it", () => {
+  test("an overdue end of doubt is a reason, once there was time for it", () => {
     const since = (ageMs: number) => statsOf({ oldestDoubtSinceMs: statsOf().nowMs - ageMs });
     const lookedAtTwice = (stats: QueueStats, passedMs: number) => {
       const readiness = createWorkerReadiness();
-      // At the first look alone, the store's clock may have stepped just now, which nobody has noticed yet.
+      // On the first check, the store's clock may have stepped just now, unnoticed.
       expect(readiness.judge(workerStatus({ stats })).reasons).toEqual([]);
       return readiness.judge(workerStatus({ stats, nowMs: 1000 + passedMs })).reasons;
     };
@@ -158,7 +158,7 @@ describe("readiness of a worker", () => {
     expect(lookedAtTwice(since(24 * hourMs), 10_000)).toEqual([
       "doubt: a batch has been in doubt for 24.0 h, which should end after 23.0 h",
     ]);
-    // A clock that stepped says nothing about ages.
+    // After a step of the clock, ages mean nothing.
     const clockStep = { atMs: statsOf().nowMs, byMs: 24 * hourMs };
     expect(lookedAtTwice({ ...since(24 * hourMs), clockStep }, hourMs)).toEqual([]);
   });

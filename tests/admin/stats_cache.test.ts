@@ -5,7 +5,7 @@ import { statsOf } from "./fixtures.ts";
 
 const adminOf = (stats: () => Promise<QueueStats>) => ({ stats, async close() {} });
 
-test("stats cache: the store is not asked before somebody asks, then once for all that ask meanwhile", async () => {
+test("stats cache: the store is asked on the first request, once for all concurrent requests", async () => {
   const gate = Promise.withResolvers<QueueStats>();
   let [opened, asked] = [0, 0];
   const cache = new StatsCache(async () => {
@@ -23,7 +23,7 @@ test("stats cache: the store is not asked before somebody asks, then once for al
   expect({ opened, asked }).toEqual({ opened: 1, asked: 1 });
 });
 
-test("stats cache: an answer that is too old is asked for again, on the same connection", async () => {
+test("stats cache: a stale answer is replaced over the same connection", async () => {
   let [opened, asked] = [0, 0];
   const cache = new StatsCache(
     async () => {
@@ -37,7 +37,7 @@ test("stats cache: an answer that is too old is asked for again, on the same con
   expect(opened).toBe(1);
 });
 
-test("stats cache: a store that hangs is not waited for, nor asked a second time, and its late answer serves", async () => {
+test("stats cache: a hanging store is neither waited for nor asked again, and its late answer is used", async () => {
   const gate = Promise.withResolvers<QueueStats>();
   let asked = 0;
   const cache = new StatsCache(
@@ -57,7 +57,7 @@ test("stats cache: a store that hangs is not waited for, nor asked a second time
   expect(asked).toBe(1);
 });
 
-test("stats cache: a store that fails, or cannot be opened, is asked again the next time", async () => {
+test("stats cache: a store that fails or cannot be opened is asked again by the next request", async () => {
   let tries = 0;
   const cache = new StatsCache(async () => {
     tries += 1;
@@ -74,7 +74,7 @@ test("stats cache: a store that fails, or cannot be opened, is asked again the n
   expect(tries).toBe(4);
 });
 
-test("stats cache: closed while it opens, it lets go of what was opened", async () => {
+test("stats cache: if closed while opening, it closes what was opened", async () => {
   const gate = Promise.withResolvers<void>();
   let closed = 0;
   const cache = new StatsCache(async () => {

@@ -1,5 +1,5 @@
-// The service, deliberately broken: for each promise a copy of its sources that does not keep it, which the harness has
-// to catch. A variant is data: which text of which file becomes what, and under which faults that shows.
+// The service, deliberately broken: for each promise a copy of the sources that breaks it, which the harness has to
+// catch. A variant is data: text replacements in files, and the faults that reveal the break.
 
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -8,7 +8,7 @@ import type { Queue, Scenario } from "../../chaos/scenario.ts";
 
 export interface Patch {
   readonly file: string;
-  /** Stands in the file exactly once. */
+  /** Must occur in the file exactly once. */
   readonly from: string;
   readonly to: string;
 }
@@ -17,18 +17,18 @@ export interface Variant {
   readonly name: string;
   readonly queue: Queue;
   readonly patches: readonly Patch[];
-  /** The faults that bring it to light. */
+  /** The faults that reveal it. */
   readonly under: Omit<Scenario, "name" | "about">;
   /** The failure that the result reports; undefined for an unbroken control. */
   readonly caughtAs: RegExp | undefined;
-  /** Time for the queue to drain, ms; 8 s if absent. Longer where the correct service needs longer too. */
+  /** Time for the queue to drain, ms; 8 s if absent. Longer if the correct service needs longer too. */
   readonly drainMs?: number;
 }
 
 const root = resolve(import.meta.dir, "../..");
 const sources = ["server.ts", "worker.ts", "lib", "fakes", "package.json", "tsconfig.json", "bunfig.toml"];
 
-/** Makes the copy in `folder`. Throws if the sources are not what the variant was written for. */
+/** Creates the copy in `folder`. Throws if the sources do not contain each `from` exactly once. */
 export function breakInto(folder: string, { patches }: Pick<Variant, "patches">): string {
   mkdirSync(folder, { recursive: true });
   for (const name of sources) cpSync(join(root, name), join(folder, name), { recursive: true });
@@ -37,7 +37,7 @@ export function breakInto(folder: string, { patches }: Pick<Variant, "patches">)
     const path = join(folder, file);
     const [before, after, ...more] = readFileSync(path, "utf8").split(from);
     if (before === undefined || after === undefined || more.length > 0) {
-      throw new Error(`${file} does not hold this exactly once: ${from}`);
+      throw new Error(`${file} does not contain this exactly once: ${from}`);
     }
     writeFileSync(path, before + to + after);
   }
@@ -79,18 +79,18 @@ const forgetsTheFence = {
       do: "freezeBeforeSettlement",
       name: "resend",
       fault: maintenance,
-      // Accepted at once, and said so late: the next worker holds the same batch when the first one goes on.
+      // Accepted immediately but answered late: the next worker still holds the batch when the first one continues.
       meanwhile: { stage: "accepted", delayMs: 900, effect: "nothing" },
       forMs: [750, 800],
     },
   ],
   settings: { PROVIDERS: "resend:1" },
-  // A worker begins with two requests a second: with several, one of them soon asks for what is due.
+  // A worker starts with two requests a second: with several workers, one of them soon claims what is due.
   workers: 4,
   pauseMs: [600, 800],
 } as const satisfies Variant["under"];
 
-/** Accepted, and not said so; then throttled. */
+/** Accepts without saying so, then throttles. */
 const ownErrorAfterAccepting = {
   stage: "accepted",
   effect: {
@@ -129,7 +129,7 @@ const resetAfterAccepting = {
 
 const workersKilled = {
   faults: [{ do: "kill", component: "worker" }],
-  // So long that a worker has a request under way whenever it is killed.
+  // Long enough that a worker has a request in flight whenever it is killed.
   resend: { workMs: 500 },
   postmark: { workMs: 500 },
   pauseMs: [200, 400],
@@ -140,7 +140,7 @@ const lostReplies = {
   pauseMs: [100, 200],
 } as const satisfies Variant["under"];
 
-/** A queue whose write is not harmless when it is repeated, and that therefore does not repeat it. */
+/** A queue whose writes are not idempotent, and which therefore does not repeat them. */
 const writesOnce: readonly Patch[] = [
   {
     file: "lib/queue/redis/scripts/submit.lua",
@@ -160,19 +160,19 @@ const cutReplies = {
   diskSyncMs: 20,
 } as const satisfies Variant["under"];
 
-/** A client that repeats a request, when what was acknowledged is gone, has it queued again under another id. */
+/** If an acknowledged email is gone, a client that repeats its request has it queued again under another id. */
 const forgotten = /lost|damaged|with two ids/;
 
 export const variants: readonly Variant[] = [
   {
-    name: "writes once, by the connection as it is",
+    name: "writes each email once, over the unchanged connection",
     queue: "redis",
     patches: writesOnce,
     under: cutReplies,
     caughtAs: undefined,
   },
   {
-    name: "writes once, by a connection with ioredis's defaults",
+    name: "writes each email once, over a connection with ioredis's defaults",
     queue: "redis",
     patches: [
       ...writesOnce,
@@ -209,7 +209,7 @@ export const variants: readonly Variant[] = [
       faults: [{ do: "failOver", old: "demoted", forMs: [1600, 1700] }],
       settings: { REDIS_MIN_REPLICAS: "1" },
       redis: { "repl-diskless-sync-delay": "0" },
-      // One failover: the next one would make a primary of it again.
+      // Only one failover: the next one would make it the primary again.
       pauseMs: [1000, 1100],
     },
     caughtAs: /stuck/,
@@ -240,7 +240,7 @@ export const variants: readonly Variant[] = [
     caughtAs: forgotten,
   },
   {
-    name: "leaves it to the system when SQLite's file is fsynced",
+    name: "leaves the fsyncs of SQLite's file to the system",
     queue: "embedded",
     patches: [
       {
@@ -279,7 +279,7 @@ export const variants: readonly Variant[] = [
     caughtAs: /accepted twice/,
   },
   {
-    name: "never splits what fails together",
+    name: "never splits a batch that fails",
     queue: "embedded",
     patches: [
       {
@@ -287,7 +287,7 @@ export const variants: readonly Variant[] = [
         from: "return suspects > pieceMaxFirst ? pieceMaxFirst : 1;",
         to: "return Math.max(suspects, 1000);",
       },
-      // Or batches become so small that there is nothing to split.
+      // Otherwise batches become too small to be split.
       {
         file: "lib/worker/provider_state.ts",
         from: "Math.max(1, Math.floor(this.countMax / 2));",
@@ -295,7 +295,7 @@ export const variants: readonly Variant[] = [
       },
     ],
     under: {
-      // Few requests, so that batches are large.
+      // A low rate of requests makes batches large.
       poisonEvery: 100,
       rate: 200,
       faults: [],
@@ -314,7 +314,7 @@ export const variants: readonly Variant[] = [
     drainMs: 40_000,
   },
   {
-    name: "ends doubt at Resend by time and attempts alone",
+    name: "splits batches in doubt at Resend without evidence",
     queue: "embedded",
     patches: [
       {
@@ -322,10 +322,10 @@ export const variants: readonly Variant[] = [
         from: "  return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;",
         to: "  return baseline !== undefined;",
       },
-      // Or five batches that fail would be too few attempts for any of them in so short a time.
+      // Otherwise five failed batches would open the breaker, with too few attempts for any of them in this time.
       { file: "lib/policy/breaker.ts", from: "const failuresMax = 5;", to: "const failuresMax = 1e9;" },
     ],
-    // Resend accepts everything but never says so: there is no evidence that one email is at fault.
+    // Resend accepts everything but never says so: nothing suggests that an email is at fault.
     under: {
       settings: { PROVIDERS: "resend:1", DOUBT_SPLIT_AFTER: "500ms" },
       resend: { rateLimit: 50 },
@@ -381,7 +381,7 @@ export const variants: readonly Variant[] = [
     drainMs: 30_000,
   })),
   {
-    name: "takes a new idempotency key for every try",
+    name: "uses a new idempotency key for every attempt",
     queue: "embedded",
     patches: [
       {
@@ -420,7 +420,7 @@ export const variants: readonly Variant[] = [
     caughtAs: /accepted twice by Resend/,
   },
   {
-    name: "drops what a killed worker held",
+    name: "drops the batches of a killed worker",
     queue: "redis",
     patches: [
       {
@@ -443,7 +443,7 @@ export const variants: readonly Variant[] = [
     caughtAs: /lost/,
   },
   {
-    name: "never gives back what a killed worker held",
+    name: "never releases the batches of a killed worker",
     queue: "embedded",
     patches: [
       {
@@ -468,7 +468,7 @@ export const variants: readonly Variant[] = [
     under: {
       faults: [{ do: "fillMemory", forMs: [300, 600] }],
       pauseMs: [300, 600],
-      // So that there is something left to deliver.
+      // Leaves something to deliver.
       resend: { rateLimit: 2 },
       postmark: { rateLimit: 1 },
       drainsWithMemoryFull: true,
@@ -476,7 +476,7 @@ export const variants: readonly Variant[] = [
     caughtAs: /stuck in the queue/,
   },
   {
-    name: "forgets its doubt after a 503",
+    name: "forgets doubt after a 503",
     queue: "embedded",
     patches: [
       {

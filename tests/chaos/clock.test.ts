@@ -16,7 +16,7 @@ const steps = [0, hourMs, -hourMs, 24 * hourMs, -24 * hourMs, yearMs, -yearMs, 0
 const ends: (() => unknown)[] = [];
 afterAll(() => Promise.all(ends.map((end) => end())));
 
-/** Expects a reading of a wall clock, in ms, to be ahead of our own by this much. */
+/** Expects the time read from a wall clock, in ms, to be ahead of our own by this much. */
 function expectAhead(aheadMs: number, read: () => number): void {
   const beforeMs = Date.now();
   const atMs = read();
@@ -64,7 +64,7 @@ test("clock: in Redis, a step ahead expires keys, and a restart keeps the clock"
   expectAhead(yearMs, () => timeOf(redis, "TIME"));
 });
 
-test("clock: two clocks are stepped apart", async () => {
+test("clock: two clocks step independently", async () => {
   const [wrong, right] = [newClock(), newClock()];
   const [ahead, other] = [await startRedisOn(wrong), await startRedisOn(right)];
   wrong.setAhead(yearMs);
@@ -72,7 +72,7 @@ test("clock: two clocks are stepped apart", async () => {
   expectAhead(0, () => timeOf(other, "TIME"));
 });
 
-/** Prints what each clock says and how long three kinds of waits take, each time the file appears. */
+/** Prints the time of each clock and the duration of three kinds of waits, each time the file appears. */
 const reader = `
   const { Database } = require("bun:sqlite");
   const { existsSync, rmSync } = require("node:fs");
@@ -98,7 +98,7 @@ const reader = `
   }
 `;
 
-test("clock: a running Bun follows every step, and waits no longer than it would", async () => {
+test("clock: a running Bun follows every step, and its waits keep their length", async () => {
   const clock = newClock();
   const ask = `${clock.env["CHAOS_CLOCK"]}.ask`;
   const child = startCommand([process.execPath, "-e", reader, ask], { env: { ...clock.env } });
@@ -115,7 +115,7 @@ test("clock: a running Bun follows every step, and waits no longer than it would
       expect(Number(line[name]) - aheadMs).toBeGreaterThanOrEqual(beforeMs - 10);
       expect(Number(line[name]) - aheadMs).toBeLessThanOrEqual(Date.now() + 10);
     }
-    // No wait ended at once, as it would if its deadline had passed. That all ended is shown by the answer.
+    // No wait ended immediately, as it would if its deadline had passed. The answer shows that all of them ended.
     for (const name of ["timer", "sleep", "atomics"]) expect(Number(line[name])).toBeGreaterThan(15);
   }
 });

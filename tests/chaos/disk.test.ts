@@ -1,6 +1,6 @@
-// The disk of the harness, under what really writes: Redis, SQLite, and for single calls a Python that does as it is
-// told. A disk that takes back too much would accuse the service, one that takes back too little would acquit it: so
-// next to each of "nothing is lost" stands a setting under which something must be.
+// The harness's disk under real writers: Redis, SQLite, and for single calls a Python interpreter. A disk that undoes
+// too much would accuse the service, and one that undoes too little would acquit it. So each test that expects no loss
+// has a counterpart with settings under which something must be lost.
 
 import { Database } from "bun:sqlite";
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
@@ -12,7 +12,7 @@ import { buildDisk, type Disk, openDisk } from "../../chaos/disk/disk.ts";
 import { durableSettings } from "../support/redis.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 
-// Beside the other tests, on few cores.
+// Other tests run at the same time, on few cores.
 setDefaultTimeout(60_000);
 
 const temporary = mkdtempSync(join(tmpdir(), "reliable-email-disk-"));
@@ -83,13 +83,13 @@ function start(command: string[], env: Readonly<Record<string, string>>): Child 
   };
 }
 
-/** Waits until it has printed so many lines. */
+/** Waits until it has printed this many lines. */
 function printed(child: Child, count: number): Promise<unknown> {
   return eventually(
     () => `${count} lines: ${child.stderr()}`,
     () => {
       if (child.process.exitCode !== null || child.process.signalCode !== null)
-        throw new Error(`It has ended: ${child.stderr()}`);
+        throw new Error(`exited: ${child.stderr()}`);
       return child.lines.length >= count;
     },
   );
@@ -109,7 +109,7 @@ for line in sys.stdin:
     except OSError as error: print(errno.errorcode[error.errno], flush=True)
 `;
 
-/** A process on the disk, in its folder, that evaluates what it is told. Descriptor `f` is that of the file `file`. */
+/** Starts a process on the disk, in its folder, that evaluates what it is sent. Descriptor `f` is the file `file`. */
 async function startWriter(disk: TestDisk) {
   const child = start(["python3", "-c", python], disk.env);
   async function tell(...expressions: string[]): Promise<string[]> {
@@ -125,7 +125,7 @@ async function startWriter(disk: TestDisk) {
 
 const contents = (disk: TestDisk, name = "file") => readFileSync(join(disk.folder, name), "utf8");
 
-describe("disk: what is taken back when power is lost", () => {
+describe("disk: a power cut undoes", () => {
   const durable = ["os.write(f, b'durable')", "os.fsync(f)"];
   const rows: [string, string[], string][] = [
     ["nothing, after an fsync", [], "durable"],
@@ -143,19 +143,23 @@ describe("disk: what is taken back when power is lost", () => {
       "durable",
     ],
     ["lists of bytes", ["os.writev(f, [b' n', b'ot'])", "os.pwritev(f, [b'D', b'U'], 0)"], "durable"],
-    ["bytes behind the end", ["os.pwrite(f, b'far', 100)"], "durable"],
-    ["a cut", ["os.ftruncate(f, 3)"], "durable"],
-    ["a cut by name", ["os.truncate('file', 3)"], "durable"],
-    ["a cut by opening", ["os.write(opened('file', os.O_WRONLY | os.O_TRUNC), b'new')"], "durable"],
-    ["more length", ["os.ftruncate(f, 50)"], "durable"],
+    ["bytes beyond the end", ["os.pwrite(f, b'far', 100)"], "durable"],
+    ["a truncation", ["os.ftruncate(f, 3)"], "durable"],
+    ["a truncation by name", ["os.truncate('file', 3)"], "durable"],
+    ["a truncation on open", ["os.write(opened('file', os.O_WRONLY | os.O_TRUNC), b'new')"], "durable"],
+    ["an extension", ["os.ftruncate(f, 50)"], "durable"],
     [
-      "all of it, in turn",
+      "a mix of these",
       ["os.ftruncate(f, 2)", "os.pwrite(f, b'x', 1)", "os.ftruncate(f, 9)", "os.pwrite(f, b'yz', 6)"],
       "durable",
     ],
-    ["what another file's fsync was for", ["os.write(f, b' not')", "os.fsync(opened('other'))"], "durable"],
     [
-      "what sync_file_range was for",
+      "writes followed by another file's fsync",
+      ["os.write(f, b' not')", "os.fsync(opened('other'))"],
+      "durable",
+    ],
+    [
+      "writes followed by sync_file_range",
       ["os.write(f, b' not')", "__import__('ctypes').CDLL(None).sync_file_range(f, 0, 0, 7)"],
       "durable",
     ],
@@ -170,12 +174,12 @@ describe("disk: what is taken back when power is lost", () => {
       "durable too",
     ],
     [
-      "what was renamed and never fsynced",
+      "a file that was renamed and never fsynced",
       ["os.write(opened('new'), b'new')", "os.rename('new', 'file')"],
       "",
     ],
   ];
-  /** In whose turn others would take the inodes. */
+  /** Run alone, because other tests would take their inodes. */
   const alone: typeof rows = [
     [
       "nothing of a file that was unlinked, from one that has its inode",
@@ -202,13 +206,13 @@ describe("disk: what is taken back when power is lost", () => {
     await writer.kill();
     disk.losePower();
     expect(contents(disk)).toBe(left);
-    // It remembers nothing of before.
+    // It remembers no earlier writes.
     expect(disk.losePower()).toEqual({ files: 0, writes: 0, bytes: 0 });
   }
   test.concurrent.each(rows)("%s", takesBack);
   test.each(alone)("%s", takesBack);
 
-  test("a file that was never fsynced comes back empty, and what is outside of the folder is left alone", async () => {
+  test("the content of a file that was never fsynced, and nothing outside of the folder", async () => {
     const disk = newDisk();
     const writer = await startWriter(disk);
     await writer.tell("os.write(f, b'12345')", "os.write(opened('../outside'), b'12345')");
@@ -217,13 +221,13 @@ describe("disk: what is taken back when power is lost", () => {
     expect([contents(disk), contents(disk, "../outside")]).toEqual(["", "12345"]);
   });
 
-  test("an fsync counts for what another process wrote before it, and for nothing that was written after", async () => {
+  test("no write before an fsync by any process, and all writes after it", async () => {
     const disk = newDisk();
     const [one, other] = [await startWriter(disk), await startWriter(disk)];
     await one.tell("os.write(f, b'before')");
     disk.setSyncDelay(200);
     const syncing = other.tell("os.fsync(f)");
-    // It has begun when it is the only thing that can hold back the answer.
+    // The fsync has begun once only it can delay the answer.
     await eventually(
       "it sleeps",
       () => /^State:\tS/m.test(status(other.process.pid)) && inSleep(other.process.pid),
@@ -238,7 +242,7 @@ describe("disk: what is taken back when power is lost", () => {
   const status = (pid: number) => readFileSync(`/proc/${pid}/status`, "utf8");
   const inSleep = (pid: number) => readFileSync(`/proc/${pid}/wchan`, "utf8").includes("nanosleep");
 
-  test("writes that processes make at once are taken back in the order in which they were made", async () => {
+  test("concurrent writes of several processes, in their order", async () => {
     const disk = newDisk();
     const writers = await Promise.all([1, 2, 3].map(() => startWriter(disk)));
     const append =
@@ -254,7 +258,7 @@ describe("disk: what is taken back when power is lost", () => {
     expect(contents(disk)).toBe(written.slice(0, 4002));
   });
 
-  test("a child that was forked writes and fsyncs in one order with its parent", async () => {
+  test("writes of a forked child, in one order with its parent's", async () => {
     const disk = newDisk();
     const writer = await startWriter(disk);
     const forked = "in_child(lambda: (os.write(f, b'b'), os.fsync(f)))";
@@ -264,7 +268,7 @@ describe("disk: what is taken back when power is lost", () => {
     expect(contents(disk)).toBe("ab");
   });
 
-  test("a process keeps its POSIX locks on a file, whatever it does to it", async () => {
+  test("no POSIX lock that a process has on a file, whatever it does to it", async () => {
     const disk = newDisk();
     const [one, other] = [await startWriter(disk), await startWriter(disk)];
     await one.tell("os.write(f, b'12345')", "fcntl.lockf(f, fcntl.LOCK_EX)");
@@ -278,7 +282,7 @@ describe("disk: what is taken back when power is lost", () => {
     expect(await other.tell("fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)")).toEqual(["EAGAIN"]);
   });
 
-  test("what still runs is killed", async () => {
+  test("running processes too: they are killed", async () => {
     const disk = newDisk();
     const writer = await startWriter(disk);
     await writer.tell("os.write(f, b'x')");
@@ -288,7 +292,7 @@ describe("disk: what is taken back when power is lost", () => {
   });
 });
 
-describe("disk: what is kept when power is lost", () => {
+describe("disk: a power cut keeps", () => {
   const writes = [
     "os.write(f, b'abcd')",
     "os.fsync(f)",
@@ -316,10 +320,11 @@ describe("disk: what is kept when power is lost", () => {
   });
 });
 
-test("disk: when processes are killed in the middle of writing, what is left is what the last fsync was for", async () => {
+test("disk: after a kill in the middle of writing, exactly the writes before the last fsync are left", async () => {
   const disk = newDisk();
   writeFileSync(join(disk.folder, "file"), "-".repeat(16_384));
-  // Four pages between two fsyncs. The others write behind them, never fsync, and are killed one after the other.
+  // Writes four pages between fsyncs. The other processes write after it, never fsync, and are killed one after
+  // another.
   const numbered = `
 import itertools, os
 f = os.open(${JSON.stringify(join(disk.folder, "file"))}, os.O_RDWR)
@@ -351,11 +356,11 @@ for n in itertools.count(): os.pwrite(f, b"x" * 9000, 16384 + n % 5 * 100)
   }
 }, 20_000);
 
-test("disk: the journal of a file that is written and fsynced all the time stays small", async () => {
+test("disk: the journal of a file under constant writes and fsyncs stays small", async () => {
   const disk = newDisk();
   const [one, other] = [await startWriter(disk), await startWriter(disk)];
   disk.setSyncDelay(1);
-  // Writes of one fall between the beginning and the end of the fsyncs of the other.
+  // One process's writes fall between the beginning and the end of the other's fsyncs.
   await Promise.all([
     one.tell("[os.pwrite(f, b'x' * 4096, n % 8 * 4096) for n in range(10000)] and 0"),
     other.tell("[os.fsync(f) for n in range(300)] and 0"),
@@ -368,7 +373,7 @@ test("disk: the journal of a file that is written and fsynced all the time stays
 });
 
 describe("disk: faults", () => {
-  test("when it is full, files grow no more, and what is written in place has its room", async () => {
+  test("on a full disk, files cannot grow, and writes in place succeed", async () => {
     const disk = newDisk();
     const { tell } = await startWriter(disk);
     await tell("os.write(f, b'12345')");
@@ -399,7 +404,7 @@ describe("disk: faults", () => {
     expect(contents(disk)).toBe("");
   });
 
-  test("each fsync and each write takes as long as it is told to", async () => {
+  test("each fsync and each write takes as long as it is set to", async () => {
     const disk = newDisk();
     const { tell } = await startWriter(disk);
     const took = "(t := __import__('time').monotonic)";
@@ -410,12 +415,12 @@ describe("disk: faults", () => {
     const [write] = await tell(`(a := ${took}(), os.write(f, b'1'), t() - a)[2]`);
     disk.setWriteDelay(0);
     for (const seconds of [sync, write]) expect(Number(seconds)).toBeGreaterThanOrEqual(0.04);
-    // Never is one the quicker of several by so much, if it takes as long as before.
+    // No call would be this quick if the delay still applied.
     const calls = "(a := t(), os.write(f, b'1'), os.fsync(f), t() - a)[3]";
-    await eventually("neither takes its time any more", async () => Number((await tell(calls))[0]) < 0.04);
+    await eventually("neither is delayed any more", async () => Number((await tell(calls))[0]) < 0.04);
   });
 
-  test("what it cannot take back, and a disk that is not there, end the process with a word about it", async () => {
+  test("a call that cannot be undone, and a missing disk, end the process with a message", async () => {
     const disk = newDisk();
     const { process: child, stderr, tell } = await startWriter(disk);
     await expect(tell("os.posix_fallocate(f, 0, 10)")).rejects.toThrow();
@@ -427,9 +432,9 @@ describe("disk: faults", () => {
       const {
         exitCode,
         signalCode,
-        stderr: said,
+        stderr: text,
       } = Bun.spawnSync(["true"], { env: { ...disk.env, [missing]: "/nowhere" } });
-      expect([exitCode, signalCode, said.toString()]).toEqual([
+      expect([exitCode, signalCode, text.toString()]).toEqual([
         null,
         "SIGABRT",
         expect.stringContaining(missing),
@@ -464,7 +469,7 @@ describe("disk: Redis", () => {
   }
   type Server = Awaited<ReturnType<typeof startRedis>>;
 
-  /** Pushes from many sides until Redis answers no more; what it has acknowledged is added to `acknowledged`. */
+  /** Pushes from many clients until Redis stops answering; `acknowledged` collects what it has acknowledged. */
   async function push({ client }: Server, acknowledged: string[]): Promise<void> {
     const side = async () => {
       for (;;) {
@@ -481,11 +486,11 @@ describe("disk: Redis", () => {
     return acknowledged.filter((id) => !stored.has(id)).length;
   };
 
-  test("with appendfsync always, nothing that was acknowledged is lost, not even while it rewrites its log", async () => {
+  test("with appendfsync always, no acknowledged write is lost, even during a rewrite of the log", async () => {
     const disk = newDisk();
     disk.setSyncDelay(4);
     const acknowledged: string[] = [];
-    let takenBack = 0;
+    let undone = 0;
     for (let round = 0; round < 5; round += 1) {
       const server = await startRedis(disk);
       expect(await missing(server, acknowledged)).toBe(0);
@@ -495,20 +500,20 @@ describe("disk: Redis", () => {
       await eventually("it is acknowledged", () => acknowledged.length >= enough + round);
       await server.kill();
       await pushing;
-      takenBack += disk.losePower({ writes: 0, torn: round / 5 }).writes;
+      undone += disk.losePower({ writes: 0, torn: round / 5 }).writes;
     }
     const server = await startRedis(disk);
     expect(await missing(server, acknowledged)).toBe(0);
     await server.kill();
-    // Each round's last write stood between its record and the end of its fsync, or nearly each.
-    expect(takenBack).toBeGreaterThan(0);
+    // In nearly every round, the last write was between its record and the end of its fsync.
+    expect(undone).toBeGreaterThan(0);
   }, 20_000);
 
-  test("with appendfsync everysec, what was acknowledged is lost", async () => {
+  test("with appendfsync everysec, acknowledged writes are lost", async () => {
     const disk = newDisk();
     const server = await startRedis(disk, { appendfsync: "everysec" });
     const acknowledged: string[] = [];
-    // Longer than the test: whatever waits for an fsync is not acknowledged.
+    // Longer than the test: nothing that waits for an fsync is acknowledged.
     disk.setSyncDelay(60_000);
     const pushing = push(server, acknowledged);
     await eventually("it is acknowledged", () => acknowledged.length >= 500);
@@ -522,7 +527,7 @@ describe("disk: Redis", () => {
   });
 
   test.each(["setFull", "setSyncFails"] as const)(
-    "after %s, it ends rather than acknowledge",
+    "after %s, it exits rather than acknowledge",
     async (fault) => {
       const disk = newDisk();
       const server = await startRedis(disk);
@@ -543,7 +548,7 @@ describe("disk: Redis", () => {
 });
 
 describe("disk: SQLite", () => {
-  /** Commits one row after the other, and prints its number once it is committed; or what the error was. */
+  /** Commits one row after another, and prints its number once it is committed, or the error. */
   const program = `
 const [path, synchronous, checkpoint, from] = process.argv.slice(1);
 const { Database } = require("bun:sqlite");
@@ -600,35 +605,35 @@ for (let id = Number(from); ; id += 1) {
     ["two processes, and a checkpoint every few commits", 2, 8],
   ];
   test.each(rows)(
-    "with synchronous FULL, nothing that was committed is lost: %s",
+    "with synchronous FULL, no commit is lost: %s",
     async (_, processes, checkpoint) => {
       const disk = newDisk();
       disk.setSyncDelay(2);
       const acknowledged: number[] = [];
-      let takenBack = 0;
+      let undone = 0;
       for (let round = 0; round < 4; round += 1) {
         const children: Child[] = [];
         for (let i = 0; i < processes; i += 1) {
           const from = 1 + (2 * round + i) * 1_000_000;
           const child = startInserts(disk, "FULL", { checkpoint, from });
           children.push(child);
-          // Two that make a log for the database at once get in each other's way.
+          // Two processes that create the database's log at the same time would conflict.
           await printed(child, 1);
         }
         await Promise.all(children.map((child) => printed(child, 30 + round)));
         await Promise.all(children.map((child) => child.kill()));
         acknowledged.push(...children.flatMap(committed));
-        takenBack += disk.losePower({ writes: round, torn: 0.5 }).writes;
+        undone += disk.losePower({ writes: round, torn: 0.5 }).writes;
         const { integrity, ids } = stored(disk);
         expect(integrity).toBe("ok");
         expect(acknowledged.filter((id) => !ids.has(id))).toEqual([]);
       }
-      expect(takenBack).toBeGreaterThan(0);
+      expect(undone).toBeGreaterThan(0);
     },
     20_000,
   );
 
-  test.each(["NORMAL", "OFF"])("with synchronous %s, what was committed is lost", async (synchronous) => {
+  test.each(["NORMAL", "OFF"])("with synchronous %s, commits are lost", async (synchronous) => {
     const disk = newDisk();
     const child = startInserts(disk, synchronous, { checkpoint: 100_000, from: 1 });
     await printed(child, 50);

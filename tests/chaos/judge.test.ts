@@ -1,4 +1,4 @@
-// The judgement itself: it sees each thing that should not be, and nothing where all is well.
+// The judgment: it sees every broken promise, and nothing in a correct run.
 
 import { describe, expect, test } from "bun:test";
 import type { Acceptance } from "../../fakes/ledger.ts";
@@ -48,7 +48,7 @@ function judged(over: Partial<Evidence>) {
   return judge({ emails, tries: [], acceptances: [], dead: [], held: [], ...over });
 }
 
-/** The failures that a result reports for it. */
+/** The failures that a result reports for this evidence. */
 async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Promise<string[]> {
   return failuresOf({
     judgement: await judged(over),
@@ -70,7 +70,7 @@ async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Prom
 const dead = (n: number) => ({ id: `id-${n}`, subject: emailOf(n, emails)["subject"]!, reason: "no" });
 
 describe("judge", () => {
-  test("all is well when what was acknowledged has arrived as it was, once", async () => {
+  test("a run is correct when each acknowledged email has arrived unchanged, once", async () => {
     const numbers = Array.from({ length: 300 }, (_, n) => n).filter((n) => !isRefused(n));
     const evidence = {
       tries: [...numbers.map((n) => answered(n)), answered(refused), answered(5)],
@@ -81,18 +81,18 @@ describe("judge", () => {
     expect(await judged(evidence)).toMatchObject({ acknowledged: numbers.length + 1, deadAsTheyShould: 1 });
   });
 
-  test("lost: acknowledged, and neither accepted nor dead", async () => {
+  test("lost: an acknowledged email that is neither accepted nor dead", async () => {
     expect(await failures({ tries: [answered(1)] })).toEqual(["1 lost: email 1, id-1"]);
     const tries = [answered(1), answered(2, { status: 500 })];
     expect(await failures({ tries, acceptances: [accepted(1)] })).toEqual([]);
   });
 
-  test("what the service rightly keeps in doubt is not lost", async () => {
+  test("an email that the service rightly keeps in doubt is not lost", async () => {
     const held = [{ id: `id-${refused}` }];
     expect(await failures({ tries: [answered(refused)], held })).toEqual([]);
   });
 
-  test("corrupt: any field that differs, or an email of nobody", async () => {
+  test("corrupt: an email with a field that differs, or that nobody submitted", async () => {
     const fields: Partial<Acceptance>[] = [
       { text: "another" },
       { html: "<p>another</p>" },
@@ -110,7 +110,7 @@ describe("judge", () => {
     }
   });
 
-  test("wrongly dead, and wrongly accepted", async () => {
+  test("emails that are wrongly dead or wrongly accepted are failures", async () => {
     expect(await failures({ tries: [answered(1)], dead: [dead(1)] })).toEqual([
       "1 wrongly dead or accepted: email 1, id-1: no",
     ]);
@@ -118,14 +118,14 @@ describe("judge", () => {
     expect((await failures({ tries: [answered(refused)], acceptances }))[0]).toContain("should have refused");
   });
 
-  test("two ids for one key, or another id than was answered", async () => {
+  test("two ids for one key, or an id other than the answer's, are failures", async () => {
     const tries = [answered(1), answered(1, { id: "other" })];
     expect((await failures({ tries, acceptances: [accepted(1)] }))[0]).toContain("with two ids");
     const acceptances = [accepted(1, { emailId: "other" })];
     expect((await failures({ tries: [answered(1)], acceptances }))[0]).toContain("accepted as other");
   });
 
-  test("twice by Resend never; with Postmark only where that is allowed, and named by the service", async () => {
+  test("a second acceptance by Resend is always a failure; one with Postmark, unless it is allowed and reported", async () => {
     const tries = [answered(1)];
     const twice = [accepted(1), accepted(1)];
     expect(await failures({ tries, acceptances: twice })).toEqual([
@@ -147,21 +147,21 @@ describe("judge", () => {
     expect(failuresOf({ ...seen, scenario: allowing, unexplained: [duplicate!] })).toHaveLength(1);
   });
 
-  test("what Postmark accepted as well excuses no second acceptance by Resend", async () => {
+  test("an acceptance by Postmark does not excuse a second one by Resend", async () => {
     const acceptances = [accepted(1), accepted(1), accepted(1, { provider: "postmark" })];
     expect(await failures({ tries: [answered(1)], acceptances })).toEqual([
       "1 accepted twice by Resend: email 1 by resend, then resend, then postmark",
     ]);
   });
 
-  test("a 200 without an id, and a run that shows nothing", async () => {
+  test("a 200 without an id, and a run that proves nothing, are failures", async () => {
     const { id: _, ...nameless } = answered(2);
     const tries = [answered(1), nameless];
     expect((await failures({ tries, acceptances: [accepted(1)] }))[0]).toContain("without an id");
-    expect(await failures({})).toEqual(["nothing was acknowledged: nothing is shown"]);
+    expect(await failures({})).toEqual(["nothing was acknowledged: the run proves nothing"]);
   });
 
-  test("clients that were refused, or got no answer in time", async () => {
+  test("clients that were refused, or got no answer in time, are failures", async () => {
     const acceptances = [accepted(1)];
     const after = (over: Partial<Try>) => failures({ tries: [answered(1), answered(2, over)], acceptances });
     expect(await after({ status: 400 })).toEqual(["1 refused by a 4xx"]);
@@ -175,7 +175,7 @@ describe("judge: limits", () => {
   const limits = { withinMs: 1000, withPoisonMs: 5000 };
   const course = { acknowledgedMs: 100, acceptedMs: 1500, hadPoisonBesideIt: false };
 
-  test("count from the answer 200, and are others beside poison", () => {
+  test("count from the 200, and differ for emails next to poison", () => {
     expect(lateBy({ ...course, acceptedMs: 50 }, limits, [])).toBe(0);
     expect(lateBy({ ...course, acceptedMs: 1100 }, limits, [])).toBe(0);
     expect(lateBy(course, limits, [])).toBe(400);
@@ -183,11 +183,11 @@ describe("judge: limits", () => {
     expect(lateBy({ ...course, acceptedMs: 5101, hadPoisonBesideIt: true }, limits, [])).toBe(1);
   });
 
-  test("count from the end of what began before they were over", () => {
+  test("count from the end of an excuse that began before the deadline", () => {
     const late = { ...course, acceptedMs: 4000 };
     expect(lateBy(late, limits, [{ startMs: 1200, endMs: 3500 }])).toBe(2900);
     expect(lateBy(late, limits, [{ startMs: 900, endMs: 2500 }])).toBe(500);
-    // The second counts because the first moved the deadline behind its start.
+    // The second counts because the first moved the deadline past its start.
     const two = [
       { startMs: 2400, endMs: 3100 },
       { startMs: 900, endMs: 2000 },
@@ -196,7 +196,7 @@ describe("judge: limits", () => {
     expect(lateBy(course, limits, [{ startMs: 0, endMs: 50 }])).toBe(400);
   });
 
-  test("an email that is accepted later is told", async () => {
+  test("report an email that is accepted later", async () => {
     const evidence = { tries: [answered(1)], acceptances: [accepted(1, { atMs: 3000 })] };
     expect(await failures(evidence)).toEqual([]);
     const [late] = await failures({ ...evidence, limits });
@@ -222,13 +222,13 @@ describe("judge: poison", () => {
     return { ...accepted(n), subject: subject!, text: body!, to: to!, from: from! };
   };
 
-  test("it may die where nobody takes it, and not where a provider certainly does", async () => {
+  test("a poisoned email may die if no provider accepts it, but not if one certainly does", async () => {
     const of = (n: number) => ({ emails: poisoned, tries: [answered(n)], dead: [dying(n, "gave up: 500")] });
     expect(await failures(of(takenByNobody))).toEqual([]);
     expect((await failures(of(takenBySomebody)))[0]).toStartWith("1 wrongly dead or accepted");
   });
 
-  test("accepted and dead, it has to be said to be of unknown outcome", async () => {
+  test('an email that is accepted and dead must have the reason "outcome unknown"', async () => {
     const n = takenByNobody;
     const with_ = (reason: string) =>
       judged({
@@ -245,7 +245,7 @@ describe("judge: poison", () => {
 describe("result", () => {
   const usage = { memoryMiB: 60, descriptors: 40 };
 
-  test("what is accepted more often than the service counts is a failure, though it is named", async () => {
+  test("more acceptances than the service counts are a failure, even if reported", async () => {
     const evidence = { tries: [answered(1)], acceptances: [accepted(1), accepted(1), accepted(1)] };
     const scenario = {
       name: "",
@@ -260,7 +260,7 @@ describe("result", () => {
     ]);
   });
 
-  test("a server takes no more than the documentation says", async () => {
+  test("a server that exceeds the documented limits is a failure", async () => {
     const well = { tries: [answered(1)], acceptances: [accepted(1)] };
     expect(await failures(well, { usage })).toEqual([]);
     const heavy = { ...usage, memoryMiB: serverMemoryMaxMiB + 1 };
@@ -275,10 +275,10 @@ describe("result", () => {
     expect(await page("reliability-testing")).toContain(`${serverDescriptorsMax} descriptors`);
   });
 
-  test("a process that is not ready is one too many", async () => {
+  test("a process that is not ready is a failure", async () => {
     const well = { tries: [answered(1)], acceptances: [accepted(1)] };
     expect(await failures(well, { unready: ["worker-0: doubt: of a batch"] })).toEqual([
-      "not ready, though nothing excuses it: worker-0: doubt: of a batch",
+      "not ready without an excuse: worker-0: doubt: of a batch",
     ]);
   });
 });
@@ -290,19 +290,19 @@ describe("schedule", () => {
     return Array.from({ length: 20 }, () => strikes.next().value);
   };
 
-  test("the same seed gives the same faults, another one others", () => {
+  test("the same seed gives the same faults, and another seed different ones", () => {
     expect(first(1, 0)).toEqual(first(1, 0));
     expect(first(1, 0)).not.toEqual(first(2, 0));
     expect(first(1, 0)).not.toEqual(first(1, 1));
   });
 
-  test("scenarios have names of their own", () => {
+  test("the names of scenarios are unique", () => {
     expect(new Set(scenarios.map(({ name }) => name)).size).toBe(scenarios.length);
   });
 });
 
 describe("recovery", () => {
-  test("from the end of a fault until clients are answered as fast as they ask", () => {
+  test("lasts from the end of a fault until clients are answered as fast as they ask", () => {
     const answers = Array.from({ length: 300 }, (_, i) => (i < 100 ? i * 10 : 1500 + (i - 100) * 10));
     const { count, maxMs } = recoveries([{ startMs: 1000, endMs: 1200 }], answers, 100);
     expect(count).toBe(1);

@@ -1,4 +1,4 @@
-// What the short runs of the harness share: a folder, the disk's library, and how many run at the same time.
+// Shared by the short runs of the harness: a folder, the disk's library, and the number of concurrent runs.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -12,13 +12,13 @@ import { scenarios } from "../../chaos/scenarios.ts";
 import type { RunResult } from "../../chaos/result.ts";
 import { breakInto, variants } from "./broken_variants.ts";
 
-/** Most of a run is waiting; other tests want their share. */
+/** A run mostly waits, but other tests need the machine too. */
 const atATime = 2;
 /** Includes the wait for a turn. Only a hang takes this long. */
 const timeoutMs = 1_200_000;
 const seed = 20_261_125;
 
-/** Every scenario on one queue for a short while, and every broken variant of it. */
+/** Runs every scenario on one queue briefly, and every broken variant of it. */
 export function shortRuns(queue: Queue): void {
   let folder = "";
   let diskLibrary = "";
@@ -77,7 +77,7 @@ export function shortRuns(queue: Queue): void {
       inTurn(async () => {
         const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
         const { name, under, caughtAs, drainMs = 8_000 } = variant;
-        // A variant may need several strikes before it shows: strike until it has.
+        // A variant may need several strikes to show, so faults strike until it has.
         const extent = /accepted twice/.test(String(caughtAs))
           ? { duplicates: 1, duplicatesWithinMs: 600_000 }
           : {};

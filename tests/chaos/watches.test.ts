@@ -1,4 +1,4 @@
-// What the harness measures during a run: readiness of the processes, memory and descriptors of the servers.
+// The harness's measurements during a run: readiness of the processes, memory and descriptors of the servers.
 
 import { expect, test } from "bun:test";
 import type { ManagedProcess } from "../../chaos/managed_process.ts";
@@ -9,7 +9,7 @@ import { startCommand } from "../support/service.ts";
 
 const componentWith = (name: string, pid?: number) => ({ name, pid }) as ManagedProcess;
 
-test("readiness: reasons are kept, but for those that other faults excuse", async () => {
+test("readiness: reasons are kept, except those that other faults excuse", async () => {
   let reasons: readonly string[] = [];
   let asked = 0;
   const server = Bun.serve({
@@ -23,16 +23,16 @@ test("readiness: reasons are kept, but for those that other faults excuse", asyn
   const watch = watchReadiness([
     { component: componentWith("worker-0"), url: `http://127.0.0.1:${server.port}` },
   ]);
-  async function say(...said: string[]): Promise<void> {
-    reasons = said;
+  async function report(...latest: string[]): Promise<void> {
+    reasons = latest;
     const before = asked;
     await eventually("it is asked again, and once more", () => asked >= before + 2);
   }
   try {
-    await say("store: no answer within 2 s", "providers: resend does not work", "starting: not known yet");
+    await report("store: no answer within 2 s", "providers: resend does not work", "starting: not known yet");
     expect(watch.reasons).toEqual([]);
-    await say("doubt: of a batch for 8760.1 h", "store: no answer within 2 s");
-    await say("doubt: of a batch for 8760.2 h");
+    await report("doubt: of a batch for 8760.1 h", "store: no answer within 2 s");
+    await report("doubt: of a batch for 8760.2 h");
     expect(watch.reasons).toEqual(["worker-0: doubt: of a batch for N h"]);
   } finally {
     await watch.stop();
@@ -40,7 +40,7 @@ test("readiness: reasons are kept, but for those that other faults excuse", asyn
   }
 });
 
-test("usage: the most that a process had is kept, beyond its end", async () => {
+test("usage: the peaks of a process are kept after its exit", async () => {
   const code = `
     const { openSync } = require("node:fs");
     const kept = Buffer.alloc(200 * 1024 * 1024, 1);

@@ -1,4 +1,5 @@
-// `config`: the settings as they hold, without secrets, and what they lead to, tried without sending anything.
+// `config` and `config --check`: the effective settings without secrets, and a check of the store and the providers
+// that sends nothing.
 
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import {
@@ -42,16 +43,16 @@ const both = {
   POSTMARK_BASE_URL: postmark.url,
 };
 
-describe("config: what holds", () => {
-  test("is every setting there is, with where it comes from", async () => {
+describe("config: the output", () => {
+  test("lists every setting with its source", async () => {
     const token = join(folder, "token");
     writeFileSync(token, "fake-token\n");
-    const { settings: told } = await jsonOfCli(
+    const { settings: shown } = await jsonOfCli(
       { ...embedded, LEASE: "90s", ADMIN_HOST: "", RETAIN: "", POSTMARK_SERVER_TOKEN_FILE: token },
       ["config"],
     );
-    expect(Object.keys(told)).toEqual(settingNames);
-    expect(told).toMatchObject({
+    expect(Object.keys(shown)).toEqual(settingNames);
+    expect(shown).toMatchObject({
       PORT: { value: "3000", source: "default" },
       LEASE: { value: "90s", source: "environment" },
       RETAIN: { value: "24h", source: "default" },
@@ -60,7 +61,7 @@ describe("config: what holds", () => {
       PROVIDERS: { value: "postmark:1", source: "default" },
       POSTMARK_SERVER_TOKEN: { value: "[secret]", source: "file", file: token },
     });
-    expect(told.RESEND_API_KEY).toEqual({ source: "default" });
+    expect(shown.RESEND_API_KEY).toEqual({ source: "default" });
   });
 
   test.each([[], ["--json"], ["--check"], ["--check", "--json"]])(
@@ -79,7 +80,7 @@ describe("config: what holds", () => {
     },
   );
 
-  test("warns of a name that is probably a misspelled setting, and shows no value of it", async () => {
+  test("warns of a likely misspelling of a setting, without its value", async () => {
     const env = { ...embedded, API_TOKEN: "a-token-of-some-length", RESEND_KEY: "re_the_key" };
     const { stdout, stderr, code } = await runCli(env, "config");
     expect(code).toBe(0);
@@ -95,7 +96,7 @@ describe("config: what holds", () => {
     expect(stdout + JSON.stringify(warnings)).not.toMatch(/a-token-of|re_the_key/);
   });
 
-  test("of a Redis without a user loses its password too", async () => {
+  test("hides the password of a Redis without a user too", async () => {
     const { stdout } = await runCli({ REDIS_URL: "rediss://:pa:ss@redis.example" }, "config");
     expect(stdout).toContain("rediss://:[secret]@redis.example");
   });
@@ -106,7 +107,7 @@ describe("config: what holds", () => {
     for (const line of child.shown().split("\n")) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(60);
   });
 
-  test("is not told in JSON while something is wrong, but what that is", async () => {
+  test("is replaced by the errors in JSON while a setting is invalid", async () => {
     expect(await jsonOfCli({ PORT: "x" }, ["config"], 2)).toEqual({
       error: 'Cannot start: PORT "x" is not a whole number from 0 to 65535',
     });
@@ -115,7 +116,7 @@ describe("config: what holds", () => {
     });
   });
 
-  test("is not told while something is wrong", async () => {
+  test("is omitted while a setting is invalid", async () => {
     expect(await runCli({ PORT: "x", LEASE: "y" }, "config", "--check")).toMatchObject({
       code: 2,
       stdout: "",
@@ -147,7 +148,7 @@ describe("config --check", () => {
     expect(stdout).toMatch(/^ok +store .*fsynced$/m);
   });
 
-  test("fails of a wrong key, of a provider that is down, and of a folder that is none", async () => {
+  test("fails on a wrong key, a provider that is down, and a path that is not a folder", async () => {
     resend.settings.apiKey = "re_another";
     postmark.goDown();
     const file = join(folder, "file");
@@ -165,7 +166,7 @@ describe("config --check", () => {
     expect(checks[2]!.detail).toContain("no answer");
   });
 
-  test("holds no credential that a refusal quotes", async () => {
+  test("omits a credential that a refusal quotes", async () => {
     const proxy = Bun.serve({
       hostname: "127.0.0.1",
       port: 0,
@@ -192,7 +193,7 @@ describe("config --check", () => {
     }
   });
 
-  test("creates no queue and no folder, and says who will", async () => {
+  test("creates no queue and no folder, and says what will", async () => {
     const data = join(folder, "none", "data");
     const checks = await checksOf({ DATA_DIR: data, PROVIDERS: "sandbox" });
     expect(checks.map(({ name, ok }) => `${name} ${ok}`)).toEqual(["store true", "sandbox true"]);
@@ -215,7 +216,7 @@ describe("config --check", () => {
     expect(existsSync(join(folder, "nowhere"))).toBe(false);
   });
 
-  test("leaves a queue and the sandbox's folder as they were", async () => {
+  test("leaves a queue and the sandbox's folder unchanged", async () => {
     const env = { DATA_DIR: join(folder, "there"), PROVIDERS: "sandbox" };
     const queue = await shapeQueue(env);
     await queue.submit(3);
@@ -259,7 +260,7 @@ describe("config --check", () => {
     expect(missing).toEqual({ name: "worker", ok: false, detail: expect.stringContaining("RESEND_API_KEY") });
   });
 
-  test("says of a Redis whether it keeps what it acknowledges, and how to put it right", async () => {
+  test("reports whether Redis keeps what it acknowledges, and how to fix it", async () => {
     const redis = await startRedis();
     const store = async (over: Record<string, string> = {}, code = 0) =>
       (await checksOf({ REDIS_URL: redis.url, ...both, ...over }, code))[0]!;

@@ -6,10 +6,10 @@ import { formatAge, formatBytes, formatCount, jsonOf, visible, visibleLines } fr
 const plain: Terminal = { width: undefined, hasColors: false, canAsk: false, showsProgress: false };
 
 describe("text: an email", () => {
-  // Clears the screen, sets the title, by one byte of C1, ends a line twice, and turns the direction.
+  // Clears the screen, sets the title, uses a C1 byte, ends a line twice, and changes the text direction.
   const hostile = "a\u001b[2J\u001b]0;x\u0007\u009b31m\u0085\u2028\u202eb\u2066\u007f\r";
 
-  test("cannot drive the terminal that it is shown on", () => {
+  test("cannot control the terminal that shows it", () => {
     expect(visible(`${hostile}\n\t`)).toBe(
       "a\\x1b[2J\\x1b]0;x\\x07\\x9b31m\\x85\\u2028\\u202eb\\u2066\\x7f\\x0d\\x0a\\x09",
     );
@@ -17,7 +17,7 @@ describe("text: an email", () => {
     expect(visible("Grüße, 伯爵 👋")).toBe("Grüße, 伯爵 👋");
   });
 
-  test("cannot either as JSON, which still says the same", () => {
+  test("cannot do so as JSON either, which keeps its text", () => {
     const json = jsonOf({ subject: hostile });
     // oxlint-disable-next-line no-control-regex
     expect(json).toMatch(/^[\u0020-\u007e]+$/);
@@ -39,7 +39,7 @@ test.each([
   expect(formatAge(1_000_000_000 - ms, 1_000_000_000)).toBe(text);
 });
 
-test("text: numbers are written as people do", () => {
+test("text: numbers are formatted for people", () => {
   expect([formatCount(1, "email"), formatCount(0, "email"), formatCount(1024, "email")]).toEqual([
     "1 email",
     "0 emails",
@@ -69,7 +69,7 @@ describe("a table", () => {
     { id: "bb", count: 20_000, text: "a text that is longer than there is room" },
   ];
 
-  test("is aligned, and whole where nobody says how wide it may be", () => {
+  test("is aligned, and not shortened without a width", () => {
     expect(tableOf(columns, rows, plain)).toEqual([
       "ID  COUNT  TEXT",
       "a       1  short",
@@ -79,12 +79,12 @@ describe("a table", () => {
 
   test.each([20, 24, 30, 40, 51])("fits into %i columns", (width) => {
     const lines = tableOf(columns, rows, { ...plain, width });
-    // What cannot be cut is left, and so are ten columns of what can.
+    // Columns that cannot be cut keep their width, and others keep at least ten characters.
     expect(Math.max(...lines.map((line) => Bun.stringWidth(line)))).toBeLessThanOrEqual(Math.max(width, 21));
     expect(lines[2]).toEndWith(width >= 51 ? "room" : "…");
   });
 
-  test("omits columns that may be omitted where it is too narrow even so, on every page the same", () => {
+  test("omits optional columns if the width is still too small, the same ones on every page", () => {
     const omissible: Column<Row>[] = [
       columns[0]!,
       { ...columns[1]!, omitted: 1 },
@@ -101,7 +101,7 @@ describe("a table", () => {
     expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
   });
 
-  test("counts the columns of a terminal, not characters, and cuts between them", () => {
+  test("measures terminal columns, not characters, and never cuts a character", () => {
     const wide = [{ id: "伯爵", count: 1, text: "👨‍👩‍👧 é 伯爵伯爵伯爵伯爵" }];
     const [titles, line] = tableOf(columns, wide, { ...plain, width: 24 });
     expect(titles).toBe("ID    COUNT  TEXT");
@@ -109,18 +109,18 @@ describe("a table", () => {
     expect(Bun.stringWidth(line!)).toBeLessThanOrEqual(24);
   });
 
-  test("written page by page has its titles once, and keeps its columns", () => {
+  test("printed page by page has its titles once, and keeps its column widths", () => {
     const table = new Table(columns, plain);
     expect(table.lines([rows[1]!])).toHaveLength(2);
     expect(table.lines([rows[0]!])).toEqual(["a       1  short"]);
   });
 
-  test("has no line of an email's", () => {
+  test("has no line that an email adds", () => {
     expect(tableOf(columns, [{ id: "a", count: 1, text: "one\ntwo" }], plain)).toHaveLength(2);
   });
 });
 
-test("a terminal: none here, so no colours, no questions and no progress", () => {
+test("a terminal: without one there are no colors, questions or progress", () => {
   const here = terminalOf({});
   if (here.width !== undefined) return;
   expect(here).toMatchObject({ hasColors: false, canAsk: false });

@@ -1,4 +1,4 @@
-// Commands on many emails that do not get through: what they say is what was done.
+// Commands on many emails that are interrupted: their report matches what was done.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
@@ -34,8 +34,8 @@ function start(env: Record<string, string>, ...args: string[]) {
   });
   return {
     child,
-    /** It has come so far that it would answer a signal. */
-    heedsSignals: () => eventually("it heeds signals", () => catches(child.pid, "SIGTERM")),
+    /** Waits until its signal handlers are installed. */
+    handlesSignals: () => eventually("it handles signals", () => catches(child.pid, "SIGTERM")),
     async ended() {
       const [stdout, stderr, code] = await Promise.all([
         child.stdout.text(),
@@ -47,7 +47,7 @@ function start(env: Record<string, string>, ...args: string[]) {
   };
 }
 
-/** Of a thousand at a time: a signal after the first chunk comes before the last one. */
+/** With chunks of a thousand, a signal after the first chunk arrives before the last one. */
 const many = 4500;
 
 const numbers = { SIGINT: 2, SIGTERM: 15 };
@@ -57,32 +57,32 @@ function catches(pid: number, signal: keyof typeof numbers): boolean {
   return (BigInt(`0x${mask}`) & (1n << BigInt(numbers[signal] - 1))) !== 0n;
 }
 
-/** Keeps everybody from writing, until it is told to let go. */
+/** Locks the queue's file until the returned function is called. */
 function hold(env: Record<string, string>): () => void {
   const db = new Database(join(env["DATA_DIR"]!, "queue.db"));
   db.run("BEGIN IMMEDIATE");
   return () => db.close();
 }
 
-/** How Redis answers to a chunk of so many emails. */
+/** Redis's reply to a chunk of this many emails. */
 const answerTo: Record<string, (count: number) => string> = {
   retry: (count) => `*${count}\r\n$36\r\n`,
   delete: (count) => `*${count}\r\n$7\r\ndeleted`,
   clear: (count) => `:${count}\r\n`,
 };
 
-/** A command on its way to Redis when its first chunk is done, and the answer to that held up. */
+/** Starts a command, and holds Redis's reply to its first chunk. */
 async function atFirstChunk(env: Record<string, string>, args: readonly string[], count = 1000) {
   const proxy = await startProxy(stack.redis.port);
   proxies.push(proxy);
   proxy.onlyWith = answerTo[args[0]!]!(count);
   proxy.replies = "hold";
   const command = start({ ...env, REDIS_URL: `redis://127.0.0.1:${proxy.port}` }, ...args);
-  await eventually("the answer to a chunk is held", () => proxy.heldReplies > 0);
+  await eventually("the reply to a chunk is held", () => proxy.heldReplies > 0);
   return { proxy, command };
 }
 
-/** Sends a signal to a command while it is at its first chunk. */
+/** For each queue: sends a signal to a command during its first chunk. */
 const signalling = {
   async "the embedded queue"(args: string[], signal: NodeJS.Signals) {
     const env = stack.embedded();
@@ -91,11 +91,11 @@ const signalling = {
       env,
       queue,
       async run() {
-        const letGo = hold(env);
+        const unlock = hold(env);
         const command = start(env, ...args);
-        await command.heedsSignals();
+        await command.handlesSignals();
         command.child.kill(signal);
-        letGo();
+        unlock();
         return command.ended();
       },
     };
@@ -118,26 +118,26 @@ const signalling = {
 
 describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare) => {
   test.each(["SIGINT", "SIGTERM"] as const)(
-    "ends retry after a chunk, which is told with its possible duplicates (%s)",
+    "ends retry after a chunk, which is reported with its possible duplicates (%s)",
     async (signal) => {
       const { queue, run } = await prepare(["retry", "--all", "--force", "--json"], signal);
       const ids = await queue.dead(many, "gone", { doubted: true });
       const { code, stdout, stderr } = await run();
       expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^Interrupted: .*\n$/) });
-      const told = JSON.parse(stdout);
-      expect(told).toMatchObject({ interrupted: true, failed: [] });
-      expect(told.retried.length % 1000).toBe(0);
-      expect(told.retried.length).toBeGreaterThan(0);
-      expect(told.retried.length).toBeLessThan(ids.length);
-      expect(told.possible_duplicates).toEqual(told.retried);
+      const report = JSON.parse(stdout);
+      expect(report).toMatchObject({ interrupted: true, failed: [] });
+      expect(report.retried.length % 1000).toBe(0);
+      expect(report.retried.length).toBeGreaterThan(0);
+      expect(report.retried.length).toBeLessThan(ids.length);
+      expect(report.possible_duplicates).toEqual(report.retried);
       const { states, counters } = await queue.admin.stats();
-      expect(states.waiting).toBe(told.retried.length);
-      expect(counters["possible_duplicates"]).toBe(told.retried.length);
-      expect((await queue.admin.show(told.retried[0]))?.state).toBe("waiting");
+      expect(states.waiting).toBe(report.retried.length);
+      expect(counters["possible_duplicates"]).toBe(report.retried.length);
+      expect((await queue.admin.show(report.retried[0]))?.state).toBe("waiting");
     },
   );
 
-  test("ends retry, delete and clear with words", async () => {
+  test("ends retry, delete and clear with a report", async () => {
     for (const [args, filled, word] of [
       [["retry", "--all", "--force"], "dead", /^(\d),000 emails back to waiting \(queue in /],
       [["delete", "--all-dead", "--yes"], "dead", /^(\d),000 emails deleted \(queue in /],
@@ -155,10 +155,10 @@ describe.each(Object.entries(signalling))("queue: a signal, on %s,", (_, prepare
   });
 });
 
-test("queue: a list in JSON that loses the store half-way is a whole document, and says so in it", async () => {
+test("queue: a list in JSON that loses the store half-way is a complete document with an error", async () => {
   const env = stack.settings();
   const queue = await open(env);
-  // A page of each.
+  // One page of each.
   const first = await queue.dead(1000, "an early reason");
   await queue.dead(1000, "a late reason");
   const proxy = await startProxy(stack.redis.port);
@@ -174,16 +174,16 @@ test("queue: a list in JSON that loses the store half-way is a whole document, a
   expect(stderr).toContain("The queue does not answer (Redis at 127.0.0.1:");
 });
 
-test("queue: a signal that comes a third time ends a command at once", async () => {
+test("queue: a third signal ends a command immediately", async () => {
   const env = stack.embedded();
   const queue = await open(env);
   await queue.dead(10);
-  const letGo = hold(env);
+  const unlock = hold(env);
   const command = start(env, "retry", "--all");
-  await command.heedsSignals();
+  await command.handlesSignals();
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) command.child.kill(signal);
   expect(await command.ended()).toEqual({ code: 1, stdout: "", stderr: "" });
-  letGo();
+  unlock();
   expect((await queue.admin.stats()).states.dead).toBe(10);
 });
 
@@ -192,7 +192,7 @@ test.each([
   ["delete", "dead", "deleted", ["delete", "--all-dead", "--yes"], [[], ["--json"]]],
   ["clear", "waiting", "deleted", ["clear", "--yes"], [["--json"]]],
 ] as const)(
-  "queue: when the store is lost, %s says so, and is run again for the rest",
+  "queue: if the store is lost, %s reports it, and can be run again for the rest",
   async (_, filled, key, args, modes) => {
     const env = stack.settings();
     const queue = await open(env);
@@ -216,13 +216,13 @@ test.each([
   },
 );
 
-test("queue: when the answer to the end of a doubt is lost, retry says so, and run again it names what it did", async () => {
+test("queue: if the reply to an end of doubt is lost, retry reports it, and lists its changes when run again", async () => {
   const env = stack.settings();
   const queue = await open(env);
   const { ids } = await queue.inDoubt(3);
   const proxy = await startProxy(stack.redis.port);
   proxies.push(proxy);
-  // The first answer that names another email of the batch is that to the claim; the next is that to the settlement.
+  // The first reply that names another email of the batch is the claim's; the next is the settlement's.
   proxy.onlyWith = ids[0]!;
   proxy.replies = "hold";
   const command = start(
@@ -231,7 +231,7 @@ test("queue: when the answer to the end of a doubt is lost, retry says so, and r
     "--force",
     ids[1]!,
   );
-  await eventually("the answer to the claim is held", () => proxy.heldReplies > 0);
+  await eventually("the reply to the claim is held", () => proxy.heldReplies > 0);
   proxy.onlyWith = "";
   proxy.replies = "drop";
   proxy.release();

@@ -51,8 +51,8 @@ describe("cli: help", () => {
     },
   );
 
-  test("a reader that has gone is no failure", async () => {
-    // The shell opens the pipe as soon as somebody reads it, and goes on when nobody does any more.
+  test("a reader that has gone is not an error", async () => {
+    // The shell opens the pipe once it has a reader, and continues when the reader has gone.
     const script = 'mkfifo pipe && { : < pipe & } && exec 3> pipe && wait && "$@" >&3';
     const child = Bun.spawn(["sh", "-c", script, "sh", process.execPath, "--no-install", main, "--help"], {
       cwd: folder,
@@ -64,7 +64,7 @@ describe("cli: help", () => {
   });
 });
 
-test("cli: the version is that of package.json, and says that it comes from the sources", async () => {
+test("cli: the version is package.json's, marked as run from the sources", async () => {
   const { stdout, stderr, code } = await run("--version");
   expect({ stdout, stderr, code }).toEqual({
     stdout: `reliable-email ${manifest.version} (from sources, bun ${Bun.version})\n`,
@@ -91,7 +91,7 @@ test.each([
   [["server", "--port=1"], "Unknown option '--port'", "reliable-email server --help"],
   [["worker", "now"], "Unexpected argument 'now'", "reliable-email worker --help"],
   [["dev", "-x"], "Unknown option '-x'", "reliable-email dev --help"],
-])("cli: %j is wrong usage, which stderr says", async (args, usageError, hint) => {
+])("cli: %j is a usage error on stderr", async (args, usageError, hint) => {
   expect(await run(...args)).toEqual({ stdout: "", stderr: `${usageError}\nTry: ${hint}\n`, code: 2 });
 });
 
@@ -102,7 +102,7 @@ describe("dev: settings", () => {
     return result.settings;
   };
 
-  test("without any, emails go to the sandbox from an invented sender", () => {
+  test("without settings, emails go to the sandbox from an invented sender", () => {
     const { server, worker, inventedFrom } = read({});
     expect(worker.providers).toEqual([{ name: "sandbox", weight: 1 }]);
     expect(worker.queue.kind).toBe("sqlite");
@@ -110,7 +110,7 @@ describe("dev: settings", () => {
     expect(inventedFrom).toBe(true);
   });
 
-  test("what is given is kept, and an empty value is none", () => {
+  test("given settings are kept, and an empty value counts as absent", () => {
     const given = { PROVIDERS: "sandbox:2,resend", RESEND_API_KEY: "re_1", DEFAULT_FROM: "me@example.org" };
     const { server, worker, unused, inventedFrom } = read({ ...given, LOG_LEVEL: "error" });
     expect(worker.providers).toEqual([
@@ -127,7 +127,7 @@ describe("dev: settings", () => {
     });
   });
 
-  test("credentials without PROVIDERS are not used, and named", () => {
+  test("credentials without PROVIDERS are named and not used", () => {
     const file = join(folder, "token");
     writeFileSync(file, "a-token");
     const { worker, unused } = read({ RESEND_API_KEY: "re_1", POSTMARK_SERVER_TOKEN_FILE: file });
@@ -137,7 +137,7 @@ describe("dev: settings", () => {
     expect(unused).toEqual(["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN_FILE"]);
   });
 
-  test("each half has an admin port of its own, or none", () => {
+  test("server and worker have separate admin ports, or none", () => {
     const ports = (env: Record<string, string>) => {
       const { server, worker } = read(env);
       return [server.admin, worker.admin];
@@ -165,24 +165,24 @@ describe("dev: settings", () => {
     ["::1", "http://[::1]:80"],
     ["mail.example", "http://mail.example:80"],
   ])("a server on %s is reached at %s", (host, url) => {
-    const said = banner(read({ HOST: host, ALLOW_ANONYMOUS: "1" }), 80);
-    expect(said).toContain(`\n  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}\n`);
+    const text = banner(read({ HOST: host, ALLOW_ANONYMOUS: "1" }), 80);
+    expect(text).toContain(`\n  curl -d subject=Hi -d body=Hello -d to=jane@example.org ${url}\n`);
   });
 
-  test("where access is limited, the greeting's email is one that is let in, by no token of its own", () => {
+  test("with limited access, the greeting's example would be accepted, and contains no real token", () => {
     const token = "token-0123456789";
     const settings = read({ API_TOKENS: token, ALLOWED_FROM: "@example.net" });
     expect(settings).toMatchObject({ inventedFrom: false });
     expect(settings.server.defaultFrom).toBeUndefined();
-    const said = banner(settings, 80);
-    expect(said).toContain(
+    const text = banner(settings, 80);
+    expect(text).toContain(
       "curl -H 'Authorization: Bearer TOKEN' -d subject=Hi -d body=Hello -d to=jane@example.org -d from=dev@example.net http:",
     );
-    expect(said).not.toContain(token);
+    expect(text).not.toContain(token);
   });
 
-  test("the greeting says who gets mail for real, and never a password", () => {
-    const said = banner(
+  test("the greeting names providers that send for real, and never a password", () => {
+    const text = banner(
       read({
         PROVIDERS: "resend,postmark:0",
         RESEND_API_KEY: "re_1",
@@ -190,14 +190,14 @@ describe("dev: settings", () => {
       }),
       80,
     );
-    expect(said).toContain("for real, by resend\n");
-    expect(said).toContain("dev@example.com, which resend will refuse");
-    expect(said).toContain("Redis at redis.example:6379,");
-    expect(said).not.toMatch(/secret|outbox|postmark/);
+    expect(text).toContain("for real, by resend\n");
+    expect(text).toContain("dev@example.com, which resend will refuse");
+    expect(text).toContain("Redis at redis.example:6379,");
+    expect(text).not.toMatch(/secret|outbox|postmark/);
   });
 });
 
-test("dev: a line of the log is made for people", () => {
+test("dev: log lines are formatted for people", () => {
   const entry = { time: "2026-01-01T00:00:00Z", level: "warn", event: "store-lost", after: "a b", count: 2 };
   expect(formatEntry("worker", entry)).toBe('worker: warn store-lost after="a b" count=2');
 });

@@ -1,4 +1,4 @@
-// What commands do when nobody takes what they say: no stack trace, and an exit code that tells.
+// Commands whose output cannot be written: no stack trace, and a meaningful exit code.
 
 import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -33,7 +33,7 @@ const everyKind = [
   ["queue", "pause"],
 ];
 
-test("cli: what does not fit on the disk is one line on stderr, and 1", async () => {
+test("cli: output that does not fit on the disk is one line on stderr, and exit code 1", async () => {
   await (await shapeQueue(env)).close();
   for (const args of everyKind) {
     expect({ args, ...(await redirected("> /dev/full", args)) }).toEqual({
@@ -45,7 +45,7 @@ test("cli: what does not fit on the disk is one line on stderr, and 1", async ()
   }
 });
 
-test("cli: without a stdout or a stderr nothing is traced", async () => {
+test("cli: a missing stdout or stderr causes no stack trace", async () => {
   for (const args of everyKind) {
     const { stderr } = await redirected(">&-", args);
     expect(stderr).not.toMatch(/\bat \S+:\d+|Bun v/);

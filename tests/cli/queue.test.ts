@@ -1,4 +1,4 @@
-// The operator's commands as an operator uses them: processes beside a queue, on both kinds of it.
+// The operator's commands as an operator uses them: processes next to a queue of either kind.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -31,12 +31,12 @@ const iso = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
 const documented = readFileSync(join(import.meta.dir, "../../docs/json-output.md"), "utf8");
 const undocumented = (document: object) =>
   Object.keys(document).filter((name) => !documented.includes(`\`${name}\``));
-/** How answers name the queue that these settings lead to. */
+/** How output names the queue of these settings. */
 const placeIn = (env: Record<string, string>) =>
   env["DATA_DIR"] ?? `Redis at 127.0.0.1:${stack.redis.port}, keys under ${env["REDIS_PREFIX"]}`;
 const unknownId = "01920000-0000-7000-8000-000000000001";
 
-test("queue: stats shows for an hour that the store's clock has stepped", async () => {
+test("queue: stats shows a step of the store's clock for an hour", async () => {
   const env = stack.settings();
   let offsetMs = 0;
   const consumer = openRedisConsumer({
@@ -50,15 +50,15 @@ test("queue: stats shows for an hour that the store's clock has stepped", async 
     clockOffsetMs: () => offsetMs,
   });
   try {
-    await eventually("the queue is there", () => consumer.health().ok);
+    await eventually("the queue exists", () => consumer.health().ok);
     await consumer.sweep(serving("resend"));
     expect(await jsonOfCli(env, ["queue", "stats"])).not.toHaveProperty("clock_stepped_at");
     offsetMs -= 30 * 60_000;
     await consumer.sweep(serving("resend"));
-    const told = await jsonOfCli(env, ["queue", "stats"]);
-    expect(told).toMatchObject({ clock_stepped_at: iso, restamped: 0 });
-    expect(told.clock_stepped_by_ms).toBeWithin(-31 * 60_000, -29 * 60_000);
-    expect(undocumented(told)).toEqual([]);
+    const printed = await jsonOfCli(env, ["queue", "stats"]);
+    expect(printed).toMatchObject({ clock_stepped_at: iso, restamped: 0 });
+    expect(printed.clock_stepped_by_ms).toBeWithin(-31 * 60_000, -29 * 60_000);
+    expect(undocumented(printed)).toEqual([]);
     const { stdout } = await runCli(env, "queue", "stats");
     expect(stdout).toMatch(/^Clock +stepped back by \d+m, \d+m ago; 0 impossible times corrected/m);
   } finally {
@@ -82,7 +82,7 @@ describe.each([
   }
   const state = async (queue: ShapedQueue, id: string) => (await queue.admin.show(id))?.state;
 
-  test("stats has a count under the name of each state, and all that tells how it goes", async () => {
+  test("stats has a count under each state's name, and the condition of the queue", async () => {
     const { env, queue } = await open();
     expect(await jsonOfCli(env, ["queue", "stats"])).toEqual({
       at: iso,
@@ -108,11 +108,11 @@ describe.each([
     await queue.sending();
     await queue.submit(1);
     await queue.admin.pause();
-    const told = await jsonOfCli(env, ["queue", "stats"]);
-    expect(undocumented({ ...told, ...told.failures[0], ...told.store, ...told.providers.resend })).toEqual(
-      [],
-    );
-    expect(told).toMatchObject({
+    const printed = await jsonOfCli(env, ["queue", "stats"]);
+    expect(
+      undocumented({ ...printed, ...printed.failures[0], ...printed.store, ...printed.providers.resend }),
+    ).toEqual([]);
+    expect(printed).toMatchObject({
       waiting: 1,
       retrying: 2,
       sending: 1,
@@ -149,10 +149,10 @@ describe.each([
     ])
       expect(stdout).toMatch(line);
     expect(stdout).not.toContain("\u001b");
-    expect(told.providers.resend).not.toHaveProperty("failing_since");
+    expect(printed.providers.resend).not.toHaveProperty("failing_since");
   });
 
-  test("stats tells since when and why a provider fails", async () => {
+  test("stats shows since when and why a provider fails", async () => {
     const { env, queue } = await open();
     await queue.sent();
     await queue.retrying(1, "401 no such key");
@@ -164,7 +164,7 @@ describe.each([
     );
   });
 
-  test("stats tells why emails fail by the newest of them", async () => {
+  test("stats shows why emails fail by the newest of them", async () => {
     const { env, queue } = await open();
     await queue.dead(2000, "old");
     await queue.dead(10_000, "new");
@@ -200,7 +200,7 @@ describe.each([
     }
   });
 
-  test("list names each email in a state, and show all of it, in the documented shape", async () => {
+  test("list prints each email in a state, and show a whole email, in the documented shape", async () => {
     const { env, queue } = await open();
     const [dead] = await queue.dead(1, "no", {}, { to_name: "Jane", html: "<p>", reply_to: "r@example.com" });
     const [sent] = await queue.sent();
@@ -236,7 +236,7 @@ describe.each([
       },
       sent: {
         ...envelope,
-        // As its id says.
+        // As in its id.
         submitted_at: new Date(Number.parseInt(sent!.replace("-", "").slice(0, 12), 16)).toISOString(),
         sent_at: "2023-11-14T22:13:20.000Z",
         provider: "resend",
@@ -283,13 +283,13 @@ describe.each([
     });
   });
 
-  test("of a batch whose worker died it is said that nobody has reported, and of one that is held until when", async () => {
+  test("show says that a dead worker has not reported, and until when a live one holds the batch", async () => {
     const { env, queue } = await open();
     const [lost] = await queue.lapsed();
     const reason = "a worker took it and has not reported since, and its lease has run out";
-    const told = await jsonOfCli(env, ["queue", "show", lost!]);
-    expect(told.in_doubt_since).toBe(told.next_try_at);
-    expect(told).toMatchObject({ state: "in-doubt", reason, next_try_at: iso, attempts: [] });
+    const printed = await jsonOfCli(env, ["queue", "show", lost!]);
+    expect(printed.in_doubt_since).toBe(printed.next_try_at);
+    expect(printed).toMatchObject({ state: "in-doubt", reason, next_try_at: iso, attempts: [] });
     expect((await jsonOfCli(env, ["queue", "stats"])).failures).toEqual([
       { provider: "resend", reason, emails: 1 },
     ]);
@@ -306,7 +306,7 @@ describe.each([
     expect((await runCli(env, "queue", "list", "in-doubt")).stdout).toMatch(/lease ends in \d+m /);
   });
 
-  test("list gives a hundred, or as many as it is told to, over any number of pages", async () => {
+  test("list prints a hundred emails, or up to --limit, over any number of pages", async () => {
     const { env, queue } = await open();
     expect(await jsonOfCli(env, ["queue", "list", "dead"])).toEqual([]);
     const ids = (await queue.dead(2300)).toSorted();
@@ -328,7 +328,7 @@ describe.each([
     expect(stderr).toBe("The oldest 1,500 of 2,300: --limit shows more\n");
   });
 
-  test("a reader that goes away in the middle of a list is no failure", async () => {
+  test("a reader that leaves in the middle of a list is not an error", async () => {
     const { env, queue } = await open();
     await queue.dead(2000);
     for (const json of [[], ["--json"]]) {
@@ -344,10 +344,10 @@ describe.each([
     }
   });
 
-  test("an email cannot drive the terminal, and a damaged one is shown as it is", async () => {
+  test("an email cannot control the terminal, and a damaged one is shown as it is", async () => {
     const { env, queue } = await open();
     const hostile = "\u001b[2J\u009b31m\u202e";
-    // As no server takes it, but another writer may have.
+    // No server would accept it, but another program may have written it.
     const [id] = await queue.dead(1, `no ${hostile}`, {}, { subject: hostile, body: `a\n${hostile}` });
     const damaged = await queue.damaged();
     for (const args of [["list", "dead"], ["show", id!], ["show", damaged], ["stats"]]) {
@@ -370,7 +370,7 @@ describe.each([
     );
   });
 
-  test("one that is damaged and still JSON hides no other", async () => {
+  test("a damaged email that is still JSON hides no other email", async () => {
     const { env, queue } = await open();
     await queue.dead();
     const text = encodeEmail({ to: "a@example.org", from: "b@example.org", subject: "Hi", body: "Hello" });
@@ -390,7 +390,7 @@ describe.each([
   });
 
   describe("retry", () => {
-    test("of ids sends the dead ones again with their attempts kept, and names the others", async () => {
+    test("with ids sends dead letters again, keeps their attempts, and names the others", async () => {
       const { env, queue } = await open();
       const [a, b] = await queue.dead(2);
       const [unclear] = await queue.dead(1, "gone", { doubted: true });
@@ -411,8 +411,8 @@ describe.each([
         sending[0]!,
         unknownId,
       ];
-      const told = await jsonOfCli(env, args, 1);
-      expect(told).toEqual({
+      const printed = await jsonOfCli(env, args, 1);
+      expect(printed).toEqual({
         queue: placeIn(env),
         retried: expect.arrayContaining([a, b]),
         possible_duplicates: [],
@@ -426,8 +426,8 @@ describe.each([
           { id: unknownId, problem: "unknown" },
         ]),
       });
-      expect(undocumented({ ...told, ...told.failed[0] })).toEqual([]);
-      expect(told.retried).toHaveLength(2);
+      expect(undocumented({ ...printed, ...printed.failed[0] })).toEqual([]);
+      expect(printed.retried).toHaveLength(2);
       expect(await jsonOfCli(env, ["queue", "show", a!])).toMatchObject({
         state: "waiting",
         retried_at: iso,
@@ -442,7 +442,7 @@ describe.each([
       expect((await queue.admin.stats()).counters).toMatchObject({ replayed: 2 });
     });
 
-    test("of all takes those with the reason, and what may have been sent by force alone", async () => {
+    test("with --all takes those with the reason, and possibly sent ones only with --force", async () => {
       const { env, queue } = await open();
       await queue.dead(3, "401 key");
       const other = await queue.dead(2, "422 address");
@@ -477,18 +477,18 @@ describe.each([
       expect(await state(queue, doubtful[0]!)).toBe("in-doubt");
       const { counters } = await queue.admin.stats();
       expect(counters).toMatchObject({ replayed: 7, possible_duplicates: 2 });
-      // Repeated, it has nothing to do.
+      // Run again, it finds nothing to do.
       expect(await jsonOfCli(env, ["queue", "retry", "--all"])).toMatchObject({ retried: [], failed: [] });
     });
 
-    test("by force ends the doubt of a whole batch, and names all its emails", async () => {
+    test("with --force ends the doubt of a whole batch, and names all its emails", async () => {
       const { env, queue } = await open();
       const { ids, batch } = await queue.inDoubt(3);
       const others = await queue.inDoubt(2);
-      const told = await jsonOfCli(env, ["queue", "retry", "--force", ids[1]!, ids[0]!]);
-      expect(told).toMatchObject({ held_back: [], failed: [] });
-      expect(told.retried.toSorted()).toEqual(ids.toSorted());
-      expect(told.possible_duplicates.toSorted()).toEqual(ids.toSorted());
+      const printed = await jsonOfCli(env, ["queue", "retry", "--force", ids[1]!, ids[0]!]);
+      expect(printed).toMatchObject({ held_back: [], failed: [] });
+      expect(printed.retried.toSorted()).toEqual(ids.toSorted());
+      expect(printed.possible_duplicates.toSorted()).toEqual(ids.toSorted());
       for (const id of ids) {
         const email = await jsonOfCli(env, ["queue", "show", id]);
         expect(email).toMatchObject({ state: "waiting", attempts_total: 2, possible_duplicate: true });
@@ -502,7 +502,7 @@ describe.each([
       expect(batch.emails).toHaveLength(3);
     });
 
-    test("of a batch in doubt is refused while a worker has it", async () => {
+    test("is refused for a batch in doubt while a worker has it", async () => {
       const { env, queue } = await open();
       const { ids } = await queue.inDoubt();
       const claimed = await queue.admin.claimInDoubt({
@@ -518,18 +518,18 @@ describe.each([
     });
   });
 
-  test("delete takes what is in no batch, and names the rest", async () => {
+  test("delete deletes emails that are in no batch, and names the rest", async () => {
     const { env, queue } = await open();
     const [dead] = await queue.dead();
     const [sent] = await queue.sent();
     const { ids: doubtful } = await queue.inDoubt();
     const [waiting] = await queue.submit(1);
-    const told = await jsonOfCli(
+    const printed = await jsonOfCli(
       env,
       ["queue", "delete", dead!, waiting!, sent!, doubtful[0]!, unknownId],
       1,
     );
-    expect(told).toEqual({
+    expect(printed).toEqual({
       queue: placeIn(env),
       deleted: 2,
       failed: [
@@ -546,7 +546,7 @@ describe.each([
     });
   });
 
-  test("delete --all-dead and clear do nothing unless they are confirmed, and then leave the rest", async () => {
+  test("delete --all-dead and clear do nothing without confirmation, and leave other emails alone", async () => {
     const { env, queue } = await open();
     await queue.dead(1200);
     await queue.inDoubt(2);
@@ -572,7 +572,7 @@ describe.each([
       deleted: 1200,
       failed: [],
     });
-    // Of nothing nobody is asked.
+    // Nothing to delete: no question.
     expect(await runCli(env, "queue", "clear")).toEqual({
       code: 0,
       stdout: `Nothing to delete. Left: 3 emails in batches, 0 dead letters (queue in ${placeIn(env)})\n`,
@@ -585,7 +585,7 @@ describe.each([
     });
   });
 
-  test("at a terminal they ask, and take nothing but yes for one", async () => {
+  test("at a terminal they ask, and accept only yes", async () => {
     const { env, queue } = await open();
     await queue.dead(2);
     for (const answer of ["\n", "n\n", "yesterday\n", "\u0004"]) {
@@ -604,14 +604,14 @@ describe.each([
     expect((await queue.admin.stats()).states.dead).toBe(0);
   });
 
-  test("clear asks about one email as about one", async () => {
+  test("clear asks about one email in the singular", async () => {
     const { env, queue } = await open();
     await queue.submit(1);
     const { stderr } = await runCli(env, "queue", "clear");
     expect(stderr).toContain("Delete 1 email that waits or is to be tried again, permanently (queue in ");
   });
 
-  test("clear leaves what is submitted after it asked", async () => {
+  test("clear leaves emails that are submitted after its question", async () => {
     const { env, queue } = await open();
     await queue.retrying(2);
     await queue.submit(3);
@@ -626,7 +626,7 @@ describe.each([
     expect((await queue.admin.stats()).states).toMatchObject({ waiting: 4, retrying: 0 });
   });
 
-  test("pause and resume say how it is, and are repeated without harm", async () => {
+  test("pause and resume report the state, and can be repeated", async () => {
     const { env, queue } = await open();
     for (const [command, paused] of [
       ["pause", true],
@@ -642,7 +642,7 @@ describe.each([
     );
   });
 
-  test("at a terminal tables fit its width, with colours unless NO_COLOR says otherwise", async () => {
+  test("at a terminal tables fit its width, with colors unless NO_COLOR is set", async () => {
     const { env, queue } = await open();
     await queue.dead(
       1,
@@ -669,7 +669,7 @@ describe.each([
   });
 });
 
-test("queue: stats says of a Redis why it cannot be relied on, also where it hides its settings", async () => {
+test("queue: stats says why Redis is not reliable, even if it hides its settings", async () => {
   const redis = await startRedis();
   const env = { REDIS_URL: redis.url };
   try {
@@ -687,7 +687,7 @@ test("queue: stats says of a Redis why it cannot be relied on, also where it hid
     const vouched = expect.stringContaining("not looked at");
     const trusted = await jsonOfCli({ ...shy, REDIS_DURABILITY: "trust" }, ["queue", "stats"]);
     expect(trusted.store).toEqual({ ok: true, detail: vouched });
-    // What may pass by itself is waited for, but not for long.
+    // A problem that may end on its own is waited for, but not for long.
     const alone = await jsonOfCli({ ...shy, REDIS_DURABILITY: "trust", REDIS_MIN_REPLICAS: "1" }, [
       "queue",
       "stats",
@@ -698,13 +698,13 @@ test("queue: stats says of a Redis why it cannot be relied on, also where it hid
   }
 });
 
-describe("queue: what cannot be asked", () => {
-  test("a wrong setting is told, and is 2", async () => {
+describe("queue: a queue that cannot be used", () => {
+  test("an invalid setting is reported with exit code 2", async () => {
     const ran = await runCli({ PORT: "x", DATA_DIR: "/nowhere" }, "queue", "stats");
     expect(ran).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining('PORT "x" is not') });
   });
 
-  test("a Redis that is not there, or wants another password, is told without it, and is 1", async () => {
+  test("a missing Redis or a wrong password is reported without the password, with exit code 1", async () => {
     const locked = await startRedis();
     locked.cli("CONFIG", "SET", "requirepass", "another");
     const patient = runCli({ REDIS_URL: "redis://u:a-password@127.0.0.1:1" }, "queue", "stats", "--json");
@@ -716,7 +716,7 @@ describe("queue: what cannot be asked", () => {
         ] as const
       ).map(async ([login, refusal]) => {
         const asked = runCli({ REDIS_URL: `redis://${login}127.0.0.1:${locked.port}` }, "queue", "stats");
-        // What no patience puts right is told before it is over.
+        // An error that waiting cannot fix is reported before the wait is over.
         const ran = await Promise.race([patient, asked]);
         expect(ran).toMatchObject({ code: 1, stdout: "" });
         expect(ran.stderr).toContain(`Redis at 127.0.0.1:${locked.port}`);
@@ -734,7 +734,7 @@ describe("queue: what cannot be asked", () => {
     expect(nobody.stderr).not.toContain("a-password");
   });
 
-  test("a folder that cannot hold a queue is told, and is 1", async () => {
+  test("a folder that cannot contain a queue is reported with exit code 1", async () => {
     const file = join(tmpdir(), `reliable-email-file-${process.pid}`);
     writeFileSync(file, "");
     const ran = await runCli({ DATA_DIR: join(file, "data") }, "queue", "stats");
@@ -742,7 +742,7 @@ describe("queue: what cannot be asked", () => {
     expect(ran).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("DATA_DIR") });
   });
 
-  test.each(commands)("%j where no queue is says so, is 1, and makes none", async (...args) => {
+  test.each(commands)("%j without a queue says so with exit code 1, and creates none", async (...args) => {
     const env = stack.embedded();
     const none = "no server and no worker has started on it";
     const onRedis = `${none}, or none has found it durable: see \`config --check\`\n`;
@@ -764,7 +764,7 @@ describe("queue: what cannot be asked", () => {
     expect(stack.redis.cli("KEYS", `*${prefix}*`)).toBe("");
   });
 
-  test("a file in which no queue was begun is none", async () => {
+  test("a file without a queue's tables counts as no queue", async () => {
     const env = stack.embedded();
     mkdirSync(env["DATA_DIR"]!);
     const file = join(env["DATA_DIR"]!, "queue.db");
@@ -836,7 +836,7 @@ describe("queue: what cannot be asked", () => {
     [["queue", "delete", "a", "--all-dead"], "Either --all-dead or ids", "queue delete"],
     [["queue", "pause", "--yes"], "Unknown option '--yes'", "queue pause"],
     [["queue", "clear", "waiting"], "Unexpected argument 'waiting'", "queue clear"],
-  ] as const)("%j is wrong usage, which stderr says", async (args, usageError, command) => {
+  ] as const)("%j is a usage error on stderr", async (args, usageError, command) => {
     expect(await runCli({}, ...args)).toEqual({
       code: 2,
       stdout: "",
@@ -858,12 +858,12 @@ describe("queue: what cannot be asked", () => {
   );
 });
 
-test("cli: what is written to a pipe that is full for a while arrives whole", async () => {
+test("cli: output to a pipe that is full for a while arrives whole", async () => {
   const env = stack.embedded();
   const queue = await shapeQueue(env);
   const ids = await queue.dead(1500);
   await queue.close();
-  // A pipe that does not wait, as its other owners may have made it, and that nobody reads at first.
+  // A non-blocking pipe, as another owner may have made it, that nobody reads at first.
   const script = `
 import array, fcntl, os, subprocess, sys, termios, time
 r, w = os.pipe()

@@ -1,4 +1,4 @@
-// Commands on many emails beside a running server and a running worker: everything arrives, once.
+// Commands on many emails next to a running server and worker: every email arrives, once.
 
 import { afterEach, expect, test } from "bun:test";
 import { cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
@@ -19,12 +19,12 @@ const queues = [
 ] as const;
 
 test.each(queues)(
-  "queue: on %s thousands are retried beside server and worker, and all arrive",
+  "queue: on %s thousands are retried while server and worker run, and all arrive",
   async (_, settings) => {
     const env = settings();
     const queue = await shapeQueue(env);
     const dead = await queue.dead(4000);
-    // A rate that is named need not be learnt.
+    // A limit that the provider states need not be learned.
     await stack.fakes.settings("resend", { rateLimit: 1000 });
     const [server, worker] = await Promise.all([startServer(env), startWorker(env)]);
     started.push(server, worker);
@@ -37,11 +37,11 @@ test.each(queues)(
         submitted.push(id!);
       }
     })();
-    const told = await jsonOfCli(env, ["queue", "retry", "--all"]);
+    const printed = await jsonOfCli(env, ["queue", "retry", "--all"]);
     submitting = false;
     await client;
 
-    expect(told.retried.toSorted()).toEqual(dead.toSorted());
+    expect(printed.retried.toSorted()).toEqual(dead.toSorted());
     await drained(queue.admin);
     const wanted = new Set([...dead, ...submitted]);
     const arrived = (await stack.fakes.acceptances())
@@ -55,7 +55,7 @@ test.each(queues)(
 );
 
 test.each(queues)(
-  "queue: on %s a pause stops a running worker, and its end sets it going at once",
+  "queue: on %s a pause stops a running worker, and resume starts it immediately",
   async (_, settings) => {
     const env = settings();
     const queue = await shapeQueue(env);
@@ -77,14 +77,14 @@ test.each(queues)(
   },
 );
 
-test("queue: long work shows how far it has come at a terminal, and takes that away again", async () => {
+test("queue: long commands show their progress at a terminal, and clear it at the end", async () => {
   const env = stack.embedded();
   const queue = await shapeQueue(env);
   await queue.dead(20_000);
   const child = cliInTerminal(env, ["queue", "retry", "--all"]);
   expect(await child.exited).toBe(0);
   expect(child.shown()).toEndWith(`20,000 emails back to waiting (queue in ${env["DATA_DIR"]})\n`);
-  // Not if the machine is quicker than anybody could read.
+  // A fast machine may show none.
   const lines = child.shown().split("\r");
   const clear = "\u001b[K";
   for (const line of lines.slice(1, -1)) {

@@ -76,7 +76,7 @@ test("config: without REDIS_URL the queue is embedded, in DATA_DIR", () => {
   expect(good({ DATA_DIR: "/var/lib/x/" }).queue).toEqual({ kind: "sqlite", folder: "/var/lib/x" });
 });
 
-test("config: an empty value is as good as none, but for the admin port, which there is not then", () => {
+test("config: an empty value counts as absent, except that it turns the admin port off", () => {
   const empty = Object.fromEntries(settingNames.map((name) => [name, ""]));
   const { admin: _, ...others } = good(enough);
   expect(good({ ...empty, ...enough, API_TOKENS: "" })).toEqual({ ...others, adminHost: "", adminPort: "" });
@@ -95,7 +95,7 @@ test("config: 72h is a duration", () => {
 });
 
 test.each(["10", "s", "1.5s", "-1s", "1d", "10 s", "1S", "1e3ms", "0s"])(
-  "config: %p is no duration",
+  "config: %p is not a duration",
   (text) => {
     expect(faults({ ...enough, SHUTDOWN_TIMEOUT: text })[0]).toStartWith("Cannot start: SHUTDOWN_TIMEOUT ");
   },
@@ -203,7 +203,7 @@ test.each([
   ["API_TOKENS", { API_TOKENS: `${token} ${token}` }, "visible ASCII"],
   ["API_TOKENS", { API_TOKENS: `${token}é` }, "visible ASCII"],
   ["API_TOKENS", { API_TOKENS: "," }, "list of tokens"],
-  // That it would otherwise be open is no second mistake.
+  // That the server would be open is not reported as a second error.
   ["API_TOKENS", { HOST: "0.0.0.0", API_TOKENS: "x" }, "list of tokens"],
   ["API_TOKENS_FILE", { HOST: "0.0.0.0", API_TOKENS_FILE: "/nowhere/x" }, "ENOENT"],
   ["ALLOWED_FROM", { ALLOWED_FROM: "example.org" }, "@domains"],
@@ -212,7 +212,7 @@ test.each([
   ["ALLOWED_FROM", { ALLOWED_FROM: "@*.example.org" }, "@domains"],
   ["ALLOWED_FROM", { ALLOWED_FROM: "@localhost" }, "@domains"],
   ["DEFAULT_FROM", { DEFAULT_FROM: "a@example.org", ALLOWED_FROM: "@sub.example.org" }, "ALLOWED_FROM"],
-] as const)("config: %s of %j is refused, and named", (name, env, text) => {
+] as const)("config: %s of %j is refused and named", (name, env, text) => {
   const base = ["REDIS_URL", "REDIS_MIN_REPLICAS"].includes(name) ? {} : enough;
   for (const role of ["server", "worker"] as const) {
     const found = faults({ ...base, RESEND_API_KEY: "re_secret", ...env }, role);
@@ -222,7 +222,7 @@ test.each([
   }
 });
 
-test("config: every mistake is in the one message", () => {
+test("config: one message reports every error", () => {
   const found = faults(
     { PORT: "x", LEASE: "1s", LOG_LEVEL: "x", ALLOWED_FROM: "x", REDIS_PREFIX: "{" },
     "worker",
@@ -238,7 +238,7 @@ test("config: every mistake is in the one message", () => {
   ]);
 });
 
-test("config: what is wrong together is reported beside what is wrong in itself", () => {
+test("config: conflicts between values are reported along with invalid values", () => {
   expect(faults({ SUBMIT_TIMEOUT: "1h", RETAIN: "1s" })).toEqual([
     'Cannot start: SUBMIT_TIMEOUT "1h" is over 120s',
     'Cannot start: RETAIN "1s" is under 2 × SUBMIT_TIMEOUT',
@@ -258,7 +258,7 @@ test("config: what is wrong together is reported beside what is wrong in itself"
   ).toHaveLength(2);
 });
 
-test("config: a message shows the value, or the default that it meets", () => {
+test("config: a message shows the value, or the default that it conflicts with", () => {
   expect(faults({ PORT: "80 80", DATA_DIR: "./data\r", PROVIDER_TIMEOUT: "1m" })).toEqual([
     'Cannot start: PORT "80 80" is not a whole number from 0 to 65535',
     'Cannot start: DATA_DIR "./data\\r" ends in white space, perhaps a line ending from Windows',
@@ -268,11 +268,11 @@ test("config: a message shows the value, or the default that it meets", () => {
   expect(long!.length).toBeLessThan(200);
 });
 
-test("config: a value wrapped in quotes is refused, whatever the setting, but for a display name", () => {
+test("config: a value wrapped in quotes is refused for every setting except a display name", () => {
   const names = settingNames.filter((name) => name !== "DEFAULT_FROM_NAME");
   for (const quote of ["'", '"']) {
     for (const name of names) {
-      // Long enough for a token, and no value that a setting would refuse for another reason alone.
+      // Long enough for a token, and not refused for any other reason.
       const [first, ...others] = faults({ [name]: `${quote}0123456789012345${quote}` });
       expect(first).toMatch(new RegExp(`^Cannot start: ${name} .*is wrapped in quotes: remove them$`));
       expect(others).toEqual([]);
@@ -318,8 +318,8 @@ describe("config: a misspelled setting", () => {
     expect(warnings).toEqual([{ setting: name, reason: `is not a setting: did you mean ${meant}?` }]);
   });
 
-  test("is not taken for what other programs call their variables", () => {
-    // As found in shells, containers, Kubernetes, CI and hosts of applications.
+  test("does not match variables of other programs", () => {
+    // As found in shells, containers, Kubernetes, CI and application hosts.
     const others =
       "ADMIN ADMIN_EMAIL ALLOWED_HOSTS API_KEY API_URL APP_ENV APP_NAME AWS_ACCESS_KEY_ID AWS_REGION BASE_URL " +
       "BUN_INSTALL CI COLORTERM CONCURRENCY_LIMIT DATABASE_URL DB_HOST DB_PORT DB_URL DEBUG DEFAULT_LOCALE DISPLAY " +
@@ -336,7 +336,7 @@ describe("config: a misspelled setting", () => {
     expect(warningsFor(others.split(" "))).toEqual([]);
   });
 
-  test("is none that there is", () => {
+  test("never matches an existing setting", () => {
     expect(warningsFor([])).toEqual([]);
     const all = Object.fromEntries(
       [...settingNames, ...secretNames.map((name) => `${name}_FILE`)].map((name) => [name, ""]),
@@ -345,14 +345,14 @@ describe("config: a misspelled setting", () => {
   });
 });
 
-test("config: a setting is hidden unless its kind says that it is public, and a part of it only if its kind says how", () => {
+test("config: a setting is hidden unless its kind declares it public, and partly shown only if its kind says how", () => {
   const { schema } = settings.RESEND_API_KEY.kind;
   expect(masked({ schema }, "the-value")).toBe("[secret]");
   expect(masked({ schema, isPublic: true }, "the-value")).toBe("the-value");
   expect(masked({ schema, mask: (text) => text.slice(0, 3) }, "the-value")).toBe("the");
 });
 
-test("config: the password of a socket's URL is a secret too", () => {
+test("config: the password in a socket's URL is secret too", () => {
   const url = "redis+unix://mail:p%40ss-word@localhost/run/redis@1.sock?db=2";
   expect(good({ REDIS_URL: url })).toMatchObject({ queue: { url }, secrets: ["p%40ss-word", "p@ss-word"] });
   expect(masked(settings.REDIS_URL.kind, url)).toBe(
@@ -366,21 +366,21 @@ test("config: exactly these settings are secret", () => {
 });
 
 test.each(["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
-  "config: %p is loopback, and may be open",
+  "config: %p is loopback and can be open",
   (HOST) => {
     expect(good({ ...enough, HOST }).host).toBe(HOST.replace(/[[\]]/g, ""));
   },
 );
 
-test("config: a host beyond loopback may be open when that is said", () => {
+test("config: a host that is not loopback can be open with ALLOW_ANONYMOUS", () => {
   expect(good({ ...enough, HOST: "0.0.0.0", ALLOW_ANONYMOUS: "1" }).host).toBe("0.0.0.0");
 });
 
-test("config: each kind of process has an admin port of its own, unless there is to be none", () => {
+test("config: each kind of process has its own admin port, unless it is turned off", () => {
   expect(good(enoughForWorker).admin).toEqual({ host: "127.0.0.1", port: 3001 });
   expect(good(enoughForWorker, "worker").admin).toEqual({ host: "127.0.0.1", port: 3002 });
   for (const role of ["server", "worker"] as const) {
-    // It may be anywhere without a word: nothing can be done there.
+    // An admin port on any address is allowed: it can change nothing.
     const open = { ...enoughForWorker, ADMIN_HOST: "[::]", ADMIN_PORT: "9100" };
     expect(good(open, role).admin).toEqual({ host: "::", port: 9100 });
     expect(good({ ...enoughForWorker, ADMIN_PORT: "0" }, role).admin?.port).toBe(0);
@@ -390,7 +390,7 @@ test("config: each kind of process has an admin port of its own, unless there is
   }
 });
 
-test("config: a server's admin port is not its public one; a worker has none such", () => {
+test("config: a server's admin port differs from its public port, which a worker does not have", () => {
   for (const same of [{ PORT: "3001" }, { ADMIN_PORT: "3000" }, { PORT: "1", ADMIN_PORT: "1" }]) {
     const env = { ...enoughForWorker, ...same };
     const [fault, ...others] = faults(env);
@@ -403,7 +403,7 @@ test("config: a server's admin port is not its public one; a worker has none suc
   expect(good({ ...enough, PORT: "0", ADMIN_PORT: "0" }).admin?.port).toBe(0);
 });
 
-test("config: tokens make a host beyond loopback safe, and are secrets", () => {
+test("config: tokens allow a host that is not loopback, and are secret", () => {
   const config = good({ ...enough, HOST: "0.0.0.0", API_TOKENS: ` ${token}-1, ${token}-2 ,${token}-1` });
   expect(config.apiTokens).toEqual([`${token}-1`, `${token}-2`]);
   expect(config.secrets).toEqual(config.apiTokens!);
@@ -411,7 +411,7 @@ test("config: tokens make a host beyond loopback safe, and are secrets", () => {
   expect(good({ ...enough, API_TOKENS: "~".repeat(1024) }).apiTokens).toHaveLength(1);
 });
 
-test("config: allowed senders are addresses and domains, the default sender among them", () => {
+test("config: allowed senders are addresses and domains, and include the default sender", () => {
   const env = { ...enough, ALLOWED_FROM: "shop@example.com, @Example.org" };
   expect(good(env).allowedFrom).toEqual(["shop@example.com", "@Example.org"]);
   expect(good({ ...env, DEFAULT_FROM: "any@example.ORG" }).defaultFrom).toBe("any@example.ORG");
@@ -420,7 +420,7 @@ test("config: allowed senders are addresses and domains, the default sender amon
   ]);
 });
 
-test("config: providers without weights are those with credentials, in equal parts", () => {
+test("config: without PROVIDERS, all providers with credentials have equal weights", () => {
   const env = { ...enoughForWorker, POSTMARK_SERVER_TOKEN: "token" };
   expect(good(env, "worker").providers).toEqual([
     { name: "resend", weight: 1 },
@@ -436,7 +436,7 @@ test("config: a provider with credentials that is not named has weight 0", () =>
   ]);
 });
 
-test("config: a worker needs a credential for each provider of positive weight, a server none", () => {
+test("config: a worker needs a credential for each provider of positive weight, a server needs none", () => {
   const env = { ...enough, PROVIDERS: "resend:3,postmark:0" };
   expect(good(env).providers).toEqual([]);
   expect(faults(env, "worker")).toEqual(["Cannot start: RESEND_API_KEY is required: PROVIDERS names resend"]);
@@ -447,7 +447,7 @@ test("config: a worker needs a provider", () => {
   expect(faults({ ...enoughForWorker, PROVIDERS: "resend:0" }, "worker")[0]).toContain("PROVIDERS");
 });
 
-test("config: the sandbox is used exactly when it is named, and needs no credential", () => {
+test("config: the sandbox is used only when it is named, and needs no credential", () => {
   const alone = good({ ...enough, PROVIDERS: "sandbox" }, "worker");
   expect(alone.providers).toEqual([{ name: "sandbox", weight: 1 }]);
 
@@ -493,12 +493,12 @@ test.each([
   expect(sandboxFaults!.latency).toEqual({ minMs, maxMs });
 });
 
-test("config: a base URL loses its last slash", () => {
+test("config: a trailing slash of a base URL is removed", () => {
   const { resendBaseUrl } = good({ ...enough, RESEND_BASE_URL: "http://127.0.0.1:7210/" });
   expect(resendBaseUrl).toBe("http://127.0.0.1:7210");
 });
 
-test("config: a secret may be in a file, white space at its end is cut", () => {
+test("config: a secret can be in a file, and its trailing white space is removed", () => {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-config-"));
   try {
     const file = join(folder, "key");
@@ -544,7 +544,7 @@ test("config: no message shows a secret", () => {
   expect(result.ok).toBe(false);
 });
 
-test("config: no environment makes it throw", () => {
+test("config: no environment makes reading it throw", () => {
   const names = [...settingNames, "REDIS_URL_FILE", "API_TOKENS_FILE"];
   const value = fc.oneof(
     fc.string(),

@@ -61,7 +61,7 @@ test.each([
 });
 
 test("address: any text is checked quickly", () => {
-  // Takes milliseconds; quadratic time would be many minutes.
+  // Takes milliseconds; quadratic time would take many minutes.
   const startMs = performance.now();
   for (const piece of ["a", ".", "a.", "-", "a-", "@", "a@", "a@b.", "a@b-"])
     isAddress(piece.repeat(500_000));
@@ -97,7 +97,7 @@ test.each([
   ["any@notexample.com", false],
   ["any@example.co", false],
   ["example.com@example.net", false],
-] as const)("address: %p is in the list of allowed ones: %p", (address, expected) => {
+] as const)("address: %p is in the list of allowed senders: %p", (address, expected) => {
   expect(isAmong(address, ["shop@Example.org", "@EXAMPLE.com"])).toBe(expected);
 });
 
@@ -138,7 +138,7 @@ test.each([
   expect(formatMailbox(ada, name)).toBe(expected);
 });
 
-/** Parses RFC 5322's `name-addr`, independently of the code under test: one mailbox or nothing. */
+/** Parses RFC 5322's `name-addr`, independently of the code under test: returns one mailbox, or undefined. */
 function read(text: string): { name: string; address: string } | undefined {
   let name = "";
   let at = 0;
@@ -161,7 +161,7 @@ function read(text: string): { name: string; address: string } | undefined {
   return /^<[^<>\s,;"]+>$/.test(rest) ? { name, address: rest.slice(1, -1) } : undefined;
 }
 
-/** Names as a submission may have them: trimmed, without control characters, often hostile. */
+/** Names as they can be submitted: trimmed, without control characters, often hostile. */
 const hostile = fc.string({ unit: fc.constantFrom(..."\"\\<>,;:@()[]. '=?aé伯") });
 const name = fc
   .oneof(hostile, fc.string({ unit: "grapheme" }), fc.string({ unit: "binary" }))
@@ -169,7 +169,7 @@ const name = fc
   .map((text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "").trim())
   .filter((text) => text !== "" && text.isWellFormed());
 
-test("mailbox: any name is read back unchanged, with its one address", () => {
+test("mailbox: any name is read back unchanged, with exactly one address", () => {
   fc.assert(
     fc.property(name, (text) => {
       const written = formatMailbox(ada, text);

@@ -20,7 +20,7 @@ const full: Email = {
   html: "<p>Hello</p>",
 };
 
-test("email: the stored form does not change, since releases read each other's", () => {
+test("email: the stored form does not change, because releases read each other's", () => {
   expect(encodeEmail(full)).toBe(
     `{"to":"jane@example.org","to_name":"Jané","from":"shop@example.com","from_name":"Shop","reply_to":"help@example.com","subject":"Hi"}
 {"body":"Hello\\n\\nworld","html":"<p>Hello</p>"}`,
@@ -30,12 +30,12 @@ test("email: the stored form does not change, since releases read each other's",
   );
 });
 
-test("email: the memory of a stored text is a byte a character, or two if one is not in ASCII", () => {
+test("email: a stored text takes one byte of memory per character, or two if any is not ASCII", () => {
   expect(storedBytes("abc")).toBe(3);
   expect(storedBytes("abé")).toBe(6);
 });
 
-test("email: a stored email is read back, and so is its envelope alone", () => {
+test("email: a stored email is read back, and so is its envelope line alone", () => {
   const text = fc.string({ unit: "binary" });
   const email = fc.record(
     {
@@ -61,7 +61,7 @@ test("email: a stored email is read back, and so is its envelope alone", () => {
   );
 });
 
-test("email: other JSON is refused, and fields of a later release do no harm", () => {
+test("email: other JSON is refused, and fields of a later release are harmless", () => {
   const { body, html, ...envelope } = full;
   const stored = (first: unknown, second: unknown) => `${JSON.stringify(first)}\n${JSON.stringify(second)}`;
   for (const first of [

@@ -1,4 +1,4 @@
-// What the faults do on the wire, seen by a bare socket, and when they strike.
+// The faults on the wire, as a bare socket sees them, and when they strike.
 
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
@@ -22,28 +22,31 @@ const head = [
 ].join("\r\n");
 const request = `${head}\r\n\r\n${body}`;
 
-/** Everything that a client is told, and how it ended: "end", "ECONNRESET", or "open" when that was enough. */
+/**
+ * Everything that a client receives, and how the connection ended: "end", "ECONNRESET", or "open" when `enough`
+ * returned true.
+ */
 async function talk(
   text: string,
-  enough: (said: string) => boolean = () => false,
-): Promise<{ said: string; ended: string }> {
-  let said = "";
+  enough: (received: string) => boolean = () => false,
+): Promise<{ received: string; ended: string }> {
+  let received = "";
   let ended = "";
   const socket = connect(fake.port, "127.0.0.1", () => socket.write(text));
   socket.on("data", (bytes) => {
-    said += bytes.toString();
+    received += bytes.toString();
   });
   socket.on("end", () => (ended = "end"));
   socket.on("error", (error: NodeJS.ErrnoException) => (ended = error.code ?? "error"));
-  await eventually("it ends, or is enough", () => ended !== "" || enough(said));
-  // What follows at once is seen as well.
+  await eventually("it ends, or has sent enough", () => ended !== "" || enough(received));
+  // Also sees what follows immediately.
   if (ended === "") await Bun.sleep(50);
   socket.destroy();
-  return { said, ended: ended || "open" };
+  return { received, ended: ended || "open" };
 }
 
 describe("faults: on the wire", () => {
-  const table: [name: keyof typeof faults, accepted: number, said: RegExp, ended: string][] = [
+  const table: [name: keyof typeof faults, accepted: number, received: RegExp, ended: string][] = [
     ["resetBeforeReading", 0, /^$/, "ECONNRESET"],
     ["resetBeforeAccepting", 0, /^$/, "ECONNRESET"],
     ["resetAfterAccepting", 2, /^$/, "ECONNRESET"],
@@ -54,15 +57,15 @@ describe("faults: on the wire", () => {
     ["resetInBody", 2, /^HTTP\/1\.1 200 OK\r\n[\s\S]+\r\n\r\n\[\{/, "ECONNRESET"],
     ["nonsense", 2, /this is not HTTP/, "end"],
   ];
-  test.each(table)("%s (accepted: %i)", async (name, accepted, said, ended) => {
+  test.each(table)("%s (accepted: %i)", async (name, accepted, received, ended) => {
     fake.faults.next(faults[name]);
-    const heard = await talk(request);
-    expect(heard.said).toMatch(said);
-    expect(heard.ended).toBe(ended);
+    const seen = await talk(request);
+    expect(seen.received).toMatch(received);
+    expect(seen.ended).toBe(ended);
     expect(fake.acceptances).toHaveLength(accepted);
   });
 
-  const answers: [name: keyof typeof faults, accepted: number, said: RegExp][] = [
+  const answers: [name: keyof typeof faults, accepted: number, received: RegExp][] = [
     ["emptySuccess", 0, /^HTTP\/1\.1 200 OK\r\n[\s\S]*content-length: 0\r\n\r\n$/],
     ["emptySuccessAfterAccepting", 2, /^HTTP\/1\.1 200 OK\r\n[\s\S]*content-length: 0\r\n\r\n$/],
     ["htmlSuccess", 0, /text\/html\r\n[\s\S]*<html>/],
@@ -72,12 +75,12 @@ describe("faults: on the wire", () => {
     ["hangBeforeAccepting", 0, /^$/],
     ["hangAfterAccepting", 2, /^$/],
   ];
-  test.each(answers)("%s (accepted: %i)", async (name, accepted, said) => {
+  test.each(answers)("%s (accepted: %i)", async (name, accepted, received) => {
     fake.faults.next(faults[name]);
     const isDone = () => fake.requests.length === 1 && fake.acceptances.length === accepted;
-    const heard = await talk(request, (text) => said.test(text) && isDone());
-    expect(heard.said).toMatch(said);
-    expect(heard.ended).toBe("open");
+    const seen = await talk(request, (text) => received.test(text) && isDone());
+    expect(seen.received).toMatch(received);
+    expect(seen.ended).toBe("open");
     expect(fake.acceptances).toHaveLength(accepted);
   });
 
@@ -93,16 +96,16 @@ describe("faults: on the wire", () => {
     await eventually("it is accepted", () => fake.acceptances.length === 2);
   });
 
-  test("a reset while it works is followed by the acceptance", async () => {
+  test("a reset while the API works is followed by the acceptance", async () => {
     fake.faults.next({ stage: "working", effect: "reset" });
     expect((await talk(request)).ended).toBe("ECONNRESET");
     await eventually("it is accepted", () => fake.acceptances.length === 2);
   });
 
-  test("without one, requests on one connection are answered in turn", async () => {
-    const answers = (said: string) => said.match(/HTTP\/1\.1 200/g)?.length;
-    const heard = await talk(request + request, (said) => answers(said) === 2);
-    expect(answers(heard.said)).toBe(2);
+  test("without a fault, requests on one connection are answered in turn", async () => {
+    const answers = (received: string) => received.match(/HTTP\/1\.1 200/g)?.length;
+    const seen = await talk(request + request, (received) => answers(received) === 2);
+    expect(answers(seen.received)).toBe(2);
     expect(fake.acceptances).toHaveLength(4);
   });
 
@@ -123,14 +126,14 @@ describe("faults: rules", () => {
   const [one, two]: Fault[] = [faults.resetBeforeReading, faults.nonsense];
   if (!one || !two) throw new Error("two");
 
-  test("the first that applies strikes, as often as it says", () => {
+  test("the first rule that applies strikes, as often as it says", () => {
     const rules = createFaults();
     rules.next(one, 2);
     rules.next(two);
     expect([1, 2, 3, 4].map(() => rules.take(post))).toEqual([one, one, two, undefined]);
   });
 
-  test("may be for a path, or for what a function says", () => {
+  test("a rule can depend on a path or on a function", () => {
     const rules = createFaults();
     rules.add({ fault: one, path: "/email/batch" });
     rules.add({ fault: two, when: ({ method }) => method === "GET" });
@@ -139,7 +142,7 @@ describe("faults: rules", () => {
     expect(rules.take(post)).toBeUndefined();
   });
 
-  test("with a probability strike so often, and the same ones for the same seed", () => {
+  test("rules with a probability strike that often, and the same requests for the same seed", () => {
     const struck = (seed: number) => {
       const rules = createFaults(seed);
       rules.add({ fault: one, probability: 0.25 });
@@ -152,7 +155,7 @@ describe("faults: rules", () => {
     expect(share).toBeLessThan(0.28);
   });
 
-  test("have dice in [0, 1)", () => {
+  test("random numbers are in [0, 1)", () => {
     const random = seededRandom(3);
     for (let roll = 0; roll < 10_000; roll += 1) {
       const value = random();

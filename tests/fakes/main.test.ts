@@ -1,4 +1,4 @@
-// The fakes as a process of their own.
+// The fakes as a separate process.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
@@ -48,7 +48,7 @@ function sendOne(subject = "Hello") {
   });
 }
 
-test("fakes: each accepted email is printed on a line, and can be asked for", async () => {
+test("fakes: each accepted email is printed on a line, and listed on request", async () => {
   await admin("clear", "POST");
   expect((await sendOne("A question")).status).toBe(200);
   await eventually("the line", () =>
@@ -65,7 +65,7 @@ test("fakes: each accepted email is printed on a line, and can be asked for", as
   expect((await admin("stats")).json).toEqual({ requests: 2, acceptances: 2, emails: 1, duplicates: ["e1"] });
 });
 
-test("fakes: faults and settings come over the wire", async () => {
+test("fakes: faults and settings can be changed over HTTP", async () => {
   await admin("clear", "POST");
   await admin("faults", "POST", { fault: { stage: "read", effect: { status: 418, json: {} } }, times: 1 });
   expect([(await sendOne()).status, (await sendOne()).status]).toEqual([418, 200]);
@@ -80,7 +80,7 @@ test("fakes: faults and settings come over the wire", async () => {
   expect((await admin("nowhere", "POST")).status).toBe(404);
 });
 
-test("fakes: down for a while, then there again", async () => {
+test("fakes: they can go down for a while and come back", async () => {
   await admin("down", "POST", { forMs: 2000 });
   await eventually("it refuses", () =>
     sendOne().then(
@@ -96,7 +96,7 @@ test("fakes: down for a while, then there again", async () => {
   );
 });
 
-test("fakes: nothing that a client does ends them", async () => {
+test("fakes: they survive whatever a client does", async () => {
   const port = Number(new URL(urls.postmark).port);
   const rude = [
     "\u0000\u0001\u0002\r\n\r\n",

@@ -1,4 +1,4 @@
-// Poisoned emails: every request that holds one fails, at the provider where it is poison, and no other does.
+// Poisoned emails: every request that contains one fails at the provider where it is poison, and no other request does.
 
 import { afterAll, beforeEach, expect, test } from "bun:test";
 import { type Poison, poisonIn, poisonKinds, type PoisonedRequest, poisonWord } from "../../fakes/poison.ts";
@@ -21,7 +21,7 @@ beforeEach(() => {
 
 const everywhere = { after: false, at: undefined } as const;
 
-/** A batch of two, the second with this subject. */
+/** Sends a batch of two emails, the second with this subject. */
 async function send(provider: "resend" | "postmark", subject: string, patienceMs = 60_000) {
   const subjects = ["Hello", subject];
   const isResend = provider === "resend";
@@ -58,7 +58,7 @@ async function send(provider: "resend" | "postmark", subject: string, patienceMs
   return { status: response.status, text: await response.text() };
 }
 
-test("poison: the word in the subject says what it is", () => {
+test("poison: a word in the subject describes it", () => {
   for (const kind of poisonKinds) {
     for (const after of [false, true]) {
       for (const at of [undefined, "resend", "postmark"] as const) {
@@ -103,7 +103,7 @@ test.each(["resend", "postmark"] as const)(
   },
 );
 
-test("poison: after accepting, and at one provider alone", async () => {
+test("poison: it can strike after accepting, and at one provider only", async () => {
   expect((await send("resend", "poison:error-after")).status).toBe(500);
   expect(resend.acceptances.map(({ emailId }) => emailId)).toEqual(["e0", "e1"]);
   expect((await send("postmark", "poison:error@resend")).status).toBe(200);

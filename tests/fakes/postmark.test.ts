@@ -29,8 +29,8 @@ async function ask(path: string, init: RequestInit & { headers?: Record<string, 
 const post = (body: unknown, path = "/email/batch", more: Record<string, string> = {}) =>
   ask(path, { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), headers: more });
 
-describe("fake postmark: at the door", () => {
-  test("a missing or wrong token is 401 with code 10, told in a header too", async () => {
+describe("fake postmark: before reading the body", () => {
+  test("a missing or wrong token is 401 with code 10, which is in a header too", async () => {
     for (const token of ["", "other"]) {
       const answer = await post([email], "/email/batch", { "x-postmark-server-token": token });
       expect(answer).toMatchObject({ status: 401, json: { ErrorCode: 10 } });
@@ -50,7 +50,7 @@ describe("fake postmark: at the door", () => {
 });
 
 describe("fake postmark: a batch", () => {
-  test("is answered with 200, each email in its place", async () => {
+  test("is answered with 200, with a result for each email in order", async () => {
     const { status, json } = await post([email, { ...email, To: "nobody" }, email]);
     expect(status).toBe(200);
     expect(json.map(({ ErrorCode }: { ErrorCode: number }) => ErrorCode)).toEqual([0, 300, 0]);
@@ -87,7 +87,7 @@ describe("fake postmark: a batch", () => {
     ["an unverified sender", { From: "x@bad.example" }, 400],
     ["an inactive recipient", { To: "Gone <gone@example.org>" }, 406],
   ];
-  test.each(wrong)("refuses %s alone", async (_, change, code) => {
+  test.each(wrong)("refuses only %s", async (_, change, code) => {
     Object.assign(fake.settings, { unverifiedDomains: ["bad.example"], inactive: ["gone@example.org"] });
     const { json } = await post([{ ...email, ...change }, email]);
     expect(json[0].ErrorCode).toBe(code);
@@ -98,20 +98,20 @@ describe("fake postmark: a batch", () => {
     });
   });
 
-  test("of an account that awaits approval may go to its own domain alone", async () => {
+  test("of an account that awaits approval can only go to its own domain", async () => {
     fake.settings.pendingDomain = "example.com";
     const { json } = await post([email, { ...email, To: "b@example.com" }]);
     expect(json.map(({ ErrorCode }: { ErrorCode: number }) => ErrorCode)).toEqual([412, 0]);
   });
 
-  test("with an unverified sender is refused whole, if so set", async () => {
+  test("with an unverified sender is refused as a whole, if set so", async () => {
     Object.assign(fake.settings, { unverifiedDomains: ["bad.example"], refuses: "request" });
     const answer = await post([email, { ...email, From: "x@bad.example" }]);
     expect(answer).toMatchObject({ status: 422, json: { ErrorCode: 400 } });
     expect(fake.acceptances).toHaveLength(0);
   });
 
-  test("over the limit is 429 without a word", async () => {
+  test("over the limit is 429 without further details", async () => {
     Object.assign(fake.settings, { rateLimit: 1, retryAfter: null });
     await post([email]);
     const silent = await post([email]);
@@ -144,7 +144,7 @@ describe("fake postmark: a search", () => {
     });
   });
 
-  test("looks into one stream, `outbound` unless told", async () => {
+  test("covers one stream, `outbound` by default", async () => {
     await post([tagged("b", "1"), tagged("b", "2", "broadcast")]);
     expect(idsIn((await search("count=9&offset=0&metadata_batch_id=b")).json)).toEqual(["1"]);
     expect(

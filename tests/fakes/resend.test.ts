@@ -32,8 +32,8 @@ async function post(body: unknown, headers: Record<string, string> = {}, path = 
 
 const permissive = { "x-batch-validation": "permissive" };
 
-describe("fake resend: at the door", () => {
-  test("a missing key is 401, a wrong one as set", async () => {
+describe("fake resend: before reading the body", () => {
+  test("a missing key is 401, a wrong one has the status that is set", async () => {
     expect(await post([email], { authorization: "" })).toMatchObject({
       status: 401,
       name: "missing_api_key",
@@ -76,7 +76,7 @@ describe("fake resend: validation", () => {
     ["a letter beyond ASCII before the @", { to: "é@example.org" }, "`to`"],
     ["a tag with a space", { tags: [{ name: "email_id", value: "a b" }] }, "Tags"],
   ];
-  test.each(wrong)("%s is refused, in permissive mode alone", async (_, change, says) => {
+  test.each(wrong)("%s is refused, in permissive mode without the others", async (_, change, says) => {
     const body = [email, { ...email, ...change }];
     expect(await post(body)).toMatchObject({
       status: 422,
@@ -99,7 +99,7 @@ describe("fake resend: validation", () => {
     expect((await post("[")).status).toBe(400);
   });
 
-  test("an unverified domain refuses its request, or its email alone, as set", async () => {
+  test("an unverified domain refuses its request or only its email, as set", async () => {
     fake.settings.unverifiedDomains = ["bad.example"];
     const body = [email, { ...email, from: "x@bad.example" }];
     expect(await post(body, permissive)).toMatchObject({
@@ -147,7 +147,7 @@ describe("fake resend: an idempotency key", () => {
     expect(fake.acceptances).toHaveLength(2);
   });
 
-  test("refuses a second request while the first is at work", async () => {
+  test("refuses a second request while the first is in progress", async () => {
     fake.faults.next({ stage: "working", delayMs: 1000, effect: "nothing" });
     const first = post([email], key);
     await eventually("the first has arrived", () => fake.requests.length === 1);
@@ -164,7 +164,7 @@ describe("fake resend: an idempotency key", () => {
     expect(fake.acceptances).toHaveLength(1);
   });
 
-  test("is forgotten after its life", async () => {
+  test("is forgotten after its lifetime", async () => {
     fake.settings.keyLifeMs = 0;
     await post([email], key);
     await post([email], key);
@@ -191,7 +191,7 @@ describe("fake resend: an idempotency key", () => {
 });
 
 describe("fake resend: limits", () => {
-  test("so many requests a second, told in every answer", async () => {
+  test("the number of requests per second is limited, and every answer states the limit", async () => {
     fake.settings.rateLimit = 2;
     const answers = [await post([email]), await post([email]), await post([email])];
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 429]);
@@ -201,7 +201,7 @@ describe("fake resend: limits", () => {
     expect(answers[2]?.headers.get("retry-after")).toBe("1");
   });
 
-  test("before the key is looked up, or after it, as set", async () => {
+  test("the limit applies before or after the key is looked up, as set", async () => {
     const key = { "idempotency-key": "k" };
     await post([email], key);
     fake.settings.rateLimit = 0;
@@ -211,7 +211,7 @@ describe("fake resend: limits", () => {
     expect((await post([email], { "idempotency-key": "other" })).status).toBe(429);
   });
 
-  test.each(["daily", "monthly"] as const)("a %s quota of emails", async (which) => {
+  test.each(["daily", "monthly"] as const)("a %s quota limits the number of emails", async (which) => {
     fake.settings[`${which}Quota`] = 3;
     expect((await post([email, email])).status).toBe(200);
     expect(await post([email, email])).toMatchObject({ status: 429, name: `${which}_quota_exceeded` });

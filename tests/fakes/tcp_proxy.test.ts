@@ -1,4 +1,4 @@
-// The proxy between two parties.
+// The TCP proxy.
 
 import { expect, test } from "bun:test";
 import { once } from "node:events";
@@ -20,10 +20,10 @@ test("proxy: replies keep their order when a delay ends", async () => {
     for (const [i, piece] of sent.entries()) {
       proxy.delayMs = i % 2 === 0 ? 50 : 0;
       socket.write(piece);
-      // So that it comes as a piece of its own.
+      // Makes it arrive as a separate piece.
       await Bun.sleep(2);
     }
-    await eventually("all have come", () => received.length === sent.join("").length);
+    await eventually("all have arrived", () => received.length === sent.join("").length);
     expect(received).toBe(sent.join(""));
   } finally {
     client.destroy();

@@ -1,5 +1,5 @@
-// What is handed out for monitoring, held against what real processes show: alerts that fire when they should, a
-// dashboard whose every question can be asked, and no metric in any of them, or in docs/monitoring.md, that there is not.
+// The monitoring files against the metrics of real processes: alerts fire when they should, every query of the
+// dashboard is valid, and neither they nor docs/monitoring.md names a metric that does not exist.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -36,7 +36,7 @@ beforeAll(async () => {
   await Promise.all([server.kill(), worker.kill()]);
 });
 
-/** Families that a text names, by themselves or by a part of a histogram. */
+/** Metric families that a text names, including by a part of a histogram. */
 function named(text: string): string[] {
   const all = new Map([...shown.server, ...shown.worker]);
   const names = text.match(/\b(?:reliable_email|process)_\w*[a-z]\b(?!_)/g) ?? [];
@@ -62,19 +62,19 @@ interface Panel {
 describe("alerts", () => {
   const rules = read("deploy/alerts.yml");
 
-  test("Prometheus takes them, and each asks for metrics that there are", async () => {
+  test("Prometheus accepts them, and each uses existing metrics", async () => {
     expect((await promtool(["check", "rules", join(root, "deploy/alerts.yml")])).code).toBe(0);
     expect(named(rules).length).toBeGreaterThan(10);
     expect(missing(rules)).toEqual([]);
   });
 
   test("they fire when they should, and only then", async () => {
-    const { code, said } = await promtool(["test", "rules", join(import.meta.dir, "alerts.yml")]);
-    expect(code === 0 ? "" : said).toBe("");
+    const { code, output } = await promtool(["test", "rules", join(import.meta.dir, "alerts.yml")]);
+    expect(code === 0 ? "" : output).toBe("");
     expect(missing(read("tests/monitoring/alerts.yml"))).toEqual([]);
   });
 
-  test("each is seen to fire", () => {
+  test("each fires in a test", () => {
     const names = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
     const fired = [
       ...read("tests/monitoring/alerts.yml").matchAll(/alertname="(\w+)", alertstate|alertname: (\w+)/g),
@@ -88,7 +88,7 @@ describe("dashboard", () => {
   const { panels, uid } = JSON.parse(read("deploy/grafana.json")) as { panels: Panel[]; uid: string };
   const expressions = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
 
-  test("its every question can be asked of Prometheus", async () => {
+  test("Prometheus accepts every query", async () => {
     expect(uid).toBe("reliable-email");
     expect(expressions.length).toBeGreaterThan(20);
     const path = join(folder, "dashboard.yml");
@@ -97,11 +97,11 @@ describe("dashboard", () => {
       expr: expr.replaceAll("$__rate_interval", "5m").replaceAll("$job", "reliable-email"),
     }));
     writeFileSync(path, JSON.stringify({ groups: [{ name: "dashboard", rules }] }));
-    const { code, said } = await promtool(["check", "rules", path]);
-    expect(code === 0 ? "" : said).toBe("");
+    const { code, output } = await promtool(["check", "rules", path]);
+    expect(code === 0 ? "" : output).toBe("");
   });
 
-  test("it asks for metrics that there are, and its panels do not lie on each other", () => {
+  test("it uses existing metrics, and its panels do not overlap", () => {
     expect(missing(expressions.join("\n"))).toEqual([]);
     expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
   });
@@ -110,8 +110,8 @@ describe("dashboard", () => {
 describe("docs/monitoring.md", () => {
   const page = read("docs/monitoring.md");
 
-  test("its table tells of every metric, with the process that shows it and its type, and of no others", () => {
-    const told = page.split("\n").flatMap((line) => {
+  test("its table lists exactly the existing metrics, with their process and type", () => {
+    const documented = page.split("\n").flatMap((line) => {
       const [, name, process, type] = /^\| `(\w+)` \| (\w+), (\w+) \|/.exec(line) ?? [];
       return name === undefined ? [] : [`${name} ${process} ${type}`];
     });
@@ -120,23 +120,23 @@ describe("docs/monitoring.md", () => {
       const process = !shown.worker.has(name) ? "server" : shown.server.has(name) ? "both" : "worker";
       return `${name} ${process} ${type}`;
     });
-    expect(told.toSorted()).toEqual(there.toSorted());
+    expect(documented.toSorted()).toEqual(there.toSorted());
   });
 
-  test("what it says otherwise names none that there is not", () => {
+  test("the rest of its text names only existing metrics", () => {
     expect(missing(page)).toEqual([]);
   });
 
-  test("every reason of /readyz is told, and no others", () => {
+  test("it lists exactly the reasons of /readyz", () => {
     const code = read("lib/admin/readiness.ts");
     const words = new Set([...code.matchAll(/["`]([a-z]+): /g)].map(([, word]) => word));
-    const told = [...page.matchAll(/^\| `(\w+):` +\|/gm)].map(([, word]) => word);
-    expect(new Set(told)).toEqual(words);
+    const documented = [...page.matchAll(/^\| `(\w+):` +\|/gm)].map(([, word]) => word);
+    expect(new Set(documented)).toEqual(words);
   });
 
-  test("its table of alerts names them all, and no others", () => {
+  test("its table of alerts lists exactly the existing alerts", () => {
     const names = [...read("deploy/alerts.yml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
-    const told = [...page.matchAll(/^\| `(ReliableEmail\w+)` +\|/gm)].map(([, name]) => name!);
-    expect(told.toSorted()).toEqual(names.toSorted());
+    const documented = [...page.matchAll(/^\| `(ReliableEmail\w+)` +\|/gm)].map(([, name]) => name!);
+    expect(documented.toSorted()).toEqual(names.toSorted());
   });
 });

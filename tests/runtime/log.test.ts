@@ -23,7 +23,7 @@ test("log: a line is one JSON object with time, level and event first", () => {
   ]);
 });
 
-test("log: what is below the level is dropped", () => {
+test("log: lines below the level are dropped", () => {
   const { log, lines } = logged("warn");
   log.debug("a");
   log.info("b");
@@ -44,7 +44,7 @@ test.each([
   expect(lines[0]!.indexOf("\n")).toBe(lines[0]!.length - 1);
 });
 
-test("log: in a list each text is scrubbed", () => {
+test("log: each text in a list is scrubbed", () => {
   const { log, lines } = logged("info", ["s3cr3t-key"]);
   log.warn("event", { ids: ["a", "s3cr3t-key", "you@example.org"] });
   expect(JSON.parse(lines[0]!).ids).toEqual(["a", "[secret]", "[address]"]);
@@ -56,13 +56,13 @@ test("log: a long reason is cut at 500 characters", () => {
   expect(JSON.parse(lines[0]!).reason).toHaveLength(500);
 });
 
-test("log: a field of a private name is dropped, whatever the compiler was told", () => {
+test("log: a field with a private name is dropped, even if a cast hides it from the compiler", () => {
   const { log, lines } = logged("info");
   log.info("event", { id: "1", subject: "Hello", to: "you", token: "x", level: "y" } as unknown as LogFields);
   expect(JSON.parse(lines[0]!)).toEqual({ time: expect.any(String), level: "info", event: "event", id: "1" });
 });
 
-test("log: how many lines were lost is told by the next that can be written", () => {
+test("log: the next line that can be written reports how many were lost", () => {
   const lines: string[] = [];
   let works = false;
   const log = createLog({
@@ -83,7 +83,7 @@ test("log: how many lines were lost is told by the next that can be written", ()
   ]);
 });
 
-test("log: a reader that stalls costs lines, each lost as a whole and counted, and no time", async () => {
+test("log: a stalled reader costs whole lines, which are counted, and no time", async () => {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-log-"));
   const pipe = join(folder, "pipe");
   const total = 4000;
@@ -123,7 +123,7 @@ test("log: a reader that stalls costs lines, each lost as a whole and counted, a
     const kept = events.filter(({ event }) => event === "event");
     expect(kept.map(({ i }) => i)).toEqual(kept.map((_, i) => i));
     expect(kept.length).toBeGreaterThan(10);
-    // There may be room left for one that is as short as this.
+    // There may be room for a line as short as this one.
     const lost = events.filter(({ event }) => event === "log-lines-lost");
     const count = lost.reduce((sum, one) => sum + one.count, 0);
     expect(count).toBeGreaterThanOrEqual(total - kept.length);

@@ -1,9 +1,9 @@
-// What a signal means by when it comes. With real processes: see server.test.ts and worker.test.ts.
+// The meaning of a signal depends on when it comes. For real processes, see server.test.ts and worker.test.ts.
 
 import { expect, test } from "bun:test";
 import { onSignals } from "../../lib/runtime/service.ts";
 
-/** What is made of so many signals. The second one comes at once. */
+/** The meanings of this many signals in a row. */
 function meanings(repeatMs: number, count: number): string[] {
   const seen: string[] = [];
   const release = onSignals({
@@ -16,7 +16,7 @@ function meanings(repeatMs: number, count: number): string[] {
   return seen;
 }
 
-test("signals: a second one is the first once more for a moment, and ends the process after that", () => {
+test("signals: a second one soon after the first is ignored, and a later one ends the process", () => {
   expect(meanings(60_000, 2)).toEqual(["first SIGINT"]);
   expect(meanings(-1, 2)).toEqual(["first SIGINT", "second SIGTERM"]);
 });

@@ -166,7 +166,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     expect(ofAll.value("reliable_email_store_up")).toBe(1);
     expect(ofAll.value("reliable_email_ready")).toBe(1);
     for (const { text } of [accepted, died, ofAll]) {
-      expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, said: "" });
+      expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, output: "" });
     }
     await stop();
   });
@@ -351,7 +351,7 @@ describe("admin port: a Redis", () => {
       expect(value("reliable_email_ready")).toBe(0);
       expect(value("process_resident_memory_bytes")).toBeGreaterThan(0);
       expect(text).not.toContain("reliable_email_queue_");
-      expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, said: "" });
+      expect(await promtool(["check", "metrics"], text)).toEqual({ code: 0, output: "" });
     }
     await redis.restart();
     for (const admin of admins) await admin.isReady();

@@ -22,12 +22,12 @@ const script = join(import.meta.dir, "../../deploy/build.ts");
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-executable-"));
 const executable = join(folder, "dist", "reliable-email");
 const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
-let told: string;
+let output: string;
 
 beforeAll(async () => {
   const { exited, stdout, stderr } = build(["--outdir", join(folder, "dist")]);
   if ((await exited) !== 0) throw new Error(stderr());
-  told = stdout();
+  output = stdout();
   // Lets another user run it.
   chmodSync(folder, 0o755);
 });
@@ -58,13 +58,13 @@ function ownFolder(name: string): string {
 
 test("executable: the build leaves nothing else in the folder, and prints what it built", () => {
   expect(readdirSync(join(folder, "dist"))).toEqual(["reliable-email"]);
-  expect(told).toContain("it delivers an email");
+  expect(output).toContain("it delivers an email");
 });
 
 test("executable: the version names the commit that the build named", async () => {
   const { code, stdout, stderr } = await run(["--version"]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-  const [, commit] = /, commit (\S+), /.exec(told)!;
+  const [, commit] = /, commit (\S+), /.exec(output)!;
   expect(commit).toMatch(/^([0-9a-f]{12}(-modified)?|unknown)$/);
   expect(stdout).toBe(`reliable-email ${manifest.version} (commit ${commit}, bun ${Bun.version})\n`);
 });
@@ -143,8 +143,8 @@ test("executable: as nobody, with only settings, it delivers acknowledged emails
   expect(await second.server.kill("SIGTERM")).toBe(0);
   const stats = startCommand([executable, "queue", "stats", "--json"], { env, cwd: "/", ...nobody });
   expect(await stats.exited).toBe(0);
-  const told = await eventually("the numbers are printed", () => stats.lines[0]);
-  expect(told).toMatchObject({ waiting: 0, sending: 0, "in-doubt": 0, sent: ids.length, dead: 0 });
+  const printed = await eventually("the numbers are printed", () => stats.lines[0]);
+  expect(printed).toMatchObject({ waiting: 0, sending: 0, "in-doubt": 0, sent: ids.length, dead: 0 });
   expect(stats.stderr()).toBe("");
   // No email arrived twice.
   expect(delivered()).toEqual(ids);

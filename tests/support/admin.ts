@@ -99,7 +99,7 @@ export async function promtool(
   args: readonly string[],
   input = "",
   cwd?: string,
-): Promise<{ code: number; said: string }> {
+): Promise<{ code: number; output: string }> {
   const child = Bun.spawn(["promtool", ...args], {
     stdin: new TextEncoder().encode(input),
     stdout: "pipe",
@@ -107,5 +107,5 @@ export async function promtool(
     ...(cwd !== undefined && { cwd }),
   });
   const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-  return { code: await child.exited, said: stdout + stderr };
+  return { code: await child.exited, output: stdout + stderr };
 }
