@@ -92,9 +92,7 @@ function retry(
         SET died_at = NULL, due_at = ${db.now.atMs}, provider = ${anyProvider}, history = ${history}
         WHERE id = ${id} AND died_at IS NOT NULL AND history = ${seenHistory}` === 1,
   );
-  if (retried.length > 0) {
-    for (const [name, by] of Object.entries(counts)) count(db, name, by * retried.length);
-  }
+  count(db, counts, retried.length);
   return retried.map(({ id }) => id);
 }
 
@@ -111,7 +109,7 @@ function remove(
   const isSeen = place.died_at !== null && place.history === seenHistory;
   if (seenHistory !== undefined && !isSeen) return "changed";
   if (place.batch !== null) return "in-batch";
-  retire(db, id, db.now.atMs + retainMs);
+  retire(db, [{ id }], retainMs);
   return "deleted";
 }
 
@@ -128,7 +126,11 @@ function clear(
     WHERE due_at IS NOT NULL AND (provider, due_at, places.id) > (${provider}, ${Number(atMs)}, ${after})
     ORDER BY provider, due_at, places.id LIMIT ${limit}`;
   const submitted = waiting.filter(({ submitted_at }) => submitted_at <= submittedTillMs);
-  for (const { id } of submitted) retire(db, id, db.now.atMs + retainMs);
+  retire(
+    db,
+    submitted.map(({ id }) => ({ id })),
+    retainMs,
+  );
   const last = waiting.length < limit ? undefined : waiting.at(-1);
   return { deleted: submitted.length, next: last && `${last.due_at} ${last.id} ${last.provider}` };
 }

@@ -176,14 +176,14 @@ function createBatch(db: SqliteConnection, request: ClaimRequest, pieceMax: numb
       WHERE due_at IS NOT NULL AND provider = ${listName(only, pieceMax)} AND due_at <= ${atMs}
       ORDER BY due_at, id LIMIT ${emailsMax}`,
   );
-  const oldest = due.toSorted((a, b) => a.due_at - b.due_at).slice(0, emailsMax);
   let bytes = 0;
-  for (const [position, { id, size }] of oldest.entries()) {
-    bytes += size;
-    if (position > 0 && bytes > bytesMax) break;
-    db.run`UPDATE places SET due_at = NULL, provider = NULL, batch = ${claimId}, position = ${position}
-      WHERE id = ${id}`;
-  }
+  const taken = due
+    .toSorted((a, b) => a.due_at - b.due_at)
+    .slice(0, emailsMax)
+    .filter(({ size }, position) => (bytes += size) <= bytesMax || position === 0)
+    .map(({ id }) => id);
+  db.run`UPDATE places SET due_at = NULL, provider = NULL, batch = ${claimId}, position = taken.key
+    FROM json_each(${JSON.stringify(taken)}) AS taken WHERE places.id = taken.value`;
   return claimId;
 }
 

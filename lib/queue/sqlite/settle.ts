@@ -15,6 +15,15 @@ interface Member {
   readonly mark_remains: string | null;
 }
 
+/** An email that leaves the queue. */
+interface Leaving {
+  readonly id: string;
+  /** The batch by which it was sent; null if it was deleted. */
+  readonly batch?: string | null;
+  /** The part of a sent email that is kept: its envelope line and its record. */
+  readonly remains?: string | null;
+}
+
 type Sent = Extract<EmailFate, { kind: "sent" }>;
 
 /** @param retainMs how long the ids of what leaves stay known */
@@ -26,11 +35,9 @@ export function settle(
 ): Settled {
   const row = db.get<{ lease: number; held: number }>`SELECT lease, held FROM batches WHERE id = ${batch.id}`;
   const leaseHeld = row !== undefined && row.lease === batch.lease && row.held === 1;
-  const settler = new Settler(db, batch, db.now.atMs + retainMs);
-  if (leaseHeld) settler.carryOut(settlement);
-  else for (const fate of settlement.fates) if (fate.kind === "sent") settler.acceptLate(fate);
-  const { duplicates, accepted } = settler;
-  if (duplicates.length > 0) count(db, "duplicates", duplicates.length);
+  const carry = leaseHeld ? carryOut : acceptLate;
+  const { accepted, duplicates } = carry(db, batch, settlement, retainMs);
+  if (duplicates.length > 0) count(db, { duplicates: duplicates.length });
   // Also under an old lease: what a provider accepted, it accepted.
   if (accepted > 0 && settlement.credential !== undefined)
     db.run`INSERT INTO acceptances (provider, credential, count)
@@ -39,99 +46,104 @@ export function settle(
   return { leaseHeld, duplicates };
 }
 
-/** One settlement of a batch. */
-class Settler {
-  readonly #db: SqliteConnection;
-  readonly #batch: Batch;
-  readonly #texts: ReadonlyMap<string, string>;
-  readonly #expiresAtMs: number;
-  /** Emails that another batch had delivered before. */
-  readonly duplicates: string[] = [];
-  /** Emails accepted, except those that an earlier try of this settlement reported. */
-  accepted = 0;
+/** Emails newly accepted, and those that another batch had delivered before. */
+interface Acceptances {
+  readonly accepted: number;
+  readonly duplicates: readonly string[];
+}
 
-  constructor(db: SqliteConnection, batch: Batch, expiresAtMs: number) {
-    this.#db = db;
-    this.#batch = batch;
-    this.#texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
-    this.#expiresAtMs = expiresAtMs;
-  }
-
-  carryOut({ fates, rest, keepsLease, counts, failure }: Settlement): void {
-    const members = new Map(membersOf(this.#db, this.#batch.id).map((member) => [member.id, member]));
-    // Whether a settlement that keeps the lease is repeated shows only in that its emails have left.
-    if (keepsLease && fates.length > 0 && fates.every(({ id }) => !members.has(id))) return;
-    for (const fate of fates) {
-      const member = members.get(fate.id);
-      if (member === undefined) throw new Error(`settle: not in the batch, or named twice: ${fate.id}`);
-      members.delete(fate.id);
-      this.#carryOutFate(fate, member);
-    }
-    const left = [...members.values()];
-    if (left.length > 0 && rest === undefined && !keepsLease)
-      throw new Error(`settle: neither a fate nor a rest: ${left[0]?.id}`);
-    const { atMs } = this.#db.now;
-    if (!this.#endIfAllMarked(this.#batch.id, left) && rest !== undefined)
-      this.#db.run`UPDATE batches SET held = 0, lapsed = 0, doubt_since = coalesce(doubt_since, ${atMs}),
-        due_at = ${atMs + Math.round(rest.delayMs)}, notes = ${rest.notes} WHERE id = ${this.#batch.id}`;
-    for (const [name, by] of Object.entries(counts)) count(this.#db, name, by);
-    const hasAccepted = fates.some(({ kind }) => kind === "sent");
-    noteCondition(this.#db, this.#batch.provider, hasAccepted ? "accepted" : failure);
-  }
-
-  /** The provider accepted an email under a lease that has been lost since. */
-  acceptLate(fate: Sent): void {
-    const { id } = fate;
-    const sent = this.#db.get<{ batch: string | null }>`SELECT batch FROM sent WHERE id = ${id}`;
-    if (sent !== undefined) return this.#acceptAgain(id, sent.batch);
-    const place = this.#db.get<{ batch: string | null; mark_batch: string | null }>`
-      SELECT batch, mark_batch FROM places WHERE id = ${id}`;
-    if (place === undefined) return;
-    if (place.mark_batch !== null) return this.#acceptAgain(id, place.mark_batch);
-    this.accepted += 1;
-    if (place.batch === null) return this.#retireSent(fate);
-    this.#db.run`UPDATE places SET mark_batch = ${this.#batch.id}, mark_remains = ${this.#remainsOf(fate)}
-      WHERE id = ${id}`;
-    this.#endIfAllMarked(place.batch, membersOf(this.#db, place.batch));
-  }
-
-  #carryOutFate(fate: EmailFate, member: Member): void {
+function carryOut(db: SqliteConnection, batch: Batch, settlement: Settlement, retainMs: number): Acceptances {
+  const { fates, rest, keepsLease, counts, failure } = settlement;
+  const members = new Map(membersOf(db, batch.id).map((member) => [member.id, member]));
+  // Only the absence of its emails shows that a settlement that keeps the lease is repeated.
+  if (keepsLease && fates.length > 0 && fates.every(({ id }) => !members.has(id)))
+    return { accepted: 0, duplicates: [] };
+  const sentBy = senderOf(batch);
+  const sent: Leaving[] = [];
+  const elsewhere: Member[] = [];
+  const duplicates: string[] = [];
+  for (const fate of fates) {
+    const member = members.get(fate.id);
+    if (member === undefined) throw new Error(`settle: not in the batch, or named twice: ${fate.id}`);
+    members.delete(fate.id);
     if (fate.kind === "sent") {
-      this.accepted += 1;
-      this.#acceptAgain(fate.id, member.mark_batch);
-      return this.#retireSent(fate);
+      sent.push(sentBy(fate));
+      if (![null, batch.id].includes(member.mark_batch)) duplicates.push(fate.id);
+    } else if (member.mark_batch === null) putBack(db, fate);
+    else elsewhere.push(member);
+  }
+  const left = [...members.values()];
+  if (left.length > 0 && rest === undefined && !keepsLease)
+    throw new Error(`settle: neither a fate nor a rest: ${left[0]?.id}`);
+  retire(db, [...sent, ...marked(elsewhere)], retainMs);
+  if (!endIfAllMarked(db, batch.id, left, retainMs) && rest !== undefined) {
+    const { atMs } = db.now;
+    db.run`UPDATE batches SET held = 0, lapsed = 0, doubt_since = coalesce(doubt_since, ${atMs}),
+      due_at = ${atMs + Math.round(rest.delayMs)}, notes = ${rest.notes} WHERE id = ${batch.id}`;
+  }
+  count(db, counts);
+  noteCondition(db, batch.provider, sent.length > 0 ? "accepted" : failure);
+  return { accepted: sent.length, duplicates };
+}
+
+/** The provider accepted emails under a lease that has been lost since. */
+function acceptLate(
+  db: SqliteConnection,
+  batch: Batch,
+  { fates }: Settlement,
+  retainMs: number,
+): Acceptances {
+  const sentBy = senderOf(batch);
+  const duplicates: string[] = [];
+  let accepted = 0;
+  for (const fate of fates) {
+    if (fate.kind !== "sent") continue;
+    const { id } = fate;
+    const email = db.get<{ batch: string | null; accepted_by: string | null; is_known: number }>`
+      SELECT NULL AS batch, batch AS accepted_by, TRUE AS is_known FROM sent WHERE id = ${id}
+      UNION ALL SELECT batch, mark_batch, mark_batch IS NOT NULL FROM places WHERE id = ${id}`;
+    if (email === undefined) continue;
+    if (![null, batch.id].includes(email.accepted_by)) duplicates.push(id);
+    if (email.is_known === 1) continue;
+    accepted += 1;
+    const leaving = sentBy(fate);
+    if (email.batch === null) retire(db, [leaving], retainMs);
+    else {
+      db.run`UPDATE places SET mark_batch = ${batch.id}, mark_remains = ${leaving.remains} WHERE id = ${id}`;
+      endIfAllMarked(db, email.batch, membersOf(db, email.batch), retainMs);
     }
-    if (retireIfMarked(this.#db, member, this.#expiresAtMs)) return;
-    const { atMs } = this.#db.now;
-    const [dueAtMs, list, diedAtMs] =
-      fate.kind === "due"
-        ? [atMs + Math.round(fate.delayMs), listName(fate.only ?? anyProvider, fate.pieceMax), null]
-        : [null, null, atMs];
-    this.#db.run`UPDATE places SET batch = NULL, position = NULL, due_at = ${dueAtMs}, provider = ${list},
-      died_at = ${diedAtMs}, history = coalesce(nullif(${fate.history}, ''), history) WHERE id = ${fate.id}`;
   }
+  return { accepted, duplicates };
+}
 
-  /** @param by the batch by which it was accepted before: this one, if that is repeated; null if it was not, or deleted */
-  #acceptAgain(id: string, by: string | null): void {
-    if (by !== this.#batch.id && by !== null) this.duplicates.push(id);
-  }
+function senderOf(batch: Batch) {
+  const texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
+  return ({ id, record }: Sent) => ({
+    id,
+    batch: batch.id,
+    remains: `${envelopeLine(texts.get(id) ?? "")}\n${record}`,
+  });
+}
 
-  #retireSent(fate: Sent): void {
-    retire(this.#db, fate.id, this.#expiresAtMs, this.#batch.id, this.#remainsOf(fate));
-  }
+/** Takes an email that is not sent out of its batch. */
+function putBack(db: SqliteConnection, fate: Exclude<EmailFate, Sent>): void {
+  const { atMs } = db.now;
+  const { id, history } = fate;
+  if (fate.kind === "dead")
+    db.run`UPDATE places SET batch = NULL, position = NULL, died_at = ${atMs},
+      history = coalesce(nullif(${history}, ''), history) WHERE id = ${id}`;
+  else
+    db.run`UPDATE places SET batch = NULL, position = NULL, due_at = ${atMs + Math.round(fate.delayMs)},
+      provider = ${listName(fate.only ?? anyProvider, fate.pieceMax)},
+      history = coalesce(nullif(${history}, ''), history) WHERE id = ${id}`;
+}
 
-  /** The part of a sent email that is kept: who wrote to whom about what, and what became of it. */
-  #remainsOf({ id, record }: Sent): string {
-    return `${envelopeLine(this.#texts.get(id) ?? "")}\n${record}`;
-  }
-
-  /** @returns whether the batch has ended: all emails left in it had been accepted elsewhere */
-  #endIfAllMarked(id: string, left: readonly Member[]): boolean {
-    if (left.some(({ mark_batch }) => mark_batch === null)) return false;
-    for (const member of left) retireIfMarked(this.#db, member, this.#expiresAtMs);
-    this.#db.run`DELETE FROM batches WHERE id = ${id}`;
-    return true;
-  }
+/** @returns whether the batch has ended: all emails left in it had been accepted elsewhere */
+function endIfAllMarked(db: SqliteConnection, id: string, left: readonly Member[], retainMs: number) {
+  if (left.some(({ mark_batch }) => mark_batch === null)) return false;
+  retire(db, marked(left), retainMs);
+  db.run`DELETE FROM batches WHERE id = ${id}`;
+  return true;
 }
 
 export function membersOf(db: SqliteConnection, batch: string): Member[] {
@@ -139,33 +151,32 @@ export function membersOf(db: SqliteConnection, batch: string): Member[] {
     SELECT id, mark_batch, mark_remains FROM places WHERE batch = ${batch} ORDER BY position`;
 }
 
-/** An email that was accepted elsewhere is sent, whatever becomes of its batch. */
-export function retireIfMarked(db: SqliteConnection, member: Member, expiresAtMs: number): boolean {
-  const { id, mark_batch, mark_remains } = member;
-  if (mark_batch !== null) retire(db, id, expiresAtMs, mark_batch, mark_remains ?? "");
-  return mark_batch !== null;
+/** Those that were accepted elsewhere: they are sent, whatever becomes of their batch. */
+export function marked(members: readonly Member[]): Leaving[] {
+  return members
+    .filter(({ mark_batch }) => mark_batch !== null)
+    .map(({ id, mark_batch, mark_remains }) => ({ id, batch: mark_batch, remains: mark_remains }));
 }
 
 /**
- * Takes an email out of the queue. Its id stays known until `expiresAtMs`.
- * @param batch by which it was sent; null if it was deleted
- * @param remains what is kept of it
+ * Takes emails out of the queue. Their ids stay known for `retainMs`. One statement deletes the rows of all from a
+ * table, since SQLite copies pages for each statement that may fire a trigger.
  */
-export function retire(
-  db: SqliteConnection,
-  id: string,
-  expiresAtMs: number,
-  batch: string | null = null,
-  remains = "",
-): void {
-  db.run`DELETE FROM emails WHERE id = ${id}`;
-  db.run`DELETE FROM places WHERE id = ${id}`;
-  db.run`INSERT INTO sent (id, batch, remains, expires_at) VALUES (${id}, ${batch}, ${remains}, ${expiresAtMs})`;
+export function retire(db: SqliteConnection, leaving: readonly Leaving[], retainMs: number): void {
+  if (leaving.length === 0) return;
+  const ids = JSON.stringify(leaving.map(({ id }) => id));
+  db.run`DELETE FROM places WHERE id IN (SELECT value FROM json_each(${ids}))`;
+  db.run`DELETE FROM emails WHERE id IN (SELECT value FROM json_each(${ids}))`;
+  for (const { id, batch = null, remains } of leaving)
+    db.run`INSERT INTO sent (id, batch, remains, expires_at)
+      VALUES (${id}, ${batch}, ${remains ?? ""}, ${db.now.atMs + retainMs})`;
 }
 
-/** Adds to a counter. */
-export function count(db: SqliteConnection, name: string, by: number): void {
-  db.run`INSERT INTO counters (name, count) VALUES (${name}, ${by})
+/** Adds to counters, as often as `times` says. */
+export function count(db: SqliteConnection, counts: Readonly<Record<string, number>>, times = 1): void {
+  if (times === 0) return;
+  db.run`INSERT INTO counters (name, count)
+    SELECT key, value * ${times} FROM json_each(${JSON.stringify(counts)}) WHERE TRUE
     ON CONFLICT DO UPDATE SET count = count + excluded.count`;
 }
 

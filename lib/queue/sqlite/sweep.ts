@@ -13,7 +13,7 @@ import {
   stepSince,
 } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { count, membersOf, retireIfMarked } from "./settle.ts";
+import { count, marked, membersOf, retire } from "./settle.ts";
 
 /** A presence that has not changed is written again after this time, ms: an idle worker hardly writes. */
 const refreshMs = 20_000;
@@ -86,7 +86,7 @@ function restamp(db: SqliteConnection): void {
     restamped += db.run`UPDATE places SET due_at = ${atMs} WHERE id IN (SELECT id FROM places
       WHERE due_at IS NOT NULL AND provider = ${name} AND due_at > ${emailsDueMs} LIMIT ${restampedMax})`;
   }
-  if (restamped > 0) count(db, "restamped", restamped);
+  if (restamped > 0) count(db, { restamped });
 }
 
 /** Forgets ids, records, keys, claims, workers and providers whose time is over. */
@@ -127,7 +127,7 @@ function giveBackBatches(db: SqliteConnection, retainMs: number): void {
   const unserved = db.all<{ id: string }>`SELECT id FROM batches
     WHERE ends_at IS NULL AND provider NOT IN (SELECT provider FROM served) LIMIT ${batchesMax}`;
   for (const { id } of unserved) {
-    for (const member of membersOf(db, id)) retireIfMarked(db, member, atMs + retainMs);
+    retire(db, marked(membersOf(db, id)), retainMs);
     db.run`UPDATE places SET batch = NULL, position = NULL, due_at = ${atMs}, provider = ${anyProvider}
       WHERE batch = ${id}`;
     db.run`DELETE FROM batches WHERE id = ${id}`;
