@@ -36,13 +36,13 @@ export function cellOf({ value, atMs }: DisplayField, nowMs: number): string {
 export function columnOf<Key extends string>(
   key: Key,
   nowMs: number,
-  layout: Partial<Column<Readonly<Record<Key, DisplayField>>>> = {},
+  align?: "right",
 ): Column<Readonly<Record<Key, DisplayField>>> {
   const title = key
     .replace(/_(at|since|total)$/, "")
     .replaceAll("_", " ")
     .toUpperCase();
-  return { title, text: (fields) => cellOf(fields[key], nowMs), ...layout };
+  return { title, text: (fields) => cellOf(fields[key], nowMs), ...(align && { align }) };
 }
 
 /**

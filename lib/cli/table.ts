@@ -8,27 +8,18 @@ export interface Column<Row> {
   /** Control characters in it are escaped. */
   text(row: Row): string;
   readonly align?: "right";
-  /** May be cut if the terminal is too narrow. */
-  readonly elastic?: true;
-  /** May be omitted if the terminal is too narrow even so; the column with the highest number goes first. */
-  readonly omitted?: number;
   style?(row: Row): Style | undefined;
 }
 
-interface FittedColumn<Row> extends Column<Row> {
-  width: number;
-}
-
 const gap = "  ";
-/** Columns of the terminal that an elastic column keeps at least. */
-const elasticMin = 10;
 
-/** A table that is written page by page: every page has the same columns, and none is narrower than the one before. */
+/** A table that is written page by page: no column is narrower than on the page before. */
 export class Table<Row> {
   readonly #terminal: Terminal;
-  #columns: FittedColumn<Row>[];
+  readonly #columns: readonly (Column<Row> & { width: number })[];
   #isFirst = true;
 
+  /** @param columns the most important first: lines are cut at the end */
   constructor(columns: readonly Column<Row>[], terminal: Terminal) {
     this.#terminal = terminal;
     this.#columns = columns.map((column) => ({ ...column, width: column.title.length }));
@@ -36,59 +27,40 @@ export class Table<Row> {
 
   /** The lines of one page, with the titles before the first. */
   lines(rows: readonly Row[]): string[] {
-    for (const column of this.#columns) {
-      const widths = rows.map((row) => Bun.stringWidth(visible(column.text(row))));
-      column.width = Math.max(column.width, ...widths);
+    const cells = rows.map((row) => this.#columns.map((column, i) => this.#cell(column, row, i)));
+    const titles = this.#columns.map(({ title }) => paint(this.#terminal, title, "dim"));
+    for (const [i, column] of this.#columns.entries()) {
+      column.width = Math.max(column.width, ...cells.map((line) => Bun.stringWidth(line[i]!)));
     }
-    if (this.#isFirst) this.#omitColumns();
-    this.#shrinkColumns();
-    const titles = this.#isFirst ? [this.#line(({ title }) => paint(this.#terminal, title, "dim"))] : [];
+    const lines = (this.#isFirst ? [titles, ...cells] : cells).map((line) => this.#line(line));
     this.#isFirst = false;
-    return [...titles, ...rows.map((row) => this.#line((column) => this.#cell(column, row)))];
+    return lines;
   }
 
-  #cell({ width, style, text }: FittedColumn<Row>, row: Row): string {
-    const whole = visible(text(row));
-    const cut = Bun.sliceAnsi(whole, 0, width, "…");
-    // Where a wide character crosses the end, sliceAnsi takes one column too many.
-    const shown = Bun.stringWidth(cut) > width ? Bun.sliceAnsi(whole, 0, width - 1, "…") : cut;
+  /** One long text must not push the columns behind it off the terminal: those in the middle get a third of it. */
+  #cell({ text, style }: Column<Row>, row: Row, index: number): string {
+    const { width = Number.POSITIVE_INFINITY } = this.#terminal;
+    const isInner = index > 0 && index < this.#columns.length - 1;
+    const shown = isInner ? cut(visible(text(row)), Math.floor(width / 3)) : visible(text(row));
     const wanted = style?.(row);
     return wanted === undefined ? shown : paint(this.#terminal, shown, wanted);
   }
 
-  #line(cellOf: (column: FittedColumn<Row>) => string): string {
-    const cells = this.#columns.map((column) => {
-      const cell = cellOf(column);
-      const space = " ".repeat(column.width - Bun.stringWidth(cell));
-      return column.align === "right" ? space + cell : cell + space;
+  #line(cells: readonly string[]): string {
+    const padded = this.#columns.map(({ width, align }, i) => {
+      const cell = cells[i]!;
+      const space = " ".repeat(width - Bun.stringWidth(cell));
+      return align === "right" ? space + cell : cell + space;
     });
-    return cells.join(gap).trimEnd();
+    return cut(padded.join(gap).trimEnd(), this.#terminal.width);
   }
+}
 
-  /** How much wider than the terminal the lines are, if no elastic column is wider than `elasticMax`. */
-  #excess(elasticMax = Number.POSITIVE_INFINITY): number {
-    const widths = this.#columns.map(({ width, elastic }) => (elastic ? Math.min(width, elasticMax) : width));
-    const sum = widths.reduce((total, width) => total + width + gap.length, -gap.length);
-    return sum - (this.#terminal.width ?? Number.POSITIVE_INFINITY);
-  }
-
-  #omitColumns(): void {
-    const optional = this.#columns.filter(({ omitted }) => omitted !== undefined);
-    for (const worst of optional.toSorted((a, b) => b.omitted! - a.omitted!)) {
-      if (this.#excess(elasticMin) <= 0) return;
-      this.#columns = this.#columns.filter((column) => column !== worst);
-    }
-  }
-
-  /** Takes what is too much from the widest elastic column, one character at a time. */
-  #shrinkColumns(): void {
-    const elastic = this.#columns.filter((column) => column.elastic);
-    for (let excess = this.#excess(); excess > 0; excess -= 1) {
-      const [widest] = elastic.toSorted((a, b) => b.width - a.width);
-      if (widest === undefined || widest.width <= elasticMin) return;
-      widest.width -= 1;
-    }
-  }
+function cut(text: string, width = Number.POSITIVE_INFINITY): string {
+  if (Bun.stringWidth(text) <= width) return text;
+  const shown = Bun.sliceAnsi(text, 0, width, "…");
+  // Where a wide character crosses the end, sliceAnsi takes one column too many.
+  return Bun.stringWidth(shown) > width ? Bun.sliceAnsi(text, 0, width - 1, "…") : shown;
 }
 
 /** The whole table at once. */

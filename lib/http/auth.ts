@@ -1,25 +1,21 @@
-// Who may submit: clients with one of the bearer tokens (RFC 6750). Neither the answer nor its timing reveals how much of a
-// token was right. Without tokens, everyone who reaches the port may submit, except pages of other sites: a browser sends
-// what they ask for on behalf of a user who does not know of it.
+// Who may submit: clients with one of the bearer tokens (RFC 6750). Neither the answer nor its timing reveals how much of
+// a token was right. Without tokens everyone may submit, except pages of other sites, for which a browser sends requests
+// without its user's knowledge.
 
 import { createHash, timingSafeEqual } from "node:crypto";
-
-/** Whether the sender of an `Authorization` header may submit. */
-export type Gate = (authorization: string | null) => boolean;
 
 /** The scheme in any case. A repeated header arrives as both values with a comma, which no token has. */
 const bearer = /^bearer +([\x21-\x2b\x2d-\x7e]+)$/i;
 
-export function createGate(tokens: readonly string[]): Gate {
+/** Returns whether the sender of an `Authorization` header may submit. */
+export function createGate(tokens: readonly string[]): (authorization: string | null) => boolean {
   const digests = tokens.map(digest);
   return (authorization) => {
     const token = bearer.exec(authorization ?? "")?.[1];
     if (token === undefined) return false;
     const given = digest(token);
     // Compares the digests of all tokens, so that the time does not depend on what matches.
-    let matches = 0;
-    for (const one of digests) matches += Number(timingSafeEqual(one, given));
-    return matches > 0;
+    return digests.filter((one) => timingSafeEqual(one, given)).length > 0;
   };
 }
 

@@ -82,8 +82,8 @@ function effectiveSettings(
 
 const columns: readonly Column<EffectiveSetting>[] = [
   { title: "SETTING", text: ({ name }) => name },
-  { title: "VALUE", text: ({ value }) => (value === "" ? "off" : (value ?? "–")), elastic: true },
-  { title: "FROM", text: ({ source, file }) => file ?? source, elastic: true },
+  { title: "VALUE", text: ({ value }) => (value === "" ? "off" : (value ?? "–")) },
+  { title: "FROM", text: ({ source, file }) => file ?? source },
 ];
 
 const checkColumns: readonly Column<Check>[] = [

@@ -5,7 +5,7 @@ import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { cellOf, columnOf, documentOf, type DisplayField } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
 import { complain, print } from "../output.ts";
-import { type Column, Table } from "../table.ts";
+import { Table } from "../table.ts";
 import { type EmailFields, emailFields } from "./email_fields.ts";
 import { type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
 import { jsonFlag, lossText, pagesOf, type QueueSession, withQueue } from "./session.ts";
@@ -71,7 +71,7 @@ async function printArray({ admin, config }: QueueSession, wanted: Wanted): Prom
 async function printTable({ admin, terminal }: QueueSession, wanted: Wanted): Promise<ExitCode> {
   const { state, limit, order } = wanted;
   const { nowMs, states } = await admin.stats();
-  const columns = columnKeys[state].map((key) => columnOf(key, nowMs, layouts[key]));
+  const columns = columnKeys[state].map((key) => columnOf(key, nowMs));
   const table = new Table<Row>(columns, terminal);
   let shown = 0;
   for await (const emails of pagesOf(admin, state, limit, order)) {
@@ -87,24 +87,14 @@ async function printTable({ admin, terminal }: QueueSession, wanted: Wanted): Pr
 
 type Row = EmailFields & { readonly next: DisplayField };
 
-/** The fields that matter in each state; `next` is the one of two times that an email in a batch has. */
+/** The fields that matter in each state, the most important first. `next` is the one of two times of an email in a batch. */
 const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
-  waiting: ["id", "submitted_at", "attempts_total", "to", "subject", "reason"],
-  retrying: ["id", "submitted_at", "due_at", "attempts_total", "to", "reason"],
-  sending: ["id", "provider", "next", "to", "subject"],
-  "in-doubt": ["id", "in_doubt_since", "provider", "next", "to", "reason"],
-  sent: ["id", "sent_at", "provider", "to", "subject"],
-  dead: ["id", "died_at", "to", "reason"],
-};
-
-/** How columns shrink if the terminal is too narrow. */
-const layouts: Readonly<Partial<Record<keyof Row, Partial<Column<unknown>>>>> = {
-  provider: { omitted: 1 },
-  to: { elastic: true, omitted: 2 },
-  submitted_at: { omitted: 3 },
-  attempts_total: { align: "right", omitted: 4 },
-  subject: { elastic: true, omitted: 5 },
-  reason: { elastic: true },
+  waiting: ["id", "submitted_at", "to", "subject", "attempts_total", "reason"],
+  retrying: ["id", "due_at", "reason", "to", "attempts_total", "submitted_at"],
+  sending: ["id", "next", "provider", "to", "subject"],
+  "in-doubt": ["id", "in_doubt_since", "next", "reason", "provider", "to"],
+  sent: ["id", "sent_at", "to", "provider", "subject"],
+  dead: ["id", "died_at", "reason", "to"],
 };
 
 function rowOf(stored: StoredEmail, nowMs: number): Row {

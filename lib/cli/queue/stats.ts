@@ -81,7 +81,7 @@ const stateColumns = (states: QueueStats["states"]): Column<ListedState>[] => [
     align: "right",
     style: (state) => (state === "dead" && states.dead > 0 ? "red" : undefined),
   },
-  { title: "", text: (state) => stateMeanings[state], elastic: true },
+  { title: "", text: (state) => stateMeanings[state] },
 ];
 
 function providerLines(
@@ -92,7 +92,7 @@ function providerLines(
   const rows = Object.entries(providers).map(([name, one]) => ({ ...one, provider: { value: name } }));
   const columns = [
     columnOf<string>("provider", nowMs),
-    ...countNames.map((key) => columnOf<string>(key, nowMs, { align: "right" })),
+    ...countNames.map((key) => columnOf<string>(key, nowMs, "right")),
   ];
   return rows.length === 0 ? [] : ["", ...tableOf<Fields>(columns, rows, terminal)];
 }
@@ -236,7 +236,7 @@ function reasonLines(
   const columns: Column<FailureReason>[] = [
     { title: "EMAILS", text: ({ emails }) => formatNumber(emails), align: "right" },
     { title: "PROVIDER", text: ({ provider = "" }) => provider },
-    { title: "REASON", text: ({ reason }) => reason, elastic: true },
+    { title: "REASON", text: ({ reason }) => reason },
   ];
   if (reasons.every(({ provider }) => provider === undefined)) columns.splice(1, 1);
   return ["", paint(terminal, `${title}${part}`, "bold"), ...tableOf(columns, reasons, terminal)];

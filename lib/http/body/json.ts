@@ -39,8 +39,8 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
 }
 
 /**
- * The depth and the most values that a JSON text can have, up to one over the limits, and the names of the outermost
- * object's members in order, repeats included, as written. Means nothing for other text, which JSON.parse refuses.
+ * The depth of a JSON text and the most values that it can have, up to one over the limits, and the names of the
+ * outermost object's members as written, repeats included. Means nothing for other text, which JSON.parse refuses.
  */
 function scan(json: string): { depth: number; values: number; quotedKeys: readonly string[] } {
   const quotedKeys: string[] = [];

@@ -1,7 +1,6 @@
-// multipart/form-data (RFC 7578) as browsers, curl and the common libraries write it, and its header values. What would
-// have to be guessed, repaired or left out makes the form unreadable, since a part of an email could be lost that way.
-// `util.MIMEType` and @remix-run/multipart-parser are more forgiving: they drop what follows the closing boundary, the
-// second of two parameters, and malformed lines of a head.
+// multipart/form-data (RFC 7578) as browsers, curl and the common libraries write it, and its header values. Nothing is
+// guessed, repaired or left out, since a part of an email could be lost that way. `util.MIMEType` and
+// @remix-run/multipart-parser drop what follows the closing boundary, the second of two parameters, and malformed lines.
 
 import { isFieldName } from "../../email/fields.ts";
 import { giveField, type SubmittedFields } from "../submission.ts";
@@ -55,7 +54,7 @@ export function parseHeader(text: string): HeaderValue | undefined {
   return length === text.length ? { value: head[1]!.toLowerCase(), parameters } : undefined;
 }
 
-/** Whether a header's `charset`, if it has one, is UTF-8 or a subset of it. */
+/** Whether the `charset`, if there is one, is UTF-8 or a subset of it. */
 export function isUtf8({ parameters }: HeaderValue): boolean {
   return /^(?:utf-?8|(?:us-)?ascii)$/i.test(parameters.get("charset") ?? "utf-8");
 }

@@ -1,7 +1,6 @@
-// The submissions under way and their bodies, within bounds of number, size, time and memory. Bun's own limit of size
-// answers with an empty 413, so it is set out of reach, and this file keeps the contract's. The rest of a refused body is
-// left to Bun, which drops it and closes the connection after its idle timeout: closing at once would make clients that
-// write everything before they read lose the answer.
+// The submissions under way and their bodies, within bounds of number, size, time and memory. Bun's own limit of size,
+// which answers with an empty 413, is set out of reach. Bun drops the rest of a refused body and closes the connection
+// after its idle timeout: if it were closed at once, clients that write everything before they read would lose the answer.
 
 /** How much an outage of the store may pile up, and how long a client may take. */
 export const defaultLimits = {
@@ -15,8 +14,6 @@ export const defaultLimits = {
   silenceMaxMs: 2000,
 };
 
-export type UploadLimits = Readonly<typeof defaultLimits> & { readonly maxBodyBytes: number };
-
 /** Bodies up to this size may be read whole, which takes half the CPU time of reading them in pieces. */
 const wholeBytesMax = 65_536;
 /** Most bytes that bodies being read whole may have announced: Bun buffers them before they are counted as held. */
@@ -29,7 +26,7 @@ export type Arrival =
 
 /** All submissions under way. */
 export class Uploads {
-  readonly limits: UploadLimits;
+  readonly limits: Readonly<typeof defaultLimits> & { readonly maxBodyBytes: number };
   pending = 0;
   /** Bytes of bodies that have arrived, then of the emails as they are stored. */
   heldBytes = 0;
@@ -38,7 +35,7 @@ export class Uploads {
   /** Those whose body has not arrived yet, the one that has been silent longest first. */
   readonly awaited = new Set<Upload>();
 
-  constructor(limits: UploadLimits) {
+  constructor(limits: Uploads["limits"]) {
     this.limits = limits;
   }
 
@@ -78,10 +75,7 @@ export class Upload {
     this.#all = all;
   }
 
-  /**
-   * Reads the body. It holds memory for what has arrived, never for what was announced, so that silent clients cost the
-   * others nothing. Never rejects.
-   */
+  /** Holds memory for what has arrived, never for what was announced: silent clients cost the others nothing. */
   read(request: Request): Promise<Arrival> {
     const { limits, wholeBytes, awaited } = this.#all;
     if (request.body === null) return Promise.resolve({ kind: "read", bytes: this.#buffer });
@@ -97,8 +91,8 @@ export class Upload {
   }
 
   /**
-   * Holds this many bytes instead of what it held before, if need be by giving up bodies of clients that have been silent
-   * for too long. False, without any change, if there is not enough memory.
+   * Holds this many bytes instead of what it held before. To make room, gives up bodies that have been silent for too
+   * long. False, without any other change, if that is not enough.
    */
   hold(bytes: number): boolean {
     const all = this.#all;
@@ -111,7 +105,6 @@ export class Upload {
     return true;
   }
 
-  /** Resolves to `tooSlow`, and releases the memory at once. */
   giveUp(): void {
     this.#arrive({ kind: "tooSlow" });
   }
@@ -120,7 +113,7 @@ export class Upload {
     return performance.now() - this.#heardAtMs;
   }
 
-  /** The submission is answered. To be called once, whatever came of it. */
+  /** To be called once, when the submission is answered. */
   end(): void {
     this.hold(0);
     this.#all.pending -= 1;
@@ -179,7 +172,7 @@ export class Upload {
   }
 }
 
-/** The same bytes in a buffer of another size. The old one is freed at once, and not when it is collected. */
+/** The same bytes in a buffer of another size. The old one is freed at once, not when it is collected. */
 function resized(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes.buffer.transfer(size));
 }
