@@ -3,9 +3,9 @@
 
 import type { Health, QueueStats } from "../queue/contract.ts";
 import { build } from "../runtime/version.ts";
-import { type Family, gauge, createHistogram, labels, type Sample, total } from "./metrics.ts";
+import { createHistogram, type Family, gauge, labels, type Row, type Sample, total } from "./metrics.ts";
 
-/** Counters of the store that it keeps for each provider. Another release may have left more. */
+/** Counters that the store keeps for each provider. Another release may have left more. */
 const outcomes = ["accepted", "rejected", "retried", "handed_over", "unknown", "dead"] as const;
 
 /**
@@ -18,23 +18,25 @@ export function queueFamilies(
   health: Health,
   known: readonly string[] = [],
 ): readonly Family[] {
+  const up = "1 if the store answered this scrape, else 0, and all metrics of the queue are missing.";
+  const healthy = "1 if this process may rely on the store: reached, of a known format, durable, with room.";
+  const store = [
+    gauge("reliable_email_store_up", up, stats === undefined ? 0 : 1),
+    gauge("reliable_email_store_healthy", healthy, health.ok ? 1 : 0),
+  ];
+  if (stats === undefined) return store;
+  const [gauges, totals] = [queueGauges(stats, known), queueTotals(stats, known)];
   return [
-    gauge(
-      "reliable_email_store_up",
-      "1 if the store answered this scrape, else 0, and all metrics of the queue are missing.",
-      stats === undefined ? 0 : 1,
-    ),
-    gauge(
-      "reliable_email_store_healthy",
-      "1 if this process may rely on the store: reached, of a known format, durable, with room.",
-      health.ok ? 1 : 0,
-    ),
-    ...(stats === undefined ? [] : [...queueGauges(stats, known), ...queueCounters(stats, known)]),
+    ...store,
+    ...gauges.map(([name, ...rest]) => gauge(`reliable_email_queue_${name}`, ...rest)),
+    ...totals.map(([name, ...rest]) => total(`reliable_email_queue_${name}_total`, ...rest)),
   ];
 }
 
-function queueGauges(stats: QueueStats, known: readonly string[]): Family[] {
+function queueGauges(stats: QueueStats, known: readonly string[]): Row[] {
   const secondsSince = (sinceMs = stats.nowMs) => Math.max(0, stats.nowMs - sinceMs) / 1000;
+  const due = secondsSince(stats.oldestDueAtMs);
+  const step = (stats.clockStep?.byMs ?? 0) / 1000;
   const byState = Object.entries(stats.states).map(([state, count]): Sample => [
     labels({ state: state.replaceAll("-", "_") }),
     count,
@@ -43,28 +45,19 @@ function queueGauges(stats: QueueStats, known: readonly string[]): Family[] {
     labels({ provider }),
     secondsSince(stats.providers[provider]?.failingSinceMs),
   ]);
-  const rows: [name: string, help: string, value: number | Sample[]][] = [
+  return [
     ["emails", "Emails by state; the sent ones as long as RETAIN keeps their records.", byState],
-    [
-      "oldest_due_seconds",
-      "How long the oldest due email has been due; 0 if none is.",
-      secondsSince(stats.oldestDueAtMs),
-    ],
+    ["oldest_due_seconds", "How long the oldest due email has been due; 0 if none is.", due],
     ["oldest_doubt_seconds", "How long the oldest doubt has lasted.", secondsSince(stats.oldestDoubtSinceMs)],
     ["paused", "1 while an operator has paused all deliveries.", stats.paused ? 1 : 0],
     ["provider_failing_seconds", "How long a provider has failed without an acceptance.", failing],
-    [
-      "clock_step_seconds",
-      "Last step of the store's clock within an hour; negative if back.",
-      (stats.clockStep?.byMs ?? 0) / 1000,
-    ],
+    ["clock_step_seconds", "Last step of the store's clock within an hour; negative if back.", step],
     ["used_bytes", "Memory of Redis, or disk, that is used.", stats.bytesUsed],
     ["limit_bytes", "What may be used: maxmemory of Redis if it is set, or disk.", stats.bytesMax ?? []],
   ];
-  return rows.map(([name, help, value]) => gauge(`reliable_email_queue_${name}`, help, value));
 }
 
-function queueCounters({ counters }: QueueStats, known: readonly string[]): Family[] {
+function queueTotals({ counters }: QueueStats, known: readonly string[]): Row[] {
   const count = (counter: string) => counters[counter] ?? 0;
   const providers = Object.keys(counters).flatMap((counter) => {
     const [outcome, provider] = counter.split(":");
@@ -74,14 +67,13 @@ function queueCounters({ counters }: QueueStats, known: readonly string[]): Fami
   const byOutcome = sorted(known, providers).flatMap((provider) =>
     outcomes.map((outcome): Sample => [labels({ provider, outcome }), count(`${outcome}:${provider}`)]),
   );
-  const rows: [name: string, help: string, value: number | Sample[]][] = [
+  return [
     ["outcomes", "Outcomes of emails at a provider: one email may have several.", byOutcome],
     ["possible_duplicates", "Emails sent again that may have been accepted.", count("possible_duplicates")],
     ["retried_by_operator", "Emails that an operator had sent again.", count("replayed")],
     ["duplicates", "Emails that were seen to be accepted a second time.", count("duplicates")],
     ["restamped", "What was due at an impossible time, and was brought back.", count("restamped")],
   ];
-  return rows.map(([name, help, value]) => total(`reliable_email_queue_${name}_total`, help, value));
 }
 
 const sorted = (...names: (readonly string[])[]) => [...new Set(names.flat())].toSorted();

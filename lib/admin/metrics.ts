@@ -1,5 +1,5 @@
 // Metrics for Prometheus: counters and histograms that cost next to nothing while they count, and the text format
-// 0.0.4 that a scrape makes of them.
+// 0.0.4 of a scrape.
 
 /** Prometheus before 3.0 would also accept `text/plain` alone. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8";
@@ -22,14 +22,16 @@ export function labels(values: Readonly<Record<string, string>>): string {
   return `{${pairs.join(",")}}`;
 }
 
-/** The numbers at this moment; one number if there are no labels. */
-export function gauge(name: string, help: string, value: number | Iterable<Sample>): Family {
+/** Name, help and the numbers at this moment; one number if there are no labels. */
+export type Row = readonly [name: string, help: string, value: number | Iterable<Sample>];
+
+export function gauge(...[name, help, value]: Row): Family {
   return { name, help, type: "gauge", samples: typeof value === "number" ? [["", value]] : value };
 }
 
-/** The same for a counter that is kept elsewhere. */
-export function total(name: string, help: string, value: number | Iterable<Sample>): Family {
-  return { ...gauge(name, help, value), type: "counter" };
+/** A counter that is kept elsewhere. */
+export function total(...row: Row): Family {
+  return { ...gauge(...row), type: "counter" };
 }
 
 export function createCounter(name: string, help: string) {
@@ -39,7 +41,7 @@ export function createCounter(name: string, help: string) {
     help,
     type: "counter",
     samples,
-    /** @param suffix as {@link labels} gives it; it is shown from the first call on, so 0 announces it */
+    /** @param suffix of {@link labels}; it is shown from the first call on, so 0 announces it */
     add(suffix: string, count = 1): void {
       samples.set(suffix, (samples.get(suffix) ?? 0) + count);
     },
@@ -47,7 +49,7 @@ export function createCounter(name: string, help: string) {
 }
 
 export interface Histogram extends Family {
-  /** @param suffix as {@link labels} gives it */
+  /** @param suffix of {@link labels} */
   observe(value: number, suffix?: string): void;
   /** Shows these labels before the first observation. */
   announce(suffix?: string): Histogram;

@@ -46,7 +46,7 @@ export interface WorkerStatus extends ProcessStatus {
 
 /** Most bytes that one write of submissions may add to the store: with less room, it may be refused. */
 const roomMinBytes = 1024 * 1024;
-/** Doubt ends within seconds, or after one more lease. Later than that by so much, ms, something prevents it. */
+/** Doubt ends within seconds, or after one more lease. So long after that, ms, something prevents it. */
 const overdueMs = 10 * 60 * 1000;
 /** A step of the store's clock makes any doubt look old, but is noticed within this time, ms. */
 const noticedMs = 10_000;
@@ -68,14 +68,12 @@ export function serverReadiness(status: ServerStatus): Readiness {
 
 /** Remembers for how long a doubt has looked overdue. */
 export class WorkerReadiness {
-  readonly #doubtMs: number;
-  readonly #leaseMs: number;
+  readonly #limits: { readonly doubtMs: number; readonly leaseMs: number };
   #overdueSinceMs: number | undefined;
 
-  /** @param options from a batch's first claim to the end of its doubt, and of a lease, ms */
-  constructor({ doubtMs, leaseMs }: { readonly doubtMs: number; readonly leaseMs: number }) {
-    this.#doubtMs = doubtMs;
-    this.#leaseMs = leaseMs;
+  /** @param limits from a batch's first claim to the end of its doubt, and of a lease, ms */
+  constructor(limits: { readonly doubtMs: number; readonly leaseMs: number }) {
+    this.#limits = limits;
   }
 
   judge(status: WorkerStatus): Readiness {
@@ -97,13 +95,14 @@ export class WorkerReadiness {
   }
 
   #doubtReason(stats: QueueStats | undefined, nowMs: number): string | undefined {
+    const { doubtMs, leaseMs } = this.#limits;
     const sinceMs = stats?.paused ? undefined : stats?.oldestDoubtSinceMs;
     const ageMs = stats === undefined || sinceMs === undefined ? 0 : stats.nowMs - sinceMs;
     // For an hour after a step of its clock the store ends no doubt, so its age says nothing.
-    const isOverdue = stats?.clockStep === undefined && ageMs > this.#doubtMs + this.#leaseMs + overdueMs;
+    const isOverdue = stats?.clockStep === undefined && ageMs > doubtMs + leaseMs + overdueMs;
     this.#overdueSinceMs = isOverdue ? (this.#overdueSinceMs ?? nowMs) : undefined;
     if (this.#overdueSinceMs === undefined || nowMs - this.#overdueSinceMs < noticedMs) return undefined;
-    return `doubt: a batch has been in doubt for ${hours(ageMs)} h, which should end after ${hours(this.#doubtMs)} h`;
+    return `doubt: a batch has been in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`;
   }
 }
 
@@ -114,9 +113,8 @@ function storeReason({ health, stats, refusal }: ProcessStatus): string | undefi
 }
 
 /**
- * A provider whose pause is over may be tried, and will be as soon as there is an email to try it with: while nothing
- * is left to deliver, it does not count as down. Otherwise a worker whose neighbor has delivered the rest would look
- * broken for as long as it is quiet.
+ * Once its pause is over, a provider is tried with the next email. While nothing is left to deliver it does not count as
+ * down: a worker whose neighbor has delivered the rest would look broken for as long as it is quiet.
  */
 function isDown(breaker: Breaker, stats: QueueStats | undefined, nowMs: number): boolean {
   if (breaker.kind === "closed" || !breaker.isDown) return false;

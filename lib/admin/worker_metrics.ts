@@ -56,36 +56,29 @@ export class WorkerMetrics implements DeliveryObserver {
   }
 
   families(): readonly Family[] {
+    const state =
+      "1 for the state of this worker's circuit breaker of a provider: closed if it works, open if no requests are made, half_open while it is asked or tried.";
+    const rate = "Requests a second that this worker has learned to make at most.";
+    const acceptance =
+      "When a provider last accepted an email of this worker, Unix time; missing before the first.";
     return [
-      gauge(
-        "reliable_email_provider_state",
-        "1 for the state of this worker's circuit breaker of a provider: closed if it works, open if no requests are made, half_open while it is asked or tried.",
-        this.#states.flatMap(samplesOfBreaker),
-      ),
-      gauge(
-        "reliable_email_provider_weight",
-        "Weight of a provider; at 0 it gets nothing new.",
-        this.#each(({ weight }) => weight),
-      ),
-      gauge(
-        "reliable_email_provider_requests_per_second",
-        "Requests a second that this worker has learned to make at most.",
-        this.#each(({ rate }) => rate.ratePerSecond),
-      ),
+      gauge("reliable_email_provider_state", state, this.#states.flatMap(samplesOfBreaker)),
+      this.#each("weight", "Weight of a provider; at 0 it gets nothing new.", ({ weight }) => weight),
+      this.#each("requests_per_second", rate, (provider) => provider.rate.ratePerSecond),
       this.#requests,
       this.#requestDuration,
       this.#deliveryDuration,
-      gauge(
-        "reliable_email_last_acceptance_timestamp_seconds",
-        "When a provider last accepted an email of this worker, Unix time; missing before the first.",
-        this.#acceptedAt,
-      ),
+      gauge("reliable_email_last_acceptance_timestamp_seconds", acceptance, this.#acceptedAt),
       this.#deadLetters,
     ];
   }
 
-  #each(valueOf: (state: ProviderState) => number): Sample[] {
-    return this.#states.map((state) => [labels({ provider: state.provider.name }), valueOf(state)]);
+  #each(name: string, help: string, valueOf: (state: ProviderState) => number): Family {
+    const samples = this.#states.map((state): Sample => [
+      labels({ provider: state.provider.name }),
+      valueOf(state),
+    ]);
+    return gauge(`reliable_email_provider_${name}`, help, samples);
   }
 }
 

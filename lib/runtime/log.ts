@@ -8,17 +8,20 @@ import { errorCode } from "./errors.ts";
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** Lists are short lists of ids. */
+/** A list holds a few ids. */
 export type LogValue = string | number | boolean | readonly string[] | undefined;
 
-// Fields of these names would hold private data: the compiler refuses them, and the log drops them.
-const emailFields = ["to", "to_name", "from", "from_name", "reply_to", "subject", "body", "html"] as const;
-const otherPrivate = ["text", "email", "address", "key", "token", "url"] as const;
-type PrivateName = (typeof emailFields | typeof otherPrivate)[number];
-const isPrivate = new Set<string>([...emailFields, ...otherPrivate]);
+/** Fields of these names would hold private data: the compiler refuses them, and the log drops them. */
+const privateNames = [
+  ...(["to", "to_name", "from", "from_name", "reply_to", "subject", "body", "html"] as const),
+  ...(["text", "email", "address", "key", "token", "url"] as const),
+] as const;
+const isPrivate = new Set<string>(privateNames);
 
 /** Ids, numbers, names from short lists, and reasons; never anything that a client wrote. */
-export type LogFields = { readonly [name: string]: LogValue } & { readonly [name in PrivateName]?: never };
+export type LogFields = { readonly [name: string]: LogValue } & {
+  readonly [name in (typeof privateNames)[number]]?: never;
+};
 
 export type Log = { readonly [level in LogLevel]: (event: string, fields?: LogFields) => void };
 
@@ -27,14 +30,12 @@ export type LogEntry = Readonly<Record<string, LogValue>>;
 
 export interface LogOptions {
   readonly level: LogLevel;
-  /** Credentials, which are removed from every text. Those of less than 6 characters are not. */
+  /** Credentials, which are removed from every text: see {@link withoutSecrets}. */
   readonly secrets?: readonly string[];
   /** Makes a line, without its line feed. Default: JSON. */
   readonly format?: (entry: LogEntry) => string;
-  /** Writes a line as the default, {@link openStdout}, does. */
+  /** Default: {@link openStdout}. */
   readonly write?: (line: string) => boolean;
-  /** Unix ms. */
-  readonly now?: () => number;
 }
 
 /** Logged as a warning before the first line that follows lost ones. */
@@ -47,7 +48,7 @@ const addressLike = /[^\s<>"'(),;[\]\\]+@[^\s<>"'(),;[\]\\]+/g;
 
 /** Lines below `level` are dropped. */
 export function createLog(options: LogOptions): Log {
-  const { write = openStdout(), format = JSON.stringify, now = Date.now, secrets = [] } = options;
+  const { write = openStdout(), format = JSON.stringify, secrets = [] } = options;
   let lost = 0;
 
   function log(level: LogLevel, event: string, fields: LogFields): void {
@@ -57,7 +58,7 @@ export function createLog(options: LogOptions): Log {
   }
 
   function line(level: LogLevel, event: string, fields: LogFields): string {
-    const entry: Record<string, LogValue> = { time: new Date(now()).toISOString(), level, event };
+    const entry: Record<string, LogValue> = { time: new Date().toISOString(), level, event };
     for (const name in fields) {
       if (name in entry || isPrivate.has(name)) continue;
       const value: LogValue = fields[name];
@@ -73,7 +74,7 @@ export function createLog(options: LogOptions): Log {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** Removes credentials from texts of others for the log or a terminal, except those of less than 6 characters. */
+/** Removes credentials of at least 6 characters from a text that others wrote. */
 export function withoutSecrets(text: string, secrets: readonly string[]): string {
   let rest = text;
   for (const secret of secrets) if (secret.length >= 6) rest = rest.replaceAll(secret, "[secret]");
@@ -92,8 +93,7 @@ const patiencePeriodMs = 1000;
 
 /**
  * Writes lines to stdout at once, so that none is left in a buffer when the process ends, and nothing grows while
- * nobody reads. A reader that is slow is waited for, but only so long that a reader that stalls costs lines and not
- * time: once the wait was in vain, there is none until something can be written again.
+ * nobody reads. Waits for a slow reader, but briefly: a reader that stalls costs lines, not time.
  * @returns writes one line, including its line feed; false if it is lost, as none of it could be written
  */
 export function openStdout(): (line: string) => boolean {
@@ -135,8 +135,8 @@ export function openStdout(): (line: string) => boolean {
 }
 
 /**
- * A pipe or a terminal is opened a second time, so that only this descriptor does not block. A file never blocks. A
- * socket, such as the journal's, cannot be opened like that, nor can what belongs to another user: writes to them block.
+ * Opens a pipe or a terminal a second time, so that only this descriptor does not block. A file never blocks. Writes to
+ * a socket, such as the journal's, or to what belongs to another user do: those cannot be opened like that.
  */
 function openDescriptor(): number {
   try {

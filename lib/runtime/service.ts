@@ -11,7 +11,7 @@ export interface Service {
   hurry?(): void;
 }
 
-/** The part of a configuration that running any service takes. */
+/** The settings of any service. */
 interface ServiceConfig {
   readonly logLevel: LogLevel;
   readonly secrets: readonly string[];
@@ -31,8 +31,6 @@ export interface ServiceContext<Config> {
 /** Throws {@link CannotStart}. */
 export type StartService<Config> = (context: ServiceContext<Config>) => Service | Promise<Service>;
 
-type HttpOptions = Bun.Serve.Options<undefined> & { readonly hostname: string; readonly port: number };
-
 /** Why a service cannot start, for its operator. */
 export class CannotStart extends Error {
   constructor(reason: string) {
@@ -41,10 +39,13 @@ export class CannotStart extends Error {
 }
 
 /**
- * Serves HTTP where the settings HOST and PORT, or ADMIN_HOST and ADMIN_PORT, say. Throws {@link CannotStart}.
- * @param prefix of the names of these settings
+ * Serves HTTP. Throws {@link CannotStart}.
+ * @param prefix of the names of the settings that say where, HOST and PORT
  */
-export function serveHttp(prefix: "" | "ADMIN_", options: HttpOptions): Bun.Server<undefined> {
+export function serveHttp(
+  prefix: "" | "ADMIN_",
+  options: Bun.Serve.Options<undefined> & { readonly hostname: string; readonly port: number },
+): Bun.Server<undefined> {
   const { hostname, port } = options;
   try {
     return Bun.serve({ development: false, ...options });
@@ -60,7 +61,7 @@ export function serveHttp(prefix: "" | "ADMIN_", options: HttpOptions): Bun.Serv
 }
 
 /**
- * Runs a service until it ends the process. After the first signal the service drains and the exit code is 0, also if
+ * Runs a service until it ends the process. After the first signal it drains and the exit code is 0, also if
  * `shutdownTimeoutMs` is over before it has; shortly before that, it is told to hurry. If the service cannot go on, it
  * drains in a hurry, and the exit code is 1. A second signal exits at once. SIGUSR1 and SIGUSR2 do nothing.
  */
@@ -92,7 +93,7 @@ export async function runService<Config extends ServiceConfig>(
     process.exit(exitCode);
   }
 
-  // Before the start: whoever reads in the log that it has started may send a signal at once.
+  // Before the start: a signal may come as soon as the log reports the start.
   onSignals({
     repeatMs,
     first(signal) {
@@ -106,15 +107,12 @@ export async function runService<Config extends ServiceConfig>(
   });
   // By default, either would end the process.
   for (const signal of ["SIGUSR1", "SIGUSR2"] as const) process.on(signal, () => {});
+  const onFatal = (reason: string) => {
+    log.error("store-unusable", { reason });
+    void stop(1);
+  };
   try {
-    service = await start({
-      config,
-      log,
-      onFatal(reason) {
-        log.error("store-unusable", { reason });
-        void stop(1);
-      },
-    });
+    service = await start({ config, log, onFatal });
   } catch (error) {
     if (!(error instanceof CannotStart)) throw error;
     console.error(error.message);
@@ -145,7 +143,7 @@ export async function runProcess<Config extends ServiceConfig>(
   await runService(config, log, start);
 }
 
-/** Whether whoever started this process wants it to outlive its terminal, as `nohup` does. */
+/** Whether this process is to outlive its terminal, as under `nohup`. */
 function ignoresHangup(): boolean {
   try {
     const [, mask] = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
@@ -163,8 +161,8 @@ export interface SignalHandlers {
   /** Ends it at once. */
   readonly second: (signal: NodeJS.Signals) => void;
   /**
-   * For so long, the second signal is the first one again, ms: Ctrl-C under npm arrives from the terminal and from npm,
-   * and a service manager may signal a whole group. A third signal always counts as a second one.
+   * How long the second signal counts as the first one again, ms: Ctrl-C under npm arrives from the terminal and from
+   * npm, and a service manager may signal a whole group. A third signal always counts as a second one.
    */
   readonly repeatMs: number;
 }
