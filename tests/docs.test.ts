@@ -22,7 +22,7 @@ const root = join(import.meta.dir, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const found = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].sort();
 
-const documents = [...found("*.md"), ...found("docs/**/*.md")];
+const documents = [...found("*.md"), ...found("docs/**/*.md"), ...found("clients/*/*.md")];
 const product = [...found("*.ts"), ...found("lib/**/*.ts")];
 const mib = 1024 * 1024;
 

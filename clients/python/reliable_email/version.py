@@ -1,0 +1,3 @@
+"""The version of this package, which is that of the service."""
+
+version = "0.1.0"

@@ -1,0 +1,63 @@
+// The Python client in front of two servers that are killed, frozen and started again: every call succeeds, and every
+// email arrives once.
+
+import { expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { freePort } from "../support/eventually.ts";
+import { drained, queueAdminOf } from "../support/processes.ts";
+import { python, startStream } from "../support/python.ts";
+import { startRedis } from "../support/redis.ts";
+import { startServer, startWorker } from "../support/service.ts";
+
+test("python client: servers that die, freeze and return cost no email and duplicate none", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-python-"));
+  const redis = await startRedis();
+  const env = {
+    REDIS_URL: redis.url,
+    DATA_DIR: folder,
+    PROVIDERS: "sandbox",
+    DEFAULT_FROM: "shop@example.com",
+  };
+  const ports = [String(await freePort()), String(await freePort())] as const;
+  const start = (port: string) => startServer({ ...env, PORT: port });
+  let [a, b] = await Promise.all([start(ports[0]), start(ports[1])]);
+  const worker = await startWorker(env);
+  try {
+    const stream = startStream(python, [a.url, b.url]);
+    await stream.goesOn();
+
+    await a.kill();
+    await stream.goesOn();
+    a = await start(ports[0]);
+
+    b.signal("SIGSTOP");
+    await stream.goesOn();
+    b.signal("SIGCONT");
+    await stream.goesOn();
+
+    a.signal("SIGSTOP");
+    await stream.goesOn();
+    await a.kill();
+    // Neither is there now.
+    await b.kill();
+    [a, b] = await Promise.all([start(ports[0]), start(ports[1])]);
+    await stream.goesOn();
+
+    await b.kill("SIGTERM");
+    await stream.goesOn();
+    await stream.end();
+
+    const admin = await queueAdminOf(env);
+    await drained(admin);
+    await admin.close();
+    const arrived = readdirSync(join(folder, "outbox")).map((name) => name.split(".")[0]!);
+    expect(arrived.toSorted()).toEqual(stream.ids.toSorted());
+  } finally {
+    await Promise.all([a.kill(), b.kill(), worker.kill()]);
+    await redis.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
