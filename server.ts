@@ -6,7 +6,7 @@ import { ServerMetrics } from "./lib/admin/server_metrics.ts";
 import { type Config, readConfig } from "./lib/config/config.ts";
 import { defaultLimits } from "./lib/http/body/upload.ts";
 import { Handler, internalError } from "./lib/http/handler.ts";
-import { openAdmin, openProducer } from "./lib/queue/open.ts";
+import { openProducer } from "./lib/queue/open.ts";
 import { describe } from "./lib/runtime/errors.ts";
 import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { runProcess, serveHttp, type Service, type ServiceContext } from "./lib/runtime/service.ts";
@@ -31,10 +31,10 @@ export function startServer({ config, log, onFatal, sharesPort = true }: ServerC
     onAnswer: metrics.onAnswer,
   });
   let stopping = false;
-  const admin = openAdminPort(config.admin, {
+  openAdminPort(config.admin, {
     role: "server",
     log,
-    openAdmin: (adminLog) => openAdmin(config.queue, config.retainMs, adminLog),
+    stats: () => producer.stats(),
     health: () => producer.health(),
     // Clients expect a server to close connections that they leave idle.
     shortage: watchDescriptors(log, () => server.closeIdleConnections()),
@@ -62,7 +62,6 @@ export function startServer({ config, log, onFatal, sharesPort = true }: ServerC
     async drain() {
       stopping = true;
       await server.stop();
-      admin.close();
       await producer.close();
     },
     // Answers everyone who still waits for the rest of a body, or for the store.

@@ -5,7 +5,7 @@ import { WorkerReadiness } from "./lib/admin/readiness.ts";
 import { WorkerMetrics } from "./lib/admin/worker_metrics.ts";
 import { type Config, readConfig } from "./lib/config/config.ts";
 import { registry } from "./lib/providers/registry.ts";
-import { openAdmin, openConsumer } from "./lib/queue/open.ts";
+import { openConsumer } from "./lib/queue/open.ts";
 import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { runProcess, type Service, type ServiceContext } from "./lib/runtime/service.ts";
 import type { DeliveryContext } from "./lib/worker/delivery_context.ts";
@@ -51,10 +51,10 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
         .map(({ name }) => name),
     },
   };
-  const admin = openAdminPort(config.admin, {
+  openAdminPort(config.admin, {
     role: "worker",
     log,
-    openAdmin: (adminLog) => openAdmin(config.queue, config.retainMs, adminLog),
+    stats: () => consumer.stats(),
     health: () => consumer.health(),
     shortage: watchDescriptors(log),
     readiness(status) {
@@ -85,7 +85,6 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
       stopping = true;
       // Nothing in flight could be recorded in a store that this process cannot use.
       if (isUsable) await loop?.stop();
-      admin.close();
       await consumer.close();
     },
   };

@@ -4,11 +4,7 @@ import { createLog } from "../../lib/runtime/log.ts";
 import { Handler } from "../../lib/http/handler.ts";
 
 const handler = new Handler({
-  producer: {
-    submit: ({ id }) => Promise.resolve({ kind: "stored", id, repeated: false }),
-    health: () => ({ ok: true }),
-    close: () => Promise.resolve(),
-  },
+  producer: { submit: ({ id }) => Promise.resolve({ kind: "stored", id, repeated: false }) },
   host: "127.0.0.1",
   defaultFrom: "shop@example.com",
   maxBodyBytes: 1_048_576,

@@ -8,12 +8,13 @@ import { serveHttp } from "../runtime/service.ts";
 import { contentType, type Family, format, gauge } from "./metrics.ts";
 import { createProcessMetrics, queueFamilies } from "./common_metrics.ts";
 import type { ProcessStatus, Readiness } from "./readiness.ts";
-import { type OpenAdmin, StatsCache } from "./stats_cache.ts";
+import { StatsCache } from "./stats_cache.ts";
 
 export interface AdminPortOptions {
   readonly role: "server" | "worker";
   readonly log: Log;
-  readonly openAdmin: OpenAdmin;
+  /** Of the queue; rejects if the store does not answer. */
+  readonly stats: () => Promise<QueueStats>;
   readonly health: () => Health;
   /** Why the next connections may fail, if they may. */
   readonly shortage: () => string | undefined;
@@ -33,14 +34,14 @@ const idleTimeout = 120;
 /**
  * The port stays open until the process ends, so that a draining process can be observed. Throws `CannotStart`.
  * @param address undefined: no admin port
- * @returns `close` lets go of the store
  */
 export function openAdminPort(
   address: { readonly host: string; readonly port: number } | undefined,
   options: AdminPortOptions,
-): { close(): void } {
+): void {
+  if (address === undefined) return;
   const { role, log, health, shortage, providers = [] } = options;
-  const cache = new StatsCache(options.openAdmin);
+  const cache = new StatsCache(options.stats);
   const own = createProcessMetrics(role);
 
   async function judge(): Promise<{ stats: QueueStats | undefined; readiness: Readiness }> {
@@ -68,30 +69,27 @@ export function openAdminPort(
     },
   };
 
-  if (address !== undefined) {
-    const server = serveHttp("ADMIN_", {
-      hostname: address.host,
-      port: address.port,
-      reusePort: false,
-      idleTimeout,
-      maxRequestBodySize: 1024,
-      async fetch({ url, method }) {
-        // Without a usable Host header, Bun's URL is not absolute.
-        const route = routes[URL.parse(url, "http://localhost")?.pathname ?? ""];
-        if (route === undefined) {
-          return json(404, { error_message: "there is nothing here but /healthz, /readyz and /metrics" });
-        }
-        if (method === "GET" || method === "HEAD") return route();
-        return json(405, { error_message: "the method must be GET" }, { allow: "GET, HEAD" });
-      },
-      error(error) {
-        log.error("admin-failed", describe(error));
-        return json(500, { error_message: "something went wrong" });
-      },
-    });
-    log.info("admin-listening", { host: address.host, port: server.port });
-  }
-  return { close: () => cache.close() };
+  const server = serveHttp("ADMIN_", {
+    hostname: address.host,
+    port: address.port,
+    reusePort: false,
+    idleTimeout,
+    maxRequestBodySize: 1024,
+    async fetch({ url, method }) {
+      // Without a usable Host header, Bun's URL is not absolute.
+      const route = routes[URL.parse(url, "http://localhost")?.pathname ?? ""];
+      if (route === undefined) {
+        return json(404, { error_message: "there is nothing here but /healthz, /readyz and /metrics" });
+      }
+      if (method === "GET" || method === "HEAD") return route();
+      return json(405, { error_message: "the method must be GET" }, { allow: "GET, HEAD" });
+    },
+    error(error) {
+      log.error("admin-failed", describe(error));
+      return json(500, { error_message: "something went wrong" });
+    },
+  });
+  log.info("admin-listening", { host: address.host, port: server.port });
 }
 
 const isReady = ({ reasons }: Readiness) => reasons.length === 0;

@@ -22,7 +22,7 @@ export interface HandlerOptions extends SenderRules, Readonly<Partial<typeof def
   readonly maxBodyBytes: number;
   /** From the last byte of the body until the answer. */
   readonly submitTimeoutMs: number;
-  readonly producer: Producer;
+  readonly producer: Pick<Producer, "submit">;
   readonly log: Log;
   /** Called for each submission that was answered, with the status and the time since its head arrived, ms. */
   readonly onAnswer?: (status: number, elapsedMs: number) => void;

@@ -73,6 +73,8 @@ export type SubmitResult =
 export interface Producer {
   /** Resolves by the deadline (ms, by `performance.now()`); never rejects. */
   submit(submission: Submission, deadlineMs: number): Promise<SubmitResult>;
+  /** Rejects if the store did not answer. */
+  stats(): Promise<QueueStats>;
   health(): Health;
   close(): Promise<void>;
 }
@@ -99,14 +101,14 @@ export interface Batch {
   /** When its doubt ends, whatever is found out: `doubtMs` after the first claim. */
   readonly doubtEndsAtMs: number;
   /** When doubt was recorded: by a settlement, or by the first claim after a lease ran out. Never moves. */
-  readonly doubtSinceMs: number | undefined;
+  readonly doubtSinceMs?: number | undefined;
   /** The lease before this one ran out without a settlement. */
   readonly leaseExpired: boolean;
   readonly context: string;
   /** As the last settlement left them; empty before. */
   readonly notes: string;
   /** Size of the pieces in the `split` list that it was made from; undefined if it was not made from one. */
-  readonly pieceMax: number | undefined;
+  readonly pieceMax?: number | undefined;
   /** {@link ClaimRequest.credential} of the claim that made it; empty if an older release made it. */
   readonly credential: string;
   /** Emails that this provider has accepted so far under the credential of this claim. Only grows. */
@@ -114,7 +116,7 @@ export interface Batch {
   /** Providers to which some worker has handed new emails within the last 24 h, in no particular order. */
   readonly servedProviders: readonly string[];
   /** When the store's clock last stepped by more than a few seconds, within the last hour. */
-  readonly clockSteppedAtMs: number | undefined;
+  readonly clockSteppedAtMs?: number | undefined;
   readonly emails: readonly ClaimedEmail[];
 }
 
@@ -159,7 +161,7 @@ export type ClaimResult =
   /** `dueLeft`: emails that are due, never failed and may go to any provider, up to `dueCountMax`. */
   | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number }
   /** Nothing is due for this provider in these sources; `nextDueInMs`: until the next thing is, as far as is known. */
-  | { readonly kind: "empty"; readonly nextDueInMs: number | undefined }
+  | { readonly kind: "empty"; readonly nextDueInMs?: number | undefined }
   /** This claim was answered before, and what it took is settled or leased to another by now. */
   | { readonly kind: "spent" }
   /** An operator has stopped all claims. (A repeated claim still gets its first answer.) */
@@ -239,8 +241,7 @@ export interface Consumer {
    * steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
    */
   sweep(presence: WorkerPresence): Promise<void>;
-  /** See {@link QueueStats.providers}. */
-  conditions(): Promise<Readonly<Record<string, ProviderCondition>>>;
+  stats(): Promise<QueueStats>;
   /** Whether claims were stopped at the last claim. */
   paused(): boolean;
   /** Calls back when emails may have become due; a hint that can be lost. */
@@ -255,16 +256,16 @@ export interface StoredEmail {
   readonly id: string;
   readonly state: EmailState;
   /** The whole email; in a list, or once sent, the envelope line alone; undefined once deleted. */
-  readonly text: string | undefined;
+  readonly text?: string | undefined;
   /** Undefined once sent or deleted. */
-  readonly submittedAtMs: number | undefined;
+  readonly submittedAtMs?: number | undefined;
   /** When it is due (waiting, retrying), or when it died. */
-  readonly atMs: number | undefined;
+  readonly atMs?: number | undefined;
   readonly history: string;
   /** Once sent. */
-  readonly record: string | undefined;
+  readonly record?: string | undefined;
   /** While in a batch. */
-  readonly batch:
+  readonly batch?:
     | {
         readonly id: string;
         readonly provider: string;
@@ -274,7 +275,7 @@ export interface StoredEmail {
         readonly leased: boolean;
         /** Its last lease, or the one before the one that it has now, ran out without a settlement. */
         readonly leaseExpired: boolean;
-        readonly doubtSinceMs: number | undefined;
+        readonly doubtSinceMs?: number | undefined;
         readonly notes: string;
       }
     | undefined;
@@ -306,14 +307,14 @@ export interface QueueStats {
   /** By name, those that have accepted something or failed. */
   readonly providers: Readonly<Record<string, ProviderCondition>>;
   /** When the oldest that is due became due: an email, or a batch that has to be claimed again. */
-  readonly oldestDueAtMs: number | undefined;
-  readonly oldestDoubtSinceMs: number | undefined;
+  readonly oldestDueAtMs?: number | undefined;
+  readonly oldestDoubtSinceMs?: number | undefined;
   readonly paused: boolean;
   /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
-  readonly clockStep: { readonly atMs: number; readonly byMs: number } | undefined;
+  readonly clockStep?: { readonly atMs: number; readonly byMs: number } | undefined;
   /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or what the disk has. */
   readonly bytesUsed: number;
-  readonly bytesMax: number | undefined;
+  readonly bytesMax?: number | undefined;
 }
 
 export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";

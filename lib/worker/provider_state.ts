@@ -221,11 +221,11 @@ export class ProviderState {
 /** Providers that failed without an answer of their own when the queue last heard of them are asked before anything is sent. */
 export async function askFirst(
   states: readonly ProviderState[],
-  consumer: Pick<Consumer, "conditions">,
+  consumer: Pick<Consumer, "stats">,
 ): Promise<void> {
   // A store that does not answer now is reported at the first claim.
-  const conditions = await consumer.conditions().catch(() => undefined);
+  const stats = await consumer.stats().catch(() => undefined);
   for (const state of states) {
-    if (conditions?.[state.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
+    if (stats?.providers[state.name]?.isUnanswered) state.breaker = suspiciousBreaker(performance.now());
   }
 }

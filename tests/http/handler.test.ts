@@ -29,13 +29,11 @@ function serve(
   options: Partial<HandlerOptions> & { idleTimeout?: number } = {},
 ): Running {
   const submissions: Submission[] = [];
-  const producer: Producer = {
+  const producer: Pick<Producer, "submit"> = {
     submit(submission, deadlineMs) {
       submissions.push(submission);
       return submit(submission, deadlineMs);
     },
-    health: () => ({ ok: true }),
-    close: async () => {},
   };
   const { idleTimeout = 30, ...rest } = options;
   const handler = new Handler({

@@ -89,24 +89,24 @@ export function operating(tools: Tools): void {
       const { nowMs } = await q.admin.stats();
       const shown = async (of: Listable) => (await q.admin.show(places[of]))!;
       const waiting = await shown("waiting");
-      expect(waiting).toMatchObject({ state: "waiting", history: "", record: undefined, batch: undefined });
+      expect(waiting).toMatchObject({ state: "waiting", history: "" });
+      expect([waiting.record, waiting.batch]).toEqual([undefined, undefined]);
       expect(waiting.submittedAtMs).toBeWithin(nowMs - hangMs, nowMs + 1);
       expect(waiting.atMs).toBe(waiting.submittedAtMs!);
       const retrying = await shown("retrying");
-      expect(retrying).toMatchObject({ state: "retrying", history: "tried", batch: undefined });
+      expect(retrying).toMatchObject({ state: "retrying", history: "tried" });
+      expect(retrying.batch).toBeUndefined();
       expect(retrying.atMs! - nowMs).toBeWithin(hourMs - hangMs, hourMs + 1);
-      expect(await shown("sending")).toMatchObject({
-        state: "sending",
-        atMs: undefined,
-        batch: {
-          id: sending.id,
-          provider: "resend",
-          dueAtMs: sending.leaseEndsAtMs,
-          leased: true,
-          leaseExpired: false,
-          doubtSinceMs: undefined,
-          notes: "",
-        },
+      const taken = await shown("sending");
+      expect([taken.state, taken.atMs]).toEqual(["sending", undefined]);
+      expect(taken.batch).toEqual({
+        id: sending.id,
+        provider: "resend",
+        dueAtMs: sending.leaseEndsAtMs,
+        leased: true,
+        leaseExpired: false,
+        doubtSinceMs: undefined,
+        notes: "",
       });
       const inDoubt = await shown("in-doubt");
       expect(inDoubt).toMatchObject({
@@ -116,7 +116,8 @@ export function operating(tools: Tools): void {
       expect(inDoubt.batch!.doubtSinceMs).toBeWithin(doubtful.nowMs, nowMs + 1);
       expect(inDoubt.batch!.dueAtMs).toBe(inDoubt.batch!.doubtSinceMs! + hourMs);
       const died = await shown("dead");
-      expect(died).toMatchObject({ state: "dead", history: "died", batch: undefined });
+      expect(died).toMatchObject({ state: "dead", history: "died" });
+      expect(died.batch).toBeUndefined();
       expect(died.atMs).toBeWithin(died.submittedAtMs!, nowMs + 1);
       await q.admin.delete([places.waiting]);
       expect(await q.admin.show(places.waiting)).toEqual({
@@ -148,8 +149,8 @@ export function operating(tools: Tools): void {
         leased: false,
         leaseExpired: true,
         dueAtMs: first.leaseEndsAtMs,
-        doubtSinceMs: undefined,
       });
+      expect((await shown()).doubtSinceMs).toBeUndefined();
       const second = await claim(q);
       const again = { where: "in-doubt", leased: true, leaseExpired: true, dueAtMs: second.leaseEndsAtMs };
       expect(await shown()).toMatchObject(again);
@@ -427,7 +428,8 @@ export function operating(tools: Tools): void {
       expect(batch.emails).toMatchObject(
         some.slice(0, 2).map((id) => ({ id, history: `again ${id}`, text: submission().text })),
       );
-      expect(batch).toMatchObject({ lease: 1, doubtSinceMs: undefined, leaseExpired: false, notes: "" });
+      expect(batch).toMatchObject({ lease: 1, leaseExpired: false, notes: "" });
+      expect(batch.doubtSinceMs).toBeUndefined();
     });
 
     test("leaves alone what is not dead, or has died otherwise than was seen", async () => {

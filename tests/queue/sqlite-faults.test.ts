@@ -554,7 +554,7 @@ describe("a file of the release before", () => {
     const admin = await operatorOn(folder);
     expect(db.prepare("PRAGMA user_version").values()).toEqual([[2]]);
     expect((await admin.stats()).states).toMatchObject({ waiting: 1, retrying: 1, sending: 1 });
-    expect((await consumer.conditions())["resend"]).toMatchObject({ lastFailure: "503" });
+    expect((await consumer.stats()).providers["resend"]).toMatchObject({ lastFailure: "503" });
     await consumer.sweep(serving("resend"));
     // The lease has no length, and the batch no credential.
     expect((await admin.stats()).counters).toEqual({});
@@ -582,7 +582,7 @@ describe("a file of the release before", () => {
     db.close();
     await consumer.sweep(serving("resend"));
     expect((await admin.show("held"))?.state).toBe("sending");
-    expect((await consumer.conditions())["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
+    expect((await consumer.stats()).providers["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
   });
 
   test("and a lease that it gave under a clock ahead ends within an hour", async () => {

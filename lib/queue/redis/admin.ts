@@ -1,8 +1,8 @@
 // The admin interface on Redis: what an operator asks of the queue.
 
 import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
-import type { Admin, Batch, DeleteAnswer, Health, QueueStats, Settlement, StoredEmail } from "../contract.ts";
-import { readClaim, readSettled, writeSettlement } from "./batch_codec.ts";
+import type { Admin, Batch, DeleteAnswer, Health, Settlement, StoredEmail } from "../contract.ts";
+import { readClaim, readSettled, readStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
@@ -52,19 +52,16 @@ class RedisAdmin implements Admin {
 
   async show(id: string) {
     const [, email] = await this.#ask<string[]>(scripts.list, "id", id);
-    return email === undefined ? undefined : readEmail(email);
+    return email === undefined ? undefined : (JSON.parse(email) as StoredEmail);
   }
 
   async stats() {
-    const stats = JSON.parse(await this.#ask<string>(scripts.stats, "all")) as QueueStats;
-    // JSON omits what is undefined.
-    const { oldestDueAtMs, oldestDoubtSinceMs, clockStep, bytesMax } = stats;
-    return { ...stats, oldestDueAtMs, oldestDoubtSinceMs, clockStep, bytesMax };
+    return readStats(await this.#ask(scripts.stats));
   }
 
   async list(...[state, limit, from = "", order = "oldest"]: Parameters<Admin["list"]>) {
     const [next = "", ...emails] = await this.#ask<string[]>(scripts.list, state, limit, order, from);
-    return { emails: emails.map(readEmail), next: next || undefined };
+    return { emails: emails.map((json) => JSON.parse(json) as StoredEmail), next: next || undefined };
   }
 
   retry(...[emails, counts]: Parameters<Admin["retry"]>) {
@@ -172,14 +169,6 @@ async function judgeStore(connection: RedisConnection, options: CheckOptions): P
   } finally {
     watch.stop();
   }
-}
-
-/** Reads what email() in list.lua returns: JSON omits what is undefined. */
-function readEmail(json: string): StoredEmail {
-  const email = JSON.parse(json) as StoredEmail;
-  const { text, submittedAtMs, atMs, record, batch } = email;
-  const withDoubt = batch && { ...batch, doubtSinceMs: batch.doubtSinceMs };
-  return { ...email, text, submittedAtMs, atMs, record, batch: withDoubt };
 }
 
 /** Whether Redis refuses what `REDIS_URL` names: another user, password or database is needed, or a permission. */

@@ -1,7 +1,7 @@
 // A leased batch on its way out of Redis, as claim.lua returns it, and its settlement as settle.lua takes it.
 
 import { envelopeLine } from "../../email/email.ts";
-import type { Batch, ClaimedEmail, ClaimResult, Settled, Settlement } from "../contract.ts";
+import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement } from "../contract.ts";
 
 type InDoubtRefusal = { readonly kind: "busy" | "not-in-doubt" | "unknown" };
 type StoredBatch = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
@@ -28,10 +28,7 @@ export function readClaim(reply: unknown): ClaimResult | InDoubtRefusal {
     });
   }
   const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  // JSON omits what is undefined.
-  const { doubtSinceMs, pieceMax, clockSteppedAtMs } = result.batch;
-  const optional = { doubtSinceMs, pieceMax, clockSteppedAtMs };
-  return { ...result, batch: { ...result.batch, ...optional, servedProviders, emails } };
+  return { ...result, batch: { ...result.batch, servedProviders, emails } };
 }
 
 /** The arguments of settle.lua. @param retainMs how long the ids of sent emails stay known */
@@ -43,6 +40,11 @@ export function writeSettlement(batch: Batch, settlement: Settlement, retainMs: 
   const fates = settlement.fates.filter(({ kind }) => kind !== "sent");
   const { id, lease, provider } = batch;
   return [JSON.stringify({ ...settlement, batch: id, lease, provider, retainMs, fates }), ...sent];
+}
+
+/** Reads the reply of stats.lua. */
+export function readStats(reply: unknown): QueueStats {
+  return JSON.parse(String(reply)) as QueueStats;
 }
 
 /** Reads the reply of settle.lua. */

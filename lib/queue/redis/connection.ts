@@ -111,7 +111,7 @@ export class RedisConnection {
    * @param waitMs for how long
    * @returns the script's reply, and how many replicas hold everything that this connection has written
    */
-  async run(script: Script, args: readonly (string | number)[], replicas = 0, waitMs = 0) {
+  async run(script: Script, args: readonly (string | number)[] = [], replicas = 0, waitMs = 0) {
     const rest = ["1", this.partition, this.#clockOffsetMs(), ...args];
     const call = async (command: "evalsha" | "eval", code: string): Promise<[unknown, number]> => {
       if (replicas === 0) return [await this.redis.call(command, code, ...rest), 0];

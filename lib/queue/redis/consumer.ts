@@ -2,7 +2,7 @@
 
 import { idempotencyMs, knownMinMs, StoreUnavailable } from "../contract.ts";
 import type { Batch, ClaimRequest, ClaimResult, Consumer, Settlement, WorkerPresence } from "../contract.ts";
-import { readClaim, readSettled, writeSettlement } from "./batch_codec.ts";
+import { readClaim, readSettled, readStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
@@ -71,9 +71,8 @@ class RedisConsumer implements Consumer {
     return this.#sweeper.sweep(presence);
   }
 
-  async conditions() {
-    const { reply } = await this.#ask(this.#settlements, scripts.stats, ["providers"]);
-    return JSON.parse(reply as string) as Awaited<ReturnType<Consumer["conditions"]>>;
+  async stats() {
+    return readStats((await this.#ask(this.#settlements, scripts.stats)).reply);
   }
 
   paused() {
@@ -106,7 +105,7 @@ class RedisConsumer implements Consumer {
     this.#settlements.redis.on("ready", wake);
   }
 
-  async #ask(connection: RedisConnection, script: Script, args: string[], replicas = 0) {
+  async #ask(connection: RedisConnection, script: Script, args: string[] = [], replicas = 0) {
     try {
       return await connection.run(script, args, replicas, commandTimeoutMs / 2);
     } catch (error) {

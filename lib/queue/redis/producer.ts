@@ -3,6 +3,7 @@
 
 import { type Committed, GroupCommit, type GroupCommitOptions } from "../group_commit.ts";
 import { idempotencyMs, type Producer, type Submission, type SubmitResult } from "../contract.ts";
+import { readStats } from "./batch_codec.ts";
 import {
   commandTimeoutMs,
   RedisConnection,
@@ -60,6 +61,10 @@ class RedisProducer implements Producer {
 
   submit(submission: Submission, deadlineMs: number) {
     return this.#writer.submit(submission, deadlineMs);
+  }
+
+  async stats() {
+    return readStats((await this.#connection.run(scripts.stats)).reply);
   }
 
   readonly health = () => this.#store.health();

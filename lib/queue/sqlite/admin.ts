@@ -136,7 +136,7 @@ function clear(
 }
 
 /** @param roomBytes what the disk can take besides; undefined if it does not say */
-function readStats(db: SqliteConnection, roomBytes: number | undefined): QueueStats {
+export function readStats(db: SqliteConnection, roomBytes: number | undefined): QueueStats {
   const { atMs } = db.now;
   const { placed, dead, sent } = db.get<Record<"placed" | "dead" | "sent", number>>`SELECT * FROM tally`!;
   const { batched, inDoubt } = db.get<Record<"batched" | "inDoubt", number>>`

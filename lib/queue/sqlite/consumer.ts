@@ -1,10 +1,11 @@
 // The consumer of the embedded queue: claims, settlements, housekeeping, and being woken.
 
 import { type ClaimResult, type Consumer, knownMinMs } from "../contract.ts";
+import { readStats } from "./admin.ts";
 import { claim, claimEnded } from "./claim.ts";
 import { noteStep, StampAge } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { readConditions, settle } from "./settle.ts";
+import { settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { sweep } from "./sweep.ts";
 import { listen } from "./wakeup.ts";
@@ -48,7 +49,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
     claimEnded: (request) => claimBy((db) => claimEnded(db, request)),
     settle: (batch, settlement) => store.write((db) => settle(db, batch, settlement, retainMs)),
     sweep: (presence) => store.write((db) => sweep(db, presence, age, retainMs)),
-    conditions: () => store.transact(readConditions),
+    stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     paused: () => paused,
     onWake: (callback) => callbacks.push(callback),
     health: () => store.health(),

@@ -8,6 +8,7 @@ import {
   type SubmitResult,
 } from "../contract.ts";
 import { type Committed, GroupCommit } from "../group_commit.ts";
+import { readStats } from "./admin.ts";
 import { anyProvider } from "./claim.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
@@ -53,6 +54,7 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
 
   return {
     submit: writer.submit,
+    stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     health: () => store.health(),
     async close() {
       writer.close();

@@ -4,12 +4,11 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] "providers" for the condition of each provider alone, else "all"
 --
 -- Reads no batch except those whose lease expired and that nobody has claimed since: a worker's slots, if that worker
 -- died. An email that was accepted elsewhere meanwhile counts as what its batch is, until that ends.
 --
--- Returns a QueueStats of contract.ts, or its `providers`, as JSON.
+-- Returns a QueueStats of contract.ts, as JSON.
 
 local at, providers = now(), {}
 local names = call('SMEMBERS', 'providers')
@@ -20,9 +19,6 @@ for _, provider in ipairs(names) do
       lastFailedAtMs = tonumber(c.failed), lastFailure = c.failed and c.reason or nil,
       isUnanswered = c.unanswered == '1' or nil }
   end
-end
-if ARGV[2] == 'providers' then
-  return cjson.encode(providers)
 end
 
 -- The first time in a list, if that is over and before another.
