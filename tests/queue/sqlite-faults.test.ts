@@ -18,7 +18,8 @@ import { Database } from "bun:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ClaimRequest, Consumer } from "../../lib/queue/contract.ts";
-import { type Moment, StampAge, stampClock, stepSince } from "../../lib/queue/sqlite/clock.ts";
+import { ClockWatch, type Moment } from "../../lib/queue/clock_watch.ts";
+import { stampClock, stepSince } from "../../lib/queue/sqlite/clock.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
 import { openSqliteProducer } from "../../lib/queue/sqlite/producer.ts";
 import { openSqliteAdmin } from "../../lib/queue/sqlite/admin.ts";
@@ -708,11 +709,11 @@ describe("a step of the clock that no sweep has noticed yet", () => {
   test("is none if the process was frozen while it looked at its clocks", () => {
     const connection = openConnection(newFolder());
     let monotonicMs = 0;
-    const age = new StampAge(() => monotonicMs);
+    const watch = new ClockWatch(() => monotonicMs);
     const stepFrom = (now: Omit<Moment, "beganMs">, lookedMs: number) => {
       monotonicMs = lookedMs;
       connection.now = { beganMs: now.monotonicMs, ...now };
-      return stepSince(connection, age);
+      return stepSince(connection, watch);
     };
     const stampAt = (atMs: number) => {
       connection.now = { ...connection.now, atMs };

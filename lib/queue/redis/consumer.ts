@@ -1,12 +1,12 @@
 // The consumer on Redis: claims, settlements, housekeeping, and being woken.
 
+import { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, knownMinMs, StoreUnavailable } from "../contract.ts";
 import type { Batch, ClaimRequest, ClaimResult, Consumer, Settlement, WorkerPresence } from "../contract.ts";
 import { readClaim, readSettled, readStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
-import { Sweeper } from "./sweeper.ts";
 
 /** Longest transfer of a claim's answer, ms: it holds up to 4 MiB. That Redis is silent is noticed long before. */
 const claimTimeoutMs = 30_000;
@@ -33,7 +33,8 @@ class RedisConsumer implements Consumer {
   readonly #settlements: RedisConnection;
   readonly #wakes: RedisConnection;
   readonly #store: StoreWatch;
-  readonly #sweeper: Sweeper;
+  readonly #monotonicMs: () => number;
+  readonly #clock: ClockWatch;
   readonly #callbacks: (() => void)[] = [];
   #isPaused = false;
 
@@ -48,11 +49,8 @@ class RedisConsumer implements Consumer {
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
-    this.#sweeper = new Sweeper(
-      { retainMs: this.#retainMs, idempotencyMs },
-      async (request) => (await this.#ask(this.#settlements, scripts.sweep, [request])).reply,
-      () => performance.now() + monotonicOffsetMs(),
-    );
+    this.#monotonicMs = () => performance.now() + monotonicOffsetMs();
+    this.#clock = new ClockWatch(this.#monotonicMs);
     this.#listen();
   }
 
@@ -67,8 +65,12 @@ class RedisConsumer implements Consumer {
     return readSettled((await this.#ask(this.#settlements, scripts.settle, args)).reply);
   }
 
-  sweep(presence: WorkerPresence) {
-    return this.#sweeper.sweep(presence);
+  async sweep(presence: WorkerPresence) {
+    const look = await this.#sweep({});
+    // A worker that knows how much time has passed records the step.
+    if (look.step === "unknown") return;
+    const limits = { retainMs: this.#retainMs, idempotencyMs };
+    await this.#sweep({ ...look, ...limits, worker: presence.worker, presence: presenceText(presence) });
   }
 
   async stats() {
@@ -88,6 +90,14 @@ class RedisConsumer implements Consumer {
   async close() {
     this.#store.stop();
     for (const connection of [this.#claims, this.#settlements, this.#wakes]) connection.close();
+  }
+
+  async #sweep(request: object) {
+    const beganMs = this.#monotonicMs();
+    const { reply } = await this.#ask(this.#settlements, scripts.sweep, [JSON.stringify(request)]);
+    const clock = JSON.parse(String(reply)) as { readonly nowMs: number; readonly stampMs?: number };
+    const moment = { beganMs, monotonicMs: beganMs, atMs: clock.nowMs };
+    return { ...clock, step: this.#clock.look(clock.stampMs, moment) };
   }
 
   #listen(): void {
@@ -136,4 +146,14 @@ class RedisConsumer implements Consumer {
       throw new StoreUnavailable(redisErrorText(error));
     }
   }
+}
+
+/** The text after the time in a worker's field of the key `workers`. */
+function presenceText({ retryMaxMs, searchWaitMs, providers }: WorkerPresence): string {
+  const served = Object.entries(providers).flatMap(([name, { credential, takesEmails }]) => [
+    name,
+    credential || "-",
+    takesEmails ? 1 : 0,
+  ]);
+  return [retryMaxMs, searchWaitMs, ...served].join(" ");
 }

@@ -1,17 +1,12 @@
-// The store's clock is the machine's, which may be wrong for a while. A step shows in a comparison with the monotonic
-// clock of a process. sweep.ts repairs what was stamped under a wrong clock.
+// The store's clock is the machine's, which may be wrong for a while. Steps are recorded here; sweep.ts repairs what was
+// stamped under a wrong clock.
 
+import { type ClockStep, type ClockWatch, largeStepMs, type Moment, toleranceMs } from "../clock_watch.ts";
 import type { QueueStats } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
 
-/** A smaller difference is not a step, ms. */
-const toleranceMs = 2000;
-/** After a larger step nothing expires for a while, since the clock may be wrong now, ms. */
-const largeStepMs = 60_000;
 /** How long a step is reported, and the clock doubted after a large one, ms. */
 const rememberedMs = 60 * 60 * 1000;
-/** Another live worker has looked at the clock within this time, and recorded its step, ms. */
-const othersLookMs = 5000;
 /** Longest doubt that a worker may be set to, ms. */
 export const doubtMaxMs = 23 * 60 * 60 * 1000;
 /** A time without any worker is doubted once in this time, ms: otherwise short runs of workers would expire nothing. */
@@ -31,64 +26,8 @@ function clockOf(db: SqliteConnection): ClockRow | undefined {
   return db.get<ClockRow>`SELECT * FROM clock`;
 }
 
-/** The clocks in a transaction, read in this order: a process frozen at any point in between sees no step. */
-export interface Moment {
-  /** By the monotonic clock, before the transaction. */
-  readonly beganMs: number;
-  /** By the monotonic clock, once the transaction has the state that it works on. */
-  readonly monotonicMs: number;
-  /** By the store's clock, Unix ms. */
-  readonly atMs: number;
-}
-
-/** The knowledge of a process about the age of the clock's last stamp, by any process. */
-export class StampAge {
-  readonly #monotonicMs: () => number;
-  #stamp: number | undefined;
-  #firstSeenMs = 0;
-  /** The last time that another stamp, or none, was there. */
-  #lastUnseenMs = -Infinity;
-  #lastLookMs = -Infinity;
-
-  /** @param monotonicMs the clock of this process, which never steps */
-  constructor(monotonicMs: () => number) {
-    this.#monotonicMs = monotonicMs;
-  }
-
-  /**
-   * Bounds of the stamp's age, ms: at least so old at `monotonicMs`, at most so old now.
-   * @param stamp as the transaction read it
-   */
-  look(
-    stamp: number | undefined,
-    { beganMs, monotonicMs }: Moment,
-  ): { readonly minMs: number; readonly maxMs: number } {
-    const nowMs = this.#monotonicMs();
-    if (stamp !== this.#stamp) {
-      this.#stamp = stamp;
-      this.#firstSeenMs = nowMs;
-      this.#lastUnseenMs = this.#lastLookMs;
-    }
-    this.#lastLookMs = beganMs;
-    return { minMs: Math.max(0, monotonicMs - this.#firstSeenMs), maxMs: nowMs - this.#lastUnseenMs };
-  }
-}
-
-/**
- * How far the clock has stepped since it was last stamped, ms: ahead, or back if negative; 0 if it has not. "unwatched"
- * if it was never stamped, or has gone ahead by more than a minute and no worker knows how much time has passed;
- * "unknown" while another worker that knows may live.
- */
-export function stepSince(db: SqliteConnection, age: StampAge): number | "unwatched" | "unknown" {
-  const clock = clockOf(db);
-  const { minMs, maxMs } = age.look(clock?.stamped_at, db.now);
-  // It may have been right when the first emails were submitted, and be wrong by now.
-  if (clock === undefined) return "unwatched";
-  const passedMs = db.now.atMs - clock.stamped_at;
-  if (maxMs === Infinity && passedMs > largeStepMs) return minMs < othersLookMs ? "unknown" : "unwatched";
-  if (passedMs > maxMs + toleranceMs) return Math.round(passedMs - maxMs);
-  if (passedMs < minMs - toleranceMs) return Math.round(passedMs - minMs);
-  return 0;
+export function stepSince(db: SqliteConnection, watch: ClockWatch): ClockStep {
+  return watch.look(clockOf(db)?.stamped_at, db.now);
 }
 
 /** Records what the clock says now, for later comparisons. */
@@ -105,9 +44,9 @@ export function stampClock(db: SqliteConnection): void {
  * moves nothing, since nobody knows whether the clock is wrong now or was wrong before: an end that comes too soon
  * costs a duplicate, which is counted.
  */
-export function noteStep(db: SqliteConnection, age: StampAge): void {
+export function noteStep(db: SqliteConnection, watch: ClockWatch): void {
   const { atMs } = db.now;
-  const byMs = stepSince(db, age);
+  const byMs = stepSince(db, watch);
   if (byMs === 0) return;
   if (byMs === "unwatched" || byMs === "unknown") {
     // "unknown" leaves the old stamp to the workers that know how old it is.

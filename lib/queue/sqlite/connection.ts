@@ -15,7 +15,7 @@ import { dirname, join } from "node:path";
 import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
 import { errorCode } from "../../runtime/errors.ts";
 import { QueueMissing } from "../contract.ts";
-import type { Moment } from "./clock.ts";
+import type { Moment } from "../clock_watch.ts";
 import { additions, applicationId, migrations } from "./schema.ts";
 
 export const fileName = "queue.db";

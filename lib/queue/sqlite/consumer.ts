@@ -1,9 +1,10 @@
 // The consumer of the embedded queue: claims, settlements, housekeeping, and being woken.
 
 import { type ClaimResult, type Consumer, knownMinMs } from "../contract.ts";
+import { ClockWatch } from "../clock_watch.ts";
 import { readStats } from "./admin.ts";
 import { claim, claimEnded } from "./claim.ts";
-import { noteStep, StampAge } from "./clock.ts";
+import { noteStep } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
@@ -18,7 +19,7 @@ export interface SqliteConsumerOptions extends StoreOptions {
 export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
   const store = new Store(options);
   const retainMs = Math.max(options.retainMs, knownMinMs);
-  const age = new StampAge(() => store.monotonicMs());
+  const watch = new ClockWatch(() => store.monotonicMs());
   const callbacks: (() => void)[] = [];
   const wake = () => {
     for (const callback of callbacks) callback();
@@ -36,7 +37,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
   async function claimBy(body: (db: SqliteConnection) => ClaimResult): Promise<ClaimResult> {
     const result = await store.transact((db) => {
       // Before a lease is stamped by the clock.
-      noteStep(db, age);
+      noteStep(db, watch);
       return body(db);
     });
     if (result.kind !== "spent") paused = result.kind === "paused";
@@ -48,7 +49,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
     claim: (request) => claimBy((db) => claim(db, request)),
     claimEnded: (request) => claimBy((db) => claimEnded(db, request)),
     settle: (batch, settlement) => store.write((db) => settle(db, batch, settlement, retainMs)),
-    sweep: (presence) => store.write((db) => sweep(db, presence, age, retainMs)),
+    sweep: (presence) => store.write((db) => sweep(db, presence, watch, retainMs)),
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     paused: () => paused,
     onWake: (callback) => callbacks.push(callback),

@@ -1,17 +1,10 @@
 // Housekeeping, bounded: records that a worker lives, notices steps of the clock and repairs what was stamped under a
 // wrong one, forgets what has expired, and gives back to all what is left to a provider that no worker serves.
 
+import type { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
 import { anyProvider, dueLists, listName } from "./claim.ts";
-import {
-  aliveMs,
-  doubtMaxMs,
-  isExpiryDoubted,
-  noteStep,
-  stampClock,
-  type StampAge,
-  stepSince,
-} from "./clock.ts";
+import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock, stepSince } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { count, marked, membersOf, retire } from "./settle.ts";
 
@@ -32,9 +25,14 @@ const emailsMax = 100;
 const batchesMax = 20;
 
 /** @param retainMs how long the record of a sent email is kept */
-export function sweep(db: SqliteConnection, presence: WorkerPresence, age: StampAge, retainMs: number): void {
-  noteStep(db, age);
-  if (recordPresence(db, presence) && stepSince(db, age) !== "unknown") stampClock(db);
+export function sweep(
+  db: SqliteConnection,
+  presence: WorkerPresence,
+  watch: ClockWatch,
+  retainMs: number,
+): void {
+  noteStep(db, watch);
+  if (recordPresence(db, presence) && stepSince(db, watch) !== "unknown") stampClock(db);
   boundDoubt(db);
   restamp(db);
   if (!isExpiryDoubted(db)) expire(db);

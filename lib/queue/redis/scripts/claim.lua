@@ -105,9 +105,7 @@ local function lease(batch, b, h)
   if b.lease == '0' and b.held then
     call('ZREM', 'unbegun:' .. b.provider, batch)
   end
-  if b.ends then
-    correct_ends(batch, b, at, h)
-  else
+  if not b.ends then
     b.began, b.epoch, b.ends = text(at), h.epoch, text(at + (request.doubtMs or 0))
     call('ZADD', 'ends', b.ends, batch)
   end

@@ -225,7 +225,7 @@ end
 -- The findings of housekeeping.
 local function housekeeping()
   local h = hash('housekeeping')
-  h.epoch, h.steps, h.served, h.credentials = h.epoch or '0', h.steps or '', h.served or '', h.credentials or ' '
+  h.epoch, h.served, h.credentials = h.epoch or '0', h.served or '', h.credentials or ' '
   return h
 end
 
@@ -233,51 +233,5 @@ end
 local function last_step(h, at)
   if h.step_at and math.abs(at - h.step_at) <= hour then
     return tonumber(h.step_at), tonumber(h.step_by)
-  end
-end
-
--- The steps of the clock after the one with the number `epoch`.
-local function steps_after(epoch, h)
-  local steps = {}
-  for number, by, unseen in string.gmatch(h.steps, '(%d+):(%-?%d+)(%??)') do
-    if tonumber(number) > tonumber(epoch) then
-      steps[#steps + 1] = { by = tonumber(by), is_seen = unseen == '' }
-    end
-  end
-  return steps
-end
-
--- How far the end of a doubt moves when the steps of the clock since its batch began add up to `net`. A sum ahead is
--- believed. A sum back moves the end back, so that no key is used more than 23 h after its first request.
-local function moved_by(net)
-  return net < -step_min and net or 0
-end
-
--- Corrects when a batch began and when its doubt ends to the clock as it is now. Steps that cancel each other change
--- nothing: the clock was wrong for a while. But a step that nobody saw may have been time that passed, and cancels no
--- step back before it. A batch cannot have begun later than now.
-local function correct_ends(batch, b, at, h)
-  local began, ends, epoch, net = tonumber(b.began), tonumber(b.ends), b.epoch, tonumber(b.net or '0')
-  if began and epoch ~= h.epoch then
-    local before = moved_by(net)
-    for _, step in ipairs(steps_after(epoch, h)) do
-      if step.is_seen or net >= 0 then
-        net = net + step.by
-      end
-    end
-    local move = moved_by(net) - before
-    began, ends, epoch = began + move, ends + move, h.epoch
-  end
-  if began and began > at + step_min then
-    began, ends = at, ends - (began - at)
-  end
-  local latest = at + 23 * hour
-  if ends > latest + step_min then
-    ends = latest
-  end
-  if text(ends) ~= b.ends or epoch ~= b.epoch then
-    b.began, b.ends, b.epoch, b.net = began and text(began), text(ends), epoch, text(net)
-    call('HSET', 'batch:' .. batch, 'ends', b.ends, 'began', b.began or '', 'epoch', epoch or '', 'net', b.net)
-    call('ZADD', 'ends', b.ends, batch)
   end
 end

@@ -3,18 +3,13 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] request, JSON:
+-- ARGV[2] request, JSON; {} only looks at the clock:
+--   step                 how far this clock has stepped since it was last stamped, ms; or "unwatched", if no worker knows
+--   nowMs, stampMs       as returned by the look at the clock that shows this
 --   retainMs, idempotencyMs   how long an id stays known, and an idempotency key
---   last                 at the worker's last sweep, absent at its first: nowMs of this clock, epoch (the number of steps);
---                        and passedMs, which have passed since then at least, by a clock that is never set
---   stepMs               how far this clock has stepped ahead since then, as the worker is sure; 0 if it has not
---   isNew                the worker has just started, and leaves a step to others
 --   worker, presence     the worker, and what stands behind the time in its field of workers
 --
--- A script that was delayed on its way finds a later time than its worker could foresee, as after a step ahead. It then
--- changes nothing and says so. The worker knows when the reply came, decides which it was, and asks again.
---
--- Returns JSON: nowMs, epoch, isDone; and if that is false, notedMs: the sum of the steps that others have noted.
+-- Returns JSON: nowMs, and stampMs, the time of this clock that some worker left last; absent if none ever did.
 
 local at, request = now(), cjson.decode(ARGV[2])
 local minute, day = 60000, 24 * hour
@@ -25,114 +20,64 @@ local function keep(name, value)
   call('HSET', 'housekeeping', name, value)
 end
 
-local function answer(is_done, noted)
-  return cjson.encode({ nowMs = at, epoch = tonumber(h.epoch), isDone = is_done, notedMs = noted })
-end
-
 local function range(name, least, most, limit)
   return call('ZRANGEBYSCORE', name, least, most, 'LIMIT', 0, limit)
 end
 
+local function clock()
+  return cjson.encode({ nowMs = at, stampMs = tonumber(h.swept) })
+end
+
 -- The clock
 
--- Records a step. A time without any worker may hide one: it may cancel a step back, but is not reported.
+local step = request.step
+-- Nothing is done by a clock that has stepped, or was stamped by another worker, since this worker looked at it.
+if not step or request.stampMs ~= tonumber(h.swept) or math.abs(at - request.nowMs) > step_min then
+  return clock()
+end
+
+-- How far the end of a doubt moves when the steps of the clock since its batch began add up to `net`. A sum ahead is
+-- believed. A sum back moves the end back, so that no key is used more than 23 h after its first request.
+local function moved_by(net)
+  return net < -step_min and net or 0
+end
+
+-- Steps that cancel each other change nothing: the clock was wrong for a while.
+local function move_ends(by)
+  for _, batch in ipairs(call('ZRANGE', 'ends', 0, -1)) do
+    local b = fields(batch, 'began', 'ends', 'net')
+    local began, net = tonumber(b.began), tonumber(b.net or '0') + by
+    -- A batch that began later than that was begun after the step, by a worker that could not know of it.
+    if began and began <= at - by + step_min then
+      local move = moved_by(net) - moved_by(net - by)
+      local ends = text(b.ends + move)
+      call('HSET', 'batch:' .. batch, 'began', text(began + move), 'ends', ends, 'net', text(net), 'epoch', h.epoch)
+      call('ZADD', 'ends', ends, batch)
+    end
+  end
+end
+
 local ahead = 0
-local function note_step(by, is_seen)
-  local steps = words(h.steps)
-  keep('epoch', text(h.epoch + 1))
-  steps[#steps + 1] = h.epoch .. ':' .. text(by) .. (is_seen and '' or '?')
-  if #steps > 20 then
-    table.remove(steps, 1)
-  end
-  keep('steps', table.concat(steps, ' '))
-  local is_large = math.abs(by) > minute
-  if is_large then
-    keep('expires_from', text(at + hour))
-  end
-  if is_seen then
-    ahead = math.max(0, by)
-    keep('step_at', text(at))
-    keep('step_by', text(by))
-    if is_large then
-      keep('ends_from', text(at + hour))
-    end
-  end
-  keep('walk', '+inf')
-end
-
--- The sum of the steps that others have noted since the worker's last sweep; nothing if that cannot be told.
-local function noted_since(epoch)
-  local sum, steps = 0, steps_after(epoch, h)
-  for _, step in ipairs(steps) do
-    if not step.is_seen then
-      return nil
-    end
-    sum = sum + step.by
-  end
-  return #steps == h.epoch - epoch and sum or nil
-end
-
-local last, step, swept = request.last, request.stepMs, tonumber(h.swept)
-local noted = last and noted_since(last.epoch)
-if noted then
-  local drift = at - last.nowMs - last.passedMs - noted
-  local is_latest = last.epoch == tonumber(h.epoch)
-  -- Others measure a step less exactly, and perhaps the one that this worker is asking about.
-  local least = is_latest and step_min or minute
-  if step then
-    if is_latest and step > 0 then
-      note_step(step, true)
-    end
-  elseif drift > least then
-    return answer(false, noted)
-  elseif drift < -least then
-    note_step(drift, true)
-  end
-elseif swept and at < swept - step_min then
-  note_step(at - swept, true)
-elseif swept and not last and at - swept > minute then
-  if request.isNew then
-    return answer(false)
-  end
-  note_step(at - swept, false)
-end
-if not swept then
-  -- The queue's first sweep: nobody can tell yet whether the clock was right when it stamped what there is.
+if step == 'unwatched' then
+  -- The time without any worker may hide a step.
   keep('expires_from', text(at + hour))
+elseif step ~= 0 then
+  ahead = math.max(0, step)
+  -- The release before tells by the number of steps which ones it has to allow for.
+  keep('steps', h.epoch .. ':' .. text(step))
+  keep('epoch', text(h.epoch + 1))
+  keep('step_at', text(at))
+  keep('step_by', text(step))
+  if math.abs(step) > minute then
+    keep('expires_from', text(at + hour))
+    keep('ends_from', text(at + hour))
+  end
+  move_ends(step)
 end
-if not swept or math.abs(at - swept) > 20000 or at < swept then
+if step ~= 0 or at - h.swept > 20000 then
   keep('swept', text(at))
 end
--- After a step back that nobody saw, an hour must not become a year.
-for _, name in ipairs({ 'expires_from', 'ends_from' }) do
-  if h[name] and tonumber(h[name]) > at + hour then
-    keep(name, text(at + hour))
-  end
-end
 local may_expire = not h.expires_from or tonumber(h.expires_from) <= at
-
--- Corrects the ends of doubt in a list of batches with their ends.
-local function correct(entries)
-  for i = 1, #entries, 2 do
-    local b = fields(entries[i], 'began', 'ends', 'epoch', 'net')
-    if b.ends then
-      correct_ends(entries[i], b, at, h)
-    else
-      call('ZREM', 'ends', entries[i])
-    end
-  end
-end
-
-correct(call('ZREVRANGEBYSCORE', 'ends', '+inf', text(at + 23 * hour + step_min), 'WITHSCORES', 'LIMIT', 0, 100))
-if h.walk then
-  local entries = call('ZREVRANGEBYSCORE', 'ends', h.walk, '-inf', 'WITHSCORES', 'LIMIT', 0, 1000)
-  correct(entries)
-  if #entries < 2000 then
-    call('HDEL', 'housekeeping', 'walk')
-  else
-    keep('walk', entries[#entries])
-  end
-end
 
 -- Presence
 
@@ -240,6 +185,13 @@ call('ZREMRANGEBYSCORE', 'leases:doubtful', '-inf', text(at))
 
 -- Impossible times
 
+-- No doubt lasts longer from now than the longest that a worker may be set to.
+for _, batch in ipairs(range('ends', text(at + 23 * hour + minute), '+inf', 100)) do
+  local ends = text(at + 23 * hour)
+  call('HSET', 'batch:' .. batch, 'ends', ends)
+  call('ZADD', 'ends', ends, batch)
+end
+
 -- A record stamped under a clock that ran ahead is kept for its whole time from now on.
 for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '+inf', 1000)) do
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
@@ -342,4 +294,4 @@ for _, provider in ipairs(providers) do
     drop_batch(batch, provider)
   end
 end
-return answer(true)
+return clock()
