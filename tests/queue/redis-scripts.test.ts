@@ -185,52 +185,6 @@ describe("what an older release left", () => {
     expect((await consumer.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
   });
 
-  /** Splits a claimed batch into one that nobody has begun. */
-  async function unbegun() {
-    const options = optionsFor(shared.url);
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-    const admin = await operatorOn(options);
-    const one = submission();
-    await producer.submit(one, within(5000));
-    const claimed = await consumer.claim(claimRequest({ provider: "gone" }));
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    const key = (name: string) => `{${options.prefix}:0}:${name}`;
-    const [time] = shared.cli("TIME").split("\n");
-    const at = String(Number(time) * 1000);
-    const id = Bun.randomUUIDv7();
-    shared.cli("HSET", key(`batch:${id}`), "provider", "gone", "ids", one.id, "lease", "0", "held", "0");
-    shared.cli("ZADD", key("batches:gone"), at, id);
-    shared.cli("ZADD", key("unbegun:gone"), at, id);
-    shared.cli("HSET", key("members"), one.id, id);
-    shared.cli("DEL", key(`batch:${claimed.batch.id}`));
-    for (const name of ["batches:gone", "leases", "ends"]) shared.cli("ZREM", key(name), claimed.batch.id);
-    expect((await admin.show(one.id))!.state).toBe("sending");
-    return { consumer, admin, one, id };
-  }
-
-  test("as a batch that was split off is claimed by its provider", async () => {
-    const { consumer, admin, one, id } = await unbegun();
-    const claimed = await consumer.claim(claimRequest({ provider: "gone", sources: ["batches"] }));
-    expect(claimed).toMatchObject({
-      kind: "batch",
-      batch: { id, lease: 1, leaseExpired: false, emails: [{ id: one.id }] },
-    });
-    expect((await admin.stats()).states).toMatchObject({ sending: 1 });
-  });
-
-  test("as a batch that was split off goes back to all when nobody serves its provider", async () => {
-    const { consumer, admin, one } = await unbegun();
-    await consumer.sweep(serving("resend", "gone"));
-    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
-    await consumer.sweep(serving("resend"));
-    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
-    expect((await admin.show(one.id))!.state).toBe("sending");
-    const { consumer: other, admin: look, one: given } = await unbegun();
-    await other.sweep(serving("resend"));
-    expect((await look.show(given.id))!.state).toBe("waiting");
-    expect(await other.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: given.id }] } });
-  });
-
   test("as an idempotency key is anybody's, and it still finds its words there afterwards", async () => {
     const options = optionsFor(shared.url);
     const producer = await intakeOn(options);

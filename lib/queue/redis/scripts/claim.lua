@@ -102,9 +102,6 @@ local function lease(batch, b, h)
     b.doubt = text(at)
     enter_doubt(batch, ids, at)
   end
-  if b.lease == '0' and b.held then
-    call('ZREM', 'unbegun:' .. b.provider, batch)
-  end
   if not b.ends then
     b.began, b.epoch, b.ends = text(at), h.epoch, text(at + (request.doubtMs or 0))
     call('ZADD', 'ends', b.ends, batch)

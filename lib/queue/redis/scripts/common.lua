@@ -12,7 +12,6 @@
 --   split:<n>:<provider> ZSET the same, for what only that provider may take
 --   splits            SET   "<n>" or "<n>:<provider>" of each such list; one that is empty may still be named
 --   batches:<provider> ZSET batch -> lease end or next try, Unix ms
---   unbegun:<provider> ZSET batch -> when an older release split it off, Unix ms; those not claimed since
 --   batch:<id>        HASH  provider, ids (space-separated), lease (a count), held (1 while leased), until (lease
 --                           end), length (of that lease, ms), began, ends (of doubt), epoch and net (the steps of the
 --                           clock that both allow for: their number, and the sum of those since it began, ms), doubt
@@ -206,7 +205,7 @@ end
 
 local function drop_batch(batch, provider)
   call('DEL', 'batch:' .. batch)
-  for _, name in ipairs({ 'batches:' .. provider, 'unbegun:' .. provider, 'ends', 'leases', 'leases:doubtful' }) do
+  for _, name in ipairs({ 'batches:' .. provider, 'ends', 'leases', 'leases:doubtful' }) do
     call('ZREM', name, batch)
   end
 end

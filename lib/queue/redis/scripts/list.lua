@@ -116,9 +116,6 @@ if state == 'waiting' or state == 'retrying' then
   end
 elseif state == 'sending' then
   add('leases', 'batches', at)
-  for _, provider in ipairs(call('SMEMBERS', 'providers')) do
-    add('unbegun:' .. provider, 'batches')
-  end
 elseif state == 'in-doubt' then
   add('doubtful', 'emails')
   -- Those whose lease expired since.

@@ -239,7 +239,7 @@ local function shorten(batch, otherwise)
 end
 
 -- Emails and batches in doubt that are due later than any worker puts them off are due now.
-local names, providers = due_names(), call('SMEMBERS', 'providers')
+local names = due_names()
 for _, name in ipairs(names) do
   each_beyond(name, retry_max, restamp_in(name))
 end
@@ -251,7 +251,7 @@ for _, name in ipairs({ 'leases', 'leases:doubtful' }) do
     end)
   end
 end
-for _, provider in ipairs(providers) do
+for _, provider in ipairs(call('SMEMBERS', 'providers')) do
   local name = 'batches:' .. provider
   each_beyond(name, math.max(retry_max, search_wait), function(batch)
     shorten(batch, restamp_in(name))
@@ -262,9 +262,7 @@ if restamped > 0 then
   wake()
 end
 
--- Gives back to all providers what nobody serves: emails that only one provider may take, and batches that an older release split
--- off and nobody has begun. (Those that were begun are in doubt, and end so.)
-
+-- Gives to all providers the emails that only one may take which no worker serves.
 for _, name in ipairs(names) do
   local list, owner = string.match(name, '^(split:%d+):(.*)$')
   owner = owner or string.match(name, '^due:(.*)$')
@@ -277,21 +275,6 @@ for _, name in ipairs(names) do
       call('ZADD', list or 'due', emails[i + 1], emails[i])
       call('ZREM', name, emails[i])
     end
-  end
-end
-for _, provider in ipairs(providers) do
-  for _, batch in ipairs(served[provider] and {} or call('ZRANGE', 'unbegun:' .. provider, 0, 19)) do
-    local b = record(batch)
-    for _, id in ipairs(words(b.ids)) do
-      local mark = b['mark:' .. id]
-      if mark then
-        to_sent({ id, mark }, at + request.retainMs)
-      else
-        call('ZADD', 'due', text(at), id)
-        call('HDEL', 'members', id)
-      end
-    end
-    drop_batch(batch, provider)
   end
 end
 return clock()
