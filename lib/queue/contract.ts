@@ -1,22 +1,21 @@
-// The contract of a queue, whatever store is below it. An email is a row with a time from which it may be taken; the
-// batch is the unit of hand-over, of the lease and of idempotency. Nothing above this file knows which store it has;
-// the conformance suite in tests/queue/ holds every implementation to it.
+// The contract of a queue on any store. An email is a row with the time from which it may be claimed; the batch is the
+// unit of delivery, lease and idempotency. The conformance suite in tests/queue/ holds every store to it.
 //
 //           submit                  claim for provider P                      settle: sent
 //   client ───────▶ due: now ──────────────────────────▶ batch of P, leased ────────────▶ record, kept a while
 //                      ▲                                     │    │   ▲ │
-//                      ├──────── settle: due later ──────────┤    │   │ └── lease ran out, or settle: rest
-//                      └──────── settle: handed over ────────┘    │   └──── later: in doubt, whole, claimed again
+//                      ├──────── settle: due later ──────────┤    │   │ └── lease expired, or settle: rest
+//                      └──────── settle: due now ────────────┘    │   └──── later: in doubt, whole, claimed again
 //                                                                 └───────▶ settle: dead, kept until deleted
 //
-// Rules that every implementation keeps:
+// Rules that every store keeps:
 // - All times are by the store's own clock, Unix ms.
 // - An id is known while its email waits, is in a batch or is dead, and for `retainMs` after it was sent or deleted,
-//   but at least for 10 minutes: no submission is under way for longer. Submitting a known id changes nothing.
+//   but at least for `knownMinMs`: no submission takes longer. Submitting a known id changes nothing.
 // - A settlement is carried out while the batch has the lease under which it was claimed. After that only its
 //   acceptances count: an email accepted anywhere never goes back to waiting.
-// - Only housekeeping ({@link Consumer.sweep}) lets ids, idempotency keys and records of claims expire: what is present
-//   is valid, whatever a clock says. Only {@link Consumer.claimEnded} reads when a doubt ends.
+// - Only {@link Consumer.sweep} lets ids, idempotency keys and records of claims expire: what is present is valid,
+//   whatever a clock says. Only {@link Consumer.claimEnded} reads when a doubt ends.
 // - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
 
 import type { Log } from "../runtime/log.ts";
@@ -26,7 +25,7 @@ export const knownMinMs = 10 * 60 * 1000;
 /** Life of an idempotency key, ms. */
 export const idempotencyMs = 24 * 60 * 60 * 1000;
 
-/** The store gave no answer: what was asked for may or may not have been done. */
+/** The store did not answer: the request may or may not have been carried out. */
 export class StoreUnavailable extends Error {}
 /** There is no queue: no server and no worker has ever started on it. */
 export class QueueMissing extends Error {}
@@ -45,9 +44,8 @@ export interface ProducerWatcher extends StoreWatcher {
 /** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
 export type Health = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
-/** An email on its way in. The client of the queue makes the id, before its first try. */
 export interface Submission {
-  /** UUIDv7. */
+  /** UUIDv7, generated before the first attempt to submit it. */
   readonly id: string;
   /** See `encodeEmail`. */
   readonly text: string;
@@ -60,7 +58,7 @@ export interface Submission {
 }
 
 export type SubmitResult =
-  /** On stable storage, now or since an earlier try. `id` is that of the first submission. */
+  /** On stable storage, now or since an earlier submission. `id` is that of the first. */
   | { readonly kind: "stored"; readonly id: string; readonly repeated: boolean }
   /** This token used the idempotency key for another email. Nothing was queued. */
   | { readonly kind: "conflict" }
@@ -85,7 +83,7 @@ export interface ClaimedEmail {
   readonly submittedAtMs: number;
   /** As the last settlement left it; empty before. */
   readonly history: string;
-  /** Accepted by an earlier hand-over while in this batch: it ends as sent whatever is settled. */
+  /** Accepted in an earlier batch since it joined this one: it ends as sent whatever is settled. */
   readonly marked: boolean;
 }
 
@@ -98,22 +96,22 @@ export interface Batch {
   /** The store's time at the claim. */
   readonly nowMs: number;
   readonly leaseEndsAtMs: number;
-  /** When its doubt ends, whatever is found out: `doubtMs` after the first claim. */
+  /** When its doubt ends in any case: `doubtMs` after the first claim. */
   readonly doubtEndsAtMs: number;
-  /** When doubt was recorded: by a settlement, or by the first claim after a lease ran out. Never moves. */
+  /** When doubt was recorded, by a settlement or by the first claim after a lease expired. Never moves. */
   readonly doubtSinceMs?: number | undefined;
-  /** The lease before this one ran out without a settlement. */
+  /** The lease before this one expired without a settlement. */
   readonly leaseExpired: boolean;
   readonly context: string;
   /** As the last settlement left them; empty before. */
   readonly notes: string;
-  /** Size of the pieces in the `split` list that it was made from; undefined if it was not made from one. */
+  /** Size of the pieces in the `split` list that it was made from, if any. */
   readonly pieceMax?: number | undefined;
   /** {@link ClaimRequest.credential} of the claim that made it; empty if an older release made it. */
   readonly credential: string;
   /** Emails that this provider has accepted so far under the credential of this claim. Only grows. */
   readonly acceptances: number;
-  /** Providers to which some worker has handed new emails within the last 24 h, in no particular order. */
+  /** Providers to which some worker has given new emails within the last 24 h, in no particular order. */
   readonly servedProviders: readonly string[];
   /** When the store's clock last stepped by more than a few seconds, within the last hour. */
   readonly clockSteppedAtMs?: number | undefined;
@@ -124,21 +122,21 @@ export interface Batch {
 export type ClaimSource = "emails" | "split" | "batches";
 
 export interface ClaimRequest {
-  /** The id of a batch made by this claim: a UUID, made by the worker. */
+  /** A UUID generated by the worker: the id of the batch if this claim makes one. */
   readonly claimId: string;
   /** Who claims: one purpose of one process, such as the deliveries of a provider. */
   readonly claimant: string;
   /**
-   * Counts the claims of this claimant from 1. Asking again with the last number, after a lost answer, returns the same
-   * batch under the same lease, or `spent`; a lower number is always spent. No clock decides.
+   * Counts the claims of this claimant from 1. Repeating the last number, after a lost answer, returns the same batch
+   * under the same lease, or `spent`; a lower number is always spent. No clock decides.
    */
   readonly number: number;
   readonly provider: string;
   /** Digest of the credential that would be used: stored with a new batch. */
   readonly credential: string;
   /**
-   * In this order, until one has something. `batches` skips a batch in doubt that began with another credential while a
-   * live worker has that credential.
+   * Searched in this order, until one has something. `batches` skips a batch in doubt that began with another
+   * credential while a live worker has that credential.
    */
   readonly sources: readonly ClaimSource[];
   /** False: of `emails`, only those that no other provider may take. */
@@ -153,20 +151,20 @@ export interface ClaimRequest {
   readonly doubtMs: number;
   /** For a new batch. */
   readonly context: string;
-  /** Up to which number {@link ClaimResult} counts what else is due. */
+  /** Limit of {@link ClaimResult}'s `dueLeft`. */
   readonly dueCountMax: number;
 }
 
 export type ClaimResult =
   /** `dueLeft`: emails that are due, never failed and may go to any provider, up to `dueCountMax`. */
   | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number }
-  /** Nothing is due for this provider in these sources; `nextDueInMs`: until the next thing is, as far as is known. */
+  /** Nothing is due for this provider in these sources; `nextDueInMs`: until the next is, as far as is known. */
   | { readonly kind: "empty"; readonly nextDueInMs?: number | undefined }
-  /** This claim was answered before, and what it took is settled or leased to another by now. */
+  /** This claim was answered before, and its batch has been settled or leased to another since. */
   | { readonly kind: "spent" }
-  /** An operator has stopped all claims. (A repeated claim still gets its first answer.) */
+  /** An operator has paused all claims. (A repeated claim still gets its first answer.) */
   | { readonly kind: "paused" }
-  /** Too few replicas hold the claim: nothing may be sent, and the batch has to be handed back. */
+  /** Too few replicas hold the claim: nothing may be sent, and the batch has to be released. */
   | { readonly kind: "unreplicated"; readonly batch: Batch };
 
 /** The fate of one email of a batch. */
@@ -189,19 +187,16 @@ export interface Settlement {
   readonly fates: readonly EmailFate[];
   /** For the emails without a fate: they stay in the batch, which is in doubt and due again after `delayMs`. */
   readonly rest?: { readonly delayMs: number; readonly notes: string };
-  /**
-   * Instead of `rest`: the emails without a fate stay in the batch under the same lease, without doubt. Only before its
-   * first request.
-   */
+  /** Before the first request, instead of `rest`: emails without a fate stay under the same lease, without doubt. */
   readonly keepsLease?: true;
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
   /** Credential of the request, under which its acceptances are counted: see {@link Batch.acceptances}. */
   readonly credential?: string;
-  /** The provider itself failed, no single email. Noted as its condition, unless a fate is `sent`. */
+  /** The provider itself failed, not a single email. Recorded as its condition, unless a fate is `sent`. */
   readonly failure?: {
     readonly reason: string;
-    /** The provider itself answered, in its own form. */
+    /** The answer was the provider's own, in its own form. */
     readonly own: boolean;
   };
 }
@@ -209,7 +204,7 @@ export interface Settlement {
 export interface Settled {
   /** False: the lease was lost, and only the acceptances counted. */
   readonly leaseHeld: boolean;
-  /** Emails that another hand-over had delivered before: sent twice. */
+  /** Emails that had been accepted before in another batch: sent twice. */
   readonly duplicates: readonly string[];
 }
 
@@ -228,21 +223,21 @@ export interface WorkerPresence {
 
 /** The queue as the worker sees it. Methods reject with {@link StoreUnavailable} if the store did not answer. */
 export interface Consumer {
-  /** Resolves once the store can be asked and has a format that this version understands. */
+  /** Resolves once the store can be reached and has a format that this version understands. */
   readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
-  /** A batch of any provider whose doubt has ended and whose lease has run out, leased so that it can be settled. */
+  /** Leases a batch of any provider whose doubt has ended and whose lease has expired, so that it can be settled. */
   claimEnded(request: Pick<ClaimRequest, "claimant" | "number" | "leaseMs">): Promise<ClaimResult>;
-  /** May be repeated when the answer was lost. */
+  /** May be repeated after a lost answer. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
-   * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; lets expire what has
-   * had its time; gives emails back to all that only a provider may take which no worker has served for 24 h; notices
+   * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; removes what has
+   * expired; gives to all providers the emails that only one may take which no worker has served for 24 h; detects
    * steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
    */
   sweep(presence: WorkerPresence): Promise<void>;
   stats(): Promise<QueueStats>;
-  /** Whether claims were stopped at the last claim. */
+  /** Whether claims were paused at the last claim. */
   paused(): boolean;
   /** Calls back when emails may have become due; a hint that can be lost. */
   onWake(callback: () => void): void;
@@ -255,9 +250,9 @@ export type EmailState = "waiting" | "retrying" | "sending" | "in-doubt" | "sent
 export interface StoredEmail {
   readonly id: string;
   readonly state: EmailState;
-  /** The whole email; in a list, or once sent, the envelope line alone; undefined once deleted. */
+  /** The whole email; in a list, or once sent, the envelope line alone; absent once deleted. */
   readonly text?: string | undefined;
-  /** Undefined once sent or deleted. */
+  /** Absent once sent or deleted. */
   readonly submittedAtMs?: number | undefined;
   /** When it is due (waiting, retrying), or when it died. */
   readonly atMs?: number | undefined;
@@ -265,20 +260,20 @@ export interface StoredEmail {
   /** Once sent. */
   readonly record?: string | undefined;
   /** While in a batch. */
-  readonly batch?:
-    | {
-        readonly id: string;
-        readonly provider: string;
-        /** The end of its lease, or its next attempt. */
-        readonly dueAtMs: number;
-        /** A worker holds it until then. */
-        readonly leased: boolean;
-        /** Its last lease, or the one before the one that it has now, ran out without a settlement. */
-        readonly leaseExpired: boolean;
-        readonly doubtSinceMs?: number | undefined;
-        readonly notes: string;
-      }
-    | undefined;
+  readonly batch?: StoredBatch | undefined;
+}
+
+interface StoredBatch {
+  readonly id: string;
+  readonly provider: string;
+  /** The end of its lease, or its next attempt. */
+  readonly dueAtMs: number;
+  /** A worker has it until then. */
+  readonly leased: boolean;
+  /** Its last lease, or the one before its present one, expired without a settlement. */
+  readonly leaseExpired: boolean;
+  readonly doubtSinceMs?: number | undefined;
+  readonly notes: string;
 }
 
 export interface Page {
@@ -287,7 +282,7 @@ export interface Page {
   readonly next: string | undefined;
 }
 
-/** How a provider did lately, according to the settlements under a lease that was held. */
+/** How a provider did lately, according to settlements under a valid lease. */
 export interface ProviderCondition {
   readonly lastAcceptedAtMs?: number;
   /** Its first failure since the last acceptance; absent while it works. */
@@ -301,32 +296,32 @@ export interface ProviderCondition {
 export interface QueueStats {
   /** The store's time. */
   readonly nowMs: number;
-  /** All emails of a batch count alike, also one that was accepted elsewhere meanwhile and is shown as sent. */
+  /** All emails of a batch count alike, even one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
   /** By name, those that have accepted something or failed. */
   readonly providers: Readonly<Record<string, ProviderCondition>>;
-  /** When the oldest that is due became due: an email, or a batch that has to be claimed again. */
+  /** Since when the oldest is due: an email, or a batch that has to be claimed again. */
   readonly oldestDueAtMs?: number | undefined;
   readonly oldestDoubtSinceMs?: number | undefined;
   readonly paused: boolean;
   /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
   readonly clockStep?: { readonly atMs: number; readonly byMs: number } | undefined;
-  /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or what the disk has. */
+  /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or the size of the disk. */
   readonly bytesUsed: number;
   readonly bytesMax?: number | undefined;
 }
 
 export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
 
-/** The queue as an operator sees it. Everything is safe beside running workers, and bounded: many emails are many calls. */
+/** The queue as an operator sees it. Everything is bounded, and safe beside running workers. */
 export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
   /**
-   * At most `limit` (1–1000) emails in one state; fewer or none, though others follow, if they are large or most have
-   * left. What stays in the state is listed once. What leaves it meanwhile may be missing; what comes back to it may be
-   * listed again, and so may, from the newest, what is claimed once its lease ran out. A walk keeps its order.
+   * At most `limit` (1–1000) emails in one state; a page of large emails, or of emails that have left, may hold fewer
+   * or none though others follow. What stays in the state is listed once. What leaves meanwhile may be missing; what
+   * comes back, or newest first is claimed after its lease expired, may be listed again.
    * @param from `next` of the page before
    * @param order by the time since which, or until which, an email is in the state; default: from the oldest
    */
@@ -338,7 +333,7 @@ export interface Admin {
   ): Promise<Page>;
   /**
    * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Skips an email that is
-   * not dead any more with the history that it was seen with.
+   * no longer dead with the history that it was seen with.
    * @param counts added to the counters for each email that was retried
    * @returns the ids of those that were
    */
@@ -347,11 +342,11 @@ export interface Admin {
     counts: Readonly<Record<string, number>>,
   ): Promise<readonly string[]>;
   /**
-   * Leases the batch in doubt that holds this email, for {@link settle}. `busy` while anybody holds it, or if this claim
+   * Leases the batch in doubt that holds this email, for {@link settle}. `busy` while anybody has it, or if this claim
    * had a batch before and has lost it; `not-in-doubt` if the email is in no batch, or in one that was never in doubt.
+   * @param request `claimId`: a UUID; repeating it after a lost answer returns the same batch
    */
   claimInDoubt(request: {
-    /** A UUID, for this one claim: repeating it after a lost answer returns the same batch. */
     readonly claimId: string;
     readonly emailId: string;
     readonly leaseMs: number;
@@ -361,29 +356,27 @@ export interface Admin {
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
    * Refuses an email in a batch. 1000 ids at most; one answer for each.
-   * @param seenHistories one for each id: deletes only what is still dead with this history, and answers `changed` for
-   *   anything else
+   * @param seenHistories one for each id: deletes only what is still dead with this history, else answers `changed`
    */
   delete(ids: readonly string[], seenHistories?: readonly string[]): Promise<readonly DeleteAnswer[]>;
   /**
-   * Goes through at most `limit` (1–1000) of the emails that wait or retry, and deletes those submitted by then. Their
-   * ids stay known. What comes back from a batch or from the dead meanwhile may be deleted, or not.
+   * Goes through at most `limit` (1–1000) waiting and retrying emails, and deletes those submitted by a time. Their ids
+   * stay known. What meanwhile comes back from a batch or is retried may be deleted, or not.
    * @param submittedTillMs by the store's clock, as {@link QueueStats.nowMs}
    * @param from `next` of the call before
-   * @returns how many it deleted, perhaps none though others follow; and where the next call begins, opaque, undefined
-   *   after the last
+   * @returns how many it deleted, perhaps none though others follow; and `next` as in {@link Page}
    */
   clear(
     limit: number,
     submittedTillMs: number,
     from?: string,
   ): Promise<{ readonly deleted: number; readonly next: string | undefined }>;
-  /** Stops every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
+  /** Pauses every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
   pause(): Promise<void>;
   resume(): Promise<void>;
   /**
-   * Whether a server would acknowledge submissions to this store now, and what to do if not. Waits a second at most for
-   * what may pass by itself, such as a replica that is missing. Creates and changes nothing.
+   * Whether a server would acknowledge submissions to this store now, and if not, how to fix it. Waits at most a second
+   * for what may pass, such as a missing replica. Creates and changes nothing.
    */
   health(): Promise<Health>;
   close(): Promise<void>;
