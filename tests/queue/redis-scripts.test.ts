@@ -185,24 +185,6 @@ describe("what an older release left", () => {
     expect((await consumer.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
   });
 
-  test("as an idempotency key is anybody's, and it still finds its words there afterwards", async () => {
-    const options = optionsFor(shared.url);
-    const producer = await intakeOn(options);
-    const key = `{${options.prefix}:0}:idem:k`;
-    const older = `${Date.now() + 3_600_000} 01234567-0000-7000-8000-000000000001 f`;
-    shared.cli("SET", key, older, "PX", "3600000");
-    const keyed = (fingerprint: string, token: string) =>
-      submission({ idempotency: { key: "k", fingerprint, token } });
-    expect(await producer.submit(keyed("g", "t"), within(5000))).toEqual({ kind: "conflict" });
-    expect(await producer.submit(keyed("f", "t"), within(5000))).toMatchObject({
-      kind: "stored",
-      id: older.split(" ")[1],
-      repeated: true,
-    });
-    expect(shared.cli("GET", key)).toStartWith(`${older} `);
-    expect(shared.cli("ZCARD", `{${options.prefix}:0}:idem:expiry`)).toBe("1");
-  });
-
   test("of a piece that it deleted or sent without knowing its list is not claimed", async () => {
     const options = optionsFor(shared.url);
     const [producer, consumer] = [await intakeOn(options), await workOn(options)];

@@ -82,12 +82,9 @@ class RedisProducer implements Producer {
     const waitMs = Math.round((commandTimeoutMs + extraMs) / 2);
     this.#extendTimeouts(extraMs);
     try {
-      const { reply, replicas } = await this.#connection.run(
-        scripts.submit,
-        argumentsOf(group),
-        minReplicas,
-        waitMs,
-      );
+      const keys = JSON.stringify(group.map(({ idempotency }) => idempotency ?? false));
+      const args = [idempotencyMs, keys, ...group.flatMap(({ id, text }) => [id, text])];
+      const { reply, replicas } = await this.#connection.run(scripts.submit, args, minReplicas, waitMs);
       if (!Array.isArray(reply)) throw new Error("the reply is another's");
       if (replicas >= minReplicas) return { kind: "done", results: readResults(group, reply) };
       const reason = `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;
@@ -114,17 +111,6 @@ class RedisProducer implements Producer {
     options.commandTimeout = commandTimeoutMs + extraMs;
     options.socketTimeout = silenceMs + extraMs;
   }
-}
-
-/** The arguments of submit.lua, from ARGV[2] on. */
-function argumentsOf(group: readonly Submission[]): (string | number)[] {
-  const args: (string | number)[] = [idempotencyMs, group.length];
-  for (const { id, text } of group) args.push(id, text);
-  for (const [i, { idempotency }] of group.entries()) {
-    if (idempotency === undefined) continue;
-    args.push(i + 1, idempotency.key, idempotency.fingerprint, idempotency.token || "-");
-  }
-  return args;
 }
 
 /** `reply` names the emails that were not simply queued: number, id or "" for a conflict, number, … */

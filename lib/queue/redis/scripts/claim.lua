@@ -175,7 +175,7 @@ local function take(any, only, most, piece)
       break
     end
     taken[#taken + 1] = email
-    -- An older release, which does not know this list, may have deleted it.
+    -- A submission that failed halfway has left its id without an email.
     if size > 0 then
       ids[#ids + 1] = email
       append(members, email, request.claimId)

@@ -4,45 +4,31 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] life of an idempotency key, ms
--- ARGV[3] number of emails, n
+-- ARGV[3] the `idempotency` of each Submission of contract.ts, or false, JSON
 -- then two for each email: id, text
--- then four for each email with an idempotency key: its number among the emails, from 1, the key, the fingerprint, the
--- token or "-"
 --
--- Every id is searched for wherever it may be known, at the first try too: a try that was held up on the way may be
--- executed after its repeat, when the email has long been sent. One command serves a whole group, since its fixed cost
--- exceeds that of its work.
---
--- A key that is present is valid: only housekeeping removes it, since the clock may be wrong.
+-- Every id is looked up wherever it may be known, at the first attempt too: an attempt that was delayed on its way may
+-- be executed after its repetition, when the email has long been sent. A key that is present is valid: only
+-- housekeeping removes it, since the clock may be wrong. One command serves a whole group, since its fixed cost exceeds
+-- that of its work.
 --
 -- Returns, for each email that was not simply queued, its number and the id under which it is known; "" if this token
 -- used the key for another email.
 
-local at = now()
-local life, count = tonumber(ARGV[2]), tonumber(ARGV[3])
-local idem = {}
-for i = 4 + 2 * count, #ARGV, 4 do
-  idem[tonumber(ARGV[i])] = { key = ARGV[i + 1], fingerprint = ARGV[i + 2], token = ARGV[i + 3] }
-end
-
+local at, life, idempotency = now(), tonumber(ARGV[2]), cjson.decode(ARGV[3])
 local ids = {}
-for i = 1, count do
-  ids[i] = ARGV[2 + 2 * i]
+for i = 4, #ARGV, 2 do
+  ids[#ids + 1] = ARGV[i]
 end
 local waiting = call('HMGET', 'emails', unpack(ids))
 local sent = call('HMGET', 'sent', unpack(ids))
 
--- The uses of a key, four words each, as stored and with those of this group. One that an older release wrote has three,
--- and expires by itself until it is written anew.
+-- The uses of a key, four words each, as stored and with those of this group.
 local keyed = {}
 local function uses_of(name)
   if not keyed[name] then
     local uses = words(call('GET', 'idem:' .. name) or '')
-    keyed[name] = { uses = uses, is_new = #uses <= 3 }
-    -- An older release wrote no token.
-    if #uses == 3 then
-      uses[4] = '*'
-    end
+    keyed[name] = { uses = uses, is_new = #uses == 0 }
   end
   return keyed[name]
 end
@@ -56,35 +42,32 @@ end
 
 -- The reply to an email whose key was used before, or a little earlier in this group; nothing if it is to be queued.
 local function used_before(one)
-  local uses, first, expires, is_mine = uses_of(one.key).uses, nil, nil, false
+  local uses, same, is_mine = uses_of(one.key).uses, nil, false
+  one.token = one.token ~= '' and one.token or '-'
   for i = 1, #uses, 4 do
-    local token = uses[i + 3]
-    local is_same = uses[i + 2] == one.fingerprint
-    if is_same and not first then
-      expires, first = uses[i], uses[i + 1]
-    end
-    -- "*" may have been any token.
-    if token == one.token or (token == '*' and not is_same) then
-      is_mine = true
-    end
+    same = same or (uses[i + 2] == one.fingerprint and i)
+    is_mine = is_mine or uses[i + 3] == one.token
   end
-  if first and not is_mine then
+  if not same then
+    return is_mine and '' or nil
+  end
+  local expires, first = uses[same], uses[same + 1]
+  if not is_mine then
     use(one, expires, first)
   end
-  return first or (is_mine and '' or nil)
+  return first
 end
 
 local replies, emails, due, stamp, taken = {}, {}, {}, text(at), {}
-for i = 1, count do
-  local id, one = ids[i], idem[i]
+for i, id in ipairs(ids) do
+  local one = idempotency[i]
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
   if known then
     append(replies, i, known)
   else
     taken[id] = true
-    local n = #due
-    emails[n + 1], emails[n + 2] = id, stamp .. '\n' .. ARGV[3 + 2 * i]
-    due[n + 1], due[n + 2] = stamp, id
+    append(emails, id, stamp .. '\n' .. ARGV[3 + 2 * i])
+    append(due, stamp, id)
     if one then
       use(one, text(at + life), id)
     end

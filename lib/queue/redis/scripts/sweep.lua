@@ -206,56 +206,40 @@ end
 local restamped = 0
 local restamped_max = 1000
 
--- Calls back for each member of a list that is due later than `delay` from now, while the limit lasts.
-local function each_beyond(name, delay, restamp)
-  if restamped < restamped_max then
-    for _, member in ipairs(range(name, text(at + delay + minute), '+inf', restamped_max - restamped)) do
-      restamp(member)
+-- Makes due now what is due later than `delay` from now, while the limit lasts; but no batch that is leased.
+local function restamp(name, delay, holds_batches)
+  local left = restamped_max - restamped
+  for _, member in ipairs(left > 0 and range(name, text(at + delay + minute), '+inf', left) or {}) do
+    if not holds_batches or fields(member, 'held').held ~= '1' then
+      call('ZADD', name, text(at), member)
+      restamped = restamped + 1
     end
   end
 end
 
-local function restamp_in(name)
-  return function(member)
-    call('ZADD', name, text(at), member)
-    restamped = restamped + 1
-  end
+-- No worker delays emails, and batches in doubt, for so long.
+local names = due_names()
+for _, name in ipairs(names) do
+  restamp(name, retry_max)
+end
+for _, provider in ipairs(call('SMEMBERS', 'providers')) do
+  restamp('batches:' .. provider, math.max(retry_max, search_wait), true)
 end
 
 -- A lease cannot last longer than its length: it ends after that, from now on. Only beyond twice its length, or a clock
--- that steps back a little would change every lease. Calls `otherwise` for a batch without a lease.
-local function shorten(batch, otherwise)
-  local b = fields(batch, 'held', 'until', 'length', 'provider', 'doubt')
-  local length = tonumber(b.length) or hour
-  if b.held ~= '1' then
-    otherwise(batch)
-  elseif tonumber(b['until']) > at + 2 * length then
-    local lease_end = text(at + length)
-    call('HSET', 'batch:' .. batch, 'until', lease_end)
-    call('ZADD', 'batches:' .. b.provider, lease_end, batch)
-    call('ZADD', b.doubt and 'leases:doubtful' or 'leases', lease_end, batch)
-    restamped = restamped + 1
-  end
-end
-
--- Emails and batches in doubt that are due later than any worker puts them off are due now.
-local names = due_names()
-for _, name in ipairs(names) do
-  each_beyond(name, retry_max, restamp_in(name))
-end
+-- that steps back a little would change every lease.
 for _, name in ipairs({ 'leases', 'leases:doubtful' }) do
   for _, batch in ipairs(call('ZREVRANGEBYSCORE', name, '+inf', text(at), 'LIMIT', 0, 200)) do
-    shorten(batch, function()
-      -- An older release settled it, or ended it.
-      call('ZREM', name, batch)
-    end)
+    local b = fields(batch, 'until', 'length', 'provider')
+    local length = tonumber(b.length) or hour
+    if tonumber(b['until']) > at + 2 * length then
+      local lease_end = text(at + length)
+      call('HSET', 'batch:' .. batch, 'until', lease_end)
+      call('ZADD', 'batches:' .. b.provider, lease_end, batch)
+      call('ZADD', name, lease_end, batch)
+      restamped = restamped + 1
+    end
   end
-end
-for _, provider in ipairs(call('SMEMBERS', 'providers')) do
-  local name = 'batches:' .. provider
-  each_beyond(name, math.max(retry_max, search_wait), function(batch)
-    shorten(batch, restamp_in(name))
-  end)
 end
 if restamped > 0 then
   call('HINCRBY', 'counters', 'restamped', restamped)
