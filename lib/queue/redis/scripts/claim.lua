@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- claim: leases one batch, in one step that is also the durable record of the hand-over.
+-- claim: leases one batch, in one step that is also the durable record of it.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -12,7 +12,7 @@
 --   for a worker's sources, as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
 --                        doubtMs, context, dueCountMax
 --
--- Looks only into what this provider may take, so that another's backlog costs it nothing.
+-- Looks only into the lists of this provider and those for all, so that another's backlog costs it nothing.
 --
 -- Returns { a ClaimResult of contract.ts, or { kind = "busy" | "not-in-doubt" | "unknown" }, as JSON }. A batch is
 -- without its emails and with servedProviders separated by spaces; behind it follow four values for each email, which
@@ -30,8 +30,8 @@ local function emails_of(ids)
   return call('HMGET', 'emails', unpack(ids))
 end
 
--- The reply that hands over a leased batch.
-local function hand_over(batch, b, ids, emails, h)
+-- The reply with a leased batch.
+local function reply_with(batch, b, ids, emails, h)
   local histories = call('HMGET', 'histories', unpack(ids))
   local credential = request.credential or b.credential or ''
   local acceptances = call('HGET', 'acceptances', b.provider .. ' ' .. credential) or '0'
@@ -64,8 +64,8 @@ local function remember(batch, lease)
   end
 end
 
--- The reply to a claim that was made before: the same batch while its lease lasts, else "spent". Nothing for a new claim,
--- nor for the last one if it found nothing: it may look again.
+-- The reply to a claim that was made before: the same batch while its lease lasts, else "spent". Nothing for a new
+-- claim, or for the last one if it found nothing: it may look again.
 local function claimed_before()
   local last = call('HGET', 'claimants', request.claimant)
   if not last then
@@ -81,14 +81,14 @@ local function claimed_before()
     local b = record(batch)
     if b.lease == lease_number and not is_free(b, at) then
       local ids = words(b.ids)
-      return hand_over(batch, b, ids, emails_of(ids), housekeeping())
+      return reply_with(batch, b, ids, emails_of(ids), housekeeping())
     end
   end
   return answer({ kind = 'spent' })
 end
 
--- Leases a batch. `b` are its fields as they are stored, or will be. A lease that expired without a settlement is doubt
--- from now on.
+-- Leases a batch. `b` are its fields as they are, or will be, stored. After a lease that expired without a settlement
+-- it is in doubt.
 local function lease(batch, b, h)
   local ids, bytes = words(b.ids), 0
   local emails = emails_of(ids)
@@ -97,7 +97,7 @@ local function lease(batch, b, h)
   end
   local length = request.leaseMs + 1000 * math.floor(bytes / 262144)
   local has_expired = b.held == '1'
-  -- Doubt cannot have begun later than now: no search would ever be late enough.
+  -- Doubt cannot have begun later than now: otherwise no search would ever be late enough.
   if (has_expired and not b.doubt) or (b.doubt and tonumber(b.doubt) > at + step_min) then
     b.doubt = text(at)
     enter_doubt(batch, ids, at)
@@ -112,7 +112,7 @@ local function lease(batch, b, h)
   call('ZADD', 'batches:' .. b.provider, b['until'], batch)
   call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
   remember(batch, b.lease)
-  return hand_over(batch, b, ids, emails, h)
+  return reply_with(batch, b, ids, emails, h)
 end
 
 local next_due
@@ -128,8 +128,8 @@ local function head_of(name)
   return call('ZRANGE', name, 0, 0, 'WITHSCORES')[2]
 end
 
--- Whether a batch is in doubt, or about to be, since a request under another credential: that one is used to ask about
--- it, while a live worker has it.
+-- Whether a batch is in doubt, or about to be, after a request under another credential that a live worker has: that one
+-- is used to ask about it.
 local function is_anothers(b, h)
   local credential = b.credential or ''
   return (b.doubt or b.held == '1') and credential ~= '' and credential ~= request.credential
@@ -157,7 +157,7 @@ local function due_of(name, most)
   return name and call('ZRANGEBYSCORE', name, '-inf', text(at), 'WITHSCORES', 'LIMIT', 0, most) or {}
 end
 
--- Makes a batch of the oldest emails of both lists, within the limits of size and number.
+-- Makes a batch of the oldest emails of both lists, within the limits of bytes and number.
 local function take(any, only, most, piece)
   local a, o = due_of(any, most), due_of(only, most)
   local ids, taken, members, bytes, i, j = {}, {}, {}, 0, 1, 1
@@ -211,7 +211,7 @@ local function take_emails()
   return reply
 end
 
--- From the list whose first email has waited longest, and from its twin of the same size.
+-- Takes from the list whose first email has waited longest, and from its twin of the same size.
 local function take_split()
   local oldest, size
   for _, split in ipairs(call('SMEMBERS', 'splits')) do
@@ -229,8 +229,8 @@ local function take_split()
     math.min(tonumber(size), request.countMax), size)
 end
 
--- Gives nothing for an hour after a step of the clock by more than a minute; nor before a sweep has looked at the clock
--- again: the step may have been just now.
+-- Takes nothing for an hour after the clock stepped by more than a minute, nor before a sweep has looked at the clock
+-- again: it may have stepped just now.
 local function take_ended()
   local h = housekeeping()
   local is_vouched = not h.swept or math.abs(at - h.swept) <= 60000
@@ -244,7 +244,7 @@ local function take_ended()
   return answer({ kind = 'empty' })
 end
 
--- For an operator, also while all claims are stopped.
+-- For an operator, also while all claims are paused.
 local function take_in_doubt()
   local id = request.emailId
   local batch = call('HGET', 'members', id)
@@ -265,7 +265,7 @@ local before = claimed_before()
 if before then
   return before
 end
--- The claim was made long ago, and forgotten: as a new one it would put other emails under a key that was used.
+-- The claim was made long ago and forgotten: as a new one it would put other emails under a key that was used.
 if request.claimId and call('EXISTS', 'batch:' .. request.claimId) == 1 then
   return answer({ kind = 'spent' })
 end

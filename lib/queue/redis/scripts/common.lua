@@ -25,7 +25,7 @@ elseif format ~= '1' then
   return redis.error_reply('FORMAT ' .. format)
 end
 
--- A clock that is slewed moves less than this between two sweeps, ms.
+-- A smaller difference is not a step of the clock, ms.
 local step_min = 2000
 local hour = 3600000
 
@@ -76,7 +76,7 @@ local function fields(batch, ...)
   return b
 end
 
--- Nobody holds a batch: its lease expired, or was settled.
+-- Whether no worker has a batch: its lease expired or was settled.
 local function is_free(b, at)
   return b.held ~= '1' or tonumber(b['until']) <= at
 end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- settle: carries out what was decided about a batch, while its lease is the one that it was claimed under.
+-- settle: carries out what was decided about a batch, while its lease is the one under which it was claimed.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -8,13 +8,13 @@
 --   fates, rest, keepsLease, counts, credential, failure: as Settlement in contract.ts; but without the fates "sent"
 -- then two for each fate "sent", which would be slow as JSON: id, and what remains of the email, "<envelope line>\n<record>"
 --
--- Under an old lease only acceptances count: what is waiting, retrying or dead is sent; what is in a batch is
--- marked there, and a batch with all its emails marked is finished.
+-- Under an old lease only acceptances count: an email that waits or is dead becomes sent; one in another batch is
+-- marked there, and a batch with all its emails marked ends.
 --
--- Redis keeps what was written before a command that fails. So everything is worked out first, counters are written
--- before anything else, and nothing is removed from one key before it stands in another.
+-- Redis keeps what was written before a command that fails. So everything is computed first, counters are written
+-- before anything else, and nothing is removed from one key before it is in another.
 --
--- Returns { 1 if the lease was ours else 0, ids that another hand-over had sent already… }.
+-- Returns { 1 if the lease was ours else 0, ids of emails that were accepted in another batch before… }.
 
 local at, s = now(), cjson.decode(ARGV[2])
 local batch, expiry = s.batch, at + s.retainMs
@@ -22,7 +22,7 @@ local b = record(batch)
 local ours = tonumber(b.lease) == s.lease and b.held == '1'
 local accepted, duplicates, leaving, gone = 0, {}, {}, {}
 for i = 3, #ARGV, 2 do
-  s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', remains = ARGV[i + 1] }
+  s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', value = batch .. '\n' .. ARGV[i + 1] }
 end
 
 -- An acceptance of what was accepted before: by the same request, or twice.
@@ -63,6 +63,60 @@ local function count()
   end
 end
 
+-- Late acceptances
+
+local unlisted, marks, held = {}, {}, {}
+
+local function accept_late(id, value)
+  -- Also by the marks of this very settlement.
+  local sent = gone[id] or call('HGET', 'sent', id)
+  if sent then
+    return accepted_again(id, sent)
+  end
+  local holder = call('HGET', 'members', id)
+  if not holder then
+    if call('HEXISTS', 'emails', id) == 1 then
+      accepted = accepted + 1
+      unlisted[#unlisted + 1] = id
+      leave(id, value)
+    end
+    return
+  end
+  held[holder] = held[holder] or record(holder)
+  local one, mark = held[holder], 'mark:' .. id
+  if one[mark] then
+    return accepted_again(id, one[mark])
+  end
+  accepted = accepted + 1
+  one[mark] = value
+  marks[#marks + 1] = { holder, mark, value }
+  one.is_over = all_marked(one, words(one.ids))
+end
+
+local function settle_late()
+  for _, fate in ipairs(s.fates) do
+    if fate.kind == 'sent' then
+      accept_late(fate.id, fate.value)
+    end
+  end
+  count()
+  for _, mark in ipairs(marks) do
+    call('HSET', 'batch:' .. mark[1], mark[2], mark[3])
+  end
+  to_sent(leaving, expiry)
+  if #unlisted > 0 then
+    unlist(unpack(unlisted))
+  end
+  for holder, one in pairs(held) do
+    if one.is_over then
+      drop_batch(holder, one.provider)
+    end
+  end
+  return { 0, unpack(duplicates) }
+end
+
+-- A settlement under the lease
+
 -- The emails of the batch that have no fate; or nothing, and an error if the settlement does not fit the batch.
 local function rest_of()
   local ids, member, rest, known, stranger = words(b.ids), {}, {}, 0, nil
@@ -77,7 +131,7 @@ local function rest_of()
     end
   end
   if stranger then
-    -- Repeated after a lost answer: the batch is still held, and all of them have left it.
+    -- Repeated after a lost answer: the batch is still leased, and all of them have left it.
     local is_repeated = s.keepsLease and known == 0
     return nil, not is_repeated and 'ERR settle: not in the batch, or named twice: ' .. stranger or nil
   end
@@ -109,22 +163,15 @@ local function note_condition()
   end
 end
 
--- The writes of the fates: entries by list, histories, the emails that leave the batch for a list, and names of lists.
-local lists, histories, moved, owners, splits = {}, {}, {}, {}, {}
+-- The writes of the fates: entries by list, histories, and the emails that leave the batch for a list.
+local lists, histories, moved = {}, {}, {}
 
 local function list_of(fate)
   if fate.kind == 'dead' then
     return 'dead', at
   end
-  local twin = fate.only and ':' .. fate.only or ''
-  if fate.only then
-    owners[fate.only] = true
-  end
-  if not fate.pieceMax then
-    return 'due' .. twin, at + fate.delayMs
-  end
-  splits[text(fate.pieceMax) .. twin] = true
-  return 'split:' .. text(fate.pieceMax) .. twin, at + fate.delayMs
+  local name = fate.pieceMax and 'split:' .. text(fate.pieceMax) or 'due'
+  return fate.only and name .. ':' .. fate.only or name, at + fate.delayMs
 end
 
 local function carry_out(fate)
@@ -134,9 +181,8 @@ local function carry_out(fate)
     if mark then
       accepted_again(id, mark)
     end
-    return leave(id, batch .. '\n' .. fate.remains)
-  end
-  if mark then
+    return leave(id, fate.value)
+  elseif mark then
     return leave(id, mark)
   end
   local name, time = list_of(fate)
@@ -149,15 +195,17 @@ local function carry_out(fate)
 end
 
 local function move()
-  for provider in pairs(owners) do
-    call('SADD', 'providers', provider)
-  end
-  for split in pairs(splits) do
-    call('SADD', 'splits', split)
-  end
-  -- One of several lists may be of another type: none is written then.
   for name in pairs(lists) do
+    -- One of several lists may be of another type: none is written then.
     call('ZCARD', name)
+    local split = string.match(name, '^split:(.*)$')
+    local owner = string.match(split or name, ':(.*)$')
+    if split then
+      call('SADD', 'splits', split)
+    end
+    if owner then
+      call('SADD', 'providers', owner)
+    end
   end
   if #histories > 0 then
     call('HSET', 'histories', unpack(histories))
@@ -167,18 +215,14 @@ local function move()
   end
   if #moved > 0 then
     call('HDEL', 'members', unpack(moved))
-    if b.doubt then
-      call('ZREM', 'doubtful', unpack(moved))
-    end
+    call('ZREM', 'doubtful', unpack(moved))
   end
 end
 
 local function settle_ours()
   local rest, fault = rest_of()
-  if fault then
-    return redis.error_reply(fault)
-  elseif not rest then
-    return { 1 }
+  if not rest then
+    return fault and redis.error_reply(fault) or { 1 }
   end
   for _, fate in ipairs(s.fates) do
     carry_out(fate)
@@ -195,68 +239,13 @@ local function settle_ours()
     call('HSET', 'batch:' .. batch, 'ids', ids)
   else
     call('HSET', 'batch:' .. batch, 'ids', ids, 'held', '0', 'lapsed', '0', 'notes', s.rest.notes)
-    if b.doubt then
-      call('ZREM', 'leases:doubtful', batch)
-    else
+    call('ZREM', 'leases:doubtful', batch)
+    if not b.doubt then
       enter_doubt(batch, rest, at)
     end
     call('ZADD', 'batches:' .. b.provider, text(at + s.rest.delayMs), batch)
   end
   return { 1, unpack(duplicates) }
-end
-
--- Late acceptances: emails that wait or are dead leave their lists, those in a batch are marked, and a batch of which
--- all emails are marked ends.
-local unlisted, marks, held = {}, {}, {}
-
-local function accept_late(id, value)
-  -- Also by the marks of this very settlement.
-  local sent = gone[id] or call('HGET', 'sent', id)
-  if sent then
-    return accepted_again(id, sent)
-  end
-  local holder = call('HGET', 'members', id)
-  if not holder then
-    if call('HEXISTS', 'emails', id) == 1 then
-      accepted = accepted + 1
-      unlisted[#unlisted + 1] = id
-      leave(id, value)
-    end
-    return
-  end
-  held[holder] = held[holder] or record(holder)
-  local mark = held[holder]['mark:' .. id]
-  if mark then
-    return accepted_again(id, mark)
-  end
-  accepted = accepted + 1
-  held[holder]['mark:' .. id] = value
-  marks[#marks + 1] = { holder, 'mark:' .. id, value }
-  if all_marked(held[holder], words(held[holder].ids)) then
-    held[holder].is_over = true
-  end
-end
-
-local function settle_late()
-  for _, fate in ipairs(s.fates) do
-    if fate.kind == 'sent' then
-      accept_late(fate.id, batch .. '\n' .. fate.remains)
-    end
-  end
-  count()
-  for _, mark in ipairs(marks) do
-    call('HSET', 'batch:' .. mark[1], mark[2], mark[3])
-  end
-  to_sent(leaving, expiry)
-  if #unlisted > 0 then
-    unlist(unpack(unlisted))
-  end
-  for holder, one in pairs(held) do
-    if one.is_over then
-      drop_batch(holder, one.provider)
-    end
-  end
-  return { 0, unpack(duplicates) }
 end
 
 return ours and settle_ours() or settle_late()
