@@ -18,9 +18,11 @@ export interface RedisAdminOptions extends CheckOptions {
 const openTimeoutMs = 5000;
 /** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
 const answerTimeoutMs = 30_000;
-/** Longest wait for a verdict about the store, and between two looks, ms. */
+/** Longest wait for the store to become ready, and between two looks, ms. */
 const healthTimeoutMs = 1000;
 const healthPauseMs = 20;
+
+type InDoubtClaim = Awaited<ReturnType<Admin["claimInDoubt"]>> | { readonly kind: "spent" };
 
 /**
  * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
@@ -71,22 +73,9 @@ class RedisAdmin implements Admin {
 
   async claimInDoubt({ claimId, emailId, leaseMs }: Parameters<Admin["claimInDoubt"]>[0]) {
     const request = { claimant: claimId, number: 1, leaseMs, sources: ["in-doubt"], emailId };
-    const result = readClaim(await this.#ask(scripts.claim, JSON.stringify(request)));
-    switch (result.kind) {
-      case "batch":
-        return { kind: "batch", batch: result.batch } as const;
-      // The batch that it took is settled, or leased to another: a copy of it that was held up on the way takes nothing more.
-      case "spent":
-        return { kind: "busy" } as const;
-      case "busy":
-      case "not-in-doubt":
-      case "unknown":
-        return { kind: result.kind };
-      case "empty":
-      case "paused":
-      case "unreplicated":
-        throw new Error(`claim: answered ${result.kind}`);
-    }
+    const result = readClaim<InDoubtClaim>(await this.#ask(scripts.claim, JSON.stringify(request)));
+    // The batch that it took was settled, or leased to another.
+    return result.kind === "spent" ? { kind: "busy" as const } : result;
   }
 
   async settle(batch: Batch, settlement: Settlement) {
@@ -104,9 +93,7 @@ class RedisAdmin implements Admin {
 
   async clear(limit: number, submittedTillMs: number, from = "") {
     const args = [this.#retainMs, limit, submittedTillMs, from];
-    const reply = await this.#ask<[number, string] | null>(scripts.clear, ...args);
-    if (reply === null) throw new StoreUnavailable("clear: the store's clock has stepped back since");
-    const [deleted, next] = reply;
+    const [deleted, next] = await this.#ask<[number, string]>(scripts.clear, ...args);
     return { deleted, next: next || undefined };
   }
 

@@ -3,18 +3,14 @@
 import { envelopeLine } from "../../email/email.ts";
 import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement } from "../contract.ts";
 
-type InDoubtRefusal = { readonly kind: "busy" | "not-in-doubt" | "unknown" };
-type StoredBatch = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
-type ClaimReply =
-  | { readonly kind: "batch"; readonly batch: StoredBatch; readonly dueLeft: number }
-  | Exclude<ClaimResult, { readonly kind: "batch" | "unreplicated" }>
-  | InDoubtRefusal;
+/** A batch as claim.lua returns it: its emails follow, and the providers are separated by spaces. */
+type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
 
 /** Reads the reply of claim.lua. */
-export function readClaim(reply: unknown): ClaimResult | InDoubtRefusal {
+export function readClaim<Result extends { readonly kind: string } = ClaimResult>(reply: unknown): Result {
   const [head, ...rest] = reply as [string, ...(string | number)[]];
-  const result = JSON.parse(head) as ClaimReply;
-  if (result.kind !== "batch") return result;
+  const result = JSON.parse(head) as Result & { readonly batch?: BatchReply };
+  if (result.batch === undefined) return result;
   const emails: ClaimedEmail[] = [];
   for (let i = 0; i < rest.length; i += 4) {
     const stored = String(rest[i + 1]);
@@ -28,7 +24,7 @@ export function readClaim(reply: unknown): ClaimResult | InDoubtRefusal {
     });
   }
   const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  return { ...result, batch: { ...result.batch, servedProviders, emails } };
+  return { ...result, batch: { ...result.batch, servedProviders, emails } satisfies Batch };
 }
 
 /** The arguments of settle.lua. @param retainMs how long the ids of sent emails stay known */

@@ -130,7 +130,7 @@ class RedisConsumer implements Consumer {
     const { minReplicas } = this.#options;
     const sentAtMs = performance.now();
     const asked = await this.#ask(this.#claims, scripts.claim, [JSON.stringify(request)], minReplicas);
-    const result = readClaim(asked.reply) as ClaimResult;
+    const result = readClaim(asked.reply);
     if (result.kind !== "spent") this.#isPaused = result.kind === "paused";
     if (result.kind !== "batch" || asked.replicas >= minReplicas) return result;
     while (performance.now() - sentAtMs < leaseMs / 4) {

@@ -101,17 +101,6 @@ local function to_sent(leaving, expiry)
   call('ZREM', 'doubtful', unpack(ids))
 end
 
--- Deletes emails that are in no batch; their ids stay known. The caller removes them from their lists.
-local function delete(ids, expiry)
-  local leaving, deleted = {}, {}
-  for _, id in ipairs(ids) do
-    append(leaving, id, '-\n')
-    append(deleted, text(expiry), id)
-  end
-  call('ZADD', 'deleted', unpack(deleted))
-  to_sent(leaving, expiry)
-end
-
 -- The names of all lists of emails that may be claimed, in the same order each time.
 local function due_names()
   local names = { 'due' }
@@ -126,11 +115,31 @@ local function due_names()
 end
 
 -- Removes emails that are in no batch from every list.
-local function unlist(...)
+local function unlist(ids)
   for _, name in ipairs(due_names()) do
-    call('ZREM', name, ...)
+    call('ZREM', name, unpack(ids))
   end
-  call('ZREM', 'dead', ...)
+  call('ZREM', 'dead', unpack(ids))
+end
+
+-- Deletes emails that are in no batch; their ids stay known.
+local function delete(ids, expiry)
+  if #ids == 0 then
+    return
+  end
+  local leaving, deleted = {}, {}
+  for _, id in ipairs(ids) do
+    append(leaving, id, '-\n')
+    append(deleted, text(expiry), id)
+  end
+  call('ZADD', 'deleted', unpack(deleted))
+  to_sent(leaving, expiry)
+  unlist(ids)
+end
+
+-- Whether an email is still the dead letter that was seen with its history.
+local function is_dead_as_seen(id, history)
+  return call('ZSCORE', 'dead', id) and (call('HGET', 'histories', id) or '') == history
 end
 
 -- How many entries of a list precede a time and an entry, whether or not that entry is still there.

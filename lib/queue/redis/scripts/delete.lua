@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- delete: removes emails that are in no batch; their ids stay known for a while.
+-- delete: deletes emails that are in no batch; their ids stay known for a while.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -12,14 +12,10 @@
 
 local ids, answers, taken, seen = {}, {}, {}, tonumber(ARGV[3])
 
-local function is_meant(id, history)
-  return call('ZSCORE', 'dead', id) and (call('HGET', 'histories', id) or '') == history
-end
-
 for i = 4 + seen, #ARGV do
   local id, answer = ARGV[i], 'unknown'
   local is_present = not taken[id] and call('HEXISTS', 'emails', id) == 1
-  if is_present and seen > 0 and not is_meant(id, ARGV[i - seen]) then
+  if is_present and seen > 0 and not is_dead_as_seen(id, ARGV[i - seen]) then
     answer = 'changed'
   elseif call('HEXISTS', 'members', id) == 1 then
     answer = 'in-batch'
@@ -29,8 +25,5 @@ for i = 4 + seen, #ARGV do
   end
   answers[#answers + 1] = answer
 end
-if #ids > 0 then
-  delete(ids, now() + ARGV[2])
-  unlist(unpack(ids))
-end
+delete(ids, now() + ARGV[2])
 return answers

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- retry: sends dead letters back to waiting, due now, for any provider.
+-- retry: returns dead letters to waiting, due now, for any provider.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -13,14 +13,10 @@
 local at, retried = now(), {}
 for i = 3, #ARGV, 3 do
   local id, seen, history = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if call('ZSCORE', 'dead', id) and (call('HGET', 'histories', id) or '') == seen then
+  if is_dead_as_seen(id, seen) then
+    call('HSET', 'histories', id, history)
     call('ZADD', 'due', text(at), id)
     call('ZREM', 'dead', id)
-    if history == '' then
-      call('HDEL', 'histories', id)
-    else
-      call('HSET', 'histories', id, history)
-    end
     retried[#retried + 1] = id
   end
 end

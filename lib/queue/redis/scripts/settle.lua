@@ -105,7 +105,7 @@ local function settle_late()
   end
   to_sent(leaving, expiry)
   if #unlisted > 0 then
-    unlist(unpack(unlisted))
+    unlist(unlisted)
   end
   for holder, one in pairs(held) do
     if one.is_over then
