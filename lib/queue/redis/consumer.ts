@@ -46,7 +46,7 @@ class RedisConsumer implements Consumer {
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
     const ours = [scripts.claim, scripts.settle, scripts.sweep, scripts.stats];
-    this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours });
+    this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
     this.#monotonicMs = () => performance.now() + monotonicOffsetMs();

@@ -1,4 +1,4 @@
-// Whether a Redis keeps what it acknowledges, as INFO and CONFIG say. The settings are never changed from here.
+// Whether a Redis keeps what it acknowledges, according to INFO and CONFIG. The settings are never changed from here.
 
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
@@ -6,20 +6,26 @@ import { redisErrorText } from "./connection.ts";
 
 export type StoreState =
   | { readonly kind: "ready" }
-  /** Not known yet, or not at the moment: no connection, a rewrite under way. */
+  /** Not known yet, or not at the moment: no connection, a rewrite in progress. */
   | { readonly kind: "pending"; readonly reason: string }
-  /** An operator has to act first. */
-  | {
-      readonly kind: "refused";
-      readonly reason: string;
-      readonly fixes: readonly string[];
-      /** Redis would lose what it acknowledges, or refuses to take it. */
-      readonly event: "store-not-durable" | "writes-refused";
-    };
+  | Refused;
+
+/** An operator has to act first. */
+export interface Refused {
+  readonly kind: "refused";
+  /** Redis would lose what it acknowledges, or refuses to take it. */
+  readonly event: "store-not-durable" | "writes-refused";
+  readonly reason: string;
+  readonly fixes: readonly string[];
+}
+
+export function refuse(event: Refused["event"], reason: string, fixes: readonly string[] = []): Refused {
+  return { kind: "refused", event, reason, fixes };
+}
 
 export type Info = Readonly<Record<string, string>>;
 
-/** Judges what `INFO` and `CONFIG GET` say. `config` is undefined where the operator vouches. */
+/** Judges `INFO` and `CONFIG GET`. `config` is undefined where the operator vouches. */
 export function judgeDurability(
   info: Info,
   config: Info | undefined,
@@ -34,45 +40,35 @@ export function judgeDurability(
     return pending(`${replicas} replicas are connected, REDIS_MIN_REPLICAS is ${minReplicas}`);
   }
   if (config === undefined) return { kind: "ready" };
-  return findWrong(info, config) ?? (verifiedBefore ? { kind: "ready" } : judgeFirstRewrite(info));
+  const wrong = judgeSettings(info, config);
+  // After appendonly was switched on nothing is durable until the first rewrite has ended, and INFO does not
+  // distinguish it from a later one. A rewrite of a Redis that was durable at the last check is a later one.
+  if (wrong !== undefined || verifiedBefore) return wrong ?? { kind: "ready" };
+  if (info["aof_rewrite_in_progress"] === "1" || info["aof_rewrite_scheduled"] === "1") {
+    return pending("a rewrite of the append-only file is in progress, perhaps the first");
+  }
+  if (info["aof_last_bgrewrite_status"] === "ok") return { kind: "ready" };
+  const failed = "the last rewrite of the append-only file failed, perhaps the first";
+  return refuse("store-not-durable", failed, ["BGREWRITEAOF"]);
 }
 
-function refuse(reason: string, fixes: readonly string[]): StoreState {
-  return { kind: "refused", reason, fixes, event: "store-not-durable" };
-}
-
-function findWrong(info: Info, config: Info): StoreState | undefined {
-  const reasons: string[] = [];
-  const fixes: string[] = [];
-  const want = (name: string, value: string, found: string | undefined, consequence: string) => {
-    if (found === value) return;
-    reasons.push(`${name} is ${found}: ${consequence}`);
-    fixes.push(`CONFIG SET ${name} ${value}`);
-  };
+function judgeSettings(info: Info, config: Info): Refused | undefined {
   const hasFile = info["aof_enabled"] === "1";
-  want("appendonly", "yes", hasFile ? "yes" : "no", "a crash loses everything");
   const wanted = [
+    ["appendonly", "yes", "a crash loses everything"],
     ["appendfsync", "always", "a crash loses what was acknowledged last"],
     ["no-appendfsync-on-rewrite", "no", "nothing is on disk during a rewrite"],
     ["maxmemory-policy", "noeviction", "emails may be evicted"],
   ] as const;
-  for (const [name, value, consequence] of wanted) want(name, value, config[name], consequence);
+  const found: Info = { ...config, appendonly: hasFile ? "yes" : "no" };
+  const wrong = wanted.filter(([name, value]) => found[name] !== value);
+  const reasons = wrong.map(([name, , consequence]) => `${name} is ${found[name]}: ${consequence}`);
+  const fixes = wrong.map(([name, value]) => `CONFIG SET ${name} ${value}`);
   if (hasFile && info["aof_last_write_status"] !== "ok") {
     reasons.push("the last write to the append-only file failed");
   }
-  return reasons.length === 0 ? undefined : refuse(reasons.join("; "), [...fixes, "CONFIG REWRITE"]);
-}
-
-/**
- * After appendonly was switched on nothing is durable until the first rewrite has ended, and INFO does not distinguish
- * it from a later one. A rewrite of a Redis that was durable at the last check is a later one.
- */
-function judgeFirstRewrite(info: Info): StoreState {
-  if (info["aof_rewrite_in_progress"] === "1" || info["aof_rewrite_scheduled"] === "1") {
-    return { kind: "pending", reason: "a rewrite of the append-only file is under way, perhaps the first" };
-  }
-  if (info["aof_last_bgrewrite_status"] === "ok") return { kind: "ready" };
-  return refuse("the last rewrite of the append-only file failed, perhaps the first", ["BGREWRITEAOF"]);
+  if (reasons.length === 0) return undefined;
+  return refuse("store-not-durable", reasons.join("; "), [...fixes, "CONFIG REWRITE"]);
 }
 
 export async function readInfo(redis: Redis): Promise<Info> {
@@ -97,8 +93,8 @@ export async function readRedisConfig(redis: Redis): Promise<{ config: Info } | 
 const stepTimeoutMs = 1000;
 
 /**
- * Asks replicas about their own settings, which their primary does not know. One with other settings loses what it
- * acknowledged, or is refused as soon as it is promoted: an operator hears of it before that.
+ * Asks replicas for their own settings, which their primary does not know. One with other settings loses what it
+ * acknowledged, or is refused as soon as it is promoted: an operator learns of it before that.
  */
 export class ReplicaCheck {
   readonly #url: URL;
@@ -115,8 +111,8 @@ export class ReplicaCheck {
   }
 
   /**
-   * Asks each replica that a primary lists in INFO, at the address that it lists, and logs what is wrong. One that
-   * cannot be reached there, or does not let this user ask, is omitted.
+   * Asks each replica in the INFO of a primary, at the address given there, and logs what is wrong. One that cannot be
+   * reached there, or does not let this user ask, is omitted.
    */
   async check(info: Info): Promise<void> {
     if (this.#asking !== undefined) return;

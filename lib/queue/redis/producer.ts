@@ -1,8 +1,14 @@
 // The producer on Redis: one script call for each group of a group commit. One call is under way at a time: with a
 // second one groups are smaller, and at 8, 32 and 128 connections everything is slower.
 
-import { type Committed, GroupCommit, type GroupCommitOptions } from "../group_commit.ts";
-import { idempotencyMs, type Producer, type Submission, type SubmitResult } from "../contract.ts";
+import { type Committed, GroupCommit } from "../group_commit.ts";
+import {
+  idempotencyMs,
+  type Producer,
+  type ProducerWatcher,
+  type Submission,
+  type SubmitResult,
+} from "../contract.ts";
 import { readStats } from "./batch_codec.ts";
 import {
   commandTimeoutMs,
@@ -27,11 +33,7 @@ const passing = /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|
 /** ioredis throws replies of Redis as errors that begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
-export interface RedisProducerOptions extends RedisStoreOptions {
-  readonly createsQueue?: boolean;
-  /** As of a group commit. */
-  readonly onGroup?: GroupCommitOptions["onGroup"];
-}
+export type RedisProducerOptions = RedisStoreOptions & ProducerWatcher;
 
 export function openRedisProducer(options: RedisProducerOptions): Producer {
   return new RedisProducer(options);
@@ -55,8 +57,12 @@ class RedisProducer implements Producer {
       onGroup: options.onGroup,
       log: options.log,
     });
-    const onVerified = () => this.#writer.flush();
-    this.#store = new StoreWatch(this.#connection, { ...options, scripts: [scripts.submit], onVerified });
+    this.#store = new StoreWatch(this.#connection, {
+      ...options,
+      scripts: [scripts.submit],
+      createsQueue: true,
+      onVerified: () => this.#writer.flush(),
+    });
   }
 
   submit(submission: Submission, deadlineMs: number) {

@@ -1,15 +1,22 @@
-// Watches whether the Redis behind a connection may be relied upon: checked, not assumed, on every new connection and
-// every 10 s, since anybody can CONFIG SET it away. Creates the queue in a Redis that has none.
+// Watches whether the Redis behind a connection can be relied upon: it is checked on every new connection and every 10 s,
+// since anybody can change its settings. Creates the queue in a Redis that has none.
 
 import type { Health } from "../contract.ts";
 import { type RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
-import { judgeDurability, readRedisConfig, readInfo, ReplicaCheck, type StoreState } from "./durability.ts";
+import {
+  judgeDurability,
+  readRedisConfig,
+  readInfo,
+  refuse,
+  ReplicaCheck,
+  type StoreState,
+} from "./durability.ts";
 import { type Script, scripts } from "./scripts.ts";
 
 const recheckMs = 10_000;
 const recheckUnverifiedMs = 500;
 
-/** Readers and writers of another number do not understand each other's keys. */
+/** Releases with another number do not understand the keys of this one. */
 const storeFormat = "1";
 
 function foreignText(format: string): string {
@@ -25,9 +32,9 @@ export function foreignFormat(error: unknown): string | undefined {
 export interface StoreWatchOptions extends RedisStoreOptions {
   /** The scripts that this process runs: Redis must let it. */
   readonly scripts: readonly Script[];
-  /** False: no queue is created in a Redis that has none. Default: true. */
-  readonly createsQueue?: boolean;
-  /** Told whenever the store has become ready. */
+  /** Whether a queue is created in a Redis that has none. */
+  readonly createsQueue: boolean;
+  /** Called whenever the store has become ready. */
   readonly onVerified?: () => void;
 }
 
@@ -39,11 +46,11 @@ export class StoreWatch {
   readonly #replicas: ReplicaCheck;
   readonly #markCompatible: () => void;
   #state: StoreState = { kind: "pending", reason: "not connected yet" };
-  /** `run_id` of the Redis that was found durable last. */
+  /** `run_id` of the Redis that was last found durable. */
   #verifiedRun: string | undefined;
-  /** Counts connections: what a check finds says nothing of the next one. */
+  /** Counts connections: the result of a check does not hold for the next one. */
   #generation = 0;
-  /** The connection that a check under way belongs to. */
+  /** The connection that the check in progress belongs to. */
   #checking: number | undefined;
   #reported = "";
   #timer: Timer | undefined;
@@ -56,12 +63,12 @@ export class StoreWatch {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.compatible = promise;
     this.#markCompatible = resolve;
-    connection.redis.on("ready", () => void this.#check());
+    connection.redis.on("ready", () => void this.#run());
     connection.redis.on("close", () => {
       this.#generation += 1;
       this.#state = { kind: "pending", reason: connection.trouble };
     });
-    void this.#check();
+    void this.#run();
   }
 
   get state(): StoreState {
@@ -79,45 +86,40 @@ export class StoreWatch {
     this.#replicas.stop();
   }
 
-  async #check(): Promise<void> {
+  async #run(): Promise<void> {
     if (this.#checking === this.#generation || this.#isStopped) return;
     const generation = (this.#checking = this.#generation);
     clearTimeout(this.#timer);
     const { redis, trouble } = this.#connection;
-    let next: StoreState;
-    try {
-      next = redis.status === "ready" ? await this.#look() : { kind: "pending", reason: trouble };
-    } catch (error) {
-      next = this.#judgeRefusal(redisErrorText(error));
-    }
+    const next: StoreState =
+      redis.status === "ready"
+        ? await this.#check().catch((error: unknown) => this.#judgeRefusal(redisErrorText(error)))
+        : { kind: "pending", reason: trouble };
     if (this.#isStopped || generation !== this.#generation) return;
     this.#checking = undefined;
     this.#adopt(next);
-    this.#timer = setTimeout(
-      () => void this.#check(),
-      next.kind === "ready" ? recheckMs : recheckUnverifiedMs,
-    );
+    this.#timer = setTimeout(() => void this.#run(), next.kind === "ready" ? recheckMs : recheckUnverifiedMs);
   }
 
-  async #look(): Promise<StoreState> {
+  async #check(): Promise<StoreState> {
     const { redis, partition } = this.#connection;
     const format = await redis.get(`${partition}:format`);
     if (format !== null && format !== storeFormat) {
       const reason = foreignText(format);
       this.#options.onFatal(reason);
-      return { kind: "refused", reason, fixes: [], event: "store-not-durable" };
+      return refuse("store-not-durable", reason);
     }
     this.#markCompatible();
-    const verdict = await this.#judgeStore();
-    if (verdict.kind !== "ready") return verdict;
+    const state = await this.#judgeStore();
+    if (state.kind !== "ready") return state;
     const commands = new Set(this.#options.scripts.flatMap((script) => script.commands));
     const { reply: denied } = await this.#connection.run(scripts.permissions, [...commands]);
     if (denied !== null) {
       return this.#judgeRefusal(`NOPERM this user may not run ${String(denied)} on the queue's keys`);
     }
-    if (format !== null || this.#options.createsQueue === false) return verdict;
+    if (format !== null || !this.#options.createsQueue) return state;
     await redis.setnx(`${partition}:format`, storeFormat);
-    return this.#look();
+    return this.#check();
   }
 
   async #judgeStore(): Promise<StoreState> {
@@ -126,65 +128,58 @@ export class StoreWatch {
     const info = await readInfo(redis);
     const answer = durability === "verify" ? await readRedisConfig(redis) : { config: undefined };
     if ("refusal" in answer) {
-      const fixes = ["set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always"];
-      return { kind: "refused", reason: answer.refusal, fixes, event: "store-not-durable" };
+      const fix = "set REDIS_DURABILITY=trust if whoever runs this Redis vouches for appendfsync always";
+      return refuse("store-not-durable", answer.refusal, [fix]);
     }
-    const isSame = this.#verifiedRun === info["run_id"];
-    const verdict = judgeDurability(info, answer.config, minReplicas, isSame);
-    // A moment without replicas says nothing about the file; a spell as a replica, or wrong settings, do.
-    if (verdict.kind === "ready") {
+    const state = judgeDurability(info, answer.config, minReplicas, this.#verifiedRun === info["run_id"]);
+    // A moment without replicas does not affect the file; a period as a replica, or wrong settings, may.
+    if (state.kind === "ready") {
       this.#verifiedRun = info["run_id"];
       if (durability === "verify" && minReplicas > 0) void this.#replicas.check(info);
-    } else if (verdict.kind === "refused" || info["role"] !== "master") {
+    } else if (state.kind === "refused" || info["role"] !== "master") {
       this.#verifiedRun = undefined;
     }
-    return verdict;
+    return state;
   }
 
   /** The state after a check that Redis refused, or did not answer. */
   #judgeRefusal(reason: string): StoreState {
     if (reason.startsWith("NOPERM ")) {
-      const fixes = ["give its user the permissions that docs/deploy-redis.md lists"];
-      return { kind: "refused", reason, fixes, event: "writes-refused" };
+      return refuse("writes-refused", reason, [
+        "give its user the permissions that docs/deploy-redis.md lists",
+      ]);
     }
     if (reason.startsWith("MISCONF ")) {
       // Not needed beside an append-only file that is fsynced; where that is hidden, the snapshots may be all there is.
       const isSafe = this.#options.durability === "verify" && reason.includes("RDB");
       const fixes = isSafe ? ["CONFIG SET stop-writes-on-bgsave-error no", "CONFIG REWRITE"] : [];
-      return { kind: "refused", reason, fixes, event: "writes-refused" };
+      return refuse("writes-refused", reason, fixes);
     }
     return { kind: "pending", reason: `no answer to the check (${reason})` };
   }
 
+  /** Logs a change, once. */
   #adopt(next: StoreState): void {
     const before = this.#state;
     this.#state = next;
     const { log, onVerified } = this.#options;
-    switch (next.kind) {
-      case "ready":
-        if (before.kind === "ready") return;
-        if (this.#reported !== "") log.info("store-durable");
-        this.#reported = "";
-        onVerified?.();
-        return;
-      case "refused":
-        if (next.reason === this.#reported) return;
-        this.#reported = next.reason;
-        this.#complain(next);
-        return;
-      case "pending":
-        // Only what lasts is logged: every start and every failover is pending for a moment.
-        if (this.#connection.redis.status !== "ready" || before.kind !== "pending") return;
-        if (next.reason === this.#reported || next.reason !== before.reason) return;
-        this.#reported = next.reason;
-        log.warn("store-not-ready", { reason: next.reason });
+    if (next.kind === "ready") {
+      if (before.kind === "ready") return;
+      if (this.#reported !== "") log.info("store-durable");
+      this.#reported = "";
+      onVerified?.();
+      return;
     }
-  }
-
-  #complain({ event, reason, fixes }: Extract<StoreState, { kind: "refused" }>): void {
-    const { log } = this.#options;
-    const fields = { reason, fix: fixes.join("; ") };
-    if (event === "writes-refused") log.error("writes-refused", fields);
+    const { reason } = next;
+    // Only what persists is logged: every start and every failover is pending for a moment.
+    const isBrief = before.kind !== "pending" || reason !== before.reason;
+    const isPending = next.kind === "pending";
+    if (reason === this.#reported || (isPending && (isBrief || this.#connection.redis.status !== "ready")))
+      return;
+    this.#reported = reason;
+    if (isPending) return log.warn("store-not-ready", { reason });
+    const fields = { reason, fix: next.fixes.join("; ") };
+    if (next.event === "writes-refused") log.error("writes-refused", fields);
     else log.error("store-not-durable", fields);
   }
 }
