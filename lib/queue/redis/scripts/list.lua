@@ -7,8 +7,8 @@
 -- ARGV[4] "oldest" or "newest": which comes first
 -- ARGV[5] where the page before ended, "<time> <entry> <email>"; "" for the first
 --
--- Merges several sorted lists by time and entry: an entry is an email, or a batch, whose emails follow one another by id.
--- So each email has one place, whatever has left meanwhile, the one before it included. A page reads a limited number of
+-- Merges several lists by time and entry: an entry is an email, or a batch, whose emails follow one another by id. So
+-- each email has one place, whatever has left meanwhile, even the one before it. A page reads a limited number of
 -- entries of each list and of bytes, and may then hold fewer emails than were asked for, or none, though others follow.
 --
 -- Returns where this page ends, or "" if nothing follows, then a StoredEmail of contract.ts, as JSON, for each email;
@@ -78,72 +78,65 @@ local function comes_first(a, b)
 end
 
 -- Whether one entry comes before another.
-local function precedes(time, entry, other)
-  if time == other.time then
-    return comes_first(entry, other.entry)
+local function precedes(a, b)
+  if a.time == b.time then
+    return comes_first(a.entry, b.entry)
   end
-  return comes_first(time, other.time)
+  return comes_first(a.time, b.time)
 end
 
--- Adds a list, or the part of it that is due behind `after` and up to `till`.
-local lists = {}
-local function add(name, holds, after, till)
+-- Adds the entries of a list, or those that are due behind `after` and up to `till`, from where the page before ended:
+-- as many as this page can hold, and one more, which tells whether another page follows.
+local entries = {}
+local function add(name, holds_batches, after, till)
   local first = after and call('ZCOUNT', name, '-inf', text(after)) or 0
   local last = call('ZCOUNT', name, '-inf', till and text(till) or '+inf') - 1
-  -- One more than this page can hold tells whether another follows.
   if is_rising then
     first = start.time and math.max(first, rank_of(name, start.time, start.entry)) or first
     last = math.min(last, first + entries_max)
   else
     last = start.time and math.min(last, rank_of(name, start.time, start.entry)) or last
-    -- One more: the entry that the page before began with may stand where that page ended.
+    -- One more: the entry that the page before began with may be where that page ended.
     first = math.max(first, last - entries_max - 1)
   end
-  if last >= first then
-    local entries = call('ZRANGE', name, first, last, 'WITHSCORES')
-    local next = is_rising and 1 or #entries - 1
-    if start.time and precedes(tonumber(entries[next + 1]), entries[next], start) then
-      next = next - 2
+  local found = last < first and {} or call('ZRANGE', name, first, last, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local one = { entry = found[i], time = tonumber(found[i + 1]), holds_batches = holds_batches }
+    if not start.time or not precedes(one, start) then
+      entries[#entries + 1] = one
     end
-    lists[#lists + 1] = { holds = holds, entries = entries, next = next }
   end
 end
 
 if state == 'waiting' or state == 'retrying' then
   local after, till = state == 'retrying' and at or nil, state == 'waiting' and at or nil
   for _, name in ipairs(due_names()) do
-    add(name, 'emails', after, till)
+    add(name, false, after, till)
   end
 elseif state == 'sending' then
-  add('leases', 'batches', at)
+  add('leases', true, at)
 elseif state == 'in-doubt' then
-  add('doubtful', 'emails')
-  -- Those whose lease expired since.
-  add('leases', 'batches', nil, at)
+  add('doubtful')
+  -- Those whose lease has expired since.
+  add('leases', true, nil, at)
 else
-  add(state == 'sent' and 'sent:expiry' or 'dead', 'emails')
+  add(state == 'sent' and 'sent:expiry' or 'dead')
+end
+table.sort(entries, precedes)
+
+local function ids_of(one)
+  if not one.holds_batches then
+    return { one.entry }
+  end
+  local ids = words(call('HGET', 'batch:' .. one.entry, 'ids'))
+  table.sort(ids, comes_first)
+  return ids
 end
 
--- The entry of all lists whose turn it is, with its emails; nothing at the end.
-local function foremost()
-  local first
-  for _, list in ipairs(lists) do
-    local entry, time = list.entries[list.next], tonumber(list.entries[list.next + 1])
-    if entry and (not first or precedes(time, entry, first)) then
-      first = { list = list, time = time, entry = entry, ids = { entry } }
-    end
-  end
-  if first and first.list.holds == 'batches' then
-    first.ids = words(call('HGET', 'batch:' .. first.entry, 'ids'))
-    table.sort(first.ids, comes_first)
-  end
-  return first
-end
-
-local emails, entries, bytes, ended_at = {}, 0, 0, ''
-local one = foremost()
-while one and entries < entries_max do
-  for _, id in ipairs(one.ids) do
+local emails, bytes, ended_at = {}, 0, ''
+for n = 1, math.min(#entries, entries_max) do
+  local one = entries[n]
+  for _, id in ipairs(ids_of(one)) do
     if one.time ~= start.time or one.entry ~= start.entry or comes_first(start.id, id) then
       if #emails == limit or bytes > bytes_max then
         return { ended_at, unpack(emails) }
@@ -158,8 +151,5 @@ while one and entries < entries_max do
       ended_at = text(one.time) .. ' ' .. one.entry .. ' ' .. id
     end
   end
-  entries = entries + 1
-  one.list.next = one.list.next + (is_rising and 2 or -2)
-  one = foremost()
 end
-return { one and ended_at or '', unpack(emails) }
+return { #entries > entries_max and ended_at or '', unpack(emails) }
