@@ -1,4 +1,4 @@
-// A leased batch on its way out of Redis, as claim.lua returns it, and its settlement as settle.lua takes it.
+// The replies of the scripts that claim, settle and count, and the arguments of settle.lua.
 
 import { envelopeLine } from "../../email/email.ts";
 import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement } from "../contract.ts";

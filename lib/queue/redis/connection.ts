@@ -1,5 +1,5 @@
-// Connections to Redis. ioredis's defaults send a command whose reply was lost a second time, behind the caller's
-// back; here it reconnects but never re-sends: callers repeat, by ids that make it harmless.
+// Connections to Redis. By default, ioredis silently repeats a command whose reply was lost. Here it reconnects but never
+// repeats: callers do, with ids that make it harmless.
 
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -8,14 +8,14 @@ import type { Log } from "../../runtime/log.ts";
 import { driverUrl } from "../../runtime/redis_url.ts";
 import type { Script } from "./scripts.ts";
 
-/** Longest wait for one reply, ms. After it the command may still be executed. */
+/** Longest wait for one reply, ms. The command may still be executed after that. */
 export const commandTimeoutMs = 1000;
-/** Longest silence of Redis while it owes a reply, ms: then the connection is closed. */
+/** Longest silence of Redis while it owes a reply, ms; after that the connection is closed. */
 export const silenceMs = 1500;
 const connectTimeoutMs = 1000;
 /** How often a connection asks its node whether it is still the primary, ms. */
 const roleCheckMs = 2000;
-/** Longest stay on a node that is loading its data, ms: the address may lead elsewhere by now. */
+/** Longest connection to a node that is loading its data, ms: the address may lead to another one by now. */
 const loadingMaxMs = 5000;
 
 const noTls = `no TLS handshake within ${connectTimeoutMs} ms: rediss:// needs a port on which Redis speaks TLS`;
@@ -30,18 +30,18 @@ export interface ConnectionOptions {
   readonly clockOffsetMs?: () => number;
 }
 
-/** The same for a server and a worker, which rely on the store. */
+/** Given to a server and a worker, which rely on the store. */
 export interface RedisStoreOptions extends ConnectionOptions {
   readonly minReplicas: number;
   readonly durability: "verify" | "trust";
-  /** The store is of another format: this process must not go on. */
+  /** The store has another format: this process must not continue. */
   readonly onFatal: (reason: string) => void;
 }
 
 /**
- * A connection to the primary that is kept up until it is closed. Commands fail at once while it is down. The name or
- * address may lead to another node after a failover: a connection whose node is not the primary, or does not answer,
- * is closed and made anew, so that the name is resolved again.
+ * A connection to the primary that is restored until it is closed. Commands fail immediately while it is down. After a
+ * failover the name or address may lead to another node: a connection to a node that is not the primary, or does not
+ * answer, is closed and made again, so that the name is resolved again.
  */
 export class RedisConnection {
   readonly redis: Redis;
@@ -50,7 +50,7 @@ export class RedisConnection {
   readonly #clockOffsetMs: () => number;
   readonly #role: string;
   readonly #log: Log;
-  /** Reasons since it was last up. An outage repeats its reasons, and may alternate between several. */
+  /** Reasons that were logged since it was last up: an outage repeats its reasons, and may alternate between several. */
   readonly #reported = new Set<string>();
   readonly #timer: Timer;
   #trouble = "not connected";
@@ -66,13 +66,11 @@ export class RedisConnection {
     this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.#role = role;
     this.#log = options.log;
-    const onReplica = () => this.#fail(isReplica);
-    const onTls = (isInHandshake: boolean) => (this.#isInTlsHandshake = isInHandshake);
     this.redis = new Redis(driverUrl(options.url), {
-      Connector: class extends PrimaryConnector {
-        override onReplica = onReplica;
-        override onTls = onTls;
-      },
+      Connector: primaryConnector(
+        () => this.#fail(isReplica),
+        (isInHandshake) => (this.#isInTlsHandshake = isInHandshake),
+      ),
       connectionName: `reliable-email-${role}`,
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
@@ -93,7 +91,7 @@ export class RedisConnection {
       this.#trouble = "not connected";
       this.#log.info("store-connected", { connection: role });
     });
-    // An idle connection would notice neither a demotion nor a node that hangs.
+    // An idle connection notices neither a demotion nor a node that hangs.
     this.#timer = setInterval(() => void this.#checkRole(), roleCheckMs);
   }
 
@@ -105,7 +103,7 @@ export class RedisConnection {
   /**
    * Runs a script by its digest, and by its text if Redis does not know it (after a restart or SCRIPT FLUSH): it was not
    * executed then, so that sending it again is safe. With `replicas`, a `WAIT` follows on the same connection.
-   * Rejects when Redis refused it (a ReplyError) or gave no answer (any other error).
+   * Rejects if Redis refused it (a ReplyError) or did not answer (any other error).
    * @param args from ARGV[2] on; ARGV[1] is the offset of the clock
    * @param replicas how many replicas to wait for
    * @param waitMs for how long
@@ -169,41 +167,44 @@ export class RedisConnection {
   }
 }
 
-/** Makes ioredis's connections, resolving the name each time, and lets none become ready that leads to a replica. */
-abstract class PrimaryConnector extends AbstractConnector {
-  readonly #options: RedisOptions;
-  abstract onReplica: () => void;
-  abstract onTls: (isInHandshake: boolean) => void;
+/**
+ * Makes ioredis's connections, resolving the name each time. None that leads to a replica becomes ready.
+ * @param onTls called when a TLS handshake begins and when it has ended
+ */
+function primaryConnector(onReplica: () => void, onTls: (isInHandshake: boolean) => void) {
+  return class extends AbstractConnector {
+    readonly #options: RedisOptions;
 
-  constructor(options: unknown) {
-    super((options as RedisOptions).disconnectTimeout ?? 2000);
-    this.#options = options as RedisOptions;
-  }
-
-  override async connect() {
-    const { host = "localhost", port = 6379, path, tls } = this.#options;
-    const address = path === undefined ? { host, port } : { path };
-    this.connecting = true;
-    // Not before ioredis's constructor has returned: its caller may close it at once.
-    await Promise.resolve();
-    if (!this.connecting) throw new Error("Connection is closed.");
-    this.onTls(false);
-    const stream = tls ? connectTls({ host, port, ...tls }) : connectTcp(address);
-    if (tls) {
-      stream.once("connect", () => this.onTls(true));
-      stream.once("secureConnect", () => this.onTls(false));
+    constructor(options: unknown) {
+      super((options as RedisOptions).disconnectTimeout ?? 2000);
+      this.#options = options as RedisOptions;
     }
-    stream.once("error", (error) => (this.firstError = error));
-    this.stream = stream;
-    return stream;
-  }
 
-  /** @param info of INFO; empty where Redis does not tell it */
-  override check(info: { readonly role?: string }): boolean {
-    if (info.role !== "slave") return true;
-    this.onReplica();
-    return false;
-  }
+    override async connect() {
+      const { host = "localhost", port = 6379, path, tls } = this.#options;
+      this.connecting = true;
+      // Not before ioredis's constructor has returned: its caller may close it at once.
+      await Promise.resolve();
+      if (!this.connecting) throw new Error("Connection is closed.");
+      onTls(false);
+      const address = path === undefined ? { host, port } : { path };
+      const stream = tls ? connectTls({ host, port, ...tls }) : connectTcp(address);
+      if (tls) {
+        stream.once("connect", () => onTls(true));
+        stream.once("secureConnect", () => onTls(false));
+      }
+      stream.once("error", (error) => (this.firstError = error));
+      this.stream = stream;
+      return stream;
+    }
+
+    /** @param info of INFO; empty where Redis hides it */
+    override check(info: { readonly role?: string }): boolean {
+      if (info.role !== "slave") return true;
+      onReplica();
+      return false;
+    }
+  };
 }
 
 /** The error, in Redis's words or, where ioredis names its own options, in plain ones. */

@@ -1,4 +1,4 @@
-// The consumer on Redis: claims, settlements, housekeeping, and being woken.
+// The consumer on Redis: claims, settlements, housekeeping and wake-ups.
 
 import { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, knownMinMs, StoreUnavailable } from "../contract.ts";
@@ -8,15 +8,15 @@ import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptio
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
 
-/** Longest transfer of a claim's answer, ms: it holds up to 4 MiB. That Redis is silent is noticed long before. */
+/** Longest transfer of a claim's reply, ms: it holds up to 4 MiB. A silent Redis is noticed long before. */
 const claimTimeoutMs = 30_000;
-/** Refusals that no repetition can change: a bug, or a key of the store that is not ours. */
+/** Errors that remain after a repetition: a bug, or a key of the store that is not ours. */
 const hopeless = /^(ERR|WRONGTYPE) /;
 
 export interface RedisConsumerOptions extends RedisStoreOptions {
   /** How long the record of a sent email is kept, ms. */
   readonly retainMs: number;
-  /** Added to the clock that is never set, ms; for tests. */
+  /** Added to the monotonic clock, ms; for tests. */
   readonly monotonicOffsetMs?: () => number;
 }
 
@@ -107,7 +107,7 @@ class RedisConsumer implements Consumer {
     };
     redis.on("ready", () => {
       redis.subscribe(`${partition}:wake`).then(wake, (error: unknown) => {
-        // Not needed to deliver: without it, new emails are found by the poll.
+        // Without it, new emails are found by polling.
         this.#options.log.warn("wakeup-refused", { reason: redisErrorText(error) });
       });
     });
@@ -134,17 +134,12 @@ class RedisConsumer implements Consumer {
     if (result.kind !== "spent") this.#isPaused = result.kind === "paused";
     if (result.kind !== "batch" || asked.replicas >= minReplicas) return result;
     while (performance.now() - sentAtMs < leaseMs / 4) {
-      if ((await this.#waitAgain()) >= minReplicas) return result;
+      const replicas = await this.#claims.redis.wait(minReplicas, commandTimeoutMs / 2).catch((error) => {
+        throw new StoreUnavailable(redisErrorText(error));
+      });
+      if (replicas >= minReplicas) return result;
     }
     return { kind: "unreplicated", batch: result.batch };
-  }
-
-  async #waitAgain(): Promise<number> {
-    try {
-      return await this.#claims.redis.wait(this.#options.minReplicas, commandTimeoutMs / 2);
-    } catch (error) {
-      throw new StoreUnavailable(redisErrorText(error));
-    }
   }
 }
 

@@ -1,5 +1,5 @@
-// The producer on Redis: one script call for each group of a group commit. One call is under way at a time: with a
-// second one groups are smaller, and at 8, 32 and 128 connections everything is slower.
+// The producer on Redis: one script call for each group of a group commit. One call is in progress at a time: with two,
+// groups are smaller, and everything is slower at 8, 32 and 128 connections.
 
 import { type Committed, GroupCommit } from "../group_commit.ts";
 import {
@@ -20,17 +20,17 @@ import {
 import { scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
 
-/** Emails and text in one script call: Redis does nothing else meanwhile. */
+/** Most emails and text in one script call, during which Redis does nothing else. */
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
-/** A write that is larger than `charsMax` gets a second more for each of these bytes: any usable disk writes faster. */
+/** A write larger than `charsMax` gets another second for so many bytes: any usable disk writes faster. */
 const bytesPerSecond = 4 * 1024 * 1024;
-/** Before trying again what Redis refused for a while, ms. */
+/** Pause before a write that Redis refused for a while is repeated, ms. */
 const againMs = 50;
 
-/** Refusals that pass by themselves: a start, a failover, replicas that come back, a queue to be made anew. All others are final. */
+/** Refusals that pass: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
 const passing = /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOSCRIPT|UNBLOCKED)/;
-/** ioredis throws replies of Redis as errors that begin with a code in capitals. */
+/** The error replies of Redis begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
 export type RedisProducerOptions = RedisStoreOptions & ProducerWatcher;
@@ -91,7 +91,7 @@ class RedisProducer implements Producer {
       const keys = JSON.stringify(group.map(({ idempotency }) => idempotency ?? false));
       const args = [idempotencyMs, keys, ...group.flatMap(({ id, text }) => [id, text])];
       const { reply, replicas } = await this.#connection.run(scripts.submit, args, minReplicas, waitMs);
-      if (!Array.isArray(reply)) throw new Error("the reply is another's");
+      if (!Array.isArray(reply)) throw new Error("the reply belongs to another command");
       if (replicas >= minReplicas) return { kind: "done", results: readResults(group, reply) };
       const reason = `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;
       return { kind: "again", reason };

@@ -1,6 +1,6 @@
-// The Lua scripts of the queue. The first line of each file says when Redis runs it: `allow-oom` also when `maxmemory` is
-// reached, for whatever makes the queue shorter or leads to that, never for what makes it longer; `no-writes` also
-// when Redis refuses all writes. common.lua follows behind that line.
+// The Lua scripts of the queue. The first line of each file says when Redis runs it: `allow-oom` even when `maxmemory` is
+// reached, for all that makes the queue shorter or leads to that; `no-writes` even when Redis refuses all writes.
+// common.lua is inserted behind that line.
 
 import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
