@@ -70,7 +70,6 @@ function goneEmail(id: string, remains: string | undefined): StoredEmail {
 }
 
 type ListedState = Exclude<EmailState, "deleted">;
-type Order = "oldest" | "newest";
 
 /** A row, and the position of a page that ended with it. */
 interface Row {
@@ -80,11 +79,13 @@ interface Row {
   readonly email: string;
 }
 
-/** Before all rows, and after all: no id begins with such a character. */
-const ends: Readonly<Record<Order, Row>> = {
-  oldest: { atMs: -1, entry: "", email: "" },
-  newest: { atMs: Number.MAX_SAFE_INTEGER, entry: "~", email: "~" },
-};
+/** The part of a list that a page reads. */
+interface Range {
+  readonly limit: number;
+  /** A position; undefined for the beginning. */
+  readonly from: string | undefined;
+  readonly order: "oldest" | "newest";
+}
 
 /** A page goes through at least so many rows, since not every row need be in the state. */
 const rowsMin = 100;
@@ -92,108 +93,59 @@ const rowsMin = 100;
 const bytesMax = 4 * 1024 * 1024;
 
 /** A page may hold fewer emails than `limit`, or none, though others follow. */
-export function listEmails(
-  db: SqliteConnection,
-  state: ListedState,
-  { limit, from, order }: { limit: number; from: string | undefined; order: Order },
-): Page {
+export function listEmails(db: SqliteConnection, state: ListedState, { limit, from, order }: Range): Page {
   const rowsMax = Math.max(limit, rowsMin);
-  let last = from === undefined ? ends[order] : readCursor(from);
   // One more than this page can go through shows whether another page follows.
-  const rows = readRows(db, state, { start: last, order, count: rowsMax + 1 });
+  const rows = readRows(db, state, { limit: rowsMax + 1, from, order });
   const emails: StoredEmail[] = [];
   let bytes = 0;
+  let next: string | undefined;
   for (const [passed, row] of rows.entries()) {
-    if (passed === rowsMax || emails.length === limit || bytes > bytesMax) {
-      return { emails, next: `${last.atMs} ${last.entry} ${last.email}` };
-    }
+    if (passed === rowsMax || emails.length === limit || bytes > bytesMax) return { emails, next };
+    next = `${row.atMs} ${row.entry} ${row.email}`;
     const email = showEmail(db, row.email);
-    if (email?.state === state) {
-      const { text = "", history, record = "", batch } = email;
-      bytes += text.length + history.length + record.length + (batch?.notes.length ?? 0);
-      emails.push({ ...email, text: envelopeLine(text) });
-    }
-    last = row;
+    if (email?.state !== state) continue;
+    const { text = "", history, record = "", batch } = email;
+    bytes += text.length + history.length + record.length + (batch?.notes.length ?? 0);
+    emails.push({ ...email, text: envelopeLine(text) });
   }
   return { emails, next: undefined };
 }
 
-function readCursor(text: string): Row {
-  const [atMs = "", entry = "", email = ""] = text.split(" ");
-  return { atMs: Number(atMs), entry, email };
-}
-
-/** The part of a list that a page reads: `count` rows behind `start`. */
-interface Range {
-  readonly start: Row;
-  readonly order: Order;
-  readonly count: number;
-}
-
-/** Rows of the emails that may be in a state, in order. Each list of rows is the order of an index. */
-function readRows(db: SqliteConnection, state: ListedState, range: Range): Row[] {
-  const ever = [-1, Number.MAX_SAFE_INTEGER] as const;
-  const past = [-1, db.now.atMs] as const;
-  const future = [db.now.atMs + 1, Number.MAX_SAFE_INTEGER] as const;
-  const read = (
-    table: string,
-    time: string,
-    condition: string,
-    within: readonly [number, number],
-    ...parameters: string[]
-  ) => readList(db, { table, time, condition, within, parameters }, range);
-  const waiting = (within: readonly [number, number]) =>
-    dueLists(db).flatMap(({ name }) =>
-      read("places", "due_at", "due_at IS NOT NULL AND provider = ?", within, name),
-    );
-  const leased = (within: readonly [number, number]) =>
-    read("batches", "due_at", "held = 1 AND doubt_since IS NULL", within);
-  const lists: Readonly<Record<ListedState, () => Row[]>> = {
-    waiting: () => waiting(past),
-    retrying: () => waiting(future),
-    sending: () => [...leased(future), ...read("batches", "due_at", "ends_at IS NULL", ever)],
-    // Batches whose doubt is recorded, and batches whose lease ran out since.
-    "in-doubt": () => [...read("batches", "doubt_since", "doubt_since IS NOT NULL", ever), ...leased(past)],
-    sent: () => read("sent", "expires_at", "TRUE", ever),
-    dead: () => read("places", "died_at", "died_at IS NOT NULL", ever),
+/** Rows of all emails in a state, perhaps with others. SQLite merges lists that are each in the order of an index. */
+function readRows(db: SqliteConnection, state: ListedState, { limit, from, order }: Range): Row[] {
+  const { atMs: nowMs } = db.now;
+  const firstMs = state === "retrying" ? nowMs + 1 : -1;
+  const lastMs = state === "waiting" ? nowMs : Number.MAX_SAFE_INTEGER;
+  // No id is smaller than "" or larger than "~".
+  const [startMs, edge, after, until, endMs, way] =
+    order === "oldest"
+      ? ([firstMs, "", ">", "<=", lastMs, "ASC"] as const)
+      : ([lastMs, "~", "<", ">=", firstMs, "DESC"] as const);
+  const list = (table: string, time: string, condition: string) => {
+    const [source, email] =
+      table === "batches" ? ["batches CROSS JOIN places ON batch = batches.id", "places.id"] : [table, "id"];
+    return `SELECT ${table}.${time} AS atMs, ${table}.id AS entry, ${email} AS email FROM ${source}
+      WHERE ${condition} AND (${table}.${time}, ${table}.id, ${email}) ${after} (?1, ?2, ?3)
+        AND ${table}.${time} ${until} ?4`;
   };
-  const rows = lists[state]().toSorted((a, b) => a.atMs - b.atMs || (keyOf(a) < keyOf(b) ? -1 : 1));
-  return range.order === "oldest" ? rows : rows.reverse();
-}
-
-const keyOf = ({ entry, email }: Row) => `${entry} ${email}`;
-
-interface List {
-  readonly table: string;
-  readonly time: string;
-  readonly condition: string;
-  /** First and last time. */
-  readonly within: readonly [number, number];
-  readonly parameters: readonly string[];
-}
-
-function readList(
-  db: SqliteConnection,
-  { table, time, condition, within: [sinceMs, tillMs], parameters }: List,
-  { start, order, count }: Range,
-): Row[] {
-  const isOfBatches = table === "batches";
-  const source = isOfBatches ? "batches CROSS JOIN places ON batch = batches.id" : table;
-  const at = `${table}.${time}`;
-  const email = isOfBatches ? "places.id" : `${table}.id`;
-  const first = start.atMs >= sinceMs ? start : { ...ends.oldest, atMs: sinceMs };
-  const last = start.atMs <= tillMs ? start : { ...ends.newest, atMs: tillMs };
-  const [compared, bound, limit, limitMs, direction] =
-    order === "oldest" ? [">", first, "<=", tillMs, "ASC"] : ["<", last, ">=", sinceMs, "DESC"];
-  return db.all<Row>(
-    `SELECT ${at} AS atMs, ${table}.id AS entry, ${email} AS email FROM ${source}
-     WHERE ${condition} AND (${at}, ${table}.id, ${email}) ${compared} (?, ?, ?) AND ${at} ${limit} ?
-     ORDER BY ${at} ${direction}, ${table}.id ${direction}, ${email} ${direction} LIMIT ?`,
-    ...parameters,
-    bound.atMs,
-    bound.entry,
-    bound.email,
-    limitMs,
-    count,
-  );
+  const due = () =>
+    dueLists(db).map(({ name }) =>
+      list("places", "due_at", `due_at IS NOT NULL AND provider = '${name.replaceAll("'", "''")}'`),
+    );
+  // In doubt once the lease has run out.
+  const leased = () => list("batches", "due_at", "held = 1 AND doubt_since IS NULL");
+  const lists: Readonly<Record<ListedState, () => string[]>> = {
+    waiting: due,
+    retrying: due,
+    sending: () => [leased(), list("batches", "due_at", "ends_at IS NULL")],
+    "in-doubt": () => [leased(), list("batches", "doubt_since", "doubt_since IS NOT NULL")],
+    sent: () => [list("sent", "expires_at", "TRUE")],
+    dead: () => [list("places", "died_at", "died_at IS NOT NULL")],
+  };
+  const selects = lists[state]();
+  if (selects.length === 0) return [];
+  const [atMs = startMs, entry = edge, email = edge] = from?.split(" ") ?? [];
+  const sql = `${selects.join(" UNION ALL ")} ORDER BY atMs ${way}, entry ${way}, email ${way} LIMIT ?5`;
+  return db.all<Row>(sql, Number(atMs), entry, email, endMs, limit);
 }
