@@ -81,13 +81,11 @@ export function isBusy(error: unknown): boolean {
   return /^SQLITE_(BUSY|LOCKED)/.test(errorCode(error) ?? "");
 }
 
-/** The code of the error that {@link asOutOfInodes} returns. */
 const noInodes = "ENOSPC_INODES";
 
 /** SQLite does not say why it cannot create a file. A disk without free inodes may get some: an error of its own. */
 export function asOutOfInodes(error: unknown, folder: string): unknown {
-  const code = errorCode(error) ?? "";
-  if (code !== "ENOSPC" && !code.startsWith("SQLITE_CANTOPEN")) return error;
+  if (!/^(ENOSPC|SQLITE_CANTOPEN)/.test(errorCode(error) ?? "")) return error;
   try {
     const { files, ffree } = statfsSync(folder);
     // Some file systems do not count inodes.
@@ -101,16 +99,21 @@ export function asOutOfInodes(error: unknown, folder: string): unknown {
 /** The error, and what an operator can do about it. */
 export function sqliteErrorText(error: unknown): string {
   const code = errorCode(error) ?? "";
-  const text = error instanceof Error ? error.message : String(error);
   if (code === noInodes) return "the disk of DATA_DIR is full (ENOSPC): it has no inodes left";
-  if (["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC"].includes(code))
+  if (/^(SQLITE_FULL|SQLITE_IOERR_SHMSIZE|ENOSPC)$/.test(code))
     return `the disk of DATA_DIR is full (${code})`;
   if (code.startsWith("SQLITE_CORRUPT"))
     return `the queue's file is damaged (${code}): stop all processes, then restore it and remove its log, or recover it with sqlite3`;
+  if (code === "SQLITE_NOTADB") return `the queue's file is not a database, or is damaged (${code})`;
+  if (/^SQLITE_(CANTOPEN|PERM)/.test(code)) return `the queue's file cannot be opened (${code})`;
   if (code.startsWith("SQLITE_READONLY")) return `the queue's file cannot be written to (${code})`;
   if (code.startsWith("SQLITE_IOERR")) return `the disk of DATA_DIR does not work (${code})`;
+  const text = error instanceof Error ? error.message : String(error);
   return code === "" ? text : `${text} (${code})`;
 }
+
+/** Errors at opening the file that do not pass by themselves. */
+const lastingCodes = /^SQLITE_(NOTADB|CORRUPT|CANTOPEN|PERM|READONLY)/;
 
 export const userName = () => `user ${process.getuid?.()}`;
 
@@ -132,18 +135,17 @@ export function openConnection(
   schema: Schema = { migrations, additions },
 ): SqliteConnection {
   const path = join(folder, fileName);
+  let connection: SqliteConnection | undefined;
   try {
     findFile(folder, path, creates);
-    const connection = new SqliteConnection(path);
-    try {
-      setUp(connection, path, schema, creates);
-    } catch (error) {
-      connection.close();
-      throw error;
-    }
+    connection = new SqliteConnection(path);
+    setUp(connection, path, schema, creates);
     return connection;
   } catch (error) {
-    throw asLasting(asOutOfInodes(error, existsSync(folder) ? folder : dirname(folder)), path);
+    connection?.close();
+    const cause = asOutOfInodes(error, existsSync(folder) ? folder : dirname(folder));
+    if (!lastingCodes.test(errorCode(cause) ?? "")) throw cause;
+    throw new StoreUnusable(`${path}: ${sqliteErrorText(cause)}`);
   }
 }
 
@@ -155,10 +157,9 @@ function findFile(folder: string, path: string, creates: boolean): void {
     const code = errorCode(error) ?? "";
     if (["ENOSPC", "EDQUOT", "EIO"].includes(code)) throw error;
     const reason = obstacle(folder, path);
-    if (reason !== undefined) throw new StoreUnusable(reason);
-    if (!creates && code === "ENOENT") throw new QueueMissing("there is no queue");
+    if (reason === undefined && !creates && code === "ENOENT") throw new QueueMissing("there is no queue");
     const what = creates ? "written to" : "entered";
-    throw new StoreUnusable(`DATA_DIR ${folder} cannot be ${what} by ${userName()} (${code})`);
+    throw new StoreUnusable(reason ?? `DATA_DIR ${folder} cannot be ${what} by ${userName()} (${code})`);
   }
   // SQLite would open a file that it may not write to, and fail at the first email.
   for (const one of [path, `${path}-wal`, `${path}-shm`]) {
@@ -191,33 +192,18 @@ function createFile(folder: string, path: string): void {
 
 /** A dangling link, or a file in the place of a folder, if one is in the way. */
 function obstacle(folder: string, path: string): string | undefined {
-  for (const one of [folder, path]) {
+  for (let one = path; ; one = dirname(one)) {
+    if (existsSync(one)) {
+      if (one === path || statSync(one).isDirectory()) return undefined;
+      return `DATA_DIR ${folder} cannot be created: ${one} is a file, not a directory`;
+    }
     try {
       const target = readlinkSync(one);
-      if (existsSync(one)) continue;
       return `${one} is a symbolic link to ${target}, which does not exist: create that, or remove the link`;
     } catch {
       // It is not a link.
     }
   }
-  for (let one = folder; ; one = dirname(one)) {
-    try {
-      if (statSync(one).isDirectory()) return undefined;
-      return `DATA_DIR ${folder} cannot be created: ${one} is a file, not a directory`;
-    } catch (error) {
-      if (one === dirname(one) || !["ENOENT", "ENOTDIR"].includes(errorCode(error) ?? "")) return undefined;
-    }
-  }
-}
-
-/** The same error, or {@link StoreUnusable} if it lasts. */
-function asLasting(error: unknown, path: string): unknown {
-  const code = errorCode(error) ?? "";
-  if (code === "SQLITE_NOTADB") return new StoreUnusable(`${path} is not a database, or is damaged`);
-  if (code.startsWith("SQLITE_CORRUPT")) return new StoreUnusable(`${path}: ${sqliteErrorText(error)}`);
-  if (code.startsWith("SQLITE_READONLY") || code.startsWith("SQLITE_CANTOPEN") || code === "SQLITE_PERM")
-    return new StoreUnusable(`${path} cannot be opened for writing (${code})`);
-  return error;
 }
 
 function setUp(db: SqliteConnection, path: string, schema: Schema, creates: boolean): void {

@@ -36,9 +36,8 @@ type Body<T> = (db: SqliteConnection) => T;
 export const busyPauseMs = 1;
 /** How long {@link Store.write}, {@link Store.transact} and {@link Store.open} try, ms. */
 const patienceMs = 5000;
-/** Pauses between two tries to open the file: while another process is in the way, and after any other error, ms. */
+/** Pause between two tries to open the file while another process is in the way, ms. */
 const reopenBusyMs = 10;
-const reopenMs = 500;
 /** A process that is in the way for longer than this is reported, ms. */
 export const busyNoteMs = 1000;
 export const busyText = "another process holds the queue's file";
@@ -83,15 +82,15 @@ export class Store {
 
   /** Opens the file, or creates it, as soon as that is possible. From then on checks it once a second. */
   watch(): void {
+    if (this.#connection === undefined) this.#tryToOpen();
+    // Perhaps nobody writes for a long time. This changes nothing, but is written all the same; #transact reports errors.
+    else if (this.#failure !== undefined)
+      this.write((db) => db.exec(`PRAGMA application_id = ${applicationId}`)).catch(() => {});
     if (this.#unusable !== undefined) return;
-    let nextMs = watchMs;
-    if (this.#connection === undefined) nextMs = this.#tryToOpen();
-    else {
-      // Perhaps nobody writes for a long time: whether the disk works again is found out here.
-      if (this.#failure !== undefined) this.#probe();
-      this.#report(this.#ailment());
-    }
-    this.#timer = setTimeout(() => this.watch(), nextMs);
+    const reason = this.#ailment();
+    const isInTheWay = reason === busyText;
+    if (!isInTheWay || performance.now() - this.#startedMs > busyNoteMs) this.#report(reason);
+    this.#timer = setTimeout(() => this.watch(), isInTheWay ? reopenBusyMs : watchMs);
   }
 
   /** Opens a file that exists. Rejects with {@link StoreUnavailable}, or with `QueueMissing` if there is no queue. */
@@ -99,11 +98,11 @@ export class Store {
     return this.#patiently(() => this.#open(false));
   }
 
-  /** Whether anything may be added. A write that failed is no reason not to try the next. */
+  /** Whether to try a write. One that failed is no reason not to try the next. */
   readiness(): CommitReadiness {
     if (this.#unusable === undefined && this.#connection === undefined)
       return { kind: "pending", reason: this.#notOpen };
-    const reason = this.#trouble() ?? this.#shortage();
+    const reason = this.#trouble();
     return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };
   }
 
@@ -139,12 +138,19 @@ export class Store {
 
   /** Runs `body` in one transaction, which waits for other processes. Rejects with {@link StoreUnavailable}. */
   write<T>(body: Body<T>): Promise<T> {
-    return this.#transactPatiently("BEGIN IMMEDIATE", body);
+    return this.transact(body, "BEGIN IMMEDIATE");
   }
 
   /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
-  transact<T>(body: Body<T>): Promise<T> {
-    return this.#transactPatiently("BEGIN DEFERRED", body);
+  async transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
+    const result = await this.#patiently((tries) =>
+      // A body that met another process writes. If it has the lock from the beginning, it cannot be overtaken again.
+      this.#transact(tries === 0 ? begin : "BEGIN IMMEDIATE", body),
+    );
+    // Nothing here waits for anything else: without this, a worker that settles batch after batch without a request
+    // would keep timers, signals and answers of providers waiting.
+    await new Promise(setImmediate);
+    return result;
   }
 
   close(): void {
@@ -162,21 +168,13 @@ export class Store {
     this.#opened.resolve();
   }
 
-  /** @returns when to look again, ms */
-  #tryToOpen(): number {
+  #tryToOpen(): void {
     try {
       this.#open(true);
-      this.#report(this.#ailment());
     } catch (error) {
       if (error instanceof StoreUnusable) this.#giveUp(error.message);
-      else {
-        this.#notOpen = isBusy(error) ? busyText : sqliteErrorText(error);
-        const isLong = performance.now() - this.#startedMs > busyNoteMs;
-        if (isLong || !isBusy(error)) this.#report(this.#notOpen);
-        return isBusy(error) ? reopenBusyMs : reopenMs;
-      }
+      else this.#notOpen = isBusy(error) ? busyText : sqliteErrorText(error);
     }
-    return watchMs;
   }
 
   #giveUp(reason: string): void {
@@ -204,12 +202,8 @@ export class Store {
     return `${this.#path} or its log was removed or replaced: start this process again`;
   }
 
-  #shortage(): string | undefined {
-    return this.hasRoomFor(0) ? undefined : fullText;
-  }
-
   #ailment(): string | undefined {
-    return this.#trouble() ?? this.#failure ?? this.#shortage();
+    return this.#trouble() ?? this.#failure ?? (this.hasRoomFor(0) ? undefined : fullText);
   }
 
   /** Logs a change, once. */
@@ -218,15 +212,6 @@ export class Store {
     if (reason === undefined) this.#options.log.info("store-restored");
     else this.#options.log.error("store-failed", { reason });
     this.#reported = reason;
-  }
-
-  #probe(): void {
-    try {
-      // Changes nothing, and is written all the same.
-      this.writeOnce((db) => db.exec(`PRAGMA application_id = ${applicationId}`));
-    } catch {
-      // #transact has reported it.
-    }
   }
 
   #transact<T>(begin: Begin, body: Body<T>): T {
@@ -266,17 +251,6 @@ export class Store {
     // The submissions that wait for this transaction are answered first.
     setImmediate(() => this.#giveUp(reason));
     throw new StoreUnavailable(reason);
-  }
-
-  async #transactPatiently<T>(begin: Begin, body: Body<T>): Promise<T> {
-    const result = await this.#patiently((tries) =>
-      // A body that met another process writes. If it has the lock from the beginning, it cannot be overtaken again.
-      this.#transact(tries === 0 ? begin : "BEGIN IMMEDIATE", body),
-    );
-    // Nothing here waits for anything else: without this, a worker that settles batch after batch without a request
-    // would keep timers, signals and answers of providers waiting.
-    await new Promise(setImmediate);
-    return result;
   }
 
   async #patiently<T>(attempt: (tries: number) => T): Promise<T> {
