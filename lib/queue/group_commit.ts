@@ -1,14 +1,13 @@
 // Group commit: whatever is submitted in one turn of the event loop goes to the store as one write, which costs it one
 // fsync, however many emails it holds. One write is under way at a time.
 //
-// A write is repeated, by the ids of its emails, until the store has said what became of it or their deadlines have
-// passed. So a lost answer, a reconnection or a failover delays emails, and queues none twice.
+// A write is repeated, by the ids of its emails, until the store answers or their deadlines have passed. So a lost
+// answer, a reconnection or a failover delays emails, and queues none twice.
 //
-// Large emails wait in a line of their own, which takes turns with the line of the others: a small email never waits for
-// more than one large write.
+// Large emails wait in a line of their own, and the two lines take turns: a small email waits for one large write at most.
 //
-// When more comes than the store takes, the surplus is refused at once. Otherwise all would wait for as long as they
-// may, and the store would write nothing but emails whose senders have just been told that they failed.
+// Submissions beyond what the store can take are refused at once. Otherwise all would wait for as long as they may, and
+// the store would write nothing but emails whose senders have just been told that they failed.
 
 import type { ProducerWatcher, Submission, SubmitResult } from "./contract.ts";
 
@@ -63,16 +62,12 @@ function charsOf(items: readonly Item[]): number {
   return items.reduce((sum, { submission }) => sum + submission.text.length, 0);
 }
 
-function setItems(line: Line, items: Item[]): void {
-  line.items = items;
-  line.chars = charsOf(items);
-}
-
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   readonly #small: Line = { items: [], chars: 0 };
   /** For emails of which few fit into one write. */
   readonly #large: Line = { items: [], chars: 0 };
+  readonly #lines = [this.#small, this.#large];
   #turn = this.#small;
   /** All without an answer. */
   readonly #open = new Set<Item>();
@@ -112,9 +107,9 @@ export class GroupCommit {
   readonly flush = (): void => {
     const state = this.#options.readiness();
     if (state.kind === "refused") {
-      for (const line of [this.#small, this.#large]) {
+      for (const line of this.#lines) {
         for (const item of line.items) this.#answer(item, { kind: "failed", reason: state.reason });
-        setItems(line, []);
+        this.#setItems(line, []);
       }
       this.#triedSinceMs = undefined;
     }
@@ -137,8 +132,14 @@ export class GroupCommit {
     if (this.#open.delete(item)) item.resolve(result);
   }
 
+  /** Leaves out what has been answered. */
+  #setItems(line: Line, items: readonly Item[]): void {
+    line.items = items.filter((item) => this.#open.has(item));
+    line.chars = charsOf(line.items);
+  }
+
   #isWaiting(): boolean {
-    return this.#small.items.length > 0 || this.#large.items.length > 0;
+    return this.#lines.some(({ items }) => items.length > 0);
   }
 
   #schedule(): void {
@@ -186,7 +187,7 @@ export class GroupCommit {
       if (item.deadlineMs > nowMs + needMs) group.push(item);
       else this.#answer(item, { kind: "failed", reason: this.#lastTrouble || tooSlow });
     }
-    setItems(line, line.items.slice(taken));
+    this.#setItems(line, line.items.slice(taken));
     return group;
   }
 
@@ -213,7 +214,7 @@ export class GroupCommit {
         break;
       case "again":
         if (committed.reason !== undefined) this.#report(committed.reason);
-        setItems(line, [...group.filter((item) => this.#open.has(item)), ...line.items]);
+        this.#setItems(line, [...group, ...line.items]);
         this.#retryTimer ??= setTimeout(() => {
           this.#retryTimer = undefined;
           this.flush();
@@ -258,11 +259,7 @@ export class GroupCommit {
       if (item.deadlineMs > nowMs) nextMs = Math.min(nextMs, item.deadlineMs);
       else this.#answer(item, { kind: "failed", reason });
     }
-    for (const line of [this.#small, this.#large])
-      setItems(
-        line,
-        line.items.filter((item) => this.#open.has(item)),
-      );
+    for (const line of this.#lines) this.#setItems(line, line.items);
     if (!this.#isWaiting() && !this.#isWriting) this.#triedSinceMs = undefined;
     this.#nextDeadlineMs = Infinity;
     this.#expireAt(nextMs);
