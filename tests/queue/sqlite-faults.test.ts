@@ -586,6 +586,29 @@ describe("a file of the release before", () => {
     expect((await consumer.stats()).providers["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
   });
 
+  test("holds no batch forever that it made and never claimed", async () => {
+    const folder = newFolder();
+    const db = older(folder);
+    db.run(
+      `UPDATE batches SET held = 0, provider = 'gone', lease = 0, ends_at = NULL, due_at = ${Date.now()}`,
+    );
+    db.close();
+    let passedMs = 0;
+    const offsets = { clockOffsetMs: () => passedMs, monotonicOffsetMs: () => passedMs };
+    const consumer = openSqliteConsumer({ ...optionsFor(folder), ...offsets });
+    closing.push(() => consumer.close());
+    await consumer.compatible;
+    const admin = await operatorOn(folder);
+    expect((await admin.list("sending", 10)).emails).toMatchObject([{ id: "held" }]);
+    await consumer.sweep(serving("resend"));
+    expect((await consumer.claimEnded(endedRequest())).kind).toBe("empty");
+    passedMs = 24 * 3_600_000;
+    expect(await consumer.claimEnded(endedRequest())).toMatchObject({
+      kind: "batch",
+      batch: { id: "batch", emails: [{ id: "held" }] },
+    });
+  });
+
   test("and a lease that it gave under a clock ahead ends within an hour", async () => {
     const folder = newFolder();
     const db = older(folder);

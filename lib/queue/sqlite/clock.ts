@@ -43,19 +43,20 @@ export function stampClock(db: SqliteConnection): void {
  * steps since the batch was begun, while that sum is negative, and returns once the steps are undone. A positive sum
  * moves nothing, since nobody knows whether the clock is wrong now or was wrong before: an end that comes too soon
  * costs a duplicate, which is counted.
+ * @returns whether it is known now how old the last stamp is
  */
-export function noteStep(db: SqliteConnection, watch: ClockWatch): void {
+export function noteStep(db: SqliteConnection, watch: ClockWatch): boolean {
   const { atMs } = db.now;
   const byMs = stepSince(db, watch);
-  if (byMs === 0) return;
+  if (byMs === 0) return true;
   if (byMs === "unwatched" || byMs === "unknown") {
     // "unknown" leaves the old stamp to the workers that know how old it is.
-    const isStamped = byMs === "unwatched" ? 1 : 0;
+    const isStamped = byMs === "unwatched";
     db.run`INSERT INTO clock (one, stamped_at, unwatched_at) VALUES (1, ${atMs}, ${atMs})
-      ON CONFLICT DO UPDATE SET stamped_at = iif(${isStamped}, excluded.stamped_at, stamped_at),
+      ON CONFLICT DO UPDATE SET stamped_at = iif(${Number(isStamped)}, excluded.stamped_at, stamped_at),
         unwatched_at = iif(excluded.unwatched_at - unwatched_at < ${unwatchedPauseMs},
           unwatched_at, excluded.unwatched_at)`;
-    return;
+    return isStamped;
   }
   db.run`UPDATE clock SET stamped_at = ${atMs}, stepped_at = ${atMs}, stepped_by = ${byMs},
     doubted_at = iif(${Math.abs(byMs)} > ${largeStepMs}, ${atMs}, doubted_at),
@@ -67,6 +68,7 @@ export function noteStep(db: SqliteConnection, watch: ClockWatch): void {
     WHERE ends_at IS NOT NULL AND ends_at <= ${endsBeforeMs}`;
   // Live workers were heard of just now.
   if (byMs > 0) db.run`UPDATE workers SET heard_at = heard_at + ${byMs}`;
+  return true;
 }
 
 /** Whether no doubt ends now and nothing expires: the clock has made a large step, and may be wrong. */

@@ -49,7 +49,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
     claim: (request) => claimBy((db) => claim(db, request)),
     claimEnded: (request) => claimBy((db) => claimEnded(db, request)),
     settle: (batch, settlement) => store.write((db) => settle(db, batch, settlement, retainMs)),
-    sweep: (presence) => store.write((db) => sweep(db, presence, watch, retainMs)),
+    sweep: (presence) => store.write((db) => sweep(db, presence, watch)),
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     paused: () => paused,
     onWake: (callback) => callbacks.push(callback),

@@ -133,13 +133,13 @@ function readRows(db: SqliteConnection, state: ListedState, { limit, from, order
     dueLists(db).map(({ name }) =>
       list("places", "due_at", `due_at IS NOT NULL AND provider = '${name.replaceAll("'", "''")}'`),
     );
-  // In doubt once the lease has run out.
-  const leased = () => list("batches", "due_at", "held = 1 AND doubt_since IS NULL");
+  // Their emails are in doubt once the lease has run out.
+  const sending = () => [list("batches", "due_at", "doubt_since IS NULL")];
   const lists: Readonly<Record<ListedState, () => string[]>> = {
     waiting: due,
     retrying: due,
-    sending: () => [leased(), list("batches", "due_at", "ends_at IS NULL")],
-    "in-doubt": () => [leased(), list("batches", "doubt_since", "doubt_since IS NOT NULL")],
+    sending,
+    "in-doubt": () => [...sending(), list("batches", "doubt_since", "doubt_since IS NOT NULL")],
     sent: () => [list("sent", "expires_at", "TRUE")],
     dead: () => [list("places", "died_at", "died_at IS NOT NULL")],
   };

@@ -146,13 +146,13 @@ function endIfAllMarked(db: SqliteConnection, id: string, left: readonly Member[
   return true;
 }
 
-export function membersOf(db: SqliteConnection, batch: string): Member[] {
+function membersOf(db: SqliteConnection, batch: string): Member[] {
   return db.all<Member>`
     SELECT id, mark_batch, mark_remains FROM places WHERE batch = ${batch} ORDER BY position`;
 }
 
 /** Those that were accepted elsewhere: they are sent, whatever becomes of their batch. */
-export function marked(members: readonly Member[]): Leaving[] {
+function marked(members: readonly Member[]): Leaving[] {
   return members
     .filter(({ mark_batch }) => mark_batch !== null)
     .map(({ id, mark_batch, mark_remains }) => ({ id, batch: mark_batch, remains: mark_remains }));

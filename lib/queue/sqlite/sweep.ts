@@ -1,12 +1,12 @@
 // Housekeeping, bounded: records that a worker lives, notices steps of the clock and repairs what was stamped under a
-// wrong one, forgets what has expired, and gives back to all what is left to a provider that no worker serves.
+// wrong one, forgets what has expired, and gives emails to all that only a provider may take which no worker serves.
 
 import type { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
 import { anyProvider, dueLists, listName } from "./claim.ts";
-import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock, stepSince } from "./clock.ts";
+import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { count, marked, membersOf, retire } from "./settle.ts";
+import { count } from "./settle.ts";
 
 /** A presence that has not changed is written again after this time, ms: an idle worker hardly writes. */
 const refreshMs = 20_000;
@@ -22,22 +22,14 @@ const dayMs = 24 * 60 * 60 * 1000;
 const expiredMax = 1000;
 const restampedMax = 1000;
 const emailsMax = 100;
-const batchesMax = 20;
 
-/** @param retainMs how long the record of a sent email is kept */
-export function sweep(
-  db: SqliteConnection,
-  presence: WorkerPresence,
-  watch: ClockWatch,
-  retainMs: number,
-): void {
-  noteStep(db, watch);
-  if (recordPresence(db, presence) && stepSince(db, watch) !== "unknown") stampClock(db);
+export function sweep(db: SqliteConnection, presence: WorkerPresence, watch: ClockWatch): void {
+  const isAgeKnown = noteStep(db, watch);
+  if (recordPresence(db, presence) && isAgeKnown) stampClock(db);
   boundDoubt(db);
   restamp(db);
   if (!isExpiryDoubted(db)) expire(db);
   giveBackEmails(db);
-  giveBackBatches(db, retainMs);
 }
 
 /** @returns false if nothing was due to be recorded */
@@ -63,6 +55,8 @@ function boundDoubt(db: SqliteConnection): void {
   const { atMs } = db.now;
   const endMaxMs = atMs + doubtMaxMs;
   db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NOT NULL AND ends_at > ${endMaxMs + marginMs}`;
+  // The release before made batches whose doubt has no end until they are claimed: perhaps never, if nobody serves them.
+  db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NULL`;
   db.run`UPDATE batches SET doubt_since = ${atMs}
     WHERE doubt_since IS NOT NULL AND doubt_since > ${atMs + marginMs}`;
 }
@@ -116,18 +110,5 @@ function giveBackEmails(db: SqliteConnection): void {
     if (only === anyProvider || db.get`SELECT 1 FROM served WHERE provider = ${only}` !== undefined) continue;
     db.run`UPDATE places SET provider = ${listName(anyProvider, pieceMax)} WHERE id IN (SELECT id FROM places
       WHERE due_at IS NOT NULL AND provider = ${name} ORDER BY due_at LIMIT ${emailsMax})`;
-  }
-}
-
-/** The same for batches that the release before made and never began. Others are in doubt, and end as such. */
-function giveBackBatches(db: SqliteConnection, retainMs: number): void {
-  const { atMs } = db.now;
-  const unserved = db.all<{ id: string }>`SELECT id FROM batches
-    WHERE ends_at IS NULL AND provider NOT IN (SELECT provider FROM served) LIMIT ${batchesMax}`;
-  for (const { id } of unserved) {
-    retire(db, marked(membersOf(db, id)), retainMs);
-    db.run`UPDATE places SET batch = NULL, position = NULL, due_at = ${atMs}, provider = ${anyProvider}
-      WHERE batch = ${id}`;
-    db.run`DELETE FROM batches WHERE id = ${id}`;
   }
 }
