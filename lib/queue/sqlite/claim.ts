@@ -206,15 +206,20 @@ function lease(db: SqliteConnection, batch: string, by: Claim): void {
     SELECT ${by.claimant}, ${by.number}, id, lease, ${atMs} FROM batches WHERE id = ${batch}`;
 }
 
-type BatchRow = Pick<
-  Batch,
-  "id" | "provider" | "lease" | "leaseEndsAtMs" | "doubtEndsAtMs" | "context" | "notes" | "credential"
-> & { readonly doubt_since: number | null; readonly lapsed: number; readonly piece_max: number | null };
+type BatchRow = Pick<Batch, "id" | "provider" | "lease" | "leaseEndsAtMs" | "doubtEndsAtMs" | "context"> &
+  Pick<Batch, "notes" | "credential" | "acceptances"> & {
+    readonly doubt_since: number | null;
+    readonly lapsed: number;
+    readonly piece_max: number | null;
+  };
 
 function readBatch(db: SqliteConnection, id: string, by: Claim): { batch: Batch; dueLeft: number } {
+  const { atMs } = db.now;
   const row = db.get<BatchRow>`
     SELECT id, provider, lease, due_at AS leaseEndsAtMs, ends_at AS doubtEndsAtMs, context, notes, credential,
-      doubt_since, lapsed, piece_max
+      doubt_since, lapsed, piece_max, coalesce((SELECT count FROM acceptances AS a
+        WHERE a.provider = batches.provider AND a.credential = coalesce(${by.credential ?? null}, batches.credential)
+      ), 0) AS acceptances
     FROM batches WHERE id = ${id}`;
   if (row === undefined) throw new Error(`claim: no batch ${id}`);
   const { doubt_since, lapsed, piece_max, ...same } = row;
@@ -222,26 +227,17 @@ function readBatch(db: SqliteConnection, id: string, by: Claim): { batch: Batch;
     SELECT places.id, coalesce(text, '') AS text, coalesce(submitted_at, 0) AS submittedAtMs, history,
       mark_batch IS NOT NULL AS marked
     FROM places LEFT JOIN emails ON emails.id = places.id WHERE batch = ${id} ORDER BY position`;
-  const accepted = db.get<{ count: number }>`SELECT count FROM acceptances
-    WHERE provider = ${row.provider} AND credential = ${by.credential ?? row.credential}`;
+  const due = db.get<{ left: number }>`SELECT count(*) AS left FROM (SELECT 1 FROM places
+    WHERE due_at IS NOT NULL AND provider = ${anyProvider} AND due_at <= ${atMs} LIMIT ${by.dueCountMax ?? 0})`!;
   const batch: Batch = {
     ...same,
-    nowMs: db.now.atMs,
+    nowMs: atMs,
     doubtSinceMs: doubt_since ?? undefined,
     leaseExpired: lapsed === 1,
     pieceMax: piece_max ?? undefined,
-    acceptances: accepted?.count ?? 0,
     servedProviders: db.all<{ provider: string }>`SELECT provider FROM served`.map((one) => one.provider),
     clockSteppedAtMs: lastStep(db)?.atMs,
     emails: emails.map((email) => ({ ...email, marked: email.marked === 1 })),
   };
-  return { batch, dueLeft: countDue(db, by.dueCountMax ?? 0) };
-}
-
-/** Emails that any provider may take now, up to `countMax`. */
-function countDue(db: SqliteConnection, countMax: number): number {
-  if (countMax === 0) return 0;
-  const due = db.get<{ count: number }>`SELECT count(*) AS count FROM (SELECT 1 FROM places
-    WHERE due_at IS NOT NULL AND provider = ${anyProvider} AND due_at <= ${db.now.atMs} LIMIT ${countMax})`;
-  return due?.count ?? 0;
+  return { batch, dueLeft: due.left };
 }

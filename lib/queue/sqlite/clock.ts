@@ -9,7 +9,7 @@ import type { SqliteConnection } from "./connection.ts";
 const rememberedMs = 60 * 60 * 1000;
 /** Longest doubt that a worker may be set to, ms. */
 export const doubtMaxMs = 23 * 60 * 60 * 1000;
-/** A time without any worker is doubted once in this time, ms: otherwise short runs of workers would expire nothing. */
+/** After a time without workers expiry is doubted once within this time, ms: or short runs of workers would expire nothing. */
 const unwatchedPauseMs = 24 * 60 * 60 * 1000;
 /** A worker that was heard of within this time lives, ms. */
 export const aliveMs = 60_000;
