@@ -7,7 +7,7 @@ import type { SqliteConnection } from "./connection.ts";
 import { listEmails, showEmail } from "./emails.ts";
 import { count, readConditions, retire, settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
-import { openWaker } from "./wakeup.ts";
+import { wake } from "./wakeup.ts";
 
 export interface SqliteAdminOptions extends Omit<StoreOptions, "onFatal"> {
   /** How long the id of a deleted email stays known, ms. */
@@ -27,7 +27,6 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     store.close();
     throw error;
   }
-  const waker = openWaker(options.folder, "r+");
   const retainMs = Math.max(options.retainMs, knownMinMs);
   let lastStats: { readonly nowMs: number; readonly monotonicMs: number } | undefined;
 
@@ -41,7 +40,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
   /** Writes, and has workers look at once for what is due now. */
   async function writeAndWake<T>(body: Parameters<typeof store.write<T>>[0]): Promise<T> {
     const result = await store.write(body);
-    waker.touch();
+    wake(options.folder);
     return result;
   }
 
@@ -74,7 +73,6 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     },
     health: async () => store.health(),
     async close() {
-      waker.close();
       store.close();
     },
   };

@@ -12,7 +12,7 @@ import { readStats } from "./admin.ts";
 import { anyProvider } from "./claim.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
-import { openWaker } from "./wakeup.ts";
+import { wake } from "./wakeup.ts";
 
 /** Emails and characters in one transaction: meanwhile no other process writes, and this one does nothing else. */
 const emailsMax = 256;
@@ -21,7 +21,6 @@ const charsMax = 1024 * 1024;
 export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Producer {
   const { folder, onGroup, log } = options;
   const store = new Store(options);
-  const waker = openWaker(folder);
   let busySinceMs: number | undefined;
   const readiness = () => store.readiness();
   const writer = new GroupCommit({
@@ -42,7 +41,7 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
     try {
       const results = store.writeOnce((db) => submitAll(db, group));
       busySinceMs = undefined;
-      waker.touch();
+      wake(folder);
       return { kind: "done", results };
     } catch (error) {
       if (!isBusy(error)) return { kind: "failed", reason: sqliteErrorText(error) };
@@ -58,7 +57,6 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
     health: () => store.health(),
     async close() {
       writer.close();
-      waker.close();
       store.close();
     },
   };

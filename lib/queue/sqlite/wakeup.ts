@@ -1,7 +1,7 @@
 // How a worker learns at once that emails were queued: every writer touches one file beside the queue's, and the kernel
 // tells the workers. A wake may be lost: workers look for what is due once a second anyway.
 
-import { closeSync, type FSWatcher, futimesSync, openSync, watch } from "node:fs";
+import { closeSync, type FSWatcher, openSync, utimesSync, watch } from "node:fs";
 import { join } from "node:path";
 import { errorCode } from "../../runtime/errors.ts";
 import type { Log } from "../../runtime/log.ts";
@@ -10,42 +10,22 @@ const fileName = "queue.wake";
 /** Bun (1.4.5) drops an event that follows another within a millisecond: each wake is repeated after this time, ms. */
 const repeatMs = 2;
 
-export interface Waker {
-  touch(): void;
-  close(): void;
-}
-
-/**
- * The folder must exist by the first touch.
- * @param mode "r+" does not create the file: if it is missing, nobody listens
- */
-export function openWaker(folder: string, mode: "a" | "r+" = "a"): Waker {
-  let descriptor: number | undefined;
-  return {
-    touch() {
-      try {
-        descriptor ??= openSync(join(folder, fileName), mode, 0o600);
-        const now = new Date();
-        futimesSync(descriptor, now, now);
-      } catch {
-        // Workers find what is due within a second.
-      }
-    },
-    close() {
-      if (descriptor !== undefined) closeSync(descriptor);
-      descriptor = undefined;
-    },
-  };
+/** Wakes the workers on the queue in this folder. */
+export function wake(folder: string): void {
+  const now = new Date();
+  try {
+    utimesSync(join(folder, fileName), now, now);
+  } catch {
+    // The first worker creates the file: if it is missing, nobody listens.
+  }
 }
 
 /** @returns a function that stops listening */
 export function listen(folder: string, callback: () => void, log: Log): () => void {
-  const waker = openWaker(folder);
-  waker.touch();
-  waker.close();
+  const path = join(folder, fileName);
   let watcher: FSWatcher | undefined;
   let repetition: Timer | undefined;
-  const wake = () => {
+  const callTwice = () => {
     callback();
     repetition ??= setTimeout(() => {
       repetition = undefined;
@@ -55,7 +35,8 @@ export function listen(folder: string, callback: () => void, log: Log): () => vo
   const warn = (error: unknown) =>
     log.warn("wakeup-refused", { reason: errorCode(error) ?? "unknown error" });
   try {
-    watcher = watch(join(folder, fileName), wake);
+    closeSync(openSync(path, "a", 0o600));
+    watcher = watch(path, callTwice);
     watcher.on("error", warn);
   } catch (error) {
     warn(error);
