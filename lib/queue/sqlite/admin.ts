@@ -21,12 +21,7 @@ const clockToleranceMs = 500;
 export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admin> {
   // Whatever makes the file unusable also fails the command that meets it.
   const store = new Store({ ...options, onFatal: () => {} });
-  try {
-    await store.open();
-  } catch (error) {
-    store.close();
-    throw error;
-  }
+  await store.open();
   const retainMs = Math.max(options.retainMs, knownMinMs);
   let lastStats: { readonly nowMs: number; readonly monotonicMs: number } | undefined;
 

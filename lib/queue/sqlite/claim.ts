@@ -1,5 +1,5 @@
-// Claims: one batch is leased to one worker, in one step that is also the durable record of the hand-over. A claim
-// writes nothing if it was answered before, or if there is nothing for it. Also here: the lists in which emails wait.
+// Claims: one batch is leased to one worker, in one transaction that is also the durable record of the hand-over. A claim
+// writes nothing if it was answered before, or if nothing is due. Also here: the lists in which emails wait.
 
 import type { Admin, Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
 import { aliveMs, isClockDoubted, lastStep } from "./clock.ts";
@@ -58,10 +58,10 @@ type Claim = Pick<ClaimRequest, "claimant" | "number" | "leaseMs"> &
 /** A lease is a second longer for each of these bytes of stored emails. */
 const bytesPerSecond = 256 * 1024;
 
-/** Looks only at what this provider may take, so that the backlog of another costs it nothing. */
+/** Reads only what this provider may take, so the backlog of another costs it nothing. */
 export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult {
   return claimOnce<ClaimResult>(db, request, () => {
-    // Its claimant was forgotten: a new batch would put other emails under a key that was used.
+    // Its claimant was forgotten. A new batch would put other emails under a key that was used.
     if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
     return isPaused(db) ? { kind: "paused" } : findBatch(db, request);
   });
@@ -100,7 +100,7 @@ export function claimInDoubt(
     if (place.batch === null || place.is_in_doubt !== 1) return { kind: "not-in-doubt" };
     return place.is_held === 1 ? { kind: "busy" } : place.batch;
   });
-  // The batch that the claim took before is settled, or leased to another.
+  // The batch that the claim took before is settled, or leased to another worker.
   return result.kind === "spent" ? { kind: "busy" } : result;
 }
 
@@ -124,7 +124,7 @@ function claimOnce<Answer>(
   return { kind: "batch", ...readBatch(db, last.batch, by) };
 }
 
-/** The id of a batch that is due, or of a new one, from the first source that has something. */
+/** The id of a batch that is due, or of a new batch, from the first source that has one. */
 function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimResult {
   const { provider, shared, countMax, sources } = request;
   const { atMs } = db.now;
@@ -162,7 +162,7 @@ function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest):
     ORDER BY due_at, id LIMIT 1`?.id;
 }
 
-/** Makes a batch, under the id of the claim, of what is due in the lists of pieces of this size, oldest first. */
+/** Makes a batch, with the id of the claim, of the oldest emails in the lists of pieces of this size. */
 function createBatch(db: SqliteConnection, request: ClaimRequest, pieceMax: number | undefined): string {
   const { claimId, provider, shared, countMax, bytesMax, context, credential } = request;
   const { atMs } = db.now;
@@ -187,7 +187,7 @@ function createBatch(db: SqliteConnection, request: ClaimRequest, pieceMax: numb
   return claimId;
 }
 
-/** A lease that ran out without a settlement is doubt from now on. */
+/** If the lease before ran out without a settlement, the batch is in doubt from now on. */
 function lease(db: SqliteConnection, batch: string, by: Claim): void {
   const { atMs } = db.now;
   const size = db.get<{ bytes: number | null }>`SELECT sum(size) AS bytes FROM places WHERE batch = ${batch}`;

@@ -83,7 +83,7 @@ export function isBusy(error: unknown): boolean {
 
 const noInodes = "ENOSPC_INODES";
 
-/** SQLite does not say why it cannot create a file. A disk without free inodes may get some: an error of its own. */
+/** SQLite does not say why it cannot create a file. Without free inodes, the error may pass, unlike others of its code. */
 export function asOutOfInodes(error: unknown, folder: string): unknown {
   if (!/^(ENOSPC|SQLITE_CANTOPEN)/.test(errorCode(error) ?? "")) return error;
   try {
@@ -112,12 +112,12 @@ export function sqliteErrorText(error: unknown): string {
   return code === "" ? text : `${text} (${code})`;
 }
 
-/** Errors at opening the file that do not pass by themselves. */
+/** Errors at opening that do not pass by themselves. */
 const lastingCodes = /^SQLITE_(NOTADB|CORRUPT|CANTOPEN|PERM|READONLY)/;
 
 export const userName = () => `user ${process.getuid?.()}`;
 
-/** Names and texts are those of schema.ts, except in tests. */
+/** That of schema.ts, except in tests. */
 interface Schema {
   readonly migrations: readonly string[];
   readonly additions: Readonly<Record<string, string>>;
@@ -125,7 +125,7 @@ interface Schema {
 
 /**
  * Opens the file in `folder`, creates both if they are missing, and brings an older file up to date. Throws
- * {@link StoreUnusable} for what lasts, and any other error for what may pass.
+ * {@link StoreUnusable} if that can never succeed, and any other error if it may succeed later.
  * @param creates false: creates and changes nothing; throws {@link QueueMissing} if there is no queue, and
  *   {@link StoreUnusable} if the file is older
  */
@@ -173,7 +173,7 @@ function findFile(folder: string, path: string, creates: boolean): void {
   }
 }
 
-/** Only its owner may read it, since it holds emails. SQLite gives the files beside it the same mode. */
+/** Only its owner may read the file, since it holds emails. SQLite gives the files beside it the same mode. */
 function createFile(folder: string, path: string): void {
   makeDir(folder);
   try {
@@ -183,7 +183,7 @@ function createFile(folder: string, path: string): void {
     if (errorCode(error) !== "EEXIST" || !existsSync(path)) throw error;
   }
   try {
-    // Also if another process created the folder: it may have been killed before it did this.
+    // Also if the folder existed: the process that created it may have been killed before this.
     syncDir(dirname(folder));
   } catch {
     // We did not create a folder whose parent cannot be read.
@@ -213,11 +213,9 @@ function setUp(db: SqliteConnection, path: string, schema: Schema, creates: bool
   if (!creates) {
     // The process that created the file was killed before it made the tables, or has not finished.
     if (db.get`SELECT 1 FROM sqlite_schema` === undefined) throw new QueueMissing("there is no queue");
-    // A command must not change the file under a server and a worker that run.
-    if (!isCurrent)
-      throw new StoreUnusable(
-        `${path} is of an older version: start the server or the worker of this version first`,
-      );
+    // A command must not change the file under a running server and worker.
+    const remedy = "start the server or the worker of this version first";
+    if (!isCurrent) throw new StoreUnusable(`${path} is of an older version: ${remedy}`);
   }
   const mode = db.get<{ journal_mode: string }>`PRAGMA journal_mode = WAL`?.journal_mode;
   if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
@@ -227,17 +225,13 @@ function setUp(db: SqliteConnection, path: string, schema: Schema, creates: bool
   // Shrinks a log that has grown while no checkpoint was possible.
   db.exec(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
   if (isCurrent) return;
+  // If a step fails, closing the connection rolls all of them back.
   db.exec("BEGIN IMMEDIATE");
-  try {
-    // Another process may have been quicker.
-    for (const step of missingSteps(db, path, schema)) db.exec(step);
-    db.exec(`PRAGMA application_id = ${applicationId}`);
-    db.exec(`PRAGMA user_version = ${schema.migrations.length}`);
-    db.exec("COMMIT");
-  } catch (error) {
-    if (db.inTransaction) db.exec("ROLLBACK");
-    throw error;
-  }
+  // Another process may have been quicker.
+  for (const step of missingSteps(db, path, schema)) db.exec(step);
+  db.exec(`PRAGMA application_id = ${applicationId}`);
+  db.exec(`PRAGMA user_version = ${schema.migrations.length}`);
+  db.exec("COMMIT");
 }
 
 /** The steps that bring the file up to date, in order. Throws {@link StoreUnusable} if the file is not ours, or is newer. */

@@ -1,4 +1,4 @@
-// The way into the embedded queue: one transaction for each group of a group commit.
+// The producer of the embedded queue: one transaction for each group of a group commit.
 
 import {
   idempotencyMs,
@@ -14,7 +14,7 @@ import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts"
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
-/** Emails and characters in one transaction: meanwhile no other process writes, and this one does nothing else. */
+/** Most emails and UTF-16 units in a transaction: meanwhile no other process writes, and this one does nothing else. */
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
 

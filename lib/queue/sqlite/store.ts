@@ -1,5 +1,5 @@
-// The queue's file as a process uses it: transactions, and whether what they write lasts. SQLite itself never waits:
-// a process that finds the file locked tries again a millisecond later, so that one that is frozen inside a transaction
+// The queue's file as a process uses it: transactions, and whether what they write is durable. SQLite itself never waits:
+// a process that finds the file locked tries again a millisecond later, so a process that is frozen inside a transaction
 // does not stop the event loop of the others.
 
 import { statfsSync, statSync } from "node:fs";
@@ -38,7 +38,7 @@ export const busyPauseMs = 1;
 const patienceMs = 5000;
 /** Pause between two tries to open the file while another process is in the way, ms. */
 const reopenBusyMs = 10;
-/** A process that is in the way for longer than this is reported, ms. */
+/** A process that holds the file for longer than this is reported, ms. */
 export const busyNoteMs = 1000;
 export const busyText = "another process holds the queue's file";
 const watchMs = 1000;
@@ -59,7 +59,7 @@ export class Store {
   /** Resolves when the file is open, and of this version's format. */
   readonly opened = this.#opened.promise;
   #connection: SqliteConnection | undefined;
-  /** The file that was opened: another one may take its place. */
+  /** Identifies the file that was opened: another one may take its place. */
   #identity = "";
   #notOpen = "not opened yet";
   /** Why this process can never use the file. */
@@ -75,7 +75,7 @@ export class Store {
     this.#path = join(options.folder, fileName);
   }
 
-  /** By the clock of this process, which never steps, ms. */
+  /** The monotonic clock of this process, ms. */
   monotonicMs(): number {
     return performance.now() + (this.#options.monotonicOffsetMs?.() ?? 0);
   }
@@ -83,7 +83,7 @@ export class Store {
   /** Opens the file, or creates it, as soon as that is possible. From then on checks it once a second. */
   watch(): void {
     if (this.#connection === undefined) this.#tryToOpen();
-    // Perhaps nobody writes for a long time. This changes nothing, but is written all the same; #transact reports errors.
+    // This changes nothing but is written, so it shows whether the disk works again. #transact reports errors.
     else if (this.#failure !== undefined)
       this.write((db) => db.exec(`PRAGMA application_id = ${applicationId}`)).catch(() => {});
     if (this.#unusable !== undefined) return;
@@ -115,7 +115,7 @@ export class Store {
   roomBytes(): number | undefined {
     try {
       const { bavail, bsize } = statfsSync(this.#options.folder);
-      // All that the log holds has still to be copied into the file.
+      // The content of the log has still to be copied into the file.
       return bavail * bsize - statSync(`${this.#path}-wal`).size - reserveBytes;
     } catch {
       return undefined;
@@ -144,11 +144,11 @@ export class Store {
   /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
   async transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
     const result = await this.#patiently((tries) =>
-      // A body that met another process writes. If it has the lock from the beginning, it cannot be overtaken again.
+      // A body that another process got ahead of is one that writes. With the lock from the beginning, none can again.
       this.#transact(tries === 0 ? begin : "BEGIN IMMEDIATE", body),
     );
-    // Nothing here waits for anything else: without this, a worker that settles batch after batch without a request
-    // would keep timers, signals and answers of providers waiting.
+    // Nothing else here is asynchronous: without this, a worker that settles batch after batch without a request would
+    // keep timers, signals and answers of providers waiting.
     await new Promise(setImmediate);
     return result;
   }
@@ -236,7 +236,7 @@ export class Store {
       if (db.inTransaction) db.run("ROLLBACK");
       throw cause;
     }
-    // Nothing that was written to a file that is gone is acknowledged, and nothing that was read from it is sent.
+    // If the file is gone, nothing written to it is acknowledged, and nothing read from it is sent.
     const lost = this.#trouble();
     if (lost !== undefined) throw new StoreUnavailable(lost);
     if (begin === "BEGIN IMMEDIATE") this.#failure = undefined;
