@@ -140,12 +140,13 @@ function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimR
         SELECT min(due_at) AS at FROM batches WHERE provider = ${provider} AND due_at > ${atMs}`;
       nextDueAtMs = Math.min(nextDueAtMs, next?.at ?? Infinity);
     } else if (countMax > 0) {
-      const [first] = lists
-        .filter(({ pieceMax }) => (pieceMax === undefined) === (source === "emails"))
-        .toSorted((a, b) => a.firstDueAtMs - b.firstDueAtMs);
+      const ours = lists.filter(({ pieceMax }) => (pieceMax === undefined) === (source === "emails"));
+      const [first] = ours.toSorted((a, b) => a.firstDueAtMs - b.firstDueAtMs);
       if (first === undefined) continue;
-      if (first.firstDueAtMs <= atMs) return createBatch(db, request, first.pieceMax);
-      nextDueAtMs = Math.min(nextDueAtMs, first.firstDueAtMs);
+      const { firstDueAtMs, pieceMax } = first;
+      const alike = ours.filter((list) => list.pieceMax === pieceMax);
+      if (firstDueAtMs <= atMs) return createBatch(db, request, alike, pieceMax);
+      nextDueAtMs = Math.min(nextDueAtMs, firstDueAtMs);
     }
   }
   return { kind: "empty", nextDueInMs: nextDueAtMs === Infinity ? undefined : nextDueAtMs - atMs };
@@ -162,18 +163,20 @@ function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest):
     ORDER BY due_at, id LIMIT 1`?.id;
 }
 
-/** Makes a batch, with the id of the claim, of the oldest emails in the lists of pieces of this size. */
-function createBatch(db: SqliteConnection, request: ClaimRequest, pieceMax: number | undefined): string {
-  const { claimId, provider, shared, countMax, bytesMax, context, credential } = request;
+/** Makes a batch, with the id of the claim, of the oldest emails in these lists. */
+function createBatch(
+  db: SqliteConnection,
+  { claimId, provider, countMax, bytesMax, context, credential }: ClaimRequest,
+  lists: readonly DueList[],
+  pieceMax: number | undefined,
+): string {
   const { atMs } = db.now;
   db.run`INSERT INTO batches (id, provider, lease, held, due_at, lapsed, context, notes, piece_max, credential)
     VALUES (${claimId}, ${provider}, 0, 0, ${atMs}, 0, ${context}, '', ${pieceMax ?? null}, ${credential})`;
-  const names = shared || pieceMax !== undefined ? [anyProvider, provider] : [provider];
   const emailsMax = Math.min(countMax, pieceMax ?? Infinity);
-  const due = names.flatMap(
-    (only) =>
-      db.all<{ id: string; due_at: number; size: number }>`SELECT id, due_at, size FROM places
-      WHERE due_at IS NOT NULL AND provider = ${listName(only, pieceMax)} AND due_at <= ${atMs}
+  const due = lists.flatMap(
+    ({ name }) => db.all<{ id: string; due_at: number; size: number }>`SELECT id, due_at, size FROM places
+      WHERE due_at IS NOT NULL AND provider = ${name} AND due_at <= ${atMs}
       ORDER BY due_at, id LIMIT ${emailsMax}`,
   );
   let bytes = 0;

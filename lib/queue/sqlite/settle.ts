@@ -7,24 +7,17 @@ import type { Batch, EmailFate, ProviderCondition, Settled, Settlement } from ".
 import { anyProvider, listName } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
 
-/** An email in a batch. */
-interface Member {
-  readonly id: string;
-  /** The batch by which it was accepted while it was in this one; null if it was not. */
-  readonly mark_batch: string | null;
-  readonly mark_remains: string | null;
-}
-
-/** An email that leaves the queue. */
+/** An email that leaves the queue, or may leave it. */
 interface Leaving {
   readonly id: string;
-  /** The batch by which it was sent; null if it was deleted. */
+  /** The batch by which it was accepted; null or absent if it was not. */
   readonly batch?: string | null;
   /** The part of a sent email that is kept: its envelope line and its record. */
   readonly remains?: string | null;
 }
 
 type Sent = Extract<EmailFate, { kind: "sent" }>;
+const isAccepted = ({ batch }: Leaving) => typeof batch === "string";
 
 /** @param retainMs how long the ids of what leaves stay known */
 export function settle(
@@ -59,31 +52,32 @@ function carryOut(db: SqliteConnection, batch: Batch, settlement: Settlement, re
   if (keepsLease && fates.length > 0 && fates.every(({ id }) => !members.has(id)))
     return { accepted: 0, duplicates: [] };
   const sentBy = senderOf(batch);
-  const sent: Leaving[] = [];
-  const elsewhere: Member[] = [];
+  const leaving: Leaving[] = [];
   const duplicates: string[] = [];
+  let accepted = 0;
   for (const fate of fates) {
     const member = members.get(fate.id);
     if (member === undefined) throw new Error(`settle: not in the batch, or named twice: ${fate.id}`);
     members.delete(fate.id);
     if (fate.kind === "sent") {
-      sent.push(sentBy(fate));
-      if (![null, batch.id].includes(member.mark_batch)) duplicates.push(fate.id);
-    } else if (member.mark_batch === null) putBack(db, fate);
-    else elsewhere.push(member);
+      accepted += 1;
+      leaving.push(sentBy(fate));
+      if (isAccepted(member) && member.batch !== batch.id) duplicates.push(fate.id);
+    } else if (isAccepted(member)) leaving.push(member);
+    else putBack(db, fate);
   }
   const left = [...members.values()];
   if (left.length > 0 && rest === undefined && !keepsLease)
     throw new Error(`settle: neither a fate nor a rest: ${left[0]?.id}`);
-  retire(db, [...sent, ...marked(elsewhere)], retainMs);
+  retire(db, leaving, retainMs);
   if (!endIfAllMarked(db, batch.id, left, retainMs) && rest !== undefined) {
     const { atMs } = db.now;
     db.run`UPDATE batches SET held = 0, lapsed = 0, doubt_since = coalesce(doubt_since, ${atMs}),
       due_at = ${atMs + Math.round(rest.delayMs)}, notes = ${rest.notes} WHERE id = ${batch.id}`;
   }
   count(db, counts);
-  noteCondition(db, batch.provider, sent.length > 0 ? "accepted" : failure);
-  return { accepted: sent.length, duplicates };
+  noteCondition(db, batch.provider, accepted > 0 ? "accepted" : failure);
+  return { accepted, duplicates };
 }
 
 /** The provider accepted emails under a lease that has been lost since. */
@@ -103,7 +97,7 @@ function acceptLate(
       SELECT NULL AS batch, batch AS accepted_by, TRUE AS is_known FROM sent WHERE id = ${id}
       UNION ALL SELECT batch, mark_batch, mark_batch IS NOT NULL FROM places WHERE id = ${id}`;
     if (email === undefined) continue;
-    if (![null, batch.id].includes(email.accepted_by)) duplicates.push(id);
+    if (email.accepted_by !== null && email.accepted_by !== batch.id) duplicates.push(id);
     if (email.is_known === 1) continue;
     accepted += 1;
     const leaving = sentBy(fate);
@@ -139,23 +133,17 @@ function putBack(db: SqliteConnection, fate: Exclude<EmailFate, Sent>): void {
 }
 
 /** @returns whether the batch has ended: all emails left in it had been accepted elsewhere */
-function endIfAllMarked(db: SqliteConnection, id: string, left: readonly Member[], retainMs: number) {
-  if (left.some(({ mark_batch }) => mark_batch === null)) return false;
-  retire(db, marked(left), retainMs);
+function endIfAllMarked(db: SqliteConnection, id: string, left: readonly Leaving[], retainMs: number) {
+  if (!left.every(isAccepted)) return false;
+  retire(db, left, retainMs);
   db.run`DELETE FROM batches WHERE id = ${id}`;
   return true;
 }
 
-function membersOf(db: SqliteConnection, batch: string): Member[] {
-  return db.all<Member>`
-    SELECT id, mark_batch, mark_remains FROM places WHERE batch = ${batch} ORDER BY position`;
-}
-
-/** Those that were accepted elsewhere: they are sent, whatever becomes of their batch. */
-function marked(members: readonly Member[]): Leaving[] {
-  return members
-    .filter(({ mark_batch }) => mark_batch !== null)
-    .map(({ id, mark_batch, mark_remains }) => ({ id, batch: mark_batch, remains: mark_remains }));
+/** The emails in a batch, with what another batch accepted meanwhile: that is sent whatever becomes of this batch. */
+function membersOf(db: SqliteConnection, batch: string): Leaving[] {
+  return db.all<Leaving>`SELECT id, mark_batch AS batch, mark_remains AS remains FROM places
+    WHERE batch = ${batch} ORDER BY position`;
 }
 
 /**
