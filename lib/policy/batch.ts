@@ -2,8 +2,7 @@
 
 import { decodeEmail, type Email } from "../email/email.ts";
 import type { Batch } from "../queue/contract.ts";
-import { addAttempts, decodeHistory, decodeNotes, withNotes } from "./history.ts";
-import { type History, noNotes, type Notes } from "./history.ts";
+import { addAttempts, decodeHistory, decodeNotes, type History, noNotes, type Notes } from "./history.ts";
 
 export interface DecodedEmail extends Omit<Batch["emails"][number], "text" | "history"> {
   readonly email: Email;
@@ -22,26 +21,22 @@ export interface DecodedBatch extends Omit<Batch, "emails" | "notes"> {
 }
 
 export function decodeBatch(batch: Batch): DecodedBatch {
+  const { leaseExpired, provider, nowMs } = batch;
   const read = ifReadable(() => decodeNotes(batch.notes));
-  const notes = withLeaseExpiry(read ?? noNotes, batch);
+  // Nobody has settled the attempt whose lease expired.
+  const lapsed = leaseExpired ? [{ provider, atMs: nowMs, outcome: "lapsed" } as const] : [];
+  const notes = addAttempts(read ?? noNotes, { kept: lapsed, total: lapsed.length });
   const emails: DecodedEmail[] = [];
   const unreadable: string[] = [];
   for (const { text, history, ...rest } of batch.emails) {
-    const email = ifReadable(() => {
-      return { ...rest, email: decodeEmail(text), history: withNotes(decodeHistory(history), notes) };
-    });
+    const email = ifReadable(() => ({ email: decodeEmail(text), history: decodeHistory(history) }));
     if (email === undefined) unreadable.push(rest.id);
-    else emails.push(email);
+    else emails.push({ ...rest, ...email, history: addAttempts(email.history, notes.attempts) });
   }
   return { ...batch, emails, notes, unreadable, isDamaged: read === undefined || unreadable.length > 0 };
 }
 
-/** Notes an attempt whose lease expired, which nobody has settled. */
-export function withLeaseExpiry(notes: Notes, { leaseExpired, provider, nowMs }: Batch): Notes {
-  return leaseExpired ? addAttempts(notes, [{ provider, atMs: nowMs, outcome: "lapsed" }]) : notes;
-}
-
-/** The result of `decode`, or undefined if it throws: stored text may be damaged, or of a later format. */
+/** The result of `decode`, or undefined if it throws: stored text may be damaged, or in a later format. */
 export function ifReadable<T>(decode: () => T): T | undefined {
   try {
     return decode();

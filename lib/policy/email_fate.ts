@@ -271,5 +271,5 @@ export function tried<T extends History | Notes>(
   reason: string | undefined,
   { batch: { provider }, nowMs: atMs }: DecisionInput,
 ): T {
-  return addAttempts(before, [{ provider, atMs, outcome, reason }]);
+  return addAttempts(before, { kept: [{ provider, atMs, outcome, reason }], total: 1 });
 }

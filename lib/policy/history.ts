@@ -1,11 +1,11 @@
-// The memory of an email, of a batch in doubt and of the record of a sent email, and how it is stored: as texts that a queue
-// carries without reading. Two adjacent releases read each other's texts, so a field may be added, but never renamed,
-// and a missing field has its default.
+// The memory of an email, of a batch in doubt and of a sent email, and how it is stored: as texts that a queue carries
+// without reading. Two adjacent releases read each other's texts, so a field may be added, but never renamed, and a
+// missing field has its default.
 
 import * as v from "valibot";
 import type { Outcome } from "./request_outcome.ts";
 
-/** How an attempt ended: as an outcome says, or in a way that is no answer to a request. Stored: never renamed. */
+/** How an attempt ended: with an outcome, or in a way that is no answer to a request. Stored: never renamed. */
 export type AttemptEnd =
   | Outcome["kind"]
   /** The lease expired: the worker, and the answer with it, were lost. */
@@ -16,7 +16,7 @@ export type AttemptEnd =
   | "notFound"
   /** Doubt ended without an answer. */
   | "doubtEnded"
-  /** Some email of the request was at fault, unnamed: sent on in a smaller batch. */
+  /** Some email of the request was at fault, unnamed: it goes on in a smaller batch. */
   | "split"
   /** Given to another provider without a request: this one has just refused the sender. */
   | "handedOver";
@@ -45,24 +45,13 @@ export function cutReason(text: string): string {
   return text.slice(0, reasonMax).replace(/[\ud800-\udbff]$/, "");
 }
 
-/** The memory with these later attempts, their reasons cut. @param total how many they are, if some are left out */
-export function addAttempts<T extends History | Notes>(
-  memory: T,
-  later: readonly Attempt[],
-  total = later.length,
-): T {
-  const added = later.map(({ reason, ...rest }) =>
-    reason === undefined ? rest : { ...rest, reason: cutReason(reason) },
-  );
+/** The memory with later attempts, their reasons cut. */
+export function addAttempts<T extends History | Notes>(memory: T, later: Attempts): T {
+  const added = later.kept.map((one) => (one.reason ? { ...one, reason: cutReason(one.reason) } : one));
   const all = [...memory.attempts.kept, ...added];
   const isWhole = all.length <= 2 * keptAtEachEnd;
   const kept = isWhole ? all : [...all.slice(0, keptAtEachEnd), ...all.slice(-keptAtEachEnd)];
-  return { ...memory, attempts: { kept, total: memory.attempts.total + total } };
-}
-
-/** The memory of an email whose batch ends: what the batch went through belongs to it. */
-export function withNotes(history: History, { attempts: { kept, total } }: Notes): History {
-  return addAttempts(history, kept, total);
+  return { ...memory, attempts: { kept, total: memory.attempts.total + later.total } };
 }
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -146,7 +135,7 @@ export type Notes = Readonly<v.InferOutput<typeof notesSchema>>;
 export type SentRecord = Readonly<v.InferOutput<typeof recordSchema>>;
 
 export const noHistory: History = v.parse(historySchema, {});
-/** With a place for every field, so that they are stored in this order. */
+/** Names every field, so that they are stored in this order. */
 export const noNotes: Notes = {
   attempts: noHistory.attempts,
   looks: 0,

@@ -1,10 +1,9 @@
 // The decision on an operator's retry of a dead letter, or of a batch in doubt: a value that a command carries out.
 
 import type { Batch, EmailFate, Settlement } from "../queue/contract.ts";
-import { ifReadable, withLeaseExpiry } from "./batch.ts";
+import { decodeBatch, ifReadable } from "./batch.ts";
 import { nextPieceMax } from "./email_fate.ts";
-import { addAttempts, asRetried, decodeHistory, decodeNotes, encodeMemory } from "./history.ts";
-import { noHistory, noNotes, withNotes } from "./history.ts";
+import { addAttempts, asRetried, decodeHistory, encodeMemory, noHistory } from "./history.ts";
 
 export interface OperatorRetry {
   readonly history: string;
@@ -12,9 +11,9 @@ export interface OperatorRetry {
   readonly mayBeDuplicate: boolean;
 }
 
-/** @param seenHistory as it is stored; if it cannot be read, the email may have been sent */
-export function decideRetry(seenHistory: string, nowMs: number): OperatorRetry {
-  const history = ifReadable(() => decodeHistory(seenHistory)) ?? { ...noHistory, doubted: true };
+/** @param stored the email's history; if it cannot be read, the email may have been sent */
+export function decideRetry(stored: string, nowMs: number): OperatorRetry {
+  const history = ifReadable(() => decodeHistory(stored)) ?? { ...noHistory, doubted: true };
   return { history: encodeMemory(asRetried(history, nowMs)), mayBeDuplicate: history.doubted };
 }
 
@@ -35,13 +34,13 @@ export function endDoubtNow(
   nowMs: number,
 ): { readonly settlement: Settlement; readonly possibleDuplicates: readonly string[] } {
   const { provider } = batch;
-  const notes = withLeaseExpiry(ifReadable(() => decodeNotes(batch.notes)) ?? noNotes, batch);
-  const pieceMax = nextPieceMax(batch.emails.length);
   const end = { provider, atMs: nowMs, outcome: "doubtEnded", reason: "by an operator" } as const;
+  const { attempts } = addAttempts(decodeBatch(batch).notes, { kept: [end], total: 1 });
+  const pieceMax = nextPieceMax(batch.emails.length);
   const fates = batch.emails.map(({ id, history, marked }): EmailFate => {
     if (marked) return { id, kind: "dead", history };
-    const before = withNotes(ifReadable(() => decodeHistory(history)) ?? noHistory, notes);
-    const ended = { ...addAttempts(before, [end]), doubted: true };
+    const before = ifReadable(() => decodeHistory(history)) ?? noHistory;
+    const ended = { ...addAttempts(before, attempts), doubted: true };
     return { id, kind: "due", delayMs: 0, pieceMax, history: encodeMemory(asRetried(ended, nowMs)) };
   });
   const possibleDuplicates = batch.emails.flatMap(({ id, marked }) => (marked ? [] : [id]));

@@ -119,21 +119,17 @@ export function readSent(
     const { outcome, rate } = readRefused(reply, dialect);
     return { result: { kind: "whole", outcome }, rate };
   }
-  const outcomes = dialect.readOutcomes(reply.body, count);
-  const fault = typeof outcomes === "string" ? outcomes : accountFault(outcomes, count);
-  if (typeof outcomes === "string" || fault !== undefined) {
-    const reason = reasonOf(reply.status, "does not account for every email:", fault);
-    return { result: { kind: "whole", outcome: { kind: "unknown", reason, own: false } }, rate: {} };
-  }
-  return { result: { kind: "each", outcomes }, rate: dialect.readRate(reply.headers) };
-}
-
-/** Why these outcomes do not account for `count` emails; undefined if they do. */
-function accountFault(outcomes: readonly Outcome[], count: number): string | undefined {
-  if (outcomes.length !== count) return "wrong number of emails";
+  const read = dialect.readOutcomes(reply.body, count);
+  const outcomes = typeof read === "string" ? [] : read;
   const ids = outcomes.flatMap((one) => (one.kind === "accepted" ? [one.providerMessageId] : []));
-  if (ids.includes("")) return "an id is missing";
-  return new Set(ids).size < ids.length ? "an id twice" : undefined;
+  let fault = typeof read === "string" ? read : undefined;
+  if (outcomes.length !== count) fault ??= "wrong number of emails";
+  if (ids.includes("")) fault ??= "an id is missing";
+  if (new Set(ids).size < ids.length) fault ??= "an id twice";
+  if (fault === undefined)
+    return { result: { kind: "each", outcomes }, rate: dialect.readRate(reply.headers) };
+  const reason = reasonOf(reply.status, "does not account for every email:", fault);
+  return { result: { kind: "whole", outcome: { kind: "unknown", reason, own: false } }, rate: {} };
 }
 
 /** Cloudflare's statuses for an origin that it could not connect to: refused, unreachable, no TLS, wrong certificate. */

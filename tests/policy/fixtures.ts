@@ -4,7 +4,7 @@ import fc from "fast-check";
 import type { DecodedBatch, DecodedEmail } from "../../lib/policy/batch.ts";
 import { decide } from "../../lib/policy/decide.ts";
 import type { Decision, DecisionInput, Policy, Result } from "../../lib/policy/decision.ts";
-import { decodeHistory, type History, noHistory, noNotes, withNotes } from "../../lib/policy/history.ts";
+import { addAttempts, decodeHistory, type History, noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Email } from "../../lib/email/email.ts";
 import type { Outcome } from "../../lib/policy/request_outcome.ts";
 
@@ -61,7 +61,7 @@ export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatc
     credential: "key",
     acceptances: 0,
     clockSteppedAtMs: undefined,
-    emails: emails.map((one) => ({ ...one, history: withNotes(one.history, notes) })),
+    emails: emails.map((one) => ({ ...one, history: addAttempts(one.history, notes.attempts) })),
     ...over,
   };
 }

@@ -13,7 +13,6 @@ import {
   encodeRecord,
   noHistory,
   noNotes,
-  withNotes,
 } from "../../lib/policy/history.ts";
 import { anyHistory } from "./fixtures.ts";
 
@@ -25,7 +24,7 @@ const attempt = (atMs: number): Attempt => ({
 });
 const all = (count: number, from = 0) => Array.from({ length: count }, (_, index) => attempt(from + index));
 const remembered = (attempts: readonly Attempt[]) =>
-  attempts.reduce((history, one) => addAttempts(history, [one]), noHistory);
+  attempts.reduce((history, one) => addAttempts(history, { kept: [one], total: 1 }), noHistory);
 const kept = (attempts: readonly Attempt[]) => remembered(attempts).attempts;
 
 describe("attempts", () => {
@@ -40,8 +39,7 @@ describe("attempts", () => {
   test("joining keeps what adding one by one would have kept", () => {
     fc.assert(
       fc.property(fc.nat({ max: 50 }), fc.nat({ max: 50 }), (earlier, later) => {
-        const notes = { ...noNotes, attempts: kept(all(later, earlier)) };
-        const joined = withNotes(remembered(all(earlier)), notes);
+        const joined = addAttempts(remembered(all(earlier)), kept(all(later, earlier)));
         expect(joined.attempts).toEqual(kept(all(earlier + later)));
       }),
     );

@@ -4,7 +4,7 @@
 import { contentNames, decodeEmail, decodeEnvelope, type Email, envelopeNames } from "../../email/email.ts";
 import { type Field, type FieldName, fieldNames, fields, labelOf } from "../../email/fields.ts";
 import { formatMailbox } from "../../email/address.ts";
-import { decodeHistory, decodeNotes, decodeRecord, noHistory, withNotes } from "../../policy/history.ts";
+import { addAttempts, decodeHistory, decodeNotes, decodeRecord, noHistory } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
 import type { EmailState, StoredEmail } from "../../queue/contract.ts";
 import type { DisplayField, Fields } from "../fields.ts";
@@ -139,6 +139,6 @@ function decode(stored: StoredEmail) {
   const record = read(stored.record, decodeRecord);
   const notes = read(stored.batch?.notes, decodeNotes);
   const history = record?.history ?? read(stored.history, decodeHistory) ?? noHistory;
-  const { attempts } = notes === undefined ? history : withNotes(history, notes);
+  const { attempts } = notes === undefined ? history : addAttempts(history, notes.attempts);
   return { email, isDamaged, record, history, attempts };
 }
