@@ -1,7 +1,7 @@
 // The circuit breaker of one provider. It opens after several failures that the provider itself answered, or at once
-// after a failure without an answer of its own. When its time is over it is half-open: it lets through one small probe
-// at a time; after a failure without an answer only once the provider has answered a question that sends nothing, so
-// that an outage puts nothing more in doubt. Only requests admitted since its last change have a say in the next.
+// after a failure without an answer of its own. When its time is over it is half-open and lets through one small probe
+// at a time. After a failure without an answer, the provider first has to answer a question that sends nothing, so that
+// an outage puts nothing more in doubt. Only requests admitted since its last change count.
 
 import { pauseMs } from "./backoff.ts";
 
@@ -9,7 +9,7 @@ export type Breaker =
   | {
       readonly kind: "closed";
       readonly generation: number;
-      /** Failures since the last success, each once: a batch that fails again and again is one failure. */
+      /** Names of the failures since the last success: a batch that fails again and again is one failure. */
       readonly failed: readonly string[];
     }
   | ({ readonly kind: "open"; readonly untilMs: number } & Opened)
@@ -19,7 +19,7 @@ export type Breaker =
       readonly kind: "halfOpen";
       /** A probe of one small batch is under way. */
       readonly probing: boolean;
-      /** Though no question was answered: the probe is better made with what is in doubt already. */
+      /** No question was answered: the probe is better made with what is in doubt already. */
       readonly isBlind?: true;
     } & Opened);
 
@@ -33,21 +33,19 @@ interface Opened {
   readonly isDown: boolean;
 }
 
-/** The result of a request that was admitted. */
+/** The result of a request that was admitted, or of a question. */
 export type BreakerEvent =
-  /** The provider answered as one that works. */
+  /** The provider answered as one that works, or answered the question. */
   | { readonly kind: "success" }
   /**
-   * It failed by its own word. `name`: the same one counts once. `isNew`: the request held new emails; what failed before
-   * has a backoff of its own, and does not make the provider wait longer.
+   * The provider answered with a failure. `name`: the same one counts once. `isNew`: the request held new emails; what
+   * failed before has a backoff of its own, and does not make the provider wait longer.
    */
   | { readonly kind: "failure"; readonly name: string; readonly isNew: boolean }
-  /** It failed without an answer of its own. */
+  /** The provider did not answer itself. */
   | { readonly kind: "unanswered"; readonly isNew: boolean }
   /** It refuses everything of ours. */
   | { readonly kind: "accountRefused" }
-  /** The question was answered, or not. */
-  | { readonly kind: "asked"; readonly answered: boolean }
   /** There was no request after all, or its answer says nothing about the provider. */
   | { readonly kind: "none" };
 
@@ -107,15 +105,13 @@ export function record(
   random: number,
 ): Breaker {
   if (admitted.generation !== breaker.generation) return breaker;
-  const isHalfOpen = breaker.kind === "halfOpen";
   switch (event.kind) {
     case "success":
-      if (breaker.kind === "closed")
-        return breaker.failed.length === 0 ? breaker : { ...breaker, failed: [] };
-      return isHalfOpen ? { kind: "closed", generation: breaker.generation + 1, failed: [] } : breaker;
+      if (breaker.kind === "asking") return { ...next(breaker), kind: "halfOpen", probing: false };
+      if (breaker.kind === "halfOpen") return { ...closedBreaker, generation: breaker.generation + 1 };
+      return breaker.kind === "closed" && breaker.failed.length > 0 ? { ...breaker, failed: [] } : breaker;
     case "failure": {
-      if (breaker.kind !== "closed")
-        return isHalfOpen ? open(breaker, "failed", nowMs, random, event.isNew) : breaker;
+      if (breaker.kind !== "closed") return open(breaker, "failed", nowMs, random, event.isNew);
       const failed = [...new Set([...breaker.failed, event.name])];
       return failed.length < failuresMax ? { ...breaker, failed } : open(breaker, "failed", nowMs, random);
     }
@@ -123,22 +119,18 @@ export function record(
       return open(breaker, "unanswered", nowMs, random, event.isNew);
     case "accountRefused":
       return open(breaker, "account", nowMs, random);
-    case "asked":
-      if (breaker.kind !== "asking") return breaker;
-      if (!event.answered) return open(breaker, "unanswered", nowMs, random);
-      return { ...next(breaker), kind: "halfOpen", probing: false };
     case "none":
       if (breaker.kind === "asking") return { ...breaker, kind: "open", untilMs: nowMs };
-      return isHalfOpen ? { ...breaker, probing: false } : breaker;
+      return breaker.kind === "halfOpen" ? { ...breaker, probing: false } : breaker;
   }
 }
 
-/** A new generation, so that an answer given twice cannot stand for the next one's. */
+/** A new generation, so that no answer counts twice. */
 function next({ generation, opened, cause, isDown }: Opened): Opened {
   return { generation: generation + 1, opened, cause, isDown };
 }
 
-/** The first time without an answer it is asked at once: the failure may have been the fault of one email. */
+/** After the first failure without an answer it asks at once: one email may have been at fault. */
 function open(
   breaker: Breaker,
   cause: Opened["cause"],

@@ -1,6 +1,5 @@
 // A batch of which a provider may have accepted emails. It stays whole, with that provider, under its key, until an answer
-// accounts for it, a search does, or its time is over. Waiting is never a sleep inside a lease: it is a later due time,
-// and what has been found out so far is in the notes.
+// or a search accounts for it, or its time is over. Waiting is a later due time, never a sleep inside a lease.
 //
 // One exception: if the provider keeps failing at a batch of several emails while it accepts others, one of these emails
 // is probably to blame. The batch is split, so that the others do not wait for most of a day.
@@ -12,18 +11,18 @@ import { resendAfterDoubt, tried } from "./email_fate.ts";
 import { encodeMemory, type Notes } from "./history.ts";
 import type { FailedOutcome } from "./request_outcome.ts";
 
-/** Empty searches that count after which the rest is sent again. */
+/** The rest is sent again after so many empty searches that count. */
 const searchesNeeded = 2;
-/** From an unknown answer of a provider that can be searched to the first search, ms. */
+/** From an unknown answer to the first search, ms. */
 const firstSearchMs = 1000;
-/** Between two searches: a sixth of the wait, within these bounds, ms. */
+/** Between two searches: a sixth of `searchWaitMs`, within these bounds, ms. */
 const searchGapMaxMs = 15_000;
 const searchGapMinMs = 50;
 /** Between two attempts under the same key, ms. */
 const attemptGapMaxMs = 30_000;
 /** Failed attempts under its key before a batch may be split. */
 const strikesNeeded = 5;
-/** Before a batch is claimed again whose doubt housekeeping has to end, or whose clock it has not compared yet, ms. */
+/** Before a batch is claimed again whose doubt housekeeping has to end, ms. */
 const endedDelayMs = 2000;
 
 /** The provider did not say what it accepted: all emails stay until later, or those without a verdict. */
@@ -54,11 +53,11 @@ export function keepInDoubt(
 
 function afterFailure(outcome: FailedOutcome, input: DecisionInput): Notes {
   const { batch, policy } = input;
+  const { kind, reason } = outcome;
   const before = batch.notes;
   const isSearch = policy.searchWaitMs !== undefined && isInDoubt(batch);
-  const { kind, reason } = outcome;
-  // One of the emails may have caused it. A refused sender counts too: the request can never succeed as it is, and its
-  // bytes cannot change under the same key.
+  // An email may have caused these. A refused sender counts too: the request can never succeed as it is, and its bytes
+  // cannot change under the same key.
   const mayBeAnEmails =
     (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
   const isStrike = !isSearch && mayBeAnEmails;
@@ -102,7 +101,7 @@ export function endDoubt(input: DecisionInput, why?: string): Ruling {
   };
 }
 
-/** In doubt, and nothing was begun under this lease: the next claim goes on from the same point. */
+/** Nothing was begun under this lease: the next claim goes on from the same point. */
 export function postpone(delayMs: number, input: DecisionInput): Ruling {
   return { verdicts: [], rest: restUntil(delayMs, input.batch.notes, input) };
 }
@@ -110,11 +109,10 @@ export function postpone(delayMs: number, input: DecisionInput): Ruling {
 /** A search was answered. What it found is sent; the rest is sent again only after searches that count. */
 export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
   const { batch, policy } = input;
-  const verdicts: Verdict[] = [];
-  const missing = batch.emails.filter((email) => {
+  const missing = batch.emails.filter(({ id }) => !found.has(id));
+  const verdicts = batch.emails.flatMap((email) => {
     const messageId = found.get(email.id);
-    if (messageId !== undefined) verdicts.push(markSent(email, messageId, "recalled", input));
-    return messageId === undefined;
+    return messageId === undefined ? [] : [markSent(email, messageId, "recalled", input)];
   });
   if (missing.length === 0) return { verdicts };
 
@@ -147,9 +145,9 @@ function countsFromMs({ nowMs, doubtSinceMs, clockSteppedAtMs }: DecodedBatch, w
   return (steppedMs <= nowMs ? Math.max(sinceMs, steppedMs) : sinceMs) + waitMs;
 }
 
-/** To the first search that will count or, once that was possible, to another soon after. */
+/** To the first search that will count, or to the next one if that time has come. */
 function searchDelayMs({ batch, policy, nowMs }: DecisionInput): number {
-  const searchWaitMs = policy.searchWaitMs ?? 0;
+  const { searchWaitMs = 0 } = policy;
   const waitMs = countsFromMs(batch, searchWaitMs) - nowMs;
   // A little more than the wait: a search that is a moment early would not count.
   if (waitMs > 0) return waitMs + searchGapMinMs;
@@ -159,15 +157,15 @@ function searchDelayMs({ batch, policy, nowMs }: DecisionInput): number {
 function retryDelayMs(outcome: FailedOutcome, notes: Notes, input: DecisionInput): number {
   const { batch, policy } = input;
   if (!isInDoubt(batch) && policy.searchWaitMs !== undefined) return firstSearchMs;
-  // How long a throttled one has to wait is known to the rate limiter, and is no failure of its own.
+  // The rate limiter knows how long a throttled one has to wait.
   const delayMs = backoff(outcome.kind === "throttled" ? 1 : notes.failures, input);
   const leftMs = untilSplitMs(notes, input);
-  // Enough attempts have failed: another one that hangs would only put the split off.
+  // Enough attempts have failed: another one that hangs would only delay the split.
   if (notes.strikes >= strikesNeeded && leftMs <= attemptGapMaxMs) return leftMs;
   return Math.min(delayMs, attemptGapMaxMs, leftMs);
 }
 
-/** Longest wait that allows the attempts that a split needs before it is due; then the wait until it is due. */
+/** The longest wait that leaves time for the attempts that a split needs; after those, the wait until it is due. */
 function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: DecisionInput): number {
   if (policy.searchWaitMs !== undefined || batch.emails.length === 1) return Infinity;
   if (strikes < strikesNeeded) return policy.doubtSplitAfterMs / strikesNeeded;
@@ -175,7 +173,7 @@ function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: DecisionInpu
   return leftMs > 0 ? leftMs + searchGapMinMs : Infinity;
 }
 
-/** Due again no later than the end of doubt; after that, housekeeping ends the doubt, unless the clock is doubted. */
+/** Due again no later than the end of doubt. After that, housekeeping ends it, unless the store's clock has stepped. */
 function restUntil(
   delayMs: number,
   notes: Notes,

@@ -1,5 +1,5 @@
-// A claim under way, and how long the lease that it gives certainly lasts. Nothing begins under a lease that could expire
-// before the answer: another worker would then hold the same batch.
+// A claim under way, and how long its lease certainly lasts. Nothing begins under a lease that could expire before the
+// answer: another worker would then hold the same batch.
 
 /** Both clocks are read just before the claim is first sent. */
 export interface Claim {
@@ -18,7 +18,7 @@ export class Claimant {
   #count = 0;
   #unanswered: Claim | undefined;
 
-  /** The claim to send: a new one, once nothing could be begun any more under the lease of the one without an answer. */
+  /** The claim to send: the one without an answer while its lease could still be used, else a new one. */
   next(leaseMs: number): Claim {
     if (this.#unanswered !== undefined && outlasts(this.#unanswered, leaseMs, 0)) return this.#unanswered;
     this.#count += 1;
@@ -33,9 +33,9 @@ export class Claimant {
 }
 
 /**
- * Whether the lease that this claim gave certainly outlasts what is about to begin. Elapsed time counts from before the
- * claim was sent, by the clock that says more: the monotonic one may stand still while a machine sleeps, the wall clock
- * may be set back.
+ * Whether the lease of this claim certainly outlasts what is about to begin. Elapsed time counts from before the claim
+ * was sent, by the clock that says more: the monotonic one may stand still while a machine sleeps, the wall clock may be
+ * set back.
  */
 export function outlasts(
   { sentAtMs, sentAtWallMs }: Claim,

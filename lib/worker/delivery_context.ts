@@ -1,5 +1,5 @@
-// Shared by all deliveries of a worker: the queue, the settings, the log and the observer; and what they report of
-// requests and dead letters.
+// What all deliveries of a worker share: the queue, the settings, the log and the observer; and how they report dead
+// letters.
 
 import type { Log } from "../runtime/log.ts";
 import type { Death, RetrySettings } from "../policy/decision.ts";
@@ -49,10 +49,10 @@ export interface DeliveryObserver {
   died(provider: string, cause: Death["cause"]): void;
 }
 
-/** Most ids in a line of the log: a write to a pipe stays whole up to 4 KiB. */
+/** Most ids in one log line: a write to a pipe stays whole up to 4 KiB. */
 const idsMax = 50;
 
-/** Reports those that died together in as few lines as name each of them: thousands may die of one cause. */
+/** Names every dead letter, in few lines: thousands may die together of one cause. */
 export function reportDead(
   { log, observer }: DeliveryContext,
   about: { readonly batch: string; readonly provider: string },

@@ -1,5 +1,5 @@
 // One provider as one worker sees it: whether it gets a request, how fast, whose emails it takes, and where its next
-// claim looks first. The state is this worker's own; how it changes is decided in policy/.
+// claim looks first. How this state changes is decided in policy/.
 
 import { describe } from "../runtime/errors.ts";
 import { type DecodedBatch, isInDoubt } from "../policy/batch.ts";
@@ -44,7 +44,7 @@ export class ProviderState {
   carries: number;
   /** Permits that are taken: requests under way. */
   inFlight = 0;
-  /** With weight 0, it is not asked again before, by `performance.now()`. */
+  /** With weight 0: no claim before then, by `performance.now()`. */
   restsUntilMs = 0;
   /** When the latest request began that the provider itself has answered, by `performance.now()`. */
   #answeredFromMs = -Infinity;
@@ -91,7 +91,7 @@ export class ProviderState {
     return { admitted, question: wasAsked ? this.#question : "none", takenAtMs: nowMs };
   }
 
-  /** Ends a permit, from whose answer nothing more is learned; without a request, another may begin in its place. */
+  /** Ends a permit. One that was not used makes room for another request. */
   release({ admitted }: Permit, wasUsed: boolean): void {
     this.inFlight -= 1;
     this.breaker = record(this.breaker, admitted, { kind: "none" }, performance.now(), 0);
@@ -143,7 +143,7 @@ export class ProviderState {
     }
   }
 
-  /** Reports that the provider is known to be down, or works again: one unanswered request may be an email's fault. */
+  /** Reports when the provider is known to be down, and when it works again. */
   #record(
     { log }: DeliveryContext,
     admitted: Breaker,
@@ -163,17 +163,19 @@ export class ProviderState {
     }
   }
 
-  /** Asks the provider whether it is there, for the breaker. */
+  /** Asks the provider whether it works, for the breaker. */
   async probe(context: DeliveryContext, permit: Permit): Promise<void> {
     const { question, reason } = await this.#ask(context, context.settings.providerTimeoutMs);
     this.#question = question;
-    this.#record(context, permit.admitted, { kind: "asked", answered: question !== "none" }, reason);
+    const event: BreakerEvent =
+      question === "none" ? { kind: "unanswered", isNew: true } : { kind: "success" };
+    this.#record(context, permit.admitted, event, reason);
     this.release(permit, true);
   }
 
   /**
-   * Asks the provider what the decision will depend on: before a search, which account is searched; before a request whose
-   * failure may end an email, whether the provider works.
+   * Asks the provider what the decision will depend on. Before the first search: which account is searched, since another
+   * account finds out nothing. Before a request whose failure may end an email: whether the provider works.
    */
   async inform(context: DeliveryContext, input: DecisionInput, step: "send" | "search"): Promise<Policy> {
     const { batch, policy } = input;
@@ -181,8 +183,12 @@ export class ProviderState {
     // The lease has to last for the request besides, and is twice as long as one at least.
     const timeoutMs = Math.min(providerTimeoutMs, leaseMs / 5);
     if (step === "search") {
-      const account = await this.#findAccount(context, timeoutMs);
-      return account === undefined ? policy : { ...policy, account };
+      try {
+        this.#account ??= await this.provider.account?.(AbortSignal.timeout(timeoutMs));
+      } catch (error) {
+        context.log.error("provider-failed", { provider: this.name, ...describe(error) });
+      }
+      return this.#account === undefined ? policy : { ...policy, account: this.#account };
     }
     const [only, ...others] = batch.emails;
     if (only === undefined || others.length > 0 || !isLate(only, input)) return policy;
@@ -206,19 +212,9 @@ export class ProviderState {
     if (result.ok) return { question: "ok" };
     return { question: result.answered ? "answered" : "none", reason: result.reason };
   }
-
-  /** Asked once, when the first batch is searched for: a search of another account finds out nothing. */
-  async #findAccount({ log }: DeliveryContext, timeoutMs: number): Promise<string | undefined> {
-    try {
-      this.#account ??= await this.provider.account?.(AbortSignal.timeout(timeoutMs));
-    } catch (error) {
-      log.error("provider-failed", { provider: this.name, ...describe(error) });
-    }
-    return this.#account;
-  }
 }
 
-/** Providers that failed without an answer of their own when the queue last heard of them are asked before anything is sent. */
+/** Providers that last failed without an answer of their own, as the queue knows, are asked before anything is sent. */
 export async function askFirst(
   states: readonly ProviderState[],
   consumer: Pick<Consumer, "stats">,

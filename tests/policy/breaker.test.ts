@@ -63,8 +63,9 @@ function after(
     case "none":
       return record(begun, admission, { kind: "none" }, nowMs, 0);
     case "asked":
+      return record(begun, admission, { kind: "success" }, nowMs, random);
     case "notAsked":
-      return record(begun, admission, { kind: "asked", answered: answer === "asked" }, nowMs, random);
+      return record(begun, admission, { kind: "unanswered", isNew: true }, nowMs, random);
   }
 }
 
@@ -137,7 +138,7 @@ describe("breaker", () => {
     expect(admission.kind).toBe("question");
     expect(admit(asking, 5_000).admission).toEqual({ kind: "refused", untilMs: undefined });
     if (admission.kind !== "question") throw new Error("not asked");
-    const answered = record(asking, admission, { kind: "asked", answered: true }, 100, 0);
+    const answered = record(asking, admission, { kind: "success" }, 100, 0);
     expect(admit(answered, 100).admission.kind).toBe("probe");
     expect(after(answered, "ok", 100)).toMatchObject({ kind: "closed" });
   });
@@ -227,7 +228,7 @@ describe("breaker", () => {
       record(open, admission, { kind: "accountRefused" }, 100, 0),
       record(open, admission, { kind: "none" }, 100, 0),
       record(open, admission, { kind: "unanswered", isNew: true }, 100, 0),
-      record(open, admission, { kind: "asked", answered: true }, 100, 0),
+      record(open, admission, { kind: "success" }, 100, 0),
     ]) {
       expect(late).toEqual(open);
     }
@@ -285,8 +286,9 @@ describe("breaker", () => {
               nowMs,
               random,
             );
-          if (act === "asked" || act === "notAsked")
-            breaker = record(breaker, admission, { kind: "asked", answered: act === "asked" }, nowMs, random);
+          if (act === "asked") breaker = record(breaker, admission, { kind: "success" }, nowMs, random);
+          if (act === "notAsked")
+            breaker = record(breaker, admission, { kind: "unanswered", isNew: true }, nowMs, random);
         }
       }),
     );
