@@ -1,5 +1,5 @@
-// The one place where a provider's words become a reason. Reasons are shown to operators, so anything in them that
-// looks like an address, a name or another part of the email is replaced.
+// Turns a provider's words into a reason. Reasons are shown to operators, so anything in them that looks like an address,
+// a name or another part of the email is replaced.
 
 import { cutReason, reasonMax } from "../policy/history.ts";
 

@@ -17,20 +17,16 @@ export type Exchange =
       /** Parsed JSON; null if the answer is empty, undefined if it is not JSON. */
       readonly body: unknown;
     }
-  /** The API cannot have read the request: no byte of its body has left. */
-  | { readonly kind: "neverSent"; readonly reason: string }
-  /** The request may have arrived, and the answer is lost. */
-  | { readonly kind: "lost"; readonly reason: string };
+  /** `unavailable`: no byte of the request's body has left. `unknown`: it may have arrived, and the answer is lost. */
+  | Extract<FailedOutcome, { kind: "unavailable" | "unknown" }>;
 
 /**
- * Most bytes of an answer. The longest is a page of Postmark's search: 500 messages of at most 8.4 KB, with a subject
- * of 2,000 characters and two mailboxes of 255, at three bytes each, 4.2 MB in all. This is twice as much.
+ * Most bytes of an answer: twice the longest, a page of Postmark's search. That has 500 messages of at most 8.4 KB, with
+ * a subject of 2,000 characters and two mailboxes of 255, at three bytes each.
  */
 const answerMaxBytes = 8 * 1024 * 1024;
 
-/**
- * The exchange of one request that an SDK builds: `call` has it made by a `fetch` that keeps the answer from the SDK.
- */
+/** The exchange of one request that an SDK builds in `call`, and makes by a `fetch` that keeps the answer from it. */
 export async function exchangeBy(
   signal: AbortSignal,
   call: (fetch: (url: unknown, init?: RequestInit) => Promise<Response>) => Promise<unknown>,
@@ -47,12 +43,12 @@ export async function exchangeBy(
 /** Sends one request and reads the whole answer. Never throws for a broken connection or an abort. */
 export async function exchange(url: string, init: RequestInit, signal: AbortSignal): Promise<Exchange> {
   const headers = new Headers(init.headers);
-  // Bun continues to decompress an answer that was abandoned, so that a few KB become hundreds of MB.
+  // Bun would continue to decompress an abandoned answer: a few KB could become hundreds of MB.
   headers.set("accept-encoding", "identity");
   const bytes = typeof init.body === "string" ? new TextEncoder().encode(init.body) : undefined;
   if (bytes) headers.set("content-length", String(bytes.byteLength));
-  // Bun asks a body for its bytes only once the connection stands, including a proxy's tunnel and TLS. The error that
-  // fetch throws does not show whether it did: a timeout is the same error before and after.
+  // Bun asks a body for its bytes only once it is connected, including a proxy's tunnel and TLS. The error that fetch
+  // throws does not show whether it was: a timeout is the same error before and after.
   let hasBegun = bytes === undefined;
   async function* upload() {
     hasBegun = true;
@@ -69,20 +65,20 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
       redirect: "manual",
       signal,
     });
-    const { ok, headers: answerHeaders } = response;
     ({ status } = response);
     const read = await readJson(response);
-    if (read === undefined) return { kind: "lost", reason: reasonOf(status, "answer too long") };
-    return { kind: "answer", status, ok, headers: answerHeaders, body: read.json };
+    if (read === undefined)
+      return { kind: "unknown", reason: reasonOf(status, "answer too long"), own: false };
+    return { kind: "answer", status, ok: response.ok, headers: response.headers, body: read.json };
   } catch (error) {
     const name = errorName(error);
-    if (!hasBegun) return { kind: "neverSent", reason: reasonOf("no connection:", name) };
+    if (!hasBegun) return { kind: "unavailable", reason: reasonOf("no connection:", name), own: false };
     const state = status === undefined ? "no answer:" : "answer broken off:";
-    return { kind: "lost", reason: reasonOf(status, state, name) };
+    return { kind: "unknown", reason: reasonOf(status, state, name), own: false };
   }
 }
 
-/** Undefined if it is too long: the rest is not read. */
+/** Undefined if the answer is too long; the rest is not read. */
 async function readJson(response: Response): Promise<{ readonly json: unknown } | undefined> {
   const chunks: Uint8Array[] = [];
   let byteLength = 0;
@@ -135,12 +131,9 @@ export function readSent(
 /** Cloudflare's statuses for an origin that it could not connect to: refused, unreachable, no TLS, wrong certificate. */
 const originNotReached: ReadonlySet<number> = new Set([521, 523, 525, 526]);
 
-/** An exchange that was not a success. Gateways have rate limits too, in the same headers, so theirs are ignored. */
+/** Reads an exchange that was not a success. A gateway's headers are ignored: it may have a rate limit of its own. */
 export function readRefused(reply: Exchange, dialect: Dialect): { outcome: FailedOutcome; rate: RateHint } {
-  if (reply.kind !== "answer") {
-    const kind = reply.kind === "neverSent" ? "unavailable" : "unknown";
-    return { outcome: { kind, reason: reply.reason, own: false }, rate: {} };
-  }
+  if (reply.kind !== "answer") return { outcome: reply, rate: {} };
   const { status, headers, body } = reply;
   const refusal = dialect.readRefusal(status, body);
   if (refusal) return { outcome: refusal, rate: dialect.readRate(headers, refusal) };
@@ -150,10 +143,7 @@ export function readRefused(reply: Exchange, dialect: Dialect): { outcome: Faile
   return { outcome: { kind, reason, own: false }, rate: {} };
 }
 
-/**
- * The outcome of a provider's own refusal by its status alone. Undefined where that depends on the body: 400, 401, 403
- * and 422.
- */
+/** The outcome of a provider's own refusal by its status; undefined for 400, 401, 403 and 422, which need the body. */
 export function outcomeOfStatus(status: number, reason: string): FailedOutcome | undefined {
   if ([400, 401, 403, 422].includes(status)) return undefined;
   switch (status) {
@@ -179,8 +169,8 @@ export function outcomeOfStatus(status: number, reason: string): FailedOutcome |
 }
 
 /**
- * The answer to a question that sends nothing. It counts as answered if it is JSON and no server error, even a 404:
- * not every API knows the question.
+ * Reads the answer to a question that sends nothing. JSON with any status under 500 counts as answered, even a 404: not
+ * every API knows the question.
  * @param readDetail what a positive answer says; undefined for any other
  */
 export function readCheck(
@@ -195,7 +185,7 @@ export function readCheck(
   return detail === undefined ? { ok: false, answered, reason } : { ok: true, answered, detail };
 }
 
-/** The first place at which an answer does not fit its schema. It names fields of the schema, nothing of the answer. */
+/** Where an answer does not fit its schema: fields of the schema, nothing of the answer. */
 export function placeOf([issue]: readonly [v.BaseIssue<unknown>, ...unknown[]]): string {
   return `unreadable at ${v.getDotPath(issue) ?? "its top"}`;
 }
@@ -215,10 +205,7 @@ export function normalizeBaseUrl(baseUrl: string): string {
 /** The only form of a date that HTTP still lets a server write (RFC 9110, 5.6.7). */
 const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
-/**
- * `Retry-After` is a whole number of seconds or an HTTP date; the longest counts if there are several. Other values,
- * and dates in the past, are ignored.
- */
+/** The longest `Retry-After`, in whole seconds or as an HTTP date. Other values, and dates in the past, are ignored. */
 export function readRetryAfter(headers: Headers, nowMs = Date.now()): RateHint {
   // Several headers are joined by commas; the comma within a date follows the name of a day.
   const values = headers.get("retry-after")?.split(/(?<!\b[A-Z][a-z]{2})\s*,\s*/) ?? [];

@@ -25,13 +25,16 @@ export interface PostmarkSettings {
   readonly serverToken: string;
   readonly baseUrl?: string | undefined;
   readonly messageStream: string;
+  /** See {@link Provider.searchWaitMs}. */
+  readonly searchWaitMs?: number;
 }
 
 /** Most messages in one page of a search, and the farthest that a search reaches: Postmark's limits. */
 const pageMax = 500;
 const searchMax = 10_000;
 
-export function createPostmark({ serverToken, messageStream, ...settings }: PostmarkSettings): Provider {
+export function createPostmark(settings: PostmarkSettings): Provider {
+  const { serverToken, messageStream, searchWaitMs } = settings;
   const baseUrl = normalizeBaseUrl(settings.baseUrl ?? "https://api.postmarkapp.com");
   const sdk = { useHttps: baseUrl.startsWith("https:"), requestHost: baseUrl.replace(/^https?:\/\//, "") };
   const request = (
@@ -46,6 +49,7 @@ export function createPostmark({ serverToken, messageStream, ...settings }: Post
     maxRate: 100,
     context: messageStream,
     credential: digestOf(baseUrl, serverToken),
+    ...(searchWaitMs !== undefined && { searchWaitMs }),
     async send(outgoing, signal) {
       const reply = await request(signal, (client) => client.sendEmailBatch(messagesOf(outgoing)));
       return readSent(reply, outgoing.emails.length, dialect);
@@ -71,7 +75,7 @@ export function createPostmark({ serverToken, messageStream, ...settings }: Post
         for (const { Metadata: ids, MessageID: messageId } of messages) found.set(ids.email_id, messageId);
         seen += messages.length;
         if (seen >= total) return { result: { kind: "searched", found }, rate };
-        // Some hits cannot be seen: the page is short, or the total is beyond the search's reach.
+        // Some hits are missing: the page is short, or the total is beyond the search's reach.
         if (messages.length < pageMax || seen >= searchMax)
           return { result: unreadableSearch("fewer messages than announced"), rate };
       }
@@ -171,8 +175,8 @@ function reasonFor(refusal: v.InferOutput<typeof ownRefusal>, status?: number): 
 }
 
 /**
- * Codes of an email that no provider would take: 300 invalid, 11 several errors, 402, 403 and 409 invalid JSON or
- * fields, 410 too many emails (there are fewer after a split), 411 type of an attachment, 1101 and above templates.
+ * Codes for an email that no provider would take: 300 invalid, 11 several errors, 402, 403 and 409 invalid JSON or
+ * fields, 410 too many emails (a split helps), 411 type of an attachment, 1101 and above templates.
  */
 const rejections: ReadonlySet<number> = new Set([
   11, 300, 402, 403, 409, 410, 411, 1101, 1109, 1120, 1121, 1122, 1123,
@@ -205,7 +209,7 @@ function unreadableSearch(fault: string): SearchResult {
   return { kind: "failed", outcome: { kind: "unknown", reason, own: false } };
 }
 
-/** A search has no message and no sender that could be refused, so it is the account that was. */
+/** A search has no message and no sender that could be refused, so the account was. */
 function outcomeOfSearch(refusal: FailedOutcome): Extract<SearchResult, { kind: "failed" }>["outcome"] {
   const { kind, reason } = refusal;
   const isOfEmail = kind === "rejected" || kind === "senderRefused" || kind === "keyReused";

@@ -1,5 +1,5 @@
-// The providers there are, one entry each: its credential, and how it is created from the settings. An adapter and its
-// SDK are loaded when they are first needed.
+// The providers, one entry each: its credential, and how it is created from the settings. An adapter and its SDK are
+// loaded when they are first needed.
 
 import { join } from "node:path";
 import { obstacleIn } from "../runtime/durable_dir.ts";
@@ -39,12 +39,12 @@ export const registry = {
     credential: "POSTMARK_SERVER_TOKEN",
     async create(settings) {
       const { createPostmark } = await import("./postmark.ts");
-      const provider = createPostmark({
+      return createPostmark({
         serverToken: settings.postmarkServerToken!,
         baseUrl: settings.postmarkBaseUrl,
         messageStream: settings.postmarkMessageStream,
+        searchWaitMs: settings.postmarkSearchWaitMs,
       });
-      return Object.assign(provider, { searchWaitMs: settings.postmarkSearchWaitMs });
     },
   },
   sandbox: {

@@ -1,5 +1,5 @@
 // Resend: batches in permissive mode under an idempotency key. A request depends on the batch alone and never changes
-// between attempts, since Resend refuses a key that comes with other bytes.
+// between attempts, since Resend refuses a key that was used with other bytes.
 
 import { Resend } from "resend";
 import * as v from "valibot";
@@ -36,7 +36,7 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
   const request = (signal: AbortSignal, call: (client: Resend) => Promise<unknown>): Promise<Exchange> =>
     exchangeBy(signal, (fetch) => {
       const client = new Resend(apiKey, { baseUrl });
-      // Public so that it can be replaced.
+      // Public in the SDK, so that it can be replaced.
       client.fetchRequest = async (path, options) => {
         await fetch(baseUrl + path, options);
         return { data: null, error: notRead, headers: null };
@@ -129,8 +129,8 @@ const dialect: Dialect = {
 };
 
 /**
- * The request was refused. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422, and a
- * wrong key has been seen with each of the first three.
+ * The outcome of a refusal. `name` means little by itself: `validation_error` comes with 400, 401, 403 and 422, and a wrong
+ * key with any of the first three.
  */
 function outcomeOfRefusal(status: number, name: string, message: string, reason: string): FailedOutcome {
   if (status === 409 && name === "invalid_idempotent_request") return { kind: "keyReused", reason };

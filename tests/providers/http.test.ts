@@ -42,8 +42,9 @@ describe("transport: an answer", () => {
       body: most.slice(1, -1),
     });
     expect(await post(encodeAnswer({ status: 200, body: `${most} ` }))).toEqual({
-      kind: "lost",
+      kind: "unknown",
       reason: "200 answer too long",
+      own: false,
     });
   });
 
@@ -88,7 +89,11 @@ describe("transport: an answer", () => {
       }
     }
     try {
-      expect(await post("", endless.port)).toEqual({ kind: "lost", reason: "200 answer too long" });
+      expect(await post("", endless.port)).toEqual({
+        kind: "unknown",
+        reason: "200 answer too long",
+        own: false,
+      });
       // What the kernel's buffers hold comes on top.
       expect(await closed.promise).toBeLessThan(64 * mib);
     } finally {
@@ -139,8 +144,12 @@ describe("transport: an error of fetch", () => {
   }
 
   test.each(codes)("%s says nothing by itself, only whether the body began to leave", async (code) => {
-    expect(await failing(code, false)).toEqual({ kind: "neverSent", reason: `no connection: ${code}` });
-    expect(await failing(code, true)).toEqual({ kind: "lost", reason: `no answer: ${code}` });
+    expect(await failing(code, false)).toEqual({
+      kind: "unavailable",
+      reason: `no connection: ${code}`,
+      own: false,
+    });
+    expect(await failing(code, true)).toEqual({ kind: "unknown", reason: `no answer: ${code}`, own: false });
   });
 });
 
