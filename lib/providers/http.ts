@@ -171,18 +171,18 @@ export function outcomeOfStatus(status: number, reason: string): FailedOutcome |
 /**
  * Reads the answer to a question that sends nothing. JSON with any status under 500 counts as answered, even a 404: not
  * every API knows the question.
- * @param readDetail what a positive answer says; undefined for any other
+ * @param readPositive reads a positive answer; undefined for any other
  */
 export function readCheck(
   reply: Exchange,
   dialect: Dialect,
-  readDetail: (answer: Extract<Exchange, { kind: "answer" }>) => string | undefined,
+  readPositive: (status: number, body: unknown) => { detail: string; account?: string } | undefined,
 ): CheckResult {
   const { reason } = readRefused(reply, dialect).outcome;
   if (reply.kind !== "answer") return { ok: false, answered: false, reason };
   const answered = reply.status < 500 && typeof reply.body === "object" && reply.body !== null;
-  const detail = readDetail(reply);
-  return detail === undefined ? { ok: false, answered, reason } : { ok: true, answered, detail };
+  const positive = readPositive(reply.status, reply.body);
+  return positive === undefined ? { ok: false, answered, reason } : { ok: true, answered, ...positive };
 }
 
 /** Where an answer does not fit its schema: fields of the schema, nothing of the answer. */

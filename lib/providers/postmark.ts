@@ -81,16 +81,12 @@ export function createPostmark(settings: PostmarkSettings): Provider {
       }
     },
     async check(signal) {
-      return readCheck(await request(signal, (client) => client.getServer()), dialect, (reply) => {
-        const server = serverIn(reply);
-        const isSandbox = server?.DeliveryType === "Sandbox";
-        return (
-          server && `the token is valid${isSandbox ? ", of a sandbox server, which delivers nothing" : ""}`
-        );
+      const reply = await request(signal, (client) => client.getServer());
+      return readCheck(reply, dialect, (status, body) => {
+        if (status !== 200 || !v.is(server, body)) return undefined;
+        const note = body.DeliveryType === "Sandbox" ? ", of a sandbox server, which delivers nothing" : "";
+        return { detail: `the token is valid${note}`, account: String(body.ID) };
       });
-    },
-    async account(signal) {
-      return serverIn(await request(signal, (client) => client.getServer()))?.ID.toString();
     },
   };
 }
@@ -110,6 +106,7 @@ function messagesOf(outgoing: Outgoing): Message[] {
 
 const integer = v.pipe(v.number(), v.integer());
 const ownRefusal = v.object({ ErrorCode: integer, Message: v.string() });
+/** The answer of `GET /server`. */
 const server = v.object({ ID: integer, DeliveryType: v.optional(v.unknown()) });
 /** A 2xx: one item for each email, in the order of the request. */
 const ownAcceptance = v.array(
@@ -136,11 +133,6 @@ function searchPage(batchId: string) {
       }),
     ),
   });
-}
-
-/** The answer of `GET /server`; undefined for any other answer. */
-function serverIn(reply: Exchange): v.InferOutput<typeof server> | undefined {
-  return reply.kind === "answer" && reply.status === 200 && v.is(server, reply.body) ? reply.body : undefined;
 }
 
 const dialect: Dialect = {

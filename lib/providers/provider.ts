@@ -22,10 +22,7 @@ export interface Provider {
   readonly startRate: number;
   /** Highest rate while the provider names no limit, requests per second. */
   readonly maxRate: number;
-  /**
-   * Whatever a request depends on besides the emails (a message stream): stored with the batch when it is made. Without
-   * `search` it depends on nothing else, and the domains that the provider is known to accept are stored instead.
-   */
+  /** What a request depends on besides the emails (a message stream): stored with the batch when it is made. */
   readonly context: string;
   /** Digest of base URL and credential, 16 hex digits of a SHA-256; empty for a provider without a credential. */
   readonly credential: string;
@@ -37,17 +34,18 @@ export interface Provider {
   search?(outgoing: Outgoing, signal: AbortSignal): Promise<{ result: SearchResult; rate: RateHint }>;
   /** With `search`: how long after doubt was recorded an empty search starts to count, ms. */
   readonly searchWaitMs?: number;
-  /**
-   * With `search`: the account of the credential, undefined if the provider did not name it. An empty search counts
-   * only if it searched the account that the batch was sent from.
-   */
-  account?(signal: AbortSignal): Promise<string | undefined>;
   /** Checks, by a request that sends nothing, whether the provider can be reached and accepts the credential. */
   check(signal: AbortSignal): Promise<CheckResult>;
 }
 
 /** `answered`: the provider's API itself answered, even if it refused: JSON with a status under 500. */
 export type CheckResult =
-  | { readonly ok: true; readonly answered: boolean; readonly detail: string }
+  | {
+      readonly ok: true;
+      readonly answered: boolean;
+      readonly detail: string;
+      /** With `search`: the account of the credential. An empty search counts only for the account that sent the batch. */
+      readonly account?: string;
+    }
   /** In the provider's words, without anything personal. */
   | { readonly ok: false; readonly answered: boolean; readonly reason: string };

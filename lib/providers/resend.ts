@@ -58,11 +58,11 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
     },
     async check(signal) {
       const reply = await request(signal, (client) => client.domains.list());
-      return readCheck(reply, dialect, ({ status, body }) => {
-        if (status === 200 && v.is(domainList, body)) return "the key is valid";
+      return readCheck(reply, dialect, (status, body) => {
+        if (status === 200 && v.is(domainList, body)) return { detail: "the key is valid" };
         // Only this name at this status means a key that may do nothing but send; a disabled key has the name with 403.
         const isSendOnly = status === 401 && v.is(ownRefusal, body) && body.name === "restricted_api_key";
-        return isSendOnly ? "the key is valid, for sending alone" : undefined;
+        return isSendOnly ? { detail: "the key is valid, for sending alone" } : undefined;
       });
     },
   };

@@ -183,11 +183,7 @@ export class ProviderState {
     // The lease has to last for the request besides, and is twice as long as one at least.
     const timeoutMs = Math.min(providerTimeoutMs, leaseMs / 5);
     if (step === "search") {
-      try {
-        this.#account ??= await this.provider.account?.(AbortSignal.timeout(timeoutMs));
-      } catch (error) {
-        context.log.error("provider-failed", { provider: this.name, ...describe(error) });
-      }
+      this.#account ??= (await this.#ask(context, timeoutMs)).account;
       return this.#account === undefined ? policy : { ...policy, account: this.#account };
     }
     const [only, ...others] = batch.emails;
@@ -199,7 +195,7 @@ export class ProviderState {
   async #ask(
     { log, observer }: DeliveryContext,
     timeoutMs: number,
-  ): Promise<{ question: Question; reason?: string }> {
+  ): Promise<{ question: Question; reason?: string; account?: string | undefined }> {
     const { provider, name } = this;
     const startMs = performance.now();
     const result = await provider.check(AbortSignal.timeout(timeoutMs)).catch((error: unknown) => {
@@ -209,7 +205,7 @@ export class ProviderState {
     const elapsedMs = performance.now() - startMs;
     const outcome = result.answered ? "answered" : "unanswered";
     observer?.requested({ provider: name, request: "check", outcome, elapsedMs });
-    if (result.ok) return { question: "ok" };
+    if (result.ok) return { question: "ok", account: result.account };
     return { question: result.answered ? "answered" : "none", reason: result.reason };
   }
 }
