@@ -1,18 +1,16 @@
 // One bad thing and the rest: emails that a provider cannot digest, providers that are down or hidden behind a gateway,
 // and what becomes of everything else meanwhile.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { answerInstead, type Fault, faults } from "../../fakes/faults.ts";
 import { type Poison, poisonKinds, poisonWord } from "../../fakes/poison.ts";
 import { decodeHistory } from "../../lib/policy/history.ts";
 import { eventually } from "../support/eventually.ts";
-import { openInProcess, type InProcess, type InProcessOptions } from "../support/in_process.ts";
+import type { InProcess } from "../support/in_process.ts";
+import { times, worldTests } from "../support/worlds.ts";
 
 /** Longer than anything here takes, also on a busy machine. */
 const limitMs = 120_000;
-
-const times = <T>(count: number, make: (index: number) => Promise<T>) =>
-  Promise.all(Array.from({ length: count }, (_, index) => make(index)));
 
 const accepted = (world: InProcess) => new Set(world.acceptances().map(({ emailId }) => emailId));
 
@@ -43,20 +41,7 @@ const isDead = async (world: InProcess, id: string) => (await world.show(id)).st
 
 /** @param urlOf of a Redis that is there when the tests run; undefined for an embedded queue */
 export function containment(urlOf: () => string | undefined): void {
-  function inWorld(
-    name: string,
-    options: Omit<InProcessOptions, "url">,
-    body: (world: InProcess) => Promise<void>,
-  ) {
-    test(`containment: ${name}`, async () => {
-      const world = await openInProcess({ url: urlOf(), ...options });
-      try {
-        await body(world);
-      } finally {
-        await world.close();
-      }
-    });
-  }
+  const inWorld = worldTests("containment", urlOf);
 
   for (const provider of ["resend", "postmark"] as const) {
     for (const kind of poisonKinds) {

@@ -1,34 +1,13 @@
 // What stands between a worker and a provider answers in its place, or the provider blames a sender: end to end, but
 // for the server.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import type { Fault } from "../../fakes/faults.ts";
 import { eventually } from "../support/eventually.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
-import { openInProcess, type InProcess, type InProcessOptions } from "../support/in_process.ts";
+import type { InProcess } from "../support/in_process.ts";
+import { sharedRedis, times, worldTests } from "../support/worlds.ts";
 
-let redis: RedisServer;
-beforeAll(async () => {
-  redis = await startRedis();
-});
-afterAll(() => redis.stop());
-
-function inWorld(
-  name: string,
-  options: Omit<InProcessOptions, "url">,
-  body: (world: InProcess) => Promise<void>,
-): void {
-  test(`gateway: ${name}`, async () => {
-    const world = await openInProcess({ url: redis.url, ...options });
-    try {
-      await body(world);
-    } finally {
-      await world.close();
-    }
-  }, 30_000);
-}
-
-const times = <T>(count: number, make: () => Promise<T>) => Promise.all(Array.from({ length: count }, make));
+const inWorld = worldTests("gateway", sharedRedis());
 
 /** Every email was accepted once, and the service does not think otherwise of any. */
 async function expectOnce(world: InProcess, count: number): Promise<void> {

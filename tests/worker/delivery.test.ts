@@ -1,7 +1,7 @@
 // Delivery end to end, but for the server: what reaches the providers, and what the queue says about it, when
 // things go wrong.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
 import { decodeBatch } from "../../lib/policy/batch.ts";
 import { decide } from "../../lib/policy/decide.ts";
@@ -10,35 +10,11 @@ import { decodeEmail } from "../../lib/email/email.ts";
 import { policy as policyForTests } from "../policy/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog } from "../support/log.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
-import { openInProcess, type InProcess, type InProcessOptions } from "../support/in_process.ts";
+import { sharedRedis, times, worldTests } from "../support/worlds.ts";
 
-let redis: RedisServer;
-beforeAll(async () => {
-  redis = await startRedis();
-});
-afterAll(() => redis.stop());
-
-/** Runs a test in a world of its own, and closes it whatever happens. */
-function inWorld(
-  name: string,
-  options: Omit<InProcessOptions, "url">,
-  body: (world: InProcess) => Promise<void>,
-): void {
-  test(`delivery: ${name}`, async () => {
-    const world = await openInProcess({ url: redis.url, ...options });
-    try {
-      await body(world);
-    } finally {
-      await world.close();
-    }
-  });
-}
-
+const inWorld = worldTests("delivery", sharedRedis());
 const onlyResend = { weights: { resend: 1 } };
 const onlyPostmark = { weights: { postmark: 1 } };
-const times = <T>(count: number, make: (index: number) => Promise<T>) =>
-  Promise.all(Array.from({ length: count }, (_, i) => make(i)));
 
 inWorld("an email reaches a provider once, and leaves its record", {}, async (world) => {
   world.startWorker(onlyResend);
