@@ -5,7 +5,7 @@ import { backoffMs } from "./backoff.ts";
 import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import type { Death, DecisionInput, Policy, Verdict } from "./decision.ts";
 import { addAttempts, asDead, type AttemptEnd, encodeMemory, encodeRecord } from "./history.ts";
-import { type History, noHistory, type Notes } from "./history.ts";
+import { type History, noHistory } from "./history.ts";
 import type { Outcome } from "./request_outcome.ts";
 
 /**
@@ -25,7 +25,7 @@ export function nextPieceMax(suspects: number): number {
  *   the breaker stays closed, and this email has to wait like any that failed
  */
 export function decideEmail(
-  email: DecodedEmail,
+  before: DecodedEmail,
   outcome: Exclude<Outcome, { kind: "unknown" }>,
   accountWorks: boolean,
   input: DecisionInput,
@@ -37,16 +37,16 @@ export function decideEmail(
       isInDoubt(batch) &&
       policy.searchWaitMs === undefined &&
       (isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs));
-    return { ...markSent(email, outcome.providerMessageId, "accepted", input), mayBeDuplicate };
+    return { ...markSent(before, outcome.providerMessageId, "accepted", input), mayBeDuplicate };
   }
-  if (email.marked) return leaveToMark(email);
+  if (before.marked) return leaveToMark(before);
   const { kind, reason } = outcome;
-  const history = tried(email.history, kind, reason, input);
+  const email = tried(before, kind, reason, input);
   switch (kind) {
     case "rejected":
-      return markDead(email.id, history, "rejected", reason, ["rejected"]);
+      return markDead(email, "rejected", reason, ["rejected"]);
     case "senderRefused": {
-      const verdict = tryNextProvider(email, history, reason, input);
+      const verdict = tryNextProvider(email, reason, input);
       return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.email.from };
     }
     case "accountRefused": {
@@ -54,15 +54,15 @@ export function decideEmail(
       const isBlamed = policy.question === "ok" && !outcome.isQuota;
       // Apart from emails that were not refused: the next probe is made with one of those.
       const apart = batch.emails.length;
-      return retryOrGiveUp(email, history, { reason, backsOff, isBlamed, apart }, input);
+      return retryOrGiveUp(email, { reason, backsOff, isBlamed, apart }, input);
     }
     case "throttled":
-      return scheduleRetry(email, history, { delayMs: 0 }, input);
+      return scheduleRetry(email, { delayMs: 0 }, input);
     case "unavailable":
       // An email may have caused the provider's own answer, but not a connection that was never made.
-      return retryOrGiveUp(email, history, { reason, backsOff: true, isBlamed: outcome.own }, input);
+      return retryOrGiveUp(email, { reason, backsOff: true, isBlamed: outcome.own }, input);
     case "keyReused":
-      return markDead(email.id, { ...history, doubted: true }, "keyReused", reason);
+      return markDead(withHistory(email, { doubted: true }), "keyReused", reason);
   }
 }
 
@@ -74,9 +74,8 @@ export function markSent(
   input: DecisionInput,
 ): Verdict {
   const { id: batchId, provider } = input.batch;
-  const history = tried(email.history, end, undefined, input);
+  const { id, history } = tried(email, end, undefined, input);
   const record = encodeRecord({ batchId, provider, providerMessageId, atMs: input.nowMs, history });
-  const { id } = email;
   return { fate: { id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.email.from };
 }
 
@@ -91,28 +90,27 @@ export function isOtherCredential({ credential }: DecodedBatch, policy: Policy):
  * @param suspects emails of the batch that nobody knows about
  */
 export function resendAfterDoubt(
-  email: DecodedEmail,
+  before: DecodedEmail,
   end: "notFound" | "doubtEnded",
   suspects: number,
   input: DecisionInput,
   why?: string,
 ): Verdict {
-  if (email.marked) return leaveToMark(email);
-  const history = tried(email.history, end, why, input);
-  const doubted = { ...history, doubted: true, tries: history.tries + 1 };
+  if (before.marked) return leaveToMark(before);
+  const { tries } = before.history;
+  const email = withHistory(tried(before, end, why, input), { doubted: true, tries: tries + 1 });
   if (suspects === 1 && input.batch.notes.isBlamed && isLate(email, input)) {
-    const last = history.attempts.kept.findLast(({ reason }) => reason !== undefined);
-    return markDead(email.id, doubted, "gaveUp", last?.reason ?? "no answer");
+    const last = email.history.attempts.kept.findLast(({ reason }) => reason !== undefined);
+    return markDead(email, "gaveUp", last?.reason ?? "no answer");
   }
-  const delayMs = history.tries === 0 ? 0 : backoff(history.tries, input);
-  const pieceMax = nextPieceMax(suspects);
-  return { ...scheduleRetry(email, doubted, { delayMs, pieceMax }, input), mayBeDuplicate: true };
+  const when = { delayMs: tries === 0 ? 0 : backoff(tries, input), pieceMax: nextPieceMax(suspects) };
+  return { ...scheduleRetry(email, when, input), mayBeDuplicate: true };
 }
 
 /** Given back as it was, from a batch that was never begun; uncounted. */
 export function giveBack(email: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
   if (email.marked) return leaveToMark(email);
-  return { ...scheduleRetry(email, email.history, when, input), counts: [] };
+  return { ...scheduleRetry(email, when, input), counts: [] };
 }
 
 /** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
@@ -122,37 +120,30 @@ export function splitOff(
   reason: string,
   input: DecisionInput,
 ): Verdict {
-  const history = tried(email.history, "split", reason, input);
-  return giveBack({ ...email, history }, { delayMs: 0, pieceMax }, input);
+  return giveBack(tried(email, "split", reason, input), { delayMs: 0, pieceMax }, input);
 }
 
 /** Refused by this provider, without a request: another is asked or, if every one has refused it, it is dead. */
 export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
-  const history = tried(email.history, "handedOver", reason, input);
-  const verdict = tryNextProvider(email, history, reason, input);
+  const verdict = tryNextProvider(tried(email, "handedOver", reason, input), reason, input);
   return verdict.death === undefined ? { ...verdict, counts: ["handed_over"] } : verdict;
 }
 
-/** Those of `providers` that may still take it once this batch's provider has refused its sender. */
+/** The providers that may still take it once this batch's provider has refused its sender. */
 export function othersFor(
-  { refusedBy }: History,
+  { history: { refusedBy } }: DecodedEmail,
   { batch, policy: { providers } }: DecisionInput,
 ): readonly string[] {
   return providers.filter((name) => name !== batch.provider && !refusedBy.includes(name));
 }
 
-function tryNextProvider(
-  email: DecodedEmail,
-  before: History,
-  reason: string,
-  input: DecisionInput,
-): Verdict {
-  const refusedBy = [...new Set([...before.refusedBy, input.batch.provider])];
-  const history = { ...before, refusedBy };
-  const [only] = othersFor(history, input);
-  if (only === undefined) return markDead(email.id, history, "refusedByAll", reason);
-  return scheduleRetry(email, history, { delayMs: 0, only }, input);
+function tryNextProvider(before: DecodedEmail, reason: string, input: DecisionInput): Verdict {
+  const refusedBy = [...new Set([...before.history.refusedBy, input.batch.provider])];
+  const email = withHistory(before, { refusedBy });
+  const [only] = othersFor(email, input);
+  if (only === undefined) return markDead(email, "refusedByAll", reason);
+  return scheduleRetry(email, { delayMs: 0, only }, input);
 }
 
 /**
@@ -166,7 +157,7 @@ export function leaveToMark({ id, history }: DecodedEmail): Verdict {
 /** An email that cannot be decoded would hold up its batch for ever. It is kept as it is. */
 export function markUnreadable(id: string, { batch }: DecisionInput): Verdict {
   const history = { ...noHistory, doubted: isInDoubt(batch) };
-  return markDead(id, history, "unreadable", "cannot be read from the store");
+  return markDead({ id, history }, "unreadable", "cannot be read from the store");
 }
 
 /** How the reason of a dead letter begins, after the words that its outcome is unknown. */
@@ -176,8 +167,7 @@ const reasonPrefix: Readonly<Partial<Record<Death["cause"], string>>> = {
 };
 
 export function markDead(
-  id: string,
-  history: History,
+  { id, history }: Pick<DecodedEmail, "id" | "history">,
   cause: Death["cause"],
   reason: string,
   counts: readonly string[] = [],
@@ -197,7 +187,6 @@ export function markDead(
  */
 function retryOrGiveUp(
   email: DecodedEmail,
-  history: History,
   failure: { reason: string; backsOff: boolean; isBlamed: boolean; apart?: number },
   input: DecisionInput,
 ): Verdict {
@@ -206,14 +195,14 @@ function retryOrGiveUp(
   const suspects = batch.emails.length;
   const late = isLate(email, input);
   if (late && suspects === 1 && isBlamed && policy.question !== "none") {
-    return markDead(email.id, history, "gaveUp", reason);
+    return markDead(email, "gaveUp", reason);
   }
-  const tries = backsOff ? history.tries + 1 : history.tries;
-  const delayMs = backsOff ? backoff(tries, input) : 0;
   let pieceMax = batch.pieceMax ?? apart;
   if (backsOff && isBlamed && suspects > 1) pieceMax = nextPieceMax(suspects);
   if (late) pieceMax = 1;
-  return scheduleRetry(email, { ...history, tries }, { delayMs, pieceMax }, input);
+  if (!backsOff) return scheduleRetry(email, { delayMs: 0, pieceMax }, input);
+  const tries = email.history.tries + 1;
+  return scheduleRetry(withHistory(email, { tries }), { delayMs: backoff(tries, input), pieceMax }, input);
 }
 
 interface RetryTime {
@@ -225,15 +214,11 @@ interface RetryTime {
 }
 
 /** Any provider may take it; if all but one have refused it, that one is named, to save the others a claim. */
-function scheduleRetry(
-  { id }: DecodedEmail,
-  history: History,
-  { delayMs, pieceMax: smaller, only: named }: RetryTime,
-  { batch, policy }: DecisionInput,
-): Verdict {
+function scheduleRetry({ id, history }: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
+  const { batch, policy } = input;
+  const { delayMs, pieceMax = batch.pieceMax } = when;
   const left = policy.providers.filter((name) => !history.refusedBy.includes(name));
-  const only = named ?? (left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined);
-  const pieceMax = smaller ?? batch.pieceMax;
+  const only = when.only ?? (left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined);
   return {
     fate: {
       id,
@@ -264,12 +249,17 @@ export function isLate(
   return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
 }
 
-/** The memory of an email or a batch, with the attempt that has just ended. */
-export function tried<T extends History | Notes>(
-  before: T,
+/** The email, with the attempt that has just ended. */
+export function tried(
+  email: DecodedEmail,
   outcome: AttemptEnd,
   reason: string | undefined,
   { batch: { provider }, nowMs: atMs }: DecisionInput,
-): T {
-  return addAttempts(before, { kept: [{ provider, atMs, outcome, reason }], total: 1 });
+): DecodedEmail {
+  const attempts = { kept: [{ provider, atMs, outcome, reason }], total: 1 };
+  return { ...email, history: addAttempts(email.history, attempts) };
+}
+
+export function withHistory(email: DecodedEmail, change: Partial<History>): DecodedEmail {
+  return { ...email, history: { ...email.history, ...change } };
 }

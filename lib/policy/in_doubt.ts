@@ -7,8 +7,8 @@
 import { type DecodedBatch, isInDoubt } from "./batch.ts";
 import type { DecisionInput, Ruling, Verdict } from "./decision.ts";
 import { backoff, isLate, isOtherCredential, markDead, markSent } from "./email_fate.ts";
-import { resendAfterDoubt, tried } from "./email_fate.ts";
-import { encodeMemory, type Notes } from "./history.ts";
+import { resendAfterDoubt, tried, withHistory } from "./email_fate.ts";
+import { addAttempts, encodeMemory, type Notes } from "./history.ts";
 import type { FailedOutcome } from "./request_outcome.ts";
 
 /** The rest is sent again after so many empty searches that count. */
@@ -34,14 +34,12 @@ export function keepInDoubt(
   const { batch, policy } = input;
   const { kind, reason } = outcome;
   const notes = afterFailure(outcome, input);
-  const emails = batch.emails.map((email) => {
-    return { ...email, history: tried(email.history, kind, reason, input) };
-  });
+  const emails = batch.emails.map((email) => tried(email, kind, reason, input));
   const [only, ...others] = emails;
   // A lone email is given up in doubt; one that can be searched for is given up after the search instead.
   const mayEnd = policy.searchWaitMs === undefined && isInDoubt(batch) && notes.isBlamed;
   if (mayEnd && only !== undefined && others.length === 0 && !only.marked && isLate(only, input)) {
-    return { verdicts: [markDead(only.id, { ...only.history, doubted: true }, "gaveUp", reason)] };
+    return { verdicts: [markDead(withHistory(only, { doubted: true }), "gaveUp", reason)] };
   }
   if (isToBeSplit(notes, input)) return splitInDoubt({ ...input, batch: { ...batch, emails } });
   return {
@@ -51,8 +49,7 @@ export function keepInDoubt(
   };
 }
 
-function afterFailure(outcome: FailedOutcome, input: DecisionInput): Notes {
-  const { batch, policy } = input;
+function afterFailure(outcome: FailedOutcome, { batch, policy, nowMs }: DecisionInput): Notes {
   const { kind, reason } = outcome;
   const before = batch.notes;
   const isSearch = policy.searchWaitMs !== undefined && isInDoubt(batch);
@@ -62,8 +59,9 @@ function afterFailure(outcome: FailedOutcome, input: DecisionInput): Notes {
     (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
   const isStrike = !isSearch && mayBeAnEmails;
   const keepsBaseline = before.strikes === 0 || before.baseline?.credential === policy.credential;
+  const attempt = { provider: batch.provider, atMs: nowMs, outcome: kind, reason };
   return {
-    ...tried(before, kind, reason, input),
+    ...addAttempts(before, { kept: [attempt], total: 1 }),
     failures: before.failures + (kind === "throttled" ? 0 : 1),
     strikes: before.strikes + (isStrike ? 1 : 0),
     baseline: keepsBaseline
@@ -108,7 +106,7 @@ export function postpone(delayMs: number, input: DecisionInput): Ruling {
 
 /** A search was answered. What it found is sent; the rest is sent again only after searches that count. */
 export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
-  const { batch, policy } = input;
+  const { batch, policy, nowMs } = input;
   const missing = batch.emails.filter(({ id }) => !found.has(id));
   const verdicts = batch.emails.flatMap((email) => {
     const messageId = found.get(email.id);
@@ -125,7 +123,8 @@ export function decideSearch(found: ReadonlyMap<string, string>, input: Decision
     const lost = missing.map((email) => resendAfterDoubt(email, "notFound", missing.length, input));
     return { verdicts: [...verdicts, ...lost] };
   }
-  const notes = { ...tried(batch.notes, "notFound", undefined, input), account, looks, failures: 0 };
+  const attempt = { provider: batch.provider, atMs: nowMs, outcome: "notFound" } as const;
+  const notes = addAttempts({ ...batch.notes, account, looks, failures: 0 }, { kept: [attempt], total: 1 });
   return { verdicts, rest: restUntil(searchDelayMs(input), notes, input) };
 }
 

@@ -97,17 +97,18 @@ export function presend(
  * email alone (which is one that can be searched) nobody is a stranger.
  */
 function groupOf(
-  { marked, email: { from }, history }: DecodedEmail,
+  email: DecodedEmail,
   input: DecisionInput,
   senders: KnownSenders,
   sendersMs: number,
 ): "here" | "stranger" | "lastChance" | "elsewhere" | "sent" {
   const { batch, policy } = input;
-  if (marked) return "sent";
-  if (history.refusedBy.includes(batch.provider)) return "elsewhere";
+  const { from } = email.email;
+  if (email.marked) return "sent";
+  if (email.history.refusedBy.includes(batch.provider)) return "elsewhere";
   const isRemembered = (untilMs = -Infinity) => untilMs > sendersMs;
   if (isRemembered(senders.refused.get(from))) {
-    return othersFor(history, input).length === 0 ? "lastChance" : "elsewhere";
+    return othersFor(email, input).length === 0 ? "lastChance" : "elsewhere";
   }
   if (policy.searchWaitMs !== undefined) return "here";
   return isRemembered(senders.accepted.get(domainOf(from))) ? "here" : "stranger";
