@@ -12,7 +12,7 @@ export interface DecodedEmail extends Omit<Batch["emails"][number], "text" | "hi
 
 export interface DecodedBatch extends Omit<Batch, "emails" | "notes"> {
   readonly emails: readonly DecodedEmail[];
-  /** With the expiry of the lease before this one, if it expired. */
+  /** Includes the attempt whose lease expired, if one did. */
   readonly notes: Notes;
   /** Ids of emails that cannot be decoded. */
   readonly unreadable: readonly string[];
@@ -23,7 +23,7 @@ export interface DecodedBatch extends Omit<Batch, "emails" | "notes"> {
 export function decodeBatch(batch: Batch): DecodedBatch {
   const { leaseExpired, provider, nowMs } = batch;
   const read = ifReadable(() => decodeNotes(batch.notes));
-  // Nobody has settled the attempt whose lease expired.
+  // An attempt whose lease expired was never settled, so it is recorded here.
   const lapsed = leaseExpired ? [{ provider, atMs: nowMs, outcome: "lapsed" } as const] : [];
   const notes = addAttempts(read ?? noNotes, { kept: lapsed, total: lapsed.length });
   const emails: DecodedEmail[] = [];
@@ -45,7 +45,7 @@ export function ifReadable<T>(decode: () => T): T | undefined {
   }
 }
 
-/** A provider may have accepted it, and nobody knows yet. Doubt is a property of the batch's history, not of the last answer. */
+/** A provider may have accepted it, and nobody knows yet. Doubt depends on the batch's history, not on the last answer. */
 export function isInDoubt(batch: Pick<Batch, "doubtSinceMs" | "leaseExpired">): boolean {
   return batch.doubtSinceMs !== undefined || batch.leaseExpired;
 }

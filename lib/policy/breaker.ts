@@ -29,7 +29,7 @@ interface Opened {
   readonly opened: number;
   /** The provider answered with a failure, did not answer itself, or refuses our account. */
   readonly cause: "failed" | "unanswered" | "account";
-  /** The provider, and not one request, is at fault: it said so itself, or did not answer the question either. */
+  /** The provider itself is at fault, not one request: it said so, or did not answer the question either. */
   readonly isDown: boolean;
 }
 
@@ -44,14 +44,14 @@ export type BreakerEvent =
   | { readonly kind: "failure"; readonly name: string; readonly isNew: boolean }
   /** The provider did not answer itself. */
   | { readonly kind: "unanswered"; readonly isNew: boolean }
-  /** It refuses everything of ours. */
+  /** The provider refuses our account. */
   | { readonly kind: "accountRefused" }
   /** There was no request after all, or its answer says nothing about the provider. */
   | { readonly kind: "none" };
 
 /**
- * Openings in a row without an answer, after which every other time a probe is made instead of a question: a provider
- * that answers no question may accept emails all the same. By then the pauses are at their longest.
+ * After so many openings in a row without an answer, every other try is a probe instead of a question: a provider that
+ * answers no question may still accept emails. By then the pauses are at their longest.
  */
 const askedMax = 6;
 /** Different failures in a row that open it. */

@@ -50,7 +50,7 @@ export function decide(result: Result, input: DecisionInput): Decision {
   }
 }
 
-/** Accounts for every email: whatever was in doubt is so no more. */
+/** The answer accounts for every email, which ends any doubt. */
 function ruleEach(outcomes: readonly Outcome[], input: DecisionInput): Ruling {
   const { batch, policy } = input;
   const accountWorks = outcomes.some(({ kind }) => kind === "accepted");
@@ -87,7 +87,7 @@ function ruleWhole(outcome: FailedOutcome, input: DecisionInput): Ruling {
   }
 }
 
-/** The sender that the answer names is refused, or the only one there is; otherwise it is some email's. */
+/** The named sender is refused, or the only one. If the batch has neither, an unnamed email is at fault. */
 function ruleSenderRefused(
   outcome: Extract<Outcome, { kind: "senderRefused" }>,
   input: DecisionInput,
@@ -104,7 +104,7 @@ function ruleSenderRefused(
   );
 }
 
-/** Some email is at fault, unnamed: all go on, in small pieces. */
+/** An unnamed email is at fault: all go on, in small pieces. */
 function splitAll({ reason }: FailedOutcome, input: DecisionInput): Ruling {
   const pieceMax = nextPieceMax(input.batch.emails.length);
   return forAll(input, (email) => splitOff(email, pieceMax, reason, input));

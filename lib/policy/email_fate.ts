@@ -1,5 +1,5 @@
-// The fate of one email once its outcome is certain, or once nobody will find it out any more. While it is uncertain
-// nothing is decided email by email: that is in_doubt.ts.
+// The fate of one email once its outcome is certain, or can no longer be found out. While it is uncertain, the batch is
+// decided as a whole, in in_doubt.ts.
 
 import { backoffMs } from "./backoff.ts";
 import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
@@ -32,7 +32,7 @@ export function decideEmail(
 ): Verdict {
   const { batch, policy, nowMs } = input;
   if (outcome.kind === "accepted") {
-    // Perhaps a second time: another account does not know the key, and no provider knows it for ever.
+    // Perhaps a second time: another account does not know the key, and no provider knows it forever.
     const mayBeDuplicate =
       isInDoubt(batch) &&
       policy.searchWaitMs === undefined &&
@@ -66,7 +66,7 @@ export function decideEmail(
   }
 }
 
-/** Accepted, as an answer or a search (`end`) says. */
+/** Accepted, according to an answer or a search. */
 export function markSent(
   email: DecodedEmail,
   providerMessageId: string,
@@ -84,10 +84,10 @@ export function isOtherCredential({ credential }: DecodedBatch, policy: Policy):
 }
 
 /**
- * Doubt ends without an answer: sent again rather than lost, by any provider, and apart from most of those that it was
- * in doubt with. At once the first time; later times back off, so that an email which ends in doubt at every attempt
- * arrives a few times too often, not thousands of times.
- * @param suspects emails of the batch that nobody knows about
+ * Doubt has ended without an answer: the email is sent again rather than lost, by any provider, and apart from most of
+ * its batch. The first time at once, later with backoff: an email that is in doubt after every attempt arrives a few
+ * times too often, not thousands of times.
+ * @param suspects emails of the batch whose outcome is unknown
  */
 export function resendAfterDoubt(
   before: DecodedEmail,
@@ -107,13 +107,13 @@ export function resendAfterDoubt(
   return { ...scheduleRetry(email, when, input), mayBeDuplicate: true };
 }
 
-/** Given back as it was, from a batch that was never begun; uncounted. */
+/** Goes back to waiting, from a batch that was never begun; not counted. */
 export function giveBack(email: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
   if (email.marked) return leaveToMark(email);
   return { ...scheduleRetry(email, when, input), counts: [] };
 }
 
-/** Some email of the batch is at fault, unnamed: this one goes on at once, with fewer others. */
+/** An unnamed email of the batch is at fault: this one goes on at once, with fewer others. */
 export function splitOff(
   email: DecodedEmail,
   pieceMax: number,
@@ -123,7 +123,7 @@ export function splitOff(
   return giveBack(tried(email, "split", reason, input), { delayMs: 0, pieceMax }, input);
 }
 
-/** Refused by this provider, without a request: another is asked or, if every one has refused it, it is dead. */
+/** This provider refuses the sender, without a request: another takes the email or, if all refused it, it is dead. */
 export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
   const verdict = tryNextProvider(tried(email, "handedOver", reason, input), reason, input);
@@ -154,7 +154,7 @@ export function leaveToMark({ id, history }: DecodedEmail): Verdict {
   return { fate: { id, kind: "dead", history: encodeMemory(history) }, counts: [] };
 }
 
-/** An email that cannot be decoded would hold up its batch for ever. It is kept as it is. */
+/** An email that cannot be decoded would hold up its batch forever. Its text is kept. */
 export function markUnreadable(id: string, { batch }: DecisionInput): Verdict {
   const history = { ...noHistory, doubted: isInDoubt(batch) };
   return markDead({ id, history }, "unreadable", "cannot be read from the store");

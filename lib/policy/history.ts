@@ -16,7 +16,7 @@ export type AttemptEnd =
   | "notFound"
   /** Doubt ended without an answer. */
   | "doubtEnded"
-  /** Some email of the request was at fault, unnamed: it goes on in a smaller batch. */
+  /** An unnamed email of the request was at fault: this one goes on in a smaller batch. */
   | "split"
   /** Given to another provider without a request: this one has just refused the sender. */
   | "handedOver";
@@ -56,13 +56,13 @@ export function addAttempts<T extends History | Notes>(memory: T, later: Attempt
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const texts = v.pipe(v.array(v.string()), v.readonly());
-/** Within the range of a `Date`, which displays make of it. */
+/** Within the range of a `Date`, as which it is displayed. */
 const timeMs = v.pipe(v.number(), v.minValue(-8.64e15), v.maxValue(8.64e15));
 
 /** valibot takes an array for an object. */
 const noArray = v.custom<object>((value) => !Array.isArray(value));
 
-/** Fields that a later release adds to an attempt are kept; how it ended may be an end that only that release knows. */
+/** Fields that a later release adds are kept, and so is an outcome that only that release knows. */
 const attempt: v.GenericSchema<unknown, Attempt> = v.looseObject({
   provider: v.string(),
   atMs: timeMs,
@@ -88,7 +88,7 @@ const historySchema = v.pipe(
     tries: v.optional(count, 0),
     /** Providers that refused its sender. */
     refusedBy: v.optional(texts, []),
-    /** A doubt ended without an answer: it may have been sent, whatever became of it later. */
+    /** Doubt ended without an answer: it may have been sent, whatever happened later. */
     doubted: v.optional(v.boolean(), false),
     /** Why it is a dead letter, while it is one. */
     deadReason: v.optional(v.string()),

@@ -25,7 +25,7 @@ const strikesNeeded = 5;
 /** Before a batch is claimed again whose doubt housekeeping has to end, ms. */
 const endedDelayMs = 2000;
 
-/** The provider did not say what it accepted: all emails stay until later, or those without a verdict. */
+/** The provider did not say what it accepted: the emails without a verdict stay in the batch until later. */
 export function keepInDoubt(
   outcome: FailedOutcome,
   input: DecisionInput,
@@ -72,8 +72,8 @@ function afterFailure(outcome: FailedOutcome, { batch, policy, nowMs }: Decision
 }
 
 /**
- * Five failures that one email may have caused, for long enough, while the provider worked: it accepted others, or said
- * itself, under this very key, that it refuses a sender.
+ * After five failures that one email may have caused, if the doubt has lasted long enough while the provider worked: it
+ * accepted other emails, or refused a sender under this very key.
  */
 export function isToBeSplit(
   { strikes, baseline, attempts }: Notes,

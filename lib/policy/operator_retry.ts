@@ -23,10 +23,10 @@ export function retryCounts(mayBeDuplicate: boolean): Readonly<Record<string, nu
 }
 
 /**
- * The end of a batch's doubt, because an operator says so: all its emails are due now, for any provider, and their
- * `GIVE_UP_AFTER` begins anew. They travel in small pieces, since one of them may be what the provider cannot digest.
- * Emails that are known to have been accepted elsewhere end as sent. What cannot be read counts as empty: it may be
- * what the operator wants to get out of the way.
+ * Ends a batch's doubt because an operator says so: all its emails are due now, for any provider, and their
+ * `GIVE_UP_AFTER` begins anew. They travel in small pieces, since one of them may be the one that the provider cannot
+ * digest. Emails that were accepted elsewhere end as sent. Notes and histories that cannot be read count as empty: they
+ * may be the reason for the command.
  * @param nowMs the store's time, Unix ms
  */
 export function endDoubtNow(

@@ -9,7 +9,7 @@ export interface Rate {
   readonly ratePerSecond: number;
   /** As the provider named it last. */
   readonly limitPerSecond: number | undefined;
-  /** The most that the rate grows to while it names none. */
+  /** The highest rate while it names none. */
   readonly maxPerSecond: number;
   /** At `updatedAtMs`. */
   readonly tokens: number;
@@ -21,7 +21,7 @@ export interface Rate {
   readonly throttledAtMs: number;
 }
 
-/** However often it is throttled, a request is permitted every 5 s. */
+/** The lowest rate, after any number of throttlings: a request every 5 s. */
 const floorPerSecond = 0.2;
 /** Tokens that may gather while nothing is sent: a tenth of a second's, and one at least. */
 const burstSeconds = 0.1;
@@ -29,7 +29,7 @@ const burstSeconds = 0.1;
 const growth = 0.01;
 const pauseBaseMs = 1_000;
 const pauseMaxMs = 60_000;
-/** A provider that asks for a longer pause gets a request after this one nevertheless. */
+/** The longest pause that a provider can ask for. */
 const retryAfterMaxMs = 3_600_000;
 const tolerance = 1e-6;
 
@@ -62,7 +62,7 @@ export function returnPermit(rate: Rate): Rate {
   return fill({ ...rate, tokens: rate.tokens + 1 }, rate.updatedAtMs);
 }
 
-/** From when there is a permit, unless another request takes it; `nowMs` if there is one. */
+/** When the next permit is available, unless another request takes it; `nowMs` if there is one now. */
 export function nextPermitAtMs(rate: Rate, nowMs: number): number {
   const { tokens, ratePerSecond, updatedAtMs } = fill(rate, nowMs);
   const filledAtMs =

@@ -16,8 +16,8 @@ export type FailedOutcome =
   /** This provider refuses this sender; another may take it. `domain`: as the refusal names it, in lower case. */
   | { readonly kind: "senderRefused"; readonly reason: string; readonly domain?: string }
   /**
-   * The provider refuses everything of ours: credentials, suspension, configuration, or a quota that is used up, which
-   * ends with time and is never an email's fault.
+   * The provider refuses our account: credentials, suspension, configuration, or a quota that is used up, which ends
+   * with time and is never an email's fault.
    */
   | { readonly kind: "accountRefused"; readonly reason: string; readonly isQuota?: true }
   /** Too many requests, certainly not accepted. */

@@ -1,7 +1,7 @@
 // A worker's memory of senders at one provider, and which emails of a batch therefore travel together. Addresses
 // that the provider refused lately go to another without a request; senders of domains that it is not known to accept
 // travel apart, since one refused sender may refuse a whole request. The bytes of a request never change after it was
-// first made, so that only a batch that was never begun is touched.
+// first made, so only a batch that was never begun is changed.
 
 import { type DecodedEmail, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Verdict } from "./decision.ts";
@@ -21,7 +21,7 @@ export const noSenders: KnownSenders = { refused: new Map(), accepted: new Map()
 const rememberedMs = 600_000;
 /** Clients may make up senders without end. */
 const rememberedMax = 1000;
-/** Most emails in one piece of senders that are not known to be accepted, so that they take turns with the others. */
+/** Most emails in one piece of unknown senders, so that they take turns with the others. */
 export const strangersMax = 100;
 
 /** @param answers addresses of the senders in one answer */
@@ -38,7 +38,7 @@ export function remember(
   };
 }
 
-/** Adds names, and drops those that are no longer true, those whose time is over, and the oldest of too many. */
+/** Adds names; drops those in `dropped`, those whose time is over, and the oldest of too many. */
 function renew(
   before: ReadonlyMap<string, number>,
   added: readonly string[],
@@ -92,9 +92,9 @@ export function presend(
 }
 
 /**
- * Only the outcome of an attempt of its own ends an email: one that every other provider has refused, and that
- * this one refuses from memory alone, is sent nevertheless, apart from the others. At a provider that answers for each
- * email alone (which is one that can be searched) nobody is a stranger.
+ * Only an attempt of its own ends an email: one that every other provider has refused, and this one only from memory, is
+ * sent nevertheless, apart from the others. A provider that can be searched answers for each email alone, so it has no
+ * strangers.
  */
 function groupOf(
   email: DecodedEmail,

@@ -137,7 +137,7 @@ export function readRefused(reply: Exchange, dialect: Dialect): { outcome: Faile
   const { status, headers, body } = reply;
   const refusal = dialect.readRefusal(status, body);
   if (refusal) return { outcome: refusal, rate: dialect.readRate(headers, refusal) };
-  // Something in front of the provider answered. It does not know whether the provider has read the request.
+  // A gateway answered. It does not know whether the provider has read the request.
   const kind = originNotReached.has(status) ? "unavailable" : "unknown";
   const reason = reasonOf(status, "not the provider's own answer");
   return { outcome: { kind, reason, own: false }, rate: {} };

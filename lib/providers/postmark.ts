@@ -155,7 +155,7 @@ const dialect: Dialect = {
     const byStatus = outcomeOfStatus(status, reason);
     if (byStatus) return byStatus;
     if (status === 401 || status === 403) return { kind: "accountRefused", reason };
-    // Refused and "OK" in one answer.
+    // The answer is a refusal that says "OK".
     if (body.ErrorCode === 0) return { kind: "unknown", reason, own: true };
     return outcomeOfCode(body, reason);
   },

@@ -18,7 +18,7 @@ export interface Provider {
   readonly name: string;
   /** Most emails in one request. */
   readonly batchMax: number;
-  /** Requests per second at first, until the provider's answers teach better. */
+  /** Requests per second at first; the provider's answers adjust it. */
   readonly startRate: number;
   /** Highest rate while the provider names no limit, requests per second. */
   readonly maxRate: number;

@@ -21,7 +21,7 @@ export interface ProviderSettings {
 export interface Registration {
   /** The setting with its credential. A provider without one is used only if `PROVIDERS` names it. */
   readonly credential: string | undefined;
-  /** Its credential is given. */
+  /** Requires that the credential is set. */
   create(settings: ProviderSettings): Promise<Provider>;
   /** Checks it without creating or changing anything, for a provider whose own check does. */
   inspect?(settings: ProviderSettings): CheckResult;

@@ -28,7 +28,7 @@ export interface ResendSettings {
 /** Pause before the next attempt while an earlier request under the same key is still at work, ms. */
 const concurrentWaitMs = 2_000;
 
-/** For the SDK, whose answer nobody reads. */
+/** The SDK gets this instead of the answer. */
 const notRead = { message: "", statusCode: null, name: "application_error" } as const;
 
 export function createResend({ apiKey, ...settings }: ResendSettings): Provider {

@@ -17,7 +17,7 @@ import type { Permit, ProviderState } from "./provider_state.ts";
 /** Before a settlement is repeated for the first time, and at most, ms. */
 const pauseMinMs = 50;
 const pauseMaxMs = 1000;
-/** A request may take a second longer for each so many stored bytes. */
+/** A request gets one more second for each so many stored bytes. */
 const bytesPerSecond = 256 * 1024;
 /** Time that a settlement may take, on top of the request, before the lease expires, ms. */
 const settleMarginMs = 1000;
@@ -29,7 +29,7 @@ export class Delivery {
   readonly #answeredAtMs = performance.now();
   /** Longest that a request with this batch may take, ms. */
   readonly #timeoutMs: number;
-  /** Of the batch, for the log. */
+  /** Names the batch in the log. */
   readonly #about: { readonly batch: string; readonly provider: string };
   /** The rest of the batch: some of its emails may leave it before its first request. */
   #open: DecodedBatch;
@@ -49,7 +49,7 @@ export class Delivery {
     this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
   }
 
-  /** All that is decided from, now. The store's time is as far as this process can tell, and never ahead of it. */
+  /** Everything to decide from, now. The store's time is an estimate that is never ahead of it. */
   get #input(): DecisionInput {
     const nowMs = this.#batch.nowMs + Math.floor(performance.now() - this.#answeredAtMs);
     return { batch: this.#open, policy: this.#policy, nowMs, random: Math.random() };
@@ -66,7 +66,7 @@ export class Delivery {
     if (batch.leaseExpired) log.warn("lease-expired", about);
     let isUsed = false;
     try {
-      // A reply that is another's would give one provider's batch to the other.
+      // A mixed-up reply would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
       const step = await this.#prepare(state, permit);
       if (step === undefined) return;
@@ -98,7 +98,7 @@ export class Delivery {
     await this.#carryOut(decide({ kind: "untouched", delayMs }, this.#input));
   }
 
-  /** Settles the emails that the request leaves out; undefined if there is no request. */
+  /** Settles the emails that the request leaves out. Returns undefined if there is no request to make. */
   async #prepare(state: ProviderState, { question }: Permit): Promise<"send" | "search" | undefined> {
     const { credential, search } = state.provider;
     const searchWaitMs = search === undefined ? undefined : this.#context.settings.searchWaitMs;
@@ -160,7 +160,7 @@ export class Delivery {
       const fate = fates.get(id) ?? (settlement.keepsLease ? "kept" : "in-doubt");
       if (leaseHeld || fate === "sent") log.debug("email-settled", { ...about, id, fate });
     }
-    // Whosever the lease was: an acceptance counts in any case.
+    // An acceptance counts even if the lease was lost.
     const accepted = emails.filter(({ id }) => fates.get(id) === "sent");
     const agesMs = accepted.map(({ submittedAtMs }) => nowMs - submittedAtMs);
     if (agesMs.length > 0) observer?.accepted(about.provider, agesMs);

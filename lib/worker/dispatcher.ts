@@ -1,5 +1,5 @@
-// The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims follow one
-// another, so that shares are exact and an idle worker asks once; requests run side by side.
+// The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims follow one another, so
+// that shares are exact and an idle worker asks once; requests run side by side.
 
 import { describe } from "../runtime/errors.ts";
 import { charge, inTurn, type Shares } from "../policy/round_robin.ts";
@@ -11,7 +11,7 @@ import type { Permit, ProviderState } from "./provider_state.ts";
 
 /** Stored bytes of a batch, but one email at least. */
 const batchBytesMax = 4 * 1024 * 1024;
-/** Longest sleep: a wake-up may be lost, ms. */
+/** Longest sleep, since a wake-up may be lost, ms. */
 const pollMs = 1000;
 /** Longest that emails wait for the permit of the provider whose turn it is, ms. */
 const turnWaitMaxMs = 1000;
@@ -19,24 +19,24 @@ const turnWaitMaxMs = 1000;
 const dueCountMax = 5000;
 /** Between two batches in doubt of a provider of weight 0, ms. */
 const restMs = 50;
-/** Before a store is asked again that did not answer, ms. */
+/** Before another claim if the store did not answer, ms. */
 const storePauseMs = 100;
-/** Before a batch is claimed again that too few replicas hold, ms. */
+/** Before another claim of a batch that too few replicas hold, ms. */
 const replicaPauseMs = 1000;
 
 export class Dispatcher {
   readonly #context: DeliveryContext;
   readonly #states: readonly ProviderState[];
   readonly #inFlight = new Set<Promise<void>>();
-  /** How many of these are emails in pieces or batches in doubt, which may hang. */
+  /** How many of these deliver pieces or batches in doubt, which may hang. */
   #suspects = 0;
   /** Ends the sleep or, while nobody sleeps, the next one. */
   #wakeup = Promise.withResolvers<void>();
   #shares: Shares = new Map();
-  /** Emails that were due and not taken by the last claim that took some. */
+  /** Emails that were due and left behind by the last claim that took some. */
   #dueLeft = 0;
   #stopping = false;
-  /** Why the store does not answer, while it does not. */
+  /** Why the store does not answer; undefined while it does. */
   #lost: string | undefined;
   #paused = false;
   readonly #stopped: Promise<void>;
@@ -69,21 +69,19 @@ export class Dispatcher {
     }
   }
 
-  /** One batch, and the questions that are due. Returns how long to sleep then, ms. */
+  /** Claims one batch, and asks the questions that are due. Returns how long to sleep then, ms. */
   async #round(): Promise<number> {
     const nowMs = performance.now();
     const openings = this.#states.map((state) => ({ state, ...state.openingAt(nowMs) }));
-    for (const { state, kind, atMs } of openings) {
-      const permit = kind === "question" && atMs <= nowMs ? state.takePermit(nowMs) : undefined;
-      if (permit !== undefined) this.#occupy(state.probe(this.#context, permit), false);
-    }
     // A slot is left for each other provider: one that hangs would take all of them.
     const most = Math.max(1, this.#context.settings.concurrency - (this.#states.length - 1));
     const requests = openings.filter(({ state, kind }) => kind === "request" && state.inFlight < most);
     const admitted = requests.map(({ state }) => state);
     const open = requests.filter(({ atMs }) => atMs <= nowMs).map(({ state }) => state);
-    // Those of weight 0 have little to do, so they are asked first, but with rests.
-    const order = [...open.filter(({ weight }) => weight === 0), ...inTurn(this.#shares, open)];
+    const questions = openings.filter(({ kind, atMs }) => kind === "question" && atMs <= nowMs);
+    // Those of weight 0 have little to do, so they come before the others, but with rests.
+    const idlers = open.filter(({ weight }) => weight === 0);
+    const order = [...questions.map(({ state }) => state), ...idlers, ...inTurn(this.#shares, open)];
     const turn = this.#turnOf(admitted, nowMs);
     const waits = openings.flatMap(({ atMs }) => (atMs > nowMs ? [atMs - nowMs] : []));
     let sleepMs = Math.min(pollMs, ...waits);
@@ -91,7 +89,6 @@ export class Dispatcher {
       const permit = state.takePermit(performance.now());
       if (permit === undefined) continue;
       if (permit.admitted.kind === "asking") {
-        // Its breaker has opened since this round began.
         this.#occupy(state.probe(this.#context, permit), false);
         continue;
       }
@@ -156,7 +153,7 @@ export class Dispatcher {
       case "spent":
         return { endsRound: true, sleepMs: 0 };
       case "paused":
-        // The other providers are asked all the same: one may have a claim to repeat, and that is still answered.
+        // The other providers go on: a claim that one has to repeat is still answered.
         return { endsRound: false, sleepMs: Infinity };
       case "batch":
       case "unreplicated": {
@@ -181,7 +178,7 @@ export class Dispatcher {
     // The next claim begins with the source after this one.
     const at = state.sources.indexOf(source) + 1;
     state.sources = [...state.sources.slice(at), ...state.sources.slice(0, at)];
-    // Emails are counted once, when they leave the queue: not when their batch comes again.
+    // Emails are counted once, when they leave the queue, and not when their batch is claimed again.
     if (source !== "batches") {
       this.#dueLeft = dueLeft;
       state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
@@ -191,8 +188,8 @@ export class Dispatcher {
   }
 
   /**
-   * Pieces and batches in doubt, which may hang, never take every slot. A probe is a new email, if there is one; but a
-   * batch in doubt first where that is searched for, which puts nothing more in doubt, and where the probe is blind.
+   * Pieces and batches in doubt, which may hang, never take every slot. A probe takes new emails first. If it is blind, or
+   * if the provider can be searched, which puts nothing more in doubt, it takes a batch in doubt first.
    */
   #sourcesFor({ sources, provider }: ProviderState, { admitted }: Permit): readonly ClaimSource[] {
     const { concurrency } = this.#context.settings;

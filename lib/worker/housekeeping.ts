@@ -1,5 +1,5 @@
-// The worker's task once a second besides delivering: it ends the doubt of batches whose time is over, of all providers,
-// also of those that no worker knows any more, and has the store swept.
+// The worker's housekeeping, once a second: it ends the doubt of batches whose time is over, also for providers that no
+// worker knows any more, and has the store swept.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe } from "../runtime/errors.ts";

@@ -40,7 +40,7 @@ export class ProviderState {
   sources: readonly ClaimSource[];
   /** Most new emails in one request: halved by each that fails, doubled by each that succeeds. */
   countMax: number;
-  /** Emails that a request carries while more are due, by the last claim: of large ones it is few. */
+  /** Emails that a full request carries, by the last claim: few if they are large. */
   carries: number;
   /** Permits that are taken: requests under way. */
   inFlight = 0;
@@ -180,7 +180,7 @@ export class ProviderState {
   async inform(context: DeliveryContext, input: DecisionInput, step: "send" | "search"): Promise<Policy> {
     const { batch, policy } = input;
     const { providerTimeoutMs, leaseMs } = context.settings;
-    // The lease has to last for the request besides, and is twice as long as one at least.
+    // The lease must last for the request too. It is at least twice as long as one.
     const timeoutMs = Math.min(providerTimeoutMs, leaseMs / 5);
     if (step === "search") {
       this.#account ??= (await this.#ask(context, timeoutMs)).account;
