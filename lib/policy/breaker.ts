@@ -4,6 +4,7 @@
 // an outage puts nothing more in doubt. Only requests admitted since its last change count.
 
 import { pauseMs } from "./backoff.ts";
+import type { ProviderHealth } from "./request_outcome.ts";
 
 export type Breaker =
   | {
@@ -33,21 +34,14 @@ interface Opened {
   readonly isDown: boolean;
 }
 
-/** The result of a request that was admitted, or of a question. */
-export type BreakerEvent =
-  /** The provider answered as one that works, or answered the question. */
-  | { readonly kind: "success" }
-  /**
-   * The provider answered with a failure. `name`: the same one counts once. `isNew`: the request held new emails; what
-   * failed before has a backoff of its own, and does not make the provider wait longer.
-   */
-  | { readonly kind: "failure"; readonly name: string; readonly isNew: boolean }
-  /** The provider did not answer itself. */
-  | { readonly kind: "unanswered"; readonly isNew: boolean }
-  /** The provider refuses our account. */
-  | { readonly kind: "accountRefused" }
-  /** There was no request after all, or its answer says nothing about the provider. */
-  | { readonly kind: "none" };
+/** What a request that was admitted says about the provider; an answer to a question is a `success`. */
+export interface BreakerEvent {
+  readonly kind: ProviderHealth;
+  /** Names a failure, so that the same one counts once. */
+  readonly name?: string;
+  /** False: what failed has failed before. It has a backoff of its own, and does not make the provider wait longer. */
+  readonly isNew?: boolean;
+}
 
 /**
  * After so many openings in a row without an answer, every other try is a probe instead of a question: a provider that
@@ -105,20 +99,23 @@ export function record(
   random: number,
 ): Breaker {
   if (admitted.generation !== breaker.generation) return breaker;
-  switch (event.kind) {
+  const { kind, name = "", isNew = true } = event;
+  switch (kind) {
     case "success":
       if (breaker.kind === "asking") return { ...next(breaker), kind: "halfOpen", probing: false };
       if (breaker.kind === "halfOpen") return { ...closedBreaker, generation: breaker.generation + 1 };
       return breaker.kind === "closed" && breaker.failed.length > 0 ? { ...breaker, failed: [] } : breaker;
     case "failure": {
-      if (breaker.kind !== "closed") return open(breaker, "failed", nowMs, random, event.isNew);
-      const failed = [...new Set([...breaker.failed, event.name])];
-      return failed.length < failuresMax ? { ...breaker, failed } : open(breaker, "failed", nowMs, random);
+      if (breaker.kind !== "closed") return open(breaker, "failed", nowMs, random, isNew);
+      const failed = [...new Set([...breaker.failed, name])];
+      return failed.length < failuresMax
+        ? { ...breaker, failed }
+        : open(breaker, "failed", nowMs, random, true);
     }
     case "unanswered":
-      return open(breaker, "unanswered", nowMs, random, event.isNew);
+      return open(breaker, "unanswered", nowMs, random, isNew);
     case "accountRefused":
-      return open(breaker, "account", nowMs, random);
+      return open(breaker, "account", nowMs, random, true);
     case "none":
       if (breaker.kind === "asking") return { ...breaker, kind: "open", untilMs: nowMs };
       return breaker.kind === "halfOpen" ? { ...breaker, probing: false } : breaker;
@@ -136,7 +133,7 @@ function open(
   cause: Opened["cause"],
   nowMs: number,
   random: number,
-  isNew = true,
+  isNew: boolean,
 ): Breaker {
   const before = breaker.kind !== "closed" && breaker.cause === cause ? breaker.opened : 0;
   const [baseMs, maxMs] = cause === "account" ? [accountBaseMs, accountMaxMs] : [openBaseMs, openMaxMs];

@@ -13,22 +13,26 @@ export interface Claim {
   readonly sentAtWallMs: number;
 }
 
-/** Numbers the claims of one claimant, and repeats the one whose answer was lost. */
+/** Numbers the claims of one claimant. */
 export class Claimant {
   #count = 0;
   #unanswered: Claim | undefined;
 
-  /** The claim to send: the one without an answer while its lease could still be used, else a new one. */
-  next(leaseMs: number): Claim {
-    if (this.#unanswered !== undefined && outlasts(this.#unanswered, leaseMs, 0)) return this.#unanswered;
-    this.#count += 1;
-    const clocks = { sentAtMs: performance.now(), sentAtWallMs: Date.now() };
-    this.#unanswered = { id: Bun.randomUUIDv7(), number: this.#count, ...clocks };
-    return this.#unanswered;
-  }
-
-  answered(): void {
+  /** Sends a claim: again the one whose answer was lost while its lease could still be used, else a new one. */
+  async claim<T>(
+    leaseMs: number,
+    send: (claim: Claim) => Promise<T>,
+  ): Promise<{ readonly claim: Claim; readonly result: T }> {
+    let claim = this.#unanswered;
+    if (claim === undefined || !outlasts(claim, leaseMs, 0)) {
+      this.#count += 1;
+      const clocks = { sentAtMs: performance.now(), sentAtWallMs: Date.now() };
+      claim = { id: Bun.randomUUIDv7(), number: this.#count, ...clocks };
+    }
+    this.#unanswered = claim;
+    const result = await send(claim);
     this.#unanswered = undefined;
+    return { claim, result };
   }
 }
 

@@ -130,13 +130,12 @@ export class Dispatcher {
       state.release(permit, false);
       return { endsRound: false, sleepMs: Infinity };
     }
-    const claim = state.claimant.next(this.#context.settings.leaseMs);
-    const result = await this.#claim(claim, state, permit, sources, shared);
-    if (result === undefined) {
+    const claimed = await this.#claim(state, permit, sources, shared);
+    if (claimed === undefined) {
       state.release(permit, false);
       return { endsRound: true, sleepMs: storePauseMs };
     }
-    state.claimant.answered();
+    const { claim, result } = claimed;
     if (state.weight === 0) {
       const isIdle = result.kind === "empty" || result.kind === "paused";
       state.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
@@ -205,29 +204,31 @@ export class Dispatcher {
 
   /** Undefined if the store did not answer. */
   async #claim(
-    { id: claimId, number }: Claim,
-    { provider, countMax }: ProviderState,
+    { claimant, provider, countMax }: ProviderState,
     { admitted }: Permit,
     sources: readonly ClaimSource[],
     shared: boolean,
-  ): Promise<ClaimResult | undefined> {
+  ): Promise<{ readonly claim: Claim; readonly result: ClaimResult } | undefined> {
     const { consumer, log, settings, worker } = this.#context;
+    const { leaseMs, doubtTimeoutMs: doubtMs } = settings;
+    const { name, credential, context } = provider;
+    const request = {
+      claimant: `${worker}:${name}`,
+      provider: name,
+      credential,
+      sources,
+      shared,
+      countMax: admitted.kind === "halfOpen" ? 1 : countMax,
+      bytesMax: batchBytesMax,
+      leaseMs,
+      doubtMs,
+      context,
+      dueCountMax,
+    };
     try {
-      const result = await consumer.claim({
-        claimId,
-        claimant: `${worker}:${provider.name}`,
-        number,
-        provider: provider.name,
-        credential: provider.credential,
-        sources,
-        shared,
-        countMax: admitted.kind === "halfOpen" ? 1 : countMax,
-        bytesMax: batchBytesMax,
-        leaseMs: settings.leaseMs,
-        doubtMs: settings.doubtTimeoutMs,
-        context: provider.context,
-        dueCountMax,
-      });
+      const claimed = await claimant.claim(leaseMs, ({ id, number }) =>
+        consumer.claim({ ...request, claimId: id, number }),
+      );
       if (this.#lost !== undefined) log.info("store-restored");
       this.#lost = undefined;
       // Reported once, however often a claim is refused.
@@ -235,7 +236,7 @@ export class Dispatcher {
       this.#paused = consumer.paused();
       if (this.#paused && !wasPaused) log.info("claims-paused");
       if (wasPaused && !this.#paused) log.info("claims-resumed");
-      return result;
+      return claimed;
     } catch (error) {
       const reason = error instanceof StoreUnavailable ? error.message : describe(error).reason;
       if (reason !== this.#lost) log.error("store-lost", { reason });

@@ -61,10 +61,9 @@ export class Housekeeper {
     await consumer.sweep(this.#presence);
     for (let ended = 0; ended < endedMax && !this.#stopping.signal.aborted; ended += 1) {
       const { leaseMs } = settings;
-      const claim = this.#claimant.next(leaseMs);
-      const claimant = `${worker}:housekeeping`;
-      const result = await consumer.claimEnded({ claimant, number: claim.number, leaseMs });
-      this.#claimant.answered();
+      const { claim, result } = await this.#claimant.claim(leaseMs, ({ number }) =>
+        consumer.claimEnded({ claimant: `${worker}:housekeeping`, number, leaseMs }),
+      );
       if (result.kind !== "batch" && result.kind !== "unreplicated") return;
       const delivery = new Delivery(this.#context, claim, result.batch);
       if (result.kind === "unreplicated") return delivery.handBack(0);

@@ -118,29 +118,16 @@ export class ProviderState {
     if (isNew && hasFailed) this.countMax = Math.max(1, Math.floor(this.countMax / 2));
     if (isNew && health === "success") this.countMax = Math.min(this.provider.batchMax, this.countMax * 2);
     this.senders = remember(this.senders, { refused, accepted }, nowMs);
-    const event = this.#eventOf(health, takenAtMs, batch.emails[0]?.id ?? batch.id, isNew);
+    // If a request that began later was answered, or accepted, then the provider is there, or the account works, and
+    // something is wrong with this request. Emails that were refused with the account before say nothing new about it.
+    const isRefused = health === "accountRefused";
+    const isLone =
+      (health === "unanswered" && this.#answeredFromMs > takenAtMs) ||
+      (isRefused && (this.#acceptedFromMs > takenAtMs || (this.breaker.kind === "closed" && !isNew)));
+    const name = `${health} ${batch.emails[0]?.id ?? batch.id}`;
+    const kind = isRefused && !isNew ? "none" : health;
+    const event = { kind: isLone ? "failure" : kind, name, isNew } as const;
     this.#record(context, admitted, event, settlement.failure?.reason);
-  }
-
-  /**
-   * The consequence of an answer for the breaker. If a request that began later was answered, or accepted, then the
-   * provider is there, or the account works, and something is wrong with this request. Emails that were refused with the
-   * account before say nothing new about it: they do not keep the breaker open for longer.
-   */
-  #eventOf(health: Decision["health"], takenAtMs: number, name: string, isNew: boolean): BreakerEvent {
-    const failure = { kind: "failure", name: `${health} ${name}`, isNew } as const;
-    switch (health) {
-      case "success":
-      case "none":
-        return { kind: health };
-      case "failure":
-        return failure;
-      case "unanswered":
-        return this.#answeredFromMs > takenAtMs ? failure : { kind: health, isNew };
-      case "accountRefused":
-        if (this.#acceptedFromMs > takenAtMs || (this.breaker.kind === "closed" && !isNew)) return failure;
-        return { kind: isNew ? health : "none" };
-    }
   }
 
   /** Reports when the provider is known to be down, and when it works again. */
@@ -167,9 +154,8 @@ export class ProviderState {
   async probe(context: DeliveryContext, permit: Permit): Promise<void> {
     const { question, reason } = await this.#ask(context, context.settings.providerTimeoutMs);
     this.#question = question;
-    const event: BreakerEvent =
-      question === "none" ? { kind: "unanswered", isNew: true } : { kind: "success" };
-    this.#record(context, permit.admitted, event, reason);
+    const kind = question === "none" ? "unanswered" : "success";
+    this.#record(context, permit.admitted, { kind }, reason);
     this.release(permit, true);
   }
 

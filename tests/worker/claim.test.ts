@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Claimant, outlasts } from "../../lib/worker/claim.ts";
+import { type Claim, Claimant, outlasts } from "../../lib/worker/claim.ts";
 
 describe("lease", () => {
   const claim = { id: "c", number: 1, sentAtMs: 0, sentAtWallMs: 0 };
@@ -20,15 +20,20 @@ describe("lease", () => {
 });
 
 describe("claimant", () => {
-  test("a claim is repeated until it is answered, or its lease would be over", () => {
+  test("a claim is repeated until it is answered, or its lease would be over", async () => {
     const claimant = new Claimant();
-    const first = claimant.next(60_000);
-    expect(first.number).toBe(1);
-    expect(claimant.next(60_000)).toBe(first);
-    claimant.answered();
-    const second = claimant.next(60_000);
-    expect(second.number).toBe(2);
-    expect(second.id).not.toBe(first.id);
-    expect(claimant.next(0).number).toBe(3);
+    const sent: Claim[] = [];
+    const send = (leaseMs: number, isAnswered: boolean) =>
+      claimant.claim(leaseMs, async (claim) => {
+        sent.push(claim);
+        if (!isAnswered) throw new Error("no answer");
+      });
+    await expect(send(60_000, false)).rejects.toThrow("no answer");
+    await send(60_000, true);
+    await expect(send(60_000, false)).rejects.toThrow("no answer");
+    await send(0, true);
+    expect(sent.map(({ number }) => number)).toEqual([1, 1, 2, 3]);
+    expect(sent[1]).toBe(sent[0]!);
+    expect(new Set(sent.map(({ id }) => id)).size).toBe(3);
   });
 });
