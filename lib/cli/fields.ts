@@ -1,7 +1,6 @@
 // A command's answer as fields by their keys, from which the JSON document, the lines and the columns for people are made.
 
 import { formatAge, formatNumber, formatTime, visible } from "./format.ts";
-import type { Column } from "./table.ts";
 import { paint, type Style, type Terminal } from "./terminal.ts";
 
 export interface DisplayField {
@@ -27,22 +26,15 @@ export function documentOf(fields: Fields): Record<string, unknown> {
 }
 
 /** A field in a table; the age of a time. */
-export function cellOf({ value, atMs }: DisplayField, nowMs: number): string {
+export function cellOf({ value, atMs }: DisplayField, nowMs: number): string | number {
   if (atMs !== undefined) return formatAge(atMs, nowMs);
-  return typeof value === "number" ? formatNumber(value) : String(value ?? "");
+  return typeof value === "number" ? value : String(value ?? "");
 }
 
-/** The column of one field, with its key as title: `handed_over` is HANDED OVER, `sent_at` SENT. */
-export function columnOf<Key extends string>(
-  key: Key,
-  nowMs: number,
-  align?: "right",
-): Column<Readonly<Record<Key, DisplayField>>> {
-  const title = key
-    .replace(/_(at|since|total)$/, "")
-    .replaceAll("_", " ")
-    .toUpperCase();
-  return { title, text: (fields) => cellOf(fields[key], nowMs), ...(align && { align }) };
+/** The title of a field's column: HANDED OVER of `handed_over`, SENT of `sent_at`. */
+export function titleOf(key: string): string {
+  const words = key.replace(/_(at|since|total)$/, "");
+  return words.replaceAll("_", " ").toUpperCase();
 }
 
 /**
@@ -54,7 +46,8 @@ export function linesOf(fields: Fields, nowMs: number, terminal: Terminal): stri
   const width = Math.max(...labeled.map(({ label = "" }) => label.length));
   return labeled.flatMap(({ label = "", text, style = [], ...field }) => {
     const cell = cellOf(field, nowMs);
-    const shown = text ?? (field.atMs === undefined ? cell : `${formatTime(field.atMs)} (${cell})`);
+    const value = typeof cell === "number" ? formatNumber(cell) : cell;
+    const shown = text ?? (field.atMs === undefined ? value : `${formatTime(field.atMs)} (${value})`);
     if (shown === "") return [];
     return [`${paint(terminal, label.padEnd(width), "dim")} ${paint(terminal, visible(shown), ...style)}`];
   });

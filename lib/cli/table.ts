@@ -1,58 +1,63 @@
 // Tables for people: aligned, and no wider than the terminal.
 
-import { visible } from "./format.ts";
+import { formatNumber, visible } from "./format.ts";
 import { paint, type Style, type Terminal } from "./terminal.ts";
 
-export interface Column<Row> {
-  readonly title: string;
-  /** Control characters in it are escaped. */
-  text(row: Row): string;
-  readonly align?: "right";
-  style?(row: Row): Style | undefined;
-}
+/** The value is shown without control characters; numbers stand on the right. */
+export type Column<Row> = readonly [
+  title: string,
+  value: (row: Row) => string | number | undefined,
+  style?: (row: Row) => Style | undefined,
+];
 
 const gap = "  ";
 
 /** A table that is written page by page: no column is narrower than on the page before. */
 export class Table<Row> {
   readonly #terminal: Terminal;
-  readonly #columns: readonly (Column<Row> & { width: number })[];
+  readonly #columns: readonly Column<Row>[];
+  readonly #widths: number[];
   #isFirst = true;
 
   /** @param columns the most important first: lines are cut at the end */
   constructor(columns: readonly Column<Row>[], terminal: Terminal) {
     this.#terminal = terminal;
-    this.#columns = columns.map((column) => ({ ...column, width: column.title.length }));
+    this.#columns = columns;
+    this.#widths = columns.map(([title]) => title.length);
   }
 
   /** The lines of one page, with the titles before the first. */
   lines(rows: readonly Row[]): string[] {
-    const cells = rows.map((row) => this.#columns.map((column, i) => this.#cell(column, row, i)));
-    const titles = this.#columns.map(({ title }) => paint(this.#terminal, title, "dim"));
-    for (const [i, column] of this.#columns.entries()) {
-      column.width = Math.max(column.width, ...cells.map((line) => Bun.stringWidth(line[i]!)));
-    }
-    const lines = (this.#isFirst ? [titles, ...cells] : cells).map((line) => this.#line(line));
-    this.#isFirst = false;
-    return lines;
-  }
-
-  /** One long text must not push the columns behind it off the terminal: those in the middle get a third of it. */
-  #cell({ text, style }: Column<Row>, row: Row, index: number): string {
-    const { width = Number.POSITIVE_INFINITY } = this.#terminal;
-    const isInner = index > 0 && index < this.#columns.length - 1;
-    const shown = isInner ? cut(visible(text(row)), Math.floor(width / 3)) : visible(text(row));
-    const wanted = style?.(row);
-    return wanted === undefined ? shown : paint(this.#terminal, shown, wanted);
-  }
-
-  #line(cells: readonly string[]): string {
-    const padded = this.#columns.map(({ width, align }, i) => {
-      const cell = cells[i]!;
-      const space = " ".repeat(width - Bun.stringWidth(cell));
-      return align === "right" ? space + cell : cell + space;
+    const titles = this.#columns.map(([title, value]) => {
+      const isNumber = rows.some((row) => typeof value(row) === "number");
+      return { text: paint(this.#terminal, title, "dim"), isNumber };
     });
-    return cut(padded.join(gap).trimEnd(), this.#terminal.width);
+    const cells = rows.map((row) => this.#columns.map((_, i) => this.#cell(row, i)));
+    if (this.#isFirst) cells.unshift(titles);
+    this.#isFirst = false;
+    for (const i of this.#columns.keys()) {
+      this.#widths[i] = Math.max(this.#widths[i]!, ...cells.map((line) => Bun.stringWidth(line[i]!.text)));
+    }
+    return cells.map((line) => {
+      const padded = line.map(({ text, isNumber }, i) => {
+        const space = " ".repeat(this.#widths[i]! - Bun.stringWidth(text));
+        return isNumber ? space + text : text + space;
+      });
+      return cut(padded.join(gap).trimEnd(), this.#terminal.width);
+    });
+  }
+
+  #cell(row: Row, i: number) {
+    const [, valueOf, styleOf] = this.#columns[i]!;
+    const { width = Number.POSITIVE_INFINITY } = this.#terminal;
+    const value = valueOf(row) ?? "";
+    const isNumber = typeof value === "number";
+    const whole = isNumber ? formatNumber(value) : visible(value);
+    // One long text must not push the columns behind it off the terminal.
+    const isInner = i > 0 && i < this.#columns.length - 1;
+    const shown = isInner ? cut(whole, Math.floor(width / 3)) : whole;
+    const style = styleOf?.(row);
+    return { text: style === undefined ? shown : paint(this.#terminal, shown, style), isNumber };
   }
 }
 

@@ -81,17 +81,13 @@ function effectiveSettings(
 }
 
 const columns: readonly Column<EffectiveSetting>[] = [
-  { title: "SETTING", text: ({ name }) => name },
-  { title: "VALUE", text: ({ value }) => (value === "" ? "off" : (value ?? "–")) },
-  { title: "FROM", text: ({ source, file }) => file ?? source },
+  ["SETTING", ({ name }) => name],
+  ["VALUE", ({ value }) => (value === "" ? "off" : (value ?? "–"))],
+  ["FROM", ({ source, file }) => file ?? source],
 ];
 
 const checkColumns: readonly Column<Check>[] = [
-  {
-    title: "",
-    text: ({ ok }) => (ok ? "ok" : "failed"),
-    style: ({ ok }) => (ok ? undefined : "red"),
-  },
-  { title: "CHECK", text: ({ name }) => name },
-  { title: "", text: ({ detail }) => detail },
+  ["", ({ ok }) => (ok ? "ok" : "failed"), ({ ok }) => (ok ? undefined : "red")],
+  ["CHECK", ({ name }) => name],
+  ["", ({ detail }) => detail],
 ];

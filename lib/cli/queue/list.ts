@@ -2,10 +2,10 @@
 
 import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
-import { cellOf, columnOf, documentOf, type DisplayField } from "../fields.ts";
+import { cellOf, documentOf, type DisplayField, titleOf } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
 import { complain, print } from "../output.ts";
-import { Table } from "../table.ts";
+import { type Column, Table } from "../table.ts";
 import { type EmailFields, emailFields } from "./email_fields.ts";
 import { type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
 import { jsonFlag, lossText, pagesOf, type QueueSession, withQueue } from "./session.ts";
@@ -71,8 +71,10 @@ async function printArray({ admin, config }: QueueSession, wanted: Wanted): Prom
 async function printTable({ admin, terminal }: QueueSession, wanted: Wanted): Promise<ExitCode> {
   const { state, limit, order } = wanted;
   const { nowMs, states } = await admin.stats();
-  const columns = columnKeys[state].map((key) => columnOf(key, nowMs));
-  const table = new Table<Row>(columns, terminal);
+  const columns = columnKeys[state].map((key): Column<Row> => {
+    return [titleOf(key), (row) => cellOf(row[key], nowMs)];
+  });
+  const table = new Table(columns, terminal);
   let shown = 0;
   for await (const emails of pagesOf(admin, state, limit, order)) {
     const lines = table.lines(emails.map((email) => rowOf(email, nowMs)));

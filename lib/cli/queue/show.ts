@@ -52,11 +52,11 @@ function textOf(stored: StoredEmail, nowMs: number, terminal: Terminal): string 
 }
 
 const attemptColumns = (nowMs: number): Column<EmailFields["attempts"]["value"][number]>[] => [
-  { title: "AT", text: ({ at }) => at },
-  { title: "AGO", text: ({ at }) => formatAge(Date.parse(at), nowMs).replace(" ago", ""), align: "right" },
-  { title: "PROVIDER", text: ({ provider }) => provider },
-  { title: "OUTCOME", text: ({ outcome }) => outcomes[outcome] ?? outcome },
-  { title: "REASON", text: ({ reason }) => reason ?? "" },
+  ["AT", ({ at }) => at],
+  ["AGO", ({ at }) => formatAge(Date.parse(at), nowMs).replace(" ago", "")],
+  ["PROVIDER", ({ provider }) => provider],
+  ["OUTCOME", ({ outcome }) => outcomes[outcome] ?? outcome],
+  ["REASON", ({ reason }) => reason],
 ];
 
 /** All outcomes of an attempt, in words. */

@@ -3,7 +3,7 @@
 import type { Admin, QueueStats } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { defineCommand } from "../command.ts";
-import { columnOf, documentOf, type DisplayField, type Fields, linesOf } from "../fields.ts";
+import { documentOf, type DisplayField, type Fields, linesOf, titleOf } from "../fields.ts";
 import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.ts";
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
@@ -56,7 +56,7 @@ The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
         ...tableOf(stateColumns(states), listedStates, terminal),
         "",
         ...linesOf({ ...fields, ...Object.fromEntries(conditions) }, nowMs, terminal),
-        ...providerLines(providers, nowMs, terminal),
+        ...providerLines(providers, terminal),
         ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
         ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
       ];
@@ -74,27 +74,19 @@ async function storeField({ admin, config }: QueueSession): Promise<DisplayField
 }
 
 const stateColumns = (states: QueueStats["states"]): Column<ListedState>[] => [
-  { title: "STATE", text: (state) => state },
-  {
-    title: "EMAILS",
-    text: (state) => formatNumber(states[state]),
-    align: "right",
-    style: (state) => (state === "dead" && states.dead > 0 ? "red" : undefined),
-  },
-  { title: "", text: (state) => stateMeanings[state] },
+  ["STATE", (state) => state],
+  ["EMAILS", (state) => states[state], (state) => (state === "dead" && states.dead > 0 ? "red" : undefined)],
+  ["", (state) => stateMeanings[state]],
 ];
 
-function providerLines(
-  providers: Readonly<Record<string, Fields>>,
-  nowMs: number,
-  terminal: Terminal,
-): string[] {
-  const rows = Object.entries(providers).map(([name, one]) => ({ ...one, provider: { value: name } }));
-  const columns = [
-    columnOf<string>("provider", nowMs),
-    ...countNames.map((key) => columnOf<string>(key, nowMs, "right")),
-  ];
-  return rows.length === 0 ? [] : ["", ...tableOf<Fields>(columns, rows, terminal)];
+function providerLines(providers: Readonly<Record<string, Fields>>, terminal: Terminal): string[] {
+  const columns = countNames.map((key): Column<[string, Fields]> => {
+    return [titleOf(key), ([, fields]) => fields[key]?.value as number];
+  });
+  const rows = Object.entries(providers);
+  return rows.length === 0
+    ? []
+    : ["", ...tableOf([["PROVIDER", ([name]) => name], ...columns], rows, terminal)];
 }
 
 /** In the order in which people see them. */
@@ -234,10 +226,11 @@ function reasonLines(
   if (reasons.length === 0) return [];
   const part = count > size ? ` (of the newest ${formatNumber(size)} of ${formatNumber(count)})` : "";
   const columns: Column<FailureReason>[] = [
-    { title: "EMAILS", text: ({ emails }) => formatNumber(emails), align: "right" },
-    { title: "PROVIDER", text: ({ provider = "" }) => provider },
-    { title: "REASON", text: ({ reason }) => reason },
+    ["EMAILS", ({ emails }) => emails],
+    ["PROVIDER", ({ provider }) => provider],
+    ["REASON", ({ reason }) => reason],
   ];
+  // Dead letters have none.
   if (reasons.every(({ provider }) => provider === undefined)) columns.splice(1, 1);
   return ["", paint(terminal, `${title}${part}`, "bold"), ...tableOf(columns, reasons, terminal)];
 }
