@@ -78,15 +78,18 @@ export class Upload {
   /** Holds memory for what has arrived, never for what was announced: silent clients cost the others nothing. */
   read(request: Request): Promise<Arrival> {
     const { limits, wholeBytes, awaited } = this.#all;
-    if (request.body === null) return Promise.resolve({ kind: "read", bytes: this.#buffer });
     const header = request.headers.get("content-length");
-    const announced = header === null ? Number.POSITIVE_INFINITY : Number(header);
-    if (header !== null && announced > limits.maxBodyBytes) return Promise.resolve({ kind: "tooLarge" });
+    const announced = Number(header ?? 0);
+    if (announced > limits.maxBodyBytes) return Promise.resolve({ kind: "tooLarge" });
+    const isWhole =
+      header !== null && announced <= wholeBytesMax && wholeBytes + announced <= wholeBytesSumMax;
+    // Only a body that is read in pieces is looked at: that alone would make a stream of it.
+    const pieces = isWhole ? null : request.body;
+    if (!isWhole && pieces === null) return Promise.resolve({ kind: "read", bytes: this.#buffer });
 
     awaited.add(this);
     this.#timer = setTimeout(() => this.giveUp(), limits.bodyTimeoutMs);
-    const isWhole = announced <= wholeBytesMax && wholeBytes + announced <= wholeBytesSumMax;
-    void (isWhole ? this.#readWhole(request, announced) : this.#readPieces(request.body));
+    void (pieces === null ? this.#readWhole(request, announced) : this.#readPieces(pieces));
     return this.#arrival.promise;
   }
 
