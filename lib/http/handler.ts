@@ -125,16 +125,9 @@ export class Handler {
     if (typeof read === "string") return refuse(400, read);
     if (request.headers.has("trailer")) return refuse(400, "a trailer is not supported");
     const arrival = await upload.read(request);
-    switch (arrival.kind) {
-      case "read":
-        return this.#submit(request, read, arrival.bytes, upload);
-      case "tooLarge":
-        return refuse(400, `the body is over ${maxBodyBytes} bytes`);
-      case "noMemory":
-      case "tooSlow":
-      case "broken":
-        return this.#fail(failures[arrival.kind]);
-    }
+    if (typeof arrival !== "string") return this.#submit(request, read, arrival, upload);
+    if (arrival === "tooLarge") return refuse(400, `the body is over ${maxBodyBytes} bytes`);
+    return this.#fail(failures[arrival]);
   }
 
   async #submit(request: Request, read: BodyReader, bytes: Uint8Array, upload: Upload): Promise<Response> {

@@ -19,10 +19,8 @@ const wholeBytesMax = 65_536;
 /** Most bytes that bodies being read whole may have announced: Bun buffers them before they are counted as held. */
 const wholeBytesSumMax = 32 * 1024 * 1024;
 
-/** `noMemory`: no client that holds some has been silent for too long. `broken`: the client went away. */
-export type Arrival =
-  | { readonly kind: "read"; readonly bytes: Uint8Array }
-  | { readonly kind: "tooLarge" | "tooSlow" | "noMemory" | "broken" };
+/** A body, or why there is none. `noMemory`: nobody who holds some is silent. `broken`: the client went away. */
+export type Arrival = Uint8Array | "tooLarge" | "tooSlow" | "noMemory" | "broken";
 
 /** All submissions under way. */
 export class Uploads {
@@ -80,12 +78,12 @@ export class Upload {
     const { limits, wholeBytes, awaited } = this.#all;
     const header = request.headers.get("content-length");
     const announced = Number(header ?? 0);
-    if (announced > limits.maxBodyBytes) return Promise.resolve({ kind: "tooLarge" });
+    if (announced > limits.maxBodyBytes) return Promise.resolve("tooLarge");
     const isWhole =
       header !== null && announced <= wholeBytesMax && wholeBytes + announced <= wholeBytesSumMax;
     // Only a body that is read in pieces is looked at: that alone would make a stream of it.
     const pieces = isWhole ? null : request.body;
-    if (!isWhole && pieces === null) return Promise.resolve({ kind: "read", bytes: this.#buffer });
+    if (!isWhole && pieces === null) return Promise.resolve(this.#buffer);
 
     awaited.add(this);
     this.#timer = setTimeout(() => this.giveUp(), limits.bodyTimeoutMs);
@@ -109,7 +107,7 @@ export class Upload {
   }
 
   giveUp(): void {
-    this.#arrive({ kind: "tooSlow" });
+    this.#arrive("tooSlow");
   }
 
   silentMs(): number {
@@ -127,8 +125,8 @@ export class Upload {
     const bytes = await request.bytes().catch(() => undefined);
     this.#all.wholeBytes -= announced;
     if (!this.#hear()) return;
-    if (bytes === undefined) this.#arrive({ kind: "broken" });
-    else this.#arrive(this.hold(bytes.length) ? { kind: "read", bytes } : { kind: "noMemory" });
+    if (bytes === undefined) this.#arrive("broken");
+    else this.#arrive(this.hold(bytes.length) ? bytes : "noMemory");
   }
 
   async #readPieces(pieces: ReadableStream<Uint8Array>): Promise<void> {
@@ -138,16 +136,16 @@ export class Upload {
     for (let length = 0; ;) {
       const piece = await reader.read().catch(() => undefined);
       if (!this.#hear()) return;
-      if (piece === undefined) return this.#arrive({ kind: "broken" });
+      if (piece === undefined) return this.#arrive("broken");
       if (piece.done) {
         this.hold(length);
-        return this.#arrive({ kind: "read", bytes: resized(this.#buffer, length) });
+        return this.#arrive(resized(this.#buffer, length));
       }
       const needed = length + piece.value.length;
-      if (needed > maxBodyBytes) return this.#arrive({ kind: "tooLarge" });
+      if (needed > maxBodyBytes) return this.#arrive("tooLarge");
       if (needed > this.#buffer.length) {
         const size = Math.min(maxBodyBytes, Math.max(needed, 2 * this.#buffer.length));
-        if (!this.hold(size)) return this.#arrive({ kind: "noMemory" });
+        if (!this.hold(size)) return this.#arrive("noMemory");
         this.#buffer = resized(this.#buffer, size);
       }
       this.#buffer.set(piece.value, length);
@@ -166,7 +164,7 @@ export class Upload {
   #arrive(arrival: Arrival): void {
     if (!this.#all.awaited.delete(this)) return;
     clearTimeout(this.#timer);
-    if (arrival.kind !== "read") {
+    if (typeof arrival === "string") {
       this.hold(0);
       this.#buffer = new Uint8Array(0);
       void this.#reader?.cancel().catch(() => {});
