@@ -1,7 +1,7 @@
 // The terminal: how wide it is, whether it shows colors, and questions to the person who sits at it.
 
 import { readSync } from "node:fs";
-import { isatty, WriteStream } from "node:tty";
+import { isatty } from "node:tty";
 import { styleText } from "node:util";
 import { Failure, hint } from "./output.ts";
 
@@ -21,17 +21,12 @@ export function terminalOf(env: Readonly<Record<string, string | undefined>>): T
   const [stdin, stdout, stderr] = [isatty(0), isatty(1), isatty(2)];
   const isDumb = env["TERM"] === "dumb";
   return {
-    width: stdout ? columnsOf(1) : undefined,
+    // A terminal that does not report its width has 80 columns.
+    width: stdout ? process.stdout.columns || 80 : undefined,
     hasColors: stdout && !env["NO_COLOR"] && !isDumb,
     canAsk: stdin && stderr,
     showsProgress: stderr && !isDumb,
   };
-}
-
-/** A terminal that does not report its width has 80 columns. */
-function columnsOf(descriptor: number): number {
-  const [columns] = new WriteStream(descriptor).getWindowSize();
-  return columns > 0 ? columns : 80;
 }
 
 export type Style = "bold" | "dim" | "red" | "yellow";

@@ -38,6 +38,9 @@ export interface LogOptions {
   readonly write?: (line: string) => boolean;
 }
 
+/** For those who learn of every failure as a value. */
+export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
 /** Logged as a warning before the first line that follows lost ones. */
 export const lostEvent = "log-lines-lost";
 

@@ -7,7 +7,7 @@ import { type ProviderName, type Registration, registry } from "../../providers/
 import { QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
 import { checkRedis, openAdmin, type QueueSettings } from "../../queue/open.ts";
 import { obstacleIn } from "../../runtime/durable_dir.ts";
-import { type Log, withoutSecrets } from "../../runtime/log.ts";
+import { silentLog, withoutSecrets } from "../../runtime/log.ts";
 import { durabilityOf } from "../queue/location.ts";
 
 export interface Check {
@@ -17,9 +17,6 @@ export interface Check {
   /** The finding, without credentials, though a provider or a proxy may quote them. */
   readonly detail: string;
 }
-
-/** A failure reaches the caller as a value. */
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export async function checkAll(env: NodeJS.ProcessEnv, config: Config): Promise<Check[]> {
   const worker = readConfig(env, "worker");
@@ -44,7 +41,7 @@ async function checkProvider(name: ProviderName, config: Config): Promise<Check>
 
 async function checkStore({ queue, retainMs }: Config): Promise<Check> {
   try {
-    const admin = await openAdmin(queue, retainMs, silent);
+    const admin = await openAdmin(queue, retainMs, silentLog);
     const health = await admin.health().finally(() => admin.close());
     return health.ok ? passed("store", durabilityOf(queue)) : failed("store", health.reason);
   } catch (error) {
@@ -58,7 +55,7 @@ async function checkStore({ queue, retainMs }: Config): Promise<Check> {
 async function checkMissing(queue: QueueSettings): Promise<Check> {
   const creator = "the first server or worker creates it";
   if (queue.kind === "redis") {
-    const health = await checkRedis({ ...queue, log: silent });
+    const health = await checkRedis({ ...queue, log: silentLog });
     if (!health.ok) return failed("store", health.reason);
     return passed("store", `${durabilityOf(queue)}; no queue under prefix ${queue.prefix} yet: ${creator}`);
   }

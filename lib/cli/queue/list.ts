@@ -91,8 +91,8 @@ type Row = EmailFields & { readonly next: DisplayField };
 
 /** The fields that matter in each state, the most important first. `next` is the one of two times of an email in a batch. */
 const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
-  waiting: ["id", "submitted_at", "to", "subject", "attempts_total", "reason"],
-  retrying: ["id", "due_at", "reason", "to", "attempts_total", "submitted_at"],
+  waiting: ["id", "submitted_at", "attempts_total", "to", "subject", "reason"],
+  retrying: ["id", "due_at", "attempts_total", "reason", "to", "submitted_at"],
   sending: ["id", "next", "provider", "to", "subject"],
   "in-doubt": ["id", "in_doubt_since", "next", "reason", "provider", "to"],
   sent: ["id", "sent_at", "to", "provider", "subject"],

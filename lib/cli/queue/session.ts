@@ -3,7 +3,7 @@
 
 import { type Config, readConfig } from "../../config/config.ts";
 import { type Admin, type StoredEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
-import { type Log, withoutSecrets } from "../../runtime/log.ts";
+import { silentLog, withoutSecrets } from "../../runtime/log.ts";
 import { type ExitCode, flag } from "../command.ts";
 import { Failure } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
@@ -20,9 +20,6 @@ export interface QueueSession {
 
 export const jsonFlag = flag("prints one JSON document; docs/json-output.md describes it");
 
-// Failures reach the command as errors.
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
-
 /** Opens the queue for as long as `command` takes. Throws {@link Failure} if it cannot be used. */
 export async function withQueue(command: (session: QueueSession) => Promise<ExitCode>): Promise<ExitCode> {
   const read = readConfig(process.env, "server");
@@ -32,7 +29,7 @@ export async function withQueue(command: (session: QueueSession) => Promise<Exit
   const { openAdmin } = await import("../../queue/open.ts");
   let admin: Admin | undefined;
   try {
-    admin = await openAdmin(config.queue, config.retainMs, silent);
+    admin = await openAdmin(config.queue, config.retainMs, silentLog);
     return await command({
       admin,
       config,
