@@ -1,5 +1,5 @@
-// One bad thing and the rest: emails that a provider cannot digest, providers that are down or hidden behind a gateway,
-// and what becomes of everything else meanwhile.
+// One bad thing does not hold up the rest: emails that break a provider, providers that are down or hidden behind a
+// gateway, and everything else meanwhile.
 
 import { expect } from "bun:test";
 import { answerInstead, type Fault, faults } from "../../fakes/faults.ts";
@@ -9,7 +9,7 @@ import { eventually } from "../support/eventually.ts";
 import type { InProcess } from "../support/in_process.ts";
 import { times, worldTests } from "../support/worlds.ts";
 
-/** Longer than anything here takes, also on a busy machine. */
+/** Longer than anything here takes, even on a busy machine. */
 const limitMs = 120_000;
 
 const accepted = (world: InProcess) => new Set(world.acceptances().map(({ emailId }) => emailId));
@@ -17,10 +17,10 @@ const accepted = (world: InProcess) => new Set(world.acceptances().map(({ emailI
 const allAccepted = (world: InProcess, ids: readonly string[]) =>
   eventually("all of them are accepted", () => new Set(ids).isSubsetOf(accepted(world)), limitMs);
 
-/** Quick decisions, so that a test need not wait for minutes. */
+/** Short waits, so that a test does not take minutes. */
 const hasty = { providerTimeoutMs: 500, searchWaitMs: 300, doubtSplitAfterMs: 500, giveUpAfterMs: 1_500 };
 
-/** Submits one email after the other until the returned function is called, which gives their ids. */
+/** Submits one email after another until the returned function is called, which returns their ids. */
 function trickle(world: InProcess): () => Promise<string[]> {
   const ids: string[] = [];
   let stopping = false;
@@ -39,35 +39,39 @@ function trickle(world: InProcess): () => Promise<string[]> {
 
 const isDead = async (world: InProcess, id: string) => (await world.show(id)).state === "dead";
 
-/** @param urlOf of a Redis that is there when the tests run; undefined for an embedded queue */
+/** @param urlOf URL of a Redis, once the tests run; undefined for an embedded queue */
 export function containment(urlOf: () => string | undefined): void {
   const inWorld = worldTests("containment", urlOf);
 
   for (const provider of ["resend", "postmark"] as const) {
     for (const kind of poisonKinds) {
       const word = poisonWord({ kind, after: false, at: provider });
-      inWorld(`${word}: the rest of a backlog leaves, and it ends as a dead letter`, {}, async (world) => {
-        const good = await times(150, () => world.submit());
-        const bad = await world.submit({ subject: word, from: "me@example.net" });
-        good.push(...(await times(150, () => world.submit())));
-        world.startWorker({ weights: { [provider]: 1 }, ...hasty });
-        const stop = trickle(world);
-        await allAccepted(world, good);
-        await eventually("the bad one is dead", () => isDead(world, bad), limitMs);
-        await allAccepted(world, await stop());
-        await world.drained();
-        const { counters } = await world.stats();
-        expect(world.duplicates().size).toBeLessThanOrEqual(counters["possible_duplicates"] ?? 0);
-        expect(accepted(world).has(bad)).toBe(false);
-        const { deadReason } = decodeHistory((await world.show(bad)).history);
-        expect(deadReason).toStartWith(
-          kind === "sender" || kind === "key" ? "refused by every provider" : "outcome unknown: gave up",
-        );
-      });
+      inWorld(
+        `${word}: the rest of a backlog leaves, and the bad email becomes a dead letter`,
+        {},
+        async (world) => {
+          const good = await times(150, () => world.submit());
+          const bad = await world.submit({ subject: word, from: "me@example.net" });
+          good.push(...(await times(150, () => world.submit())));
+          world.startWorker({ weights: { [provider]: 1 }, ...hasty });
+          const stop = trickle(world);
+          await allAccepted(world, good);
+          await eventually("the bad email is dead", () => isDead(world, bad), limitMs);
+          await allAccepted(world, await stop());
+          await world.drained();
+          const { counters } = await world.stats();
+          expect(world.duplicates().size).toBeLessThanOrEqual(counters["possible_duplicates"] ?? 0);
+          expect(accepted(world).has(bad)).toBe(false);
+          const { deadReason } = decodeHistory((await world.show(bad)).history);
+          expect(deadReason).toStartWith(
+            kind === "sender" || kind === "key" ? "refused by every provider" : "outcome unknown: gave up",
+          );
+        },
+      );
     }
 
     inWorld(
-      `one email in twelve that ${provider} fails at slows the rest, and does not stop it`,
+      `one email in twelve that breaks ${provider} slows the rest, but does not stop it`,
       {},
       async (world) => {
         const kinds = poisonKinds.filter((kind) => kind !== "hang");
@@ -88,7 +92,7 @@ export function containment(urlOf: () => string | undefined): void {
         const stop = trickle(world);
         await allAccepted(world, good);
         await eventually(
-          "the bad ones are dead",
+          "the bad emails are dead",
           async () => (await world.stats()).states.dead === bad.length,
           limitMs,
         );
@@ -98,7 +102,7 @@ export function containment(urlOf: () => string | undefined): void {
       },
     );
 
-    inWorld(`what ${provider} fails at, the other provider takes`, {}, async (world) => {
+    inWorld(`an email that breaks ${provider} is sent by the other provider`, {}, async (world) => {
       const word = poisonWord({ kind: "error", after: false, at: provider });
       const ids = await times(40, (index) => world.submit(index === 20 ? { subject: word } : {}));
       world.startWorker({ ...hasty, giveUpAfterMs: 3_600_000, doubtMs: 2_000 });
@@ -140,7 +144,7 @@ export function containment(urlOf: () => string | undefined): void {
   ];
   for (const [what, begin] of outages) {
     inWorld(
-      `Resend ${what}: only what was in flight is in doubt, the rest leaves by Postmark`,
+      `Resend ${what}: only what was in flight is in doubt, and the rest leaves by Postmark`,
       {},
       async (world) => {
         begin(world);
@@ -148,7 +152,7 @@ export function containment(urlOf: () => string | undefined): void {
         const ids = await times(600, () => world.submit());
         world.startWorker({ ...hasty, concurrency, giveUpAfterMs: 3_600_000 });
         await eventually(
-          "what is not in doubt has left",
+          "everything that is not in doubt has left",
           async () => {
             const { waiting, retrying, sending } = (await world.stats()).states;
             return waiting + retrying + sending === 0;
@@ -186,17 +190,13 @@ export function containment(urlOf: () => string | undefined): void {
     expect((await world.stats()).states.dead).toBe(0);
   });
 
-  inWorld(
-    "three hundred sender domains cost no more requests than one needs twice over",
-    {},
-    async (world) => {
-      await times(1500, (index) => world.submit({ from: `me@domain-${index % 300}.example` }));
-      world.startWorker({ weights: { resend: 1 } });
-      await world.drained();
-      expect(world.acceptances()).toHaveLength(1500);
-      expect(world.resend.requests.length).toBeLessThanOrEqual(2 * 15);
-    },
-  );
+  inWorld("three hundred sender domains need at most twice the requests of one", {}, async (world) => {
+    await times(1500, (index) => world.submit({ from: `me@domain-${index % 300}.example` }));
+    world.startWorker({ weights: { resend: 1 } });
+    await world.drained();
+    expect(world.acceptances()).toHaveLength(1500);
+    expect(world.resend.requests.length).toBeLessThanOrEqual(2 * 15);
+  });
 
   const madeUp = Array.from({ length: 200 }, (_, index) => `made-up-${index}.example`);
   inWorld(
@@ -214,7 +214,7 @@ export function containment(urlOf: () => string | undefined): void {
         await allAccepted(world, [id]);
         waits.push(world.resend.requests.length - before);
       }
-      // The flood is not over: it did not have to be waited for.
+      // The flood is not over: the honest emails did not wait for it.
       expect((await world.stats()).states.dead).toBeLessThan(madeUp.length);
       expect(Math.max(...waits)).toBeLessThanOrEqual(8);
       await world.drained();
@@ -246,7 +246,7 @@ export function containment(urlOf: () => string | undefined): void {
   }
 
   inWorld(
-    "an email that this worker's providers refuse waits for one that another worker served lately",
+    "an email that this worker's providers refuse waits for a provider that another worker served lately",
     { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
       const { consumer } = world.startWorker({ weights: { resend: 1 } });
@@ -268,7 +268,7 @@ export function containment(urlOf: () => string | undefined): void {
   );
 
   inWorld(
-    "what Resend accepts in doubt under another key is counted as a possible duplicate",
+    "an email in doubt that Resend accepts under another key is counted as a possible duplicate",
     {},
     async (world) => {
       const id = await world.submit();
@@ -297,7 +297,7 @@ export function containment(urlOf: () => string | undefined): void {
     },
   );
 
-  inWorld("a provider of weight 0 begins nothing", {}, async (world) => {
+  inWorld("a provider of weight 0 gets nothing new", {}, async (world) => {
     const worker = world.startWorker({ weights: { resend: 0, postmark: 1 } });
     const ids = await times(20, () => world.submit());
     await allAccepted(world, ids);
@@ -309,7 +309,7 @@ export function containment(urlOf: () => string | undefined): void {
     const worker = world.startWorker({ weights: { resend: 1 }, leaseMs: 500, providerTimeoutMs: 200 });
     const [state] = worker.states;
     const provider = state!.provider;
-    // An answer that only a bug could give: it cannot be read.
+    // An unreadable answer, as only a bug could produce.
     state!.breaker = {
       kind: "halfOpen",
       generation: 1,
@@ -336,51 +336,47 @@ export function containment(urlOf: () => string | undefined): void {
     expect((await world.show(id)).state).toBe("sent");
   });
 
-  inWorld("an email that only ever fails does not make a good one wait", {}, async (world) => {
+  inWorld("an email that always fails does not delay a good one", {}, async (world) => {
     const word = poisonWord({ kind: "reset", after: false, at: "resend" });
     const { states } = world.startWorker({ weights: { resend: 1 }, ...hasty, giveUpAfterMs: 3_600_000 });
     await world.submit({ subject: word });
     await eventually("it has failed often", () => world.resend.requests.length > 20, limitMs);
     const [state] = states;
-    // However often it was the one that the provider was tried with.
+    // Even though it was often the probe.
     const { breaker } = state!;
     expect(breaker.kind === "closed" ? 0 : breaker.opened).toBeLessThanOrEqual(2);
     await allAccepted(world, [await world.submit()]);
   });
 
-  inWorld(
-    "an email whose account is refused is not what the provider is tried with next",
-    {},
-    async (world) => {
-      const { states } = world.startWorker({ weights: { postmark: 1 } });
-      const [state] = states;
-      const { provider } = state!;
-      const asked: number[] = [];
-      Object.assign(state!, {
-        provider: {
-          ...provider,
-          async send(...[outgoing, signal]: Parameters<typeof provider.send>) {
-            if (!outgoing.emails.some(({ email }) => email.subject === "bad"))
-              return provider.send(outgoing, signal);
-            asked.push(performance.now());
-            const outcomes = outgoing.emails.map(() => ({
-              kind: "accountRefused",
-              reason: "code 412: pending",
-            }));
-            return { rate: {}, result: { kind: "each", outcomes } };
-          },
+  inWorld("an email that was refused with the account is not the next probe", {}, async (world) => {
+    const { states } = world.startWorker({ weights: { postmark: 1 } });
+    const [state] = states;
+    const { provider } = state!;
+    const asked: number[] = [];
+    Object.assign(state!, {
+      provider: {
+        ...provider,
+        async send(...[outgoing, signal]: Parameters<typeof provider.send>) {
+          if (!outgoing.emails.some(({ email }) => email.subject === "bad"))
+            return provider.send(outgoing, signal);
+          asked.push(performance.now());
+          const outcomes = outgoing.emails.map(() => ({
+            kind: "accountRefused",
+            reason: "code 412: pending",
+          }));
+          return { rate: {}, result: { kind: "each", outcomes } };
         },
-      });
-      await world.submit({ subject: "bad" });
-      const isShut = () => state!.breaker.kind === "open";
-      await eventually("the provider refuses the account", isShut, limitMs);
-      const good = await world.submit();
-      // Its time is over.
-      if (state!.breaker.kind === "open") state!.breaker = { ...state!.breaker, untilMs: performance.now() };
-      await allAccepted(world, [good]);
-      await eventually("the provider works again", () => state!.breaker.kind === "closed", limitMs);
-    },
-  );
+      },
+    });
+    await world.submit({ subject: "bad" });
+    const isShut = () => state!.breaker.kind === "open";
+    await eventually("the provider refuses the account", isShut, limitMs);
+    const good = await world.submit();
+    // Ends its pause.
+    if (state!.breaker.kind === "open") state!.breaker = { ...state!.breaker, untilMs: performance.now() };
+    await allAccepted(world, [good]);
+    await eventually("the provider works again", () => state!.breaker.kind === "closed", limitMs);
+  });
 
   inWorld(
     "made-up senders do not starve an honest one that the worker does not know yet",
@@ -396,7 +392,7 @@ export function containment(urlOf: () => string | undefined): void {
   );
 
   inWorld(
-    "a breaker that opens during another provider's claim has its question asked",
+    "a breaker that opens during another provider's claim gets its question",
     { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
       const { consumer, states } = world.startWorker();
@@ -418,7 +414,7 @@ export function containment(urlOf: () => string | undefined): void {
       await eventually(
         "the breaker has opened often",
         async () => {
-          // Resend refuses it: only Postmark may take it, whoever's turn it is.
+          // Resend refuses it, so only Postmark can take it, whoever's turn it is.
           ids.push(await world.submit({ from: "me@example.net" }));
           return opened === 20;
         },
@@ -428,7 +424,7 @@ export function containment(urlOf: () => string | undefined): void {
     },
   );
 
-  inWorld("a provider that hangs leaves slots to the other one", {}, async (world) => {
+  inWorld("a provider that hangs leaves slots for the other one", {}, async (world) => {
     world.postmark.faults.add({ fault: faults.hangBeforeAccepting, path: "/email/batch" });
     world.startWorker({ concurrency: 2, batchMax: 1, providerTimeoutMs: 60_000, leaseMs: 150_000 });
     const ids: string[] = [];
@@ -437,7 +433,7 @@ export function containment(urlOf: () => string | undefined): void {
       await eventually("all but one are accepted", () => accepted(world).size >= ids.length - 1, limitMs);
     }
     expect(world.postmark.requests.filter(({ method }) => method === "POST").length).toBeLessThanOrEqual(1);
-    // Ends the request that hangs.
+    // Ends the hanging request.
     world.postmark.stop();
   });
 

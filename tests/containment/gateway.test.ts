@@ -1,4 +1,4 @@
-// What stands between a worker and a provider answers in its place, or the provider blames a sender: end to end, but
+// Something between a worker and a provider answers in its place, or the provider blames a sender: end to end, except
 // for the server.
 
 import { expect } from "bun:test";
@@ -9,7 +9,7 @@ import { sharedRedis, times, worldTests } from "../support/worlds.ts";
 
 const inWorld = worldTests("gateway", sharedRedis());
 
-/** Every email was accepted once, and the service does not think otherwise of any. */
+/** Expects that every email was accepted once, and that the service counts no duplicate. */
 async function expectOnce(world: InProcess, count: number): Promise<void> {
   expect(world.acceptances()).toHaveLength(count);
   expect(world.duplicates().size).toBe(0);
@@ -31,7 +31,7 @@ const refusals: [what: string, effect: Extract<Fault["effect"], object>][] = [
   ["400", { status: 400, json: { message: "Bad request" } }],
 ];
 for (const [what, effect] of refusals) {
-  inWorld(`its ${what} does not end the doubt about a batch at Resend`, {}, async (world) => {
+  inWorld(`its ${what} does not end the doubt of a batch at Resend`, {}, async (world) => {
     for (const fault of [{ stage: "accepted", effect: html503 } as const, { stage: "read", effect } as const])
       world.resend.faults.add({ fault, times: 1, path: "/emails/batch" });
     const [first] = await times(3, () => world.submit());
@@ -47,14 +47,14 @@ for (const [what, effect] of refusals) {
 }
 
 inWorld(
-  "a Resend key that is restricted to a domain refuses the others' emails alone",
+  "a Resend key restricted to one domain refuses only emails of other domains",
   { resend: { keyDomain: "example.com" } },
   async (world) => {
     const other = await world.submit({ from: "someone@gmail.com" });
     const good = await times(20, () => world.submit());
     world.startWorker({ weights: { resend: 1 } });
     await eventually(
-      "the refused one is a dead letter",
+      "the refused email is a dead letter",
       async () => (await world.show(other)).state === "dead",
     );
     await world.drained();

@@ -28,7 +28,7 @@ const claimed: Batch = {
 };
 
 describe("batch", () => {
-  test("a claimed batch is opened with what its email needs", () => {
+  test("a claimed batch is decoded with its emails and their histories", () => {
     const { emails, notes, ...rest } = decodeBatch({ ...claimed, leaseExpired: false });
     const { emails: _, notes: __, ...same } = claimed;
     expect(rest).toEqual({ ...same, leaseExpired: false, unreadable: [], isDamaged: false });
@@ -38,7 +38,7 @@ describe("batch", () => {
     ]);
   });
 
-  test("an expired lease is an attempt, when it is first seen", () => {
+  test("an expired lease counts as an attempt at the time when it is found", () => {
     expect(decodeBatch(claimed).notes).toEqual({
       ...noNotes,
       looks: 1,
@@ -46,7 +46,7 @@ describe("batch", () => {
     });
   });
 
-  test("a batch in doubt is searched for where that is possible, and sent again under its key where it is not, until housekeeping has to end its doubt", () => {
+  test("a batch in doubt is searched for, or sent again under its key without a search, until housekeeping ends its doubt", () => {
     const doubtful = batch([email("a")], inDoubt);
     expect(step(batch([email("a")]), searchPolicy)).toBe("send");
     expect(step(doubtful, policy)).toBe("send");
@@ -56,13 +56,13 @@ describe("batch", () => {
     expect(step(doubtful, searchPolicy, doubtful.doubtEndsAtMs)).toEqual(handBack);
   });
 
-  test("a batch in doubt goes on past its end while the store's clock is not believed", () => {
+  test("a batch in doubt continues past its end while the store's clock is not trusted", () => {
     const doubtful = batch([email("a")], { ...inDoubt, clockSteppedAtMs: nowMs - 1 });
     expect(step(doubtful, policy, doubtful.doubtEndsAtMs)).toBe("send");
     expect(step(doubtful, searchPolicy, doubtful.doubtEndsAtMs)).toBe("search");
   });
 
-  test("a provider of weight 0 is sent nothing new, and goes on with what is in doubt", () => {
+  test("a provider of weight 0 gets nothing new, and continues with batches in doubt", () => {
     expect(nextStep(inputOf(batch([email("a")])), false)).toEqual(handBack);
     expect(nextStep(inputOf(batch([email("a")], inDoubt)), false)).toBe("send");
   });
@@ -74,7 +74,7 @@ describe("batch", () => {
     expect(step({ ...struck, acceptances: 7 }, policy)).toBe("send");
   });
 
-  test("what cannot be read is set aside, its outcome unknown if the batch was in doubt; the rest goes on", () => {
+  test("unreadable emails are set aside, with an unknown outcome if the batch was in doubt; the others continue", () => {
     const [one] = claimed.emails;
     const emails = [one!, { ...one!, id: "t", text: "no JSON" }, { ...one!, id: "h", history: "nor this" }];
     for (const leaseExpired of [false, true]) {

@@ -9,7 +9,7 @@ import {
 } from "../../lib/policy/breaker.ts";
 import { anyRandom } from "./fixtures.ts";
 
-/** In words: what may begin, and when. */
+/** Describes in words which request may begin, and when. */
 type Admission =
   | { kind: "closed" | "question" | "probe"; generation: number; isBlind: boolean }
   | { kind: "refused"; untilMs: number | undefined };
@@ -22,7 +22,7 @@ function admit(before: Breaker, nowMs: number): { breaker: Breaker; admission: A
     return { breaker: before, admission: { kind: "refused", untilMs } };
   }
   const { kind, generation } = breaker;
-  if (kind === "open") throw new Error("begins while it is open");
+  if (kind === "open") throw new Error("a request begins while the breaker is open");
   const isBlind = kind === "halfOpen" && breaker.isBlind === true;
   const words = { closed: "closed", asking: "question", halfOpen: "probe" } as const;
   return { breaker, admission: { kind: words[kind], generation, isBlind } };
@@ -36,7 +36,7 @@ function admitted(breaker: Breaker, nowMs: number): { breaker: Breaker; admissio
 
 let requests = 0;
 
-/** One request that ends so at once. */
+/** Makes one request that ends immediately with this event. */
 function after(
   breaker: Breaker,
   answer: "ok" | "fails" | "unanswered" | "refused" | "none" | "asked" | "notAsked",
@@ -80,7 +80,7 @@ describe("breaker", () => {
     expect(after(after(failed(4), "ok"), "fails").kind).toBe("closed");
   });
 
-  test("it stays shut, then lets one probe through", () => {
+  test("it stays open for its pause, then admits one probe", () => {
     const open = failed(5);
     expect(admit(open, 499).admission).toEqual({ kind: "refused", untilMs: 500 });
     const { breaker, admission } = admit(open, 500);
@@ -88,7 +88,7 @@ describe("breaker", () => {
     expect(admit(breaker, 10_000).admission).toEqual({ kind: "refused", untilMs: undefined });
   });
 
-  test("every probe that fails doubles the time, up to a minute", () => {
+  test("every failed probe doubles the pause, up to a minute", () => {
     let breaker = failed(5);
     const times: number[] = [];
     for (let nowMs = untilMs(breaker) ?? 0; times.length < 9; nowMs = untilMs(breaker) ?? 0) {
@@ -98,14 +98,14 @@ describe("breaker", () => {
     expect(times).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000, 30_000]);
   });
 
-  test("a probe that succeeds closes it, and forgets how often it opened", () => {
+  test("a successful probe closes it and resets the pause", () => {
     const closed = after(failed(5), "ok", 500);
     expect(closed).toMatchObject({ kind: "closed", failed: [] });
     const again = Array.from({ length: 5 }).reduce<Breaker>((one) => after(one, "fails"), closed);
     expect(untilMs(again)).toBe(500);
   });
 
-  test("an account's refusal opens it at once, for a minute at first and an hour at last", () => {
+  test("a refused account opens it immediately, at first for a minute, at last for an hour", () => {
     let breaker = after(closedBreaker, "refused", 0, 1 - 2 ** -53);
     const times = [untilMs(breaker)];
     for (let times_ = 0; times_ < 8; times_ += 1) {
@@ -118,7 +118,7 @@ describe("breaker", () => {
     ]);
   });
 
-  test("a batch that fails again and again is one failure", () => {
+  test("a batch that fails repeatedly counts as one failure", () => {
     let breaker: Breaker = closedBreaker;
     const fail = (what: string) => {
       const { breaker: begun, admission } = admitted(breaker, 0);
@@ -131,7 +131,7 @@ describe("breaker", () => {
     expect(breaker.kind).toBe("open");
   });
 
-  test("a failure without an answer of the provider's own has it asked at once, before anything else is sent", () => {
+  test("a failure without an answer in the provider's own form leads to a question before the next request", () => {
     const open = after(closedBreaker, "unanswered", 100);
     expect(untilMs(open)).toBe(100);
     const { breaker: asking, admission } = admit(open, 100);
@@ -153,7 +153,7 @@ describe("breaker", () => {
     expect(times).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000]);
   });
 
-  test("what answers no question is probed blindly at last, every other time, and not more often than it is asked", () => {
+  test("a provider that answers no questions is finally probed blindly, every other time", () => {
     let breaker = after(closedBreaker, "unanswered");
     const kinds: string[] = [];
     const times: number[] = [];
@@ -165,7 +165,7 @@ describe("breaker", () => {
       breaker =
         admission.kind === "question"
           ? after(breaker, "notAsked", nowMs)
-          : // With what was in doubt before, which makes nobody wait longer at other times.
+          : // With a batch that was in doubt before, which never lengthens the pause.
             record(begun, admitted(breaker, nowMs).admission, { kind: "unanswered", isNew: false }, nowMs, 0);
       times.push((untilMs(breaker) ?? 0) - nowMs);
     }
@@ -174,7 +174,7 @@ describe("breaker", () => {
     expect(times.slice(6)).toEqual([30_000, 30_000, 30_000, 30_000]);
   });
 
-  test("what failed before does not make the provider wait longer when it fails again", () => {
+  test("a repeated failure of the same emails does not lengthen the pause", () => {
     let breaker = failed(5);
     for (let times = 0; times < 10; times += 1) {
       const nowMs = untilMs(breaker) ?? 0;
@@ -184,7 +184,7 @@ describe("breaker", () => {
     }
   });
 
-  test("a probe that is not answered although the question was makes the next question wait longer", () => {
+  test("an unanswered probe after an answered question lengthens the pause before the next question", () => {
     let breaker = after(closedBreaker, "unanswered");
     const times: number[] = [];
     for (let nowMs = 0; times.length < 3;) {
@@ -195,7 +195,7 @@ describe("breaker", () => {
     expect(times).toEqual([500, 1_000, 2_000]);
   });
 
-  test("one failure without an answer may be an email's: the provider is down when it fails again", () => {
+  test("the provider counts as down after a second failure without an answer, since one may be an email's fault", () => {
     const open = after(closedBreaker, "unanswered");
     const isDown = (breaker: Breaker) => breaker.kind !== "closed" && breaker.isDown;
     expect(isDown(open)).toBe(false);
@@ -205,16 +205,16 @@ describe("breaker", () => {
     expect(isDown(closedBreaker)).toBe(false);
   });
 
-  test("a provider that the queue knows to have failed so is asked first", () => {
+  test("a provider whose last failure in the queue was unanswered is asked first", () => {
     expect(admit(suspiciousBreaker(7), 7).admission.kind).toBe("question");
   });
 
-  test("a question that was not asked after all is asked next", () => {
+  test("a question that was not asked is asked next", () => {
     const open = after(closedBreaker, "unanswered");
     expect(admit(after(open, "none", 50), 50).admission.kind).toBe("question");
   });
 
-  test("a probe without an answer makes room for another", () => {
+  test("a probe whose answer says nothing allows another", () => {
     const open = failed(5);
     expect(admit(after(open, "none", 500), 500).admission.kind).toBe("probe");
   });
@@ -237,7 +237,7 @@ describe("breaker", () => {
     expect(record(probing, probe, { kind: "success" }, 0, 0).kind).toBe("closed");
   });
 
-  test("it never has two probes or questions under way, nor any request while it is open", () => {
+  test("it never has two probes or questions in progress, nor any request while it is open", () => {
     const step = fc.record({
       act: fc.constantFrom("admit", "ok", "fails", "unanswered", "refused", "none", "asked", "notAsked"),
       which: fc.nat(),

@@ -14,13 +14,13 @@ import {
   historyOf,
   hourMs,
   inDoubt,
-  looked,
+  searched,
   nowMs,
   old,
   outcomes,
   policy,
   searchPolicy,
-  told,
+  describeDecision,
   whole,
 } from "./fixtures.ts";
 
@@ -29,13 +29,13 @@ const two = [email("a"), email("b")];
 const three = [email("a"), email("b"), email("c")];
 const twoSenders = [email("a"), email("b"), email("c", { from: "news@example.com" })];
 const late = [email("a", old)];
-const replayed = (hoursAgo: number) => [
+const retriedByOperator = (hoursAgo: number) => [
   email("a", { ...old, history: { ...noHistory, replayedAtMs: nowMs - hoursAgo * hourMs } }),
 ];
 const refusedElsewhere = [email("a", { history: { ...noHistory, refusedBy: ["postmark"] } })];
 const doubted = [email("a", { history: { ...noHistory, doubted: true } })];
 const nine = Array.from({ length: 9 }, (_, index) => email(`e${index}`));
-/** In doubt for long, with another email accepted since the first of these failures. */
+/** In doubt for long, with another email accepted since the first of these strikes. */
 const struck = (strikes: number): Partial<DecodedBatch> => ({
   ...inDoubt,
   acceptances: 8,
@@ -46,61 +46,61 @@ const untouched: Result = { kind: "untouched", delayMs: 0 };
 const postmark: Partial<DecodedBatch> = { provider: "postmark" };
 const searchFailed: Result = { kind: "failed", outcome: outcomes.unavailable };
 
-type Row = [subject: string, batch: DecodedBatch, result: Result, told: string, policy?: Policy];
+type Row = [subject: string, batch: DecodedBatch, result: Result, decision: string, policy?: Policy];
 
 const rows: Row[] = [
-  // One email, never in doubt.
+  // One email, never in doubt
   ["an accepted email is sent", batch(one), each("accepted"), "a sent"],
   ["a rejected email is dead", batch(one), each("rejected"), "a dead: bad address"],
-  ["a rejection that may change is dead, too", batch(one), whole("unstable"), "a dead: not today"],
+  ["an email whose rejection may change is dead too", batch(one), whole("unstable"), "a dead: not today"],
   [
-    "a refused sender goes to the next provider at once",
+    "an email of a refused sender goes to the next provider immediately",
     batch(one),
     each("senderRefused"),
     "a due postmark 0",
   ],
   [
-    "a sender refused by all is dead",
+    "an email whose sender every provider refuses is dead",
     batch(refusedElsewhere),
     whole("senderRefused"),
     "a dead: refused by every provider: not verified",
   ],
   [
-    "a sender refused by a provider of weight 0 goes to the first that has one",
+    "an email whose sender a provider of weight 0 refuses goes to the first with a weight",
     batch(one, { provider: "sandbox" }),
     whole("senderRefused"),
     "a due resend 0",
   ],
   [
-    "a provider of weight 0 does not count among those that could take an email",
+    "a provider of weight 0 does not count among those that can take an email",
     batch(one),
     whole("senderRefused"),
     "a dead: refused by every provider: not verified",
     { ...policy, providers: ["resend"] },
   ],
   [
-    "an account's refusal goes to any provider at once",
+    "an email refused with the account goes to any provider immediately",
     batch(one),
     whole("accountRefused"),
     "a due any 0 in 1",
   ],
-  ["a throttled email goes to any provider at once", batch(one), whole("throttled"), "a due any 0"],
-  ["an unavailable provider is backed off from", batch(one), whole("unavailable"), "a due any 500"],
+  ["a throttled email goes to any provider immediately", batch(one), whole("throttled"), "a due any 0"],
+  ["an email backs off from an unavailable provider", batch(one), whole("unavailable"), "a due any 500"],
   ["an unknown outcome puts the batch in doubt", batch(one), whole("unknown"), "rest 500"],
   [
-    "an unknown outcome of a provider that can be searched has its first look soon",
+    "an unknown outcome of a provider that can be searched leads to a search soon",
     batch(one, postmark),
     whole("unknown"),
     "rest 1000",
     searchPolicy,
   ],
   [
-    "a key used with other bytes is dead, its outcome unknown",
+    "an email whose key was used with other bytes is dead, with an unknown outcome",
     batch(one),
     whole("keyReused"),
     "a dead: outcome unknown: other bytes",
   ],
-  ["a batch never begun gives its emails back", batch(two), untouched, "a due any 0; b due any 0"],
+  ["a batch that was not begun gives its emails back", batch(two), untouched, "a due any 0; b due any 0"],
   [
     "an email that one provider refused goes back to the only one left",
     batch(refusedElsewhere),
@@ -108,15 +108,15 @@ const rows: Row[] = [
     "a due resend 500",
   ],
   [
-    "an account's refusal of one email beside another's acceptance is backed off from",
+    "an email refused with the account next to an accepted one backs off",
     batch(two),
     each("accountRefused", "accepted"),
     "a due any 500 in 2; b sent",
   ],
 
-  // One email, for too long.
+  // One email, late
   [
-    "a late email dies of a failure of a provider that answers questions",
+    "a late email dies from a failure of a provider that answers questions",
     batch(late),
     whole("maintenance"),
     "a dead: gave up: 503",
@@ -129,42 +129,42 @@ const rows: Row[] = [
     "a due any 500 in 1",
   ],
   [
-    "a late email outlives a connection that never stood",
+    "a late email outlives a connection that was never made",
     batch(late),
     whole("unavailable"),
     "a due any 500 in 1",
     answered,
   ],
   [
-    "a late email that did not travel alone does so next time",
+    "a late email that traveled in company travels alone next",
     batch([...late, email("b")]),
     whole("maintenance"),
     "a due any 500 in 1; b due any 500 in 1",
     answered,
   ],
   [
-    "a late email dies of an account's refusal if the account holds otherwise",
+    "a late email dies from a refused account if the question found the account valid",
     batch(late),
     whole("accountRefused"),
     "a dead: gave up: bad key",
     { ...policy, question: "ok" },
   ],
   [
-    "a late email outlives an account's refusal if that holds for the question too",
+    "a late email outlives a refused account if the question was refused too",
     batch(late),
     whole("accountRefused"),
     "a due any 0 in 1",
     answered,
   ],
   [
-    "a late email of a refused sender goes to the next provider all the same",
+    "a late email of a refused sender still goes to the next provider",
     batch(late),
     whole("senderRefused"),
     "a due postmark 0",
     answered,
   ],
   [
-    "no email is late while the store's clock has stepped lately",
+    "no email is late soon after a step of the store's clock",
     batch(late, { clockSteppedAtMs: nowMs - 1_000 }),
     whole("maintenance"),
     "a due any 500",
@@ -172,7 +172,7 @@ const rows: Row[] = [
   ],
   ["a late email outlives throttling", batch(late), whole("throttled"), "a due any 0", answered],
   [
-    "a late email in doubt dies of an attempt that fails, its outcome unknown",
+    "a late email in doubt dies from a failed attempt, with an unknown outcome",
     batch(late, inDoubt),
     whole("serverError"),
     "a dead: outcome unknown: gave up: 500",
@@ -191,23 +191,23 @@ const rows: Row[] = [
     { kind: "ended" },
     "a dead: outcome unknown: gave up: no answer",
   ],
-  ["a late email outlives being handed back", batch(late), untouched, "a due any 0"],
+  ["a late email outlives being given back", batch(late), untouched, "a due any 0"],
   ["a late email outlives the end of its doubt", batch(late, inDoubt), { kind: "ended" }, "a due any 0 in 1"],
   [
-    "an old email that was replayed is not late until that is too long ago",
-    batch(replayed(71)),
+    "an old email that an operator retried is not late until GIVE_UP_AFTER has passed again",
+    batch(retriedByOperator(71)),
     whole("maintenance"),
     "a due any 500",
     answered,
   ],
   [
-    "an email that was replayed too long ago dies",
-    batch(replayed(72)),
+    "an email that an operator retried too long ago dies",
+    batch(retriedByOperator(72)),
     whole("maintenance"),
     "a dead: gave up: 503",
     answered,
   ],
-  // Several, never in doubt.
+  // Several emails, never in doubt
   [
     "each email has its own outcome",
     batch(three),
@@ -215,13 +215,13 @@ const rows: Row[] = [
     "a sent; b dead: bad address; c due postmark 0",
   ],
   [
-    "a rejected batch goes on at once in pieces of eight",
+    "a rejected batch continues immediately in pieces of eight",
     batch(nine),
     whole("rejected"),
     nine.map(({ id }) => `${id} due any 0 in 8`).join("; "),
   ],
   [
-    "a rejected piece goes on as single emails",
+    "a rejected piece continues as single emails",
     batch(nine.slice(1), { pieceMax: 8 }),
     whole("rejected"),
     nine
@@ -230,58 +230,58 @@ const rows: Row[] = [
       .join("; "),
   ],
   [
-    "what a provider itself fails at is tried again in pieces",
+    "a batch that a provider itself fails is retried in pieces",
     batch(two),
     whole("maintenance"),
     "a due any 500 in 1; b due any 500 in 1",
   ],
   [
-    "a connection that never stood is nobody's fault",
+    "a connection that was never made is no email's fault",
     batch(two),
     whole("unavailable"),
     "a due any 500; b due any 500",
   ],
   [
-    "an email that travels alone goes on doing so while nothing says that it is well",
+    "an email that travels alone continues to do so until it succeeds",
     batch(one, { pieceMax: 1 }),
     whole("throttled"),
     "a due any 0 in 1",
   ],
   [
-    "a batch of one refused sender is refused",
+    "a batch with only a refused sender is refused as a whole",
     batch(two),
     whole("senderRefused"),
     "a due postmark 0; b due postmark 0",
   ],
   [
-    "a batch of several senders, of which none is named, goes on in pieces",
+    "a batch of several senders continues in pieces if the refusal names none",
     batch(twoSenders),
     whole("senderRefused"),
     "a due any 0 in 1; b due any 0 in 1; c due any 0 in 1",
   ],
   [
-    "a sender's domain that the refusal names is refused alone",
+    "only the sender's domain that a refusal names is refused",
     batch([email("a"), email("b", { from: "me@Example.org" })]),
     whole("named"),
     "a due any 0 in 100; b due postmark 0",
   ],
   [
-    "a domain that nobody in the batch has is not believed to be the one",
+    "a named domain that no email of the batch has is ignored",
     batch(twoSenders),
     whole("named"),
     "a due any 0 in 1; b due any 0 in 1; c due any 0 in 1",
   ],
   [
-    "what an account's refusal refused together stays together, apart from other emails",
+    "emails that were refused with the account stay together, apart from others",
     batch(twoSenders),
     whole("accountRefused"),
     "a due any 0 in 3; b due any 0 in 3; c due any 0 in 3",
   ],
   ["a throttled batch goes back whole", batch(two), whole("throttled"), "a due any 0; b due any 0"],
 
-  // In doubt.
+  // In doubt
   [
-    "an answer for each ends doubt",
+    "an answer for each email ends doubt",
     batch(three, inDoubt),
     each("accepted", "unavailable", "senderRefused"),
     "a sent; b due any 500; c due postmark 0",
@@ -293,20 +293,25 @@ const rows: Row[] = [
     whole("rejected"),
     "a due any 0 in 1; b due any 0 in 1",
   ],
-  ["a rejection that may change leaves doubt", batch(two, inDoubt), whole("unstable"), "rest 500"],
+  ["a rejection that may change does not end doubt", batch(two, inDoubt), whole("unstable"), "rest 500"],
   [
     "a key used with other bytes ends doubt",
     batch(two, inDoubt),
     whole("keyReused"),
     "a dead: outcome unknown: other bytes; b dead: outcome unknown: other bytes",
   ],
-  ["a refused sender leaves doubt", batch(one, inDoubt), whole("senderRefused"), "rest 500"],
-  ["an account's refusal leaves doubt", batch(one, inDoubt), whole("accountRefused"), "rest 500"],
+  ["a refused sender does not end doubt", batch(one, inDoubt), whole("senderRefused"), "rest 500"],
+  ["a refused account does not end doubt", batch(one, inDoubt), whole("accountRefused"), "rest 500"],
   ["a throttled batch in doubt stays whole", batch(two, inDoubt), whole("throttled"), "rest 500"],
-  ["an unavailable provider leaves doubt", batch(one, inDoubt), whole("unavailable"), "rest 500"],
-  ["an unknown outcome leaves doubt", batch(one, inDoubt), whole("unknown"), "rest 500"],
-  ["a lapsed batch is in doubt", batch(two, { leaseExpired: true }), whole("throttled"), "rest 500"],
-  ["a late batch in doubt stays", batch(late, inDoubt), whole("unavailable"), "rest 500"],
+  ["an unavailable provider does not end doubt", batch(one, inDoubt), whole("unavailable"), "rest 500"],
+  ["an unknown outcome does not end doubt", batch(one, inDoubt), whole("unknown"), "rest 500"],
+  [
+    "a batch whose lease expired is in doubt",
+    batch(two, { leaseExpired: true }),
+    whole("throttled"),
+    "rest 500",
+  ],
+  ["a late batch in doubt stays in doubt", batch(late, inDoubt), whole("unavailable"), "rest 500"],
   ["a batch in doubt that was not begun stays as it is", batch(two, inDoubt), untouched, "rest 0"],
   [
     "doubt that ends gives all emails back",
@@ -327,19 +332,19 @@ const rows: Row[] = [
     "rest 500",
   ],
   [
-    "a batch in doubt is looked at again when its doubt ends",
+    "a batch in doubt is due at the latest when its doubt ends",
     batch(one, { ...inDoubt, doubtEndsAtMs: nowMs + 200 }),
     whole("unavailable"),
     "rest 200",
   ],
   [
-    "attempts in doubt come at most 30 s apart",
+    "attempts in doubt are at most 30 s apart",
     batch(one, { ...inDoubt, notes: { ...noNotes, failures: 12 } }),
     whole("unavailable"),
     "rest 30000",
   ],
   [
-    "attempts that a split needs are made by the time that it is allowed",
+    "the attempts that a split needs are made before it is allowed",
     batch(two, { doubtSinceMs: nowMs - 1_000, notes: { ...noNotes, failures: 12, strikes: 3 } }),
     whole("unavailable"),
     "rest 24000",
@@ -351,14 +356,14 @@ const rows: Row[] = [
     "a due any 0 in 1; b due any 0 in 1",
   ],
   [
-    "so is one whose sender is refused at every repetition, which shows that the provider works",
+    "a batch whose sender is refused at every repetition is split: the refusal shows that the provider works",
     batch(two, { ...struck(4), acceptances: 7 }),
     whole("senderRefused"),
     "a due any 0 in 1; b due any 0 in 1",
   ],
-  ["four failures are too few", batch(two, struck(3)), whole("serverError"), "rest 500"],
+  ["four failures are too few for a split", batch(two, struck(3)), whole("serverError"), "rest 500"],
   [
-    "no other email accepted is no evidence",
+    "a batch is not split while no other email is accepted",
     batch(two, { ...struck(4), acceptances: 7 }),
     whole("serverError"),
     "rest 500",
@@ -371,19 +376,19 @@ const rows: Row[] = [
     { ...policy, credential: "another" },
   ],
   [
-    "two minutes have to be over",
+    "a batch is not split within two minutes",
     batch(two, { ...struck(4), doubtSinceMs: nowMs - 119_000 }),
     whole("serverError"),
     "rest 1050",
   ],
   [
-    "throttling, maintenance and lost connections are not counted",
+    "throttling, maintenance and lost connections do not count towards a split",
     batch(two, struck(4)),
     whole("maintenance"),
     "rest 500",
   ],
   [
-    "a request that is still at work at the provider is no failure",
+    "a request that the provider is still working on does not count towards a split",
     batch(two, struck(4)),
     { kind: "whole", outcome: { ...outcomes.serverError, isAtWork: true } },
     "rest 500",
@@ -395,14 +400,14 @@ const rows: Row[] = [
     "a due any 0 in 1; b due any 0 in 1",
   ],
   [
-    "a quota that is used up ends no email",
+    "an exhausted quota ends no email",
     batch(late),
     { kind: "whole", outcome: { ...outcomes.accountRefused, isQuota: true } },
     "a due any 0 in 1",
     { ...policy, question: "ok" },
   ],
   [
-    "the rest of a piece from which a sender was refused goes on in two",
+    "the rest of a piece with a refused sender continues in halves",
     batch([email("a"), email("b", { from: "me@example.org" }), email("c"), email("d")], { pieceMax: 100 }),
     whole("named"),
     "a due any 0 in 2; b due postmark 0 in 100; c due any 0 in 2; d due any 0 in 2",
@@ -416,102 +421,102 @@ const rows: Row[] = [
     searchPolicy,
   ],
 
-  // Doubt that has ended before.
+  // After doubt
   [
-    "an email doubted before dies with its outcome unknown",
+    "an email that was in doubt before dies with an unknown outcome",
     batch(doubted),
     whole("rejected"),
     "a dead: outcome unknown: bad address",
   ],
-  ["an email doubted before can be sent", batch(doubted), whole("unavailable"), "a due any 500"],
+  ["an email that was in doubt before can be sent", batch(doubted), whole("unavailable"), "a due any 500"],
 
-  // The recall.
+  // Searches
   [
     "emails that a search finds are sent",
     batch(two, { ...postmark, ...inDoubt }),
-    looked("a", "b"),
+    searched("a", "b"),
     "a sent; b sent",
     searchPolicy,
   ],
   [
-    "a search before its time leaves what it does not find until then",
+    "a search before the search wait leaves what it does not find until then",
     batch(two, { ...postmark, doubtSinceMs: nowMs - 10_000 }),
-    looked("a"),
+    searched("a"),
     "a sent; rest 50050",
     searchPolicy,
   ],
   [
-    "a first search in time is not enough",
+    "one search after the search wait is not enough",
     batch(two, { ...postmark, ...inDoubt }),
-    looked("a"),
+    searched("a"),
     "a sent; rest 10000",
     searchPolicy,
   ],
   [
-    "a second search in time sends again what it does not find",
+    "a second search after the search wait sends again what it does not find",
     batch(two, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
-    looked("a"),
+    searched("a"),
     "a sent; b due any 0 in 1",
     searchPolicy,
   ],
   [
     "a search of another account does not count",
     batch(one, { ...postmark, ...inDoubt, credential: "old", notes: { ...noNotes, looks: 1, account: "7" } }),
-    looked(),
+    searched(),
     "rest 10000",
     { ...searchPolicy, account: "8" },
   ],
   [
     "a search of the same account under another token counts",
     batch(one, { ...postmark, ...inDoubt, credential: "old", notes: { ...noNotes, looks: 1, account: "7" } }),
-    looked(),
+    searched(),
     "a due any 0 in 1",
     { ...searchPolicy, account: "7" },
   ],
   [
-    "patience begins anew when the store's clock has stepped",
+    "the search wait starts again after a step of the store's clock",
     batch(one, { ...postmark, ...inDoubt, clockSteppedAtMs: nowMs - 1_000, notes: { ...noNotes, looks: 1 } }),
-    looked(),
+    searched(),
     "rest 59050",
     searchPolicy,
   ],
   [
-    "a second search before its time does not count",
+    "a second search before the search wait does not count",
     batch(one, { ...postmark, doubtSinceMs: nowMs - 60_050, notes: { ...noNotes, looks: 1 } }),
-    looked(),
+    searched(),
     "rest 10000",
     searchPolicy,
   ],
   [
-    "a search in the claim that found the lease lapsed does not count",
+    "a search in the claim that found the lease expired does not count",
     batch(one, { ...postmark, leaseExpired: true, doubtSinceMs: nowMs - 100 }),
-    looked(),
+    searched(),
     "rest 59950",
     searchPolicy,
   ],
   [
-    "a search that fails is no look",
+    "a failed search does not count",
     batch(one, { ...postmark, ...inDoubt, notes: { ...noNotes, looks: 1 } }),
     searchFailed,
     "rest 500",
     searchPolicy,
   ],
   [
-    "two looks with a short patience have a gap",
+    "two searches with a short search wait have a gap",
     batch(one, { ...postmark, ...inDoubt }),
-    looked(),
+    searched(),
     "rest 50",
     { ...searchPolicy, searchWaitMs: 60 },
   ],
   [
-    "two looks with a long patience have a gap of 15 s",
+    "two searches with a long search wait have a gap of 15 s",
     batch(one, { ...postmark, doubtSinceMs: nowMs - 700_000 }),
-    looked(),
+    searched(),
     "rest 15000",
     { ...searchPolicy, searchWaitMs: 600_000 },
   ],
 
-  // Answers that no adapter gives.
+  // Answers that no adapter gives
   ["an answer that leaves out an email leaves the batch whole", batch(two), each("accepted"), "rest 500"],
   [
     "an answer that leaves out an email settles the others if the rest can be searched for",
@@ -524,12 +529,12 @@ const rows: Row[] = [
 
 describe("decide", () => {
   for (const [subject, given, result, expected, under = policy] of rows) {
-    test(subject, () => expect(told(decided(given, result, under))).toBe(expected));
+    test(subject, () => expect(describeDecision(decided(given, result, under))).toBe(expected));
   }
 });
 
-describe("decide: counters and signs", () => {
-  test("what the answer says is counted by provider", () => {
+describe("decide: counters and reports", () => {
+  test("outcomes are counted by provider", () => {
     const { settlement } = decided(
       batch([...three, email("d"), email("e")]),
       each("accepted", "accepted", "rejected", "unavailable", "senderRefused"),
@@ -543,14 +548,14 @@ describe("decide: counters and signs", () => {
     });
   });
 
-  test("emails are counted as unknown when they come into doubt, and once", () => {
+  test("emails are counted as unknown once, when they enter doubt", () => {
     expect(decided(batch(two), whole("unknown"), policy).settlement.counts).toEqual({
       "unknown:resend": 2,
     });
     expect(decided(batch(two, inDoubt), whole("unknown"), policy).settlement.counts).toEqual({});
   });
 
-  test("possible duplicates are named and counted, but for those accepted meanwhile", () => {
+  test("possible duplicates are reported and counted, except those accepted meanwhile", () => {
     const decision = decided(
       batch([...two, email("c", { marked: true })], inDoubt),
       { kind: "ended" },
@@ -560,7 +565,7 @@ describe("decide: counters and signs", () => {
     expect(decision.settlement.counts).toEqual({ possible_duplicates: 2, "retried:resend": 2 });
   });
 
-  test("the dead are named with their cause", () => {
+  test("dead letters are reported with their cause", () => {
     const { dead } = decided(
       batch([...one, ...doubted.map((email) => ({ ...email, id: "d" }))]),
       each("rejected", "rejected"),
@@ -572,7 +577,7 @@ describe("decide: counters and signs", () => {
     ]);
   });
 
-  test("refused senders are named once, and not when it is not known which", () => {
+  test("refused senders are reported once, if it is known which they are", () => {
     const refused = (emails: typeof two, result: Result) =>
       decided(batch(emails), result, policy).refusedSenders;
     expect(refused(two, whole("senderRefused"))).toEqual(["shop@example.com"]);
@@ -594,11 +599,11 @@ describe("decide: counters and signs", () => {
     [whole("accountRefused"), "accountRefused"],
     [whole("throttled"), "none"],
     [searchFailed, "unanswered"],
-    [looked(), "none"],
+    [searched(), "none"],
     [{ kind: "ended" }, "none"],
     [untouched, "none"],
   ];
-  test.each(signs)("the breaker is told of %j: %s", (result, sign) => {
+  test.each(signs)("the event for the breaker after %j is %s", (result, sign) => {
     const emails = result.kind === "each" ? two.slice(0, result.outcomes.length) : two;
     expect(decided(batch(emails, inDoubt), result, policy).health).toBe(sign as never);
   });
@@ -616,17 +621,17 @@ describe("decide: counters and signs", () => {
     [whole("accountRefused"), "bad key"],
     [whole("throttled"), "slow down"],
     [searchFailed, "refused"],
-    [looked(), undefined],
+    [searched(), undefined],
     [{ kind: "ended" }, undefined],
     [untouched, undefined],
   ];
-  test.each(failures)("the provider failed at %j: %s", (result, failure) => {
+  test.each(failures)("the failure of the provider after %j is %s", (result, failure) => {
     for (const over of [{}, inDoubt]) {
       expect(decided(batch(two, over), result, policy).settlement.failure?.reason).toBe(failure);
     }
   });
 
-  test("a failure is the provider's own word or not", () => {
+  test("a failure is marked as the provider's own or not", () => {
     const own = (result: Result) => decided(batch(two), result, policy).settlement.failure?.own;
     expect(own(whole("maintenance"))).toBe(true);
     expect(own(whole("serverError"))).toBe(true);
@@ -636,8 +641,8 @@ describe("decide: counters and signs", () => {
   });
 });
 
-describe("decide: what is remembered", () => {
-  test("a record says which batch and message an email was sent with", () => {
+describe("decide: histories and records", () => {
+  test("a record has the batch and message id of a sent email", () => {
     const [fate] = decided(batch(one), each("accepted"), policy).settlement.fates;
     expect(fate?.kind === "sent" && decodeRecord(fate.record)).toEqual({
       batchId: "batch",
@@ -651,13 +656,13 @@ describe("decide: what is remembered", () => {
     });
   });
 
-  test("what a batch went through in doubt becomes its emails' history", () => {
+  test("the attempts of a batch in doubt become part of its emails' histories", () => {
     const first = decided(batch(one, postmark), whole("unknown"), searchPolicy);
     const notes = decodeNotes(first.settlement.rest?.notes ?? "");
-    const second = decided(batch(one, { ...postmark, ...inDoubt, notes }), looked(), searchPolicy);
+    const second = decided(batch(one, { ...postmark, ...inDoubt, notes }), searched(), searchPolicy);
     const third = decided(
       batch(one, { ...postmark, ...inDoubt, notes: decodeNotes(second.settlement.rest?.notes ?? "") }),
-      looked(),
+      searched(),
       searchPolicy,
     );
     const history = historyOf(third, "a");
@@ -665,7 +670,7 @@ describe("decide: what is remembered", () => {
     expect(history.doubted).toBe(true);
   });
 
-  test("only an unavailable provider and an ended doubt are counted as tries", () => {
+  test("only an unavailable provider and the end of doubt count as tries", () => {
     const tries = (result: Result, over: Partial<DecodedBatch> = {}) =>
       historyOf(decided(batch(one, over), result, policy), "a").tries;
     expect(tries(whole("unavailable"))).toBe(1);
@@ -675,25 +680,27 @@ describe("decide: what is remembered", () => {
     expect(tries(untouched)).toBe(0);
   });
 
-  test("throttling is no failure of a batch in doubt, an unanswered request is", () => {
+  test("throttling is not a failure of a batch in doubt, but an unanswered request is", () => {
     const failures = (result: Result) =>
       decodeNotes(decided(batch(one, inDoubt), result, policy).settlement.rest?.notes ?? "").failures;
     expect(failures(whole("throttled"))).toBe(0);
     expect(failures(whole("unknown"))).toBe(1);
   });
 
-  test("an email that two providers may still take is not kept from either", () => {
+  test("an email that two providers can still take is reserved for neither", () => {
     const under = { ...policy, providers: ["resend", "postmark", "sandbox"] };
     const decision = decided(batch(refusedElsewhere), whole("unavailable"), under);
-    expect(told(decision)).toBe("a due any 500");
+    expect(describeDecision(decision)).toBe("a due any 500");
   });
 
-  test("an email whose doubt ends time and again backs off", () => {
+  test("an email whose doubt ends repeatedly backs off", () => {
     const tried = [email("a", { history: { ...noHistory, tries: 4 } })];
-    expect(told(decided(batch(tried, inDoubt), { kind: "ended" }, policy))).toBe("a due any 4000 in 1");
+    expect(describeDecision(decided(batch(tried, inDoubt), { kind: "ended" }, policy))).toBe(
+      "a due any 4000 in 1",
+    );
   });
 
-  test("emails that failed together come back together", () => {
+  test("emails that failed together are due together", () => {
     const { settlement } = decided(batch(three), whole("unavailable"), policy);
     expect(new Set(settlement.fates.map((fate) => fate.kind === "due" && fate.delayMs)).size).toBe(1);
   });
@@ -704,7 +711,7 @@ describe("decide: an email accepted meanwhile", () => {
   const fateOf = (result: Result, over: Partial<DecodedBatch> = {}, under = policy) =>
     decided(batch([marked, email("b")], over), result, under);
 
-  test("never goes back to waiting, and is not reported", () => {
+  test("never goes back to waiting, and is not reported as a possible duplicate", () => {
     for (const decision of [
       fateOf(whole("unavailable")),
       fateOf(whole("keyReused")),
@@ -719,12 +726,12 @@ describe("decide: an email accepted meanwhile", () => {
   });
 
   test("is not searched for", () => {
-    const { settlement } = fateOf(looked("b"), { ...postmark, ...inDoubt }, searchPolicy);
+    const { settlement } = fateOf(searched("b"), { ...postmark, ...inDoubt }, searchPolicy);
     expect(settlement.rest).toBeUndefined();
     expect(settlement.fates.map(({ kind }) => kind).sort()).toEqual(["dead", "sent"]);
   });
 
-  test("may be the one at fault: the other is tried alone", () => {
+  test("may be the one at fault: the other is sent alone", () => {
     expect(fateOf(whole("rejected")).settlement.fates.find(({ id }) => id === "b")).toMatchObject({
       kind: "due",
       pieceMax: 1,
@@ -744,7 +751,7 @@ describe("decide: for any batch and result", () => {
       { numRuns: 2_000 },
     );
 
-  test("every email has one fate or stays", () => {
+  test("every email has one fate or stays in the batch", () => {
     forAll(({ emails }, _, { settlement: { fates, rest } }) => {
       const ids = fates.map(({ id }) => id);
       expect(new Set(ids).size).toBe(ids.length);
@@ -753,7 +760,7 @@ describe("decide: for any batch and result", () => {
     });
   });
 
-  test("doubt is not ended by anything but an answer, a search, a stable fault or its time", () => {
+  test("doubt is ended only by an answer, a search, a stable refusal or its timeout", () => {
     forAll((given, result, { settlement: { fates } }) => {
       if (!isInDoubt(given) || result.kind === "ended") return;
       if (result.kind === "searched" || result.kind === "each") return;
@@ -766,7 +773,7 @@ describe("decide: for any batch and result", () => {
     });
   });
 
-  test("an unknown outcome sends nothing anywhere else", () => {
+  test("an unknown outcome sends nothing to another provider", () => {
     forAll((given, result, { settlement: { fates } }) => {
       if (result.kind !== "whole" || result.outcome.kind !== "unknown") return;
       expect(fates).toEqual([]);
@@ -774,7 +781,7 @@ describe("decide: for any batch and result", () => {
     });
   });
 
-  test("no history keeps more than 20 attempts, and none loses count", () => {
+  test("a history keeps at most 20 attempts, and counts all", () => {
     forAll((given, _, decision) => {
       for (const fate of decision.settlement.fates) {
         const before = given.emails.find(({ id }) => id === fate.id)?.history.attempts.total ?? 0;
@@ -789,7 +796,7 @@ describe("decide: for any batch and result", () => {
     });
   });
 
-  test("delays are whole, not negative, and never beyond the end of doubt", () => {
+  test("delays are whole numbers, not negative, and never beyond the end of doubt", () => {
     forAll((given, _, { settlement: { fates, rest } }) => {
       for (const fate of fates) {
         if (fate.kind !== "due") continue;
@@ -803,7 +810,7 @@ describe("decide: for any batch and result", () => {
     });
   });
 
-  test("nobody is handed to a provider that has refused it", () => {
+  test("no email is reserved for a provider that has refused it", () => {
     forAll((_, __, { settlement: { fates } }) => {
       for (const fate of fates) {
         if (fate.kind !== "due" || fate.only === undefined) continue;
@@ -812,7 +819,7 @@ describe("decide: for any batch and result", () => {
     });
   });
 
-  test("an email that may have been sent dies with its outcome unknown", () => {
+  test("an email that may have been sent dies with an unknown outcome", () => {
     forAll((_, __, decision) => {
       for (const { id, outcomeUnknown } of decision.dead) {
         const { doubted, deadReason } = historyOf(decision, id);
@@ -826,57 +833,57 @@ describe("decide: for any batch and result", () => {
 describe("decide: under another credential", () => {
   const began = { ...inDoubt, credential: "old" };
 
-  test("what Resend accepts in doubt may be a second time", () => {
+  test("an acceptance by Resend in doubt is a possible duplicate", () => {
     const decision = decided(batch(two, began), each("accepted", "rejected"), policy);
     expect(decision.possibleDuplicates).toEqual(["a"]);
     expect(decision.settlement.counts).toMatchObject({ possible_duplicates: 1 });
   });
 
-  test("nothing is a second time that was not in doubt, or that a search found", () => {
+  test("an email that was not in doubt, or that a search found, is not a possible duplicate", () => {
     const counts = (over: Partial<DecodedBatch>, result: Result, under = policy) =>
       decided(batch(two, over), result, under).possibleDuplicates;
     expect(counts({ credential: "old" }, each("accepted", "accepted"))).toEqual([]);
     expect(counts(inDoubt, each("accepted", "accepted"))).toEqual([]);
     expect(counts({ ...began, credential: "" }, each("accepted", "accepted"))).toEqual([]);
-    expect(counts({ ...postmark, ...began }, looked("a", "b"), searchPolicy)).toEqual([]);
+    expect(counts({ ...postmark, ...began }, searched("a", "b"), searchPolicy)).toEqual([]);
   });
 
-  test("the account that a batch was sent from is noted by a search under its own token", () => {
+  test("a search under the batch's own token records the account that it was sent from", () => {
     const under = { ...searchPolicy, account: "7" };
-    const { settlement } = decided(batch(two, { ...postmark, ...inDoubt }), looked(), under);
+    const { settlement } = decided(batch(two, { ...postmark, ...inDoubt }), searched(), under);
     expect(decodeNotes(settlement.rest?.notes ?? "").account).toBe("7");
-    const other = decided(batch(two, { ...postmark, ...began }), looked(), under);
+    const other = decided(batch(two, { ...postmark, ...began }), searched(), under);
     expect(decodeNotes(other.settlement.rest?.notes ?? "").account).toBeUndefined();
   });
 });
 
-describe("decide: past the end of doubt, while the clock is not believed", () => {
+describe("decide: past the end of doubt, while the clock is not trusted", () => {
   const over = { ...inDoubt, doubtEndsAtMs: nowMs, clockSteppedAtMs: nowMs - 1_000 };
 
-  test("what Resend accepts may be a second time", () => {
+  test("an acceptance by Resend is a possible duplicate", () => {
     const decision = decided(batch(two, over), each("accepted", "accepted"), policy);
     expect(decision.possibleDuplicates).toEqual(["a", "b"]);
   });
 
-  test("what Postmark has is sent once", () => {
-    const decision = decided(batch(two, { ...postmark, ...over }), looked("a", "b"), searchPolicy);
+  test("an email that a search at Postmark finds is sent once", () => {
+    const decision = decided(batch(two, { ...postmark, ...over }), searched("a", "b"), searchPolicy);
     expect(decision.possibleDuplicates).toEqual([]);
   });
 
-  test("a batch is due again as soon as before its end", () => {
+  test("a batch has the same retry delay as before its end", () => {
     const delayMs = (over: Partial<DecodedBatch>) =>
       decided(batch(two, over), whole("unknown"), policy).settlement.rest?.delayMs;
     expect(delayMs(over)).toBe(delayMs(inDoubt)!);
-    // Soon: the clock may have stepped a moment ago, which the store does not know yet.
+    // Soon, because the clock may have stepped a moment ago without the store's notice.
     expect(delayMs({ ...over, clockSteppedAtMs: undefined })).toBe(2000);
   });
 });
 
-describe("decide: what a batch in doubt remembers", () => {
+describe("decide: the notes of a batch in doubt", () => {
   const notesAfter = (over: Partial<DecodedBatch>, result: Result, under = policy) =>
     decodeNotes(decided(batch(two, over), result, under).settlement.rest?.notes ?? "");
 
-  test("acceptances count as evidence from the attempt after the first failure on", () => {
+  test("acceptances count as evidence from the attempt after the first strike", () => {
     expect(notesAfter({ acceptances: 3 }, whole("unknown"))).toMatchObject({ strikes: 1 });
     expect(notesAfter({ acceptances: 3 }, whole("unknown")).baseline).toBeUndefined();
     const second = notesAfter(
@@ -888,12 +895,12 @@ describe("decide: what a batch in doubt remembers", () => {
     expect(third.baseline).toEqual({ credential: "key", acceptances: 5 });
   });
 
-  test("a failure of a provider that has just answered a question is the email's", () => {
+  test("a failure of a provider that has just answered a question is blamed on the email", () => {
     expect(notesAfter({}, whole("unknown")).isBlamed).toBe(false);
     expect(notesAfter({}, whole("unknown"), { ...policy, question: "answered" }).isBlamed).toBe(true);
   });
 
-  test("a search that fails is no strike, and takes no blame away", () => {
+  test("a failed search is not a strike, and removes no blame", () => {
     const notes = { ...noNotes, isBlamed: true, strikes: 1 };
     expect(notesAfter({ ...postmark, ...inDoubt, notes }, searchFailed, searchPolicy)).toMatchObject({
       strikes: 1,

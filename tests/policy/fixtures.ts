@@ -1,4 +1,4 @@
-// Batches, policies and outcomes to decide about, with the little that a test cares about spelt out.
+// Batches, policies, outcomes and results for tests of policy, described with as little as a test cares about.
 
 import fc from "fast-check";
 import type { DecodedBatch, DecodedEmail } from "../../lib/policy/batch.ts";
@@ -26,7 +26,7 @@ export const searchPolicy: Policy = { ...policy, searchWaitMs: 60_000 };
 
 const content: Email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" };
 
-/** An email as a test describes it: `from` is its sender. */
+/** The fields of an email that a test sets; `from` is its sender. */
 export type EmailOver = Partial<Omit<DecodedEmail, "email">> & { readonly from?: string };
 
 export function email(id: string, { from = content.from, ...over }: EmailOver = {}): DecodedEmail {
@@ -67,7 +67,7 @@ export function batch(emails: readonly DecodedEmail[], over: Partial<DecodedBatc
 }
 
 export const inDoubt: Partial<DecodedBatch> = { doubtSinceMs: nowMs - 300_000 };
-/** Submitted too long ago to be tried for ever. */
+/** Submitted longer than GIVE_UP_AFTER ago. */
 export const old: EmailOver = { submittedAtMs: nowMs - 73 * hourMs };
 
 export const outcomes = {
@@ -95,7 +95,7 @@ export function each(...names: OutcomeName[]): Result {
   return { kind: "each", outcomes: names.map((name) => outcomes[name]) };
 }
 
-export function looked(...found: string[]): Result {
+export function searched(...found: string[]): Result {
   return { kind: "searched", found: new Map(found.map((id) => [id, `m-${id}`])) };
 }
 
@@ -107,8 +107,8 @@ export function decided(given: DecodedBatch, result: Result, under = policy, ran
   return decide(result, inputOf(given, under, nowMs, random));
 }
 
-/** A decision in words: what becomes of each email, then what is left. */
-export function told({ settlement: { fates, rest } }: Decision): string {
+/** Describes a decision in words: the fate of each email, then the rest. */
+export function describeDecision({ settlement: { fates, rest } }: Decision): string {
   const words = fates.map((fate) => {
     switch (fate.kind) {
       case "sent":
@@ -124,7 +124,7 @@ export function told({ settlement: { fates, rest } }: Decision): string {
 
 export function historyOf(decision: Decision, id: string): History {
   const fate = decision.settlement.fates.find((one) => one.id === id);
-  if (fate === undefined || fate.kind === "sent") throw new Error(`No history of ${id}`);
+  if (fate === undefined || fate.kind === "sent") throw new Error(`no history of ${id}`);
   return decodeHistory(fate.history);
 }
 
@@ -189,12 +189,12 @@ const anyWholeName = anyName.filter((name) => name !== "accepted") as fc.Arbitra
   Exclude<OutcomeName, "accepted">
 >;
 
-/** Results that fit any batch of {@link anyEmails}: an answer may leave emails out. */
+/** Results that fit any batch of {@link anyEmails}; an answer may omit emails. */
 export const anyResult: fc.Arbitrary<Result> = fc.oneof(
   anyWholeName.map(whole),
   fc.array(anyName, { minLength: 12, maxLength: 12 }).map((names) => each(...names)),
   fc.array(anyName, { maxLength: 12 }).map((names) => each(...names)),
-  fc.subarray(Array.from({ length: 12 }, (_, index) => `e${index}`)).map((found) => looked(...found)),
+  fc.subarray(Array.from({ length: 12 }, (_, index) => `e${index}`)).map((found) => searched(...found)),
   fc
     .constantFrom("accountRefused" as const, "throttled" as const, "unavailable" as const, "unknown" as const)
     .map((name): Result => ({ kind: "failed", outcome: outcomes[name] })),

@@ -36,7 +36,7 @@ describe("attempts", () => {
     expect(total).toBe(57);
   });
 
-  test("joining keeps what adding one by one would have kept", () => {
+  test("joining keeps the same attempts as adding one by one", () => {
     fc.assert(
       fc.property(fc.nat({ max: 50 }), fc.nat({ max: 50 }), (earlier, later) => {
         const joined = addAttempts(remembered(all(earlier)), kept(all(later, earlier)));
@@ -45,7 +45,7 @@ describe("attempts", () => {
     );
   });
 
-  test("a reason has at most 500 characters, and ends with a whole one", () => {
+  test("a reason has at most 500 characters, and never ends with half of one", () => {
     expect(cutReason("x".repeat(500))).toHaveLength(500);
     expect(cutReason("x".repeat(501))).toHaveLength(500);
     expect(cutReason(`${"x".repeat(499)}😀`)).toBe("x".repeat(499));
@@ -55,14 +55,14 @@ describe("attempts", () => {
 });
 
 describe("history", () => {
-  test("empty text is the empty history, and the other way round", () => {
+  test("empty text is the empty history, and vice versa", () => {
     expect(decodeHistory("")).toEqual(noHistory);
     expect(encodeMemory(noHistory)).toBe("");
     expect(decodeNotes("")).toEqual(noNotes);
     expect(encodeMemory(noNotes)).toBe("");
   });
 
-  test("the stored form is this, in this release and the next", () => {
+  test("the stored form is the same in this release and the next", () => {
     const attempts = kept([{ provider: "resend", atMs: 5, outcome: "unknown", reason: "reset" }]);
     const history = { attempts, tries: 2, refusedBy: ["postmark"], doubted: true };
     expect(encodeMemory(history)).toBe(
@@ -83,7 +83,7 @@ describe("history", () => {
     ).toBe('{"batchId":"b","provider":"resend","providerMessageId":"m","atMs":9,"history":{}}');
   });
 
-  test("what is encoded is decoded", () => {
+  test("encoded values are decoded unchanged", () => {
     fc.assert(
       fc.property(anyHistory, fc.nat(), fc.nat(), (history, looks, failures) => {
         expect(decodeHistory(encodeMemory(history))).toEqual(history);
@@ -95,12 +95,12 @@ describe("history", () => {
     );
   });
 
-  test("a later release's fields and kinds of attempt do no harm", () => {
+  test("fields and outcomes of a later release are harmless", () => {
     const text = '{"attempts":[{"provider":"x","atMs":1,"outcome":"new"}],"total":40,"newer":true}';
     expect(decodeHistory(text)).toMatchObject({ attempts: { total: 40 }, tries: 0, doubted: false });
   });
 
-  test("JSON that nobody here has written is not read", () => {
+  test("JSON of another shape is refused", () => {
     const histories = [
       "5",
       "null",
@@ -154,12 +154,12 @@ describe("history", () => {
     expect(() => decodeRecord("5")).toThrow();
   });
 
-  test("a dead letter that was doubted says that its outcome is unknown", () => {
+  test("the reason of a dead letter that was in doubt says that its outcome is unknown", () => {
     expect(asDead({ ...noHistory, doubted: true }, "no").deadReason).toBe("outcome unknown: no");
     expect(asDead(noHistory, "no").deadReason).toBe("no");
   });
 
-  test("a replayed one keeps its attempts and its doubt, and nothing that followed from them", () => {
+  test("a dead letter that is retried keeps its attempts and doubt, and nothing that followed from them", () => {
     fc.assert(
       fc.property(anyHistory, fc.nat(), (history, nowMs) => {
         const { attempts, doubted } = history;
@@ -170,7 +170,7 @@ describe("history", () => {
     );
   });
 
-  test("the outcome of a dead letter is unknown if it was ever in doubt without an answer, replayed or not", () => {
+  test("the outcome of a dead letter is unknown if its doubt ever ended without an answer, retried or not", () => {
     for (const doubted of [false, true]) {
       const dead = asDead({ ...noHistory, doubted }, "no");
       expect(dead.doubted).toBe(doubted);

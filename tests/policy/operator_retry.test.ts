@@ -11,8 +11,8 @@ const dead = asDead(
   "gave up: 503",
 );
 
-describe("replay: a dead letter", () => {
-  test("keeps its attempts, and its time begins anew", () => {
+describe("operator retry: a dead letter", () => {
+  test("keeps its attempts, and GIVE_UP_AFTER starts again", () => {
     const { history, mayBeDuplicate } = decideRetry(encodeMemory(dead), nowMs);
     expect(mayBeDuplicate).toBe(false);
     expect(decodeHistory(history)).toEqual({
@@ -23,7 +23,7 @@ describe("replay: a dead letter", () => {
   });
 
   test.each([encodeMemory({ ...dead, doubted: true }), "not JSON"])(
-    "that may have been sent, or cannot be read (%s), may become a duplicate",
+    "that may have been sent, or cannot be read (%s), becomes a possible duplicate",
     (seen) => {
       const { history, mayBeDuplicate } = decideRetry(seen, nowMs);
       expect(mayBeDuplicate).toBe(true);
@@ -31,13 +31,13 @@ describe("replay: a dead letter", () => {
     },
   );
 
-  test("is counted, and once more as a possible duplicate", () => {
+  test("is counted, and also as a possible duplicate", () => {
     expect(retryCounts(false)).toEqual({ replayed: 1 });
     expect(retryCounts(true)).toEqual({ replayed: 1, possible_duplicates: 1 });
   });
 });
 
-describe("replay: a batch in doubt", () => {
+describe("operator retry: a batch in doubt", () => {
   const batch = (over: Partial<Batch> = {}): Batch => ({
     id: "b",
     provider: "resend",
@@ -62,7 +62,7 @@ describe("replay: a batch in doubt", () => {
     ...over,
   });
 
-  test("goes back in small pieces, due now, but for what is known to be accepted elsewhere", () => {
+  test("goes back in small pieces, due now, except for emails accepted elsewhere", () => {
     const { settlement, possibleDuplicates } = endDoubtNow(batch(), nowMs);
     expect(possibleDuplicates).toEqual(["a", "d"]);
     expect(settlement.counts).toEqual({ "retried:resend": 2, replayed: 2, possible_duplicates: 2 });
@@ -87,14 +87,14 @@ describe("replay: a batch in doubt", () => {
     });
   });
 
-  test("remembers that its worker was lost, if it was", () => {
+  test("records that its worker was lost, if it was", () => {
     const [fate] = endDoubtNow(batch({ leaseExpired: true }), nowMs).settlement.fates;
     if (fate?.kind !== "due") throw new Error(fate?.kind);
     const outcomes = decodeHistory(fate.history).attempts.kept.map(({ outcome }) => outcome);
     expect(outcomes).toEqual(["unavailable", "unavailable", "lapsed", "doubtEnded"]);
   });
 
-  test("of which nothing goes back counts nothing", () => {
+  test("of which no email goes back counts nothing", () => {
     const { settlement } = endDoubtNow(batch({ emails: [batch().emails[1]!], notes: "not JSON" }), nowMs);
     expect(settlement.counts).toEqual({});
   });

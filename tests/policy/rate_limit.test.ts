@@ -22,11 +22,11 @@ function onThrottled(rate: Rate, hint: RateHint, takenAtMs: number, nowMs: numbe
 
 function taken(rate: Rate, nowMs: number): Rate {
   const next = takePermit(rate, nowMs);
-  if (next === undefined) throw new Error(`No token at ${nowMs}`);
+  if (next === undefined) throw new Error(`no permit at ${nowMs}`);
   return next;
 }
 
-/** When requests begin that ask for a token every ms. */
+/** The times at which requests begin that ask for a permit every ms. */
 function times(rate: Rate, fromMs: number, untilMs: number): number[] {
   const begun: number[] = [];
   for (let nowMs = fromMs; nowMs < untilMs; nowMs += 1) {
@@ -44,11 +44,11 @@ const mostInASecond = (begun: readonly number[]) =>
 describe("rate", () => {
   test("requests are spread", () => expect(times(fresh, 0, 2_001)).toEqual([0, 500, 1_000, 1_500, 2_000]));
 
-  test("tokens do not gather while nothing is sent", () => {
+  test("permits do not accumulate while nothing is sent", () => {
     expect(times(fresh, 60_000, 60_400)).toEqual([60_000]);
   });
 
-  test("the next token comes when it says, and not before", () => {
+  test("the next permit is available exactly at the time that is stated", () => {
     fc.assert(
       fc.property(
         fc.double({ min: 0.2, max: 500, noNaN: true }),
@@ -66,24 +66,24 @@ describe("rate", () => {
     );
   });
 
-  test("a token that was not needed is given back", () => {
+  test("a permit that was not needed is returned", () => {
     expect(takePermit(returnPermit(taken(fresh, 0)), 0)).toBeDefined();
     expect(returnPermit(fresh).tokens).toBe(1);
   });
 
-  test("the limit that the provider names is adopted at once", () => {
+  test("a limit that the provider states is adopted immediately", () => {
     const rate = onAnswer(taken(fresh, 0), { limitPerSecond: 10 }, 0, 50);
     expect(rate.ratePerSecond).toBe(9);
     expect(onAnswer(rate, { limitPerSecond: 5 }, 60, 90).ratePerSecond).toBe(4.5);
   });
 
-  test("nonsense for a limit is not", () => {
+  test("a nonsensical limit is ignored", () => {
     for (const limitPerSecond of [0, -1, NaN]) {
       expect(onAnswer(fresh, { limitPerSecond }, 0, 1).limitPerSecond).toBeUndefined();
     }
   });
 
-  test("a named limit is kept over any second, whatever the limit and the pauses", () => {
+  test("a stated limit holds over any second, whatever the limit and the pauses", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 100 }), fc.nat({ max: 5_000 }), (limitPerSecond, pauseMs) => {
         const rate = onAnswer(fresh, { limitPerSecond }, 0, 0);
@@ -95,7 +95,7 @@ describe("rate", () => {
     );
   });
 
-  test("without a named limit it grows with every answer, up to the most", () => {
+  test("without a stated limit the rate grows with every answer, up to the maximum", () => {
     let rate = fresh;
     let nowMs = 0;
     const seen: number[] = [];
@@ -109,13 +109,13 @@ describe("rate", () => {
     expect(rate.ratePerSecond).toBe(50);
   });
 
-  test("a window used up is waited for", () => {
+  test("an exhausted window is waited for", () => {
     const rate = onAnswer(fresh, { limitPerSecond: 10, remaining: 0, resetMs: 700 }, 0, 100);
     expect(nextPermitAtMs(rate, 200)).toBe(800);
     expect(nextPermitAtMs(onAnswer(fresh, { remaining: 1, resetMs: 700 }, 0, 100), 200)).toBe(200);
   });
 
-  test("throttling halves the rate and pauses, for longer each time", () => {
+  test("throttling halves the rate and pauses, longer each time", () => {
     let rate = onAnswer(fresh, { limitPerSecond: 10 }, 0, 0);
     const rates: number[] = [];
     const pauses: number[] = [];
@@ -128,25 +128,25 @@ describe("rate", () => {
     expect(pauses).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
   });
 
-  test("a provider that names a time is left alone for so long, an hour at most", () => {
+  test("a provider that states a time gets no request for so long, at most an hour", () => {
     expect(onThrottled(fresh, { retryAfterMs: 7_000 }, 1, 1, 0).blockedUntilMs).toBe(7_001);
     expect(onThrottled(fresh, { retryAfterMs: 1e12 }, 1, 1, 0).blockedUntilMs).toBe(3_600_001);
   });
 
-  test("a provider that names a shorter time than the usual pause does not shorten it", () => {
+  test("a stated time shorter than the usual pause does not shorten it", () => {
     const usual = onThrottled(fresh, {}, 1, 1, 0.5).blockedUntilMs;
     for (const retryAfterMs of [0, 1, 500])
       expect(onThrottled(fresh, { retryAfterMs }, 1, 1, 0.5).blockedUntilMs).toBe(usual);
   });
 
-  test("requests that were under way together are throttled once", () => {
+  test("concurrent requests that are throttled together count once", () => {
     const once = onThrottled(fresh, {}, 10, 50, 0);
     const again = onThrottled(once, {}, 20, 60, 0);
     expect(again.ratePerSecond).toBe(once.ratePerSecond);
     expect(again.blockedUntilMs).toBe(once.blockedUntilMs);
   });
 
-  test("after throttling the rate comes back gently, and only by requests that began later", () => {
+  test("after throttling the rate recovers gradually, and only through requests that began later", () => {
     const rate = onThrottled(
       onAnswer(fresh, { limitPerSecond: 10 }, 0, 0),
       { limitPerSecond: 10 },
@@ -160,7 +160,7 @@ describe("rate", () => {
     expect(onAnswer(rate, { limitPerSecond: 10 }, 600, 700).throttles).toBe(0);
   });
 
-  test("a halved rate is back after 50 answers", () => {
+  test("a halved rate has recovered after 50 answers", () => {
     const full = onAnswer(fresh, { limitPerSecond: 10 }, 0, 0);
     let rate = onThrottled(full, {}, 10, 50, 0);
     const rates = Array.from({ length: 50 }, (_, index) => {

@@ -6,7 +6,7 @@ const evenShares: Shares = new Map();
 const resend = { name: "resend", weight: 3 };
 const postmark = { name: "postmark", weight: 1 };
 
-/** Who is chosen, one batch after another. */
+/** The providers chosen for these batches, in order. */
 function run(eligible: readonly Weighted[], batches: readonly number[]): string[] {
   let shares = evenShares;
   return batches.map((emails) => {
@@ -20,13 +20,13 @@ const anyWeights = fc
   .array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 4 })
   .map((weights) => weights.map((weight, index) => ({ name: `p${index}`, weight })));
 
-describe("selector", () => {
+describe("round robin", () => {
   test("single emails alternate smoothly", () => {
     const names = run([resend, postmark], Array(8).fill(1));
     expect(names.map((name) => name[0]).join("")).toBe("rrprrrpr");
   });
 
-  test("nobody eligible is nobody", () => expect(inTurn(evenShares, [])).toEqual([]));
+  test("without eligible providers none is chosen", () => expect(inTurn(evenShares, [])).toEqual([]));
 
   test("a tie goes to the first", () => {
     expect(inTurn(evenShares, [{ ...resend, weight: 1 }, postmark])[0]?.name).toBe("resend");
@@ -37,7 +37,7 @@ describe("selector", () => {
     expect(charge(evenShares, [resend, postmark], "resend", 0)).toEqual(evenShares);
   });
 
-  test("one that was shut catches up nothing when it comes back", () => {
+  test("a provider that was not eligible does not catch up afterwards", () => {
     let shares = evenShares;
     for (let count = 0; count < 1_000; count += 1) shares = charge(shares, [postmark], "postmark", 1);
     expect([...shares.values()].every((share) => share === 0)).toBe(true);
@@ -57,7 +57,7 @@ describe("selector", () => {
     );
   });
 
-  test("batches never bring one ahead of its share by more than a full batch, nor behind by more than the others'", () => {
+  test("batches never put a provider ahead of its share by more than its full batch, nor behind by more than the others'", () => {
     const sizes = fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 200 });
     fc.assert(
       fc.property(anyWeights, sizes, (eligible, batches) => {

@@ -12,7 +12,7 @@ import {
   inputOf,
   policy,
   searchPolicy,
-  told,
+  describeDecision,
 } from "./fixtures.ts";
 
 const bad = { from: "bad@example.com" };
@@ -29,20 +29,20 @@ function outcomeOf(given: ReturnType<typeof batch>, senders = refusing, atMs = 1
   return inWords(presend(inputOf(given), senders, atMs));
 }
 
-/** What leaves the batch, then what is sent. */
+/** Describes in words which emails leave the batch, and which are sent. */
 function inWords({ emails, decision }: ReturnType<typeof presend>): string {
-  const words = decision === undefined ? [] : [told(decision)];
+  const words = decision === undefined ? [] : [describeDecision(decision)];
   return [...words, ...(emails.length > 0 ? [`send ${emails.map(({ id }) => id).join(" ")}`] : [])].join(
     "; ",
   );
 }
 
 describe("senders", () => {
-  test("a batch with nothing against it is sent", () => {
+  test("a batch without refused senders is sent", () => {
     expect(outcomeOf(batch([email("a"), email("b")]))).toBe("send a b");
   });
 
-  test("an email of a refused sender goes to another provider, the rest is sent", () => {
+  test("an email of a refused sender goes to another provider, and the rest is sent", () => {
     expect(outcomeOf(batch([email("a"), email("b", bad)]))).toBe("b due postmark 0; send a");
   });
 
@@ -54,7 +54,7 @@ describe("senders", () => {
     expect(outcomeOf(batch([email("a", byAll)]), noSenders)).toStartWith("a dead: refused by every provider");
   });
 
-  test("an email that has no other provider left is sent, apart from the others", () => {
+  test("an email without another provider left is sent, apart from the others", () => {
     const last = email("b", { ...bad, ...byPostmark });
     expect(outcomeOf(batch([email("a"), last]))).toBe("b due resend 0 in 100; send a");
     expect(outcomeOf(batch([last]))).toBe("send b");
@@ -65,7 +65,7 @@ describe("senders", () => {
     expect(outcomeOf(batch([email("a"), email("b", bad)], { leaseExpired: true }))).toBe("send a b");
   });
 
-  test("an email accepted meanwhile is not sent again while the batch is not begun", () => {
+  test("an email accepted meanwhile is not sent again if the batch was not begun", () => {
     const marked = email("b", { marked: true });
     const result = presend(inputOf(batch([email("a"), marked])), noSenders, 1);
     expect(result.decision?.settlement.fates.map(({ id, kind }) => [id, kind])).toEqual([["b", "dead"]]);
@@ -79,7 +79,7 @@ describe("senders", () => {
     expect(outcomeOf(batch([email("a", bad)]), refusing, 600_000)).toBe("send a");
   });
 
-  test("senders without end are not remembered without end", () => {
+  test("the number of remembered senders is bounded", () => {
     const many = Array.from({ length: 3_000 }, (_, index) => `${index}@example.com`);
     const remembered = many.reduce(
       (senders, from, index) => remember(senders, { refused: [from], accepted: [`a@${index}.org`] }, index),
@@ -93,7 +93,7 @@ describe("senders", () => {
     expect([later.refused.size, later.accepted.size]).toEqual([1, 1]);
   });
 
-  test("a hand-over is an attempt of its history and counted by itself", () => {
+  test("a move to another provider is an attempt in the history, with a counter of its own", () => {
     const result = presend(inputOf(batch([email("a", bad)])), refusing, 1);
     if (result.decision === undefined) throw new Error("sent");
     expect(historyOf(result.decision, "a")).toMatchObject({ refusedBy: ["resend"], tries: 0 });
@@ -107,7 +107,7 @@ describe("senders", () => {
     const outcome = (given: ReturnType<typeof batch>, senders = knowing, settings = policy) =>
       inWords(presend(inputOf(given, settings), senders, 1));
 
-    test("senders of a domain that it is not known to accept wait for a turn of their own", () => {
+    test("senders of a domain that it is not known to accept wait for a separate turn", () => {
       expect(outcome(batch([email("a"), email("b", stranger), email("c")]))).toBe(
         "b due any 0 in 100; send a c",
       );
@@ -120,14 +120,14 @@ describe("senders", () => {
       expect(outcome(batch(two, { pieceMax: 8 }))).toBe("b due any 0 in 8; send a");
     });
 
-    test("an email that has no provider left is not kept waiting by strangers for ever", () => {
+    test("an email without another provider left is not starved by unknown senders", () => {
       const last = email("l", { ...bad, ...byPostmark });
       const first = [last, email("s", stranger)];
       expect(outcome(batch(first), refusing)).toBe("s due any 0 in 100; send l");
       expect(outcome(batch(first.toReversed()), refusing)).toBe("l due resend 0 in 100; send s");
     });
 
-    test("known are the domains whose emails it has accepted in the last ten minutes, and of which it refuses none", () => {
+    test("known domains are those with an accepted email and no refusal in the last ten minutes", () => {
       const accepted = ["shop@Example.com", "me@example.org"];
       const senders = remember(noSenders, { refused: [], accepted }, 0);
       const known = (of: typeof senders, atMs: number) =>
@@ -138,7 +138,7 @@ describe("senders", () => {
       expect(known(after, 1)).toEqual(["a@example.org"]);
     });
 
-    test("where emails can be searched for, none of this is needed", () => {
+    test("a provider that can be searched sends all senders together", () => {
       expect(outcome(batch([email("a"), email("b", stranger)]), knowing, searchPolicy)).toBe("send a b");
     });
   });
@@ -154,7 +154,7 @@ describe("senders", () => {
           given.emails.map(({ id }) => id).sort(),
         );
         expect(decision?.settlement.keepsLease ?? false).toBe(decision !== undefined && emails.length > 0);
-        // What is sent is sent as it is when it is looked at again.
+        // Preparing the same batch again changes nothing.
         const next = { ...given, emails };
         expect(presend(inputOf(next), senders, 1)).toEqual({ emails });
       }),

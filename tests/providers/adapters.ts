@@ -1,4 +1,4 @@
-// What every suite of the providers needs: one batch to send, and each provider beside the fake of its API.
+// Shared by the suites of the providers: batches to send, and each provider with the fake of its API.
 
 import type { Outcome } from "../../lib/policy/request_outcome.ts";
 import { createPostmark } from "../../lib/providers/postmark.ts";
@@ -10,7 +10,7 @@ import { startFakeResend } from "../../fakes/resend.ts";
 
 export const patienceMs = 60_000;
 
-/** A batch of so many emails, with an id of its own. */
+/** A batch of this many emails, with a new id. */
 export function outgoing(count = 2, context = ""): Outgoing {
   return {
     batchId: Bun.randomUUIDv7(),
@@ -50,18 +50,18 @@ export function startPostmark(options: Parameters<typeof startFakePostmark>[0] =
   return { name: "postmark" as const, fake, provider: at(fake.url), at };
 }
 
-/** Sends a batch in the provider's context, patiently. */
+/** Sends a batch in the provider's context, with a generous timeout. */
 export function send(provider: Provider, batch = outgoing(), signal = AbortSignal.timeout(patienceMs)) {
   return provider.send({ ...batch, context: provider.context }, signal);
 }
 
-/** "rejected, stable", "unknown": an outcome without its words. */
+/** The class of an outcome without its reason, such as "rejected, stable" or "unknown". */
 export function classOf(outcome: Outcome | undefined): string {
   if (outcome?.kind === "rejected") return outcome.stable ? "rejected, stable" : "rejected";
   return outcome?.kind ?? "none";
 }
 
-/** The class of an answer that was for the whole request; "each" otherwise. */
+/** The class of an answer to the whole request; "each" otherwise. */
 export async function wholeOf(sending: ReturnType<typeof send>): Promise<string> {
   const { result } = await sending;
   return result.kind === "whole" ? classOf(result.outcome) : "each";

@@ -1,5 +1,5 @@
-// Every status in every form, at both providers: what an answer is taken for depends on whether it is in the
-// provider's own form. Anything else comes from something in front of the provider, which cannot speak for it.
+// Every status in every form, at both providers. The meaning of an answer depends on whether it has the provider's own
+// form. Anything else comes from something in front of the provider, which cannot speak for it.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp } from "../../fakes/http.ts";
@@ -8,7 +8,7 @@ import { createPostmark } from "../../lib/providers/postmark.ts";
 import { createResend } from "../../lib/providers/resend.ts";
 import { classOf, send } from "./adapters.ts";
 
-// For a machine that is busy with something else.
+// The machine may be busy with something else.
 setDefaultTimeout(60_000);
 
 const statuses = [
@@ -18,7 +18,10 @@ const statuses = [
 const names = ["resend", "postmark"] as const;
 type Name = (typeof names)[number];
 
-/** In the provider's own form: an acceptance of both emails, and a refusal that blames the emails wherever it may. */
+/**
+ * Answers in the provider's own form: an acceptance of both emails, and a refusal that blames the emails where
+ * possible.
+ */
 const own: Readonly<Record<Name, { accepted: unknown; refused: unknown }>> = {
   resend: {
     accepted: { data: [{ id: "a" }, { id: "b" }] },
@@ -35,7 +38,7 @@ const own: Readonly<Record<Name, { accepted: unknown; refused: unknown }>> = {
 const ownBody = (name: Name, status: number) =>
   JSON.stringify(status < 300 ? own[name].accepted : own[name].refused);
 
-/** What the server answers to every request, as bytes; the connection is closed after them. */
+/** The bytes that the server answers to every request; the connection is closed after them. */
 let answer: string | Uint8Array = "";
 let server: HttpServer;
 beforeAll(() => {
@@ -54,10 +57,10 @@ async function outcomeOf(name: Name, bytes: string | Uint8Array): Promise<string
     name === "resend"
       ? createResend({ apiKey: "re_fake", baseUrl })
       : createPostmark({ serverToken: "fake-token", baseUrl, messageStream: "outbound" });
-  return told((await send(provider)).result);
+  return describeResult((await send(provider)).result);
 }
 
-function told(result: SendResult): string {
+function describeResult(result: SendResult): string {
   if (result.kind === "each") return `each: ${result.outcomes.map(classOf).join(", ")}`;
   const { outcome } = result;
   return "own" in outcome ? `${outcome.kind}, ${outcome.own ? "own" : "not own"}` : classOf(outcome);
@@ -69,16 +72,16 @@ async function all(name: Name, bytesOf: (status: number) => string | Uint8Array)
   return outcomes;
 }
 
-/** Something in front of the provider answered. Cloudflare says with four statuses that it did not reach the origin. */
+/** Answers of something in front of the provider. Four statuses of Cloudflare mean that it did not reach the origin. */
 const gateways = Object.fromEntries(
   statuses.map((status) => [
     status,
     [521, 523, 525, 526].includes(status) ? "unavailable, not own" : "unknown, not own",
   ]),
 );
-/** How Postmark's own 429 looks is not documented: it is believed if it is empty or JSON. */
+/** The form of Postmark's own 429 is undocumented: it counts as its own if it is empty or JSON. */
 const gatewaysExcept429 = { ...gateways, 429: "throttled" };
-/** What did not arrive as a whole says nothing, whatever its status. */
+/** An incomplete answer says nothing, whatever its status. */
 const lost = Object.fromEntries(statuses.map((status) => [status, "unknown, not own"]));
 
 const accepted = "each: accepted, accepted";

@@ -1,4 +1,4 @@
-// Connections that never come about, break, hang or say nothing that can be read: the same at both providers.
+// Connections that are never made, break, hang or carry unreadable answers: both providers behave alike.
 
 import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Fault, faults } from "../../fakes/faults.ts";
@@ -6,7 +6,7 @@ import type { Provider } from "../../lib/providers/provider.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { type Side, outgoing, send, startPostmark, startResend, wholeOf } from "./adapters.ts";
 
-// For a machine that is busy with something else.
+// The machine may be busy with something else.
 setDefaultTimeout(60_000);
 
 const sides: Side[] = [startResend(), startPostmark()];
@@ -17,7 +17,7 @@ beforeEach(() => {
   for (const { fake } of sides) fake.clear();
 });
 
-/** What the fault leaves accepted, and what the provider must say of it. */
+/** Whether the fault leaves the emails accepted, and the outcome that the adapter must report. */
 const table: [name: keyof typeof faults, accepted: boolean, expected: string][] = [
   ["resetBeforeReading", false, "unknown"],
   ["resetBeforeAccepting", false, "unknown"],
@@ -62,14 +62,14 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     expect(await wholeOf(sending)).toBe("unknown");
   });
 
-  test("a request that is accepted after its sender has given up: unknown", async () => {
+  test("a request that is accepted after its sender gave up: unknown", async () => {
     fake.faults.next({ stage: "working", delayMs: 60, effect: "nothing" });
     const giveUp = new AbortController();
     const sending = send(provider, outgoing(), giveUp.signal);
     await eventually("the request arrived", () => fake.requests.length === 1);
     giveUp.abort();
     expect(await wholeOf(sending)).toBe("unknown");
-    await eventually("it was accepted all the same", () => fake.acceptances.length === 2);
+    await eventually("it was accepted nevertheless", () => fake.acceptances.length === 2);
   });
 
   test("an abort before the request began: certainly not sent", async () => {
@@ -81,7 +81,7 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     expect(await wholeOf(send(at(`http://127.0.0.1:${await freePort()}`)))).toBe("unavailable");
   });
 
-  test("an outage and its end: nothing, then everything is sent", async () => {
+  test("an outage and its end: nothing is sent, then everything", async () => {
     expect(await wholeOf(send(provider))).toBe("each");
     fake.goDown();
     // The first request may still meet the connection that the outage broke.
@@ -93,13 +93,13 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     expect(await wholeOf(send(provider))).toBe("each");
   });
 
-  test("one broken exchange of several at once says nothing about the others", async () => {
+  test("a broken exchange does not affect concurrent ones", async () => {
     fake.faults.next(faults.resetAfterAccepting);
     const said = await Promise.all(Array.from({ length: 8 }, () => wholeOf(send(provider))));
     expect(said.toSorted()).toEqual([...Array.from({ length: 7 }, () => "each"), "unknown"]);
   });
 
-  test.each(["/", "/some/where", "/some/where/"])("a base URL may end in %s", async (path) => {
+  test.each(["/", "/some/where", "/some/where/"])("a base URL can end in %s", async (path) => {
     const url = `${fake.url}${path}`;
     await send(at(url));
     const [request] = fake.requests;
@@ -108,19 +108,19 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     );
   });
 
-  test("a base URL that is none is refused when it is opened", () => {
+  test("an invalid base URL is refused when the provider is created", () => {
     for (const url of ["nowhere", "ftp://127.0.0.1/", ""]) expect(() => at(url)).toThrow();
   });
 });
 
-/** Says in what way it is not the API, and how much it has heard. */
+/** A server that is not the API. */
 interface Stranger {
   readonly port: number;
   heard(): string;
   stop(): void;
 }
 
-/** @param answers to the first bytes that come on each connection; "hang": none, ever. */
+/** @param answers reaction to the first bytes on each connection; "hang": none, ever */
 function startStranger(answers: "hang" | "reset" | "close" | { readonly say: string }): Stranger {
   let heard = "";
   const listener = Bun.listen({
@@ -138,13 +138,13 @@ function startStranger(answers: "hang" | "reset" | "close" | { readonly say: str
   return { port: listener.port, heard: () => heard, stop: () => listener.stop(true) };
 }
 
-/** How a request ends that gets no answer, as the adapter sees it; it is given up once `until` holds. */
+/** The result of a request without an answer, as the adapter reports it. The request is aborted once `until` holds. */
 async function endOf(provider: Provider, until: () => boolean = () => false): Promise<object> {
   const giveUp = new AbortController();
   const sending = send(provider, outgoing(), giveUp.signal);
   let hasEnded = false;
   void sending.finally(() => (hasEnded = true));
-  await eventually("it got so far, or ended", () => hasEnded || until());
+  await eventually("it got that far, or ended", () => hasEnded || until());
   giveUp.abort();
   const { result } = await sending;
   return result.kind === "whole" ? result.outcome : result;
@@ -159,8 +159,8 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: without a co
     expect(await endOf(at("http://nowhere.invalid"))).toEqual(certain);
   });
 
-  test("a firewall that drops what asks for a connection: certainly not sent", async () => {
-    // A listener whose queue holds one connection and that takes none from it: the kernel drops the next SYN.
+  test("a firewall that drops connection requests: certainly not sent", async () => {
+    // A listener with a backlog of one that accepts nothing: the kernel drops the next SYN.
     const program = [
       "import socket",
       "s = socket.socket()",

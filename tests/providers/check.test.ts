@@ -1,4 +1,4 @@
-// What `config --check` asks of a provider: is it reached, does the credential hold. Nothing is ever sent by it.
+// The checks of `config --check`: the provider is reachable and accepts the credential. They send no email.
 
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -32,13 +32,13 @@ const check = (provider: Provider, ms = patienceMs) => provider.check(AbortSigna
 const sides = [resend, postmark] as const;
 
 describe("check: resend", () => {
-  test("a key that is right is found valid, by a request that sends nothing", async () => {
+  test("a valid key is accepted, by a request that sends nothing", async () => {
     expect(await check(resend.provider)).toEqual({ ok: true, answered: true, detail: "the key is valid" });
     expect(resend.fake.requests.map(({ method, target }) => `${method} ${target}`)).toEqual(["GET /domains"]);
     expect(resend.fake.acceptances).toEqual([]);
   });
 
-  test("a key for sending alone is valid too", async () => {
+  test("a sending-only key is valid too", async () => {
     resend.fake.settings.sendOnly = true;
     expect(await check(resend.provider)).toEqual({
       ok: true,
@@ -47,14 +47,14 @@ describe("check: resend", () => {
     });
   });
 
-  test.each([400, 401, 403] as const)("a wrong key is told, as %i as well", async (status) => {
+  test.each([400, 401, 403] as const)("a wrong key is reported, also for status %i", async (status) => {
     resend.fake.settings.wrongKeyStatus = status;
     const result = await check(createResend({ apiKey: "re_other", baseUrl: resend.fake.url }));
     expect(result).toMatchObject({ ok: false, answered: true });
     expect(JSON.stringify(result)).toMatch(new RegExp(`"${status} \\w+: API key is invalid"`));
   });
 
-  test("one that was shut off is not taken for one that may only send", async () => {
+  test("a revoked key is not mistaken for a sending-only key", async () => {
     const json = { statusCode: 403, name: "restricted_api_key", message: "API key is not active" };
     resend.fake.faults.next({ stage: "read", effect: { status: 403, json } });
     expect(await check(resend.provider)).toEqual({
@@ -66,7 +66,7 @@ describe("check: resend", () => {
 });
 
 describe("check: postmark", () => {
-  test("a token that is right is found valid, by a request that sends nothing", async () => {
+  test("a valid token is accepted, by a request that sends nothing", async () => {
     expect(await check(postmark.provider)).toEqual({
       ok: true,
       answered: true,
@@ -78,7 +78,7 @@ describe("check: postmark", () => {
     ]);
   });
 
-  test("a server that delivers nothing is told", async () => {
+  test("a sandbox server, which delivers nothing, is reported", async () => {
     postmark.fake.settings.deliveryType = "Sandbox";
     expect(await check(postmark.provider)).toMatchObject({
       ok: true,
@@ -86,7 +86,7 @@ describe("check: postmark", () => {
     });
   });
 
-  test("a wrong token is told", async () => {
+  test("a wrong token is reported", async () => {
     const other = createPostmark({
       serverToken: "other",
       baseUrl: postmark.fake.url,
@@ -101,7 +101,7 @@ describe("check: postmark", () => {
 });
 
 describe.each(sides)("check: $name", ({ fake, provider }) => {
-  test("what is no answer of the API is told", async () => {
+  test("an answer that is not the API's is reported", async () => {
     fake.faults.next({ stage: "read", effect: { status: 200, text: "<html>Welcome</html>" } });
     expect(await check(provider)).toEqual({
       ok: false,
@@ -110,7 +110,7 @@ describe.each(sides)("check: $name", ({ fake, provider }) => {
     });
   });
 
-  test("one that cannot be reached, or hangs, is told", async () => {
+  test("a provider that is unreachable or hangs is reported", async () => {
     fake.faults.next({ stage: "read", effect: "hang" });
     expect(await check(provider, 200)).toMatchObject({ ok: false, answered: false });
     fake.goDown();
@@ -163,12 +163,12 @@ describe("account: postmark", () => {
     [201, { ID: 1 }],
     [401, { ErrorCode: 10, Message: "The Server Token was invalid." }],
     [500, { ID: 1 }],
-  ])("is not known from %i with %j", async (status, json) => {
+  ])("is unknown after %i with %j", async (status, json) => {
     postmark.fake.faults.next(answerInstead(status, json));
     expect(await account()).toBeUndefined();
   });
 
-  test("is not known from a connection that breaks", async () => {
+  test("is unknown after a broken connection", async () => {
     postmark.fake.faults.next(faults.closeInBody);
     expect(await account()).toBeUndefined();
   });
@@ -180,7 +180,7 @@ describe("credential:", () => {
     postmark: (serverToken: string, baseUrl?: string) =>
       createPostmark({ serverToken, baseUrl, messageStream: "outbound" }),
   };
-  test.each(Object.entries(open))("of %s depends on the base URL and the credential alone", (_, openOne) => {
+  test.each(Object.entries(open))("of %s depends only on the base URL and the credential", (_, openOne) => {
     const { credential } = openOne("secret-a", "https://mail.test/v1");
     expect(credential).toMatch(/^[0-9a-f]{16}$/);
     expect(openOne("secret-a", "https://mail.test/v1/").credential).toBe(credential);
@@ -189,20 +189,20 @@ describe("credential:", () => {
     expect(openOne("secret-a").credential).not.toBe(credential);
   });
 
-  test("of the sandbox is none", () => {
+  test("of the sandbox is empty", () => {
     expect(createSandbox({ outbox: folder, faults: noFaults }).credential).toBe("");
   });
 });
 
 describe("check: sandbox", () => {
-  test("its folder is made, tried and left as it was", async () => {
+  test("its folder is created if needed, tested, and left unchanged", async () => {
     const outbox = join(folder, "a", "outbox");
     const result = await check(createSandbox({ outbox, faults: noFaults }));
     expect(result).toEqual({ ok: true, answered: true, detail: `${outbox} can be written to` });
     expect(readdirSync(outbox)).toEqual([]);
   });
 
-  test("one that cannot be made is told", async () => {
+  test("a folder that cannot be created is reported", async () => {
     const file = join(folder, "file");
     writeFileSync(file, "");
     const result = await check(createSandbox({ outbox: join(file, "outbox"), faults: noFaults }));

@@ -28,14 +28,14 @@ test.each([
   expect(reasonOf(...parts)).toBe(expected);
 });
 
-test("reason: never over 500 units, nor half a character", () => {
+test("reason: it never exceeds 500 units or ends with half a character", () => {
   for (const text of ["x".repeat(10_000), "x " + "😀".repeat(10_000)]) {
     expect(reasonOf(text).length).toBeLessThanOrEqual(500);
     expect(reasonOf(text).isWellFormed()).toBe(true);
   }
 });
 
-test("reason: holds no address and no control character, whatever was said", () => {
+test("reason: it contains no address or control character, whatever the provider wrote", () => {
   const word = fc.oneof(
     fc.emailAddress(),
     fc.string({ unit: "binary" }),
@@ -68,6 +68,6 @@ test.each([
   ["422 jane: no", "422"],
   ["the provider refuses this sender", undefined],
   ["", undefined],
-])("reason: of %p the log holds %p alone", (reason, kind) => {
+])("reason: the log shortens %p to %p", (reason, kind) => {
   expect(kindOf(reason)).toBe(kind);
 });

@@ -1,11 +1,11 @@
-// What protects the process from an answer, and the header that asks for a pause.
+// Protection of the process from answers, and the Retry-After header.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { encodeAnswer, type HttpServer, listenHttp, type RequestHead } from "../../fakes/http.ts";
 import { exchange, readRetryAfter } from "../../lib/providers/http.ts";
 import { watchMemory } from "../support/process_memory.ts";
 
-// For a machine that is busy with something else.
+// The machine may be busy with something else.
 setDefaultTimeout(60_000);
 
 const mib = 1024 * 1024;
@@ -58,7 +58,7 @@ describe("transport: an answer", () => {
     }
   });
 
-  test("without an end is given up, and its connection closed", async () => {
+  test("without an end is abandoned, and its connection closed", async () => {
     const closed = Promise.withResolvers<number>();
     const chunk = Buffer.alloc(mib, "x");
     const endless = Bun.listen<{ written: number; rest: Uint8Array }>({
@@ -94,14 +94,14 @@ describe("transport: an answer", () => {
         reason: "200 answer too long",
         own: false,
       });
-      // What the kernel's buffers hold comes on top.
+      // Plus the bytes in the kernel's buffers.
       expect(await closed.promise).toBeLessThan(64 * mib);
     } finally {
       endless.stop(true);
     }
   });
 
-  test("that is compressed is not asked for, and never unpacked", async () => {
+  test("is never requested compressed, and never decompressed", async () => {
     // 512 MiB of spaces before the end of the JSON, in members of 16 MiB.
     const spaces = Bun.gzipSync(Buffer.alloc(16 * mib, " "));
     const body = Buffer.concat([
@@ -129,7 +129,7 @@ describe("transport: an answer", () => {
 describe("transport: an error of fetch", () => {
   const codes = ["EHOSTUNREACH", "ENETUNREACH", "ECONNREFUSED", "ECONNRESET", "EPROTO", "ERR_SOMETHING_NEW"];
 
-  /** Fetch as it fails, before or after it has taken the body. */
+  /** A fetch that fails before or after it has read the body. */
   async function failing(code: string, takesBody: boolean) {
     const mock = spyOn(globalThis, "fetch").mockImplementationOnce((async (_: unknown, init: RequestInit) => {
       if (takesBody) await new Response(init.body).text();
@@ -143,7 +143,7 @@ describe("transport: an error of fetch", () => {
     }
   }
 
-  test.each(codes)("%s says nothing by itself, only whether the body began to leave", async (code) => {
+  test.each(codes)("%s itself means nothing: only whether the body was read counts", async (code) => {
     expect(await failing(code, false)).toEqual({
       kind: "unavailable",
       reason: `no connection: ${code}`,

@@ -1,4 +1,4 @@
-// No field reaches a provider with anything in it that could end a line, by whatever encoding it came.
+// No field reaches a provider with anything in it that could end a line, whatever its encoding.
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
@@ -13,7 +13,7 @@ const least: Values = { subject: "Hi", body: "Hello", to: "jane@example.org", fr
 const addresses = ["to", "from", "reply_to"] as const;
 const lines = ["subject", "to_name", "from_name"] as const;
 
-/** A submission as it comes in, in each encoding. */
+/** A submission in each encoding. */
 const encodings = {
   "application/x-www-form-urlencoded": (values: Values) => new URLSearchParams(values).toString(),
   "application/json": (values: Values) => JSON.stringify(values),
@@ -40,26 +40,29 @@ const controls = [
   0x2029,
 ].map((code) => String.fromCharCode(code));
 
-test.each(contentTypes)("injection: no control character gets into a line by %s", (contentType) => {
-  for (const control of controls) {
-    for (const ending of [control, `${control}Bcc: eve@example.net`]) {
-      for (const name of lines) {
-        expect(submit(contentType, { ...least, [name]: `a${ending}b` })).toEqual({
-          ok: false,
-          message: `${name}: has a control character`,
-        });
-      }
-      for (const name of addresses) {
-        expect(submit(contentType, { ...least, [name]: `a@example.org${ending}.example.net` })).toEqual({
-          ok: false,
-          message: `${name}: is not an email address`,
-        });
+test.each(contentTypes)(
+  "injection: no control character gets into a single-line field through %s",
+  (contentType) => {
+    for (const control of controls) {
+      for (const ending of [control, `${control}Bcc: eve@example.net`]) {
+        for (const name of lines) {
+          expect(submit(contentType, { ...least, [name]: `a${ending}b` })).toEqual({
+            ok: false,
+            message: `${name}: has a control character`,
+          });
+        }
+        for (const name of addresses) {
+          expect(submit(contentType, { ...least, [name]: `a@example.org${ending}.example.net` })).toEqual({
+            ok: false,
+            message: `${name}: is not an email address`,
+          });
+        }
       }
     }
-  }
-});
+  },
+);
 
-test.each(contentTypes)("injection: one address is one, by %s", (contentType) => {
+test.each(contentTypes)("injection: one address stays one address, through %s", (contentType) => {
   for (const more of [
     ",eve@example.net",
     ";eve@example.net",
@@ -88,8 +91,8 @@ const hostile = fc.string({
   maxLength: 12,
 });
 
-test("injection: whatever is accepted has only lines in its lines and addresses in its addresses", () => {
-  // Few at a time, or else nothing would be accepted.
+test("injection: accepted emails have only single lines and single addresses in their fields", () => {
+  // Few hostile fields at a time, or nothing would be accepted.
   const values = fc
     .dictionary(fc.constantFrom(...fieldNames), hostile, { minKeys: 1, maxKeys: 2 })
     .map((wild): Values => ({ ...least, ...wild }));

@@ -7,7 +7,7 @@ const { fake, provider } = startPostmark();
 afterAll(() => fake.stop());
 beforeEach(() => fake.clear());
 
-/** Codes that say the same whether they come for a request or for one email of it. */
+/** Codes with the same meaning for a request and for one of its emails. */
 const codes: [code: number, message: string, expected: string][] = [
   [10, "The Server Token was invalid.", "accountRefused"],
   [11, "Multiple errors occurred.", "rejected, stable"],
@@ -105,7 +105,7 @@ describe("postmark: each email", () => {
   });
 });
 
-test("postmark: an email that is accepted for later has no code", async () => {
+test("postmark: an email accepted for later may have no code", async () => {
   const items = [
     { ErrorCode: 0, Message: "OK", MessageID: "a" },
     { To: "b@c.d", MessageID: "b", Message: "Message accepted, but delivery may be delayed." },
@@ -123,13 +123,13 @@ describe("postmark: a success that does not account for every email is unknown:"
     ["one too few", [good("a")]],
     ["one too many", [good("a"), good("b"), good("c")]],
     ["an id missing", [good("a"), { ErrorCode: 0 }]],
-    ["an id that is no text", [good("a"), good(7)]],
+    ["an id that is not a string", [good("a"), good(7)]],
     ["an empty id", [good("a"), good("")]],
     ["an id twice", [good("a"), good("a")]],
-    ["a code alone", [good("a"), { ErrorCode: 300 }]],
-    ["a code that is no whole number", [good("a"), { ErrorCode: 300.5, Message: "No." }]],
-    ["a code that is no number", [good("a"), { ErrorCode: "300", Message: "No." }]],
-    ["nothing in place of an email", [good("a"), null]],
+    ["a code without a message", [good("a"), { ErrorCode: 300 }]],
+    ["a code that is not a whole number", [good("a"), { ErrorCode: 300.5, Message: "No." }]],
+    ["a code that is not a number", [good("a"), { ErrorCode: "300", Message: "No." }]],
+    ["null instead of a result", [good("a"), null]],
   ];
   test.each(accounts)("%s", async (_, json) => {
     fake.faults.next(answerInstead(200, json));
@@ -137,7 +137,7 @@ describe("postmark: a success that does not account for every email is unknown:"
   });
 });
 
-test("postmark: a reason names the status, the code and the provider's words, and no address", async () => {
+test("postmark: a reason has the status, the code and the provider's message, without addresses", async () => {
   const refused = {
     ErrorCode: 400,
     Message: "The 'From' address you supplied (a@b.c) is not a Sender Signature.",
@@ -153,10 +153,10 @@ test("postmark: a reason names the status, the code and the provider's words, an
   });
 });
 
-test("postmark: a Retry-After counts, though none is documented", async () => {
+test("postmark: a Retry-After is respected, though undocumented", async () => {
   fake.faults.next(answerInstead(429, null, { "retry-after": "4" }));
   expect((await send(provider)).rate).toEqual({ retryAfterMs: 4000 });
-  // A gateway's counts for nothing.
+  // A gateway's is ignored.
   for (const status of [200, 429, 503]) {
     const effect = { status, text: "<html>no</html>", headers: { "retry-after": "4" } };
     fake.faults.next({ stage: "read", effect });
@@ -170,7 +170,7 @@ describe("postmark: a search", () => {
     return (await provider.search({ ...batch, context: "outbound" }, signal)).result;
   }
 
-  test("finds what was accepted, and nothing of other batches", async () => {
+  test("finds accepted emails, and none of other batches", async () => {
     const [mine, other] = [outgoing(3), outgoing(2)];
     await send(provider, mine);
     await send(provider, other);
@@ -181,7 +181,7 @@ describe("postmark: a search", () => {
     });
   });
 
-  test("finds nothing of a batch that never arrived, or is not yet indexed", async () => {
+  test("finds nothing of a batch that never arrived or is not indexed yet", async () => {
     const batch = outgoing(2);
     expect(await search(batch)).toEqual({ kind: "searched", found: new Map() });
     fake.settings.indexDelayMs = 3_600_000;
@@ -193,7 +193,7 @@ describe("postmark: a search", () => {
     }
   });
 
-  test("looks into the stream that the batch was made for", async () => {
+  test("uses the stream that the batch was made for", async () => {
     const batch = { ...outgoing(1), context: "broadcast" };
     await provider.send(batch, AbortSignal.timeout(patienceMs));
     expect(await search(batch)).toMatchObject({ found: new Map() });
@@ -201,7 +201,7 @@ describe("postmark: a search", () => {
     expect(result.kind === "searched" && result.found.size).toBe(1);
   });
 
-  test("turns the pages until all that was announced was seen", async () => {
+  test("reads pages until it has seen the announced total", async () => {
     const batch = outgoing(3);
     for (let request = 0; request < 400; request += 1) await send(provider, batch);
     const result = await search(batch);
@@ -217,7 +217,7 @@ describe("postmark: a search", () => {
     ["null", () => null],
     ["an empty object", () => ({})],
     ["no total", () => ({ Messages: [] })],
-    ["a total that is no number", () => ({ TotalCount: "many", Messages: [] })],
+    ["a total that is not a number", () => ({ TotalCount: "many", Messages: [] })],
     ["no messages", () => ({ TotalCount: 0 })],
     ["fewer messages than announced", (id) => ({ TotalCount: 2, Messages: [hit("a", id)] })],
     ["a message without metadata", () => ({ TotalCount: 1, Messages: [{ MessageID: "m" }] })],
@@ -227,13 +227,13 @@ describe("postmark: a search", () => {
     ],
     ["a message of another batch", () => ({ TotalCount: 1, Messages: [hit("a", "other")] })],
   ];
-  test.each(unreadable)("that answers %s is no look", async (_, json) => {
+  test.each(unreadable)("with %s in its answer has failed", async (_, json) => {
     const batch = outgoing(1);
     fake.faults.next(answerInstead(200, json(batch.batchId)));
     expect(await search(batch)).toMatchObject({ kind: "failed", outcome: { kind: "unknown" } });
   });
 
-  test("that would have to go beyond the search's reach is no look", async () => {
+  test("with more results than the API returns has failed", async () => {
     const batch = outgoing(1);
     const Messages = Array.from({ length: 500 }, () => hit("a", batch.batchId));
     fake.faults.add({ fault: answerInstead(200, { TotalCount: 20_000, Messages }) });
@@ -241,7 +241,7 @@ describe("postmark: a search", () => {
     expect(fake.requests).toHaveLength(20);
   });
 
-  test("reads a page of 500 of the longest messages", async () => {
+  test("reads a page of 500 messages of the largest size", async () => {
     const batch = outgoing(1);
     const mailbox = "€".repeat(255);
     const longest = {
@@ -250,7 +250,7 @@ describe("postmark: a search", () => {
       Recipients: [`${"a".repeat(248)}@b.test`],
       From: mailbox,
       Subject: "€".repeat(2000),
-      // What the fake says of each besides, more or less.
+      // Roughly the size of the fields that the real API adds.
       Status: "Sent".padEnd(400),
     };
     const Messages = Array.from({ length: 500 }, () => longest);
@@ -258,7 +258,7 @@ describe("postmark: a search", () => {
     expect(await search(batch)).toMatchObject({ kind: "searched" });
   });
 
-  test("reads a total that is text, as the SDK's types have it", async () => {
+  test("accepts a total that is a string, as in the SDK's types", async () => {
     const batch = outgoing(1);
     fake.faults.next(answerInstead(200, { TotalCount: "1", Messages: [hit("a", batch.batchId)] }));
     expect(await search(batch)).toEqual({ kind: "searched", found: new Map([["a", "m"]]) });
@@ -273,7 +273,7 @@ describe("postmark: a search", () => {
     [500, 101, "unknown"],
     [503, 100, "unavailable"],
   ];
-  test.each(failures)("that fails with %i and code %i is no look: %s", async (status, code, expected) => {
+  test.each(failures)("with status %i and code %i has failed: %s", async (status, code, expected) => {
     fake.faults.next(answerInstead(status, { ErrorCode: code, Message: "No." }));
     expect(await search(outgoing(1))).toMatchObject({ kind: "failed", outcome: { kind: expected } });
   });

@@ -25,7 +25,7 @@ test("registry: each provider is created from the settings, under its name", asy
   expect(postmark.search).toBeFunction();
 });
 
-test("registry: credential and base URL of a provider are those of its own settings", async () => {
+test("registry: each provider has the credential and base URL of its own settings", async () => {
   const digest = async (name: "resend" | "postmark", over = {}) =>
     (await registry[name].create(configOf(over))).credential;
   for (const name of ["resend", "postmark"] as const) {

@@ -1,5 +1,5 @@
-// What is sent: by the providers' own specifications, and to the byte. The bytes are part of the stored format:
-// a batch may be sent again by the next release, under the same key, and must then be the same.
+// Requests are checked against the providers' specifications, and byte for byte. Their bytes are part of the stored
+// format: the next release may send a batch again under the same key, and the request must then be the same.
 
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
@@ -35,7 +35,7 @@ beforeEach(() => {
   for (const { fake } of sides) fake.clear();
 });
 
-/** One email of every field, one of the fewest: the subject of the golden files, never to be changed. */
+/** One email with every field and one with the fewest: the input of the golden files, which must never change. */
 const golden: Outgoing = {
   batchId: "01920000-0000-7000-8000-00000000000b",
   context: "",
@@ -71,20 +71,20 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", 
     return { ...request, body: request.body };
   }
 
-  test("is, byte for byte, what the golden file holds", async () => {
+  test("matches the golden file byte for byte", async () => {
     const request = await requestOf(golden);
     const head = headers.map((header) => `${header}: ${request.headers[header]}\n`).join("");
     const file = Bun.file(`${import.meta.dir}/golden/${name}.txt`);
     expect(`${request.method} ${request.target}\n${head}\n${request.body}\n`).toBe(await file.text());
   });
 
-  test("carries the secret in its header, and who is calling", async () => {
+  test("has the secret in its header, and a user agent", async () => {
     const request = await requestOf(golden);
     expect(request.headers[secret[0]]).toBe(secret[1]);
     expect(request.headers["user-agent"]).toBeTruthy();
   });
 
-  test("holds nothing that the specification does not name, and all that it asks for", async () => {
+  test("contains only fields of the specification, and all required ones", async () => {
     for (const batch of [golden, outgoing(1), outgoing(provider.batchMax)]) {
       const { body } = await requestOf(batch);
       expect(mistakes(JSON.parse(body), spec.batch, spec.schemas)).toEqual([]);
@@ -98,7 +98,7 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", 
     expect(again.headers).toEqual(first.headers);
   });
 
-  test("brings every text across as it was", async () => {
+  test("transmits every text unchanged", async () => {
     const text = fc
       .string({ unit: "grapheme", minLength: 1, maxLength: 40 })
       .filter((value) => value.trim() !== "");
@@ -115,7 +115,7 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", 
     );
   });
 
-  test("asks for no tracking and hides no copy", async () => {
+  test("enables no tracking and no hidden copies", async () => {
     const { body } = await requestOf(golden);
     expect(body).not.toMatch(/track|bcc|"cc"/i);
   });

@@ -92,19 +92,19 @@ describe("resend: a success that does not account for every email is unknown:", 
   const accounts: [name: string, json: unknown][] = [
     ["null", null],
     ["an empty object", {}],
-    ["a list alone", [a, b]],
+    ["a bare list", [a, b]],
     ["one too few", { data: [a], errors: [] }],
     ["one too many", { data: [a, b], errors: [refused(0)] }],
     ["an id missing", { data: [a, {}] }],
-    ["an id that is no text", { data: [a, { id: 7 }] }],
+    ["an id that is not a string", { data: [a, { id: 7 }] }],
     ["an empty id", { data: [a, { id: "" }] }],
     ["an id twice", { data: [a, a] }],
     ["an index twice", { data: [], errors: [refused(0), refused(0)] }],
     ["an index below", { data: [a], errors: [refused(-1)] }],
     ["an index above", { data: [a], errors: [refused(2)] }],
-    ["an index that is no number", { data: [a], errors: [refused("0")] }],
-    ["an index between", { data: [a], errors: [refused(0.5)] }],
-    ["errors that are no list", { data: [a, b], errors: {} }],
+    ["an index that is not a number", { data: [a], errors: [refused("0")] }],
+    ["a fractional index", { data: [a], errors: [refused(0.5)] }],
+    ["errors that are not a list", { data: [a, b], errors: {} }],
   ];
   test.each(accounts)("%s", async (_, json) => {
     fake.faults.next(answerInstead(200, json));
@@ -124,7 +124,7 @@ describe("resend: each email", () => {
     expect(fake.acceptances.every(({ batch: key }) => key === batch.batchId)).toBe(true);
   });
 
-  test("that is refused leaves the others their ids", async () => {
+  test("that is refused does not change the others' ids", async () => {
     const refusals = ["Invalid `to` field.", "The b.example domain is not verified.", "API key is invalid"];
     const errors = [
       { index: 3, message: refusals[1] },
@@ -147,7 +147,7 @@ describe("resend: each email", () => {
     ]);
   });
 
-  test("whose sender the key may not use is refused for its sender, though the text is about the key", async () => {
+  test("whose sender the key may not use is refused for its sender, although the message is about the key", async () => {
     const message = "This API key is not authorized to send emails from gmail.com";
     fake.faults.next(answerInstead(200, { data: [{ id: "first" }], errors: [{ index: 1, message }] }));
     const { result } = await send(provider, outgoing(2));
@@ -160,7 +160,7 @@ describe("resend: each email", () => {
     });
   });
 
-  test("of a bad address is refused alone by the API itself", async () => {
+  test("with an invalid address is refused alone by the API", async () => {
     const batch = outgoing(2);
     const [first, second] = batch.emails;
     if (!first || !second) throw new Error("two");
@@ -194,14 +194,14 @@ test.each([
   ["The x..test domain is not verified.", undefined],
   ["This API key is not authorized to send emails from a@x.test", undefined],
   ["This API key is not authorized to send emails from this domain", undefined],
-])("resend: the refusal %j of a sender names the domain %p", async (message, domain) => {
+])("resend: the sender refusal %j names the domain %p", async (message, domain) => {
   fake.faults.next(answerInstead(403, { name: "validation_error", message }));
   const { result } = await send(provider);
   if (result.kind !== "whole" || result.outcome.kind !== "senderRefused") throw new Error("not the sender's");
   expect(result.outcome.domain).toBe(domain);
 });
 
-test("resend: a reason names the status, the error and the provider's words, and no address", async () => {
+test("resend: a reason has the status, the error and the provider's message, without addresses", async () => {
   fake.faults.next(answerInstead(422, { name: "validation_error", message: "Invalid `to` field: a@b.c." }));
   expect((await send(provider)).result).toMatchObject({
     outcome: { reason: "422 validation_error: Invalid `to` field: [address]." },
@@ -226,13 +226,9 @@ describe("resend: rate hint", () => {
       { limitPerSecond: 20, remaining: 3, resetMs: 1000 },
     ],
     ["a longer window", { "ratelimit-limit": "20", "ratelimit-policy": "20;w=10" }, { limitPerSecond: 2 }],
-    [
-      "a window of nothing",
-      { "ratelimit-limit": "20", "ratelimit-policy": "20;w=0" },
-      { limitPerSecond: 20 },
-    ],
+    ["a window of zero", { "ratelimit-limit": "20", "ratelimit-policy": "20;w=0" }, { limitPerSecond: 20 }],
     ["nonsense", { "ratelimit-limit": "many", "ratelimit-remaining": "-1", "retry-after": "soon" }, {}],
-    ["a limit of nothing", { "ratelimit-limit": "0" }, {}],
+    ["a limit of zero", { "ratelimit-limit": "0" }, {}],
     ["seconds to wait", { "retry-after": "3" }, { retryAfterMs: 3000 }],
     ["a time in the past", { "retry-after": "Wed, 21 Oct 2015 07:28:00 GMT" }, {}],
   ];
@@ -249,7 +245,7 @@ describe("resend: rate hint", () => {
     }
   });
 
-  test("names the limit that the API has", async () => {
+  test("has the API's limit", async () => {
     fake.settings.rateLimit = 7;
     try {
       expect((await send(provider)).rate).toMatchObject({ limitPerSecond: 7, remaining: 6 });
@@ -258,7 +254,7 @@ describe("resend: rate hint", () => {
     }
   });
 
-  test("does not take the rate limit's pause for the quota's", async () => {
+  test("does not mistake the rate limit's pause for the quota's", async () => {
     fake.faults.next(
       answerInstead(429, { name: "daily_quota_exceeded", message: "No." }, { "retry-after": "1" }),
     );

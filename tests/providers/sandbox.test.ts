@@ -34,7 +34,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** With these faults, the dice falling as given, then on 0.99. */
+/** A sandbox with these faults, whose random numbers are the given ones, then 0.99. */
 function faulty(chances: SandboxFaults["chances"], ...dice: number[]): Provider {
   return createSandbox({ outbox, faults: { ...noFaults, chances } }, { random: () => dice.shift() ?? 0.99 });
 }
@@ -70,7 +70,7 @@ describe("sandbox: an email in its file", () => {
     body: "Hello",
   };
 
-  /** What a parser of another make reads is what was written. */
+  /** An independent parser reads what was written. */
   async function expectSame(email: Email, bytes: Uint8Array): Promise<void> {
     const parsed = await PostalMime.parse(bytes);
     expect(parsed.subject).toBe(email.subject);
@@ -86,15 +86,15 @@ describe("sandbox: an email in its file", () => {
     expect(parsed.attachments).toEqual([]);
   }
 
-  /** The parser may read, and a file may have, one line end more at the end. */
+  /** The parser may return, and a file may have, one more line end at the end. */
   function expectSameText(read: string | undefined, written: string): void {
     const lines = (text: string) => text.replace(/\r\n|\r/g, "\n");
-    // Decoders of text drop it, as they should.
+    // Text decoders correctly drop the byte order mark.
     const expected = lines(written).replace(/^\ufeff/, "");
     expect([expected, `${expected}\n`]).toContain(lines(read ?? ""));
   }
 
-  /** The case of a domain says nothing. */
+  /** The case of a domain does not matter. */
   function canonical(address: string): string {
     const [local, domain = ""] = address.split("@");
     return `${local}@${domain.toLowerCase()}`;
@@ -231,7 +231,7 @@ describe("sandbox: an email in its file", () => {
     expect(checked).toBeGreaterThan(200);
   });
 
-  test("says which it is, of which batch, and from when", async () => {
+  test("names its id, its batch and its time", async () => {
     const batch = outgoing(1);
     await send(provider, batch);
     const { id } = batch.emails[0]!;
@@ -249,21 +249,21 @@ describe("sandbox: an email in its file", () => {
     expect(Date.parse(parsed.date!)).toBe(Math.floor(atMs / 1000) * 1000);
   });
 
-  test("with html is both, the plain text first; without it is one part", async () => {
+  test("with html has both parts, plain text first; without it has one part", async () => {
     expect((await written({ ...plain, html: "<p>Hello" })).toString()).toMatch(
       /^Content-Type: multipart\/alternative;[^]*^Content-Type: text\/plain; charset=utf-8\r$[^]*^Content-Type: text\/html; charset=utf-8\r$/m,
     );
     expect((await written(plain)).toString()).toContain("\r\nContent-Type: text/plain; charset=utf-8\r\n");
   });
 
-  test("in ASCII and short lines can be read in the file as it is", async () => {
+  test("in ASCII with short lines is readable in the raw file", async () => {
     const body = "Confirm:\nhttps://shop.example.com/confirm?token=a1b2c3&lang=en\n";
     expect((await written({ ...plain, body })).toString()).toContain(
       `\r\n\r\n${body.replaceAll("\n", "\r\n")}`,
     );
   });
 
-  test("has the same bytes however often it is composed", async () => {
+  test("has the same bytes every time it is composed", async () => {
     const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
     const first = await composeEml({ ...plain, html }, ids);
     expect((await composeEml({ ...plain, html }, ids)).equals(first)).toBe(true);
@@ -271,7 +271,7 @@ describe("sandbox: an email in its file", () => {
 });
 
 describe("sandbox: a batch", () => {
-  test("is a file each, in order, for nobody else to read", async () => {
+  test("becomes one file per email, in order, that only the owner can read", async () => {
     const batch = outgoing(100);
     expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
     expect(files()).toEqual(namesOf(batch));
@@ -282,7 +282,7 @@ describe("sandbox: a batch", () => {
     );
   });
 
-  test("that comes again is accepted again, and written once", async () => {
+  test("that is sent again is accepted again, and written once", async () => {
     const batch = outgoing(3);
     const first = await send(provider, batch);
     const written = () =>
@@ -295,7 +295,7 @@ describe("sandbox: a batch", () => {
     expect(written()).toEqual(before);
   });
 
-  test("that was written in part is written to its end", async () => {
+  test("that was partly written is completed", async () => {
     const batch = outgoing(3);
     await send(provider, batch);
     const whole = contents();
@@ -304,7 +304,7 @@ describe("sandbox: a batch", () => {
     expect(contents()).toEqual(whole);
   });
 
-  test("with an email of another batch is a second delivery of it, and can be seen", async () => {
+  test("with an email of another batch is a visible second delivery", async () => {
     const first = outgoing(1);
     const batches = [first, again(first), again(first)];
     for (const batch of batches) expect(await idsOf(send(provider, batch))).toEqual(idsIn(batch));
@@ -318,7 +318,7 @@ describe("sandbox: a batch", () => {
     expect(files()).toHaveLength(3);
   });
 
-  test("of which two workers send at once is written once", async () => {
+  test("that two workers send concurrently is written once", async () => {
     const others = Array.from({ length: 4 }, () => createSandbox({ outbox, faults: noFaults }));
     for (let round = 0; round < 10; round++) {
       const batch = outgoing(10);
@@ -337,7 +337,7 @@ describe("sandbox: a batch", () => {
     }
   });
 
-  test("of others' emails at once loses none of them", async () => {
+  test("written concurrently with others loses none of them", async () => {
     const batch = outgoing(10);
     const batches = Array.from({ length: 4 }, () => again(batch));
     const ids = await Promise.all(
@@ -355,8 +355,8 @@ describe("sandbox: a batch", () => {
 });
 
 describe("sandbox: a process that is killed", () => {
-  test("leaves no part of a file under its name", async () => {
-    // Whoever looks while it is written sees nothing or all of it.
+  test("leaves no partial file under its final name", async () => {
+    // A reader sees nothing or the whole file.
     const batch = outgoing(20);
     const whole = await Promise.all(
       batch.emails.map(async ({ id, email }) => {
@@ -382,7 +382,7 @@ describe("sandbox: a process that is killed", () => {
     expect(wrong).toEqual([]);
   });
 
-  test("leaves a hidden part of one at most, which is in nobody's way", async () => {
+  test("leaves at most one hidden partial file, which does no harm", async () => {
     const batch = outgoing(1);
     mkdirSync(outbox, { recursive: true });
     writeFileSync(join(outbox, ".part.tmp"), "X-Rel");
@@ -392,7 +392,7 @@ describe("sandbox: a process that is killed", () => {
 });
 
 describe("sandbox: a disk that fails", () => {
-  test("before anything is written has certainly sent nothing, and says why", async () => {
+  test("before anything is written: certainly not sent, with a reason", async () => {
     mkdirSync(join(folder, "data"));
     writeFileSync(outbox, "");
     const { result } = await send(provider);
@@ -403,7 +403,7 @@ describe("sandbox: a disk that fails", () => {
     expect(await wholeOf(send(below))).toBe("unavailable");
   });
 
-  /** The folder is gone from the moment when the dice are thrown for this email. */
+  /** The folder disappears when the random number for this email is drawn. */
   function failingAt(email: number): Provider {
     let thrown = -2;
     const random = () => {
@@ -413,23 +413,23 @@ describe("sandbox: a disk that fails", () => {
     return createSandbox({ outbox, faults: noFaults }, { random });
   }
 
-  test("at the first email has sent nothing, and leaves nothing", async () => {
+  test("at the first email: not sent, and nothing left behind", async () => {
     expect(await wholeOf(send(failingAt(1), outgoing(2)))).toBe("unavailable");
     expect(readdirSync(`${outbox}.away`)).toEqual([]);
   });
 
-  test("at the second has perhaps sent the first, and the repeat finds it", async () => {
+  test("at the second email: the first was perhaps sent, and a repeat finds it", async () => {
     const batch = outgoing(2);
     expect(await wholeOf(send(failingAt(2), batch))).toBe("unknown");
     renameSync(`${outbox}.away`, outbox);
-    // Sent by an earlier request as much as by this one: no die is thrown for it again.
+    // The first email was sent by the earlier request: no number is drawn for it again.
     expect(await wholeOf(send(failingAt(1), batch))).toBe("unknown");
     renameSync(`${outbox}.away`, outbox);
     expect(await eachOf(send(provider, batch))).toEqual(["accepted", "accepted"]);
     expect(files()).toEqual(namesOf(batch));
   });
 
-  test.skipIf(!hasSmallDisk)(`that is full has sent nothing, and leaves nothing${orWhyNot}`, async () => {
+  test.skipIf(!hasSmallDisk)(`that is full: not sent, and nothing left behind${orWhyNot}`, async () => {
     const disk = join(folder, "disk");
     mkdirSync(disk);
     const program = `
@@ -454,7 +454,7 @@ describe("sandbox: a disk that fails", () => {
     });
   });
 
-  test("that loses the folder gets it anew", async () => {
+  test("that loses the folder: it is created again", async () => {
     await send(provider);
     rmSync(outbox, { recursive: true });
     expect(await eachOf(send(provider))).toEqual(["accepted", "accepted"]);
@@ -476,10 +476,10 @@ describe("sandbox: a deadline", () => {
     expect(files()).toEqual([]);
   });
 
-  test("that passes in the middle leaves the rest, and doubt", async () => {
+  test("that passes in the middle leaves the rest unsent, and doubt", async () => {
     const batch = outgoing(3);
     const controller = new AbortController();
-    // The second die of an email's own is the third email's: the deadline passes while it is thrown.
+    // The second number drawn for an email is the third email's: the deadline passes during that draw.
     let thrown = 0;
     const one = createSandbox(
       { outbox, faults: noFaults },
@@ -513,7 +513,7 @@ describe("sandbox: a fault", () => {
     expect(files()).toEqual([]);
   });
 
-  test("lose-answer: unknown, and everything is written; the repeat is accepted", async () => {
+  test("lose-answer: unknown, and everything is written; a repeat is accepted", async () => {
     const batch = outgoing();
     expect(await wholeOf(send(faulty({ "lose-answer": 1 }), batch))).toBe("unknown");
     expect(files()).toEqual(namesOf(batch));
@@ -524,7 +524,7 @@ describe("sandbox: a fault", () => {
   test.each([
     ["written", 0.49],
     ["not written", 0.5],
-  ])("hang: no answer before the deadline, then unknown; by a coin, %s", async (what, coin) => {
+  ])("hang: no answer before the deadline, then unknown; at random, %s", async (what, coin) => {
     const batch = outgoing();
     const controller = new AbortController();
     let answered = false;
@@ -537,9 +537,9 @@ describe("sandbox: a fault", () => {
     expect(files()).toEqual(what === "written" ? namesOf(batch) : []);
   });
 
-  test("reject and refuse-sender: of one email, the others are written", async () => {
+  test("reject and refuse-sender: affect one email, and the others are written", async () => {
     const batch = outgoing(4);
-    // Two dice for the request, then one for each email.
+    // Two numbers for the request, then one for each email.
     const one = faulty({ reject: 0.2, "refuse-sender": 0.2 }, 0, 0, 0.4, 0.39, 0.19, 0.5);
     expect(await eachOf(send(one, batch))).toEqual([
       "accepted",
@@ -551,7 +551,7 @@ describe("sandbox: a fault", () => {
   });
 
   test.each(["reject", "refuse-sender"] as const)(
-    "%s: takes back nothing that was accepted",
+    "%s: never applies to an email that was accepted before",
     async (name) => {
       const batch = outgoing();
       await send(provider, batch);
@@ -560,7 +560,7 @@ describe("sandbox: a fault", () => {
     },
   );
 
-  test("comes as often as it is told to", async () => {
+  test("occurs as often as it is set to", async () => {
     const chances = { unavailable: 0.1, throttle: 0.2, hang: 0.3 };
     const drawn = (random: number) =>
       wholeOf(send(faulty(chances, random, 0, 0.99), outgoing(1), AbortSignal.timeout(1)));
@@ -571,7 +571,7 @@ describe("sandbox: a fault", () => {
     expect(await eachOf(send(faulty(chances, 0.601), outgoing(1)))).toEqual(["accepted"]);
   });
 
-  test("latency: is drawn evenly between its bounds", async () => {
+  test("latency: is drawn uniformly between its bounds", async () => {
     const faults = { ...noFaults, latency: { minMs: 20, maxMs: 60 } };
     const startMs = performance.now();
     await send(createSandbox({ outbox, faults }, { random: () => 0.5 }), outgoing(1));
@@ -579,7 +579,7 @@ describe("sandbox: a fault", () => {
   });
 });
 
-test("sandbox: no reason holds an address or a path", async () => {
+test("sandbox: no reason contains an address or a path", async () => {
   mkdirSync(join(folder, "data"));
   writeFileSync(outbox, "");
   const { result } = await send(provider);
@@ -587,7 +587,7 @@ test("sandbox: no reason holds an address or a path", async () => {
   expect(JSON.stringify(result)).not.toContain(folder);
 });
 
-test("sandbox: the case of a domain is all that may change in an address", async () => {
+test("sandbox: only the case of a domain may change in an address", async () => {
   const email = { ...outgoing(1).emails[0]!.email, to: "Jane.Doe@Example.ORG" };
   const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
   const { to } = await PostalMime.parse(await composeEml(email, ids));

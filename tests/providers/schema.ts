@@ -1,5 +1,5 @@
-// A strict reading of the few JSON Schema words that the providers' specifications use: a field that the schema
-// does not name is a mistake here, since a provider would drop it without a word.
+// A strict validator for the few JSON Schema keywords that the providers' specifications use: an unknown field is an
+// error, because a provider would silently drop it.
 
 export interface Schema {
   readonly $ref?: string;
@@ -20,7 +20,7 @@ export interface Schema {
   readonly maxLength?: number;
 }
 
-/** Everything that is wrong with `value`, each with its place. */
+/** All errors in `value`, each with its path. */
 export function mistakes(value: unknown, schema: Schema, named: Record<string, Schema>, at = "$"): string[] {
   if (schema.$ref) {
     const target = named[schema.$ref];

@@ -8,7 +8,7 @@ describe("lease", () => {
 
   test("a fresh lease outlasts a request", () => expect(isEnough(0, 0)).toBe(true));
 
-  test("either clock can say that it is too late", () => {
+  test("either clock can show that it is too late", () => {
     expect(isEnough(45_000, 0)).toBe(false);
     expect(isEnough(0, 45_000)).toBe(false);
     expect(isEnough(44_999, 44_999)).toBe(true);
@@ -20,7 +20,7 @@ describe("lease", () => {
 });
 
 describe("claimant", () => {
-  test("a claim is repeated until it is answered, or its lease would be over", async () => {
+  test("a claim is repeated until it is answered or its lease would have expired", async () => {
     const claimant = new Claimant();
     const sent: Claim[] = [];
     const send = (leaseMs: number, isAnswered: boolean) =>

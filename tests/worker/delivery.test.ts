@@ -1,5 +1,5 @@
-// Delivery end to end, but for the server: what reaches the providers, and what the queue says about it, when
-// things go wrong.
+// Delivery end to end, except for the server: what reaches the providers, and the state of the queue, when things go
+// wrong.
 
 import { expect } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
@@ -27,7 +27,7 @@ inWorld("an email reaches a provider once, and leaves its record", {}, async (wo
   expect((await world.stats()).counters).toEqual({ "accepted:resend": 1 });
 });
 
-inWorld("what waited goes out in full batches, by the weights", {}, async (world) => {
+inWorld("a backlog leaves in full batches, by weight", {}, async (world) => {
   await times(800, () => world.submit());
   world.startWorker({ weights: { resend: 3, postmark: 1 } });
   await world.drained();
@@ -42,13 +42,14 @@ inWorld("single emails follow the weights", {}, async (world) => {
   const worker = world.startWorker({ weights: { resend: 3, postmark: 1 } });
   for (let i = 0; i < 40; i += 1) {
     await world.submit();
-    // An email that comes while a worker asks for both providers is the one's that is asked for last.
+    // Waits until the worker is idle: an email that arrives between its claims would go to the provider that claims
+    // last.
     await eventually("it is accepted", () => world.acceptances().length === i + 1 && worker.isIdle());
   }
   expect(world.resend.acceptances).toHaveLength(30);
 });
 
-inWorld("an ill address in a batch costs its neighbours nothing", {}, async (world) => {
+inWorld("an invalid address in a batch does not affect the other emails", {}, async (world) => {
   const good = await times(60, () => world.submit());
   const ill = await world.submit({ to: "jane@exa mple" });
   world.startWorker(onlyResend);
@@ -64,7 +65,7 @@ inWorld("an ill address in a batch costs its neighbours nothing", {}, async (wor
   });
 });
 
-inWorld("a batch refused for an unnamed email goes on in pieces, then one by one", {}, async (world) => {
+inWorld("a batch refused for an unnamed email continues in pieces, then one by one", {}, async (world) => {
   world.resend.faults.add({
     fault: answerInstead(422, { statusCode: 422, name: "validation_error", message: "Something is wrong." }),
     when: (request) => Number(request.headers["content-length"]) > 0,
@@ -101,7 +102,7 @@ for (const unverifiedRefuses of ["email", "request"] as const) {
 }
 
 inWorld(
-  "a sender that every provider refuses ends as a dead letter with its content",
+  "an email whose sender every provider refuses becomes a dead letter with its content",
   {
     resend: { unverifiedDomains: ["unverified.example"] },
     postmark: { unverifiedDomains: ["unverified.example"] },
@@ -169,7 +170,7 @@ for (const limitBeforeKey of [true, false]) {
           }),
         );
         await times(5, () => world.submit());
-        // Another provider stands by: to fail over now would send twice.
+        // Another provider is available, but failing over now would send twice.
         world.startWorker({ weights: { resend: 1000, postmark: 1 }, concurrency: 1 });
         await world.drained();
         expect(world.resend.acceptances).toHaveLength(5);
@@ -179,23 +180,27 @@ for (const limitBeforeKey of [true, false]) {
   }
 }
 
-inWorld("a key used with other bytes ends as a dead letter whose outcome is unknown", {}, async (world) => {
-  world.resend.faults.next(
-    answerInstead(409, { statusCode: 409, name: "invalid_idempotent_request", message: "used" }),
-  );
-  world.startWorker(onlyResend);
-  const id = await world.submit();
-  await world.drained();
-  const dead = await world.show(id);
-  expect(dead.state).toBe("dead");
-  expect(decodeHistory(dead.history)).toMatchObject({
-    doubted: true,
-    deadReason: expect.stringMatching(/^outcome unknown/),
-  });
-});
+inWorld(
+  "an email whose key was used with other bytes becomes a dead letter with an unknown outcome",
+  {},
+  async (world) => {
+    world.resend.faults.next(
+      answerInstead(409, { statusCode: 409, name: "invalid_idempotent_request", message: "used" }),
+    );
+    world.startWorker(onlyResend);
+    const id = await world.submit();
+    await world.drained();
+    const dead = await world.show(id);
+    expect(dead.state).toBe("dead");
+    expect(decodeHistory(dead.history)).toMatchObject({
+      doubted: true,
+      deadReason: expect.stringMatching(/^outcome unknown/),
+    });
+  },
+);
 
 inWorld(
-  "Postmark is searched before anything is sent again: found",
+  "Postmark is searched before anything is sent again, and a found email is sent",
   { postmark: { indexDelayMs: 100 } },
   async (world) => {
     world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
@@ -209,7 +214,7 @@ inWorld(
 );
 
 inWorld(
-  "Postmark is searched twice, and then what it did not accept is sent again and counted",
+  "Postmark is searched twice before an email that it did not accept is sent again and counted",
   {},
   async (world) => {
     world.postmark.faults.add({ fault: faults.resetBeforeAccepting, times: 1, path: "/email/batch" });
@@ -225,7 +230,7 @@ inWorld(
 );
 
 inWorld(
-  "an index slower than our patience doubles emails, each one counted",
+  "an index slower than the search wait causes duplicates, each one counted",
   { postmark: { indexDelayMs: 60_000 } },
   async (world) => {
     world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
@@ -237,7 +242,7 @@ inWorld(
   },
 );
 
-inWorld("a search that fails is no look", {}, async (world) => {
+inWorld("a failed search does not count", {}, async (world) => {
   world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
   world.postmark.faults.add({ fault: faults.badGateway, times: 4, when: ({ method }) => method === "GET" });
   await world.submit();
@@ -246,7 +251,7 @@ inWorld("a search that fails is no look", {}, async (world) => {
   expect(world.postmark.acceptances).toHaveLength(1);
 });
 
-inWorld("a provider that is down is left for the other, and taken up again", {}, async (world) => {
+inWorld("a provider that is down is replaced by the other, and used again afterwards", {}, async (world) => {
   world.resend.goDown();
   world.startWorker({ giveUpAfterMs: 60_000 });
   await times(200, () => world.submit());
@@ -261,7 +266,7 @@ inWorld("a provider that is down is left for the other, and taken up again", {},
   expect(world.duplicates().size).toBe(0);
 });
 
-inWorld("when every provider is down nothing is lost and few attempts are used", {}, async (world) => {
+inWorld("an outage of every provider loses nothing and uses few attempts", {}, async (world) => {
   world.resend.goDown();
   world.postmark.goDown();
   world.startWorker();
@@ -277,7 +282,7 @@ inWorld("when every provider is down nothing is lost and few attempts are used",
   await world.drained();
   expect(new Set(world.acceptances().map(({ emailId }) => emailId))).toEqual(new Set(ids));
   expect(world.duplicates().size).toBe(0);
-  // Five failures shut each provider, each of one request; after that only probes are made.
+  // Five failed requests open each provider's breaker; after that only probes are made.
   for (const id of ids) {
     const { attempts } = decodeRecord((await world.show(id)).record!).history;
     expect(attempts.total).toBeLessThanOrEqual(20);
@@ -285,7 +290,7 @@ inWorld("when every provider is down nothing is lost and few attempts are used",
 });
 
 inWorld(
-  "a wrong key shuts its provider at once, and costs the emails nothing",
+  "a wrong key opens its provider's breaker immediately, and does not count against the emails",
   { resend: { apiKey: "re_other" } },
   async (world) => {
     world.startWorker();
@@ -296,24 +301,28 @@ inWorld(
   },
 );
 
-inWorld("a throttled provider is left alone, and its emails go to the other at once", {}, async (world) => {
-  const slow = answerInstead(
-    429,
-    { statusCode: 429, name: "rate_limit_exceeded", message: "slow" },
-    { "retry-after": "30" },
-  );
-  world.resend.faults.add({ fault: slow });
-  world.startWorker();
-  await times(100, () => world.submit());
-  await world.drained();
-  expect(world.postmark.acceptances).toHaveLength(100);
-  expect(world.resend.requests.length).toBeLessThanOrEqual(8);
-  const history = decodeHistory((await world.show(world.postmark.acceptances[0]!.emailId)).history);
-  expect(history.tries).toBe(0);
-});
+inWorld(
+  "a throttled provider gets a pause, and its emails go to the other immediately",
+  {},
+  async (world) => {
+    const slow = answerInstead(
+      429,
+      { statusCode: 429, name: "rate_limit_exceeded", message: "slow" },
+      { "retry-after": "30" },
+    );
+    world.resend.faults.add({ fault: slow });
+    world.startWorker();
+    await times(100, () => world.submit());
+    await world.drained();
+    expect(world.postmark.acceptances).toHaveLength(100);
+    expect(world.resend.requests.length).toBeLessThanOrEqual(8);
+    const history = decodeHistory((await world.show(world.postmark.acceptances[0]!.emailId)).history);
+    expect(history.tries).toBe(0);
+  },
+);
 
 inWorld(
-  "after GIVE_UP_AFTER the next definite failure makes a dead letter; throttling does not",
+  "after GIVE_UP_AFTER a definite failure makes a dead letter, but throttling does not",
   {},
   async (world) => {
     const slow = { statusCode: 429, name: "rate_limit_exceeded", message: "slow" };
@@ -333,7 +342,7 @@ inWorld(
 );
 
 inWorld(
-  "doubt ends after its time, and the email goes out by another provider, counted",
+  "doubt ends after DOUBT_TIMEOUT, and the email leaves by another provider, counted",
   {},
   async (world) => {
     world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
@@ -347,7 +356,7 @@ inWorld(
   },
 );
 
-inWorld("doubt ends too when no worker knows the provider any more", {}, async (world) => {
+inWorld("doubt ends even if no worker serves the provider any more", {}, async (world) => {
   world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
   const first = world.startWorker({ ...onlyResend, doubtMs: 4000 });
   const id = await world.submit();
@@ -373,7 +382,7 @@ inWorld("a provider of weight 0 gets nothing new, and its old batches are resolv
 });
 
 inWorld(
-  "a provider of weight 0 is asked about its old batches while the other has a backlog",
+  "a provider of weight 0 resolves its old batches while the other has a backlog",
   {},
   async (world) => {
     world.resend.faults.next(faults.serverErrorAfterAccepting);
@@ -398,15 +407,15 @@ inWorld("a batch that keeps failing does not hold up new emails of its provider"
   };
   world.resend.faults.next(faults.serverError);
   world.resend.faults.add({
-    // Says nothing against the provider: the breaker stays closed.
+    // Does not count against the provider: its breaker stays closed.
     fault: answerInstead(403, refusal),
     when: ({ headers }) => {
-      // The first request, which the other fault struck, had the same key.
+      // The first request, which the other fault hit, had the same key.
       poisoned ||= world.resend.requests[0]!.headers["idempotency-key"]!;
       return headers["idempotency-key"] === poisoned;
     },
   });
-  // No backoff: the batch in doubt is due again at once, always before what is new.
+  // No backoff: the batch in doubt is due again immediately, always before new emails.
   world.startWorker({ ...onlyResend, concurrency: 1, retryBaseMs: 0, retryMaxMs: 0 });
   const stuck = await world.submit();
   await eventually("it is in doubt", async () => (await world.show(stuck)).state === "in-doubt");
@@ -445,7 +454,7 @@ inWorld(
 );
 
 inWorld(
-  "an email that cannot be read from the store is set aside, and its neighbours go out",
+  "an unreadable email in the store is set aside, and the others of its batch are sent",
   {},
   async (world) => {
     const good = await times(3, () => world.submit());
@@ -462,15 +471,15 @@ inWorld(
   },
 );
 
-/** A lease so long that nothing is saved by its end. */
+/** A lease too long for its end to help. */
 const longLease = { leaseMs: 600_000 };
 
 inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 1000 } }, async (world) => {
   const proxy = await world.openProxy();
   world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   const id = await world.submit();
-  await eventually("the request is under way", () => world.resend.requests.length === 1);
-  // The answer to a settlement whose lease was ours, and to nothing else.
+  await eventually("the request is in progress", () => world.resend.requests.length === 1);
+  // The reply to a settlement whose lease was held, and to nothing else.
   proxy.onlyWith = "*1\r\n:1\r\n";
   proxy.replies = "cut";
   await eventually(
@@ -486,13 +495,13 @@ inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 100
 });
 
 inWorld(
-  "a settlement that Redis could not take is made when it can",
+  "a settlement that Redis could not accept is repeated until it can",
   { resend: { workMs: 1000 } },
   async (world) => {
     const proxy = await world.openProxy();
     world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
     const id = await world.submit();
-    await eventually("the request is under way", () => world.resend.requests.length === 1);
+    await eventually("the request is in progress", () => world.resend.requests.length === 1);
     proxy.cutAll();
     proxy.requests = "hold";
     await eventually("it is accepted", () => world.resend.acceptances.length === 1);
@@ -503,10 +512,10 @@ inWorld(
   },
 );
 
-inWorld("a claim whose answer is lost is asked for again, and its batch goes out", {}, async (world) => {
+inWorld("a claim whose answer is lost is repeated, and its batch is sent", {}, async (world) => {
   const proxy = await world.openProxy();
   world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
-  // The answers that hold the email: claims, and no connection's first words.
+  // The replies that contain the email: those to claims, but none of a new connection.
   proxy.onlyWith = "once-lost@example.org";
   proxy.replies = "cut";
   const id = await world.submit({ to: proxy.onlyWith });
@@ -516,7 +525,7 @@ inWorld("a claim whose answer is lost is asked for again, and its batch goes out
   expect(world.resend.acceptances).toHaveLength(1);
 });
 
-inWorld("nothing is begun under a lease that might run out before the answer", {}, async (world) => {
+inWorld("no request begins under a lease that could expire before the answer", {}, async (world) => {
   const proxy = await world.openProxy();
   const log = recordingLog();
   const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: proxy.url };
@@ -524,18 +533,18 @@ inWorld("nothing is begun under a lease that might run out before the answer", {
   await worker.consumer.compatible;
   proxy.delayMs = 600;
   await world.submit();
-  await eventually("it is claimed and handed back", () => log.events("batch-settled").length >= 2);
+  await eventually("it is claimed and given back", () => log.events("batch-settled").length >= 2);
   expect(world.resend.requests).toHaveLength(0);
   proxy.delayMs = 0;
   await world.drained();
   expect(world.resend.acceptances).toHaveLength(1);
 });
 
-inWorld("a worker that stops with a claim under way hands it back", {}, async (world) => {
+inWorld("a worker that stops during a claim gives the batch back", {}, async (world) => {
   const proxy = await world.openProxy();
   const worker = world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   await worker.consumer.compatible;
-  // The answer that holds the email.
+  // The reply that contains the email.
   proxy.onlyWith = "held-up@example.org";
   proxy.replies = "hold";
   const id = await world.submit({ to: proxy.onlyWith });
@@ -547,7 +556,7 @@ inWorld("a worker that stops with a claim under way hands it back", {}, async (w
   expect(world.resend.requests).toHaveLength(0);
 });
 
-inWorld("a claim that takes its time to arrive is waited for", {}, async (world) => {
+inWorld("a slow answer to a claim is waited for", {}, async (world) => {
   const proxy = await world.openProxy();
   await times(4, () => world.submit({ body: "x".repeat(900_000) }));
   proxy.bytesPerSecond = 2_000_000;
@@ -556,7 +565,7 @@ inWorld("a claim that takes its time to arrive is waited for", {}, async (world)
   expect(world.resend.requests).toHaveLength(1);
 });
 
-inWorld("a batch is bounded by bytes too", {}, async (world) => {
+inWorld("a batch is limited by bytes too", {}, async (world) => {
   await times(5, () => world.submit({ body: "x".repeat(1_500_000) }));
   world.startWorker(onlyResend);
   await world.drained();
@@ -565,7 +574,7 @@ inWorld("a batch is bounded by bytes too", {}, async (world) => {
 });
 
 inWorld(
-  "a request that the provider never answers is given up at its deadline, and finished later",
+  "a request that the provider never answers is abandoned at its deadline, and resolved later",
   {},
   async (world) => {
     world.resend.faults.next(faults.hangAfterAccepting);
@@ -578,12 +587,12 @@ inWorld(
   },
 );
 
-inWorld("a pause stops claims, lets what is in flight be settled, and is said once", {}, async (world) => {
+inWorld("a pause stops claims, lets batches in flight settle, and is logged once", {}, async (world) => {
   const log = recordingLog();
   const worker = world.startWorker({ ...onlyResend, log });
   world.resend.faults.next({ stage: "accepted", delayMs: 2000, effect: "nothing" });
   const first = await world.submit();
-  await eventually("the request is there", () => world.resend.requests.length === 1);
+  await eventually("the request has arrived", () => world.resend.requests.length === 1);
   await world.admin.pause();
   const second = await world.submit();
   await eventually("the first is settled", async () => (await world.show(first)).state === "sent");
@@ -603,7 +612,7 @@ inWorld("a pause stops claims, lets what is in flight be settled, and is said on
 });
 
 inWorld(
-  "a worker that starts during a pause waits, and ends no doubt before it is over",
+  "a worker that starts during a pause waits, and ends no doubt until it is over",
   {},
   async (world) => {
     const first = world.startWorker({ ...onlyResend, doubtMs: 4000 });
@@ -620,7 +629,7 @@ inWorld(
     const endsAtMs = (await world.stats()).oldestDoubtSinceMs! + 4000;
     await eventually("its doubt is over", async () => (await world.stats()).nowMs > endsAtMs);
     const { endings } = worker.refused;
-    await eventually("it is refused all the same", () => worker.refused.endings >= endings + 2);
+    await eventually("it is refused nevertheless", () => worker.refused.endings >= endings + 2);
     expect((await world.show(doubtful)).state).toBe("in-doubt");
     expect((await world.show(waiting)).state).toBe("waiting");
     expect(world.resend.requests).toHaveLength(before);
@@ -634,7 +643,7 @@ inWorld(
 );
 
 inWorld(
-  "a dead letter that is replayed is sent under a new key, with its attempts kept",
+  "a dead letter that is retried is sent under a new key, and keeps its attempts",
   {},
   async (world) => {
     world.startWorker(onlyResend);
@@ -658,31 +667,35 @@ inWorld(
   },
 );
 
-inWorld("a doubt that an operator ends is a possible duplicate, sent by any provider", {}, async (world) => {
-  const ids = await times(3, () => world.submit());
-  world.resend.faults.add({ fault: faults.resetAfterAccepting });
-  const worker = world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
-  await eventually("they are in doubt", async () => (await world.stats()).states["in-doubt"] === 3);
-  await worker.stop();
-  const claimed = await world.admin.claimInDoubt({
-    claimId: Bun.randomUUIDv7(),
-    emailId: ids[1]!,
-    leaseMs: 5000,
-  });
-  if (claimed.kind !== "batch") throw new Error(claimed.kind);
-  const policy = { ...policyForTests, providers: ["postmark"] };
-  const { batch } = claimed;
-  const input = { batch: decodeBatch(batch), policy, nowMs: batch.nowMs, random: 0.5 };
-  const { settlement, possibleDuplicates } = decide({ kind: "ended" }, input);
-  expect(await world.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
-  expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
-  world.startWorker(onlyPostmark);
-  await world.drained();
-  expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
-  expect((await world.stats()).counters["possible_duplicates"]).toBe(3);
-});
+inWorld(
+  "an email whose doubt an operator ends is a possible duplicate, sent by any provider",
+  {},
+  async (world) => {
+    const ids = await times(3, () => world.submit());
+    world.resend.faults.add({ fault: faults.resetAfterAccepting });
+    const worker = world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
+    await eventually("they are in doubt", async () => (await world.stats()).states["in-doubt"] === 3);
+    await worker.stop();
+    const claimed = await world.admin.claimInDoubt({
+      claimId: Bun.randomUUIDv7(),
+      emailId: ids[1]!,
+      leaseMs: 5000,
+    });
+    if (claimed.kind !== "batch") throw new Error(claimed.kind);
+    const policy = { ...policyForTests, providers: ["postmark"] };
+    const { batch } = claimed;
+    const input = { batch: decodeBatch(batch), policy, nowMs: batch.nowMs, random: 0.5 };
+    const { settlement, possibleDuplicates } = decide({ kind: "ended" }, input);
+    expect(await world.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+    expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
+    world.startWorker(onlyPostmark);
+    await world.drained();
+    expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
+    expect((await world.stats()).counters["possible_duplicates"]).toBe(3);
+  },
+);
 
-inWorld("those that die together are named in few lines, with the kind of failure", {}, async (world) => {
+inWorld("emails that die together are logged in few lines, with the kind of failure", {}, async (world) => {
   const log = recordingLog();
   const ids = await times(100, () => world.submit());
   world.resend.faults.add({
