@@ -1,5 +1,5 @@
-// What every queue must do, as a suite that each implementation runs on its real store. The clock of the store
-// is moved by the suite, so that leases, retries and the end of doubt need no waiting.
+// The contract of a queue, as a suite that each implementation runs on its real store. The suite moves the store's
+// clock, so that leases, retries and the end of doubt need no waiting.
 
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email/email.ts";
@@ -39,7 +39,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       counted,
     } = tools;
 
-    test("a submission is stored, waits, is claimed with its text, and is sent with its record", async () => {
+    test("a submission is stored, waits, is claimed with its text, and leaves its record once sent", async () => {
       const q = await queue();
       const one = submission();
       expect(await q.producer.submit(one, soon())).toEqual({ kind: "stored", id: one.id, repeated: false });
@@ -74,12 +74,12 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       });
     });
 
-    test("an unknown id is shown as nothing", async () => {
+    test("show of an unknown id returns undefined", async () => {
       const q = await queue();
       expect(await q.admin.show(Bun.randomUUIDv7())).toBeUndefined();
     });
 
-    test("text of every kind comes back to the letter", async () => {
+    test("text of every kind is returned unchanged", async () => {
       const q = await queue();
       const body = 'Grüße 👋\r\n\n\t\u2028\u0001 "quoted" \\ {}[] \n\n';
       const one = submission({}, body);
@@ -87,7 +87,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect((await claim(q)).emails[0]!.text).toBe(one.text);
     });
 
-    describe("a submission repeated changes nothing", () => {
+    describe("a repeated submission changes nothing", () => {
       const cases: Record<string, (q: QueueUnderTest, id: string) => Promise<void>> = {
         waiting: async () => {},
         "in a batch": async (q) => void (await claim(q)),
@@ -116,7 +116,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         });
       }
 
-      test("and its id stays known for as long as its record is kept", async () => {
+      test("as long as its record is kept", async () => {
         const q = await queue();
         const one = submission();
         await submit(q, one);
@@ -134,7 +134,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       const keyed = (fingerprint: string, key = "order-17") =>
         submission({ idempotency: { key, fingerprint, token: "" } });
 
-      test("with the same email answers the first id and queues nothing", async () => {
+      test("with the same email returns the first id and queues nothing", async () => {
         const q = await queue();
         const first = keyed("a");
         const second = keyed("a");
@@ -155,7 +155,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).states.waiting).toBe(1);
       });
 
-      test("used twice in one group commit is found too", async () => {
+      test("used twice in one group commit is detected", async () => {
         const q = await queue();
         const both = [keyed("a"), keyed("a")];
         const answers = await Promise.all(both.map((one) => q.producer.submit(one, soon())));
@@ -163,7 +163,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).states.waiting).toBe(1);
       });
 
-      test("is free again after 24 hours, and remembered after its email was sent or deleted", async () => {
+      test("is free again after 24 hours, but not once its email was sent or deleted", async () => {
         const q = await queue();
         await q.consumer.sweep(serving("resend"));
         const first = keyed("a");
@@ -179,7 +179,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       });
     });
 
-    test("a group commit answers each of many submissions on its own account", async () => {
+    test("a group commit answers each of its submissions separately", async () => {
       const q = await queue();
       const many = Array.from({ length: 1000 }, () => submission());
       expect(await submit(q, ...many)).toEqual(many.map(({ id }) => id));
@@ -194,7 +194,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     describe("a claim", () => {
-      test("takes the oldest first, bounded by count", async () => {
+      test("takes the oldest first, limited by count", async () => {
         const q = await queue();
         const all: string[] = [];
         for (let i = 0; i < 5; i += 1) all.push(...(await submit(q, submission())));
@@ -203,14 +203,14 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await claimed(q)).toBe("empty");
       });
 
-      test("is bounded by bytes, but takes one email at least", async () => {
+      test("is limited by bytes, but takes at least one email", async () => {
         const q = await queue();
         for (let i = 0; i < 3; i += 1) await submit(q, submission({}, "x".repeat(1000)));
         expect((await claim(q, { bytesMax: 2500 })).emails).toHaveLength(2);
         expect((await claim(q, { bytesMax: 10 })).emails).toHaveLength(1);
       });
 
-      test("of existing batches only takes no new email", async () => {
+      test("for existing batches takes no new email", async () => {
         const q = await queue();
         await submit(q, submission());
         expect(await claimed(q, { sources: ["batches"] })).toBe("empty");
@@ -218,7 +218,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await claimed(q, { sources: ["batches"] })).toBe("batch");
       });
 
-      test("whose answer was lost gives the same batch under the same lease", async () => {
+      test("whose answer was lost returns the same batch under the same lease", async () => {
         const q = await queue();
         await submit(q, submission(), submission());
         const asked = request();
@@ -231,7 +231,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(second.batch.leaseExpired).toBe(false);
       });
 
-      test("of a batch that came again, whose answer was lost, gives the same lease too", async () => {
+      test("of an existing batch whose answer was lost returns the same lease too", async () => {
         const q = await queue();
         await submit(q, submission());
         await settle(q, await claim(q), [], doubt);
@@ -255,7 +255,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).states.waiting).toBe(1);
       });
 
-      test("of existing batches only does not ask to come again for new emails", async () => {
+      test("for existing batches does not report when new emails are due", async () => {
         const q = await queue();
         await submit(q, submission());
         expect(await q.consumer.claim(request({ sources: ["batches"] }))).toEqual({
@@ -264,7 +264,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         });
       });
 
-      test("says when the next thing is due", async () => {
+      test("reports when the next email or batch is due", async () => {
         const q = await queue();
         expect(await q.consumer.claim(request())).toEqual({ kind: "empty", nextDueInMs: undefined });
         const [id] = await submit(q, submission());
@@ -274,7 +274,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(empty.nextDueInMs).toBeWithin(hourMs - hangMs, hourMs + 1);
       });
 
-      test("that found nothing is woken by the next submission", async () => {
+      test("that found nothing is followed by a wake-up at the next submission", async () => {
         const q = await queue();
         expect(await claimed(q)).toBe("empty");
         const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
@@ -282,7 +282,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await woken;
       });
 
-      test("looks at batches or at new emails first, as asked, and then at the other", async () => {
+      test("reads its sources in the order of the request", async () => {
         const q = await queue();
         await submit(q, submission());
         await settle(q, await claim(q), [], doubt);
@@ -294,7 +294,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     describe("a lease", () => {
-      test("is the worker's alone until it runs out", async () => {
+      test("reserves the batch for the worker until it expires", async () => {
         const q = await queue();
         await submit(q, submission());
         await claim(q);
@@ -302,7 +302,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await claimed(q)).toBe("empty");
       });
 
-      test("that runs out leaves the batch whole, its provider's, and in doubt", async () => {
+      test("that expires leaves the batch whole, with its provider, and in doubt", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission());
         const first = await claim(q, { context: "c" });
@@ -318,7 +318,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       });
     });
 
-    test("the time of a doubt, and of its end, never move", async () => {
+    test("the beginning and the end of a doubt never move", async () => {
       const q = await queue();
       await submit(q, submission());
       const first = await claim(q);
@@ -336,7 +336,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     describe("a settlement", () => {
-      test("sends emails back for any provider, after a delay, with their history", async () => {
+      test("returns emails to waiting for any provider, after a delay, with their history", async () => {
         const q = await queue();
         const [id] = await submit(q, submission());
         await settle(q, await claim(q), [due(id!, hourMs, "once")]);
@@ -349,7 +349,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(again.doubtSinceMs).toBeUndefined();
       });
 
-      test("hands emails over to one provider alone", async () => {
+      test("returns emails to waiting for one provider only", async () => {
         const q = await queue();
         const [id] = await submit(q, submission());
         await settle(q, await claim(q), [
@@ -360,7 +360,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(ids(await claim(q, { provider: "postmark" }))).toEqual([id!]);
       });
 
-      test("keeps dead letters with text and history, and no claim takes them", async () => {
+      test("keeps dead letters with text and history, out of reach of claims", async () => {
         const q = await queue();
         const one = submission();
         await submit(q, one);
@@ -376,7 +376,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).states.dead).toBe(1);
       });
 
-      test("leaves the rest in the batch, in doubt since then, with notes", async () => {
+      test("leaves the rest in the batch, in doubt from then on, with notes", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission(), submission());
         const first = await claim(q);
@@ -392,7 +392,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await claim(q)).doubtSinceMs).toBe(second.doubtSinceMs!);
       });
 
-      test("without a fate or a rest for an email, or with two fates, is refused whole", async () => {
+      test("without a fate or rest for an email, or with two fates, is refused as a whole", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission());
         const batch = await claim(q);
@@ -402,7 +402,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await state(q, all[0]!)).toBe("sending");
       });
 
-      test("adds to the counters", async () => {
+      test("adds to counters", async () => {
         const q = await queue();
         const [id] = await submit(q, submission());
         await q.consumer.settle(await claim(q), {
@@ -412,7 +412,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).counters).toEqual({ "accepted:resend": 1, x: 3 });
       });
 
-      test("repeated changes nothing", async () => {
+      test("that is repeated changes nothing", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission());
         const batch = await claim(q);
@@ -423,7 +423,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await counted(q)).toEqual(before);
       });
 
-      test("that left a rest, repeated, changes nothing", async () => {
+      test("that left a rest and is repeated changes nothing", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission());
         const batch = await claim(q);
@@ -434,7 +434,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     describe("a settlement under an old lease", () => {
-      /** One email in a batch whose lease ran out. */
+      /** One email in a batch whose lease has expired. */
       async function stale() {
         const q = await queue();
         const [id] = await submit(q, submission());
@@ -464,22 +464,22 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await settle(q, current, [sent(id)])).leaseHeld).toBe(true);
       });
 
-      test("is still carried out before anyone else has claimed", async () => {
+      test("is still carried out if nobody else has claimed the batch", async () => {
         const { q, id, old } = await stale();
         expect(await settle(q, old, [sent(id)])).toEqual({ leaseHeld: true, duplicates: [] });
       });
 
-      test("marks what is in the same batch, leased again, and finishes it when all is marked", async () => {
+      test("marks emails of the same batch under its new lease, and ends the batch once all are marked", async () => {
         const { q, id, old } = await stale();
         const current = await claim(q);
         expect(await settle(q, old, [sent(id, "old")])).toEqual({ leaseHeld: false, duplicates: [] });
         expect(await q.admin.show(id)).toMatchObject({ state: "sent", record: "old" });
         expect((await q.admin.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
-        // The request of the lease now held had the same key: no second acceptance.
+        // The request under the current lease had the same key: no second acceptance.
         expect(await settle(q, current, [sent(id)])).toEqual({ leaseHeld: false, duplicates: [] });
       });
 
-      test("finishes a batch whose other emails were marked before", async () => {
+      test("ends a batch whose other emails were marked before", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission());
         const old = await claim(q);
@@ -501,7 +501,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 2 });
       });
 
-      test("marks keep the batch's emails as they are until it ends, and then win over retries and deaths", async () => {
+      test("its marks change no email until the batch ends, and then override retries and deaths", async () => {
         const q = await queue();
         const all = await submit(q, submission(), submission(), submission());
         const old = await claim(q);
@@ -521,7 +521,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.show(all[0]!))!.record).toBe("old");
       });
 
-      /** The batch dissolved, and its email is somewhere else. */
+      /** The batch has ended, and its email is somewhere else. */
       async function dissolved(fate: (id: string) => EmailFate) {
         const { q, id, old } = await stale();
         await settle(q, await claim(q), [fate(id)]);
@@ -537,7 +537,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         ],
         ["dead", dead],
       ] as const) {
-        test(`sends what is ${place}`, async () => {
+        test(`marks an email as sent that is ${place}`, async () => {
           const { q, id, old } = await dissolved(fate);
           expect(await settle(q, old, [sent(id, "late")])).toEqual({ leaseHeld: false, duplicates: [] });
           expect(await q.admin.show(id)).toMatchObject({ state: "sent", record: "late" });
@@ -562,7 +562,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect((await q.admin.stats()).counters["duplicates"]).toBe(1);
       });
 
-      test("marks what is in another batch by now; that batch's own acceptance is a duplicate", async () => {
+      test("marks an email that is now in another batch, whose own acceptance is a duplicate", async () => {
         const { q, id, old } = await dissolved((one) => due(one));
         const [neighbour] = await submit(q, submission());
         const other = await claim(q, { provider: "postmark" });
@@ -576,7 +576,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await state(q, neighbour!)).toBe("sent");
       });
 
-      test("changes nothing of a deleted email", async () => {
+      test("does not change a deleted email", async () => {
         const { q, id, old } = await dissolved((one) => due(one));
         expect(await q.admin.delete([id])).toEqual(["deleted"]);
         expect(await settle(q, old, [sent(id)])).toEqual({ leaseHeld: false, duplicates: [] });
@@ -585,7 +585,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     describe("the end of doubt", () => {
-      test("is claimed for whatever provider, once nobody holds the batch", async () => {
+      test("is claimed for any provider, once nobody holds the batch", async () => {
         const q = await queue();
         await submit(q, submission());
         const endless = request({ doubtMs: 2 * leaseMs, provider: "forgotten" });
@@ -611,7 +611,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       });
     });
 
-    test("a sweep gives back what only one provider may take, once nobody has served that for 24 hours", async () => {
+    test("a sweep gives emails for one provider back to all, once nobody has served it for 24 hours", async () => {
       const q = await queue();
       const [id] = await submit(q, submission());
       await q.consumer.sweep(serving("resend", "gone"));
@@ -624,7 +624,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect(ids(await claim(q))).toEqual([id!]);
     });
 
-    test("a sweep gives back at once what only a provider may take that nobody ever served", async () => {
+    test("a sweep gives emails for a provider that nobody ever served back to all immediately", async () => {
       const q = await queue();
       const [id] = await submit(q, submission());
       await settle(q, await claim(q), [{ id: id!, kind: "due", delayMs: 0, only: "gone", history: "h" }]);
@@ -632,7 +632,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect(ids(await claim(q))).toEqual([id!]);
     });
 
-    test("a thousand due batches of one provider do not stand in the way of another's claim", async () => {
+    test("a thousand due batches of one provider do not slow another's claim", async () => {
       const q = await queue();
       await submitMany(q, 1000);
       for (let i = 0; i < 1000; i += 1)
@@ -644,7 +644,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect((await q.admin.stats()).states).toMatchObject({ sending: 1, "in-doubt": 1000 });
     });
 
-    test("ten thousand emails that only one provider may take do not stand in the way of another's claim", async () => {
+    test("ten thousand emails for one provider do not slow another's claim", async () => {
       const q = await queue();
       await submit(q, ...Array.from({ length: 10_000 }, () => submission()));
       for (;;) {
@@ -678,7 +678,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       expect(expected.size).toBe(0);
     });
 
-    test("several workers claim at once, and no email is in two batches", async () => {
+    test("concurrent claims of several workers never put an email into two batches", async () => {
       const q = await queue();
       await submit(q, ...Array.from({ length: 200 }, () => submission()));
       const batches = await Promise.all(Array.from({ length: 20 }, () => claim(q, { countMax: 10 })));

@@ -1,4 +1,4 @@
-// What every queue must do for an operator: the second part of the conformance suite.
+// The contract of a queue for an operator: the second part of the conformance suite.
 
 import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email/email.ts";
@@ -32,7 +32,7 @@ export function operating(tools: Tools): void {
     tools;
   const all = { countMax: 5000, bytesMax: 64 * 1024 * 1024 } as const;
 
-  /** An email whose wake-up has come, so that the next one is for something else. */
+  /** Submits an email and waits for its wake-up, so that the next wake-up has another cause. */
   async function submitHeard(q: QueueUnderTest): Promise<string> {
     expect(await claimed(q)).toBe("empty");
     const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
@@ -54,7 +54,7 @@ export function operating(tools: Tools): void {
       const page = await q.admin.list(wanted, limit, from, order);
       expect(page.emails.length).toBeLessThanOrEqual(limit);
       emails.push(...page.emails);
-      if (emails.length > 20_000) throw new Error("list: does not end");
+      if (emails.length > 20_000) throw new Error("list: endless");
       if (page.next === undefined) return emails;
       from = page.next;
       await between(page);
@@ -64,7 +64,7 @@ export function operating(tools: Tools): void {
   const listedIds = async (q: QueueUnderTest, wanted: Listable, limit?: number, order?: Order) =>
     idsOf(await listed(q, wanted, limit, undefined, order));
 
-  /** One email in every state there is, by the name of the state. */
+  /** One email in each state, by the state's name. */
   async function oneOfEach(q: QueueUnderTest) {
     const [retrying, inDoubt, gone, died] = await submitMany(q, 4);
     const first = await claim(q, { countMax: 1 });
@@ -83,7 +83,7 @@ export function operating(tools: Tools): void {
   }
 
   describe("show", () => {
-    test("tells where an email is, since when, and in which batch", async () => {
+    test("returns the state of an email, since when, and its batch", async () => {
       const q = await queue();
       const { places, sending, doubtful } = await oneOfEach(q);
       const { nowMs } = await q.admin.stats();
@@ -133,8 +133,8 @@ export function operating(tools: Tools): void {
     });
   });
 
-  describe("show of one in a batch", () => {
-    test("tells whether anybody holds it, and whether a worker took it and was lost", async () => {
+  describe("show of an email in a batch", () => {
+    test("returns whether a worker holds it, and whether one was lost with it", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const shown = async () => {
@@ -162,7 +162,7 @@ export function operating(tools: Tools): void {
   });
 
   describe("a list", () => {
-    test("holds the emails in one state, as they are shown but for their content", async () => {
+    test("contains the emails in one state, as show returns them but without content", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
       for (const one of states) {
@@ -174,12 +174,12 @@ export function operating(tools: Tools): void {
       }
     });
 
-    test("of nothing is empty", async () => {
+    test("of a state without emails is empty", async () => {
       const q = await queue();
       for (const one of states) expect(await q.admin.list(one, 100)).toEqual({ emails: [], next: undefined });
     });
 
-    test("goes from the oldest or from the newest, over what any and what only one provider may take", async () => {
+    test("starts at the oldest or the newest, for any provider and for one", async () => {
       const q = await queue();
       const own = await submitMany(q, 6);
       const batch = await claim(q);
@@ -204,7 +204,7 @@ export function operating(tools: Tools): void {
       }
     });
 
-    test("of what is due later does not go through all that is due now, nor the other way round", async () => {
+    test("of retrying emails does not read all waiting ones, nor vice versa", async () => {
       const q = await queue();
       const some = await submitMany(q, 300);
       const batch = await claim(q, { countMax: 200 });
@@ -264,7 +264,7 @@ export function operating(tools: Tools): void {
       },
     };
     for (const one of states) {
-      test(`names each of thousands once that are ${one} since the same moment`, async () => {
+      test(`lists each of thousands once that are ${one} since the same moment`, async () => {
         const q = await queue();
         const expected = (await submitMany(q, 2500)).toSorted();
         await together[one](q);
@@ -276,7 +276,7 @@ export function operating(tools: Tools): void {
       });
     }
 
-    test("names each once that is in one of many batches, or whose lease ran out", async () => {
+    test("lists each email of many batches once, whether or not the lease has expired", async () => {
       const q = await queue();
       const lapsing = await submitMany(q, 30);
       for (let i = 0; i < 10; i += 1)
@@ -296,7 +296,7 @@ export function operating(tools: Tools): void {
       expect((await q.admin.stats()).states).toMatchObject({ sending: 30, "in-doubt": 30 });
     });
 
-    test("names each once of a batch that does not hold them in the order of their ids", async () => {
+    test("lists each email once of a batch that is not ordered by id", async () => {
       const q = await queue();
       const some = await submitMany(q, 9);
       await settle(
@@ -313,13 +313,13 @@ export function operating(tools: Tools): void {
     });
 
     test.each(orders)(
-      "from the %s names nothing twice, and all that stays, while others come and go",
+      "from the %s lists no email twice, and all that stay, while others come and go",
       async (order) => {
         const q = await queue();
         const before = await submitMany(q, 200);
         const moved = new Set<string>();
         const comeAndGo = async ({ emails: page }: Page) => {
-          // The one that the next page begins behind goes, too.
+          // Also removes the email after which the next page begins.
           const [first, last] = [page[0]!.id, page.at(-1)!.id];
           await q.admin.delete([first, last]);
           const batch = await claim(q, { countMax: 5 });
@@ -339,7 +339,7 @@ export function operating(tools: Tools): void {
     );
 
     test.each(orders)(
-      "of the dead from the %s goes on behind one that was replayed meanwhile",
+      "of dead letters from the %s continues after one that was retried meanwhile",
       async (order) => {
         const q = await queue();
         const some = await submitMany(q, 50);
@@ -355,12 +355,12 @@ export function operating(tools: Tools): void {
         };
         const named = await listed(q, "dead", 7, replayAll, order);
         expect(idsOf(named).toSorted()).toEqual(some.toSorted());
-        // After the last page nothing was done.
+        // Nothing changed after the last page.
         expect(await listedIds(q, "dead")).toEqual(idsOf(named).slice(49));
       },
     );
 
-    test("of the sent leaves out the deleted, however many there are", async () => {
+    test("of sent emails omits deleted ones, however many there are", async () => {
       const q = await queue();
       const gone = await submitMany(q, 400);
       await q.admin.delete(gone);
@@ -377,7 +377,7 @@ export function operating(tools: Tools): void {
         expect((await listedIds(q, "sent", limit)).toSorted()).toEqual(some.toSorted());
     });
 
-    test("of what is in doubt leaves out what was accepted elsewhere meanwhile", async () => {
+    test("of emails in doubt omits those accepted elsewhere meanwhile", async () => {
       const q = await queue();
       const some = await submitMany(q, 3);
       const old = await claim(q);
@@ -389,7 +389,7 @@ export function operating(tools: Tools): void {
       expect((await listedIds(q, "in-doubt", 1)).toSorted()).toEqual([some[0]!, some[2]!].toSorted());
     });
 
-    test("of large emails has short pages, and leaves out none", async () => {
+    test("of large emails has short pages and omits none", async () => {
       const q = await queue();
       const large = Array.from({ length: 12 }, () => submission({}, "x".repeat(900_000)));
       for (const one of large) await submit(q, one);
@@ -401,8 +401,8 @@ export function operating(tools: Tools): void {
     });
   });
 
-  describe("a replay", () => {
-    /** So many dead letters, of one batch. */
+  describe("an operator's retry", () => {
+    /** This many dead letters from one batch. */
     async function letters(count: number) {
       const q = await queue();
       const some = await submitMany(q, count);
@@ -415,7 +415,7 @@ export function operating(tools: Tools): void {
       return { q, some, replays };
     }
 
-    test("sends dead letters back to waiting, for any provider, under a new key, with the history given", async () => {
+    test("returns dead letters to waiting, for any provider, under a new key, with the given history", async () => {
       const { q, some, replays } = await letters(3);
       expect(await q.admin.retry(replays.slice(0, 2), { replayed: 1, possible_duplicates: 2 })).toEqual(
         some.slice(0, 2),
@@ -432,7 +432,7 @@ export function operating(tools: Tools): void {
       expect(batch.doubtSinceMs).toBeUndefined();
     });
 
-    test("leaves alone what is not dead, or has died otherwise than was seen", async () => {
+    test("leaves emails alone that are not dead, or have died again since they were read", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
       const others = states.filter((one) => one !== "dead").map((one) => places[one]);
@@ -447,7 +447,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.show(places.dead)).toMatchObject({ state: "dead", history: "died" });
     });
 
-    test("does the good ones, and repeated, or with an id twice, does each once", async () => {
+    test("retries the valid ones, and each once even if repeated or named twice", async () => {
       const { q, some, replays } = await letters(3);
       const mixed = [
         { ...replays[0]!, seenHistory: "other" },
@@ -462,7 +462,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.retry([], { replayed: 1 })).toEqual([]);
     });
 
-    test("of one without a history, and to none, is a replay too", async () => {
+    test("works with an empty history before or after", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [dead(id!, "")]);
@@ -472,7 +472,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.show(id!)).toMatchObject({ state: "waiting", history: "" });
     });
 
-    test("of a thousand is one step", async () => {
+    test("of a thousand emails is one step", async () => {
       const q = await queue();
       const some = await submitMany(q, 1000);
       await settle(
@@ -488,7 +488,7 @@ export function operating(tools: Tools): void {
       });
     });
 
-    test("wakes whoever found nothing", async () => {
+    test("wakes a worker that found nothing", async () => {
       const q = await queue();
       const id = await submitHeard(q);
       await settle(q, await claim(q), [dead(id)]);
@@ -498,7 +498,7 @@ export function operating(tools: Tools): void {
       await woken;
     });
 
-    test("is undone by a late acceptance: that still ends as sent", async () => {
+    test("is overridden by a late acceptance: the email ends as sent", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const old = await claim(q);
@@ -520,7 +520,7 @@ export function operating(tools: Tools): void {
       return result.batch;
     }
 
-    test("leases it, as it is, and its settlement ends the doubt of all its emails", async () => {
+    test("leases it unchanged, and its settlement ends the doubt of all its emails", async () => {
       const q = await queue();
       const some = await submitMany(q, 3);
       const first = await claim(q, { context: "c" });
@@ -551,7 +551,7 @@ export function operating(tools: Tools): void {
       expect(again.id).not.toBe(first.id);
     });
 
-    test("has one whose lease ran out, and records its doubt", async () => {
+    test("takes one whose lease has expired, and records its doubt", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const first = await claim(q);
@@ -564,7 +564,7 @@ export function operating(tools: Tools): void {
       expect(await claim(q)).toMatchObject({ lease: 3, leaseExpired: true, doubtSinceMs: batch.nowMs });
     });
 
-    test("finds a batch in doubt busy while anybody holds it", async () => {
+    test("finds a batch in doubt busy while a worker holds it", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [], doubt);
@@ -575,7 +575,7 @@ export function operating(tools: Tools): void {
       expect(await ask(q, id!)).toEqual({ kind: "busy" });
     });
 
-    test("has nothing else", async () => {
+    test("takes no email in another state", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
       for (const one of states.filter((other) => other !== "in-doubt")) {
@@ -586,7 +586,7 @@ export function operating(tools: Tools): void {
       expect(await ask(q, Bun.randomUUIDv7())).toEqual({ kind: "unknown" });
     });
 
-    test("repeated gives the same lease, and nothing once that is over", async () => {
+    test("returns the same lease when repeated, and nothing once it has expired", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [], doubt);
@@ -609,7 +609,7 @@ export function operating(tools: Tools): void {
       expect(await claimed(q)).toBe("paused");
     });
 
-    test("leaves to its mark what was accepted elsewhere meanwhile", async () => {
+    test("lets emails accepted elsewhere meanwhile end as sent", async () => {
       const q = await queue();
       const some = await submitMany(q, 2);
       const old = await claim(q);
@@ -623,7 +623,7 @@ export function operating(tools: Tools): void {
       expect((await q.admin.stats()).states).toMatchObject({ waiting: 1, sent: 1, "in-doubt": 0 });
     });
 
-    test("is not for the end of doubt to take", async () => {
+    test("reserves the batch from the end of doubt", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q, { doubtMs: 1000 }), [], { delayMs: 0, notes: "" });
@@ -634,7 +634,7 @@ export function operating(tools: Tools): void {
   });
 
   describe("a deletion", () => {
-    test("answers for each id: in a batch it is refused, elsewhere it leaves the id", async () => {
+    test("has a result for each id: refused in a batch, elsewhere only the id remains", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
       const unknown = Bun.randomUUIDv7();
@@ -670,7 +670,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.delete([])).toEqual([]);
     });
 
-    test("of dead letters alone leaves what was replayed since they were listed", async () => {
+    test("of dead letters leaves those that were retried since they were listed", async () => {
       const q = await queue();
       const some = await submitMany(q, 4);
       await settle(
@@ -699,7 +699,7 @@ export function operating(tools: Tools): void {
       expect(ids(batch)).toEqual([emails[states.indexOf("sending")]!.id]);
     });
 
-    test("of a dead letter that died again since it was seen is refused", async () => {
+    test("of a dead letter that died again since it was read is refused", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [dead(id!)]);
@@ -710,7 +710,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.delete([id!], ["again"])).toEqual(["deleted"]);
     });
 
-    test("of what only one provider may take leaves nothing for it", async () => {
+    test("of emails for one provider leaves nothing for it", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [{ ...due(id!), only: "postmark" } as EmailFate]);
@@ -718,7 +718,7 @@ export function operating(tools: Tools): void {
       expect(await claimed(q, { provider: "postmark" })).toBe("empty");
     });
 
-    test("of a thousand is one step, and their ids are forgotten after a while", async () => {
+    test("of a thousand emails is one step, and their ids are forgotten after a while", async () => {
       const q = await queue();
       await q.consumer.sweep(serving("resend"));
       const some = await submitMany(q, 1000);
@@ -731,14 +731,14 @@ export function operating(tools: Tools): void {
   });
 
   describe("clearing", () => {
-    /** How many emails each call deleted. */
+    /** Returns how many emails each call deleted. */
     async function cleared(q: QueueUnderTest, limit: number, tillMs?: number): Promise<number[]> {
       const submittedTillMs = tillMs ?? (await q.admin.stats()).nowMs;
       const counts: number[] = [];
       for (let from: string | undefined; ;) {
         const { deleted, next } = await q.admin.clear(limit, submittedTillMs, from);
         counts.push(deleted);
-        if (counts.length > 1000) throw new Error("clear: does not end");
+        if (counts.length > 1000) throw new Error("clear: endless");
         if (next === undefined) return counts;
         from = next;
       }
@@ -746,7 +746,7 @@ export function operating(tools: Tools): void {
     const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0);
 
     for (const limit of [1, 4, 1000]) {
-      test(`leaves what was submitted since, wherever it waits: ${limit} at a time`, async () => {
+      test(`leaves emails submitted since, in whatever list: ${limit} at a time`, async () => {
         const q = await queue();
         const tried = async (provider: string) => {
           const batch = await claim(q, { sources: emailsFirst, countMax: 5 });
@@ -758,7 +758,8 @@ export function operating(tools: Tools): void {
             ),
           );
         };
-        // Of old and new, some wait for anyone, some for either provider, some until the same later time.
+        // Among old and new emails, some wait for any provider, some for either one, and some until the same later
+        // time.
         await submitMany(q, 5);
         await tried("postmark");
         await submitMany(q, 5);
@@ -783,7 +784,7 @@ export function operating(tools: Tools): void {
       });
     }
 
-    test("ends, and passes by nothing, while emails come, and leave from where it stopped", async () => {
+    test("ends and skips no email while others arrive, and leave where it stopped", async () => {
       const q = await queue();
       const before = await submitMany(q, 60);
       const { nowMs } = await q.admin.stats();
@@ -805,7 +806,7 @@ export function operating(tools: Tools): void {
       expect((await listedIds(q, "waiting")).toSorted()).toEqual(since.toSorted());
     });
 
-    test("is refused once the store's clock was set back, and deletes nothing", async () => {
+    test("is refused and deletes nothing once the store's clock was set back", async () => {
       const q = await queue();
       await submitMany(q, 3);
       const { nowMs } = await q.admin.stats();
@@ -817,7 +818,7 @@ export function operating(tools: Tools): void {
       expect(await state(q, since!)).toBe("waiting");
     });
 
-    test("of large emails that stay reads so much at a time, and ends", async () => {
+    test("reads a limited number of bytes at a time of large emails that stay, and ends", async () => {
       const q = await queue();
       const { nowMs } = await q.admin.stats();
       q.advance(2);
@@ -826,7 +827,7 @@ export function operating(tools: Tools): void {
       expect(sumOf(await cleared(q, 1000))).toBe(8);
     });
 
-    test("deletes what waits and what is to be tried again, so many at a time, and leaves the rest", async () => {
+    test("deletes waiting and retrying emails, a limited number at a time, and leaves the rest", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
       const [only] = await submitMany(q, 1);
@@ -866,7 +867,7 @@ export function operating(tools: Tools): void {
     });
   });
 
-  test("an admin finds healthy a store on which servers acknowledge submissions", async () => {
+  test("an admin finds a store healthy on which servers acknowledge submissions", async () => {
     const q = await queue();
     expect(await q.admin.health()).toEqual({ ok: true });
   });
@@ -874,7 +875,7 @@ export function operating(tools: Tools): void {
   describe("a pause", () => {
     const ended = async (q: QueueUnderTest) => (await q.consumer.claimEnded(endedRequest())).kind;
 
-    test("stops every claim until it ends; repeated, both change nothing", async () => {
+    test("stops every claim until it ends; repeating either changes nothing", async () => {
       const q = await queue();
       await submitMany(q, 1);
       await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
@@ -899,14 +900,14 @@ export function operating(tools: Tools): void {
       expect(await claimed(q)).toBe("empty");
     });
 
-    test("of an empty queue says so too", async () => {
+    test("works on an empty queue", async () => {
       const q = await queue();
       await q.admin.pause();
       expect(await claimed(q)).toBe("paused");
       expect(await ended(q)).toBe("paused");
     });
 
-    test("leaves submissions, settlements and sweeps alone", async () => {
+    test("does not affect submissions, settlements and sweeps", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const batch = await claim(q);
@@ -918,7 +919,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.delete([later!])).toEqual(["deleted"]);
     });
 
-    test("still gives a repeated claim what it was answered before", async () => {
+    test("still returns the first answer to a repeated claim", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const asked = request();
@@ -932,7 +933,7 @@ export function operating(tools: Tools): void {
       expect(await state(q, id!)).toBe("in-doubt");
     });
 
-    test("still gives a repeated claim of an ended doubt what it was answered before", async () => {
+    test("still returns the first answer to a repeated claim of an ended doubt", async () => {
       const q = await queue();
       await submitMany(q, 1);
       await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
@@ -945,7 +946,7 @@ export function operating(tools: Tools): void {
       expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
     });
 
-    test("is known to a worker once it has claimed, and so is its end", async () => {
+    test("is known to a worker after its next claim, and so is its end", async () => {
       const q = await queue();
       expect(q.consumer.paused()).toBe(false);
       await q.admin.pause();
@@ -956,7 +957,7 @@ export function operating(tools: Tools): void {
       expect(q.consumer.paused()).toBe(false);
     });
 
-    test("that ends wakes whoever waits for that", async () => {
+    test("wakes waiting workers when it ends", async () => {
       const q = await queue();
       await submitHeard(q);
       await q.admin.pause();
@@ -967,8 +968,8 @@ export function operating(tools: Tools): void {
     });
   });
 
-  describe("the numbers", () => {
-    test("of an empty queue are zero, and it has neither a backlog nor a doubt", async () => {
+  describe("the statistics", () => {
+    test("of an empty queue are zero, without a backlog or a doubt", async () => {
       const q = await queue();
       const { bytesUsed, bytesMax, nowMs, ...rest } = await q.admin.stats();
       expect(rest).toEqual({
@@ -985,7 +986,7 @@ export function operating(tools: Tools): void {
       if (bytesMax !== undefined) expect(bytesMax).toBeGreaterThan(bytesUsed);
     });
 
-    test("tell of each provider when it last accepted, and since when and why it fails", async () => {
+    test("show when each provider last accepted, and since when and why it fails", async () => {
       const q = await queue();
       const condition = async (provider = "resend") => (await q.admin.stats()).providers[provider];
       await submitMany(q, 8);
@@ -1000,7 +1001,7 @@ export function operating(tools: Tools): void {
       };
       const later = (id: string) => due(id, hourMs);
 
-      // A fault of one email says nothing of the provider.
+      // A fault of one email says nothing about the provider.
       await one(await next(), dead);
       expect(await condition()).toBeUndefined();
 
@@ -1030,7 +1031,7 @@ export function operating(tools: Tools): void {
       });
       expect(second.lastFailedAtMs! - first.lastFailedAtMs!).toBeGreaterThanOrEqual(5000);
 
-      // An acceptance outweighs what failed in the same answer, and ends the failing, not the memory of it.
+      // An acceptance overrides a failure in the same answer, and ends the failing, but not the memory of it.
       const accepted = await next();
       const acceptedMs = await one(accepted, sent, "some were refused");
       const third = (await condition())!;
@@ -1041,7 +1042,7 @@ export function operating(tools: Tools): void {
       });
       expect(third.lastAcceptedAtMs).toBeWithin(acceptedMs - hangMs, acceptedMs + 1);
 
-      // Repeated, it says nothing new; nor does what comes after the lease.
+      // A repeated settlement says nothing new, nor does one after the lease.
       q.advance(1000);
       const late = await next();
       await one(late, later, "401 no such key");
@@ -1066,7 +1067,7 @@ export function operating(tools: Tools): void {
       expect(await condition()).toEqual(failing);
     });
 
-    test("tell since when the oldest is due: an email, or a batch that is to be claimed again", async () => {
+    test("show since when the oldest email or batch is due", async () => {
       const q = await queue();
       const oldest = async () => (await q.admin.stats()).oldestDueAtMs;
       const [id] = await submitMany(q, 1);
@@ -1086,7 +1087,7 @@ export function operating(tools: Tools): void {
       expect(await oldest()).toBe(batch.leaseEndsAtMs);
     });
 
-    test("tell since when the oldest doubt lasts", async () => {
+    test("show since when the oldest doubt lasts", async () => {
       const q = await queue();
       const oldest = async () => (await q.admin.stats()).oldestDoubtSinceMs;
       await submitMany(q, 2);
@@ -1105,13 +1106,13 @@ export function operating(tools: Tools): void {
       });
       if (again.kind !== "batch") throw new Error(again.kind);
       await q.admin.settle(again.batch, { fates: [sent(ids(first)[0]!)], counts: {} });
-      // Nobody has claimed the other since its lease ran out: so its doubt stands nowhere yet.
+      // Nobody has claimed the other batch since its lease expired, so its doubt is not recorded yet.
       expect(await oldest()).toBe(second.leaseEndsAtMs);
       await settle(q, await claim(q), [sent(ids(second)[0]!)]);
       expect(await oldest()).toBeUndefined();
     });
 
-    test("count what is due and what is due later, however many they are", async () => {
+    test("count due and later due emails, however many there are", async () => {
       const q = await queue();
       await submitMany(q, 2000);
       const [early, late] = [await claim(q, { ...all, countMax: 700 }), await claim(q, all)];
@@ -1133,12 +1134,12 @@ export function operating(tools: Tools): void {
       expect(await numbers()).toMatchObject({ waiting: 2000, retrying: 0 });
     });
 
-    test("agree with the lists and with what is shown of each, whatever was done in whatever order", async () => {
+    test("agree with lists and with show, after any operations in any order", async () => {
       const q = await queue();
       const known: string[] = [];
       const held: Awaited<ReturnType<typeof claim>>[] = [];
       let seed = 1;
-      // Mulberry32: the same walk at every run.
+      // Mulberry32: the same random walk at every run.
       const random = () => {
         seed = (seed + 0x6d2b79f5) | 0;
         let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
@@ -1170,7 +1171,7 @@ export function operating(tools: Tools): void {
           );
           if (result.kind === "batch") held.push(result.batch);
         },
-        // Also long after their lease.
+        // Also long after the lease.
         async () => {
           const batch = held.splice(below(held.length), 1)[0];
           if (batch === undefined) return;
@@ -1213,7 +1214,7 @@ export function operating(tools: Tools): void {
           const inPlace = (shown.get(one) ?? []).toSorted();
           totals[one] = inPlace.length;
           if (one === "sent") {
-            // Accepted elsewhere, and still in a batch: listed and counted when that ends.
+            // Accepted elsewhere and still in a batch: listed and counted as sent when that ends.
             markedCount = inPlace.length - names.length;
             expect(inPlace).toEqual(expect.arrayContaining(names));
           } else expect(names).toEqual(inPlace);

@@ -1,5 +1,5 @@
-// What a claim may take, from where, and what it learns with it: the third part of the conformance suite. Numbered
-// claims, sources, pieces, the length of a lease, credentials, acceptances, kept leases, idempotency keys by token.
+// Claims: the third part of the conformance suite. Numbered claims, sources, pieces, the length of a lease,
+// credentials, acceptances, kept leases, idempotency keys by token.
 
 import { describe, expect, test } from "bun:test";
 import type { Batch, EmailFate, SubmitResult } from "../../lib/queue/contract.ts";
@@ -18,7 +18,7 @@ export function claiming(tools: Tools): void {
   const { queue, submit, submitMany, request, claim, claimed, ids, settle, sent, due, dead, doubt, state } =
     tools;
 
-  /** Fates that send all emails of a batch back, to travel in pieces. */
+  /** Fates that return all emails of a batch to waiting, in pieces. */
   const inPieces = (batch: Batch, pieceMax: number, over: Partial<EmailFate & { kind: "due" }> = {}) =>
     ids(batch).map((id): EmailFate => ({ id, kind: "due", delayMs: 0, history: "h", pieceMax, ...over }));
   const tenthOfMib = (count: number) =>
@@ -28,7 +28,7 @@ export function claiming(tools: Tools): void {
     const numbered = (number: number, over = {}) =>
       request({ claimant: "worker-1:resend", number, countMax: 1, ...over });
 
-    test("with the same number gives the same batch, whatever its id", async () => {
+    test("with the same number returns the same batch, whatever its id", async () => {
       const q = await queue();
       await submitMany(q, 2);
       const first = await claim(q, numbered(1));
@@ -66,7 +66,7 @@ export function claiming(tools: Tools): void {
       expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
-    test("that found nothing may look again", async () => {
+    test("that found nothing can be repeated", async () => {
       const q = await queue();
       expect(await claimed(q, numbered(1))).toBe("empty");
       await submitMany(q, 1);
@@ -89,7 +89,7 @@ export function claiming(tools: Tools): void {
       expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
-    test("is another claimant's own business", async () => {
+    test("is independent of another claimant's", async () => {
       const q = await queue();
       await submitMany(q, 2);
       const first = await claim(q, numbered(3));
@@ -106,7 +106,7 @@ export function claiming(tools: Tools): void {
       expect((await q.admin.stats()).states.waiting).toBe(1);
     });
 
-    test("is forgotten when its claimant was not heard of for 24 hours", async () => {
+    test("is forgotten 24 hours after its claimant's last sign of life", async () => {
       const q = await queue();
       await submitMany(q, 2);
       const asked = numbered(5);
@@ -148,7 +148,7 @@ export function claiming(tools: Tools): void {
       return { emails: fresh!, split: piece!, batches: inDoubt! };
     }
 
-    test("looks into those that it names, in their order", async () => {
+    test("reads the named sources in order", async () => {
       const orders = [
         ["emails", "split", "batches"],
         ["batches", "split", "emails"],
@@ -162,7 +162,7 @@ export function claiming(tools: Tools): void {
       }
     });
 
-    test("looks into no other, nor asks to come again for it", async () => {
+    test("ignores other sources, also for when something is due", async () => {
       const q = await queue();
       const one = await oneInEach(q);
       for (const source of ["emails", "split", "batches"] as const) {
@@ -180,7 +180,7 @@ export function claiming(tools: Tools): void {
       });
     });
 
-    test("that shares nothing takes only what no other provider may take, and asks for nothing else", async () => {
+    test("that shares nothing takes only emails for this provider, and ignores others", async () => {
       const q = await queue();
       const [own] = await submitMany(q, 1);
       await settle(q, await claim(q), [{ ...due(own!), only: "resend" } as EmailFate]);
@@ -193,7 +193,7 @@ export function claiming(tools: Tools): void {
       expect((await claim(q)).emails).toHaveLength(2);
     });
 
-    test("tells how many others are due that any provider may take, as far as it is asked", async () => {
+    test("counts other due emails for any provider, up to the requested number", async () => {
       const q = await queue();
       const [own, later] = await submitMany(q, 2);
       const batch = await claim(q);
@@ -210,7 +210,7 @@ export function claiming(tools: Tools): void {
   });
 
   describe("pieces", () => {
-    test("travel in batches of at most their size, which say so at every lease", async () => {
+    test("travel in batches of at most their size, which have it at every lease", async () => {
       const q = await queue();
       const some = await submitMany(q, 20);
       const whole = await claim(q);
@@ -233,7 +233,7 @@ export function claiming(tools: Tools): void {
       expect((await claim(q, { sources: ["emails"] })).pieceMax).toBeUndefined();
     });
 
-    test("are bounded by what the claim takes, too", async () => {
+    test("are limited by the claim's count too", async () => {
       const q = await queue();
       await submit(q, ...tenthOfMib(6));
       const whole = await claim(q);
@@ -242,7 +242,7 @@ export function claiming(tools: Tools): void {
       expect((await claim(q, { sources: ["split"], bytesMax: 350 * 1024 })).emails).toHaveLength(3);
     });
 
-    test("of the list that waits longest come first, and of no other size with them", async () => {
+    test("come from the list that has waited longest, without other sizes", async () => {
       const q = await queue();
       const some = await submitMany(q, 6);
       const batch = await claim(q);
@@ -269,7 +269,7 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, { sources: ["split"] })).toBe("empty");
     });
 
-    test("say when the next of them is due", async () => {
+    test("are included in the time when something is due next", async () => {
       const q = await queue();
       await submitMany(q, 2);
       const batch = await claim(q);
@@ -285,7 +285,7 @@ export function claiming(tools: Tools): void {
       expect(await next("postmark")).toBeWithin(1, 1001);
     });
 
-    test("wait and are retried as others: in the numbers, in lists, shown, deleted and cleared", async () => {
+    test("count, are listed, shown, deleted and cleared like other emails", async () => {
       const q = await queue();
       const some = await submitMany(q, 6);
       const batch = await claim(q);
@@ -319,7 +319,7 @@ export function claiming(tools: Tools): void {
       for (const provider of ["resend", "postmark"]) expect(await claimed(q, { provider })).toBe("empty");
     });
 
-    test("that only a provider may take that nobody serves go back to all, as pieces of their size", async () => {
+    test("for a provider that nobody serves go back to all, as pieces of their size", async () => {
       const q = await queue();
       await submitMany(q, 4);
       const batch = await claim(q);
@@ -333,7 +333,7 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, { sources: ["emails"] })).toBe("empty");
     });
 
-    test("that were accepted after all are sent", async () => {
+    test("that a late settlement accepts are sent", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const old = await claim(q);
@@ -346,7 +346,7 @@ export function claiming(tools: Tools): void {
     });
   });
 
-  test("a lease is a second longer for each 256 KiB of its emails, at every claim", async () => {
+  test("a lease is a second longer for each 256 KiB of the batch's emails, at every claim", async () => {
     const q = await queue();
     await submit(q, ...tenthOfMib(6));
     const length = ({ leaseEndsAtMs, nowMs }: Batch) => leaseEndsAtMs - nowMs;
@@ -378,7 +378,7 @@ export function claiming(tools: Tools): void {
       for (const presence of live(...credentials)) await q.consumer.sweep(presence);
     };
 
-    test("stays with the batch that was made under it", async () => {
+    test("stays with the batch that was created under it", async () => {
       const q = await queue();
       await submitMany(q, 1);
       const first = await claim(q, { credential: "team-1" });
@@ -387,7 +387,7 @@ export function claiming(tools: Tools): void {
       expect((await claim(q, under("team-2"))).credential).toBe("team-1");
     });
 
-    test("has a batch in doubt to itself while a live worker has it", async () => {
+    test("reserves its batches in doubt while a live worker has it", async () => {
       const q = await queue();
       await submitMany(q, 1);
       await sweepAll(q, "team-1", "team-2");
@@ -396,7 +396,7 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, under("team-1"))).toBe("batch");
       q.advance(leaseMs + 1);
       await sweepAll(q, "team-1", "team-2");
-      // Its lease ran out, which nobody has recorded yet.
+      // Its lease has expired, which nobody has recorded yet.
       expect(await claimed(q, under("team-2"))).toBe("empty");
       q.advance(50_000);
       await q.consumer.sweep(live("", "team-2")[1]!);
@@ -405,7 +405,7 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, under("team-2"))).toBe("batch");
     });
 
-    test("of another leaves the next batch to be claimed", async () => {
+    test("of another worker does not block the next batch", async () => {
       const q = await queue();
       const some = await submitMany(q, 2);
       await sweepAll(q, "team-1", "team-2");
@@ -415,7 +415,7 @@ export function claiming(tools: Tools): void {
       expect(await claimed(q, under("team-2"))).toBe("empty");
     });
 
-    test("of another leaves the next batch to be claimed, also behind hundreds", async () => {
+    test("of another worker does not block the next batch, even after hundreds", async () => {
       const q = await queue();
       const some = await submitMany(q, 251);
       await sweepAll(q, "team-1", "team-2");
@@ -460,7 +460,7 @@ export function claiming(tools: Tools): void {
       expect(await of(q, "a", "postmark")).toBe(0);
     });
 
-    test("are those of the credential of the claim, not of the batch", async () => {
+    test("belong to the credential of the claim, not of the batch", async () => {
       const q = await queue();
       await submitMany(q, 2);
       const first = await claim(q, { credential: "a", countMax: 1 });
@@ -470,8 +470,9 @@ export function claiming(tools: Tools): void {
       expect(again).toMatchObject({ credential: "b", acceptances: 1 });
     });
 
-    // Else an old acceptance, told again after a failure, would look as if the provider had accepted something since.
-    test("count also after the lease, but not twice when a settlement is repeated", async () => {
+    // Otherwise an old acceptance, repeated after a failure, would look as if the provider had accepted something
+    // since.
+    test("count after the lease too, but only once if a settlement is repeated", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const old = await claim(q, { credential: "a" });
@@ -488,7 +489,7 @@ export function claiming(tools: Tools): void {
   });
 
   describe("the providers that are served", () => {
-    test("are those that a worker hands new emails to, for 24 hours after it last said so", async () => {
+    test("are those that a worker gives new emails, for 24 hours after its last report", async () => {
       const q = await queue();
       const served = async () => {
         await submitMany(q, 1);
@@ -514,7 +515,7 @@ export function claiming(tools: Tools): void {
       expect(await served()).toEqual(["resend"]);
     });
 
-    test("keep emails that only they may take, when another worker knows nothing of them", async () => {
+    test("keep their own emails, even if another worker does not know them", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await q.consumer.sweep(serving("resend", "postmark"));
@@ -533,7 +534,7 @@ export function claiming(tools: Tools): void {
     const keeping = (q: QueueUnderTest, batch: Batch, fates: EmailFate[], counts = {}) =>
       q.consumer.settle(batch, { fates, keepsLease: true, counts });
 
-    test("takes emails out of the batch, which stays leased, and is not in doubt", async () => {
+    test("takes emails out of the batch, which stays leased and is not in doubt", async () => {
       const q = await queue();
       const some = await submitMany(q, 4);
       const batch = await claim(q);
@@ -553,14 +554,14 @@ export function claiming(tools: Tools): void {
       expect(held).toMatchObject({ id: batch.id, leased: true, dueAtMs: batch.leaseEndsAtMs });
       expect(held.doubtSinceMs).toBeUndefined();
       expect(await claimed(q, { sources: ["batches"] })).toBe("empty");
-      // Repeated, it changes nothing.
+      // Repeating it changes nothing.
       expect(await keeping(q, batch, fates, { x: 1 })).toEqual({ leaseHeld: true, duplicates: [] });
       expect((await q.admin.stats()).counters).toEqual({ x: 1 });
       expect(await settle(q, batch, [sent(some[2]!)])).toEqual({ leaseHeld: true, duplicates: [] });
       expect((await q.admin.stats()).states).toMatchObject({ sending: 0, "in-doubt": 0, sent: 1 });
     });
 
-    test("gives a repeated claim what is left", async () => {
+    test("makes a repeated claim return what is left", async () => {
       const q = await queue();
       const some = await submitMany(q, 2);
       const asked = request();
@@ -569,7 +570,7 @@ export function claiming(tools: Tools): void {
       expect(ids(await claim(q, asked))).toEqual([some[1]!]);
     });
 
-    test("of all its emails ends the batch", async () => {
+    test("for all its emails ends the batch", async () => {
       const q = await queue();
       const some = await submitMany(q, 2);
       const batch = await claim(q);
@@ -583,7 +584,7 @@ export function claiming(tools: Tools): void {
       expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
     });
 
-    test("is refused whole if it names an email of another batch next to its own", async () => {
+    test("is refused as a whole if it also names an email of another batch", async () => {
       const q = await queue();
       const some = await submitMany(q, 2);
       const batch = await claim(q);
@@ -616,20 +617,20 @@ export function claiming(tools: Tools): void {
         expect(await answer(q, one)).toEqual({ kind: "stored", id: one.id, repeated: false });
       for (const token of ["t1", "t2", ""])
         expect(await answer(q, keyed("d", token))).toEqual({ kind: "conflict" });
-      // The same email as another token's is that one's, also for a token that used the key otherwise.
+      // The same email as another token's counts as that submission, even if this token used the key for another email.
       expect(await answer(q, keyed("b", "t1"))).toEqual({ kind: "stored", id: second.id, repeated: true });
       expect(await answer(q, keyed("c", "t9"))).toEqual({ kind: "stored", id: third.id, repeated: true });
       expect((await q.admin.stats()).states.waiting).toBe(3);
     });
 
-    test("is used also by a token that was answered with another's email", async () => {
+    test("counts as used by a token that was answered with another's email", async () => {
       const q = await queue();
       await submit(q, keyed("a", "t1"));
       expect((await answer(q, keyed("a", "t2"))).kind).toBe("stored");
       expect(await answer(q, keyed("b", "t2"))).toEqual({ kind: "conflict" });
     });
 
-    test("is told apart in one group commit, too", async () => {
+    test("is distinguished within one group commit too", async () => {
       const q = await queue();
       const ones = [keyed("a", "t1"), keyed("b", "t2"), keyed("a", "t3"), keyed("c", "t3"), keyed("c", "t1")];
       const answers = await Promise.all(ones.map((one) => answer(q, one)));
@@ -642,7 +643,7 @@ export function claiming(tools: Tools): void {
       ]);
     });
 
-    test("is free for each token 24 hours after that one's email", async () => {
+    test("is free for each token 24 hours after that token's email", async () => {
       const q = await queue();
       await q.consumer.sweep(serving("resend"));
       await submit(q, keyed("a", "t1"));
@@ -658,7 +659,7 @@ export function claiming(tools: Tools): void {
     });
   });
 
-  test("the conditions of the providers are those of the numbers, and tell whose word a failure was", async () => {
+  test("the conditions of the providers match the statistics, and say whether a failure was the provider's own answer", async () => {
     const q = await queue();
     expect((await q.consumer.stats()).providers).toEqual({});
     const some = await submitMany(q, 4);

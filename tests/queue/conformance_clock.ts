@@ -1,5 +1,5 @@
-// What every queue must do when its clock is wrong for a while, and when things expire. `advance` lets time pass;
-// `step` sets the store's clock alone.
+// The contract of a queue whose clock is wrong for a while, and of expiry. `advance` lets time pass; `step` sets only
+// the store's clock.
 
 import { describe, expect, test } from "bun:test";
 import type { ClaimRequest, EmailFate } from "../../lib/queue/contract.ts";
@@ -16,7 +16,7 @@ import {
 
 const minuteMs = 60_000;
 const yearMs = 365 * 24 * hourMs;
-/** A step is measured from one sweep to the next, so give or take what lies between. */
+/** A step is measured between two sweeps, so times are only as exact as their distance. */
 const roughlyMs = 10_000;
 
 export function conformanceClock(name: string, open: () => Promise<QueueUnderTest>): void {
@@ -40,7 +40,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
     }
 
     describe("expiry", () => {
-      test("is left to sweeps: what is present is valid", async () => {
+      test("happens only in sweeps: whatever is present is valid", async () => {
         const q = await queue();
         await sweep(q);
         const first = keyed("a");
@@ -78,14 +78,14 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
           expect(await submit(q, keyed("a"))).toEqual([first.id]);
           expect(await q.producer.submit(keyed("b"), soon())).toEqual({ kind: "conflict" });
           expect(await state(q, first.id)).toBe("sent");
-          // By then it is believed.
+          // By then the clock is trusted.
           q.advance(2 * minuteMs);
           await sweep(q);
           expect(await state(q, first.id)).toBeUndefined();
         });
       }
 
-      test("waits for an hour after the first sweep of all: the clock may have run ahead since before", async () => {
+      test("waits for an hour after the very first sweep: the clock may have been ahead before", async () => {
         const q = await queue();
         const first = keyed("a");
         await submit(q, first);
@@ -105,7 +105,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         expect(await submit(q, keyed("a"))).toEqual([first.id]);
         q.advance(2 * hourMs);
         await sweep(q);
-        // Of its 24 hours two have passed.
+        // Two of its 24 hours have passed.
         expect(await submit(q, keyed("a"))).toEqual([first.id]);
         q.advance(23 * hourMs);
         await sweep(q);
@@ -126,7 +126,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
     });
 
     describe("a clock that was a year ahead strands", () => {
-      test("no email that was submitted then", async () => {
+      test("no email submitted then", async () => {
         const q = await queue();
         const [id] = await ahead(q, yearMs, () => submitMany(q, 1));
         expect(await claimed(q)).toBe("empty");
@@ -144,7 +144,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         ["pieces", { pieceMax: 8 }],
         ["pieces of one provider", { pieceMax: 1, only: "postmark" }],
       ] as const) {
-        test(`no email that was put off then, for ${what}`, async () => {
+        test(`no email delayed then, for ${what}`, async () => {
           const q = await queue();
           const [id] = await submitMany(q, 1);
           await ahead(q, yearMs, async () => {
@@ -167,7 +167,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         const batch = await claim(q);
         expect(ids(batch)).toEqual([id!]);
         expect(batch.notes).toBe("n");
-        // Doubt cannot begin later than now: no search would ever count.
+        // Doubt cannot begin later than now, or no search would ever count.
         expect(batch.doubtSinceMs).toBeLessThanOrEqual(batch.nowMs);
         expect(batch.doubtEndsAtMs).toBeLessThanOrEqual(batch.nowMs + 23 * hourMs);
       });
@@ -186,7 +186,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         expect(ids(again)).toEqual([id!]);
       });
 
-      test("nothing, a thousand in each sweep", async () => {
+      test("no emails, of which each sweep corrects a thousand", async () => {
         const q = await queue();
         await ahead(q, yearMs, () => submitMany(q, 1500));
         await sweep(q);
@@ -196,7 +196,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         expect(await restamped(q)).toBe(1500);
       });
 
-      test("no claim: numbers tell which is new", async () => {
+      test("no claim: its number shows that it is new", async () => {
         const q = await queue();
         const claimant = Bun.randomUUIDv7();
         const numbered = (number: number, over: Partial<ClaimRequest> = {}) =>
@@ -212,7 +212,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
       });
     });
 
-    test("what is due at a time that a worker may have chosen is left alone by sweeps", async () => {
+    test("sweeps do not change due times that a worker may have chosen", async () => {
       const q = await queue();
       const [retried, searched] = await submitMany(q, 2);
       await settle(q, await claim(q, { countMax: 1 }), [due(retried!, hourMs)]);
@@ -262,7 +262,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         expect(ended.kind === "batch" && ids(ended.batch)).toEqual([id!]);
       });
 
-      /** When the doubt of a batch ends, from now on. */
+      /** Time until the doubt of a batch ends. */
       async function leftMs(q: QueueUnderTest): Promise<number> {
         q.advance(leaseMs + 1);
         await sweep(q);
@@ -272,7 +272,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
       const isRoughly = (actual: number, expected: number) =>
         expect(actual).toBeWithin(expected - roughlyMs, expected + roughlyMs);
 
-      test("of a batch that began under a clock ahead ends as much sooner when that has come back", async () => {
+      test("of a batch that began while the clock was ahead ends that much sooner once it is right", async () => {
         const q = await queue();
         await submitMany(q, 1);
         await ahead(q, 10 * hourMs, () => claim(q));
@@ -280,14 +280,14 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         isRoughly(await leftMs(q), 23 * hourMs);
       });
 
-      test("of a batch that began before the clock ran ahead, and came back, ends when it was to", async () => {
+      test("of a batch that began before the clock went ahead and back ends as planned", async () => {
         const q = await queue();
         await submitMany(q, 1);
         await claim(q);
         await ahead(q, 10 * hourMs, async () => {});
         await sweep(q);
         isRoughly(await leftMs(q), 23 * hourMs);
-        // Also if it comes back in two steps.
+        // Also if the clock comes back in two steps.
         await sweep(q);
         q.step(10 * hourMs);
         await sweep(q);
@@ -298,7 +298,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         isRoughly(await leftMs(q), 23 * hourMs - leaseMs);
       });
 
-      test("of a batch that began before the clock fell back, and caught up, ends when it was to", async () => {
+      test("of a batch that began before the clock went back and caught up ends as planned", async () => {
         const q = await queue();
         await submitMany(q, 1);
         const { doubtEndsAtMs } = await claim(q);
@@ -312,7 +312,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         isRoughly((await claim(q, { sources: ["batches"] })).doubtEndsAtMs, doubtEndsAtMs);
       });
 
-      test("ends as much sooner as the clock has stepped back: no key is used too long", async () => {
+      test("ends as much sooner as the clock stepped back, so that no key is used too long", async () => {
         const q = await queue();
         await submitMany(q, 1);
         await claim(q);
@@ -355,7 +355,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         });
       }
 
-      test("of a second is none, nor is time that passes", async () => {
+      test("is not found for a second, or for time that passes", async () => {
         const q = await queue();
         await sweep(q);
         q.step(1000);
@@ -368,18 +368,18 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
       });
     });
 
-    describe("what only one provider may take", () => {
-      const handOver = async (q: QueueUnderTest, over: { pieceMax?: number } = {}) => {
+    describe("an email for one provider", () => {
+      const reserve = async (q: QueueUnderTest, over: { pieceMax?: number } = {}) => {
         const [id] = await submitMany(q, 1);
         await settle(q, await claim(q), [{ ...due(id!), only: "away", ...over } as EmailFate]);
         return id!;
       };
 
       for (const over of [{}, { pieceMax: 8 }]) {
-        test(`waits for a day after that was served last (${JSON.stringify(over)})`, async () => {
+        test(`waits for a day after the provider was last served (${JSON.stringify(over)})`, async () => {
           const q = await queue();
           await sweep(q, "away");
-          const id = await handOver(q, over);
+          const id = await reserve(q, over);
           q.advance(23 * hourMs);
           await sweep(q);
           expect(await claimed(q)).toBe("empty");
@@ -392,17 +392,17 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
         });
       }
 
-      test("is given to all by the first sweep if that was never served", async () => {
+      test("is given to all by the first sweep if the provider was never served", async () => {
         const q = await queue();
-        const id = await handOver(q);
+        const id = await reserve(q);
         await sweep(q);
         expect(ids(await claim(q))).toEqual([id]);
       });
 
-      test("waits on if the clock alone has gone a day ahead", async () => {
+      test("keeps waiting if only the clock went a day ahead", async () => {
         const q = await queue();
         await sweep(q, "away");
-        await handOver(q);
+        await reserve(q);
         await sweep(q);
         q.step(25 * hourMs);
         await sweep(q);
@@ -413,7 +413,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
       });
     });
 
-    test("clear deletes nothing that was submitted after the clock has stepped back", async () => {
+    test("clear deletes nothing submitted after a step back of the clock", async () => {
       const q = await queue();
       await submitMany(q, 1);
       const { nowMs } = await q.admin.stats();
@@ -423,7 +423,7 @@ export function conformanceClock(name: string, open: () => Promise<QueueUnderTes
       expect(await state(q, later!)).toBe("waiting");
     });
 
-    test("dead letters are kept by every clock", async () => {
+    test("dead letters are kept whatever the clock does", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [dead(id!)]);

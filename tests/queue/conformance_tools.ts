@@ -1,4 +1,4 @@
-// What the tests of a queue share: emails, claims and settlements with the little that a test cares about spelt out.
+// Shared by the tests of a queue: emails, claims and settlements, with only the details that a test cares about.
 
 import { afterAll } from "bun:test";
 import { encodeEmail } from "../../lib/email/email.ts";
@@ -17,12 +17,12 @@ import { hangMs } from "../support/eventually.ts";
 
 export interface QueueUnderTest {
   readonly producer: Producer;
-  /** Has been woken by its start, and will not be woken by that again. */
+  /** It has had the wake-up of its start. */
   readonly consumer: Consumer;
   readonly admin: Admin;
-  /** Lets time pass: by the store's clock, and by the monotonic clock of the worker that sweeps. */
+  /** Lets time pass, on the store's clock and on the monotonic clock of the worker that sweeps. */
   advance(ms: number): void;
-  /** Sets the store's clock forward, or back: no time passes. */
+  /** Steps the store's clock forward or back; no time passes. */
   step(ms: number): void;
   close(): Promise<void>;
 }
@@ -33,7 +33,7 @@ export const hourMs = 3_600_000;
 export const batchesFirst = ["batches", "split", "emails"] as const;
 export const emailsFirst = ["emails", "split", "batches"] as const;
 
-/** The only worker of a test, which hands new emails to these providers, all under the credential "c". */
+/** The only worker of a test, which gives new emails to these providers, all under the credential "c". */
 export function serving(...providers: string[]): WorkerPresence {
   const served = providers.map((name) => [name, { credential: "c", takesEmails: true }]);
   return {
@@ -44,7 +44,7 @@ export function serving(...providers: string[]): WorkerPresence {
   };
 }
 
-/** A claim by somebody who never claimed before. */
+/** A claim of an ended doubt, by a new claimant. */
 export const endedRequest = () => ({ claimant: Bun.randomUUIDv7(), number: 1, leaseMs });
 
 export function submission(over: Partial<Submission> = {}, body = "Hello"): Submission {
@@ -55,7 +55,7 @@ export function submission(over: Partial<Submission> = {}, body = "Hello"): Subm
 /** A deadline that only a hang exceeds. */
 export const soon = () => performance.now() + hangMs;
 
-/** Asks again, as a worker does, when a busy store has not answered within the time that a command has. */
+/** Repeats a call, as a worker does, if a busy store has not answered within the command's time limit. */
 async function patiently<T>(ask: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
@@ -68,7 +68,7 @@ async function patiently<T>(ask: () => Promise<T>): Promise<T> {
 
 export type Tools = ReturnType<typeof toolsFor>;
 
-/** Closes every queue that it opened when the tests of its block are done. */
+/** Opens queues, and closes them when the tests of their block are done. */
 export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue>) {
   const opened: Queue[] = [];
   afterAll(async () => {
@@ -116,7 +116,7 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
   return {
     queue,
     submit,
-    /** So many of them. */
+    /** Submits this many emails. */
     submitMany: (q: QueueUnderTest, count: number) =>
       submit(q, ...Array.from({ length: count }, () => submission())),
     request,
@@ -133,10 +133,10 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
     sent: (id: string, record = "{}"): EmailFate => ({ id, kind: "sent", record }),
     due: (id: string, delayMs = 0, history = "h"): EmailFate => ({ id, kind: "due", delayMs, history }),
     dead: (id: string, history = "died"): EmailFate => ({ id, kind: "dead", history }),
-    /** What is left of a batch that is in doubt from now on, and due again at once. */
+    /** A rest that puts the batch in doubt, due again immediately. */
     doubt: { delayMs: 0, notes: "n" },
     state: async (q: QueueUnderTest, id: string) => (await q.admin.show(id))?.state,
-    /** What does not change by itself. */
+    /** The statistics that do not change on their own. */
     async counted(q: QueueUnderTest) {
       const { states, counters } = await q.admin.stats();
       return { states, counters };

@@ -1,4 +1,4 @@
-// What is read into Redis's own words about itself.
+// Whether a Redis is durable, judged from its INFO and CONFIG.
 
 import { expect, test } from "bun:test";
 import { judgeDurability } from "../../lib/queue/redis/durability.ts";
@@ -16,13 +16,13 @@ const info = {
 const config = { appendfsync: "always", "no-appendfsync-on-rewrite": "no", "maxmemory-policy": "noeviction" };
 
 const rows: [string, object, object, "ready" | "pending" | "refused"][] = [
-  ["as docs/deploy-redis.md asks", {}, {}, "ready"],
+  ["as in docs/deploy-redis.md", {}, {}, "ready"],
   ["still loading", { loading: "1" }, {}, "pending"],
   ["a replica", { role: "slave" }, {}, "pending"],
   ["without an append-only file", { aof_enabled: "0" }, {}, "refused"],
   ["whose last write failed", { aof_last_write_status: "err" }, {}, "refused"],
-  ["in a rewrite, seen first", { aof_rewrite_in_progress: "1" }, {}, "pending"],
-  ["about to rewrite, seen first", { aof_rewrite_scheduled: "1" }, {}, "pending"],
+  ["in a rewrite, at first sight", { aof_rewrite_in_progress: "1" }, {}, "pending"],
+  ["about to rewrite, at first sight", { aof_rewrite_scheduled: "1" }, {}, "pending"],
   ["whose first rewrite failed", { aof_last_bgrewrite_status: "err" }, {}, "refused"],
   ["that fsyncs each second", {}, { appendfsync: "everysec" }, "refused"],
   ["that does not fsync in a rewrite", {}, { "no-appendfsync-on-rewrite": "yes" }, "refused"],
@@ -34,22 +34,22 @@ for (const [what, inInfo, inConfig, verdict] of rows) {
   });
 }
 
-test("durability: a rewrite, or one that failed, says nothing of a Redis that was good before", () => {
+test("durability: a rewrite, even a failed one, does not matter for a Redis that was durable before", () => {
   const later = { ...info, aof_rewrite_in_progress: "1", aof_last_bgrewrite_status: "err" };
   expect(judgeDurability(later, config, 0, true).kind).toBe("ready");
 });
 
-test("durability: too few replicas are worth waiting for", () => {
+test("durability: too few replicas are waited for", () => {
   expect(judgeDurability({ ...info, connected_slaves: "1" }, config, 2, true).kind).toBe("pending");
   expect(judgeDurability({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("ready");
 });
 
-test("durability: the operator's word stands for what CONFIG would say, not for a role", () => {
+test("durability: trust replaces the checks of CONFIG, but not of the role", () => {
   expect(judgeDurability({ ...info, aof_enabled: "0" }, undefined, 0, false).kind).toBe("ready");
   expect(judgeDurability({ ...info, role: "slave" }, undefined, 0, false).kind).toBe("pending");
 });
 
-test("durability: every mistake is named, with the commands that put it right", () => {
+test("durability: every wrong setting is named, with the commands that fix it", () => {
   const wrong = judgeDurability(
     { ...info, aof_enabled: "0" },
     { ...config, appendfsync: "everysec" },

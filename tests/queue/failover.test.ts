@@ -1,4 +1,4 @@
-// A failover of Redis behind one address: what the address leads to changes, connections that stand do not.
+// A failover of Redis behind one address: the address leads to another node, while existing connections do not.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
@@ -17,7 +17,7 @@ afterAll(async () => {
 
 const roles = ["server", "claims", "settlements", "wakes", "operator"];
 
-/** Which connections of the service this node has. */
+/** The service's connections to this node. */
 function connectionsTo(redis: RedisServer): string[] {
   const names = redis.cli("CLIENT", "LIST").matchAll(/ name=reliable-email-(\w+) /g);
   return Array.from(names, ([, name = ""]) => name).toSorted();
@@ -56,14 +56,14 @@ async function openQueue(url: string) {
 const within = (ms: number) => performance.now() + ms;
 const { request } = toolsFor(() => Promise.reject(new Error("none")));
 
-/** What becomes of the old primary, which the address leads to no more. */
+/** The fates of the old primary, to which the address no longer leads. */
 const ends: Record<string, (old: RedisServer, next: RedisServer) => unknown> = {
   demoted: (old, next) => old.cli("REPLICAOF", "127.0.0.1", String(next.port)),
   hung: (old) => old.kill("SIGSTOP"),
   dead: (old) => old.kill("SIGKILL"),
 };
 
-describe.each(Object.keys(ends))("a primary that is replaced behind its address, and %s,", (how) => {
+describe.each(Object.keys(ends))("failover: a primary that is replaced behind its address and %s", (how) => {
   async function failOver({ primary, replica, address }: Awaited<ReturnType<typeof startPair>>) {
     await eventually("the replica has everything", () => {
       const offset = (redis: RedisServer, name: string) =>
@@ -75,7 +75,7 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
     ends[how]!(primary, replica);
   }
 
-  test("is left by every connection while nothing is asked of them", async () => {
+  test("is left by every idle connection", async () => {
     const pair = await startPair();
     const { producer, consumer, admin, log } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
     await eventually("all are connected", () => connectionsTo(pair.primary).length === roles.length);
@@ -85,7 +85,7 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
       () => connectionsTo(pair.replica).join() === roles.toSorted().join(),
       60_000,
     );
-    await eventually("both rely on it", () => producer.health().ok && consumer.health().ok);
+    await eventually("both find it ready", () => producer.health().ok && consumer.health().ok);
     expect((await consumer.claim(request())).kind).toBe("empty");
     const woken = Promise.withResolvers<void>();
     consumer.onWake(woken.resolve);
@@ -100,7 +100,7 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
     }
   }, 120_000);
 
-  test("is left while submissions and claims go on, within the time that they have", async () => {
+  test("is left under load, without a submission or claim that exceeds its time", async () => {
     const pair = await startPair();
     const { producer, consumer, admin } = await openQueue(`redis://127.0.0.1:${pair.address.port}`);
     let stopping = false;
@@ -138,17 +138,17 @@ describe.each(Object.keys(ends))("a primary that is replaced behind its address,
   }, 200_000);
 });
 
-test("a node that takes long to load its data is left for the one that its address leads to by then", async () => {
+test("failover: a node that is slow to load its data is left for the one that its address leads to by then", async () => {
   const [loading, next] = await Promise.all([startRedis({ rdbcompression: "no" }), startRedis()]);
   closing.push(() => Promise.all([loading.stop(), next.stop()]));
   const fill = "for i = 1, 3000 do redis.call('SET', 'filler-' .. i, string.rep('x', 2000)) end";
   loading.cli("EVAL", fill, "0");
   loading.cli("BGREWRITEAOF");
   const isLoading = () => loading.cli("INFO", "persistence").includes("loading:1");
-  await eventually("all stands in the base of its file", () =>
+  await eventually("all data is in the base file", () =>
     /aof_rewrite_in_progress:0[^]*aof_rewrite_scheduled:0/.test(loading.cli("INFO", "persistence")),
   );
-  // Microseconds for each key: more than two minutes in all.
+  // Microseconds per key: more than two minutes in all.
   await loading.restart({ "key-load-delay": "50000", "loading-process-events-interval-bytes": "1024" });
   const address = await startProxy(loading.port);
   closing.push(address.stop);
@@ -163,6 +163,6 @@ test("a node that takes long to load its data is left for the one that its addre
   closing.push(() => producer.close());
   await eventually("it is connected", () => connectionsTo(loading).length === 1);
   address.target = next.port;
-  await eventually("the other one is relied on", () => producer.health().ok, 40_000);
+  await eventually("the other one is found ready", () => producer.health().ok, 40_000);
   expect(isLoading()).toBe(true);
 }, 90_000);

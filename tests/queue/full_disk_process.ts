@@ -1,5 +1,5 @@
-// What happens on a disk that is full, in a process of its own: sqlite-faults.test.ts gives it a small file system to
-// fill, and reads what it prints.
+// The embedded queue on a full disk, in a separate process: sqlite-faults.test.ts gives it a small file system to fill,
+// and reads its output.
 
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { Database } from "bun:sqlite";
@@ -22,14 +22,14 @@ const options = {
 };
 const ballast = join(disk, "ballast");
 
-/** Fills what is left of the disk but for some bytes; SQLite's and what it may still write count as well. */
+/** Fills the disk except for some bytes. */
 function fill(): void {
   const file = openSync(ballast, "a");
   for (let size = 1024 * 1024; size >= 512; size /= 2) {
     try {
       for (;;) writeSync(file, new Uint8Array(size));
     } catch {
-      // Full, for pieces of this size.
+      // Full for pieces of this size.
     }
   }
   closeSync(file);
@@ -78,7 +78,7 @@ async function drain(consumer: ReturnType<typeof openSqliteConsumer>): Promise<s
   }
 }
 
-/** Many at once. */
+/** Submits many emails concurrently. */
 async function offer(producer: ReturnType<typeof openSqliteProducer>, count: number, size: number) {
   const acknowledged = new Set<string>();
   const refusals = new Set<string>();
@@ -92,7 +92,7 @@ async function offer(producer: ReturnType<typeof openSqliteProducer>, count: num
   return { acknowledged, refusals: [...refusals] };
 }
 
-/** Waits until it takes emails again. */
+/** Waits until emails are accepted again. */
 async function accepts(producer: ReturnType<typeof openSqliteProducer>): Promise<boolean> {
   return eventually(
     "it accepts again",
@@ -112,7 +112,7 @@ const scenarios: Record<string, () => Promise<object>> = {
       if (result.kind === "failed") refusal = result.reason;
     }
     for (const id of await drain(consumer)) acknowledged.delete(id);
-    // The file does not shrink, but has room inside; here, more room is made around it.
+    // The file does not shrink, but has free space inside; here, the disk around it grows instead.
     Bun.spawnSync(["mount", "-o", "remount,size=200m", disk]);
     return { refusal, lost: acknowledged.size, acceptsAgain: await accepts(producer) };
   },
@@ -129,7 +129,7 @@ const scenarios: Record<string, () => Promise<object>> = {
     return { refusals, lost: acknowledged.size };
   },
 
-  // As long as somebody reads an old state, all that is written stays in the log.
+  // While a reader uses an old snapshot, everything that is written stays in the log.
   async "log-that-cannot-be-emptied"() {
     const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
     await producer.submit(submission(), soon());
@@ -160,7 +160,7 @@ const scenarios: Record<string, () => Promise<object>> = {
     return { claim, sent: sent.length, lost: acknowledged.size, acceptsAgain: await accepts(producer) };
   },
 
-  // Once before there is a folder, and once before SQLite can make the files beside the queue's.
+  // Once before the folder exists, and once before SQLite can create the files next to the queue's.
   async "without-inodes"() {
     fillInodes();
     const producer = openSqliteProducer(options);

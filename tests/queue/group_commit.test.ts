@@ -3,16 +3,16 @@ import { type Committed, GroupCommit, type CommitReadiness } from "../../lib/que
 import type { Submission, SubmitResult } from "../../lib/queue/contract.ts";
 import { silent } from "../support/log.ts";
 
-// All of this is about how long writes take. With a clock of the tests' own, a busy machine makes none of them longer.
+// All of this depends on how long writes take. With fake timers, a busy machine makes no write longer.
 beforeEach(() => void jest.useFakeTimers());
 afterEach(() => void jest.useRealTimers());
 
-/** What can happen without any time passing happens: a write ends, and the next one is begun in a turn of its own. */
+/** Lets everything happen that takes no time: a write ends, and the next one begins in its own turn. */
 async function turn(): Promise<void> {
   for (let turns = 0; turns < 3; turns++) await new Promise(setImmediate);
 }
 
-/** Lets the time pass until then: from timer to timer. */
+/** Advances from timer to timer until the result is there. */
 async function until<T>(result: Promise<T>): Promise<T> {
   let isDone = false;
   void result.then(() => (isDone = true));
@@ -33,12 +33,12 @@ async function sleep(ms: number): Promise<void> {
 }
 
 const timeoutMs = 4000;
-/** After which a slow store is known to be as slow as it is. */
+/** Writes after which the pace of a slow store is known. */
 const writesToLearn = 6;
 
 interface Store {
   readonly commits: GroupCommit;
-  /** Ids in the order in which they were stored. */
+  /** Ids in the order of storage. */
   readonly stored: string[];
   readonly groups: number[];
   writeMs: number;
@@ -48,7 +48,7 @@ interface Store {
   readiness: CommitReadiness;
 }
 
-/** A store of ten emails a write, or 1000 characters. */
+/** A store that takes ten emails or 1000 characters per write. */
 function open(): Store {
   const store = {
     stored: [] as string[],
@@ -84,18 +84,18 @@ function submit({ commits }: Store, count: number, text = "x"): Promise<SubmitRe
   return Array.from({ length: count }, () => commits.submit({ id: `${ids++}`, text }, deadlineMs));
 }
 
-/** What came of them, as soon as that is known of all. */
+/** The kinds of all results. */
 const kinds = async (results: Promise<SubmitResult>[]) =>
   (await until(Promise.all(results))).map(({ kind }) => kind);
 const count = (all: string[], kind: string) => all.filter((one) => one === kind).length;
 
-/** Submits so many at once, until all of them get through. */
+/** Submits this many together, repeatedly, until none of them is refused. */
 async function untilStored(store: Store, emails: number): Promise<void> {
   while (count(await kinds(submit(store, emails)), "stored") < emails);
 }
 
 describe("group commit", () => {
-  test("what is submitted in one turn is one write, in order", async () => {
+  test("submissions of one turn are one write, in order", async () => {
     const store = open();
     expect(new Set(await kinds(submit(store, 25)))).toEqual(new Set(["stored"]));
     expect(store.groups).toEqual([10, 10, 5]);
@@ -111,7 +111,7 @@ describe("group commit", () => {
     ["many emails", "x"],
     ["large emails", "x".repeat(500)],
   ])(
-    "a slow store gets %s that it can take in half of their time, and the others are refused at once",
+    "a slow store gets as many %s as it can take in half of their time, and the others are refused immediately",
     async (_, text) => {
       const store = open();
       store.writeMs = 200;
@@ -124,17 +124,17 @@ describe("group commit", () => {
       expect(refused).toBeGreaterThan(0);
       const all = await kinds(results);
       expect(count(all, "busy")).toBe(refused);
-      // Ten emails, or two large ones, a write: at most ten writes fit into half of the time.
+      // Ten emails, or two large ones, per write: at most ten writes fit into half of the time.
       const stored = count(all, "stored");
       expect(stored).toBe(400 - refused);
       expect(stored).toBeGreaterThan(0);
       expect(stored).toBeLessThanOrEqual(text.length > 1 ? 20 : 100);
-      // Nothing was stored whose sender was told something else.
+      // Nothing was stored whose sender got another answer.
       expect(store.stored).toHaveLength(stored + writesToLearn);
     },
   );
 
-  test("small emails wait for one large write at most, and large ones for one group of small ones", async () => {
+  test("small emails wait for at most one large write, and large ones for one group of small ones", async () => {
     const store = open();
     const large = submit(store, 5, "x".repeat(900));
     const small = submit(store, 25);
@@ -142,7 +142,7 @@ describe("group commit", () => {
     expect(store.groups).toEqual([1, 10, 1, 10, 1, 5, 1, 1]);
   });
 
-  test("a write that is long because it is large does not make the store a slow one", async () => {
+  test("a write that is slow because it is large does not count as a slow store", async () => {
     const store = open();
     store.writeMs = 1500;
     expect(await kinds(submit(store, 1, "x".repeat(20_000)))).toEqual(["stored"]);
@@ -150,7 +150,7 @@ describe("group commit", () => {
     expect(count(await kinds(submit(store, 200)), "stored")).toBe(200);
   });
 
-  test("once a store is fast again, nobody is refused any more", async () => {
+  test("a store that is fast again refuses nobody", async () => {
     const store = open();
     store.writeMs = 300;
     await kinds(submit(store, 1));
@@ -158,7 +158,7 @@ describe("group commit", () => {
     await untilStored(store, 100);
   });
 
-  test("a store slower than anybody can wait for is still tried, one write after another", async () => {
+  test("a store slower than every deadline still gets one write after another", async () => {
     const store = open();
     store.writeMs = timeoutMs / 2 + 200;
     for (let i = 0; i < 4; i++) expect(await kinds(submit(store, 1))).toEqual(["stored"]);
@@ -166,7 +166,7 @@ describe("group commit", () => {
     await untilStored(store, 50);
   });
 
-  test("one write that took longer than anybody may wait does not shut out all that come later", async () => {
+  test("one write beyond every deadline does not block later submissions", async () => {
     const store = open();
     const briefly = () => store.commits.submit({ id: `${ids++}`, text: "x" }, performance.now() + 100);
     store.writeMs = 1000;
@@ -175,17 +175,17 @@ describe("group commit", () => {
     while ((await kinds([briefly()]))[0] !== "stored");
   });
 
-  test("a long write, and quiet after it, refuse nobody of a burst", async () => {
+  test("a burst after a slow write and a quiet period is not refused", async () => {
     const store = open();
     store.writeMs = 3000;
     await kinds(submit(store, 1));
     store.writeMs = 1;
-    // Longer than a pace is worth anything without a write.
+    // Longer than a pace counts without a write.
     await sleep(1100);
     expect(count(await kinds(submit(store, 50)), "stored")).toBe(50);
   });
 
-  test("a spell in which nothing may be written says nothing of the writes behind it", async () => {
+  test("a period in which nothing can be written does not count towards the pace", async () => {
     const store = open();
     await kinds(submit(store, 1));
     store.busy = true;
@@ -201,7 +201,7 @@ describe("group commit", () => {
     for (let i = 0; i < 3; i++) expect(count(await kinds(submit(store, 50)), "stored")).toBe(50);
   });
 
-  test("a store that is refused during a write is still known to be slow", async () => {
+  test("a store that becomes refused during a write is still known to be slow", async () => {
     const store = open();
     store.writeMs = 300;
     for (let i = 0; i < writesToLearn; i++) await kinds(submit(store, 1));
@@ -214,7 +214,7 @@ describe("group commit", () => {
     expect(count(await kinds(submit(store, 400)), "busy")).toBeGreaterThan(0);
   });
 
-  test("an outage is ridden out, and refuses nobody then or later", async () => {
+  test("an outage is waited for, and causes no refusal then or later", async () => {
     const store = open();
     await kinds(submit(store, 1));
     store.outage = true;
@@ -228,11 +228,11 @@ describe("group commit", () => {
     }
   });
 
-  test("so is a store that is not ready yet", async () => {
+  test("a store that is not ready yet is waited for", async () => {
     const store = open();
     store.readiness = { kind: "pending", reason: "it is loading" };
     const results = submit(store, 300);
-    // Two turns: in the first they would have been written.
+    // Two turns: they would have been written in the first.
     for (let turns = 0; turns < 2; turns++) await turn();
     expect(store.groups).toEqual([]);
     store.readiness = { kind: "ready" };
@@ -240,11 +240,11 @@ describe("group commit", () => {
     expect(count(await kinds(results), "stored")).toBe(300);
   });
 
-  test("nothing is written whose sender will have been told that it failed", async () => {
+  test("nothing is written whose sender would already have got a failure", async () => {
     const store = open();
     store.writeMs = 300;
     for (let i = 0; i < writesToLearn; i++) await kinds(submit(store, 1));
-    // One write is under way, and what comes behind it has not the time for one of its own.
+    // One write is in progress, and the submissions after it have no time for one of their own.
     const [first] = submit(store, 1);
     await turn();
     store.writeMs = 1;

@@ -1,4 +1,4 @@
-// What the queue on Redis does when Redis, or the way to it, does not do its part.
+// The queue on Redis when Redis, or the connection to it, fails.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, rmdirSync } from "node:fs";
@@ -51,21 +51,21 @@ function optionsFor(
   };
 }
 
-async function intakeOn(options: RedisProducerOptions): Promise<Producer> {
+async function producerOn(options: RedisProducerOptions): Promise<Producer> {
   const producer = openRedisProducer(options);
   closing.push(() => producer.close());
   await eventually("the store is verified", () => producer.health().ok);
   return producer;
 }
 
-async function workOn(options: RedisConsumerOptions): Promise<Consumer> {
+async function consumerOn(options: RedisConsumerOptions): Promise<Consumer> {
   const consumer = openRedisConsumer(options);
   closing.push(() => consumer.close());
   await eventually("the store is verified", () => consumer.health().ok);
   return consumer;
 }
 
-async function operatorOn(options: RedisProducerOptions & RedisConsumerOptions): Promise<Admin> {
+async function adminOn(options: RedisProducerOptions & RedisConsumerOptions): Promise<Admin> {
   const admin = await openRedisAdmin(options);
   closing.push(() => admin.close());
   return admin;
@@ -89,14 +89,14 @@ const claimRequest = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
   ...over,
 });
 
-describe("a reply of Redis that is lost", () => {
+describe("redis: a reply that is lost", () => {
   for (const how of ["drop", "cut"] as const) {
-    test(`(${how}) is ridden out inside the deadline, and nothing is queued twice`, async () => {
+    test(`(${how}) delays submissions within their deadline, and nothing is queued twice`, async () => {
       const proxy = await startProxy(shared.port);
       const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
-      const producer = await intakeOn(options);
-      const admin = await operatorOn({ ...options, url: shared.url });
-      // Once Redis knows the script, a lost reply is that of an execution.
+      const producer = await producerOn(options);
+      const admin = await adminOn({ ...options, url: shared.url });
+      // Once Redis knows the script, a lost reply belongs to an execution.
       await producer.submit(submission(), within(5000));
       proxy.replies = how;
       const ones = Array.from({ length: 50 }, () => submission());
@@ -113,9 +113,9 @@ describe("a reply of Redis that is lost", () => {
     }, 20_000);
   }
 
-  test("for good is answered as failed, by the deadline", async () => {
+  test("forever leads to a failure by the deadline", async () => {
     const proxy = await startProxy(shared.port);
-    const producer = await intakeOn(optionsFor(`redis://127.0.0.1:${proxy.port}`));
+    const producer = await producerOn(optionsFor(`redis://127.0.0.1:${proxy.port}`));
     proxy.replies = "drop";
     const startMs = performance.now();
     expect((await producer.submit(submission(), within(600))).kind).toBe("failed");
@@ -123,11 +123,11 @@ describe("a reply of Redis that is lost", () => {
     proxy.stop();
   });
 
-  test("of a claim strands nothing", async () => {
+  test("to a claim strands nothing", async () => {
     const proxy = await startProxy(shared.port);
     const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
-    const producer = await intakeOn({ ...options, url: shared.url });
-    const consumer = await workOn(options);
+    const producer = await producerOn({ ...options, url: shared.url });
+    const consumer = await consumerOn(options);
     const one = submission();
     await producer.submit(one, within(5000));
     proxy.replies = "cut";
@@ -135,7 +135,7 @@ describe("a reply of Redis that is lost", () => {
     expect(consumer.claim(request)).rejects.toThrow();
     await eventually("the reply is lost", () => proxy.lost > 0);
     proxy.replies = "pass";
-    const again = await eventually("it is asked again", () => consumer.claim(request).catch(() => undefined));
+    const again = await eventually("it is repeated", () => consumer.claim(request).catch(() => undefined));
     expect(again).toMatchObject({
       kind: "batch",
       batch: { lease: 1, leaseExpired: false, emails: [{ id: one.id }] },
@@ -144,13 +144,13 @@ describe("a reply of Redis that is lost", () => {
   });
 });
 
-test("a first try that Redis executes after its repeat, when the email has been sent, queues nothing", async () => {
+test("redis: a first try executed after its repeat, when the email has been sent, queues nothing", async () => {
   const proxy = await startProxy(shared.port);
   const options = optionsFor(`redis://127.0.0.1:${proxy.port}`);
-  const slow = await intakeOn(options);
-  const direct = await intakeOn({ ...options, url: shared.url });
-  const consumer = await workOn({ ...options, url: shared.url });
-  const admin = await operatorOn({ ...options, url: shared.url });
+  const slow = await producerOn(options);
+  const direct = await producerOn({ ...options, url: shared.url });
+  const consumer = await consumerOn({ ...options, url: shared.url });
+  const admin = await adminOn({ ...options, url: shared.url });
   const one = submission();
   proxy.requests = "hold";
   expect((await slow.submit(one, within(300))).kind).toBe("failed");
@@ -166,11 +166,11 @@ test("a first try that Redis executes after its repeat, when the email has been 
   proxy.stop();
 });
 
-test("a claim whose answer Redis has forgotten takes nothing under its old id", async () => {
+test("redis: a claim whose answer has been forgotten takes nothing under its old id", async () => {
   const options = optionsFor(shared.url);
-  const producer = await intakeOn(options);
-  const consumer = await workOn(options);
-  const admin = await operatorOn(options);
+  const producer = await producerOn(options);
+  const consumer = await consumerOn(options);
+  const admin = await adminOn(options);
   const one = submission();
   await producer.submit(one, within(5000));
   const request = claimRequest();
@@ -185,8 +185,8 @@ test("a claim whose answer Redis has forgotten takes nothing under its old id", 
   expect(again).toMatchObject({ kind: "batch", batch: { id: request.claimId, emails: [{ id: one.id }] } });
 });
 
-test("a settlement that Redis refuses for good is not repeated for ever", async () => {
-  const consumer = await workOn(optionsFor(shared.url));
+test("redis: a settlement that is refused permanently is not repeated forever", async () => {
+  const consumer = await consumerOn(optionsFor(shared.url));
   const batch = { id: "none", provider: "resend", lease: 1, emails: [] } as unknown as Batch;
   const broken = {
     fates: [{ id: "x", kind: "due", delayMs: Number.NaN, history: "" }],
@@ -212,15 +212,15 @@ test("a settlement that Redis refuses for good is not repeated for ever", async 
   expect(failure).not.toBeInstanceOf(StoreUnavailable);
 });
 
-test("scripts that Redis has forgotten are sent again", async () => {
+test("redis: scripts that Redis has forgotten are sent again", async () => {
   const options = optionsFor(shared.url);
-  const producer = await intakeOn(options);
+  const producer = await producerOn(options);
   await producer.submit(submission(), within(5000));
   shared.cli("SCRIPT", "FLUSH");
   expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
 });
 
-test("a store of another format is refused, and left alone", async () => {
+test("redis: a store of another format is refused and left alone", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");
   const fatal = Promise.withResolvers<string>();
@@ -231,17 +231,17 @@ test("a store of another format is refused, and left alone", async () => {
   expect(shared.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
 });
 
-test("a store of another format is not for an operator either", async () => {
+test("redis: a store of another format is refused to operators too", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");
   expect(openRedisAdmin(options)).rejects.toThrow("the store has format 2");
 });
 
-test("an operator whom Redis does not tell its memory is told the rest", async () => {
+test("redis: an operator gets all statistics except the memory that a Redis hides", async () => {
   const options = optionsFor(shared.url);
-  await intakeOn(options);
+  await producerOn(options);
   shared.cli("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info");
-  const admin = await operatorOn({
+  const admin = await adminOn({
     ...options,
     url: shared.url.replace("redis://", "redis://shy:secret@"),
   });
@@ -249,7 +249,7 @@ test("an operator whom Redis does not tell its memory is told the rest", async (
   expect({ paused, bytesUsed, bytesMax }).toEqual({ paused: false, bytesUsed: 0, bytesMax: undefined });
 });
 
-test("a port without TLS is named as the reason why rediss:// does not work", async () => {
+test("redis: a port without TLS is named as the reason why rediss:// fails", async () => {
   const log = recordingLog();
   const url = shared.url.replace("redis://", "rediss://mail:secret-word@");
   const producer = openRedisProducer(optionsFor(url, { log }));
@@ -261,9 +261,9 @@ test("a port without TLS is named as the reason why rediss:// does not work", as
   ]);
 });
 
-test("a key of the store that is of another type fails submissions, and leaves no half of one", async () => {
+test("redis: a key of another type fails submissions, and leaves no half of one", async () => {
   const options = optionsFor(shared.url);
-  const producer = await intakeOn(options);
+  const producer = await producerOn(options);
   const due = `{${options.prefix}:0}:due`;
   shared.cli("SET", due, "not a sorted set");
   const one = submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
@@ -278,13 +278,13 @@ function unreadyReason(store: Pick<Producer, "health">): string {
   return health.ok ? "" : health.reason;
 }
 
-/** How often scripts were called on this Redis. */
+/** Number of script calls on this Redis. */
 function scriptCalls(redis: RedisServer): number {
   return Number(/cmdstat_evalsha:calls=(\d+)/.exec(redis.cli("INFO", "commandstats"))?.[1] ?? 0);
 }
 
-describe("a Redis of its own", () => {
-  /** For tests that change or kill it. */
+describe("redis: a Redis", () => {
+  /** Starts a Redis for a test that changes or kills it. */
   async function withRedis(settings: Record<string, string>, body: (redis: RedisServer) => Promise<void>) {
     const redis = await startRedis(settings);
     try {
@@ -295,11 +295,11 @@ describe("a Redis of its own", () => {
   }
 
   test(
-    "that is killed and comes back within the deadline costs nothing but time",
+    "that is killed and comes back within the deadline costs only time",
     () =>
       withRedis({}, async (redis) => {
         const options = optionsFor(redis.url);
-        const producer = await intakeOn(options);
+        const producer = await producerOn(options);
         const before = submission();
         await producer.submit(before, within(5000));
         redis.kill("SIGKILL");
@@ -307,17 +307,17 @@ describe("a Redis of its own", () => {
         const answers = during.map((one) => producer.submit(one, within(15_000)));
         await redis.restart();
         for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
-        const admin = await operatorOn(options);
+        const admin = await adminOn(options);
         expect((await admin.stats()).states.waiting).toBe(21);
       }),
     20_000,
   );
 
   test(
-    "that hangs is answered as failed by the deadline, and works again when it goes on",
+    "that hangs leads to failures by the deadline, and works again when it continues",
     () =>
       withRedis({}, async (redis) => {
-        const producer = await intakeOn(optionsFor(redis.url));
+        const producer = await producerOn(optionsFor(redis.url));
         redis.kill("SIGSTOP");
         const startMs = performance.now();
         const answers = await Promise.all(
@@ -332,19 +332,19 @@ describe("a Redis of its own", () => {
   );
 
   test(
-    "that is full fails submissions at once; claims and settlements go on until it is empty",
+    "that is full fails submissions immediately, while claims and settlements continue until it is empty",
     () =>
       withRedis({}, async (redis) => {
         const options = optionsFor(redis.url);
-        const producer = await intakeOn(options);
-        const consumer = await workOn(options);
-        const admin = await operatorOn(options);
+        const producer = await producerOn(options);
+        const consumer = await consumerOn(options);
+        const admin = await adminOn(options);
         const body = "x".repeat(100_000);
         const stored = 120;
         await Promise.all(
           Array.from({ length: stored }, () => producer.submit(submission({}, body), within(5000))),
         );
-        // Well below what it holds, and well above what it needs when empty: memory for commands comes and goes.
+        // Well below the size of its data, and well above its size when empty: memory for commands varies.
         redis.cli("CONFIG", "SET", "maxmemory", "8mb");
         const startMs = performance.now();
         expect(await producer.submit(submission({}, body), within(5000))).toMatchObject({
@@ -363,7 +363,7 @@ describe("a Redis of its own", () => {
         expect(sent).toBe(stored);
         expect((await admin.stats()).states).toMatchObject({ waiting: 0, sent });
         await eventually(
-          "there is room again",
+          "there is memory again",
           async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
         );
       }),
@@ -371,12 +371,12 @@ describe("a Redis of its own", () => {
   );
 
   test(
-    "that is full lets an operator look, stop claims, have emails sent again, and make room",
+    "that is full lets an operator read, pause, retry and free memory",
     () =>
       withRedis({}, async (redis) => {
         const options = optionsFor(redis.url);
-        const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-        const admin = await operatorOn(options);
+        const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+        const admin = await adminOn(options);
         const body = "x".repeat(100_000);
         const ids = Array.from({ length: 120 }, () => submission({}, body)).map((one) => {
           void producer.submit(one, within(5000));
@@ -412,7 +412,7 @@ describe("a Redis of its own", () => {
         expect((await admin.clear(1000, (await admin.stats()).nowMs)).deleted).toBe(119);
         expect((await admin.stats()).states.waiting).toBe(0);
         await eventually(
-          "there is room again",
+          "there is memory again",
           async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
         );
       }),
@@ -427,7 +427,7 @@ describe("a Redis of its own", () => {
   ];
   for (const [what, settings, name] of wrong) {
     test(
-      `with ${what} is not written to, and the log says how to put it right`,
+      `with ${what} is not written to, and the log says how to fix it`,
       () =>
         withRedis(settings, async (redis) => {
           const log = recordingLog();
@@ -440,7 +440,7 @@ describe("a Redis of its own", () => {
           expect(fix).toContain(`CONFIG SET ${name}`);
           for (const command of fix.split("; ").filter((one) => one.startsWith("CONFIG SET")))
             redis.cli(...command.split(" "));
-          await eventually("it is put right", () => producer.health().ok);
+          await eventually("it is fixed", () => producer.health().ok);
           expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
         }),
       20_000,
@@ -448,7 +448,7 @@ describe("a Redis of its own", () => {
   }
 
   test(
-    "in the first rewrite of its append-only file is not written to until that has ended",
+    "in the first rewrite of its append-only file is not written to until it has ended",
     () =>
       withRedis({ appendonly: "no" }, async (redis) => {
         for (let i = 0; i < 100; i += 1) redis.cli("SET", `filler-${i}`, "x");
@@ -466,12 +466,12 @@ describe("a Redis of its own", () => {
   );
 
   const elsewhere: [string, string, string][] = [
-    ["without the database that is named", "mail:secret-word", "ERR DB index is out of range"],
+    ["without the selected database", "mail:secret-word", "ERR DB index is out of range"],
     ["whose user may not select a database", "shy:secret-word", "NOPERM"],
   ];
   for (const [what, user, reason] of elsewhere) {
     test(
-      `${what} is not written to, in another one either, and its own words are reported once`,
+      `${what} is not written to, nor in another database, and its error is reported once`,
       () =>
         withRedis({}, async (redis) => {
           redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
@@ -481,7 +481,7 @@ describe("a Redis of its own", () => {
           const log = recordingLog();
           const producer = openRedisProducer(optionsFor(url, { log }));
           closing.push(() => producer.close());
-          await eventually("it is tried again and again", () => {
+          await eventually("it is tried repeatedly", () => {
             const stats = redis.cli("INFO", "commandstats");
             const refused = /cmdstat_select:.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(stats);
             return refused !== null && Number(refused[1]) + Number(refused[2]) >= 4;
@@ -493,7 +493,7 @@ describe("a Redis of its own", () => {
           expect(more).toEqual([]);
           expect(log.events("store-not-ready")).toEqual([]);
           expect(unreadyReason(producer)).toStartWith(reason);
-          await expect(operatorOn(optionsFor(url))).rejects.toThrow(reason);
+          await expect(adminOn(optionsFor(url))).rejects.toThrow(reason);
         }),
       30_000,
     );
@@ -501,22 +501,22 @@ describe("a Redis of its own", () => {
 
   for (const durability of ["verify", "trust"] as const) {
     test(
-      `(${durability}) that refuses writes because its snapshots fail says so, and is still read`,
+      `(${durability}) that refuses writes because its snapshots fail is reported, and still read`,
       () =>
         withRedis({ save: "3600 1000000", "stop-writes-on-bgsave-error": "yes" }, async (redis) => {
           const log = recordingLog();
           const options = optionsFor(redis.url, { durability, log });
-          const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-          const admin = await operatorOn(options);
+          const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+          const admin = await adminOn(options);
           const one = submission();
           expect((await producer.submit(one, within(5000))).kind).toBe("stored");
-          // A snapshot cannot take the place of a folder.
+          // A snapshot cannot replace a folder.
           mkdirSync(join(redis.folder, "dump.rdb"));
           redis.cli("BGSAVE");
           await eventually("the snapshot fails", () =>
             redis.cli("INFO", "persistence").includes("rdb_last_bgsave_status:err"),
           );
-          await eventually("both say so", () =>
+          await eventually("both report it", () =>
             [producer, consumer].every((store) => unreadyReason(store).startsWith("MISCONF ")),
           );
           expect(unreadyReason(producer)).toContain("snapshot");
@@ -531,17 +531,17 @@ describe("a Redis of its own", () => {
           );
           rmdirSync(join(redis.folder, "dump.rdb"));
           redis.cli("BGSAVE");
-          await eventually("it is relied on again", () => producer.health().ok && consumer.health().ok);
+          await eventually("it is found ready again", () => producer.health().ok && consumer.health().ok);
           expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
         }),
       60_000,
     );
   }
 
-  // What is asked directly, what runs scripts, and what only scripts call.
+  // Commands that are called directly, that run scripts, and that only scripts call.
   for (const command of ["get", "info", "evalsha", "hset", "zadd"]) {
     test(
-      `whose user may not run ${command} says so in its own words, and works once it may`,
+      `whose user may not run ${command} is reported with Redis's error, and works once it may`,
       () =>
         withRedis({}, async (redis) => {
           redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all", `-${command}`);
@@ -550,7 +550,7 @@ describe("a Redis of its own", () => {
           const options = optionsFor(url, { log });
           const [producer, consumer] = [openRedisProducer(options), openRedisConsumer(options)];
           closing.push(() => Promise.all([producer.close(), consumer.close()]));
-          await eventually("both say so", () =>
+          await eventually("both report it", () =>
             [producer, consumer].every((store) => unreadyReason(store).startsWith("NOPERM ")),
           );
           for (const store of [producer, consumer])
@@ -560,14 +560,14 @@ describe("a Redis of its own", () => {
             [producer, consumer].map(unreadyReason),
           );
           redis.cli("ACL", "SETUSER", "mail", `+${command}`);
-          await eventually("they may now", () => producer.health().ok && consumer.health().ok);
+          await eventually("they are permitted now", () => producer.health().ok && consumer.health().ok);
           expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
         }),
       30_000,
     );
   }
 
-  test("with the permissions that docs/deploy-redis.md names is written to", () =>
+  test("with the permissions in docs/deploy-redis.md is written to", () =>
     withRedis({}, async (redis) => {
       const page = await Bun.file(join(import.meta.dir, "..", "..", "docs/deploy-redis.md")).text();
       const command = /redis-cli (ACL SETUSER mail [^`]*)\n```/.exec(page)![1]!;
@@ -575,12 +575,12 @@ describe("a Redis of its own", () => {
       expect(redis.cli(...words)).toBe("OK");
       const url = redis.url.replace("redis://", "redis://mail:secret@");
       const options = { ...optionsFor(url), prefix: "reliable-email" };
-      const [producer] = [await intakeOn(options), await workOn(options), await operatorOn(options)];
+      const [producer] = [await producerOn(options), await consumerOn(options), await adminOn(options)];
       expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
   test(
-    "whose replica would lose what it acknowledges is warned of, and goes on",
+    "whose replica would lose acknowledged writes causes a warning, and is used",
     () =>
       withRedis({}, async (primary) => {
         const settings = { replicaof: `127.0.0.1 ${primary.port}`, appendfsync: "everysec" };
@@ -591,7 +591,7 @@ describe("a Redis of its own", () => {
           replica.cli("ACL", "SETUSER", "default", "-config", "-info");
           const log = recordingLog();
           const url = primary.url.replace("redis://", "redis://mail:secret-word@");
-          const producer = await intakeOn(optionsFor(url, { log, minReplicas: 1 }));
+          const producer = await producerOn(optionsFor(url, { log, minReplicas: 1 }));
           await eventually("it is reported", () => log.events("replica-not-durable").length > 0, 40_000);
           expect(log.events("replica-not-durable")).toEqual([
             {
@@ -608,7 +608,7 @@ describe("a Redis of its own", () => {
     60_000,
   );
 
-  test("without a queue is looked at, as an operator does, without creating one", () =>
+  test("without a queue is read by an operator without creating one", () =>
     withRedis({}, async (redis) => {
       const options = optionsFor(redis.url);
       expect(await checkRedis(options)).toEqual({ ok: true });
@@ -616,9 +616,9 @@ describe("a Redis of its own", () => {
       expect(redis.cli("DBSIZE")).toBe("0");
     }));
 
-  test("that the operator vouches for is written to, whatever its settings", () =>
+  test("with REDIS_DURABILITY=trust is written to, whatever its settings", () =>
     withRedis({ appendonly: "no" }, async (redis) => {
-      const producer = await intakeOn(optionsFor(redis.url, { durability: "trust" }));
+      const producer = await producerOn(optionsFor(redis.url, { durability: "trust" }));
       expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
@@ -626,24 +626,24 @@ describe("a Redis of its own", () => {
     "that becomes a replica is not written to",
     () =>
       withRedis({}, async (redis) => {
-        const producer = await intakeOn(optionsFor(redis.url));
+        const producer = await producerOn(optionsFor(redis.url));
         redis.cli("REPLICAOF", "127.0.0.1", String(shared.port));
         expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
-        await eventually("that is noticed", () => !producer.health().ok);
+        await eventually("it is noticed", () => !producer.health().ok);
       }),
     20_000,
   );
 
   test(
-    "with too few replicas acknowledges nothing and hands nothing over; with enough it does",
+    "with too few replicas acknowledges and delivers nothing, and with enough it does",
     () =>
       withRedis({}, async (primary) => {
         const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
         try {
           const options = optionsFor(primary.url, { minReplicas: 1 });
-          const producer = await intakeOn(options);
-          const consumer = await workOn(options);
-          const admin = await operatorOn(options);
+          const producer = await producerOn(options);
+          const consumer = await consumerOn(options);
+          const admin = await adminOn(options);
           const first = submission();
           expect((await producer.submit(first, within(15_000))).kind).toBe("stored");
           const claimed = await consumer.claim(claimRequest());
@@ -656,10 +656,10 @@ describe("a Redis of its own", () => {
           replica.kill("SIGSTOP");
           const second = submission();
           expect((await producer.submit(second, within(1500))).kind).toBe("failed");
-          // Nor is it acknowledged over a connection that has written nothing, because it is known already.
-          const other = await intakeOn(options);
+          // Nor is it acknowledged over a connection that wrote nothing because the email is already known.
+          const other = await producerOn(options);
           expect((await other.submit(second, within(1500))).kind).toBe("failed");
-          // It may be queued nevertheless, and is not withdrawn.
+          // It may be queued nevertheless, and stays so.
           expect((await admin.show(second.id))!.state).toBe("waiting");
           expect((await consumer.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
 

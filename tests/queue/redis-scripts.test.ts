@@ -1,5 +1,5 @@
-// What the scripts on Redis do with keys that are not as they left them: a newer format, none, another type, what an
-// older release left; and with a clock of Redis itself that is wrong.
+// The scripts on Redis with unexpected keys: a newer format, none, another type, an older release's; and with a wrong
+// clock of Redis itself.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
@@ -51,10 +51,10 @@ async function verified<Opened extends Producer | Consumer>(opened: Opened): Pro
   await eventually("the store is verified", () => opened.health().ok);
   return opened;
 }
-const intakeOn = (options: Options) => verified(openRedisProducer(options));
-const workOn = (options: Options) => verified(openRedisConsumer(options));
+const producerOn = (options: Options) => verified(openRedisProducer(options));
+const consumerOn = (options: Options) => verified(openRedisConsumer(options));
 
-async function operatorOn(options: Options) {
+async function adminOn(options: Options) {
   const admin = await openRedisAdmin(options);
   closing.push(() => admin.close());
   return admin;
@@ -78,12 +78,12 @@ const claimRequest = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
   ...over,
 });
 
-describe("a store whose format becomes newer under running processes", () => {
-  test("is noticed by the next script of each, which then does nothing", async () => {
+describe("redis: a store whose format becomes newer under running processes", () => {
+  test("is noticed by the next script of each process, which then does nothing", async () => {
     const fatal: string[] = [];
     const options = optionsFor(shared.url, { onFatal: (reason) => fatal.push(reason) });
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-    const admin = await operatorOn(options);
+    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+    const admin = await adminOn(options);
     await producer.submit(submission(), within(5000));
     shared.cli("SET", `{${options.prefix}:0}:format`, "2");
     const before = shared.cli("DEBUG", "DIGEST");
@@ -102,10 +102,10 @@ describe("a store whose format becomes newer under running processes", () => {
     expect(shared.cli("DEBUG", "DIGEST")).toBe(before);
   });
 
-  test("or is gone is not written to, until a server has found it fit again", async () => {
+  test("or disappears is not written to until a server has found it durable again", async () => {
     const options = optionsFor(shared.url);
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-    const admin = await operatorOn(options);
+    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+    const admin = await adminOn(options);
     shared.cli("DEL", `{${options.prefix}:0}:format`);
     await expect(consumer.claim(claimRequest())).rejects.toThrow(StoreUnavailable);
     await expect(admin.pause()).rejects.toThrow(QueueMissing);
@@ -114,13 +114,13 @@ describe("a store whose format becomes newer under running processes", () => {
   }, 30_000);
 });
 
-/** The keys of a queue that a settlement writes, one for each thing that it does. */
+/** The keys that a settlement writes, one for each of its effects. */
 const settled = ["counters", "acceptances", "condition:resend", "due", "due:postmark", "split:8", "dead"];
 for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "providers"]) {
-  test(`a settlement that Redis refuses, since ${name} is of another type, loses nothing`, async () => {
+  test(`redis: a settlement that fails because ${name} has another type loses nothing`, async () => {
     const options = optionsFor(shared.url);
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-    const admin = await operatorOn(options);
+    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+    const admin = await adminOn(options);
     for (let i = 0; i < 5; i += 1) await producer.submit(submission(), within(5000));
     const claimed = await consumer.claim(claimRequest());
     if (claimed.kind !== "batch") throw new Error("no batch");
@@ -146,7 +146,7 @@ for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "p
     expect(failure).not.toBeInstanceOf(StoreUnavailable);
     shared.cli("DEL", key);
     if (isThere) shared.cli("RENAME", kept, key);
-    // All are in the batch still, so that whoever finds it has them all.
+    // All are still in the batch, so that its next claim gets all of them.
     for (const id of ids.slice(1)) expect((await admin.show(id))!.batch?.id).toBe(batch.id);
     expect(await consumer.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
     expect(await Promise.all(ids.map(async (id) => (await admin.show(id))!.state))).toEqual([
@@ -160,10 +160,10 @@ for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "p
   });
 }
 
-describe("what an older release left", () => {
-  test("as a batch with the fields that it knew, is claimed, settled and swept", async () => {
+describe("redis: data of an older release", () => {
+  test("such as a batch with its fields is claimed, settled and swept", async () => {
     const options = optionsFor(shared.url);
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
     const one = submission();
     await producer.submit(one, within(5000));
     const claimed = await consumer.claim(claimRequest());
@@ -185,9 +185,9 @@ describe("what an older release left", () => {
     expect((await consumer.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
   });
 
-  test("of a piece that it deleted or sent without knowing its list is not claimed", async () => {
+  test("such as an entry of a piece that it deleted or sent is not claimed", async () => {
     const options = optionsFor(shared.url);
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
+    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
     const [gone, one] = [submission(), submission()];
     await producer.submit(gone, within(5000));
     await producer.submit(one, within(5000));
@@ -202,13 +202,13 @@ describe("what an older release left", () => {
   });
 });
 
-test("a Redis whose own clock runs ahead for a moment strands nothing, and queues nothing twice", async () => {
+test("redis: a Redis whose own clock is ahead for a moment strands nothing, and queues nothing twice", async () => {
   const clock = startClock();
   const redis = await startRedis({}, clock);
   try {
     const options = optionsFor(redis.url);
-    const [producer, consumer] = [await intakeOn(options), await workOn(options)];
-    const admin = await operatorOn(options);
+    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+    const admin = await adminOn(options);
     const keyed = () => submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
     const sweep = () => consumer.sweep(serving("resend"));
     const first = keyed();

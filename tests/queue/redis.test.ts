@@ -20,7 +20,7 @@ afterAll(() => redis.stop());
 
 let queues = 0;
 interface RedisQueue extends QueueUnderTest {
-  /** The work of another worker on the same queue. */
+  /** The consumer of another worker on the same queue. */
   another(): Consumer;
 }
 
@@ -43,7 +43,7 @@ async function open(): Promise<RedisQueue> {
   };
   const producer = openRedisProducer(options);
   const consumer = openRedisConsumer(options);
-  // One wake-up when its settlements are connected, one when it hears of submissions.
+  // One wake-up when its settlements are connected, and one when it has subscribed.
   let wakes = 0;
   consumer.onWake(() => (wakes += 1));
   await eventually("both are connected", () => producer.health().ok && consumer.health().ok && wakes === 2);
@@ -78,12 +78,12 @@ describe("queue on Redis, its sweeps:", () => {
   const tools = toolsFor(open);
   const step = async (q: QueueUnderTest) => (await q.admin.stats()).clockStep;
 
-  test("one that Redis executes late, as its answer shows, finds no step", async () => {
+  test("a sweep that Redis executes late, as its reply shows, finds no step", async () => {
     const q = await tools.queue();
     await q.consumer.sweep(serving("resend"));
     const [id] = await tools.submitMany(q, 1);
     await tools.settle(q, await tools.claim(q), [tools.sent(id!)]);
-    // It is sent now, and by Redis's clock executed half an hour later.
+    // Sent now, and executed half an hour later by Redis's clock.
     q.step(30 * 60_000);
     const held = q.consumer.sweep(serving("resend"));
     q.step(-30 * 60_000);
@@ -96,7 +96,7 @@ describe("queue on Redis, its sweeps:", () => {
     expect(await tools.state(q, id!)).toBeUndefined();
   });
 
-  test("several workers find a step once", async () => {
+  test("the sweeps of several workers find a step once", async () => {
     const q = await tools.queue();
     const others = [1, 2].map(() => ({ consumer: q.another(), worker: Bun.randomUUIDv7() }));
     const sweep = async () => {
@@ -113,11 +113,11 @@ describe("queue on Redis, its sweeps:", () => {
       expect((await step(q))!.byMs).toBeWithin(ms - 2000, ms + 2000);
     }
     await tools.settle(q, before, [], tools.doubt);
-    // Found more than once, they would not cancel each other.
+    // If found more than once, the steps would not cancel each other.
     expect((await tools.claim(q)).doubtEndsAtMs).toBe(before.doubtEndsAtMs);
   });
 
-  test("a step that follows another at once is found, though only another worker has seen the first", async () => {
+  test("a step right after another is found, even by a worker that has not seen the first", async () => {
     const q = await tools.queue();
     const other = q.another();
     const key = { key: "order-17", fingerprint: "a", token: "" };
@@ -138,7 +138,7 @@ describe("queue on Redis, its sweeps:", () => {
     expect((await step(q))!.byMs).toBeWithin(50 * hourMs - 2000, 50 * hourMs + 2000);
   });
 
-  test("a worker that has just started leaves a step to one that knows how much time passed", async () => {
+  test("a new worker leaves a step to one that knows how much time has passed", async () => {
     const q = await tools.queue();
     await q.consumer.sweep(serving("resend"));
     await tools.submitMany(q, 1);
@@ -156,7 +156,7 @@ describe("queue on Redis, its sweeps:", () => {
     expect(doubtEndsAtMs).toBeWithin(before.doubtEndsAtMs - 10_000, before.doubtEndsAtMs + 10_000);
   });
 
-  test("after a time without workers nothing expires for an hour, since nobody saw how much time passed", async () => {
+  test("nothing expires for an hour after a time without workers, since nobody knows how much time has passed", async () => {
     const q = await tools.queue();
     const key = { key: "order-17", fingerprint: "a", token: "" };
     const first = submission({ idempotency: key });
@@ -165,7 +165,7 @@ describe("queue on Redis, its sweeps:", () => {
     q.advance(25 * hourMs);
     const later = q.another();
     await eventually("it is connected", () => later.health().ok);
-    // At first it leaves the judgement to others, and nobody comes.
+    // At first it leaves the judgment to others, but there are none.
     await later.sweep(serving("resend"));
     q.advance(6000);
     await later.sweep(serving("resend"));

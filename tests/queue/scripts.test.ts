@@ -1,4 +1,4 @@
-// What is said of an error of Redis.
+// The text of Redis's errors.
 
 import { expect, test } from "bun:test";
 import { RedisConnection, redisErrorText } from "../../lib/queue/redis/connection.ts";
@@ -6,7 +6,7 @@ import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { startRedis } from "../support/redis.ts";
 
-test("script: of a command that Redis does not know, its arguments are left out", async () => {
+test("script: the arguments of an unknown command are omitted", async () => {
   const server = await startRedis();
   const connection = new RedisConnection({ url: server.url, prefix: "test", log: silent }, "test");
   const { redis } = connection;

@@ -1,4 +1,4 @@
-// The embedded queue when its file, its disk or another process on it is not as it should be.
+// The embedded queue when its file, its disk or another process on it fails.
 
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import {
@@ -58,17 +58,17 @@ const optionsFor = (folder: string, over: Over = {}) => ({
   },
   ...over,
 });
-function intakeOn(folder: string, over: Over = {}) {
+function producerOn(folder: string, over: Over = {}) {
   const producer = openSqliteProducer(optionsFor(folder, over));
   closing.push(() => producer.close());
   return producer;
 }
-function workOn(folder: string, over: Over = {}) {
+function consumerOn(folder: string, over: Over = {}) {
   const consumer = openSqliteConsumer(optionsFor(folder, over));
   closing.push(() => consumer.close());
   return consumer;
 }
-async function operatorOn(folder: string) {
+async function adminOn(folder: string) {
   const admin = await openSqliteAdmin(optionsFor(folder));
   closing.push(() => admin.close());
   return admin;
@@ -89,7 +89,7 @@ const claimRequest = (): ClaimRequest => ({
   sources: ["batches", "split", "emails"],
 });
 
-/** Claims a batch and settles it as sent. False if nothing is due. */
+/** Claims a batch and settles it as sent. Returns false if nothing is due. */
 async function sendBatch(consumer: Consumer): Promise<boolean> {
   const result = await consumer.claim(claimRequest());
   if (result.kind !== "batch") return false;
@@ -98,7 +98,7 @@ async function sendBatch(consumer: Consumer): Promise<boolean> {
   return true;
 }
 
-/** Another process in the middle of a transaction, frozen there. */
+/** Starts another process and freezes it inside a transaction. */
 async function freezeInTransaction(folder: string) {
   const code = `
     const { Database } = require("bun:sqlite");
@@ -121,16 +121,16 @@ async function freezeInTransaction(folder: string) {
   return child;
 }
 
-describe("a process frozen inside a transaction", () => {
-  test("costs others a failed submission by its deadline, and never their event loop", async () => {
+describe("sqlite: a process frozen inside a transaction", () => {
+  test("fails others' submissions by their deadline, and never blocks their event loop", async () => {
     const folder = newFolder();
-    const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+    const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
     expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const frozen = await freezeInTransaction(folder);
 
     let ticks = 0;
     const ticking = setInterval(() => (ticks += 1), 10);
-    // It stays frozen: nothing but their deadline answers them.
+    // It stays frozen, so only their deadline answers them.
     const deadlineMs = performance.now() + 1500;
     const answers = await Promise.all(
       Array.from({ length: 20 }, () => producer.submit(submission(), deadlineMs)),
@@ -139,10 +139,10 @@ describe("a process frozen inside a transaction", () => {
     for (const answer of answers) {
       expect(answer).toMatchObject({ kind: "failed", reason: "another process holds the queue's file" });
     }
-    // Of about 150 on an idle machine; a single wait inside SQLite would have left none.
+    // About 150 on an idle machine; a single wait inside SQLite would leave none.
     expect(ticks).toBeGreaterThan(3);
-    // What needs no write goes on.
-    expect((await (await operatorOn(folder)).stats()).states.waiting).toBe(1);
+    // Reads continue.
+    expect((await (await adminOn(folder)).stats()).states.waiting).toBe(1);
 
     const waiting = producer.submit(submission(), soon());
     const claimed = consumer.claim(claimRequest());
@@ -150,26 +150,26 @@ describe("a process frozen inside a transaction", () => {
     expect((await waiting).kind).toBe("stored");
     expect((await claimed).kind).toBe("batch");
     await frozen.exited;
-    const { counters } = await (await operatorOn(folder)).stats();
+    const { counters } = await (await adminOn(folder)).stats();
     expect(counters).toEqual({ frozen: 1 });
   });
 
-  test("and then killed leaves nothing of it", async () => {
+  test("and then killed leaves nothing behind", async () => {
     const folder = newFolder();
-    const producer = intakeOn(folder);
+    const producer = producerOn(folder);
     expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const frozen = await freezeInTransaction(folder);
     const waiting = producer.submit(submission(), soon());
     frozen.kill("SIGKILL");
     expect((await waiting).kind).toBe("stored");
-    const { counters, states } = await (await operatorOn(folder)).stats();
+    const { counters, states } = await (await adminOn(folder)).stats();
     expect(counters).toEqual({});
     expect(states.waiting).toBe(2);
   });
 
-  test("makes a claim fail as unavailable in the end, and the same claim succeeds later", async () => {
+  test("finally fails a claim as unavailable, and the same claim succeeds later", async () => {
     const folder = newFolder();
-    const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+    const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
     const one = submission();
     await producer.submit(one, soon());
     const frozen = await freezeInTransaction(folder);
@@ -183,7 +183,7 @@ describe("a process frozen inside a transaction", () => {
 
 const isPermitted = Bun.spawnSync(["unshare", "-rm", "true"]).success;
 
-/** What has arrived at a port of this machine, and was not read by whoever listens there. */
+/** Bytes that have arrived at a local port and were not read by its listener. */
 function unreadBytes(port: number): number {
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const lines = ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((file) => readFileSync(file, "utf8").split("\n"));
@@ -193,10 +193,10 @@ function unreadBytes(port: number): number {
   }, 0);
 }
 
-describe("the file", () => {
-  test("and its folder are made for their owner alone", async () => {
+describe("sqlite: the file", () => {
+  test("and its folder are accessible only to their owner", async () => {
     const folder = join(newFolder(), "deep", "er");
-    const producer = intakeOn(folder);
+    const producer = producerOn(folder);
     await producer.submit(submission(), soon());
     expect(statSync(folder).mode & 0o777).toBe(0o700);
     for (const name of readdirSync(folder)) {
@@ -205,9 +205,9 @@ describe("the file", () => {
     expect(readdirSync(folder)).toContain("queue.db");
   });
 
-  test("may be opened by many at once, when it is not there yet", async () => {
+  test("can be created by many processes concurrently", async () => {
     const folder = newFolder();
-    // All at the same instants, and often: what goes wrong between them does so rarely.
+    // All at the same instants, and often, because races between them are rare.
     const folders = Array.from({ length: 30 }, (_, i) => join(folder, String(i)));
     const code = `
       const { openConnection, isBusy } = await import(${JSON.stringify(join(import.meta.dir, "../../lib/queue/sqlite/connection.ts"))});
@@ -233,25 +233,25 @@ describe("the file", () => {
     );
     for (const child of children) expect(await child.exited).toBe(0);
     for (const one of folders) {
-      expect((await (await operatorOn(one)).stats()).counters).toEqual({ opened: 6 });
+      expect((await (await adminOn(one)).stats()).counters).toEqual({ opened: 6 });
     }
   });
 
-  test("of a newer version is not touched", () => {
+  test("of a newer version is not changed", () => {
     const folder = newFolder();
     openConnection(folder).close();
     const newer = new Database(join(folder, "queue.db"));
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
     newer.close();
     let fatal = "";
-    intakeOn(folder, { onFatal: (reason) => (fatal = reason) });
+    producerOn(folder, { onFatal: (reason) => (fatal = reason) });
     expect(fatal).toContain(`has format ${migrations.length + 1}, this version reads and writes format`);
   });
 
-  test("that becomes one of a newer version is written to no more", async () => {
+  test("that becomes one of a newer version is no longer written to", async () => {
     const folder = newFolder();
     let fatal = "";
-    const producer = intakeOn(folder, { onFatal: (reason) => (fatal = reason) });
+    const producer = producerOn(folder, { onFatal: (reason) => (fatal = reason) });
     expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const newer = new Database(join(folder, "queue.db"));
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
@@ -262,13 +262,13 @@ describe("the file", () => {
         return `${kind}, ${fatal === "" ? "and before that is fatal" : "too late"}`;
       }),
     );
-    // Those that met it; and those behind them are answered as well.
+    // The submissions that met it fail, and those after them are answered too.
     expect(answers[0]).toBe("failed, and before that is fatal");
     expect(answers.filter((answer) => answer.startsWith("stored"))).toEqual([]);
-    await eventually("it is said", () => fatal.includes("has format"));
+    await eventually("it is reported", () => fatal.includes("has format"));
   });
 
-  test("that becomes one of a newer version ends a server, which answers first what has arrived", async () => {
+  test("that becomes one of a newer version ends a server, after it has answered the requests that have arrived", async () => {
     const folder = newFolder();
     const server = startProcess("server.ts", { PORT: "0", DATA_DIR: folder });
     const port = Number((await server.event("server-listening"))["port"]);
@@ -281,7 +281,7 @@ describe("the file", () => {
       from: "shop@example.com",
     });
     const connections = await Promise.all(Array.from({ length: 30 }, () => connectRaw(port)));
-    // Each connection is the server's by now: one that it has not accepted would be lost with its port.
+    // The server has accepted each connection by now: one that it has not would be lost with its port.
     for (const one of connections) one.write(head(body.length) + body);
     await Promise.all(connections.map((one) => one.received(/^HTTP\/1.1 200 .*"ok":true/s)));
 
@@ -300,16 +300,16 @@ describe("the file", () => {
     });
   }, 30_000);
 
-  test("that becomes one of a newer version is read no more", async () => {
+  test("that becomes one of a newer version is no longer read", async () => {
     const folder = newFolder();
     let fatal = "";
-    const consumer = workOn(folder, { onFatal: (reason) => (fatal = reason) });
+    const consumer = consumerOn(folder, { onFatal: (reason) => (fatal = reason) });
     expect((await consumer.claim(claimRequest())).kind).toBe("empty");
     const newer = new Database(join(folder, "queue.db"));
     newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
     newer.close();
     await expect(consumer.claim(claimRequest())).rejects.toThrow("has format");
-    await eventually("it is said", () => fatal.includes("has format"));
+    await eventually("it is reported", () => fatal.includes("has format"));
   });
 
   test("is opened so that a commit is on disk when it returns", () => {
@@ -320,9 +320,9 @@ describe("the file", () => {
     connection.close();
   });
 
-  test("of an older version is brought up to date, with all that it holds", async () => {
+  test("of an older version is migrated with all its data", async () => {
     const folder = newFolder();
-    const producer = intakeOn(folder);
+    const producer = producerOn(folder);
     await producer.submit(submission(), soon());
     await producer.close();
     const steps = [...migrations, "ALTER TABLE emails ADD COLUMN colour TEXT", "CREATE TABLE more (x)"];
@@ -335,7 +335,7 @@ describe("the file", () => {
     expect(() => openConnection(folder)).toThrow(StoreUnusable);
   });
 
-  test("whose migration fails stays as it was", () => {
+  test("whose migration fails stays unchanged", () => {
     const folder = newFolder();
     openConnection(folder).close();
     const steps = [...migrations, "CREATE TABLE more (x)", "nonsense"];
@@ -346,9 +346,9 @@ describe("the file", () => {
   });
 
   test.each([
-    ["is no database", (path: string) => writeFileSync(path, "x".repeat(10_000)), "is not a database"],
+    ["is not a database", (path: string) => writeFileSync(path, "x".repeat(10_000)), "is not a database"],
     [
-      "is another program's",
+      "belongs to another program",
       (path: string) => {
         const other = new Database(path);
         other.run("CREATE TABLE theirs (x)");
@@ -357,7 +357,7 @@ describe("the file", () => {
       "another program",
     ],
     ["is a folder", (path: string) => mkdirSync(path), "cannot be opened"],
-  ])("that %s is left alone, and named", (_, make, text) => {
+  ])("that %s is left alone and named", (_, make, text) => {
     const folder = newFolder();
     mkdirSync(folder);
     const path = join(folder, "queue.db");
@@ -367,21 +367,21 @@ describe("the file", () => {
     expect(() => openConnection(folder)).toThrow(path);
   });
 
-  test("that is damaged fails submissions with a reason, and stays as it is", async () => {
+  test("that is damaged fails submissions with a reason, and stays unchanged", async () => {
     const folder = newFolder();
-    const first = intakeOn(folder);
+    const first = producerOn(folder);
     await Promise.all(Array.from({ length: 500 }, () => first.submit(submission(), soon())));
     await first.close();
     const path = join(folder, "queue.db");
     const db = new Database(path);
-    // What tables there are can still be read: only where each begins is lost.
+    // The list of tables is still readable: only their root pages are lost.
     const roots = db.prepare("SELECT rootpage AS page FROM sqlite_schema WHERE rootpage > 1").all();
     db.close();
     const bytes = new Uint8Array(await Bun.file(path).arrayBuffer());
     for (const { page } of roots as { page: number }[]) bytes.fill(0x5a, 4096 * (page - 1), 4096 * page);
     await Bun.write(path, bytes);
     const log = recordingLog();
-    const [producer, consumer] = [intakeOn(folder, { log }), workOn(folder)];
+    const [producer, consumer] = [producerOn(folder, { log }), consumerOn(folder)];
     expect(await producer.submit(submission(), soon())).toMatchObject({
       kind: "failed",
       reason: expect.stringContaining("is damaged"),
@@ -401,26 +401,26 @@ describe("the file", () => {
       },
     ],
     ["left without its log", (path: string) => rmSync(`${path}-wal`)],
-  ])("that is %s under a running process takes no more, and gives nothing out", async (_, change) => {
+  ])("that is %s under a running process accepts and delivers nothing more", async (_, change) => {
     const folder = newFolder();
     const log = recordingLog();
-    const [producer, consumer] = [intakeOn(folder, { log }), workOn(folder)];
+    const [producer, consumer] = [producerOn(folder, { log }), consumerOn(folder)];
     expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     change(join(folder, "queue.db"));
     expect(await producer.submit(submission(), soon())).toMatchObject({
       kind: "failed",
       reason: expect.stringContaining("removed or replaced"),
     });
-    // Asked for again, as a worker does: the first may have been written where nobody finds it.
+    // Repeated as by a worker: the first claim may have been written where nobody finds it.
     const request = claimRequest();
     await expect(consumer.claim(request)).rejects.toThrow("removed or replaced");
     await expect(consumer.claim(request)).rejects.toThrow("removed or replaced");
     expect(producer.health().ok).toBe(false);
-    await eventually("it is said", () => log.events("store-failed").length > 0);
+    await eventually("it is reported", () => log.events("store-failed").length > 0);
   });
 
   test.skipIf(!isPermitted)(
-    "in a folder that may not be entered any more says so, until it may",
+    "in a folder that becomes inaccessible is reported until it is accessible again",
     async () => {
       const folder = newFolder();
       const code = `
@@ -439,7 +439,7 @@ describe("the file", () => {
       const after = await submit();
       console.log(JSON.stringify({ before: before.kind, reason, health, after: after.kind }));
       process.exit(0);`;
-      // Root could enter it all the same, but for a root without its powers.
+      // Root could still enter it, but not a root without its privileges.
       const child = Bun.spawn(["unshare", "-U", process.execPath, "-e", code], {
         cwd: join(import.meta.dir, "../.."),
         stdout: "pipe",
@@ -457,8 +457,8 @@ describe("the file", () => {
     },
   );
 
-  test("in a folder that may not be written to is refused at once", () => {
-    // Not even root may make one there.
+  test("in a read-only folder is refused immediately", () => {
+    // Not even root can create one there.
     expect(() => openConnection("/proc/reliable-email")).toThrow(
       "DATA_DIR /proc/reliable-email cannot be written to",
     );
@@ -467,7 +467,7 @@ describe("the file", () => {
   test.each([
     ["its folder", ""],
     ["itself", "queue.db"],
-  ])("where a symbolic link leads nowhere, %s, is refused at once, and named", async (_, name) => {
+  ])("is refused immediately and named if %s is a dangling symbolic link", async (_, name) => {
     const folder = newFolder();
     if (name !== "") mkdirSync(folder);
     const link = join(folder, name);
@@ -475,11 +475,11 @@ describe("the file", () => {
     const text = `symbolic link to ${join(root, "nowhere")}, which does not exist`;
     expect(() => openConnection(folder)).toThrow(text);
     expect(() => openConnection(folder)).toThrow(StoreUnusable);
-    await expect(operatorOn(folder)).rejects.toThrow(text);
+    await expect(adminOn(folder)).rejects.toThrow(text);
     expect(existsSync(join(root, "nowhere"))).toBe(false);
   });
 
-  test("in a folder that is a file is refused at once", () => {
+  test("in a folder that is a file is refused immediately", () => {
     const folder = newFolder();
     writeFileSync(folder, "");
     expect(() => openConnection(folder)).toThrow(`${folder} is a file, not a directory`);
@@ -488,29 +488,29 @@ describe("the file", () => {
   });
 });
 
-describe("an operator", () => {
-  test("waits for a file that another process holds for a moment", async () => {
+describe("sqlite: an operator", () => {
+  test("waits for a file that another process locks for a moment", async () => {
     const folder = newFolder();
     openConnection(folder).close();
     const other = new Database(join(folder, "queue.db"));
     other.run("PRAGMA locking_mode = EXCLUSIVE");
     other.run("BEGIN EXCLUSIVE");
-    const opening = operatorOn(folder);
+    const opening = adminOn(folder);
     other.run("COMMIT");
     other.close();
     expect((await (await opening).stats()).states.waiting).toBe(0);
   });
 
-  test("is told what is wrong with a file that cannot be used", async () => {
+  test("gets the reason why a file cannot be used", async () => {
     const folder = newFolder();
     mkdirSync(folder);
     writeFileSync(join(folder, "queue.db"), "x".repeat(10_000));
-    await expect(operatorOn(folder)).rejects.toThrow("is not a database");
+    await expect(adminOn(folder)).rejects.toThrow("is not a database");
   });
 });
 
-describe("a file of the release before", () => {
-  /** As that release made and filled it. */
+describe("sqlite: a file of the previous release", () => {
+  /** Created and filled as by that release. */
   function older(folder: string): Database {
     openConnection(folder, true, { migrations, additions: {} }).close();
     const db = new Database(join(folder, "queue.db"));
@@ -535,11 +535,11 @@ describe("a file of the release before", () => {
   }
   const schemaOf = (db: Database) => db.prepare("SELECT sql FROM sqlite_schema ORDER BY name").values();
 
-  test("is not touched by commands, which say what to start first", async () => {
+  test("is not changed by commands, which say what to start first", async () => {
     const folder = newFolder();
     const db = older(folder);
     const before = schemaOf(db);
-    await expect(operatorOn(folder)).rejects.toThrow(
+    await expect(adminOn(folder)).rejects.toThrow(
       "is of an older version: start the server or the worker of this version first",
     );
     expect(schemaOf(db)).toEqual(before);
@@ -547,29 +547,29 @@ describe("a file of the release before", () => {
     db.close();
   });
 
-  test("keeps all that it holds, and its number, so that both releases work on it", async () => {
+  test("keeps its data and its format number, so that both releases can use it", async () => {
     const folder = newFolder();
     const db = older(folder);
-    const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+    const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
     await consumer.compatible;
-    const admin = await operatorOn(folder);
+    const admin = await adminOn(folder);
     expect(db.prepare("PRAGMA user_version").values()).toEqual([[2]]);
     expect((await admin.stats()).states).toMatchObject({ waiting: 1, retrying: 1, sending: 1 });
     expect((await consumer.stats()).providers["resend"]).toMatchObject({ lastFailure: "503" });
     await consumer.sweep(serving("resend"));
-    // The lease has no length, and the batch no credential.
+    // The lease has no length, and the batch has no credential.
     expect((await admin.stats()).counters).toEqual({});
     expect(await consumer.claim(claimRequest())).toMatchObject({
       kind: "batch",
       batch: { emails: [{ id: "waiting" }], credential: "", pieceMax: undefined, acceptances: 0 },
     });
-    // Nobody knows whose key it is: nobody may use it for another email.
+    // The key's token is unknown, so nobody may use it for another email.
     const keyed = (fingerprint: string) =>
       producer.submit(submission({ idempotency: { key: "key", fingerprint, token: "t" } }), soon());
     expect(await keyed("b")).toEqual({ kind: "conflict" });
     expect(await keyed("a")).toMatchObject({ kind: "stored", id: "waiting" });
 
-    // What the release before does meanwhile.
+    // Writes of the previous release meanwhile.
     db.run("UPDATE batches SET lease = lease + 1, lapsed = held, held = 1, due_at = due_at + 60000");
     db.run("INSERT INTO claims (id, batch, lease, expires_at) VALUES ('claim', 'batch', 2, 1)");
     db.run(
@@ -609,38 +609,38 @@ describe("a file of the release before", () => {
     });
   });
 
-  test("and a lease that it gave under a clock ahead ends within an hour", async () => {
+  test("with a lease from a clock that was ahead ends that lease within an hour", async () => {
     const folder = newFolder();
     const db = older(folder);
     db.run("UPDATE batches SET due_at = due_at + 400 * 86400000, ends_at = ends_at + 400 * 86400000");
     db.close();
-    const consumer = workOn(folder);
+    const consumer = consumerOn(folder);
     await consumer.compatible;
     await consumer.sweep(serving("resend"));
-    const admin = await operatorOn(folder);
+    const admin = await adminOn(folder);
     const { batch } = (await admin.show("held"))!;
     expect(batch!.dueAtMs).toBeWithin(Date.now() + 3_500_000, Date.now() + 3_600_001);
   });
 });
 
-test("a command creates nothing", async () => {
+test("sqlite: a command creates nothing", async () => {
   const folder = newFolder();
-  const producer = intakeOn(folder);
+  const producer = producerOn(folder);
   await producer.submit(submission(), soon());
   await producer.close();
   expect(readdirSync(folder)).not.toContain("queue.wake");
   const before = readdirSync(folder);
-  const admin = await operatorOn(folder);
+  const admin = await adminOn(folder);
   await admin.pause();
   await admin.resume();
   await admin.close();
   expect(readdirSync(folder)).toEqual(before);
   const missing = newFolder();
-  await expect(operatorOn(missing)).rejects.toThrow("there is no queue");
+  await expect(adminOn(missing)).rejects.toThrow("there is no queue");
   expect(existsSync(missing)).toBe(false);
 });
 
-test("processes whose own clock runs ahead for a moment strand nothing, and queue nothing twice", async () => {
+test("sqlite: processes whose own clock is ahead for a moment strand nothing, and queue nothing twice", async () => {
   const clock = startClock();
   try {
     const folder = newFolder();
@@ -706,30 +706,30 @@ test("processes whose own clock runs ahead for a moment strand nothing, and queu
     const outcome = JSON.parse(await new Response(child.stdout).text());
     const right = { isKnown: true, ended: "empty", isSeen: true, isClaimed: true };
     expect(outcome).toEqual({ seen: [right, right], leaseHeld: true, movedMs: expect.any(Number) });
-    // As exact as steps are measured, and never later.
+    // As exact as steps are measured, but never later.
     expect(outcome.movedMs).toBeWithin(-60_000, 1);
   } finally {
     clock.stop();
   }
 }, 30_000);
 
-describe("a step of the clock that no sweep has noticed yet", () => {
+describe("sqlite: a step of the clock that no sweep has noticed yet", () => {
   let offsetMs = 0;
   const clock = { clockOffsetMs: () => offsetMs };
 
   test("ends no doubt", async () => {
     const folder = newFolder();
-    const [producer, consumer] = [intakeOn(folder), workOn(folder, clock)];
+    const [producer, consumer] = [producerOn(folder), consumerOn(folder, clock)];
     await producer.submit(submission(), soon());
     await consumer.claim(claimRequest());
     await consumer.sweep(serving("resend"));
     offsetMs = 3 * 3_600_000;
     expect((await consumer.claimEnded(endedRequest())).kind).toBe("empty");
-    expect((await (await operatorOn(folder)).stats()).clockStep).toBeDefined();
+    expect((await (await adminOn(folder)).stats()).clockStep).toBeDefined();
     offsetMs = 0;
   });
 
-  test("is none if the process was frozen while it looked at its clocks", () => {
+  test("is not found if the process was frozen while it read its clocks", () => {
     const connection = openConnection(newFolder());
     let monotonicMs = 0;
     const watch = new ClockWatch(() => monotonicMs);
@@ -745,20 +745,20 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe("unwatched");
     stampAt(1000);
     expect(stepFrom({ monotonicMs: 0, atMs: 1000 }, 0)).toBe(0);
-    // Between the two clocks, and then before it has read what another process stamps meanwhile.
+    // Frozen between the two clocks, and then before it has read another process's stamp.
     expect(stepFrom({ monotonicMs: 1000, atMs: 102_000 }, 101_000)).toBe(0);
     expect(stepFrom({ monotonicMs: 102_000, atMs: 103_000 }, 202_000)).toBe(0);
     stampAt(153_000);
     expect(stepFrom({ monotonicMs: 203_000, atMs: 204_000 }, 203_000)).toBe(0);
-    // It sees others all the same.
+    // It still finds other steps.
     expect(stepFrom({ monotonicMs: 204_000, atMs: 405_000 }, 204_000)).toBeWithin(100_000, 200_001);
     expect(stepFrom({ monotonicMs: 205_000, atMs: 5000 }, 205_000)).toBeWithin(-201_000, -100_000);
     connection.close();
   });
 
-  test("is left to a worker that knows how much time passed: one that has just started does not", async () => {
+  test("is left by a new worker to one that knows how much time has passed", async () => {
     const folder = newFolder();
-    const [producer, consumer] = [intakeOn(folder), workOn(folder, clock)];
+    const [producer, consumer] = [producerOn(folder), consumerOn(folder, clock)];
     await producer.submit(submission(), soon());
     await consumer.sweep(serving("resend"));
     const before = await consumer.claim(claimRequest());
@@ -766,13 +766,13 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     await consumer.settle(before.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
     offsetMs = 365 * 24 * 3_600_000;
     await producer.submit(submission(), soon());
-    const started = workOn(folder, clock);
+    const started = consumerOn(folder, clock);
     const presence = { ...serving("resend"), worker: Bun.randomUUIDv7() };
     const anew = () => ({ ...claimRequest(), claimId: Bun.randomUUIDv7(), claimant: Bun.randomUUIDv7() });
     await started.claim({ ...anew(), sources: ["emails"] });
     await started.sweep(presence);
     await consumer.sweep(serving("resend"));
-    expect((await (await operatorOn(folder)).stats()).clockStep?.byMs).toBeGreaterThan(offsetMs - 10_000);
+    expect((await (await adminOn(folder)).stats()).clockStep?.byMs).toBeGreaterThan(offsetMs - 10_000);
     offsetMs = 0;
     await started.sweep(presence);
     const after = await consumer.claim({ ...anew(), sources: ["batches"] });
@@ -782,9 +782,9 @@ describe("a step of the clock that no sweep has noticed yet", () => {
     expect(movedMs).toBeWithin(-60_000, 1);
   });
 
-  test("back leaves the end of a doubt alone that begins after it", async () => {
+  test("back does not change the end of a doubt that begins after it", async () => {
     const folder = newFolder();
-    const [producer, consumer] = [intakeOn(folder), workOn(folder, clock)];
+    const [producer, consumer] = [producerOn(folder), consumerOn(folder, clock)];
     await consumer.sweep(serving("resend"));
     await producer.submit(submission(), soon());
     await consumer.sweep(serving("resend"));
@@ -805,7 +805,7 @@ describe("a step of the clock that no sweep has noticed yet", () => {
   });
 });
 
-test("after a time without workers nothing expires for an hour, since nobody saw how much time passed", async () => {
+test("sqlite: nothing expires for an hour after a time without workers, since nobody knows how much time has passed", async () => {
   const folder = newFolder();
   let [offsetMs, passedMs] = [0, 0];
   const options = {
@@ -834,17 +834,17 @@ test("after a time without workers nothing expires for an hour, since nobody saw
   advance(25 * 3_600_000);
   await (await start()).close();
   expect(await submit()).toMatchObject({ repeated: true });
-  // Workers that never run for an hour come to it in the end.
+  // Workers that never run for a whole hour finally expire it too.
   for (let hours = 0; hours < 2; hours += 1) {
     advance(3_600_000);
     await (await start()).close();
   }
   expect(await submit()).toMatchObject({ kind: "stored", repeated: false });
-  const { clockStep } = await (await operatorOn(folder)).stats();
+  const { clockStep } = await (await adminOn(folder)).stats();
   expect(clockStep).toBeUndefined();
 });
 
-test("a key that was used under a clock a year ahead is free a day after that is believed to be right", async () => {
+test("sqlite: a key used while the clock was a year ahead is free a day after the clock is trusted", async () => {
   const folder = newFolder();
   let [offsetMs, passedMs] = [0, 0];
   const options = {
@@ -873,9 +873,9 @@ test("a key that was used under a clock a year ahead is free a day after that is
   expect((await submit("b")).kind).toBe("stored");
 });
 
-test("a new email wakes a worker that sleeps", async () => {
+test("sqlite: a new email wakes a sleeping worker", async () => {
   const folder = newFolder();
-  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
   let wakes = 0;
   consumer.onWake(() => (wakes += 1));
   await consumer.compatible;
@@ -885,7 +885,7 @@ test("a new email wakes a worker that sleeps", async () => {
   await eventually("it is woken", () => wakes > before);
 });
 
-test("an email that follows another at once wakes a worker too", async () => {
+test("sqlite: an email right after another wakes a worker too", async () => {
   const folder = newFolder();
   mkdirSync(folder, { recursive: true });
   let wakes = 0;
@@ -894,7 +894,7 @@ test("an email that follows another at once wakes a worker too", async () => {
     for (let i = 0; i < 25; i += 1) {
       const before = wakes;
       wake(folder);
-      // Not `eventually`: the next one is to follow within the millisecond.
+      // Not `eventually`, because the next email has to follow within a millisecond.
       while (wakes === before) await new Promise<void>((resolve) => setImmediate(resolve));
       const between = wakes;
       wake(folder);
@@ -906,9 +906,9 @@ test("an email that follows another at once wakes a worker too", async () => {
   }
 });
 
-test("an idle worker writes nothing", async () => {
+test("sqlite: an idle worker writes nothing", async () => {
   const folder = newFolder();
-  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
   await producer.submit(submission(), soon());
   await sendBatch(consumer);
   await consumer.sweep(serving("resend"));
@@ -925,7 +925,7 @@ test("an idle worker writes nothing", async () => {
   expect(written()).toBe(before);
 });
 
-/** Runs a scenario of full_disk_process.ts with a file system of its own at the folder that it is told. */
+/** Runs a scenario of full_disk_process.ts with its own file system mounted at its folder. */
 async function runOnSmallDisk(options: string, scenario: string): Promise<unknown> {
   const folder = newFolder();
   mkdirSync(folder);
@@ -941,8 +941,8 @@ async function runOnSmallDisk(options: string, scenario: string): Promise<unknow
   return JSON.parse(stdout);
 }
 
-describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
-  test("that runs full takes no new emails, and what it has is delivered", async () => {
+describe.skipIf(!hasSmallDisk)(`sqlite: a disk${orWhyNot}`, () => {
+  test("that fills up accepts no new emails, and its emails are delivered", async () => {
     expect(await runOnSmallDisk("size=80m", "delivery-goes-on")).toEqual({
       refusal: "under 64 MiB would be left on the disk of DATA_DIR: they are for delivery",
       lost: 0,
@@ -951,7 +951,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   });
 
   test.each(["burst-of-large-ones", "one-that-is-too-large", "log-that-cannot-be-emptied"])(
-    "keeps what delivery needs, whatever comes: %s",
+    "keeps the reserve for delivery, whatever is submitted: %s",
     async (scenario) => {
       expect(await runOnSmallDisk("size=200m", scenario)).toEqual({
         refusals: ["under 64 MiB would be left on the disk of DATA_DIR: they are for delivery"],
@@ -960,7 +960,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
     },
   );
 
-  test("that is full to the last byte stops everything until there is room, and nothing is lost", async () => {
+  test("that is full to the last byte stops everything until there is space, and nothing is lost", async () => {
     expect(await runOnSmallDisk("size=80m", "to-the-last-byte")).toEqual({
       claim: expect.stringContaining("is full"),
       sent: 50,
@@ -969,7 +969,7 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
     });
   });
 
-  test("without inodes is full, and waited for", async () => {
+  test("without inodes counts as full, and is waited for", async () => {
     expect(await runOnSmallDisk("size=80m,nr_inodes=64", "without-inodes")).toEqual({
       failed: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
       later: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
@@ -985,9 +985,9 @@ describe.skipIf(!hasSmallDisk)(`a disk${orWhyNot}`, () => {
   });
 });
 
-test("deliveries without a request leave turns of the event loop to others", async () => {
+test("sqlite: deliveries without a request leave turns of the event loop to others", async () => {
   const folder = newFolder();
-  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
   await Promise.all(Array.from({ length: 2000 }, () => producer.submit(submission(), soon())));
   let turns = 0;
   const count = () => {
@@ -1002,8 +1002,8 @@ test("deliveries without a request leave turns of the event loop to others", asy
   expect(turns).toBeGreaterThanOrEqual(batches);
 });
 
-test("groups of submissions leave turns of the event loop to others", async () => {
-  const producer = intakeOn(newFolder());
+test("sqlite: groups of submissions leave turns of the event loop to others", async () => {
+  const producer = producerOn(newFolder());
   expect((await producer.submit(submission(), soon())).kind).toBe("stored");
   let turns = 0;
   const count = () => {
@@ -1013,13 +1013,13 @@ test("groups of submissions leave turns of the event loop to others", async () =
   let timer = setImmediate(count);
   await Promise.all(Array.from({ length: 3000 }, () => producer.submit(submission(), soon())));
   clearImmediate(timer);
-  // 256 emails a group at most.
+  // At most 256 emails per group.
   expect(turns).toBeGreaterThanOrEqual(10);
 });
 
-test("what has left leaves no text behind", async () => {
+test("sqlite: sent and deleted emails leave no text behind", async () => {
   const folder = newFolder();
-  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
   await producer.submit(submission(), soon());
   await sendBatch(consumer);
   const connection = openConnection(folder);
@@ -1028,9 +1028,9 @@ test("what has left leaves no text behind", async () => {
   connection.close();
 });
 
-test("a claim repeated after its answer was forgotten takes nothing under the old id", async () => {
+test("sqlite: a claim repeated after its answer was forgotten takes nothing under the old id", async () => {
   const folder = newFolder();
-  const [producer, consumer] = [intakeOn(folder), workOn(folder)];
+  const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
   await producer.submit(submission(), soon());
   const request = claimRequest();
   const { batch } = (await consumer.claim(request)) as { batch: Parameters<typeof consumer.settle>[0] };
