@@ -1,17 +1,8 @@
 // The requests that a fake has received and the emails that it has accepted: the truth with which tests compare what
 // the service reports.
 
-export interface Acceptance {
-  readonly provider: "resend" | "postmark";
-  readonly messageId: string;
-  /** Unix ms. */
-  readonly atMs: number;
-  /** {@link RecordedRequest.number} of the request that brought it. */
-  readonly request: number;
-  /** Resend's idempotency key, or Postmark's metadata `batch_id`; empty if there was none. */
-  readonly batch: string;
-  /** The service's id of the email, from the tag or metadata `email_id`; empty if there was none. */
-  readonly emailId: string;
+/** An email as a provider understands it. */
+export interface Message {
   readonly from: string;
   readonly to: string;
   readonly replyTo?: string;
@@ -22,6 +13,19 @@ export interface Acceptance {
   readonly labels: Readonly<Record<string, string>>;
   /** Postmark's message stream. */
   readonly stream?: string;
+}
+
+export interface Acceptance extends Message {
+  readonly provider: "resend" | "postmark";
+  readonly messageId: string;
+  /** Unix ms. */
+  readonly atMs: number;
+  /** {@link RecordedRequest.number} of the request that brought it. */
+  readonly request: number;
+  /** Resend's idempotency key, or Postmark's metadata `batch_id`; empty if there was none. */
+  readonly batch: string;
+  /** The service's id of the email, from the tag or metadata `email_id`; empty if there was none. */
+  readonly emailId: string;
 }
 
 export interface RecordedRequest {

@@ -4,9 +4,9 @@
 import { parseMailbox } from "./address_rules.ts";
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
 import { type Answer, jsonAnswer, type Request } from "./http.ts";
-import type { Acceptance, Ledger } from "./ledger.ts";
+import type { Acceptance, Ledger, Message } from "./ledger.ts";
 import { RateLimit } from "./rate_limit.ts";
-import { type Message, isRefusal, readMessage } from "./postmark_message.ts";
+import { isRefusal, readMessage } from "./postmark_message.ts";
 
 export interface PostmarkSettings {
   serverToken: string;

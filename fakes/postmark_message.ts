@@ -1,18 +1,8 @@
 // The messages that Postmark accepts, and its error codes for the others.
 
 import { domainOf, parseMailbox } from "./address_rules.ts";
+import type { Message } from "./ledger.ts";
 import type { PostmarkSettings } from "./postmark.ts";
-
-export interface Message {
-  from: string;
-  to: string;
-  replyTo?: string;
-  subject: string;
-  text?: string;
-  html?: string;
-  labels: Record<string, string>;
-  stream: string;
-}
 
 export interface Refusal {
   code: number;

@@ -4,9 +4,9 @@
 import { domainOf, parseMailbox } from "./address_rules.ts";
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
 import { type Answer, jsonAnswer, type Request } from "./http.ts";
-import type { Ledger } from "./ledger.ts";
+import type { Ledger, Message } from "./ledger.ts";
 import { RateLimit } from "./rate_limit.ts";
-import { type Message, readMessage } from "./resend_message.ts";
+import { readMessage } from "./resend_message.ts";
 
 export interface ResendSettings {
   apiKey: string;

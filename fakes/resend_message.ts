@@ -1,16 +1,7 @@
 // The messages that Resend accepts, and its error messages for the others.
 
 import { parseMailbox } from "./address_rules.ts";
-
-export interface Message {
-  from: string;
-  to: string;
-  replyTo?: string;
-  subject: string;
-  text?: string;
-  html?: string;
-  labels: Record<string, string>;
-}
+import type { Message } from "./ledger.ts";
 
 /** A message, or Resend's refusal of it. */
 export function readMessage(item: unknown): Message | string {
