@@ -4,6 +4,7 @@
 import { encodeEmail } from "../lib/email/email.ts";
 import { openProducer, openConsumer } from "../lib/queue/open.ts";
 import type { Producer, Consumer } from "../lib/queue/contract.ts";
+import { claimRequest } from "../tests/support/claim_request.ts";
 import { silent } from "../tests/support/log.ts";
 import { fill, startStore, storeKinds, type StoreKind } from "./store.ts";
 import { median, round, type Table } from "./table.ts";
@@ -91,21 +92,7 @@ async function timed(body: () => Promise<unknown>): Promise<number> {
 }
 
 async function claimAndSettle(consumer: Consumer, countMax: number): Promise<void> {
-  const claimed = await consumer.claim({
-    claimId: Bun.randomUUIDv7(),
-    claimant: Bun.randomUUIDv7(),
-    number: 1,
-    provider: "resend",
-    credential: "",
-    shared: true,
-    dueCountMax: 0,
-    countMax,
-    bytesMax: 4 * 1024 * 1024,
-    leaseMs: 60_000,
-    doubtMs: 3_600_000,
-    context: "",
-    sources: ["batches", "split", "emails"],
-  });
+  const claimed = await consumer.claim(claimRequest({ countMax }));
   if (claimed.kind !== "batch" || claimed.batch.emails.length !== countMax) throw new Error(claimed.kind);
   const fates = claimed.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
   await consumer.settle(claimed.batch, { fates, counts: { "accepted:resend": countMax } });

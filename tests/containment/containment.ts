@@ -5,6 +5,7 @@ import { expect } from "bun:test";
 import { answerInstead, type Fault, faults } from "../../fakes/faults.ts";
 import { type Poison, poisonKinds, poisonWord } from "../../fakes/poison.ts";
 import { decodeHistory } from "../../lib/policy/history.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import type { InProcess } from "../support/in_process.ts";
 import { times, worldTests } from "../support/worlds.ts";
@@ -274,21 +275,9 @@ export function containment(urlOf: () => string | undefined): void {
       const id = await world.submit();
       const worker = world.startWorker({ weights: { resend: 0 } });
       await worker.consumer.compatible;
-      const claimed = await worker.consumer.claim({
-        claimId: Bun.randomUUIDv7(),
-        claimant: "a worker with the old key",
-        number: 1,
-        provider: "resend",
-        credential: "the old key",
-        sources: ["emails"],
-        shared: true,
-        countMax: 1,
-        bytesMax: 1_000_000,
-        leaseMs: 5_000,
-        doubtMs: 3_600_000,
-        context: "",
-        dueCountMax: 0,
-      });
+      const claimed = await worker.consumer.claim(
+        claimRequest({ credential: "the old key", leaseMs: 5_000 }),
+      );
       if (claimed.kind !== "batch") throw new Error(claimed.kind);
       await worker.consumer.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
       await allAccepted(world, [id]);

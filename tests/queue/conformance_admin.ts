@@ -12,6 +12,7 @@ import {
 import {
   batchesFirst,
   emailsFirst,
+  noEmails,
   endedRequest,
   hourMs,
   leaseMs,
@@ -350,8 +351,8 @@ export function operating(tools: Tools): void {
           some.map((id) => dead(id)),
         );
         const replayAll = async ({ emails }: Page) => {
-          const replays = emails.map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
-          await q.admin.retry(replays, {});
+          const retries = emails.map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
+          await q.admin.retry(retries, {});
         };
         const named = await listed(q, "dead", 7, replayAll, order);
         expect(idsOf(named).toSorted()).toEqual(some.toSorted());
@@ -411,13 +412,13 @@ export function operating(tools: Tools): void {
         await claim(q),
         some.map((id) => dead(id, `died ${id}`)),
       );
-      const replays = some.map((id) => ({ id, seenHistory: `died ${id}`, history: `again ${id}` }));
-      return { q, some, replays };
+      const retries = some.map((id) => ({ id, seenHistory: `died ${id}`, history: `again ${id}` }));
+      return { q, some, retries };
     }
 
     test("returns dead letters to waiting, for any provider, under a new key, with the given history", async () => {
-      const { q, some, replays } = await letters(3);
-      expect(await q.admin.retry(replays.slice(0, 2), { replayed: 1, possible_duplicates: 2 })).toEqual(
+      const { q, some, retries } = await letters(3);
+      expect(await q.admin.retry(retries.slice(0, 2), { replayed: 1, possible_duplicates: 2 })).toEqual(
         some.slice(0, 2),
       );
       expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["waiting", "waiting", "dead"]);
@@ -436,25 +437,25 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const { places } = await oneOfEach(q);
       const others = states.filter((one) => one !== "dead").map((one) => places[one]);
-      const replays = [...others, Bun.randomUUIDv7()].flatMap((id) =>
+      const retries = [...others, Bun.randomUUIDv7()].flatMap((id) =>
         ["", "died", "tried"].map((seenHistory) => ({ id, seenHistory, history: "x" })),
       );
-      replays.push({ id: places.dead, seenHistory: "died before", history: "x" });
-      replays.push({ id: places.dead, seenHistory: "", history: "x" });
+      retries.push({ id: places.dead, seenHistory: "died before", history: "x" });
+      retries.push({ id: places.dead, seenHistory: "", history: "x" });
       const before = await tools.counted(q);
-      expect(await q.admin.retry(replays, { replayed: 1 })).toEqual([]);
+      expect(await q.admin.retry(retries, { replayed: 1 })).toEqual([]);
       expect(await tools.counted(q)).toEqual(before);
       expect(await q.admin.show(places.dead)).toMatchObject({ state: "dead", history: "died" });
     });
 
     test("retries the valid ones, and each once even if repeated or named twice", async () => {
-      const { q, some, replays } = await letters(3);
+      const { q, some, retries } = await letters(3);
       const mixed = [
-        { ...replays[0]!, seenHistory: "other" },
-        replays[1]!,
-        replays[1]!,
+        { ...retries[0]!, seenHistory: "other" },
+        retries[1]!,
+        retries[1]!,
         { id: Bun.randomUUIDv7(), seenHistory: "", history: "" },
-        replays[2]!,
+        retries[2]!,
       ];
       expect(await q.admin.retry(mixed, { replayed: 1 })).toEqual([some[1]!, some[2]!]);
       expect(await q.admin.retry(mixed, { replayed: 1 })).toEqual([]);
@@ -480,8 +481,8 @@ export function operating(tools: Tools): void {
         await claim(q, all),
         some.map((id) => dead(id)),
       );
-      const replays = some.map((id) => ({ id, seenHistory: "died", history: "again" }));
-      expect(await q.admin.retry(replays, { replayed: 1 })).toEqual(some);
+      const retries = some.map((id) => ({ id, seenHistory: "died", history: "again" }));
+      expect(await q.admin.retry(retries, { replayed: 1 })).toEqual(some);
       expect(await tools.counted(q)).toMatchObject({
         states: { waiting: 1000, dead: 0 },
         counters: { replayed: 1000 },
@@ -657,14 +658,7 @@ export function operating(tools: Tools): void {
         expect(again).toBe(id);
         expect(await state(q, id)).toBe("deleted");
       }
-      expect((await q.admin.stats()).states).toEqual({
-        waiting: 0,
-        retrying: 0,
-        sending: 1,
-        "in-doubt": 1,
-        sent: 1,
-        dead: 0,
-      });
+      expect((await q.admin.stats()).states).toEqual({ ...noEmails, sending: 1, "in-doubt": 1, sent: 1 });
       q.advance(2 * hourMs);
       expect(ids(await claim(q, { countMax: 5 }))).not.toContain(retrying);
       expect(await q.admin.delete([])).toEqual([]);
@@ -679,10 +673,10 @@ export function operating(tools: Tools): void {
         some.map((id) => dead(id)),
       );
       const { emails } = await q.admin.list("dead", 1000);
-      const replays = emails
+      const retries = emails
         .slice(0, 2)
         .map(({ id, history }) => ({ id, seenHistory: history, history: "r" }));
-      await q.admin.retry(replays, {});
+      await q.admin.retry(retries, {});
       const batch = await claim(q, { countMax: 1 });
       const asked = [...idsOf(emails), emails[3]!.id, Bun.randomUUIDv7()];
       const seen = [...emails, emails[3]!].map(({ history }) => history);
@@ -850,8 +844,7 @@ export function operating(tools: Tools): void {
         "sent",
       ]);
       expect((await q.admin.stats()).states).toEqual({
-        waiting: 0,
-        retrying: 0,
+        ...noEmails,
         sending: 1,
         "in-doubt": 1,
         sent: 1,
@@ -973,7 +966,7 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const { bytesUsed, bytesMax, nowMs, ...rest } = await q.admin.stats();
       expect(rest).toEqual({
-        states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
+        states: noEmails,
         counters: {},
         providers: {},
         oldestDueAtMs: undefined,

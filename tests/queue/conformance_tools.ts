@@ -13,6 +13,7 @@ import {
   type Consumer,
   type WorkerPresence,
 } from "../../lib/queue/contract.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { hangMs } from "../support/eventually.ts";
 
 export interface QueueUnderTest {
@@ -32,6 +33,9 @@ export const hourMs = 3_600_000;
 
 export const batchesFirst = ["batches", "split", "emails"] as const;
 export const emailsFirst = ["emails", "split", "batches"] as const;
+
+/** The counts of an empty queue. */
+export const noEmails = { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 };
 
 /** The only worker of a test, which gives new emails to these providers, all under the credential "c". */
 export function serving(...providers: string[]): WorkerPresence {
@@ -89,25 +93,8 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
     });
   }
 
-  const request = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
-    claimId: Bun.randomUUIDv7(),
-    claimant: Bun.randomUUIDv7(),
-    number: 1,
-    provider: "resend",
-    credential: "c",
-    sources: batchesFirst,
-    shared: true,
-    countMax: 100,
-    bytesMax: 4 * 1024 * 1024,
-    leaseMs,
-    doubtMs: 23 * hourMs,
-    context: "",
-    dueCountMax: 0,
-    ...over,
-  });
-
   async function claim(q: QueueUnderTest, over: Partial<ClaimRequest> = {}): Promise<Batch> {
-    const asked = request(over);
+    const asked = claimRequest(over);
     const result = await patiently(() => q.consumer.claim(asked));
     if (result.kind !== "batch") throw new Error(JSON.stringify(result));
     return result.batch;
@@ -119,10 +106,10 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
     /** Submits this many emails. */
     submitMany: (q: QueueUnderTest, count: number) =>
       submit(q, ...Array.from({ length: count }, () => submission())),
-    request,
+    request: claimRequest,
     claim,
     claimed: async (q: QueueUnderTest, over: Partial<ClaimRequest> = {}) =>
-      (await q.consumer.claim(request(over))).kind,
+      (await q.consumer.claim(claimRequest(over))).kind,
     ids: (batch: Batch) => batch.emails.map(({ id }) => id),
     settle: (
       q: QueueUnderTest,

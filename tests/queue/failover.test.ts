@@ -5,10 +5,11 @@ import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
 import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { submission, toolsFor } from "./conformance_tools.ts";
+import { submission } from "./conformance_tools.ts";
 
 const closing: (() => unknown)[] = [];
 afterAll(async () => {
@@ -54,7 +55,6 @@ async function openQueue(url: string) {
 }
 
 const within = (ms: number) => performance.now() + ms;
-const { request } = toolsFor(() => Promise.reject(new Error("none")));
 
 /** The fates of the old primary, to which the address no longer leads. */
 const ends: Record<string, (old: RedisServer, next: RedisServer) => unknown> = {
@@ -86,7 +86,7 @@ describe.each(Object.keys(ends))("failover: a primary that is replaced behind it
       60_000,
     );
     await eventually("both find it ready", () => producer.health().ok && consumer.health().ok);
-    expect((await consumer.claim(request())).kind).toBe("empty");
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
     const woken = Promise.withResolvers<void>();
     consumer.onWake(woken.resolve);
     const one = submission();
@@ -115,7 +115,7 @@ describe.each(Object.keys(ends))("failover: a primary that is replaced behind it
     })();
     const claiming = (async () => {
       while (!stopping) {
-        const result = await consumer.claim(request({ countMax: 10 })).catch(() => undefined);
+        const result = await consumer.claim(claimRequest({ countMax: 10 })).catch(() => undefined);
         if (result?.kind !== "batch") {
           await Bun.sleep(20);
           continue;

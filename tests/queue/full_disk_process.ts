@@ -4,9 +4,9 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
-import type { ClaimRequest } from "../../lib/queue/contract.ts";
 import { openSqliteProducer } from "../../lib/queue/sqlite/producer.ts";
 import { openSqliteConsumer } from "../../lib/queue/sqlite/consumer.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { soon, submission } from "./conformance_tools.ts";
@@ -50,26 +50,10 @@ function fillInodes(): void {
 
 const freeInodes = () => rmSync(small, { recursive: true });
 
-const request = (): ClaimRequest => ({
-  claimId: Bun.randomUUIDv7(),
-  claimant: Bun.randomUUIDv7(),
-  number: 1,
-  provider: "resend",
-  credential: "",
-  shared: true,
-  dueCountMax: 0,
-  countMax: 10,
-  bytesMax: 4 * 1024 * 1024,
-  leaseMs: 60_000,
-  doubtMs: 3_600_000,
-  context: "",
-  sources: ["batches", "split", "emails"],
-});
-
 async function drain(consumer: ReturnType<typeof openSqliteConsumer>): Promise<string[]> {
   const sent: string[] = [];
   for (;;) {
-    const result = await consumer.claim(request());
+    const result = await consumer.claim(claimRequest({ countMax: 10 }));
     if (result.kind !== "batch") return sent;
     const ids = result.batch.emails.map(({ id }) => id);
     const fates = ids.map((id) => ({ id, kind: "sent" as const, record: "{}" }));
@@ -153,7 +137,7 @@ const scenarios: Record<string, () => Promise<object>> = {
       if ((await producer.submit(one, soon())).kind === "stored") acknowledged.add(one.id);
     }
     fill();
-    const claim = await consumer.claim(request()).then(({ kind }) => kind, String);
+    const claim = await consumer.claim(claimRequest()).then(({ kind }) => kind, String);
     rmSync(ballast);
     const sent = await drain(consumer);
     for (const id of sent) acknowledged.delete(id);

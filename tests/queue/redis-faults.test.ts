@@ -5,7 +5,6 @@ import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Batch,
-  type ClaimRequest,
   type Producer,
   type Admin,
   QueueMissing,
@@ -16,6 +15,7 @@ import {
 import { openRedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
 import { checkRedis, openRedisAdmin } from "../../lib/queue/redis/admin.ts";
 import { openRedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
@@ -72,22 +72,6 @@ async function adminOn(options: RedisProducerOptions & RedisConsumerOptions): Pr
 }
 
 const within = (ms: number) => performance.now() + ms;
-const claimRequest = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
-  claimId: Bun.randomUUIDv7(),
-  claimant: Bun.randomUUIDv7(),
-  number: 1,
-  provider: "resend",
-  credential: "c",
-  sources: ["batches", "split", "emails"],
-  shared: true,
-  countMax: 100,
-  bytesMax: 1_000_000,
-  leaseMs: 60_000,
-  doubtMs: 3_600_000,
-  context: "",
-  dueCountMax: 0,
-  ...over,
-});
 
 describe("redis: a reply that is lost", () => {
   for (const how of ["drop", "cut"] as const) {

@@ -3,7 +3,6 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  type ClaimRequest,
   type Producer,
   QueueMissing,
   type Settlement,
@@ -14,10 +13,11 @@ import { openRedisProducer, type RedisProducerOptions } from "../../lib/queue/re
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
 import { openRedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
 import { startClock } from "../support/clock.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { batchesFirst, serving, submission } from "./conformance_tools.ts";
+import { serving, submission } from "./conformance_tools.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {
@@ -61,22 +61,6 @@ async function adminOn(options: Options) {
 }
 
 const within = (ms: number) => performance.now() + ms;
-const claimRequest = (over: Partial<ClaimRequest> = {}): ClaimRequest => ({
-  claimId: Bun.randomUUIDv7(),
-  claimant: Bun.randomUUIDv7(),
-  number: 1,
-  provider: "resend",
-  credential: "c",
-  sources: batchesFirst,
-  shared: true,
-  countMax: 100,
-  bytesMax: 1_000_000,
-  leaseMs: 60_000,
-  doubtMs: 3_600_000,
-  context: "",
-  dueCountMax: 0,
-  ...over,
-});
 
 describe("redis: a store whose format becomes newer under running processes", () => {
   test("is noticed by the next script of each process, which then does nothing", async () => {

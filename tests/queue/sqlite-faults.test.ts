@@ -17,7 +17,7 @@ import {
 import { Database } from "bun:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ClaimRequest, Consumer } from "../../lib/queue/contract.ts";
+import type { Consumer } from "../../lib/queue/contract.ts";
 import { ClockWatch, type Moment } from "../../lib/queue/clock_watch.ts";
 import { stampClock, stepSince } from "../../lib/queue/sqlite/clock.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
@@ -26,6 +26,7 @@ import { openSqliteAdmin } from "../../lib/queue/sqlite/admin.ts";
 import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
 import { listen, wake } from "../../lib/queue/sqlite/wakeup.ts";
 import { openSqliteConsumer } from "../../lib/queue/sqlite/consumer.ts";
+import { claimRequest } from "../support/claim_request.ts";
 import { startClock } from "../support/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
@@ -73,21 +74,6 @@ async function adminOn(folder: string) {
   closing.push(() => admin.close());
   return admin;
 }
-const claimRequest = (): ClaimRequest => ({
-  claimId: Bun.randomUUIDv7(),
-  claimant: Bun.randomUUIDv7(),
-  number: 1,
-  provider: "resend",
-  credential: "",
-  shared: true,
-  dueCountMax: 0,
-  countMax: 100,
-  bytesMax: 4 * 1024 * 1024,
-  leaseMs: 60_000,
-  doubtMs: 3_600_000,
-  context: "",
-  sources: ["batches", "split", "emails"],
-});
 
 /** Claims a batch and settles it as sent. Returns false if nothing is due. */
 async function sendBatch(consumer: Consumer): Promise<boolean> {
@@ -559,7 +545,7 @@ describe("sqlite: a file of the previous release", () => {
     await consumer.sweep(serving("resend"));
     // The lease has no length, and the batch has no credential.
     expect((await admin.stats()).counters).toEqual({});
-    expect(await consumer.claim(claimRequest())).toMatchObject({
+    expect(await consumer.claim(claimRequest({ credential: "" }))).toMatchObject({
       kind: "batch",
       batch: { emails: [{ id: "waiting" }], credential: "", pieceMax: undefined, acceptances: 0 },
     });
@@ -598,7 +584,7 @@ describe("sqlite: a file of the previous release", () => {
     const consumer = openSqliteConsumer({ ...optionsFor(folder), ...offsets });
     closing.push(() => consumer.close());
     await consumer.compatible;
-    const admin = await operatorOn(folder);
+    const admin = await adminOn(folder);
     expect((await admin.list("sending", 10)).emails).toMatchObject([{ id: "held" }]);
     await consumer.sweep(serving("resend"));
     expect((await consumer.claimEnded(endedRequest())).kind).toBe("empty");
@@ -768,7 +754,7 @@ describe("sqlite: a step of the clock that no sweep has noticed yet", () => {
     await producer.submit(submission(), soon());
     const started = consumerOn(folder, clock);
     const presence = { ...serving("resend"), worker: Bun.randomUUIDv7() };
-    const anew = () => ({ ...claimRequest(), claimId: Bun.randomUUIDv7(), claimant: Bun.randomUUIDv7() });
+    const anew = () => claimRequest();
     await started.claim({ ...anew(), sources: ["emails"] });
     await started.sweep(presence);
     await consumer.sweep(serving("resend"));
@@ -799,7 +785,7 @@ describe("sqlite: a step of the clock that no sweep has noticed yet", () => {
     expect(result.batch.emails).toMatchObject([{ id: one.id }]);
     await consumer.sweep(serving("resend"));
     await consumer.settle(result.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
-    const again = await consumer.claim({ ...claimRequest(), sources: ["batches"] });
+    const again = await consumer.claim(claimRequest({ sources: ["batches"] }));
     expect(again).toMatchObject({ batch: { doubtEndsAtMs: result.batch.doubtEndsAtMs } });
     offsetMs = 0;
   });

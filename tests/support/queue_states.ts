@@ -12,6 +12,7 @@ import {
 } from "../../lib/policy/history.ts";
 import { openProducer, openAdmin, openConsumer } from "../../lib/queue/open.ts";
 import type { Batch, EmailFate } from "../../lib/queue/contract.ts";
+import { claimRequest } from "./claim_request.ts";
 import { eventually, hangMs } from "./eventually.ts";
 import { silent } from "./log.ts";
 
@@ -52,21 +53,14 @@ export async function shapeQueue(env: Record<string, string>) {
 
   /** Claims new emails; fails if others are waiting too. */
   async function claim(leaseMs = 600_000, countMax = 1000): Promise<Batch> {
-    const result = await consumer.claim({
-      claimId: Bun.randomUUIDv7(),
-      claimant: Bun.randomUUIDv7(),
-      number: 1,
-      provider: "resend",
-      credential: "",
-      shared: true,
-      dueCountMax: 0,
-      countMax,
-      bytesMax: 64 * 1024 * 1024,
-      leaseMs,
-      doubtMs: 3_600_000,
-      context: "",
-      sources: ["emails", "split", "batches"],
-    });
+    const result = await consumer.claim(
+      claimRequest({
+        countMax,
+        bytesMax: 64 * 1024 * 1024,
+        leaseMs,
+        sources: ["emails", "split", "batches"],
+      }),
+    );
     if (result.kind !== "batch") throw new Error(JSON.stringify(result));
     return result.batch;
   }
