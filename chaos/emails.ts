@@ -59,7 +59,7 @@ export function mayDie(n: number, emails: Emails): boolean {
   return poison !== undefined && (poison.at === undefined || !isAboutSender(poison));
 }
 
-/** A definite refusal: another provider can be asked at once. */
+/** A definite refusal: another provider can be used immediately. */
 function isAboutSender({ kind }: Poison): boolean {
   return kind === "sender" || kind === "key";
 }

@@ -10,7 +10,7 @@ export async function follow(node: Redis, primary: Redis): Promise<void> {
   const { name } = node.component;
   await eventually(`${name} answers`, () => isOk(node.cli("REPLICAOF", "127.0.0.1", String(primary.port))));
   await eventually(
-    `${name} follows ${primary.component.name}`,
+    `${name} replicates ${primary.component.name}`,
     () => node.cli("INFO", "replication").includes("master_link_status:up"),
     60_000,
   );

@@ -180,8 +180,8 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
     slowestMs = Math.max(slowestMs, acceptedMs - acknowledgedMs);
     const lateMs = limits && lateBy({ acknowledgedMs, acceptedMs, hadPoisonBesideIt }, limits, excuses);
     if (!lateMs) continue;
-    const beside = hadPoisonBesideIt ? ", after it was in a request with poison" : "";
-    late.push({ n, what: `${ids.get(n)}: ${acceptedMs - acknowledgedMs} ms after its 200${beside}` });
+    const suffix = hadPoisonBesideIt ? ", after it was in a request with poison" : "";
+    late.push({ n, what: `${ids.get(n)}: ${acceptedMs - acknowledgedMs} ms after its 200${suffix}` });
   }
   return {
     acknowledged: ids.size,

@@ -61,7 +61,7 @@ export function failuresOf(seen: Seen): string[] {
   };
   const findings = (list: Judgement["lost"], what: string) =>
     fail(list.length, what, list[0] && `email ${list[0].n}, ${list[0].what}`);
-  const told = (list: readonly Duplicate[]) =>
+  const describe = (list: readonly Duplicate[]) =>
     list[0] && `email ${list[0].n} by ${list[0].providers.join(", then ")}`;
   findings(judgement.lost, "lost");
   findings(judgement.corrupt, "corrupt");
@@ -74,12 +74,12 @@ export function failuresOf(seen: Seen): string[] {
     ? []
     : duplicates.filter(({ providers }) => providers.filter((name) => name === "resend").length > 1);
   const others = duplicates.filter((one) => !atResend.includes(one));
-  fail(atResend.length, "accepted twice by Resend", told(atResend));
+  fail(atResend.length, "accepted twice by Resend", describe(atResend));
   if (!scenario.mayDuplicateAtPostmark && !scenario.mayDuplicateIfCounted)
-    fail(others.length, "accepted twice", told(others));
+    fail(others.length, "accepted twice", describe(others));
   else {
     const unnamed = unexplained.filter((one) => others.includes(one));
-    fail(unnamed.length, "accepted twice without being counted as possible duplicates", told(unnamed));
+    fail(unnamed.length, "accepted twice without being counted as possible duplicates", describe(unnamed));
     const again = others.reduce((sum, { providers }) => sum + providers.length - 1, 0);
     fail(Math.max(0, again - seen.possibleDuplicates), "more acceptances than the service counts");
   }

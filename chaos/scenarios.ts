@@ -119,14 +119,14 @@ const afterClock = { withinMs: 1000 + 2 * 2000 + 25_000 };
 export const scenarios: readonly Scenario[] = [
   {
     name: "kills",
-    about: "kill -9 of a server, a worker, or everything at once",
+    about: "kill -9 of a server, a worker, or everything together",
     queues: ["embedded"],
     faults: kills,
     pauseMs: [300, 900],
   },
   {
     name: "kills-redis",
-    about: "kill -9 of a server, a worker, Redis, or everything at once",
+    about: "kill -9 of a server, a worker, Redis, or everything together",
     queues: ["redis"],
     faults: redisKills,
     pauseMs: [300, 900],

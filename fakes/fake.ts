@@ -38,7 +38,7 @@ export interface Api {
   clear(): void;
 }
 
-/** A provider on a port of its own, with its faults, its ledger and its control routes under `/_fake/`. */
+/** A provider on its own port, with its faults, its ledger and its control routes under `/_fake/`. */
 export class Fake<Settings extends object> {
   readonly url: string;
   readonly port: number;

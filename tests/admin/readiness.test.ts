@@ -134,7 +134,7 @@ describe("readiness of a worker", () => {
   });
 
   test.each([open(500), halfOpen])(
-    "a provider that may be tried again counts as shut (%j) while an email is left",
+    "a provider whose pause is over counts as not working (%j) while an email is left",
     (breaker) => {
       const states = [stateOf("resend", breaker)];
       for (const state of ["waiting", "retrying", "sending", "in-doubt"] as const) {

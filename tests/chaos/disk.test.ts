@@ -182,12 +182,12 @@ describe("disk: a power cut undoes", () => {
   /** Run alone, because other tests would take their inodes. */
   const alone: typeof rows = [
     [
-      "nothing of a file that was unlinked, from one that has its inode",
+      "nothing in a file that reuses the inode of an unlinked one",
       ["os.write(f, b' not')", "os.unlink('file')", "os.close(f)", "os.write(opened('file'), b'another')"],
       "",
     ],
     [
-      "nothing of a file that was renamed over, from one that has its inode",
+      "nothing in a file that reuses the inode of one that was replaced by a rename",
       [
         "os.write(f, b' not')",
         "os.rename('file', 'old')",

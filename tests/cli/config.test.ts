@@ -65,7 +65,7 @@ describe("config: the output", () => {
   });
 
   test.each([[], ["--json"], ["--check"], ["--check", "--json"]])(
-    "holds no secret (%s %s)",
+    "contains no secret (%s %s)",
     async (...args) => {
       const env = {
         REDIS_URL: "redis://mail:the-pass%2Fword@127.0.0.1:1/2",

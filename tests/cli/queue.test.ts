@@ -285,7 +285,7 @@ describe.each([
 
   test("show says that a dead worker has not reported, and until when a live one holds the batch", async () => {
     const { env, queue } = await open();
-    const [lost] = await queue.lapsed();
+    const [lost] = await queue.leaseExpired();
     const reason = "a worker took it and has not reported since, and its lease has run out";
     const printed = await jsonOfCli(env, ["queue", "show", lost!]);
     expect(printed.in_doubt_since).toBe(printed.next_try_at);
@@ -725,13 +725,13 @@ describe("queue: a queue that cannot be used", () => {
       }),
     );
     await locked.stop();
-    const nobody = await patient;
-    expect(nobody.code).toBe(1);
-    expect(JSON.parse(nobody.stdout)).toEqual({ error: nobody.stderr.trimEnd() });
-    expect(nobody.stderr).toStartWith(
+    const failed = await patient;
+    expect(failed.code).toBe(1);
+    expect(JSON.parse(failed.stdout)).toEqual({ error: failed.stderr.trimEnd() });
+    expect(failed.stderr).toStartWith(
       "The queue does not answer (Redis at 127.0.0.1:1, keys under reliable-email): ",
     );
-    expect(nobody.stderr).not.toContain("a-password");
+    expect(failed.stderr).not.toContain("a-password");
   });
 
   test("a folder that cannot contain a queue is reported with exit code 1", async () => {
@@ -780,21 +780,18 @@ describe("queue: a queue that cannot be used", () => {
     ["worker", () => stack.embedded(), startWorker],
     ["server", () => stack.settings(), startServer],
     ["worker", () => stack.settings(), startWorker],
-  ])(
-    "a queue on which a %s has started once can be paused before its first email",
-    async (_, settings, start) => {
-      const env = settings();
-      const started = await start(env);
-      if ("REDIS_URL" in env)
-        await eventually(
-          "it is made",
-          () => stack.redis.cli("KEYS", `*${env["REDIS_PREFIX"]}:0}:format`) !== "",
-        );
-      await started.kill("SIGTERM");
-      expect(await jsonOfCli(env, ["queue", "pause"])).toEqual({ queue: placeIn(env), paused: true });
-      expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ paused: true });
-    },
-  );
+  ])("a queue that a %s has created can be paused before its first email", async (_, settings, start) => {
+    const env = settings();
+    const started = await start(env);
+    if ("REDIS_URL" in env)
+      await eventually(
+        "it is created",
+        () => stack.redis.cli("KEYS", `*${env["REDIS_PREFIX"]}:0}:format`) !== "",
+      );
+    await started.kill("SIGTERM");
+    expect(await jsonOfCli(env, ["queue", "pause"])).toEqual({ queue: placeIn(env), paused: true });
+    expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ paused: true });
+  });
 
   test.each([
     [["queue"], "Which command?", "queue"],
@@ -845,7 +842,7 @@ describe("queue: a queue that cannot be used", () => {
   });
 
   test.each(["stats", "list", "show", "retry", "delete", "pause", "resume", "clear"])(
-    "%s has a help of its own, which names --json, in lines that fit a terminal",
+    "%s --help names --json, in lines that fit a terminal",
     async (name) => {
       const { code, stdout, stderr } = await runCli({}, "queue", name, "--help");
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });

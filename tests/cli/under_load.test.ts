@@ -68,7 +68,7 @@ test.each(queues)(
       ),
     );
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
-    // It looks for work once a second at least.
+    // A worker claims at least once a second.
     await worker.event("claims-paused");
     expect((await queue.admin.stats()).states).toMatchObject({ waiting: 20, sent: 0 });
     await runCli(env, "queue", "resume");

@@ -55,7 +55,7 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     const giveUp = new AbortController();
     const sending = send(provider, outgoing(), giveUp.signal);
     await eventually(
-      "the request arrived",
+      "the request has arrived",
       () => fake.requests.length === 1 && (!accepted || fake.acceptances.length === 2),
     );
     giveUp.abort();
@@ -66,7 +66,7 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
     fake.faults.next({ stage: "working", delayMs: 60, effect: "nothing" });
     const giveUp = new AbortController();
     const sending = send(provider, outgoing(), giveUp.signal);
-    await eventually("the request arrived", () => fake.requests.length === 1);
+    await eventually("the request has arrived", () => fake.requests.length === 1);
     giveUp.abort();
     expect(await wholeOf(sending)).toBe("unknown");
     await eventually("it was accepted nevertheless", () => fake.acceptances.length === 2);

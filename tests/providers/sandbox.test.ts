@@ -154,7 +154,7 @@ describe("sandbox: an email in its file", () => {
     ["without a line end", { body: "no end" }],
     ["with control characters", { body: "a\u0001b\u000bc\u000cd\u007fe\u2028f" }],
     [
-      "with what looks like MIME",
+      "with text that looks like MIME",
       { body: "--x\nContent-Type: text/html\n\n=3D=\n=?utf-8?Q?x?=\n--x--", html },
     ],
     [

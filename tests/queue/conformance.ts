@@ -636,7 +636,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
       const q = await queue();
       await submitMany(q, 1000);
       for (let i = 0; i < 1000; i += 1)
-        await claim(q, { provider: "shut", countMax: 1, sources: ["emails"] });
+        await claim(q, { provider: "down", countMax: 1, sources: ["emails"] });
       q.advance(leaseMs + 1);
       const [fresh] = await submitMany(q, 1);
       expect(ids(await claim(q))).toEqual([fresh!]);
@@ -653,7 +653,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         await settle(
           q,
           result.batch,
-          ids(result.batch).map((id) => ({ id, kind: "due", delayMs: 0, only: "shut", history: "" })),
+          ids(result.batch).map((id) => ({ id, kind: "due", delayMs: 0, only: "down", history: "" })),
         );
       }
       const [fresh] = await submit(q, submission());

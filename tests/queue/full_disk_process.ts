@@ -79,7 +79,7 @@ async function offer(producer: ReturnType<typeof openSqliteProducer>, count: num
 /** Waits until emails are accepted again. */
 async function accepts(producer: ReturnType<typeof openSqliteProducer>): Promise<boolean> {
   return eventually(
-    "it accepts again",
+    "emails are accepted again",
     async () => (await producer.submit(submission(), soon())).kind === "stored",
   );
 }

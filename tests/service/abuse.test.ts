@@ -16,19 +16,19 @@ const formType = "Content-Type: application/x-www-form-urlencoded\r\n";
 const head = `POST / HTTP/1.1\r\nHost: a\r\n${formType}`;
 
 let folder = "";
-let shut: Awaited<ReturnType<typeof startServer>>;
+let restricted: Awaited<ReturnType<typeof startServer>>;
 let open: Awaited<ReturnType<typeof startServer>>;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "reliable-email-abuse-"));
   const env = { PORT: "0", DATA_DIR: folder };
-  [shut, open] = await Promise.all([
+  [restricted, open] = await Promise.all([
     startServer({ ...env, API_TOKENS: token }),
     startServer({ ...env, ADMIN_PORT: "0" }),
   ]);
 });
 afterAll(async () => {
-  await Promise.all([shut.kill(), open.kill()]);
+  await Promise.all([restricted.kill(), open.kill()]);
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -48,7 +48,7 @@ async function inProgress(): Promise<number> {
 /** Expects that well-behaved clients are served. */
 async function expectServed(): Promise<void> {
   const authorization = `Bearer ${token}`;
-  expect(await post(shut.url, least, { authorization })).toMatchObject({ status: 200, ok: true });
+  expect(await post(restricted.url, least, { authorization })).toMatchObject({ status: 200, ok: true });
   expect(await post(open.url, least)).toMatchObject({ status: 200, ok: true });
 }
 
@@ -62,8 +62,8 @@ test.each([
 ])(
   "abuse: bodies without a token, %s, are never kept",
   async (_, request, piece) => {
-    const memory = watchMemory(shut.pid);
-    const raws = await connectMany(portOf(shut), 10);
+    const memory = watchMemory(restricted.pid);
+    const raws = await connectMany(portOf(restricted), 10);
     await Promise.all(
       raws.map(async (raw) => {
         raw.write(request);

@@ -104,7 +104,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     expect((await post(server.url, email, token)).status).toBe(200);
     await untilScrape(
       ofWorker,
-      "one is in doubt, and sent then",
+      "one is in doubt, and then sent",
       ({ value }) => value("reliable_email_queue_emails", { state: "sent" }) === 1,
     );
     for (let i = 0; i < 2; i += 1) expect((await post(server.url, email, token)).status).toBe(200);
@@ -152,7 +152,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
 
     const ofAll = await untilScrape(
       ofServer,
-      "the server tells of the queue as the worker does",
+      "the server reports the same queue as the worker",
       ({ value }) => value("reliable_email_queue_emails", { state: "dead" }) === 1,
     );
     const answers = ["200", "400", "401", "500"].map((status) =>
@@ -247,7 +247,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
     for (const admin of [ofServer, ofWorker]) {
       const { value } = await untilScrape(
         admin,
-        "the queue tells it, too",
+        "the queue's metrics show it too",
         (scrape) =>
           scrape.value("reliable_email_queue_provider_failing_seconds", { provider: "resend" })! > 0 &&
           scrape.value("reliable_email_queue_outcomes_total", {
@@ -278,7 +278,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
   });
 
   test.each([{ ADMIN_PORT: "" }, { ADMIN_PORT: "0", ADMIN_HOST: "" }])(
-    "with %j there is none",
+    "with %j there is no admin port",
     async (off) => {
       const env = settings();
       const [server, worker] = await Promise.all([
@@ -344,7 +344,7 @@ describe("admin port: a Redis", () => {
       await admin.notReady("store: ");
       const { value, text } = await untilScrape(
         admin,
-        "what it has heard before is forgotten",
+        "its earlier answers are forgotten",
         (scrape) => scrape.value("reliable_email_store_up") === 0,
       );
       expect(value("reliable_email_store_healthy")).toBe(0);
@@ -401,7 +401,7 @@ describe("admin port: a Redis", () => {
     // Only the queue's numbers need this command; submissions do not.
     await ofServer.notReady("store: ERR The user executing the script can't run this command");
     await eventually(
-      "submissions are taken",
+      "submissions are accepted",
       async () => (await post(server.url, email)).status === 200,
       30_000,
     );

@@ -36,7 +36,7 @@ async function up(child: Pick<Process, "pid" | "stdout" | "stderr">) {
   return Number(new URL(url).port);
 }
 
-/** Runs it in a terminal of its own, as the foreground process. */
+/** Runs it in its own terminal, as the foreground process. */
 function inTerminal(command: string[], env: Record<string, string>, cwd = tmpdir()) {
   let shown = "";
   const child = Bun.spawn(command, {

@@ -42,7 +42,7 @@ describe.each(queues)("kill: a worker killed ($queue)", ({ settings }) => {
         const subject = `${provider} ${instant} ${Bun.randomUUIDv7()}`;
         expect((await post(server.url, email(subject))).status).toBe(200);
         await eventually(
-          "the request is there",
+          "the request has arrived",
           async () => (await stack.fakes.requests(provider)).length > before,
         );
         await first.kill();

@@ -15,7 +15,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Settings of an embedded queue of its own, and the sandbox. */
+/** Settings of a new embedded queue, and of the sandbox. */
 function settings(over: Record<string, string> = {}): Record<string, string> {
   queues += 1;
   return {

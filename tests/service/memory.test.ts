@@ -37,7 +37,7 @@ test.each([
   // Two bytes per character in memory, and one in UTF-8.
   ["one emoji and plain text", form(Buffer.from("😀".padEnd(size - 2, "a")))],
   [
-    "values in JSON, each of which takes an object",
+    "JSON values, each of which takes an object",
     {
       type: "application/json",
       body: Buffer.from(`${JSON.stringify(least).slice(0, -1)},"x":[${"{},".repeat(size / 3)}1]}`),

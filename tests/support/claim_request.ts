@@ -1,4 +1,4 @@
-// A claim for Resend by a new claimant, of which a test states only what it cares about.
+// The request of a claim for Resend by a new claimant. A test states only the details that it cares about.
 
 import type { ClaimRequest } from "../../lib/queue/contract.ts";
 

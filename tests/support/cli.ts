@@ -44,7 +44,7 @@ export async function jsonOfCli(
   return JSON.parse(ran.stdout);
 }
 
-/** Runs a command in a terminal of its own; its output combines stdout and stderr. */
+/** Runs a command in its own terminal; the output combines stdout and stderr. */
 export function cliInTerminal(env: Readonly<Record<string, string>>, args: string[], columns = 100) {
   let shown = "";
   const child = Bun.spawn(cliCommand(...args), {

@@ -95,7 +95,7 @@ export async function shapeQueue(env: Record<string, string>) {
       return { ids, batch: await claim() };
     },
     /** Leaves a batch as a dead worker does. */
-    async lapsed() {
+    async leaseExpired() {
       const ids = await submit(1);
       await claim(1);
       await eventually("its lease has expired", async () => {

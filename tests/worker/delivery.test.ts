@@ -82,7 +82,7 @@ inWorld("a batch refused for an unnamed email continues in pieces, then one by o
 
 for (const unverifiedRefuses of ["email", "request"] as const) {
   inWorld(
-    `an unverified sender goes to the other provider, and delays nobody (refused by ${unverifiedRefuses})`,
+    `an email of an unverified sender goes to the other provider, and delays no other (refused by ${unverifiedRefuses})`,
     { resend: { unverifiedDomains: ["unverified.example"], unverifiedRefuses } },
     async (world) => {
       await times(99, (i) => world.submit(i % 3 === 0 ? { from: "a@unverified.example" } : {}));
@@ -148,7 +148,7 @@ for (const name of [
 for (const limitBeforeKey of [true, false]) {
   for (const rememberRefusals of [true, false]) {
     inWorld(
-      `a batch in doubt that is then throttled and refused stays whole (limit before key: ${limitBeforeKey}, refusals remembered: ${rememberRefusals})`,
+      `a batch in doubt that is throttled and then refused stays whole (limit before key: ${limitBeforeKey}, refusals remembered: ${rememberRefusals})`,
       { resend: { limitBeforeKey, rememberRefusals, rateLimit: 50 } },
       async (world) => {
         world.resend.faults.next(faults.resetAfterAccepting);
@@ -322,7 +322,7 @@ inWorld(
 );
 
 inWorld(
-  "after GIVE_UP_AFTER a definite failure makes a dead letter, but throttling does not",
+  "an email becomes a dead letter by a definite failure after GIVE_UP_AFTER, but not by throttling",
   {},
   async (world) => {
     const slow = { statusCode: 429, name: "rate_limit_exceeded", message: "slow" };
