@@ -306,6 +306,16 @@ describe("sqlite: the file", () => {
     connection.close();
   });
 
+  test("restored from a backup, which has no log yet, accepts emails immediately", async () => {
+    const [folder, restored] = [newFolder(), newFolder()];
+    openConnection(folder).close();
+    mkdirSync(restored);
+    const db = new Database(join(folder, "queue.db"));
+    db.run("VACUUM INTO ?", [join(restored, "queue.db")]);
+    db.close();
+    expect((await producerOn(restored).submit(submission(), soon())).kind).toBe("stored");
+  });
+
   test("of an older version is migrated with all its data", async () => {
     const folder = newFolder();
     const producer = producerOn(folder);

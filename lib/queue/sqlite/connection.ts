@@ -219,6 +219,8 @@ function setUp(db: SqliteConnection, path: string, schema: Schema, creates: bool
   }
   const mode = db.get<{ journal_mode: string }>`PRAGMA journal_mode = WAL`?.journal_mode;
   if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
+  // A file that had none, such as a restored backup, gets it by the first read.
+  db.get`SELECT 1 FROM sqlite_schema`;
   // Every commit is fsynced before it returns.
   db.exec("PRAGMA synchronous = FULL");
   db.exec("PRAGMA cache_size = -16384");
