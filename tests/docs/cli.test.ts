@@ -1,0 +1,55 @@
+// docs/cli.md: the commands from the executable and from the sources; and every command of a queue that any page names.
+
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { hasMachine, orWhyNot, startMachine } from "./machine.ts";
+import { pages, testPage } from "./page.ts";
+import { installService, makeDeadLetter, startService } from "./service.ts";
+
+testPage("docs/cli.md", async (page, machine) => {
+  const { run } = machine;
+  await installService(machine, "PROVIDERS=sandbox");
+  const settings = "export DATA_DIR=/var/lib/reliable-email PROVIDERS=sandbox\n";
+  const stats = await run(settings + page.next("reliable-email queue stats"));
+  expect(stats).toMatch(/^waiting +0 /m);
+  expect(await run(settings + page.next("npm run -s cli -- queue stats"))).toBe(stats);
+  expect(await run(page.next("runuser"))).toBe(stats);
+  expect(await run(settings + page.next("reliable-email config --check"))).toMatch(
+    /^ok +store .*\nok +sandbox /m,
+  );
+});
+
+/** As a sentence names it, without what the reader knows: `queue show`, `retry --force ID`, `queue list <state>`. */
+const shorthand = /`((?:queue|config|list|retry|delete|clear) [^`]+)`/g;
+
+function spelledOut(span: string, id: string): string {
+  const command = span
+    .replace(/^(?=list|retry|delete|clear)/, "queue ")
+    .replace(/\[|\]/g, "")
+    .replace(/<id…?>|ID/, id)
+    .replace("<state>", "dead")
+    .replace(/^queue list(?= --|$)/, "$& dead");
+  const isBare = /^queue (?:show|retry|delete)/.test(command) && !/ --all|[0-9a-f]-/.test(command);
+  return `reliable-email ${command}${isBare ? ` ${id}` : ""}`;
+}
+
+test.if(hasMachine)(
+  `docs: no page misspells a command of a queue or one of its options${orWhyNot}`,
+  async () => {
+    const spans = pages.flatMap((path) => [
+      ...readFileSync(join(import.meta.dir, "../..", path), "utf8").matchAll(shorthand),
+    ]);
+    const machine = await startMachine();
+    try {
+      await startService(machine);
+      const id = await makeDeadLetter(machine);
+      const commands = new Set(spans.map(([, span]) => spelledOut(span!, id)));
+      expect(commands.size).toBeGreaterThan(15);
+      // 1 is for what the email's state forbids, and for what is not confirmed.
+      for (const command of commands) await machine.run(`${command} || test $? = 1`);
+    } finally {
+      await machine.stop();
+    }
+  },
+);

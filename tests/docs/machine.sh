@@ -1,0 +1,65 @@
+#!/bin/sh
+# Boots a machine whose disk is a layer over the real one: `unshare … machine.sh FOLDER PROJECT`, in new namespaces for
+# mounts, processes, the network and cgroups. systemd is PID 1. Nothing that happens inside reaches the real disk.
+#
+#   FOLDER    an empty folder, over which the layers are mounted
+#   PROJECT   the checkout, which the machine has in /opt/reliable-email, without what is left of earlier runs there
+set -eu
+folder="$1"
+project="$2"
+root="$folder/root"
+
+layer() {
+  mkdir -p "$folder/layers/$1/changes" "$folder/layers/$1/work"
+  mount -t overlay -o "lowerdir=$2,upperdir=$folder/layers/$1/changes,workdir=$folder/layers/$1/work" overlay "$3"
+}
+
+mount -t tmpfs -o mode=755 tmpfs "$folder"
+mkdir "$root"
+layer disk / "$root"
+mkdir -p "$root/opt/reliable-email"
+layer project "$project" "$root/opt/reliable-email"
+rm -rf "$root"/var/lib/redis/*
+rm -rf "$root/opt/reliable-email/.env" "$root/opt/reliable-email/data" "$root/opt/reliable-email/dist"
+
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+for path in dev run tmp var/log; do
+  mkdir -p "$root/$path"
+  mount -t tmpfs -o mode=755 tmpfs "$root/$path"
+done
+chmod 1777 "$root/tmp"
+for device in null zero full random urandom tty; do
+  touch "$root/dev/$device"
+  mount --bind "/dev/$device" "$root/dev/$device"
+done
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+ln -s null "$root/dev/console"
+
+# Of all that the real machine would start, the journal alone: the rest is for hardware, and changes the kernel.
+rm -rf "$root"/etc/systemd/system "$root"/usr/lib/systemd/system/*.wants
+rm -f "$root/usr/lib/systemd/system/systemd-journald-audit.socket"
+mkdir "$root/etc/systemd/system"
+printf '[Unit]\nWants=systemd-journald.service multi-user.target\n' > "$root/etc/systemd/system/docs.target"
+echo '127.0.0.1 localhost mail.example.com' > "$root/etc/hosts"
+# No progress meter in what commands print.
+printf 'silent\nshow-error\n' > "$root/root/.curlrc"
+
+# The command is the sources, until somebody installs the executable over it.
+cat > "$root/usr/local/bin/reliable-email" << 'END'
+#!/bin/sh
+exec /opt/reliable-email/node_modules/.bin/bun --no-install /opt/reliable-email/lib/cli/main.ts "$@"
+END
+chmod 755 "$root/usr/local/bin/reliable-email"
+
+# Not a chroot, in which the units could not have users of their own.
+cd "$root"
+pivot_root . .
+umount --lazy .
+# systemd hands credentials to services this way, and leaves it to whoever starts a container to allow it.
+mount --make-rshared /
+exec env -i container=other PATH=/usr/bin:/usr/sbin /lib/systemd/systemd --unit=docs.target

@@ -1,0 +1,169 @@
+// A machine of a test's own, on which the commands of the documents run to the letter: as root, under systemd, on the
+// ports that they name. It has namespaces of its own for processes, mounts and the network, and a layer over the disk,
+// so that nothing reaches this machine, and everything ends with it.
+
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually, hangMs } from "../support/eventually.ts";
+import { childrenOf } from "../support/service.ts";
+
+const root = join(import.meta.dir, "../..");
+const sources = "/opt/reliable-email";
+
+export interface Terminal {
+  readonly shown: () => string;
+  /** Waits until it shows this, and returns what matched. */
+  shows(what: RegExp): Promise<string>;
+  /** Ctrl-C. */
+  interrupt(): void;
+  readonly exited: Promise<number>;
+}
+
+export interface Machine {
+  /**
+   * Runs lines of a shell to their end, in the folder of the sources, and returns what they print.
+   * @param code the exit code that they must have
+   * @param typed what is typed meanwhile, up to Ctrl-D
+   */
+  run(lines: string, options?: { code?: number; typed?: string; cwd?: string }): Promise<string>;
+  /** Repeats lines until they succeed. */
+  until(lines: string): Promise<string>;
+  /** Runs lines in a terminal of their own. They end with the machine. */
+  open(lines: string): Terminal;
+  stop(): Promise<void>;
+}
+
+/** Where this process may make cgroups. */
+function cgroup(): string | undefined {
+  const [, own] = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8")) ?? [];
+  const [, mount] = / \/ (\S+) .* - cgroup2 /.exec(readFileSync("/proc/self/mountinfo", "utf8")) ?? [];
+  return own === undefined || mount === undefined ? undefined : join(mount, own);
+}
+
+const namespaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"];
+
+function canBoot(): boolean {
+  const parent = cgroup();
+  if (parent === undefined || process.getuid?.() !== 0 || !existsSync("/lib/systemd/systemd")) return false;
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-machine-"));
+  const group = join(parent, `reliable-email-${process.pid}`);
+  const layer =
+    'cd "$1" && mount -t tmpfs tmpfs . && cd "$1" && mkdir a b && mount -t overlay -o lowerdir=/,upperdir=a,workdir=b overlay "$1"';
+  try {
+    mkdirSync(group);
+    rmdirSync(group);
+    return Bun.spawnSync(["unshare", ...namespaces, "sh", "-c", layer, "sh", folder], { stderr: "ignore" })
+      .success;
+  } catch {
+    return false;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export const hasMachine = canBoot();
+
+/** Ends the name of a test that needs one: where the test is skipped, it says why. */
+export const orWhyNot = hasMachine
+  ? ""
+  : " (skipped: it needs root, systemd, overlay mounts and a writable cgroup2, and not a chroot)";
+
+// The documents must do without the tools of the project in the path.
+const path = (process.env["PATH"] ?? "").split(":").filter((one) => !one.includes("node_modules"));
+const env = {
+  PATH: ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", ...path].join(":"),
+  HOME: "/root",
+  SHELL: "/bin/bash",
+  LANG: "C.UTF-8",
+  TERM: "xterm",
+  NO_COLOR: "1",
+  NO_UPDATE_NOTIFIER: "1",
+};
+
+export async function startMachine(): Promise<Machine> {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-machine-"));
+  const group = join(cgroup()!, folder.split("/").at(-1)!);
+  mkdirSync(group);
+  const boot = ["unshare", ...namespaces, join(import.meta.dir, "machine.sh"), folder, root];
+  const child = Bun.spawn(
+    ["sh", "-c", 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"', "sh", group, ...boot],
+    { stdin: "ignore", stdout: "inherit", stderr: "inherit" },
+  );
+  const kill = () => child.kill("SIGKILL");
+  process.on("exit", kill);
+
+  async function stop(): Promise<void> {
+    kill();
+    await child.exited;
+    process.off("exit", kill);
+    await eventually(
+      "nothing of it runs",
+      () =>
+        Bun.spawnSync(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"], {
+          stderr: "ignore",
+        }).success || !existsSync(group),
+    );
+    rmSync(folder, { recursive: true, force: true });
+  }
+
+  const first = await eventually("it boots", () => child.exitCode !== null || childrenOf(child.pid)[0]);
+  const inside = (command: readonly string[], cwd = sources) => {
+    const enter = ["nsenter", "--all", "--root", `--target=${first}`, "env", `--chdir=${cwd}`];
+    return [...enter, ...command];
+  };
+  const machine: Machine = {
+    stop,
+    async run(lines, { code = 0, typed = "", cwd } = {}) {
+      const shell = ["bash", "-euo", "pipefail", "-c", `exec 2>&1\n${lines}`];
+      const ran = Bun.spawn(inside(shell, cwd), { env, stdin: Buffer.from(typed), stdout: "pipe" });
+      const [printed, exitCode] = await Promise.all([ran.stdout.text(), ran.exited]);
+      if (exitCode !== code) throw new Error(`${lines}\nexits with ${exitCode}, not ${code}:\n${printed}`);
+      return printed;
+    },
+    until: (lines) =>
+      machine.run(
+        `until printed=$({\n${lines}\n} 2>&1)
+        do
+          if [ "$SECONDS" -ge ${hangMs / 1000} ]; then echo "$printed"; exit 1; fi
+          sleep 0.1
+        done
+        echo "$printed"`,
+      ),
+    open(lines) {
+      let shown = "";
+      const opened = Bun.spawn(inside(["script", "--quiet", "--return", "--command", lines, "/dev/null"]), {
+        env,
+        stdin: "pipe",
+        stdout: "pipe",
+        stderr: "inherit",
+      });
+      void (async () => {
+        for await (const text of opened.stdout.pipeThrough(new TextDecoderStream())) {
+          shown += text.replaceAll("\r\n", "\n");
+        }
+      })();
+      return {
+        shown: () => shown,
+        shows: (what) =>
+          eventually(
+            () => `${lines} shows ${what} (${shown})`,
+            () => what.exec(shown)?.[0],
+          ),
+        interrupt() {
+          opened.stdin.write("\x03");
+          void opened.stdin.flush();
+        },
+        exited: opened.exited,
+      };
+    },
+  };
+  try {
+    const isUp = inside(["systemctl", "is-active", "--quiet", "docs.target"], "/");
+    await eventually("systemd is up", () => Bun.spawnSync(isUp, { env, stderr: "ignore" }).success);
+    return machine;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

@@ -1,0 +1,47 @@
+// The commands of the documents that no test of their page runs, and why. Everything else runs.
+
+const network = "it downloads, and the machine of the tests has no network";
+const suite = "it runs these tests, or runs before them";
+const long = "it takes many minutes; tests/chaos runs each scenario for two seconds";
+const deploy = "docs/deploy-systemd.md has the same line";
+
+/** Page, command as it stands there, reason. */
+export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "CONTRIBUTING.md": {
+    "npm ci": suite,
+    "bun install": "the page says not to",
+    "npm test": suite,
+    "npm test -- tests/policy": suite,
+    "npm run check": suite,
+    "npx bun test --isolate tests/cli": suite,
+    "npm run chaos -- --scenario everything --minutes 1": long,
+    "npm ci && npm test": suite,
+  },
+  "README.md": {
+    "npm ci && npm run build": deploy,
+    "dist/reliable-email --help": deploy,
+    "npm ci && npm test": suite,
+  },
+  "docs/benchmarks.md": {
+    "apt-get install wrk": network,
+    "npm run bench -- submit": "CONTRIBUTING.md has it, shortened",
+  },
+  "docs/deploy-redis.md": {
+    "redis-check-aof --fix": "the page warns of it: it would cut what follows a damage",
+  },
+  "docs/deploy-systemd.md": {
+    "npm run build -- linux-arm64": network,
+  },
+  "docs/getting-started.md": {
+    "apt-get install redis-server curl": network,
+  },
+  "docs/reliability-testing.md": {
+    "npm run chaos -- --scenario all": long,
+    "npm test -- tests/chaos": suite,
+    "npm run chaos -- --scenario everything,everything-redis --minutes 3 --kills 500 --emails 200000 --rate 800 --seed 2026":
+      long,
+  },
+  "docs/upgrading.md": {
+    "git pull && npm ci": network,
+  },
+};

@@ -1,0 +1,31 @@
+// README.md: the quick start, the requests in JavaScript and Python, and the commands of an operator.
+
+import { expect } from "bun:test";
+import { eventually } from "../support/eventually.ts";
+import { testPage } from "./page.ts";
+import { makeDeadLetter, startService } from "./service.ts";
+
+testPage("README.md", async (page, machine) => {
+  const { open, run, until } = machine;
+  const send = page.next("curl");
+  // npm ci has run before the tests; the machine has no network.
+  const dev = open(page.next("npm install && npm run dev").replace("npm install && ", ""));
+  await dev.shows(/Ctrl-C/);
+  expect(await run(send)).toMatch(/^\{"ok":true,"id":"[0-9a-f-]{36}"\}$/);
+  await dev.shows(/→ \S+\.eml/);
+  const script = `${page.next("const response")}\nconsole.log(response.status);`;
+  expect(await run("node --input-type=module", { typed: script })).toBe("200\n");
+  await run("PYTHONPATH=clients/python python3", { typed: page.next("from reliable_email") });
+  await eventually("three emails arrive", () => dev.shown().match(/→ \S+\.eml/g)?.length === 3);
+  dev.interrupt();
+  expect(await dev.exited).toBe(0);
+
+  await startService(machine);
+  const id = await makeDeadLetter(machine);
+  expect(await run(page.next("reliable-email config --check"))).toMatch(/^ok +resend /m);
+  expect(await run(page.next("reliable-email queue stats"))).toMatch(/^dead +1 /m);
+  expect(await run(page.next("reliable-email queue list dead"))).toContain(id);
+  expect(await run(page.next("reliable-email queue show").replace("ID", id))).toContain("Hello");
+  expect(await run(page.next("reliable-email queue retry"))).toContain("1");
+  await until("reliable-email queue stats | grep -E '^dead +0 '");
+});

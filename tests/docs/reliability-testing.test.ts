@@ -1,0 +1,9 @@
+// docs/reliability-testing.md: the list of scenarios, and a short run of one.
+
+import { expect } from "bun:test";
+import { testPage } from "./page.ts";
+
+testPage("docs/reliability-testing.md", async (page, { run }) => {
+  expect(await run(page.next("npm run chaos -- --list"))).toMatch(/^kills /m);
+  expect(await run(page.next("npm run chaos -- --scenario kills"))).toContain("The run kept every promise.");
+});
