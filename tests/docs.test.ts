@@ -180,6 +180,12 @@ describe("docs: shape", () => {
     );
   });
 
+  test("README.md leads to every page", () => {
+    const readme = read("README.md");
+    const pages = documents.filter((path) => path.includes("/"));
+    expect(pages.filter((path) => !readme.includes(`](${path}`))).toEqual([]);
+  });
+
   test("docs/runbook.md has exactly one entry for each alert", () => {
     const alerts = [...read("deploy/alerts.yml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name!);
     const entries = [...read("docs/runbook.md").matchAll(/^## (\w+)$/gm)].map(([, name]) => name!);

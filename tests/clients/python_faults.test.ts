@@ -2,13 +2,12 @@
 // email arrives once.
 
 import { expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { freePort } from "../support/eventually.ts";
 import { drained, queueAdminOf } from "../support/processes.ts";
-import { python, startStream } from "../support/python.ts";
+import { idsInOutbox, python, startStream } from "../support/python.ts";
 import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
 
@@ -53,8 +52,7 @@ test("python client: servers that die, freeze and return cost no email and dupli
     const admin = await queueAdminOf(env);
     await drained(admin);
     await admin.close();
-    const arrived = readdirSync(join(folder, "outbox")).map((name) => name.split(".")[0]!);
-    expect(arrived.toSorted()).toEqual(stream.ids.toSorted());
+    expect(idsInOutbox(folder)).toEqual(stream.ids.toSorted());
   } finally {
     await Promise.all([a.kill(), b.kill(), worker.kill()]);
     await redis.stop();

@@ -4,10 +4,10 @@
 import { afterAll, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { eventually, freePort } from "../support/eventually.ts";
 import { drained, queueAdminOf } from "../support/processes.ts";
-import { python, pythonEnv, pythonFolder, startStream } from "../support/python.ts";
+import { idsInOutbox, python, pythonEnv, pythonFolder, startStream } from "../support/python.ts";
 import { startProcess } from "../support/service.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -41,7 +41,9 @@ test("python client: its types hold for the oldest Python that it supports", () 
 
 test("python client: installed from its wheel without a network, it rides out the death of dev", async () => {
   const sources = join(folder, "clients/python");
-  cpSync(pythonFolder, sources, { recursive: true });
+  // Without what somebody may have built there.
+  const isSource = (path: string) => !/^(?:build|dist|venv|\..*|.*\.egg-info)$/.test(basename(path));
+  cpSync(pythonFolder, sources, { recursive: true, filter: isSource });
   // Those of the README, in order.
   const readme = readFileSync(join(pythonFolder, "README.md"), "utf8");
   const blocks = [...readme.matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, block]) => block!);
@@ -87,8 +89,7 @@ test("python client: installed from its wheel without a network, it rides out th
     const admin = await queueAdminOf(env);
     await drained(admin);
     await admin.close();
-    const arrived = readdirSync(join(env.DATA_DIR, "outbox")).map((name) => name.split(".")[0]!);
-    expect(arrived.toSorted()).toEqual(stream.ids.toSorted());
+    expect(idsInOutbox(env.DATA_DIR)).toEqual(stream.ids.toSorted());
 
     const path = `${join(venv, "bin")}:${pythonEnv["PATH"]}`;
     const here = (code: string) => code.replaceAll("localhost:3000", `localhost:${port}`);

@@ -18,6 +18,12 @@ export const pythonEnv: Readonly<Record<string, string>> = {
   PYTHONDEVMODE: "1",
 };
 
+/** The ids of the emails that the sandbox wrote, once for each file. A killed worker leaves hidden files as well. */
+export function idsInOutbox(dataDir: string): string[] {
+  const files = new Bun.Glob("*.eml").scanSync({ cwd: join(dataDir, "outbox") });
+  return [...files].map((name) => name.split(".")[0]!).toSorted();
+}
+
 export interface Stream {
   /** The ids of the emails that were acknowledged. */
   readonly ids: readonly string[];

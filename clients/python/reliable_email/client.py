@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 import random
 import re
@@ -23,6 +23,8 @@ from .resolver import Resolver
 from .rotation import Rotation
 from .server import Server, parse_server
 from .submission import build_request, check_key, encode_fields
+
+_log = logging.getLogger("reliable_email")
 
 _PAUSE_BASE_S = 0.1
 _PAUSE_MAX_S = 5.0
@@ -67,7 +69,7 @@ class Client:
         if token is not None and not _TOKEN.fullmatch(token):
             raise ValueError("token: must be visible ASCII characters without spaces and commas")
         for name, seconds in (("timeout", timeout), ("attempt_timeout", attempt_timeout)):
-            if not math.isfinite(seconds) or not 0 < seconds <= _TIMEOUT_MAX_S:
+            if not 0 < seconds <= _TIMEOUT_MAX_S:
                 raise ValueError(f"{name}: {seconds} is not above 0 and at most {_TIMEOUT_MAX_S} seconds")
         self._servers = list(dict.fromkeys(servers))
         self._token = token
@@ -153,6 +155,7 @@ class Client:
                 if isinstance(outcome, Stored):
                     return outcome.id
                 failure = outcome
+                _log.info("not acknowledged: %s", failure.reason)
                 if not deadline.allows(0):
                     break
             # Full jitter, after Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).

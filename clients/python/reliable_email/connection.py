@@ -138,8 +138,8 @@ def _receive(incoming: _Incoming) -> Answer:
     try:
         response.begin()
         body = response.read(ANSWER_BYTES_MAX)
-    except (ValueError, OverflowError) as error:
-        # From lengths that are negative or huge.
+    except ValueError as error:
+        # From the length of a chunk that is negative.
         raise HTTPException("the answer is malformed") from error
     finally:
         response.close()

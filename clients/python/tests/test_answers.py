@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from queue import Queue
 
 from reliable_email import (
     Client,
@@ -13,7 +14,7 @@ from reliable_email import (
     UnexpectedAnswer,
 )
 
-from .scripted_server import Action, ServerTest, answer, close, failed, one_round, raw, stored
+from .scripted_server import Action, Call, ServerTest, answer, close, failed, one_round, raw, stored
 
 EMAIL = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
 HTML = "<html><h1>It works!</h1></html>"
@@ -47,6 +48,7 @@ class Answers(ServerTest):
             "a negative chunk": raw(
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + b"x" * 100_000
             ),
+            "another negative chunk": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"),
             "a huge chunk": raw(
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"
             ),
@@ -59,8 +61,10 @@ class Answers(ServerTest):
         for name, action in table.items():
             with self.subTest(name):
                 server = self.serve(action, action, stored("an-id"))
-                with Client(server.url) as client:
+                with Client(server.url) as client, self.assertLogs("reliable_email", "INFO") as log:
                     self.assertEqual(client.submit(**EMAIL), "an-id")
+                self.assertEqual(len(log.output), 2)
+                self.assertRegex(log.output[0], f"not acknowledged: {server.url}/ ")
                 self.assertEqual(len(server.requests), 3)
                 self.assertEqual(len({request.headers["idempotency-key"] for request in server.requests}), 1)
                 self.assertEqual(len({request.body for request in server.requests}), 1)
@@ -122,6 +126,24 @@ class Answers(ServerTest):
                 server = self.serve(raw(b"HTTP/1.1 200 OK\r\n" + head + b'{"ok":true,"id":"x"}' + end))
                 with Client(server.url) as client:
                     self.assertEqual(client.submit(**EMAIL), "x")
+
+    def test_that_never_end_are_not_read_to_the_end(self) -> None:
+        ends: Queue[str] = Queue()
+
+        def flood(call: Call) -> bool:
+            call.sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+            try:
+                for _ in range(1000):
+                    call.sock.sendall(b"x" * 100_000)
+                ends.put("by the server")
+            except OSError:
+                ends.put("by the client")
+            return False
+
+        server = self.serve(flood, stored("an-id"))
+        with Client(server.url) as client:
+            self.assertEqual(client.submit(**EMAIL), "an-id")
+        self.assertEqual(ends.get(), "by the client")
 
 
 class Unacknowledged(ServerTest):

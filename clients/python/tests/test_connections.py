@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import ssl
 import subprocess
@@ -95,6 +96,22 @@ class KeptConnections(ServerTest):
             self.assertEqual(client.submit(**EMAIL), "first")
             self.assertEqual(client.submit(**EMAIL), "second")
 
+    def test_on_which_something_unasked_arrives_later_are_not_used(self) -> None:
+        go_on = threading.Event()
+
+        def answer_and_go_on(call: Call) -> bool:
+            stored("first")(call)
+            go_on.wait()
+            return stored("unasked")(call)
+
+        server = self.serve(answer_and_go_on, stored("second"))
+        with Client(server.url) as client:
+            self.assertEqual(client.submit(**EMAIL), "first")
+            go_on.set()
+            select.select([client._process.pool._idle[0][2]._socket], [], [])
+            self.assertEqual(client.submit(**EMAIL), "second")
+        self.assertEqual([request.connection for request in server.requests], [1, 2])
+
     def test_are_at_most_16(self) -> None:
         together = threading.Barrier(KEPT_MAX + 8)
 
@@ -167,16 +184,20 @@ class Interrupts(ServerTest):
             signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)
         )
 
+        left = threading.Event()
+
         def interrupt(call: Call) -> bool:
             os.kill(os.getpid(), signal.SIGINT)
-            call.closing.wait()
-            return stored("of the interrupted call")(call)
+            if call.sock.recv(1) == b"":
+                left.set()
+            return False
 
         server = self.serve(stored("first"), interrupt, stored("third"))
         with Client(server.url) as client:
             self.assertEqual(client.submit(**EMAIL), "first")
             with self.assertRaises(KeyboardInterrupt):
                 client.submit(**EMAIL)
+            left.wait()
             self.assertEqual(client.submit(**EMAIL), "third")
         self.assertEqual([request.connection for request in server.requests], [1, 1, 2])
 

@@ -5,6 +5,7 @@ None of these measures the machine: without the bound, the calls would never ret
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import unittest
@@ -37,6 +38,14 @@ class Calls(ServerTest):
         server = self.serve(hang)
         with Client(server.url, timeout=0.3) as client:
             self.assertRaisesRegex(Unavailable, "did not answer in time", client.submit, **EMAIL)
+
+    def test_name_the_server_that_used_up_the_time(self) -> None:
+        servers = [self.serve(hang), self.serve(hang)]
+        client = Client([server.url for server in servers], timeout=0.5)
+        with client, self.assertRaises(Unavailable) as caught:
+            client.submit(**EMAIL)
+        [other] = [server for server in servers if server.url not in str(caught.exception)]
+        self.assertEqual(other.connection_count, 0)
 
     def test_end_although_nobody_reads_a_large_email(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -87,6 +96,23 @@ class Calls(ServerTest):
         with mock.patch("socket.getaddrinfo", return_value=addresses), Client(url) as client:
             self.assertEqual(client.submit(**EMAIL), "an-id")
         self.assertEqual(server.requests[0].headers["host"], f"mail.example.com:{server.port}")
+
+    def test_leave_an_address_that_is_silent(self) -> None:
+        server = self.serve(stored("an-id"))
+        with contextlib.ExitStack() as stack:
+            # Its backlog is full: it answers no further connection.
+            silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(silent.getsockname())
+            addresses = [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
+                for port in (silent.getsockname()[1], server.port)
+            ]
+            stack.enter_context(mock.patch("socket.getaddrinfo", return_value=addresses))
+            client = stack.enter_context(Client("http://mail.example.com", attempt_timeout=2))
+            self.assertEqual(client.submit(**EMAIL), "an-id")
 
     def test_find_a_host_while_the_interpreter_exits(self) -> None:
         server = self.serve(stored("an-id"))

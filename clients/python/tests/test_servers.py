@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from concurrent.futures import ThreadPoolExecutor, wait
 from unittest import mock
 
 from reliable_email import Client
@@ -35,6 +36,21 @@ class Servers(ServerTest):
         with Client([ill.url, well.url], attempt_timeout=0.3) as client:
             for _ in range(4):
                 self.assertEqual(client.submit(**EMAIL), "an-id")
+
+    def test_that_failed_are_probed_by_one_call_at_a_time(self) -> None:
+        well, ill = self.serve(stored("an-id")), self.serve(hang)
+        with Client([ill.url, well.url]) as client, ThreadPoolExecutor(2) as threads:
+            # As if it had failed long ago. Of two calls, one begins with it.
+            client._process.rotation._rest_ends[parse_server(ill.url)] = 0
+            probes = [threads.submit(client.submit, **EMAIL) for _ in range(2)]
+            while not ill.requests:
+                wait(probes, timeout=0.01)
+            for _ in range(4):
+                self.assertEqual(client.submit(**EMAIL), "an-id")
+            self.assertEqual(len(ill.requests), 1)
+            ill.close()
+            for probe in probes:
+                self.assertEqual(probe.result(), "an-id")
 
     def test_that_all_failed_are_tried_again_under_the_same_key(self) -> None:
         servers = [self.serve(close, stored("an-id")), self.serve(close, stored("an-id"))]
