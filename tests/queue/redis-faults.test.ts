@@ -204,6 +204,23 @@ test("redis: scripts that Redis has forgotten are sent again", async () => {
   expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
 });
 
+test("redis: a consumer subscribes once on each connection", async () => {
+  const redis = await startRedis();
+  try {
+    const consumer = await consumerOn(optionsFor(redis.url));
+    const subscribes = () =>
+      Number(/cmdstat_subscribe:calls=(\d+)/.exec(redis.cli("INFO", "commandstats"))?.[1]);
+    const isListening = () => redis.cli("CLIENT", "LIST", "TYPE", "pubsub") !== "";
+    await eventually("it listens", isListening);
+    redis.cli("CLIENT", "KILL", "TYPE", "pubsub");
+    await eventually("it listens again", () => isListening() && subscribes() > 1);
+    expect(subscribes()).toBe(2);
+    await consumer.close();
+  } finally {
+    await redis.stop();
+  }
+});
+
 test("redis: a store of another format is refused and left alone", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");

@@ -75,6 +75,8 @@ export class RedisConnection {
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
       autoResendUnfulfilledCommands: false,
+      // The consumer subscribes itself. ioredis would too, and leave a rejection that nobody handles if the connection breaks.
+      autoResubscribe: false,
       commandTimeout: replyTimeoutMs,
       socketTimeout: silenceMs,
       connectTimeout: connectTimeoutMs,
