@@ -21,11 +21,7 @@ export interface DecodedBatch extends Omit<Batch, "emails" | "notes"> {
 }
 
 export function decodeBatch(batch: Batch): DecodedBatch {
-  const { leaseExpired, provider, nowMs } = batch;
-  const read = ifReadable(() => decodeNotes(batch.notes));
-  // An attempt whose lease expired was never settled, so it is recorded here.
-  const lapsed = leaseExpired ? [{ provider, atMs: nowMs, outcome: "lapsed" } as const] : [];
-  const notes = addAttempts(read ?? noNotes, { kept: lapsed, total: lapsed.length });
+  const { notes, isNotesDamaged } = readNotes(batch, batch.nowMs);
   const emails: DecodedEmail[] = [];
   const unreadable: string[] = [];
   for (const { text, history, ...rest } of batch.emails) {
@@ -33,7 +29,19 @@ export function decodeBatch(batch: Batch): DecodedBatch {
     if (email === undefined) unreadable.push(rest.id);
     else emails.push({ ...rest, ...email, history: addAttempts(email.history, notes.attempts) });
   }
-  return { ...batch, emails, notes, unreadable, isDamaged: read === undefined || unreadable.length > 0 };
+  return { ...batch, emails, notes, unreadable, isDamaged: isNotesDamaged || unreadable.length > 0 };
+}
+
+/** The notes of a batch; empty if they cannot be decoded. */
+export function readNotes(
+  { provider, notes, leaseExpired }: Pick<Batch, "provider" | "notes" | "leaseExpired">,
+  nowMs: number,
+): { readonly notes: Notes; readonly isNotesDamaged: boolean } {
+  const read = ifReadable(() => decodeNotes(notes));
+  // An attempt whose lease expired was never settled, so it is recorded here.
+  const lapsed = leaseExpired ? [{ provider, atMs: nowMs, outcome: "lapsed" } as const] : [];
+  const withLapsed = addAttempts(read ?? noNotes, { kept: lapsed, total: lapsed.length });
+  return { notes: withLapsed, isNotesDamaged: read === undefined };
 }
 
 /** The result of `decode`, or undefined if it throws: stored text may be damaged, or in a later format. */

@@ -1,7 +1,7 @@
 // The decision on an operator's retry of a dead letter, or of a batch in doubt: a value that a command carries out.
 
-import type { Batch, EmailFate, Settlement } from "../queue/contract.ts";
-import { decodeBatch, ifReadable } from "./batch.ts";
+import type { Batch, ClaimedEmail, EmailFate, Settlement } from "../queue/contract.ts";
+import { ifReadable, readNotes } from "./batch.ts";
 import { nextPieceMax } from "./email_fate.ts";
 import { addAttempts, asRetried, decodeHistory, encodeMemory, noHistory } from "./history.ts";
 
@@ -30,12 +30,14 @@ export function retryCounts(mayBeDuplicate: boolean): Readonly<Record<string, nu
  * @param nowMs the store's time, Unix ms
  */
 export function endDoubtNow(
-  batch: Batch,
+  batch: Pick<Batch, "provider" | "notes" | "leaseExpired"> & {
+    readonly emails: readonly Pick<ClaimedEmail, "id" | "history" | "marked">[];
+  },
   nowMs: number,
 ): { readonly settlement: Settlement; readonly possibleDuplicates: readonly string[] } {
   const { provider } = batch;
   const end = { provider, atMs: nowMs, outcome: "doubtEnded", reason: "by an operator" } as const;
-  const { attempts } = addAttempts(decodeBatch(batch).notes, { kept: [end], total: 1 });
+  const { attempts } = addAttempts(readNotes(batch, nowMs).notes, { kept: [end], total: 1 });
   const pieceMax = nextPieceMax(batch.emails.length);
   const fates = batch.emails.map(({ id, history, marked }): EmailFate => {
     if (marked) return { id, kind: "dead", history };

@@ -263,9 +263,13 @@ export interface StoredEmail {
   readonly batch?: StoredBatch | undefined;
 }
 
-interface StoredBatch {
+export interface StoredBatch {
   readonly id: string;
   readonly provider: string;
+  /** {@link Batch.lease} of its last lease. */
+  readonly lease: number;
+  /** All its emails; absent in a list. */
+  readonly emailIds?: readonly string[] | undefined;
   /** The end of its lease, or its next attempt. */
   readonly dueAtMs: number;
   /** A worker has it until then. */
@@ -342,18 +346,11 @@ export interface Admin {
     counts: Readonly<Record<string, number>>,
   ): Promise<readonly string[]>;
   /**
-   * Leases the batch in doubt that holds this email, for {@link settle}. `busy` while anybody has it, or if this claim
-   * had a batch before and has lost it; `not-in-doubt` if the email is in no batch, or in one that was never in doubt.
-   * @param request `claimId`: a UUID; repeating it after a lost answer returns the same batch
+   * Settles a batch in doubt without leasing it, even while claims are paused. Its fates are `due` or `dead`.
+   * @param batch as {@link show} returned it
+   * @returns false if it is leased, or has changed since: then nothing is changed
    */
-  claimInDoubt(request: {
-    readonly claimId: string;
-    readonly emailId: string;
-    readonly leaseMs: number;
-  }): Promise<
-    { readonly kind: "batch"; readonly batch: Batch } | { readonly kind: "busy" | "not-in-doubt" | "unknown" }
-  >;
-  settle(batch: Batch, settlement: Settlement): Promise<Settled>;
+  release(batch: StoredBatch, settlement: Settlement): Promise<boolean>;
   /**
    * Refuses an email in a batch. 1000 ids at most; one answer for each.
    * @param seenHistories one for each id: deletes only what is still dead with this history, else answers `changed`

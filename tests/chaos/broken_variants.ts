@@ -399,7 +399,7 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/settle.lua",
-        from: "local ours = tonumber(b.lease) == s.lease and b.held == '1'",
+        from: "local ours = tonumber(b.lease) == s.lease and b.held == (s.held or '1') and (not s.held or is_free(b, at))",
         to: "local ours = b.ids ~= nil",
       },
     ],

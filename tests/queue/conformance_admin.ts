@@ -103,6 +103,8 @@ export function operating(tools: Tools): void {
       expect(taken.batch).toEqual({
         id: sending.id,
         provider: "resend",
+        lease: 1,
+        emailIds: ids(sending),
         dueAtMs: sending.leaseEndsAtMs,
         leased: true,
         leaseExpired: false,
@@ -163,14 +165,15 @@ export function operating(tools: Tools): void {
   });
 
   describe("a list", () => {
-    test("contains the emails in one state, as show returns them but without content", async () => {
+    test("contains the emails in one state, as show returns them but without content and the batch's emails", async () => {
       const q = await queue();
       const { places } = await oneOfEach(q);
       for (const one of states) {
         const shown = (await q.admin.show(places[one]))!;
         expect(shown.state).toBe(one);
         const { emails, next } = await q.admin.list(one, 100);
-        expect(emails).toEqual([{ ...shown, text: envelopeLine(shown.text!) }]);
+        const batch = shown.batch && { ...shown.batch, emailIds: undefined };
+        expect(emails).toEqual([{ ...shown, batch, text: envelopeLine(shown.text!) }]);
         expect(next).toBeUndefined();
       }
     });
@@ -512,37 +515,27 @@ export function operating(tools: Tools): void {
     });
   });
 
-  describe("an operator's claim of a batch in doubt", () => {
-    const ask = (q: QueueUnderTest, emailId: string, claimId: string = Bun.randomUUIDv7()) =>
-      q.admin.claimInDoubt({ claimId, emailId, leaseMs });
-    async function held(q: QueueUnderTest, emailId: string, claimId?: string) {
-      const result = await ask(q, emailId, claimId);
-      if (result.kind !== "batch") throw new Error(JSON.stringify(result));
-      return result.batch;
-    }
+  describe("an operator's end of a doubt", () => {
+    const shown = async (q: QueueUnderTest, id: string) => (await q.admin.show(id))!.batch!;
+    const back = (some: readonly string[]) => ({ fates: some.map((id) => due(id)), counts: {} });
 
-    test("leases it unchanged, and its settlement ends the doubt of all its emails", async () => {
+    test("returns all emails of the batch to waiting", async () => {
       const q = await queue();
       const some = await submitMany(q, 3);
       const first = await claim(q, { context: "c" });
       await settle(q, first, [], { delayMs: hourMs, notes: "looked" });
-      const batch = await held(q, some[1]!);
+      const batch = await shown(q, some[1]!);
       expect(batch).toMatchObject({
         id: first.id,
-        lease: 2,
+        lease: 1,
+        emailIds: some,
         provider: "resend",
-        context: "c",
         notes: "looked",
         leaseExpired: false,
-        doubtEndsAtMs: first.doubtEndsAtMs,
       });
-      expect(batch.emails.map(({ id, text }) => ({ id, text }))).toEqual(
-        first.emails.map(({ id, text }) => ({ id, text })),
-      );
-      expect(batch.leaseEndsAtMs - batch.nowMs).toBe(leaseMs);
-      expect(await claimed(q)).toBe("empty");
-      const settlement = { fates: some.map((id) => due(id)), counts: { possible_duplicates: 3 } };
-      expect(await q.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+      expect((await q.admin.list("in-doubt", 10)).emails[0]!.batch!.emailIds).toBeUndefined();
+      const settlement = { ...back(some), counts: { possible_duplicates: 3 } };
+      expect(await q.admin.release(batch, settlement)).toBe(true);
       expect(await tools.counted(q)).toMatchObject({
         states: { waiting: 3, sending: 0, "in-doubt": 0 },
         counters: { possible_duplicates: 3 },
@@ -550,53 +543,38 @@ export function operating(tools: Tools): void {
       const again = await claim(q, { provider: "postmark" });
       expect(ids(again)).toEqual(some);
       expect(again.id).not.toBe(first.id);
+      // Repeated, it changes nothing.
+      expect(await q.admin.release(batch, settlement)).toBe(false);
+      expect((await q.admin.stats()).counters).toEqual({ possible_duplicates: 3 });
     });
 
-    test("takes one whose lease has expired, and records its doubt", async () => {
+    test("takes a batch whose lease has expired, unless its worker has settled it since", async () => {
       const q = await queue();
-      const [id] = await submitMany(q, 1);
-      const first = await claim(q);
+      const [id, other] = await submitMany(q, 2);
+      const [first, second] = [await claim(q, { countMax: 1 }), await claim(q, { countMax: 1 })];
       q.advance(leaseMs + 1);
-      const batch = await held(q, id!);
-      expect(batch).toMatchObject({ id: first.id, lease: 2, leaseExpired: true });
-      expect(batch.doubtSinceMs).toBe(batch.nowMs);
-      expect(await settle(q, first, [due(id!)])).toEqual({ leaseHeld: false, duplicates: [] });
-      q.advance(leaseMs + 1);
-      expect(await claim(q)).toMatchObject({ lease: 3, leaseExpired: true, doubtSinceMs: batch.nowMs });
+      const [batch, late] = [await shown(q, id!), await shown(q, other!)];
+      expect(batch).toMatchObject({ id: first.id, lease: 1, leased: false, leaseExpired: true });
+      expect(await q.admin.release(batch, back([id!]))).toBe(true);
+      expect(await settle(q, first, [due(id!, hourMs)])).toEqual({ leaseHeld: false, duplicates: [] });
+      expect(await state(q, id!)).toBe("waiting");
+      await settle(q, second, [], doubt);
+      expect(await q.admin.release(late, back([other!]))).toBe(false);
+      expect(await state(q, other!)).toBe("in-doubt");
     });
 
-    test("finds a batch in doubt busy while a worker holds it", async () => {
+    test("is refused while a worker holds the batch, or if one has held it since", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [], doubt);
+      const before = await shown(q, id!);
       const worker = await claim(q);
-      expect(await ask(q, id!)).toEqual({ kind: "busy" });
+      const held = await shown(q, id!);
+      expect(held.leased).toBe(true);
+      for (const batch of [before, held]) expect(await q.admin.release(batch, back([id!]))).toBe(false);
       await settle(q, worker, [], doubt);
-      await held(q, id!);
-      expect(await ask(q, id!)).toEqual({ kind: "busy" });
-    });
-
-    test("takes no email in another state", async () => {
-      const q = await queue();
-      const { places } = await oneOfEach(q);
-      for (const one of states.filter((other) => other !== "in-doubt")) {
-        expect(await ask(q, places[one])).toEqual({ kind: "not-in-doubt" });
-      }
-      await q.admin.delete([places.waiting]);
-      expect(await ask(q, places.waiting)).toEqual({ kind: "not-in-doubt" });
-      expect(await ask(q, Bun.randomUUIDv7())).toEqual({ kind: "unknown" });
-    });
-
-    test("returns the same lease when repeated, and nothing once it has expired", async () => {
-      const q = await queue();
-      const [id] = await submitMany(q, 1);
-      await settle(q, await claim(q), [], doubt);
-      const claimId = Bun.randomUUIDv7();
-      const batch = await held(q, id!, claimId);
-      expect(await held(q, id!, claimId)).toEqual({ ...batch, nowMs: expect.any(Number) });
-      await q.admin.settle(batch, { fates: [], rest: doubt, counts: {} });
-      expect(await ask(q, id!, claimId)).toEqual({ kind: "busy" });
-      expect((await held(q, id!)).lease).toBe(3);
+      for (const batch of [before, held])
+        expect(await q.admin.release(batch, back([id!]))).toBe(batch === held);
     });
 
     test("works while all claims are stopped", async () => {
@@ -604,8 +582,7 @@ export function operating(tools: Tools): void {
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [], doubt);
       await q.admin.pause();
-      const batch = await held(q, id!);
-      await q.admin.settle(batch, { fates: [due(id!)], counts: {} });
+      expect(await q.admin.release(await shown(q, id!), back([id!]))).toBe(true);
       expect(await state(q, id!)).toBe("waiting");
       expect(await claimed(q)).toBe("paused");
     });
@@ -617,20 +594,11 @@ export function operating(tools: Tools): void {
       q.advance(leaseMs + 1);
       await settle(q, await claim(q), [], doubt);
       await settle(q, old, [sent(some[0]!, "late")], doubt);
-      const batch = await held(q, some[1]!);
-      expect(batch.emails.map(({ marked }) => marked)).toEqual([true, false]);
-      await q.admin.settle(batch, { fates: some.map((id) => due(id)), counts: {} });
+      const batch = await shown(q, some[1]!);
+      expect(batch.emailIds).toEqual(some);
+      expect(await q.admin.release(batch, back(some))).toBe(true);
       expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["sent", "waiting"]);
       expect((await q.admin.stats()).states).toMatchObject({ waiting: 1, sent: 1, "in-doubt": 0 });
-    });
-
-    test("reserves the batch from the end of doubt", async () => {
-      const q = await queue();
-      const [id] = await submitMany(q, 1);
-      await settle(q, await claim(q, { doubtMs: 1000 }), [], { delayMs: 0, notes: "" });
-      q.advance(2000);
-      await held(q, id!);
-      expect((await q.consumer.claimEnded(endedRequest())).kind).toBe("empty");
     });
   });
 
@@ -1092,13 +1060,8 @@ export function operating(tools: Tools): void {
       expect(await oldest()).toBe(firstDoubtMs);
       q.advance(leaseMs + 1);
       expect(await oldest()).toBe(firstDoubtMs);
-      const again = await q.admin.claimInDoubt({
-        claimId: Bun.randomUUIDv7(),
-        emailId: ids(first)[0]!,
-        leaseMs,
-      });
-      if (again.kind !== "batch") throw new Error(again.kind);
-      await q.admin.settle(again.batch, { fates: [sent(ids(first)[0]!)], counts: {} });
+      const { batch } = (await q.admin.show(ids(first)[0]!))!;
+      await q.admin.release(batch!, { fates: [dead(ids(first)[0]!)], counts: {} });
       // Nobody has claimed the other batch since its lease expired, so its doubt is not recorded yet.
       expect(await oldest()).toBe(second.leaseEndsAtMs);
       await settle(q, await claim(q), [sent(ids(second)[0]!)]);
@@ -1177,12 +1140,9 @@ export function operating(tools: Tools): void {
           if (result.kind === "batch") held.push(result.batch);
         },
         async () => {
-          const result = await q.admin.claimInDoubt({
-            claimId: Bun.randomUUIDv7(),
-            emailId: some(),
-            leaseMs,
-          });
-          if (result.kind === "batch") held.push(result.batch);
+          const { batch } = (await q.admin.show(some())) ?? {};
+          const fates = (batch?.emailIds ?? []).map((id) => due(id));
+          if (batch !== undefined) await q.admin.release(batch, { fates, counts: {} });
         },
         async () => q.admin.delete([some(), some()]),
         async () => q.admin.retry([{ id: some(), seenHistory: "died", history: "r" }], {}),

@@ -3,11 +3,9 @@
 
 import { expect } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
-import { decodeBatch } from "../../lib/policy/batch.ts";
-import { decide } from "../../lib/policy/decide.ts";
+import { endDoubtNow } from "../../lib/policy/operator_retry.ts";
 import { asRetried, decodeHistory, decodeRecord, encodeMemory } from "../../lib/policy/history.ts";
 import { decodeEmail } from "../../lib/email/email.ts";
-import { policy as policyForTests } from "../policy/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog } from "../support/log.ts";
 import { sharedRedis, times, worldTests } from "../support/worlds.ts";
@@ -676,17 +674,12 @@ inWorld(
     const worker = world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
     await eventually("they are in doubt", async () => (await world.stats()).states["in-doubt"] === 3);
     await worker.stop();
-    const claimed = await world.admin.claimInDoubt({
-      claimId: Bun.randomUUIDv7(),
-      emailId: ids[1]!,
-      leaseMs: 5000,
-    });
-    if (claimed.kind !== "batch") throw new Error(claimed.kind);
-    const policy = { ...policyForTests, providers: ["postmark"] };
-    const { batch } = claimed;
-    const input = { batch: decodeBatch(batch), policy, nowMs: batch.nowMs, random: 0.5 };
-    const { settlement, possibleDuplicates } = decide({ kind: "ended" }, input);
-    expect(await world.admin.settle(batch, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+    const { batch } = (await world.admin.show(ids[1]!))!;
+    const shown = await Promise.all(batch!.emailIds!.map((id) => world.admin.show(id)));
+    const emails = shown.map((one) => ({ ...one!, marked: false }));
+    const { nowMs } = await world.stats();
+    const { settlement, possibleDuplicates } = endDoubtNow({ ...batch!, emails }, nowMs);
+    expect(await world.admin.release(batch!, settlement)).toBe(true);
     expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
     world.startWorker(onlyPostmark);
     await world.drained();

@@ -141,7 +141,7 @@ async function prepare(
 ): Promise<Request | Problem | undefined> {
   const { id, state, history: seenHistory } = stored;
   const isWanted = reason === undefined || emailFields(stored).reason.value?.includes(reason) === true;
-  if (state === "in-doubt" && force && isWanted) return endDoubt(id, session, outcome);
+  if (state === "in-doubt" && force && isWanted) return endDoubt(stored, beganAtMs, session, outcome);
   if (state !== "dead") return state;
   if (!isWanted) return "other-reason";
   const request = { id, seenHistory, ...decideRetry(seenHistory, beganAtMs) };
@@ -150,19 +150,20 @@ async function prepare(
 
 /** Ends the doubt of the batch that holds this email, so that all of it goes back to waiting. */
 async function endDoubt(
-  emailId: string,
-  { admin, config }: QueueSession,
+  { id, batch }: StoredEmail,
+  nowMs: number,
+  { admin }: QueueSession,
   outcome: Outcome,
 ): Promise<Problem | undefined> {
-  const claim = { claimId: Bun.randomUUIDv7(), emailId, leaseMs: config.leaseMs };
-  const answer = await admin.claimInDoubt(claim);
-  if (answer.kind === "not-in-doubt") return "changed";
-  if (answer.kind !== "batch") return answer.kind;
-  const { settlement, possibleDuplicates } = endDoubtNow(answer.batch, answer.batch.nowMs);
-  const { leaseHeld } = await admin.settle(answer.batch, settlement);
-  if (!leaseHeld) return "changed";
-  for (const id of possibleDuplicates) outcome.retried.add(id);
+  if (batch === undefined || batch.leased) return "busy";
+  const shown = await Promise.all((batch.emailIds ?? []).map((one) => admin.show(one)));
+  // An email that was accepted with another request meanwhile is shown as sent, and ends so.
+  const emails = shown.flatMap((one) =>
+    one === undefined ? [] : [{ ...one, marked: one.state === "sent" }],
+  );
+  const { settlement, possibleDuplicates } = endDoubtNow({ ...batch, emails }, nowMs);
+  if (!(await admin.release(batch, settlement))) return "changed";
+  for (const one of possibleDuplicates) outcome.retried.add(one);
   outcome.possibleDuplicates.push(...possibleDuplicates);
-  // An email that was accepted with another request meanwhile ends as sent.
-  return possibleDuplicates.includes(emailId) ? undefined : "sent";
+  return possibleDuplicates.includes(id) ? undefined : "sent";
 }

@@ -1,8 +1,8 @@
 // The admin interface on Redis: what an operator asks of the queue.
 
 import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
-import type { Admin, Batch, DeleteAnswer, Health, Settlement, StoredEmail } from "../contract.ts";
-import { readClaim, readSettled, readStats, writeSettlement } from "./batch_codec.ts";
+import type { Admin, DeleteAnswer, Health, Settlement, StoredBatch, StoredEmail } from "../contract.ts";
+import { readSettled, readStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
@@ -21,8 +21,6 @@ const answerTimeoutMs = 30_000;
 /** Longest wait for the store to become ready, and between two looks, ms. */
 const healthTimeoutMs = 1000;
 const healthPauseMs = 20;
-
-type InDoubtClaim = Awaited<ReturnType<Admin["claimInDoubt"]>> | { readonly kind: "spent" };
 
 /**
  * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
@@ -71,19 +69,15 @@ class RedisAdmin implements Admin {
     return this.#ask<string[]>(scripts.retry, JSON.stringify(counts), ...args);
   }
 
-  async claimInDoubt({ claimId, emailId, leaseMs }: Parameters<Admin["claimInDoubt"]>[0]) {
-    const request = { claimant: claimId, number: 1, leaseMs, sources: ["in-doubt"], emailId };
-    const result = readClaim<InDoubtClaim>(await this.#ask(scripts.claim, JSON.stringify(request)));
-    // The batch that it took was settled, or leased to another.
-    return result.kind === "spent" ? { kind: "busy" as const } : result;
-  }
-
-  async settle(batch: Batch, settlement: Settlement) {
-    const settled = await this.#ask(scripts.settle, ...writeSettlement(batch, settlement, this.#retainMs));
+  async release(batch: StoredBatch, settlement: Settlement) {
+    // Only a lease that expired without a settlement leaves a batch held.
+    const held = batch.leaseExpired ? "1" : "0";
+    const args = writeSettlement({ ...batch, emails: [] }, settlement, this.#retainMs, held);
+    const { leaseHeld } = readSettled(await this.#ask(scripts.settle, ...args));
     const { redis, partition } = this.#connection;
     // Workers find what is due by themselves, within a second.
     await redis.publish(`${partition}:wake`, "").catch(() => {});
-    return readSettled(settled);
+    return leaseHeld;
   }
 
   delete(ids: readonly string[], seenHistories: readonly string[] = []) {

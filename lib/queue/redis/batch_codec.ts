@@ -6,11 +6,15 @@ import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement 
 /** A batch as claim.lua returns it: its emails follow, and the providers are separated by spaces. */
 type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
 
+type ClaimReply =
+  | { readonly kind: "batch"; readonly batch: BatchReply; readonly dueLeft: number }
+  | Exclude<ClaimResult, { readonly kind: "batch" }>;
+
 /** Reads the reply of claim.lua. */
-export function readClaim<Result extends { readonly kind: string } = ClaimResult>(reply: unknown): Result {
+export function readClaim(reply: unknown): ClaimResult {
   const [head, ...rest] = reply as [string, ...(string | number)[]];
-  const result = JSON.parse(head) as Result & { readonly batch?: BatchReply };
-  if (result.batch === undefined) return result;
+  const result = JSON.parse(head) as ClaimReply;
+  if (result.kind !== "batch") return result;
   const emails: ClaimedEmail[] = [];
   for (let i = 0; i < rest.length; i += 4) {
     const stored = String(rest[i + 1]);
@@ -24,18 +28,27 @@ export function readClaim<Result extends { readonly kind: string } = ClaimResult
     });
   }
   const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  return { ...result, batch: { ...result.batch, servedProviders, emails } satisfies Batch };
+  return { ...result, batch: { ...result.batch, servedProviders, emails } };
 }
 
-/** The arguments of settle.lua. @param retainMs how long the ids of sent emails stay known */
-export function writeSettlement(batch: Batch, settlement: Settlement, retainMs: number): string[] {
+/**
+ * The arguments of settle.lua.
+ * @param retainMs how long the ids of sent emails stay known
+ * @param held only of an operator, for a batch that is not leased: see settle.lua
+ */
+export function writeSettlement(
+  batch: Pick<Batch, "id" | "lease" | "provider" | "emails">,
+  settlement: Settlement,
+  retainMs: number,
+  held?: "0" | "1",
+): string[] {
   const texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
   const sent = settlement.fates.flatMap((fate) =>
     fate.kind === "sent" ? [fate.id, `${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`] : [],
   );
   const fates = settlement.fates.filter(({ kind }) => kind !== "sent");
   const { id, lease, provider } = batch;
-  return [JSON.stringify({ ...settlement, batch: id, lease, provider, retainMs, fates }), ...sent];
+  return [JSON.stringify({ ...settlement, batch: id, lease, provider, retainMs, held, fates }), ...sent];
 }
 
 /** Reads the reply of stats.lua. */

@@ -1,11 +1,11 @@
 // The admin interface of the embedded queue. Nothing here creates a queue, or brings an older file up to date.
 
 import { type Admin, type DeleteAnswer, knownMinMs, type QueueStats, StoreUnavailable } from "../contract.ts";
-import { anyProvider, claimInDoubt, dueLists, isPaused } from "./claim.ts";
+import { anyProvider, dueLists, isPaused } from "./claim.ts";
 import { lastStep } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { listEmails, showEmail } from "./emails.ts";
-import { count, readConditions, retire, settle } from "./settle.ts";
+import { count, readConditions, release, retire } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
@@ -49,8 +49,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     list: (state, limit, from, order = "oldest") =>
       store.transact((db) => listEmails(db, state, { limit, from, order })),
     retry: (emails, counts) => writeAndWake((db) => retry(db, emails, counts)),
-    claimInDoubt: (request) => store.write((db) => claimInDoubt(db, request)),
-    settle: (batch, settlement) => writeAndWake((db) => settle(db, batch, settlement, retainMs)),
+    release: (batch, settlement) => writeAndWake((db) => release(db, batch, settlement, retainMs)),
     delete: (ids, seenHistories) =>
       store.write((db) => ids.map((id, i) => remove(db, id, seenHistories?.[i], retainMs))),
     clear: (limit, submittedTillMs, from) =>

@@ -1,7 +1,7 @@
 // Claims: one batch is leased to one worker, in one transaction that is also the durable record of the hand-over. A claim
 // writes nothing if it was answered before, or if nothing is due. Also here: the lists in which emails wait.
 
-import type { Admin, Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
+import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
 import { aliveMs, isClockDoubted, lastStep } from "./clock.ts";
 import type { SqliteConnection } from "./connection.ts";
 
@@ -60,7 +60,7 @@ const bytesPerSecond = 256 * 1024;
 
 /** Reads only what this provider may take, so the backlog of another costs it nothing. */
 export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult {
-  return claimOnce<ClaimResult>(db, request, () => {
+  return claimOnce(db, request, () => {
     // Its claimant was forgotten. A new batch would put other emails under a key that was used.
     if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
     return isPaused(db) ? { kind: "paused" } : findBatch(db, request);
@@ -69,7 +69,7 @@ export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult 
 
 /** Claims a batch of any provider whose doubt has ended, and which nobody holds. */
 export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
-  return claimOnce<ClaimResult>(db, request, () => {
+  return claimOnce(db, request, () => {
     if (isPaused(db)) return { kind: "paused" };
     const { atMs } = db.now;
     const ended = db.get<{ id: string }>`SELECT id FROM batches
@@ -80,36 +80,8 @@ export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
   });
 }
 
-type DoubtClaimed = Awaited<ReturnType<Admin["claimInDoubt"]>>;
-
-/** For an operator, also while all claims are stopped. */
-export function claimInDoubt(
-  db: SqliteConnection,
-  { claimId, emailId, leaseMs }: Parameters<Admin["claimInDoubt"]>[0],
-): DoubtClaimed {
-  const result = claimOnce<DoubtClaimed>(db, { claimant: claimId, number: 1, leaseMs }, () => {
-    const { atMs } = db.now;
-    const place = db.get<{ batch: string | null; is_held: number; is_in_doubt: number }>`
-      SELECT batch, held = 1 AND batches.due_at > ${atMs} AS is_held,
-        doubt_since IS NOT NULL OR held = 1 AND batches.due_at <= ${atMs} AS is_in_doubt
-      FROM places LEFT JOIN batches ON batches.id = batch WHERE places.id = ${emailId}`;
-    if (place === undefined) {
-      const hasLeft = db.get`SELECT 1 FROM sent WHERE id = ${emailId}` !== undefined;
-      return { kind: hasLeft ? "not-in-doubt" : "unknown" };
-    }
-    if (place.batch === null || place.is_in_doubt !== 1) return { kind: "not-in-doubt" };
-    return place.is_held === 1 ? { kind: "busy" } : place.batch;
-  });
-  // The batch that the claim took before is settled, or leased to another worker.
-  return result.kind === "spent" ? { kind: "busy" } : result;
-}
-
 /** Answers a repeated claim as before. Otherwise leases the batch whose id `find` returns, or returns its answer. */
-function claimOnce<Answer>(
-  db: SqliteConnection,
-  by: Claim,
-  find: () => string | Answer,
-): Answer | Extract<ClaimResult, { kind: "batch" | "spent" }> {
+function claimOnce(db: SqliteConnection, by: Claim, find: () => string | ClaimResult): ClaimResult {
   const last = db.get<{ number: number; batch: string; lease: number }>`
     SELECT number, batch, lease FROM claimants WHERE claimant = ${by.claimant}`;
   if (last === undefined || by.number > last.number) {

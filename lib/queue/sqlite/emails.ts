@@ -16,6 +16,7 @@ interface Place {
   readonly mark_remains: string | null;
   readonly batch: string | null;
   readonly provider: string;
+  readonly lease: number;
   readonly held: number;
   /** The end of its lease, or its next attempt. */
   readonly batch_due_at: number;
@@ -25,18 +26,28 @@ interface Place {
 }
 
 export function showEmail(db: SqliteConnection, id: string): StoredEmail | undefined {
+  const email = readEmail(db, id);
+  if (email?.batch === undefined) return email;
+  const members = db.all<{ id: string }>`
+    SELECT id FROM places WHERE batch = ${email.batch.id} ORDER BY position`;
+  return { ...email, batch: { ...email.batch, emailIds: members.map((member) => member.id) } };
+}
+
+/** As in a list, but with its content. */
+function readEmail(db: SqliteConnection, id: string): StoredEmail | undefined {
   const gone = db.get<{ batch: string | null; remains: string }>`
     SELECT batch, remains FROM sent WHERE id = ${id}`;
   if (gone !== undefined) return goneEmail(id, gone.batch === null ? undefined : gone.remains);
   const place = db.get<Place>`
-    SELECT text, submitted_at, history, places.due_at, died_at, mark_remains, batch, batches.provider, held,
+    SELECT text, submitted_at, history, places.due_at, died_at, mark_remains, batch, batches.provider, lease, held,
       batches.due_at AS batch_due_at, doubt_since, lapsed, notes
     FROM places JOIN emails ON emails.id = places.id LEFT JOIN batches ON batches.id = batch
     WHERE places.id = ${id}`;
   if (place === undefined) return undefined;
   // It was accepted elsewhere meanwhile, and ends as sent whatever becomes of its batch.
   if (place.mark_remains !== null) return goneEmail(id, place.mark_remains);
-  const { text, submitted_at, history, due_at, died_at, batch, provider, held, batch_due_at, notes } = place;
+  const { text, submitted_at, history, due_at, died_at, batch, provider, lease, held, batch_due_at, notes } =
+    place;
   const { atMs } = db.now;
   const doubtSinceMs = place.doubt_since ?? undefined;
   /** Its lease ran out, and nobody has claimed it since. */
@@ -57,7 +68,7 @@ export function showEmail(db: SqliteConnection, id: string): StoredEmail | undef
     batch:
       batch === null
         ? undefined
-        : { id: batch, provider, dueAtMs: batch_due_at, leased, leaseExpired, doubtSinceMs, notes },
+        : { id: batch, provider, lease, dueAtMs: batch_due_at, leased, leaseExpired, doubtSinceMs, notes },
   };
 }
 
@@ -103,7 +114,7 @@ export function listEmails(db: SqliteConnection, state: ListedState, { limit, fr
   for (const [passed, row] of rows.entries()) {
     if (passed === rowsMax || emails.length === limit || bytes > bytesMax) return { emails, next };
     next = `${row.atMs} ${row.entry} ${row.email}`;
-    const email = showEmail(db, row.email);
+    const email = readEmail(db, row.email);
     if (email?.state !== state) continue;
     const { text = "", history, record = "", batch } = email;
     bytes += text.length + history.length + record.length + (batch?.notes.length ?? 0);

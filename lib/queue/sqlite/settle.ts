@@ -3,7 +3,7 @@
 // there, and a batch whose emails are all marked ends.
 
 import { envelopeLine } from "../../email/email.ts";
-import type { Batch, EmailFate, ProviderCondition, Settled, Settlement } from "../contract.ts";
+import type { Batch, EmailFate, ProviderCondition, Settled, Settlement, StoredBatch } from "../contract.ts";
 import { anyProvider, listName } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
 
@@ -16,6 +16,7 @@ interface Leaving {
   readonly remains?: string | null;
 }
 
+type SettledBatch = Pick<Batch, "id" | "provider" | "emails">;
 type Sent = Extract<EmailFate, { kind: "sent" }>;
 const isAccepted = ({ batch }: Leaving) => typeof batch === "string";
 
@@ -39,13 +40,33 @@ export function settle(
   return { leaseHeld, duplicates };
 }
 
+/** Settles a batch that is not leased, if it is as it was shown. */
+export function release(
+  db: SqliteConnection,
+  batch: StoredBatch,
+  settlement: Settlement,
+  retainMs: number,
+): boolean {
+  // Only a lease that expired without a settlement leaves a batch held.
+  const held = batch.leaseExpired ? 1 : 0;
+  const isSame = db.get`SELECT 1 FROM batches WHERE id = ${batch.id} AND lease = ${batch.lease}
+    AND held = ${held} AND (held = 0 OR due_at <= ${db.now.atMs})`;
+  if (isSame !== undefined) carryOut(db, { ...batch, emails: [] }, settlement, retainMs);
+  return isSame !== undefined;
+}
+
 /** Emails newly accepted, and those that another batch had delivered before. */
 interface Acceptances {
   readonly accepted: number;
   readonly duplicates: readonly string[];
 }
 
-function carryOut(db: SqliteConnection, batch: Batch, settlement: Settlement, retainMs: number): Acceptances {
+function carryOut(
+  db: SqliteConnection,
+  batch: SettledBatch,
+  settlement: Settlement,
+  retainMs: number,
+): Acceptances {
   const { fates, rest, keepsLease, counts, failure } = settlement;
   const members = new Map(membersOf(db, batch.id).map((member) => [member.id, member]));
   // Only the absence of its emails shows that a settlement that keeps the lease is repeated.
@@ -110,7 +131,7 @@ function acceptLate(
   return { accepted, duplicates };
 }
 
-function senderOf(batch: Batch) {
+function senderOf(batch: SettledBatch) {
   const texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
   return ({ id, record }: Sent) => ({
     id,

@@ -6,17 +6,16 @@
 -- ARGV[2] request, JSON:
 --   claimant, number     who claims, and the number of this claim
 --   leaseMs              lease, to which a second is added for each 256 KiB of the batch's emails
---   sources              where to look, in this order. A worker's: "emails", "split", "batches". Alone: "ended", batches
---                        of any provider whose doubt has ended; "in-doubt", the batch in doubt that holds one email
---   emailId              for "in-doubt": that email
---   for a worker's sources, as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
+--   sources              where to look, in this order: "emails", "split", "batches"; or "ended" alone, for batches of
+--                        any provider whose doubt has ended
+--   unless for "ended", as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
 --                        doubtMs, context, dueCountMax
 --
 -- Looks only into the lists of this provider and those for all, so that another's backlog costs it nothing.
 --
--- Returns { a ClaimResult of contract.ts, or { kind = "busy" | "not-in-doubt" | "unknown" }, as JSON }. A batch is
--- without its emails and with servedProviders separated by spaces; behind it follow four values for each email, which
--- are too large for JSON: id, "<submitted at, Unix ms>\n<text>", history, 1 if it is marked else 0.
+-- Returns a ClaimResult of contract.ts as JSON; a batch is without its emails, and with servedProviders separated by
+-- spaces. Four values for each email follow, which are too large for JSON: id, "<submitted at, Unix ms>\n<text>",
+-- history, 1 if it is marked else 0.
 
 local at, request = now(), cjson.decode(ARGV[2])
 local provider = request.provider
@@ -244,23 +243,6 @@ local function take_ended()
   return answer({ kind = 'empty' })
 end
 
--- For an operator, also while all claims are paused.
-local function take_in_doubt()
-  local id = request.emailId
-  local batch = call('HGET', 'members', id)
-  if not batch then
-    local is_known = call('HEXISTS', 'emails', id) == 1 or call('HEXISTS', 'sent', id) == 1
-    return answer({ kind = is_known and 'not-in-doubt' or 'unknown' })
-  end
-  local b = record(batch)
-  if not is_free(b, at) then
-    return answer({ kind = b.doubt and 'busy' or 'not-in-doubt' })
-  elseif not b.doubt and b.held ~= '1' then
-    return answer({ kind = 'not-in-doubt' })
-  end
-  return lease(batch, b, housekeeping())
-end
-
 local before = claimed_before()
 if before then
   return before
@@ -269,11 +251,10 @@ end
 if request.claimId and call('EXISTS', 'batch:' .. request.claimId) == 1 then
   return answer({ kind = 'spent' })
 end
-if not request.emailId and call('EXISTS', 'paused') == 1 then
+if call('EXISTS', 'paused') == 1 then
   return answer({ kind = 'paused' })
 end
-local look = { emails = take_emails, split = take_split, batches = take_batch, ended = take_ended,
-  ['in-doubt'] = take_in_doubt }
+local look = { emails = take_emails, split = take_split, batches = take_batch, ended = take_ended }
 for _, source in ipairs(request.sources) do
   local reply = look[source]()
   if reply then

@@ -5,6 +5,7 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] settlement, JSON:
 --   batch, lease, provider, and retainMs: how long the id of a sent email stays known
+--   held                 only of an operator, for a batch that is not leased: its field, as it was seen
 --   fates, rest, keepsLease, counts, credential, failure: as Settlement in contract.ts; but without the fates "sent"
 -- then two for each fate "sent", which would be slow as JSON: id, and what remains of the email, "<envelope line>\n<record>"
 --
@@ -19,7 +20,7 @@
 local at, s = now(), cjson.decode(ARGV[2])
 local batch, expiry = s.batch, at + s.retainMs
 local b = record(batch)
-local ours = tonumber(b.lease) == s.lease and b.held == '1'
+local ours = tonumber(b.lease) == s.lease and b.held == (s.held or '1') and (not s.held or is_free(b, at))
 local accepted, duplicates, leaving, gone = 0, {}, {}, {}
 for i = 3, #ARGV, 2 do
   s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', value = batch .. '\n' .. ARGV[i + 1] }

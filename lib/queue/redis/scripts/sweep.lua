@@ -50,7 +50,7 @@ local function move_ends(by)
     -- A batch that began later than that was begun after the step, by a worker that could not know of it.
     if began and began <= at - by + step_min then
       local move = moved_by(net) - moved_by(net - by)
-      local ends = text(b.ends + move)
+      local ends = text(math.min(b.ends + move, at + 23 * hour))
       call('HSET', 'batch:' .. batch, 'began', text(began + move), 'ends', ends, 'net', text(net), 'epoch', h.epoch)
       call('ZADD', 'ends', ends, batch)
     end
