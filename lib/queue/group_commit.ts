@@ -1,5 +1,5 @@
-// Group commit: whatever is submitted in one turn of the event loop goes to the store as one write, which costs it one
-// fsync, however many emails it holds. One write is under way at a time.
+// Group commit: all submissions of one turn of the event loop go to the store as one write, which costs one fsync however
+// many emails it holds. One write is under way at a time.
 //
 // A write is repeated, by the ids of its emails, until the store answers or their deadlines have passed. So a lost
 // answer, a reconnection or a failover delays emails, and queues none twice.
@@ -23,7 +23,7 @@ export type CommitReadiness =
 export type Committed =
   /** On stable storage: one result for each submission, in their order. */
   | { readonly kind: "done"; readonly results: readonly SubmitResult[] }
-  /** To be repeated, which is harmless if it was executed. No reason: that is nothing unusual. */
+  /** To be repeated, which is harmless if it was executed. Without a reason if that is nothing unusual. */
   | { readonly kind: "again"; readonly reason: string | undefined }
   /** Not stored. */
   | { readonly kind: "failed"; readonly reason: string };
@@ -42,7 +42,7 @@ export interface GroupCommitOptions extends Pick<ProducerWatcher, "log" | "onGro
 
 const tooSlow = "the store is too slow for what is submitted";
 
-/** A pace is forgotten if nothing was written for so long, ms: the store may have recovered. */
+/** A pace is forgotten if nothing was written for this long, ms: the store may have recovered. */
 const paceAgeMaxMs = 1000;
 
 interface Item {
@@ -69,11 +69,11 @@ export class GroupCommit {
   readonly #large: Line = { items: [], chars: 0 };
   readonly #lines = [this.#small, this.#large];
   #turn = this.#small;
-  /** All without an answer. */
+  /** All items without an answer. */
   readonly #open = new Set<Item>();
   /**
-   * How long a write takes lately, ms, from its first try on; in a write over `charsMax`, each `charsMax` of it. An
-   * outage does not count: it is to be ridden out, and says nothing about the writes behind it.
+   * How long writes have taken lately, ms, from their first try on; in a write over `charsMax`, each `charsMax` of it.
+   * Outages do not count: they are ridden out, and say nothing about later writes.
    */
   #paceMs = 0;
   #pacedAtMs = 0;
@@ -89,7 +89,7 @@ export class GroupCommit {
     this.#options = options;
   }
 
-  /** As `submit` of a producer. */
+  /** See `Producer.submit`. */
   readonly submit = (submission: Submission, deadlineMs: number): Promise<SubmitResult> => {
     const line = submission.text.length > this.#options.charsMax / 4 ? this.#large : this.#small;
     if (this.#isBusy(line, performance.now(), deadlineMs)) return Promise.resolve({ kind: "busy" });
@@ -103,7 +103,7 @@ export class GroupCommit {
     });
   };
 
-  /** To be called when the store has become ready. */
+  /** Call this when the store has become ready. */
   readonly flush = (): void => {
     const state = this.#options.readiness();
     if (state.kind === "refused") {
@@ -121,7 +121,7 @@ export class GroupCommit {
     }
   };
 
-  /** Answers everyone who still waits. */
+  /** Answers all open submissions. */
   close(): void {
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#retryTimer);
@@ -132,7 +132,7 @@ export class GroupCommit {
     if (this.#open.delete(item)) item.resolve(result);
   }
 
-  /** Leaves out what has been answered. */
+  /** Omits items that have been answered. */
   #setItems(line: Line, items: readonly Item[]): void {
     line.items = items.filter((item) => this.#open.has(item));
     line.chars = charsOf(line.items);
@@ -153,8 +153,8 @@ export class GroupCommit {
   }
 
   /**
-   * Whether the emails before it take the store more than half of the time that a submission has. The other half is for
-   * a store that becomes slower still. If nobody waits there is always room, so that a new pace is noticed.
+   * Whether the emails before a submission take the store more than half of the time that it has. The other half is in
+   * reserve for a store that slows down. While nothing waits, there is always room, so that a new pace is noticed.
    */
   #isBusy(line: Line, nowMs: number, deadlineMs: number): boolean {
     if (!this.#isWaiting() && !this.#isWriting) return false;
@@ -181,8 +181,8 @@ export class GroupCommit {
       chars += item.submission.text.length;
       if (group.length === emailsMax || (group.length > 0 && chars > charsMax)) break;
       taken += 1;
-      // No try starts that would end after its deadline: by then the client has been told that it failed. But one is
-      // always tried while its deadline lasts, or a single slow write would shut out all that come later.
+      // No write that would end after the deadline: by then the client has been told that it failed. But one item is
+      // always tried before its deadline, or a single slow write would shut out all later ones.
       const needMs = group.length === 0 ? 0 : this.#paceMs;
       if (item.deadlineMs > nowMs + needMs) group.push(item);
       else this.#answer(item, { kind: "failed", reason: this.#lastTrouble || tooSlow });
@@ -199,7 +199,7 @@ export class GroupCommit {
     this.#isWriting = false;
     const nowMs = performance.now();
     const tookMs = nowMs - (this.#triedSinceMs ?? startMs);
-    // Only a repetition as a matter of course belongs to the same try.
+    // A usual repetition belongs to the same try.
     if (committed.kind !== "again" || committed.reason !== undefined) this.#triedSinceMs = undefined;
     switch (committed.kind) {
       case "done":
@@ -221,13 +221,13 @@ export class GroupCommit {
         }, this.#options.againMs);
         break;
     }
-    // In a turn of its own: what has been answered leaves, and what has arrived joins the next group.
+    // In the next turn, so that answers are sent first, and new submissions join the next group.
     if (this.#isWaiting()) this.#schedule();
   }
 
   /**
-   * Follows a slower write sooner than a faster one. One long write is a stall and not a pace: it counts for no more
-   * than half of the time that a submission has.
+   * Adapts faster to a slower write than to a faster one. One long write is a stall, not a pace: it counts as at most
+   * half of the time that a submission has.
    */
   #learnPace(group: readonly Item[], tookMs: number, timeMs: number): void {
     const parts = Math.max(1, charsOf(group) / this.#options.charsMax);
@@ -236,13 +236,13 @@ export class GroupCommit {
     this.#pacedAtMs = performance.now();
   }
 
-  /** Logs each kind of trouble once, not for each group that meets it. */
+  /** Logs each kind of trouble once, not for each group. */
   #report(reason: string): void {
     if (reason !== this.#lastTrouble) this.#options.log.warn("submission-delayed", { reason });
     this.#lastTrouble = reason;
   }
 
-  /** One timer for all. It is set again only for an earlier deadline, which is rare: all have the same time-out. */
+  /** One timer for all. It is reset only for an earlier deadline, which is rare: all have the same timeout. */
   #expireAt(deadlineMs: number): void {
     if (deadlineMs >= this.#nextDeadlineMs) return;
     this.#nextDeadlineMs = deadlineMs;

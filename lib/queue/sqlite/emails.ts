@@ -1,6 +1,6 @@
 // Emails as an operator sees them: one by its id, or pages of those in a state. A page merges sorted lists of rows. A
 // row has the time of an entry, the entry, and an email: an entry is an email, or a batch with a row for each of its
-// emails. So each email has one position, whatever has left meanwhile, the one before it included.
+// emails. So a position stays valid even if the email that it names has left.
 
 import { envelopeLine } from "../../email/email.ts";
 import type { EmailState, Page, StoredEmail } from "../contract.ts";
@@ -44,7 +44,7 @@ function readEmail(db: SqliteConnection, id: string): StoredEmail | undefined {
     FROM places JOIN emails ON emails.id = places.id LEFT JOIN batches ON batches.id = batch
     WHERE places.id = ${id}`;
   if (place === undefined) return undefined;
-  // It was accepted elsewhere meanwhile, and ends as sent whatever becomes of its batch.
+  // Another batch delivered it meanwhile, so it ends as sent whatever becomes of this one.
   if (place.mark_remains !== null) return goneEmail(id, place.mark_remains);
   const { text, submitted_at, history, due_at, died_at, batch, provider, lease, held, batch_due_at, notes } =
     place;
@@ -98,15 +98,15 @@ interface Range {
   readonly order: "oldest" | "newest";
 }
 
-/** A page goes through at least so many rows, since not every row need be in the state. */
+/** Fewest rows that a page goes through, if there are as many: some may not be in the state. */
 const rowsMin = 100;
-/** A page reads no more text than this, bytes, but at least one email. */
+/** Most text that a page reads, bytes, but at least one email. */
 const bytesMax = 4 * 1024 * 1024;
 
 /** A page may hold fewer emails than `limit`, or none, though others follow. */
 export function listEmails(db: SqliteConnection, state: ListedState, { limit, from, order }: Range): Page {
   const rowsMax = Math.max(limit, rowsMin);
-  // One more than this page can go through shows whether another page follows.
+  // One row more than this page goes through shows whether another page follows.
   const rows = readRows(db, state, { limit: rowsMax + 1, from, order });
   const emails: StoredEmail[] = [];
   let bytes = 0;

@@ -1,6 +1,6 @@
-// Settlements: carries out what was decided about a batch, while its lease is the one under which it was claimed. Under
-// an old lease only acceptances count: an email that waits, retries or is dead becomes sent; one in a batch is marked
-// there, and a batch whose emails are all marked ends.
+// Settlements: carries out what was decided about a batch, while the lease under which it was claimed is held. Under an
+// old lease only acceptances count: an email that waits, retries or is dead becomes sent; one in a batch is marked there,
+// and a batch whose emails are all marked ends.
 
 import { envelopeLine } from "../../email/email.ts";
 import type { Batch, EmailFate, ProviderCondition, Settled, Settlement, StoredBatch } from "../contract.ts";
@@ -32,7 +32,7 @@ export function settle(
   const carry = leaseHeld ? carryOut : acceptLate;
   const { accepted, duplicates } = carry(db, batch, settlement, retainMs);
   if (duplicates.length > 0) count(db, { duplicates: duplicates.length });
-  // Also under an old lease: what a provider accepted, it accepted.
+  // Also under an old lease: the provider did accept them.
   if (accepted > 0 && settlement.credential !== undefined)
     db.run`INSERT INTO acceptances (provider, credential, count)
       VALUES (${batch.provider}, ${settlement.credential}, ${accepted})
@@ -69,7 +69,7 @@ function carryOut(
 ): Acceptances {
   const { fates, rest, keepsLease, counts, failure } = settlement;
   const members = new Map(membersOf(db, batch.id).map((member) => [member.id, member]));
-  // Only the absence of its emails shows that a settlement that keeps the lease is repeated.
+  // If all its emails have left, this repeats a settlement that keeps the lease.
   if (keepsLease && fates.length > 0 && fates.every(({ id }) => !members.has(id)))
     return { accepted: 0, duplicates: [] };
   const sentBy = senderOf(batch);
@@ -181,7 +181,7 @@ export function retire(db: SqliteConnection, leaving: readonly Leaving[], retain
       VALUES (${id}, ${batch}, ${remains ?? ""}, ${db.now.atMs + retainMs})`;
 }
 
-/** Adds to counters, as often as `times` says. */
+/** Adds to counters, `times` times. */
 export function count(db: SqliteConnection, counts: Readonly<Record<string, number>>, times = 1): void {
   if (times === 0) return;
   db.run`INSERT INTO counters (name, count)
@@ -189,7 +189,7 @@ export function count(db: SqliteConnection, counts: Readonly<Record<string, numb
     ON CONFLICT DO UPDATE SET count = count + excluded.count`;
 }
 
-/** @param what one acceptance outweighs all failures, as it does for the circuit breaker */
+/** @param what one acceptance outweighs all failures, as for the circuit breaker */
 function noteCondition(
   db: SqliteConnection,
   provider: string,

@@ -1,5 +1,5 @@
-// Housekeeping, bounded: records that a worker lives, notices steps of the clock and repairs what was stamped under a
-// wrong one, forgets what has expired, and gives emails to all that only a provider may take which no worker serves.
+// Housekeeping, bounded: records that a worker lives, notices steps of the clock and repairs what a wrong clock stamped,
+// deletes what has expired, and lets any provider take the emails of one that no worker serves.
 
 import type { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
@@ -10,15 +10,15 @@ import { count } from "./settle.ts";
 
 /** A presence that has not changed is written again after this time, ms: an idle worker hardly writes. */
 const refreshMs = 20_000;
-/** A stamp that is further ahead of the clock shows a step, ms. */
+/** A stamp that is ahead of the clock by more than this shows a step, ms. */
 const toleranceMs = 2000;
-/** An email or batch that is due later than possible by less than this is left alone, ms. */
+/** Tolerance for times that are later than possible, ms. */
 const marginMs = 60_000;
-/** Length of a lease of the release before, which does not record it, ms: the longest possible. */
+/** Longest possible lease, ms: taken for that of a release that does not record the length. */
 const leaseMaxMs = 60 * 60 * 1000;
 const dayMs = 24 * 60 * 60 * 1000;
 
-/** Most rows that one sweep deletes from a table, makes due in a list, or gives back. */
+/** Most rows that one sweep deletes from a table, makes due in a list, or gives to all providers. */
 const expiredMax = 1000;
 const restampedMax = 1000;
 const emailsMax = 100;
@@ -50,21 +50,21 @@ function recordPresence(db: SqliteConnection, presence: WorkerPresence): boolean
   return true;
 }
 
-/** No doubt began later than now, or lasts longer than a provider remembers a key. */
+/** Doubt cannot have begun later than now, or last longer than a provider remembers a key. */
 function boundDoubt(db: SqliteConnection): void {
   const { atMs } = db.now;
   const endMaxMs = atMs + doubtMaxMs;
   db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NOT NULL AND ends_at > ${endMaxMs + marginMs}`;
-  // The release before made batches whose doubt has no end until they are claimed: perhaps never, if nobody serves them.
+  // The release before made batches whose doubt has no end until they are claimed, which may never happen.
   db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NULL`;
   db.run`UPDATE batches SET doubt_since = ${atMs}
     WHERE doubt_since IS NOT NULL AND doubt_since > ${atMs + marginMs}`;
 }
 
-/** Makes due what has a time to which no live worker would have put it off. */
+/** Makes due now what is due later than any live worker would have set it. */
 function restamp(db: SqliteConnection): void {
   const { atMs } = db.now;
-  // Workers of a release that does not say how long they delay emails may do so for a day.
+  // Workers of a release that does not record its longest delay may delay emails for a day.
   const { retryMaxMs, searchWaitMs } = db.get<Record<"retryMaxMs" | "searchWaitMs", number>>`
     SELECT coalesce(max(presence ->> '$.retryMaxMs'), ${dayMs}) AS retryMaxMs,
       coalesce(max(presence ->> '$.searchWaitMs'), 0) AS searchWaitMs
@@ -81,7 +81,7 @@ function restamp(db: SqliteConnection): void {
   if (restamped > 0) count(db, { restamped });
 }
 
-/** Forgets ids, records, keys, claims, workers and providers whose time is over. */
+/** Deletes ids, records, keys, claims, workers and providers whose time is over. */
 function expire(db: SqliteConnection): void {
   const { atMs } = db.now;
   const drop = (table: string, key: string, time: string, tillMs: number) =>
@@ -98,13 +98,13 @@ function expire(db: SqliteConnection): void {
   drop("claimants", "claimant", "heard_at", atMs - dayMs);
   drop("workers", "worker", "heard_at", atMs - dayMs);
   drop("served", "provider", "at", atMs - dayMs);
-  // Under a clock that is right no key expires later.
+  // Keys that were stamped by a clock that ran ahead.
   const keyMaxMs = atMs + idempotencyMs;
   for (const table of ["idempotency", "idempotency_uses"])
     db.run(`UPDATE ${table} SET expires_at = ? WHERE expires_at > ?`, keyMaxMs, keyMaxMs + marginMs);
 }
 
-/** Gives emails to all that only a provider may take which no worker has served for a day. */
+/** Lets any provider take the emails of one that no worker has served for a day. */
 function giveBackEmails(db: SqliteConnection): void {
   for (const { name, only, pieceMax } of dueLists(db)) {
     if (only === anyProvider || db.get`SELECT 1 FROM served WHERE provider = ${only}` !== undefined) continue;
