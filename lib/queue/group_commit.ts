@@ -40,7 +40,7 @@ export interface GroupCommitOptions extends Pick<ProducerWatcher, "log" | "onGro
   commit(group: readonly Submission[]): Promise<Committed>;
 }
 
-const tooSlow = "the store is too slow for what is submitted";
+const tooSlow = "the store cannot keep up with the submissions";
 
 /** A pace is forgotten if nothing was written for this long, ms: the store may have recovered. */
 const paceAgeMaxMs = 1000;

@@ -940,7 +940,7 @@ async function runOnSmallDisk(options: string, scenario: string): Promise<unknow
 describe.skipIf(!hasSmallDisk)(`sqlite: a disk${orWhyNot}`, () => {
   test("that fills up accepts no new emails, and its emails are delivered", async () => {
     expect(await runOnSmallDisk("size=80m", "delivery-goes-on")).toEqual({
-      refusal: "under 64 MiB would be left on the disk of DATA_DIR: they are for delivery",
+      refusal: "the disk of DATA_DIR is nearly full: its last 64 MiB are reserved for delivery",
       lost: 0,
       acceptsAgain: true,
     });
@@ -950,7 +950,7 @@ describe.skipIf(!hasSmallDisk)(`sqlite: a disk${orWhyNot}`, () => {
     "keeps the reserve for delivery, whatever is submitted: %s",
     async (scenario) => {
       expect(await runOnSmallDisk("size=200m", scenario)).toEqual({
-        refusals: ["under 64 MiB would be left on the disk of DATA_DIR: they are for delivery"],
+        refusals: ["the disk of DATA_DIR is nearly full: its last 64 MiB are reserved for delivery"],
         lost: 0,
       });
     },

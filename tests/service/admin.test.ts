@@ -450,7 +450,7 @@ describe("admin port: an embedded queue", () => {
     const admin = await adminOf(server);
     const { reasons } = await admin.notReady("store: ");
     expect(reasons).toEqual([
-      "store: under 64 MiB would be left on the disk of DATA_DIR: they are for delivery",
+      "store: the disk of DATA_DIR is nearly full: its last 64 MiB are reserved for delivery",
     ]);
     await server.kill();
     removeSmallDisk(folder);

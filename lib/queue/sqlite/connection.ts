@@ -218,7 +218,8 @@ function setUp(db: SqliteConnection, path: string, schema: Schema, creates: bool
     if (!isCurrent) throw new StoreUnusable(`${path} is of an older version: ${remedy}`);
   }
   const mode = db.get<{ journal_mode: string }>`PRAGMA journal_mode = WAL`?.journal_mode;
-  if (mode !== "wal") throw new StoreUnusable(`${path} cannot have a write-ahead log, only "${mode}"`);
+  if (mode !== "wal")
+    throw new StoreUnusable(`${path} cannot have a write-ahead log, only journal mode "${mode}"`);
   // A file that had none, such as a restored backup, gets it by the first read.
   db.get`SELECT 1 FROM sqlite_schema`;
   // Every commit is fsynced before it returns.

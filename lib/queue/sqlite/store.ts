@@ -42,9 +42,9 @@ const reopenBusyMs = 10;
 export const busyNoteMs = 1000;
 export const busyText = "another process holds the queue's file";
 const watchMs = 1000;
-/** With fewer bytes than this left on the disk, new emails are refused, while claims and settlements go on. */
+/** With fewer free bytes than this on the disk, new emails are refused, while claims and settlements continue. */
 const reserveBytes = 64 * 1024 * 1024;
-export const fullText = `under ${reserveBytes / 1024 / 1024} MiB would be left on the disk of DATA_DIR: they are for delivery`;
+export const fullText = `the disk of DATA_DIR is nearly full: its last ${reserveBytes / 1024 / 1024} MiB are reserved for delivery`;
 
 /** Errors of SQLite or the system below it, as opposed to a bug in a statement. */
 const diskCodes =
