@@ -151,14 +151,15 @@ function createBatch(
       WHERE due_at IS NOT NULL AND provider = ${name} AND due_at <= ${atMs}
       ORDER BY due_at, id LIMIT ${emailsMax}`,
   );
+  const ids: string[] = [];
   let bytes = 0;
-  const taken = due
-    .toSorted((a, b) => a.due_at - b.due_at)
-    .slice(0, emailsMax)
-    .filter(({ size }, position) => (bytes += size) <= bytesMax || position === 0)
-    .map(({ id }) => id);
+  for (const { id, size } of due.toSorted((a, b) => a.due_at - b.due_at).slice(0, emailsMax)) {
+    bytes += size;
+    if (ids.length > 0 && bytes > bytesMax) break;
+    ids.push(id);
+  }
   db.run`UPDATE places SET due_at = NULL, provider = NULL, batch = ${claimId}, position = taken.key
-    FROM json_each(${JSON.stringify(taken)}) AS taken WHERE places.id = taken.value`;
+    FROM json_each(${JSON.stringify(ids)}) AS taken WHERE places.id = taken.value`;
   return claimId;
 }
 

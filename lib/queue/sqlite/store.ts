@@ -100,10 +100,9 @@ export class Store {
 
   /** Whether to try a write. One that failed is no reason not to try the next. */
   readiness(): CommitReadiness {
-    if (this.#unusable === undefined && this.#connection === undefined)
-      return { kind: "pending", reason: this.#notOpen };
     const reason = this.#trouble();
-    return reason === undefined ? { kind: "ready" } : { kind: "refused", reason };
+    if (reason === undefined) return { kind: "ready" };
+    return { kind: reason === this.#notOpen ? "pending" : "refused", reason };
   }
 
   health(): Health {
