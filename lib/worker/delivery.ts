@@ -12,7 +12,7 @@ import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
 import { type Claim, outlasts } from "./claim.ts";
 import { type DeliveryContext, reportDead } from "./delivery_context.ts";
-import type { Permit, ProviderState } from "./provider_state.ts";
+import type { Permit } from "./provider_state.ts";
 
 /** Before a settlement is repeated for the first time, and at most, ms. */
 const pauseMinMs = 50;
@@ -59,8 +59,9 @@ export class Delivery {
    * A request or a search, and a settlement. Never rejects: what cannot be settled stays leased, and is claimed again when
    * the lease has expired.
    */
-  async run(state: ProviderState, permit: Permit): Promise<void> {
+  async run(permit: Permit): Promise<void> {
     const { log } = this.#context;
+    const { state } = permit;
     const batch = this.#batch;
     const about = { ...this.#about, count: batch.emails.length };
     if (batch.leaseExpired) log.warn("lease-expired", about);
@@ -68,7 +69,7 @@ export class Delivery {
     try {
       // A mixed-up reply would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
-      const step = await this.#prepare(state, permit);
+      const step = await this.#prepare(permit);
       if (step === undefined) return;
 
       isUsed = true;
@@ -99,7 +100,7 @@ export class Delivery {
   }
 
   /** Settles the emails that the request leaves out. Returns undefined if there is no request to make. */
-  async #prepare(state: ProviderState, { question }: Permit): Promise<"send" | "search" | undefined> {
+  async #prepare({ state, question }: Permit): Promise<"send" | "search" | undefined> {
     const { credential, search } = state.provider;
     const searchWaitMs = search === undefined ? undefined : this.#context.settings.searchWaitMs;
     this.#policy = { ...this.#policy, searchWaitMs, credential, question };

@@ -93,7 +93,7 @@ export class Dispatcher {
         continue;
       }
       const shared = turn === undefined || turn === state;
-      const step = await this.#claimFor(state, permit, shared, turn === undefined ? open : admitted);
+      const step = await this.#claimWith(permit, shared, turn === undefined ? open : admitted);
       if (step.endsRound) return step.sleepMs;
       sleepMs = Math.min(sleepMs, step.sleepMs);
     }
@@ -119,18 +119,18 @@ export class Dispatcher {
    * @param shared whether the provider may take emails that others may take too
    * @returns whether nothing more is claimed in this round, and how long to sleep after it, ms
    */
-  async #claimFor(
-    state: ProviderState,
+  async #claimWith(
     permit: Permit,
     shared: boolean,
     eligible: readonly ProviderState[],
   ): Promise<{ readonly endsRound: boolean; readonly sleepMs: number }> {
-    const sources = this.#sourcesFor(state, permit);
+    const { state } = permit;
+    const sources = this.#sourcesFor(permit);
     if (sources.length === 0) {
       state.release(permit, false);
       return { endsRound: false, sleepMs: Infinity };
     }
-    const claimed = await this.#claim(state, permit, sources, shared);
+    const claimed = await this.#claim(permit, sources, shared);
     if (claimed === undefined) {
       state.release(permit, false);
       return { endsRound: true, sleepMs: storePauseMs };
@@ -141,7 +141,7 @@ export class Dispatcher {
       state.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
     }
     if (result.kind === "batch" && !this.#stopping) {
-      this.#deliver(state, permit, claim, result, eligible);
+      this.#deliver(permit, claim, result, eligible);
       return { endsRound: true, sleepMs: 0 };
     }
     state.release(permit, false);
@@ -166,12 +166,12 @@ export class Dispatcher {
   }
 
   #deliver(
-    state: ProviderState,
     permit: Permit,
     claim: Claim,
     { batch, dueLeft }: Extract<ClaimResult, { kind: "batch" }>,
     eligible: readonly ProviderState[],
   ): void {
+    const { state } = permit;
     const made = batch.pieceMax === undefined ? "emails" : "split";
     const source = batch.id === claim.id ? made : "batches";
     // The next claim begins with the source after this one.
@@ -183,14 +183,15 @@ export class Dispatcher {
       state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
       this.#shares = charge(this.#shares, eligible, batch.provider, batch.emails.length);
     }
-    this.#occupy(new Delivery(this.#context, claim, batch).run(state, permit), source !== "emails");
+    this.#occupy(new Delivery(this.#context, claim, batch).run(permit), source !== "emails");
   }
 
   /**
    * Pieces and batches in doubt, which may hang, never take every slot. A probe takes new emails first. If it is blind, or
    * if the provider can be searched, which puts nothing more in doubt, it takes a batch in doubt first.
    */
-  #sourcesFor({ sources, provider }: ProviderState, { admitted }: Permit): readonly ClaimSource[] {
+  #sourcesFor({ state, admitted }: Permit): readonly ClaimSource[] {
+    const { sources, provider } = state;
     const { concurrency } = this.#context.settings;
     if (concurrency > 1 && this.#suspects >= concurrency - 1)
       return sources.filter((one) => one === "emails");
@@ -204,21 +205,20 @@ export class Dispatcher {
 
   /** Undefined if the store did not answer. */
   async #claim(
-    { claimant, provider, countMax }: ProviderState,
-    { admitted }: Permit,
+    { state, admitted }: Permit,
     sources: readonly ClaimSource[],
     shared: boolean,
   ): Promise<{ readonly claim: Claim; readonly result: ClaimResult } | undefined> {
     const { consumer, log, settings, worker } = this.#context;
     const { leaseMs, doubtTimeoutMs: doubtMs } = settings;
-    const { name, credential, context } = provider;
+    const { name, credential, context } = state.provider;
     const request = {
       claimant: `${worker}:${name}`,
       provider: name,
       credential,
       sources,
       shared,
-      countMax: admitted.kind === "halfOpen" ? 1 : countMax,
+      countMax: admitted.kind === "halfOpen" ? 1 : state.countMax,
       bytesMax: batchBytesMax,
       leaseMs,
       doubtMs,
@@ -226,7 +226,7 @@ export class Dispatcher {
       dueCountMax,
     };
     try {
-      const claimed = await claimant.claim(leaseMs, ({ id, number }) =>
+      const claimed = await state.claimant.claim(leaseMs, ({ id, number }) =>
         consumer.claim({ ...request, claimId: id, number }),
       );
       if (this.#lost !== undefined) log.info("store-restored");

@@ -19,6 +19,7 @@ import type { DeliveryContext } from "./delivery_context.ts";
 
 /** The right to one request. */
 export interface Permit {
+  readonly state: ProviderState;
   /** The state of the breaker in which it was given. */
   readonly admitted: Breaker;
   /** The provider's answer to a question since it last failed. */
@@ -88,7 +89,7 @@ export class ProviderState {
     this.breaker = admitted;
     this.rate = rate;
     this.inFlight += 1;
-    return { admitted, question: wasAsked ? this.#question : "none", takenAtMs: nowMs };
+    return { state: this, admitted, question: wasAsked ? this.#question : "none", takenAtMs: nowMs };
   }
 
   /** Ends a permit. One that was not used makes room for another request. */
