@@ -29,7 +29,7 @@ const answerMaxBytes = 8 * 1024 * 1024;
 /** The exchange of one request that an SDK builds in `call`, and makes by a `fetch` that keeps the answer from it. */
 export async function exchangeBy(
   signal: AbortSignal,
-  call: (fetch: (url: unknown, init?: RequestInit) => Promise<Response>) => Promise<unknown>,
+  call: (fetch: (url: string | URL | Request, init?: RequestInit) => Promise<Response>) => Promise<unknown>,
 ): Promise<Exchange> {
   let reply: Exchange | undefined;
   await call(async (url, init = {}) => {
