@@ -32,6 +32,16 @@ export function encodeEmail(email: Email): string {
   return `${envelope}\n${JSON.stringify(pickFields(email, contentNames))}`;
 }
 
+/** Most bytes of memory that the stored text of an email takes: JSON makes six characters of a control character. */
+export function storedBytesMax(email: Email): number {
+  const values = Object.values(email);
+  const length = values.reduce((sum, value) => sum + 6 * value.length, namesLength);
+  return values.every((value) => storedBytes(value) === value.length) ? length : 2 * length;
+}
+
+/** Length of a stored text without its values: `"name":"",` for each field, two pairs of braces, a line feed. */
+const namesLength = fieldNames.reduce((sum, name) => sum + name.length + 6, 5);
+
 /** Bytes of memory that a stored text takes: two a character, unless all of it is ASCII. */
 export function storedBytes(text: string): number {
   return Buffer.byteLength(text) === text.length ? text.length : 2 * text.length;

@@ -3,7 +3,7 @@
 // headers alone: the body is never read.
 
 import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
-import { encodeEmail, storedBytes } from "../email/email.ts";
+import { encodeEmail, storedBytes, storedBytesMax } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
@@ -137,17 +137,16 @@ export class Handler {
     // nobody would learn that the email was queued.
     await nextTurn();
     if (request.signal.aborted) return this.#fail(failures.broken);
-    const submission = this.#prepare(request.headers, read, bytes);
+    const submission = this.#prepare(request.headers, read, bytes, upload);
     if (submission instanceof Response) return submission;
-    if (!upload.hold(storedBytes(submission.text))) return this.#fail(failures.noMemory);
     return this.#answer(await this.#options.producer.submit(submission, deadlineMs));
   }
 
   /**
-   * The submission to store, or the answer if there is none. Not a part of {@link #submit}, which would keep the fields
-   * until the store has answered.
+   * The submission to store, or the answer if there is none. Holds memory for its text, which may take twelve times as
+   * much as the body. Not a part of {@link #submit}, which would keep the fields until the store has answered.
    */
-  #prepare(headers: Headers, read: BodyReader, bytes: Uint8Array): Submission | Response {
+  #prepare(headers: Headers, read: BodyReader, bytes: Uint8Array, upload: Upload): Submission | Response {
     const fields = readBody(read, bytes);
     // Frees the body now, not when it is collected.
     if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
@@ -159,7 +158,10 @@ export class Handler {
     if (!result.ok) return refuse(400, [result.message, ...keyFault].join("; "));
     if (keyFault.length > 0) return refuse(400, badKey);
 
-    const [id, text] = [Bun.randomUUIDv7(), encodeEmail(result.email)];
+    if (!upload.hold(storedBytesMax(result.email))) return this.#fail(failures.noMemory);
+    const text = encodeEmail(result.email);
+    upload.hold(storedBytes(text));
+    const id = Bun.randomUUIDv7();
     if (key === null) return { id, text };
     // Each client has keys of its own.
     const token = this.#mayEnter === undefined ? "" : tokenName(headers.get("authorization"));

@@ -7,6 +7,7 @@ import {
   encodeEmail,
   envelopeLine,
   storedBytes,
+  storedBytesMax,
 } from "../../lib/email/email.ts";
 
 const full: Email = {
@@ -33,6 +34,19 @@ test("email: the stored form does not change, because releases read each other's
 test("email: a stored text takes one byte of memory per character, or two if any is not ASCII", () => {
   expect(storedBytes("abc")).toBe(3);
   expect(storedBytes("abé")).toBe(6);
+});
+
+test("email: the memory of a stored text is never underestimated", () => {
+  const part = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.constantFrom("\u0001".repeat(1000), '"'.repeat(1000)),
+  );
+  fc.assert(
+    fc.property(part, part, fc.string({ unit: "grapheme" }), (body, html, name) => {
+      const email = { ...full, body, html, to_name: name };
+      expect(storedBytesMax(email)).toBeGreaterThanOrEqual(storedBytes(encodeEmail(email)));
+    }),
+  );
 });
 
 test("email: a stored email is read back, and so is its envelope line alone", () => {
