@@ -31,19 +31,28 @@ export function wordOf({ name }: Command): string {
   return name.slice(name.lastIndexOf(" ") + 1);
 }
 
-/** One line for each command, for the help of their group. */
-export function commandList(commands: readonly Command[]): string {
-  return commands.map((command) => `  ${wordOf(command).padEnd(8)} ${command.summary}`).join("\n");
+interface Group {
+  readonly name: string;
+  readonly summary: string;
+  /** Before the list of its commands in the help. */
+  readonly about: string;
+  /** After it. */
+  readonly details: string;
+  readonly commands: readonly Command[];
 }
 
-export function defineGroup(description: Required<Omit<Command, "run">>): Command {
+export function defineGroup({ name, summary, about, details, commands }: Group): Command {
+  const usage = ["Usage: reliable-email", name, "<command> [options]"].filter(Boolean).join(" ");
+  const list = commands.map((command) => `  ${wordOf(command).padEnd(8)} ${command.summary}`);
   return {
-    ...description,
+    name,
+    summary,
+    help: [usage, "", about, "", "Commands:", ...list, "", details].join("\n"),
+    commands,
     async run([word = ""]) {
       if (word === "") throw new UsageError("Which command?");
       if (word.startsWith("-")) throw new UsageError(`Unknown option '${word}'`);
-      const known = description.commands.map(wordOf).join(", ");
-      throw new UsageError(`Unknown command '${word}': there are ${known}`);
+      throw new UsageError(`Unknown command '${word}': there are ${commands.map(wordOf).join(", ")}`);
     },
   };
 }
@@ -77,10 +86,8 @@ type DescribedOptions = ParseArgsOptionsConfig &
   Readonly<Record<string, { readonly help: string; readonly placeholder?: string }>>;
 
 interface Description<Options extends DescribedOptions> extends Pick<Command, "name" | "summary"> {
-  /** In the usage line: the arguments that are not options, and options that stand in their place. */
+  /** In the usage line: the argument that is not an option, any number if it ends in `...`, and its alternatives. */
   readonly words?: string;
-  /** Most of them. Default: none. */
-  readonly wordsMax?: number;
   /** Is wrapped to the width of a terminal, except lines that begin with a space. */
   readonly about: string;
   readonly options: Options;
@@ -98,7 +105,8 @@ export function flag(help: string) {
 export function defineCommand<const Options extends DescribedOptions>(
   description: Description<Options>,
 ): Command {
-  const { name, summary, options, wordsMax, run } = description;
+  const { name, summary, options, words = "", run } = description;
+  const wordsMax = words === "" ? 0 : words.includes("...") ? Number.POSITIVE_INFINITY : 1;
   return {
     name,
     summary,

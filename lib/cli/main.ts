@@ -2,7 +2,7 @@
 
 import { describe } from "../runtime/errors.ts";
 import { build } from "../runtime/version.ts";
-import { type Command, commandList, defineGroup, type ExitCode, UsageError, wordOf } from "./command.ts";
+import { type Command, defineGroup, type ExitCode, UsageError, wordOf } from "./command.ts";
 import { configCommand } from "./config/command.ts";
 import { devCommand } from "./dev.ts";
 import { visibleLines } from "./format.ts";
@@ -10,18 +10,14 @@ import { complain, Failure, hint, print, printFailure } from "./output.ts";
 import { queueCommand } from "./queue/command.ts";
 import { serverCommand, workerCommand } from "./server_and_worker.ts";
 
-const commands = [serverCommand, workerCommand, devCommand, queueCommand, configCommand];
-
-/** Enough for somebody who has only the executable to send a first email. */
-const help = `\
-reliable-email takes emails over HTTP, stores them, and delivers them through
-Resend or Postmark. Whatever process is killed meanwhile, no email is lost.
-
-Usage: reliable-email <command> [options]
-
-Commands:
-${commandList(commands)}
-
+/** Its help is enough for somebody who has only the executable to send a first email. */
+const root = defineGroup({
+  name: "",
+  summary: "",
+  about: `\
+Takes emails over HTTP, stores them, and delivers them through Resend or
+Postmark. Whatever process is killed meanwhile, no email is lost.`,
+  details: `\
 Options:
   --help     prints this; after a command, the help of that command
   --version  prints the version, the commit and the version of Bun
@@ -47,9 +43,9 @@ is doing.
 docs/ documents all settings, the API, the log, and what happens when
 something fails.
 
-Exit codes: 0 success, 1 failure, 2 usage error or invalid setting.`;
-
-const root = defineGroup({ name: "", summary: "", help, commands });
+Exit codes: 0 success, 1 failure, 2 usage error or invalid setting.`,
+  commands: [serverCommand, workerCommand, devCommand, queueCommand, configCommand],
+});
 
 const asksForHelp = (arg: string) => arg === "--help" || arg === "-h";
 

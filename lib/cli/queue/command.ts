@@ -1,6 +1,6 @@
 // The group of commands `queue`, and its two shortest: `queue pause` and `queue resume`.
 
-import { commandList, defineCommand, defineGroup } from "../command.ts";
+import { defineCommand, defineGroup } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { clearCommand } from "./clear.ts";
 import { deleteCommand } from "./delete.ts";
@@ -40,33 +40,26 @@ function setPaused(paused: boolean, json: boolean) {
   });
 }
 
-const commands = [
-  statsCommand,
-  listCommand,
-  showCommand,
-  retryCommand,
-  deleteCommand,
-  pauseCommand,
-  resumeCommand,
-  clearCommand,
-];
-
 export const queueCommand = defineGroup({
   name: "queue",
   summary: "looks into the queue, and retries, deletes or pauses",
-  help: `\
-Usage: reliable-email queue <command> [options]
-
+  about: `\
 Looks into the queue and changes what is in it, beside running servers and
-workers. The settings say where it is: REDIS_URL and REDIS_PREFIX, or DATA_DIR.
-
-Commands:
-${commandList(commands)}
-
+workers. The settings say where it is: REDIS_URL and REDIS_PREFIX, or DATA_DIR.`,
+  details: `\
 Each has its own --help. With --json it prints one document on stdout: if it fails
 before it has one, an object with \`error\`, which holds what stderr says.
 
 Exit codes: 0 success, 1 failure or not everything done, 2 usage error or invalid
 setting.`,
-  commands,
+  commands: [
+    statsCommand,
+    listCommand,
+    showCommand,
+    retryCommand,
+    deleteCommand,
+    pauseCommand,
+    resumeCommand,
+    clearCommand,
+  ],
 });

@@ -14,7 +14,6 @@ export const deleteCommand = defineCommand({
   name: "queue delete",
   summary: "deletes emails that are in no batch, permanently",
   words: "<id>...|--all-dead",
-  wordsMax: Number.POSITIVE_INFINITY,
   about:
     "Deletes emails that wait or are dead. Only their ids stay known for a while. An email in a batch cannot be altered, and is refused.",
   options: {

@@ -16,7 +16,6 @@ export const listCommand = defineCommand({
   name: "queue list",
   summary: "lists the emails in one state, from the oldest or the newest",
   words: "<state>",
-  wordsMax: 1,
   about: `\
 Lists emails, from the oldest: what came into the state first or, if it waits, is due first. The states:
 

@@ -13,7 +13,6 @@ export const retryCommand = defineCommand({
   name: "queue retry",
   summary: "sends dead letters back to waiting",
   words: "<id>...|--all",
-  wordsMax: Number.POSITIVE_INFINITY,
   about: `\
 Sends dead letters again, with a new key. Their attempts are kept, and GIVE_UP_AFTER begins anew. It runs beside a running system, and may be interrupted and repeated: --all takes those that are dead when it begins.
 

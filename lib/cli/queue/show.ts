@@ -17,7 +17,6 @@ export const showCommand = defineCommand({
   name: "queue show",
   summary: "shows all that is known about one email",
   words: "<id>",
-  wordsMax: 1,
   about: `\
 Shows one email: its state and its reason, its addresses and its content, every attempt with provider, time, outcome and reason, the batch that it is in (whose id is the idempotency key), and when something happens next.
 
