@@ -1,12 +1,14 @@
 #!/bin/sh
-# Boots a machine whose disk is a layer over the real one: `unshare … machine.sh FOLDER PROJECT`, in new namespaces for
-# mounts, processes, the network and cgroups. systemd is PID 1. Nothing that happens inside reaches the real disk.
+# Boots a machine whose disk is a layer over the real one: `unshare … machine.sh FOLDER PROJECT INIT…`, in new namespaces
+# for mounts, processes, the network and cgroups. Nothing that happens inside reaches the real disk.
 #
 #   FOLDER    an empty folder, over which the layers are mounted
 #   PROJECT   the checkout, which the machine has in /opt/reliable-email, without what is left of earlier runs there
+#   INIT      the command to run as PID 1, which is systemd
 set -eu
 folder="$1"
 project="$2"
+shift 2
 root="$folder/root"
 
 layer() {
@@ -14,7 +16,10 @@ layer() {
   mount -t overlay -o "lowerdir=$2,upperdir=$folder/layers/$1/changes,workdir=$folder/layers/$1/work" overlay "$3"
 }
 
+# In a chroot, / is no mount whose propagation could be changed.
+mount --make-rprivate / 2> /dev/null || true
 mount -t tmpfs -o mode=755 tmpfs "$folder"
+mount --make-rprivate "$folder"
 mkdir "$root"
 layer disk / "$root"
 mkdir -p "$root/opt/reliable-email"
@@ -56,10 +61,20 @@ exec /opt/reliable-email/node_modules/.bin/bun --no-install /opt/reliable-email/
 END
 chmod 755 "$root/usr/local/bin/reliable-email"
 
-# Not a chroot, in which the units could not have users of their own.
+# The kernel refuses user namespaces in a chroot: units there do without.
+unshare --user true 2> /dev/null || no_users=yes
 cd "$root"
-pivot_root . .
-umount --lazy .
+if pivot_root . . 2> /dev/null; then
+  umount --lazy .
+  cd /
+else
+  no_users=yes
+  set -- chroot . "$@"
+fi
 # systemd hands credentials to services this way, and leaves it to whoever starts a container to allow it.
-mount --make-rshared /
-exec env -i container=other PATH=/usr/bin:/usr/sbin /lib/systemd/systemd --unit=docs.target
+mount --make-rshared .
+if [ -n "${no_users:-}" ]; then
+  mkdir etc/systemd/system/service.d
+  printf '[Service]\nPrivateUsers=no\n' > etc/systemd/system/service.d/chroot.conf
+fi
+exec env -i container=other PATH=/usr/bin:/usr/sbin "$@"

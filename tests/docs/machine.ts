@@ -2,11 +2,12 @@
 // ports that they name. It has namespaces of its own for processes, mounts and the network, and a layer over the disk,
 // so that nothing reaches this machine, and everything ends with it.
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { eventually, hangMs } from "../support/eventually.ts";
 import { childrenOf } from "../support/service.ts";
+import { removeSmallDisk } from "../support/small_disk.ts";
 
 const root = join(import.meta.dir, "../..");
 const sources = "/opt/reliable-email";
@@ -35,39 +36,68 @@ export interface Machine {
 }
 
 /** Where this process may make cgroups. */
-function cgroup(): string | undefined {
+function cgroup(): string {
   const [, own] = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8")) ?? [];
   const [, mount] = / \/ (\S+) .* - cgroup2 /.exec(readFileSync("/proc/self/mountinfo", "utf8")) ?? [];
-  return own === undefined || mount === undefined ? undefined : join(mount, own);
+  if (own === undefined || mount === undefined) throw new Error("there is no cgroup2");
+  return join(mount, own);
 }
 
-const namespaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"];
-
-function canBoot(): boolean {
-  const parent = cgroup();
-  if (parent === undefined || process.getuid?.() !== 0 || !existsSync("/lib/systemd/systemd")) return false;
+/** @param init the command to run as PID 1; everything ends with it, or with this process */
+function boot(init: readonly string[], stderr: "inherit" | "ignore" = "inherit") {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-machine-"));
-  const group = join(parent, `reliable-email-${process.pid}`);
-  const layer =
-    'cd "$1" && mount -t tmpfs tmpfs . && cd "$1" && mkdir a b && mount -t overlay -o lowerdir=/,upperdir=a,workdir=b overlay "$1"';
+  const group = join(cgroup(), basename(folder));
+  mkdirSync(group);
+  const namespaces = [
+    "--mount",
+    "--propagation=unchanged",
+    "--net",
+    "--uts",
+    "--ipc",
+    "--pid",
+    "--cgroup",
+    "--fork",
+    "--kill-child",
+  ];
+  const enter = ["setpriv", "--pdeathsig=KILL", "unshare", ...namespaces];
+  const layers = [join(import.meta.dir, "machine.sh"), folder, root];
+  const child = Bun.spawn(
+    ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group, ...enter, ...layers, ...init],
+    { stdin: "ignore", stdout: "inherit", stderr },
+  );
+  return {
+    child,
+    async stop(): Promise<void> {
+      child.kill("SIGKILL");
+      await child.exited;
+      const removal = ["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"];
+      await eventually("none of its processes is left", () => {
+        Bun.spawnSync(removal, { stderr: "ignore" });
+        return !existsSync(group);
+      });
+      removeSmallDisk(folder);
+    },
+  };
+}
+
+const systemd = "/lib/systemd/systemd";
+
+async function canBoot(): Promise<boolean> {
+  if (process.getuid?.() !== 0 || !existsSync(systemd)) return false;
   try {
-    mkdirSync(group);
-    rmdirSync(group);
-    return Bun.spawnSync(["unshare", ...namespaces, "sh", "-c", layer, "sh", folder], { stderr: "ignore" })
-      .success;
+    const { child, stop } = boot(["true"], "ignore");
+    const code = await child.exited;
+    await stop();
+    return code === 0;
   } catch {
     return false;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
-export const hasMachine = canBoot();
+export const hasMachine = await canBoot();
 
 /** Ends the name of a test that needs one: where the test is skipped, it says why. */
-export const orWhyNot = hasMachine
-  ? ""
-  : " (skipped: it needs root, systemd, overlay mounts and a writable cgroup2, and not a chroot)";
+export const orWhyNot = hasMachine ? "" : " (skipped: it needs root, systemd, overlay mounts and cgroup2)";
 
 // The documents must do without the tools of the project in the path.
 const path = (process.env["PATH"] ?? "").split(":").filter((one) => !one.includes("node_modules"));
@@ -82,32 +112,8 @@ const env = {
 };
 
 export async function startMachine(): Promise<Machine> {
-  const folder = mkdtempSync(join(tmpdir(), "reliable-email-machine-"));
-  const group = join(cgroup()!, folder.split("/").at(-1)!);
-  mkdirSync(group);
-  const boot = ["unshare", ...namespaces, join(import.meta.dir, "machine.sh"), folder, root];
-  const child = Bun.spawn(
-    ["sh", "-c", 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"', "sh", group, ...boot],
-    { stdin: "ignore", stdout: "inherit", stderr: "inherit" },
-  );
-  const kill = () => child.kill("SIGKILL");
-  process.on("exit", kill);
-
-  async function stop(): Promise<void> {
-    kill();
-    await child.exited;
-    process.off("exit", kill);
-    await eventually(
-      "nothing of it runs",
-      () =>
-        Bun.spawnSync(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"], {
-          stderr: "ignore",
-        }).success || !existsSync(group),
-    );
-    rmSync(folder, { recursive: true, force: true });
-  }
-
-  const first = await eventually("it boots", () => child.exitCode !== null || childrenOf(child.pid)[0]);
+  const { child, stop } = boot([systemd, "--unit=docs.target"]);
+  const first = await eventually("it boots", () => childrenOf(child.pid)[0]);
   const inside = (command: readonly string[], cwd = sources) => {
     const enter = ["nsenter", "--all", "--root", `--target=${first}`, "env", `--chdir=${cwd}`];
     return [...enter, ...command];

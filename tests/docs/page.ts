@@ -125,7 +125,7 @@ export function testPage(path: string, walk: (page: Page, machine: Machine) => P
       await walk(page, machine);
       end();
     } catch (error) {
-      console.error(await machine.run("journalctl --no-pager --lines 40"));
+      console.error(await machine.run("journalctl --no-pager --lines 40").catch(String));
       throw error;
     } finally {
       await machine.stop();

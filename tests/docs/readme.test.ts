@@ -20,6 +20,7 @@ testPage("README.md", async (page, machine) => {
   dev.interrupt();
   expect(await dev.exited).toBe(0);
 
+  await run("rm -r data");
   await startService(machine);
   const id = await makeDeadLetter(machine);
   expect(await run(page.next("reliable-email config --check"))).toMatch(/^ok +resend /m);

@@ -45,7 +45,7 @@ export async function makeDeadLetter(machine: Machine): Promise<string> {
     machine.run(`curl -d '{"unverifiedDomains":[${domains}]}' localhost:7210/_fake/settings`);
   await refuse('"example.com"');
   const id = await submit(machine);
-  await machine.until(`curl localhost:3002/metrics | grep '^reliable_email_queue_emails{state="dead"} [^0]'`);
+  await machine.until(`curl localhost:3002/metrics | grep ^reliable_email_queue_emails | grep 'dead"} [^0]'`);
   await refuse("");
   return id;
 }
