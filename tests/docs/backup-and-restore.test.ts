@@ -3,9 +3,7 @@
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";
-import { bothReady, installService, submit } from "./service.ts";
-
-const stats = (settings: string) => `runuser -u reliable-email -- env ${settings} reliable-email queue stats`;
+import { bothReady, installService, submit, untilCounted } from "./service.ts";
 
 testPage("docs/backup-and-restore.md", async (page, machine) => {
   const { run, until } = machine;
@@ -13,19 +11,19 @@ testPage("docs/backup-and-restore.md", async (page, machine) => {
   const file = "DATA_DIR=/var/lib/reliable-email";
   const redis = "REDIS_URL=redis://127.0.0.1:6379";
 
-  const setPaused = (queue: string, command: "pause" | "resume") =>
-    run(stats(queue).replace("stats", command));
   /** A backup of one waiting email, restored in place of an empty queue. */
-  const passes = async (queue: string, backup: string, restore: string) => {
-    await setPaused(queue, "pause");
+  const passes = async (settings: string, backup: string, restore: string) => {
+    const queue = (command: string) =>
+      run(`runuser -u reliable-email -- env ${settings} reliable-email queue ${command}`);
+    await queue("pause");
     const id = await submit(machine);
     await run(backup);
-    await run(stats(queue).replace("stats", "clear --yes"));
+    await queue("clear --yes");
     await run(restore);
     await until(bothReady);
-    expect(await run(`${stats(queue).replace("stats", "list waiting")}`)).toContain(id);
-    await setPaused(queue, "resume");
-    await until(`${stats(queue)} | grep -E '^sent +1 '`);
+    expect(await queue("list waiting")).toContain(id);
+    await queue("resume");
+    await untilCounted(machine, "sent", 1);
   };
 
   await passes(file, page.block("cd /var/lib/reliable-email"), page.block("systemctl stop"));
@@ -45,7 +43,8 @@ testPage("docs/backup-and-restore.md", async (page, machine) => {
   await run(`echo ${redis} >> /etc/reliable-email/env && systemctl restart reliable-email-server`);
   await until("curl --fail-with-body localhost:3001/readyz");
   await submit(machine);
-  await until(`${stats(file)} | grep -E '^sent +2 '`);
+  await untilCounted(machine, "sent", 2);
   await run("systemctl restart reliable-email-worker");
-  await until(`${stats(redis)} | grep -E '^sent +2 '`);
+  await until("curl --fail-with-body localhost:3002/readyz");
+  await untilCounted(machine, "sent", 2);
 });

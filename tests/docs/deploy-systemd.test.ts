@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import type { Machine } from "./machine.ts";
 import { testPage } from "./page.ts";
-import { bothReady } from "./service.ts";
+import { bothReady, untilCounted } from "./service.ts";
 
 testPage("docs/deploy-systemd.md", async (page, machine) => {
   const { open, run, until } = machine;
@@ -19,14 +19,14 @@ testPage("docs/deploy-systemd.md", async (page, machine) => {
   const start = page.block("systemctl daemon-reload").replaceAll("your-domain", "example.com");
   const stats = page.next("runuser");
   const check = page.next("grep");
-  const sent = (count: number) => until(`${stats} | grep -E '^sent +${count} '`);
 
   // Without a key.
   await set("PROVIDERS=sandbox");
   const shown = await run(start);
   expect(shown).toContain('{"ok":true,"id":"');
   expect(shown).toContain("Started reliable-email-server.service");
-  await sent(1);
+  await untilCounted(machine, "sent", 1);
+  expect(await run(stats)).toMatch(/^sent +1 /m);
 
   // With one.
   await unset("PROVIDERS");
@@ -37,7 +37,7 @@ testPage("docs/deploy-systemd.md", async (page, machine) => {
   await run(`systemctl daemon-reload && systemctl restart 'reliable-email-*'`);
   expect(await run(start)).toContain('{"ok":true,"id":"');
   await fakes.shows(/accepted .*: shop@example.com -> you@example.com: Hi/);
-  await sent(2);
+  await untilCounted(machine, "sent", 2);
   expect(await run(check)).toMatch(/^ok +store .*\nok +resend /m);
 
   // A crash, and a configuration error.

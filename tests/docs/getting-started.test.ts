@@ -2,6 +2,7 @@
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";
+import { untilCounted } from "./service.ts";
 
 const answer = /^\{"ok":true,"id":"([0-9a-f-]{36})"\}$/;
 
@@ -66,7 +67,7 @@ testPage("docs/getting-started.md", async (page, machine) => {
   await fakes.shows(/accepted .*: Once\n/);
   await run(killWorker);
   open(startWorker);
-  await until(`curl localhost:3002/metrics | grep '^reliable_email_queue_emails{state="sent"} 4$'`);
+  await untilCounted(machine, "sent", 4);
   const stats = await run(page.next("curl localhost:7210/_fake/stats"));
   expect(stats.match(/"duplicates":\[\]/g)).toHaveLength(2);
   expect(fakes.shown().match(/: Once\n/g)).toHaveLength(1);

@@ -132,7 +132,7 @@ export async function startMachine(): Promise<Machine> {
         `until printed=$({\n${lines}\n} 2>&1)
         do
           if [ "$SECONDS" -ge ${hangMs / 1000} ]; then echo "$printed"; exit 1; fi
-          sleep 0.1
+          sleep 0.2
         done
         echo "$printed"`,
       ),

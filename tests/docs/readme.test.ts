@@ -3,10 +3,10 @@
 import { expect } from "bun:test";
 import { eventually } from "../support/eventually.ts";
 import { testPage } from "./page.ts";
-import { makeDeadLetter, startService } from "./service.ts";
+import { makeDeadLetter, startService, untilCounted } from "./service.ts";
 
 testPage("README.md", async (page, machine) => {
-  const { open, run, until } = machine;
+  const { open, run } = machine;
   const send = page.next("curl");
   // npm ci has run before the tests; the machine has no network.
   const dev = open(page.next("npm install && npm run dev").replace("npm install && ", ""));
@@ -28,5 +28,5 @@ testPage("README.md", async (page, machine) => {
   expect(await run(page.next("reliable-email queue list dead"))).toContain(id);
   expect(await run(page.next("reliable-email queue show").replace("ID", id))).toContain("Hello");
   expect(await run(page.next("reliable-email queue retry"))).toContain("1");
-  await until("reliable-email queue stats | grep -E '^dead +0 '");
+  await untilCounted(machine, "sent", 1);
 });

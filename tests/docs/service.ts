@@ -31,6 +31,13 @@ export async function startService({ open, run, until }: Machine): Promise<void>
   await until(bothReady);
 }
 
+/** Waits until the worker's queue has so many emails in a state. */
+export async function untilCounted({ until }: Machine, state: string, count: number): Promise<void> {
+  await until(
+    `curl localhost:3002/metrics | grep '^reliable_email_queue_emails{state="${state}"} ${count}$'`,
+  );
+}
+
 export async function submit({ run }: Machine, subject = "Hi"): Promise<string> {
   const answer = JSON.parse(
     await run(`curl -d subject=${subject} -d body=Hello -d to=jane@example.org localhost:3000`),
@@ -39,13 +46,13 @@ export async function submit({ run }: Machine, subject = "Hi"): Promise<string> 
   return answer.id;
 }
 
-/** The id of an email whose sender Resend refuses, once it is dead. After that the sender is fine. */
+/** The id of the first dead letter of the queue, whose sender Resend refused. After that the sender is fine. */
 export async function makeDeadLetter(machine: Machine): Promise<string> {
   const refuse = (domains: string) =>
     machine.run(`curl -d '{"unverifiedDomains":[${domains}]}' localhost:7210/_fake/settings`);
   await refuse('"example.com"');
   const id = await submit(machine);
-  await machine.until(`curl localhost:3002/metrics | grep ^reliable_email_queue_emails | grep 'dead"} [^0]'`);
+  await untilCounted(machine, "dead", 1);
   await refuse("");
   return id;
 }

@@ -2,7 +2,7 @@
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";
-import { bothReady, installService, submit } from "./service.ts";
+import { bothReady, installService, submit, untilCounted } from "./service.ts";
 
 testPage("docs/upgrading.md", async (page, machine) => {
   const { run, until } = machine;
@@ -16,5 +16,5 @@ testPage("docs/upgrading.md", async (page, machine) => {
     await submit(machine);
   }
   expect(await run("systemctl show --property RestartUSec reliable-email-server")).toBe("RestartUSec=2s\n");
-  await until(`curl localhost:3002/metrics | grep '^reliable_email_queue_emails{state="sent"} 2$'`);
+  await untilCounted(machine, "sent", 2);
 });
