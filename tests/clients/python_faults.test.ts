@@ -1,4 +1,4 @@
-// The Python client in front of two servers that are killed, frozen and started again: every call succeeds, and every
+// The Python client with two servers that are killed, frozen and started again: every call succeeds, and every
 // email arrives once.
 
 import { expect, test } from "bun:test";

@@ -110,7 +110,7 @@ class Client:
         :raises InvalidEmail: the server refuses the email (400), or a text has a lone surrogate (not sent)
         :raises Unauthorized: the token is missing or wrong (401)
         :raises Unavailable: no server acknowledged the email within ``timeout``
-        :raises UnexpectedAnswer: something else than this service answered
+        :raises UnexpectedAnswer: something other than this service answered
         """
         if self._is_closed:
             raise RuntimeError("submit: the client is closed")

@@ -38,7 +38,7 @@ def parse_server(url: str) -> Server:
     if "@" in url:
         raise ValueError("url: must not contain a user name or password: use token")
     if not _VISIBLE.fullmatch(url):
-        raise ValueError(f"url: {url!r} must be visible ASCII characters: write a foreign name in punycode")
+        raise ValueError(f"url: {url!r} must be visible ASCII: write an international name in punycode")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
