@@ -192,6 +192,11 @@ def one_round() -> AbstractContextManager[object]:
     return mock.patch("reliable_email.client.random.uniform", return_value=1e6)
 
 
+def short_pauses() -> AbstractContextManager[object]:
+    """Let calls repeat without waiting."""
+    return mock.patch("reliable_email.client.random.uniform", return_value=0.0)
+
+
 def no_pause() -> AbstractContextManager[object]:
     """Fail a call that pauses, as it does once every server has failed."""
     return mock.patch("reliable_email.client.time.sleep", side_effect=AssertionError("a pause"))

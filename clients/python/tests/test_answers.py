@@ -14,7 +14,18 @@ from reliable_email import (
     UnexpectedAnswer,
 )
 
-from .scripted_server import Action, Call, ServerTest, answer, close, failed, one_round, raw, stored
+from .scripted_server import (
+    Action,
+    Call,
+    ServerTest,
+    answer,
+    close,
+    failed,
+    one_round,
+    raw,
+    short_pauses,
+    stored,
+)
 
 EMAIL = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
 HTML = "<html><h1>It works!</h1></html>"
@@ -61,7 +72,11 @@ class Answers(ServerTest):
         for name, action in table.items():
             with self.subTest(name):
                 server = self.serve(action, action, stored("an-id"))
-                with Client(server.url) as client, self.assertLogs("reliable_email", "INFO") as log:
+                with (
+                    short_pauses(),
+                    Client(server.url) as client,
+                    self.assertLogs("reliable_email", "INFO") as log,
+                ):
                     self.assertEqual(client.submit(**EMAIL), "an-id")
                 self.assertEqual(len(log.output), 2)
                 self.assertRegex(log.output[0], f"not acknowledged: {server.url}/ ")
