@@ -1,5 +1,5 @@
-// The examples of docs/clients.md in every language, as they stand there: each submits an email to the service, and
-// keeps the three rules of that page towards a server that fails in every way which they name.
+// The examples of docs/clients.md in every language, unchanged: each submits an email to the service, and keeps the
+// three rules of that page towards a server that fails in every way that they name.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -34,7 +34,7 @@ const examples: Example[] = [...page.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].map(
 );
 
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-clients-"));
-/** In front of PATH: the pauses of the script take no time. */
+/** A folder in front of PATH, whose `sleep` takes no time. */
 const noSleep = join(folder, "bin");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 beforeAll(() => {
@@ -45,7 +45,7 @@ beforeAll(() => {
 
 let runs = 0;
 
-/** Runs an example towards another address. */
+/** Runs an example against another port. */
 async function run({ code, file, command }: Example, port: number) {
   runs += 1;
   const cwd = join(folder, String(runs));
@@ -97,7 +97,10 @@ describe("docs/clients.md: towards the service", () => {
   });
 });
 
-/** A server that answers one request after another, on a connection each, with these bytes; with none it hangs up. */
+/**
+ * A server that answers each request, on a connection of its own, with the next of these bytes; with none it closes the
+ * connection.
+ */
 async function scripted(answers: readonly string[]) {
   const keys: (string | undefined)[] = [];
   const bodies: string[] = [];
@@ -134,7 +137,7 @@ describe("docs/clients.md: the rules", () => {
     http(408, ""),
     http(429, "<html>"),
     http(200, "<html>It works!"),
-    // A connection that breaks.
+    // A broken connection.
     "",
   ];
 

@@ -1,5 +1,4 @@
-// The tests of the Python client, each as one test here: they are Python's unittest, and this starts the service that
-// they submit to.
+// Runs each test of the Python client, which uses unittest, as a test here, and starts the service that they submit to.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -46,7 +45,7 @@ function testsOf(module: string): string[] {
 }
 
 interface Run {
-  /** Why each test failed, or null, by its id. */
+  /** The failure of each test by its id; null if it passed. */
   readonly failures: ReadonlyMap<string, string | null>;
   readonly stderr: string;
 }
@@ -90,7 +89,7 @@ describe.each(modules)("python client: %s", (module) => {
     expect(failures.get(id)).toBeNull();
   });
 
-  test("has no tests but these", async () => {
+  test("has no other tests", async () => {
     const { failures, stderr } = await runModule(module);
     expect([...failures.keys()].toSorted()).toEqual(ids.toSorted());
     expect(stderr).toBe("");

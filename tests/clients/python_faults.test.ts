@@ -1,5 +1,5 @@
-// The Python client with two servers that are killed, frozen and started again: every call succeeds, and every
-// email arrives once.
+// The Python client with two servers that are killed, frozen and restarted: every call succeeds, and every email
+// arrives once.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -40,7 +40,7 @@ test("python client: servers that die, freeze and return cost no email and dupli
     a.signal("SIGSTOP");
     await stream.goesOn();
     await a.kill();
-    // Neither is there now.
+    // Both are down now.
     await b.kill();
     [a, b] = await Promise.all([start(ports[0]), start(ports[1])]);
     await stream.goesOn();

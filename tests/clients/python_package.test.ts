@@ -1,4 +1,4 @@
-// The Python client as a package: it is typed, it builds, and what a newcomer installs from it without a network rides
+// The Python client as a package: it is typed, it builds, and once installed from its wheel without a network it rides
 // out the death of a service.
 
 import { afterAll, expect, test } from "bun:test";
@@ -65,7 +65,7 @@ test("python client: installed from its wheel without a network, it rides out th
   const env = {
     PORT: String(port),
     DATA_DIR: join(folder, "data"),
-    // How long the emails of a dead worker wait.
+    // A dead worker's emails wait this long.
     LEASE: "10s",
     PROVIDER_TIMEOUT: "5s",
   };
