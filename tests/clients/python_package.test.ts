@@ -41,10 +41,10 @@ test("python client: its types hold for the oldest Python that it supports", () 
 
 test("python client: installed from its wheel without a network, it rides out the death of dev", async () => {
   const sources = join(folder, "clients/python");
-  // Without what somebody may have built there.
+  // Without build results.
   const isSource = (path: string) => !/^(?:build|dist|venv|\..*|.*\.egg-info)$/.test(basename(path));
   cpSync(pythonFolder, sources, { recursive: true, filter: isSource });
-  // Those of the README, in order.
+  // The README's commands, in order.
   const readme = readFileSync(join(pythonFolder, "README.md"), "utf8");
   const blocks = [...readme.matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, block]) => block!);
   const [example = "", install = "", withKey = "", command = "", original = ""] = blocks;

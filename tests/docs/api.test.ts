@@ -1,4 +1,4 @@
-// docs/api.md: every way to submit an email that it shows.
+// docs/api.md: every way of submitting an email on the page.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

@@ -1,5 +1,5 @@
-// docs/backup-and-restore.md: an email that was waiting at the backup is there after the restore, on both queues, and
-// the way from one queue to the other.
+// docs/backup-and-restore.md: an email that waits during the backup is there after the restore, on both queues; and the
+// move from one queue to the other.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";
@@ -36,7 +36,7 @@ testPage("docs/backup-and-restore.md", async (page, machine) => {
   await until(bothReady);
   await passes(redis, page.block("redis-cli CONFIG SET"), page.block("systemctl stop"));
 
-  // From the embedded queue to Redis: the worker keeps the settings with which it was started.
+  // From the embedded queue to Redis: the worker keeps its old settings.
   await run("sed -i '/^REDIS_URL/d' /etc/reliable-email/env && systemctl restart 'reliable-email-*'");
   await until(bothReady);
   await submit(machine);

@@ -1,4 +1,4 @@
-// docs/cli.md: the commands from the executable and from the sources; and every command of a queue that any page names.
+// docs/cli.md: the commands, from the executable and from the sources; and every queue command that any page names.
 
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -20,7 +20,7 @@ testPage("docs/cli.md", async (page, machine) => {
   );
 });
 
-/** As a sentence names it, without what the reader knows: `queue show`, `retry --force ID`, `queue list <state>`. */
+/** A command as a sentence abbreviates it: `queue show`, `retry --force ID`, `queue list <state>`. */
 const shorthand = /`((?:queue|config|list|retry|delete|clear) [^`]+)`/g;
 
 function spelledOut(span: string, id: string): string {
@@ -46,7 +46,7 @@ test.if(hasMachine)(
       const id = await makeDeadLetter(machine);
       const commands = new Set(spans.map(([, span]) => spelledOut(span!, id)));
       expect(commands.size).toBeGreaterThan(15);
-      // 1 is for what the email's state forbids, and for what is not confirmed.
+      // Exit code 1 means that the email's state forbids it, or that it is not confirmed.
       for (const command of commands) await machine.run(`${command} || test $? = 1`);
     } finally {
       await machine.stop();

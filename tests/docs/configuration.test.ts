@@ -1,4 +1,4 @@
-// docs/configuration.md: where to see every effective setting.
+// docs/configuration.md: the command that prints every effective setting.
 
 import { expect } from "bun:test";
 import { settingNames } from "../../lib/config/settings.ts";

@@ -1,4 +1,4 @@
-// CONTRIBUTING.md: the commands of a working day, where they do not run these tests.
+// CONTRIBUTING.md: the everyday commands, except those that would run these tests.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

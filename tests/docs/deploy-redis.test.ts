@@ -1,4 +1,4 @@
-// docs/deploy-redis.md: Debian's Redis with the settings and the user of the page, repaired after a loss of power.
+// docs/deploy-redis.md: Debian's Redis with the settings and the user of the page, repaired after a power cut.
 
 import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -14,7 +14,7 @@ testPage("docs/deploy-redis.md", async (page, machine) => {
   await run(page.block("install -o redis"));
   await run("redis-cli SET a 1");
 
-  // A loss of power in the middle of a write.
+  // A power cut in the middle of a write.
   const cutOff = `systemctl kill --signal=SIGKILL redis-server
     systemctl stop redis-server
     printf '*1\\r\\n$5\\r\\nMULTI\\r\\n*3\\r\\n$3\\r\\nSET\\r\\n' >> /var/lib/redis/appendonlydir/*.incr.aof`;
@@ -34,7 +34,7 @@ testPage("docs/deploy-redis.md", async (page, machine) => {
   await run(page.next("redis-cli ACL SETUSER"));
   const urls = read("docs/deploy-redis.md").match(/(?<=`)redis(?:\+unix)?:\/\/[^`]+/g)!;
   expect(urls).toHaveLength(3);
-  // In redis.conf the user outlives a restart.
+  // In redis.conf, the user survives a restart.
   await run(`redis-cli CONFIG REWRITE
     echo unixsocket /run/redis/redis.sock >> /etc/redis/redis.conf
     systemctl restart redis-server`);

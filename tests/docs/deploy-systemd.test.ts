@@ -1,4 +1,5 @@
-// docs/deploy-systemd.md: the executable and its units, installed and run by a real systemd, in each way of the page.
+// docs/deploy-systemd.md: the executable and its units, installed and run by a real systemd, in every way that the page
+// shows.
 
 import { expect } from "bun:test";
 import type { Machine } from "./machine.ts";
@@ -28,7 +29,7 @@ testPage("docs/deploy-systemd.md", async (page, machine) => {
   await untilCounted(machine, "sent", 1);
   expect(await run(stats)).toMatch(/^sent +1 /m);
 
-  // With one.
+  // With a key.
   await unset("PROVIDERS");
   const fakes = open("npx bun fakes/main.ts --resend-port 7210");
   await run(pasteKey, { typed: "re_fake\n" });
@@ -72,7 +73,7 @@ testPage("docs/deploy-systemd.md", async (page, machine) => {
   await runBoth(machine, byHand(server), byHand(page.next("reliable-email worker")));
 });
 
-/** Starts a server and a worker, and ends them as a person at the terminals would. */
+/** Starts a server and a worker, and stops them as a person at the terminals would. */
 async function runBoth({ open, until }: Machine, server: string, worker: string): Promise<void> {
   const terminals = [open(server), open(worker)];
   await until(bothReady);

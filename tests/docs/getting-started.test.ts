@@ -1,4 +1,4 @@
-// docs/getting-started.md: from the first email to killed processes, in as many terminals as the page uses.
+// docs/getting-started.md: from the first email to killed processes, in the same number of terminals as on the page.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

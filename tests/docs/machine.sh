@@ -45,16 +45,16 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s null "$root/dev/console"
 
-# Of all that the real machine would start, the journal alone: the rest is for hardware, and changes the kernel.
+# Starts only the journal of everything that the real machine would start: the rest is for hardware, or changes the kernel.
 rm -rf "$root"/etc/systemd/system "$root"/usr/lib/systemd/system/*.wants
 rm -f "$root/usr/lib/systemd/system/systemd-journald-audit.socket"
 mkdir "$root/etc/systemd/system"
 printf '[Unit]\nWants=systemd-journald.service multi-user.target\n' > "$root/etc/systemd/system/docs.target"
 echo '127.0.0.1 localhost mail.example.com' > "$root/etc/hosts"
-# No progress meter in what commands print.
+# Keeps progress meters out of the commands' output.
 printf 'silent\nshow-error\n' > "$root/root/.curlrc"
 
-# The command is the sources, until somebody installs the executable over it.
+# The command runs the sources, until the executable is installed over it.
 cat > "$root/usr/local/bin/reliable-email" << 'END'
 #!/bin/sh
 exec /opt/reliable-email/node_modules/.bin/bun --no-install /opt/reliable-email/lib/cli/main.ts "$@"

@@ -1,6 +1,6 @@
-// A machine of a test's own, on which the commands of the documents run to the letter: as root, under systemd, on the
-// ports that they name. It has namespaces of its own for processes, mounts and the network, and a layer over the disk,
-// so that nothing reaches this machine, and everything ends with it.
+// A container for one test, in which the commands of the documents run unchanged: as root, under systemd, on the
+// ports that they name. It has its own namespaces for processes, mounts and the network, and a layer over the disk, so
+// that nothing reaches the real machine, and everything ends with it.
 
 import { existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ const sources = "/opt/reliable-email";
 
 export interface Terminal {
   readonly shown: () => string;
-  /** Waits until it shows this, and returns what matched. */
+  /** Waits for output that matches, and returns the match. */
   shows(what: RegExp): Promise<string>;
   /** Ctrl-C. */
   interrupt(): void;
@@ -23,14 +23,14 @@ export interface Terminal {
 
 export interface Machine {
   /**
-   * Runs lines of a shell to their end, in the folder of the sources, and returns what they print.
-   * @param code the exit code that they must have
+   * Runs lines of shell until they have ended, in the folder of the sources, and returns their output.
+   * @param code the expected exit code
    * @param typed what is typed meanwhile, up to Ctrl-D
    */
   run(lines: string, options?: { code?: number; typed?: string; cwd?: string }): Promise<string>;
   /** Repeats lines until they succeed. */
   until(lines: string): Promise<string>;
-  /** Runs lines in a terminal of their own. They end with the machine. */
+  /** Runs lines in their own terminal. They end with the machine. */
   open(lines: string): Terminal;
   stop(): Promise<void>;
 }
@@ -99,7 +99,7 @@ export const hasMachine = await canBoot();
 /** Ends the name of a test that needs one: where the test is skipped, it says why. */
 export const orWhyNot = hasMachine ? "" : " (skipped: it needs root, systemd, overlay mounts and cgroup2)";
 
-// The documents must do without the tools of the project in the path.
+// The documents must work without the project's tools in the path.
 const path = (process.env["PATH"] ?? "").split(":").filter((one) => !one.includes("node_modules"));
 const env = {
   PATH: ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", ...path].join(":"),

@@ -1,4 +1,4 @@
-// docs/monitoring.md: the readiness of a worker, and the configuration for Prometheus.
+// docs/monitoring.md: the readiness of a worker, and the configuration of Prometheus.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

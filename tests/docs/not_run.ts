@@ -1,11 +1,11 @@
-// The commands of the documents that no test of their page runs, and why. Everything else runs.
+// The commands of the documents that no test of their page runs, with the reason. All others run.
 
 const network = "it downloads, and the machine of the tests has no network";
 const suite = "it runs these tests, or runs before them";
 const long = "it takes many minutes; tests/chaos runs each scenario for two seconds";
 const deploy = "docs/deploy-systemd.md has the same line";
 
-/** Page, command as it stands there, reason. */
+/** By page and command: the reason. */
 export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "CONTRIBUTING.md": {
     "npm ci": suite,
@@ -27,7 +27,7 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
     "npm run bench -- submit": "CONTRIBUTING.md has it, shortened",
   },
   "docs/deploy-redis.md": {
-    "redis-check-aof --fix": "the page warns of it: it would cut what follows a damage",
+    "redis-check-aof --fix": "the page warns against it: it would remove everything after the damage",
   },
   "docs/deploy-systemd.md": {
     "npm run build -- linux-arm64": network,

@@ -1,6 +1,6 @@
-// A page of the documents as a walk through its commands: a test takes them in the order in which they stand there, and
-// leaves none out. A command is a line of a block of shell (with the lines that continue it), any other block as a
-// whole, or a span of code in a sentence that begins with the name of a program.
+// The commands of a page, which a test takes in their order on the page without leaving any out. A command is a line of
+// a shell block (with its continuation lines), any other block as a whole, or a code span in a sentence that begins
+// with the name of a program.
 
 import { test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { notRun } from "./not_run.ts";
 const root = join(import.meta.dir, "../..");
 const program =
   /^(?:npm|npx|runuser|node_modules\/\S+|bun|git|reliable-email|curl|openssl|sqlite3|redis-\w+|redis-check-aof|systemctl|journalctl|sysctl|apt-get|cp|chown|pkill|nohup) \S/;
-/** No more than a mention: docs.test.ts checks that there is such a script. */
+/** A mere mention: docs.test.ts checks that the script exists. */
 const mention = /^npm (?:run )?[a-z]+$/;
 
 /** The pages for users, operators and contributors. */
@@ -23,12 +23,12 @@ export const pages: readonly string[] = [
 ].toSorted();
 
 export interface Command {
-  /** From 1. */
+  /** 1-based. */
   readonly line: number;
   readonly text: string;
-  /** Empty for a span, and for a block that names none. */
+  /** Empty for a span, and for a block without a language. */
   readonly language: string;
-  /** The line where its block begins; its own for a span. */
+  /** The first line of its block, or its own line for a span. */
   readonly block: number;
 }
 
@@ -46,7 +46,7 @@ export function commandsOf(document: string): Command[] {
       continue;
     }
     const end = lines.indexOf(`${indent}\`\`\``, at + 1);
-    if (end === -1) throw new Error(`line ${at + 1}: the block does not end`);
+    if (end === -1) throw new Error(`line ${at + 1}: the block has no end`);
     const block = lines.slice(at + 1, end).map((line) => line.slice(indent.length));
     const parts = language === "sh" ? linesOfShell(block) : [{ offset: 0, text: block.join("\n") }];
     for (const { offset, text } of parts)
@@ -75,19 +75,19 @@ function linesOfShell(block: readonly string[]): { offset: number; text: string 
 }
 
 export interface Page {
-  /** The next command, which begins so. */
+  /** The next command, which must begin like this. */
   next(start: string): string;
-  /** The next command, which begins so, and the rest of its block. */
+  /** The next command, which must begin like this, and the rest of its block. */
   block(start: string): string;
 }
 
-/** Those that are not listed as not run. */
+/** The commands that are not listed in not_run.ts. */
 export function commandsToRun(path: string): Command[] {
   const listed = notRun[path] ?? {};
   return commandsOf(readFileSync(join(root, path), "utf8")).filter(({ text }) => !(text in listed));
 }
 
-/** The page, and a check that nothing is left of it. */
+/** The page, and a check that no command of it is left. */
 function openPage(path: string): { page: Page; end: () => void } {
   const rest = commandsToRun(path);
   const advice = `Run it in the test of the page, or list it in tests/docs/not_run.ts`;
@@ -116,7 +116,7 @@ function openPage(path: string): { page: Page; end: () => void } {
   };
 }
 
-/** Walks through a page on a machine of its own. */
+/** Declares a test that walks through a page on its own machine. */
 export function testPage(path: string, walk: (page: Page, machine: Machine) => Promise<void>): void {
   test.if(hasMachine)(`docs: the commands of ${path} do what it says${orWhyNot}`, async () => {
     const { page, end } = openPage(path);

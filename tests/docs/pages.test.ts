@@ -9,7 +9,7 @@ import { commandsOf, commandsToRun, pages } from "./page.ts";
 const root = join(import.meta.dir, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 
-/** Pages whose blocks a test elsewhere runs, and that test. */
+/** Pages whose blocks are run by another test, with that test. */
 const elsewhere: Readonly<Record<string, string>> = {
   "docs/clients.md": "tests/clients/examples.test.ts",
 };
@@ -24,7 +24,7 @@ test("docs: every page with commands has a test that walks through them", () => 
   expect(missing).toEqual([]);
 });
 
-test("docs: what is listed as not run is on its page", () => {
+test("docs: the commands in not_run.ts are on their pages", () => {
   const gone = Object.entries(notRun).flatMap(([path, listed]) => {
     const texts = commandsOf(read(path)).map(({ text }) => text);
     return Object.keys(listed).filter((command) => !texts.includes(command));
@@ -32,7 +32,7 @@ test("docs: what is listed as not run is on its page", () => {
   expect(gone).toEqual([]);
 });
 
-test("docs: each line of a shell is a command, with the lines that continue it", () => {
+test("docs: each line of a shell block is a command, with its continuation lines", () => {
   const block = [
     "```sh",
     "# why",

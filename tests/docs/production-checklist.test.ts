@@ -1,4 +1,4 @@
-// docs/production-checklist.md: the command that it asks for prints ok for the store and for every provider.
+// docs/production-checklist.md: its command prints ok for the store and for every provider.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

@@ -1,4 +1,4 @@
-// README.md: the quick start, the requests in JavaScript and Python, and the commands of an operator.
+// README.md: the quick start, the requests in JavaScript and Python, and the operator's commands.
 
 import { expect } from "bun:test";
 import { eventually } from "../support/eventually.ts";

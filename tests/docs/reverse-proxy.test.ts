@@ -1,4 +1,4 @@
-// docs/reverse-proxy.md: an email through each proxy, and what the page says that a proxy must get right.
+// docs/reverse-proxy.md: an email through each proxy, and the points that a proxy must get right.
 
 import { expect } from "bun:test";
 import type { Machine } from "./machine.ts";
@@ -9,7 +9,7 @@ testPage("docs/reverse-proxy.md", async (page, machine) => {
   open("PROVIDERS=sandbox DEFAULT_FROM=shop@example.com API_TOKENS=sixteen-or-longer npm run server");
   await until("curl --fail-with-body localhost:3001/readyz");
 
-  // An authority of our own in place of a public one.
+  // A local certificate authority instead of a public one.
   const caddyfile = `{\n\tlocal_certs\n\tskip_install_trust\n}\n${page.next("mail.example.com {")}\n`;
   await run("mkdir -p /etc/caddy && cat > /etc/caddy/Caddyfile", { typed: caddyfile });
   await run("caddy validate --config /etc/caddy/Caddyfile");

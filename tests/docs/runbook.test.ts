@@ -1,4 +1,4 @@
-// docs/runbook.md: where it says to look when a process is down.
+// docs/runbook.md: the places to look when a process is down.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

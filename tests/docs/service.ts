@@ -1,4 +1,4 @@
-// A running service, for the pages that begin where there is one.
+// A running service, for pages that assume one.
 
 import type { Machine } from "./machine.ts";
 
@@ -6,7 +6,7 @@ export const bothReady =
   "curl --fail-with-body localhost:3001/readyz && curl --fail-with-body localhost:3002/readyz";
 
 /**
- * As docs/deploy-systemd.md installs it, but from the sources.
+ * Installs the service as docs/deploy-systemd.md does, but from the sources.
  * @param settings lines of its environment
  */
 export async function installService({ run, until }: Machine, ...settings: string[]): Promise<void> {
@@ -20,7 +20,9 @@ export async function installService({ run, until }: Machine, ...settings: strin
   await until(bothReady);
 }
 
-/** By hand, with a fake of Resend. Its settings are those of every command in the folder of the sources. */
+/**
+ * Starts the service by hand, with a fake of Resend. Its settings apply to every command in the folder of the sources.
+ */
 export async function startService({ open, run, until }: Machine): Promise<void> {
   await run("cat > .env", {
     typed: "DEFAULT_FROM=shop@example.com\nRESEND_API_KEY=re_fake\nRESEND_BASE_URL=http://127.0.0.1:7210\n",

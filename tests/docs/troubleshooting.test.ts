@@ -1,4 +1,4 @@
-// docs/troubleshooting.md: the three commands to start with, and where to look when submissions fail.
+// docs/troubleshooting.md: the three commands to start with, and the place to look when submissions fail.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

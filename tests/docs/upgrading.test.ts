@@ -1,4 +1,4 @@
-// docs/upgrading.md: new units and processes in place of running ones, which go on with the same queue.
+// docs/upgrading.md: new units and processes replace running ones, and continue with the same queue.
 
 import { expect } from "bun:test";
 import { testPage } from "./page.ts";

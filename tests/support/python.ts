@@ -1,4 +1,4 @@
-// Python as the tests run it: Debian's own, which has the packages that tests/run installs. PATH may lead to another.
+// Python as the tests run it: Debian's, which has the packages that tests/run installs. PATH may lead to another one.
 
 import { expect } from "bun:test";
 import { existsSync } from "node:fs";
@@ -10,7 +10,7 @@ export const python = existsSync("/usr/bin/python3") ? "/usr/bin/python3" : "pyt
 /** The sources of the Python client. */
 export const pythonFolder = join(import.meta.dir, "../../clients/python");
 
-/** An environment of nothing but this, in which Python finds the client's sources and writes no caches next to them. */
+/** A minimal environment, in which Python finds the client's sources and writes no caches next to them. */
 export const pythonEnv: Readonly<Record<string, string>> = {
   PATH: process.env["PATH"] ?? "",
   PYTHONPATH: pythonFolder,
@@ -18,7 +18,7 @@ export const pythonEnv: Readonly<Record<string, string>> = {
   PYTHONDEVMODE: "1",
 };
 
-/** The ids of the emails that the sandbox wrote, once for each file. A killed worker leaves hidden files as well. */
+/** The ids of the emails that the sandbox wrote, once per file. A killed worker also leaves hidden files. */
 export function idsInOutbox(dataDir: string): string[] {
   const files = new Bun.Glob("*.eml").scanSync({ cwd: join(dataDir, "outbox") });
   return [...files].map((name) => name.split(".")[0]!).toSorted();
@@ -27,13 +27,16 @@ export function idsInOutbox(dataDir: string): string[] {
 export interface Stream {
   /** The ids of the emails that were acknowledged. */
   readonly ids: readonly string[];
-  /** Waits for some more acknowledgements. */
+  /** Waits for more acknowledgments. */
   goesOn(): Promise<unknown>;
-  /** Ends it. Fails if a call did. */
+  /** Stops the calls. Fails if one failed. */
   end(): Promise<void>;
 }
 
-/** Starts calls of the client, one after another in several threads. @param command a Python that has the client */
+/**
+ * Starts calls of the client, one after another in several threads.
+ * @param command a Python that has the client
+ */
 export function startStream(command: string, urls: readonly string[]): Stream {
   const child = Bun.spawn([command, join(pythonFolder, "tests/stream.py")], {
     env: {

@@ -1,10 +1,11 @@
-// Tests that each run in a world of their own, closed whatever happens, on a Redis that the tests of a file share.
+// Tests that each get their own queue, fakes and workers, closed whatever happens, on a Redis that the tests of a file
+// share.
 
 import { afterAll, beforeAll, test } from "bun:test";
 import { type InProcess, type InProcessOptions, openInProcess } from "./in_process.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
-/** Runs a Redis during the tests of this file. Returns its URL, to be called within a test. */
+/** Runs a Redis during the tests of this file. The returned function gives its URL, once the tests run. */
 export function sharedRedis(): () => string {
   let redis: RedisServer;
   beforeAll(async () => {
@@ -14,7 +15,11 @@ export function sharedRedis(): () => string {
   return () => redis.url;
 }
 
-/** @param urlOf of a Redis that is there when the tests run; undefined for an embedded queue */
+/**
+ * Returns a function that declares such a test.
+ * @param subject prefix of the tests' names
+ * @param urlOf   URL of a Redis, once the tests run; undefined for an embedded queue
+ */
 export function worldTests(subject: string, urlOf: () => string | undefined) {
   return (
     name: string,
@@ -32,7 +37,7 @@ export function worldTests(subject: string, urlOf: () => string | undefined) {
   };
 }
 
-/** Makes so many at once. */
+/** Makes this many concurrently. */
 export function times<T>(count: number, make: (index: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: count }, (_, index) => make(index)));
 }
