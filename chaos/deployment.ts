@@ -210,7 +210,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const links = disturbedLinks(scenario);
   const proxies = new Map<Link, Proxy[]>();
   /** Returns the port that leads to `port` over this link, through a proxy if the scenario disturbs it. */
-  async function way(link: Link, port: number): Promise<number> {
+  async function portOver(link: Link, port: number): Promise<number> {
     if (!links.has(link)) return port;
     const proxy = await startProxy(port);
     proxies.set(link, [...(proxies.get(link) ?? []), proxy]);
@@ -246,7 +246,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const queueSettings = async (link: Link) =>
     redis === undefined
       ? { DATA_DIR: store, ...joined(disk?.env, clocks?.service.env) }
-      : { REDIS_URL: `redis://127.0.0.1:${await way(link, redis.port)}`, ...clocks?.service.env };
+      : { REDIS_URL: `redis://127.0.0.1:${await portOver(link, redis.port)}`, ...clocks?.service.env };
   const watched: Watched[] = [];
   /** Creates a process of the service, with an admin port if its readiness is watched. */
   async function serviceComponent(
@@ -266,15 +266,15 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     const port = await freePort();
     const env = { ...settings, ...(await queueSettings("server-redis")), PORT: String(port) };
     servers.push(await serviceComponent(`server-${i}`, "server.ts", env));
-    urls.push(`http://127.0.0.1:${await way("clients", port)}/`);
+    urls.push(`http://127.0.0.1:${await portOver("clients", port)}/`);
   }
   // All workers use the same base URLs: a worker with another one leaves batches in doubt to workers that have the
   // batch's own.
   const providerSettings = {
     RESEND_API_KEY: "re_fake",
-    RESEND_BASE_URL: `http://127.0.0.1:${await way("resend", portOf(fakes.resend))}`,
+    RESEND_BASE_URL: `http://127.0.0.1:${await portOver("resend", portOf(fakes.resend))}`,
     POSTMARK_SERVER_TOKEN: "fake-token",
-    POSTMARK_BASE_URL: `http://127.0.0.1:${await way("postmark", portOf(fakes.postmark))}`,
+    POSTMARK_BASE_URL: `http://127.0.0.1:${await portOver("postmark", portOf(fakes.postmark))}`,
   };
   const workers: ManagedProcess[] = [];
   for (let i = 0; i < (scenario.workers ?? 2); i += 1) {

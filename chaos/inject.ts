@@ -35,20 +35,20 @@ const earlyMs = 200;
 
 /** Injects the fault, waits for its duration, and undoes it. */
 export async function inject(deployment: Deployment, strike: Strike): Promise<Struck> {
-  const { fault, forMs, whom, dice } = strike;
+  const { fault, forMs, target, random } = strike;
   switch (fault.do) {
     case "kill":
       return fault.component === "everything"
         ? killEverything(deployment)
-        : killOne(deployment, componentOf(deployment, fault.component, whom));
+        : killOne(deployment, componentOf(deployment, fault.component, target));
     case "restart":
-      return restart(deployment, componentOf(deployment, fault.component, whom));
+      return restart(deployment, componentOf(deployment, fault.component, target));
     case "freeze":
-      return freeze(componentOf(deployment, fault.component, whom), forMs);
+      return freeze(componentOf(deployment, fault.component, target), forMs);
     case "failOver":
       return failOver(deployment, fault, forMs);
     case "cutPower":
-      return cutPower(deployment, Math.max(0, Math.round(between(fault.keep, dice))), whom);
+      return cutPower(deployment, Math.max(0, Math.round(between(fault.keep, random))), target);
     case "tearLog":
       return tearLog(deployment);
     case "fillMemory":
@@ -59,20 +59,20 @@ export async function inject(deployment: Deployment, strike: Strike): Promise<St
       deployment.disk!.setFull(false);
       return nothing;
     case "slowDisk":
-      deployment.disk!.setSyncDelay(between(fault.syncMs, dice));
+      deployment.disk!.setSyncDelay(between(fault.syncMs, random));
       await Bun.sleep(forMs);
       deployment.disk!.setSyncDelay(0);
       return nothing;
     case "stepClock": {
       const clock = deployment.clock(fault.of);
-      const aheadMs = pick(fault.aheadMs, dice);
+      const aheadMs = pick(fault.aheadMs, random);
       clock.setAhead(aheadMs);
       await Bun.sleep(forMs);
       clock.setAhead(0);
       return { killed: [], note: `${aheadMs / 3_600_000} h ahead` };
     }
     case "network":
-      return disturb(pick(deployment.proxies(fault.link), whom), fault, forMs, dice);
+      return disturb(pick(deployment.proxies(fault.link), target), fault, forMs, random);
     case "provider": {
       const { fault: what, probability } = fault;
       const fake = deployment.fakes(fault.name);
@@ -93,17 +93,17 @@ export async function inject(deployment: Deployment, strike: Strike): Promise<St
       return nothing;
     }
     case "freezeBeforeSettlement":
-      return freezeBeforeSettlement(deployment, fault, forMs, whom);
+      return freezeBeforeSettlement(deployment, fault, forMs, target);
   }
 }
 
 function componentOf(
   deployment: Deployment,
   component: "server" | "worker" | "redis",
-  dice: number,
+  random: number,
 ): ManagedProcess {
   if (component === "redis") return deployment.redis!.component;
-  return pick(component === "server" ? deployment.servers : deployment.workers, dice);
+  return pick(component === "server" ? deployment.servers : deployment.workers, random);
 }
 
 function killOne(deployment: Deployment, component: ManagedProcess): Promise<Struck> {
@@ -194,7 +194,7 @@ async function disturb(
   proxy: Proxy,
   { how, delayMs = [0, 0] }: Extract<Fault, { do: "network" }>,
   forMs: number,
-  dice: number,
+  random: number,
 ): Promise<Struck> {
   switch (how) {
     case "dropReplies":
@@ -212,7 +212,7 @@ async function disturb(
       proxy.cutAll();
       break;
     case "delay":
-      proxy.delayMs = between(delayMs, dice);
+      proxy.delayMs = between(delayMs, random);
       break;
   }
   const before = proxy.lost;
@@ -230,10 +230,10 @@ async function freezeBeforeSettlement(
   deployment: Deployment,
   { name, fault, meanwhile }: Extract<Fault, { do: "freezeBeforeSettlement" }>,
   forMs: number,
-  whom: number,
+  target: number,
 ): Promise<Struck> {
-  const worker = pick(deployment.workers, whom);
-  const answers = pick(deployment.proxies(name), whom);
+  const worker = pick(deployment.workers, target);
+  const answers = pick(deployment.proxies(name), target);
   const fake = deployment.fakes(name);
   // Only this worker may get the answer.
   const others = deployment.workers.filter((one) => one !== worker);
@@ -256,7 +256,7 @@ async function freezeBeforeSettlement(
     async () => answers.heldReplies > 0 && (fault === undefined || (await struck()).key !== undefined),
   );
   const held = answers.heldReplies;
-  const hold = holdSettlements(deployment, whom);
+  const hold = holdSettlements(deployment, target);
   answers.release();
   await fake.clearFaults();
   await Bun.sleep(readingMs);
@@ -293,9 +293,9 @@ interface Hold {
  * Keeps the worker's settlements from reaching the store: the proxy to Redis holds them, or another process locks the
  * embedded queue's file.
  */
-function holdSettlements(deployment: Deployment, whom: number): Hold {
+function holdSettlements(deployment: Deployment, target: number): Hold {
   if (deployment.redis !== undefined) {
-    const proxy = pick(deployment.proxies("worker-redis"), whom);
+    const proxy = pick(deployment.proxies("worker-redis"), target);
     proxy.requests = "hold";
     return { othersGoOn() {}, letThrough: () => proxy.release() };
   }

@@ -13,6 +13,6 @@ export function buildLibrary(source: string, into: string): string {
   const library = join(into, `${basename(source, ".c")}.so`);
   const flags = ["-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread"];
   const { success, stderr } = Bun.spawnSync([cc, ...flags, "-o", library, source, "-ldl"]);
-  if (!success) throw new Error(`Cannot build ${source}: ${cc} says ${stderr.toString().trim()}`);
+  if (!success) throw new Error(`Cannot build ${source}: ${cc} printed ${stderr.toString().trim()}`);
   return library;
 }

@@ -16,22 +16,22 @@ import { needsClock, needsDisk } from "./deployment.ts";
 
 const usage = `Usage: npm run chaos -- [options]
 
-Starts the service with a store, several servers and workers, and fakes of both providers; offers emails; strikes with
-faults that a seed draws; heals, waits until the queue is empty, and judges. Exits with 1 if a single email was lost,
-altered, stuck, wrongly dead, or accepted twice where that could have been avoided.
+Starts the service with a store, several servers and workers, and fakes of both providers. Submits emails, injects faults
+that a seed draws, ends them, waits until the queue is empty, and judges the result. Exits with 1 if a single email was
+lost, altered, stuck, wrongly dead, or accepted twice where that was avoidable.
 
-  --scenario NAME,…   only these; all by default, or by that name; --list names them
+  --scenario NAME,…   only these scenarios; all of them by default, or with the name all
   --queue NAME        redis or embedded; both by default
-  --minutes N         how long faults strike in each run; 0.5 by default
-  --emails N          and until so many emails have been acknowledged
-  --kills N           and until so many processes have been killed
-  --seed N            of the faults and the emails; by default one of the clock's, which is printed
-  --rate N            emails offered in a second, 300 by default
-  --evidence FOLDER   where logs, journals and the store are kept; without it, only those of a run that failed are
-  --service FOLDER    the service's sources, if not these
-  --verbose           prints every fault
-  --json              prints one document with every result, and nothing else, on stdout
-  --list              names the scenarios`;
+  --minutes N         inject faults for this long in each run; 0.5 by default
+  --emails N          and until this many emails have been acknowledged
+  --kills N           and until this many processes have been killed
+  --seed N            seed of the faults and the emails; by default a new one, which is printed
+  --rate N            emails offered per second; 300 by default
+  --evidence FOLDER   keep the logs, journals and store of every run there; by default only those of failed runs are kept
+  --service FOLDER    the service's sources; these by default
+  --verbose           print every fault
+  --json              print one document with all results, and nothing else, on stdout
+  --list              print all scenarios`;
 
 const read = readOptions(process.argv.slice(2), {
   scenario: { type: "string" },
@@ -63,7 +63,7 @@ if (values.list) {
 // A run owns the processes that it started: a signal ends it together with all of them.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 
-const say = (text: string) => (values.json ? console.error(text) : console.log(text));
+const print = (text: string) => (values.json ? console.error(text) : console.log(text));
 const seed =
   values.seed === undefined ? Math.floor(Date.now() / 1000) % 1_000_000 : count("seed", values.seed);
 const extent: Extent = {
@@ -89,8 +89,8 @@ const diskLibrary = chosen.some(needsDisk) ? build(buildDisk) : undefined;
 const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
 
 const keeps = values.evidence === undefined ? "the evidence of failed runs" : "the evidence of every run";
-say(`seed ${seed}; ${keeps} is in ${evidence}\n`);
-say(tableHead);
+print(`seed ${seed}; ${keeps} is in ${evidence}\n`);
+print(tableHead);
 const results: { scenario: string; queue: Queue; result: RunResult }[] = [];
 for (const { scenario, queue } of runs) {
   const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
@@ -118,18 +118,18 @@ for (const { scenario, queue } of runs) {
   results.push({ scenario: scenario.name, queue, result });
   if (values.verbose) {
     for await (const one of readJournal<StrikeRecord>(join(folder, "strikes.jsonl")))
-      say(`  ${strikeLine(one)}`);
+      print(`  ${strikeLine(one)}`);
   }
-  say(tableLine(`${scenario.name} (${queue})`, result));
-  for (const failure of result.failures) say(`  ${failure}`);
+  print(tableLine(`${scenario.name} (${queue})`, result));
+  for (const failure of result.failures) print(`  ${failure}`);
   if (!result.ok)
-    say(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
-  if (!result.ok) say(`  evidence: ${folder}`);
+    print(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
+  if (!result.ok) print(`  evidence: ${folder}`);
   else if (values.evidence === undefined) rmSync(folder, { recursive: true, force: true });
 }
-say(`\n${legend}`);
+print(`\n${legend}`);
 const failed = results.filter(({ result }) => !result.ok);
-say(
+print(
   failed.length === 0
     ? `\n${results.length === 1 ? "The run" : `All ${results.length} runs`} kept every promise.`
     : `\n${failed.length} of ${results.length} runs FAILED.`,

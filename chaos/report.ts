@@ -49,8 +49,8 @@ export function tableLine(name: string, result: RunResult): string {
 
 export function strikeLine({ what, startMs, endMs, killed, unclean, note }: StrikeRecord): string {
   const at = new Date(startMs).toISOString().slice(11, 23);
-  const whom = killed.length > 0 ? ` [${killed.join(" ")}]` : "";
-  return `${at} ${what}${whom}, ${endMs - startMs} ms${[unclean, note].map((text) => (text === undefined ? "" : `, ${text}`)).join("")}`;
+  const names = killed.length > 0 ? ` [${killed.join(" ")}]` : "";
+  return `${at} ${what}${names}, ${endMs - startMs} ms${[unclean, note].map((text) => (text === undefined ? "" : `, ${text}`)).join("")}`;
 }
 
 function widthOf(title: string): number {

@@ -12,9 +12,9 @@ export interface Strike {
   /** Duration, ms; 0 if it is instantaneous. */
   readonly forMs: number;
   /** In [0, 1): selects the target, if there are several. */
-  readonly whom: number;
+  readonly target: number;
   /** In [0, 1): decides everything else that has to be drawn. */
-  readonly dice: number;
+  readonly random: number;
 }
 
 /**
@@ -31,20 +31,20 @@ export function* schedule(scenario: Scenario, seed: number, lane: number): Gener
       fault,
       afterMs: Math.round(between(scenario.pauseMs, random())),
       forMs: "forMs" in fault ? Math.round(between(fault.forMs, random())) : 0,
-      whom: random(),
-      dice: random(),
+      target: random(),
+      random: random(),
     };
   }
 }
 
-/** @param dice in [0, 1) */
-export function between([from, to]: Range, dice: number): number {
-  return from + (to - from) * dice;
+/** @param random in [0, 1) */
+export function between([from, to]: Range, random: number): number {
+  return from + (to - from) * random;
 }
 
-/** @param dice in [0, 1) */
-export function pick<T>(list: readonly T[], dice: number): T {
-  return list[Math.floor(dice * list.length)] as T;
+/** @param random in [0, 1) */
+export function pick<T>(list: readonly T[], random: number): T {
+  return list[Math.floor(random * list.length)] as T;
 }
 
 /** Describes a fault in one line. */
