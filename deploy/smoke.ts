@@ -22,7 +22,7 @@ export async function smoke(command: readonly string[], versionLine: string): Pr
     throw new Error(`--version printed ${JSON.stringify(version)} instead of ${JSON.stringify(versionLine)}`);
   }
   const help = await output([...command, "--help"]);
-  if (!help.includes("\nUsage: ")) throw new Error(`--help printed ${JSON.stringify(help)}`);
+  if (!help.startsWith("Usage: ")) throw new Error(`--help printed ${JSON.stringify(help)}`);
   await deliver(command);
 }
 
