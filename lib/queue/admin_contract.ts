@@ -1,0 +1,138 @@
+// The contract of a queue on any store, as an operator sees it: what is stored, the statistics, and the changes that
+// commands make. The rules in contract.ts hold here too.
+
+import type { Health, Settlement } from "./contract.ts";
+
+export type EmailState = "waiting" | "retrying" | "sending" | "in-doubt" | "sent" | "dead" | "deleted";
+
+export interface StoredEmail {
+  readonly id: string;
+  readonly state: EmailState;
+  /** The whole email; in a list, or once sent, the envelope line alone; absent once deleted. */
+  readonly text?: string | undefined;
+  /** Absent once sent or deleted. */
+  readonly submittedAtMs?: number | undefined;
+  /** When it is due (waiting, retrying), or when it died. */
+  readonly atMs?: number | undefined;
+  readonly history: string;
+  /** Once sent. */
+  readonly record?: string | undefined;
+  /** While in a batch. */
+  readonly batch?: StoredBatch | undefined;
+}
+
+export interface StoredBatch {
+  readonly id: string;
+  readonly provider: string;
+  /** Counts its leases: the fence of {@link Admin.release}. */
+  readonly lease: number;
+  /** All its emails; absent in a list. */
+  readonly emailIds?: readonly string[] | undefined;
+  /** The end of its lease, or its next attempt. */
+  readonly dueAtMs: number;
+  /** A worker has it until then. */
+  readonly leased: boolean;
+  /** Its last lease, or the one before its present one, expired without a settlement. */
+  readonly leaseExpired: boolean;
+  readonly doubtSinceMs?: number | undefined;
+  readonly notes: string;
+}
+
+export interface Page {
+  readonly emails: readonly StoredEmail[];
+  /** Where the next page begins, opaque; undefined after the last. */
+  readonly next: string | undefined;
+}
+
+/** How a provider did lately, according to settlements under a valid lease. */
+export interface ProviderCondition {
+  readonly lastAcceptedAtMs?: number;
+  /** Its first failure since the last acceptance; absent while it works. */
+  readonly failingSinceMs?: number;
+  readonly lastFailedAtMs?: number;
+  readonly lastFailure?: string;
+  /** The last failure came without an answer in the provider's own form; absent while it works. */
+  readonly isUnanswered?: true;
+}
+
+export interface QueueStats {
+  /** The store's time. */
+  readonly nowMs: number;
+  /** All emails of a batch count alike, even one that was accepted elsewhere meanwhile and is shown as sent. */
+  readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
+  readonly counters: Readonly<Record<string, number>>;
+  /** By name, those that have accepted something or failed. */
+  readonly providers: Readonly<Record<string, ProviderCondition>>;
+  /** Since when the oldest is due: an email, or a batch that has to be claimed again. */
+  readonly oldestDueAtMs?: number | undefined;
+  readonly oldestDoubtSinceMs?: number | undefined;
+  readonly paused: boolean;
+  /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
+  readonly clockStep?: { readonly atMs: number; readonly byMs: number } | undefined;
+  /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or the size of the disk. */
+  readonly bytesUsed: number;
+  readonly bytesMax?: number | undefined;
+}
+
+export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
+
+/** The queue as an operator sees it. Everything is bounded, and safe beside running workers. */
+export interface Admin {
+  show(id: string): Promise<StoredEmail | undefined>;
+  stats(): Promise<QueueStats>;
+  /**
+   * At most `limit` (1–1000) emails in one state; a page of large emails, or of emails that have left, may hold fewer
+   * or none though others follow. What stays in the state is listed once. What leaves meanwhile may be missing; what
+   * comes back, or newest first is claimed after its lease expired, may be listed again.
+   * @param from `next` of the page before
+   * @param order by the time since which, or until which, an email is in the state; default: from the oldest
+   */
+  list(
+    state: Exclude<EmailState, "deleted">,
+    limit: number,
+    from?: string,
+    order?: "oldest" | "newest",
+  ): Promise<Page>;
+  /**
+   * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Skips an email that is
+   * no longer dead with the history that it was seen with.
+   * @param counts added to the counters for each email that was retried
+   * @returns the ids of those that were
+   */
+  retry(
+    emails: readonly { readonly id: string; readonly seenHistory: string; readonly history: string }[],
+    counts: Readonly<Record<string, number>>,
+  ): Promise<readonly string[]>;
+  /**
+   * Settles a batch in doubt without leasing it, even while claims are paused. Its fates are `due` or `dead`.
+   * @param batch as {@link show} returned it
+   * @returns false if it is leased, or has changed since: then nothing is changed
+   */
+  release(batch: StoredBatch, settlement: Settlement): Promise<boolean>;
+  /**
+   * Refuses an email in a batch. 1000 ids at most; one answer for each.
+   * @param seenHistories one for each id: deletes only what is still dead with this history, else answers `changed`
+   */
+  delete(ids: readonly string[], seenHistories?: readonly string[]): Promise<readonly DeleteAnswer[]>;
+  /**
+   * Goes through at most `limit` (1–1000) waiting and retrying emails, and deletes those submitted by a time. Their ids
+   * stay known. What meanwhile comes back from a batch or is retried may be deleted, or not.
+   * @param submittedTillMs by the store's clock, as {@link QueueStats.nowMs}
+   * @param from `next` of the call before
+   * @returns how many it deleted, perhaps none though others follow; and `next` as in {@link Page}
+   */
+  clear(
+    limit: number,
+    submittedTillMs: number,
+    from?: string,
+  ): Promise<{ readonly deleted: number; readonly next: string | undefined }>;
+  /** Pauses every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /**
+   * Whether a server would acknowledge submissions to this store now, and if not, how to fix it. Waits at most a second
+   * for what may pass, such as a missing replica. Creates and changes nothing.
+   */
+  health(): Promise<Health>;
+  close(): Promise<void>;
+}
