@@ -1,4 +1,4 @@
-// From settings to a queue: the only file above the stores that knows that there is more than one.
+// Opens a queue from its settings: the only file above the stores that knows that there are two.
 
 import type { Log } from "../runtime/log.ts";
 import type { Admin, Consumer, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";

@@ -75,7 +75,7 @@ class RedisAdmin implements Admin {
     const args = writeSettlement({ ...batch, emails: [] }, settlement, this.#retainMs, held);
     const { leaseHeld } = readSettled(await this.#ask(scripts.settle, ...args));
     const { redis, partition } = this.#connection;
-    // Workers find what is due by themselves, within a second.
+    // A hint: workers find due emails by themselves within a second.
     await redis.publish(`${partition}:wake`, "").catch(() => {});
     return leaseHeld;
   }

@@ -148,9 +148,9 @@ export class RedisConnection {
   #onError(error: Error & { readonly command?: { readonly name: string } }): void {
     const hasNoTls = this.#isInTlsHandshake && error.message === "connect ETIMEDOUT";
     const reason = hasNoTls ? noTls : redisErrorText(error);
-    // ioredis goes on with its handshake on a connection that was just closed: the cause is known already.
+    // ioredis continues its handshake on a connection that was just closed: the cause is known already.
     if (reason !== "not connected") this.#fail(reason);
-    // ioredis would go on with database 0, which is another queue's.
+    // ioredis would continue with database 0, which is another queue's.
     if (error.command?.name === "select") this.redis.disconnect(true);
   }
 

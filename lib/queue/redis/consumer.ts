@@ -28,7 +28,7 @@ class RedisConsumer implements Consumer {
   readonly compatible: Promise<void>;
   readonly #options: RedisConsumerOptions;
   readonly #retainMs: number;
-  // A WAIT holds up everything behind it on its connection, and settlements need none.
+  // A WAIT delays everything behind it on its connection, and settlements need none.
   readonly #claims: RedisConnection;
   readonly #settlements: RedisConnection;
   readonly #wakes: RedisConnection;

@@ -35,7 +35,7 @@ end
 
 local function walk(name)
   local first = name == start_name and rank_of(name, start_time, start_id) or 0
-  -- One more than this call goes through tells where the next begins.
+  -- One more than this call goes through shows where the next begins.
   local entries = call('ZRANGE', name, first, first + limit - passed, 'WITHSCORES')
   for i = 1, #entries, 2 do
     local id, time = entries[i], tonumber(entries[i + 1])

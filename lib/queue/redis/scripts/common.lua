@@ -172,7 +172,7 @@ local function drop_batch(batch, provider)
   end
 end
 
--- A batch is in doubt from now on, for the rest of its life. `ids` are the emails that it still holds.
+-- Puts a batch in doubt for the rest of its life. `ids` are its remaining emails.
 local function enter_doubt(batch, ids, at)
   local since = {}
   for _, id in ipairs(ids) do

@@ -7,8 +7,8 @@
 -- ARGV[3] number of histories: 0, or one for each email if only dead letters are meant; then those histories
 -- then the email ids
 --
--- Returns "deleted", "in-batch" or "unknown" for each; where only dead letters are meant, "changed" for what is present
--- and not dead, or has died again since it was seen with its history.
+-- Returns "deleted", "in-batch" or "unknown" for each; if only dead letters are meant, "changed" for an email that is not
+-- dead, or has died again since it was seen with its history.
 
 local ids, answers, taken, seen = {}, {}, {}, tonumber(ARGV[3])
 

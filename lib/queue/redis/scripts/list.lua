@@ -87,7 +87,7 @@ local function precedes(a, b)
 end
 
 -- Adds the entries of a list, or those that are due behind `after` and up to `till`, from where the page before ended:
--- as many as this page can hold, and one more, which tells whether another page follows.
+-- as many as this page can hold, and one more, which shows whether another page follows.
 local entries = {}
 local function add(name, holds_batches, after, till)
   local first = after and call('ZCOUNT', name, '-inf', text(after)) or 0

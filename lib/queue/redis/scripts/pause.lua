@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- pause: stops all claims, or lets them go on.
+-- pause: pauses all claims, or resumes them.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- ARGV[2] 1 to stop them, 0 to let them go on
+-- ARGV[2] 1 to pause, 0 to resume
 --
--- The end of a pause wakes all workers, also those that have found nothing: a claim that was refused did not look.
+-- Resuming wakes all workers, even those that are not marked as idle: a refused claim has searched nothing.
 
 if ARGV[2] == '1' then
   call('SETNX', 'paused', text(now()))

@@ -1,12 +1,11 @@
 #!lua flags=no-writes
--- stats: emails by state, the counters, the condition of each provider, and how long what is due or in doubt has been
--- so.
+-- stats: emails by state, the counters, the condition of each provider, and since when emails are due or in doubt.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 --
--- Reads no batch except those whose lease expired and that nobody has claimed since: a worker's slots, if that worker
--- died. An email that was accepted elsewhere meanwhile counts as what its batch is, until that ends.
+-- Reads only the batches whose lease expired and that were not claimed since: those of a worker that died. An email that
+-- was accepted elsewhere meanwhile counts as its batch does, until that ends.
 --
 -- Returns a QueueStats of contract.ts, as JSON.
 

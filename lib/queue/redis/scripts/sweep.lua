@@ -7,7 +7,7 @@
 --   step                 how far this clock has stepped since it was last stamped, ms; or "unwatched", if no worker knows
 --   nowMs, stampMs       as returned by the look at the clock that shows this
 --   retainMs, idempotencyMs   how long an id stays known, and an idempotency key
---   worker, presence     the worker, and what stands behind the time in its field of workers
+--   worker, presence     the worker, and what follows the time in its field of workers
 --
 -- Returns JSON: nowMs, and stampMs, the time of this clock that some worker left last; absent if none ever did.
 
@@ -31,7 +31,7 @@ end
 -- The clock
 
 local step = request.step
--- Nothing is done by a clock that has stepped, or was stamped by another worker, since this worker looked at it.
+-- If the clock has stepped, or another worker has stamped it, since this worker looked at it, the next sweep decides.
 if not step or request.stampMs ~= tonumber(h.swept) or math.abs(at - request.nowMs) > step_min then
   return clock()
 end
@@ -63,7 +63,7 @@ if step == 'unwatched' then
   keep('expires_from', text(at + hour))
 elseif step ~= 0 then
   ahead = math.max(0, step)
-  -- The release before tells by the number of steps which ones it has to allow for.
+  -- The release before uses the number of steps to find those that it has not allowed for.
   keep('steps', h.epoch .. ':' .. text(step))
   keep('epoch', text(h.epoch + 1))
   keep('step_at', text(at))
@@ -107,7 +107,7 @@ local retry_max, search_wait, credentials = 0, 0, {}
 for worker, line in pairs(hash('workers')) do
   local all = words(line)
   local age = at - all[1]
-  -- Those who lived before the clock was set ahead live still.
+  -- Workers that were alive before a step ahead still are.
   if age < 0 or (ahead > 0 and age - ahead <= minute) then
     age = 0
     call('HSET', 'workers', worker, text(at) .. string.sub(line, #all[1] + 1))
@@ -192,7 +192,7 @@ for _, batch in ipairs(range('ends', text(at + 23 * hour + minute), '+inf', 100)
   call('ZADD', 'ends', ends, batch)
 end
 
--- A record stamped under a clock that ran ahead is kept for its whole time from now on.
+-- What was stamped by a clock that ran ahead is kept for its whole time from now on.
 for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '+inf', 1000)) do
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
 end
@@ -217,7 +217,7 @@ local function restamp(name, delay, holds_batches)
   end
 end
 
--- No worker delays emails, and batches in doubt, for so long.
+-- No live worker delays an email, or a batch in doubt, for longer.
 local names = due_names()
 for _, name in ipairs(names) do
   restamp(name, retry_max)
@@ -246,7 +246,7 @@ if restamped > 0 then
   wake()
 end
 
--- Gives to all providers the emails that only one may take which no worker serves.
+-- Emails that only one provider may take, which no worker serves, are for all.
 for _, name in ipairs(names) do
   local list, owner = string.match(name, '^(split:%d+):(.*)$')
   owner = owner or string.match(name, '^due:(.*)$')
