@@ -20,8 +20,8 @@ afterAll(() => redis.stop());
 
 let queues = 0;
 interface RedisQueue extends QueueUnderTest {
-  /** The consumer of another worker on the same queue. */
-  another(): Consumer;
+  /** The consumer of another worker on the same queue, for which the clock is ahead by so much. */
+  another(aheadMs?: () => number): Consumer;
 }
 
 async function open(): Promise<RedisQueue> {
@@ -60,8 +60,8 @@ async function open(): Promise<RedisQueue> {
     step: (ms) => {
       offsetMs += ms;
     },
-    another() {
-      const other = openRedisConsumer(options);
+    another(aheadMs = () => 0) {
+      const other = openRedisConsumer({ ...options, clockOffsetMs: () => offsetMs + aheadMs() });
       others.push(other);
       return other;
     },
@@ -94,6 +94,23 @@ describe("queue on Redis, its sweeps:", () => {
     await q.consumer.sweep(serving("resend"));
     expect(await step(q)).toBeUndefined();
     expect(await tools.state(q, id!)).toBeUndefined();
+  });
+
+  test("a sweep changes nothing if the clock has stepped since it looked at it", async () => {
+    const q = await tools.queue();
+    const idempotency = { key: "order-17", fingerprint: "a", token: "" };
+    const first = submission({ idempotency });
+    await tools.submit(q, first);
+    await q.consumer.sweep(serving("resend"));
+    q.advance(2 * hourMs);
+    await q.consumer.sweep(serving("resend"));
+    let [isSwept, calls] = [false, 0];
+    const other = q.another(() => (isSwept && (calls += 1) > 1 ? 25 * hourMs : 0));
+    await eventually("it is connected", () => other.health().ok);
+    isSwept = true;
+    await other.sweep({ ...serving("resend"), worker: Bun.randomUUIDv7() });
+    expect(calls).toBe(2);
+    expect(await tools.submit(q, submission({ idempotency }))).toEqual([first.id]);
   });
 
   test("the sweeps of several workers find a step once", async () => {
