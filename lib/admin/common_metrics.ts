@@ -70,9 +70,9 @@ function queueTotals({ counters }: QueueStats, known: readonly string[]): Row[] 
   return [
     ["outcomes", "Outcomes of emails at a provider: one email may have several.", byOutcome],
     ["possible_duplicates", "Emails sent again that may have been accepted.", count("possible_duplicates")],
-    ["retried_by_operator", "Emails that an operator had sent again.", count("replayed")],
+    ["retried_by_operator", "Emails that an operator retried.", count("replayed")],
     ["duplicates", "Emails that were seen to be accepted a second time.", count("duplicates")],
-    ["restamped", "What was due at an impossible time, and was brought back.", count("restamped")],
+    ["restamped", "Emails and batches that were due at an impossible time, corrected.", count("restamped")],
   ];
 }
 

@@ -1,4 +1,4 @@
-// A command's answer as fields by their keys, from which the JSON document, the lines and the columns for people are made.
+// A command's answer as one list of fields for the JSON document and for the lines and columns that people read.
 
 import { formatAge, formatNumber, formatTime, visible } from "./format.ts";
 import { paint, type Style, type Terminal } from "./terminal.ts";
@@ -37,10 +37,7 @@ export function titleOf(key: string): string {
   return words.replaceAll("_", " ").toUpperCase();
 }
 
-/**
- * A line for each field with a label.
- * @param nowMs the store's time, Unix ms
- */
+/** A line for each field with a label. @param nowMs the store's time, Unix ms */
 export function linesOf(fields: Fields, nowMs: number, terminal: Terminal): string[] {
   const labeled = Object.values(fields).filter(({ label }) => label !== undefined);
   const width = Math.max(...labeled.map(({ label = "" }) => label.length));

@@ -16,7 +16,7 @@ const root = defineGroup({
   summary: "",
   about: `\
 Takes emails over HTTP, stores them, and delivers them through Resend or
-Postmark. Whatever process is killed meanwhile, no email is lost.`,
+Postmark. No email is lost, whichever process is killed.`,
   details: `\
 Options:
   --help     prints this; after a command, the help of that command

@@ -286,7 +286,7 @@ describe.each([
   test("show says that a dead worker has not reported, and until when a live one holds the batch", async () => {
     const { env, queue } = await open();
     const [lost] = await queue.leaseExpired();
-    const reason = "a worker took it and has not reported since, and its lease has run out";
+    const reason = "its worker has not reported, and the lease has expired";
     const printed = await jsonOfCli(env, ["queue", "show", lost!]);
     expect(printed.in_doubt_since).toBe(printed.next_try_at);
     expect(printed).toMatchObject({ state: "in-doubt", reason, next_try_at: iso, attempts: [] });

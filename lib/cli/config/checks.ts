@@ -1,6 +1,5 @@
-// Checks that the store and the providers work with the settings: the store by all that a server demands of it, each
-// provider by a request that sends nothing. Creates and changes nothing, since the user who checks may not be the
-// service's.
+// Checks that the store and the providers work with the settings: the store as a server checks it, each provider by a
+// request that sends nothing. Creates and changes nothing, since the user who checks may not be the service's.
 
 import { type Config, readConfig } from "../../config/config.ts";
 import { type ProviderName, type Registration, registry } from "../../providers/registry.ts";

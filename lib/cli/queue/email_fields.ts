@@ -1,5 +1,5 @@
-// Everything that is known about one email, read from what the queue keeps, as the fields in which `list` and `show` print
-// it. A damaged email is shown as far as it can be read.
+// Everything that the queue knows about one email, as the fields that `list` and `show` print. A damaged email is shown as
+// far as it can be read.
 
 import { contentNames, decodeEmail, decodeEnvelope, type Email, envelopeNames } from "../../email/email.ts";
 import { type Field, type FieldName, fieldNames, fields, labelOf } from "../../email/fields.ts";
@@ -98,7 +98,7 @@ export function emailFields(stored: StoredEmail) {
 }
 
 /** The same text for every email, so that `stats` counts them together. */
-const lapsedReason = "a worker took it and has not reported since, and its lease has run out";
+const lapsedReason = "its worker has not reported, and the lease has expired";
 
 /** `true` in JSON and a text for people, or left out. */
 function flagField(label: string, isSet: boolean, text: string): DisplayField {

@@ -1,5 +1,4 @@
-// `queue retry`: sends dead letters back to waiting, by their ids or all of them; and, with --force, emails that may have
-// been sent.
+// `queue retry`: sends dead letters back to waiting and, with --force, emails that may have been sent.
 
 import { decideRetry, endDoubtNow, type OperatorRetry, retryCounts } from "../../policy/operator_retry.ts";
 import type { StoredEmail } from "../../queue/contract.ts";

@@ -1,5 +1,4 @@
-// A command's access to the queue: the settings that lead to it, its admin, the terminal, and what is reported when
-// the queue cannot be used.
+// A command's access to the queue, and what is reported when the queue cannot be used.
 
 import { type Config, readConfig } from "../../config/config.ts";
 import { type Admin, type StoredEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";

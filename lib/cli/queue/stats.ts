@@ -1,6 +1,6 @@
 // `queue stats`: the condition of the queue at a glance.
 
-import type { Admin, QueueStats } from "../../queue/contract.ts";
+import type { Admin, QueueStats, StoredEmail } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { defineCommand } from "../command.ts";
 import { documentOf, type DisplayField, type Fields, linesOf, titleOf } from "../fields.ts";
@@ -8,8 +8,7 @@ import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { paint, type Terminal } from "../terminal.ts";
-import { type EmailFields, emailFields } from "./email_fields.ts";
-import { type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
+import { emailFields, type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
 import { durabilityOf } from "./location.ts";
 import { jsonFlag, pageMax, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
@@ -30,8 +29,8 @@ The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
     withQueue(async (session) => {
       const { admin, terminal } = session;
       const stats = await admin.stats();
-      const failures = await sampleFailures(admin);
-      const dead = await sampleDead(admin);
+      const failures = await sampleReasons(admin, ["retrying", "waiting", "in-doubt"]);
+      const dead = await sampleReasons(admin, ["dead"]);
       const fields = { ...queueFields(stats, session.location), store: await storeField(session) };
       const providers = providerFields(stats);
       if (json) {
@@ -178,42 +177,31 @@ interface ReasonSample {
   readonly reasons: readonly FailureReason[];
 }
 
-/** Why dead letters are dead. */
-function sampleDead(admin: Admin): Promise<ReasonSample> {
-  return sample(admin, ["dead"], (fields) => ({
-    reason: fields.reason.value ?? "no reason that can be read",
-  }));
-}
-
-/** Why the last attempt failed of emails that are not sent yet, with its provider. */
-function sampleFailures(admin: Admin): Promise<ReasonSample> {
-  return sample(admin, ["retrying", "waiting", "in-doubt"], (fields) => {
-    const provider = fields.provider.value ?? fields.attempts.value.at(-1)?.provider;
-    const reason = fields.reason.value;
-    return provider === undefined || reason === undefined ? undefined : { provider, reason };
-  });
-}
-
-/** Reads the newest emails, since they show what goes wrong now: reasons are stored with the emails and counted nowhere. */
-async function sample(
-  admin: Admin,
-  states: readonly ListedState[],
-  reasonOf: (fields: EmailFields) => Omit<FailureReason, "emails"> | undefined,
-): Promise<ReasonSample> {
+/**
+ * Why dead letters are dead, or why the last attempt failed of emails that are not sent yet. Reads the newest emails,
+ * since they show what goes wrong now: reasons are stored with the emails and counted nowhere.
+ */
+async function sampleReasons(admin: Admin, states: readonly ListedState[]): Promise<ReasonSample> {
   const found = new Map<string, FailureReason>();
   let size = 0;
   for (const state of states) {
     for await (const emails of pagesOf(admin, state, Math.ceil(sampleMax / states.length), "newest")) {
       size += emails.length;
-      for (const email of emails) {
-        const why = reasonOf(emailFields(email));
-        if (why === undefined) continue;
+      for (const why of emails.flatMap((email) => reasonOf(email) ?? [])) {
         const key = `${why.provider}\n${why.reason}`;
         found.set(key, { ...why, emails: (found.get(key)?.emails ?? 0) + 1 });
       }
     }
   }
   return { size, reasons: [...found.values()].toSorted((a, b) => b.emails - a.emails).slice(0, reasonsMax) };
+}
+
+function reasonOf(email: StoredEmail): Omit<FailureReason, "emails"> | undefined {
+  const fields = emailFields(email);
+  const reason = fields.reason.value;
+  if (email.state === "dead") return { reason: reason ?? "no reason that can be read" };
+  const provider = fields.provider.value ?? fields.attempts.value.at(-1)?.provider;
+  return provider === undefined || reason === undefined ? undefined : { provider, reason };
 }
 
 /** @param count emails of which the sample was taken */
