@@ -2,9 +2,9 @@
 // ports that they name. It has its own namespaces for processes, mounts and the network, and a layer over the disk, so
 // that nothing reaches the real machine, and everything ends with it.
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { eventually, hangMs } from "../support/eventually.ts";
 import { childrenOf } from "../support/service.ts";
 import { removeSmallDisk } from "../support/small_disk.ts";
@@ -45,9 +45,8 @@ function cgroup(): string {
 
 /** @param init the command to run as PID 1; everything ends with it, or with this process */
 function boot(init: readonly string[], stderr: "inherit" | "ignore" = "inherit") {
+  const group = mkdtempSync(join(cgroup(), "reliable-email-machine-"));
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-machine-"));
-  const group = join(cgroup(), basename(folder));
-  mkdirSync(group);
   const namespaces = [
     "--mount",
     "--propagation=unchanged",
@@ -113,7 +112,7 @@ const env = {
 
 export async function startMachine(): Promise<Machine> {
   const { child, stop } = boot([systemd, "--unit=docs.target"]);
-  const first = await eventually("it boots", () => childrenOf(child.pid)[0]);
+  let first: number | undefined;
   const inside = (command: readonly string[], cwd = sources) => {
     const enter = ["nsenter", "--all", "--root", `--target=${first}`, "env", `--chdir=${cwd}`];
     return [...enter, ...command];
@@ -136,35 +135,11 @@ export async function startMachine(): Promise<Machine> {
         done
         echo "$printed"`,
       ),
-    open(lines) {
-      let shown = "";
-      const opened = Bun.spawn(inside(["script", "--quiet", "--return", "--command", lines, "/dev/null"]), {
-        env,
-        stdin: "pipe",
-        stdout: "pipe",
-        stderr: "inherit",
-      });
-      void (async () => {
-        for await (const text of opened.stdout.pipeThrough(new TextDecoderStream())) {
-          shown += text.replaceAll("\r\n", "\n");
-        }
-      })();
-      return {
-        shown: () => shown,
-        shows: (what) =>
-          eventually(
-            () => `${lines} shows ${what} (${shown})`,
-            () => what.exec(shown)?.[0],
-          ),
-        interrupt() {
-          opened.stdin.write("\x03");
-          void opened.stdin.flush();
-        },
-        exited: opened.exited,
-      };
-    },
+    open: (lines) =>
+      openTerminal(inside(["script", "--quiet", "--return", "--command", lines, "/dev/null"]), lines),
   };
   try {
+    first = await eventually("it boots", () => childrenOf(child.pid)[0]);
     const isUp = inside(["systemctl", "is-active", "--quiet", "docs.target"], "/");
     await eventually("systemd is up", () => Bun.spawnSync(isUp, { env, stderr: "ignore" }).success);
     return machine;
@@ -172,4 +147,27 @@ export async function startMachine(): Promise<Machine> {
     await stop();
     throw error;
   }
+}
+
+function openTerminal(command: string[], lines: string): Terminal {
+  let shown = "";
+  const child = Bun.spawn(command, { env, stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+  void (async () => {
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      shown += text.replaceAll("\r\n", "\n");
+    }
+  })();
+  return {
+    shown: () => shown,
+    shows: (what) =>
+      eventually(
+        () => `${lines} shows ${what} (${shown})`,
+        () => what.exec(shown)?.[0],
+      ),
+    interrupt() {
+      child.stdin.write("\x03");
+      void child.stdin.flush();
+    },
+    exited: child.exited,
+  };
 }
