@@ -261,7 +261,7 @@ async function freezeBeforeSettlement(
   await fake.clearFaults();
   await Bun.sleep(readingMs);
   worker.signal("SIGSTOP");
-  hold.othersGoOn();
+  hold.releaseOthers();
   for (const other of others) other.signal("SIGCONT");
   const { key } = await struck();
   await Bun.sleep(leaseMs - readingMs - earlyMs);
@@ -285,7 +285,7 @@ async function within(ms: number, condition: () => Promise<boolean>): Promise<vo
 
 interface Hold {
   /** Lets the other workers continue; the frozen one needs no further hold. */
-  othersGoOn(): void;
+  releaseOthers(): void;
   letThrough(): void;
 }
 
@@ -297,9 +297,9 @@ function holdSettlements(deployment: Deployment, target: number): Hold {
   if (deployment.redis !== undefined) {
     const proxy = pick(deployment.proxies("worker-redis"), target);
     proxy.requests = "hold";
-    return { othersGoOn() {}, letThrough: () => proxy.release() };
+    return { releaseOthers() {}, letThrough: () => proxy.release() };
   }
-  return { othersGoOn: lockFile(deployment), letThrough() {} };
+  return { releaseOthers: lockFile(deployment), letThrough() {} };
 }
 
 /** Locks the embedded queue's file against every writer and returns a function that releases it. */

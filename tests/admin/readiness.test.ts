@@ -147,19 +147,19 @@ describe("readiness of a worker", () => {
 
   test("an overdue end of doubt is a reason, once there was time for it", () => {
     const since = (ageMs: number) => statsOf({ oldestDoubtSinceMs: statsOf().nowMs - ageMs });
-    const lookedAtTwice = (stats: QueueStats, passedMs: number) => {
+    const judgedTwice = (stats: QueueStats, passedMs: number) => {
       const readiness = createWorkerReadiness();
       // On the first check, the store's clock may have stepped just now, unnoticed.
       expect(readiness.judge(workerStatus({ stats })).reasons).toEqual([]);
       return readiness.judge(workerStatus({ stats, nowMs: 1000 + passedMs })).reasons;
     };
-    expect(lookedAtTwice(since(23 * hourMs + 660_000), hourMs)).toEqual([]);
-    expect(lookedAtTwice(since(24 * hourMs), 9_999)).toEqual([]);
-    expect(lookedAtTwice(since(24 * hourMs), 10_000)).toEqual([
+    expect(judgedTwice(since(23 * hourMs + 660_000), hourMs)).toEqual([]);
+    expect(judgedTwice(since(24 * hourMs), 9_999)).toEqual([]);
+    expect(judgedTwice(since(24 * hourMs), 10_000)).toEqual([
       "doubt: a batch has been in doubt for 24.0 h, which should end after 23.0 h",
     ]);
     // After a step of the clock, ages mean nothing.
     const clockStep = { atMs: statsOf().nowMs, byMs: 24 * hourMs };
-    expect(lookedAtTwice({ ...since(24 * hourMs), clockStep }, hourMs)).toEqual([]);
+    expect(judgedTwice({ ...since(24 * hourMs), clockStep }, hourMs)).toEqual([]);
   });
 });

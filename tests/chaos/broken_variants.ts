@@ -55,7 +55,7 @@ const acknowledgesFirst: Patch = {
   from: "      this.#expireAt(deadlineMs);\n      this.#schedule();\n",
   to: '      this.#expireAt(deadlineMs);\n      this.#schedule();\n      resolve({ kind: "stored", id: submission.id, repeated: false });\n',
 };
-const slowlyKilled = {
+const killedServers = {
   faults: [{ do: "kill", component: "server" }],
   pauseMs: [300, 500],
   diskSyncMs: 40,
@@ -221,14 +221,14 @@ export const variants: readonly Variant[] = [
     name: "acknowledges before it writes",
     queue: "redis",
     patches: [acknowledgesFirst],
-    under: slowlyKilled,
+    under: killedServers,
     caughtAs: forgotten,
   },
   {
     name: "acknowledges before it writes",
     queue: "embedded",
     patches: [acknowledgesFirst],
-    under: slowlyKilled,
+    under: killedServers,
     caughtAs: forgotten,
   },
   {

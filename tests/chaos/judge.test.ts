@@ -211,7 +211,7 @@ describe("judge: poison", () => {
   const poisoned = { seed, poisonEvery: 3 };
   const find = (wanted: (n: number) => boolean) => Array.from({ length: 200 }, (_, n) => n).find(wanted)!;
   const takenBySomebody = find((n) => poisonOf(n, poisoned) !== undefined && !mayDie(n, poisoned));
-  const takenByNobody = find((n) => poisonOf(n, poisoned)?.at === undefined && mayDie(n, poisoned));
+  const acceptedByNobody = find((n) => poisonOf(n, poisoned)?.at === undefined && mayDie(n, poisoned));
   const dying = (n: number, reason: string) => ({
     id: `id-${n}`,
     subject: emailOf(n, poisoned)["subject"]!,
@@ -224,12 +224,12 @@ describe("judge: poison", () => {
 
   test("a poisoned email may die if no provider accepts it, but not if one certainly does", async () => {
     const of = (n: number) => ({ emails: poisoned, tries: [answered(n)], dead: [dying(n, "gave up: 500")] });
-    expect(await failures(of(takenByNobody))).toEqual([]);
+    expect(await failures(of(acceptedByNobody))).toEqual([]);
     expect((await failures(of(takenBySomebody)))[0]).toStartWith("1 wrongly dead or accepted");
   });
 
   test('an email that is accepted and dead must have the reason "outcome unknown"', async () => {
-    const n = takenByNobody;
+    const n = acceptedByNobody;
     const with_ = (reason: string) =>
       judged({
         emails: poisoned,

@@ -32,7 +32,7 @@ const documented = readFileSync(join(import.meta.dir, "../../docs/json-output.md
 const undocumented = (document: object) =>
   Object.keys(document).filter((name) => !documented.includes(`\`${name}\``));
 /** How output names the queue of these settings. */
-const placeIn = (env: Record<string, string>) =>
+const queueName = (env: Record<string, string>) =>
   env["DATA_DIR"] ?? `Redis at 127.0.0.1:${stack.redis.port}, keys under ${env["REDIS_PREFIX"]}`;
 const unknownId = "01920000-0000-7000-8000-000000000001";
 
@@ -183,7 +183,7 @@ describe.each([
   test("list fits a terminal of 80 columns, with whole ids, in every state", async () => {
     const { env, queue } = await open();
     const long = { subject: "a subject that goes on and on", to: "somebody.with.a.long.name@example.org" };
-    const places = {
+    const idOf = {
       dead: await queue.dead(1, "a reason that goes on and on", {}, long),
       sent: await queue.sent(),
       "in-doubt": (await queue.inDoubt()).ids,
@@ -191,7 +191,7 @@ describe.each([
       sending: (await queue.sending()).ids,
       waiting: await queue.submit(1, long),
     };
-    for (const [state, [id]] of Object.entries(places)) {
+    for (const [state, [id]] of Object.entries(idOf)) {
       const child = cliInTerminal(env, ["queue", "list", state], 80);
       expect(await child.exited).toBe(0);
       const lines = child.shown().split("\n");
@@ -208,7 +208,7 @@ describe.each([
     const [retrying] = await queue.retrying();
     const { ids: sending, batch: held } = await queue.sending();
     const [waiting] = await queue.submit(1);
-    const places = { dead, sent, "in-doubt": doubtful[0], retrying, sending: sending[0], waiting };
+    const idOf = { dead, sent, "in-doubt": doubtful[0], retrying, sending: sending[0], waiting };
     const envelope = { to: "jane@example.org", from: "shop@example.com", subject: "Hi" };
     const common = { ...envelope, submitted_at: iso, attempts_total: 1 };
     const failed = (outcome: string, reason: string) => [
@@ -255,14 +255,14 @@ describe.each([
       },
     };
     for (const name of states) {
-      const email = { id: places[name], state: name, ...shapes[name] };
+      const email = { id: idOf[name], state: name, ...shapes[name] };
       expect(undocumented(email)).toEqual([]);
       expect(await jsonOfCli(env, ["queue", "list", name])).toEqual([email]);
       const content = name === "sent" ? {} : { body: "Hello", ...(name === "dead" && { html: "<p>" }) };
-      expect(await jsonOfCli(env, ["queue", "show", places[name]!])).toEqual({ ...email, ...content });
+      expect(await jsonOfCli(env, ["queue", "show", idOf[name]!])).toEqual({ ...email, ...content });
       const { stdout, stderr, code } = await runCli(env, "queue", "list", name);
       expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
-      expect(stdout.split("\n")[1]).toStartWith(places[name]!);
+      expect(stdout.split("\n")[1]).toStartWith(idOf[name]!);
     }
     const { stdout } = await runCli(env, "queue", "show", dead!);
     expect(stdout).toContain("Jane <jane@example.org>");
@@ -413,7 +413,7 @@ describe.each([
       ];
       const printed = await jsonOfCli(env, args, 1);
       expect(printed).toEqual({
-        queue: placeIn(env),
+        queue: queueName(env),
         retried: expect.arrayContaining([a, b]),
         possible_duplicates: [],
         held_back: [],
@@ -436,7 +436,7 @@ describe.each([
       const again = await runCli(env, "queue", "retry", a!);
       expect(again).toEqual({
         code: 1,
-        stdout: `0 emails back to waiting (queue in ${placeIn(env)})\n`,
+        stdout: `0 emails back to waiting (queue in ${queueName(env)})\n`,
         stderr: `${a} is not a dead letter: it is waiting\n`,
       });
       expect((await queue.admin.stats()).counters).toMatchObject({ replayed: 2 });
@@ -465,12 +465,12 @@ describe.each([
       );
       expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
       expect(stdout).toStartWith(
-        `2 emails back to waiting (queue in ${placeIn(env)})\n2 possible duplicates among them:\n`,
+        `2 emails back to waiting (queue in ${queueName(env)})\n2 possible duplicates among them:\n`,
       );
       for (const id of unclear) expect(stdout).toContain(id);
       expect(await runCli(env, "queue", "retry", "--all")).toEqual({
         code: 0,
-        stdout: `2 emails back to waiting (queue in ${placeIn(env)})\n`,
+        stdout: `2 emails back to waiting (queue in ${queueName(env)})\n`,
         stderr: "",
       });
       expect(await state(queue, other[0]!)).toBe("waiting");
@@ -525,7 +525,7 @@ describe.each([
       1,
     );
     expect(printed).toEqual({
-      queue: placeIn(env),
+      queue: queueName(env),
       deleted: 2,
       failed: [
         { id: sent, problem: "sent" },
@@ -536,7 +536,7 @@ describe.each([
     expect(await state(queue, dead!)).toBe("deleted");
     expect(await runCli(env, "queue", "delete", dead!)).toEqual({
       code: 1,
-      stdout: `0 emails deleted (queue in ${placeIn(env)})\n`,
+      stdout: `0 emails deleted (queue in ${queueName(env)})\n`,
       stderr: `${dead} was deleted before\n`,
     });
   });
@@ -558,24 +558,24 @@ describe.each([
     }
     expect((await queue.admin.stats()).states).toMatchObject({ dead: 1200, waiting: 1100, retrying: 3 });
     expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toEqual({
-      queue: placeIn(env),
+      queue: queueName(env),
       deleted: 1103,
       left: { sending: 1, "in-doubt": 2, dead: 1200 },
     });
     expect(await jsonOfCli(env, ["queue", "delete", "--all-dead", "--yes"])).toEqual({
-      queue: placeIn(env),
+      queue: queueName(env),
       deleted: 1200,
       failed: [],
     });
     // Nothing to delete: no question.
     expect(await runCli(env, "queue", "clear")).toEqual({
       code: 0,
-      stdout: `Nothing to delete. Left: 3 emails in batches, 0 dead letters (queue in ${placeIn(env)})\n`,
+      stdout: `Nothing to delete. Left: 3 emails in batches, 0 dead letters (queue in ${queueName(env)})\n`,
       stderr: "",
     });
     expect(await runCli(env, "queue", "delete", "--all-dead")).toEqual({
       code: 0,
-      stdout: `There are no dead letters (queue in ${placeIn(env)})\n`,
+      stdout: `There are no dead letters (queue in ${queueName(env)})\n`,
       stderr: "",
     });
   });
@@ -585,14 +585,14 @@ describe.each([
     await queue.dead(2);
     for (const answer of ["\n", "n\n", "yesterday\n", "\u0004"]) {
       const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
-      await asked.says(`Delete 2 dead letters permanently (queue in ${placeIn(env)})? [y/N] `);
+      await asked.prints(`Delete 2 dead letters permanently (queue in ${queueName(env)})? [y/N] `);
       asked.type(answer);
       expect(await asked.exited).toBe(1);
       expect(asked.shown()).toContain("Not confirmed: nothing was done");
     }
     expect((await queue.admin.stats()).states.dead).toBe(2);
     const asked = cliInTerminal(env, ["queue", "delete", "--all-dead"]);
-    await asked.says("[y/N] ");
+    await asked.prints("[y/N] ");
     asked.type("y\n");
     expect(await asked.exited).toBe(0);
     expect(asked.shown()).toContain("2 emails deleted");
@@ -611,8 +611,8 @@ describe.each([
     await queue.retrying(2);
     await queue.submit(3);
     const asked = cliInTerminal(env, ["queue", "clear"]);
-    await asked.says("Delete 5 emails that wait or are to be tried again, permanently (queue in ");
-    await asked.says(")? [y/N] ");
+    await asked.prints("Delete 5 emails that wait or are to be tried again, permanently (queue in ");
+    await asked.prints(")? [y/N] ");
     const since = await queue.submit(4);
     asked.type("y\n");
     expect(await asked.exited).toBe(0);
@@ -629,11 +629,11 @@ describe.each([
       ["resume", false],
       ["resume", false],
     ] as const) {
-      expect(await jsonOfCli(env, ["queue", command])).toEqual({ queue: placeIn(env), paused });
+      expect(await jsonOfCli(env, ["queue", command])).toEqual({ queue: queueName(env), paused });
       expect((await queue.admin.stats()).paused).toBe(paused);
     }
     expect((await runCli(env, "queue", "pause")).stdout).toStartWith(
-      `Paused the queue in ${placeIn(env)}: nothing more is claimed until`,
+      `Paused the queue in ${queueName(env)}: nothing more is claimed until`,
     );
   });
 
@@ -702,7 +702,7 @@ describe("queue: a queue that cannot be used", () => {
   test("a missing Redis or a wrong password is reported without the password, with exit code 1", async () => {
     const locked = await startRedis();
     locked.cli("CONFIG", "SET", "requirepass", "another");
-    const patient = runCli({ REDIS_URL: "redis://u:a-password@127.0.0.1:1" }, "queue", "stats", "--json");
+    const unanswered = runCli({ REDIS_URL: "redis://u:a-password@127.0.0.1:1" }, "queue", "stats", "--json");
     await Promise.all(
       (
         [
@@ -712,7 +712,7 @@ describe("queue: a queue that cannot be used", () => {
       ).map(async ([login, refusal]) => {
         const asked = runCli({ REDIS_URL: `redis://${login}127.0.0.1:${locked.port}` }, "queue", "stats");
         // An error that waiting cannot fix is reported before the wait is over.
-        const ran = await Promise.race([patient, asked]);
+        const ran = await Promise.race([unanswered, asked]);
         expect(ran).toMatchObject({ code: 1, stdout: "" });
         expect(ran.stderr).toContain(`Redis at 127.0.0.1:${locked.port}`);
         expect(ran.stderr).toContain(refusal);
@@ -720,7 +720,7 @@ describe("queue: a queue that cannot be used", () => {
       }),
     );
     await locked.stop();
-    const failed = await patient;
+    const failed = await unanswered;
     expect(failed.code).toBe(1);
     expect(JSON.parse(failed.stdout)).toEqual({ error: failed.stderr.trimEnd() });
     expect(failed.stderr).toStartWith(
@@ -784,7 +784,7 @@ describe("queue: a queue that cannot be used", () => {
         () => stack.redis.cli("KEYS", `*${env["REDIS_PREFIX"]}:0}:format`) !== "",
       );
     await started.kill("SIGTERM");
-    expect(await jsonOfCli(env, ["queue", "pause"])).toEqual({ queue: placeIn(env), paused: true });
+    expect(await jsonOfCli(env, ["queue", "pause"])).toEqual({ queue: queueName(env), paused: true });
     expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ paused: true });
   });
 

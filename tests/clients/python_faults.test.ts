@@ -26,27 +26,27 @@ test("python client: servers that die, freeze and return cost no email and dupli
   const worker = await startWorker(env);
   try {
     const stream = startStream(python, [a.url, b.url]);
-    await stream.goesOn();
+    await stream.moreAcknowledged();
 
     await a.kill();
-    await stream.goesOn();
+    await stream.moreAcknowledged();
     a = await start(ports[0]);
 
     b.signal("SIGSTOP");
-    await stream.goesOn();
+    await stream.moreAcknowledged();
     b.signal("SIGCONT");
-    await stream.goesOn();
+    await stream.moreAcknowledged();
 
     a.signal("SIGSTOP");
-    await stream.goesOn();
+    await stream.moreAcknowledged();
     await a.kill();
     // Both are down now.
     await b.kill();
     [a, b] = await Promise.all([start(ports[0]), start(ports[1])]);
-    await stream.goesOn();
+    await stream.moreAcknowledged();
 
     await b.kill("SIGTERM");
-    await stream.goesOn();
+    await stream.moreAcknowledged();
     await stream.end();
 
     const admin = await queueAdminOf(env);

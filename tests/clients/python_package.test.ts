@@ -80,10 +80,10 @@ test("python client: installed from its wheel without a network, it rides out th
   let dev = await startDev();
   try {
     const stream = startStream(installed, [`http://localhost:${port}`]);
-    await stream.goesOn();
+    await stream.moreAcknowledged();
     await dev.kill();
     dev = await startDev();
-    await stream.goesOn();
+    await stream.moreAcknowledged();
     await stream.end();
 
     const admin = await queueAdminOf(env);

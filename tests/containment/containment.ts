@@ -358,8 +358,8 @@ export function containment(urlOf: () => string | undefined): void {
       },
     });
     await world.submit({ subject: "bad" });
-    const isShut = () => state!.breaker.kind === "open";
-    await eventually("the provider refuses the account", isShut, limitMs);
+    const isOpen = () => state!.breaker.kind === "open";
+    await eventually("the provider refuses the account", isOpen, limitMs);
     const good = await world.submit();
     // Ends its pause.
     if (state!.breaker.kind === "open") state!.breaker = { ...state!.breaker, untilMs: performance.now() };

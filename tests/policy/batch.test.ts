@@ -52,8 +52,8 @@ describe("batch", () => {
     expect(step(doubtful, policy)).toBe("send");
     expect(step(doubtful, searchPolicy)).toBe("search");
     expect(step(batch([email("a")], { leaseExpired: true }), searchPolicy)).toBe("search");
-    expect(step(doubtful, policy, doubtful.doubtEndsAtMs)).toEqual(handBack);
-    expect(step(doubtful, searchPolicy, doubtful.doubtEndsAtMs)).toEqual(handBack);
+    expect(step(doubtful, policy, doubtful.doubtEndsAtMs)).toEqual(untouched);
+    expect(step(doubtful, searchPolicy, doubtful.doubtEndsAtMs)).toEqual(untouched);
   });
 
   test("a batch in doubt continues past its end while the store's clock is not trusted", () => {
@@ -63,7 +63,7 @@ describe("batch", () => {
   });
 
   test("a provider of weight 0 gets nothing new, and continues with batches in doubt", () => {
-    expect(nextStep(inputOf(batch([email("a")])), false)).toEqual(handBack);
+    expect(nextStep(inputOf(batch([email("a")])), false)).toEqual(untouched);
     expect(nextStep(inputOf(batch([email("a")], inDoubt)), false)).toBe("send");
   });
 
@@ -79,8 +79,8 @@ describe("batch", () => {
     const emails = [one!, { ...one!, id: "t", text: "no JSON" }, { ...one!, id: "h", history: "nor this" }];
     for (const leaseExpired of [false, true]) {
       const damaged = decodeBatch({ ...claimed, doubtSinceMs: undefined, leaseExpired, emails });
-      expect(step(damaged, policy)).toEqual(handBack);
-      const { dead, settlement, possibleDuplicates } = decide(handBack, inputOf(damaged, policy, 60));
+      expect(step(damaged, policy)).toEqual(untouched);
+      const { dead, settlement, possibleDuplicates } = decide(untouched, inputOf(damaged, policy, 60));
       expect(settlement.fates.map(({ id, kind }) => `${id} ${kind}`)).toEqual(["a due", "t dead", "h dead"]);
       expect(dead.map(({ cause, outcomeUnknown }) => [cause, outcomeUnknown])).toEqual([
         ["unreadable", leaseExpired],
@@ -89,13 +89,13 @@ describe("batch", () => {
       expect(possibleDuplicates).toEqual(leaseExpired ? ["a"] : []);
     }
     const notes = decodeBatch({ ...claimed, notes: "no JSON" });
-    expect(step(notes, policy)).toEqual(handBack);
-    expect(decide(handBack, inputOf(notes, policy, 60)).settlement.fates).toMatchObject([
+    expect(step(notes, policy)).toEqual(untouched);
+    expect(decide(untouched, inputOf(notes, policy, 60)).settlement.fates).toMatchObject([
       { id: "a", kind: "due" },
     ]);
   });
 });
 
-const handBack: Result = { kind: "untouched", delayMs: 0 };
+const untouched: Result = { kind: "untouched", delayMs: 0 };
 const step = (given: DecodedBatch, under: Policy, atMs = nowMs) =>
   nextStep(inputOf(given, under, atMs), true);

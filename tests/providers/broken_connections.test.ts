@@ -95,8 +95,8 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
 
   test("a broken exchange does not affect concurrent ones", async () => {
     fake.faults.next(faults.resetAfterAccepting);
-    const said = await Promise.all(Array.from({ length: 8 }, () => wholeOf(send(provider))));
-    expect(said.toSorted()).toEqual([...Array.from({ length: 7 }, () => "each"), "unknown"]);
+    const classes = await Promise.all(Array.from({ length: 8 }, () => wholeOf(send(provider))));
+    expect(classes.toSorted()).toEqual([...Array.from({ length: 7 }, () => "each"), "unknown"]);
   });
 
   test.each(["/", "/some/where", "/some/where/"])("a base URL can end in %s", async (path) => {
@@ -114,28 +114,28 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s:", (_, { fake
 });
 
 /** A server that is not the API. */
-interface Stranger {
+interface OtherServer {
   readonly port: number;
-  heard(): string;
+  received(): string;
   stop(): void;
 }
 
 /** @param answers reaction to the first bytes on each connection; "hang": none, ever */
-function startStranger(answers: "hang" | "reset" | "close" | { readonly say: string }): Stranger {
-  let heard = "";
+function startOtherServer(answers: "hang" | "reset" | "close" | { readonly bytes: string }): OtherServer {
+  let received = "";
   const listener = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
     socket: {
       data(socket, bytes) {
-        heard += bytes.toString("latin1");
+        received += bytes.toString("latin1");
         if (answers === "reset") socket.terminate();
         else if (answers === "close") socket.end();
-        else if (answers !== "hang") socket.write(answers.say);
+        else if (answers !== "hang") socket.write(answers.bytes);
       },
     },
   });
-  return { port: listener.port, heard: () => heard, stop: () => listener.stop(true) };
+  return { port: listener.port, received: () => received, stop: () => listener.stop(true) };
 }
 
 /** The result of a request without an answer, as the adapter reports it. The request is aborted once `until` holds. */
@@ -153,7 +153,7 @@ async function endOf(provider: Provider, until: () => boolean = () => false): Pr
 describe.each(sides.map((side) => [side.name, side] as const))("%s: without a connection", (_, { at }) => {
   const certain = { kind: "unavailable", own: false, reason: expect.stringMatching(/^no connection: \w+$/) };
   const perhaps = { kind: "unknown", own: false, reason: expect.stringMatching(/^no answer: \w+$/) };
-  const sayHtml = { say: "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" };
+  const plainHttp = { bytes: "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" };
 
   test("a host without an address: certainly not sent", async () => {
     expect(await endOf(at("http://nowhere.invalid"))).toEqual(certain);
@@ -182,58 +182,58 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: without a co
     }
   });
 
-  const strangers: [what: string, answers: Parameters<typeof startStranger>[0]][] = [
-    ["answers in plain HTTP", sayHtml],
+  const otherServers: [what: string, answers: Parameters<typeof startOtherServer>[0]][] = [
+    ["answers in plain HTTP", plainHttp],
     ["hangs up", "close"],
     ["resets", "reset"],
     ["says nothing", "hang"],
   ];
-  test.each(strangers)("TLS to a port that %s: certainly not sent", async (_what, answers) => {
-    const stranger = startStranger(answers);
+  test.each(otherServers)("TLS to a port that %s: certainly not sent", async (_what, answers) => {
+    const server = startOtherServer(answers);
     try {
-      const hello = () => stranger.heard().length > 0;
+      const hello = () => server.received().length > 0;
       expect(
-        await endOf(at(`https://127.0.0.1:${stranger.port}`), () => answers === "hang" && hello()),
+        await endOf(at(`https://127.0.0.1:${server.port}`), () => answers === "hang" && hello()),
       ).toEqual(certain);
       expect(hello()).toBe(true);
     } finally {
-      stranger.stop();
+      server.stop();
     }
   });
 
-  test.each(strangers)("plain HTTP to a port that %s: perhaps sent", async (_what, answers) => {
-    const stranger = startStranger(answers);
+  test.each(otherServers)("plain HTTP to a port that %s: perhaps sent", async (_what, answers) => {
+    const server = startOtherServer(answers);
     try {
-      const whole = () => stranger.heard().includes("to-1@example.org");
-      const end = await endOf(at(`http://127.0.0.1:${stranger.port}`), () => answers === "hang" && whole());
+      const whole = () => server.received().includes("to-1@example.org");
+      const end = await endOf(at(`http://127.0.0.1:${server.port}`), () => answers === "hang" && whole());
       expect(end).toEqual(
-        answers === sayHtml
+        answers === plainHttp
           ? { kind: "unknown", own: false, reason: "400 not the provider's own answer" }
           : perhaps,
       );
     } finally {
-      stranger.stop();
+      server.stop();
     }
   });
 
-  const refusals: [what: string, answers: Parameters<typeof startStranger>[0]][] = [
+  const refusals: [what: string, answers: Parameters<typeof startOtherServer>[0]][] = [
     ...[403, 407, 502, 503].map(
       (status) =>
         [
           `refuses the tunnel with ${status}`,
-          { say: `HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n` },
-        ] as [string, { say: string }],
+          { bytes: `HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n` },
+        ] as [string, { bytes: string }],
     ),
     ["hangs up", "close"],
     ["resets", "reset"],
     ["says nothing", "hang"],
   ];
   test.each(refusals)("a proxy that %s: certainly not sent", async (_what, answers) => {
-    const proxy = startStranger(answers);
+    const proxy = startOtherServer(answers);
     const before = process.env["HTTPS_PROXY"];
     process.env["HTTPS_PROXY"] = `http://127.0.0.1:${proxy.port}`;
     try {
-      const tunnel = () => proxy.heard().startsWith("CONNECT provider.test:443 ");
+      const tunnel = () => proxy.received().startsWith("CONNECT provider.test:443 ");
       expect(await endOf(at("https://provider.test"), () => answers === "hang" && tunnel())).toEqual(certain);
       expect(tunnel()).toBe(true);
     } finally {

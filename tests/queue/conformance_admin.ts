@@ -34,7 +34,7 @@ export function operating(tools: Tools): void {
   const all = { countMax: 5000, bytesMax: 64 * 1024 * 1024 } as const;
 
   /** Submits an email and waits for its wake-up, so that the next wake-up has another cause. */
-  async function submitHeard(q: QueueUnderTest): Promise<string> {
+  async function submitAndWake(q: QueueUnderTest): Promise<string> {
     expect(await claimed(q)).toBe("empty");
     const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
     const [id] = await submitMany(q, 1);
@@ -79,16 +79,16 @@ export function operating(tools: Tools): void {
     const [sending] = await submitMany(q, 1);
     const fifth = await claim(q);
     const [waiting] = await submitMany(q, 1);
-    const places = { retrying, "in-doubt": inDoubt, sent: gone, dead: died, sending, waiting };
-    return { places: places as Record<Listable, string>, sending: fifth, doubtful: second };
+    const idOf = { retrying, "in-doubt": inDoubt, sent: gone, dead: died, sending, waiting };
+    return { idOf: idOf as Record<Listable, string>, sending: fifth, doubtful: second };
   }
 
   describe("show", () => {
     test("returns the state of an email, since when, and its batch", async () => {
       const q = await queue();
-      const { places, sending, doubtful } = await oneOfEach(q);
+      const { idOf, sending, doubtful } = await oneOfEach(q);
       const { nowMs } = await q.admin.stats();
-      const shown = async (of: Listable) => (await q.admin.show(places[of]))!;
+      const shown = async (of: Listable) => (await q.admin.show(idOf[of]))!;
       const waiting = await shown("waiting");
       expect(waiting).toMatchObject({ state: "waiting", history: "" });
       expect([waiting.record, waiting.batch]).toEqual([undefined, undefined]);
@@ -122,9 +122,9 @@ export function operating(tools: Tools): void {
       expect(died).toMatchObject({ state: "dead", history: "died" });
       expect(died.batch).toBeUndefined();
       expect(died.atMs).toBeWithin(died.submittedAtMs!, nowMs + 1);
-      await q.admin.delete([places.waiting]);
-      expect(await q.admin.show(places.waiting)).toEqual({
-        id: places.waiting,
+      await q.admin.delete([idOf.waiting]);
+      expect(await q.admin.show(idOf.waiting)).toEqual({
+        id: idOf.waiting,
         state: "deleted",
         text: undefined,
         submittedAtMs: undefined,
@@ -167,9 +167,9 @@ export function operating(tools: Tools): void {
   describe("a list", () => {
     test("contains the emails in one state, as show returns them but without content and the batch's emails", async () => {
       const q = await queue();
-      const { places } = await oneOfEach(q);
+      const { idOf } = await oneOfEach(q);
       for (const one of states) {
-        const shown = (await q.admin.show(places[one]))!;
+        const shown = (await q.admin.show(idOf[one]))!;
         expect(shown.state).toBe(one);
         const { emails, next } = await q.admin.list(one, 100);
         const batch = shown.batch && { ...shown.batch, emailIds: undefined };
@@ -322,7 +322,7 @@ export function operating(tools: Tools): void {
         const q = await queue();
         const before = await submitMany(q, 200);
         const moved = new Set<string>();
-        const comeAndGo = async ({ emails: page }: Page) => {
+        const churn = async ({ emails: page }: Page) => {
           // Also removes the email after which the next page begins.
           const [first, last] = [page[0]!.id, page.at(-1)!.id];
           await q.admin.delete([first, last]);
@@ -335,7 +335,7 @@ export function operating(tools: Tools): void {
           for (const id of [first, last, ...ids(batch)]) moved.add(id);
           await submitMany(q, 3);
         };
-        const emails = await listed(q, "waiting", 20, comeAndGo, order);
+        const emails = await listed(q, "waiting", 20, churn, order);
         const named = idsOf(emails);
         expect(new Set(named).size).toBe(named.length);
         for (const id of before) if (!moved.has(id)) expect(named).toContain(id);
@@ -438,17 +438,17 @@ export function operating(tools: Tools): void {
 
     test("leaves emails alone that are not dead, or have died again since they were read", async () => {
       const q = await queue();
-      const { places } = await oneOfEach(q);
-      const others = states.filter((one) => one !== "dead").map((one) => places[one]);
+      const { idOf } = await oneOfEach(q);
+      const others = states.filter((one) => one !== "dead").map((one) => idOf[one]);
       const retries = [...others, Bun.randomUUIDv7()].flatMap((id) =>
         ["", "died", "tried"].map((seenHistory) => ({ id, seenHistory, history: "x" })),
       );
-      retries.push({ id: places.dead, seenHistory: "died before", history: "x" });
-      retries.push({ id: places.dead, seenHistory: "", history: "x" });
+      retries.push({ id: idOf.dead, seenHistory: "died before", history: "x" });
+      retries.push({ id: idOf.dead, seenHistory: "", history: "x" });
       const before = await tools.counted(q);
       expect(await q.admin.retry(retries, { replayed: 1 })).toEqual([]);
       expect(await tools.counted(q)).toEqual(before);
-      expect(await q.admin.show(places.dead)).toMatchObject({ state: "dead", history: "died" });
+      expect(await q.admin.show(idOf.dead)).toMatchObject({ state: "dead", history: "died" });
     });
 
     test("retries the valid ones, and each once even if repeated or named twice", async () => {
@@ -494,7 +494,7 @@ export function operating(tools: Tools): void {
 
     test("wakes a worker that found nothing", async () => {
       const q = await queue();
-      const id = await submitHeard(q);
+      const id = await submitAndWake(q);
       await settle(q, await claim(q), [dead(id)]);
       expect(await claimed(q)).toBe("empty");
       const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
@@ -605,9 +605,9 @@ export function operating(tools: Tools): void {
   describe("a deletion", () => {
     test("has a result for each id: refused in a batch, elsewhere only the id remains", async () => {
       const q = await queue();
-      const { places } = await oneOfEach(q);
+      const { idOf } = await oneOfEach(q);
       const unknown = Bun.randomUUIDv7();
-      const { waiting, retrying, sending, "in-doubt": inDoubt, sent: gone, dead: died } = places;
+      const { waiting, retrying, sending, "in-doubt": inDoubt, sent: gone, dead: died } = idOf;
       const asked = [unknown, waiting, sending, retrying, inDoubt, died, gone, waiting];
       expect(await q.admin.delete(asked)).toEqual([
         "unknown",
@@ -791,7 +791,7 @@ export function operating(tools: Tools): void {
 
     test("deletes waiting and retrying emails, a limited number at a time, and leaves the rest", async () => {
       const q = await queue();
-      const { places } = await oneOfEach(q);
+      const { idOf } = await oneOfEach(q);
       const [only] = await submitMany(q, 1);
       const batch = await claim(q, { sources: emailsFirst, countMax: 2 });
       await settle(
@@ -804,7 +804,7 @@ export function operating(tools: Tools): void {
       expect(before.waiting + before.retrying).toBe(23);
       expect(await cleared(q, 10)).toEqual([10, 10, 3]);
       expect(await cleared(q, 10)).toEqual([0]);
-      const { sending, "in-doubt": inDoubt, dead: died, sent: gone } = places;
+      const { sending, "in-doubt": inDoubt, dead: died, sent: gone } = idOf;
       expect(await Promise.all([sending, inDoubt, died, gone].map((id) => state(q, id)))).toEqual([
         "sending",
         "in-doubt",
@@ -818,7 +818,7 @@ export function operating(tools: Tools): void {
         sent: 1,
         dead: 1,
       });
-      for (const id of [places.waiting, places.retrying, only!]) {
+      for (const id of [idOf.waiting, idOf.retrying, only!]) {
         expect(await state(q, id)).toBe("deleted");
         await submit(q, submission({ id }));
         expect(await state(q, id)).toBe("deleted");
@@ -920,7 +920,7 @@ export function operating(tools: Tools): void {
 
     test("wakes waiting workers when it ends", async () => {
       const q = await queue();
-      await submitHeard(q);
+      await submitAndWake(q);
       await q.admin.pause();
       expect(await claimed(q)).toBe("paused");
       const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));

@@ -28,7 +28,7 @@ const dev = (env: Record<string, string>) => startProcess("lib/cli/main.ts", env
 /** Reads the addresses that it prints. It is one process, so nothing can be left behind. */
 async function up(child: Pick<Process, "pid" | "stdout" | "stderr">) {
   const url = await eventually(
-    () => `dev says where it listens (${child.stdout()}${child.stderr()})`,
+    () => `dev prints its addresses (${child.stdout()}${child.stderr()})`,
     () =>
       child.stdout().includes("Ctrl-C") ? /http:\/\/127\.0\.0\.1:\d+/.exec(child.stdout())?.[0] : undefined,
   );
@@ -57,9 +57,9 @@ function inTerminal(command: string[], env: Record<string, string>, cwd = tmpdir
     stderr: () => "",
     interrupt: () => child.terminal!.write("\x03"),
     hangUp: () => child.terminal!.close(),
-    says: (text: string) =>
+    prints: (text: string) =>
       eventually(
-        () => `dev says ${text} (${shown})`,
+        () => `dev prints ${text} (${shown})`,
         () => shown.includes(text),
       ),
   };
@@ -139,13 +139,13 @@ test("dev: Ctrl-C under npm, which passes on a second signal, lets requests in f
   });
   const npm = inTerminal(["npm", "run", "dev"], env, root);
   const url = await eventually(
-    () => `dev says where it listens (${npm.stdout()})`,
+    () => `dev prints its addresses (${npm.stdout()})`,
     () => (npm.stdout().includes("Ctrl-C") ? /http:\/\/127\.0\.0\.1:\d+/.exec(npm.stdout())?.[0] : undefined),
   );
   const raw = await hold(Number(new URL(url).port));
   npm.interrupt();
-  await npm.says("dev: info drain-started signal=SIGINT");
-  await npm.says("Stopping");
+  await npm.prints("dev: info drain-started signal=SIGINT");
+  await npm.prints("Stopping");
   raw.write(form.slice(10));
   expect(await raw.closed()).toMatch(/\nHTTP\/1.1 200 [^]*"ok":true/);
   expect(await npm.exited).toBe(0);
@@ -157,7 +157,7 @@ test("dev: a later Ctrl-C ends everything immediately", async () => {
   const child = inTerminal(ofDev, settings());
   const raw = await hold(await up(child));
   child.interrupt();
-  await child.says("Stopping");
+  await child.prints("Stopping");
   await eventually("it is ended", () => {
     child.interrupt();
     return child.stdout().includes("exit-forced");
@@ -176,7 +176,7 @@ test("dev: closing the terminal stops it", async () => {
 test("dev: it can be stopped before it has reached the store", async () => {
   const child = dev(settings({ REDIS_URL: `redis://127.0.0.1:${await freePort()}` }));
   await eventually(
-    () => `it says that Redis is not there (${child.stdout()}${child.stderr()})`,
+    () => `it prints that Redis is down (${child.stdout()}${child.stderr()})`,
     () => child.stdout().includes("store-connection-lost"),
   );
   expect(await child.kill("SIGINT")).toBe(0);

@@ -61,7 +61,7 @@ export function cliInTerminal(env: Readonly<Record<string, string>>, args: strin
     shown: () => shown,
     exited: child.exited,
     type: (text: string) => child.terminal!.write(text),
-    says: (text: string) =>
+    prints: (text: string) =>
       eventually(
         () => `it prints ${text} (${shown})`,
         () => shown.includes(text),

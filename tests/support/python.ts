@@ -28,7 +28,7 @@ export interface Stream {
   /** The ids of the emails that were acknowledged. */
   readonly ids: readonly string[];
   /** Waits for more acknowledgments. */
-  goesOn(): Promise<unknown>;
+  moreAcknowledged(): Promise<unknown>;
   /** Stops the calls. Fails if one failed. */
   end(): Promise<void>;
 }
@@ -60,7 +60,7 @@ export function startStream(command: string, urls: readonly string[]): Stream {
   const stderr = child.stderr.text();
   return {
     ids,
-    goesOn() {
+    moreAcknowledged() {
       const before = ids.length;
       return eventually(
         () => `more is acknowledged than ${before}`,
