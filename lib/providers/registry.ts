@@ -49,17 +49,14 @@ export const registry = {
   },
   sandbox: {
     credential: undefined,
-    async create({ dataDir, sandboxFaults = noFaults }) {
-      const { createSandbox } = await import("./sandbox/sandbox.ts");
-      return createSandbox({ outbox: outboxIn(dataDir), faults: sandboxFaults });
-    },
-    inspect({ dataDir }) {
-      const outbox = outboxIn(dataDir);
-      const obstacle = obstacleIn(outbox);
-      return obstacle === undefined
-        ? { ok: true, answered: true, detail: `${outbox} can be written to` }
-        : { ok: false, answered: true, reason: `${outbox} cannot be written to (${obstacle})` };
-    },
+    create: ({ dataDir, sandboxFaults }) => startSandbox("sandbox", dataDir, sandboxFaults),
+    inspect: inspectOutbox,
+  },
+  // With two, a failover can be watched without any account. They share the outbox; each has faults of its own.
+  "sandbox-2": {
+    credential: undefined,
+    create: ({ dataDir }) => startSandbox("sandbox-2", dataDir),
+    inspect: inspectOutbox,
   },
 } as const satisfies Record<string, Registration>;
 
@@ -68,7 +65,32 @@ export type ProviderName = keyof typeof registry;
 /** The names that `PROVIDERS` may have. */
 export const providerNames = Object.keys(registry) as ProviderName[];
 
-/** The sandbox's folder. */
+/** The providers that deliver into files. */
+export const sandboxNames = ["sandbox", "sandbox-2"] as const satisfies readonly ProviderName[];
+
+export function isSandbox(name: string): boolean {
+  return sandboxNames.some((one) => one === name);
+}
+
+/** The folder of the sandboxes. */
 export function outboxIn(dataDir: string): string {
   return join(dataDir, "outbox");
+}
+
+async function startSandbox(name: string, dataDir: string, faults = noFaults): Promise<Provider> {
+  const [{ createSandbox }, { faultsFile, removeFaults }] = await Promise.all([
+    import("./sandbox/sandbox.ts"),
+    import("./sandbox/faults_file.ts"),
+  ]);
+  const file = faultsFile(dataDir, name);
+  removeFaults(file);
+  return createSandbox({ name, outbox: outboxIn(dataDir), faults, faultsFile: file });
+}
+
+function inspectOutbox({ dataDir }: ProviderSettings): CheckResult {
+  const outbox = outboxIn(dataDir);
+  const obstacle = obstacleIn(outbox);
+  return obstacle === undefined
+    ? { ok: true, answered: true, detail: `${outbox} can be written to` }
+    : { ok: false, answered: true, reason: `${outbox} cannot be written to (${obstacle})` };
 }

@@ -158,7 +158,7 @@ test.each([
   ["SUBMIT_TIMEOUT", { SUBMIT_TIMEOUT: "121s" }, "over 120s"],
   ["RETAIN", { RETAIN: "19s" }, "SUBMIT_TIMEOUT"],
   ["LEASE", { LEASE: "29s" }, "PROVIDER_TIMEOUT"],
-  ["PROVIDERS", { PROVIDERS: "resend,mailgun" }, "resend, postmark, sandbox"],
+  ["PROVIDERS", { PROVIDERS: "resend,mailgun" }, "resend, postmark, sandbox, sandbox-2"],
   ["PROVIDERS", { PROVIDERS: "resend:1,resend:2" }, "twice"],
   ["PROVIDERS", { PROVIDERS: "sandbox,sandbox:0" }, "twice"],
   ["PROVIDERS", { PROVIDERS: "resend:1001" }, "1000"],

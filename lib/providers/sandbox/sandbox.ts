@@ -15,11 +15,16 @@ import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
 import { errorName, reasonOf } from "../failure_reason.ts";
 import type { Outgoing, Provider } from "../provider.ts";
 import { drawFault, emailFaults, requestFaults, type SandboxFault, type SandboxFaults } from "./faults.ts";
+import { readFaults } from "./faults_file.ts";
 
 export interface SandboxSettings {
   /** Absolute path of the folder. It is created with the first email. */
   readonly outbox: string;
   readonly faults: SandboxFaults;
+  /** Its name in the registry. Default: `sandbox`. */
+  readonly name?: string;
+  /** Where other faults may be set while it runs, see faults_file.ts. Default: nowhere. */
+  readonly faultsFile?: string;
 }
 
 /** Until a request that hangs is aborted: the longest that a timer can wait, ms. */
@@ -27,11 +32,11 @@ const hangMs = 2 ** 31 - 1;
 
 /** @param options.random in [0, 1), for the faults */
 export function createSandbox(
-  { outbox, faults }: SandboxSettings,
+  { outbox, faults: initialFaults, name = "sandbox", faultsFile }: SandboxSettings,
   { random = Math.random }: { readonly random?: () => number } = {},
 ): Provider {
   return {
-    name: "sandbox",
+    name,
     batchMax: 100,
     // A folder has no rate limit; these keep a caller in a loop from filling it at full speed.
     startRate: 100,
@@ -39,6 +44,7 @@ export function createSandbox(
     context: "",
     credential: "",
     async send(outgoing, signal) {
+      const faults = (faultsFile && readFaults(faultsFile)) || initialFaults;
       const fault = drawFault(requestFaults, faults, random());
       const { minMs, maxMs } = faults.latency;
       const latencyMs = minMs + (maxMs - minMs) * random();
