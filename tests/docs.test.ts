@@ -241,7 +241,9 @@ describe("docs: commands", () => {
   test("those of npm are scripts of package.json", () => {
     const { scripts } = JSON.parse(read("package.json"));
     const named = documents.flatMap((document) => [
-      ...read(document).matchAll(/\bnpm (?:run )?(server|worker|dev|cli|build|check|test|bench|chaos)\b/g),
+      ...read(document).matchAll(
+        /\bnpm (?:run )?(server|worker|dev|web|cli|build|check|test|bench|chaos)\b/g,
+      ),
     ]);
     expect(named.length).toBeGreaterThan(5);
     expect(named.map(([, name]) => name!).filter((name) => !(name in scripts))).toEqual([]);

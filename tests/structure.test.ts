@@ -7,7 +7,9 @@ const root = resolve(import.meta.dir, "..");
 const read = (path: string) => Bun.file(join(root, path)).text();
 const found = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].sort();
 
-const product = [...found("lib/**/*.ts"), ...found("*.ts")];
+const product = [...found("lib/**/*.ts"), ...found("clients/**/*.ts"), ...found("*.ts")];
+const web = found("clients/web/*.ts");
+const webPage = found("clients/web/page/*.ts");
 const policy = found("lib/policy/**/*.ts");
 const scripts = found("lib/**/*.lua");
 
@@ -67,8 +69,22 @@ const onlyIn = {
   resend: "lib/providers",
   postmark: "lib/providers",
   nodemailer: "lib/providers/sandbox",
-  "lib/cli": "lib/cli",
+  uplot: "clients/web/page",
+  "postal-mime": "clients/web",
 };
+
+/** The web client shows an email as the commands do, and retries it as they do. */
+const sharedByCommands = [
+  "fields",
+  "format",
+  "queue/bulk",
+  "queue/email_fields",
+  "queue/retry",
+  "queue/show",
+];
+
+/** What the web client's server may import of lib. */
+const webMayImport = ["config", "email", "http/auth", "providers", "queue", "runtime"];
 
 const isOf = (name: string) => (one: Import) => one.target === name || one.target.startsWith(`${name}/`);
 
@@ -111,6 +127,34 @@ describe("structure: imports", () => {
     const others = product.filter((path) => !path.startsWith(`${folder}/`));
     expect(others.length).toBeLessThan(product.length);
     expect(await offenders(others, isOf(target))).toEqual([]);
+  });
+
+  test("the commands are known to themselves, and to the web client what both show", async () => {
+    const others = product.filter((path) => !path.startsWith("lib/cli/") && !path.startsWith("clients/"));
+    expect(await offenders(others, isOf("lib/cli"))).toEqual([]);
+    const isShared = ({ target }: Import) => sharedByCommands.some((name) => target === `lib/cli/${name}.ts`);
+    const breaks = (one: Import) => isOf("lib/cli")(one) && !isShared(one);
+    expect(await offenders(web, breaks)).toEqual([]);
+  });
+
+  test("the web client is known to dev alone, and drives nothing but the queue", async () => {
+    const others = product.filter((path) => !path.startsWith("clients/"));
+    expect(await offenders(others, isOf("clients"))).toEqual(["lib/cli/dev.ts: clients/web/server.ts"]);
+    const isAllowed = (one: Import) =>
+      !one.target.startsWith("lib/") ||
+      isOf("lib/cli")(one) ||
+      webMayImport.some((name) => one.target === `lib/${name}.ts` || isOf(`lib/${name}`)(one));
+    expect(await offenders(web, (one) => !isAllowed(one))).toEqual([]);
+  });
+
+  test("the page knows of the rest only types, by the protocol", async () => {
+    const isOutside = (one: Import) => one.target.includes("/") && !isOf("clients/web/page")(one);
+    const known = await offenders(webPage, isOutside);
+    expect(new Set(known.map((one) => one.replace(/^.*: /, "")))).toEqual(
+      new Set(["clients/web/protocol.ts"]),
+    );
+    expect(await offenders(webPage, (one) => isOutside(one) && !one.typeOnly)).toEqual([]);
+    expect(await offenders(["clients/web/protocol.ts"], (one) => !one.typeOnly)).toEqual([]);
   });
 
   test("the two queues do not import each other", async () => {
@@ -162,6 +206,18 @@ describe("structure: dependencies on the outside", () => {
     }
     expect(readers).toEqual([]);
   });
+});
+
+test("structure: nothing becomes markup in the page of the web client, and nothing is loaded from elsewhere", async () => {
+  const markup =
+    /\b(?:innerHTML|outerHTML|insertAdjacentHTML|setHTML\w*|srcdoc|DOMParser|createContextualFragment|eval|Function|document\.write\w*|createObjectURL)\b/;
+  const sources = [...webPage, ...found("clients/web/page/*.{html,css}")];
+  expect(sources.length).toBeGreaterThan(10);
+  for (const path of sources) {
+    const text = await read(path);
+    expect(`${path}: ${markup.exec(text)?.[0]}`).toBe(`${path}: undefined`);
+    expect(`${path}: ${/\bhttps?:\/\/|\burl\(/.exec(text)?.[0]}`).toBe(`${path}: undefined`);
+  }
 });
 
 test("structure: no log line contains the message of an unexpected error, which may quote an email", async () => {

@@ -1,4 +1,5 @@
-// The command `dev`: a server and a worker in this process, with settings that work and send nothing for real.
+// The command `dev`: a server, a worker and the web client in this process, with settings that work and send nothing
+// for real.
 
 import { existsSync, watch } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +7,7 @@ import { type Config, credentialNames, readConfig } from "../config/config.ts";
 import { makeDir } from "../runtime/durable_dir.ts";
 import { errorCode } from "../runtime/errors.ts";
 import { createLog, type Log, type LogEntry, openStdout } from "../runtime/log.ts";
-import { outboxIn } from "../providers/registry.ts";
+import { isSandbox, outboxIn, sandboxNames } from "../providers/registry.ts";
 import { redisAddress } from "../runtime/redis_url.ts";
 import { CannotStart, runService, type Service, type ServiceContext } from "../runtime/service.ts";
 import { defineCommand } from "./command.ts";
@@ -25,18 +26,21 @@ export interface DevSettings {
 
 export const devCommand = defineCommand({
   name: "dev",
-  summary: "both at once, to try it: emails land in a folder, nothing is sent",
+  summary: "all at once, to try it: emails land in a folder, nothing is sent",
   about: `\
-Runs a server and a worker until Ctrl-C, without any settings. It prints each email as it arrives, and the warnings and errors of the log.
+Runs a server, a worker and a web client until Ctrl-C, without any settings. It prints the address of the web client, each email as it arrives, and the warnings and errors of the log.
 
 Settings in the environment apply. These have other defaults than usual:
 
-  PROVIDERS      sandbox: each email becomes a file in DATA_DIR/outbox. Keys of
-                 providers in the environment are not used unless this is set.
+  PROVIDERS      sandbox,sandbox-2: each email becomes a file in
+                 DATA_DIR/outbox, and when one is made to fail, the other takes
+                 over. Keys of providers in the environment are not used unless
+                 this is set.
   DEFAULT_FROM   dev@example.com
+  RETRY_MAX      10s, so that nobody has to wait for long
   LOG_LEVEL      warn
 
-ADMIN_PORT is the server's; the worker's is the next one.`,
+ADMIN_PORT is the server's; the worker's is the next one. WEB_PORT is the web client's.`,
   options: {},
   async run() {
     const read = devSettings(process.env);
@@ -59,8 +63,9 @@ export function devSettings(
     : credentialNames.flatMap((name) => [name, `${name}_FILE`]).filter((name) => given[name]);
   const env = {
     ...given,
-    PROVIDERS: given["PROVIDERS"] || "sandbox",
+    PROVIDERS: given["PROVIDERS"] || sandboxNames.join(","),
     DEFAULT_FROM: given["DEFAULT_FROM"] || (inventedFrom ? "dev@example.com" : ""),
+    RETRY_MAX: given["RETRY_MAX"] || (given["RETRY_BASE"] ? "" : "10s"),
     LOG_LEVEL: given["LOG_LEVEL"] || "warn",
     // Even a provider of weight 0 would still resolve the batches that it has.
     ...Object.fromEntries(unused.map((name) => [name, ""])),
@@ -101,24 +106,32 @@ async function run(settings: DevSettings): Promise<void> {
   for (const { setting, reason } of warnings) log.warn("setting-suspicious", { setting, reason });
 
   async function start({ onFatal }: ServiceContext<Config>): Promise<Service> {
-    if (workerConfig.providers.some(({ name }) => name === "sandbox"))
+    if (workerConfig.providers.some(({ name }) => isSandbox(name)))
       watchOutbox(outboxIn(config.dataDir), (path) => print(`→ ${path}`));
     // A server would share its port with another, and each would get some of the emails.
     const server = startServer({ config, log: logOf("server"), onFatal, sharesPort: false });
     const worker = await startWorker({ config: workerConfig, log: logOf("worker"), onFatal });
+    const web = await startWeb(workerConfig, server.port, logOf("web"));
     void worker.started.then((started) => {
-      if (started) print(banner(settings, server.port));
+      if (started) print(banner(settings, server.port, web?.address));
     });
     return {
       async drain() {
         print("Stopping");
-        await Promise.all([server.drain(), worker.drain()]);
+        await Promise.all([server.drain(), worker.drain(), web?.drain()]);
       },
       hurry: () => server.hurry?.(),
     };
   }
 
   await runService(config, log, start);
+}
+
+/** Undefined if it is off. Loaded only now: the server listens already. */
+async function startWeb(config: Config, serverPort: number, log: Log) {
+  if (config.webPort === "") return undefined;
+  const { startWebClient } = await import("../../clients/web/server.ts");
+  return startWebClient({ config, log, serverPort });
 }
 
 /** A line of the log for people, such as `worker: warn store-connection-lost reason="…"`. */
@@ -154,11 +167,18 @@ function watchOutbox(folder: string, onArrival: (path: string) => void): void {
   watcher.on("error", () => watcher.close());
 }
 
-/** The text that is printed once everything runs: where things are, and what to do first. */
-export function banner({ server: config, worker, unused, inventedFrom }: DevSettings, port: number): string {
+/**
+ * The text that is printed once everything runs: where things are, and what to do first.
+ * @param webAddress undefined if the web client is off
+ */
+export function banner(
+  { server: config, worker, unused, inventedFrom }: DevSettings,
+  port: number,
+  webAddress?: string,
+): string {
   const url = urlOf(config.host, port);
   const senders = worker.providers.filter(({ weight }) => weight > 0).map(({ name }) => name);
-  const real = senders.filter((name) => name !== "sandbox").join(" and ");
+  const real = senders.filter((name) => !isSandbox(name)).join(" and ");
   const remarks = unused.map(
     (name) => `${name} is not used: nothing is sent for real unless PROVIDERS says so.`,
   );
@@ -166,8 +186,8 @@ export function banner({ server: config, worker, unused, inventedFrom }: DevSett
     remarks.push(`The sender is ${config.defaultFrom}, which ${real} will refuse: set DEFAULT_FROM.`);
   }
   const lines = [`Listening   ${url}`];
-  if (senders.includes("sandbox"))
-    lines.push(`Sent mail   ${outboxIn(config.dataDir)}/ (one .eml per email)`);
+  if (webAddress !== undefined) lines.push(`Web client  ${webAddress}`);
+  if (senders.some(isSandbox)) lines.push(`Sent mail   ${outboxIn(config.dataDir)}/ (one .eml per email)`);
   if (real !== "") lines.push(`Sent mail   for real, by ${real}`);
   lines.push(`Queue       ${queueOf(config)}`, "", ...remarks, ...(remarks.length > 0 ? [""] : []));
   lines.push(

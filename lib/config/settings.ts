@@ -33,6 +33,8 @@ export const settings = {
   PORT: { kind: integer(0, 65_535), default: "3000" },
   ADMIN_HOST: { kind: kinds.orOff(kinds.host), default: "127.0.0.1" },
   ADMIN_PORT: { kind: kinds.orOff(integer(0, 65_535)), default: { server: "3001", worker: "3002" } },
+  // The web client, for development: clients/web.
+  WEB_PORT: { kind: kinds.orOff(integer(0, 65_535)), default: "3003" },
   ALLOW_ANONYMOUS: { kind: kinds.choice("0", "1"), default: "0" },
   API_TOKENS: { kind: kinds.tokens },
   ALLOWED_FROM: { kind: kinds.addressesAndDomains },

@@ -43,7 +43,7 @@ export class CannotStart extends Error {
  * @param prefix of the names of the settings that say where, HOST and PORT
  */
 export function serveHttp(
-  prefix: "" | "ADMIN_",
+  prefix: "" | "ADMIN_" | "WEB_",
   options: Bun.Serve.Options<undefined> & { readonly hostname: string; readonly port: number },
 ): Bun.Server<undefined> {
   const { hostname, port } = options;
@@ -51,7 +51,7 @@ export function serveHttp(
     return Bun.serve({ development: false, ...options });
   } catch (error) {
     const code = errorCode(error) ?? "unknown error";
-    const none = prefix === "ADMIN_" ? ", or ADMIN_PORT= for none" : "";
+    const none = prefix === "" ? "" : `, or ${prefix}PORT= for none`;
     throw new CannotStart(
       code === "EADDRINUSE"
         ? `${prefix}PORT ${port} is taken by another process: stop it, or set another ${prefix}PORT${none}`

@@ -26,7 +26,16 @@ export interface Variant {
 }
 
 const root = resolve(import.meta.dir, "../..");
-const sources = ["server.ts", "worker.ts", "lib", "fakes", "package.json", "tsconfig.json", "bunfig.toml"];
+const sources = [
+  "server.ts",
+  "worker.ts",
+  "lib",
+  "clients",
+  "fakes",
+  "package.json",
+  "tsconfig.json",
+  "bunfig.toml",
+];
 
 /** Creates the copy in `folder`. Throws if the sources do not contain each `from` exactly once. */
 export function breakInto(folder: string, { patches }: Pick<Variant, "patches">): string {

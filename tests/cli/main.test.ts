@@ -99,9 +99,16 @@ describe("dev: settings", () => {
     return result.settings;
   };
 
-  test("without settings, emails go to the sandbox from an invented sender", () => {
+  const sandboxes = [
+    { name: "sandbox", weight: 1 },
+    { name: "sandbox-2", weight: 1 },
+  ] as const;
+
+  test("without settings, emails go to two sandboxes from an invented sender, and are retried soon", () => {
     const { server, worker, inventedFrom } = read({});
-    expect(worker.providers).toEqual([{ name: "sandbox", weight: 1 }]);
+    expect(worker.providers).toEqual([...sandboxes]);
+    expect(worker.retryMaxMs).toBe(10_000);
+    expect(read({ RETRY_BASE: "1m" }).worker.retryMaxMs).toBe(3_600_000);
     expect(worker.queue.kind).toBe("sqlite");
     expect(server).toMatchObject({ defaultFrom: "dev@example.com", logLevel: "warn" });
     expect(inventedFrom).toBe(true);
@@ -118,7 +125,7 @@ describe("dev: settings", () => {
     expect({ unused, inventedFrom }).toEqual({ unused: [], inventedFrom: false });
     const { server: empty } = read({ PROVIDERS: "", DEFAULT_FROM: "", LOG_LEVEL: "" });
     expect(empty).toMatchObject({
-      providers: [{ name: "sandbox" }],
+      providers: sandboxes,
       defaultFrom: "dev@example.com",
       logLevel: "warn",
     });
@@ -130,7 +137,7 @@ describe("dev: settings", () => {
     const { worker, unused } = read({ RESEND_API_KEY: "re_1", POSTMARK_SERVER_TOKEN_FILE: file });
     expect(worker.resendApiKey).toBeUndefined();
     expect(worker.postmarkServerToken).toBeUndefined();
-    expect(worker.providers).toEqual([{ name: "sandbox", weight: 1 }]);
+    expect(worker.providers).toEqual([...sandboxes]);
     expect(unused).toEqual(["RESEND_API_KEY", "POSTMARK_SERVER_TOKEN_FILE"]);
   });
 
@@ -176,6 +183,13 @@ describe("dev: settings", () => {
       "curl -H 'Authorization: Bearer TOKEN' -d subject=Hi -d body=Hello -d to=jane@example.org -d from=dev@example.net http:",
     );
     expect(text).not.toContain(token);
+  });
+
+  test("the greeting names the web client, if there is one", () => {
+    expect(banner(read({}), 80, "http://127.0.0.1:3003/#token")).toContain(
+      "\nWeb client  http://127.0.0.1:3003/#token\n",
+    );
+    expect(banner(read({}), 80)).not.toContain("Web client");
   });
 
   test("the greeting names providers that send for real, and never a password", () => {

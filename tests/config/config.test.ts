@@ -26,6 +26,7 @@ test("config: the defaults are the documented ones", () => {
     host: "127.0.0.1",
     port: 3000,
     adminHost: "127.0.0.1",
+    webPort: 3003,
     adminPort: 3001,
     admin: { host: "127.0.0.1", port: 3001 },
     allowAnonymous: "0",
@@ -76,10 +77,15 @@ test("config: without REDIS_URL the queue is embedded, in DATA_DIR", () => {
   expect(good({ DATA_DIR: "/var/lib/x/" }).queue).toEqual({ kind: "sqlite", folder: "/var/lib/x" });
 });
 
-test("config: an empty value counts as absent, except that it turns the admin port off", () => {
+test("config: an empty value counts as absent, except that it turns the admin port and the web client off", () => {
   const empty = Object.fromEntries(settingNames.map((name) => [name, ""]));
   const { admin: _, ...others } = good(enough);
-  expect(good({ ...empty, ...enough, API_TOKENS: "" })).toEqual({ ...others, adminHost: "", adminPort: "" });
+  expect(good({ ...empty, ...enough, API_TOKENS: "" })).toEqual({
+    ...others,
+    adminHost: "",
+    adminPort: "",
+    webPort: "",
+  });
 });
 
 test.each([

@@ -20,7 +20,7 @@ afterAll(() => {
 function settings(over: Record<string, string> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-dev-"));
   folders.push(folder);
-  return { PORT: "0", ADMIN_PORT: "", DATA_DIR: folder, ...over };
+  return { PORT: "0", ADMIN_PORT: "", WEB_PORT: "0", DATA_DIR: folder, ...over };
 }
 
 const dev = (env: Record<string, string>) => startProcess("lib/cli/main.ts", env, ["dev"]);

@@ -8,7 +8,8 @@ import { formatNumber, visible } from "../format.ts";
 import { complain, hint, print, printJson } from "../output.ts";
 import { pageMax, type QueueSession } from "./session.ts";
 
-const problems = {
+/** What follows the id in a message. */
+export const problems = {
   unknown: "is unknown: it was never in this queue, or left it longer ago than ids are kept",
   waiting: "is not a dead letter: it is waiting",
   retrying: "is not a dead letter: it will be tried again",

@@ -93,15 +93,25 @@ function reportOn(
   return { document, text: lines.join("\n"), failed };
 }
 
+type Access = Pick<QueueSession, "admin">;
+
 interface Request extends OperatorRetry {
   readonly id: string;
   readonly seenHistory: string;
 }
 
+/** Retries one email for the web client. Returns what keeps it from being retried, if anything does. */
+export async function retryOne(id: string, force: boolean, session: Access): Promise<Problem | undefined> {
+  const { nowMs } = await session.admin.stats();
+  const outcome: Outcome = { retried: new Set(), possibleDuplicates: [], problems: [] };
+  await retryChunk([{ id }], { all: false, force, beganAtMs: nowMs }, session, outcome);
+  return outcome.problems[0]?.problem;
+}
+
 async function retryChunk(
   emails: readonly Target[],
   wanted: Wanted,
-  session: QueueSession,
+  session: Access,
   outcome: Outcome,
 ): Promise<void> {
   const { admin } = session;
@@ -134,7 +144,7 @@ async function retryChunk(
 async function prepare(
   stored: StoredEmail,
   { reason, force, beganAtMs }: Wanted,
-  session: QueueSession,
+  session: Access,
   outcome: Outcome,
 ): Promise<Request | Problem | undefined> {
   const { id, state, history: seenHistory } = stored;
@@ -150,7 +160,7 @@ async function prepare(
 async function endDoubt(
   { id, batch }: StoredEmail,
   nowMs: number,
-  { admin }: QueueSession,
+  { admin }: Access,
   outcome: Outcome,
 ): Promise<Problem | undefined> {
   if (batch === undefined || batch.leased) return "busy";

@@ -1,0 +1,87 @@
+// The web client, for development: shows what the service does while somebody builds on it. It listens on loopback
+// alone. Every request passes the door, and every answer is sealed by it.
+
+import type { Config } from "../../lib/config/config.ts";
+import { outboxIn } from "../../lib/providers/registry.ts";
+import { describe } from "../../lib/runtime/errors.ts";
+import { serveHttp, type Service, type ServiceContext } from "../../lib/runtime/service.ts";
+import { type ApiOptions, route } from "./api.ts";
+import { loadAssets } from "./assets.ts";
+import { reachable } from "./breakers.ts";
+import { Door, pathOf, refusal, seal } from "./door.ts";
+import { Events } from "./events.ts";
+import { Outbox } from "./outbox.ts";
+import { QueueAccess } from "./queue_access.ts";
+import { readSnapshot } from "./snapshot.ts";
+
+export interface WebClient extends Service {
+  /** With the token: it opens the page. */
+  readonly address: string;
+}
+
+interface WebContext extends Pick<ServiceContext<Config>, "log"> {
+  /** `admin` is the worker's. */
+  readonly config: Config;
+  /** Where the server listens, if that is not PORT. */
+  readonly serverPort?: number;
+}
+
+const hostname = "127.0.0.1";
+const bodyBytesMax = 40 * 1024 * 1024;
+
+/** Starts it on WEB_PORT, which is not off. Throws `CannotStart`. */
+export function startWebClient({ config, log, serverPort = config.port }: WebContext): WebClient {
+  const door = new Door();
+  const queue = new QueueAccess(config);
+  const outbox = new Outbox(outboxIn(config.dataDir));
+  const events = new Events({
+    read: () => readSnapshot(queue),
+    reasonOf: (error) => queue.reasonOf(error),
+  });
+  const options: ApiOptions = {
+    queue,
+    outbox,
+    submitUrl: `http://${reachable(config.host)}:${serverPort}/`,
+    onChange: () => events.poke(),
+  };
+
+  async function respond(request: Request): Promise<Response> {
+    const path = pathOf(request.url);
+    if (path === "/api/events" && request.method === "GET") {
+      server.timeout(request, 0);
+      return new Response(events.open(), { headers: { "content-type": "application/jsonl" } });
+    }
+    const found = route(options, request);
+    if (found !== undefined) return found.catch(async (error) => refusal(503, await queue.reasonOf(error)));
+    const asset = request.method === "GET" ? (await loadAssets()).get(path) : undefined;
+    if (asset === undefined) return refusal(404, "there is nothing here");
+    return new Response(asset.bytes, { headers: { "content-type": asset.type } });
+  }
+
+  async function handle(request: Request): Promise<Response> {
+    const refused = door.refuse(request, server.port ?? 0);
+    if (refused !== undefined) return seal(refused);
+    const html = request.method === "GET" ? await outbox.html(pathOf(request.url)) : undefined;
+    if (html === undefined) return seal(await respond(request));
+    return seal(new Response(html, { headers: { "content-type": "text/html; charset=utf-8" } }), true);
+  }
+
+  const server = serveHttp("WEB_", {
+    hostname,
+    port: config.webPort === "" ? 0 : config.webPort,
+    maxRequestBodySize: bodyBytesMax,
+    fetch: handle,
+    error(error) {
+      log.error("web-failed", describe(error));
+      return seal(refusal(500, "something went wrong"));
+    },
+  });
+  return {
+    address: `http://${hostname}:${server.port}/#${door.token}`,
+    async drain() {
+      events.close();
+      await server.stop(true);
+      await queue.close();
+    },
+  };
+}

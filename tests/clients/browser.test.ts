@@ -1,0 +1,254 @@
+// The web client as a developer uses it, in a real browser.
+
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { fieldNames } from "../../lib/email/fields.ts";
+import { type Browser, type OpenedPage, openPage, type Page, startBrowser } from "../support/browser.ts";
+import { eventually, freePort } from "../support/eventually.ts";
+import { startDev, type WebClient } from "../support/web_client.ts";
+
+let browser: Browser;
+let web: WebClient;
+let opened: OpenedPage;
+let page: Page;
+beforeAll(async () => {
+  browser = await startBrowser();
+});
+afterAll(() => browser.close());
+beforeEach(async () => {
+  // What has failed is tried again soon.
+  web = await startDev({ RETRY_BASE: "50ms", RETRY_MAX: "200ms" });
+  opened = await openPage(browser, web.address);
+  ({ page } = opened);
+});
+afterEach(async () => {
+  await opened.close();
+  await web.stop();
+});
+
+const view = (name: string) => page.getByRole("link", { name, exact: false }).first().click();
+const row = (text: string) => page.getByRole("row").filter({ hasText: text });
+const panel = (sandbox: string) => page.locator(`[data-sandbox="${sandbox}"]`);
+const shown = (text: string, within = page.locator("main")) => within.getByText(text).first().waitFor();
+
+test("page: an email is composed, sent and watched until it is delivered", async () => {
+  await view("Compose");
+  await page.getByLabel("To", { exact: true }).fill("ada@example.org");
+  await page.getByLabel("Subject").fill("First email");
+  await page.getByRole("button", { name: "Send" }).click();
+  await shown("Sent · sandbox");
+  await view("Queue");
+  await shown("Sent", row("First email"));
+  await view("Delivered");
+  await page.getByRole("link", { name: "First email" }).click();
+  await shown("ada@example.org", page.getByRole("article"));
+  await shown("this is a first email", page.getByRole("article"));
+  expect(opened.complaints).toEqual([]);
+});
+
+test("page: every field of an email can be composed, and arrives", async () => {
+  await view("Compose");
+  const named = await page
+    .locator("form [name]")
+    .evaluateAll((all) => all.map((one) => one.getAttribute("name")!));
+  expect(named.filter((name) => name !== "key").toSorted()).toEqual(fieldNames.toSorted());
+  const values: Record<string, string> = {
+    to: "ada@example.org",
+    to_name: "Ada",
+    from: "shop@example.com",
+    from_name: "Shop",
+    subject: "All fields",
+    body: "The text",
+    html: "<p>The <b>HTML</b></p>",
+    reply_to: "help@example.com",
+  };
+  for (const [name, value] of Object.entries(values)) await page.locator(`[name=${name}]`).fill(value);
+  await page.locator("form [name=subject]").press("Control+Enter");
+  await shown("Sent · ");
+  await view("Delivered");
+  await page.getByRole("link", { name: "All fields" }).click();
+  await shown("Shop <shop@example.com>");
+  await shown("Ada <ada@example.org>");
+  await page.frameLocator("iframe").getByText("HTML").waitFor();
+  await page.getByRole("button", { name: "Headers" }).click();
+  await shown("Reply-To: help@example.com");
+});
+
+test("page: what the service refuses stands at its field, and the first of them has the focus", async () => {
+  await view("Compose");
+  await page.getByLabel("To", { exact: true }).fill("nobody");
+  await page.getByLabel("Subject").fill("");
+  await page.getByRole("button", { name: "Send" }).click();
+  await shown("is not an email address");
+  const to = page.getByLabel("To", { exact: true });
+  expect(await to.getAttribute("aria-invalid")).toBe("true");
+  expect(await to.evaluate((one) => one === one.ownerDocument.activeElement)).toBe(true);
+  expect(await page.locator("#field-to-error").textContent()).toBe("is not an email address");
+  expect(await page.locator("#field-subject-error").textContent()).toBe("is required");
+  expect(await page.locator("[aria-invalid]").count()).toBe(2);
+  await to.fill("ada@example.org");
+  await page.getByLabel("Subject").fill("Now it is right");
+  await page.getByRole("button", { name: "Send" }).click();
+  await shown("Now it is right");
+  expect(await page.locator("[aria-invalid]").count()).toBe(0);
+});
+
+test("page: delivered emails are searched by address, subject and text", async () => {
+  await web.submit({ subject: "Invoice", to: "ada@example.org", body: "Please pay" });
+  await web.submit({ subject: "Reminder", to: "bob@example.org", body: "It is due" });
+  await view("Delivered");
+  await shown("2 emails");
+  for (const [words, found] of [
+    ["invoice", "Invoice"],
+    ["bob", "Reminder"],
+    ["please PAY", "Invoice"],
+  ] as const) {
+    await page.getByRole("searchbox").fill(words);
+    await eventually(`${words} finds ${found} alone`, async () =>
+      Bun.deepEquals(await page.locator(".mails li .subject").allTextContents(), [found]),
+    );
+    await shown("1 email found");
+  }
+  await page.getByRole("searchbox").fill("ada due");
+  await shown("Nothing found.");
+});
+
+test("page: while both providers are broken an email waits, and it arrives once one is fixed", async () => {
+  await view("Providers");
+  await page.getByRole("button", { name: "Break sandbox", exact: true }).click();
+  await page.getByRole("button", { name: "Break sandbox-2" }).click();
+  await shown("fails", panel("sandbox-2"));
+  await web.submit({ subject: "Held up" });
+  await view("Queue");
+  await shown("Retrying", row("Held up"));
+  await shown("SANDBOX_FAULTS: unavailable", row("Held up"));
+  await view("Providers");
+  await page.getByRole("button", { name: "Fix sandbox-2" }).click();
+  await view("Queue");
+  await shown("Sent", row("Held up"));
+});
+
+test("page: while one provider is broken the other sends, and its breaker, the chart and its table show it", async () => {
+  await view("Providers");
+  await page.getByRole("button", { name: "Break sandbox", exact: true }).click();
+  await shown("fails", panel("sandbox"));
+  const provider = (name: string) => page.locator(`[data-provider="${name}"]`);
+  await eventually("the breaker is open", async () => {
+    await page.getByRole("button", { name: /^Send \d+ test emails$/ }).click();
+    return (await provider("sandbox").textContent())?.includes("open");
+  });
+  await shown("closed", provider("sandbox-2"));
+  await shown("SANDBOX_FAULTS: unavailable", provider("sandbox"));
+  await eventually("all is sent", async () => {
+    const label = await page.getByRole("img").getAttribute("aria-label");
+    return /waiting 0, (sent by sandbox 0, )?sent by sandbox-2 [1-9]\d+, dead 0$/.test(label ?? "");
+  });
+  expect(await page.locator("figure canvas").count()).toBe(1);
+  await page.getByText("As a table").click();
+  expect(await page.locator("details th[scope=col]").allTextContents()).toContain("sent by sandbox-2");
+  expect(await page.locator("details tbody tr").count()).toBeGreaterThan(0);
+});
+
+test("page: a dead letter shows its reason and its attempts, is retried, and arrives", async () => {
+  await view("Providers");
+  for (const name of ["sandbox", "sandbox-2"])
+    await panel(name).getByLabel("reject", { exact: true }).check();
+  await shown("fails", panel("sandbox-2"));
+  await web.submit({ subject: "Refused once" });
+  await view("Queue");
+  await shown("Dead", row("Refused once"));
+  await view("Providers");
+  for (const name of ["sandbox", "sandbox-2"]) await panel(name).getByRole("button", { name: "Fix" }).click();
+  await shown("works", panel("sandbox-2"));
+  await view("Queue");
+  await page.getByRole("link", { name: "Refused once" }).click();
+  await shown("rejected");
+  await shown("SANDBOX_FAULTS: reject");
+  await page.getByRole("button", { name: "Retry" }).click();
+  await shown("It waits again.");
+  await shown("Sent · Accepted by a provider");
+  await page.getByRole("link", { name: "Show what was delivered" }).click();
+  await shown("Refused once", page.getByRole("article"));
+});
+
+test("page: a dead letter is deleted only after a question", async () => {
+  await web.ask("PUT", "/api/faults/sandbox", { chances: { reject: 1 }, latency: { minMs: 0, maxMs: 0 } });
+  await web.ask("PUT", "/api/faults/sandbox-2", { chances: { reject: 1 }, latency: { minMs: 0, maxMs: 0 } });
+  const id = await web.submit({ subject: "To be deleted" });
+  await page.getByRole("link", { name: "To be deleted" }).click();
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "Delete" }).click();
+  expect(((await (await web.ask("GET", `/api/emails/${id}`)).json()) as { state: string }).state).toBe(
+    "dead",
+  );
+  await page.getByRole("button", { name: "Delete permanently" }).click();
+  await shown("It is deleted.");
+  await shown("Deleted · ");
+});
+
+test("page: each fault is switched with its probability, and the others of its kind give way", async () => {
+  await view("Providers");
+  const faults = async () =>
+    (
+      (await (await web.ask("GET", "/api/faults")).json()) as Record<
+        string,
+        { chances: object; latency: object }
+      >
+    )["sandbox"];
+  const eventuallyFaults = (expected: object) =>
+    eventually(`the faults are ${JSON.stringify(expected)}`, async () =>
+      Bun.deepEquals(await faults(), expected),
+    );
+  const latency = { minMs: 0, maxMs: 0 };
+  await panel("sandbox").getByLabel("hang", { exact: true }).check();
+  await eventuallyFaults({ chances: { hang: 1 }, latency });
+  await panel("sandbox").getByLabel("throttle", { exact: true }).check();
+  await eventuallyFaults({ chances: { throttle: 1 }, latency });
+  await panel("sandbox").getByLabel("throttle, %").fill("25");
+  await panel("sandbox").getByLabel("throttle, %").blur();
+  await panel("sandbox").getByLabel("refuse-sender", { exact: true }).check();
+  await panel("sandbox").getByLabel("latency", { exact: true }).check();
+  await eventuallyFaults({
+    chances: { throttle: 0.25, "refuse-sender": 1 },
+    latency: { minMs: 500, maxMs: 500 },
+  });
+  await panel("sandbox").getByRole("button", { name: "Fix" }).click();
+  await eventuallyFaults({ chances: {}, latency });
+});
+
+test("page: the token leaves the address, and a tab without one says what to do", async () => {
+  await shown("No emails yet.");
+  expect(page.url()).toBe(`${web.origin}/`);
+  await page.reload();
+  await shown("No emails yet.");
+  const other = await openPage(browser, web.origin);
+  await other.page.getByText("open the address that was printed").waitFor();
+  await other.page.goto(web.address);
+  await other.page.getByText("No emails yet.").waitFor();
+  await other.close();
+});
+
+test("page: it says that the web client has stopped, and asks for the new address after its next start", async () => {
+  const port = String(await freePort());
+  const first = await startDev({ WEB_PORT: port });
+  const tab = await openPage(browser, first.address);
+  await tab.page.getByText("Live", { exact: true }).waitFor();
+  await first.stop();
+  await tab.page.getByText("Reconnecting").waitFor();
+  const second = await startDev({ WEB_PORT: port });
+  await tab.page.getByText("open the address that was printed").waitFor();
+  await tab.page.goto(second.address);
+  await tab.page.getByText("Live", { exact: true }).waitFor();
+  await tab.close();
+  await second.stop();
+});
+
+test("page: nothing is loaded from elsewhere", async () => {
+  await web.submit({ subject: "Local", html: "<p>Local</p>" });
+  for (const name of ["Compose", "Delivered", "Providers", "Queue"]) await view(name);
+  await shown("Local");
+  expect(
+    opened.requested.filter((url) => !url.startsWith(`${web.origin}/`) && !url.startsWith("data:")),
+  ).toEqual([]);
+  expect(opened.complaints).toEqual([]);
+});

@@ -1,0 +1,78 @@
+// The web client as a developer has it: beside a server and a worker in `dev`, on ports of its own.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually, freePort } from "./eventually.ts";
+import { startProcess } from "./service.ts";
+
+export interface WebClient {
+  /** What `dev` prints, with the token. */
+  readonly address: string;
+  /** Without a path. */
+  readonly origin: string;
+  readonly port: number;
+  readonly token: string;
+  /** Where emails are submitted. */
+  readonly serverUrl: string;
+  readonly dataDir: string;
+  /** A request with the token. */
+  ask(method: string, path: string, body?: unknown): Promise<Response>;
+  /** Submits an email to the service, and returns its id. */
+  submit(fields?: Record<string, string>): Promise<string>;
+  stop(): Promise<void>;
+}
+
+/** @param env beyond what makes it independent of everything else on the machine */
+export async function startDev(env: Record<string, string> = {}): Promise<WebClient> {
+  const dataDir = mkdtempSync(join(tmpdir(), "reliable-email-web-"));
+  const admin = await freeAdminPorts();
+  const settings = { PORT: "0", ADMIN_PORT: String(admin), WEB_PORT: "0", DATA_DIR: dataDir, ...env };
+  const child = startProcess("lib/cli/main.ts", settings, ["dev"]);
+  await eventually(
+    () => `dev is up (${child.stdout()}${child.stderr()})`,
+    () => child.stdout().includes("Ctrl-C"),
+  );
+  const [, address = ""] = /^Web client {2}(\S+)$/m.exec(child.stdout()) ?? [];
+  const [, serverUrl = ""] = /^Listening {3}(\S+)$/m.exec(child.stdout()) ?? [];
+  return {
+    ...clientAt(address, serverUrl),
+    dataDir,
+    async stop() {
+      await child.kill("SIGTERM");
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** @param address as it is printed */
+export function clientAt(address: string, serverUrl: string) {
+  const { origin, port, hash } = new URL(address);
+  const token = hash.slice(1);
+  return {
+    address,
+    origin,
+    port: Number(port),
+    token,
+    serverUrl,
+    ask: (method: string, path: string, body?: unknown) =>
+      fetch(`${origin}${path}`, {
+        method,
+        headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      }),
+    async submit(fields: Record<string, string> = {}) {
+      const email = { subject: "Hi", body: "Hello", to: "jane@example.org", ...fields };
+      const response = await fetch(serverUrl, { method: "POST", body: new URLSearchParams(email) });
+      return String(((await response.json()) as { readonly id: string }).id);
+    },
+  };
+}
+
+/** One that is free, as is the next, which the worker takes. */
+async function freeAdminPorts(): Promise<number> {
+  for (;;) {
+    const port = await freePort();
+    if ((await freePort()) === port + 1) return port;
+  }
+}
