@@ -37,7 +37,7 @@ const routes: Readonly<Record<string, Route>> = {
   "POST /api/send": send,
 };
 
-/** Undefined if there is no such route. Rejects with what `QueueAccess.reasonOf` explains. */
+/** Undefined if there is no such route. Rejects if the queue cannot be used. */
 export function route(options: ApiOptions, request: Request): Promise<Response> | undefined {
   const { pathname } = new URL(request.url);
   const [, folder = pathname, name = ""] = /^(\/api\/\w+)\/([^/]+)$/.exec(pathname) ?? [];

@@ -10,7 +10,7 @@ const repeatMs = 2000;
 
 export interface EventSource {
   readonly read: () => Promise<Snapshot>;
-  /** Why `read` has rejected, for the page. Throws if it is a bug. */
+  /** Why `read` has rejected, for the page. Never rejects. */
   readonly reasonOf: (error: unknown) => Promise<string>;
 }
 

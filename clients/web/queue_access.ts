@@ -32,10 +32,10 @@ export class QueueAccess {
     await admin?.close();
   }
 
-  /** Why the queue cannot be used, without secrets; it is then opened anew. Throws any other error. */
-  async reasonOf(error: unknown): Promise<string> {
+  /** Why the queue cannot be used, without secrets; it is then opened anew. Undefined for any other error. */
+  async reasonOf(error: unknown): Promise<string | undefined> {
     if (error instanceof QueueMissing) return "There is no queue yet: start a server and a worker";
-    if (!(error instanceof StoreUnavailable)) throw error;
+    if (!(error instanceof StoreUnavailable)) return undefined;
     await this.close().catch(() => {});
     return `The queue does not answer: ${withoutSecrets(error.message, this.config.secrets)}`;
   }

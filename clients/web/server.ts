@@ -36,7 +36,7 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
   const outbox = new Outbox(outboxIn(config.dataDir));
   const events = new Events({
     read: () => readSnapshot(queue),
-    reasonOf: (error) => queue.reasonOf(error),
+    reasonOf: explain,
   });
   const options: ApiOptions = {
     queue,
@@ -45,6 +45,14 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
     onChange: () => events.poke(),
   };
 
+  /** Why something failed, for the page. A bug is logged, and ends nothing. */
+  async function explain(error: unknown): Promise<string> {
+    const reason = await queue.reasonOf(error);
+    if (reason !== undefined) return reason;
+    log.error("web-failed", describe(error));
+    return "Something went wrong: the log has more";
+  }
+
   async function respond(request: Request): Promise<Response> {
     const path = pathOf(request.url);
     if (path === "/api/events" && request.method === "GET") {
@@ -52,7 +60,7 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
       return new Response(events.open(), { headers: { "content-type": "application/jsonl" } });
     }
     const found = route(options, request);
-    if (found !== undefined) return found.catch(async (error) => refusal(503, await queue.reasonOf(error)));
+    if (found !== undefined) return found.catch(async (error) => refusal(503, await explain(error)));
     const asset = request.method === "GET" ? (await loadAssets()).get(path) : undefined;
     if (asset === undefined) return refusal(404, "there is nothing here");
     return new Response(asset.bytes, { headers: { "content-type": asset.type } });

@@ -17,6 +17,7 @@ import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { eventually } from "../support/eventually.ts";
 import { post, startCommand } from "../support/service.ts";
+import { clientAt } from "../support/web_client.ts";
 
 const script = join(import.meta.dir, "../../deploy/build.ts");
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-executable-"));
@@ -150,9 +151,9 @@ test("executable: as nobody, with only settings, it delivers acknowledged emails
   expect(delivered()).toEqual(ids);
 });
 
-test("executable: dev runs server and worker, and exits with them", async () => {
+test("executable: dev runs server, worker and web client, and exits with them", async () => {
   const data = ownFolder("dev");
-  const env = { PORT: "0", ADMIN_PORT: "", DATA_DIR: data };
+  const env = { PORT: "0", ADMIN_PORT: "", WEB_PORT: "0", DATA_DIR: data };
   const dev = startCommand([executable, "dev"], { env, cwd: "/", ...nobody });
   const url = await eventually(
     () => `dev says where it listens (${dev.stdout()}${dev.stderr()})`,
@@ -160,6 +161,20 @@ test("executable: dev runs server and worker, and exits with them", async () => 
   );
   const { id } = await post(url, { subject: "Hi", body: "Hello", to: "jane@example.org" });
   await eventually("the email is announced", () => dev.stdout().includes(`→ ${data}/outbox/${id}.`));
+
+  const [, address = ""] = /^Web client {2}(\S+)$/m.exec(dev.stdout()) ?? [];
+  const web = clientAt(address, url);
+  const page = await (await fetch(web.origin)).text();
+  const files = [...page.matchAll(/(?:href|src)="\.?(\/[^"]+)"/g)].map(([, path]) => path!);
+  expect(files.length).toBe(2);
+  for (const path of files) {
+    const file = await fetch(`${web.origin}${path}`);
+    expect(file.status).toBe(200);
+    expect(file.headers.get("content-security-policy")).toContain("default-src 'self'");
+    expect((await file.text()).length).toBeGreaterThan(1000);
+  }
+  expect((await fetch(`${web.origin}/api/delivered`)).status).toBe(401);
+  expect(await (await web.ask("GET", "/api/delivered")).json()).toMatchObject({ total: 1, emails: [{ id }] });
   expect(await dev.kill("SIGTERM")).toBe(0);
   expect(dev.stderr()).toBe("");
 });
