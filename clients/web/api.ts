@@ -4,14 +4,12 @@
 import * as v from "valibot";
 import { problems } from "../../lib/cli/queue/bulk.ts";
 import { retryOne } from "../../lib/cli/queue/retry.ts";
-import { isSandbox } from "../../lib/providers/registry.ts";
-import { noFaults } from "../../lib/providers/sandbox/faults.ts";
-import { faultsFile, parseFaults, readFaults, writeFaults } from "../../lib/providers/sandbox/faults_file.ts";
+import { parseFaults, writeFaults } from "../../lib/providers/sandbox/faults_file.ts";
 import { errorCode } from "../../lib/runtime/errors.ts";
 import { detailsOf } from "./details.ts";
 import { answer, refusal } from "./door.ts";
+import { faultsOf } from "./faults.ts";
 import type { Outbox } from "./outbox.ts";
-import type { FaultsByName } from "./protocol.ts";
 import type { QueueAccess } from "./queue_access.ts";
 
 export interface ApiOptions {
@@ -32,7 +30,6 @@ const routes: Readonly<Record<string, Route>> = {
   "DELETE /api/emails/*": remove,
   "GET /api/delivered": listDelivered,
   "GET /api/delivered/*": readDelivered,
-  "GET /api/faults": async ({ queue }) => answer(faultsOf(queue)),
   "PUT /api/faults/*": setFaults,
   "POST /api/send": send,
 };
@@ -88,19 +85,8 @@ async function readDelivered({ outbox }: ApiOptions, _: Request, name: string): 
   return email === undefined ? unknown() : answer(email);
 }
 
-function faultsOf({ config }: QueueAccess): FaultsByName {
-  const { dataDir, providers, sandboxFaults } = config;
-  const names = providers.map(({ name }) => name).filter(isSandbox);
-  return Object.fromEntries(
-    names.map((name) => {
-      const initial = name === "sandbox" ? (sandboxFaults ?? noFaults) : noFaults;
-      return [name, readFaults(faultsFile(dataDir, name)) ?? initial];
-    }),
-  );
-}
-
-async function setFaults({ queue }: ApiOptions, request: Request, name: string): Promise<Response> {
-  if (!Object.hasOwn(faultsOf(queue), name)) return refusal(404, "there is no such sandbox");
+async function setFaults({ queue, onChange }: ApiOptions, request: Request, name: string): Promise<Response> {
+  if (!Object.hasOwn(faultsOf(queue.config), name)) return refusal(404, "there is no such sandbox");
   const faults = parseFaults(await jsonOf(request));
   if (faults === undefined) return refusal(400, "these are no faults of a sandbox");
   try {
@@ -108,7 +94,8 @@ async function setFaults({ queue }: ApiOptions, request: Request, name: string):
   } catch (error) {
     return refusal(500, `DATA_DIR cannot be written to (${errorCode(error) ?? "unknown error"})`);
   }
-  return answer(faultsOf(queue));
+  onChange();
+  return answer({ ok: true });
 }
 
 /** Hands the body on to the server as it is, and its answer back: the page never talks to another port. */

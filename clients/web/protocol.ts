@@ -19,6 +19,8 @@ export interface Snapshot {
   readonly paused: boolean;
   readonly states: Readonly<Record<State, number>>;
   readonly providers: readonly ProviderRow[];
+  /** Of each sandbox that is used. */
+  readonly faults: Readonly<Record<string, SandboxFaults>>;
   /** The newest of each state, together from the newest. */
   readonly emails: readonly EmailRow[];
 }
@@ -112,6 +114,3 @@ export interface DeliveredEmail extends DeliveredRow {
   readonly attachments: readonly { readonly name: string; readonly type: string; readonly bytes: number }[];
   readonly source: string;
 }
-
-/** By the names of the sandboxes that are used. */
-export type FaultsByName = Readonly<Record<string, SandboxFaults>>;

@@ -5,6 +5,7 @@ import { emailFields, listedStates } from "../../lib/cli/queue/email_fields.ts";
 import { registry } from "../../lib/providers/registry.ts";
 import type { QueueStats, StoredEmail } from "../../lib/queue/contract.ts";
 import { type ProviderReport, readBreakers } from "./breakers.ts";
+import { faultsOf } from "./faults.ts";
 import type { EmailRow, ProviderRow, Snapshot } from "./protocol.ts";
 import type { QueueAccess } from "./queue_access.ts";
 
@@ -24,7 +25,8 @@ export async function readSnapshot(queue: QueueAccess): Promise<Snapshot> {
   }
   // An id is a UUIDv7, which begins with its time.
   emails.sort((a, b) => (a.id < b.id ? 1 : -1));
-  return { nowMs, paused, states, providers: providersOf(stats, reports), emails };
+  const faults = faultsOf(queue.config);
+  return { nowMs, paused, states, providers: providersOf(stats, reports), faults, emails };
 }
 
 function rowOf(stored: StoredEmail): EmailRow {

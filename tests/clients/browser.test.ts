@@ -2,6 +2,8 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { fieldNames } from "../../lib/email/fields.ts";
+import type { SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
+import { faultsFile, readFaults } from "../../lib/providers/sandbox/faults_file.ts";
 import { type Browser, type OpenedPage, openPage, type Page, startBrowser } from "../support/browser.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { startDev, type WebClient } from "../support/web_client.ts";
@@ -188,16 +190,9 @@ test("page: a dead letter is deleted only after a question", async () => {
 
 test("page: each fault is switched with its probability, and the others of its kind give way", async () => {
   await view("Providers");
-  const faults = async () =>
-    (
-      (await (await web.ask("GET", "/api/faults")).json()) as Record<
-        string,
-        { chances: object; latency: object }
-      >
-    )["sandbox"];
-  const eventuallyFaults = (expected: object) =>
-    eventually(`the faults are ${JSON.stringify(expected)}`, async () =>
-      Bun.deepEquals(await faults(), expected),
+  const eventuallyFaults = (expected: SandboxFaults) =>
+    eventually(`the faults are ${JSON.stringify(expected)}`, () =>
+      Bun.deepEquals(readFaults(faultsFile(web.dataDir, "sandbox")), expected),
     );
   const latency = { minMs: 0, maxMs: 0 };
   await panel("sandbox").getByLabel("hang", { exact: true }).check();
@@ -214,6 +209,22 @@ test("page: each fault is switched with its probability, and the others of its k
   });
   await panel("sandbox").getByRole("button", { name: "Fix" }).click();
   await eventuallyFaults({ chances: {}, latency });
+});
+
+test("page: faults that are set elsewhere are shown, but do not disturb what is typed", async () => {
+  await view("Providers");
+  await shown("works", panel("sandbox"));
+  await web.ask("PUT", "/api/faults/sandbox", { chances: { reject: 0.5 }, latency: { minMs: 0, maxMs: 0 } });
+  await shown("fails", panel("sandbox"));
+  const chance = panel("sandbox").getByLabel("reject, %");
+  expect(await panel("sandbox").getByLabel("reject", { exact: true }).isChecked()).toBe(true);
+  expect(await chance.inputValue()).toBe("50");
+  await chance.fill("7");
+  await web.submit({ subject: "Meanwhile" });
+  await eventually("the page has news", async () =>
+    /(sent by sandbox(-2)?|dead) 1/.test((await page.getByRole("img").getAttribute("aria-label")) ?? ""),
+  );
+  expect(await chance.inputValue()).toBe("7");
 });
 
 test("page: the token leaves the address, and a tab without one says what to do", async () => {

@@ -20,13 +20,12 @@ const routes = [
   ["DELETE", "/api/emails/01a21c09-8f43-7126-9995-f69c242b6476"],
   ["GET", "/api/delivered"],
   ["GET", "/api/delivered/x.eml"],
-  ["GET", "/api/faults"],
   ["PUT", "/api/faults/sandbox"],
   ["POST", "/api/send"],
   ["GET", "/api/anything"],
   ["GET", "/api/"],
-  ["GET", "/api//faults"],
-  ["GET", "/x/../api/faults"],
+  ["GET", "/api//delivered"],
+  ["GET", "/x/../api/delivered"],
 ] as const;
 
 /** The answer to a request as it is written here: fetch would not send another Host. */
@@ -48,10 +47,10 @@ describe("web client: the token", () => {
   });
 
   test("it counts in the header alone: not as a cookie, nor in the address", async () => {
-    const cookie = await fetch(`${web.origin}/api/faults`, { headers: { cookie: `token=${web.token}` } });
-    const query = await fetch(`${web.origin}/api/faults?token=${web.token}`);
+    const cookie = await fetch(`${web.origin}/api/delivered`, { headers: { cookie: `token=${web.token}` } });
+    const query = await fetch(`${web.origin}/api/delivered?token=${web.token}`);
     expect([cookie.status, query.status]).toEqual([401, 401]);
-    expect((await web.ask("GET", "/api/faults")).status).toBe(200);
+    expect((await web.ask("GET", "/api/delivered")).status).toBe(200);
   });
 
   test("it has 192 random bits, and is another at each start", async () => {
@@ -59,7 +58,7 @@ describe("web client: the token", () => {
     expect(web.token).toMatch(/^[\w-]{32}$/);
     expect(other.token).not.toBe(web.token);
     expect(
-      (await fetch(`${other.origin}/api/faults`, { headers: { authorization: `Bearer ${web.token}` } }))
+      (await fetch(`${other.origin}/api/delivered`, { headers: { authorization: `Bearer ${web.token}` } }))
         .status,
     ).toBe(401);
     await other.stop();
@@ -67,7 +66,7 @@ describe("web client: the token", () => {
 });
 
 describe("web client: the Host", () => {
-  const paths = ["/", "/style.css", "/api/faults", "/api/events", "/mail/x"];
+  const paths = ["/", "/style.css", "/api/delivered", "/api/events", "/mail/x"];
   test.each([
     "evil.example",
     "localhost.evil.example",
@@ -92,7 +91,7 @@ describe("web client: the Host", () => {
   test("loopback names with this port are let in", async () => {
     for (const name of ["localhost", "LocalHost", "127.0.0.1", "[::1]"]) {
       expect(await answerTo(`${name}:${web.port}`)).toStartWith("HTTP/1.1 200 ");
-      expect(await answerTo(`${name}:${web.port}`, "/api/faults")).toStartWith("HTTP/1.1 200 ");
+      expect(await answerTo(`${name}:${web.port}`, "/api/delivered")).toStartWith("HTTP/1.1 200 ");
     }
   });
 
@@ -129,7 +128,7 @@ describe("web client: every answer", () => {
       "/",
       ...files,
       "/missing",
-      "/api/faults",
+      "/api/delivered",
       "/api/delivered",
       "/api/send",
       "/api/missing",

@@ -136,7 +136,7 @@ test("hostile: another site cannot frame the page, nor read anything of it", asy
   const page = await (await browser.newContext()).newPage();
   await page.goto(`${elsewhere}/`);
   const read = await page.evaluate(
-    `Promise.all(["/", "/api/faults"].map((path) => fetch("${web.origin}" + path, { headers: { authorization: "Bearer ${web.token}" } }).then(() => "read", () => "refused")))`,
+    `Promise.all(["/", "/api/delivered"].map((path) => fetch("${web.origin}" + path, { headers: { authorization: "Bearer ${web.token}" } }).then(() => "read", () => "refused")))`,
   );
   expect(read).toEqual(["refused", "refused"]);
   await page.evaluate(

@@ -24,15 +24,22 @@ const groups: readonly (readonly (readonly [name: FaultName, effect: string])[])
 const brokenFaults: SandboxFaults = { chances: { unavailable: 1 }, latency: { minMs: 0, maxMs: 0 } };
 const noFaults: SandboxFaults = { chances: {}, latency: { minMs: 0, maxMs: 0 } };
 
-/** @param change stores other faults, and resolves with those that count then */
+export interface FaultPanel {
+  readonly element: HTMLElement;
+  /** Shows the faults that count, unless a change is on its way. */
+  update(now: SandboxFaults): void;
+}
+
+/** @param change stores other faults */
 export function createFaultPanel(
   name: string,
   initial: SandboxFaults,
-  change: (faults: SandboxFaults) => Promise<SandboxFaults>,
-): HTMLElement {
+  change: (faults: SandboxFaults) => Promise<void>,
+): FaultPanel {
   let faults = initial;
-  /** One change after the other. */
-  let changing = Promise.resolve(initial);
+  /** One after the other. */
+  let changes = Promise.resolve();
+  let pending = 0;
   const state = element("span", { class: "word" });
   const toggle = button("", () => void set(isBroken(faults) ? noFaults : brokenFaults));
   const controls = groups.flatMap((group) =>
@@ -71,10 +78,16 @@ export function createFaultPanel(
   async function set(wanted: SandboxFaults): Promise<void> {
     faults = wanted;
     show();
-    changing = changing.then(() => change(wanted));
-    const stored = await changing;
-    if (faults !== wanted) return;
-    faults = stored;
+    pending += 1;
+    changes = changes.then(() => change(wanted));
+    await changes;
+    pending -= 1;
+  }
+
+  function update(now: SandboxFaults): void {
+    // Numbers that somebody is typing are left alone while nothing has changed.
+    if (pending > 0 || JSON.stringify(now) === JSON.stringify(faults)) return;
+    faults = now;
     show();
   }
 
@@ -94,14 +107,15 @@ export function createFaultPanel(
   }
 
   show();
-  return element(
+  const root = element(
     "fieldset",
     { class: "panel", "data-sandbox": name },
     element("legend", {}, name, " ", state),
     toggle,
-    ...controls.map(({ root }) => root),
+    ...controls.map((control) => control.root),
     latency.root,
   );
+  return { element: root, update };
 }
 
 function isBroken({ chances, latency }: SandboxFaults): boolean {

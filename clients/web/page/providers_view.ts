@@ -1,10 +1,10 @@
 // The providers and the failover between them: what each sends, how its breaker stands, and the faults of the sandboxes.
 
-import type { FaultsByName, ProviderRow, SandboxFaults } from "../protocol.ts";
+import type { ProviderRow, SandboxFaults, Snapshot } from "../protocol.ts";
 import { Chart } from "./chart.ts";
 import { Refused, request, submit } from "./client.ts";
-import { button, element, fill, Keyed } from "./dom.ts";
-import { createFaultPanel } from "./fault_panel.ts";
+import { button, element, Keyed, reconcile } from "./dom.ts";
+import { createFaultPanel, type FaultPanel } from "./fault_panel.ts";
 import { number, time } from "./format.ts";
 import type { Live } from "./live.ts";
 import type { View } from "./view.ts";
@@ -26,7 +26,8 @@ export function createProviders(live: Live): View {
     { class: "remark", hidden: true },
     "The breakers are unknown: the worker's admin port does not answer.",
   );
-  const panels = element("div", { class: "panels" });
+  const panels = new Map<string, FaultPanel>();
+  const panelArea = element("div", { class: "panels" });
   const message = element("p", { class: "message", role: "status" });
 
   function update(): void {
@@ -35,19 +36,27 @@ export function createProviders(live: Live): View {
     rows.show(snapshot.providers, ({ name }) => name);
     hint.hidden = snapshot.providers.some(({ breaker }) => breaker !== undefined);
     chart.show(live.samples);
+    showFaults(snapshot.faults);
   }
 
-  async function loadFaults(): Promise<void> {
-    const faults = await attempt(() => request<FaultsByName>("GET", "/api/faults"));
-    fill(
-      panels,
-      ...Object.entries(faults ?? {}).map(([name, now]) =>
-        createFaultPanel(name, now, async (changed: SandboxFaults) => {
-          const all = await attempt(() => request<FaultsByName>("PUT", `/api/faults/${name}`, changed));
-          return all?.[name] ?? now;
-        }),
-      ),
+  function showFaults(faults: Snapshot["faults"]): void {
+    for (const [name, now] of Object.entries(faults)) {
+      const known = panels.get(name);
+      if (known !== undefined) known.update(now);
+      else
+        panels.set(
+          name,
+          createFaultPanel(name, now, (changed) => setFaults(name, changed)),
+        );
+    }
+    reconcile(
+      panelArea,
+      [...panels.values()].map((panel) => panel.element),
     );
+  }
+
+  async function setFaults(name: string, faults: SandboxFaults): Promise<void> {
+    await attempt(() => request("PUT", `/api/faults/${name}`, faults));
   }
 
   async function sendTests(): Promise<void> {
@@ -75,7 +84,6 @@ export function createProviders(live: Live): View {
     }
   }
 
-  void loadFaults();
   return {
     title: "Providers",
     update,
@@ -99,7 +107,7 @@ export function createProviders(live: Live): View {
         { class: "remark" },
         "The sandboxes fail on request. Break one, and emails go to the other; break both, and they wait.",
       ),
-      panels,
+      panelArea,
     ),
   };
 }
