@@ -1,6 +1,6 @@
-// The one endpoint: from a request to its answer. POST / is answered with 200, 400 or 500, in JSON, within the time that
-// the settings allow, and with 200 only for what the queue has stored. Unauthorized requests are refused from their
-// headers alone: the body is never read.
+// The one endpoint: from a request to its answer. POST / is answered with 200, 400, 401 or 500, in JSON, within the
+// time that the settings allow, and with 200 only for what the queue has stored. Unauthorized requests are refused
+// from their headers alone: the body is never read.
 
 import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
 import { encodeEmail, storedBytes, storedBytesMax } from "../email/email.ts";
@@ -14,13 +14,13 @@ import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts"
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
 const reportEveryMs = 1000;
 
-/** The settings, by their names in `Config`, and what the endpoint works with. */
+/** The settings, by their names in `Config`, and the endpoint's dependencies. */
 export interface HandlerOptions extends SenderRules, Readonly<Partial<typeof defaultLimits>> {
   readonly host: string;
   /** Without tokens everyone may submit, except browsers on behalf of other sites. */
   readonly apiTokens?: readonly string[] | undefined;
   readonly maxBodyBytes: number;
-  /** From the last byte of the body until the answer. */
+  /** Longest time from the last byte of the body to the answer. */
   readonly submitTimeoutMs: number;
   readonly producer: Pick<Producer, "submit">;
   readonly log: Log;
@@ -31,9 +31,9 @@ export interface HandlerOptions extends SenderRules, Readonly<Partial<typeof def
 /** The submissions under way. */
 export interface Load {
   readonly submissions: number;
-  /** Bytes of bodies that have arrived, then of the emails as they are stored. */
+  /** Bytes that they hold: of a body as far as it has arrived, later of the email as it is stored. */
   readonly bytes: number;
-  /** Why the next submission, or one of the largest, would be refused. */
+  /** Why the next submission, or the next one of the largest size, would be refused. */
   readonly overload: string | undefined;
 }
 
@@ -87,7 +87,7 @@ export class Handler {
     return this.#accept(request);
   }
 
-  /** Answers at once all requests whose body has not arrived. */
+  /** Immediately answers all requests whose body has not arrived. */
   hurry(): void {
     this.#uploads.giveUpAll();
   }
@@ -132,9 +132,9 @@ export class Handler {
 
   async #submit(request: Request, read: BodyReader, bytes: Uint8Array, upload: Upload): Promise<Response> {
     const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
-    // Bun hands over a body before it looks at what follows. If that is no request (a trailer, a stray line end), or
+    // Bun hands over a body before it looks at what follows. If that is not a request (a trailer, a stray line end), or
     // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event loop:
-    // nobody would learn that the email was queued.
+    // the client would not learn that its email was queued.
     await nextTurn();
     if (request.signal.aborted) return this.#fail(failures.broken);
     const submission = this.#prepare(request.headers, read, bytes, upload);
@@ -143,12 +143,13 @@ export class Handler {
   }
 
   /**
-   * The submission to store, or the answer if there is none. Holds memory for its text, which may take twelve times as
-   * much as the body. Not a part of {@link #submit}, which would keep the fields until the store has answered.
+   * The submission to store, or the answer if there is none. Reserves memory for its text, which may take twelve times
+   * as much as the body. A method of its own, because {@link #submit} would keep the fields in memory until the store
+   * has answered.
    */
   #prepare(headers: Headers, read: BodyReader, bytes: Uint8Array, upload: Upload): Submission | Response {
     const fields = readBody(read, bytes);
-    // Frees the body now, not when it is collected.
+    // Frees the body now, not at some later garbage collection.
     if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
     if (typeof fields === "string") return refuse(400, fields);
 
@@ -163,7 +164,7 @@ export class Handler {
     upload.hold(storedBytes(text));
     const id = Bun.randomUUIDv7();
     if (key === null) return { id, text };
-    // Each client has keys of its own.
+    // Two clients may use the same key for different emails.
     const token = this.#mayEnter === undefined ? "" : tokenName(headers.get("authorization"));
     return { id, text, idempotency: { key, fingerprint: fingerprint(result.given), token } };
   }
@@ -188,7 +189,7 @@ export class Handler {
     return refuse(500, message);
   }
 
-  /** Logs the first failed submission at once, then all those of a second in one line, when it is over. */
+  /** Logs the first failed submission immediately, then at most one line a second for all others. */
   #reportFailed(): void {
     this.#reportTimer = undefined;
     if (this.#failed.count === 0) return;
@@ -199,7 +200,7 @@ export class Handler {
   }
 }
 
-/** The answer when nothing better is known. */
+/** The answer after an unexpected error. */
 export function internalError(): Response {
   return refuse(500, "something went wrong: try again, with the same Idempotency-Key if there was one");
 }
@@ -210,7 +211,7 @@ function refuse(status: number, message: string, headers: Record<string, string>
 
 let turn: Promise<void> | undefined;
 
-/** Resolves in the next turn of the event loop. One timer serves all requests: one each would take 15 µs more CPU time. */
+/** Resolves in the next turn of the event loop. Requests share one timer: one each would cost 15 µs more CPU time. */
 function nextTurn(): Promise<void> {
   turn ??= new Promise((resolve) => {
     setImmediate(() => {

@@ -1,5 +1,5 @@
-// From the fields of a request to an email: checks each field, names each invalid one, and fills in the defaults.
-// Nothing is shortened or repaired: what cannot be sent as it is gets refused.
+// Turns the fields of a request into an email: checks each field, names each invalid one, and fills in the defaults.
+// Nothing is shortened or repaired: a field that cannot be sent as given is refused.
 
 import { formatMailbox, isAmong, mailboxMax, sameAddress } from "../email/address.ts";
 import type { Email } from "../email/email.ts";
@@ -16,7 +16,7 @@ import {
 export interface SubmittedFields {
   /** As given, not trimmed. */
   readonly values: FieldValues;
-  /** The fault in the form in which a field was given. Its value does not count then. */
+  /** What is wrong with the form in which a field was given. Its value is then ignored. */
   readonly faults: FieldValues;
 }
 
@@ -37,7 +37,7 @@ export type SubmissionResult =
   | { readonly ok: false; readonly message: string };
 
 /**
- * Adds a field of a request; the second of a name is a fault.
+ * Adds a field of a request; giving a field twice is a fault.
  * @param fault what is wrong with the form in which it was given, if anything
  */
 export function giveField(given: SubmittedFields, name: FieldName, value: string, fault?: string): void {
@@ -72,7 +72,7 @@ export function checkSubmission({ values, faults }: SubmittedFields, senders: Se
   return { ok: true, email: email as Email, given };
 }
 
-/** @param email with its address, if this is a display name */
+/** @param email the fields so far: those of a display name include its address */
 function faultOf(name: FieldName, email: FieldValues, { allowedFrom }: SenderRules): string | undefined {
   const field: Field = fields[name];
   const value = email[name];
