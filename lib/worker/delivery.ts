@@ -1,5 +1,5 @@
-// The delivery of a claimed batch until its settlement. Decide, then act: what follows from an answer is decided in
-// policy/, and carried out by one settlement.
+// The delivery of a claimed batch, from the claim to its settlement. Decide, then act: policy/ decides what follows
+// from an answer, and one settlement carries it out.
 
 import { describe } from "../runtime/errors.ts";
 import { decodeBatch, type DecodedBatch, isInDoubt } from "../policy/batch.ts";
@@ -14,12 +14,12 @@ import { type Claim, outlasts } from "./claim.ts";
 import { type DeliveryContext, reportDead } from "./delivery_context.ts";
 import type { Permit } from "./provider_state.ts";
 
-/** Before a settlement is repeated for the first time, and at most, ms. */
+/** The first and the longest pause before a settlement is repeated, ms. */
 const pauseMinMs = 50;
 const pauseMaxMs = 1000;
-/** A request gets one more second for each so many stored bytes. */
+/** Stored bytes for which a request gets one more second. */
 const bytesPerSecond = 256 * 1024;
-/** Time that a settlement may take, on top of the request, before the lease expires, ms. */
+/** Time reserved for the settlement, between the request and the end of the lease, ms. */
 const settleMarginMs = 1000;
 
 export class Delivery {
@@ -31,11 +31,11 @@ export class Delivery {
   readonly #timeoutMs: number;
   /** Names the batch in the log. */
   readonly #about: { readonly batch: string; readonly provider: string };
-  /** The rest of the batch: some of its emails may leave it before its first request. */
+  /** The batch without the emails that left it before its first request. */
   #open: DecodedBatch;
   #policy: Policy;
 
-  /** @param batch as the answer to this claim gave it just now */
+  /** @param batch as this claim has just returned it */
   constructor(context: DeliveryContext, claim: Claim, batch: Batch) {
     const { settings } = context;
     this.#context = context;
@@ -49,15 +49,15 @@ export class Delivery {
     this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
   }
 
-  /** Everything to decide from, now. The store's time is an estimate that is never ahead of it. */
+  /** What a decision now is made from. `nowMs` estimates the store's time, and is never ahead of it. */
   get #input(): DecisionInput {
     const nowMs = this.#batch.nowMs + Math.floor(performance.now() - this.#answeredAtMs);
     return { batch: this.#open, policy: this.#policy, nowMs, random: Math.random() };
   }
 
   /**
-   * A request or a search, and a settlement. Never rejects: what cannot be settled stays leased, and is claimed again when
-   * the lease has expired.
+   * Makes a request or a search, and settles the batch. Never rejects: a batch that cannot be settled stays leased, and
+   * is claimed again when the lease has expired.
    */
   async run(permit: Permit): Promise<void> {
     const { log } = this.#context;
@@ -82,19 +82,19 @@ export class Delivery {
       }
       await this.#carryOut(decision);
     } catch (error) {
-      // A bug, or a store that refuses what it should not: the lease keeps the batch until another try.
+      // A bug, or a store that refuses a valid settlement: the batch stays leased, and is claimed again later.
       log.error("delivery-failed", { batch: batch.id, ...describe(error) });
     } finally {
       state.release(permit, isUsed);
     }
   }
 
-  /** Settles a batch whose doubt is over, of whatever provider. */
+  /** Settles a batch whose doubt is over. It may belong to any provider. */
   async endDoubt(): Promise<void> {
     await this.#carryOut(decide({ kind: "ended" }, this.#input));
   }
 
-  /** Gives back a batch of which nothing was begun. */
+  /** Gives back a batch without having made a request. */
   async handBack(delayMs: number): Promise<void> {
     await this.#carryOut(decide({ kind: "untouched", delayMs }, this.#input));
   }
@@ -134,7 +134,7 @@ export class Delivery {
         ? provider.search(outgoing, signal)
         : provider.send(outgoing, signal));
     } catch (error) {
-      // Adapters do not throw. If one does all the same, nobody knows how far the request got.
+      // Adapters do not throw. If one does nevertheless, nobody knows how far the request got.
       log.error("provider-failed", { provider: provider.name, batch: id, ...describe(error) });
       const outcome = { kind: "unknown", reason: "the adapter failed", own: false } as const;
       answer = { result: { kind: request === "search" ? "failed" : "whole", outcome }, rate: {} };
@@ -147,7 +147,7 @@ export class Delivery {
     return answer;
   }
 
-  /** Settles, and reports what an operator has to know. */
+  /** Settles the batch, and logs what an operator has to know. */
   async #carryOut({ settlement, dead, possibleDuplicates }: Decision): Promise<Settled> {
     const { log, observer } = this.#context;
     const about = this.#about;
@@ -175,7 +175,7 @@ export class Delivery {
     return settled;
   }
 
-  /** Repeats until the store has answered, however long that takes: an acceptance counts after the lease too. */
+  /** Repeats until the store answers, however long that takes: an acceptance counts even after the lease. */
   async #settle(settlement: Settlement): Promise<Settled> {
     const { consumer, log } = this.#context;
     for (let pauseMs = pauseMinMs; ; pauseMs = Math.min(2 * pauseMs, pauseMaxMs)) {

@@ -1,5 +1,5 @@
-// The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims follow one another, so
-// that shares are exact and an idle worker asks once; requests run side by side.
+// The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims are made one at a
+// time, so that shares are exact and an idle worker asks the store once; requests run concurrently.
 
 import { describe } from "../runtime/errors.ts";
 import { charge, inTurn, type Shares } from "../policy/round_robin.ts";
@@ -9,7 +9,7 @@ import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 import type { Permit, ProviderState } from "./provider_state.ts";
 
-/** Stored bytes of a batch, but one email at least. */
+/** Most stored bytes of a batch, unless it is a single email. */
 const batchBytesMax = 4 * 1024 * 1024;
 /** Longest sleep, since a wake-up may be lost, ms. */
 const pollMs = 1000;
@@ -17,11 +17,11 @@ const pollMs = 1000;
 const turnWaitMaxMs = 1000;
 /** Due emails are counted up to this many. */
 const dueCountMax = 5000;
-/** Between two batches in doubt of a provider of weight 0, ms. */
+/** Pause between two batches in doubt of a provider of weight 0, ms. */
 const restMs = 50;
-/** Before another claim if the store did not answer, ms. */
+/** Pause before another claim if the store did not answer, ms. */
 const storePauseMs = 100;
-/** Before another claim of a batch that too few replicas hold, ms. */
+/** Delay of the next claim, and of the batch, if too few replicas hold a claim, ms. */
 const replicaPauseMs = 1000;
 
 export class Dispatcher {
@@ -30,10 +30,10 @@ export class Dispatcher {
   readonly #inFlight = new Set<Promise<void>>();
   /** How many of these deliver pieces or batches in doubt, which may hang. */
   #suspects = 0;
-  /** Ends the sleep or, while nobody sleeps, the next one. */
+  /** Ends the loop's sleep or, while it is awake, its next one. */
   #wakeup = Promise.withResolvers<void>();
   #shares: Shares = new Map();
-  /** Emails that were due and left behind by the last claim that took some. */
+  /** Emails that were still due after the last claim that took some. */
   #dueLeft = 0;
   #stopping = false;
   /** Why the store does not answer; undefined while it does. */
@@ -41,7 +41,7 @@ export class Dispatcher {
   #paused = false;
   readonly #stopped: Promise<void>;
 
-  /** Begins at once. */
+  /** Starts the loop. */
   constructor(context: DeliveryContext, states: readonly ProviderState[]) {
     this.#context = context;
     this.#states = states;
@@ -73,13 +73,13 @@ export class Dispatcher {
   async #round(): Promise<number> {
     const nowMs = performance.now();
     const openings = this.#states.map((state) => ({ state, ...state.openingAt(nowMs) }));
-    // A slot is left for each other provider: one that hangs would take all of them.
+    // Leaves a slot for each other provider. Otherwise one that hangs would take all of them.
     const most = Math.max(1, this.#context.settings.concurrency - (this.#states.length - 1));
     const requests = openings.filter(({ state, kind }) => kind === "request" && state.inFlight < most);
     const admitted = requests.map(({ state }) => state);
     const open = requests.filter(({ atMs }) => atMs <= nowMs).map(({ state }) => state);
     const questions = openings.filter(({ kind, atMs }) => kind === "question" && atMs <= nowMs);
-    // Those of weight 0 have little to do, so they come before the others, but with rests.
+    // Those of weight 0 have little to do, so they come before the others, but pause after each claim.
     const idlers = open.filter(({ weight }) => weight === 0);
     const order = [...questions.map(({ state }) => state), ...idlers, ...inTurn(this.#shares, open)];
     const turn = this.#turnOf(admitted, nowMs);
@@ -101,13 +101,14 @@ export class Dispatcher {
   }
 
   /**
-   * The provider that emails wait for, if its next permit is near; batches form meanwhile. Undefined if any provider
-   * with a permit may take them: its next permit is too far off, or more is due than all carry at their weights.
+   * The provider whose turn it is, if new emails should wait for its next permit; batches form meanwhile. Undefined if
+   * any provider with a permit may take them, because the wait would be too long, or because more is due than the
+   * providers carry at their weights.
    */
   #turnOf(admitted: readonly ProviderState[], nowMs: number): ProviderState | undefined {
     const [turn] = inTurn(this.#shares, admitted);
     if (turn === undefined || turn.openingAt(nowMs).atMs > nowMs + turnWaitMaxMs) return undefined;
-    // Emails that these carry in a second: the one that is first at its limit decides.
+    // Emails that the providers carry in a second at their weights: whichever reaches its limit first decides.
     const total = admitted.reduce((sum, { weight }) => sum + weight, 0);
     const each = admitted
       .filter(({ weight }) => weight > 0)
@@ -152,7 +153,7 @@ export class Dispatcher {
       case "spent":
         return { endsRound: true, sleepMs: 0 };
       case "paused":
-        // The other providers go on: a claim that one has to repeat is still answered.
+        // Goes on with the other providers: a claim that one of them has to repeat is still answered.
         return { endsRound: false, sleepMs: Infinity };
       case "batch":
       case "unreplicated": {
@@ -177,7 +178,7 @@ export class Dispatcher {
     // The next claim begins with the source after this one.
     const at = state.sources.indexOf(source) + 1;
     state.sources = [...state.sources.slice(at), ...state.sources.slice(0, at)];
-    // Emails are counted once, when they leave the queue, and not when their batch is claimed again.
+    // Emails count when a batch is made of them, not when that batch is claimed again.
     if (source !== "batches") {
       this.#dueLeft = dueLeft;
       state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
@@ -187,8 +188,8 @@ export class Dispatcher {
   }
 
   /**
-   * Pieces and batches in doubt, which may hang, never take every slot. A probe takes new emails first. If it is blind, or
-   * if the provider can be searched, which puts nothing more in doubt, it takes a batch in doubt first.
+   * Pieces and batches in doubt, which may hang, never take every slot. A probe normally takes new emails first. If it
+   * is blind, or if it can be a search, which puts nothing more in doubt, it takes a batch in doubt first.
    */
   #sourcesFor({ state, admitted }: Permit): readonly ClaimSource[] {
     const { sources, provider } = state;
@@ -203,7 +204,7 @@ export class Dispatcher {
     return order.filter((one) => sources.includes(one));
   }
 
-  /** Undefined if the store did not answer. */
+  /** Returns undefined if the store did not answer. */
   async #claim(
     { state, admitted }: Permit,
     sources: readonly ClaimSource[],
@@ -231,7 +232,7 @@ export class Dispatcher {
       );
       if (this.#lost !== undefined) log.info("store-restored");
       this.#lost = undefined;
-      // Reported once, however often a claim is refused.
+      // Logged once, however many claims are refused.
       const wasPaused = this.#paused;
       this.#paused = consumer.paused();
       if (this.#paused && !wasPaused) log.info("claims-paused");
