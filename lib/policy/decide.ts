@@ -1,5 +1,6 @@
-// The next step with a claimed batch, and what follows from what happened to it. A table: the rows are the kinds of result
-// and outcome, the two columns are "never in doubt" and "in doubt"; its entries are in email_fate.ts and in_doubt.ts.
+// Chooses the next step for a claimed batch, and decides what its result means. Reads like a table: the rows are the
+// kinds of result and outcome, the two columns are "never in doubt" and "in doubt". Its entries are in email_fate.ts and
+// in_doubt.ts.
 
 import { type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Result } from "./decision.ts";
@@ -10,9 +11,9 @@ import type { FailedOutcome, Outcome } from "./request_outcome.ts";
 import { domainOf, strangersMax } from "./senders.ts";
 
 /**
- * The request to make for a batch that was just claimed, or the result if there is none to make. Once the time for its
- * doubt is over, housekeeping ends it; but for an hour after a step of the store's clock no doubt ends, and the batch
- * goes on as before.
+ * The request to make for a batch that was just claimed, or the result if there is none to make. A batch whose time for
+ * doubt is over is handed back, and housekeeping ends its doubt. But for an hour after a step of the store's clock no
+ * doubt ends, and the batch is handled as before.
  * @param takesNew whether new emails are handed to its provider
  */
 export function nextStep(input: DecisionInput, takesNew: boolean): "send" | "search" | Result {
@@ -50,7 +51,7 @@ export function decide(result: Result, input: DecisionInput): Decision {
   }
 }
 
-/** The answer accounts for every email, which ends any doubt. */
+/** Each email has an outcome of its own. If none is unknown, that ends any doubt. */
 function ruleEach(outcomes: readonly Outcome[], input: DecisionInput): Ruling {
   const { batch, policy } = input;
   const accountWorks = outcomes.some(({ kind }) => kind === "accepted");
@@ -87,7 +88,10 @@ function ruleWhole(outcome: FailedOutcome, input: DecisionInput): Ruling {
   }
 }
 
-/** The named sender is refused, or the only one. If the batch has neither, an unnamed email is at fault. */
+/**
+ * The refused sender is the only one in the batch, or the one that the answer names. If the batch has neither, any email
+ * may be at fault.
+ */
 function ruleSenderRefused(
   outcome: Extract<Outcome, { kind: "senderRefused" }>,
   input: DecisionInput,
@@ -104,7 +108,7 @@ function ruleSenderRefused(
   );
 }
 
-/** An unnamed email is at fault: all go on, in small pieces. */
+/** Any email may be at fault: all are sent on, in small pieces. */
 function splitAll({ reason }: FailedOutcome, input: DecisionInput): Ruling {
   const pieceMax = nextPieceMax(input.batch.emails.length);
   return forAll(input, (email) => splitOff(email, pieceMax, reason, input));
@@ -118,7 +122,7 @@ function forAll({ batch }: DecisionInput, judge: (email: DecodedEmail) => Verdic
   return { verdicts: batch.emails.map(judge) };
 }
 
-/** Emails that cannot be read become dead letters; the others cannot be sent as they were, and go back to waiting. */
+/** Unreadable emails become dead letters. The others go back to waiting: the request cannot be made as it was. */
 function setAside(input: DecisionInput): Ruling {
   const { verdicts } = isInDoubt(input.batch)
     ? endDoubt(input)

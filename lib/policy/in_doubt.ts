@@ -1,5 +1,6 @@
-// A batch of which a provider may have accepted emails. It stays whole, with that provider, under its key, until an answer
-// or a search accounts for it, or its time is over. Waiting is a later due time, never a sleep inside a lease.
+// A batch of which a provider may have accepted emails. It stays whole, with that provider, under its key, until an
+// answer or a search accounts for it, or the time for its doubt is over. Waiting is a later due time, never a sleep
+// inside a lease.
 //
 // One exception: if the provider keeps failing at a batch of several emails while it accepts others, one of these emails
 // is probably to blame. The batch is split, so that the others do not wait for most of a day.
@@ -11,18 +12,18 @@ import { resendAfterDoubt, tried, withHistory } from "./email_fate.ts";
 import { addAttempts, encodeMemory, type Notes } from "./history.ts";
 import type { FailedOutcome } from "./request_outcome.ts";
 
-/** The rest is sent again after so many empty searches that count. */
+/** Emails that were not found are sent again after this many searches that count. */
 const searchesNeeded = 2;
-/** From an unknown answer to the first search, ms. */
+/** Delay from an unknown outcome to the first search, ms. */
 const firstSearchMs = 1000;
-/** Between two searches: a sixth of `searchWaitMs`, within these bounds, ms. */
+/** Bounds of the delay between two searches, which is a sixth of `searchWaitMs`, ms. */
 const searchGapMaxMs = 15_000;
 const searchGapMinMs = 50;
-/** Between two attempts under the same key, ms. */
+/** Longest delay between two attempts under the same key, ms. */
 const attemptGapMaxMs = 30_000;
 /** Failed attempts under its key before a batch may be split. */
 const strikesNeeded = 5;
-/** Before a batch is claimed again whose doubt housekeeping has to end, ms. */
+/** Delay of a batch whose time for doubt is over: housekeeping ends the doubt before the next claim, ms. */
 const endedDelayMs = 2000;
 
 /** The provider did not say what it accepted: the emails without a verdict stay in the batch until later. */
@@ -36,7 +37,7 @@ export function keepInDoubt(
   const notes = afterFailure(outcome, input);
   const emails = batch.emails.map((email) => tried(email, kind, reason, input));
   const [only, ...others] = emails;
-  // A lone email is given up in doubt; one that can be searched for is given up after the search instead.
+  // A single email is given up while in doubt. If it can be searched for, it is given up only after the search.
   const mayEnd = policy.searchWaitMs === undefined && isInDoubt(batch) && notes.isBlamed;
   if (mayEnd && only !== undefined && others.length === 0 && !only.marked && isLate(only, input)) {
     return { verdicts: [markDead(withHistory(only, { doubted: true }), "gaveUp", reason)] };
@@ -53,8 +54,8 @@ function afterFailure(outcome: FailedOutcome, { batch, policy, nowMs }: Decision
   const { kind, reason } = outcome;
   const before = batch.notes;
   const isSearch = policy.searchWaitMs !== undefined && isInDoubt(batch);
-  // An email may have caused these. A refused sender counts too: the request can never succeed as it is, and its bytes
-  // cannot change under the same key.
+  // Whether an email may have caused the failure. A refused sender counts too: the request can never succeed as it is,
+  // and its bytes cannot change under the same key.
   const mayBeAnEmails =
     (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
   const isStrike = !isSearch && mayBeAnEmails;
@@ -72,8 +73,8 @@ function afterFailure(outcome: FailedOutcome, { batch, policy, nowMs }: Decision
 }
 
 /**
- * After five failures that one email may have caused, if the doubt has lasted long enough while the provider worked: it
- * accepted other emails, or refused a sender under this very key.
+ * True after five failures that one email may have caused, if the doubt has lasted long enough and the provider works:
+ * it has accepted other emails meanwhile, or has just refused a sender in this batch.
  */
 export function isToBeSplit(
   { strikes, baseline, attempts }: Notes,
@@ -87,11 +88,11 @@ export function isToBeSplit(
 
 /** The emails are sent again, by any provider, as possible duplicates. */
 export function splitInDoubt(input: DecisionInput): Ruling {
-  const why = "split: the provider accepts other emails, but does not answer for this batch";
+  const why = "split: the provider works, but does not account for this batch";
   return { ...endDoubt(input, why), counts: { doubts_split: 1 } };
 }
 
-/** The time for doubt is over. */
+/** Ends the doubt without an answer: the emails are sent again, or given up. */
 export function endDoubt(input: DecisionInput, why?: string): Ruling {
   const { emails } = input.batch;
   return {
@@ -99,12 +100,12 @@ export function endDoubt(input: DecisionInput, why?: string): Ruling {
   };
 }
 
-/** Nothing was begun under this lease: the next claim goes on from the same point. */
+/** No request was made under this lease: the next claim continues from the same point. */
 export function postpone(delayMs: number, input: DecisionInput): Ruling {
   return { verdicts: [], rest: restUntil(delayMs, input.batch.notes, input) };
 }
 
-/** A search was answered. What it found is sent; the rest is sent again only after searches that count. */
+/** A search was answered. Emails that it found were sent; the others are sent again only after searches that count. */
 export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
   const { batch, policy, nowMs } = input;
   const missing = batch.emails.filter(({ id }) => !found.has(id));
@@ -144,7 +145,7 @@ function countsFromMs({ nowMs, doubtSinceMs, clockSteppedAtMs }: DecodedBatch, w
   return (steppedMs <= nowMs ? Math.max(sinceMs, steppedMs) : sinceMs) + waitMs;
 }
 
-/** To the first search that will count, or to the next one if that time has come. */
+/** Delay until the first search that will count or, if that time has come, until the next search. */
 function searchDelayMs({ batch, policy, nowMs }: DecisionInput): number {
   const { searchWaitMs = 0 } = policy;
   const waitMs = countsFromMs(batch, searchWaitMs) - nowMs;
@@ -156,7 +157,7 @@ function searchDelayMs({ batch, policy, nowMs }: DecisionInput): number {
 function retryDelayMs(outcome: FailedOutcome, notes: Notes, input: DecisionInput): number {
   const { batch, policy } = input;
   if (!isInDoubt(batch) && policy.searchWaitMs !== undefined) return firstSearchMs;
-  // The rate limiter knows how long a throttled one has to wait.
+  // After throttling, the rate limit decides how long to wait.
   const delayMs = backoff(outcome.kind === "throttled" ? 1 : notes.failures, input);
   const leftMs = untilSplitMs(notes, input);
   // Enough attempts have failed: another one that hangs would only delay the split.
@@ -164,7 +165,7 @@ function retryDelayMs(outcome: FailedOutcome, notes: Notes, input: DecisionInput
   return Math.min(delayMs, attemptGapMaxMs, leftMs);
 }
 
-/** The longest wait that leaves time for the attempts that a split needs; after those, the wait until it is due. */
+/** Longest delay that leaves time for the attempts that a split needs. After those, the delay until the split. */
 function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: DecisionInput): number {
   if (policy.searchWaitMs !== undefined || batch.emails.length === 1) return Infinity;
   if (strikes < strikesNeeded) return policy.doubtSplitAfterMs / strikesNeeded;
@@ -172,7 +173,7 @@ function untilSplitMs({ strikes }: Notes, { batch, policy, nowMs }: DecisionInpu
   return leftMs > 0 ? leftMs + searchGapMinMs : Infinity;
 }
 
-/** Due again no later than the end of doubt. After that, housekeeping ends it, unless the store's clock has stepped. */
+/** Due again when doubt ends at the latest. After that, housekeeping ends it, unless the store's clock has stepped. */
 function restUntil(
   delayMs: number,
   notes: Notes,
