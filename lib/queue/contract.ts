@@ -13,11 +13,11 @@
 // - All times are by the store's own clock, Unix ms.
 // - An id is known while its email waits, is in a batch or is dead, and for `retainMs` after it was sent or deleted,
 //   but at least for `knownMinMs`: no submission takes longer. Submitting a known id changes nothing.
-// - A settlement is carried out while the batch has the lease under which it was claimed. After that only its
+// - A settlement is carried out only while the batch has the lease under which it was claimed. After that only its
 //   acceptances count: an email accepted anywhere never goes back to waiting.
 // - Only {@link Consumer.sweep} lets ids, idempotency keys and records of claims expire: what is present is valid,
-//   whatever a clock says. Only {@link Consumer.claimEnded} reads when a doubt ends.
-// - `history`, `notes`, `context` and `record` are opaque here: policy writes and reads them.
+//   whatever a clock says. Of the operations, only {@link Consumer.claimEnded} depends on when a doubt ends.
+// - `history`, `notes`, `context` and `record` are opaque to a store: it keeps them and returns them unread.
 
 import type { Log } from "../runtime/log.ts";
 import type { QueueStats } from "./admin_contract.ts";
@@ -31,12 +31,12 @@ export const idempotencyMs = 24 * 60 * 60 * 1000;
 
 /** The store did not answer: the request may or may not have been carried out. */
 export class StoreUnavailable extends Error {}
-/** There is no queue: no server and no worker has ever started on it. */
+/** There is no queue: no server and no worker has ever started at this location. */
 export class QueueMissing extends Error {}
 
 export interface StoreWatcher {
   readonly log: Log;
-  /** This process cannot use the store, now or later. */
+  /** Called if this process cannot use the store, now or later. */
   readonly onFatal: (reason: string) => void;
 }
 
@@ -87,7 +87,7 @@ export interface ClaimedEmail {
   readonly submittedAtMs: number;
   /** As the last settlement left it; empty before. */
   readonly history: string;
-  /** Accepted in an earlier batch since it joined this one: it ends as sent whatever is settled. */
+  /** Its acceptance in an earlier batch was recorded after it joined this one: it ends as sent, whatever is settled. */
   readonly marked: boolean;
 }
 
@@ -95,12 +95,12 @@ export interface ClaimedEmail {
 export interface Batch {
   readonly id: string;
   readonly provider: string;
-  /** The fence: counts the leases of this batch. */
+  /** Fencing token: counts the leases of this batch. */
   readonly lease: number;
   /** The store's time at the claim. */
   readonly nowMs: number;
   readonly leaseEndsAtMs: number;
-  /** When its doubt ends in any case: `doubtMs` after the first claim. */
+  /** When its doubt ends at the latest: `doubtMs` after the first claim. */
   readonly doubtEndsAtMs: number;
   /** When doubt was recorded, by a settlement or by the first claim after a lease expired. Never moves. */
   readonly doubtSinceMs?: number | undefined;
@@ -122,7 +122,7 @@ export interface Batch {
   readonly emails: readonly ClaimedEmail[];
 }
 
-/** Where a claim may look: emails that never failed, emails that travel in pieces, batches that are due again. */
+/** Where a claim may look: emails for batches of any size, emails that travel in pieces, batches that are due again. */
 export type ClaimSource = "emails" | "split" | "batches";
 
 export interface ClaimRequest {
@@ -132,7 +132,8 @@ export interface ClaimRequest {
   readonly claimant: string;
   /**
    * Counts the claims of this claimant from 1. Repeating the last number, after a lost answer, returns the same batch
-   * under the same lease, or `spent`; a lower number is always spent. No clock decides.
+   * under the same lease, or `spent` if that lease is over. If nothing was found, it looks again. A lower number is
+   * always `spent`. No clock decides which claim is newer.
    */
   readonly number: number;
   readonly provider: string;
@@ -143,32 +144,32 @@ export interface ClaimRequest {
    * credential while a live worker has that credential.
    */
   readonly sources: readonly ClaimSource[];
-  /** False: of `emails`, only those that no other provider may take. */
+  /** If false, takes from `emails` only those that no other provider may take. */
   readonly shared: boolean;
-  /** Most new emails. */
+  /** Most emails in a new batch. */
   readonly countMax: number;
-  /** Most stored bytes of new emails, but at least one email. */
+  /** Most stored bytes of the emails in a new batch, unless it has only one. */
   readonly bytesMax: number;
-  /** A second is added for each 256 KiB of the batch's stored emails. */
+  /** Length of the lease. A second is added for each 256 KiB of the batch's stored emails. */
   readonly leaseMs: number;
   /** For a new batch: how long after this claim its doubt ends, if it has any. */
   readonly doubtMs: number;
-  /** For a new batch. */
+  /** Stored with a new batch, see `Provider.context`. */
   readonly context: string;
   /** Limit of {@link ClaimResult}'s `dueLeft`. */
   readonly dueCountMax: number;
 }
 
 export type ClaimResult =
-  /** `dueLeft`: emails that are due, never failed and may go to any provider, up to `dueCountMax`. */
+  /** `dueLeft`: emails that are still due, for any provider and batches of any size, counted up to `dueCountMax`. */
   | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number }
-  /** Nothing is due for this provider in these sources; `nextDueInMs`: until the next is, as far as is known. */
+  /** Nothing is due for this provider in these sources; `nextDueInMs`: time until something is, if known. */
   | { readonly kind: "empty"; readonly nextDueInMs?: number | undefined }
-  /** This claim was answered before, and its batch has been settled or leased to another since. */
+  /** This claim was answered before, and its lease is over: the batch was settled, or may be leased to another. */
   | { readonly kind: "spent" }
   /** An operator has paused all claims. (A repeated claim still gets its first answer.) */
   | { readonly kind: "paused" }
-  /** Too few replicas hold the claim: nothing may be sent, and the batch has to be released. */
+  /** Too few replicas hold the claim: nothing may be sent, and the batch has to be given back. */
   | { readonly kind: "unreplicated"; readonly batch: Batch };
 
 /** The fate of one email of a batch. */
@@ -191,7 +192,7 @@ export interface Settlement {
   readonly fates: readonly EmailFate[];
   /** For the emails without a fate: they stay in the batch, which is in doubt and due again after `delayMs`. */
   readonly rest?: { readonly delayMs: number; readonly notes: string };
-  /** Before the first request, instead of `rest`: emails without a fate stay under the same lease, without doubt. */
+  /** Before the first request, instead of `rest`: emails without a fate stay under the same lease, and not in doubt. */
   readonly keepsLease?: true;
   /** Added to the store's counters. */
   readonly counts: Readonly<Record<string, number>>;
@@ -208,7 +209,7 @@ export interface Settlement {
 export interface Settled {
   /** False: the lease was lost, and only the acceptances counted. */
   readonly leaseHeld: boolean;
-  /** Emails that had been accepted before in another batch: sent twice. */
+  /** Emails that had been accepted before in another batch: they were sent twice. */
   readonly duplicates: readonly string[];
 }
 
@@ -230,14 +231,14 @@ export interface Consumer {
   /** Resolves once the store can be reached and has a format that this version understands. */
   readonly compatible: Promise<void>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
-  /** Leases a batch of any provider whose doubt has ended and whose lease has expired, so that it can be settled. */
+  /** Leases a batch, of any provider, that no worker holds and whose time for doubt is over, to have it settled. */
   claimEnded(request: Pick<ClaimRequest, "claimant" | "number" | "leaseMs">): Promise<ClaimResult>;
   /** May be repeated after a lost answer. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
-   * Housekeeping, bounded, about once a second: records that this worker lives and what it serves; removes what has
-   * expired; gives to all providers the emails that only one may take which no worker has served for 24 h; detects
-   * steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
+   * Housekeeping, bounded, about once a second: records that this worker is alive and what it serves; removes what has
+   * expired; if no worker has served a provider for 24 h, gives the emails that only it may take to all providers;
+   * detects steps of the store's clock, and makes due now what a wrong clock has put at an impossible time.
    */
   sweep(presence: WorkerPresence): Promise<void>;
   stats(): Promise<QueueStats>;

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- claim: leases one batch, in one step that is also the durable record of it.
+-- claim: leases one batch, and records the lease durably in the same step.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -8,13 +8,13 @@
 --   leaseMs              lease, to which a second is added for each 256 KiB of the batch's emails
 --   sources              where to look, in this order: "emails", "split", "batches"; or "ended" alone, for batches of
 --                        any provider whose doubt has ended
---   unless for "ended", as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
+--   except for "ended", as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
 --                        doubtMs, context, dueCountMax
 --
--- Looks only into the lists of this provider and those for all, so that another's backlog costs it nothing.
+-- Reads only the lists of this provider and those for all, so that another provider's backlog costs it nothing.
 --
--- Returns a ClaimResult of contract.ts as JSON; a batch is without its emails, and with servedProviders separated by
--- spaces. Four values for each email follow, which are too large for JSON: id, "<submitted at, Unix ms>\n<text>",
+-- Returns a ClaimResult of contract.ts as JSON; its batch lacks the emails, and its servedProviders are separated by
+-- spaces. Four values for each email follow, which would be too large for JSON: id, "<submitted at, Unix ms>\n<text>",
 -- history, 1 if it is marked else 0.
 
 local at, request = now(), cjson.decode(ARGV[2])
@@ -51,7 +51,7 @@ local function reply_with(batch, b, ids, emails, h)
   return reply
 end
 
--- When this claimant was last heard of, if it ever was.
+-- When this claimant made its last claim, if it ever made one.
 local seen
 
 -- Records this claim; batch "-" if it found nothing.
@@ -127,8 +127,8 @@ local function head_of(name)
   return call('ZRANGE', name, 0, 0, 'WITHSCORES')[2]
 end
 
--- Whether a batch is in doubt, or about to be, after a request under another credential that a live worker has: that one
--- is used to ask about it.
+-- Whether a batch in doubt, or about to be, was first sent with another credential that a live worker has. That worker
+-- then resolves the doubt.
 local function is_anothers(b, h)
   local credential = b.credential or ''
   return (b.doubt or b.held == '1') and credential ~= '' and credential ~= request.credential
@@ -156,7 +156,7 @@ local function due_of(name, most)
   return name and call('ZRANGEBYSCORE', name, '-inf', text(at), 'WITHSCORES', 'LIMIT', 0, most) or {}
 end
 
--- Makes a batch of the oldest emails of both lists, within the limits of bytes and number.
+-- Makes a batch of the oldest emails in both lists, within the limits of number and bytes.
 local function take(any, only, most, piece)
   local a, o = due_of(any, most), due_of(only, most)
   local ids, taken, members, bytes, i, j = {}, {}, {}, 0, 1, 1
@@ -210,7 +210,7 @@ local function take_emails()
   return reply
 end
 
--- Takes from the list whose first email has waited longest, and from its twin of the same size.
+-- Takes from the list whose first email has waited longest, and from the other list of that size.
 local function take_split()
   local oldest, size
   for _, split in ipairs(call('SMEMBERS', 'splits')) do
@@ -247,7 +247,7 @@ local before = claimed_before()
 if before then
   return before
 end
--- The claim was made long ago and forgotten: as a new one it would put other emails under a key that was used.
+-- The claim was made long ago and forgotten. As a new one it would send other emails under a key that was used.
 if request.claimId and call('EXISTS', 'batch:' .. request.claimId) == 1 then
   return answer({ kind = 'spent' })
 end
