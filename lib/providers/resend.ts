@@ -25,7 +25,7 @@ export interface ResendSettings {
   readonly baseUrl?: string | undefined;
 }
 
-/** Pause before the next attempt while an earlier request under the same key is still at work, ms. */
+/** Pause before the next attempt while Resend still processes an earlier request under the same key, ms. */
 const concurrentWaitMs = 2_000;
 
 /** The SDK gets this instead of the answer. */
@@ -60,9 +60,9 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
       const reply = await request(signal, (client) => client.domains.list());
       return readCheck(reply, dialect, (status, body) => {
         if (status === 200 && v.is(domainList, body)) return { detail: "the key is valid" };
-        // Only this name at this status means a key that may do nothing but send; a disabled key has the name with 403.
+        // Only this name at this status means a key that may only send: a disabled key gets the same name with 403.
         const isSendOnly = status === 401 && v.is(ownRefusal, body) && body.name === "restricted_api_key";
-        return isSendOnly ? { detail: "the key is valid, for sending alone" } : undefined;
+        return isSendOnly ? { detail: "the key is valid, for sending only" } : undefined;
       });
     },
   };
@@ -98,7 +98,7 @@ const dialect: Dialect = {
     const accepted = data.values();
     return Array.from({ length: count }, (_, index): Outcome => {
       const message = refused.get(index);
-      // Only the text says why, as it does with 400.
+      // As with a 400, only the message says why.
       if (message !== undefined) return outcomeOfRefusal(400, "", message, reasonOf("refused:", message));
       // The ids run out if an index is out of range or occurs twice.
       return { kind: "accepted", providerMessageId: accepted.next().value?.id ?? "" };
@@ -122,7 +122,7 @@ const dialect: Dialect = {
       ...(remaining !== undefined && { remaining }),
       ...(resetSeconds !== undefined && { resetMs: resetSeconds * 1000 }),
       ...(isAtWork && { retryAfterMs: concurrentWaitMs }),
-      // An exhausted quota comes with the `retry-after` of the rate limit, one second, which says nothing about it.
+      // A used-up quota comes with the `retry-after` of the rate limit, one second, which says nothing about the quota.
       ...(!isQuota && readRetryAfter(headers)),
     };
   },
@@ -150,8 +150,8 @@ function outcomeOfRefusal(status: number, name: string, message: string, reason:
 }
 
 /**
- * Resend's words about a sender, at any status: its domain is not verified here, or is the one for tests, or is not the
- * one that the key is restricted to. The last names the key, but another sender would fit it.
+ * Resend's words about a sender, at any status: its domain is not verified, or is the one for tests, or is not the one
+ * that the API key is restricted to. The last is about the key, but the key would accept another sender.
  */
 const aboutSender = /\bdomain is not verified\b|\btesting emails\b|\bnot authorized to send emails from\b/i;
 

@@ -43,7 +43,7 @@ describe("check: resend", () => {
     expect(await check(resend.provider)).toEqual({
       ok: true,
       answered: true,
-      detail: "the key is valid, for sending alone",
+      detail: "the key is valid, for sending only",
     });
   });
 
