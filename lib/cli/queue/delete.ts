@@ -22,8 +22,8 @@ export const deleteCommand = defineCommand({
     json: jsonFlag,
   },
   async run({ "all-dead": allDead, yes, json }, ids) {
-    if (allDead && ids.length > 0) throw new UsageError("Either --all-dead or ids");
-    if (!allDead && ids.length === 0) throw new UsageError("Which emails? Their ids, or --all-dead");
+    if (allDead && ids.length > 0) throw new UsageError("Use either --all-dead or ids, not both");
+    if (!allDead && ids.length === 0) throw new UsageError("Which emails? Give their ids, or --all-dead");
     return withQueue(async (session) => {
       const { admin, location, terminal } = session;
       const { nowMs, states } = await admin.stats();

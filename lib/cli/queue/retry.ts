@@ -1,4 +1,4 @@
-// `queue retry`: sends dead letters back to waiting and, with --force, emails that may have been sent.
+// `queue retry`: returns dead letters to waiting and, with --force, also emails that may have been sent.
 
 import { decideRetry, endDoubtNow, type OperatorRetry, retryCounts } from "../../policy/operator_retry.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
@@ -13,26 +13,26 @@ export const retryCommand = defineCommand({
   summary: "sends dead letters back to waiting",
   words: "<id>...|--all",
   about: `\
-Sends dead letters again, with a new key. Their attempts are kept, and GIVE_UP_AFTER begins anew. It runs beside a running system, and may be interrupted and repeated: --all takes those that are dead when it begins.
+Sends dead letters again, with a new key. Their attempts are kept, and GIVE_UP_AFTER starts over. Servers and workers can keep running. The command can be interrupted and repeated: --all takes the letters that are dead when it starts.
 
-Some dead letters may have been sent, and may arrive twice: they are retried only with --force, and are then named.
+Dead letters that may have been sent are retried only with --force. The output then names them, since they may arrive twice.
 
-An email in doubt is retried only by its id and with --force. That ends the doubt of its whole batch, which was one request: all its emails go back to waiting, and may arrive twice. It is refused while a worker has the batch.`,
+An email in doubt is retried only by its id and with --force. That ends the doubt of its whole batch, which was one request: all emails of the batch go back to waiting, and may arrive twice. The command is refused while a worker has the batch.`,
   options: {
-    all: flag("all dead letters, never emails in doubt"),
+    all: flag("all dead letters, but no emails in doubt"),
     reason: {
       type: "string",
       placeholder: "text",
       help: "only those whose reason, as `queue stats` shows it, contains this text",
     },
-    force: flag("also those that may have been sent"),
+    force: flag("also emails that may have been sent"),
     json: jsonFlag,
   },
   async run({ json, ...wanted }, ids) {
     const { all, reason } = wanted;
-    if (all && ids.length > 0) throw new UsageError("Either --all or ids");
-    if (!all && ids.length === 0) throw new UsageError("Which emails? Their ids, or --all");
-    // Every reason contains the empty text: probably a variable of a shell was not set.
+    if (all && ids.length > 0) throw new UsageError("Use either --all or ids, not both");
+    if (!all && ids.length === 0) throw new UsageError("Which emails? Give their ids, or --all");
+    // Every reason contains the empty text. Probably a shell variable was not set.
     if (reason === "") throw new UsageError("--reason is empty");
     return withQueue(async (session) => {
       const { admin, location } = session;
@@ -54,7 +54,7 @@ An email in doubt is retried only by its id and with --force. That ends the doub
   },
 });
 
-/** With its stored state, or only with the id that the operator named. */
+/** An email with its stored state, or only the id that the operator named. */
 type Target = StoredEmail | { readonly id: string };
 
 interface Wanted {
@@ -68,9 +68,9 @@ interface Wanted {
 
 interface Outcome {
   readonly retried: Set<string>;
-  /** Those among the retried that a provider may have accepted. */
+  /** Ids of retried emails that a provider may have accepted before. */
   readonly possibleDuplicates: string[];
-  /** Named emails that could not be retried; of all dead letters, those that need --force. */
+  /** Named emails that could not be retried or, with --all, dead letters that need --force. */
   readonly problems: FailedEmail[];
 }
 
@@ -118,7 +118,7 @@ async function retryChunk(
   const { retried, possibleDuplicates, problems } = outcome;
   const requests: Request[] = [];
   for (const email of emails) {
-    // With another email of its batch, that was named before.
+    // Already retried, with another email of its batch.
     if (retried.has(email.id)) continue;
     const stored = "state" in email ? email : await admin.show(email.id);
     const request = stored === undefined ? "unknown" : await prepare(stored, wanted, session, outcome);
@@ -126,7 +126,7 @@ async function retryChunk(
     else if (request !== undefined && (!wanted.all || request === "outcome-unknown"))
       problems.push({ id: email.id, problem: request });
   }
-  // Counted apart, in as few calls as possible.
+  // Possible duplicates have counters of their own, so they need a second call.
   for (const mayBeDuplicate of [false, true]) {
     const alike = requests.filter((request) => request.mayBeDuplicate === mayBeDuplicate);
     const ids = alike.length === 0 ? [] : await admin.retry(alike, retryCounts(mayBeDuplicate));
@@ -140,7 +140,7 @@ async function retryChunk(
   }
 }
 
-/** The request to the store, what keeps the email from being retried, or nothing if it has been retried already. */
+/** The request to the store, what keeps the email from being retried, or undefined if it has just been retried. */
 async function prepare(
   stored: StoredEmail,
   { reason, force, beganAtMs }: Wanted,
@@ -156,7 +156,7 @@ async function prepare(
   return request.mayBeDuplicate && !force ? "outcome-unknown" : request;
 }
 
-/** Ends the doubt of the batch that holds this email, so that all of it goes back to waiting. */
+/** Ends the doubt of the batch that holds this email: all its emails go back to waiting. */
 async function endDoubt(
   { id, batch }: StoredEmail,
   nowMs: number,
@@ -165,7 +165,7 @@ async function endDoubt(
 ): Promise<Problem | undefined> {
   if (batch === undefined || batch.leased) return "busy";
   const shown = await Promise.all((batch.emailIds ?? []).map((one) => admin.show(one)));
-  // An email that was accepted with another request meanwhile is shown as sent, and ends so.
+  // An email that was meanwhile accepted in another request is shown as sent, and ends as sent.
   const emails = shown.flatMap((one) =>
     one === undefined ? [] : [{ ...one, marked: one.state === "sent" }],
   );
