@@ -40,7 +40,7 @@ export type SubmissionResult =
  * Adds a field of a request; giving a field twice is a fault.
  * @param fault what is wrong with the form in which it was given, if anything
  */
-export function giveField(given: SubmittedFields, name: FieldName, value: string, fault?: string): void {
+export function addField(given: SubmittedFields, name: FieldName, value: string, fault?: string): void {
   const { values, faults } = given;
   if (values[name] !== undefined || faults[name] !== undefined) faults[name] = "is given twice";
   else if (fault !== undefined) faults[name] = fault;

@@ -2,7 +2,7 @@
 // can be read in more than one way is refused.
 
 import { type FieldName, isFieldName } from "../../email/fields.ts";
-import { giveField, type SubmittedFields } from "../submission.ts";
+import { addField, type SubmittedFields } from "../submission.ts";
 import { readJson } from "./json.ts";
 import { decodeUtf8, isUtf8, parseHeader, readMultipart } from "./multipart.ts";
 
@@ -95,7 +95,7 @@ function readForm(bytes: Buffer, fields: SubmittedFields): string | undefined {
   if (text === undefined) return "the form is not valid UTF-8";
   const isAscii = text.length === decoded.length;
   for (const [name, [start, end]] of spans) {
-    giveField(fields, name, isAscii ? text.slice(start, end) : decodeUtf8(decoded.subarray(start, end))!);
+    addField(fields, name, isAscii ? text.slice(start, end) : decodeUtf8(decoded.subarray(start, end))!);
   }
   return undefined;
 }

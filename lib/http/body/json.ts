@@ -2,7 +2,7 @@
 // one name; here a known field given twice is noticed, however its name is escaped.
 
 import { isFieldName } from "../../email/fields.ts";
-import { giveField, type SubmittedFields } from "../submission.ts";
+import { addField, type SubmittedFields } from "../submission.ts";
 import { decodeUtf8 } from "./multipart.ts";
 
 /** Deepest nesting of an unknown field. */
@@ -32,8 +32,8 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
   for (const key of keys) {
     if (!isFieldName(key)) continue;
     const value = (parsed as Record<string, unknown>)[key];
-    if (typeof value === "string" || value === null) giveField(fields, key, value ?? "");
-    else giveField(fields, key, "", "is not a text");
+    if (typeof value === "string" || value === null) addField(fields, key, value ?? "");
+    else addField(fields, key, "", "is not a text");
   }
   return undefined;
 }
