@@ -6,7 +6,7 @@ import { type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Result } from "./decision.ts";
 import type { Ruling, Verdict } from "./decision.ts";
 import { decideEmail, giveBack, markUnreadable, nextPieceMax, splitOff } from "./email_fate.ts";
-import { decideSearch, endDoubt, isToBeSplit, keepInDoubt, postpone, splitInDoubt } from "./in_doubt.ts";
+import { decideSearch, endDoubt, keepInDoubt, postpone, shouldSplit, splitInDoubt } from "./in_doubt.ts";
 import type { FailedOutcome, Outcome } from "./request_outcome.ts";
 import { domainOf, strangersMax } from "./senders.ts";
 
@@ -23,7 +23,7 @@ export function nextStep(input: DecisionInput, takesNew: boolean): "send" | "sea
   if (!isInDoubt(batch)) return takesNew ? "send" : handBack;
   if (isDoubtOver(batch, nowMs) && batch.clockSteppedAtMs === undefined) return handBack;
   if (policy.searchWaitMs !== undefined) return "search";
-  return isToBeSplit(batch.notes, input) ? { kind: "split" } : "send";
+  return shouldSplit(batch.notes, input) ? { kind: "split" } : "send";
 }
 
 export function decide(result: Result, input: DecisionInput): Decision {

@@ -42,7 +42,7 @@ export function keepInDoubt(
   if (mayEnd && only !== undefined && others.length === 0 && !only.marked && isLate(only, input)) {
     return { verdicts: [markDead(withHistory(only, { doubted: true }), "gaveUp", reason)] };
   }
-  if (isToBeSplit(notes, input)) return splitInDoubt({ ...input, batch: { ...batch, emails } });
+  if (shouldSplit(notes, input)) return splitInDoubt({ ...input, batch: { ...batch, emails } });
   return {
     verdicts,
     rest: restUntil(retryDelayMs(outcome, notes, input), notes, input),
@@ -56,9 +56,9 @@ function afterFailure(outcome: FailedOutcome, { batch, policy, nowMs }: Decision
   const isSearch = policy.searchWaitMs !== undefined && isInDoubt(batch);
   // Whether an email may have caused the failure. A refused sender counts too: the request can never succeed as it is,
   // and its bytes cannot change under the same key.
-  const mayBeAnEmails =
+  const mayBeCausedByEmail =
     (kind === "unknown" && !outcome.isAtWork) || kind === "senderRefused" || kind === "rejected";
-  const isStrike = !isSearch && mayBeAnEmails;
+  const isStrike = !isSearch && mayBeCausedByEmail;
   const keepsBaseline = before.strikes === 0 || before.baseline?.credential === policy.credential;
   const attempt = { provider: batch.provider, atMs: nowMs, outcome: kind, reason };
   return {
@@ -76,7 +76,7 @@ function afterFailure(outcome: FailedOutcome, { batch, policy, nowMs }: Decision
  * True after five failures that one email may have caused, if the doubt has lasted long enough and the provider works:
  * it has accepted other emails meanwhile, or has just refused a sender in this batch.
  */
-export function isToBeSplit(
+export function shouldSplit(
   { strikes, baseline, attempts }: Notes,
   { batch, policy, nowMs }: DecisionInput,
 ): boolean {
