@@ -129,7 +129,7 @@ end
 
 -- Whether a batch in doubt, or about to be, was first sent with another credential that a live worker has. That worker
 -- then resolves the doubt.
-local function is_anothers(b, h)
+local function belongs_to_another_worker(b, h)
   local credential = b.credential or ''
   return (b.doubt or b.held == '1') and credential ~= '' and credential ~= request.credential
     and string.find(h.credentials, ' ' .. provider .. ':' .. credential .. ' ', 1, true)
@@ -141,7 +141,7 @@ local function take_batch()
     local due = call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', page * 100, 100)
     for _, batch in ipairs(due) do
       h = h or housekeeping()
-      if not is_anothers(fields(batch, 'doubt', 'held', 'credential'), h) then
+      if not belongs_to_another_worker(fields(batch, 'doubt', 'held', 'credential'), h) then
         return lease(batch, record(batch), h)
       end
     end
