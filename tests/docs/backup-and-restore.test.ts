@@ -11,7 +11,7 @@ testPage("docs/backup-and-restore.md", async (page, machine) => {
   const file = "DATA_DIR=/var/lib/reliable-email";
   const redis = "REDIS_URL=redis://127.0.0.1:6379";
 
-  /** A backup of one waiting email, restored in place of an empty queue. */
+  /** Backs up one waiting email, and restores it over an empty queue. */
   const passes = async (settings: string, backup: string, restore: string) => {
     const queue = (command: string) =>
       run(`runuser -u reliable-email -- env ${settings} reliable-email queue ${command}`);

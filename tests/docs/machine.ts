@@ -35,7 +35,7 @@ export interface Machine {
   stop(): Promise<void>;
 }
 
-/** Where this process may make cgroups. */
+/** A folder where this process can create cgroups. */
 function cgroup(): string {
   const [, own] = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8")) ?? [];
   const [, mount] = / \/ (\S+) .* - cgroup2 /.exec(readFileSync("/proc/self/mountinfo", "utf8")) ?? [];
@@ -43,7 +43,7 @@ function cgroup(): string {
   return join(mount, own);
 }
 
-/** @param init the command to run as PID 1; everything ends with it, or with this process */
+/** @param init command to run as PID 1; everything ends with it, or with this process */
 function boot(init: readonly string[], stderr: "inherit" | "ignore" = "inherit") {
   const group = mkdtempSync(join(cgroup(), "reliable-email-machine-"));
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-machine-"));
@@ -95,7 +95,7 @@ async function canBoot(): Promise<boolean> {
 
 export const hasMachine = await canBoot();
 
-/** Ends the name of a test that needs one: where the test is skipped, it says why. */
+/** Suffix for the names of tests that need a machine: the reason, if they are skipped. */
 export const orWhyNot = hasMachine ? "" : " (skipped: it needs root, systemd, overlay mounts and cgroup2)";
 
 // The documents must work without the project's tools in the path.

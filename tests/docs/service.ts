@@ -33,7 +33,7 @@ export async function startService({ open, run, until }: Machine): Promise<void>
   await until(bothReady);
 }
 
-/** Waits until the worker's queue has so many emails in a state. */
+/** Waits until the worker's queue has this many emails in a state. */
 export async function untilCounted({ until }: Machine, state: string, count: number): Promise<void> {
   await until(
     `curl localhost:3002/metrics | grep '^reliable_email_queue_emails{state="${state}"} ${count}$'`,
@@ -48,7 +48,10 @@ export async function submit({ run }: Machine, subject = "Hi"): Promise<string> 
   return answer.id;
 }
 
-/** The id of the first dead letter of the queue, whose sender Resend refused. After that the sender is fine. */
+/**
+ * Waits for the first dead letter of the queue, whose sender Resend refused, and returns its id. After that, the sender
+ * is accepted.
+ */
 export async function makeDeadLetter(machine: Machine): Promise<string> {
   const refuse = (domains: string) =>
     machine.run(`curl -d '{"unverifiedDomains":[${domains}]}' localhost:7210/_fake/settings`);

@@ -36,7 +36,7 @@ test("email: a stored text takes one byte of memory per character, or two if any
   expect(storedBytes("abé")).toBe(6);
 });
 
-test("email: the memory of a stored text is never underestimated", () => {
+test("email: the size of a stored text is never underestimated", () => {
   const part = fc.oneof(
     fc.string({ unit: "binary" }),
     fc.constantFrom("\u0001".repeat(1000), '"'.repeat(1000)),

@@ -515,7 +515,7 @@ export function operating(tools: Tools): void {
     });
   });
 
-  describe("an operator's end of a doubt", () => {
+  describe("an operator's end of doubt", () => {
     const shown = async (q: QueueUnderTest, id: string) => (await q.admin.show(id))!.batch!;
     const back = (some: readonly string[]) => ({ fates: some.map((id) => due(id)), counts: {} });
 
@@ -543,7 +543,7 @@ export function operating(tools: Tools): void {
       const again = await claim(q, { provider: "postmark" });
       expect(ids(again)).toEqual(some);
       expect(again.id).not.toBe(first.id);
-      // Repeated, it changes nothing.
+      // Repeating it changes nothing.
       expect(await q.admin.release(batch, settlement)).toBe(false);
       expect((await q.admin.stats()).counters).toEqual({ possible_duplicates: 3 });
     });
