@@ -83,7 +83,7 @@ const sharedByCommands = [
   "queue/show",
 ];
 
-/** What the web client's server may import of lib. */
+/** Modules of lib that the web client's server may import. */
 const webMayImport = ["config", "email", "http/auth", "providers", "queue", "runtime"];
 
 const isOf = (name: string) => (one: Import) => one.target === name || one.target.startsWith(`${name}/`);

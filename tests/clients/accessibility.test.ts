@@ -1,5 +1,5 @@
-// The web client can be used by everybody: axe-core finds no fault in any view, light or dark, wide or narrow; and
-// without a mouse.
+// The web client is accessible: axe-core finds no violation in any view, light or dark, wide or narrow, and everything
+// works without a mouse.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -11,10 +11,10 @@ const axe = readFileSync(Bun.resolveSync("axe-core/axe.min.js", import.meta.dir)
 
 let browser: Browser;
 let web: WebClient;
-/** Of an email that was sent, and of a dead letter. */
+/** The ids of a sent email and of a dead letter. */
 let sent: string;
 let dead: string;
-/** The name of its file. */
+/** The name of the sent email's file. */
 let file: string;
 beforeAll(async () => {
   [browser, web] = await Promise.all([startBrowser(), startDev()]);
@@ -53,12 +53,12 @@ async function go(page: Page, name: string): Promise<void> {
 }
 
 test.each(looks)(
-  "accessibility: no view has a fault, $colorScheme and $size",
+  "accessibility: no view has a violation, $colorScheme and $size",
   async ({ colorScheme, size }) => {
     const { page, close } = await openPage(browser, web.address, {
       colorScheme,
       viewport: sizes[size],
-      // It is put into the page by the test, which its policy would refuse.
+      // The test adds axe-core to the page, which its policy would refuse.
       bypassCSP: true,
     });
     for (const name of Object.keys(views)) {
@@ -78,7 +78,7 @@ test.each(looks)(
   },
 );
 
-test("accessibility: an email is composed, sent and found by the keyboard alone", async () => {
+test("accessibility: an email can be composed, sent and found with only the keyboard", async () => {
   for (const name of ["sandbox", "sandbox-2"]) {
     await web.ask("PUT", `/api/faults/${name}`, { chances: {}, latency: { minMs: 0, maxMs: 0 } });
   }
@@ -105,7 +105,7 @@ test("accessibility: an email is composed, sent and found by the keyboard alone"
   await close();
 });
 
-test("accessibility: a focus stays where it is while the queue changes", async () => {
+test("accessibility: the focus does not move while the queue changes", async () => {
   const { page, close } = await openPage(browser, web.address);
   const link = page.getByRole("link", { name: "Dead", exact: true });
   await link.focus();

@@ -1,4 +1,4 @@
-// The web client's server, asked as its page asks it.
+// The web client's server, used as its page uses it.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
@@ -32,7 +32,7 @@ async function setAll(web: Client, faults: object): Promise<void> {
   for (const name of ["sandbox", "sandbox-2"]) await web.ask("PUT", `/api/faults/${name}`, faults);
 }
 
-/** The events of a stream, as they come. */
+/** The events of a stream, as they arrive. */
 async function* eventsOf(web: Client): AsyncGenerator<Event> {
   const response = await web.ask("GET", "/api/events");
   let rest = "";
@@ -50,7 +50,7 @@ async function snapshotWhere(web: Client, condition: (snapshot: Snapshot) => boo
   throw new Error("the stream has ended");
 }
 
-describe("web client: beside dev", () => {
+describe("web client: in dev", () => {
   let web: WebClient;
   beforeEach(async () => {
     web = await startDev({ RETRY_BASE: "50ms", RETRY_MAX: "200ms" });
@@ -79,7 +79,7 @@ describe("web client: beside dev", () => {
     expect(providers.reduce((sum, { accepted }) => sum + accepted, 0)).toBe(1);
   });
 
-  test("a dead letter is retried, unless it is none any more", async () => {
+  test("a dead letter can be retried, as long as it is one", async () => {
     await setAll(web, rejects);
     const id = await web.submit();
     await snapshotWhere(web, ({ states }) => states.dead === 1);
@@ -99,7 +99,7 @@ describe("web client: beside dev", () => {
     expect(readdirSync(join(web.dataDir, "outbox"))).toEqual([deliveredAs!]);
   });
 
-  test("a dead letter is deleted, and an email that is sent is not", async () => {
+  test("a dead letter can be deleted, but a sent email cannot", async () => {
     const sent = await web.submit();
     await snapshotWhere(web, ({ states }) => states.sent === 1);
     expect((await web.ask("DELETE", `/api/emails/${sent}`)).status).toBe(409);
@@ -110,7 +110,7 @@ describe("web client: beside dev", () => {
     expect((await detailsOf(web, dead)).state).toBe("deleted");
   });
 
-  test("faults are those of the sandboxes that are used, and nothing else is one", async () => {
+  test("only faults of the sandboxes in use can be set", async () => {
     expect((await snapshotWhere(web, () => true)).faults).toEqual({ sandbox: works, "sandbox-2": works });
     expect((await web.ask("PUT", "/api/faults/resend", works)).status).toBe(404);
     expect((await web.ask("PUT", "/api/faults/constructor", works)).status).toBe(404);
@@ -121,13 +121,13 @@ describe("web client: beside dev", () => {
     expect((await snapshotWhere(web, () => true)).faults).toEqual({ sandbox: works, "sandbox-2": works });
   });
 
-  test("an unknown email is none, and a wrong method no route", async () => {
+  test("an unknown email and a wrong method are refused", async () => {
     expect((await web.ask("GET", "/api/emails/unknown")).status).toBe(404);
     expect((await web.ask("DELETE", "/api/delivered/x.eml")).status).toBe(404);
     expect((await web.ask("POST", "/api/events")).status).toBe(404);
   });
 
-  test("what the service answers to a submission is handed on as it is", async () => {
+  test("the service's answer to a submission is passed on unchanged", async () => {
     const bad = await web.ask("POST", "/api/send", { subject: "", body: "b", to: "x" });
     expect(bad.status).toBe(400);
     expect(await bad.json()).toEqual({
@@ -146,7 +146,7 @@ describe("web client: beside dev", () => {
   });
 });
 
-test("web client: with API_TOKENS it submits by one of them", async () => {
+test("web client: with API_TOKENS it submits with one of them", async () => {
   const web = await startDev({ API_TOKENS: "token-0123456789abcdef" });
   const response = await web.ask("POST", "/api/send", { subject: "a", body: "b", to: "ada@example.org" });
   expect(response.status).toBe(200);
@@ -154,7 +154,7 @@ test("web client: with API_TOKENS it submits by one of them", async () => {
   await web.stop();
 });
 
-test("web client: dev ends at once although somebody watches", async () => {
+test("web client: dev exits immediately although somebody watches", async () => {
   const web = await startDev();
   const events = eventsOf(web);
   await events.next();
@@ -182,7 +182,7 @@ test("web client: npm run web shows a service of other processes, and breaks its
   const web = clientAt(address, `http://127.0.0.1:${port}/`);
   const { value: first } = await eventsOf(web).next();
   expect(first).toEqual({ kind: "failure", reason: "There is no queue yet: start a server and a worker" });
-  // It only looks: nothing is created for a queue that is not there.
+  // It only reads: it does not create a missing queue.
   expect(existsSync(join(folder, "queue.db"))).toBe(false);
   expect(await (await web.ask("POST", "/api/send", {})).json()).toMatchObject({
     error_message: expect.stringContaining("does not answer"),
@@ -213,7 +213,7 @@ describe("web client: the events", () => {
     emails: [],
   };
 
-  test("the queue is read while somebody watches, and by no more than one reader at a time", async () => {
+  test("the queue is read only while somebody watches, by one reader at a time", async () => {
     let reads = 0;
     let reading = 0;
     const events = new Events({
@@ -230,12 +230,12 @@ describe("web client: the events", () => {
     const streams = [events.open(), events.open()];
     const readers = streams.map((stream) => stream.getReader());
     for (const reader of readers) expect((await reader.read()).done).toBe(false);
-    await eventually("it goes on reading", () => reads >= 3);
+    await eventually("it continues reading", () => reads >= 3);
     for (const reader of readers) await reader.cancel();
     expect(events.watchers).toBe(0);
     await eventually("it stops reading", async () => {
       const before = reads;
-      // Longer than the pause between two looks.
+      // Longer than the pause between two reads.
       await Bun.sleep(700);
       return reads === before;
     });
@@ -263,7 +263,7 @@ describe("web client: the events", () => {
   });
 });
 
-test("web client: the state of each breaker is read from the metrics, and other lines are none", () => {
+test("web client: the state of each breaker is read from the metrics, and other lines are ignored", () => {
   const metrics = `# HELP reliable_email_provider_state 1 for the state
 reliable_email_provider_state{provider="sandbox",state="closed"} 0
 reliable_email_provider_state{provider="sandbox",state="open"} 1
@@ -289,7 +289,7 @@ describe("web client: the outbox", () => {
     return name;
   }
 
-  test("a folder that is not there is empty, and other files are none of it", async () => {
+  test("a missing folder counts as empty, and other files are ignored", async () => {
     expect(await new Outbox(join(folder, "missing")).list()).toEqual({ emails: [], total: 0, searched: 0 });
     for (const name of [".hidden.tmp", "notes.txt", "a.eml"]) await Bun.write(join(folder, name), "x");
     expect((await outbox.list()).total).toBe(0);
@@ -334,7 +334,7 @@ describe("web client: the outbox", () => {
     expect(html).toContain('<img src="cid:missing">');
   });
 
-  test("links open in a new tab, and those that run something lead nowhere", async () => {
+  test("links open in a new tab, and those that run something are disabled", async () => {
     const name = await put([
       "Content-Type: text/html",
       "",
@@ -351,7 +351,7 @@ describe("web client: the outbox", () => {
     ]);
   });
 
-  test("a file that is no email is shown as far as it can be read", async () => {
+  test("a file that is not an email is shown as far as it can be read", async () => {
     const name = await put(["\0\xff", "no header at all"]);
     const list: DeliveredList = await outbox.list();
     expect(list.emails).toMatchObject([{ name, subject: "", from: "", to: "" }]);

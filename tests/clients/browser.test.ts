@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => browser.close());
 beforeEach(async () => {
-  // What has failed is tried again soon.
+  // Failed emails are retried soon.
   web = await startDev({ RETRY_BASE: "50ms", RETRY_MAX: "200ms" });
   opened = await openPage(browser, web.address);
   ({ page } = opened);
@@ -75,7 +75,7 @@ test("page: every field of an email can be composed, and arrives", async () => {
   await shown("Reply-To: help@example.com");
 });
 
-test("page: what the service refuses stands at its field, and the first of them has the focus", async () => {
+test("page: a refusal is shown at its field, and the first refused field has the focus", async () => {
   await view("Compose");
   await page.getByLabel("To", { exact: true }).fill("nobody");
   await page.getByLabel("Subject").fill("");
@@ -188,7 +188,7 @@ test("page: a dead letter is deleted only after a question", async () => {
   await shown("Deleted · ");
 });
 
-test("page: each fault is switched with its probability, and the others of its kind give way", async () => {
+test("page: each fault is switched on with its probability, and replaces others of its kind", async () => {
   await view("Providers");
   const eventuallyFaults = (expected: SandboxFaults) =>
     eventually(`the faults are ${JSON.stringify(expected)}`, () =>
@@ -211,7 +211,7 @@ test("page: each fault is switched with its probability, and the others of its k
   await eventuallyFaults({ chances: {}, latency });
 });
 
-test("page: faults that are set elsewhere are shown, but do not disturb what is typed", async () => {
+test("page: faults that are set elsewhere are shown, without disturbing input", async () => {
   await view("Providers");
   await shown("works", panel("sandbox"));
   await web.ask("PUT", "/api/faults/sandbox", { chances: { reject: 0.5 }, latency: { minMs: 0, maxMs: 0 } });
@@ -227,7 +227,7 @@ test("page: faults that are set elsewhere are shown, but do not disturb what is 
   expect(await chance.inputValue()).toBe("7");
 });
 
-test("page: the token leaves the address, and a tab without one says what to do", async () => {
+test("page: the token is removed from the address, and a tab without one says what to do", async () => {
   await shown("No emails yet.");
   expect(page.url()).toBe(`${web.origin}/`);
   await page.reload();

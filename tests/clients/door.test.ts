@@ -1,4 +1,4 @@
-// The web client's closed door: who comes in, and what every answer says to the browser.
+// Access to the web client: who is admitted, and the security headers of every answer.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
@@ -28,7 +28,7 @@ const routes = [
   ["GET", "/x/../api/delivered"],
 ] as const;
 
-/** The answer to a request as it is written here: fetch would not send another Host. */
+/** The answer to a raw request: fetch would not send another Host. */
 async function answerTo(host: string, path = "/", authorization = `Bearer ${web.token}`): Promise<string> {
   const raw = await connectRaw(web.port);
   raw.write(
@@ -46,14 +46,14 @@ describe("web client: the token", () => {
     }
   });
 
-  test("it counts in the header alone: not as a cookie, nor in the address", async () => {
+  test("it counts only in the header, not as a cookie or in the address", async () => {
     const cookie = await fetch(`${web.origin}/api/delivered`, { headers: { cookie: `token=${web.token}` } });
     const query = await fetch(`${web.origin}/api/delivered?token=${web.token}`);
     expect([cookie.status, query.status]).toEqual([401, 401]);
     expect((await web.ask("GET", "/api/delivered")).status).toBe(200);
   });
 
-  test("it has 192 random bits, and is another at each start", async () => {
+  test("it has 192 random bits, and is different at each start", async () => {
     const other = await startDev();
     expect(web.token).toMatch(/^[\w-]{32}$/);
     expect(other.token).not.toBe(web.token);
@@ -88,14 +88,14 @@ describe("web client: the Host", () => {
     }
   });
 
-  test("loopback names with this port are let in", async () => {
+  test("loopback names with this port are admitted", async () => {
     for (const name of ["localhost", "LocalHost", "127.0.0.1", "[::1]"]) {
       expect(await answerTo(`${name}:${web.port}`)).toStartWith("HTTP/1.1 200 ");
       expect(await answerTo(`${name}:${web.port}`, "/api/delivered")).toStartWith("HTTP/1.1 200 ");
     }
   });
 
-  test("an address in the request line does not stand for it", async () => {
+  test("an address in the request line does not replace it", async () => {
     const raw = await connectRaw(web.port);
     raw.write(
       `GET http://127.0.0.1:${web.port}/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n`,
@@ -103,7 +103,7 @@ describe("web client: the Host", () => {
     expect(await raw.closed()).toMatch(/^HTTP\/1\.1 40[03] /);
   });
 
-  test("nobody reaches it by another address of the machine", async () => {
+  test("it cannot be reached at another address of the machine", async () => {
     const outside = Object.values(networkInterfaces())
       .flatMap((all) => all ?? [])
       .find(({ internal, family }) => !internal && family === "IPv4");
@@ -120,7 +120,7 @@ describe("web client: every answer", () => {
   const policy =
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-  test("has the headers that close it, also a refusal, an error and a file of the page", async () => {
+  test("has the security headers, including refusals, errors and files of the page", async () => {
     const page = await fetch(web.origin);
     const files = [...(await page.text()).matchAll(/(?:href|src)="\.?(\/[^"]+)"/g)].map(([, path]) => path!);
     expect(files.length).toBeGreaterThanOrEqual(2);
@@ -151,7 +151,7 @@ describe("web client: every answer", () => {
     }
   });
 
-  test("of a file of the page has its type", async () => {
+  test("has the content type of a file of the page", async () => {
     const html = await fetch(web.origin);
     expect(html.headers.get("content-type")).toStartWith("text/html");
     const [, script] = /src="\.?(\/[^"]+\.js)"/.exec(await html.text())!;
@@ -162,7 +162,7 @@ describe("web client: every answer", () => {
 });
 
 describe("web client: the HTML of an email", () => {
-  test("has an unguessable address, and a policy under which it does nothing", async () => {
+  test("has an unguessable address, and a policy that lets it do nothing", async () => {
     await web.submit({ html: "<p>Hi</p><script>1</script>", subject: "Policy" });
     const { emails } = await eventually("it is delivered", async () => {
       const list = await (await web.ask("GET", "/api/delivered?search=Policy")).json();

@@ -1,4 +1,4 @@
-// What an email may hold does nothing to the page that shows it, nor to anybody else.
+// The content of an email cannot harm the page that shows it, or anybody else.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Browser, type OpenedPage, openPage, startBrowser } from "../support/browser.ts";
@@ -7,14 +7,14 @@ import { startDev, type WebClient } from "../support/web_client.ts";
 let browser: Browser;
 let web: WebClient;
 let opened: OpenedPage;
-/** Another site: what is asked of it was let out. */
+/** Another site: requests to it have escaped from the page. */
 const asked: string[] = [];
 const trap = Bun.serve({
   hostname: "127.0.0.1",
   port: 0,
   fetch({ url }) {
     const { pathname } = new URL(url);
-    // Every tab that shows this site asks for its icon.
+    // Every tab that shows this site requests its icon.
     if (pathname !== "/favicon.ico") asked.push(pathname);
     return new Response("<title>trap</title>trapped", { headers: { "content-type": "text/html" } });
   },
@@ -71,7 +71,7 @@ test("hostile: the HTML of an email runs, loads, submits and moves nothing", asy
   expect(asked).toEqual([]);
   expect(popups).toEqual([]);
 
-  // Those of the web open in a tab of their own, which knows nothing of this page.
+  // Links to the web open in a separate tab, which knows nothing of this page.
   for (const [name, path] of [
     ["Top link", "/top"],
     ["Plain link", "/self"],
@@ -96,7 +96,7 @@ test("hostile: the HTML of an email runs, loads, submits and moves nothing", asy
   ).toBe("rgb(0, 128, 0)");
 });
 
-test("hostile: the HTML of an email does nothing either at its own address, in a tab of its own", async () => {
+test("hostile: the HTML of an email does nothing at its own address in a separate tab either", async () => {
   const { emails } = (await (await web.ask("GET", "/api/delivered?search=Hostile")).json()) as {
     emails: { name: string }[];
   };
@@ -112,7 +112,7 @@ test("hostile: the HTML of an email does nothing either at its own address, in a
   await tab.close();
 });
 
-test("hostile: subjects, names, texts and headers are text in every view", async () => {
+test("hostile: subjects, names, texts and headers are shown as text in every view", async () => {
   const { page } = opened;
   const markup = `<img src=x onerror="${mark}"><script>${mark}</script>&lt;b&gt;`;
   const subject = `Markup ${markup}`;
@@ -132,7 +132,7 @@ test("hostile: subjects, names, texts and headers are text in every view", async
   expect(await page.evaluate("window.hacked")).toBeUndefined();
 });
 
-test("hostile: another site cannot frame the page, nor read anything of it", async () => {
+test("hostile: another site can neither frame the page nor read anything of it", async () => {
   const page = await (await browser.newContext()).newPage();
   await page.goto(`${elsewhere}/`);
   const read = await page.evaluate(

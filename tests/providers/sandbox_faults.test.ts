@@ -31,7 +31,7 @@ async function outcomeOf(provider: Awaited<ReturnType<typeof registry.sandbox.cr
   return result.kind === "each" ? result.outcomes[0]!.kind : result.outcome.kind;
 }
 
-test("sandbox: faults set while it runs count from the next request on, until they are taken back", async () => {
+test("sandbox: faults set while it runs apply from the next request on, until they are removed", async () => {
   const sandbox = await registry.sandbox.create(settings());
   expect(await outcomeOf(sandbox)).toBe("accepted");
   writeFaults(folder, "sandbox", down);
@@ -54,7 +54,7 @@ test("sandbox: a worker that starts removes the faults that were set", async () 
   expect(await outcomeOf(sandbox)).toBe("accepted");
 });
 
-test("sandbox: a file that is not one of faults changes nothing", async () => {
+test("sandbox: a file without valid faults changes nothing", async () => {
   const sandbox = await registry.sandbox.create(settings({ SANDBOX_FAULTS: "unavailable:100%" }));
   for (const text of ["", "{", "null", '{"chances":{"unavailable":2},"latency":{"minMs":0,"maxMs":0}}']) {
     writeFileSync(faultsFile(folder, "sandbox"), text);
@@ -62,7 +62,7 @@ test("sandbox: a file that is not one of faults changes nothing", async () => {
   }
 });
 
-test("sandbox: the second shares the outbox, has faults of its own, and none of SANDBOX_FAULTS", async () => {
+test("sandbox: the second one shares the outbox, but has separate faults and ignores SANDBOX_FAULTS", async () => {
   const config = settings({ SANDBOX_FAULTS: "unavailable:100%" });
   const [first, second] = await Promise.all([
     registry.sandbox.create(config),
@@ -78,7 +78,7 @@ test("sandbox: the second shares the outbox, has faults of its own, and none of 
   expect(await outcomeOf(second)).toBe("unavailable");
 });
 
-test("faults: they are written whole, and read as they were written", () => {
+test("faults: they are written atomically, and read back unchanged", () => {
   const faults: SandboxFaults = {
     chances: { hang: 0.1, reject: 1, "lose-answer": 0.9 },
     latency: { minMs: 1, maxMs: 2 },
@@ -103,7 +103,7 @@ test.each<[string, unknown]>([
   expect(parseFaults(value)).toBeUndefined();
 });
 
-test("docs: the faults file that docs/configuration.md shows is one", () => {
+test("docs: the faults file in docs/configuration.md is valid", () => {
   const page = readFileSync(join(import.meta.dir, "../../docs/configuration.md"), "utf8");
   const [, json = ""] = /```json\n(.*)\n```/.exec(page) ?? [];
   expect(parseFaults(JSON.parse(json))).toEqual(down);

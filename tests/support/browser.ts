@@ -8,21 +8,21 @@ export type { Browser, BrowserContextOptions, Page };
 export async function startBrowser(): Promise<Browser> {
   const executablePath = Bun.which("chromium");
   if (executablePath === null) throw new Error("chromium is missing: tests/run installs it");
-  // As root, as in most containers, its own sandbox does not start; it opens nothing but what the tests serve.
+  // As root, as in most containers, chromium's sandbox does not start. It opens only what the tests serve.
   const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
   return chromium.launch({ executablePath, args });
 }
 
 export interface OpenedPage {
   readonly page: Page;
-  /** What the browser complained of: errors of scripts, and what a policy blocked. */
+  /** The browser's complaints: errors of scripts, and requests that a policy blocked. */
   readonly complaints: readonly string[];
-  /** Every address that was asked for. */
+  /** Every address that was requested. */
   readonly requested: readonly string[];
   close(): Promise<void>;
 }
 
-/** A page of a browser profile of its own. */
+/** Opens a page in a new browser profile. */
 export async function openPage(
   browser: Browser,
   address: string,

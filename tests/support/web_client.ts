@@ -1,4 +1,4 @@
-// The web client as a developer has it: beside a server and a worker in `dev`, on ports of its own.
+// The web client as a developer has it: next to a server and a worker in `dev`, on free ports.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,23 +7,23 @@ import { eventually, freePort } from "./eventually.ts";
 import { startProcess } from "./service.ts";
 
 export interface WebClient {
-  /** What `dev` prints, with the token. */
+  /** The address that `dev` prints, with the token. */
   readonly address: string;
   /** Without a path. */
   readonly origin: string;
   readonly port: number;
   readonly token: string;
-  /** Where emails are submitted. */
+  /** The URL for submissions. */
   readonly serverUrl: string;
   readonly dataDir: string;
-  /** A request with the token. */
+  /** Makes a request with the token. */
   ask(method: string, path: string, body?: unknown): Promise<Response>;
   /** Submits an email to the service, and returns its id. */
   submit(fields?: Record<string, string>): Promise<string>;
   stop(): Promise<void>;
 }
 
-/** @param env beyond what makes it independent of everything else on the machine */
+/** @param env settings besides those that isolate it from the rest of the machine */
 export async function startDev(env: Record<string, string> = {}): Promise<WebClient> {
   const dataDir = mkdtempSync(join(tmpdir(), "reliable-email-web-"));
   const admin = await freeAdminPorts();
@@ -45,7 +45,7 @@ export async function startDev(env: Record<string, string> = {}): Promise<WebCli
   };
 }
 
-/** @param address as it is printed */
+/** @param address as `dev` prints it */
 export function clientAt(address: string, serverUrl: string) {
   const { origin, port, hash } = new URL(address);
   const token = hash.slice(1);
@@ -69,7 +69,7 @@ export function clientAt(address: string, serverUrl: string) {
   };
 }
 
-/** One that is free, as is the next, which the worker takes. */
+/** A free port whose successor, for the worker, is free as well. */
 async function freeAdminPorts(): Promise<number> {
   for (;;) {
     const port = await freePort();
