@@ -39,7 +39,7 @@ local function email(id)
   local batch = call('HGET', 'members', id)
   if batch then
     local mark = 'mark:' .. id
-    local b = fields(batch, 'provider', 'ids', 'lease', 'doubt', 'held', 'until', 'notes', 'lapsed', mark)
+    local b = fields(batch, 'provider', 'lease', 'doubt', 'held', 'until', 'notes', 'lapsed', mark)
     if b[mark] then
       return gone(id, b[mark])
     end
@@ -47,9 +47,10 @@ local function email(id)
     local has_expired = b.held == '1' and not is_leased
     one.state = (b.doubt or has_expired) and 'in-doubt' or 'sending'
     one.batch = { id = batch, provider = b.provider, lease = tonumber(b.lease),
-      emailIds = state == 'id' and words(b.ids) or nil,
-      dueAtMs = tonumber(call('ZSCORE', 'batches:' .. b.provider, batch)), leased = is_leased, leaseExpired = has_expired or b.lapsed == '1', doubtSinceMs = tonumber(b.doubt),
-      notes = b.notes or '' }
+      -- A page would read the ids of a batch once for each of its emails.
+      emailIds = state == 'id' and words(call('HGET', 'batch:' .. batch, 'ids')) or nil,
+      dueAtMs = tonumber(call('ZSCORE', 'batches:' .. b.provider, batch)), leased = is_leased,
+      leaseExpired = has_expired or b.lapsed == '1', doubtSinceMs = tonumber(b.doubt), notes = b.notes or '' }
     return one
   end
   one.state, one.atMs = 'dead', tonumber(call('ZSCORE', 'dead', id))
