@@ -79,7 +79,7 @@ test("additions: a setting takes one row and the code that uses it", () => {
     stdout: "",
     stderr:
       'Cannot start: PATIENCE_LIMIT "soon" is not a duration such as 250ms, 10s, 5m or 72h\n' +
-      "Cannot start: PAGER_KEY has a character that no credential has\n",
+      "Cannot start: PAGER_KEY has a character that is not visible ASCII\n",
   });
 });
 

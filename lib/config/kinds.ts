@@ -11,8 +11,8 @@ import { passwordsOf, redisUrlError, withoutPassword } from "../runtime/redis_ur
 export interface Kind {
   readonly schema: v.GenericSchema<string, unknown>;
   /**
-   * The value may be shown. Without this mark it is a secret: `config`, error messages and the log hide it, and it may
-   * be in the file that `NAME_FILE` names.
+   * The value may be shown. Otherwise it is a secret: `config`, error messages and the log hide it, and it may come from
+   * the file that `NAME_FILE` names.
    */
   readonly isPublic?: true;
   /** The part of a value that may be shown. Default: all of a public one, nothing of a secret. */
@@ -21,7 +21,7 @@ export interface Kind {
   readonly secretParts?: (text: string) => string[];
   /** Unit of the value, which ends its name in `Config`. */
   readonly unit?: "Ms";
-  /** An empty value turns the feature off. In other settings it counts as absent. */
+  /** An empty value turns the feature off. In settings of other kinds it counts as absent. */
   readonly emptyIsOff?: true;
   /** Quotes around the whole value may be intended. */
   readonly mayBeQuoted?: true;
@@ -75,7 +75,7 @@ export function textLike(pattern: RegExp, message: string) {
   return shown(v.pipe(v.string(), v.regex(pattern, message)));
 }
 
-/** Takes an empty value, too, which turns the feature off: "". */
+/** Also accepts an empty value, which is read as "" and turns the feature off. */
 export function orOff<Value>(kind: Kind & { readonly schema: v.GenericSchema<string, Value> }) {
   const schema = v.lazy((text): v.GenericSchema<string, Value | ""> =>
     text === "" ? v.literal("") : kind.schema,
@@ -93,7 +93,7 @@ export const host = shown(
 );
 
 export const credential = {
-  schema: v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/, "has a character that no credential has")),
+  schema: v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/, "has a character that is not visible ASCII")),
 } as const;
 
 /** Splits a list at its commas. */
@@ -101,7 +101,7 @@ function entriesOf(list: string): string[] {
   return list.split(",").map((entry) => entry.trim());
 }
 
-/** API tokens: a shorter one could be guessed, a longer one not be sent. */
+/** API tokens: a shorter one could be guessed, and a longer one might not fit into a request's head. */
 export const tokens = {
   schema: v.pipe(
     v.string(),
@@ -125,7 +125,7 @@ export const addressesAndDomains = shown(
     v.transform(entriesOf),
     v.check(
       (all) => all.every((one) => isAddress(one.startsWith("@") ? `any${one}` : one)),
-      "is not a list such as shop@example.com,@example.org of addresses and @domains",
+      "is not a list of addresses and @domains such as shop@example.com,@example.org",
     ),
   ),
 );
@@ -153,7 +153,7 @@ export const baseUrl = {
   ...shown(
     v.pipe(
       v.string(),
-      v.check(isBaseUrl, "is not an http:// or https:// address without password and query"),
+      v.check(isBaseUrl, "is not an http:// or https:// address without user, password, query or fragment"),
       v.transform((text) => text.replace(/\/+$/, "")),
     ),
   ),
@@ -173,15 +173,15 @@ export const redisUrl = {
   secretParts: passwordsOf,
 } as const;
 
-const unexpanded = "which only a shell expands: write the whole path";
+const unexpanded = "which only a shell would expand: write the whole path";
 
-/** An absolute path. Text that only a shell expands must not become the name of a folder. */
+/** An absolute path. Text that only a shell would expand must not become the name of a folder. */
 export const folder = shown(
   v.pipe(
     v.string(),
     v.check((text) => !text.includes("\0"), "has a NUL character"),
     v.check((text) => !/^~(\/|$)/.test(text), `begins with ~, ${unexpanded}`),
-    v.check((text) => !/\$[a-z{]/i.test(text), `has a variable in it, ${unexpanded}`),
+    v.check((text) => !/\$[a-z{]/i.test(text), `contains a variable, ${unexpanded}`),
     v.check((text) => !/\s$/.test(text), "ends in white space, perhaps a line ending from Windows"),
     v.transform((text) => resolve(text)),
   ),
@@ -199,9 +199,9 @@ function readBy<Value extends object>(read: (text: string) => Value | string) {
 }
 
 /**
- * Reads a list such as `resend:3,postmark` into the values by their names, as text.
- * @param fallback value of an entry without one; without a fallback there is no such entry
- * @returns or an error message
+ * Reads a list such as `resend:3,postmark` into a map from names to values, as text.
+ * @param fallback the value of an entry that has none; without a fallback, each entry needs a value
+ * @returns the map, or an error message
  */
 function readEntries<Name extends string>(
   text: string,
@@ -214,7 +214,7 @@ function readEntries<Name extends string>(
     const [, given, value = fallback] = /^\s*([^\s:]+)(?::(\S+))?\s*$/.exec(entry) ?? [];
     const name = names.find((one) => one === given);
     if (name === undefined || value === undefined)
-      return `is not a list such as ${example} of ${names.join(", ")}`;
+      return `is not a list such as ${example}; the names are ${names.join(", ")}`;
     if (values.has(name)) return `names ${name} twice`;
     values.set(name, value);
   }
@@ -235,7 +235,7 @@ export const sandboxFaults = readBy((text): SandboxFaults | string => {
   if (typeof entries === "string") return entries;
   const [minMs = 0, maxMs = minMs, ...more] = entries.get("latency")?.split("-").map(parseDuration) ?? [];
   if (!(minMs + maxMs >= 0) || more.length > 0)
-    return "has a latency that is not one such as 50ms or 50ms-2s";
+    return "has a latency that is not a duration such as 50ms or a range such as 50ms-2s";
   if (minMs > maxMs) return "has a latency that ends before it begins";
   if (maxMs > hourMs) return "has a latency over 1h";
 
@@ -243,13 +243,13 @@ export const sandboxFaults = readBy((text): SandboxFaults | string => {
   for (const [name, value] of entries) {
     if (name === "latency") continue;
     const percent = /^\d{1,3}(\.\d{1,6})?%$/.test(value) ? Number.parseFloat(value) : Number.NaN;
-    if (!(percent <= 100)) return `has for ${name} no probability such as 20%, from 0% to 100%`;
+    if (!(percent <= 100)) return `does not give ${name} a probability from 0% to 100%, such as 20%`;
     chances[name] = percent / 100;
   }
   const isOver = (group: readonly (keyof typeof chances)[]) =>
     // Rounded to the precision that can be written: sums of decimals are inexact.
     Math.round(group.reduce((sum, name) => sum + (chances[name] ?? 0), 0) * 1e8) > 1e8;
-  if (isOver(requestFaults)) return `has more than 100% in all for a request: ${requestFaults.join(", ")}`;
-  if (isOver(emailFaults)) return `has more than 100% in all for an email: ${emailFaults.join(", ")}`;
+  if (isOver(requestFaults)) return `adds up to more than 100% for a request: ${requestFaults.join(", ")}`;
+  if (isOver(emailFaults)) return `adds up to more than 100% for an email: ${emailFaults.join(", ")}`;
   return { chances, latency: { minMs, maxMs } };
 });
