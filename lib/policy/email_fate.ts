@@ -41,7 +41,7 @@ export function decideEmail(
   }
   if (before.marked) return leaveToMark(before);
   const { kind, reason } = outcome;
-  const email = tried(before, kind, reason, input);
+  const email = withAttempt(before, kind, reason, input);
   switch (kind) {
     case "rejected":
       return markDead(email, "rejected", reason, ["rejected"]);
@@ -52,7 +52,7 @@ export function decideEmail(
     case "accountRefused": {
       const backsOff = accountWorks || batch.pieceMax !== undefined;
       const isBlamed = policy.question === "ok" && !outcome.isQuota;
-      // Apart from emails that were not refused: the next probe is made with one of those.
+      // These wait apart from emails that were not refused, so that the next probe is made with one of those.
       const apart = batch.emails.length;
       return retryOrGiveUp(email, { reason, backsOff, isBlamed, apart }, input);
     }
@@ -74,7 +74,7 @@ export function markSent(
   input: DecisionInput,
 ): Verdict {
   const { id: batchId, provider } = input.batch;
-  const { id, history } = tried(email, end, undefined, input);
+  const { id, history } = withAttempt(email, end, undefined, input);
   const record = encodeRecord({ batchId, provider, providerMessageId, atMs: input.nowMs, history });
   return { fate: { id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.email.from };
 }
@@ -85,8 +85,8 @@ export function isOtherCredential({ credential }: DecodedBatch, policy: Policy):
 
 /**
  * Doubt has ended without an answer: the email is sent again rather than lost, by any provider, and apart from most of
- * its batch. The first time at once, later with backoff: an email that is in doubt after every attempt arrives a few
- * times too often, not thousands of times.
+ * its batch. The first time this happens at once, later with backoff, so that an email that ends in doubt after every
+ * attempt arrives a few times too often, not thousands of times.
  * @param suspects emails of the batch whose outcome is unknown
  */
 export function resendAfterDoubt(
@@ -98,7 +98,7 @@ export function resendAfterDoubt(
 ): Verdict {
   if (before.marked) return leaveToMark(before);
   const { tries } = before.history;
-  const email = withHistory(tried(before, end, why, input), { doubted: true, tries: tries + 1 });
+  const email = withHistory(withAttempt(before, end, why, input), { doubted: true, tries: tries + 1 });
   if (suspects === 1 && input.batch.notes.isBlamed && isLate(email, input)) {
     const last = email.history.attempts.kept.findLast(({ reason }) => reason !== undefined);
     return markDead(email, "gaveUp", last?.reason ?? "no answer");
@@ -107,26 +107,26 @@ export function resendAfterDoubt(
   return { ...scheduleRetry(email, when, input), mayBeDuplicate: true };
 }
 
-/** Goes back to waiting, from a batch that was never begun; not counted. */
+/** The email goes back to waiting. No retry is counted, since this email did not fail. */
 export function giveBack(email: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
   if (email.marked) return leaveToMark(email);
   return { ...scheduleRetry(email, when, input), counts: [] };
 }
 
-/** An unnamed email of the batch is at fault: this one goes on at once, with fewer others. */
+/** An email of the batch is at fault, not known to be this one: this one is sent again at once, with fewer others. */
 export function splitOff(
   email: DecodedEmail,
   pieceMax: number,
   reason: string,
   input: DecisionInput,
 ): Verdict {
-  return giveBack(tried(email, "split", reason, input), { delayMs: 0, pieceMax }, input);
+  return giveBack(withAttempt(email, "split", reason, input), { delayMs: 0, pieceMax }, input);
 }
 
-/** This provider refuses the sender, without a request: another takes the email or, if all refused it, it is dead. */
+/** This provider has just refused the sender: without a request, the email goes to another one, or dies if all refused. */
 export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   const reason = "the provider refuses this sender";
-  const verdict = tryNextProvider(tried(email, "handedOver", reason, input), reason, input);
+  const verdict = tryNextProvider(withAttempt(email, "handedOver", reason, input), reason, input);
   return verdict.death === undefined ? { ...verdict, counts: ["handed_over"] } : verdict;
 }
 
@@ -147,8 +147,8 @@ function tryNextProvider(before: DecodedEmail, reason: string, input: DecisionIn
 }
 
 /**
- * Accepted elsewhere while it was in this batch. The store ends it as sent whatever the fate says; of the fates,
- * this is the one that would not send it again.
+ * The email was accepted elsewhere while it was in this batch. The store ends it as sent whatever the fate says. The
+ * fate is "dead" because that one would not send it again.
  */
 export function leaveToMark({ id, history }: DecodedEmail): Verdict {
   return { fate: { id, kind: "dead", history: encodeMemory(history) }, counts: [] };
@@ -160,7 +160,7 @@ export function markUnreadable(id: string, { batch }: DecisionInput): Verdict {
   return markDead({ id, history }, "unreadable", "cannot be read from the store");
 }
 
-/** How the reason of a dead letter begins, after the words that its outcome is unknown. */
+/** How the reason of a dead letter begins, after "outcome unknown" if that applies. */
 const reasonPrefix: Readonly<Partial<Record<Death["cause"], string>>> = {
   refusedByAll: "refused by every provider: ",
   gaveUp: "gave up: ",
@@ -181,8 +181,8 @@ export function markDead(
 }
 
 /**
- * The provider failed, or refused everything. After `GIVE_UP_AFTER` that ends an email if it traveled alone and the
- * provider has just answered a question, so that no outage, pause or rate limit ends one. A late email that traveled in
+ * The provider failed, or refused everything. After `GIVE_UP_AFTER` this ends an email if it traveled alone and the
+ * provider had just answered a question, so that no outage, pause or rate limit ends one. A late email that traveled in
  * company travels alone next.
  */
 function retryOrGiveUp(
@@ -207,7 +207,7 @@ function retryOrGiveUp(
 
 interface RetryTime {
   readonly delayMs: number;
-  /** Default: as in the batch that it comes from. */
+  /** Default: that of the batch from which it comes. */
   readonly pieceMax?: number | undefined;
   /** The one provider that may take it. */
   readonly only?: string;
@@ -250,7 +250,7 @@ export function isLate(
 }
 
 /** The email, with the attempt that has just ended. */
-export function tried(
+export function withAttempt(
   email: DecodedEmail,
   outcome: AttemptEnd,
   reason: string | undefined,

@@ -8,7 +8,7 @@
 import { type DecodedBatch, isInDoubt } from "./batch.ts";
 import type { DecisionInput, Ruling, Verdict } from "./decision.ts";
 import { backoff, isLate, isOtherCredential, markDead, markSent } from "./email_fate.ts";
-import { resendAfterDoubt, tried, withHistory } from "./email_fate.ts";
+import { resendAfterDoubt, withAttempt, withHistory } from "./email_fate.ts";
 import { addAttempts, encodeMemory, type Notes } from "./history.ts";
 import type { FailedOutcome } from "./request_outcome.ts";
 
@@ -35,7 +35,7 @@ export function keepInDoubt(
   const { batch, policy } = input;
   const { kind, reason } = outcome;
   const notes = afterFailure(outcome, input);
-  const emails = batch.emails.map((email) => tried(email, kind, reason, input));
+  const emails = batch.emails.map((email) => withAttempt(email, kind, reason, input));
   const [only, ...others] = emails;
   // A single email is given up while in doubt. If it can be searched for, it is given up only after the search.
   const mayEnd = policy.searchWaitMs === undefined && isInDoubt(batch) && notes.isBlamed;
