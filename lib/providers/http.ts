@@ -1,5 +1,5 @@
 // One HTTP exchange with a provider, and how an answer is read wherever the providers agree. The SDKs only build the
-// requests: Resend's reports a request that was never sent and one whose answer was lost by the same error, and
+// requests: Resend's reports the same error for a request that was never sent and for one whose answer was lost, and
 // Postmark's drops the headers and takes any text for success.
 
 import * as v from "valibot";
@@ -21,12 +21,12 @@ export type Exchange =
   | Extract<FailedOutcome, { kind: "unavailable" | "unknown" }>;
 
 /**
- * Most bytes of an answer: twice the longest, a page of Postmark's search. That has 500 messages of at most 8.4 KB, with
- * a subject of 2,000 characters and two mailboxes of 255, at three bytes each.
+ * Most bytes of an answer: twice the longest, a page of Postmark's search. Such a page has 500 messages of at most 8.4 KB
+ * each, with a subject of 2,000 characters and two mailboxes of 255, at three bytes per character.
  */
 const answerMaxBytes = 8 * 1024 * 1024;
 
-/** The exchange of one request that an SDK builds in `call`, and makes by a `fetch` that keeps the answer from it. */
+/** The exchange of one request that an SDK makes in `call`, with a `fetch` that does not show it the answer. */
 export async function exchangeBy(
   signal: AbortSignal,
   call: (fetch: (url: string | URL | Request, init?: RequestInit) => Promise<Response>) => Promise<unknown>,
@@ -48,7 +48,7 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
   const bytes = typeof init.body === "string" ? new TextEncoder().encode(init.body) : undefined;
   if (bytes) headers.set("content-length", String(bytes.byteLength));
   // Bun asks a body for its bytes only once it is connected, including a proxy's tunnel and TLS. The error that fetch
-  // throws does not show whether it was: a timeout is the same error before and after.
+  // throws does not show whether it did: a timeout is the same error before and after.
   let hasBegun = bytes === undefined;
   async function* upload() {
     hasBegun = true;
@@ -73,7 +73,7 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
   } catch (error) {
     const name = errorName(error);
     if (!hasBegun) return { kind: "unavailable", reason: reasonOf("no connection:", name), own: false };
-    const state = status === undefined ? "no answer:" : "answer broken off:";
+    const state = status === undefined ? "no answer:" : "answer cut off:";
     return { kind: "unknown", reason: reasonOf(status, state, name), own: false };
   }
 }
@@ -185,9 +185,9 @@ export function readCheck(
   return positive === undefined ? { ok: false, answered, reason } : { ok: true, answered, ...positive };
 }
 
-/** Where an answer does not fit its schema: fields of the schema, nothing of the answer. */
-export function placeOf([issue]: readonly [v.BaseIssue<unknown>, ...unknown[]]): string {
-  return `unreadable at ${v.getDotPath(issue) ?? "its top"}`;
+/** Where an answer does not fit its schema. Names only fields of the schema: nothing from the answer is shown. */
+export function mismatchOf([issue]: readonly [v.BaseIssue<unknown>, ...unknown[]]): string {
+  return `unreadable at ${v.getDotPath(issue) ?? "the top level"}`;
 }
 
 /** The form of {@link Provider.credential}. */

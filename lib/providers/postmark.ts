@@ -13,7 +13,7 @@ import {
   exchangeBy,
   normalizeBaseUrl,
   outcomeOfStatus,
-  placeOf,
+  mismatchOf,
   readCheck,
   readRefused,
   readRetryAfter,
@@ -70,7 +70,7 @@ export function createPostmark(settings: PostmarkSettings): Provider {
         }
         const rate = readRetryAfter(reply.headers);
         const page = v.safeParse(searchPage(outgoing.batchId), reply.body);
-        if (!page.success) return { result: unreadableSearch(placeOf(page.issues)), rate };
+        if (!page.success) return { result: unreadableSearch(mismatchOf(page.issues)), rate };
         const { Messages: messages, TotalCount: total } = page.output;
         for (const { Metadata: ids, MessageID: messageId } of messages) found.set(ids.email_id, messageId);
         seen += messages.length;
@@ -138,7 +138,7 @@ function searchPage(batchId: string) {
 const dialect: Dialect = {
   readOutcomes(body) {
     const parsed = v.safeParse(ownAcceptance, body);
-    if (!parsed.success) return placeOf(parsed.issues);
+    if (!parsed.success) return mismatchOf(parsed.issues);
     return parsed.output.map((item): Outcome => {
       if ("MessageID" in item) return { kind: "accepted", providerMessageId: item.MessageID };
       return outcomeOfCode(item, reasonFor(item));

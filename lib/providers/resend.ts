@@ -13,7 +13,7 @@ import {
   exchangeBy,
   normalizeBaseUrl,
   outcomeOfStatus,
-  placeOf,
+  mismatchOf,
   readCheck,
   readRetryAfter,
   readSent,
@@ -91,7 +91,7 @@ const ownAcceptance = v.object({
 const dialect: Dialect = {
   readOutcomes(body, count) {
     const parsed = v.safeParse(ownAcceptance, body);
-    if (!parsed.success) return placeOf(parsed.issues);
+    if (!parsed.success) return mismatchOf(parsed.issues);
     const { data, errors } = parsed.output;
     if (data.length + errors.length !== count) return "wrong number of emails";
     const refused = new Map(errors.map(({ index, message }) => [index, message]));
