@@ -1,20 +1,20 @@
 // Group commit: all submissions of one turn of the event loop go to the store as one write, which costs one fsync however
 // many emails it holds. One write is under way at a time.
 //
-// A write is repeated, by the ids of its emails, until the store answers or their deadlines have passed. So a lost
-// answer, a reconnection or a failover delays emails, and queues none twice.
+// A write is repeated with the same ids until the store answers or the deadlines of its emails have passed. So a lost
+// answer, a reconnection or a failover delays emails, but queues none of them twice.
 //
 // Large emails wait in a line of their own, and the two lines take turns: a small email waits for one large write at most.
 //
-// Submissions beyond what the store can take are refused at once. Otherwise all would wait for as long as they may, and
-// the store would write nothing but emails whose senders have just been told that they failed.
+// Submissions beyond what the store can take are refused at once. Otherwise all of them would wait until their deadlines,
+// and the store would write only emails whose clients have just been told that they failed.
 
 import type { ProducerWatcher, Submission, SubmitResult } from "./contract.ts";
 
 /** Whether the store may be written to now. */
 export type CommitReadiness =
   | { readonly kind: "ready" }
-  /** Worth waiting for. */
+  /** Submissions wait for it. */
   | { readonly kind: "pending"; readonly reason: string }
   /** An operator has to act first: submissions fail at once. */
   | { readonly kind: "refused"; readonly reason: string };
@@ -23,7 +23,7 @@ export type CommitReadiness =
 export type Committed =
   /** On stable storage: one result for each submission, in their order. */
   | { readonly kind: "done"; readonly results: readonly SubmitResult[] }
-  /** To be repeated, which is harmless if it was executed. Without a reason if that is nothing unusual. */
+  /** To be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. */
   | { readonly kind: "again"; readonly reason: string | undefined }
   /** Not stored. */
   | { readonly kind: "failed"; readonly reason: string };
@@ -31,7 +31,7 @@ export type Committed =
 export interface GroupCommitOptions extends Pick<ProducerWatcher, "log" | "onGroup"> {
   /** Most emails in one write. */
   readonly emailsMax: number;
-  /** Most text in one write, but at least one email: UTF-16 units. */
+  /** Most text in one write, in UTF-16 units. An email that is larger is written alone. */
   readonly charsMax: number;
   /** Pause before a write is repeated, ms. */
   readonly againMs: number;
@@ -72,8 +72,8 @@ export class GroupCommit {
   /** All items without an answer. */
   readonly #open = new Set<Item>();
   /**
-   * How long writes have taken lately, ms, from their first try on; in a write over `charsMax`, each `charsMax` of it.
-   * Outages do not count: they are ridden out, and say nothing about later writes.
+   * How long a write has taken lately from its first try on, ms; for a write over `charsMax`, the time per `charsMax`.
+   * Outages do not count: submissions wait for their end, and they say nothing about later writes.
    */
   #paceMs = 0;
   #pacedAtMs = 0;
@@ -103,7 +103,7 @@ export class GroupCommit {
     });
   };
 
-  /** Call this when the store has become ready. */
+  /** Starts a write if the store is ready, or fails what waits if it refuses. Call this when the store becomes ready. */
   readonly flush = (): void => {
     const state = this.#options.readiness();
     if (state.kind === "refused") {
@@ -153,8 +153,8 @@ export class GroupCommit {
   }
 
   /**
-   * Whether the emails before a submission take the store more than half of the time that it has. The other half is in
-   * reserve for a store that slows down. While nothing waits, there is always room, so that a new pace is noticed.
+   * Whether the emails ahead of a submission would take more than half of the time until its deadline. The other half is
+   * in reserve, in case the store slows down. An idle store always has room, so that a new pace is noticed.
    */
   #isBusy(line: Line, nowMs: number, deadlineMs: number): boolean {
     if (!this.#isWaiting() && !this.#isWriting) return false;
@@ -181,8 +181,8 @@ export class GroupCommit {
       chars += item.submission.text.length;
       if (group.length === emailsMax || (group.length > 0 && chars > charsMax)) break;
       taken += 1;
-      // No write that would end after the deadline: by then the client has been told that it failed. But one item is
-      // always tried before its deadline, or a single slow write would shut out all later ones.
+      // An item is left out if its write would end after its deadline, when the client has been told that it failed. But
+      // the first one is always tried before its deadline, or a single slow write would shut out all later ones.
       const needMs = group.length === 0 ? 0 : this.#paceMs;
       if (item.deadlineMs > nowMs + needMs) group.push(item);
       else this.#answer(item, { kind: "failed", reason: this.#lastTrouble || tooSlow });
@@ -199,7 +199,7 @@ export class GroupCommit {
     this.#isWriting = false;
     const nowMs = performance.now();
     const tookMs = nowMs - (this.#triedSinceMs ?? startMs);
-    // A usual repetition belongs to the same try.
+    // A routine repetition belongs to the same try.
     if (committed.kind !== "again" || committed.reason !== undefined) this.#triedSinceMs = undefined;
     switch (committed.kind) {
       case "done":
@@ -227,7 +227,7 @@ export class GroupCommit {
 
   /**
    * Adapts faster to a slower write than to a faster one. One long write is a stall, not a pace: it counts as at most
-   * half of the time that a submission has.
+   * half of the time until the deadline of its first email.
    */
   #learnPace(group: readonly Item[], tookMs: number, timeMs: number): void {
     const parts = Math.max(1, charsOf(group) / this.#options.charsMax);

@@ -1,5 +1,5 @@
-// Watches whether the Redis behind a connection can be relied upon: it is checked on every new connection and every 10 s,
-// since anybody can change its settings. Creates the queue in a Redis that has none.
+// Watches whether the Redis behind a connection is durable and accepts writes. It is checked on every new connection and
+// every 10 s, since anybody can change its settings. Creates the queue in a Redis that has none.
 
 import type { Health } from "../contract.ts";
 import { type RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
@@ -23,14 +23,14 @@ function foreignText(format: string): string {
   return `the store has format ${format}, this version reads and writes format ${storeFormat}`;
 }
 
-/** Why this version must not touch a store, when a script has refused to run on one of another format. */
+/** Why this version must not touch the store, if the error is a script's refusal of another format. */
 export function foreignFormat(error: unknown): string | undefined {
   const [, format] = /^FORMAT (.*)$/.exec(redisErrorText(error)) ?? [];
   return format === undefined ? undefined : foreignText(format);
 }
 
 export interface StoreWatchOptions extends RedisStoreOptions {
-  /** The scripts that this process runs: Redis must let it. */
+  /** The scripts that this process runs, and that Redis must permit. */
   readonly scripts: readonly Script[];
   /** Whether a queue is created in a Redis that has none. */
   readonly createsQueue: boolean;
@@ -150,7 +150,8 @@ export class StoreWatch {
       ]);
     }
     if (reason.startsWith("MISCONF ")) {
-      // Not needed beside an append-only file that is fsynced; where that is hidden, the snapshots may be all there is.
+      // Next to an append-only file that is fsynced, snapshots are not needed. If Redis hides whether there is one, the
+      // snapshots may be the only copy.
       const isSafe = this.#options.durability === "verify" && reason.includes("RDB");
       const fixes = isSafe ? ["CONFIG SET stop-writes-on-bgsave-error no", "CONFIG REWRITE"] : [];
       return refuse("writes-refused", reason, fixes);

@@ -1,4 +1,4 @@
-// Claims: one batch is leased to one worker, in one transaction that is also the durable record of the hand-over. A claim
+// Claims: one transaction leases one batch to one worker, and is the durable record that the worker may send it. A claim
 // writes nothing if it was answered before, or if nothing is due. Also here: the lists in which emails wait.
 
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
@@ -20,8 +20,8 @@ interface DueList {
 }
 
 /**
- * No provider is named like a list of pieces. The release before, which knows no pieces, takes it for the list of a
- * provider that is gone, and gives its emails back to all.
+ * No provider is named like a list of pieces. The previous release, which has no pieces, takes such a list for that of a
+ * provider that is gone, and gives its emails back to all providers.
  */
 export function listName(only: string, pieceMax: number | undefined): string {
   if (pieceMax === undefined) return only;
@@ -46,7 +46,7 @@ export function dueLists(db: SqliteConnection): DueList[] {
   });
 }
 
-/** An operator has stopped all claims. */
+/** Whether an operator has paused all claims. */
 export function isPaused(db: SqliteConnection): boolean {
   return db.get`SELECT 1 FROM pauses` !== undefined;
 }
@@ -55,19 +55,19 @@ export function isPaused(db: SqliteConnection): boolean {
 type Claim = Pick<ClaimRequest, "claimant" | "number" | "leaseMs"> &
   Partial<Pick<ClaimRequest, "credential" | "doubtMs" | "dueCountMax">>;
 
-/** A lease is a second longer for each of these bytes of stored emails. */
+/** A lease lasts one more second for this many bytes of emails, as they are stored. */
 const bytesPerSecond = 256 * 1024;
 
 /** Reads only what this provider may take, so the backlog of another costs it nothing. */
 export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult {
   return claimOnce(db, request, () => {
-    // Its claimant was forgotten. A new batch would put other emails under a key that was used.
+    // The record of its claimant has expired. A new batch would reuse an idempotency key for other emails.
     if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
     return isPaused(db) ? { kind: "paused" } : findBatch(db, request);
   });
 }
 
-/** Claims a batch of any provider whose doubt has ended, and which nobody holds. */
+/** Claims a batch, of any provider, that is past the end of its doubt and that no worker holds. */
 export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
   return claimOnce(db, request, () => {
     if (isPaused(db)) return { kind: "paused" };
@@ -80,7 +80,7 @@ export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
   });
 }
 
-/** Answers a repeated claim as before. Otherwise leases the batch whose id `find` returns, or returns its answer. */
+/** Answers a repeated claim as before. Otherwise leases the batch whose id `find` returns, or passes its result on. */
 function claimOnce(db: SqliteConnection, by: Claim, find: () => string | ClaimResult): ClaimResult {
   const last = db.get<{ number: number; batch: string; lease: number }>`
     SELECT number, batch, lease FROM claimants WHERE claimant = ${by.claimant}`;
@@ -124,7 +124,7 @@ function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimR
   return { kind: "empty", nextDueInMs: nextDueAtMs === Infinity ? undefined : nextDueAtMs - atMs };
 }
 
-/** The batch that has been due longest, except one in doubt that began with the credential of another live worker. */
+/** The batch that has been due longest. Leaves out a batch in doubt whose first credential another live worker has. */
 function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest): string | undefined {
   const { atMs } = db.now;
   return db.get<{ id: string }>`SELECT id FROM batches
@@ -135,7 +135,7 @@ function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest):
     ORDER BY due_at, id LIMIT 1`?.id;
 }
 
-/** Makes a batch, with the id of the claim, of the oldest emails in these lists. */
+/** Creates a batch of the oldest emails in these lists. Its id is that of the claim. */
 function createBatch(
   db: SqliteConnection,
   { claimId, provider, countMax, bytesMax, context, credential }: ClaimRequest,
@@ -163,7 +163,7 @@ function createBatch(
   return claimId;
 }
 
-/** If the lease before ran out without a settlement, the batch is in doubt from now on. */
+/** If the previous lease expired without a settlement, the batch is in doubt from now on. */
 function lease(db: SqliteConnection, batch: string, by: Claim): void {
   const { atMs } = db.now;
   const size = db.get<{ bytes: number | null }>`SELECT sum(size) AS bytes FROM places WHERE batch = ${batch}`;

@@ -1,4 +1,4 @@
-// The queue's file as a process uses it: transactions, and whether what they write is durable. SQLite itself never waits:
+// One process's access to the queue's file: transactions, and the health of the file and its disk. SQLite never waits:
 // a process that finds the file locked tries again a millisecond later, so a process that is frozen inside a transaction
 // does not stop the event loop of the others.
 
@@ -21,7 +21,7 @@ import {
 import { applicationId, migrations } from "./schema.ts";
 
 export interface StoreOptions extends StoreWatcher {
-  /** Where the file is, absolute. */
+  /** The folder of the file, as an absolute path. */
   readonly folder: string;
   /** Added to the clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
@@ -32,17 +32,17 @@ export interface StoreOptions extends StoreWatcher {
 type Begin = "BEGIN DEFERRED" | "BEGIN IMMEDIATE";
 type Body<T> = (db: SqliteConnection) => T;
 
-/** Pause between two tries while another process is in the way, ms. */
+/** Pause between two tries while another process holds the lock, ms. */
 export const busyPauseMs = 1;
 /** How long {@link Store.write}, {@link Store.transact} and {@link Store.open} try, ms. */
 const patienceMs = 5000;
-/** Pause between two tries to open the file while another process is in the way, ms. */
+/** Pause between two tries to open the file while another process holds the lock, ms. */
 const reopenBusyMs = 10;
 /** A process that holds the file for longer than this is reported, ms. */
 export const busyNoteMs = 1000;
 export const busyText = "another process holds the queue's file";
 const watchMs = 1000;
-/** With fewer free bytes than this on the disk, new emails are refused, while claims and settlements continue. */
+/** With fewer free bytes than this on the disk, new emails are refused. Claims and settlements continue. */
 const reserveBytes = 64 * 1024 * 1024;
 export const fullText = `the disk of DATA_DIR is nearly full: its last ${reserveBytes / 1024 / 1024} MiB are reserved for delivery`;
 
@@ -80,14 +80,14 @@ export class Store {
     return performance.now() + (this.#options.monotonicOffsetMs?.() ?? 0);
   }
 
-  /** Opens the file, or creates it, as soon as that is possible. From then on checks it once a second. */
+  /** Opens or creates the file as soon as possible, and then checks it once a second. */
   watch(): void {
     if (this.#connection === undefined) this.#tryToOpen();
-    // This changes nothing but is written, so it shows whether the disk works again. #transact reports errors.
+    // Writes the value that is already there, which shows whether the disk works again. #transact reports errors.
     else if (this.#failure !== undefined)
       this.write((db) => db.exec(`PRAGMA application_id = ${applicationId}`)).catch(() => {});
     if (this.#unusable !== undefined) return;
-    const reason = this.#ailment();
+    const reason = this.#unhealthyReason();
     const isInTheWay = reason === busyText;
     if (!isInTheWay || performance.now() - this.#startedMs > busyNoteMs) this.#report(reason);
     this.#timer = setTimeout(() => this.watch(), isInTheWay ? reopenBusyMs : watchMs);
@@ -98,38 +98,38 @@ export class Store {
     return this.#patiently(() => this.#open(false));
   }
 
-  /** Whether to try a write. One that failed is no reason not to try the next. */
+  /** Whether to try a write. A failed write is no reason not to try the next one. */
   readiness(): CommitReadiness {
-    const reason = this.#trouble();
+    const reason = this.#unusableReason();
     if (reason === undefined) return { kind: "ready" };
     return { kind: reason === this.#notOpen ? "pending" : "refused", reason };
   }
 
   health(): Health {
-    const reason = this.#ailment();
+    const reason = this.#unhealthyReason();
     return reason === undefined ? { ok: true } : { ok: false, reason };
   }
 
-  /** Bytes that fit on the disk besides the reserve; negative if it is in use; undefined if the disk does not say. */
+  /** Free bytes on the disk beyond the reserve: negative if the reserve is in use, undefined if unknown. */
   roomBytes(): number | undefined {
     try {
       const { bavail, bsize } = statfsSync(this.#options.folder);
-      // The content of the log has still to be copied into the file.
+      // The content of the log still has to be copied into the file.
       return bavail * bsize - statSync(`${this.#path}-wal`).size - reserveBytes;
     } catch {
       return undefined;
     }
   }
 
-  /** Whether so many bytes fit: they are written to the log first, and then to the file. */
+  /** Whether this many bytes fit, twice: they are written to the log first, and copied into the file later. */
   hasRoomFor(bytes: number): boolean {
     // If free space is unknown, attempt the write anyway.
     return (this.roomBytes() ?? Infinity) >= 2 * bytes;
   }
 
   /**
-   * Runs `body` in one transaction, once. Throws what went wrong, with nothing changed; {@link isBusy} tells whether
-   * another process was in the way.
+   * Runs `body` in one transaction, once. If it throws, nothing has changed; {@link isBusy} recognizes the error that
+   * means that another process held the lock.
    */
   writeOnce<T>(body: Body<T>): T {
     return this.#transact("BEGIN IMMEDIATE", body);
@@ -143,7 +143,8 @@ export class Store {
   /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
   async transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
     const result = await this.#patiently((tries) =>
-      // A body that another process got ahead of is one that writes. With the lock from the beginning, none can again.
+      // Once a deferred transaction has begun, it fails because of another process only if it writes. So the next try
+      // takes the lock at the beginning.
       this.#transact(tries === 0 ? begin : "BEGIN IMMEDIATE", body),
     );
     // Nothing else here is asynchronous: without this, a worker that settles batch after batch without a request would
@@ -187,7 +188,7 @@ export class Store {
   }
 
   /** Why the file cannot be used. */
-  #trouble(): string | undefined {
+  #unusableReason(): string | undefined {
     if (this.#unusable !== undefined) return this.#unusable;
     if (this.#connection === undefined) return this.#notOpen;
     try {
@@ -198,11 +199,12 @@ export class Store {
       if (code !== "ENOENT" && code !== "ENOTDIR")
         return `DATA_DIR ${folder} cannot be entered by ${userName()} (${code}): restore its permissions`;
     }
-    return `${this.#path} or its log was removed or replaced: start this process again`;
+    return `${this.#path} or its log was removed or replaced: restart this process`;
   }
 
-  #ailment(): string | undefined {
-    return this.#trouble() ?? this.#failure ?? (this.hasRoomFor(0) ? undefined : fullText);
+  /** Why an operator should look at the store. */
+  #unhealthyReason(): string | undefined {
+    return this.#unusableReason() ?? this.#failure ?? (this.hasRoomFor(0) ? undefined : fullText);
   }
 
   /** Logs a change, once. */
@@ -236,7 +238,7 @@ export class Store {
       throw cause;
     }
     // If the file is gone, nothing written to it is acknowledged, and nothing read from it is sent.
-    const lost = this.#trouble();
+    const lost = this.#unusableReason();
     if (lost !== undefined) throw new StoreUnavailable(lost);
     if (begin === "BEGIN IMMEDIATE") this.#failure = undefined;
     return result;

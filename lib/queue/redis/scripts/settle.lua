@@ -5,14 +5,14 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] settlement, JSON:
 --   batch, lease, provider, and retainMs: how long the id of a sent email stays known
---   held                 only of an operator, for a batch that is not leased: its field, as it was seen
---   fates, rest, keepsLease, counts, credential, failure: as Settlement in contract.ts; but without the fates "sent"
--- then two for each fate "sent", which would be slow as JSON: id, and what remains of the email, "<envelope line>\n<record>"
+--   held                 only from an operator, for a batch that is not leased: the field `held` as the operator saw it
+--   fates, rest, keepsLease, counts, credential, failure: as in Settlement in contract.ts, but without the fates "sent"
+-- then two for each fate "sent", since JSON would be slow: id, and what is kept of the email, "<envelope line>\n<record>"
 --
 -- Under an old lease only acceptances count: an email that waits or is dead becomes sent; one in another batch is
 -- marked there, and a batch with all its emails marked ends.
 --
--- Redis keeps what was written before a command that fails. So everything is computed first, counters are written
+-- If a command fails, Redis keeps what was written before it. So everything is computed first, counters are written
 -- before anything else, and nothing is removed from one key before it is in another.
 --
 -- Returns { 1 if the lease was ours else 0, ids of emails that were accepted in another batch before… }.
@@ -26,7 +26,7 @@ for i = 3, #ARGV, 2 do
   s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', value = batch .. '\n' .. ARGV[i + 1] }
 end
 
--- An acceptance of what was accepted before: by the same request, or twice.
+-- An acceptance of an email that was accepted before. It is a duplicate unless it was accepted in the same batch.
 local function accepted_again(id, earlier)
   local by = string.match(earlier, '^[^\n]*')
   if by ~= batch and by ~= '-' then
@@ -39,7 +39,7 @@ local function leave(id, value)
   append(leaving, id, value)
 end
 
--- True if all emails that are left in a batch were accepted elsewhere: it ends with them.
+-- If all emails that are left in a batch were accepted elsewhere, they leave it as sent. True if so: the batch ends.
 local function all_marked(held, ids)
   for _, id in ipairs(ids) do
     if not held['mark:' .. id] then
@@ -69,7 +69,7 @@ end
 local unlisted, marks, held = {}, {}, {}
 
 local function accept_late(id, value)
-  -- Also by the marks of this very settlement.
+  -- It may also have left by a mark of this very settlement.
   local sent = gone[id] or call('HGET', 'sent', id)
   if sent then
     return accepted_again(id, sent)
@@ -132,7 +132,7 @@ local function rest_of()
     end
   end
   if stranger then
-    -- Repeated after a lost answer: the batch is still leased, and all of them have left it.
+    -- Repeated after a lost answer: the batch is still leased, and all emails with a fate have left it.
     local is_repeated = s.keepsLease and known == 0
     return nil, not is_repeated and 'ERR settle: not in the batch, or named twice: ' .. stranger or nil
   end
@@ -197,7 +197,7 @@ end
 
 local function move()
   for name in pairs(lists) do
-    -- One of several lists may be of another type: none is written then.
+    -- Fails if the key has another type, before anything is written to any list.
     call('ZCARD', name)
     local split = string.match(name, '^split:(.*)$')
     local owner = string.match(split or name, ':(.*)$')
