@@ -12,7 +12,7 @@ import { watchDescriptors } from "./lib/runtime/file_descriptors.ts";
 import { runProcess, serveHttp, type Service, type ServiceContext } from "./lib/runtime/service.ts";
 
 export interface Server extends Service {
-  /** Where it listens. */
+  /** The port on which it listens. */
   readonly port: number;
 }
 
@@ -36,7 +36,7 @@ export function startServer({ config, log, onFatal, sharesPort = true }: ServerC
     log,
     stats: () => producer.stats(),
     health: () => producer.health(),
-    // Clients expect a server to close connections that they leave idle.
+    // Does no harm: clients expect a server to close idle connections.
     shortage: watchDescriptors(log, () => server.closeIdleConnections()),
     readiness: (status) => serverReadiness({ ...status, stopping, overload: handler.load().overload }),
     families: () => metrics.families(handler.load()),
@@ -45,7 +45,7 @@ export function startServer({ config, log, onFatal, sharesPort = true }: ServerC
     hostname: config.host,
     port: config.port,
     reusePort: sharesPort,
-    // Cuts off slow bodies and handlers too. Bun counts in steps of four seconds, and may be one step early.
+    // This also cuts off slow bodies and handlers. Bun counts in steps of four seconds, and may be one step early.
     idleTimeout: Math.ceil(Math.max(defaultLimits.bodyTimeoutMs, config.submitTimeoutMs) / 1000) + 5,
     // Bun's own answer to a larger body is not JSON: the handler enforces the limit.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
@@ -64,7 +64,7 @@ export function startServer({ config, log, onFatal, sharesPort = true }: ServerC
       await server.stop();
       await producer.close();
     },
-    // Answers everyone who still waits for the rest of a body, or for the store.
+    // Answers every request that still waits for the rest of its body, or for the store.
     hurry() {
       handler.hurry();
       void producer.close();

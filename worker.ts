@@ -14,7 +14,7 @@ import { Housekeeper } from "./lib/worker/housekeeping.ts";
 import { askFirst, ProviderState } from "./lib/worker/provider_state.ts";
 
 export interface Worker extends Service {
-  /** Resolves to true once it delivers, or to false if it is stopped before it has reached its store. */
+  /** Resolves to true once the worker has started to deliver, to false if it is stopped before it reaches its store. */
   readonly started: Promise<boolean>;
 }
 
@@ -66,7 +66,7 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
   });
 
   async function start(): Promise<boolean> {
-    // Claims nothing until it is known that this version understands the store.
+    // Nothing is claimed until the store is known to have a format that this version understands.
     await consumer.compatible;
     await askFirst(states, consumer);
     if (stopping) return false;
