@@ -26,11 +26,11 @@ export interface DevSettings {
 
 export const devCommand = defineCommand({
   name: "dev",
-  summary: "all at once, to try it: emails land in a folder, nothing is sent",
+  summary: "runs everything, to try it out: emails land in a folder, nothing is sent",
   about: `\
 Runs a server, a worker and a web client until Ctrl-C, without any settings. It prints the address of the web client, each email as it arrives, and the warnings and errors of the log.
 
-Settings in the environment apply. These have other defaults than usual:
+Settings in the environment apply. These have different defaults:
 
   PROVIDERS      sandbox,sandbox-2: each email becomes a file in
                  DATA_DIR/outbox, and when one is made to fail, the other takes
@@ -40,7 +40,7 @@ Settings in the environment apply. These have other defaults than usual:
   RETRY_MAX      10s, so that nobody has to wait for long
   LOG_LEVEL      warn
 
-ADMIN_PORT is the server's; the worker's is the next one. WEB_PORT is the web client's.`,
+ADMIN_PORT is the port for the server; the worker uses the next one. WEB_PORT is the port for the web client.`,
   options: {},
   async run() {
     const read = devSettings(process.env);

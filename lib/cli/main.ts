@@ -15,11 +15,11 @@ const root = defineGroup({
   name: "",
   summary: "",
   about: `\
-Takes emails over HTTP, stores them, and delivers them through Resend or
-Postmark. No email is lost, whichever process is killed.`,
+Accepts emails over HTTP, stores them, and delivers them through Resend or
+Postmark. No accepted email is lost, whichever process is killed.`,
   details: `\
 Options:
-  --help     prints this; after a command, the help of that command
+  --help     prints this help or, after a command, the help of that command
   --version  prints the version, the commit and the version of Bun
 
 To try it, run \`reliable-email dev\`, which needs no settings and sends nothing.
@@ -31,14 +31,14 @@ In production, run \`server\` and \`worker\` with settings in the environment:
 
   RESEND_API_KEY, POSTMARK_SERVER_TOKEN   at least one of them, for the worker
   DEFAULT_FROM                            the sender of emails that name none
-  REDIS_URL                               where the queue is; without it, the
-  DATA_DIR                                queue is in this folder, by default
-                                          ./data
+  REDIS_URL                               the Redis that holds the queue
+  DATA_DIR                                without REDIS_URL, the folder that
+                                          holds the queue, by default ./data
   HOST, PORT                              where the server listens, by default
                                           127.0.0.1 and 3000
 
-\`config --check\` tries the settings out, and \`queue stats\` shows how the queue
-is doing.
+\`config --check\` tries the settings out, and \`queue stats\` shows the state of
+the queue.
 
 docs/ documents all settings, the API, the log, and what happens when
 something fails.

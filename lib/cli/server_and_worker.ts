@@ -6,21 +6,21 @@ import { defineCommand } from "./command.ts";
 
 export const serverCommand = serviceCommand(
   "server",
-  "takes emails over HTTP, and answers once they are stored",
+  "accepts emails over HTTP, and answers once they are stored",
   `\
 Accepts emails over HTTP and puts them into the queue. The answer is 200 once an email is on disk. Several servers may share a port.
 
-Settings that matter most: HOST, PORT, DEFAULT_FROM, and REDIS_URL or DATA_DIR.`,
+The most important settings: HOST, PORT, DEFAULT_FROM, and REDIS_URL or DATA_DIR.`,
   async () => (await import("../../server.ts")).startServer,
 );
 
 export const workerCommand = serviceCommand(
   "worker",
-  "delivers what is stored, through the providers",
+  "delivers the stored emails through the providers",
   `\
 Takes emails out of the queue and hands them to the providers. There may be any number of workers.
 
-Settings that matter most: RESEND_API_KEY, POSTMARK_SERVER_TOKEN, PROVIDERS, and REDIS_URL or DATA_DIR.`,
+The most important settings: RESEND_API_KEY, POSTMARK_SERVER_TOKEN, PROVIDERS, and REDIS_URL or DATA_DIR.`,
   async () => (await import("../../worker.ts")).startWorker,
 );
 

@@ -18,14 +18,14 @@ import type { Check } from "./checks.ts";
 
 export const configCommand = defineCommand({
   name: "config",
-  summary: "the settings in effect; --check tries the store and the providers",
+  summary: "prints the settings; --check tries the store and the providers",
   about:
-    "Prints every setting in effect, without secrets, and its source: a default, the environment, or the file that NAME_FILE names. Warns of names in the environment that are probably a misspelled setting.",
+    "Prints every setting in effect, without secrets, and its source: a default, the environment, or the file that NAME_FILE names. Warns about names in the environment that are probably misspelled settings.",
   options: {
     check: flag(
-      "contacts the store, and checks whether it keeps what it acknowledges; asks each provider whether it accepts the credential; looks at the sandbox's folder. Sends nothing, creates and changes nothing. Exits with 1 if a check fails",
+      "contacts the store, and checks whether it keeps what it acknowledges; asks each provider whether it accepts the credential; looks at the sandbox's folder. Sends, creates and changes nothing. Exits with 1 if a check fails",
     ),
-    json: flag("one object: `settings`, `warnings`, and with --check `ok` and the list `checks`"),
+    json: flag("prints one object: `settings`, `warnings`, and with --check `ok` and the list `checks`"),
   },
   async run({ check, json }) {
     const read = readConfig(process.env, "server");

@@ -1,4 +1,4 @@
-// The group of commands `queue`, and its two shortest: `queue pause` and `queue resume`.
+// The command group `queue`, with its two shortest commands: `queue pause` and `queue resume`.
 
 import { defineCommand, defineGroup } from "../command.ts";
 import { print, printJson } from "../output.ts";
@@ -42,16 +42,17 @@ function setPaused(paused: boolean, json: boolean) {
 
 export const queueCommand = defineGroup({
   name: "queue",
-  summary: "looks into the queue, and retries, deletes or pauses",
+  summary: "shows the queue, retries and deletes emails, pauses deliveries",
   about: `\
-Looks into the queue and changes what is in it, beside running servers and
-workers. The settings say where it is: REDIS_URL and REDIS_PREFIX, or DATA_DIR.`,
+Shows and changes the emails in the queue, also while servers and workers run.
+The settings say where it is: REDIS_URL and REDIS_PREFIX, or DATA_DIR.`,
   details: `\
-Each has its own --help. With --json it prints one document on stdout: if it fails
-before it has one, an object with \`error\`, which holds what stderr says.
+Each command has its own --help. With --json it prints one document on stdout.
+If it fails before it has one, it prints an object whose \`error\` is the message
+on stderr.
 
-Exit codes: 0 success, 1 failure or not everything done, 2 usage error or invalid
-setting.`,
+Exit codes: 0 success, 1 failure or not everything done, 2 usage error or
+invalid setting.`,
   commands: [
     statsCommand,
     listCommand,

@@ -15,9 +15,9 @@ export const deleteCommand = defineCommand({
   summary: "deletes emails that are in no batch, permanently",
   words: "<id>...|--all-dead",
   about:
-    "Deletes emails that wait or are dead. Only their ids stay known for a while. An email in a batch cannot be altered, and is refused.",
+    "Deletes emails that are waiting, retrying or dead. Only their ids are kept, for a while. An email in a batch cannot be altered, so it is left alone and reported.",
   options: {
-    "all-dead": flag("the dead letters that there are when it begins; asks first"),
+    "all-dead": flag("all letters that are dead when the command begins; asks first"),
     yes: flag("does not ask"),
     json: jsonFlag,
   },

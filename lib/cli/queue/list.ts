@@ -1,4 +1,4 @@
-// `queue list`: the emails in one state, from the oldest or from the newest.
+// `queue list`: the emails in one state, the oldest or the newest first.
 
 import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
@@ -14,10 +14,10 @@ const limitDefault = "100";
 
 export const listCommand = defineCommand({
   name: "queue list",
-  summary: "lists the emails in one state, from the oldest or the newest",
+  summary: "lists the emails in one state, the oldest or the newest first",
   words: "<state>",
   about: `\
-Lists emails, from the oldest: what came into the state first or, if it waits, is due first. The states:
+Lists the emails in one state, the oldest first: the one that entered the state first or, for waiting and retrying emails, the one that is due first. The states:
 
 ${listedStates.map((state) => `  ${state.padEnd(9)} ${stateMeanings[state]}`).join("\n")}`,
   options: {
@@ -25,9 +25,9 @@ ${listedStates.map((state) => `  ${state.padEnd(9)} ${stateMeanings[state]}`).jo
       type: "string",
       default: limitDefault,
       placeholder: "n",
-      help: `how many at most, ${limitDefault} by default`,
+      help: `at most this many, ${limitDefault} by default`,
     },
-    newest: flag("from the newest"),
+    newest: flag("the newest first"),
     json: jsonFlag,
   },
   async run({ limit, newest, json }, [word]) {

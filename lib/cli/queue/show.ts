@@ -15,12 +15,12 @@ import { jsonFlag, withQueue } from "./session.ts";
 
 export const showCommand = defineCommand({
   name: "queue show",
-  summary: "shows all that is known about one email",
+  summary: "shows everything that is known about one email",
   words: "<id>",
   about: `\
-Shows one email: its state and its reason, its addresses and its content, every attempt with provider, time, outcome and reason, the batch that it is in (whose id is the idempotency key), and when something happens next.
+Shows one email: its state and the reason for it, its addresses and its content, every attempt with provider, time, outcome and reason, the batch that it is in (whose id is the idempotency key), and when it is due next.
 
-The content of a sent email is not kept, and its record only for RETAIN.`,
+The content of a sent email is not kept; its record is kept for RETAIN.`,
   options: { json: jsonFlag },
   async run({ json }, [id]) {
     if (id === undefined) throw new UsageError("Which email?");

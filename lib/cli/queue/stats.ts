@@ -21,7 +21,7 @@ export const statsCommand = defineCommand({
   name: "queue stats",
   summary: "shows counts, ages, providers, the store, and why emails are dead",
   about: `\
-Shows how many emails are in each state, how long the oldest has been due or in doubt, whether the queue is paused, whether the store can be relied on, which provider works and which does not, what came of the attempts by provider since the queue began, why emails failed last and why they are dead.
+Shows how many emails are in each state, how long the oldest has been due or in doubt, whether the queue is paused, whether the store can be relied on, which providers work, the results of each provider since the queue was created, why emails failed last, and why dead letters are dead.
 
 The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
   options: { json: jsonFlag },
@@ -56,7 +56,7 @@ The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
         "",
         ...linesOf({ ...fields, ...Object.fromEntries(conditions) }, nowMs, terminal),
         ...providerLines(providers, terminal),
-        ...reasonLines("Last failures of those not sent yet", failures, notSent, terminal),
+        ...reasonLines("Last failures of emails not sent yet", failures, notSent, terminal),
         ...reasonLines("Why the dead letters are dead", dead, states.dead, terminal),
       ];
       print(lines.join("\n"));
@@ -199,7 +199,7 @@ async function sampleReasons(admin: Admin, states: readonly ListedState[]): Prom
 function reasonOf(email: StoredEmail): Omit<FailureReason, "emails"> | undefined {
   const fields = emailFields(email);
   const reason = fields.reason.value;
-  if (email.state === "dead") return { reason: reason ?? "no reason that can be read" };
+  if (email.state === "dead") return { reason: reason ?? "no readable reason" };
   const provider = fields.provider.value ?? fields.attempts.value.at(-1)?.provider;
   return provider === undefined || reason === undefined ? undefined : { provider, reason };
 }
