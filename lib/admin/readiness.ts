@@ -80,14 +80,14 @@ export class WorkerReadiness {
     const { stopping, started, stats, shortage, nowMs } = status;
     const states = status.states.filter(({ weight }) => weight > 0);
     const words = states.map(({ provider, breaker }) => [provider.name, wordOf(breaker)] as const);
-    const isShut = states.every(({ breaker }) => isDown(breaker, stats, nowMs));
+    const areAllDown = states.every(({ breaker }) => isDown(breaker, stats, nowMs));
     return {
       paused: stats?.paused,
       reasons: present(
         stopping && "stopping: nothing new is claimed",
         storeReason(status) ?? (!started && "starting: the store has not been reached yet"),
         shortage !== undefined && `descriptors: ${shortage}`,
-        isShut && `providers: ${words.map((word) => word.join(" ")).join(", ")}`,
+        areAllDown && `providers: ${words.map((word) => word.join(" ")).join(", ")}`,
         this.#doubtReason(stats, nowMs),
       ),
       providers: Object.fromEntries(words),
