@@ -52,7 +52,7 @@ export function defineGroup({ name, summary, about, details, commands }: Group):
     async run([word = ""]) {
       if (word === "") throw new UsageError("Which command?");
       if (word.startsWith("-")) throw new UsageError(`Unknown option '${word}'`);
-      throw new UsageError(`Unknown command '${word}': there are ${commands.map(wordOf).join(", ")}`);
+      throw new UsageError(`Unknown command '${word}': the commands are ${commands.map(wordOf).join(", ")}`);
     },
   };
 }

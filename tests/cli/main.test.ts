@@ -74,7 +74,7 @@ test.each([
   [[], "Which command?", "reliable-email --help"],
   [
     ["sever"],
-    "Unknown command 'sever': there are server, worker, dev, queue, config",
+    "Unknown command 'sever': the commands are server, worker, dev, queue, config",
     "reliable-email --help",
   ],
   [["--colour"], "Unknown option '--colour'", "reliable-email --help"],
@@ -82,7 +82,7 @@ test.each([
   [["--help", "server"], "Unexpected argument 'server'", "reliable-email --help"],
   [
     ["help", "sever"],
-    "Unknown command 'sever': there are server, worker, dev, queue, config",
+    "Unknown command 'sever': the commands are server, worker, dev, queue, config",
     "reliable-email --help",
   ],
   [["server", "--port=1"], "Unknown option '--port'", "reliable-email server --help"],

@@ -792,25 +792,25 @@ describe("queue: a queue that cannot be used", () => {
     [["queue"], "Which command?", "queue"],
     [
       ["queue", "look"],
-      "Unknown command 'look': there are stats, list, show, retry, delete, pause, resume, clear",
+      "Unknown command 'look': the commands are stats, list, show, retry, delete, pause, resume, clear",
       "queue",
     ],
     [["queue", "stats", "now"], "Unexpected argument 'now'", "queue stats"],
     [
       ["queue", "list"],
-      "Which state: there are waiting, retrying, sending, in-doubt, sent, dead",
+      "Which state? The states are waiting, retrying, sending, in-doubt, sent, dead",
       "queue list",
     ],
     [
       ["queue", "list", "deleted"],
-      "Unknown state 'deleted': there are waiting, retrying, sending, in-doubt, sent, dead",
+      "Unknown state 'deleted': the states are waiting, retrying, sending, in-doubt, sent, dead",
       "queue list",
     ],
     ...["many", "0", "-0", "1e99", "1.5", ""].map(
       (limit) =>
         [
           ["queue", "list", "dead", `--limit=${limit}`],
-          `--limit ${limit} is not a whole number from 1 on`,
+          `--limit ${limit} is not a whole number of at least 1`,
           "queue list",
         ] as const,
     ),

@@ -10,9 +10,9 @@ import { pageMax, type QueueSession } from "./session.ts";
 
 /** What follows the id in a message. */
 export const problems = {
-  unknown: "is unknown: it was never in this queue, or left it longer ago than ids are kept",
+  unknown: "is unknown: it was never in this queue, or left it so long ago that its id is no longer kept",
   waiting: "is not a dead letter: it is waiting",
-  retrying: "is not a dead letter: it will be tried again",
+  retrying: "is not a dead letter: it will be retried",
   sending: "is not a dead letter: it is being sent",
   "in-doubt": "is in doubt, and the service is finding out. --force sends it again, with all of its batch",
   sent: "was sent",

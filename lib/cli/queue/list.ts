@@ -33,10 +33,11 @@ ${listedStates.map((state) => `  ${state.padEnd(9)} ${stateMeanings[state]}`).jo
   async run({ limit, newest, json }, [word]) {
     const state = listedStates.find((one) => one === word);
     if (state === undefined) {
-      const which = word === undefined ? "Which state" : `Unknown state '${word}'`;
-      throw new UsageError(`${which}: there are ${listedStates.join(", ")}`);
+      const what = word === undefined ? "Which state? The" : `Unknown state '${word}': the`;
+      throw new UsageError(`${what} states are ${listedStates.join(", ")}`);
     }
-    if (!/^0*[1-9]\d*$/.test(limit)) throw new UsageError(`--limit ${limit} is not a whole number from 1 on`);
+    if (!/^0*[1-9]\d*$/.test(limit))
+      throw new UsageError(`--limit ${limit} is not a whole number of at least 1`);
     const wanted: Wanted = { state, limit: Number(limit), order: newest ? "newest" : "oldest" };
     return withQueue((session) => (json ? printArray(session, wanted) : printTable(session, wanted)));
   },
