@@ -88,7 +88,7 @@ function submit(db: SqliteConnection, { id, text, idempotency }: Submission): Su
 interface KeyUse {
   readonly id: string;
   readonly fingerprint: string;
-  /** Null if the release before recorded it, which refused the key to every other token. */
+  /** Null if the previous release recorded it, which refused the key to every other token. */
   readonly token: string | null;
   readonly expires_at: number;
 }

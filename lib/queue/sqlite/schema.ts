@@ -126,9 +126,9 @@ export const migrations: readonly string[] = [
 ];
 
 /**
- * Additions to the newest format. The release before works beside them: it checks the format alone, reads and writes
+ * Additions to the newest format. The previous release works beside them: it checks the format alone, reads and writes
  * the columns that it knows, and leaves the others at their defaults. Each is named after a table or an index that it
- * makes: a file that has that has the addition. A released addition never changes.
+ * creates, which shows that a file has the addition. A released addition never changes.
  */
 export const additions: Readonly<Record<string, string>> = {
   batches_held: `

@@ -55,7 +55,7 @@ function boundDoubt(db: SqliteConnection): void {
   const { atMs } = db.now;
   const endMaxMs = atMs + doubtMaxMs;
   db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NOT NULL AND ends_at > ${endMaxMs + marginMs}`;
-  // The release before made batches whose doubt has no end until they are claimed, which may never happen.
+  // The previous release created batches whose doubt has no end until they are claimed, which may never happen.
   db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NULL`;
   db.run`UPDATE batches SET doubt_since = ${atMs}
     WHERE doubt_since IS NOT NULL AND doubt_since > ${atMs + marginMs}`;
@@ -93,7 +93,7 @@ function expire(db: SqliteConnection): void {
   drop("sent", "id", "expires_at", atMs);
   drop("idempotency", "key", "expires_at", atMs);
   drop("idempotency_uses", "key, token", "expires_at", atMs);
-  // Written by the release before.
+  // Written by the previous release.
   drop("claims", "id", "expires_at", atMs);
   drop("claimants", "claimant", "heard_at", atMs - dayMs);
   drop("workers", "worker", "heard_at", atMs - dayMs);

@@ -63,7 +63,7 @@ if step == 'unwatched' then
   keep('expires_from', text(at + hour))
 elseif step ~= 0 then
   ahead = math.max(0, step)
-  -- The release before uses the number of steps to find those that it has not allowed for.
+  -- The previous release uses the number of steps to find those that it has not allowed for.
   keep('steps', h.epoch .. ':' .. text(step))
   keep('epoch', text(h.epoch + 1))
   keep('step_at', text(at))
