@@ -679,7 +679,7 @@ test("queue: stats says why Redis is not reliable, even if it hides its settings
     const shy = { REDIS_URL: redis.url.replace("redis://", "redis://shy:secret@") };
     const hidden = expect.stringMatching(/^CONFIG GET is refused .*REDIS_DURABILITY=trust/);
     expect((await jsonOfCli(shy, ["queue", "stats"])).store).toEqual({ ok: false, detail: hidden });
-    const vouched = expect.stringContaining("not looked at");
+    const vouched = expect.stringContaining("not checked");
     const trusted = await jsonOfCli({ ...shy, REDIS_DURABILITY: "trust" }, ["queue", "stats"]);
     expect(trusted.store).toEqual({ ok: true, detail: vouched });
     // A problem that may end on its own is waited for, but not for long.

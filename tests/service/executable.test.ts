@@ -76,7 +76,7 @@ test("executable: it knows its commands, and refuses others", async () => {
     code: 2,
     stdout: "",
     stderr:
-      "Unknown command 'sever': there are server, worker, dev, queue, config\nTry: reliable-email --help\n",
+      "Unknown command 'sever': the commands are server, worker, dev, queue, config\nTry: reliable-email --help\n",
   });
 });
 

@@ -27,6 +27,6 @@ export function durabilityOf(queue: QueueSettings): string {
   const where = `Redis at ${redisAddress(queue.url)}`;
   const replicas = queue.minReplicas === 0 ? "" : `, and has ${queue.minReplicas} replicas or more`;
   return queue.durability === "trust"
-    ? `${where} answers; that it keeps what it acknowledges is not looked at (REDIS_DURABILITY=trust)${replicas}`
+    ? `${where} answers; its durability is not checked (REDIS_DURABILITY=trust)${replicas}`
     : `${where} fsyncs every write and evicts nothing${replicas}`;
 }
