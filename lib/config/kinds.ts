@@ -101,7 +101,7 @@ function entriesOf(list: string): string[] {
   return list.split(",").map((entry) => entry.trim());
 }
 
-/** API tokens: a shorter one could be guessed, and a longer one might not fit into a request's head. */
+/** API tokens: a shorter one could be guessed, and a longer one might be too long for a header. */
 export const tokens = {
   schema: v.pipe(
     v.string(),

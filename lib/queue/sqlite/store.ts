@@ -202,7 +202,7 @@ export class Store {
     return `${this.#path} or its log was removed or replaced: restart this process`;
   }
 
-  /** Why an operator should look at the store. */
+  /** Why the file cannot be used, or takes no new emails. */
   #unhealthyReason(): string | undefined {
     return this.#unusableReason() ?? this.#failure ?? (this.hasRoomFor(0) ? undefined : fullText);
   }

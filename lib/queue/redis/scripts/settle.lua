@@ -26,7 +26,7 @@ for i = 3, #ARGV, 2 do
   s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', value = batch .. '\n' .. ARGV[i + 1] }
 end
 
--- An acceptance of an email that was accepted before. It is a duplicate unless it was accepted in the same batch.
+-- An acceptance of an email that is known to be sent or deleted. A duplicate, if it was accepted in another batch.
 local function accepted_again(id, earlier)
   local by = string.match(earlier, '^[^\n]*')
   if by ~= batch and by ~= '-' then
