@@ -121,7 +121,7 @@ export function readSent(
   let fault = typeof read === "string" ? read : undefined;
   if (outcomes.length !== count) fault ??= "wrong number of emails";
   if (ids.includes("")) fault ??= "an id is missing";
-  if (new Set(ids).size < ids.length) fault ??= "an id twice";
+  if (new Set(ids).size < ids.length) fault ??= "an id occurs twice";
   if (fault === undefined)
     return { result: { kind: "each", outcomes }, rate: dialect.readRate(reply.headers) };
   const reason = reasonOf(reply.status, "does not account for every email:", fault);
