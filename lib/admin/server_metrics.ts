@@ -10,7 +10,7 @@ export class ServerMetrics {
   );
   readonly #duration = createHistogram(
     "reliable_email_submission_duration_seconds",
-    "From the head of a submission to its 200, while the body arrives and the store writes.",
+    "From the headers of a submission to its 200, while the body arrives and the store writes.",
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
   ).announce();
   readonly #groupEmails = createHistogram(
@@ -28,7 +28,7 @@ export class ServerMetrics {
     for (const status of [200, 400, 401, 500]) this.#answers.add(`{status="${status}"}`, 0);
   }
 
-  /** A submission was answered, so long after its head arrived. */
+  /** A submission was answered, this long after its headers arrived. */
   readonly onAnswer = (status: number, elapsedMs: number): void => {
     this.#answers.add(`{status="${status}"}`);
     if (status === 200) this.#duration.observe(elapsedMs / 1000);

@@ -24,7 +24,7 @@ export interface HandlerOptions extends SenderRules, Readonly<Partial<typeof def
   readonly submitTimeoutMs: number;
   readonly producer: Pick<Producer, "submit">;
   readonly log: Log;
-  /** Called for each submission that was answered, with the status and the time since its head arrived, ms. */
+  /** Called for each submission that was answered, with the status and the time since its headers arrived, ms. */
   readonly onAnswer?: (status: number, elapsedMs: number) => void;
 }
 

@@ -169,7 +169,7 @@ describe("json", () => {
   });
 
   test.each(["1", "true", "[]", '["a"]', "{}"])("body: the JSON value %s is not a string", (value) => {
-    expect(json(`{"to":${value}}`)).toEqual(fields({}, { to: "is not a text" }));
+    expect(json(`{"to":${value}}`)).toEqual(fields({}, { to: "is not a string" }));
   });
 
   test.each(["", " ", "{", '{"to":"a"', '{"to":"a",}', "{'to':'a'}", '{"to":"a\nb"}', '{"to":"a"} x', "NaN"])(

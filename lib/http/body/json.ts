@@ -33,7 +33,7 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
     if (!isFieldName(key)) continue;
     const value = (parsed as Record<string, unknown>)[key];
     if (typeof value === "string" || value === null) addField(fields, key, value ?? "");
-    else addField(fields, key, "", "is not a text");
+    else addField(fields, key, "", "is not a string");
   }
   return undefined;
 }

@@ -5,12 +5,12 @@
 import { isFieldName } from "../../email/fields.ts";
 import { addField, type SubmittedFields } from "../submission.ts";
 
-/** Longest head of a part, bytes. */
+/** Most bytes of a part's headers. */
 const headMax = 8192;
 const lineEnd = "\r\n";
 const [tab, space, hyphen] = [0x09, 0x20, 0x2d];
 
-const misplacedBoundary = "the form holds its boundary where none can be";
+const misplacedBoundary = "the form has a misplaced boundary";
 const notUtf8 = "the form is not valid UTF-8";
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -83,11 +83,11 @@ export function readMultipart(bytes: Buffer, boundary: string, fields: Submitted
 
 function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   const headEnd = part.indexOf(lineEnd + lineEnd);
-  if (headEnd === -1 || headEnd > headMax) return "the form has a part without a head";
+  if (headEnd === -1 || headEnd > headMax) return "the form has a part without headers";
   const head = decodeUtf8(part.subarray(0, headEnd));
   if (head === undefined) return notUtf8;
   const headers = parseHead(head);
-  if (headers === undefined) return "the form has a part with a malformed head";
+  if (headers === undefined) return "the form has a part with malformed headers";
 
   const disposition = parseHeader(headers.get("content-disposition") ?? "");
   const name = disposition?.parameters.get("name");
@@ -99,7 +99,7 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
 
   const type = parseHeader(headers.get("content-type") ?? "text/plain");
   if (type === undefined || !isUtf8(type))
-    return "the form has a part that declares another charset than UTF-8";
+    return "the form has a part that declares a charset other than UTF-8";
   const encoding = headers.get("content-transfer-encoding") ?? "";
   if (!/^(?:7bit|8bit|binary)?$/i.test(encoding.trim()))
     return "the form has a part with a transfer encoding";
