@@ -26,7 +26,7 @@ export interface DevSettings {
 
 export const devCommand = defineCommand({
   name: "dev",
-  summary: "runs everything, to try it out: emails land in a folder, nothing is sent",
+  summary: "runs everything locally: emails land in a folder, nothing is sent",
   about: `\
 Runs a server, a worker and a web client until Ctrl-C, without any settings. It prints the address of the web client, each email as it arrives, and the warnings and errors of the log.
 
