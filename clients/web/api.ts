@@ -50,7 +50,7 @@ function decodeName(name: string): string {
   }
 }
 
-const unknown = () => refusal(404, "there is no such email any more");
+const unknown = () => refusal(404, "There is no such email any more.");
 
 async function show({ queue }: ApiOptions, _: Request, id: string): Promise<Response> {
   const admin = await queue.admin();

@@ -99,6 +99,21 @@ describe("web client: in dev", () => {
     expect(readdirSync(join(web.dataDir, "outbox"))).toEqual([deliveredAs!]);
   });
 
+  test("an email in doubt is sent again only if somebody insists", async () => {
+    await setAll(web, { chances: { "lose-request": 1 }, latency: noLatency });
+    const id = await web.submit();
+    await snapshotWhere(web, ({ states }) => states["in-doubt"] === 1);
+    const refused = await web.ask("POST", `/api/emails/${id}`, {});
+    expect(await refused.json()).toMatchObject({ error_message: expect.stringContaining("--force") });
+    await setAll(web, works);
+    // A worker may have its batch at the moment.
+    await eventually("it is sent again", async () => {
+      const { status } = await web.ask("POST", `/api/emails/${id}`, { force: true });
+      return status === 200 || (await detailsOf(web, id)).state === "sent";
+    });
+    await snapshotWhere(web, ({ states }) => states.sent === 1);
+  });
+
   test("a dead letter can be deleted, but a sent email cannot", async () => {
     const sent = await web.submit();
     await snapshotWhere(web, ({ states }) => states.sent === 1);

@@ -65,82 +65,85 @@ const sentMax = 10;
 /** The newest first, kept while other views are shown. */
 let sent: readonly Sent[] = [];
 
-export function createCompose(live: Live): View {
-  const controls = new Map(inputs.flat().map((input) => [input.name, controlFor(input)]));
-  const failure = element("p", { class: "message wrong", role: "alert" });
-  const list = element("ul", { class: "sent" });
-  const rows = new Keyed<Sent>(list, entryOf);
-  const outcome = element("aside", { "aria-label": "Sent from here", hidden: true });
-  outcome.append(element("h2", {}, "Sent from here"), list);
-  const send = element("button", { type: "submit", class: "primary" }, "Send");
-  async function compose(): Promise<void> {
-    const values = [...controls].map(([name, { field }]) => [name, field.value] as const);
+export class ComposeView implements View {
+  readonly title = "Compose";
+  readonly element: HTMLElement;
+  readonly #live: Live;
+  readonly #controls = new Map(inputs.flat().map((input) => [input.name, controlFor(input)]));
+  readonly #send = element("button", { type: "submit", class: "primary" }, "Send");
+  readonly #failure = element("p", { class: "message wrong", role: "alert" });
+  readonly #list = element("ul", { class: "sent" });
+  readonly #rows = new Keyed<Sent>(this.#list, entryOf);
+  readonly #outcome = element(
+    "aside",
+    { "aria-label": "Sent from here", hidden: true },
+    element("h2", {}, "Sent from here"),
+    this.#list,
+  );
+
+  constructor(live: Live) {
+    this.#live = live;
+    this.element = element(
+      "section",
+      {},
+      element("h1", {}, "Compose"),
+      element("div", { class: "compose" }, this.#createForm(), this.#outcome),
+    );
+  }
+
+  update(): void {
+    const known = new Map(this.#live.snapshot?.emails.map((email) => [email.id, email]));
+    const shown = sent.map((one) => ({ ...one, email: known.get(one.id) }));
+    this.#rows.show(shown, ({ id }) => id);
+    this.#outcome.hidden = sent.length === 0;
+  }
+
+  #createForm(): HTMLFormElement {
+    const rows = inputs.map((row) =>
+      element("div", { class: "row" }, ...row.map(({ name }) => this.#controls.get(name)!.root)),
+    );
+    const actions = element("div", { class: "actions" }, this.#send);
+    const form = element("form", { novalidate: true }, ...rows, actions, this.#failure);
+    return on(form, {
+      submit: (event) => {
+        event.preventDefault();
+        void this.#submit();
+      },
+      keydown(event) {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+      },
+    });
+  }
+
+  async #submit(): Promise<void> {
+    const values = [...this.#controls].map(([name, { field }]) => [name, field.value] as const);
     const { key = "", ...fields } = Object.fromEntries(values.filter(([, value]) => value !== ""));
-    send.disabled = true;
-    showErrors("");
+    this.#send.disabled = true;
+    this.#showErrors("");
     try {
       const { id } = await submit(fields, key);
-      sent = [{ id, subject: fields["subject"] ?? "" }, ...sent.filter((one) => one.id !== id)].slice(
-        0,
-        sentMax,
-      );
-      update();
+      const others = sent.filter((one) => one.id !== id);
+      sent = [{ id, subject: fields["subject"] ?? "" }, ...others].slice(0, sentMax);
+      this.update();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      showErrors(error.message);
+      this.#showErrors(error.message);
     } finally {
-      send.disabled = false;
+      this.#send.disabled = false;
     }
   }
 
-  function showErrors(message: string): void {
+  #showErrors(message: string): void {
     const { byName, rest } = errorsByName(message);
-    for (const [name, { field, error }] of controls) {
+    for (const [name, { field, error }] of this.#controls) {
       const text = byName.get(name);
       error.textContent = text ?? "";
       if (text === undefined) field.removeAttribute("aria-invalid");
       else field.setAttribute("aria-invalid", "true");
     }
-    failure.textContent = rest;
-    root.querySelector<HTMLElement>("[aria-invalid]")?.focus();
+    this.#failure.textContent = rest;
+    this.element.querySelector<HTMLElement>("[aria-invalid]")?.focus();
   }
-
-  function update(): void {
-    const known = new Map(live.snapshot?.emails.map((email) => [email.id, email]));
-    rows.show(
-      sent.map((one) => ({ ...one, email: known.get(one.id) })),
-      ({ id }) => id,
-    );
-    outcome.hidden = sent.length === 0;
-  }
-
-  const form = on(
-    element(
-      "form",
-      { novalidate: true },
-      ...inputs.map((row) =>
-        element("div", { class: "row" }, ...row.map(({ name }) => controls.get(name)!.root)),
-      ),
-      element("div", { class: "actions" }, send),
-      failure,
-    ),
-    {
-      submit(event) {
-        event.preventDefault();
-        void compose();
-      },
-      keydown(event) {
-        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
-      },
-    },
-  );
-  const root = element(
-    "section",
-    {},
-    element("h1", {}, "Compose"),
-    element("div", { class: "compose" }, form, outcome),
-  );
-  return { title: "Compose", element: root, update };
 }
 
 function entryOf({ id, subject, email }: Sent): Element {

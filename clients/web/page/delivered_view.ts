@@ -13,70 +13,73 @@ const typingMs = 150;
 /** Kept while other views are shown. */
 let lastSearch = "";
 
-export function createDelivered(live: Live, chosen: string): View {
-  const search = element("input", { type: "search", id: "search", placeholder: "Search", value: lastSearch });
-  const list = element("ul", { class: "mails", "aria-label": "Delivered emails" });
-  const rows = new Keyed<DeliveredRow>(list, (row) => entryOf(row, row.name === chosen));
-  const remark = element("p", { class: "remark", role: "status" });
-  const reading = element("article", { class: "mail", "aria-label": "Email" });
-  let accepted = -1;
-  let timer: Timer | undefined;
-
-  async function load(): Promise<void> {
-    const wanted = search.value;
-    lastSearch = wanted;
-    const found = await request<DeliveredList>(
-      "GET",
-      `/api/delivered?search=${encodeURIComponent(wanted)}`,
-    ).catch(refusedOnly);
-    // The answer to an earlier search may come later.
-    if (found === undefined || wanted !== search.value) return;
-    rows.show(found.emails, ({ name }) => name);
-    remark.textContent = remarkOn(found, wanted);
-  }
-
-  /** The list is asked for again when the sandbox has accepted something more. */
-  function update(): void {
-    const now = live.snapshot?.providers.reduce((sum, one) => sum + one.accepted, 0) ?? 0;
-    if (now === accepted) return;
-    accepted = now;
-    void load();
-  }
-
-  on(search, {
-    input() {
-      clearTimeout(timer);
-      timer = setTimeout(() => void load(), typingMs);
-    },
+export class DeliveredView implements View {
+  readonly title = "Delivered";
+  readonly element: HTMLElement;
+  readonly #live: Live;
+  readonly #search = element("input", {
+    type: "search",
+    id: "search",
+    placeholder: "Search",
+    value: lastSearch,
   });
-  if (chosen === "") fill(reading, element("p", { class: "empty" }, "Choose an email to read it."));
-  else void read(chosen, reading);
-  return {
-    title: "Delivered",
-    update,
-    leave: () => clearTimeout(timer),
-    element: element(
+  readonly #list = element("ul", { class: "mails", "aria-label": "Delivered emails" });
+  readonly #rows: Keyed<DeliveredRow>;
+  readonly #remark = element("p", { class: "remark", role: "status" });
+  /** How many emails had been accepted when the list was asked for. */
+  #accepted = -1;
+  #typing: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param chosen the name of a file; empty for none */
+  constructor(live: Live, chosen: string) {
+    this.#live = live;
+    this.#rows = new Keyed(this.#list, (row) => entryOf(row, row.name === chosen));
+    on(this.#search, {
+      input: () => {
+        clearTimeout(this.#typing);
+        this.#typing = setTimeout(() => void this.#load(), typingMs);
+      },
+    });
+    const label = element(
+      "label",
+      { for: "search", class: "hidden" },
+      "Search in addresses, subjects and texts",
+    );
+    const pane = element("div", { class: "pane" }, label, this.#search, this.#remark, this.#list);
+    const reading = element("article", { class: "mail", "aria-label": "Email" });
+    if (chosen === "") fill(reading, element("p", { class: "empty" }, "Choose an email to read it."));
+    else void read(chosen, reading);
+    this.element = element(
       "section",
       { class: chosen === "" ? "delivered" : "delivered reading" },
       element("h1", {}, "Delivered"),
-      element(
-        "div",
-        { class: "panes" },
-        element(
-          "div",
-          { class: "pane" },
-          element("label", { for: "search", class: "hidden" }, "Search in addresses, subjects and texts"),
-          search,
-          remark,
-          list,
-        ),
-        reading,
-      ),
-    ),
-  };
-}
+      element("div", { class: "panes" }, pane, reading),
+    );
+  }
 
-type Timer = ReturnType<typeof setTimeout>;
+  /** The list is asked for again when something more has been accepted. */
+  update(): void {
+    const now = this.#live.snapshot?.providers.reduce((sum, one) => sum + one.accepted, 0) ?? 0;
+    if (now === this.#accepted) return;
+    this.#accepted = now;
+    void this.#load();
+  }
+
+  leave(): void {
+    clearTimeout(this.#typing);
+  }
+
+  async #load(): Promise<void> {
+    const wanted = this.#search.value;
+    lastSearch = wanted;
+    const path = `/api/delivered?search=${encodeURIComponent(wanted)}`;
+    const found = await request<DeliveredList>("GET", path).catch(refusedOnly);
+    // The answer to an earlier search may come later.
+    if (found === undefined || wanted !== this.#search.value) return;
+    this.#rows.show(found.emails, ({ name }) => name);
+    this.#remark.textContent = remarkOn(found, wanted);
+  }
+}
 
 function refusedOnly(error: unknown): undefined {
   if (!(error instanceof Refused)) throw error;

@@ -4,52 +4,57 @@ import type { AttemptDetails, EmailDetails } from "../protocol.ts";
 import { Refused, request } from "./client.ts";
 import { button, element, fill } from "./dom.ts";
 import { stateWord, time, wholeTime } from "./format.ts";
-import type { Live } from "./live.ts";
 import type { View } from "./view.ts";
 
-export function createEmail(live: Live, id: string): View {
-  const path = `/api/emails/${encodeURIComponent(id)}`;
-  const root = element("section", { class: "email" });
-  const message = element("p", { class: "message", role: "status" });
-  const content = element("div");
-  root.append(element("p", {}, element("a", { href: "#/queue" }, "← Queue")), content, message);
+export class EmailView implements View {
+  readonly title = "Email";
+  readonly element = element("section", { class: "email" });
+  readonly #path: string;
+  readonly #content = element("div");
+  readonly #message = element("p", { class: "message", role: "status" });
   /** What is shown, so that it is made anew only when it has changed. */
-  let shown = "";
-  let isAsking = false;
+  #shown = "";
+  #isAsking = false;
 
-  async function load(): Promise<void> {
-    if (isAsking) return;
-    isAsking = true;
+  constructor(id: string) {
+    this.#path = `/api/emails/${encodeURIComponent(id)}`;
+    const back = element("p", {}, element("a", { href: "#/queue" }, "← Queue"));
+    this.element.append(back, this.#content, this.#message);
+  }
+
+  update(): void {
+    void this.#load();
+  }
+
+  async #load(): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
     try {
-      const details = await request<EmailDetails>("GET", path);
+      const details = await request<EmailDetails>("GET", this.#path);
       const text = JSON.stringify(details);
-      if (text !== shown) fill(content, ...partsOf(details, act));
-      shown = text;
+      if (text !== this.#shown) fill(this.#content, ...partsOf(details, this.#act));
+      this.#shown = text;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (error.status === 404)
-        fill(content, element("p", { class: "empty" }, "There is no such email any more."));
+      if (error.status === 404) fill(this.#content, element("p", { class: "empty" }, error.message));
     } finally {
-      isAsking = false;
+      this.#isAsking = false;
     }
   }
 
-  async function act(method: string, done: string, body?: object): Promise<void> {
-    message.classList.remove("wrong");
+  readonly #act: Act = async (method, done, body) => {
+    this.#message.classList.remove("wrong");
     try {
-      await request(method, path, body);
-      message.textContent = done;
+      await request(method, this.#path, body);
+      this.#message.textContent = done;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      message.textContent = error.message;
-      message.classList.add("wrong");
+      this.#message.textContent = error.message;
+      this.#message.classList.add("wrong");
     }
-    shown = "";
-    await load();
-  }
-
-  const leave = live.watch(() => void load());
-  return { title: "Email", element: root, update: () => void load(), leave };
+    this.#shown = "";
+    await this.#load();
+  };
 }
 
 type Act = (method: string, done: string, body?: object) => Promise<void>;

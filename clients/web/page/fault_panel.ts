@@ -4,9 +4,10 @@ import type { SandboxFaults } from "../protocol.ts";
 import { button, element, on } from "./dom.ts";
 
 type FaultName = keyof SandboxFaults["chances"];
+type Row = readonly [name: FaultName, effect: string];
 
 /** At most one of a group is drawn: those of a request, and those of an email. */
-const groups: readonly (readonly (readonly [name: FaultName, effect: string])[])[] = [
+const groups: readonly (readonly Row[])[] = [
   [
     ["unavailable", "Answers that it is down; nothing is sent"],
     ["throttle", "Answers that there are too many requests"],
@@ -24,98 +25,92 @@ const groups: readonly (readonly (readonly [name: FaultName, effect: string])[])
 const brokenFaults: SandboxFaults = { chances: { unavailable: 1 }, latency: { minMs: 0, maxMs: 0 } };
 const noFaults: SandboxFaults = { chances: {}, latency: { minMs: 0, maxMs: 0 } };
 
-export interface FaultPanel {
+export class FaultPanel {
   readonly element: HTMLElement;
+  readonly #name: string;
+  readonly #change: (faults: SandboxFaults) => Promise<void>;
+  readonly #state = element("span", { class: "word" });
+  readonly #toggle = button("", () => void this.#set(isBroken(this.#faults) ? noFaults : brokenFaults));
+  readonly #controls: ReadonlyMap<FaultName, Control>;
+  readonly #latency: Control;
+  #faults: SandboxFaults;
+  /** One change after the other. */
+  #changes = Promise.resolve();
+  #pending = 0;
+
+  /** @param change stores other faults */
+  constructor(name: string, faults: SandboxFaults, change: (faults: SandboxFaults) => Promise<void>) {
+    this.#name = name;
+    this.#faults = faults;
+    this.#change = change;
+    const controls = groups.flatMap((group) => group.map((row) => this.#controlOf(row, group)));
+    this.#controls = new Map(controls);
+    this.#latency = controlFor(`${name}-latency`, "latency", "Every request takes this long", "ms", {
+      value: 500,
+      max: 60_000,
+    });
+    onChange(this.#latency, (ms) => this.#set({ ...this.#faults, latency: { minMs: ms, maxMs: ms } }));
+    this.element = element(
+      "fieldset",
+      { class: "panel", "data-sandbox": name },
+      element("legend", {}, name, " ", this.#state),
+      this.#toggle,
+      ...controls.map(([, { root }]) => root),
+      this.#latency.root,
+    );
+    this.#show();
+  }
+
   /** Shows the faults that count, unless a change is on its way. */
-  update(now: SandboxFaults): void;
-}
+  update(now: SandboxFaults): void {
+    // Numbers that somebody is typing are left alone while nothing has changed.
+    if (this.#pending > 0 || JSON.stringify(now) === JSON.stringify(this.#faults)) return;
+    this.#faults = now;
+    this.#show();
+  }
 
-/** @param change stores other faults */
-export function createFaultPanel(
-  name: string,
-  initial: SandboxFaults,
-  change: (faults: SandboxFaults) => Promise<void>,
-): FaultPanel {
-  let faults = initial;
-  /** One after the other. */
-  let changes = Promise.resolve();
-  let pending = 0;
-  const state = element("span", { class: "word" });
-  const toggle = button("", () => void set(isBroken(faults) ? noFaults : brokenFaults));
-  const controls = groups.flatMap((group) =>
-    group.map(([fault, effect]) => {
-      const control = controlFor(`${name}-${fault}`, fault, effect, "%");
-      on(control.checkbox, {
-        change: () => void set(withChance(fault, group, control.checkbox.checked ? percentOf(control) : 0)),
-      });
-      on(control.amount, {
-        change: () => control.checkbox.checked && void set(withChance(fault, group, percentOf(control))),
-      });
-      return { ...control, fault };
-    }),
-  );
-  const latency = controlFor(`${name}-latency`, "latency", "Every request takes this long", "ms", {
-    value: 500,
-    max: 60_000,
-  });
-  const setLatency = () => {
-    const ms = latency.checkbox.checked ? Math.max(0, latency.amount.valueAsNumber || 0) : 0;
-    void set({ ...faults, latency: { minMs: ms, maxMs: ms } });
-  };
-  on(latency.checkbox, { change: setLatency });
-  on(latency.amount, { change: () => latency.checkbox.checked && setLatency() });
-
-  /** Others of the group give way where it would be more than 100% in all. */
-  function withChance(fault: FaultName, group: (typeof groups)[number], percent: number): SandboxFaults {
-    const chances = { ...faults.chances, [fault]: percent / 100 };
-    const total = group.reduce((sum, [one]) => sum + (chances[one] ?? 0), 0);
-    const givesWay = (one: string) => total > 1 && one !== fault && group.some(([other]) => other === one);
-    const kept = Object.entries(chances).filter(([one, chance]) => chance > 0 && !givesWay(one));
-    return { ...faults, chances: Object.fromEntries(kept) };
+  #controlOf([fault, effect]: Row, group: readonly Row[]): readonly [FaultName, Control] {
+    const control = controlFor(`${this.#name}-${fault}`, fault, effect, "%");
+    onChange(control, (percent) => this.#set(withChance(this.#faults, fault, group, percent / 100)));
+    return [fault, control];
   }
 
   /** Shows them at once, so that the next change is made to these. */
-  async function set(wanted: SandboxFaults): Promise<void> {
-    faults = wanted;
-    show();
-    pending += 1;
-    changes = changes.then(() => change(wanted));
-    await changes;
-    pending -= 1;
+  async #set(wanted: SandboxFaults): Promise<void> {
+    this.#faults = wanted;
+    this.#show();
+    this.#pending += 1;
+    this.#changes = this.#changes.then(() => this.#change(wanted));
+    await this.#changes;
+    this.#pending -= 1;
   }
 
-  function update(now: SandboxFaults): void {
-    // Numbers that somebody is typing are left alone while nothing has changed.
-    if (pending > 0 || JSON.stringify(now) === JSON.stringify(faults)) return;
-    faults = now;
-    show();
-  }
-
-  function show(): void {
-    const broken = isBroken(faults);
-    state.textContent = broken ? "fails" : "works";
-    state.dataset["state"] = broken ? "dead" : "sent";
-    toggle.textContent = broken ? `Fix ${name}` : `Break ${name}`;
-    toggle.className = broken ? "primary" : "";
-    for (const { fault, checkbox, amount } of controls) {
-      const chance = faults.chances[fault] ?? 0;
-      checkbox.checked = chance > 0;
-      if (chance > 0) amount.value = String(Math.round(chance * 1e4) / 100);
+  #show(): void {
+    const { chances, latency } = this.#faults;
+    const broken = isBroken(this.#faults);
+    this.#state.textContent = broken ? "fails" : "works";
+    this.#state.dataset["state"] = broken ? "dead" : "sent";
+    this.#toggle.textContent = `${broken ? "Fix" : "Break"} ${this.#name}`;
+    this.#toggle.className = broken ? "primary" : "";
+    for (const [fault, control] of this.#controls) {
+      showAmount(control, Math.round((chances[fault] ?? 0) * 1e4) / 100);
     }
-    latency.checkbox.checked = faults.latency.maxMs > 0;
-    if (faults.latency.maxMs > 0) latency.amount.value = String(faults.latency.maxMs);
+    showAmount(this.#latency, latency.maxMs);
   }
+}
 
-  show();
-  const root = element(
-    "fieldset",
-    { class: "panel", "data-sandbox": name },
-    element("legend", {}, name, " ", state),
-    toggle,
-    ...controls.map((control) => control.root),
-    latency.root,
-  );
-  return { element: root, update };
+/** Others of the group give way where it would be more than 100% in all. */
+function withChance(
+  faults: SandboxFaults,
+  fault: FaultName,
+  group: readonly Row[],
+  chance: number,
+): SandboxFaults {
+  const chances = { ...faults.chances, [fault]: chance };
+  const total = group.reduce((sum, [one]) => sum + (chances[one] ?? 0), 0);
+  const givesWay = (one: string) => total > 1 && one !== fault && group.some(([other]) => other === one);
+  const kept = Object.entries(chances).filter(([one, value]) => value > 0 && !givesWay(one));
+  return { ...faults, chances: Object.fromEntries(kept) };
 }
 
 function isBroken({ chances, latency }: SandboxFaults): boolean {
@@ -124,8 +119,18 @@ function isBroken({ chances, latency }: SandboxFaults): boolean {
 
 type Control = ReturnType<typeof controlFor>;
 
-function percentOf({ amount }: Control): number {
-  return Math.min(100, Math.max(0, amount.valueAsNumber || 0));
+/** Calls back with the amount, 0 while the fault is switched off. */
+function onChange({ checkbox, amount }: Control, set: (amount: number) => Promise<void>): void {
+  const limit = (value: number) => Math.min(Number(amount.max), Math.max(0, value || 0));
+  const change = () => void set(checkbox.checked ? limit(amount.valueAsNumber) : 0);
+  on(checkbox, { change });
+  on(amount, { change: () => checkbox.checked && change() });
+}
+
+/** Keeps the amount of a fault that is switched off, for the next time. */
+function showAmount({ checkbox, amount }: Control, value: number): void {
+  checkbox.checked = value > 0;
+  if (value > 0) amount.value = String(value);
 }
 
 function controlFor(id: string, name: string, effect: string, unit: string, { value = 100, max = 100 } = {}) {

@@ -23,19 +23,11 @@ export class Live {
   failure: string | undefined;
   /** The oldest first. */
   samples: readonly Sample[] = [];
-  readonly #watchers = new Set<() => void>();
   #before: Readonly<Record<string, number>> | undefined;
 
   take(event: Event): void {
     if (event.kind === "failure") this.failure = event.reason;
     else this.#takeSnapshot(event.snapshot);
-    for (const watcher of this.#watchers) watcher();
-  }
-
-  /** Calls back after every event. @returns ends it */
-  watch(watcher: () => void): () => void {
-    this.#watchers.add(watcher);
-    return () => this.#watchers.delete(watcher);
   }
 
   #takeSnapshot(snapshot: Snapshot): void {

@@ -1,14 +1,14 @@
 // The page: takes its token, follows the events, and shows one view at a time, by the fragment of the address.
 
 import { follow, type Refused, takeToken } from "./client.ts";
-import { createCompose } from "./compose_view.ts";
-import { createDelivered } from "./delivered_view.ts";
+import { ComposeView } from "./compose_view.ts";
+import { DeliveredView } from "./delivered_view.ts";
 import { element, fill, on } from "./dom.ts";
-import { createEmail } from "./email_view.ts";
+import { EmailView } from "./email_view.ts";
 import { number, tick } from "./format.ts";
 import { Live } from "./live.ts";
-import { createProviders } from "./providers_view.ts";
-import { createQueue } from "./queue_view.ts";
+import { ProvidersView } from "./providers_view.ts";
+import { QueueView } from "./queue_view.ts";
 import type { View } from "./view.ts";
 
 const live = new Live();
@@ -19,11 +19,11 @@ const views: Readonly<
 > = {
   queue: {
     label: "Queue",
-    create: (known, argument) => (argument === "" ? createQueue(known) : createEmail(known, argument)),
+    create: (known, argument) => (argument === "" ? new QueueView(known) : new EmailView(argument)),
   },
-  compose: { label: "Compose", create: createCompose },
-  delivered: { label: "Delivered", create: createDelivered },
-  providers: { label: "Providers", create: createProviders },
+  compose: { label: "Compose", create: (known) => new ComposeView(known) },
+  delivered: { label: "Delivered", create: (known, argument) => new DeliveredView(known, argument) },
+  providers: { label: "Providers", create: (known) => new ProvidersView(known) },
 };
 
 const links = new Map(

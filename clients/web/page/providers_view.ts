@@ -1,10 +1,10 @@
 // The providers and the failover between them: what each sends, how its breaker stands, and the faults of the sandboxes.
 
-import type { ProviderRow, SandboxFaults, Snapshot } from "../protocol.ts";
+import type { ProviderRow, SandboxFaults } from "../protocol.ts";
 import { Chart } from "./chart.ts";
 import { Refused, request, submit } from "./client.ts";
 import { button, element, Keyed, reconcile } from "./dom.ts";
-import { createFaultPanel, type FaultPanel } from "./fault_panel.ts";
+import { FaultPanel } from "./fault_panel.ts";
 import { number, time } from "./format.ts";
 import type { Live } from "./live.ts";
 import type { View } from "./view.ts";
@@ -16,100 +16,84 @@ const breakerWords = {
 } as const;
 
 const testCount = 10;
+const unknownBreakers = "The breakers are unknown: the worker's admin port does not answer.";
+const advice =
+  "The sandboxes fail on request. Break one, and emails go to the other; break both, and they wait.";
 
-export function createProviders(live: Live): View {
-  const chart = new Chart();
-  const body = element("tbody");
-  const rows = new Keyed<ProviderRow>(body, rowOf);
-  const hint = element(
-    "p",
-    { class: "remark", hidden: true },
-    "The breakers are unknown: the worker's admin port does not answer.",
-  );
-  const panels = new Map<string, FaultPanel>();
-  const panelArea = element("div", { class: "panels" });
-  const message = element("p", { class: "message", role: "status" });
+export class ProvidersView implements View {
+  readonly title = "Providers";
+  readonly element: HTMLElement;
+  readonly #live: Live;
+  readonly #chart = new Chart();
+  readonly #body = element("tbody");
+  readonly #rows = new Keyed<ProviderRow>(this.#body, rowOf);
+  readonly #hint = element("p", { class: "remark", hidden: true }, unknownBreakers);
+  readonly #panels = new Map<string, FaultPanel>();
+  readonly #panelArea = element("div", { class: "panels" });
+  readonly #message = element("p", { class: "message", role: "status" });
 
-  function update(): void {
-    const { snapshot } = live;
-    if (snapshot === undefined) return;
-    rows.show(snapshot.providers, ({ name }) => name);
-    hint.hidden = snapshot.providers.some(({ breaker }) => breaker !== undefined);
-    chart.show(live.samples);
-    showFaults(snapshot.faults);
-  }
-
-  function showFaults(faults: Snapshot["faults"]): void {
-    for (const [name, now] of Object.entries(faults)) {
-      const known = panels.get(name);
-      if (known !== undefined) known.update(now);
-      else
-        panels.set(
-          name,
-          createFaultPanel(name, now, (changed) => setFaults(name, changed)),
-        );
-    }
-    reconcile(
-      panelArea,
-      [...panels.values()].map((panel) => panel.element),
-    );
-  }
-
-  async function setFaults(name: string, faults: SandboxFaults): Promise<void> {
-    await attempt(() => request("PUT", `/api/faults/${name}`, faults));
-  }
-
-  async function sendTests(): Promise<void> {
-    const subjects = Array.from({ length: testCount }, (_, i) => `Test ${i + 1} of ${testCount}`);
-    const sent = await attempt(() =>
-      Promise.all(
-        subjects.map((subject) =>
-          submit({ to: "jane@example.org", subject, body: "Sent by the web client." }),
-        ),
-      ),
-    );
-    if (sent !== undefined) message.textContent = `${testCount} test emails are stored.`;
-  }
-
-  async function attempt<Answer>(ask: () => Promise<Answer>): Promise<Answer | undefined> {
-    message.classList.remove("wrong");
-    message.textContent = "";
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      message.textContent = error.message;
-      message.classList.add("wrong");
-      return undefined;
-    }
-  }
-
-  return {
-    title: "Providers",
-    update,
-    leave: () => chart.destroy(),
-    element: element(
+  constructor(live: Live) {
+    this.#live = live;
+    const sendButton = button(`Send ${testCount} test emails`, () => void this.#sendTests());
+    this.element = element(
       "section",
       { class: "providers" },
-      element(
-        "div",
-        { class: "heading" },
-        element("h1", {}, "Providers"),
-        button(`Send ${testCount} test emails`, () => void sendTests()),
-      ),
-      message,
-      chart.element,
-      element("table", {}, element("caption", { class: "hidden" }, "Providers"), headOf(), body),
-      hint,
+      element("div", { class: "heading" }, element("h1", {}, "Providers"), sendButton),
+      this.#message,
+      this.#chart.element,
+      element("table", {}, element("caption", { class: "hidden" }, "Providers"), headOf(), this.#body),
+      this.#hint,
       element("h2", {}, "Faults"),
-      element(
-        "p",
-        { class: "remark" },
-        "The sandboxes fail on request. Break one, and emails go to the other; break both, and they wait.",
-      ),
-      panelArea,
-    ),
-  };
+      element("p", { class: "remark" }, advice),
+      this.#panelArea,
+    );
+  }
+
+  update(): void {
+    const { snapshot, samples } = this.#live;
+    if (snapshot === undefined) return;
+    this.#rows.show(snapshot.providers, ({ name }) => name);
+    this.#hint.hidden = snapshot.providers.some(({ breaker }) => breaker !== undefined);
+    this.#chart.show(samples);
+    for (const [name, faults] of Object.entries(snapshot.faults)) this.#showFaults(name, faults);
+    reconcile(
+      this.#panelArea,
+      [...this.#panels.values()].map((panel) => panel.element),
+    );
+  }
+
+  leave(): void {
+    this.#chart.destroy();
+  }
+
+  #showFaults(name: string, faults: SandboxFaults): void {
+    const known = this.#panels.get(name);
+    if (known !== undefined) return known.update(faults);
+    const change = (wanted: SandboxFaults) =>
+      this.#attempt(async () => void (await request("PUT", `/api/faults/${name}`, wanted)));
+    this.#panels.set(name, new FaultPanel(name, faults, change));
+  }
+
+  #sendTests(): Promise<void> {
+    const subjects = Array.from({ length: testCount }, (_, i) => `Test ${i + 1} of ${testCount}`);
+    const body = "Sent by the web client.";
+    return this.#attempt(async () => {
+      await Promise.all(subjects.map((subject) => submit({ to: "jane@example.org", subject, body })));
+      this.#message.textContent = `${testCount} test emails are stored.`;
+    });
+  }
+
+  async #attempt(action: () => Promise<void>): Promise<void> {
+    this.#message.classList.remove("wrong");
+    this.#message.textContent = "";
+    try {
+      await action();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.#message.textContent = error.message;
+      this.#message.classList.add("wrong");
+    }
+  }
 }
 
 const headOf = () =>

@@ -8,80 +8,79 @@ import type { View } from "./view.ts";
 
 type Filter = State | "all";
 
-export function createQueue(live: Live): View {
-  let filter: Filter = "all";
-  const filters = new Map(
-    (["all", ...states] as const).map((name) => {
-      const count = element("span", { class: "count" });
-      const made = button("", () => choose(name), { "aria-pressed": String(name === filter) });
-      made.append(wordOf(name), " ", count);
-      return [name, { made, count }] as const;
-    }),
-  );
-  const body = element("tbody");
-  const rows = new Keyed<EmailRow>(body, rowOf);
-  const table = element(
-    "table",
-    { class: "emails" },
-    element("caption", { class: "hidden" }, "Emails, from the newest"),
-    element(
-      "thead",
-      {},
-      element(
-        "tr",
-        {},
-        ...["State", "Email", "Provider", "Attempts", "Submitted"].map((title) =>
-          element("th", { scope: "col", class: `column-${title.toLowerCase()}` }, title),
-        ),
-      ),
-    ),
-    body,
-  );
-  const remark = element("p", { class: "remark" });
-  const empty = element("div", { class: "empty", hidden: true });
+const filters: readonly Filter[] = ["all", ...states];
 
-  function choose(name: Filter): void {
-    filter = name;
-    for (const [one, { made }] of filters) made.setAttribute("aria-pressed", String(one === name));
-    update();
-  }
+export class QueueView implements View {
+  readonly title = "Queue";
+  readonly element: HTMLElement;
+  readonly #live: Live;
+  readonly #buttons = new Map(filters.map((name) => [name, this.#buttonOf(name)]));
+  readonly #body = element("tbody");
+  readonly #rows = new Keyed<EmailRow>(this.#body, rowOf);
+  readonly #table = tableOf(this.#body);
+  readonly #empty = element("div", { class: "empty", hidden: true });
+  readonly #remark = element("p", { class: "remark" });
+  #filter: Filter = "all";
 
-  function update(): void {
-    const { snapshot } = live;
-    if (snapshot === undefined) return;
-    const total = states.reduce((sum, state) => sum + snapshot.states[state], 0);
-    const countOf = (name: Filter) => (name === "all" ? total : snapshot.states[name]);
-    for (const [name, { made, count }] of filters) {
-      count.textContent = number(countOf(name));
-      made.classList.toggle("zero", countOf(name) === 0);
-    }
-    const shown = snapshot.emails.filter(({ state }) => filter === "all" || state === filter);
-    rows.show(shown, ({ id }) => id);
-    table.hidden = shown.length === 0;
-    empty.hidden = shown.length > 0;
-    fill(empty, ...emptyText(filter));
-    const all = countOf(filter);
-    remark.textContent =
-      all > shown.length && shown.length > 0 ? `The newest ${number(shown.length)} of ${number(all)}` : "";
-  }
-
-  return {
-    title: "Queue",
-    update,
-    element: element(
+  constructor(live: Live) {
+    this.#live = live;
+    const buttons = [...this.#buttons.values()].map((one) => one.root);
+    this.element = element(
       "section",
       {},
       element("h1", {}, "Queue"),
-      element(
-        "div",
-        { class: "filters", role: "group", "aria-label": "State" },
-        ...[...filters.values()].map(({ made }) => made),
-      ),
-      table,
-      empty,
-      remark,
-    ),
-  };
+      element("div", { class: "filters", role: "group", "aria-label": "State" }, ...buttons),
+      this.#table,
+      this.#empty,
+      this.#remark,
+    );
+  }
+
+  update(): void {
+    const { snapshot } = this.#live;
+    if (snapshot === undefined) return;
+    const total = states.reduce((sum, state) => sum + snapshot.states[state], 0);
+    const countOf = (name: Filter) => (name === "all" ? total : snapshot.states[name]);
+    for (const [name, { root, count }] of this.#buttons) {
+      count.textContent = number(countOf(name));
+      root.setAttribute("aria-pressed", String(name === this.#filter));
+    }
+    const shown = snapshot.emails.filter(({ state }) => this.#filter === "all" || state === this.#filter);
+    this.#rows.show(shown, ({ id }) => id);
+    this.#table.hidden = shown.length === 0;
+    this.#empty.hidden = shown.length > 0;
+    // Before the first email there is a link in it, which may have the focus.
+    if (this.#empty.dataset["filter"] !== this.#filter) fill(this.#empty, ...emptyText(this.#filter));
+    this.#empty.dataset["filter"] = this.#filter;
+    const all = countOf(this.#filter);
+    const isPart = all > shown.length && shown.length > 0;
+    this.#remark.textContent = isPart ? `The newest ${number(shown.length)} of ${number(all)}` : "";
+  }
+
+  #buttonOf(name: Filter) {
+    const count = element("span", { class: "count" });
+    const choose = () => {
+      this.#filter = name;
+      this.update();
+    };
+    const root = button(`${wordOf(name)} `, choose, { "aria-pressed": String(name === "all") });
+    root.append(count);
+    return { root, count };
+  }
+}
+
+function tableOf(body: HTMLElement): HTMLTableElement {
+  const titles = ["State", "Email", "Provider", "Attempts", "Submitted"];
+  const heads = titles.map((title) =>
+    element("th", { scope: "col", class: `column-${title.toLowerCase()}` }, title),
+  );
+  return element(
+    "table",
+    { class: "emails" },
+    element("caption", { class: "hidden" }, "Emails, from the newest"),
+    element("thead", {}, element("tr", {}, ...heads)),
+    body,
+  );
 }
 
 function rowOf({
