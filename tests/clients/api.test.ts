@@ -177,6 +177,26 @@ test("web client: dev exits immediately although somebody watches", async () => 
   expect((await events.next().catch(() => ({ done: true }))).done).toBe(true);
 });
 
+test("web client: a taken WEB_PORT is named, and an empty one turns it off", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-web-port-"));
+  const other = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() });
+  const env = { PORT: "0", DATA_DIR: folder };
+  const taken = startProcess("lib/cli/main.ts", { ...env, WEB_PORT: String(other.port) }, ["dev"]);
+  expect(await taken.exited).toBe(1);
+  expect(taken.stderr()).toBe(
+    `Cannot start: WEB_PORT ${other.port} is taken by another process: stop it, or set another WEB_PORT, or WEB_PORT= for none\n`,
+  );
+  const off = startProcess("lib/cli/main.ts", { ...env, WEB_PORT: "" }, ["dev"]);
+  await eventually("dev is up", () => off.stdout().includes("Ctrl-C"));
+  expect(off.stdout()).not.toContain("Web client");
+  expect(await off.kill("SIGTERM")).toBe(0);
+  const alone = startProcess("clients/web/main.ts", { ...env, WEB_PORT: "", PROVIDERS: "sandbox" });
+  expect(await alone.exited).toBe(1);
+  expect(alone.stderr()).toBe("Cannot start: WEB_PORT is empty, which turns the web client off\n");
+  await other.stop(true);
+  rmSync(folder, { recursive: true, force: true });
+});
+
 test("web client: npm run web shows a service of other processes, and breaks its provider", async () => {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-web-alone-"));
   const [port, webPort, admin] = [await freePort(), await freePort(), await freePort()];

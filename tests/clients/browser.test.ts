@@ -114,6 +114,24 @@ test("page: delivered emails are searched by address, subject and text", async (
   await shown("Nothing found.");
 });
 
+test("page: the list of delivered emails stays where it is, with its focus, while one after the other is read", async () => {
+  for (let i = 1; i <= 30; i++) await web.submit({ subject: `Number ${i}.`, body: `Text ${i}.` });
+  await view("Delivered");
+  await shown("30 emails");
+  const first = page.getByRole("link", { name: "Number 2." });
+  await first.click();
+  await shown("Text 2.", page.getByRole("article"));
+  const place = await page.evaluate("scrollY");
+  expect(place).toBeGreaterThan(0);
+  expect(await first.evaluate((one) => one === one.ownerDocument.activeElement)).toBe(true);
+  expect(await first.getAttribute("aria-current")).toBe("true");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await shown("Text 1.", page.getByRole("article"));
+  expect(await first.getAttribute("aria-current")).toBeNull();
+  expect(Number(await page.evaluate("scrollY"))).toBeGreaterThanOrEqual(Number(place));
+});
+
 test("page: while both providers are broken an email waits, and it arrives once one is fixed", async () => {
   await view("Providers");
   await page.getByRole("button", { name: "Break sandbox", exact: true }).click();

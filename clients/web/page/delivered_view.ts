@@ -24,16 +24,17 @@ export class DeliveredView implements View {
     value: lastSearch,
   });
   readonly #list = element("ul", { class: "mails", "aria-label": "Delivered emails" });
-  readonly #rows: Keyed<DeliveredRow>;
+  readonly #rows = new Keyed<DeliveredRow>(this.#list, entryOf);
   readonly #remark = element("p", { class: "remark", role: "status" });
+  readonly #reading = element("article", { class: "mail", "aria-label": "Email" });
+  /** The name of its file; empty for none. */
+  #chosen = "";
   /** How many emails had been accepted when the list was asked for. */
   #accepted = -1;
   #typing: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param chosen the name of a file; empty for none */
   constructor(live: Live, chosen: string) {
     this.#live = live;
-    this.#rows = new Keyed(this.#list, (row) => entryOf(row, row.name === chosen));
     on(this.#search, {
       input: () => {
         clearTimeout(this.#typing);
@@ -46,15 +47,22 @@ export class DeliveredView implements View {
       "Search in addresses, subjects and texts",
     );
     const pane = element("div", { class: "pane" }, label, this.#search, this.#remark, this.#list);
-    const reading = element("article", { class: "mail", "aria-label": "Email" });
-    if (chosen === "") fill(reading, element("p", { class: "empty" }, "Choose an email to read it."));
-    else void read(chosen, reading);
     this.element = element(
       "section",
-      { class: chosen === "" ? "delivered" : "delivered reading" },
+      { class: "delivered" },
       element("h1", {}, "Delivered"),
-      element("div", { class: "panes" }, pane, reading),
+      element("div", { class: "panes" }, pane, this.#reading),
     );
+    this.choose(chosen);
+  }
+
+  /** The list stays as it is, with its focus. */
+  choose(chosen: string): void {
+    this.#chosen = chosen;
+    this.#mark();
+    this.element.classList.toggle("reading", chosen !== "");
+    if (chosen === "") fill(this.#reading, element("p", { class: "empty" }, "Choose an email to read it."));
+    else void this.#read(chosen);
   }
 
   /** The list is asked for again when something more has been accepted. */
@@ -77,21 +85,41 @@ export class DeliveredView implements View {
     // The answer to an earlier search may come later.
     if (found === undefined || wanted !== this.#search.value) return;
     this.#rows.show(found.emails, ({ name }) => name);
+    this.#mark();
     this.#remark.textContent = remarkOn(found, wanted);
   }
+
+  async #read(name: string): Promise<void> {
+    const path = `/api/delivered/${encodeURIComponent(name)}`;
+    const email = await request<DeliveredEmail>("GET", path).catch(refusedOnly);
+    if (name !== this.#chosen) return;
+    if (email !== undefined) return fill(this.#reading, ...partsOf(email));
+    fill(this.#reading, element("p", { class: "empty" }, "There is no such email any more."));
+  }
+
+  /** Marks the chosen email in the list. */
+  #mark(): void {
+    for (const link of this.#list.querySelectorAll("a")) {
+      if (link.hash === hashOf(this.#chosen)) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }
 }
+
+/** The address of an email in this view. */
+const hashOf = (name: string) => `#/delivered/${name}`;
 
 function refusedOnly(error: unknown): undefined {
   if (!(error instanceof Refused)) throw error;
 }
 
-function entryOf({ name, subject, to, preview, deliveredAt }: DeliveredRow, isChosen: boolean): Element {
+function entryOf({ name, subject, to, preview, deliveredAt }: DeliveredRow): Element {
   return element(
     "li",
     {},
     element(
       "a",
-      { href: `#/delivered/${name}`, ...(isChosen && { "aria-current": "true" }) },
+      { href: hashOf(name) },
       element("span", { class: "subject" }, subject || "(no subject)"),
       time(deliveredAt),
       element("span", { class: "to" }, to),
@@ -110,40 +138,26 @@ function remarkOn({ emails, total, searched }: DeliveredList, wanted: string): s
   return emails.length === 0 ? `Nothing found${where}.` : `${counted(emails.length, "email")} found${where}`;
 }
 
-async function read(name: string, into: HTMLElement): Promise<void> {
-  const email = await request<DeliveredEmail>("GET", `/api/delivered/${encodeURIComponent(name)}`).catch(
-    refusedOnly,
-  );
-  if (email === undefined)
-    return fill(into, element("p", { class: "empty" }, "There is no such email any more."));
+function partsOf(email: DeliveredEmail): Node[] {
   const { id, subject, from, to, deliveredAt, attachments } = email;
-  fill(
-    into,
+  const files = attachments.map((one) => `${one.name} (${one.type}, ${bytes(one.bytes)})`);
+  const fields: readonly (readonly [label: string, value: Node | string])[] = [
+    ["From", from],
+    ["To", to],
+    ["Delivered", time(deliveredAt)],
+    ...(files.length === 0 ? [] : [["Attachments", files.join(", ")] as const]),
+  ];
+  return [
     element("p", { class: "back" }, element("a", { href: "#/delivered" }, "← Delivered")),
     element("h2", {}, subject || "(no subject)"),
     element(
       "dl",
       {},
-      element("dt", {}, "From"),
-      element("dd", {}, from),
-      element("dt", {}, "To"),
-      element("dd", {}, to),
-      element("dt", {}, "Delivered"),
-      element("dd", {}, time(deliveredAt)),
-      ...(attachments.length === 0
-        ? []
-        : [
-            element("dt", {}, "Attachments"),
-            element(
-              "dd",
-              {},
-              attachments.map((one) => `${one.name} (${one.type}, ${bytes(one.bytes)})`).join(", "),
-            ),
-          ]),
+      ...fields.flatMap(([label, value]) => [element("dt", {}, label), element("dd", {}, value)]),
     ),
     element("p", {}, element("a", { href: `#/queue/${id}` }, "Show its attempts")),
     ...bodyOf(email),
-  );
+  ];
 }
 
 /** The forms of a body, one at a time. */

@@ -5,7 +5,7 @@ import { ComposeView } from "./compose_view.ts";
 import { DeliveredView } from "./delivered_view.ts";
 import { element, fill, on } from "./dom.ts";
 import { EmailView } from "./email_view.ts";
-import { number, tick } from "./format.ts";
+import { number, tick, wordOf } from "./format.ts";
 import { Live } from "./live.ts";
 import { ProvidersView } from "./providers_view.ts";
 import { QueueView } from "./queue_view.ts";
@@ -14,22 +14,17 @@ import type { View } from "./view.ts";
 const live = new Live();
 
 /** By the first word of the fragment; the rest is an argument. */
-const views: Readonly<
-  Record<string, { readonly label: string; readonly create: (live: Live, argument: string) => View }>
-> = {
-  queue: {
-    label: "Queue",
-    create: (known, argument) => (argument === "" ? new QueueView(known) : new EmailView(argument)),
-  },
-  compose: { label: "Compose", create: (known) => new ComposeView(known) },
-  delivered: { label: "Delivered", create: (known, argument) => new DeliveredView(known, argument) },
-  providers: { label: "Providers", create: (known) => new ProvidersView(known) },
-};
+const views = new Map<string, (argument: string) => View>([
+  ["queue", (id) => (id === "" ? new QueueView(live) : new EmailView(id))],
+  ["compose", () => new ComposeView(live)],
+  ["delivered", (file) => new DeliveredView(live, file)],
+  ["providers", () => new ProvidersView(live)],
+]);
 
 const links = new Map(
-  Object.entries(views).map(([name, { label }]) => [
+  [...views.keys()].map((name) => [
     name,
-    element("a", { href: `#/${name}` }, label, element("span", { class: "count" })),
+    element("a", { href: `#/${name}` }, wordOf(name), element("span", { class: "count" })),
   ]),
 );
 const connection = element("p", { class: "connection", role: "status" }, "Connecting");
@@ -37,15 +32,21 @@ const notice = element("p", { class: "notice", role: "alert", hidden: true });
 const main = element("main", { id: "main", tabindex: -1 });
 
 let view: View | undefined;
+let viewName = "";
 
 function navigate(): void {
   // The address of a later start, opened in the same tab.
   if (takeToken()) return location.reload();
-  const [, name = "queue", argument = ""] = /^#\/(\w+)\/?(.*)$/.exec(location.hash) ?? [];
-  const { create } = views[name] ?? views["queue"]!;
+  const [, word = "", argument = ""] = /^#\/(\w+)\/?(.*)$/.exec(location.hash) ?? [];
+  const name = views.has(word) ? word : "queue";
+  if (name === viewName && view?.choose !== undefined) return view.choose(argument);
+  // The link that was followed may be gone. At the start, the focus is the browser's.
+  if (view !== undefined) main.focus();
   view?.leave?.();
-  view = create(live, decodeURIComponent(argument));
+  view = views.get(name)!(argument);
+  viewName = name;
   fill(main, view.element);
+  scrollTo(0, 0);
   document.title = `${view.title} · reliable-email`;
   for (const [one, link] of links) {
     if (one === name) link.setAttribute("aria-current", "page");
@@ -98,10 +99,7 @@ document.body.append(
   notice,
   main,
 );
-addEventListener("hashchange", () => {
-  navigate();
-  scrollTo(0, 0);
-});
+addEventListener("hashchange", navigate);
 navigate();
 setInterval(tick, 1000);
 void follow({
