@@ -1,5 +1,4 @@
-// What the page asks the web client's server for, apart from the stream of events: emails, what was delivered, faults,
-// and the submission of an email.
+// The requests of the page, except the stream of events: emails, delivered emails, faults, and submissions.
 
 import * as v from "valibot";
 import { problems } from "../../lib/cli/queue/bulk.ts";
@@ -23,7 +22,7 @@ export interface ApiOptions {
 
 type Route = (options: ApiOptions, request: Request, name: string) => Promise<Response>;
 
-/** By method and path; the last part of a path may be a name. */
+/** Routes by method and path, where `*` stands for a name. */
 const routes: Readonly<Record<string, Route>> = {
   "GET /api/emails/*": show,
   "POST /api/emails/*": retry,
@@ -34,7 +33,7 @@ const routes: Readonly<Record<string, Route>> = {
   "POST /api/send": send,
 };
 
-/** Undefined if there is no such route. Rejects if the queue cannot be used. */
+/** Returns undefined if there is no such route. Rejects if the queue cannot be used. */
 export function route(options: ApiOptions, request: Request): Promise<Response> | undefined {
   const { pathname } = new URL(request.url);
   const [, folder = pathname, name = ""] = /^(\/api\/\w+)\/([^/]+)$/.exec(pathname) ?? [];
@@ -98,7 +97,7 @@ async function setFaults({ queue, onChange }: ApiOptions, request: Request, name
   return answer({ ok: true });
 }
 
-/** Hands the body on to the server as it is, and its answer back: the page never talks to another port. */
+/** Forwards a submission to the server unchanged, so that the page makes no request to another origin. */
 async function send({ queue, submitUrl, onChange }: ApiOptions, request: Request): Promise<Response> {
   const [token] = queue.config.apiTokens ?? [];
   const key = request.headers.get("idempotency-key");

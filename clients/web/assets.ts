@@ -1,5 +1,4 @@
-// The page's files. The executable holds them already bundled; from the sources they are bundled at the first request,
-// so that the start takes no longer.
+// The page's files. The executable contains them bundled; run from source, they are bundled at the first request.
 
 import page from "./page/index.html";
 
@@ -8,7 +7,7 @@ export interface Asset {
   readonly type: string;
 }
 
-/** By their paths, with the page itself at `/`. */
+/** Files by path; the page itself is at `/`. */
 export type Assets = ReadonlyMap<string, Asset>;
 
 let assets: Promise<Assets> | undefined;
@@ -36,7 +35,7 @@ async function bundle(): Promise<Assets> {
   return new Map(await Promise.all(entries));
 }
 
-/** The page names its files without a folder. */
+/** Removes the folder: the page refers to its files without one. */
 function pathOf(path: string, isPage: boolean): string {
   return isPage ? "/" : path.slice(path.lastIndexOf("/"));
 }

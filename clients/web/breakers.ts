@@ -1,5 +1,6 @@
 // The circuit breakers of the worker, as its admin port reports them.
 
+import { urlOf } from "../../lib/runtime/service.ts";
 import type { ProviderRow } from "./protocol.ts";
 
 export type BreakerState = NonNullable<ProviderRow["breaker"]>;
@@ -16,7 +17,7 @@ const sample =
   /^reliable_email_provider_(state|weight)\{provider="([^"\\]+)"(?:,state="(closed|open|half_open)")?\} (\S+)$/gm;
 
 /**
- * By the providers' names; empty if the worker cannot be asked.
+ * Returns the reports by provider, none if the worker does not answer.
  * @param admin the worker's admin port
  */
 export async function readBreakers(
@@ -24,12 +25,12 @@ export async function readBreakers(
 ): Promise<ReadonlyMap<string, ProviderReport>> {
   if (admin === undefined || admin.port === 0) return new Map();
   try {
-    const response = await fetch(`http://${reachable(admin.host)}:${admin.port}/metrics`, {
+    const response = await fetch(`${urlOf(admin.host, admin.port)}/metrics`, {
       signal: AbortSignal.timeout(timeoutMs),
     });
     return response.ok ? parseBreakers(await response.text()) : new Map();
   } catch {
-    // It is not there, or does not answer: nothing is known then.
+    // The worker is not running or does not answer.
     return new Map();
   }
 }
@@ -43,10 +44,4 @@ export function parseBreakers(metrics: string): ReadonlyMap<string, ProviderRepo
     else if (value === "1") report.breaker = state as BreakerState;
   }
   return reports;
-}
-
-/** How this machine reaches what listens on `host`. */
-export function reachable(host: string): string {
-  const name = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
-  return name.includes(":") ? `[${name}]` : name;
 }

@@ -1,4 +1,4 @@
-// One email in full, as `queue show` has it: the same fields, from the same rows.
+// The details of one email: the same fields that `queue show` prints.
 
 import type { DisplayField } from "../../lib/cli/fields.ts";
 import { formatTime } from "../../lib/cli/format.ts";
@@ -10,7 +10,7 @@ import { isSandbox } from "../../lib/providers/registry.ts";
 import type { StoredEmail } from "../../lib/queue/contract.ts";
 import type { EmailDetails, Labeled } from "./protocol.ts";
 
-/** Shown above the others. */
+/** Fields that the page shows in its heading. */
 const shownElsewhere = ["state", "subject"];
 
 export function detailsOf(stored: StoredEmail): EmailDetails {
@@ -40,7 +40,7 @@ export function detailsOf(stored: StoredEmail): EmailDetails {
   };
 }
 
-/** Fields without a label, or without a value, are for programs. */
+/** Returns nothing for a field without a label or value: those are for programs. */
 function labeled({ label, value, text, atMs }: DisplayField): Labeled[] {
   if (label === undefined) return [];
   if (atMs !== undefined) return [{ label, at: formatTime(atMs) }];

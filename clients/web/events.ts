@@ -1,11 +1,11 @@
-// The live view: a snapshot twice a second while anybody watches, and nothing otherwise. Each watcher reads a stream of
+// The stream of events: takes a snapshot twice a second while somebody watches, and none otherwise. Each watcher reads
 // JSON lines.
 
 import type { Event, Snapshot } from "./protocol.ts";
 
-/** Between two looks, ms. */
+/** Pause between two snapshots, ms. */
 const pauseMs = 500;
-/** What has not changed is sent again after this time, so that the page's clock keeps going and a loss is noticed, ms. */
+/** An unchanged snapshot is repeated after this time, so that the page's clock stays right, ms. */
 const repeatMs = 2000;
 
 export interface EventSource {
@@ -28,12 +28,12 @@ export class Events {
     this.#source = source;
   }
 
-  /** How many watch. */
+  /** The number of watchers. */
   get watchers(): number {
     return this.#watchers.size;
   }
 
-  /** The stream for one more watcher, who leaves by canceling it. */
+  /** Returns a stream for one more watcher, who cancels it to leave. */
   open(): ReadableStream<Uint8Array> {
     let watcher: Watcher;
     return new ReadableStream<Uint8Array>({
@@ -51,7 +51,7 @@ export class Events {
     });
   }
 
-  /** Looks at once: something has changed. */
+  /** Takes a snapshot immediately, because something has changed. */
   poke(): void {
     this.#wake?.();
   }
@@ -91,7 +91,7 @@ export class Events {
     this.#last = { text, atMs: nowMs };
     const line = new TextEncoder().encode(`${JSON.stringify(event)}\n`);
     for (const watcher of this.#watchers) {
-      // A page that does not read, as in a tab that sleeps, misses snapshots: the next one has everything.
+      // A page that does not read, such as a sleeping tab, misses snapshots; the next one is complete.
       if ((watcher.desiredSize ?? 0) > 0) watcher.enqueue(line);
     }
   }

@@ -1,11 +1,11 @@
-// The faults of the sandboxes that are used: those that count now, and how they are set.
+// The current faults of the sandboxes in use.
 
 import { isSandbox } from "../../lib/providers/registry.ts";
 import { noFaults, type SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 import { faultsFile, readFaults } from "../../lib/providers/sandbox/faults_file.ts";
 import type { Config } from "../../lib/config/config.ts";
 
-/** By the names of the sandboxes. */
+/** Returns the faults by the names of the sandboxes. */
 export function faultsOf({
   dataDir,
   providers,

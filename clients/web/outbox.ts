@@ -1,5 +1,5 @@
-// The sandbox's outbox: lists, searches and reads the files of delivered emails. A file never changes, so what was read
-// of it once is kept.
+// The sandbox's outbox: lists, searches and reads the files of delivered emails. A file never changes, so its
+// summary is cached.
 
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,14 +8,14 @@ import type { Address, Email } from "postal-mime";
 import { errorCode } from "../../lib/runtime/errors.ts";
 import type { DeliveredEmail, DeliveredList, DeliveredRow } from "./protocol.ts";
 
-/** Newest emails that a search looks at, and most that a list shows. */
+/** Emails that a search covers, from the newest, and most that a list shows. */
 const searchedMax = 1000;
 const listedMax = 100;
 /** UTF-16 units. */
 const previewMax = 160;
 /** Longest part of the source and of a text that is shown, UTF-16 units. */
 const shownMax = 500_000;
-/** Most addresses of HTML that are known at a time: the oldest is forgotten first. */
+/** Most paths of HTML that are valid at a time; the oldest expires first. */
 const framesMax = 100;
 
 /** `<email id>.<batch id>.eml`, both UUIDs. */
@@ -24,7 +24,7 @@ const namePattern = /^[\da-f-]{36}\.[\da-f-]{36}\.eml$/;
 export class Outbox {
   readonly #folder: string;
   readonly #rows = new Map<string, { readonly row: DeliveredRow; readonly haystack: string }>();
-  /** From the unguessable address of an email's HTML to the name of its file. */
+  /** Maps the unguessable path of an email's HTML to the name of its file. */
   readonly #frames = new Map<string, string>();
 
   constructor(folder: string) {
@@ -68,14 +68,14 @@ export class Outbox {
     };
   }
 
-  /** The HTML behind an address that {@link read} gave, undefined if it is not one. */
+  /** Returns the HTML at a path that {@link read} returned, or undefined for any other path. */
   async html(path: string): Promise<string | undefined> {
     const name = this.#frames.get(path);
     const file = name === undefined ? undefined : await this.#open(name);
     return file?.parsed.html === undefined ? undefined : inert(file.parsed.html, file.parsed.attachments);
   }
 
-  /** Of the emails, from the newest: their ids begin with their time. */
+  /** Returns the names of all emails' files from the newest: an id begins with its time. */
   async #names(): Promise<string[]> {
     try {
       const names = await readdir(this.#folder);
@@ -98,7 +98,7 @@ export class Outbox {
     const { subject, from, to } = row;
     const haystack = [row.id, subject, from, to, file.parsed.text ?? ""].join("\n").toLowerCase();
     const entry = { row, haystack: haystack.slice(0, shownMax) };
-    // What has left the list is found again by reading it.
+    // An entry that is dropped here is read again when needed.
     if (this.#rows.size >= 2 * searchedMax) this.#rows.clear();
     this.#rows.set(name, entry);
     return entry;
@@ -109,7 +109,7 @@ export class Outbox {
     try {
       const path = join(this.#folder, name);
       const [bytes, { mtime }] = await Promise.all([readFile(path), stat(path)]);
-      // Loaded here, so that a start takes no longer.
+      // Loaded on demand to keep the start fast.
       const { default: parser }: { default: typeof PostalMime } = await import("postal-mime");
       const parsed = await parser.parse(bytes);
       return { parsed, source: bytes.toString("utf8"), deliveredAt: mtime.toISOString() };
@@ -152,8 +152,8 @@ function mailboxOf({ name, address = "" }: Address): string {
 }
 
 /**
- * HTML whose links open in a new tab, and only those of the web and of mail. The page's policy and the frame's sandbox
- * keep everything else from happening: this only makes what remains useful.
+ * Makes links open in a new tab, removes links that are not to the web, mail or a phone, and inlines attached images.
+ * Security does not depend on this: the policy and the frame's sandbox block everything else.
  */
 function inert(html: string, attachments: Email["attachments"]): string {
   const images = new Map(attachments.map((one) => [one.contentId?.replace(/^<|>$/g, ""), one]));

@@ -1,4 +1,4 @@
-// What the web client's server and its page say to each other, as types alone: both sides import them.
+// The messages between the web client's server and its page. Only types, since both sides import this file.
 
 import type { SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 
@@ -19,9 +19,9 @@ export interface Snapshot {
   readonly paused: boolean;
   readonly states: Readonly<Record<State, number>>;
   readonly providers: readonly ProviderRow[];
-  /** Of each sandbox that is used. */
+  /** The current faults of each sandbox in use. */
   readonly faults: Readonly<Record<string, SandboxFaults>>;
-  /** The newest of each state, together from the newest. */
+  /** The newest emails of each state, sorted from the newest. */
   readonly emails: readonly EmailRow[];
 }
 
@@ -49,19 +49,19 @@ export interface EmailRow {
   readonly submitted_at?: string;
   /** When it is tried next. */
   readonly next_at?: string | undefined;
-  /** Those that attempts were made with, each once, in order; the last is the one that has it now. */
+  /** The providers of its attempts, each once, in order; the current one is the last. */
   readonly providers: readonly string[];
   readonly attempts_total: number;
 }
 
-/** All that `queue show` knows of an email. */
+/** The details of one email, as `queue show` prints them. */
 export interface EmailDetails {
   readonly id: string;
   readonly state: State | "deleted";
   /** The state in a sentence. */
   readonly meaning: string;
   readonly subject: string | undefined;
-  /** It may have been sent: it is retried only if somebody insists. */
+  /** It may have been sent: a retry needs `force`. */
   readonly outcomeUnknown: boolean;
   readonly fields: readonly Labeled[];
   readonly attempts: readonly AttemptDetails[];
@@ -77,7 +77,7 @@ export type Labeled =
 export interface AttemptDetails {
   readonly at: string;
   readonly provider: string;
-  /** In words. */
+  /** The outcome in words. */
   readonly outcome: string;
   readonly isAccepted: boolean;
   readonly reason: string;

@@ -1,4 +1,4 @@
-// The queue as the web client sees it: opened at the first question, and again after a loss.
+// Access to the queue: opened at the first request, and again after its loss.
 
 import { type Config } from "../../lib/config/config.ts";
 import { type Admin, QueueMissing, StoreUnavailable } from "../../lib/queue/contract.ts";
@@ -32,7 +32,7 @@ export class QueueAccess {
     await admin?.close();
   }
 
-  /** Why the queue cannot be used, without secrets; it is then opened anew. Undefined for any other error. */
+  /** Explains an error of the queue, without secrets, and reopens the queue later. Returns undefined for any other error. */
   async reasonOf(error: unknown): Promise<string | undefined> {
     if (error instanceof QueueMissing) return "There is no queue yet: start a server and a worker";
     if (!(error instanceof StoreUnavailable)) return undefined;

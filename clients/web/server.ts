@@ -1,13 +1,12 @@
-// The web client, for development: shows what the service does while somebody builds on it. It listens on loopback
-// alone. Every request passes the door, and every answer is sealed by it.
+// The server of the web client, which is for development. It listens on loopback only. The door checks every request and
+// sets the headers of every answer.
 
 import type { Config } from "../../lib/config/config.ts";
 import { outboxIn } from "../../lib/providers/registry.ts";
 import { describe } from "../../lib/runtime/errors.ts";
-import { serveHttp, type Service, type ServiceContext } from "../../lib/runtime/service.ts";
+import { serveHttp, type Service, type ServiceContext, urlOf } from "../../lib/runtime/service.ts";
 import { type ApiOptions, route } from "./api.ts";
 import { loadAssets } from "./assets.ts";
-import { reachable } from "./breakers.ts";
 import { Door, pathOf, refusal, seal } from "./door.ts";
 import { Events } from "./events.ts";
 import { Outbox } from "./outbox.ts";
@@ -15,21 +14,21 @@ import { QueueAccess } from "./queue_access.ts";
 import { readSnapshot } from "./snapshot.ts";
 
 export interface WebClient extends Service {
-  /** With the token: it opens the page. */
+  /** The address that opens the page, with the token. */
   readonly address: string;
 }
 
 interface WebContext extends Pick<ServiceContext<Config>, "log"> {
-  /** `admin` is the worker's. */
+  /** The worker's, whose `admin` reports the breakers. */
   readonly config: Config;
-  /** Where the server listens, if that is not PORT. */
+  /** The port of the server. Default: PORT. */
   readonly serverPort?: number;
 }
 
 const hostname = "127.0.0.1";
 const bodyBytesMax = 40 * 1024 * 1024;
 
-/** Starts it on WEB_PORT, which is not off. Throws `CannotStart`. */
+/** Listens on WEB_PORT, which must not be off. Throws `CannotStart`. */
 export function startWebClient({ config, log, serverPort = config.port }: WebContext): WebClient {
   const door = new Door();
   const queue = new QueueAccess(config);
@@ -41,11 +40,11 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
   const options: ApiOptions = {
     queue,
     outbox,
-    submitUrl: `http://${reachable(config.host)}:${serverPort}/`,
+    submitUrl: `${urlOf(config.host, serverPort)}/`,
     onChange: () => events.poke(),
   };
 
-  /** Why something failed, for the page. A bug is logged, and ends nothing. */
+  /** Explains a failure to the page. Logs an unexpected error instead of ending `dev`. */
   async function explain(error: unknown): Promise<string> {
     const reason = await queue.reasonOf(error);
     if (reason !== undefined) return reason;

@@ -1,4 +1,4 @@
-// One look at the queue and the providers: counts, conditions, and the newest emails of each state.
+// A snapshot of the queue and the providers: counts, conditions, and the newest emails of each state.
 
 import { documentOf } from "../../lib/cli/fields.ts";
 import { emailFields, listedStates } from "../../lib/cli/queue/email_fields.ts";
@@ -9,7 +9,7 @@ import { faultsOf } from "./faults.ts";
 import type { EmailRow, ProviderRow, Snapshot } from "./protocol.ts";
 import type { QueueAccess } from "./queue_access.ts";
 
-/** Most emails that are listed of each state. */
+/** Most emails that are listed for each state. */
 const listedMax = 50;
 
 /** Rejects with `QueueMissing` or `StoreUnavailable`. */
@@ -54,7 +54,7 @@ function rowOf(stored: StoredEmail): EmailRow {
   return { id, state, subject, to, reason, submitted_at, next_at, providers, attempts_total } as EmailRow;
 }
 
-/** In the order of the registry: those that the worker serves, and those that have sent or failed. */
+/** Returns the providers that the worker serves or that have sent or failed, in the order of the registry. */
 function providersOf(stats: QueueStats, reports: ReadonlyMap<string, ProviderReport>): ProviderRow[] {
   const { counters, providers } = stats;
   const counted = Object.keys(counters).flatMap((counter) => counter.split(":")[1] ?? []);

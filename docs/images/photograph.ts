@@ -32,7 +32,7 @@ function htmlOf(subject: string): string {
 async function sendAll(web: WebClient): Promise<void> {
   for (const [subject, to] of emails) {
     await web.submit({ subject, to, body: `Hello,\n\n${subject}.`, html: htmlOf(subject) });
-    // So that their times differ.
+    // Makes their times differ.
     await Bun.sleep(400);
   }
 }

@@ -9,7 +9,7 @@ import { errorCode } from "../runtime/errors.ts";
 import { createLog, type Log, type LogEntry, openStdout } from "../runtime/log.ts";
 import { isSandbox, outboxIn, sandboxNames } from "../providers/registry.ts";
 import { redisAddress } from "../runtime/redis_url.ts";
-import { CannotStart, runService, type Service, type ServiceContext } from "../runtime/service.ts";
+import { CannotStart, runService, type Service, type ServiceContext, urlOf } from "../runtime/service.ts";
 import { defineCommand } from "./command.ts";
 import { Failure } from "./output.ts";
 
@@ -199,12 +199,6 @@ export function banner(
     "",
   );
   return lines.join("\n");
-}
-
-/** How this machine reaches what listens on `host`. */
-function urlOf(host: string, port: number): string {
-  const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
-  return `http://${reached.includes(":") ? `[${reached}]` : reached}:${port}`;
 }
 
 /** They send an email that the server accepts. */

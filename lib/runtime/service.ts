@@ -60,6 +60,12 @@ export function serveHttp(
   }
 }
 
+/** The URL at which this machine reaches a server that listens on `host`. */
+export function urlOf(host: string, port: number): string {
+  const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  return `http://${reached.includes(":") ? `[${reached}]` : reached}:${port}`;
+}
+
 /**
  * Runs a service until it ends the process. After the first signal it drains and the exit code is 0, also if
  * `shutdownTimeoutMs` is over before it has; shortly before that, it is told to hurry. If the service cannot go on, it

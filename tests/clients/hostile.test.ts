@@ -1,4 +1,4 @@
-// The content of an email cannot harm the page that shows it, or anybody else.
+// Hostile emails and other sites cannot affect the page that shows an email, or make it send a request.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Browser, type OpenedPage, openPage, startBrowser } from "../support/browser.ts";

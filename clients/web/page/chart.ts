@@ -1,5 +1,5 @@
-// The chart of the last minutes: emails that wait, those sent by each provider, and those that are dead. The same
-// numbers stand beside it in words and, on request, as a table.
+// The chart of the last minutes: emails that wait, that each provider sent, and that are dead. A label and a table
+// contain the same numbers as text.
 
 import uPlot from "uplot";
 import { element, fill, Keyed } from "./dom.ts";
@@ -7,9 +7,9 @@ import { number } from "./format.ts";
 import type { Sample } from "./live.ts";
 
 const heightPixels = 220;
-/** Shortest time that the chart shows, s: at first it is mostly empty. */
+/** Shortest time axis, s. */
 const shortestSeconds = 30;
-/** Between two rows of the table, s. */
+/** Time between two rows of the table, s. */
 const rowSeconds = 15;
 const font = "12px system-ui";
 
@@ -61,7 +61,7 @@ export class Chart {
       ),
     );
     this.#observer.observe(this.#canvas);
-    // The colors are those of the scheme.
+    // The colors depend on the scheme.
     this.#scheme.addEventListener("change", this.#forget);
   }
 
@@ -138,7 +138,7 @@ export class Chart {
     };
   }
 
-  /** A row for each quarter of a minute, from the newest. */
+  /** Fills the table, from the newest sample. */
   #tabulate(samples: readonly Sample[], series: readonly Series[]): void {
     fill(
       this.#head,

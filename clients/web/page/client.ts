@@ -1,5 +1,4 @@
-// The page's way to its server: requests with the token, and the stream of events, which is opened again whenever it
-// ends.
+// Requests to the web client's server, with the token, and the stream of events, which is reopened when it ends.
 
 import type { Event } from "../protocol.ts";
 
@@ -17,7 +16,7 @@ export function takeToken(): boolean {
   return true;
 }
 
-/** The server's own words about why it did not do something. */
+/** A refusal in the server's own words, or a failure to reach it. */
 export class Refused extends Error {
   readonly status: number;
 
@@ -39,7 +38,7 @@ export async function request<Answer>(method: string, path: string, body?: unkno
   return (await response.json()) as Answer;
 }
 
-/** Hands an email to the service. Rejects with {@link Refused}. */
+/** Submits an email. Rejects with {@link Refused}. */
 export async function submit(
   fields: Readonly<Record<string, string>>,
   key = "",
@@ -68,7 +67,7 @@ async function ask(path: string, init: RequestInit): Promise<Response> {
 
 export interface StreamWatcher {
   readonly onEvent: (event: Event) => void;
-  /** The stream has ended, and will be opened again, unless the token is refused. */
+  /** The stream has ended. It is reopened unless the token was refused. */
   readonly onLost: (refusal: Refused) => void;
 }
 

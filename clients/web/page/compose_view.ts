@@ -1,4 +1,4 @@
-// Composes an email and submits it: every field of `POST /`, with the service's own errors where they belong.
+// Composes and submits an email: all fields of `POST /`, and the service's errors next to their fields.
 
 import type { EmailRow } from "../protocol.ts";
 import { Refused, submit } from "./client.ts";
@@ -18,7 +18,7 @@ interface Input {
   readonly value?: string;
 }
 
-/** In rows of one or two. A test compares them with the fields that there are. */
+/** Inputs in rows of one or two. A test compares them with the fields of an email. */
 const inputs: readonly (readonly Input[])[] = [
   [
     { name: "to", label: "To", kind: "email", value: "jane@example.org" },
@@ -62,7 +62,7 @@ interface Sent {
 
 /** Most emails in the list of those that were sent from here. */
 const sentMax = 10;
-/** The newest first, kept while other views are shown. */
+/** From the newest. Survives a change of view. */
 let sent: readonly Sent[] = [];
 
 export class ComposeView implements View {

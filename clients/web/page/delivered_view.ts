@@ -1,4 +1,4 @@
-// What the sandbox delivered: a list with search, and the chosen email as HTML, text or source.
+// The emails that the sandbox delivered: a list with search, and the chosen one as HTML, text or source.
 
 import type { DeliveredEmail, DeliveredList, DeliveredRow } from "../protocol.ts";
 import { Refused, request } from "./client.ts";
@@ -10,7 +10,7 @@ import type { View } from "./view.ts";
 /** Pause after the last key before a search, ms. */
 const typingMs = 150;
 
-/** Kept while other views are shown. */
+/** Survives a change of view. */
 let lastSearch = "";
 
 export class DeliveredView implements View {
@@ -29,7 +29,7 @@ export class DeliveredView implements View {
   readonly #reading = element("article", { class: "mail", "aria-label": "Email" });
   /** The name of its file; empty for none. */
   #chosen = "";
-  /** How many emails had been accepted when the list was asked for. */
+  /** Emails that had been accepted when the list was last requested. */
   #accepted = -1;
   #typing: ReturnType<typeof setTimeout> | undefined;
 
@@ -56,7 +56,7 @@ export class DeliveredView implements View {
     this.choose(chosen);
   }
 
-  /** The list stays as it is, with its focus. */
+  /** Shows another email. The list keeps its scroll position and focus. */
   choose(chosen: string): void {
     this.#chosen = chosen;
     this.#mark();
@@ -65,7 +65,7 @@ export class DeliveredView implements View {
     else void this.#read(chosen);
   }
 
-  /** The list is asked for again when something more has been accepted. */
+  /** Requests the list again when a provider has accepted more. */
   update(): void {
     const now = this.#live.snapshot?.providers.reduce((sum, one) => sum + one.accepted, 0) ?? 0;
     if (now === this.#accepted) return;
@@ -160,7 +160,7 @@ function partsOf(email: DeliveredEmail): Node[] {
   ];
 }
 
-/** The forms of a body, one at a time. */
+/** The body in one of its forms, with a button for each. */
 function bodyOf({ text, htmlPath, htmlSource, headers, source }: DeliveredEmail): Node[] {
   const shown = element("div", { class: "body" });
   const pre = (label: string, content: string) =>
@@ -183,7 +183,7 @@ function bodyOf({ text, htmlPath, htmlSource, headers, source }: DeliveredEmail)
   return [element("div", { class: "filters", role: "group", "aria-label": "Shown as" }, ...choices), shown];
 }
 
-/** Its own policy and this sandbox: it runs and loads nothing, and its links open in a new tab. */
+/** A frame whose policy and sandbox allow no scripts and no requests; links open in a new tab. */
 function frameOf(path: string): HTMLElement {
   return element("iframe", {
     src: path,

@@ -1,4 +1,4 @@
-// Elements of the page. Everything that comes from outside becomes text or an attribute, never markup.
+// Creates the elements of the page. Data becomes text or an attribute, never markup.
 
 export type Child = Node | string | number | false | undefined;
 
@@ -7,7 +7,7 @@ type Listeners = {
   readonly [name in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[name]) => void;
 };
 
-/** @param attributes of which those that are false or undefined are left out */
+/** @param attributes omitted if false or undefined */
 export function element<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   attributes: Attributes = {},
@@ -37,7 +37,7 @@ export function fill(parent: Element, ...children: readonly Child[]): void {
   parent.replaceChildren(...nodesOf(children));
 }
 
-/** Makes these the children, without touching those that stay: a focus and a selection survive. */
+/** Makes these the children without moving those that stay, so that focus and selection survive. */
 export function reconcile(parent: Element, children: readonly Node[]): void {
   let next = parent.firstChild;
   for (const child of children) {
@@ -51,7 +51,7 @@ export function reconcile(parent: Element, children: readonly Node[]): void {
   }
 }
 
-/** Elements by a key, each made anew only when what it shows has changed. */
+/** Elements by key. Each is created again only when its item has changed. */
 export class Keyed<Item> {
   readonly #parent: Element;
   readonly #make: (item: Item) => Element;

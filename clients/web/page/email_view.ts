@@ -1,4 +1,4 @@
-// One email in full: its state, its attempts, its content, and what can be done with it.
+// One email: its state, attempts, fields and content, and buttons to retry or delete it.
 
 import type { AttemptDetails, EmailDetails } from "../protocol.ts";
 import { Refused, request } from "./client.ts";
@@ -12,7 +12,7 @@ export class EmailView implements View {
   readonly #path: string;
   readonly #content = element("div");
   readonly #message = element("p", { class: "message", role: "status" });
-  /** What is shown, so that it is made anew only when it has changed. */
+  /** The JSON of the details that are shown: they are rendered again only after a change. */
   #shown = "";
   #isAsking = false;
 
@@ -156,7 +156,7 @@ function actionsOf({ state, outcomeUnknown }: EmailDetails, act: Act): HTMLEleme
   }
 }
 
-/** A button that asks first, in its own place. */
+/** A button that is replaced by a question before it acts. */
 function confirmed(label: string, question: string, action: () => Promise<void>): HTMLElement {
   const root = element("span", { class: "confirm" });
   const ask = () => {

@@ -1,4 +1,4 @@
-// The faults of one sandbox, as switches. A change counts from its next request on.
+// The faults of one sandbox, as switches. A change takes effect with the sandbox's next request.
 
 import type { SandboxFaults } from "../protocol.ts";
 import { button, element, on } from "./dom.ts";
@@ -6,7 +6,7 @@ import { button, element, on } from "./dom.ts";
 type FaultName = keyof SandboxFaults["chances"];
 type Row = readonly [name: FaultName, effect: string];
 
-/** At most one of a group is drawn: those of a request, and those of an email. */
+/** The sandbox draws at most one fault of each group: one for a request, one for each email. */
 const groups: readonly (readonly Row[])[] = [
   [
     ["unavailable", "Answers that it is down; nothing is sent"],
@@ -34,7 +34,7 @@ export class FaultPanel {
   readonly #controls: ReadonlyMap<FaultName, Control>;
   readonly #latency: Control;
   #faults: SandboxFaults;
-  /** One change after the other. */
+  /** Sends one change after the other. */
   #changes = Promise.resolve();
   #pending = 0;
 
@@ -61,9 +61,9 @@ export class FaultPanel {
     this.#show();
   }
 
-  /** Shows the faults that count, unless a change is on its way. */
+  /** Shows the current faults, unless a change is under way. */
   update(now: SandboxFaults): void {
-    // Numbers that somebody is typing are left alone while nothing has changed.
+    // Without a difference, leave alone the number that somebody may be typing.
     if (this.#pending > 0 || JSON.stringify(now) === JSON.stringify(this.#faults)) return;
     this.#faults = now;
     this.#show();
@@ -75,7 +75,7 @@ export class FaultPanel {
     return [fault, control];
   }
 
-  /** Shows them at once, so that the next change is made to these. */
+  /** Shows the new faults before they are stored, so that the next change starts from them. */
   async #set(wanted: SandboxFaults): Promise<void> {
     this.#faults = wanted;
     this.#show();
@@ -99,7 +99,7 @@ export class FaultPanel {
   }
 }
 
-/** Others of the group give way where it would be more than 100% in all. */
+/** Sets one fault, and clears the others of its group if the group would exceed 100%. */
 function withChance(
   faults: SandboxFaults,
   fault: FaultName,
@@ -127,7 +127,7 @@ function onChange({ checkbox, amount }: Control, set: (amount: number) => Promis
   on(amount, { change: () => checkbox.checked && change() });
 }
 
-/** Keeps the amount of a fault that is switched off, for the next time. */
+/** A fault that is switched off keeps its amount for the next time. */
 function showAmount({ checkbox, amount }: Control, value: number): void {
   checkbox.checked = value > 0;
   if (value > 0) amount.value = String(value);

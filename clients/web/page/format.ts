@@ -3,7 +3,7 @@
 import type { State } from "../protocol.ts";
 import { element } from "./dom.ts";
 
-/** The store's clock less this machine's, ms. */
+/** The store's clock minus the browser's, ms. */
 let offsetMs = 0;
 
 export function setClock(nowMs: number): void {
@@ -28,19 +28,19 @@ function formatAge(atMs: number): string {
   return count === 0 ? "now" : relative.format(count, unit);
 }
 
-/** A time that stays right while it is shown. @param at ISO 8601 */
+/** A relative time, which {@link tick} updates. @param at ISO 8601 */
 export function time(at: string): HTMLTimeElement {
   const shown = element("time", { datetime: at, title: absolute.format(new Date(at)) });
   shown.textContent = formatAge(Date.parse(at));
   return shown;
 }
 
-/** A time, and how long ago that is. */
+/** An absolute time, followed by the relative one. */
 export function wholeTime(at: string): HTMLElement {
   return element("span", {}, absolute.format(new Date(at)), ", ", time(at));
 }
 
-/** Brings every time on the page up to date. */
+/** Updates every relative time on the page. */
 export function tick(): void {
   for (const shown of document.querySelectorAll("time")) {
     const text = formatAge(Date.parse(shown.dateTime));

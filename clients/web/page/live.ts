@@ -1,16 +1,16 @@
-// What the page knows of the service now, and what it has seen since it was opened.
+// The state of the service as the page last saw it, and a history for the chart.
 
 import type { Event, Snapshot } from "../protocol.ts";
 import { setClock } from "./format.ts";
 
 /** One moment in the chart. */
 export interface Sample {
-  /** By this machine's clock, Unix s. */
+  /** Unix s, by the browser's clock. */
   readonly at: number;
-  /** Neither sent nor dead. */
+  /** Emails that are neither sent nor dead. */
   readonly waiting: number;
   readonly dead: number;
-  /** By provider, since the page was opened. */
+  /** Emails by provider since the page was opened. */
   readonly sent: Readonly<Record<string, number>>;
 }
 

@@ -1,4 +1,4 @@
-// The page: takes its token, follows the events, and shows one view at a time, by the fragment of the address.
+// The page: takes the token, follows the events, and shows the view that the address's fragment names.
 
 import { follow, type Refused, takeToken } from "./client.ts";
 import { ComposeView } from "./compose_view.ts";
@@ -13,7 +13,7 @@ import type { View } from "./view.ts";
 
 const live = new Live();
 
-/** By the first word of the fragment; the rest is an argument. */
+/** Views by the first word of the fragment; the rest is their argument. */
 const views = new Map<string, (argument: string) => View>([
   ["queue", (id) => (id === "" ? new QueueView(live) : new EmailView(id))],
   ["compose", () => new ComposeView(live)],
@@ -35,12 +35,12 @@ let view: View | undefined;
 let viewName = "";
 
 function navigate(): void {
-  // The address of a later start, opened in the same tab.
+  // The user has opened the address of a later start in this tab.
   if (takeToken()) return location.reload();
   const [, word = "", argument = ""] = /^#\/(\w+)\/?(.*)$/.exec(location.hash) ?? [];
   const name = views.has(word) ? word : "queue";
   if (name === viewName && view?.choose !== undefined) return view.choose(argument);
-  // The link that was followed may be gone. At the start, the focus is the browser's.
+  // The link that had the focus may be gone. At the start, leave the focus to the browser.
   if (view !== undefined) main.focus();
   view?.leave?.();
   view = views.get(name)!(argument);
@@ -84,7 +84,7 @@ takeToken();
 document.body.append(
   on(element("a", { class: "skip", href: "#main" }, "Skip to the content"), {
     click(event) {
-      // The fragment names the view.
+      // Following the link would change the fragment, which names the view.
       event.preventDefault();
       main.focus();
     },

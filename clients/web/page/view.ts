@@ -1,11 +1,11 @@
-// What every view of the page is.
+// The interface of a view of the page.
 
 export interface View {
   readonly title: string;
   readonly element: HTMLElement;
   /** Called after every event, and once at first. */
   update?(): void;
-  /** Shows something else of the same view, by the rest of the address. Without it, the view is made anew. */
+  /** Shows the part of the view that the rest of the address names. A view without it is created again instead. */
   choose?(argument: string): void;
   /** Called before another view takes its place. */
   leave?(): void;

@@ -1,5 +1,5 @@
-// Faults that are set while a sandbox runs: a file beside the outbox, which replaces the faults of the settings from the
-// next request on. It is written by the web client, in any process, and removed when a worker starts.
+// The faults that were set while a sandbox runs: a file beside the outbox that overrides SANDBOX_FAULTS from the next
+// request on. The web client writes it, in any process, and a worker removes it at its start.
 
 import { randomUUID } from "node:crypto";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -67,11 +67,9 @@ export function writeFaults(dataDir: string, name: string, faults: SandboxFaults
   }
 }
 
-/** Whoever may not remove the file may not have written it either. */
+/** Removes the file, and ignores a failure: the first request will report a folder that cannot be used. */
 export function removeFaults(path: string): void {
   try {
     rmSync(path, { force: true });
-  } catch {
-    // The first request will tell whether the folder can be used.
-  }
+  } catch {}
 }
