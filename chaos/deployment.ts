@@ -12,7 +12,7 @@ import { defaultFrom, unverifiedDomain } from "./emails.ts";
 import { follow } from "./failover.ts";
 import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
 import { createManagedProcess, type ManagedProcess } from "./managed_process.ts";
-import type { Watched } from "./ready.ts";
+import type { Watched } from "./readiness_watch.ts";
 import type { Clocked, Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
 
 export interface DeploymentOptions {

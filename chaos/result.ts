@@ -1,7 +1,7 @@
 // The result of a run, and its failures.
 
 import type { Duplicate, Judgement } from "./judge.ts";
-import type { Usage } from "./usage.ts";
+import type { Usage } from "./usage_watch.ts";
 import type { Recovery } from "./recovery.ts";
 import { inFlightMax } from "./load.ts";
 import type { Scenario } from "./scenario.ts";

@@ -2,7 +2,7 @@
 
 import { closeSync, openSync, realpathSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { buildLibrary } from "../library.ts";
+import { buildLibrary } from "../preload.ts";
 
 export interface Clock {
   /** Environment variables for a process that is to use this clock. */

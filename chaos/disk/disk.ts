@@ -16,7 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { buildLibrary } from "../library.ts";
+import { buildLibrary } from "../preload.ts";
 
 export interface Disk {
   /** Environment variables for a process on this disk. */

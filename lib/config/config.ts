@@ -7,7 +7,7 @@ import { type ProviderName, providerNames, registry } from "../providers/registr
 import type { QueueSettings } from "../queue/open.ts";
 import { errorCode } from "../runtime/errors.ts";
 import { withoutSecrets } from "../runtime/log.ts";
-import type { ProviderWeight } from "./kinds.ts";
+import type { ProviderWeight } from "./setting_kinds.ts";
 import { defaultOf, masked, nameInCode, type Role, rules, secretNames, secretPartsOf } from "./settings.ts";
 import { settingKind, type SettingName, settingNames, type Values } from "./settings.ts";
 

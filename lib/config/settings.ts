@@ -5,7 +5,7 @@ import type * as v from "valibot";
 import { formatMailbox, isAmong, mailboxMax } from "../email/address.ts";
 import { logLevels } from "../runtime/log.ts";
 import { providerNames, registry } from "../providers/registry.ts";
-import * as kinds from "./kinds.ts";
+import * as kinds from "./setting_kinds.ts";
 
 /** The process that uses the settings: only a worker needs a provider. */
 export type Role = "server" | "worker";

@@ -10,9 +10,9 @@ export interface RetrySettings {
   /** Backoff, ms. */
   readonly retryBaseMs: number;
   readonly retryMaxMs: number;
-  /** Since submission or an operator's last retry, ms: after it a failure may end an email, see email_fate.ts. */
+  /** Since submission or an operator's last retry, ms: after it a failure may end an email, see decide_email.ts. */
   readonly giveUpAfterMs: number;
-  /** Since doubt was recorded, ms: after it a batch of several emails may be split, see in_doubt.ts. */
+  /** Since doubt was recorded, ms: after it a batch of several emails may be split, see decide_in_doubt.ts. */
   readonly doubtSplitAfterMs: number;
   /** Those that this worker or another serves, in order of preference. */
   readonly providers: readonly string[];

@@ -2,7 +2,7 @@
 
 import type { Batch, ClaimedEmail, EmailFate, Settlement } from "../queue/contract.ts";
 import { ifReadable, readNotes } from "./batch.ts";
-import { nextPieceMax } from "./email_fate.ts";
+import { nextPieceMax } from "./decide_email.ts";
 import { addAttempts, asRetried, decodeHistory, encodeMemory, noHistory } from "./history.ts";
 
 export interface OperatorRetry {

@@ -1,5 +1,5 @@
 // The possible results of one request to a provider, and what they say about the provider. Adapters translate an API's
-// answers into outcomes; they decide nothing. What follows for the emails is in decide.ts.
+// answers into outcomes; they decide nothing. What follows for the emails is in decide_batch.ts.
 
 import type { Settlement } from "../queue/contract.ts";
 import { cutReason } from "./history.ts";

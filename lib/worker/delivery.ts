@@ -3,10 +3,10 @@
 
 import { describe } from "../runtime/errors.ts";
 import { decodeBatch, type DecodedBatch, isInDoubt } from "../policy/batch.ts";
-import { decide, nextStep } from "../policy/decide.ts";
+import { decide, nextStep } from "../policy/decide_batch.ts";
 import type { Decision, DecisionInput, Policy } from "../policy/decision.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
-import { presend } from "../policy/senders.ts";
+import { presend } from "../policy/sender_memory.ts";
 import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";

@@ -295,7 +295,7 @@ export const variants: readonly Variant[] = [
     queue: "embedded",
     patches: [
       {
-        file: "lib/policy/email_fate.ts",
+        file: "lib/policy/decide_email.ts",
         from: "return suspects > pieceMaxFirst ? pieceMaxFirst : 1;",
         to: "return Math.max(suspects, 1000);",
       },
@@ -330,7 +330,7 @@ export const variants: readonly Variant[] = [
     queue: "embedded",
     patches: [
       {
-        file: "lib/policy/in_doubt.ts",
+        file: "lib/policy/decide_in_doubt.ts",
         from: "  return baseline?.credential === policy.credential && batch.acceptances > baseline.acceptances;",
         to: "  return baseline !== undefined;",
       },
@@ -361,11 +361,11 @@ export const variants: readonly Variant[] = [
     patches: [
       queue === "redis"
         ? {
-            file: "lib/queue/redis/scripts/sweep.lua",
+            file: "lib/queue/redis/scripts/housekeeping.lua",
             from: "local restamped = 0\n",
             to: "local restamped = 1e9\n",
           }
-        : { file: "lib/queue/sqlite/sweep.ts", from: "  restamp(db);\n", to: "" },
+        : { file: "lib/queue/sqlite/housekeeping.ts", from: "  restamp(db);\n", to: "" },
     ],
     under: {
       faults: [
@@ -492,7 +492,7 @@ export const variants: readonly Variant[] = [
     queue: "embedded",
     patches: [
       {
-        file: "lib/policy/decide.ts",
+        file: "lib/policy/decide_batch.ts",
         from: '    case "unavailable":\n      return inDoubt ? keepInDoubt(outcome, input) : ruleAlike(outcome, input);',
         to: '      return inDoubt ? keepInDoubt(outcome, input) : ruleAlike(outcome, input);\n    case "unavailable":\n      return ruleAlike(outcome, input);',
       },

@@ -2,8 +2,8 @@
 
 import { expect, test } from "bun:test";
 import type { ManagedProcess } from "../../chaos/managed_process.ts";
-import { watchReadiness } from "../../chaos/ready.ts";
-import { watchUsage } from "../../chaos/usage.ts";
+import { watchReadiness } from "../../chaos/readiness_watch.ts";
+import { watchUsage } from "../../chaos/usage_watch.ts";
 import { eventually } from "../support/eventually.ts";
 import { startCommand } from "../support/service.ts";
 

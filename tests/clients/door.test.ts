@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { networkInterfaces } from "node:os";
 import { eventually } from "../support/eventually.ts";
-import { connectRaw } from "../support/raw.ts";
+import { connectRaw } from "../support/raw_http.ts";
 import { startDev, type WebClient } from "../support/web_client.ts";
 
 let web: WebClient;

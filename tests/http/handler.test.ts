@@ -6,7 +6,7 @@ import type { Producer, Submission, SubmitResult } from "../../lib/queue/contrac
 import { Handler, type HandlerOptions } from "../../lib/http/handler.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
-import { connectRaw } from "../support/raw.ts";
+import { connectRaw } from "../support/raw_http.ts";
 
 interface Running {
   readonly port: number;

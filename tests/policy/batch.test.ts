@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { decodeEmail, encodeEmail } from "../../lib/email/email.ts";
 import { decodeBatch, type DecodedBatch } from "../../lib/policy/batch.ts";
-import { decide, nextStep } from "../../lib/policy/decide.ts";
+import { decide, nextStep } from "../../lib/policy/decide_batch.ts";
 import type { Policy, Result } from "../../lib/policy/decision.ts";
 import { noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Batch } from "../../lib/queue/contract.ts";

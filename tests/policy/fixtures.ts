@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import type { DecodedBatch, DecodedEmail } from "../../lib/policy/batch.ts";
-import { decide } from "../../lib/policy/decide.ts";
+import { decide } from "../../lib/policy/decide_batch.ts";
 import type { Decision, DecisionInput, Policy, Result } from "../../lib/policy/decision.ts";
 import { addAttempts, decodeHistory, type History, noHistory, noNotes } from "../../lib/policy/history.ts";
 import type { Email } from "../../lib/email/email.ts";

@@ -1,4 +1,4 @@
-// The embedded queue on a full disk, in a separate process: sqlite-faults.test.ts gives it a small file system to fill,
+// The embedded queue on a full disk, in a separate process: sqlite_faults.test.ts gives it a small file system to fill,
 // and reads its output.
 
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";

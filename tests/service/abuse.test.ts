@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
 import { watchMemory } from "../support/process_memory.ts";
-import { connectRaw, type RawConnection } from "../support/raw.ts";
+import { connectRaw, type RawConnection } from "../support/raw_http.ts";
 import { post, startCommand, startServer } from "../support/service.ts";
 
 const token = "token-0123456789";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adminOf, promtool, type Scrape, withAdmin } from "../support/admin.ts";
 import { eventually, freePort } from "../support/eventually.ts";
-import { connectRaw } from "../support/raw.ts";
+import { connectRaw } from "../support/raw_http.ts";
 import { startRedis } from "../support/redis.ts";
 import {
   post,

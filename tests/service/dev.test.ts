@@ -6,7 +6,7 @@ import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually, freePort } from "../support/eventually.ts";
-import { connectRaw } from "../support/raw.ts";
+import { connectRaw } from "../support/raw_http.ts";
 import { childrenOf, post, type Process, startProcess } from "../support/service.ts";
 
 const root = join(import.meta.dir, "../..");

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { residentMiB } from "../support/process_memory.ts";
-import { exchangeRaw } from "../support/raw.ts";
+import { exchangeRaw } from "../support/raw_http.ts";
 import { post, startServer } from "../support/service.ts";
 import { queueAdminOf } from "../support/processes.ts";
 

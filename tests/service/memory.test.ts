@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually } from "../support/eventually.ts";
 import { watchMemory } from "../support/process_memory.ts";
-import { connectRaw } from "../support/raw.ts";
+import { connectRaw } from "../support/raw_http.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { runCli } from "../support/cli.ts";
 import { eventually, freePort } from "../support/eventually.ts";
-import { connectRaw } from "../support/raw.ts";
+import { connectRaw } from "../support/raw_http.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { startProcess } from "../support/service.ts";
 

@@ -45,7 +45,7 @@ class RedisConsumer implements Consumer {
     this.#claims = new RedisConnection(options, "claims", claimTimeoutMs);
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
-    const ours = [scripts.claim, scripts.settle, scripts.sweep, scripts.stats];
+    const ours = [scripts.claim, scripts.settle, scripts.housekeeping, scripts.stats];
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
@@ -94,7 +94,7 @@ class RedisConsumer implements Consumer {
 
   async #sweep(request: object) {
     const beganMs = this.#monotonicMs();
-    const { reply } = await this.#ask(this.#settlements, scripts.sweep, [JSON.stringify(request)]);
+    const { reply } = await this.#ask(this.#settlements, scripts.housekeeping, [JSON.stringify(request)]);
     const clock = JSON.parse(String(reply)) as { readonly nowMs: number; readonly stampMs?: number };
     const moment = { beganMs, monotonicMs: beganMs, atMs: clock.nowMs };
     return { ...clock, step: this.#clock.look(clock.stampMs, moment) };

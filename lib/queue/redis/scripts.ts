@@ -6,6 +6,7 @@ import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
 import common from "./scripts/common.lua" with { type: "text" };
 import deleteText from "./scripts/delete.lua" with { type: "text" };
+import housekeeping from "./scripts/housekeeping.lua" with { type: "text" };
 import list from "./scripts/list.lua" with { type: "text" };
 import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
@@ -13,7 +14,6 @@ import retry from "./scripts/retry.lua" with { type: "text" };
 import settle from "./scripts/settle.lua" with { type: "text" };
 import stats from "./scripts/stats.lua" with { type: "text" };
 import submit from "./scripts/submit.lua" with { type: "text" };
-import sweep from "./scripts/sweep.lua" with { type: "text" };
 
 export interface Script {
   readonly text: string;
@@ -32,7 +32,7 @@ export const scripts = {
   submit: createScript(submit, common),
   claim: createScript(claim, common),
   settle: createScript(settle, common),
-  sweep: createScript(sweep, common),
+  housekeeping: createScript(housekeeping, common),
   list: createScript(list, common),
   stats: createScript(stats, common),
   retry: createScript(retry, common),

@@ -2,9 +2,9 @@
 
 import { type Admin, type DeleteAnswer, knownMinMs, type QueueStats, StoreUnavailable } from "../contract.ts";
 import { anyProvider, dueLists, isPaused } from "./claim.ts";
-import { lastStep } from "./clock.ts";
+import { lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { listEmails, showEmail } from "./emails.ts";
+import { listEmails, showEmail } from "./list.ts";
 import { count, readConditions, release, retire } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";

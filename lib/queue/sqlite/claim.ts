@@ -2,7 +2,7 @@
 // writes nothing if it was answered before, or if nothing is due. Also here: the lists in which emails wait.
 
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
-import { aliveMs, isClockDoubted, lastStep } from "./clock.ts";
+import { aliveMs, isClockDoubted, lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
 
 /** The name of the list of emails that any provider may take. */

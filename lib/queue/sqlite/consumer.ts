@@ -4,11 +4,11 @@ import { type ClaimResult, type Consumer, knownMinMs } from "../contract.ts";
 import { ClockWatch } from "../clock_watch.ts";
 import { readStats } from "./admin.ts";
 import { claim, claimEnded } from "./claim.ts";
-import { noteStep } from "./clock.ts";
+import { noteStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
-import { sweep } from "./sweep.ts";
+import { sweep } from "./housekeeping.ts";
 import { listen } from "./wakeup.ts";
 
 export interface SqliteConsumerOptions extends StoreOptions {

@@ -1,4 +1,4 @@
-// The store's clock is the machine's, which may be wrong for a while. Steps are recorded here; sweep.ts repairs what was
+// The store's clock is the machine's, which may be wrong for a while. Steps are recorded here; housekeeping.ts repairs what was
 // stamped under a wrong clock.
 
 import { type ClockStep, type ClockWatch, largeStepMs, type Moment, toleranceMs } from "../clock_watch.ts";

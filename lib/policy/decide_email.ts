@@ -1,5 +1,5 @@
 // The fate of one email once its outcome is certain, or can no longer be found out. While it is uncertain, the batch is
-// decided as a whole, in in_doubt.ts.
+// decided as a whole, in decide_in_doubt.ts.
 
 import { backoffMs } from "./backoff.ts";
 import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";

@@ -4,7 +4,7 @@
 import type { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
 import { anyProvider, dueLists, listName } from "./claim.ts";
-import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock.ts";
+import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { count } from "./settle.ts";
 

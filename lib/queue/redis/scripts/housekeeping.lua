@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- sweep: housekeeping of one worker, bounded, once a second.
+-- housekeeping: one sweep by one worker, bounded, once a second.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms

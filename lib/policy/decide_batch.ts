@@ -1,14 +1,21 @@
 // Chooses the next step for a claimed batch, and decides what its result means. Reads like a table: the rows are the
-// kinds of result and outcome, the two columns are "never in doubt" and "in doubt". Its entries are in email_fate.ts and
-// in_doubt.ts.
+// kinds of result and outcome, the two columns are "never in doubt" and "in doubt". Its entries are in decide_email.ts and
+// decide_in_doubt.ts.
 
 import { type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Result } from "./decision.ts";
 import type { Ruling, Verdict } from "./decision.ts";
-import { decideEmail, giveBack, markUnreadable, nextPieceMax, splitOff } from "./email_fate.ts";
-import { decideSearch, endDoubt, keepInDoubt, postpone, shouldSplit, splitInDoubt } from "./in_doubt.ts";
+import { decideEmail, giveBack, markUnreadable, nextPieceMax, splitOff } from "./decide_email.ts";
+import {
+  decideSearch,
+  endDoubt,
+  keepInDoubt,
+  postpone,
+  shouldSplit,
+  splitInDoubt,
+} from "./decide_in_doubt.ts";
 import type { FailedOutcome, Outcome } from "./request_outcome.ts";
-import { domainOf, strangersMax } from "./senders.ts";
+import { domainOf, strangersMax } from "./sender_memory.ts";
 
 /**
  * The request to make for a batch that was just claimed, or the result if there is none to make. A batch whose time for

@@ -5,7 +5,7 @@
 
 import { type DecodedEmail, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Verdict } from "./decision.ts";
-import { giveBack, handOver, leaveToMark, othersFor } from "./email_fate.ts";
+import { giveBack, handOver, leaveToMark, othersFor } from "./decide_email.ts";
 
 /** Each is a name -> until when it is remembered, ms by the caller's clock. */
 export interface KnownSenders {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
-import { domainOf, type KnownSenders, noSenders, presend, remember } from "../../lib/policy/senders.ts";
+import { domainOf, type KnownSenders, noSenders, presend, remember } from "../../lib/policy/sender_memory.ts";
 import {
   anyBatch,
   batch,

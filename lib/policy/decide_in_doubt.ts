@@ -7,8 +7,8 @@
 
 import { type DecodedBatch, isInDoubt } from "./batch.ts";
 import type { DecisionInput, Ruling, Verdict } from "./decision.ts";
-import { backoff, isLate, isOtherCredential, markDead, markSent } from "./email_fate.ts";
-import { resendAfterDoubt, withAttempt, withHistory } from "./email_fate.ts";
+import { backoff, isLate, isOtherCredential, markDead, markSent } from "./decide_email.ts";
+import { resendAfterDoubt, withAttempt, withHistory } from "./decide_email.ts";
 import { addAttempts, encodeMemory, type Notes } from "./history.ts";
 import type { FailedOutcome } from "./request_outcome.ts";
 
