@@ -7,6 +7,7 @@ import { bothReady, installService, submit, untilCounted } from "./service.ts";
 testPage("docs/upgrading.md", async (page, machine) => {
   const { run, until } = machine;
   await installService(machine, "PROVIDERS=sandbox", "DEFAULT_FROM=shop@example.com");
+  expect(await run(page.next("reliable-email --version"))).toStartWith("reliable-email ");
   await run("sed -i 's/^RestartSec=1$/RestartSec=2/' /etc/systemd/system/reliable-email-*.service");
   await run(page.next("systemctl daemon-reload"));
   const worker = page.next("systemctl restart reliable-email-worker");
