@@ -2,7 +2,7 @@
 
 import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
 import type { Admin, DeleteAnswer, Health, Settlement, StoredBatch, StoredEmail } from "../contract.ts";
-import { readSettled, readStats, writeSettlement } from "./batch_codec.ts";
+import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
@@ -56,7 +56,7 @@ class RedisAdmin implements Admin {
   }
 
   async stats() {
-    return readStats(await this.#ask(scripts.stats));
+    return decodeStats(await this.#ask(scripts.stats));
   }
 
   async list(...[state, limit, from = "", order = "oldest"]: Parameters<Admin["list"]>) {

@@ -52,7 +52,7 @@ export function writeSettlement(
 }
 
 /** Reads the reply of stats.lua. */
-export function readStats(reply: unknown): QueueStats {
+export function decodeStats(reply: unknown): QueueStats {
   return JSON.parse(String(reply)) as QueueStats;
 }
 

@@ -3,7 +3,7 @@
 import { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, knownMinMs, StoreUnavailable } from "../contract.ts";
 import type { Batch, ClaimRequest, ClaimResult, Consumer, Settlement, WorkerPresence } from "../contract.ts";
-import { readClaim, readSettled, readStats, writeSettlement } from "./batch_codec.ts";
+import { readClaim, readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { foreignFormat, StoreWatch } from "./store_watch.ts";
@@ -74,7 +74,7 @@ class RedisConsumer implements Consumer {
   }
 
   async stats() {
-    return readStats((await this.#ask(this.#settlements, scripts.stats)).reply);
+    return decodeStats((await this.#ask(this.#settlements, scripts.stats)).reply);
   }
 
   paused() {

@@ -9,7 +9,7 @@ import {
   type Submission,
   type SubmitResult,
 } from "../contract.ts";
-import { readStats } from "./batch_codec.ts";
+import { decodeStats } from "./batch_codec.ts";
 import {
   commandTimeoutMs,
   RedisConnection,
@@ -70,7 +70,7 @@ class RedisProducer implements Producer {
   }
 
   async stats() {
-    return readStats((await this.#connection.run(scripts.stats)).reply);
+    return decodeStats((await this.#connection.run(scripts.stats)).reply);
   }
 
   readonly health = () => this.#store.health();
