@@ -35,8 +35,23 @@ export function encodeEmail(email: Email): string {
 /** Most bytes of memory that the stored text of an email takes: JSON makes six characters of a control character. */
 export function storedBytesMax(email: Email): number {
   const values = Object.values(email);
-  const length = values.reduce((sum, value) => sum + 6 * value.length, namesLength);
+  const length = values.reduce((sum, value) => sum + jsonLengthMax(value), namesLength);
   return values.every((value) => storedBytes(value) === value.length) ? length : 2 * length;
+}
+
+/** Up to this length a text is taken for the worst case: to look at it costs more than its memory is worth. */
+const unscannedMax = 65_536;
+
+/** Of a large text the worst case would be memory for six emails: others would be refused for it. */
+function jsonLengthMax(text: string): number {
+  if (text.length <= unscannedMax) return 6 * text.length;
+  let length = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x20) length += 5;
+    else if (unit === 0x22 || unit === 0x5c) length += 1;
+  }
+  return length;
 }
 
 /** Length of a stored text without its values: `"name":"",` for each field, two pairs of braces, a line feed. */

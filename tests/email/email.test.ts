@@ -49,6 +49,11 @@ test("email: the size of a stored text is never underestimated", () => {
   );
 });
 
+test("email: the size of a large stored text is hardly overestimated, or it would crowd out others", () => {
+  const email = { ...full, body: `é${"x".repeat(1_000_000)}`, html: '<a href="x">'.repeat(100_000) };
+  expect(storedBytesMax(email)).toBeLessThan(1.1 * storedBytes(encodeEmail(email)));
+});
+
 test("email: a stored email is read back, and so is its envelope line alone", () => {
   const text = fc.string({ unit: "binary" });
   const email = fc.record(
