@@ -577,6 +577,20 @@ export function operating(tools: Tools): void {
         expect(await q.admin.release(batch, back([id!]))).toBe(batch === held);
     });
 
+    test("is refused if an email has left the batch since, by its worker before the first request", async () => {
+      const q = await queue();
+      const some = await submitMany(q, 2);
+      const worker = await claim(q);
+      q.advance(leaseMs + 1);
+      const batch = await shown(q, some[0]!);
+      expect(batch.leaseExpired).toBe(true);
+      // Its lease has expired, but nobody has claimed it since: the worker still settles it.
+      const settlement = { fates: [due(some[0]!, hourMs)], counts: {}, keepsLease: true } as const;
+      expect(await q.consumer.settle(worker, settlement)).toEqual({ leaseHeld: true, duplicates: [] });
+      expect(await q.admin.release(batch, back(some))).toBe(false);
+      expect(await Promise.all(some.map((id) => state(q, id)))).toEqual(["retrying", "in-doubt"]);
+    });
+
     test("works while all claims are stopped", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);

@@ -51,8 +51,12 @@ export function release(
   const held = batch.leaseExpired ? 1 : 0;
   const isSame = db.get`SELECT 1 FROM batches WHERE id = ${batch.id} AND lease = ${batch.lease}
     AND held = ${held} AND (held = 0 OR due_at <= ${db.now.atMs})`;
-  if (isSame !== undefined) carryOut(db, { ...batch, emails: [] }, settlement, retainMs);
-  return isSame !== undefined;
+  if (isSame === undefined) return false;
+  // Under an expired lease its worker may still have taken emails out, before the first request.
+  const members = new Set(membersOf(db, batch.id).map(({ id }) => id));
+  if (!settlement.fates.every(({ id }) => members.has(id))) return false;
+  carryOut(db, { ...batch, emails: [] }, settlement, retainMs);
+  return true;
 }
 
 /** Emails newly accepted, and those that another batch had delivered before. */
