@@ -232,7 +232,7 @@ for _, name in ipairs({ 'leases', 'leases:doubtful' }) do
   for _, batch in ipairs(call('ZREVRANGEBYSCORE', name, '+inf', text(at), 'LIMIT', 0, 200)) do
     local b = fields(batch, 'until', 'length', 'provider')
     local length = tonumber(b.length) or hour
-    if tonumber(b['until']) > at + 2 * length then
+    if (tonumber(b['until']) or 0) > at + 2 * length then
       local lease_end = text(at + length)
       call('HSET', 'batch:' .. batch, 'until', lease_end)
       call('ZADD', 'batches:' .. b.provider, lease_end, batch)
