@@ -13,7 +13,7 @@ import { StatsCache } from "./stats_cache.ts";
 export interface AdminPortOptions {
   readonly role: "server" | "worker";
   readonly log: Log;
-  /** Of the queue; rejects if the store does not answer. */
+  /** The queue's statistics; rejects if the store does not answer. */
   readonly stats: () => Promise<QueueStats>;
   readonly health: () => Health;
   /** Why the next connections may fail, if they may. */

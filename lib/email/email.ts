@@ -42,7 +42,7 @@ export function storedBytesMax(email: Email): number {
 /** Up to this length a text is taken for the worst case: to look at it costs more than its memory is worth. */
 const unscannedMax = 65_536;
 
-/** Of a large text the worst case would be memory for six emails: others would be refused for it. */
+/** The worst case of a large text would reserve memory for six emails, and refuse others. */
 function jsonLengthMax(text: string): number {
   if (text.length <= unscannedMax) return 6 * text.length;
   let length = text.length;

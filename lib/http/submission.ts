@@ -16,7 +16,7 @@ import {
 export interface SubmittedFields {
   /** As given, not trimmed. */
   readonly values: FieldValues;
-  /** What is wrong with the form in which a field was given. Its value is then ignored. */
+  /** Faults in the form in which a field was given. Its value is then ignored. */
   readonly faults: FieldValues;
 }
 

@@ -34,7 +34,7 @@ interface Opened {
   readonly isDown: boolean;
 }
 
-/** What a request that was admitted says about the provider; an answer to a question is a `success`. */
+/** The result of an admitted request, as far as it concerns the provider; an answer to a question is a `success`. */
 export interface BreakerEvent {
   readonly kind: ProviderHealth;
   /** Names a failure, so that the same one counts once. */

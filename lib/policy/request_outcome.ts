@@ -69,7 +69,7 @@ export type ProviderHealth = (typeof healthBySeverity)[number];
 const healthBySeverity = ["none", "success", "failure", "unanswered", "accountRefused"] as const;
 const failuresBySeverity = ["accountRefused", "unavailable", "unknown", "throttled"] as const;
 
-/** What the outcomes of one answer say about the provider: the worst counts, unless it accepted an email. */
+/** Judges the provider by the outcomes of one answer: the worst counts, unless it accepted an email. */
 export function judgeProvider(outcomes: readonly Outcome[]): {
   readonly health: ProviderHealth;
   /** Why the provider itself failed, if it did. */

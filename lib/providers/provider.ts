@@ -22,7 +22,7 @@ export interface Provider {
   readonly startRate: number;
   /** Highest rate while the provider names no limit, requests per second. */
   readonly maxRate: number;
-  /** What a request depends on besides the emails (a message stream): stored with the batch when it is made. */
+  /** The input of a request besides the emails (a message stream), stored with the batch when it is made. */
   readonly context: string;
   /** Digest of base URL and credential, 16 hex digits of a SHA-256; empty for a provider without a credential. */
   readonly credential: string;

@@ -49,7 +49,7 @@ export class Delivery {
     this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
   }
 
-  /** What a decision now is made from. `nowMs` estimates the store's time, and is never ahead of it. */
+  /** The input of a decision now. `nowMs` estimates the store's time, and is never ahead of it. */
   get #input(): DecisionInput {
     const nowMs = this.#batch.nowMs + Math.floor(performance.now() - this.#answeredAtMs);
     return { batch: this.#open, policy: this.#policy, nowMs, random: Math.random() };

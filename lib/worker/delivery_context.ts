@@ -1,4 +1,4 @@
-// What all deliveries of a worker share: the queue, the settings, the log and the observer; and how they report dead
+// Shared by all deliveries of a worker: the queue, the settings, the log and the observer; and how they report dead
 // letters.
 
 import type { Log } from "../runtime/log.ts";

@@ -8,7 +8,7 @@ import { formatNumber, visible } from "../format.ts";
 import { complain, hint, print, printJson } from "../output.ts";
 import { pageMax, type QueueSession } from "./session.ts";
 
-/** What follows the id in a message. */
+/** The rest of a message that begins with an id. */
 export const problems = {
   unknown: "is unknown: it was never in this queue, or left it so long ago that its id is no longer kept",
   waiting: "is not a dead letter: it is waiting",
@@ -44,7 +44,7 @@ interface Change<Chunk> {
   report(isLost: boolean): Report | Promise<Report>;
 }
 
-/** What a command has done: as a document and as text. */
+/** The result of a command, as a document and as text. */
 interface Report {
   readonly document: object;
   readonly text: string;

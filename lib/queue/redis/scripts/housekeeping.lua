@@ -192,7 +192,7 @@ for _, batch in ipairs(range('ends', text(at + 23 * hour + minute), '+inf', 100)
   call('ZADD', 'ends', ends, batch)
 end
 
--- What was stamped by a clock that ran ahead is kept for its whole time from now on.
+-- Anything stamped by a clock that ran ahead is kept for its whole time from now on.
 for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '+inf', 1000)) do
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
 end
