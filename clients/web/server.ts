@@ -76,6 +76,7 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
   const server = serveHttp("WEB_", {
     hostname,
     port: config.webPort === "" ? 0 : config.webPort,
+    reusePort: false,
     maxRequestBodySize: bodyBytesMax,
     fetch: handle,
     error(error) {

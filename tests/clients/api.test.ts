@@ -136,6 +136,13 @@ describe("web client: in dev", () => {
     expect((await snapshotWhere(web, () => true)).faults).toEqual({ sandbox: works, "sandbox-2": works });
   });
 
+  test("a second web client on its port exits with an error that names the port", async () => {
+    const env = { DATA_DIR: web.dataDir, PROVIDERS: "sandbox", WEB_PORT: String(web.port) };
+    const second = startProcess("clients/web/main.ts", env);
+    expect(await second.exited).toBe(1);
+    expect(second.stderr()).toStartWith(`Cannot start: WEB_PORT ${web.port} is taken by another process`);
+  });
+
   test("an unknown email and a wrong method are refused", async () => {
     expect((await web.ask("GET", "/api/emails/unknown")).status).toBe(404);
     expect((await web.ask("DELETE", "/api/delivered/x.eml")).status).toBe(404);
