@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually, freePort } from "./eventually.ts";
-import { startProcess } from "./service.ts";
+import { childrenOf, startProcess } from "./service.ts";
 
 export interface WebClient {
   /** The address that `dev` prints, with the token. */
@@ -23,6 +23,17 @@ export interface WebClient {
   stop(): Promise<void>;
 }
 
+/** Longest wait for `dev` to end by itself, ms. */
+const stopMs = 30_000;
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended.
+  }
+}
+
 /** @param env settings besides those that isolate it from the rest of the machine */
 export async function startDev(env: Record<string, string> = {}): Promise<WebClient> {
   const dataDir = mkdtempSync(join(tmpdir(), "reliable-email-web-"));
@@ -32,14 +43,19 @@ export async function startDev(env: Record<string, string> = {}): Promise<WebCli
   await eventually(
     () => `dev is up (${child.stdout()}${child.stderr()})`,
     () => child.stdout().includes("Ctrl-C"),
-  );
+  ).catch(async (error: unknown) => {
+    await child.kill();
+    throw error;
+  });
   const [, address = ""] = /^Web client {2}(\S+)$/m.exec(child.stdout()) ?? [];
   const [, serverUrl = ""] = /^Listening {3}(\S+)$/m.exec(child.stdout()) ?? [];
   return {
     ...clientAt(address, serverUrl),
     dataDir,
     async stop() {
+      const hung = setTimeout(() => [child.pid, ...childrenOf(child.pid)].forEach(kill), stopMs);
       await child.kill("SIGTERM");
+      clearTimeout(hung);
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
