@@ -32,7 +32,7 @@ export function reasonOf(...parts: readonly (string | number | null | undefined)
 }
 
 const kindOfFailure =
-  /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no (?:answer|connection): [A-Za-z_]+|SANDBOX_FAULTS: [a-z-]+)?/;
+  /^(?:\d{3}\b)? ?(?:(?:[a-z]+(?:_[a-z]+)+|code \d+|refused)(?=:)|no (?:answer|connection): [A-Za-z_]+|sandbox: [a-z-]+$)?/;
 
 /**
  * The part of a reason that names the kind of failure: a status, or the name or code of an error. The rest may quote the

@@ -85,10 +85,8 @@ describe("web client: in dev", () => {
     await snapshotWhere(web, ({ states }) => states.dead === 1);
     const { state, attempts, fields } = await detailsOf(web, id);
     expect(state).toBe("dead");
-    expect(attempts).toMatchObject([
-      { outcome: "rejected", isAccepted: false, reason: "SANDBOX_FAULTS: reject" },
-    ]);
-    expect(fields).toContainEqual({ label: "Reason", text: "SANDBOX_FAULTS: reject" });
+    expect(attempts).toMatchObject([{ outcome: "rejected", isAccepted: false, reason: "sandbox: reject" }]);
+    expect(fields).toContainEqual({ label: "Reason", text: "sandbox: reject" });
     await setAll(web, works);
     expect((await web.ask("POST", `/api/emails/${id}`, {})).status).toBe(200);
     await snapshotWhere(web, ({ states }) => states.sent === 1);
@@ -236,7 +234,7 @@ test("web client: npm run web shows a service of other processes, and breaks its
   const response = await web.ask("POST", "/api/send", { subject: "a", body: "b", to: "ada@example.org" });
   const { id } = (await response.json()) as { id: string };
   const failing = await snapshotWhere(web, ({ emails }) => (emails[0]?.attempts_total ?? 0) > 0);
-  expect(failing.emails[0]).toMatchObject({ id, reason: "SANDBOX_FAULTS: unavailable" });
+  expect(failing.emails[0]).toMatchObject({ id, reason: "sandbox: unavailable" });
   await web.ask("PUT", "/api/faults/sandbox", works);
   const { providers } = await snapshotWhere(web, ({ states }) => states.sent === 1);
   expect(providers).toMatchObject([{ name: "sandbox", breaker: expect.any(String), accepted: 1 }]);

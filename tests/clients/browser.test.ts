@@ -6,6 +6,7 @@ import type { SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 import { faultsFile, readFaults } from "../../lib/providers/sandbox/faults_file.ts";
 import { type Browser, type OpenedPage, openPage, type Page, startBrowser } from "../support/browser.ts";
 import { eventually, freePort } from "../support/eventually.ts";
+import { startProcess } from "../support/service.ts";
 import { startDev, type WebClient } from "../support/web_client.ts";
 
 let browser: Browser;
@@ -43,7 +44,7 @@ test("page: an email is composed, sent and watched until it is delivered", async
   await view("Delivered");
   await page.getByRole("link", { name: "First email" }).click();
   await shown("ada@example.org", page.getByRole("article"));
-  await shown("this is a first email", page.getByRole("article"));
+  await shown("This is a first email.", page.getByRole("article"));
   expect(opened.complaints).toEqual([]);
 });
 
@@ -140,7 +141,7 @@ test("page: while both providers are broken an email waits, and it arrives once 
   await web.submit({ subject: "Held up" });
   await view("Queue");
   await shown("Retrying", row("Held up"));
-  await shown("SANDBOX_FAULTS: unavailable", row("Held up"));
+  await shown("sandbox: unavailable", row("Held up"));
   await view("Providers");
   await page.getByRole("button", { name: "Fix sandbox-2" }).click();
   await view("Queue");
@@ -157,15 +158,21 @@ test("page: while one provider is broken the other sends, and its breaker, the c
     return (await provider("sandbox").textContent())?.includes("open");
   });
   await shown("closed", provider("sandbox-2"));
-  await shown("SANDBOX_FAULTS: unavailable", provider("sandbox"));
+  await shown("sandbox: unavailable", provider("sandbox"));
   await eventually("all is sent", async () => {
     const label = await page.getByRole("img").getAttribute("aria-label");
-    return /waiting 0, (sent by sandbox 0, )?sent by sandbox-2 [1-9]\d+, dead 0$/.test(label ?? "");
+    return /not sent yet 0, (sent by sandbox 0, )?sent by sandbox-2 [1-9]\d+, dead 0$/.test(label ?? "");
   });
   expect(await page.locator("figure canvas").count()).toBe(1);
+  const dashed = page.locator(".legend li").filter({ has: page.locator("[data-dashed]") });
+  expect((await dashed.allTextContents()).join()).toMatch(/^not sent yet 0,sent by sandbox-2 \d+$/);
   await page.getByText("As a table").click();
   expect(await page.locator("details th[scope=col]").allTextContents()).toContain("sent by sandbox-2");
   expect(await page.locator("details tbody tr").count()).toBeGreaterThan(0);
+  const isAligned = `[...document.querySelectorAll("details tbody tr:first-child > *")].every((cell, i) =>
+    getComputedStyle(cell).textAlign ===
+    getComputedStyle(document.querySelectorAll("details thead th")[i]).textAlign)`;
+  expect(await page.evaluate(isAligned)).toBe(true);
 });
 
 test("page: a dead letter shows its reason and its attempts, is retried, and arrives", async () => {
@@ -182,10 +189,17 @@ test("page: a dead letter shows its reason and its attempts, is retried, and arr
   await view("Queue");
   await page.getByRole("link", { name: "Refused once" }).click();
   await shown("rejected");
-  await shown("SANDBOX_FAULTS: reject");
+  await shown("sandbox: reject");
+  const queue = (command: string) =>
+    startProcess("lib/cli/main.ts", { DATA_DIR: web.dataDir, PROVIDERS: "sandbox" }, ["queue", command])
+      .exited;
+  expect(await queue("pause")).toBe(0);
   await page.getByRole("button", { name: "Retry" }).click();
-  await shown("It waits again.");
+  await shown("Queued again.");
+  await shown("Waiting · ");
+  expect(await queue("resume")).toBe(0);
   await shown("Sent · Accepted by a provider");
+  expect(await page.getByText("Queued again.").count()).toBe(0);
   await page.getByRole("link", { name: "Show what was delivered" }).click();
   await shown("Refused once", page.getByRole("article"));
 });
@@ -252,6 +266,8 @@ test("page: the token is removed from the address, and a tab without one says wh
   await shown("No emails yet.");
   const other = await openPage(browser, web.origin);
   await other.page.getByText("open the address that was printed").waitFor();
+  await other.page.getByRole("link", { name: "Providers" }).click();
+  expect(await other.page.getByRole("button", { name: /^Send \d+ test emails$/ }).isDisabled()).toBe(true);
   await other.page.goto(web.address);
   await other.page.getByText("No emails yet.").waitFor();
   await other.close();

@@ -58,7 +58,7 @@ test.each([
   ["code 300: Jane", "code 300"],
   ["401 API key is invalid", "401"],
   ["refused: Jane", "refused"],
-  ["SANDBOX_FAULTS: reject", "SANDBOX_FAULTS: reject"],
+  ["sandbox: reject", "sandbox: reject"],
   ["no answer: ECONNRESET", "no answer: ECONNRESET"],
   ["no answer: TimeoutError", "no answer: TimeoutError"],
   ["no connection: ERR_PROXY_TUNNEL", "no connection: ERR_PROXY_TUNNEL"],

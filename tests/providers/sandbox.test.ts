@@ -507,7 +507,7 @@ describe("sandbox: a fault", () => {
     const { result, rate } = await send(faulty({ [name]: 1 }));
     expect(result).toEqual({
       kind: "whole",
-      outcome: { kind: expected, reason: `SANDBOX_FAULTS: ${name}`, ...own },
+      outcome: { kind: expected, reason: `sandbox: ${name}`, ...own },
     } as never);
     expect(rate).toEqual({});
     expect(files()).toEqual([]);

@@ -1,4 +1,4 @@
-// The chart of the last minutes: emails that wait, that each provider sent, and that are dead. A label and a table
+// The chart of the last minutes: emails that are not sent yet, that each provider sent, and that are dead. A label and a table
 // contain the same numbers as text.
 
 import uPlot from "uplot";
@@ -19,6 +19,8 @@ interface Series {
   readonly color: string;
   readonly dash: readonly number[];
   readonly valueOf: (sample: Sample) => number;
+  /** Not drawn if it is always zero. */
+  readonly skipsZero?: true;
 }
 
 export class Chart {
@@ -27,10 +29,7 @@ export class Chart {
   readonly #legend = element("ul", { class: "legend" });
   readonly #head = element("tr");
   readonly #body = element("tbody");
-  readonly #keys = new Keyed<{ readonly label: string; readonly color: string; readonly value: number }>(
-    this.#legend,
-    keyOf,
-  );
+  readonly #keys = new Keyed<Key>(this.#legend, keyOf);
   readonly #observer = new ResizeObserver(() => this.#resize());
   readonly #scheme = matchMedia("(prefers-color-scheme: dark)");
   #plot: uPlot | undefined;
@@ -69,16 +68,22 @@ export class Chart {
     const last = samples.at(-1);
     if (last === undefined) return;
     const series = seriesOf(last);
-    const labels = series.map(({ label }) => label).join();
+    const drawn = series.filter(({ skipsZero, valueOf }) => !skipsZero || samples.some(valueOf));
+    const labels = drawn.map(({ label }) => label).join();
     if (labels !== this.#labels) this.#forget();
     this.#labels = labels;
     const data: uPlot.AlignedData = [
       samples.map(({ at }) => at),
-      ...series.map(({ valueOf }) => samples.map(valueOf)),
+      ...drawn.map(({ valueOf }) => samples.map(valueOf)),
     ];
-    this.#plot ??= new uPlot(this.#options(series), data, this.#canvas);
+    this.#plot ??= new uPlot(this.#options(drawn), data, this.#canvas);
     this.#plot.setData(data);
-    const values = series.map(({ label, color, valueOf }) => ({ label, color, value: valueOf(last) }));
+    const values = series.map(({ label, color, dash, valueOf }) => ({
+      label,
+      color,
+      isDashed: dash.length > 0,
+      value: valueOf(last),
+    }));
     this.#keys.show(values, ({ label }) => label);
     this.#canvas.setAttribute(
       "aria-label",
@@ -142,7 +147,8 @@ export class Chart {
   #tabulate(samples: readonly Sample[], series: readonly Series[]): void {
     fill(
       this.#head,
-      ...["Time", ...series.map(({ label }) => label)].map((title) => element("th", { scope: "col" }, title)),
+      element("th", { scope: "col" }, "Time"),
+      ...series.map(({ label }) => element("th", { scope: "col", class: "figure" }, label)),
     );
     const slotOf = ({ at }: Sample) => Math.floor(at / rowSeconds);
     const rows = samples.filter(
@@ -174,25 +180,23 @@ function seriesOf({ sent }: Sample): Series[] {
     valueOf: (sample: Sample) => sample.sent[name] ?? 0,
   }));
   return [
-    { label: "waiting", color: "muted", dash: [4, 4], valueOf: ({ waiting }) => waiting },
+    { label: "not sent yet", color: "muted", dash: [4, 4], valueOf: ({ waiting }) => waiting },
     ...providers,
-    { label: "dead", color: "red", dash: [], valueOf: ({ dead }) => dead },
+    { label: "dead", color: "red", dash: [], valueOf: ({ dead }) => dead, skipsZero: true },
   ];
 }
 
-function keyOf({
-  label,
-  color,
-  value,
-}: {
-  readonly label: string;
-  readonly color: string;
+/** An entry of the legend. */
+interface Key extends Pick<Series, "label" | "color"> {
+  readonly isDashed: boolean;
   readonly value: number;
-}): Element {
+}
+
+function keyOf({ label, color, isDashed, value }: Key): Element {
   return element(
     "li",
     {},
-    element("span", { class: "swatch", "data-color": color, "aria-hidden": "true" }),
+    element("span", { class: "swatch", "data-color": color, "data-dashed": isDashed, "aria-hidden": "true" }),
     label,
     " ",
     element("strong", {}, number(value)),

@@ -29,7 +29,7 @@ const inputs: readonly (readonly Input[])[] = [
     { name: "from_name", label: "Name of the sender", isOptional: true },
   ],
   [{ name: "subject", label: "Subject", value: "Hello" }],
-  [{ name: "body", label: "Text", kind: "area", rows: 6, value: "Hello,\n\nthis is a first email.\n" }],
+  [{ name: "body", label: "Text", kind: "area", rows: 6, value: "Hello,\n\nThis is a first email.\n" }],
   [
     {
       name: "html",

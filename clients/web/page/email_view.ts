@@ -14,6 +14,8 @@ export class EmailView implements View {
   readonly #message = element("p", { class: "message", role: "status" });
   /** The JSON of the details that are shown: they are rendered again only after a change. */
   #shown = "";
+  /** The state in which the message about the last retry is true. */
+  #messageState: string | undefined;
   #isAsking = false;
 
   constructor(id: string) {
@@ -29,11 +31,14 @@ export class EmailView implements View {
   async #load(): Promise<void> {
     if (this.#isAsking) return;
     this.#isAsking = true;
+    // Taken before the request, whose answer may otherwise be older than the retry.
+    const messageState = this.#messageState;
     try {
       const details = await request<EmailDetails>("GET", this.#path);
       const text = JSON.stringify(details);
       if (text !== this.#shown) fill(this.#content, ...partsOf(details, this.#act));
       this.#shown = text;
+      if (messageState !== undefined && details.state !== messageState) this.#message.textContent = "";
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (error.status === 404) fill(this.#content, element("p", { class: "empty" }, error.message));
@@ -44,8 +49,10 @@ export class EmailView implements View {
 
   readonly #act: Act = async (method, done, body) => {
     this.#message.classList.remove("wrong");
+    this.#messageState = undefined;
     try {
       await request(method, this.#path, body);
+      if (method === "POST") this.#messageState = "waiting";
       this.#message.textContent = done;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
@@ -130,7 +137,7 @@ function attemptTable(attempts: readonly AttemptDetails[]): HTMLElement {
 }
 
 function actionsOf({ state, outcomeUnknown }: EmailDetails, act: Act): HTMLElement[] {
-  const retried = "It waits again.";
+  const retried = "Queued again.";
   const deleting = confirmed("Delete", "Delete permanently", () => act("DELETE", "It is deleted."));
   switch (state) {
     case "dead":

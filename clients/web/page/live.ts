@@ -21,6 +21,8 @@ export class Live {
   snapshot: Snapshot | undefined;
   /** Why the queue cannot be read, if it cannot. */
   failure: string | undefined;
+  /** Whether the token was refused. */
+  isLocked = false;
   /** The oldest first. */
   samples: readonly Sample[] = [];
   #before: Readonly<Record<string, number>> | undefined;

@@ -71,8 +71,10 @@ function update(): void {
 function lose(refusal: Refused): void {
   connection.textContent = refusal.status === 401 ? "Locked" : "Reconnecting";
   connection.dataset["state"] = "lost";
-  if (refusal.status === 401)
-    show("This tab has no valid token: open the address that was printed at the start.");
+  if (refusal.status !== 401) return;
+  live.isLocked = true;
+  show("This tab has no valid token: open the address that was printed at the start.");
+  view?.update?.();
 }
 
 function show(text: string | undefined): void {

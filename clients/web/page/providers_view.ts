@@ -25,6 +25,7 @@ export class ProvidersView implements View {
   readonly element: HTMLElement;
   readonly #live: Live;
   readonly #chart = new Chart();
+  readonly #send = button(`Send ${testCount} test emails`, () => void this.#sendTests());
   readonly #body = element("tbody");
   readonly #rows = new Keyed<ProviderRow>(this.#body, rowOf);
   readonly #hint = element("p", { class: "remark", hidden: true }, unknownBreakers);
@@ -34,11 +35,10 @@ export class ProvidersView implements View {
 
   constructor(live: Live) {
     this.#live = live;
-    const sendButton = button(`Send ${testCount} test emails`, () => void this.#sendTests());
     this.element = element(
       "section",
       { class: "providers" },
-      element("div", { class: "heading" }, element("h1", {}, "Providers"), sendButton),
+      element("div", { class: "heading" }, element("h1", {}, "Providers"), this.#send),
       this.#message,
       this.#chart.element,
       element("table", {}, element("caption", { class: "hidden" }, "Providers"), headOf(), this.#body),
@@ -50,7 +50,8 @@ export class ProvidersView implements View {
   }
 
   update(): void {
-    const { snapshot, samples } = this.#live;
+    const { snapshot, samples, isLocked } = this.#live;
+    this.#send.disabled = isLocked;
     if (snapshot === undefined) return;
     this.#rows.show(snapshot.providers, ({ name }) => name);
     this.#hint.hidden = snapshot.providers.some(({ breaker }) => breaker !== undefined);

@@ -136,7 +136,7 @@ function noAnswer(kind: "unavailable" | "unknown", reason: string): SendResult {
 }
 
 function outcomeOfFault(fault: SandboxFault): Exclude<Outcome, { kind: "accepted" }> {
-  const reason = `SANDBOX_FAULTS: ${fault}`;
+  const reason = `sandbox: ${fault}`;
   switch (fault) {
     case "unavailable":
       return { kind: "unavailable", reason, own: true };
