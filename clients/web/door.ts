@@ -47,7 +47,7 @@ export class Door {
       return refusal(403, "Host: must be a loopback name with this port");
     if (URL.parse(url) === null) return refusal(400, "the address cannot be read");
     if (!pathOf(url).startsWith("/api/") || this.#gate(headers.get("authorization"))) return undefined;
-    return refusal(401, "the token is missing or wrong: open the address that was printed at the start");
+    return refusal(401, "the token is missing or wrong: open the address that was printed last");
   }
 }
 

@@ -25,7 +25,7 @@ const inputs: readonly (readonly Input[])[] = [
     { name: "to_name", label: "Name of the recipient", isOptional: true },
   ],
   [
-    { name: "from", label: "From", kind: "email", isOptional: true, hint: "Without it, DEFAULT_FROM" },
+    { name: "from", label: "From", kind: "email", isOptional: true, hint: "Default: DEFAULT_FROM" },
     { name: "from_name", label: "Name of the sender", isOptional: true },
   ],
   [{ name: "subject", label: "Subject", value: "Hello" }],

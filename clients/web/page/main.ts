@@ -73,7 +73,7 @@ function lose(refusal: Refused): void {
   connection.dataset["state"] = "lost";
   if (refusal.status !== 401) return;
   live.isLocked = true;
-  show("This tab has no valid token: open the address that was printed at the start.");
+  show("This tab has no valid token: open the address that was printed last.");
   view?.update?.();
 }
 
