@@ -62,29 +62,31 @@ function readForm(bytes: Buffer, fields: SubmittedFields): string | undefined {
   // Decoding makes nothing longer, so it is done in place. The separators stay, so that the whole body is checked as
   // UTF-8 at once, and no character reaches over one of them.
   const spans = new Map<FieldName, readonly [start: number, end: number]>();
+  const end = bytes.length;
   let length = 0;
   let nameStart = 0;
   let nameEnd = -1;
-  for (let i = 0; i <= bytes.length; i++) {
-    let byte = bytes[i] ?? ampersand;
-    if (byte === ampersand) {
-      const name = bytes.toString("latin1", nameStart, nameEnd === -1 ? length : nameEnd);
-      if (isFieldName(name)) {
-        if (spans.has(name)) fields.faults[name] = "is given twice";
-        spans.set(name, [nameEnd === -1 ? length : nameEnd + 1, length]);
-      }
-      nameStart = length + 1;
-      nameEnd = -1;
-    } else if (byte === equals && nameEnd === -1) {
-      nameEnd = length;
-    } else if (byte === plus) {
-      byte = space;
-    } else if (byte === percent) {
-      const code = (digits[bytes[i + 1] ?? 0]! << 4) | digits[bytes[i + 2] ?? 0]!;
-      // Without two digits behind it, a percent sign stands for itself.
-      if (code >= 0) {
-        byte = code;
-        i += 2;
+  for (let i = 0; i <= end; i++) {
+    let byte = i === end ? ampersand : bytes[i]!;
+    // Letters, which are most of a form, come after all four.
+    if (byte <= equals) {
+      if (byte === plus) byte = space;
+      else if (byte === equals && nameEnd === -1) nameEnd = length;
+      else if (byte === percent) {
+        const code = (digits[bytes[i + 1] ?? 0]! << 4) | digits[bytes[i + 2] ?? 0]!;
+        // Without two digits behind it, a percent sign stands for itself.
+        if (code >= 0) {
+          byte = code;
+          i += 2;
+        }
+      } else if (byte === ampersand) {
+        const name = bytes.toString("latin1", nameStart, nameEnd === -1 ? length : nameEnd);
+        if (isFieldName(name)) {
+          if (spans.has(name)) fields.faults[name] = "is given twice";
+          spans.set(name, [nameEnd === -1 ? length : nameEnd + 1, length]);
+        }
+        nameStart = length + 1;
+        nameEnd = -1;
       }
     }
     bytes[length++] = byte;
