@@ -31,7 +31,7 @@ function newClock(): TestClock {
 }
 
 async function startRedisOn(clock: TestClock): Promise<RedisServer> {
-  const redis = await startRedis({}, clock);
+  const redis = await startRedis({}, { clock });
   ends.push(redis.stop);
   return redis;
 }

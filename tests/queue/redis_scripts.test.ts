@@ -188,7 +188,7 @@ describe("redis: data of an older release", () => {
 
 test("redis: a Redis whose own clock is ahead for a moment strands nothing, and queues nothing twice", async () => {
   const clock = startClock();
-  const redis = await startRedis({}, clock);
+  const redis = await startRedis({}, { clock });
   try {
     const options = optionsFor(redis.url);
     const [producer, consumer] = [await producerOn(options), await consumerOn(options)];

@@ -1,7 +1,7 @@
 // A real redis-server for one test: on a free port, in its own folder, by default with the settings that
 // docs/deploy-redis.md requires.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../chaos/clock/clock.ts";
@@ -22,6 +22,8 @@ export interface RedisServer {
   readonly url: string;
   readonly port: number;
   readonly folder: string;
+  /** False after SIGKILL or SIGSTOP: it answers nobody then. */
+  readonly isRunning: boolean;
   /** Runs `redis-cli` on this server. */
   cli(...command: string[]): string;
   kill(signal: NodeJS.Signals): void;
@@ -37,31 +39,45 @@ process.on("exit", () => {
   for (const kill of running) kill();
 });
 
-/** @param clock the wall clock to use instead of the machine's */
-export async function startRedis(settings: Record<string, string> = {}, clock?: Clock): Promise<RedisServer> {
+export interface RedisProcess {
+  /** The wall clock to use instead of the machine's. */
+  readonly clock?: Clock;
+  /** Files of its folder, by name, written before its first start. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Arguments before the settings: a configuration file, a mode. */
+  readonly args?: readonly string[];
+}
+
+/** @param settings its `port` is a free one unless given */
+export async function startRedis(
+  settings: Readonly<Record<string, string>> = {},
+  { clock, files = {}, args = [] }: RedisProcess = {},
+): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
-  let port = await freePort();
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+  let port = settings["port"] === undefined ? await freePort() : Number(settings["port"]);
   let child: Bun.Subprocess | undefined;
+  let isRunning = false;
   const kill = () => child?.kill("SIGKILL");
   running.add(kill);
 
   function cli(...command: string[]): string {
-    const { stdout } = Bun.spawnSync(["redis-cli", "-p", String(port), ...command]);
+    const env = { ...process.env, REDISCLI_AUTH: settings["requirepass"] ?? "" };
+    const { stdout } = Bun.spawnSync(["redis-cli", "-p", String(port), ...command], { env });
     return stdout.toString().trim();
   }
 
   /** Returns false if it exited immediately, as on a port that is taken. */
   async function comesUp(more: Record<string, string> = {}): Promise<boolean> {
-    const all = { ...durableSettings, ...quickReplicas, ...settings, ...more };
+    const own = { port: String(port), dir: folder, bind: "127.0.0.1" };
+    const all = { ...durableSettings, ...quickReplicas, ...settings, ...more, ...own };
     const options = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
-    const started = Bun.spawn(
-      ["redis-server", "--port", String(port), "--dir", folder, "--bind", "127.0.0.1", ...options],
-      {
-        env: { ...process.env, ...clock?.env },
-        stdout: "ignore",
-        stderr: "inherit",
-      },
-    );
+    const started = Bun.spawn(["redis-server", ...args, ...options], {
+      cwd: folder,
+      env: { ...process.env, ...clock?.env },
+      stdout: "ignore",
+      stderr: "inherit",
+    });
     child = started;
     const hasEnded = () => started.exitCode !== null || started.signalCode !== null;
     // Checks that the answer is its own, not that of another Redis on the same port.
@@ -69,7 +85,16 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
       "redis-server answers",
       () => hasEnded() || cli("INFO", "server").includes(`process_id:${started.pid}\r`),
     );
-    return !hasEnded();
+    isRunning = !hasEnded();
+    return isRunning;
+  }
+
+  async function stop(): Promise<void> {
+    child?.kill("SIGKILL");
+    await child?.exited;
+    isRunning = false;
+    running.delete(kill);
+    rmSync(folder, { recursive: true, force: true });
   }
 
   async function start(more?: Record<string, string>): Promise<void> {
@@ -77,7 +102,10 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
   }
 
   for (let tries = 1; !(await comesUp()); tries += 1) {
-    if (tries === 3) throw new Error("redis-server failed to start");
+    if (tries === 3 || settings["port"] !== undefined) {
+      await stop();
+      throw new Error(`redis-server failed to start, on port ${port}`);
+    }
     port = await freePort();
   }
   return {
@@ -86,17 +114,18 @@ export async function startRedis(settings: Record<string, string> = {}, clock?: 
     folder,
     cli,
     start,
-    kill: (signal) => child?.kill(signal),
+    stop,
+    get isRunning() {
+      return isRunning;
+    },
+    kill(signal) {
+      child?.kill(signal);
+      if (["SIGKILL", "SIGSTOP", "SIGCONT"].includes(signal)) isRunning = signal === "SIGCONT";
+    },
     async restart(more) {
       child?.kill("SIGKILL");
       await child?.exited;
       await start(more);
-    },
-    async stop() {
-      child?.kill("SIGKILL");
-      await child?.exited;
-      running.delete(kill);
-      rmSync(folder, { recursive: true, force: true });
     },
   };
 }

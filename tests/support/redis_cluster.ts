@@ -1,0 +1,251 @@
+// A real Redis Cluster for one test, whose nodes know each other from the start: forming one by MEET takes seconds.
+
+import { randomBytes } from "node:crypto";
+import { eventually, freePort } from "./eventually.ts";
+import { type RedisServer, startRedis } from "./redis.ts";
+
+export interface ClusterOptions {
+  /** Default: 3, which share the slots evenly. */
+  readonly primaries?: number;
+  /** Replicas of each primary. Default: 2. */
+  readonly replicas?: number;
+  /** Settings of every node, on top of those that are durable. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** A slot by its number, or by a key in it. */
+type Slot = number | string;
+
+/** The move of a slot, step by step. It ends when `finish` or `redis-cli --cluster fix` has been called. */
+export interface SlotMove {
+  readonly slot: number;
+  readonly source: RedisServer;
+  readonly target: RedisServer;
+  /**
+   * Moves some keys of the slot.
+   * @param countMax default: all
+   * @returns how many are left at the source
+   */
+  migrate(countMax?: number): number;
+  /** Gives the slot to the target, on both nodes and then on the other primaries. */
+  finish(): void;
+}
+
+export interface RedisCluster {
+  /** Names all nodes. */
+  readonly url: string;
+  /** First the primaries of the start, then their replicas. */
+  readonly nodes: readonly RedisServer[];
+  slotOf(slot: Slot): number;
+  /** The running node that owns the slot by its own word; of several, the one with the latest configuration. */
+  primaryOf(slot: Slot): RedisServer;
+  /** The running replicas of that node, by their own word. */
+  replicasOf(slot: Slot): RedisServer[];
+  /** A primary that does not own the slot, to which it may move. */
+  otherPrimary(slot: Slot): RedisServer;
+  /** Promotes a replica as an operator would, and returns it. The old primary is its replica by then. */
+  failOver(slot: Slot): Promise<RedisServer>;
+  /** Opens the slot on both nodes, so that its keys can move. */
+  startMove(slot: Slot, target: RedisServer): SlotMove;
+  /** Waits until all nodes are running, agree, and every replica follows its primary. */
+  settled(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const slots = 16_384;
+/** How long a node may be silent until others hold it for failed, ms. Promotion takes about as long again. */
+export const nodeTimeoutMs = 1000;
+
+const clusterSettings = {
+  "cluster-enabled": "yes",
+  "cluster-node-timeout": String(nodeTimeoutMs),
+  "cluster-require-full-coverage": "no",
+  // The replicas stay where a test expects them.
+  "cluster-allow-replica-migration": "no",
+};
+
+interface Member {
+  readonly id: string;
+  readonly port: number;
+  readonly busPort: number;
+  /** Its primary; itself if it is one. */
+  readonly primary: number;
+}
+
+export async function startRedisCluster(options: ClusterOptions = {}): Promise<RedisCluster> {
+  const { primaries = 3, replicas = 2, settings = {} } = options;
+  const members: Member[] = [];
+  for (let i = 0; i < primaries * (1 + replicas); i += 1) {
+    const [port, busPort] = [await freePort(), await freePort()];
+    members.push({ id: randomBytes(20).toString("hex"), port, busPort, primary: i % primaries });
+  }
+  const nodes = await startAll(
+    members.map(
+      (member) => () =>
+        startRedis(
+          {
+            ...clusterSettings,
+            ...settings,
+            port: String(member.port),
+            "cluster-port": String(member.busPort),
+          },
+          { files: { "nodes.conf": nodesFile(members, member, primaries) } },
+        ),
+    ),
+  );
+  const cluster = clusterOf(members, nodes, settings["requirepass"]);
+  await cluster.settled();
+  return cluster;
+}
+
+/** Starts all at once; if one fails, stops the others and rejects. */
+export async function startAll(starts: readonly (() => Promise<RedisServer>)[]): Promise<RedisServer[]> {
+  const results = await Promise.allSettled(starts.map((start) => start()));
+  const started = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed === undefined) return started;
+  await Promise.all(started.map((node) => node.stop()));
+  throw failed.reason;
+}
+
+/** The file in which `myself` keeps what it knows about the cluster. */
+function nodesFile(members: readonly Member[], myself: Member, primaries: number): string {
+  const lines = members.map((member, index) => {
+    const isPrimary = member.primary === index;
+    const flags = `${member === myself ? "myself," : ""}${isPrimary ? "master" : "slave"}`;
+    const [from, to] = [member.primary, member.primary + 1].map((i) => Math.floor((i * slots) / primaries));
+    const rest = isPrimary ? `connected ${from}-${to! - 1}` : "connected";
+    const primaryId = isPrimary ? "-" : members[member.primary]!.id;
+    const address = `127.0.0.1:${member.port}@${member.busPort}`;
+    return `${member.id} ${address} ${flags} ${primaryId} 0 0 ${member.primary + 1} ${rest}`;
+  });
+  return [...lines, `vars currentEpoch ${primaries} lastVoteEpoch 0`, ""].join("\n");
+}
+
+/** What a node says about itself. */
+interface OwnWord {
+  readonly node: RedisServer;
+  readonly id: string;
+  readonly isPrimary: boolean;
+  readonly primaryId: string;
+  readonly epoch: number;
+  owns(slot: number): boolean;
+  readonly hasOpenSlots: boolean;
+}
+
+function ownWord(node: RedisServer): OwnWord | undefined {
+  const line = /^.* myself,.*$/m.exec(node.cli("CLUSTER", "NODES"))?.[0].trim();
+  if (line === undefined) return undefined;
+  const [id = "", , flags = "", primaryId = "", , , epoch, , ...places] = line.split(" ");
+  const ranges = places
+    .filter((place) => !place.startsWith("["))
+    .map((place) => place.split("-").map(Number));
+  return {
+    node,
+    id,
+    primaryId,
+    isPrimary: flags.includes("master"),
+    epoch: Number(epoch),
+    owns: (slot) => ranges.some(([from = 0, to = from]) => slot >= from && slot <= to),
+    hasOpenSlots: ranges.length < places.length,
+  };
+}
+
+function clusterOf(
+  members: readonly Member[],
+  nodes: readonly RedisServer[],
+  password?: string,
+): RedisCluster {
+  const words = () => nodes.filter((node) => node.isRunning).flatMap((node) => ownWord(node) ?? []);
+  const slotOf = (slot: Slot) =>
+    typeof slot === "number" ? slot : Number(words()[0]!.node.cli("CLUSTER", "KEYSLOT", slot));
+
+  function ownerOf(slot: Slot, all = words()): OwnWord | undefined {
+    const number = slotOf(slot);
+    return all.filter((word) => word.isPrimary && word.owns(number)).toSorted((a, b) => b.epoch - a.epoch)[0];
+  }
+  function owner(slot: Slot): OwnWord {
+    const found = ownerOf(slot);
+    if (found === undefined) throw new Error(`no running node owns the slot of ${slot}`);
+    return found;
+  }
+  function replicasOf(slot: Slot): RedisServer[] {
+    const { id } = owner(slot);
+    return words().flatMap((word) => (!word.isPrimary && word.primaryId === id ? [word.node] : []));
+  }
+  const idOf = (node: RedisServer) => members[nodes.indexOf(node)]!.id;
+
+  function isSettled(): boolean {
+    if (nodes.some((node) => !node.isRunning)) return false;
+    return nodes.every((node) => {
+      const word = ownWord(node);
+      if (word === undefined || word.hasOpenSlots) return false;
+      if (!node.cli("CLUSTER", "INFO").includes("cluster_state:ok")) return false;
+      const view = node.cli("CLUSTER", "NODES");
+      if (/fail|handshake|disconnected/.test(view)) return false;
+      return word.isPrimary || node.cli("INFO", "replication").includes("master_link_status:up");
+    });
+  }
+
+  return {
+    url: `redis+cluster://${password === undefined ? "" : `:${password}@`}${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`,
+    nodes,
+    slotOf,
+    primaryOf: (slot) => owner(slot).node,
+    replicasOf,
+    otherPrimary(slot) {
+      const { id } = owner(slot);
+      return words().find((word) => word.isPrimary && word.id !== id)!.node;
+    },
+    async failOver(slot) {
+      const old = owner(slot).node;
+      const [next] = replicasOf(slot);
+      if (next === undefined) throw new Error("no running replica");
+      await eventually("the replica may take over", () => next.cli("CLUSTER", "FAILOVER") === "OK");
+      await eventually("the replica is the primary, and the old one its replica", () => {
+        return ownerOf(slot)?.node === next && ownWord(old)?.primaryId === idOf(next);
+      });
+      return next;
+    },
+    startMove(at, target) {
+      const slot = slotOf(at);
+      const source = owner(slot).node;
+      const set = (node: RedisServer, ...rest: string[]) => {
+        const answer = node.cli("CLUSTER", "SETSLOT", String(slot), ...rest);
+        if (answer !== "OK") throw new Error(`CLUSTER SETSLOT ${slot} ${rest.join(" ")}: ${answer}`);
+      };
+      set(target, "IMPORTING", idOf(source));
+      set(source, "MIGRATING", idOf(target));
+      return {
+        slot,
+        source,
+        target,
+        migrate(countMax = Infinity) {
+          const keys = source
+            .cli("CLUSTER", "GETKEYSINSLOT", String(slot), "1000")
+            .split("\n")
+            .filter(Boolean);
+          const moved = keys.slice(0, countMax);
+          if (moved.length > 0) {
+            const to = ["127.0.0.1", String(target.port), "", "0", "20000"];
+            const auth = password === undefined ? [] : ["AUTH", password];
+            const answer = source.cli("MIGRATE", ...to, ...auth, "KEYS", ...moved);
+            if (answer !== "OK") throw new Error(`MIGRATE: ${answer}`);
+          }
+          return keys.length - moved.length;
+        },
+        finish() {
+          set(target, "NODE", idOf(target));
+          set(source, "NODE", idOf(target));
+          for (const { node, isPrimary } of words()) {
+            if (isPrimary && node !== target && node !== source) set(node, "NODE", idOf(target));
+          }
+        },
+      };
+    },
+    settled: () => eventually("the cluster has settled", isSettled).then(() => {}),
+    async stop() {
+      await Promise.all(nodes.map((node) => node.stop()));
+    },
+  };
+}
