@@ -5,7 +5,7 @@ import { connect as connectTcp } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { driverUrl } from "../../runtime/redis_url.ts";
+import { readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
 import type { Script } from "./scripts.ts";
 
 /** Longest wait for one reply, ms. The command may still be executed after that. */
@@ -66,7 +66,8 @@ export class RedisConnection {
     this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.#role = role;
     this.#log = options.log;
-    this.redis = new Redis(driverUrl(options.url), {
+    this.redis = new Redis({
+      ...driverOptions(readRedisUrl(options.url)),
       Connector: primaryConnector(
         () => this.#fail(isReplica),
         (isInHandshake) => (this.#isInTlsHandshake = isInHandshake),
@@ -167,6 +168,12 @@ export class RedisConnection {
     this.#fail(isReplica);
     redis.disconnect(true);
   }
+}
+
+function driverOptions({ topology, login, tls, db }: RedisTarget) {
+  const where =
+    topology.kind === "address" ? topology.node : topology.kind === "socket" ? { path: topology.path } : {};
+  return { ...where, ...login, db, ...(tls && { tls: {} }) };
 }
 
 /**

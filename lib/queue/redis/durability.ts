@@ -2,6 +2,7 @@
 
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
+import { readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
 import { redisErrorText } from "./connection.ts";
 
 export type StoreState =
@@ -97,7 +98,7 @@ const stepTimeoutMs = 1000;
  * acknowledged, or is refused as soon as it is promoted: an operator learns of it before that.
  */
 export class ReplicaCheck {
-  readonly #url: URL;
+  readonly #target: RedisTarget;
   readonly #log: Log;
   /** The last reason that was logged about each address. */
   readonly #reported = new Map<string, string>();
@@ -106,7 +107,7 @@ export class ReplicaCheck {
 
   /** @param url of the primary: its user, its password and its TLS are the replicas' as well */
   constructor(url: string, log: Log) {
-    this.#url = new URL(url);
+    this.#target = readRedisUrl(url);
     this.#log = log;
   }
 
@@ -138,13 +139,14 @@ export class ReplicaCheck {
   }
 
   #connect(host: string, port: number): Redis {
-    const { protocol, hostname, username, password } = this.#url;
+    const { topology, login, tls } = this.#target;
+    // Over TLS, a replica at a bare address shows the certificate of the name that leads to the primary.
+    const servername = topology.kind === "address" ? topology.node.host : undefined;
     const replica = new Redis({
       host,
       port,
-      ...(username !== "" && { username: decodeURIComponent(username) }),
-      ...(password !== "" && { password: decodeURIComponent(password) }),
-      ...(protocol === "rediss:" && { tls: { servername: hostname } }),
+      ...login,
+      ...(tls && { tls: { ...(servername !== undefined && { servername }) } }),
       connectionName: "reliable-email-replica-check",
       lazyConnect: true,
       retryStrategy: () => null,
