@@ -53,9 +53,7 @@ export function redisUrlError(text: string): string | undefined {
   const target = read(text);
   if (typeof target === "string") return target;
   const { kind } = target.topology;
-  return kind === "sentinel" || kind === "cluster"
-    ? "is of a Redis Cluster or Sentinel, which this version does not support"
-    : undefined;
+  return kind === "cluster" ? "is of a Redis Cluster, which this version does not support" : undefined;
 }
 
 /** @param url without errors */

@@ -208,7 +208,7 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/connection.ts",
-        from: '      reconnectOnError: (error) => error.message.startsWith("READONLY"),\n',
+        from: "      reconnectOnError: (error) => leadsElsewhere.test(error.message),\n",
         to: "",
       },
       {

@@ -123,7 +123,7 @@ test.each([
   ["REDIS_URL", { REDIS_URL: " redis://:password@host" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "redi\tss://:password@host" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "redis+cluster://a:1,b:2" }, "does not support"],
-  ["REDIS_URL", { REDIS_URL: "redis+sentinel://a:1/name" }, "does not support"],
+  ["REDIS_URL", { REDIS_URL: "redis+sentinel://a:1" }, "names no primary"],
   ["REDIS_URL", { REDIS_URL: "redis://a/b" }, "database"],
   ["REDIS_URL", { REDIS_URL: "redis://a?enableOfflineQueue=true" }, "options"],
   ["REDIS_URL", { REDIS_URL: "redis://user:p#ss@host" }, "# is %23"],

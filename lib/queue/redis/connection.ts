@@ -1,12 +1,19 @@
 // Connections to Redis. By default, ioredis silently repeats a command whose reply was lost. Here it reconnects but never
 // repeats: callers do, with ids that make it harmless.
 
-import { connect as connectTcp } from "node:net";
+import { connect as connectTcp, Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
+import { nodeAddress, readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
+import { redisErrorText } from "./error_text.ts";
 import type { Script } from "./scripts.ts";
+import { hashSlot } from "./topology/hash_slot.ts";
+import { isSamePlace, type Place, type Topology } from "./topology/place.ts";
+import { shareTopology } from "./topology/topology.ts";
+import { formFor } from "./topology/url_form.ts";
+
+export { redisErrorText };
 
 /** Longest wait for one reply, ms. The command may still be executed after that. */
 export const commandTimeoutMs = 1000;
@@ -19,6 +26,15 @@ const roleCheckMs = 2000;
 const loadingMaxMs = 5000;
 
 const noTls = `no TLS handshake within ${connectTimeoutMs} ms: rediss:// needs a port on which Redis speaks TLS`;
+/** Refusals by a node that is not, or no longer, the primary. */
+const leadsElsewhere = /^(READONLY|MOVED|ASK|CLUSTERDOWN)/;
+
+/** Of an INFO as ioredis reads it. */
+interface NodeInfo {
+  readonly role?: string;
+  readonly redis_mode?: string;
+}
+
 const isReplica = "this node is a replica, not the primary";
 
 /** Given to everything that opens a connection to a queue on Redis. */
@@ -53,6 +69,12 @@ export class RedisConnection {
   /** Reasons that were logged since it was last up: an outage repeats its reasons, and may alternate between several. */
   readonly #reported = new Set<string>();
   readonly #timer: Timer;
+  readonly #target: RedisTarget;
+  readonly #topology: Topology;
+  readonly #slot: number;
+  readonly #unfollow: () => void;
+  /** Where the current connection leads, or is being made to; undefined while the primary is located. */
+  #place: Place | undefined;
   #trouble = "not connected";
   #connectedAtMs = 0;
   #isInTlsHandshake = false;
@@ -66,12 +88,19 @@ export class RedisConnection {
     this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.#role = role;
     this.#log = options.log;
+    this.#slot = hashSlot(this.partition);
+    this.#target = readRedisUrl(options.url);
+    this.#topology = shareTopology(options.url);
+    const { login, db, tls } = this.#target;
     this.redis = new Redis({
-      ...driverOptions(readRedisUrl(options.url)),
-      Connector: primaryConnector(
-        () => this.#fail(isReplica),
-        (isInHandshake) => (this.#isInTlsHandshake = isInHandshake),
-      ),
+      ...login,
+      db,
+      ...(tls && { tls: {} }),
+      Connector: primaryConnector({
+        locate: () => this.#locate(),
+        onTls: (isInHandshake) => (this.#isInTlsHandshake = isInHandshake),
+        check: (info) => this.#isPrimary(info),
+      }),
       connectionName: `reliable-email-${role}`,
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
@@ -84,8 +113,10 @@ export class RedisConnection {
       maxLoadingRetryTime: 250,
       keepAlive: 10_000,
       retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 6), 500),
-      // A primary that became a replica: only a new connection may lead to the new primary.
-      reconnectOnError: (error) => error.message.startsWith("READONLY"),
+      // A primary that became a replica, or a node that lost the slot: only a new connection may lead to the new primary.
+      reconnectOnError: (error) => leadsElsewhere.test(error.message),
+      // A hung node would keep a connection that is left open.
+      disconnectTimeout: 50,
     });
     this.redis.on("error", (error) => this.#onError(error));
     this.redis.on("connect", () => (this.#connectedAtMs = performance.now()));
@@ -94,6 +125,8 @@ export class RedisConnection {
       this.#trouble = "not connected";
       this.#log.info("store-connected", { connection: role });
     });
+    this.redis.on("reconnecting", () => this.#follow());
+    this.#unfollow = this.#topology.onAnswer(() => this.#follow());
     // An idle connection notices neither a demotion nor a node that hangs.
     this.#timer = setInterval(() => void this.#checkRole(), roleCheckMs);
   }
@@ -133,6 +166,8 @@ export class RedisConnection {
   /** Closes it for good, without waiting for replies. */
   close(): void {
     clearInterval(this.#timer);
+    this.#unfollow();
+    this.#topology.close();
     this.redis.removeAllListeners();
     this.redis.on("error", () => {});
     this.redis.disconnect();
@@ -155,6 +190,35 @@ export class RedisConnection {
     if (error.command?.name === "select") this.redis.disconnect(true);
   }
 
+  async #locate(): Promise<Place> {
+    this.#place = undefined;
+    return (this.#place = await this.#topology.locate(this.#slot));
+  }
+
+  /** Leaves for a new primary. The connection stays where it is while none is known. */
+  #follow(): void {
+    const { redis } = this;
+    const place = this.#topology.place(this.#slot);
+    if (this.#place === undefined || place.kind !== "primary" || isSamePlace(place, this.#place)) return;
+    if (redis.status === "reconnecting") {
+      // At once, instead of after the backoff.
+      redis.connect().catch(() => {});
+    } else {
+      this.#fail(`the primary is ${nodeAddress(place.node)} now`);
+      redis.disconnect(true);
+    }
+  }
+
+  #isPrimary({ role, redis_mode: mode }: NodeInfo): boolean {
+    const { topology, tls } = this.#target;
+    const place = this.#place;
+    const isWrongMode = topology.kind !== "cluster" && (mode === "cluster" || mode === "sentinel");
+    const wrongForm = isWrongMode && place?.kind === "primary" ? formFor(mode, place.node, tls) : undefined;
+    const reason = wrongForm ?? (role === "slave" ? isReplica : undefined);
+    if (reason !== undefined) this.#fail(reason);
+    return reason === undefined;
+  }
+
   async #checkRole(): Promise<void> {
     const { redis } = this;
     if (redis.status === "connect" && performance.now() - this.#connectedAtMs > loadingMaxMs) {
@@ -170,17 +234,17 @@ export class RedisConnection {
   }
 }
 
-function driverOptions({ topology, login, tls, db }: RedisTarget) {
-  const where =
-    topology.kind === "address" ? topology.node : topology.kind === "socket" ? { path: topology.path } : {};
-  return { ...where, ...login, db, ...(tls && { tls: {} }) };
+interface ConnectorEvents {
+  /** Where this connection has to lead. */
+  locate(): Promise<Place>;
+  /** Called when a TLS handshake begins and when it has ended. */
+  onTls(isInHandshake: boolean): void;
+  /** Whether the connection may become ready. @param info of INFO; empty where Redis hides it */
+  check(info: NodeInfo): boolean;
 }
 
-/**
- * Makes ioredis's connections, resolving the name each time. None that leads to a replica becomes ready.
- * @param onTls called when a TLS handshake begins and when it has ended
- */
-function primaryConnector(onReplica: () => void, onTls: (isInHandshake: boolean) => void) {
+/** Makes ioredis's connections, locating the primary and resolving its name each time. */
+function primaryConnector({ locate, onTls, check }: ConnectorEvents) {
   return class extends AbstractConnector {
     readonly #options: RedisOptions;
 
@@ -190,37 +254,36 @@ function primaryConnector(onReplica: () => void, onTls: (isInHandshake: boolean)
     }
 
     override async connect() {
-      const { host = "localhost", port = 6379, path, tls } = this.#options;
       this.connecting = true;
-      // Not before ioredis's constructor has returned: its caller may close it at once.
-      await Promise.resolve();
-      if (!this.connecting) throw new Error("Connection is closed.");
+      delete this.firstError;
       onTls(false);
-      const address = path === undefined ? { host, port } : { path };
-      const stream = tls ? connectTls({ host, port, ...tls }) : connectTcp(address);
+      // Not before ioredis's constructor has returned, whose caller may close it at once: an await does that.
+      const place = await locate();
+      if (place.kind === "unknown") this.firstError = new Error(place.reason);
+      const stream = place.kind === "unknown" || !this.connecting ? brokenSocket() : this.#open(place);
+      this.stream = stream;
+      return stream;
+    }
+
+    override check(info: NodeInfo): boolean {
+      return check(info);
+    }
+
+    #open(place: Exclude<Place, { kind: "unknown" }>): Socket {
+      const { tls } = this.#options;
+      const address = place.kind === "socket" ? { path: place.path } : place.node;
+      const stream = tls && "host" in address ? connectTls({ ...address, ...tls }) : connectTcp(address);
       if (tls) {
         stream.once("connect", () => onTls(true));
         stream.once("secureConnect", () => onTls(false));
       }
       stream.once("error", (error) => (this.firstError = error));
-      this.stream = stream;
       return stream;
-    }
-
-    /** @param info of INFO; empty where Redis hides it */
-    override check(info: { readonly role?: string }): boolean {
-      if (info.role !== "slave") return true;
-      onReplica();
-      return false;
     }
   };
 }
 
-/** The error, in Redis's words or, where ioredis names its own options, in plain ones. */
-export function redisErrorText(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  if (text.startsWith("Stream isn't writeable") || text === "Connection is closed.") return "not connected";
-  if (text.startsWith("Reached the max retries per request")) return "the connection broke before the answer";
-  // Redis quotes the arguments of a command that it does not know: emails are among them.
-  return text.replace(/, with args beginning with:.*/s, "");
+/** ioredis tries again later if a connection breaks, but never again if none is made. */
+function brokenSocket(): Socket {
+  return new Socket().destroy();
 }

@@ -1,0 +1,10 @@
+// Errors of Redis and of its driver, in words for an operator.
+
+/** The error, in Redis's words or, where ioredis names its own options, in plain ones. */
+export function redisErrorText(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  if (text.startsWith("Stream isn't writeable") || text === "Connection is closed.") return "not connected";
+  if (text.startsWith("Reached the max retries per request")) return "the connection broke before the answer";
+  // Redis quotes the arguments of a command that it does not know: emails are among them.
+  return text.replace(/, with args beginning with:.*/s, "");
+}

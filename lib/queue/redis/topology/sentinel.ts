@@ -1,0 +1,121 @@
+// The primary according to Redis Sentinel.
+
+import type { Redis } from "ioredis";
+import {
+  nodeAddress,
+  type RedisNode,
+  type RedisTarget,
+  type RedisTopology,
+} from "../../../runtime/redis_url.ts";
+import { redisErrorText } from "../error_text.ts";
+import type { Place, Topology } from "./place.ts";
+import { type Peer, Survey, type View } from "./survey.ts";
+import { explainWrongForm } from "./url_form.ts";
+
+type SentinelTopology = Extract<RedisTopology, { kind: "sentinel" }>;
+
+/** What one Sentinel says about the primary. */
+export interface SentinelView extends View {
+  readonly primary: RedisNode;
+  /** Grows with every failover. */
+  readonly epoch: number;
+}
+
+export class SentinelSurvey implements Topology {
+  readonly #survey: Survey<SentinelView>;
+
+  constructor(target: RedisTarget, { nodes, name, login }: SentinelTopology) {
+    this.#survey = new Survey({
+      nodes,
+      login,
+      tls: target.tls,
+      ask: (redis, node) => askSentinel(redis, node, name, target.tls),
+    });
+  }
+
+  async locate(): Promise<Place> {
+    await this.#survey.refresh();
+    return this.place();
+  }
+
+  place(): Place {
+    const primary = judgeSentinels([...this.#survey.views.values()]);
+    if (primary !== undefined) return { kind: "primary", node: primary };
+    const { troubles } = this.#survey;
+    return {
+      kind: "unknown",
+      reason: troubles === "" ? "not connected" : `no Sentinel knows the primary: ${troubles}`,
+    };
+  }
+
+  /** The primary knows them. */
+  replicas(): undefined {}
+
+  onAnswer(listener: () => void): () => void {
+    return this.#survey.onAnswer(listener);
+  }
+
+  close(): void {
+    this.#survey.close();
+  }
+}
+
+/**
+ * The primary that was promoted last, by the highest configuration epoch. A Sentinel that was cut off names an older one.
+ * Within one epoch, most votes decide.
+ */
+export function judgeSentinels(
+  views: readonly Pick<SentinelView, "primary" | "epoch">[],
+): RedisNode | undefined {
+  const epochMax = Math.max(...views.map(({ epoch }) => epoch));
+  const groups = Map.groupBy(
+    views.filter(({ epoch }) => epoch === epochMax),
+    ({ primary }) => nodeAddress(primary),
+  );
+  const [best] = [...groups].toSorted(
+    ([a, one], [b, other]) => other.length - one.length || (a < b ? -1 : 1),
+  );
+  return best?.[1][0]?.primary;
+}
+
+/**
+ * `SENTINEL MASTER` has the epoch, but the Sentinel that leads a failover shows the old address in it, with the new epoch,
+ * until all replicas follow the new primary. `GET-MASTER-ADDR-BY-NAME` has the new address from the promotion on. Both
+ * come in one write, so that they belong together.
+ */
+async function askSentinel(redis: Redis, node: RedisNode, name: string, tls: boolean): Promise<SentinelView> {
+  try {
+    const [id, primary, address, peers] = await Promise.all([
+      redis.call("SENTINEL", "MYID"),
+      redis.call("SENTINEL", "MASTER", name),
+      redis.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name),
+      redis.call("SENTINEL", "SENTINELS", name),
+    ]);
+    const [host = "", port] = address as string[];
+    return {
+      id: String(id),
+      primary: { host, port: Number(port) },
+      epoch: Number(fieldsOf(primary).get("config-epoch")),
+      peers: (peers as unknown[]).map(fieldsOf).flatMap(readPeer),
+    };
+  } catch (error) {
+    if (!redisErrorText(error).startsWith("ERR No such master"))
+      throw await explainWrongForm(redis, node, tls, error);
+    const known = (await redis.call("SENTINEL", "MASTERS")) as unknown[];
+    const names = known.map((one) => fieldsOf(one).get("name")).join(", ");
+    throw new Error(`this Sentinel knows no primary called ${name}, only ${names || "none at all"}`);
+  }
+}
+
+function readPeer(fields: Map<string, string>): Peer[] {
+  const [id = "", host = ""] = [fields.get("runid"), fields.get("ip")];
+  return id === "" || host === "" ? [] : [{ id, node: { host, port: Number(fields.get("port")) } }];
+}
+
+/** Sentinel answers with lists of names and values, or with maps in RESP3. */
+function fieldsOf(reply: unknown): Map<string, string> {
+  const list = Array.isArray(reply) ? reply : Object.entries(reply as object).flat();
+  return new Map(
+    list.flatMap((name, i) => (i % 2 === 0 ? [[String(name), String(list[i + 1])] as const] : [])),
+  );
+}

@@ -1,0 +1,224 @@
+// Asks all known nodes of a cluster, or all known Sentinels, the same question twice a second. Each is asked on its own: one
+// that hangs delays no other. Nodes that others name are asked too, in addition to the configured ones.
+
+import { Redis } from "ioredis";
+import { nodeAddress, type RedisLogin, type RedisNode } from "../../../runtime/redis_url.ts";
+import { redisErrorText } from "../error_text.ts";
+
+const intervalMs = 500;
+/** Longest wait for an answer, and for a connection, ms. */
+const timeoutMs = 500;
+/** How long a node that was not configured is still asked though no other names it and it does not answer, ms. */
+const forgetMs = 600_000;
+
+export interface Peer {
+  readonly id: string;
+  readonly node: RedisNode;
+}
+
+/** What one node says. */
+export interface View {
+  /** Its own id. */
+  readonly id: string;
+  /** The other nodes that it knows. */
+  readonly peers: readonly Peer[];
+}
+
+interface SurveyOptions<Answer extends View> {
+  readonly nodes: readonly RedisNode[];
+  readonly login: RedisLogin;
+  readonly tls: boolean;
+  /** Asks one node. Rejects, with the reason, if its answer is of no use. */
+  ask(redis: Redis, node: RedisNode): Promise<Answer>;
+}
+
+export class Survey<Answer extends View> {
+  readonly #options: SurveyOptions<Answer>;
+  readonly #members = new Map<string, Member<Answer>>();
+  readonly #listeners = new Set<() => void>();
+  readonly #timer: Timer;
+
+  constructor(options: SurveyOptions<Answer>) {
+    this.#options = options;
+    for (const node of options.nodes) this.#add(node, undefined);
+    this.#timer = setInterval(() => this.#tick(), intervalMs);
+  }
+
+  /** The last answer of each node that answers, by its id. */
+  get views(): ReadonlyMap<string, Answer> {
+    const members = [...this.#members.values()].toSorted((a, b) => a.answeredAtMs - b.answeredAtMs);
+    return new Map(members.flatMap(({ view }) => (view === undefined ? [] : [[view.id, view] as const])));
+  }
+
+  /** Why others do not answer: addresses and reasons. Empty while some were not heard yet. */
+  get troubles(): string {
+    const silent = [...this.#members.values()].filter(({ view }) => view === undefined);
+    if (silent.some(({ isSettled }) => !isSettled)) return "";
+    return [...new Set(silent.map(({ node, trouble }) => `${nodeAddress(node)}: ${trouble}`))].join("; ");
+  }
+
+  /**
+   * Asks all nodes now, and waits for the answers of those that answered before or were not heard yet. It does not wait
+   * for a node that is known not to answer.
+   */
+  async refresh(): Promise<void> {
+    const waited = new Set<Member<Answer>>();
+    const next = () => [...this.#members.values()].filter((one) => one.isExpected && !waited.has(one));
+    for (let members = next(); members.length > 0; members = next()) {
+      for (const member of members) waited.add(member);
+      await Promise.all(members.map((member) => member.ask()));
+    }
+  }
+
+  /** Calls a function after every answer and failure. @returns a function that ends this */
+  onAnswer(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    for (const member of this.#members.values()) member.close();
+    this.#members.clear();
+  }
+
+  #add(node: RedisNode, id: string | undefined): Member<Answer> {
+    const member = new Member(node, id, this.#options, (peers) => {
+      for (const peer of peers) this.#learn(peer);
+      for (const listener of this.#listeners) listener();
+    });
+    this.#members.set(nodeAddress(node), member);
+    return member;
+  }
+
+  #learn({ node, id }: Peer): void {
+    const member = this.#members.get(nodeAddress(node)) ?? this.#add(node, id);
+    member.hear(id);
+  }
+
+  #tick(): void {
+    const endMs = performance.now() - forgetMs;
+    const isHeard = this.views.size > 0;
+    for (const [address, member] of this.#members) {
+      if (isHeard && member.isForgotten(endMs)) {
+        member.close();
+        this.#members.delete(address);
+      } else void member.ask();
+    }
+  }
+}
+
+/** One node and the connection on which it is asked. */
+class Member<Answer extends View> {
+  readonly node: RedisNode;
+  /** Undefined if it does not answer. */
+  view: Answer | undefined;
+  answeredAtMs = 0;
+  trouble = "not connected";
+  /** Whether it has answered or failed to. */
+  isSettled = false;
+  readonly #isConfigured: boolean;
+  readonly #redis: Redis;
+  readonly #options: SurveyOptions<Answer>;
+  readonly #onAnswer: (peers: readonly Peer[]) => void;
+  /** Resolves once it is settled. */
+  readonly #settled: Promise<void>;
+  #markSettled: () => void;
+  /** The id that others give it: another program may answer at this address by now. */
+  #id: string | undefined;
+  #heardAtMs = performance.now();
+  #isClosed = false;
+
+  constructor(
+    node: RedisNode,
+    id: string | undefined,
+    options: SurveyOptions<Answer>,
+    onAnswer: (peers: readonly Peer[]) => void,
+  ) {
+    this.node = node;
+    this.#id = id;
+    this.#isConfigured = id === undefined;
+    this.#options = options;
+    this.#onAnswer = onAnswer;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => this.#fail(`no answer within ${timeoutMs} ms`), timeoutMs);
+    this.#settled = promise;
+    this.#markSettled = () => {
+      clearTimeout(timer);
+      this.isSettled = true;
+      resolve();
+    };
+    this.#redis = connect(node, options);
+    this.#redis.on("ready", () => void this.ask());
+    this.#redis.on("error", (error) => this.#fail(redisErrorText(error)));
+    this.#redis.on("close", () => this.#fail(this.trouble));
+  }
+
+  /** Whether an answer is expected, so that it is worth waiting for. */
+  get isExpected(): boolean {
+    return !this.isSettled || this.view !== undefined;
+  }
+
+  /** Resolves when it has answered or failed to. */
+  async ask(): Promise<void> {
+    if (this.#redis.status !== "ready") return this.#settled;
+    try {
+      const view = await this.#options.ask(this.#redis, this.node);
+      if (!this.#isConfigured && view.id !== this.#id) throw new Error("another node answers there");
+      this.#adopt(view);
+    } catch (error) {
+      this.#fail(redisErrorText(error));
+    }
+  }
+
+  hear(id: string): void {
+    this.#id = id;
+    this.#heardAtMs = performance.now();
+  }
+
+  isForgotten(endMs: number): boolean {
+    return !this.#isConfigured && Math.max(this.#heardAtMs, this.answeredAtMs) < endMs;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#markSettled();
+    this.#redis.disconnect();
+  }
+
+  #adopt(view: Answer): void {
+    if (this.#isClosed) return;
+    this.view = view;
+    this.answeredAtMs = performance.now();
+    this.#markSettled();
+    this.#onAnswer(view.peers);
+  }
+
+  #fail(trouble: string): void {
+    if (this.#isClosed) return;
+    this.view = undefined;
+    if (trouble !== "not connected") this.trouble = trouble;
+    this.#markSettled();
+    this.#onAnswer([]);
+  }
+}
+
+function connect({ host, port }: RedisNode, { login, tls }: SurveyOptions<View>): Redis {
+  return new Redis({
+    host,
+    port,
+    ...login,
+    ...(tls && { tls: {} }),
+    connectionName: "reliable-email-topology",
+    enableOfflineQueue: false,
+    enableReadyCheck: false,
+    disableClientInfo: true,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    commandTimeout: timeoutMs,
+    connectTimeout: timeoutMs,
+    socketTimeout: 2 * timeoutMs,
+    keepAlive: 10_000,
+    retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 6), intervalMs),
+  });
+}

@@ -1,0 +1,57 @@
+// Where the primary of a queue is: at a fixed address, as the Sentinels say, or as the nodes of a cluster say.
+
+import { readRedisUrl, type RedisTarget } from "../../../runtime/redis_url.ts";
+import type { Place, Topology } from "./place.ts";
+import { SentinelSurvey } from "./sentinel.ts";
+
+interface Shared {
+  readonly topology: Topology;
+  users: number;
+}
+
+/** By URL: all connections of a process share one topology, and so one connection to each node for its questions. */
+const shared = new Map<string, Shared>();
+
+/** Its `close` ends it once all who share it have closed theirs. */
+export function shareTopology(url: string): Topology {
+  const one = shared.get(url) ?? { topology: createTopology(readRedisUrl(url)), users: 0 };
+  shared.set(url, one);
+  one.users += 1;
+  const { topology } = one;
+  return {
+    locate: (slot) => topology.locate(slot),
+    place: (slot) => topology.place(slot),
+    replicas: (slot) => topology.replicas(slot),
+    onAnswer: (listener) => topology.onAnswer(listener),
+    close() {
+      one.users -= 1;
+      if (one.users > 0) return;
+      shared.delete(url);
+      topology.close();
+    },
+  };
+}
+
+function createTopology(target: RedisTarget): Topology {
+  const { topology } = target;
+  switch (topology.kind) {
+    case "address":
+      return fixed({ kind: "primary", node: topology.node });
+    case "socket":
+      return fixed({ kind: "socket", path: topology.path });
+    case "sentinel":
+      return new SentinelSurvey(target, topology);
+    case "cluster":
+      throw new Error("not supported yet");
+  }
+}
+
+function fixed(place: Place): Topology {
+  return {
+    locate: async () => place,
+    place: () => place,
+    replicas() {},
+    onAnswer: () => () => {},
+    close() {},
+  };
+}

@@ -1,0 +1,33 @@
+// The form of REDIS_URL that leads to a node, for one that was reached with another form.
+
+import type { Redis } from "ioredis";
+import { nodeAddress, type RedisNode } from "../../../runtime/redis_url.ts";
+import { redisErrorText } from "../error_text.ts";
+
+/** The form of REDIS_URL for a node, by the `redis_mode` in its INFO; undefined if that is unknown. */
+export function formFor(mode: string | undefined, node: RedisNode, tls: boolean): string | undefined {
+  const [scheme, address] = [tls ? "rediss" : "redis", nodeAddress(node)];
+  switch (mode) {
+    case "standalone":
+      return `${address} is neither in a cluster nor a Sentinel: use ${scheme}://${address}`;
+    case "sentinel":
+      return `${address} is a Sentinel: use ${scheme}+sentinel://${address}/name`;
+    case "cluster":
+      return `${address} is a node of a Redis Cluster: use ${scheme}+cluster://${address}`;
+  }
+  return undefined;
+}
+
+/** The error to report about a node that does not understand the question: which form of REDIS_URL leads to it. */
+export async function explainWrongForm(
+  redis: Redis,
+  node: RedisNode,
+  tls: boolean,
+  error: unknown,
+): Promise<Error> {
+  const reason = redisErrorText(error);
+  if (!/unknown (sub)?command|cluster support disabled/i.test(reason)) return new Error(reason);
+  const info = await redis.info("server").catch(() => "");
+  const [, mode] = /^redis_mode:(\w+)/m.exec(info) ?? [];
+  return new Error(formFor(mode, node, tls) ?? reason);
+}
