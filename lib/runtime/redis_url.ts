@@ -51,9 +51,7 @@ const socketPathMax = 107;
 /** Returns the reason why a URL is invalid, without quoting any of it. */
 export function redisUrlError(text: string): string | undefined {
   const target = read(text);
-  if (typeof target === "string") return target;
-  const { kind } = target.topology;
-  return kind === "cluster" ? "is of a Redis Cluster, which this version does not support" : undefined;
+  return typeof target === "string" ? target : undefined;
 }
 
 /** @param url without errors */

@@ -122,7 +122,7 @@ test.each([
   ["REDIS_URL", { REDIS_URL: "Rediss://host" }, "rediss://"],
   ["REDIS_URL", { REDIS_URL: " redis://:password@host" }, "redis://"],
   ["REDIS_URL", { REDIS_URL: "redi\tss://:password@host" }, "redis://"],
-  ["REDIS_URL", { REDIS_URL: "redis+cluster://a:1,b:2" }, "does not support"],
+  ["REDIS_URL", { REDIS_URL: "redis+cluster://a:1,b:2/1" }, "only one"],
   ["REDIS_URL", { REDIS_URL: "redis+sentinel://a:1" }, "names no primary"],
   ["REDIS_URL", { REDIS_URL: "redis://a/b" }, "database"],
   ["REDIS_URL", { REDIS_URL: "redis://a?enableOfflineQueue=true" }, "options"],

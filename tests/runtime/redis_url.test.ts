@@ -79,6 +79,7 @@ describe("redis url: a valid one is read as", () => {
       },
     ],
   ] as const)("%s", (url, target) => {
+    expect(redisUrlError(url)).toBeUndefined();
     expect<object>(readRedisUrl(url)).toEqual(target);
   });
 });

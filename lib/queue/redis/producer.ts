@@ -29,7 +29,8 @@ const bytesPerSecond = 4 * 1024 * 1024;
 const againMs = 50;
 
 /** Refusals that pass: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
-const passing = /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOSCRIPT|UNBLOCKED)/;
+const passing =
+  /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY|NOSCRIPT|UNBLOCKED)/;
 /** The error replies of Redis begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 

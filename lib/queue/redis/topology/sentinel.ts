@@ -8,7 +8,7 @@ import {
   type RedisTopology,
 } from "../../../runtime/redis_url.ts";
 import { redisErrorText } from "../error_text.ts";
-import type { Place, Topology } from "./place.ts";
+import type { Topology } from "./place.ts";
 import { type Peer, Survey, type View } from "./survey.ts";
 import { explainWrongForm } from "./url_form.ts";
 
@@ -21,43 +21,16 @@ export interface SentinelView extends View {
   readonly epoch: number;
 }
 
-export class SentinelSurvey implements Topology {
-  readonly #survey: Survey<SentinelView>;
-
-  constructor(target: RedisTarget, { nodes, name, login }: SentinelTopology) {
-    this.#survey = new Survey({
-      nodes,
-      login,
-      tls: target.tls,
-      ask: (redis, node) => askSentinel(redis, node, name, target.tls),
-    });
-  }
-
-  async locate(): Promise<Place> {
-    await this.#survey.refresh();
-    return this.place();
-  }
-
-  place(): Place {
-    const primary = judgeSentinels([...this.#survey.views.values()]);
-    if (primary !== undefined) return { kind: "primary", node: primary };
-    const { troubles } = this.#survey;
-    return {
-      kind: "unknown",
-      reason: troubles === "" ? "not connected" : `no Sentinel knows the primary: ${troubles}`,
-    };
-  }
-
-  /** The primary knows them. */
-  replicas(): undefined {}
-
-  onAnswer(listener: () => void): () => void {
-    return this.#survey.onAnswer(listener);
-  }
-
-  close(): void {
-    this.#survey.close();
-  }
+export function surveySentinels({ tls }: RedisTarget, { nodes, name, login }: SentinelTopology): Topology {
+  return new Survey<SentinelView>({
+    kind: "Sentinel",
+    nodes,
+    login,
+    tls,
+    ask: (redis, node) => askSentinel(redis, node, name, tls),
+    judge: (views) => ({ kind: "primary", node: judgeSentinels([...views.values()])! }),
+    replicas() {},
+  });
 }
 
 /**

@@ -4,6 +4,7 @@
 import { Redis } from "ioredis";
 import { nodeAddress, type RedisLogin, type RedisNode } from "../../../runtime/redis_url.ts";
 import { redisErrorText } from "../error_text.ts";
+import type { Place, Topology } from "./place.ts";
 
 const intervalMs = 500;
 /** Longest wait for an answer, and for a connection, ms. */
@@ -24,17 +25,24 @@ export interface View {
   readonly peers: readonly Peer[];
 }
 
-interface SurveyOptions<Answer extends View> {
+export interface SurveyOptions<Answer extends View> {
+  /** What is asked, for messages. */
+  readonly kind: "Sentinel" | "node of the cluster";
   readonly nodes: readonly RedisNode[];
   readonly login: RedisLogin;
   readonly tls: boolean;
-  /** Asks one node. Rejects, with the reason, if its answer is of no use. */
-  ask(redis: Redis, node: RedisNode): Promise<Answer>;
+  /** Asks one node. Rejects, with the reason, if its answer is of no use. @param slots all that connections lead to */
+  ask(redis: Redis, node: RedisNode, slots: readonly number[]): Promise<Answer>;
+  /** Pure. @param views the last answer of each node that answers, by its id; at least one */
+  judge(views: ReadonlyMap<string, Answer>, slot: number): Place;
+  /** Pure. See {@link Topology.replicas}. */
+  replicas(views: ReadonlyMap<string, Answer>, slot: number): readonly RedisNode[] | undefined;
 }
 
-export class Survey<Answer extends View> {
+export class Survey<Answer extends View> implements Topology {
   readonly #options: SurveyOptions<Answer>;
   readonly #members = new Map<string, Member<Answer>>();
+  readonly #slots = new Set<number>();
   readonly #listeners = new Set<() => void>();
   readonly #timer: Timer;
 
@@ -44,30 +52,22 @@ export class Survey<Answer extends View> {
     this.#timer = setInterval(() => this.#tick(), intervalMs);
   }
 
-  /** The last answer of each node that answers, by its id. */
-  get views(): ReadonlyMap<string, Answer> {
-    const members = [...this.#members.values()].toSorted((a, b) => a.answeredAtMs - b.answeredAtMs);
-    return new Map(members.flatMap(({ view }) => (view === undefined ? [] : [[view.id, view] as const])));
+  async locate(slot: number): Promise<Place> {
+    this.#slots.add(slot);
+    await this.#refresh();
+    return this.place(slot);
   }
 
-  /** Why others do not answer: addresses and reasons. Empty while some were not heard yet. */
-  get troubles(): string {
-    const silent = [...this.#members.values()].filter(({ view }) => view === undefined);
-    if (silent.some(({ isSettled }) => !isSettled)) return "";
-    return [...new Set(silent.map(({ node, trouble }) => `${nodeAddress(node)}: ${trouble}`))].join("; ");
+  place(slot: number): Place {
+    const views = this.#views;
+    if (views.size > 0) return this.#options.judge(views, slot);
+    const { kind } = this.#options;
+    const troubles = this.#troubles;
+    return { kind: "unknown", reason: troubles === "" ? "not connected" : `no ${kind} answers: ${troubles}` };
   }
 
-  /**
-   * Asks all nodes now, and waits for the answers of those that answered before or were not heard yet. It does not wait
-   * for a node that is known not to answer.
-   */
-  async refresh(): Promise<void> {
-    const waited = new Set<Member<Answer>>();
-    const next = () => [...this.#members.values()].filter((one) => one.isExpected && !waited.has(one));
-    for (let members = next(); members.length > 0; members = next()) {
-      for (const member of members) waited.add(member);
-      await Promise.all(members.map((member) => member.ask()));
-    }
+  replicas(slot: number): readonly RedisNode[] | undefined {
+    return this.#options.replicas(this.#views, slot);
   }
 
   /** Calls a function after every answer and failure. @returns a function that ends this */
@@ -82,8 +82,33 @@ export class Survey<Answer extends View> {
     this.#members.clear();
   }
 
+  get #views(): ReadonlyMap<string, Answer> {
+    const members = [...this.#members.values()].toSorted((a, b) => a.answeredAtMs - b.answeredAtMs);
+    return new Map(members.flatMap(({ view }) => (view === undefined ? [] : [[view.id, view] as const])));
+  }
+
+  /** Why none answers: addresses and reasons. Empty while some were not heard yet. */
+  get #troubles(): string {
+    const members = [...this.#members.values()];
+    if (members.some(({ isSettled }) => !isSettled)) return "";
+    return members.map(({ node, trouble }) => `${nodeAddress(node)}: ${trouble}`).join("; ");
+  }
+
+  /**
+   * Asks all nodes now, and waits for the answers of those that answered before or were not heard yet. It does not wait
+   * for a node that is known not to answer.
+   */
+  async #refresh(): Promise<void> {
+    const waited = new Set<Member<Answer>>();
+    const next = () => [...this.#members.values()].filter((one) => one.isExpected && !waited.has(one));
+    for (let members = next(); members.length > 0; members = next()) {
+      for (const member of members) waited.add(member);
+      await Promise.all(members.map((member) => member.ask([...this.#slots])));
+    }
+  }
+
   #add(node: RedisNode, id: string | undefined): Member<Answer> {
-    const member = new Member(node, id, this.#options, (peers) => {
+    const member = new Member(node, id, this.#options, this.#slots, (peers) => {
       for (const peer of peers) this.#learn(peer);
       for (const listener of this.#listeners) listener();
     });
@@ -98,12 +123,12 @@ export class Survey<Answer extends View> {
 
   #tick(): void {
     const endMs = performance.now() - forgetMs;
-    const isHeard = this.views.size > 0;
+    const isHeard = this.#views.size > 0;
     for (const [address, member] of this.#members) {
       if (isHeard && member.isForgotten(endMs)) {
         member.close();
         this.#members.delete(address);
-      } else void member.ask();
+      } else void member.ask([...this.#slots]);
     }
   }
 }
@@ -133,6 +158,7 @@ class Member<Answer extends View> {
     node: RedisNode,
     id: string | undefined,
     options: SurveyOptions<Answer>,
+    slots: ReadonlySet<number>,
     onAnswer: (peers: readonly Peer[]) => void,
   ) {
     this.node = node;
@@ -148,8 +174,8 @@ class Member<Answer extends View> {
       this.isSettled = true;
       resolve();
     };
-    this.#redis = connect(node, options);
-    this.#redis.on("ready", () => void this.ask());
+    this.#redis = connect(node, options.login, options.tls);
+    this.#redis.on("ready", () => void this.ask([...slots]));
     this.#redis.on("error", (error) => this.#fail(redisErrorText(error)));
     this.#redis.on("close", () => this.#fail(this.trouble));
   }
@@ -160,10 +186,10 @@ class Member<Answer extends View> {
   }
 
   /** Resolves when it has answered or failed to. */
-  async ask(): Promise<void> {
+  async ask(slots: readonly number[]): Promise<void> {
     if (this.#redis.status !== "ready") return this.#settled;
     try {
-      const view = await this.#options.ask(this.#redis, this.node);
+      const view = await this.#options.ask(this.#redis, this.node, slots);
       if (!this.#isConfigured && view.id !== this.#id) throw new Error("another node answers there");
       this.#adopt(view);
     } catch (error) {
@@ -203,7 +229,7 @@ class Member<Answer extends View> {
   }
 }
 
-function connect({ host, port }: RedisNode, { login, tls }: SurveyOptions<View>): Redis {
+function connect({ host, port }: RedisNode, login: RedisLogin, tls: boolean): Redis {
   return new Redis({
     host,
     port,

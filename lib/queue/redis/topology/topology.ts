@@ -1,8 +1,9 @@
 // Where the primary of a queue is: at a fixed address, as the Sentinels say, or as the nodes of a cluster say.
 
 import { readRedisUrl, type RedisTarget } from "../../../runtime/redis_url.ts";
+import { surveyCluster } from "./cluster.ts";
 import type { Place, Topology } from "./place.ts";
-import { SentinelSurvey } from "./sentinel.ts";
+import { surveySentinels } from "./sentinel.ts";
 
 interface Shared {
   readonly topology: Topology;
@@ -40,9 +41,9 @@ function createTopology(target: RedisTarget): Topology {
     case "socket":
       return fixed({ kind: "socket", path: topology.path });
     case "sentinel":
-      return new SentinelSurvey(target, topology);
+      return surveySentinels(target, topology);
     case "cluster":
-      throw new Error("not supported yet");
+      return surveyCluster(target, topology);
   }
 }
 

@@ -9,11 +9,11 @@ export function formFor(mode: string | undefined, node: RedisNode, tls: boolean)
   const [scheme, address] = [tls ? "rediss" : "redis", nodeAddress(node)];
   switch (mode) {
     case "standalone":
-      return `${address} is neither in a cluster nor a Sentinel: use ${scheme}://${address}`;
+      return `this node is neither a Sentinel nor in a cluster: use ${scheme}://${address}`;
     case "sentinel":
-      return `${address} is a Sentinel: use ${scheme}+sentinel://${address}/name`;
+      return `this node is a Sentinel: use ${scheme}+sentinel://${address}/name`;
     case "cluster":
-      return `${address} is a node of a Redis Cluster: use ${scheme}+cluster://${address}`;
+      return `this node is part of a Redis Cluster: use ${scheme}+cluster://${address}`;
   }
   return undefined;
 }
