@@ -1,16 +1,12 @@
 // The conformance suite on Redis.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Consumer } from "../../lib/queue/contract.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
-import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
 import { hourMs, type QueueUnderTest, serving, submission, toolsFor } from "./conformance_tools.ts";
+import { openRedisQueue } from "./redis_queue.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -18,58 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-let queues = 0;
-interface RedisQueue extends QueueUnderTest {
-  /** The consumer of another worker on the same queue, for which the clock is ahead by so much. */
-  another(aheadMs?: () => number): Consumer;
-}
-
-async function open(): Promise<RedisQueue> {
-  let offsetMs = 0;
-  let passedMs = 0;
-  queues += 1;
-  const options = {
-    url: redis.url,
-    prefix: `test-${queues}`,
-    minReplicas: 0,
-    durability: "verify" as const,
-    retainMs: 24 * 3_600_000,
-    log: silent,
-    onFatal: (reason: string) => {
-      throw new Error(reason);
-    },
-    clockOffsetMs: () => offsetMs,
-    monotonicOffsetMs: () => passedMs,
-  };
-  const producer = openRedisProducer(options);
-  const consumer = openRedisConsumer(options);
-  // One wake-up when its settlements are connected, and one when it has subscribed.
-  let wakes = 0;
-  consumer.onWake(() => (wakes += 1));
-  await eventually("both are connected", () => producer.health().ok && consumer.health().ok && wakes === 2);
-  const admin = await openRedisAdmin(options);
-  const others: Consumer[] = [];
-  return {
-    producer,
-    consumer,
-    admin,
-    advance: (ms) => {
-      offsetMs += ms;
-      passedMs += ms;
-    },
-    step: (ms) => {
-      offsetMs += ms;
-    },
-    another(aheadMs = () => 0) {
-      const other = openRedisConsumer({ ...options, clockOffsetMs: () => offsetMs + aheadMs() });
-      others.push(other);
-      return other;
-    },
-    async close() {
-      await Promise.all([producer, consumer, admin, ...others].map((one) => one.close()));
-    },
-  };
-}
+const open = () => openRedisQueue(redis.url);
 
 conformance("queue on Redis", open);
 conformanceClock("queue on Redis", open);

@@ -1,0 +1,18 @@
+// The conformance suite on Redis Cluster.
+
+import { afterAll, beforeAll } from "bun:test";
+import { type RedisCluster, startRedisCluster } from "../support/redis_cluster.ts";
+import { conformance } from "./conformance.ts";
+import { conformanceClock } from "./conformance_clock.ts";
+import { openRedisQueue } from "./redis_queue.ts";
+
+let redis: RedisCluster;
+beforeAll(async () => {
+  redis = await startRedisCluster({ replicas: 0 });
+});
+afterAll(() => redis.stop());
+
+const open = () => openRedisQueue(redis.url);
+
+conformance("queue on Redis Cluster", open);
+conformanceClock("queue on Redis Cluster", open);
