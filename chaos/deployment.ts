@@ -13,11 +13,11 @@ import { follow } from "./failover.ts";
 import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
 import { createManagedProcess, type ManagedProcess } from "./managed_process.ts";
 import type { Watched } from "./readiness_watch.ts";
-import type { Clocked, Fault, Link, Provider, Queue, Scenario } from "./scenario.ts";
+import type { Clocked, Fault, Link, Provider, Scenario, Store } from "./scenario.ts";
 
 export interface DeploymentOptions {
   readonly scenario: Scenario;
-  readonly queue: Queue;
+  readonly store: Store;
   readonly seed: number;
   /** Holds everything that the run leaves behind. */
   readonly folder: string;
@@ -141,11 +141,11 @@ function disturbedLinks({ faults }: Scenario): Set<Link> {
 }
 
 export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
-  const { scenario, queue, seed, folder, product } = options;
+  const { scenario, store, seed, folder, product } = options;
   const crashes: Crash[] = [];
   const logs = join(folder, "logs");
-  const store = join(folder, "store");
-  for (const path of [logs, store]) mkdirSync(path, { recursive: true });
+  const data = join(folder, "store");
+  for (const path of [logs, data]) mkdirSync(path, { recursive: true });
   const component = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
     createManagedProcess({
       name,
@@ -197,10 +197,10 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     return createClock({ file: join(folder, `clock-${of}`), library: options.clockLibrary! });
   }
   const disk = needsDisk(scenario)
-    ? openDisk({ folder: store, journal: join(folder, "disk"), library: options.diskLibrary! })
+    ? openDisk({ folder: data, journal: join(folder, "disk"), library: options.diskLibrary! })
     : undefined;
   disk?.setSyncDelay(scenario.diskSyncMs ?? 0);
-  const redis = queue === "redis" ? await createRedis("redis", store) : undefined;
+  const redis = store === "redis" ? await createRedis("redis", data) : undefined;
   let [primary, standby] = [redis, undefined as Redis | undefined];
   if (redis !== undefined && scenario.faults.some(isFailover)) {
     const dir = join(folder, "standby");
@@ -245,7 +245,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
 
   const queueSettings = async (link: Link) =>
     redis === undefined
-      ? { DATA_DIR: store, ...joined(disk?.env, clocks?.service.env) }
+      ? { DATA_DIR: data, ...joined(disk?.env, clocks?.service.env) }
       : { REDIS_URL: `redis://127.0.0.1:${await portOver(link, redis.port)}`, ...clocks?.service.env };
   const watched: Watched[] = [];
   /** Creates a process of the service, with an admin port if its readiness is watched. */
@@ -296,7 +296,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     disk,
     clock: (of) => clocks![of],
     watched,
-    file: join(store, "queue.db"),
+    file: join(data, "queue.db"),
     urls,
     crashes,
     proxies: (link) => proxies.get(link) ?? [],
@@ -320,7 +320,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     async operate(...args) {
       const where =
         redis === undefined
-          ? { DATA_DIR: store, ...disk?.env }
+          ? { DATA_DIR: data, ...disk?.env }
           : { REDIS_URL: `redis://127.0.0.1:${primary!.port}` };
       const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
         cwd: logs,

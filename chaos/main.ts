@@ -9,7 +9,7 @@ import { buildDisk } from "./disk/disk.ts";
 import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
 import { type Extent, run, type StrikeRecord } from "./scenario_run.ts";
 import { readJournal } from "./journal.ts";
-import { type Queue, queuesOf, type Scenario } from "./scenario.ts";
+import { type Scenario, type Store, storesOf } from "./scenario.ts";
 import { scenarios } from "./scenarios.ts";
 import type { RunResult } from "./result.ts";
 import { needsClock, needsDisk } from "./deployment.ts";
@@ -21,7 +21,7 @@ that a seed draws, ends them, waits until the queue is empty, and judges the res
 lost, altered, stuck, wrongly dead, or accepted twice where that was avoidable.
 
   --scenario NAME,…   only these scenarios; all of them by default, or with the name all
-  --queue NAME        redis or embedded; both by default
+  --store NAME,…      embedded, redis, sentinel or cluster; all of them by default
   --minutes N         inject faults for this long in each run; 0.5 by default
   --emails N          and until this many emails have been acknowledged
   --kills N           and until this many processes have been killed
@@ -35,7 +35,7 @@ lost, altered, stuck, wrongly dead, or accepted twice where that was avoidable.
 
 const read = readOptions(process.argv.slice(2), {
   scenario: { type: "string" },
-  queue: { type: "string" },
+  store: { type: "string" },
   minutes: { type: "string", default: "0.5" },
   emails: { type: "string", default: "0" },
   kills: { type: "string", default: "0" },
@@ -63,6 +63,7 @@ if (values.list) {
 // A run owns the processes that it started: a signal ends it together with all of them.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 
+const stores = ["embedded", "redis", "sentinel", "cluster"] as const;
 const print = (text: string) => (values.json ? console.error(text) : console.log(text));
 const seed =
   values.seed === undefined ? Math.floor(Date.now() / 1000) % 1_000_000 : count("seed", values.seed);
@@ -72,16 +73,16 @@ const extent: Extent = {
   kills: count("kills", values.kills),
 };
 const chosen = choose(values.scenario);
-const queues = chooseQueues(values.queue);
+const chosenStores = chooseStores(values.store);
 const runs = chosen.flatMap((scenario) =>
-  queuesOf(scenario)
-    .filter((queue) => queues.includes(queue))
-    .map((queue) => ({ scenario, queue })),
+  storesOf(scenario)
+    .filter((store) => chosenStores.includes(store))
+    .map((store) => ({ scenario, store })),
 );
-if (runs.length === 0) fail(`None of these scenarios runs on the ${queues.join()} queue`);
+if (runs.length === 0) fail(`None of these scenarios runs on ${chosenStores.join(" or ")}`);
 for (const program of ["redis-server", "redis-cli", "redis-check-aof"]) {
-  if (!runs.some(({ queue }) => queue === "redis") || Bun.which(program) !== null) continue;
-  fail(`${program} is missing (Debian: apt-get install redis-server); --queue embedded needs none`);
+  if (!runs.some(({ store }) => store !== "embedded") || Bun.which(program) !== null) continue;
+  fail(`${program} is missing (Debian: apt-get install redis-server); --store embedded needs none`);
 }
 const evidence =
   values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
@@ -91,13 +92,13 @@ const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
 const keeps = values.evidence === undefined ? "the evidence of failed runs" : "the evidence of every run";
 print(`seed ${seed}; ${keeps} is in ${evidence}\n`);
 print(tableHead);
-const results: { scenario: string; queue: Queue; result: RunResult }[] = [];
-for (const { scenario, queue } of runs) {
-  const folder = join(evidence, `${scenario.name}-${queue}-${seed}`);
+const results: { scenario: string; store: Store; result: RunResult }[] = [];
+for (const { scenario, store } of runs) {
+  const folder = join(evidence, `${scenario.name}-${store}-${seed}`);
   if (existsSync(folder)) fail(`${folder} already exists: choose another --evidence or --seed`);
   const result = await run({
     scenario,
-    queue,
+    store,
     seed,
     extent,
     rate: values.rate === undefined ? (scenario.rate ?? 300) : amount("rate", values.rate),
@@ -115,15 +116,15 @@ for (const { scenario, queue } of runs) {
     },
   });
   if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-  results.push({ scenario: scenario.name, queue, result });
+  results.push({ scenario: scenario.name, store, result });
   if (values.verbose) {
     for await (const one of readJournal<StrikeRecord>(join(folder, "strikes.jsonl")))
       print(`  ${strikeLine(one)}`);
   }
-  print(tableLine(`${scenario.name} (${queue})`, result));
+  print(tableLine(`${scenario.name} (${store})`, result));
   for (const failure of result.failures) print(`  ${failure}`);
   if (!result.ok)
-    print(`  again: npm run chaos -- --scenario ${scenario.name} --queue ${queue} --seed ${seed}`);
+    print(`  again: npm run chaos -- --scenario ${scenario.name} --store ${store} --seed ${seed}`);
   if (!result.ok) print(`  evidence: ${folder}`);
   else if (values.evidence === undefined) rmSync(folder, { recursive: true, force: true });
 }
@@ -149,9 +150,13 @@ function choose(names: string | undefined): readonly Scenario[] {
     );
 }
 
-function chooseQueues(name: string | undefined): readonly Queue[] {
-  if (name === undefined) return ["redis", "embedded"];
-  return name === "redis" || name === "embedded" ? [name] : fail("--queue must be redis or embedded");
+function chooseStores(names: string | undefined): readonly Store[] {
+  if (names === undefined) return stores;
+  return names
+    .split(",")
+    .map(
+      (name) => stores.find((store) => store === name) ?? fail(`--store must be one of ${stores.join(", ")}`),
+    );
 }
 
 function build(library: (into: string) => string): string {

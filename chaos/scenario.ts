@@ -6,7 +6,8 @@ import type { PostmarkSettings } from "../fakes/postmark.ts";
 import type { ResendSettings } from "../fakes/resend.ts";
 import type { Limits } from "./lateness.ts";
 
-export type Queue = "redis" | "embedded";
+/** Where the queue is: in a file, on one Redis, on Redis with Sentinel, or on a Redis Cluster. */
+export type Store = "embedded" | "redis" | "sentinel" | "cluster";
 export type Provider = "resend" | "postmark";
 
 /** A process of the service or of the store; if there are several, one is drawn. */
@@ -115,8 +116,8 @@ export interface Scenario {
   readonly name: string;
   /** Describes in one line what the scenario shows. */
   readonly about: string;
-  /** Both queues if absent. */
-  readonly queues?: readonly Queue[];
+  /** A file and one Redis if absent. */
+  readonly stores?: readonly Store[];
   readonly servers?: number;
   readonly workers?: number;
   /** Settings of the service. */
@@ -159,7 +160,7 @@ export interface Scenario {
   readonly staysReady?: true;
 }
 
-/** The queues on which a scenario runs. */
-export function queuesOf({ queues = ["redis", "embedded"] }: Scenario): readonly Queue[] {
-  return queues;
+/** The stores on which a scenario runs. */
+export function storesOf({ stores = ["redis", "embedded"] }: Scenario): readonly Store[] {
+  return stores;
 }

@@ -16,7 +16,7 @@ import { watchReadiness } from "./readiness_watch.ts";
 import { watchUsage } from "./usage_watch.ts";
 import { recoveries } from "./recovery.ts";
 import { schedule, describeFault } from "./schedule.ts";
-import type { Queue, Scenario } from "./scenario.ts";
+import type { Scenario, Store } from "./scenario.ts";
 import { failuresOf, type RunResult } from "./result.ts";
 import { startDeployment, type Deployment } from "./deployment.ts";
 
@@ -35,7 +35,7 @@ export interface Extent {
 
 export interface RunOptions {
   readonly scenario: Scenario;
-  readonly queue: Queue;
+  readonly store: Store;
   readonly seed: number;
   readonly extent: Extent;
   readonly rate: number;
@@ -70,7 +70,7 @@ export interface StrikeRecord {
 const patienceMs = 3000 + 5000;
 
 export async function run(options: RunOptions): Promise<RunResult> {
-  const { scenario, queue, seed, extent, folder } = options;
+  const { scenario, store, seed, extent, folder } = options;
   mkdirSync(folder, { recursive: true });
   const startMs = performance.now();
   const deployment = await startDeployment(options);
@@ -193,7 +193,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     };
     await Bun.write(
       join(folder, "result.json"),
-      JSON.stringify({ scenario: scenario.name, queue, seed, ...result }, undefined, 1),
+      JSON.stringify({ scenario: scenario.name, store, seed, ...result }, undefined, 1),
     );
     return result;
   } finally {

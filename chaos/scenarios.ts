@@ -120,14 +120,14 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "kills",
     about: "kill -9 of a server, a worker, or everything together",
-    queues: ["embedded"],
+    stores: ["embedded"],
     faults: kills,
     pauseMs: [300, 900],
   },
   {
     name: "kills-redis",
     about: "kill -9 of a server, a worker, Redis, or everything together",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: redisKills,
     pauseMs: [300, 900],
   },
@@ -155,14 +155,14 @@ export const scenarios: readonly Scenario[] = [
     name: "frozen-redis",
     about:
       "SIGSTOP of Redis, then SIGCONT: dead connections, and an unknown outcome for everything in flight",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: [{ do: "freeze", component: "redis", forMs: [300, 4000] }],
     pauseMs: [300, 900],
   },
   {
     name: "virtual-address",
     about: "Redis is replaced by its replica behind one address; the old primary is demoted, hangs or dies",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: [
       { do: "failOver", old: "demoted", forMs: [300, 3000] },
       { do: "failOver", old: "hung", forMs: [300, 3000] },
@@ -183,14 +183,14 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "torn-log",
     about: "kill -9 of Redis, with half a command at the end of its log",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: [{ do: "tearLog" }],
     pauseMs: [500, 1000],
   },
   {
     name: "lost-replies",
     about: "replies of Redis dropped, or the connection cut, after the script ran",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: (["server-redis", "worker-redis"] as const).flatMap((link): Fault[] => [
       { do: "network", link, how: "cutReplies", forMs: [50, 600] },
       { do: "network", link, how: "dropReplies", forMs: [50, 600] },
@@ -200,7 +200,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "full-memory",
     about: "Redis has reached its maxmemory: submissions get 500, deliveries continue",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: [{ do: "fillMemory", forMs: [500, 1500] }],
     pauseMs: [300, 900],
     drainsWithMemoryFull: true,
@@ -230,7 +230,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "network-redis",
     about: "the same between the service and Redis",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: network(["server-redis", "worker-redis"]),
     pauseMs: [100, 400],
     lanes: 2,
@@ -282,7 +282,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "clock",
     about: "the wall clock of all processes is an hour, a day or a year ahead or behind for a moment",
-    queues: ["embedded"],
+    stores: ["embedded"],
     faults: [wrongClock("service"), wrongClock("service"), wrongClock("service"), ...waits],
     pauseMs: [100, 500],
     lanes: 2,
@@ -293,7 +293,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "clock-redis",
     about: "the same for the clock of Redis or of the service, and replies of Redis are lost",
-    queues: ["redis"],
+    stores: ["redis"],
     faults: [
       ...[1, 2, 3, 4].map(() => wrongClock("redis")),
       wrongClock("service"),
@@ -373,7 +373,7 @@ export const scenarios: readonly Scenario[] = [
     // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second
     // until it names its limit, takes minutes.
     oneSender: true,
-    queues: ["embedded"],
+    stores: ["embedded"],
     faults: [
       ...Array.from({ length: 4 }, () => kills).flat(),
       { do: "restart", component: "server" },
@@ -397,7 +397,7 @@ export const scenarios: readonly Scenario[] = [
     // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second
     // until it names its limit, takes minutes.
     oneSender: true,
-    queues: ["redis"],
+    stores: ["redis"],
     faults: [
       ...Array.from({ length: 4 }, () => redisKills).flat(),
       { do: "restart", component: "server" },

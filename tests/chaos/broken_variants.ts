@@ -4,7 +4,7 @@
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { answerInstead, faults, gatewayAnswers } from "../../fakes/faults.ts";
-import type { Queue, Scenario } from "../../chaos/scenario.ts";
+import type { Scenario, Store } from "../../chaos/scenario.ts";
 
 export interface Patch {
   readonly file: string;
@@ -15,7 +15,7 @@ export interface Patch {
 
 export interface Variant {
   readonly name: string;
-  readonly queue: Queue;
+  readonly store: Store;
   readonly patches: readonly Patch[];
   /** The faults that reveal it. */
   readonly under: Omit<Scenario, "name" | "about">;
@@ -175,14 +175,14 @@ const forgotten = /lost|damaged|with two ids/;
 export const variants: readonly Variant[] = [
   {
     name: "writes each email once, over the unchanged connection",
-    queue: "redis",
+    store: "redis",
     patches: writesOnce,
     under: cutReplies,
     caughtAs: undefined,
   },
   {
     name: "writes each email once, over a connection with ioredis's defaults",
-    queue: "redis",
+    store: "redis",
     patches: [
       ...writesOnce,
       {
@@ -204,7 +204,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "keeps its connections to a primary that was demoted",
-    queue: "redis",
+    store: "redis",
     patches: [
       {
         file: "lib/queue/redis/connection.ts",
@@ -228,21 +228,21 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "acknowledges before it writes",
-    queue: "redis",
+    store: "redis",
     patches: [acknowledgesFirst],
     under: killedServers,
     caughtAs: forgotten,
   },
   {
     name: "acknowledges before it writes",
-    queue: "embedded",
+    store: "embedded",
     patches: [acknowledgesFirst],
     under: killedServers,
     caughtAs: forgotten,
   },
   {
     name: "lets Redis fsync once a second",
-    queue: "redis",
+    store: "redis",
     patches: [],
     under: {
       ...powerCuts,
@@ -253,7 +253,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "leaves the fsyncs of SQLite's file to the system",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/queue/sqlite/connection.ts",
@@ -266,7 +266,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "believes a gateway",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/providers/http.ts",
@@ -292,7 +292,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "never splits a batch that fails",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/policy/decide_email.ts",
@@ -327,7 +327,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "splits batches in doubt at Resend without evidence",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/policy/decide_in_doubt.ts",
@@ -355,11 +355,11 @@ export const variants: readonly Variant[] = [
     },
     caughtAs: /accepted twice by Resend/,
   },
-  ...(["redis", "embedded"] as const).map((queue): Variant => ({
+  ...(["redis", "embedded"] as const).map((store): Variant => ({
     name: "trusts the clock",
-    queue,
+    store,
     patches: [
-      queue === "redis"
+      store === "redis"
         ? {
             file: "lib/queue/redis/scripts/housekeeping.lua",
             from: "local restamped = 0\n",
@@ -371,7 +371,7 @@ export const variants: readonly Variant[] = [
       faults: [
         {
           do: "stepClock",
-          of: queue === "redis" ? "redis" : "service",
+          of: store === "redis" ? "redis" : "service",
           aheadMs: [24 * 3_600_000],
           forMs: [500, 1000],
         },
@@ -394,7 +394,7 @@ export const variants: readonly Variant[] = [
   })),
   {
     name: "uses a new idempotency key for every attempt",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/providers/resend.ts",
@@ -407,7 +407,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "settles without the fence",
-    queue: "redis",
+    store: "redis",
     patches: [
       {
         file: "lib/queue/redis/scripts/settle.lua",
@@ -420,7 +420,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "settles without the fence",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/queue/sqlite/settle.ts",
@@ -433,7 +433,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "drops the batches of a killed worker",
-    queue: "redis",
+    store: "redis",
     patches: [
       {
         file: "lib/queue/redis/scripts/claim.lua",
@@ -456,7 +456,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "never releases the batches of a killed worker",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/queue/sqlite/claim.ts",
@@ -469,7 +469,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "cannot deliver once memory is full",
-    queue: "redis",
+    store: "redis",
     patches: [
       {
         file: "lib/queue/redis/scripts/claim.lua",
@@ -489,7 +489,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "forgets doubt after a 503",
-    queue: "embedded",
+    store: "embedded",
     patches: [
       {
         file: "lib/policy/decide_batch.ts",
@@ -502,7 +502,7 @@ export const variants: readonly Variant[] = [
   },
   {
     name: "queues a known id again",
-    queue: "redis",
+    store: "redis",
     patches: [
       {
         file: "lib/queue/redis/scripts/submit.lua",

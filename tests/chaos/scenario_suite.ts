@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { buildClock } from "../../chaos/clock/clock.ts";
 import { buildDisk } from "../../chaos/disk/disk.ts";
 import { type Extent, run } from "../../chaos/scenario_run.ts";
-import { type Queue, queuesOf, type Scenario } from "../../chaos/scenario.ts";
+import { type Scenario, type Store, storesOf } from "../../chaos/scenario.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import type { RunResult } from "../../chaos/result.ts";
 import { breakInto, variants } from "./broken_variants.ts";
@@ -18,8 +18,8 @@ const atATime = 2;
 const timeoutMs = 1_200_000;
 const seed = 20_261_125;
 
-/** Runs every scenario on one queue briefly, and every broken variant of it. */
-export function shortRuns(queue: Queue): void {
+/** Runs every scenario on one store briefly, and every broken variant of it. */
+export function shortRuns(store: Store): void {
   let folder = "";
   let diskLibrary = "";
   let clockLibrary = "";
@@ -49,7 +49,7 @@ export function shortRuns(queue: Queue): void {
     runs += 1;
     return run({
       scenario,
-      queue,
+      store,
       seed,
       extent: { forMs: 2500, ...extent },
       rate: scenario.rate ?? 200,
@@ -61,8 +61,8 @@ export function shortRuns(queue: Queue): void {
     });
   }
 
-  test.concurrent.each(scenarios.filter((one) => queuesOf(one).includes(queue)))(
-    `chaos (${queue}): $name`,
+  test.concurrent.each(scenarios.filter((one) => storesOf(one).includes(store)))(
+    `chaos (${store}): $name`,
     (scenario) =>
       inTurn(async () => {
         const { failures } = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
@@ -71,8 +71,8 @@ export function shortRuns(queue: Queue): void {
     timeoutMs,
   );
 
-  test.concurrent.each(variants.filter((one) => one.queue === queue))(
-    `chaos (${queue}): a service that $name is caught`,
+  test.concurrent.each(variants.filter((one) => one.store === store))(
+    `chaos (${store}): a service that $name is caught`,
     (variant) =>
       inTurn(async () => {
         const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
