@@ -4,8 +4,9 @@ import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
 import type { Admin, DeleteAnswer, Health, Settlement, StoredBatch, StoredEmail } from "../contract.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
+import { foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
-import { foreignFormat, StoreWatch } from "./store_watch.ts";
+import { StoreWatch } from "./store_watch.ts";
 
 type CheckOptions = Omit<RedisStoreOptions, "onFatal">;
 
@@ -112,7 +113,7 @@ class RedisAdmin implements Admin {
       return (await this.#connection.run(script, args)).reply as Reply;
     } catch (error) {
       if (redisErrorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
-      throw new StoreUnavailable(foreignFormat(error) ?? redisErrorText(error));
+      throw new StoreUnavailable(foreignFormat(error, this.#connection.partitions) ?? redisErrorText(error));
     }
   }
 }

@@ -7,6 +7,8 @@ import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import { nodeAddress, readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
 import { redisErrorText } from "./error_text.ts";
+import { tagOf } from "./partition.ts";
+import type { QueueFormat } from "./queue_format.ts";
 import type { Script } from "./scripts.ts";
 import { hashSlot } from "./topology/hash_slot.ts";
 import { isSamePlace, type Place, type Topology } from "./topology/place.ts";
@@ -41,6 +43,10 @@ const isReplica = "this node is a replica, not the primary";
 export interface ConnectionOptions {
   readonly url: string;
   readonly prefix: string;
+  /** Of the queue. Default: 1. */
+  readonly partitions?: number;
+  /** Number of the partition that the connection is for. Default: 0. */
+  readonly partition?: number;
   readonly log: Log;
   /** Added to the store's clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;
@@ -50,6 +56,8 @@ export interface ConnectionOptions {
 export interface RedisStoreOptions extends ConnectionOptions {
   readonly minReplicas: number;
   readonly durability: "verify" | "trust";
+  /** Shared by the partitions of a queue. */
+  readonly format?: QueueFormat;
   /** The store has another format: this process must not continue. */
   readonly onFatal: (reason: string) => void;
 }
@@ -61,8 +69,11 @@ export interface RedisStoreOptions extends ConnectionOptions {
  */
 export class RedisConnection {
   readonly redis: Redis;
-  /** All keys of a queue share one hash tag, so that every script stays in one slot. */
+  /** All keys of a partition share this hash tag, so that every script stays in one slot. */
   readonly partition: string;
+  /** The number of this partition, and how many the queue has. */
+  readonly number: number;
+  readonly partitions: number;
   readonly #clockOffsetMs: () => number;
   readonly #role: string;
   readonly #log: Log;
@@ -84,7 +95,10 @@ export class RedisConnection {
    * @param replyTimeoutMs longest wait for one whole reply
    */
   constructor(options: ConnectionOptions, role: string, replyTimeoutMs = commandTimeoutMs) {
-    this.partition = `{${options.prefix}:0}`;
+    const { prefix, partition = 0, partitions = 1 } = options;
+    this.partition = tagOf(prefix, partition, partitions);
+    this.number = partition;
+    this.partitions = partitions;
     this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.#role = role;
     this.#log = options.log;
@@ -146,7 +160,9 @@ export class RedisConnection {
    * @returns the script's reply, and how many replicas hold everything that this connection has written
    */
   async run(script: Script, args: readonly (string | number)[] = [], replicas = 0, waitMs = 0) {
-    const rest = ["1", this.partition, this.#clockOffsetMs(), ...args];
+    const keys = [this.partition, `${this.partition}:format`, `${this.partition}:absent`];
+    const rest = [keys.length, ...keys, this.#clockOffsetMs(), ...args];
+    const { sha, text } = script.version(this.partitions);
     const call = async (command: "evalsha" | "eval", code: string): Promise<[unknown, number]> => {
       if (replicas === 0) return [await this.redis.call(command, code, ...rest), 0];
       const pipeline = this.redis.pipeline().call(command, code, ...rest);
@@ -156,9 +172,9 @@ export class RedisConnection {
       if (error !== null) throw error;
       return [first[1], Number(second[1])];
     };
-    const [reply, acknowledged] = await call("evalsha", script.sha).catch((error: unknown) => {
+    const [reply, acknowledged] = await call("evalsha", sha).catch((error: unknown) => {
       if (!redisErrorText(error).startsWith("NOSCRIPT")) throw error;
-      return call("eval", script.text);
+      return call("eval", text);
     });
     return { reply, replicas: acknowledged };
   }

@@ -5,8 +5,9 @@ import { idempotencyMs, knownMinMs, StoreUnavailable } from "../contract.ts";
 import type { Batch, ClaimRequest, ClaimResult, Consumer, Settlement, WorkerPresence } from "../contract.ts";
 import { readClaim, readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
+import { foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
-import { foreignFormat, StoreWatch } from "./store_watch.ts";
+import { StoreWatch } from "./store_watch.ts";
 
 /** Longest transfer of a claim's reply, ms: it holds up to 4 MiB. A silent Redis is noticed long before. */
 const claimTimeoutMs = 30_000;
@@ -119,7 +120,7 @@ class RedisConsumer implements Consumer {
     try {
       return await connection.run(script, args, replicas, commandTimeoutMs / 2);
     } catch (error) {
-      const foreign = foreignFormat(error);
+      const foreign = foreignFormat(error, connection.partitions);
       if (foreign !== undefined) this.#options.onFatal(foreign);
       const reason = foreign ?? redisErrorText(error);
       throw hopeless.test(reason) ? new Error(reason) : new StoreUnavailable(reason);

@@ -17,8 +17,9 @@ import {
   silenceMs,
   type RedisStoreOptions,
 } from "./connection.ts";
+import { foreignFormat } from "./queue_format.ts";
 import { scripts } from "./scripts.ts";
-import { foreignFormat, StoreWatch } from "./store_watch.ts";
+import { StoreWatch } from "./store_watch.ts";
 
 /** Most emails and text in one script call, during which Redis does nothing else. */
 const emailsMax = 256;
@@ -97,7 +98,7 @@ class RedisProducer implements Producer {
       const reason = `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;
       return { kind: "again", reason };
     } catch (error) {
-      const foreign = foreignFormat(error);
+      const foreign = foreignFormat(error, this.#connection.partitions);
       if (foreign !== undefined) {
         this.#options.onFatal(foreign);
         return { kind: "failed", reason: foreign };

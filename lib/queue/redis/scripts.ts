@@ -1,6 +1,6 @@
 // The Lua scripts of the queue. The first line of each file says when Redis runs it: `allow-oom` even when `maxmemory` is
 // reached, for all that makes the queue shorter or leads to that; `no-writes` even when Redis refuses all writes.
-// common.lua is inserted behind that line.
+// The format that they expect, and common.lua, are inserted behind that line.
 
 import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
@@ -14,30 +14,48 @@ import retry from "./scripts/retry.lua" with { type: "text" };
 import settle from "./scripts/settle.lua" with { type: "text" };
 import stats from "./scripts/stats.lua" with { type: "text" };
 import submit from "./scripts/submit.lua" with { type: "text" };
+import { formatText } from "./queue_format.ts";
 
 export interface Script {
-  readonly text: string;
-  readonly sha: string;
   /** The commands of Redis that it calls. */
   readonly commands: readonly string[];
+  /** Its text and digest for a queue with this number of partitions. */
+  version(partitions: number): { readonly text: string; readonly sha: string };
 }
 
-function createScript(source: string, preamble: string): Script {
-  const text = source.replace("\n", () => `\n${preamble}`);
-  const commands = new Set(Array.from(text.matchAll(/call\('([A-Z]+)'/g), ([, name = ""]) => name));
-  return { text, sha: new Bun.CryptoHasher("sha1").update(text).digest("hex"), commands: [...commands] };
+function createScript(source: string, hasPreamble = true): Script {
+  const commands = new Set(
+    Array.from(
+      `${hasPreamble ? common : ""}${source}`.matchAll(/call\('([A-Z]+)'/g),
+      ([, name = ""]) => name,
+    ),
+  );
+  const versions = new Map<number, ReturnType<Script["version"]>>();
+  return {
+    commands: [...commands],
+    version(partitions) {
+      const known = versions.get(partitions);
+      if (known !== undefined) return known;
+      // Each script compares the queue's format, which names the number of partitions.
+      const preamble = hasPreamble ? `local FORMAT = '${formatText(partitions)}'\n${common}` : "";
+      const text = source.replace("\n", () => `\n${preamble}`);
+      const sha = new Bun.CryptoHasher("sha1").update(text).digest("hex");
+      versions.set(partitions, { text, sha });
+      return { text, sha };
+    },
+  };
 }
 
 export const scripts = {
-  submit: createScript(submit, common),
-  claim: createScript(claim, common),
-  settle: createScript(settle, common),
-  housekeeping: createScript(housekeeping, common),
-  list: createScript(list, common),
-  stats: createScript(stats, common),
-  retry: createScript(retry, common),
-  delete: createScript(deleteText, common),
-  clear: createScript(clear, common),
-  pause: createScript(pause, common),
-  permissions: createScript(permissions, ""),
+  submit: createScript(submit),
+  claim: createScript(claim),
+  settle: createScript(settle),
+  housekeeping: createScript(housekeeping),
+  list: createScript(list),
+  stats: createScript(stats),
+  retry: createScript(retry),
+  delete: createScript(deleteText),
+  clear: createScript(clear),
+  pause: createScript(pause),
+  permissions: createScript(permissions, false),
 } as const;

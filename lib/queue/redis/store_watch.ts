@@ -11,23 +11,11 @@ import {
   ReplicaCheck,
   type StoreState,
 } from "./durability.ts";
+import { QueueFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 
 const recheckMs = 10_000;
 const recheckUnverifiedMs = 500;
-
-/** Releases with another number do not understand the keys of this one. */
-const storeFormat = "1";
-
-function foreignText(format: string): string {
-  return `the store has format ${format}, this version reads and writes format ${storeFormat}`;
-}
-
-/** Why this version must not touch the store, if the error is a script's refusal of another format. */
-export function foreignFormat(error: unknown): string | undefined {
-  const [, format] = /^FORMAT (.*)$/.exec(redisErrorText(error)) ?? [];
-  return format === undefined ? undefined : foreignText(format);
-}
 
 export interface StoreWatchOptions extends RedisStoreOptions {
   /** The scripts that this process runs, and that Redis must permit. */
@@ -43,6 +31,7 @@ export class StoreWatch {
   readonly compatible: Promise<void>;
   readonly #connection: RedisConnection;
   readonly #options: StoreWatchOptions;
+  readonly #format: QueueFormat;
   readonly #replicas: ReplicaCheck;
   readonly #markCompatible: () => void;
   #state: StoreState = { kind: "pending", reason: "not connected yet" };
@@ -59,6 +48,7 @@ export class StoreWatch {
   constructor(connection: RedisConnection, options: StoreWatchOptions) {
     this.#connection = connection;
     this.#options = options;
+    this.#format = options.format ?? new QueueFormat(connection.partitions);
     this.#replicas = new ReplicaCheck(options.url, options.log);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.compatible = promise;
@@ -68,6 +58,7 @@ export class StoreWatch {
       this.#generation += 1;
       this.#state = { kind: "pending", reason: connection.trouble };
     });
+    this.#format.onCreated(() => void this.#run());
     void this.#run();
   }
 
@@ -102,12 +93,10 @@ export class StoreWatch {
   }
 
   async #check(): Promise<StoreState> {
-    const { redis, partition } = this.#connection;
-    const format = await redis.get(`${partition}:format`);
-    if (format !== null && format !== storeFormat) {
-      const reason = foreignText(format);
-      this.#options.onFatal(reason);
-      return refuse("store-not-durable", reason);
+    const found = await this.#format.read(this.#connection);
+    if (found.kind === "foreign") {
+      this.#options.onFatal(found.reason);
+      return refuse("store-not-durable", found.reason);
     }
     this.#markCompatible();
     const state = await this.#judgeStore();
@@ -117,9 +106,10 @@ export class StoreWatch {
     if (denied !== null) {
       return this.#judgeRefusal(`NOPERM this user may not run ${String(denied)} on the queue's keys`);
     }
-    if (format !== null || !this.#options.createsQueue) return state;
-    await redis.setnx(`${partition}:format`, storeFormat);
-    return this.#check();
+    if (found.kind === "present") return state;
+    const lost = this.#format.judgeLoss(this.#connection);
+    if (lost !== undefined || !this.#options.createsQueue) return lost ?? state;
+    return (await this.#format.create(this.#connection, this.#options.minReplicas)) ?? this.#check();
   }
 
   async #judgeStore(): Promise<StoreState> {

@@ -1,11 +1,18 @@
 -- common: the beginning of every script; scripts.ts inserts it behind the first line of each file.
 --
 -- KEYS[1] partition      the one hash tag of all its keys, such as {reliable-email:0}
+-- KEYS[2] the key format, which always exists
+-- KEYS[3] the key absent, which never exists
 -- ARGV[1] clock offset   ms added to Redis's clock; 0 except in tests
 --
 -- docs/storage.md lists the keys of a partition, each behind "<partition>:".
 --
--- Every script refuses a store of another format, and one without a format: it lost its data, or was never created.
+-- FORMAT is the format that this process expects, see queue_format.ts; scripts.ts defines it. Every script refuses a
+-- partition of another format, and one without a format: it lost its data, or was never created, or not completely.
+--
+-- No script uses KEYS[2] and KEYS[3]: while a cluster moves the slot to another node, some keys are on each. Because one
+-- of these two is on the other node in any case, Redis refuses the script on both nodes (TRYAGAIN). Otherwise it would
+-- run on a part of the keys.
 
 local function key(name)
   return KEYS[1] .. ':' .. name
@@ -19,9 +26,9 @@ local function call(command, name, ...)
 end
 
 local format = call('GET', 'format')
-if not format then
+if not format or format == FORMAT .. ' creating' then
   return redis.error_reply('NOQUEUE there is no queue, or it has lost its data')
-elseif format ~= '1' then
+elseif format ~= FORMAT then
   return redis.error_reply('FORMAT ' .. format)
 end
 

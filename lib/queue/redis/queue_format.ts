@@ -1,0 +1,126 @@
+// The format of a queue, which each of its partitions stores: its number, then the number of partitions if there are
+// several. A process uses a partition only if it finds its own format there. Creates the queue: once, and in all
+// partitions, since a partition that lost its data must not be taken for a new one.
+
+import { type RedisConnection, redisErrorText } from "./connection.ts";
+import { type StoreState, refuse } from "./durability.ts";
+
+/** Releases with another number do not understand the keys of this one. */
+const storeFormat = "1";
+
+export function formatText(partitions: number): string {
+  return partitions === 1 ? storeFormat : `${storeFormat} ${partitions}`;
+}
+
+const creatingText = (partitions: number) => `${formatText(partitions)} creating`;
+
+/** Why a process must not use a partition that has this format. */
+function foreignText(format: string, partitions: number): string {
+  const [, number, count = "1"] = /^(\S+)(?: (\d+))?(?: creating)?$/.exec(format) ?? [];
+  if (number !== storeFormat)
+    return `the store has format ${format}, this version reads and writes format ${storeFormat}`;
+  return `the queue has ${count} ${count === "1" ? "partition" : "partitions"}, REDIS_PARTITIONS is ${partitions}`;
+}
+
+/** Why this process must not use the queue, if the error is a script's refusal of another format. */
+export function foreignFormat(error: unknown, partitions: number): string | undefined {
+  const [, format] = /^FORMAT (.*)$/.exec(redisErrorText(error)) ?? [];
+  return format === undefined ? undefined : foreignText(format, partitions);
+}
+
+export type FoundFormat =
+  | { readonly kind: "present" }
+  /** `creating`: a process has begun to create the queue, and perhaps died. */
+  | { readonly kind: "absent" | "creating" }
+  | { readonly kind: "foreign"; readonly reason: string };
+
+/** The format as one process found it, shared by its watches over all partitions. */
+export class QueueFormat {
+  readonly #partitions: number;
+  /** What each partition was found to have last. */
+  readonly #found = new Map<number, FoundFormat["kind"]>();
+  /** Connections to partitions in which the queue can be created. */
+  readonly #offers = new Map<number, RedisConnection>();
+  readonly #callbacks: (() => void)[] = [];
+
+  constructor(partitions: number) {
+    this.#partitions = partitions;
+  }
+
+  async read(connection: RedisConnection): Promise<FoundFormat> {
+    const format = await connection.redis.get(`${connection.partition}:format`);
+    const found = this.#classify(format);
+    this.#found.set(connection.number, found.kind);
+    return found;
+  }
+
+  /** Calls back after the queue has been created. */
+  onCreated(callback: () => void): void {
+    this.#callbacks.push(callback);
+  }
+
+  /**
+   * The state of a partition without its format, if it is next to one that has it: it has lost its data. Nothing may be
+   * submitted to it: ids and idempotency keys that it knew would be accepted twice.
+   */
+  judgeLoss({ number, partition }: RedisConnection): StoreState | undefined {
+    const [other] = [...this.#found].find(([, kind]) => kind === "present") ?? [];
+    if (other === undefined || this.#found.get(number) !== "absent") return undefined;
+    const reason = `partition ${number} has lost its data: partition ${other} has the queue's format, but it has not`;
+    const fix = `SET ${partition}:format "${formatText(this.#partitions)}"`;
+    return refuse("store-not-durable", reason, [`restore its data or, to give them up: ${fix}`]);
+  }
+
+  /**
+   * Creates the queue once it can be created in every partition, or completes its creation.
+   * @param connection to a durable partition that has no complete format
+   * @returns why it has to wait; nothing if the partition should be looked at again
+   */
+  async create(connection: RedisConnection, minReplicas: number): Promise<StoreState | undefined> {
+    const isBegun = this.#found.get(connection.number) === "creating";
+    if (isBegun && [...this.#found.values()].includes("present")) {
+      await this.#write(connection, formatText(this.#partitions), "XX", minReplicas);
+      return undefined;
+    }
+    this.#offers.set(connection.number, connection);
+    const numbers = Array.from({ length: this.#partitions }, (_, number) => number);
+    const missing = numbers.filter((number) => !this.#offers.has(number));
+    if (missing.length > 0) {
+      const reason = `the queue is created once all its partitions can be used; not yet ${missing.join(", ")}`;
+      return { kind: "pending", reason };
+    }
+    const offers = numbers.map((number) => this.#offers.get(number)!);
+    const found = await Promise.all(offers.map((offer) => this.read(offer)));
+    if (found.some(({ kind }) => kind === "present" || kind === "foreign")) return undefined;
+    await this.#writeAll(offers, minReplicas);
+    for (const callback of this.#callbacks) callback();
+    return undefined;
+  }
+
+  /**
+   * Partition 0 comes last of those that have none yet. If this process dies, or another one does the same, the format of
+   * partition 0 shows that all others had at least begun.
+   */
+  async #writeAll([first, ...others]: readonly RedisConnection[], minReplicas: number): Promise<void> {
+    const [creating, complete] = [creatingText(this.#partitions), formatText(this.#partitions)];
+    await Promise.all(others.map((other) => this.#write(other, creating, "NX", minReplicas)));
+    await this.#write(first!, complete, "NX", minReplicas);
+    await Promise.all(others.map((other) => this.#write(other, complete, "XX", minReplicas)));
+  }
+
+  async #write(connection: RedisConnection, text: string, when: "NX" | "XX", minReplicas: number) {
+    const { redis, partition } = connection;
+    await redis.call("set", `${partition}:format`, text, when);
+    const replicas = minReplicas === 0 ? 0 : await redis.wait(minReplicas, 500);
+    if (replicas < minReplicas) {
+      throw new Error(`${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`);
+    }
+  }
+
+  #classify(format: string | null): FoundFormat {
+    if (format === null) return { kind: "absent" };
+    if (format === formatText(this.#partitions)) return { kind: "present" };
+    if (format === creatingText(this.#partitions)) return { kind: "creating" };
+    return { kind: "foreign", reason: foreignText(format, this.#partitions) };
+  }
+}

@@ -1,0 +1,52 @@
+import { describe, expect, test } from "bun:test";
+import { createId, partitionOf, partitionsMax, tagOf } from "../../lib/queue/redis/partition.ts";
+import { hashSlot } from "../../lib/queue/redis/topology/hash_slot.ts";
+
+const counts = Array.from({ length: partitionsMax }, (_, i) => i + 1);
+const range = (count: number) => Array.from({ length: count }, (_, i) => i);
+
+describe("partition", () => {
+  test("that of a text is its CRC-32 modulo their number, whatever the release", () => {
+    // The check value of CRC-32 is 0xcbf43926.
+    expect(partitionOf("123456789", 1_000_000)).toBe(0xcbf43926 % 1_000_000);
+    expect(partitionOf("0192f8a0-0000-7000-8000-000000000000", 4)).toBe(3);
+    expect(partitionOf("order-17", 1)).toBe(0);
+  });
+
+  test("a new id is of the one it is made for", () => {
+    for (const partitions of [1, 4, 64]) {
+      for (const partition of range(partitions)) {
+        const id = createId(partition, partitions);
+        expect(id).toMatch(/^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
+        expect(partitionOf(id, partitions)).toBe(partition);
+      }
+    }
+  });
+
+  test("ids spread evenly", () => {
+    const found = range(4).map(() => 0);
+    for (let i = 0; i < 8000; i += 1) found[partitionOf(Bun.randomUUIDv7(), 4)]! += 1;
+    for (const count of found) expect(count).toBeWithin(1700, 2300);
+  });
+
+  test("number 0 has the tag of a queue with one, whatever their number", () => {
+    for (const count of counts) expect(tagOf("mail", 0, count)).toBe("{mail:0}");
+    expect(range(4).map((i) => tagOf("mail", i, 4))).toEqual([
+      "{mail:0}",
+      "{mail:1}",
+      "{mail:2}",
+      "{mail:3}",
+    ]);
+  });
+
+  test("each of four or more lies in another part of the slots", () => {
+    for (const prefix of ["reliable-email", "a", "x:y/z"]) {
+      for (const count of counts.filter((one) => one >= 4)) {
+        const parts = range(count).map((i) =>
+          Math.floor((hashSlot(tagOf(prefix, i, count)) * count) / 16_384),
+        );
+        expect(new Set(parts).size).toBe(count);
+      }
+    }
+  });
+});
