@@ -233,7 +233,7 @@ describe("structure: files", () => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);
   });
 
-  const neverPast = /(submit|common|permissions)\.lua$/;
+  const neverPast = /(submit|adopt|remember_keys|common|permissions)\.lua$/;
   test.each(scripts.filter((path) => !neverPast.test(path)))(
     "%s runs when memory is full, or writes nothing",
     async (path) => {
@@ -241,9 +241,12 @@ describe("structure: files", () => {
     },
   );
 
-  test("submit.lua, which makes the queue longer, does not run when memory is full", async () => {
-    expect(await read("lib/queue/redis/scripts/submit.lua")).toMatch(/^#!lua\n/);
-  });
+  test.each(["submit", "adopt", "remember_keys"])(
+    "%s.lua, which makes the queue longer, does not run when memory is full",
+    async (name) => {
+      expect(await read(`lib/queue/redis/scripts/${name}.lua`)).toMatch(/^#!lua\n/);
+    },
+  );
 
   test.each(scripts)("%s opens with its purpose, keys and arguments", async (path) => {
     const lines = (await read(path)).replace(/^#!.*\n/, "").split("\n");

@@ -67,6 +67,8 @@ export interface QueueStats {
   readonly oldestDueAtMs?: number | undefined;
   readonly oldestDoubtSinceMs?: number | undefined;
   readonly paused: boolean;
+  /** See {@link Admin.beginMove}. */
+  readonly moving: boolean;
   /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
   readonly clockStep?: { readonly atMs: number; readonly byMs: number } | undefined;
   /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or the size of the disk. */
@@ -74,9 +76,44 @@ export interface QueueStats {
   readonly bytesMax?: number | undefined;
 }
 
+/** An idempotency key of a queue. */
+export interface StoredKey {
+  readonly key: string;
+  /** The emails that have it, and the digests of the tokens that used it: the first use comes first. */
+  readonly uses: readonly {
+    readonly id: string;
+    readonly fingerprint: string;
+    /** Empty without a token. */
+    readonly token: string;
+    /** Time until it expires by the store's clock, ms; negative if it should have expired. */
+    readonly lifeMs: number;
+  }[];
+}
+
+export interface KeyPage {
+  readonly keys: readonly StoredKey[];
+  /** As in {@link Page}. */
+  readonly next: string | undefined;
+}
+
+/** What is stored of a dead letter. */
+export interface DeadLetter {
+  readonly id: string;
+  readonly text: string;
+  readonly submittedAtMs: number;
+  readonly diedAtMs: number;
+  readonly history: string;
+}
+
+/** `known`: the queue has it, in any state, or has its record. `deleted`: it was deleted there, and stays deleted. */
+export type AdoptAnswer = "adopted" | "known" | "deleted";
+
 export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
 
-/** The queue as an operator sees it. Everything is bounded, and safe beside running workers. */
+/**
+ * The queue as an operator sees it. Everything is bounded, and safe beside running workers. What a move of the queue
+ * reads and writes is as durable as an acknowledged submission: it is replicated too, where submissions are.
+ */
 export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;
   stats(): Promise<QueueStats>;
@@ -95,7 +132,7 @@ export interface Admin {
   ): Promise<Page>;
   /**
    * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Skips an email that is
-   * no longer dead with the history that it was seen with.
+   * no longer dead with the history that it was seen with, and all emails while the queue is being moved.
    * @param counts added to the counters for each email that was retried
    * @returns the ids of those that were
    */
@@ -129,6 +166,26 @@ export interface Admin {
   /** Pauses every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /**
+   * From now on the queue accepts no new idempotency key and no {@link retry}, until {@link cancelMove}. Keys that it
+   * knows are answered as before, and emails without a key are queued. Repeating it changes nothing.
+   */
+  beginMove(): Promise<void>;
+  cancelMove(): Promise<void>;
+  /**
+   * At most `limit` (1–1000) idempotency keys. Contains each key that is there from before the first page until after
+   * the last, once or more; but after a step of the store's clock during the walk, keys may be missing.
+   * @param from `next` of the page before
+   */
+  listKeys(limit: number, from?: string): Promise<KeyPage>;
+  /**
+   * Adds idempotency keys of another queue; 1000 at most. A use that this queue has keeps the later expiry. What this
+   * queue already answers with another id, or refuses, stays as it is. Each use lasts an hour at least.
+   * @returns how many uses were added, and how many were left out for that reason
+   */
+  rememberKeys(keys: readonly StoredKey[]): Promise<{ readonly added: number; readonly conflicts: number }>;
+  /** Adds dead letters of another queue, with their ids; one answer for each. */
+  adopt(letters: readonly DeadLetter[]): Promise<readonly AdoptAnswer[]>;
   /**
    * Whether a server would acknowledge submissions to this store now, and if not, how to fix it. Waits at most a second
    * for what may pass, such as a missing replica. Creates and changes nothing.

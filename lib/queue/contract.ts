@@ -29,6 +29,9 @@ export const knownMinMs = 10 * 60 * 1000;
 /** Life of an idempotency key, ms. */
 export const idempotencyMs = 24 * 60 * 60 * 1000;
 
+/** Why a queue that is being moved does not store an email. */
+export const movingText = "the queue is being moved and accepts no new idempotency keys";
+
 /** The store did not answer: the request may or may not have been carried out. */
 export class StoreUnavailable extends Error {}
 /** There is no queue: no server and no worker has ever started at this location. */

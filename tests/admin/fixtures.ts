@@ -15,6 +15,7 @@ export function statsOf({
     oldestDueAtMs: undefined,
     oldestDoubtSinceMs: undefined,
     paused: false,
+    moving: false,
     clockStep: undefined,
     bytesUsed: 1000,
     bytesMax: undefined,

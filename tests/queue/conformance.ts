@@ -6,6 +6,7 @@ import { envelopeLine } from "../../lib/email/email.ts";
 import type { EmailFate } from "../../lib/queue/contract.ts";
 import { claiming } from "./conformance_claims.ts";
 import { operating } from "./conformance_admin.ts";
+import { moving } from "./conformance_move.ts";
 import { hangMs } from "../support/eventually.ts";
 import {
   emailsFirst,
@@ -686,6 +687,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     });
 
     operating(tools);
+    moving(tools);
     claiming(tools);
   });
 }

@@ -954,6 +954,7 @@ export function operating(tools: Tools): void {
         oldestDueAtMs: undefined,
         oldestDoubtSinceMs: undefined,
         paused: false,
+        moving: false,
         clockStep: undefined,
       });
       expect(Math.abs(nowMs - Date.now())).toBeLessThan(hangMs);

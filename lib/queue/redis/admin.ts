@@ -1,7 +1,18 @@
 // The admin interface on Redis: what an operator asks of the queue.
 
 import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
-import type { Admin, DeleteAnswer, Health, Settlement, StoredBatch, StoredEmail } from "../contract.ts";
+import type {
+  Admin,
+  AdoptAnswer,
+  DeadLetter,
+  DeleteAnswer,
+  Health,
+  KeyPage,
+  Settlement,
+  StoredBatch,
+  StoredEmail,
+  StoredKey,
+} from "../contract.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { foreignFormat } from "./queue_format.ts";
@@ -19,6 +30,8 @@ export interface RedisAdminOptions extends CheckOptions {
 const openTimeoutMs = 5000;
 /** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
 const answerTimeoutMs = 30_000;
+/** Longest wait for replicas, ms. */
+const replicaTimeoutMs = 1000;
 /** Longest wait for the store to become ready, and between two looks, ms. */
 const healthTimeoutMs = 1000;
 const healthPauseMs = 20;
@@ -100,6 +113,32 @@ class RedisAdmin implements Admin {
     await this.#ask(scripts.pause, 0);
   }
 
+  async beginMove() {
+    await this.#askDurably(scripts.move, 1);
+  }
+
+  async cancelMove() {
+    await this.#askDurably(scripts.move, 0);
+  }
+
+  async listKeys(limit: number, from = "") {
+    const reply = await this.#askDurably<[number, string, ...string[]]>(scripts.listKeys, limit, from);
+    return readKeys(reply);
+  }
+
+  async rememberKeys(keys: readonly StoredKey[]) {
+    const json = JSON.stringify(keys);
+    const [added, conflicts] = await this.#askDurably<[number, number]>(scripts.rememberKeys, json);
+    return { added, conflicts };
+  }
+
+  adopt(letters: readonly DeadLetter[]) {
+    const args = letters.flatMap(({ id, submittedAtMs, diedAtMs, history, text }) => {
+      return [id, submittedAtMs, diedAtMs, history, text];
+    });
+    return this.#askDurably<AdoptAnswer[]>(scripts.adopt, ...args);
+  }
+
   health() {
     return judgeStore(this.#connection, this.#options);
   }
@@ -109,13 +148,41 @@ class RedisAdmin implements Admin {
   }
 
   async #ask<Reply>(script: Script, ...args: (string | number)[]): Promise<Reply> {
+    return (await this.#run(script, args, 0)).reply as Reply;
+  }
+
+  /** As a submission: rejects unless enough replicas hold what the script has written. It may be repeated. */
+  async #askDurably<Reply>(script: Script, ...args: (string | number)[]): Promise<Reply> {
+    const { minReplicas } = this.#options;
+    const { reply, replicas } = await this.#run(script, args, minReplicas);
+    if (replicas >= minReplicas) return reply as Reply;
+    throw new StoreUnavailable(`${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`);
+  }
+
+  async #run(script: Script, args: readonly (string | number)[], replicas: number) {
     try {
-      return (await this.#connection.run(script, args)).reply as Reply;
+      return await this.#connection.run(script, args, replicas, replicaTimeoutMs);
     } catch (error) {
       if (redisErrorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
       throw new StoreUnavailable(foreignFormat(error, this.#connection.partitions) ?? redisErrorText(error));
     }
   }
+}
+
+/** Reads the reply of list_keys.lua. */
+function readKeys([nowMs, next, ...rest]: readonly [number, string, ...string[]]): KeyPage {
+  const keys: StoredKey[] = [];
+  for (let i = 0; i < rest.length; i += 2) {
+    const words = rest[i + 1]!.split(" ");
+    const uses: StoredKey["uses"][number][] = [];
+    for (let j = 0; j + 3 < words.length; j += 4) {
+      const [expiresAtMs, id = "", fingerprint = "", token] = words.slice(j, j + 4);
+      const lifeMs = Number(expiresAtMs) - nowMs;
+      uses.push({ id, fingerprint, token: token === "-" ? "" : token!, lifeMs });
+    }
+    keys.push({ key: rest[i]!, uses });
+  }
+  return { keys, next: next || undefined };
 }
 
 /** As {@link Admin.health}, for a Redis that may have no queue. */

@@ -4,6 +4,7 @@
 import { type Committed, GroupCommit } from "../group_commit.ts";
 import {
   idempotencyMs,
+  movingText,
   type Producer,
   type ProducerWatcher,
   type Submission,
@@ -121,12 +122,17 @@ class RedisProducer implements Producer {
   }
 }
 
-/** `reply` names the emails that were not simply queued: number, id or "" for a conflict, number, … */
+/** `reply` names the emails that were not simply queued: number, id or "" or "moving", number, … */
 function readResults(group: readonly Submission[], reply: readonly (string | number)[]): SubmitResult[] {
   const results = group.map(({ id }): SubmitResult => ({ kind: "stored", id, repeated: false }));
   for (let i = 0; i < reply.length; i += 2) {
-    const id = String(reply[i + 1]);
-    results[Number(reply[i]) - 1] = id === "" ? { kind: "conflict" } : { kind: "stored", id, repeated: true };
+    results[Number(reply[i]) - 1] = readResult(String(reply[i + 1]));
   }
   return results;
+}
+
+function readResult(answer: string): SubmitResult {
+  if (answer === "") return { kind: "conflict" };
+  if (answer === "moving") return { kind: "failed", reason: movingText };
+  return { kind: "stored", id: answer, repeated: true };
 }

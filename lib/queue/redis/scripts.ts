@@ -2,14 +2,18 @@
 // reached, for all that makes the queue shorter or leads to that; `no-writes` even when Redis refuses all writes.
 // The format that they expect, and common.lua, are inserted behind that line.
 
+import adopt from "./scripts/adopt.lua" with { type: "text" };
 import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
 import common from "./scripts/common.lua" with { type: "text" };
 import deleteText from "./scripts/delete.lua" with { type: "text" };
 import housekeeping from "./scripts/housekeeping.lua" with { type: "text" };
 import list from "./scripts/list.lua" with { type: "text" };
+import listKeys from "./scripts/list_keys.lua" with { type: "text" };
+import move from "./scripts/move.lua" with { type: "text" };
 import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
+import rememberKeys from "./scripts/remember_keys.lua" with { type: "text" };
 import retry from "./scripts/retry.lua" with { type: "text" };
 import settle from "./scripts/settle.lua" with { type: "text" };
 import stats from "./scripts/stats.lua" with { type: "text" };
@@ -57,5 +61,9 @@ export const scripts = {
   delete: createScript(deleteText),
   clear: createScript(clear),
   pause: createScript(pause),
+  move: createScript(move),
+  listKeys: createScript(listKeys),
+  rememberKeys: createScript(rememberKeys),
+  adopt: createScript(adopt),
   permissions: createScript(permissions, false),
 } as const;

@@ -4,9 +4,11 @@ import { type Admin, type DeleteAnswer, knownMinMs, type QueueStats, StoreUnavai
 import { anyProvider, dueLists, isPaused } from "./claim.ts";
 import { lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { listKeys, rememberKeys } from "./keys.ts";
 import { listEmails, showEmail } from "./list.ts";
+import { adopt, beginMove, cancelMove, isMoving } from "./move.ts";
 import { count, readConditions, release, retire } from "./settle.ts";
-import { Store, type StoreOptions } from "./store.ts";
+import { fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
 export interface SqliteAdminOptions extends Omit<StoreOptions, "onFatal"> {
@@ -39,6 +41,12 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     return result;
   }
 
+  /** Writes what makes the queue longer: the last of the disk is for delivery. */
+  async function addWithRoom<T>(bytes: number, body: Parameters<typeof store.write<T>>[0]): Promise<T> {
+    if (!store.hasRoomFor(bytes)) throw new StoreUnavailable(fullText);
+    return store.write(body);
+  }
+
   return {
     show: (id) => store.transact((db) => showEmail(db, id)),
     async stats() {
@@ -65,6 +73,14 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     async resume() {
       await writeAndWake((db) => db.run`DELETE FROM pauses`);
     },
+    beginMove: () => store.write(beginMove),
+    cancelMove: () => store.write(cancelMove),
+    listKeys: (limit, from) => store.transact((db) => listKeys(db, limit, from)),
+    rememberKeys: (keys) => addWithRoom(JSON.stringify(keys).length, (db) => rememberKeys(db, keys)),
+    adopt: (letters) => {
+      const bytes = letters.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+      return addWithRoom(bytes, (db) => letters.map((letter) => adopt(db, letter)));
+    },
     health: async () => store.health(),
     async close() {
       store.close();
@@ -72,12 +88,13 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
   };
 }
 
-/** Skips emails that are not dead any more, or have died again since they were seen. */
+/** Skips emails that are not dead any more, or have died again since they were seen, and all during a move. */
 function retry(
   db: SqliteConnection,
   emails: Parameters<Admin["retry"]>[0],
   counts: Readonly<Record<string, number>>,
 ): string[] {
+  if (isMoving(db)) return [];
   const retried = emails.filter(
     ({ id, seenHistory, history }) =>
       db.run`UPDATE places
@@ -162,6 +179,7 @@ export function readStats(db: SqliteConnection, roomBytes: number | undefined): 
     oldestDueAtMs: oldestDueAtMs <= atMs ? oldestDueAtMs : undefined,
     oldestDoubtSinceMs: oldest.doubtSinceMs ?? undefined,
     paused: isPaused(db),
+    moving: isMoving(db),
     clockStep: lastStep(db),
     bytesUsed: (pages - free) * size,
     bytesMax: roomBytes === undefined ? undefined : pages * size + Math.max(0, roomBytes),

@@ -2,6 +2,7 @@
 
 import {
   idempotencyMs,
+  movingText,
   type Producer,
   type ProducerWatcher,
   type Submission,
@@ -11,6 +12,8 @@ import { type Committed, GroupCommit } from "../group_commit.ts";
 import { readStats } from "./admin.ts";
 import { anyProvider } from "./claim.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
+import { addUse, usesOf } from "./keys.ts";
+import { isMoving } from "./move.ts";
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
@@ -85,32 +88,21 @@ function submit(db: SqliteConnection, { id, text, idempotency }: Submission): Su
   return added === 0 ? known : { kind: "stored", id, repeated: false };
 }
 
-interface KeyUse {
-  readonly id: string;
-  readonly fingerprint: string;
-  /** Null if the previous release recorded it, which refused the key to every other token. */
-  readonly token: string | null;
-  readonly expires_at: number;
-}
-
 /** Records that this email has the key, or returns an answer. A use that is present is valid: only sweeps remove it. */
 function useKey(
   db: SqliteConnection,
   id: string,
   { key, fingerprint, token }: NonNullable<Submission["idempotency"]>,
 ): SubmitResult | undefined {
-  const uses = db.all<KeyUse>`
-    SELECT id, fingerprint, token, expires_at FROM idempotency WHERE key = ${key}
-    UNION ALL SELECT id, fingerprint, token, expires_at FROM idempotency_uses WHERE key = ${key}`;
+  const uses = usesOf(db, key);
   const isOwn = uses.some((use) => use.token === token);
   const same = uses.find((use) => use.fingerprint === fingerprint);
   if (same === undefined && (isOwn || uses.some((use) => use.token === null))) return { kind: "conflict" };
+  if (same === undefined && isMoving(db)) return { kind: "failed", reason: movingText };
   // Also if another token submitted this email: from now on this one may not use the key for another email.
   if (!isOwn) {
-    const table = uses.length === 0 ? "idempotency" : "idempotency_uses";
     const { id: firstId, expires_at } = same ?? { id, expires_at: db.now.atMs + idempotencyMs };
-    const sql = `INSERT INTO ${table} (key, token, id, fingerprint, expires_at) VALUES (?, ?, ?, ?, ?)`;
-    db.run(sql, key, token, firstId, fingerprint, expires_at);
+    addUse(db, key, { id: firstId, fingerprint, token, expires_at });
   }
   return same && { kind: "stored", id: same.id, repeated: true };
 }

@@ -195,4 +195,11 @@ export const additions: Readonly<Record<string, string>> = {
       unwatched_at INTEGER           -- what it said after a time without any worker
     ) STRICT;
   `,
+  moves: `
+    -- A row while an operator moves the queue to another store.
+    CREATE TABLE moves (
+      one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+      since INTEGER NOT NULL
+    ) STRICT;
+  `,
 };

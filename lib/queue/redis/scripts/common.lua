@@ -165,6 +165,11 @@ local function rank_of(name, time, entry)
   return low
 end
 
+-- Whether an operator moves the queue to another store: see move.lua.
+local function is_moving()
+  return call('EXISTS', 'moving') == 1
+end
+
 -- Wakes workers that have found nothing.
 local function wake()
   if call('DEL', 'idle') == 1 then

@@ -6,11 +6,15 @@
 -- ARGV[2] counters, JSON: name -> increment for each email that is retried
 -- then three for each email: id, the history that it was seen with, its new history
 --
--- An email that is no longer dead, or has died again since it was seen, is left alone.
+-- An email that is no longer dead, or has died again since it was seen, is left alone; and so is every email while the
+-- queue is being moved, since another queue may have it already.
 --
 -- Returns the ids of those that were retried.
 
 local at, retried = now(), {}
+if is_moving() then
+  return retried
+end
 for i = 3, #ARGV, 3 do
   local id, seen, history = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if is_dead_as_seen(id, seen) then

@@ -63,6 +63,7 @@ return cjson.encode({
   oldestDueAtMs = oldest_due,
   oldestDoubtSinceMs = first_of('leases', first_of('doubtful')),
   paused = call('EXISTS', 'paused') == 1,
+  moving = is_moving(),
   clockStep = step_at and { atMs = step_at, byMs = step_by },
   bytesUsed = bytes('used_memory'),
   bytesMax = max > 0 and max or nil,

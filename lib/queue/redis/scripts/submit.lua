@@ -1,5 +1,5 @@
 #!lua
--- submit: queues the emails of one group commit. Refused when memory is full, unlike all other scripts.
+-- submit: queues the emails of one group commit. Refused when memory is full.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
@@ -13,7 +13,7 @@
 -- that of its work.
 --
 -- Returns, for each email that was not simply queued, its number and the id under which it is known; "" if this token
--- used the key for another email.
+-- used the key for another email; "moving" if its key is new and the queue is being moved.
 
 local at, life, idempotency = now(), tonumber(ARGV[2]), cjson.decode(ARGV[3])
 local ids = {}
@@ -64,6 +64,8 @@ for i, id in ipairs(ids) do
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
   if known then
     append(replies, i, known)
+  elseif one and is_moving() then
+    append(replies, i, 'moving')
   else
     taken[id] = true
     append(emails, id, stamp .. '\n' .. ARGV[3 + 2 * i])

@@ -1,0 +1,36 @@
+// The move of the embedded queue to another store, or of another queue to here.
+
+import type { AdoptAnswer, DeadLetter } from "../contract.ts";
+import { anyProvider } from "./claim.ts";
+import type { SqliteConnection } from "./connection.ts";
+
+/** Whether an operator moves the queue to another store: see `Admin.beginMove`. */
+export function isMoving(db: SqliteConnection): boolean {
+  return db.get`SELECT 1 FROM moves` !== undefined;
+}
+
+export function beginMove(db: SqliteConnection): void {
+  db.run`INSERT INTO moves (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`;
+}
+
+export function cancelMove(db: SqliteConnection): void {
+  db.run`DELETE FROM moves`;
+}
+
+/** Adds a dead letter of another queue. */
+export function adopt(
+  db: SqliteConnection,
+  { id, text, submittedAtMs, diedAtMs, history }: DeadLetter,
+): AdoptAnswer {
+  const { atMs } = db.now;
+  const gone = db.get<{ batch: string | null }>`SELECT batch FROM sent WHERE id = ${id}`;
+  if (gone !== undefined) return gone.batch === null ? "deleted" : "known";
+  const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${submittedAtMs}, ${text})
+    ON CONFLICT DO NOTHING`;
+  if (added === 0) return "known";
+  db.run`INSERT INTO places (id, size, history, due_at, provider)
+    VALUES (${id}, ${Buffer.byteLength(text)}, ${history}, ${atMs}, ${anyProvider})`;
+  // The tally counts deaths by the change of the row.
+  db.run`UPDATE places SET due_at = NULL, provider = NULL, died_at = ${Math.min(diedAtMs, atMs)} WHERE id = ${id}`;
+  return "adopted";
+}
