@@ -1,7 +1,7 @@
 // A real redis-server for one test: on a free port, in its own folder, by default with the settings that
 // docs/deploy-redis.md requires.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../chaos/clock/clock.ts";
@@ -19,8 +19,11 @@ export const durableSettings = {
 const quickReplicas = { "repl-diskless-sync-delay": "0" };
 
 export interface RedisServer {
+  readonly name: string;
   readonly url: string;
   readonly port: number;
+  /** The port by which others know it. */
+  readonly announcedPort: number;
   readonly folder: string;
   /** False after SIGKILL or SIGSTOP: it answers nobody then. */
   readonly isRunning: boolean;
@@ -46,14 +49,21 @@ export interface RedisProcess {
   readonly files?: Readonly<Record<string, string>>;
   /** Arguments before the settings: a configuration file, a mode. */
   readonly args?: readonly string[];
+  /** Its folder, which then remains after its end; a temporary one if absent. */
+  readonly folder?: string;
+  /** Its name among several. */
+  readonly name?: string;
+  /** The port by which others know it; its own if absent. */
+  readonly announcedPort?: number;
 }
 
 /** @param settings its `port` is a free one unless given */
 export async function startRedis(
   settings: Readonly<Record<string, string>> = {},
-  { clock, files = {}, args = [] }: RedisProcess = {},
+  { clock, files = {}, args = [], folder: kept, name = "redis", announcedPort }: RedisProcess = {},
 ): Promise<RedisServer> {
-  const folder = mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
+  const folder = kept ?? mkdtempSync(join(tmpdir(), "reliable-email-redis-"));
+  mkdirSync(folder, { recursive: true });
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
   let port = settings["port"] === undefined ? await freePort() : Number(settings["port"]);
   let child: Bun.Subprocess | undefined;
@@ -61,9 +71,9 @@ export async function startRedis(
   const kill = () => child?.kill("SIGKILL");
   running.add(kill);
 
+  const cliEnv = { ...process.env, REDISCLI_AUTH: settings["requirepass"] ?? "" };
   function cli(...command: string[]): string {
-    const env = { ...process.env, REDISCLI_AUTH: settings["requirepass"] ?? "" };
-    const { stdout } = Bun.spawnSync(["redis-cli", "-p", String(port), ...command], { env });
+    const { stdout } = Bun.spawnSync(["redis-cli", "-p", String(port), ...command], { env: cliEnv });
     return stdout.toString().trim();
   }
 
@@ -94,7 +104,7 @@ export async function startRedis(
     await child?.exited;
     isRunning = false;
     running.delete(kill);
-    rmSync(folder, { recursive: true, force: true });
+    if (kept === undefined) rmSync(folder, { recursive: true, force: true });
   }
 
   async function start(more?: Record<string, string>): Promise<void> {
@@ -118,6 +128,8 @@ export async function startRedis(
     get isRunning() {
       return isRunning;
     },
+    name,
+    announcedPort: announcedPort ?? port,
     kill(signal) {
       child?.kill(signal);
       if (["SIGKILL", "SIGSTOP", "SIGCONT"].includes(signal)) isRunning = signal === "SIGCONT";

@@ -1,16 +1,23 @@
 // A real Redis Cluster for one test, whose nodes know each other from the start: forming one by MEET takes seconds.
 
 import { randomBytes } from "node:crypto";
-import { eventually, freePort } from "./eventually.ts";
-import { type RedisServer, startRedis } from "./redis.ts";
+import { eventually } from "./eventually.ts";
+import type { RedisServer } from "./redis.ts";
+import {
+  type NodesOptions,
+  type PlannedNode,
+  planNode,
+  startAll,
+  startNode,
+  stopAll,
+  urlOf,
+} from "./redis_nodes.ts";
 
-export interface ClusterOptions {
+export interface ClusterOptions extends NodesOptions {
   /** Default: 3, which share the slots evenly. */
   readonly primaries?: number;
   /** Replicas of each primary. Default: 2. */
   readonly replicas?: number;
-  /** Settings of every node, on top of those that are durable. */
-  readonly settings?: Readonly<Record<string, string>>;
 }
 
 /** A slot by its number, or by a key in it. */
@@ -64,11 +71,10 @@ const clusterSettings = {
   "cluster-allow-replica-migration": "no",
 };
 
-interface Member {
+interface Member extends PlannedNode {
   readonly id: string;
-  readonly port: number;
-  readonly busPort: number;
-  /** Its primary; itself if it is one. */
+  readonly bus: PlannedNode;
+  /** Index of its primary, or its own if it is one. */
   readonly primary: number;
 }
 
@@ -76,36 +82,32 @@ export async function startRedisCluster(options: ClusterOptions = {}): Promise<R
   const { primaries = 3, replicas = 2, settings = {} } = options;
   const members: Member[] = [];
   for (let i = 0; i < primaries * (1 + replicas); i += 1) {
-    const [port, busPort] = [await freePort(), await freePort()];
-    members.push({ id: randomBytes(20).toString("hex"), port, busPort, primary: i % primaries });
+    const name = `node-${i}`;
+    const [node, bus] = [await planNode(name, options), await planNode(name, options)];
+    members.push({ ...node, bus, id: randomBytes(20).toString("hex"), primary: i % primaries });
   }
   const nodes = await startAll(
-    members.map(
-      (member) => () =>
-        startRedis(
-          {
-            ...clusterSettings,
-            ...settings,
-            port: String(member.port),
-            "cluster-port": String(member.busPort),
-          },
-          { files: { "nodes.conf": nodesFile(members, member, primaries) } },
-        ),
-    ),
+    members.map((member) => {
+      const own = { ...clusterSettings, ...settings, ...announcements(member) };
+      return startNode(member, options, own, {
+        files: { "nodes.conf": nodesFile(members, member, primaries) },
+      });
+    }),
   );
   const cluster = clusterOf(members, nodes, settings["requirepass"]);
   await cluster.settled();
   return cluster;
 }
 
-/** Starts all at once; if one fails, stops the others and rejects. */
-export async function startAll(starts: readonly (() => Promise<RedisServer>)[]): Promise<RedisServer[]> {
-  const results = await Promise.allSettled(starts.map((start) => start()));
-  const started = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-  const failed = results.find((result) => result.status === "rejected");
-  if (failed === undefined) return started;
-  await Promise.all(started.map((node) => node.stop()));
-  throw failed.reason;
+function announcements({ announcedPort, bus }: Member): Record<string, string> {
+  return {
+    "cluster-port": String(bus.port),
+    "cluster-announce-ip": "127.0.0.1",
+    "cluster-announce-port": String(announcedPort),
+    "cluster-announce-bus-port": String(bus.announcedPort),
+    "replica-announce-ip": "127.0.0.1",
+    "replica-announce-port": String(announcedPort),
+  };
 }
 
 /** The file in which `myself` keeps what it knows about the cluster. */
@@ -116,7 +118,7 @@ function nodesFile(members: readonly Member[], myself: Member, primaries: number
     const [from, to] = [member.primary, member.primary + 1].map((i) => Math.floor((i * slots) / primaries));
     const rest = isPrimary ? `connected ${from}-${to! - 1}` : "connected";
     const primaryId = isPrimary ? "-" : members[member.primary]!.id;
-    const address = `127.0.0.1:${member.port}@${member.busPort}`;
+    const address = `127.0.0.1:${member.announcedPort}@${member.bus.announcedPort}`;
     return `${member.id} ${address} ${flags} ${primaryId} 0 0 ${member.primary + 1} ${rest}`;
   });
   return [...lines, `vars currentEpoch ${primaries} lastVoteEpoch 0`, ""].join("\n");
@@ -188,7 +190,7 @@ function clusterOf(
   }
 
   return {
-    url: `redis+cluster://${password === undefined ? "" : `:${password}@`}${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`,
+    url: urlOf("redis+cluster", nodes, password),
     nodes,
     slotOf,
     primaryOf: (slot) => owner(slot).node,
@@ -227,7 +229,7 @@ function clusterOf(
             .filter(Boolean);
           const moved = keys.slice(0, countMax);
           if (moved.length > 0) {
-            const to = ["127.0.0.1", String(target.port), "", "0", "20000"];
+            const to = ["127.0.0.1", String(target.announcedPort), "", "0", "20000"];
             const auth = password === undefined ? [] : ["AUTH", password];
             const answer = source.cli("MIGRATE", ...to, ...auth, "KEYS", ...moved);
             if (answer !== "OK") throw new Error(`MIGRATE: ${answer}`);
@@ -244,8 +246,6 @@ function clusterOf(
       };
     },
     settled: () => eventually("the cluster has settled", isSettled).then(() => {}),
-    async stop() {
-      await Promise.all(nodes.map((node) => node.stop()));
-    },
+    stop: () => stopAll(nodes),
   };
 }

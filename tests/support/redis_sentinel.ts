@@ -2,17 +2,23 @@
 // seconds.
 
 import { randomBytes } from "node:crypto";
-import { eventually, freePort } from "./eventually.ts";
-import { type RedisServer, startRedis } from "./redis.ts";
-import { startAll } from "./redis_cluster.ts";
+import { eventually } from "./eventually.ts";
+import type { RedisServer } from "./redis.ts";
+import {
+  type NodesOptions,
+  type PlannedNode,
+  planNode,
+  startAll,
+  startNode,
+  stopAll,
+  urlOf,
+} from "./redis_nodes.ts";
 
-export interface SentinelOptions {
+export interface SentinelOptions extends NodesOptions {
   /** Default: 2. */
   readonly replicas?: number;
   /** Default: 3. A majority of them decides. */
   readonly sentinels?: number;
-  /** Settings of every Redis, on top of those that are durable. */
-  readonly settings?: Readonly<Record<string, string>>;
   /**
    * Sentinels look at the nodes as rarely as in production: they leave an old primary a primary for ten seconds after
    * they have promoted another node.
@@ -47,51 +53,62 @@ const quick = ["info-period", "500", "publish-period", "500"];
 
 export async function startRedisSentinel(options: SentinelOptions = {}): Promise<RedisSentinel> {
   const { replicas = 2, sentinels = 3, settings = {}, isSlow = false } = options;
-  const ports = await freePorts(1 + replicas);
-  const [primary = 0, ...others] = ports;
+  const password = settings["requirepass"];
+  const planned = await planAll("node", 1 + replicas, options);
+  const [primary, ...others] = planned;
   const nodes = await startAll(
-    ports.map((port) => () => {
-      const role = port === primary ? {} : { replicaof: `127.0.0.1 ${primary}` };
-      return startRedis({ ...role, ...settings, port: String(port) });
+    planned.map((node) => {
+      const role = node === primary ? {} : { replicaof: `127.0.0.1 ${primary!.announcedPort}` };
+      const announced = {
+        "replica-announce-ip": "127.0.0.1",
+        "replica-announce-port": String(node.announcedPort),
+      };
+      return startNode(node, options, { ...role, ...announced, ...settings });
     }),
   );
-  const watchers = (await freePorts(sentinels)).map((port) => ({
-    port,
+  const watchers = (await planAll("sentinel", sentinels, options)).map((plan) => ({
+    ...plan,
     id: randomBytes(20).toString("hex"),
   }));
   const common = [
-    `sentinel monitor ${name} 127.0.0.1 ${primary} ${Math.floor(sentinels / 2) + 1}`,
+    `sentinel monitor ${name} 127.0.0.1 ${primary!.announcedPort} ${Math.floor(sentinels / 2) + 1}`,
     `sentinel down-after-milliseconds ${name} ${downAfterMs}`,
-    `sentinel failover-timeout ${name} 3000`,
+    `sentinel failover-timeout ${name} 2000`,
     `sentinel parallel-syncs ${name} ${replicas}`,
-    ...(settings["requirepass"] === undefined
-      ? []
-      : [`sentinel auth-pass ${name} ${settings["requirepass"]}`]),
-    ...others.map((port) => `sentinel known-replica ${name} 127.0.0.1 ${port}`),
+    ...(password === undefined ? [] : [`sentinel auth-pass ${name} ${password}`]),
+    ...others.map(({ announcedPort }) => `sentinel known-replica ${name} 127.0.0.1 ${announcedPort}`),
   ];
   const started = await startAll(
-    watchers.map((myself) => () => {
+    watchers.map((myself) => {
       const peers = watchers.filter((one) => one !== myself);
-      const known = peers.map(({ port, id }) => `sentinel known-sentinel ${name} 127.0.0.1 ${port} ${id}`);
-      const file = [`sentinel myid ${myself.id}`, ...common, ...known, ""].join("\n");
-      return startRedis(
-        { port: String(myself.port) },
+      const file = [
+        `sentinel myid ${myself.id}`,
+        "sentinel announce-ip 127.0.0.1",
+        `sentinel announce-port ${myself.announcedPort}`,
+        ...common,
+        ...peers.map((one) => `sentinel known-sentinel ${name} 127.0.0.1 ${one.announcedPort} ${one.id}`),
+        "",
+      ].join("\n");
+      return startNode(
+        myself,
+        options,
+        {},
         { files: { "sentinel.conf": file }, args: ["sentinel.conf", "--sentinel"] },
       );
     }),
   ).catch(async (error: unknown) => {
-    await Promise.all(nodes.map((node) => node.stop()));
+    await stopAll(nodes);
     throw error;
   });
-  const setup = sentinelOf(nodes, started, { password: settings["requirepass"], isSlow });
+  const setup = sentinelOf(nodes, started, { password, isSlow });
   await setup.settled();
   return setup;
 }
 
-async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = [];
-  while (ports.length < count) ports.push(await freePort());
-  return ports;
+async function planAll(kind: string, count: number, options: NodesOptions): Promise<PlannedNode[]> {
+  const planned: PlannedNode[] = [];
+  while (planned.length < count) planned.push(await planNode(`${kind}-${planned.length}`, options));
+  return planned;
 }
 
 /** What a Sentinel says about the primary. */
@@ -121,7 +138,7 @@ function sentinelOf(
     const [view] = awake()
       .map(viewOf)
       .toSorted((a, b) => b.epoch - a.epoch);
-    const node = nodes.find(({ port }) => port === view?.port);
+    const node = nodes.find(({ announcedPort }) => announcedPort === view?.port);
     if (node === undefined) throw new Error("no running Sentinel names a primary");
     return node;
   }
@@ -139,7 +156,7 @@ function sentinelOf(
     const views = sentinels.map(viewOf);
     const port = views[0]!.port;
     if (!views.every((view) => view.isHealthy && view.port === port)) return false;
-    if (!nodes.every((node) => node.port === port || follows(node, port))) return false;
+    if (!nodes.every((node) => node.announcedPort === port || follows(node, port))) return false;
     return sentinels.every((sentinel) => {
       const replicas = sentinel.cli("SENTINEL", "REPLICAS", name);
       const known = replicas.match(/^master-link-status\nok$/gm)?.length ?? 0;
@@ -149,7 +166,7 @@ function sentinelOf(
   }
 
   return {
-    url: `redis+sentinel://${password === undefined ? "" : `:${password}@`}${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/${name}`,
+    url: `${urlOf("redis+sentinel", sentinels, password)}/${name}`,
     name,
     nodes,
     sentinels,
@@ -171,8 +188,6 @@ function sentinelOf(
       hurry();
       await eventually("all have settled", isSettled);
     },
-    async stop() {
-      await Promise.all([...nodes, ...sentinels].map((one) => one.stop()));
-    },
+    stop: () => stopAll([...nodes, ...sentinels]),
   };
 }
