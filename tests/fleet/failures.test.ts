@@ -1,0 +1,49 @@
+// Failures in a fleet: clients with an Idempotency-Key see none, and clients without one see an error at worst.
+
+import { expect } from "bun:test";
+import { eventually } from "../support/eventually.ts";
+import { fleetTest, judge } from "./fleet_tests.ts";
+import type { Fleet, ServerName } from "./fleet.ts";
+
+/** Waits until a server has several requests under way. */
+async function holdsRequests(fleet: Fleet, server: ServerName): Promise<void> {
+  await eventually(`${server} holds requests`, async () => (await fleet.load(server)) >= 6);
+}
+
+fleetTest(
+  "a server killed with requests in flight fails only those without a key",
+  async (fleet, clients) => {
+    fleet.redis.signal("SIGSTOP");
+    await holdsRequests(fleet, "a1");
+    await fleet.servers.a1.kill();
+    fleet.redis.signal("SIGCONT");
+    await fleet.becomes("a1", "DOWN");
+    await clients.succeed();
+    await fleet.servers.a1.start();
+    await fleet.becomes("a1", "UP");
+    await clients.succeed();
+    await judge(fleet, clients);
+  },
+);
+
+fleetTest("a host cut off with requests in flight fails only those without a key", async (fleet, clients) => {
+  fleet.redis.signal("SIGSTOP");
+  await holdsRequests(fleet, "a1");
+  await holdsRequests(fleet, "a2");
+  fleet.servers.a1.host.cut();
+  fleet.redis.signal("SIGCONT");
+  for (const server of ["a1", "a2"] as const) await fleet.becomes(server, "DOWN");
+  await clients.succeed();
+  fleet.servers.a1.host.mend();
+  for (const server of ["a1", "a2"] as const) await fleet.becomes(server, "UP");
+  await clients.succeed();
+  await judge(fleet, clients);
+});
+
+fleetTest("a Redis that hangs until no server is ready fails nothing", async (fleet, clients) => {
+  fleet.redis.signal("SIGSTOP");
+  for (const server of ["a1", "a2", "b1", "b2"] as const) await fleet.becomes(server, "DOWN");
+  fleet.redis.signal("SIGCONT");
+  await clients.succeed();
+  expect(await judge(fleet, clients)).toEqual([]);
+});
