@@ -1,11 +1,10 @@
 // Connections to Redis. By default, ioredis silently repeats a command whose reply was lost. Here it reconnects but never
 // repeats: callers do, with ids that make it harmless.
 
-import { connect as connectTcp, Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
-import { AbstractConnector, Redis, type RedisOptions } from "ioredis";
+import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import { nodeAddress, readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
+import { createConnector, type NodeInfo } from "./connector.ts";
 import { redisErrorText } from "./error_text.ts";
 import { tagOf } from "./partition.ts";
 import type { QueueFormat } from "./queue_format.ts";
@@ -30,12 +29,6 @@ const loadingMaxMs = 5000;
 const noTls = `no TLS handshake within ${connectTimeoutMs} ms: rediss:// needs a port on which Redis speaks TLS`;
 /** Refusals by a node that is not, or no longer, the primary. */
 const leadsElsewhere = /^(READONLY|MOVED|ASK|CLUSTERDOWN)/;
-
-/** Of an INFO as ioredis reads it. */
-interface NodeInfo {
-  readonly role?: string;
-  readonly redis_mode?: string;
-}
 
 const isReplica = "this node is a replica, not the primary";
 
@@ -84,7 +77,7 @@ export class RedisConnection {
   readonly #topology: Topology;
   readonly #slot: number;
   readonly #unfollow: () => void;
-  /** Where the current connection leads, or is being made to; undefined while the primary is located. */
+  /** Where the connection leads, or is being made to; undefined while it leaves, or the primary is located. */
   #place: Place | undefined;
   #trouble = "not connected";
   #connectedAtMs = 0;
@@ -110,7 +103,7 @@ export class RedisConnection {
       ...login,
       db,
       ...(tls && { tls: {} }),
-      Connector: primaryConnector({
+      Connector: createConnector({
         locate: () => this.#locate(),
         onTls: (isInHandshake) => (this.#isInTlsHandshake = isInHandshake),
         check: (info) => this.#isPrimary(info),
@@ -215,11 +208,12 @@ export class RedisConnection {
   #follow(): void {
     const { redis } = this;
     const place = this.#topology.place(this.#slot);
-    if (this.#place === undefined || place.kind !== "primary" || isSamePlace(place, this.#place)) return;
+    if (place.kind !== "primary" || (this.#place !== undefined && isSamePlace(place, this.#place))) return;
     if (redis.status === "reconnecting") {
       // At once, instead of after the backoff.
       redis.connect().catch(() => {});
-    } else {
+    } else if (this.#place !== undefined) {
+      this.#place = undefined;
       this.#fail(`the primary is ${nodeAddress(place.node)} now`);
       redis.disconnect(true);
     }
@@ -248,58 +242,4 @@ export class RedisConnection {
     this.#fail(isReplica);
     redis.disconnect(true);
   }
-}
-
-interface ConnectorEvents {
-  /** Where this connection has to lead. */
-  locate(): Promise<Place>;
-  /** Called when a TLS handshake begins and when it has ended. */
-  onTls(isInHandshake: boolean): void;
-  /** Whether the connection may become ready. @param info of INFO; empty where Redis hides it */
-  check(info: NodeInfo): boolean;
-}
-
-/** Makes ioredis's connections, locating the primary and resolving its name each time. */
-function primaryConnector({ locate, onTls, check }: ConnectorEvents) {
-  return class extends AbstractConnector {
-    readonly #options: RedisOptions;
-
-    constructor(options: unknown) {
-      super((options as RedisOptions).disconnectTimeout ?? 2000);
-      this.#options = options as RedisOptions;
-    }
-
-    override async connect() {
-      this.connecting = true;
-      delete this.firstError;
-      onTls(false);
-      // Not before ioredis's constructor has returned, whose caller may close it at once: an await does that.
-      const place = await locate();
-      if (place.kind === "unknown") this.firstError = new Error(place.reason);
-      const stream = place.kind === "unknown" || !this.connecting ? brokenSocket() : this.#open(place);
-      this.stream = stream;
-      return stream;
-    }
-
-    override check(info: NodeInfo): boolean {
-      return check(info);
-    }
-
-    #open(place: Exclude<Place, { kind: "unknown" }>): Socket {
-      const { tls } = this.#options;
-      const address = place.kind === "socket" ? { path: place.path } : place.node;
-      const stream = tls && "host" in address ? connectTls({ ...address, ...tls }) : connectTcp(address);
-      if (tls) {
-        stream.once("connect", () => onTls(true));
-        stream.once("secureConnect", () => onTls(false));
-      }
-      stream.once("error", (error) => (this.firstError = error));
-      return stream;
-    }
-  };
-}
-
-/** ioredis tries again later if a connection breaks, but never again if none is made. */
-function brokenSocket(): Socket {
-  return new Socket().destroy();
 }

@@ -152,22 +152,38 @@ export function judgeCluster(views: Views, slot: number): Place {
     return { kind: "unknown", reason: `the primary of slot ${slot}, ${address}, does not answer` };
   }
   const rest = findRest(views, slot, owner);
-  if (rest === undefined) return { kind: "primary", node };
-  const other = rest.own.node === undefined ? rest.id : nodeAddress(rest.own.node);
-  const reason = `slot ${slot} is open on ${other} or has keys there, which its primary does not know: to unite it, run redis-cli --cluster fix ${address} --cluster-search-multiple-owners`;
-  return { kind: "unknown", reason };
+  return rest === undefined
+    ? { kind: "primary", node }
+    : { kind: "unknown", reason: splitText(slot, rest, id, node) };
+}
+
+/** Says how to unite a slot: the commands of redis-cli lose nothing while nothing was written to it. */
+function splitText(slot: number, rest: ClusterView, ownerId: string, owner: RedisNode): string {
+  const { node } = rest.own;
+  const [other, address] = [node === undefined ? rest.id : nodeAddress(node), nodeAddress(owner)];
+  const fix = `redis-cli --cluster fix ${address}`;
+  const unknown = `which its primary ${address} does not know`;
+  if (opens(rest.own, slot)) return `slot ${slot} is open on ${other}, ${unknown}: run ${fix}`;
+  const open = `redis-cli -h ${node?.host} -p ${node?.port} cluster setslot ${slot} importing ${ownerId}`;
+  return `${other} has keys of slot ${slot}, ${unknown}: run ${open} && ${fix}`;
 }
 
 /**
- * Another primary that may hold a part of the slot, while the owner does not know of a move. A replica that was promoted
- * in the middle of a move does not: it would answer as if the keys that were moved did not exist.
+ * Another node that may hold a part of the slot, while the owner does not know of a move. A replica that was promoted in
+ * the middle of a move does not: it would answer as if the keys that were moved did not exist.
  */
 function findRest(views: Views, slot: number, owner: ClusterLine): ClusterView | undefined {
   if (opens(owner, slot)) return undefined;
-  return [...views.values()].find(
-    ({ id, own, slots }) =>
-      id !== owner.id && isPrimary(own) && (opens(own, slot) || (slots.get(slot)?.keys ?? 0) > 0),
-  );
+  return [...views.values()].find(({ id, own, slots }) => {
+    if (id === owner.id) return false;
+    if (opens(own, slot)) return true;
+    // A replica speaks for its primary if that does not answer.
+    const holder = isPrimary(own) ? id : own.primary;
+    if (holder !== id && views.has(holder)) return false;
+    const { owner: believed, keys = 0 } = slots.get(slot) ?? {};
+    // An old primary that was cut off still has all keys, and takes itself for the owner.
+    return keys > 0 && believed?.id !== holder;
+  });
 }
 
 export function replicasIn(views: Views, slot: number): readonly RedisNode[] {

@@ -1,0 +1,183 @@
+// The queue on a real Redis Cluster.
+
+import { afterEach, describe, expect, test } from "bun:test";
+import type { Consumer, Producer } from "../../lib/queue/contract.ts";
+import { checkRedis } from "../../lib/queue/redis/admin.ts";
+import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { claimRequest } from "../support/claim_request.ts";
+import { eventually } from "../support/eventually.ts";
+import { silent } from "../support/log.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { type ClusterOptions, type RedisCluster, startRedisCluster } from "../support/redis_cluster.ts";
+import {
+  allLeadTo,
+  openRedisQueue,
+  queueKey,
+  queueOptions,
+  type RedisQueue,
+} from "../support/redis_queue.ts";
+import { submission } from "./conformance_tools.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close();
+});
+
+async function start(options?: ClusterOptions): Promise<RedisCluster> {
+  const cluster = await startRedisCluster(options);
+  closing.push(cluster.stop);
+  return cluster;
+}
+
+async function open(url: string, minReplicas = 0): Promise<RedisQueue> {
+  const queue = await openRedisQueue(url, minReplicas);
+  closing.push(queue.close);
+  return queue;
+}
+
+const within = (ms: number) => performance.now() + ms;
+const urlOf = (...nodes: RedisServer[]) =>
+  `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`;
+
+const reasonOf = (one: Producer | Consumer) => {
+  const health = one.health();
+  return health.ok ? "" : health.reason;
+};
+
+/** The ends of an old primary. */
+const ends: Record<string, (cluster: RedisCluster) => unknown> = {
+  killed: (cluster) => cluster.primaryOf(queueKey).kill("SIGKILL"),
+  hung: (cluster) => cluster.primaryOf(queueKey).kill("SIGSTOP"),
+  "replaced by an operator": (cluster) => cluster.failOver(queueKey),
+};
+
+describe.each(Object.keys(ends))("cluster: a primary that is %s", (how) => {
+  test("is left by every connection, and no submission fails", async () => {
+    const cluster = await start();
+    const { producer, consumer, admin } = await open(cluster.url, 1);
+    const old = cluster.primaryOf(queueKey);
+    await allLeadTo(old);
+    expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+    const ended = ends[how]!(cluster);
+    const answer = producer.submit(submission(), within(60_000));
+    await ended;
+    expect((await answer).kind).toBe("stored");
+    expect(cluster.primaryOf(queueKey)).not.toBe(old);
+    await allLeadTo(cluster.primaryOf(queueKey));
+    const known = await eventually("the operator is answered", () => admin.stats().catch(() => undefined));
+    expect(known.states.waiting).toBe(2);
+    await eventually("a claim is answered", async () => {
+      const result = await consumer.claim(claimRequest({ countMax: 10 })).catch(() => undefined);
+      return result?.kind === "batch" && result.batch.emails.length === 2;
+    });
+    const woken = Promise.withResolvers<void>();
+    consumer.onWake(woken.resolve);
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
+    expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+    await woken.promise;
+  }, 120_000);
+});
+
+test("cluster: nodes are learned from the only one that is configured, and one that hangs delays no connection", async () => {
+  const cluster = await start({ replicas: 1 });
+  const other = cluster.otherPrimary(queueKey);
+  const { producer } = await open(urlOf(other));
+  other.kill("SIGSTOP");
+  cluster.primaryOf(queueKey).cli("CLIENT", "KILL", "TYPE", "normal");
+  expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+}, 60_000);
+
+test("cluster: a slot that has moved is followed by every connection", async () => {
+  const cluster = await start({ replicas: 0 });
+  const { producer, admin } = await open(cluster.url);
+  const one = submission();
+  expect((await producer.submit(one, within(30_000))).kind).toBe("stored");
+  const target = cluster.otherPrimary(queueKey);
+  const move = cluster.startMove(queueKey, target);
+  expect(move.migrate()).toBe(0);
+  move.finish();
+  await allLeadTo(target);
+  const again = await eventually("it is answered", () => admin.show(one.id).catch(() => undefined));
+  expect(again.state).toBe("waiting");
+  expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+}, 60_000);
+
+describe("cluster: a node that is promoted in the middle of a move", () => {
+  /** Which nodes of the move die. Each is replaced by a replica, which does not know of the move. */
+  test.each([[["source"]], [["source", "target"]]] as const)(
+    "(%j) closes the slot until redis-cli --cluster fix has united it",
+    async (dying) => {
+      const cluster = await start({ replicas: 1 });
+      const queue = await open(cluster.url);
+      const one = submission();
+      expect((await queue.producer.submit(one, within(30_000))).kind).toBe("stored");
+      const slot = cluster.slotOf(queueKey);
+      const target = cluster.otherPrimary(slot);
+      const ofTarget = cluster.nodes.indexOf(target) * (16_384 / 3) + 1;
+      const replicas = {
+        source: cluster.replicasOf(slot),
+        target: cluster.replicasOf(Math.ceil(ofTarget)),
+      };
+      const move = cluster.startMove(slot, target);
+      expect(move.migrate(2)).toBeGreaterThan(0);
+      const keysOn = (node: RedisServer) => node.cli("CLUSTER", "COUNTKEYSINSLOT", String(slot));
+      for (const name of dying) {
+        const [node, [replica]] = [move[name], replicas[name]];
+        await eventually("its replica has the same", () => keysOn(replica!) === keysOn(node));
+        node.kill("SIGKILL");
+        await eventually("it is replaced", () => replica!.cli("ROLE").startsWith("master"));
+      }
+      const primary = cluster.primaryOf(slot);
+      expect(primary).toBe(replicas.source[0]!);
+      const fix = `redis-cli --cluster fix 127.0.0.1:${primary.port}`;
+      await eventually("both are not ready, with the reason", () =>
+        [queue.producer.health(), queue.consumer.health()].every(
+          (one) => !one.ok && one.reason.includes(fix),
+        ),
+      );
+      expect(await queue.producer.submit(submission(), within(300))).toEqual({
+        kind: "failed",
+        reason: expect.stringContaining(fix),
+      });
+      expect(queue.consumer.claim(claimRequest())).rejects.toThrow();
+      expect(queue.admin.stats()).rejects.toThrow();
+      const [, commands = ""] = / run (redis-cli .*)$/.exec(reasonOf(queue.producer)) ?? [];
+      // redis-cli refuses while nodes do not answer.
+      await Promise.all(dying.map((name) => move[name].start()));
+      await eventually(
+        "all nodes are back",
+        () => !/fail|disconnected/.test(primary.cli("CLUSTER", "NODES")),
+      );
+      const { stdout } = Bun.spawnSync(["sh", "-c", `yes yes | { ${commands}; }`]);
+      expect(stdout.toString()).toContain("All 16384 slots covered");
+      await eventually("both are ready", () => queue.producer.health().ok && queue.consumer.health().ok);
+      expect(await queue.producer.submit({ ...one }, within(30_000))).toMatchObject({ repeated: true });
+      expect((await queue.admin.show(one.id))!.state).toBe("waiting");
+    },
+    120_000,
+  );
+});
+
+test("cluster: a URL of the wrong kind says which one to use", async () => {
+  const [cluster, plain] = await Promise.all([start({ primaries: 3, replicas: 0 }), startRedis()]);
+  closing.push(plain.stop);
+  const { port } = cluster.nodes[0]!;
+  const refusal = async (url: string) => {
+    const producer = openRedisProducer(queueOptions(url));
+    closing.push(() => producer.close());
+    const health = await checkRedis({ ...queueOptions(url), log: silent });
+    expect(producer.health()).toMatchObject({ ok: false, reason: expect.stringContaining("use redis") });
+    return health.ok ? "" : health.reason;
+  };
+  const reasons = await Promise.all([
+    refusal(`redis://127.0.0.1:${port}`),
+    refusal(`redis+sentinel://127.0.0.1:${port}/queue`),
+    refusal(`redis+cluster://127.0.0.1:${plain.port}`),
+  ]);
+  const text = `this node is part of a Redis Cluster: use redis+cluster://127.0.0.1:${port}`;
+  expect(reasons).toEqual([
+    expect.stringContaining(text),
+    expect.stringContaining(text),
+    expect.stringContaining(`use redis://127.0.0.1:${plain.port}`),
+  ]);
+}, 60_000);

@@ -1,0 +1,146 @@
+// The queue on a primary that real Sentinels watch.
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { checkRedis } from "../../lib/queue/redis/admin.ts";
+import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { claimRequest } from "../support/claim_request.ts";
+import { eventually } from "../support/eventually.ts";
+import { silent } from "../support/log.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { allLeadTo, openRedisQueue, queueOptions, type RedisQueue } from "../support/redis_queue.ts";
+import { type RedisSentinel, type SentinelOptions, startRedisSentinel } from "../support/redis_sentinel.ts";
+import { submission } from "./conformance_tools.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close();
+});
+
+async function start(options?: SentinelOptions): Promise<RedisSentinel> {
+  const setup = await startRedisSentinel(options);
+  closing.push(setup.stop);
+  return setup;
+}
+
+async function open(url: string, minReplicas = 0): Promise<RedisQueue> {
+  const queue = await openRedisQueue(url, minReplicas);
+  closing.push(queue.close);
+  return queue;
+}
+
+const within = (ms: number) => performance.now() + ms;
+const urlOf = (...sentinels: RedisServer[]) =>
+  `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/queue`;
+
+/** The ends of an old primary. */
+const ends: Record<string, (setup: RedisSentinel) => unknown> = {
+  killed: (setup) => setup.primary().kill("SIGKILL"),
+  hung: (setup) => setup.primary().kill("SIGSTOP"),
+  "replaced by an operator": (setup) => setup.failOver(),
+};
+
+describe.each(Object.keys(ends))("sentinel: a primary that is %s", (how) => {
+  test("is left by every connection, and no submission fails", async () => {
+    const setup = await start();
+    const { producer, consumer, admin } = await open(setup.url, 1);
+    const old = setup.primary();
+    await allLeadTo(old);
+    const before = submission();
+    expect((await producer.submit(before, within(30_000))).kind).toBe("stored");
+    const ended = ends[how]!(setup);
+    const one = submission();
+    const answer = producer.submit(one, within(60_000));
+    await ended;
+    expect((await answer).kind).toBe("stored");
+    await eventually("another node is the primary", () => setup.primary() !== old);
+    await allLeadTo(setup.primary());
+    const known = await eventually("the operator is answered", () => admin.stats().catch(() => undefined));
+    expect(known.states.waiting).toBe(2);
+    const woken = Promise.withResolvers<void>();
+    consumer.onWake(woken.resolve);
+    await eventually("a claim is answered", async () => {
+      const result = await consumer.claim(claimRequest({ countMax: 10 })).catch(() => undefined);
+      return result?.kind === "batch" && result.batch.emails.length === 2;
+    });
+    expect((await consumer.claim(claimRequest())).kind).toBe("empty");
+    expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+    await woken.promise;
+  }, 120_000);
+});
+
+test("sentinel: one that hangs, though it is the first, delays no connection", async () => {
+  const setup = await start();
+  setup.sentinels[0]!.kill("SIGSTOP");
+  const { producer } = await open(setup.url);
+  expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+}, 60_000);
+
+test("sentinel: others are learned from the only one that is configured, and asked when it has died", async () => {
+  const setup = await start();
+  const { producer } = await open(urlOf(setup.sentinels[0]!));
+  setup.sentinels[0]!.kill("SIGKILL");
+  const old = setup.primary();
+  old.kill("SIGKILL");
+  expect((await producer.submit(submission(), within(60_000))).kind).toBe("stored");
+  await eventually("another node is the primary", () => setup.primary() !== old);
+}, 120_000);
+
+test("sentinel: one that names a node which nobody else follows misleads no connection", async () => {
+  const [setup, isolated] = await Promise.all([start(), startRedis()]);
+  closing.push(isolated.stop);
+  const file = `sentinel myid ${"5".repeat(40)}\nsentinel monitor queue 127.0.0.1 ${isolated.port} 1\n`;
+  const stale = await startRedis({}, { files: { "s.conf": file }, args: ["s.conf", "--sentinel"] });
+  closing.push(stale.stop);
+  await setup.failOver();
+  await open(urlOf(stale, setup.sentinels[1]!));
+  await allLeadTo(setup.primary());
+}, 60_000);
+
+test("sentinel: a connection that began with one that was cut off leaves its node when others answer", async () => {
+  const [setup, isolated] = await Promise.all([start(), startRedis()]);
+  closing.push(isolated.stop);
+  const file = `sentinel myid ${"5".repeat(40)}\nsentinel monitor queue 127.0.0.1 ${isolated.port} 1\n`;
+  const stale = await startRedis({}, { files: { "s.conf": file }, args: ["s.conf", "--sentinel"] });
+  closing.push(stale.stop);
+  await setup.failOver();
+  for (const sentinel of setup.sentinels) sentinel.kill("SIGSTOP");
+  await open(urlOf(...setup.sentinels, stale));
+  await allLeadTo(isolated);
+  for (const sentinel of setup.sentinels) sentinel.kill("SIGCONT");
+  await allLeadTo(setup.primary());
+}, 60_000);
+
+describe("sentinel: a URL of the wrong kind", () => {
+  const reasonOf = async (url: string) => {
+    const options = queueOptions(url);
+    const producer = openRedisProducer(options);
+    closing.push(() => producer.close());
+    const [health] = await Promise.all([
+      checkRedis({ ...options, log: silent }),
+      eventually("the process is not ready, with the reason", () => {
+        const own = producer.health();
+        return !own.ok && /use redis|knows no/.test(own.reason);
+      }),
+    ]);
+    expect(options.log.events("store-connection-lost")).toHaveLength(1);
+    return health.ok ? "" : health.reason;
+  };
+
+  test("says which one to use", async () => {
+    const [setup, plain] = await Promise.all([start({ replicas: 0, sentinels: 1 }), startRedis()]);
+    closing.push(plain.stop);
+    const { port } = setup.sentinels[0]!;
+    const reasons = await Promise.all([
+      reasonOf(`redis://127.0.0.1:${port}`),
+      reasonOf(`redis+cluster://127.0.0.1:${port}`),
+      reasonOf(`redis+sentinel://127.0.0.1:${plain.port}/queue`),
+      reasonOf(`redis+sentinel://127.0.0.1:${port}/other`),
+    ]);
+    expect(reasons).toEqual([
+      expect.stringContaining(`this node is a Sentinel: use redis+sentinel://127.0.0.1:${port}/name`),
+      expect.stringContaining(`this node is a Sentinel: use redis+sentinel://127.0.0.1:${port}/name`),
+      expect.stringContaining(`use redis://127.0.0.1:${plain.port}`),
+      expect.stringContaining("this Sentinel knows no primary called other, only queue"),
+    ]);
+  }, 60_000);
+});
