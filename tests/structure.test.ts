@@ -233,7 +233,7 @@ describe("structure: files", () => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);
   });
 
-  const neverPast = /(submit|adopt|remember_keys|common|permissions)\.lua$/;
+  const neverPast = /(submit|adopt|remember_keys|common|permissions|rates)\.lua$/;
   test.each(scripts.filter((path) => !neverPast.test(path)))(
     "%s runs when memory is full, or writes nothing",
     async (path) => {

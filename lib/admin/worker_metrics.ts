@@ -58,13 +58,13 @@ export class WorkerMetrics implements DeliveryObserver {
   families(): readonly Family[] {
     const state =
       "1 for the state of this worker's circuit breaker of a provider: closed if it works, open if no requests are made, half_open while it is asked or tried.";
-    const rate = "Requests a second that this worker has learned to make at most.";
+    const rate = "Requests a second that all workers together make at most, as this worker knows.";
     const acceptance =
       "When a provider last accepted an email of this worker, Unix time; missing before the first.";
     return [
       gauge("reliable_email_provider_state", state, this.#states.flatMap(samplesOfBreaker)),
       this.#each("weight", "Weight of a provider; at 0 it gets nothing new.", ({ weight }) => weight),
-      this.#each("requests_per_second", rate, (provider) => provider.rate.ratePerSecond),
+      this.#each("requests_per_second", rate, (provider) => provider.rate.perSecond),
       this.#requests,
       this.#requestDuration,
       this.#deliveryDuration,

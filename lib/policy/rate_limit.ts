@@ -1,116 +1,91 @@
-// How many requests one provider gets from one worker: a token bucket whose rate is learned from the provider's own
-// answers. Over any second, it never permits more than the limit that the provider names.
+// How fast requests may go to one provider: what its answers say about the rate, and what a worker knows of it. The
+// queue keeps the rate and counts the permits, since all workers share them.
 
+import type { RateChange, SharedRate } from "../queue/contract.ts";
 import { pauseMs } from "./backoff.ts";
 import type { RateHint } from "./request_outcome.ts";
 
-/** Times in ms, by one clock throughout. */
-export interface Rate {
-  readonly ratePerSecond: number;
-  /** As the provider named it last. */
-  readonly limitPerSecond: number | undefined;
-  /** The highest rate while it names none. */
-  readonly maxPerSecond: number;
-  /** At `updatedAtMs`. */
-  readonly tokens: number;
-  readonly updatedAtMs: number;
-  readonly blockedUntilMs: number;
-  /** In a row, without an answer in between. */
-  readonly throttles: number;
-  /** When it was throttled last: requests that began before say nothing new. */
-  readonly throttledAtMs: number;
+/** The shared rate as one worker knows it. Times in ms, by one clock throughout. */
+export interface KnownRate {
+  readonly perSecond: number;
+  /** When the next permit is available, unless another worker takes it. */
+  readonly nextAtMs: number;
+  /** The end of the pause that this worker has learned of, which the queue may not know yet. */
+  readonly pausedUntilMs: number;
 }
 
 /** The lowest rate, after any number of throttlings: a request every 5 s. */
 const floorPerSecond = 0.2;
-/** Tokens that may gather while nothing is sent: a tenth of a second's, and one at least. */
-const burstSeconds = 0.1;
+/** The highest rate, whatever limit a provider names. */
+const ceilingPerSecond = 1000;
+/** Share of the limit that is used. The rest is for requests that arrive closer together than they began. */
+const used = 0.9;
 /** Share of the ceiling that each answer adds to the rate: a halved rate is back after 50 answers. */
 const growth = 0.01;
 const pauseBaseMs = 1_000;
 const pauseMaxMs = 60_000;
 /** The longest pause that a provider can ask for. */
 const retryAfterMaxMs = 3_600_000;
-const tolerance = 1e-6;
 
-export function newRate({
-  startPerSecond,
-  maxPerSecond,
-  nowMs,
-}: Readonly<Record<"startPerSecond" | "maxPerSecond" | "nowMs", number>>): Rate {
-  return {
-    ratePerSecond: startPerSecond,
-    limitPerSecond: undefined,
-    maxPerSecond,
-    tokens: 1,
-    updatedAtMs: nowMs,
-    blockedUntilMs: -Infinity,
-    throttles: 0,
-    throttledAtMs: -Infinity,
-  };
+export function newRate(perSecond: number): KnownRate {
+  return { perSecond, nextAtMs: -Infinity, pausedUntilMs: -Infinity };
 }
 
-/** Takes the permit for a request; undefined if there is none now. */
-export function takePermit(rate: Rate, nowMs: number): Rate | undefined {
-  if (nextPermitAtMs(rate, nowMs) > nowMs) return undefined;
-  const filled = fill(rate, nowMs);
-  return { ...filled, tokens: Math.max(0, filled.tokens - 1) };
+/** What the worker knows after the queue has told it the rate. */
+export function heard(known: KnownRate, { perSecond, nextInMs }: SharedRate, nowMs: number): KnownRate {
+  return { ...known, perSecond, nextAtMs: nowMs + nextInMs };
 }
 
-/** The permit was not needed. */
-export function returnPermit(rate: Rate): Rate {
-  return fill({ ...rate, tokens: rate.tokens + 1 }, rate.updatedAtMs);
+/** The worker has learned this itself. */
+export function paused(known: KnownRate, forMs: number, nowMs: number): KnownRate {
+  return forMs > 0 ? { ...known, pausedUntilMs: Math.max(known.pausedUntilMs, nowMs + forMs) } : known;
 }
 
-/** When the next permit is available, unless another request takes it; `nowMs` if there is one now. */
-export function nextPermitAtMs(rate: Rate, nowMs: number): number {
-  const { tokens, ratePerSecond, updatedAtMs } = fill(rate, nowMs);
-  const filledAtMs =
-    tokens >= 1 - tolerance ? nowMs : updatedAtMs + Math.ceil(((1 - tokens) / ratePerSecond) * 1000);
-  return Math.max(rate.blockedUntilMs, filledAtMs);
+/** When to ask for the next permit; `nowMs` if there may be one now. */
+export function nextPermitAtMs({ nextAtMs, pausedUntilMs }: KnownRate, nowMs: number): number {
+  return Math.max(nextAtMs, pausedUntilMs, nowMs);
 }
 
 /**
- * Learns from an answer: a throttling halves the rate and pauses, any other lets it grow. Only requests that began after
- * the last throttling count, so that those that were throttled together count once.
- * @param about.takenAtMs when its request took its permit
- * @param about.random    in [0, 1)
+ * Learns from an answer: a throttling halves the rate and pauses, any other lets it grow. Requests that were throttled
+ * together count once, since the first of them changes the version.
+ * @param taken        the rate when the request took its permit
+ * @param maxPerSecond the highest rate while the provider names no limit
+ * @param random       in [0, 1)
  */
 export function learnRate(
-  before: Rate,
-  { limitPerSecond = NaN, remaining, resetMs, retryAfterMs = 0 }: RateHint,
-  about: { isThrottled: boolean; takenAtMs: number; nowMs: number; random: number },
-): Rate {
-  const { isThrottled, takenAtMs, nowMs, random } = about;
-  const filled = fill(before, nowMs);
-  // The limit that the provider names is adopted at once. A burst and a second's rate together stay within it.
-  const isNamed = limitPerSecond > 0 && Number.isFinite(limitPerSecond);
-  const limit = isNamed ? limitPerSecond : before.limitPerSecond;
-  const ceiling = limit === undefined ? before.maxPerSecond : limit * (1 - burstSeconds);
-  const current = isNamed ? Math.min(before.ratePerSecond, ceiling) : before.ratePerSecond;
-  const windowMs = remaining === 0 && resetMs !== undefined ? Math.min(resetMs, pauseMaxMs) : -Infinity;
-  const askedMs = isThrottled ? Math.min(retryAfterMs, retryAfterMaxMs) : -Infinity;
-  const blockedUntilMs = Math.max(before.blockedUntilMs, nowMs + windowMs, nowMs + askedMs);
-  const rate = { ...filled, limitPerSecond: limit, ratePerSecond: current, blockedUntilMs };
-  if (takenAtMs <= before.throttledAtMs) return rate;
+  taken: Omit<SharedRate, "nextInMs">,
+  { limitPerSecond = 0, remaining, resetMs = 0, retryAfterMs = 0 }: RateHint,
+  { isThrottled, maxPerSecond, random }: { isThrottled: boolean; maxPerSecond: number; random: number },
+): Extract<RateChange, { kind: "learned" }> {
+  const { version, throttles } = taken;
+  // The limit that the provider names is adopted at once.
+  const isNamed = limitPerSecond > 0;
+  const limit = isNamed
+    ? Math.max(floorPerSecond, atMost(limitPerSecond, ceilingPerSecond))
+    : taken.limitPerSecond;
+  const max = limit === undefined ? maxPerSecond : limit * used;
+  const min = Math.min(floorPerSecond, max);
+  const bounds = { minPerSecond: min, maxPerSecond: max, ...(isNamed && { limitPerSecond: limit }) };
+  const windowMs = remaining === 0 ? atMost(resetMs, pauseMaxMs) : 0;
   if (!isThrottled) {
-    const grown = limit === before.limitPerSecond ? current + ceiling * growth : ceiling;
-    return { ...rate, ratePerSecond: Math.min(ceiling, grown), throttles: 0 };
+    const change =
+      limit === taken.limitPerSecond ? { factor: 1, step: max * growth } : { factor: 0, step: max };
+    return { kind: "learned", version, ...change, throttles: 0, ...bounds, pauseMs: windowMs };
   }
-  const { throttles } = before;
   const ownMs = pauseMs({ times: throttles, baseMs: pauseBaseMs, maxMs: pauseMaxMs, random });
   return {
-    ...rate,
-    ratePerSecond: Math.max(Math.min(floorPerSecond, ceiling), current / 2),
-    blockedUntilMs: Math.max(blockedUntilMs, nowMs + ownMs),
+    kind: "learned",
+    version,
+    factor: 0.5,
+    step: 0,
     throttles: throttles + 1,
-    throttledAtMs: nowMs,
+    ...bounds,
+    pauseMs: Math.max(windowMs, ownMs, atMost(retryAfterMs, retryAfterMaxMs)),
   };
 }
 
-function fill(rate: Rate, nowMs: number): Rate {
-  const elapsedMs = Math.max(0, nowMs - rate.updatedAtMs);
-  const burst = Math.max(1, rate.ratePerSecond * burstSeconds);
-  const tokens = Math.min(burst, rate.tokens + (elapsedMs * rate.ratePerSecond) / 1000);
-  return { ...rate, tokens, updatedAtMs: Math.max(rate.updatedAtMs, nowMs) };
+/** A number from a header; 0 if it makes no sense. */
+function atMost(value: number, max: number): number {
+  return value > 0 ? Math.min(value, max) : 0;
 }

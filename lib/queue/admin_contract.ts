@@ -53,6 +53,13 @@ export interface ProviderCondition {
   readonly lastFailure?: string;
   /** The last failure came without an answer in the provider's own form; absent while it works. */
   readonly isUnanswered?: true;
+  /** The rate that all workers share, of the credential that was used last; absent if none was for a day. */
+  readonly rate?: {
+    readonly perSecond: number;
+    readonly limitPerSecond?: number;
+    /** No requests before then; absent if there is no pause. */
+    readonly pausedUntilMs?: number;
+  };
 }
 
 export interface QueueStats {
@@ -61,7 +68,7 @@ export interface QueueStats {
   /** All emails of a batch count alike, even one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
-  /** By name, those that have accepted something or failed. */
+  /** By name, those that have accepted something or failed, or whose rate is known. */
   readonly providers: Readonly<Record<string, ProviderCondition>>;
   /** Since when the oldest is due: an email, or a batch that has to be claimed again. */
   readonly oldestDueAtMs?: number | undefined;

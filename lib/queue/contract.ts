@@ -1,6 +1,6 @@
 // The contract of a queue on any store. An email is a row with the time from which it may be claimed; the batch is the
 // unit of delivery, lease and idempotency. The conformance suite in tests/queue/ holds every store to it. The operator's
-// part is in admin_contract.ts.
+// part is in admin_contract.ts, and rates are in rate_contract.ts.
 //
 //           submit                  claim for provider P                      settle: sent
 //   client ───────▶ due: now ──────────────────────────▶ batch of P, leased ────────────▶ record, kept a while
@@ -17,12 +17,16 @@
 //   acceptances count: an email accepted anywhere never goes back to waiting.
 // - Only {@link Consumer.sweep} lets ids, idempotency keys and records of claims expire: what is present is valid,
 //   whatever a clock says. Of the operations, only {@link Consumer.claimEnded} depends on when a doubt ends.
+// - The rate of a provider under a credential is shared by all workers: one request to it takes one permit, and a claim
+//   that finds something takes it in the same step.
 // - `history`, `notes`, `context` and `record` are opaque to a store: it keeps them and returns them unread.
 
 import type { Log } from "../runtime/log.ts";
 import type { QueueStats } from "./admin_contract.ts";
+import type { PermitRequest, RateChange, SharedRate } from "./rate_contract.ts";
 
 export type * from "./admin_contract.ts";
+export type * from "./rate_contract.ts";
 
 /** The id of an email that left the queue stays known for at least this time, ms. */
 export const knownMinMs = 10 * 60 * 1000;
@@ -161,19 +165,26 @@ export interface ClaimRequest {
   readonly context: string;
   /** Limit of {@link ClaimResult}'s `dueLeft`. */
   readonly dueCountMax: number;
+  /**
+   * Takes the permit for one request with the batch, if one is available and something is found. The number is the rate
+   * of a provider about which nothing is known yet, requests per second. Without it, no permit is taken.
+   */
+  readonly startPerSecond?: number;
 }
 
 export type ClaimResult =
   /** `dueLeft`: emails that are still due, for any provider and batches of any size, counted up to `dueCountMax`. */
-  | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number }
+  | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number; readonly rate?: SharedRate }
   /** Nothing is due for this provider in these sources; `nextDueInMs`: time until something is, if known. */
-  | { readonly kind: "empty"; readonly nextDueInMs?: number | undefined }
+  | { readonly kind: "empty"; readonly nextDueInMs?: number | undefined; readonly rate?: SharedRate }
+  /** No permit is available. Nothing was looked for, and nothing was taken. */
+  | { readonly kind: "limited"; readonly rate: SharedRate }
   /** This claim was answered before, and its lease is over: the batch was settled, or may be leased to another. */
   | { readonly kind: "spent" }
   /** An operator has paused all claims. (A repeated claim still gets its first answer.) */
   | { readonly kind: "paused" }
   /** Too few replicas hold the claim: nothing may be sent, and the batch has to be given back. */
-  | { readonly kind: "unreplicated"; readonly batch: Batch };
+  | { readonly kind: "unreplicated"; readonly batch: Batch; readonly rate?: SharedRate };
 
 /** The fate of one email of a batch. */
 export type EmailFate =
@@ -201,6 +212,8 @@ export interface Settlement {
   readonly counts: Readonly<Record<string, number>>;
   /** Credential of the request, under which its acceptances are counted: see {@link Batch.acceptances}. */
   readonly credential?: string;
+  /** What became of the permit of the claim, and under which credential it was taken. */
+  readonly rate?: RateChange & { readonly credential: string };
   /** The provider itself failed, not a single email. Recorded as its condition, unless a fate is `sent`. */
   readonly failure?: {
     readonly reason: string;
@@ -236,6 +249,8 @@ export interface Consumer {
   claim(request: ClaimRequest): Promise<ClaimResult>;
   /** Leases a batch, of any provider, that no worker holds and whose time for doubt is over, to have it settled. */
   claimEnded(request: Pick<ClaimRequest, "claimant" | "number" | "leaseMs">): Promise<ClaimResult>;
+  /** Takes the permit for a request without a batch, if one is available: whether it did, and the rate then. */
+  takePermit(request: PermitRequest): Promise<{ readonly isTaken: boolean; readonly rate: SharedRate }>;
   /** May be repeated after a lost answer. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**

@@ -12,7 +12,7 @@ import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
 import { type Claim, outlasts } from "./claim.ts";
 import { type DeliveryContext, reportDead } from "./delivery_context.ts";
-import type { Permit } from "./provider_state.ts";
+import type { Admission } from "./provider_state.ts";
 
 /** The first and the longest pause before a settlement is repeated, ms. */
 const pauseMinMs = 50;
@@ -34,6 +34,8 @@ export class Delivery {
   /** The batch without the emails that left it before its first request. */
   #open: DecodedBatch;
   #policy: Policy;
+  /** What became of the permit that the claim took. */
+  #rate: Settlement["rate"];
 
   /** @param batch as this claim has just returned it */
   constructor(context: DeliveryContext, claim: Claim, batch: Batch) {
@@ -59,23 +61,24 @@ export class Delivery {
    * Makes a request or a search, and settles the batch. Never rejects: a batch that cannot be settled stays leased, and
    * is claimed again when the lease has expired.
    */
-  async run(permit: Permit): Promise<void> {
+  async run(admission: Admission): Promise<void> {
     const { log } = this.#context;
-    const { state } = permit;
+    const { state } = admission;
+    const { credential } = state.provider;
     const batch = this.#batch;
     const about = { ...this.#about, count: batch.emails.length };
     if (batch.leaseExpired) log.warn("lease-expired", about);
-    let isUsed = false;
+    this.#rate = { kind: "unused", credential };
     try {
       // A mixed-up reply would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
-      const step = await this.#prepare(permit);
+      const step = await this.#prepare(admission);
       if (step === undefined) return;
 
-      isUsed = true;
       const { result, rate } = await this.#request(state.provider, step);
       const decision = decide(result, this.#input);
-      state.learn(this.#context, permit, this.#open, decision, rate);
+      const change = state.learn(this.#context, admission, this.#open, decision, rate);
+      this.#rate = change && { ...change, credential };
       const { rest, failure } = decision.settlement;
       if (rest !== undefined && !isInDoubt(batch)) {
         log.warn("batch-in-doubt", { ...about, reason: kindOf(failure?.reason) });
@@ -85,7 +88,7 @@ export class Delivery {
       // A bug, or a store that refuses a valid settlement: the batch stays leased, and is claimed again later.
       log.error("delivery-failed", { batch: batch.id, ...describe(error) });
     } finally {
-      state.release(permit, isUsed);
+      state.release(admission);
     }
   }
 
@@ -94,13 +97,17 @@ export class Delivery {
     await this.#carryOut(decide({ kind: "ended" }, this.#input));
   }
 
-  /** Gives back a batch without having made a request. */
-  async handBack(delayMs: number): Promise<void> {
+  /**
+   * Gives back a batch without having made a request.
+   * @param credential that of the permit, if the claim took one
+   */
+  async handBack(delayMs: number, credential?: string): Promise<void> {
+    if (credential !== undefined) this.#rate = { kind: "unused", credential };
     await this.#carryOut(decide({ kind: "untouched", delayMs }, this.#input));
   }
 
   /** Settles the emails that the request leaves out. Returns undefined if there is no request to make. */
-  async #prepare({ state, question }: Permit): Promise<"send" | "search" | undefined> {
+  async #prepare({ state, question }: Admission): Promise<"send" | "search" | undefined> {
     const { credential, search } = state.provider;
     const searchWaitMs = search === undefined ? undefined : this.#context.settings.searchWaitMs;
     this.#policy = { ...this.#policy, searchWaitMs, credential, question };
@@ -153,7 +160,11 @@ export class Delivery {
     const about = this.#about;
     const { emails, unreadable } = this.#open;
     const { nowMs } = this.#input;
-    const settled = await this.#settle(settlement);
+    // Emails that leave the batch before its first request do not settle its permit.
+    const isOver = !settlement.keepsLease || settlement.fates.length >= emails.length + unreadable.length;
+    const settled = await this.#settle(
+      isOver && this.#rate ? { ...settlement, rate: this.#rate } : settlement,
+    );
     const { leaseHeld, duplicates } = settled;
     log.debug("batch-settled", { ...about, leaseHeld, ...settlement.counts });
     const fates = new Map(settlement.fates.map(({ id, kind }) => [id, kind]));

@@ -7,7 +7,7 @@ import { type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/c
 import type { Claim } from "./claim.ts";
 import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
-import type { Permit, ProviderState } from "./provider_state.ts";
+import type { Admission, ProviderState } from "./provider_state.ts";
 
 /** Most stored bytes of a batch, unless it is a single email. */
 const batchBytesMax = 4 * 1024 * 1024;
@@ -86,14 +86,14 @@ export class Dispatcher {
     const waits = openings.flatMap(({ atMs }) => (atMs > nowMs ? [atMs - nowMs] : []));
     let sleepMs = Math.min(pollMs, ...waits);
     for (const state of order) {
-      const permit = state.takePermit(performance.now());
-      if (permit === undefined) continue;
-      if (permit.admitted.kind === "asking") {
-        this.#occupy(state.probe(this.#context, permit), false);
+      const admission = state.admit(performance.now());
+      if (admission === undefined) continue;
+      if (admission.admitted.kind === "asking") {
+        this.#occupy(state.probe(this.#context, admission), false);
         continue;
       }
       const shared = turn === undefined || turn === state;
-      const step = await this.#claimWith(permit, shared, turn === undefined ? open : admitted);
+      const step = await this.#claimWith(admission, shared, turn === undefined ? open : admitted);
       if (step.endsRound) return step.sleepMs;
       sleepMs = Math.min(sleepMs, step.sleepMs);
     }
@@ -112,7 +112,7 @@ export class Dispatcher {
     const total = admitted.reduce((sum, { weight }) => sum + weight, 0);
     const each = admitted
       .filter(({ weight }) => weight > 0)
-      .map(({ rate, carries, weight }) => (rate.ratePerSecond * carries * total) / weight);
+      .map(({ rate, carries, weight }) => (rate.perSecond * carries * total) / weight);
     return this.#dueLeft > Math.min(dueCountMax - 1, ...each) ? undefined : turn;
   }
 
@@ -121,35 +121,39 @@ export class Dispatcher {
    * @returns whether nothing more is claimed in this round, and how long to sleep after it, ms
    */
   async #claimWith(
-    permit: Permit,
+    admission: Admission,
     shared: boolean,
     eligible: readonly ProviderState[],
   ): Promise<{ readonly endsRound: boolean; readonly sleepMs: number }> {
-    const { state } = permit;
-    const sources = this.#sourcesFor(permit);
+    const { state } = admission;
+    const sources = this.#sourcesFor(admission);
     if (sources.length === 0) {
-      state.release(permit, false);
+      state.release(admission);
       return { endsRound: false, sleepMs: Infinity };
     }
-    const claimed = await this.#claim(permit, sources, shared);
+    const claimed = await this.#claim(admission, sources, shared);
     if (claimed === undefined) {
-      state.release(permit, false);
+      state.release(admission);
       return { endsRound: true, sleepMs: storePauseMs };
     }
     const { claim, result } = claimed;
+    if ("rate" in result) state.hear(result.rate);
     if (state.weight === 0) {
       const isIdle = result.kind === "empty" || result.kind === "paused";
       state.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);
     }
     if (result.kind === "batch" && !this.#stopping) {
-      this.#deliver(permit, claim, result, eligible);
+      this.#deliver({ ...admission, rate: result.rate }, claim, result, eligible);
       return { endsRound: true, sleepMs: 0 };
     }
-    state.release(permit, false);
+    state.release(admission);
     switch (result.kind) {
       case "empty":
         if (shared) this.#dueLeft = 0;
         return { endsRound: false, sleepMs: result.nextDueInMs ?? Infinity };
+      case "limited":
+        // Others have taken the permits. It may be the turn of another provider now.
+        return { endsRound: true, sleepMs: 0 };
       case "spent":
         return { endsRound: true, sleepMs: 0 };
       case "paused":
@@ -160,19 +164,20 @@ export class Dispatcher {
         const { kind, batch } = result;
         if (kind === "unreplicated") this.#context.log.warn("claim-unreplicated", { batch: batch.id });
         const sleepMs = kind === "unreplicated" ? replicaPauseMs : 0;
-        this.#occupy(new Delivery(this.#context, claim, batch).handBack(sleepMs), false);
+        const delivery = new Delivery(this.#context, claim, batch);
+        this.#occupy(delivery.handBack(sleepMs, state.provider.credential), false);
         return { endsRound: true, sleepMs };
       }
     }
   }
 
   #deliver(
-    permit: Permit,
+    admission: Admission,
     claim: Claim,
     { batch, dueLeft }: Extract<ClaimResult, { kind: "batch" }>,
     eligible: readonly ProviderState[],
   ): void {
-    const { state } = permit;
+    const { state } = admission;
     const made = batch.pieceMax === undefined ? "emails" : "split";
     const source = batch.id === claim.id ? made : "batches";
     // The next claim begins with the source after this one.
@@ -184,14 +189,14 @@ export class Dispatcher {
       state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
       this.#shares = charge(this.#shares, eligible, batch.provider, batch.emails.length);
     }
-    this.#occupy(new Delivery(this.#context, claim, batch).run(permit), source !== "emails");
+    this.#occupy(new Delivery(this.#context, claim, batch).run(admission), source !== "emails");
   }
 
   /**
    * Pieces and batches in doubt, which may hang, never take every slot. A probe normally takes new emails first. If it
    * is blind, or if it can be a search, which puts nothing more in doubt, it takes a batch in doubt first.
    */
-  #sourcesFor({ state, admitted }: Permit): readonly ClaimSource[] {
+  #sourcesFor({ state, admitted }: Admission): readonly ClaimSource[] {
     const { sources, provider } = state;
     const { concurrency } = this.#context.settings;
     if (concurrency > 1 && this.#suspects >= concurrency - 1)
@@ -206,13 +211,13 @@ export class Dispatcher {
 
   /** Returns undefined if the store did not answer. */
   async #claim(
-    { state, admitted }: Permit,
+    { state, admitted }: Admission,
     sources: readonly ClaimSource[],
     shared: boolean,
   ): Promise<{ readonly claim: Claim; readonly result: ClaimResult } | undefined> {
     const { consumer, log, settings, worker } = this.#context;
     const { leaseMs, doubtTimeoutMs: doubtMs } = settings;
-    const { name, credential, context } = state.provider;
+    const { name, credential, context, startRate: startPerSecond } = state.provider;
     const request = {
       claimant: `${worker}:${name}`,
       provider: name,
@@ -225,6 +230,7 @@ export class Dispatcher {
       doubtMs,
       context,
       dueCountMax,
+      startPerSecond,
     };
     try {
       const claimed = await state.claimant.claim(leaseMs, ({ id, number }) =>

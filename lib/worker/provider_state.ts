@@ -7,18 +7,21 @@ import { admit, type Breaker, type BreakerEvent } from "../policy/breaker.ts";
 import { closedBreaker, record, suspiciousBreaker } from "../policy/breaker.ts";
 import type { Decision, DecisionInput, Policy, Question } from "../policy/decision.ts";
 import { isLate } from "../policy/decide_email.ts";
-import { learnRate, newRate, nextPermitAtMs, type Rate } from "../policy/rate_limit.ts";
-import { returnPermit, takePermit } from "../policy/rate_limit.ts";
+import { heard, type KnownRate, learnRate, newRate, nextPermitAtMs, paused } from "../policy/rate_limit.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
 import { type KnownSenders, noSenders, remember } from "../policy/sender_memory.ts";
 import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
-import type { ClaimSource, Consumer } from "../queue/contract.ts";
+import { type ClaimSource, type Consumer, type RateChange, type SharedRate } from "../queue/contract.ts";
+import { StoreUnavailable } from "../queue/contract.ts";
 import { Claimant } from "./claim.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 
-/** The right to one request. */
-export interface Permit {
+/** Pause before another question if the store did not answer, ms. */
+const storePauseMs = 1000;
+
+/** The breaker's admission of one request. The claim for it takes the permit of the rate, which all workers share. */
+export interface Admission {
   readonly state: ProviderState;
   /** The state of the breaker in which it was given. */
   readonly admitted: Breaker;
@@ -26,6 +29,8 @@ export interface Permit {
   readonly question: Question;
   /** By `performance.now()`. */
   readonly takenAtMs: number;
+  /** As the queue knew it when it gave the permit. */
+  readonly rate?: SharedRate | undefined;
 }
 
 export class ProviderState {
@@ -35,7 +40,7 @@ export class ProviderState {
   readonly weight: number;
   readonly claimant = new Claimant();
   breaker: Breaker = closedBreaker;
-  rate: Rate;
+  rate: KnownRate;
   senders: KnownSenders = noSenders;
   /** Where the next claim looks, in order: the source served last comes last. */
   sources: readonly ClaimSource[];
@@ -43,7 +48,7 @@ export class ProviderState {
   countMax: number;
   /** Emails that a full request carries, by the last claim: few if they are large. */
   carries: number;
-  /** Permits that are taken: requests under way. */
+  /** Requests under way. */
   inFlight = 0;
   /** With weight 0: no claim before then, by `performance.now()`. */
   restsUntilMs = 0;
@@ -57,11 +62,11 @@ export class ProviderState {
   #account: string | undefined;
 
   constructor(provider: Provider, weight: number) {
-    const { startRate, maxRate, batchMax } = provider;
+    const { startRate, batchMax } = provider;
     this.provider = provider;
     this.name = provider.name;
     this.weight = weight;
-    this.rate = newRate({ startPerSecond: startRate, maxPerSecond: maxRate, nowMs: performance.now() });
+    this.rate = newRate(startRate);
     this.sources = weight === 0 ? ["batches"] : ["emails", "split", "batches"];
     this.countMax = batchMax;
     this.carries = batchMax;
@@ -80,40 +85,40 @@ export class ProviderState {
   }
 
   /** Undefined if nothing may begin now. */
-  takePermit(nowMs: number): Permit | undefined {
+  admit(nowMs: number): Admission | undefined {
     const before = this.breaker;
     const admitted = admit(before, nowMs);
-    const rate = takePermit(this.rate, nowMs);
-    if (admitted === undefined || rate === undefined) return undefined;
+    if (admitted === undefined || nextPermitAtMs(this.rate, nowMs) > nowMs) return undefined;
     const wasAsked = before.kind === "halfOpen" && before.cause === "unanswered";
     this.breaker = admitted;
-    this.rate = rate;
     this.inFlight += 1;
     return { state: this, admitted, question: wasAsked ? this.#question : "none", takenAtMs: nowMs };
   }
 
-  /** Ends a permit. One that was not used makes room for another request. */
-  release({ admitted }: Permit, wasUsed: boolean): void {
-    this.inFlight -= 1;
-    this.breaker = record(this.breaker, admitted, { kind: "none" }, performance.now(), 0);
-    if (!wasUsed) this.rate = returnPermit(this.rate);
+  /** Remembers the rate that the queue has told. */
+  hear(rate: SharedRate | undefined): void {
+    if (rate !== undefined) this.rate = heard(this.rate, rate, performance.now());
   }
 
-  /** Learns from the answer to a request with this batch. */
+  /** Ends an admission. */
+  release({ admitted }: Admission): void {
+    this.inFlight -= 1;
+    this.breaker = record(this.breaker, admitted, { kind: "none" }, performance.now(), 0);
+  }
+
+  /** Learns from the answer to a request with this batch. Returns what the other workers have to know about the rate. */
   learn(
     context: DeliveryContext,
-    { admitted, takenAtMs }: Permit,
+    { admitted, takenAtMs, rate }: Admission,
     batch: DecodedBatch,
     decision: Decision,
     hint: RateHint,
-  ): void {
+  ): RateChange | undefined {
     const nowMs = performance.now();
     // Neither a piece nor in doubt.
     const isNew = !isInDoubt(batch) && batch.pieceMax === undefined;
     const { health, refusedSenders: refused, acceptedSenders: accepted, settlement } = decision;
     const hasFailed = health === "failure" || health === "unanswered";
-    const about = { isThrottled: decision.throttled, takenAtMs, nowMs, random: Math.random() };
-    if (decision.throttled || !hasFailed) this.rate = learnRate(this.rate, hint, about);
     if (health !== "unanswered") this.#answeredFromMs = Math.max(this.#answeredFromMs, takenAtMs);
     if (accepted.length > 0) this.#acceptedFromMs = Math.max(this.#acceptedFromMs, takenAtMs);
     if (isNew && hasFailed) this.countMax = Math.max(1, Math.floor(this.countMax / 2));
@@ -129,6 +134,12 @@ export class ProviderState {
     const kind = isRefused && !isNew ? "none" : health;
     const event = { kind: isLone ? "failure" : kind, name, isNew } as const;
     this.#record(context, admitted, event, settlement.failure?.reason);
+    const { throttled: isThrottled } = decision;
+    if (rate === undefined || (hasFailed && !isThrottled)) return undefined;
+    const about = { isThrottled, maxPerSecond: this.provider.maxRate, random: Math.random() };
+    const change = learnRate(rate, hint, about);
+    this.rate = paused(this.rate, change.pauseMs, nowMs);
+    return change;
   }
 
   /** Reports when the provider is known to be down, and when it works again. */
@@ -151,13 +162,22 @@ export class ProviderState {
     }
   }
 
-  /** Asks the provider whether it works, for the breaker. */
-  async probe(context: DeliveryContext, permit: Permit): Promise<void> {
-    const { question, reason } = await this.#ask(context, context.settings.providerTimeoutMs);
-    this.#question = question;
-    const kind = question === "none" ? "unanswered" : "success";
-    this.#record(context, permit.admitted, { kind }, reason);
-    this.release(permit, true);
+  /** Asks the provider whether it works, for the breaker, if there is a permit. */
+  async probe(context: DeliveryContext, admission: Admission): Promise<void> {
+    const { startRate, credential } = this.provider;
+    const request = { provider: this.name, credential, startPerSecond: startRate };
+    try {
+      const permit = await context.consumer.takePermit(request).catch(ifUnavailable);
+      if (permit === undefined) this.rate = paused(this.rate, storePauseMs, performance.now());
+      this.hear(permit?.rate);
+      if (!permit?.isTaken) return;
+      const { question, reason } = await this.#ask(context, context.settings.providerTimeoutMs);
+      this.#question = question;
+      const kind = question === "none" ? "unanswered" : "success";
+      this.#record(context, admission.admitted, { kind }, reason);
+    } finally {
+      this.release(admission);
+    }
   }
 
   /**
@@ -195,6 +215,11 @@ export class ProviderState {
     if (result.ok) return { question: "ok", account: result.account };
     return { question: result.answered ? "answered" : "none", reason: result.reason };
   }
+}
+
+/** A store that does not answer is reported by claims, and by its health. */
+function ifUnavailable(error: unknown): undefined {
+  if (!(error instanceof StoreUnavailable)) throw error;
 }
 
 /** Providers that last failed without an answer of their own, as the queue knows, are asked before anything is sent. */

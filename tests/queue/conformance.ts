@@ -5,6 +5,7 @@ import { describe, expect, test } from "bun:test";
 import { envelopeLine } from "../../lib/email/email.ts";
 import type { EmailFate } from "../../lib/queue/contract.ts";
 import { claiming } from "./conformance_claims.ts";
+import { sharingRates } from "./conformance_rates.ts";
 import { operating } from "./conformance_admin.ts";
 import { moving } from "./conformance_move.ts";
 import { hangMs } from "../support/eventually.ts";
@@ -689,5 +690,6 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
     operating(tools);
     moving(tools);
     claiming(tools);
+    sharingRates(tools);
   });
 }

@@ -1,6 +1,6 @@
 // `queue stats`: the condition of the queue at a glance.
 
-import type { Admin, QueueStats, StoredEmail } from "../../queue/contract.ts";
+import type { Admin, ProviderCondition, QueueStats, StoredEmail } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { defineCommand } from "../command.ts";
 import { documentOf, type DisplayField, type Fields, linesOf, titleOf } from "../fields.ts";
@@ -143,10 +143,11 @@ function providerFields({ counters, providers, nowMs }: QueueStats): Readonly<Re
   const names = [...new Set([...counted, ...Object.keys(providers)])].toSorted();
   const entries = names.map((name) => {
     const counts = countNames.map((what) => [what, { value: counters[`${what}:${name}`] ?? 0 }] as const);
-    const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs, lastFailure } = providers[name] ?? {};
+    const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs, lastFailure, rate } = providers[name] ?? {};
     const isFailing = failingSinceMs !== undefined;
     const accepted = lastAcceptedAtMs === undefined ? "" : `accepted ${formatAge(lastAcceptedAtMs, nowMs)}`;
     const failing = `failing for ${formatDuration(nowMs - (failingSinceMs ?? nowMs))}, last ${formatAge(lastFailedAtMs ?? nowMs, nowMs)}: ${lastFailure}`;
+    const state = isFailing ? `${failing}${accepted && ` (${accepted})`}` : accepted;
     const condition: Fields = {
       last_accepted_at: { atMs: lastAcceptedAtMs },
       failing_since: { atMs: failingSinceMs },
@@ -154,13 +155,25 @@ function providerFields({ counters, providers, nowMs }: QueueStats): Readonly<Re
       last_failure: {
         label: name,
         value: lastFailure,
-        text: isFailing ? `${failing}${accepted && ` (${accepted})`}` : accepted,
+        text: [state, rateText(rate, nowMs)].filter(Boolean).join("; "),
         style: isFailing ? ["red"] : [],
       },
+      requests_per_second: { value: rate?.perSecond },
+      requests_per_second_limit: { value: rate?.limitPerSecond },
+      requests_paused_until: { atMs: rate?.pausedUntilMs },
     };
     return [name, { ...Object.fromEntries(counts), ...condition }] as const;
   });
   return Object.fromEntries(entries);
+}
+
+/** The rate that all workers share. */
+function rateText(rate: ProviderCondition["rate"], nowMs: number): string {
+  if (rate === undefined) return "";
+  const { perSecond, limitPerSecond, pausedUntilMs } = rate;
+  if (pausedUntilMs !== undefined) return `no requests for ${formatDuration(pausedUntilMs - nowMs)}`;
+  const limit = limitPerSecond === undefined ? "" : `, limit ${limitPerSecond}`;
+  return `at most ${Number(perSecond.toFixed(1))} requests/s${limit}`;
 }
 
 interface FailureReason {

@@ -2,7 +2,16 @@
 
 import { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, knownMinMs, StoreUnavailable } from "../contract.ts";
-import type { Batch, ClaimRequest, ClaimResult, Consumer, Settlement, WorkerPresence } from "../contract.ts";
+import type {
+  Batch,
+  ClaimRequest,
+  ClaimResult,
+  Consumer,
+  PermitRequest,
+  Settlement,
+  SharedRate,
+  WorkerPresence,
+} from "../contract.ts";
 import { readClaim, readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import { foreignFormat } from "./queue_format.ts";
@@ -46,7 +55,8 @@ class RedisConsumer implements Consumer {
     this.#claims = new RedisConnection(options, "claims", claimTimeoutMs);
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
-    const ours = [scripts.claim, scripts.settle, scripts.housekeeping, scripts.stats];
+    const { claim, permit, settle, housekeeping, stats } = scripts;
+    const ours = [claim, permit, settle, housekeeping, stats];
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
@@ -59,6 +69,11 @@ class RedisConsumer implements Consumer {
 
   claimEnded(request: Parameters<Consumer["claimEnded"]>[0]) {
     return this.#claim(request.leaseMs, { ...request, sources: ["ended"] });
+  }
+
+  async takePermit(request: PermitRequest) {
+    const { reply } = await this.#ask(this.#settlements, scripts.permit, [JSON.stringify(request)]);
+    return JSON.parse(String(reply)) as { readonly isTaken: boolean; readonly rate: SharedRate };
   }
 
   async settle(batch: Batch, settlement: Settlement) {
@@ -140,7 +155,7 @@ class RedisConsumer implements Consumer {
       });
       if (replicas >= minReplicas) return result;
     }
-    return { kind: "unreplicated", batch: result.batch };
+    return { ...result, kind: "unreplicated" };
   }
 }
 

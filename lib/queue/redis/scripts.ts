@@ -1,6 +1,6 @@
 // The Lua scripts of the queue. The first line of each file says when Redis runs it: `allow-oom` even when `maxmemory` is
 // reached, for all that makes the queue shorter or leads to that; `no-writes` even when Redis refuses all writes.
-// The format that they expect, and common.lua, are inserted behind that line.
+// The format that they expect, and common.lua, are inserted behind that line, and rates.lua where it is needed.
 
 import adopt from "./scripts/adopt.lua" with { type: "text" };
 import claim from "./scripts/claim.lua" with { type: "text" };
@@ -13,6 +13,8 @@ import listKeys from "./scripts/list_keys.lua" with { type: "text" };
 import move from "./scripts/move.lua" with { type: "text" };
 import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
+import permit from "./scripts/permit.lua" with { type: "text" };
+import rates from "./scripts/rates.lua" with { type: "text" };
 import rememberKeys from "./scripts/remember_keys.lua" with { type: "text" };
 import retry from "./scripts/retry.lua" with { type: "text" };
 import settle from "./scripts/settle.lua" with { type: "text" };
@@ -27,13 +29,12 @@ export interface Script {
   version(partitions: number): { readonly text: string; readonly sha: string };
 }
 
-function createScript(source: string, hasPreamble = true): Script {
-  const commands = new Set(
-    Array.from(
-      `${hasPreamble ? common : ""}${source}`.matchAll(/call\('([A-Z]+)'/g),
-      ([, name = ""]) => name,
-    ),
-  );
+const withRates = common + rates;
+
+/** @param shared the text that is inserted; without any, the script does not compare the format */
+function createScript(source: string, shared = common): Script {
+  const calls = `${shared}${source}`.matchAll(/call\('([A-Z]+)'/g);
+  const commands = new Set(Array.from(calls, ([, name = ""]) => name));
   const versions = new Map<number, ReturnType<Script["version"]>>();
   return {
     commands: [...commands],
@@ -41,7 +42,7 @@ function createScript(source: string, hasPreamble = true): Script {
       const known = versions.get(partitions);
       if (known !== undefined) return known;
       // Each script compares the queue's format, which names the number of partitions.
-      const preamble = hasPreamble ? `local FORMAT = '${formatText(partitions)}'\n${common}` : "";
+      const preamble = shared && `local FORMAT = '${formatText(partitions)}'\n${shared}`;
       const text = source.replace("\n", () => `\n${preamble}`);
       const sha = new Bun.CryptoHasher("sha1").update(text).digest("hex");
       versions.set(partitions, { text, sha });
@@ -52,11 +53,12 @@ function createScript(source: string, hasPreamble = true): Script {
 
 export const scripts = {
   submit: createScript(submit),
-  claim: createScript(claim),
-  settle: createScript(settle),
-  housekeeping: createScript(housekeeping),
+  claim: createScript(claim, withRates),
+  permit: createScript(permit, withRates),
+  settle: createScript(settle, withRates),
+  housekeeping: createScript(housekeeping, withRates),
   list: createScript(list),
-  stats: createScript(stats),
+  stats: createScript(stats, withRates),
   retry: createScript(retry),
   delete: createScript(deleteText),
   clear: createScript(clear),
@@ -65,5 +67,5 @@ export const scripts = {
   listKeys: createScript(listKeys),
   rememberKeys: createScript(rememberKeys),
   adopt: createScript(adopt),
-  permissions: createScript(permissions, false),
+  permissions: createScript(permissions, ""),
 } as const;

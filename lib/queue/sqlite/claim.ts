@@ -4,6 +4,7 @@
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
 import { aliveMs, isClockDoubted, lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { needsPermit, readRate, takePermitOf } from "./rates.ts";
 
 /** The name of the list of emails that any provider may take. */
 export const anyProvider = "";
@@ -53,18 +54,22 @@ export function isPaused(db: SqliteConnection): boolean {
 
 /** Common to all claims. */
 type Claim = Pick<ClaimRequest, "claimant" | "number" | "leaseMs"> &
-  Partial<Pick<ClaimRequest, "credential" | "doubtMs" | "dueCountMax">>;
+  Partial<Pick<ClaimRequest, "provider" | "credential" | "doubtMs" | "dueCountMax" | "startPerSecond">>;
 
 /** A lease lasts one more second for this many bytes of emails, as they are stored. */
 const bytesPerSecond = 256 * 1024;
 
 /** Reads only what this provider may take, so the backlog of another costs it nothing. */
 export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult {
-  return claimOnce(db, request, () => {
+  const result = claimOnce(db, request, () => {
     // The record of its claimant has expired. A new batch would reuse an idempotency key for other emails.
     if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
-    return isPaused(db) ? { kind: "paused" } : findBatch(db, request);
+    if (isPaused(db)) return { kind: "paused" };
+    const rate = needsPermit(request) ? readRate(db, request) : undefined;
+    return rate !== undefined && rate.nextInMs > 0 ? { kind: "limited", rate } : findBatch(db, request);
   });
+  if (!needsPermit(request) || (result.kind !== "batch" && result.kind !== "empty")) return result;
+  return { ...result, rate: readRate(db, request) };
 }
 
 /** Claims a batch, of any provider, that is past the end of its doubt and that no worker holds. */
@@ -88,6 +93,7 @@ function claimOnce(db: SqliteConnection, by: Claim, find: () => string | ClaimRe
     const found = find();
     if (typeof found !== "string") return found;
     lease(db, found, by);
+    if (needsPermit(by)) takePermitOf(db, by);
     return { kind: "batch", ...readBatch(db, found, by) };
   }
   const isHeld = db.get`SELECT 1 FROM batches

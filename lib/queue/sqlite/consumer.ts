@@ -6,6 +6,7 @@ import { readStats } from "./admin.ts";
 import { claim, claimEnded } from "./claim.ts";
 import { noteStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { tryPermit } from "./rates.ts";
 import { settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { sweep } from "./housekeeping.ts";
@@ -48,6 +49,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
     compatible: store.opened,
     claim: (request) => claimBy((db) => claim(db, request)),
     claimEnded: (request) => claimBy((db) => claimEnded(db, request)),
+    takePermit: (request) => store.transact((db) => tryPermit(db, request)),
     settle: (batch, settlement) => store.write((db) => settle(db, batch, settlement, retainMs)),
     sweep: (presence) => store.write((db) => sweep(db, presence, watch)),
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),

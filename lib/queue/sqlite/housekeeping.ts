@@ -98,6 +98,7 @@ function expire(db: SqliteConnection): void {
   drop("claimants", "claimant", "heard_at", atMs - dayMs);
   drop("workers", "worker", "heard_at", atMs - dayMs);
   drop("served", "provider", "at", atMs - dayMs);
+  drop("rates", "provider, credential", "next_at", atMs - dayMs);
   // Keys that were stamped by a clock that ran ahead.
   const keyMaxMs = atMs + idempotencyMs;
   for (const table of ["idempotency", "idempotency_uses"])

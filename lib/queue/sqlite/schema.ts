@@ -202,4 +202,19 @@ export const additions: Readonly<Record<string, string>> = {
       since INTEGER NOT NULL
     ) STRICT;
   `,
+  rates: `
+    -- The rate of each provider under each credential, see rate_bucket.ts.
+    CREATE TABLE rates (
+      provider         TEXT NOT NULL,
+      credential       TEXT NOT NULL, -- a digest
+      per_second       REAL NOT NULL,
+      limit_per_second REAL,
+      version          INTEGER NOT NULL,
+      throttles        INTEGER NOT NULL,
+      next_at          REAL NOT NULL,
+      blocked_from     INTEGER NOT NULL,
+      blocked_until    INTEGER NOT NULL,
+      PRIMARY KEY (provider, credential)
+    ) STRICT, WITHOUT ROWID;
+  `,
 };

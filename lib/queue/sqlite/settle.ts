@@ -6,6 +6,7 @@ import { envelopeLine } from "../../email/email.ts";
 import type { Batch, EmailFate, ProviderCondition, Settled, Settlement, StoredBatch } from "../contract.ts";
 import { anyProvider, listName } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { noteRate, readRates } from "./rates.ts";
 
 /** An email that leaves the queue, or may leave it. */
 interface Leaving {
@@ -37,6 +38,10 @@ export function settle(
     db.run`INSERT INTO acceptances (provider, credential, count)
       VALUES (${batch.provider}, ${settlement.credential}, ${accepted})
       ON CONFLICT DO UPDATE SET count = count + excluded.count`;
+  const { rate } = settlement;
+  // A permit goes back once, however often the settlement is repeated.
+  if (rate !== undefined && (leaseHeld || rate.kind !== "unused"))
+    noteRate(db, { provider: batch.provider, credential: rate.credential }, rate);
   return { leaseHeld, duplicates };
 }
 
@@ -218,7 +223,10 @@ export function readConditions(db: SqliteConnection): Record<string, ProviderCon
       'lastAcceptedAtMs', accepted_at, 'failingSinceMs', failing_since, 'lastFailedAtMs', failed_at,
       'lastFailure', reason, 'isUnanswered', iif(failing_since IS NOT NULL AND unanswered = 1, json('true'), NULL)
     )) AS condition FROM conditions ORDER BY provider`;
-  return Object.fromEntries(
-    rows.map((row) => [row.provider, JSON.parse(row.condition) as ProviderCondition]),
+  const conditions = rows.map(
+    (row) => [row.provider, JSON.parse(row.condition) as ProviderCondition] as const,
   );
+  const all: Record<string, ProviderCondition> = Object.fromEntries(conditions);
+  for (const [provider, rate] of readRates(db)) all[provider] = { ...all[provider], rate };
+  return all;
 }

@@ -9,7 +9,7 @@
 --   sources              where to look, in this order: "emails", "split", "batches"; or "ended" alone, for batches of
 --                        any provider whose doubt has ended
 --   except for "ended", as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
---                        doubtMs, context, dueCountMax
+--                        doubtMs, context, dueCountMax, startPerSecond
 --
 -- Reads only the lists of this provider and those for all, so that another provider's backlog costs it nothing.
 --
@@ -19,8 +19,12 @@
 
 local at, request = now(), cjson.decode(ARGV[2])
 local provider = request.provider
+-- The rate whose permit this claim needs, if any.
+local rate_key = request.startPerSecond and rate_name(provider, request.credential)
+local rate = rate_key and rate_of(rate_key, at, request.startPerSecond)
 
 local function answer(result)
+  result.rate = rate and shared_rate(rate, at)
   return { cjson.encode(result) }
 end
 
@@ -110,6 +114,9 @@ local function lease(batch, b, h)
     'began', b.began or '', 'epoch', b.epoch or '', 'ends', b.ends, 'lapsed', b.lapsed)
   call('ZADD', 'batches:' .. b.provider, b['until'], batch)
   call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
+  if rate then
+    take_permit(rate_key, rate, at)
+  end
   remember(batch, b.lease)
   return reply_with(batch, b, ids, emails, h)
 end
@@ -253,6 +260,9 @@ if request.claimId and call('EXISTS', 'batch:' .. request.claimId) == 1 then
 end
 if call('EXISTS', 'paused') == 1 then
   return answer({ kind = 'paused' })
+end
+if rate and permit_in(rate, at) > 0 then
+  return answer({ kind = 'limited' })
 end
 local look = { emails = take_emails, split = take_split, batches = take_batch, ended = take_ended }
 for _, source in ipairs(request.sources) do

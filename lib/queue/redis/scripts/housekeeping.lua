@@ -180,6 +180,11 @@ if may_expire then
     call('HDEL', 'claimants', claimant)
     call('ZREM', 'claimants:seen', claimant)
   end
+  for name in pairs(hash('rates')) do
+    if rate_of(name, at).next <= at - day then
+      call('HDEL', 'rates', name)
+    end
+  end
 end
 call('ZREMRANGEBYSCORE', 'leases:doubtful', '-inf', text(at))
 

@@ -6,7 +6,7 @@
 -- ARGV[2] settlement, JSON:
 --   batch, lease, provider, and retainMs: how long the id of a sent email stays known
 --   held                 only from an operator, for a batch that is not leased: the field `held` as the operator saw it
---   fates, rest, keepsLease, counts, credential, failure: as in Settlement in contract.ts, but without the fates "sent"
+--   fates, rest, keepsLease, counts, credential, rate, failure: as in Settlement in contract.ts, but without the fates "sent"
 -- then two for each fate "sent", since JSON would be slow: id, and what is kept of the email, "<envelope line>\n<record>"
 --
 -- Under an old lease only acceptances count: an email that waits or is dead becomes sent; one in another batch is
@@ -64,6 +64,13 @@ local function count()
   end
 end
 
+-- What is learned under an old lease counts too. A permit goes back once, however often the settlement is repeated.
+local function note_rate()
+  if s.rate and (ours or s.rate.kind ~= 'unused') then
+    change_rate(rate_name(s.provider, s.rate.credential), s.rate, at)
+  end
+end
+
 -- Late acceptances
 
 local unlisted, marks, held = {}, {}, {}
@@ -101,6 +108,7 @@ local function settle_late()
     end
   end
   count()
+  note_rate()
   for _, mark in ipairs(marks) do
     call('HSET', 'batch:' .. mark[1], mark[2], mark[3])
   end
@@ -233,6 +241,7 @@ local function settle_ours()
   end
   local is_over = all_marked(b, rest)
   count()
+  note_rate()
   note_condition()
   to_sent(leaving, expiry)
   move()

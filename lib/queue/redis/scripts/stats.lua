@@ -20,6 +20,20 @@ for _, provider in ipairs(names) do
   end
 end
 
+-- Of several credentials, the one that was used last.
+local rates = {}
+for name in pairs(hash('rates')) do
+  local provider, r = string.match(name, '^%S+'), rate_of(name, at)
+  if not rates[provider] or r.next > rates[provider].next then
+    rates[provider] = r
+  end
+end
+for provider, r in pairs(rates) do
+  local condition = providers[provider] or {}
+  condition.rate = { perSecond = r.per_second, limitPerSecond = r.limit, pausedUntilMs = r.till > 0 and r.till or nil }
+  providers[provider] = condition
+end
+
 -- The first time in a list, if that is over and before another.
 local function first_of(name, before)
   local first = tonumber(call('ZRANGE', name, 0, 0, 'WITHSCORES')[2])
