@@ -2,6 +2,7 @@
 // harness kills them at random instants, by the hundred.
 
 import { describe, expect, test } from "bun:test";
+import { adminOf, withAdmin } from "../support/admin.ts";
 import { post, startServer, startWorker } from "../support/service.ts";
 import { faults } from "../../fakes/faults.ts";
 import { eventually } from "../support/eventually.ts";
@@ -76,4 +77,35 @@ test("kill: a client of a server killed before its answer repeats with its key, 
   expect((await acceptedOf("once")).map(({ emailId }) => emailId)).toEqual([again.id!]);
   proxy.stop();
   await Promise.all([other.kill(), worker.kill(), admin.close()]);
+});
+
+test("kill: clients of one of two servers on one port repeat, and each email arrives once", async () => {
+  const env = stack.settings({ ...withAdmin, PROVIDERS: "resend:1" });
+  const [first, worker, admin] = [await startServer(env), await startWorker(env), await queueAdminOf(env)];
+  const second = await startServer({ ...env, PORT: new URL(first.url).port });
+  const admins = [await adminOf(first), await adminOf(second)];
+  const inProgress = async () => {
+    const scrapes = await Promise.all(admins.map((one) => one.scrape()));
+    return scrapes.map((scrape) => scrape.value("reliable_email_submissions_in_progress") ?? 0);
+  };
+  stack.redis.kill("SIGSTOP");
+  const subjects = Array.from({ length: 40 }, (_, n) => `one-port-${n}`);
+  const answers = subjects.map(async (subject) => {
+    const key = { "idempotency-key": subject };
+    return eventually(`${subject} is acknowledged`, async () => {
+      const answer = await post(first.url, email(subject), key).catch(() => undefined);
+      return answer?.status === 200 ? answer : undefined;
+    });
+  });
+  await eventually("both servers have some of them", async () => {
+    const counts = await inProgress();
+    return counts[0]! > 0 && counts[0]! + counts[1]! === subjects.length;
+  });
+  await first.kill();
+  stack.redis.kill("SIGCONT");
+  const ids = (await Promise.all(answers)).map(({ id }) => id!);
+  await drained(admin);
+  const arrived = (await stack.fakes.acceptances()).filter(({ subject }) => subject.startsWith("one-port-"));
+  expect(arrived.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
+  await Promise.all([second.kill(), worker.kill(), admin.close()]);
 });
