@@ -37,7 +37,7 @@ export async function benchDeliver(options: { rounds: number; emails: number }):
   const contestants: readonly Contestant[] = [
     { name: "reliable-email, embedded", file: "worker.ts", kind: "embedded", emails: options.emails },
     { name: "reliable-email, Redis", file: "worker.ts", kind: "redis", emails: options.emails },
-    { name: "Redis, batches of one", file: "bench/workers/batches-of-one.ts", kind: "redis", emails: fewer },
+    { name: "Redis, batches of one", file: "bench/workers/small-batches.ts", kind: "redis", emails: fewer },
     {
       name: "simple, one email per request",
       file: "bench/workers/one-by-one.ts",

@@ -5,21 +5,25 @@
 
 import { readOptions } from "../lib/cli/command.ts";
 import { benchBacklog } from "./backlog.ts";
+import { benchCosts } from "./costs.ts";
 import { benchDeliver } from "./deliver.ts";
+import { benchFleet } from "./fleet/report.ts";
+import { fullOptions } from "./fleet/scenario.ts";
 import { benchSubmit } from "./submit.ts";
 import { type Table, toText } from "./table.ts";
 import { benchWake } from "./wake.ts";
 
-const usage = `Usage: npm run bench -- [submit] [deliver] [wake] [backlog] [options]
+const usage = `Usage: npm run bench -- [submit] [deliver] [wake] [backlog] [costs] [fleet] [options]
 
 Runs the named benchmarks, or all of them, and prints a table for each.
 
 Options:
   --json       prints one array of all tables
-  --rounds N   rounds of submit and deliver, 5 by default
-  --seconds N  length of a round of submit, 4 by default
+  --rounds N   rounds of submit, deliver and costs, 5 by default
+  --seconds N  length of a round of submit and costs, 4 by default
   --emails N   emails sent by deliver, 100000 by default
-  --backlog N  emails in the larger backlog, 1000000 by default`;
+  --backlog N  emails in the larger backlog, 1000000 by default
+  --workers N  simulated workers of fleet, 100 by default`;
 
 const read = readOptions(
   process.argv.slice(2),
@@ -30,6 +34,7 @@ const read = readOptions(
     seconds: { type: "string", default: "4" },
     emails: { type: "string", default: "100000" },
     backlog: { type: "string", default: "1000000" },
+    workers: { type: "string", default: "100" },
   },
   Number.POSITIVE_INFINITY,
 );
@@ -54,6 +59,8 @@ const benches: Record<string, () => Promise<Table>> = {
   deliver: () => benchDeliver(options),
   wake: benchWake,
   backlog: () => benchBacklog(options),
+  costs: () => benchCosts(options),
+  fleet: async () => benchFleet({ ...fullOptions, workers: Number(values.workers) }),
 };
 const names = words.length > 0 ? words : Object.keys(benches);
 const tables: Table[] = [];

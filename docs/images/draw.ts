@@ -5,28 +5,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cliInTerminal } from "../../tests/support/cli.ts";
+import { escape, svg } from "./svg.ts";
 import { post, settingsFor, startFakes, startServer, startWorker } from "../../tests/support/service.ts";
-
-const style = `<style>
-text { font: 14px ui-sans-serif, system-ui, sans-serif; fill: #1f2328; text-anchor: middle; dominant-baseline: central }
-.small { font-size: 12px; fill: #59636e }
-.left { text-anchor: start }
-.box { fill: #f6f8fa; stroke: #59636e; stroke-width: 1.5 }
-.good { fill: #dafbe1; stroke: #1a7f37 }
-.bad { fill: #ffebe9; stroke: #cf222e }
-.doubt { fill: #fff8c5; stroke: #9a6700 }
-.mono { font: 13px ui-monospace, monospace; text-anchor: start; white-space: pre }
-.bold { font-weight: bold } .dim { fill: #59636e } .red { fill: #cf222e } .yellow { fill: #9a6700 }
-.edge { fill: none; stroke: #59636e; stroke-width: 1.5; marker-end: url(#arrow) }
-marker path { fill: #59636e }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc } .small { fill: #9198a1 }
-  .box { fill: #151b23; stroke: #9198a1 } .edge { stroke: #9198a1 } marker path { fill: #9198a1 }
-  .dim { fill: #9198a1 } .red { fill: #f85149 } .yellow { fill: #d29922 }
-  .good { fill: #12261e; stroke: #3fb950 } .bad { fill: #25171c; stroke: #f85149 } .doubt { fill: #272115; stroke: #d29922 }
-}
-</style>
-<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z"/></marker></defs>`;
 
 type Kind = "" | "good" | "bad" | "doubt";
 interface Box {
@@ -57,19 +37,6 @@ function diagram(width: number, height: number, title: string, boxes: Box[], edg
     return line + (label ?? []).join("");
   });
   return svg(width, height, title, [...lines, ...shapes]);
-}
-
-function svg(width: number, height: number, title: string, content: readonly string[]): string {
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escape(title)}">
-<title>${escape(title)}</title>
-${style}
-${content.join("\n")}
-</svg>
-`;
-}
-
-function escape(text: string): string {
-  return Bun.escapeHTML(text);
 }
 
 const states = diagram(

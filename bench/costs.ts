@@ -1,0 +1,225 @@
+// costs: what one email costs the server, the worker and the store, by the number of emails in one write or request.
+// CPU time, commands, bytes and fsyncs are counted, not wall clock time, so that a busy machine distorts little.
+
+import { Database } from "bun:sqlite";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { encodeEmail } from "../lib/email/email.ts";
+import { eventually } from "../tests/support/eventually.ts";
+import { startProcess } from "../tests/support/service.ts";
+import { cpuMicros } from "./cpu.ts";
+import { fill, startStore, type Store, type StoreKind, storeKinds } from "./store.ts";
+import { median, round, type Table } from "./table.ts";
+
+const email = {
+  to: "jane@example.org",
+  from: "shop@example.com",
+  to_name: "Jane Doe",
+  subject: "Your order has been shipped",
+  body: `Dear Jane,\n\nyour order 17 is on its way.\n\n${"It will be with you soon. ".repeat(14)}`,
+};
+
+/** Connections that submit at once: the more there are, the more emails share a write. */
+const connectionCounts = [1, 16, 128];
+/** Emails in one request to the provider, with the number of emails that are sent. */
+const batches = [
+  { batchMax: 1, count: 2_000 },
+  { batchMax: 10, count: 10_000 },
+  { batchMax: 100, count: 50_000 },
+];
+
+type Sample = Readonly<Record<(typeof columns)[number], number>>;
+const columns = [
+  "emails/write",
+  "CPU µs",
+  "Redis CPU µs",
+  "scripts",
+  "commands",
+  "bytes in",
+  "bytes out",
+  "log bytes",
+  "fsyncs",
+  "bytes kept",
+] as const;
+
+/** Does the work that is measured. Returns how many emails that were. */
+type Work = () => Promise<number>;
+
+export async function benchCosts(options: { rounds: number; seconds: number }): Promise<Table> {
+  const samples = new Map<string, Sample[]>();
+  const add = (key: string, sample: Sample) => samples.set(key, [...(samples.get(key) ?? []), sample]);
+  for (let n = 0; n < options.rounds; n += 1) {
+    for (const kind of storeKinds) {
+      for (const connections of connectionCounts) {
+        add(`${kind}/submit/${connections}`, await submit(kind, connections, options.seconds));
+      }
+      for (const batch of batches) add(`${kind}/deliver/${batch.batchMax}`, await deliver(kind, batch));
+    }
+  }
+  return {
+    name: "costs",
+    notes: [
+      `per email of ${encodeEmail(email).length} bytes; medians of ${options.rounds} rounds`,
+      "a write is a group of submissions, or a request to the provider with its claim and settlement",
+      "CPU: of the server or the worker; in and out: at Redis; log: append-only file, or all that is written to disk",
+      "kept: memory of Redis or size of the file, per waiting email after submit, per sent email after deliver",
+    ],
+    rows: [...samples].map(([key, of]) => {
+      const [queue = "", step = ""] = key.split("/");
+      const values = columns.map((column) => [column, round(median(of.map((one) => one[column])), 2)]);
+      return { queue, step, ...Object.fromEntries(values) };
+    }),
+    ratios: {},
+  };
+}
+
+async function submit(kind: StoreKind, connections: number, seconds: number): Promise<Sample> {
+  const store = await startStore(kind);
+  const server = startProcess("server.ts", { PORT: "0", ...store.env });
+  const { port } = await server.event("server-listening");
+  const url = `http://127.0.0.1:${String(port)}/`;
+  await load(url, connections, 1);
+  const keptBefore = bytesKept(store);
+  const sample = await measure(store, server.pid, () => load(url, connections, seconds));
+  const kept = (bytesKept(store) - keptBefore) / sample.emails;
+  const fsyncs = await countFsyncs(store, server.pid, () => load(url, connections, 1));
+  await server.kill();
+  await store.stop();
+  return { ...sample, "emails/write": 1 / fsyncs, fsyncs, "bytes kept": kept };
+}
+
+async function deliver(
+  kind: StoreKind,
+  { batchMax, count }: { batchMax: number; count: number },
+): Promise<Sample> {
+  const store = await startStore(kind);
+  const fakes = startProcess("fakes/main.ts", {}, ["--quiet", "--keep-envelopes"]);
+  const { resend } = (await eventually("the fakes start", () => fakes.lines[0])) as { resend?: string };
+  await fetch(`${resend}/_fake/settings`, { method: "POST", body: JSON.stringify({ rateLimit: 1_000_000 }) });
+  const accepted = async () => {
+    const stats = await (await fetch(`${resend}/_fake/stats`)).json();
+    return (stats as { acceptances: number }).acceptances;
+  };
+  /** Until so many have been accepted. */
+  const sendUntil = (goal: number) => async () => {
+    const before = await accepted();
+    const now = async () => {
+      const sent = await accepted();
+      return sent >= goal ? sent : undefined;
+    };
+    return (await eventually("the worker sends", now, 300_000)) - before;
+  };
+  // A queue that is used already, so that what is created once does not count.
+  await fill(store.queue, email, 1);
+  const keptBefore = bytesKept(store);
+  await fill(store.queue, email, count);
+  const env = { ...store.env, RESEND_API_KEY: "re_fake", RESEND_BASE_URL: String(resend) };
+  const worker = startProcess("bench/workers/small-batches.ts", { ...env, BATCH_MAX: String(batchMax) });
+  await worker.event("worker-started");
+  await sendUntil(count * 0.2)();
+  const sample = await measure(store, worker.pid, sendUntil(count * 0.8));
+  const fsyncs = await countFsyncs(store, worker.pid, sendUntil(count + 1));
+  const kept = (bytesKept(store) - keptBefore) / count;
+  await Promise.all([worker.kill(), fakes.kill()]);
+  await store.stop();
+  return { ...sample, "emails/write": batchMax, fsyncs, "bytes kept": kept };
+}
+
+/** Posts the email. Returns how often. */
+async function load(url: string, connections: number, seconds: number): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
+  const script = join(folder, "post.lua");
+  writeFileSync(
+    script,
+    `wrk.method = "POST"
+wrk.body = ${JSON.stringify(new URLSearchParams(email).toString())}
+wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
+done = function(summary) io.write(string.format("RESULT %d %d\\n", summary.requests, summary.errors.status)) end
+`,
+  );
+  const command = ["wrk", "-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, url];
+  const output = await new Response(Bun.spawn(command, { stdout: "pipe" }).stdout).text();
+  rmSync(folder, { recursive: true });
+  const [, requests, refused] = /RESULT (\d+) (\d+)/.exec(output) ?? [];
+  if (requests === undefined || refused !== "0") throw new Error(`wrk: ${output}`);
+  return Number(requests);
+}
+
+/** CPU time, and what Redis or the disk counts, per email. */
+async function measure(
+  store: Store,
+  pid: number,
+  work: Work,
+): Promise<Omit<Sample, "emails/write" | "fsyncs" | "bytes kept"> & { readonly emails: number }> {
+  const read = () => {
+    const info = infoOf(store);
+    const calls = Object.entries(info).filter(([name]) => name.startsWith("cmdstat_"));
+    const scripts = info["cmdstat_evalsha"] ?? 0;
+    const own = scripts + (info["cmdstat_info"] ?? 0) + (info["cmdstat_ping"] ?? 0);
+    return {
+      "CPU µs": cpuMicros(pid),
+      "Redis CPU µs": store.cpuMicros(),
+      scripts,
+      commands: sum(calls.map(([, count]) => count)) - own,
+      "bytes in": Number(info["total_net_input_bytes"]),
+      "bytes out": Number(info["total_net_output_bytes"]),
+      "log bytes": store.kind === "redis" ? Number(info["aof_current_size"]) : bytesWritten(pid),
+    };
+  };
+  const before = read();
+  const emails = await work();
+  const after = read();
+  const each = (name: keyof typeof before) => (after[name] - before[name] || 0) / emails;
+  return {
+    emails,
+    "CPU µs": each("CPU µs"),
+    "Redis CPU µs": each("Redis CPU µs"),
+    scripts: each("scripts"),
+    commands: each("commands"),
+    "bytes in": each("bytes in"),
+    "bytes out": each("bytes out"),
+    "log bytes": each("log bytes"),
+  };
+}
+
+/** The numbers of Redis's INFO by name, of `cmdstat_…` the number of calls; none for a file. */
+function infoOf({ url }: Store): Readonly<Record<string, number>> {
+  if (url === undefined) return {};
+  const text = Bun.spawnSync(["redis-cli", "-u", url, "INFO", "all"]).stdout.toString();
+  const lines = text.matchAll(/^(\w+):(?:calls=)?(\d+)/gm);
+  return Object.fromEntries([...lines].map(([, name, value]) => [name, Number(value)]));
+}
+
+/** Bytes that a process has caused to be written to a disk. */
+function bytesWritten(pid: number): number {
+  return Number(/^write_bytes: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]);
+}
+
+/** Memory of Redis, or the pages of the file that are in use. */
+function bytesKept(store: Store): number {
+  if (store.queue.kind !== "sqlite") return infoOf(store)["used_memory"] ?? Number.NaN;
+  const database = new Database(join(store.queue.folder, "queue.db"), { readonly: true });
+  const number = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0] as number;
+  const bytes = (number("page_count") - number("freelist_count")) * number("page_size");
+  database.close();
+  return bytes;
+}
+
+/** Fsyncs per email, of Redis or of the process that writes the file: strace would slow down what is measured above. */
+async function countFsyncs(store: Store, pid: number, work: Work): Promise<number> {
+  const traced = store.kind === "redis" ? (infoOf(store)["process_id"] ?? 0) : pid;
+  const strace = Bun.spawn(["strace", "-f", "-c", "-e", "trace=fsync,fdatasync", "-p", String(traced)], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  const emails = await work();
+  strace.kill("SIGINT");
+  const summary = await new Response(strace.stderr).text();
+  const rows = summary.matchAll(/^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(?:fsync|fdatasync)$/gm);
+  return sum([...rows].map(([, calls]) => Number(calls))) / emails;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
