@@ -9,6 +9,8 @@ export interface Readiness {
   /** An operator has paused all deliveries: the process is ready, but idle. Undefined if the store did not answer. */
   readonly paused: boolean | undefined;
   readonly reasons: readonly string[];
+  /** What would become a reason if one more thing failed; undefined if there is nothing. */
+  readonly warnings?: readonly string[];
   /** Only of a worker: each provider of positive weight as this worker finds it. */
   readonly providers?: Readonly<Record<string, ProviderWord>>;
 }
@@ -57,6 +59,7 @@ export function serverReadiness(status: ServerStatus): Readiness {
   const full = `store: less than ${roomMinBytes / 1024 / 1024} MiB is left of what it may use`;
   return {
     paused: stats?.paused,
+    ...warningsOf(status),
     reasons: present(
       stopping && "stopping: no new connection is accepted",
       storeReason(status) ?? (isFull && full),
@@ -83,6 +86,7 @@ export class WorkerReadiness {
     const areAllDown = states.every(({ breaker }) => isDown(breaker, stats, nowMs));
     return {
       paused: stats?.paused,
+      ...warningsOf(status),
       reasons: present(
         stopping && "stopping: nothing new is claimed",
         storeReason(status) ?? (!started && "starting: the store has not been reached yet"),
@@ -104,6 +108,11 @@ export class WorkerReadiness {
     if (this.#overdueSinceMs === undefined || nowMs - this.#overdueSinceMs < noticedMs) return undefined;
     return `doubt: a batch has been in doubt for ${hours(ageMs)} h, which should end after ${hours(doubtMs)} h`;
   }
+}
+
+function warningsOf({ health }: ProcessStatus): Pick<Readiness, "warnings"> {
+  if (!health.ok || health.warning === undefined) return {};
+  return { warnings: [`store: ${health.warning}`] };
 }
 
 function storeReason({ health, stats, refusal }: ProcessStatus): string | undefined {

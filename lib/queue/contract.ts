@@ -53,7 +53,8 @@ export interface ProducerWatcher extends StoreWatcher {
 }
 
 /** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
-export type Health = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+export type Health =
+  { readonly ok: true; readonly warning?: string } | { readonly ok: false; readonly reason: string };
 
 export interface Submission {
   /** UUIDv7, generated before the first attempt to submit it. */

@@ -56,6 +56,13 @@ describe("readiness of a server", () => {
     expect(server({ stats: statsOf({ bytesUsed: mib, bytesMax: 2 * mib }) }).reasons).toEqual([]);
   });
 
+  test("a warning of the store is reported and does not matter", () => {
+    const health = { ok: true, warning: "1 replica is connected" } as const;
+    const warnings = ["store: 1 replica is connected"];
+    expect(server({ health })).toEqual({ reasons: [], warnings, paused: false });
+    expect(worker({ health })).toMatchObject({ reasons: [], warnings });
+  });
+
   test("a pause is reported and does not matter", () => {
     expect(server({ stats: statsOf({ paused: true }) })).toEqual({ reasons: [], paused: true });
   });

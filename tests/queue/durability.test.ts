@@ -15,6 +15,8 @@ const info = {
 };
 const config = { appendfsync: "always", "no-appendfsync-on-rewrite": "no", "maxmemory-policy": "noeviction" };
 
+const inCluster = { redis_mode: "cluster" };
+
 const rows: [string, object, object, "ready" | "pending" | "refused"][] = [
   ["as in docs/deploy-redis.md", {}, {}, "ready"],
   ["still loading", { loading: "1" }, {}, "pending"],
@@ -26,6 +28,19 @@ const rows: [string, object, object, "ready" | "pending" | "refused"][] = [
   ["whose first rewrite failed", { aof_last_bgrewrite_status: "err" }, {}, "refused"],
   ["that fsyncs each second", {}, { appendfsync: "everysec" }, "refused"],
   ["that does not fsync in a rewrite", {}, { "no-appendfsync-on-rewrite": "yes" }, "refused"],
+  [
+    "in a cluster of which all shards must be up",
+    inCluster,
+    { "cluster-require-full-coverage": "yes" },
+    "refused",
+  ],
+  [
+    "in a cluster whose shards are independent",
+    inCluster,
+    { "cluster-require-full-coverage": "no" },
+    "ready",
+  ],
+  ["outside a cluster", { redis_mode: "standalone" }, { "cluster-require-full-coverage": "yes" }, "ready"],
   ["that evicts", {}, { "maxmemory-policy": "allkeys-lru" }, "refused"],
 ];
 for (const [what, inInfo, inConfig, verdict] of rows) {
@@ -42,6 +57,17 @@ test("durability: a rewrite, even a failed one, does not matter for a Redis that
 test("durability: too few replicas are waited for", () => {
   expect(judgeDurability({ ...info, connected_slaves: "1" }, config, 2, true).kind).toBe("pending");
   expect(judgeDurability({ ...info, connected_slaves: "2" }, config, 2, true).kind).toBe("ready");
+});
+
+test("durability: no more replicas than REDIS_MIN_REPLICAS cause a warning, with trust too", () => {
+  const judged = (replicas: string, minReplicas: number) =>
+    [config, undefined].map((one) =>
+      judgeDurability({ ...info, connected_slaves: replicas }, one, minReplicas, true),
+    );
+  const warned = { kind: "ready", warning: expect.stringMatching(/^1 replica is connected/) };
+  expect<object[]>(judged("1", 1)).toEqual([warned, warned]);
+  expect(judged("2", 1)).toEqual([{ kind: "ready" }, { kind: "ready" }]);
+  expect(judged("0", 0)).toEqual([{ kind: "ready" }, { kind: "ready" }]);
 });
 
 test("durability: trust replaces the checks of CONFIG, but not of the role", () => {

@@ -1,6 +1,7 @@
 // The queue on a real Redis Cluster.
 
 import { afterEach, describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import type { Consumer, Producer } from "../../lib/queue/contract.ts";
 import { checkRedis } from "../../lib/queue/redis/admin.ts";
 import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
@@ -14,6 +15,7 @@ import {
   openRedisQueue,
   queueKey,
   queueOptions,
+  queuePrefix,
   type RedisQueue,
 } from "../support/redis_queue.ts";
 import { submission } from "./conformance_tools.ts";
@@ -156,6 +158,44 @@ describe("cluster: a node that is promoted in the middle of a move", () => {
     },
     120_000,
   );
+});
+
+describe("cluster: a node", () => {
+  test("that would stop with another shard is not written to, and a replica that would lose emails is reported", async () => {
+    const cluster = await start({ replicas: 1 });
+    const { producer, log } = await open(cluster.url);
+    const [replica] = cluster.replicasOf(queueKey);
+    for (const node of cluster.nodes) node.cli("CONFIG", "SET", "cluster-require-full-coverage", "yes");
+    await eventually("it is refused", () =>
+      reasonOf(producer).startsWith("cluster-require-full-coverage is yes"),
+    );
+    for (const node of cluster.nodes) node.cli("CONFIG", "SET", "cluster-require-full-coverage", "no");
+    replica!.cli("CONFIG", "SET", "appendfsync", "everysec");
+    await eventually("it is used again", () => producer.health().ok);
+    await eventually("the replica is reported", () =>
+      log
+        .events("replica-not-durable")
+        .some(({ fix }) => fix === "CONFIG SET appendfsync always; CONFIG REWRITE"),
+    );
+    for (const { replica: address } of log.events("replica-not-durable")) {
+      expect(address).toBe(`127.0.0.1:${replica!.port}`);
+    }
+  }, 60_000);
+
+  test("needs no more permissions than docs/deploy-redis.md lists", async () => {
+    const page = await Bun.file(join(import.meta.dir, "..", "..", "docs/deploy-redis.md")).text();
+    const [, general = ""] = /redis-cli ACL SETUSER mail ([^`]*)\n```/.exec(page) ?? [];
+    const [, more = ""] = /On a cluster, the user also needs `([^`]+)`/.exec(page) ?? [];
+    const words = `${general} ${more}`
+      .replaceAll("\\\n", " ")
+      .replaceAll("'", "")
+      .replaceAll("reliable-email", queuePrefix);
+    const cluster = await start({ replicas: 1 });
+    for (const node of cluster.nodes)
+      expect(node.cli("ACL", "SETUSER", "mail", ...words.split(/\s+/))).toBe("OK");
+    const { producer } = await open(cluster.url.replace("://", "://mail:secret@"));
+    expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
+  }, 60_000);
 });
 
 test("cluster: a URL of the wrong kind says which one to use", async () => {

@@ -42,12 +42,18 @@ async function checkStore({ queue, retainMs }: Config): Promise<Check> {
   try {
     const admin = await openAdmin(queue, retainMs, silentLog);
     const health = await admin.health().finally(() => admin.close());
-    return health.ok ? passed("store", durabilityOf(queue)) : failed("store", health.reason);
+    return health.ok
+      ? passed("store", durabilityOf(queue) + warningIn(health))
+      : failed("store", health.reason);
   } catch (error) {
     if (error instanceof QueueMissing) return checkMissing(queue);
     if (error instanceof StoreUnavailable) return failed("store", error.message);
     throw error;
   }
+}
+
+function warningIn({ warning }: { readonly warning?: string }): string {
+  return warning === undefined ? "" : `; warning: ${warning}`;
 }
 
 /** Before the first start there is no queue, which is no failure if one can be created. */
@@ -56,7 +62,8 @@ async function checkMissing(queue: QueueSettings): Promise<Check> {
   if (queue.kind === "redis") {
     const health = await checkRedis({ ...queue, log: silentLog });
     if (!health.ok) return failed("store", health.reason);
-    return passed("store", `${durabilityOf(queue)}; no queue under prefix ${queue.prefix} yet: ${creator}`);
+    const none = `no queue under prefix ${queue.prefix} yet: ${creator}`;
+    return passed("store", `${durabilityOf(queue)}; ${none}${warningIn(health)}`);
   }
   const { folder } = queue;
   const user = process.getuid?.();

@@ -207,7 +207,7 @@ async function judgeStore(connection: RedisConnection, options: CheckOptions): P
     const endMs = performance.now() + healthTimeoutMs;
     for (;;) {
       const { state } = watch;
-      if (state.kind === "ready") return { ok: true };
+      if (state.kind === "ready") return watch.health();
       if (state.kind === "refused") {
         const fix = state.fixes.length === 0 ? "" : ` (fix: ${state.fixes.join("; ")})`;
         return { ok: false, reason: state.reason + fix };

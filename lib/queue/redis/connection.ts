@@ -3,7 +3,7 @@
 
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { nodeAddress, readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
+import { nodeAddress, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
 import { createConnector, type NodeInfo } from "./connector.ts";
 import { redisErrorText } from "./error_text.ts";
 import { tagOf } from "./partition.ts";
@@ -141,6 +141,11 @@ export class RedisConnection {
   /** Why it is down, in Redis's words where there are any. */
   get trouble(): string {
     return this.#trouble;
+  }
+
+  /** The replicas of its primary, where the topology knows them better than the primary's INFO. */
+  get replicas(): readonly RedisNode[] | undefined {
+    return this.#topology.replicas(this.#slot);
   }
 
   /**

@@ -2,11 +2,12 @@
 
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { readRedisUrl, type RedisTarget } from "../../runtime/redis_url.ts";
+import { nodeAddress, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
 import { redisErrorText } from "./connection.ts";
 
 export type StoreState =
-  | { readonly kind: "ready" }
+  /** `warning`: what will make it unready once one more thing fails. */
+  | { readonly kind: "ready"; readonly warning?: string }
   /** Not known yet, or not at the moment: no connection, a rewrite in progress. */
   | { readonly kind: "pending"; readonly reason: string }
   | Refused;
@@ -40,27 +41,42 @@ export function judgeDurability(
   if (Number(replicas) < minReplicas) {
     return pending(`${replicas} replicas are connected, REDIS_MIN_REPLICAS is ${minReplicas}`);
   }
-  if (config === undefined) return { kind: "ready" };
+  const ready = { kind: "ready", ...spareWarning(Number(replicas), minReplicas) } as const;
+  if (config === undefined) return ready;
   const wrong = judgeSettings(info, config);
   // After appendonly was switched on nothing is durable until the first rewrite has ended, and INFO does not
   // distinguish it from a later one. A rewrite of a Redis that was durable at the last check is a later one.
-  if (wrong !== undefined || verifiedBefore) return wrong ?? { kind: "ready" };
+  if (wrong !== undefined || verifiedBefore) return wrong ?? ready;
   if (info["aof_rewrite_in_progress"] === "1" || info["aof_rewrite_scheduled"] === "1") {
     return pending("a rewrite of the append-only file is in progress, perhaps the first");
   }
-  if (info["aof_last_bgrewrite_status"] === "ok") return { kind: "ready" };
+  if (info["aof_last_bgrewrite_status"] === "ok") return ready;
   const failed = "the last rewrite of the append-only file failed, perhaps the first";
   return refuse("store-not-durable", failed, ["BGREWRITEAOF"]);
 }
 
+function spareWarning(replicas: number, minReplicas: number): { readonly warning?: string } {
+  if (minReplicas === 0 || replicas > minReplicas) return {};
+  const count = `${replicas} ${replicas === 1 ? "replica is" : "replicas are"} connected`;
+  return {
+    warning: `${count}, no more than REDIS_MIN_REPLICAS: when one is lost or promoted, nothing is accepted until it is back`,
+  };
+}
+
+/** Name, value, and what happens otherwise. */
+const wantedSettings = [
+  ["appendonly", "yes", "a crash loses everything"],
+  ["appendfsync", "always", "a crash loses what was acknowledged last"],
+  ["no-appendfsync-on-rewrite", "no", "nothing is on disk during a rewrite"],
+  ["maxmemory-policy", "noeviction", "emails may be evicted"],
+] as const;
+const wantedInCluster = [
+  ["cluster-require-full-coverage", "no", "one shard that is down stops all others"],
+] as const;
+
 function judgeSettings(info: Info, config: Info): Refused | undefined {
   const hasFile = info["aof_enabled"] === "1";
-  const wanted = [
-    ["appendonly", "yes", "a crash loses everything"],
-    ["appendfsync", "always", "a crash loses what was acknowledged last"],
-    ["no-appendfsync-on-rewrite", "no", "nothing is on disk during a rewrite"],
-    ["maxmemory-policy", "noeviction", "emails may be evicted"],
-  ] as const;
+  const wanted = info["redis_mode"] === "cluster" ? [...wantedSettings, ...wantedInCluster] : wantedSettings;
   const found: Info = { ...config, appendonly: hasFile ? "yes" : "no" };
   const wrong = wanted.filter(([name, value]) => found[name] !== value);
   const reasons = wrong.map(([name, , consequence]) => `${name} is ${found[name]}: ${consequence}`);
@@ -81,13 +97,22 @@ export async function readInfo(redis: Redis): Promise<Info> {
 
 export async function readRedisConfig(redis: Redis): Promise<{ config: Info } | { refusal: string }> {
   try {
-    const list = await redis.config("GET", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy");
+    const names = [...wantedSettings, ...wantedInCluster].map(([name]) => name);
+    const list = await redis.config("GET", ...names);
     const pairs = (list as string[]).flatMap((name, i, all) => (i % 2 === 0 ? [[name, all[i + 1]]] : []));
     return { config: Object.fromEntries(pairs) };
   } catch (error) {
     if (redis.status !== "ready") throw error;
     return { refusal: `CONFIG GET is refused (${redisErrorText(error)})` };
   }
+}
+
+/** The replicas in the INFO of a primary, at the addresses that it knows. */
+export function replicasIn(info: Info): RedisNode[] {
+  return Object.entries(info).flatMap(([name, value]) => {
+    const [, host, port] = /^ip=([^,]+),port=(\d+),state=online/.exec(value) ?? [];
+    return /^slave\d+$/.test(name) && host !== undefined ? [{ host, port: Number(port) }] : [];
+  });
 }
 
 /** For each step of asking one replica, ms. */
@@ -112,18 +137,17 @@ export class ReplicaCheck {
   }
 
   /**
-   * Asks each replica in the INFO of a primary, at the address given there, and logs what is wrong. One that cannot be
-   * reached there, or does not let this user ask, is omitted.
+   * Asks each replica that may be promoted, and logs what is wrong. One that cannot be reached, or does not let this user
+   * ask, is omitted.
    */
-  async check(info: Info): Promise<void> {
+  async check(replicas: readonly RedisNode[]): Promise<void> {
     if (this.#asking !== undefined) return;
-    for (const [name, value] of Object.entries(info)) {
-      const [, host, port] = /^ip=([^,]+),port=(\d+),state=online/.exec(value) ?? [];
-      if (this.#isStopped || !/^slave\d+$/.test(name) || host === undefined) continue;
-      this.#asking = this.#connect(host, Number(port));
+    for (const node of replicas) {
+      if (this.#isStopped) break;
+      this.#asking = this.#connect(node);
       try {
         await this.#asking.connect();
-        this.#report(`${host}:${port}`, await judgeReplica(this.#asking));
+        this.#report(nodeAddress(node), await judgeReplica(this.#asking));
       } catch {
         // Its address may be one that only the primary can use.
       } finally {
@@ -138,7 +162,7 @@ export class ReplicaCheck {
     this.#asking?.disconnect();
   }
 
-  #connect(host: string, port: number): Redis {
+  #connect({ host, port }: RedisNode): Redis {
     const { topology, login, tls } = this.#target;
     // Over TLS, a replica at a bare address shows the certificate of the name that leads to the primary.
     const servername = topology.kind === "address" ? topology.node.host : undefined;
@@ -173,7 +197,8 @@ export class ReplicaCheck {
 async function judgeReplica(replica: Redis): Promise<StoreState> {
   const info = await readInfo(replica);
   const answer = await readRedisConfig(replica);
-  // Sentinel promotes none of priority 0.
-  if ("refusal" in answer || info["slave_priority"] === "0") return { kind: "ready" };
+  // Sentinel promotes none of priority 0; a cluster does.
+  const isNeverPromoted = info["slave_priority"] === "0" && info["redis_mode"] !== "cluster";
+  if ("refusal" in answer || isNeverPromoted) return { kind: "ready" };
   return judgeDurability({ ...info, role: "master" }, answer.config, 0, true);
 }

@@ -1,6 +1,7 @@
 // Watches whether the Redis behind a connection is durable and accepts writes. It is checked on every new connection and
 // every 10 s, since anybody can change its settings. Creates the queue in a Redis that has none.
 
+import { readRedisUrl } from "../../runtime/redis_url.ts";
 import type { Health } from "../contract.ts";
 import { type RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
 import {
@@ -9,6 +10,7 @@ import {
   readInfo,
   refuse,
   ReplicaCheck,
+  replicasIn,
   type StoreState,
 } from "./durability.ts";
 import { QueueFormat } from "./queue_format.ts";
@@ -33,6 +35,8 @@ export class StoreWatch {
   readonly #options: StoreWatchOptions;
   readonly #format: QueueFormat;
   readonly #replicas: ReplicaCheck;
+  /** Whether one of its replicas may be promoted. */
+  readonly #mayBeReplaced: boolean;
   readonly #markCompatible: () => void;
   #state: StoreState = { kind: "pending", reason: "not connected yet" };
   /** `run_id` of the Redis that was last found durable. */
@@ -42,6 +46,7 @@ export class StoreWatch {
   /** The connection that the check in progress belongs to. */
   #checking: number | undefined;
   #reported = "";
+  #warned: string | undefined;
   #timer: Timer | undefined;
   #isStopped = false;
 
@@ -50,6 +55,8 @@ export class StoreWatch {
     this.#options = options;
     this.#format = options.format ?? new QueueFormat(connection.partitions);
     this.#replicas = new ReplicaCheck(options.url, options.log);
+    const { kind } = readRedisUrl(options.url).topology;
+    this.#mayBeReplaced = options.minReplicas > 0 || kind === "sentinel" || kind === "cluster";
     const { promise, resolve } = Promise.withResolvers<void>();
     this.compatible = promise;
     this.#markCompatible = resolve;
@@ -68,7 +75,8 @@ export class StoreWatch {
 
   health(): Health {
     const state = this.#state;
-    return state.kind === "ready" ? { ok: true } : { ok: false, reason: state.reason };
+    if (state.kind !== "ready") return { ok: false, reason: state.reason };
+    return { ok: true, ...(state.warning !== undefined && { warning: state.warning }) };
   }
 
   stop(): void {
@@ -125,7 +133,9 @@ export class StoreWatch {
     // A moment without replicas does not affect the file; a period as a replica, or wrong settings, may.
     if (state.kind === "ready") {
       this.#verifiedRun = info["run_id"];
-      if (durability === "verify" && minReplicas > 0) void this.#replicas.check(info);
+      if (durability === "verify" && this.#mayBeReplaced) {
+        void this.#replicas.check(this.#connection.replicas ?? replicasIn(info));
+      }
     } else if (state.kind === "refused" || info["role"] !== "master") {
       this.#verifiedRun = undefined;
     }
@@ -149,12 +159,20 @@ export class StoreWatch {
     return { kind: "pending", reason: `no answer to the check (${reason})` };
   }
 
+  #warn(warning: string | undefined): void {
+    if (warning !== undefined && warning !== this.#warned) {
+      this.#options.log.warn("spare-replica-missing", { reason: warning });
+    }
+    this.#warned = warning;
+  }
+
   /** Logs a change, once. */
   #adopt(next: StoreState): void {
     const before = this.#state;
     this.#state = next;
     const { log, onVerified } = this.#options;
     if (next.kind === "ready") {
+      this.#warn(next.warning);
       if (before.kind === "ready") return;
       if (this.#reported !== "") log.info("store-durable");
       this.#reported = "";
