@@ -152,6 +152,30 @@ describe.each([
     expect(printed.providers.resend).not.toHaveProperty("failing_since");
   });
 
+  test("stats shows the rate that workers share, and a pause", async () => {
+    const { env, queue } = await open();
+    const { consumer } = queue;
+    const permit = { provider: "resend", credential: "c", startPerSecond: 2 };
+    expect((await consumer.takePermit(permit)).isTaken).toBe(true);
+    const change = { version: 0, factor: 0, step: 9, minPerSecond: 0.2, maxPerSecond: 9, throttles: 0 };
+    const settle = async (pauseMs: number) => {
+      const { batch } = await queue.sending();
+      const fates = batch.emails.map(({ id }) => ({ id, kind: "sent", record: "{}" }) as const);
+      const rate = { kind: "learned", ...change, limitPerSecond: 10, pauseMs, credential: "c" } as const;
+      await consumer.settle(batch, { fates, counts: {}, rate });
+    };
+    await settle(0);
+    const before = (await jsonOfCli(env, ["queue", "stats"])).providers.resend;
+    expect(undocumented(before)).toEqual([]);
+    expect(before).toMatchObject({ requests_per_second: 9, requests_per_second_limit: 10 });
+    const { stdout } = await runCli(env, "queue", "stats");
+    expect(stdout).toMatch(/^resend +accepted .*; at most 9 requests\/s, limit 10$/m);
+    await settle(3_600_000);
+    const { providers } = await jsonOfCli(env, ["queue", "stats"]);
+    expect(providers.resend).toMatchObject({ requests_paused_until: iso });
+    expect((await runCli(env, "queue", "stats")).stdout).toMatch(/^resend +accepted .*; no requests for /m);
+  });
+
   test("stats shows since when and why a provider fails", async () => {
     const { env, queue } = await open();
     await queue.sent();

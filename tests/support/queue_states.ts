@@ -87,6 +87,7 @@ export async function shapeQueue(env: Record<string, string>) {
 
   return {
     admin,
+    consumer,
     submit,
     /** Claims the batch that is due, as another worker. */
     reclaim: () => claim(),
