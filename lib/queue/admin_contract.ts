@@ -180,11 +180,12 @@ export interface Admin {
   beginMove(): Promise<void>;
   cancelMove(): Promise<void>;
   /**
-   * At most `limit` (1–1000) idempotency keys. Contains each key that is there from before the first page until after
-   * the last, once or more; but after a step of the store's clock during the walk, keys may be missing.
+   * At most `limit` (1–1000) idempotency keys. All pages together contain each key that is there from before the first
+   * page until after the last, once or more; but if the store's clock steps meanwhile, keys may be missing.
    * @param from `next` of the page before
+   * @param lifeMinMs leaves out keys that will expire sooner for all emails that have them
    */
-  listKeys(limit: number, from?: string): Promise<KeyPage>;
+  listKeys(limit: number, from?: string, lifeMinMs?: number): Promise<KeyPage>;
   /**
    * Adds idempotency keys of another queue; 1000 at most. A use that this queue has keeps the later expiry. What this
    * queue already answers with another id, or refuses, stays as it is. Each use lasts an hour at least.

@@ -88,6 +88,7 @@ describe.each([
       at: iso,
       ...Object.fromEntries(states.map((name) => [name, 0])),
       paused: false,
+      moving: false,
       store: { ok: true, detail: expect.stringMatching(/every write/) },
       providers: {},
       possible_duplicates: 0,
@@ -816,7 +817,7 @@ describe("queue: a queue that cannot be used", () => {
     [["queue"], "Which command?", "queue"],
     [
       ["queue", "look"],
-      "Unknown command 'look': the commands are stats, list, show, retry, delete, pause, resume, clear",
+      "Unknown command 'look': the commands are stats, list, show, retry, delete, pause, resume, clear, move",
       "queue",
     ],
     [["queue", "stats", "now"], "Unexpected argument 'now'", "queue stats"],

@@ -29,6 +29,8 @@ function spelledOut(span: string, id: string): string {
     .replace(/\[|\]/g, "")
     .replace(/<id…?>|ID/, id)
     .replace("<state>", "dead")
+    // Without settings, the file leads to the same queue, which is refused.
+    .replace(/<file>|FILE|(?<=^queue move)$/, " /dev/null")
     .replace(/^queue list(?= --|$)/, "$& dead");
   const isBare = /^queue (?:show|retry|delete)/.test(command) && !/ --all|[0-9a-f]-/.test(command);
   return `reliable-email ${command}${isBare ? ` ${id}` : ""}`;

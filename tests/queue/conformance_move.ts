@@ -16,10 +16,11 @@ export function moving(tools: Tools): void {
     q: QueueUnderTest,
     limit = 1000,
     between: () => Promise<void> = async () => {},
+    lifeMinMs?: number,
   ): Promise<Map<string, StoredKey["uses"]>> {
     const found = new Map<string, StoredKey["uses"]>();
     for (let from: string | undefined, pages = 0; ; pages += 1) {
-      const { keys, next } = await q.admin.listKeys(limit, from);
+      const { keys, next } = await q.admin.listKeys(limit, from, lifeMinMs);
       expect(keys.length).toBeLessThanOrEqual(limit);
       for (const { key, uses } of keys) found.set(key, uses);
       if (pages > 1000) throw new Error("listKeys: endless");
@@ -114,6 +115,18 @@ export function moving(tools: Tools): void {
         for (const { lifeMs } of found.get("k3")!) {
           expect(lifeMs).toBeWithin(23 * hourMs, 24 * hourMs + 1);
         }
+      }
+    });
+
+    test("leaves out keys that will expire sooner, unless a younger email has them too", async () => {
+      const q = await queue();
+      await submit(q, keyed("old"), keyed("shared"), keyed("repeated"));
+      q.advance(hourMs);
+      await submit(q, keyed("shared", "other", "t"), keyed("repeated"), keyed("young"), keyed("young2"));
+      for (const limit of [1, 1000]) {
+        const found = await listed(q, limit, undefined, 24 * hourMs - 10 * minuteMs);
+        expect([...found.keys()].toSorted()).toEqual(["shared", "young", "young2"]);
+        expect(found.get("shared")).toHaveLength(2);
       }
     });
 

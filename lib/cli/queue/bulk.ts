@@ -22,6 +22,8 @@ export const problems = {
   "in-batch": "is in a batch, and cannot be altered",
   busy: "is in doubt, and a worker has its batch at the moment: try again",
   changed: "has changed meanwhile: try again",
+  moving: "cannot be retried while the queue is being moved: retry in the new queue",
+  "deleted-at-target": "was deleted in the new queue: delete it here too",
 } as const;
 
 /** Why something could not be done to an email, by its name in JSON. */

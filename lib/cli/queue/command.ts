@@ -5,6 +5,7 @@ import { print, printJson } from "../output.ts";
 import { clearCommand } from "./clear.ts";
 import { deleteCommand } from "./delete.ts";
 import { listCommand } from "./list.ts";
+import { moveCommand } from "./move.ts";
 import { retryCommand } from "./retry.ts";
 import { jsonFlag, withQueue } from "./session.ts";
 import { showCommand } from "./show.ts";
@@ -42,7 +43,7 @@ function setPaused(paused: boolean, json: boolean) {
 
 export const queueCommand = defineGroup({
   name: "queue",
-  summary: "shows the queue, retries and deletes emails, pauses deliveries",
+  summary: "shows, pauses and moves the queue, retries and deletes emails",
   about: `\
 Shows and changes the emails in the queue, also while servers and workers run.
 The settings say where it is: REDIS_URL and REDIS_PREFIX, or DATA_DIR.`,
@@ -62,5 +63,6 @@ invalid setting.`,
     pauseCommand,
     resumeCommand,
     clearCommand,
+    moveCommand,
   ],
 });

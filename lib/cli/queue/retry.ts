@@ -4,7 +4,8 @@ import { decideRetry, endDoubtNow, type OperatorRetry, retryCounts } from "../..
 import type { StoredEmail } from "../../queue/contract.ts";
 import { defineCommand, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
-import { changeEmails, chunksOf, type FailedEmail, type Problem } from "./bulk.ts";
+import { Failure } from "../output.ts";
+import { changeEmails, chunksOf, type FailedEmail, type Problem, problems } from "./bulk.ts";
 import { emailFields } from "./email_fields.ts";
 import { deadPages, jsonFlag, type QueueSession, withQueue } from "./session.ts";
 
@@ -36,7 +37,8 @@ An email in doubt is retried only by its id and with --force. That ends the doub
     if (reason === "") throw new UsageError("--reason is empty");
     return withQueue(async (session) => {
       const { admin, location } = session;
-      const { nowMs, states } = await admin.stats();
+      const { nowMs, states, moving } = await admin.stats();
+      if (all && moving) throw new Failure(`Dead letters ${problems.moving} (queue in ${location})`);
       const outcome: Outcome = { retried: new Set(), possibleDuplicates: [], problems: [] };
       let seen = 0;
       const work = {
@@ -44,7 +46,7 @@ An email in doubt is retried only by its id and with --force. That ends the doub
         total: all ? states.dead : ids.length,
         chunks: all ? deadPages(admin, nowMs) : chunksOf(ids),
         async change(emails: readonly Target[]) {
-          await retryChunk(emails, { ...wanted, beganAtMs: nowMs }, session, outcome);
+          await retryChunk(emails, { ...wanted, beganAtMs: nowMs, moving }, session, outcome);
           return (seen += emails.length);
         },
         report: () => reportOn(outcome, all, location),
@@ -64,6 +66,8 @@ interface Wanted {
   readonly force: boolean;
   /** The store's time, Unix ms. */
   readonly beganAtMs: number;
+  /** The queue is being moved. */
+  readonly moving: boolean;
 }
 
 interface Outcome {
@@ -102,9 +106,9 @@ interface Request extends OperatorRetry {
 
 /** Retries one email for the web client. Returns what keeps it from being retried, if anything does. */
 export async function retryOne(id: string, force: boolean, session: Access): Promise<Problem | undefined> {
-  const { nowMs } = await session.admin.stats();
+  const { nowMs, moving } = await session.admin.stats();
   const outcome: Outcome = { retried: new Set(), possibleDuplicates: [], problems: [] };
-  await retryChunk([{ id }], { all: false, force, beganAtMs: nowMs }, session, outcome);
+  await retryChunk([{ id }], { all: false, force, beganAtMs: nowMs, moving }, session, outcome);
   return outcome.problems[0]?.problem;
 }
 
@@ -143,7 +147,7 @@ async function retryChunk(
 /** The request to the store, what keeps the email from being retried, or undefined if it has just been retried. */
 async function prepare(
   stored: StoredEmail,
-  { reason, force, beganAtMs }: Wanted,
+  { reason, force, beganAtMs, moving }: Wanted,
   session: Access,
   outcome: Outcome,
 ): Promise<Request | Problem | undefined> {
@@ -152,6 +156,7 @@ async function prepare(
   if (state === "in-doubt" && force && isWanted) return endDoubt(stored, beganAtMs, session, outcome);
   if (state !== "dead") return state;
   if (!isWanted) return "other-reason";
+  if (moving) return "moving";
   const request = { id, seenHistory, ...decideRetry(seenHistory, beganAtMs) };
   return request.mayBeDuplicate && !force ? "outcome-unknown" : request;
 }

@@ -1,7 +1,10 @@
 // A command's access to the queue, and what is reported when the queue cannot be used.
 
+import { readFileSync } from "node:fs";
+import { parseEnv } from "node:util";
 import { type Config, readConfig } from "../../config/config.ts";
 import { type Admin, type StoredEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import { describe, errorCode } from "../../runtime/errors.ts";
 import { silentLog, withoutSecrets } from "../../runtime/log.ts";
 import { type ExitCode, flag } from "../command.ts";
 import { Failure } from "../output.ts";
@@ -19,10 +22,17 @@ export interface QueueSession {
 
 export const jsonFlag = flag("prints one JSON document; docs/json-output.md describes it");
 
-/** Opens the queue for as long as `command` takes. Throws {@link Failure} if it cannot be used. */
-export async function withQueue(command: (session: QueueSession) => Promise<ExitCode>): Promise<ExitCode> {
-  const read = readConfig(process.env, "server");
-  if (!read.ok) throw new Failure(read.message, 2);
+/**
+ * Opens the queue for as long as `command` takes. Throws {@link Failure} if it cannot be used.
+ * @param file an environment file to use instead of the environment
+ */
+export async function withQueue(
+  command: (session: QueueSession) => Promise<ExitCode>,
+  file?: string,
+): Promise<ExitCode> {
+  const read =
+    file === undefined ? readConfig(process.env, "server") : readConfig(readEnvFile(file), "server");
+  if (!read.ok) throw new Failure(file === undefined ? read.message : `In ${file}: ${read.message}`, 2);
   const { config } = read;
   // Loaded only when needed, so that other commands start quickly.
   const { openAdmin } = await import("../../queue/open.ts");
@@ -41,6 +51,14 @@ export async function withQueue(command: (session: QueueSession) => Promise<Exit
     throw error;
   } finally {
     await admin?.close();
+  }
+}
+
+function readEnvFile(path: string): NodeJS.Dict<string> {
+  try {
+    return parseEnv(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new Failure(`${path} cannot be read (${errorCode(error) ?? describe(error).reason})`, 2);
   }
 }
 

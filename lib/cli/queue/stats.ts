@@ -107,6 +107,12 @@ function queueFields(stats: QueueStats, location: string): Fields {
       text: paused ? "paused: nothing is sent until `reliable-email queue resume`" : "not paused",
       style: paused ? ["bold", "yellow"] : [],
     },
+    moving: {
+      label: "Move",
+      value: stats.moving,
+      text: stats.moving ? "the queue is being moved: it accepts no new idempotency keys and no retries" : "",
+      style: ["bold", "yellow"],
+    },
     oldest_due_since: oldest("Oldest due", stats.oldestDueAtMs),
     oldest_in_doubt_since: oldest("Oldest in doubt", stats.oldestDoubtSinceMs),
     possible_duplicates: count("Duplicates", possible_duplicates, "possible"),

@@ -121,8 +121,9 @@ class RedisAdmin implements Admin {
     await this.#askDurably(scripts.move, 0);
   }
 
-  async listKeys(limit: number, from = "") {
-    const reply = await this.#askDurably<[number, string, ...string[]]>(scripts.listKeys, limit, from);
+  async listKeys(limit: number, from = "", lifeMinMs = -Infinity) {
+    const args = [limit, from, Math.max(Math.floor(lifeMinMs), Number.MIN_SAFE_INTEGER)];
+    const reply = await this.#askDurably<[number, string, ...string[]]>(scripts.listKeys, ...args);
     return readKeys(reply);
   }
 

@@ -75,7 +75,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     },
     beginMove: () => store.write(beginMove),
     cancelMove: () => store.write(cancelMove),
-    listKeys: (limit, from) => store.transact((db) => listKeys(db, limit, from)),
+    listKeys: (limit, from, lifeMinMs) => store.transact((db) => listKeys(db, limit, from, lifeMinMs)),
     rememberKeys: (keys) => addWithRoom(JSON.stringify(keys).length, (db) => rememberKeys(db, keys)),
     adopt: (letters) => {
       const bytes = letters.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);

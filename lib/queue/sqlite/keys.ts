@@ -32,11 +32,14 @@ export function addUse(db: SqliteConnection, key: string, use: KeyUse): void {
 }
 
 /** In the order of the keys, which never changes. */
-export function listKeys(db: SqliteConnection, limit: number, from = ""): KeyPage {
+export function listKeys(db: SqliteConnection, limit: number, from = "", lifeMinMs = -Infinity): KeyPage {
+  const leastMs = Math.max(0, db.now.atMs + lifeMinMs);
   // The first use of a key may have expired before the others.
   const names = db.all<{ key: string }>`
-    SELECT key FROM (SELECT key FROM idempotency WHERE key > ${from} ORDER BY key LIMIT ${limit})
-    UNION SELECT key FROM (SELECT key FROM idempotency_uses WHERE key > ${from} ORDER BY key LIMIT ${limit})
+    SELECT key FROM (SELECT key FROM idempotency
+      WHERE key > ${from} AND expires_at >= ${leastMs} ORDER BY key LIMIT ${limit})
+    UNION SELECT key FROM (SELECT key FROM idempotency_uses
+      WHERE key > ${from} AND expires_at >= ${leastMs} ORDER BY key LIMIT ${limit})
     ORDER BY key LIMIT ${limit}`;
   const keys = names.map(({ key }) => ({ key, uses: usesOf(db, key).map((use) => storedUse(db, use)) }));
   return { keys, next: names.length < limit ? undefined : names.at(-1)?.key };

@@ -8,8 +8,9 @@
 -- While it is being moved, submit.lua refuses new idempotency keys and retry.lua does nothing.
 
 if ARGV[2] == '1' then
-  call('SET', 'moving', text(now()))
+  call('SETNX', 'moving', text(now()))
 else
   call('DEL', 'moving')
 end
+call('SET', 'mark', text(now()))
 return redis.status_reply('OK')

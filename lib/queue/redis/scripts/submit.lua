@@ -28,7 +28,7 @@ local keyed = {}
 local function uses_of(name)
   if not keyed[name] then
     local uses = words(call('GET', 'idem:' .. name) or '')
-    keyed[name] = { uses = uses, is_new = #uses == 0 }
+    keyed[name] = { uses = uses }
   end
   return keyed[name]
 end
@@ -58,7 +58,7 @@ local function used_before(one)
   return first
 end
 
-local replies, emails, due, stamp, taken = {}, {}, {}, text(at), {}
+local replies, emails, due, expiries, stamp, taken = {}, {}, {}, {}, text(at), {}
 for i, id in ipairs(ids) do
   local one = idempotency[i]
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
@@ -71,6 +71,8 @@ for i, id in ipairs(ids) do
     append(emails, id, stamp .. '\n' .. ARGV[3 + 2 * i])
     append(due, stamp, id)
     if one then
+      local is_first = #uses_of(one.key).uses == 0
+      append(expiries, text(at + life), is_first and one.key or one.key .. ' ' .. one.token)
       use(one, text(at + life), id)
     end
   end
@@ -82,12 +84,7 @@ if #emails > 0 then
   call('ZADD', 'due', unpack(due))
   call('HSET', 'emails', unpack(emails))
 end
-local expiries, is_written = {}, #emails > 0
-for name, held in pairs(keyed) do
-  if held.is_new and held.is_changed then
-    append(expiries, held.uses[1], name)
-  end
-end
+local is_written = #emails > 0
 if #expiries > 0 then
   call('ZADD', 'idem:expiry', unpack(expiries))
 end

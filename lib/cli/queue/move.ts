@@ -1,0 +1,199 @@
+// `queue move`: moves the queue to another store, while servers and workers run. docs/moving.md has the procedure.
+
+import { onSignals } from "../../runtime/service.ts";
+import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
+import { formatCount } from "../format.ts";
+import { complain, Failure, hint, print, printJson } from "../output.ts";
+import { problems } from "./bulk.ts";
+import { countRest, describeRest, documentOfRest, hintAbout, readRest, type Rest } from "./move_rest.ts";
+import {
+  ask,
+  closeAndCopyKeys,
+  type CopiedKeys,
+  copyClosedKeys,
+  copyKeys,
+  finishInterrupted,
+  type Move,
+  moveDeadLetters,
+  type MovedLetters,
+} from "./move_steps.ts";
+import { jsonFlag, withQueue } from "./session.ts";
+
+/** Pause between two looks at a queue that drains, ms. */
+const lookEveryMs = 1000;
+
+export const moveCommand = defineCommand({
+  name: "queue move",
+  summary: "moves the queue to another store, step by step",
+  words: "<file>",
+  about: `\
+Moves the queue that the settings name to the one that the settings in the file name: an environment file, such as new servers and workers start with. The new queue exists once a worker has started on it. docs/moving.md describes the whole procedure:
+
+  1. Start workers and servers on the new queue, without traffic.
+  2. queue move FILE --copy   tries it out: copies the idempotency keys
+  3. queue move FILE --close  copies keys, and closes the old queue to new ones
+  4. Direct all traffic to the new servers.
+  5. queue move FILE          moves dead letters, and waits until the old
+                              workers have sent everything else
+
+Each step can be interrupted and repeated. Step 5 exits with 0 once the old queue is empty.`,
+  options: {
+    copy: flag("only copies idempotency keys; changes nothing in the old queue"),
+    close: flag("copies idempotency keys, and closes the old queue to new keys and to retries"),
+    cancel: flag("opens the old queue again"),
+    "no-wait": flag("reports what is left, and does not wait for it"),
+    json: jsonFlag,
+  },
+  async run({ json, ...wanted }, [file]) {
+    if (file === undefined) throw new UsageError("Where to? Name a file with the settings of the new queue");
+    if (Object.values(wanted).filter(Boolean).length > 1)
+      throw new UsageError("Use one of --copy, --close, --cancel and --no-wait");
+    return withQueue((source) => {
+      return withQueue(async (target) => {
+        if (source.location === target.location)
+          throw new Failure(`${file} names the same queue: ${source.location}`);
+        const stop = new AbortController();
+        const release = onSignals({
+          repeatMs: source.config.signalRepeatMs,
+          first: () => stop.abort(),
+          second: () => process.exit(1),
+        });
+        const showProgress = (text: string) =>
+          source.terminal.showsProgress && hint(`\r\x1b[K${text}${text && ". Ctrl-C is safe"}`);
+        const move: Move = { source, target, signal: stop.signal, showProgress };
+        try {
+          const result = await (wanted.cancel ? cancelMove(move) : advanceMove(move, wanted));
+          showProgress("");
+          return report(move, result, json);
+        } finally {
+          release();
+        }
+      }, file);
+    });
+  },
+});
+
+interface MoveResult {
+  readonly step: "copied" | "closed" | "emptied" | "canceled";
+  readonly keys?: CopiedKeys;
+  readonly letters?: MovedLetters;
+  readonly rest?: Rest;
+}
+
+interface Wanted {
+  readonly copy: boolean;
+  readonly close: boolean;
+  readonly "no-wait": boolean;
+}
+
+async function advanceMove(move: Move, { copy, close, "no-wait": noWait }: Wanted): Promise<MoveResult> {
+  await checkTarget(move);
+  if (copy) return { step: "copied", keys: await copyKeys(move) };
+  const { moving } = await ask(move.source, (admin) => admin.stats());
+  if (!moving && !close)
+    throw new Failure(`Not closed yet: run this with --close first (queue in ${move.source.location})`);
+  const keys = await (moving ? copyClosedKeys(move) : closeAndCopyKeys(move, () => beginMove(move)));
+  if (close) return { step: move.signal.aborted ? "copied" : "closed", keys };
+  return { step: "emptied", keys, ...(await empty(move, noWait)) };
+}
+
+async function beginMove({ source, target }: Move): Promise<void> {
+  await ask(source, (admin) => admin.beginMove());
+  if (!(await ask(target, (admin) => admin.stats())).moving) return;
+  // Another address leads to the same queue.
+  await ask(source, (admin) => admin.cancelMove());
+  throw new Failure(`Both settings lead to the same queue: ${source.location} and ${target.location}`);
+}
+
+async function checkTarget({ target }: Move): Promise<void> {
+  const { moving } = await ask(target, (admin) => admin.stats());
+  if (moving) throw new Failure(`${target.location} is being moved itself, or is the same queue`);
+  const health = await ask(target, (admin) => admin.health());
+  if (!health.ok) throw new Failure(`${target.location} cannot be relied on: ${health.reason}`);
+}
+
+/** Moves dead letters, also those that die meanwhile, until nothing is left. */
+async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "letters" | "rest">> {
+  let moved = 0;
+  for (;;) {
+    const letters = await moveDeadLetters(move);
+    moved += letters.moved;
+    const rest = await readRest(move.source);
+    const isOver = noWait || move.signal.aborted || !rest.moving || countRest(rest) === 0;
+    if (isOver) return { letters: { ...letters, moved }, rest };
+    move.showProgress(`Left: ${describeRest(rest)}`);
+    await pause(move.signal);
+  }
+}
+
+function pause(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, lookEveryMs);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+
+async function cancelMove(move: Move): Promise<MoveResult> {
+  await finishInterrupted(move);
+  // A letter that both queues have could be sent by both.
+  if (!move.signal.aborted) await ask(move.source, (admin) => admin.cancelMove());
+  return { step: "canceled" };
+}
+
+function report({ source, target, signal }: Move, result: MoveResult, json: boolean): ExitCode {
+  const { step, keys, letters, rest } = result;
+  const failed = letters?.failed ?? [];
+  const isCanceled = rest?.moving === false;
+  if (json) {
+    printJson({
+      queue: source.location,
+      target: target.location,
+      step,
+      keys,
+      ...(letters && { dead_letters_moved: letters.moved, failed }),
+      ...(rest && documentOfRest(rest)),
+      ...(signal.aborted && { interrupted: true }),
+    });
+  } else
+    print(
+      [
+        ...linesOf(result, source.location, target.location),
+        ...(signal.aborted ? [] : nextSteps(result)),
+      ].join("\n"),
+    );
+  for (const { id, problem } of failed) complain(`${id} ${problems[problem]}`);
+  if (isCanceled) complain("The old queue is no longer closed: the move was canceled, or a failover lost it");
+  if (signal.aborted)
+    complain("Interrupted: the changes above were made; run the command again for the rest");
+  const isDone = rest === undefined || (countRest(rest) === 0 && !isCanceled);
+  return isDone && !signal.aborted ? 0 : 1;
+}
+
+function* linesOf({ step, keys, letters, rest }: MoveResult, from: string, to: string): Generator<string> {
+  if (keys !== undefined) {
+    yield `${formatCount(keys.copied, "idempotency key")} copied to ${to} (queue in ${from})`;
+    if (keys.conflicts > 0)
+      yield `${formatCount(keys.conflicts, "use")} of a key left out: the new queue knows the key for another email`;
+  }
+  if (letters !== undefined) yield `${formatCount(letters.moved, "dead letter")} moved`;
+  if (step === "canceled") yield `Nothing was copied back from ${to} (queue in ${from})`;
+  if (rest === undefined) return;
+  const count = countRest(rest);
+  yield count === 0 ? "The old queue is empty" : `Left in the old queue: ${describeRest(rest)}`;
+}
+
+/** What the operator can do next, if the step was completed. */
+function nextSteps({ step, rest }: MoveResult): string[] {
+  switch (step) {
+    case "copied":
+      return ["Next: start servers on the new queue, and run this command with --close"];
+    case "closed":
+      return [
+        "The old queue accepts no new idempotency keys now: direct all traffic to the new servers, then run this command without --close",
+      ];
+    case "emptied":
+      return rest === undefined ? [] : hintAbout(rest);
+    case "canceled":
+      return ["The old queue accepts new idempotency keys again"];
+  }
+}

@@ -1,0 +1,188 @@
+// The steps of a move from one queue to another: keys, then dead letters, then the wait for the rest. Each can be
+// interrupted at any point, and repeated.
+
+import {
+  type Admin,
+  type DeadLetter,
+  idempotencyMs,
+  type StoredEmail,
+  StoreUnavailable,
+} from "../../queue/contract.ts";
+import { Failure } from "../output.ts";
+import type { FailedEmail } from "./bulk.ts";
+import { lossText, pageMax, type QueueSession } from "./session.ts";
+
+/** How long a store may be lost before the command ends, and between two tries, ms. */
+const patienceMs = 30_000;
+const againMs = 250;
+/** Tolerance for the difference between the store's clock and the monotonic one of this process, ms. */
+const clockMarginMs = 60_000;
+/** Most dead letters, and their text in UTF-16 units, that are read before they are written; but at least one letter. */
+const lettersMax = 100;
+const charsMax = 1024 * 1024;
+
+export interface Move {
+  readonly source: QueueSession;
+  readonly target: QueueSession;
+  /** Aborted by a signal: each step ends soon. */
+  readonly signal: AbortSignal;
+  readonly showProgress: (text: string) => void;
+}
+
+/** Asks a store, again and again if it does not answer. Throws {@link Failure} if it stays lost. */
+export async function ask<T>(side: QueueSession, request: (admin: Admin) => Promise<T>): Promise<T> {
+  const endMs = performance.now() + patienceMs;
+  for (;;) {
+    try {
+      return await request(side.admin);
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      if (performance.now() > endMs) throw new Failure(lossText(error, side.config));
+      await Bun.sleep(againMs);
+    }
+  }
+}
+
+export interface CopiedKeys {
+  /** Keys that were read. */
+  readonly copied: number;
+  /** Uses of keys that the target did not know. */
+  readonly added: number;
+  /** Uses that were left out, because the target knows the key for another email. */
+  readonly conflicts: number;
+}
+
+/**
+ * Copies idempotency keys.
+ * @param sinceMs only those that were used for an email after this time, by `performance.now()`
+ */
+export async function copyKeys(
+  { source, target, signal, showProgress }: Move,
+  sinceMs?: number,
+): Promise<CopiedKeys> {
+  const sum = { copied: 0, added: 0, conflicts: 0 };
+  for (let from: string | undefined; !signal.aborted;) {
+    const { keys, next } = await ask(source, (admin) => {
+      const ageMaxMs = sinceMs === undefined ? Infinity : performance.now() - sinceMs + clockMarginMs;
+      return admin.listKeys(pageMax, from, idempotencyMs - ageMaxMs);
+    });
+    const { added, conflicts } = await ask(target, (admin) => admin.rememberKeys(keys));
+    sum.copied += keys.length;
+    sum.added += added;
+    sum.conflicts += conflicts;
+    showProgress(`Copying idempotency keys: ${sum.copied.toLocaleString("en")}`);
+    if (next === undefined) break;
+    from = next;
+  }
+  return sum;
+}
+
+/**
+ * Closes the source to new keys, and copies all that it knows. Most are copied before, so that it is closed for a moment
+ * only until the target knows every key.
+ * @param begin marks the source as being moved
+ */
+export async function closeAndCopyKeys(move: Move, begin: () => Promise<void>): Promise<CopiedKeys> {
+  const before = { ...(await ask(move.source, (admin) => admin.stats())), monotonicMs: performance.now() };
+  const sinceMs = before.monotonicMs;
+  const open = await copyKeys(move);
+  if (move.signal.aborted) return open;
+  await begin();
+  const { nowMs, clockStep } = await ask(move.source, (admin) => admin.stats());
+  const steppedByMs = nowMs - before.nowMs - (performance.now() - sinceMs);
+  // Keys are found by their expiry, which is wrong while the clock is.
+  const isSteady = clockStep === undefined && Math.abs(steppedByMs) < clockMarginMs / 2;
+  const last = isSteady ? await copyKeys(move, sinceMs) : await copyClosedKeys(move);
+  return { ...open, added: open.added + last.added };
+}
+
+/** Copies the keys of a source that accepts no new ones. If a step of its clock may have hidden some, several times. */
+export async function copyClosedKeys(move: Move): Promise<CopiedKeys> {
+  let added = 0;
+  for (;;) {
+    const pass = await copyKeys(move);
+    added += pass.added;
+    const { clockStep } = await ask(move.source, (admin) => admin.stats());
+    if (pass.added === 0 || clockStep === undefined || move.signal.aborted) return { ...pass, added };
+  }
+}
+
+export interface MovedLetters {
+  readonly moved: number;
+  readonly failed: readonly FailedEmail[];
+}
+
+/**
+ * Moves the dead letters of a queue that is being moved: nobody can retry them there. They are durable at the target
+ * before they are deleted at the source.
+ */
+export async function moveDeadLetters(move: Move): Promise<MovedLetters> {
+  let moved = 0;
+  const failed: FailedEmail[] = [];
+  for await (const letters of deadLettersOf(move)) {
+    const answers = await ask(move.target, (admin) => admin.adopt(letters));
+    for (const [i, { id }] of letters.entries())
+      if (answers[i] === "deleted") failed.push({ id, problem: "deleted-at-target" });
+    const adopted = letters.filter((_, i) => answers[i] !== "deleted");
+    moved += await deleteAdopted(move, adopted);
+    move.showProgress(`Moving dead letters: ${moved.toLocaleString("en")}`);
+  }
+  return { moved, failed };
+}
+
+/** The dead letters of the source, in chunks that fit into memory. */
+async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly DeadLetter[]> {
+  for (let from: string | undefined; ;) {
+    const { emails, next } = await ask(source, (admin) => admin.list("dead", lettersMax, from));
+    let letters: DeadLetter[] = [];
+    let chars = 0;
+    for (const { id } of emails) {
+      if (signal.aborted) return;
+      const letter = letterOf(await ask(source, (admin) => admin.show(id)));
+      if (letter === undefined) continue;
+      letters.push(letter);
+      chars += letter.text.length;
+      if (chars < charsMax) continue;
+      yield letters;
+      [letters, chars] = [[], 0];
+    }
+    if (letters.length > 0) yield letters;
+    if (next === undefined) return;
+    from = next;
+  }
+}
+
+/** @returns nothing if it is no longer dead */
+function letterOf(stored: StoredEmail | undefined): DeadLetter | undefined {
+  if (stored?.state !== "dead") return undefined;
+  const { id, text = "", submittedAtMs = 0, atMs: diedAtMs = 0, history } = stored;
+  return { id, text, submittedAtMs, diedAtMs, history };
+}
+
+/** Deletes letters at the source that the target has. @returns how many have left the source */
+async function deleteAdopted({ source, target }: Move, letters: readonly DeadLetter[]): Promise<number> {
+  const ids = letters.map(({ id }) => id);
+  const histories = letters.map(({ history }) => history);
+  const answers = await ask(source, (admin) => admin.delete(ids, histories));
+  let gone = 0;
+  for (const [i, { id, history }] of letters.entries()) {
+    const left = answers[i] === "deleted" ? undefined : await ask(source, (admin) => admin.show(id));
+    // After a lost answer, the repeated deletion finds nothing to delete.
+    if (left === undefined || left.state === "deleted") gone += 1;
+    // A late report said that it was sent, or the move was canceled and it was retried here.
+    else await ask(target, (admin) => admin.delete([id], [history]));
+  }
+  return gone;
+}
+
+/** Leaves each dead letter that both queues have, after an interruption, to the target alone. */
+export async function finishInterrupted(move: Move): Promise<void> {
+  for await (const letters of deadLettersOf(move)) {
+    const shown = await Promise.all(letters.map(({ id }) => ask(move.target, (admin) => admin.show(id))));
+    const isThere = (i: number) => shown[i] !== undefined && shown[i].state !== "deleted";
+    await deleteAdopted(
+      move,
+      letters.filter((_, i) => isThere(i)),
+    );
+  }
+}

@@ -1,0 +1,248 @@
+// `queue move`, step by step: what each step changes and reports, and what an interruption leaves behind.
+
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startProxy } from "../../fakes/tcp_proxy.ts";
+import type { Admin } from "../../lib/queue/contract.ts";
+import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
+import { eventually } from "../support/eventually.ts";
+import { queueAdminOf, useProcesses } from "../support/processes.ts";
+import { shapeQueue } from "../support/queue_states.ts";
+import { startCommand } from "../support/service.ts";
+
+const stack = useProcesses();
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-move-"));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+
+type Settings = Record<string, string>;
+
+/** Writes settings as an environment file. */
+function fileOf(env: Settings): string {
+  const path = join(folder, `${Bun.randomUUIDv7()}.env`);
+  writeFileSync(
+    path,
+    Object.entries(env)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(""),
+  );
+  return path;
+}
+
+const pairs = [
+  ["from Redis to Redis", stack.settings, stack.settings],
+  ["from the embedded queue to Redis", stack.embedded, stack.settings],
+  ["from Redis to the embedded queue", stack.settings, stack.embedded],
+] as const;
+
+/** A queue with emails to move, and the one that it moves to. */
+async function prepare(from: () => Settings, to: () => Settings) {
+  const [source, target] = [from(), to()];
+  const queue = await shapeQueue(source);
+  const admin = await queueAdminOf(target);
+  const file = fileOf(target);
+  return {
+    source,
+    target,
+    queue,
+    admin,
+    file,
+    move: (code = 0, ...options: string[]) => jsonOfCli(source, ["queue", "move", file, ...options], code),
+    close: () => Promise.all([queue.close(), admin.close()]),
+  };
+}
+
+/** Adds dead letters to a queue as a command does that is killed before it has deleted them at the source. */
+async function adopt(to: Admin, from: Admin, ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    const { text, submittedAtMs, atMs, history } = (await from.show(id))!;
+    await to.adopt([{ id, text: text!, submittedAtMs: submittedAtMs!, diedAtMs: atMs!, history }]);
+  }
+}
+
+const stateIn = async (admin: Admin, id: string) => (await admin.show(id))?.state;
+
+test.each(pairs)("queue move: %s, each step does its part and reports what is left", async (_, from, to) => {
+  const one = await prepare(from, to);
+  const { source, queue, admin, move } = one;
+  const use = { id: Bun.randomUUIDv7(), fingerprint: "f", token: "", lifeMs: 3_600_000 };
+  await queue.admin.rememberKeys([{ key: "k", uses: [use] }]);
+  const [died = ""] = await queue.dead(1);
+  const shown = (await queue.admin.show(died))!;
+
+  expect(await move(0, "--copy")).toMatchObject({
+    step: "copied",
+    keys: { copied: 1, added: 1, conflicts: 0 },
+  });
+  expect(await move(0, "--copy")).toMatchObject({
+    step: "copied",
+    keys: { copied: 1, added: 0, conflicts: 0 },
+  });
+  expect((await admin.listKeys(10)).keys).toMatchObject([{ key: "k", uses: [{ id: use.id }] }]);
+  expect((await queue.admin.stats()).moving).toBe(false);
+  expect((await queue.admin.stats()).states.dead).toBe(1);
+
+  expect((await move(1)).error).toStartWith("Not closed yet");
+
+  await queue.admin.rememberKeys([{ key: "used-meanwhile", uses: [use] }]);
+  expect(await move(0, "--close")).toMatchObject({ step: "closed", keys: { added: 1 } });
+  expect((await jsonOfCli(source, ["queue", "stats"])).moving).toBe(true);
+  expect((await queue.admin.stats()).states.dead).toBe(1);
+
+  await queue.retrying(1);
+  const { batch } = await queue.inDoubt(2);
+  await queue.sending(3);
+  await queue.submit(4);
+  const report = await move(1, "--no-wait");
+  expect(report).toMatchObject({
+    step: "emptied",
+    dead_letters_moved: 1,
+    failed: [],
+    left: { waiting: 4, retrying: 1, sending: 3, "in-doubt": 2, dead: 0 },
+    paused: false,
+  });
+  expect(await admin.show(died)).toEqual(shown);
+  expect(await stateIn(queue.admin, died)).toBe("deleted");
+  for (const time of ["retrying_until", "sending_until"]) {
+    expect(Date.parse(report[time]) - batch.nowMs).toBeWithin(0, 3_600_000);
+  }
+  // DOUBT_TIMEOUT after doubt was recorded.
+  expect(Date.parse(report.in_doubt_until) - batch.nowMs).toBeWithin(23 * 3_600_000 - 1, 24 * 3_600_000);
+  const { code, stdout } = await runCli(source, "queue", "move", one.file, "--no-wait");
+  expect(code).toBe(1);
+  expect(stdout).toMatch(
+    /^Left in the old queue: 4 waiting, 1 retrying \(the last is due in .*\), 3 being sent \(.*\), 2 in doubt \(.* in 2[23]h\)$/m,
+  );
+  await one.close();
+});
+
+test.each(pairs)(
+  "queue move: %s, letters that an interrupted command left in both queues stay in the new one alone",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { source, target, queue, admin, move } = one;
+    const dead = await queue.dead(5);
+    await move(0, "--close");
+    await adopt(admin, queue.admin, dead.slice(0, 3));
+    // Here they may have been retried, or deleted.
+    await runCli(target, "queue", "retry", dead[0]!);
+    await runCli(target, "queue", "delete", dead[1]!);
+
+    const refused = await runCli(source, "queue", "retry", "--all");
+    expect(refused).toMatchObject({ code: 1, stdout: "" });
+    expect(refused.stderr).toContain("retry in the new queue");
+    const named = await jsonOfCli(source, ["queue", "retry", dead[2]!], 1);
+    expect(named.failed).toEqual([{ id: dead[2], problem: "moving" }]);
+
+    expect(await move(1, "--no-wait")).toMatchObject({
+      dead_letters_moved: 4,
+      failed: [{ id: dead[1], problem: "deleted-at-target" }],
+      left: { dead: 1 },
+    });
+    const states = await Promise.all(dead.map((id) => stateIn(admin, id)));
+    expect(states).toEqual(["waiting", "deleted", "dead", "dead", "dead"]);
+    const old = await Promise.all(dead.map((id) => stateIn(queue.admin, id)));
+    expect(old).toEqual(["deleted", "dead", "deleted", "deleted", "deleted"]);
+    await runCli(source, "queue", "delete", dead[1]!);
+    expect(await move()).toMatchObject({ dead_letters_moved: 0, left: { dead: 0 } });
+    await one.close();
+  },
+);
+
+test("queue move: --cancel opens the old queue again, and leaves no letter to both queues", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { source, queue, admin, move } = one;
+  const dead = await queue.dead(3);
+  await move(0, "--close");
+  await adopt(admin, queue.admin, dead.slice(0, 1));
+  expect(await move(0, "--cancel")).toMatchObject({ step: "canceled" });
+  expect((await queue.admin.stats()).moving).toBe(false);
+  expect((await jsonOfCli(source, ["queue", "retry", "--all"])).retried.toSorted()).toEqual(
+    dead.slice(1).toSorted(),
+  );
+  expect(await stateIn(admin, dead[0]!)).toBe("dead");
+  await one.close();
+});
+
+test("queue move: a letter stays in the new queue, even if the answer to its deletion in the old one is lost", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { source, queue, admin, file, move } = one;
+  const [died = ""] = await queue.dead(1);
+  await move(0, "--close");
+  const proxy = await startProxy(stack.redis.port);
+  proxy.onlyWith = "deleted";
+  proxy.replies = "cut";
+  const command = startCommand(cliCommand("queue", "move", file, "--json"), {
+    env: { ...source, REDIS_URL: `redis://127.0.0.1:${proxy.port}` },
+  });
+  await eventually("the answer to the deletion is lost", () => proxy.lost > 0);
+  proxy.replies = "pass";
+  expect(await command.exited).toBe(0);
+  expect(JSON.parse(command.stdout())).toMatchObject({ dead_letters_moved: 1, left: { dead: 0 } });
+  expect(await stateIn(admin, died)).toBe("dead");
+  proxy.stop();
+  await one.close();
+});
+
+test("queue move: waits for the old workers, and a signal ends the wait with a report", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { source, queue, file, move } = one;
+  await queue.sending(1);
+  await move(0, "--close");
+  const command = startCommand(cliCommand("queue", "move", file, "--json"), { env: source });
+  const [died = ""] = await queue.dead(1);
+  await eventually("it moves a letter that died meanwhile", async () => {
+    return (await stateIn(queue.admin, died)) === "deleted";
+  });
+  command.signal("SIGINT");
+  expect(await command.exited).toBe(1);
+  expect(JSON.parse(command.stdout())).toMatchObject({
+    step: "emptied",
+    dead_letters_moved: 1,
+    left: { sending: 1, dead: 0 },
+    interrupted: true,
+  });
+  await one.close();
+});
+
+test("queue move: refuses a target that is the same queue, is being moved, is no queue, or has no settings", async () => {
+  const { source, queue, admin, file, target, close } = await prepare(stack.settings, stack.settings);
+  const refusal = async (to: string, ...options: string[]) => {
+    const { code, stdout, stderr } = await runCli(source, "queue", "move", to, ...options);
+    expect(stdout).toBe("");
+    return [code, stderr.trim()] as const;
+  };
+  const here = `Redis at 127.0.0.1:${stack.redis.port}, keys under ${source["REDIS_PREFIX"]}`;
+  const same = fileOf(source);
+  expect(await refusal(same, "--copy")).toEqual([1, `${same} names the same queue: ${here}`]);
+  const alias = fileOf({ ...source, REDIS_URL: `redis://localhost:${stack.redis.port}` });
+  expect((await refusal(alias, "--close"))[1]).toStartWith("Both settings lead to the same queue");
+  expect((await queue.admin.stats()).moving).toBe(false);
+  await admin.beginMove();
+  expect((await refusal(file, "--copy"))[1]).toEndWith("is being moved itself, or is the same queue");
+  await admin.cancelMove();
+  const none = await refusal(fileOf({ ...target, REDIS_PREFIX: "nowhere" }));
+  expect(none[1]).toStartWith("There is no queue under prefix nowhere");
+  expect(await refusal(join(folder, "missing"))).toEqual([2, `${folder}/missing cannot be read (ENOENT)`]);
+  const invalid = fileOf({ REDIS_URL: "redis://:secret/word@host" });
+  expect((await refusal(invalid))[0]).toBe(2);
+  expect((await refusal(invalid))[1]).toStartWith(`In ${invalid}: Cannot start: REDIS_URL`);
+  expect((await refusal(invalid))[1]).not.toContain("secret");
+  expect((await runCli(source, "queue", "move")).code).toBe(2);
+  expect(await refusal(file, "--copy", "--close")).toEqual([
+    2,
+    "Use one of --copy, --close, --cancel and --no-wait\nTry: reliable-email queue move --help",
+  ]);
+  await close();
+});
+
+test("queue move: refuses a target that is not durable, before the old queue is closed", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { queue, target } = one;
+  const file = fileOf({ ...target, REDIS_MIN_REPLICAS: "1" });
+  const { code, stderr } = await runCli(one.source, "queue", "move", file, "--close");
+  expect([code, stderr]).toEqual([1, expect.stringContaining("cannot be relied on: ")]);
+  expect((await queue.admin.stats()).moving).toBe(false);
+  await one.close();
+});
