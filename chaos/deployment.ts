@@ -11,6 +11,7 @@ import { type Disk, openDisk } from "./disk/disk.ts";
 import { defaultFrom, unverifiedDomain } from "./emails.ts";
 import { follow } from "./failover.ts";
 import { controlOf, fakeAddresses, type FakeControl } from "./fakes.ts";
+import { killAllNodes, type Nodes, startAllNodes, startNodes } from "./nodes.ts";
 import { createManagedProcess, type ManagedProcess } from "./managed_process.ts";
 import type { Watched } from "./readiness_watch.ts";
 import type { Clocked, Fault, Link, Provider, Scenario, Store } from "./scenario.ts";
@@ -34,12 +35,16 @@ export interface Deployment {
   readonly workers: readonly ManagedProcess[];
   /** The primary, if there are two. */
   readonly redis: Redis | undefined;
+  /** The nodes of Sentinel or Cluster. */
+  readonly nodes: Nodes | undefined;
   /** Its replica, if a fault of the scenario promotes it. */
   readonly standby: Redis | undefined;
   /** The store's disk; undefined if no fault of the scenario concerns it. */
   readonly disk: Disk | undefined;
   /** Throws if the scenario steps no clock. */
   clock(of: Clocked): Clock;
+  /** Holds what the processes print. */
+  readonly logs: string;
   /** The file of the embedded queue. */
   readonly file: string;
   /** The URL of each server, for clients. */
@@ -201,6 +206,10 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     : undefined;
   disk?.setSyncDelay(scenario.diskSyncMs ?? 0);
   const redis = store === "redis" ? await createRedis("redis", data) : undefined;
+  const nodes =
+    store === "sentinel" || store === "cluster"
+      ? await startNodes(store, folder, { ...redisSettings, ...scenario.redis })
+      : undefined;
   let [primary, standby] = [redis, undefined as Redis | undefined];
   if (redis !== undefined && scenario.faults.some(isFailover)) {
     const dir = join(folder, "standby");
@@ -243,10 +252,12 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     };
   }
 
-  const queueSettings = async (link: Link) =>
-    redis === undefined
+  async function queueSettings(link: Link): Promise<Record<string, string>> {
+    if (nodes !== undefined) return { REDIS_URL: nodes.url };
+    return redis === undefined
       ? { DATA_DIR: data, ...joined(disk?.env, clocks?.service.env) }
       : { REDIS_URL: `redis://127.0.0.1:${await portOver(link, redis.port)}`, ...clocks?.service.env };
+  }
   const watched: Watched[] = [];
   /** Creates a process of the service, with an admin port if its readiness is watched. */
   async function serviceComponent(
@@ -293,9 +304,11 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     get standby() {
       return standby;
     },
+    nodes,
     disk,
     clock: (of) => clocks![of],
     watched,
+    logs,
     file: join(data, "queue.db"),
     urls,
     crashes,
@@ -308,6 +321,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     },
     async startEverything() {
       for (const node of [primary, standby]) node?.component.start();
+      if (nodes !== undefined) await startAllNodes(nodes);
       for (const one of all) one.start();
     },
     async killEverything() {
@@ -315,13 +329,12 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
         ...all.map((one) => one.kill()),
         primary?.component.kill(),
         standby?.component.kill(),
+        nodes && killAllNodes(nodes),
       ]);
     },
     async operate(...args) {
-      const where =
-        redis === undefined
-          ? { DATA_DIR: data, ...disk?.env }
-          : { REDIS_URL: `redis://127.0.0.1:${primary!.port}` };
+      const url = nodes?.url ?? (primary && `redis://127.0.0.1:${primary.port}`);
+      const where = url === undefined ? { DATA_DIR: data, ...disk?.env } : { REDIS_URL: url };
       const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
         cwd: logs,
         env: { PATH: process.env["PATH"] ?? "", ...where },
@@ -351,6 +364,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
         one.signal("SIGCONT");
       await deployment.killEverything();
       await fakesComponent.kill();
+      await nodes?.stop();
       for (const list of proxies.values()) for (const proxy of list) proxy.stop();
     },
   };

@@ -5,6 +5,7 @@ import { appendFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Proxy } from "../fakes/tcp_proxy.ts";
 import { failOver } from "./failover.ts";
+import { moveSlot, promote, strikeNode } from "./inject_nodes.ts";
 import type { ManagedProcess } from "./managed_process.ts";
 import { between, pick, type Strike } from "./schedule.ts";
 import type { Fault } from "./scenario.ts";
@@ -47,6 +48,12 @@ export async function inject(deployment: Deployment, strike: Strike): Promise<St
       return freeze(componentOf(deployment, fault.component, target), forMs);
     case "failOver":
       return failOver(deployment, fault, forMs);
+    case "node":
+      return strikeNode(deployment.nodes!, fault, forMs, target);
+    case "promote":
+      return promote(deployment.nodes!, forMs, target);
+    case "moveSlot":
+      return moveSlot(deployment.nodes!, fault, { target, random, log: deployment.logs });
     case "cutPower":
       return cutPower(deployment, Math.max(0, Math.round(between(fault.keep, random))), target);
     case "tearLog":
@@ -122,8 +129,9 @@ function killEverything(deployment: Deployment): Promise<Struck> {
   });
 }
 
-function allNames({ servers, workers, redis }: Deployment): string[] {
-  return [...servers, ...workers, ...(redis ? [redis.component] : [])].map(({ name }) => name);
+function allNames({ servers, workers, redis, nodes }: Deployment): string[] {
+  const stores = redis === undefined ? (nodes?.all ?? []) : [redis.component];
+  return [...servers, ...workers, ...stores].map(({ name }) => name);
 }
 
 function restart(deployment: Deployment, component: ManagedProcess): Promise<Struck> {

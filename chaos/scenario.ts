@@ -13,6 +13,9 @@ export type Provider = "resend" | "postmark";
 /** A process of the service or of the store; if there are several, one is drawn. */
 export type Component = "server" | "worker" | "redis";
 
+/** The role of a node of Sentinel or Cluster when a fault strikes it. */
+export type NodeRole = "primary" | "replica" | "sentinel";
+
 /** A network link that can fail. */
 export type Link =
   /** Between the clients and a server. */
@@ -38,6 +41,30 @@ export type Fault =
   | { readonly do: "freeze"; readonly component: Component; readonly forMs: Range }
   /** Redis's replica is promoted behind the same address. The old primary finally becomes its replica. */
   | { readonly do: "failOver"; readonly old: "demoted" | "hung" | "dead"; readonly forMs: Range }
+  /** One node of Sentinel or Cluster fails. Another one may take its role meanwhile. */
+  | {
+      readonly do: "node";
+      readonly role: NodeRole;
+      readonly how:
+        | "kill"
+        /** SIGSTOP, then SIGCONT. */
+        | "freeze"
+        /** Nothing passes between it and the others, and connections stay open; what was sent arrives in the end. */
+        | "cutFromEveryone"
+        /** The same between it and the other nodes: the service still reaches it. */
+        | "cutFromPeers"
+        | "cutFromService";
+      readonly forMs: Range;
+      /** It does not come back until another primary has all other replicas. */
+      readonly untilReplaced?: true;
+    }
+  /** An operator promotes a replica. */
+  | { readonly do: "promote"; readonly forMs: Range }
+  /**
+   * An operator moves a partition's slot to another primary of the cluster. With `killSource` the source is killed in the
+   * middle, and the operator repairs the cluster when it is back.
+   */
+  | { readonly do: "moveSlot"; readonly killSource?: true }
   /** kill -9 of everything; all but the first `keep` writes that no fsync followed are lost. */
   | { readonly do: "cutPower"; readonly keep: Range }
   /** kill -9 of Redis, which leaves half of an unanswered command at the end of its log. */

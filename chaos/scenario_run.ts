@@ -133,6 +133,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
     // Every strike has undone its effects, but a process that died on its own may not be back yet.
     await deployment.exclusively(() => deployment.startEverything());
+    await deployment.nodes?.settled();
     if (scenario.healedByRestart) await restartWorkers(deployment);
     await readiness.stop();
     const leftWhileFull = scenario.drainsWithMemoryFull

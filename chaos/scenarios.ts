@@ -1,7 +1,8 @@
 // The scenarios: one for each kind of fault, and two that combine them. Data only; scenario.ts defines the words.
 
+import { replicasPerPrimary } from "./nodes.ts";
 import { answerInstead, faults, gatewayAnswers } from "../fakes/faults.ts";
-import type { Clocked, Fault, Provider, Scenario } from "./scenario.ts";
+import type { Clocked, Fault, NodeRole, Provider, Range, Scenario } from "./scenario.ts";
 
 const both = ["resend", "postmark"] as const;
 const forBoth = (fault: (name: Provider) => Fault): Fault[] => both.map(fault);
@@ -13,6 +14,21 @@ const kills: Fault[] = [
   { do: "kill", component: "everything" },
 ];
 const redisKills: Fault[] = [...kills, { do: "kill", component: "redis" }];
+
+/** One node fails in each way in each role. @param roles a role listed twice is drawn twice as often */
+function nodeFaults(roles: readonly NodeRole[], forMs: Range): Fault[] {
+  const ways = ["kill", "freeze", "cutFromEveryone", "cutFromPeers", "cutFromService"] as const;
+  return roles.flatMap((role) => ways.map((how): Fault => ({ do: "node", role, how, forMs })));
+}
+
+/** A dead primary does not come back before another one has the remaining replicas. */
+const replacements: Fault[] = (["kill", "cutFromEveryone", "cutFromPeers"] as const).map((how) => ({
+  do: "node",
+  role: "primary",
+  how,
+  forMs: [0, 500],
+  untilReplaced: true,
+}));
 
 const powerCut: Fault = { do: "cutPower", keep: [-4, 4] };
 
@@ -171,6 +187,49 @@ export const scenarios: readonly Scenario[] = [
     settings: { REDIS_MIN_REPLICAS: "1" },
     redis: { "repl-diskless-sync-delay": "0" },
     pauseMs: [500, 1500],
+  },
+  {
+    name: "nodes",
+    about:
+      "a node dies, hangs or is cut off for a while, or a replica is promoted; all replicas must have every email",
+    stores: ["sentinel", "cluster"],
+    faults: [
+      ...nodeFaults(["primary", "primary", "replica", "sentinel"], [500, 6000]),
+      { do: "promote", forMs: [500, 3000] },
+      { do: "promote", forMs: [500, 3000] },
+    ],
+    settings: { REDIS_MIN_REPLICAS: String(replicasPerPrimary) },
+    pauseMs: [500, 2000],
+    mayDuplicateAtPostmark: true,
+  },
+  {
+    name: "replaced-nodes",
+    about:
+      "a primary that dies or is cut off comes back after it was replaced; one of two replicas must have every email",
+    stores: ["sentinel", "cluster"],
+    faults: [
+      ...replacements,
+      { do: "node", role: "replica", how: "kill", forMs: [500, 3000] },
+      { do: "node", role: "replica", how: "cutFromEveryone", forMs: [500, 3000] },
+    ],
+    settings: { REDIS_MIN_REPLICAS: "1" },
+    pauseMs: [500, 3000],
+    mayDuplicateAtPostmark: true,
+  },
+  {
+    name: "slot-moves",
+    about:
+      "slots move under load, and the source of a move is killed in the middle; the operator repairs the cluster",
+    stores: ["cluster"],
+    faults: [
+      { do: "moveSlot" },
+      { do: "moveSlot" },
+      { do: "moveSlot", killSource: true },
+      { do: "promote", forMs: [300, 1000] },
+    ],
+    settings: { REDIS_MIN_REPLICAS: String(replicasPerPrimary) },
+    pauseMs: [300, 2000],
+    mayDuplicateAtPostmark: true,
   },
   {
     name: "power-cut",
@@ -386,6 +445,29 @@ export const scenarios: readonly Scenario[] = [
       ...network(["clients", "resend", "postmark"]),
       ...providerTrouble,
     ],
+    pauseMs: [100, 500],
+    lanes: 2,
+    mayDuplicateAtPostmark: true,
+    mayHang: true,
+  },
+  {
+    name: "everything-nodes",
+    about: "everything, two faults at a time, with the faults of several nodes",
+    oneSender: true,
+    stores: ["sentinel", "cluster"],
+    faults: [
+      ...Array.from({ length: 4 }, () => kills).flat(),
+      { do: "restart", component: "server" },
+      { do: "restart", component: "worker" },
+      { do: "freeze", component: "worker", forMs: [1000, 5000] },
+      { do: "freeze", component: "server", forMs: [300, 2000] },
+      ...nodeFaults(["primary", "primary", "replica", "sentinel"], [300, 5000]),
+      { do: "promote", forMs: briefly },
+      { do: "promote", forMs: briefly },
+      ...network(["clients", "resend", "postmark"]),
+      ...providerTrouble,
+    ],
+    settings: { REDIS_MIN_REPLICAS: String(replicasPerPrimary) },
     pauseMs: [100, 500],
     lanes: 2,
     mayDuplicateAtPostmark: true,

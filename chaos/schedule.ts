@@ -58,6 +58,12 @@ export function describeFault(fault: Fault): string {
       return `fail over, old primary ${fault.old}`;
     case "network":
       return `${fault.how} ${fault.link}`;
+    case "node":
+      return `${fault.how} ${fault.role}${fault.untilReplaced ? " until it is replaced" : ""}`;
+    case "promote":
+      return "promote a replica";
+    case "moveSlot":
+      return `move a slot${fault.killSource ? ", and kill its source" : ""}`;
     case "provider":
       return `${fault.name}: ${[fault.fault].flat().map(describeEffect).join(" or ")}`;
     case "providerDown":

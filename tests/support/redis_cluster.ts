@@ -60,6 +60,8 @@ export interface RedisCluster {
 }
 
 const slots = 16_384;
+/** How many keys move with one command; their names are its arguments. */
+const keysAtOnce = 500;
 /** How long a node may be silent until others hold it for failed, ms. Promotion takes about as long again. */
 export const nodeTimeoutMs = 1000;
 
@@ -223,18 +225,19 @@ function clusterOf(
         source,
         target,
         migrate(countMax = Infinity) {
-          const keys = source
-            .cli("CLUSTER", "GETKEYSINSLOT", String(slot), "1000")
-            .split("\n")
-            .filter(Boolean);
-          const moved = keys.slice(0, countMax);
-          if (moved.length > 0) {
+          // A node that was replaced has keys that it must not give away, or none though its replacement has some.
+          if (ownerOf(slot)?.node !== source) throw new Error(`${source.name} is not the primary any more`);
+          const count = Number(source.cli("CLUSTER", "COUNTKEYSINSLOT", String(slot)));
+          const moving = Math.min(count, countMax);
+          for (let moved = 0; moved < moving; moved += keysAtOnce) {
+            const most = String(Math.min(keysAtOnce, moving - moved));
+            const keys = source.cli("CLUSTER", "GETKEYSINSLOT", String(slot), most).split("\n");
             const to = ["127.0.0.1", String(target.announcedPort), "", "0", "20000"];
             const auth = password === undefined ? [] : ["AUTH", password];
-            const answer = source.cli("MIGRATE", ...to, ...auth, "KEYS", ...moved);
+            const answer = source.cli("MIGRATE", ...to, ...auth, "KEYS", ...keys);
             if (answer !== "OK") throw new Error(`MIGRATE: ${answer}`);
           }
-          return keys.length - moved.length;
+          return count - moving;
         },
         finish() {
           set(target, "NODE", idOf(target));

@@ -19,11 +19,6 @@ export interface SentinelOptions extends NodesOptions {
   readonly replicas?: number;
   /** Default: 3. A majority of them decides. */
   readonly sentinels?: number;
-  /**
-   * Sentinels look at the nodes as rarely as in production: they leave an old primary a primary for ten seconds after
-   * they have promoted another node.
-   */
-  readonly isSlow?: boolean;
 }
 
 export interface RedisSentinel {
@@ -52,7 +47,7 @@ const name = "queue";
 const quick = ["info-period", "500", "publish-period", "500"];
 
 export async function startRedisSentinel(options: SentinelOptions = {}): Promise<RedisSentinel> {
-  const { replicas = 2, sentinels = 3, settings = {}, isSlow = false } = options;
+  const { replicas = 2, sentinels = 3, settings = {} } = options;
   const password = settings["requirepass"];
   const planned = await planAll("node", 1 + replicas, options);
   const [primary, ...others] = planned;
@@ -100,7 +95,7 @@ export async function startRedisSentinel(options: SentinelOptions = {}): Promise
     await stopAll(nodes);
     throw error;
   });
-  const setup = sentinelOf(nodes, started, { password, isSlow });
+  const setup = sentinelOf(nodes, started, password);
   await setup.settled();
   return setup;
 }
@@ -131,7 +126,7 @@ function viewOf(sentinel: RedisServer): View {
 function sentinelOf(
   nodes: readonly RedisServer[],
   sentinels: readonly RedisServer[],
-  { password, isSlow }: { password: string | undefined; isSlow: boolean },
+  password: string | undefined,
 ): RedisSentinel {
   const awake = () => sentinels.filter((sentinel) => sentinel.isRunning);
   function primary(): RedisServer {
@@ -144,7 +139,7 @@ function sentinelOf(
   }
   /** Forgotten by a Sentinel that is restarted. */
   function hurry(): void {
-    if (!isSlow) for (const sentinel of awake()) sentinel.cli("SENTINEL", "DEBUG", ...quick);
+    for (const sentinel of awake()) sentinel.cli("SENTINEL", "DEBUG", ...quick);
   }
   const follows = (node: RedisServer, port: number) => {
     const info = node.cli("INFO", "replication");
