@@ -220,6 +220,44 @@ const architecture = diagram(
   ],
 );
 
+const fleet = diagram(
+  980,
+  220,
+  "A fleet without a single point of failure",
+  [
+    { at: [60, 110], text: "clients", width: 90 },
+    { at: [210, 60], text: "HAProxy", width: 100 },
+    { at: [210, 160], text: "HAProxy", width: 100 },
+    { at: [375, 60], text: "servers, host a", width: 130 },
+    { at: [375, 160], text: "servers, host b", width: 130 },
+    { at: [560, 110], text: "Redis: primary", width: 120 },
+    { at: [560, 30], text: "replica", width: 120 },
+    { at: [560, 190], text: "replica", width: 120 },
+    { at: [740, 60], text: "worker, host c", width: 120 },
+    { at: [740, 160], text: "worker, host d", width: 120 },
+    { at: [910, 60], text: "Resend", width: 100 },
+    { at: [910, 160], text: "Postmark", width: 100 },
+  ],
+  [
+    ...fan([106, 110], [159, 60], [159, 160]),
+    ...fan([261, 60], [309, 60], [309, 150]),
+    ...fan([261, 160], [309, 70], [309, 160]),
+    ...fan([441, 60], [499, 105]),
+    ...fan([441, 160], [499, 115]),
+    ...fan([560, 89], [560, 51]),
+    ...fan([560, 131], [560, 169]),
+    ...fan([679, 60], [621, 105]),
+    ...fan([679, 160], [621, 115]),
+    ...fan([801, 60], [859, 60], [859, 150]),
+    ...fan([801, 160], [859, 70], [859, 160]),
+  ],
+);
+
+/** Arrows from one point to several. */
+function fan(from: readonly [number, number], ...to: readonly (readonly [number, number])[]): Edge[] {
+  return to.map((end) => ({ path: [from, end] }));
+}
+
 const lineHeight = 18;
 const columnWidth = 7.8;
 const padding = 14;
@@ -292,6 +330,7 @@ const { stats, failover } = await capture();
 const pictures = {
   states,
   architecture,
+  fleet,
   stats: terminal("Output of queue stats", "reliable-email queue stats", stats),
   failover: terminal("A failover in the log", "journalctl -o cat -u reliable-email-worker", failover),
 };

@@ -2,6 +2,7 @@
 
 import { expect } from "bun:test";
 import type { Machine } from "./machine.ts";
+import { installHaproxy, makeCertificate } from "./haproxy.ts";
 import { testPage } from "./page.ts";
 
 testPage("docs/reverse-proxy.md", async (page, machine) => {
@@ -18,14 +19,21 @@ testPage("docs/reverse-proxy.md", async (page, machine) => {
   caddy.interrupt();
   await caddy.exited;
 
-  await run(
-    "openssl req -x509 -newkey ed25519 -nodes -subj /CN=mail.example.com -keyout /etc/ssl/mail.example.com.key -out /etc/ssl/mail.example.com.pem",
-  );
+  await makeCertificate(machine);
   await run(`mkdir -p /etc/nginx/conf.d /var/lib/nginx /var/log/nginx
     echo 'events {} http { include conf.d/*.conf; }' > /etc/nginx/nginx.conf`);
   await run("cat > /etc/nginx/conf.d/mail.conf", { typed: page.next("server {") });
   await run("nginx -t");
-  open("nginx -g 'daemon off;'");
+  const nginx = open("nginx -g 'daemon off;'");
+  await passes(machine);
+  nginx.interrupt();
+  await nginx.exited;
+
+  await installHaproxy(machine);
+  open(
+    "PROVIDERS=sandbox DEFAULT_FROM=shop@example.com API_TOKENS=sixteen-or-longer HOST=10.0.0.11 ADMIN_HOST=10.0.0.11 npm run server",
+  );
+  await run(page.block("install -m 600"));
   await passes(machine);
 });
 

@@ -6,18 +6,24 @@ export const bothReady =
   "curl --fail-with-body localhost:3001/readyz && curl --fail-with-body localhost:3002/readyz";
 
 /**
- * Installs the service as docs/deploy-systemd.md does, but from the sources.
- * @param settings lines of its environment
+ * Installs the units as docs/deploy-systemd.md does, but from the sources.
+ * @param settings lines of their environment
  */
-export async function installService({ run, until }: Machine, ...settings: string[]): Promise<void> {
+export async function installUnits({ run }: Machine, ...settings: string[]): Promise<void> {
   await run(`
     install -D -m 644 -t /etc/systemd/system deploy/systemd/*.service
     cp -r deploy/systemd/from-sources/. /etc/systemd/system/
     install -D -m 600 deploy/systemd/env.example /etc/reliable-email/env
     systemd-sysusers "$PWD/deploy/systemd/sysusers.d/reliable-email.conf"`);
   await run("cat >> /etc/reliable-email/env", { typed: `${settings.join("\n")}\n` });
-  await run("systemctl daemon-reload && systemctl enable --now reliable-email-server reliable-email-worker");
-  await until(bothReady);
+  await run("systemctl daemon-reload");
+}
+
+/** The same, and starts a server and a worker. */
+export async function installService(machine: Machine, ...settings: string[]): Promise<void> {
+  await installUnits(machine, ...settings);
+  await machine.run("systemctl enable --now reliable-email-server reliable-email-worker");
+  await machine.until(bothReady);
 }
 
 /**

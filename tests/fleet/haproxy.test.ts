@@ -18,11 +18,15 @@ type Behavior = "answer" | "close" | "hang" | "refuse";
 
 let folder = "";
 let port = 0;
+/** Of a second frontend, in which the optional line is not a comment. */
+let portWithKeys = 0;
 let haproxy: Process;
 let ask: (command: string) => Promise<string>;
 const servers: Server[] = [];
 /** The size of each body that was received, by the `x-test` of its request. */
 const received = new Map<string, readonly number[]>();
+/** The keys of the same requests. */
+const keys = new Map<string, readonly unknown[]>();
 /** What to do with the requests of each `x-test`, in order; those after the last are answered. */
 const scripts = new Map<string, readonly Behavior[]>();
 /** The status of every `/readyz`. */
@@ -38,6 +42,7 @@ async function startScripted(at: number): Promise<void> {
     const name = String(request.headers["x-test"]);
     const all = received.get(name) ?? [];
     received.set(name, [...all, bytes]);
+    keys.set(name, [...(keys.get(name) ?? []), request.headers["idempotency-key"]]);
     const behavior = scripts.get(name)?.[all.length] ?? "answer";
     if (behavior === "close") request.socket.destroy();
     if (behavior === "answer") response.end(JSON.stringify({ ok: true }));
@@ -55,10 +60,17 @@ async function startScripted(at: number): Promise<void> {
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "reliable-email-haproxy-"));
   port = await freePort();
+  portWithKeys = await freePort();
   const [dead, a1, b1] = [await freePort(), await freePort(), await freePort()];
   const files = writeHaproxyFiles(folder, (config) =>
     config
       .replace("bind :443", `bind 127.0.0.1:${port}`)
+      .replace(/^frontend [^]*?\n\n/m, (frontend) => {
+        const other = frontend
+          .replace("submissions", "with-keys")
+          .replace(String(port), String(portWithKeys));
+        return frontend + other.replace("#http-request", "http-request");
+      })
       .replaceAll(/ a1 \S+:3000(?: port 3001)?$/gm, ` a1 127.0.0.1:${a1}`)
       .replaceAll(/ b1 \S+:3000(?: port 3001)?$/gm, ` b1 127.0.0.1:${b1}`)
       .replaceAll(/ a2 \S+(?: port 3011)?$/gm, ` a2 127.0.0.1:${dead}`)
@@ -82,16 +94,17 @@ afterAll(async () => {
 });
 
 interface Exchange {
+  readonly to?: number;
   readonly script?: readonly Behavior[];
   readonly body?: string;
   readonly hasKey?: boolean;
 }
 
 /** Posts once, and returns the answer and what the servers received. */
-async function post({ script = [], body = "body", hasKey = false }: Exchange) {
+async function post({ to = port, script = [], body = "body", hasKey = false }: Exchange) {
   const name = Bun.randomUUIDv7();
   scripts.set(name, script);
-  const response = await fetch(`https://127.0.0.1:${port}/`, {
+  const response = await fetch(`https://127.0.0.1:${to}/`, {
     method: "POST",
     headers: { "x-test": name, ...(hasKey && { "idempotency-key": name }) },
     body,
@@ -100,7 +113,8 @@ async function post({ script = [], body = "body", hasKey = false }: Exchange) {
   });
   const { status, headers } = response;
   const answer = (await response.json()) as object;
-  return { status, type: headers.get("content-type"), answer, received: received.get(name) ?? [] };
+  const type = headers.get("content-type");
+  return { name, status, type, answer, received: received.get(name) ?? [] };
 }
 
 /** Opens a connection and sends the beginning of a request. */
@@ -160,11 +174,20 @@ describe("haproxy: a request without a key", () => {
   test.concurrent.each<Behavior>(["close", "hang"])(
     "is not repeated if its server does %s",
     async (first) => {
-      const { received, ...answer } = await post({ script: [first] });
-      expect(answer).toEqual({ status: 500, type: "application/json", answer: notStored });
+      const { status, type, answer, received } = await post({ script: [first] });
+      expect({ status, type, answer }).toEqual({ status: 500, type: "application/json", answer: notStored });
       expect(received).toHaveLength(1);
     },
   );
+
+  test.concurrent("is sent again under the same key, if HAProxy gives it one", async () => {
+    const { name, status } = await post({ to: portWithKeys, script: ["close"] });
+    const [first, second] = keys.get(name)!;
+    expect({ status, second }).toEqual({ status: 200, second: first });
+    expect(first).toMatch(/^[0-9a-f-]{36}$/);
+    const own = await post({ to: portWithKeys, hasKey: true });
+    expect(keys.get(own.name)).toEqual([own.name]);
+  });
 });
 
 test.concurrent("haproxy: a body that does not arrive in time is answered with 500", async () => {
@@ -179,6 +202,14 @@ test.concurrent("haproxy: a larger body may pause for longer than an answer may 
   expect(request.text()).toBe("");
   request.write("x".repeat(100_000));
   expect(await request.answered()).toMatch(/^HTTP\/1.1 200 /);
+});
+
+test.concurrent("haproxy: HTTP/2 is not offered", async () => {
+  const { promise, resolve } = Promise.withResolvers<string | false | null>();
+  const options = { host: "127.0.0.1", port, rejectUnauthorized: false, ALPNProtocols: ["h2", "http/1.1"] };
+  const socket = connect(options, () => resolve(socket.alpnProtocol));
+  expect(await promise).not.toBe("h2");
+  socket.destroy();
 });
 
 // Nothing listens on the port of a2, and nothing checks the servers while none is ready.
