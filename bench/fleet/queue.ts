@@ -3,7 +3,14 @@
 
 import { encodeEmail } from "../../lib/email/email.ts";
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../../lib/queue/contract.ts";
-import type { Consumer, Settled, Settlement } from "../../lib/queue/contract.ts";
+import type { Consumer, PermitRequest, Settled, Settlement } from "../../lib/queue/contract.ts";
+import {
+  changeRate,
+  newBucket,
+  type RateBucket,
+  sharedRate,
+  takePermit,
+} from "../../lib/queue/rate_bucket.ts";
 import { Heap, type VirtualTime } from "./virtual_time.ts";
 
 interface StoredEmail {
@@ -29,6 +36,8 @@ export class SimulatedQueue {
   readonly #providers: readonly string[];
   readonly #emails = new Map<string, DueList<StoredEmail>>();
   readonly #batches = new Map<string, DueList<StoredBatch>>();
+  /** By provider: each has one credential. */
+  readonly #rates = new Map<string, RateBucket>();
   readonly #acceptances = new Map<string, number>();
   readonly #listeners: (() => void)[] = [];
   /** A claim found nothing: the next submission wakes the workers. */
@@ -85,6 +94,7 @@ export class SimulatedQueue {
     return {
       compatible: Promise.resolve(),
       claim: (request) => answer(() => this.#claim(request)),
+      takePermit: (request) => answer(() => this.#takePermit(request)),
       settle: (batch, settlement) => answer(() => this.#settle(batch, settlement)),
       claimEnded: unused,
       sweep: unused,
@@ -108,25 +118,47 @@ export class SimulatedQueue {
     return list;
   }
 
+  #takePermit({ provider, startPerSecond }: PermitRequest) {
+    const nowMs = this.#time.nowMs;
+    const bucket = this.#rates.get(provider) ?? newBucket(startPerSecond);
+    const isTaken = sharedRate(bucket, nowMs).nextInMs === 0;
+    if (isTaken) this.#rates.set(provider, takePermit(bucket, nowMs));
+    return { isTaken, rate: sharedRate(this.#rates.get(provider) ?? bucket, nowMs) };
+  }
+
   #claim(request: ClaimRequest): ClaimResult {
     this.claims += 1;
+    const nowMs = this.#time.nowMs;
+    const { provider, credential, startPerSecond = 1 } = request;
+    const rate = sharedRate(this.#rates.get(provider) ?? newBucket(startPerSecond), nowMs);
+    if (rate.nextInMs > 0) return { kind: "limited", rate };
+    const found = this.#find(request);
+    if (typeof found === "object") {
+      const taken = this.#takePermit({ provider, credential, startPerSecond });
+      return { ...this.#lease(found, request), rate: taken.rate };
+    }
+    return { kind: "empty", nextDueInMs: found === Infinity ? undefined : found - nowMs, rate };
+  }
+
+  /** A batch, or when something will be due. */
+  #find(request: ClaimRequest): StoredBatch | number {
     const nowMs = this.#time.nowMs;
     let nextDueMs = Infinity;
     for (const source of request.sources) {
       if (source === "batches") {
         const list = this.#batchesOf(request.provider);
         const [again] = list.take(1, nowMs);
-        if (again !== undefined) return this.#lease({ ...again, lease: again.lease + 1 }, request);
+        if (again !== undefined) return { ...again, lease: again.lease + 1 };
         nextDueMs = Math.min(nextDueMs, list.nextDueMs());
         continue;
       }
       const lists = source === "emails" ? this.#newLists(request) : this.#splitLists(request);
       const made = this.#makeBatch(lists, request);
-      if (made !== undefined) return this.#lease(made, request);
+      if (made !== undefined) return made;
       if (source === "emails" && request.shared) this.#isIdle = true;
       nextDueMs = Math.min(nextDueMs, ...lists.map(({ list }) => list.nextDueMs()));
     }
-    return { kind: "empty", nextDueInMs: nextDueMs === Infinity ? undefined : nextDueMs - nowMs };
+    return nextDueMs;
   }
 
   #newLists({ provider, shared, countMax }: ClaimRequest): NamedList[] {
@@ -155,7 +187,7 @@ export class SimulatedQueue {
     return undefined;
   }
 
-  #lease(stored: StoredBatch, { leaseMs, dueCountMax, credential }: ClaimRequest): ClaimResult {
+  #lease(stored: StoredBatch, { leaseMs, dueCountMax, credential }: ClaimRequest) {
     const nowMs = this.#time.nowMs;
     const emails = stored.emails.map((email): ClaimedEmail => {
       email.carried += 1;
@@ -172,7 +204,7 @@ export class SimulatedQueue {
       acceptances: this.#acceptances.get(credential) ?? 0,
     };
     const dueLeft = Math.min(dueCountMax, this.#emailsIn("due").dueCount(nowMs));
-    return { kind: "batch", batch, dueLeft };
+    return { kind: "batch", batch, dueLeft } as const;
   }
 
   #settle(batch: Batch, settlement: Settlement): Settled {
@@ -197,6 +229,9 @@ export class SimulatedQueue {
     }
     const credential = settlement.credential ?? "";
     this.#acceptances.set(credential, (this.#acceptances.get(credential) ?? 0) + accepted);
+    const { rate } = settlement;
+    const bucket = this.#rates.get(batch.provider);
+    if (rate && bucket) this.#rates.set(batch.provider, changeRate(bucket, rate, nowMs));
     stored.emails = [...left.values()];
     if (settlement.rest !== undefined) {
       const { notes, delayMs } = settlement.rest;

@@ -10,13 +10,23 @@ export function benchFleet(options: ScenarioOptions): Table {
   return reportFleet(scenario, simulateFleet(scenario));
 }
 
-export function reportFleet(scenario: FleetScenario, result: FleetResult): Table {
-  const { minutes, possibleDuplicates, dead } = result;
-  const byPhase = Map.groupBy(minutes, (one) => phaseAt(scenario.phases, minutes.indexOf(one)));
-  const rows = scenario.phases.map(({ name }, index) => rowOf(name, byPhase.get(index) ?? []));
-  const outage = byPhase.get(1) ?? [];
-  const recoveredAt = minutes.findLastIndex(({ oldestSeconds }) => oldestSeconds > 60) + 1;
-  const downUntil = scenario.phases.slice(0, 2).reduce((sum, phase) => sum + phase.minutes, 0);
+export function reportFleet({ phases, ...scenario }: FleetScenario, result: FleetResult): Table {
+  const { minutes } = result;
+  const drainedAt = minutes.findLastIndex(({ oldestSeconds }) => oldestSeconds > 60) + 1;
+  const outageAt = phases[0]!.minutes;
+  const backAt = outageAt + phases[1]!.minutes;
+  const phaseOf = (minute: number) => {
+    const { name } = phases[phaseAt(phases, minute)]!;
+    return name === "recovery" && minute >= drainedAt ? "drained" : name;
+  };
+  const byPhase = Map.groupBy(minutes.keys(), phaseOf);
+  const rows = [...byPhase].map(([name, some]) =>
+    rowOf(
+      name,
+      [...some].map((minute) => minutes[minute]!),
+    ),
+  );
+  const late = minutes.slice((outageAt + backAt) / 2, backAt);
   return {
     name: "fleet",
     notes: [
@@ -24,14 +34,13 @@ export function reportFleet(scenario: FleetScenario, result: FleetResult): Table
     ],
     rows,
     ratios: {
-      "requests in the first minute of the outage": requestsOf(outage.slice(0, 1)),
-      "requests a minute in its second half":
-        requestsOf(outage.slice(-outage.length / 2)) / (outage.length / 2),
-      "hours from the end of the outage until drained": (recoveredAt - downUntil) / 60,
+      "requests in the first minute of the outage": requestsOf(minutes.slice(outageAt, outageAt + 1)),
+      "requests a minute in its second half": requestsOf(late) / late.length,
+      "hours from its end until nothing waited longer than a minute": (drainedAt - backAt) / 60,
       "requests that carried an email, mean": result.carriedMean,
       "requests that carried an email, most": result.carriedMost,
-      "possible duplicates": possibleDuplicates,
-      "dead letters": dead,
+      "possible duplicates": result.possibleDuplicates,
+      "dead letters": result.dead,
     },
   };
 }
