@@ -6,6 +6,7 @@ import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
+import { createNetwork } from "../support/network.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { allLeadTo, openRedisQueue, queueOptions, type RedisQueue } from "../support/redis_queue.ts";
 import { type RedisSentinel, type SentinelOptions, startRedisSentinel } from "../support/redis_sentinel.ts";
@@ -67,6 +68,26 @@ describe.each(Object.keys(ends))("sentinel: a primary that is %s", (how) => {
     await woken.promise;
   }, 120_000);
 });
+
+test("sentinel: a primary that is cut off with a Sentinel, and goes on by their word, is left", async () => {
+  const network = createNetwork();
+  closing.push(network.stop);
+  const setup = await start({ network });
+  const { producer, admin } = await open(setup.url, 1);
+  const old = setup.primary();
+  const heal = [old, setup.sentinels[0]!].map(({ name }) => network.cut({ host: name, from: "peers" }));
+  const emails = Array.from({ length: 20 }, () => submission());
+  const answers = emails.map((one) => producer.submit(one, within(60_000)));
+  expect((await Promise.all(answers)).map(({ kind }) => kind)).toEqual(emails.map(() => "stored"));
+  expect(old.cli("ROLE")).toStartWith("master");
+  const next = setup.nodes.find((node) => node !== old && node.cli("ROLE").startsWith("master"));
+  await allLeadTo(next!);
+  await open(setup.url, 1);
+  for (const end of heal) end();
+  await eventually("the old primary follows", () => old.cli("ROLE").startsWith("slave"));
+  const stats = await eventually("the operator is answered", () => admin.stats().catch(() => undefined));
+  expect(stats.states.waiting).toBe(emails.length);
+}, 120_000);
 
 test("sentinel: one that hangs, though it is the first, delays no connection", async () => {
   const setup = await start();

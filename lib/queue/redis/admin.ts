@@ -32,9 +32,9 @@ const openTimeoutMs = 5000;
 const answerTimeoutMs = 30_000;
 /** Longest wait for replicas, ms. */
 const replicaTimeoutMs = 1000;
-/** Longest wait for the store to become ready, and between two looks, ms. */
+/** Longest wait for the store to become ready, and between two looks at it, ms. */
 const healthTimeoutMs = 1000;
-const healthPauseMs = 20;
+const healthPauseMs = 10;
 
 /**
  * Resolves when the store can be asked; rejects with {@link StoreUnavailable} if it cannot, and with
@@ -221,20 +221,18 @@ async function judgeStore(connection: RedisConnection, options: CheckOptions): P
   }
 }
 
-/** Whether Redis refuses what `REDIS_URL` names: another user, password or database is needed, or a permission. */
-const refusedSetting = /^(WRONGPASS|NOAUTH|NOPERM|ERR (invalid )?DB index|ERR SELECT) ?/;
+/** Whether waiting cannot help: `REDIS_URL` has the wrong form, user, password, database or name. */
+const isFinal =
+  /(^|: )((WRONGPASS|NOAUTH|NOPERM) |ERR (invalid )?DB index|ERR SELECT)|: use rediss?[+:]|knows no primary/;
 
-function reach(connection: RedisConnection): Promise<void> {
-  const { redis } = connection;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const timer = setTimeout(
-    () => reject(new StoreUnavailable(`not reached within ${openTimeoutMs} ms: ${connection.trouble}`)),
-    openTimeoutMs,
-  );
-  redis.once("ready", () => resolve());
-  redis.on("error", ({ message }) => {
-    // Waiting cannot make a password right.
-    if (refusedSetting.test(message)) reject(new StoreUnavailable(message));
-  });
-  return promise.finally(() => clearTimeout(timer));
+async function reach(connection: RedisConnection): Promise<void> {
+  const endMs = performance.now() + openTimeoutMs;
+  while (connection.redis.status !== "ready") {
+    const { trouble } = connection;
+    if (isFinal.test(trouble)) throw new StoreUnavailable(trouble);
+    if (performance.now() > endMs) {
+      throw new StoreUnavailable(`not reached within ${openTimeoutMs} ms: ${trouble}`);
+    }
+    await Bun.sleep(healthPauseMs);
+  }
 }

@@ -70,7 +70,7 @@ export class RedisConnection {
   readonly #clockOffsetMs: () => number;
   readonly #role: string;
   readonly #log: Log;
-  /** Reasons that were logged since it was last up: an outage repeats its reasons, and may alternate between several. */
+  /** Kinds of reasons logged since it was last up: an outage repeats its reasons, and may alternate between several. */
   readonly #reported = new Set<string>();
   readonly #timer: Timer;
   readonly #target: RedisTarget;
@@ -189,10 +189,12 @@ export class RedisConnection {
 
   #fail(reason: string): void {
     this.#trouble = reason;
-    if (!this.#reported.has(reason)) {
+    // Without the details: when several nodes fail, they come in many combinations.
+    const [kind = ""] = reason.split(": ", 1);
+    if (!this.#reported.has(kind)) {
       this.#log.warn("store-connection-lost", { connection: this.#role, reason });
     }
-    this.#reported.add(reason);
+    this.#reported.add(kind);
   }
 
   #onError(error: Error & { readonly command?: { readonly name: string } }): void {
