@@ -8,6 +8,7 @@ import type {
   ClaimResult,
   Consumer,
   PermitRequest,
+  RateChange,
   Settlement,
   SharedRate,
   WorkerPresence,
@@ -47,6 +48,7 @@ class RedisConsumer implements Consumer {
   readonly #clock: ClockWatch;
   readonly #callbacks: (() => void)[] = [];
   #isPaused = false;
+  #workers = 1;
 
   constructor(options: RedisConsumerOptions) {
     const { monotonicOffsetMs = () => 0 } = options;
@@ -55,8 +57,8 @@ class RedisConsumer implements Consumer {
     this.#claims = new RedisConnection(options, "claims", claimTimeoutMs);
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
-    const { claim, permit, settle, housekeeping, stats } = scripts;
-    const ours = [claim, permit, settle, housekeeping, stats];
+    const { claim, permit, changeRate, settle, housekeeping, stats } = scripts;
+    const ours = [claim, permit, changeRate, settle, housekeeping, stats];
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
@@ -69,6 +71,24 @@ class RedisConsumer implements Consumer {
 
   claimEnded(request: Parameters<Consumer["claimEnded"]>[0]) {
     return this.#claim(request.leaseMs, { ...request, sources: ["ended"] });
+  }
+
+  /**
+   * Whether a claim would lease something. Else its result, which may be a batch if it repeats one that was answered.
+   * Takes no permit.
+   */
+  async look({ startPerSecond: _, ...request }: ClaimRequest): Promise<ClaimResult | { kind: "due" }> {
+    return this.#claim(request.leaseMs, { ...request, only_looks: true });
+  }
+
+  /** For requests with a batch of another partition. */
+  async changeRate(key: Omit<PermitRequest, "startPerSecond">, change: RateChange): Promise<void> {
+    await this.#ask(this.#settlements, scripts.changeRate, [JSON.stringify({ ...change, ...key })]);
+  }
+
+  /** Workers that were alive at the last sweep, at least 1. */
+  get workers(): number {
+    return this.#workers;
   }
 
   async takePermit(request: PermitRequest) {
@@ -86,7 +106,9 @@ class RedisConsumer implements Consumer {
     // A worker that knows how much time has passed records the step.
     if (look.step === "unknown") return;
     const limits = { retainMs: this.#retainMs, idempotencyMs };
-    await this.#sweep({ ...look, ...limits, worker: presence.worker, presence: presenceText(presence) });
+    const text = presenceText(presence);
+    const swept = await this.#sweep({ ...look, ...limits, worker: presence.worker, presence: text });
+    this.#workers = Math.max(1, swept.workers ?? 1);
   }
 
   async stats() {
@@ -111,7 +133,7 @@ class RedisConsumer implements Consumer {
   async #sweep(request: object) {
     const beganMs = this.#monotonicMs();
     const { reply } = await this.#ask(this.#settlements, scripts.housekeeping, [JSON.stringify(request)]);
-    const clock = JSON.parse(String(reply)) as { readonly nowMs: number; readonly stampMs?: number };
+    const clock = JSON.parse(String(reply)) as SweepReply;
     const moment = { beganMs, monotonicMs: beganMs, atMs: clock.nowMs };
     return { ...clock, step: this.#clock.look(clock.stampMs, moment) };
   }
@@ -157,6 +179,12 @@ class RedisConsumer implements Consumer {
     }
     return { ...result, kind: "unreplicated" };
   }
+}
+
+interface SweepReply {
+  readonly nowMs: number;
+  readonly stampMs?: number;
+  readonly workers?: number;
 }
 
 /** The text after the time in a worker's field of the key `workers`. */

@@ -3,6 +3,7 @@
 // The format that they expect, and common.lua, are inserted behind that line, and rates.lua where it is needed.
 
 import adopt from "./scripts/adopt.lua" with { type: "text" };
+import changeRate from "./scripts/change_rate.lua" with { type: "text" };
 import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
 import common from "./scripts/common.lua" with { type: "text" };
@@ -55,6 +56,7 @@ export const scripts = {
   submit: createScript(submit),
   claim: createScript(claim, withRates),
   permit: createScript(permit, withRates),
+  changeRate: createScript(changeRate, withRates),
   settle: createScript(settle, withRates),
   housekeeping: createScript(housekeeping, withRates),
   list: createScript(list),

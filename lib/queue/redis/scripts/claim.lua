@@ -10,6 +10,7 @@
 --                        any provider whose doubt has ended
 --   except for "ended", as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
 --                        doubtMs, context, dueCountMax, startPerSecond
+--   only_looks           if true, leases nothing, and answers with the kind "due" where it would
 --
 -- Reads only the lists of this provider and those for all, so that another provider's backlog costs it nothing.
 --
@@ -149,6 +150,9 @@ local function take_batch()
     for _, batch in ipairs(due) do
       h = h or housekeeping()
       if not belongs_to_another_worker(fields(batch, 'doubt', 'held', 'credential'), h) then
+        if request.only_looks then
+          return answer({ kind = 'due' })
+        end
         return lease(batch, record(batch), h)
       end
     end
@@ -186,6 +190,9 @@ local function take(any, only, most, piece)
       ids[#ids + 1] = email
       append(members, email, request.claimId)
     end
+  end
+  if request.only_looks and #ids > 0 then
+    return answer({ kind = 'due' })
   end
   if #taken > 0 then
     if any then

@@ -9,7 +9,8 @@
 --   retainMs, idempotencyMs   how long an id stays known, and an idempotency key
 --   worker, presence     the worker, and what follows the time in its field of workers
 --
--- Returns JSON: nowMs, and stampMs, the time of this clock that some worker left last; absent if none ever did.
+-- Returns JSON: nowMs; stampMs, the time of this clock that some worker left last, absent if none ever did; and workers,
+-- how many live, absent from a look at the clock.
 
 local at, request = now(), cjson.decode(ARGV[2])
 local minute, day = 60000, 24 * hour
@@ -24,8 +25,9 @@ local function range(name, least, most, limit)
   return call('ZRANGEBYSCORE', name, least, most, 'LIMIT', 0, limit)
 end
 
+local live
 local function clock()
-  return cjson.encode({ nowMs = at, stampMs = tonumber(h.swept) })
+  return cjson.encode({ nowMs = at, stampMs = tonumber(h.swept), workers = live })
 end
 
 -- The clock
@@ -103,6 +105,7 @@ if presence ~= request.presence or at - heard >= 20000 or at < tonumber(heard) t
   end
 end
 
+live = 0
 local retry_max, search_wait, credentials = 0, 0, {}
 for worker, line in pairs(hash('workers')) do
   local all = words(line)
@@ -113,6 +116,7 @@ for worker, line in pairs(hash('workers')) do
     call('HSET', 'workers', worker, text(at) .. string.sub(line, #all[1] + 1))
   end
   if age <= minute then
+    live = live + 1
     retry_max = math.max(retry_max, tonumber(all[2]))
     search_wait = math.max(search_wait, tonumber(all[3]))
     for i = 4, #all, 3 do
