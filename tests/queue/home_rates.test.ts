@@ -1,7 +1,7 @@
 // The rates of a queue of several partitions, with partitions that only keep a rate.
 
 import { describe, expect, test } from "bun:test";
-import { type PermitRequest, type RateChange, StoreUnavailable } from "../../lib/queue/contract.ts";
+import { type RateChange, StoreUnavailable } from "../../lib/queue/contract.ts";
 import { changeRate, newBucket, sharedRate, takePermit } from "../../lib/queue/rate_bucket.ts";
 import { HomeRates, type RateHome } from "../../lib/queue/redis/partitioned/home_rates.ts";
 
@@ -19,7 +19,7 @@ class TestHome implements RateHome {
   /** The clock of this partition, which stands still. */
   nowMs = 1e12;
 
-  async takePermit(_: PermitRequest) {
+  async takePermit() {
     this.asked += 1;
     if (this.isHung) throw new StoreUnavailable("timed out");
     const isTaken = sharedRate(this.bucket, this.nowMs).nextInMs === 0;

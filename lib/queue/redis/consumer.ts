@@ -77,8 +77,8 @@ class RedisConsumer implements Consumer {
    * Whether a claim would lease something. Else its result, which may be a batch if it repeats one that was answered.
    * Takes no permit.
    */
-  async look({ startPerSecond: _, ...request }: ClaimRequest): Promise<ClaimResult | { kind: "due" }> {
-    return this.#claim(request.leaseMs, { ...request, only_looks: true });
+  async look(request: ClaimRequest): Promise<ClaimResult | { kind: "due" }> {
+    return this.#claim(request.leaseMs, { ...request, startPerSecond: undefined, only_looks: true });
   }
 
   /** For requests with a batch of another partition. */
