@@ -673,4 +673,44 @@ describe("redis: a Redis", () => {
       }),
     30_000,
   );
+
+  test(
+    "with too few replicas has neither taken over nor handed over what a move brings, and with enough it has",
+    () =>
+      withRedis({}, async (primary) => {
+        const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
+        try {
+          const options = optionsFor(primary.url, { minReplicas: 1 });
+          const producer = await producerOn(options);
+          const admin = await adminOn(options);
+          const one = submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
+          expect((await producer.submit(one, within(15_000))).kind).toBe("stored");
+          const { keys } = await admin.listKeys(10);
+          const letter = { ...submission(), submittedAtMs: 1, diedAtMs: 2, history: "h" };
+          const steps = {
+            listKeys: () => admin.listKeys(10),
+            rememberKeys: () => admin.rememberKeys(keys),
+            adopt: () => admin.adopt([letter]),
+            beginMove: () => admin.beginMove(),
+          };
+          replica.kill("SIGSTOP");
+          for (const step of Object.values(steps))
+            await expect(step()).rejects.toThrow("0 replicas acknowledged");
+          replica.kill("SIGCONT");
+          // A move repeats what was not acknowledged.
+          for (const [name, step] of Object.entries(steps)) {
+            await eventually(`${name} is acknowledged`, () =>
+              step().then(
+                () => true,
+                () => false,
+              ),
+            );
+          }
+          expect(await admin.adopt([letter])).toEqual(["known"]);
+        } finally {
+          await replica.stop();
+        }
+      }),
+    30_000,
+  );
 });

@@ -170,7 +170,8 @@ async function deleteAdopted({ source, target }: Move, letters: readonly DeadLet
     // After a lost answer, the repeated deletion finds nothing to delete.
     if (left === undefined || left.state === "deleted") gone += 1;
     // A late report said that it was sent, or the move was canceled and it was retried here.
-    else await ask(target, (admin) => admin.delete([id], [history]));
+    else if (left.state !== "dead" || left.history !== history)
+      await ask(target, (admin) => admin.delete([id], [history]));
   }
   return gone;
 }
