@@ -2,13 +2,13 @@
 // CPU time, commands, bytes and fsyncs are counted, not wall clock time, so that a busy machine distorts little.
 
 import { Database } from "bun:sqlite";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { encodeEmail } from "../lib/email/email.ts";
 import { eventually } from "../tests/support/eventually.ts";
 import { startProcess } from "../tests/support/service.ts";
 import { cpuMicros } from "./cpu.ts";
+import { load } from "./load.ts";
 import { fill, startStore, type Store, type StoreKind, storeKinds } from "./store.ts";
 import { median, round, type Table } from "./table.ts";
 
@@ -70,7 +70,6 @@ export async function benchCosts(options: { rounds: number; seconds: number }): 
       const values = columns.map((column) => [column, round(median(of.map((one) => one[column])), 2)]);
       return { queue, step, ...Object.fromEntries(values) };
     }),
-    ratios: {},
   };
 }
 
@@ -79,11 +78,11 @@ async function submit(kind: StoreKind, connections: number, seconds: number): Pr
   const server = startProcess("server.ts", { PORT: "0", ...store.env });
   const { port } = await server.event("server-listening");
   const url = `http://127.0.0.1:${String(port)}/`;
-  await load(url, connections, 1);
+  await post(url, connections, Math.min(1, seconds));
   const keptBefore = bytesKept(store);
-  const sample = await measure(store, server.pid, () => load(url, connections, seconds));
+  const sample = await measure(store, server.pid, () => post(url, connections, seconds));
   const kept = (bytesKept(store) - keptBefore) / sample.emails;
-  const fsyncs = await countFsyncs(store, server.pid, () => load(url, connections, 1));
+  const fsyncs = await countFsyncs(store, server.pid, () => post(url, connections, Math.min(1, seconds)));
   await server.kill();
   await store.stop();
   return { ...sample, "emails/write": 1 / fsyncs, fsyncs, "bytes kept": kept };
@@ -127,23 +126,11 @@ async function deliver(
 }
 
 /** Posts the email. Returns how often. */
-async function load(url: string, connections: number, seconds: number): Promise<number> {
-  const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
-  const script = join(folder, "post.lua");
-  writeFileSync(
-    script,
-    `wrk.method = "POST"
-wrk.body = ${JSON.stringify(new URLSearchParams(email).toString())}
-wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-done = function(summary) io.write(string.format("RESULT %d %d\\n", summary.requests, summary.errors.status)) end
-`,
-  );
-  const command = ["wrk", "-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, url];
-  const output = await new Response(Bun.spawn(command, { stdout: "pipe" }).stdout).text();
-  rmSync(folder, { recursive: true });
-  const [, requests, refused] = /RESULT (\d+) (\d+)/.exec(output) ?? [];
-  if (requests === undefined || refused !== "0") throw new Error(`wrk: ${output}`);
-  return Number(requests);
+async function post(url: string, connections: number, seconds: number): Promise<number> {
+  const body = new URLSearchParams(email).toString();
+  const { requests, errors } = await load(url, { connections, seconds, body });
+  if (errors > 0) throw new Error(`${errors} of ${requests} submissions failed`);
+  return requests;
 }
 
 /** CPU time, and what Redis or the disk counts, per email. */
@@ -159,7 +146,7 @@ async function measure(
     const own = scripts + (info["cmdstat_info"] ?? 0) + (info["cmdstat_ping"] ?? 0);
     return {
       "CPU µs": cpuMicros(pid),
-      "Redis CPU µs": store.cpuMicros(),
+      "Redis CPU µs": store.pid === undefined ? 0 : cpuMicros(store.pid),
       scripts,
       commands: sum(calls.map(([, count]) => count)) - own,
       "bytes in": Number(info["total_net_input_bytes"]),
@@ -184,10 +171,8 @@ async function measure(
 }
 
 /** The numbers of Redis's INFO by name, of `cmdstat_…` the number of calls; none for a file. */
-function infoOf({ url }: Store): Readonly<Record<string, number>> {
-  if (url === undefined) return {};
-  const text = Bun.spawnSync(["redis-cli", "-u", url, "INFO", "all"]).stdout.toString();
-  const lines = text.matchAll(/^(\w+):(?:calls=)?(\d+)/gm);
+function infoOf({ cli }: Store): Readonly<Record<string, number>> {
+  const lines = cli("INFO", "all").matchAll(/^(\w+):(?:calls=)?(\d+)/gm);
   return Object.fromEntries([...lines].map(([, name, value]) => [name, Number(value)]));
 }
 

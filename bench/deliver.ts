@@ -1,131 +1,188 @@
-// deliver: how fast a backlog drains into a provider that answers immediately, on both queues, compared with the same
-// worker with batches of one, and with a simple worker that sends one email per request. Every write is fsynced.
+// deliver: how fast a backlog drains into a provider that answers at once, and into one that takes 50 ms. The service
+// next to BullMQ, and next to the provider's SDK without a queue. Every measurement is checked: each email arrives once,
+// and none is left.
 
-import { Redis } from "ioredis";
 import { eventually } from "../tests/support/eventually.ts";
 import { startProcess } from "../tests/support/service.ts";
-import { cpuMicros } from "./cpu.ts";
-import { fill, startStore, type Store, type StoreKind } from "./store.ts";
-import { median, round, type Table } from "./table.ts";
+import { type Case, compare, type Sample } from "./compare.ts";
+import { type Contestant, installPeers, isPeer, startContestant } from "./contestant.ts";
+import { startCpuMeter } from "./cpu.ts";
+import { completeEmail } from "./email.ts";
+import type { ProviderStats } from "./fake_provider.ts";
+import { countQueue, fill, startStore, type Store } from "./store.ts";
+import type { Table } from "./table.ts";
 
-const email = {
-  to: "jane@example.org",
-  from: "shop@example.com",
-  subject: "Your order has been shipped",
-  body: `Dear Jane,\n\nyour order 17 is on its way.\n\n${"It will be with you soon. ".repeat(14)}`,
+/** A worker that sends one email per request gets a smaller backlog, since only the rate is measured. */
+export interface Worker extends Contestant {
+  readonly sendsSingly?: true;
+  /** The best of these is found first. */
+  readonly concurrencies?: readonly number[];
+}
+
+const ours: Worker = {
+  name: "reliable-email, Redis",
+  file: "worker.ts",
+  store: "redis",
+  count: countQueue,
+  fill: ({ queue }, emails) => fill(queue, completeEmail, emails),
 };
+const bullmq: Worker = {
+  name: "BullMQ on Node",
+  file: "bench/peers/bullmq_worker.mjs",
+  runtime: "node",
+  store: "redis",
+  sendsSingly: true,
+  concurrencies: [8, 32, 128, 512],
+  count: ({ cli }) =>
+    [
+      cli("LLEN", "bull:emails:wait"),
+      cli("LLEN", "bull:emails:active"),
+      cli("ZCARD", "bull:emails:delayed"),
+      cli("ZCARD", "bull:emails:failed"),
+    ].reduce((sum, count) => sum + Number(count), 0),
+  fill: fillBullmq,
+};
+const { runtime: _, ...bullmqOnBun } = bullmq;
 
-interface Sample {
-  readonly rate: number;
-  readonly workerMicros: number;
-  readonly storeMicros: number;
-  readonly requests: number;
-}
+export const workers: readonly Worker[] = [
+  ours,
+  { ...ours, name: "reliable-email, embedded", store: "embedded" },
+  bullmq,
+  {
+    ...bullmqOnBun,
+    name: "BullMQ on Bun",
+    // Bun's own limit is 256.
+    env: { BUN_CONFIG_MAX_HTTP_REQUESTS: "1024" },
+  },
+  { name: "limit: the SDK's batches, no queue", file: "bench/workers/sdk_batches.ts" },
+];
 
-interface Contestant {
-  readonly name: string;
-  readonly file: string;
-  readonly kind: StoreKind;
+export interface DeliverOptions {
+  readonly rounds: number;
   readonly emails: number;
-  /** Fills the store; by default the queue. */
-  readonly fill?: (store: Store, count: number) => Promise<void>;
+  readonly delaysMs: readonly number[];
 }
 
-export async function benchDeliver(options: { rounds: number; emails: number }): Promise<Table> {
-  // Slow contestants get a smaller backlog, since only the rate is measured.
-  const fewer = Math.max(1000, Math.round(options.emails / 10));
-  const contestants: readonly Contestant[] = [
-    { name: "reliable-email, embedded", file: "worker.ts", kind: "embedded", emails: options.emails },
-    { name: "reliable-email, Redis", file: "worker.ts", kind: "redis", emails: options.emails },
-    { name: "Redis, batches of one", file: "bench/workers/small-batches.ts", kind: "redis", emails: fewer },
-    {
-      name: "simple, one email per request",
-      file: "bench/workers/one-by-one.ts",
-      kind: "redis",
-      emails: fewer,
-      fill: fillList,
-    },
-  ];
-  const samples = new Map<string, Sample[]>(contestants.map(({ name }) => [name, []]));
-  for (let n = 0; n < options.rounds; n += 1) {
-    for (const one of contestants) samples.get(one.name)!.push(await drain(one));
+export async function benchDeliver(options: DeliverOptions, all = workers): Promise<Table> {
+  const { rounds, emails, delaysMs } = options;
+  const missing = all.some(isPeer) ? installPeers() : undefined;
+  const present = missing === undefined ? all : all.filter((one) => !isPeer(one));
+  const cases: Case[] = [];
+  for (const delayMs of delaysMs) {
+    for (const one of present) {
+      const tuned = await tune(one, emails, delayMs);
+      cases.push({
+        labels: { worker: tuned.name, "provider ms": delayMs },
+        group: delayMs,
+        measure: () => drain(tuned, emailsFor(tuned, emails), delayMs),
+      });
+    }
   }
-  const of = (name: string, field: keyof Sample) => median(samples.get(name)!.map((sample) => sample[field]));
-  const [embedded, ours, single, simple] = contestants.map(({ name }) => name) as [
-    string,
-    string,
-    string,
-    string,
-  ];
   return {
     name: "deliver",
     notes: [
-      `a backlog into a fake of Resend on this machine, 8 concurrent requests; medians of ${options.rounds} rounds, interleaved`,
+      `A backlog of ${emails} emails, a tenth of it at one email per request; Redis with appendfsync always; medians (and ranges) of ${rounds} rounds, interleaved.`,
+      "The service has its default CONCURRENCY of 8, BullMQ the best of those that were tried first.",
+      ...(missing === undefined ? [] : [`${missing}.`]),
     ],
-    rows: contestants.map(({ name, emails }) => ({
-      worker: name,
-      emails,
-      "emails/s": round(of(name, "rate"), 0),
-      "worker CPU µs": round(of(name, "workerMicros")),
-      "Redis CPU µs": round(of(name, "storeMicros")),
-      "emails/request": round(emails / of(name, "requests")),
-    })),
-    ratios: {
-      "emails/s, embedded to Redis": of(embedded, "rate") / of(ours, "rate"),
-      "emails/s, to batches of one": of(ours, "rate") / of(single, "rate"),
-      "emails/s, to the simple worker": of(ours, "rate") / of(simple, "rate"),
-      "worker and Redis CPU per email, to the simple worker":
-        (of(ours, "workerMicros") + of(ours, "storeMicros")) /
-        (of(simple, "workerMicros") + of(simple, "storeMicros")),
-    },
+    columns: [
+      ["worker", "provider ms"],
+      ["emails/s", "times ours", "emails/request"],
+      ["worker CPU µs", "Redis CPU µs", "provider CPU µs", "neighbors %"],
+    ],
+    ranged: ["emails/s", "times ours"],
+    rows: await compare(cases, { rounds, rate: "emails/s" }),
   };
 }
 
-async function drain({ file, kind, emails, fill: fillStore = fillQueue }: Contestant): Promise<Sample> {
-  const store = await startStore(kind);
-  const fakes = startProcess("fakes/main.ts", {}, ["--quiet", "--keep-envelopes"]);
-  const { resend } = (await eventually("the fakes start", () => fakes.lines[0])) as { resend?: string };
-  await fetch(`${resend}/_fake/settings`, { method: "POST", body: JSON.stringify({ rateLimit: 1_000_000 }) });
-  await fillStore(store, emails);
-  const worker = startProcess(file, {
-    ...store.env,
-    RESEND_API_KEY: "re_fake",
-    RESEND_BASE_URL: String(resend),
-  });
-  await worker.event("worker-started");
-  const startedMs = performance.now();
-  const cpuBefore = { worker: cpuMicros(worker.pid), store: store.cpuMicros() };
-  const stats = await eventually(
-    `${file} sends all ${worker.stderr()}`,
-    async () => {
-      const now = (await (await fetch(`${resend}/_fake/stats`)).json()) as {
-        acceptances: number;
-        requests: number;
-      };
-      return now.acceptances >= emails ? now : undefined;
-    },
-    300_000,
-  );
-  const sample = {
-    rate: emails / ((performance.now() - startedMs) / 1000),
-    workerMicros: (cpuMicros(worker.pid) - cpuBefore.worker) / emails,
-    storeMicros: (store.cpuMicros() - cpuBefore.store) / emails,
-    requests: stats.requests,
-  };
-  await Promise.all([worker.kill(), fakes.kill()]);
-  await store.stop();
-  return sample;
+function emailsFor({ sendsSingly }: Worker, emails: number): number {
+  return sendsSingly ? Math.ceil(emails / 10) : emails;
 }
 
-const fillQueue = (store: Store, count: number) => fill(store.queue, email, count);
-
-async function fillList({ url = "" }: Store, count: number): Promise<void> {
-  const redis = new Redis(url);
-  for (let left = count; left > 0; left -= 1000) {
-    const group = Array.from({ length: Math.min(1000, left) }, () =>
-      JSON.stringify({ id: Bun.randomUUIDv7(), ...email }),
-    );
-    await redis.rpush("emails", ...group);
+/** The worker at its best concurrency. */
+async function tune(worker: Worker, emails: number, delayMs: number): Promise<Worker> {
+  let best = worker;
+  let bestRate = 0;
+  for (const concurrency of worker.concurrencies ?? []) {
+    const name = `${worker.name}, concurrency ${concurrency}`;
+    const candidate = { ...worker, name, env: { ...worker.env, CONCURRENCY: String(concurrency) } };
+    const sample = await drain(candidate, Math.ceil(emailsFor(worker, emails) / 2), delayMs);
+    const rate = sample.ok ? sample.numbers["emails/s"]! : 0;
+    if (rate < bestRate) continue;
+    best = candidate;
+    bestRate = rate;
   }
-  redis.disconnect();
+  return best;
+}
+
+async function drain(worker: Worker, emails: number, delayMs: number): Promise<Sample> {
+  const store = worker.store && (await startStore(worker.store));
+  const provider = startProcess("bench/fake_provider.ts", { DELAY_MS: String(delayMs) });
+  try {
+    const url = String((await provider.event("provider-listening"))["url"]);
+    if (store !== undefined) await worker.fill?.(store, emails);
+    const env = { RESEND_API_KEY: "re_fake", RESEND_BASE_URL: url, EMAILS: String(emails) };
+    const { process } = await startContestant(worker, env, store);
+    await process.event("worker-started");
+    const endMeter = startCpuMeter({ worker: process.pid, store: store?.pid, provider: provider.pid });
+    const stats = await sentTo(url, emails, () => `${worker.name} sends all: ${process.stderr()}`);
+    const left = await leftIn(worker, store);
+    const { micros, neighbors } = endMeter();
+    await process.kill();
+    const fault = faultOf(stats, emails, left);
+    if (fault !== undefined) return { ok: false, fault };
+    return {
+      ok: true,
+      numbers: {
+        "emails/s": emails / (stats.busyMs / 1000),
+        "emails/request": stats.emails / stats.requests,
+        "worker CPU µs": micros.worker / emails,
+        ...(store?.pid !== undefined && { "Redis CPU µs": micros.store / emails }),
+        "provider CPU µs": micros.provider / emails,
+        "neighbors %": neighbors,
+      },
+    };
+  } finally {
+    await provider.kill();
+    await store?.stop();
+  }
+}
+
+/** A drain may take this long, ms. */
+const drainMaxMs = 600_000;
+
+async function sentTo(url: string, emails: number, what: () => string): Promise<ProviderStats> {
+  const sent = async () => {
+    const stats = (await (await fetch(`${url}/stats`)).json()) as ProviderStats;
+    return stats.emails >= emails ? stats : undefined;
+  };
+  return eventually(what, sent, drainMaxMs);
+}
+
+/** How long emails may stay in the store after the provider has accepted them, ms. */
+const settleMaxMs = 5000;
+
+async function leftIn({ count }: Worker, store: Store | undefined): Promise<number> {
+  if (count === undefined || store === undefined) return 0;
+  const endMs = performance.now() + settleMaxMs;
+  for (;;) {
+    const left = await count(store);
+    if (left === 0 || performance.now() > endMs) return left;
+    await Bun.sleep(10);
+  }
+}
+
+function faultOf(stats: ProviderStats, emails: number, left: number): string | undefined {
+  if (stats.duplicates > 0) return `${stats.duplicates} of ${emails} emails arrived again`;
+  return left > 0 ? `${left} of ${emails} emails are left in the store` : undefined;
+}
+
+async function fillBullmq({ env }: Store, emails: number): Promise<void> {
+  const command = ["node", new URL("peers/fill.mjs", import.meta.url).pathname];
+  const child = Bun.spawn(command, {
+    env: { ...process.env, ...env, EMAILS: String(emails), EMAIL: JSON.stringify(completeEmail) },
+    stdout: "ignore",
+    stderr: "inherit",
+  });
+  if ((await child.exited) !== 0) throw new Error("BullMQ: its queue cannot be filled");
 }

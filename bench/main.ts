@@ -1,29 +1,36 @@
 // The benchmarks; see `usage`.
-//
-// Machines are noisy, so only ratios within one run count: rounds of the contestants are interleaved, and medians are
-// reported.
 
 import { readOptions } from "../lib/cli/command.ts";
-import { benchBacklog } from "./backlog.ts";
 import { benchCosts } from "./costs.ts";
 import { benchDeliver } from "./deliver.ts";
 import { benchFleet } from "./fleet/report.ts";
 import { fullOptions } from "./fleet/scenario.ts";
+import { benchGrowth } from "./growth.ts";
+import { benchIdle } from "./idle.ts";
+import { describeMachine } from "./machine.ts";
 import { benchSubmit } from "./submit.ts";
 import { type Table, toText } from "./table.ts";
-import { benchWake } from "./wake.ts";
 
-const usage = `Usage: npm run bench -- [submit] [deliver] [wake] [backlog] [costs] [fleet] [options]
+const usage = `Usage: npm run bench -- [name...] [options]
 
 Runs the named benchmarks, or all of them, and prints a table for each.
 
+  submit     submissions: the service, other designs, and what limits them
+  deliver    a backlog drains, into a fast provider and into a slow one
+  idle       how soon one email is answered and sent, and what idling costs
+  growth     submissions and deliveries while a backlog grows
+  costs      CPU time, commands, bytes and fsyncs of an email over its life
+  fleet      a simulated fleet of workers in an outage
+
 Options:
-  --json       prints one array of all tables
-  --rounds N   rounds of submit, deliver and costs, 5 by default
-  --seconds N  length of a round of submit and costs, 4 by default
-  --emails N   emails sent by deliver, 100000 by default
-  --backlog N  emails in the larger backlog, 1000000 by default
-  --workers N  simulated workers of fleet, 100 by default`;
+  --json             prints one document: the machine, the options, the tables
+  --rounds N         rounds of submit, deliver and costs, 5 by default
+  --seconds N        length of a measurement of submit, 4 by default; may be a fraction
+  --connections LIST of submit, 1,32,128,512 by default
+  --emails N         backlog of deliver, 100000 by default
+  --samples N        emails of idle, 200 by default
+  --backlogs LIST    of growth, 1000,100000,1000000,10000000 by default; on Redis at most 1000000
+  --workers N        simulated workers of fleet, 100 by default`;
 
 const read = readOptions(
   process.argv.slice(2),
@@ -32,47 +39,60 @@ const read = readOptions(
     json: { type: "boolean", default: false },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "4" },
+    connections: { type: "string", default: "1,32,128,512" },
     emails: { type: "string", default: "100000" },
-    backlog: { type: "string", default: "1000000" },
+    samples: { type: "string", default: "200" },
+    backlogs: { type: "string", default: "1000,100000,1000000,10000000" },
     workers: { type: "string", default: "100" },
   },
   Number.POSITIVE_INFINITY,
 );
-if (!read.ok) {
-  console.error(`${read.usageError}\n\n${usage}`);
-  process.exit(2);
-}
+if (!read.ok) refuse(read.usageError);
 const { values, words } = read;
 if (values.help) {
   console.log(usage);
   process.exit(0);
 }
 
-const options = {
-  rounds: Number(values.rounds),
-  seconds: Number(values.seconds),
-  emails: Number(values.emails),
-  backlog: Number(values.backlog),
-};
-const benches: Record<string, () => Promise<Table>> = {
-  submit: () => benchSubmit(options),
-  deliver: () => benchDeliver(options),
-  wake: benchWake,
-  backlog: () => benchBacklog(options),
-  costs: () => benchCosts(options),
-  fleet: async () => benchFleet({ ...fullOptions, workers: Number(values.workers) }),
+function refuse(message: string): never {
+  console.error(`${message}\n\n${usage}`);
+  process.exit(2);
+}
+
+/** The numbers of an option, all positive. */
+function numbersOf(name: Exclude<keyof typeof values, "help" | "json">, isWhole = true): number[] {
+  const numbers = values[name].split(",").map(Number);
+  const isNumber = (value: number) => value > 0 && (!isWhole || Number.isSafeInteger(value));
+  if (!numbers.every(isNumber)) refuse(`--${name}: "${values[name]}" is not a positive number`);
+  return numbers;
+}
+
+const [rounds = 0] = numbersOf("rounds");
+const [seconds = 0] = numbersOf("seconds", false);
+const [emails = 0] = numbersOf("emails");
+const [samples = 0] = numbersOf("samples");
+const [simulated = 0] = numbersOf("workers");
+const connections = numbersOf("connections");
+const backlogs = numbersOf("backlogs");
+
+const benches: Readonly<Record<string, () => Promise<Table>>> = {
+  submit: () => benchSubmit({ rounds, seconds, connections }),
+  deliver: () => benchDeliver({ rounds, emails, delaysMs: [0, 50] }),
+  idle: () => benchIdle({ samples, seconds: 2 * seconds }),
+  growth: () => benchGrowth({ backlogs, emails: Math.ceil(emails / 5) }),
+  costs: () => benchCosts({ rounds, seconds }),
+  fleet: async () => benchFleet({ ...fullOptions, workers: simulated }),
 };
 const names = words.length > 0 ? words : Object.keys(benches);
+const unknown = names.find((name) => benches[name] === undefined);
+if (unknown !== undefined) refuse(`Unknown benchmark '${unknown}'`);
+
 const tables: Table[] = [];
 for (const name of names) {
-  const bench = benches[name];
-  if (bench === undefined) {
-    console.error(`unknown benchmark ${name}: choose from ${Object.keys(benches).join(", ")}`);
-    process.exit(2);
-  }
-  const table = await bench();
+  const table = await benches[name]!();
   tables.push(table);
   if (!values.json) console.log(`${toText(table)}\n`);
 }
-if (values.json) console.log(JSON.stringify(tables, undefined, 2));
+const { help: _, json: __, ...options } = values;
+if (values.json) console.log(JSON.stringify({ machine: describeMachine(), options, tables }, undefined, 2));
 process.exit(0);

@@ -1,60 +1,79 @@
-// The stores of the contestants: a dedicated Redis that fsyncs every write, or a folder for the embedded queue.
+// The stores of the contestants: a Redis of its own that fsyncs every write, or a folder for the embedded queue.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeEmail, type Email } from "../lib/email/email.ts";
-import { openProducer, type QueueSettings } from "../lib/queue/open.ts";
+import { openAdmin, openProducer, type QueueSettings } from "../lib/queue/open.ts";
 import { silent } from "../tests/support/log.ts";
 import { startRedis } from "../tests/support/redis.ts";
-import { cpuMicros } from "./cpu.ts";
 
 export type StoreKind = "redis" | "embedded";
+export const storeKinds: readonly StoreKind[] = ["embedded", "redis"];
 
 export interface Store {
   readonly kind: StoreKind;
-  readonly url: string | undefined;
   readonly env: Readonly<Record<string, string>>;
   readonly queue: QueueSettings;
-  /** CPU time of its process so far, microseconds; 0 for a file. */
-  cpuMicros(): number;
-  /** Number of calls of the Redis commands that match a pattern. */
-  calls(pattern: string): number;
+  /** Where its files are. */
+  readonly folder: string;
+  /** Process of the Redis. */
+  readonly pid: number | undefined;
+  /** Runs `redis-cli`. */
+  cli(...command: string[]): string;
+  /** Number of writes to Redis so far: calls of scripts, and single commands that add emails. */
+  calls(): number;
   stop(): Promise<void>;
 }
 
-export const storeKinds: readonly StoreKind[] = ["embedded", "redis"];
-
 export async function startStore(kind: StoreKind): Promise<Store> {
-  if (kind === "embedded") {
-    const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
-    return {
-      kind,
-      url: undefined,
-      env: { DATA_DIR: folder },
-      queue: { kind: "sqlite", folder },
-      cpuMicros: () => 0,
-      calls: () => 0,
-      async stop() {
-        rmSync(folder, { recursive: true, force: true });
-      },
-    };
-  }
-  const redis = await startRedis();
-  const pid = Number(/process_id:(\d+)/.exec(redis.cli("INFO", "server"))?.[1]);
-  const { url } = redis;
+  return kind === "redis" ? startRedisStore() : startFolder();
+}
+
+function startFolder(): Store {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
   return {
-    kind,
-    url,
+    kind: "embedded",
+    env: { DATA_DIR: folder },
+    queue: { kind: "sqlite", folder },
+    folder,
+    pid: undefined,
+    cli: () => "",
+    calls: () => 0,
+    stop: async () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+async function startRedisStore(): Promise<Store> {
+  // Rewrites of the log would begin at different moments for different contestants.
+  const { url, cli, folder, stop } = await startRedis({ "auto-aof-rewrite-percentage": "0" });
+  return {
+    kind: "redis",
     env: { REDIS_URL: url },
     queue: { kind: "redis", url, prefix: "reliable-email", minReplicas: 0, durability: "verify" },
-    cpuMicros: () => cpuMicros(pid),
-    calls: (pattern) =>
-      Number(
-        new RegExp(`cmdstat_(?:${pattern}):calls=(\\d+)`).exec(redis.cli("INFO", "commandstats"))?.[1] ?? 0,
-      ),
-    stop: redis.stop,
+    folder,
+    pid: Number(/process_id:(\d+)/.exec(cli("INFO", "server"))?.[1]),
+    cli,
+    calls() {
+      const stats = cli("INFO", "commandstats");
+      const callsOf = (name: string) =>
+        Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+      // The commands of scripts are counted too.
+      return callsOf("evalsha") || callsOf("xadd") + callsOf("rpush");
+    },
+    stop,
   };
+}
+
+/** All emails of the service's own queue that were not sent. */
+export async function countQueue({ queue }: Store): Promise<number> {
+  const admin = await openAdmin(queue, 86_400_000, silent);
+  try {
+    const { states } = await admin.stats();
+    return Object.values(states).reduce((sum, count) => sum + count, -states.sent);
+  } finally {
+    await admin.close();
+  }
 }
 
 /** Queues `count` identical emails, a thousand at a time. */

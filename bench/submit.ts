@@ -1,168 +1,175 @@
-// submit: wrk posts forms to the server on both queues, to the same handler without I/O, and to a naive server. Each
-// has its own store, which fsyncs every write.
+// submit: how many emails a server takes, how long each takes, and what it costs. The service next to other designs, and
+// next to what limits it. Each cell gets a new process and a new store, and is checked: an answer other than 200, or a
+// 200 without a stored email, makes it invalid.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { Database } from "bun:sqlite";
 import { join } from "node:path";
-import { type Process, startProcess } from "../tests/support/service.ts";
-import { cpuMicros } from "./cpu.ts";
-import { startStore, type Store, type StoreKind } from "./store.ts";
-import { median, round, type Table } from "./table.ts";
+import { eventually } from "../tests/support/eventually.ts";
+import { compare, type Sample } from "./compare.ts";
+import { type Contestant, installPeers, isPeer, type Running, startContestant } from "./contestant.ts";
+import { startCpuMeter } from "./cpu.ts";
+import { form } from "./email.ts";
+import { load, type LoadResult } from "./load.ts";
+import { countQueue } from "./store.ts";
+import type { Table } from "./table.ts";
 
-const connectionCounts = [1, 128];
+const warmUp = { connections: 32, seconds: 1 };
 
-/** 600 bytes of a plausible email. */
-const form = new URLSearchParams({
-  subject: "Your order has been shipped",
-  body: `Dear Jane,\n\nyour order 17 is on its way.\n\n${"It will be with you soon. ".repeat(14)}`,
-  to: "jane@example.org",
-  to_name: "Jane Doe",
-}).toString();
+/** The one that all others are compared with. */
+const ours: Contestant = {
+  name: "reliable-email, Redis",
+  file: "server.ts",
+  store: "redis",
+  count: countQueue,
+};
+const bullmq = {
+  store: "redis",
+  count: ({ cli }) => Number(cli("LLEN", "bull:emails:wait")),
+} as const satisfies Partial<Contestant>;
 
-interface Contestant {
-  readonly name: string;
-  readonly port: number;
-  readonly server: Process;
-  readonly store: Store | undefined;
+export const contestants: readonly Contestant[] = [
+  ours,
+  { ...ours, name: "reliable-email, embedded", store: "embedded" },
+  { ...bullmq, name: "Fastify and BullMQ", file: "bench/peers/fastify_bullmq.mjs", runtime: "node" },
+  {
+    ...bullmq,
+    name: "Fastify and BullMQ, addBulk",
+    file: "bench/peers/fastify_bullmq.mjs",
+    runtime: "node",
+    env: { ADD: "bulk" },
+  },
+  { ...bullmq, name: "BullMQ on Bun", file: "bench/peers/bun_bullmq.mjs" },
+  {
+    name: "one XADD per request",
+    file: "bench/servers/xadd.ts",
+    store: "redis",
+    count: ({ cli }) => Number(cli("XLEN", "emails")),
+  },
+  {
+    name: "limit: bare group commit, Redis",
+    file: "bench/servers/bare_group_commit.ts",
+    store: "redis",
+    count: ({ cli }) => Number(cli("LLEN", "emails")),
+  },
+  {
+    name: "limit: bare group commit, SQLite",
+    file: "bench/servers/bare_group_commit.ts",
+    store: "embedded",
+    count: ({ folder }) => {
+      using file = new Database(join(folder, "bare.db"));
+      return file.query<{ count: number }, []>("SELECT count(*) AS count FROM emails").get()!.count;
+    },
+  },
+  { name: "limit: our checks without I/O", file: "bench/servers/no_io.ts" },
+  { name: "limit: a form without I/O", file: "bench/servers/form_only.ts" },
+];
+
+export interface SubmitOptions {
+  readonly rounds: number;
+  /** Of each measurement. */
+  readonly seconds: number;
+  readonly connections: readonly number[];
 }
 
-interface Sample {
-  readonly rate: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly serverMicros: number;
-  readonly storeMicros: number;
-  readonly emailsPerCall: number;
-  readonly errors: number;
-}
-
-export async function benchSubmit(options: { rounds: number; seconds: number }): Promise<Table> {
-  const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
-  const script = join(folder, "form.lua");
-  writeFileSync(
-    script,
-    `wrk.method = "POST"
-wrk.body = ${JSON.stringify(form)}
-wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-done = function(summary, latency)
-  local errors = summary.errors
-  io.write(string.format("RESULT %d %d %f %f %d\\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99),
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
-end
-`,
+export async function benchSubmit(options: SubmitOptions, all = contestants): Promise<Table> {
+  const { rounds, seconds, connections } = options;
+  const missing = all.some(isPeer) ? installPeers() : undefined;
+  const present = missing === undefined ? all : all.filter((one) => !isPeer(one));
+  const cases = connections.flatMap((count) =>
+    present.map((one) => ({
+      labels: { server: one.name, connections: count },
+      group: count,
+      measure: () => measure(one, count, seconds),
+    })),
   );
-  const contestants = [
-    await start("reliable-email, embedded", "server.ts", "embedded"),
-    await start("reliable-email, Redis", "server.ts", "redis"),
-    await start("handler without I/O", "bench/servers/no-io.ts"),
-    await start("naive, one XADD per request", "bench/servers/naive.ts", "redis"),
-  ];
-  const samples = new Map<string, Sample[]>();
-  for (const one of contestants) for (const count of connectionCounts) await measure(one, script, count, 1);
-  for (let n = 0; n < options.rounds; n += 1) {
-    for (const count of connectionCounts) {
-      for (const one of contestants) {
-        const key = `${one.name}/${count}`;
-        samples.set(key, [...(samples.get(key) ?? []), await measure(one, script, count, options.seconds)]);
-      }
-    }
-  }
-  for (const { server } of contestants) await server.kill();
-  for (const { store } of contestants) await store?.stop();
-  rmSync(folder, { recursive: true });
-
-  const of = (name: string, count: number, field: keyof Sample) =>
-    median((samples.get(`${name}/${count}`) ?? []).map((sample) => sample[field]));
-  const [embedded, ours, bare, naive] = contestants.map(({ name }) => name) as [
-    string,
-    string,
-    string,
-    string,
-  ];
   return {
     name: "submit",
     notes: [
-      `${form.length} bytes of form; Redis with appendfsync always; medians of ${options.rounds} rounds of ${options.seconds} s, interleaved`,
+      `${form.length} bytes of form, a new store for each measurement, Redis with appendfsync always; medians (and ranges) of ${rounds} × ${seconds} s, interleaved.`,
+      "Neighbors is the share of the machine that other programs used meanwhile.",
+      ...(missing === undefined ? [] : [`${missing}.`]),
     ],
-    rows: connectionCounts.flatMap((count) =>
-      contestants.map(({ name }) => ({
-        server: name,
-        connections: count,
-        "requests/s": round(of(name, count, "rate"), 0),
-        "p50 ms": round(of(name, count, "p50Ms"), 2),
-        "p99 ms": round(of(name, count, "p99Ms"), 2),
-        "server CPU µs": round(of(name, count, "serverMicros")),
-        "Redis CPU µs": round(of(name, count, "storeMicros")),
-        "emails/call": round(of(name, count, "emailsPerCall")),
-        errors: of(name, count, "errors"),
-      })),
-    ),
-    ratios: {
-      "embedded: server CPU per email at 128, to the handler without I/O":
-        of(embedded, 128, "serverMicros") / of(bare, 128, "serverMicros"),
-      "embedded: requests/s at 128, to the naive server's":
-        of(embedded, 128, "rate") / of(naive, 128, "rate"),
-      "Redis: server CPU per email at 128, to the handler without I/O":
-        of(ours, 128, "serverMicros") / of(bare, 128, "serverMicros"),
-      "Redis: requests/s at 128, to the naive server's": of(ours, 128, "rate") / of(naive, 128, "rate"),
-      "Redis: requests/s at 128, to the handler without I/O": of(ours, 128, "rate") / of(bare, 128, "rate"),
-      "Redis: Redis CPU per email at 128, to the naive server's":
-        of(ours, 128, "storeMicros") / of(naive, 128, "storeMicros"),
-      "Redis: p99 at 128, to the naive server's": of(ours, 128, "p99Ms") / of(naive, 128, "p99Ms"),
-      "Redis: p50 at 1, to the naive server's": of(ours, 1, "p50Ms") / of(naive, 1, "p50Ms"),
-    },
+    columns: [
+      ["server", "connections"],
+      ["requests/s", "times ours", "p50 ms", "p99 ms"],
+      ["server CPU µs", "Redis CPU µs", "emails/call", "neighbors %"],
+    ],
+    ranged: ["requests/s", "times ours"],
+    rows: await compare(cases, { rounds, rate: "requests/s" }),
   };
 }
 
-async function start(name: string, file: string, kind?: StoreKind): Promise<Contestant> {
-  const store = kind && (await startStore(kind));
-  const server = startProcess(file, {
-    PORT: "0",
-    DEFAULT_FROM: "shop@example.com",
-    LOG_LEVEL: "info",
-    ...store?.env,
-  });
-  const { port } = await server.event("server-listening");
-  return { name, port: Number(port), server, store };
+async function measure(contestant: Contestant, connections: number, seconds: number): Promise<Sample> {
+  const running = await startContestant(contestant);
+  const { process, store } = running;
+  try {
+    const { port } = await process.event("server-listening");
+    const url = `http://127.0.0.1:${String(port)}/`;
+    const { status } = await fetch(url, { method: "POST", body: new URLSearchParams(form) });
+    if (status !== 200) return { ok: false, fault: `the first request is answered with ${status}` };
+    await load(url, { ...warmUp, seconds: Math.min(seconds, warmUp.seconds) });
+
+    const storedBefore = await countStored(contestant, running);
+    const callsBefore = store?.calls() ?? 0;
+    const endMeter = startCpuMeter({ server: process.pid, store: store?.pid });
+    const result = await load(url, { connections, seconds });
+    const { micros, neighbors } = endMeter();
+    const { requests } = result;
+    const calls = (store?.calls() ?? 0) - callsBefore;
+    const stored =
+      storedBefore && (await countStored(contestant, running, storedBefore + requests))! - storedBefore;
+    const fault = faultOf(result, stored, connections);
+    if (fault !== undefined) return { ok: false, fault };
+    return {
+      ok: true,
+      numbers: {
+        "requests/s": requests / result.seconds,
+        "p50 ms": result.p50Ms,
+        "p99 ms": result.p99Ms,
+        "server CPU µs": micros.server / requests,
+        ...(store?.pid !== undefined && {
+          "Redis CPU µs": micros.store / requests,
+          "emails/call": requests / calls,
+        }),
+        "neighbors %": neighbors,
+      },
+    };
+  } finally {
+    await running.stop();
+  }
 }
 
-async function measure(
-  { port, server, store }: Contestant,
-  script: string,
+/** How long a count has to stay the same: no write takes longer. */
+const calmMs = 100;
+
+/** The emails in the store once nothing is being written, if the contestant has one; at least `expected`, unless they never come. */
+async function countStored(
+  { count }: Contestant,
+  { store }: Running,
+  expected = 0,
+): Promise<number | undefined> {
+  if (count === undefined || store === undefined) return undefined;
+  let last = await count(store);
+  let sinceMs = performance.now();
+  return eventually("the store is calm", async () => {
+    const now = await count(store);
+    if (now !== last) sinceMs = performance.now();
+    last = now;
+    const calmForMs = performance.now() - sinceMs;
+    // A number, also if it is 0, which `eventually` would take for "not yet".
+    return calmForMs > (now < expected ? 10 : 1) * calmMs ? { now } : undefined;
+  }).then(({ now }) => now);
+}
+
+/** The load generator may leave one request for each connection without waiting for its answer. */
+function faultOf(
+  { requests, errors }: LoadResult,
+  stored: number | undefined,
   connections: number,
-  seconds: number,
-): Promise<Sample> {
-  const used = () => ({
-    server: cpuMicros(server.pid),
-    store: store?.cpuMicros() ?? 0,
-    calls: store?.calls("evalsha|xadd") ?? 0,
-  });
-  const before = used();
-  const wrk = Bun.spawn(
-    ["wrk", "-t1", `-c${connections}`, `-d${seconds}s`, "-s", script, `http://127.0.0.1:${port}/`],
-    {
-      stdout: "pipe",
-    },
-  );
-  const output = await new Response(wrk.stdout).text();
-  const result = /RESULT (\d+) (\d+) ([\d.]+) ([\d.]+) (\d+)/.exec(output);
-  if (result === null) throw new Error(`wrk: ${output}`);
-  const [requests, micros, p50, p99, errors] = result.slice(1).map(Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  const after = used();
-  return {
-    rate: requests / (micros / 1e6),
-    p50Ms: p50 / 1000,
-    p99Ms: p99 / 1000,
-    serverMicros: (after.server - before.server) / requests,
-    storeMicros: (after.store - before.store) / requests,
-    emailsPerCall: after.calls > before.calls ? requests / (after.calls - before.calls) : 0,
-    errors,
-  };
+): string | undefined {
+  if (requests === 0) return "no request was answered";
+  if (errors > 0) return `${errors} of ${requests} requests failed`;
+  if (stored === undefined) return undefined;
+  if (stored < requests) return `${requests} answers with 200, but ${stored} emails stored`;
+  return stored > requests + connections ? `${requests} requests, but ${stored} emails stored` : undefined;
 }

@@ -230,7 +230,8 @@ describe("docs: commands", () => {
     };
     const help = run("--help");
     expect(help).toEqual({ exitCode: 0, stdout: expect.stringMatching(/^Usage: npm run bench/), stderr: "" });
-    for (const name of ["submit", "deliver", "wake", "backlog"]) expect(help.stdout).toContain(name);
+    for (const name of ["submit", "deliver", "idle", "growth", "costs", "fleet"])
+      expect(help.stdout).toContain(name);
     expect(run("--nonsense")).toEqual({
       exitCode: 2,
       stdout: "",

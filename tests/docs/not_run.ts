@@ -26,6 +26,7 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
   "docs/benchmarks.md": {
     "apt-get install wrk": network,
     "npm run bench -- submit": "CONTRIBUTING.md has it, shortened",
+    "npm run bench -- --help": "tests/docs.test.ts runs it",
   },
   "docs/deploy-redis.md": {
     "redis-check-aof --fix": "the page warns against it: it would remove everything after the damage",

@@ -1,0 +1,140 @@
+// The benchmarks, tiny: they run, their tables have the documented shape, and what does not count is marked.
+
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { hasPeers, isPeer } from "../bench/contestant.ts";
+import { benchDeliver, workers } from "../bench/deliver.ts";
+import { benchGrowth } from "../bench/growth.ts";
+import { benchIdle, systems } from "../bench/idle.ts";
+import { benchSubmit, contestants } from "../bench/submit.ts";
+import type { Table } from "../bench/table.ts";
+import { figure, toMarkdown, toText } from "../bench/table.ts";
+
+const tinySubmit = { rounds: 1, seconds: 0.1, connections: [2] };
+const tinyDeliver = { rounds: 1, emails: 20, delaysMs: [0] };
+
+/** Each row has a value in each column, except in those that only some have. */
+function expectFilled({ columns = [], rows }: Table, optional: RegExp): void {
+  expect(rows.length).toBeGreaterThan(0);
+  for (const row of rows) {
+    for (const column of columns.flat().filter((name) => !optional.test(name))) {
+      const cell = row[column];
+      const value = typeof cell === "object" ? cell.median : cell;
+      expect(`${column}: ${typeof value === "number" ? Number.isFinite(value) : value}`).not.toMatch(
+        /false|undefined|INVALID|^$/,
+      );
+    }
+  }
+}
+
+describe("bench: submit", () => {
+  test("measures each server, and compares it with ours", async () => {
+    const table = await benchSubmit(
+      tinySubmit,
+      contestants.filter((one) => !isPeer(one)),
+    );
+    expectFilled(table, /Redis|call/);
+    expect(table.rows[0]).toMatchObject({ server: "reliable-email, Redis", "times ours": { median: 1 } });
+  });
+
+  test.each([
+    ["forget", /INVALID: \d+ answers with 200, but \d+ emails stored/],
+    ["repeat", /INVALID: \d+ requests, but \d+ emails stored/],
+    ["fail", /INVALID: \d+ of \d+ requests failed/],
+    ["exit", /INVALID: /],
+  ])("marks a server that is faulty (%s)", async (fault, expected) => {
+    const faulty = {
+      name: "faulty",
+      file: "tests/support/faulty_server.ts",
+      env: { FAULT: fault },
+      store: "redis",
+      count: ({ cli }: { cli: (...command: string[]) => string }) => Number(cli("LLEN", "emails")),
+    } as const;
+    const table = await benchSubmit(tinySubmit, [faulty]);
+    expect(String(table.rows[0]!["requests/s"])).toMatch(expected);
+    expect(table.rows[0]).not.toHaveProperty("times ours");
+    expect(toText(table)).toContain("INVALID");
+  });
+});
+
+describe("bench: deliver", () => {
+  test("measures each worker", async () => {
+    const table = await benchDeliver(
+      tinyDeliver,
+      workers.filter((one) => !isPeer(one)),
+    );
+    expectFilled(table, /Redis/);
+  });
+
+  test("marks a worker that leaves emails in the store", async () => {
+    const { env: _, ...sdk } = workers.find(({ file }) => file.endsWith("sdk_batches.ts"))!;
+    const { count, fill } = workers[0]!;
+    const table = await benchDeliver(tinyDeliver, [
+      { ...sdk, store: "embedded", count: count!, fill: fill! },
+    ]);
+    expect(table.rows[0]!["emails/s"]).toBe("INVALID: 20 of 20 emails are left in the store");
+  });
+});
+
+test("bench: idle measures each system", async () => {
+  const ours = systems.filter(({ server }) => !isPeer(server));
+  expectFilled(await benchIdle({ samples: 1, seconds: 0.1 }, ours), /Redis/);
+});
+
+test("bench: growth measures each backlog on both queues", async () => {
+  const table = await benchGrowth({ backlogs: [200, 100], emails: 10 });
+  expectFilled(table, /Redis/);
+  expect(table.rows.map(({ queue, waiting }) => `${queue} ${waiting}`)).toEqual([
+    "embedded 100",
+    "embedded 200",
+    "redis 100",
+    "redis 200",
+  ]);
+});
+
+const withPeers = `bench: BullMQ takes part${hasPeers() ? "" : " (skipped: not installed in bench/peers)"}`;
+test.skipIf(!hasPeers())(withPeers, async () => {
+  expectFilled(await benchSubmit(tinySubmit, contestants.filter(isPeer).slice(1)), /call/);
+  const [worker] = workers.filter(isPeer);
+  expectFilled(await benchDeliver(tinyDeliver, [{ ...worker!, concurrencies: [4] }]), /^$/);
+});
+
+test("bench: --json prints one document, and a value that is no number is refused", () => {
+  const run = (...args: string[]) => {
+    const command = [process.execPath, "--no-install", join(import.meta.dir, "../bench/main.ts"), ...args];
+    const { exitCode, stdout, stderr } = Bun.spawnSync(command);
+    return { exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
+  };
+  const { stdout } = run("growth", "--json", "--backlogs", "10", "--emails", "10");
+  expect(JSON.parse(stdout)).toMatchObject({
+    machine: { cores: expect.any(Number), fdatasyncMs: expect.any(Number) },
+    options: { backlogs: "10" },
+    tables: [{ name: "growth" }],
+  });
+  expect(run("submit", "--seconds", "0")).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringMatching(/^--seconds: "0" is not a positive number\n\nUsage/),
+  });
+  expect(run("sumbit")).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("'sumbit'") });
+});
+
+test("bench: a table shows medians, with ranges where it says so", () => {
+  const table: Table = {
+    name: "t",
+    notes: ["A note."],
+    columns: [["name"], ["rate", "cpu"]],
+    ranged: ["rate"],
+    rows: [{ name: "a", rate: figure([3000, 1000, 2000]), cpu: figure([0.5, 0.25]) }, { name: "b" }],
+  };
+  expect(toText(table).split("\n").slice(3)).toEqual([
+    "name                 rate   cpu",
+    "a     2,000 (1,000–3,000)  0.38",
+    "b",
+  ]);
+  expect(toMarkdown(table).split("\n").slice(2)).toEqual([
+    "| name | rate; cpu |",
+    "| --- | --- |",
+    "| a | 2,000 (1,000–3,000); 0.38 |",
+    "| b |  |",
+  ]);
+});
