@@ -1,0 +1,202 @@
+// What a submission, a claim and a settlement cost each store: round trips, commands or statements, bytes written,
+// fsyncs. The limits are close to what the code does now, and count instead of measuring time. If a change exceeds one,
+// it is either a mistake, or a price to be stated where the limit is raised.
+
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { encodeEmail } from "../lib/email/email.ts";
+import type { Batch, Consumer, Producer } from "../lib/queue/contract.ts";
+import { openConsumer, openProducer, type QueueSettings } from "../lib/queue/open.ts";
+import { completeEmail } from "../bench/email.ts";
+import { claimRequest } from "./support/claim_request.ts";
+import { canTrace, countFsyncs } from "./support/fsyncs.ts";
+import { silent } from "./support/log.ts";
+import { type RedisServer, startRedis } from "./support/redis.ts";
+
+const watcher = {
+  log: silent,
+  onFatal(reason: string) {
+    throw new Error(reason);
+  },
+};
+
+/** The life of emails in a queue, one step at a time. */
+class Life {
+  readonly #producer: Producer;
+  readonly #consumer: Consumer;
+  #batch: Batch | undefined;
+
+  constructor(settings: QueueSettings) {
+    this.#producer = openProducer(settings, watcher);
+    this.#consumer = openConsumer(settings, 3_600_000, watcher);
+  }
+
+  /** Once through all steps, so that what happens only once is over. */
+  async begin(): Promise<void> {
+    await this.#consumer.compatible;
+    for (const step of steps) await this[step](1);
+  }
+
+  /** All in one turn of the event loop: one group. */
+  async submit(emails: number): Promise<void> {
+    const text = encodeEmail(completeEmail);
+    const results = await Promise.all(
+      Array.from({ length: emails }, () =>
+        this.#producer.submit({ id: Bun.randomUUIDv7(), text }, performance.now() + 60_000),
+      ),
+    );
+    for (const { kind } of results) expect(kind).toBe("stored");
+  }
+
+  async claim(emails: number): Promise<void> {
+    const claimed = await this.#consumer.claim(claimRequest({ countMax: emails }));
+    if (claimed.kind !== "batch") throw new Error(claimed.kind);
+    expect(claimed.batch.emails.length).toBe(emails);
+    this.#batch = claimed.batch;
+  }
+
+  async settle(emails: number): Promise<void> {
+    const fates = this.#batch!.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
+    await this.#consumer.settle(this.#batch!, { fates, counts: { "accepted:resend": emails } });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#producer.close(), this.#consumer.close()]);
+  }
+}
+
+const withoutFsyncs = canTrace ? "" : " (its fsyncs are not counted: processes cannot be traced here)";
+
+const steps = ["submit", "claim", "settle"] as const;
+type Step = (typeof steps)[number];
+type Costs = Readonly<Record<string, number>>;
+/** For each step, of 1 email and of 100. */
+type Limits = readonly (readonly [Step, emails: number, Costs])[];
+
+/** Takes emails through all steps, and returns what one of them cost: the difference of the counts, and the fsyncs. */
+async function costOf(
+  life: Life,
+  [step, emails]: readonly [Step, number],
+  { pid, read }: { readonly pid: number; readonly read: () => Costs },
+): Promise<Costs> {
+  let costs: Costs = {};
+  for (const one of steps) {
+    if (one === step) costs = await measure(() => life[one](emails), pid, read);
+    else await life[one](emails);
+  }
+  return costs;
+}
+
+/** @param pid the process that writes */
+async function measure(body: () => Promise<void>, pid: number, read: () => Costs): Promise<Costs> {
+  let costs: Costs = {};
+  const count = async () => {
+    const before = read();
+    await body();
+    const after = read();
+    costs = Object.fromEntries(Object.entries(after).map(([name, total]) => [name, total - before[name]!]));
+  };
+  if (canTrace) return { fsyncs: await countFsyncs(pid, count), ...costs };
+  await count();
+  return { fsyncs: 0, ...costs };
+}
+
+/** Names what exceeds its limit. */
+function expectWithin(costs: Costs, limits: Costs): void {
+  const exceeded = Object.entries(limits).filter(([name, limit]) => costs[name]! > limit);
+  expect(exceeded.map(([name, limit]) => `${name}: ${costs[name]} instead of ${limit}`)).toEqual([]);
+}
+
+describe("cost: Redis", () => {
+  let redis: RedisServer;
+  let life: Life;
+  let pid: number;
+  beforeAll(async () => {
+    redis = await startRedis();
+    pid = Number(/process_id:(\d+)/.exec(redis.cli("INFO", "server"))![1]);
+    const { url } = redis;
+    life = new Life({ kind: "redis", url, prefix: "cost", minReplicas: 0, durability: "verify" });
+    await life.begin();
+  });
+  afterAll(async () => {
+    await life.close();
+    await redis.stop();
+  });
+
+  /** Commands with which the connections are checked now and then. */
+  const checks = /^(info|ping|role|config|client|hello|select|command|auth|cluster|script|subscribe|time)\b/;
+
+  function read(): Costs {
+    const info = redis.cli("INFO", "all");
+    const calls = [...info.matchAll(/^cmdstat_([\w|-]+):calls=(\d+)/gm)]
+      .filter(([, name]) => !checks.test(name!))
+      .map(([, name, count]) => [name!, Number(count)] as const);
+    const isScript = (name: string) => name.startsWith("eval") || name === "wait";
+    const sum = (which: typeof calls) => which.reduce((total, [, count]) => total + count, 0);
+    return {
+      roundTrips: sum(calls.filter(([name]) => isScript(name))),
+      commands: sum(calls.filter(([name]) => !isScript(name))),
+      bytes: Number(/^aof_current_size:(\d+)/m.exec(info)![1]),
+    };
+  }
+
+  const limits: Limits = [
+    ["submit", 1, { roundTrips: 1, commands: 6, bytes: 900, fsyncs: 1 }],
+    ["claim", 1, { roundTrips: 1, commands: 25, bytes: 1300, fsyncs: 1 }],
+    ["settle", 1, { roundTrips: 1, commands: 16, bytes: 1050, fsyncs: 1 }],
+    ["submit", 100, { roundTrips: 1, commands: 6, bytes: 78_000, fsyncs: 1 }],
+    ["claim", 100, { roundTrips: 1, commands: 124, bytes: 18_500, fsyncs: 1 }],
+    ["settle", 100, { roundTrips: 1, commands: 16, bytes: 37_000, fsyncs: 1 }],
+  ];
+  test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {
+    expectWithin(await costOf(life, [step, emails], { pid, read }), limit);
+  });
+});
+
+describe("cost: the embedded queue", () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-cost-"));
+  const prepare = Database.prototype.prepare;
+  let statements = 0;
+  let life: Life;
+  beforeAll(async () => {
+    Database.prototype.prepare = function prepareCounted(this: Database, ...parameters: [string]) {
+      const statement = prepare.apply(this, parameters);
+      for (const name of ["run", "get", "all"] as const) {
+        const execute = statement[name].bind(statement) as (...values: never[]) => unknown;
+        statement[name] = ((...values: never[]) => {
+          statements += 1;
+          return execute(...values);
+        }) as never;
+      }
+      return statement as never;
+    };
+    life = new Life({ kind: "sqlite", folder });
+    await life.begin();
+  });
+  afterAll(async () => {
+    await life.close();
+    Database.prototype.prepare = prepare;
+    rmSync(folder, { recursive: true });
+  });
+
+  /** This process writes the file. */
+  const read = (): Costs => ({
+    statements,
+    bytes: Number(/^wchar: (\d+)$/m.exec(readFileSync("/proc/self/io", "utf8"))![1]),
+  });
+
+  const limits: Limits = [
+    ["submit", 1, { statements: 7, bytes: 22_000, fsyncs: 1 }],
+    ["claim", 1, { statements: 21, bytes: 47_000, fsyncs: 1 }],
+    ["settle", 1, { statements: 11, bytes: 60_000, fsyncs: 1 }],
+    ["submit", 100, { statements: 205, bytes: 137_000, fsyncs: 1 }],
+    ["claim", 100, { statements: 21, bytes: 74_000, fsyncs: 1 }],
+    ["settle", 100, { statements: 110, bytes: 175_000, fsyncs: 1 }],
+  ];
+  test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {
+    expectWithin(await costOf(life, [step, emails], { pid: process.pid, read }), limit);
+  });
+});
