@@ -61,20 +61,26 @@ export interface DeliverOptions {
   readonly rounds: number;
   readonly emails: number;
   readonly delaysMs: readonly number[];
+  /** How long emails may stay in the store after the provider has accepted them, ms; by default 5000. */
+  readonly settleMaxMs?: number;
+}
+
+interface Backlog extends Required<Pick<DeliverOptions, "emails" | "settleMaxMs">> {
+  readonly delayMs: number;
 }
 
 export async function benchDeliver(options: DeliverOptions, all = workers): Promise<Table> {
-  const { rounds, emails, delaysMs } = options;
+  const { rounds, emails, delaysMs, settleMaxMs = 5000 } = options;
   const missing = all.some(isPeer) ? installPeers() : undefined;
   const present = missing === undefined ? all : all.filter((one) => !isPeer(one));
   const cases: Case[] = [];
   for (const delayMs of delaysMs) {
     for (const one of present) {
-      const tuned = await tune(one, emails, delayMs);
+      const tuned = await tune(one, { emails: emailsFor(one, emails), delayMs, settleMaxMs });
       cases.push({
         labels: { worker: tuned.name, "provider ms": delayMs },
         group: delayMs,
-        measure: () => drain(tuned, emailsFor(tuned, emails), delayMs),
+        measure: () => drain(tuned, { emails: emailsFor(tuned, emails), delayMs, settleMaxMs }),
       });
     }
   }
@@ -100,13 +106,13 @@ function emailsFor({ sendsSingly }: Worker, emails: number): number {
 }
 
 /** The worker at its best concurrency. */
-async function tune(worker: Worker, emails: number, delayMs: number): Promise<Worker> {
+async function tune(worker: Worker, backlog: Backlog): Promise<Worker> {
   let best = worker;
   let bestRate = 0;
   for (const concurrency of worker.concurrencies ?? []) {
     const name = `${worker.name}, concurrency ${concurrency}`;
     const candidate = { ...worker, name, env: { ...worker.env, CONCURRENCY: String(concurrency) } };
-    const sample = await drain(candidate, Math.ceil(emailsFor(worker, emails) / 2), delayMs);
+    const sample = await drain(candidate, { ...backlog, emails: Math.ceil(backlog.emails / 2) });
     const rate = sample.ok ? sample.numbers["emails/s"]! : 0;
     if (rate < bestRate) continue;
     best = candidate;
@@ -115,7 +121,7 @@ async function tune(worker: Worker, emails: number, delayMs: number): Promise<Wo
   return best;
 }
 
-async function drain(worker: Worker, emails: number, delayMs: number): Promise<Sample> {
+async function drain(worker: Worker, { emails, delayMs, settleMaxMs }: Backlog): Promise<Sample> {
   const store = worker.store && (await startStore(worker.store));
   const provider = startProcess("bench/fake_provider.ts", { DELAY_MS: String(delayMs) });
   try {
@@ -126,7 +132,7 @@ async function drain(worker: Worker, emails: number, delayMs: number): Promise<S
     await process.event("worker-started");
     const endMeter = startCpuMeter({ worker: process.pid, store: store?.pid, provider: provider.pid });
     const stats = await sentTo(url, emails, () => `${worker.name} sends all: ${process.stderr()}`);
-    const left = await leftIn(worker, store);
+    const left = await leftIn(worker, store, settleMaxMs);
     const { micros, neighbors } = endMeter();
     await process.kill();
     const fault = faultOf(stats, emails, left);
@@ -159,10 +165,7 @@ async function sentTo(url: string, emails: number, what: () => string): Promise<
   return eventually(what, sent, drainMaxMs);
 }
 
-/** How long emails may stay in the store after the provider has accepted them, ms. */
-const settleMaxMs = 5000;
-
-async function leftIn({ count }: Worker, store: Store | undefined): Promise<number> {
+async function leftIn({ count }: Worker, store: Store | undefined, settleMaxMs: number): Promise<number> {
   if (count === undefined || store === undefined) return 0;
   const endMs = performance.now() + settleMaxMs;
   for (;;) {

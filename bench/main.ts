@@ -8,12 +8,14 @@ import { fullOptions } from "./fleet/scenario.ts";
 import { benchGrowth } from "./growth.ts";
 import { benchIdle } from "./idle.ts";
 import { describeMachine } from "./machine.ts";
+import { benchSoak } from "./soak.ts";
+import { benchStartup } from "./startup.ts";
 import { benchSubmit } from "./submit.ts";
 import { type Table, toText } from "./table.ts";
 
 const usage = `Usage: npm run bench -- [name...] [options]
 
-Runs the named benchmarks, or all of them, and prints a table for each.
+Runs the named benchmarks, or all but soak, and prints a table for each.
 
   submit     submissions: the service, other designs, and what limits them
   deliver    a backlog drains, into a fast provider and into a slow one
@@ -21,16 +23,19 @@ Runs the named benchmarks, or all of them, and prints a table for each.
   growth     submissions and deliveries while a backlog grows
   costs      CPU time, commands, bytes and fsyncs of an email over its life
   fleet      a simulated fleet of workers in an outage
+  startup    how soon the compiled executable answers, and its memory
+  soak       memory under a steady load; only if named
 
 Options:
   --json             prints one document: the machine, the options, the tables
-  --rounds N         rounds of submit, deliver and costs, 5 by default
+  --rounds N         rounds of submit, deliver, costs and startup, 5 by default
   --seconds N        length of a measurement of submit, 4 by default; may be a fraction
   --connections LIST of submit, 1,32,128,512 by default
   --emails N         backlog of deliver, 100000 by default
   --samples N        emails of idle, 200 by default
   --backlogs LIST    of growth, 1000,100000,1000000,10000000 by default; on Redis at most 1000000
-  --workers N        simulated workers of fleet, 100 by default`;
+  --workers N        simulated workers of fleet, 100 by default
+  --minutes N        length of soak, 10 by default; may be a fraction`;
 
 const read = readOptions(
   process.argv.slice(2),
@@ -44,6 +49,7 @@ const read = readOptions(
     samples: { type: "string", default: "200" },
     backlogs: { type: "string", default: "1000,100000,1000000,10000000" },
     workers: { type: "string", default: "100" },
+    minutes: { type: "string", default: "10" },
   },
   Number.POSITIVE_INFINITY,
 );
@@ -72,6 +78,7 @@ const [seconds = 0] = numbersOf("seconds", false);
 const [emails = 0] = numbersOf("emails");
 const [samples = 0] = numbersOf("samples");
 const [simulated = 0] = numbersOf("workers");
+const [minutes = 0] = numbersOf("minutes", false);
 const connections = numbersOf("connections");
 const backlogs = numbersOf("backlogs");
 
@@ -82,8 +89,10 @@ const benches: Readonly<Record<string, () => Promise<Table>>> = {
   growth: () => benchGrowth({ backlogs, emails: Math.ceil(emails / 5) }),
   costs: () => benchCosts({ rounds, seconds }),
   fleet: async () => benchFleet({ ...fullOptions, workers: simulated }),
+  startup: () => benchStartup({ rounds }),
+  soak: () => benchSoak({ minutes }),
 };
-const names = words.length > 0 ? words : Object.keys(benches);
+const names = words.length > 0 ? words : Object.keys(benches).filter((name) => name !== "soak");
 const unknown = names.find((name) => benches[name] === undefined);
 if (unknown !== undefined) refuse(`Unknown benchmark '${unknown}'`);
 

@@ -6,9 +6,13 @@ import { hasPeers, isPeer } from "../bench/contestant.ts";
 import { benchDeliver, workers } from "../bench/deliver.ts";
 import { benchGrowth } from "../bench/growth.ts";
 import { benchIdle, systems } from "../bench/idle.ts";
+import { describeMachine } from "../bench/machine.ts";
+import { report } from "../bench/report.ts";
+import { benchSoak } from "../bench/soak.ts";
+import { measureStart } from "../bench/startup.ts";
 import { benchSubmit, contestants } from "../bench/submit.ts";
-import type { Table } from "../bench/table.ts";
-import { figure, toMarkdown, toText } from "../bench/table.ts";
+import { figure, type Table, toMarkdown, toText } from "../bench/table.ts";
+import { drawBenchmarks } from "../docs/images/draw_benchmarks.ts";
 
 const tinySubmit = { rounds: 1, seconds: 0.1, connections: [2] };
 const tinyDeliver = { rounds: 1, emails: 20, delaysMs: [0] };
@@ -69,7 +73,7 @@ describe("bench: deliver", () => {
   test("marks a worker that leaves emails in the store", async () => {
     const { env: _, ...sdk } = workers.find(({ file }) => file.endsWith("sdk_batches.ts"))!;
     const { count, fill } = workers[0]!;
-    const table = await benchDeliver(tinyDeliver, [
+    const table = await benchDeliver({ ...tinyDeliver, settleMaxMs: 100 }, [
       { ...sdk, store: "embedded", count: count!, fill: fill! },
     ]);
     expect(table.rows[0]!["emails/s"]).toBe("INVALID: 20 of 20 emails are left in the store");
@@ -116,6 +120,36 @@ test("bench: --json prints one document, and a value that is no number is refuse
     stderr: expect.stringMatching(/^--seconds: "0" is not a positive number\n\nUsage/),
   });
   expect(run("sumbit")).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("'sumbit'") });
+});
+
+test("bench: startup waits for the first answer", async () => {
+  const bare = [process.execPath, "--no-install", join(import.meta.dir, "../bench/servers/bare.ts")];
+  const sample = await measureStart(bare, undefined);
+  expect(sample).toMatchObject({ ok: true, numbers: { "resident MiB": expect.any(Number) } });
+});
+
+test("bench: soak measures each process", async () => {
+  const table = await benchSoak({ minutes: 0.005 });
+  expectFilled(table, /^$/);
+  expect(table.notes[0]).toContain(": 0 of ");
+});
+
+test("bench: a run becomes Markdown and a picture", async () => {
+  const submit = await benchSubmit({ ...tinySubmit, connections: [128] }, contestants.slice(-2));
+  const invalid = {
+    worker: "broken",
+    "provider ms": 50,
+    "emails/s": "INVALID: 3 of 20 emails arrived again",
+  };
+  const deliver = { name: "deliver", notes: [], columns: [["worker"], ["emails/s"]], rows: [invalid] };
+  const run = { machine: describeMachine(), options: {}, tables: [submit, deliver] };
+  const picture = drawBenchmarks(run);
+  expect(picture).not.toMatch(/NaN|undefined/);
+  expect(picture.match(/<rect/g)?.length).toBe(2);
+  expect(picture).toContain(">invalid<");
+  const text = report(run);
+  expect(text).toContain("### submit\n");
+  expect(text).toContain("| broken | INVALID: 3 of 20 emails arrived again |");
 });
 
 test("bench: a table shows medians, with ranges where it says so", () => {

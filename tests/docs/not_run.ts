@@ -27,6 +27,8 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
     "apt-get install wrk": network,
     "npm run bench -- submit": "CONTRIBUTING.md has it, shortened",
     "npm run bench -- --help": "tests/docs.test.ts runs it",
+    "npx bun bench/report.ts RUN.json": "tests/bench.test.ts does it",
+    "npx bun docs/images/draw_benchmarks.ts RUN.json FILE.svg": "tests/bench.test.ts does it",
   },
   "docs/deploy-redis.md": {
     "redis-check-aof --fix": "the page warns against it: it would remove everything after the damage",

@@ -1,0 +1,95 @@
+// startup: the time from the start of the executable to its first 200, and its memory then, next to a compiled server
+// that does nothing.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort } from "../tests/support/eventually.ts";
+import { residentMiB } from "../tests/support/process_memory.ts";
+import { startCommand } from "../tests/support/service.ts";
+import { type Case, compare, type Sample } from "./compare.ts";
+import { cpuMicros } from "./cpu.ts";
+import { form } from "./email.ts";
+import { startStore, type StoreKind } from "./store.ts";
+import type { Table } from "./table.ts";
+
+const root = join(import.meta.dir, "..");
+
+export async function benchStartup({ rounds }: { readonly rounds: number }): Promise<Table> {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
+  try {
+    const service = join(folder, "reliable-email");
+    const bare = join(folder, "bare");
+    build("deploy/build.ts", "--outdir", folder);
+    build("build", "--compile", "--production", "--bytecode", "--format=esm", `--outfile=${bare}`, bareFile);
+    const start = (program: string, command: string[], kind?: StoreKind): Case => ({
+      labels: { program },
+      group: 0,
+      measure: () => measureStart(command, kind),
+    });
+    const cases = [
+      start("limit: a compiled server that does nothing", [bare]),
+      start("reliable-email server, embedded", [service, "server"], "embedded"),
+      start("reliable-email server, Redis", [service, "server"], "redis"),
+    ];
+    return {
+      name: "startup",
+      notes: [`From exec to the first 200, on a store without a queue; medians (and ranges) of ${rounds}.`],
+      columns: [["program"], ["ms to the first 200", "times the first"], ["CPU ms", "resident MiB"]],
+      ranged: ["ms to the first 200"],
+      rows: (await compare(cases, { rounds, rate: "ms to the first 200" })).map(
+        ({ "times ours": ratio, ...row }) => ({ ...row, "times the first": ratio }),
+      ),
+    };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const bareFile = join(import.meta.dir, "servers/bare.ts");
+
+/** Runs Bun in the project. */
+function build(...args: string[]): void {
+  const { exitCode, stderr } = Bun.spawnSync([process.execPath, ...args], { cwd: root, stdout: "ignore" });
+  if (exitCode !== 0) throw new Error(`bun ${args.join(" ")} fails: ${stderr.toString()}`);
+}
+
+/** Starts a server and waits for its first answer. */
+export async function measureStart(command: string[], kind: StoreKind | undefined): Promise<Sample> {
+  const store = kind && (await startStore(kind));
+  const port = String(await freePort());
+  const env = { PORT: port, ADMIN_PORT: "", DEFAULT_FROM: "shop@example.com", ...store?.env };
+  const startMs = performance.now();
+  const child = startCommand(command, { env });
+  try {
+    for (;;) {
+      const status = await post(`http://127.0.0.1:${port}/`);
+      if (status === 200) break;
+      if (status !== undefined) return { ok: false, fault: `the first answer is ${status}` };
+      if (performance.now() - startMs > startMaxMs) return { ok: false, fault: "it does not listen" };
+      await Bun.sleep(1);
+    }
+    return {
+      ok: true,
+      numbers: {
+        "ms to the first 200": performance.now() - startMs,
+        "CPU ms": cpuMicros(child.pid) / 1000,
+        "resident MiB": residentMiB(child.pid) ?? Number.NaN,
+      },
+    };
+  } finally {
+    await child.kill();
+    await store?.stop();
+  }
+}
+
+const startMaxMs = 60_000;
+
+/** The status of the answer; undefined if nothing listens yet. */
+async function post(url: string): Promise<number | undefined> {
+  try {
+    return (await fetch(url, { method: "POST", body: new URLSearchParams(form) })).status;
+  } catch {
+    return undefined;
+  }
+}
