@@ -157,9 +157,12 @@ function isQuoted(text: string): boolean {
 }
 
 function warningsAbout(env: Environment, given: Readonly<Record<string, string>>): ConfigWarning[] {
+  const partitions = Number(given["REDIS_PARTITIONS"] ?? 1);
+  const many = "makes batches small and delivery slow: more than 8 partitions are rarely useful";
   const quoted = settingNames.filter((name) => settingKind(name).mayBeQuoted && isQuoted(given[name] ?? ""));
   return [
     ...misspelled(Object.keys(env)),
+    ...(partitions > 8 ? [{ setting: "REDIS_PARTITIONS", reason: many }] : []),
     ...quoted.map((name) => ({ setting: name, reason: "is wrapped in quotes, which are part of the value" })),
   ];
 }
@@ -188,6 +191,7 @@ function queueOf(values: Values): QueueSettings {
     kind: "redis",
     url: values.redisUrl,
     prefix: values.redisPrefix,
+    partitions: values.redisPartitions ?? (/^rediss?\+cluster:/.test(values.redisUrl) ? 4 : 1),
     minReplicas: values.redisMinReplicas,
     durability: values.redisDurability,
   };

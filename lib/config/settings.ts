@@ -45,6 +45,8 @@ export const settings = {
   SUBMIT_TIMEOUT: { kind: duration(120_000), default: "10s" },
   REDIS_URL: { kind: kinds.redisUrl },
   REDIS_PREFIX: { kind: kinds.textLike(prefixPattern, prefixError), default: "reliable-email" },
+  // The default depends on REDIS_URL.
+  REDIS_PARTITIONS: { kind: integer(1, 64) },
   REDIS_MIN_REPLICAS: { kind: integer(0, 100), default: "0" },
   REDIS_DURABILITY: { kind: kinds.choice("verify", "trust"), default: "verify" },
   DATA_DIR: { kind: kinds.folder, default: "./data" },
@@ -182,6 +184,11 @@ export const rules: readonly Rule[] = [
     names: ["REDIS_MIN_REPLICAS", "REDIS_URL"],
     holds: ({ redisMinReplicas, redisUrl }) => redisMinReplicas === 0 || redisUrl !== undefined,
     message: "is given without REDIS_URL: the embedded queue has no replicas",
+  },
+  {
+    names: ["REDIS_PARTITIONS", "REDIS_URL"],
+    holds: ({ redisPartitions = 1, redisUrl }) => redisPartitions === 1 || redisUrl !== undefined,
+    message: "is given without REDIS_URL: the embedded queue has no partitions",
   },
   {
     names: ["LEASE", "PROVIDER_TIMEOUT"],

@@ -38,10 +38,18 @@ export interface StoredBatch {
   readonly notes: string;
 }
 
+/** A partition of the queue that could not be asked, so that an answer lacks its part. */
+export interface Unreached {
+  readonly partition: number;
+  readonly reason: string;
+}
+
 export interface Page {
   readonly emails: readonly StoredEmail[];
   /** Where the next page begins, opaque; undefined after the last. */
   readonly next: string | undefined;
+  /** Their emails are missing from this page and the following ones. */
+  readonly unreached?: readonly Unreached[];
 }
 
 /** How a provider did lately, according to settlements under a valid lease. */
@@ -81,6 +89,8 @@ export interface QueueStats {
   /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or the size of the disk. */
   readonly bytesUsed: number;
   readonly bytesMax?: number | undefined;
+  /** Absent if all of the queue answered. */
+  readonly unreached?: readonly Unreached[];
 }
 
 /** An idempotency key of a queue. */
@@ -115,7 +125,13 @@ export interface DeadLetter {
 /** `known`: the queue has it, in any state, or has its record. `deleted`: it was deleted there, and stays deleted. */
 export type AdoptAnswer = "adopted" | "known" | "deleted";
 
-export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed";
+/** `unreached`: its partition did not answer, and may or may not have deleted it. */
+export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed" | "unreached";
+
+export interface PauseAnswer {
+  /** Partitions that could not be told. A worker that reaches one of them and another tells it. */
+  readonly unreached?: readonly Unreached[];
+}
 
 /**
  * The queue as an operator sees it. Everything is bounded, and safe beside running workers. What a move of the queue
@@ -169,10 +185,14 @@ export interface Admin {
     limit: number,
     submittedTillMs: number,
     from?: string,
-  ): Promise<{ readonly deleted: number; readonly next: string | undefined }>;
+  ): Promise<{
+    readonly deleted: number;
+    readonly next: string | undefined;
+    readonly unreached?: readonly Unreached[];
+  }>;
   /** Pauses every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
-  pause(): Promise<void>;
-  resume(): Promise<void>;
+  pause(): Promise<PauseAnswer>;
+  resume(): Promise<PauseAnswer>;
   /**
    * From now on the queue accepts no new idempotency key and no {@link retry}, until {@link cancelMove}. Keys that it
    * knows are answered as before, and emails without a key are queued. Repeating it changes nothing.

@@ -21,6 +21,7 @@
 //   that finds something takes it in the same step.
 // - `history`, `notes`, `context` and `record` are opaque to a store: it keeps them and returns them unread.
 
+import type { Claim } from "./claimant.ts";
 import type { Log } from "../runtime/log.ts";
 import type { QueueStats } from "./admin_contract.ts";
 import type { PermitRequest, RateChange, SharedRate } from "./rate_contract.ts";
@@ -38,6 +39,8 @@ export const movingText = "the queue is being moved and accepts no new idempoten
 
 /** The store did not answer: the request may or may not have been carried out. */
 export class StoreUnavailable extends Error {}
+/** The part of the queue that an email or a batch belongs to did not answer; others may. */
+export class PartitionUnreached extends StoreUnavailable {}
 /** There is no queue: no server and no worker has ever started at this location. */
 export class QueueMissing extends Error {}
 
@@ -53,8 +56,12 @@ export interface ProducerWatcher extends StoreWatcher {
 }
 
 /** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
-export type Health =
-  { readonly ok: true; readonly warning?: string } | { readonly ok: false; readonly reason: string };
+export type Health = (
+  { readonly ok: true; readonly warning?: string } | { readonly ok: false; readonly reason: string }
+) & {
+  /** Each partition of the queue, if it has several. It is healthy while one of them is. */
+  readonly partitions?: readonly Health[];
+};
 
 export interface Submission {
   /** UUIDv7, generated before the first attempt to submit it. */
@@ -175,7 +182,7 @@ export interface ClaimRequest {
 
 export type ClaimResult =
   /** `dueLeft`: emails that are still due, for any provider and batches of any size, counted up to `dueCountMax`. */
-  | { readonly kind: "batch"; readonly batch: Batch; readonly dueLeft: number; readonly rate?: SharedRate }
+  | ({ readonly kind: "batch"; readonly dueLeft: number } & Leased)
   /** Nothing is due for this provider in these sources; `nextDueInMs`: time until something is, if known. */
   | { readonly kind: "empty"; readonly nextDueInMs?: number | undefined; readonly rate?: SharedRate }
   /** No permit is available. Nothing was looked for, and nothing was taken. */
@@ -184,8 +191,18 @@ export type ClaimResult =
   | { readonly kind: "spent" }
   /** An operator has paused all claims. (A repeated claim still gets its first answer.) */
   | { readonly kind: "paused" }
-  /** Too few replicas hold the claim: nothing may be sent, and the batch has to be given back. */
-  | { readonly kind: "unreplicated"; readonly batch: Batch; readonly rate?: SharedRate };
+  /**
+   * Too few replicas hold the claim: nothing may be sent, and the batch has to be given back. `isPartial`: only a part of
+   * the queue is affected.
+   */
+  | ({ readonly kind: "unreplicated"; readonly isPartial?: true } & Leased);
+
+interface Leased {
+  readonly batch: Batch;
+  readonly rate?: SharedRate;
+  /** The claim that leased the batch, if it is an earlier one, or has another id than was asked for. */
+  readonly claim?: Claim;
+}
 
 /** The fate of one email of a batch. */
 export type EmailFate =

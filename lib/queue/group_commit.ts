@@ -36,12 +36,21 @@ export interface GroupCommitOptions extends Pick<ProducerWatcher, "log" | "onGro
   /** Pause before a write is repeated, ms. */
   readonly againMs: number;
   readiness(): CommitReadiness;
+  /**
+   * Hands over a submission that was in no write, while this store cannot take it.
+   * @returns its result, or undefined if it has to stay
+   */
+  handOver?(submission: Submission, deadlineMs: number): Promise<SubmitResult> | undefined;
   /** Never rejects. */
   commit(group: readonly Submission[]): Promise<Committed>;
 }
 
 const tooSlow = "the store cannot keep up with the submissions";
 
+/** A store whose write takes longer than this, ms, and four times as long as usual, gets no more emails than it has to. */
+const slowMs = 250;
+/** So long after a store refused a write, ms, it gets no email that another can take. */
+const avoidMs = 1000;
 /** A pace is forgotten if nothing was written for this long, ms: the store may have recovered. */
 const paceAgeMaxMs = 1000;
 
@@ -49,6 +58,8 @@ interface Item {
   readonly submission: Submission;
   readonly deadlineMs: number;
   readonly resolve: (result: SubmitResult) => void;
+  /** It was in a write, and may be stored. */
+  isTried: boolean;
 }
 
 /** Items that are not in a write, oldest first. */
@@ -84,6 +95,9 @@ export class GroupCommit {
   #deadlineTimer: Timer | undefined;
   #nextDeadlineMs = Infinity;
   #lastTrouble = "";
+  /** The last write has to be repeated. */
+  #isTroubled = false;
+  #avoidedUntilMs = 0;
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
@@ -91,10 +105,11 @@ export class GroupCommit {
 
   /** See `Producer.submit`. */
   readonly submit = (submission: Submission, deadlineMs: number): Promise<SubmitResult> => {
-    const line = submission.text.length > this.#options.charsMax / 4 ? this.#large : this.#small;
+    const line = this.#lineOf(submission);
     if (this.#isBusy(line, performance.now(), deadlineMs)) return Promise.resolve({ kind: "busy" });
+    if (this.#open.size === 0) this.#isTroubled = false;
     return new Promise((resolve) => {
-      const item: Item = { submission, deadlineMs, resolve };
+      const item: Item = { submission, deadlineMs, resolve, isTried: false };
       line.items.push(item);
       line.chars += submission.text.length;
       this.#open.add(item);
@@ -103,9 +118,25 @@ export class GroupCommit {
     });
   };
 
-  /** Starts a write if the store is ready, or fails what waits if it refuses. Call this when the store becomes ready. */
+  /** Whether the store can be expected to take a submission at once. */
+  takes(submission: Submission, deadlineMs: number): boolean {
+    const { kind } = this.#options.readiness();
+    const nowMs = performance.now();
+    if (kind !== "ready" || this.#isTroubled || nowMs < this.#avoidedUntilMs) return false;
+    const tryingMs = nowMs - (this.#triedSinceMs ?? nowMs);
+    return (
+      tryingMs <= Math.max(slowMs, 4 * this.#paceMs) &&
+      !this.#isBusy(this.#lineOf(submission), nowMs, deadlineMs)
+    );
+  }
+
+  /**
+   * Starts a write if the store is ready. Hands over what waits if it is not, and fails the rest if it refuses. Call this
+   * when the store, or another that could take over, becomes ready.
+   */
   readonly flush = (): void => {
     const state = this.#options.readiness();
+    if (state.kind !== "ready" || this.#isTroubled) this.#handOver();
     if (state.kind === "refused") {
       for (const line of this.#lines) {
         for (const item of line.items) this.#answer(item, { kind: "failed", reason: state.reason });
@@ -130,6 +161,23 @@ export class GroupCommit {
 
   #answer(item: Item, result: SubmitResult): void {
     if (this.#open.delete(item)) item.resolve(result);
+  }
+
+  #lineOf({ text }: Submission): Line {
+    return text.length > this.#options.charsMax / 4 ? this.#large : this.#small;
+  }
+
+  #handOver(): void {
+    if (this.#options.handOver === undefined) return;
+    for (const line of this.#lines) {
+      for (const item of line.items.filter(({ isTried }) => !isTried)) {
+        const result = this.#options.handOver(item.submission, item.deadlineMs);
+        if (result === undefined) continue;
+        this.#open.delete(item);
+        void result.then(item.resolve);
+      }
+      this.#setItems(line, line.items);
+    }
   }
 
   /** Omits items that have been answered. */
@@ -195,12 +243,14 @@ export class GroupCommit {
     this.#isWriting = true;
     const startMs = performance.now();
     this.#triedSinceMs ??= startMs;
+    for (const item of group) item.isTried = true;
     const committed = await this.#options.commit(group.map(({ submission }) => submission));
     this.#isWriting = false;
     const nowMs = performance.now();
     const tookMs = nowMs - (this.#triedSinceMs ?? startMs);
     // A routine repetition belongs to the same try.
     if (committed.kind !== "again" || committed.reason !== undefined) this.#triedSinceMs = undefined;
+    this.#isTroubled = committed.kind === "again" && committed.reason !== undefined;
     switch (committed.kind) {
       case "done":
         this.#lastTrouble = "";
@@ -210,11 +260,13 @@ export class GroupCommit {
         break;
       case "failed":
         this.#report(committed.reason);
+        this.#avoidedUntilMs = nowMs + avoidMs;
         for (const item of group) this.#answer(item, committed);
         break;
       case "again":
         if (committed.reason !== undefined) this.#report(committed.reason);
         this.#setItems(line, [...group, ...line.items]);
+        if (this.#isTroubled) this.#handOver();
         this.#retryTimer ??= setTimeout(() => {
           this.#retryTimer = undefined;
           this.flush();

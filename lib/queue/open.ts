@@ -4,6 +4,9 @@ import type { Log } from "../runtime/log.ts";
 import type { Admin, Consumer, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";
 import { openRedisAdmin } from "./redis/admin.ts";
 import { openRedisConsumer } from "./redis/consumer.ts";
+import { openPartitionedAdmin } from "./redis/partitioned/admin.ts";
+import { openPartitionedConsumer } from "./redis/partitioned/consumer.ts";
+import { openPartitionedProducer } from "./redis/partitioned/producer.ts";
 import { openRedisProducer } from "./redis/producer.ts";
 import { openSqliteAdmin } from "./sqlite/admin.ts";
 import { openSqliteConsumer } from "./sqlite/consumer.ts";
@@ -15,6 +18,8 @@ interface RedisSettings {
   readonly kind: "redis";
   readonly url: string;
   readonly prefix: string;
+  /** Default: 1. */
+  readonly partitions?: number;
   readonly minReplicas: number;
   readonly durability: "verify" | "trust";
 }
@@ -22,14 +27,24 @@ interface RedisSettings {
 /** Where the queue is: in Redis, or embedded as a file in `folder`. */
 export type QueueSettings = RedisSettings | { readonly kind: "sqlite"; readonly folder: string };
 
+function isPartitioned({ partitions = 1 }: RedisSettings): boolean {
+  return partitions > 1;
+}
+
 export function openProducer(queue: QueueSettings, watcher: ProducerWatcher): Producer {
-  if (queue.kind === "redis") return openRedisProducer({ ...queue, ...watcher });
+  if (queue.kind === "redis") {
+    const open = isPartitioned(queue) ? openPartitionedProducer : openRedisProducer;
+    return open({ ...queue, ...watcher });
+  }
   return openSqliteProducer({ ...queue, ...watcher });
 }
 
 /** @param retainMs how long the record of a sent email is kept */
 export function openConsumer(queue: QueueSettings, retainMs: number, watcher: StoreWatcher): Consumer {
-  if (queue.kind === "redis") return openRedisConsumer({ ...queue, ...watcher, retainMs });
+  if (queue.kind === "redis") {
+    const open = isPartitioned(queue) ? openPartitionedConsumer : openRedisConsumer;
+    return open({ ...queue, ...watcher, retainMs });
+  }
   return openSqliteConsumer({ ...queue, ...watcher, retainMs });
 }
 
@@ -38,6 +53,9 @@ export function openConsumer(queue: QueueSettings, retainMs: number, watcher: St
  * @param retainMs how long the id of a deleted email stays known
  */
 export async function openAdmin(queue: QueueSettings, retainMs: number, log: Log): Promise<Admin> {
-  if (queue.kind === "redis") return openRedisAdmin({ ...queue, retainMs, log });
+  if (queue.kind === "redis") {
+    const open = isPartitioned(queue) ? openPartitionedAdmin : openRedisAdmin;
+    return open({ ...queue, retainMs, log });
+  }
   return openSqliteAdmin({ ...queue, retainMs, log });
 }

@@ -10,7 +10,7 @@ import { presend } from "../policy/sender_memory.ts";
 import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
-import { type Claim, outlasts } from "./claim.ts";
+import { type Claim, outlasts } from "../queue/claimant.ts";
 import { type DeliveryContext, reportDead } from "./delivery_context.ts";
 import type { Admission } from "./provider_state.ts";
 

@@ -4,7 +4,7 @@
 import { describe } from "../runtime/errors.ts";
 import { charge, inTurn, type Shares } from "../policy/round_robin.ts";
 import { type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/contract.ts";
-import type { Claim } from "./claim.ts";
+import type { Claim } from "../queue/claimant.ts";
 import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 import type { Admission, ProviderState } from "./provider_state.ts";
@@ -136,7 +136,8 @@ export class Dispatcher {
       state.release(admission);
       return { endsRound: true, sleepMs: storePauseMs };
     }
-    const { claim, result } = claimed;
+    const { result } = claimed;
+    const claim = ("claim" in result && result.claim) || claimed.claim;
     if ("rate" in result) state.hear(result.rate);
     if (state.weight === 0) {
       const isIdle = result.kind === "empty" || result.kind === "paused";
@@ -163,10 +164,10 @@ export class Dispatcher {
       case "unreplicated": {
         const { kind, batch } = result;
         if (kind === "unreplicated") this.#context.log.warn("claim-unreplicated", { batch: batch.id });
-        const sleepMs = kind === "unreplicated" ? replicaPauseMs : 0;
+        const delayMs = kind === "unreplicated" ? replicaPauseMs : 0;
         const delivery = new Delivery(this.#context, claim, batch);
-        this.#occupy(delivery.handBack(sleepMs, state.provider.credential), false);
-        return { endsRound: true, sleepMs };
+        this.#occupy(delivery.handBack(delayMs, state.provider.credential), false);
+        return { endsRound: true, sleepMs: "isPartial" in result ? 0 : delayMs };
       }
     }
   }

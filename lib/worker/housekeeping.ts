@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe } from "../runtime/errors.ts";
 import { StoreUnavailable, type WorkerPresence } from "../queue/contract.ts";
-import { Claimant } from "./claim.ts";
+import { Claimant } from "../queue/claimant.ts";
 import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 import type { ProviderState } from "./provider_state.ts";
@@ -61,11 +61,12 @@ export class Housekeeper {
     await consumer.sweep(this.#presence);
     for (let ended = 0; ended < endedMax && !this.#stopping.signal.aborted; ended += 1) {
       const { leaseMs } = settings;
-      const { claim, result } = await this.#claimant.claim(leaseMs, ({ number }) =>
+      const claimed = await this.#claimant.claim(leaseMs, ({ number }) =>
         consumer.claimEnded({ claimant: `${worker}:housekeeping`, number, leaseMs }),
       );
+      const { result } = claimed;
       if (result.kind !== "batch" && result.kind !== "unreplicated") return;
-      const delivery = new Delivery(this.#context, claim, result.batch);
+      const delivery = new Delivery(this.#context, result.claim ?? claimed.claim, result.batch);
       if (result.kind === "unreplicated") return delivery.handBack(0);
       await delivery.endDoubt();
     }

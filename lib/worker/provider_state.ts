@@ -14,7 +14,7 @@ import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type ClaimSource, type Consumer, type RateChange, type SharedRate } from "../queue/contract.ts";
 import { StoreUnavailable } from "../queue/contract.ts";
-import { Claimant } from "./claim.ts";
+import { Claimant } from "../queue/claimant.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 
 /** Pause before another question if the store did not answer, ms. */

@@ -21,11 +21,12 @@ import {
   toolsFor,
 } from "./conformance_tools.ts";
 
-export function conformance(name: string, open: () => Promise<QueueUnderTest>): void {
+export function conformance(name: string, open: () => Promise<QueueUnderTest>, isPartitioned = false): void {
   describe(name, () => {
-    const tools = toolsFor(open);
+    const tools = toolsFor(open, isPartitioned);
     const {
       queue,
+      testUndivided,
       submit,
       submitMany,
       request,
@@ -220,7 +221,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(await claimed(q, { sources: ["batches"] })).toBe("batch");
       });
 
-      test("whose answer was lost returns the same batch under the same lease", async () => {
+      testUndivided("whose answer was lost returns the same batch under the same lease", async () => {
         const q = await queue();
         await submit(q, submission(), submission());
         const asked = request();
@@ -233,7 +234,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(second.batch.leaseExpired).toBe(false);
       });
 
-      test("of an existing batch whose answer was lost returns the same lease too", async () => {
+      testUndivided("of an existing batch whose answer was lost returns the same lease too", async () => {
         const q = await queue();
         await submit(q, submission());
         await settle(q, await claim(q), [], doubt);
@@ -245,7 +246,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
       });
 
-      test("executed after its repeat was settled takes nothing under the old id", async () => {
+      testUndivided("executed after its repeat was settled takes nothing under the old id", async () => {
         const q = await queue();
         await submit(q, submission());
         const asked = request();
@@ -591,7 +592,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const q = await queue();
         await submit(q, submission());
         const endless = request({ doubtMs: 2 * leaseMs, provider: "forgotten" });
-        await q.consumer.claim(endless);
+        const { id: batchId } = await claim(q, endless);
         const ended = () => q.consumer.claimEnded(endedRequest());
         expect((await ended()).kind).toBe("empty");
         q.advance(leaseMs + 1);
@@ -600,7 +601,7 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>): 
         const result = await ended();
         if (result.kind !== "batch") throw new Error("no batch");
         expect(result.batch).toMatchObject({
-          id: endless.claimId,
+          id: batchId,
           provider: "forgotten",
           leaseExpired: true,
         });

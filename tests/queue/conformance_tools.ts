@@ -1,6 +1,6 @@
 // Shared by the tests of a queue: emails, claims and settlements, with only the details that a test cares about.
 
-import { afterAll } from "bun:test";
+import { afterAll, test } from "bun:test";
 import { encodeEmail } from "../../lib/email/email.ts";
 import {
   type Batch,
@@ -13,6 +13,7 @@ import {
   type Consumer,
   type WorkerPresence,
 } from "../../lib/queue/contract.ts";
+import { createId, partitionOf } from "../../lib/queue/redis/partition.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { hangMs } from "../support/eventually.ts";
 
@@ -53,7 +54,12 @@ export const endedRequest = () => ({ claimant: Bun.randomUUIDv7(), number: 1, le
 
 export function submission(over: Partial<Submission> = {}, body = "Hello"): Submission {
   const text = encodeEmail({ to: "jane@example.org", from: "shop@example.com", subject: "Hi", body });
-  return { id: Bun.randomUUIDv7(), text, ...over };
+  return { id: idLike(over.idempotency?.key), text, ...over };
+}
+
+/** In a queue of four partitions: those of one key are in one, and all without a key are too. */
+export function idLike(key = ""): string {
+  return createId(partitionOf(key, 4), 4);
 }
 
 /** A deadline that only a hang exceeds. */
@@ -73,7 +79,7 @@ async function patiently<T>(ask: () => Promise<T>): Promise<T> {
 export type Tools = ReturnType<typeof toolsFor>;
 
 /** Opens queues, and closes them when the tests of their block are done. */
-export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue>) {
+export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue>, isPartitioned = false) {
   const opened: Queue[] = [];
   afterAll(async () => {
     await Promise.all(opened.map((one) => one.close()));
@@ -103,6 +109,8 @@ export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue
   return {
     queue,
     submit,
+    /** Tests the size of pages, or how claims are numbered: each partition has pages and numbers of its own. */
+    testUndivided: isPartitioned ? test.skip : test,
     /** Submits this many emails. */
     submitMany: (q: QueueUnderTest, count: number) =>
       submit(q, ...Array.from({ length: count }, () => submission())),

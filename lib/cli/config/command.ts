@@ -65,6 +65,7 @@ function effectiveSettings(
   /** Values that differ from the text, or have a default that depends on other settings. */
   const computed: { readonly [name in SettingName]?: string | undefined } = {
     DATA_DIR: config.dataDir,
+    REDIS_PARTITIONS: config.queue.kind === "redis" ? String(config.queue.partitions) : undefined,
     PROVIDERS: config.providers.map(({ name, weight }) => `${name}:${weight}`).join(",") || undefined,
   };
   return settingNames.map((name) => {

@@ -21,6 +21,7 @@ export const problems = {
   "other-reason": "is dead for another reason",
   "in-batch": "is in a batch, and cannot be altered",
   busy: "is in doubt, and a worker has its batch at the moment: try again",
+  unreached: "is in a part of the queue that does not answer: try again later",
   changed: "has changed meanwhile: try again",
   moving: "cannot be retried while the queue is being moved: retry in the new queue",
   "deleted-at-target": "was deleted in the new queue: delete it here too",

@@ -15,7 +15,7 @@ import type {
 } from "../contract.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
-import { foreignFormat } from "./queue_format.ts";
+import { FormatMismatch, foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
 
@@ -41,27 +41,31 @@ const healthPauseMs = 10;
  * {@link QueueMissing} if no queue has this prefix.
  */
 export async function openRedisAdmin(options: RedisAdminOptions): Promise<Admin> {
-  const connection = new RedisConnection(options, "operator", answerTimeoutMs);
-  const admin = new RedisAdmin(connection, options);
+  const admin = new RedisAdmin(options);
   try {
-    await reach(connection);
-    await admin.stats();
+    await admin.open();
   } catch (error) {
-    connection.close();
+    await admin.close();
     throw error;
   }
   return admin;
 }
 
-class RedisAdmin implements Admin {
+export class RedisAdmin implements Admin {
   readonly #connection: RedisConnection;
   readonly #options: CheckOptions;
   readonly #retainMs: number;
 
-  constructor(connection: RedisConnection, options: RedisAdminOptions) {
-    this.#connection = connection;
+  constructor(options: RedisAdminOptions) {
+    this.#connection = new RedisConnection(options, "operator", answerTimeoutMs);
     this.#options = options;
     this.#retainMs = Math.max(options.retainMs, knownMinMs);
+  }
+
+  /** Resolves and rejects as {@link openRedisAdmin}. */
+  async open(): Promise<void> {
+    await reach(this.#connection);
+    await this.stats();
   }
 
   async show(id: string) {
@@ -106,11 +110,18 @@ class RedisAdmin implements Admin {
   }
 
   async pause() {
-    await this.#ask(scripts.pause, 1);
+    await this.setPause(true);
+    return {};
   }
 
   async resume() {
-    await this.#ask(scripts.pause, 0);
+    await this.setPause(false);
+    return {};
+  }
+
+  /** @param version of several partitions; default: the next one */
+  async setPause(paused: boolean, version?: number): Promise<void> {
+    await this.#ask(scripts.pause, paused ? 1 : 0, version ?? "");
   }
 
   async beginMove() {
@@ -165,7 +176,8 @@ class RedisAdmin implements Admin {
       return await this.#connection.run(script, args, replicas, replicaTimeoutMs);
     } catch (error) {
       if (redisErrorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
-      throw new StoreUnavailable(foreignFormat(error, this.#connection.partitions) ?? redisErrorText(error));
+      const foreign = foreignFormat(error, this.#connection.partitions);
+      throw foreign === undefined ? new StoreUnavailable(redisErrorText(error)) : new FormatMismatch(foreign);
     }
   }
 }

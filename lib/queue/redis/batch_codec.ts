@@ -7,14 +7,25 @@ import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement 
 type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
 
 type ClaimReply =
-  | { readonly kind: "batch"; readonly batch: BatchReply; readonly dueLeft: number }
-  | Exclude<ClaimResult, { readonly kind: "batch" }>;
+  | { readonly kind: "batch"; readonly batch: BatchReply; readonly dueLeft: number; readonly isRepeat?: true }
+  | { readonly kind: "paused"; readonly pauseVersion: number }
+  | Extract<ClaimResult, { readonly kind: "empty" | "spent" }>;
+
+/** A claim's result, and what it shows about a pause: `undefined` if nothing, as a repeated claim. */
+export interface ClaimAnswer {
+  readonly result: ClaimResult;
+  readonly paused: boolean | undefined;
+  /** See {@link PartitionStats}; only of a pause. */
+  readonly pauseVersion?: number;
+}
 
 /** Reads the reply of claim.lua. */
-export function readClaim(reply: unknown): ClaimResult {
+export function readClaim(reply: unknown): ClaimAnswer {
   const [head, ...rest] = reply as [string, ...(string | number)[]];
   const result = JSON.parse(head) as ClaimReply;
-  if (result.kind !== "batch") return result;
+  if (result.kind === "paused")
+    return { result: { kind: "paused" }, paused: true, pauseVersion: result.pauseVersion };
+  if (result.kind !== "batch") return { result, paused: result.kind === "empty" ? false : undefined };
   const emails: ClaimedEmail[] = [];
   for (let i = 0; i < rest.length; i += 4) {
     const stored = String(rest[i + 1]);
@@ -28,7 +39,9 @@ export function readClaim(reply: unknown): ClaimResult {
     });
   }
   const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  return { ...result, batch: { ...result.batch, servedProviders, emails } };
+  const { kind, batch, dueLeft, isRepeat } = result;
+  const claimed = { kind, dueLeft, batch: { ...batch, servedProviders, emails } };
+  return { result: claimed, paused: isRepeat ? undefined : false };
 }
 
 /**
@@ -51,9 +64,17 @@ export function writeSettlement(
   return [JSON.stringify({ ...settlement, batch: id, lease, provider, retainMs, held, fates }), ...sent];
 }
 
+/** The statistics of one partition. */
+export interface PartitionStats extends QueueStats {
+  /** Counts the pauses and resumptions so far: in all partitions, the highest one holds. */
+  readonly pauseVersion: number;
+  /** Identifies the Redis; empty where the service hides it. */
+  readonly node: string;
+}
+
 /** Reads the reply of stats.lua. */
-export function decodeStats(reply: unknown): QueueStats {
-  return JSON.parse(String(reply)) as QueueStats;
+export function decodeStats(reply: unknown): PartitionStats {
+  return JSON.parse(String(reply)) as PartitionStats;
 }
 
 /** Reads the reply of settle.lua. */

@@ -40,6 +40,8 @@ export interface ConnectionOptions {
   readonly partitions?: number;
   /** Number of the partition that the connection is for. Default: 0. */
   readonly partition?: number;
+  /** A URL for each partition instead of one for all; for tests. */
+  readonly urlOf?: (partition: number) => string;
   readonly log: Log;
   /** Added to the store's clock, ms; for tests. */
   readonly clockOffsetMs?: () => number;

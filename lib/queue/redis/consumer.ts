@@ -35,7 +35,13 @@ export function openRedisConsumer(options: RedisConsumerOptions): Consumer {
   return new RedisConsumer(options);
 }
 
-class RedisConsumer implements Consumer {
+/** Whether claims are paused in a partition, and how often that has changed. */
+export interface Pause {
+  readonly paused: boolean;
+  readonly pauseVersion: number;
+}
+
+export class RedisConsumer implements Consumer {
   readonly compatible: Promise<void>;
   readonly #options: RedisConsumerOptions;
   readonly #retainMs: number;
@@ -49,6 +55,7 @@ class RedisConsumer implements Consumer {
   readonly #callbacks: (() => void)[] = [];
   #isPaused = false;
   #workers = 1;
+  #pause: Pause | undefined;
 
   constructor(options: RedisConsumerOptions) {
     const { monotonicOffsetMs = () => 0 } = options;
@@ -57,8 +64,8 @@ class RedisConsumer implements Consumer {
     this.#claims = new RedisConnection(options, "claims", claimTimeoutMs);
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
-    const { claim, permit, changeRate, settle, housekeeping, stats } = scripts;
-    const ours = [claim, permit, changeRate, settle, housekeeping, stats];
+    const { claim, permit, changeRate, settle, housekeeping, stats, pause } = scripts;
+    const ours = [claim, permit, changeRate, settle, housekeeping, stats, pause];
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
@@ -125,6 +132,22 @@ class RedisConsumer implements Consumer {
 
   readonly health = () => this.#store.health();
 
+  /** Whether claims and settlements can be made now. */
+  get isConnected(): boolean {
+    return [this.#claims, this.#settlements].every(({ redis }) => redis.status === "ready");
+  }
+
+  /** As last heard from this partition. */
+  get pause(): Pause | undefined {
+    return this.#pause;
+  }
+
+  /** Writes the state of the whole queue to this partition, which has an older one. */
+  async setPause({ paused, pauseVersion }: Pause): Promise<void> {
+    await this.#ask(this.#settlements, scripts.pause, [paused ? "1" : "0", String(pauseVersion)]);
+    this.#pause = { paused, pauseVersion };
+  }
+
   async close() {
     this.#store.stop();
     for (const connection of [this.#claims, this.#settlements, this.#wakes]) connection.close();
@@ -133,9 +156,16 @@ class RedisConsumer implements Consumer {
   async #sweep(request: object) {
     const beganMs = this.#monotonicMs();
     const { reply } = await this.#ask(this.#settlements, scripts.housekeeping, [JSON.stringify(request)]);
-    const clock = JSON.parse(String(reply)) as SweepReply;
+    const { pause, ...clock } = JSON.parse(String(reply)) as SweepReply;
+    this.#pause = pause;
     const moment = { beganMs, monotonicMs: beganMs, atMs: clock.nowMs };
     return { ...clock, step: this.#clock.look(clock.stampMs, moment) };
+  }
+
+  /** Each pause and each resumption increases the version. */
+  #learnPause(paused: boolean | undefined, pauseVersion = (this.#pause?.pauseVersion ?? 0) + 1): void {
+    if (paused === undefined || this.#pause?.paused === paused) return;
+    if (paused || this.#pause !== undefined) this.#pause = { paused, pauseVersion };
   }
 
   #listen(): void {
@@ -149,7 +179,12 @@ class RedisConsumer implements Consumer {
         this.#options.log.warn("wakeup-refused", { reason: redisErrorText(error) });
       });
     });
-    redis.on("message", wake);
+    redis.on("message", (_channel: string, message: string) => {
+      // A pause or a resumption; anything else only wakes.
+      const [, version, paused] = /^(\d+) ([01])$/.exec(message) ?? [];
+      if (version !== undefined) this.#pause = { paused: paused === "1", pauseVersion: Number(version) };
+      wake();
+    });
     this.#settlements.redis.on("ready", wake);
   }
 
@@ -168,7 +203,8 @@ class RedisConsumer implements Consumer {
     const { minReplicas } = this.#options;
     const sentAtMs = performance.now();
     const asked = await this.#ask(this.#claims, scripts.claim, [JSON.stringify(request)], minReplicas);
-    const result = readClaim(asked.reply);
+    const { result, paused, pauseVersion } = readClaim(asked.reply);
+    this.#learnPause(paused, pauseVersion);
     if (result.kind !== "spent") this.#isPaused = result.kind === "paused";
     if (result.kind !== "batch" || asked.replicas >= minReplicas) return result;
     while (performance.now() - sentAtMs < leaseMs / 4) {
@@ -185,6 +221,7 @@ interface SweepReply {
   readonly nowMs: number;
   readonly stampMs?: number;
   readonly workers?: number;
+  readonly pause: Pause;
 }
 
 /** The text after the time in a worker's field of the key `workers`. */

@@ -1,7 +1,7 @@
 // The producer on Redis: one script call for each group of a group commit. One call is in progress at a time: with two,
 // groups are smaller, and everything is slower at 8, 32 and 128 connections.
 
-import { type Committed, GroupCommit } from "../group_commit.ts";
+import { type Committed, GroupCommit, type GroupCommitOptions } from "../group_commit.ts";
 import {
   idempotencyMs,
   movingText,
@@ -36,13 +36,17 @@ const passing =
 /** The error replies of Redis begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
-export type RedisProducerOptions = RedisStoreOptions & ProducerWatcher;
+export interface RedisProducerOptions
+  extends RedisStoreOptions, ProducerWatcher, Pick<GroupCommitOptions, "handOver"> {
+  /** Called whenever the store has become ready. */
+  readonly onReady?: () => void;
+}
 
 export function openRedisProducer(options: RedisProducerOptions): Producer {
   return new RedisProducer(options);
 }
 
-class RedisProducer implements Producer {
+export class RedisProducer implements Producer {
   readonly #options: RedisProducerOptions;
   readonly #connection: RedisConnection;
   readonly #store: StoreWatch;
@@ -57,6 +61,7 @@ class RedisProducer implements Producer {
       againMs,
       readiness: () => this.#store.state,
       commit: (group) => this.#commit(group),
+      ...(options.handOver && { handOver: options.handOver }),
       onGroup: options.onGroup,
       log: options.log,
     });
@@ -64,13 +69,25 @@ class RedisProducer implements Producer {
       ...options,
       scripts: [scripts.submit],
       createsQueue: true,
-      onVerified: () => this.#writer.flush(),
+      onVerified: () => {
+        this.#writer.flush();
+        options.onReady?.();
+      },
     });
+    this.#connection.redis.on("close", this.#writer.flush);
   }
 
   submit(submission: Submission, deadlineMs: number) {
     return this.#writer.submit(submission, deadlineMs);
   }
+
+  /** See {@link GroupCommit.takes}. */
+  takes(submission: Submission, deadlineMs: number): boolean {
+    return this.#writer.takes(submission, deadlineMs);
+  }
+
+  /** Hands over what waits, if it can: call this when another partition becomes ready. */
+  readonly flush = (): void => this.#writer.flush();
 
   async stats() {
     return decodeStats((await this.#connection.run(scripts.stats)).reply);

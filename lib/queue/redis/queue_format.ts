@@ -2,6 +2,7 @@
 // several. A process uses a partition only if it finds its own format there. Creates the queue: once, and in all
 // partitions, since a partition that lost its data must not be taken for a new one.
 
+import { StoreUnavailable } from "../contract.ts";
 import { type RedisConnection, redisErrorText } from "./connection.ts";
 import { type StoreState, refuse } from "./durability.ts";
 
@@ -27,6 +28,9 @@ export function foreignFormat(error: unknown, partitions: number): string | unde
   const [, format] = /^FORMAT (.*)$/.exec(redisErrorText(error)) ?? [];
   return format === undefined ? undefined : foreignText(format, partitions);
 }
+
+/** The queue has another format, or another number of partitions, than this process reads. */
+export class FormatMismatch extends StoreUnavailable {}
 
 export type FoundFormat =
   | { readonly kind: "present" }

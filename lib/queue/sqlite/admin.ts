@@ -69,9 +69,11 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
       await store.write(
         (db) => db.run`INSERT INTO pauses (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`,
       );
+      return {};
     },
     async resume() {
       await writeAndWake((db) => db.run`DELETE FROM pauses`);
+      return {};
     },
     beginMove: () => store.write(beginMove),
     cancelMove: () => store.write(cancelMove),

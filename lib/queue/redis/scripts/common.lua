@@ -195,6 +195,11 @@ local function enter_doubt(batch, ids, at)
   call('ZREM', 'leases', batch)
 end
 
+-- Counts the pauses and resumptions.
+local function pause_version()
+  return tonumber(call('GET', 'pause:version') or '0')
+end
+
 -- The findings of housekeeping.
 local function housekeeping()
   local h = hash('housekeeping')

@@ -9,8 +9,8 @@
 --   retainMs, idempotencyMs   how long an id stays known, and an idempotency key
 --   worker, presence     the worker, and what follows the time in its field of workers
 --
--- Returns JSON: nowMs; stampMs, the time of this clock that some worker left last, absent if none ever did; and workers,
--- how many live, absent from a look at the clock.
+-- Returns JSON: nowMs; stampMs, the time of this clock that some worker left last, absent if none ever did; workers, how
+-- many live, absent from a look at the clock; and pause: paused, and pauseVersion.
 
 local at, request = now(), cjson.decode(ARGV[2])
 local minute, day = 60000, 24 * hour
@@ -27,7 +27,8 @@ end
 
 local live
 local function clock()
-  return cjson.encode({ nowMs = at, stampMs = tonumber(h.swept), workers = live })
+  return cjson.encode({ nowMs = at, stampMs = tonumber(h.swept), workers = live, pause = {
+    paused = call('EXISTS', 'paused') == 1, pauseVersion = pause_version() } })
 end
 
 -- The clock

@@ -7,7 +7,7 @@
 -- Reads only the batches whose lease expired and that were not claimed since: those of a worker that died. An email that
 -- was accepted elsewhere meanwhile counts as its batch does, until that ends.
 --
--- Returns a QueueStats of contract.ts, as JSON.
+-- Returns a PartitionStats of batch_codec.ts, as JSON.
 
 local at, providers = now(), {}
 local names = call('SMEMBERS', 'providers')
@@ -61,9 +61,12 @@ for name, count in pairs(hash('counters')) do
   counters[name] = tonumber(count)
 end
 -- Services that hide their memory count as using none.
-local info = redis.pcall('INFO', 'memory')
+local function info(section, name)
+  local all = redis.pcall('INFO', section)
+  return type(all) == 'string' and string.match(all, '\n' .. name .. ':(%w+)') or nil
+end
 local function bytes(name)
-  return type(info) == 'string' and tonumber(string.match(info, '\n' .. name .. ':(%d+)')) or 0
+  return tonumber(info('memory', name)) or 0
 end
 local max = bytes('maxmemory')
 local step_at, step_by = last_step(housekeeping(), at)
@@ -78,6 +81,8 @@ return cjson.encode({
   oldestDoubtSinceMs = first_of('leases', first_of('doubtful')),
   paused = call('EXISTS', 'paused') == 1,
   moving = is_moving(),
+  pauseVersion = pause_version(),
+  node = info('server', 'run_id') or '',
   clockStep = step_at and { atMs = step_at, byMs = step_by },
   bytesUsed = bytes('used_memory'),
   bytesMax = max > 0 and max or nil,

@@ -15,8 +15,18 @@ export interface Claim {
 
 /** Numbers the claims of one claimant. */
 export class Claimant {
+  readonly #createId: () => string;
   #count = 0;
   #unanswered: Claim | undefined;
+
+  constructor(createId: () => string = Bun.randomUUIDv7) {
+    this.#createId = createId;
+  }
+
+  /** The last claim was not answered. */
+  get isUnanswered(): boolean {
+    return this.#unanswered !== undefined;
+  }
 
   /** Sends a claim: again the one whose answer was lost while its lease could still be used, else a new one. */
   async claim<T>(
@@ -27,7 +37,7 @@ export class Claimant {
     if (claim === undefined || !outlasts(claim, leaseMs, 0)) {
       this.#count += 1;
       const clocks = { sentAtMs: performance.now(), sentAtWallMs: Date.now() };
-      claim = { id: Bun.randomUUIDv7(), number: this.#count, ...clocks };
+      claim = { id: this.#createId(), number: this.#count, ...clocks };
     }
     this.#unanswered = claim;
     const result = await send(claim);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { type Claim, Claimant, outlasts } from "../../lib/worker/claim.ts";
+import { type Claim, Claimant, outlasts } from "../../lib/queue/claimant.ts";
 
 describe("lease", () => {
   const claim = { id: "c", number: 1, sentAtMs: 0, sentAtWallMs: 0 };

@@ -1,0 +1,241 @@
+// The consumer over several partitions. Claims go from one partition to the next. One that cannot be asked costs nothing,
+// and one that answers late holds up only its own claims.
+
+import type {
+  Batch,
+  ClaimRequest,
+  ClaimResult,
+  Consumer,
+  PermitRequest,
+  Settlement,
+  WorkerPresence,
+} from "../../contract.ts";
+import { StoreUnavailable } from "../../contract.ts";
+import { type Pause, RedisConsumer, type RedisConsumerOptions } from "../consumer.ts";
+import { partitionOf } from "../partition.ts";
+import { ConsumedPartition } from "./consumed_partition.ts";
+import { Lane, type LaneAnswer, type SendClaim } from "./lane.ts";
+import { mergeHealth, splitOptions, within } from "./partitions.ts";
+import { gatherStats, newestPause } from "./stats.ts";
+
+/** Longest wait for the answer to a claim before the next partition is asked, ms. */
+const patienceMs = 250;
+
+export function openPartitionedConsumer(options: RedisConsumerOptions): Consumer {
+  return new PartitionedConsumer(options);
+}
+
+/** A claim as all partitions are asked. */
+interface Ask {
+  readonly claimant: string;
+  readonly leaseMs: number;
+  /** Where nothing was found, the same search finds nothing for a while. Undefined: always ask. */
+  readonly search?: string;
+  readonly send: (partition: ConsumedPartition) => SendClaim;
+}
+
+class PartitionedConsumer implements Consumer {
+  readonly compatible: Promise<void>;
+  readonly #partitions: readonly ConsumedPartition[];
+  readonly #callbacks: (() => void)[] = [];
+  /** By claimant: the partition after the one that gave it a batch last. */
+  readonly #next = new Map<string, number>();
+  #isPaused = false;
+
+  constructor(options: RedisConsumerOptions) {
+    this.#partitions = splitOptions(options).map((one, number, { length }) => {
+      const partition = new ConsumedPartition(new RedisConsumer(one), () => new Lane(number, length));
+      partition.consumer.onWake(() => {
+        partition.markChanged();
+        this.#wake();
+      });
+      return partition;
+    });
+    this.compatible = Promise.race(this.#partitions.map(({ consumer }) => consumer.compatible));
+  }
+
+  claim(request: ClaimRequest) {
+    const { claimant, leaseMs, sources, shared, dueCountMax } = request;
+    const search = [claimant, ...sources.toSorted(), shared].join(" ");
+    return this.#claim({
+      claimant,
+      leaseMs,
+      search,
+      send:
+        (partition) =>
+        async ({ id, number }) => {
+          const { changes } = partition;
+          const result = await partition.consumer.claim({ ...request, claimId: id, number });
+          if (result.kind === "empty") {
+            partition.markEmpty(search, changes, result.nextDueInMs);
+            if (shared) partition.dueLeft = 0;
+          }
+          if (result.kind !== "batch") return result;
+          partition.dueLeft = result.dueLeft;
+          const connected = this.#partitions.filter(({ consumer }) => consumer.isConnected);
+          const dueLeft = connected.reduce((sum, one) => sum + one.dueLeft, 0);
+          return { ...result, dueLeft: Math.min(dueLeft, dueCountMax) };
+        },
+    });
+  }
+
+  claimEnded({ claimant, leaseMs }: Parameters<Consumer["claimEnded"]>[0]) {
+    return this.#claim({
+      claimant,
+      leaseMs,
+      send:
+        ({ consumer }) =>
+        ({ number }) =>
+          consumer.claimEnded({ claimant, number, leaseMs }),
+    });
+  }
+
+  /** A provider's rate has its home in one partition. */
+  takePermit(request: PermitRequest) {
+    const home = partitionOf(`${request.provider} ${request.credential}`, this.#partitions.length);
+    return this.#partitions[home]!.consumer.takePermit(request);
+  }
+
+  settle(batch: Batch, settlement: Settlement) {
+    const partition = this.#partitions[partitionOf(batch.id, this.#partitions.length)]!;
+    return partition.consumer.settle(batch, settlement).finally(() => partition.markChanged());
+  }
+
+  async sweep(presence: WorkerPresence) {
+    const connected = this.#partitions
+      .map(({ consumer }) => consumer)
+      .filter(({ isConnected }) => isConnected);
+    const swept = await Promise.allSettled(connected.map((one) => one.sweep(presence)));
+    await this.#spreadPause(connected);
+    const failed = swept.find(({ status }) => status === "rejected");
+    if (failed?.status === "rejected") throw failed.reason;
+    if (connected.length === 0) throw new StoreUnavailable("no partition is connected");
+  }
+
+  stats() {
+    return gatherStats(this.#partitions.map(({ consumer }) => consumer.stats()));
+  }
+
+  paused() {
+    return this.#isPaused;
+  }
+
+  onWake(callback: () => void) {
+    this.#callbacks.push(callback);
+  }
+
+  health() {
+    return mergeHealth(this.#partitions.map(({ consumer }) => consumer.health()));
+  }
+
+  async close() {
+    await Promise.all(this.#partitions.map(({ consumer }) => consumer.close()));
+  }
+
+  #wake(): void {
+    for (const callback of this.#callbacks) callback();
+  }
+
+  get #pause(): Pause | undefined {
+    const known = this.#partitions.flatMap(({ consumer: { pause } }) => pause ?? []);
+    return known.length === 0 ? undefined : newestPause(known);
+  }
+
+  /** Writes a pause, or its end, to partitions that were not reached when it was made. */
+  async #spreadPause(consumers: readonly RedisConsumer[]): Promise<void> {
+    const newest = this.#pause;
+    if (newest === undefined) return;
+    const lagging = consumers.filter(
+      ({ pause }) =>
+        pause !== undefined && (pause.pauseVersion !== newest.pauseVersion || pause.paused !== newest.paused),
+    );
+    // The next sweep tries again.
+    await Promise.allSettled(lagging.map((one) => one.setPause(newest)));
+  }
+
+  async #claim(ask: Ask): Promise<ClaimResult> {
+    const { claimant, leaseMs, send } = ask;
+    const asked: ConsumedPartition[] = [];
+    for (const partition of this.#candidates(ask)) {
+      const lane = partition.lane(claimant);
+      lane.ask(leaseMs, send(partition));
+      asked.push(partition);
+      const leased = await this.#takeWithin(patienceMs, asked, ask);
+      if (leased !== undefined) return leased;
+      // A late answer is taken by the next claim.
+      void lane.asking?.then(() => this.#wake());
+    }
+    // Late answers are worth waiting for only as long as no other partition could get emails.
+    while (asked.some((partition) => partition.isAsked(claimant)) && this.#usable(claimant).length === 0) {
+      const leased = await this.#takeWithin(Infinity, asked, ask);
+      if (leased !== undefined) return leased;
+    }
+    return this.#summarize(ask);
+  }
+
+  /** The partitions to ask, in turn; first those that may have leased a batch to this claimant already. */
+  #candidates({ claimant, search }: Ask): ConsumedPartition[] {
+    const first = this.#next.get(claimant) ?? 0;
+    const inTurn = [...this.#partitions.slice(first), ...this.#partitions.slice(0, first)];
+    const isBegun = (partition: ConsumedPartition) => {
+      const { hasAnswer, isUnanswered } = partition.lane(claimant);
+      return hasAnswer || (isUnanswered && partition.canClaim(claimant));
+    };
+    const begun = inTurn.filter(isBegun);
+    const others = inTurn.filter((partition) => !isBegun(partition) && partition.canClaim(claimant));
+    const pause = this.#pause;
+    // While claims are paused, a repeated claim is still answered, and one other claim finds out about the end.
+    if (pause?.paused === true)
+      return [...begun, ...others.filter(({ consumer }) => consumer.pause === pause).slice(0, 1)];
+    return [...begun, ...others.filter((partition) => !partition.isEmpty(search))];
+  }
+
+  /** The partitions that would answer now, or have answered that nothing is due. */
+  #usable(claimant: string): ConsumedPartition[] {
+    return this.#partitions.filter((one) => one.canClaim(claimant) && one.trouble === undefined);
+  }
+
+  /** The batch that one of these partitions has leased to the claimant, if one answers in time. */
+  async #takeWithin(ms: number, asked: readonly ConsumedPartition[], { claimant, leaseMs }: Ask) {
+    const isLate = asked.flatMap((partition) => partition.lane(claimant).asking ?? []);
+    const hasAnswer = asked.some((partition) => partition.lane(claimant).hasAnswer);
+    if (!hasAnswer && isLate.length > 0) await within(Promise.race(isLate), ms);
+    for (const partition of asked) {
+      const leased = this.#read(partition, claimant, partition.lane(claimant).take(leaseMs));
+      if (leased !== undefined) return leased;
+    }
+    return undefined;
+  }
+
+  /** The batch in an answer, if there is one; or that no permit is left. */
+  #read(
+    partition: ConsumedPartition,
+    claimant: string,
+    answer: LaneAnswer | undefined,
+  ): ClaimResult | undefined {
+    if (answer === undefined) return undefined;
+    partition.trouble = answer.kind === "failed" ? answer.error : undefined;
+    if (answer.kind === "failed") partition.rest();
+    if (answer.kind === "failed") return undefined;
+    if (answer.result.kind === "limited") return answer.result;
+    if (!("batch" in answer.result)) return undefined;
+    const { claim, result } = answer;
+    this.#next.set(claimant, (this.#partitions.indexOf(partition) + 1) % this.#partitions.length);
+    this.#isPaused = this.#pause?.paused === true;
+    if (result.kind === "batch") return { ...result, claim };
+    partition.rest();
+    return { ...result, claim, isPartial: true };
+  }
+
+  /** The result of a claim for which no partition leased a batch. */
+  #summarize({ search }: Ask): ClaimResult {
+    const connected = this.#partitions.filter(({ consumer }) => consumer.isConnected);
+    if (connected.length === 0) throw new StoreUnavailable("no partition is connected");
+    if (connected.every(({ trouble }) => trouble !== undefined)) throw connected[0]!.trouble;
+    this.#isPaused = this.#pause?.paused === true;
+    if (this.#isPaused) return { kind: "paused" };
+    const nextDueAtMs = Math.min(...connected.map((partition) => partition.nextDueAtMs(search)));
+    if (nextDueAtMs === Infinity) return { kind: "empty", nextDueInMs: undefined };
+    return { kind: "empty", nextDueInMs: Math.max(0, nextDueAtMs - performance.now()) };
+  }
+}
