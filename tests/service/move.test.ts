@@ -8,14 +8,18 @@ import { join } from "node:path";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
 import { drained, queueAdminOf, useProcesses } from "../support/processes.ts";
+import { startRedisCluster } from "../support/redis_cluster.ts";
+import { startRedisSentinel } from "../support/redis_sentinel.ts";
 import { shapeQueue } from "../support/queue_states.ts";
 import { post, type Process, startServer, startWorker } from "../support/service.ts";
 
 const stack = useProcesses();
 const started: Process[] = [];
+const stopping: (() => Promise<unknown>)[] = [];
 const folder = mkdtempSync(join(tmpdir(), "reliable-email-move-"));
 afterEach(async () => {
   await Promise.all(started.splice(0).map((one) => one.kill("SIGKILL")));
+  await Promise.all(stopping.splice(0).map((stop) => stop()));
 });
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
@@ -86,12 +90,33 @@ const moves = [
   { from: "the embedded queue", to: "Redis", source: stack.embedded, target: stack.settings },
 ] as const;
 
-test.each(moves)(
+/** Replicas have to acknowledge, and nodes are found. The old primary is replaced after the close. */
+function topologies() {
+  let failOver = async (): Promise<unknown> => undefined;
+  return {
+    from: "Redis with Sentinel",
+    to: "a cluster",
+    async source() {
+      const sentinel = await startRedisSentinel();
+      stopping.push(sentinel.stop);
+      failOver = sentinel.failOver;
+      return stack.settings({ REDIS_URL: sentinel.url, REDIS_MIN_REPLICAS: "2" });
+    },
+    async target() {
+      const cluster = await startRedisCluster({ replicas: 1 });
+      stopping.push(cluster.stop);
+      return stack.settings({ REDIS_URL: cluster.url, REDIS_MIN_REPLICAS: "1" });
+    },
+    failOver: () => failOver(),
+  };
+}
+
+test.each([...moves, topologies()])(
   "move: from $from to $to under load, every key keeps its id and every email arrives once",
   async (one) => {
     // A limit that the provider states need not be learned.
     await stack.fakes.settings("resend", { rateLimit: 1000 });
-    const [source, target] = [one.source(), one.target()];
+    const [source, target] = await Promise.all([one.source(), one.target()]);
     const file = fileOf(target);
     const [oldServer] = [await running(startServer(source)), await running(startWorker(source))];
     const name = Bun.randomUUIDv7();
@@ -104,6 +129,7 @@ test.each(moves)(
     expect(copied.keys.added).toBeGreaterThanOrEqual(50);
     await clients.submitted(20);
     expect((await jsonOfCli(source, ["queue", "move", file, "--close"])).step).toBe("closed");
+    if ("failOver" in one) await one.failOver();
     // One server after the other takes the traffic over.
     clients.direct([oldServer.url, newServer.url]);
     await clients.submitted(50);
