@@ -131,6 +131,32 @@ test("sentinel: a connection that began with one that was cut off leaves its nod
   await allLeadTo(setup.primary());
 }, 60_000);
 
+test("sentinel: another one that answers at the address of one that was learned misleads no connection", async () => {
+  const [setup, foreign] = await Promise.all([start(), startRedis()]);
+  closing.push(foreign.stop);
+  const [first, gone] = setup.sentinels;
+  await open(urlOf(first!));
+  await gone!.stop();
+  const lines = [
+    `myid ${"5".repeat(40)}`,
+    `monitor queue 127.0.0.1 ${foreign.port} 1`,
+    "config-epoch queue 99",
+  ];
+  const other = await startRedis(
+    { port: String(gone!.port) },
+    {
+      files: { "s.conf": lines.map((line) => `sentinel ${line}\n`).join("") },
+      args: ["s.conf", "--sentinel"],
+    },
+  );
+  closing.push(other.stop);
+  await eventually("it is asked", () =>
+    / name=reliable-email-topology .* cmd=sentinel/.test(other.cli("CLIENT", "LIST")),
+  );
+  await allLeadTo(setup.primary());
+  expect(foreign.cli("CLIENT", "LIST")).not.toContain("reliable-email");
+}, 60_000);
+
 describe("sentinel: a URL of the wrong kind", () => {
   const reasonOf = async (url: string) => {
     const options = queueOptions(url);
