@@ -18,7 +18,17 @@ function learned(over: Partial<Extract<RateChange, { kind: "learned" }>>): RateC
   return { kind: "learned", ...change, pauseMs: 0, ...over, ...resend };
 }
 
-export function sharingRates({ queue, submitMany, request, claim, claimed, ids, sent, due }: Tools): void {
+export function sharingRates({
+  queue,
+  testUndivided,
+  submitMany,
+  request,
+  claim,
+  claimed,
+  ids,
+  sent,
+  due,
+}: Tools): void {
   describe("shared rates:", () => {
     const take = (q: QueueUnderTest, over: object = {}) =>
       q.consumer.takePermit({ ...permit, ...slow, ...over });
@@ -46,7 +56,7 @@ export function sharingRates({ queue, submitMany, request, claim, claimed, ids, 
       expect(await claimed(q, { ...slow, countMax: 1 })).toBe("batch");
     });
 
-    test("a claim that is repeated takes no second permit", async () => {
+    testUndivided("a claim that is repeated takes no second permit", async () => {
       const q = await queue();
       await submitMany(q, 1);
       const asked = request(slow);

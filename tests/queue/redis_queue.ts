@@ -1,6 +1,9 @@
 // A queue on Redis for one test, and a consumer for each further worker.
 
 import type { Consumer } from "../../lib/queue/contract.ts";
+import { openPartitionedAdmin } from "../../lib/queue/redis/partitioned/admin.ts";
+import { openPartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
+import { openPartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
 import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
 import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
@@ -15,13 +18,16 @@ export interface RedisQueue extends QueueUnderTest {
 }
 
 /** Opens a new queue at this `REDIS_URL`. */
-export async function openRedisQueue(url: string): Promise<RedisQueue> {
+export async function openRedisQueue(url: string, partitions = 1): Promise<RedisQueue> {
+  const isPartitioned = partitions > 1;
+  const openConsumer = isPartitioned ? openPartitionedConsumer : openRedisConsumer;
   let offsetMs = 0;
   let passedMs = 0;
   queues += 1;
   const options = {
     url,
     prefix: `test-${queues}`,
+    partitions,
     minReplicas: 0,
     durability: "verify" as const,
     retainMs: 24 * 3_600_000,
@@ -32,13 +38,17 @@ export async function openRedisQueue(url: string): Promise<RedisQueue> {
     clockOffsetMs: () => offsetMs,
     monotonicOffsetMs: () => passedMs,
   };
-  const producer = openRedisProducer(options);
-  const consumer = openRedisConsumer(options);
-  // One wake-up when its settlements are connected, and one when it has subscribed.
+  const producer = (isPartitioned ? openPartitionedProducer : openRedisProducer)(options);
+  const consumer = openConsumer(options);
+  // In each partition, one wake-up when its settlements are connected, and one when it has subscribed.
   let wakes = 0;
   consumer.onWake(() => (wakes += 1));
-  await eventually("both are connected", () => producer.health().ok && consumer.health().ok && wakes === 2);
-  const admin = await openRedisAdmin(options);
+  const areHealthy = () =>
+    [producer.health(), consumer.health()].every((one) =>
+      [one, ...(one.partitions ?? [])].every(({ ok }) => ok),
+    );
+  await eventually("both are connected", () => areHealthy() && wakes === 2 * partitions);
+  const admin = await (isPartitioned ? openPartitionedAdmin : openRedisAdmin)(options);
   const others: Consumer[] = [];
   return {
     producer,
@@ -52,7 +62,7 @@ export async function openRedisQueue(url: string): Promise<RedisQueue> {
       offsetMs += ms;
     },
     another(aheadMs = () => 0) {
-      const other = openRedisConsumer({ ...options, clockOffsetMs: () => offsetMs + aheadMs() });
+      const other = openConsumer({ ...options, clockOffsetMs: () => offsetMs + aheadMs() });
       others.push(other);
       return other;
     },

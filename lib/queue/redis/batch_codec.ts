@@ -9,7 +9,7 @@ type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedP
 type ClaimReply =
   | { readonly kind: "batch"; readonly batch: BatchReply; readonly dueLeft: number; readonly isRepeat?: true }
   | { readonly kind: "paused"; readonly pauseVersion: number }
-  | Extract<ClaimResult, { readonly kind: "empty" | "spent" }>;
+  | Extract<ClaimResult, { readonly kind: "empty" | "limited" | "spent" }>;
 
 /** A claim's result, and what it shows about a pause: `undefined` if nothing, as a repeated claim. */
 export interface ClaimAnswer {
@@ -39,8 +39,8 @@ export function readClaim(reply: unknown): ClaimAnswer {
     });
   }
   const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  const { kind, batch, dueLeft, isRepeat } = result;
-  const claimed = { kind, dueLeft, batch: { ...batch, servedProviders, emails } };
+  const { isRepeat, batch, ...about } = result;
+  const claimed = { ...about, batch: { ...batch, servedProviders, emails } };
   return { result: claimed, paused: isRepeat ? undefined : false };
 }
 
