@@ -2,19 +2,23 @@
 
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
+import { eventually } from "../tests/support/eventually.ts";
 import type { RedisServer } from "../tests/support/redis.ts";
 import type { SlotMove } from "../tests/support/redis_cluster.ts";
 import type { Struck } from "./inject.ts";
-import type { Nodes } from "./nodes.ts";
+import { followsAnother, type Nodes } from "./nodes.ts";
 import type { Fault } from "./scenario.ts";
 
 const noSuchNode: Struck = { killed: [], note: "no such node now" };
 
-/** The keys of a slot move in so many steps. Scripts are refused meanwhile. */
-const stepsPerMove = 8;
+/** Steps in which idempotency keys move, and most other keys of a partition. Scripts are refused meanwhile. */
+const bulkSteps = 4;
+const singlesMax = 16;
 const stepMs = 50;
 /** Pause before a cluster that could not be fixed is fixed again, ms. */
 const fixPauseMs = 500;
+/** A cluster that was not fixed by then has two versions of a key. */
+const fixesMax = 10;
 
 /** Strikes one node, waits, and lets it continue. */
 export async function strikeNode(
@@ -79,11 +83,13 @@ export async function moveSlot(
     notes.push(`from ${move.source.name} to ${move.target.name}`);
     const steps = await moveKeys(move, killSource ? strike.random : 1);
     if (killSource) {
-      notes.push(`${steps} of ${stepsPerMove} steps before the kill`);
+      notes.push(`${steps} of ${bulkSteps + singlesMax} steps before the kill`);
       move.source.kill("SIGKILL");
       killed.push(move.source.name);
       await nodes.replaced(move.source);
       await move.source.restart();
+      // redis-cli would see two primaries of the slot until it has heard of the other one, and might choose either.
+      await eventually("the old source follows the new one", () => followsAnother(move.source));
     } else move.finish();
   } catch (error) {
     notes.push(error instanceof Error ? error.message : String(error));
@@ -93,22 +99,27 @@ export async function moveSlot(
   return { killed, note: notes.join(", ") };
 }
 
-/** @param share of the steps to make, in [0, 1]. @returns how many were made */
+/**
+ * Moves the many idempotency keys, which are newer, in a few steps, and then the others one by one.
+ * @param share of the steps to make, in [0, 1]
+ * @returns how many were made
+ */
 async function moveKeys(move: SlotMove, share: number): Promise<number> {
   const count = Number(move.source.cli("CLUSTER", "COUNTKEYSINSLOT", String(move.slot)));
-  const steps = Math.round(share * stepsPerMove);
-  for (let step = 1; step <= steps; step += 1) {
+  const many = Math.ceil(Math.max(0, count - singlesMax) / bulkSteps);
+  const sizes = [...Array<number>(bulkSteps).fill(many), ...Array<number>(singlesMax - 1).fill(1), Infinity];
+  const made = sizes.slice(0, Math.round(share * sizes.length));
+  for (const size of made) {
     await Bun.sleep(stepMs);
-    const isLast = step === stepsPerMove;
-    move.migrate(isLast ? Infinity : Math.ceil(count / stepsPerMove));
+    move.migrate(size);
   }
-  return steps;
+  return made.length;
 }
 
-/** Closes all open slots, as an operator does. @returns how many runs of redis-cli it took */
+/** Closes all open slots, as an operator does. @returns how many runs of redis-cli it took, or were tried */
 async function repair({ cluster }: Nodes, log: string): Promise<number> {
   let runs = 0;
-  for (;;) {
+  while (runs < fixesMax) {
     const states = cluster!.nodes.filter((node) => node.isRunning);
     if (!states.some((node) => /\[\d+-[<>]-/.test(node.cli("CLUSTER", "NODES")))) return runs;
     runs += 1;
@@ -120,4 +131,5 @@ async function repair({ cluster }: Nodes, log: string): Promise<number> {
     appendFileSync(join(log, "fixes.log"), await new Response(fix.stdout).text());
     await Bun.sleep(fixPauseMs);
   }
+  return runs;
 }

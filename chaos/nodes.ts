@@ -34,7 +34,8 @@ export interface Nodes {
   promote(random: number): string;
   /** A key of one of the partitions. */
   partition(random: number): string;
-  settled(): Promise<void>;
+  /** Waits until all nodes are running and agree. Returns why they do not after `withinMs`, else undefined. */
+  settle(withinMs: number): Promise<string | undefined>;
   stop(): Promise<void>;
 }
 
@@ -135,7 +136,7 @@ function create({ setup, network, cluster, all, candidates, isReplaced, promote 
       };
       for (let isDone = false; !isDone; isDone = orElse(isOver, false)) await Bun.sleep(lookMs);
     },
-    settled: () => setup.settled(),
+    settle: (withinMs) => setup.settled(withinMs).then(() => undefined, String),
     async stop() {
       await setup.stop();
       network.stop();
@@ -143,11 +144,12 @@ function create({ setup, network, cluster, all, candidates, isReplaced, promote 
   };
 }
 
-/** A primary, or a replica that follows one. */
-function isSynced(node: RedisServer): boolean {
-  const info = node.cli("INFO", "replication");
-  return info.includes("role:master") || info.includes("master_link_status:up");
+/** It is a replica that is connected to its primary. */
+export function followsAnother(node: RedisServer): boolean {
+  return node.cli("INFO", "replication").includes("master_link_status:up");
 }
+
+const isSynced = (node: RedisServer) => followsAnother(node) || node.cli("ROLE").startsWith("master");
 
 /** Starts every node that is down, as a supervisor does. */
 export async function startAllNodes({ all }: Nodes): Promise<void> {

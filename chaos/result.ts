@@ -46,6 +46,8 @@ export interface Seen {
   readonly unexplained: readonly Duplicate[];
   readonly strikes: number;
   readonly stuck: number;
+  /** Why the nodes of the store do not agree after all faults; undefined if they do. */
+  readonly unsettled: string | undefined;
   readonly unreadable: string | undefined;
   readonly unanswered: number;
   readonly unclean: readonly string[];
@@ -83,6 +85,7 @@ export function failuresOf(seen: Seen): string[] {
     const again = others.reduce((sum, { providers }) => sum + providers.length - 1, 0);
     fail(Math.max(0, again - seen.possibleDuplicates), "more acceptances than the service counts");
   }
+  if (seen.unsettled !== undefined) failures.push(`the nodes do not agree: ${seen.unsettled}`);
   if (seen.strikes === 0) failures.push("no fault struck: the run proves nothing");
   if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: the run proves nothing");
   fail(stuck, "stuck in the queue");

@@ -133,7 +133,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     await Promise.all(Array.from({ length: scenario.lanes ?? 1 }, (_, lane) => strike(lane)));
     // Every strike has undone its effects, but a process that died on its own may not be back yet.
     await deployment.exclusively(() => deployment.startEverything());
-    await deployment.nodes?.settled();
+    const unsettled = await deployment.nodes?.settle(options.drainMs);
     if (scenario.healedByRestart) await restartWorkers(deployment);
     await readiness.stop();
     const leftWhileFull = scenario.drainsWithMemoryFull
@@ -170,6 +170,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       unexplained,
       strikes: struck,
       stuck,
+      unsettled,
       unreadable,
       unanswered,
       unclean,

@@ -172,6 +172,15 @@ const cutReplies = {
 /** If an acknowledged email is gone, a client that repeats its request has it queued again under another id. */
 const forgotten = /lost|damaged|with two ids/;
 
+const slotMoves = {
+  settings: { REDIS_MIN_REPLICAS: "2" },
+  pauseMs: [500, 600],
+  mayDuplicateAtPostmark: true,
+} as const satisfies Omit<Variant["under"], "faults">;
+
+/** A slot that was written to on two nodes cannot be united without loss. */
+const splitSlot = /lost|damaged|with two ids|the nodes do not agree/;
+
 export const variants: readonly Variant[] = [
   {
     name: "writes each email once, over the unchanged connection",
@@ -225,6 +234,84 @@ export const variants: readonly Variant[] = [
       pauseMs: [1000, 1100],
     },
     caughtAs: /stuck/,
+  },
+  {
+    name: "acknowledges what its replicas do not have",
+    store: "sentinel",
+    patches: [
+      {
+        file: "lib/queue/redis/producer.ts",
+        from: 'if (replicas >= minReplicas) return { kind: "done"',
+        to: 'if (replicas >= 0) return { kind: "done"',
+      },
+    ],
+    under: {
+      faults: [
+        { do: "node", role: "primary", how: "cutFromPeers", forMs: [2500, 3000], untilReplaced: true },
+      ],
+      settings: { REDIS_MIN_REPLICAS: "1" },
+      pauseMs: [500, 600],
+    },
+    caughtAs: forgotten,
+  },
+  {
+    name: "stays with a primary that was replaced",
+    store: "cluster",
+    patches: [
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: "reconnectOnError: (error) => leadsElsewhere.test(error.message),",
+        to: "reconnectOnError: () => false,",
+      },
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: "setInterval(() => void this.#checkRole(), roleCheckMs)",
+        to: "setInterval(() => {}, roleCheckMs)",
+      },
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: "  #follow(): void {\n",
+        to: '  #follow(): void {\n    if (this.redis.status === "ready") return;\n',
+      },
+    ],
+    under: {
+      // Only one failover: with the next one, the old primary might be the primary again.
+      faults: [{ do: "promote", forMs: [2500, 3000] }],
+      settings: { REDIS_MIN_REPLICAS: "1" },
+      pauseMs: [500, 600],
+    },
+    caughtAs: /stuck|never answered/,
+  },
+  {
+    name: "names only a key to its scripts that moves last",
+    store: "cluster",
+    patches: [
+      {
+        file: "lib/queue/redis/connection.ts",
+        from: "const keys = [this.partition, `${this.partition}:format`, `${this.partition}:absent`];",
+        to: "const keys = [`${this.partition}:format`];",
+      },
+      {
+        file: "lib/queue/redis/scripts/common.lua",
+        from: "return KEYS[1] .. ':' .. name",
+        to: "return KEYS[1]:sub(1, -8) .. ':' .. name",
+      },
+    ],
+    under: { ...slotMoves, faults: [{ do: "moveSlot" }] },
+    caughtAs: splitSlot,
+  },
+  {
+    name: "does not look for other nodes with a part of its slot",
+    store: "cluster",
+    patches: [
+      {
+        file: "lib/queue/redis/topology/cluster.ts",
+        from: "  return rest === undefined\n",
+        to: "  return rest === undefined || true\n",
+      },
+    ],
+    under: { ...slotMoves, faults: [{ do: "moveSlot", killSource: true }] },
+    caughtAs: splitSlot,
   },
   {
     name: "acknowledges before it writes",

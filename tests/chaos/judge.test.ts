@@ -59,6 +59,7 @@ async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Prom
     unexplained: [],
     strikes: 1,
     stuck: 0,
+    unsettled: undefined,
     unreadable: undefined,
     unanswered: 0,
     unclean: [],
@@ -139,7 +140,8 @@ describe("judge", () => {
     const none = { unclean: [], crashes: [], unexplained: [], strikes: 1 };
     const usage = { memoryMiB: 0, descriptors: 0 };
     const counted = { possibleDuplicates: 1, usage, unready: [] };
-    const seen = { judgement, ...counted, stuck: 0, unreadable: undefined, unanswered: 0, ...none };
+    const state = { stuck: 0, unsettled: undefined, unreadable: undefined, unanswered: 0 };
+    const seen = { judgement, ...counted, ...state, ...none };
     const scenario = { name: "", about: "", faults: [], pauseMs: [0, 0] } as const;
     const allowing = { ...scenario, mayDuplicateAtPostmark: true } as const;
     expect(failuresOf({ ...seen, scenario })).toHaveLength(1);

@@ -8,7 +8,8 @@ import { openRedisQueue } from "./redis_queue.ts";
 
 let redis: RedisCluster;
 beforeAll(async () => {
-  redis = await startRedisCluster({ replicas: 0 });
+  // A busy machine must not pass for a dead node.
+  redis = await startRedisCluster({ replicas: 0, settings: { "cluster-node-timeout": "60000" } });
 });
 afterAll(() => redis.stop());
 

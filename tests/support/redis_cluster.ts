@@ -55,7 +55,7 @@ export interface RedisCluster {
   /** Opens the slot on both nodes, so that its keys can move. */
   startMove(slot: Slot, target: RedisServer): SlotMove;
   /** Waits until all nodes are running, agree, and every replica follows its primary. */
-  settled(): Promise<void>;
+  settled(withinMs?: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -248,7 +248,9 @@ function clusterOf(
         },
       };
     },
-    settled: () => eventually("the cluster has settled", isSettled).then(() => {}),
+    async settled(withinMs) {
+      await eventually("the cluster has settled", isSettled, withinMs);
+    },
     stop: () => stopAll(nodes),
   };
 }

@@ -36,7 +36,7 @@ export interface RedisSentinel {
   /** Promotes a replica as an operator would, and returns it. The old primary does not know of it at once. */
   failOver(): Promise<RedisServer>;
   /** Waits until all nodes are running, every Sentinel names the same primary, and the others follow it. */
-  settled(): Promise<void>;
+  settled(withinMs?: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -179,9 +179,9 @@ function sentinelOf(
       await eventually("another node is the primary", () => primary() !== old);
       return primary();
     },
-    async settled() {
+    async settled(withinMs) {
       hurry();
-      await eventually("all have settled", isSettled);
+      await eventually("all have settled", isSettled, withinMs);
     },
     stop: () => stopAll([...nodes, ...sentinels]),
   };
