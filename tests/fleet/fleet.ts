@@ -1,5 +1,5 @@
 // A fleet on a network of its own, as docs/high-availability.md describes it: HAProxy with deploy/haproxy.cfg, two hosts
-// with two servers each, a worker, Redis, a fake of Resend, and clients.
+// with two servers each, a worker, a store, a fake of Resend, and clients.
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,11 +7,11 @@ import { join, resolve } from "node:path";
 import type { Acceptance } from "../../fakes/ledger.ts";
 import { eventually } from "../support/eventually.ts";
 import { type Host, type Network, startNetwork } from "../support/hosts.ts";
-import { durableSettings } from "../support/redis.ts";
 import { startCommand } from "../support/service.ts";
 import type { Answer } from "./clients.ts";
 import { writeHaproxyFiles } from "./haproxy.ts";
 import { Member } from "./member.ts";
+import { createRedis, createSentinel, type Store } from "./store.ts";
 
 /** The folder of this release's sources. */
 export const root = resolve(import.meta.dir, "../..");
@@ -21,30 +21,37 @@ const emailsPerSecond = 100;
 const addresses = {
   clients: "10.0.0.1",
   worker: "10.0.0.2",
-  redis: "10.0.0.3",
-  resend: "10.0.0.4",
+  resend: "10.0.0.3",
   haproxy: "10.0.0.10",
   a: "10.0.0.11",
   b: "10.0.0.12",
+  store1: "10.0.0.21",
+  store2: "10.0.0.22",
+  store3: "10.0.0.23",
 };
-const settings = {
-  REDIS_URL: `redis://${addresses.redis}`,
-  DEFAULT_FROM: "shop@example.com",
-  ALLOW_ANONYMOUS: "1",
-};
+const settings = { DEFAULT_FROM: "shop@example.com", ALLOW_ANONYMOUS: "1" };
 const workerSettings = {
   ...settings,
   ADMIN_PORT: "",
   RESEND_API_KEY: "re_fake",
   RESEND_BASE_URL: `http://${addresses.resend}`,
+  PROVIDER_TIMEOUT: "10s",
+  LEASE: "20s",
 };
+
+export interface FleetOptions {
+  /** The folder of the sources that it runs first; this release's by default. */
+  readonly sources?: string;
+  /** Whether the store has replicas and Sentinels. */
+  readonly hasSentinel?: boolean;
+}
 
 export type ServerName = "a1" | "a2" | "b1" | "b2";
 
 export class Fleet {
   /** The folder of the sources that servers and the worker run when they are started next. */
   sources: string;
-  readonly redis: Member;
+  readonly store: Store;
   readonly worker: Member;
   readonly haproxy: Member;
   /** By their names in deploy/haproxy.cfg: a1 and a2 are on one host, b1 and b2 on the other. */
@@ -56,21 +63,18 @@ export class Fleet {
   readonly #network: Network;
   readonly #folder: string;
 
-  constructor(network: Network, hosts: Readonly<Record<keyof typeof addresses, Host>>, sources: string) {
+  constructor(
+    network: Network,
+    hosts: Readonly<Record<keyof typeof addresses, Host>>,
+    { sources = root, hasSentinel = false }: FleetOptions,
+  ) {
     this.sources = sources;
     const folder = mkdtempSync(join(tmpdir(), "reliable-email-fleet-"));
     this.#folder = folder;
     this.#network = network;
     this.#clientsHost = hosts.clients;
-    const options = { ...durableSettings, bind: addresses.redis, "protected-mode": "no", dir: folder };
-    this.redis = new Member({
-      host: hosts.redis,
-      command: () => [
-        "redis-server",
-        ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]),
-      ],
-      banner: "Ready to accept connections",
-    });
+    const { store1, store2, store3 } = hosts;
+    this.store = hasSentinel ? createSentinel([store1, store2, store3], folder) : createRedis(store1, folder);
     const fakes = ["--quiet", `--host=${addresses.resend}`, "--resend-port=80", `--journal=${this.#journal}`];
     this.#resend = new Member({
       host: hosts.resend,
@@ -80,14 +84,21 @@ export class Fleet {
     this.worker = new Member({
       host: hosts.worker,
       command: () => [...bun, join(this.sources, "worker.ts")],
-      env: workerSettings,
+      env: { ...workerSettings, ...this.store.settings },
       banner: "worker-started",
     });
     const server = (host: Host, PORT: string, ADMIN_PORT: string) =>
       new Member({
         host,
         command: () => [...bun, join(this.sources, "server.ts")],
-        env: { ...settings, HOST: host.address, PORT, ADMIN_HOST: host.address, ADMIN_PORT },
+        env: {
+          ...settings,
+          ...this.store.settings,
+          HOST: host.address,
+          PORT,
+          ADMIN_HOST: host.address,
+          ADMIN_PORT,
+        },
         banner: "server-listening",
       });
     this.servers = {
@@ -106,15 +117,15 @@ export class Fleet {
   }
 
   async start(): Promise<void> {
-    await Promise.all([this.redis.start(), this.#resend.start()]);
+    await Promise.all([this.store.start(), this.#resend.start()]);
     await Promise.all([this.worker, ...Object.values(this.servers)].map((member) => member.start()));
     await this.haproxy.start();
   }
 
   async stop(): Promise<void> {
-    const { redis, worker, haproxy, servers } = this;
-    const members = [redis, worker, haproxy, this.#resend, ...Object.values(servers)];
-    await Promise.all(members.map((member) => member.kill()));
+    const { store, worker, haproxy, servers } = this;
+    const all = [store, worker, haproxy, this.#resend, ...Object.values(servers)];
+    await Promise.all(all.map((one) => one.kill()));
     this.#network.stop();
     rmSync(this.#folder, { recursive: true, force: true });
   }
@@ -152,7 +163,7 @@ export class Fleet {
     await eventually("the queue is empty", async () => {
       const { stdout } = Bun.spawn(this.worker.host.command(command), {
         cwd: this.#folder,
-        env: { PATH: Bun.env["PATH"] ?? "", ...settings },
+        env: { PATH: Bun.env["PATH"] ?? "", ...settings, ...this.store.settings },
         stderr: "inherit",
       });
       const { waiting, retrying, sending, "in-doubt": inDoubt } = JSON.parse(await stdout.text());
@@ -163,8 +174,7 @@ export class Fleet {
   }
 }
 
-/** @param sources the folder of the sources that it runs first */
-export async function startFleet(sources = root): Promise<Fleet> {
+export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
   const network = await startNetwork();
   const hosts = await Promise.all(
     Object.entries(addresses).map(async ([name, address]) => [name, await network.addHost(address)] as const),
@@ -172,7 +182,7 @@ export async function startFleet(sources = root): Promise<Fleet> {
   const fleet = new Fleet(
     network,
     Object.fromEntries(hosts) as Record<keyof typeof addresses, Host>,
-    sources,
+    options,
   );
   await fleet.start();
   return fleet;

@@ -3,11 +3,11 @@
 import { expect, test } from "bun:test";
 import { hasNetwork, orWhyNot } from "../support/hosts.ts";
 import type { Answer } from "./clients.ts";
-import { type Clients, type Fleet, startFleet } from "./fleet.ts";
+import { type Clients, type Fleet, type FleetOptions, startFleet } from "./fleet.ts";
 
 interface FleetTestOptions {
-  /** The folder of the sources that the fleet begins with. */
-  readonly sources?: () => string;
+  /** Called when the test runs. */
+  readonly options?: () => FleetOptions;
   /** Whether what it needs besides a network is there. */
   readonly isPossible?: boolean;
 }
@@ -16,10 +16,10 @@ interface FleetTestOptions {
 export function fleetTest(
   name: string,
   body: (fleet: Fleet, clients: Clients) => Promise<void>,
-  { sources, isPossible = true }: FleetTestOptions = {},
+  { options, isPossible = true }: FleetTestOptions = {},
 ): void {
   test.if(hasNetwork && isPossible)(`fleet: ${name}${orWhyNot}`, async () => {
-    const fleet = await startFleet(sources?.());
+    const fleet = await startFleet(options?.());
     try {
       await body(fleet, await fleet.startClients());
     } finally {

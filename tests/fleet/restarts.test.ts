@@ -31,7 +31,7 @@ fleetTest("a restart of everything, one after the other, fails nothing", async (
   await fleet.worker.restart();
   await restart(fleet, "b1");
   await restart(fleet, "b2");
-  await fleet.redis.restart();
+  await fleet.store.primary.restart();
   fleet.haproxy.signal("SIGUSR2");
   await eventually(
     "HAProxy has reloaded",
@@ -59,5 +59,5 @@ fleetTest(
     await clients.succeed();
     expect(await judge(fleet, clients)).toEqual([]);
   },
-  { sources: () => previous, isPossible: hasPreviousRelease },
+  { options: () => ({ sources: previous }), isPossible: hasPreviousRelease },
 );
