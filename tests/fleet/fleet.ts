@@ -184,8 +184,13 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
     Object.fromEntries(hosts) as Record<keyof typeof addresses, Host>,
     options,
   );
-  await fleet.start();
-  return fleet;
+  try {
+    await fleet.start();
+    return fleet;
+  } catch (error) {
+    await fleet.stop();
+    throw error;
+  }
 }
 
 export class Clients {
