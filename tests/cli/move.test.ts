@@ -144,6 +144,8 @@ test.each(pairs)(
     expect(states).toEqual(["waiting", "deleted", "dead", "dead", "dead"]);
     const old = await Promise.all(dead.map((id) => stateIn(queue.admin, id)));
     expect(old).toEqual(["deleted", "dead", "deleted", "deleted", "deleted"]);
+    // It does not wait for a letter that it cannot move.
+    expect(await move(1)).toMatchObject({ left: { dead: 1 } });
     await runCli(source, "queue", "delete", dead[1]!);
     expect(await move()).toMatchObject({ dead_letters_moved: 0, left: { dead: 0 } });
     await one.close();
@@ -203,6 +205,37 @@ test("queue move: waits for the old workers, and a signal ends the wait with a r
     left: { sending: 1, dead: 0 },
     interrupted: true,
   });
+  await one.close();
+});
+
+test("queue move: an interruption after the close says that the old queue is closed, and a repetition completes it", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { source, target, queue, admin, move } = one;
+  const use = { id: Bun.randomUUIDv7(), fingerprint: "f", token: "", lifeMs: 24 * 3_600_000 };
+  await queue.admin.rememberKeys([{ key: "k", uses: [use] }]);
+  const [from, to] = [await startProxy(stack.redis.port), await startProxy(stack.redis.port)];
+  // Answers of the new queue to keys are held until the one of the old queue to the close is.
+  Object.assign(to, { replies: "hold", onlyWith: "*2\r\n:" });
+  const file = fileOf({ ...target, REDIS_URL: `redis://127.0.0.1:${to.port}` });
+  const command = startCommand(cliCommand("queue", "move", file, "--close"), {
+    env: { ...source, REDIS_URL: `redis://127.0.0.1:${from.port}` },
+  });
+  await eventually("keys are copied", async () => (await admin.listKeys(1)).keys.length > 0);
+  Object.assign(from, { replies: "hold", onlyWith: "+OK" });
+  to.replies = "pass";
+  to.release();
+  await eventually("it is closed", async () => (await queue.admin.stats()).moving);
+  await queue.admin.rememberKeys([{ key: "used-meanwhile", uses: [use] }]);
+  command.signal("SIGINT");
+  from.replies = "pass";
+  from.release();
+  expect(await command.exited).toBe(1);
+  expect(command.stderr()).toContain(
+    "closed to new idempotency keys, but not all are copied: run this again",
+  );
+  expect(await move(0, "--close")).toMatchObject({ step: "closed", keys: { copied: 2, added: 1 } });
+  from.stop();
+  to.stop();
   await one.close();
 });
 

@@ -20,7 +20,7 @@ testPage("docs/moving.md", async (page, machine) => {
   await run(page.next("install -m 640"), { typed: "REDIS_URL=redis://127.0.0.1:6379\n" });
   await run(page.block("cd /etc/systemd/system"));
   const moved = await run(page.block("move()"));
-  expect(moved).toContain("1 idempotency key copied to Redis at 127.0.0.1:6379");
+  expect(moved).toMatch(/ moves to Redis at 127.0.0.1:6379, .*\n1 idempotency key copied\n/);
   await until("curl --fail-with-body localhost:3001/readyz");
   expect(await submit()).toBe(first);
   expect(await run(page.block("runuser"))).toContain("The old queue is empty");

@@ -8,16 +8,19 @@ import { problems } from "./bulk.ts";
 import { countRest, describeRest, documentOfRest, hintAbout, readRest, type Rest } from "./move_rest.ts";
 import {
   ask,
-  closeAndCopyKeys,
   type CopiedKeys,
   copyClosedKeys,
-  copyKeys,
+  copyOpenKeys,
+  copyRecentKeys,
   finishInterrupted,
   type Move,
   moveDeadLetters,
   type MovedLetters,
 } from "./move_steps.ts";
 import { jsonFlag, withQueue } from "./session.ts";
+
+const closedText =
+  "The old queue is closed to new idempotency keys, but not all are copied: run this again, or with --cancel";
 
 /** Pause between two looks at a queue that drains, ms. */
 const lookEveryMs = 1000;
@@ -88,13 +91,24 @@ interface Wanted {
 
 async function advanceMove(move: Move, { copy, close, "no-wait": noWait }: Wanted): Promise<MoveResult> {
   await checkTarget(move);
-  if (copy) return { step: "copied", keys: await copyKeys(move) };
+  if (copy) return { step: "copied", keys: await copyOpenKeys(move) };
   const { moving } = await ask(move.source, (admin) => admin.stats());
-  if (!moving && !close)
+  if (close) return moving ? { step: "closed", keys: await copyClosedKeys(move) } : closeQueue(move);
+  if (!moving)
     throw new Failure(`Not closed yet: run this with --close first (queue in ${move.source.location})`);
-  const keys = await (moving ? copyClosedKeys(move) : closeAndCopyKeys(move, () => beginMove(move)));
-  if (close) return { step: move.signal.aborted ? "copied" : "closed", keys };
-  return { step: "emptied", keys, ...(await empty(move, noWait)) };
+  return { step: "emptied", keys: await copyClosedKeys(move), ...(await empty(move, noWait)) };
+}
+
+async function closeQueue(move: Move): Promise<MoveResult> {
+  const open = await copyOpenKeys(move);
+  if (move.signal.aborted) return { step: "copied", keys: open };
+  await beginMove(move);
+  try {
+    const recent = await copyRecentKeys(move, open.began);
+    return { step: "closed", keys: { ...open, added: open.added + recent.added } };
+  } catch (error) {
+    throw error instanceof Failure ? new Failure(`${error.message}\n${closedText}`) : error;
+  }
 }
 
 async function beginMove({ source, target }: Move): Promise<void> {
@@ -119,8 +133,9 @@ async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "let
     const letters = await moveDeadLetters(move);
     moved += letters.moved;
     const rest = await readRest(move.source);
-    const isOver = noWait || move.signal.aborted || !rest.moving || countRest(rest) === 0;
-    if (isOver) return { letters: { ...letters, moved }, rest };
+    const isOver = noWait || move.signal.aborted || !rest.moving;
+    // Letters that cannot be moved stay until an operator deletes them.
+    if (isOver || countRest(rest) === letters.failed.length) return { letters: { ...letters, moved }, rest };
     move.showProgress(`Left: ${describeRest(rest)}`);
     await pause(move.signal);
   }
@@ -149,34 +164,31 @@ function report({ source, target, signal }: Move, result: MoveResult, json: bool
       queue: source.location,
       target: target.location,
       step,
-      keys,
+      ...(keys && { keys: { copied: keys.copied, added: keys.added, conflicts: keys.conflicts } }),
       ...(letters && { dead_letters_moved: letters.moved, failed }),
       ...(rest && documentOfRest(rest)),
       ...(signal.aborted && { interrupted: true }),
     });
-  } else
-    print(
-      [
-        ...linesOf(result, source.location, target.location),
-        ...(signal.aborted ? [] : nextSteps(result)),
-      ].join("\n"),
-    );
+  } else {
+    const where = `The queue in ${source.location} moves to ${target.location}`;
+    print([where, ...linesOf(result), ...(signal.aborted ? [] : nextSteps(result))].join("\n"));
+  }
   for (const { id, problem } of failed) complain(`${id} ${problems[problem]}`);
   if (isCanceled) complain("The old queue is no longer closed: the move was canceled, or a failover lost it");
   if (signal.aborted)
     complain("Interrupted: the changes above were made; run the command again for the rest");
+  if (signal.aborted && step === "closed") complain(closedText);
   const isDone = rest === undefined || (countRest(rest) === 0 && !isCanceled);
   return isDone && !signal.aborted ? 0 : 1;
 }
 
-function* linesOf({ step, keys, letters, rest }: MoveResult, from: string, to: string): Generator<string> {
+function* linesOf({ keys, letters, rest }: MoveResult): Generator<string> {
   if (keys !== undefined) {
-    yield `${formatCount(keys.copied, "idempotency key")} copied to ${to} (queue in ${from})`;
+    yield `${formatCount(keys.copied, "idempotency key")} copied`;
     if (keys.conflicts > 0)
       yield `${formatCount(keys.conflicts, "use")} of a key left out: the new queue knows the key for another email`;
   }
   if (letters !== undefined) yield `${formatCount(letters.moved, "dead letter")} moved`;
-  if (step === "canceled") yield `Nothing was copied back from ${to} (queue in ${from})`;
   if (rest === undefined) return;
   const count = countRest(rest);
   yield count === 0 ? "The old queue is empty" : `Left in the old queue: ${describeRest(rest)}`;

@@ -56,7 +56,7 @@ export interface CopiedKeys {
  * Copies idempotency keys.
  * @param sinceMs only those that were used for an email after this time, by `performance.now()`
  */
-export async function copyKeys(
+async function copyKeys(
   { source, target, signal, showProgress }: Move,
   sinceMs?: number,
 ): Promise<CopiedKeys> {
@@ -77,23 +77,27 @@ export async function copyKeys(
   return sum;
 }
 
-/**
- * Closes the source to new keys, and copies all that it knows. Most are copied before, so that it is closed for a moment
- * only until the target knows every key.
- * @param begin marks the source as being moved
- */
-export async function closeAndCopyKeys(move: Move, begin: () => Promise<void>): Promise<CopiedKeys> {
-  const before = { ...(await ask(move.source, (admin) => admin.stats())), monotonicMs: performance.now() };
-  const sinceMs = before.monotonicMs;
-  const open = await copyKeys(move);
-  if (move.signal.aborted) return open;
-  await begin();
+/** The clock of the source when a copy began. */
+interface Beginning {
+  readonly nowMs: number;
+  /** By `performance.now()`. */
+  readonly monotonicMs: number;
+}
+
+/** Copies the keys of a source that goes on accepting new ones; then {@link copyRecentKeys} has little to do. */
+export async function copyOpenKeys(move: Move): Promise<CopiedKeys & { readonly began: Beginning }> {
+  const { nowMs } = await ask(move.source, (admin) => admin.stats());
+  const began = { nowMs, monotonicMs: performance.now() };
+  return { ...(await copyKeys(move)), began };
+}
+
+/** Copies the keys that were used since, once the source accepts no new ones. */
+export async function copyRecentKeys(move: Move, began: Beginning): Promise<CopiedKeys> {
   const { nowMs, clockStep } = await ask(move.source, (admin) => admin.stats());
-  const steppedByMs = nowMs - before.nowMs - (performance.now() - sinceMs);
+  const steppedByMs = nowMs - began.nowMs - (performance.now() - began.monotonicMs);
   // Keys are found by their expiry, which is wrong while the clock is.
   const isSteady = clockStep === undefined && Math.abs(steppedByMs) < clockMarginMs / 2;
-  const last = isSteady ? await copyKeys(move, sinceMs) : await copyClosedKeys(move);
-  return { ...open, added: open.added + last.added };
+  return isSteady ? copyKeys(move, began.monotonicMs) : copyClosedKeys(move);
 }
 
 /** Copies the keys of a source that accepts no new ones. If a step of its clock may have hidden some, several times. */
