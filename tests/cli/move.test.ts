@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
+import { ask } from "../../lib/cli/queue/move_steps.ts";
+import { readConfig } from "../../lib/config/config.ts";
 import type { Admin } from "../../lib/queue/contract.ts";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
 import { eventually } from "../support/eventually.ts";
@@ -237,6 +239,15 @@ test("queue move: an interruption after the close says that the old queue is clo
   from.stop();
   to.stop();
   await one.close();
+});
+
+test("queue move: asks again while a partition does not answer", async () => {
+  const answers = [{ unreached: [{ partition: 2, reason: "not connected" }] }, { unreached: [] }];
+  const admin = { stats: async () => answers.shift() } as unknown as Admin;
+  const read = readConfig({}, "server");
+  if (!read.ok) throw new Error(read.message);
+  const asked = await ask({ admin, config: read.config }, (one) => one.stats() as Promise<object>);
+  expect(asked).toEqual({ unreached: [] });
 });
 
 test("queue move: refuses a target that is the same queue, is being moved, is no queue, or has no settings", async () => {

@@ -87,7 +87,12 @@ function startClients(name: string, urls: readonly string[]) {
 
 const moves = [
   { from: "Redis", to: "Redis", source: stack.settings, target: stack.settings },
-  { from: "the embedded queue", to: "Redis", source: stack.embedded, target: stack.settings },
+  {
+    from: "the embedded queue",
+    to: "four partitions",
+    source: stack.embedded,
+    target: () => stack.settings({ REDIS_PARTITIONS: "4" }),
+  },
 ] as const;
 
 /** Replicas have to acknowledge, and nodes are found. The old primary is replaced after the close. */

@@ -93,10 +93,14 @@ async function advanceMove(move: Move, { copy, close, "no-wait": noWait }: Wante
   await checkTarget(move);
   if (copy) return { step: "copied", keys: await copyOpenKeys(move) };
   const { moving } = await ask(move.source, (admin) => admin.stats());
-  if (close) return moving ? { step: "closed", keys: await copyClosedKeys(move) } : closeQueue(move);
-  if (!moving)
+  if (!moving) {
+    if (close) return closeQueue(move);
     throw new Failure(`Not closed yet: run this with --close first (queue in ${move.source.location})`);
-  return { step: "emptied", keys: await copyClosedKeys(move), ...(await empty(move, noWait)) };
+  }
+  // After an interruption, or a failover without replicas, some of its partitions may be open.
+  await beginMove(move);
+  const keys = await copyClosedKeys(move);
+  return close ? { step: "closed", keys } : { step: "emptied", keys, ...(await empty(move, noWait)) };
 }
 
 async function closeQueue(move: Move): Promise<MoveResult> {

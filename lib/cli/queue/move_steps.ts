@@ -7,6 +7,7 @@ import {
   idempotencyMs,
   type StoredEmail,
   StoreUnavailable,
+  type Unreached,
 } from "../../queue/contract.ts";
 import { Failure } from "../output.ts";
 import type { FailedEmail } from "./bulk.ts";
@@ -29,12 +30,21 @@ export interface Move {
   readonly showProgress: (text: string) => void;
 }
 
-/** Asks a store, again and again if it does not answer. Throws {@link Failure} if it stays lost. */
-export async function ask<T>(side: QueueSession, request: (admin: Admin) => Promise<T>): Promise<T> {
+/**
+ * Asks a store, again and again if it does not answer. An answer that lacks a partition is none: what is there would be
+ * left behind. Throws {@link Failure} if it stays lost.
+ */
+export async function ask<T>(
+  side: Pick<QueueSession, "admin" | "config">,
+  request: (admin: Admin) => Promise<T>,
+): Promise<T> {
   const endMs = performance.now() + patienceMs;
   for (;;) {
     try {
-      return await request(side.admin);
+      const answer = await request(side.admin);
+      const [missed] = (answer as { readonly unreached?: readonly Unreached[] } | undefined)?.unreached ?? [];
+      if (missed === undefined) return answer;
+      throw new StoreUnavailable(`partition ${missed.partition}: ${missed.reason}`);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
       if (performance.now() > endMs) throw new Failure(lossText(error, side.config));
