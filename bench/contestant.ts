@@ -64,6 +64,6 @@ export function installPeers(): string | undefined {
   const command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0"];
   const { exitCode, stderr } = Bun.spawnSync(command, { cwd: peers, stdout: "ignore", stderr: "pipe" });
   if (exitCode === 0) return undefined;
-  const [reason = ""] = stderr.toString().split("\n");
+  const reason = /^npm error (?!code)(.*)/m.exec(stderr.toString())?.[1] ?? `exit code ${exitCode}`;
   return `without BullMQ: its packages could not be installed (npm ci in bench/peers: ${reason})`;
 }
