@@ -51,18 +51,18 @@ export async function startContestant(
   };
 }
 
-const peers = join(import.meta.dir, "peers");
+const peersFolder = join(import.meta.dir, "peers");
 export const isPeer = ({ file }: Contestant) => file.startsWith("bench/peers/");
 
-export function hasPeers(): boolean {
-  return existsSync(join(peers, "node_modules", ".package-lock.json"));
+export function hasPeers(folder = peersFolder): boolean {
+  return existsSync(join(folder, "node_modules", ".package-lock.json"));
 }
 
 /** Installs the peers' packages if they are missing. Returns why they cannot be used, if so. */
-export function installPeers(): string | undefined {
-  if (hasPeers()) return undefined;
+export function installPeers(folder = peersFolder): string | undefined {
+  if (hasPeers(folder)) return undefined;
   const command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0"];
-  const { exitCode, stderr } = Bun.spawnSync(command, { cwd: peers, stdout: "ignore", stderr: "pipe" });
+  const { exitCode, stderr } = Bun.spawnSync(command, { cwd: folder, stdout: "ignore", stderr: "pipe" });
   if (exitCode === 0) return undefined;
   const reason = /^npm error (?!code)(.*)/m.exec(stderr.toString())?.[1] ?? `exit code ${exitCode}`;
   return `without BullMQ: its packages could not be installed (npm ci in bench/peers: ${reason})`;

@@ -5,7 +5,7 @@
 import { eventually } from "../tests/support/eventually.ts";
 import { startProcess } from "../tests/support/service.ts";
 import { type Case, compare, type Sample } from "./compare.ts";
-import { type Contestant, installPeers, isPeer, startContestant } from "./contestant.ts";
+import { type Contestant, installPeers, isPeer, type Running, startContestant } from "./contestant.ts";
 import { startCpuMeter } from "./cpu.ts";
 import { completeEmail } from "./email.ts";
 import type { ProviderStats } from "./fake_provider.ts";
@@ -124,17 +124,18 @@ async function tune(worker: Worker, backlog: Backlog): Promise<Worker> {
 async function drain(worker: Worker, { emails, delayMs, settleMaxMs }: Backlog): Promise<Sample> {
   const store = worker.store && (await startStore(worker.store));
   const provider = startProcess("bench/fake_provider.ts", { DELAY_MS: String(delayMs) });
+  let running: Running | undefined;
   try {
     const url = String((await provider.event("provider-listening"))["url"]);
     if (store !== undefined) await worker.fill?.(store, emails);
     const env = { RESEND_API_KEY: "re_fake", RESEND_BASE_URL: url, EMAILS: String(emails) };
-    const { process } = await startContestant(worker, env, store);
+    running = await startContestant(worker, env, store);
+    const { process } = running;
     await process.event("worker-started");
     const endMeter = startCpuMeter({ worker: process.pid, store: store?.pid, provider: provider.pid });
     const stats = await sentTo(url, emails, () => `${worker.name} sends all: ${process.stderr()}`);
     const left = await leftIn(worker, store, settleMaxMs);
     const { micros, neighbors } = endMeter();
-    await process.kill();
     const fault = faultOf(stats, emails, left);
     if (fault !== undefined) return { ok: false, fault };
     return {
@@ -149,6 +150,7 @@ async function drain(worker: Worker, { emails, delayMs, settleMaxMs }: Backlog):
       },
     };
   } finally {
+    await running?.stop();
     await provider.kill();
     await store?.stop();
   }

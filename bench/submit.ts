@@ -116,8 +116,9 @@ async function measure(contestant: Contestant, connections: number, seconds: num
     const { micros, neighbors } = endMeter();
     const { requests } = result;
     const calls = (store?.calls() ?? 0) - callsBefore;
+    const storedAfter = await countStored(contestant, running, (storedBefore ?? 0) + requests);
     const stored =
-      storedBefore && (await countStored(contestant, running, storedBefore + requests))! - storedBefore;
+      storedBefore === undefined || storedAfter === undefined ? undefined : storedAfter - storedBefore;
     const fault = faultOf(result, stored, connections);
     if (fault !== undefined) return { ok: false, fault };
     return {
@@ -142,7 +143,10 @@ async function measure(contestant: Contestant, connections: number, seconds: num
 /** How long a count has to stay the same: no write takes longer. */
 const calmMs = 100;
 
-/** The emails in the store once nothing is being written, if the contestant has one; at least `expected`, unless they never come. */
+/**
+ * The emails in the store once nothing is being written; undefined if the contestant has none.
+ * @param expected waits longer for so many
+ */
 async function countStored(
   { count }: Contestant,
   { store }: Running,
@@ -156,7 +160,7 @@ async function countStored(
     if (now !== last) sinceMs = performance.now();
     last = now;
     const calmForMs = performance.now() - sinceMs;
-    // A number, also if it is 0, which `eventually` would take for "not yet".
+    // In an object, because `eventually` would take 0 for "not yet".
     return calmForMs > (now < expected ? 10 : 1) * calmMs ? { now } : undefined;
   }).then(({ now }) => now);
 }

@@ -1,8 +1,10 @@
 // The benchmarks, tiny: they run, their tables have the documented shape, and what does not count is marked.
 
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { hasPeers, isPeer } from "../bench/contestant.ts";
+import { hasPeers, installPeers, isPeer } from "../bench/contestant.ts";
 import { benchDeliver, workers } from "../bench/deliver.ts";
 import { benchGrowth } from "../bench/growth.ts";
 import { benchIdle, systems } from "../bench/idle.ts";
@@ -101,6 +103,14 @@ test.skipIf(!hasPeers())(withPeers, async () => {
   expectFilled(await benchSubmit(tinySubmit, contestants.filter(isPeer).slice(1)), /call/);
   const [worker] = workers.filter(isPeer);
   expectFilled(await benchDeliver(tinyDeliver, [{ ...worker!, concurrencies: [4] }]), /^$/);
+});
+
+test("bench: peers that cannot be installed are named, with the reason", () => {
+  const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
+  // Without a lock file, `npm ci` refuses before it needs a network.
+  writeFileSync(join(folder, "package.json"), "{}");
+  expect(installPeers(folder)).toMatch(/^without BullMQ: .*\bnpm ci\b.*lock/);
+  rmSync(folder, { recursive: true });
 });
 
 test("bench: --json prints one document, and a value that is no number is refused", () => {
