@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { mergeHealth } from "../../lib/queue/redis/partitioned/partitions.ts";
 import { createId, partitionOf, partitionsMax, tagOf } from "../../lib/queue/redis/partition.ts";
 import { hashSlot } from "../../lib/queue/redis/topology/hash_slot.ts";
 
@@ -49,4 +50,17 @@ describe("partition", () => {
       }
     }
   });
+});
+
+test("partitions: a process is healthy while one of them is, and warns of the others", () => {
+  const partitions = [
+    { ok: true, warning: "1 replica is connected" },
+    { ok: true },
+    { ok: false, reason: "not connected" },
+    { ok: true, warning: "1 replica is connected" },
+  ] as const;
+  const warning = "partition 0, 3: 1 replica is connected; partition 2: not connected";
+  expect(mergeHealth(partitions)).toEqual({ ok: true, warning, partitions });
+  expect(mergeHealth([{ ok: true }])).toEqual({ ok: true, partitions: [{ ok: true }] });
+  expect(mergeHealth(partitions.slice(2, 3))).toMatchObject({ ok: false });
 });

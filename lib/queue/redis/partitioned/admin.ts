@@ -17,7 +17,7 @@ import { RedisAdmin, type RedisAdminOptions } from "../admin.ts";
 import { FormatMismatch } from "../queue_format.ts";
 import { partitionOf } from "../partition.ts";
 import { type Cursors, moveCursor, readCursors, writeCursors } from "./cursors.ts";
-import { splitOptions, within } from "./partitions.ts";
+import { mergeWarnings, splitOptions, within } from "./partitions.ts";
 import { mergeStats, newestPause, reasonOf, unreachedOf } from "./stats.ts";
 
 /** Once one partition has answered, the others are waited for so long, ms. */
@@ -202,7 +202,7 @@ class PartitionedAdmin implements Admin {
   async health() {
     const each = await Promise.all(this.#partitions.map((one) => one.health()));
     const reasons = each.flatMap((one, number) => (one.ok ? [] : [`partition ${number}: ${one.reason}`]));
-    if (reasons.length === 0) return { ok: true, partitions: each } as const;
+    if (reasons.length === 0) return { ok: true, ...mergeWarnings(each), partitions: each } as const;
     return { ok: false, reason: reasons.join("; "), partitions: each } as const;
   }
 

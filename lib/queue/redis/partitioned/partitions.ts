@@ -25,10 +25,20 @@ function withPartition(log: Log, partition: number): Log {
 
 /** Healthy if one partition is: a process that serves only some is better than none. */
 export function mergeHealth(partitions: readonly Health[]): Health {
-  if (partitions.some(({ ok }) => ok)) return { ok: true, partitions };
+  if (partitions.some(({ ok }) => ok)) return { ok: true, ...mergeWarnings(partitions), partitions };
   const [first] = partitions;
   const reason = first === undefined || first.ok ? "no partition" : first.reason;
   return { ok: false, reason: `no partition can be used (partition 0: ${reason})`, partitions };
+}
+
+/** Reports also a partition that cannot be used, which is a warning while others can. */
+export function mergeWarnings(partitions: readonly Health[]): { readonly warning?: string } {
+  const texts = partitions.map((one) => (one.ok ? one.warning : one.reason));
+  const warnings = [...new Set(texts)].flatMap((text) => {
+    const numbers = texts.flatMap((one, number) => (one === text ? [number] : []));
+    return text === undefined ? [] : [`partition ${numbers.join(", ")}: ${text}`];
+  });
+  return warnings.length === 0 ? {} : { warning: warnings.join("; ") };
 }
 
 /** Waits for something, but not for longer than `ms`. */
