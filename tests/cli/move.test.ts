@@ -90,6 +90,7 @@ test.each(pairs)("queue move: %s, each step does its part and reports what is le
   await queue.admin.rememberKeys([{ key: "used-meanwhile", uses: [use] }]);
   expect(await move(0, "--close")).toMatchObject({ step: "closed", keys: { added: 1 } });
   expect((await jsonOfCli(source, ["queue", "stats"])).moving).toBe(true);
+  expect((await runCli(source, "queue", "stats")).stdout).toMatch(/^Move +the queue is being moved: /m);
   expect((await queue.admin.stats()).states.dead).toBe(1);
 
   await queue.retrying(1);
