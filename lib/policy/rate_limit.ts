@@ -24,6 +24,9 @@ const used = 0.9;
 const growth = 0.01;
 const pauseBaseMs = 1_000;
 const pauseMaxMs = 60_000;
+/** A worker that came too late spreads its next claim over the time of so many permits, and at most this time, ms. */
+const spreadPermits = 10;
+const spreadMaxMs = 500;
 /** The longest pause that a provider can ask for. */
 const retryAfterMaxMs = 3_600_000;
 
@@ -34,6 +37,16 @@ export function newRate(perSecond: number): KnownRate {
 /** What the worker knows after the queue has told it the rate. */
 export function heard(known: KnownRate, { perSecond, nextInMs }: SharedRate, nowMs: number): KnownRate {
   return { ...known, perSecond, nextAtMs: nowMs + nextInMs };
+}
+
+/**
+ * What the worker knows after a claim that came too late for a permit. It asks later than the next permit is there: who
+ * took the last one knows the time exactly, and asks then. Otherwise each of many workers would ask for every permit.
+ * @param random in [0, 1)
+ */
+export function outpaced(known: KnownRate, shared: SharedRate, nowMs: number, random: number): KnownRate {
+  const spreadMs = Math.min(spreadMaxMs, (1000 / shared.perSecond) * spreadPermits);
+  return heard(known, { ...shared, nextInMs: shared.nextInMs + random * spreadMs }, nowMs);
 }
 
 /** The worker has learned this itself. */

@@ -138,7 +138,7 @@ export class Dispatcher {
     }
     const { result } = claimed;
     const claim = ("claim" in result && result.claim) || claimed.claim;
-    if ("rate" in result) state.hear(result.rate);
+    if ("rate" in result) state.hear(result.rate, result.kind === "limited");
     if (state.weight === 0) {
       const isIdle = result.kind === "empty" || result.kind === "paused";
       state.restsUntilMs = performance.now() + (isIdle ? pollMs : restMs);

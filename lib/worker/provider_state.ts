@@ -7,7 +7,15 @@ import { admit, type Breaker, type BreakerEvent } from "../policy/breaker.ts";
 import { closedBreaker, record, suspiciousBreaker } from "../policy/breaker.ts";
 import type { Decision, DecisionInput, Policy, Question } from "../policy/decision.ts";
 import { isLate } from "../policy/decide_email.ts";
-import { heard, type KnownRate, learnRate, newRate, nextPermitAtMs, paused } from "../policy/rate_limit.ts";
+import {
+  heard,
+  type KnownRate,
+  learnRate,
+  newRate,
+  nextPermitAtMs,
+  outpaced,
+  paused,
+} from "../policy/rate_limit.ts";
 import type { RateHint } from "../policy/request_outcome.ts";
 import { type KnownSenders, noSenders, remember } from "../policy/sender_memory.ts";
 import { kindOf } from "../providers/failure_reason.ts";
@@ -96,8 +104,10 @@ export class ProviderState {
   }
 
   /** Remembers the rate that the queue has told. */
-  hear(rate: SharedRate | undefined): void {
-    if (rate !== undefined) this.rate = heard(this.rate, rate, performance.now());
+  hear(rate: SharedRate | undefined, isOutpaced = false): void {
+    if (rate === undefined) return;
+    const nowMs = performance.now();
+    this.rate = isOutpaced ? outpaced(this.rate, rate, nowMs, Math.random()) : heard(this.rate, rate, nowMs);
   }
 
   /** Ends an admission. */

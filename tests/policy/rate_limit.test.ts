@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { heard, learnRate, newRate, nextPermitAtMs, paused } from "../../lib/policy/rate_limit.ts";
+import { heard, learnRate, newRate, nextPermitAtMs, outpaced, paused } from "../../lib/policy/rate_limit.ts";
 import type { RateHint } from "../../lib/policy/request_outcome.ts";
 
 const start = { perSecond: 2, version: 3, throttles: 0 };
@@ -87,6 +87,14 @@ describe("rate: a worker's knowledge", () => {
     expect(nextPermitAtMs(known, 1_100)).toBe(1_300);
     expect(nextPermitAtMs(known, 1_400)).toBe(1_400);
     expect(heard(known, { ...answer, perSecond: 9 }, 1_000).perSecond).toBe(9);
+  });
+
+  test("a worker that came too late asks later, within ten permits' time and half a second", () => {
+    const askedAtMs = (perSecond: number, random: number) =>
+      nextPermitAtMs(outpaced(newRate(2), { ...answer, perSecond }, 1_000, random), 0);
+    expect(askedAtMs(100, 0)).toBe(1_300);
+    expect(askedAtMs(100, 0.5)).toBe(1_350);
+    expect(askedAtMs(2, 0.5)).toBe(1_550);
   });
 
   test("its own pause holds, also if the queue does not know it yet", () => {
