@@ -177,7 +177,7 @@ export interface ClaimRequest {
    * Takes the permit for one request with the batch, if one is available and something is found. The number is the rate
    * of a provider about which nothing is known yet, requests per second. Without it, no permit is taken.
    */
-  readonly startPerSecond?: number;
+  readonly startPerSecond?: number | undefined;
 }
 
 export type ClaimResult =

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { type RateChange, StoreUnavailable } from "../../lib/queue/contract.ts";
 import { changeRate, newBucket, sharedRate, takePermit } from "../../lib/queue/rate_bucket.ts";
+import { eventually } from "../support/eventually.ts";
 import { HomeRates, type RateHome } from "../../lib/queue/redis/partitioned/home_rates.ts";
 
 const request = { provider: "resend", credential: "c", startPerSecond: 10 };
@@ -101,7 +102,8 @@ describe("home rates: a permit", () => {
     expect((await rates.take(request)).isTaken).toBe(false);
     expect(home.asked).toBe(0);
     home.isConnected = true;
-    expect((await rates.take(request)).isTaken).toBe(true);
+    await eventually("home has answered", async () => (await rates.take(request)).isTaken);
+    expect(rates.known(request)!.nextInMs).toBe(100 - 50);
   });
 
   test("is not asked for at a home that has just not answered", async () => {

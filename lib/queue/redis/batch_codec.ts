@@ -7,7 +7,10 @@ import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement 
 type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
 
 type ClaimReply =
-  | { readonly kind: "batch"; readonly batch: BatchReply; readonly dueLeft: number; readonly isRepeat?: true }
+  | (Omit<Extract<ClaimResult, { readonly kind: "batch" }>, "batch"> & {
+      readonly batch: BatchReply;
+      readonly isRepeat?: true;
+    })
   | { readonly kind: "paused"; readonly pauseVersion: number }
   | Extract<ClaimResult, { readonly kind: "empty" | "limited" | "spent" }>;
 
@@ -25,7 +28,7 @@ export function readClaim(reply: unknown): ClaimAnswer {
   const result = JSON.parse(head) as ClaimReply;
   if (result.kind === "paused")
     return { result: { kind: "paused" }, paused: true, pauseVersion: result.pauseVersion };
-  if (result.kind !== "batch") return { result, paused: result.kind === "empty" ? false : undefined };
+  if (result.kind !== "batch") return { result, paused: result.kind === "spent" ? undefined : false };
   const emails: ClaimedEmail[] = [];
   for (let i = 0; i < rest.length; i += 4) {
     const stored = String(rest[i + 1]);

@@ -14,12 +14,15 @@ import { StoreUnavailable } from "../../contract.ts";
 import { type Pause, RedisConsumer, type RedisConsumerOptions } from "../consumer.ts";
 import { partitionOf } from "../partition.ts";
 import { ConsumedPartition } from "./consumed_partition.ts";
+import { HomeRates } from "./home_rates.ts";
 import { Lane, type LaneAnswer, type SendClaim } from "./lane.ts";
 import { mergeHealth, splitOptions, within } from "./partitions.ts";
 import { gatherStats, newestPause } from "./stats.ts";
 
 /** Longest wait for the answer to a claim before the next partition is asked, ms. */
 const patienceMs = 250;
+/** Longest wait for a permit while an answer is late, ms. */
+const limitedMaxMs = 1000;
 
 export function openPartitionedConsumer(options: RedisConsumerOptions): Consumer {
   return new PartitionedConsumer(options);
@@ -37,6 +40,7 @@ interface Ask {
 class PartitionedConsumer implements Consumer {
   readonly compatible: Promise<void>;
   readonly #partitions: readonly ConsumedPartition[];
+  readonly #rates: HomeRates;
   readonly #callbacks: (() => void)[] = [];
   /** By claimant: the partition after the one that gave it a batch last. */
   readonly #next = new Map<string, number>();
@@ -51,6 +55,7 @@ class PartitionedConsumer implements Consumer {
       });
       return partition;
     });
+    this.#rates = new HomeRates(this.#partitions.map(({ consumer }) => consumer));
     this.compatible = Promise.race(this.#partitions.map(({ consumer }) => consumer.compatible));
   }
 
@@ -65,7 +70,9 @@ class PartitionedConsumer implements Consumer {
         (partition) =>
         async ({ id, number }) => {
           const { changes } = partition;
-          const result = await partition.consumer.claim({ ...request, claimId: id, number });
+          const isDue = shared && sources.includes("emails") && partition.dueLeft > 0;
+          const numbered = { ...request, claimId: id, number };
+          const result = await this.#rates.claim(partition.consumer, numbered, isDue);
           if (result.kind === "empty") {
             partition.markEmpty(search, changes, result.nextDueInMs);
             if (shared) partition.dueLeft = 0;
@@ -90,15 +97,26 @@ class PartitionedConsumer implements Consumer {
     });
   }
 
-  /** A provider's rate has its home in one partition. */
   takePermit(request: PermitRequest) {
-    const home = partitionOf(`${request.provider} ${request.credential}`, this.#partitions.length);
-    return this.#partitions[home]!.consumer.takePermit(request);
+    return this.#rates.take(request);
   }
 
-  settle(batch: Batch, settlement: Settlement) {
+  async settle(batch: Batch, settlement: Settlement) {
     const partition = this.#partitions[partitionOf(batch.id, this.#partitions.length)]!;
-    return partition.consumer.settle(batch, settlement).finally(() => partition.markChanged());
+    const { rate, ...rest } = settlement;
+    const key = { provider: batch.provider, credential: rate?.credential ?? "" };
+    try {
+      if (rate === undefined || this.#rates.homeOf(key) === partition.consumer)
+        return await partition.consumer.settle(batch, settlement);
+      const change = () => within(this.#rates.change(key, rate), patienceMs);
+      const learned = rate.kind === "learned" ? change() : undefined;
+      const settled = await partition.consumer.settle(batch, rest);
+      // A permit goes back once, however often the settlement is repeated.
+      await (rate.kind === "unused" && settled.leaseHeld ? change() : learned);
+      return settled;
+    } finally {
+      partition.markChanged();
+    }
   }
 
   async sweep(presence: WorkerPresence) {
@@ -195,16 +213,18 @@ class PartitionedConsumer implements Consumer {
     return this.#partitions.filter((one) => one.canClaim(claimant) && one.trouble === undefined);
   }
 
-  /** The batch that one of these partitions has leased to the claimant, if one answers in time. */
+  /** The batch that one of these partitions has leased to the claimant, or that no permit is left; if one answers in time. */
   async #takeWithin(ms: number, asked: readonly ConsumedPartition[], { claimant, leaseMs }: Ask) {
     const isLate = asked.flatMap((partition) => partition.lane(claimant).asking ?? []);
     const hasAnswer = asked.some((partition) => partition.lane(claimant).hasAnswer);
     if (!hasAnswer && isLate.length > 0) await within(Promise.race(isLate), ms);
+    let limited: ClaimResult | undefined;
     for (const partition of asked) {
-      const leased = this.#read(partition, claimant, partition.lane(claimant).take(leaseMs));
-      if (leased !== undefined) return leased;
+      const result = this.#read(partition, claimant, partition.lane(claimant).take(leaseMs));
+      if (result?.kind === "limited") limited = result;
+      else if (result !== undefined) return result;
     }
-    return undefined;
+    return limited;
   }
 
   /** The batch in an answer, if there is one; or that no permit is left. */
@@ -217,7 +237,13 @@ class PartitionedConsumer implements Consumer {
     partition.trouble = answer.kind === "failed" ? answer.error : undefined;
     if (answer.kind === "failed") partition.rest();
     if (answer.kind === "failed") return undefined;
-    if (answer.result.kind === "limited") return answer.result;
+    if (answer.result.kind === "limited") {
+      // What another partition may lease to this claimant meanwhile must not wait for the end of a pause.
+      const isLate = this.#partitions.some((one) => one.isAsked(claimant));
+      const { nextInMs } = answer.result.rate;
+      const rate = { ...answer.result.rate, nextInMs: isLate ? Math.min(nextInMs, limitedMaxMs) : nextInMs };
+      return { kind: "limited", rate };
+    }
     if (!("batch" in answer.result)) return undefined;
     const { claim, result } = answer;
     this.#next.set(claimant, (this.#partitions.indexOf(partition) + 1) % this.#partitions.length);

@@ -2,7 +2,7 @@
 // use no other. While the home does not answer, each worker goes on alone, with its part of the rate that it knew last.
 
 import { changeRate, newBucket, type RateBucket, sharedRate, takePermit } from "../../rate_bucket.ts";
-import type { PermitRequest, RateChange, SharedRate } from "../../contract.ts";
+import type { ClaimRequest, ClaimResult, PermitRequest, RateChange, SharedRate } from "../../contract.ts";
 import { StoreUnavailable } from "../../contract.ts";
 import { partitionOf } from "../partition.ts";
 
@@ -13,11 +13,22 @@ export interface RateHome {
   readonly isConnected: boolean;
   /** Workers that are alive. */
   readonly workers: number;
-  takePermit(request: PermitRequest): Promise<{ readonly isTaken: boolean; readonly rate: SharedRate }>;
+  takePermit(request: PermitRequest): Promise<Permit>;
   changeRate(key: RateKey, change: RateChange): Promise<void>;
 }
 
-/** So long a home is not asked again that did not answer, ms. */
+/** A partition in which claims are made. */
+export interface ClaimedPartition extends RateHome {
+  claim(request: ClaimRequest): Promise<ClaimResult>;
+  look(request: ClaimRequest): Promise<ClaimResult | { readonly kind: "due" }>;
+}
+
+interface Permit {
+  readonly isTaken: boolean;
+  readonly rate: SharedRate;
+}
+
+/** Pause between two questions to a home that does not answer, ms. */
 const restMs = 1000;
 
 /** Times are by the clock of this process. */
@@ -25,6 +36,7 @@ interface KnownRate {
   /** As the home said last. While this worker goes on alone, with the permits that it took and what it learned since. */
   bucket: RateBucket;
   isAlone: boolean;
+  /** No question to the home before then, while this worker goes on alone. */
   restsUntilMs: number;
 }
 
@@ -54,11 +66,36 @@ export class HomeRates {
     known.bucket = { ...rate, limitPerSecond, ...times };
   }
 
+  /**
+   * Makes a claim in a partition. At home the claim takes the permit itself. Elsewhere the permit is taken first, and
+   * before that the claim looks whether it would find something, since every worker polls every partition.
+   * @param isDue emails are known to be due there
+   */
+  async claim(partition: ClaimedPartition, request: ClaimRequest, isDue: boolean): Promise<ClaimResult> {
+    const { startPerSecond } = request;
+    if (startPerSecond === undefined) return partition.claim(request);
+    const asked = { ...request, startPerSecond };
+    if (this.homeOf(request) === partition) {
+      const result = await partition.claim(request);
+      if ("rate" in result && result.rate !== undefined) this.hear(asked, result.rate);
+      return result;
+    }
+    const found = isDue ? { kind: "due" as const } : await partition.look(request);
+    if (found.kind !== "due") return this.#withRate(found, request);
+    const { isTaken, rate } = await this.take(asked);
+    if (!isTaken) return { kind: "limited", rate };
+    // If this is not answered, the permit counts as used.
+    const result = await partition.claim({ ...request, startPerSecond: undefined });
+    if (!("batch" in result)) await this.change(request, { kind: "unused" });
+    return this.#withRate(result, request);
+  }
+
   /** Takes a permit at home, or of this worker's part. */
-  async take(request: PermitRequest): Promise<{ readonly isTaken: boolean; readonly rate: SharedRate }> {
+  async take(request: PermitRequest): Promise<Permit> {
     const home = this.homeOf(request);
     const known = this.#knownOf(request);
-    if (home.isConnected && this.#nowMs() >= known.restsUntilMs) {
+    if (known.isAlone) void this.#askAgain(request);
+    else if (home.isConnected) {
       try {
         const permit = await home.takePermit(request);
         this.hear(request, permit.rate);
@@ -105,6 +142,29 @@ export class HomeRates {
     known.bucket = { ...after, perSecond: bucket.perSecond };
     const { nextInMs } = sharedRate(after, nowMs);
     return { isTaken, rate: { ...sharedRate(known.bucket, nowMs), nextInMs } };
+  }
+
+  /** Nobody waits for the answer. The permit is not used. */
+  async #askAgain(request: PermitRequest): Promise<void> {
+    const home = this.homeOf(request);
+    const known = this.#knownOf(request);
+    if (!home.isConnected || this.#nowMs() < known.restsUntilMs) return;
+    known.restsUntilMs = Infinity;
+    try {
+      const { isTaken, rate } = await home.takePermit(request);
+      this.hear(request, rate);
+      if (isTaken) await this.change(request, { kind: "unused" });
+    } catch {
+      // It is asked again later.
+    }
+    known.restsUntilMs = this.#nowMs() + restMs;
+  }
+
+  #withRate(result: ClaimResult, key: RateKey): ClaimResult {
+    const rate = this.known(key);
+    return rate === undefined || result.kind === "spent" || result.kind === "paused"
+      ? result
+      : { ...result, rate };
   }
 
   #knownOf(request: PermitRequest): KnownRate {
