@@ -25,6 +25,8 @@ import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
 export interface InProcessOptions {
   /** URL of a Redis; without it, the queue is embedded. */
   readonly url: string | undefined;
+  /** Of a queue in Redis; 1 by default. */
+  readonly partitions?: number;
   readonly resend?: FakeResendOptions;
   readonly postmark?: FakePostmarkOptions;
 }
@@ -47,7 +49,7 @@ export type InProcess = Awaited<ReturnType<typeof openInProcess>>;
 
 let worlds = 0;
 
-export async function openInProcess({ url, ...options }: InProcessOptions) {
+export async function openInProcess({ url, partitions = 1, ...options }: InProcessOptions) {
   worlds += 1;
   const folder = url === undefined ? mkdtempSync(join(tmpdir(), "reliable-email-world-")) : undefined;
   const queueAt = (way: string | undefined): QueueSettings =>
@@ -59,6 +61,7 @@ export async function openInProcess({ url, ...options }: InProcessOptions) {
           prefix: `world-${process.pid}-${worlds}`,
           minReplicas: 0,
           durability: "verify",
+          partitions,
         };
   const queue = queueAt(url);
   const retainMs = 3_600_000;

@@ -31,12 +31,15 @@ function mostWithin(atMs: readonly number[], windowMs: number): number {
   return Math.max(...atMs.map((from) => atMs.filter((at) => at >= from && at < from + windowMs).length));
 }
 
-for (const [store, urlOf] of [
-  ["Redis", sharedRedis()],
-  ["the embedded queue", () => undefined],
+const redis = sharedRedis();
+for (const [store, urlOf, partitions] of [
+  ["Redis", redis, 1],
+  ["four partitions of Redis", redis, 4],
+  ["the embedded queue", () => undefined, 1],
 ] as const) {
   describe(`twenty workers on ${store}:`, () => {
-    const inWorld = worldTests("shared rate", urlOf);
+    const inWorld: ReturnType<typeof worldTests> = (name, options, body) =>
+      worldTests("shared rate", urlOf)(name, { ...options, partitions }, body);
 
     inWorld(
       "stay within the limit that the provider names",
