@@ -20,9 +20,11 @@ export function queueFamilies(
 ): readonly Family[] {
   const up = "1 if the store answered this scrape, else 0, and all metrics of the queue are missing.";
   const healthy = "1 if this process may rely on the store: reached, of a known format, durable, with room.";
+  const partition = "1 if this process may rely on this partition of the queue.";
   const store = [
     gauge("reliable_email_store_up", up, stats === undefined ? 0 : 1),
     gauge("reliable_email_store_healthy", healthy, health.ok ? 1 : 0),
+    gauge("reliable_email_partition_up", partition, partitionsUp(health)),
   ];
   if (stats === undefined) return store;
   const [gauges, totals] = [queueGauges(stats, known), queueTotals(stats, known)];
@@ -31,6 +33,12 @@ export function queueFamilies(
     ...gauges.map(([name, ...rest]) => gauge(`reliable_email_queue_${name}`, ...rest)),
     ...totals.map(([name, ...rest]) => total(`reliable_email_queue_${name}_total`, ...rest)),
   ];
+}
+
+/** A queue that is not divided is partition 0. */
+function partitionsUp(health: Health): Sample[] {
+  const { partitions = [health] } = health;
+  return partitions.map(({ ok }, number) => [labels({ partition: String(number) }), ok ? 1 : 0]);
 }
 
 function queueGauges(stats: QueueStats, known: readonly string[]): Row[] {

@@ -60,7 +60,7 @@ interface Report {
  */
 export async function changeEmails<Chunk>(
   { label, total, chunks, change, report }: Change<Chunk>,
-  { config, terminal, location }: QueueSession,
+  { config, terminal, location, unreached }: QueueSession,
   json: boolean,
 ): Promise<ExitCode> {
   const showProgress = (text: string) => terminal.showsProgress && hint(`\r\x1b[K${text}`);
@@ -91,7 +91,13 @@ export async function changeEmails<Chunk>(
   }
 
   const { document, text, failed = [] } = await report(loss !== undefined);
-  if (json) printJson({ queue: location, ...document, ...(isInterrupted && { interrupted: true }) });
+  if (json)
+    printJson({
+      queue: location,
+      ...document,
+      ...unreached.field,
+      ...(isInterrupted && { interrupted: true }),
+    });
   else print(text);
   for (const { id, problem } of failed) complain(`${visible(id)} ${problems[problem]}`);
   if (isInterrupted) {

@@ -14,7 +14,7 @@ export const clearCommand = defineCommand({
   options: { yes: flag("does not ask"), json: jsonFlag },
   run({ yes, json }) {
     return withQueue(async (session) => {
-      const { admin, location, terminal } = session;
+      const { admin, location, terminal, unreached } = session;
       const { nowMs: beganAtMs, states } = await admin.stats();
       const total = states.waiting + states.retrying;
       const question = `Delete ${formatCount(total, "waiting or retrying email")} permanently (queue in ${location})`;
@@ -31,7 +31,7 @@ export const clearCommand = defineCommand({
         // Without a confirmation, not even what comes back from a batch at this moment is deleted.
         chunks: total > 0 || yes ? cursors() : [],
         async change(from: string | undefined) {
-          const cleared = await admin.clear(pageMax, beganAtMs, from);
+          const cleared = unreached.note(await admin.clear(pageMax, beganAtMs, from));
           next = cleared.next;
           return (deleted += cleared.deleted);
         },

@@ -29,9 +29,9 @@ const resumeCommand = defineCommand({
 });
 
 function setPaused(paused: boolean, json: boolean) {
-  return withQueue(async ({ admin, location }) => {
-    await (paused ? admin.pause() : admin.resume());
-    if (json) printJson({ queue: location, paused });
+  return withQueue(async ({ admin, location, unreached }) => {
+    unreached.note(await (paused ? admin.pause() : admin.resume()));
+    if (json) printJson({ queue: location, paused, ...unreached.field });
     else if (!paused) print(`Resumed the queue in ${location}: workers claim what is due`);
     else
       print(

@@ -5,7 +5,7 @@ import { formatCount } from "../format.ts";
 import { print } from "../output.ts";
 import { confirm } from "../terminal.ts";
 import { changeEmails, chunksOf, type FailedEmail } from "./bulk.ts";
-import { deadPages, jsonFlag, withQueue } from "./session.ts";
+import { deadPages, jsonFlag, stateOf, withQueue } from "./session.ts";
 
 /** `history` is that of a dead letter that was found, not named: if it has changed since, it is left alone. */
 type Target = { readonly id: string; readonly history?: string };
@@ -38,7 +38,7 @@ export const deleteCommand = defineCommand({
       const work = {
         label: "Deleting",
         total: allDead ? states.dead : ids.length,
-        chunks: allDead ? deadPages(admin, nowMs) : chunksOf(ids),
+        chunks: allDead ? deadPages(session, nowMs) : chunksOf(ids),
         async change(emails: readonly Target[]) {
           const histories = allDead ? emails.map(({ history = "" }) => history) : undefined;
           const answers = await admin.delete(
@@ -48,11 +48,12 @@ export const deleteCommand = defineCommand({
           for (const [i, { id }] of emails.entries()) {
             const answer = answers[i];
             if (answer === "deleted") deleted += 1;
-            else if (answer === "in-batch") failed.push({ id, problem: answer });
+            else if (answer === "in-batch" || answer === "unreached") failed.push({ id, problem: answer });
             else if (!allDead) {
               // The ids of some emails that have left the queue are still known.
-              const state = (await admin.show(id))?.state;
-              failed.push({ id, problem: state === "sent" || state === "deleted" ? state : "unknown" });
+              const state = await stateOf(admin, id);
+              const isNamed = state === "sent" || state === "deleted" || state === "unreached";
+              failed.push({ id, problem: isNamed ? state : "unknown" });
             }
           }
           return deleted;

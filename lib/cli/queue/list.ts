@@ -4,6 +4,7 @@ import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { cellOf, documentOf, type DisplayField, titleOf } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
+import { withoutSecrets } from "../../runtime/log.ts";
 import { complain, print } from "../output.ts";
 import { type Column, Table } from "../table.ts";
 import { type EmailFields, emailFields } from "./email_fields.ts";
@@ -50,10 +51,11 @@ interface Wanted {
 }
 
 /** One line for each email: it is printed while the list is read, and can be searched by line. */
-async function printArray({ admin, config }: QueueSession, wanted: Wanted): Promise<ExitCode> {
+async function printArray(session: QueueSession, wanted: Wanted): Promise<ExitCode> {
+  const { config, unreached } = session;
   let isOpen = false;
   try {
-    for await (const emails of pagesOf(admin, wanted.state, wanted.limit, wanted.order)) {
+    for await (const emails of pagesOf(session, wanted.state, wanted.limit, wanted.order)) {
       const lines = emails.map((email) => jsonOf(documentOf(emailFields(email))));
       if (!print(`${isOpen ? "," : "["}\n${lines.join(",\n")}`)) return 0;
       isOpen = true;
@@ -64,11 +66,14 @@ async function printArray({ admin, config }: QueueSession, wanted: Wanted): Prom
       print(`,\n${jsonOf({ error: lossText(error, config) })}]`);
     throw error;
   }
-  print(isOpen ? "]" : "[]");
+  const missing = unreached.lines.map((error) => jsonOf({ error: withoutSecrets(error, config.secrets) }));
+  if (missing.length > 0) print(`${isOpen ? "," : "["}\n${missing.join(",\n")}`);
+  print(isOpen || missing.length > 0 ? "]" : "[]");
   return 0;
 }
 
-async function printTable({ admin, terminal }: QueueSession, wanted: Wanted): Promise<ExitCode> {
+async function printTable(session: QueueSession, wanted: Wanted): Promise<ExitCode> {
+  const { admin, terminal } = session;
   const { state, limit, order } = wanted;
   const { nowMs, states } = await admin.stats();
   const columns = columnKeys[state].map((key): Column<Row> => {
@@ -76,7 +81,7 @@ async function printTable({ admin, terminal }: QueueSession, wanted: Wanted): Pr
   });
   const table = new Table(columns, terminal);
   let shown = 0;
-  for await (const emails of pagesOf(admin, state, limit, order)) {
+  for await (const emails of pagesOf(session, state, limit, order)) {
     const lines = table.lines(emails.map((email) => rowOf(email, nowMs)));
     if (!print(lines.join("\n"))) return 0;
     shown += emails.length;

@@ -1,13 +1,13 @@
 // `queue retry`: returns dead letters to waiting and, with --force, also emails that may have been sent.
 
 import { decideRetry, endDoubtNow, type OperatorRetry, retryCounts } from "../../policy/operator_retry.ts";
-import type { StoredEmail } from "../../queue/contract.ts";
+import { PartitionUnreached, type StoredEmail } from "../../queue/contract.ts";
 import { defineCommand, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
 import { Failure } from "../output.ts";
 import { changeEmails, chunksOf, type FailedEmail, type Problem, problems } from "./bulk.ts";
 import { emailFields } from "./email_fields.ts";
-import { deadPages, jsonFlag, type QueueSession, withQueue } from "./session.ts";
+import { deadPages, jsonFlag, type QueueSession, stateOf, withQueue } from "./session.ts";
 
 export const retryCommand = defineCommand({
   name: "queue retry",
@@ -44,7 +44,7 @@ An email in doubt is retried only by its id and with --force. That ends the doub
       const work = {
         label: "Retrying",
         total: all ? states.dead : ids.length,
-        chunks: all ? deadPages(admin, nowMs) : chunksOf(ids),
+        chunks: all ? deadPages(session, nowMs) : chunksOf(ids),
         async change(emails: readonly Target[]) {
           await retryChunk(emails, { ...wanted, beganAtMs: nowMs, moving }, session, outcome);
           return (seen += emails.length);
@@ -74,7 +74,7 @@ interface Outcome {
   readonly retried: Set<string>;
   /** Ids of retried emails that a provider may have accepted before. */
   readonly possibleDuplicates: string[];
-  /** Named emails that could not be retried or, with --all, dead letters that need --force. */
+  /** Named emails that could not be retried or, with --all, dead letters that need --force or were not reached. */
   readonly problems: FailedEmail[];
 }
 
@@ -83,8 +83,9 @@ function reportOn(
   all: boolean,
   location: string,
 ) {
-  const heldBack = all ? problems.map(({ id }) => id) : [];
-  const failed = all ? [] : problems;
+  const isHeldBack = ({ problem }: FailedEmail) => all && problem === "outcome-unknown";
+  const heldBack = problems.filter(isHeldBack).map(({ id }) => id);
+  const failed = problems.filter((one) => !isHeldBack(one));
   const lines = [`${formatCount(retried.size, "email")} back to waiting (queue in ${location})`];
   if (duplicates.length > 0) {
     lines.push(`${formatCount(duplicates.length, "possible duplicate")} among them:`);
@@ -124,8 +125,7 @@ async function retryChunk(
   for (const email of emails) {
     // Already retried, with another email of its batch.
     if (retried.has(email.id)) continue;
-    const stored = "state" in email ? email : await admin.show(email.id);
-    const request = stored === undefined ? "unknown" : await prepare(stored, wanted, session, outcome);
+    const request = await prepareTarget(email, wanted, session, outcome);
     if (typeof request === "object") requests.push(request);
     else if (request !== undefined && (!wanted.all || request === "outcome-unknown"))
       problems.push({ id: email.id, problem: request });
@@ -138,9 +138,25 @@ async function retryChunk(
     if (mayBeDuplicate) possibleDuplicates.push(...ids);
   }
   for (const { id } of requests) {
-    if (retried.has(id) || wanted.all) continue;
-    const { state = "unknown" } = (await admin.show(id)) ?? {};
-    problems.push({ id, problem: state === "dead" ? "changed" : state });
+    if (retried.has(id)) continue;
+    const state = await stateOf(admin, id);
+    if (!wanted.all || state === "unreached")
+      problems.push({ id, problem: state === "dead" ? "changed" : state });
+  }
+}
+
+async function prepareTarget(
+  email: Target,
+  wanted: Wanted,
+  session: Access,
+  outcome: Outcome,
+): Promise<Request | Problem | undefined> {
+  try {
+    const stored = "state" in email ? email : await session.admin.show(email.id);
+    return stored === undefined ? "unknown" : await prepare(stored, wanted, session, outcome);
+  } catch (error) {
+    if (error instanceof PartitionUnreached) return "unreached";
+    throw error;
   }
 }
 

@@ -3,14 +3,21 @@
 import { readFileSync } from "node:fs";
 import { parseEnv } from "node:util";
 import { type Config, readConfig } from "../../config/config.ts";
-import { type Admin, type StoredEmail, QueueMissing, StoreUnavailable } from "../../queue/contract.ts";
+import {
+  type Admin,
+  PartitionUnreached,
+  QueueMissing,
+  type StoredEmail,
+  StoreUnavailable,
+} from "../../queue/contract.ts";
 import { describe, errorCode } from "../../runtime/errors.ts";
 import { silentLog, withoutSecrets } from "../../runtime/log.ts";
 import { type ExitCode, flag } from "../command.ts";
-import { Failure } from "../output.ts";
+import { complain, Failure } from "../output.ts";
 import { type Terminal, terminalOf } from "../terminal.ts";
 import type { ListedState } from "./email_fields.ts";
 import { locationOf, missingText } from "./location.ts";
+import { UnreachedPartitions } from "./unreached.ts";
 
 export interface QueueSession {
   readonly admin: Admin;
@@ -18,6 +25,8 @@ export interface QueueSession {
   /** Where the queue is, in words. */
   readonly location: string;
   readonly terminal: Terminal;
+  /** Partitions without which the command goes on. */
+  readonly unreached: UnreachedPartitions;
 }
 
 export const jsonFlag = flag("prints one JSON document; docs/json-output.md describes it");
@@ -36,15 +45,19 @@ export async function withQueue(
   const { config } = read;
   // Loaded only when needed, so that other commands start quickly.
   const { openAdmin } = await import("../../queue/open.ts");
+  const unreached = new UnreachedPartitions();
   let admin: Admin | undefined;
   try {
     admin = await openAdmin(config.queue, config.retainMs, silentLog);
-    return await command({
+    const code = await command({
       admin,
       config,
       location: locationOf(config.queue),
       terminal: terminalOf(process.env),
+      unreached,
     });
+    for (const line of unreached.lines) complain(withoutSecrets(line, config.secrets));
+    return unreached.isEmpty ? code : 1;
   } catch (error) {
     if (error instanceof QueueMissing) throw new Failure(missingText(config.queue));
     if (error instanceof StoreUnavailable) throw new Failure(lossText(error, config));
@@ -72,14 +85,15 @@ export const pageMax = 1000;
 
 /** The emails in one state, page by page; no page is empty. */
 export async function* pagesOf(
-  admin: Admin,
+  { admin, unreached }: Pick<QueueSession, "admin" | "unreached">,
   state: ListedState,
   limit = Number.POSITIVE_INFINITY,
   order: "oldest" | "newest" = "oldest",
 ): AsyncGenerator<readonly StoredEmail[]> {
   let left = limit;
   for (let from: string | undefined; left > 0;) {
-    const { emails, next } = await admin.list(state, Math.min(left, pageMax), from, order);
+    const page = await admin.list(state, Math.min(left, pageMax), from, order);
+    const { emails, next } = unreached.note(page);
     left -= emails.length;
     if (emails.length > 0) yield emails;
     if (next === undefined) return;
@@ -91,10 +105,27 @@ export async function* pagesOf(
  * The dead letters that died by `atMs`, page by page. Later deaths, perhaps second ones, are left out: otherwise the
  * walk might never end.
  */
-export async function* deadPages(admin: Admin, atMs: number): AsyncGenerator<readonly StoredEmail[]> {
-  for await (const emails of pagesOf(admin, "dead")) {
+export async function* deadPages(
+  session: Pick<QueueSession, "admin" | "unreached">,
+  atMs: number,
+): AsyncGenerator<readonly StoredEmail[]> {
+  for await (const emails of pagesOf(session, "dead")) {
     const before = emails.filter((email) => (email.atMs ?? 0) <= atMs);
+    // A page has emails of each partition, and one of them may have only later deaths.
+    if (before.length === 0) return;
     yield before;
-    if (before.length < emails.length) return;
+  }
+}
+
+/** The state of an email, also if it is unknown, or its partition does not answer. */
+export async function stateOf(
+  admin: Admin,
+  id: string,
+): Promise<StoredEmail["state"] | "unknown" | "unreached"> {
+  try {
+    return (await admin.show(id))?.state ?? "unknown";
+  } catch (error) {
+    if (error instanceof PartitionUnreached) return "unreached";
+    throw error;
   }
 }

@@ -1,6 +1,6 @@
 // `queue stats`: the condition of the queue at a glance.
 
-import type { Admin, ProviderCondition, QueueStats, StoredEmail } from "../../queue/contract.ts";
+import type { ProviderCondition, QueueStats, StoredEmail } from "../../queue/contract.ts";
 import { withoutSecrets } from "../../runtime/log.ts";
 import { defineCommand } from "../command.ts";
 import { documentOf, type DisplayField, type Fields, linesOf, titleOf } from "../fields.ts";
@@ -27,10 +27,10 @@ The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
   options: { json: jsonFlag },
   run: ({ json }) =>
     withQueue(async (session) => {
-      const { admin, terminal } = session;
-      const stats = await admin.stats();
-      const failures = await sampleReasons(admin, ["retrying", "waiting", "in-doubt"]);
-      const dead = await sampleReasons(admin, ["dead"]);
+      const { admin, terminal, unreached } = session;
+      const stats = unreached.note(await admin.stats());
+      const failures = await sampleReasons(session, ["retrying", "waiting", "in-doubt"]);
+      const dead = await sampleReasons(session, ["dead"]);
       const fields = { ...queueFields(stats, session.location), store: await storeField(session) };
       const providers = providerFields(stats);
       if (json) {
@@ -43,6 +43,7 @@ The reasons are those of the newest ${formatNumber(sampleMax)} emails.`,
           failures_sampled: failures.size,
           dead_reasons: dead.reasons,
           dead_sampled: dead.size,
+          ...unreached.field,
         });
         return 0;
       }
@@ -200,11 +201,11 @@ interface ReasonSample {
  * Why dead letters are dead, or why the last attempt failed of emails that are not sent yet. Reads the newest emails,
  * since they show what goes wrong now: reasons are stored with the emails and counted nowhere.
  */
-async function sampleReasons(admin: Admin, states: readonly ListedState[]): Promise<ReasonSample> {
+async function sampleReasons(session: QueueSession, states: readonly ListedState[]): Promise<ReasonSample> {
   const found = new Map<string, FailureReason>();
   let size = 0;
   for (const state of states) {
-    for await (const emails of pagesOf(admin, state, Math.ceil(sampleMax / states.length), "newest")) {
+    for await (const emails of pagesOf(session, state, Math.ceil(sampleMax / states.length), "newest")) {
       size += emails.length;
       for (const why of emails.flatMap((email) => reasonOf(email) ?? [])) {
         const key = `${why.provider}\n${why.reason}`;

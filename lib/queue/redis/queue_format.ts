@@ -70,7 +70,7 @@ export class QueueFormat {
   judgeLoss({ number, partition }: RedisConnection): StoreState | undefined {
     const [other] = [...this.#found].find(([, kind]) => kind === "present") ?? [];
     if (other === undefined || this.#found.get(number) !== "absent") return undefined;
-    const reason = `partition ${number} has lost its data: partition ${other} has the queue's format, but it has not`;
+    const reason = `it has lost its data: partition ${other} has the queue's format, but it has not`;
     const fix = `SET ${partition}:format "${formatText(this.#partitions)}"`;
     return refuse("store-not-durable", reason, [`restore its data or, to give them up: ${fix}`]);
   }
