@@ -1,7 +1,8 @@
 // The text of Redis's errors.
 
 import { expect, test } from "bun:test";
-import { RedisConnection, redisErrorText } from "../../lib/queue/redis/connection.ts";
+import { RedisConnection } from "../../lib/queue/redis/connection.ts";
+import { redisErrorText } from "../../lib/queue/redis/error_text.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { startRedis } from "../support/redis.ts";

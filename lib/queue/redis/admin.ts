@@ -14,7 +14,8 @@ import type {
   StoredKey,
 } from "../contract.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
-import { RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
+import { RedisConnection, type RedisStoreOptions } from "./connection.ts";
+import { redisErrorText } from "./error_text.ts";
 import { FormatMismatch, foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";

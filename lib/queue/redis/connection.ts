@@ -14,8 +14,6 @@ import { isSamePlace, type Place, type Topology } from "./topology/place.ts";
 import { shareTopology } from "./topology/topology.ts";
 import { formFor } from "./topology/url_form.ts";
 
-export { redisErrorText };
-
 /** Longest wait for one reply, ms. The command may still be executed after that. */
 export const commandTimeoutMs = 1000;
 /** Longest silence of Redis while it owes a reply, ms; after that the connection is closed. */

@@ -14,7 +14,8 @@ import type {
   WorkerPresence,
 } from "../contract.ts";
 import { readClaim, readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
-import { commandTimeoutMs, RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
+import { commandTimeoutMs, RedisConnection, type RedisStoreOptions } from "./connection.ts";
+import { redisErrorText } from "./error_text.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";

@@ -3,7 +3,7 @@
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import { nodeAddress, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
-import { redisErrorText } from "./connection.ts";
+import { redisErrorText } from "./error_text.ts";
 
 export type StoreState =
   /** `warning`: what will make it unready once one more thing fails. */

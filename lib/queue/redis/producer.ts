@@ -11,13 +11,8 @@ import {
   type SubmitResult,
 } from "../contract.ts";
 import { decodeStats } from "./batch_codec.ts";
-import {
-  commandTimeoutMs,
-  RedisConnection,
-  redisErrorText,
-  silenceMs,
-  type RedisStoreOptions,
-} from "./connection.ts";
+import { commandTimeoutMs, RedisConnection, silenceMs, type RedisStoreOptions } from "./connection.ts";
+import { redisErrorText } from "./error_text.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";

@@ -3,7 +3,8 @@
 // partitions, since a partition that lost its data must not be taken for a new one.
 
 import { StoreUnavailable } from "../contract.ts";
-import { type RedisConnection, redisErrorText } from "./connection.ts";
+import type { RedisConnection } from "./connection.ts";
+import { redisErrorText } from "./error_text.ts";
 import { type StoreState, refuse } from "./durability.ts";
 
 /** Releases with another number do not understand the keys of this one. */

@@ -3,7 +3,7 @@
 
 import { readRedisUrl } from "../../runtime/redis_url.ts";
 import type { Health } from "../contract.ts";
-import { type RedisConnection, redisErrorText, type RedisStoreOptions } from "./connection.ts";
+import type { RedisConnection, RedisStoreOptions } from "./connection.ts";
 import {
   judgeDurability,
   readRedisConfig,
@@ -13,6 +13,7 @@ import {
   replicasIn,
   type StoreState,
 } from "./durability.ts";
+import { redisErrorText } from "./error_text.ts";
 import { QueueFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 

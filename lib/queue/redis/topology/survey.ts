@@ -244,6 +244,7 @@ function connect({ host, port }: RedisNode, login: RedisLogin, tls: boolean): Re
     commandTimeout: timeoutMs,
     connectTimeout: timeoutMs,
     socketTimeout: 2 * timeoutMs,
+    disconnectTimeout: 50,
     keepAlive: 10_000,
     retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 6), intervalMs),
   });
