@@ -172,8 +172,13 @@ export interface Admin {
   /**
    * Refuses an email in a batch. 1000 ids at most; one answer for each.
    * @param seenHistories one for each id: deletes only what is still dead with this history, else answers `changed`
+   * @param isMoved another queue has adopted them: this one may adopt them again
    */
-  delete(ids: readonly string[], seenHistories?: readonly string[]): Promise<readonly DeleteAnswer[]>;
+  delete(
+    ids: readonly string[],
+    seenHistories?: readonly string[],
+    isMoved?: boolean,
+  ): Promise<readonly DeleteAnswer[]>;
   /**
    * Goes through at most `limit` (1–1000) waiting and retrying emails, and deletes those submitted by a time. Their ids
    * stay known. What meanwhile comes back from a batch or is retried may be deleted, or not.

@@ -155,6 +155,20 @@ test.each(pairs)(
   },
 );
 
+test("queue move: moves back what it has moved", async () => {
+  const one = await prepare(stack.settings, stack.embedded);
+  const { source, target, queue, admin, move } = one;
+  const [died = ""] = await queue.dead(1);
+  await move(0, "--close");
+  expect(await move()).toMatchObject({ dead_letters_moved: 1 });
+  await move(0, "--cancel");
+  const back = (...options: string[]) => jsonOfCli(target, ["queue", "move", fileOf(source), ...options]);
+  await back("--close");
+  expect(await back()).toMatchObject({ dead_letters_moved: 1, failed: [] });
+  expect([await stateIn(queue.admin, died), await stateIn(admin, died)]).toEqual(["dead", "deleted"]);
+  await one.close();
+});
+
 test("queue move: --cancel opens the old queue again, and leaves no letter to both queues", async () => {
   const one = await prepare(stack.settings, stack.settings);
   const { source, queue, admin, move } = one;

@@ -271,6 +271,22 @@ export function moving(tools: Tools): void {
       expect(await state(q, letter.id)).toBe("deleted");
     });
 
+    test("takes back a letter that another queue had adopted", async () => {
+      const q = await queue();
+      const letter = await letterOf(q, await die(q));
+      const { id } = letter;
+      expect(await q.admin.delete([id], ["other"], true)).toEqual(["changed"]);
+      expect(await q.admin.delete([id], ["died"], true)).toEqual(["deleted"]);
+      expect(await state(q, id)).toBe("deleted");
+      expect(await q.admin.adopt([letter])).toEqual(["adopted"]);
+      expect(await letterOf(q, id)).toEqual(letter);
+      expect((await q.admin.stats()).states).toMatchObject({ dead: 1, sent: 0 });
+      await q.admin.retry([{ id, seenHistory: "died", history: "again" }], {});
+      await settle(q, await claim(q), [sent(id)]);
+      expect((await q.admin.stats()).states).toMatchObject({ dead: 0, sent: 1 });
+      expect((await q.admin.list("sent", 10)).emails).toHaveLength(1);
+    });
+
     test("of a letter from a clock that is ahead gives it the present time of death", async () => {
       const q = await queue();
       const { nowMs } = await q.admin.stats();

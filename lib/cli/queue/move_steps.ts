@@ -177,7 +177,7 @@ function letterOf(stored: StoredEmail | undefined): DeadLetter | undefined {
 async function deleteAdopted({ source, target }: Move, letters: readonly DeadLetter[]): Promise<number> {
   const ids = letters.map(({ id }) => id);
   const histories = letters.map(({ history }) => history);
-  const answers = await ask(source, (admin) => admin.delete(ids, histories));
+  const answers = await ask(source, (admin) => admin.delete(ids, histories, true));
   let gone = 0;
   for (const [i, { id, history }] of letters.entries()) {
     const left = answers[i] === "deleted" ? undefined : await ask(source, (admin) => admin.show(id));

@@ -99,8 +99,8 @@ export class RedisAdmin implements Admin {
     return leaseHeld;
   }
 
-  delete(ids: readonly string[], seenHistories: readonly string[] = []) {
-    const args = [this.#retainMs, seenHistories.length, ...seenHistories, ...ids];
+  delete(ids: readonly string[], seenHistories: readonly string[] = [], isMoved = false) {
+    const args = [this.#retainMs, seenHistories.length, isMoved ? 1 : 0, ...seenHistories, ...ids];
     return this.#ask<DeleteAnswer[]>(scripts.delete, ...args);
   }
 

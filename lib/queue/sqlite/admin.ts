@@ -6,8 +6,8 @@ import { lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { listKeys, rememberKeys } from "./keys.ts";
 import { listEmails, showEmail } from "./list.ts";
-import { adopt, beginMove, cancelMove, isMoving } from "./move.ts";
-import { count, readConditions, release, retire } from "./settle.ts";
+import { adopt, beginMove, cancelMove, isMoving, moved } from "./move.ts";
+import { count, type Leaving, readConditions, release, retire } from "./settle.ts";
 import { fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
@@ -58,8 +58,11 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
       store.transact((db) => listEmails(db, state, { limit, from, order })),
     retry: (emails, counts) => writeAndWake((db) => retry(db, emails, counts)),
     release: (batch, settlement) => writeAndWake((db) => release(db, batch, settlement, retainMs)),
-    delete: (ids, seenHistories) =>
-      store.write((db) => ids.map((id, i) => remove(db, id, seenHistories?.[i], retainMs))),
+    delete: (ids, seenHistories, isMoved) =>
+      store.write((db) => {
+        const remains = isMoved === true ? moved : undefined;
+        return ids.map((id, i) => remove(db, { id, remains }, seenHistories?.[i], retainMs));
+      }),
     clear: (limit, submittedTillMs, from) =>
       store.write((db) => {
         checkClock(submittedTillMs, db.now.atMs);
@@ -110,17 +113,18 @@ function retry(
 /** @param seenHistory if only the dead letter that was seen with it is meant */
 function remove(
   db: SqliteConnection,
-  id: string,
+  leaving: Pick<Leaving, "id" | "remains">,
   seenHistory: string | undefined,
   retainMs: number,
 ): DeleteAnswer {
+  const { id } = leaving;
   const place = db.get<{ batch: string | null; died_at: number | null; history: string }>`
     SELECT batch, died_at, history FROM places WHERE id = ${id}`;
   if (place === undefined) return "unknown";
   const isSeen = place.died_at !== null && place.history === seenHistory;
   if (seenHistory !== undefined && !isSeen) return "changed";
   if (place.batch !== null) return "in-batch";
-  retire(db, [{ id }], retainMs);
+  retire(db, [leaving], retainMs);
   return "deleted";
 }
 

@@ -4,6 +4,9 @@ import type { AdoptAnswer, DeadLetter } from "../contract.ts";
 import { anyProvider } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
 
+/** What remains of a dead letter that another queue has adopted. */
+export const moved = "moved";
+
 /** Whether an operator moves the queue to another store: see `Admin.beginMove`. */
 export function isMoving(db: SqliteConnection): boolean {
   return db.get`SELECT 1 FROM moves` !== undefined;
@@ -23,6 +26,7 @@ export function adopt(
   { id, text, submittedAtMs, diedAtMs, history }: DeadLetter,
 ): AdoptAnswer {
   const { atMs } = db.now;
+  db.run`DELETE FROM sent WHERE id = ${id} AND batch IS NULL AND remains = ${moved}`;
   const gone = db.get<{ batch: string | null }>`SELECT batch FROM sent WHERE id = ${id}`;
   if (gone !== undefined) return gone.batch === null ? "deleted" : "known";
   const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${submittedAtMs}, ${text})

@@ -9,12 +9,12 @@ import type { SqliteConnection } from "./connection.ts";
 import { noteRate, readRates } from "./rates.ts";
 
 /** An email that leaves the queue, or may leave it. */
-interface Leaving {
+export interface Leaving {
   readonly id: string;
   /** The batch by which it was accepted; null or absent if it was not. */
   readonly batch?: string | null;
-  /** The part of a sent email that is kept: its envelope line and its record. */
-  readonly remains?: string | null;
+  /** The part of a sent email that is kept: its envelope line and its record. Of a moved one, see move.ts. */
+  readonly remains?: string | null | undefined;
 }
 
 type SettledBatch = Pick<Batch, "id" | "provider" | "emails">;

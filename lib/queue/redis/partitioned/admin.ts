@@ -110,7 +110,7 @@ class PartitionedAdmin implements Admin {
     return this.#askOne(batch.id, (admin) => admin.release(batch, settlement));
   }
 
-  async delete(ids: readonly string[], seenHistories?: readonly string[]) {
+  async delete(ids: readonly string[], seenHistories?: readonly string[], isMoved?: boolean) {
     const asked = ids.map((id, i) => ({ id, i, history: seenHistories?.[i] ?? "" }));
     const answers = ids.map((): DeleteAnswer => "unreached");
     const { reached } = await this.#askEach(
@@ -121,6 +121,7 @@ class PartitionedAdmin implements Admin {
         const given = await admin.delete(
           some.map(({ id }) => id),
           histories,
+          isMoved,
         );
         return some.map(({ i }, j) => [i, given[j]!] as const);
       },

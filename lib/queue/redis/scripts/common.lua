@@ -129,14 +129,17 @@ local function unlist(ids)
   call('ZREM', 'dead', unpack(ids))
 end
 
+-- The remains of a dead letter that another queue has adopted.
+local moved = '-\nmoved'
+
 -- Deletes emails that are in no batch; their ids stay known.
-local function delete(ids, expiry)
+local function delete(ids, expiry, remains)
   if #ids == 0 then
     return
   end
   local leaving, deleted = {}, {}
   for _, id in ipairs(ids) do
-    append(leaving, id, '-\n')
+    append(leaving, id, remains or '-\n')
     append(deleted, text(expiry), id)
   end
   call('ZADD', 'deleted', unpack(deleted))
