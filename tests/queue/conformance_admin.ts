@@ -964,16 +964,15 @@ export function operating(tools: Tools): void {
     test("of an empty queue are zero, without a backlog or a doubt", async () => {
       const q = await queue();
       const { bytesUsed, bytesMax, nowMs, ...rest } = await q.admin.stats();
+      const { oldestDueAtMs, oldestDoubtSinceMs, clockStep } = rest;
       expect(rest).toMatchObject({
         states: noEmails,
         counters: {},
         providers: {},
-        oldestDueAtMs: undefined,
-        oldestDoubtSinceMs: undefined,
         paused: false,
         moving: false,
-        clockStep: undefined,
       });
+      expect([oldestDueAtMs, oldestDoubtSinceMs, clockStep]).toEqual([undefined, undefined, undefined]);
       expect(Math.abs(nowMs - Date.now())).toBeLessThan(hangMs);
       expect(bytesUsed).toBeGreaterThan(0);
       if (bytesMax !== undefined) expect(bytesMax).toBeGreaterThan(bytesUsed);
