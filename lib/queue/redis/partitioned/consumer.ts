@@ -59,10 +59,10 @@ class PartitionedConsumer implements Consumer {
     this.compatible = Promise.race(this.#partitions.map(({ consumer }) => consumer.compatible));
   }
 
-  claim(request: ClaimRequest) {
+  async claim(request: ClaimRequest) {
     const { claimant, leaseMs, sources, shared, dueCountMax } = request;
     const search = [claimant, ...sources.toSorted(), shared].join(" ");
-    return this.#claim({
+    const result = await this.#claim({
       claimant,
       leaseMs,
       search,
@@ -84,6 +84,7 @@ class PartitionedConsumer implements Consumer {
           return { ...result, dueLeft: Math.min(dueLeft, dueCountMax) };
         },
     });
+    return result.kind === "empty" ? this.#rates.addTo(result, request) : result;
   }
 
   claimEnded({ claimant, leaseMs }: Parameters<Consumer["claimEnded"]>[0]) {
@@ -110,9 +111,9 @@ class PartitionedConsumer implements Consumer {
         return await partition.consumer.settle(batch, settlement);
       const change = () => within(this.#rates.change(key, rate), patienceMs);
       const learned = rate.kind === "learned" ? change() : undefined;
-      const settled = await partition.consumer.settle(batch, rest);
+      const [settled] = await Promise.all([partition.consumer.settle(batch, rest), learned]);
       // A permit goes back once, however often the settlement is repeated.
-      await (rate.kind === "unused" && settled.leaseHeld ? change() : learned);
+      if (rate.kind === "unused" && settled.leaseHeld) await change();
       return settled;
     } finally {
       partition.markChanged();

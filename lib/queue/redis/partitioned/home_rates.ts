@@ -81,13 +81,13 @@ export class HomeRates {
       return result;
     }
     const found = isDue ? { kind: "due" as const } : await partition.look(request);
-    if (found.kind !== "due") return this.#withRate(found, request);
+    if (found.kind !== "due") return this.addTo(found, request);
     const { isTaken, rate } = await this.take(asked);
     if (!isTaken) return { kind: "limited", rate };
     // If this is not answered, the permit counts as used.
     const result = await partition.claim({ ...request, startPerSecond: undefined });
     if (!("batch" in result)) await this.change(request, { kind: "unused" });
-    return this.#withRate(result, request);
+    return this.addTo(result, request);
   }
 
   /** Takes a permit at home, or of this worker's part. */
@@ -125,10 +125,11 @@ export class HomeRates {
     }
   }
 
-  /** The rate as this worker knows it; undefined before it has heard of it. */
-  known(key: RateKey): SharedRate | undefined {
+  /** Adds the rate, as this worker knows it, to the result of a claim. */
+  addTo(result: ClaimResult, key: RateKey): ClaimResult {
     const known = this.#known.get(nameOf(key));
-    return known && sharedRate(known.bucket, this.#nowMs());
+    if (known === undefined || result.kind === "spent" || result.kind === "paused") return result;
+    return { ...result, rate: sharedRate(known.bucket, this.#nowMs()) };
   }
 
   #takeAlone(known: KnownRate) {
@@ -158,13 +159,6 @@ export class HomeRates {
       // It is asked again later.
     }
     known.restsUntilMs = this.#nowMs() + restMs;
-  }
-
-  #withRate(result: ClaimResult, key: RateKey): ClaimResult {
-    const rate = this.known(key);
-    return rate === undefined || result.kind === "spent" || result.kind === "paused"
-      ? result
-      : { ...result, rate };
   }
 
   #knownOf(request: PermitRequest): KnownRate {

@@ -100,7 +100,13 @@ function mergeConditions(partitions: readonly PartitionStats[], shift: Shift): Q
         const times = Object.entries({ lastAcceptedAtMs, failingSinceMs, lastFailedAtMs }).flatMap(
           ([field, atMs]) => (atMs === undefined ? [] : [[field, shift(atMs, one)]]),
         );
-        return [{ ...condition, ...(Object.fromEntries(times) as ProviderCondition) }];
+        const until = shift(condition.rate?.pausedUntilMs, one);
+        const rate = condition.rate && {
+          ...condition.rate,
+          ...(until !== undefined && { pausedUntilMs: until }),
+        };
+        const shifted = Object.fromEntries(times) as ProviderCondition;
+        return [{ ...condition, ...shifted, ...(rate && { rate }) }];
       });
       return [name, mergeCondition(found)];
     }),
