@@ -332,6 +332,55 @@ describe("partitions: claims", () => {
   });
 });
 
+describe("partitions: a rate", () => {
+  const permit = { provider: "resend", credential: "c", startPerSecond: 0.01 };
+  const home = partitionOf("resend c", count);
+  const away = (home + 1) % count;
+
+  test("loses no permit to a claim that finds nothing, wherever that looks", async () => {
+    const { producer, consumer } = await running();
+    expect((await claim(consumer, "a", permit)).kind).toBe("empty");
+    // A claim that knows of emails takes its permit before it finds that another has claimed them.
+    await store(producer, of(away));
+    await store(producer, of(away));
+    const [first, second] = [await batchOf(consumer, "a", { countMax: 1 }), await batchOf(consumer, "b")];
+    expect([first, second].map(partitionIn)).toEqual([away, away]);
+    expect((await claim(consumer, "a", permit)).kind).toBe("empty");
+    expect((await consumer.takePermit(permit)).isTaken).toBe(true);
+    expect((await consumer.takePermit(permit)).isTaken).toBe(false);
+  });
+
+  test("goes on, by this worker's part, while the partition that keeps it is down", async () => {
+    const { queue, producer, consumer } = await running();
+    const quick = { ...permit, startPerSecond: 1000 };
+    expect((await consumer.takePermit(quick)).isTaken).toBe(true);
+    queue.kill(home);
+    await queue.healthy(
+      consumer,
+      numbers.filter((number) => number !== home),
+    );
+    await store(producer, of(away));
+    const claimed = await eventually("a permit of its part is due", async () => {
+      const result = await claim(consumer, "a", quick);
+      return result.kind === "batch" ? result : undefined;
+    });
+    expect(claimed.rate).toMatchObject({ perSecond: 1000, version: 0 });
+  });
+
+  test("is kept by its partition again once that is back", async () => {
+    const { queue, consumer } = await running();
+    queue.kill(home);
+    await queue.healthy(
+      consumer,
+      numbers.filter((number) => number !== home),
+    );
+    expect((await consumer.takePermit(permit)).isTaken).toBe(true);
+    expect((await consumer.takePermit(permit)).isTaken).toBe(false);
+    queue.revive(home);
+    await eventually("a permit is taken there", async () => (await consumer.takePermit(permit)).isTaken);
+  });
+});
+
 describe("partitions: a pause", () => {
   test("reaches a partition that was down when it was made, before anything is claimed there", async () => {
     const { queue, producer, consumer, admin } = await running();

@@ -4,7 +4,7 @@
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
 import { aliveMs, isClockDoubted, lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { needsPermit, readRate, takePermitOf } from "./rates.ts";
+import { permitOf } from "./rates.ts";
 
 /** The name of the list of emails that any provider may take. */
 export const anyProvider = "";
@@ -54,22 +54,25 @@ export function isPaused(db: SqliteConnection): boolean {
 
 /** Common to all claims. */
 type Claim = Pick<ClaimRequest, "claimant" | "number" | "leaseMs"> &
-  Partial<Pick<ClaimRequest, "provider" | "credential" | "doubtMs" | "dueCountMax" | "startPerSecond">>;
+  Partial<Pick<ClaimRequest, "credential" | "doubtMs" | "dueCountMax">>;
 
 /** A lease lasts one more second for this many bytes of emails, as they are stored. */
 const bytesPerSecond = 256 * 1024;
 
 /** Reads only what this provider may take, so the backlog of another costs it nothing. */
 export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult {
-  const result = claimOnce(db, request, () => {
+  const permit = permitOf(db, request);
+  const find = (): string | ClaimResult => {
     // The record of its claimant has expired. A new batch would reuse an idempotency key for other emails.
     if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
     if (isPaused(db)) return { kind: "paused" };
-    const rate = needsPermit(request) ? readRate(db, request) : undefined;
-    return rate !== undefined && rate.nextInMs > 0 ? { kind: "limited", rate } : findBatch(db, request);
-  });
-  if (!needsPermit(request) || (result.kind !== "batch" && result.kind !== "empty")) return result;
-  return { ...result, rate: readRate(db, request) };
+    if (permit?.isAvailable === false) return { kind: "limited", rate: permit.rate };
+    return findBatch(db, request);
+  };
+  const result = claimOnce(db, request, find, () => permit?.take());
+  return permit && (result.kind === "batch" || result.kind === "empty")
+    ? { ...result, rate: permit.rate }
+    : result;
 }
 
 /** Claims a batch, of any provider, that is past the end of its doubt and that no worker holds. */
@@ -86,14 +89,19 @@ export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
 }
 
 /** Answers a repeated claim as before. Otherwise leases the batch whose id `find` returns, or passes its result on. */
-function claimOnce(db: SqliteConnection, by: Claim, find: () => string | ClaimResult): ClaimResult {
+function claimOnce(
+  db: SqliteConnection,
+  by: Claim,
+  find: () => string | ClaimResult,
+  onLease = () => {},
+): ClaimResult {
   const last = db.get<{ number: number; batch: string; lease: number }>`
     SELECT number, batch, lease FROM claimants WHERE claimant = ${by.claimant}`;
   if (last === undefined || by.number > last.number) {
     const found = find();
     if (typeof found !== "string") return found;
     lease(db, found, by);
-    if (needsPermit(by)) takePermitOf(db, by);
+    onLease();
     return { kind: "batch", ...readBatch(db, found, by) };
   }
   const isHeld = db.get`SELECT 1 FROM batches

@@ -24,32 +24,51 @@ function readBucket(db: SqliteConnection, { provider, credential }: RateKey): Ra
 function writeBucket(db: SqliteConnection, { provider, credential }: RateKey, bucket: RateBucket): void {
   const { perSecond, limitPerSecond = null, version, throttles } = bucket;
   const { nextAtMs, blockedFromMs, blockedUntilMs } = bucket;
-  db.run`INSERT OR REPLACE INTO rates VALUES (${provider}, ${credential}, ${perSecond}, ${limitPerSecond}, ${version},
-    ${throttles}, ${nextAtMs}, ${blockedFromMs}, ${blockedUntilMs})`;
+  db.run`INSERT OR REPLACE INTO rates (provider, credential, per_second, limit_per_second, version, throttles, next_at,
+      blocked_from, blocked_until)
+    VALUES (${provider}, ${credential}, ${perSecond}, ${limitPerSecond}, ${version}, ${throttles}, ${nextAtMs},
+      ${blockedFromMs}, ${blockedUntilMs})`;
 }
 
-const bucketFor = (db: SqliteConnection, request: PermitRequest) =>
-  readBucket(db, request) ?? newBucket(request.startPerSecond);
+/** The permit that a request needs. Reads the rate once. */
+export class Permit {
+  readonly #db: SqliteConnection;
+  readonly #key: RateKey;
+  #bucket: RateBucket;
 
-/** Whether a claim needs a permit. */
-export function needsPermit<R extends Partial<ClaimRequest>>(request: R): request is R & PermitRequest {
-  return request.startPerSecond !== undefined;
+  constructor(db: SqliteConnection, request: PermitRequest) {
+    this.#db = db;
+    this.#key = request;
+    this.#bucket = readBucket(db, request) ?? newBucket(request.startPerSecond);
+  }
+
+  get rate(): SharedRate {
+    return sharedRate(this.#bucket, this.#db.now.atMs);
+  }
+
+  get isAvailable(): boolean {
+    return this.rate.nextInMs === 0;
+  }
+
+  /** It must be available. */
+  take(): void {
+    this.#bucket = takePermit(this.#bucket, this.#db.now.atMs);
+    writeBucket(this.#db, this.#key, this.#bucket);
+  }
 }
 
-export function readRate(db: SqliteConnection, request: PermitRequest): SharedRate {
-  return sharedRate(bucketFor(db, request), db.now.atMs);
-}
-
-/** Takes a permit, which must be available. */
-export function takePermitOf(db: SqliteConnection, request: PermitRequest): void {
-  writeBucket(db, request, takePermit(bucketFor(db, request), db.now.atMs));
+/** Undefined if the claim needs none. */
+export function permitOf(db: SqliteConnection, request: ClaimRequest): Permit | undefined {
+  const { startPerSecond } = request;
+  return startPerSecond === undefined ? undefined : new Permit(db, { ...request, startPerSecond });
 }
 
 /** Takes a permit if one is available. */
 export function tryPermit(db: SqliteConnection, request: PermitRequest) {
-  const isTaken = readRate(db, request).nextInMs === 0;
-  if (isTaken) takePermitOf(db, request);
-  return { isTaken, rate: readRate(db, request) };
+  const permit = new Permit(db, request);
+  const isTaken = permit.isAvailable;
+  if (isTaken) permit.take();
+  return { isTaken, rate: permit.rate };
 }
 
 export function noteRate(db: SqliteConnection, key: RateKey, change: RateChange): void {
