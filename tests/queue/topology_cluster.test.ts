@@ -150,6 +150,22 @@ test("cluster: a slot moves away and back while emails are submitted and claimed
   expect(Object.values(states).reduce((sum, count) => sum + count, 0)).toBe(answers.length);
 }, 120_000);
 
+test("cluster: a move that was broken off is reported, and redis-cli --cluster fix ends it without loss", async () => {
+  const cluster = await start({ replicas: 0 });
+  const { producer, admin } = await open(cluster.url);
+  const one = submission();
+  expect((await producer.submit(one, within(30_000))).kind).toBe("stored");
+  const move = cluster.startMove(queueKey, cluster.otherPrimary(queueKey));
+  expect(move.migrate(2)).toBeGreaterThan(0);
+  const fix = `redis-cli --cluster fix 127.0.0.1:${move.source.port}`;
+  await eventually("it is not ready, with the reason", () => reasonOf(producer).endsWith(fix));
+  const answer = producer.submit({ ...one }, within(60_000));
+  Bun.spawnSync(["sh", "-c", `yes yes | ${fix}`]);
+  expect(await answer).toMatchObject({ kind: "stored", repeated: true });
+  const email = await eventually("the operator is answered", () => admin.show(one.id).catch(() => undefined));
+  expect(email.state).toBe("waiting");
+}, 60_000);
+
 describe("cluster: a node that is promoted in the middle of a move", () => {
   /** Which nodes of the move die. Each is replaced by a replica, which does not know of the move. */
   test.each([[["source"]], [["source", "target"]]] as const)(

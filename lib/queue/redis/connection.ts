@@ -143,6 +143,13 @@ export class RedisConnection {
     return this.#trouble;
   }
 
+  /** Host and port, or the path of the socket; "" while the primary is located. */
+  get address(): string {
+    const place = this.#place;
+    if (place === undefined || place.kind === "unknown") return "";
+    return place.kind === "socket" ? place.path : nodeAddress(place.node);
+  }
+
   /** The replicas of its primary, where the topology knows them better than the primary's INFO. */
   get replicas(): readonly RedisNode[] | undefined {
     return this.#topology.replicas(this.#slot);

@@ -157,6 +157,11 @@ export class StoreWatch {
       const fixes = isSafe ? ["CONFIG SET stop-writes-on-bgsave-error no", "CONFIG REWRITE"] : [];
       return refuse("writes-refused", reason, fixes);
     }
+    if (/^(TRYAGAIN|ASK) /.test(reason)) {
+      const fix = `redis-cli --cluster fix ${this.#connection.address}`;
+      const moving = `its slot is being moved to another node (${reason}); if no move is under way, run ${fix}`;
+      return { kind: "pending", reason: moving };
+    }
     return { kind: "pending", reason: `no answer to the check (${reason})` };
   }
 
