@@ -98,6 +98,8 @@ if (unknown !== undefined) refuse(`Unknown benchmark '${unknown}'`);
 
 const tables: Table[] = [];
 for (const name of names) {
+  // On stderr, since --json prints nothing else before the end.
+  if (names.length > 1) console.error(`${name} …`);
   const table = await benches[name]!();
   tables.push(table);
   if (!values.json) console.log(`${toText(table)}\n`);

@@ -171,7 +171,6 @@ function faultOf(
   stored: number | undefined,
   connections: number,
 ): string | undefined {
-  if (requests === 0) return "no request was answered";
   if (errors > 0) return `${errors} of ${requests} requests failed`;
   if (stored === undefined) return undefined;
   if (stored < requests) return `${requests} answers with 200, but ${stored} emails stored`;
