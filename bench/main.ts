@@ -1,5 +1,8 @@
 // The benchmarks; see `usage`.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { readOptions } from "../lib/cli/command.ts";
 import { benchCosts } from "./costs.ts";
 import { benchDeliver } from "./deliver.ts";
@@ -95,6 +98,13 @@ const benches: Readonly<Record<string, () => Promise<Table>>> = {
 const names = words.length > 0 ? words : Object.keys(benches).filter((name) => name !== "soak");
 const unknown = names.find((name) => benches[name] === undefined);
 if (unknown !== undefined) refuse(`Unknown benchmark '${unknown}'`);
+
+// Everything is below this folder, and removed even if the run is interrupted. Importing what starts processes has made
+// sure that they are killed before.
+const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
+process.env["TMPDIR"] = folder;
+process.on("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 10 }));
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
 
 const tables: Table[] = [];
 for (const name of names) {
