@@ -23,8 +23,11 @@ export type CommitReadiness =
 export type Committed =
   /** On stable storage: one result for each submission, in their order. */
   | { readonly kind: "done"; readonly results: readonly SubmitResult[] }
-  /** To be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. */
-  | { readonly kind: "again"; readonly reason: string | undefined }
+  /**
+   * To be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. `isUntouched`: it
+   * certainly was not executed.
+   */
+  | { readonly kind: "again"; readonly reason: string | undefined; readonly isUntouched?: boolean }
   /** Not stored. */
   | { readonly kind: "failed"; readonly reason: string };
 
@@ -243,8 +246,8 @@ export class GroupCommit {
     this.#isWriting = true;
     const startMs = performance.now();
     this.#triedSinceMs ??= startMs;
-    for (const item of group) item.isTried = true;
     const committed = await this.#options.commit(group.map(({ submission }) => submission));
+    if (committed.kind !== "again" || !committed.isUntouched) for (const item of group) item.isTried = true;
     this.#isWriting = false;
     const nowMs = performance.now();
     const tookMs = nowMs - (this.#triedSinceMs ?? startMs);

@@ -34,6 +34,7 @@ export class Delivery {
   /** The batch without the emails that left it before its first request. */
   #open: DecodedBatch;
   #policy: Policy;
+  readonly #stuck = Promise.withResolvers<void>();
   /** What became of the permit that the claim took. */
   #rate: Settlement["rate"];
 
@@ -49,6 +50,11 @@ export class Delivery {
     this.#open = decodeBatch(batch);
     const providers = [...new Set([...settings.providers, ...batch.servedProviders])];
     this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
+  }
+
+  /** Resolves if nothing is left to do but to repeat a settlement that the store did not answer. */
+  get stuck(): Promise<void> {
+    return this.#stuck.promise;
   }
 
   /** The input of a decision now. `nowMs` estimates the store's time, and is never ahead of it. */
@@ -69,6 +75,12 @@ export class Delivery {
     const about = { ...this.#about, count: batch.emails.length };
     if (batch.leaseExpired) log.warn("lease-expired", about);
     this.#rate = { kind: "unused", credential };
+    let isReleased = false;
+    const release = () => {
+      if (!isReleased) state.release(admission);
+      isReleased = true;
+    };
+    void this.stuck.then(release);
     try {
       // A mixed-up reply would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
@@ -88,7 +100,7 @@ export class Delivery {
       // A bug, or a store that refuses a valid settlement: the batch stays leased, and is claimed again later.
       log.error("delivery-failed", { batch: batch.id, ...describe(error) });
     } finally {
-      state.release(admission);
+      release();
     }
   }
 
@@ -164,6 +176,7 @@ export class Delivery {
     const isOver = !settlement.keepsLease || settlement.fates.length >= emails.length + unreadable.length;
     const settled = await this.#settle(
       isOver && this.#rate ? { ...settlement, rate: this.#rate } : settlement,
+      isOver,
     );
     const { leaseHeld, duplicates } = settled;
     log.debug("batch-settled", { ...about, leaseHeld, ...settlement.counts });
@@ -187,13 +200,14 @@ export class Delivery {
   }
 
   /** Repeats until the store answers, however long that takes: an acceptance counts even after the lease. */
-  async #settle(settlement: Settlement): Promise<Settled> {
+  async #settle(settlement: Settlement, isOver: boolean): Promise<Settled> {
     const { consumer, log } = this.#context;
     for (let pauseMs = pauseMinMs; ; pauseMs = Math.min(2 * pauseMs, pauseMaxMs)) {
       try {
         return await consumer.settle(this.#batch, settlement);
       } catch (error) {
         if (!(error instanceof StoreUnavailable)) throw error;
+        if (isOver) this.#stuck.resolve();
         if (pauseMs === pauseMinMs)
           log.warn("settlement-repeated", { batch: this.#batch.id, reason: error.message });
         await Bun.sleep(pauseMs);

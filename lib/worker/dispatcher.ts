@@ -24,11 +24,16 @@ const storePauseMs = 100;
 /** Delay of the next claim, and of the batch, if too few replicas hold a claim, ms. */
 const replicaPauseMs = 1000;
 
+/** Most deliveries that are not settled, for each slot: they hold their batches in memory. */
+const unsettledFactor = 4;
+
 export class Dispatcher {
   readonly #context: DeliveryContext;
   readonly #states: readonly ProviderState[];
   readonly #inFlight = new Set<Promise<void>>();
-  /** How many of these deliver pieces or batches in doubt, which may hang. */
+  /** Deliveries that are not settled, also without a slot. */
+  readonly #unsettled = new Set<Promise<void>>();
+  /** How many deliveries with a slot deliver pieces or batches in doubt, which may hang. */
   #suspects = 0;
   /** Ends the loop's sleep or, while it is awake, its next one. */
   #wakeup = Promise.withResolvers<void>();
@@ -54,7 +59,7 @@ export class Dispatcher {
     this.#stopping = true;
     this.#wakeup.resolve();
     await this.#stopped;
-    await Promise.all(this.#inFlight);
+    await Promise.all([...this.#inFlight, ...this.#unsettled]);
   }
 
   async #run(): Promise<void> {
@@ -190,7 +195,8 @@ export class Dispatcher {
       state.carries = dueLeft > 0 && source === "emails" ? batch.emails.length : state.provider.batchMax;
       this.#shares = charge(this.#shares, eligible, batch.provider, batch.emails.length);
     }
-    this.#occupy(new Delivery(this.#context, claim, batch).run(admission), source !== "emails");
+    const delivery = new Delivery(this.#context, claim, batch);
+    this.#occupy(this.#slotOf(delivery, delivery.run(admission)), source !== "emails");
   }
 
   /**
@@ -251,6 +257,17 @@ export class Dispatcher {
       this.#lost = reason;
       return undefined;
     }
+  }
+
+  /**
+   * The time for which a delivery has its slot. It gives the slot up when only its settlement is left and the store does
+   * not answer: with several partitions, claims go on in the others.
+   */
+  #slotOf(delivery: Delivery, done: Promise<void>): Promise<void> {
+    if (this.#unsettled.size >= unsettledFactor * this.#context.settings.concurrency) return done;
+    const settled = done.finally(() => this.#unsettled.delete(settled));
+    this.#unsettled.add(settled);
+    return Promise.race([settled, delivery.stuck]);
   }
 
   #occupy(slot: Promise<void>, isSuspect: boolean): void {

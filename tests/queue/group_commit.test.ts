@@ -45,6 +45,11 @@ interface Store {
   outage: boolean;
   /** Another process is in the way. */
   busy: boolean;
+  /** It refuses each write before it has done anything. */
+  refusing: boolean;
+  /** Another store takes what this one hands over; the ids that it has got. */
+  readonly elsewhere: string[];
+  hasOther: boolean;
   readiness: CommitReadiness;
 }
 
@@ -56,12 +61,16 @@ function open(): Store {
     writeMs: 1,
     outage: false,
     busy: false,
+    refusing: false,
+    elsewhere: [] as string[],
+    hasOther: false,
     readiness: { kind: "ready" } as CommitReadiness,
   };
   async function commit(group: readonly Submission[]): Promise<Committed> {
     await Bun.sleep(store.writeMs);
     if (store.busy) return { kind: "again", reason: undefined };
     if (store.outage) return { kind: "again", reason: "it is down" };
+    if (store.refusing) return { kind: "again", reason: "it is moving", isUntouched: true };
     store.groups.push(group.length);
     store.stored.push(...group.map(({ id }) => id));
     return { kind: "done", results: group.map(({ id }) => ({ kind: "stored", id, repeated: false })) };
@@ -71,6 +80,11 @@ function open(): Store {
     charsMax: 1000,
     againMs: 5,
     readiness: () => store.readiness,
+    handOver({ id }) {
+      if (!store.hasOther) return undefined;
+      store.elsewhere.push(id);
+      return Promise.resolve({ kind: "stored", id: `other-${id}`, repeated: false });
+    },
     commit,
     log: silent,
   });
@@ -251,5 +265,65 @@ describe("group commit", () => {
     const late = store.commits.submit({ id: "late", text: "x" }, performance.now() + 200);
     expect(await kinds([late, first!])).toEqual(["busy", "stored"]);
     expect(store.stored).not.toContain("late");
+  });
+
+  describe("beside another store", () => {
+    test("what waits for a store that is not ready is handed over, as soon as the other can take it", async () => {
+      const store = open();
+      store.readiness = { kind: "pending", reason: "it is down" };
+      const results = submit(store, 30);
+      await turn();
+      expect(store.elsewhere).toEqual([]);
+      store.hasOther = true;
+      store.commits.flush();
+      expect(count(await kinds(results), "stored")).toBe(30);
+      expect(store.elsewhere.length).toBe(30);
+      expect(store.stored).toEqual([]);
+    });
+
+    test("what was in a write that failed stays, and what waited behind it is handed over", async () => {
+      const store = open();
+      store.hasOther = true;
+      store.outage = true;
+      const results = submit(store, 25);
+      await sleep(50);
+      expect(store.elsewhere.length).toBe(15);
+      store.outage = false;
+      expect(count(await kinds(results), "stored")).toBe(25);
+      expect(store.stored.length).toBe(10);
+    });
+
+    test("what was in a write that certainly did nothing is handed over too", async () => {
+      const store = open();
+      store.hasOther = true;
+      store.refusing = true;
+      expect(count(await kinds(submit(store, 25)), "stored")).toBe(25);
+      expect(store.elsewhere.length).toBe(25);
+    });
+
+    test("a store in trouble takes nothing more, and is tried again once nothing waits for it", async () => {
+      const store = open();
+      const one = { id: "one", text: "x" };
+      const takes = () => store.commits.takes(one, performance.now() + timeoutMs);
+      expect(takes()).toBe(true);
+      store.outage = true;
+      const [result] = submit(store, 1);
+      await sleep(20);
+      expect(takes()).toBe(false);
+      store.outage = false;
+      expect(await kinds([result!])).toEqual(["stored"]);
+      expect(takes()).toBe(true);
+      store.readiness = { kind: "pending", reason: "it is down" };
+      expect(takes()).toBe(false);
+    });
+
+    test("a store whose write hangs takes nothing more", async () => {
+      const store = open();
+      store.writeMs = 3000;
+      const [result] = submit(store, 1);
+      await sleep(500);
+      expect(store.commits.takes({ id: "one", text: "x" }, performance.now() + timeoutMs)).toBe(false);
+      expect(await kinds([result!])).toEqual(["stored"]);
+    });
   });
 });

@@ -6,6 +6,7 @@ import { answerInstead, faults } from "../../fakes/faults.ts";
 import { endDoubtNow } from "../../lib/policy/operator_retry.ts";
 import { asRetried, decodeHistory, decodeRecord, encodeMemory } from "../../lib/policy/history.ts";
 import { decodeEmail } from "../../lib/email/email.ts";
+import { StoreUnavailable } from "../../lib/queue/contract.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog } from "../support/log.ts";
 import { sharedRedis, times, worldTests } from "../support/worlds.ts";
@@ -712,3 +713,31 @@ inWorld("emails that die together are logged in few lines, with the kind of fail
   for (const line of lines)
     expect(line).toMatchObject({ batch, provider: "resend", cause: "rejected", reason: "refused" });
 });
+
+inWorld(
+  "a settlement that the store does not answer holds up no other delivery, and is carried out in the end",
+  {},
+  async (world) => {
+    const { consumer, stop } = world.startWorker({ ...onlyResend, concurrency: 1 });
+    const first = await world.submit();
+    let isAnswering = false;
+    const settle = consumer.settle.bind(consumer);
+    consumer.settle = async (batch, settlement) => {
+      const isFirst = batch.emails.some(({ id }) => id === first);
+      if (isFirst && !isAnswering) throw new StoreUnavailable("its partition is down");
+      return settle(batch, settlement);
+    };
+    await eventually("it is accepted", () => world.acceptances().length === 1);
+    const others = await times(3, () => world.submit());
+    await eventually("the others are sent", async () => {
+      const shown = await Promise.all(others.map((id) => world.show(id)));
+      return shown.every(({ state }) => state === "sent");
+    });
+    expect((await world.show(first)).state).toBe("sending");
+    const stopped = stop();
+    isAnswering = true;
+    await stopped;
+    expect((await world.show(first)).state).toBe("sent");
+    expect(world.acceptances()).toHaveLength(4);
+  },
+);

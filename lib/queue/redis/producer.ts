@@ -28,6 +28,8 @@ const againMs = 50;
 /** Refusals that pass: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
 const passing =
   /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY|NOSCRIPT|UNBLOCKED)/;
+/** Those among them that a script meets before it has done anything, and a WAIT behind it never. */
+const untouched = /^(NOQUEUE|TRYAGAIN|MOVED|ASK|CLUSTERDOWN)/;
 /** The error replies of Redis begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
@@ -117,7 +119,8 @@ export class RedisProducer implements Producer {
         return { kind: "failed", reason: foreign };
       }
       const reason = redisErrorText(error);
-      return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };
+      if (refusal.test(reason) && !passing.test(reason)) return { kind: "failed", reason };
+      return { kind: "again", reason, isUntouched: untouched.test(reason) };
     } finally {
       this.#extendTimeouts(0);
     }
