@@ -1,18 +1,16 @@
 // Opens a queue from its settings: the only file above the stores that knows that there are two.
 
 import type { Log } from "../runtime/log.ts";
-import type { Admin, Consumer, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";
-import { openRedisAdmin } from "./redis/admin.ts";
+import type { Admin, Consumer, Health, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";
+import { checkRedis as checkOnePartition, openRedisAdmin } from "./redis/admin.ts";
 import { openRedisConsumer } from "./redis/consumer.ts";
-import { openPartitionedAdmin } from "./redis/partitioned/admin.ts";
+import { checkPartitions, openPartitionedAdmin } from "./redis/partitioned/admin.ts";
 import { openPartitionedConsumer } from "./redis/partitioned/consumer.ts";
 import { openPartitionedProducer } from "./redis/partitioned/producer.ts";
 import { openRedisProducer } from "./redis/producer.ts";
 import { openSqliteAdmin } from "./sqlite/admin.ts";
 import { openSqliteConsumer } from "./sqlite/consumer.ts";
 import { openSqliteProducer } from "./sqlite/producer.ts";
-
-export { checkRedis } from "./redis/admin.ts";
 
 interface RedisSettings {
   readonly kind: "redis";
@@ -58,4 +56,9 @@ export async function openAdmin(queue: QueueSettings, retainMs: number, log: Log
     return open({ ...queue, retainMs, log });
   }
   return openSqliteAdmin({ ...queue, retainMs, log });
+}
+
+/** As the health of an admin, for a Redis that may have no queue. */
+export function checkRedis(queue: RedisSettings, log: Log): Promise<Health> {
+  return (isPartitioned(queue) ? checkPartitions : checkOnePartition)({ ...queue, log });
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { mergeHealth } from "../../lib/queue/redis/partitioned/partitions.ts";
+import { mergeHealth, mergeStrictly } from "../../lib/queue/redis/partitioned/partitions.ts";
 import { createId, partitionOf, partitionsMax, tagOf } from "../../lib/queue/redis/partition.ts";
 import { hashSlot } from "../../lib/queue/redis/topology/hash_slot.ts";
 
@@ -62,5 +62,15 @@ test("partitions: a process is healthy while one of them is, and warns of the ot
   const warning = "partition 0, 3: 1 replica is connected; partition 2: not connected";
   expect(mergeHealth(partitions)).toEqual({ ok: true, warning, partitions });
   expect(mergeHealth([{ ok: true }])).toEqual({ ok: true, partitions: [{ ok: true }] });
-  expect(mergeHealth(partitions.slice(2, 3))).toMatchObject({ ok: false });
+  const reason = "no partition can be used (partition 0: not connected)";
+  expect(mergeHealth(partitions.slice(2, 3))).toMatchObject({ ok: false, reason });
+});
+
+test("partitions: a check is passed only if all partitions pass it", () => {
+  const broken = { ok: false, reason: "not connected" } as const;
+  expect(mergeStrictly([broken, { ok: true, warning: "x" }, broken])).toMatchObject({
+    ok: false,
+    reason: "partition 0, 2: not connected",
+  });
+  expect(mergeStrictly([{ ok: true, warning: "x" }])).toMatchObject({ ok: true, warning: "partition 0: x" });
 });

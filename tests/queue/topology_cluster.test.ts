@@ -229,7 +229,9 @@ describe("cluster: a node", () => {
     const [replica] = cluster.replicasOf(queueKey);
     for (const node of cluster.nodes) node.cli("CONFIG", "SET", "cluster-require-full-coverage", "yes");
     await eventually("it is refused", () =>
-      reasonOf(producer).startsWith("cluster-require-full-coverage is yes"),
+      reasonOf(producer).startsWith(
+        `127.0.0.1:${cluster.primaryOf(queueKey).port}: cluster-require-full-coverage is yes`,
+      ),
     );
     for (const node of cluster.nodes) node.cli("CONFIG", "SET", "cluster-require-full-coverage", "no");
     replica!.cli("CONFIG", "SET", "appendfsync", "everysec");

@@ -60,7 +60,7 @@ function warningIn({ warning }: { readonly warning?: string }): string {
 async function checkMissing(queue: QueueSettings): Promise<Check> {
   const creator = "the first server or worker creates it";
   if (queue.kind === "redis") {
-    const health = await checkRedis({ ...queue, log: silentLog });
+    const health = await checkRedis(queue, silentLog);
     if (!health.ok) return failed("store", health.reason);
     const none = `no queue under prefix ${queue.prefix} yet: ${creator}`;
     return passed("store", `${durabilityOf(queue)}; ${none}${warningIn(health)}`);

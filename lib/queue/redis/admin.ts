@@ -20,7 +20,7 @@ import { FormatMismatch, foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
 
-type CheckOptions = Omit<RedisStoreOptions, "onFatal">;
+export type CheckOptions = Omit<RedisStoreOptions, "onFatal">;
 
 export interface RedisAdminOptions extends CheckOptions {
   /** How long the id of a deleted email stays known, ms. */

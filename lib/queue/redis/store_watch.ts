@@ -36,8 +36,8 @@ export class StoreWatch {
   readonly #options: StoreWatchOptions;
   readonly #format: QueueFormat;
   readonly #replicas: ReplicaCheck;
-  /** Whether one of its replicas may be promoted. */
-  readonly #mayBeReplaced: boolean;
+  /** Whether the topology knows several nodes, so that it has to be said which one is meant. */
+  readonly #hasNodes: boolean;
   readonly #markCompatible: () => void;
   #state: StoreState = { kind: "pending", reason: "not connected yet" };
   /** `run_id` of the Redis that was last found durable. */
@@ -57,7 +57,7 @@ export class StoreWatch {
     this.#format = options.format ?? new QueueFormat(connection.partitions);
     this.#replicas = new ReplicaCheck(options.url, options.log);
     const { kind } = readRedisUrl(options.url).topology;
-    this.#mayBeReplaced = options.minReplicas > 0 || kind === "sentinel" || kind === "cluster";
+    this.#hasNodes = kind === "sentinel" || kind === "cluster";
     const { promise, resolve } = Promise.withResolvers<void>();
     this.compatible = promise;
     this.#markCompatible = resolve;
@@ -134,13 +134,14 @@ export class StoreWatch {
     // A moment without replicas does not affect the file; a period as a replica, or wrong settings, may.
     if (state.kind === "ready") {
       this.#verifiedRun = info["run_id"];
-      if (durability === "verify" && this.#mayBeReplaced) {
+      if (durability === "verify" && (minReplicas > 0 || this.#hasNodes)) {
         void this.#replicas.check(this.#connection.replicas ?? replicasIn(info));
       }
     } else if (state.kind === "refused" || info["role"] !== "master") {
       this.#verifiedRun = undefined;
     }
-    return state;
+    if (state.kind !== "refused" || !this.#hasNodes) return state;
+    return { ...state, reason: `${this.#connection.address}: ${state.reason}` };
   }
 
   /** The state after a check that Redis refused, or did not answer. */

@@ -6,6 +6,7 @@ import type {
   AdoptAnswer,
   DeadLetter,
   DeleteAnswer,
+  Health,
   Page,
   Settlement,
   StoredBatch,
@@ -13,11 +14,11 @@ import type {
   StoredKey,
 } from "../../contract.ts";
 import { PartitionUnreached, QueueMissing, StoreUnavailable } from "../../contract.ts";
-import { RedisAdmin, type RedisAdminOptions } from "../admin.ts";
+import { type CheckOptions, checkRedis, RedisAdmin, type RedisAdminOptions } from "../admin.ts";
 import { FormatMismatch } from "../queue_format.ts";
 import { partitionOf } from "../partition.ts";
 import { type Cursors, moveCursor, readCursors, writeCursors } from "./cursors.ts";
-import { mergeWarnings, splitOptions, within } from "./partitions.ts";
+import { mergeStrictly, splitOptions, within } from "./partitions.ts";
 import { mergeStats, newestPause, reasonOf, unreachedOf } from "./stats.ts";
 
 /** Once one partition has answered, the others are waited for so long, ms. */
@@ -56,6 +57,12 @@ async function open(partitions: PartitionAdmins): Promise<void> {
   const mismatch = errors.find((error) => error instanceof FormatMismatch);
   if (mismatch !== undefined) throw mismatch;
   if (!isAnyOpen) throw errors.find((error) => !(error instanceof QueueMissing)) ?? errors[0];
+}
+
+/** See `checkRedis`. */
+export async function checkPartitions(options: CheckOptions): Promise<Health> {
+  const each = splitOptions({ ...options, onFatal() {} });
+  return mergeStrictly(await Promise.all(each.map((one) => checkRedis(one))));
 }
 
 class PartitionedAdmin implements Admin {
@@ -201,10 +208,7 @@ class PartitionedAdmin implements Admin {
   }
 
   async health() {
-    const each = await Promise.all(this.#partitions.map((one) => one.health()));
-    const reasons = each.flatMap((one, number) => (one.ok ? [] : [`partition ${number}: ${one.reason}`]));
-    if (reasons.length === 0) return { ok: true, ...mergeWarnings(each), partitions: each } as const;
-    return { ok: false, reason: reasons.join("; "), partitions: each } as const;
+    return mergeStrictly(await Promise.all(this.#partitions.map((one) => one.health())));
   }
 
   async close() {

@@ -23,22 +23,30 @@ function withPartition(log: Log, partition: number): Log {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** Healthy if one partition is: a process that serves only some is better than none. */
+/**
+ * Healthy if one partition is: a process that serves only some is better than none. Those that cannot be used are a warning
+ * then.
+ */
 export function mergeHealth(partitions: readonly Health[]): Health {
-  if (partitions.some(({ ok }) => ok)) return { ok: true, ...mergeWarnings(partitions), partitions };
-  const [first] = partitions;
-  const reason = first === undefined || first.ok ? "no partition" : first.reason;
-  return { ok: false, reason: `no partition can be used (partition 0: ${reason})`, partitions };
+  const isUsable = partitions.some(({ ok }) => ok);
+  const text = describeEach(partitions.map((one) => (one.ok ? one.warning : one.reason)));
+  if (isUsable) return { ok: true, ...(text !== undefined && { warning: text }), partitions };
+  return { ok: false, reason: `no partition can be used (${text})`, partitions };
 }
 
-/** Reports also a partition that cannot be used, which is a warning while others can. */
-export function mergeWarnings(partitions: readonly Health[]): { readonly warning?: string } {
-  const texts = partitions.map((one) => (one.ok ? one.warning : one.reason));
-  const warnings = [...new Set(texts)].flatMap((text) => {
+/** Healthy only if all partitions are. */
+export function mergeStrictly(partitions: readonly Health[]): Health {
+  const reason = describeEach(partitions.map((one) => (one.ok ? undefined : one.reason)));
+  return reason === undefined ? mergeHealth(partitions) : { ok: false, reason, partitions };
+}
+
+/** @param texts by the number of the partition; undefined: there is nothing to say about it */
+function describeEach(texts: readonly (string | undefined)[]): string | undefined {
+  const each = [...new Set(texts)].flatMap((text) => {
     const numbers = texts.flatMap((one, number) => (one === text ? [number] : []));
     return text === undefined ? [] : [`partition ${numbers.join(", ")}: ${text}`];
   });
-  return warnings.length === 0 ? {} : { warning: warnings.join("; ") };
+  return each.length === 0 ? undefined : each.join("; ");
 }
 
 /** Waits for something, but not for longer than `ms`. */
