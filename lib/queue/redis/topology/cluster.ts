@@ -128,9 +128,8 @@ function opens({ slots }: ClusterLine, slot: number): boolean {
 }
 
 /**
- * The owner of a slot is the primary that claims it with the highest epoch. About itself, a node is believed rather than
- * others, so that nobody is led by an old word about a node that answers; but an owner that does not answer is awaited, even
- * if an older one does.
+ * The owner of a slot is the primary that claims it with the highest epoch. What a node says about itself replaces what
+ * others say about it, since their word may be old. An owner that does not answer is awaited, even if an older one answers.
  */
 function findOwner(views: Views, slot: number): ClusterLine | undefined {
   const claims = [...views.values()].flatMap(({ id, slots }) => {
@@ -151,19 +150,19 @@ export function judgeCluster(views: Views, slot: number): Place {
   if (node === undefined || !views.has(id)) {
     return { kind: "unknown", reason: `the primary of slot ${slot}, ${address}, does not answer` };
   }
-  const rest = findRest(views, slot, owner);
-  return rest === undefined
+  const other = findOtherHolder(views, slot, owner);
+  return other === undefined
     ? { kind: "primary", node }
-    : { kind: "unknown", reason: splitText(slot, rest, id, node) };
+    : { kind: "unknown", reason: splitText(slot, other, id, node) };
 }
 
-/** Says how to unite a slot: the commands of redis-cli lose nothing while nothing was written to it. */
-function splitText(slot: number, rest: ClusterView, ownerId: string, owner: RedisNode): string {
-  const { node } = rest.own;
-  const [other, address] = [node === undefined ? rest.id : nodeAddress(node), nodeAddress(owner)];
+/** Says how to unite a slot: these commands lose nothing as long as nothing was written to it meanwhile. */
+function splitText(slot: number, holder: ClusterView, ownerId: string, owner: RedisNode): string {
+  const { node } = holder.own;
+  const [other, address] = [node === undefined ? holder.id : nodeAddress(node), nodeAddress(owner)];
   const fix = `redis-cli --cluster fix ${address}`;
   const unknown = `which its primary ${address} does not know`;
-  if (opens(rest.own, slot)) return `slot ${slot} is open on ${other}, ${unknown}: run ${fix}`;
+  if (opens(holder.own, slot)) return `slot ${slot} is open on ${other}, ${unknown}: run ${fix}`;
   const open = `redis-cli -h ${node?.host} -p ${node?.port} cluster setslot ${slot} importing ${ownerId}`;
   return `${other} has keys of slot ${slot}, ${unknown}: run ${open} && ${fix}`;
 }
@@ -172,7 +171,7 @@ function splitText(slot: number, rest: ClusterView, ownerId: string, owner: Redi
  * Another node that may hold a part of the slot, while the owner does not know of a move. A replica that was promoted in
  * the middle of a move does not: it would answer as if the keys that were moved did not exist.
  */
-function findRest(views: Views, slot: number, owner: ClusterLine): ClusterView | undefined {
+function findOtherHolder(views: Views, slot: number, owner: ClusterLine): ClusterView | undefined {
   if (opens(owner, slot)) return undefined;
   return [...views.values()].find(({ id, own, slots }) => {
     if (id === owner.id) return false;
@@ -181,7 +180,7 @@ function findRest(views: Views, slot: number, owner: ClusterLine): ClusterView |
     const holder = isPrimary(own) ? id : own.primary;
     if (holder !== id && views.has(holder)) return false;
     const { owner: believed, keys = 0 } = slots.get(slot) ?? {};
-    // An old primary that was cut off still has all keys, and takes itself for the owner.
+    // An old primary that was cut off still has all keys, and believes that it is the owner.
     return keys > 0 && believed?.id !== holder;
   });
 }
