@@ -35,8 +35,10 @@ export function reportFleet({ phases, ...scenario }: FleetScenario, result: Flee
     rows,
     ratios: {
       "requests in the first minute of the outage": requestsOf(minutes.slice(outageAt, outageAt + 1)),
-      "requests a minute in its second half": requestsOf(late) / late.length,
-      "hours from its end until nothing waited longer than a minute": (drainedAt - backAt) / 60,
+      "requests a minute in the second half of the outage": requestsOf(late) / late.length,
+      "emails waiting, most": Math.max(...minutes.map(({ backlog }) => backlog)),
+      "age of the oldest email, most, hours": Math.max(...minutes.map((one) => one.oldestSeconds)) / 3600,
+      "hours from the end of the outage until nothing waited longer than a minute": (drainedAt - backAt) / 60,
       "requests that carried an email, mean": result.carriedMean,
       "requests that carried an email, most": result.carriedMost,
       "possible duplicates": result.possibleDuplicates,

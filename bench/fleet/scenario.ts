@@ -28,12 +28,12 @@ export interface ScenarioOptions {
 export const fullOptions: ScenarioOptions = {
   seed: 1,
   workers: 100,
-  emailsPerSecond: 400,
+  emailsPerSecond: 250,
   emailsEach: 25,
-  steadyMinutes: 30,
+  steadyMinutes: 10,
   outageMinutes: 600,
-  limitedMinutes: 60,
-  calmMinutes: 30,
+  limitedMinutes: 30,
+  calmMinutes: 10,
 };
 
 /** Requests per second that each provider takes from the whole fleet. */

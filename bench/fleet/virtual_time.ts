@@ -2,6 +2,7 @@
 // seconds, and every run with the same seed is the same.
 
 import { drainMicrotasks } from "bun:jsc";
+import { Heap } from "./heap.ts";
 
 interface Timer {
   readonly atMs: number;
@@ -15,7 +16,8 @@ const startedAtMs = Date.UTC(2027, 0, 1);
 export class VirtualTime {
   nowMs = 0;
   readonly #timers = new Heap<Timer>((a, b) => a.atMs < b.atMs || (a.atMs === b.atMs && a.number < b.number));
-  readonly #cleared = new Set<number>();
+  /** Numbers of those that were neither fired nor cleared. */
+  readonly #pending = new Set<number>();
   #count = 0;
   readonly random: () => number;
 
@@ -26,6 +28,7 @@ export class VirtualTime {
   /** Calls back after `delayMs`. Returns the number of the timer. */
   after(delayMs: number, callback: () => void): number {
     this.#count += 1;
+    this.#pending.add(this.#count);
     this.#timers.push({ atMs: this.nowMs + Math.max(0, delayMs), number: this.#count, callback });
     return this.#count;
   }
@@ -46,7 +49,7 @@ export class VirtualTime {
       while (goesOn()) {
         const timer = this.#timers.pop();
         if (timer === undefined) throw new Error("nothing is left to happen");
-        if (this.#cleared.delete(timer.number)) continue;
+        if (!this.#pending.delete(timer.number)) continue;
         this.nowMs = timer.atMs;
         timer.callback();
         drainMicrotasks();
@@ -67,7 +70,7 @@ export class VirtualTime {
     AbortSignal.timeout = () => signal;
     Object.assign(globalThis, {
       setTimeout: (callback: () => void, delayMs = 0) => this.after(delayMs, callback),
-      clearTimeout: (number: number) => this.#cleared.add(number),
+      clearTimeout: (number: number) => this.#pending.delete(number),
     });
     return () => {
       [performance.now, Date.now, Math.random, AbortSignal.timeout] = before;
@@ -85,53 +88,4 @@ function createRandom(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
-}
-
-/** A binary heap; the entry that comes before all others is taken first. */
-export class Heap<T> {
-  readonly #entries: T[] = [];
-  readonly #isBefore: (a: T, b: T) => boolean;
-
-  constructor(isBefore: (a: T, b: T) => boolean) {
-    this.#isBefore = isBefore;
-  }
-
-  get size(): number {
-    return this.#entries.length;
-  }
-
-  get first(): T | undefined {
-    return this.#entries[0];
-  }
-
-  push(entry: T): void {
-    const entries = this.#entries;
-    let at = entries.length;
-    entries.push(entry);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!this.#isBefore(entry, entries[parent]!)) break;
-      entries[at] = entries[parent]!;
-      at = parent;
-    }
-    entries[at] = entry;
-  }
-
-  pop(): T | undefined {
-    const entries = this.#entries;
-    const top = entries[0];
-    const last = entries.pop();
-    if (entries.length === 0 || last === undefined) return top;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= entries.length) break;
-      if (child + 1 < entries.length && this.#isBefore(entries[child + 1]!, entries[child]!)) child += 1;
-      if (!this.#isBefore(entries[child]!, last)) break;
-      entries[at] = entries[child]!;
-      at = child;
-    }
-    entries[at] = last;
-    return top;
-  }
 }

@@ -10,9 +10,8 @@ text { font: 14px ui-sans-serif, system-ui, sans-serif; fill: #1f2328; text-anch
 .doubt { fill: #fff8c5; stroke: #9a6700 }
 .mono { font: 13px ui-monospace, monospace; text-anchor: start; white-space: pre }
 .bold { font-weight: bold } .dim { fill: #59636e } .red { fill: #cf222e } .yellow { fill: #9a6700 }
-.resend { stroke: #0969da } .postmark { stroke: #bc4c00 }
 .resend-text { fill: #0969da } .postmark-text { fill: #bc4c00 }
-.line { fill: none; stroke: #1f2328; stroke-width: 1.75; stroke-linejoin: round } .dashed { stroke: #59636e; stroke-dasharray: 5 4 }
+.line { fill: none; stroke: #1f2328; stroke-width: 1.75; stroke-linejoin: round } .dashed { stroke: #59636e; stroke-dasharray: 5 4 } .line.resend { stroke: #0969da } .line.postmark { stroke: #bc4c00 }
 .axis { stroke: #d1d9e0; stroke-width: 1 } .band { fill: #ffebe9; opacity: .6 } .band.weak { fill: #fff8c5 }
 .edge { fill: none; stroke: #59636e; stroke-width: 1.5; marker-end: url(#arrow) }
 marker path { fill: #59636e }
@@ -20,7 +19,7 @@ marker path { fill: #59636e }
   text { fill: #f0f6fc } .small { fill: #9198a1 }
   .box { fill: #151b23; stroke: #9198a1 } .edge { stroke: #9198a1 } marker path { fill: #9198a1 }
   .line { stroke: #f0f6fc } .dashed { stroke: #9198a1 } .axis { stroke: #3d444d } .band { fill: #25171c; opacity: 1 } .band.weak { fill: #272115 }
-  .resend { stroke: #4493f8 } .postmark { stroke: #f0883e } .resend-text { fill: #4493f8 } .postmark-text { fill: #f0883e }
+  .line.resend { stroke: #4493f8 } .line.postmark { stroke: #f0883e } .resend-text { fill: #4493f8 } .postmark-text { fill: #f0883e }
   .dim { fill: #9198a1 } .red { fill: #f85149 } .yellow { fill: #d29922 }
   .good { fill: #12261e; stroke: #3fb950 } .bad { fill: #25171c; stroke: #f85149 } .doubt { fill: #272115; stroke: #d29922 }
 }

@@ -3,6 +3,7 @@
 const network = "it downloads, and the machine of the tests has no network";
 const suite = "it runs these tests, or runs before them";
 const long = "it takes many minutes; tests/chaos runs each scenario for two seconds";
+const measures = "it takes minutes, and changes what the page says";
 const deploy = "docs/deploy-systemd.md has the same line";
 
 /** By page and command: the reason. */
@@ -29,6 +30,12 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
     "npm run bench -- --help": "tests/docs.test.ts runs it",
     "npx bun bench/report.ts RUN.json": "tests/bench.test.ts does it",
     "npx bun docs/images/draw_benchmarks.ts RUN.json FILE.svg": "tests/bench.test.ts does it",
+  },
+  "docs/capacity.md": {
+    "npm run bench -- costs --json > bench/capacity/costs.json": measures,
+    "npx bun bench/capacity/main.ts": "tests/bench/capacity.test.ts computes the same",
+    "npm run bench -- fleet": "tests/bench/fleet.test.ts simulates a smaller fleet",
+    "npx bun docs/images/draw_outage.ts": "tests/bench/fleet.test.ts draws a smaller fleet",
   },
   "docs/deploy-redis.md": {
     "redis-check-aof --fix": "the page warns against it: it would remove everything after the damage",

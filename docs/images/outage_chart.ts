@@ -1,17 +1,16 @@
-// Draws the simulated fleet of docs/capacity.md, which takes a minute or two: `npx bun docs/images/draw_fleet.ts`.
+// The chart of a simulated fleet: what it sent, what waited, and what it asked of the providers.
 
-import { join } from "node:path";
-import { type FleetResult, type Minute, simulateFleet } from "../../bench/fleet/fleet.ts";
+import type { FleetResult, Minute } from "../../bench/fleet/fleet.ts";
 import { requestsOf } from "../../bench/fleet/report.ts";
-import { createScenario, type FleetScenario, fullOptions } from "../../bench/fleet/scenario.ts";
+import type { FleetScenario } from "../../bench/fleet/scenario.ts";
 import { escape, svg } from "./svg.ts";
 
 interface Series {
   readonly label: string;
   readonly kind: "" | "resend" | "postmark" | "dashed";
   readonly value: (minute: Minute) => number;
-  /** Where the label is: the hour, and the value. */
-  readonly labelAt: readonly [hour: number, value: number];
+  /** Where the label is: the part of the width, and the value. */
+  readonly labelAt?: readonly [part: number, value: number];
 }
 
 interface Panel {
@@ -29,10 +28,49 @@ const top = 60;
 /** Minutes of which a point of a line is the mean. */
 const pointMinutes = 5;
 
-function chart({ phases }: FleetScenario, { minutes }: FleetResult, panels: readonly Panel[]): string {
+const accepted = (name: string) => (minute: Minute) => minute.traffic[name]!.accepted / 60;
+const submitted = ({ submitted: emails }: Minute) => emails / 60;
+
+export function drawOutage(scenario: FleetScenario, { minutes }: FleetResult): string {
+  const most = (value: (minute: Minute) => number) => Math.max(...minutes.map(value));
+  const panels: readonly Panel[] = [
+    {
+      title: "emails accepted a second",
+      max: roundUp(most(accepted("resend"))),
+      series: [
+        { label: "submitted", kind: "dashed", value: submitted, labelAt: [0.4, 340] },
+        { label: "Resend", kind: "resend", value: accepted("resend"), labelAt: [0.92, 780] },
+        { label: "Postmark", kind: "postmark", value: accepted("postmark"), labelAt: [0.92, 400] },
+      ],
+    },
+    {
+      title: "emails waiting, millions",
+      max: roundUp(most(({ backlog }) => backlog) / 1e6),
+      series: [{ label: "", kind: "", value: ({ backlog }) => backlog / 1e6 }],
+    },
+    {
+      title: `requests a minute, of ${scenario.workers} workers to both providers`,
+      max: roundUp(most((minute) => requestsOf([minute]))),
+      series: [{ label: "", kind: "", value: (minute) => requestsOf([minute]) }],
+    },
+  ];
+  return chart(scenario.phases, minutes, panels);
+}
+
+/** The next number that is easy to read. */
+function roundUp(value: number): number {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((digit) => digit * power).find((round) => round >= value)!;
+}
+
+function chart(
+  phases: FleetScenario["phases"],
+  minutes: readonly Minute[],
+  panels: readonly Panel[],
+): string {
   const x = (minute: number) => left + ((right - left) * minute) / minutes.length;
   const bottom = top + panels.length * (panelHeight + panelGap) - panelGap;
-  const kinds = ["", "bad", "weak", ""];
+  const kinds = ["", "", "weak", ""];
   const names = ["", "both providers down", "Resend at a tenth", ""];
   let startsAt = 0;
   const bands = phases.map(({ minutes: length }, i) => {
@@ -61,14 +99,14 @@ function draw(
     const line = `<path class="axis" d="M${left} ${at(y(value))}H${right}"/>`;
     return `${line}<text class="small" x="${left - 24}" y="${at(y(value))}">${value.toLocaleString("en")}</text>`;
   });
-  const lines = series.map(({ label, kind, value, labelAt: [hour, height] }) => {
+  const lines = series.map(({ label, kind, value, labelAt: [part, height] = [0, 0] }) => {
     const points: string[] = [];
     for (let start = 0; start + pointMinutes <= minutes.length; start += pointMinutes) {
       const some = minutes.slice(start, start + pointMinutes).map(value);
       const mean = some.reduce((sum, one) => sum + one, 0) / pointMinutes;
       points.push(`${at(x(start + pointMinutes / 2))} ${at(y(Math.min(max, mean)))}`);
     }
-    const text = `<text class="small ${kind}-text" x="${at(x(60 * hour))}" y="${at(y(height))}">${escape(label)}</text>`;
+    const text = `<text class="small ${kind}-text" x="${at(left + part * (right - left))}" y="${at(y(height))}">${escape(label)}</text>`;
     return `<path class="line ${kind}" d="M${points.join("L")}"/>${text}`;
   });
   const heading = `<text class="left small bold" x="${left}" y="${from - 11}">${escape(title)}</text>`;
@@ -78,29 +116,3 @@ function draw(
 function at(position: number): string {
   return String(Math.round(position * 10) / 10);
 }
-
-const scenario = createScenario(fullOptions);
-const result = simulateFleet(scenario);
-const accepted = (name: string) => (minute: Minute) => minute.traffic[name]!.accepted / 60;
-const panels: readonly Panel[] = [
-  {
-    title: "emails accepted a second",
-    max: 1500,
-    series: [
-      { label: "Resend", kind: "resend", value: accepted("resend"), labelAt: [13, 1100] },
-      { label: "Postmark", kind: "postmark", value: accepted("postmark"), labelAt: [13, 620] },
-      { label: "submitted", kind: "dashed", value: ({ submitted }) => submitted / 60, labelAt: [5.5, 500] },
-    ],
-  },
-  {
-    title: "emails waiting, millions",
-    max: 20,
-    series: [{ label: "", kind: "", value: ({ backlog }) => backlog / 1e6, labelAt: [0, 0] }],
-  },
-  {
-    title: "requests a minute, of 100 workers to both providers",
-    max: 2000,
-    series: [{ label: "", kind: "", value: (minute) => requestsOf([minute]), labelAt: [0, 0] }],
-  },
-];
-await Bun.write(join(import.meta.dir, "fleet.svg"), chart(scenario, result, panels));
