@@ -77,7 +77,7 @@ export class Delivery {
     this.#rate = { kind: "unused", credential };
     let isReleased = false;
     const release = () => {
-      if (!isReleased) state.release(admission);
+      if (!isReleased) state.release(admission, this.#rate?.kind === "unused");
       isReleased = true;
     };
     void this.stuck.then(release);

@@ -110,10 +110,12 @@ export class ProviderState {
     this.rate = isOutpaced ? outpaced(this.rate, rate, nowMs, Math.random()) : heard(this.rate, rate, nowMs);
   }
 
-  /** Ends an admission. */
-  release({ admitted }: Admission): void {
+  /** Ends an admission. If its permit went back to the queue, it can be asked for at once. */
+  release({ admitted }: Admission, isUnused = false): void {
+    const nowMs = performance.now();
     this.inFlight -= 1;
-    this.breaker = record(this.breaker, admitted, { kind: "none" }, performance.now(), 0);
+    this.breaker = record(this.breaker, admitted, { kind: "none" }, nowMs, 0);
+    if (isUnused) this.rate = { ...this.rate, nextAtMs: nowMs };
   }
 
   /** Learns from the answer to a request with this batch. Returns what the other workers have to know about the rate. */
