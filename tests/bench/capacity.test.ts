@@ -78,3 +78,26 @@ test("docs/capacity.md states how much an email that travels alone writes to dis
   expect(Math.abs(alone("embedded") / 1000 / Number(million) - 1)).toBeLessThan(0.1);
   expect(Math.abs(alone("redis") / 1000 / Number(redis) - 1)).toBeLessThan(0.1);
 });
+
+test("docs/capacity.md says of the simulation what its table shows", () => {
+  const row = (phase: string) => {
+    const line = page.split("\n").find((one) => one.startsWith(`| ${phase}, `)) ?? "";
+    const [, emails, , requests, , claims] = line
+      .replaceAll(",", "")
+      .match(/[\d.]+/g)!
+      .map(Number);
+    return { emails: emails!, requestsPerMinute: requests!, claimsPerSecond: claims! };
+  };
+  const stated = (pattern: RegExp) => Number(pattern.exec(page)?.[1]);
+  const { requestsPerMinute } = row("outage");
+  const everySeconds = stated(/request to each provider about every (\d+) seconds/);
+  expect(Math.abs((60 * 2 * 100) / requestsPerMinute / everySeconds - 1)).toBeLessThan(0.05);
+  expect(requestsPerMinute / 60 / 2).toBeLessThan(3);
+  expect(page).toContain("fewer than three requests a second to each provider");
+  const { claimsPerSecond, ...recovery } = row("recovery");
+  expect((claimsPerSecond * 60) / recovery.requestsPerMinute).toBeGreaterThan(30);
+  expect(page).toContain("more than thirty claims for each request");
+  expect(stated(/- age of the oldest email, most, hours: ([\d.]+)/)).toBe(
+    stated(/the oldest one is (\d+) hours old/),
+  );
+});
