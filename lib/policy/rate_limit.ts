@@ -22,6 +22,8 @@ const ceilingPerSecond = 1000;
 const used = 0.9;
 /** Share of the ceiling that each answer adds to the rate: a halved rate is back after 50 answers. */
 const growth = 0.01;
+/** How much the beginning of a window may be off, ms. */
+const windowSlackMs = 100;
 const pauseBaseMs = 1_000;
 const pauseMaxMs = 60_000;
 /** A worker that came too late spreads its next claim over the time of so many permits, and at most this time, ms. */
@@ -80,7 +82,7 @@ export function learnRate(
   const max = limit === undefined ? maxPerSecond : limit * used;
   const min = Math.min(floorPerSecond, max);
   const bounds = { minPerSecond: min, maxPerSecond: max, ...(isNamed && { limitPerSecond: limit }) };
-  const windowMs = remaining === 0 ? atMost(resetMs, pauseMaxMs) : 0;
+  const windowMs = remaining === 0 ? windowLeftMs(limit, taken.perSecond, atMost(resetMs, pauseMaxMs)) : 0;
   if (!isThrottled) {
     const change =
       limit === taken.limitPerSecond ? { factor: 1, step: max * growth } : { factor: 0, step: max };
@@ -96,6 +98,19 @@ export function learnRate(
     ...bounds,
     pauseMs: Math.max(windowMs, ownMs, atMost(retryAfterMs, retryAfterMaxMs)),
   };
+}
+
+/**
+ * How long to wait after the last request that a window allows. Providers count in whole seconds, so `resetMs` may be far
+ * too long: at full speed every window would cost a second. If the workers' own rate explains that it is used up, it ends
+ * sooner; if not, others use the same account, and nobody knows when the window began.
+ */
+function windowLeftMs(limitPerSecond: number | undefined, perSecond: number, resetMs: number): number {
+  if (limitPerSecond === undefined) return resetMs;
+  const spanMs = (Math.max(0, limitPerSecond - 1) / perSecond) * 1000;
+  return spanMs > 1000 + windowSlackMs
+    ? resetMs
+    : Math.min(resetMs, Math.max(0, 1000 - spanMs) + windowSlackMs);
 }
 
 /** A number from a header; 0 if it makes no sense. */

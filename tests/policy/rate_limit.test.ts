@@ -34,6 +34,16 @@ describe("rate: learning", () => {
     expect(onAnswer(start, { remaining: 0, resetMs: 1e12 }).pauseMs).toBe(60_000);
   });
 
+  test("a window that the workers' own rate has used up ends after a second, in whatever units the provider counts", () => {
+    const left = (perSecond: number, limitPerSecond: number) =>
+      onAnswer({ ...start, perSecond }, { limitPerSecond, remaining: 0, resetMs: 1000 }).pauseMs;
+    expect(left(9, 10)).toBeCloseTo(100);
+    expect(left(1.8, 2)).toBeCloseTo(1000 - 1000 / 1.8 + 100);
+    expect(left(0.9, 1)).toBe(1000);
+    // Others use the same account.
+    expect(left(4.5, 10)).toBe(1000);
+  });
+
   test("throttling halves the rate, and pauses for half to all of a time that doubles", () => {
     expect(onThrottled(start, {})).toMatchObject({ factor: 0.5, step: 0, throttles: 1, pauseMs: 500 });
     expect(onThrottled({ ...start, throttles: 3 }, {}, 0.5)).toMatchObject({ throttles: 4, pauseMs: 6_000 });
