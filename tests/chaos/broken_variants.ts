@@ -158,7 +158,7 @@ const writesOnce: readonly Patch[] = [
   },
   {
     file: "lib/queue/redis/producer.ts",
-    from: 'return { kind: refusal.test(reason) && !passing.test(reason) ? "failed" : "again", reason };',
+    from: 'return { kind: "again", reason, isUntouched: untouched.test(reason) };',
     to: 'return { kind: "failed", reason };',
   },
 ];
@@ -306,8 +306,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/topology/cluster.ts",
-        from: "  return rest === undefined\n",
-        to: "  return rest === undefined || true\n",
+        from: "  return other === undefined\n",
+        to: "  return other === undefined || true\n",
       },
     ],
     under: { ...slotMoves, faults: [{ do: "moveSlot", killSource: true }] },
