@@ -81,7 +81,8 @@ async function partitioned() {
 type Queue = Awaited<ReturnType<typeof partitioned>>;
 
 const of = (partition: number): Submission => submission({ id: createId(partition, count) });
-const keyed = (key: string): Submission => submission({ idempotency: { key, fingerprint: "f", token: "" } });
+const keyed = (key: string): Submission =>
+  submission({ id: Bun.randomUUIDv7(), idempotency: { key, fingerprint: "f", token: "" } });
 /** A key of this partition. */
 const keyOf = (partition: number) => {
   for (let i = 0; ; i += 1) if (partitionOf(`order-${i}`, count) === partition) return `order-${i}`;
@@ -449,6 +450,7 @@ describe("partitions: an operator", () => {
     const page = await admin.list("waiting", 100);
     expect(page.emails.length).toBe(3);
     expect(page.unreached).toEqual(lost);
+    expect(page.next).toBeUndefined();
     await expect(admin.show(ids[1]!)).rejects.toThrow("partition 1");
     expect(await admin.delete(ids.slice(0, 2))).toEqual(["deleted", "unreached"]);
     expect(await admin.clear(100, stats.nowMs)).toEqual({ deleted: 2, next: undefined, unreached: lost });

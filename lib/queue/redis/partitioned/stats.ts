@@ -1,8 +1,9 @@
 // The statistics of a queue from those of its partitions: sums, the oldest, and merged conditions. Each partition's times
 // are by its own node's clock, so that ages are merged, not times.
 
-import { QueueMissing, StoreUnavailable } from "../../contract.ts";
+import { QueueMissing } from "../../contract.ts";
 import type { ProviderCondition, QueueStats, Unreached } from "../../contract.ts";
+import { redisErrorText } from "../error_text.ts";
 import type { PartitionStats } from "../batch_codec.ts";
 
 /** Rejects if no partition answers. */
@@ -25,11 +26,10 @@ export function unreachedOf(
   return unreached.length === 0 ? {} : { unreached };
 }
 
-/** Why a partition was not reached, in words. Throws any other error. */
+/** Why a partition could not be asked, in words. */
 export function reasonOf(error: unknown): string {
-  if (error instanceof QueueMissing) return "it has lost its data";
-  if (error instanceof StoreUnavailable) return error.message;
-  throw error;
+  const text = redisErrorText(error);
+  return error instanceof QueueMissing || text.startsWith("NOQUEUE") ? "it has lost its data" : text;
 }
 
 /** Clocks that differ by less are taken for equal, ms: the partitions are not asked at the same moment. */
