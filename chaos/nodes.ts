@@ -12,8 +12,8 @@ import { pick } from "./schedule.ts";
 /** How many replicas each primary has. */
 export const replicasPerPrimary = 2;
 
-/** One key of each partition of the queue. */
-const partitions = [0].map((i) => `{reliable-email:${i}}`);
+/** A key of each partition of a queue in a cluster. */
+const partitions = [0, 1, 2, 3].map((i) => `{reliable-email:${i}}`);
 
 export interface Nodes {
   readonly url: string;

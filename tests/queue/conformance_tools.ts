@@ -1,6 +1,6 @@
 // Shared by the tests of a queue: emails, claims and settlements, with only the details that a test cares about.
 
-import { afterAll, test } from "bun:test";
+import { afterEach, test } from "bun:test";
 import { encodeEmail } from "../../lib/email/email.ts";
 import {
   type Batch,
@@ -78,11 +78,11 @@ async function patiently<T>(ask: () => Promise<T>): Promise<T> {
 
 export type Tools = ReturnType<typeof toolsFor>;
 
-/** Opens queues, and closes them when the tests of their block are done. */
+/** Opens queues, and closes them after each test. */
 export function toolsFor<Queue extends QueueUnderTest>(open: () => Promise<Queue>, isPartitioned = false) {
   const opened: Queue[] = [];
-  afterAll(async () => {
-    await Promise.all(opened.map((one) => one.close()));
+  afterEach(async () => {
+    await Promise.all(opened.splice(0).map((one) => one.close()));
   });
 
   async function queue(): Promise<Queue> {

@@ -1,4 +1,4 @@
-// The conformance suite on Redis Cluster.
+// The conformance suite on four partitions of a Redis Cluster.
 
 import { afterAll, beforeAll } from "bun:test";
 import { type RedisCluster, startRedisCluster } from "../support/redis_cluster.ts";
@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-const open = () => openRedisQueue(redis.url);
+const open = () => openRedisQueue(redis.url, 4);
 
-conformance("queue on Redis Cluster", open);
-conformanceClock("queue on Redis Cluster", open);
+conformance("queue on Redis Cluster", open, true);
+conformanceClock("queue on Redis Cluster", open, true);

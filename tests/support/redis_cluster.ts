@@ -226,7 +226,8 @@ function clusterOf(
         target,
         migrate(countMax = Infinity) {
           // A node that was replaced has keys that it must not give away, or none though its replacement has some.
-          if (ownerOf(slot)?.node !== source) throw new Error(`${source.name} is not the primary any more`);
+          const word = ownWord(source);
+          if (!word?.isPrimary || !word.owns(slot)) throw new Error(`${source.name} has lost the slot`);
           const count = Number(source.cli("CLUSTER", "COUNTKEYSINSLOT", String(slot)));
           const moving = Math.min(count, countMax);
           for (let moved = 0; moved < moving; moved += keysAtOnce) {
