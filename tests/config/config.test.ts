@@ -111,6 +111,7 @@ test.each(["10", "s", "1.5s", "-1s", "1d", "10 s", "1S", "1e3ms", "0s"])(
 
 test.each([
   ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "1" }, "without REDIS_URL"],
+  ["REDIS_PARTITIONS", { REDIS_PARTITIONS: "4" }, "without REDIS_URL"],
   ["DATA_DIR", { DATA_DIR: "a\0b" }, "NUL"],
   ["DATA_DIR", { DATA_DIR: '"./data"' }, "wrapped in quotes"],
   ["DATA_DIR", { DATA_DIR: "'/var/lib/x'" }, "wrapped in quotes"],
@@ -145,6 +146,7 @@ test.each([
   ["REDIS_PREFIX", { REDIS_PREFIX: "a{b}" }, ""],
   ["REDIS_PREFIX", { REDIS_PREFIX: "a b" }, ""],
   ["REDIS_MIN_REPLICAS", { REDIS_MIN_REPLICAS: "-1" }, ""],
+  ["REDIS_PARTITIONS", { REDIS_PARTITIONS: "65", REDIS_URL: "redis://a" }, ""],
   ["REDIS_DURABILITY", { REDIS_DURABILITY: "no" }, "verify"],
   ["PORT", { PORT: "65536" }, "65535"],
   ["PORT", { PORT: "0x10" }, ""],
@@ -221,7 +223,7 @@ test.each([
   ["ALLOWED_FROM", { ALLOWED_FROM: "@localhost" }, "@domains"],
   ["DEFAULT_FROM", { DEFAULT_FROM: "a@example.org", ALLOWED_FROM: "@sub.example.org" }, "ALLOWED_FROM"],
 ] as const)("config: %s of %j is refused and named", (name, env, text) => {
-  const base = ["REDIS_URL", "REDIS_MIN_REPLICAS"].includes(name) ? {} : enough;
+  const base = ["REDIS_URL", "REDIS_PARTITIONS", "REDIS_MIN_REPLICAS"].includes(name) ? {} : enough;
   for (const role of ["server", "worker"] as const) {
     const found = faults({ ...base, RESEND_API_KEY: "re_secret", ...env }, role);
     expect(found).toHaveLength(1);
@@ -569,4 +571,26 @@ test("config: no environment makes reading it throw", () => {
       },
     ),
   );
+});
+
+test("config: a queue on a cluster has four partitions, any other one, unless REDIS_PARTITIONS says otherwise", () => {
+  const partitions = (env: Record<string, string>) => {
+    const { queue } = good({ ...enough, ...env });
+    return queue.kind === "redis" && queue.partitions;
+  };
+  const cluster = { REDIS_URL: "redis+cluster://a:1,b:2" };
+  expect(partitions({})).toBe(1);
+  expect(partitions({ REDIS_URL: "redis+sentinel://a:1/main" })).toBe(1);
+  expect(partitions(cluster)).toBe(4);
+  expect(partitions({ ...cluster, REDIS_PARTITIONS: "6" })).toBe(6);
+  expect(partitions({ REDIS_PARTITIONS: "2" })).toBe(2);
+});
+
+test("config: more than eight partitions cause a warning", () => {
+  const warned = (count: string) => {
+    const read = readConfig({ ...enough, REDIS_PARTITIONS: count }, "server");
+    return read.ok && read.warnings.map(({ setting }) => setting);
+  };
+  expect(warned("8")).toEqual([]);
+  expect(warned("9")).toEqual(["REDIS_PARTITIONS"]);
 });

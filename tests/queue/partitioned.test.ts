@@ -175,6 +175,7 @@ describe("partitions: a queue", () => {
     const all = await Promise.all(numbers.map((number) => store(again, of(number))));
     for (const id of all) expect(partitionOf(id, count)).not.toBe(lost);
     expect((await drain(consumer)).toSorted()).toEqual([early, ...all].toSorted());
+    await consumer.sweep(serving("resend"));
     expect(queue.format(lost)).toBe("");
     expect((await admin.stats()).unreached).toEqual([{ partition: lost, reason: "it has lost its data" }]);
   });

@@ -24,6 +24,9 @@ import { mergeStats, newestPause, reasonOf, unreachedOf } from "./stats.ts";
 /** Once one partition has answered, the others are waited for so long, ms. */
 const openPatienceMs = 1000;
 
+/** Statistics whose times {@link PartitionedAdmin.clear} still understands. */
+const clocksMax = 100;
+
 type PartitionAdmins = readonly RedisAdmin[];
 
 /**
@@ -82,6 +85,8 @@ class PartitionedAdmin implements Admin {
     const { reached, missed } = await this.#askAll((admin) => admin.stats());
     const stats = mergeStats(reached.map(({ value }) => value));
     this.#clocks.set(stats.nowMs, new Map(reached.map(({ number, value }) => [number, value.nowMs])));
+    const [oldest] = this.#clocks.keys();
+    if (this.#clocks.size > clocksMax) this.#clocks.delete(oldest!);
     return { ...stats, ...missed };
   }
 

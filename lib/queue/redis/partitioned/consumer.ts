@@ -120,15 +120,16 @@ class PartitionedConsumer implements Consumer {
     }
   }
 
+  /** Rejects only if no partition could be swept: one that is down hinders no other. */
   async sweep(presence: WorkerPresence) {
     const connected = this.#partitions
       .map(({ consumer }) => consumer)
       .filter(({ isConnected }) => isConnected);
     const swept = await Promise.allSettled(connected.map((one) => one.sweep(presence)));
     await this.#spreadPause(connected);
-    const failed = swept.find(({ status }) => status === "rejected");
-    if (failed?.status === "rejected") throw failed.reason;
-    if (connected.length === 0) throw new StoreUnavailable("no partition is connected");
+    if (swept.some(({ status }) => status === "fulfilled")) return;
+    const [failed] = swept;
+    throw failed?.status === "rejected" ? failed.reason : new StoreUnavailable("no partition is connected");
   }
 
   stats() {
