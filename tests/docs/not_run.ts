@@ -48,6 +48,7 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
   },
   "docs/reliability-testing.md": {
     "npm run chaos -- --scenario all": long,
+    "npm run chaos -- --scenario nodes --store sentinel,cluster --minutes 0.1 --seed 1": long,
     "npm test -- tests/chaos": suite,
     "npm run chaos -- --scenario everything,everything-redis --minutes 3 --kills 500 --emails 200000 --rate 800 --seed 2026":
       long,
