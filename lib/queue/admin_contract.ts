@@ -134,8 +134,8 @@ export interface PauseAnswer {
 }
 
 /**
- * The queue as an operator sees it. Everything is bounded, and safe beside running workers. What a move of the queue
- * reads and writes is as durable as an acknowledged submission: it is replicated too, where submissions are.
+ * The queue as an operator sees it. Everything is bounded, and safe beside running workers. Where submissions are
+ * replicated, so is every change, and what a move of the queue reads: otherwise it rejects, though the change was made.
  */
 export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;

@@ -661,6 +661,15 @@ describe("redis: a Redis", () => {
           // It may be queued nevertheless, and stays so.
           expect((await admin.show(second.id))!.state).toBe("waiting");
           expect((await consumer.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
+          // An operator's changes are made, but a failover could undo them.
+          const changes = [
+            () => admin.pause(),
+            () => admin.resume(),
+            () => admin.retry([{ id: second.id, seenHistory: "", history: "" }], {}),
+            () => admin.delete([first.id]),
+            () => admin.clear(1, 0),
+          ];
+          for (const change of changes) await expect(change()).rejects.toThrow("0 replicas acknowledged");
 
           replica.kill("SIGCONT");
           expect(await producer.submit(second, within(10_000))).toMatchObject({

@@ -85,14 +85,14 @@ export class RedisAdmin implements Admin {
 
   retry(...[emails, counts]: Parameters<Admin["retry"]>) {
     const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
-    return this.#ask<string[]>(scripts.retry, JSON.stringify(counts), ...args);
+    return this.#askDurably<string[]>(scripts.retry, JSON.stringify(counts), ...args);
   }
 
   async release(batch: StoredBatch, settlement: Settlement) {
     // Only a lease that expired without a settlement leaves a batch held.
     const held = batch.leaseExpired ? "1" : "0";
     const args = writeSettlement({ ...batch, emails: [] }, settlement, this.#retainMs, held);
-    const { leaseHeld } = readSettled(await this.#ask(scripts.settle, ...args));
+    const { leaseHeld } = readSettled(await this.#askDurably(scripts.settle, ...args));
     const { redis, partition } = this.#connection;
     // A hint: workers find due emails by themselves within a second.
     await redis.publish(`${partition}:wake`, "").catch(() => {});
@@ -101,12 +101,12 @@ export class RedisAdmin implements Admin {
 
   delete(ids: readonly string[], seenHistories: readonly string[] = [], isMoved = false) {
     const args = [this.#retainMs, seenHistories.length, isMoved ? 1 : 0, ...seenHistories, ...ids];
-    return this.#ask<DeleteAnswer[]>(scripts.delete, ...args);
+    return this.#askDurably<DeleteAnswer[]>(scripts.delete, ...args);
   }
 
   async clear(limit: number, submittedTillMs: number, from = "") {
     const args = [this.#retainMs, limit, submittedTillMs, from];
-    const [deleted, next] = await this.#ask<[number, string]>(scripts.clear, ...args);
+    const [deleted, next] = await this.#askDurably<[number, string]>(scripts.clear, ...args);
     return { deleted, next: next || undefined };
   }
 
@@ -122,7 +122,7 @@ export class RedisAdmin implements Admin {
 
   /** @param version of several partitions; default: the next one */
   async setPause(paused: boolean, version?: number): Promise<void> {
-    await this.#ask(scripts.pause, paused ? 1 : 0, version ?? "");
+    await this.#askDurably(scripts.pause, paused ? 1 : 0, version ?? "");
   }
 
   async beginMove() {
