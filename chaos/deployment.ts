@@ -329,8 +329,8 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
         ...all.map((one) => one.kill()),
         primary?.component.kill(),
         standby?.component.kill(),
-        nodes && killAllNodes(nodes),
       ]);
+      if (nodes !== undefined) killAllNodes(nodes);
     },
     async operate(...args) {
       const url = nodes?.url ?? (primary && `redis://127.0.0.1:${primary.port}`);

@@ -130,7 +130,7 @@ function killEverything(deployment: Deployment): Promise<Struck> {
 }
 
 function allNames({ servers, workers, redis, nodes }: Deployment): string[] {
-  const stores = redis === undefined ? (nodes?.all ?? []) : [redis.component];
+  const stores = redis === undefined ? (nodes?.free() ?? []) : [redis.component];
   return [...servers, ...workers, ...stores].map(({ name }) => name);
 }
 

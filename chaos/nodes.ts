@@ -1,7 +1,6 @@
 // A store of several Redis nodes, with Sentinel or in a cluster, in which another node takes over from a primary that fails.
 
 import { join } from "node:path";
-import { eventually } from "../tests/support/eventually.ts";
 import { createNetwork, type Network } from "../tests/support/network.ts";
 import { type RedisCluster, startRedisCluster } from "../tests/support/redis_cluster.ts";
 import { type RedisSentinel, startRedisSentinel } from "../tests/support/redis_sentinel.ts";
@@ -19,6 +18,8 @@ export interface Nodes {
   readonly url: string;
   /** Sentinels too. */
   readonly all: readonly RedisServer[];
+  /** All that no fault strikes now: whatever struck the others will start them again. */
+  free(): readonly RedisServer[];
   readonly network: Network;
   /** Undefined with Sentinel. */
   readonly cluster: RedisCluster | undefined;
@@ -114,6 +115,7 @@ function create({ setup, network, cluster, all, candidates, isReplaced, promote 
   return {
     url: setup.url,
     all,
+    free: () => all.filter((node) => !reserved.has(node)),
     network,
     cluster,
     promote: (random) => orElse(() => promote(random), "no primary"),
@@ -152,11 +154,10 @@ export function followsAnother(node: RedisServer): boolean {
 const isSynced = (node: RedisServer) => followsAnother(node) || node.cli("ROLE").startsWith("master");
 
 /** Starts every node that is down, as a supervisor does. */
-export async function startAllNodes({ all }: Nodes): Promise<void> {
-  await Promise.all(all.map((node) => (node.isRunning ? undefined : node.restart())));
+export async function startAllNodes(nodes: Nodes): Promise<void> {
+  await Promise.all(nodes.free().map((node) => (node.isRunning ? undefined : node.restart())));
 }
 
-export async function killAllNodes({ all }: Nodes): Promise<void> {
-  for (const node of all) node.kill("SIGKILL");
-  await eventually("all nodes are dead", () => all.every((node) => !node.isRunning));
+export function killAllNodes(nodes: Nodes): void {
+  for (const node of nodes.free()) node.kill("SIGKILL");
 }

@@ -283,24 +283,6 @@ export const variants: readonly Variant[] = [
     caughtAs: /stuck|never answered/,
   },
   {
-    name: "names only a key to its scripts that moves last",
-    store: "cluster",
-    patches: [
-      {
-        file: "lib/queue/redis/connection.ts",
-        from: "const keys = [this.partition, `${this.partition}:format`, `${this.partition}:absent`];",
-        to: "const keys = [`${this.partition}:format`];",
-      },
-      {
-        file: "lib/queue/redis/scripts/common.lua",
-        from: "return KEYS[1] .. ':' .. name",
-        to: "return KEYS[1]:sub(1, -8) .. ':' .. name",
-      },
-    ],
-    under: { ...slotMoves, faults: [{ do: "moveSlot" }] },
-    caughtAs: splitSlot,
-  },
-  {
     name: "does not look for other nodes with a part of its slot",
     store: "cluster",
     patches: [

@@ -69,8 +69,9 @@ const clusterSettings = {
   "cluster-enabled": "yes",
   "cluster-node-timeout": String(nodeTimeoutMs),
   "cluster-require-full-coverage": "no",
-  // The replicas stay where a test expects them.
-  "cluster-allow-replica-migration": "no",
+  // The replicas stay where a test expects them. Without `cluster-allow-replica-migration`, an old primary that lost its
+  // slots would not become a replica.
+  "cluster-migration-barrier": "100",
 };
 
 interface Member extends PlannedNode {
