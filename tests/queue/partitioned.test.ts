@@ -116,6 +116,8 @@ async function batchOf(consumer: Consumer, claimant?: string, over = {}): Promis
   return result.batch;
 }
 
+const scriptCalls = () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(redis.cli("INFO", "commandstats"))?.[1]);
+
 /** Settles everything that can be claimed. Returns the ids. */
 async function drain(consumer: Consumer): Promise<string[]> {
   const ids: string[] = [];
@@ -273,11 +275,10 @@ describe("partitions: claims", () => {
     const { queue, producer, consumer } = await running();
     const [first] = [await claim(consumer, "b")];
     expect(first.kind).toBe("empty");
-    const calls = () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(redis.cli("INFO", "commandstats"))?.[1]);
-    const before = calls();
+    const before = scriptCalls();
     for (let i = 0; i < 10; i += 1) expect((await claim(consumer, "b")).kind).toBe("empty");
     // Other tests of this file do not run at the same time; a sweep or a poll may.
-    expect(calls() - before).toBeLessThan(10);
+    expect(scriptCalls() - before).toBeLessThan(10);
     let wakes = 0;
     consumer.onWake(() => (wakes += 1));
     await store(producer, of(2));
@@ -403,6 +404,30 @@ describe("partitions: a pause", () => {
     expect((await claim(consumer)).kind).toBe("paused");
     expect(await admin.resume()).toEqual({});
     expect((await drain(consumer)).length).toBe(1);
+  });
+
+  test("outlasts a claim that was answered before it, but late, while another partition is swept slowly", async () => {
+    const { queue, consumer, admin } = await running();
+    await consumer.sweep(serving("resend"));
+    const [late, slow] = [queue.proxies[1]!, queue.proxies[2]!];
+    late.onlyWith = '"kind":"empty"';
+    late.replies = "hold";
+    expect((await claim(consumer, "late")).kind).toBe("empty");
+    await eventually("its answer is held", () => late.heldReplies > 0);
+    await admin.pause();
+    const before = scriptCalls();
+    slow.replies = "hold";
+    const sweeping = consumer.sweep(serving("resend"));
+    // Each is looked at before it is swept.
+    await eventually("the others are swept", () => scriptCalls() >= before + 7);
+    const woken = Promise.withResolvers<void>();
+    consumer.onWake(woken.resolve);
+    late.release();
+    await woken.promise;
+    slow.release();
+    await sweeping;
+    expect((await admin.stats()).paused).toBe(true);
+    for (const number of numbers) expect(redis.cli("EXISTS", `${queue.tag(number)}:paused`)).toBe("1");
   });
 
   test("that a returning partition still has does not stop the others", async () => {

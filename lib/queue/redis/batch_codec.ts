@@ -7,17 +7,12 @@ import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement 
 type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
 
 type ClaimReply =
-  | (Omit<Extract<ClaimResult, { readonly kind: "batch" }>, "batch"> & {
-      readonly batch: BatchReply;
-      readonly isRepeat?: true;
-    })
+  | (Omit<Extract<ClaimResult, { readonly kind: "batch" }>, "batch"> & { readonly batch: BatchReply })
   | { readonly kind: "paused"; readonly pauseVersion: number }
   | Extract<ClaimResult, { readonly kind: "empty" | "limited" | "spent" }>;
 
-/** A claim's result, and what it shows about a pause: `undefined` if nothing, as a repeated claim. */
 export interface ClaimAnswer {
   readonly result: ClaimResult;
-  readonly paused: boolean | undefined;
   /** See {@link PartitionStats}; only of a pause. */
   readonly pauseVersion?: number;
 }
@@ -26,9 +21,8 @@ export interface ClaimAnswer {
 export function readClaim(reply: unknown): ClaimAnswer {
   const [head, ...rest] = reply as [string, ...(string | number)[]];
   const result = JSON.parse(head) as ClaimReply;
-  if (result.kind === "paused")
-    return { result: { kind: "paused" }, paused: true, pauseVersion: result.pauseVersion };
-  if (result.kind !== "batch") return { result, paused: result.kind === "spent" ? undefined : false };
+  if (result.kind === "paused") return { result: { kind: "paused" }, pauseVersion: result.pauseVersion };
+  if (result.kind !== "batch") return { result };
   const emails: ClaimedEmail[] = [];
   for (let i = 0; i < rest.length; i += 4) {
     const stored = String(rest[i + 1]);
@@ -42,9 +36,8 @@ export function readClaim(reply: unknown): ClaimAnswer {
     });
   }
   const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  const { isRepeat, batch, ...about } = result;
-  const claimed = { ...about, batch: { ...batch, servedProviders, emails } };
-  return { result: claimed, paused: isRepeat ? undefined : false };
+  const { batch, ...about } = result;
+  return { result: { ...about, batch: { ...batch, servedProviders, emails } } };
 }
 
 /**

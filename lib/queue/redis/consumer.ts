@@ -163,10 +163,12 @@ export class RedisConsumer implements Consumer {
     return { ...clock, step: this.#clock.look(clock.stampMs, moment) };
   }
 
-  /** Each pause and each resumption increases the version. */
-  #learnPause(paused: boolean | undefined, pauseVersion = (this.#pause?.pauseVersion ?? 0) + 1): void {
-    if (paused === undefined || this.#pause?.paused === paused) return;
-    if (paused || this.#pause !== undefined) this.#pause = { paused, pauseVersion };
+  /**
+   * Learns of a pause from a claim that it refused. One that is not refused says nothing: its answer may be from before a
+   * pause that is known already, and would undo it everywhere.
+   */
+  #learnPause(pauseVersion: number): void {
+    if (pauseVersion > (this.#pause?.pauseVersion ?? -1)) this.#pause = { paused: true, pauseVersion };
   }
 
   #listen(): void {
@@ -204,8 +206,8 @@ export class RedisConsumer implements Consumer {
     const { minReplicas } = this.#options;
     const sentAtMs = performance.now();
     const asked = await this.#ask(this.#claims, scripts.claim, [JSON.stringify(request)], minReplicas);
-    const { result, paused, pauseVersion } = readClaim(asked.reply);
-    this.#learnPause(paused, pauseVersion);
+    const { result, pauseVersion } = readClaim(asked.reply);
+    if (pauseVersion !== undefined) this.#learnPause(pauseVersion);
     if (result.kind !== "spent") this.#isPaused = result.kind === "paused";
     if (result.kind !== "batch" || asked.replicas >= minReplicas) return result;
     while (performance.now() - sentAtMs < leaseMs / 4) {

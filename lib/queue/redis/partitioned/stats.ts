@@ -68,11 +68,14 @@ export function mergeStats(partitions: readonly PartitionStats[]): QueueStats {
   };
 }
 
-/** The pause or resumption with the highest version, which holds for all partitions. */
-export function newestPause<Pause extends { readonly pauseVersion: number }>(
+/** The pause or resumption with the highest version, which holds for all partitions; of two with the same, a pause. */
+export function newestPause<Pause extends { readonly paused: boolean; readonly pauseVersion: number }>(
   pauses: readonly Pause[],
 ): Pause {
-  return pauses.reduce((newest, one) => (one.pauseVersion > newest.pauseVersion ? one : newest));
+  return pauses.reduce((newest, one) => {
+    const isNewer = one.pauseVersion > newest.pauseVersion;
+    return isNewer || (one.pauseVersion === newest.pauseVersion && one.paused) ? one : newest;
+  });
 }
 
 function least(numbers: readonly number[]): number | undefined {

@@ -14,10 +14,9 @@
 --
 -- Reads only the lists of this provider and those for all, so that another provider's backlog costs it nothing.
 --
--- Returns a ClaimResult of contract.ts as JSON, with isRepeat if it was leased before, or pauseVersion if claims are
--- paused; its batch lacks the emails, and its servedProviders are separated by
--- spaces. Four values for each email follow, which would be too large for JSON: id, "<submitted at, Unix ms>\n<text>",
--- history, 1 if it is marked else 0.
+-- Returns a ClaimResult of contract.ts as JSON, with pauseVersion if claims are paused; its batch lacks the emails, and
+-- its servedProviders are separated by spaces. Four values for each email follow, which would be too large for JSON: id,
+-- "<submitted at, Unix ms>\n<text>", history, 1 if it is marked else 0.
 
 local at, request = now(), cjson.decode(ARGV[2])
 local provider = request.provider
@@ -35,9 +34,6 @@ local function emails_of(ids)
   return call('HMGET', 'emails', unpack(ids))
 end
 
--- The claim was made before.
-local is_repeat
-
 -- The reply with a leased batch.
 local function reply_with(batch, b, ids, emails, h)
   local histories = call('HMGET', 'histories', unpack(ids))
@@ -47,7 +43,7 @@ local function reply_with(batch, b, ids, emails, h)
   if left_max > 0 then
     left = math.min(left_max, call('ZCOUNT', 'due', '-inf', text(at)))
   end
-  local reply = answer({ kind = 'batch', dueLeft = left, isRepeat = is_repeat, batch = {
+  local reply = answer({ kind = 'batch', dueLeft = left, batch = {
     id = batch, provider = b.provider, lease = tonumber(b.lease), nowMs = at, leaseEndsAtMs = tonumber(b['until']),
     doubtEndsAtMs = tonumber(b.ends), doubtSinceMs = tonumber(b.doubt), leaseExpired = b.lapsed == '1',
     context = b.context or '', notes = b.notes or '', pieceMax = tonumber(b.piece), credential = b.credential or '',
@@ -89,7 +85,6 @@ local function claimed_before()
     local b = record(batch)
     if b.lease == lease_number and not is_free(b, at) then
       local ids = words(b.ids)
-      is_repeat = true
       return reply_with(batch, b, ids, emails_of(ids), housekeeping())
     end
   end
