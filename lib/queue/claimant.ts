@@ -31,16 +31,17 @@ export class Claimant {
   /** Sends a claim: again the one whose answer was lost while its lease could still be used, else a new one. */
   async claim<T>(
     leaseMs: number,
-    send: (claim: Claim) => Promise<T>,
+    send: (claim: Claim, isRepeated: boolean) => Promise<T>,
   ): Promise<{ readonly claim: Claim; readonly result: T }> {
     let claim = this.#unanswered;
-    if (claim === undefined || !outlasts(claim, leaseMs, 0)) {
+    const isRepeated = claim !== undefined && outlasts(claim, leaseMs, 0);
+    if (claim === undefined || !isRepeated) {
       this.#count += 1;
       const clocks = { sentAtMs: performance.now(), sentAtWallMs: Date.now() };
       claim = { id: this.#createId(), number: this.#count, ...clocks };
     }
     this.#unanswered = claim;
-    const result = await send(claim);
+    const result = await send(claim, isRepeated);
     this.#unanswered = undefined;
     return { claim, result };
   }

@@ -356,6 +356,30 @@ describe("partitions: a rate", () => {
     expect((await consumer.takePermit(permit)).isTaken).toBe(false);
   });
 
+  test("does not keep a claim from being repeated whose answer was lost", async () => {
+    const { queue, producer, consumer } = await running();
+    const one = { countMax: 1, dueCountMax: 10 };
+    const all = [
+      await store(producer, of(away)),
+      await store(producer, of(away)),
+      await store(producer, of(away)),
+    ];
+    // From now on it knows of emails there, and takes a permit before it claims them.
+    await batchOf(consumer, "a", one);
+    const proxy = queue.proxies[away]!;
+    proxy.onlyWith = all[1]!;
+    proxy.replies = "cut";
+    await claim(consumer, "a", { ...permit, ...one });
+    await eventually("the answer is lost", () => proxy.lost > 0);
+    proxy.replies = "pass";
+    const batch = await eventually("it is repeated", async () => {
+      const result = await claim(consumer, "a", { ...permit, ...one });
+      return result.kind === "batch" ? result.batch : undefined;
+    });
+    expect(batch.emails.map(({ id }) => id)).toEqual([all[1]!]);
+    expect((await consumer.takePermit(permit)).isTaken).toBe(false);
+  });
+
   test("goes on, by this worker's part, while the partition that keeps it is down", async () => {
     const { queue, producer, consumer } = await running();
     const quick = { ...permit, startPerSecond: 1000 };

@@ -68,9 +68,10 @@ class PartitionedConsumer implements Consumer {
       search,
       send:
         (partition) =>
-        async ({ id, number }) => {
+        async ({ id, number }, isRepeated) => {
           const { changes } = partition;
-          const isDue = shared && sources.includes("emails") && partition.dueLeft > 0;
+          // A repeated claim has to ask first what it has leased: without a permit it would ask for nothing.
+          const isDue = shared && sources.includes("emails") && partition.dueLeft > 0 && !isRepeated;
           const numbered = { ...request, claimId: id, number };
           const result = await this.#rates.claim(partition.consumer, numbered, isDue);
           if (result.kind === "empty") {

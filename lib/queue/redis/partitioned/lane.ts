@@ -5,8 +5,11 @@ import { type Claim, Claimant, outlasts } from "../../claimant.ts";
 import type { ClaimResult } from "../../contract.ts";
 import { createId } from "../partition.ts";
 
-/** Sends one claim to the partition. Rejects if it does not answer. */
-export type SendClaim = (claim: Claim) => Promise<ClaimResult>;
+/**
+ * Sends one claim to the partition. Rejects if it does not answer.
+ * @param isRepeated the partition may have leased a batch to this claim
+ */
+export type SendClaim = (claim: Claim, isRepeated: boolean) => Promise<ClaimResult>;
 
 export type LaneAnswer =
   | { readonly kind: "answered"; readonly claim: Claim; readonly result: ClaimResult }
