@@ -77,7 +77,7 @@ export function learnRate(
   // The limit that the provider names is adopted at once.
   const isNamed = limitPerSecond > 0;
   const limit = isNamed
-    ? Math.max(floorPerSecond, atMost(limitPerSecond, ceilingPerSecond))
+    ? Math.max(floorPerSecond, round(atMost(limitPerSecond, ceilingPerSecond)))
     : taken.limitPerSecond;
   const max = limit === undefined ? maxPerSecond : limit * used;
   const min = Math.min(floorPerSecond, max);
@@ -111,6 +111,11 @@ function windowLeftMs(limitPerSecond: number | undefined, perSecond: number, res
   return spanMs > 1000 + windowSlackMs
     ? resetMs
     : Math.min(resetMs, Math.max(0, 1000 - spanMs) + windowSlackMs);
+}
+
+/** To six digits, which every queue keeps. Otherwise the same limit would be a new one in each answer. */
+function round(perSecond: number): number {
+  return Number(perSecond.toPrecision(6));
 }
 
 /** A number from a header; 0 if it makes no sense. */

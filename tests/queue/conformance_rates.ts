@@ -2,6 +2,7 @@
 // the time that it takes itself: rates are a request in many seconds.
 
 import { describe, expect, test } from "bun:test";
+import { learnRate } from "../../lib/policy/rate_limit.ts";
 import type { RateChange } from "../../lib/queue/contract.ts";
 import { hourMs, leaseMs, type QueueUnderTest, serving, type Tools } from "./conformance_tools.ts";
 
@@ -152,6 +153,19 @@ export function sharingRates({
       q.advance(rate.nextInMs);
       expect(await claimed(q, slow)).toBe("batch");
       expect((await rateOf(q))?.pausedUntilMs).toBeUndefined();
+    });
+
+    test("a limit with many digits is new only once", async () => {
+      const q = await queue();
+      const versions: number[] = [];
+      for (let answers = 0; answers < 3; answers += 1) {
+        const { rate } = await take(q);
+        versions.push(rate.version);
+        const policy = { isThrottled: false, maxPerSecond: 50, random: 0 };
+        await change(q, { ...learnRate(rate, { limitPerSecond: 100 / 7 }, policy), ...resend });
+        q.advance(everyMs);
+      }
+      expect(versions).toEqual([0, 1, 1]);
     });
 
     test("no pause is longer than an hour", async () => {
