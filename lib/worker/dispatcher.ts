@@ -171,7 +171,8 @@ export class Dispatcher {
         if (kind === "unreplicated") this.#context.log.warn("claim-unreplicated", { batch: batch.id });
         const delayMs = kind === "unreplicated" ? replicaPauseMs : 0;
         const delivery = new Delivery(this.#context, claim, batch);
-        this.#occupy(delivery.handBack(delayMs, state.provider.credential), false);
+        const done = delivery.handBack(delayMs, state.provider.credential);
+        this.#occupy(this.#slotOf(delivery, done), false);
         return { endsRound: true, sleepMs: "isPartial" in result ? 0 : delayMs };
       }
     }

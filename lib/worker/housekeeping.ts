@@ -17,6 +17,8 @@ export class Housekeeper {
   readonly #context: DeliveryContext;
   readonly #presence: WorkerPresence;
   readonly #claimant = new Claimant();
+  /** Settlements under way, also those that the store does not answer. */
+  readonly #unsettled = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #stopped: Promise<void>;
 
@@ -36,10 +38,11 @@ export class Housekeeper {
     this.#stopped = this.#run();
   }
 
-  /** Resolves when the round under way has ended. */
+  /** Resolves when the round under way has ended, and everything is settled. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#stopped;
+    await Promise.all(this.#unsettled);
   }
 
   async #run(): Promise<void> {
@@ -47,19 +50,26 @@ export class Housekeeper {
     for (;;) {
       await sleep(everyMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
-      try {
-        await this.#round();
-      } catch (error) {
-        if (!(error instanceof StoreUnavailable))
-          this.#context.log.error("housekeeping-failed", describe(error));
-      }
+      await this.#round().catch(this.#report);
     }
+  }
+
+  readonly #report = (error: unknown): void => {
+    if (!(error instanceof StoreUnavailable)) this.#context.log.error("housekeeping-failed", describe(error));
+  };
+
+  /** Does not wait for a settlement that the store does not answer: with several partitions, the others go on. */
+  async #settle(delivery: Delivery, done: Promise<void>): Promise<void> {
+    const settled = done.catch(this.#report).finally(() => this.#unsettled.delete(settled));
+    this.#unsettled.add(settled);
+    await Promise.race([settled, delivery.stuck]);
   }
 
   async #round(): Promise<void> {
     const { worker, consumer, settings } = this.#context;
     await consumer.sweep(this.#presence);
     for (let ended = 0; ended < endedMax && !this.#stopping.signal.aborted; ended += 1) {
+      if (this.#unsettled.size >= endedMax) return;
       const { leaseMs } = settings;
       const claimed = await this.#claimant.claim(leaseMs, ({ number }) =>
         consumer.claimEnded({ claimant: `${worker}:housekeeping`, number, leaseMs }),
@@ -67,8 +77,8 @@ export class Housekeeper {
       const { result } = claimed;
       if (result.kind !== "batch" && result.kind !== "unreplicated") return;
       const delivery = new Delivery(this.#context, result.claim ?? claimed.claim, result.batch);
-      if (result.kind === "unreplicated") return delivery.handBack(0);
-      await delivery.endDoubt();
+      if (result.kind === "unreplicated") return this.#settle(delivery, delivery.handBack(0));
+      await this.#settle(delivery, delivery.endDoubt());
     }
   }
 }
