@@ -59,3 +59,25 @@ inWorld(
     expect((await world.stats()).counters).toMatchObject({ possible_duplicates: 2 });
   },
 );
+
+inWorld(
+  "a batch in doubt is split once emails of another one are accepted",
+  { partitions },
+  async (world) => {
+    const isOfFirst = (id: unknown) => partitionOf(String(id), partitions) === 0;
+    world.resend.faults.add({
+      fault: faults.serverError,
+      when: ({ headers }) => isOfFirst(headers["idempotency-key"]),
+    });
+    for (const _ of [1, 2]) await world.submit({}, createId(0, partitions));
+    world.startWorker({ weights: { resend: 1 }, doubtSplitAfterMs: 0 });
+    await eventually("both are in doubt", async () => (await world.stats()).states["in-doubt"] === 2);
+    await eventually("it is split", async () => {
+      await world.submit({}, createId(1, partitions));
+      return (await world.stats()).counters["doubts_split:resend"] !== undefined;
+    });
+    world.resend.faults.clear();
+    await world.drained();
+    expect(world.duplicates().size).toBe(0);
+  },
+);

@@ -65,8 +65,8 @@ export class RedisConsumer implements Consumer {
     this.#claims = new RedisConnection(options, "claims", claimTimeoutMs);
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
-    const { claim, permit, changeRate, settle, housekeeping, stats, pause } = scripts;
-    const ours = [claim, permit, changeRate, settle, housekeeping, stats, pause];
+    const { claim, permit, changeRate, settle, noteAcceptance, housekeeping, stats, pause } = scripts;
+    const ours = [claim, permit, changeRate, settle, noteAcceptance, housekeeping, stats, pause];
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
@@ -107,6 +107,11 @@ export class RedisConsumer implements Consumer {
   async settle(batch: Batch, settlement: Settlement) {
     const args = writeSettlement(batch, settlement, this.#retainMs);
     return readSettled((await this.#ask(this.#settlements, scripts.settle, args)).reply);
+  }
+
+  /** For an acceptance that was settled in another partition. */
+  async noteAcceptance(provider: string, credential: string): Promise<void> {
+    await this.#ask(this.#settlements, scripts.noteAcceptance, [`${provider} ${credential}`]);
   }
 
   async sweep(presence: WorkerPresence) {

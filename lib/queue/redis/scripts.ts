@@ -12,6 +12,7 @@ import housekeeping from "./scripts/housekeeping.lua" with { type: "text" };
 import list from "./scripts/list.lua" with { type: "text" };
 import listKeys from "./scripts/list_keys.lua" with { type: "text" };
 import move from "./scripts/move.lua" with { type: "text" };
+import noteAcceptance from "./scripts/note_acceptance.lua" with { type: "text" };
 import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
 import permit from "./scripts/permit.lua" with { type: "text" };
@@ -58,6 +59,7 @@ export const scripts = {
   permit: createScript(permit, withRates),
   changeRate: createScript(changeRate, withRates),
   settle: createScript(settle, withRates),
+  noteAcceptance: createScript(noteAcceptance),
   housekeeping: createScript(housekeeping, withRates),
   list: createScript(list),
   stats: createScript(stats, withRates),

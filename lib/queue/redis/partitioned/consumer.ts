@@ -21,6 +21,8 @@ import { gatherStats, newestPause } from "./stats.ts";
 
 /** Longest wait for the answer to a claim before the next partition is asked, ms. */
 const patienceMs = 250;
+/** How often an acceptance is noted in the other partitions, at most, ms. */
+const noteEveryMs = 1000;
 /** Longest wait for a permit while an answer is late, ms. */
 const limitedMaxMs = 1000;
 
@@ -44,6 +46,8 @@ class PartitionedConsumer implements Consumer {
   readonly #callbacks: (() => void)[] = [];
   /** By claimant: the partition after the one that gave it a batch last. */
   readonly #next = new Map<string, number>();
+  /** By provider and credential: when an acceptance was last noted in the other partitions, by `performance.now()`. */
+  readonly #notedAtMs = new Map<string, number>();
   #isPaused = false;
 
   constructor(options: RedisConsumerOptions) {
@@ -105,19 +109,42 @@ class PartitionedConsumer implements Consumer {
 
   async settle(batch: Batch, settlement: Settlement) {
     const partition = this.#partitions[partitionOf(batch.id, this.#partitions.length)]!;
-    const { rate, ...rest } = settlement;
-    const key = { provider: batch.provider, credential: rate?.credential ?? "" };
     try {
-      if (rate === undefined || this.#rates.homeOf(key) === partition.consumer)
-        return await partition.consumer.settle(batch, settlement);
-      const change = () => within(this.#rates.change(key, rate), patienceMs);
-      const learned = rate.kind === "learned" ? change() : undefined;
-      const [settled] = await Promise.all([partition.consumer.settle(batch, rest), learned]);
-      // A permit goes back once, however often the settlement is repeated.
-      if (rate.kind === "unused" && settled.leaseHeld) await change();
+      const settled = await this.#settleIn(partition.consumer, batch, settlement);
+      // A repeated settlement does not hold the lease any more, and its acceptance is an old one.
+      if (settled.leaseHeld) this.#noteAcceptance(partition.consumer, batch, settlement);
       return settled;
     } finally {
       partition.markChanged();
+    }
+  }
+
+  async #settleIn(consumer: RedisConsumer, batch: Batch, settlement: Settlement) {
+    const { rate, ...rest } = settlement;
+    const key = { provider: batch.provider, credential: rate?.credential ?? "" };
+    if (rate === undefined || this.#rates.homeOf(key) === consumer) return consumer.settle(batch, settlement);
+    const change = () => within(this.#rates.change(key, rate), patienceMs);
+    const learned = rate.kind === "learned" ? change() : undefined;
+    const [settled] = await Promise.all([consumer.settle(batch, rest), learned]);
+    // A permit goes back once, however often the settlement is repeated.
+    if (rate.kind === "unused" && settled.leaseHeld) await change();
+    return settled;
+  }
+
+  /**
+   * Notes in the other partitions that an email was accepted: a batch in doubt there may wait for this to be split, and
+   * its claim reads only its own partition. At once or not at all: later it would prove less.
+   */
+  #noteAcceptance(from: RedisConsumer, { provider }: Batch, { fates, credential = "" }: Settlement): void {
+    const name = `${provider} ${credential}`;
+    const nowMs = performance.now();
+    const isRecent = nowMs - (this.#notedAtMs.get(name) ?? -Infinity) < noteEveryMs;
+    if (isRecent || credential === "" || !fates.some(({ kind }) => kind === "sent")) return;
+    this.#notedAtMs.set(name, nowMs);
+    for (const { consumer } of this.#partitions) {
+      // The next acceptance is noted too.
+      if (consumer !== from && consumer.isConnected)
+        consumer.noteAcceptance(provider, credential).catch(() => {});
     }
   }
 
