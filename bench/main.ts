@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { readOptions } from "../lib/cli/command.ts";
 import { benchCosts } from "./costs.ts";
 import { benchDeliver } from "./deliver.ts";
+import { benchFailover } from "./failover.ts";
 import { benchFleet } from "./fleet/report.ts";
 import { fullOptions } from "./fleet/scenario.ts";
 import { benchGrowth } from "./growth.ts";
@@ -26,12 +27,13 @@ Runs the named benchmarks, or all but soak, and prints a table for each.
   growth     submissions and deliveries while a backlog grows
   costs      CPU time, commands, bytes and fsyncs of an email over its life
   fleet      a simulated fleet of workers in an outage
+  failover   how long submissions wait when the primary of Redis fails
   startup    how soon the compiled executable answers, and its memory
   soak       memory under a steady load; only if named
 
 Options:
   --json             prints one document: the machine, the options, the tables
-  --rounds N         rounds of submit, deliver, costs and startup, 5 by default
+  --rounds N         rounds of submit, deliver, costs, failover and startup, 5 by default
   --seconds N        length of a measurement of submit, 4 by default; may be a fraction
   --connections LIST of submit, 1,32,128,512 by default
   --emails N         backlog of deliver, 100000 by default
@@ -92,6 +94,7 @@ const benches: Readonly<Record<string, () => Promise<Table>>> = {
   growth: () => benchGrowth({ backlogs, emails: Math.ceil(emails / 5) }),
   costs: () => benchCosts({ rounds, seconds }),
   fleet: async () => benchFleet({ ...fullOptions, workers: simulated }),
+  failover: () => benchFailover({ rounds }),
   startup: () => benchStartup({ rounds }),
   soak: () => benchSoak({ minutes }),
 };

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { hasPeers, installPeers, isPeer } from "../bench/contestant.ts";
 import { benchDeliver, workers } from "../bench/deliver.ts";
+import { measureFailover } from "../bench/failover.ts";
 import { benchGrowth } from "../bench/growth.ts";
 import { benchIdle, systems } from "../bench/idle.ts";
 import { describeMachine } from "../bench/machine.ts";
@@ -137,6 +138,14 @@ test("bench: startup waits for the first answer", async () => {
   const sample = await measureStart(bare, undefined);
   expect(sample).toMatchObject({ ok: true, numbers: { "resident MiB": expect.any(Number) } });
 });
+
+test("bench: failover ends when the new primary has a replica and the server answers", async () => {
+  const sample = await measureFailover("Sentinel", "killed");
+  expect(sample).toMatchObject({ ok: true });
+  const [promoted, usable, answered] = Object.values(sample.ok ? sample.numbers : {}) as number[];
+  expect(usable).toBeGreaterThanOrEqual(promoted!);
+  expect(answered).toBeGreaterThan(promoted!);
+}, 120_000);
 
 test("bench: soak measures each process", async () => {
   const table = await benchSoak({ minutes: 0.005 });
