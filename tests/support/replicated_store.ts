@@ -26,8 +26,9 @@ export async function startReplicatedStore(
   key: string,
 ): Promise<ReplicatedStore> {
   const network = createNetwork();
-  const setup =
-    kind === "Sentinel" ? await startRedisSentinel({ network }) : await startRedisCluster({ network });
+  // A replica whose first connection gets no answer tries again before a test gives up.
+  const options = { network, settings: { "repl-timeout": "5" } };
+  const setup = await (kind === "Sentinel" ? startRedisSentinel(options) : startRedisCluster(options));
   const isCluster = "primaryOf" in setup;
   const primary = () => (isCluster ? setup.primaryOf(key) : setup.primary());
   return {
