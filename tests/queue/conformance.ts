@@ -665,14 +665,14 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>, i
       expect((await q.admin.stats()).states.waiting).toBe(10_000);
     });
 
-    test("a hundred thousand waiting emails are claimed each once", async () => {
+    test("twenty thousand waiting emails are claimed each once", async () => {
       const q = await queue();
       const expected = new Set<string>();
-      for (let i = 0; i < 100; i += 1) {
+      for (let i = 0; i < 20; i += 1) {
         const group = Array.from({ length: 1000 }, () => submission());
         for (const id of await submit(q, ...group)) expected.add(id);
       }
-      expect((await q.admin.stats()).states.waiting).toBe(100_000);
+      expect((await q.admin.stats()).states.waiting).toBe(20_000);
       for (;;) {
         const result = await q.consumer.claim(request({ countMax: 1000 }));
         if (result.kind !== "batch") break;
