@@ -39,6 +39,7 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
   },
   "docs/deploy-redis.md": {
     "redis-check-aof --fix": "the page warns against it: it would remove everything after the damage",
+    "npm run bench -- failover": "it takes many minutes; tests/bench.test.ts runs one round",
   },
   "docs/deploy-systemd.md": {
     "npm run build -- linux-arm64": network,

@@ -56,9 +56,10 @@ export function connectionsTo(node: RedisServer): string[] {
 }
 
 /** Resolves when all connections of one open queue lead to this node. */
-export async function allLeadTo(node: RedisServer): Promise<void> {
+export async function allLeadTo(primary: RedisServer | (() => RedisServer)): Promise<void> {
+  const connections = () => connectionsTo(typeof primary === "function" ? primary() : primary);
   await eventually(
-    () => `all lead to the primary: ${connectionsTo(node)}`,
-    () => connectionsTo(node).join() === queueRoles.join(),
+    () => `all lead to the primary: ${connections()}`,
+    () => connections().join() === queueRoles.join(),
   );
 }

@@ -42,12 +42,13 @@ export interface RedisSentinel {
 
 /** How long the primary may be silent until a Sentinel holds it for dead, ms. */
 export const downAfterMs = 1000;
-const name = "queue";
 /** How often Sentinels look at the nodes and tell each other, ms; by default 10 s and 2 s. */
 const quick = ["info-period", "500", "publish-period", "500"];
 
 export async function startRedisSentinel(options: SentinelOptions = {}): Promise<RedisSentinel> {
   const { replicas = 2, sentinels = 3, settings = {} } = options;
+  // Ports are used again. A Sentinel of another setup that still looks at one of them would be taken for one of ours.
+  const name = `queue-${randomBytes(4).toString("hex")}`;
   const password = settings["requirepass"];
   const planned = await planAll("node", 1 + replicas, options);
   const [primary, ...others] = planned;
@@ -95,7 +96,7 @@ export async function startRedisSentinel(options: SentinelOptions = {}): Promise
     await stopAll(nodes);
     throw error;
   });
-  const setup = sentinelOf(nodes, started, password);
+  const setup = sentinelOf(name, nodes, started, password);
   await setup.settled();
   return setup;
 }
@@ -113,7 +114,7 @@ interface View {
   readonly isHealthy: boolean;
 }
 
-function viewOf(sentinel: RedisServer): View {
+function viewOf(sentinel: RedisServer, name: string): View {
   const words = sentinel.cli("SENTINEL", "MASTER", name).split("\n");
   const field = (key: string) => words[words.indexOf(key) + 1] ?? "";
   return {
@@ -124,6 +125,7 @@ function viewOf(sentinel: RedisServer): View {
 }
 
 function sentinelOf(
+  name: string,
   nodes: readonly RedisServer[],
   sentinels: readonly RedisServer[],
   password: string | undefined,
@@ -131,7 +133,7 @@ function sentinelOf(
   const awake = () => sentinels.filter((sentinel) => sentinel.isRunning);
   function primary(): RedisServer {
     const [view] = awake()
-      .map(viewOf)
+      .map((sentinel) => viewOf(sentinel, name))
       .toSorted((a, b) => b.epoch - a.epoch);
     const node = nodes.find(({ announcedPort }) => announcedPort === view?.port);
     if (node === undefined) throw new Error("no running Sentinel names a primary");
@@ -148,7 +150,7 @@ function sentinelOf(
 
   function isSettled(): boolean {
     if ([...nodes, ...sentinels].some((one) => !one.isRunning)) return false;
-    const views = sentinels.map(viewOf);
+    const views = sentinels.map((sentinel) => viewOf(sentinel, name));
     const port = views[0]!.port;
     if (!views.every((view) => view.isHealthy && view.port === port)) return false;
     if (!nodes.every((node) => node.announcedPort === port || follows(node, port))) return false;

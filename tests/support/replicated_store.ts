@@ -26,9 +26,9 @@ export async function startReplicatedStore(
   key: string,
 ): Promise<ReplicatedStore> {
   const network = createNetwork();
-  // A replica whose first connection gets no answer tries again before a test gives up.
-  const options = { network, settings: { "repl-timeout": "5" } };
-  const setup = await (kind === "Sentinel" ? startRedisSentinel(options) : startRedisCluster(options));
+  const setup = await (kind === "Sentinel"
+    ? startRedisSentinel({ network })
+    : startRedisCluster({ network }));
   const isCluster = "primaryOf" in setup;
   const primary = () => (isCluster ? setup.primaryOf(key) : setup.primary());
   return {
