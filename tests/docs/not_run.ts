@@ -39,6 +39,8 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
   },
   "docs/deploy-redis.md": {
     "redis-check-aof --fix": "the page warns against it: it would remove everything after the damage",
+    "redis-cli --cluster fix":
+      "it needs a cluster in which a move was broken off; tests/queue/topology_cluster.test.ts runs it",
     "npm run bench -- failover": "it takes many minutes; tests/bench.test.ts runs one round",
   },
   "docs/deploy-systemd.md": {
