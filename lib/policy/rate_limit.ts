@@ -36,7 +36,7 @@ export function newRate(perSecond: number): KnownRate {
   return { perSecond, nextAtMs: -Infinity, pausedUntilMs: -Infinity };
 }
 
-/** What the worker knows after the queue has told it the rate. */
+/** The rate as the worker knows it once the queue has named it. */
 export function heard(known: KnownRate, { perSecond, nextInMs }: SharedRate, nowMs: number): KnownRate {
   return { ...known, perSecond, nextAtMs: nowMs + nextInMs };
 }

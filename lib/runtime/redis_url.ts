@@ -24,7 +24,7 @@ export type RedisTopology =
     }
   | { readonly kind: "cluster"; readonly nodes: readonly RedisNode[] };
 
-/** What a `REDIS_URL` says. */
+/** A `REDIS_URL`, read. */
 export interface RedisTarget {
   readonly topology: RedisTopology;
   readonly login: RedisLogin;

@@ -5,7 +5,7 @@ import { connect as connectTls } from "node:tls";
 import { AbstractConnector, type RedisOptions } from "ioredis";
 import type { Place } from "./topology/place.ts";
 
-/** Of an INFO as ioredis reads it. */
+/** The fields of an INFO that matter here, as ioredis reads it. */
 export interface NodeInfo {
   readonly role?: string;
   readonly redis_mode?: string;

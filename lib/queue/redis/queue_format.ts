@@ -42,7 +42,7 @@ export type FoundFormat =
 /** The format as one process found it, shared by its watches over all partitions. */
 export class QueueFormat {
   readonly #partitions: number;
-  /** What each partition was found to have last. */
+  /** The format that each partition was found to have last. */
   readonly #found = new Map<number, FoundFormat["kind"]>();
   /** Connections to partitions in which the queue can be created. */
   readonly #offers = new Map<number, RedisConnection>();
