@@ -8,9 +8,9 @@ export const assumptions = {
   peakFactor: 5,
   /** Share of a core that a process may use at the peak. Redis spends much of the rest waiting for fsyncs. */
   coreShare: 0.5,
-  /** Of all providers, at the mean rate. */
+  /** All providers are down for so long, at the mean rate. */
   outageHours: 10,
-  /** Of the records of sent emails. */
+  /** Records of sent emails are kept for so long. */
   retainHours: 1,
   /** A write of a server with its fsync, ms: it makes one at a time to each partition. */
   writeMs: 2,

@@ -9,7 +9,7 @@ export interface Readiness {
   /** An operator has paused all deliveries: the process is ready, but idle. Undefined if the store did not answer. */
   readonly paused: boolean | undefined;
   readonly reasons: readonly string[];
-  /** What would become a reason if one more thing failed; undefined if there is nothing. */
+  /** Conditions that become a reason if one more thing fails; undefined if there are none. */
   readonly warnings?: readonly string[];
   /** Only of a worker: each provider of positive weight as this worker finds it. */
   readonly providers?: Readonly<Record<string, ProviderWord>>;

@@ -113,7 +113,7 @@ export interface KeyPage {
   readonly next: string | undefined;
 }
 
-/** What is stored of a dead letter. */
+/** A dead letter as it is stored. */
 export interface DeadLetter {
   readonly id: string;
   readonly text: string;

@@ -230,7 +230,7 @@ export interface Settlement {
   readonly counts: Readonly<Record<string, number>>;
   /** Credential of the request, under which its acceptances are counted: see {@link Batch.acceptances}. */
   readonly credential?: string;
-  /** What became of the permit of the claim, and under which credential it was taken. */
+  /** The use of the permit of the claim, and the credential under which it was taken. */
   readonly rate?: RateChange & { readonly credential: string };
   /** The provider itself failed, not a single email. Recorded as its condition, unless a fate is `sent`. */
   readonly failure?: {

@@ -14,11 +14,11 @@ export interface SharedRate {
   readonly nextInMs: number;
 }
 
-/** What happened to a permit. */
+/** The use of a permit. */
 export type RateChange =
   /** No request was made. */
   | { readonly kind: "unused" }
-  /** What the answer to its request says about the rate. */
+  /** The answer to its request, as far as it concerns the rate. */
   | {
       readonly kind: "learned";
       /**

@@ -35,7 +35,7 @@ export class Delivery {
   #open: DecodedBatch;
   #policy: Policy;
   readonly #stuck = Promise.withResolvers<void>();
-  /** What became of the permit that the claim took. */
+  /** The use of the permit that the claim took. */
   #rate: Settlement["rate"];
 
   /** @param batch as this claim has just returned it */

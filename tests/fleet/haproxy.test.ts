@@ -18,7 +18,7 @@ type Behavior = "answer" | "close" | "hang" | "refuse";
 
 let folder = "";
 let port = 0;
-/** Of a second frontend, in which the optional line is not a comment. */
+/** The port of a second frontend, in which the optional line is not a comment. */
 let portWithKeys = 0;
 let haproxy: Process;
 let ask: (command: string) => Promise<string>;

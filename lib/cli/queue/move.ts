@@ -198,7 +198,7 @@ function* linesOf({ keys, letters, rest }: MoveResult): Generator<string> {
   yield count === 0 ? "The old queue is empty" : `Left in the old queue: ${describeRest(rest)}`;
 }
 
-/** What the operator can do next, if the step was completed. */
+/** The next steps of the operator, if this one was completed. */
 function nextSteps({ step, rest }: MoveResult): string[] {
   switch (step) {
     case "copied":

@@ -78,7 +78,7 @@ export function describeRest(rest: Rest): string {
   return left.map(([count, state, when]) => `${formatNumber(count)} ${state}${when}`).join(", ");
 }
 
-/** What keeps the rest from leaving, if anything does. */
+/** The obstacle that keeps the rest from leaving, if there is one. */
 export function hintAbout({ paused, oldestDueAtMs, nowMs }: Rest): string[] {
   if (paused) return ["It is paused: nothing is sent until `reliable-email queue resume`"];
   if (oldestDueAtMs === undefined || nowMs - oldestDueAtMs < overdueMs) return [];

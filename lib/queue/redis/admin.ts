@@ -15,7 +15,7 @@ import type {
 } from "../contract.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, type RedisStoreOptions } from "./connection.ts";
-import { redisErrorText } from "./error_text.ts";
+import { redisErrorText, shortfallText } from "./error_text.ts";
 import { FormatMismatch, foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -169,7 +169,7 @@ export class RedisAdmin implements Admin {
     const { minReplicas } = this.#options;
     const { reply, replicas } = await this.#run(script, args, minReplicas);
     if (replicas >= minReplicas) return reply as Reply;
-    throw new StoreUnavailable(`${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`);
+    throw new StoreUnavailable(shortfallText(replicas, minReplicas));
   }
 
   async #run(script: Script, args: readonly (string | number)[], replicas: number) {

@@ -34,7 +34,7 @@ const isReplica = "this node is a replica, not the primary";
 export interface ConnectionOptions {
   readonly url: string;
   readonly prefix: string;
-  /** Of the queue. Default: 1. */
+  /** The number of partitions of the queue. Default: 1. */
   readonly partitions?: number;
   /** Number of the partition that the connection is for. Default: 0. */
   readonly partition?: number;

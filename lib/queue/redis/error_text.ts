@@ -8,3 +8,8 @@ export function redisErrorText(error: unknown): string {
   // Redis quotes the arguments of a command that it does not know: emails are among them.
   return text.replace(/, with args beginning with:.*/s, "");
 }
+
+/** A write that too few replicas hold: it was made, but a failover could undo it. */
+export function shortfallText(replicas: number, minReplicas: number): string {
+  return `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;
+}

@@ -12,7 +12,7 @@ import {
 } from "../contract.ts";
 import { decodeStats } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, silenceMs, type RedisStoreOptions } from "./connection.ts";
-import { redisErrorText } from "./error_text.ts";
+import { redisErrorText, shortfallText } from "./error_text.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -110,8 +110,7 @@ export class RedisProducer implements Producer {
       const { reply, replicas } = await this.#connection.run(scripts.submit, args, minReplicas, waitMs);
       if (!Array.isArray(reply)) throw new Error("the reply belongs to another command");
       if (replicas >= minReplicas) return { kind: "done", results: readResults(group, reply) };
-      const reason = `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;
-      return { kind: "again", reason };
+      return { kind: "again", reason: shortfallText(replicas, minReplicas) };
     } catch (error) {
       const foreign = foreignFormat(error, this.#connection.partitions);
       if (foreign !== undefined) {

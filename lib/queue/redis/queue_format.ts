@@ -4,7 +4,7 @@
 
 import { StoreUnavailable } from "../contract.ts";
 import type { RedisConnection } from "./connection.ts";
-import { redisErrorText } from "./error_text.ts";
+import { redisErrorText, shortfallText } from "./error_text.ts";
 import { type StoreState, refuse } from "./durability.ts";
 
 /** Releases with another number do not understand the keys of this one. */
@@ -118,7 +118,7 @@ export class QueueFormat {
     await redis.call("set", `${partition}:format`, text, when);
     const replicas = minReplicas === 0 ? 0 : await redis.wait(minReplicas, 500);
     if (replicas < minReplicas) {
-      throw new Error(`${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`);
+      throw new Error(shortfallText(replicas, minReplicas));
     }
   }
 

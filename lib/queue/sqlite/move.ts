@@ -4,7 +4,7 @@ import type { AdoptAnswer, DeadLetter } from "../contract.ts";
 import { anyProvider } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
 
-/** What remains of a dead letter that another queue has adopted. */
+/** The remains of a dead letter that another queue has adopted. */
 export const moved = "moved";
 
 /** Whether an operator moves the queue to another store: see `Admin.beginMove`. */

@@ -76,7 +76,7 @@ export function noteRate(db: SqliteConnection, key: RateKey, change: RateChange)
   if (bucket !== undefined) writeBucket(db, key, changeRate(bucket, change, db.now.atMs));
 }
 
-/** Of the credential of each provider that was used last. */
+/** The rates under the credential of each provider that was used last. */
 export function readRates(db: SqliteConnection): Map<string, NonNullable<ProviderCondition["rate"]>> {
   const rows = db.all<RateRow & { provider: string }>(
     `SELECT provider, ${columns} FROM rates ORDER BY next_at`,

@@ -64,7 +64,7 @@ local function count()
   end
 end
 
--- What is learned under an old lease counts too. A permit goes back once, however often the settlement is repeated.
+-- An answer under an old lease is learned from too. A permit goes back once, however often the settlement is repeated.
 local function note_rate()
   if s.rate and (ours or s.rate.kind ~= 'unused') then
     change_rate(rate_name(s.provider, s.rate.credential), s.rate, at)

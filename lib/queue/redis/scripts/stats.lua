@@ -20,7 +20,7 @@ for _, provider in ipairs(names) do
   end
 end
 
--- Of several credentials, the one that was used last.
+-- The credential that was used last counts, if there are several.
 local rates = {}
 for name in pairs(hash('rates')) do
   local provider, r = string.match(name, '^%S+'), rate_of(name, at)

@@ -25,7 +25,7 @@ interface ClusterLine {
   readonly slots: readonly string[];
 }
 
-/** What one node says about the cluster. */
+/** The cluster, as one node describes it. */
 export interface ClusterView extends View {
   /** The line about itself. */
   readonly own: ClusterLine;

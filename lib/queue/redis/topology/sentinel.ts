@@ -14,7 +14,7 @@ import { explainWrongForm } from "./url_form.ts";
 
 type SentinelTopology = Extract<RedisTopology, { kind: "sentinel" }>;
 
-/** What one Sentinel says about the primary. */
+/** The primary, as one Sentinel describes it. */
 export interface SentinelView extends View {
   readonly primary: RedisNode;
   /** Grows with every failover. */

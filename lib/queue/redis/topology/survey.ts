@@ -17,7 +17,7 @@ export interface Peer {
   readonly node: RedisNode;
 }
 
-/** What one node says. */
+/** The answer of one node. */
 export interface View {
   /** Its own id. */
   readonly id: string;
@@ -26,7 +26,7 @@ export interface View {
 }
 
 export interface SurveyOptions<Answer extends View> {
-  /** What is asked, for messages. */
+  /** The name of the question, for messages. */
   readonly kind: "Sentinel" | "node of the cluster";
   readonly nodes: readonly RedisNode[];
   readonly login: RedisLogin;
