@@ -279,8 +279,9 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "network",
     about: "answers lost or late, connections half-open or reset, on any link",
-    // A batch can be cut off five times in a row, which is evidence enough for a split.
-    settings: { DOUBT_SPLIT_AFTER: "10m" },
+    // A batch can be cut off five times in a row, which is evidence enough for a split. One with a refused sender needs it
+    // to drain: nothing else ends its doubt.
+    settings: { DOUBT_SPLIT_AFTER: "1m" },
     faults: network(["clients", "resend", "postmark"]),
     pauseMs: [100, 400],
     lanes: 2,
