@@ -2,9 +2,7 @@
 // CPU time, commands, bytes and fsyncs are counted, not wall clock time. Even so, a process on a busy machine uses two or
 // three times the CPU time for the same work, since the caches belong to others: the least of several rounds counts.
 
-import { Database } from "bun:sqlite";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { encodeEmail } from "../lib/email/email.ts";
 import { openConsumer } from "../lib/queue/open.ts";
 import { claimRequest } from "../tests/support/claim_request.ts";
@@ -13,7 +11,7 @@ import { silent } from "../tests/support/log.ts";
 import { startProcess } from "../tests/support/service.ts";
 import { cpuMicros } from "./cpu.ts";
 import { load } from "./load.ts";
-import { fill, startStore, type Store, type StoreKind, storeKinds } from "./store.ts";
+import { bytesKept, fill, infoOf, startStore, type Store, type StoreKind, storeKinds } from "./store.ts";
 import { median, round, type Table } from "./table.ts";
 
 const email = {
@@ -214,25 +212,9 @@ async function measure(
   };
 }
 
-/** The numbers of Redis's INFO by name, of `cmdstat_…` the number of calls; none for a file. */
-function infoOf({ cli }: Store): Readonly<Record<string, number>> {
-  const lines = cli("INFO", "all").matchAll(/^(\w+):(?:calls=)?(\d+)/gm);
-  return Object.fromEntries([...lines].map(([, name, value]) => [name, Number(value)]));
-}
-
 /** Bytes that a process has caused to be written to a disk. */
 function bytesWritten(pid: number): number {
   return Number(/^write_bytes: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]);
-}
-
-/** Memory of Redis, or the pages of the file that are in use. */
-function bytesKept(store: Store): number {
-  if (store.queue.kind !== "sqlite") return infoOf(store)["used_memory"] ?? Number.NaN;
-  const database = new Database(join(store.queue.folder, "queue.db"), { readonly: true });
-  const number = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0] as number;
-  const bytes = (number("page_count") - number("freelist_count")) * number("page_size");
-  database.close();
-  return bytes;
 }
 
 /** Fsyncs per email, of Redis or of the process that writes the file: strace would slow down what is measured above. */

@@ -8,7 +8,7 @@ import { claimRequest } from "../tests/support/claim_request.ts";
 import { silent } from "../tests/support/log.ts";
 import { startCpuMeter } from "./cpu.ts";
 import { completeEmail } from "./email.ts";
-import { fill, startStore, type Store, type StoreKind, storeKinds } from "./store.ts";
+import { bytesKept, fill, startStore, type Store, type StoreKind, storeKinds } from "./store.ts";
 import type { Row, Table } from "./table.ts";
 
 /** Redis holds the backlog in memory, about 1 kB for each email. */
@@ -32,6 +32,7 @@ export async function benchGrowth({ backlogs, emails }: GrowthOptions): Promise<
     ],
     columns: [
       ["queue", "waiting"],
+      ["bytes/email"],
       ["submit emails/s", "submit CPU µs", "submit Redis CPU µs"],
       ["drain emails/s", "drain CPU µs", "drain Redis CPU µs", "neighbors %"],
     ],
@@ -52,16 +53,19 @@ async function grow(kind: StoreKind, backlogs: readonly number[], emails: number
   await consumer.compatible;
   const rows: Row[] = [];
   let filled = 0;
+  const bytesBefore = bytesKept(store);
   try {
     for (const waiting of backlogs.toSorted((a, b) => a - b)) {
       if (kind === "redis" && waiting > redisMax) continue;
       await fill(store.queue, completeEmail, waiting - filled);
       filled = waiting;
+      const bytes = bytesKept(store) - bytesBefore;
       const submitted = await measure(store, emails, () => submitAll(producer, emails));
       const drained = await measure(store, emails, () => drainAll(consumer, emails));
       rows.push({
         queue: kind,
         waiting,
+        "bytes/email": bytes / waiting,
         "submit emails/s": submitted.rate,
         "submit CPU µs": submitted.ownMicros,
         "submit Redis CPU µs": submitted.storeMicros,

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import type { Machine } from "./machine.ts";
 import { type Table, toMarkdown } from "./table.ts";
+import { targetsTable } from "./targets.ts";
 
 export interface Run {
   readonly machine: Machine;
@@ -15,10 +16,11 @@ export function readRun(path: string): Run {
   return JSON.parse(readFileSync(path, "utf8"));
 }
 
-export function report({ machine, tables }: Run): string {
+export function report(run: Run): string {
+  const { machine, tables } = run;
   const { date, commit, cores, processor, kernel, bun, node, redis, fdatasyncMs } = machine;
   const about = `Measured on ${date} at commit \`${commit}\`: ${cores} cores (${processor}), Linux ${kernel}, Bun ${bun}, Node ${node}, Redis ${redis}, a disk whose \`fdatasync\` takes ${fdatasyncMs.toFixed(2)} ms; load generator, servers, stores and provider on the same machine.`;
-  const sections = tables.map((table) => `### ${table.name}\n\n${toMarkdown(table)}`);
+  const sections = [targetsTable(run), ...tables].map((table) => `### ${table.name}\n\n${toMarkdown(table)}`);
   return [about, ...sections].join("\n\n");
 }
 

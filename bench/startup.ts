@@ -15,6 +15,12 @@ import type { Table } from "./table.ts";
 
 const root = join(import.meta.dir, "..");
 
+export const programs = [
+  "limit: a compiled server that does nothing",
+  "reliable-email server, embedded",
+  "reliable-email server, Redis",
+] as const;
+
 export async function benchStartup({ rounds }: { readonly rounds: number }): Promise<Table> {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-bench-"));
   try {
@@ -22,15 +28,15 @@ export async function benchStartup({ rounds }: { readonly rounds: number }): Pro
     const bare = join(folder, "bare");
     build("deploy/build.ts", "--outdir", folder);
     build("build", "--compile", "--production", "--bytecode", "--format=esm", `--outfile=${bare}`, bareFile);
-    const start = (program: string, command: string[], kind?: StoreKind): Case => ({
+    const start = (program: (typeof programs)[number], command: string[], kind?: StoreKind): Case => ({
       labels: { program },
       group: 0,
       measure: () => measureStart(command, kind),
     });
     const cases = [
-      start("limit: a compiled server that does nothing", [bare]),
-      start("reliable-email server, embedded", [service, "server"], "embedded"),
-      start("reliable-email server, Redis", [service, "server"], "redis"),
+      start(programs[0], [bare]),
+      start(programs[1], [service, "server"], "embedded"),
+      start(programs[2], [service, "server"], "redis"),
     ];
     return {
       name: "startup",

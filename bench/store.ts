@@ -1,5 +1,6 @@
 // The stores of the contestants: a Redis of its own that fsyncs every write, or a folder for the embedded queue.
 
+import { Database } from "bun:sqlite";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -74,6 +75,22 @@ export async function countQueue({ queue }: Store): Promise<number> {
   } finally {
     await admin.close();
   }
+}
+
+/** The numbers of Redis's INFO by name, of `cmdstat_…` the number of calls; none for a file. */
+export function infoOf({ cli }: Store): Readonly<Record<string, number>> {
+  const lines = cli("INFO", "all").matchAll(/^(\w+):(?:calls=)?(\d+)/gm);
+  return Object.fromEntries([...lines].map(([, name, value]) => [name, Number(value)]));
+}
+
+/** Memory of Redis, or the pages of the file that are in use. */
+export function bytesKept(store: Store): number {
+  if (store.queue.kind !== "sqlite") return infoOf(store)["used_memory"] ?? Number.NaN;
+  const database = new Database(join(store.queue.folder, "queue.db"), { readonly: true });
+  const number = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0] as number;
+  const bytes = (number("page_count") - number("freelist_count")) * number("page_size");
+  database.close();
+  return bytes;
 }
 
 /** Queues `count` identical emails, a thousand at a time. */

@@ -12,9 +12,11 @@ import { benchIdle, systems } from "../bench/idle.ts";
 import { describeMachine } from "../bench/machine.ts";
 import { report } from "../bench/report.ts";
 import { benchSoak } from "../bench/soak.ts";
-import { measureStart } from "../bench/startup.ts";
+import { measureStart, programs } from "../bench/startup.ts";
+import { storeKinds } from "../bench/store.ts";
 import { benchSubmit, contestants } from "../bench/submit.ts";
 import { figure, type Table, toMarkdown, toText } from "../bench/table.ts";
+import { targets, targetsTable } from "../bench/targets.ts";
 import { drawBenchmarks } from "../docs/images/draw_benchmarks.ts";
 
 const tinySubmit = { rounds: 1, seconds: 0.1, connections: [2] };
@@ -190,4 +192,51 @@ test("bench: a table shows medians, with ranges where it says so", () => {
     "| a | 2,000 (1,000–3,000); 0.38 |",
     "| b |  |",
   ]);
+});
+
+test("bench: every target is found in a whole run, compared with its bound, and marked if it is missed", () => {
+  const rowsOf = (label: string, names: readonly string[], numbers: object, also: readonly object[]) =>
+    names.flatMap((name) => also.map((labels) => ({ [label]: name, ...labels, ...numbers })));
+  const named = (all: readonly { readonly name: string }[]) => all.map(({ name }) => name);
+  const one = { median: 1, min: 1, max: 1 };
+  const run = {
+    machine: describeMachine(),
+    options: {},
+    tables: [
+      [
+        "submit",
+        rowsOf(
+          "server",
+          named(contestants),
+          { "requests/s": one, "p50 ms": one, "p99 ms": one, "server CPU µs": one },
+          [{ connections: 1 }, { connections: 32 }, { connections: 128 }],
+        ),
+      ],
+      [
+        "deliver",
+        rowsOf("worker", named(workers), { "emails/s": one }, [{ "provider ms": 0 }, { "provider ms": 50 }]),
+      ],
+      ["idle", rowsOf("system", named(systems), { "to provider p50 ms": 1 }, [{}])],
+      [
+        "growth",
+        rowsOf(
+          "queue",
+          storeKinds,
+          { "bytes/email": 1, "submit emails/s": 1, "drain emails/s": 1 },
+          [1000, 100_000, 1_000_000, 10_000_000].map((waiting) => ({ waiting })),
+        ),
+      ],
+      ["startup", rowsOf("program", programs, { "ms to the first 200": one }, [{}])],
+    ].map(([name, rows]) => ({ name, notes: [], rows }) as Table),
+  };
+  const rows = new Map(targetsTable(run).rows.map((row) => [row["target"], row]));
+  for (const { what, is, bounds } of targets) {
+    for (const [queue, bound] of Object.entries(bounds)) {
+      // Of each ratio both sides are 1 here, except where the other one is a number.
+      const isMet = (is === "≤" ? bound >= 1 : bound <= 1) && !what.includes("slots");
+      const mark = isMet ? "" : ", **missed**";
+      expect(`${what}: ${rows.get(what)?.[queue]}`).toEndWith(`(${is} ${bound}${mark})`);
+    }
+  }
+  expect(rows.size).toBe(targets.length);
 });
