@@ -21,8 +21,16 @@ import type { Provider } from "./scenario.ts";
 /** An email as `queue list --json` prints it. */
 export interface QueuedEmail {
   readonly id: string;
+  readonly state?: string;
   readonly subject?: string;
   readonly reason?: string;
+  readonly provider?: string;
+  readonly batch?: string;
+  readonly attempts_total?: number;
+  readonly due_at?: string;
+  readonly next_try_at?: string;
+  readonly lease_ends_at?: string;
+  readonly in_doubt_since?: string;
 }
 
 export interface Evidence {

@@ -35,9 +35,9 @@ export interface Load {
   readonly acknowledged: number;
   /**
    * Stops offering emails. Resolves when every email with a key has been answered with 200, or the time is over, with
-   * the number of those that never were.
+   * the last try of each that never was.
    */
-  finish(withinMs: number): Promise<number>;
+  finish(withinMs: number): Promise<Try[]>;
 }
 
 /** Maximum number of concurrent tries. */
@@ -61,7 +61,8 @@ export function startLoad(options: LoadOptions): Load {
   let givenUp = false;
   let due = 0;
   const open = new Set<Promise<void>>();
-  const openKeyed = new Set<number>();
+  /** The last failed try of each email with a key that has not been answered with 200. */
+  const unanswered = new Map<number, Try>();
 
   const timer = setInterval(() => {
     due = Math.min(due + (rate * tickMs) / 1000, rate);
@@ -81,11 +82,15 @@ export function startLoad(options: LoadOptions): Load {
       if ((await tryOnce(n, fields, undefined)).status === 200) acknowledged += 1;
       return;
     }
-    openKeyed.add(n);
     const key = `chaos-${seed}-${n}`;
-    while (!givenUp && (await tryOnce(n, fields, key)).status !== 200) await Bun.sleep(repeatPauseMs);
-    if (givenUp) return;
-    openKeyed.delete(n);
+    for (;;) {
+      const one = await tryOnce(n, fields, key);
+      if (one.status === 200) break;
+      unanswered.set(n, one);
+      if (givenUp) return;
+      await Bun.sleep(repeatPauseMs);
+    }
+    unanswered.delete(n);
     acknowledged += 1;
     if (n % againEvery !== 1 || finishing) return;
     await Bun.sleep(random() * againAfterMaxMs);
@@ -117,7 +122,7 @@ export function startLoad(options: LoadOptions): Load {
       const tooLate = setTimeout(() => (givenUp = true), withinMs);
       await Promise.all(open);
       clearTimeout(tooLate);
-      return openKeyed.size;
+      return [...unanswered.values()];
     },
   };
 }

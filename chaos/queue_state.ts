@@ -6,6 +6,7 @@ import { isRefused, numberOf } from "./emails.ts";
 import { setMemoryFull } from "./inject.ts";
 import type { Duplicate, QueuedEmail } from "./judge.ts";
 import type { Deployment } from "./deployment.ts";
+import { describeStuck } from "./stuck.ts";
 
 interface Stats {
   readonly waiting: number;
@@ -13,6 +14,8 @@ interface Stats {
   readonly sending: number;
   readonly "in-doubt": number;
   readonly possible_duplicates: number;
+  readonly at: string;
+  readonly providers: Readonly<Record<string, unknown>>;
 }
 
 export interface Drained {
@@ -54,8 +57,33 @@ async function look(deployment: Deployment, seed: number): Promise<Drained> {
   return { left, held, possibleDuplicates: stats.possible_duplicates };
 }
 
-export async function list(deployment: Deployment, state: "dead" | "in-doubt"): Promise<QueuedEmail[]> {
+const unsettledStates = ["in-doubt", "sending", "retrying", "waiting"] as const;
+
+export async function list(
+  deployment: Deployment,
+  state: "dead" | (typeof unsettledStates)[number],
+): Promise<QueuedEmail[]> {
   return (await deployment.operate("queue", "list", state, "--limit", "10000000")) as QueuedEmail[];
+}
+
+/** Most lines about stuck emails: the first ones show the cause. */
+const linesMax = 30;
+
+/** Where the emails are that have not left the queue, why, and the condition of the providers, in lines. */
+export async function explainStuck(deployment: Deployment, seed: number): Promise<string[]> {
+  try {
+    const emails: QueuedEmail[] = [];
+    for (const state of unsettledStates) emails.push(...(await list(deployment, state)));
+    const { at, providers } = (await deployment.operate("queue", "stats")) as Stats;
+    return [
+      ...describeStuck(emails, seed).slice(0, linesMax),
+      ...Object.entries(providers).map(
+        ([name, condition]) => `${name} at ${at}: ${JSON.stringify(condition)}`,
+      ),
+    ];
+  } catch (error) {
+    return [String(error)];
+  }
 }
 
 /** Drains the queue while Redis's memory is full: clients are refused meanwhile and repeat. */

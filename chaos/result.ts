@@ -3,7 +3,7 @@
 import type { Duplicate, Judgement } from "./judge.ts";
 import type { Usage } from "./usage_watch.ts";
 import type { Recovery } from "./recovery.ts";
-import { inFlightMax } from "./load.ts";
+import { inFlightMax, type Try } from "./load.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Crash } from "./deployment.ts";
 
@@ -46,10 +46,13 @@ export interface Seen {
   readonly unexplained: readonly Duplicate[];
   readonly strikes: number;
   readonly stuck: number;
+  /** Where the stuck emails are, and why, in lines. */
+  readonly stuckWhere: readonly string[];
   /** Why the nodes of the store do not agree after all faults; undefined if they do. */
   readonly unsettled: string | undefined;
   readonly unreadable: string | undefined;
-  readonly unanswered: number;
+  /** The last try of each email with a key that never got a 200. */
+  readonly unanswered: readonly Try[];
   readonly unclean: readonly string[];
   readonly crashes: readonly Crash[];
 }
@@ -88,8 +91,13 @@ export function failuresOf(seen: Seen): string[] {
   if (seen.unsettled !== undefined) failures.push(`the nodes do not agree: ${seen.unsettled}`);
   if (seen.strikes === 0) failures.push("no fault struck: the run proves nothing");
   if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: the run proves nothing");
-  fail(stuck, "stuck in the queue");
-  fail(unanswered, "never answered with 200, despite repeats");
+  fail(stuck, ["stuck in the queue", ...seen.stuckWhere].join("\n  "));
+  const [open] = unanswered;
+  fail(
+    unanswered.length,
+    "never answered with 200, despite repeats",
+    open && `email ${open.n}, ${open.status} ${open.error ?? ""}`,
+  );
   fail(judgement.clients.refused, "refused by a 4xx");
   if (!scenario.mayHang) {
     fail(judgement.clients.errors["no answer in time"] ?? 0, "tries without an answer in time");

@@ -5,7 +5,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Acceptance } from "../fakes/ledger.ts";
 import { eventually } from "../tests/support/eventually.ts";
-import { drain, drainWithMemoryFull, findUnexplained, list } from "./queue_state.ts";
+import { drain, drainWithMemoryFull, explainStuck, findUnexplained, list } from "./queue_state.ts";
 import { inject } from "./inject.ts";
 import { judge } from "./judge.ts";
 import { openJournal, readJournal } from "./journal.ts";
@@ -142,6 +142,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const unanswered = await load.finish(options.drainMs);
     const { left, held, possibleDuplicates, unreadable } = await drain(deployment, seed, options.drainMs);
     const stuck = leftWhileFull + left;
+    const stuckWhere = left > 0 ? await explainStuck(deployment, seed) : [];
     answers.close();
     journal.close();
 
@@ -170,6 +171,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       unexplained,
       strikes: struck,
       stuck,
+      stuckWhere,
       unsettled,
       unreadable,
       unanswered,
@@ -188,7 +190,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       usage: usage.most,
       stuck,
       unreadable,
-      unanswered,
+      unanswered: unanswered.length,
       crashes: [...crashes],
       recovery: recoveries(strikes, await answeredTimes(folder), rate),
       elapsedMs: performance.now() - startMs,

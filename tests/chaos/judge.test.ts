@@ -9,6 +9,7 @@ import type { Try } from "../../chaos/load.ts";
 import { recoveries } from "../../chaos/recovery.ts";
 import { schedule } from "../../chaos/schedule.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
+import { describeStuck } from "../../chaos/stuck.ts";
 import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/result.ts";
 
 const seed = 3;
@@ -59,9 +60,10 @@ async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Prom
     unexplained: [],
     strikes: 1,
     stuck: 0,
+    stuckWhere: [],
     unsettled: undefined,
     unreadable: undefined,
-    unanswered: 0,
+    unanswered: [],
     unclean: [],
     crashes: [],
     ...seen,
@@ -140,7 +142,7 @@ describe("judge", () => {
     const none = { unclean: [], crashes: [], unexplained: [], strikes: 1 };
     const usage = { memoryMiB: 0, descriptors: 0 };
     const counted = { possibleDuplicates: 1, usage, unready: [] };
-    const state = { stuck: 0, unsettled: undefined, unreadable: undefined, unanswered: 0 };
+    const state = { stuck: 0, stuckWhere: [], unsettled: undefined, unreadable: undefined, unanswered: [] };
     const seen = { judgement, ...counted, ...state, ...none };
     const scenario = { name: "", about: "", faults: [], pauseMs: [0, 0] } as const;
     const allowing = { ...scenario, mayDuplicateAtPostmark: true } as const;
@@ -259,6 +261,33 @@ describe("result", () => {
     expect(await failures(evidence, { scenario, possibleDuplicates: 2 })).toEqual([]);
     expect(await failures(evidence, { scenario, possibleDuplicates: 1 })).toEqual([
       "1 more acceptances than the service counts",
+    ]);
+  });
+
+  test("a stuck email is reported with its place, what it waits for and why", async () => {
+    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    const batch = { state: "in-doubt", provider: "resend", batch: "b-1" };
+    const times = { in_doubt_since: "12:00", next_try_at: "12:05", attempts_total: 3, reason: "no answer" };
+    const listed = [
+      { ...dead(7), ...batch, ...times },
+      { ...dead(refused), ...batch, ...times },
+      { id: "id-8", state: "waiting" },
+    ];
+    const stuckWhere = describeStuck(listed, seed);
+    expect(await failures(well, { stuck: 2, stuckWhere })).toEqual([
+      [
+        "2 stuck in the queue",
+        `in-doubt at resend, batch b-1: email 7, ${refused} (refused by every provider): in_doubt_since 12:00, next_try_at 12:05, attempts_total 3, reason no answer`,
+        "waiting: email id-8",
+      ].join("\n  "),
+    ]);
+  });
+
+  test("an email that never got a 200 is reported with its last answer", async () => {
+    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    const unanswered = [answered(2, { status: 500, error: "the store is down" })];
+    expect(await failures(well, { unanswered })).toEqual([
+      "1 never answered with 200, despite repeats: email 2, 500 the store is down",
     ]);
   });
 

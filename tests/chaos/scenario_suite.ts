@@ -61,12 +61,17 @@ export function shortRuns(store: Store): void {
     });
   }
 
+  /** As the error's message, because a comparison with an empty list would print them unreadably. */
+  function expectNone(failures: readonly string[]): void {
+    if (failures.length > 0) throw new Error(`broken with seed ${seed}:\n${failures.join("\n")}`);
+  }
+
   test.concurrent.each(scenarios.filter((one) => storesOf(one).includes(store)))(
     `chaos (${store}): $name`,
     (scenario) =>
       inTurn(async () => {
         const { failures } = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
-        expect(failures).toEqual([]);
+        expectNone(failures);
       }),
     timeoutMs,
   );
@@ -82,7 +87,7 @@ export function shortRuns(store: Store): void {
           ? { duplicates: 1, duplicatesWithinMs: 600_000 }
           : {};
         const { failures } = await runOf({ name, about: "", ...under }, product, drainMs, extent);
-        if (caughtAs === undefined) expect(failures).toEqual([]);
+        if (caughtAs === undefined) expectNone(failures);
         else expect(failures.join("\n")).toMatch(caughtAs);
       }),
     timeoutMs,
