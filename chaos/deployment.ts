@@ -58,6 +58,8 @@ export interface Deployment {
   exclusively<T>(what: () => Promise<T>): Promise<T>;
   startEverything(): Promise<void>;
   killEverything(): Promise<void>;
+  /** Settings that lead an operator to the queue. */
+  queueSettings(): Record<string, string>;
   /** Runs an operator command and returns its JSON output. */
   operate(...args: string[]): Promise<unknown>;
   /** Makes the standby the primary: every link to Redis leads new connections to it. */
@@ -332,12 +334,18 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       ]);
       if (nodes !== undefined) killAllNodes(nodes);
     },
-    async operate(...args) {
+    queueSettings() {
       const url = nodes?.url ?? (primary && `redis://127.0.0.1:${primary.port}`);
-      const where = url === undefined ? { DATA_DIR: data, ...disk?.env } : { REDIS_URL: url };
+      return url === undefined ? { DATA_DIR: data } : { REDIS_URL: url };
+    },
+    async operate(...args) {
       const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
         cwd: logs,
-        env: { PATH: process.env["PATH"] ?? "", ...where },
+        env: {
+          PATH: process.env["PATH"] ?? "",
+          ...(redis === undefined && disk?.env),
+          ...deployment.queueSettings(),
+        },
         stdin: "ignore",
         stdout: "pipe",
         stderr: "pipe",

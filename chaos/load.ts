@@ -44,7 +44,7 @@ export interface Load {
 export const inFlightMax = 64;
 /** One email in this many has no Idempotency-Key. */
 const keylessEvery = 8;
-/** One email in this many is submitted again some time after its 200. */
+/** One email in this many is submitted again some time after its 200, or at the end. */
 const againEvery = 20;
 const againAfterMaxMs = 5000;
 /** Before a try is repeated, ms. */
@@ -58,6 +58,7 @@ export function startLoad(options: LoadOptions): Load {
   let next = 0;
   let acknowledged = 0;
   let finishing = false;
+  const finished = Promise.withResolvers<void>();
   let givenUp = false;
   let due = 0;
   const open = new Set<Promise<void>>();
@@ -93,7 +94,7 @@ export function startLoad(options: LoadOptions): Load {
     unanswered.delete(n);
     acknowledged += 1;
     if (n % againEvery !== 1 || finishing) return;
-    await Bun.sleep(random() * againAfterMaxMs);
+    await Promise.race([Bun.sleep(random() * againAfterMaxMs), finished.promise]);
     await tryOnce(n, fields, key);
   }
 
@@ -118,6 +119,7 @@ export function startLoad(options: LoadOptions): Load {
     },
     async finish(withinMs) {
       finishing = true;
+      finished.resolve();
       clearInterval(timer);
       const tooLate = setTimeout(() => (givenUp = true), withinMs);
       await Promise.all(open);

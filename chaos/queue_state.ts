@@ -2,6 +2,10 @@
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { readConfig } from "../lib/config/config.ts";
+import type { Admin } from "../lib/queue/contract.ts";
+import { openAdmin } from "../lib/queue/open.ts";
+import { silentLog } from "../lib/runtime/log.ts";
 import { isRefused, numberOf } from "./emails.ts";
 import { setMemoryFull } from "./inject.ts";
 import type { Duplicate, QueuedEmail } from "./judge.ts";
@@ -31,19 +35,41 @@ export interface Drained {
   readonly unreadable?: string;
 }
 
-/** Waits until the queue has drained, or the time is over. */
+/**
+ * Waits until the queue has drained, or the time is over. The service's own commands have the last word; each of them
+ * starts a process, so they run only when nothing but doubt is left and the counts have changed.
+ */
 export async function drain(deployment: Deployment, seed: number, withinMs: number): Promise<Drained> {
   const endMs = performance.now() + withinMs;
-  for (;;) {
-    const isLast = performance.now() > endMs;
-    try {
-      const now = await look(deployment, seed);
-      if (now.left === 0 || isLast) return now;
-    } catch (error) {
-      if (isLast) return { left: 0, held: [], possibleDuplicates: 0, unreadable: String(error) };
+  let admin: Admin | undefined;
+  let lookedAt = "";
+  try {
+    for (;;) {
+      const isLast = performance.now() > endMs;
+      try {
+        admin ??= await openQueue(deployment);
+        const { states } = await admin.stats();
+        const counts = JSON.stringify(states);
+        const isQuiet = states.waiting + states.retrying + states.sending === 0;
+        if (isLast || (isQuiet && counts !== lookedAt)) {
+          const now = await look(deployment, seed);
+          if (now.left === 0 || isLast) return now;
+          lookedAt = counts;
+        }
+      } catch (error) {
+        if (isLast) return { left: 0, held: [], possibleDuplicates: 0, unreadable: String(error) };
+      }
+      await Bun.sleep(100);
     }
-    await Bun.sleep(200);
+  } finally {
+    await admin?.close();
   }
+}
+
+async function openQueue(deployment: Deployment): Promise<Admin> {
+  const read = readConfig(deployment.queueSettings(), "server");
+  if (!read.ok) throw new Error(read.message);
+  return openAdmin(read.config.queue, read.config.retainMs, silentLog);
 }
 
 async function look(deployment: Deployment, seed: number): Promise<Drained> {
