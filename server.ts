@@ -21,9 +21,10 @@ interface ServerContext extends ServiceContext<Config> {
   readonly sharesPort?: boolean;
 }
 
-export function startServer({ config, log, onFatal, sharesPort = true }: ServerContext): Server {
+export async function startServer(context: ServerContext): Promise<Server> {
+  const { config, log, onFatal, sharesPort = true } = context;
   const metrics = new ServerMetrics();
-  const producer = openProducer(config.queue, { log, onFatal, onGroup: metrics.onGroup });
+  const producer = await openProducer(config.queue, { log, onFatal, onGroup: metrics.onGroup });
   const handler = new Handler({
     ...config,
     producer,

@@ -23,7 +23,7 @@ export async function startWorker({ config, log, onFatal }: ServiceContext<Confi
   let stopping = false;
   let isUsable = true;
   let loop: { stop(): Promise<unknown> } | undefined;
-  const consumer = openConsumer(config.queue, config.retainMs, {
+  const consumer = await openConsumer(config.queue, config.retainMs, {
     log,
     onFatal(reason) {
       isUsable = false;

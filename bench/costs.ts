@@ -147,7 +147,7 @@ async function post(url: string, connections: number, seconds: number): Promise<
 async function ask(kind: StoreKind, answer: "limited" | "empty"): Promise<Sample> {
   const store = await startStore(kind);
   await fill(store.queue, email, 2);
-  const consumer = openConsumer(store.queue, 3_600_000, {
+  const consumer = await openConsumer(store.queue, 3_600_000, {
     log: silent,
     onFatal(reason) {
       throw new Error(reason);

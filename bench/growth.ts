@@ -48,8 +48,8 @@ async function grow(kind: StoreKind, backlogs: readonly number[], emails: number
       throw new Error(reason);
     },
   };
-  const producer = openProducer(store.queue, watcher);
-  const consumer = openConsumer(store.queue, 3_600_000, watcher);
+  const producer = await openProducer(store.queue, watcher);
+  const consumer = await openConsumer(store.queue, 3_600_000, watcher);
   await consumer.compatible;
   const rows: Row[] = [];
   let filled = 0;

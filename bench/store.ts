@@ -95,7 +95,7 @@ export function bytesKept(store: Store): number {
 
 /** Queues `count` identical emails, a thousand at a time. */
 export async function fill(queue: QueueSettings, email: Email, count: number): Promise<void> {
-  const producer = openProducer(queue, {
+  const producer = await openProducer(queue, {
     log: silent,
     onFatal(reason) {
       throw new Error(reason);

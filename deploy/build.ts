@@ -133,6 +133,8 @@ function compile(outfile: string, commit: string, flags: readonly string[]): voi
       "build",
       "--compile",
       "--production",
+      // A process reads only what it imports. In one piece, each would read everything.
+      "--splitting",
       // Starts three times as fast. Bytecode needs esm here, because the entry point has a top-level await.
       "--bytecode",
       "--format=esm",

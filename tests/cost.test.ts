@@ -31,9 +31,13 @@ class Life {
   #batch: Batch | undefined;
   #rate: SharedRate | undefined;
 
-  constructor(settings: QueueSettings) {
-    this.#producer = openProducer(settings, watcher);
-    this.#consumer = openConsumer(settings, 3_600_000, watcher);
+  constructor(producer: Producer, consumer: Consumer) {
+    this.#producer = producer;
+    this.#consumer = consumer;
+  }
+
+  static async open(settings: QueueSettings): Promise<Life> {
+    return new Life(await openProducer(settings, watcher), await openConsumer(settings, 3_600_000, watcher));
   }
 
   /** Once through all steps, so that what happens only once is over. */
@@ -130,7 +134,7 @@ describe("cost: Redis", () => {
     redis = await startRedis();
     pid = Number(/process_id:(\d+)/.exec(redis.cli("INFO", "server"))![1]);
     const { url } = redis;
-    life = new Life({ kind: "redis", url, prefix: "cost", minReplicas: 0, durability: "verify" });
+    life = await Life.open({ kind: "redis", url, prefix: "cost", minReplicas: 0, durability: "verify" });
     await life.begin();
   });
   afterAll(async () => {
@@ -185,7 +189,7 @@ describe("cost: the embedded queue", () => {
       }
       return statement as never;
     };
-    life = new Life({ kind: "sqlite", folder });
+    life = await Life.open({ kind: "sqlite", folder });
     await life.begin();
   });
   afterAll(async () => {

@@ -12,7 +12,7 @@ const read = readConfig(process.env, "worker");
 if (!read.ok) throw new Error(read.message);
 const { config } = read;
 const watcher = { log: silent, onFatal: () => process.exit(1) };
-const consumer = openConsumer(config.queue, config.retainMs, watcher);
+const consumer = await openConsumer(config.queue, config.retainMs, watcher);
 const provider = createResend({ apiKey: "re_fake", baseUrl: process.env["RESEND_BASE_URL"] });
 await consumer.compatible;
 new Dispatcher(

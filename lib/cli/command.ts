@@ -11,8 +11,8 @@ export interface Command {
   readonly name: string;
   /** One line, shown in the list of commands. */
   readonly summary: string;
-  /** The text of its own `--help`. */
-  readonly help: string;
+  /** Returns the text of its own `--help`. */
+  help(): string;
   /** Those of a group, which does nothing itself. */
   readonly commands?: readonly Command[];
   /** Returns no exit code if the process goes on, and ends by itself. Throws {@link Failure}. */
@@ -43,11 +43,11 @@ interface Group {
 
 export function defineGroup({ name, summary, about, details, commands }: Group): Command {
   const usage = ["Usage: reliable-email", name, "<command> [options]"].filter(Boolean).join(" ");
-  const list = commands.map((command) => `  ${wordOf(command).padEnd(8)} ${command.summary}`);
+  const list = () => commands.map((command) => `  ${wordOf(command).padEnd(8)} ${command.summary}`);
   return {
     name,
     summary,
-    help: [usage, "", about, "", "Commands:", ...list, "", details].join("\n"),
+    help: () => [usage, "", about, "", "Commands:", ...list(), "", details].join("\n"),
     commands,
     async run([word = ""]) {
       if (word === "") throw new UsageError("Which command?");
@@ -110,7 +110,7 @@ export function defineCommand<const Options extends DescribedOptions>(
   return {
     name,
     summary,
-    help: helpOf(description),
+    help: () => helpOf(description),
     async run(args) {
       const read = readOptions(args, options, wordsMax);
       if (!read.ok) throw new UsageError(read.usageError);

@@ -109,7 +109,7 @@ async function run(settings: DevSettings): Promise<void> {
     if (workerConfig.providers.some(({ name }) => isSandbox(name)))
       watchOutbox(outboxIn(config.dataDir), (path) => print(`→ ${path}`));
     // A server would share its port with another, and each would get some of the emails.
-    const server = startServer({ config, log: logOf("server"), onFatal, sharesPort: false });
+    const server = await startServer({ config, log: logOf("server"), onFatal, sharesPort: false });
     const worker = await startWorker({ config: workerConfig, log: logOf("worker"), onFatal });
     const web = await startWeb(workerConfig, server.port, logOf("web"));
     void worker.started.then((started) => {

@@ -3,15 +3,27 @@
 import { describe } from "../runtime/errors.ts";
 import { build } from "../runtime/version.ts";
 import { type Command, defineGroup, type ExitCode, UsageError, wordOf } from "./command.ts";
-import { configCommand } from "./config/command.ts";
-import { devCommand } from "./dev.ts";
 import { visibleLines } from "./format.ts";
 import { complain, Failure, hint, print, printFailure } from "./output.ts";
-import { queueCommand } from "./queue/command.ts";
-import { serverCommand, workerCommand } from "./server_and_worker.ts";
+
+/** Only the command that is called is loaded: the others would double the time that it takes to start. */
+const loaders = new Map<string, () => Promise<Command>>([
+  ["server", async () => (await import("./server_and_worker.ts")).serverCommand],
+  ["worker", async () => (await import("./server_and_worker.ts")).workerCommand],
+  ["dev", async () => (await import("./dev.ts")).devCommand],
+  ["queue", async () => (await import("./queue/command.ts")).queueCommand],
+  ["config", async () => (await import("./config/command.ts")).configCommand],
+]);
+
+/** Loads the command of this name; all of them if it is none, to list them. */
+function loadCommands(name: string): Promise<Command[]> {
+  const load = loaders.get(name);
+  const loads = load === undefined ? [...loaders.values()] : [load];
+  return Promise.all(loads.map((one) => one()));
+}
 
 /** Its help is enough for somebody who has only the executable to send a first email. */
-const root = defineGroup({
+const rootText = {
   name: "",
   summary: "",
   about: `\
@@ -44,24 +56,23 @@ docs/ documents all settings, the API, the log, and what happens when
 something fails.
 
 Exit codes: 0 success, 1 failure, 2 usage error or invalid setting.`,
-  commands: [serverCommand, workerCommand, devCommand, queueCommand, configCommand],
-});
+};
 
 const asksForHelp = (arg: string) => arg === "--help" || arg === "-h";
 
 /** Finds the command that the arguments name, as deep as groups go, and its own arguments. */
-function find(args: readonly string[], command = root): [command: Command, args: readonly string[]] {
+function find(command: Command, args: readonly string[]): [command: Command, args: readonly string[]] {
   const next = command.commands?.find((one) => wordOf(one) === args[0]);
-  return next === undefined ? [command, args] : find(args.slice(1), next);
+  return next === undefined ? [command, args] : find(next, args.slice(1));
 }
 
 async function run(command: Command, args: readonly string[]): Promise<ExitCode | undefined> {
-  const isVersion = command === root && args[0] === "--version";
+  const isVersion = command.name === "" && args[0] === "--version";
   const isHelp = command.commands === undefined ? args.some(asksForHelp) : asksForHelp(args[0] ?? "");
   if (!isVersion && !isHelp) return command.run(args);
   const stray = args.slice(1).find((arg) => !asksForHelp(arg));
   if (stray !== undefined && command.commands) throw new UsageError(`Unexpected argument '${stray}'`);
-  print(isVersion ? versionText() : command.help);
+  print(isVersion ? versionText() : command.help());
   return 0;
 }
 
@@ -78,7 +89,8 @@ function wantsJson(args: readonly string[]): boolean {
 
 const [word, ...rest] = process.argv.slice(2);
 const args = word === undefined ? [] : word === "help" ? [...rest, "--help"] : [word, ...rest];
-const [command, commandArgs] = find(args);
+const commands = args[0] === "--version" ? [] : await loadCommands(args[0] ?? "");
+const [command, commandArgs] = find(defineGroup({ ...rootText, commands }), args);
 try {
   const code = await run(command, commandArgs);
   // A service goes on, and ends the process itself.

@@ -202,8 +202,8 @@ function misspelled(names: readonly string[]): ConfigWarning[] {
   const known = [...settingNames, ...secretNames.map((name) => `${name}_FILE`)];
   return names.flatMap((name) => {
     if (known.includes(name)) return [];
-    const intended =
-      known.find((one) => isClose(name.toUpperCase(), one)) ?? known.find((one) => isShortened(name, one));
+    const upper = name.toUpperCase();
+    const intended = known.find((one) => isClose(upper, one)) ?? known.find((one) => isShortened(name, one));
     return intended === undefined
       ? []
       : [{ setting: name, reason: `is not a setting: did you mean ${intended}?` }];
@@ -218,6 +218,8 @@ function isClose(name: string, known: string): boolean {
 
 /** Whether words between the first and the last are missing, as in RESEND_KEY and RESEND_KEY_FILE. */
 function isShortened(name: string, known: string): boolean {
+  const [first, last] = [name.slice(0, name.indexOf("_") + 1), name.slice(name.lastIndexOf("_"))];
+  if (!known.startsWith(first) || !known.endsWith(last)) return false;
   if (!/^[A-Z]+(_[A-Z]+)+$/.test(name.replace(/_FILE$/, ""))) return false;
   return new RegExp(`^${name.replaceAll("_", "_(?:[A-Z]+_)*")}$`).test(known);
 }
@@ -228,11 +230,12 @@ function isShortened(name: string, known: string): boolean {
  * spelling errors" (CACM, 1964).
  */
 function isWithin(edits: number, a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > edits) return false;
   let same = 0;
   while (same < a.length && a[same] === b[same]) same++;
   const [x, y] = [a.slice(same), b.slice(same)];
   if (x === "" && y === "") return true;
-  if (edits === 0 || Math.abs(x.length - y.length) > edits) return false;
+  if (edits === 0) return false;
   return (
     isWithin(edits - 1, x.slice(1), y.slice(1)) ||
     isWithin(edits - 1, x.slice(1), y) ||

@@ -1,16 +1,8 @@
-// Opens a queue from its settings: the only file above the stores that knows that there are two.
+// Opens a queue from its settings: the only file above the stores that knows that there are two. Only the store that is
+// used is loaded: ioredis alone takes longer to load than the rest of a server.
 
 import type { Log } from "../runtime/log.ts";
 import type { Admin, Consumer, Health, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";
-import { checkRedis as checkOnePartition, openRedisAdmin } from "./redis/admin.ts";
-import { openRedisConsumer } from "./redis/consumer.ts";
-import { checkPartitions, openPartitionedAdmin } from "./redis/partitioned/admin.ts";
-import { openPartitionedConsumer } from "./redis/partitioned/consumer.ts";
-import { openPartitionedProducer } from "./redis/partitioned/producer.ts";
-import { openRedisProducer } from "./redis/producer.ts";
-import { openSqliteAdmin } from "./sqlite/admin.ts";
-import { openSqliteConsumer } from "./sqlite/consumer.ts";
-import { openSqliteProducer } from "./sqlite/producer.ts";
 
 interface RedisSettings {
   readonly kind: "redis";
@@ -29,21 +21,31 @@ function isPartitioned({ partitions = 1 }: RedisSettings): boolean {
   return partitions > 1;
 }
 
-export function openProducer(queue: QueueSettings, watcher: ProducerWatcher): Producer {
-  if (queue.kind === "redis") {
-    const open = isPartitioned(queue) ? openPartitionedProducer : openRedisProducer;
-    return open({ ...queue, ...watcher });
+export async function openProducer(queue: QueueSettings, watcher: ProducerWatcher): Promise<Producer> {
+  if (queue.kind === "sqlite") {
+    const { openSqliteProducer } = await import("./sqlite/producer.ts");
+    return openSqliteProducer({ ...queue, ...watcher });
   }
-  return openSqliteProducer({ ...queue, ...watcher });
+  const open = isPartitioned(queue)
+    ? (await import("./redis/partitioned/producer.ts")).openPartitionedProducer
+    : (await import("./redis/producer.ts")).openRedisProducer;
+  return open({ ...queue, ...watcher });
 }
 
 /** @param retainMs how long the record of a sent email is kept */
-export function openConsumer(queue: QueueSettings, retainMs: number, watcher: StoreWatcher): Consumer {
-  if (queue.kind === "redis") {
-    const open = isPartitioned(queue) ? openPartitionedConsumer : openRedisConsumer;
-    return open({ ...queue, ...watcher, retainMs });
+export async function openConsumer(
+  queue: QueueSettings,
+  retainMs: number,
+  watcher: StoreWatcher,
+): Promise<Consumer> {
+  if (queue.kind === "sqlite") {
+    const { openSqliteConsumer } = await import("./sqlite/consumer.ts");
+    return openSqliteConsumer({ ...queue, ...watcher, retainMs });
   }
-  return openSqliteConsumer({ ...queue, ...watcher, retainMs });
+  const open = isPartitioned(queue)
+    ? (await import("./redis/partitioned/consumer.ts")).openPartitionedConsumer
+    : (await import("./redis/consumer.ts")).openRedisConsumer;
+  return open({ ...queue, ...watcher, retainMs });
 }
 
 /**
@@ -51,14 +53,20 @@ export function openConsumer(queue: QueueSettings, retainMs: number, watcher: St
  * @param retainMs how long the id of a deleted email stays known
  */
 export async function openAdmin(queue: QueueSettings, retainMs: number, log: Log): Promise<Admin> {
-  if (queue.kind === "redis") {
-    const open = isPartitioned(queue) ? openPartitionedAdmin : openRedisAdmin;
-    return open({ ...queue, retainMs, log });
+  if (queue.kind === "sqlite") {
+    const { openSqliteAdmin } = await import("./sqlite/admin.ts");
+    return openSqliteAdmin({ ...queue, retainMs, log });
   }
-  return openSqliteAdmin({ ...queue, retainMs, log });
+  const open = isPartitioned(queue)
+    ? (await import("./redis/partitioned/admin.ts")).openPartitionedAdmin
+    : (await import("./redis/admin.ts")).openRedisAdmin;
+  return open({ ...queue, retainMs, log });
 }
 
 /** As the health of an admin, for a Redis that may have no queue. */
-export function checkRedis(queue: RedisSettings, log: Log): Promise<Health> {
-  return (isPartitioned(queue) ? checkPartitions : checkOnePartition)({ ...queue, log });
+export async function checkRedis(queue: RedisSettings, log: Log): Promise<Health> {
+  const check = isPartitioned(queue)
+    ? (await import("./redis/partitioned/admin.ts")).checkPartitions
+    : (await import("./redis/admin.ts")).checkRedis;
+  return check({ ...queue, log });
 }

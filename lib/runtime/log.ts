@@ -2,7 +2,6 @@
 // written at once and in order; one that cannot be written is lost without harm, and the next one says so.
 
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
-import { isatty } from "node:tty";
 import { errorCode } from "./errors.ts";
 
 export const logLevels = ["debug", "info", "warn", "error"] as const;
@@ -143,7 +142,8 @@ export function openStdout(): (line: string) => boolean {
  */
 function openDescriptor(): number {
   try {
-    if (!fstatSync(1).isFIFO() && !isatty(1)) return 1;
+    const stdout = fstatSync(1);
+    if (!stdout.isFIFO() && !stdout.isCharacterDevice()) return 1;
     return openSync("/proc/self/fd/1", constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch {
     return 1;

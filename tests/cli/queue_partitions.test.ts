@@ -25,7 +25,7 @@ async function damaged() {
   opened.push(await queueAdminOf(env));
   const read = readConfig(env, "server");
   if (!read.ok) throw new Error(read.message);
-  const producer = openProducer(read.config.queue, { log: silent, onFatal() {} });
+  const producer = await openProducer(read.config.queue, { log: silent, onFatal() {} });
   await eventually("all partitions are ready", () => producer.health().partitions!.every(({ ok }) => ok));
   const all = [0, 1, 2, 3].map((partition) => submission({ id: createId(partition, 4) }));
   const answers = await Promise.all(all.map((one) => producer.submit(one, soon())));

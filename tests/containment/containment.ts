@@ -54,7 +54,7 @@ export function containment(urlOf: () => string | undefined): void {
           const good = await times(150, () => world.submit());
           const bad = await world.submit({ subject: word, from: "me@example.net" });
           good.push(...(await times(150, () => world.submit())));
-          world.startWorker({ weights: { [provider]: 1 }, ...hasty });
+          await world.startWorker({ weights: { [provider]: 1 }, ...hasty });
           const stop = trickle(world);
           await allAccepted(world, good);
           await eventually("the bad email is dead", () => isDead(world, bad), limitMs);
@@ -88,7 +88,7 @@ export function containment(urlOf: () => string | undefined): void {
           if (index % 12 === 0) bad.push(await world.submit({ subject: poisonWord(poison), from }));
           else good.push(await world.submit());
         });
-        world.startWorker({ weights: { [provider]: 1 }, ...hasty, doubtSplitAfterMs: 100 });
+        await world.startWorker({ weights: { [provider]: 1 }, ...hasty, doubtSplitAfterMs: 100 });
         // A batch in doubt at Resend is split only if other emails are accepted meanwhile.
         const stop = trickle(world);
         await allAccepted(world, good);
@@ -106,7 +106,7 @@ export function containment(urlOf: () => string | undefined): void {
     inWorld(`an email that breaks ${provider} is sent by the other provider`, {}, async (world) => {
       const word = poisonWord({ kind: "error", after: false, at: provider });
       const ids = await times(40, (index) => world.submit(index === 20 ? { subject: word } : {}));
-      world.startWorker({ ...hasty, giveUpAfterMs: 3_600_000, doubtMs: 2_000 });
+      await world.startWorker({ ...hasty, giveUpAfterMs: 3_600_000, doubtMs: 2_000 });
       await allAccepted(world, ids);
       await world.drained();
       expect((await world.stats()).states.dead).toBe(0);
@@ -120,7 +120,7 @@ export function containment(urlOf: () => string | undefined): void {
       const json = { statusCode: 500, name: "application_error", message: "An unexpected error occurred." };
       world.resend.faults.add({ fault: answerInstead(500, json), path: "/emails/batch" });
       await times(20, () => world.submit());
-      const worker = world.startWorker({ weights: { resend: 1 }, ...hasty, doubtSplitAfterMs: 100 });
+      const worker = await world.startWorker({ weights: { resend: 1 }, ...hasty, doubtSplitAfterMs: 100 });
       await eventually("it has been tried often", () => world.resend.requests.length > 12, limitMs);
       const { counters, states } = await world.stats();
       expect(counters["possible_duplicates"]).toBeUndefined();
@@ -151,7 +151,7 @@ export function containment(urlOf: () => string | undefined): void {
         begin(world);
         const concurrency = 2;
         const ids = await times(600, () => world.submit());
-        world.startWorker({ ...hasty, concurrency, giveUpAfterMs: 3_600_000 });
+        await world.startWorker({ ...hasty, concurrency, giveUpAfterMs: 3_600_000 });
         await eventually(
           "everything that is not in doubt has left",
           async () => {
@@ -181,7 +181,7 @@ export function containment(urlOf: () => string | undefined): void {
     world.postmark.goDown();
     const ids = await times(30, () => world.submit());
     // A busy machine must not make a request time out after the outage: that may end an email.
-    world.startWorker({ ...hasty, providerTimeoutMs: 10_000, giveUpAfterMs: 1, doubtMs: 1_000 });
+    await world.startWorker({ ...hasty, providerTimeoutMs: 10_000, giveUpAfterMs: 1, doubtMs: 1_000 });
     const asked = () => world.resend.requests.filter(({ method }) => method === "GET").length;
     await eventually("it has been asked a few times", () => asked() >= 3, limitMs);
     expect((await world.stats()).states.dead).toBe(0);
@@ -194,7 +194,7 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld("three hundred sender domains need at most twice the requests of one", {}, async (world) => {
     await times(1500, (index) => world.submit({ from: `me@domain-${index % 300}.example` }));
-    world.startWorker({ weights: { resend: 1 } });
+    await world.startWorker({ weights: { resend: 1 } });
     await world.drained();
     expect(world.acceptances()).toHaveLength(1500);
     expect(world.resend.requests.length).toBeLessThanOrEqual(2 * 15);
@@ -206,7 +206,7 @@ export function containment(urlOf: () => string | undefined): void {
     { resend: { unverifiedDomains: madeUp, unverifiedRefuses: "request" } },
     async (world) => {
       await world.submit();
-      world.startWorker({ weights: { resend: 1 }, rates: { resend: 20 }, concurrency: 2 });
+      await world.startWorker({ weights: { resend: 1 }, rates: { resend: 20 }, concurrency: 2 });
       await eventually("one honest sender is known", () => world.acceptances().length === 1, limitMs);
       await Promise.all(madeUp.map((domain) => world.submit({ from: `me@${domain}` })));
       const waits: number[] = [];
@@ -231,7 +231,7 @@ export function containment(urlOf: () => string | undefined): void {
         rates: { resend: 20, postmark: 40 },
         batchMax: 10,
       };
-      for (let started = 0; started < workers; started += 1) world.startWorker(options);
+      for (let started = 0; started < workers; started += 1) await world.startWorker(options);
       const rounds = 30;
       for (let round = 1; round <= rounds; round += 1) {
         await times(20, () => world.submit());
@@ -251,7 +251,7 @@ export function containment(urlOf: () => string | undefined): void {
     "an email that this worker's providers refuse waits for a provider that another worker served lately",
     { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
-      const { consumer } = world.startWorker({ weights: { resend: 1 } });
+      const { consumer } = await world.startWorker({ weights: { resend: 1 } });
       await consumer.compatible;
       await consumer.sweep({
         worker: "the one that has Postmark too",
@@ -264,7 +264,7 @@ export function containment(urlOf: () => string | undefined): void {
       await eventually("it waits", async () => (await world.show(id)).state === "waiting", limitMs);
       await consumer.sweep({ worker: "this one", retryMaxMs: 100, searchWaitMs: 100, providers: {} });
       expect((await world.show(id)).state).toBe("waiting");
-      world.startWorker({ weights: { postmark: 1 } });
+      await world.startWorker({ weights: { postmark: 1 } });
       await allAccepted(world, [id]);
     },
   );
@@ -274,7 +274,7 @@ export function containment(urlOf: () => string | undefined): void {
     {},
     async (world) => {
       const id = await world.submit();
-      const worker = world.startWorker({ weights: { resend: 0 } });
+      const worker = await world.startWorker({ weights: { resend: 0 } });
       await worker.consumer.compatible;
       const claimed = await worker.consumer.claim(
         claimRequest({ credential: "the old key", leaseMs: 5_000 }),
@@ -288,7 +288,7 @@ export function containment(urlOf: () => string | undefined): void {
   );
 
   inWorld("a provider of weight 0 gets nothing new", {}, async (world) => {
-    const worker = world.startWorker({ weights: { resend: 0, postmark: 1 } });
+    const worker = await world.startWorker({ weights: { resend: 0, postmark: 1 } });
     const ids = await times(20, () => world.submit());
     await allAccepted(world, ids);
     expect(world.resend.requests).toHaveLength(0);
@@ -296,7 +296,7 @@ export function containment(urlOf: () => string | undefined): void {
   });
 
   inWorld("a decision that fails leaves the provider to be tried again", {}, async (world) => {
-    const worker = world.startWorker({ weights: { resend: 1 }, leaseMs: 500, providerTimeoutMs: 200 });
+    const worker = await world.startWorker({ weights: { resend: 1 }, leaseMs: 500, providerTimeoutMs: 200 });
     const [state] = worker.states;
     const provider = state!.provider;
     // An unreadable answer, as only a bug could produce.
@@ -328,7 +328,11 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld("an email that always fails does not delay a good one", {}, async (world) => {
     const word = poisonWord({ kind: "reset", after: false, at: "resend" });
-    const { states } = world.startWorker({ weights: { resend: 1 }, ...hasty, giveUpAfterMs: 3_600_000 });
+    const { states } = await world.startWorker({
+      weights: { resend: 1 },
+      ...hasty,
+      giveUpAfterMs: 3_600_000,
+    });
     await world.submit({ subject: word });
     await eventually("it has failed often", () => world.resend.requests.length > 20, limitMs);
     const [state] = states;
@@ -339,7 +343,7 @@ export function containment(urlOf: () => string | undefined): void {
   });
 
   inWorld("an email that was refused with the account is not the next probe", {}, async (world) => {
-    const { states } = world.startWorker({ weights: { postmark: 1 } });
+    const { states } = await world.startWorker({ weights: { postmark: 1 } });
     const [state] = states;
     const { provider } = state!;
     const asked: number[] = [];
@@ -374,7 +378,7 @@ export function containment(urlOf: () => string | undefined): void {
     async (world) => {
       await Promise.all(madeUp.map((domain) => world.submit({ from: `me@${domain}` })));
       const honest = await world.submit();
-      world.startWorker({ weights: { resend: 1 }, rates: { resend: 50 }, concurrency: 1 });
+      await world.startWorker({ weights: { resend: 1 }, rates: { resend: 50 }, concurrency: 1 });
       await allAccepted(world, [honest]);
       expect(world.resend.requests.length).toBeLessThan(madeUp.length / 2);
       await world.drained();
@@ -385,7 +389,7 @@ export function containment(urlOf: () => string | undefined): void {
     "a breaker that opens during another provider's claim gets its question",
     { resend: { unverifiedDomains: ["example.net"] } },
     async (world) => {
-      const { consumer, states } = world.startWorker();
+      const { consumer, states } = await world.startWorker();
       await consumer.compatible;
       const postmark = states.find(({ provider }) => provider.name === "postmark")!;
       const claim = consumer.claim;
@@ -416,7 +420,7 @@ export function containment(urlOf: () => string | undefined): void {
 
   inWorld("a provider that hangs leaves slots for the other one", {}, async (world) => {
     world.postmark.faults.add({ fault: faults.hangBeforeAccepting, path: "/email/batch" });
-    world.startWorker({ concurrency: 2, batchMax: 1, providerTimeoutMs: 60_000, leaseMs: 150_000 });
+    await world.startWorker({ concurrency: 2, batchMax: 1, providerTimeoutMs: 60_000, leaseMs: 150_000 });
     const ids: string[] = [];
     for (let sent = 0; sent < 20; sent += 1) {
       ids.push(await world.submit());
@@ -433,7 +437,7 @@ export function containment(urlOf: () => string | undefined): void {
     async (world) => {
       world.resend.faults.add({ fault: faults.hangBeforeAccepting, path: "/domains" });
       const id = await world.submit();
-      world.startWorker({
+      await world.startWorker({
         weights: { resend: 1 },
         providerTimeoutMs: 2_000,
         leaseMs: 4_000,

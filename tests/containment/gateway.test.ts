@@ -21,7 +21,7 @@ const html503 = { status: 503, text: "<html>503 Service Temporarily Unavailable<
 inWorld("its 503 after Postmark accepted does not mean that nothing was sent", {}, async (world) => {
   world.postmark.faults.next({ stage: "accepted", effect: html503 });
   await times(3, () => world.submit());
-  world.startWorker({ weights: { postmark: 1 } });
+  await world.startWorker({ weights: { postmark: 1 } });
   await world.drained();
   await expectOnce(world, 3);
 });
@@ -35,7 +35,7 @@ for (const [what, effect] of refusals) {
     for (const fault of [{ stage: "accepted", effect: html503 } as const, { stage: "read", effect } as const])
       world.resend.faults.add({ fault, times: 1, path: "/emails/batch" });
     const [first] = await times(3, () => world.submit());
-    world.startWorker({ weights: { resend: 1 } });
+    await world.startWorker({ weights: { resend: 1 } });
     await eventually("it refused", () => world.resend.requests.length >= 2);
     await eventually("it is sent", async () => (await world.show(first!)).state === "sent");
     await world.drained();
@@ -52,7 +52,7 @@ inWorld(
   async (world) => {
     const other = await world.submit({ from: "someone@gmail.com" });
     const good = await times(20, () => world.submit());
-    world.startWorker({ weights: { resend: 1 } });
+    await world.startWorker({ weights: { resend: 1 } });
     await eventually(
       "the refused email is a dead letter",
       async () => (await world.show(other)).state === "dead",

@@ -73,7 +73,7 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
   };
   const resend = startFakeResend(options.resend);
   const postmark = startFakePostmark(options.postmark);
-  const producer = openProducer(queue, watcher);
+  const producer = await openProducer(queue, watcher);
   const workers: (() => Promise<void>)[] = [];
   const proxies: Proxy[] = [];
   await eventually("the store is verified", () => producer.health().ok);
@@ -86,7 +86,7 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
     return result.id;
   }
 
-  function startWorker({
+  async function startWorker({
     weights,
     rates = {},
     batchMax = Infinity,
@@ -96,7 +96,7 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
     url: way = url,
     ...over
   }: WorkerOptions = {}) {
-    const consumer = openConsumer(queueAt(way), retainMs, watcher);
+    const consumer = await openConsumer(queueAt(way), retainMs, watcher);
     const refused = { claims: 0, endings: 0 };
     let emptyClaims = 0;
     const claim = consumer.claim.bind(consumer);

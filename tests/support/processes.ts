@@ -32,7 +32,7 @@ export async function queueAdminOf(env: Record<string, string>): Promise<Admin> 
   } catch (error) {
     if (!(error instanceof QueueMissing)) throw error;
   }
-  const producer = openProducer(queue, {
+  const producer = await openProducer(queue, {
     log: silent,
     onFatal(reason) {
       throw new Error(reason);

@@ -32,8 +32,8 @@ export async function shapeQueue(env: Record<string, string>) {
       throw new Error(reason);
     },
   };
-  const producer = openProducer(queue, watcher);
-  const consumer = openConsumer(queue, retainMs, watcher);
+  const producer = await openProducer(queue, watcher);
+  const consumer = await openConsumer(queue, retainMs, watcher);
   await eventually("the store is ready", () => producer.health().ok);
   await consumer.compatible;
   const admin = await openAdmin(queue, retainMs, silent);

@@ -16,7 +16,7 @@ const onlyResend = { weights: { resend: 1 } };
 const onlyPostmark = { weights: { postmark: 1 } };
 
 inWorld("an email reaches a provider once, and leaves its record", {}, async (world) => {
-  world.startWorker(onlyResend);
+  await world.startWorker(onlyResend);
   const id = await world.submit({ to: "jane@example.org", subject: "Grüße", html: "<p>Hi</p>" });
   await world.drained();
   expect(world.resend.acceptances).toMatchObject([
@@ -28,7 +28,7 @@ inWorld("an email reaches a provider once, and leaves its record", {}, async (wo
 
 inWorld("a backlog leaves in full batches, by weight", {}, async (world) => {
   await times(800, () => world.submit());
-  world.startWorker({ weights: { resend: 3, postmark: 1 } });
+  await world.startWorker({ weights: { resend: 3, postmark: 1 } });
   await world.drained();
   expect(world.duplicates().size).toBe(0);
   expect(world.acceptances()).toHaveLength(800);
@@ -38,7 +38,7 @@ inWorld("a backlog leaves in full batches, by weight", {}, async (world) => {
 });
 
 inWorld("single emails follow the weights", {}, async (world) => {
-  const worker = world.startWorker({ weights: { resend: 3, postmark: 1 } });
+  const worker = await world.startWorker({ weights: { resend: 3, postmark: 1 } });
   for (let i = 0; i < 40; i += 1) {
     await world.submit();
     // Waits until the worker is idle: an email that arrives between its claims would go to the provider that claims
@@ -51,7 +51,7 @@ inWorld("single emails follow the weights", {}, async (world) => {
 inWorld("an invalid address in a batch does not affect the other emails", {}, async (world) => {
   const good = await times(60, () => world.submit());
   const ill = await world.submit({ to: "jane@exa mple" });
-  world.startWorker(onlyResend);
+  await world.startWorker(onlyResend);
   await world.drained();
   expect(world.resend.requests).toHaveLength(1);
   expect(new Set(world.resend.acceptances.map(({ emailId }) => emailId))).toEqual(new Set(good));
@@ -71,7 +71,7 @@ inWorld("a batch refused for an unnamed email continues in pieces, then one by o
     times: 3,
   });
   const ids = await times(64, () => world.submit());
-  world.startWorker(onlyResend);
+  await world.startWorker(onlyResend);
   await world.drained();
   expect(world.acceptances()).toHaveLength(64);
   expect(world.duplicates().size).toBe(0);
@@ -85,7 +85,7 @@ for (const unverifiedRefuses of ["email", "request"] as const) {
     { resend: { unverifiedDomains: ["unverified.example"], unverifiedRefuses } },
     async (world) => {
       await times(99, (i) => world.submit(i % 3 === 0 ? { from: "a@unverified.example" } : {}));
-      world.startWorker({ weights: { resend: 1000, postmark: 1 } });
+      await world.startWorker({ weights: { resend: 1000, postmark: 1 } });
       await world.drained();
       const elsewhere = world.postmark.acceptances.filter(({ from }) => from.includes("unverified"));
       expect(elsewhere).toHaveLength(33);
@@ -107,7 +107,7 @@ inWorld(
     postmark: { unverifiedDomains: ["unverified.example"] },
   },
   async (world) => {
-    world.startWorker();
+    await world.startWorker();
     const id = await world.submit({ from: "a@unverified.example", body: "keep me" });
     await world.drained();
     const dead = await world.show(id);
@@ -133,7 +133,7 @@ for (const name of [
   inWorld(`Resend never accepts twice: ${name}`, {}, async (world) => {
     world.resend.faults.next(faults[name], 3);
     await times(20, () => world.submit());
-    world.startWorker({ ...onlyResend, concurrency: 1 });
+    await world.startWorker({ ...onlyResend, concurrency: 1 });
     await world.drained();
     expect(world.resend.acceptances).toHaveLength(20);
     expect(world.duplicates().size).toBe(0);
@@ -170,7 +170,7 @@ for (const limitBeforeKey of [true, false]) {
         );
         await times(5, () => world.submit());
         // Another provider is available, but failing over now would send twice.
-        world.startWorker({ weights: { resend: 1000, postmark: 1 }, concurrency: 1 });
+        await world.startWorker({ weights: { resend: 1000, postmark: 1 }, concurrency: 1 });
         await world.drained();
         expect(world.resend.acceptances).toHaveLength(5);
         expect(world.postmark.acceptances).toHaveLength(0);
@@ -186,7 +186,7 @@ inWorld(
     world.resend.faults.next(
       answerInstead(409, { statusCode: 409, name: "invalid_idempotent_request", message: "used" }),
     );
-    world.startWorker(onlyResend);
+    await world.startWorker(onlyResend);
     const id = await world.submit();
     await world.drained();
     const dead = await world.show(id);
@@ -204,7 +204,7 @@ inWorld(
   async (world) => {
     world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
     await times(20, () => world.submit());
-    world.startWorker(onlyPostmark);
+    await world.startWorker(onlyPostmark);
     await world.drained();
     expect(world.postmark.acceptances).toHaveLength(20);
     expect(world.duplicates().size).toBe(0);
@@ -218,7 +218,7 @@ inWorld(
   async (world) => {
     world.postmark.faults.add({ fault: faults.resetBeforeAccepting, times: 1, path: "/email/batch" });
     await times(20, () => world.submit());
-    world.startWorker(onlyPostmark);
+    await world.startWorker(onlyPostmark);
     await world.drained();
     expect(world.postmark.acceptances).toHaveLength(20);
     expect(world.duplicates().size).toBe(0);
@@ -234,7 +234,7 @@ inWorld(
   async (world) => {
     world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
     const ids = await times(20, () => world.submit());
-    world.startWorker(onlyPostmark);
+    await world.startWorker(onlyPostmark);
     await world.drained();
     expect(world.duplicates().size).toBe(20);
     expect((await world.stats()).counters["possible_duplicates"]).toBe(ids.length);
@@ -245,14 +245,14 @@ inWorld("a failed search does not count", {}, async (world) => {
   world.postmark.faults.add({ fault: faults.resetAfterAccepting, times: 1, path: "/email/batch" });
   world.postmark.faults.add({ fault: faults.badGateway, times: 4, when: ({ method }) => method === "GET" });
   await world.submit();
-  world.startWorker(onlyPostmark);
+  await world.startWorker(onlyPostmark);
   await world.drained();
   expect(world.postmark.acceptances).toHaveLength(1);
 });
 
 inWorld("a provider that is down is replaced by the other, and used again afterwards", {}, async (world) => {
   world.resend.goDown();
-  world.startWorker({ giveUpAfterMs: 60_000 });
+  await world.startWorker({ giveUpAfterMs: 60_000 });
   await times(200, () => world.submit());
   await world.drained();
   expect(world.postmark.acceptances).toHaveLength(200);
@@ -268,7 +268,7 @@ inWorld("a provider that is down is replaced by the other, and used again afterw
 inWorld("an outage of every provider loses nothing and uses few attempts", {}, async (world) => {
   world.resend.goDown();
   world.postmark.goDown();
-  world.startWorker();
+  await world.startWorker();
   const ids = await times(50, () => world.submit());
   await eventually(
     "both are found to be down",
@@ -292,7 +292,7 @@ inWorld(
   "a wrong key opens its provider's breaker immediately, and does not count against the emails",
   { resend: { apiKey: "re_other" } },
   async (world) => {
-    world.startWorker();
+    await world.startWorker();
     await times(100, () => world.submit());
     await world.drained();
     expect(world.postmark.acceptances).toHaveLength(100);
@@ -310,7 +310,7 @@ inWorld(
       { "retry-after": "30" },
     );
     world.resend.faults.add({ fault: slow });
-    world.startWorker();
+    await world.startWorker();
     await times(100, () => world.submit());
     await world.drained();
     expect(world.postmark.acceptances).toHaveLength(100);
@@ -328,7 +328,7 @@ inWorld(
     const down = { statusCode: 503, name: "service_unavailable", message: "down" };
     for (const fault of [answerInstead(429, slow), answerInstead(503, down)])
       world.resend.faults.add({ fault, times: 1, path: "/emails/batch" });
-    world.startWorker({ ...onlyResend, giveUpAfterMs: 0 });
+    await world.startWorker({ ...onlyResend, giveUpAfterMs: 0 });
     const id = await world.submit({ body: "keep me" });
     await world.drained();
     const dead = await world.show(id);
@@ -345,7 +345,7 @@ inWorld(
   {},
   async (world) => {
     world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
-    world.startWorker({ weights: { resend: 1000, postmark: 1 }, doubtMs: 1500 });
+    await world.startWorker({ weights: { resend: 1000, postmark: 1 }, doubtMs: 1500 });
     await world.submit();
     await eventually("it is accepted", () => world.resend.acceptances.length === 1);
     world.resend.goDown();
@@ -357,23 +357,23 @@ inWorld(
 
 inWorld("doubt ends even if no worker serves the provider any more", {}, async (world) => {
   world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
-  const first = world.startWorker({ ...onlyResend, doubtMs: 4000 });
+  const first = await world.startWorker({ ...onlyResend, doubtMs: 4000 });
   const id = await world.submit();
   await eventually("it is accepted", () => world.resend.acceptances.length === 1);
   await first.stop();
-  world.startWorker(onlyPostmark);
+  await world.startWorker(onlyPostmark);
   await world.drained();
   expect(world.postmark.acceptances).toMatchObject([{ emailId: id }]);
 });
 
 inWorld("a provider of weight 0 gets nothing new, and its old batches are resolved", {}, async (world) => {
   world.resend.faults.add({ fault: faults.serverErrorAfterAccepting });
-  const first = world.startWorker(onlyResend);
+  const first = await world.startWorker(onlyResend);
   const old = await world.submit();
   await eventually("it is in doubt", async () => (await world.show(old)).state === "in-doubt");
   await first.stop();
   world.resend.faults.clear();
-  world.startWorker({ weights: { resend: 0, postmark: 1 } });
+  await world.startWorker({ weights: { resend: 0, postmark: 1 } });
   const fresh = await times(30, () => world.submit());
   await world.drained();
   expect(world.resend.acceptances.map(({ emailId }) => emailId)).toEqual([old]);
@@ -385,13 +385,13 @@ inWorld(
   {},
   async (world) => {
     world.resend.faults.next(faults.serverErrorAfterAccepting);
-    const first = world.startWorker(onlyResend);
+    const first = await world.startWorker(onlyResend);
     const old = await world.submit();
     await eventually("it is accepted", () => world.resend.acceptances.length === 1);
     await first.stop();
     world.postmark.settings.workMs = 200;
     await times(8000, () => world.submit());
-    world.startWorker({ weights: { resend: 0, postmark: 1 }, concurrency: 2 });
+    await world.startWorker({ weights: { resend: 0, postmark: 1 }, concurrency: 2 });
     await eventually("it is resolved", async () => (await world.show(old)).state === "sent");
     expect((await world.stats()).states.waiting).toBeGreaterThan(0);
   },
@@ -415,7 +415,7 @@ inWorld("a batch that keeps failing does not hold up new emails of its provider"
     },
   });
   // No backoff: the batch in doubt is due again immediately, always before new emails.
-  world.startWorker({ ...onlyResend, concurrency: 1, retryBaseMs: 0, retryMaxMs: 0 });
+  await world.startWorker({ ...onlyResend, concurrency: 1, retryBaseMs: 0, retryMaxMs: 0 });
   const stuck = await world.submit();
   await eventually("it is in doubt", async () => (await world.show(stuck)).state === "in-doubt");
   for (let i = 0; i < 10; i += 1) {
@@ -429,7 +429,7 @@ inWorld("a batch that keeps failing does not hold up new emails of its provider"
 });
 
 inWorld("several workers share a queue, and nothing is sent twice", {}, async (world) => {
-  for (let i = 0; i < 3; i += 1) world.startWorker();
+  for (let i = 0; i < 3; i += 1) await world.startWorker();
   const ids = await times(2000, () => world.submit());
   await world.drained();
   expect(world.acceptances()).toHaveLength(ids.length);
@@ -440,7 +440,7 @@ inWorld(
   "a worker that drains settles what is in flight and leaves the rest waiting",
   { resend: { workMs: 300 } },
   async (world) => {
-    const worker = world.startWorker({ ...onlyResend, concurrency: 2 });
+    const worker = await world.startWorker({ ...onlyResend, concurrency: 2 });
     await times(3000, () => world.submit());
     await eventually("requests are in flight", () => world.resend.requests.length >= 2);
     await worker.stop();
@@ -463,7 +463,7 @@ inWorld(
       await world.producer.submit({ id, text }, performance.now() + 60_000);
       bad.push(id);
     }
-    world.startWorker(onlyResend);
+    await world.startWorker(onlyResend);
     await world.drained();
     expect(world.resend.acceptances).toHaveLength(good.length);
     for (const id of bad) expect((await world.show(id)).state).toBe("dead");
@@ -475,7 +475,7 @@ const longLease = { leaseMs: 600_000 };
 
 inWorld("a settlement whose answer is lost is repeated", { resend: { workMs: 1000 } }, async (world) => {
   const proxy = await world.openProxy();
-  world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
+  await world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   const id = await world.submit();
   await eventually("the request is in progress", () => world.resend.requests.length === 1);
   // The reply to a settlement whose lease was held, and to nothing else.
@@ -498,7 +498,7 @@ inWorld(
   { resend: { workMs: 1000 } },
   async (world) => {
     const proxy = await world.openProxy();
-    world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
+    await world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
     const id = await world.submit();
     await eventually("the request is in progress", () => world.resend.requests.length === 1);
     proxy.cutAll();
@@ -513,7 +513,7 @@ inWorld(
 
 inWorld("a claim whose answer is lost is repeated, and its batch is sent", {}, async (world) => {
   const proxy = await world.openProxy();
-  world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
+  await world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   // The replies that contain the email: those to claims, but none of a new connection.
   proxy.onlyWith = "once-lost@example.org";
   proxy.replies = "cut";
@@ -528,7 +528,7 @@ inWorld("no request begins under a lease that could expire before the answer", {
   const proxy = await world.openProxy();
   const log = recordingLog();
   const slow = { log, leaseMs: 1000, providerTimeoutMs: 500, url: proxy.url };
-  const worker = world.startWorker({ ...onlyResend, ...slow });
+  const worker = await world.startWorker({ ...onlyResend, ...slow });
   await worker.consumer.compatible;
   proxy.delayMs = 600;
   await world.submit();
@@ -541,7 +541,7 @@ inWorld("no request begins under a lease that could expire before the answer", {
 
 inWorld("a worker that stops during a claim gives the batch back", {}, async (world) => {
   const proxy = await world.openProxy();
-  const worker = world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
+  const worker = await world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   await worker.consumer.compatible;
   // The reply that contains the email.
   proxy.onlyWith = "held-up@example.org";
@@ -559,14 +559,14 @@ inWorld("a slow answer to a claim is waited for", {}, async (world) => {
   const proxy = await world.openProxy();
   await times(4, () => world.submit({ body: "x".repeat(900_000) }));
   proxy.bytesPerSecond = 2_000_000;
-  world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
+  await world.startWorker({ ...onlyResend, ...longLease, url: proxy.url });
   await world.drained();
   expect(world.resend.requests).toHaveLength(1);
 });
 
 inWorld("a batch is limited by bytes too", {}, async (world) => {
   await times(5, () => world.submit({ body: "x".repeat(1_500_000) }));
-  world.startWorker(onlyResend);
+  await world.startWorker(onlyResend);
   await world.drained();
   expect(world.resend.requests).toHaveLength(3);
   expect(world.resend.acceptances).toHaveLength(5);
@@ -577,7 +577,7 @@ inWorld(
   {},
   async (world) => {
     world.resend.faults.next(faults.hangAfterAccepting);
-    world.startWorker({ ...onlyResend, providerTimeoutMs: 200 });
+    await world.startWorker({ ...onlyResend, providerTimeoutMs: 200 });
     const id = await world.submit();
     await world.drained();
     expect(world.resend.acceptances).toMatchObject([{ emailId: id }]);
@@ -588,7 +588,7 @@ inWorld(
 
 inWorld("a pause stops claims, lets batches in flight settle, and is logged once", {}, async (world) => {
   const log = recordingLog();
-  const worker = world.startWorker({ ...onlyResend, log });
+  const worker = await world.startWorker({ ...onlyResend, log });
   world.resend.faults.next({ stage: "accepted", delayMs: 2000, effect: "nothing" });
   const first = await world.submit();
   await eventually("the request has arrived", () => world.resend.requests.length === 1);
@@ -614,7 +614,7 @@ inWorld(
   "a worker that starts during a pause waits, and ends no doubt until it is over",
   {},
   async (world) => {
-    const first = world.startWorker({ ...onlyResend, doubtMs: 4000 });
+    const first = await world.startWorker({ ...onlyResend, doubtMs: 4000 });
     world.resend.faults.add({ fault: faults.resetAfterAccepting });
     const doubtful = await world.submit();
     await eventually("it is in doubt", async () => (await world.show(doubtful)).state === "in-doubt");
@@ -623,7 +623,7 @@ inWorld(
     const waiting = await world.submit();
     world.resend.faults.clear();
     const before = world.resend.requests.length;
-    const worker = world.startWorker(onlyPostmark);
+    const worker = await world.startWorker(onlyPostmark);
     await eventually("it knows", () => worker.consumer.paused());
     const endsAtMs = (await world.stats()).oldestDoubtSinceMs! + 4000;
     await eventually("its doubt is over", async () => (await world.stats()).nowMs > endsAtMs);
@@ -645,7 +645,7 @@ inWorld(
   "a dead letter that is retried is sent under a new key, and keeps its attempts",
   {},
   async (world) => {
-    world.startWorker(onlyResend);
+    await world.startWorker(onlyResend);
     world.resend.faults.next(
       answerInstead(422, { statusCode: 422, name: "validation_error", message: "Invalid `to`" }),
     );
@@ -672,7 +672,7 @@ inWorld(
   async (world) => {
     const ids = await times(3, () => world.submit());
     world.resend.faults.add({ fault: faults.resetAfterAccepting });
-    const worker = world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
+    const worker = await world.startWorker({ ...onlyResend, retryBaseMs: 60_000, retryMaxMs: 60_000 });
     await eventually("they are in doubt", async () => (await world.stats()).states["in-doubt"] === 3);
     await worker.stop();
     const { batch } = (await world.admin.show(ids[1]!))!;
@@ -682,7 +682,7 @@ inWorld(
     const { settlement, possibleDuplicates } = endDoubtNow({ ...batch!, emails }, nowMs);
     expect(await world.admin.release(batch!, settlement)).toBe(true);
     expect(possibleDuplicates.toSorted()).toEqual(ids.toSorted());
-    world.startWorker(onlyPostmark);
+    await world.startWorker(onlyPostmark);
     await world.drained();
     expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
     expect((await world.stats()).counters["possible_duplicates"]).toBe(3);
@@ -704,7 +704,7 @@ inWorld("emails that die together are logged in few lines, with the kind of fail
       },
     },
   });
-  world.startWorker({ ...onlyResend, log });
+  await world.startWorker({ ...onlyResend, log });
   await world.drained();
   const lines = log.events("dead-letter");
   expect(lines.map(({ count }) => count)).toEqual([50, 50]);
@@ -718,7 +718,7 @@ inWorld(
   "a settlement that the store does not answer holds up no other delivery, and is carried out in the end",
   {},
   async (world) => {
-    const { consumer, stop } = world.startWorker({ ...onlyResend, concurrency: 1 });
+    const { consumer, stop } = await world.startWorker({ ...onlyResend, concurrency: 1 });
     const first = await world.submit();
     let isAnswering = false;
     const settle = consumer.settle.bind(consumer);

@@ -32,10 +32,10 @@ inWorld(
   async (world) => {
     world.resend.faults.add({ fault: faults.hangBeforeAccepting });
     const ids = await Promise.all([0, 1].map((number) => world.submit({}, createId(number, partitions))));
-    const gone = world.startWorker({ weights: { resend: 1 }, providerTimeoutMs: 200, doubtMs: 1500 });
+    const gone = await world.startWorker({ weights: { resend: 1 }, providerTimeoutMs: 200, doubtMs: 1500 });
     await eventually("both are in doubt", async () => (await world.stats()).states["in-doubt"] === 2);
     await gone.stop();
-    const { consumer } = world.startWorker({ weights: { postmark: 1 } });
+    const { consumer } = await world.startWorker({ weights: { postmark: 1 } });
     const claimEnded = consumer.claimEnded.bind(consumer);
     let lost = "";
     let restore = () => {};
@@ -70,7 +70,7 @@ inWorld(
       when: ({ headers }) => isOfFirst(headers["idempotency-key"]),
     });
     for (const _ of [1, 2]) await world.submit({}, createId(0, partitions));
-    world.startWorker({ weights: { resend: 1 }, doubtSplitAfterMs: 0 });
+    await world.startWorker({ weights: { resend: 1 }, doubtSplitAfterMs: 0 });
     await eventually("both are in doubt", async () => (await world.stats()).states["in-doubt"] === 2);
     await eventually("it is split", async () => {
       await world.submit({}, createId(1, partitions));

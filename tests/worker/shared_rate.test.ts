@@ -12,10 +12,10 @@ const workers = 20;
 const onlyResend = { weights: { resend: 1 }, rates: { resend: limit }, batchMax: 5 };
 
 /** Starts the workers. Returns the times at which claims got a batch, by the store's clock. */
-function startWorkers(world: InProcess, options: WorkerOptions): number[] {
+async function startWorkers(world: InProcess, options: WorkerOptions): Promise<number[]> {
   const claimedAtMs: number[] = [];
   for (let started = 0; started < workers; started += 1) {
-    const { consumer } = world.startWorker(options);
+    const { consumer } = await world.startWorker(options);
     const claim = consumer.claim.bind(consumer);
     consumer.claim = async (request) => {
       const result = await claim(request);
@@ -45,7 +45,7 @@ for (const [store, urlOf, partitions] of [
       "stay within the limit that the provider names",
       { resend: { rateLimit: limit } },
       async (world) => {
-        const claimedAtMs = startWorkers(world, { ...onlyResend, rates: { resend: 2 } });
+        const claimedAtMs = await startWorkers(world, { ...onlyResend, rates: { resend: 2 } });
         await times(300, () => world.submit());
         await world.drained();
         expect(world.acceptances()).toHaveLength(300);
@@ -59,7 +59,7 @@ for (const [store, urlOf, partitions] of [
     );
 
     inWorld("all pause when the provider asks one of them to", {}, async (world) => {
-      const claimedAtMs = startWorkers(world, onlyResend);
+      const claimedAtMs = await startWorkers(world, onlyResend);
       await times(100, () => world.submit());
       await eventually("they work", () => world.resend.requests.length > 3);
       const body = { statusCode: 429, name: "rate_limit_exceeded", message: "Too many requests" };
@@ -77,7 +77,7 @@ for (const [store, urlOf, partitions] of [
     inWorld("take no permits while they are idle", {}, async (world) => {
       // One permit in a quarter of an hour.
       const options = { weights: { resend: 1 }, rates: { resend: 0.001 } };
-      const started = Array.from({ length: workers }, () => world.startWorker(options));
+      const started = await times(workers, () => world.startWorker(options));
       await eventually("all are idle", () => started.every((one) => one.isIdle()));
       const id = await world.submit();
       await eventually("it is accepted", () => world.acceptances().some(({ emailId }) => emailId === id));
@@ -85,7 +85,7 @@ for (const [store, urlOf, partitions] of [
 
     inWorld("keep the weights", {}, async (world) => {
       const batchMax = 2;
-      startWorkers(world, {
+      await startWorkers(world, {
         weights: { resend: 3, postmark: 1 },
         rates: { resend: 100, postmark: 100 },
         batchMax,

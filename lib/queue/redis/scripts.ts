@@ -35,11 +35,12 @@ const withRates = common + rates;
 
 /** @param shared the text that is inserted; without any, the script does not compare the format */
 function createScript(source: string, shared = common): Script {
-  const calls = `${shared}${source}`.matchAll(/call\('([A-Z]+)'/g);
-  const commands = new Set(Array.from(calls, ([, name = ""]) => name));
   const versions = new Map<number, ReturnType<Script["version"]>>();
   return {
-    commands: [...commands],
+    get commands() {
+      const calls = `${shared}${source}`.matchAll(/call\('([A-Z]+)'/g);
+      return [...new Set(Array.from(calls, ([, name = ""]) => name))];
+    },
     version(partitions) {
       const known = versions.get(partitions);
       if (known !== undefined) return known;
