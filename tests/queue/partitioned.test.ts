@@ -251,6 +251,30 @@ describe("partitions: a submission", () => {
     expect(await first).toBe(written.id);
   });
 
+  test("with a key is refused at once while as many as half of a server's wait for partitions that are down", async () => {
+    const queue = await partitioned();
+    const producer = queue.produce();
+    await queue.healthy(producer);
+    queue.kill(2);
+    await queue.healthy(producer, [0, 1, 3]);
+    const key = keyOf(2);
+    const until = performance.now() + 60_000;
+    const waiting = Array.from({ length: 4096 }, () => producer.submit(keyed(key), until));
+    expect(await producer.submit(keyed(key), until)).toEqual({ kind: "busy" });
+    await store(producer, keyed(keyOf(1)));
+
+    queue.revive(2);
+    const kinds = new Set((await Promise.all(waiting)).map(({ kind }) => kind));
+    expect([...kinds]).toEqual(["stored"]);
+    expect(await producer.submit(keyed(key), until)).toMatchObject({ kind: "stored" });
+
+    queue.kill(2);
+    await queue.healthy(producer, [0, 1, 3]);
+    const large = { ...keyed(key), text: "x".repeat(20 * 1024 * 1024) };
+    void producer.submit(large, until);
+    expect(await producer.submit(large, until)).toEqual({ kind: "busy" });
+  });
+
   test("waits for the first partition that comes back while all are down", async () => {
     const { queue, producer } = await running();
     for (const number of numbers) queue.kill(number);

@@ -6,6 +6,13 @@ import { RedisProducer, type RedisProducerOptions } from "../producer.ts";
 import { mergeHealth, splitOptions } from "./partitions.ts";
 import { gatherStats } from "./stats.ts";
 
+/**
+ * Most emails, and most of their text in UTF-16 units, that wait for partitions which do not take them now: half of what a
+ * server holds, so that there is room for the others.
+ */
+const stuckMax = 4096;
+const stuckCharsMax = 32 * 1024 * 1024;
+
 export function openPartitionedProducer(options: RedisProducerOptions): Producer {
   return new PartitionedProducer(options);
 }
@@ -14,6 +21,8 @@ class PartitionedProducer implements Producer {
   readonly #partitions: readonly RedisProducer[];
   /** Where the next email goes whose own partition cannot take it. */
   #next = 0;
+  /** Emails with a key that wait for a partition which did not take them when they came. */
+  #stuck = { emails: 0, chars: 0 };
 
   constructor(options: RedisProducerOptions) {
     this.#partitions = splitOptions(options).map(
@@ -36,11 +45,13 @@ class PartitionedProducer implements Producer {
     const { id, idempotency } = submission;
     const number = partitionOf(idempotency?.key ?? id, this.#partitions.length);
     const own = this.#partitions[number]!;
-    if (idempotency !== undefined) return own.submit(this.#moved(submission, number), deadlineMs);
-    const elsewhere = own.takes(submission, deadlineMs)
-      ? undefined
-      : this.#submitElsewhere(submission, deadlineMs);
-    return elsewhere ?? own.submit(submission, deadlineMs);
+    const takes = own.takes(submission, deadlineMs);
+    if (idempotency === undefined) {
+      const elsewhere = takes ? undefined : this.#submitElsewhere(submission, deadlineMs);
+      return elsewhere ?? own.submit(submission, deadlineMs);
+    }
+    const moved = this.#moved(submission, number);
+    return takes ? own.submit(moved, deadlineMs) : this.#submitStuck(own, moved, deadlineMs);
   }
 
   stats() {
@@ -53,6 +64,18 @@ class PartitionedProducer implements Producer {
 
   async close() {
     await Promise.all(this.#partitions.map((one) => one.close()));
+  }
+
+  async #submitStuck(own: RedisProducer, submission: Submission, deadlineMs: number): Promise<SubmitResult> {
+    const stuck = this.#stuck;
+    const { length } = submission.text;
+    if (stuck.emails >= stuckMax || stuck.chars + length > stuckCharsMax) return { kind: "busy" };
+    stuck.emails += 1;
+    stuck.chars += length;
+    const result = await own.submit(submission, deadlineMs);
+    stuck.emails -= 1;
+    stuck.chars -= length;
+    return result;
   }
 
   /** Submits an email that was in no write to a partition that can take it; undefined if there is none. */
