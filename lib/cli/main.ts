@@ -6,6 +6,9 @@ import { type Command, defineGroup, type ExitCode, UsageError, wordOf } from "./
 import { visibleLines } from "./format.ts";
 import { complain, Failure, hint, print, printFailure } from "./output.ts";
 
+// deploy/build.ts lets the executable start with code that is interpreted for longer, since most of it runs only once.
+setTimeout(() => Bun.unsafe.setJITPolicy(1), 1000).unref();
+
 /** Only the command that is called is loaded: the others would double the time that it takes to start. */
 const loaders = new Map<string, () => Promise<Command>>([
   ["server", async () => (await import("./server_and_worker.ts")).serverCommand],

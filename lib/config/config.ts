@@ -230,16 +230,16 @@ function isShortened(name: string, known: string): boolean {
  * spelling errors" (CACM, 1964).
  */
 function isWithin(edits: number, a: string, b: string): boolean {
+  if (edits === 0 || a === b) return a === b;
   if (Math.abs(a.length - b.length) > edits) return false;
   let same = 0;
   while (same < a.length && a[same] === b[same]) same++;
   const [x, y] = [a.slice(same), b.slice(same)];
-  if (x === "" && y === "") return true;
-  if (edits === 0) return false;
+  const [restOfX, restOfY] = [x.slice(1), y.slice(1)];
   return (
-    isWithin(edits - 1, x.slice(1), y.slice(1)) ||
-    isWithin(edits - 1, x.slice(1), y) ||
-    isWithin(edits - 1, x, y.slice(1)) ||
+    isWithin(edits - 1, restOfX, restOfY) ||
+    isWithin(edits - 1, restOfX, y) ||
+    isWithin(edits - 1, x, restOfY) ||
     (x[0] === y[1] && x[1] === y[0] && isWithin(edits - 1, x.slice(2), y.slice(2)))
   );
 }
