@@ -51,6 +51,21 @@ export function outpaced(known: KnownRate, shared: SharedRate, nowMs: number, ra
   return heard(known, { ...shared, nextInMs: shared.nextInMs + random * spreadMs }, nowMs);
 }
 
+/** What the worker knows once the queue has carried out a change: it never lets a permit fall due later than the rate allows. */
+export function adopted(
+  known: KnownRate,
+  { factor, step, minPerSecond, maxPerSecond }: Extract<RateChange, { kind: "learned" }>,
+  nowMs: number,
+): KnownRate {
+  const perSecond = Math.min(maxPerSecond, Math.max(minPerSecond, known.perSecond * factor + step));
+  return { ...known, perSecond, nextAtMs: Math.min(known.nextAtMs, nowMs + 1000 / perSecond) };
+}
+
+/** How many permits may be asked for at the same time. The queue gives them up to 50 ms before they fall due. */
+export function permitsAtOnce({ perSecond }: KnownRate): number {
+  return Math.max(1, Math.floor(perSecond * 0.05));
+}
+
 /** The worker has learned this itself. */
 export function paused(known: KnownRate, forMs: number, nowMs: number): KnownRate {
   return forMs > 0 ? { ...known, pausedUntilMs: Math.max(known.pausedUntilMs, nowMs + forMs) } : known;

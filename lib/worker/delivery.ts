@@ -34,7 +34,7 @@ export class Delivery {
   /** The batch without the emails that left it before its first request. */
   #open: DecodedBatch;
   #policy: Policy;
-  readonly #stuck = Promise.withResolvers<void>();
+  readonly #released = Promise.withResolvers<void>();
   /** The use of the permit that the claim took. */
   #rate: Settlement["rate"];
 
@@ -52,9 +52,12 @@ export class Delivery {
     this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
   }
 
-  /** Resolves if nothing is left to do but to repeat a settlement that the store did not answer. */
-  get stuck(): Promise<void> {
-    return this.#stuck.promise;
+  /**
+   * Resolves when it needs its slot no longer: the provider has answered, or nothing is left to do but to repeat a
+   * settlement that the store did not answer.
+   */
+  get released(): Promise<void> {
+    return this.#released.promise;
   }
 
   /** The input of a decision now. `nowMs` estimates the store's time, and is never ahead of it. */
@@ -80,7 +83,7 @@ export class Delivery {
       if (!isReleased) state.release(admission, this.#rate?.kind === "unused");
       isReleased = true;
     };
-    void this.stuck.then(release);
+    void this.released.then(release);
     try {
       // A mixed-up reply would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
@@ -95,7 +98,9 @@ export class Delivery {
       if (rest !== undefined && !isInDoubt(batch)) {
         log.warn("batch-in-doubt", { ...about, reason: kindOf(failure?.reason) });
       }
+      this.#released.resolve();
       await this.#carryOut(decision);
+      if (change !== undefined) state.adopt(change);
     } catch (error) {
       // A bug, or a store that refuses a valid settlement: the batch stays leased, and is claimed again later.
       log.error("delivery-failed", { batch: batch.id, ...describe(error) });
@@ -207,7 +212,7 @@ export class Delivery {
         return await consumer.settle(this.#batch, settlement);
       } catch (error) {
         if (!(error instanceof StoreUnavailable)) throw error;
-        if (isOver) this.#stuck.resolve();
+        if (isOver) this.#released.resolve();
         if (pauseMs === pauseMinMs)
           log.warn("settlement-repeated", { batch: this.#batch.id, reason: error.message });
         await Bun.sleep(pauseMs);

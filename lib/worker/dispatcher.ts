@@ -1,22 +1,21 @@
 // The worker's loop: picks a provider, claims a batch for it, and gives it to a free slot. Claims are made one at a
-// time, so that shares are exact and an idle worker asks the store once; requests run concurrently.
+// time, so that shares are exact and an idle worker asks the store once; but those of a backlog are made together, since
+// a store that fsyncs answers all of them as soon as one. Requests run concurrently.
 
 import { describe } from "../runtime/errors.ts";
+import { permitsAtOnce } from "../policy/rate_limit.ts";
 import { charge, inTurn, type Shares } from "../policy/round_robin.ts";
-import { type ClaimResult, type ClaimSource, StoreUnavailable } from "../queue/contract.ts";
+import type { ClaimResult, ClaimSource } from "../queue/contract.ts";
 import type { Claim } from "../queue/claimant.ts";
+import { Claims, dueCountMax, type PlannedClaim } from "./claims.ts";
 import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 import type { Admission, ProviderState } from "./provider_state.ts";
 
-/** Most stored bytes of a batch, unless it is a single email. */
-const batchBytesMax = 4 * 1024 * 1024;
 /** Longest sleep, since a wake-up may be lost, ms. */
 const pollMs = 1000;
 /** Longest that emails wait for the permit of the provider whose turn it is, ms. */
 const turnWaitMaxMs = 1000;
-/** Due emails are counted up to this many. */
-const dueCountMax = 5000;
 /** Pause between two batches in doubt of a provider of weight 0, ms. */
 const restMs = 50;
 /** Pause before another claim if the store did not answer, ms. */
@@ -29,6 +28,7 @@ const unsettledFactor = 4;
 
 export class Dispatcher {
   readonly #context: DeliveryContext;
+  readonly #claims: Claims;
   readonly #states: readonly ProviderState[];
   readonly #inFlight = new Set<Promise<void>>();
   /** Deliveries that are not settled, also without a slot. */
@@ -41,14 +41,12 @@ export class Dispatcher {
   /** Emails that were still due after the last claim that took some. */
   #dueLeft = 0;
   #stopping = false;
-  /** Why the store does not answer; undefined while it does. */
-  #lost: string | undefined;
-  #paused = false;
   readonly #stopped: Promise<void>;
 
   /** Starts the loop. */
   constructor(context: DeliveryContext, states: readonly ProviderState[]) {
     this.#context = context;
+    this.#claims = new Claims(context);
     this.#states = states;
     context.consumer.onWake(() => this.#wakeup.resolve());
     this.#stopped = this.#run();
@@ -97,12 +95,42 @@ export class Dispatcher {
         this.#occupy(state.probe(this.#context, admission), false);
         continue;
       }
-      const shared = turn === undefined || turn === state;
-      const step = await this.#claimWith(admission, shared, turn === undefined ? open : admitted);
-      if (step.endsRound) return step.sleepMs;
-      sleepMs = Math.min(sleepMs, step.sleepMs);
+      const claim = {
+        admission,
+        lane: state.firstLane,
+        sources: this.#sourcesFor(admission),
+        shared: turn === undefined || turn === state,
+        eligible: turn === undefined ? open : admitted,
+      };
+      // Where shares decide who is next, one batch follows the other.
+      const isNext = turn === undefined || admitted.length === 1;
+      const claims = isNext ? [claim, ...this.#further(claim, most)] : [claim];
+      const steps = await Promise.all(claims.map((one) => this.#claimWith(one)));
+      const last = steps.filter(({ endsRound }) => endsRound);
+      if (last.length > 0) return Math.min(...last.map((step) => step.sleepMs));
+      sleepMs = Math.min(sleepMs, ...steps.map((step) => step.sleepMs));
     }
     return sleepMs;
+  }
+
+  /**
+   * The claims that are made together with this one: for as many full batches as are known to be due and fit into free
+   * slots. They look only for new emails.
+   * @param most requests that the provider may have under way
+   */
+  #further(claim: PlannedClaim, most: number): PlannedClaim[] {
+    const { state } = claim.admission;
+    if (state.weight === 0) return [];
+    const { concurrency } = this.#context.settings;
+    const full = Math.floor(this.#dueLeft / state.carries);
+    const count = Math.min(full, concurrency - this.#inFlight.size, permitsAtOnce(state.rate));
+    const lanes = Array.from({ length: concurrency }, (_, lane) => lane).filter(
+      (lane) => lane !== claim.lane,
+    );
+    return lanes.slice(0, Math.max(0, count - 1)).flatMap((lane) => {
+      const admission = state.inFlight < most ? state.admit(performance.now()) : undefined;
+      return admission === undefined ? [] : { ...claim, admission, lane, sources: ["emails"] };
+    });
   }
 
   /**
@@ -121,22 +149,17 @@ export class Dispatcher {
     return this.#dueLeft > Math.min(dueCountMax - 1, ...each) ? undefined : turn;
   }
 
-  /**
-   * @param shared whether the provider may take emails that others may take too
-   * @returns whether nothing more is claimed in this round, and how long to sleep after it, ms
-   */
+  /** @returns whether nothing more is claimed in this round, and how long to sleep after it, ms */
   async #claimWith(
-    admission: Admission,
-    shared: boolean,
-    eligible: readonly ProviderState[],
+    planned: PlannedClaim,
   ): Promise<{ readonly endsRound: boolean; readonly sleepMs: number }> {
+    const { admission, shared, eligible } = planned;
     const { state } = admission;
-    const sources = this.#sourcesFor(admission);
-    if (sources.length === 0) {
+    if (planned.sources.length === 0) {
       state.release(admission);
       return { endsRound: false, sleepMs: Infinity };
     }
-    const claimed = await this.#claim(admission, sources, shared);
+    const claimed = await this.#claims.make(planned);
     if (claimed === undefined) {
       state.release(admission);
       return { endsRound: true, sleepMs: storePauseMs };
@@ -217,58 +240,15 @@ export class Dispatcher {
     return order.filter((one) => sources.includes(one));
   }
 
-  /** Returns undefined if the store did not answer. */
-  async #claim(
-    { state, admitted }: Admission,
-    sources: readonly ClaimSource[],
-    shared: boolean,
-  ): Promise<{ readonly claim: Claim; readonly result: ClaimResult } | undefined> {
-    const { consumer, log, settings, worker } = this.#context;
-    const { leaseMs, doubtTimeoutMs: doubtMs } = settings;
-    const { name, credential, context, startRate: startPerSecond } = state.provider;
-    const request = {
-      claimant: `${worker}:${name}`,
-      provider: name,
-      credential,
-      sources,
-      shared,
-      countMax: admitted.kind === "halfOpen" ? 1 : state.countMax,
-      bytesMax: batchBytesMax,
-      leaseMs,
-      doubtMs,
-      context,
-      dueCountMax,
-      startPerSecond,
-    };
-    try {
-      const claimed = await state.claimant.claim(leaseMs, ({ id, number }) =>
-        consumer.claim({ ...request, claimId: id, number }),
-      );
-      if (this.#lost !== undefined) log.info("store-restored");
-      this.#lost = undefined;
-      // Logged once, however many claims are refused.
-      const wasPaused = this.#paused;
-      this.#paused = consumer.paused();
-      if (this.#paused && !wasPaused) log.info("claims-paused");
-      if (wasPaused && !this.#paused) log.info("claims-resumed");
-      return claimed;
-    } catch (error) {
-      const reason = error instanceof StoreUnavailable ? error.message : describe(error).reason;
-      if (reason !== this.#lost) log.error("store-lost", { reason });
-      this.#lost = reason;
-      return undefined;
-    }
-  }
-
   /**
-   * The time for which a delivery has its slot. It gives the slot up when only its settlement is left and the store does
-   * not answer: with several partitions, claims go on in the others.
+   * The time for which a delivery has its slot. It gives the slot up when only its settlement is left, unless too many
+   * deliveries wait for theirs.
    */
   #slotOf(delivery: Delivery, done: Promise<void>): Promise<void> {
     if (this.#unsettled.size >= unsettledFactor * this.#context.settings.concurrency) return done;
     const settled = done.finally(() => this.#unsettled.delete(settled));
     this.#unsettled.add(settled);
-    return Promise.race([settled, delivery.stuck]);
+    return Promise.race([settled, delivery.released]);
   }
 
   #occupy(slot: Promise<void>, isSuspect: boolean): void {

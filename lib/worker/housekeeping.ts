@@ -62,7 +62,7 @@ export class Housekeeper {
   async #settle(delivery: Delivery, done: Promise<void>): Promise<void> {
     const settled = done.catch(this.#report).finally(() => this.#unsettled.delete(settled));
     this.#unsettled.add(settled);
-    await Promise.race([settled, delivery.stuck]);
+    await Promise.race([settled, delivery.released]);
   }
 
   async #round(): Promise<void> {

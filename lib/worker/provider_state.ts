@@ -8,6 +8,7 @@ import { closedBreaker, record, suspiciousBreaker } from "../policy/breaker.ts";
 import type { Decision, DecisionInput, Policy, Question } from "../policy/decision.ts";
 import { isLate } from "../policy/decide_email.ts";
 import {
+  adopted,
   heard,
   type KnownRate,
   learnRate,
@@ -22,7 +23,7 @@ import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type ClaimSource, type Consumer, type RateChange, type SharedRate } from "../queue/contract.ts";
 import { StoreUnavailable } from "../queue/contract.ts";
-import { Claimant } from "../queue/claimant.ts";
+import type { Claimant } from "../queue/claimant.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
 
 /** Pause before another question if the store did not answer, ms. */
@@ -46,7 +47,8 @@ export class ProviderState {
   readonly name: string;
   /** 0: nothing new, batches in doubt are still resolved. */
   readonly weight: number;
-  readonly claimant = new Claimant();
+  /** Each makes one claim at a time. */
+  readonly claimants: Claimant[] = [];
   breaker: Breaker = closedBreaker;
   rate: KnownRate;
   senders: KnownSenders = noSenders;
@@ -92,6 +94,12 @@ export class ProviderState {
     return { kind: "nothing", atMs: breaker.kind === "open" ? Math.max(atMs, breaker.untilMs) : Infinity };
   }
 
+  /** Where the next claim is made: one that was not answered is repeated before new ones are made. */
+  get firstLane(): number {
+    const unanswered = this.claimants.findIndex(({ isUnanswered }) => isUnanswered);
+    return Math.max(0, unanswered);
+  }
+
   /** Undefined if nothing may begin now. */
   admit(nowMs: number): Admission | undefined {
     const before = this.breaker;
@@ -108,6 +116,11 @@ export class ProviderState {
     if (rate === undefined) return;
     const nowMs = performance.now();
     this.rate = isOutpaced ? outpaced(this.rate, rate, nowMs, Math.random()) : heard(this.rate, rate, nowMs);
+  }
+
+  /** The queue has carried out a change of the rate. */
+  adopt(change: RateChange): void {
+    if (change.kind === "learned") this.rate = adopted(this.rate, change, performance.now());
   }
 
   /** Ends an admission. If its permit went back to the queue, it can be asked for at once. */

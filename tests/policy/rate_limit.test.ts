@@ -1,6 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { heard, learnRate, newRate, nextPermitAtMs, outpaced, paused } from "../../lib/policy/rate_limit.ts";
+import {
+  adopted,
+  heard,
+  learnRate,
+  newRate,
+  nextPermitAtMs,
+  outpaced,
+  paused,
+  permitsAtOnce,
+} from "../../lib/policy/rate_limit.ts";
 import type { RateHint } from "../../lib/policy/request_outcome.ts";
 
 const start = { perSecond: 2, version: 3, throttles: 0 };
@@ -105,6 +114,22 @@ describe("rate: a worker's knowledge", () => {
     expect(askedAtMs(100, 0)).toBe(1_300);
     expect(askedAtMs(100, 0.5)).toBe(1_350);
     expect(askedAtMs(2, 0.5)).toBe(1_550);
+  });
+
+  test("once the queue has adopted a rate, no permit falls due later than it allows", () => {
+    const waiting = heard(newRate(2), { ...answer, perSecond: 2, nextInMs: 450 }, 1_000);
+    const about = { isThrottled: false, maxPerSecond: 2, random: 0 };
+    const known = adopted(waiting, learnRate(answer, { limitPerSecond: 100 }, about), 1_050);
+    expect(known.perSecond).toBe(90);
+    expect(nextPermitAtMs(known, 1_050)).toBeCloseTo(1_061, 0);
+    // A permit that falls due sooner stays as it is.
+    expect(nextPermitAtMs({ ...known, nextAtMs: 1_055 }, 1_050)).toBe(1_055);
+    const unchanged = learnRate({ ...answer, limitPerSecond: 100 }, { limitPerSecond: 100 }, about);
+    expect(adopted({ ...known, nextAtMs: 1_055 }, unchanged, 1_050)).toMatchObject({ nextAtMs: 1_055 });
+  });
+
+  test("only a fast rate allows several permits at a time", () => {
+    expect([2, 9, 40, 900].map((perSecond) => permitsAtOnce(newRate(perSecond)))).toEqual([1, 1, 2, 45]);
   });
 
   test("its own pause holds, also if the queue does not know it yet", () => {

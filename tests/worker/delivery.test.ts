@@ -741,3 +741,44 @@ inWorld(
     expect(world.acceptances()).toHaveLength(4);
   },
 );
+
+inWorld(
+  "a backlog is claimed in several batches at a time, an idle queue in one claim at a time",
+  { resend: { rateLimit: 1000 } },
+  async (world) => {
+    await times(1000, () => world.submit());
+    const { consumer } = world.startWorker(onlyResend);
+    let underWay = 0;
+    let most = 0;
+    const claim = consumer.claim.bind(consumer);
+    consumer.claim = (request) => {
+      underWay += 1;
+      most = Math.max(most, underWay);
+      return claim(request).finally(() => (underWay -= 1));
+    };
+    await world.drained();
+    expect(most).toBeWithin(2, 9);
+    expect(world.resend.requests).toHaveLength(10);
+    expect(world.duplicates().size).toBe(0);
+    most = 0;
+    await world.submit();
+    await world.drained();
+    expect(most).toBe(1);
+  },
+);
+
+inWorld("a slot is free as soon as the provider has answered", {}, async (world) => {
+  const { consumer } = world.startWorker({ ...onlyResend, concurrency: 1 });
+  const gate = Promise.withResolvers<void>();
+  const settle = consumer.settle.bind(consumer);
+  consumer.settle = async (batch, settlement) => {
+    await gate.promise;
+    return settle(batch, settlement);
+  };
+  for (const accepted of [1, 2]) {
+    await world.submit();
+    await eventually(`${accepted} accepted`, () => world.acceptances().length === accepted);
+  }
+  gate.resolve();
+  await world.drained();
+});
