@@ -28,10 +28,12 @@ async function start(kind: (typeof replicatedKinds)[number]): Promise<Replicated
 const endNames = Object.keys(primaryEnds) as (keyof typeof primaryEnds)[];
 
 const loops = 8;
+/** Before the next submission of a loop: as fast as possible would take the CPU time that a failover needs. */
+const pauseMs = 10;
 /** How many acknowledgements show that the store accepts emails. */
 const some = 100;
 
-/** Submits without a pause. */
+/** Submits all the time. */
 async function startLoad(url: string, minReplicas: number) {
   const producer = openRedisProducer(queueOptions(url, minReplicas));
   await eventually("the store is ready", () => producer.health().ok);
@@ -41,6 +43,7 @@ async function startLoad(url: string, minReplicas: number) {
     while (!isOver) {
       const answer = await producer.submit(submission(), performance.now() + 10_000);
       if (answer.kind === "stored") acknowledged.push(answer.id);
+      await Bun.sleep(pauseMs);
     }
   });
   const stop = async () => {
