@@ -1,4 +1,5 @@
-// A real browser for the tests of the web client: Debian's chromium, driven by Playwright.
+// A real browser for the tests of the web client: Debian's chromium without its user interface, whose pages take most of
+// the CPU time of `chromium --headless`. Driven by Playwright.
 
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { hangMs } from "./eventually.ts";
@@ -6,8 +7,8 @@ import { hangMs } from "./eventually.ts";
 export type { Browser, BrowserContextOptions, Page };
 
 export async function startBrowser(): Promise<Browser> {
-  const executablePath = Bun.which("chromium");
-  if (executablePath === null) throw new Error("chromium is missing: tests/run installs it");
+  const executablePath = Bun.which("chromium-headless-shell");
+  if (executablePath === null) throw new Error("chromium-headless-shell is missing: tests/run installs it");
   // As root, as in most containers, chromium's sandbox does not start. It opens only what the tests serve.
   const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
   return chromium.launch({ executablePath, args });
