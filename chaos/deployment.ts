@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Proxy, startProxy } from "../fakes/tcp_proxy.ts";
 import { freePort } from "../tests/support/eventually.ts";
+import { serviceCommand } from "../tests/support/service_command.ts";
 import { type Clock, createClock } from "./clock/clock.ts";
 import { type Disk, openDisk } from "./disk/disk.ts";
 import { defaultFrom, unverifiedDomain } from "./emails.ts";
@@ -22,7 +23,7 @@ export interface DeploymentOptions {
   readonly seed: number;
   /** Holds everything that the run leaves behind. */
   readonly folder: string;
-  /** The service's sources. */
+  /** The service: the folder of its sources, or the executable. */
   readonly product: string;
   /** Library that makes a disk fail; required if a fault of the scenario concerns the disk. */
   readonly diskLibrary: string | undefined;
@@ -268,7 +269,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     env: Record<string, string>,
   ): Promise<ManagedProcess> {
     const port = scenario.staysReady ? String(await freePort()) : "";
-    const one = component(name, [...bun, join(product, file)], { ...env, ADMIN_PORT: port });
+    const one = component(name, serviceCommand(file, product), { ...env, ADMIN_PORT: port });
     if (port !== "") watched.push({ component: one, url: `http://127.0.0.1:${port}` });
     return one;
   }
@@ -339,7 +340,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       return url === undefined ? { DATA_DIR: data } : { REDIS_URL: url };
     },
     async operate(...args) {
-      const child = Bun.spawn([...bun, join(product, "lib/cli/main.ts"), ...args, "--json"], {
+      const child = Bun.spawn([...serviceCommand("lib/cli/main.ts", product), ...args, "--json"], {
         cwd: logs,
         env: {
           PATH: process.env["PATH"] ?? "",

@@ -28,7 +28,7 @@ lost, altered, stuck, wrongly dead, or accepted twice where that was avoidable.
   --seed N            seed of the faults and the emails; by default a new one, which is printed
   --rate N            emails offered per second; 300 by default
   --evidence FOLDER   keep the logs, journals and store of every run there; by default only those of failed runs are kept
-  --service FOLDER    the service's sources; these by default
+  --service PATH      the folder of the service's sources, or the executable; these sources by default
   --verbose           print every fault
   --json              print one document with all results, and nothing else, on stdout
   --list              print all scenarios`;

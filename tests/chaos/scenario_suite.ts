@@ -3,13 +3,14 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { buildClock } from "../../chaos/clock/clock.ts";
 import { buildDisk } from "../../chaos/disk/disk.ts";
 import { type Extent, run } from "../../chaos/scenario_run.ts";
 import { type Scenario, type Store, storesOf } from "../../chaos/scenario.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import type { RunResult } from "../../chaos/result.ts";
+import { product } from "../support/service_command.ts";
 import { breakInto, variants } from "./broken_variants.ts";
 
 /** A run mostly waits, but other tests need the machine too. */
@@ -45,7 +46,7 @@ export function shortRuns(store: Store): void {
     }
   }
 
-  function runOf(scenario: Scenario, product: string, drainMs: number, extent: Extent): Promise<RunResult> {
+  function runOf(scenario: Scenario, tested: string, drainMs: number, extent: Extent): Promise<RunResult> {
     runs += 1;
     return run({
       scenario,
@@ -54,7 +55,7 @@ export function shortRuns(store: Store): void {
       extent: { forMs: 2500, ...extent },
       rate: scenario.rate ?? 200,
       folder: join(folder, `run-${runs}`),
-      product,
+      product: tested,
       diskLibrary,
       clockLibrary,
       drainMs,
@@ -70,7 +71,7 @@ export function shortRuns(store: Store): void {
     `chaos (${store}): $name`,
     (scenario) =>
       inTurn(async () => {
-        const { failures } = await runOf(scenario, resolve(import.meta.dir, "../.."), 90_000, {});
+        const { failures } = await runOf(scenario, product, 90_000, {});
         expectNone(failures);
       }),
     timeoutMs,
@@ -80,13 +81,13 @@ export function shortRuns(store: Store): void {
     `chaos (${store}): a service that $name is caught`,
     (variant) =>
       inTurn(async () => {
-        const product = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
+        const broken = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
         const { name, under, caughtAs, drainMs = 8_000 } = variant;
         // A variant may need several strikes to show, so faults strike until it has.
         const extent = /accepted twice/.test(String(caughtAs))
           ? { duplicates: 1, duplicatesWithinMs: 600_000 }
           : {};
-        const { failures } = await runOf({ name, about: "", ...under }, product, drainMs, extent);
+        const { failures } = await runOf({ name, about: "", ...under }, broken, drainMs, extent);
         if (caughtAs === undefined) expectNone(failures);
         else expect(failures.join("\n")).toMatch(caughtAs);
       }),

@@ -1,15 +1,11 @@
-// Runs commands of the executable from the sources, with or without a terminal.
+// Runs commands of the executable, with or without a terminal.
 
 import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { eventually } from "./eventually.ts";
-
-const main = join(import.meta.dir, "../../lib/cli/main.ts");
+import { serviceCommand } from "./service_command.ts";
 
 export const cliCommand = (...args: readonly string[]): string[] => [
-  process.execPath,
-  "--no-install",
-  main,
+  ...serviceCommand("lib/cli/main.ts"),
   ...args,
 ];
 

@@ -2,12 +2,11 @@
 
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import type { Acceptance } from "../../fakes/ledger.ts";
 import type { FaultRule } from "../../fakes/faults.ts";
 import { eventually } from "./eventually.ts";
-
-const root = join(import.meta.dir, "..", "..");
+import { serviceCommand } from "./service_command.ts";
 
 type Line = Readonly<Record<string, unknown>> & { readonly event?: string };
 
@@ -31,7 +30,7 @@ process.on("exit", () => {
 
 /** Runs a file of the project with no environment except `env`, and without an admin port unless `env` has one. */
 export function startProcess(file: string, env: Record<string, string> = {}, args: string[] = []): Process {
-  return startCommand([process.execPath, "--no-install", join(root, file), ...args], {
+  return startCommand([...serviceCommand(file), ...args], {
     env: { PATH: process.env["PATH"] ?? "", ADMIN_PORT: "", ...env },
   });
 }
