@@ -23,6 +23,12 @@ export function parseMailbox(text: string): Mailbox | undefined {
   return /[()<>[\]:;@\\,."]/.test(phrase) ? undefined : { address, name: phrase };
 }
 
+/** The mailboxes of a comma-separated list, none of them parsed. A comma in quotes separates nothing. */
+export function splitMailboxes(text: string): string[] {
+  if (!text.includes(",")) return text.trim() === "" ? [] : [text.trim()];
+  return (text.match(/(?:"(?:[^"\\]|\\.)*"?|[^",])+/g) ?? []).map((one) => one.trim());
+}
+
 export function isAddress(text: string): boolean {
   const at = text.lastIndexOf("@");
   const local = text.slice(0, at);

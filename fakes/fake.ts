@@ -31,9 +31,10 @@ export interface Api {
   readonly provider: "resend" | "postmark";
   /**
    * Answers a request.
+   * @param record of the request, to which it adds violations
    * @param working must be awaited once the request has begun, before anything is accepted
    */
-  handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer>;
+  handle(request: Request, record: RecordedRequest, working: () => Promise<void>): Promise<Answer>;
   /** Forgets everything but the settings. */
   clear(): void;
 }
@@ -93,7 +94,7 @@ export class Fake<Settings extends object> {
     this.#ledger.requests.push(record);
     if (fault?.stage === "read" && (await strike(fault, reply))) return;
     let isReplied = false;
-    const answer = await this.#api.handle(request, record.number, async () => {
+    const answer = await this.#api.handle(request, record, async () => {
       if (fault?.stage === "working") isReplied = await strike(fault, reply);
     });
     record.answered = answer.status;
@@ -124,7 +125,8 @@ export class Fake<Settings extends object> {
         const emails = new Set(this.#ledger.acceptances.map(({ emailId }) => emailId));
         const duplicates = [...this.#ledger.duplicates().keys()];
         const [requests, acceptances] = [this.requests.length, this.acceptances.length];
-        return jsonAnswer(200, { requests, acceptances, emails: emails.size, duplicates });
+        const violations = this.violations();
+        return jsonAnswer(200, { requests, acceptances, emails: emails.size, duplicates, violations });
       }
       case "/settings":
         return jsonAnswer(200, this.settings);
@@ -167,6 +169,11 @@ export class Fake<Settings extends object> {
       default:
         return noSuchRoute;
     }
+  }
+
+  /** The violations of all requests, each once. */
+  violations(): string[] {
+    return [...new Set(this.requests.flatMap(({ violations = [] }) => violations))];
   }
 
   /** Forgets acceptances, requests, keys, counts and faults; keeps the settings. */

@@ -1,18 +1,35 @@
 // The requests that a fake has received and the emails that it has accepted: the truth with which tests compare what
 // the service reports.
 
-/** An email as a provider understands it. */
+import type { Attachment } from "./attachment_rules.ts";
+import type { Violation } from "./schema.ts";
+
+/** An email as a provider understands it. Several addresses in one field are separated by ", ". */
 export interface Message {
   readonly from: string;
   readonly to: string;
-  readonly replyTo?: string;
+  readonly cc?: string | undefined;
+  readonly bcc?: string | undefined;
+  readonly replyTo?: string | undefined;
   readonly subject: string;
-  readonly text?: string;
-  readonly html?: string;
+  readonly text?: string | undefined;
+  readonly html?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly attachments?: readonly Attachment[] | undefined;
+  /** Number of attachments that Resend has ignored, because they came in a batch. */
+  readonly droppedAttachments?: number | undefined;
+  /** Why Resend will never send it, although it has accepted it. */
+  readonly unsent?: string | undefined;
+  /** Addresses that Postmark will not deliver to, although it has accepted the email for the others. */
+  readonly inactive?: readonly string[] | undefined;
+  /** Resend's time of delivery, as it was given. */
+  readonly scheduledAt?: string | undefined;
   /** Resend's tags, Postmark's metadata. */
   readonly labels: Readonly<Record<string, string>>;
+  /** Postmark's tag. */
+  readonly tag?: string | undefined;
   /** Postmark's message stream. */
-  readonly stream?: string;
+  readonly stream?: string | undefined;
 }
 
 export interface Acceptance extends Message {
@@ -41,6 +58,22 @@ export interface RecordedRequest {
   answered?: number;
   /** The fault that struck it. */
   fault?: unknown;
+  /** Violations of the provider's description of its API, such as `$[1].tags[0].name: missing`; absent if there are none. */
+  violations?: readonly string[];
+}
+
+/**
+ * Adds violations to the record of their request.
+ * @param at path of the value that has them: `$` for the body, `$[1]` for its second item
+ */
+export function recordViolations(
+  record: RecordedRequest,
+  violations: readonly Violation[],
+  at: string,
+): void {
+  if (violations.length === 0) return;
+  const texts = violations.map(({ at: path, text }) => `${at}${path === "" ? "" : `.${path}`}: ${text}`);
+  record.violations = [...(record.violations ?? []), ...texts];
 }
 
 export interface Ledger {

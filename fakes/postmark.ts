@@ -1,12 +1,20 @@
 // Postmark's API as far as this service uses it: sending one email or a batch, and searching for sent emails. Where the
 // real API's behavior is undocumented, a setting chooses.
 
-import { parseMailbox } from "./address_rules.ts";
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
 import { type Answer, jsonAnswer, type Request } from "./http.ts";
-import type { Acceptance, Ledger, Message } from "./ledger.ts";
+import {
+  type Acceptance,
+  type Ledger,
+  type Message,
+  type RecordedRequest,
+  recordViolations,
+} from "./ledger.ts";
 import { RateLimit } from "./rate_limit.ts";
-import { isRefusal, readMessage } from "./postmark_message.ts";
+import { isRefusal, readMessage, type Refusal, textOfInactive } from "./postmark_message.ts";
+import { asSearchResult, easternTime, isFoundBy } from "./postmark_search.ts";
+import { findViolations, type Specification } from "./schema.ts";
+import spec from "./specs/postmark.json";
 
 export interface PostmarkSettings {
   serverToken: string;
@@ -22,6 +30,8 @@ export interface PostmarkSettings {
   unverifiedDomains: string[];
   /** Recipients that are suppressed. */
   inactive: string[];
+  /** The answer if only some recipients are suppressed. The others get the email either way. */
+  someInactive: "accepted" | "refused";
   /** The server's message streams. */
   streams: string[];
   /** Whether an unverified sender or unknown stream refuses only its email, or the whole request. */
@@ -45,6 +55,7 @@ export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<Postm
     retryAfter: options.retryAfter ?? null,
     unverifiedDomains: options.unverifiedDomains ?? [],
     inactive: options.inactive ?? [],
+    someInactive: options.someInactive ?? "accepted",
     streams: options.streams ?? ["outbound", "broadcast"],
     refuses: options.refuses ?? "email",
     pendingDomain: options.pendingDomain ?? null,
@@ -54,8 +65,20 @@ export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<Postm
   return new Fake(options, settings, (ledger) => new PostmarkApi(settings, ledger));
 }
 
+const { schemas } = spec as Specification;
 const batchMax = 500;
-const batchBytesMax = 50 * 1024 * 1024;
+
+/** The answer about one email; only that about an accepted one has more than a code and a text. */
+interface Result {
+  readonly ErrorCode: number;
+  readonly Message: string;
+  readonly To?: string;
+  readonly SubmittedAt?: string;
+  readonly MessageID?: string;
+}
+
+/** Largest request to each endpoint. */
+const bytesMax = { one: 10_000_000, batch: 50_000_000 };
 
 class PostmarkApi implements Api {
   readonly provider = "postmark";
@@ -70,7 +93,7 @@ class PostmarkApi implements Api {
     this.#ledger = ledger;
   }
 
-  async handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
+  async handle(request: Request, record: RecordedRequest, working: () => Promise<void>): Promise<Answer> {
     const refused = checkDoor(request, this.#settings) ?? this.#limitRate();
     if (refused) return refused;
     switch (`${request.method} ${request.path}`) {
@@ -82,14 +105,18 @@ class PostmarkApi implements Api {
           DeliveryType: this.#settings.deliveryType,
         });
       case "GET /messages/outbound":
-        return this.#search(request.query);
+        return this.#search(request.query, record);
       case "POST /email":
-      case "POST /email/batch":
+      case "POST /email/batch": {
+        const isBatch = request.path === "/email/batch";
+        if (Number(request.headers["content-length"]) > bytesMax[isBatch ? "batch" : "one"])
+          return { status: 413, body: "" };
         if (this.#settings.workMs > 0) await Bun.sleep(this.#settings.workMs);
         await working();
-        return request.path === "/email"
-          ? this.#sendOne(request.body, number)
-          : this.#sendBatch(request.body, number);
+        const body = parse(request.body);
+        if (body === undefined) return refusal(422, 402, "Received invalid JSON input.");
+        return isBatch ? this.#sendBatch(body, record) : this.#sendOne(body, record);
+      }
       default:
         return { status: 404, body: "" };
     }
@@ -103,23 +130,16 @@ class PostmarkApi implements Api {
     return { status: 429, headers, body: "" };
   }
 
-  #sendOne(body: string, number: number): Answer {
-    const item = parse(body);
-    if (item === undefined) return refusal(422, 402, "Received invalid JSON input.");
-    const message = readMessage(item, this.#settings);
-    return isRefusal(message)
-      ? refusal(422, message.code, message.text)
-      : jsonAnswer(200, this.#accept(message, number));
+  #sendOne(item: unknown, record: RecordedRequest): Answer {
+    const result = this.#take(this.#read(item, "$", record), record.number);
+    return result.ErrorCode === 0 ? jsonAnswer(200, result) : refusal(422, result.ErrorCode, result.Message);
   }
 
-  #sendBatch(body: string, number: number): Answer {
-    if (body.length > batchBytesMax) return { status: 413, body: "" };
-    const items = parse(body);
-    if (items === undefined) return refusal(422, 402, "Received invalid JSON input.");
+  #sendBatch(items: unknown, record: RecordedRequest): Answer {
     if (!Array.isArray(items)) return refusal(422, 403, "Invalid JSON: an array is expected.");
     if (items.length > batchMax)
       return refusal(422, 410, `Too many batch messages; the most is ${batchMax}.`);
-    const messages = items.map((item) => readMessage(item, this.#settings));
+    const messages = items.map((item, index) => this.#read(item, `$[${index}]`, record));
     if (this.#settings.refuses === "request") {
       // Not codes about the content: those refuse only their own email.
       const whole = messages.filter(isRefusal).find(({ code }) => [400, 412, 1235].includes(code));
@@ -127,26 +147,41 @@ class PostmarkApi implements Api {
     }
     return jsonAnswer(
       200,
-      messages.map((message) =>
-        isRefusal(message)
-          ? { ErrorCode: message.code, Message: message.text }
-          : this.#accept(message, number),
-      ),
+      messages.map((message) => this.#take(message, record.number)),
     );
   }
 
-  #accept(message: Message, request: number) {
-    const messageId = crypto.randomUUID();
-    const atMs = Date.now();
-    const batch = message.labels["batch_id"] ?? "";
-    const emailId = message.labels["email_id"] ?? "";
+  /** Reads one message, and records its violations of the API's description. */
+  #read(item: unknown, at: string, record: RecordedRequest): Message | Refusal {
+    const violations = findViolations(item, { $ref: "SendEmailRequest" }, schemas);
+    recordViolations(record, violations, at);
+    return readMessage(item, violations, this.#settings);
+  }
+
+  /** Accepts a message unless it is refused. Returns the answer about it. */
+  #take(message: Message | Refusal, request: number): Result {
+    if (isRefusal(message)) return { ErrorCode: message.code, Message: message.text };
+    const { messageId, atMs } = this.#accept(message, request);
+    const { inactive } = message;
+    if (inactive && this.#settings.someInactive === "refused")
+      return { ErrorCode: 406, Message: textOfInactive(inactive, { all: true }) };
+    return {
+      To: message.to,
+      SubmittedAt: easternTime(atMs),
+      MessageID: messageId,
+      ErrorCode: 0,
+      Message: inactive ? textOfInactive(inactive, { all: false }) : "OK",
+    };
+  }
+
+  #accept(message: Message, request: number): Acceptance {
     const acceptance: Acceptance = {
       provider: "postmark",
-      messageId,
-      atMs,
+      messageId: crypto.randomUUID(),
+      atMs: Date.now(),
       request,
-      batch,
-      emailId,
+      batch: message.labels["batch_id"] ?? "",
+      emailId: message.labels["email_id"] ?? "",
       ...message,
     };
     this.#ledger.accept(acceptance);
@@ -155,16 +190,10 @@ class PostmarkApi implements Api {
       if (same) same.push(acceptance);
       else this.#byMetadata.set(`${key}=${value}`, [acceptance]);
     }
-    return {
-      To: message.to,
-      SubmittedAt: easternTime(atMs),
-      MessageID: messageId,
-      ErrorCode: 0,
-      Message: "OK",
-    };
+    return acceptance;
   }
 
-  #search(query: URLSearchParams): Answer {
+  #search(query: URLSearchParams, record: RecordedRequest): Answer {
     // The SDK and the documentation spell the names in different cases.
     const filters = new Map([...query].map(([name, value]) => [name.toLowerCase(), value]));
     const count = Number(filters.get("count") ?? Number.NaN);
@@ -173,6 +202,8 @@ class PostmarkApi implements Api {
       Number.isInteger(count) && count >= 1 && count <= 500 && Number.isInteger(offset) && offset >= 0;
     if (!pages || count + offset > 10_000) return refusal(422, 700, "Invalid count or offset.");
     const metadata = [...filters].filter(([name]) => name.startsWith("metadata_"));
+    const others = Object.fromEntries([...filters].filter(([name]) => !name.startsWith("metadata_")));
+    recordViolations(record, findViolations(others, { $ref: "OutboundSearch" }, schemas), "?");
     if (metadata.length > 1) return refusal(422, 700, "Only one metadata field can be searched for.");
     const [field] = metadata;
     const stream = filters.get("messagestream") ?? "outbound";
@@ -182,11 +213,7 @@ class PostmarkApi implements Api {
       : this.#ledger.acceptances;
     const hits = among.filter(
       (acceptance) =>
-        acceptance.stream === stream &&
-        acceptance.atMs <= indexedBefore &&
-        matches(filters.get("recipient"), parseMailbox(acceptance.to)?.address) &&
-        matches(filters.get("fromemail"), parseMailbox(acceptance.from)?.address) &&
-        matches(filters.get("subject"), acceptance.subject),
+        acceptance.stream === stream && acceptance.atMs <= indexedBefore && isFoundBy(acceptance, filters),
     );
     const page = hits.toReversed().slice(offset, offset + count);
     return jsonAnswer(200, { TotalCount: hits.length, Messages: page.map(asSearchResult) });
@@ -210,37 +237,6 @@ function checkDoor(request: Request, settings: PostmarkSettings): Answer | undef
     10,
     "The Server Token you provided in the X-Postmark-Server-Token request header was invalid.",
   );
-}
-
-function asSearchResult(acceptance: Acceptance) {
-  const to = parseMailbox(acceptance.to);
-  return {
-    Tag: "",
-    MessageID: acceptance.messageId,
-    MessageStream: acceptance.stream,
-    To: [{ Email: to?.address, Name: to?.name ?? null }],
-    Cc: [],
-    Bcc: [],
-    Recipients: [to?.address],
-    ReceivedAt: easternTime(acceptance.atMs),
-    From: acceptance.from,
-    Subject: acceptance.subject,
-    Attachments: [],
-    Status: "Sent",
-    TrackOpens: false,
-    TrackLinks: "None",
-    Metadata: acceptance.labels,
-    Sandboxed: false,
-  };
-}
-
-function matches(wanted: string | undefined, value: string | undefined): boolean {
-  return wanted === undefined || wanted.toLowerCase() === value?.toLowerCase();
-}
-
-/** In Postmark's format, with seven decimals and New York's offset, here always that of winter. */
-function easternTime(atMs: number): string {
-  return new Date(atMs - 5 * 3_600_000).toISOString().replace("Z", "0000-05:00");
 }
 
 function parse(body: string): unknown {

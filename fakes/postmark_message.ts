@@ -1,70 +1,156 @@
 // The messages that Postmark accepts, and its error codes for the others.
 
-import { domainOf, parseMailbox } from "./address_rules.ts";
+import { domainOf, parseMailbox, splitMailboxes } from "./address_rules.ts";
+import { type Attachment, extensionOf, readAttachment, refusedByPostmark } from "./attachment_rules.ts";
 import type { Message } from "./ledger.ts";
 import type { PostmarkSettings } from "./postmark.ts";
+import type { Violation } from "./schema.ts";
 
 export interface Refusal {
-  code: number;
-  text: string;
+  readonly code: number;
+  readonly text: string;
 }
 
-const bodyMax = 5 * 1024 * 1024;
+const bodyMax = 5_000_000;
+const bytesMax = 10_000_000;
+const recipientsMax = 50;
 
-const textFields = ["From", "To", "ReplyTo", "Subject", "TextBody", "HtmlBody", "MessageStream"] as const;
-
-export function isRefusal(value: Message | Refusal): value is Refusal {
-  return "code" in value;
+/** A message as the API describes it. */
+interface Item {
+  readonly From: string;
+  readonly To: string;
+  readonly Cc?: string;
+  readonly Bcc?: string;
+  readonly ReplyTo?: string;
+  readonly Subject?: string;
+  readonly TextBody?: string;
+  readonly HtmlBody?: string;
+  readonly Tag?: string;
+  readonly MessageStream?: string;
+  readonly Metadata?: Record<string, string>;
+  readonly Headers?: readonly { readonly Name: string; readonly Value: string }[];
+  readonly Attachments?: readonly FileItem[];
 }
 
-/** A message, or why Postmark refuses it. */
-export function readMessage(item: unknown, settings: PostmarkSettings): Message | Refusal {
-  const invalid = (text: string): Refusal => ({ code: 300, text });
-  if (typeof item !== "object" || item === null) return invalid("The message must be an object.");
-  for (const name of textFields) {
-    const value = (item as Record<string, unknown>)[name];
-    if (value !== undefined && typeof value !== "string")
-      return { code: 403, text: `Invalid value for '${name}'.` };
-  }
-  const fields = item as Partial<Record<(typeof textFields)[number], string>> & { Metadata?: unknown };
-  const { From = "", To = "", ReplyTo, Subject = "", TextBody, HtmlBody, Metadata = {} } = fields;
-  const from = parseMailbox(From);
-  const to = parseMailbox(To);
-  if (!from) return invalid(`Error parsing 'From': Illegal email address '${From}'.`);
-  if (!to) return invalid(`Error parsing 'To': Illegal email address '${To}'.`);
-  if (ReplyTo !== undefined && !parseMailbox(ReplyTo)) return invalid("Error parsing 'ReplyTo'.");
-  if (From.length > 255) return invalid("'From' is longer than 255 characters.");
-  if (Subject.length > 2000) return invalid("'Subject' is longer than 2000 characters.");
-  if (!TextBody && !HtmlBody) return invalid("Provide either email TextBody or HtmlBody or both.");
-  for (const body of [TextBody, HtmlBody]) {
-    if (body !== undefined && Buffer.byteLength(body) > bodyMax)
-      return invalid("A body is larger than 5 MB.");
-  }
-  const metadataFault = checkMetadata(Metadata);
-  if (metadataFault) return invalid(metadataFault);
+interface FileItem {
+  readonly Name: string;
+  readonly Content: string;
+  readonly ContentType: string;
+  readonly ContentID?: string | null;
+}
 
-  const stream = fields.MessageStream ?? "outbound";
-  const refusal = refusalBySettings(from.address, to.address, stream, settings);
-  if (refusal) return refusal;
+export function isRefusal<T extends object>(value: T | Refusal | undefined): value is Refusal {
+  return value !== undefined && "code" in value;
+}
+
+/**
+ * A message, or why Postmark refuses it.
+ * @param violations of the API's description by the item
+ */
+export function readMessage(
+  item: unknown,
+  violations: readonly Violation[],
+  settings: PostmarkSettings,
+): Message | Refusal {
+  const [broken] = violations;
+  if (broken) return refusalOf(broken);
+  const email = item as Item;
+  const { MessageStream: stream = "outbound", Attachments: files } = email;
+  const recipients = readRecipients(email);
+  if (isRefusal(recipients)) return recipients;
+  const attachments = checkContent(email) ?? (files && readFiles(files));
+  if (isRefusal(attachments)) return attachments;
+  const inactive = recipients.filter((address) => settings.inactive.includes(address));
+  const from = parseMailbox(email.From)?.address ?? "";
+  const refused = refusalBySettings({ from, stream, recipients, inactive }, settings);
+  if (refused) return refused;
   return {
-    from: From,
-    to: To,
-    ...(ReplyTo !== undefined && { replyTo: ReplyTo }),
-    subject: Subject,
-    ...(TextBody !== undefined && { text: TextBody }),
-    ...(HtmlBody !== undefined && { html: HtmlBody }),
-    labels: Metadata as Record<string, string>,
+    from: email.From,
+    to: splitMailboxes(email.To).join(", "),
+    cc: splitMailboxes(email.Cc ?? "").join(", ") || undefined,
+    bcc: splitMailboxes(email.Bcc ?? "").join(", ") || undefined,
+    replyTo: splitMailboxes(email.ReplyTo ?? "").join(", ") || undefined,
+    subject: email.Subject ?? "",
+    text: email.TextBody,
+    html: email.HtmlBody,
+    headers: email.Headers && Object.fromEntries(email.Headers.map(({ Name, Value }) => [Name, Value])),
+    attachments,
+    inactive: inactive.length > 0 ? inactive : undefined,
+    labels: email.Metadata ?? {},
+    tag: email.Tag || undefined,
     stream,
   };
 }
 
+function invalid(text: string): Refusal {
+  return { code: 300, text };
+}
+
+/** Code 403 for a field of the wrong type or name, 300 for a missing one or an invalid value. */
+function refusalOf({ at, kind, text }: Violation): Refusal {
+  if (kind === "type" || kind === "unknown") return { code: 403, text: `Invalid request field(s): '${at}'.` };
+  return invalid(`Invalid '${at}': ${text}.`);
+}
+
+/** The addresses of all recipients, in lower case, as Postmark names them, or the refusal of one. */
+function readRecipients(email: Item): string[] | Refusal {
+  const recipients: string[] = [];
+  for (const name of ["From", "To", "Cc", "Bcc", "ReplyTo"] as const) {
+    const texts = splitMailboxes(email[name] ?? "");
+    const isCountWrong = name === "From" ? texts.length !== 1 : name === "To" && texts.length === 0;
+    if (isCountWrong) return invalid(`Invalid '${name}' address: '${email[name]}'.`);
+    for (const text of texts) {
+      const mailbox = parseMailbox(text);
+      if (!mailbox) return invalid(`Error parsing '${name}': Illegal email address '${text}'.`);
+      if (name !== "From" && name !== "ReplyTo") recipients.push(mailbox.address.toLowerCase());
+    }
+  }
+  if (recipients.length > recipientsMax)
+    return invalid(`Exceeded the maximum of ${recipientsMax} recipients per message.`);
+  return recipients;
+}
+
+function checkContent(email: Item): Refusal | undefined {
+  const { TextBody = "", HtmlBody = "", Metadata = {}, Headers = [], Attachments = [] } = email;
+  if (!TextBody && !HtmlBody) return invalid("Provide either email TextBody or HtmlBody or both.");
+  const bodies = [Buffer.byteLength(TextBody), Buffer.byteLength(HtmlBody)];
+  if (Math.max(...bodies) > bodyMax) return invalid("A body is larger than 5 MB.");
+  const sizes = [...bodies, ...Attachments.map(({ Content }) => Content.length)];
+  if (sizes.reduce((sum, size) => sum + size) > bytesMax) return invalid("The message is larger than 10 MB.");
+  if (hasTwice(Object.keys(Metadata))) return invalid("A metadata key is there twice.");
+  if (hasTwice(Headers.map(({ Name }) => Name))) return invalid("A header is there twice.");
+  return undefined;
+}
+
+/** Whether a name occurs twice, in any case. */
+function hasTwice(names: readonly string[]): boolean {
+  return new Set(names.map((name) => name.toLowerCase())).size < names.length;
+}
+
+/** The records of the files, or the refusal of one. */
+function readFiles(files: readonly FileItem[]): Attachment[] | Refusal {
+  const attachments: Attachment[] = [];
+  for (const { Name: name, Content: content, ContentType: type, ContentID } of files) {
+    if (refusedByPostmark.has(extensionOf(name)))
+      return { code: 411, text: "Attachment file type not allowed." };
+    const attachment = readAttachment({ name, type, content, contentId: ContentID?.slice("cid:".length) });
+    if (!attachment?.bytes) return invalid(`The content of '${name}' is empty, or not base64.`);
+    attachments.push(attachment);
+  }
+  return attachments;
+}
+
+interface Sending {
+  readonly from: string;
+  readonly stream: string;
+  readonly recipients: readonly string[];
+  /** Those recipients that are suppressed. */
+  readonly inactive: readonly string[];
+}
+
 /** Why the server or the account refuses a valid message, if it does. */
-function refusalBySettings(
-  from: string,
-  to: string,
-  stream: string,
-  settings: PostmarkSettings,
-): Refusal | undefined {
+function refusalBySettings(sending: Sending, settings: PostmarkSettings): Refusal | undefined {
+  const { from, stream, recipients, inactive } = sending;
   if (!settings.streams.includes(stream))
     return { code: 1235, text: "The MessageStream provided does not exist." };
   if (settings.unverifiedDomains.includes(domainOf(from))) {
@@ -73,32 +159,22 @@ function refusalBySettings(
       text: `The 'From' address you supplied (${from}) is not a Sender Signature on your account. Please add and confirm this address in order to be able to use it in the 'From' field of your messages.`,
     };
   }
-  if (settings.pendingDomain !== null && domainOf(to) !== settings.pendingDomain) {
+  const { pendingDomain } = settings;
+  if (pendingDomain !== null && recipients.some((address) => domainOf(address) !== pendingDomain)) {
     return {
       code: 412,
       text: "While your account is pending approval, all recipient addresses must share the same domain as the 'From' address.",
     };
   }
-  if (settings.inactive.includes(to.toLowerCase())) {
-    return {
-      code: 406,
-      text: `You tried to send to a recipient that has been marked as inactive. Found inactive addresses: ${to}. Inactive recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression.`,
-    };
-  }
+  if (inactive.length === recipients.length)
+    return { code: 406, text: textOfInactive(inactive, { all: true }) };
   return undefined;
 }
 
-function checkMetadata(metadata: unknown): string | undefined {
-  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata))
-    return "Metadata must be an object.";
-  const entries = Object.entries(metadata);
-  if (entries.length > 10) return "Metadata has more than 10 fields.";
-  for (const [key, value] of entries) {
-    if (key.length > 20) return "A metadata key is longer than 20 characters.";
-    if (typeof value !== "string" || value.length > 80)
-      return "A metadata value is longer than 80 characters, or no text.";
-  }
-  if (new Set(entries.map(([key]) => key.toLowerCase())).size < entries.length)
-    return "A metadata key is there twice.";
-  return undefined;
+/** Postmark's text about inactive recipients, whether they are all the recipients or only some. */
+export function textOfInactive(addresses: readonly string[], { all }: { readonly all: boolean }): string {
+  const start = all
+    ? "You tried to send to a recipient that has been marked as inactive. Found inactive addresses"
+    : "Message OK, but will not deliver to these inactive addresses";
+  return `${start}: ${addresses.join(", ")}. Inactive recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression.`;
 }

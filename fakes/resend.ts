@@ -1,12 +1,14 @@
 // Resend's API as far as this service uses it: sending one email or a batch, with idempotency keys, limits and quotas.
 // Where the real API's behavior is undocumented, a setting chooses.
 
-import { domainOf, parseMailbox } from "./address_rules.ts";
+import { domainOf, parseMailbox, splitMailboxes } from "./address_rules.ts";
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
 import { type Answer, jsonAnswer, type Request } from "./http.ts";
-import type { Ledger, Message } from "./ledger.ts";
+import { type Ledger, type Message, type RecordedRequest, recordViolations } from "./ledger.ts";
 import { RateLimit } from "./rate_limit.ts";
-import { readMessage } from "./resend_message.ts";
+import { isRefusal, readMessage, type Refusal } from "./resend_message.ts";
+import { findViolations, type Specification } from "./schema.ts";
+import spec from "./specs/resend.json";
 
 export interface ResendSettings {
   apiKey: string;
@@ -20,7 +22,7 @@ export interface ResendSettings {
   rateLimit: number | null;
   /** Whether a request over the limit is refused before its key is looked up, or only if its key is new. */
   limitBeforeKey: boolean;
-  /** Number of emails; null for no quota. */
+  /** Number of recipients; null for no quota. */
   dailyQuota: number | null;
   monthlyQuota: number | null;
   /** Domains that are not verified. */
@@ -58,11 +60,13 @@ export function startFakeResend(options: FakeResendOptions = {}): Fake<ResendSet
 
 /** The request under an idempotency key; it has no answer while it is in progress. */
 interface Kept {
-  readonly body: string;
+  /** Hash of the body, which may be large. */
+  readonly body: number | bigint;
   readonly untilMs: number;
   answer?: Answer;
 }
 
+const { schemas } = spec as Specification;
 const batchMax = 100;
 
 class ResendApi implements Api {
@@ -72,7 +76,7 @@ class ResendApi implements Api {
   /** Path and idempotency key -> the request under them. */
   readonly #keys = new Map<string, Kept>();
   readonly #limit = new RateLimit();
-  /** Emails that count towards the quotas. */
+  /** Recipients that count towards the quotas. */
   #used = 0;
 
   constructor(settings: ResendSettings, ledger: Ledger) {
@@ -80,7 +84,7 @@ class ResendApi implements Api {
     this.#ledger = ledger;
   }
 
-  async handle(request: Request, number: number, working: () => Promise<void>): Promise<Answer> {
+  async handle(request: Request, record: RecordedRequest, working: () => Promise<void>): Promise<Answer> {
     const refusedAtDoor = checkDoor(request, this.#settings);
     if (refusedAtDoor) return refusedAtDoor;
     if (request.method === "GET" && request.path === "/domains") {
@@ -114,11 +118,11 @@ class ResendApi implements Api {
     if (kept) return withHeaders(answerUnderKey(kept, request.body));
     if (overLimit) return withHeaders(overLimit);
 
-    const entry: Kept = { body: request.body, untilMs: Date.now() + this.#settings.keyLifeMs };
+    const entry: Kept = { body: Bun.hash(request.body), untilMs: Date.now() + this.#settings.keyLifeMs };
     if (scoped !== undefined) this.#keys.set(scoped, entry);
     if (this.#settings.workMs > 0) await Bun.sleep(this.#settings.workMs);
     await working();
-    const answer = this.#accept(request, batch, key ?? "", number);
+    const answer = this.#send(request, batch, key ?? "", record);
     if (scoped !== undefined) {
       if (answer.status === 200 || this.#settings.rememberRefusals) entry.answer = answer;
       else this.#keys.delete(scoped);
@@ -150,7 +154,7 @@ class ResendApi implements Api {
     );
   }
 
-  #accept(request: Request, batch: boolean, key: string, number: number): Answer {
+  #send(request: Request, batch: boolean, key: string, record: RecordedRequest): Answer {
     let body: unknown;
     try {
       body = JSON.parse(request.body);
@@ -166,50 +170,60 @@ class ResendApi implements Api {
     const messages: Message[] = [];
     const errors: { index: number; message: string }[] = [];
     for (const [index, item] of body.entries()) {
-      const message = readMessage(item);
-      if (typeof message === "string") {
-        if (!permissive) return refusal(422, "validation_error", message);
-        errors.push({ index, message });
+      const read = this.#read(item, batch ? index : undefined, record);
+      if (!isRefusal(read)) {
+        messages.push(read);
         continue;
       }
-      const domain = domainOf(parseMailbox(message.from)?.address ?? "");
-      const text = this.#refusalOfDomain(domain);
-      if (text !== undefined) {
-        if (!permissive || this.#settings.unverifiedRefuses === "request")
-          return refusal(403, "validation_error", text);
-        errors.push({ index, message: text });
-        continue;
-      }
-      messages.push(message);
+      const refusesAll = read.status === 403 && this.#settings.unverifiedRefuses === "request";
+      if (!permissive || refusesAll) return refusal(read.status, read.name, read.message);
+      errors.push({ index, message: read.message });
     }
-    const overQuota = this.#checkQuota(messages.length);
+    const recipients = messages.reduce((sum, message) => sum + countRecipients(message), 0);
+    const overQuota = this.#checkQuota(recipients);
     if (overQuota) return overQuota;
-    this.#used += messages.length;
-    const data = messages.map((message) => {
-      const messageId = crypto.randomUUID();
-      const emailId = message.labels["email_id"] ?? "";
-      this.#ledger.accept({
-        provider: "resend",
-        messageId,
-        atMs: Date.now(),
-        request: number,
-        batch: key,
-        emailId,
-        ...message,
-      });
-      return { id: messageId };
-    });
+    this.#used += recipients;
+    const data = messages.map((message) => ({ id: this.#accept(message, key, record.number) }));
     if (!batch) return jsonAnswer(200, data[0]);
     return jsonAnswer(200, permissive ? { data, errors } : { data });
   }
 
-  #refusalOfDomain(domain: string): string | undefined {
+  /** Reads one message, and records its violations of the API's description. */
+  #read(item: unknown, index: number | undefined, record: RecordedRequest): Message | Refusal {
+    const inBatch = index !== undefined;
+    const violations = findViolations(item, { $ref: "SendEmailRequest" }, schemas);
+    recordViolations(record, violations, inBatch ? `$[${index}]` : "$");
+    const message = readMessage(item, violations, { inBatch });
+    return isRefusal(message) ? message : (this.#refusalOfSender(message.from) ?? message);
+  }
+
+  #refusalOfSender(from: string): Refusal | undefined {
     const { keyDomain, unverifiedDomains } = this.#settings;
+    const domain = domainOf(parseMailbox(from)?.address ?? "");
+    const refuse = (message: string): Refusal => ({ status: 403, name: "validation_error", message });
     if (keyDomain !== null && domain !== keyDomain)
-      return `This API key is not authorized to send emails from ${domain}`;
+      return refuse(`This API key is not authorized to send emails from ${domain}`);
     if (unverifiedDomains.includes(domain))
-      return `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`;
+      return refuse(
+        `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`,
+      );
     return undefined;
+  }
+
+  /** Returns the message's id. */
+  #accept(message: Message, key: string, request: number): string {
+    const messageId = crypto.randomUUID();
+    const emailId = message.labels["email_id"] ?? "";
+    this.#ledger.accept({
+      provider: "resend",
+      messageId,
+      atMs: Date.now(),
+      request,
+      batch: key,
+      emailId,
+      ...message,
+    });
+    return messageId;
   }
 
   #checkQuota(more: number): Answer | undefined {
@@ -244,8 +258,12 @@ function checkDoor(request: Request, settings: ResendSettings): Answer | undefin
   return refusal(settings.wrongKeyStatus, name, "API key is invalid");
 }
 
+function countRecipients({ to, cc = "", bcc = "" }: Message): number {
+  return [to, cc, bcc].reduce((sum, list) => sum + splitMailboxes(list).length, 0);
+}
+
 function answerUnderKey(kept: Kept, body: string): Answer {
-  if (kept.body !== body) {
+  if (kept.body !== Bun.hash(body)) {
     return refusal(
       409,
       "invalid_idempotent_request",

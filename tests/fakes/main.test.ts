@@ -62,7 +62,13 @@ test("fakes: each accepted email is printed on a line, and listed on request", a
     { method: "POST", target: "/emails", answered: 200 },
   ]);
   await sendOne();
-  expect((await admin("stats")).json).toEqual({ requests: 2, acceptances: 2, emails: 1, duplicates: ["e1"] });
+  expect((await admin("stats")).json).toEqual({
+    requests: 2,
+    acceptances: 2,
+    emails: 1,
+    duplicates: ["e1"],
+    violations: [],
+  });
 });
 
 test("fakes: faults and settings can be changed over HTTP", async () => {

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fieldNames, fields } from "../../lib/email/fields.ts";
-import { mistakes, type Schema } from "../providers/schema.ts";
+import { findViolations, type Schema } from "../../fakes/schema.ts";
 import { type Process, startServer } from "../support/service.ts";
 
 const spec: any = Bun.YAML.parse(readFileSync(join(import.meta.dir, "../../openapi.yaml"), "utf8"));
@@ -44,7 +44,7 @@ async function submit(type: string, example: Record<string, string>, headers: Re
   const described = responses[String(response.status)];
   const body: unknown = await response.json();
   const { schema } = described.content["application/json"];
-  expect(mistakes(body, schema, named)).toEqual([]);
+  expect(findViolations(body, schema, named)).toEqual([]);
   for (const header of Object.keys(described.headers ?? {})) expect(response.headers.has(header)).toBe(true);
   return { status: response.status, body };
 }
