@@ -54,20 +54,22 @@ export interface Page {
 
 /** How a provider did lately, according to settlements under a valid lease. */
 export interface ProviderCondition {
-  readonly lastAcceptedAtMs?: number;
+  readonly lastAcceptedAtMs?: number | undefined;
   /** Its first failure since the last acceptance; absent while it works. */
-  readonly failingSinceMs?: number;
+  readonly failingSinceMs?: number | undefined;
   readonly lastFailedAtMs?: number;
   readonly lastFailure?: string;
   /** The last failure came without an answer in the provider's own form; absent while it works. */
-  readonly isUnanswered?: true;
+  readonly isUnanswered?: true | undefined;
   /** The rate that all workers share, of the credential that was used last; absent if none was for a day. */
-  readonly rate?: {
-    readonly perSecond: number;
-    readonly limitPerSecond?: number;
-    /** No requests before then; absent if there is no pause. */
-    readonly pausedUntilMs?: number;
-  };
+  readonly rate?: ProviderRate | undefined;
+}
+
+interface ProviderRate {
+  readonly perSecond: number;
+  readonly limitPerSecond?: number;
+  /** No requests before then; absent if there is no pause. */
+  readonly pausedUntilMs?: number;
 }
 
 export interface QueueStats {

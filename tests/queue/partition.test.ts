@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { mergeHealth, mergeStrictly } from "../../lib/queue/redis/partitioned/partitions.ts";
+import type { PartitionStats } from "../../lib/queue/redis/batch_codec.ts";
+import { mergeStats } from "../../lib/queue/redis/partitioned/stats.ts";
 import { createId, partitionOf, partitionsMax, tagOf } from "../../lib/queue/redis/partition.ts";
 import { hashSlot } from "../../lib/queue/redis/topology/hash_slot.ts";
 
@@ -73,4 +75,68 @@ test("partitions: a check is passed only if all partitions pass it", () => {
     reason: "partition 0, 2: not connected",
   });
   expect(mergeStrictly([{ ok: true, warning: "x" }])).toMatchObject({ ok: true, warning: "partition 0: x" });
+});
+
+test("partitions: their statistics are added, and their times compared by how long ago they were", () => {
+  const states = { waiting: 1, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 2 };
+  const common = { states, paused: false, pauseVersion: 0, moving: false, bytesUsed: 5, bytesMax: 10 };
+  const partition = (over: Partial<PartitionStats>): PartitionStats => {
+    return { ...common, nowMs: 100_000, node: "a", counters: {}, providers: {}, ...over };
+  };
+  const merged = mergeStats([
+    partition({
+      counters: { "accepted:resend": 2 },
+      oldestDueAtMs: 95_000,
+      providers: {
+        resend: {
+          lastAcceptedAtMs: 90_000,
+          failingSinceMs: 91_000,
+          lastFailedAtMs: 92_000,
+          lastFailure: "x",
+        },
+      },
+    }),
+    // Its clock is behind by 50 s.
+    partition({
+      nowMs: 50_000,
+      node: "b",
+      pauseVersion: 1,
+      paused: true,
+      counters: { "accepted:resend": 3, restamped: 1 },
+      oldestDueAtMs: 44_000,
+      providers: {
+        resend: {
+          lastAcceptedAtMs: 42_500,
+          failingSinceMs: 43_000,
+          lastFailedAtMs: 44_000,
+          lastFailure: "y",
+          isUnanswered: true,
+        },
+        postmark: { rate: { perSecond: 9, pausedUntilMs: 51_000 } },
+      },
+      clockStep: { atMs: 40_000, byMs: -50_000 },
+    }),
+    partition({ nowMs: 99_000, oldestDueAtMs: 96_000 }),
+  ]);
+  expect(merged).toEqual({
+    nowMs: 100_000,
+    states: { waiting: 3, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 6 },
+    counters: { "accepted:resend": 5, restamped: 1 },
+    oldestDueAtMs: 94_000,
+    paused: true,
+    moving: false,
+    clockStep: { atMs: 90_000, byMs: -50_000 },
+    bytesUsed: 10,
+    bytesMax: 20,
+    providers: {
+      resend: {
+        lastAcceptedAtMs: 92_500,
+        failingSinceMs: 93_000,
+        lastFailedAtMs: 94_000,
+        lastFailure: "y",
+        isUnanswered: true,
+      },
+      postmark: { rate: { perSecond: 9, pausedUntilMs: 101_000 } },
+    },
+  });
 });

@@ -38,34 +38,32 @@ const skewMinMs = 2000;
 /** @param partitions at least one */
 export function mergeStats(partitions: readonly PartitionStats[]): QueueStats {
   const nowMs = Math.max(...partitions.map((one) => one.nowMs));
-  /** The time as a clock would have shown it that shows `nowMs` now. */
-  const shifted = (atMs: number | undefined, from: PartitionStats) =>
-    atMs === undefined ? [] : [nowMs - from.nowMs < skewMinMs ? atMs : atMs + nowMs - from.nowMs];
-  const oldest = (field: "oldestDueAtMs" | "oldestDoubtSinceMs") =>
-    least(partitions.flatMap((one) => shifted(one[field], one)));
+  const all = partitions.map((one) => (nowMs - one.nowMs < skewMinMs ? one : shift(one, nowMs - one.nowMs)));
   // Several partitions may be on one node.
-  const nodes = [...new Map(partitions.map((one) => [one.node, one])).values()];
-  const newestStep = partitions
-    .flatMap((one) =>
-      one.clockStep === undefined ? [] : [{ ...one.clockStep, atMs: shifted(one.clockStep.atMs, one)[0]! }],
-    )
-    .toSorted((a, b) => b.atMs - a.atMs)[0];
+  const nodes = [...new Map(all.map((one) => [one.node, one])).values()];
   return {
     nowMs,
-    states: sumOf(partitions.map(({ states }) => states)) as QueueStats["states"],
-    counters: sumOf(partitions.map(({ counters }) => counters)),
-    providers: mergeConditions(partitions, (atMs, from) => shifted(atMs, from)[0]),
-    oldestDueAtMs: oldest("oldestDueAtMs"),
-    oldestDoubtSinceMs: oldest("oldestDoubtSinceMs"),
-    paused: newestPause(partitions).paused,
-    moving: partitions.some(({ moving }) => moving),
-    clockStep: newestStep,
+    states: sumOf(all.map(({ states }) => states)) as QueueStats["states"],
+    counters: sumOf(all.map(({ counters }) => counters)),
+    providers: mergeConditions(all.map(({ providers }) => providers)),
+    oldestDueAtMs: least(all.map((one) => one.oldestDueAtMs)),
+    oldestDoubtSinceMs: least(all.map((one) => one.oldestDoubtSinceMs)),
+    paused: newestPause(all).paused,
+    moving: all.some(({ moving }) => moving),
+    clockStep: all.flatMap(({ clockStep }) => clockStep ?? []).toSorted((a, b) => b.atMs - a.atMs)[0],
     bytesUsed: nodes.reduce((sum, one) => sum + one.bytesUsed, 0),
     bytesMax: nodes.reduce<number | undefined>(
       (sum, one) => (sum === undefined || one.bytesMax === undefined ? undefined : sum + one.bytesMax),
       0,
     ),
   };
+}
+
+/** The statistics as a clock would have stamped them that is ahead by this time. */
+function shift(stats: PartitionStats, byMs: number): PartitionStats {
+  return JSON.parse(JSON.stringify(stats), (name: string, value: unknown) =>
+    typeof value === "number" && /(at|Since|Until)Ms$/i.test(name) ? value + byMs : value,
+  ) as PartitionStats;
 }
 
 /** The pause or resumption with the highest version, which holds for all partitions; of two with the same, a pause. */
@@ -78,8 +76,9 @@ export function newestPause<Pause extends { readonly paused: boolean; readonly p
   });
 }
 
-function least(numbers: readonly number[]): number | undefined {
-  return numbers.length === 0 ? undefined : Math.min(...numbers);
+function least(numbers: readonly (number | undefined)[]): number | undefined {
+  const known = numbers.filter((one) => one !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
 }
 
 function sumOf(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {
@@ -90,49 +89,24 @@ function sumOf(all: readonly Readonly<Record<string, number>>[]): Record<string,
   return sums;
 }
 
-type Shift = (atMs: number | undefined, from: PartitionStats) => number | undefined;
-
-function mergeConditions(partitions: readonly PartitionStats[], shift: Shift): QueueStats["providers"] {
-  const names = new Set(partitions.flatMap(({ providers }) => Object.keys(providers)));
+function mergeConditions(partitions: readonly QueueStats["providers"][]): QueueStats["providers"] {
+  const names = new Set(partitions.flatMap((one) => Object.keys(one)));
   return Object.fromEntries(
-    Array.from(names, (name) => {
-      const found = partitions.flatMap((one) => {
-        const condition = one.providers[name];
-        if (condition === undefined) return [];
-        const { lastAcceptedAtMs, failingSinceMs, lastFailedAtMs } = condition;
-        const times = Object.entries({ lastAcceptedAtMs, failingSinceMs, lastFailedAtMs }).flatMap(
-          ([field, atMs]) => (atMs === undefined ? [] : [[field, shift(atMs, one)]]),
-        );
-        const until = shift(condition.rate?.pausedUntilMs, one);
-        const rate = condition.rate && {
-          ...condition.rate,
-          ...(until !== undefined && { pausedUntilMs: until }),
-        };
-        const shifted = Object.fromEntries(times) as ProviderCondition;
-        return [{ ...condition, ...shifted, ...(rate && { rate }) }];
-      });
-      return [name, mergeCondition(found)];
-    }),
+    Array.from(names, (name) => [name, mergeCondition(partitions.flatMap((one) => one[name] ?? []))]),
   );
 }
 
 /** The provider fails if its last failure anywhere is newer than its last acceptance anywhere. */
 function mergeCondition(found: readonly ProviderCondition[]): ProviderCondition {
-  const acceptedAtMs = Math.max(-Infinity, ...found.flatMap(({ lastAcceptedAtMs: at }) => at ?? []));
-  const failures = found.filter(({ lastFailedAtMs }) => lastFailedAtMs !== undefined);
-  const last = failures.toSorted((a, b) => b.lastFailedAtMs! - a.lastFailedAtMs!)[0];
-  const rate = found.find((one) => one.rate !== undefined)?.rate;
-  const accepted = {
-    ...(acceptedAtMs !== -Infinity && { lastAcceptedAtMs: acceptedAtMs }),
-    ...(rate && { rate }),
+  const [last] = found.toSorted((a, b) => (b.lastFailedAtMs ?? 0) - (a.lastFailedAtMs ?? 0));
+  const acceptedAtMs = Math.max(...found.map(({ lastAcceptedAtMs = 0 }) => lastAcceptedAtMs));
+  const failures = found.map(({ failingSinceMs = 0 }) => failingSinceMs);
+  const failingSinceMs = least(failures.filter((sinceMs) => sinceMs > acceptedAtMs));
+  return {
+    ...last,
+    lastAcceptedAtMs: acceptedAtMs || undefined,
+    failingSinceMs,
+    isUnanswered: failingSinceMs === undefined ? undefined : last?.isUnanswered,
+    rate: found.find(({ rate }) => rate !== undefined)?.rate,
   };
-  if (last === undefined) return accepted;
-  const { lastFailedAtMs, lastFailure, isUnanswered } = last;
-  const failed = { lastFailedAtMs: lastFailedAtMs!, ...(lastFailure !== undefined && { lastFailure }) };
-  const since = failures.flatMap(({ failingSinceMs: at }) =>
-    at !== undefined && at > acceptedAtMs ? [at] : [],
-  );
-  const failingSinceMs = least(since);
-  if (failingSinceMs === undefined) return { ...accepted, ...failed };
-  return { ...accepted, ...failed, failingSinceMs, ...(isUnanswered && { isUnanswered }) };
 }
