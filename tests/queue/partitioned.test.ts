@@ -148,17 +148,15 @@ describe("partitions: a queue", () => {
   });
 
   const begun = "1 4 creating";
-  test.each([
-    [["", begun, "", begun]],
-    [["", begun, begun, begun]],
-    [["1 4", begun, begun, begun]],
-    [["1 4", "1 4", begun, begun]],
-  ])("whose creation was interrupted at %j is completed", async (found) => {
-    const queue = await partitioned();
-    for (const [number, format] of found.entries()) if (format !== "") queue.setFormat(number, format);
-    await queue.healthy(queue.produce());
-    expect(formats(queue)).toEqual(["1 4", "1 4", "1 4", "1 4"]);
-  });
+  test.each([[[begun, "", "", ""]], [[begun, "1 4", "", "1 4"]], [[begun, "1 4", "1 4", "1 4"]]])(
+    "whose creation was interrupted at %j is completed",
+    async (found) => {
+      const queue = await partitioned();
+      for (const [number, format] of found.entries()) if (format !== "") queue.setFormat(number, format);
+      await queue.healthy(queue.produce());
+      expect(formats(queue)).toEqual(["1 4", "1 4", "1 4", "1 4"]);
+    },
+  );
 
   test.each([0, 2])("closes partition %i if it lost its data, and goes on with the others", async (lost) => {
     const { queue, producer, consumer, admin } = await running();
@@ -200,6 +198,22 @@ describe("partitions: a queue", () => {
       "the queue has 4 partitions, REDIS_PARTITIONS is 8",
     ]);
     await expect(openPartitionedAdmin({ ...options, partitions: 8 })).rejects.toThrow("has 4 partitions");
+  });
+
+  test("has one number of partitions, though servers with different ones create it at the same moment", async () => {
+    const race = async () => {
+      const { options, fatal } = await partitioned();
+      const { urlOf: _, ...direct } = options;
+      const opened = [3, 4].map((partitions) => openPartitionedProducer({ ...direct, partitions }));
+      for (const one of opened) closing.push(() => one.close());
+      await eventually("one can use it, and the other notices", () => {
+        return fatal.length > 0 && opened.some((one) => one.health().partitions!.every(({ ok }) => ok));
+      });
+      expect(opened.filter((one) => one.health().ok).length).toBe(1);
+      return numbers.map((number) => redis.cli("GET", `{${options.prefix}:${number}}:format`)).join(",");
+    };
+    for (const formats of await Promise.all(Array.from({ length: 8 }, race)))
+      expect(["1 3,1 3,1 3,", "1 4,1 4,1 4,1 4"]).toContain(formats);
   });
 
   test("with one partition is not taken for one with several", async () => {

@@ -35,7 +35,7 @@ export class FormatMismatch extends StoreUnavailable {}
 
 export type FoundFormat =
   | { readonly kind: "present" }
-  /** `creating`: a process has begun to create the queue, and perhaps died. */
+  /** `creating`, only of partition 0: a process has begun to create the queue, and perhaps died. */
   | { readonly kind: "absent" | "creating" }
   | { readonly kind: "foreign"; readonly reason: string };
 
@@ -52,10 +52,9 @@ export class QueueFormat {
     this.#partitions = partitions;
   }
 
-  async read(connection: RedisConnection): Promise<FoundFormat> {
-    const format = await connection.redis.get(`${connection.partition}:format`);
-    const found = this.#classify(format);
-    this.#found.set(connection.number, found.kind);
+  async read({ redis, partition, number }: RedisConnection): Promise<FoundFormat> {
+    const found = this.#classify(await redis.get(`${partition}:format`));
+    this.#found.set(number, found.kind);
     return found;
   }
 
@@ -65,12 +64,15 @@ export class QueueFormat {
   }
 
   /**
-   * The state of a partition without its format, if it is next to one that has it: it has lost its data. Nothing may be
+   * The state of a partition that has no format although the queue was created: it has lost its data. Nothing may be
    * submitted to it: ids and idempotency keys that it knew would be accepted twice.
    */
-  judgeLoss({ number, partition }: RedisConnection): StoreState | undefined {
-    const [other] = [...this.#found].find(([, kind]) => kind === "present") ?? [];
-    if (other === undefined || this.#found.get(number) !== "absent") return undefined;
+  async judgeLoss(connection: RedisConnection): Promise<StoreState | undefined> {
+    const { number, partition } = connection;
+    // Partition 0 is written first and completed last. So next to another format, its own is missing only if it was lost.
+    const others = number === 0 ? [...this.#found] : [[0, this.#found.get(0)] as const];
+    const [other] = others.find(([, kind]) => kind === "present") ?? [];
+    if (other === undefined || (await this.read(connection)).kind !== "absent") return undefined;
     const reason = `it has lost its data: partition ${other} has the queue's format, but it has not`;
     const fix = `SET ${partition}:format "${formatText(this.#partitions)}"`;
     return refuse("store-not-durable", reason, [`restore its data or, to give them up: ${fix}`]);
@@ -82,44 +84,47 @@ export class QueueFormat {
    * @returns why it has to wait; nothing if the partition should be looked at again
    */
   async create(connection: RedisConnection, minReplicas: number): Promise<StoreState | undefined> {
-    const isBegun = this.#found.get(connection.number) === "creating";
-    if (isBegun && [...this.#found.values()].includes("present")) {
-      await this.#write(connection, formatText(this.#partitions), "XX", minReplicas);
-      return undefined;
-    }
     this.#offers.set(connection.number, connection);
     const numbers = Array.from({ length: this.#partitions }, (_, number) => number);
-    const missing = numbers.filter((number) => !this.#offers.has(number));
+    const incomplete = numbers.filter((number) => this.#found.get(number) !== "present");
+    const missing = incomplete.filter((number) => !this.#offers.has(number));
     if (missing.length > 0) {
       const reason = `the queue is created once all its partitions can be used; not yet ${missing.join(", ")}`;
       return { kind: "pending", reason };
     }
-    const offers = numbers.map((number) => this.#offers.get(number)!);
-    const found = await Promise.all(offers.map((offer) => this.read(offer)));
-    if (found.some(({ kind }) => kind === "present" || kind === "foreign")) return undefined;
-    await this.#writeAll(offers, minReplicas);
-    for (const callback of this.#callbacks) callback();
-    return undefined;
+    return this.#createIn(
+      incomplete.map((number) => this.#offers.get(number)!),
+      minReplicas,
+    );
   }
 
   /**
-   * Partition 0 comes last of those that have none yet. If this process dies, or another one does the same, the format of
-   * partition 0 shows that all others had at least begun.
+   * Partition 0 decides between processes that are set to different numbers of partitions: only those that find their own
+   * number there write to others. It is complete last, so that a creation that was interrupted is completed.
    */
-  async #writeAll([first, ...others]: readonly RedisConnection[], minReplicas: number): Promise<void> {
-    const [creating, complete] = [creatingText(this.#partitions), formatText(this.#partitions)];
-    await Promise.all(others.map((other) => this.#write(other, creating, "NX", minReplicas)));
-    await this.#write(first!, complete, "NX", minReplicas);
-    await Promise.all(others.map((other) => this.#write(other, complete, "XX", minReplicas)));
+  async #createIn(partitions: readonly RedisConnection[], minReplicas: number) {
+    const [first, ...others] = partitions;
+    // Another process has just created it.
+    if (first?.number !== 0) return undefined;
+    const complete = formatText(this.#partitions);
+    const begun = this.#partitions === 1 ? complete : creatingText(this.#partitions);
+    await this.#write(first, begun, "NX", minReplicas);
+    if ((await this.read(first)).kind === "creating") {
+      await Promise.all(others.map((other) => this.#write(other, complete, "NX", minReplicas)));
+      await this.#write(first, complete, "XX", minReplicas);
+    }
+    const found = await Promise.all(partitions.map((one) => this.read(one)));
+    const foreign = found.find((one) => one.kind === "foreign");
+    if (foreign !== undefined) return refuse("store-not-durable", foreign.reason);
+    for (const callback of this.#callbacks) callback();
+    return undefined;
   }
 
   async #write(connection: RedisConnection, text: string, when: "NX" | "XX", minReplicas: number) {
     const { redis, partition } = connection;
     await redis.call("set", `${partition}:format`, text, when);
     const replicas = minReplicas === 0 ? 0 : await redis.wait(minReplicas, 500);
-    if (replicas < minReplicas) {
-      throw new Error(shortfallText(replicas, minReplicas));
-    }
+    if (replicas < minReplicas) throw new Error(shortfallText(replicas, minReplicas));
   }
 
   #classify(format: string | null): FoundFormat {

@@ -116,7 +116,7 @@ export class StoreWatch {
       return this.#judgeRefusal(`NOPERM this user may not run ${String(denied)} on the queue's keys`);
     }
     if (found.kind === "present") return state;
-    const lost = this.#format.judgeLoss(this.#connection);
+    const lost = await this.#format.judgeLoss(this.#connection);
     if (lost !== undefined || !this.#options.createsQueue) return lost ?? state;
     return (await this.#format.create(this.#connection, this.#options.minReplicas)) ?? this.#check();
   }
