@@ -14,9 +14,23 @@
 if not redis.acl_check_cmd then
   return nil
 end
+
+-- Redis 8 insists on the right number of arguments.
+local function is_permitted(command, name)
+  local arguments = {}
+  for i = 1, 4 do
+    arguments[i] = name
+    local is_complete, permitted = pcall(redis.acl_check_cmd, command, unpack(arguments))
+    if is_complete then
+      return permitted
+    end
+  end
+  return redis.acl_check_cmd(command)
+end
+
 for i = 2, #ARGV do
   local command = ARGV[i]
-  if not redis.acl_check_cmd(command, KEYS[1] .. (command == 'PUBLISH' and ':wake' or ':emails')) then
+  if not is_permitted(command, KEYS[1] .. (command == 'PUBLISH' and ':wake' or ':emails')) then
     return command
   end
 end
