@@ -38,18 +38,15 @@ export interface StoredBatch {
   readonly notes: string;
 }
 
-/** A partition of the queue that could not be asked, so that an answer lacks its part. */
-export interface Unreached {
-  readonly partition: number;
-  readonly reason: string;
+/** The answer of a queue of which some partitions could not be asked, so that it lacks their part. */
+export interface PartialAnswer {
+  readonly unreached?: readonly { readonly partition: number; readonly reason: string }[];
 }
 
-export interface Page {
+export interface Page extends PartialAnswer {
   readonly emails: readonly StoredEmail[];
   /** Where the next page begins, opaque; undefined after the last. */
   readonly next: string | undefined;
-  /** Their emails are missing from this page and the following ones. */
-  readonly unreached?: readonly Unreached[];
 }
 
 /** How a provider did lately, according to settlements under a valid lease. */
@@ -72,7 +69,7 @@ interface ProviderRate {
   readonly pausedUntilMs?: number;
 }
 
-export interface QueueStats {
+export interface QueueStats extends PartialAnswer {
   /** The store's time. */
   readonly nowMs: number;
   /** All emails of a batch count alike, even one that was accepted elsewhere meanwhile and is shown as sent. */
@@ -84,15 +81,13 @@ export interface QueueStats {
   readonly oldestDueAtMs?: number | undefined;
   readonly oldestDoubtSinceMs?: number | undefined;
   readonly paused: boolean;
-  /** See {@link Admin.beginMove}. */
+  /** See {@link Admin.setMoving}. */
   readonly moving: boolean;
   /** The last step of the store's clock by more than a few seconds, for an hour: when (after it), and by how much. */
   readonly clockStep?: { readonly atMs: number; readonly byMs: number } | undefined;
   /** Bytes that the store uses, and may use: `maxmemory` of Redis if it is set, or the size of the disk. */
   readonly bytesUsed: number;
   readonly bytesMax?: number | undefined;
-  /** Absent if all of the queue answered. */
-  readonly unreached?: readonly Unreached[];
 }
 
 /** An idempotency key of a queue. */
@@ -129,11 +124,6 @@ export type AdoptAnswer = "adopted" | "known" | "deleted";
 
 /** `unreached`: its partition did not answer, and may or may not have deleted it. */
 export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed" | "unreached";
-
-export interface PauseAnswer {
-  /** Partitions that could not be told. A worker that reaches one of them and another tells it. */
-  readonly unreached?: readonly Unreached[];
-}
 
 /**
  * The queue as an operator sees it. Everything is bounded, and safe beside running workers. Where submissions are
@@ -192,20 +182,17 @@ export interface Admin {
     limit: number,
     submittedTillMs: number,
     from?: string,
-  ): Promise<{
-    readonly deleted: number;
-    readonly next: string | undefined;
-    readonly unreached?: readonly Unreached[];
-  }>;
-  /** Pauses every claim of every worker, also of batches in doubt, until {@link resume}. Repeating it changes nothing. */
-  pause(): Promise<PauseAnswer>;
-  resume(): Promise<PauseAnswer>;
+  ): Promise<PartialAnswer & { readonly deleted: number; readonly next: string | undefined }>;
   /**
-   * From now on the queue accepts no new idempotency key and no {@link retry}, until {@link cancelMove}. Keys that it
-   * knows are answered as before, and emails without a key are queued. Repeating it changes nothing.
+   * Pauses every claim of every worker, also of batches in doubt, or ends that. Repeating it changes nothing. A partition
+   * that is not reached is told by a worker that reaches it and another.
    */
-  beginMove(): Promise<void>;
-  cancelMove(): Promise<void>;
+  setPaused(paused: boolean): Promise<PartialAnswer>;
+  /**
+   * While it is being moved, the queue accepts no new idempotency key and no {@link retry}. Keys that it knows are answered
+   * as before, and emails without a key are queued. Repeating it changes nothing.
+   */
+  setMoving(moving: boolean): Promise<void>;
   /**
    * At most `limit` (1–1000) idempotency keys. All pages together contain each key that is there from before the first
    * page until after the last, once or more; but if the store's clock steps meanwhile, keys may be missing.

@@ -278,9 +278,9 @@ test("queue move: refuses a target that is the same queue, is being moved, is no
   const alias = fileOf({ ...source, REDIS_URL: `redis://localhost:${stack.redis.port}` });
   expect((await refusal(alias, "--close"))[1]).toStartWith("Both settings lead to the same queue");
   expect((await queue.admin.stats()).moving).toBe(false);
-  await admin.beginMove();
+  await admin.setMoving(true);
   expect((await refusal(file, "--copy"))[1]).toEndWith("is being moved itself, or is the same queue");
-  await admin.cancelMove();
+  await admin.setMoving(false);
   const none = await refusal(fileOf({ ...target, REDIS_PREFIX: "nowhere" }));
   expect(none[1]).toStartWith("There is no queue under prefix nowhere");
   expect(await refusal(join(folder, "missing"))).toEqual([2, `${folder}/missing cannot be read (ENOENT)`]);

@@ -108,7 +108,7 @@ describe.each([
     await queue.sent();
     await queue.sending();
     await queue.submit(1);
-    await queue.admin.pause();
+    await queue.admin.setPaused(true);
     const printed = await jsonOfCli(env, ["queue", "stats"]);
     expect(
       undocumented({ ...printed, ...printed.failures[0], ...printed.store, ...printed.providers.resend }),

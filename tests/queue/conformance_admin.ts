@@ -609,7 +609,7 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       await settle(q, await claim(q), [], doubt);
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       expect(await q.admin.release(await shown(q, id!), back([id!]))).toBe(true);
       expect(await state(q, id!)).toBe("waiting");
       expect(await claimed(q)).toBe("paused");
@@ -873,10 +873,10 @@ export function operating(tools: Tools): void {
       await settle(q, await claim(q, { doubtMs: 1000 }), [], doubt);
       await submitMany(q, 1);
       q.advance(2000);
-      await q.admin.resume();
+      await q.admin.setPaused(false);
       expect((await q.admin.stats()).paused).toBe(false);
       for (let i = 0; i < 2; i += 1) {
-        await q.admin.pause();
+        await q.admin.setPaused(true);
         expect((await q.admin.stats()).paused).toBe(true);
         expect(await claimed(q)).toBe("paused");
         expect(await claimed(q, { sources: ["batches"] })).toBe("paused");
@@ -884,7 +884,7 @@ export function operating(tools: Tools): void {
         expect(await ended(q)).toBe("paused");
       }
       for (let i = 0; i < 2; i += 1) {
-        await q.admin.resume();
+        await q.admin.setPaused(false);
         expect((await q.admin.stats()).paused).toBe(false);
       }
       expect(await ended(q)).toBe("batch");
@@ -894,7 +894,7 @@ export function operating(tools: Tools): void {
 
     test("works on an empty queue", async () => {
       const q = await queue();
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       expect(await claimed(q)).toBe("paused");
       expect(await ended(q)).toBe("paused");
     });
@@ -903,7 +903,7 @@ export function operating(tools: Tools): void {
       const q = await queue();
       const [id] = await submitMany(q, 1);
       const batch = await claim(q);
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       const [later] = await submitMany(q, 1);
       expect(await settle(q, batch, [sent(id!)])).toEqual({ leaseHeld: true, duplicates: [] });
       await q.consumer.sweep(serving("resend"));
@@ -916,7 +916,7 @@ export function operating(tools: Tools): void {
       const [id] = await submitMany(q, 1);
       const asked = request();
       const first = await q.consumer.claim(asked);
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       const second = await q.consumer.claim(asked);
       if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
       expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
@@ -932,7 +932,7 @@ export function operating(tools: Tools): void {
       q.advance(2000);
       const asked = endedRequest();
       const first = await q.consumer.claimEnded(asked);
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       const second = await q.consumer.claimEnded(asked);
       if (first.kind !== "batch" || second.kind !== "batch") throw new Error("no batch");
       expect(second.batch).toEqual({ ...first.batch, nowMs: second.batch.nowMs });
@@ -941,10 +941,10 @@ export function operating(tools: Tools): void {
     test("is known to a worker after its next claim, and so is its end", async () => {
       const q = await queue();
       expect(q.consumer.paused()).toBe(false);
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       await claimed(q);
       expect(q.consumer.paused()).toBe(true);
-      await q.admin.resume();
+      await q.admin.setPaused(false);
       await ended(q);
       expect(q.consumer.paused()).toBe(false);
     });
@@ -952,10 +952,10 @@ export function operating(tools: Tools): void {
     test("wakes waiting workers when it ends", async () => {
       const q = await queue();
       await submitAndWake(q);
-      await q.admin.pause();
+      await q.admin.setPaused(true);
       expect(await claimed(q)).toBe("paused");
       const woken = new Promise<void>((resolve) => q.consumer.onWake(resolve));
-      await q.admin.resume();
+      await q.admin.setPaused(false);
       await woken;
     });
   });

@@ -53,8 +53,8 @@ export function moving(tools: Tools): void {
       const q = await queue();
       const known = keyed("k");
       await submit(q, known);
-      await q.admin.beginMove();
-      await q.admin.beginMove();
+      await q.admin.setMoving(true);
+      await q.admin.setMoving(true);
       expect((await q.admin.stats()).moving).toBe(true);
       const answers = await Promise.all(
         [keyed("new"), keyed("k"), keyed("k", "other"), submission()].map((one) =>
@@ -74,8 +74,8 @@ export function moving(tools: Tools): void {
 
     test("accepts new keys again once the move is canceled", async () => {
       const q = await queue();
-      await q.admin.beginMove();
-      await q.admin.cancelMove();
+      await q.admin.setMoving(true);
+      await q.admin.setMoving(false);
       expect((await q.admin.stats()).moving).toBe(false);
       expect(await q.producer.submit(keyed("new"), soon())).toMatchObject({ kind: "stored" });
     });
@@ -83,7 +83,7 @@ export function moving(tools: Tools): void {
     test("retries no dead letter, and deletes those that it is told to", async () => {
       const q = await queue();
       const id = await die(q);
-      await q.admin.beginMove();
+      await q.admin.setMoving(true);
       expect(await q.admin.retry([{ id, seenHistory: "died", history: "again" }], {})).toEqual([]);
       expect(await state(q, id)).toBe("dead");
       expect(await q.admin.delete([id], ["died"])).toEqual(["deleted"]);
@@ -92,7 +92,7 @@ export function moving(tools: Tools): void {
     test("goes on delivering", async () => {
       const q = await queue();
       const [id] = await submitMany(q, 1);
-      await q.admin.beginMove();
+      await q.admin.setMoving(true);
       await settle(q, await claim(q), [sent(id!)]);
       expect(await state(q, id!)).toBe("sent");
     });

@@ -455,7 +455,7 @@ describe("partitions: a pause", () => {
     await store(producer, of(3));
     queue.kill(3);
     await queue.healthy(consumer, [0, 1, 2]);
-    expect((await admin.pause()).unreached).toMatchObject([{ partition: 3 }]);
+    expect((await admin.setPaused(true)).unreached).toMatchObject([{ partition: 3 }]);
     queue.revive(3);
     await queue.healthy(consumer);
     expect((await claim(consumer)).kind).toBe("paused");
@@ -464,7 +464,7 @@ describe("partitions: a pause", () => {
       return redis.cli("EXISTS", `${queue.tag(3)}:paused`) === "1";
     });
     expect((await claim(consumer)).kind).toBe("paused");
-    expect(await admin.resume()).toEqual({});
+    expect(await admin.setPaused(false)).toEqual({});
     expect((await drain(consumer)).length).toBe(1);
   });
 
@@ -476,7 +476,7 @@ describe("partitions: a pause", () => {
     late.replies = "hold";
     expect((await claim(consumer, "late")).kind).toBe("empty");
     await eventually("its answer is held", () => late.heldReplies > 0);
-    await admin.pause();
+    await admin.setPaused(true);
     const before = scriptCalls();
     slow.replies = "hold";
     const sweeping = consumer.sweep(serving("resend"));
@@ -494,10 +494,10 @@ describe("partitions: a pause", () => {
 
   test("that a returning partition still has does not stop the others", async () => {
     const { queue, producer, consumer, admin } = await running();
-    await admin.pause();
+    await admin.setPaused(true);
     queue.kill(3);
     await queue.healthy(consumer, [0, 1, 2]);
-    expect((await admin.resume()).unreached).toMatchObject([{ partition: 3 }]);
+    expect((await admin.setPaused(false)).unreached).toMatchObject([{ partition: 3 }]);
     queue.revive(3);
     await queue.healthy(consumer);
     const ids = await Promise.all([0, 3].map((number) => store(producer, of(number))));

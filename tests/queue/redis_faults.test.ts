@@ -397,9 +397,9 @@ describe("redis: a Redis", () => {
         const { bytesUsed, bytesMax } = await admin.stats();
         expect(bytesMax).toBe(8 * 1024 * 1024);
         expect(bytesUsed).toBeGreaterThan(8 * 1024 * 1024);
-        await admin.pause();
+        await admin.setPaused(true);
         expect((await consumer.claim(claimRequest())).kind).toBe("paused");
-        await admin.resume();
+        await admin.setPaused(false);
         expect((await admin.list("waiting", 1000)).emails.length).toBeGreaterThan(20);
         const replays = [{ id: deadId, seenHistory: history, history: "again" }];
         expect(await admin.retry(replays, { replayed: 1 })).toEqual([deadId]);
@@ -663,8 +663,8 @@ describe("redis: a Redis", () => {
           expect((await consumer.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
           // An operator's changes are made, but a failover could undo them.
           const changes = [
-            () => admin.pause(),
-            () => admin.resume(),
+            () => admin.setPaused(true),
+            () => admin.setPaused(false),
             () => admin.retry([{ id: second.id, seenHistory: "", history: "" }], {}),
             () => admin.delete([first.id]),
             () => admin.clear(1, 0),
@@ -700,7 +700,7 @@ describe("redis: a Redis", () => {
             listKeys: () => admin.listKeys(10),
             rememberKeys: () => admin.rememberKeys(keys),
             adopt: () => admin.adopt([letter]),
-            beginMove: () => admin.beginMove(),
+            setMoving: () => admin.setMoving(true),
           };
           replica.kill("SIGSTOP");
           for (const step of Object.values(steps))

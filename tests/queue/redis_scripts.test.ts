@@ -80,7 +80,7 @@ describe("redis: a store whose format becomes newer under running processes", ()
       "format 2",
     );
     await expect(consumer.sweep(serving("resend"))).rejects.toThrow("format 2");
-    await expect(admin.pause()).rejects.toThrow("format 2");
+    await expect(admin.setPaused(true)).rejects.toThrow("format 2");
     await expect(admin.stats()).rejects.toThrow("format 2");
     expect(fatal.length).toBeGreaterThan(3);
     expect(shared.cli("DEBUG", "DIGEST")).toBe(before);
@@ -92,7 +92,7 @@ describe("redis: a store whose format becomes newer under running processes", ()
     const admin = await adminOn(options);
     shared.cli("DEL", `{${options.prefix}:0}:format`);
     await expect(consumer.claim(claimRequest())).rejects.toThrow(StoreUnavailable);
-    await expect(admin.pause()).rejects.toThrow(QueueMissing);
+    await expect(admin.setPaused(true)).rejects.toThrow(QueueMissing);
     expect(await producer.submit(submission(), within(20_000))).toMatchObject({ kind: "stored" });
     expect((await admin.stats()).states.waiting).toBe(1);
   }, 30_000);

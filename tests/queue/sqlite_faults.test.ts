@@ -627,8 +627,8 @@ test("sqlite: a command creates nothing", async () => {
   expect(readdirSync(folder)).not.toContain("queue.wake");
   const before = readdirSync(folder);
   const admin = await adminOn(folder);
-  await admin.pause();
-  await admin.resume();
+  await admin.setPaused(true);
+  await admin.setPaused(false);
   await admin.close();
   expect(readdirSync(folder)).toEqual(before);
   const missing = newFolder();

@@ -174,7 +174,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
   test("waiting emails and a pause are reported, and a paused worker is ready", async () => {
     const env = settings();
     const admin = await queueAdminOf(env);
-    await admin.pause();
+    await admin.setPaused(true);
     const { server, ofServer, ofWorker, stop } = await both(env);
     expect((await post(server.url, email)).status).toBe(200);
     for (const admin of [ofServer, ofWorker]) {
@@ -195,7 +195,7 @@ describe.each(queues)("admin port ($queue)", ({ settings }) => {
         ...(admin === ofWorker && { providers: works }),
       });
     }
-    await admin.resume();
+    await admin.setPaused(false);
     await untilScrape(
       ofWorker,
       "it is sent",

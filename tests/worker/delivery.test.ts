@@ -592,7 +592,7 @@ inWorld("a pause stops claims, lets batches in flight settle, and is logged once
   world.resend.faults.next({ stage: "accepted", delayMs: 2000, effect: "nothing" });
   const first = await world.submit();
   await eventually("the request has arrived", () => world.resend.requests.length === 1);
-  await world.admin.pause();
+  await world.admin.setPaused(true);
   const second = await world.submit();
   await eventually("the first is settled", async () => (await world.show(first)).state === "sent");
   await eventually("the worker knows", () => worker.consumer.paused());
@@ -602,7 +602,7 @@ inWorld("a pause stops claims, lets batches in flight settle, and is logged once
   expect(world.resend.requests).toHaveLength(1);
   expect(log.events("claims-paused")).toHaveLength(1);
   expect(log.events("claims-resumed")).toHaveLength(0);
-  await world.admin.resume();
+  await world.admin.setPaused(false);
   await world.drained();
   expect(world.resend.acceptances).toHaveLength(2);
   expect(log.events("claims-paused")).toHaveLength(1);
@@ -618,7 +618,7 @@ inWorld(
     world.resend.faults.add({ fault: faults.resetAfterAccepting });
     const doubtful = await world.submit();
     await eventually("it is in doubt", async () => (await world.show(doubtful)).state === "in-doubt");
-    await world.admin.pause();
+    await world.admin.setPaused(true);
     await first.stop();
     const waiting = await world.submit();
     world.resend.faults.clear();
@@ -633,7 +633,7 @@ inWorld(
     expect((await world.show(waiting)).state).toBe("waiting");
     expect(world.resend.requests).toHaveLength(before);
     expect(world.postmark.requests).toHaveLength(0);
-    await world.admin.resume();
+    await world.admin.setPaused(false);
     await world.drained();
     expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(
       [doubtful, waiting].toSorted(),

@@ -30,7 +30,7 @@ const resumeCommand = defineCommand({
 
 function setPaused(paused: boolean, json: boolean) {
   return withQueue(async ({ admin, location, unreached }) => {
-    unreached.note(await (paused ? admin.pause() : admin.resume()));
+    unreached.note(await admin.setPaused(paused));
     if (json) printJson({ queue: location, paused, ...unreached.field });
     else if (!paused) print(`Resumed the queue in ${location}: workers claim what is due`);
     else

@@ -116,10 +116,10 @@ async function closeQueue(move: Move): Promise<MoveResult> {
 }
 
 async function beginMove({ source, target }: Move): Promise<void> {
-  await ask(source, (admin) => admin.beginMove());
+  await ask(source, (admin) => admin.setMoving(true));
   if (!(await ask(target, (admin) => admin.stats())).moving) return;
   // Another address leads to the same queue.
-  await ask(source, (admin) => admin.cancelMove());
+  await ask(source, (admin) => admin.setMoving(false));
   throw new Failure(`Both settings lead to the same queue: ${source.location} and ${target.location}`);
 }
 
@@ -155,7 +155,7 @@ function pause(signal: AbortSignal): Promise<void> {
 async function cancelMove(move: Move): Promise<MoveResult> {
   await finishInterrupted(move);
   // A letter that both queues have could be sent by both.
-  if (!move.signal.aborted) await ask(move.source, (admin) => admin.cancelMove());
+  if (!move.signal.aborted) await ask(move.source, (admin) => admin.setMoving(false));
   return { step: "canceled" };
 }
 

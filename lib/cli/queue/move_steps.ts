@@ -5,9 +5,9 @@ import {
   type Admin,
   type DeadLetter,
   idempotencyMs,
+  type PartialAnswer,
   type StoredEmail,
   StoreUnavailable,
-  type Unreached,
 } from "../../queue/contract.ts";
 import { Failure } from "../output.ts";
 import type { FailedEmail } from "./bulk.ts";
@@ -42,7 +42,7 @@ export async function ask<T>(
   for (;;) {
     try {
       const answer = await request(side.admin);
-      const [missed] = (answer as { readonly unreached?: readonly Unreached[] } | undefined)?.unreached ?? [];
+      const [missed] = (answer as PartialAnswer | undefined)?.unreached ?? [];
       if (missed === undefined) return answer;
       throw new StoreUnavailable(`partition ${missed.partition}: ${missed.reason}`);
     } catch (error) {

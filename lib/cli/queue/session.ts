@@ -57,7 +57,7 @@ export async function withQueue(
       unreached,
     });
     for (const line of unreached.lines) complain(withoutSecrets(line, config.secrets));
-    return unreached.isEmpty ? code : 1;
+    return unreached.lines.length === 0 ? code : 1;
   } catch (error) {
     if (error instanceof QueueMissing) throw new Failure(missingText(config.queue));
     if (error instanceof StoreUnavailable) throw new Failure(lossText(error, config));

@@ -1,39 +1,28 @@
 // The partitions of the queue that did not answer a command. It goes on without them, names them, and exits with 1.
 
-import type { Unreached } from "../../queue/contract.ts";
-
-/** An answer of several partitions, of which some may be missing. */
-interface Partial {
-  readonly unreached?: readonly Unreached[];
-}
+import type { PartialAnswer } from "../../queue/contract.ts";
 
 export class UnreachedPartitions {
   readonly #reasons = new Map<number, string>();
 
   /** Notes what an answer lacks, and returns it. */
-  note<Answer extends Partial>(answer: Answer): Answer {
+  note<Answer extends PartialAnswer>(answer: Answer): Answer {
     for (const { partition, reason } of answer.unreached ?? []) this.#reasons.set(partition, reason);
     return answer;
   }
 
-  get isEmpty(): boolean {
-    return this.#reasons.size === 0;
+  /** A field for a document, absent if all have answered. */
+  get field(): PartialAnswer {
+    const entries = [...this.#reasons].toSorted(([a], [b]) => a - b);
+    const unreached = entries.map(([partition, reason]) => ({ partition, reason }));
+    return unreached.length === 0 ? {} : { unreached };
   }
 
-  /** One line for each, without secrets that the store may quote. */
+  /** One line for each, with secrets that the store may quote. */
   get lines(): string[] {
-    return this.list.map(
+    const { unreached = [] } = this.field;
+    return unreached.map(
       ({ partition, reason }) => `Partition ${partition} of the queue does not answer: ${reason}`,
     );
-  }
-
-  /** A field for a document, absent if all have answered. */
-  get field(): Partial {
-    return this.isEmpty ? {} : { unreached: this.list };
-  }
-
-  get list(): Unreached[] {
-    const entries = [...this.#reasons].toSorted(([a], [b]) => a - b);
-    return entries.map(([partition, reason]) => ({ partition, reason }));
   }
 }

@@ -110,27 +110,14 @@ export class RedisAdmin implements Admin {
     return { deleted, next: next || undefined };
   }
 
-  async pause() {
-    await this.setPause(true);
-    return {};
-  }
-
-  async resume() {
-    await this.setPause(false);
-    return {};
-  }
-
   /** @param version of several partitions; default: the next one */
-  async setPause(paused: boolean, version?: number): Promise<void> {
+  async setPaused(paused: boolean, version?: number) {
     await this.#askDurably(scripts.pause, paused ? 1 : 0, version ?? "");
+    return {};
   }
 
-  async beginMove() {
-    await this.#askDurably(scripts.move, 1);
-  }
-
-  async cancelMove() {
-    await this.#askDurably(scripts.move, 0);
+  async setMoving(moving: boolean) {
+    await this.#askDurably(scripts.move, moving ? 1 : 0);
   }
 
   async listKeys(limit: number, from = "", lifeMinMs = -Infinity) {

@@ -6,7 +6,7 @@ import { lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { listKeys, rememberKeys } from "./keys.ts";
 import { listEmails, showEmail } from "./list.ts";
-import { adopt, beginMove, cancelMove, isMoving, moved } from "./move.ts";
+import { adopt, isMoving, moved, setMoving } from "./move.ts";
 import { count, type Leaving, readConditions, release, retire } from "./settle.ts";
 import { fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
@@ -68,18 +68,15 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
         checkClock(submittedTillMs, db.now.atMs);
         return clear(db, { limit, submittedTillMs, from }, retainMs);
       }),
-    async pause() {
-      await store.write(
-        (db) => db.run`INSERT INTO pauses (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`,
+    async setPaused(paused) {
+      await writeAndWake((db) =>
+        paused
+          ? db.run`INSERT INTO pauses (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`
+          : db.run`DELETE FROM pauses`,
       );
       return {};
     },
-    async resume() {
-      await writeAndWake((db) => db.run`DELETE FROM pauses`);
-      return {};
-    },
-    beginMove: () => store.write(beginMove),
-    cancelMove: () => store.write(cancelMove),
+    setMoving: (moving) => store.write((db) => setMoving(db, moving)),
     listKeys: (limit, from, lifeMinMs) => store.transact((db) => listKeys(db, limit, from, lifeMinMs)),
     rememberKeys: (keys) => addWithRoom(JSON.stringify(keys).length, (db) => rememberKeys(db, keys)),
     adopt: (letters) => {

@@ -7,17 +7,14 @@ import type { SqliteConnection } from "./connection.ts";
 /** The remains of a dead letter that another queue has adopted. */
 export const moved = "moved";
 
-/** Whether an operator moves the queue to another store: see `Admin.beginMove`. */
+/** Whether an operator moves the queue to another store: see `Admin.setMoving`. */
 export function isMoving(db: SqliteConnection): boolean {
   return db.get`SELECT 1 FROM moves` !== undefined;
 }
 
-export function beginMove(db: SqliteConnection): void {
-  db.run`INSERT INTO moves (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`;
-}
-
-export function cancelMove(db: SqliteConnection): void {
-  db.run`DELETE FROM moves`;
+export function setMoving(db: SqliteConnection, moving: boolean): void {
+  if (moving) db.run`INSERT INTO moves (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`;
+  else db.run`DELETE FROM moves`;
 }
 
 /** Adds a dead letter of another queue. */

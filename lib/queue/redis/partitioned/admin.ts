@@ -3,11 +3,10 @@
 
 import type {
   Admin,
-  AdoptAnswer,
   DeadLetter,
-  DeleteAnswer,
   Health,
   Page,
+  PartialAnswer,
   Settlement,
   StoredBatch,
   StoredEmail,
@@ -17,7 +16,6 @@ import { PartitionUnreached, QueueMissing, StoreUnavailable } from "../../contra
 import { type CheckOptions, checkRedis, RedisAdmin, type RedisAdminOptions } from "../admin.ts";
 import { FormatMismatch } from "../queue_format.ts";
 import { partitionOf } from "../partition.ts";
-import { type Cursors, moveCursor, readCursors, writeCursors } from "./cursors.ts";
 import { mergeStrictly, splitOptions, within } from "./partitions.ts";
 import { mergeStats, newestPause, reasonOf, unreachedOf } from "./stats.ts";
 
@@ -27,14 +25,18 @@ const openPatienceMs = 1000;
 /** Statistics whose times {@link PartitionedAdmin.clear} still understands. */
 const clocksMax = 100;
 
-type PartitionAdmins = readonly RedisAdmin[];
+/** How many partitions must answer: otherwise a question rejects. */
+type Needs = "all" | "any" | "none";
+
+/** Where the next page begins in each partition, "" at its beginning. Those that are finished are left out. */
+type Cursors = Map<number, string>;
 
 /**
  * Resolves when partitions can be asked, though perhaps not all. Rejects with {@link StoreUnavailable} if none can, or if
  * the queue has another number of partitions, and with {@link QueueMissing} if there is no queue.
  */
 export async function openPartitionedAdmin(options: RedisAdminOptions): Promise<Admin> {
-  const partitions = splitOptions({ ...options, onFatal() {} }).map((one) => new RedisAdmin(one));
+  const partitions = splitOptions(options).map((one) => new RedisAdmin(one));
   try {
     await open(partitions);
   } catch (error) {
@@ -44,14 +46,14 @@ export async function openPartitionedAdmin(options: RedisAdminOptions): Promise<
   return new PartitionedAdmin(partitions);
 }
 
-async function open(partitions: PartitionAdmins): Promise<void> {
+async function open(partitions: readonly RedisAdmin[]): Promise<void> {
   const errors: unknown[] = [];
-  const opened = partitions.map(async (one) => {
-    await one.open().catch((error: unknown) => {
+  const opened = partitions.map((one) =>
+    one.open().catch((error: unknown) => {
       errors.push(error);
       throw error;
-    });
-  });
+    }),
+  );
   const isAnyOpen = await Promise.any(opened).then(
     () => true,
     () => false,
@@ -64,16 +66,16 @@ async function open(partitions: PartitionAdmins): Promise<void> {
 
 /** See `checkRedis`. */
 export async function checkPartitions(options: CheckOptions): Promise<Health> {
-  const each = splitOptions({ ...options, onFatal() {} });
+  const each = splitOptions(options);
   return mergeStrictly(await Promise.all(each.map((one) => checkRedis(one))));
 }
 
 class PartitionedAdmin implements Admin {
-  readonly #partitions: PartitionAdmins;
+  readonly #partitions: readonly RedisAdmin[];
   /** By the time in statistics: the time of each partition's own clock at that moment. */
   readonly #clocks = new Map<number, ReadonlyMap<number, number>>();
 
-  constructor(partitions: PartitionAdmins) {
+  constructor(partitions: readonly RedisAdmin[]) {
     this.#partitions = partitions;
   }
 
@@ -82,7 +84,7 @@ class PartitionedAdmin implements Admin {
   }
 
   async stats() {
-    const { reached, missed } = await this.#askAll((admin) => admin.stats());
+    const { reached, missed } = await this.#ask("any", (admin) => admin.stats());
     const stats = mergeStats(reached.map(({ value }) => value));
     this.#clocks.set(stats.nowMs, new Map(reached.map(({ number, value }) => [number, value.nowMs])));
     const [oldest] = this.#clocks.keys();
@@ -92,30 +94,24 @@ class PartitionedAdmin implements Admin {
 
   /** Each partition gives its part of a page, so that none is listed twice; they are merged by time. */
   async list(...[state, limit, from, order = "oldest"]: Parameters<Admin["list"]>): Promise<Page> {
-    const cursors = readCursors(from) ?? this.#beginnings();
-    const numbers = [...cursors.keys()];
-    const share = Math.max(1, Math.floor(limit / numbers.length));
-    const { reached, missed } = await this.#askAll(
-      (admin, number) => admin.list(state, share, cursors.get(number) || undefined, order),
-      numbers,
+    const cursors = this.#cursorsAt(from);
+    const share = Math.max(1, Math.floor(limit / cursors.size));
+    const { reached, missed } = await this.#ask(
+      "any",
+      (admin, number) => admin.list(state, share, cursors.get(number), order),
+      [...cursors.keys()],
     );
     const sign = order === "oldest" ? 1 : -1;
     const parts = reached.toSorted((a, b) => sign * compare(a.value.emails[0], b.value.emails[0]));
     // With a limit below the number of partitions, some are left for the next page.
     const used = parts.slice(0, Math.max(1, Math.floor(limit / share)));
-    for (const { partition } of missed.unreached ?? []) cursors.delete(partition);
-    for (const { number, value } of used) moveCursor(cursors, number, value.next);
     const emails = used.flatMap(({ value }) => value.emails).toSorted((a, b) => sign * compare(a, b));
-    return { emails, next: writeCursors(cursors), ...missed };
+    return { emails, next: advance(cursors, { reached: used, missed }), ...missed };
   }
 
   async retry(...[emails, counts]: Parameters<Admin["retry"]>) {
-    const { reached } = await this.#askEach(
-      emails,
-      ({ id }) => id,
-      (admin, some) => admin.retry(some, counts),
-    );
-    return reached.flatMap(({ value }) => value);
+    const each = await this.#askEach("none", emails, idOf, (admin, some) => admin.retry(some, counts));
+    return each.flatMap(({ value }) => value);
   }
 
   release(batch: StoredBatch, settlement: Settlement) {
@@ -123,93 +119,55 @@ class PartitionedAdmin implements Admin {
   }
 
   async delete(ids: readonly string[], seenHistories?: readonly string[], isMoved?: boolean) {
-    const asked = ids.map((id, i) => ({ id, i, history: seenHistories?.[i] ?? "" }));
-    const answers = ids.map((): DeleteAnswer => "unreached");
-    const { reached } = await this.#askEach(
-      asked,
-      ({ id }) => id,
-      async (admin, some) => {
-        const histories = seenHistories === undefined ? undefined : some.map(({ history }) => history);
-        const given = await admin.delete(
-          some.map(({ id }) => id),
-          histories,
-          isMoved,
-        );
-        return some.map(({ i }, j) => [i, given[j]!] as const);
-      },
-    );
-    for (const [i, answer] of reached.flatMap(({ value }) => value)) answers[i] = answer;
-    return answers;
+    const asked = ids.map((id, i) => ({ id, history: seenHistories?.[i] ?? "" }));
+    const each = await this.#askEach("none", asked, idOf, (admin, some) => {
+      const histories = seenHistories && some.map(({ history }) => history);
+      return admin.delete(some.map(idOf), histories, isMoved);
+    });
+    const answers = answersIn(each);
+    return asked.map((one) => answers.get(one) ?? "unreached");
   }
 
   async clear(limit: number, submittedTillMs: number, from?: string) {
     const clocks = this.#clocks.get(submittedTillMs);
-    const cursors = readCursors(from) ?? this.#beginnings();
-    const numbers = [...cursors.keys()].slice(0, limit);
-    const { reached, missed } = await this.#askAll(
-      (admin, number) =>
-        admin.clear(
-          Math.floor(limit / numbers.length),
-          clocks?.get(number) ?? submittedTillMs,
-          cursors.get(number) || undefined,
-        ),
-      numbers,
+    const { values, ...rest } = await this.#askForPages("any", limit, from, (admin, share, cursor, number) =>
+      admin.clear(share, clocks?.get(number) ?? submittedTillMs, cursor),
     );
-    for (const { partition } of missed.unreached ?? []) cursors.delete(partition);
-    for (const { number, value } of reached) moveCursor(cursors, number, value.next);
-    const deleted = reached.reduce((sum, { value }) => sum + value.deleted, 0);
-    return { deleted, next: writeCursors(cursors), ...missed };
+    return { deleted: values.reduce((sum, { deleted }) => sum + deleted, 0), ...rest };
   }
 
-  pause() {
-    return this.#setPaused(true);
+  /** The newest version holds everywhere: workers write it to a partition that is not reached now. */
+  async setPaused(paused: boolean) {
+    const { reached } = await this.#ask("any", (admin) => admin.stats());
+    const stats = reached.map(({ value }) => value);
+    const newest = newestPause(stats);
+    // A time, so that it is newer than that of an unknown pause in a partition that is not reached.
+    const next = Math.max(newest.pauseVersion + 1, ...stats.map(({ nowMs }) => nowMs));
+    const version = newest.paused === paused && newest.pauseVersion > 0 ? newest.pauseVersion : next;
+    return (await this.#ask("any", (admin) => admin.setPaused(paused, version))).missed;
   }
 
-  resume() {
-    return this.#setPaused(false);
-  }
-
-  async beginMove() {
-    await this.#askEvery((admin) => admin.beginMove());
-  }
-
-  async cancelMove() {
-    await this.#askEvery((admin) => admin.cancelMove());
+  async setMoving(moving: boolean) {
+    await this.#ask("all", (admin) => admin.setMoving(moving));
   }
 
   async listKeys(limit: number, from?: string, lifeMinMs?: number) {
-    const cursors = readCursors(from) ?? this.#beginnings();
-    const numbers = [...cursors.keys()].slice(0, limit);
-    const share = Math.floor(limit / numbers.length);
-    const pages = await this.#askEvery(
-      (admin, number) => admin.listKeys(share, cursors.get(number) || undefined, lifeMinMs),
-      numbers,
+    const { values, next } = await this.#askForPages("all", limit, from, (admin, share, cursor) =>
+      admin.listKeys(share, cursor, lifeMinMs),
     );
-    for (const { number, value } of pages) moveCursor(cursors, number, value.next);
-    return { keys: pages.flatMap(({ value }) => value.keys), next: writeCursors(cursors) };
+    return { keys: values.flatMap(({ keys }) => keys), next };
   }
 
   async rememberKeys(keys: readonly StoredKey[]) {
-    const byPartition = this.#divide(keys, ({ key }) => key);
-    const answers = await this.#askEvery(
-      (admin, number) => admin.rememberKeys(byPartition.get(number)!),
-      [...byPartition.keys()],
-    );
-    const sum = (field: "added" | "conflicts") => answers.reduce((all, { value }) => all + value[field], 0);
+    const keyOf = ({ key }: StoredKey) => key;
+    const each = await this.#askEach("all", keys, keyOf, (admin, some) => admin.rememberKeys(some));
+    const sum = (field: "added" | "conflicts") => each.reduce((all, { value }) => all + value[field], 0);
     return { added: sum("added"), conflicts: sum("conflicts") };
   }
 
   async adopt(letters: readonly DeadLetter[]) {
-    const byPartition = this.#divide(letters, ({ id }) => id);
-    const answers = await this.#askEvery(
-      (admin, number) => admin.adopt(byPartition.get(number)!),
-      [...byPartition.keys()],
-    );
-    const byId = new Map<string, AdoptAnswer>();
-    for (const { number, value } of answers) {
-      for (const [i, { id }] of byPartition.get(number)!.entries()) byId.set(id, value[i]!);
-    }
-    return letters.map(({ id }) => byId.get(id)!);
+    const answers = answersIn(await this.#askEach("all", letters, idOf, (admin, some) => admin.adopt(some)));
+    return letters.map((letter) => answers.get(letter)!);
   }
 
   async health() {
@@ -218,17 +176,6 @@ class PartitionedAdmin implements Admin {
 
   async close() {
     await Promise.all(this.#partitions.map((one) => one.close()));
-  }
-
-  /** The newest version holds everywhere: workers write it to a partition that is not reached now. */
-  async #setPaused(paused: boolean) {
-    const { reached } = await this.#askAll((admin) => admin.stats());
-    const stats = reached.map(({ value }) => value);
-    const newest = newestPause(stats);
-    // A time, so that it is newer than that of an unknown pause in a partition that is not reached.
-    const next = Math.max(newest.pauseVersion + 1, ...stats.map(({ nowMs }) => nowMs));
-    const version = newest.paused === paused && newest.pauseVersion > 0 ? newest.pauseVersion : next;
-    return (await this.#askAll((admin) => admin.setPause(paused, version))).missed;
   }
 
   async #askOne<Answer>(id: string, ask: (admin: RedisAdmin) => Promise<Answer>): Promise<Answer> {
@@ -240,58 +187,95 @@ class PartitionedAdmin implements Admin {
     }
   }
 
-  /**
-   * Rejects if none answers, unless that is to be tolerated.
-   * @param numbers of the partitions to ask; default: all
-   */
-  async #askAll<Answer>(
+  /** @param numbers of the partitions to ask; default: all */
+  async #ask<Answer>(
+    needs: Needs,
     ask: (admin: RedisAdmin, number: number) => Promise<Answer>,
     numbers: readonly number[] = [...this.#partitions.keys()],
-    isTolerant = false,
   ) {
     const answers = await Promise.allSettled(numbers.map((number) => ask(this.#partitions[number]!, number)));
     const reached = answers.flatMap((answer, i) =>
       answer.status === "fulfilled" ? [{ number: numbers[i]!, value: answer.value }] : [],
     );
     const missed = unreachedOf(answers, numbers);
-    if (reached.length === 0 && !isTolerant) {
-      throw new StoreUnavailable(missed.unreached?.[0]?.reason ?? "no partition answers");
-    }
+    const [first] = missed.unreached ?? [];
+    if (first !== undefined && needs === "all")
+      throw new StoreUnavailable(`partition ${first.partition}: ${first.reason}`);
+    if (reached.length === 0 && needs === "any")
+      throw new StoreUnavailable(first?.reason ?? "no partition answers");
     return { reached, missed };
   }
 
-  #beginnings(): Cursors {
-    return new Map(this.#partitions.map((_, number) => [number, ""]));
-  }
-
-  /** As {@link #askAll}, but rejects if one does not answer: a move is complete, or is repeated. */
-  async #askEvery<Answer>(
-    ask: (admin: RedisAdmin, number: number) => Promise<Answer>,
-    numbers?: readonly number[],
-  ) {
-    const { reached, missed } = await this.#askAll(ask, numbers, true);
-    const [first] = missed.unreached ?? [];
-    if (first !== undefined) throw new StoreUnavailable(`partition ${first.partition}: ${first.reason}`);
-    return reached;
-  }
-
-  #divide<One>(all: readonly One[], idOf: (one: One) => string): Map<number, One[]> {
-    return Map.groupBy(all, (one) => partitionOf(idOf(one), this.#partitions.length));
-  }
-
   /** Asks each partition about those that belong to it. */
-  #askEach<One, Answer>(
+  async #askEach<One, Answer>(
+    needs: Needs,
     all: readonly One[],
-    idOf: (one: One) => string,
+    nameOf: (one: One) => string,
     ask: (admin: RedisAdmin, some: readonly One[]) => Promise<Answer>,
   ) {
-    const byPartition = this.#divide(all, idOf);
-    return this.#askAll(
+    const byPartition = Map.groupBy(all, (one) => partitionOf(nameOf(one), this.#partitions.length));
+    const numbers = [...byPartition.keys()];
+    const { reached } = await this.#ask(
+      needs,
       (admin, number) => ask(admin, byPartition.get(number)!),
-      [...byPartition.keys()],
-      true,
+      numbers,
     );
+    return reached.map(({ number, value }) => ({ some: byPartition.get(number)!, value }));
   }
+
+  /** Asks for the next pages of all partitions, or of as many as the limit, which they share. */
+  async #askForPages<Answer extends { readonly next: string | undefined }>(
+    needs: Needs,
+    limit: number,
+    from: string | undefined,
+    ask: (admin: RedisAdmin, share: number, cursor: string, number: number) => Promise<Answer>,
+  ) {
+    const cursors = this.#cursorsAt(from);
+    const numbers = [...cursors.keys()].slice(0, limit);
+    const share = Math.floor(limit / numbers.length);
+    const pages = await this.#ask(
+      needs,
+      (admin, number) => ask(admin, share, cursors.get(number)!, number),
+      numbers,
+    );
+    return {
+      values: pages.reached.map(({ value }) => value),
+      next: advance(cursors, pages),
+      ...pages.missed,
+    };
+  }
+
+  #cursorsAt(from: string | undefined): Cursors {
+    if (from === undefined) return new Map(this.#partitions.map((_, number) => [number, ""]));
+    return new Map(JSON.parse(from) as [number, string][]);
+  }
+}
+
+interface Pages {
+  readonly reached: readonly {
+    readonly number: number;
+    readonly value: { readonly next: string | undefined };
+  }[];
+  readonly missed: PartialAnswer;
+}
+
+/** Where the pages after these begin, as an opaque text. A partition that was not reached is left out from now on. */
+function advance(cursors: Cursors, { reached, missed }: Pages): string | undefined {
+  for (const { partition } of missed.unreached ?? []) cursors.delete(partition);
+  for (const { number, value } of reached) {
+    if (value.next === undefined) cursors.delete(number);
+    else cursors.set(number, value.next);
+  }
+  return cursors.size === 0 ? undefined : JSON.stringify([...cursors]);
+}
+
+const idOf = ({ id }: { readonly id: string }) => id;
+
+/** By what was asked about: its answer. */
+function answersIn<One, Answer>(
+  each: readonly { readonly some: readonly One[]; readonly value: readonly Answer[] }[],
+): Map<One, Answer> {
+  return new Map(each.flatMap(({ some, value }) => some.map((one, i) => [one, value[i]!] as const)));
 }
 
 /** The time by which an email is listed, or where the store does not say, its id, which begins with a time. */

@@ -2,11 +2,13 @@
 
 import type { Health } from "../../contract.ts";
 import type { Log, LogFields } from "../../../runtime/log.ts";
-import type { RedisStoreOptions } from "../connection.ts";
+import type { ConnectionOptions } from "../connection.ts";
 import { QueueFormat } from "../queue_format.ts";
 
 /** The options for each partition, which share what this process knows about the queue's format. */
-export function splitOptions<Options extends RedisStoreOptions>(options: Options): Options[] {
+export function splitOptions<Options extends ConnectionOptions>(
+  options: Options,
+): (Options & { readonly format: QueueFormat })[] {
   const { partitions = 1, urlOf, log } = options;
   const format = new QueueFormat(partitions);
   return Array.from({ length: partitions }, (_, partition) => {

@@ -2,7 +2,7 @@
 // are by its own node's clock, so that ages are merged, not times.
 
 import { QueueMissing } from "../../contract.ts";
-import type { ProviderCondition, QueueStats, Unreached } from "../../contract.ts";
+import type { PartialAnswer, ProviderCondition, QueueStats } from "../../contract.ts";
 import { redisErrorText } from "../error_text.ts";
 import type { PartitionStats } from "../batch_codec.ts";
 
@@ -19,7 +19,7 @@ export async function gatherStats(asked: readonly Promise<PartitionStats>[]): Pr
 export function unreachedOf(
   answers: readonly PromiseSettledResult<unknown>[],
   numbers: readonly number[] = [...answers.keys()],
-): { unreached?: readonly Unreached[] } {
+): PartialAnswer {
   const unreached = answers.flatMap((answer, i) =>
     answer.status === "fulfilled" ? [] : [{ partition: numbers[i]!, reason: reasonOf(answer.reason) }],
   );
