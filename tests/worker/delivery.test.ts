@@ -747,7 +747,7 @@ inWorld(
   { resend: { rateLimit: 1000 } },
   async (world) => {
     await times(1000, () => world.submit());
-    const { consumer } = world.startWorker(onlyResend);
+    const { consumer } = await world.startWorker(onlyResend);
     let underWay = 0;
     let most = 0;
     const claim = consumer.claim.bind(consumer);
@@ -768,7 +768,7 @@ inWorld(
 );
 
 inWorld("a slot is free as soon as the provider has answered", {}, async (world) => {
-  const { consumer } = world.startWorker({ ...onlyResend, concurrency: 1 });
+  const { consumer } = await world.startWorker({ ...onlyResend, concurrency: 1 });
   const gate = Promise.withResolvers<void>();
   const settle = consumer.settle.bind(consumer);
   consumer.settle = async (batch, settlement) => {
