@@ -81,7 +81,8 @@ export interface Ledger {
   readonly requests: RecordedRequest[];
   /** Emails that were accepted more than once: id -> acceptances. Emails without an id are omitted. */
   duplicates(): Map<string, Acceptance[]>;
-  accept(acceptance: Acceptance): void;
+  /** Returns the part that is kept. */
+  accept(acceptance: Acceptance): Acceptance;
   clear(): void;
 }
 
@@ -91,24 +92,30 @@ export type Keeping = "all" | "envelopes";
 export function createLedger(keeping: Keeping, onAccept?: (acceptance: Acceptance) => void): Ledger {
   const acceptances: Acceptance[] = [];
   const requests: RecordedRequest[] = [];
+  const omitted: readonly string[] = keeping === "all" ? [] : ["text", "html"];
   return {
     acceptances,
     requests,
     duplicates: () => duplicatesIn(acceptances),
     accept(acceptance) {
-      if (keeping === "all") {
-        acceptances.push(acceptance);
-      } else {
-        const { text: _, html: __, ...envelope } = acceptance;
-        acceptances.push(envelope);
-      }
+      const kept = withoutAbsent(acceptance, omitted);
+      acceptances.push(kept);
       onAccept?.(acceptance);
+      return kept;
     },
     clear() {
       acceptances.length = 0;
       requests.length = 0;
     },
   };
+}
+
+/** A copy of only the fields that have a value: most have few, and there may be millions. */
+function withoutAbsent(acceptance: Acceptance, omitted: readonly string[]): Acceptance {
+  const kept: Record<string, unknown> = {};
+  for (const name of Object.keys(acceptance) as (keyof Acceptance)[])
+    if (acceptance[name] !== undefined && !omitted.includes(name)) kept[name] = acceptance[name];
+  return kept as unknown as Acceptance;
 }
 
 /** {@link Ledger.duplicates}, also for the acceptances of several fakes together. */

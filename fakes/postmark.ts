@@ -175,7 +175,7 @@ class PostmarkApi implements Api {
   }
 
   #accept(message: Message, request: number): Acceptance {
-    const acceptance: Acceptance = {
+    const acceptance = this.#ledger.accept({
       provider: "postmark",
       messageId: crypto.randomUUID(),
       atMs: Date.now(),
@@ -183,8 +183,7 @@ class PostmarkApi implements Api {
       batch: message.labels["batch_id"] ?? "",
       emailId: message.labels["email_id"] ?? "",
       ...message,
-    };
-    this.#ledger.accept(acceptance);
+    });
     for (const [key, value] of Object.entries(message.labels)) {
       const same = this.#byMetadata.get(`${key}=${value}`);
       if (same) same.push(acceptance);

@@ -56,13 +56,12 @@ export function readMessage(
   if (broken) return refusalOf(broken);
   const email = item as Item;
   const { MessageStream: stream = "outbound", Attachments: files } = email;
-  const recipients = readRecipients(email);
-  if (isRefusal(recipients)) return recipients;
+  const addresses = readAddresses(email);
+  if (isRefusal(addresses)) return addresses;
   const attachments = checkContent(email) ?? (files && readFiles(files));
   if (isRefusal(attachments)) return attachments;
-  const inactive = recipients.filter((address) => settings.inactive.includes(address));
-  const from = parseMailbox(email.From)?.address ?? "";
-  const refused = refusalBySettings({ from, stream, recipients, inactive }, settings);
+  const inactive = addresses.recipients.filter((address) => settings.inactive.includes(address));
+  const refused = refusalBySettings({ ...addresses, stream, inactive }, settings);
   if (refused) return refused;
   return {
     from: email.From,
@@ -92,9 +91,15 @@ function refusalOf({ at, kind, text }: Violation): Refusal {
   return invalid(`Invalid '${at}': ${text}.`);
 }
 
-/** The addresses of all recipients, in lower case, as Postmark names them, or the refusal of one. */
-function readRecipients(email: Item): string[] | Refusal {
+interface Addresses {
+  readonly from: string;
+  /** In lower case, as Postmark names them. */
+  readonly recipients: readonly string[];
+}
+
+function readAddresses(email: Item): Addresses | Refusal {
   const recipients: string[] = [];
+  let from = "";
   for (const name of ["From", "To", "Cc", "Bcc", "ReplyTo"] as const) {
     const texts = splitMailboxes(email[name] ?? "");
     const isCountWrong = name === "From" ? texts.length !== 1 : name === "To" && texts.length === 0;
@@ -102,12 +107,13 @@ function readRecipients(email: Item): string[] | Refusal {
     for (const text of texts) {
       const mailbox = parseMailbox(text);
       if (!mailbox) return invalid(`Error parsing '${name}': Illegal email address '${text}'.`);
-      if (name !== "From" && name !== "ReplyTo") recipients.push(mailbox.address.toLowerCase());
+      if (name === "From") from = mailbox.address;
+      else if (name !== "ReplyTo") recipients.push(mailbox.address.toLowerCase());
     }
   }
   if (recipients.length > recipientsMax)
     return invalid(`Exceeded the maximum of ${recipientsMax} recipients per message.`);
-  return recipients;
+  return { from, recipients };
 }
 
 function checkContent(email: Item): Refusal | undefined {
@@ -140,10 +146,8 @@ function readFiles(files: readonly FileItem[]): Attachment[] | Refusal {
   return attachments;
 }
 
-interface Sending {
-  readonly from: string;
+interface Sending extends Addresses {
   readonly stream: string;
-  readonly recipients: readonly string[];
   /** Those recipients that are suppressed. */
   readonly inactive: readonly string[];
 }

@@ -86,16 +86,17 @@ function checkItems(values: readonly unknown[], schema: Schema, at: string, sear
 function checkFields(value: object, schema: Schema, at: string, search: Search): void {
   const { required = [], properties, additionalProperties, propertyNames } = schema;
   const { maxProperties = Number.POSITIVE_INFINITY } = schema;
-  const entries = Object.entries(value);
+  const fields = value as Record<string, unknown>;
+  const names = Object.keys(fields);
   const pathOf = (name: string) => (at === "" ? name : `${at}.${name}`);
   for (const name of required)
-    if (!(name in value)) search.found.push({ at: pathOf(name), kind: "missing", text: "missing" });
-  if (entries.length > maxProperties) search.found.push({ at, kind: "value", text: "too many fields" });
-  for (const [name, field] of entries) {
+    if (!(name in fields)) search.found.push({ at: pathOf(name), kind: "missing", text: "missing" });
+  if (names.length > maxProperties) search.found.push({ at, kind: "value", text: "too many fields" });
+  for (const name of names) {
     const path = pathOf(name);
     if (propertyNames) check(name, propertyNames, path, search);
     const fieldSchema = properties?.[name] ?? additionalProperties;
-    if (fieldSchema) check(field, fieldSchema, path, search);
+    if (fieldSchema) check(fields[name], fieldSchema, path, search);
     else search.found.push({ at: path, kind: "unknown", text: "not a known field" });
   }
 }
