@@ -529,8 +529,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/sqlite/claim.ts",
-        from: "const leaseMs = Math.round(by.leaseMs) +",
-        to: "const leaseMs = 1e9 + Math.round(by.leaseMs) +",
+        from: "return Math.round(by.leaseMs) +",
+        to: "return 1e9 + Math.round(by.leaseMs) +",
       },
     ],
     under: workersKilled,

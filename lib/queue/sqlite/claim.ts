@@ -67,9 +67,11 @@ export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult 
     if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
     if (isPaused(db)) return { kind: "paused" };
     if (permit?.isAvailable === false) return { kind: "limited", rate: permit.rate };
-    return findBatch(db, request);
+    const found = findBatch(db, request);
+    if (typeof found === "string") permit?.take();
+    return found;
   };
-  const result = claimOnce(db, request, find, () => permit?.take());
+  const result = claimOnce(db, request, find);
   return permit && (result.kind === "batch" || result.kind === "empty")
     ? { ...result, rate: permit.rate }
     : result;
@@ -84,25 +86,24 @@ export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
       WHERE ends_at IS NOT NULL AND ends_at <= ${atMs} AND (held = 0 OR due_at <= ${atMs})
       ORDER BY ends_at LIMIT 1`;
     if (ended === undefined || isClockDoubted(db)) return { kind: "empty", nextDueInMs: undefined };
-    return ended.id;
+    return leaseAgain(db, ended.id, request);
   });
 }
 
-/** Answers a repeated claim as before. Otherwise leases the batch whose id `find` returns, or passes its result on. */
-function claimOnce(
-  db: SqliteConnection,
-  by: Claim,
-  find: () => string | ClaimResult,
-  onLease = () => {},
-): ClaimResult {
+/**
+ * Answers a repeated claim as before.
+ * @param find leases a batch and returns its id, or the result if there is none
+ */
+function claimOnce(db: SqliteConnection, by: Claim, find: () => string | ClaimResult): ClaimResult {
   const last = db.get<{ number: number; batch: string; lease: number }>`
     SELECT number, batch, lease FROM claimants WHERE claimant = ${by.claimant}`;
   if (last === undefined || by.number > last.number) {
     const found = find();
     if (typeof found !== "string") return found;
-    lease(db, found, by);
-    onLease();
-    return { kind: "batch", ...readBatch(db, found, by) };
+    const leased = readBatch(db, found, by);
+    db.run`INSERT OR REPLACE INTO claimants (claimant, number, batch, lease, heard_at)
+      VALUES (${by.claimant}, ${by.number}, ${found}, ${leased.batch.lease}, ${db.now.atMs})`;
+    return { kind: "batch", ...leased };
   }
   const isHeld = db.get`SELECT 1 FROM batches
     WHERE id = ${last.batch} AND lease = ${last.lease} AND held = 1 AND due_at > ${db.now.atMs}`;
@@ -110,7 +111,7 @@ function claimOnce(
   return { kind: "batch", ...readBatch(db, last.batch, by) };
 }
 
-/** The id of a batch that is due, or of a new batch, from the first source that has one. */
+/** Leases a batch that is due, or a new one, from the first source that has one. Returns its id. */
 function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimResult {
   const { provider, shared, countMax, sources } = request;
   const { atMs } = db.now;
@@ -121,7 +122,7 @@ function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimR
   for (const source of sources) {
     if (source === "batches") {
       const due = dueBatch(db, request);
-      if (due !== undefined) return due;
+      if (due !== undefined) return leaseAgain(db, due, request);
       const next = db.get<{ at: number | null }>`
         SELECT min(due_at) AS at FROM batches WHERE provider = ${provider} AND due_at > ${atMs}`;
       nextDueAtMs = Math.min(nextDueAtMs, next?.at ?? Infinity);
@@ -149,16 +150,15 @@ function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest):
     ORDER BY due_at, id LIMIT 1`?.id;
 }
 
-/** Creates a batch of the oldest emails in these lists. Its id is that of the claim. */
+/** Leases a new batch of the oldest emails in these lists. Its id is that of the claim. */
 function createBatch(
   db: SqliteConnection,
-  { claimId, provider, countMax, bytesMax, context, credential }: ClaimRequest,
+  request: ClaimRequest,
   lists: readonly DueList[],
   pieceMax: number | undefined,
 ): string {
+  const { claimId, provider, countMax, bytesMax, context, credential, doubtMs } = request;
   const { atMs } = db.now;
-  db.run`INSERT INTO batches (id, provider, lease, held, due_at, lapsed, context, notes, piece_max, credential)
-    VALUES (${claimId}, ${provider}, 0, 0, ${atMs}, 0, ${context}, '', ${pieceMax ?? null}, ${credential})`;
   const emailsMax = Math.min(countMax, pieceMax ?? Infinity);
   const due = lists.flatMap(
     ({ name }) => db.all<{ id: string; due_at: number; size: number }>`SELECT id, due_at, size FROM places
@@ -168,20 +168,29 @@ function createBatch(
   const ids: string[] = [];
   let bytes = 0;
   for (const { id, size } of due.toSorted((a, b) => a.due_at - b.due_at).slice(0, emailsMax)) {
+    if (ids.length > 0 && bytes + size > bytesMax) break;
     bytes += size;
-    if (ids.length > 0 && bytes > bytesMax) break;
     ids.push(id);
   }
+  const leaseMs = leaseMsOf(request, bytes);
+  db.run`INSERT INTO batches
+      (id, provider, lease, timed_lease, lease_ms, held, due_at, ends_at, lapsed, context, notes, piece_max, credential)
+    VALUES (${claimId}, ${provider}, 1, 1, ${leaseMs}, 1, ${atMs + leaseMs}, ${atMs + doubtMs}, 0, ${context}, '',
+      ${pieceMax ?? null}, ${credential})`;
   db.run`UPDATE places SET due_at = NULL, provider = NULL, batch = ${claimId}, position = taken.key
     FROM json_each(${JSON.stringify(ids)}) AS taken WHERE places.id = taken.value`;
   return claimId;
 }
 
-/** If the previous lease expired without a settlement, the batch is in doubt from now on. */
-function lease(db: SqliteConnection, batch: string, by: Claim): void {
+function leaseMsOf(by: Claim, bytes: number): number {
+  return Math.round(by.leaseMs) + 1000 * Math.floor(bytes / bytesPerSecond);
+}
+
+/** Leases a batch that exists. If the previous lease expired without a settlement, it is in doubt from now on. */
+function leaseAgain(db: SqliteConnection, batch: string, by: Claim): string {
   const { atMs } = db.now;
   const size = db.get<{ bytes: number | null }>`SELECT sum(size) AS bytes FROM places WHERE batch = ${batch}`;
-  const leaseMs = Math.round(by.leaseMs) + 1000 * Math.floor((size?.bytes ?? 0) / bytesPerSecond);
+  const leaseMs = leaseMsOf(by, size?.bytes ?? 0);
   db.run`UPDATE batches SET
       lease = lease + 1,
       timed_lease = lease + 1,
@@ -192,8 +201,7 @@ function lease(db: SqliteConnection, batch: string, by: Claim): void {
       ends_at = coalesce(ends_at, ${atMs + (by.doubtMs ?? 0)}),
       due_at = ${atMs + leaseMs}
     WHERE id = ${batch}`;
-  db.run`INSERT OR REPLACE INTO claimants (claimant, number, batch, lease, heard_at)
-    SELECT ${by.claimant}, ${by.number}, id, lease, ${atMs} FROM batches WHERE id = ${batch}`;
+  return batch;
 }
 
 type BatchRow = Pick<Batch, "id" | "provider" | "lease" | "leaseEndsAtMs" | "doubtEndsAtMs" | "context"> &

@@ -49,8 +49,6 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX batches_due ON batches (provider, due_at);
   CREATE INDEX batches_ends ON batches (ends_at) WHERE ends_at IS NOT NULL;
-  CREATE INDEX batches_unbegun ON batches (provider, due_at, id) WHERE ends_at IS NULL;
-  CREATE INDEX batches_leased ON batches (due_at, id) WHERE held = 1 AND doubt_since IS NULL;
   CREATE INDEX batches_doubtful ON batches (doubt_since, id) WHERE doubt_since IS NOT NULL;
 
   -- What remains of emails that have left: batch, envelope line and record of a sent one; the id of a deleted one.
@@ -149,7 +147,6 @@ export const additions: Readonly<Record<string, string>> = {
       lease    INTEGER NOT NULL,
       heard_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX claimants_heard ON claimants (heard_at);
   `,
   acceptances: `
     -- 1: the last failure came without an answer of the provider's own.
