@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Proxy, startProxy } from "../fakes/tcp_proxy.ts";
 import { freePort } from "../tests/support/eventually.ts";
+import { askRedis } from "../tests/support/redis_command.ts";
 import { serviceCommand } from "../tests/support/service_command.ts";
 import { type Clock, createClock } from "./clock/clock.ts";
 import { type Disk, openDisk } from "./disk/disk.ts";
@@ -248,10 +249,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       ),
       port,
       folder: dir,
-      cli: (...command) =>
-        Bun.spawnSync(["redis-cli", "-p", String(port), ...command])
-          .stdout.toString()
-          .trim(),
+      cli: (...command) => askRedis(port, command),
     };
   }
 

@@ -6,6 +6,7 @@ import { runCli } from "../support/cli.ts";
 import { eventually, freePort } from "../support/eventually.ts";
 import { connectRaw } from "../support/raw_http.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { askRedis } from "../support/redis_command.ts";
 import { startProcess } from "../support/service.ts";
 
 let redis: RedisServer;
@@ -112,7 +113,7 @@ test("server: Redis can be reached over a socket, with a password and a database
     const REDIS_URL = `redis+unix://:p%40ss%2Fword@localhost${socket}?db=3`;
     const server = await start({ REDIS_URL });
     await eventually("an email is stored", async () => (await server.send()).status === 200);
-    expect(behind.cli("-a", "p@ss/word", "--no-auth-warning", "INFO", "keyspace")).toContain("db3:keys=");
+    expect(askRedis(behind.port, ["INFO", "keyspace"], "p@ss/word")).toContain("db3:keys=");
     const { stdout, stderr } = await runCli({ REDIS_URL }, "queue", "pause");
     expect({ stdout, stderr }).toEqual({
       stdout: expect.stringContaining(`Redis at ${socket},`),

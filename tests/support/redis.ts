@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../chaos/clock/clock.ts";
 import { eventually, freePort } from "./eventually.ts";
+import { askRedis } from "./redis_command.ts";
 
 export const durableSettings = {
   appendonly: "yes",
@@ -27,7 +28,7 @@ export interface RedisServer {
   readonly folder: string;
   /** False after SIGKILL or SIGSTOP: it answers nobody then. */
   readonly isRunning: boolean;
-  /** Runs `redis-cli` on this server. */
+  /** Sends it a command, waits for the reply, and returns it as redis-cli prints it into a pipe. */
   cli(...command: string[]): string;
   kill(signal: NodeJS.Signals): void;
   /** Kills it and starts it again on the same port and folder. */
@@ -71,11 +72,7 @@ export async function startRedis(
   const kill = () => child?.kill("SIGKILL");
   running.add(kill);
 
-  const cliEnv = { ...process.env, REDISCLI_AUTH: settings["requirepass"] ?? "" };
-  function cli(...command: string[]): string {
-    const { stdout } = Bun.spawnSync(["redis-cli", "-p", String(port), ...command], { env: cliEnv });
-    return stdout.toString().trim();
-  }
+  const cli = (...command: string[]) => askRedis(port, command, settings["requirepass"]);
 
   /** Returns false if it exited immediately, as on a port that is taken. */
   async function comesUp(more: Record<string, string> = {}): Promise<boolean> {
