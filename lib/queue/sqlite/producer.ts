@@ -70,22 +70,34 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
  * may have to restore: a third of the CPU time of a submission.
  */
 function submitAll(db: SqliteConnection, group: readonly Submission[]): SubmitResult[] {
+  const { atMs } = db.now;
+  const known = knownIds(db, group);
+  const added: Submission[] = [];
+  const results = group.map((one): SubmitResult => {
+    const { id, idempotency } = one;
+    // It is not queued again, whatever became of it.
+    if (known.has(id)) return { kind: "stored", id, repeated: true };
+    const answer = idempotency && useKey(db, id, idempotency);
+    if (answer !== undefined) return answer;
+    known.add(id);
+    added.push(one);
+    return { kind: "stored", id, repeated: false };
+  });
   const { last } = db.get<{ last: number }>`SELECT coalesce(max(rowid), 0) AS last FROM emails`!;
-  const results = group.map((one) => submit(db, one));
+  db.insert(
+    "emails (id, submitted_at, text)",
+    added.map(({ id, text }) => [id, atMs, text]),
+  );
   db.run`INSERT INTO places (id, size, due_at, provider)
-    SELECT id, octet_length(text), ${db.now.atMs}, ${anyProvider} FROM emails WHERE rowid > ${last}`;
+    SELECT id, octet_length(text), ${atMs}, ${anyProvider} FROM emails WHERE rowid > ${last}`;
   return results;
 }
 
-/** A known id is not queued again, whatever became of it. */
-function submit(db: SqliteConnection, { id, text, idempotency }: Submission): SubmitResult {
-  const known: SubmitResult = { kind: "stored", id, repeated: true };
-  if (db.get`SELECT 1 FROM sent WHERE id = ${id}` !== undefined) return known;
-  const answer = idempotency && useKey(db, id, idempotency);
-  if (answer !== undefined) return answer;
-  const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${db.now.atMs}, ${text})
-    ON CONFLICT DO NOTHING`;
-  return added === 0 ? known : { kind: "stored", id, repeated: false };
+function knownIds(db: SqliteConnection, group: readonly Submission[]): Set<string> {
+  const ids = JSON.stringify(group.map(({ id }) => id));
+  const known = db.all<{ id: string }>`SELECT value AS id FROM json_each(${ids})
+    WHERE value IN (SELECT id FROM emails) OR value IN (SELECT id FROM sent)`;
+  return new Set(known.map(({ id }) => id));
 }
 
 /** Records that this email has the key, or returns an answer. A use that is present is valid: only sweeps remove it. */

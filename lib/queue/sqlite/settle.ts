@@ -177,17 +177,19 @@ function membersOf(db: SqliteConnection, batch: string): Leaving[] {
 }
 
 /**
- * Takes emails out of the queue. Their ids stay known for `retainMs`. One statement deletes the rows of all from a
- * table, since SQLite copies pages for each statement that may fire a trigger.
+ * Takes emails out of the queue. Their ids stay known for `retainMs`. Few statements for all of them, since SQLite copies
+ * pages for each statement that may fire a trigger.
  */
 export function retire(db: SqliteConnection, leaving: readonly Leaving[], retainMs: number): void {
   if (leaving.length === 0) return;
   const ids = JSON.stringify(leaving.map(({ id }) => id));
   db.run`DELETE FROM places WHERE id IN (SELECT value FROM json_each(${ids}))`;
   db.run`DELETE FROM emails WHERE id IN (SELECT value FROM json_each(${ids}))`;
-  for (const { id, batch = null, remains } of leaving)
-    db.run`INSERT INTO sent (id, batch, remains, expires_at)
-      VALUES (${id}, ${batch}, ${remains ?? ""}, ${db.now.atMs + retainMs})`;
+  const expiresAtMs = db.now.atMs + retainMs;
+  db.insert(
+    "sent (id, batch, remains, expires_at)",
+    leaving.map(({ id, batch = null, remains }) => [id, batch, remains ?? "", expiresAtMs]),
+  );
 }
 
 /** Adds to counters, `times` times. */

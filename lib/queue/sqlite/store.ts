@@ -98,11 +98,13 @@ export class Store {
     return this.#patiently(() => this.#open(false));
   }
 
-  /** Whether to try a write. A failed write is no reason not to try the next one. */
+  /**
+   * Whether to try a write. A failed write is no reason not to try the next one, and whether the file is still there is
+   * checked after each.
+   */
   readiness(): CommitReadiness {
-    const reason = this.#unusableReason();
-    if (reason === undefined) return { kind: "ready" };
-    return { kind: reason === this.#notOpen ? "pending" : "refused", reason };
+    if (this.#unusable !== undefined) return { kind: "refused", reason: this.#unusable };
+    return this.#connection === undefined ? { kind: "pending", reason: this.#notOpen } : { kind: "ready" };
   }
 
   health(): Health {
