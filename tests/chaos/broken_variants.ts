@@ -19,6 +19,8 @@ export interface Variant {
   readonly patches: readonly Patch[];
   /** The faults that reveal it. */
   readonly under: Omit<Scenario, "name" | "about">;
+  /** How many processes have to be killed at least to reveal it. */
+  readonly kills?: number;
   /** The failure that the result reports; undefined for an unbroken control. */
   readonly caughtAs: RegExp | undefined;
   /** Time for the queue to drain, ms; 8 s if absent. Longer if the correct service needs longer too. */
@@ -94,8 +96,9 @@ const forgetsTheFence = {
     },
   ],
   settings: { PROVIDERS: "resend:1" },
-  // A worker starts with two requests a second: with several workers, one of them soon claims what is due.
+  // One of the workers soon claims what is due, at a rate that the provider names.
   workers: 4,
+  resend: { rateLimit: 50 },
   pauseMs: [600, 800],
 } as const satisfies Variant["under"];
 
@@ -120,6 +123,7 @@ const doubtThenMaintenance = {
     },
   ],
   settings: { PROVIDERS: "resend:1" },
+  resend: { rateLimit: 50 },
   pauseMs: [50, 100],
 } as const satisfies Variant["under"];
 
@@ -141,7 +145,8 @@ const workersKilled = {
   // Long enough that a worker has a request in flight whenever it is killed.
   resend: { workMs: 500 },
   postmark: { workMs: 500 },
-  pauseMs: [200, 400],
+  // A busy machine needs a while to start a worker.
+  pauseMs: [800, 1200],
 } as const satisfies Variant["under"];
 
 const lostReplies = {
@@ -521,6 +526,7 @@ export const variants: readonly Variant[] = [
       },
     ],
     under: workersKilled,
+    kills: 5,
     caughtAs: /lost/,
   },
   {
@@ -534,6 +540,7 @@ export const variants: readonly Variant[] = [
       },
     ],
     under: workersKilled,
+    kills: 5,
     caughtAs: /stuck in the queue/,
   },
   {
