@@ -6,6 +6,9 @@ export interface RedisNode {
   readonly port: number;
 }
 
+/** Where one Redis listens: a node, or the path of a socket. */
+export type RedisAddress = RedisNode | { readonly path: string };
+
 export interface RedisLogin {
   readonly username?: string;
   readonly password?: string;
@@ -13,8 +16,7 @@ export interface RedisLogin {
 
 /** How the primary is found. */
 export type RedisTopology =
-  | { readonly kind: "address"; readonly node: RedisNode }
-  | { readonly kind: "socket"; readonly path: string }
+  | { readonly kind: "address"; readonly address: RedisAddress }
   /** `login` is for the Sentinels themselves. */
   | {
       readonly kind: "sentinel";
@@ -87,8 +89,8 @@ function readAddress({ hostname, port, pathname, search, hash }: URL): Where {
   if (hostname === "") return formText;
   if (!/^(\/\d*)?$/.test(pathname)) return "names a database that is not a number";
   if (search !== "" || hash !== "") return "has options after the address: none are supported";
-  const node = { host: withoutBrackets(hostname), port: Number(port || redisPort) };
-  return { topology: { kind: "address", node }, db: Number(pathname.slice(1)) };
+  const address = { host: withoutBrackets(hostname), port: Number(port || redisPort) };
+  return { topology: { kind: "address", address }, db: Number(pathname.slice(1)) };
 }
 
 function readSocket({ host, pathname, search, hash }: URL): Where {
@@ -97,7 +99,7 @@ function readSocket({ host, pathname, search, hash }: URL): Where {
   if (path === undefined || !/^\/[^\0?]+$/s.test(path)) return "names no path of a socket";
   if (Buffer.byteLength(path) > socketPathMax) return `has a path of over ${socketPathMax} bytes`;
   if (!/^(\?db=\d+)?$/.test(search) || hash !== "") return "has other options after the path than ?db=number";
-  return { topology: { kind: "socket", path }, db: Number(search.slice("?db=".length)) };
+  return { topology: { kind: "address", address: { path } }, db: Number(search.slice("?db=".length)) };
 }
 
 function readNodes(url: URL, hosts: string): Where {
@@ -157,8 +159,10 @@ function withoutBrackets(host: string): string {
   return host.replace(/^\[(.*)\]$/, "$1");
 }
 
-/** Host and port, with the brackets of IPv6. */
-export function nodeAddress({ host, port }: RedisNode): string {
+/** Host and port, with the brackets of IPv6; or the path. */
+export function addressText(address: RedisAddress): string {
+  if ("path" in address) return address.path;
+  const { host, port } = address;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
@@ -167,13 +171,11 @@ export function redisAddress(url: string): string {
   const { topology } = readRedisUrl(url);
   switch (topology.kind) {
     case "address":
-      return nodeAddress(topology.node);
-    case "socket":
-      return topology.path;
+      return addressText(topology.address);
     case "sentinel":
-      return `${topology.nodes.map(nodeAddress).join(",")}/${topology.name}`;
+      return `${topology.nodes.map(addressText).join(",")}/${topology.name}`;
     case "cluster":
-      return topology.nodes.map(nodeAddress).join(",");
+      return topology.nodes.map(addressText).join(",");
   }
 }
 

@@ -54,7 +54,7 @@ describe("topology: among nodes of a cluster that disagree", () => {
   }
   const place = (told: Record<string, readonly string[]>, keys?: Record<string, number>) =>
     judgeCluster(views(told, keys), slot);
-  const primary = (port: number) => ({ kind: "primary", node: { host: "10.0.0.1", port } });
+  const primary = (port: number) => ({ kind: "primary", address: { host: "10.0.0.1", port } });
 
   test("the owner by the highest epoch is believed, not an isolated old one", () => {
     const old = ["n1 master - 1 0-99", "n2 slave n1 1"];

@@ -82,8 +82,10 @@ test("sentinel: a primary that is cut off with a Sentinel, and goes on by their 
   const answers = emails.map((one) => producer.submit(one, within(60_000)));
   expect((await Promise.all(answers)).map(({ kind }) => kind)).toEqual(emails.map(() => "stored"));
   expect(old.cli("ROLE")).toStartWith("master");
-  const next = setup.nodes.find((node) => node !== old && node.cli("ROLE").startsWith("master"));
-  await allLeadTo(next!);
+  const next = await eventually("another is promoted", () =>
+    setup.nodes.find((node) => node !== old && node.cli("ROLE").startsWith("master")),
+  );
+  await allLeadTo(next);
   await open(setup.url, 1);
   for (const end of heal) end();
   await eventually("the old primary follows", () => old.cli("ROLE").startsWith("slave"));

@@ -10,7 +10,7 @@ import {
 } from "../../lib/runtime/redis_url.ts";
 
 const plain = { login: {}, tls: false, db: 0 };
-const address = (host: string, port = 6379) => ({ kind: "address" as const, node: { host, port } });
+const address = (host: string, port = 6379) => ({ kind: "address" as const, address: { host, port } });
 
 describe("redis url: a valid one is read as", () => {
   test.each([
@@ -28,7 +28,7 @@ describe("redis url: a valid one is read as", () => {
         login: { password: "pw" },
         tls: false,
         db: 3,
-        topology: { kind: "socket", path: "/run/redis 1.sock" },
+        topology: { kind: "address", address: { path: "/run/redis 1.sock" } },
       },
     ],
     [

@@ -96,7 +96,7 @@ export async function changeEmails<Chunk>(
       queue: location,
       ...document,
       ...unreached.field,
-      ...(isInterrupted && { interrupted: true }),
+      interrupted: isInterrupted || undefined,
     });
   else print(text);
   for (const { id, problem } of failed) complain(`${visible(id)} ${problems[problem]}`);

@@ -1,5 +1,6 @@
 // `queue move`: moves the queue to another store, while servers and workers run. docs/moving.md has the procedure.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { onSignals } from "../../runtime/service.ts";
 import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
@@ -137,19 +138,12 @@ async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "let
     const letters = await moveDeadLetters(move);
     moved += letters.moved;
     const rest = await readRest(move.source);
-    const isOver = noWait || move.signal.aborted || !rest.moving;
+    const isOver = noWait || move.signal.aborted || !rest.stats.moving;
     // Letters that cannot be moved stay until an operator deletes them.
     if (isOver || countRest(rest) === letters.failed.length) return { letters: { ...letters, moved }, rest };
     move.showProgress(`Left: ${describeRest(rest)}`);
-    await pause(move.signal);
+    await sleep(lookEveryMs, undefined, { signal: move.signal }).catch(() => {});
   }
-}
-
-function pause(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, lookEveryMs);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-  });
 }
 
 async function cancelMove(move: Move): Promise<MoveResult> {
@@ -162,16 +156,16 @@ async function cancelMove(move: Move): Promise<MoveResult> {
 function report({ source, target, signal }: Move, result: MoveResult, json: boolean): ExitCode {
   const { step, keys, letters, rest } = result;
   const failed = letters?.failed ?? [];
-  const isCanceled = rest?.moving === false;
+  const isCanceled = rest?.stats.moving === false;
   if (json) {
     printJson({
       queue: source.location,
       target: target.location,
       step,
-      ...(keys && { keys: { copied: keys.copied, added: keys.added, conflicts: keys.conflicts } }),
+      keys: keys && { copied: keys.copied, added: keys.added, conflicts: keys.conflicts },
       ...(letters && { dead_letters_moved: letters.moved, failed }),
       ...(rest && documentOfRest(rest)),
-      ...(signal.aborted && { interrupted: true }),
+      interrupted: signal.aborted || undefined,
     });
   } else {
     const where = `The queue in ${source.location} moves to ${target.location}`;

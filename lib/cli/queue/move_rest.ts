@@ -1,85 +1,78 @@
 // The emails that a queue still has while it is being moved, and until when they may stay.
 
-import type { StoredEmail } from "../../queue/contract.ts";
+import type { QueueStats } from "../../queue/contract.ts";
 import { formatAge, formatNumber, formatTime } from "../format.ts";
 import { ask } from "./move_steps.ts";
-import type { ListedState } from "./email_fields.ts";
 import type { QueueSession } from "./session.ts";
 
 export interface Rest {
-  readonly nowMs: number;
-  readonly counts: Readonly<Record<"waiting" | "retrying" | "sending" | "in-doubt" | "dead", number>>;
-  /** The move was not canceled meanwhile. */
-  readonly moving: boolean;
-  readonly paused: boolean;
-  readonly oldestDueAtMs: number | undefined;
-  /** When the last of those that are retrying is due. */
-  readonly retryingUntilMs: number | undefined;
-  /** When the last lease ends. */
-  readonly sendingUntilMs: number | undefined;
-  /** When the last doubt ends at the latest; the email may be sent again then. */
-  readonly inDoubtUntilMs: number | undefined;
+  readonly stats: QueueStats;
+  /** When the last retry is due, the last lease ends, and the last doubt ends at the latest. */
+  readonly untilMs: Readonly<Record<"retrying" | "sending" | "in-doubt", number | undefined>>;
 }
 
 /** An email that has been due for longer shows that no worker takes it, ms. */
 const overdueMs = 60_000;
 
 export async function readRest(source: QueueSession): Promise<Rest> {
-  const { nowMs, states, moving, paused, oldestDueAtMs } = await ask(source, (admin) => admin.stats());
-  const { sent: _, ...counts } = states;
-  const last = async (state: ListedState, untilMs: (email: StoredEmail) => number | undefined) => {
+  const last = async (state: "retrying" | "sending" | "in-doubt") => {
     const { emails } = await ask(source, (admin) => admin.list(state, 1, undefined, "newest"));
-    return emails[0] && untilMs(emails[0]);
+    return emails[0];
   };
+  const stats = await ask(source, (admin) => admin.stats());
+  const [retrying, sending, inDoubt] = [
+    await last("retrying"),
+    await last("sending"),
+    await last("in-doubt"),
+  ];
+  const doubtSinceMs = inDoubt?.batch?.doubtSinceMs ?? inDoubt?.batch?.dueAtMs;
   return {
-    nowMs,
-    counts,
-    moving,
-    paused,
-    oldestDueAtMs,
-    retryingUntilMs: await last("retrying", ({ atMs }) => atMs),
-    sendingUntilMs: await last("sending", ({ batch }) => batch?.dueAtMs),
-    inDoubtUntilMs: await last("in-doubt", ({ batch }) => {
-      const sinceMs = batch?.doubtSinceMs ?? batch?.dueAtMs;
-      return sinceMs === undefined ? undefined : sinceMs + source.config.doubtTimeoutMs;
-    }),
+    stats,
+    untilMs: {
+      retrying: retrying?.atMs,
+      sending: sending?.batch?.dueAtMs,
+      "in-doubt": doubtSinceMs && doubtSinceMs + source.config.doubtTimeoutMs,
+    },
   };
 }
 
-export function countRest({ counts }: Rest): number {
-  return Object.values(counts).reduce((sum, count) => sum + count, 0);
+function countsOf({ stats }: Rest) {
+  const { sent: _, ...counts } = stats.states;
+  return counts;
+}
+
+export function countRest(rest: Rest): number {
+  return Object.values(countsOf(rest)).reduce((sum, count) => sum + count, 0);
 }
 
 /** The fields of the JSON document. */
 export function documentOfRest(rest: Rest) {
-  const time = (atMs: number | undefined) => (atMs === undefined ? undefined : formatTime(atMs));
+  const { retrying, sending, "in-doubt": inDoubt } = rest.untilMs;
   return {
-    left: rest.counts,
-    paused: rest.paused,
-    retrying_until: time(rest.retryingUntilMs),
-    sending_until: time(rest.sendingUntilMs),
-    in_doubt_until: time(rest.inDoubtUntilMs),
+    left: countsOf(rest),
+    paused: rest.stats.paused,
+    retrying_until: retrying && formatTime(retrying),
+    sending_until: sending && formatTime(sending),
+    in_doubt_until: inDoubt && formatTime(inDoubt),
   };
 }
 
 /** One line: how many emails are left in each state, and until when. */
-export function describeRest(rest: Rest): string {
-  const { counts, nowMs } = rest;
-  const until = (text: string, atMs: number | undefined) =>
-    atMs === undefined ? "" : ` (${text} ${formatAge(atMs, nowMs)})`;
+export function describeRest({ stats: { states, nowMs }, untilMs }: Rest): string {
+  const until = (text: string, atMs: number | undefined) => atMs && ` (${text} ${formatAge(atMs, nowMs)})`;
   const parts = [
-    [counts.waiting, "waiting", ""],
-    [counts.retrying, "retrying", until("the last is due", rest.retryingUntilMs)],
-    [counts.sending, "being sent", until("the last lease ends", rest.sendingUntilMs)],
-    [counts["in-doubt"], "in doubt", until("for certain until", rest.inDoubtUntilMs)],
-    [counts.dead, "dead", ""],
+    [states.waiting, "waiting"],
+    [states.retrying, "retrying", until("the last is due", untilMs.retrying)],
+    [states.sending, "being sent", until("the last lease ends", untilMs.sending)],
+    [states["in-doubt"], "in doubt", until("for certain until", untilMs["in-doubt"])],
+    [states.dead, "dead"],
   ] as const;
   const left = parts.filter(([count]) => count > 0);
-  return left.map(([count, state, when]) => `${formatNumber(count)} ${state}${when}`).join(", ");
+  return left.map(([count, state, when = ""]) => `${formatNumber(count)} ${state}${when}`).join(", ");
 }
 
 /** The obstacle that keeps the rest from leaving, if there is one. */
-export function hintAbout({ paused, oldestDueAtMs, nowMs }: Rest): string[] {
+export function hintAbout({ stats: { paused, oldestDueAtMs, nowMs } }: Rest): string[] {
   if (paused) return ["It is paused: nothing is sent until `reliable-email queue resume`"];
   if (oldestDueAtMs === undefined || nowMs - oldestDueAtMs < overdueMs) return [];
   const age = formatAge(oldestDueAtMs, nowMs);

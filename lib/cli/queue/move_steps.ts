@@ -9,9 +9,10 @@ import {
   type StoredEmail,
   StoreUnavailable,
 } from "../../queue/contract.ts";
+import { formatNumber } from "../format.ts";
 import { Failure } from "../output.ts";
 import type { FailedEmail } from "./bulk.ts";
-import { lossText, pageMax, type QueueSession } from "./session.ts";
+import { lossText, pageMax, type QueueSession, walk } from "./session.ts";
 
 /** How long a store may be lost before the command ends, and between two tries, ms. */
 const patienceMs = 30_000;
@@ -68,21 +69,18 @@ export interface CopiedKeys {
  */
 async function copyKeys(
   { source, target, signal, showProgress }: Move,
-  sinceMs?: number,
+  sinceMs = -Infinity,
 ): Promise<CopiedKeys> {
   const sum = { copied: 0, added: 0, conflicts: 0 };
-  for (let from: string | undefined; !signal.aborted;) {
-    const { keys, next } = await ask(source, (admin) => {
-      const ageMaxMs = sinceMs === undefined ? Infinity : performance.now() - sinceMs + clockMarginMs;
-      return admin.listKeys(pageMax, from, idempotencyMs - ageMaxMs);
-    });
+  const lifeMinMs = () => idempotencyMs - (performance.now() - sinceMs) - clockMarginMs;
+  const pages = walk((from) => ask(source, (admin) => admin.listKeys(pageMax, from, lifeMinMs())));
+  for await (const { keys } of pages) {
+    if (signal.aborted) break;
     const { added, conflicts } = await ask(target, (admin) => admin.rememberKeys(keys));
     sum.copied += keys.length;
     sum.added += added;
     sum.conflicts += conflicts;
-    showProgress(`Copying idempotency keys: ${sum.copied.toLocaleString("en")}`);
-    if (next === undefined) break;
-    from = next;
+    showProgress(`Copying idempotency keys: ${formatNumber(sum.copied)}`);
   }
   return sum;
 }
@@ -139,15 +137,15 @@ export async function moveDeadLetters(move: Move): Promise<MovedLetters> {
       if (answers[i] === "deleted") failed.push({ id, problem: "deleted-at-target" });
     const adopted = letters.filter((_, i) => answers[i] !== "deleted");
     moved += await deleteAdopted(move, adopted);
-    move.showProgress(`Moving dead letters: ${moved.toLocaleString("en")}`);
+    move.showProgress(`Moving dead letters: ${formatNumber(moved)}`);
   }
   return { moved, failed };
 }
 
 /** The dead letters of the source, in chunks that fit into memory. */
 async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly DeadLetter[]> {
-  for (let from: string | undefined; ;) {
-    const { emails, next } = await ask(source, (admin) => admin.list("dead", lettersMax, from));
+  const pages = walk((from) => ask(source, (admin) => admin.list("dead", lettersMax, from)));
+  for await (const { emails } of pages) {
     let letters: DeadLetter[] = [];
     let chars = 0;
     for (const { id } of emails) {
@@ -161,8 +159,6 @@ async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly
       [letters, chars] = [[], 0];
     }
     if (letters.length > 0) yield letters;
-    if (next === undefined) return;
-    from = next;
   }
 }
 

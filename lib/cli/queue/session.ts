@@ -83,6 +83,18 @@ export function lossText({ message }: StoreUnavailable, { queue, secrets }: Conf
 /** Most emails that one call may ask for. */
 export const pageMax = 1000;
 
+/** Goes through all pages of something. */
+export async function* walk<Page extends { readonly next: string | undefined }>(
+  read: (from: string | undefined) => Promise<Page>,
+): AsyncGenerator<Page> {
+  let from: string | undefined;
+  do {
+    const page = await read(from);
+    yield page;
+    from = page.next;
+  } while (from !== undefined);
+}
+
 /** The emails in one state, page by page; no page is empty. */
 export async function* pagesOf(
   { admin, unreached }: Pick<QueueSession, "admin" | "unreached">,
@@ -91,13 +103,12 @@ export async function* pagesOf(
   order: "oldest" | "newest" = "oldest",
 ): AsyncGenerator<readonly StoredEmail[]> {
   let left = limit;
-  for (let from: string | undefined; left > 0;) {
-    const page = await admin.list(state, Math.min(left, pageMax), from, order);
-    const { emails, next } = unreached.note(page);
-    left -= emails.length;
+  const pages = walk((from) => admin.list(state, Math.min(left, pageMax), from, order));
+  for await (const page of pages) {
+    const { emails } = unreached.note(page);
     if (emails.length > 0) yield emails;
-    if (next === undefined) return;
-    from = next;
+    left -= emails.length;
+    if (left <= 0) return;
   }
 }
 

@@ -3,15 +3,15 @@
 
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { nodeAddress, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
+import { addressText, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
 import { createConnector, type NodeInfo } from "./connector.ts";
 import { redisErrorText } from "./error_text.ts";
 import { tagOf } from "./partition.ts";
 import type { QueueFormat } from "./queue_format.ts";
 import type { Script } from "./scripts.ts";
 import { hashSlot } from "./topology/hash_slot.ts";
-import { isSamePlace, type Place, type Topology } from "./topology/place.ts";
-import { shareTopology } from "./topology/topology.ts";
+import type { Place, Topology } from "./topology/place.ts";
+import { acquireTopology, releaseTopology } from "./topology/topology.ts";
 import { formFor } from "./topology/url_form.ts";
 
 /** Longest wait for one reply, ms. The command may still be executed after that. */
@@ -73,6 +73,7 @@ export class RedisConnection {
   /** Kinds of reasons logged since it was last up: an outage repeats its reasons, and may alternate between several. */
   readonly #reported = new Set<string>();
   readonly #timer: Timer;
+  readonly #url: string;
   readonly #target: RedisTarget;
   readonly #topology: Topology;
   readonly #slot: number;
@@ -96,8 +97,9 @@ export class RedisConnection {
     this.#role = role;
     this.#log = options.log;
     this.#slot = hashSlot(this.partition);
+    this.#url = options.url;
     this.#target = readRedisUrl(options.url);
-    this.#topology = shareTopology(options.url);
+    this.#topology = acquireTopology(options.url);
     const { login, db, tls } = this.#target;
     this.redis = new Redis({
       ...login,
@@ -145,9 +147,7 @@ export class RedisConnection {
 
   /** Host and port, or the path of the socket; "" while the primary is located. */
   get address(): string {
-    const place = this.#place;
-    if (place === undefined || place.kind === "unknown") return "";
-    return place.kind === "socket" ? place.path : nodeAddress(place.node);
+    return this.#place?.kind === "primary" ? addressText(this.#place.address) : "";
   }
 
   /** The replicas of its primary, where the topology knows them better than the primary's INFO. */
@@ -188,7 +188,7 @@ export class RedisConnection {
   close(): void {
     clearInterval(this.#timer);
     this.#unfollow();
-    this.#topology.close();
+    releaseTopology(this.#url);
     this.redis.removeAllListeners();
     this.redis.on("error", () => {});
     this.redis.disconnect();
@@ -222,13 +222,13 @@ export class RedisConnection {
   #follow(): void {
     const { redis } = this;
     const place = this.#topology.place(this.#slot);
-    if (place.kind !== "primary" || (this.#place !== undefined && isSamePlace(place, this.#place))) return;
+    if (place.kind === "unknown" || addressText(place.address) === this.address) return;
     if (redis.status === "reconnecting") {
       // At once, instead of after the backoff.
       redis.connect().catch(() => {});
     } else if (this.#place !== undefined) {
       this.#place = undefined;
-      this.#fail(`the primary is ${nodeAddress(place.node)} now`);
+      this.#fail(`the primary is ${addressText(place.address)} now`);
       redis.disconnect(true);
     }
   }
@@ -237,7 +237,8 @@ export class RedisConnection {
     const { topology, tls } = this.#target;
     const place = this.#place;
     const isWrongMode = topology.kind !== "cluster" && (mode === "cluster" || mode === "sentinel");
-    const wrongForm = isWrongMode && place?.kind === "primary" ? formFor(mode, place.node, tls) : undefined;
+    const wrongForm =
+      isWrongMode && place?.kind === "primary" ? formFor(mode, place.address, tls) : undefined;
     const reason = wrongForm ?? (role === "slave" ? isReplica : undefined);
     if (reason !== undefined) this.#fail(reason);
     return reason === undefined;

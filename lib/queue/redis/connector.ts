@@ -3,6 +3,7 @@
 import { connect as connectTcp, Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { AbstractConnector, type RedisOptions } from "ioredis";
+import type { RedisAddress } from "../../runtime/redis_url.ts";
 import type { Place } from "./topology/place.ts";
 
 /** The fields of an INFO that matter here, as ioredis reads it. */
@@ -37,7 +38,8 @@ export function createConnector({ locate, onTls, check }: ConnectorEvents) {
       // Not before ioredis's constructor has returned, whose caller may close it at once: an await does that.
       const place = await locate();
       if (place.kind === "unknown") this.firstError = new Error(place.reason);
-      const stream = place.kind === "unknown" || !this.connecting ? brokenSocket() : this.#open(place);
+      const stream =
+        place.kind === "unknown" || !this.connecting ? brokenSocket() : this.#open(place.address);
       this.stream = stream;
       return stream;
     }
@@ -46,10 +48,9 @@ export function createConnector({ locate, onTls, check }: ConnectorEvents) {
       return check(info);
     }
 
-    #open(place: Exclude<Place, { kind: "unknown" }>): Socket {
+    #open(address: RedisAddress): Socket {
       const { tls } = this.#options;
-      const address = place.kind === "socket" ? { path: place.path } : place.node;
-      const stream = tls && "host" in address ? connectTls({ ...address, ...tls }) : connectTcp(address);
+      const stream = tls ? connectTls({ ...address, ...tls }) : connectTcp(address);
       if (tls) {
         stream.once("connect", () => onTls(true));
         stream.once("secureConnect", () => onTls(false));

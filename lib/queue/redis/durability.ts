@@ -2,7 +2,7 @@
 
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
-import { nodeAddress, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
+import { addressText, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
 import { redisErrorText } from "./error_text.ts";
 
 export type StoreState =
@@ -147,7 +147,7 @@ export class ReplicaCheck {
       this.#asking = this.#connect(node);
       try {
         await this.#asking.connect();
-        this.#report(nodeAddress(node), await judgeReplica(this.#asking));
+        this.#report(addressText(node), await judgeReplica(this.#asking));
       } catch {
         // Its address may be one that only the primary can use.
       } finally {
@@ -165,7 +165,8 @@ export class ReplicaCheck {
   #connect({ host, port }: RedisNode): Redis {
     const { topology, login, tls } = this.#target;
     // Over TLS, a replica at a bare address shows the certificate of the name that leads to the primary.
-    const servername = topology.kind === "address" ? topology.node.host : undefined;
+    const address = topology.kind === "address" ? topology.address : undefined;
+    const servername = address && "host" in address ? address.host : undefined;
     const replica = new Redis({
       host,
       port,

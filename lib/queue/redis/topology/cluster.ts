@@ -2,7 +2,7 @@
 
 import type { Redis } from "ioredis";
 import {
-  nodeAddress,
+  addressText,
   type RedisNode,
   type RedisTarget,
   type RedisTopology,
@@ -146,20 +146,20 @@ export function judgeCluster(views: Views, slot: number): Place {
   const owner = findOwner(views, slot);
   if (owner === undefined) return { kind: "unknown", reason: `no node of the cluster serves slot ${slot}` };
   const { id, node } = owner;
-  const address = node === undefined ? "unknown" : nodeAddress(node);
+  const address = node === undefined ? "unknown" : addressText(node);
   if (node === undefined || !views.has(id)) {
     return { kind: "unknown", reason: `the primary of slot ${slot}, ${address}, does not answer` };
   }
   const other = findOtherHolder(views, slot, owner);
   return other === undefined
-    ? { kind: "primary", node }
+    ? { kind: "primary", address: node }
     : { kind: "unknown", reason: splitText(slot, other, id, node) };
 }
 
 /** Says how to unite a slot: these commands lose nothing as long as nothing was written to it meanwhile. */
 function splitText(slot: number, holder: ClusterView, ownerId: string, owner: RedisNode): string {
   const { node } = holder.own;
-  const [other, address] = [node === undefined ? holder.id : nodeAddress(node), nodeAddress(owner)];
+  const [other, address] = [node === undefined ? holder.id : addressText(node), addressText(owner)];
   const fix = `redis-cli --cluster fix ${address}`;
   const unknown = `which its primary ${address} does not know`;
   if (opens(holder.own, slot)) return `slot ${slot} is open on ${other}, ${unknown}: run ${fix}`;

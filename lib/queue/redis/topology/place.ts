@@ -1,10 +1,9 @@
 // Where the primary is, and who says so.
 
-import { nodeAddress, type RedisNode } from "../../../runtime/redis_url.ts";
+import type { RedisAddress, RedisNode } from "../../../runtime/redis_url.ts";
 
 export type Place =
-  | { readonly kind: "primary"; readonly node: RedisNode }
-  | { readonly kind: "socket"; readonly path: string }
+  | { readonly kind: "primary"; readonly address: RedisAddress }
   /** No connection may be made now. */
   | { readonly kind: "unknown"; readonly reason: string };
 
@@ -18,10 +17,4 @@ export interface Topology {
   /** Calls a function whenever the place may have changed. @returns a function that ends this */
   onAnswer(listener: () => void): () => void;
   close(): void;
-}
-
-export function isSamePlace(one: Place, other: Place): boolean {
-  if (one.kind === "primary" && other.kind === "primary")
-    return nodeAddress(one.node) === nodeAddress(other.node);
-  return one.kind === other.kind;
 }

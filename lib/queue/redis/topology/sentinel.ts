@@ -2,7 +2,7 @@
 
 import type { Redis } from "ioredis";
 import {
-  nodeAddress,
+  addressText,
   type RedisNode,
   type RedisTarget,
   type RedisTopology,
@@ -28,7 +28,7 @@ export function surveySentinels({ tls }: RedisTarget, { nodes, name, login }: Se
     login,
     tls,
     ask: (redis, node) => askSentinel(redis, node, name, tls),
-    judge: (views) => ({ kind: "primary", node: judgeSentinels([...views.values()])! }),
+    judge: (views) => ({ kind: "primary", address: judgeSentinels([...views.values()])! }),
     replicas() {},
   });
 }
@@ -43,7 +43,7 @@ export function judgeSentinels(
   const epochMax = Math.max(...views.map(({ epoch }) => epoch));
   const groups = Map.groupBy(
     views.filter(({ epoch }) => epoch === epochMax),
-    ({ primary }) => nodeAddress(primary),
+    ({ primary }) => addressText(primary),
   );
   const [best] = [...groups].toSorted(
     ([a, one], [b, other]) => other.length - one.length || (a < b ? -1 : 1),

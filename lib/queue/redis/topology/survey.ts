@@ -2,7 +2,7 @@
 // that hangs delays no other. Nodes that others name are asked too, in addition to the configured ones.
 
 import { Redis } from "ioredis";
-import { nodeAddress, type RedisLogin, type RedisNode } from "../../../runtime/redis_url.ts";
+import { addressText, type RedisLogin, type RedisNode } from "../../../runtime/redis_url.ts";
 import { redisErrorText } from "../error_text.ts";
 import type { Place, Topology } from "./place.ts";
 
@@ -48,7 +48,7 @@ export class Survey<Answer extends View> implements Topology {
 
   constructor(options: SurveyOptions<Answer>) {
     this.#options = options;
-    for (const node of options.nodes) this.#add(node, undefined);
+    for (const node of options.nodes) this.#add(node);
     this.#timer = setInterval(() => this.#tick(), intervalMs);
   }
 
@@ -61,9 +61,10 @@ export class Survey<Answer extends View> implements Topology {
   place(slot: number): Place {
     const views = this.#views;
     if (views.size > 0) return this.#options.judge(views, slot);
-    const { kind } = this.#options;
-    const troubles = this.#troubles;
-    return { kind: "unknown", reason: troubles === "" ? "not connected" : `no ${kind} answers: ${troubles}` };
+    const members = [...this.#members.values()];
+    if (members.some(({ isSettled }) => !isSettled)) return { kind: "unknown", reason: "not connected" };
+    const troubles = members.map(({ node, trouble }) => `${addressText(node)}: ${trouble}`);
+    return { kind: "unknown", reason: `no ${this.#options.kind} answers: ${troubles.join("; ")}` };
   }
 
   replicas(slot: number): readonly RedisNode[] | undefined {
@@ -87,13 +88,6 @@ export class Survey<Answer extends View> implements Topology {
     return new Map(members.flatMap(({ view }) => (view === undefined ? [] : [[view.id, view] as const])));
   }
 
-  /** Why none answers: addresses and reasons. Empty while some were not heard yet. */
-  get #troubles(): string {
-    const members = [...this.#members.values()];
-    if (members.some(({ isSettled }) => !isSettled)) return "";
-    return members.map(({ node, trouble }) => `${nodeAddress(node)}: ${trouble}`).join("; ");
-  }
-
   /**
    * Asks all nodes now, and waits for the answers of those that answered before or were not heard yet. It does not wait
    * for a node that is known not to answer.
@@ -107,18 +101,14 @@ export class Survey<Answer extends View> implements Topology {
     }
   }
 
-  #add(node: RedisNode, id: string | undefined): Member<Answer> {
+  #add(node: RedisNode, id?: string): Member<Answer> {
     const member = new Member(node, id, this.#options, this.#slots, (peers) => {
-      for (const peer of peers) this.#learn(peer);
+      for (const { node: other, id: its } of peers)
+        (this.#members.get(addressText(other)) ?? this.#add(other, its)).hear(its);
       for (const listener of this.#listeners) listener();
     });
-    this.#members.set(nodeAddress(node), member);
+    this.#members.set(addressText(node), member);
     return member;
-  }
-
-  #learn({ node, id }: Peer): void {
-    const member = this.#members.get(nodeAddress(node)) ?? this.#add(node, id);
-    member.hear(id);
   }
 
   #tick(): void {
@@ -146,9 +136,8 @@ class Member<Answer extends View> {
   readonly #redis: Redis;
   readonly #options: SurveyOptions<Answer>;
   readonly #onAnswer: (peers: readonly Peer[]) => void;
-  /** Resolves once it is settled. */
-  readonly #settled: Promise<void>;
-  #markSettled: () => void;
+  readonly #settled = Promise.withResolvers<void>();
+  readonly #timer = setTimeout(() => this.#fail(`no answer within ${timeoutMs} ms`), timeoutMs);
   /** The id that others give it: another program may answer at this address by now. */
   #id: string | undefined;
   #heardAtMs = performance.now();
@@ -166,14 +155,6 @@ class Member<Answer extends View> {
     this.#isConfigured = id === undefined;
     this.#options = options;
     this.#onAnswer = onAnswer;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => this.#fail(`no answer within ${timeoutMs} ms`), timeoutMs);
-    this.#settled = promise;
-    this.#markSettled = () => {
-      clearTimeout(timer);
-      this.isSettled = true;
-      resolve();
-    };
     this.#redis = connect(node, options.login, options.tls);
     this.#redis.on("ready", () => void this.ask([...slots]));
     this.#redis.on("error", (error) => this.#fail(redisErrorText(error)));
@@ -187,11 +168,11 @@ class Member<Answer extends View> {
 
   /** Resolves when it has answered or failed to. */
   async ask(slots: readonly number[]): Promise<void> {
-    if (this.#redis.status !== "ready") return this.#settled;
+    if (this.#redis.status !== "ready") return this.#settled.promise;
     try {
       const view = await this.#options.ask(this.#redis, this.node, slots);
       if (!this.#isConfigured && view.id !== this.#id) throw new Error("another node answers there");
-      this.#adopt(view);
+      this.#settle(view);
     } catch (error) {
       this.#fail(redisErrorText(error));
     }
@@ -207,25 +188,24 @@ class Member<Answer extends View> {
   }
 
   close(): void {
+    this.#settle();
     this.#isClosed = true;
-    this.#markSettled();
     this.#redis.disconnect();
   }
 
-  #adopt(view: Answer): void {
-    if (this.#isClosed) return;
-    this.view = view;
-    this.answeredAtMs = performance.now();
-    this.#markSettled();
-    this.#onAnswer(view.peers);
+  #fail(trouble: string): void {
+    if (trouble !== "not connected" && !this.#isClosed) this.trouble = trouble;
+    this.#settle();
   }
 
-  #fail(trouble: string): void {
+  #settle(view?: Answer): void {
     if (this.#isClosed) return;
-    this.view = undefined;
-    if (trouble !== "not connected") this.trouble = trouble;
-    this.#markSettled();
-    this.#onAnswer([]);
+    clearTimeout(this.#timer);
+    this.isSettled = true;
+    this.#settled.resolve();
+    this.view = view;
+    if (view !== undefined) this.answeredAtMs = performance.now();
+    this.#onAnswer(view?.peers ?? []);
   }
 }
 

@@ -13,33 +13,26 @@ interface Shared {
 /** By URL: all connections of a process share one topology, and so one connection to each node for its questions. */
 const shared = new Map<string, Shared>();
 
-/** Its `close` ends it once all who share it have closed theirs. */
-export function shareTopology(url: string): Topology {
+/** The topology of a URL, until {@link releaseTopology} has been called as often. */
+export function acquireTopology(url: string): Topology {
   const one = shared.get(url) ?? { topology: createTopology(readRedisUrl(url)), users: 0 };
   shared.set(url, one);
   one.users += 1;
-  const { topology } = one;
-  return {
-    locate: (slot) => topology.locate(slot),
-    place: (slot) => topology.place(slot),
-    replicas: (slot) => topology.replicas(slot),
-    onAnswer: (listener) => topology.onAnswer(listener),
-    close() {
-      one.users -= 1;
-      if (one.users > 0) return;
-      shared.delete(url);
-      topology.close();
-    },
-  };
+  return one.topology;
+}
+
+export function releaseTopology(url: string): void {
+  const one = shared.get(url);
+  if (one === undefined || (one.users -= 1) > 0) return;
+  shared.delete(url);
+  one.topology.close();
 }
 
 function createTopology(target: RedisTarget): Topology {
   const { topology } = target;
   switch (topology.kind) {
     case "address":
-      return fixed({ kind: "primary", node: topology.node });
-    case "socket":
-      return fixed({ kind: "socket", path: topology.path });
+      return fixed({ kind: "primary", address: topology.address });
     case "sentinel":
       return surveySentinels(target, topology);
     case "cluster":

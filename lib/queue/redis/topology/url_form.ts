@@ -1,12 +1,13 @@
 // The form of REDIS_URL that leads to a node, for one that was reached with another form.
 
 import type { Redis } from "ioredis";
-import { nodeAddress, type RedisNode } from "../../../runtime/redis_url.ts";
+import { addressText, type RedisAddress, type RedisNode } from "../../../runtime/redis_url.ts";
 import { redisErrorText } from "../error_text.ts";
 
 /** The form of REDIS_URL for a node, by the `redis_mode` in its INFO; undefined if that is unknown. */
-export function formFor(mode: string | undefined, node: RedisNode, tls: boolean): string | undefined {
-  const [scheme, address] = [tls ? "rediss" : "redis", nodeAddress(node)];
+export function formFor(mode: string | undefined, node: RedisAddress, tls: boolean): string | undefined {
+  if ("path" in node) return undefined;
+  const [scheme, address] = [tls ? "rediss" : "redis", addressText(node)];
   switch (mode) {
     case "standalone":
       return `this node is neither a Sentinel nor in a cluster: use ${scheme}://${address}`;
