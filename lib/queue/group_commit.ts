@@ -63,6 +63,7 @@ interface Item {
   readonly resolve: (result: SubmitResult) => void;
   /** It was in a write, and may be stored. */
   isTried: boolean;
+  isAnswered: boolean;
 }
 
 /** Items that are not in a write, oldest first. */
@@ -83,8 +84,10 @@ export class GroupCommit {
   readonly #large: Line = { items: [], chars: 0 };
   readonly #lines = [this.#small, this.#large];
   #turn = this.#small;
-  /** All items without an answer. */
-  readonly #open = new Set<Item>();
+  /** Number of items without an answer. */
+  #unansweredCount = 0;
+  /** Items in the write that is under way. */
+  #group: readonly Item[] = [];
   /**
    * How long a write has taken lately from its first try on, ms; for a write over `charsMax`, the time per `charsMax`.
    * Outages do not count: submissions wait for their end, and they say nothing about later writes.
@@ -92,7 +95,6 @@ export class GroupCommit {
   #paceMs = 0;
   #pacedAtMs = 0;
   #triedSinceMs: number | undefined;
-  #isWriting = false;
   #isScheduled = false;
   #retryTimer: Timer | undefined;
   #deadlineTimer: Timer | undefined;
@@ -109,13 +111,12 @@ export class GroupCommit {
   /** See `Producer.submit`. */
   readonly submit = (submission: Submission, deadlineMs: number): Promise<SubmitResult> => {
     const line = this.#lineOf(submission);
-    if (this.#isBusy(line, performance.now(), deadlineMs)) return Promise.resolve({ kind: "busy" });
-    if (this.#open.size === 0) this.#isTroubled = false;
+    if (this.#isBusy(line, deadlineMs)) return Promise.resolve({ kind: "busy" });
+    if (this.#unansweredCount === 0) this.#isTroubled = false;
     return new Promise((resolve) => {
-      const item: Item = { submission, deadlineMs, resolve, isTried: false };
-      line.items.push(item);
+      line.items.push({ submission, deadlineMs, resolve, isTried: false, isAnswered: false });
       line.chars += submission.text.length;
-      this.#open.add(item);
+      this.#unansweredCount += 1;
       this.#expireAt(deadlineMs);
       this.#schedule();
     });
@@ -128,8 +129,7 @@ export class GroupCommit {
     if (kind !== "ready" || this.#isTroubled || nowMs < this.#avoidedUntilMs) return false;
     const tryingMs = nowMs - (this.#triedSinceMs ?? nowMs);
     return (
-      tryingMs <= Math.max(slowMs, 4 * this.#paceMs) &&
-      !this.#isBusy(this.#lineOf(submission), nowMs, deadlineMs)
+      tryingMs <= Math.max(slowMs, 4 * this.#paceMs) && !this.#isBusy(this.#lineOf(submission), deadlineMs)
     );
   }
 
@@ -148,7 +148,7 @@ export class GroupCommit {
       this.#triedSinceMs = undefined;
     }
     if (this.#retryTimer !== undefined) return;
-    while (state.kind === "ready" && !this.#isWriting && this.#isWaiting()) {
+    while (state.kind === "ready" && !this.#isWriting() && this.#isWaiting()) {
       this.#turn = this.#turn === this.#small ? this.#large : this.#small;
       const group = this.#takeGroup(this.#turn);
       if (group.length > 0) void this.#write(this.#turn, group);
@@ -159,11 +159,24 @@ export class GroupCommit {
   close(): void {
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#retryTimer);
-    for (const item of this.#open) this.#answer(item, { kind: "failed", reason: "closed" });
+    for (const item of this.#unanswered()) this.#answer(item, { kind: "failed", reason: "closed" });
+  }
+
+  /** All items without an answer. */
+  #unanswered(): Item[] {
+    const all = [...this.#group, ...this.#small.items, ...this.#large.items];
+    return all.filter(({ isAnswered }) => !isAnswered);
   }
 
   #answer(item: Item, result: SubmitResult): void {
-    if (this.#open.delete(item)) item.resolve(result);
+    if (item.isAnswered) return;
+    this.#leave(item);
+    item.resolve(result);
+  }
+
+  #leave(item: Item): void {
+    item.isAnswered = true;
+    this.#unansweredCount -= 1;
   }
 
   #lineOf({ text }: Submission): Line {
@@ -176,7 +189,7 @@ export class GroupCommit {
       for (const item of line.items.filter(({ isTried }) => !isTried)) {
         const result = this.#options.handOver(item.submission, item.deadlineMs);
         if (result === undefined) continue;
-        this.#open.delete(item);
+        this.#leave(item);
         void result.then(item.resolve);
       }
       this.#setItems(line, line.items);
@@ -185,12 +198,16 @@ export class GroupCommit {
 
   /** Omits items that have been answered. */
   #setItems(line: Line, items: readonly Item[]): void {
-    line.items = items.filter((item) => this.#open.has(item));
+    line.items = items.filter(({ isAnswered }) => !isAnswered);
     line.chars = charsOf(line.items);
   }
 
+  #isWriting(): boolean {
+    return this.#group.length > 0;
+  }
+
   #isWaiting(): boolean {
-    return this.#lines.some(({ items }) => items.length > 0);
+    return this.#small.items.length > 0 || this.#large.items.length > 0;
   }
 
   #schedule(): void {
@@ -207,9 +224,10 @@ export class GroupCommit {
    * Whether the emails ahead of a submission would take more than half of the time until its deadline. The other half is
    * in reserve, in case the store slows down. An idle store always has room, so that a new pace is noticed.
    */
-  #isBusy(line: Line, nowMs: number, deadlineMs: number): boolean {
-    if (!this.#isWaiting() && !this.#isWriting) return false;
-    if (!this.#isWriting && nowMs - this.#pacedAtMs > paceAgeMaxMs) this.#paceMs = 0;
+  #isBusy(line: Line, deadlineMs: number): boolean {
+    if (!this.#isWaiting() && !this.#isWriting()) return false;
+    const nowMs = performance.now();
+    if (!this.#isWriting() && nowMs - this.#pacedAtMs > paceAgeMaxMs) this.#paceMs = 0;
     const own = this.#groupsIn(line);
     const others = Math.min(own, this.#groupsIn(line === this.#small ? this.#large : this.#small));
     const endsAtMs = this.#triedSinceMs === undefined ? nowMs : this.#triedSinceMs + this.#paceMs;
@@ -243,12 +261,12 @@ export class GroupCommit {
   }
 
   async #write(line: Line, group: readonly Item[]): Promise<void> {
-    this.#isWriting = true;
+    this.#group = group;
     const startMs = performance.now();
     this.#triedSinceMs ??= startMs;
     const committed = await this.#options.commit(group.map(({ submission }) => submission));
     if (committed.kind !== "again" || !committed.isUntouched) for (const item of group) item.isTried = true;
-    this.#isWriting = false;
+    this.#group = [];
     const nowMs = performance.now();
     const tookMs = nowMs - (this.#triedSinceMs ?? startMs);
     // A routine repetition belongs to the same try.
@@ -310,12 +328,12 @@ export class GroupCommit {
     const state = this.#options.readiness();
     const reason = state.kind === "ready" ? this.#lastTrouble || "no answer in time" : state.reason;
     let nextMs = Infinity;
-    for (const item of this.#open) {
+    for (const item of this.#unanswered()) {
       if (item.deadlineMs > nowMs) nextMs = Math.min(nextMs, item.deadlineMs);
       else this.#answer(item, { kind: "failed", reason });
     }
     for (const line of this.#lines) this.#setItems(line, line.items);
-    if (!this.#isWaiting() && !this.#isWriting) this.#triedSinceMs = undefined;
+    if (!this.#isWaiting() && !this.#isWriting()) this.#triedSinceMs = undefined;
     this.#nextDeadlineMs = Infinity;
     this.#expireAt(nextMs);
   }
