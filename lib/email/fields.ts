@@ -45,7 +45,11 @@ const text = {
   faultOf(value) {
     if (!value.isWellFormed()) return "has a lone surrogate";
     if (value.includes("\0")) return "has a NUL character";
-    return Buffer.byteLength(value) > textBytesMax ? `is over ${textBytesMax} bytes` : undefined;
+    // No UTF-16 unit takes more than three bytes.
+    const mayBeLarge = 3 * value.length > textBytesMax;
+    return mayBeLarge && Buffer.byteLength(value) > textBytesMax
+      ? `is over ${textBytesMax} bytes`
+      : undefined;
   },
 } as const satisfies Partial<Field>;
 

@@ -8,7 +8,7 @@ import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
 import { type BodyReader, bodyReader, readBody } from "./body/body.ts";
-import { defaultLimits, type Upload, Uploads } from "./body/upload.ts";
+import { type Arrival, defaultLimits, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
 
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
@@ -37,6 +37,9 @@ export interface Load {
   readonly overload: string | undefined;
 }
 
+/** From this length on, the memory that a body and its email take is worth the time to look after it. */
+const largeBytes = 16_384;
+
 const busy = "the service is busy: try again later";
 
 /** A 500: the message for the client, and the reason for the log. */
@@ -51,8 +54,8 @@ const failures = {
 const notStored =
   "the email may not have been stored: try again, with the same Idempotency-Key if there was one";
 const badKey = "Idempotency-Key: must be 1 to 255 visible ASCII characters";
-/** The path without the query. `new URL` would throw: without a usable Host (HTTP/1.0) Bun makes no absolute URL. */
-const urlPattern = /^(?:https?:\/\/[^/]*)?([^?]*)/;
+/** The path `/` with any query. `new URL` would throw: without a usable Host (HTTP/1.0) Bun makes no absolute URL. */
+const rootPattern = /^(?:https?:\/\/[^/?]*)?\/(?:\?|$)/;
 const keyPattern = /^[\x21-\x7e]{1,255}$/;
 
 export class Handler {
@@ -74,8 +77,7 @@ export class Handler {
 
   /** Never throws or rejects. */
   handle(request: Request): Response | Promise<Response> {
-    if (urlPattern.exec(request.url)?.[1] !== "/")
-      return refuse(404, "there is nothing here: submissions go to /");
+    if (!rootPattern.test(request.url)) return refuse(404, "there is nothing here: submissions go to /");
     if (request.method !== "POST") return refuse(405, "the method must be POST", { allow: "POST" });
     if (this.#mayEnter === undefined) {
       const reason = crossSiteReason(request.headers, this.#onLoopback);
@@ -107,10 +109,20 @@ export class Handler {
 
   async #accept(request: Request): Promise<Response> {
     const startMs = performance.now();
-    const upload = this.#uploads.begin();
+    const upload = this.#uploads.begin(startMs);
     if (upload === undefined) return this.#answered(this.#fail(failures.tooMany), startMs);
     try {
-      return this.#answered(await this.#receive(request, upload), startMs);
+      const read = bodyReader(request.headers);
+      if (typeof read === "string") return this.#answered(refuse(400, read), startMs);
+      await upload.read(request);
+      const body = upload.take() ?? (await upload.wait());
+      const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
+      const submission = this.#prepare(request, read, body, upload);
+      const response =
+        submission instanceof Response
+          ? submission
+          : this.#answer(await this.#options.producer.submit(submission, deadlineMs));
+      return this.#answered(response, startMs);
     } catch (error) {
       this.#options.log.error("request-failed", describe(error));
       return this.#answered(internalError(), startMs);
@@ -119,38 +131,21 @@ export class Handler {
     }
   }
 
-  async #receive(request: Request, upload: Upload): Promise<Response> {
-    const { maxBodyBytes } = this.#options;
-    const read = bodyReader(request.headers);
-    if (typeof read === "string") return refuse(400, read);
-    if (request.headers.has("trailer")) return refuse(400, "a trailer is not supported");
-    const arrival = await upload.read(request);
-    if (typeof arrival !== "string") return this.#submit(request, read, arrival, upload);
-    if (arrival === "tooLarge") return refuse(400, `the body is over ${maxBodyBytes} bytes`);
-    return this.#fail(failures[arrival]);
-  }
-
-  async #submit(request: Request, read: BodyReader, bytes: Uint8Array, upload: Upload): Promise<Response> {
-    const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
-    // Bun hands over a body before it looks at what follows. If that is not a request (a trailer, a stray line end), or
-    // comes too early (pipelining), Bun itself answers 400 or closes the connection in the same turn of the event loop:
-    // the client would not learn that its email was queued.
-    await nextTurn();
-    if (request.signal.aborted) return this.#fail(failures.broken);
-    const submission = this.#prepare(request.headers, read, bytes, upload);
-    if (submission instanceof Response) return submission;
-    return this.#answer(await this.#options.producer.submit(submission, deadlineMs));
-  }
-
   /**
-   * The submission to store, or the answer if there is none. Reserves memory for its text, which may take twelve times
-   * as much as the body. A method of its own, because {@link #submit} would keep the fields in memory until the store
-   * has answered.
+   * The submission to store, or the answer if there is none. Reserves memory for the text of a large one, which may take
+   * twelve times as much as the body. A method of its own, because {@link #accept} would keep the fields in memory until
+   * the store has answered.
    */
-  #prepare(headers: Headers, read: BodyReader, bytes: Uint8Array, upload: Upload): Submission | Response {
-    const fields = readBody(read, bytes);
+  #prepare(request: Request, read: BodyReader, body: Arrival, upload: Upload): Submission | Response {
+    const { maxBodyBytes } = this.#options;
+    if (body === "tooLarge") return refuse(400, `the body is over ${maxBodyBytes} bytes`);
+    if (typeof body === "string") return this.#fail(failures[body]);
+    if (request.signal.aborted) return this.#fail(failures.broken);
+    const { headers } = request;
+    const isLarge = body.length > largeBytes;
+    const fields = readBody(read, body);
     // Frees the body now, not at some later garbage collection.
-    if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
+    if (isLarge && body.buffer instanceof ArrayBuffer) body.buffer.transfer(0);
     if (typeof fields === "string") return refuse(400, fields);
 
     const result = checkSubmission(fields, this.#options);
@@ -159,9 +154,9 @@ export class Handler {
     if (!result.ok) return refuse(400, [result.message, ...keyFault].join("; "));
     if (keyFault.length > 0) return refuse(400, badKey);
 
-    if (!upload.hold(storedBytesMax(result.email))) return this.#fail(failures.noMemory);
+    if (isLarge && !upload.hold(storedBytesMax(result.email))) return this.#fail(failures.noMemory);
     const text = encodeEmail(result.email);
-    upload.hold(storedBytes(text));
+    if (!upload.hold(storedBytes(text))) return this.#fail(failures.noMemory);
     const id = Bun.randomUUIDv7();
     if (key === null) return { id, text };
     // Two clients may use the same key for different emails.
@@ -207,17 +202,4 @@ export function internalError(): Response {
 
 function refuse(status: number, message: string, headers: Record<string, string> = {}): Response {
   return Response.json({ ok: false, error_message: message }, { status, headers });
-}
-
-let turn: Promise<void> | undefined;
-
-/** Resolves in the next turn of the event loop. Requests share one timer: one each would cost 15 µs more CPU time. */
-function nextTurn(): Promise<void> {
-  turn ??= new Promise((resolve) => {
-    setImmediate(() => {
-      turn = undefined;
-      resolve();
-    });
-  });
-  return turn;
 }

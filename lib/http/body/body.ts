@@ -1,13 +1,13 @@
 // From the bytes of a request to the fields in them, by the request's content type. Nothing is repaired: a body that
 // can be read in more than one way is refused.
 
-import { type FieldName, isFieldName } from "../../email/fields.ts";
+import { type FieldName, fieldNames } from "../../email/fields.ts";
 import { addField, type SubmittedFields } from "../submission.ts";
 import { readJson } from "./json.ts";
 import { decodeUtf8, isUtf8, parseHeader, readMultipart } from "./multipart.ts";
 
 /** Adds the fields of a body. May overwrite it. Returns why it cannot be read, as a text for the client. */
-export type BodyReader = (bytes: Buffer, fields: SubmittedFields) => string | undefined;
+export type BodyReader = (bytes: Uint8Array, fields: SubmittedFields) => string | undefined;
 
 const plainReaders: ReadonlyMap<string | null, BodyReader> = new Map([
   ["application/x-www-form-urlencoded", readForm],
@@ -22,6 +22,7 @@ export function bodyReader(headers: Headers): BodyReader | string {
   const encoding = headers.get("content-encoding");
   if (encoding !== null && encoding.toLowerCase() !== "identity")
     return "a content encoding is not supported";
+  if (headers.has("trailer")) return "a trailer is not supported";
   const contentType = headers.get("content-type");
   const plain = plainReaders.get(contentType);
   if (plain !== undefined) return plain;
@@ -31,7 +32,10 @@ export function bodyReader(headers: Headers): BodyReader | string {
   if (header?.value === "multipart/form-data") {
     const boundary = header.parameters.get("boundary") ?? "";
     if (!boundaryPattern.test(boundary)) return "the content type has no valid boundary";
-    return (bytes, fields) => readMultipart(bytes, boundary, fields);
+    return (bytes, fields) => {
+      const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+      return readMultipart(view, boundary, fields);
+    };
   }
   const message =
     "the content type must be application/x-www-form-urlencoded, multipart/form-data or application/json";
@@ -41,9 +45,9 @@ export function bodyReader(headers: Headers): BodyReader | string {
 /** Returns the fields of a body, or why it cannot be read. May overwrite the body. */
 export function readBody(read: BodyReader, body: Uint8Array): SubmittedFields | string {
   // A byte order mark says how the text is encoded, and is no part of it (RFC 8259, 8.1, for one).
-  const mark = body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? 3 : 0;
+  const hasMark = body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf;
   const fields: SubmittedFields = { values: {}, faults: {} };
-  return read(Buffer.from(body.buffer, body.byteOffset + mark, body.length - mark), fields) ?? fields;
+  return read(hasMark ? body.subarray(3) : body, fields) ?? fields;
 }
 
 const [ampersand, equals, plus, percent, space] = [0x26, 0x3d, 0x2b, 0x25, 0x20];
@@ -58,46 +62,60 @@ const digits = Int8Array.from({ length: 256 }, (_, byte) => {
  * Reads application/x-www-form-urlencoded as the URL Standard does (url.spec.whatwg.org, 5.1), but refuses what is not
  * valid UTF-8. `URLSearchParams` replaces it, takes up to twice the CPU time, and far more memory for a million fields.
  */
-function readForm(bytes: Buffer, fields: SubmittedFields): string | undefined {
+function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefined {
   // Decoding makes nothing longer, so it is done in place. The separators stay, so that the whole body is checked as
   // UTF-8 at once, and no character reaches over one of them.
-  const spans = new Map<FieldName, readonly [start: number, end: number]>();
-  const end = bytes.length;
+  const spans: { name: FieldName; start: number; end: number }[] = [];
   let length = 0;
-  let nameStart = 0;
-  let nameEnd = -1;
-  for (let i = 0; i <= end; i++) {
-    let byte = i === end ? ampersand : bytes[i]!;
-    // Letters, which are most of a form, come after all four.
-    if (byte <= equals) {
-      if (byte === plus) byte = space;
-      else if (byte === equals && nameEnd === -1) nameEnd = length;
-      else if (byte === percent) {
-        const code = (digits[bytes[i + 1] ?? 0]! << 4) | digits[bytes[i + 2] ?? 0]!;
-        // Without two digits behind it, a percent sign stands for itself.
-        if (code >= 0) {
-          byte = code;
-          i += 2;
+  for (let i = 0; i <= bytes.length; i++) {
+    const nameStart = length;
+    let nameEnd = -1;
+    for (; i < bytes.length; i++) {
+      let byte = bytes[i]!;
+      // Letters, which are most of a form, come after all four.
+      if (byte <= equals) {
+        if (byte === ampersand) break;
+        if (byte === plus) byte = space;
+        else if (byte === equals && nameEnd === -1) nameEnd = length;
+        else if (byte === percent) {
+          const code = (digits[bytes[i + 1] ?? 0]! << 4) | digits[bytes[i + 2] ?? 0]!;
+          // Without two digits behind it, a percent sign stands for itself.
+          if (code >= 0) {
+            byte = code;
+            i += 2;
+          }
         }
-      } else if (byte === ampersand) {
-        const name = bytes.toString("latin1", nameStart, nameEnd === -1 ? length : nameEnd);
-        if (isFieldName(name)) {
-          if (spans.has(name)) fields.faults[name] = "is given twice";
-          spans.set(name, [nameEnd === -1 ? length : nameEnd + 1, length]);
-        }
-        nameStart = length + 1;
-        nameEnd = -1;
       }
+      bytes[length++] = byte;
     }
-    bytes[length++] = byte;
+    if (nameEnd === -1) nameEnd = length;
+    const name = fieldNameAt(bytes, nameStart, nameEnd);
+    if (name !== undefined) {
+      if (spans.some((span) => span.name === name)) fields.faults[name] = "is given twice";
+      else spans.push({ name, start: Math.min(nameEnd + 1, length), end: length });
+    }
+    bytes[length++] = ampersand;
   }
 
   const decoded = bytes.subarray(0, length - 1);
   const text = decodeUtf8(decoded);
   if (text === undefined) return "the form is not valid UTF-8";
   const isAscii = text.length === decoded.length;
-  for (const [name, [start, end]] of spans) {
+  for (const { name, start, end } of spans) {
     addField(fields, name, isAscii ? text.slice(start, end) : decodeUtf8(decoded.subarray(start, end))!);
+  }
+  return undefined;
+}
+
+const encodedNames = fieldNames.map((name) => ({ name, bytes: Buffer.from(name) }));
+
+/** The field whose name these bytes are, without making a string of them. */
+function fieldNameAt(bytes: Uint8Array, start: number, end: number): FieldName | undefined {
+  for (const { name, bytes: expected } of encodedNames) {
+    if (expected.length !== end - start) continue;
+    let i = 0;
+    while (i < expected.length && bytes[start + i] === expected[i]) i++;
+    if (i === expected.length) return name;
   }
   return undefined;
 }
