@@ -8,9 +8,8 @@ import { freePort } from "../tests/support/eventually.ts";
 import { residentMiB } from "../tests/support/process_memory.ts";
 import { startCommand } from "../tests/support/service.ts";
 import { type Case, compare, type Sample } from "./compare.ts";
-import { cpuMicros } from "./cpu.ts";
-import { form } from "./email.ts";
-import { startStore, type StoreKind } from "./store.ts";
+import { completeEmail, form } from "./email.ts";
+import { fill, startStore, type StoreKind } from "./store.ts";
 import type { Table } from "./table.ts";
 
 const root = join(import.meta.dir, "..");
@@ -40,7 +39,7 @@ export async function benchStartup({ rounds }: { readonly rounds: number }): Pro
     ];
     return {
       name: "startup",
-      notes: [`From exec to the first 200, on a store without a queue; medians (and ranges) of ${rounds}.`],
+      notes: [`From exec to the first 200, on a store that has a queue; medians (and ranges) of ${rounds}.`],
       columns: [["program"], ["ms to the first 200", "times the first"], ["CPU ms", "resident MiB"]],
       ranged: ["ms to the first 200"],
       rows: (await compare(cases, { rounds, rate: "ms to the first 200" })).map(
@@ -60,9 +59,10 @@ function build(...args: string[]): void {
   if (exitCode !== 0) throw new Error(`bun ${args.join(" ")} fails: ${stderr.toString()}`);
 }
 
-/** Starts a server and waits for its first answer. */
+/** Starts a server and waits for its first answer. The queue is not created by it: a server restarts far more often. */
 export async function measureStart(command: string[], kind: StoreKind | undefined): Promise<Sample> {
   const store = kind && (await startStore(kind));
+  if (store !== undefined) await fill(store.queue, completeEmail, 1);
   const port = String(await freePort());
   const env = { PORT: port, ADMIN_PORT: "", DEFAULT_FROM: "shop@example.com", ...store?.env };
   const startMs = performance.now();
@@ -75,14 +75,15 @@ export async function measureStart(command: string[], kind: StoreKind | undefine
       if (performance.now() - startMs > startMaxMs) return { ok: false, fault: "it does not listen" };
       await Bun.sleep(1);
     }
-    return {
-      ok: true,
-      numbers: {
-        "ms to the first 200": performance.now() - startMs,
-        "CPU ms": cpuMicros(child.pid) / 1000,
-        "resident MiB": residentMiB(child.pid) ?? Number.NaN,
-      },
+    const elapsedMs = performance.now() - startMs;
+    const resident = residentMiB(child.pid) ?? Number.NaN;
+    await child.kill();
+    const numbers = {
+      "ms to the first 200": elapsedMs,
+      "CPU ms": child.cpuMs(),
+      "resident MiB": resident,
     };
+    return { ok: true, numbers };
   } finally {
     await child.kill();
     await store?.stop();

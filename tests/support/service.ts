@@ -17,6 +17,8 @@ export interface Process {
   readonly stdout: () => string;
   readonly stderr: () => string;
   readonly exited: Promise<number>;
+  /** CPU time that it used until it exited, ms. */
+  cpuMs(): number;
   /** Waits for a line of the log. */
   event(name: string): Promise<Line>;
   kill(signal?: NodeJS.Signals): Promise<number>;
@@ -73,6 +75,7 @@ export function startCommand(
     stdout: () => stdout,
     stderr: () => stderr,
     exited: child.exited,
+    cpuMs: () => Number(child.resourceUsage()?.cpuTime.total) / 1000,
     event: (name) =>
       eventually(
         () => `${file} says ${name} (${stderr})`,
