@@ -206,16 +206,10 @@ async function judgeStore(connection: RedisConnection, options: CheckOptions): P
   const watch = new StoreWatch(connection, watched);
   try {
     const endMs = performance.now() + healthTimeoutMs;
-    for (;;) {
-      const { state } = watch;
-      if (state.kind === "ready") return watch.health();
-      if (state.kind === "refused") {
-        const fix = state.fixes.length === 0 ? "" : ` (fix: ${state.fixes.join("; ")})`;
-        return { ok: false, reason: state.reason + fix };
-      }
-      if (performance.now() > endMs) return { ok: false, reason: state.reason };
-      await Bun.sleep(healthPauseMs);
-    }
+    while (watch.state.kind === "pending" && performance.now() < endMs) await Bun.sleep(healthPauseMs);
+    const { state } = watch;
+    if (state.kind !== "refused" || state.fixes.length === 0) return watch.health();
+    return { ok: false, reason: `${state.reason} (fix: ${state.fixes.join("; ")})` };
   } finally {
     watch.stop();
   }

@@ -4,29 +4,17 @@
 import { changeRate, newBucket, type RateBucket, sharedRate, takePermit } from "../../rate_bucket.ts";
 import type { ClaimRequest, ClaimResult, PermitRequest, RateChange, SharedRate } from "../../contract.ts";
 import { StoreUnavailable } from "../../contract.ts";
+import type { RedisConsumer } from "../consumer.ts";
 import { partitionOf } from "../partition.ts";
 
 type RateKey = Omit<PermitRequest, "startPerSecond">;
 
 /** A partition as far as rates are concerned. */
-export interface RateHome {
-  readonly isConnected: boolean;
-  /** Workers that are alive. */
-  readonly workers: number;
-  takePermit(request: PermitRequest): Promise<Permit>;
-  changeRate(key: RateKey, change: RateChange): Promise<void>;
-}
+export type RateHome = Pick<RedisConsumer, "isConnected" | "workers" | "takePermit" | "changeRate">;
 
-/** A partition in which claims are made. */
-export interface ClaimedPartition extends RateHome {
-  claim(request: ClaimRequest): Promise<ClaimResult>;
-  look(request: ClaimRequest): Promise<ClaimResult | { readonly kind: "due" }>;
-}
+type ClaimedPartition = RateHome & Pick<RedisConsumer, "claim" | "look">;
 
-interface Permit {
-  readonly isTaken: boolean;
-  readonly rate: SharedRate;
-}
+type Permit = Awaited<ReturnType<RateHome["takePermit"]>>;
 
 /** Pause between two questions to a home that does not answer, ms. */
 const restMs = 1000;
@@ -43,7 +31,6 @@ interface KnownRate {
 export class HomeRates {
   readonly #partitions: readonly RateHome[];
   readonly #known = new Map<string, KnownRate>();
-
   readonly #nowMs: () => number;
 
   /** @param nowMs the clock of this process, which never steps */
@@ -163,11 +150,8 @@ export class HomeRates {
 
   #knownOf(request: PermitRequest): KnownRate {
     const name = nameOf(request);
-    const known = this.#known.get(name) ?? {
-      bucket: newBucket(request.startPerSecond),
-      isAlone: false,
-      restsUntilMs: -Infinity,
-    };
+    const bucket = newBucket(request.startPerSecond);
+    const known = this.#known.get(name) ?? { bucket, isAlone: false, restsUntilMs: -Infinity };
     this.#known.set(name, known);
     return known;
   }
