@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { mailboxMax } from "../lib/email/address.ts";
 import { outcomes } from "../lib/cli/queue/show.ts";
-import { openRedisProducer } from "../lib/queue/redis/producer.ts";
+import { RedisProducer } from "../lib/queue/redis/producer.ts";
 import { lostEvent } from "../lib/runtime/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
 import { secretNames, type SettingName, settingNames, settings } from "../lib/config/settings.ts";
@@ -260,7 +260,7 @@ test("docs: a Redis with deploy/redis.conf is accepted as durable, and has the s
   );
   const cli = (...command: string[]) =>
     Bun.spawnSync(["redis-cli", "-p", String(port), ...command]).stdout.toString();
-  const producer = openRedisProducer({
+  const producer = new RedisProducer({
     url: `redis://127.0.0.1:${port}`,
     prefix: "docs",
     minReplicas: 0,

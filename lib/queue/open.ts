@@ -3,16 +3,12 @@
 
 import type { Log } from "../runtime/log.ts";
 import type { Admin, Consumer, Health, Producer, ProducerWatcher, StoreWatcher } from "./contract.ts";
+import type { RedisStoreOptions } from "./redis/connection.ts";
 
-interface RedisSettings {
-  readonly kind: "redis";
-  readonly url: string;
-  readonly prefix: string;
-  /** Default: 1. */
-  readonly partitions?: number;
-  readonly minReplicas: number;
-  readonly durability: "verify" | "trust";
-}
+type RedisSettings = { readonly kind: "redis" } & Pick<
+  RedisStoreOptions,
+  "url" | "prefix" | "partitions" | "minReplicas" | "durability"
+>;
 
 /** Where the queue is: in Redis, or embedded as a file in `folder`. */
 export type QueueSettings = RedisSettings | { readonly kind: "sqlite"; readonly folder: string };
@@ -26,10 +22,10 @@ export async function openProducer(queue: QueueSettings, watcher: ProducerWatche
     const { openSqliteProducer } = await import("./sqlite/producer.ts");
     return openSqliteProducer({ ...queue, ...watcher });
   }
-  const open = isPartitioned(queue)
-    ? (await import("./redis/partitioned/producer.ts")).openPartitionedProducer
-    : (await import("./redis/producer.ts")).openRedisProducer;
-  return open({ ...queue, ...watcher });
+  const ProducerOf = isPartitioned(queue)
+    ? (await import("./redis/partitioned/producer.ts")).PartitionedProducer
+    : (await import("./redis/producer.ts")).RedisProducer;
+  return new ProducerOf({ ...queue, ...watcher });
 }
 
 /** @param retainMs how long the record of a sent email is kept */
@@ -42,10 +38,10 @@ export async function openConsumer(
     const { openSqliteConsumer } = await import("./sqlite/consumer.ts");
     return openSqliteConsumer({ ...queue, ...watcher, retainMs });
   }
-  const open = isPartitioned(queue)
-    ? (await import("./redis/partitioned/consumer.ts")).openPartitionedConsumer
-    : (await import("./redis/consumer.ts")).openRedisConsumer;
-  return open({ ...queue, ...watcher, retainMs });
+  const ConsumerOf = isPartitioned(queue)
+    ? (await import("./redis/partitioned/consumer.ts")).PartitionedConsumer
+    : (await import("./redis/consumer.ts")).RedisConsumer;
+  return new ConsumerOf({ ...queue, ...watcher, retainMs });
 }
 
 /**

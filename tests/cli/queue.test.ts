@@ -11,7 +11,7 @@ import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
 import { queueAdminOf, useProcesses } from "../support/processes.ts";
 import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
-import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { serving } from "../queue/conformance_tools.ts";
 import { silent } from "../support/log.ts";
 
@@ -39,7 +39,7 @@ const unknownId = "01920000-0000-7000-8000-000000000001";
 test("queue: stats shows a step of the store's clock for an hour", async () => {
   const env = stack.settings();
   let offsetMs = 0;
-  const consumer = openRedisConsumer({
+  const consumer = new RedisConsumer({
     url: stack.redis.url,
     prefix: env["REDIS_PREFIX"]!,
     minReplicas: 0,

@@ -2,9 +2,9 @@
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
@@ -47,7 +47,7 @@ async function openQueue(url: string) {
     log,
     onFatal: () => {},
   };
-  const [producer, consumer] = [openRedisProducer(options), openRedisConsumer(options)];
+  const [producer, consumer] = [new RedisProducer(options), new RedisConsumer(options)];
   await eventually("both are connected", () => producer.health().ok && consumer.health().ok);
   const admin = await openRedisAdmin(options);
   closing.push(() => Promise.all([producer.close(), consumer.close(), admin.close()]));
@@ -152,7 +152,7 @@ test("failover: a node that is slow to load its data is left for the one that it
   await loading.restart({ "key-load-delay": "50000", "loading-process-events-interval-bytes": "1024" });
   const address = await startProxy(loading.port);
   closing.push(address.stop);
-  const producer = openRedisProducer({
+  const producer = new RedisProducer({
     url: `redis://127.0.0.1:${address.port}`,
     prefix: "loading",
     minReplicas: 0,

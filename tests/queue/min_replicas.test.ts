@@ -2,7 +2,7 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Redis } from "ioredis";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { eventually } from "../support/eventually.ts";
 import type { RedisServer } from "../support/redis.ts";
 import { queueKey, queueOptions } from "../support/redis_queue.ts";
@@ -35,7 +35,7 @@ const some = 100;
 
 /** Submits all the time. */
 async function startLoad(url: string, minReplicas: number) {
-  const producer = openRedisProducer(queueOptions(url, minReplicas));
+  const producer = new RedisProducer(queueOptions(url, minReplicas));
   await eventually("the store is ready", () => producer.health().ok);
   const acknowledged: string[] = [];
   let isOver = false;

@@ -5,9 +5,9 @@ import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
 import type { Admin, Batch, Consumer, Producer, Submission } from "../../lib/queue/contract.ts";
 import { createId, partitionOf, tagOf } from "../../lib/queue/redis/partition.ts";
 import { openPartitionedAdmin } from "../../lib/queue/redis/partitioned/admin.ts";
-import { openPartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
-import { openPartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { PartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
+import { PartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
@@ -64,8 +64,8 @@ async function partitioned() {
     format: (partition: number) => redis.cli("GET", `${tagOf(prefix, partition, count)}:format`),
     setFormat: (partition: number, format: string) =>
       redis.cli("SET", `${tagOf(prefix, partition, count)}:format`, format),
-    produce: () => kept(openPartitionedProducer(options)),
-    consume: () => kept(openPartitionedConsumer(options)),
+    produce: () => kept(new PartitionedProducer(options)),
+    consume: () => kept(new PartitionedConsumer(options)),
     administer: async () => kept(await openPartitionedAdmin(options)),
     /** Makes a partition unreachable. */
     kill(partition: number) {
@@ -188,8 +188,8 @@ describe("partitions: a queue", () => {
       onFatal: (reason: string) => void fatal.push(reason),
     };
     const others = [
-      openPartitionedProducer({ ...options, partitions: 8 }),
-      openRedisProducer({ ...options, partitions: 1 }),
+      new PartitionedProducer({ ...options, partitions: 8 }),
+      new RedisProducer({ ...options, partitions: 1 }),
     ];
     for (const one of others) closing.push(() => one.close());
     await eventually("both notice", () => fatal.length >= 2);
@@ -204,7 +204,7 @@ describe("partitions: a queue", () => {
     const race = async () => {
       const { options, fatal } = await partitioned();
       const { urlOf: _, ...direct } = options;
-      const opened = [3, 4].map((partitions) => openPartitionedProducer({ ...direct, partitions }));
+      const opened = [3, 4].map((partitions) => new PartitionedProducer({ ...direct, partitions }));
       for (const one of opened) closing.push(() => one.close());
       await eventually("one can use it, and the other notices", () => {
         return fatal.length > 0 && opened.some((one) => one.health().partitions!.every(({ ok }) => ok));

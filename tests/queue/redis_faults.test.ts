@@ -12,9 +12,9 @@ import {
   StoreUnavailable,
   type Consumer,
 } from "../../lib/queue/contract.ts";
-import { openRedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
 import { checkRedis, openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { openRedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { recordingLog, silent } from "../support/log.ts";
@@ -52,14 +52,14 @@ function optionsFor(
 }
 
 async function producerOn(options: RedisProducerOptions): Promise<Producer> {
-  const producer = openRedisProducer(options);
+  const producer = new RedisProducer(options);
   closing.push(() => producer.close());
   await eventually("the store is verified", () => producer.health().ok);
   return producer;
 }
 
 async function consumerOn(options: RedisConsumerOptions): Promise<Consumer> {
-  const consumer = openRedisConsumer(options);
+  const consumer = new RedisConsumer(options);
   closing.push(() => consumer.close());
   await eventually("the store is verified", () => consumer.health().ok);
   return consumer;
@@ -225,7 +225,7 @@ test("redis: a store of another format is refused and left alone", async () => {
   const options = optionsFor(shared.url);
   shared.cli("SET", `{${options.prefix}:0}:format`, "2");
   const fatal = Promise.withResolvers<string>();
-  const producer = openRedisProducer({ ...options, onFatal: fatal.resolve });
+  const producer = new RedisProducer({ ...options, onFatal: fatal.resolve });
   closing.push(() => producer.close());
   expect(await fatal.promise).toContain("format 2");
   expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
@@ -253,7 +253,7 @@ test("redis: an operator gets all statistics except the memory that a Redis hide
 test("redis: a port without TLS is named as the reason why rediss:// fails", async () => {
   const log = recordingLog();
   const url = shared.url.replace("redis://", "rediss://mail:secret-word@");
-  const producer = openRedisProducer(optionsFor(url, { log }));
+  const producer = new RedisProducer(optionsFor(url, { log }));
   closing.push(() => producer.close());
   await eventually("readiness says so", () => unreadyReason(producer).startsWith("no TLS handshake"));
   expect(unreadyReason(producer)).toContain("rediss://");
@@ -430,7 +430,7 @@ describe("redis: a Redis", () => {
       () =>
         withRedis(settings, async (redis) => {
           const log = recordingLog();
-          const producer = openRedisProducer(optionsFor(redis.url, { log }));
+          const producer = new RedisProducer(optionsFor(redis.url, { log }));
           closing.push(() => producer.close());
           await eventually("it is refused", () => log.events("store-not-durable").length > 0);
           const result = await producer.submit(submission(), within(5000));
@@ -454,7 +454,7 @@ describe("redis: a Redis", () => {
         redis.cli("CONFIG", "SET", "rdb-key-save-delay", "30000");
         redis.cli("CONFIG", "SET", "appendonly", "yes");
         const options = optionsFor(redis.url);
-        const producer = openRedisProducer(options);
+        const producer = new RedisProducer(options);
         closing.push(() => producer.close());
         expect((await producer.submit(submission(), within(1000))).kind).toBe("failed");
         expect(redis.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
@@ -478,7 +478,7 @@ describe("redis: a Redis", () => {
           const url =
             redis.url.replace("redis://", `redis://${user}@`) + (reason === "NOPERM" ? "/1" : "/99");
           const log = recordingLog();
-          const producer = openRedisProducer(optionsFor(url, { log }));
+          const producer = new RedisProducer(optionsFor(url, { log }));
           closing.push(() => producer.close());
           await eventually("it is tried repeatedly", () => {
             const stats = redis.cli("INFO", "commandstats");
@@ -547,7 +547,7 @@ describe("redis: a Redis", () => {
           const log = recordingLog();
           const url = redis.url.replace("redis://", "redis://mail:secret-word@");
           const options = optionsFor(url, { log });
-          const [producer, consumer] = [openRedisProducer(options), openRedisConsumer(options)];
+          const [producer, consumer] = [new RedisProducer(options), new RedisConsumer(options)];
           closing.push(() => Promise.all([producer.close(), consumer.close()]));
           await eventually("both report it", () =>
             [producer, consumer].every((store) => unreadyReason(store).startsWith("NOPERM ")),

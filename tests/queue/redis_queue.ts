@@ -2,11 +2,11 @@
 
 import type { Consumer } from "../../lib/queue/contract.ts";
 import { openPartitionedAdmin } from "../../lib/queue/redis/partitioned/admin.ts";
-import { openPartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
-import { openPartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { PartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
+import { PartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
 import type { QueueUnderTest } from "./conformance_tools.ts";
@@ -20,7 +20,8 @@ export interface RedisQueue extends QueueUnderTest {
 /** Opens a new queue at this `REDIS_URL`. */
 export async function openRedisQueue(url: string, partitions = 1): Promise<RedisQueue> {
   const isPartitioned = partitions > 1;
-  const openConsumer = isPartitioned ? openPartitionedConsumer : openRedisConsumer;
+  const ProducerOf = isPartitioned ? PartitionedProducer : RedisProducer;
+  const ConsumerOf = isPartitioned ? PartitionedConsumer : RedisConsumer;
   let offsetMs = 0;
   let passedMs = 0;
   queues += 1;
@@ -38,8 +39,8 @@ export async function openRedisQueue(url: string, partitions = 1): Promise<Redis
     clockOffsetMs: () => offsetMs,
     monotonicOffsetMs: () => passedMs,
   };
-  const producer = (isPartitioned ? openPartitionedProducer : openRedisProducer)(options);
-  const consumer = openConsumer(options);
+  const producer = new ProducerOf(options);
+  const consumer = new ConsumerOf(options);
   // In each partition, one wake-up when its settlements are connected, and one when it has subscribed.
   let wakes = 0;
   consumer.onWake(() => (wakes += 1));
@@ -62,7 +63,7 @@ export async function openRedisQueue(url: string, partitions = 1): Promise<Redis
       offsetMs += ms;
     },
     another(aheadMs = () => 0) {
-      const other = openConsumer({ ...options, clockOffsetMs: () => offsetMs + aheadMs() });
+      const other = new ConsumerOf({ ...options, clockOffsetMs: () => offsetMs + aheadMs() });
       others.push(other);
       return other;
     },

@@ -9,9 +9,9 @@ import {
   StoreUnavailable,
   type Consumer,
 } from "../../lib/queue/contract.ts";
-import { openRedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { openRedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
 import { startClock } from "../support/clock.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
@@ -51,8 +51,8 @@ async function verified<Opened extends Producer | Consumer>(opened: Opened): Pro
   await eventually("the store is verified", () => opened.health().ok);
   return opened;
 }
-const producerOn = (options: Options) => verified(openRedisProducer(options));
-const consumerOn = (options: Options) => verified(openRedisConsumer(options));
+const producerOn = (options: Options) => verified(new RedisProducer(options));
+const consumerOn = (options: Options) => verified(new RedisConsumer(options));
 
 async function adminOn(options: Options) {
   const admin = await openRedisAdmin(options);

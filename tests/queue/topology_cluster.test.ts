@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Consumer, Producer } from "../../lib/queue/contract.ts";
 import { checkRedis } from "../../lib/queue/redis/admin.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
@@ -267,7 +267,7 @@ test("cluster: a URL of the wrong kind says which one to use", async () => {
   closing.push(plain.stop);
   const { port } = cluster.nodes[0]!;
   const refusal = async (url: string) => {
-    const producer = openRedisProducer(queueOptions(url));
+    const producer = new RedisProducer(queueOptions(url));
     closing.push(() => producer.close());
     const health = await checkRedis({ ...queueOptions(url), log: silent });
     await eventually("it is not ready, with the reason", () => reasonOf(producer).includes("use redis"));

@@ -2,7 +2,7 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { checkRedis } from "../../lib/queue/redis/admin.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
@@ -165,7 +165,7 @@ test("sentinel: another one that answers at the address of one that was learned 
 describe("sentinel: a URL of the wrong kind", () => {
   const reasonOf = async (url: string) => {
     const options = queueOptions(url);
-    const producer = openRedisProducer(options);
+    const producer = new RedisProducer(options);
     closing.push(() => producer.close());
     const [health] = await Promise.all([
       checkRedis({ ...options, log: silent }),

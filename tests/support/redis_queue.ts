@@ -2,8 +2,8 @@
 
 import type { Admin, Consumer, Producer } from "../../lib/queue/contract.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { openRedisConsumer } from "../../lib/queue/redis/consumer.ts";
-import { openRedisProducer } from "../../lib/queue/redis/producer.ts";
+import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { eventually } from "./eventually.ts";
 import { recordingLog } from "./log.ts";
 import type { RedisServer } from "./redis.ts";
@@ -35,7 +35,7 @@ export function queueOptions(url: string, minReplicas = 0) {
 /** Resolves when all have found their store ready. */
 export async function openRedisQueue(url: string, minReplicas = 0): Promise<RedisQueue> {
   const options = queueOptions(url, minReplicas);
-  const [producer, consumer] = [openRedisProducer(options), openRedisConsumer(options)];
+  const [producer, consumer] = [new RedisProducer(options), new RedisConsumer(options)];
   await eventually(
     () => `server and worker are ready: ${JSON.stringify([producer.health(), consumer.health()])}`,
     () => producer.health().ok && consumer.health().ok,

@@ -4,6 +4,7 @@
 import { Redis } from "ioredis";
 import type { Log } from "../../runtime/log.ts";
 import { addressText, readRedisUrl, type RedisNode, type RedisTarget } from "../../runtime/redis_url.ts";
+import type { StoreWatcher } from "../contract.ts";
 import { createConnector, type NodeInfo } from "./connector.ts";
 import { redisErrorText } from "./error_text.ts";
 import { tagOf } from "./partition.ts";
@@ -46,13 +47,11 @@ export interface ConnectionOptions {
 }
 
 /** Given to a server and a worker, which rely on the store. */
-export interface RedisStoreOptions extends ConnectionOptions {
+export interface RedisStoreOptions extends ConnectionOptions, StoreWatcher {
   readonly minReplicas: number;
   readonly durability: "verify" | "trust";
   /** Shared by the partitions of a queue. */
   readonly format?: QueueFormat;
-  /** The store has another format: this process must not continue. */
-  readonly onFatal: (reason: string) => void;
 }
 
 /**

@@ -32,10 +32,6 @@ export interface RedisConsumerOptions extends RedisStoreOptions {
   readonly monotonicOffsetMs?: () => number;
 }
 
-export function openRedisConsumer(options: RedisConsumerOptions): Consumer {
-  return new RedisConsumer(options);
-}
-
 /** Whether claims are paused in a partition, and how often that has changed. */
 export interface Pause {
   readonly paused: boolean;

@@ -39,10 +39,6 @@ export interface RedisProducerOptions
   readonly onReady?: () => void;
 }
 
-export function openRedisProducer(options: RedisProducerOptions): Producer {
-  return new RedisProducer(options);
-}
-
 export class RedisProducer implements Producer {
   readonly #options: RedisProducerOptions;
   readonly #connection: RedisConnection;

@@ -26,10 +26,6 @@ const noteEveryMs = 1000;
 /** Longest wait for a permit while an answer is late, ms. */
 const limitedMaxMs = 1000;
 
-export function openPartitionedConsumer(options: RedisConsumerOptions): Consumer {
-  return new PartitionedConsumer(options);
-}
-
 /** A claim as all partitions are asked. */
 interface Ask {
   readonly claimant: string;
@@ -39,7 +35,7 @@ interface Ask {
   readonly send: (partition: ConsumedPartition) => SendClaim;
 }
 
-class PartitionedConsumer implements Consumer {
+export class PartitionedConsumer implements Consumer {
   readonly compatible: Promise<void>;
   readonly #partitions: readonly ConsumedPartition[];
   readonly #rates: HomeRates;

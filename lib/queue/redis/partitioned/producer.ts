@@ -13,11 +13,7 @@ import { gatherStats } from "./stats.ts";
 const stuckMax = 4096;
 const stuckCharsMax = 32 * 1024 * 1024;
 
-export function openPartitionedProducer(options: RedisProducerOptions): Producer {
-  return new PartitionedProducer(options);
-}
-
-class PartitionedProducer implements Producer {
+export class PartitionedProducer implements Producer {
   readonly #partitions: readonly RedisProducer[];
   /** Where the next email goes whose own partition cannot take it. */
   #next = 0;
