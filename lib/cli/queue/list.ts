@@ -4,7 +4,6 @@ import { type StoredEmail, StoreUnavailable } from "../../queue/contract.ts";
 import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { cellOf, documentOf, type DisplayField, titleOf } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
-import { withoutSecrets } from "../../runtime/log.ts";
 import { complain, print } from "../output.ts";
 import { type Column, Table } from "../table.ts";
 import { type EmailFields, emailFields } from "./email_fields.ts";
@@ -52,23 +51,24 @@ interface Wanted {
 
 /** One line for each email: it is printed while the list is read, and can be searched by line. */
 async function printArray(session: QueueSession, wanted: Wanted): Promise<ExitCode> {
-  const { config, unreached } = session;
   let isOpen = false;
+  const add = (documents: readonly object[]) => {
+    const text = `${isOpen ? "," : "["}\n${documents.map(jsonOf).join(",\n")}`;
+    isOpen = true;
+    return print(text);
+  };
   try {
-    for await (const emails of pagesOf(session, wanted.state, wanted.limit, wanted.order)) {
-      const lines = emails.map((email) => jsonOf(documentOf(emailFields(email))));
-      if (!print(`${isOpen ? "," : "["}\n${lines.join(",\n")}`)) return 0;
-      isOpen = true;
-    }
+    for await (const emails of pagesOf(session, wanted.state, wanted.limit, wanted.order))
+      if (!add(emails.map((email) => documentOf(emailFields(email))))) return 0;
   } catch (error) {
     // The array is closed nevertheless, but not as if it were complete.
-    if (isOpen && error instanceof StoreUnavailable)
-      print(`,\n${jsonOf({ error: lossText(error, config) })}]`);
+    if (isOpen && error instanceof StoreUnavailable && add([{ error: lossText(error, session.config) }]))
+      print("]");
     throw error;
   }
-  const missing = unreached.lines.map((error) => jsonOf({ error: withoutSecrets(error, config.secrets) }));
-  if (missing.length > 0) print(`${isOpen ? "," : "["}\n${missing.join(",\n")}`);
-  print(isOpen || missing.length > 0 ? "]" : "[]");
+  const { lines } = session.unreached;
+  if (lines.length > 0) add(lines.map((error) => ({ error })));
+  print(isOpen ? "]" : "[]");
   return 0;
 }
 

@@ -45,7 +45,7 @@ export async function withQueue(
   const { config } = read;
   // Loaded only when needed, so that other commands start quickly.
   const { openAdmin } = await import("../../queue/open.ts");
-  const unreached = new UnreachedPartitions();
+  const unreached = new UnreachedPartitions(config.secrets);
   let admin: Admin | undefined;
   try {
     admin = await openAdmin(config.queue, config.retainMs, silentLog);
@@ -56,7 +56,7 @@ export async function withQueue(
       terminal: terminalOf(process.env),
       unreached,
     });
-    for (const line of unreached.lines) complain(withoutSecrets(line, config.secrets));
+    for (const line of unreached.lines) complain(line);
     return unreached.lines.length === 0 ? code : 1;
   } catch (error) {
     if (error instanceof QueueMissing) throw new Failure(missingText(config.queue));

@@ -98,13 +98,17 @@ export async function readInfo(redis: Redis): Promise<Info> {
 export async function readRedisConfig(redis: Redis): Promise<{ config: Info } | { refusal: string }> {
   try {
     const names = [...wantedSettings, ...wantedInCluster].map(([name]) => name);
-    const list = await redis.config("GET", ...names);
-    const pairs = (list as string[]).flatMap((name, i, all) => (i % 2 === 0 ? [[name, all[i + 1]]] : []));
-    return { config: Object.fromEntries(pairs) };
+    return { config: pairsIn(await redis.config("GET", ...names)) };
   } catch (error) {
     if (redis.status !== "ready") throw error;
     return { refusal: `CONFIG GET is refused (${redisErrorText(error)})` };
   }
+}
+
+/** A reply that lists names, each followed by its value. */
+export function pairsIn(reply: unknown): Info {
+  const list = reply as string[];
+  return Object.fromEntries(list.flatMap((name, i) => (i % 2 === 0 ? [[name, list[i + 1]!]] : [])));
 }
 
 /** The replicas in the INFO of a primary, at the addresses that it knows. */

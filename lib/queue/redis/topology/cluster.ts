@@ -9,7 +9,6 @@ import {
 } from "../../../runtime/redis_url.ts";
 import type { Place, Topology } from "./place.ts";
 import { Survey, type View } from "./survey.ts";
-import { explainWrongForm } from "./url_form.ts";
 
 /** A line of CLUSTER NODES. */
 interface ClusterLine {
@@ -57,15 +56,11 @@ async function askNode(
   slots: readonly number[],
   tls: boolean,
 ): Promise<ClusterView> {
-  try {
-    const [text, ...keys] = await Promise.all([
-      redis.call("CLUSTER", "NODES"),
-      ...slots.map((slot) => redis.call("CLUSTER", "COUNTKEYSINSLOT", slot)),
-    ]);
-    return readView(String(text), node, new Map(slots.map((slot, i) => [slot, Number(keys[i])])), tls);
-  } catch (error) {
-    throw await explainWrongForm(redis, node, tls, error);
-  }
+  const [text, ...keys] = await Promise.all([
+    redis.call("CLUSTER", "NODES"),
+    ...slots.map((slot) => redis.call("CLUSTER", "COUNTKEYSINSLOT", slot)),
+  ]);
+  return readView(String(text), node, new Map(slots.map((slot, i) => [slot, Number(keys[i])])), tls);
 }
 
 /**

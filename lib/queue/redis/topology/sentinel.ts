@@ -7,10 +7,10 @@ import {
   type RedisTarget,
   type RedisTopology,
 } from "../../../runtime/redis_url.ts";
+import { type Info, pairsIn } from "../durability.ts";
 import { redisErrorText } from "../error_text.ts";
 import type { Topology } from "./place.ts";
 import { type Peer, Survey, type View } from "./survey.ts";
-import { explainWrongForm } from "./url_form.ts";
 
 type SentinelTopology = Extract<RedisTopology, { kind: "sentinel" }>;
 
@@ -27,7 +27,7 @@ export function surveySentinels({ tls }: RedisTarget, { nodes, name, login }: Se
     nodes,
     login,
     tls,
-    ask: (redis, node) => askSentinel(redis, node, name, tls),
+    ask: (redis) => askSentinel(redis, name),
     judge: (views) => ({ kind: "primary", address: judgeSentinels([...views.values()])! }),
     replicas() {},
   });
@@ -56,7 +56,7 @@ export function judgeSentinels(
  * until all replicas follow the new primary. `GET-MASTER-ADDR-BY-NAME` has the new address from the promotion on. Both
  * come in one write, so that they belong together.
  */
-async function askSentinel(redis: Redis, node: RedisNode, name: string, tls: boolean): Promise<SentinelView> {
+async function askSentinel(redis: Redis, name: string): Promise<SentinelView> {
   try {
     const [id, primary, address, peers] = await Promise.all([
       redis.call("SENTINEL", "MYID"),
@@ -68,27 +68,17 @@ async function askSentinel(redis: Redis, node: RedisNode, name: string, tls: boo
     return {
       id: String(id),
       primary: { host, port: Number(port) },
-      epoch: Number(fieldsOf(primary).get("config-epoch")),
-      peers: (peers as unknown[]).map(fieldsOf).flatMap(readPeer),
+      epoch: Number(pairsIn(primary)["config-epoch"]),
+      peers: (peers as unknown[]).map(pairsIn).flatMap(readPeer),
     };
   } catch (error) {
-    if (!redisErrorText(error).startsWith("ERR No such master"))
-      throw await explainWrongForm(redis, node, tls, error);
+    if (!redisErrorText(error).startsWith("ERR No such master")) throw error;
     const known = (await redis.call("SENTINEL", "MASTERS")) as unknown[];
-    const names = known.map((one) => fieldsOf(one).get("name")).join(", ");
+    const names = known.map((one) => pairsIn(one)["name"]).join(", ");
     throw new Error(`this Sentinel knows no primary called ${name}, only ${names || "none at all"}`);
   }
 }
 
-function readPeer(fields: Map<string, string>): Peer[] {
-  const [id = "", host = ""] = [fields.get("runid"), fields.get("ip")];
-  return id === "" || host === "" ? [] : [{ id, node: { host, port: Number(fields.get("port")) } }];
-}
-
-/** Sentinel answers with lists of names and values, or with maps in RESP3. */
-function fieldsOf(reply: unknown): Map<string, string> {
-  const list = Array.isArray(reply) ? reply : Object.entries(reply as object).flat();
-  return new Map(
-    list.flatMap((name, i) => (i % 2 === 0 ? [[String(name), String(list[i + 1])] as const] : [])),
-  );
+function readPeer({ runid: id = "", ip: host = "", port }: Info): Peer[] {
+  return id === "" || host === "" ? [] : [{ id, node: { host, port: Number(port) } }];
 }

@@ -5,6 +5,7 @@ import { Redis } from "ioredis";
 import { addressText, type RedisLogin, type RedisNode } from "../../../runtime/redis_url.ts";
 import { redisErrorText } from "../error_text.ts";
 import type { Place, Topology } from "./place.ts";
+import { explainError } from "./url_form.ts";
 
 const intervalMs = 500;
 /** Longest wait for an answer, and for a connection, ms. */
@@ -174,7 +175,7 @@ class Member<Answer extends View> {
       if (!this.#isConfigured && view.id !== this.#id) throw new Error("another node answers there");
       this.#settle(view);
     } catch (error) {
-      this.#fail(redisErrorText(error));
+      this.#fail(await explainError(this.#redis, this.node, this.#options.tls, error));
     }
   }
 

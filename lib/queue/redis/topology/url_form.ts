@@ -19,16 +19,16 @@ export function formFor(mode: string | undefined, node: RedisAddress, tls: boole
   return undefined;
 }
 
-/** The error to report about a node that does not understand the question: which form of REDIS_URL leads to it. */
-export async function explainWrongForm(
+/** Why a node did not answer a question or, if it does not understand it, which form of REDIS_URL leads to it. */
+export async function explainError(
   redis: Redis,
   node: RedisNode,
   tls: boolean,
   error: unknown,
-): Promise<Error> {
+): Promise<string> {
   const reason = redisErrorText(error);
-  if (!/unknown (sub)?command|cluster support disabled/i.test(reason)) return new Error(reason);
+  if (!/unknown (sub)?command|cluster support disabled/i.test(reason)) return reason;
   const info = await redis.info("server").catch(() => "");
   const [, mode] = /^redis_mode:(\w+)/m.exec(info) ?? [];
-  return new Error(formFor(mode, node, tls) ?? reason);
+  return formFor(mode, node, tls) ?? reason;
 }
