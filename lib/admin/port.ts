@@ -19,7 +19,6 @@ export interface AdminPortOptions {
   /** Why the next connections may fail, if they may. */
   readonly shortage: () => string | undefined;
   readonly readiness: (status: ProcessStatus) => Readiness;
-  /** The metrics of this role. */
   readonly families: () => readonly Family[];
   /** Providers that have metrics of the queue even before the first email. */
   readonly providers?: readonly string[];

@@ -34,7 +34,6 @@ export class ServerMetrics {
     if (status === 200) this.#duration.observe(elapsedMs / 1000);
   };
 
-  /** One write stored so many emails. */
   readonly onGroup = (emails: number, elapsedMs: number): void => {
     this.#groupEmails.observe(emails);
     this.#groupDuration.observe(elapsedMs / 1000);

@@ -5,7 +5,6 @@ import type { QueueStats } from "../queue/contract.ts";
 
 /** How old an answer may be, ms: readers that ask at about the same time share one. */
 const ageMaxMs = 2000;
-/** Longest wait for the store, ms. */
 export const waitMaxMs = 2000;
 
 /** These errors of Redis begin with a code, and never quote anything private. */

@@ -20,7 +20,6 @@ export interface DevSettings {
   readonly unused: readonly string[];
   /** Nobody chose the default sender. */
   readonly inventedFrom: boolean;
-  /** About the settings. */
   readonly warnings: readonly { readonly setting: string; readonly reason: string }[];
 }
 

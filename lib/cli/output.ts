@@ -30,7 +30,6 @@ export function print(text: string): boolean {
   return write(1, `${text}\n`);
 }
 
-/** Prints one JSON document in one line. */
 export function printJson(value: unknown): boolean {
   return print(jsonOf(value));
 }

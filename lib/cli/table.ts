@@ -68,7 +68,6 @@ function cut(text: string, width = Number.POSITIVE_INFINITY): string {
   return Bun.stringWidth(shown) > width ? Bun.sliceAnsi(text, 0, width - 1, "…") : shown;
 }
 
-/** The whole table at once. */
 export function tableOf<Row>(
   columns: readonly Column<Row>[],
   rows: readonly Row[],

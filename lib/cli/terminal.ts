@@ -8,11 +8,9 @@ import { Failure, hint } from "./output.ts";
 export interface Terminal {
   /** Columns of stdout; undefined if stdout is not a terminal, so nothing is cut. */
   readonly width: number | undefined;
-  /** Whether stdout shows colors. */
   readonly hasColors: boolean;
   /** Whether a person can be asked, on stderr, and can answer, on stdin. */
   readonly canAsk: boolean;
-  /** Whether stderr shows progress. */
   readonly showsProgress: boolean;
 }
 

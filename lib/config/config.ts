@@ -46,7 +46,6 @@ export type ConfigResult =
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Longest part of a value in a message, UTF-16 units. */
 const shownMax = 100;
 
 /** Reads the settings from an environment, and from the files that `NAME_FILE` names. Never throws. */
@@ -98,7 +97,6 @@ class ConfigReader {
     return values;
   }
 
-  /** Reads the file that `NAME_FILE` names. */
   #readFile(name: SettingName): void {
     const path = this.given[`${name}_FILE`];
     if (path === undefined) return;

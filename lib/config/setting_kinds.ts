@@ -96,7 +96,6 @@ export const credential = {
   schema: v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/, "has a character that is not visible ASCII")),
 } as const;
 
-/** Splits a list at its commas. */
 function entriesOf(list: string): string[] {
   return list.split(",").map((entry) => entry.trim());
 }

@@ -25,7 +25,6 @@ export interface RateBucket {
 const burstMs = 50;
 /** A clock that is behind the beginning of a pause by more than this has stepped back since, ms. */
 const toleranceMs = 2000;
-/** Longest pause, ms. */
 const pauseMaxMs = 3_600_000;
 
 export function newBucket(perSecond: number): RateBucket {

@@ -8,7 +8,6 @@ export function errorCode(error: unknown): string | undefined {
     : undefined;
 }
 
-/** Describes an unexpected error for the log. */
 export function describe(error: unknown): { reason: string; place: string } {
   if (!(error instanceof Error)) return { reason: typeof error, place: "" };
   const code = errorCode(error);

@@ -11,11 +11,9 @@ export interface Service {
   hurry?(): void;
 }
 
-/** The settings of any service. */
 interface ServiceConfig {
   readonly logLevel: LogLevel;
   readonly secrets: readonly string[];
-  /** Longest drain, ms. */
   readonly shutdownTimeoutMs: number;
   /** See {@link SignalHandlers}. */
   readonly signalRepeatMs: number;

@@ -52,7 +52,6 @@ interface EffectiveSetting {
   /** As text, masked; undefined if there is none. */
   readonly value: string | undefined;
   readonly source: "default" | "environment" | "file";
-  /** The file that the value was read from. */
   readonly file: string | undefined;
 }
 

@@ -23,7 +23,6 @@ import { jsonFlag, withQueue } from "./session.ts";
 const closedText =
   "The old queue is closed to new idempotency keys, but not all are copied: run this again, or with --cancel";
 
-/** Pause between two looks at a queue that drains, ms. */
 const lookEveryMs = 1000;
 
 export const moveCommand = defineCommand({

@@ -45,7 +45,6 @@ export function countRest(rest: Rest): number {
   return Object.values(countsOf(rest)).reduce((sum, count) => sum + count, 0);
 }
 
-/** The fields of the JSON document. */
 export function documentOfRest(rest: Rest) {
   const { retrying, sending, "in-doubt": inDoubt } = rest.untilMs;
   return {

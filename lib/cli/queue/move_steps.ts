@@ -55,7 +55,6 @@ export async function ask<T>(
 }
 
 export interface CopiedKeys {
-  /** Keys that were read. */
   readonly copied: number;
   /** Uses of keys that the target did not know. */
   readonly added: number;

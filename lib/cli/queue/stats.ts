@@ -14,7 +14,6 @@ import { jsonFlag, pageMax, pagesOf, type QueueSession, withQueue } from "./sess
 
 /** Most emails of which the reasons are read: it bounds the work of one look at the queue. */
 const sampleMax = 10 * pageMax;
-/** Most reasons that are shown. */
 const reasonsMax = 10;
 
 export const statsCommand = defineCommand({
@@ -191,7 +190,6 @@ interface FailureReason {
 }
 
 interface ReasonSample {
-  /** Emails that were read. */
   readonly size: number;
   /** The most frequent first. */
   readonly reasons: readonly FailureReason[];

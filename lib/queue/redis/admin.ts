@@ -31,7 +31,6 @@ export interface RedisAdminOptions extends CheckOptions {
 const openTimeoutMs = 5000;
 /** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
 const answerTimeoutMs = 30_000;
-/** Longest wait for replicas, ms. */
 const replicaTimeoutMs = 1000;
 /** Longest wait for the store to become ready, and between two looks at it, ms. */
 const healthTimeoutMs = 1000;
@@ -63,7 +62,6 @@ export class RedisAdmin implements Admin {
     this.#retainMs = Math.max(options.retainMs, knownMinMs);
   }
 
-  /** Resolves and rejects as {@link openRedisAdmin}. */
   async open(): Promise<void> {
     await reach(this.#connection);
     await this.stats();

@@ -58,7 +58,6 @@ export class QueueFormat {
     return found;
   }
 
-  /** Calls back after the queue has been created. */
   onCreated(callback: () => void): void {
     this.#callbacks.push(callback);
   }

@@ -64,7 +64,6 @@ async function open(partitions: readonly RedisAdmin[]): Promise<void> {
   if (!isAnyOpen) throw errors.find((error) => !(error instanceof QueueMissing)) ?? errors[0];
 }
 
-/** See `checkRedis`. */
 export async function checkPartitions(options: CheckOptions): Promise<Health> {
   const each = splitOptions(options);
   return mergeStrictly(await Promise.all(each.map((one) => checkRedis(one))));

@@ -20,7 +20,6 @@ export interface Peer {
 
 /** The answer of one node. */
 export interface View {
-  /** Its own id. */
   readonly id: string;
   /** The other nodes that it knows. */
   readonly peers: readonly Peer[];
