@@ -161,10 +161,10 @@ describe("cost: Redis", () => {
 
   const limits: Limits = [
     ["submit", 1, { roundTrips: 1, commands: 6, bytes: 900, fsyncs: 1 }],
-    ["claim", 1, { roundTrips: 1, commands: 27, bytes: 1500, fsyncs: 1 }],
+    ["claim", 1, { roundTrips: 1, commands: 26, bytes: 1500, fsyncs: 1 }],
     ["settle", 1, { roundTrips: 1, commands: 18, bytes: 1250, fsyncs: 1 }],
     ["submit", 100, { roundTrips: 1, commands: 6, bytes: 78_000, fsyncs: 1 }],
-    ["claim", 100, { roundTrips: 1, commands: 126, bytes: 18_700, fsyncs: 1 }],
+    ["claim", 100, { roundTrips: 1, commands: 35, bytes: 18_700, fsyncs: 1 }],
     ["settle", 100, { roundTrips: 1, commands: 18, bytes: 37_200, fsyncs: 1 }],
   ];
   test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {

@@ -65,7 +65,7 @@ export function storedBytes(text: string): number {
 /** The inverse of {@link encodeEmail}. Throws on text that it did not write; keeps fields that a later release added. */
 export function decodeEmail(text: string): Email {
   const lineEnd = text.indexOf("\n");
-  const email: Email = { ...JSON.parse(text.slice(0, lineEnd)), ...JSON.parse(text.slice(lineEnd + 1)) };
+  const email: Email = Object.assign(JSON.parse(text.slice(0, lineEnd)), JSON.parse(text.slice(lineEnd + 1)));
   if (!hasFields(email, fieldNames)) throw notAnEmail();
   return email;
 }
@@ -87,10 +87,12 @@ export function decodeEnvelope(text: string): Envelope {
 function hasFields(value: unknown, names: readonly FieldName[]): boolean {
   if (typeof value !== "object" || value === null) return false;
   const given = value as Readonly<Record<string, unknown>>;
-  return names.every((name) => {
+  for (const name of names) {
     const field = given[name];
-    return typeof field === "string" || (field === undefined && !fields[name].isRequired);
-  });
+    const isAbsent = field === undefined && !fields[name].isRequired;
+    if (!isAbsent && typeof field !== "string") return false;
+  }
+  return true;
 }
 
 /** Quotes nothing of the text, since errors may be logged. */

@@ -104,30 +104,40 @@ export function compose(
   { batch: { provider }, policy: { credential } }: DecisionInput,
   outcomes: readonly Outcome[] = [],
 ): Decision {
-  const possibleDuplicates = verdicts.flatMap(({ mayBeDuplicate, fate }) =>
-    mayBeDuplicate ? [fate.id] : [],
-  );
-  const totals: Record<string, number> = {};
-  const add = (name: string, count: number) => {
-    if (count > 0) totals[name] = (totals[name] ?? 0) + count;
-  };
-  for (const verdict of verdicts) for (const name of verdict.counts) add(`${name}:${provider}`, 1);
-  for (const [name, count] of Object.entries(counts)) add(`${name}:${provider}`, count);
-  add("possible_duplicates", possibleDuplicates.length);
+  const fates: EmailFate[] = [];
+  const dead: Death[] = [];
+  const possibleDuplicates: string[] = [];
+  const refusedSenders = new Set<string>();
+  const acceptedSenders = new Set<string>();
+  const totals: Record<string, number> = { ...counts };
+  for (const { fate, counts: names, death, mayBeDuplicate, refusedSender, acceptedSender } of verdicts) {
+    fates.push(fate);
+    for (const name of names) totals[name] = (totals[name] ?? 0) + 1;
+    if (death !== undefined) dead.push(death);
+    if (mayBeDuplicate === true) possibleDuplicates.push(fate.id);
+    if (refusedSender !== undefined) refusedSenders.add(refusedSender);
+    if (acceptedSender !== undefined) acceptedSenders.add(acceptedSender);
+  }
+  const counted = Object.entries(totals)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => [`${name}:${provider}`, count] as const);
   const { health, failure } = judgeProvider(outcomes);
   return {
     settlement: {
-      fates: verdicts.map(({ fate }) => fate),
+      fates,
       ...(rest !== undefined && { rest }),
-      counts: totals,
+      counts: {
+        ...Object.fromEntries(counted),
+        ...(possibleDuplicates.length > 0 && { possible_duplicates: possibleDuplicates.length }),
+      },
       credential,
       ...(failure !== undefined && { failure }),
     },
     possibleDuplicates,
     health,
     throttled: outcomes.some(({ kind }) => kind === "throttled"),
-    dead: verdicts.flatMap(({ death }) => death ?? []),
-    refusedSenders: [...new Set(verdicts.flatMap(({ refusedSender }) => refusedSender ?? []))],
-    acceptedSenders: [...new Set(verdicts.flatMap(({ acceptedSender }) => acceptedSender ?? []))],
+    dead,
+    refusedSenders: [...refusedSenders],
+    acceptedSenders: [...acceptedSenders],
   };
 }

@@ -47,6 +47,7 @@ export function cutReason(text: string): string {
 
 /** The memory with later attempts, their reasons cut. */
 export function addAttempts<T extends History | Notes>(memory: T, later: Attempts): T {
+  if (later.total === 0) return memory;
   const added = later.kept.map((one) => (one.reason ? { ...one, reason: cutReason(one.reason) } : one));
   const all = [...memory.attempts.kept, ...added];
   const isWhole = all.length <= 2 * keptAtEachEnd;
@@ -180,9 +181,14 @@ export function encodeRecord({ history, ...record }: SentRecord): string {
 
 /** Fields that have their default are omitted. */
 function storedForm({ attempts: { kept, total }, ...rest }: History | Notes): object {
-  const fields = { attempts: kept, total: total > kept.length ? total : 0, ...rest };
-  const isDefault = (value: unknown) => !value || (Array.isArray(value) && value.length === 0);
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => !isDefault(value)));
+  const fields: Record<string, unknown> = { attempts: kept, total: total > kept.length ? total : 0, ...rest };
+  const stored: Record<string, unknown> = {};
+  for (const name in fields) {
+    const value = fields[name];
+    const isDefault = !value || (Array.isArray(value) && value.length === 0);
+    if (!isDefault) stored[name] = value;
+  }
+  return stored;
 }
 
 /** The history of a dead letter. */

@@ -213,6 +213,23 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>, i
         expect((await claim(q, { bytesMax: 10 })).emails).toHaveLength(1);
       });
 
+      testUndivided("takes as many emails as fit, the oldest first", async () => {
+        const q = await queue();
+        const ids: string[] = [];
+        for (let i = 0; i < 25; i += 1) {
+          const one = submission({}, "x".repeat(1000));
+          await submit(q, one);
+          ids.push(one.id);
+        }
+        for (const [from, to] of [
+          [0, 15],
+          [15, 25],
+        ]) {
+          const { emails } = await claim(q, { bytesMax: 16_400 });
+          expect(emails.map(({ id }) => id)).toEqual(ids.slice(from, to));
+        }
+      });
+
       test("for existing batches takes no new email", async () => {
         const q = await queue();
         await submit(q, submission());

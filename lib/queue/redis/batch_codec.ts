@@ -3,8 +3,10 @@
 import { envelopeLine } from "../../email/email.ts";
 import type { Batch, ClaimedEmail, ClaimResult, QueueStats, Settled, Settlement } from "../contract.ts";
 
-/** A batch as claim.lua returns it: its emails follow, and the providers are separated by spaces. */
-type BatchReply = Omit<Batch, "emails" | "servedProviders"> & { readonly servedProviders: string };
+/** A batch as claim.lua returns it: its emails follow, and what has several values has them separated by spaces. */
+type BatchReply = Omit<Batch, "emails" | "servedProviders"> & {
+  readonly [name in "servedProviders" | "ids" | "marked"]: string;
+};
 
 type ClaimReply =
   | (Omit<Extract<ClaimResult, { readonly kind: "batch" }>, "batch"> & { readonly batch: BatchReply })
@@ -19,26 +21,33 @@ export interface ClaimAnswer {
 
 /** Reads the reply of claim.lua. */
 export function readClaim(reply: unknown): ClaimAnswer {
-  const [head, ...rest] = reply as [string, ...(string | number)[]];
+  const [head, ...rest] = reply as [string, ...string[]];
   const result = JSON.parse(head) as ClaimReply;
   if (result.kind === "paused") return { result: { kind: "paused" }, pauseVersion: result.pauseVersion };
   if (result.kind !== "batch") return { result };
-  const emails: ClaimedEmail[] = [];
-  for (let i = 0; i < rest.length; i += 4) {
-    const stored = String(rest[i + 1]);
+  const { batch, ...about } = result;
+  const { servedProviders, ids, marked, ...same } = batch;
+  const marks = wordsOf(marked);
+  const histories = new Map<string, string>();
+  const emails = wordsOf(ids);
+  for (let i = emails.length; i < rest.length; i += 2) histories.set(rest[i]!, rest[i + 1]!);
+  const decoded = emails.map((id, i): ClaimedEmail => {
+    const stored = rest[i]!;
     const lineEnd = stored.indexOf("\n");
-    emails.push({
-      id: String(rest[i]),
+    return {
+      id,
       text: stored.slice(lineEnd + 1),
       submittedAtMs: Number(stored.slice(0, lineEnd)),
-      history: String(rest[i + 2]),
-      marked: rest[i + 3] === 1,
-    });
-  }
-  const servedProviders = result.batch.servedProviders.split(" ").filter(Boolean);
-  const { batch, ...about } = result;
-  return { result: { ...about, batch: { ...batch, servedProviders, emails } } };
+      history: histories.get(id) ?? "",
+      marked: marks.includes(id),
+    };
+  });
+  return {
+    result: { ...about, batch: { ...same, servedProviders: wordsOf(servedProviders), emails: decoded } },
+  };
 }
+
+const wordsOf = (line: string) => line.split(" ").filter(Boolean);
 
 /**
  * The arguments of settle.lua.
@@ -51,12 +60,14 @@ export function writeSettlement(
   retainMs: number,
   held?: "0" | "1",
 ): string[] {
-  const texts = new Map(batch.emails.map(({ id, text }) => [id, text]));
-  const sent = settlement.fates.flatMap((fate) =>
-    fate.kind === "sent" ? [fate.id, `${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`] : [],
-  );
-  const fates = settlement.fates.filter(({ kind }) => kind !== "sent");
   const { id, lease, provider } = batch;
+  const texts = new Map(batch.emails.map((email) => [email.id, email.text]));
+  const sent: string[] = [];
+  for (const fate of settlement.fates) {
+    if (fate.kind !== "sent") continue;
+    sent.push(fate.id, `${id}\n${envelopeLine(texts.get(fate.id) ?? "")}\n${fate.record}`);
+  }
+  const fates = settlement.fates.filter(({ kind }) => kind !== "sent");
   return [JSON.stringify({ ...settlement, batch: id, lease, provider, retainMs, held, fates }), ...sent];
 }
 

@@ -14,9 +14,9 @@
 --
 -- Reads only the lists of this provider and those for all, so that another provider's backlog costs it nothing.
 --
--- Returns a ClaimResult of contract.ts as JSON, with pauseVersion if claims are paused; its batch lacks the emails, and
--- its servedProviders are separated by spaces. Four values for each email follow, which would be too large for JSON: id,
--- "<submitted at, Unix ms>\n<text>", history, 1 if it is marked else 0.
+-- Returns a ClaimResult of contract.ts as JSON, with pauseVersion if claims are paused; its batch has the ids of its
+-- emails, its servedProviders and the ids that are marked, each separated by spaces. What would be too large for JSON
+-- follows: for each email "<submitted at, Unix ms>\n<text>", then id and history of each email that has a history.
 
 local at, request = now(), cjson.decode(ARGV[2])
 local provider = request.provider
@@ -29,9 +29,18 @@ local function answer(result)
   return { cjson.encode(result) }
 end
 
--- The emails of a batch, each with its time of submission and its text.
+-- Emails, each with its time of submission and its text.
 local function emails_of(ids)
   return call('HMGET', 'emails', unpack(ids))
+end
+
+-- The ids among these that another batch has delivered since they joined this one.
+local function marked_of(b)
+  local marked = {}
+  for name in pairs(b) do
+    marked[#marked + 1] = string.match(name, '^mark:(.*)')
+  end
+  return table.concat(marked, ' ')
 end
 
 -- The reply with a leased batch.
@@ -47,11 +56,15 @@ local function reply_with(batch, b, ids, emails, h)
     id = batch, provider = b.provider, lease = tonumber(b.lease), nowMs = at, leaseEndsAtMs = tonumber(b['until']),
     doubtEndsAtMs = tonumber(b.ends), doubtSinceMs = tonumber(b.doubt), leaseExpired = b.lapsed == '1',
     context = b.context or '', notes = b.notes or '', pieceMax = tonumber(b.piece), credential = b.credential or '',
-    acceptances = tonumber(acceptances), servedProviders = h.served, clockSteppedAtMs = (last_step(h, at)) } })
+    acceptances = tonumber(acceptances), servedProviders = h.served, clockSteppedAtMs = (last_step(h, at)),
+    ids = b.ids, marked = marked_of(b) } })
+  for i = 1, #ids do
+    reply[i + 1] = emails[i] or ''
+  end
   for i, id in ipairs(ids) do
-    local n = 4 * i - 2
-    reply[n], reply[n + 1], reply[n + 2] = id, emails[i] or '', histories[i] or ''
-    reply[n + 3] = b['mark:' .. id] and 1 or 0
+    if histories[i] then
+      append(reply, id, histories[i])
+    end
   end
   return reply
 end
@@ -93,9 +106,8 @@ end
 
 -- Leases a batch. `b` are its fields as they are, or will be, stored. After a lease that expired without a settlement
 -- it is in doubt.
-local function lease(batch, b, h)
-  local ids, bytes = words(b.ids), 0
-  local emails = emails_of(ids)
+local function lease(batch, b, h, ids, emails)
+  local bytes = 0
   for i = 1, #ids do
     bytes = bytes + #(emails[i] or '')
   end
@@ -120,6 +132,12 @@ local function lease(batch, b, h)
   end
   remember(batch, b.lease)
   return reply_with(batch, b, ids, emails, h)
+end
+
+local function lease_again(batch, h)
+  local b = record(batch)
+  local ids = words(b.ids)
+  return lease(batch, b, h, ids, emails_of(ids))
 end
 
 local next_due
@@ -153,7 +171,7 @@ local function take_batch()
         if request.only_looks then
           return answer({ kind = 'due' })
         end
-        return lease(batch, record(batch), h)
+        return lease_again(batch, h)
       end
     end
     if #due < 100 then
@@ -163,34 +181,54 @@ local function take_batch()
   is_due(call('ZRANGEBYSCORE', name, '(' .. text(at), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
 end
 
-local function due_of(name, most)
-  return name and call('ZRANGEBYSCORE', name, '-inf', text(at), 'WITHSCORES', 'LIMIT', 0, most) or {}
+local function due_of(name, most, ...)
+  return name and call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', 0, most, ...) or {}
+end
+
+-- The ids in both lists, at most so many, the oldest first.
+local function oldest_of(any, only, most)
+  local o = due_of(only, most, 'WITHSCORES')
+  if #o == 0 then
+    return due_of(any, most)
+  end
+  local a, oldest, i, j = due_of(any, most, 'WITHSCORES'), {}, 1, 1
+  while #oldest < most and (a[i] or o[j]) do
+    if not o[j] or (a[i] and tonumber(a[i + 1]) <= tonumber(o[j + 1])) then
+      oldest[#oldest + 1], i = a[i], i + 2
+    else
+      oldest[#oldest + 1], j = o[j], j + 2
+    end
+  end
+  return oldest
+end
+
+-- So many emails are read at a time, since only their texts show how many fit.
+local page = 10
+
+-- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text. A submission
+-- that failed halfway has left its id without one.
+local function fitting(oldest)
+  local taken, ids, emails, bytes = {}, {}, {}, 0
+  for from = 1, #oldest, page do
+    local read = emails_of({ unpack(oldest, from, math.min(from + page - 1, #oldest)) })
+    for i, email in ipairs(read) do
+      bytes = bytes + #(email or '')
+      if #ids > 0 and bytes > request.bytesMax then
+        return taken, ids, emails
+      end
+      local id = oldest[from + i - 1]
+      taken[#taken + 1] = id
+      if email then
+        ids[#ids + 1], emails[#emails + 1] = id, email
+      end
+    end
+  end
+  return taken, ids, emails
 end
 
 -- Makes a batch of the oldest emails in both lists, within the limits of number and bytes.
 local function take(any, only, most, piece)
-  local a, o = due_of(any, most), due_of(only, most)
-  local ids, taken, members, bytes, i, j = {}, {}, {}, 0, 1, 1
-  local emails = key('emails')
-  while #ids < most and (a[i] or o[j]) do
-    local email
-    if not o[j] or (a[i] and tonumber(a[i + 1]) <= tonumber(o[j + 1])) then
-      email, i = a[i], i + 2
-    else
-      email, j = o[j], j + 2
-    end
-    local size = redis_call('HSTRLEN', emails, email)
-    bytes = bytes + size
-    if #ids > 0 and bytes > request.bytesMax then
-      break
-    end
-    taken[#taken + 1] = email
-    -- A submission that failed halfway has left its id without an email.
-    if size > 0 then
-      ids[#ids + 1] = email
-      append(members, email, request.claimId)
-    end
-  end
+  local taken, ids, emails = fitting(oldest_of(any, only, most))
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
   end
@@ -203,13 +241,17 @@ local function take(any, only, most, piece)
   if #ids == 0 then
     return nil
   end
+  local members = {}
+  for _, id in ipairs(ids) do
+    append(members, id, request.claimId)
+  end
   call('HSET', 'members', unpack(members))
   call('SADD', 'providers', provider)
   local b = { provider = provider, ids = table.concat(ids, ' '), lease = '0', context = request.context,
     credential = request.credential, piece = piece }
   call('HSET', 'batch:' .. request.claimId, 'provider', provider, 'ids', b.ids, 'context', b.context,
     'credential', b.credential, 'piece', piece or '')
-  return lease(request.claimId, b, housekeeping())
+  return lease(request.claimId, b, housekeeping(), ids, emails)
 end
 
 local is_idle = false
@@ -250,7 +292,7 @@ local function take_ended()
   if is_vouched and (not h.ends_from or tonumber(h.ends_from) <= at) then
     for _, batch in ipairs(call('ZRANGEBYSCORE', 'ends', '-inf', text(at), 'LIMIT', 0, 100)) do
       if is_free(fields(batch, 'held', 'until'), at) then
-        return lease(batch, record(batch), h)
+        return lease_again(batch, h)
       end
     end
   end

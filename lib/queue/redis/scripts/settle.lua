@@ -7,7 +7,8 @@
 --   batch, lease, provider, and retainMs: how long the id of a sent email stays known
 --   held                 only from an operator, for a batch that is not leased: the field `held` as the operator saw it
 --   fates, rest, keepsLease, counts, credential, rate, failure: as in Settlement in contract.ts, but without the fates "sent"
--- then two for each fate "sent", since JSON would be slow: id, and what is kept of the email, "<envelope line>\n<record>"
+-- then two for each fate "sent", since JSON would be slow: id, and what is kept of the email,
+--   "<batch>\n<envelope line>\n<record>"
 --
 -- Under an old lease only acceptances count: an email that waits or is dead becomes sent; one in another batch is
 -- marked there, and a batch with all its emails marked ends.
@@ -23,7 +24,7 @@ local b = record(batch)
 local ours = tonumber(b.lease) == s.lease and b.held == (s.held or '1') and (not s.held or is_free(b, at))
 local accepted, duplicates, leaving, gone = 0, {}, {}, {}
 for i = 3, #ARGV, 2 do
-  s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', value = batch .. '\n' .. ARGV[i + 1] }
+  s.fates[#s.fates + 1] = { id = ARGV[i], kind = 'sent', value = ARGV[i + 1] }
 end
 
 -- An acceptance of an email that is known to be sent or deleted. A duplicate, if it was accepted in another batch.
@@ -128,6 +129,14 @@ end
 
 -- The emails of the batch that have no fate; or nothing, and an error if the settlement does not fit the batch.
 local function rest_of()
+  local named = {}
+  for i, fate in ipairs(s.fates) do
+    named[i] = fate.id
+  end
+  -- The usual case: every email has a fate.
+  if table.concat(named, ' ') == b.ids then
+    return {}
+  end
   local ids, member, rest, known, stranger = words(b.ids), {}, {}, 0, nil
   for _, id in ipairs(ids) do
     member[id] = true
@@ -183,8 +192,15 @@ local function list_of(fate)
   return fate.only and name .. ':' .. fate.only or name, at + fate.delayMs
 end
 
+-- Whether any email of the batch has a mark.
+local has_marks = false
+for name in pairs(b) do
+  has_marks = has_marks or string.sub(name, 1, 5) == 'mark:'
+end
+
 local function carry_out(fate)
-  local id, mark = fate.id, b['mark:' .. fate.id]
+  local id = fate.id
+  local mark = has_marks and b['mark:' .. id]
   if fate.kind == 'sent' then
     accepted = accepted + 1
     if mark then
