@@ -1,7 +1,7 @@
 // One run: starts a deployment and its load, injects faults, heals it, waits until the queue has drained, and judges
 // the result.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Acceptance } from "../fakes/ledger.ts";
 import { eventually } from "../tests/support/eventually.ts";
@@ -25,12 +25,14 @@ export interface Extent {
   readonly forMs?: number;
   readonly emails?: number;
   readonly kills?: number;
+  readonly strikes?: number;
   /**
    * Repeated acceptances to wait for, when the service is known to be broken, so that its fault is not missed by
-   * chance. Abandoned after `duplicatesWithinMs`.
+   * chance.
    */
   readonly duplicates?: number;
-  readonly duplicatesWithinMs?: number;
+  /** After this time, only `forMs` counts. */
+  readonly withinMs?: number;
 }
 
 export interface RunOptions {
@@ -66,6 +68,8 @@ export interface StrikeRecord {
   readonly note?: string;
 }
 
+/** Longest wait for the processes to start, ms. */
+const startMaxMs = 60_000;
 /** Longest wait of a client for an answer: SUBMIT_TIMEOUT and 5 s more, ms. */
 const patienceMs = 3000 + 5000;
 
@@ -79,7 +83,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const strikes: StrikeRecord[] = [];
   const wrongClocks: StrikeRecord[] = [];
   try {
-    await eventually("every server answers", () => allAnswer(deployment), 30_000);
+    await eventually("every server answers", () => allAnswer(deployment), startMaxMs);
+    await eventually("every worker has started", () => workersHaveStarted(deployment), startMaxMs);
     const answers = openJournal<Try>(join(folder, "answers.jsonl"));
     const { urls } = deployment;
     const { rate } = options;
@@ -88,14 +93,14 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const load = startLoad({ emails, urls, rate, patienceMs, journal: answers });
     const loadedMs = performance.now();
     let kills = 0;
-    const { duplicates = 0, duplicatesWithinMs = 0 } = extent;
     const isOver = async () => {
       const elapsedMs = performance.now() - loadedMs;
       if (elapsedMs < (extent.forMs ?? 0)) return false;
+      if (elapsedMs > (extent.withinMs ?? Infinity)) return true;
       if (load.acknowledged < (extent.emails ?? 0) || kills < (extent.kills ?? 0)) return false;
-      return (
-        duplicates === 0 || elapsedMs > duplicatesWithinMs || (await countDuplicates(folder)) >= duplicates
-      );
+      if (strikes.length < (extent.strikes ?? 0)) return false;
+      const { duplicates = 0 } = extent;
+      return duplicates === 0 || (await countDuplicates(folder)) >= duplicates;
     };
 
     const journal = openJournal<StrikeRecord>(join(folder, "strikes.jsonl"));
@@ -216,6 +221,13 @@ async function countDuplicates(folder: string): Promise<number> {
     .slice(0, -1)
     .map((line) => (JSON.parse(line) as Acceptance).subject);
   return subjects.length - new Set(subjects).size;
+}
+
+/** A fault that strikes before a worker has connected to anything shows nothing. */
+function workersHaveStarted({ workers, logs }: Deployment): boolean {
+  return workers.every(({ name }) =>
+    readFileSync(join(logs, `${name}.log`), "utf8").includes('"worker-started"'),
+  );
 }
 
 async function allAnswer({ urls }: Deployment): Promise<boolean> {

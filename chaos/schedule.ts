@@ -37,6 +37,22 @@ export function* schedule(scenario: Scenario, seed: number, lane: number): Gener
   }
 }
 
+/** How many strikes of all lanes begin within so many ms, if nothing is slow. */
+export function countStrikes(scenario: Scenario, seed: number, withinMs: number): number {
+  if (scenario.faults.length === 0) return 0;
+  let count = 0;
+  for (let lane = 0; lane < (scenario.lanes ?? 1); lane += 1) {
+    let atMs = 0;
+    for (const { afterMs, forMs } of schedule(scenario, seed, lane)) {
+      atMs += afterMs;
+      if (atMs > withinMs) break;
+      count += 1;
+      atMs += forMs;
+    }
+  }
+  return count;
+}
+
 /** @param random in [0, 1) */
 export function between([from, to]: Range, random: number): number {
   return from + (to - from) * random;

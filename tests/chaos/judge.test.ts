@@ -7,7 +7,7 @@ import { lateBy } from "../../chaos/lateness.ts";
 import { type Evidence, judge } from "../../chaos/judge.ts";
 import type { Try } from "../../chaos/load.ts";
 import { recoveries } from "../../chaos/recovery.ts";
-import { schedule } from "../../chaos/schedule.ts";
+import { countStrikes, schedule } from "../../chaos/schedule.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import { describeStuck } from "../../chaos/stuck.ts";
 import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/result.ts";
@@ -325,6 +325,17 @@ describe("schedule", () => {
     expect(first(1, 0)).toEqual(first(1, 0));
     expect(first(1, 0)).not.toEqual(first(2, 0));
     expect(first(1, 0)).not.toEqual(first(1, 1));
+  });
+
+  test("the strikes of all lanes that begin in time are counted", () => {
+    const strikes = {
+      name: "",
+      about: "",
+      faults: [{ do: "freeze", component: "server", forMs: [300, 300] }],
+    } as const;
+    const count = (lanes: number, ms: number) =>
+      countStrikes({ ...strikes, pauseMs: [1000, 1000], lanes }, 1, ms);
+    expect([count(1, 999), count(1, 1000), count(1, 2299), count(2, 2300)]).toEqual([0, 1, 1, 4]);
   });
 
   test("the names of scenarios are unique", () => {

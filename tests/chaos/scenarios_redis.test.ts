@@ -2,4 +2,4 @@
 
 import { shortRuns } from "./scenario_suite.ts";
 
-shortRuns("redis");
+shortRuns("redis", 2);

@@ -2,4 +2,4 @@
 
 import { shortRuns } from "./scenario_suite.ts";
 
-shortRuns("sentinel");
+shortRuns("sentinel", 1);
