@@ -1,36 +1,18 @@
 // `queue move`, step by step: what each step changes and reports, and what an interruption leaves behind.
 
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { ask } from "../../lib/cli/queue/move_steps.ts";
 import { readConfig } from "../../lib/config/config.ts";
 import type { Admin } from "../../lib/queue/contract.ts";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
+import { fileOf, type Settings } from "../support/env_file.ts";
 import { eventually } from "../support/eventually.ts";
 import { queueAdminOf, useProcesses } from "../support/processes.ts";
 import { shapeQueue } from "../support/queue_states.ts";
 import { startCommand } from "../support/service.ts";
 
 const stack = useProcesses();
-const folder = mkdtempSync(join(tmpdir(), "reliable-email-move-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-
-type Settings = Record<string, string>;
-
-/** Writes settings as an environment file. */
-function fileOf(env: Settings): string {
-  const path = join(folder, `${Bun.randomUUIDv7()}.env`);
-  writeFileSync(
-    path,
-    Object.entries(env)
-      .map(([name, value]) => `${name}=${value}\n`)
-      .join(""),
-  );
-  return path;
-}
 
 const pairs = [
   ["from Redis to Redis", stack.settings, stack.settings],
@@ -283,7 +265,7 @@ test("queue move: refuses a target that is the same queue, is being moved, is no
   await admin.setMoving(false);
   const none = await refusal(fileOf({ ...target, REDIS_PREFIX: "nowhere" }));
   expect(none[1]).toStartWith("There is no queue under prefix nowhere");
-  expect(await refusal(join(folder, "missing"))).toEqual([2, `${folder}/missing cannot be read (ENOENT)`]);
+  expect(await refusal(`${file}.missing`)).toEqual([2, `${file}.missing cannot be read (ENOENT)`]);
   const invalid = fileOf({ REDIS_URL: "redis://:secret/word@host" });
   expect((await refusal(invalid))[0]).toBe(2);
   expect((await refusal(invalid))[1]).toStartWith(`In ${invalid}: Cannot start: REDIS_URL`);

@@ -6,21 +6,20 @@ import { join } from "node:path";
 import {
   type Batch,
   type Producer,
-  type Admin,
   QueueMissing,
   type Settlement,
   StoreUnavailable,
-  type Consumer,
 } from "../../lib/queue/contract.ts";
-import { RedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { checkRedis, openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { RedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
-import { recordingLog, silent } from "../support/log.ts";
+import { recordingLog } from "../support/log.ts";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { submission } from "./conformance_tools.ts";
+import { useRedisStores } from "./redis_stores.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {
@@ -28,48 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => shared.stop());
 
-let prefixes = 0;
-const closing: (() => Promise<unknown>)[] = [];
-afterAll(async () => {
-  for (const close of closing) await close();
-});
-
-function optionsFor(
-  url: string,
-  over: Partial<RedisProducerOptions> = {},
-): RedisProducerOptions & RedisConsumerOptions {
-  prefixes += 1;
-  return {
-    url,
-    prefix: `faults-${prefixes}`,
-    minReplicas: 0,
-    durability: "verify",
-    retainMs: 3_600_000,
-    log: silent,
-    onFatal: () => {},
-    ...over,
-  };
-}
-
-async function producerOn(options: RedisProducerOptions): Promise<Producer> {
-  const producer = new RedisProducer(options);
-  closing.push(() => producer.close());
-  await eventually("the store is verified", () => producer.health().ok);
-  return producer;
-}
-
-async function consumerOn(options: RedisConsumerOptions): Promise<Consumer> {
-  const consumer = new RedisConsumer(options);
-  closing.push(() => consumer.close());
-  await eventually("the store is verified", () => consumer.health().ok);
-  return consumer;
-}
-
-async function adminOn(options: RedisProducerOptions & RedisConsumerOptions): Promise<Admin> {
-  const admin = await openRedisAdmin(options);
-  closing.push(() => admin.close());
-  return admin;
-}
+const { closing, optionsFor, producerOn, consumerOn, adminOn } = useRedisStores("faults");
 
 const within = (ms: number) => performance.now() + ms;
 
@@ -170,7 +128,8 @@ test("redis: a claim whose answer has been forgotten takes nothing under its old
 });
 
 test("redis: a settlement that is refused permanently is not repeated forever", async () => {
-  const consumer = await consumerOn(optionsFor(shared.url));
+  const options = optionsFor(shared.url);
+  const consumer = await consumerOn(options);
   const batch = { id: "none", provider: "resend", lease: 1, emails: [] } as unknown as Batch;
   const broken = {
     fates: [{ id: "x", kind: "due", delayMs: Number.NaN, history: "" }],
@@ -179,7 +138,7 @@ test("redis: a settlement that is refused permanently is not repeated forever", 
   await consumer.settle(batch, { fates: [], counts: {} });
   shared.cli(
     "HSET",
-    `{faults-${prefixes}:0}:batch:none`,
+    `{${options.prefix}:0}:batch:none`,
     "lease",
     "1",
     "held",

@@ -2,63 +2,19 @@
 // clock of Redis itself.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  type Producer,
-  QueueMissing,
-  type Settlement,
-  StoreUnavailable,
-  type Consumer,
-} from "../../lib/queue/contract.ts";
-import { RedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
-import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { RedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
+import { QueueMissing, type Settlement, StoreUnavailable } from "../../lib/queue/contract.ts";
 import { startClock } from "../support/clock.ts";
 import { claimRequest } from "../support/claim_request.ts";
-import { eventually } from "../support/eventually.ts";
-import { silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { serving, submission } from "./conformance_tools.ts";
+import { useRedisStores } from "./redis_stores.ts";
 
 let shared: RedisServer;
 beforeAll(async () => {
   shared = await startRedis();
 });
-const closing: (() => Promise<unknown>)[] = [];
-afterAll(async () => {
-  for (const close of closing) await close();
-  await shared.stop();
-});
-
-let prefixes = 0;
-type Options = RedisProducerOptions & RedisConsumerOptions;
-
-function optionsFor(url: string, over: Partial<Options> = {}): Options {
-  prefixes += 1;
-  return {
-    url,
-    prefix: `scripts-${prefixes}`,
-    minReplicas: 0,
-    durability: "verify",
-    retainMs: 3_600_000,
-    log: silent,
-    onFatal: () => {},
-    ...over,
-  };
-}
-
-async function verified<Opened extends Producer | Consumer>(opened: Opened): Promise<Opened> {
-  closing.push(() => opened.close());
-  await eventually("the store is verified", () => opened.health().ok);
-  return opened;
-}
-const producerOn = (options: Options) => verified(new RedisProducer(options));
-const consumerOn = (options: Options) => verified(new RedisConsumer(options));
-
-async function adminOn(options: Options) {
-  const admin = await openRedisAdmin(options);
-  closing.push(() => admin.close());
-  return admin;
-}
+afterAll(() => shared.stop());
+const { optionsFor, producerOn, consumerOn, adminOn } = useRedisStores("scripts");
 
 const within = (ms: number) => performance.now() + ms;
 

@@ -1,6 +1,6 @@
 // The queue on a real Redis Cluster.
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Consumer, Producer } from "../../lib/queue/contract.ts";
 import { checkRedis } from "../../lib/queue/redis/admin.ts";
@@ -11,31 +11,15 @@ import { silent } from "../support/log.ts";
 import { createNetwork } from "../support/network.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type ClusterOptions, type RedisCluster, startRedisCluster } from "../support/redis_cluster.ts";
-import {
-  allLeadTo,
-  openRedisQueue,
-  queueKey,
-  queueOptions,
-  queuePrefix,
-  type RedisQueue,
-} from "../support/redis_queue.ts";
+import { allLeadTo, queueKey, queueOptions, queuePrefix, useRedisQueues } from "../support/redis_queue.ts";
 import { submission } from "./conformance_tools.ts";
 
-const closing: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).toReversed()) await close();
-});
+const { closing, open } = useRedisQueues();
 
 async function start(options?: ClusterOptions): Promise<RedisCluster> {
   const cluster = await startRedisCluster(options);
   closing.push(cluster.stop);
   return cluster;
-}
-
-async function open(url: string, minReplicas = 0): Promise<RedisQueue> {
-  const queue = await openRedisQueue(url, minReplicas);
-  closing.push(queue.close);
-  return queue;
 }
 
 const within = (ms: number) => performance.now() + ms;

@@ -1,6 +1,6 @@
 // The queue on a primary that real Sentinels watch.
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { checkRedis } from "../../lib/queue/redis/admin.ts";
 import { RedisProducer } from "../../lib/queue/redis/producer.ts";
 import { claimRequest } from "../support/claim_request.ts";
@@ -8,25 +8,16 @@ import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { createNetwork } from "../support/network.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { allLeadTo, openRedisQueue, queueOptions, type RedisQueue } from "../support/redis_queue.ts";
+import { allLeadTo, queueOptions, useRedisQueues } from "../support/redis_queue.ts";
 import { type RedisSentinel, type SentinelOptions, startRedisSentinel } from "../support/redis_sentinel.ts";
 import { submission } from "./conformance_tools.ts";
 
-const closing: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).toReversed()) await close();
-});
+const { closing, open } = useRedisQueues();
 
 async function start(options?: SentinelOptions): Promise<RedisSentinel> {
   const setup = await startRedisSentinel(options);
   closing.push(setup.stop);
   return setup;
-}
-
-async function open(url: string, minReplicas = 0): Promise<RedisQueue> {
-  const queue = await openRedisQueue(url, minReplicas);
-  closing.push(queue.close);
-  return queue;
 }
 
 const within = (ms: number) => performance.now() + ms;

@@ -2,10 +2,8 @@
 // email arrives once, and no dead letter is lost or sent by both queues.
 
 import { afterEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
+import { fileOf } from "../support/env_file.ts";
 import { eventually } from "../support/eventually.ts";
 import { drained, queueAdminOf, useProcesses } from "../support/processes.ts";
 import { startRedisCluster } from "../support/redis_cluster.ts";
@@ -16,26 +14,10 @@ import { post, type Process, startServer, startWorker } from "../support/service
 const stack = useProcesses();
 const started: Process[] = [];
 const stopping: (() => Promise<unknown>)[] = [];
-const folder = mkdtempSync(join(tmpdir(), "reliable-email-move-"));
 afterEach(async () => {
   await Promise.all(started.splice(0).map((one) => one.kill("SIGKILL")));
   await Promise.all(stopping.splice(0).map((stop) => stop()));
 });
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-
-type Settings = Record<string, string>;
-
-/** Writes settings as an environment file. */
-function fileOf(env: Settings): string {
-  const path = join(folder, `${Bun.randomUUIDv7()}.env`);
-  writeFileSync(
-    path,
-    Object.entries(env)
-      .map(([name, value]) => `${name}=${value}\n`)
-      .join(""),
-  );
-  return path;
-}
 
 async function running<P extends Process>(process: Promise<P>): Promise<P> {
   const one = await process;

@@ -1,5 +1,6 @@
 // A whole queue on one REDIS_URL, as a server, a worker and an operator open it, and its connections as a node sees them.
 
+import { afterEach } from "bun:test";
 import type { Admin, Consumer, Producer } from "../../lib/queue/contract.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
 import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
@@ -43,6 +44,20 @@ export async function openRedisQueue(url: string, minReplicas = 0): Promise<Redi
   const admin = await openRedisAdmin(options);
   const close = async () => void (await Promise.all([producer.close(), consumer.close(), admin.close()]));
   return { producer, consumer, admin, log: options.log, close };
+}
+
+/** Opens queues for the tests of one file, and closes after each test what it has opened and what it adds to `closing`. */
+export function useRedisQueues() {
+  const closing: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const close of closing.splice(0).toReversed()) await close();
+  });
+  async function open(url: string, minReplicas = 0): Promise<RedisQueue> {
+    const queue = await openRedisQueue(url, minReplicas);
+    closing.push(queue.close);
+    return queue;
+  }
+  return { closing, open };
 }
 
 export const queueRoles = ["claims", "operator", "server", "settlements", "wakes"];
