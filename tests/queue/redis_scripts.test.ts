@@ -110,7 +110,7 @@ describe("redis: data of an older release", () => {
     if (claimed.kind !== "batch") throw new Error("no batch");
     await consumer.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "n" }, counts: {} });
     const key = `{${options.prefix}:0}:batch:${claimed.batch.id}`;
-    shared.cli("HDEL", key, "length", "began", "epoch", "credential", "piece");
+    shared.cli("HDEL", key, "length", "began", "credential", "piece");
     await consumer.sweep(serving("resend"));
     const again = await consumer.claim(claimRequest({ credential: "other" }));
     if (again.kind !== "batch") throw new Error("no batch");

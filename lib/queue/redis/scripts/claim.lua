@@ -119,12 +119,12 @@ local function lease(batch, b, h, ids, emails)
     enter_doubt(batch, ids, at)
   end
   if not b.ends then
-    b.began, b.epoch, b.ends = text(at), h.epoch, text(at + (request.doubtMs or 0))
+    b.began, b.ends = text(at), text(at + (request.doubtMs or 0))
     call('ZADD', 'ends', b.ends, batch)
   end
   b.lease, b['until'], b.lapsed = text(b.lease + 1), text(at + length), has_expired and '1' or '0'
   call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1', 'until', b['until'], 'length', text(length),
-    'began', b.began or '', 'epoch', b.epoch or '', 'ends', b.ends, 'lapsed', b.lapsed)
+    'began', b.began or '', 'ends', b.ends, 'lapsed', b.lapsed)
   call('ZADD', 'batches:' .. b.provider, b['until'], batch)
   call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
   if rate then

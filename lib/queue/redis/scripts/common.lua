@@ -206,7 +206,7 @@ end
 -- The findings of housekeeping.
 local function housekeeping()
   local h = hash('housekeeping')
-  h.epoch, h.served, h.credentials = h.epoch or '0', h.served or '', h.credentials or ' '
+  h.served, h.credentials = h.served or '', h.credentials or ' '
   return h
 end
 

@@ -54,7 +54,7 @@ local function move_ends(by)
     if began and began <= at - by + step_min then
       local move = moved_by(net) - moved_by(net - by)
       local ends = text(math.min(b.ends + move, at + 23 * hour))
-      call('HSET', 'batch:' .. batch, 'began', text(began + move), 'ends', ends, 'net', text(net), 'epoch', h.epoch)
+      call('HSET', 'batch:' .. batch, 'began', text(began + move), 'ends', ends, 'net', text(net))
       call('ZADD', 'ends', ends, batch)
     end
   end
@@ -66,9 +66,6 @@ if step == 'unwatched' then
   keep('expires_from', text(at + hour))
 elseif step ~= 0 then
   ahead = math.max(0, step)
-  -- The previous release uses the number of steps to find those that it has not allowed for.
-  keep('steps', h.epoch .. ':' .. text(step))
-  keep('epoch', text(h.epoch + 1))
   keep('step_at', text(at))
   keep('step_by', text(step))
   if math.abs(step) > minute then
