@@ -57,7 +57,8 @@ export interface ProducerWatcher extends StoreWatcher {
 
 /** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
 export type Health = (
-  { readonly ok: true; readonly warning?: string } | { readonly ok: false; readonly reason: string }
+  | { readonly ok: true; readonly warning?: string | undefined }
+  | { readonly ok: false; readonly reason: string }
 ) & {
   /** Each partition of the queue, if it has several. It is healthy while one of them is. */
   readonly partitions?: readonly Health[];

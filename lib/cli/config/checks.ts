@@ -52,7 +52,7 @@ async function checkStore({ queue, retainMs }: Config): Promise<Check> {
   }
 }
 
-function warningIn({ warning }: { readonly warning?: string }): string {
+function warningIn({ warning }: { readonly warning?: string | undefined }): string {
   return warning === undefined ? "" : `; warning: ${warning}`;
 }
 

@@ -91,9 +91,9 @@ export class RedisAdmin implements Admin {
     const held = batch.leaseExpired ? "1" : "0";
     const args = writeSettlement({ ...batch, emails: [] }, settlement, this.#retainMs, held);
     const { leaseHeld } = readSettled(await this.#askDurably(scripts.settle, ...args));
-    const { redis, partition } = this.#connection;
+    const { redis, tag } = this.#connection;
     // A hint: workers find due emails by themselves within a second.
-    await redis.publish(`${partition}:wake`, "").catch(() => {});
+    await redis.publish(`${tag}:wake`, "").catch(() => {});
     return leaseHeld;
   }
 

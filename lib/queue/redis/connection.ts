@@ -61,11 +61,11 @@ export interface RedisStoreOptions extends ConnectionOptions, StoreWatcher {
  */
 export class RedisConnection {
   readonly redis: Redis;
-  /** All keys of a partition share this hash tag, so that every script stays in one slot. */
-  readonly partition: string;
-  /** The number of this partition, and how many the queue has. */
-  readonly number: number;
+  /** The number of its partition, and how many the queue has. */
+  readonly partition: number;
   readonly partitions: number;
+  /** All keys of the partition share this hash tag, so that every script stays in one slot. */
+  readonly tag: string;
   readonly #clockOffsetMs: () => number;
   readonly #role: string;
   readonly #log: Log;
@@ -89,13 +89,13 @@ export class RedisConnection {
    */
   constructor(options: ConnectionOptions, role: string, replyTimeoutMs = commandTimeoutMs) {
     const { prefix, partition = 0, partitions = 1 } = options;
-    this.partition = tagOf(prefix, partition, partitions);
-    this.number = partition;
+    this.partition = partition;
     this.partitions = partitions;
+    this.tag = tagOf(prefix, partition, partitions);
     this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.#role = role;
     this.#log = options.log;
-    this.#slot = hashSlot(this.partition);
+    this.#slot = hashSlot(this.tag);
     this.#url = options.url;
     this.#target = readRedisUrl(options.url);
     this.#topology = acquireTopology(options.url);
@@ -164,7 +164,7 @@ export class RedisConnection {
    * @returns the script's reply, and how many replicas hold everything that this connection has written
    */
   async run(script: Script, args: readonly (string | number)[] = [], replicas = 0, waitMs = 0) {
-    const keys = [this.partition, `${this.partition}:format`, `${this.partition}:absent`];
+    const keys = [this.tag, `${this.tag}:format`, `${this.tag}:absent`];
     const rest = [keys.length, ...keys, this.#clockOffsetMs(), ...args];
     const { sha, text } = script.version(this.partitions);
     const call = async (command: "evalsha" | "eval", code: string): Promise<[unknown, number]> => {

@@ -173,12 +173,12 @@ export class RedisConsumer implements Consumer {
   }
 
   #listen(): void {
-    const { redis, partition } = this.#wakes;
+    const { redis, tag } = this.#wakes;
     const wake = () => {
       for (const callback of this.#callbacks) callback();
     };
     redis.on("ready", () => {
-      redis.subscribe(`${partition}:wake`).then(wake, (error: unknown) => {
+      redis.subscribe(`${tag}:wake`).then(wake, (error: unknown) => {
         // Without it, new emails are found by polling.
         this.#options.log.warn("wakeup-refused", { reason: redisErrorText(error) });
       });

@@ -7,7 +7,7 @@ import { redisErrorText } from "./error_text.ts";
 
 export type StoreState =
   /** `warning`: what will make it unready once one more thing fails. */
-  | { readonly kind: "ready"; readonly warning?: string }
+  | { readonly kind: "ready"; readonly warning?: string | undefined }
   /** Not known yet, or not at the moment: no connection, a rewrite in progress. */
   | { readonly kind: "pending"; readonly reason: string }
   | Refused;
@@ -41,7 +41,7 @@ export function judgeDurability(
   if (Number(replicas) < minReplicas) {
     return pending(`${replicas} replicas are connected, REDIS_MIN_REPLICAS is ${minReplicas}`);
   }
-  const ready = { kind: "ready", ...spareWarning(Number(replicas), minReplicas) } as const;
+  const ready = { kind: "ready", warning: spareWarning(Number(replicas), minReplicas) } as const;
   if (config === undefined) return ready;
   const wrong = judgeSettings(info, config);
   // After appendonly was switched on nothing is durable until the first rewrite has ended, and INFO does not
@@ -55,12 +55,10 @@ export function judgeDurability(
   return refuse("store-not-durable", failed, ["BGREWRITEAOF"]);
 }
 
-function spareWarning(replicas: number, minReplicas: number): { readonly warning?: string } {
-  if (minReplicas === 0 || replicas > minReplicas) return {};
+function spareWarning(replicas: number, minReplicas: number): string | undefined {
+  if (minReplicas === 0 || replicas > minReplicas) return undefined;
   const count = `${replicas} ${replicas === 1 ? "replica is" : "replicas are"} connected`;
-  return {
-    warning: `${count}, no more than REDIS_MIN_REPLICAS: when one is lost or promoted, nothing is accepted until it is back`,
-  };
+  return `${count}, no more than REDIS_MIN_REPLICAS: when one is lost or promoted, nothing is accepted until it is back`;
 }
 
 /** Name, value, and what happens otherwise. */

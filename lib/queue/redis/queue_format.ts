@@ -52,9 +52,9 @@ export class QueueFormat {
     this.#partitions = partitions;
   }
 
-  async read({ redis, partition, number }: RedisConnection): Promise<FoundFormat> {
-    const found = this.#classify(await redis.get(`${partition}:format`));
-    this.#found.set(number, found.kind);
+  async read({ redis, tag, partition }: RedisConnection): Promise<FoundFormat> {
+    const found = this.#classify(await redis.get(`${tag}:format`));
+    this.#found.set(partition, found.kind);
     return found;
   }
 
@@ -67,13 +67,13 @@ export class QueueFormat {
    * submitted to it: ids and idempotency keys that it knew would be accepted twice.
    */
   async judgeLoss(connection: RedisConnection): Promise<StoreState | undefined> {
-    const { number, partition } = connection;
+    const { partition, tag } = connection;
     // Partition 0 is written first and completed last. So next to another format, its own is missing only if it was lost.
-    const others = number === 0 ? [...this.#found] : [[0, this.#found.get(0)] as const];
+    const others = partition === 0 ? [...this.#found] : [[0, this.#found.get(0)] as const];
     const [other] = others.find(([, kind]) => kind === "present") ?? [];
     if (other === undefined || (await this.read(connection)).kind !== "absent") return undefined;
     const reason = `it has lost its data: partition ${other} has the queue's format, but it has not`;
-    const fix = `SET ${partition}:format "${formatText(this.#partitions)}"`;
+    const fix = `SET ${tag}:format "${formatText(this.#partitions)}"`;
     return refuse("store-not-durable", reason, [`restore its data or, to give them up: ${fix}`]);
   }
 
@@ -83,7 +83,7 @@ export class QueueFormat {
    * @returns why it has to wait; nothing if the partition should be looked at again
    */
   async create(connection: RedisConnection, minReplicas: number): Promise<StoreState | undefined> {
-    this.#offers.set(connection.number, connection);
+    this.#offers.set(connection.partition, connection);
     const numbers = Array.from({ length: this.#partitions }, (_, number) => number);
     const incomplete = numbers.filter((number) => this.#found.get(number) !== "present");
     const missing = incomplete.filter((number) => !this.#offers.has(number));
@@ -104,7 +104,7 @@ export class QueueFormat {
   async #createIn(partitions: readonly RedisConnection[], minReplicas: number) {
     const [first, ...others] = partitions;
     // Another process has just created it.
-    if (first?.number !== 0) return undefined;
+    if (first?.partition !== 0) return undefined;
     const complete = formatText(this.#partitions);
     const begun = this.#partitions === 1 ? complete : creatingText(this.#partitions);
     await this.#write(first, begun, "NX", minReplicas);
@@ -120,8 +120,8 @@ export class QueueFormat {
   }
 
   async #write(connection: RedisConnection, text: string, when: "NX" | "XX", minReplicas: number) {
-    const { redis, partition } = connection;
-    await redis.call("set", `${partition}:format`, text, when);
+    const { redis, tag } = connection;
+    await redis.call("set", `${tag}:format`, text, when);
     const replicas = minReplicas === 0 ? 0 : await redis.wait(minReplicas, 500);
     if (replicas < minReplicas) throw new Error(shortfallText(replicas, minReplicas));
   }

@@ -76,8 +76,9 @@ export class StoreWatch {
 
   health(): Health {
     const state = this.#state;
-    if (state.kind !== "ready") return { ok: false, reason: state.reason };
-    return { ok: true, ...(state.warning !== undefined && { warning: state.warning }) };
+    return state.kind === "ready"
+      ? { ok: true, warning: state.warning }
+      : { ok: false, reason: state.reason };
   }
 
   stop(): void {
@@ -166,20 +167,16 @@ export class StoreWatch {
     return { kind: "pending", reason: `no answer to the check (${reason})` };
   }
 
-  #warn(warning: string | undefined): void {
-    if (warning !== undefined && warning !== this.#warned) {
-      this.#options.log.warn("spare-replica-missing", { reason: warning });
-    }
-    this.#warned = warning;
-  }
-
   /** Logs a change, once. */
   #adopt(next: StoreState): void {
     const before = this.#state;
     this.#state = next;
     const { log, onVerified } = this.#options;
     if (next.kind === "ready") {
-      this.#warn(next.warning);
+      const { warning } = next;
+      if (warning !== undefined && warning !== this.#warned)
+        log.warn("spare-replica-missing", { reason: warning });
+      this.#warned = warning;
       if (before.kind === "ready") return;
       if (this.#reported !== "") log.info("store-durable");
       this.#reported = "";

@@ -32,7 +32,7 @@ function withPartition(log: Log, partition: number): Log {
 export function mergeHealth(partitions: readonly Health[]): Health {
   const isUsable = partitions.some(({ ok }) => ok);
   const text = describeEach(partitions.map((one) => (one.ok ? one.warning : one.reason)));
-  if (isUsable) return { ok: true, ...(text !== undefined && { warning: text }), partitions };
+  if (isUsable) return { ok: true, warning: text, partitions };
   return { ok: false, reason: `no partition can be used (${text})`, partitions };
 }
 
