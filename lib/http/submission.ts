@@ -49,40 +49,41 @@ export function addField(given: SubmittedFields, name: FieldName, value: string,
 
 /** Checks the fields of a request and makes an email of them. */
 export function checkSubmission({ values, faults }: SubmittedFields, senders: SenderRules): SubmissionResult {
-  const { defaultFrom, defaultFromName } = senders;
   const given: FieldValues = {};
-  const email: FieldValues = {};
   let message = "";
   for (const name of fieldNames) {
     const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
-    if (value && faults[name] === undefined) {
-      given[name] = value;
-      email[name] = value;
-    } else if (name === "from" && defaultFrom !== undefined) email.from = defaultFrom;
-    const fault = faults[name] ?? faultOf(name, email, senders);
+    if (value && faults[name] === undefined) given[name] = value;
+    const fault = faults[name] ?? faultOf(name, given, senders);
     if (fault !== undefined) message += `${message && "; "}${name}: ${fault}`;
   }
-  if (message !== "") return { ok: false, message };
-
-  const isDefault = defaultFrom !== undefined && sameAddress(email.from!, defaultFrom);
-  // The default name was checked at startup, and the client could not change it.
-  if (isDefault && email.from_name === undefined && defaultFromName !== undefined) {
-    email.from_name = defaultFromName;
-  }
-  return { ok: true, email: email as Email, given };
+  return message === "" ? { ok: true, email: withDefaults(given, senders), given } : { ok: false, message };
 }
 
-/** @param email the fields so far: those of a display name include its address */
-function faultOf(name: FieldName, email: FieldValues, { allowedFrom }: SenderRules): string | undefined {
+/** The defaults were checked at startup, and the client could not change them. */
+function withDefaults(given: FieldValues, { defaultFrom, defaultFromName }: SenderRules): Email {
+  const email = { from: defaultFrom, ...given } as Email;
+  const hasDefaultName =
+    defaultFromName !== undefined && defaultFrom !== undefined && sameAddress(email.from, defaultFrom);
+  return hasDefaultName ? { from_name: defaultFromName, ...email } : email;
+}
+
+/** @param given the fields so far: those of a display name include its address */
+function faultOf(name: FieldName, given: FieldValues, senders: SenderRules): string | undefined {
+  const { allowedFrom, defaultFrom } = senders;
   const field: Field = fields[name];
-  const value = email[name];
-  if (value === undefined) return field.isRequired ? "is required" : undefined;
+  const value = given[name];
+  if (value === undefined) {
+    const hasDefault = name === "from" && defaultFrom !== undefined;
+    return field.isRequired && !hasDefault ? "is required" : undefined;
+  }
   const fault = field.faultOf(value);
   if (fault !== undefined) return fault;
   if (name === "from" && allowedFrom !== undefined && !isAmong(value, allowedFrom)) {
     return "is not among the allowed senders";
   }
-  const address = field.nameOf && email[field.nameOf];
+  const address =
+    field.nameOf && (given[field.nameOf] ?? (field.nameOf === "from" ? defaultFrom : undefined));
   const isTooLong = address !== undefined && formatMailbox(address, value).length > mailboxMax;
   return isTooLong ? `with its address is over ${mailboxMax} characters` : undefined;
 }

@@ -97,12 +97,12 @@ function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefine
     bytes[length++] = ampersand;
   }
 
-  const decoded = bytes.subarray(0, length - 1);
-  const text = decodeUtf8(decoded);
+  // Not a view of the decoded part, which would cost more than the rest of the form.
+  const text = decodeUtf8(bytes.fill(ampersand, length));
   if (text === undefined) return "the form is not valid UTF-8";
-  const isAscii = text.length === decoded.length;
+  const isAscii = text.length === bytes.length;
   for (const { name, start, end } of spans) {
-    addField(fields, name, isAscii ? text.slice(start, end) : decodeUtf8(decoded.subarray(start, end))!);
+    addField(fields, name, isAscii ? text.slice(start, end) : decodeUtf8(bytes.subarray(start, end))!);
   }
   return undefined;
 }
