@@ -206,11 +206,11 @@ describe("cost: the embedded queue", () => {
 
   const limits: Limits = [
     ["submit", 1, { statements: 7, bytes: 22_000, fsyncs: 1 }],
-    ["claim", 1, { statements: 21, bytes: 38_500, fsyncs: 1 }],
-    ["settle", 1, { statements: 13, bytes: 59_000, fsyncs: 1 }],
+    ["claim", 1, { statements: 21, bytes: 34_000, fsyncs: 1 }],
+    ["settle", 1, { statements: 13, bytes: 54_000, fsyncs: 1 }],
     ["submit", 100, { statements: 11, bytes: 137_000, fsyncs: 1 }],
-    ["claim", 100, { statements: 21, bytes: 63_500, fsyncs: 1 }],
-    ["settle", 100, { statements: 17, bytes: 170_000, fsyncs: 1 }],
+    ["claim", 100, { statements: 21, bytes: 59_000, fsyncs: 1 }],
+    ["settle", 100, { statements: 17, bytes: 166_000, fsyncs: 1 }],
   ];
   test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {
     expectWithin(await costOf(life, [step, emails], { pid: process.pid, read }), limit);

@@ -71,9 +71,9 @@ function restamp(db: SqliteConnection): void {
     FROM workers WHERE heard_at > ${atMs - aliveMs}`!;
   const emailsDueMs = atMs + retryMaxMs + marginMs;
   const batchesDueMs = atMs + Math.max(retryMaxMs, searchWaitMs) + marginMs;
-  let restamped = db.run`UPDATE batches SET due_at = ${atMs} + iif(timed_lease = lease, lease_ms, ${leaseMaxMs})
-    WHERE held = 1 AND due_at > ${atMs} + 2 * iif(timed_lease = lease, lease_ms, ${leaseMaxMs})`;
-  restamped += db.run`UPDATE batches SET due_at = ${atMs} WHERE held = 0 AND due_at > ${batchesDueMs}`;
+  let restamped = db.run`UPDATE batches
+    SET due_at = ${atMs} + iif(held = 0, 0, iif(timed_lease = lease, lease_ms, ${leaseMaxMs}))
+    WHERE due_at > iif(held = 0, ${batchesDueMs}, ${atMs} + 2 * iif(timed_lease = lease, lease_ms, ${leaseMaxMs}))`;
   for (const { name } of dueLists(db)) {
     restamped += db.run`UPDATE places SET due_at = ${atMs} WHERE id IN (SELECT id FROM places
       WHERE due_at IS NOT NULL AND provider = ${name} AND due_at > ${emailsDueMs} LIMIT ${restampedMax})`;
