@@ -55,9 +55,9 @@ export function formatTime(atMs: number): string {
   return new Date(atMs).toISOString();
 }
 
-/** `1,024`. */
+/** `1,024`, for a whole number. `toLocaleString` would load the rules of all languages, which takes 2 ms. */
 export function formatNumber(count: number): string {
-  return count.toLocaleString("en");
+  return String(count).replace(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
 /** `1 email`, `1,024 emails`. */

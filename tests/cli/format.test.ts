@@ -1,7 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { type Column, Table, tableOf } from "../../lib/cli/table.ts";
 import { paint, type Terminal, terminalOf } from "../../lib/cli/terminal.ts";
-import { formatAge, formatBytes, formatCount, jsonOf, visible, visibleLines } from "../../lib/cli/format.ts";
+import {
+  formatAge,
+  formatBytes,
+  formatCount,
+  formatNumber,
+  jsonOf,
+  visible,
+  visibleLines,
+} from "../../lib/cli/format.ts";
 
 const plain: Terminal = { width: undefined, hasColors: false, canAsk: false, showsProgress: false };
 
@@ -23,6 +31,16 @@ describe("text: an email", () => {
     expect(json).toMatch(/^[\u0020-\u007e]+$/);
     expect(JSON.parse(json)).toEqual({ subject: hostile });
   });
+});
+
+test.each([
+  [0, "0"],
+  [999, "999"],
+  [1000, "1,000"],
+  [-100_000, "-100,000"],
+  [1_234_567, "1,234,567"],
+])("text: the number %i is %s", (count, text) => {
+  expect(formatNumber(count)).toBe(text);
 });
 
 test.each([
