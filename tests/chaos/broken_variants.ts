@@ -99,6 +99,7 @@ const forgetsTheFence = {
   // One of the workers soon claims what is due, at a rate that the provider names.
   workers: 4,
   resend: { rateLimit: 50 },
+  rate: 50,
   pauseMs: [600, 800],
 } as const satisfies Variant["under"];
 
@@ -124,6 +125,7 @@ const doubtThenMaintenance = {
   ],
   settings: { PROVIDERS: "resend:1" },
   resend: { rateLimit: 50 },
+  rate: 50,
   pauseMs: [50, 100],
 } as const satisfies Variant["under"];
 
