@@ -52,7 +52,7 @@ describe("redis: a reply that is lost", () => {
       );
       expect((await admin.stats()).states.waiting).toBe(51);
       proxy.stop();
-    }, 20_000);
+    });
   }
 
   test("forever leads to a failure by the deadline", async () => {
@@ -254,128 +254,112 @@ describe("redis: a Redis", () => {
     }
   }
 
-  test(
-    "that is killed and comes back within the deadline costs only time",
-    () =>
-      withRedis({}, async (redis) => {
-        const options = optionsFor(redis.url);
-        const producer = await producerOn(options);
-        const before = submission();
-        await producer.submit(before, within(5000));
-        redis.kill("SIGKILL");
-        const during = Array.from({ length: 20 }, () => submission());
-        const answers = during.map((one) => producer.submit(one, within(15_000)));
-        await redis.restart();
-        for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
-        const admin = await adminOn(options);
-        expect((await admin.stats()).states.waiting).toBe(21);
-      }),
-    20_000,
-  );
+  test("that is killed and comes back within the deadline costs only time", () =>
+    withRedis({}, async (redis) => {
+      const options = optionsFor(redis.url);
+      const producer = await producerOn(options);
+      const before = submission();
+      await producer.submit(before, within(5000));
+      redis.kill("SIGKILL");
+      const during = Array.from({ length: 20 }, () => submission());
+      const answers = during.map((one) => producer.submit(one, within(15_000)));
+      await redis.restart();
+      for (const answer of await Promise.all(answers)) expect(answer.kind).toBe("stored");
+      const admin = await adminOn(options);
+      expect((await admin.stats()).states.waiting).toBe(21);
+    }));
 
-  test(
-    "that hangs leads to failures by the deadline, and works again when it continues",
-    () =>
-      withRedis({}, async (redis) => {
-        const producer = await producerOn(optionsFor(redis.url));
-        redis.kill("SIGSTOP");
-        const startMs = performance.now();
-        const answers = await Promise.all(
-          Array.from({ length: 20 }, () => producer.submit(submission(), within(2500))),
-        );
-        expect(performance.now() - startMs).toBeLessThan(4000);
-        for (const answer of answers) expect(answer.kind).toBe("failed");
-        redis.kill("SIGCONT");
-        expect((await producer.submit(submission(), within(10_000))).kind).toBe("stored");
-      }),
-    20_000,
-  );
+  test("that hangs leads to failures by the deadline, and works again when it continues", () =>
+    withRedis({}, async (redis) => {
+      const producer = await producerOn(optionsFor(redis.url));
+      redis.kill("SIGSTOP");
+      const startMs = performance.now();
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, () => producer.submit(submission(), within(2500))),
+      );
+      expect(performance.now() - startMs).toBeLessThan(4000);
+      for (const answer of answers) expect(answer.kind).toBe("failed");
+      redis.kill("SIGCONT");
+      expect((await producer.submit(submission(), within(10_000))).kind).toBe("stored");
+    }));
 
-  test(
-    "that is full fails submissions immediately, while claims and settlements continue until it is empty",
-    () =>
-      withRedis({}, async (redis) => {
-        const options = optionsFor(redis.url);
-        const producer = await producerOn(options);
-        const consumer = await consumerOn(options);
-        const admin = await adminOn(options);
-        const body = "x".repeat(100_000);
-        const stored = 120;
-        await Promise.all(
-          Array.from({ length: stored }, () => producer.submit(submission({}, body), within(5000))),
-        );
-        // Well below the size of its data, and well above its size when empty: memory for commands varies.
-        redis.cli("CONFIG", "SET", "maxmemory", "8mb");
-        const startMs = performance.now();
-        expect(await producer.submit(submission({}, body), within(5000))).toMatchObject({
-          kind: "failed",
-          reason: expect.stringContaining("OOM"),
-        });
-        expect(performance.now() - startMs).toBeLessThan(1000);
-        let sent = 0;
-        for (;;) {
-          const result = await consumer.claim(claimRequest());
-          if (result.kind !== "batch") break;
-          const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
-          expect((await consumer.settle(result.batch, { fates, counts: {} })).leaseHeld).toBe(true);
-          sent += fates.length;
-        }
-        expect(sent).toBe(stored);
-        expect((await admin.stats()).states).toMatchObject({ waiting: 0, sent });
-        await eventually(
-          "there is memory again",
-          async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
-        );
-      }),
-    30_000,
-  );
+  test("that is full fails submissions immediately, while claims and settlements continue until it is empty", () =>
+    withRedis({}, async (redis) => {
+      const options = optionsFor(redis.url);
+      const producer = await producerOn(options);
+      const consumer = await consumerOn(options);
+      const admin = await adminOn(options);
+      const body = "x".repeat(100_000);
+      const stored = 120;
+      await Promise.all(
+        Array.from({ length: stored }, () => producer.submit(submission({}, body), within(5000))),
+      );
+      // Well below the size of its data, and well above its size when empty: memory for commands varies.
+      redis.cli("CONFIG", "SET", "maxmemory", "8mb");
+      const startMs = performance.now();
+      expect(await producer.submit(submission({}, body), within(5000))).toMatchObject({
+        kind: "failed",
+        reason: expect.stringContaining("OOM"),
+      });
+      expect(performance.now() - startMs).toBeLessThan(1000);
+      let sent = 0;
+      for (;;) {
+        const result = await consumer.claim(claimRequest());
+        if (result.kind !== "batch") break;
+        const fates = result.batch.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
+        expect((await consumer.settle(result.batch, { fates, counts: {} })).leaseHeld).toBe(true);
+        sent += fates.length;
+      }
+      expect(sent).toBe(stored);
+      expect((await admin.stats()).states).toMatchObject({ waiting: 0, sent });
+      await eventually(
+        "there is memory again",
+        async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
+      );
+    }));
 
-  test(
-    "that is full lets an operator read, pause, retry and free memory",
-    () =>
-      withRedis({}, async (redis) => {
-        const options = optionsFor(redis.url);
-        const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
-        const admin = await adminOn(options);
-        const body = "x".repeat(100_000);
-        const ids = Array.from({ length: 120 }, () => submission({}, body)).map((one) => {
-          void producer.submit(one, within(5000));
-          return one.id;
-        });
-        await eventually("all wait", async () => (await admin.stats()).states.waiting === 120);
-        const dead = await consumer.claim(claimRequest({ countMax: 1 }));
-        const doubtful = await consumer.claim(claimRequest({ countMax: 1 }));
-        if (dead.kind !== "batch" || doubtful.kind !== "batch") throw new Error("no batch");
-        const [deadId, doubtfulId] = [ids[0]!, ids[1]!];
-        const history = "died";
-        await consumer.settle(dead.batch, { fates: [{ id: deadId, kind: "dead", history }], counts: {} });
-        await consumer.settle(doubtful.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
-        redis.cli("CONFIG", "SET", "maxmemory", "8mb");
-        expect((await producer.submit(submission({}, body), within(5000))).kind).toBe("failed");
+  test("that is full lets an operator read, pause, retry and free memory", () =>
+    withRedis({}, async (redis) => {
+      const options = optionsFor(redis.url);
+      const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+      const admin = await adminOn(options);
+      const body = "x".repeat(100_000);
+      const ids = Array.from({ length: 120 }, () => submission({}, body)).map((one) => {
+        void producer.submit(one, within(5000));
+        return one.id;
+      });
+      await eventually("all wait", async () => (await admin.stats()).states.waiting === 120);
+      const dead = await consumer.claim(claimRequest({ countMax: 1 }));
+      const doubtful = await consumer.claim(claimRequest({ countMax: 1 }));
+      if (dead.kind !== "batch" || doubtful.kind !== "batch") throw new Error("no batch");
+      const [deadId, doubtfulId] = [ids[0]!, ids[1]!];
+      const history = "died";
+      await consumer.settle(dead.batch, { fates: [{ id: deadId, kind: "dead", history }], counts: {} });
+      await consumer.settle(doubtful.batch, { fates: [], rest: { delayMs: 0, notes: "" }, counts: {} });
+      redis.cli("CONFIG", "SET", "maxmemory", "8mb");
+      expect((await producer.submit(submission({}, body), within(5000))).kind).toBe("failed");
 
-        const { bytesUsed, bytesMax } = await admin.stats();
-        expect(bytesMax).toBe(8 * 1024 * 1024);
-        expect(bytesUsed).toBeGreaterThan(8 * 1024 * 1024);
-        await admin.setPaused(true);
-        expect((await consumer.claim(claimRequest())).kind).toBe("paused");
-        await admin.setPaused(false);
-        expect((await admin.list("waiting", 1000)).emails.length).toBeGreaterThan(20);
-        const replays = [{ id: deadId, seenHistory: history, history: "again" }];
-        expect(await admin.retry(replays, { replayed: 1 })).toEqual([deadId]);
-        const { batch } = (await admin.show(doubtfulId))!;
-        const fates = [{ id: doubtfulId, kind: "due" as const, delayMs: 0, history: "h" }];
-        expect(await admin.release(batch!, { fates, counts: {} })).toBe(true);
-        expect((await admin.show(doubtfulId))!.state).toBe("waiting");
-        expect(await admin.delete([deadId])).toEqual(["deleted"]);
-        expect((await admin.clear(1000, (await admin.stats()).nowMs)).deleted).toBe(119);
-        expect((await admin.stats()).states.waiting).toBe(0);
-        await eventually(
-          "there is memory again",
-          async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
-        );
-      }),
-    30_000,
-  );
+      const { bytesUsed, bytesMax } = await admin.stats();
+      expect(bytesMax).toBe(8 * 1024 * 1024);
+      expect(bytesUsed).toBeGreaterThan(8 * 1024 * 1024);
+      await admin.setPaused(true);
+      expect((await consumer.claim(claimRequest())).kind).toBe("paused");
+      await admin.setPaused(false);
+      expect((await admin.list("waiting", 1000)).emails.length).toBeGreaterThan(20);
+      const replays = [{ id: deadId, seenHistory: history, history: "again" }];
+      expect(await admin.retry(replays, { replayed: 1 })).toEqual([deadId]);
+      const { batch } = (await admin.show(doubtfulId))!;
+      const fates = [{ id: doubtfulId, kind: "due" as const, delayMs: 0, history: "h" }];
+      expect(await admin.release(batch!, { fates, counts: {} })).toBe(true);
+      expect((await admin.show(doubtfulId))!.state).toBe("waiting");
+      expect(await admin.delete([deadId])).toEqual(["deleted"]);
+      expect((await admin.clear(1000, (await admin.stats()).nowMs)).deleted).toBe(119);
+      expect((await admin.stats()).states.waiting).toBe(0);
+      await eventually(
+        "there is memory again",
+        async () => (await producer.submit(submission({}, body), within(5000))).kind === "stored",
+      );
+    }));
 
   const wrong: [string, Record<string, string>, string][] = [
     ["appendonly no", { appendonly: "no" }, "appendonly"],
@@ -384,145 +368,124 @@ describe("redis: a Redis", () => {
     ["an evicting policy", { "maxmemory-policy": "allkeys-lru" }, "maxmemory-policy"],
   ];
   for (const [what, settings, name] of wrong) {
-    test(
-      `with ${what} is not written to, and the log says how to fix it`,
-      () =>
-        withRedis(settings, async (redis) => {
-          const log = recordingLog();
-          const producer = new RedisProducer(optionsFor(redis.url, { log }));
-          closing.push(() => producer.close());
-          await eventually("it is refused", () => log.events("store-not-durable").length > 0);
-          const result = await producer.submit(submission(), within(5000));
-          expect(result).toMatchObject({ kind: "failed", reason: expect.stringContaining(name) });
-          const fix = String(log.events("store-not-durable")[0]!["fix"]);
-          expect(fix).toContain(`CONFIG SET ${name}`);
-          for (const command of fix.split("; ").filter((one) => one.startsWith("CONFIG SET")))
-            redis.cli(...command.split(" "));
-          await eventually("it is fixed", () => producer.health().ok);
-          expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
-        }),
-      20_000,
-    );
+    test(`with ${what} is not written to, and the log says how to fix it`, () =>
+      withRedis(settings, async (redis) => {
+        const log = recordingLog();
+        const producer = new RedisProducer(optionsFor(redis.url, { log }));
+        closing.push(() => producer.close());
+        await eventually("it is refused", () => log.events("store-not-durable").length > 0);
+        const result = await producer.submit(submission(), within(5000));
+        expect(result).toMatchObject({ kind: "failed", reason: expect.stringContaining(name) });
+        const fix = String(log.events("store-not-durable")[0]!["fix"]);
+        expect(fix).toContain(`CONFIG SET ${name}`);
+        for (const command of fix.split("; ").filter((one) => one.startsWith("CONFIG SET")))
+          redis.cli(...command.split(" "));
+        await eventually("it is fixed", () => producer.health().ok);
+        expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
+      }));
   }
 
-  test(
-    "in the first rewrite of its append-only file is not written to until it has ended",
-    () =>
-      withRedis({ appendonly: "no" }, async (redis) => {
-        for (let i = 0; i < 100; i += 1) redis.cli("SET", `filler-${i}`, "x");
-        redis.cli("CONFIG", "SET", "rdb-key-save-delay", "30000");
-        redis.cli("CONFIG", "SET", "appendonly", "yes");
-        const options = optionsFor(redis.url);
-        const producer = new RedisProducer(options);
-        closing.push(() => producer.close());
-        expect((await producer.submit(submission(), within(1000))).kind).toBe("failed");
-        expect(redis.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
-        expect((await producer.submit(submission(), within(15_000))).kind).toBe("stored");
-        expect(redis.cli("INFO", "persistence")).toContain("aof_rewrite_in_progress:0");
-      }),
-    30_000,
-  );
+  test("in the first rewrite of its append-only file is not written to until it has ended", () =>
+    withRedis({ appendonly: "no" }, async (redis) => {
+      for (let i = 0; i < 100; i += 1) redis.cli("SET", `filler-${i}`, "x");
+      redis.cli("CONFIG", "SET", "rdb-key-save-delay", "30000");
+      redis.cli("CONFIG", "SET", "appendonly", "yes");
+      const options = optionsFor(redis.url);
+      const producer = new RedisProducer(options);
+      closing.push(() => producer.close());
+      expect((await producer.submit(submission(), within(1000))).kind).toBe("failed");
+      expect(redis.cli("EXISTS", `{${options.prefix}:0}:emails`)).toBe("0");
+      expect((await producer.submit(submission(), within(15_000))).kind).toBe("stored");
+      expect(redis.cli("INFO", "persistence")).toContain("aof_rewrite_in_progress:0");
+    }));
 
   const elsewhere: [string, string, string][] = [
     ["without the selected database", "mail:secret-word", "ERR DB index is out of range"],
     ["whose user may not select a database", "shy:secret-word", "NOPERM"],
   ];
   for (const [what, user, reason] of elsewhere) {
-    test(
-      `${what} is not written to, nor in another database, and its error is reported once`,
-      () =>
-        withRedis({}, async (redis) => {
-          redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
-          redis.cli("ACL", "SETUSER", "shy", "on", ">secret-word", "~*", "&*", "+@all", "-select");
-          const url =
-            redis.url.replace("redis://", `redis://${user}@`) + (reason === "NOPERM" ? "/1" : "/99");
-          const log = recordingLog();
-          const producer = new RedisProducer(optionsFor(url, { log }));
-          closing.push(() => producer.close());
-          await eventually("it is tried repeatedly", () => {
-            const stats = redis.cli("INFO", "commandstats");
-            const refused = /cmdstat_select:.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(stats);
-            return refused !== null && Number(refused[1]) + Number(refused[2]) >= 4;
-          });
-          expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
-          expect(redis.cli("DBSIZE")).toBe("0");
-          const [first, ...more] = log.events("store-connection-lost");
-          expect(first!["reason"]).toStartWith(reason);
-          expect(more).toEqual([]);
-          expect(log.events("store-not-ready")).toEqual([]);
-          expect(unreadyReason(producer)).toStartWith(reason);
-          await expect(adminOn(optionsFor(url))).rejects.toThrow(reason);
-        }),
-      30_000,
-    );
+    test(`${what} is not written to, nor in another database, and its error is reported once`, () =>
+      withRedis({}, async (redis) => {
+        redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
+        redis.cli("ACL", "SETUSER", "shy", "on", ">secret-word", "~*", "&*", "+@all", "-select");
+        const url = redis.url.replace("redis://", `redis://${user}@`) + (reason === "NOPERM" ? "/1" : "/99");
+        const log = recordingLog();
+        const producer = new RedisProducer(optionsFor(url, { log }));
+        closing.push(() => producer.close());
+        await eventually("it is tried repeatedly", () => {
+          const stats = redis.cli("INFO", "commandstats");
+          const refused = /cmdstat_select:.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(stats);
+          return refused !== null && Number(refused[1]) + Number(refused[2]) >= 4;
+        });
+        expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
+        expect(redis.cli("DBSIZE")).toBe("0");
+        const [first, ...more] = log.events("store-connection-lost");
+        expect(first!["reason"]).toStartWith(reason);
+        expect(more).toEqual([]);
+        expect(log.events("store-not-ready")).toEqual([]);
+        expect(unreadyReason(producer)).toStartWith(reason);
+        await expect(adminOn(optionsFor(url))).rejects.toThrow(reason);
+      }));
   }
 
   for (const durability of ["verify", "trust"] as const) {
-    test(
-      `(${durability}) that refuses writes because its snapshots fail is reported, and still read`,
-      () =>
-        withRedis({ save: "3600 1000000", "stop-writes-on-bgsave-error": "yes" }, async (redis) => {
-          const log = recordingLog();
-          const options = optionsFor(redis.url, { durability, log });
-          const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
-          const admin = await adminOn(options);
-          const one = submission();
-          expect((await producer.submit(one, within(5000))).kind).toBe("stored");
-          // A snapshot cannot replace a folder.
-          mkdirSync(join(redis.folder, "dump.rdb"));
-          redis.cli("BGSAVE");
-          await eventually("the snapshot fails", () =>
-            redis.cli("INFO", "persistence").includes("rdb_last_bgsave_status:err"),
-          );
-          await eventually("both report it", () =>
-            [producer, consumer].every((store) => unreadyReason(store).startsWith("MISCONF ")),
-          );
-          expect(unreadyReason(producer)).toContain("snapshot");
-          expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
-          expect(log.events("writes-refused").length).toBe(2);
-          expect((await admin.stats()).states.waiting).toBe(1);
-          expect((await admin.list("waiting", 10)).emails.length).toBe(1);
-          expect((await admin.show(one.id))!.state).toBe("waiting");
-          const fix = String(log.events("writes-refused")[0]!["fix"]);
-          expect(fix).toBe(
-            durability === "trust" ? "" : "CONFIG SET stop-writes-on-bgsave-error no; CONFIG REWRITE",
-          );
-          rmdirSync(join(redis.folder, "dump.rdb"));
-          redis.cli("BGSAVE");
-          await eventually("it is found ready again", () => producer.health().ok && consumer.health().ok);
-          expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
-        }),
-      60_000,
-    );
+    test(`(${durability}) that refuses writes because its snapshots fail is reported, and still read`, () =>
+      withRedis({ save: "3600 1000000", "stop-writes-on-bgsave-error": "yes" }, async (redis) => {
+        const log = recordingLog();
+        const options = optionsFor(redis.url, { durability, log });
+        const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+        const admin = await adminOn(options);
+        const one = submission();
+        expect((await producer.submit(one, within(5000))).kind).toBe("stored");
+        // A snapshot cannot replace a folder.
+        mkdirSync(join(redis.folder, "dump.rdb"));
+        redis.cli("BGSAVE");
+        await eventually("the snapshot fails", () =>
+          redis.cli("INFO", "persistence").includes("rdb_last_bgsave_status:err"),
+        );
+        await eventually("both report it", () =>
+          [producer, consumer].every((store) => unreadyReason(store).startsWith("MISCONF ")),
+        );
+        expect(unreadyReason(producer)).toContain("snapshot");
+        expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
+        expect(log.events("writes-refused").length).toBe(2);
+        expect((await admin.stats()).states.waiting).toBe(1);
+        expect((await admin.list("waiting", 10)).emails.length).toBe(1);
+        expect((await admin.show(one.id))!.state).toBe("waiting");
+        const fix = String(log.events("writes-refused")[0]!["fix"]);
+        expect(fix).toBe(
+          durability === "trust" ? "" : "CONFIG SET stop-writes-on-bgsave-error no; CONFIG REWRITE",
+        );
+        rmdirSync(join(redis.folder, "dump.rdb"));
+        redis.cli("BGSAVE");
+        await eventually("it is found ready again", () => producer.health().ok && consumer.health().ok);
+        expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
+      }));
   }
 
   // Commands that are called directly, that run scripts, and that only scripts call.
   for (const command of ["get", "info", "evalsha", "hset", "zadd"]) {
-    test(
-      `whose user may not run ${command} is reported with Redis's error, and works once it may`,
-      () =>
-        withRedis({}, async (redis) => {
-          redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all", `-${command}`);
-          const log = recordingLog();
-          const url = redis.url.replace("redis://", "redis://mail:secret-word@");
-          const options = optionsFor(url, { log });
-          const [producer, consumer] = [new RedisProducer(options), new RedisConsumer(options)];
-          closing.push(() => Promise.all([producer.close(), consumer.close()]));
-          await eventually("both report it", () =>
-            [producer, consumer].every((store) => unreadyReason(store).startsWith("NOPERM ")),
-          );
-          for (const store of [producer, consumer])
-            expect(unreadyReason(store).toLowerCase()).toContain(command);
-          expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
-          expect(log.events("writes-refused").map(({ reason }) => reason)).toEqual(
-            [producer, consumer].map(unreadyReason),
-          );
-          redis.cli("ACL", "SETUSER", "mail", `+${command}`);
-          await eventually("they are permitted now", () => producer.health().ok && consumer.health().ok);
-          expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
-        }),
-      30_000,
-    );
+    test(`whose user may not run ${command} is reported with Redis's error, and works once it may`, () =>
+      withRedis({}, async (redis) => {
+        redis.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all", `-${command}`);
+        const log = recordingLog();
+        const url = redis.url.replace("redis://", "redis://mail:secret-word@");
+        const options = optionsFor(url, { log });
+        const [producer, consumer] = [new RedisProducer(options), new RedisConsumer(options)];
+        closing.push(() => Promise.all([producer.close(), consumer.close()]));
+        await eventually("both report it", () =>
+          [producer, consumer].every((store) => unreadyReason(store).startsWith("NOPERM ")),
+        );
+        for (const store of [producer, consumer])
+          expect(unreadyReason(store).toLowerCase()).toContain(command);
+        expect((await producer.submit(submission(), within(3000))).kind).toBe("failed");
+        expect(log.events("writes-refused").map(({ reason }) => reason)).toEqual(
+          [producer, consumer].map(unreadyReason),
+        );
+        redis.cli("ACL", "SETUSER", "mail", `+${command}`);
+        await eventually("they are permitted now", () => producer.health().ok && consumer.health().ok);
+        expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
+      }));
   }
 
   test("with the permissions in docs/deploy-redis.md is written to", () =>
@@ -537,34 +500,30 @@ describe("redis: a Redis", () => {
       expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
-  test(
-    "whose replica would lose acknowledged writes causes a warning, and is used",
-    () =>
-      withRedis({}, async (primary) => {
-        const settings = { replicaof: `127.0.0.1 ${primary.port}`, appendfsync: "everysec" };
-        const replica = await startRedis(settings);
-        try {
-          for (const node of [primary, replica])
-            node.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
-          replica.cli("ACL", "SETUSER", "default", "-config", "-info");
-          const log = recordingLog();
-          const url = primary.url.replace("redis://", "redis://mail:secret-word@");
-          const producer = await producerOn(optionsFor(url, { log, minReplicas: 1 }));
-          await eventually("it is reported", () => log.events("replica-not-durable").length > 0, 40_000);
-          expect(log.events("replica-not-durable")).toEqual([
-            {
-              replica: `127.0.0.1:${replica.port}`,
-              reason: "appendfsync is everysec: a crash loses what was acknowledged last",
-              fix: "CONFIG SET appendfsync always; CONFIG REWRITE",
-            },
-          ]);
-          expect((await producer.submit(submission(), within(15_000))).kind).toBe("stored");
-        } finally {
-          await replica.stop();
-        }
-      }),
-    60_000,
-  );
+  test("whose replica would lose acknowledged writes causes a warning, and is used", () =>
+    withRedis({}, async (primary) => {
+      const settings = { replicaof: `127.0.0.1 ${primary.port}`, appendfsync: "everysec" };
+      const replica = await startRedis(settings);
+      try {
+        for (const node of [primary, replica])
+          node.cli("ACL", "SETUSER", "mail", "on", ">secret-word", "~*", "&*", "+@all");
+        replica.cli("ACL", "SETUSER", "default", "-config", "-info");
+        const log = recordingLog();
+        const url = primary.url.replace("redis://", "redis://mail:secret-word@");
+        const producer = await producerOn(optionsFor(url, { log, minReplicas: 1 }));
+        await eventually("it is reported", () => log.events("replica-not-durable").length > 0, 40_000);
+        expect(log.events("replica-not-durable")).toEqual([
+          {
+            replica: `127.0.0.1:${replica.port}`,
+            reason: "appendfsync is everysec: a crash loses what was acknowledged last",
+            fix: "CONFIG SET appendfsync always; CONFIG REWRITE",
+          },
+        ]);
+        expect((await producer.submit(submission(), within(15_000))).kind).toBe("stored");
+      } finally {
+        await replica.stop();
+      }
+    }));
 
   test("without a queue is read by an operator without creating one", () =>
     withRedis({}, async (redis) => {
@@ -580,105 +539,93 @@ describe("redis: a Redis", () => {
       expect((await producer.submit(submission(), within(5000))).kind).toBe("stored");
     }));
 
-  test(
-    "that becomes a replica is not written to",
-    () =>
-      withRedis({}, async (redis) => {
-        const producer = await producerOn(optionsFor(redis.url));
-        redis.cli("REPLICAOF", "127.0.0.1", String(shared.port));
-        expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
-        await eventually("it is noticed", () => !producer.health().ok);
-      }),
-    20_000,
-  );
+  test("that becomes a replica is not written to", () =>
+    withRedis({}, async (redis) => {
+      const producer = await producerOn(optionsFor(redis.url));
+      redis.cli("REPLICAOF", "127.0.0.1", String(shared.port));
+      expect((await producer.submit(submission(), within(1500))).kind).toBe("failed");
+      await eventually("it is noticed", () => !producer.health().ok);
+    }));
 
-  test(
-    "with too few replicas acknowledges and delivers nothing, and with enough it does",
-    () =>
-      withRedis({}, async (primary) => {
-        const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
-        try {
-          const options = optionsFor(primary.url, { minReplicas: 1 });
-          const producer = await producerOn(options);
-          const consumer = await consumerOn(options);
-          const admin = await adminOn(options);
-          const first = submission();
-          expect((await producer.submit(first, within(15_000))).kind).toBe("stored");
-          const claimed = await consumer.claim(claimRequest());
-          if (claimed.kind !== "batch") throw new Error(claimed.kind);
-          await consumer.settle(claimed.batch, {
-            fates: [{ id: first.id, kind: "sent", record: "{}" }],
-            counts: {},
-          });
+  test("with too few replicas acknowledges and delivers nothing, and with enough it does", () =>
+    withRedis({}, async (primary) => {
+      const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
+      try {
+        const options = optionsFor(primary.url, { minReplicas: 1 });
+        const producer = await producerOn(options);
+        const consumer = await consumerOn(options);
+        const admin = await adminOn(options);
+        const first = submission();
+        expect((await producer.submit(first, within(15_000))).kind).toBe("stored");
+        const claimed = await consumer.claim(claimRequest());
+        if (claimed.kind !== "batch") throw new Error(claimed.kind);
+        await consumer.settle(claimed.batch, {
+          fates: [{ id: first.id, kind: "sent", record: "{}" }],
+          counts: {},
+        });
 
-          replica.kill("SIGSTOP");
-          const second = submission();
-          expect((await producer.submit(second, within(1500))).kind).toBe("failed");
-          // Nor is it acknowledged over a connection that wrote nothing because the email is already known.
-          const other = await producerOn(options);
-          expect((await other.submit(second, within(1500))).kind).toBe("failed");
-          // It may be queued nevertheless, and stays so.
-          expect((await admin.show(second.id))!.state).toBe("waiting");
-          expect((await consumer.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
-          // An operator's changes are made, but a failover could undo them.
-          const changes = [
-            () => admin.setPaused(true),
-            () => admin.setPaused(false),
-            () => admin.retry([{ id: second.id, seenHistory: "", history: "" }], {}),
-            () => admin.delete([first.id]),
-            () => admin.clear(1, 0),
-          ];
-          for (const change of changes) await expect(change()).rejects.toThrow("0 replicas acknowledged");
+        replica.kill("SIGSTOP");
+        const second = submission();
+        expect((await producer.submit(second, within(1500))).kind).toBe("failed");
+        // Nor is it acknowledged over a connection that wrote nothing because the email is already known.
+        const other = await producerOn(options);
+        expect((await other.submit(second, within(1500))).kind).toBe("failed");
+        // It may be queued nevertheless, and stays so.
+        expect((await admin.show(second.id))!.state).toBe("waiting");
+        expect((await consumer.claim(claimRequest({ leaseMs: 4000 }))).kind).toBe("unreplicated");
+        // An operator's changes are made, but a failover could undo them.
+        const changes = [
+          () => admin.setPaused(true),
+          () => admin.setPaused(false),
+          () => admin.retry([{ id: second.id, seenHistory: "", history: "" }], {}),
+          () => admin.delete([first.id]),
+          () => admin.clear(1, 0),
+        ];
+        for (const change of changes) await expect(change()).rejects.toThrow("0 replicas acknowledged");
 
-          replica.kill("SIGCONT");
-          expect(await producer.submit(second, within(10_000))).toMatchObject({
-            kind: "stored",
-            repeated: true,
-          });
-        } finally {
-          await replica.stop();
+        replica.kill("SIGCONT");
+        expect(await producer.submit(second, within(10_000))).toMatchObject({
+          kind: "stored",
+          repeated: true,
+        });
+      } finally {
+        await replica.stop();
+      }
+    }));
+
+  test("with too few replicas has neither taken over nor handed over what a move brings, and with enough it has", () =>
+    withRedis({}, async (primary) => {
+      const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
+      try {
+        const options = optionsFor(primary.url, { minReplicas: 1 });
+        const producer = await producerOn(options);
+        const admin = await adminOn(options);
+        const one = submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
+        expect((await producer.submit(one, within(15_000))).kind).toBe("stored");
+        const { keys } = await admin.listKeys(10);
+        const letter = { ...submission(), submittedAtMs: 1, diedAtMs: 2, history: "h" };
+        const steps = {
+          listKeys: () => admin.listKeys(10),
+          rememberKeys: () => admin.rememberKeys(keys),
+          adopt: () => admin.adopt([letter]),
+          setMoving: () => admin.setMoving(true),
+        };
+        replica.kill("SIGSTOP");
+        for (const step of Object.values(steps))
+          await expect(step()).rejects.toThrow("0 replicas acknowledged");
+        replica.kill("SIGCONT");
+        // A move repeats what was not acknowledged.
+        for (const [name, step] of Object.entries(steps)) {
+          await eventually(`${name} is acknowledged`, () =>
+            step().then(
+              () => true,
+              () => false,
+            ),
+          );
         }
-      }),
-    30_000,
-  );
-
-  test(
-    "with too few replicas has neither taken over nor handed over what a move brings, and with enough it has",
-    () =>
-      withRedis({}, async (primary) => {
-        const replica = await startRedis({ replicaof: `127.0.0.1 ${primary.port}` });
-        try {
-          const options = optionsFor(primary.url, { minReplicas: 1 });
-          const producer = await producerOn(options);
-          const admin = await adminOn(options);
-          const one = submission({ idempotency: { key: "k", fingerprint: "f", token: "" } });
-          expect((await producer.submit(one, within(15_000))).kind).toBe("stored");
-          const { keys } = await admin.listKeys(10);
-          const letter = { ...submission(), submittedAtMs: 1, diedAtMs: 2, history: "h" };
-          const steps = {
-            listKeys: () => admin.listKeys(10),
-            rememberKeys: () => admin.rememberKeys(keys),
-            adopt: () => admin.adopt([letter]),
-            setMoving: () => admin.setMoving(true),
-          };
-          replica.kill("SIGSTOP");
-          for (const step of Object.values(steps))
-            await expect(step()).rejects.toThrow("0 replicas acknowledged");
-          replica.kill("SIGCONT");
-          // A move repeats what was not acknowledged.
-          for (const [name, step] of Object.entries(steps)) {
-            await eventually(`${name} is acknowledged`, () =>
-              step().then(
-                () => true,
-                () => false,
-              ),
-            );
-          }
-          expect(await admin.adopt([letter])).toEqual(["known"]);
-        } finally {
-          await replica.stop();
-        }
-      }),
-    30_000,
-  );
+        expect(await admin.adopt([letter])).toEqual(["known"]);
+      } finally {
+        await replica.stop();
+      }
+    }));
 });

@@ -51,7 +51,7 @@ describe("redis: a store whose format becomes newer under running processes", ()
     await expect(admin.setPaused(true)).rejects.toThrow(QueueMissing);
     expect(await producer.submit(submission(), within(20_000))).toMatchObject({ kind: "stored" });
     expect((await admin.stats()).states.waiting).toBe(1);
-  }, 30_000);
+  });
 });
 
 /** The keys that a settlement writes, one for each of its effects. */
@@ -187,4 +187,4 @@ test("redis: a Redis whose own clock is ahead for a moment strands nothing, and 
     await redis.stop();
     clock.stop();
   }
-}, 60_000);
+});

@@ -284,7 +284,7 @@ describe("sqlite: the file", () => {
     expect(await server.event("store-unusable")).toMatchObject({
       reason: expect.stringContaining("has format"),
     });
-  }, 30_000);
+  });
 
   test("that becomes one of a newer version is no longer read", async () => {
     const folder = newFolder();
@@ -707,7 +707,7 @@ test("sqlite: processes whose own clock is ahead for a moment strand nothing, an
   } finally {
     clock.stop();
   }
-}, 30_000);
+});
 
 describe("sqlite: a step of the clock that no sweep has noticed yet", () => {
   let offsetMs = 0;
@@ -971,7 +971,7 @@ describe.skipIf(!hasSmallDisk)(`sqlite: a disk${orWhyNot}`, () => {
       later: "the disk of DATA_DIR is full (ENOSPC): it has no inodes left",
       acceptsAgain: true,
     });
-  }, 30_000);
+  });
 
   test("that is full from the start is waited for", async () => {
     expect(await runOnSmallDisk("size=80m", "from-the-start")).toEqual({

@@ -59,7 +59,7 @@ describe.each(Object.keys(ends))("sentinel: a primary that is %s", (how) => {
     expect((await consumer.claim(claimRequest())).kind).toBe("empty");
     expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
     await woken.promise;
-  }, 120_000);
+  });
 });
 
 test("sentinel: a primary that is cut off with a Sentinel, and goes on by their word, is left", async () => {
@@ -82,14 +82,14 @@ test("sentinel: a primary that is cut off with a Sentinel, and goes on by their 
   await eventually("the old primary follows", () => old.cli("ROLE").startsWith("slave"));
   const stats = await eventually("the operator is answered", () => admin.stats().catch(() => undefined));
   expect(stats.states.waiting).toBe(emails.length);
-}, 120_000);
+});
 
 test("sentinel: one that hangs, though it is the first, delays no connection", async () => {
   const setup = await start();
   setup.sentinels[0]!.kill("SIGSTOP");
   const { producer } = await open(setup.url);
   expect((await producer.submit(submission(), within(30_000))).kind).toBe("stored");
-}, 60_000);
+});
 
 test("sentinel: others are learned from the only one that is configured, and asked when it has died", async () => {
   const setup = await start();
@@ -99,7 +99,7 @@ test("sentinel: others are learned from the only one that is configured, and ask
   old.kill("SIGKILL");
   expect((await producer.submit(submission(), within(60_000))).kind).toBe("stored");
   await eventually("another node is the primary", () => setup.primary() !== old);
-}, 120_000);
+});
 
 test("sentinel: one that names a node which nobody else follows misleads no connection", async () => {
   const [setup, isolated] = await Promise.all([start(), startRedis()]);
@@ -110,7 +110,7 @@ test("sentinel: one that names a node which nobody else follows misleads no conn
   await setup.failOver();
   await open(urlOf(setup, stale, setup.sentinels[1]!));
   await allLeadTo(setup.primary);
-}, 60_000);
+});
 
 test("sentinel: a connection that began with one that was cut off leaves its node when others answer", async () => {
   const [setup, isolated] = await Promise.all([start(), startRedis()]);
@@ -125,7 +125,7 @@ test("sentinel: a connection that began with one that was cut off leaves its nod
   for (const sentinel of setup.sentinels) sentinel.kill("SIGCONT");
   // They may take the primary for dead, since they have not heard of it, and fail over once more.
   await allLeadTo(setup.primary);
-}, 60_000);
+});
 
 test("sentinel: another one that answers at the address of one that was learned misleads no connection", async () => {
   const [setup, foreign] = await Promise.all([start(), startRedis()]);
@@ -151,7 +151,7 @@ test("sentinel: another one that answers at the address of one that was learned 
   );
   await allLeadTo(setup.primary);
   expect(foreign.cli("CLIENT", "LIST")).not.toContain("reliable-email");
-}, 60_000);
+});
 
 describe("sentinel: a URL of the wrong kind", () => {
   const reasonOf = async (url: string) => {
@@ -185,5 +185,5 @@ describe("sentinel: a URL of the wrong kind", () => {
       expect.stringContaining(`use redis://127.0.0.1:${plain.port}`),
       expect.stringContaining(`this Sentinel knows no primary called other, only ${setup.name}`),
     ]);
-  }, 60_000);
+  });
 });

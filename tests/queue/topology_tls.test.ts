@@ -58,7 +58,7 @@ test("tls: every connection to a cluster uses it, and checks the certificate", a
   await eventually("all slots are served", () => redis.cli("CLUSTER", "INFO").includes("cluster_state:ok"));
   await check(`rediss+cluster://127.0.0.1:${port}`, true);
   expect(await check(`rediss+cluster://127.0.0.1:${port}`, false, "")).toContain("certificate");
-}, 60_000);
+});
 
 test("tls: every connection to Sentinels and their primary uses it", async () => {
   const primary = await startWithTls({ "tls-replication": "yes" });
@@ -70,4 +70,4 @@ test("tls: every connection to Sentinels and their primary uses it", async () =>
   });
   await check(`rediss+sentinel://127.0.0.1:${port}/queue`, true);
   expect(await check(`rediss+sentinel://127.0.0.1:${port}/queue`, false, "")).toContain("certificate");
-}, 60_000);
+});

@@ -40,5 +40,4 @@ test.each(replicatedKinds)(
       await store.stop();
     }
   },
-  120_000,
 );
