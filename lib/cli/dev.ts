@@ -8,10 +8,10 @@ import { makeDir } from "../runtime/durable_dir.ts";
 import { errorCode } from "../runtime/errors.ts";
 import { createLog, type Log, type LogEntry, openStdout } from "../runtime/log.ts";
 import { isSandbox, outboxIn, sandboxNames } from "../providers/registry.ts";
-import { redisAddress } from "../runtime/redis_url.ts";
 import { CannotStart, runService, type Service, type ServiceContext, urlOf } from "../runtime/service.ts";
 import { defineCommand } from "./command.ts";
 import { Failure } from "./output.ts";
+import { locationOf } from "./queue/location.ts";
 
 export interface DevSettings {
   readonly server: Config;
@@ -188,7 +188,9 @@ export function banner(
   if (webAddress !== undefined) lines.push(`Web client  ${webAddress}`);
   if (senders.some(isSandbox)) lines.push(`Sent mail   ${outboxIn(config.dataDir)}/ (one .eml per email)`);
   if (real !== "") lines.push(`Sent mail   for real, by ${real}`);
-  lines.push(`Queue       ${queueOf(config)}`, "", ...remarks, ...(remarks.length > 0 ? [""] : []));
+  const embedded = config.queue.kind === "sqlite" ? "/ (embedded)" : "";
+  lines.push(`Queue       ${locationOf(config.queue)}${embedded}`, "");
+  if (remarks.length > 0) lines.push(...remarks, "");
   lines.push(
     config.apiTokens === undefined ? "Send an email:" : "Send an email, with one of API_TOKENS as TOKEN:",
     "",
@@ -208,9 +210,4 @@ function curlArguments({ apiTokens, defaultFrom, allowedFrom }: Config): string 
     "-d subject=Hi -d body=Hello -d to=jane@example.org",
     ...(defaultFrom === undefined ? [`-d from=${allowed.replace(/^@/, "dev@")}`] : []),
   ].join(" ");
-}
-
-function queueOf({ queue }: Config): string {
-  if (queue.kind === "sqlite") return `${queue.folder}/ (embedded)`;
-  return `Redis at ${redisAddress(queue.url)}, keys under ${queue.prefix}`;
 }

@@ -11,7 +11,7 @@ import {
   ask,
   type CopiedKeys,
   copyClosedKeys,
-  copyOpenKeys,
+  copyKeys,
   copyRecentKeys,
   finishInterrupted,
   type Move,
@@ -91,7 +91,7 @@ interface Wanted {
 
 async function advanceMove(move: Move, { copy, close, "no-wait": noWait }: Wanted): Promise<MoveResult> {
   await checkTarget(move);
-  if (copy) return { step: "copied", keys: await copyOpenKeys(move) };
+  if (copy) return { step: "copied", keys: await copyKeys(move) };
   const { moving } = await ask(move.source, (admin) => admin.stats());
   if (!moving) {
     if (close) return closeQueue(move);
@@ -104,11 +104,13 @@ async function advanceMove(move: Move, { copy, close, "no-wait": noWait }: Wante
 }
 
 async function closeQueue(move: Move): Promise<MoveResult> {
-  const open = await copyOpenKeys(move);
+  const { nowMs } = await ask(move.source, (admin) => admin.stats());
+  const monotonicMs = performance.now();
+  const open = await copyKeys(move);
   if (move.signal.aborted) return { step: "copied", keys: open };
   await beginMove(move);
   try {
-    const recent = await copyRecentKeys(move, open.began);
+    const recent = await copyRecentKeys(move, nowMs, monotonicMs);
     return { step: "closed", keys: { ...open, added: open.added + recent.added } };
   } catch (error) {
     throw error instanceof Failure ? new Failure(`${error.message}\n${closedText}`) : error;

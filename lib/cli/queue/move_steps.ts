@@ -63,10 +63,10 @@ export interface CopiedKeys {
 }
 
 /**
- * Copies idempotency keys.
+ * Copies idempotency keys. If the source goes on accepting new ones, {@link copyRecentKeys} has little left to do.
  * @param sinceMs only those that were used for an email after this time, by `performance.now()`
  */
-async function copyKeys(
+export async function copyKeys(
   { source, target, signal, showProgress }: Move,
   sinceMs = -Infinity,
 ): Promise<CopiedKeys> {
@@ -84,27 +84,17 @@ async function copyKeys(
   return sum;
 }
 
-/** The clock of the source when a copy began. */
-interface Beginning {
-  readonly nowMs: number;
-  /** By `performance.now()`. */
-  readonly monotonicMs: number;
-}
-
-/** Copies the keys of a source that goes on accepting new ones; then {@link copyRecentKeys} has little to do. */
-export async function copyOpenKeys(move: Move): Promise<CopiedKeys & { readonly began: Beginning }> {
-  const { nowMs } = await ask(move.source, (admin) => admin.stats());
-  const began = { nowMs, monotonicMs: performance.now() };
-  return { ...(await copyKeys(move)), began };
-}
-
-/** Copies the keys that were used since, once the source accepts no new ones. */
-export async function copyRecentKeys(move: Move, began: Beginning): Promise<CopiedKeys> {
-  const { nowMs, clockStep } = await ask(move.source, (admin) => admin.stats());
-  const steppedByMs = nowMs - began.nowMs - (performance.now() - began.monotonicMs);
+/**
+ * Copies the keys that were used since a first copy began, once the source accepts no new ones.
+ * @param nowMs the clock of the source at that time
+ * @param monotonicMs that time by `performance.now()`
+ */
+export async function copyRecentKeys(move: Move, nowMs: number, monotonicMs: number): Promise<CopiedKeys> {
+  const stats = await ask(move.source, (admin) => admin.stats());
+  const steppedByMs = stats.nowMs - nowMs - (performance.now() - monotonicMs);
   // Keys are found by their expiry, which is wrong while the clock is.
-  const isSteady = clockStep === undefined && Math.abs(steppedByMs) < clockMarginMs / 2;
-  return isSteady ? copyKeys(move, began.monotonicMs) : copyClosedKeys(move);
+  const isSteady = stats.clockStep === undefined && Math.abs(steppedByMs) < clockMarginMs / 2;
+  return isSteady ? copyKeys(move, monotonicMs) : copyClosedKeys(move);
 }
 
 /** Copies the keys of a source that accepts no new ones. If a step of its clock may have hidden some, several times. */
