@@ -1,10 +1,9 @@
 // The partitions of a queue: independent parts, each with all its keys in one hash slot, so that a cluster can hold them
 // on several nodes. The partition of an id is a function of the id, and never changes.
 
-import { hashSlot } from "./topology/hash_slot.ts";
+import { hashSlot, slots } from "./topology/hash_slot.ts";
 
 export const partitionsMax = 64;
-const slots = 16_384;
 
 /**
  * The partition of an email's or a batch's id, or of an idempotency key: its CRC-32 (as in zlib) modulo the number of

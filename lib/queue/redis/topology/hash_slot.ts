@@ -1,6 +1,6 @@
 // The slot of a key in a Redis Cluster.
 
-const slots = 16_384;
+export const slots = 16_384;
 
 /** CRC16 (XMODEM) of the key, or of the text in its first braces unless that is empty: the Redis Cluster Specification. */
 export function hashSlot(key: string): number {
