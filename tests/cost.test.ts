@@ -175,11 +175,13 @@ describe("cost: Redis", () => {
 describe("cost: the embedded queue", () => {
   const folder = mkdtempSync(join(tmpdir(), "reliable-email-cost-"));
   const prepare = Database.prototype.prepare;
+  const prepared: string[] = [];
   let statements = 0;
   let life: Life;
   beforeAll(async () => {
     Database.prototype.prepare = function prepareCounted(this: Database, ...parameters: [string]) {
       const statement = prepare.apply(this, parameters);
+      prepared.push(parameters[0]);
       for (const name of ["run", "get", "all"] as const) {
         const execute = statement[name].bind(statement) as (...values: never[]) => unknown;
         statement[name] = ((...values: never[]) => {
@@ -214,5 +216,10 @@ describe("cost: the embedded queue", () => {
   ];
   test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {
     expectWithin(await costOf(life, [step, emails], { pid: process.pid, read }), limit);
+  });
+
+  test("no statement shows its parameters to the planner, which would prepare it again for each value", () => {
+    expect(prepared.length).toBeGreaterThan(30);
+    expect(prepared.filter((sql) => /(?<!\+)\?/.test(sql))).toEqual([]);
   });
 });
