@@ -140,8 +140,9 @@ function compile(outfile: string, commit: string, flags: readonly string[]): voi
       "--format=esm",
       // Compiles to machine code only what runs eight times as often as usual. lib/cli/main.ts ends this after a second.
       "--compile-jit-policy=8",
-      // The package `debug`, which ioredis uses, then does without node:tty.
+      // The package `debug`, which ioredis uses, then does without node:tty, and prints no emails whatever DEBUG says.
       "--define=process.browser=true",
+      "--define=process.env.DEBUG=undefined",
       // Embedded, so that stack traces show source lines.
       "--sourcemap",
       // Otherwise it would read configuration from whatever folder it is started in, and run code named there.

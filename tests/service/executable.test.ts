@@ -16,6 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { eventually } from "../support/eventually.ts";
+import { startRedis } from "../support/redis.ts";
 import { post, startCommand } from "../support/service.ts";
 import { clientAt } from "../support/web_client.ts";
 
@@ -102,6 +103,26 @@ test("executable: files in the folder where it starts have no effect", async () 
   expect(await other.exited).toBe(2);
   expect(other.stderr()).toMatch(/^Cannot start: HOST .*\n$/);
   expect(existsSync(sprung)).toBe(false);
+});
+
+test("executable: a DEBUG in the environment makes no package print emails", async () => {
+  const redis = await startRedis();
+  try {
+    const server = startCommand([executable, "server"], {
+      env: { DEBUG: "*", PORT: "0", ADMIN_PORT: "", REDIS_URL: redis.url },
+      cwd: "/",
+      ...nobody,
+    });
+    const { port } = await server.event("server-listening");
+    const email = { subject: "Hi", body: "Hello", to: "jane@example.org", from: "me@example.org" };
+    expect((await post(`http://127.0.0.1:${String(port)}/`, email)).status).toBe(200);
+    expect(await server.kill("SIGTERM")).toBe(0);
+    await eventually("it has said so", () => server.lines.some(({ event }) => event === "stopped"));
+    expect(server.lines.filter(({ event }) => event === undefined)).toEqual([]);
+    expect(server.stderr()).toBe("");
+  } finally {
+    await redis.stop();
+  }
 });
 
 test("executable: as nobody, with only settings, it delivers acknowledged emails across kill -9", async () => {
