@@ -72,6 +72,10 @@ export class QueueFormat {
     const others = partition === 0 ? [...this.#found] : [[0, this.#found.get(0)] as const];
     const [other] = others.find(([, kind]) => kind === "present") ?? [];
     if (other === undefined || (await this.read(connection)).kind !== "absent") return undefined;
+    return this.#lossOf(tag, other);
+  }
+
+  #lossOf(tag: string, other: number): StoreState {
     const reason = `it has lost its data: partition ${other} has the queue's format, but it has not`;
     const fix = `SET ${tag}:format "${formatText(this.#partitions)}"`;
     return refuse("store-not-durable", reason, [`restore its data or, to give them up: ${fix}`]);
@@ -91,10 +95,13 @@ export class QueueFormat {
       const reason = `the queue is created once all its partitions can be used; not yet ${missing.join(", ")}`;
       return { kind: "pending", reason };
     }
-    return this.#createIn(
-      incomplete.map((number) => this.#offers.get(number)!),
-      minReplicas,
-    );
+    const offers = incomplete.map((number) => this.#offers.get(number)!);
+    const [first] = offers;
+    const complete = numbers.find((number) => !incomplete.includes(number));
+    // Several were lost, and partition 0 is one of them.
+    if (first?.partition === 0 && complete !== undefined && (await this.read(first)).kind === "absent")
+      return this.#lossOf(connection.tag, complete);
+    return this.#createIn(offers, minReplicas);
   }
 
   /**
