@@ -705,8 +705,11 @@ inWorld("emails that die together are logged in few lines, with the kind of fail
     },
   });
   await world.startWorker({ ...onlyResend, log });
-  await world.drained();
-  const lines = log.events("dead-letter");
+  // The store knows it first, then the log.
+  const lines = await eventually("both lines", () => {
+    const written = log.events("dead-letter");
+    return written.length >= 2 ? written : undefined;
+  });
   expect(lines.map(({ count }) => count)).toEqual([50, 50]);
   expect(lines.flatMap((line) => line["ids"]).toSorted()).toEqual(ids.toSorted());
   const { batch } = lines[0]!;
