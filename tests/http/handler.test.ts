@@ -472,6 +472,17 @@ describe("bytes after a body", () => {
     expect(server.submissions).toEqual([]);
   });
 
+  test("submit: a request that Bun refuses after it is not queued, even if its body arrives after its headers", async () => {
+    const server = serve();
+    const raw = await connectRaw(server.port);
+    const [headers = "", body = ""] = wire(leastForm).split("\r\n\r\n");
+    raw.write(`${headers}\r\n\r\n`);
+    await eventually("it is in progress", () => server.handler.load().submissions === 1);
+    raw.write(`${body}nonsense\r\n\r\n`);
+    expect(await raw.closed()).not.toContain("200 OK");
+    expect(server.submissions).toEqual([]);
+  });
+
   test("submit: an announced trailer is refused as JSON", async () => {
     const server = serve();
     const raw = await connectRaw(server.port);

@@ -37,7 +37,10 @@ export class Uploads {
     this.limits = limits;
   }
 
-  /** Undefined if there are too many. */
+  /**
+   * Undefined if there are too many.
+   * @param startMs now, by `performance.now()`
+   */
   begin(startMs: number): Upload | undefined {
     if (this.pending >= this.limits.pendingMax && !this.makeRoom()) return undefined;
     this.pending += 1;
@@ -94,7 +97,7 @@ export class Upload {
   /** The body, if it has arrived: most come together with their headers. */
   take(): Arrival | undefined {
     const arrival = this.#arrival;
-    // Otherwise it would be kept until the submission is answered.
+    // Otherwise it would stay in memory until the submission is answered.
     this.#arrival = undefined;
     return arrival;
   }
