@@ -201,7 +201,7 @@ function misspelled(names: readonly string[]): ConfigWarning[] {
   return names.flatMap((name) => {
     if (known.includes(name)) return [];
     const upper = name.toUpperCase();
-    const intended = known.find((one) => isClose(upper, one)) ?? known.find((one) => isShortened(name, one));
+    const intended = known.find((one) => isClose(upper, one)) ?? findLonger(name, known);
     return intended === undefined
       ? []
       : [{ setting: name, reason: `is not a setting: did you mean ${intended}?` }];
@@ -214,12 +214,13 @@ function isClose(name: string, known: string): boolean {
   return isWithin(known.length >= 12 ? 2 : 1, name, known);
 }
 
-/** Whether words between the first and the last are missing, as in RESEND_KEY and RESEND_KEY_FILE. */
-function isShortened(name: string, known: string): boolean {
+/** Finds the name that has more words between the first and the last: RESEND_API_KEY for RESEND_KEY. */
+function findLonger(name: string, known: readonly string[]): string | undefined {
   const [first, last] = [name.slice(0, name.indexOf("_") + 1), name.slice(name.lastIndexOf("_"))];
-  if (!known.startsWith(first) || !known.endsWith(last)) return false;
-  if (!/^[A-Z]+(_[A-Z]+)+$/.test(name.replace(/_FILE$/, ""))) return false;
-  return new RegExp(`^${name.replaceAll("_", "_(?:[A-Z]+_)*")}$`).test(known);
+  const similar = known.filter((one) => one.startsWith(first) && one.endsWith(last));
+  if (similar.length === 0 || !/^[A-Z]+(_[A-Z]+)+$/.test(name.replace(/_FILE$/, ""))) return undefined;
+  const pattern = new RegExp(`^${name.replaceAll("_", "_(?:[A-Z]+_)*")}$`);
+  return similar.find((one) => pattern.test(one));
 }
 
 /**
@@ -230,6 +231,10 @@ function isShortened(name: string, known: string): boolean {
 function isWithin(edits: number, a: string, b: string): boolean {
   if (edits === 0 || a === b) return a === b;
   if (Math.abs(a.length - b.length) > edits) return false;
+  // An edit adds at most one letter: most names differ by more, and all edits need not be tried.
+  let missing = 0;
+  for (let i = 0; i < b.length; i++) if (!a.includes(b[i]!)) missing += 1;
+  if (missing > edits) return false;
   let same = 0;
   while (same < a.length && a[same] === b[same]) same++;
   const [x, y] = [a.slice(same), b.slice(same)];
