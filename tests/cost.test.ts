@@ -222,4 +222,10 @@ describe("cost: the embedded queue", () => {
     expect(prepared.length).toBeGreaterThan(30);
     expect(prepared.filter((sql) => /(?<!\+)\?/.test(sql))).toEqual([]);
   });
+
+  test(`claims that are made together share one fsync${withoutFsyncs}`, async () => {
+    await life.submit(300);
+    const claims = () => Promise.all([life.claim(100), life.claim(100), life.claim(100)]);
+    expectWithin(await measure(async () => void (await claims()), process.pid, read), { fsyncs: 1 });
+  });
 });

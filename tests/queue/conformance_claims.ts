@@ -699,4 +699,17 @@ export function claiming(tools: Tools): void {
       lastFailure: "own: false",
     });
   });
+
+  test("a settlement that does not fit its batch changes nothing, nor does it affect another made at the same time", async () => {
+    const q = await queue();
+    const [first, second] = await submitMany(q, 2);
+    const wrong = await claim(q, { countMax: 1 });
+    const right = await claim(q, { countMax: 1 });
+    const misfit = [due(ids(wrong)[0]!, 0), sent(Bun.randomUUIDv7())];
+    const settlements = [settle(q, wrong, misfit), settle(q, right, [sent(ids(right)[0]!)])];
+    const settled = await Promise.allSettled(settlements);
+    expect(settled.map(({ status }) => status)).toEqual(["rejected", "fulfilled"]);
+    const states = await Promise.all([first, second].map((id) => state(q, id!)));
+    expect(states.toSorted()).toEqual(["sending", "sent"]);
+  });
 }

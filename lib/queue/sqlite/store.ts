@@ -51,6 +51,33 @@ const diskCodes =
   /^(SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)|ENOSPC|EIO|EDQUOT)/;
 const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
 
+/** One of several bodies of a transaction. */
+interface Job {
+  readonly begin: Begin;
+  readonly reject: (error: unknown) => void;
+  /** Returns a function that passes the result on. */
+  readonly run: Body<() => void>;
+}
+
+function resolveWith<T>(value: T, resolve: (value: T) => void): () => void {
+  return () => resolve(value);
+}
+
+/** If this job fails, the others of its transaction do not. */
+function runApart(db: SqliteConnection, { run, reject }: Job): () => void {
+  db.run("SAVEPOINT job");
+  try {
+    const answer = run(db);
+    db.run("RELEASE job");
+    return answer;
+  } catch (error) {
+    if (isBusy(error) || isOfDisk(error) || !db.inTransaction) throw error;
+    db.run("ROLLBACK TO job");
+    db.run("RELEASE job");
+    return () => reject(error);
+  }
+}
+
 export class Store {
   readonly #options: StoreOptions;
   readonly #path: string;
@@ -69,6 +96,7 @@ export class Store {
   #reported: string | undefined;
   #timer: Timer | undefined;
   #closed = false;
+  #jobs: Job[] = [];
 
   constructor(options: StoreOptions) {
     this.#options = options;
@@ -143,16 +171,13 @@ export class Store {
   }
 
   /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
-  async transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
-    const result = await this.#patiently((tries) =>
-      // Once a deferred transaction has begun, it fails because of another process only if it writes. So the next try
-      // takes the lock at the beginning.
-      this.#transact(tries === 0 ? begin : "BEGIN IMMEDIATE", body),
-    );
-    // Nothing else here is asynchronous: without this, a worker that settles batch after batch without a request would
-    // keep timers, signals and answers of providers waiting.
-    await new Promise(setImmediate);
-    return result;
+  transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    // Nothing else here is asynchronous: without this turn of the event loop, a worker that settles batch after batch
+    // without a request would keep timers, signals and answers of providers waiting.
+    if (this.#jobs.length === 0) setImmediate(() => void this.#runJobs());
+    this.#jobs.push({ begin, reject, run: (db) => resolveWith(body(db), resolve) });
+    return promise;
   }
 
   close(): void {
@@ -161,6 +186,25 @@ export class Store {
     this.#connection?.close();
     this.#connection = undefined;
     this.#notOpen = "closed";
+  }
+
+  /** Runs what was asked for in one turn of the event loop in one transaction, for one fsync. */
+  async #runJobs(): Promise<void> {
+    const jobs = this.#jobs;
+    this.#jobs = [];
+    const isWrite = jobs.some(({ begin }) => begin === "BEGIN IMMEDIATE");
+    try {
+      const answers = await this.#patiently((tries) =>
+        // Once a deferred transaction has begun, it fails because of another process only if it writes. So the next try
+        // takes the lock at the beginning.
+        this.#transact(isWrite || tries > 0 ? "BEGIN IMMEDIATE" : "BEGIN DEFERRED", (db) =>
+          jobs.map((job) => (jobs.length === 1 ? job.run(db) : runApart(db, job))),
+        ),
+      );
+      for (const answer of answers) answer();
+    } catch (error) {
+      for (const { reject } of jobs) reject(error);
+    }
   }
 
   #open(creates: boolean): void {
