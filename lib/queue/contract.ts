@@ -181,7 +181,12 @@ export interface ClaimRequest {
   readonly startPerSecond?: number | undefined;
 }
 
-export type ClaimResult =
+export type ClaimResult = ClaimAnswer & {
+  /** A part of the queue has not answered: it may have leased a batch, which the next claim of this claimant gets. */
+  readonly mayHaveLeased?: boolean;
+};
+
+type ClaimAnswer =
   /** `dueLeft`: emails that are still due, for any provider and batches of any size, counted up to `dueCountMax`. */
   | ({ readonly kind: "batch"; readonly dueLeft: number } & Leased)
   /** Nothing is due for this provider in these sources; `nextDueInMs`: time until something is, if known. */

@@ -57,10 +57,12 @@ export class Claims {
       dueCountMax,
       startPerSecond,
     };
+    state.openLanes.delete(lane);
     try {
       const claimed = await claimant.claim(leaseMs, ({ id, number }) =>
         consumer.claim({ ...request, claimId: id, number }),
       );
+      if (claimed.result.mayHaveLeased === true) state.openLanes.add(lane);
       if (this.#lost !== undefined) log.info("store-restored");
       this.#lost = undefined;
       // Logged once, however many claims are refused.
@@ -70,6 +72,7 @@ export class Claims {
       if (wasPaused && !this.#paused) log.info("claims-resumed");
       return claimed;
     } catch (error) {
+      state.openLanes.add(lane);
       const reason = error instanceof StoreUnavailable ? error.message : describe(error).reason;
       if (reason !== this.#lost) log.error("store-lost", { reason });
       this.#lost = reason;

@@ -47,8 +47,10 @@ export class ProviderState {
   readonly name: string;
   /** 0: nothing new, batches in doubt are still resolved. */
   readonly weight: number;
-  /** Each makes one claim at a time. */
+  /** One for each lane: each makes one claim at a time. */
   readonly claimants: Claimant[] = [];
+  /** Lanes whose last claim may have leased a batch that this worker has not got, the one asked longest ago first. */
+  readonly openLanes = new Set<number>();
   breaker: Breaker = closedBreaker;
   rate: KnownRate;
   senders: KnownSenders = noSenders;
@@ -94,10 +96,10 @@ export class ProviderState {
     return { kind: "nothing", atMs: breaker.kind === "open" ? Math.max(atMs, breaker.untilMs) : Infinity };
   }
 
-  /** Where the next claim is made: one that was not answered is repeated before new ones are made. */
+  /** Where the next claim is made. */
   get firstLane(): number {
-    const unanswered = this.claimants.findIndex(({ isUnanswered }) => isUnanswered);
-    return Math.max(0, unanswered);
+    const [lane = 0] = this.openLanes;
+    return lane;
   }
 
   /** Undefined if nothing may begin now. */

@@ -5,7 +5,7 @@ import { faults } from "../../fakes/faults.ts";
 import { createId, partitionOf } from "../../lib/queue/redis/partition.ts";
 import { eventually } from "../support/eventually.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { worldTests } from "../support/worlds.ts";
+import { times, worldTests } from "../support/worlds.ts";
 
 let redis: RedisServer;
 beforeAll(async () => {
@@ -60,6 +60,28 @@ inWorld(
     await world.drained();
     expect(world.postmark.acceptances.map(({ emailId }) => emailId).toSorted()).toEqual(ids.toSorted());
     expect((await world.stats()).counters).toMatchObject({ possible_duplicates: 2 });
+  },
+);
+
+inWorld(
+  "batches of a backlog are delivered under their leases when the answers to their claims come late",
+  { partitions },
+  async (world) => {
+    const ids = await times(800, () => world.submit({}, createId(1, partitions)));
+    const proxy = await world.openProxy();
+    // The answers behind it on the same connection are held too.
+    proxy.onlyWith = ids[350]!;
+    proxy.replies = "hold";
+    const { isIdle } = await world.startWorker({
+      url: proxy.url,
+      weights: { resend: 1 },
+      leaseMs: 3_600_000,
+    });
+    await eventually("several answers are held", () => proxy.heldReplies > 0 && isIdle());
+    proxy.replies = "pass";
+    proxy.release();
+    await world.drained();
+    expect(world.duplicates().size).toBe(0);
   },
 );
 

@@ -198,6 +198,13 @@ export class PartitionedConsumer implements Consumer {
   }
 
   async #claim(ask: Ask): Promise<ClaimResult> {
+    const result = await this.#search(ask);
+    return this.#partitions.some((partition) => partition.lane(ask.claimant).isOpen)
+      ? { ...result, mayHaveLeased: true }
+      : result;
+  }
+
+  async #search(ask: Ask): Promise<ClaimResult> {
     const { claimant, leaseMs, send } = ask;
     const asked: ConsumedPartition[] = [];
     for (const partition of this.#candidates(ask)) {

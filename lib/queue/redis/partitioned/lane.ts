@@ -39,6 +39,11 @@ export class Lane {
     return this.#claimant.isUnanswered;
   }
 
+  /** The partition may have leased a batch that nobody has taken. */
+  get isOpen(): boolean {
+    return this.hasAnswer || this.isUnanswered;
+  }
+
   /** Begins a claim, unless one is under way or answered. */
   ask(leaseMs: number, send: SendClaim): void {
     if (this.hasAnswer) return;
