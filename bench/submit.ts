@@ -26,6 +26,23 @@ const bullmq = {
   store: "redis",
   count: ({ cli }) => Number(cli("LLEN", "bull:emails:wait")),
 } as const satisfies Partial<Contestant>;
+const bareCommits: readonly Contestant[] = [
+  {
+    name: "limit: a bare group commit, Redis",
+    file: "bench/servers/bare_group_commit.ts",
+    store: "redis",
+    count: ({ cli }) => Number(cli("LLEN", "emails")),
+  },
+  {
+    name: "limit: a bare group commit, embedded",
+    file: "bench/servers/bare_group_commit.ts",
+    store: "embedded",
+    count: ({ folder }) => {
+      using file = new Database(join(folder, "bare.db"));
+      return file.query<{ count: number }, []>("SELECT count(*) AS count FROM emails").get()!.count;
+    },
+  },
+];
 
 export const contestants: readonly Contestant[] = [
   ours,
@@ -45,21 +62,12 @@ export const contestants: readonly Contestant[] = [
     store: "redis",
     count: ({ cli }) => Number(cli("XLEN", "emails")),
   },
-  {
-    name: "limit: bare group commit, Redis",
-    file: "bench/servers/bare_group_commit.ts",
-    store: "redis",
-    count: ({ cli }) => Number(cli("LLEN", "emails")),
-  },
-  {
-    name: "limit: bare group commit, SQLite",
-    file: "bench/servers/bare_group_commit.ts",
-    store: "embedded",
-    count: ({ folder }) => {
-      using file = new Database(join(folder, "bare.db"));
-      return file.query<{ count: number }, []>("SELECT count(*) AS count FROM emails").get()!.count;
-    },
-  },
+  ...bareCommits,
+  ...bareCommits.map((one) => ({
+    ...one,
+    name: one.name.replace("a bare", "a form and a bare"),
+    env: { FORM: "1" },
+  })),
   { name: "limit: our checks without I/O", file: "bench/servers/no_io.ts" },
   { name: "limit: a form without I/O", file: "bench/servers/form_only.ts" },
 ];

@@ -1,11 +1,13 @@
-// The limit of group commit: a handler that checks nothing, and a store that knows no ids. Everything that arrives
-// during a write goes into the next one: one RPUSH with REDIS_URL, otherwise one transaction in DATA_DIR/bare.db.
+// The limit of group commit: a handler that checks nothing, or with FORM=1 the least, and a store that knows no ids.
+// Everything that arrives during a write goes into the next one: one RPUSH with REDIS_URL, otherwise one transaction in
+// DATA_DIR/bare.db.
 
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { readEmail } from "./form.ts";
 
-const { REDIS_URL, DATA_DIR = "." } = process.env;
+const { REDIS_URL, DATA_DIR = ".", FORM } = process.env;
 const write = REDIS_URL === undefined ? openFile(join(DATA_DIR, "bare.db")) : openList(REDIS_URL);
 
 function openList(url: string) {
@@ -52,7 +54,10 @@ const server = Bun.serve({
   port: 0,
   development: false,
   async fetch(request) {
-    await store(await request.text());
+    const body = await request.text();
+    const email = FORM === undefined ? body : readEmail(body);
+    if (email === undefined) return Response.json({ ok: false }, { status: 400 });
+    await store(typeof email === "string" ? email : JSON.stringify(email));
     return Response.json({ ok: true, id: Bun.randomUUIDv7() });
   },
 });
