@@ -240,7 +240,8 @@ export const variants: readonly Variant[] = [
       // Only one failover: the next one would make it the primary again.
       pauseMs: [1000, 1100],
     },
-    caughtAs: /stuck/,
+    // By what its workers, or only its servers, are connected to.
+    caughtAs: /stuck|never answered with 200/,
   },
   {
     name: "acknowledges what its replicas do not have",

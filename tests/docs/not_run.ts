@@ -13,6 +13,7 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
     "bun install": "the page says not to",
     "npm test": suite,
     "npm test -- tests/policy": suite,
+    "npm test -- --update-timings": suite,
     "npm run check": suite,
     "npx bun docs/images/photograph.ts FOLDER": "tests/clients drives the same views in the same browser",
     "npx bun test --isolate tests/cli": suite,
