@@ -132,6 +132,18 @@ export const targets: readonly Target[] = [
     value: (run, queue) =>
       ratio(startup(run), `reliable-email server, ${queue}`, "limit: a compiled server that does nothing"),
   },
+  {
+    what: "memory in the last quarter of a soak / in the second",
+    is: "≤",
+    bounds: { Redis: 1.02, embedded: 1.02 },
+    value: (run, queue) => {
+      const growth = ["server", "worker"].map((process) =>
+        cellOf(run, "soak", { queue: queue.toLowerCase(), process }, "growth %"),
+      );
+      const known = growth.filter((percent) => percent !== undefined);
+      return known.length === 0 ? undefined : 1 + Math.max(...known) / 100;
+    },
+  },
 ];
 
 /** One row for each target that the run has measured. */

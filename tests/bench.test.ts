@@ -227,6 +227,10 @@ test("bench: every target is found in a whole run, compared with its bound, and 
         ),
       ],
       ["startup", rowsOf("program", programs, { "ms to the first 200": one }, [{}])],
+      [
+        "soak",
+        rowsOf("queue", storeKinds, { "growth %": 0 }, [{ process: "server" }, { process: "worker" }]),
+      ],
     ].map(([name, rows]) => ({ name, notes: [], rows }) as Table),
   };
   const rows = new Map(targetsTable(run).rows.map((row) => [row["target"], row]));
