@@ -59,6 +59,8 @@ async function grow(kind: StoreKind, backlogs: readonly number[], emails: number
       if (kind === "redis" && waiting > redisMax) continue;
       await fill(store.queue, completeEmail, waiting - filled);
       filled = waiting;
+      // Otherwise the system writes what has filled the queue to the disk while the rates are measured.
+      Bun.spawnSync(["sync"]);
       const bytes = bytesKept(store) - bytesBefore;
       const submitted = await measure(store, emails, () => submitAll(producer, emails));
       const drained = await measure(store, emails, () => drainAll(consumer, emails));
