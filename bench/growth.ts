@@ -31,8 +31,7 @@ export async function benchGrowth({ backlogs, emails }: GrowthOptions): Promise<
       `At each backlog ${emails} emails are submitted, ${submittedAtOnce} at a time, and then claimed and settled in batches of ${batchMax}, one after another.`,
     ],
     columns: [
-      ["queue", "waiting"],
-      ["bytes/email"],
+      ["queue", "waiting", "bytes/email"],
       ["submit emails/s", "submit CPU µs", "submit Redis CPU µs"],
       ["drain emails/s", "drain CPU µs", "drain Redis CPU µs", "neighbors %"],
     ],

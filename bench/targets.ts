@@ -146,17 +146,20 @@ export const targets: readonly Target[] = [
   },
 ];
 
+/** There is no target, or no measurement. */
+const notMeasured = "–";
+
 /** One row for each target that the run has measured. */
 export function targetsTable(run: Run): Table {
   const rows = targets.flatMap(({ what, is, bounds, value }): Row[] => {
     const cells = (["Redis", "embedded"] as const).map((queue) => {
       const bound = bounds[queue];
       const reached = bound === undefined ? undefined : value(run, queue);
-      if (bound === undefined || reached === undefined) return [queue, undefined] as const;
+      if (bound === undefined || reached === undefined) return [queue, notMeasured] as const;
       const isMet = is === "≤" ? reached <= bound : reached >= bound;
       return [queue, `${format(reached)} (${is} ${bound}${isMet ? "" : ", **missed**"})`] as const;
     });
-    return cells.every(([, cell]) => cell === undefined)
+    return cells.every(([, cell]) => cell === notMeasured)
       ? []
       : [{ target: what, ...Object.fromEntries(cells) }];
   });

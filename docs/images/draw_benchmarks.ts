@@ -33,7 +33,7 @@ const panels: readonly Panel[] = [
 ];
 
 const width = 880;
-const labelWidth = 290;
+const labelWidth = 312;
 const valueWidth = 180;
 const barHeight = 18;
 const rowHeight = 26;
