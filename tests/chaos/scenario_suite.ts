@@ -81,9 +81,13 @@ export function shortRuns(store: Store, atATime: number): void {
     (variant) =>
       inTurn(async () => {
         const broken = breakInto(join(folder, `broken-${variant.name.replaceAll(/\W+/g, "-")}`), variant);
-        const { name, under, kills = 0, caughtAs, drainMs = 8_000 } = variant;
-        // A variant may need several strikes to show, so faults strike until it has.
-        const extent = /accepted twice/.test(String(caughtAs)) ? { kills, duplicates: 1 } : { kills };
+        const { name, under, kills = 0, emails, caughtAs, drainMs = 8_000 } = variant;
+        const extent = {
+          kills,
+          ...(emails !== undefined && { emails }),
+          // A variant may need several strikes to show, so faults strike until it has.
+          ...(/accepted twice/.test(String(caughtAs)) && { duplicates: 1 }),
+        };
         const { failures } = await runOf({ name, about: "", ...under }, broken, drainMs, extent);
         if (caughtAs === undefined) expectNone(failures);
         else expect(failures.join("\n")).toMatch(caughtAs);
