@@ -8,7 +8,7 @@ export interface Attachment {
   readonly contentId?: string;
   /** Length of the decoded content. */
   readonly bytes: number;
-  /** Of the decoded content, in hex. */
+  /** Digest of the decoded content, in hex. */
   readonly sha256: string;
 }
 

@@ -236,7 +236,7 @@ test("bench: every target is found in a whole run, compared with its bound, and 
   const rows = new Map(targetsTable(run).rows.map((row) => [row["target"], row]));
   for (const { what, is, bounds } of targets) {
     for (const [queue, bound] of Object.entries(bounds)) {
-      // Of each ratio both sides are 1 here, except where the other one is a number.
+      // Both sides of a ratio are 1 here, except where one side is a fixed number.
       const isMet = (is === "≤" ? bound >= 1 : bound <= 1) && !what.includes("slots");
       const mark = isMet ? "" : ", **missed**";
       expect(`${what}: ${rows.get(what)?.[queue]}`).toEndWith(`(${is} ${bound}${mark})`);
