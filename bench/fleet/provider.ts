@@ -55,6 +55,7 @@ export class SimulatedProvider {
     const { name, batchMax, startRate, maxRate, namesLimit } = this.service;
     const base: Provider = {
       name,
+      batchesFiles: true,
       batchMax,
       startRate,
       maxRate,

@@ -97,6 +97,7 @@ export class SimulatedQueue {
       claim: (request) => answer(() => this.#claim(request)),
       takePermit: (request) => answer(() => this.#takePermit(request)),
       settle: (batch, settlement) => answer(() => this.#settle(batch, settlement)),
+      readFiles: unused,
       claimEnded: unused,
       sweep: unused,
       stats: unused,

@@ -4,7 +4,7 @@ import type { SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 
 export type { SandboxFaults };
 
-export type State = "waiting" | "retrying" | "sending" | "in-doubt" | "sent" | "dead";
+export type State = "scheduled" | "waiting" | "retrying" | "sending" | "in-doubt" | "sent" | "dead";
 
 /** A line of the stream `GET /api/events`. */
 export type Event =

@@ -1,27 +1,42 @@
 // An email, and how it is stored. The stored text is part of the store's format: two adjacent releases read each
 // other's emails, so a change here is a change of format.
 
-import { type FieldName, fieldNames, fields, type NamesWhere, pickFields } from "./fields.ts";
+import {
+  type FieldKinds,
+  type FieldName,
+  fieldNames,
+  fields,
+  type NamesWhere,
+  pickFields,
+  type ValueOf,
+} from "./fields.ts";
 
 type RequiredName = NamesWhere<{ isRequired: true }>;
 
 /** An email as it will be sent: every default resolved, every field checked. */
 export type Email = { readonly [name in RequiredName]: string } & {
-  readonly [name in Exclude<FieldName, RequiredName>]?: string;
+  readonly [name in Exclude<FieldName, RequiredName>]?: ValueOf<name>;
 };
 
 /** All of an email but its content: what the record of a sent email keeps. */
 export type Envelope = Pick<Email, NamesWhere<{ storedIn: "envelope" }>>;
 
-const namesStoredIn = (line: "envelope" | "content") =>
-  fieldNames.filter((name) => fields[name].storedIn === line);
+const namesStoredIn = <Line extends "envelope" | "content">(line: Line) =>
+  fieldNames.filter((name): name is NamesWhere<{ storedIn: Line }> => fields[name].storedIn === line);
 
 /** In stored order: the subject has always been the last of the envelope. */
 export const envelopeNames: readonly FieldName[] = [
   ...namesStoredIn("envelope").filter((name) => name !== "subject"),
   "subject",
 ];
-export const contentNames: readonly FieldName[] = namesStoredIn("content");
+export const contentNames: readonly NamesWhere<{ storedIn: "content" }>[] = namesStoredIn("content");
+
+const newNames = fieldNames.filter((name) => "isNew" in fields[name]);
+
+/** Whether an email has a field that the previous release does not know. */
+export function hasNewField(email: Email): boolean {
+  return newNames.some((name) => email[name] !== undefined);
+}
 
 /**
  * The stored text: two lines of JSON, the envelope and the content. A store can drop the content, or measure an email,
@@ -34,7 +49,9 @@ export function encodeEmail(email: Email): string {
 
 /** Most bytes of memory that the stored text of an email takes: JSON makes six characters of a control character. */
 export function storedBytesMax(email: Email): number {
-  const values = Object.values(email);
+  const values = Object.values(email).map((value) =>
+    typeof value === "string" ? value : JSON.stringify(value),
+  );
   const length = values.reduce((sum, value) => sum + jsonLengthMax(value), namesLength);
   return values.every((value) => storedBytes(value) === value.length) ? length : 2 * length;
 }
@@ -90,10 +107,24 @@ function hasFields(value: unknown, names: readonly FieldName[]): boolean {
   for (const name of names) {
     const field = given[name];
     const isAbsent = field === undefined && !fields[name].isRequired;
-    if (!isAbsent && typeof field !== "string") return false;
+    if (!isAbsent && !isOfKind[fields[name].kind](field)) return false;
   }
   return true;
 }
+
+const isText = (value: unknown) => typeof value === "string";
+const isListOf = (isOne: (value: unknown) => boolean) => (value: unknown) =>
+  Array.isArray(value) && value.every(isOne);
+
+const isOfKind: Readonly<Record<keyof FieldKinds, (value: unknown) => boolean>> = {
+  text: isText,
+  addresses: isListOf(isText),
+  pairs: isListOf(isListOf(isText)),
+  files: isListOf((value) => {
+    const { filename, content_type, size, sha256 } = (value ?? {}) as Readonly<Record<string, unknown>>;
+    return [filename, content_type, sha256].every(isText) && Number.isSafeInteger(size);
+  }),
+};
 
 /** Quotes nothing of the text, since errors may be logged. */
 function notAnEmail(): Error {

@@ -8,15 +8,50 @@ export const subjectMax = 2000;
 /** Longest `body` and longest `html`, bytes of UTF-8 (Postmark's limit). It also bounds what one email takes of the store. */
 export const textBytesMax = 5_000_000;
 
-export interface Field {
+/** The kinds of fields, each with the type of its values in an email. */
+export interface FieldKinds {
+  readonly text: string;
+  /** In the given order. */
+  readonly addresses: readonly string[];
+  /** In the given order. */
+  readonly pairs: readonly Pair[];
+  /** In the given order. */
+  readonly files: readonly Attachment[];
+}
+
+/** A mail header or a tag. Not a member of an object: `__proto__` is a name like any other. */
+export type Pair = readonly [name: string, value: string];
+
+/** A file of an email. Its content is stored apart from the email. */
+export interface Attachment {
+  readonly filename: string;
+  /** Its media type, without parameters unless the extension of the name is unknown. */
+  readonly content_type: string;
+  /** Bytes. */
+  readonly size: number;
+  /** SHA-256 of the content, in hexadecimal. */
+  readonly sha256: string;
+  /** By which `html` refers to it: `cid:` and this id. */
+  readonly content_id?: string;
+}
+
+interface AnyField {
+  readonly kind: keyof FieldKinds;
   /** Its name for people. Absent for a display name, which is shown with its address. */
   readonly label?: string;
   /** Every email has one. A submission without `from` is given the default. */
   readonly isRequired: boolean;
-  /** Whitespace at both ends is removed before the checks. */
-  readonly isTrimmed: boolean;
   /** The envelope is kept in the record of a sent email, the content is dropped. */
   readonly storedIn: "envelope" | "content";
+  /** The previous release does not know it: an email that has it is never given to a worker of that release. */
+  readonly isNew?: true;
+}
+
+/** A field with one value. */
+export interface Field extends AnyField {
+  readonly kind: "text";
+  /** Whitespace at both ends is removed before the checks. */
+  readonly isTrimmed: boolean;
   /** The fault of a value that is not empty, as a text for the client. */
   readonly faultOf: (value: string) => string | undefined;
   /** The field with the address that this one is the display name of. */
@@ -24,6 +59,7 @@ export interface Field {
 }
 
 const line = {
+  kind: "text",
   isRequired: false,
   isTrimmed: true,
   storedIn: "envelope",
@@ -39,6 +75,7 @@ const address = {
 } as const;
 
 const text = {
+  kind: "text",
   isRequired: false,
   isTrimmed: false,
   storedIn: "content",
@@ -52,6 +89,8 @@ const text = {
       : undefined;
   },
 } as const satisfies Partial<Field>;
+
+const added = { isRequired: false, storedIn: "envelope", isNew: true } as const satisfies Partial<AnyField>;
 
 /** In the order in which errors name them. Fingerprints depend on the order too: a new field goes to the end. */
 export const fields = {
@@ -74,33 +113,45 @@ export const fields = {
   from_name: { ...line, nameOf: "from" },
   html: { ...text, label: "HTML" },
   reply_to: { ...address, label: "Reply to" },
-} as const satisfies Record<string, Field>;
+  cc: { ...added, kind: "addresses", label: "Cc" },
+  bcc: { ...added, kind: "addresses", label: "Bcc" },
+  headers: { ...added, kind: "pairs", label: "Headers" },
+  tags: { ...added, kind: "pairs", label: "Tags" },
+  attachments: { ...added, kind: "files", label: "Attachments" },
+  send_at: { ...line, ...added, label: "Send at" },
+} as const satisfies Record<string, Field | AnyField>;
 
 export type FieldName = keyof typeof fields;
+/** The fields with one value. */
+export type TextName = NamesWhere<{ kind: "text" }>;
 
 /** The names of those rows that have a property. */
 export type NamesWhere<Property> = {
   [name in FieldName]: (typeof fields)[name] extends Property ? name : never;
 }[FieldName];
 
-/** Fields that may be absent, as text. */
-export type FieldValues = { [name in FieldName]?: string };
+/** The value of a field in an email. */
+export type ValueOf<Name extends FieldName> = FieldKinds[(typeof fields)[Name]["kind"]];
+
+/** Fields that may be absent. */
+export type FieldValues = { [name in FieldName]?: ValueOf<name> };
 
 export const fieldNames = Object.keys(fields) as FieldName[];
+export const textNames = fieldNames.filter((name): name is TextName => fields[name].kind === "text");
 
 /** The name of a field for people. */
 export function labelOf(name: FieldName): string | undefined {
-  const { label }: Field = fields[name];
+  const { label }: AnyField = fields[name];
   return label;
 }
 
-export function isFieldName(name: string): name is FieldName {
-  return Object.hasOwn(fields, name);
+export function isTextName(name: string): name is TextName {
+  return Object.hasOwn(fields, name) && fields[name as FieldName].kind === "text";
 }
 
 /** The fields of these names that there are, in the order of the names. */
 export function pickFields(values: Readonly<FieldValues>, names: readonly FieldName[]): FieldValues {
-  const picked: FieldValues = {};
+  const picked: Record<string, unknown> = {};
   for (const name of names) {
     const value = values[name];
     if (value !== undefined) picked[name] = value;

@@ -171,6 +171,11 @@ export class Handler {
         return Response.json({ ok: true, id: result.id });
       case "conflict":
         return refuse(400, "Idempotency-Key: belongs to another email");
+      case "filesFull":
+        return this.#fail([
+          busy,
+          "the files of all emails in the queue would be over MAX_ATTACHMENT_BACKLOG",
+        ]);
       case "busy":
         return this.#fail(failures.storeBusy);
       case "failed":

@@ -10,14 +10,16 @@ import {
   fields,
   type FieldValues,
   pickFields,
+  type TextName,
+  textNames,
 } from "../email/fields.ts";
 
 /** The known fields of a request, before any check. */
 export interface SubmittedFields {
   /** As given, not trimmed. */
-  readonly values: FieldValues;
+  readonly values: { [name in TextName]?: string };
   /** Faults in the form in which a field was given. Its value is then ignored. */
-  readonly faults: FieldValues;
+  readonly faults: { [name in FieldName]?: string };
 }
 
 /** The settings about senders, by their names in `Config`. */
@@ -40,7 +42,7 @@ export type SubmissionResult =
  * Adds a field of a request; giving a field twice is a fault.
  * @param fault what is wrong with the form in which it was given, if anything
  */
-export function addField(given: SubmittedFields, name: FieldName, value: string, fault?: string): void {
+export function addField(given: SubmittedFields, name: TextName, value: string, fault?: string): void {
   const { values, faults } = given;
   if (values[name] !== undefined || faults[name] !== undefined) faults[name] = "is given twice";
   else if (fault !== undefined) faults[name] = fault;
@@ -51,7 +53,7 @@ export function addField(given: SubmittedFields, name: FieldName, value: string,
 export function checkSubmission({ values, faults }: SubmittedFields, senders: SenderRules): SubmissionResult {
   const given: FieldValues = {};
   let message = "";
-  for (const name of fieldNames) {
+  for (const name of textNames) {
     const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
     if (value && faults[name] === undefined) given[name] = value;
     const fault = faults[name] ?? faultOf(name, given, senders);
@@ -69,7 +71,7 @@ function withDefaults(given: FieldValues, { defaultFrom, defaultFromName }: Send
 }
 
 /** @param given the fields so far: those of a display name include its address */
-function faultOf(name: FieldName, given: FieldValues, senders: SenderRules): string | undefined {
+function faultOf(name: TextName, given: FieldValues, senders: SenderRules): string | undefined {
   const { allowedFrom, defaultFrom } = senders;
   const field: Field = fields[name];
   const value = given[name];

@@ -45,6 +45,7 @@ export function createPostmark(settings: PostmarkSettings): Provider {
   return {
     name: "postmark",
     batchMax: 50,
+    batchesFiles: true,
     startRate: 10,
     maxRate: 100,
     context: messageStream,

@@ -10,7 +10,14 @@ export interface Outgoing {
   readonly batchId: string;
   /** {@link Provider.context} when the batch was made. */
   readonly context: string;
-  readonly emails: readonly { readonly id: string; readonly email: Email }[];
+  readonly emails: readonly OutgoingEmail[];
+}
+
+export interface OutgoingEmail {
+  readonly id: string;
+  readonly email: Email;
+  /** The contents of its attachments, in their order. */
+  readonly files?: readonly Uint8Array[];
 }
 
 export interface Provider {
@@ -18,6 +25,8 @@ export interface Provider {
   readonly name: string;
   /** Most emails in one request. */
   readonly batchMax: number;
+  /** Whether an email with files may travel with others. If not, it is the only one of its request. */
+  readonly batchesFiles: boolean;
   /** Requests per second at first; the provider's answers adjust it. */
   readonly startRate: number;
   /** Highest rate while the provider names no limit, requests per second. */

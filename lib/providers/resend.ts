@@ -46,6 +46,8 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
   return {
     name: "resend",
     batchMax: 100,
+    // Its batches drop them without a word.
+    batchesFiles: false,
     // The smallest limit that Resend's documentation has ever named; the headers of its answers name the true one.
     startRate: 2,
     maxRate: 2,

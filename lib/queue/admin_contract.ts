@@ -3,7 +3,8 @@
 
 import type { Health, Settlement } from "./contract.ts";
 
-export type EmailState = "waiting" | "retrying" | "sending" | "in-doubt" | "sent" | "dead" | "deleted";
+export type EmailState =
+  "scheduled" | "waiting" | "retrying" | "sending" | "in-doubt" | "sent" | "dead" | "deleted";
 
 export interface StoredEmail {
   readonly id: string;
@@ -12,7 +13,7 @@ export interface StoredEmail {
   readonly text?: string | undefined;
   /** Absent once sent or deleted. */
   readonly submittedAtMs?: number | undefined;
-  /** When it is due (waiting, retrying), or when it died. */
+  /** When it is due (scheduled, waiting, retrying), or when it died. */
   readonly atMs?: number | undefined;
   readonly history: string;
   /** Once sent. */
@@ -75,6 +76,8 @@ export interface QueueStats extends PartialAnswer {
   /** All emails of a batch count alike, even one that was accepted elsewhere meanwhile and is shown as sent. */
   readonly states: Readonly<Record<Exclude<EmailState, "deleted">, number>>;
   readonly counters: Readonly<Record<string, number>>;
+  /** Bytes of the files of all emails in the queue. */
+  readonly fileBytes: number;
   /** By name, those that have accepted something or failed, or whose rate is known. */
   readonly providers: Readonly<Record<string, ProviderCondition>>;
   /** Since when the oldest is due: an email, or a batch that has to be claimed again. */
@@ -117,6 +120,10 @@ export interface DeadLetter {
   readonly submittedAtMs: number;
   readonly diedAtMs: number;
   readonly history: string;
+  /** As in a `Submission`. */
+  readonly isNew?: boolean;
+  /** As {@link Admin.readFiles} returns it. */
+  readonly contents?: Uint8Array;
 }
 
 /** `known`: the queue has it, in any state, or has its record. `deleted`: it was deleted there, and stays deleted. */
@@ -131,6 +138,8 @@ export type DeleteAnswer = "deleted" | "in-batch" | "unknown" | "changed" | "unr
  */
 export interface Admin {
   show(id: string): Promise<StoredEmail | undefined>;
+  /** As `Consumer.readFiles`. */
+  readFiles(id: string): Promise<Uint8Array | undefined>;
   stats(): Promise<QueueStats>;
   /**
    * At most `limit` (1–1000) emails in one state; a page of large emails, or of emails that have left, may hold fewer

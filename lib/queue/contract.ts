@@ -11,6 +11,11 @@
 //
 // Rules that every store keeps:
 // - All times are by the store's own clock, Unix ms.
+// - An email whose `sendAtMs` is ahead stands in a list of its own until then. No clock but the store's moves it there or
+//   out of it, and no sweep makes it due.
+// - The contents of files are written in pieces before the email that they belong to, and expire unless that is stored;
+//   the step that stores the email makes them permanent. They go when it is sent or deleted. No claim and no list reads
+//   them.
 // - An id is known while its email waits, is in a batch or is dead, and for `retainMs` after it was sent or deleted,
 //   but at least for `knownMinMs`: no submission takes longer. Submitting a known id changes nothing.
 // - A settlement is carried out only while the batch has the lease under which it was claimed. After that only its
@@ -31,7 +36,7 @@ export type * from "./rate_contract.ts";
 
 /** The id of an email that left the queue stays known for at least this time, ms. */
 export const knownMinMs = 10 * 60 * 1000;
-/** Life of an idempotency key, ms. */
+/** Life of an idempotency key from its use on, or from the `sendAtMs` of its email if that is later, ms. */
 export const idempotencyMs = 24 * 60 * 60 * 1000;
 
 /** Why a queue that is being moved does not store an email. */
@@ -50,9 +55,14 @@ export interface StoreWatcher {
   readonly onFatal: (reason: string) => void;
 }
 
-export interface ProducerWatcher extends StoreWatcher {
+export interface ProducerWatcher extends StoreWatcher, StoreLimits {
   /** Called after each write that stored its submissions, with their number and how long it took, ms. */
   readonly onGroup?: ((emails: number, elapsedMs: number) => void) | undefined;
+}
+
+export interface StoreLimits {
+  /** Most bytes of files of the emails in the queue, dead letters included. Default: as many as the store takes. */
+  readonly filesMaxBytes?: number | undefined;
 }
 
 /** Whether a store can be relied upon now, or why not (for the log and the operator; never for clients). */
@@ -69,6 +79,12 @@ export interface Submission {
   readonly id: string;
   /** See `encodeEmail`. */
   readonly text: string;
+  /** The contents of its attachments, in their order: at least one, and none empty. Not to be changed until the answer. */
+  readonly files?: readonly Uint8Array[];
+  /** No provider is given it before this time, Unix ms. Default, and if it is over: now. */
+  readonly sendAtMs?: number | undefined;
+  /** See `hasNewField`: no claim of the previous release finds the email, whatever list or batch it is in. */
+  readonly isNew?: boolean;
   readonly idempotency?: {
     readonly key: string;
     readonly fingerprint: string;
@@ -84,6 +100,8 @@ export type SubmitResult =
   | { readonly kind: "conflict" }
   /** More was submitted than the store takes in time. Nothing was queued. */
   | { readonly kind: "busy" }
+  /** With its files, those of all emails in the queue would be over {@link StoreLimits.filesMaxBytes}. Nothing was queued. */
+  | { readonly kind: "filesFull" }
   /** Not acknowledged: it may or may not be queued. */
   | { readonly kind: "failed"; readonly reason: string };
 
@@ -164,9 +182,9 @@ export interface ClaimRequest {
   readonly shared: boolean;
   /** Most emails in a new batch. */
   readonly countMax: number;
-  /** Most stored bytes of the emails in a new batch, unless it has only one. */
+  /** Most stored bytes of the emails in a new batch, with their files, unless it has only one. */
   readonly bytesMax: number;
-  /** Length of the lease. A second is added for each 256 KiB of the batch's stored emails. */
+  /** Length of the lease. A second is added for each 256 KiB of the batch's stored emails with their files. */
   readonly leaseMs: number;
   /** For a new batch: how long after this claim its doubt ends, if it has any. */
   readonly doubtMs: number;
@@ -277,6 +295,11 @@ export interface Consumer {
   takePermit(request: PermitRequest): Promise<{ readonly isTaken: boolean; readonly rate: SharedRate }>;
   /** May be repeated after a lost answer. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
+  /**
+   * The contents of an email's files, one behind the other as they were submitted; undefined if they are not there. Reads
+   * them piece by piece, so that others wait for one piece at most.
+   */
+  readFiles(id: string): Promise<Uint8Array | undefined>;
   /**
    * Housekeeping, bounded, about once a second: records that this worker is alive and what it serves; removes what has
    * expired; if no worker has served a provider for 24 h, gives the emails that only it may take to all providers;

@@ -9,8 +9,9 @@ export function statsOf({
 }: Partial<Omit<QueueStats, "states">> & { states?: Partial<QueueStats["states"]> } = {}): QueueStats {
   return {
     nowMs: 1_000_000_000_000,
-    states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 0, ...states },
+    states: { scheduled: 0, waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 0, ...states },
     counters: {},
+    fileBytes: 0,
     providers: {},
     oldestDueAtMs: undefined,
     oldestDoubtSinceMs: undefined,

@@ -247,7 +247,7 @@ describe("web client: the events", () => {
   const snapshot: Snapshot = {
     nowMs: 0,
     paused: false,
-    states: { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
+    states: { scheduled: 0, waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 },
     providers: [],
     faults: {},
     emails: [],

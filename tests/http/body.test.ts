@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { bodyReader, readBody } from "../../lib/http/body/body.ts";
-import { fieldNames } from "../../lib/email/fields.ts";
+import { textNames } from "../../lib/email/fields.ts";
 import type { SubmittedFields } from "../../lib/http/submission.ts";
 
 function read(body: string | Uint8Array, contentType: string): SubmittedFields {
@@ -130,7 +130,7 @@ describe("form", () => {
         const params = new URLSearchParams(text);
         const result = form(text);
         if (typeof result === "string") return expect(params.toString()).toContain("%EF%BF%BD");
-        for (const name of fieldNames) {
+        for (const name of textNames) {
           const all = params.getAll(name);
           if (all.length > 1) expect(result.faults[name]).toBe("is given twice");
           else expect(result.values[name]).toBe(all[0] as string);
@@ -367,7 +367,7 @@ test("body: a header with thousands of blanks is parsed quickly, whatever follow
 test("body: every encoding gives the same fields", async () => {
   const value = fc.string({ unit: "binary" }).filter((text) => text.isWellFormed());
   await fc.assert(
-    fc.asyncProperty(fc.dictionary(fc.constantFrom(...fieldNames), value), async (values) => {
+    fc.asyncProperty(fc.dictionary(fc.constantFrom(...textNames), value), async (values) => {
       const expected = fields(values);
       expect(json(JSON.stringify(values))).toEqual(expected);
       expect(form(new URLSearchParams(values).toString())).toEqual(expected);

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { fieldNames, type FieldName } from "../../lib/email/fields.ts";
+import { textNames, type TextName } from "../../lib/email/fields.ts";
 import {
   checkSubmission,
   fingerprint,
@@ -8,7 +8,7 @@ import {
   type SubmittedFields,
 } from "../../lib/http/submission.ts";
 
-type Values = { [name in FieldName]?: string };
+type Values = { [name in TextName]?: string };
 
 const least: Values = { subject: "Hello", body: "World", to: "ada@example.org", from: "me@example.org" };
 
@@ -216,7 +216,7 @@ test("submission: the fingerprint depends on every field, and not on their order
 test("submission: checks never throw, and accepted values are unchanged", () => {
   const value = fc.oneof(fc.string({ unit: "binary" }), fc.emailAddress(), fc.constant("\ud800"));
   fc.assert(
-    fc.property(fc.dictionary(fc.constantFrom(...fieldNames), value), (values) => {
+    fc.property(fc.dictionary(fc.constantFrom(...textNames), value), (values) => {
       const result = check(values, defaults);
       if (!result.ok) return expect(result.message).toMatch(/^[a-z_]+: [^;]+(; [a-z_]+: [^;]+)*$/);
       expect(result.email.body).toBe(values["body"]!);

@@ -243,7 +243,7 @@ export function operating(tools: Tools): void {
       expect(await q.admin.list("retrying", 150)).toEqual({ emails: [], next: undefined });
     });
 
-    const together: Record<Listable, (q: QueueUnderTest) => Promise<unknown>> = {
+    const together: Partial<Record<Listable, (q: QueueUnderTest) => Promise<unknown>>> = {
       waiting: async (q) => {
         const batch = await claim(q, all);
         await settle(
@@ -285,7 +285,7 @@ export function operating(tools: Tools): void {
       test(`lists each of thousands once that are ${one} since the same moment`, async () => {
         const q = await queue();
         const expected = (await submitMany(q, 2500)).toSorted();
-        await together[one](q);
+        await together[one]?.(q);
         for (const limit of [1000, 97]) {
           const rising = await listedIds(q, one, limit);
           expect(rising.toSorted()).toEqual(expected);

@@ -36,7 +36,15 @@ export const batchesFirst = ["batches", "split", "emails"] as const;
 export const emailsFirst = ["emails", "split", "batches"] as const;
 
 /** The counts of an empty queue. */
-export const noEmails = { waiting: 0, retrying: 0, sending: 0, "in-doubt": 0, sent: 0, dead: 0 };
+export const noEmails = {
+  scheduled: 0,
+  waiting: 0,
+  retrying: 0,
+  sending: 0,
+  "in-doubt": 0,
+  sent: 0,
+  dead: 0,
+};
 
 /** The only worker of a test, which gives new emails to these providers, all under the credential "c". */
 export function serving(...providers: string[]): WorkerPresence {

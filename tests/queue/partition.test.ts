@@ -78,8 +78,16 @@ test("partitions: a check is passed only if all partitions pass it", () => {
 });
 
 test("partitions: their statistics are added, and their times compared by how long ago they were", () => {
-  const states = { waiting: 1, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 2 };
-  const common = { states, paused: false, pauseVersion: 0, moving: false, bytesUsed: 5, bytesMax: 10 };
+  const states = { scheduled: 0, waiting: 1, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 2 };
+  const common = {
+    states,
+    paused: false,
+    pauseVersion: 0,
+    moving: false,
+    fileBytes: 1,
+    bytesUsed: 5,
+    bytesMax: 10,
+  };
   const partition = (over: Partial<PartitionStats>): PartitionStats => {
     return { ...common, nowMs: 100_000, node: "a", counters: {}, providers: {}, ...over };
   };
@@ -120,12 +128,13 @@ test("partitions: their statistics are added, and their times compared by how lo
   ]);
   expect(merged).toEqual({
     nowMs: 100_000,
-    states: { waiting: 3, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 6 },
+    states: { scheduled: 0, waiting: 3, retrying: 0, sending: 0, "in-doubt": 0, dead: 0, sent: 6 },
     counters: { "accepted:resend": 5, restamped: 1 },
     oldestDueAtMs: 94_000,
     paused: true,
     moving: false,
     clockStep: { atMs: 90_000, byMs: -50_000 },
+    fileBytes: 3,
     bytesUsed: 10,
     bytesMax: 20,
     providers: {

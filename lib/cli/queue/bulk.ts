@@ -11,6 +11,7 @@ import { pageMax, type QueueSession } from "./session.ts";
 /** The rest of a message that begins with an id. */
 export const problems = {
   unknown: "is unknown: it was never in this queue, or left it so long ago that its id is no longer kept",
+  scheduled: "is not a dead letter: it is scheduled",
   waiting: "is not a dead letter: it is waiting",
   retrying: "is not a dead letter: it will be retried",
   sending: "is not a dead letter: it is being sent",

@@ -2,7 +2,7 @@
 // far as it can be read.
 
 import { contentNames, decodeEmail, decodeEnvelope, type Email, envelopeNames } from "../../email/email.ts";
-import { type Field, type FieldName, fieldNames, fields, labelOf } from "../../email/fields.ts";
+import { type Field, type FieldName, fields, labelOf, textNames, type ValueOf } from "../../email/fields.ts";
 import { formatMailbox } from "../../email/address.ts";
 import { addAttempts, decodeHistory, decodeNotes, decodeRecord, noHistory } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
@@ -15,6 +15,7 @@ export type ListedState = Exclude<EmailState, "deleted">;
 
 /** In the order of an email's life. */
 export const stateMeanings: Readonly<Record<EmailState, string>> = {
+  scheduled: "not to be sent before its time",
   waiting: "due: the next worker takes it",
   retrying: "failed, and due again later",
   sending: "a worker is handing it over",
@@ -110,11 +111,14 @@ function submittedFields<Name extends FieldName>(email: Partial<Email>, names: r
   const entries = names.map((name) => {
     const value = email[name];
     const label = fields[name].storedIn === "envelope" ? labelOf(name) : undefined;
-    const displayName = fieldNames.find((one) => (fields[one] as Field).nameOf === name);
-    const text = value && displayName && formatMailbox(value, email[displayName]);
+    const displayName = textNames.find((one) => (fields[one] as Field).nameOf === name);
+    const text =
+      typeof value === "string" && displayName ? formatMailbox(value, email[displayName]) : undefined;
     return [name, { value, text, ...(label && { label }) }];
   });
-  return Object.fromEntries(entries) as Record<Name, DisplayField & { readonly value?: string }>;
+  return Object.fromEntries(entries) as {
+    readonly [name in Name]: DisplayField & { readonly value?: ValueOf<name> };
+  };
 }
 
 /** The time in a UUIDv7, Unix ms. */

@@ -96,6 +96,7 @@ type Row = EmailFields & { readonly next: DisplayField };
 
 /** The fields that matter in each state, the most important first. `next` is the one of two times of an email in a batch. */
 const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
+  scheduled: ["id", "due_at", "subject", "to", "submitted_at"],
   waiting: ["id", "submitted_at", "attempts_total", "to", "subject", "reason"],
   retrying: ["id", "due_at", "attempts_total", "reason", "to", "submitted_at"],
   sending: ["id", "next", "provider", "to", "subject"],

@@ -1,7 +1,7 @@
 // From the bytes of a request to the fields in them, by the request's content type. Nothing is repaired: a body that
 // can be read in more than one way is refused.
 
-import { type FieldName, fieldNames } from "../../email/fields.ts";
+import { type TextName, textNames } from "../../email/fields.ts";
 import { addField, type SubmittedFields } from "../submission.ts";
 import { readJson } from "./json.ts";
 import { decodeUtf8, isUtf8, parseHeader, readMultipart } from "./multipart.ts";
@@ -65,7 +65,7 @@ const digits = Int8Array.from({ length: 256 }, (_, byte) => {
 function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefined {
   // Decoding makes nothing longer, so it is done in place. The separators stay, so that the whole body is checked as
   // UTF-8 at once, and no character reaches over one of them.
-  const spans: { name: FieldName; start: number; end: number }[] = [];
+  const spans: { name: TextName; start: number; end: number }[] = [];
   let length = 0;
   for (let i = 0; i <= bytes.length; i++) {
     const nameStart = length;
@@ -107,10 +107,10 @@ function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefine
   return undefined;
 }
 
-const encodedNames = fieldNames.map((name) => ({ name, bytes: Buffer.from(name) }));
+const encodedNames = textNames.map((name) => ({ name, bytes: Buffer.from(name) }));
 
 /** The field whose name these bytes are, without making a string of them. */
-function fieldNameAt(bytes: Uint8Array, start: number, end: number): FieldName | undefined {
+function fieldNameAt(bytes: Uint8Array, start: number, end: number): TextName | undefined {
   for (const { name, bytes: expected } of encodedNames) {
     if (expected.length !== end - start) continue;
     let i = 0;

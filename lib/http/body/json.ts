@@ -1,7 +1,7 @@
 // application/json: one object whose known members are strings or null. JSON.parse keeps the last of two members of
 // one name; here a known field given twice is noticed, however its name is escaped.
 
-import { isFieldName } from "../../email/fields.ts";
+import { isTextName } from "../../email/fields.ts";
 import { addField, type SubmittedFields } from "../submission.ts";
 import { decodeUtf8 } from "./multipart.ts";
 
@@ -30,7 +30,7 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
     return "the body is not a JSON object";
   }
   for (const key of keys) {
-    if (!isFieldName(key)) continue;
+    if (!isTextName(key)) continue;
     const value = (parsed as Record<string, unknown>)[key];
     if (typeof value === "string" || value === null) addField(fields, key, value ?? "");
     else addField(fields, key, "", "is not a string");

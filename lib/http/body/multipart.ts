@@ -2,7 +2,7 @@
 // guessed, repaired or left out, since a part of an email could be lost that way. `util.MIMEType` and
 // @remix-run/multipart-parser drop what follows the closing boundary, the second of two parameters, and malformed lines.
 
-import { isFieldName } from "../../email/fields.ts";
+import { isTextName } from "../../email/fields.ts";
 import { addField, type SubmittedFields } from "../submission.ts";
 
 /** Most bytes of a part's headers. */
@@ -93,7 +93,7 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   const name = disposition?.parameters.get("name");
   if (disposition?.value !== "form-data" || name === undefined) return "the form has a part without a name";
   if (disposition.parameters.has("filename") || disposition.parameters.has("filename*")) {
-    if (isFieldName(name)) addField(fields, name, "", "is a file");
+    if (isTextName(name)) addField(fields, name, "", "is a file");
     return undefined;
   }
 
@@ -105,7 +105,7 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
     return "the form has a part with a transfer encoding";
   const value = decodeUtf8(part.subarray(headEnd + 2 * lineEnd.length));
   if (value === undefined) return notUtf8;
-  if (isFieldName(name)) addField(fields, name, value);
+  if (isTextName(name)) addField(fields, name, value);
   return undefined;
 }
 

@@ -38,6 +38,7 @@ export function createSandbox(
   return {
     name,
     batchMax: 100,
+    batchesFiles: true,
     // A folder has no rate limit; these keep a caller in a loop from filling it at full speed.
     startRate: 100,
     maxRate: 1000,

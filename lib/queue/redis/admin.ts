@@ -67,6 +67,10 @@ export class RedisAdmin implements Admin {
     await this.stats();
   }
 
+  async readFiles() {
+    return undefined;
+  }
+
   async show(id: string) {
     const [, email] = await this.#ask<string[]>(scripts.list, "id", id);
     return email === undefined ? undefined : (JSON.parse(email) as StoredEmail);

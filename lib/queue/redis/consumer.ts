@@ -100,6 +100,10 @@ export class RedisConsumer implements Consumer {
     return JSON.parse(String(reply)) as { readonly isTaken: boolean; readonly rate: SharedRate };
   }
 
+  async readFiles() {
+    return undefined;
+  }
+
   async settle(batch: Batch, settlement: Settlement) {
     const args = writeSettlement(batch, settlement, this.#retainMs);
     return readSettled((await this.#ask(this.#settlements, scripts.settle, args)).reply);

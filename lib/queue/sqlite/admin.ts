@@ -49,6 +49,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
 
   return {
     show: (id) => store.transact((db) => showEmail(db, id)),
+    readFiles: async () => undefined,
     async stats() {
       const stats = await store.transact((db) => readStats(db, store.roomBytes()));
       lastStats = { nowMs: stats.nowMs, monotonicMs: store.monotonicMs() };
@@ -170,6 +171,7 @@ export function readStats(db: SqliteConnection, roomBytes: number | undefined): 
   return {
     nowMs: atMs,
     states: {
+      scheduled: 0,
       waiting: due - retrying,
       retrying,
       sending: batched - inDoubt,
@@ -177,6 +179,7 @@ export function readStats(db: SqliteConnection, roomBytes: number | undefined): 
       dead,
       sent,
     },
+    fileBytes: 0,
     counters: Object.fromEntries(counters.map(({ name, count: value }) => [name, value])),
     providers: readConditions(db),
     oldestDueAtMs: oldestDueAtMs <= atMs ? oldestDueAtMs : undefined,

@@ -51,6 +51,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
     claimEnded: (request) => claimBy((db) => claimEnded(db, request)),
     takePermit: (request) => store.transact((db) => tryPermit(db, request)),
     settle: (batch, settlement) => store.write((db) => settle(db, batch, settlement, retainMs)),
+    readFiles: async () => undefined,
     sweep: (presence) => store.write((db) => sweep(db, presence, watch)),
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     paused: () => paused,

@@ -147,6 +147,7 @@ function readRows(db: SqliteConnection, state: ListedState, { limit, from, order
   // Their emails are in doubt once the lease has run out.
   const sending = () => [list("batches", "due_at", "doubt_since IS NULL")];
   const lists: Readonly<Record<ListedState, () => string[]>> = {
+    scheduled: () => [],
     waiting: due,
     retrying: due,
     sending,

@@ -78,6 +78,10 @@ class PartitionedAdmin implements Admin {
     this.#partitions = partitions;
   }
 
+  async readFiles() {
+    return undefined;
+  }
+
   show(id: string) {
     return this.#askOne(id, (admin) => admin.show(id));
   }

@@ -103,6 +103,10 @@ export class PartitionedConsumer implements Consumer {
     return this.#rates.take(request);
   }
 
+  async readFiles() {
+    return undefined;
+  }
+
   async settle(batch: Batch, settlement: Settlement) {
     const partition = this.#partitions[partitionOf(batch.id, this.#partitions.length)]!;
     try {

@@ -44,6 +44,7 @@ export function mergeStats(partitions: readonly PartitionStats[]): QueueStats {
   return {
     nowMs,
     states: sumOf(all.map(({ states }) => states)) as QueueStats["states"],
+    fileBytes: all.reduce((sum, one) => sum + one.fileBytes, 0),
     counters: sumOf(all.map(({ counters }) => counters)),
     providers: mergeConditions(all.map(({ providers }) => providers)),
     oldestDueAtMs: least(all.map((one) => one.oldestDueAtMs)),

@@ -73,9 +73,10 @@ local step_at, step_by = last_step(housekeeping(), at)
 
 return cjson.encode({
   nowMs = at,
-  states = { waiting = waiting, retrying = retrying, sending = call('HLEN', 'members') - doubtful,
+  states = { scheduled = 0, waiting = waiting, retrying = retrying, sending = call('HLEN', 'members') - doubtful,
     ['in-doubt'] = doubtful, dead = call('ZCARD', 'dead'), sent = call('ZCARD', 'sent:expiry') - call('ZCARD', 'deleted') },
   counters = counters,
+  fileBytes = 0,
   providers = providers,
   oldestDueAtMs = oldest_due,
   oldestDoubtSinceMs = first_of('leases', first_of('doubtful')),
