@@ -2,6 +2,7 @@
 // these rows, so that a new text field takes a row here and a line in each provider's adapter.
 
 import { addressFault, hasControlCharacter, isAddress } from "./address.ts";
+import { parseInstant } from "./instant.ts";
 
 /** Longest subject, UTF-16 units (Postmark's limit). */
 export const subjectMax = 2000;
@@ -25,7 +26,10 @@ export type Pair = readonly [name: string, value: string];
 /** A file of an email. Its content is stored apart from the email. */
 export interface Attachment {
   readonly filename: string;
-  /** Its media type, without parameters unless the extension of the name is unknown. */
+  /**
+   * Its media type: that of its extension, with the parameters that were given, or as given if the extension is unknown.
+   * See `typeByExtension`.
+   */
   readonly content_type: string;
   /** Bytes. */
   readonly size: number;
@@ -118,12 +122,29 @@ export const fields = {
   headers: { ...added, kind: "pairs", label: "Headers" },
   tags: { ...added, kind: "pairs", label: "Tags" },
   attachments: { ...added, kind: "files", label: "Attachments" },
-  send_at: { ...line, ...added, label: "Send at" },
+  send_at: {
+    ...line,
+    ...added,
+    label: "Send at",
+    faultOf: (value: string) => (parseInstant(value) === undefined ? instantFault(value) : undefined),
+  },
 } as const satisfies Record<string, Field | AnyField>;
+
+function instantFault(value: string): string {
+  // A plus sign stands for a blank in a form.
+  const isUnescaped =
+    / \d\d:\d\d$/.test(value) && parseInstant(value.replace(/ (?=\d\d:\d\d$)/, "+")) !== undefined;
+  return isUnescaped
+    ? "is not a time: its + must be written as %2B in a form"
+    : "is not a date and time with seconds and offset such as 2027-01-31T09:00:00+01:00";
+}
 
 export type FieldName = keyof typeof fields;
 /** The fields with one value. */
 export type TextName = NamesWhere<{ kind: "text" }>;
+
+/** The fields with a list of values. */
+export type ListName = Exclude<FieldName, TextName>;
 
 /** The names of those rows that have a property. */
 export type NamesWhere<Property> = {
@@ -147,6 +168,10 @@ export function labelOf(name: FieldName): string | undefined {
 
 export function isTextName(name: string): name is TextName {
   return Object.hasOwn(fields, name) && fields[name as FieldName].kind === "text";
+}
+
+export function isListName(name: string): name is ListName {
+  return Object.hasOwn(fields, name) && !isTextName(name);
 }
 
 /** The fields of these names that there are, in the order of the names. */

@@ -3,13 +3,13 @@
 // from their headers alone: the body is never read.
 
 import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
-import { encodeEmail, storedBytes, storedBytesMax } from "../email/email.ts";
+import { encodeEmail, hasNewField, storedBytes, storedBytesMax } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
-import { type BodyReader, bodyReader, readBody } from "./body/body.ts";
+import { type BodyReader, bodyReader, parsingBytesMax, readBody } from "./body/body.ts";
 import { type Arrival, defaultLimits, type Upload, Uploads } from "./body/upload.ts";
-import { checkSubmission, fingerprint, type SenderRules } from "./submission.ts";
+import { checkSubmission, fingerprint, type SenderRules, type SubmissionResult } from "./submission.ts";
 
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
 const reportEveryMs = 1000;
@@ -143,25 +143,31 @@ export class Handler {
     if (request.signal.aborted) return this.#fail(failures.broken);
     const { headers } = request;
     const isLarge = body.length > largeBytes;
+    if (isLarge && !upload.hold(parsingBytesMax(read, body))) return this.#fail(failures.noMemory);
     const fields = readBody(read, body);
+    const result =
+      typeof fields === "string"
+        ? ({ ok: false, message: fields } as const)
+        : checkSubmission(fields, this.#options, Date.now());
+    const keepsBody = result.ok && result.files?.some(({ buffer }) => buffer === body.buffer) === true;
     // Frees the body now, not at some later garbage collection.
-    if (isLarge && body.buffer instanceof ArrayBuffer) body.buffer.transfer(0);
-    if (typeof fields === "string") return refuse(400, fields);
+    if (isLarge && !keepsBody && body.buffer instanceof ArrayBuffer) body.buffer.transfer(0);
 
-    const result = checkSubmission(fields, this.#options);
     const key = headers.get("idempotency-key");
     const keyFault = key === null || keyPattern.test(key) ? [] : [badKey];
     if (!result.ok) return refuse(400, [result.message, ...keyFault].join("; "));
     if (keyFault.length > 0) return refuse(400, badKey);
 
-    if (isLarge && !upload.hold(storedBytesMax(result.email))) return this.#fail(failures.noMemory);
-    const text = encodeEmail(result.email);
-    if (!upload.hold(storedBytes(text))) return this.#fail(failures.noMemory);
-    const id = Bun.randomUUIDv7();
-    if (key === null) return { id, text };
+    const { email, files = [] } = result;
+    const keptBytes = keepsBody ? body.length : files.reduce((sum, { length }) => sum + length, 0);
+    if (isLarge && !upload.hold(keptBytes + storedBytesMax(email))) return this.#fail(failures.noMemory);
+    const text = encodeEmail(email);
+    if (!upload.hold(keptBytes + storedBytes(text))) return this.#fail(failures.noMemory);
+    const submission: Submission = { id: Bun.randomUUIDv7(), text, ...newParts(result) };
+    if (key === null) return submission;
     // Two clients may use the same key for different emails.
     const token = this.#mayEnter === undefined ? "" : tokenName(headers.get("authorization"));
-    return { id, text, idempotency: { key, fingerprint: fingerprint(result.given), token } };
+    return { ...submission, idempotency: { key, fingerprint: fingerprint(result.given), token } };
   }
 
   #answer(result: SubmitResult): Response {
@@ -198,6 +204,18 @@ export class Handler {
     this.#reportTimer = setTimeout(() => this.#reportFailed(), reportEveryMs);
     this.#reportTimer.unref();
   }
+}
+
+/** The parts of a submission that only emails with new fields have. */
+function newParts({
+  email,
+  files,
+  sendAtMs,
+}: SubmissionResult & { ok: true }): Partial<Submission> | undefined {
+  if (!hasNewField(email)) return undefined;
+  // A store need not know times before 1970.
+  const atMs = sendAtMs === undefined ? undefined : Math.max(0, sendAtMs);
+  return { isNew: true, ...(files && { files }), ...(atMs !== undefined && { sendAtMs: atMs }) };
 }
 
 /** The answer after an unexpected error. */

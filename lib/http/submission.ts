@@ -4,23 +4,32 @@
 import { formatMailbox, isAmong, mailboxMax, sameAddress } from "../email/address.ts";
 import type { Email } from "../email/email.ts";
 import {
+  type Attachment,
   type Field,
-  type FieldName,
   fieldNames,
   fields,
   type FieldValues,
+  isTextName,
+  type ListName,
+  type Pair,
   pickFields,
   type TextName,
-  textNames,
 } from "../email/fields.ts";
+import { parseInstant } from "../email/instant.ts";
+import { emailBytes, emailBytesMax } from "../email/size.ts";
+import {
+  checkAddresses,
+  type CheckedFile,
+  checkFiles,
+  checkHeaders,
+  checkTags,
+  type Report,
+} from "./list_checks.ts";
+import type { GivenLists, SubmittedFields } from "./submitted_fields.ts";
 
-/** The known fields of a request, before any check. */
-export interface SubmittedFields {
-  /** As given, not trimmed. */
-  readonly values: { [name in TextName]?: string };
-  /** Faults in the form in which a field was given. Its value is then ignored. */
-  readonly faults: { [name in FieldName]?: string };
-}
+/** Longest time for which an email may be scheduled, days. */
+export const scheduleMaxDays = 30;
+const dayMs = 24 * 60 * 60 * 1000;
 
 /** The settings about senders, by their names in `Config`. */
 export interface SenderRules {
@@ -33,33 +42,89 @@ export interface SenderRules {
 }
 
 export type SubmissionResult =
-  /** `given`: the known fields as submitted: trimmed, without the empty ones, before any default. */
-  | { readonly ok: true; readonly email: Email; readonly given: Readonly<FieldValues> }
+  | {
+      readonly ok: true;
+      readonly email: Email;
+      /** The known fields as submitted: trimmed, without the empty ones, before any default. */
+      readonly given: Readonly<FieldValues>;
+      /** Contents of the attachments. */
+      readonly files?: readonly Uint8Array[];
+      /** `send_at`, Unix ms. */
+      readonly sendAtMs?: number;
+    }
   /** Names every invalid field, joined by `; `, for the client. */
   | { readonly ok: false; readonly message: string };
 
 /**
- * Adds a field of a request; giving a field twice is a fault.
- * @param fault what is wrong with the form in which it was given, if anything
+ * Checks the fields of a request and makes an email of them.
+ * @param nowMs Unix ms
  */
-export function addField(given: SubmittedFields, name: TextName, value: string, fault?: string): void {
-  const { values, faults } = given;
-  if (values[name] !== undefined || faults[name] !== undefined) faults[name] = "is given twice";
-  else if (fault !== undefined) faults[name] = fault;
-  else values[name] = value;
+export function checkSubmission(
+  submitted: SubmittedFields,
+  senders: SenderRules,
+  nowMs: number,
+): SubmissionResult {
+  const { values, faults } = submitted;
+  const given: FieldValues = {};
+  let files: readonly CheckedFile[] | undefined;
+  let message = "";
+  const report: Report = (place, fault) => (message += `${message && "; "}${place}: ${fault}`);
+  for (const name of fieldNames) {
+    if (isTextName(name)) {
+      const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
+      if (value && faults[name] === undefined) given[name] = value;
+      const fault = faults[name] ?? faultOf(name, given, senders, nowMs);
+      if (fault !== undefined) report(name, fault);
+    } else if (faults[name] !== undefined) report(name, faults[name]);
+    else if (values[name] !== undefined) {
+      files = checkList(name, values, given, (place, fault) => report(name + place, fault)) ?? files;
+    }
+  }
+  if (message === "" && files !== undefined) given.attachments = files.map(attachmentOf);
+  const bytes = message === "" ? emailBytes(given) : 0;
+  if (bytes > emailBytesMax) {
+    const hint = files === undefined ? "" : ": a file counts as long as its base64";
+    message = `the email has ${bytes} bytes, over ${emailBytesMax}${hint}`;
+  }
+  if (message !== "") return { ok: false, message };
+
+  const sendAtMs = given.send_at === undefined ? undefined : parseInstant(given.send_at)!;
+  if (sendAtMs !== undefined) given.send_at = new Date(sendAtMs).toISOString();
+  return {
+    ok: true,
+    email: withDefaults(given, senders),
+    given,
+    ...(files && { files: files.map(({ content }) => content) }),
+    ...(sendAtMs !== undefined && { sendAtMs }),
+  };
 }
 
-/** Checks the fields of a request and makes an email of them. */
-export function checkSubmission({ values, faults }: SubmittedFields, senders: SenderRules): SubmissionResult {
-  const given: FieldValues = {};
-  let message = "";
-  for (const name of textNames) {
-    const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
-    if (value && faults[name] === undefined) given[name] = value;
-    const fault = faults[name] ?? faultOf(name, given, senders);
-    if (fault !== undefined) message += `${message && "; "}${name}: ${fault}`;
+/** Sets a field of `given` unless its list has no values. Returns the files instead. */
+function checkList(
+  name: ListName,
+  lists: GivenLists,
+  given: FieldValues,
+  report: Report,
+): readonly CheckedFile[] | undefined {
+  if (name === "attachments") {
+    const files = checkFiles(lists[name] ?? [], report);
+    return files.length > 0 ? files : undefined;
   }
-  return message === "" ? { ok: true, email: withDefaults(given, senders), given } : { ok: false, message };
+  if (name === "headers" || name === "tags") {
+    const check = name === "headers" ? checkHeaders : checkTags;
+    const pairs = check(lists[name] ?? [], report);
+    if (pairs.length > 0) given[name] = pairs;
+  } else {
+    const { to = [], cc = [] } = given;
+    const addresses = checkAddresses(lists[name] ?? [], [to, cc].flat(), report);
+    if (addresses.length > 0) given[name] = addresses;
+  }
+  return undefined;
+}
+
+function attachmentOf({ content, filename, content_type, size, content_id }: CheckedFile): Attachment {
+  const sha256 = new Bun.CryptoHasher("sha256").update(content).digest("hex");
+  return { filename, content_type, size, sha256, ...(content_id !== undefined && { content_id }) };
 }
 
 /** The defaults were checked at startup, and the client could not change them. */
@@ -71,7 +136,12 @@ function withDefaults(given: FieldValues, { defaultFrom, defaultFromName }: Send
 }
 
 /** @param given the fields so far: those of a display name include its address */
-function faultOf(name: TextName, given: FieldValues, senders: SenderRules): string | undefined {
+function faultOf(
+  name: TextName,
+  given: FieldValues,
+  senders: SenderRules,
+  nowMs: number,
+): string | undefined {
   const { allowedFrom, defaultFrom } = senders;
   const field: Field = fields[name];
   const value = given[name];
@@ -84,6 +154,9 @@ function faultOf(name: TextName, given: FieldValues, senders: SenderRules): stri
   if (name === "from" && allowedFrom !== undefined && !isAmong(value, allowedFrom)) {
     return "is not among the allowed senders";
   }
+  if (name === "send_at" && parseInstant(value)! > nowMs + scheduleMaxDays * dayMs) {
+    return `is over ${scheduleMaxDays} days ahead`;
+  }
   const address =
     field.nameOf && (given[field.nameOf] ?? (field.nameOf === "from" ? defaultFrom : undefined));
   const isTooLong = address !== undefined && formatMailbox(address, value).length > mailboxMax;
@@ -92,9 +165,21 @@ function faultOf(name: TextName, given: FieldValues, senders: SenderRules): stri
 
 /**
  * Identifies an email under its idempotency key: SHA-256, in base64url, of the fields as submitted. Depends neither on
- * the encoding of the body nor on the settings.
+ * the encoding of the body nor on the settings, nor on the order of headers and of tags.
  */
 export function fingerprint(given: Readonly<FieldValues>): string {
-  const canonical = JSON.stringify(pickFields(given, fieldNames));
-  return new Bun.CryptoHasher("sha256").update(canonical).digest("base64url");
+  const { headers, tags, attachments } = given;
+  const values: Record<string, unknown> = pickFields(given, fieldNames);
+  if (headers) values["headers"] = sortedPairs(headers.map(([name, value]) => [name.toLowerCase(), value]));
+  if (tags) values["tags"] = sortedPairs(tags);
+  if (attachments) {
+    values["attachments"] = attachments.map(({ filename, content_type, content_id = "", sha256 }) => {
+      return [filename, content_type, content_id, sha256];
+    });
+  }
+  return new Bun.CryptoHasher("sha256").update(JSON.stringify(values)).digest("base64url");
+}
+
+function sortedPairs(pairs: readonly Pair[]): Pair[] {
+  return pairs.toSorted(([one], [other]) => (one < other ? -1 : 1));
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { bodyReader, readBody } from "../../lib/http/body/body.ts";
 import { textNames } from "../../lib/email/fields.ts";
-import type { SubmittedFields } from "../../lib/http/submission.ts";
+import type { SubmittedFields } from "../../lib/http/submitted_fields.ts";
 
 function read(body: string | Uint8Array, contentType: string): SubmittedFields {
   const result = tryRead(body, contentType);
@@ -274,17 +274,18 @@ describe("multipart", () => {
     [`--XX \t\r\n${named("to", "a").slice(6)}${end}`, { to: "a" }],
     [named('x\\"; name=\\"to', "a") + end, {}],
     [named("to%22", "a") + end, {}],
-    [part('Content-Disposition: form-data; name="x"; filename="to"', "a") + end, {}],
+    [part('Content-Disposition: form-data; name="x"; filename=""', "") + end, {}],
   ] as const)("body: the multipart form %j holds %j", (text, values) => {
     expect(multipart(text)).toEqual(fields(values));
   });
 
-  test("body: a file is an error under a known name and ignored under any other, whatever its bytes", () => {
+  test("body: a file is an error under the name of a text, and is never ignored under any other, whatever its bytes", () => {
     for (const parameter of ['filename="a.txt"', "filename=a", "filename*=UTF-8''a"]) {
       const head = (name: string) => `Content-Disposition: form-data; name="${name}"; ${parameter}`;
       expect(multipart(part(head("to"), "a") + end)).toEqual(fields({}, { to: "is a file" }));
       const bytes = latin1(part(`${head("x")}\r\nContent-Type: image/png`, "\x89PNG\xff") + end);
-      expect(multipart(bytes)).toEqual(fields({}));
+      const fault = 'is a file named "x", not attachment, attachments or inline';
+      expect(multipart(bytes)).toEqual(fields({ attachments: [{ fault }] }));
     }
   });
 

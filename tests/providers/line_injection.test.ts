@@ -30,7 +30,9 @@ function submit(contentType: keyof typeof encodings, values: Values) {
   const reader = bodyReader(new Headers({ "content-type": contentType }));
   if (typeof reader === "string") throw new Error(reader);
   const fields = readBody(reader, new TextEncoder().encode(encodings[contentType](values)));
-  return typeof fields === "string" ? ({ ok: false, message: fields } as const) : checkSubmission(fields, {});
+  return typeof fields === "string"
+    ? ({ ok: false, message: fields } as const)
+    : checkSubmission(fields, {}, 0);
 }
 
 const controls = [

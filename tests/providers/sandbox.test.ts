@@ -219,7 +219,7 @@ describe("sandbox: an email in its file", () => {
     await fc.assert(
       fc.asyncProperty(fields, async (some) => {
         const values = { to: plain.to, from: plain.from, reply_to: "help@example.com", ...some };
-        const submission = checkSubmission({ values, faults: {} }, {});
+        const submission = checkSubmission({ values, faults: {} }, {}, 0);
         if (!submission.ok) return;
         checked++;
         const bytes = await composeEml(submission.email, ids);

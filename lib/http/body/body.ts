@@ -1,10 +1,13 @@
 // From the bytes of a request to the fields in them, by the request's content type. Nothing is repaired: a body that
 // can be read in more than one way is refused.
 
-import { type TextName, textNames } from "../../email/fields.ts";
-import { addField, type SubmittedFields } from "../submission.ts";
+import { textNames } from "../../email/fields.ts";
+import type { SubmittedFields } from "../submitted_fields.ts";
+import { addText, type FormField, formField } from "./form_fields.ts";
+import { isUtf8, parseHeader } from "./header_value.ts";
 import { readJson } from "./json.ts";
-import { decodeUtf8, isUtf8, parseHeader, readMultipart } from "./multipart.ts";
+import { readMultipart } from "./multipart.ts";
+import { decodeUtf8 } from "./utf8.ts";
 
 /** Adds the fields of a body. May overwrite it. Returns why it cannot be read, as a text for the client. */
 export type BodyReader = (bytes: Uint8Array, fields: SubmittedFields) => string | undefined;
@@ -50,6 +53,17 @@ export function readBody(read: BodyReader, body: Uint8Array): SubmittedFields | 
   return read(hasMark ? body.subarray(3) : body, fields) ?? fields;
 }
 
+/**
+ * Most bytes of memory while a body is read, itself included. JSON counts five times: the body, its text and the strings
+ * in it, both in up to two bytes per character, and the files in them.
+ */
+export function parsingBytesMax(read: BodyReader, body: Uint8Array): number {
+  return read === readJson ? 5 * body.length : body.length;
+}
+
+/** Most known fields of a form, all values of lists included: each takes far more memory than its text. */
+export const knownMax = 1000;
+
 const [ampersand, equals, plus, percent, space] = [0x26, 0x3d, 0x2b, 0x25, 0x20];
 
 /** The value of each byte as a hexadecimal digit, or -1. */
@@ -65,7 +79,7 @@ const digits = Int8Array.from({ length: 256 }, (_, byte) => {
 function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefined {
   // Decoding makes nothing longer, so it is done in place. The separators stay, so that the whole body is checked as
   // UTF-8 at once, and no character reaches over one of them.
-  const spans: { name: TextName; start: number; end: number }[] = [];
+  const spans: { field: FormField; start: number; end: number }[] = [];
   let length = 0;
   for (let i = 0; i <= bytes.length; i++) {
     const nameStart = length;
@@ -89,10 +103,10 @@ function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefine
       bytes[length++] = byte;
     }
     if (nameEnd === -1) nameEnd = length;
-    const name = fieldNameAt(bytes, nameStart, nameEnd);
-    if (name !== undefined) {
-      if (spans.some((span) => span.name === name)) fields.faults[name] = "is given twice";
-      else spans.push({ name, start: Math.min(nameEnd + 1, length), end: length });
+    const field = fieldAt(bytes, nameStart, nameEnd);
+    if (field !== undefined) {
+      spans.push({ field, start: Math.min(nameEnd + 1, length), end: length });
+      if (spans.length > knownMax) return `the form has over ${knownMax} known fields`;
     }
     bytes[length++] = ampersand;
   }
@@ -101,21 +115,23 @@ function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefine
   const text = decodeUtf8(bytes.fill(ampersand, length));
   if (text === undefined) return "the form is not valid UTF-8";
   const isAscii = text.length === bytes.length;
-  for (const { name, start, end } of spans) {
-    addField(fields, name, isAscii ? text.slice(start, end) : decodeUtf8(bytes.subarray(start, end))!);
+  for (const { field, start, end } of spans) {
+    addText(fields, field, isAscii ? text.slice(start, end) : decodeUtf8(bytes.subarray(start, end))!);
   }
   return undefined;
 }
 
-const encodedNames = textNames.map((name) => ({ name, bytes: Buffer.from(name) }));
+const encodedNames = textNames.map((name) => ({ field: formField(name)!, bytes: Buffer.from(name) }));
+/** First letters of the names of lists. */
+const listInitials: ReadonlySet<number | undefined> = new Set(Buffer.from("abchit"));
 
-/** The field whose name these bytes are, without making a string of them. */
-function fieldNameAt(bytes: Uint8Array, start: number, end: number): TextName | undefined {
-  for (const { name, bytes: expected } of encodedNames) {
+/** The field whose name these bytes are. Makes no string of the names of most fields. */
+function fieldAt(bytes: Uint8Array, start: number, end: number): FormField | undefined {
+  for (const { field, bytes: expected } of encodedNames) {
     if (expected.length !== end - start) continue;
     let i = 0;
     while (i < expected.length && bytes[start + i] === expected[i]) i++;
-    if (i === expected.length) return name;
+    if (i === expected.length) return field;
   }
-  return undefined;
+  return listInitials.has(bytes[start]) ? formField(decodeUtf8(bytes.subarray(start, end)) ?? "") : undefined;
 }

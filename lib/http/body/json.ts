@@ -1,9 +1,11 @@
-// application/json: one object whose known members are strings or null. JSON.parse keeps the last of two members of
-// one name; here a known field given twice is noticed, however its name is escaped.
+// application/json: one object whose known members are strings, lists or null. JSON.parse keeps the last of two members
+// of one name; here a known field given twice is noticed, however its name is escaped.
 
-import { isTextName } from "../../email/fields.ts";
-import { addField, type SubmittedFields } from "../submission.ts";
-import { decodeUtf8 } from "./multipart.ts";
+import { isListName, isTextName } from "../../email/fields.ts";
+import { addField, type SubmittedFields } from "../submitted_fields.ts";
+import { addList } from "./json_lists.ts";
+import { closingQuote } from "./json_members.ts";
+import { decodeUtf8 } from "./utf8.ts";
 
 /** Deepest nesting of an unknown field. */
 const depthMax = 256;
@@ -30,12 +32,20 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
     return "the body is not a JSON object";
   }
   for (const key of keys) {
-    if (!isTextName(key)) continue;
     const value = (parsed as Record<string, unknown>)[key];
-    if (typeof value === "string" || value === null) addField(fields, key, value ?? "");
-    else addField(fields, key, "", "is not a string");
+    if (isTextName(key)) {
+      if (typeof value === "string" || value === null) addField(fields, key, value ?? "");
+      else addField(fields, key, "", "is not a string");
+    } else if (isListName(key)) addList(fields, key, value, json);
+    else if (isFormNameOfFiles(key) && value !== null && value !== "")
+      fields.faults.attachments = `are named attachments in JSON, not ${key}`;
   }
   return undefined;
+}
+
+/** A file under such a name must not be ignored as the value of an unknown field. */
+function isFormNameOfFiles(key: string): boolean {
+  return key === "attachment" || key === "inline";
 }
 
 /**
@@ -73,15 +83,4 @@ function scan(json: string): { depth: number; values: number; quotedKeys: readon
     }
   }
   return { depth, values, quotedKeys };
-}
-
-/** Where the string that opens at `start` ends: at the first quote behind an even number of backslashes. */
-function closingQuote(json: string, start: number): number {
-  let end = json.indexOf('"', start + 1);
-  for (; end !== -1; end = json.indexOf('"', end + 1)) {
-    let slashes = 0;
-    while (json.charCodeAt(end - 1 - slashes) === 0x5c) slashes++;
-    if (slashes % 2 === 0) return end;
-  }
-  return json.length;
 }

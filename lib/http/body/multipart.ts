@@ -1,9 +1,11 @@
 // multipart/form-data (RFC 7578) as browsers, curl and the common libraries write it, and its header values. Nothing is
-// guessed, repaired or left out, since a part of an email could be lost that way. `util.MIMEType` and
-// @remix-run/multipart-parser drop what follows the closing boundary, the second of two parameters, and malformed lines.
+// guessed, repaired or left out, since a part of an email could be lost that way. @remix-run/multipart-parser drops what
+// follows the closing boundary, the second of two parameters, and malformed lines.
 
-import { isTextName } from "../../email/fields.ts";
-import { addField, type SubmittedFields } from "../submission.ts";
+import type { Given, SubmittedFields } from "../submitted_fields.ts";
+import { addFile, addText, formField } from "./form_fields.ts";
+import { isUtf8, parseHeader, type HeaderValue } from "./header_value.ts";
+import { decodeUtf8 } from "./utf8.ts";
 
 /** Most bytes of a part's headers. */
 const headMax = 8192;
@@ -12,52 +14,6 @@ const [tab, space, hyphen] = [0x09, 0x20, 0x2d];
 
 const misplacedBoundary = "the form has a misplaced boundary";
 const notUtf8 = "the form is not valid UTF-8";
-
-const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** The text with any byte order mark, or undefined if the bytes are not valid UTF-8. */
-export function decodeUtf8(bytes: Uint8Array): string | undefined {
-  try {
-    return strictUtf8.decode(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
-/** `value; name=parameter; name="parameter"` (RFC 9110, 5.6.6). */
-export interface HeaderValue {
-  /** The value before the parameters, in lower case. */
-  readonly value: string;
-  /** By name in lower case. */
-  readonly parameters: ReadonlyMap<string, string>;
-}
-
-const valuePattern = /^[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z/]+)[ \t]*(?=;|$)/;
-// A backslash takes the character behind it literally: curl and Python write `\"` in names. No two repetitions stand
-// side by side that match the same characters: thousands of blanks would take quadratic time.
-const parameterPattern =
-  /;[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?(?=;|$)/gsy;
-
-/** Undefined if the header is malformed or names a parameter twice. */
-export function parseHeader(text: string): HeaderValue | undefined {
-  const head = valuePattern.exec(text);
-  if (head === null) return undefined;
-  const parameters = new Map<string, string>();
-  let [{ length }] = head;
-  parameterPattern.lastIndex = length;
-  for (const [whole, name, token, quoted = ""] of text.matchAll(parameterPattern)) {
-    length += whole.length;
-    if (name === undefined) continue;
-    if (parameters.has(name.toLowerCase())) return undefined;
-    parameters.set(name.toLowerCase(), token ?? quoted.replace(/\\(.)/gs, "$1"));
-  }
-  return length === text.length ? { value: head[1]!.toLowerCase(), parameters } : undefined;
-}
-
-/** Whether the `charset`, if there is one, is UTF-8 or a subset of it. */
-export function isUtf8({ parameters }: HeaderValue): boolean {
-  return /^(?:utf-?8|(?:us-)?ascii)$/i.test(parameters.get("charset") ?? "utf-8");
-}
 
 /** A `BodyReader`, given the boundary of the content type. */
 export function readMultipart(bytes: Buffer, boundary: string, fields: SubmittedFields): string | undefined {
@@ -92,21 +48,42 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   const disposition = parseHeader(headers.get("content-disposition") ?? "");
   const name = disposition?.parameters.get("name");
   if (disposition?.value !== "form-data" || name === undefined) return "the form has a part without a name";
-  if (disposition.parameters.has("filename") || disposition.parameters.has("filename*")) {
-    if (isTextName(name)) addField(fields, name, "", "is a file");
-    return undefined;
-  }
-
-  const type = parseHeader(headers.get("content-type") ?? "text/plain");
-  if (type === undefined || !isUtf8(type))
-    return "the form has a part that declares a charset other than UTF-8";
   const encoding = headers.get("content-transfer-encoding") ?? "";
   if (!/^(?:7bit|8bit|binary)?$/i.test(encoding.trim()))
     return "the form has a part with a transfer encoding";
-  const value = decodeUtf8(part.subarray(headEnd + 2 * lineEnd.length));
+  const content = part.subarray(headEnd + 2 * lineEnd.length);
+  const filename = filenameOf(disposition);
+  if (filename !== undefined) {
+    addFile(fields, { name, filename, content, contentType: headers.get("content-type") });
+    return undefined;
+  }
+
+  const field = formField(name);
+  if (field?.kind === "file") {
+    // Its bytes may be no text. All that matters is whether there are any.
+    addText(fields, field, content.toString("latin1", 0, 1));
+    return undefined;
+  }
+  const type = parseHeader(headers.get("content-type") ?? "text/plain");
+  if (type === undefined || !isUtf8(type))
+    return "the form has a part that declares a charset other than UTF-8";
+  const value = decodeUtf8(content);
   if (value === undefined) return notUtf8;
-  if (isTextName(name)) addField(fields, name, value);
+  if (field !== undefined) addText(fields, field, value);
   return undefined;
+}
+
+/** `filename*` (RFC 8187) wins: some libraries write an encoded word next to it. */
+function filenameOf({ parameters }: HeaderValue): Given<string> | undefined {
+  const extended = parameters.get("filename*");
+  if (extended === undefined) return parameters.get("filename");
+  const [, encoded] = /^utf-8'[^']*'(.*)$/i.exec(extended) ?? [];
+  try {
+    if (encoded !== undefined) return decodeURIComponent(encoded);
+  } catch {
+    // It is not valid UTF-8, or has a percent sign without two digits.
+  }
+  return { fault: "is not in UTF-8" };
 }
 
 /** The headers of a part by name in lower case. Undefined if one is malformed or given twice. */

@@ -1,0 +1,81 @@
+// Files of an email as both providers accept them: names, media types and content ids.
+
+import { hasControlCharacter } from "./address.ts";
+
+/** Most files of one email. */
+export const filesMax = 50;
+/** Longest file name, bytes of UTF-8. */
+const filenameMax = 255;
+const mediaTypeMax = 255;
+
+/** The type of a file about which nothing is known. */
+export const unknownType = "application/octet-stream";
+
+const contentIdPattern = /^[A-Za-z0-9._@+-]{1,127}$/;
+
+/** `type/subtype` (RFC 6838, 4.2), and parameters. */
+const mediaTypePattern =
+  /^[A-Za-z0-9][\w!#$&^.+-]{0,126}\/[A-Za-z0-9][\w!#$&^.+-]{0,126}(?:[ \t]*;[ \t]*[\w!#$%&'*+\-.^`|~]+=(?:[\w!#$%&'*+\-.^`|~]+|"[^"\\\p{Cc}]*"))*$/u;
+
+// resend.com/docs/knowledge-base/what-attachment-types-are-not-supported
+const forbiddenByResend =
+  "adp app asp bas bat cer chm cmd com cpl crt csh der exe fxp gadget hlp hta inf ins isp its js jse ksh lib lnk mad maf " +
+  "mag mam maq mar mas mat mau mav maw mda mdb mde mdt mdw mdz msc msh msh1 msh2 mshxml msh1xml msh2xml msi msp mst ops " +
+  "pcd pif plg prf prg reg scf scr sct shb shs sys ps1 ps1xml ps2 ps2xml psc1 psc2 tmp url vb vbe vbs vps vsmacros vss " +
+  "vst vsw vxd ws wsc wsf wsh xnk";
+// postmarkapp.com/developer/user-guide/send-email-with-api
+const forbiddenByPostmark =
+  "vbs exe bin bat chm com cpl crt hlp hta inf ins isp jse lnk mdb pcd pif reg scr sct shs vbe vba wsf wsh wsl msc msi " +
+  "msp mst";
+const forbiddenExtensions: ReadonlySet<string> = new Set(
+  `${forbiddenByResend} ${forbiddenByPostmark}`.split(" "),
+);
+
+/** The last extension in lower case, or "". Windows ignores dots and spaces at the end of a name, and so does this. */
+function extensionOf(filename: string): string {
+  const name = filename.replace(/[. ]+$/, "");
+  return name.slice(name.lastIndexOf(".") + 1 || name.length).toLowerCase();
+}
+
+/** Why a file cannot be sent under this name, if it cannot. */
+export function filenameFault(filename: string): string | undefined {
+  if (!filename.isWellFormed()) return "has a lone surrogate";
+  if (hasControlCharacter(filename)) return "has a control character";
+  if (/[/\\]/.test(filename)) return "has a slash or a backslash";
+  if (Buffer.byteLength(filename) > filenameMax) return `is over ${filenameMax} bytes`;
+  const extension = extensionOf(filename);
+  return forbiddenExtensions.has(extension)
+    ? `has an extension that providers do not send: .${extension}`
+    : undefined;
+}
+
+/** The media type of all files with the extension of this name, without parameters; undefined if it is unknown. */
+export function typeByExtension(filename: string): string | undefined {
+  const extension = extensionOf(filename);
+  if (!/^[a-z0-9]{1,20}$/.test(extension)) return undefined;
+  const type = Bun.file(`a.${extension}`).type.replace(/;.*/, "");
+  return type === unknownType ? undefined : type;
+}
+
+/** Whether a text is a media type, with or without parameters. */
+export function isMediaType(text: string): boolean {
+  return text.length <= mediaTypeMax && mediaTypePattern.test(text);
+}
+
+/**
+ * The parameters of a media type as written, if the type is another name for `known`; undefined if it contradicts it.
+ * Many types have had several names: `text/xml` and `application/xml`, `audio/x-wav` and `audio/wav`.
+ */
+export function parametersOf(type: string, known: string): string | undefined {
+  const end = type.search(/[ \t]*(?:;|$)/);
+  const subtype = (text: string) =>
+    text
+      .slice(text.indexOf("/") + 1)
+      .toLowerCase()
+      .replace(/^x-/, "");
+  return subtype(type.slice(0, end)) === subtype(known) ? type.slice(end) : undefined;
+}
+
+export function isContentId(text: string): boolean {
+  return contentIdPattern.test(text);
+}

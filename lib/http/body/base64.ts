@@ -1,0 +1,23 @@
+// Contents of files in JSON: standard base64 (RFC 4648, 4), padded, in lines or not.
+
+import type { Given } from "../submitted_fields.ts";
+
+/** The bytes, or why the text is no base64. An empty text has none. */
+export function decodeBase64(text: string): Given<Uint8Array> {
+  // The decoder skips blanks, but one in the middle was a plus sign.
+  if (!/[ \t\f]/.test(text)) {
+    try {
+      return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
+    } catch {
+      // Said below.
+    }
+  }
+  return { fault: `is not base64${hintAt(text)}` };
+}
+
+function hintAt(text: string): string {
+  if (/^\s*data:/i.test(text)) return ": leave out the prefix data:…;base64,";
+  if (/[-_]/.test(text)) return ": it has - or _ of the URL-safe alphabet instead of + and /";
+  if (/[ \t\f]/.test(text)) return ": it has a blank";
+  return /^[A-Za-z0-9+/\r\n]*$/.test(text) ? ": it is cut off or has no padding" : "";
+}

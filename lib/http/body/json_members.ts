@@ -1,0 +1,68 @@
+// The names of members in nested objects of a JSON text. JSON.parse keeps the last of two members of one name.
+
+/** Where a member is: the names and indexes that lead to its object, the outermost first, and its own name. */
+interface Member {
+  readonly path: readonly (string | number)[];
+  readonly name: string;
+}
+
+/** An object or an array around the position of a walk. */
+interface Container {
+  /** Names so far; undefined in an array. */
+  readonly names: Set<string> | undefined;
+  /** Name or index of the value at the position. */
+  at: string | number;
+  nameIsNext: boolean;
+}
+
+/**
+ * The members whose name stands in their object before, however it is escaped.
+ * @param json valid JSON
+ */
+export function repeatedMembers(json: string): Member[] {
+  const repeated: Member[] = [];
+  const around: Container[] = [];
+  for (let i = 0; i < json.length; i++) {
+    const inner = around.at(-1);
+    switch (json[i]) {
+      case "{":
+        around.push({ names: new Set(), at: "", nameIsNext: true });
+        break;
+      case "[":
+        around.push({ names: undefined, at: 0, nameIsNext: false });
+        break;
+      case "}":
+      case "]":
+        around.pop();
+        break;
+      case ",":
+        if (typeof inner?.at === "number") inner.at += 1;
+        else if (inner) inner.nameIsNext = true;
+        break;
+      case '"': {
+        const end = closingQuote(json, i);
+        if (inner?.nameIsNext) {
+          const name: string = JSON.parse(json.slice(i, end + 1));
+          if (inner.names?.has(name)) repeated.push({ path: around.slice(0, -1).map(({ at }) => at), name });
+          inner.names?.add(name);
+          inner.at = name;
+          inner.nameIsNext = false;
+        }
+        i = end;
+        break;
+      }
+    }
+  }
+  return repeated;
+}
+
+/** Where the string that opens at `start` ends: at the first quote behind an even number of backslashes. */
+export function closingQuote(json: string, start: number): number {
+  let end = json.indexOf('"', start + 1);
+  for (; end !== -1; end = json.indexOf('"', end + 1)) {
+    let slashes = 0;
+    while (json.charCodeAt(end - 1 - slashes) === 0x5c) slashes++;
+    if (slashes % 2 === 0) return end;
+  }
+  return json.length;
+}

@@ -1,0 +1,78 @@
+// The known fields of a request as they were given, before any check, whatever the encoding of the body. What is wrong with
+// the form in which a value was given stands in its place.
+
+import type { FieldName, ListName, TextName } from "../email/fields.ts";
+
+/** What is wrong with the form in which a value was given. */
+export interface Malformed {
+  readonly fault: string;
+}
+
+export type Given<Value> = Value | Malformed;
+
+/** A mail header or a tag. */
+export type GivenPair = readonly [name: string, value: Given<string>];
+
+/** A file; what is empty or absent counts as absent. */
+export interface GivenFile {
+  readonly filename?: Given<string>;
+  /** May be a view of the body. */
+  readonly content: Given<Uint8Array>;
+  readonly contentType?: Given<string> | undefined;
+  readonly contentId?: Given<string>;
+  /** A part of a multipart form, whose sender guessed the type. */
+  readonly isPart?: true;
+  /** Its name is its content id too. */
+  readonly isInline?: true;
+}
+
+interface GivenItems {
+  readonly cc: Given<string>;
+  readonly bcc: Given<string>;
+  readonly headers: GivenPair;
+  readonly tags: GivenPair;
+  readonly attachments: Given<GivenFile>;
+}
+
+export type GivenLists = { [name in ListName]?: GivenItems[name][] };
+
+export interface SubmittedFields {
+  /** As given, not trimmed. */
+  readonly values: { [name in TextName]?: string } & GivenLists;
+  /** Faults in the form in which a field was given. Its value is then ignored. */
+  readonly faults: { [name in FieldName]?: string };
+}
+
+/** Most values of one field, more than any check accepts: the rest of a body full of them costs no memory. */
+const itemsMax = 100;
+const tooMany = `has over ${itemsMax} values`;
+
+/**
+ * Adds a field of a request; giving a field twice is a fault.
+ * @param fault what is wrong with the form in which it was given, if anything
+ */
+export function addField(given: SubmittedFields, name: TextName, value: string, fault?: string): void {
+  const { values, faults } = given;
+  if (values[name] !== undefined || faults[name] !== undefined) faults[name] = "is given twice";
+  else if (fault !== undefined) faults[name] = fault;
+  else values[name] = value;
+}
+
+/** Adds a value to a field that may have several. */
+export function addItem<Name extends ListName>(
+  given: SubmittedFields,
+  name: Name,
+  item: GivenItems[Name],
+): void {
+  const lists: { [name in Name]?: GivenItems[Name][] } = given.values;
+  const list = (lists[name] ??= []);
+  if (list.length < itemsMax) list.push(item);
+  else given.faults[name] = tooMany;
+}
+
+/** Whether a field with several values, all given at once, has too many; that is then its fault. */
+export function hasTooMany(given: SubmittedFields, name: ListName, count: number): boolean {
+  if (count <= itemsMax) return false;
+  given.faults[name] = tooMany;
+  return true;
+}
