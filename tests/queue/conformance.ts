@@ -8,6 +8,7 @@ import { claiming } from "./conformance_claims.ts";
 import { sharingRates } from "./conformance_rates.ts";
 import { operating } from "./conformance_admin.ts";
 import { moving } from "./conformance_move.ts";
+import { scheduling } from "./conformance_scheduled.ts";
 import { hangMs } from "../support/eventually.ts";
 import {
   emailsFirst,
@@ -709,5 +710,6 @@ export function conformance(name: string, open: () => Promise<QueueUnderTest>, i
     moving(tools);
     claiming(tools);
     sharingRates(tools);
+    scheduling(tools);
   });
 }

@@ -1,13 +1,13 @@
 // The admin interface of the embedded queue. Nothing here creates a queue, or brings an older file up to date.
 
-import { type Admin, type DeleteAnswer, knownMinMs, type QueueStats, StoreUnavailable } from "../contract.ts";
-import { anyProvider, dueLists, isPaused } from "./claim.ts";
-import { lastStep } from "./clock_steps.ts";
+import { type Admin, type DeleteAnswer, knownMinMs, StoreUnavailable } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { listKeys, rememberKeys } from "./keys.ts";
 import { listEmails, showEmail } from "./list.ts";
+import { anyProvider, deadList, hiddenColumns, noBatch, plainColumns } from "./lists.ts";
 import { adopt, isMoving, moved, setMoving } from "./move.ts";
-import { count, type Leaving, readConditions, release, retire } from "./settle.ts";
+import { count, type Leaving, release, retire } from "./settle.ts";
+import { readStats } from "./stats.ts";
 import { fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
@@ -102,7 +102,9 @@ function retry(
     ({ id, seenHistory, history }) =>
       db.run`UPDATE places
         SET died_at = NULL, due_at = ${db.now.atMs}, provider = ${anyProvider}, history = ${history}
-        WHERE id = ${id} AND died_at IS NOT NULL AND history = ${seenHistory}` === 1,
+        WHERE id = ${id} AND died_at IS NOT NULL AND history = ${seenHistory}` === 1 ||
+      db.run`UPDATE places SET hidden_list = ${anyProvider}, hidden_at = ${db.now.atMs}, history = ${history}
+        WHERE id = ${id} AND hidden_list = ${deadList} AND history = ${seenHistory}` === 1,
   );
   count(db, counts, retried.length);
   return retried.map(({ id }) => id);
@@ -116,106 +118,47 @@ function remove(
   retainMs: number,
 ): DeleteAnswer {
   const { id } = leaving;
-  const place = db.get<{ batch: string | null; died_at: number | null; history: string }>`
-    SELECT batch, died_at, history FROM places WHERE id = ${id}`;
+  const place = db.get<{ batch: string | null; isDead: number; history: string }>`
+    SELECT nullif(batch, ${noBatch}) AS batch, died_at IS NOT NULL OR hidden_list IS ${deadList} AS isDead, history
+    FROM places WHERE id = ${id}`;
   if (place === undefined) return "unknown";
-  const isSeen = place.died_at !== null && place.history === seenHistory;
+  const isSeen = place.isDead === 1 && place.history === seenHistory;
   if (seenHistory !== undefined && !isSeen) return "changed";
   if (place.batch !== null) return "in-batch";
   retire(db, [leaving], retainMs);
   return "deleted";
 }
 
-/** Walks the emails in the order of the index, so that each that stays is passed once. */
+/** Walks the emails in the order of an index, so that each that stays is passed once: first the plain ones. */
 function clear(
   db: SqliteConnection,
   { limit, submittedTillMs, from }: { limit: number; submittedTillMs: number; from: string | undefined },
   retainMs: number,
 ): Awaited<ReturnType<Admin["clear"]>> {
-  const [atMs = "", after = "", provider = anyProvider] = from?.split(" ") ?? ["-1"];
-  const waiting = db.all<{ provider: string; due_at: number; id: string; submitted_at: number }>`
-    SELECT places.provider, places.due_at, places.id, submitted_at
+  const [walk = "plain", atMs = "-1", after = "", name = anyProvider] = from?.split(" ") ?? [];
+  const { list, at } = walk === "plain" ? plainColumns : hiddenColumns;
+  const waiting = db.all<{ name: string; atMs: number; id: string; submittedAtMs: number }>(
+    `SELECT places.${list} AS name, places.${at} AS atMs, places.id, submitted_at AS submittedAtMs
     FROM places CROSS JOIN emails ON emails.id = places.id
-    WHERE due_at IS NOT NULL AND (provider, due_at, places.id) > (${provider}, ${Number(atMs)}, ${after})
-    ORDER BY provider, due_at, places.id LIMIT ${limit}`;
-  const submitted = waiting.filter(({ submitted_at }) => submitted_at <= submittedTillMs);
+    WHERE ${at} IS NOT NULL AND ${list} <> ? AND (${list}, ${at}, places.id) > (?, ?, ?)
+    ORDER BY ${list}, ${at}, places.id LIMIT ?`,
+    deadList,
+    name,
+    Number(atMs),
+    after,
+    limit,
+  );
+  const submitted = waiting.filter(({ submittedAtMs }) => submittedAtMs <= submittedTillMs);
   retire(
     db,
     submitted.map(({ id }) => ({ id })),
     retainMs,
   );
   const last = waiting.length < limit ? undefined : waiting.at(-1);
-  return { deleted: submitted.length, next: last && `${last.due_at} ${last.id} ${last.provider}` };
-}
-
-/** @param roomBytes what the disk can take besides; undefined if it does not say */
-export function readStats(db: SqliteConnection, roomBytes: number | undefined): QueueStats {
-  const { atMs } = db.now;
-  const { placed, dead, sent } = db.get<Record<"placed" | "dead" | "sent", number>>`SELECT * FROM tally`!;
-  const { batched, inDoubt } = db.get<Record<"batched" | "inDoubt", number>>`
-    SELECT count(*) AS batched,
-      count(*) FILTER (WHERE doubt_since IS NOT NULL OR held = 1 AND batches.due_at <= ${atMs}) AS inDoubt
-    FROM batches CROSS JOIN places ON batch = batches.id`!;
-  const oldest = db.get<Record<"dueAtMs" | "doubtSinceMs", number | null>>`
-    SELECT min(due_at) AS dueAtMs,
-      min(coalesce(doubt_since, iif(held = 1 AND due_at <= ${atMs}, due_at, NULL))) AS doubtSinceMs
-    FROM batches`!;
-  const lists = dueLists(db);
-  const oldestDueAtMs = Math.min(oldest.dueAtMs ?? Infinity, ...lists.map((list) => list.firstDueAtMs));
-  const due = placed - dead - batched;
-  const retrying = countRetrying(db, due);
-  const counters = db.all<{ name: string; count: number }>`SELECT name, count FROM counters`;
-  const { size, pages, free } = db.get<Record<"size" | "pages" | "free", number>>`
-    SELECT page_size AS size, page_count AS pages, freelist_count AS free
-    FROM pragma_page_size, pragma_page_count, pragma_freelist_count`!;
-  return {
-    nowMs: atMs,
-    states: {
-      scheduled: 0,
-      waiting: due - retrying,
-      retrying,
-      sending: batched - inDoubt,
-      "in-doubt": inDoubt,
-      dead,
-      sent,
-    },
-    fileBytes: 0,
-    counters: Object.fromEntries(counters.map(({ name, count: value }) => [name, value])),
-    providers: readConditions(db),
-    oldestDueAtMs: oldestDueAtMs <= atMs ? oldestDueAtMs : undefined,
-    oldestDoubtSinceMs: oldest.doubtSinceMs ?? undefined,
-    paused: isPaused(db),
-    moving: isMoving(db),
-    clockStep: lastStep(db),
-    bytesUsed: (pages - free) * size,
-    bytesMax: roomBytes === undefined ? undefined : pages * size + Math.max(0, roomBytes),
-  };
-}
-
-/**
- * How many of the `due` emails that wait are due later. What is retrying becomes waiting without a write, so that no
- * tally tells them apart. To count a million rows takes 100 ms, in which this process does nothing else: the fewer of
- * the two are counted.
- */
-function countRetrying(db: SqliteConnection, due: number): number {
-  const countUpTo = (countMax: number, isLater: boolean) => {
-    let sum = 0;
-    for (const { name } of dueLists(db)) {
-      const rows = db.get<{ count: number }>(
-        `SELECT count(*) AS count FROM (SELECT 1 FROM places
-           WHERE due_at IS NOT NULL AND provider = ? AND due_at ${isLater ? ">" : "<="} ? LIMIT ?)`,
-        name,
-        db.now.atMs,
-        countMax - sum,
-      );
-      sum += rows?.count ?? 0;
-    }
-    return sum;
-  };
-  for (let countMax = 1000; ; countMax *= 8) {
-    const later = countUpTo(countMax, true);
-    if (later < countMax) return later;
-    const now = countUpTo(countMax, false);
-    if (now < countMax) return due - now;
+  let next = last && `${walk} ${last.atMs} ${last.id} ${last.name}`;
+  if (last === undefined && walk === "plain") {
+    const isHiddenNext = db.get`SELECT 1 FROM places WHERE hidden_at IS NOT NULL AND hidden_list <> ${deadList} LIMIT 1`;
+    if (isHiddenNext !== undefined) next = "hidden";
   }
+  return { deleted: submitted.length, next };
 }

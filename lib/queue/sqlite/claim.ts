@@ -1,51 +1,11 @@
 // Claims: one transaction leases one batch to one worker, and is the durable record that the worker may send it. A claim
-// writes nothing if it was answered before, or if nothing is due. Also here: the lists in which emails wait.
+// writes nothing if it was answered before, or if nothing is due.
 
 import type { Batch, ClaimedEmail, ClaimRequest, ClaimResult } from "../contract.ts";
 import { aliveMs, isClockDoubted, lastStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { anyProvider, changeBatch, type DueList, dueLists, scheduledList } from "./lists.ts";
 import { permitOf } from "./rates.ts";
-
-/** The name of the list of emails that any provider may take. */
-export const anyProvider = "";
-
-/** A list of emails that wait. Its name is the value of `places.provider`. */
-interface DueList {
-  readonly name: string;
-  /** The only provider that may take them; {@link anyProvider} for any. */
-  readonly only: string;
-  /** Most emails of a batch made of them; undefined for as many as fit. */
-  readonly pieceMax: number | undefined;
-  /** When the first of them is due, Unix ms. */
-  readonly firstDueAtMs: number;
-}
-
-/**
- * No provider is named like a list of pieces. The previous release, which has no pieces, takes such a list for that of a
- * provider that is gone, and gives its emails back to all providers.
- */
-export function listName(only: string, pieceMax: number | undefined): string {
-  if (pieceMax === undefined) return only;
-  return only === anyProvider ? `split:${pieceMax}` : `split:${pieceMax}:${only}`;
-}
-
-/** The lists that are not empty. Seeks from list to list, since a list may have a million rows. */
-export function dueLists(db: SqliteConnection): DueList[] {
-  const rows = db.all<{ name: string; firstDueAtMs: number }>`
-    WITH RECURSIVE lists (name) AS (
-      SELECT min(provider) FROM places WHERE due_at IS NOT NULL
-      UNION ALL
-      SELECT (SELECT min(provider) FROM places WHERE due_at IS NOT NULL AND provider > name)
-      FROM lists WHERE name IS NOT NULL
-    )
-    SELECT name, (SELECT min(due_at) FROM places WHERE due_at IS NOT NULL AND provider = name) AS firstDueAtMs
-    FROM lists WHERE name IS NOT NULL`;
-  return rows.map((row) => {
-    const [, pieceMax, only = anyProvider] = /^split:(\d+)(?::(.*))?$/.exec(row.name) ?? [];
-    if (pieceMax === undefined) return { ...row, only: row.name, pieceMax };
-    return { ...row, only, pieceMax: Number(pieceMax) };
-  });
-}
 
 /** Whether an operator has paused all claims. */
 export function isPaused(db: SqliteConnection): boolean {
@@ -64,7 +24,8 @@ export function claim(db: SqliteConnection, request: ClaimRequest): ClaimResult 
   const permit = permitOf(db, request);
   const find = (): string | ClaimResult => {
     // The record of its claimant has expired. A new batch would reuse an idempotency key for other emails.
-    if (db.get`SELECT 1 FROM batches WHERE id = ${request.claimId}` !== undefined) return { kind: "spent" };
+    if (db.get`SELECT 1 FROM all_batches WHERE id = ${request.claimId}` !== undefined)
+      return { kind: "spent" };
     if (isPaused(db)) return { kind: "paused" };
     if (permit?.isAvailable === false) return { kind: "limited", rate: permit.rate };
     const found = findBatch(db, request);
@@ -82,7 +43,7 @@ export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
   return claimOnce(db, request, () => {
     if (isPaused(db)) return { kind: "paused" };
     const { atMs } = db.now;
-    const ended = db.get<{ id: string }>`SELECT id FROM batches
+    const ended = db.get<{ id: string }>`SELECT id, ends_at FROM all_batches
       WHERE ends_at IS NOT NULL AND ends_at <= ${atMs} AND (held = 0 OR due_at <= ${atMs})
       ORDER BY ends_at LIMIT 1`;
     if (ended === undefined || isClockDoubted(db)) return { kind: "empty", nextDueInMs: undefined };
@@ -105,7 +66,7 @@ function claimOnce(db: SqliteConnection, by: Claim, find: () => string | ClaimRe
       VALUES (${by.claimant}, ${by.number}, ${found}, ${leased.batch.lease}, ${db.now.atMs})`;
     return { kind: "batch", ...leased };
   }
-  const isHeld = db.get`SELECT 1 FROM batches
+  const isHeld = db.get`SELECT 1 FROM all_batches
     WHERE id = ${last.batch} AND lease = ${last.lease} AND held = 1 AND due_at > ${db.now.atMs}`;
   if (by.number < last.number || isHeld === undefined) return { kind: "spent" };
   return { kind: "batch", ...readBatch(db, last.batch, by) };
@@ -123,8 +84,8 @@ function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimR
     if (source === "batches") {
       const due = dueBatch(db, request);
       if (due !== undefined) return leaseAgain(db, due, request);
-      const next = db.get<{ at: number | null }>`
-        SELECT min(due_at) AS at FROM batches WHERE provider = ${provider} AND due_at > ${atMs}`;
+      const next = db.get<{ at: number }>`SELECT due_at AS at FROM all_batches
+        WHERE provider = ${provider} AND due_at > ${atMs} ORDER BY due_at LIMIT 1`;
       nextDueAtMs = Math.min(nextDueAtMs, next?.at ?? Infinity);
     } else if (countMax > 0) {
       const ours = lists.filter(({ pieceMax }) => (pieceMax === undefined) === (source === "emails"));
@@ -139,10 +100,13 @@ function findBatch(db: SqliteConnection, request: ClaimRequest): string | ClaimR
   return { kind: "empty", nextDueInMs: nextDueAtMs === Infinity ? undefined : nextDueAtMs - atMs };
 }
 
-/** The batch that has been due longest. Leaves out a batch in doubt whose first credential another live worker has. */
+/**
+ * The batch that has been due longest. Its time is among the columns, or SQLite would read and sort all that are due.
+ * Leaves out a batch in doubt whose first credential another live worker has.
+ */
 function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest): string | undefined {
   const { atMs } = db.now;
-  return db.get<{ id: string }>`SELECT id FROM batches
+  return db.get<{ id: string }>`SELECT id, due_at FROM all_batches AS batches
     WHERE provider = ${provider} AND due_at <= ${atMs} AND (
       (doubt_since IS NULL AND held = 0) OR credential IN ('', ${credential}) OR NOT EXISTS (
         SELECT 1 FROM workers WHERE heard_at > ${atMs - aliveMs}
@@ -160,25 +124,47 @@ function createBatch(
   const { claimId, provider, countMax, bytesMax, context, credential, doubtMs } = request;
   const { atMs } = db.now;
   const emailsMax = Math.min(countMax, pieceMax ?? Infinity);
-  const due = lists.flatMap(
-    ({ name }) => db.all<{ id: string; due_at: number; size: number }>`SELECT id, due_at, size FROM places
-      WHERE due_at IS NOT NULL AND provider = ${name} AND due_at <= ${atMs}
-      ORDER BY due_at, id LIMIT ${emailsMax}`,
+  const due = lists.flatMap(({ name, columns }) =>
+    db
+      .all<{ id: string; dueAtMs: number; size: number }>(
+        `SELECT id, ${columns.at} AS dueAtMs, size FROM places
+          WHERE ${columns.at} IS NOT NULL AND ${columns.list} = ? AND ${columns.at} <= ?
+          ORDER BY ${columns.at}, id LIMIT ?`,
+        name,
+        atMs,
+        emailsMax,
+      )
+      .map((row) => ({ ...row, columns })),
   );
-  const ids: string[] = [];
+  const taken: typeof due = [];
   let bytes = 0;
-  for (const { id, size } of due.toSorted((a, b) => a.due_at - b.due_at).slice(0, emailsMax)) {
-    if (ids.length > 0 && bytes + size > bytesMax) break;
-    bytes += size;
-    ids.push(id);
+  for (const one of due.toSorted((a, b) => a.dueAtMs - b.dueAtMs).slice(0, emailsMax)) {
+    if (taken.length > 0 && bytes + one.size > bytesMax) break;
+    bytes += one.size;
+    taken.push(one);
   }
+  const isHidden = taken.some(({ columns }) => columns.isHidden);
   const leaseMs = leaseMsOf(request, bytes);
-  db.run`INSERT INTO batches
+  db.run(
+    `INSERT INTO ${isHidden ? "hidden_batches" : "batches"}
       (id, provider, lease, timed_lease, lease_ms, held, due_at, ends_at, lapsed, context, notes, piece_max, credential)
-    VALUES (${claimId}, ${provider}, 1, 1, ${leaseMs}, 1, ${atMs + leaseMs}, ${atMs + doubtMs}, 0, ${context}, '',
-      ${pieceMax ?? null}, ${credential})`;
-  db.run`UPDATE places SET due_at = NULL, provider = NULL, batch = ${claimId}, position = taken.key
-    FROM json_each(${JSON.stringify(ids)}) AS taken WHERE places.id = taken.value`;
+    VALUES (?, ?, 1, 1, ?, 1, ?, ?, 0, ?, '', ?, ?)`,
+    claimId,
+    provider,
+    leaseMs,
+    atMs + leaseMs,
+    atMs + doubtMs,
+    context,
+    pieceMax ?? null,
+    credential,
+  );
+  const noList = isHidden ? "hidden_list = iif(hidden_list IS NULL, NULL, ''), hidden_at = NULL," : "";
+  db.run(
+    `UPDATE places SET due_at = NULL, provider = NULL, ${noList} batch = ?, position = taken.key
+    FROM json_each(?) AS taken WHERE places.id = taken.value`,
+    claimId,
+    JSON.stringify(taken.map(({ id }) => id)),
+  );
   return claimId;
 }
 
@@ -191,16 +177,24 @@ function leaseAgain(db: SqliteConnection, batch: string, by: Claim): string {
   const { atMs } = db.now;
   const size = db.get<{ bytes: number | null }>`SELECT sum(size) AS bytes FROM places WHERE batch = ${batch}`;
   const leaseMs = leaseMsOf(by, size?.bytes ?? 0);
-  db.run`UPDATE batches SET
+  changeBatch(
+    db,
+    (table) => `UPDATE ${table} SET
       lease = lease + 1,
       timed_lease = lease + 1,
-      lease_ms = ${leaseMs},
-      doubt_since = CASE WHEN held = 1 THEN coalesce(doubt_since, ${atMs}) ELSE doubt_since END,
+      lease_ms = ?,
+      doubt_since = CASE WHEN held = 1 THEN coalesce(doubt_since, ?) ELSE doubt_since END,
       lapsed = held,
       held = 1,
-      ends_at = coalesce(ends_at, ${atMs + (by.doubtMs ?? 0)}),
-      due_at = ${atMs + leaseMs}
-    WHERE id = ${batch}`;
+      ends_at = coalesce(ends_at, ?),
+      due_at = ?
+    WHERE id = ?`,
+    leaseMs,
+    atMs,
+    atMs + (by.doubtMs ?? 0),
+    atMs + leaseMs,
+    batch,
+  );
   return batch;
 }
 
@@ -218,15 +212,18 @@ function readBatch(db: SqliteConnection, id: string, by: Claim): { batch: Batch;
       doubt_since, lapsed, piece_max, coalesce((SELECT count FROM acceptances AS a
         WHERE a.provider = batches.provider AND a.credential = coalesce(${by.credential ?? null}, batches.credential)
       ), 0) AS acceptances
-    FROM batches WHERE id = ${id}`;
+    FROM all_batches AS batches WHERE id = ${id}`;
   if (row === undefined) throw new Error(`claim: no batch ${id}`);
   const { doubt_since, lapsed, piece_max, ...same } = row;
   const emails = db.all<Omit<ClaimedEmail, "marked"> & { marked: number }>`
     SELECT places.id, coalesce(text, '') AS text, coalesce(submitted_at, 0) AS submittedAtMs, history,
       mark_batch IS NOT NULL AS marked
     FROM places LEFT JOIN emails ON emails.id = places.id WHERE batch = ${id} ORDER BY position`;
-  const due = db.get<{ left: number }>`SELECT count(*) AS left FROM (SELECT 1 FROM places
-    WHERE due_at IS NOT NULL AND provider = ${anyProvider} AND due_at <= ${atMs} LIMIT ${by.dueCountMax ?? 0})`!;
+  const due = db.get<{ left: number }>`SELECT count(*) AS left FROM (
+    SELECT 1 FROM places WHERE due_at IS NOT NULL AND provider = ${anyProvider} AND due_at <= ${atMs}
+    UNION ALL SELECT 1 FROM places
+      WHERE hidden_at IS NOT NULL AND hidden_list IN (${anyProvider}, ${scheduledList}) AND hidden_at <= ${atMs}
+    LIMIT ${by.dueCountMax ?? 0})`!;
   const batch: Batch = {
     ...same,
     nowMs: atMs,

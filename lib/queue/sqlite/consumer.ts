@@ -2,7 +2,6 @@
 
 import { type ClaimResult, type Consumer, knownMinMs } from "../contract.ts";
 import { ClockWatch } from "../clock_watch.ts";
-import { readStats } from "./admin.ts";
 import { claim, claimEnded } from "./claim.ts";
 import { noteStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
@@ -10,6 +9,7 @@ import { tryPermit } from "./rates.ts";
 import { settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { sweep } from "./housekeeping.ts";
+import { readStats } from "./stats.ts";
 import { listen } from "./wakeup.ts";
 
 export interface SqliteConsumerOptions extends StoreOptions {

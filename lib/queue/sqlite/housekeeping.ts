@@ -3,9 +3,9 @@
 
 import type { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
-import { anyProvider, dueLists, listName } from "./claim.ts";
 import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { anyProvider, batchTables, dueLists, listName } from "./lists.ts";
 import { count } from "./settle.ts";
 
 /** A presence that has not changed is written again after this time, ms: an idle worker hardly writes. */
@@ -54,11 +54,20 @@ function recordPresence(db: SqliteConnection, presence: WorkerPresence): boolean
 function boundDoubt(db: SqliteConnection): void {
   const { atMs } = db.now;
   const endMaxMs = atMs + doubtMaxMs;
-  db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NOT NULL AND ends_at > ${endMaxMs + marginMs}`;
-  // The previous release created batches whose doubt has no end until they are claimed, which may never happen.
+  for (const table of batchTables) {
+    db.run(
+      `UPDATE ${table} SET ends_at = ? WHERE ends_at IS NOT NULL AND ends_at > ?`,
+      endMaxMs,
+      endMaxMs + marginMs,
+    );
+    db.run(
+      `UPDATE ${table} SET doubt_since = ? WHERE doubt_since IS NOT NULL AND doubt_since > ?`,
+      atMs,
+      atMs + marginMs,
+    );
+  }
+  // An older release created batches whose doubt has no end until they are claimed, which may never happen.
   db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NULL`;
-  db.run`UPDATE batches SET doubt_since = ${atMs}
-    WHERE doubt_since IS NOT NULL AND doubt_since > ${atMs + marginMs}`;
 }
 
 /** Makes due now what is due later than any live worker would have set it. */
@@ -71,12 +80,28 @@ function restamp(db: SqliteConnection): void {
     FROM workers WHERE heard_at > ${atMs - aliveMs}`!;
   const emailsDueMs = atMs + retryMaxMs + marginMs;
   const batchesDueMs = atMs + Math.max(retryMaxMs, searchWaitMs) + marginMs;
-  let restamped = db.run`UPDATE batches
-    SET due_at = ${atMs} + iif(held = 0, 0, iif(timed_lease = lease, lease_ms, ${leaseMaxMs}))
-    WHERE due_at > iif(held = 0, ${batchesDueMs}, ${atMs} + 2 * iif(timed_lease = lease, lease_ms, ${leaseMaxMs}))`;
-  for (const { name } of dueLists(db)) {
-    restamped += db.run`UPDATE places SET due_at = ${atMs} WHERE id IN (SELECT id FROM places
-      WHERE due_at IS NOT NULL AND provider = ${name} AND due_at > ${emailsDueMs} LIMIT ${restampedMax})`;
+  let restamped = 0;
+  for (const table of batchTables) {
+    restamped += db.run(
+      `UPDATE ${table}
+        SET due_at = ?1 + iif(held = 0, 0, iif(timed_lease = lease, lease_ms, ?2))
+        WHERE due_at > iif(held = 0, ?3, ?1 + 2 * iif(timed_lease = lease, lease_ms, ?2))`,
+      atMs,
+      leaseMaxMs,
+      batchesDueMs,
+    );
+  }
+  for (const { name, columns, isScheduled } of dueLists(db)) {
+    // Only its own time makes a scheduled email due.
+    if (isScheduled) continue;
+    restamped += db.run(
+      `UPDATE places SET ${columns.at} = ? WHERE id IN (SELECT id FROM places
+        WHERE ${columns.at} IS NOT NULL AND ${columns.list} = ? AND ${columns.at} > ? LIMIT ?)`,
+      atMs,
+      name,
+      emailsDueMs,
+      restampedMax,
+    );
   }
   if (restamped > 0) count(db, { restamped });
 }
@@ -107,9 +132,14 @@ function expire(db: SqliteConnection): void {
 
 /** Lets any provider take the emails of one that no worker has served for a day. */
 function giveBackEmails(db: SqliteConnection): void {
-  for (const { name, only, pieceMax } of dueLists(db)) {
+  for (const { name, columns, only, pieceMax } of dueLists(db)) {
     if (only === anyProvider || db.get`SELECT 1 FROM served WHERE provider = ${only}` !== undefined) continue;
-    db.run`UPDATE places SET provider = ${listName(anyProvider, pieceMax)} WHERE id IN (SELECT id FROM places
-      WHERE due_at IS NOT NULL AND provider = ${name} ORDER BY due_at LIMIT ${emailsMax})`;
+    db.run(
+      `UPDATE places SET ${columns.list} = ? WHERE id IN (SELECT id FROM places
+        WHERE ${columns.at} IS NOT NULL AND ${columns.list} = ? ORDER BY ${columns.at} LIMIT ?)`,
+      listName(anyProvider, pieceMax),
+      name,
+      emailsMax,
+    );
   }
 }

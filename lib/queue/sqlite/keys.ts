@@ -1,6 +1,6 @@
 // The idempotency keys of the embedded queue: who used them for which email, and how they reach another queue.
 
-import type { KeyPage, StoredKey } from "../contract.ts";
+import { idempotencyMs, type KeyPage, type StoredKey } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
 
 export interface KeyUse {
@@ -9,6 +9,8 @@ export interface KeyUse {
   /** Null if the previous release recorded it, which refused the key to every other token. */
   readonly token: string | null;
   readonly expires_at: number;
+  /** Null unless the key lives for longer because its email is scheduled: see `idempotency_kept` in schema.ts. */
+  readonly send_at: number | null;
 }
 
 /** A use keeps its expiry if it would change by less, ms. */
@@ -19,16 +21,24 @@ const lifeMinMs = 60 * 60 * 1000;
 /** All uses of a key, the first first. */
 export function usesOf(db: SqliteConnection, key: string): KeyUse[] {
   return db.all<KeyUse>`
-    SELECT id, fingerprint, token, expires_at FROM idempotency WHERE key = ${key}
-    UNION ALL SELECT id, fingerprint, token, expires_at FROM idempotency_uses WHERE key = ${key}`;
+    SELECT id, fingerprint, token, expires_at, send_at FROM idempotency WHERE key = ${key}
+    UNION ALL SELECT id, fingerprint, token, expires_at, send_at FROM idempotency_uses WHERE key = ${key}`;
+}
+
+/** The life of a key that is used now. @param sendAtMs the time of its email, if it has one */
+export function lifeOf(db: SqliteConnection, sendAtMs = 0): Pick<KeyUse, "expires_at" | "send_at"> {
+  const { atMs } = db.now;
+  return sendAtMs > atMs
+    ? { expires_at: Math.ceil(sendAtMs) + idempotencyMs, send_at: Math.ceil(sendAtMs) }
+    : { expires_at: atMs + idempotencyMs, send_at: null };
 }
 
 /** Adds the first use of a key by a token. */
 export function addUse(db: SqliteConnection, key: string, use: KeyUse): void {
   const isFirst = db.get`SELECT 1 FROM idempotency WHERE key = ${key}` === undefined;
   const table = isFirst ? "idempotency" : "idempotency_uses";
-  const sql = `INSERT INTO ${table} (key, token, id, fingerprint, expires_at) VALUES (?, ?, ?, ?, ?)`;
-  db.run(sql, key, use.token, use.id, use.fingerprint, use.expires_at);
+  const sql = `INSERT INTO ${table} (key, token, id, fingerprint, expires_at, send_at) VALUES (?, ?, ?, ?, ?, ?)`;
+  db.run(sql, key, use.token, use.id, use.fingerprint, use.expires_at, use.send_at);
 }
 
 /** In the order of the keys, which never changes. */
@@ -56,14 +66,21 @@ export function rememberKeys(db: SqliteConnection, keys: readonly StoredKey[]) {
   for (const { key, uses } of keys) {
     for (const { id, fingerprint, token, lifeMs } of uses) {
       const expires_at = db.now.atMs + Math.max(lifeMs, lifeMinMs);
+      const send_at = lifeMs > idempotencyMs + toleranceMs ? expires_at - idempotencyMs : null;
       const own = usesOf(db, key).find((use) => (use.token ?? "") === token);
       if (own === undefined) {
-        addUse(db, key, { id, fingerprint, token, expires_at });
+        addUse(db, key, { id, fingerprint, token, expires_at, send_at });
         added += 1;
       } else if (own.id !== id) conflicts += 1;
       else if (expires_at > own.expires_at + toleranceMs) {
         for (const table of ["idempotency", "idempotency_uses"])
-          db.run(`UPDATE ${table} SET expires_at = ? WHERE key = ? AND id = ?`, expires_at, key, id);
+          db.run(
+            `UPDATE ${table} SET expires_at = ?, send_at = ? WHERE key = ? AND id = ?`,
+            expires_at,
+            send_at,
+            key,
+            id,
+          );
       }
     }
   }

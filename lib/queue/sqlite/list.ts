@@ -3,11 +3,11 @@
 // emails. So a position stays valid even if the email that it names has left.
 
 import { envelopeLine } from "../../email/email.ts";
-import type { EmailState, Page, StoredEmail } from "../contract.ts";
-import { dueLists } from "./claim.ts";
+import type { EmailState, Page, StoredBatch, StoredEmail } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { batchTables, deadList, dueLists, noBatch, scheduledList } from "./lists.ts";
 
-interface Place {
+interface PlaceRow {
   readonly text: string;
   readonly submitted_at: number;
   readonly history: string;
@@ -15,11 +15,14 @@ interface Place {
   readonly died_at: number | null;
   readonly mark_remains: string | null;
   readonly batch: string | null;
+  readonly is_scheduled: number;
+}
+
+interface BatchRow {
   readonly provider: string;
   readonly lease: number;
   readonly held: number;
-  /** The end of its lease, or its next attempt. */
-  readonly batch_due_at: number;
+  readonly due_at: number;
   readonly lapsed: number;
   readonly doubt_since: number | null;
   readonly notes: string;
@@ -38,38 +41,56 @@ function readEmail(db: SqliteConnection, id: string): StoredEmail | undefined {
   const gone = db.get<{ batch: string | null; remains: string }>`
     SELECT batch, remains FROM sent WHERE id = ${id}`;
   if (gone !== undefined) return goneEmail(id, gone.batch === null ? undefined : gone.remains);
-  const place = db.get<Place>`
-    SELECT text, submitted_at, history, places.due_at, died_at, mark_remains, batch, batches.provider, lease, held,
-      batches.due_at AS batch_due_at, doubt_since, lapsed, notes
-    FROM places JOIN emails ON emails.id = places.id LEFT JOIN batches ON batches.id = batch
-    WHERE places.id = ${id}`;
+  const place = db.get<PlaceRow>`
+    SELECT text, submitted_at, history, mark_remains, nullif(batch, ${noBatch}) AS batch,
+      iif(hidden_list IS ${deadList}, NULL, coalesce(due_at, hidden_at)) AS due_at,
+      iif(hidden_list IS ${deadList}, hidden_at, died_at) AS died_at, hidden_list IS ${scheduledList} AS is_scheduled
+    FROM places JOIN emails ON emails.id = places.id WHERE places.id = ${id}`;
   if (place === undefined) return undefined;
   // Another batch delivered it meanwhile, so it ends as sent whatever becomes of this one.
   if (place.mark_remains !== null) return goneEmail(id, place.mark_remains);
-  const { text, submitted_at, history, due_at, died_at, batch, provider, lease, held, batch_due_at, notes } =
-    place;
-  const { atMs } = db.now;
-  const doubtSinceMs = place.doubt_since ?? undefined;
-  /** Its lease ran out, and nobody has claimed it since. */
-  const hasExpired = held === 1 && batch_due_at <= atMs;
-  const leased = held === 1 && !hasExpired;
-  const leaseExpired = place.lapsed === 1 || hasExpired;
-  let state: EmailState = doubtSinceMs !== undefined || hasExpired ? "in-doubt" : "sending";
-  if (died_at !== null) state = "dead";
-  if (due_at !== null) state = due_at > atMs ? "retrying" : "waiting";
+  const { text, submitted_at, history, due_at, died_at } = place;
+  const batch = place.batch === null ? undefined : readBatch(db, place.batch);
   return {
     id,
-    state,
+    state: batch === undefined ? stateOf(place, db.now.atMs) : batchState(batch),
     text,
     submittedAtMs: submitted_at,
     atMs: due_at ?? died_at ?? undefined,
     history,
     record: undefined,
-    batch:
-      batch === null
-        ? undefined
-        : { id: batch, provider, lease, dueAtMs: batch_due_at, leased, leaseExpired, doubtSinceMs, notes },
+    batch,
   };
+}
+
+/** The state of an email that is in no batch. */
+function stateOf({ due_at, is_scheduled }: PlaceRow, nowMs: number): EmailState {
+  if (due_at === null) return "dead";
+  if (due_at <= nowMs) return "waiting";
+  return is_scheduled === 1 ? "scheduled" : "retrying";
+}
+
+function readBatch(db: SqliteConnection, id: string): StoredBatch {
+  const row = db.get<BatchRow>`SELECT provider, lease, held, due_at, lapsed, doubt_since, notes
+    FROM all_batches WHERE id = ${id}`;
+  if (row === undefined) throw new Error(`list: no batch ${id}`);
+  const { provider, lease, held, due_at, lapsed, doubt_since, notes } = row;
+  /** Its lease ran out, and nobody has claimed it since. */
+  const hasExpired = held === 1 && due_at <= db.now.atMs;
+  return {
+    id,
+    provider,
+    lease,
+    dueAtMs: due_at,
+    leased: held === 1 && !hasExpired,
+    leaseExpired: lapsed === 1 || hasExpired,
+    doubtSinceMs: doubt_since ?? undefined,
+    notes,
+  };
+}
+
+function batchState({ leased, leaseExpired, doubtSinceMs }: StoredBatch): EmailState {
+  return doubtSinceMs !== undefined || (leaseExpired && !leased) ? "in-doubt" : "sending";
 }
 
 /** @param remains of a sent email: its envelope line and its record; undefined for a deleted email */
@@ -126,7 +147,7 @@ export function listEmails(db: SqliteConnection, state: ListedState, { limit, fr
 /** Rows of all emails in a state, perhaps with others. SQLite merges lists that are each in the order of an index. */
 function readRows(db: SqliteConnection, state: ListedState, { limit, from, order }: Range): Row[] {
   const { atMs: nowMs } = db.now;
-  const firstMs = state === "retrying" ? nowMs + 1 : -1;
+  const firstMs = state === "retrying" || state === "scheduled" ? nowMs + 1 : -1;
   const lastMs = state === "waiting" ? nowMs : Number.MAX_SAFE_INTEGER;
   // No id is smaller than "" or larger than "~".
   const [startMs, edge, after, until, endMs, way] =
@@ -134,26 +155,33 @@ function readRows(db: SqliteConnection, state: ListedState, { limit, from, order
       ? ([firstMs, "", ">", "<=", lastMs, "ASC"] as const)
       : ([lastMs, "~", "<", ">=", firstMs, "DESC"] as const);
   const list = (table: string, time: string, condition: string) => {
-    const [source, email] =
-      table === "batches" ? ["batches CROSS JOIN places ON batch = batches.id", "places.id"] : [table, "id"];
+    const [source, email] = (batchTables as readonly string[]).includes(table)
+      ? [`${table} CROSS JOIN places ON batch = ${table}.id`, "places.id"]
+      : [table, "id"];
     return `SELECT ${table}.${time} AS atMs, ${table}.id AS entry, ${email} AS email FROM ${source}
       WHERE ${condition} AND (${table}.${time}, ${table}.id, ${email}) ${after} (?1, ?2, ?3)
         AND ${table}.${time} ${until} ?4`;
   };
+  const hidden = (name: string) =>
+    list("places", "hidden_at", `hidden_at IS NOT NULL AND hidden_list = '${name.replaceAll("'", "''")}'`);
+  const plain = (name: string) =>
+    list("places", "due_at", `due_at IS NOT NULL AND provider = '${name.replaceAll("'", "''")}'`);
+  // What is scheduled is never retrying.
   const due = () =>
-    dueLists(db).map(({ name }) =>
-      list("places", "due_at", `due_at IS NOT NULL AND provider = '${name.replaceAll("'", "''")}'`),
-    );
+    dueLists(db)
+      .filter(({ isScheduled }) => !isScheduled || state === "waiting")
+      .map(({ name, columns }) => (columns.isHidden ? hidden(name) : plain(name)));
+  const all = (time: string, condition: string) => batchTables.map((table) => list(table, time, condition));
   // Their emails are in doubt once the lease has run out.
-  const sending = () => [list("batches", "due_at", "doubt_since IS NULL")];
+  const sending = () => all("due_at", "doubt_since IS NULL");
   const lists: Readonly<Record<ListedState, () => string[]>> = {
-    scheduled: () => [],
+    scheduled: () => [hidden(scheduledList)],
     waiting: due,
     retrying: due,
     sending,
-    "in-doubt": () => [...sending(), list("batches", "doubt_since", "doubt_since IS NOT NULL")],
+    "in-doubt": () => [...sending(), ...all("doubt_since", "doubt_since IS NOT NULL")],
     sent: () => [list("sent", "expires_at", "TRUE")],
-    dead: () => [list("places", "died_at", "died_at IS NOT NULL")],
+    dead: () => [list("places", "died_at", "died_at IS NOT NULL"), hidden(deadList)],
   };
   const selects = lists[state]();
   if (selects.length === 0) return [];

@@ -1,8 +1,8 @@
 // The move of the embedded queue to another store, or of another queue to here.
 
 import type { AdoptAnswer, DeadLetter } from "../contract.ts";
-import { anyProvider } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { anyProvider, deadList, noBatch } from "./lists.ts";
 
 /** The remains of a dead letter that another queue has adopted. */
 export const moved = "moved";
@@ -20,7 +20,7 @@ export function setMoving(db: SqliteConnection, moving: boolean): void {
 /** Adds a dead letter of another queue. */
 export function adopt(
   db: SqliteConnection,
-  { id, text, submittedAtMs, diedAtMs, history }: DeadLetter,
+  { id, text, submittedAtMs, diedAtMs, history, isNew = false }: DeadLetter,
 ): AdoptAnswer {
   const { atMs } = db.now;
   db.run`DELETE FROM sent WHERE id = ${id} AND batch IS NULL AND remains = ${moved}`;
@@ -29,9 +29,16 @@ export function adopt(
   const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${submittedAtMs}, ${text})
     ON CONFLICT DO NOTHING`;
   if (added === 0) return "known";
-  db.run`INSERT INTO places (id, size, history, due_at, provider)
-    VALUES (${id}, ${Buffer.byteLength(text)}, ${history}, ${atMs}, ${anyProvider})`;
+  const size = Buffer.byteLength(text);
   // The tally counts deaths by the change of the row.
-  db.run`UPDATE places SET due_at = NULL, provider = NULL, died_at = ${Math.min(diedAtMs, atMs)} WHERE id = ${id}`;
+  if (isNew) {
+    db.run`INSERT INTO places (id, size, history, batch, position, hidden_list, hidden_at)
+      VALUES (${id}, ${size}, ${history}, ${noBatch}, 0, ${anyProvider}, ${Math.min(diedAtMs, atMs)})`;
+    db.run`UPDATE places SET hidden_list = ${deadList} WHERE id = ${id}`;
+  } else {
+    db.run`INSERT INTO places (id, size, history, due_at, provider)
+      VALUES (${id}, ${size}, ${history}, ${atMs}, ${anyProvider})`;
+    db.run`UPDATE places SET due_at = NULL, provider = NULL, died_at = ${Math.min(diedAtMs, atMs)} WHERE id = ${id}`;
+  }
   return "adopted";
 }

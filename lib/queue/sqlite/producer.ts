@@ -1,7 +1,6 @@
 // The producer of the embedded queue: one transaction for each group of a group commit.
 
 import {
-  idempotencyMs,
   movingText,
   type Producer,
   type ProducerWatcher,
@@ -9,11 +8,11 @@ import {
   type SubmitResult,
 } from "../contract.ts";
 import { type Committed, GroupCommit } from "../group_commit.ts";
-import { readStats } from "./admin.ts";
-import { anyProvider } from "./claim.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
-import { addUse, usesOf } from "./keys.ts";
+import { addUse, lifeOf, usesOf } from "./keys.ts";
+import { anyProvider, noBatch, scheduledList } from "./lists.ts";
 import { isMoving } from "./move.ts";
+import { readStats } from "./stats.ts";
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
 import { wake } from "./wakeup.ts";
 
@@ -65,10 +64,6 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
   };
 }
 
-/**
- * One statement makes the places of all. In one for each email, SQLite copies every page that the trigger on `places`
- * may have to restore: a third of the CPU time of a submission.
- */
 function submitAll(db: SqliteConnection, group: readonly Submission[]): SubmitResult[] {
   const { atMs } = db.now;
   const known = knownIds(db, group);
@@ -77,12 +72,32 @@ function submitAll(db: SqliteConnection, group: readonly Submission[]): SubmitRe
     const { id, idempotency } = one;
     // It is not queued again, whatever became of it.
     if (known.has(id)) return { kind: "stored", id, repeated: true };
-    const answer = idempotency && useKey(db, id, idempotency);
+    const answer = idempotency && useKey(db, id, idempotency, one.sendAtMs);
     if (answer !== undefined) return answer;
     known.add(id);
     added.push(one);
     return { kind: "stored", id, repeated: false };
   });
+  addPlain(
+    db,
+    added.filter((one) => !isHidden(one, atMs)),
+  );
+  for (const one of added) if (isHidden(one, atMs)) addHidden(db, one);
+  return results;
+}
+
+/** Whether the previous release must not be given it. That release knows no list of scheduled emails. */
+function isHidden({ isNew = false, sendAtMs = 0 }: Submission, atMs: number): boolean {
+  return isNew || sendAtMs > atMs;
+}
+
+/**
+ * One statement makes the places of all. In one for each email, SQLite copies every page that the trigger on `places`
+ * may have to restore: a third of the CPU time of a submission.
+ */
+function addPlain(db: SqliteConnection, added: readonly Submission[]): void {
+  if (added.length === 0) return;
+  const { atMs } = db.now;
   const { last } = db.get<{ last: number }>`SELECT coalesce(max(rowid), 0) AS last FROM emails`!;
   db.insert(
     "emails (id, submitted_at, text)",
@@ -90,7 +105,14 @@ function submitAll(db: SqliteConnection, group: readonly Submission[]): SubmitRe
   );
   db.run`INSERT INTO places (id, size, due_at, provider)
     SELECT id, octet_length(text), ${atMs}, ${anyProvider} FROM emails WHERE rowid > ${last}`;
-  return results;
+}
+
+function addHidden(db: SqliteConnection, { id, text, sendAtMs = 0 }: Submission): void {
+  const { atMs } = db.now;
+  const [list, dueAtMs] = sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];
+  db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${atMs}, ${text})`;
+  db.run`INSERT INTO places (id, size, batch, position, hidden_list, hidden_at)
+    VALUES (${id}, ${Buffer.byteLength(text)}, ${noBatch}, 0, ${list}, ${dueAtMs})`;
 }
 
 function knownIds(db: SqliteConnection, group: readonly Submission[]): Set<string> {
@@ -105,6 +127,7 @@ function useKey(
   db: SqliteConnection,
   id: string,
   { key, fingerprint, token }: NonNullable<Submission["idempotency"]>,
+  sendAtMs: number | undefined,
 ): SubmitResult | undefined {
   const uses = usesOf(db, key);
   const isOwn = uses.some((use) => use.token === token);
@@ -113,8 +136,8 @@ function useKey(
   if (same === undefined && isMoving(db)) return { kind: "failed", reason: movingText };
   // Also if another token submitted this email: from now on this one may not use the key for another email.
   if (!isOwn) {
-    const { id: firstId, expires_at } = same ?? { id, expires_at: db.now.atMs + idempotencyMs };
-    addUse(db, key, { id: firstId, fingerprint, token, expires_at });
+    const { id: firstId, expires_at, send_at } = same ?? { id, ...lifeOf(db, sendAtMs) };
+    addUse(db, key, { id: firstId, fingerprint, token, expires_at, send_at });
   }
   return same && { kind: "stored", id: same.id, repeated: true };
 }

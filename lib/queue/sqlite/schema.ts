@@ -215,4 +215,76 @@ export const additions: Readonly<Record<string, string>> = {
       PRIMARY KEY (provider, credential)
     ) STRICT, WITHOUT ROWID;
   `,
+  all_batches: `
+    -- Emails with fields that the previous release lacks, which it must not be given, are hidden from it: to it, each is
+    -- in a batch that it does not find. They wait, or have died, by columns of their own. See lists.ts.
+    ALTER TABLE places ADD COLUMN hidden_list TEXT;  -- NULL for others; '' in a batch
+    ALTER TABLE places ADD COLUMN hidden_at INTEGER; -- when it is due, or died; NULL in a batch
+    CREATE INDEX places_hidden ON places (hidden_list, hidden_at, id) WHERE hidden_at IS NOT NULL;
+
+    -- The batches that contain such an email.
+    CREATE TABLE hidden_batches (
+      id          TEXT NOT NULL PRIMARY KEY,
+      provider    TEXT NOT NULL,
+      lease       INTEGER NOT NULL,
+      held        INTEGER NOT NULL,
+      due_at      INTEGER NOT NULL,
+      ends_at     INTEGER NOT NULL,
+      doubt_since INTEGER,
+      lapsed      INTEGER NOT NULL,
+      context     TEXT NOT NULL,
+      notes       TEXT NOT NULL,
+      piece_max   INTEGER,
+      credential  TEXT NOT NULL,
+      lease_ms    INTEGER NOT NULL,
+      timed_lease INTEGER NOT NULL,
+      ahead_ms    INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX hidden_batches_due ON hidden_batches (provider, due_at);
+    CREATE INDEX hidden_batches_ends ON hidden_batches (ends_at);
+    CREATE INDEX hidden_batches_doubtful ON hidden_batches (doubt_since, id) WHERE doubt_since IS NOT NULL;
+    CREATE VIEW all_batches AS
+      SELECT id, provider, lease, held, due_at, ends_at, doubt_since, lapsed, context, notes, piece_max, credential
+      FROM batches
+      UNION ALL
+      SELECT id, provider, lease, held, due_at, ends_at, doubt_since, lapsed, context, notes, piece_max, credential
+      FROM hidden_batches;
+
+    -- The previous release may be the one that notices a step of the clock: see noteStep in clock_steps.ts. The number is
+    -- the longest doubt and a tolerance.
+    CREATE TRIGGER clock_stepped AFTER UPDATE OF stepped_at ON clock BEGIN
+      UPDATE hidden_batches SET
+        ends_at = ends_at + min(0, ahead_ms + new.stepped_by) - min(0, ahead_ms),
+        ahead_ms = ahead_ms + new.stepped_by
+      WHERE new.stepped_by <= 0 OR ends_at <= new.stepped_at - new.stepped_by + 82802000;
+    END;
+
+    ALTER TABLE tally ADD COLUMN scheduled INTEGER NOT NULL DEFAULT 0; -- also those that are due
+    CREATE TRIGGER hidden_made AFTER INSERT ON places WHEN new.hidden_list = ':scheduled' BEGIN
+      UPDATE tally SET scheduled = scheduled + 1;
+    END;
+    CREATE TRIGGER hidden_moved AFTER UPDATE OF hidden_list ON places
+    WHEN old.hidden_list IN (':scheduled', ':dead') OR new.hidden_list = ':dead' BEGIN
+      UPDATE tally SET
+        dead = dead + (new.hidden_list = ':dead') - (old.hidden_list = ':dead'),
+        scheduled = scheduled + (new.hidden_list = ':scheduled') - (old.hidden_list = ':scheduled');
+    END;
+    CREATE TRIGGER hidden_left AFTER DELETE ON places WHEN old.hidden_list IN (':scheduled', ':dead') BEGIN
+      UPDATE tally SET
+        dead = dead - (old.hidden_list = ':dead'), scheduled = scheduled - (old.hidden_list = ':scheduled');
+    END;
+
+    -- An idempotency key lives for a day after the time for which its email is scheduled. Sweeps shorten each that lives
+    -- for more than a day from now, those of the previous release too.
+    ALTER TABLE idempotency ADD COLUMN send_at INTEGER; -- NULL unless it was ahead
+    ALTER TABLE idempotency_uses ADD COLUMN send_at INTEGER;
+    CREATE TRIGGER idempotency_kept BEFORE UPDATE OF expires_at ON idempotency
+    WHEN new.expires_at < old.send_at + 86400000 BEGIN
+      SELECT RAISE(IGNORE);
+    END;
+    CREATE TRIGGER idempotency_use_kept BEFORE UPDATE OF expires_at ON idempotency_uses
+    WHEN new.expires_at < old.send_at + 86400000 BEGIN
+      SELECT RAISE(IGNORE);
+    END;
+  `,
 };

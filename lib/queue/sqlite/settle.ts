@@ -4,8 +4,8 @@
 
 import { envelopeLine } from "../../email/email.ts";
 import type { Batch, EmailFate, ProviderCondition, Settled, Settlement, StoredBatch } from "../contract.ts";
-import { anyProvider, listName } from "./claim.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { anyProvider, changeBatch, deadList, listName, noBatch } from "./lists.ts";
 import { noteRate, readRates } from "./rates.ts";
 
 /** An email that leaves the queue, or may leave it. */
@@ -16,6 +16,9 @@ export interface Leaving {
   /** The part of a sent email that is kept: its envelope line and its record. Of a moved one, see move.ts. */
   readonly remains?: string | null | undefined;
 }
+
+/** An email in a batch. */
+type Member = Leaving & { readonly isHidden: number };
 
 type SettledBatch = Pick<Batch, "id" | "provider" | "emails">;
 type Sent = Extract<EmailFate, { kind: "sent" }>;
@@ -28,7 +31,8 @@ export function settle(
   settlement: Settlement,
   retainMs: number,
 ): Settled {
-  const row = db.get<{ lease: number; held: number }>`SELECT lease, held FROM batches WHERE id = ${batch.id}`;
+  const row = db.get<{ lease: number; held: number }>`
+    SELECT lease, held FROM all_batches WHERE id = ${batch.id}`;
   const leaseHeld = row !== undefined && row.lease === batch.lease && row.held === 1;
   const carry = leaseHeld ? carryOut : acceptLate;
   const { accepted, duplicates } = carry(db, batch, settlement, retainMs);
@@ -54,7 +58,7 @@ export function release(
 ): boolean {
   // Only a lease that expired without a settlement leaves a batch held.
   const held = batch.leaseExpired ? 1 : 0;
-  const isSame = db.get`SELECT 1 FROM batches WHERE id = ${batch.id} AND lease = ${batch.lease}
+  const isSame = db.get`SELECT 1 FROM all_batches WHERE id = ${batch.id} AND lease = ${batch.lease}
     AND held = ${held} AND (held = 0 OR due_at <= ${db.now.atMs})`;
   if (isSame === undefined) return false;
   // Under an expired lease its worker may still have taken emails out, before the first request.
@@ -94,6 +98,7 @@ function carryOut(
       leaving.push(sentBy(fate));
       if (isAccepted(member) && member.batch !== batch.id) duplicates.push(fate.id);
     } else if (isAccepted(member)) leaving.push(member);
+    else if (member.isHidden === 1) putBackHidden(db, fate);
     else putBack(db, fate);
   }
   const left = [...members.values()];
@@ -102,8 +107,15 @@ function carryOut(
   retire(db, leaving, retainMs);
   if (!endIfAllMarked(db, batch.id, left, retainMs) && rest !== undefined) {
     const { atMs } = db.now;
-    db.run`UPDATE batches SET held = 0, lapsed = 0, doubt_since = coalesce(doubt_since, ${atMs}),
-      due_at = ${atMs + Math.round(rest.delayMs)}, notes = ${rest.notes} WHERE id = ${batch.id}`;
+    changeBatch(
+      db,
+      (table) => `UPDATE ${table} SET held = 0, lapsed = 0, doubt_since = coalesce(doubt_since, ?),
+        due_at = ?, notes = ? WHERE id = ?`,
+      atMs,
+      atMs + Math.round(rest.delayMs),
+      rest.notes,
+      batch.id,
+    );
   }
   count(db, counts);
   noteCondition(db, batch.provider, accepted > 0 ? "accepted" : failure);
@@ -125,7 +137,7 @@ function acceptLate(
     const { id } = fate;
     const email = db.get<{ batch: string | null; accepted_by: string | null; is_known: number }>`
       SELECT NULL AS batch, batch AS accepted_by, TRUE AS is_known FROM sent WHERE id = ${id}
-      UNION ALL SELECT batch, mark_batch, mark_batch IS NOT NULL FROM places WHERE id = ${id}`;
+      UNION ALL SELECT nullif(batch, ${noBatch}), mark_batch, mark_batch IS NOT NULL FROM places WHERE id = ${id}`;
     if (email === undefined) continue;
     if (email.accepted_by !== null && email.accepted_by !== batch.id) duplicates.push(id);
     if (email.is_known === 1) continue;
@@ -162,18 +174,29 @@ function putBack(db: SqliteConnection, fate: Exclude<EmailFate, Sent>): void {
       history = coalesce(nullif(${history}, ''), history) WHERE id = ${id}`;
 }
 
+/** As {@link putBack}, to the lists that the previous release does not see. */
+function putBackHidden(db: SqliteConnection, fate: Exclude<EmailFate, Sent>): void {
+  const { atMs } = db.now;
+  const [list, delayMs] =
+    fate.kind === "dead"
+      ? [deadList, 0]
+      : [listName(fate.only ?? anyProvider, fate.pieceMax), Math.round(fate.delayMs)];
+  db.run`UPDATE places SET batch = ${noBatch}, position = 0, hidden_list = ${list}, hidden_at = ${atMs + delayMs},
+    history = coalesce(nullif(${fate.history}, ''), history) WHERE id = ${fate.id}`;
+}
+
 /** @returns whether the batch has ended: all emails left in it had been accepted elsewhere */
 function endIfAllMarked(db: SqliteConnection, id: string, left: readonly Leaving[], retainMs: number) {
   if (!left.every(isAccepted)) return false;
   retire(db, left, retainMs);
-  db.run`DELETE FROM batches WHERE id = ${id}`;
+  changeBatch(db, (table) => `DELETE FROM ${table} WHERE id = ?`, id);
   return true;
 }
 
 /** The emails in a batch, with what another batch accepted meanwhile: that is sent whatever becomes of this batch. */
-function membersOf(db: SqliteConnection, batch: string): Leaving[] {
-  return db.all<Leaving>`SELECT id, mark_batch AS batch, mark_remains AS remains FROM places
-    WHERE batch = ${batch} ORDER BY position`;
+function membersOf(db: SqliteConnection, batch: string): Member[] {
+  return db.all<Member>`SELECT id, mark_batch AS batch, mark_remains AS remains, hidden_list IS NOT NULL AS isHidden
+    FROM places WHERE batch = ${batch} ORDER BY position`;
 }
 
 /**

@@ -1,0 +1,86 @@
+// The lists in which emails wait. Those with fields that the previous release lacks wait in lists that it does not see.
+
+import type { SqliteConnection } from "./connection.ts";
+
+/** The name of the list of emails that any provider may take. */
+export const anyProvider = "";
+/** Hidden emails that are not due before their time, and those that have died. No provider's name has a colon. */
+export const scheduledList = ":scheduled";
+export const deadList = ":dead";
+
+/**
+ * The batch of hidden emails that are in none: no batch has this id. So the previous release takes them for emails that
+ * are being sent. It neither claims nor changes them.
+ */
+export const noBatch = "+";
+
+/** A list of emails that wait. */
+export interface DueList {
+  /** The value of its column in `places`. */
+  readonly name: string;
+  readonly columns: ListColumns;
+  /** The only provider that may take them; {@link anyProvider} for any. */
+  readonly only: string;
+  /** Most emails of a batch made of them; undefined for as many as fit. */
+  readonly pieceMax: number | undefined;
+  readonly isScheduled: boolean;
+  /** When the first of them is due, Unix ms. */
+  readonly firstDueAtMs: number;
+}
+
+/** The columns of `places` that say in which list an email waits, and until when. */
+type ListColumns = (typeof plainColumns | typeof hiddenColumns) & { readonly isHidden: boolean };
+
+export const plainColumns = { list: "provider", at: "due_at", isHidden: false } as const;
+export const hiddenColumns = { list: "hidden_list", at: "hidden_at", isHidden: true } as const;
+
+/** A release without pieces takes such a list for that of a provider that is gone, and gives its emails back to all. */
+export function listName(only: string, pieceMax: number | undefined): string {
+  if (pieceMax === undefined) return only;
+  return only === anyProvider ? `split:${pieceMax}` : `split:${pieceMax}:${only}`;
+}
+
+/** The lists that are not empty. Seeks from list to list, since a list may have a million rows. */
+export function dueLists(db: SqliteConnection): DueList[] {
+  const rows = db.all<{ name: string; isHidden: number; firstDueAtMs: number }>`
+    WITH RECURSIVE plain (name) AS (
+      SELECT min(provider) FROM places WHERE due_at IS NOT NULL
+      UNION ALL
+      SELECT (SELECT min(provider) FROM places WHERE due_at IS NOT NULL AND provider > name)
+      FROM plain WHERE name IS NOT NULL
+    ), hidden (name) AS (
+      SELECT min(hidden_list) FROM places WHERE hidden_at IS NOT NULL
+      UNION ALL
+      SELECT (SELECT min(hidden_list) FROM places WHERE hidden_at IS NOT NULL AND hidden_list > name)
+      FROM hidden WHERE name IS NOT NULL
+    )
+    SELECT name, 0 AS isHidden,
+      (SELECT min(due_at) FROM places WHERE due_at IS NOT NULL AND provider = name) AS firstDueAtMs
+    FROM plain WHERE name IS NOT NULL
+    UNION ALL
+    SELECT name, 1, (SELECT min(hidden_at) FROM places WHERE hidden_at IS NOT NULL AND hidden_list = name)
+    FROM hidden WHERE name IS NOT NULL AND name <> ${deadList}`;
+  return rows.map(({ name, isHidden, firstDueAtMs }) => {
+    const columns = isHidden === 1 ? hiddenColumns : plainColumns;
+    const isScheduled = name === scheduledList;
+    const list = { name, columns, isScheduled, firstDueAtMs };
+    const [, pieceMax, piecesOnly = anyProvider] = /^split:(\d+)(?::(.*))?$/.exec(name) ?? [];
+    if (pieceMax !== undefined) return { ...list, only: piecesOnly, pieceMax: Number(pieceMax) };
+    return { ...list, only: isScheduled ? anyProvider : name, pieceMax: undefined };
+  });
+}
+
+/** The tables of batches: those that every release may claim, and those that the previous one does not see. */
+export const batchTables = ["batches", "hidden_batches"] as const;
+
+/**
+ * Runs a statement that changes one batch, in whichever table it is.
+ * @param sqlOf the statement, for a table
+ */
+export function changeBatch(
+  db: SqliteConnection,
+  sqlOf: (table: (typeof batchTables)[number]) => string,
+  ...parameters: Parameters<SqliteConnection["run"]> extends [unknown, ...infer Rest] ? Rest : never
+): void {
+  for (const table of batchTables) if (db.run(sqlOf(table), ...parameters) > 0) return;
+}
