@@ -4,15 +4,17 @@ import type { Consumer } from "../../lib/queue/contract.ts";
 import { openPartitionedAdmin } from "../../lib/queue/redis/partitioned/admin.ts";
 import { PartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
 import { PartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
-import { RedisProducer } from "../../lib/queue/redis/producer.ts";
+import { RedisProducer, type RedisProducerOptions } from "../../lib/queue/redis/producer.ts";
 import { openRedisAdmin } from "../../lib/queue/redis/admin.ts";
-import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
+import { RedisConsumer, type RedisConsumerOptions } from "../../lib/queue/redis/consumer.ts";
 import { silent } from "../support/log.ts";
 import { eventually } from "../support/eventually.ts";
 import type { QueueUnderTest } from "./conformance_tools.ts";
 
 let queues = 0;
 export interface RedisQueue extends QueueUnderTest {
+  /** With which a process opens the same queue. */
+  readonly options: RedisConsumerOptions & RedisProducerOptions;
   /** The consumer of another worker on the same queue, for which the clock is ahead by so much. */
   another(aheadMs?: () => number): Consumer;
 }
@@ -52,6 +54,7 @@ export async function openRedisQueue(url: string, partitions = 1): Promise<Redis
   const admin = await (isPartitioned ? openPartitionedAdmin : openRedisAdmin)(options);
   const others: Consumer[] = [];
   return {
+    options,
     producer,
     consumer,
     admin,

@@ -1,11 +1,11 @@
 // The sources of the adjacent release, out of the repository's history: of the last tag before this commit, or of the
-// last commit before a queue could have several partitions, until there is a tag.
+// last commit before an email could have copies, files or a time, until there is a tag.
 
 import { symlinkSync } from "node:fs";
 import { join, resolve } from "node:path";
 
 const root = resolve(import.meta.dir, "../..");
-const beforeTags = "1a1ebdd858d65600e0068d0bc756fe9d8eede089";
+const beforeTags = "059e068f3b09d4a0a2f8dc14564a232dbf6edc0d";
 
 function git(...args: string[]): string | undefined {
   const { success, stdout } = Bun.spawnSync(["git", "-C", root, ...args], { stderr: "ignore" });
