@@ -248,7 +248,7 @@ describe("structure: files", () => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);
   });
 
-  const neverPast = /(submit|adopt|remember_keys|common|permissions|rates)\.lua$/;
+  const neverPast = /(submit|put_piece|adopt|remember_keys|common|permissions|rates)\.lua$/;
   test.each(scripts.filter((path) => !neverPast.test(path)))(
     "%s runs when memory is full, or writes nothing",
     async (path) => {
@@ -256,7 +256,7 @@ describe("structure: files", () => {
     },
   );
 
-  test.each(["submit", "adopt", "remember_keys"])(
+  test.each(["submit", "put_piece", "adopt", "remember_keys"])(
     "%s.lua, which makes the queue longer, does not run when memory is full",
     async (name) => {
       expect(await read(`lib/queue/redis/scripts/${name}.lua`)).toMatch(/^#!lua\n/);

@@ -1,10 +1,12 @@
 // The conformance suite on Redis.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { StoreLimits } from "../../lib/queue/contract.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { eventually } from "../support/eventually.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
+import { conformanceFiles } from "./conformance_files.ts";
 import { hourMs, type QueueUnderTest, serving, submission, toolsFor } from "./conformance_tools.ts";
 import { openRedisQueue } from "./redis_queue.ts";
 
@@ -14,10 +16,11 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-const open = () => openRedisQueue(redis.url);
+const open = (limits?: StoreLimits) => openRedisQueue(redis.url, 1, limits);
 
 conformance("queue on Redis", open);
 conformanceClock("queue on Redis", open);
+conformanceFiles("queue on Redis", open);
 
 describe("queue on Redis, its sweeps:", () => {
   const tools = toolsFor(open);

@@ -1,9 +1,11 @@
 // The conformance suite on four partitions of a Redis Cluster.
 
 import { afterAll, beforeAll } from "bun:test";
+import type { StoreLimits } from "../../lib/queue/contract.ts";
 import { type RedisCluster, startRedisCluster } from "../support/redis_cluster.ts";
 import { conformance } from "./conformance.ts";
 import { conformanceClock } from "./conformance_clock.ts";
+import { conformanceFiles } from "./conformance_files.ts";
 import { openRedisQueue } from "./redis_queue.ts";
 
 let redis: RedisCluster;
@@ -13,7 +15,8 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-const open = () => openRedisQueue(redis.url, 4);
+const open = (limits?: StoreLimits) => openRedisQueue(redis.url, 4, limits);
 
 conformance("queue on Redis Cluster", open, true);
 conformanceClock("queue on Redis Cluster", open, true);
+conformanceFiles("queue on Redis Cluster", open, 4);

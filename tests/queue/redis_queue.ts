@@ -1,6 +1,6 @@
 // A queue on Redis for one test, and a consumer for each further worker.
 
-import type { Consumer } from "../../lib/queue/contract.ts";
+import type { Consumer, StoreLimits } from "../../lib/queue/contract.ts";
 import { openPartitionedAdmin } from "../../lib/queue/redis/partitioned/admin.ts";
 import { PartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
 import { PartitionedProducer } from "../../lib/queue/redis/partitioned/producer.ts";
@@ -20,7 +20,11 @@ export interface RedisQueue extends QueueUnderTest {
 }
 
 /** Opens a new queue at this `REDIS_URL`. */
-export async function openRedisQueue(url: string, partitions = 1): Promise<RedisQueue> {
+export async function openRedisQueue(
+  url: string,
+  partitions = 1,
+  limits: StoreLimits = {},
+): Promise<RedisQueue> {
   const isPartitioned = partitions > 1;
   const ProducerOf = isPartitioned ? PartitionedProducer : RedisProducer;
   const ConsumerOf = isPartitioned ? PartitionedConsumer : RedisConsumer;
@@ -30,6 +34,7 @@ export async function openRedisQueue(url: string, partitions = 1): Promise<Redis
   const options = {
     url,
     prefix: `test-${queues}`,
+    ...limits,
     partitions,
     minReplicas: 0,
     durability: "verify" as const,

@@ -13,9 +13,11 @@ import type {
   StoredEmail,
   StoredKey,
 } from "../contract.ts";
+import { countPieces, piecesKeptMs, piecesOf } from "../file_pieces.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
-import { RedisConnection, type RedisStoreOptions } from "./connection.ts";
+import { RedisConnection, type RedisStoreOptions, type ScriptArgument } from "./connection.ts";
 import { redisErrorText, shortfallText } from "./error_text.ts";
+import { readPieces } from "./piece_reader.ts";
 import { FormatMismatch, foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -32,6 +34,7 @@ const openTimeoutMs = 5000;
 /** Longest transfer of a whole answer, ms: it holds up to 4 MiB and one email. */
 const answerTimeoutMs = 30_000;
 const replicaTimeoutMs = 1000;
+const noBytes = new Uint8Array();
 /** Longest wait for the store to become ready, and between two looks at it, ms. */
 const healthTimeoutMs = 1000;
 const healthPauseMs = 10;
@@ -67,8 +70,8 @@ export class RedisAdmin implements Admin {
     await this.stats();
   }
 
-  async readFiles() {
-    return undefined;
+  readFiles(id: string) {
+    return this.#judge(readPieces(this.#connection, id));
   }
 
   async show(id: string) {
@@ -134,11 +137,22 @@ export class RedisAdmin implements Admin {
     return { added, conflicts };
   }
 
-  adopt(letters: readonly DeadLetter[]) {
-    const args = letters.flatMap(({ id, submittedAtMs, diedAtMs, history, text }) => {
-      return [id, submittedAtMs, diedAtMs, history, text];
-    });
+  async adopt(letters: readonly DeadLetter[]) {
+    const args: (string | number)[] = [];
+    for (const { id, submittedAtMs, diedAtMs, history, text, isNew, contents = noBytes } of letters) {
+      await this.#putPieces(id, contents);
+      args.push(id, submittedAtMs, diedAtMs, history, text, isNew ? 1 : 0);
+      args.push(countPieces(contents.length), contents.length);
+    }
     return this.#askDurably<AdoptAnswer[]>(scripts.adopt, ...args);
+  }
+
+  async #putPieces(id: string, contents: Uint8Array): Promise<void> {
+    let number = 0;
+    for (const piece of piecesOf([contents])) {
+      await this.#ask(scripts.putPiece, id, number, piecesKeptMs, piece);
+      number += 1;
+    }
   }
 
   health() {
@@ -149,21 +163,25 @@ export class RedisAdmin implements Admin {
     this.#connection.close();
   }
 
-  async #ask<Reply>(script: Script, ...args: (string | number)[]): Promise<Reply> {
+  async #ask<Reply>(script: Script, ...args: ScriptArgument[]): Promise<Reply> {
     return (await this.#run(script, args, 0)).reply as Reply;
   }
 
   /** As a submission: rejects unless enough replicas hold what the script has written. It may be repeated. */
-  async #askDurably<Reply>(script: Script, ...args: (string | number)[]): Promise<Reply> {
+  async #askDurably<Reply>(script: Script, ...args: ScriptArgument[]): Promise<Reply> {
     const { minReplicas } = this.#options;
     const { reply, replicas } = await this.#run(script, args, minReplicas);
     if (replicas >= minReplicas) return reply as Reply;
     throw new StoreUnavailable(shortfallText(replicas, minReplicas));
   }
 
-  async #run(script: Script, args: readonly (string | number)[], replicas: number) {
+  #run(script: Script, args: readonly ScriptArgument[], replicas: number) {
+    return this.#judge(this.#connection.run(script, args, replicas, replicaTimeoutMs));
+  }
+
+  async #judge<Reply>(asked: Promise<Reply>): Promise<Reply> {
     try {
-      return await this.#connection.run(script, args, replicas, replicaTimeoutMs);
+      return await asked;
     } catch (error) {
       if (redisErrorText(error).startsWith("NOQUEUE")) throw new QueueMissing("there is no queue");
       const foreign = foreignFormat(error, this.#connection.partitions);

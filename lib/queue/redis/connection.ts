@@ -31,6 +31,14 @@ const leadsElsewhere = /^(READONLY|MOVED|ASK|CLUSTERDOWN)/;
 
 const isReplica = "this node is a replica, not the primary";
 
+export type ScriptArgument = string | number | Uint8Array;
+
+/** ioredis takes bytes as a Buffer only. */
+function asBuffer(argument: ScriptArgument): string | number | Buffer {
+  if (!(argument instanceof Uint8Array)) return argument;
+  return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
+}
+
 /** Given to everything that opens a connection to a queue on Redis. */
 export interface ConnectionOptions {
   readonly url: string;
@@ -163,24 +171,49 @@ export class RedisConnection {
    * @param waitMs for how long
    * @returns the script's reply, and how many replicas hold everything that this connection has written
    */
-  async run(script: Script, args: readonly (string | number)[] = [], replicas = 0, waitMs = 0) {
-    const keys = [this.tag, `${this.tag}:format`, `${this.tag}:absent`];
-    const rest = [keys.length, ...keys, this.#clockOffsetMs(), ...args];
-    const { sha, text } = script.version(this.partitions);
-    const call = async (command: "evalsha" | "eval", code: string): Promise<[unknown, number]> => {
-      if (replicas === 0) return [await this.redis.call(command, code, ...rest), 0];
-      const pipeline = this.redis.pipeline().call(command, code, ...rest);
+  async run(script: Script, args: readonly ScriptArgument[] = [], replicas = 0, waitMs = 0) {
+    const [reply, acknowledged] = await this.#evaluate(script, args, async (...call) => {
+      if (replicas === 0) return [await this.redis.call(...call), 0] as const;
+      const pipeline = this.redis.pipeline().call(...call);
       const [first, second] = (await pipeline.wait(replicas, waitMs).exec()) ?? [];
       if (first === undefined || second === undefined) throw new Error("Pipeline: no answer");
       const error = first[0] ?? second[0];
       if (error !== null) throw error;
-      return [first[1], Number(second[1])];
-    };
-    const [reply, acknowledged] = await call("evalsha", sha).catch((error: unknown) => {
-      if (!redisErrorText(error).startsWith("NOSCRIPT")) throw error;
-      return call("eval", text);
+      return [first[1], Number(second[1])] as const;
     });
     return { reply, replicas: acknowledged };
+  }
+
+  async #evaluate<Reply>(
+    script: Script,
+    args: readonly ScriptArgument[],
+    call: (command: string, ...args: (string | number | Buffer)[]) => Promise<Reply>,
+  ): Promise<Reply> {
+    const keys = [this.tag, `${this.tag}:format`, `${this.tag}:absent`];
+    const rest = [keys.length, ...keys, this.#clockOffsetMs(), ...args.map(asBuffer)];
+    const { sha, text } = script.version(this.partitions);
+    try {
+      return await call("evalsha", sha, ...rest);
+    } catch (error) {
+      if (!redisErrorText(error).startsWith("NOSCRIPT")) throw error;
+      return call("eval", text, ...rest);
+    }
+  }
+
+  /** As {@link run}, for a script whose reply is bytes. */
+  readBytes(script: Script, args: readonly ScriptArgument[]): Promise<unknown> {
+    return this.#evaluate(script, args, (...call) => this.redis.callBuffer(...call));
+  }
+
+  /** Resolves once it is ready, or after as long as a reply may take. */
+  async untilReady(): Promise<void> {
+    if (this.redis.status === "ready") return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, commandTimeoutMs);
+    this.redis.once("ready", resolve);
+    await promise;
+    clearTimeout(timer);
+    this.redis.off("ready", resolve);
   }
 
   /** Closes it for good, without waiting for replies. */

@@ -16,12 +16,13 @@ import type {
 import { readClaim, readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, type RedisStoreOptions } from "./connection.ts";
 import { redisErrorText } from "./error_text.ts";
+import { readPieces } from "./piece_reader.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
 
-/** Longest transfer of a claim's reply, ms: it holds up to 4 MiB. A silent Redis is noticed long before. */
-const claimTimeoutMs = 30_000;
+/** Longest transfer of a reply, ms: that of a claim holds up to 4 MiB. A silent Redis is noticed long before. */
+const replyTimeoutMs = 30_000;
 /** Errors that remain after a repetition: a bug, or a key of the store that is not ours. */
 const hopeless = /^(ERR|WRONGTYPE) /;
 
@@ -46,6 +47,8 @@ export class RedisConsumer implements Consumer {
   readonly #claims: RedisConnection;
   readonly #settlements: RedisConnection;
   readonly #wakes: RedisConnection;
+  /** Made for the first file. */
+  #files: RedisConnection | undefined;
   readonly #store: StoreWatch;
   readonly #monotonicMs: () => number;
   readonly #clock: ClockWatch;
@@ -58,11 +61,12 @@ export class RedisConsumer implements Consumer {
     const { monotonicOffsetMs = () => 0 } = options;
     this.#options = options;
     this.#retainMs = Math.max(options.retainMs, knownMinMs);
-    this.#claims = new RedisConnection(options, "claims", claimTimeoutMs);
+    this.#claims = new RedisConnection(options, "claims", replyTimeoutMs);
     this.#settlements = new RedisConnection(options, "settlements");
     this.#wakes = new RedisConnection(options, "wakes");
-    const { claim, permit, changeRate, settle, noteAcceptance, housekeeping, stats, pause } = scripts;
-    const ours = [claim, permit, changeRate, settle, noteAcceptance, housekeeping, stats, pause];
+    const { claim, permit, changeRate, settle, noteAcceptance, housekeeping, stats, pause, getPiece } =
+      scripts;
+    const ours = [claim, permit, changeRate, settle, noteAcceptance, housekeeping, stats, pause, getPiece];
     this.#store = new StoreWatch(this.#settlements, { ...options, scripts: ours, createsQueue: true });
     const claimsReady = new Promise<void>((resolve) => this.#claims.redis.once("ready", () => resolve()));
     this.compatible = Promise.all([this.#store.compatible, claimsReady]).then(() => {});
@@ -100,8 +104,12 @@ export class RedisConsumer implements Consumer {
     return JSON.parse(String(reply)) as { readonly isTaken: boolean; readonly rate: SharedRate };
   }
 
-  async readFiles() {
-    return undefined;
+  /** On a connection of its own: claims and settlements do not wait for pieces. */
+  async readFiles(id: string) {
+    this.#files ??= new RedisConnection(this.#options, "files", replyTimeoutMs);
+    const connection = this.#files;
+    await connection.untilReady();
+    return this.#judge(connection, readPieces(connection, id));
   }
 
   async settle(batch: Batch, settlement: Settlement) {
@@ -156,7 +164,7 @@ export class RedisConsumer implements Consumer {
 
   async close() {
     this.#store.stop();
-    for (const connection of [this.#claims, this.#settlements, this.#wakes]) connection.close();
+    for (const connection of [this.#claims, this.#settlements, this.#wakes, this.#files]) connection?.close();
   }
 
   async #sweep(request: object) {
@@ -197,8 +205,12 @@ export class RedisConsumer implements Consumer {
   }
 
   async #ask(connection: RedisConnection, script: Script, args: string[] = [], replicas = 0) {
+    return this.#judge(connection, connection.run(script, args, replicas, commandTimeoutMs / 2));
+  }
+
+  async #judge<Reply>(connection: RedisConnection, asked: Promise<Reply>): Promise<Reply> {
     try {
-      return await connection.run(script, args, replicas, commandTimeoutMs / 2);
+      return await asked;
     } catch (error) {
       const foreign = foreignFormat(error, connection.partitions);
       if (foreign !== undefined) this.#options.onFatal(foreign);

@@ -9,6 +9,17 @@ export function redisErrorText(error: unknown): string {
   return text.replace(/, with args beginning with:.*/s, "");
 }
 
+/** Refusals that pass: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
+const passing =
+  /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY|NOSCRIPT|UNBLOCKED)/;
+/** The error replies of Redis begin with a code in capitals. */
+const refusal = /^[A-Z][A-Z_]+ /;
+
+/** Whether Redis has refused, and would refuse again. */
+export function isFinalRefusal(reason: string): boolean {
+  return refusal.test(reason) && !passing.test(reason);
+}
+
 /** A write that too few replicas hold: it was made, but a failover could undo it. */
 export function shortfallText(replicas: number, minReplicas: number): string {
   return `${replicas} replicas acknowledged, REDIS_MIN_REPLICAS is ${minReplicas}`;

@@ -10,9 +10,11 @@ import {
   type Submission,
   type SubmitResult,
 } from "../contract.ts";
+import { countPieces, sizeOf } from "../file_pieces.ts";
 import { decodeStats } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, silenceMs, type RedisStoreOptions } from "./connection.ts";
-import { redisErrorText, shortfallText } from "./error_text.ts";
+import { isFinalRefusal, redisErrorText, shortfallText } from "./error_text.ts";
+import { PieceWriter } from "./piece_writer.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -25,13 +27,8 @@ const bytesPerSecond = 4 * 1024 * 1024;
 /** Pause before a write that Redis refused for a while is repeated, ms. */
 const againMs = 50;
 
-/** Refusals that pass: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
-const passing =
-  /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY|NOSCRIPT|UNBLOCKED)/;
-/** Those among them that a script meets before it has done anything, and a WAIT behind it never. */
+/** Refusals that pass, and that a script meets before it has done anything, and a WAIT behind it never. */
 const untouched = /^(NOQUEUE|TRYAGAIN|MOVED|ASK|CLUSTERDOWN)/;
-/** The error replies of Redis begin with a code in capitals. */
-const refusal = /^[A-Z][A-Z_]+ /;
 
 export interface RedisProducerOptions
   extends RedisStoreOptions, ProducerWatcher, Pick<GroupCommitOptions, "handOver"> {
@@ -43,12 +40,14 @@ export class RedisProducer implements Producer {
   readonly #options: RedisProducerOptions;
   readonly #connection: RedisConnection;
   readonly #store: StoreWatch;
-  readonly #writer: GroupCommit;
+  readonly #writer: GroupCommit<PiecesMissing>;
+  readonly #pieces: PieceWriter;
 
   constructor(options: RedisProducerOptions) {
     this.#options = options;
     this.#connection = new RedisConnection(options, "server");
-    this.#writer = new GroupCommit({
+    this.#pieces = new PieceWriter(options);
+    this.#writer = new GroupCommit<PiecesMissing>({
       emailsMax,
       charsMax,
       againMs,
@@ -60,7 +59,7 @@ export class RedisProducer implements Producer {
     });
     this.#store = new StoreWatch(this.#connection, {
       ...options,
-      scripts: [scripts.submit],
+      scripts: [scripts.submit, scripts.putPiece, scripts.dropPieces],
       createsQueue: true,
       onVerified: () => {
         this.#writer.flush();
@@ -70,8 +69,24 @@ export class RedisProducer implements Producer {
     this.#connection.redis.on("close", this.#writer.flush);
   }
 
-  submit(submission: Submission, deadlineMs: number) {
-    return this.#writer.submit(submission, deadlineMs);
+  /**
+   * An email with files is submitted before they are written too: they need not be if its key is known or the limit is
+   * reached. A failover may lose them before the email is stored; then they are written again.
+   */
+  async submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
+    const { id, files = [] } = submission;
+    let isWritten = false;
+    for (;;) {
+      const submitted = await this.#writer.submit(submission, deadlineMs);
+      const result =
+        submitted.kind === "piecesMissing" ? await this.#pieces.write(id, files, deadlineMs) : submitted;
+      if (result !== undefined) {
+        const isStored = result.kind === "stored" && result.id === id;
+        if ((isWritten || submitted.kind === "piecesMissing") && !isStored) this.#pieces.drop(id);
+        return result;
+      }
+      isWritten = true;
+    }
   }
 
   /** See {@link GroupCommit.takes}. */
@@ -91,18 +106,25 @@ export class RedisProducer implements Producer {
   async close() {
     this.#store.stop();
     this.#writer.close();
+    this.#pieces.close();
     this.#connection.close();
   }
 
-  async #commit(group: readonly Submission[]): Promise<Committed> {
-    const { minReplicas } = this.#options;
+  async #commit(group: readonly Submission[]): Promise<Committed<PiecesMissing>> {
+    const { minReplicas, filesMaxBytes = "" } = this.#options;
     const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
     const extraMs = Math.max(0, ((bytes - charsMax) / bytesPerSecond) * 1000);
     const waitMs = Math.round((commandTimeoutMs + extraMs) / 2);
     this.#extendTimeouts(extraMs);
     try {
       const keys = JSON.stringify(group.map(({ idempotency }) => idempotency ?? false));
-      const args = [idempotencyMs, keys, ...group.flatMap(({ id, text }) => [id, text])];
+      const args = [
+        idempotencyMs,
+        keys,
+        describeNew(group),
+        filesMaxBytes,
+        ...group.flatMap(({ id, text }) => [id, text]),
+      ];
       const { reply, replicas } = await this.#connection.run(scripts.submit, args, minReplicas, waitMs);
       if (!Array.isArray(reply)) throw new Error("the reply belongs to another command");
       if (replicas >= minReplicas) return { kind: "done", results: readResults(group, reply) };
@@ -114,7 +136,7 @@ export class RedisProducer implements Producer {
         return { kind: "failed", reason: foreign };
       }
       const reason = redisErrorText(error);
-      if (refusal.test(reason) && !passing.test(reason)) return { kind: "failed", reason };
+      if (isFinalRefusal(reason)) return { kind: "failed", reason };
       return { kind: "again", reason, isUntouched: untouched.test(reason) };
     } finally {
       this.#extendTimeouts(0);
@@ -132,17 +154,38 @@ export class RedisProducer implements Producer {
   }
 }
 
-/** `reply` names the emails that were not simply queued: number, id or "" or "moving", number, … */
-function readResults(group: readonly Submission[], reply: readonly (string | number)[]): SubmitResult[] {
-  const results = group.map(({ id }): SubmitResult => ({ kind: "stored", id, repeated: false }));
+/** Pieces of an email's files are not there yet, or not any more. */
+interface PiecesMissing {
+  readonly kind: "piecesMissing";
+}
+
+/** What submit.lua has to know about new emails. */
+function describeNew(group: readonly Submission[]): string {
+  const each = group.map(({ isNew = false, sendAtMs, files }) => {
+    if (files === undefined) return (isNew || sendAtMs !== undefined) && { sendAtMs };
+    const bytes = sizeOf(files);
+    return { sendAtMs, pieces: countPieces(bytes), bytes };
+  });
+  return each.some((one) => one !== false) ? JSON.stringify(each) : "";
+}
+
+/** `reply` names the emails that were not simply queued: number, id or another answer of submit.lua, number, … */
+function readResults(group: readonly Submission[], reply: readonly (string | number)[]) {
+  const results = group.map(({ id }): SubmitResult | PiecesMissing => ({
+    kind: "stored",
+    id,
+    repeated: false,
+  }));
   for (let i = 0; i < reply.length; i += 2) {
     results[Number(reply[i]) - 1] = readResult(String(reply[i + 1]));
   }
   return results;
 }
 
-function readResult(answer: string): SubmitResult {
+function readResult(answer: string): SubmitResult | PiecesMissing {
   if (answer === "") return { kind: "conflict" };
+  if (answer === "full") return { kind: "filesFull" };
+  if (answer === "missing") return { kind: "piecesMissing" };
   if (answer === "moving") return { kind: "failed", reason: movingText };
   return { kind: "stored", id: answer, repeated: true };
 }

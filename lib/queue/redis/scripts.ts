@@ -8,6 +8,8 @@ import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
 import common from "./scripts/common.lua" with { type: "text" };
 import deleteText from "./scripts/delete.lua" with { type: "text" };
+import dropPieces from "./scripts/drop_pieces.lua" with { type: "text" };
+import getPiece from "./scripts/get_piece.lua" with { type: "text" };
 import housekeeping from "./scripts/housekeeping.lua" with { type: "text" };
 import list from "./scripts/list.lua" with { type: "text" };
 import listKeys from "./scripts/list_keys.lua" with { type: "text" };
@@ -16,6 +18,7 @@ import noteAcceptance from "./scripts/note_acceptance.lua" with { type: "text" }
 import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
 import permit from "./scripts/permit.lua" with { type: "text" };
+import putPiece from "./scripts/put_piece.lua" with { type: "text" };
 import rates from "./scripts/rates.lua" with { type: "text" };
 import rememberKeys from "./scripts/remember_keys.lua" with { type: "text" };
 import retry from "./scripts/retry.lua" with { type: "text" };
@@ -56,6 +59,9 @@ function createScript(source: string, shared = common): Script {
 
 export const scripts = {
   submit: createScript(submit),
+  putPiece: createScript(putPiece),
+  getPiece: createScript(getPiece),
+  dropPieces: createScript(dropPieces),
   claim: createScript(claim, withRates),
   permit: createScript(permit, withRates),
   changeRate: createScript(changeRate, withRates),

@@ -78,8 +78,8 @@ class PartitionedAdmin implements Admin {
     this.#partitions = partitions;
   }
 
-  async readFiles() {
-    return undefined;
+  readFiles(id: string) {
+    return this.#askOne(id, (admin) => admin.readFiles(id));
   }
 
   show(id: string) {

@@ -103,8 +103,8 @@ export class PartitionedConsumer implements Consumer {
     return this.#rates.take(request);
   }
 
-  async readFiles() {
-    return undefined;
+  readFiles(id: string) {
+    return this.#partitions[partitionOf(id, this.#partitions.length)]!.consumer.readFiles(id);
   }
 
   async settle(batch: Batch, settlement: Settlement) {

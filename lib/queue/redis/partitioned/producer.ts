@@ -22,10 +22,13 @@ export class PartitionedProducer implements Producer {
 
   constructor(options: RedisProducerOptions) {
     this.#partitions = splitOptions(options).map(
-      (one) =>
+      (one, _, { length }) =>
         new RedisProducer({
           ...one,
-          handOver: (submission, deadlineMs) => this.#submitElsewhere(submission, deadlineMs),
+          filesMaxBytes: one.filesMaxBytes && Math.floor(one.filesMaxBytes / length),
+          // Once its files are written, an email stays where they are.
+          handOver: (submission, deadlineMs) =>
+            submission.files === undefined ? this.#submitElsewhere(submission, deadlineMs) : undefined,
           onReady: () => {
             for (const partition of this.#partitions) partition.flush();
           },

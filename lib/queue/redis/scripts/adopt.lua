@@ -3,23 +3,39 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- then five for each email: id, time of its submission, time of its death, history, text
+-- then eight for each email: id, time of its submission, time of its death, history, text, 1 if it is new or else 0, and
+--   of its files the number of pieces and the bytes
+--
+-- Ends with an error at an email of whose files pieces are missing. Those before it are adopted.
 --
 -- Returns "adopted", "known" or "deleted" for each, see AdoptAnswer of admin_contract.ts.
 
 local at, answers = now(), {}
-for i = 2, #ARGV, 5 do
-  local id, submitted, died, history, content = unpack(ARGV, i, i + 4)
+
+-- In this order: if a command failed, the letter could be adopted again.
+local function adopt(id, submitted, died, history, content, is_new, pieces, bytes)
+  if is_new == '1' then
+    mark_new()
+  end
+  if pieces ~= '0' then
+    keep_files(id, bytes)
+  end
+  call('ZADD', is_new == '1' and 'dead:+' or 'dead', text(math.min(died, at)), id)
+  call('HSET', 'histories', id, history)
+  call('HSET', 'emails', id, submitted .. '\n' .. content)
+end
+
+for i = 2, #ARGV, 8 do
+  local id, pieces = ARGV[i], tonumber(ARGV[i + 6])
   local sent = call('HGET', 'sent', id)
   if sent and sent ~= moved then
     answers[#answers + 1] = string.sub(sent, 1, 2) == '-\n' and 'deleted' or 'known'
   elseif call('HEXISTS', 'emails', id) == 1 then
     answers[#answers + 1] = 'known'
+  elseif pieces > 0 and not has_files(id, pieces) then
+    return redis.error_reply('adopt: pieces of files are missing')
   else
-    -- In this order: if a command failed, the letter could be adopted again.
-    call('ZADD', 'dead', text(math.min(died, at)), id)
-    call('HSET', 'histories', id, history)
-    call('HSET', 'emails', id, submitted .. '\n' .. content)
+    adopt(unpack(ARGV, i, i + 7))
     if sent then
       call('ZREM', 'sent:expiry', id)
       call('ZREM', 'deleted', id)

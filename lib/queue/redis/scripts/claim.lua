@@ -5,7 +5,7 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] request, JSON:
 --   claimant, number     who claims, and the number of this claim
---   leaseMs              lease, to which a second is added for each 256 KiB of the batch's emails
+--   leaseMs              lease, to which a second is added for each 256 KiB of the batch's emails and their files
 --   sources              where to look, in this order: "emails", "split", "batches"; or "ended" alone, for batches of
 --                        any provider whose doubt has ended
 --   except for "ended", as ClaimRequest in contract.ts: claimId, provider, credential, shared, countMax, bytesMax,
@@ -23,6 +23,9 @@ local provider = request.provider
 -- The rate whose permit this claim needs, if any.
 local rate_key = request.startPerSecond and rate_name(provider, request.credential)
 local rate = rate_key and rate_of(rate_key, at, request.startPerSecond)
+
+-- Where emails are due that any provider may take. Those whose time of sending has come are due like all others.
+local shared_lists = has_new and { 'due', 'due:+', 'scheduled' } or { 'due' }
 
 local function answer(result)
   result.rate = rate and shared_rate(rate, at)
@@ -50,7 +53,10 @@ local function reply_with(batch, b, ids, emails, h)
   local acceptances = call('HGET', 'acceptances', b.provider .. ' ' .. credential) or '0'
   local left, left_max = 0, request.dueCountMax or 0
   if left_max > 0 then
-    left = math.min(left_max, call('ZCOUNT', 'due', '-inf', text(at)))
+    for _, name in ipairs(shared_lists) do
+      left = left + call('ZCOUNT', name, '-inf', text(at))
+    end
+    left = math.min(left_max, left)
   end
   local reply = answer({ kind = 'batch', dueLeft = left, batch = {
     id = batch, provider = b.provider, lease = tonumber(b.lease), nowMs = at, leaseEndsAtMs = tonumber(b['until']),
@@ -104,12 +110,21 @@ local function claimed_before()
   return answer({ kind = 'spent' })
 end
 
+-- By id: the bytes of an email's files.
+local function sizes_of(ids)
+  local sizes = {}
+  for i, size in ipairs(#ids > 0 and call('HMGET', 'sizes', unpack(ids)) or {}) do
+    sizes[ids[i]] = tonumber(size or 0)
+  end
+  return sizes
+end
+
 -- Leases a batch. `b` are its fields as they are, or will be, stored. After a lease that expired without a settlement
 -- it is in doubt.
 local function lease(batch, b, h, ids, emails)
-  local bytes = 0
-  for i = 1, #ids do
-    bytes = bytes + #(emails[i] or '')
+  local bytes, sizes = 0, sizes_of(b.level == '+' and ids or {})
+  for i, id in ipairs(ids) do
+    bytes = bytes + #(emails[i] or '') + (sizes[id] or 0)
   end
   local length = request.leaseMs + 1000 * math.floor(bytes / 262144)
   local has_expired = b.held == '1'
@@ -120,12 +135,12 @@ local function lease(batch, b, h, ids, emails)
   end
   if not b.ends then
     b.began, b.ends = text(at), text(at + (request.doubtMs or 0))
-    call('ZADD', 'ends', b.ends, batch)
+    call('ZADD', at_level('ends', b.level), b.ends, batch)
   end
   b.lease, b['until'], b.lapsed = text(b.lease + 1), text(at + length), has_expired and '1' or '0'
-  call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1', 'until', b['until'], 'length', text(length),
+  call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1' .. b.level, 'until', b['until'], 'length', text(length),
     'began', b.began or '', 'ends', b.ends, 'lapsed', b.lapsed)
-  call('ZADD', 'batches:' .. b.provider, b['until'], batch)
+  call('ZADD', batches_name(b), b['until'], batch)
   call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
   if rate then
     take_permit(rate_key, rate, at)
@@ -161,10 +176,61 @@ local function belongs_to_another_worker(b, h)
     and string.find(h.credentials, ' ' .. provider .. ':' .. credential .. ' ', 1, true)
 end
 
+local function due_of(name, from, most, ...)
+  return call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', from, most, ...)
+end
+
+-- Merges lists by time: at most so many entries, and by entry, which of them are from lists of new emails.
+local function merge(lists, most)
+  local entries, is_new = {}, {}
+  while #entries < most do
+    local first
+    for _, one in ipairs(lists) do
+      local time = tonumber(one.found[one.next + 1])
+      if time and (not first or time < first.time) then
+        first, one.time = one, time
+      end
+    end
+    if not first then
+      break
+    end
+    local entry = first.found[first.next]
+    entries[#entries + 1], first.next = entry, first.next + 2
+    is_new[entry] = first.is_new or nil
+  end
+  return entries, is_new
+end
+
+-- The entries of these lists that are due, at most so many of each, the oldest first; then which of them are new, and the
+-- names of the lists that have any. Usually that is the first list alone, whose times are then not asked for.
+local function oldest_of(names, from, most, merged_max)
+  local lists, used = {}, {}
+  for i = #names, 1, -1 do
+    local name = names[i]
+    if i == 1 and #lists == 0 then
+      return due_of(name, from, most), {}, { name }
+    end
+    local found = due_of(name, from, most, 'WITHSCORES')
+    if #found > 0 then
+      local is_new = name == 'scheduled' or string.sub(name, -1) == '+'
+      table.insert(lists, 1, { found = found, next = 1, is_new = is_new })
+      used[#used + 1] = name
+    end
+  end
+  local entries, is_new = merge(lists, merged_max)
+  return entries, is_new, used
+end
+
+-- So many batches of a list are looked at at a time.
+local batches_page = 100
+
 local function take_batch()
-  local name, h = 'batches:' .. provider, nil
+  local names, h = {}, nil
+  for i, level in ipairs(levels) do
+    names[i] = 'batches:' .. provider .. level
+  end
   for page = 0, 9 do
-    local due = call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', page * 100, 100)
+    local due = oldest_of(names, page * batches_page, batches_page, 2 * batches_page)
     for _, batch in ipairs(due) do
       h = h or housekeeping()
       if not belongs_to_another_worker(fields(batch, 'doubt', 'held', 'credential'), h) then
@@ -174,32 +240,13 @@ local function take_batch()
         return lease_again(batch, h)
       end
     end
-    if #due < 100 then
+    if #due < batches_page then
       break
     end
   end
-  is_due(call('ZRANGEBYSCORE', name, '(' .. text(at), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
-end
-
-local function due_of(name, most, ...)
-  return name and call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', 0, most, ...) or {}
-end
-
--- The ids in both lists, at most so many, the oldest first.
-local function oldest_of(any, only, most)
-  local o = due_of(only, most, 'WITHSCORES')
-  if #o == 0 then
-    return due_of(any, most)
+  for _, name in ipairs(names) do
+    is_due(call('ZRANGEBYSCORE', name, '(' .. text(at), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
   end
-  local a, oldest, i, j = due_of(any, most, 'WITHSCORES'), {}, 1, 1
-  while #oldest < most and (a[i] or o[j]) do
-    if not o[j] or (a[i] and tonumber(a[i + 1]) <= tonumber(o[j + 1])) then
-      oldest[#oldest + 1], i = a[i], i + 2
-    else
-      oldest[#oldest + 1], j = o[j], j + 2
-    end
-  end
-  return oldest
 end
 
 -- So many emails are read at a time, since only their texts show how many fit.
@@ -207,16 +254,20 @@ local page = 10
 
 -- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text. A submission
 -- that failed halfway has left its id without one.
-local function fitting(oldest)
-  local taken, ids, emails, bytes = {}, {}, {}, 0
+local function fitting(oldest, is_new)
+  local taken, ids, emails, bytes, new = {}, {}, {}, 0, {}
+  for id in pairs(is_new) do
+    new[#new + 1] = id
+  end
+  local sizes = sizes_of(new)
   for from = 1, #oldest, page do
     local read = emails_of({ unpack(oldest, from, math.min(from + page - 1, #oldest)) })
     for i, email in ipairs(read) do
-      bytes = bytes + #(email or '')
+      local id = oldest[from + i - 1]
+      bytes = bytes + #(email or '') + (sizes[id] or 0)
       if #ids > 0 and bytes > request.bytesMax then
         return taken, ids, emails
       end
-      local id = oldest[from + i - 1]
       taken[#taken + 1] = id
       if email then
         ids[#ids + 1], emails[#emails + 1] = id, email
@@ -226,62 +277,75 @@ local function fitting(oldest)
   return taken, ids, emails
 end
 
--- Makes a batch of the oldest emails in both lists, within the limits of number and bytes.
-local function take(any, only, most, piece)
-  local taken, ids, emails = fitting(oldest_of(any, only, most))
+-- Makes a batch of the oldest emails in these lists, within the limits of number and bytes.
+local function take(names, most, piece)
+  local oldest, is_new, used = oldest_of(names, 0, most, most)
+  local taken, ids, emails = fitting(oldest, is_new)
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
   end
   if #taken > 0 then
-    if any then
-      call('ZREM', any, unpack(taken))
+    for _, name in ipairs(used) do
+      call('ZREM', name, unpack(taken))
     end
-    call('ZREM', only, unpack(taken))
   end
   if #ids == 0 then
     return nil
   end
-  local members = {}
+  local members, new = {}, {}
   for _, id in ipairs(ids) do
     append(members, id, request.claimId)
+    new[#new + 1] = is_new[id] and id
   end
   call('HSET', 'members', unpack(members))
   call('SADD', 'providers', provider)
   local b = { provider = provider, ids = table.concat(ids, ' '), lease = '0', context = request.context,
-    credential = request.credential, piece = piece }
-  call('HSET', 'batch:' .. request.claimId, 'provider', provider, 'ids', b.ids, 'context', b.context,
+    credential = request.credential, piece = piece, level = #new > 0 and '+' or '' }
+  if #new > 0 then
+    call('HSET', 'batch:' .. request.claimId, 'new', table.concat(new, ' '))
+  end
+  call('HSET', 'batch:' .. request.claimId, 'provider', provider .. b.level, 'ids', b.ids, 'context', b.context,
     'credential', b.credential, 'piece', piece or '')
   return lease(request.claimId, b, housekeeping(), ids, emails)
 end
 
 local is_idle = false
 local function take_emails()
-  local any, only = request.shared and 'due' or nil, 'due:' .. provider
-  local reply = take(any, only, request.countMax)
+  local names = request.shared and { unpack(shared_lists) } or {}
+  for _, level in ipairs(levels) do
+    names[#names + 1] = list_name(nil, provider, level)
+  end
+  local reply = take(names, request.countMax)
   if not reply then
     is_idle = request.shared
-    is_due(any and head_of(any))
-    is_due(head_of(only))
+    for _, name in ipairs(names) do
+      is_due(head_of(name))
+    end
   end
   return reply
 end
 
--- Takes from the list whose first email has waited longest, and from the other list of that size.
+-- Takes from the list whose first email has waited longest, and from the other lists of that size.
 local function take_split()
   local oldest, size
-  for _, split in ipairs(call('SMEMBERS', 'splits')) do
-    local n, owner = string.match(split, '^(%d+):?(.*)$')
-    if owner == '' or owner == provider then
-      local head = head_of('split:' .. split)
-      if not head then
-        call('SREM', 'splits', split)
-      elseif is_due(head) and (not oldest or tonumber(head) < oldest) then
-        oldest, size = tonumber(head), n
+  for _, level in ipairs(levels) do
+    for _, split in ipairs(call('SMEMBERS', at_level('splits', level))) do
+      local piece, owner = parts_of('split:' .. split)
+      if owner == '' or owner == provider then
+        local head = head_of('split:' .. split)
+        if not head then
+          call('SREM', at_level('splits', level), split)
+        elseif is_due(head) and (not oldest or tonumber(head) < oldest) then
+          oldest, size = tonumber(head), piece
+        end
       end
     end
   end
-  return size and take('split:' .. size, 'split:' .. size .. ':' .. provider,
-    math.min(tonumber(size), request.countMax), size)
+  local names = {}
+  for _, level in ipairs(size and levels or {}) do
+    append(names, list_name(size, nil, level), list_name(size, provider, level))
+  end
+  return size and take(names, math.min(tonumber(size), request.countMax), size)
 end
 
 -- Takes nothing for an hour after the clock stepped by more than a minute, nor before a sweep has looked at the clock
@@ -290,7 +354,9 @@ local function take_ended()
   local h = housekeeping()
   local is_vouched = not h.swept or math.abs(at - h.swept) <= 60000
   if is_vouched and (not h.ends_from or tonumber(h.ends_from) <= at) then
-    for _, batch in ipairs(call('ZRANGEBYSCORE', 'ends', '-inf', text(at), 'LIMIT', 0, 100)) do
+    local names = has_new and { 'ends', 'ends:+' } or { 'ends' }
+    local ended = oldest_of(names, 0, batches_page, 2 * batches_page)
+    for _, batch in ipairs(ended) do
       if is_free(fields(batch, 'held', 'until'), at) then
         return lease_again(batch, h)
       end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- clear: goes through some of the emails that are waiting or retrying, and deletes those that were submitted up to a
+-- clear: goes through some of the emails that are scheduled, waiting or retrying, and deletes those that were submitted up to a
 -- time; their ids stay known for a while.
 --
 -- KEYS[1] partition

@@ -25,7 +25,10 @@ local function call(command, name, ...)
   return redis_call(command, key(name), ...)
 end
 
-local format = call('GET', 'format')
+-- Emails with a field that the release before this one lacks are new. So that it never claims them, they wait in lists that
+-- it does not read, and so do batches that contain one. "+" is their level: it ends the names of these lists, and the
+-- provider of such a batch as it is stored. That of all other emails is "". Absent, `has_new` says that there are none.
+local format, has_new = unpack(redis_call('MGET', key('format'), key('new')))
 if not format or format == FORMAT .. ' creating' then
   return redis.error_reply('NOQUEUE there is no queue, or it has lost its data')
 elseif format ~= FORMAT then
@@ -69,9 +72,17 @@ local function hash(name)
   return h
 end
 
+-- Adds the level of a batch to its fields, from which it is removed.
+local function with_level(b)
+  b.level = string.match(b.provider or '', '%+$') or ''
+  b.provider = b.provider and string.sub(b.provider, 1, #b.provider - #b.level)
+  b.held = b.held and string.sub(b.held, 1, 1)
+  return b
+end
+
 -- All fields of a batch, marks included.
 local function record(batch)
-  return hash('batch:' .. batch)
+  return with_level(hash('batch:' .. batch))
 end
 
 -- Some fields of a batch.
@@ -80,12 +91,43 @@ local function fields(batch, ...)
   for i, name in ipairs({ ... }) do
     b[name] = values[i] or nil
   end
-  return b
+  return with_level(b)
+end
+
+-- The list that a batch with these fields is in.
+local function batches_name(b)
+  return 'batches:' .. b.provider .. b.level
 end
 
 -- Whether no worker has a batch: its lease expired or was settled.
 local function is_free(b, at)
   return b.held ~= '1' or tonumber(b['until']) <= at
+end
+
+-- Whether the pieces of an email's files are all there.
+local function has_files(id, pieces)
+  return call('HLEN', 'files:' .. id) == pieces
+end
+
+-- Makes the files of an email permanent. In this order: without its entry in `sizes` nothing would remove them.
+local function keep_files(id, bytes)
+  call('HSET', 'sizes', id, text(bytes))
+  call('INCRBY', 'sizes:total', text(bytes))
+  call('PERSIST', 'files:' .. id)
+end
+
+local function drop_files(ids)
+  local dropped, total = {}, 0
+  for i, size in ipairs(call('HMGET', 'sizes', unpack(ids))) do
+    if size then
+      dropped[#dropped + 1], total = ids[i], total + size
+      call('UNLINK', 'files:' .. ids[i])
+    end
+  end
+  if #dropped > 0 then
+    call('HDEL', 'sizes', unpack(dropped))
+    call('DECRBY', 'sizes:total', text(total))
+  end
 end
 
 -- Emails leave the queue: id, value, id, value, … Their ids stay known until `expiry`. One command serves all of them,
@@ -106,16 +148,49 @@ local function to_sent(leaving, expiry)
   call('HDEL', 'histories', unpack(ids))
   call('HDEL', 'members', unpack(ids))
   call('ZREM', 'doubtful', unpack(ids))
+  if has_new then
+    drop_files(ids)
+  end
+end
+
+-- Notes that there are new emails. To be called before the first is stored.
+local function mark_new()
+  if not has_new then
+    has_new = '1'
+    call('SET', 'new', has_new)
+  end
+end
+
+local levels = has_new and { '', '+' } or { '' }
+
+-- The name of a key at a level, or for an owner.
+local function at_level(name, level)
+  return level == '' and name or name .. ':' .. level
+end
+
+-- The name of a list of emails that may be claimed.
+local function list_name(piece, provider, level)
+  return at_level(piece and 'split:' .. piece or 'due', (provider or '') .. level)
+end
+
+-- The piece, if any, the provider or "", and the level in the name of such a list, other than "scheduled".
+local function parts_of(name)
+  local piece, owner = string.match(name, '^split:(%d+):?(.*)$')
+  local provider, level = string.match(owner or string.sub(name, #'due:' + 1), '^(.-)(%+?)$')
+  return piece, provider, level
 end
 
 -- The names of all lists of emails that may be claimed, in the same order each time.
 local function due_names()
-  local names = { 'due' }
-  for _, provider in ipairs(call('SMEMBERS', 'providers')) do
-    names[#names + 1] = 'due:' .. provider
-  end
-  for _, split in ipairs(call('SMEMBERS', 'splits')) do
-    names[#names + 1] = 'split:' .. split
+  local names, providers = has_new and { 'scheduled' } or {}, call('SMEMBERS', 'providers')
+  for _, level in ipairs(levels) do
+    names[#names + 1] = list_name(nil, nil, level)
+    for _, provider in ipairs(providers) do
+      names[#names + 1] = list_name(nil, provider, level)
+    end
+    for _, split in ipairs(call('SMEMBERS', at_level('splits', level))) do
+      names[#names + 1] = 'split:' .. split
+    end
   end
   table.sort(names)
   return names
@@ -126,7 +201,9 @@ local function unlist(ids)
   for _, name in ipairs(due_names()) do
     call('ZREM', name, unpack(ids))
   end
-  call('ZREM', 'dead', unpack(ids))
+  for _, level in ipairs(levels) do
+    call('ZREM', at_level('dead', level), unpack(ids))
+  end
 end
 
 -- The remains of a dead letter that another queue has adopted.
@@ -147,9 +224,20 @@ local function delete(ids, expiry, remains)
   unlist(ids)
 end
 
--- Whether an email is still the dead letter that was seen with its history.
+-- When an email died, and its level; nothing if it is not dead.
+local function death_of(id)
+  for _, level in ipairs(levels) do
+    local time = call('ZSCORE', at_level('dead', level), id)
+    if time then
+      return tonumber(time), level
+    end
+  end
+end
+
+-- Whether an email is still the dead letter that was seen with its history; if so, its level.
 local function is_dead_as_seen(id, history)
-  return call('ZSCORE', 'dead', id) and (call('HGET', 'histories', id) or '') == history
+  local died, level = death_of(id)
+  return died and (call('HGET', 'histories', id) or '') == history, level
 end
 
 -- How many entries of a list precede a time and an entry, whether or not that entry is still there.
@@ -180,9 +268,9 @@ local function wake()
   end
 end
 
-local function drop_batch(batch, provider)
+local function drop_batch(batch, b)
   call('DEL', 'batch:' .. batch)
-  for _, name in ipairs({ 'batches:' .. provider, 'ends', 'leases', 'leases:doubtful' }) do
+  for _, name in ipairs({ batches_name(b), at_level('ends', b.level), 'leases', 'leases:doubtful' }) do
     call('ZREM', name, batch)
   end
 end

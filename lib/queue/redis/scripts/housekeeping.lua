@@ -46,8 +46,8 @@ local function moved_by(net)
 end
 
 -- Steps that cancel each other change nothing: the clock was wrong for a while.
-local function move_ends(by)
-  for _, batch in ipairs(call('ZRANGE', 'ends', 0, -1)) do
+local function move_ends(name, by)
+  for _, batch in ipairs(call('ZRANGE', name, 0, -1)) do
     local b = fields(batch, 'began', 'ends', 'net')
     local began, net = tonumber(b.began), tonumber(b.net or '0') + by
     -- A batch that began later than that was begun after the step, by a worker that could not know of it.
@@ -55,7 +55,7 @@ local function move_ends(by)
       local move = moved_by(net) - moved_by(net - by)
       local ends = text(math.min(b.ends + move, at + 23 * hour))
       call('HSET', 'batch:' .. batch, 'began', text(began + move), 'ends', ends, 'net', text(net))
-      call('ZADD', 'ends', ends, batch)
+      call('ZADD', name, ends, batch)
     end
   end
 end
@@ -72,7 +72,9 @@ elseif step ~= 0 then
     keep('expires_from', text(at + hour))
     keep('ends_from', text(at + hour))
   end
-  move_ends(step)
+  for _, level in ipairs(levels) do
+    move_ends(at_level('ends', level), step)
+  end
 end
 if step ~= 0 or at - h.swept > 20000 then
   keep('swept', text(at))
@@ -145,11 +147,15 @@ end
 
 -- Expiry
 
--- Drops the uses of a key whose time is over; none can last longer from now than a whole life.
+-- The longest that a use of a key can last from now on. The life of one begins when its email is due, at most 30 days after
+-- its submission.
+local key_max = request.idempotencyMs + (has_new and 30 * day or 0)
+
+-- Drops the uses of a key whose time is over.
 local function trim(name)
   local uses, left, first = words(call('GET', 'idem:' .. name) or ''), {}, nil
   for i = 1, #uses, 4 do
-    local expires = math.min(tonumber(uses[i]), at + request.idempotencyMs)
+    local expires = math.min(tonumber(uses[i]), at + key_max)
     if expires > at then
       first = math.min(first or expires, expires)
       append(left, text(expires), uses[i + 1])
@@ -193,17 +199,20 @@ call('ZREMRANGEBYSCORE', 'leases:doubtful', '-inf', text(at))
 -- Impossible times
 
 -- No doubt lasts longer from now than the longest that a worker may be set to.
-for _, batch in ipairs(range('ends', text(at + 23 * hour + minute), '+inf', 100)) do
-  local ends = text(at + 23 * hour)
-  call('HSET', 'batch:' .. batch, 'ends', ends)
-  call('ZADD', 'ends', ends, batch)
+for _, level in ipairs(levels) do
+  local name = at_level('ends', level)
+  for _, batch in ipairs(range(name, text(at + 23 * hour + minute), '+inf', 100)) do
+    local ends = text(at + 23 * hour)
+    call('HSET', 'batch:' .. batch, 'ends', ends)
+    call('ZADD', name, ends, batch)
+  end
 end
 
 -- Anything stamped by a clock that ran ahead is kept for its whole time from now on.
 for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '+inf', 1000)) do
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
 end
-for _, name in ipairs(range('idem:expiry', text(at + request.idempotencyMs + minute), '+inf', 100)) do
+for _, name in ipairs(range('idem:expiry', text(at + key_max + minute), '+inf', 100)) do
   trim(name)
 end
 for _, claimant in ipairs(range('claimants:seen', text(at + minute), '+inf', 100)) do
@@ -224,13 +233,17 @@ local function restamp(name, delay, holds_batches)
   end
 end
 
--- No live worker delays an email, or a batch in doubt, for longer.
+-- No live worker delays an email, or a batch in doubt, for longer. Its client may, before its first attempt.
 local names = due_names()
 for _, name in ipairs(names) do
-  restamp(name, retry_max)
+  if name ~= 'scheduled' then
+    restamp(name, retry_max)
+  end
 end
 for _, provider in ipairs(call('SMEMBERS', 'providers')) do
-  restamp('batches:' .. provider, math.max(retry_max, search_wait), true)
+  for _, level in ipairs(levels) do
+    restamp('batches:' .. provider .. level, math.max(retry_max, search_wait), true)
+  end
 end
 
 -- A lease cannot last longer than its length: it ends after that, from now on. Only beyond twice its length, or a clock
@@ -242,7 +255,7 @@ for _, name in ipairs({ 'leases', 'leases:doubtful' }) do
     if (tonumber(b['until']) or 0) > at + 2 * length then
       local lease_end = text(at + length)
       call('HSET', 'batch:' .. batch, 'until', lease_end)
-      call('ZADD', 'batches:' .. b.provider, lease_end, batch)
+      call('ZADD', batches_name(b), lease_end, batch)
       call('ZADD', name, lease_end, batch)
       restamped = restamped + 1
     end
@@ -255,17 +268,70 @@ end
 
 -- Emails that only one provider may take, which no worker serves, are for all.
 for _, name in ipairs(names) do
-  local list, owner = string.match(name, '^(split:%d+):(.*)$')
-  owner = owner or string.match(name, '^due:(.*)$')
-  if owner and not served[owner] then
-    if list then
-      call('SADD', 'splits', string.sub(list, #'split:' + 1))
+  local piece, owner, level = parts_of(name)
+  if name ~= 'scheduled' and owner ~= '' and not served[owner] then
+    local shared = list_name(piece, nil, level)
+    if piece then
+      call('SADD', at_level('splits', level), string.sub(shared, #'split:' + 1))
     end
     local emails = call('ZRANGE', name, 0, 99, 'WITHSCORES')
     for i = 1, #emails, 2 do
-      call('ZADD', list or 'due', emails[i + 1], emails[i])
+      call('ZADD', shared, emails[i + 1], emails[i])
       call('ZREM', name, emails[i])
     end
+  end
+end
+
+-- New emails
+
+-- Of this many entries chosen at random, each sweep removes those whose email is gone: the release before this one deletes
+-- emails without them.
+local looked_at = 100
+
+local function is_gone(id)
+  return call('HEXISTS', 'emails', id) == 0
+end
+
+local function sweep_list(name)
+  for _, id in ipairs(call('ZRANDMEMBER', name, looked_at)) do
+    if is_gone(id) then
+      call('ZREM', name, id)
+    end
+  end
+end
+
+local function sweep_files()
+  local gone, total, found = {}, 0, call('HRANDFIELD', 'sizes', looked_at, 'WITHVALUES')
+  for i = 1, #found, 2 do
+    if is_gone(found[i]) then
+      gone[#gone + 1] = found[i]
+    end
+    total = total + found[i + 1]
+  end
+  if #found < 2 * looked_at and total ~= tonumber(call('GET', 'sizes:total') or '0') then
+    call('SET', 'sizes:total', text(total))
+  end
+  if #gone > 0 then
+    drop_files(gone)
+  end
+end
+
+-- Whether new emails may still be somewhere: each is in a list, or in a batch, which ends.
+local function has_any_new()
+  for _, name in ipairs(due_names()) do
+    if (name == 'scheduled' or string.sub(name, -1) == '+') and call('EXISTS', name) == 1 then
+      return true
+    end
+  end
+  return call('EXISTS', 'dead:+') == 1 or call('EXISTS', 'ends:+') == 1 or call('EXISTS', 'sizes') == 1
+end
+
+if has_new then
+  sweep_list('scheduled')
+  sweep_list('dead:+')
+  sweep_files()
+  if not has_any_new() then
+    call('DEL', 'new')
   end
 end
 return clock()

@@ -49,14 +49,17 @@ local function email(id)
     one.batch = { id = batch, provider = b.provider, lease = tonumber(b.lease),
       -- A page would read the ids of a batch once for each of its emails.
       emailIds = state == 'id' and words(call('HGET', 'batch:' .. batch, 'ids')) or nil,
-      dueAtMs = tonumber(call('ZSCORE', 'batches:' .. b.provider, batch)), leased = is_leased,
+      dueAtMs = tonumber(call('ZSCORE', batches_name(b), batch)), leased = is_leased,
       leaseExpired = has_expired or b.lapsed == '1', doubtSinceMs = tonumber(b.doubt), notes = b.notes or '' }
     return one
   end
-  one.state, one.atMs = 'dead', tonumber(call('ZSCORE', 'dead', id))
+  one.state, one.atMs = 'dead', (death_of(id))
   for _, name in ipairs(one.atMs and {} or due_names()) do
-    one.atMs = one.atMs or tonumber(call('ZSCORE', name, id))
-    one.state = (one.atMs or 0) > at and 'retrying' or 'waiting'
+    one.atMs, one.state = tonumber(call('ZSCORE', name, id)), 'waiting'
+    if one.atMs then
+      one.state = one.atMs <= at and 'waiting' or name == 'scheduled' and 'scheduled' or 'retrying'
+      return one
+    end
   end
   return one
 end
@@ -110,10 +113,14 @@ local function add(name, holds_batches, after, till)
   end
 end
 
-if state == 'waiting' or state == 'retrying' then
+if state == 'scheduled' then
+  add('scheduled', false, at)
+elseif state == 'waiting' or state == 'retrying' then
   local after, till = state == 'retrying' and at or nil, state == 'waiting' and at or nil
   for _, name in ipairs(due_names()) do
-    add(name, false, after, till)
+    if name ~= 'scheduled' or till then
+      add(name, false, after, till)
+    end
   end
 elseif state == 'sending' then
   add('leases', true, at)
@@ -121,8 +128,12 @@ elseif state == 'in-doubt' then
   add('doubtful')
   -- Those whose lease has expired since.
   add('leases', true, nil, at)
+elseif state == 'dead' then
+  for _, level in ipairs(levels) do
+    add(at_level('dead', level))
+  end
 else
-  add(state == 'sent' and 'sent:expiry' or 'dead')
+  add('sent:expiry')
 end
 table.sort(entries, precedes)
 

@@ -17,10 +17,11 @@ if is_moving() then
 end
 for i = 3, #ARGV, 3 do
   local id, seen, history = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if is_dead_as_seen(id, seen) then
+  local is_dead, level = is_dead_as_seen(id, seen)
+  if is_dead then
     call('HSET', 'histories', id, history)
-    call('ZADD', 'due', text(at), id)
-    call('ZREM', 'dead', id)
+    call('ZADD', list_name(nil, nil, level), text(at), id)
+    call('ZREM', at_level('dead', level), id)
     retried[#retried + 1] = id
   end
 end

@@ -119,7 +119,7 @@ local function settle_late()
   end
   for holder, one in pairs(held) do
     if one.is_over then
-      drop_batch(holder, one.provider)
+      drop_batch(holder, one)
     end
   end
   return { 0, unpack(duplicates) }
@@ -184,12 +184,17 @@ end
 -- The writes of the fates: entries by list, histories, and the emails that leave the batch for a list.
 local lists, histories, moved = {}, {}, {}
 
+local is_new = {}
+for _, id in ipairs(words(b.new or '')) do
+  is_new[id] = true
+end
+
 local function list_of(fate)
+  local level = is_new[fate.id] and '+' or ''
   if fate.kind == 'dead' then
-    return 'dead', at
+    return at_level('dead', level), at
   end
-  local name = fate.pieceMax and 'split:' .. text(fate.pieceMax) or 'due'
-  return fate.only and name .. ':' .. fate.only or name, at + fate.delayMs
+  return list_name(fate.pieceMax and text(fate.pieceMax), fate.only, level), at + fate.delayMs
 end
 
 -- Whether any email of the batch has a mark.
@@ -223,13 +228,14 @@ local function move()
   for name in pairs(lists) do
     -- Fails if the key has another type, before anything is written to any list.
     call('ZCARD', name)
-    local split = string.match(name, '^split:(.*)$')
-    local owner = string.match(split or name, ':(.*)$')
-    if split then
-      call('SADD', 'splits', split)
-    end
-    if owner then
-      call('SADD', 'providers', owner)
+    if string.sub(name, 1, 4) ~= 'dead' then
+      local piece, provider, level = parts_of(name)
+      if piece then
+        call('SADD', at_level('splits', level), string.sub(name, #'split:' + 1))
+      end
+      if provider ~= '' then
+        call('SADD', 'providers', provider)
+      end
     end
   end
   if #histories > 0 then
@@ -263,16 +269,16 @@ local function settle_ours()
   move()
   local ids = table.concat(rest, ' ')
   if is_over then
-    drop_batch(batch, b.provider)
+    drop_batch(batch, b)
   elseif s.keepsLease then
     call('HSET', 'batch:' .. batch, 'ids', ids)
   else
-    call('HSET', 'batch:' .. batch, 'ids', ids, 'held', '0', 'lapsed', '0', 'notes', s.rest.notes)
+    call('HSET', 'batch:' .. batch, 'ids', ids, 'held', '0' .. b.level, 'lapsed', '0', 'notes', s.rest.notes)
     call('ZREM', 'leases:doubtful', batch)
     if not b.doubt then
       enter_doubt(batch, rest, at)
     end
-    call('ZADD', 'batches:' .. b.provider, text(at + s.rest.delayMs), batch)
+    call('ZADD', batches_name(b), text(at + s.rest.delayMs), batch)
   end
   return { 1, unpack(duplicates) }
 end

@@ -43,19 +43,25 @@ local function first_of(name, before)
   return before
 end
 
-local waiting, retrying, oldest_due = 0, 0, nil
+local states, oldest_due = { scheduled = 0, waiting = 0, retrying = 0, dead = 0 }, nil
 for _, name in ipairs(due_names()) do
-  waiting = waiting + call('ZCOUNT', name, '-inf', text(at))
-  retrying = retrying + call('ZCOUNT', name, '(' .. text(at), '+inf')
+  local later = name == 'scheduled' and 'scheduled' or 'retrying'
+  states.waiting = states.waiting + call('ZCOUNT', name, '-inf', text(at))
+  states[later] = states[later] + call('ZCOUNT', name, '(' .. text(at), '+inf')
   oldest_due = first_of(name, oldest_due)
 end
-for _, provider in ipairs(names) do
-  oldest_due = first_of('batches:' .. provider, oldest_due)
+for _, level in ipairs(levels) do
+  states.dead = states.dead + call('ZCARD', at_level('dead', level))
+  for _, provider in ipairs(names) do
+    oldest_due = first_of('batches:' .. provider .. level, oldest_due)
+  end
 end
 local doubtful = call('ZCARD', 'doubtful')
 for _, batch in ipairs(call('ZRANGEBYSCORE', 'leases', '-inf', text(at))) do
   doubtful = doubtful + #words(fields(batch, 'ids').ids)
 end
+states['in-doubt'], states.sending = doubtful, call('HLEN', 'members') - doubtful
+states.sent = call('ZCARD', 'sent:expiry') - call('ZCARD', 'deleted')
 local counters = {}
 for name, count in pairs(hash('counters')) do
   counters[name] = tonumber(count)
@@ -73,10 +79,9 @@ local step_at, step_by = last_step(housekeeping(), at)
 
 return cjson.encode({
   nowMs = at,
-  states = { scheduled = 0, waiting = waiting, retrying = retrying, sending = call('HLEN', 'members') - doubtful,
-    ['in-doubt'] = doubtful, dead = call('ZCARD', 'dead'), sent = call('ZCARD', 'sent:expiry') - call('ZCARD', 'deleted') },
+  states = states,
   counters = counters,
-  fileBytes = 0,
+  fileBytes = has_new and tonumber(call('GET', 'sizes:total') or '0') or 0,
   providers = providers,
   oldestDueAtMs = oldest_due,
   oldestDoubtSinceMs = first_of('leases', first_of('doubtful')),

@@ -5,6 +5,9 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] life of an idempotency key, ms
 -- ARGV[3] the `idempotency` of each Submission of contract.ts, or false, JSON
+-- ARGV[4] for each email sendAtMs if it has one, and pieces and bytes of its files if there are any; or false if it is not
+--         new, JSON. "" if none is new
+-- ARGV[5] most bytes of files of all emails in the partition, or ""
 -- then two for each email: id, text
 --
 -- Every id is looked up wherever it may be known, at the first attempt too: an attempt that was delayed on its way may
@@ -13,11 +16,12 @@
 -- that of its work.
 --
 -- Returns, for each email that was not simply queued, its number and the id under which it is known; "" if this token
--- used the key for another email; "moving" if its key is new and the queue is being moved.
+-- used the key for another email; "moving" if its key is new and the queue is being moved; "full" if its files exceed the
+-- limit; "missing" if pieces of its files are missing.
 
 local at, life, idempotency = now(), tonumber(ARGV[2]), cjson.decode(ARGV[3])
 local ids = {}
-for i = 4, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]
 end
 local waiting = call('HMGET', 'emails', unpack(ids))
@@ -58,30 +62,61 @@ local function used_before(one)
   return first
 end
 
-local replies, emails, due, expiries, stamp, taken = {}, {}, {}, {}, text(at), {}
+local news, files_max = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}, tonumber(ARGV[5])
+
+-- Why an email is not stored, if so.
+local files, file_bytes = {}, nil
+local function refusal_of(id, new, has_key)
+  if has_key and is_moving() then
+    return 'moving'
+  elseif not (new and new.pieces) then
+    return nil
+  end
+  file_bytes = file_bytes or tonumber(call('GET', 'sizes:total') or '0')
+  if files_max and file_bytes + new.bytes > files_max then
+    return 'full'
+  elseif not has_files(id, new.pieces) then
+    return 'missing'
+  end
+  file_bytes = file_bytes + new.bytes
+  append(files, id, new.bytes)
+end
+
+local replies, emails, lists, expiries, stamp, taken = {}, {}, {}, {}, text(at), {}
 for i, id in ipairs(ids) do
   local one = idempotency[i]
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
-  if known then
-    append(replies, i, known)
-  elseif one and is_moving() then
-    append(replies, i, 'moving')
+  local new = news[i]
+  local answer = known or refusal_of(id, new, one)
+  if answer then
+    append(replies, i, answer)
   else
+    local sends_at = math.max(at, new and new.sendAtMs or 0)
     taken[id] = true
-    append(emails, id, stamp .. '\n' .. ARGV[3 + 2 * i])
-    append(due, stamp, id)
+    append(emails, id, stamp .. '\n' .. ARGV[5 + 2 * i])
+    local list = sends_at > at and 'scheduled' or new and 'due:+' or 'due'
+    lists[list] = lists[list] or {}
+    append(lists[list], text(sends_at), id)
     if one then
       local is_first = #uses_of(one.key).uses == 0
-      append(expiries, text(at + life), is_first and one.key or one.key .. ' ' .. one.token)
-      use(one, text(at + life), id)
+      append(expiries, text(sends_at + life), is_first and one.key or one.key .. ' ' .. one.token)
+      use(one, text(sends_at + life), id)
     end
   end
 end
 
--- In this order: if a command failed, an email that is not in due would be known and never sent, and so would one whose
+-- In this order: if a command failed, an email that is in no list would be known and never sent, and so would one whose
 -- key is known. A key that is not in idem:expiry would stay for ever.
+if lists.scheduled or lists['due:+'] then
+  mark_new()
+end
+for i = 1, #files, 2 do
+  keep_files(files[i], files[i + 1])
+end
+for name, entries in pairs(lists) do
+  call('ZADD', name, unpack(entries))
+end
 if #emails > 0 then
-  call('ZADD', 'due', unpack(due))
   call('HSET', 'emails', unpack(emails))
 end
 local is_written = #emails > 0

@@ -1,0 +1,20 @@
+#!lua
+-- put_piece: writes a piece of the files of an email that is not stored yet. Refused when memory is full.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, unused
+-- ARGV[2] email id
+-- ARGV[3] number of the piece, from 0 on
+-- ARGV[4] how long all pieces of the email are kept from now on, ms, unless it is stored
+-- ARGV[5] the piece
+--
+-- Does nothing once the email is stored: a piece that was delayed on its way would let its files expire.
+--
+-- Returns OK.
+
+local id = ARGV[2]
+if call('HEXISTS', 'sizes', id) == 0 then
+  call('HSET', 'files:' .. id, ARGV[3], ARGV[5])
+  call('PEXPIRE', 'files:' .. id, ARGV[4])
+end
+return redis.status_reply('OK')
