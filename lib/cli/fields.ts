@@ -39,13 +39,14 @@ export function titleOf(key: string): string {
 
 /** A line for each field with a label. @param nowMs the store's time, Unix ms */
 export function linesOf(fields: Fields, nowMs: number, terminal: Terminal): string[] {
-  const labeled = Object.values(fields).filter(({ label }) => label !== undefined);
-  const width = Math.max(...labeled.map(({ label = "" }) => label.length));
-  return labeled.flatMap(({ label = "", text, style = [], ...field }) => {
+  const rows = Object.values(fields).flatMap(({ label, text, style = [], ...field }) => {
     const cell = cellOf(field, nowMs);
     const value = typeof cell === "number" ? formatNumber(cell) : cell;
     const shown = text ?? (field.atMs === undefined ? value : `${formatTime(field.atMs)} (${value})`);
-    if (shown === "") return [];
-    return [`${paint(terminal, label.padEnd(width), "dim")} ${paint(terminal, visible(shown), ...style)}`];
+    return label === undefined || shown === "" ? [] : [{ label, shown, style }];
+  });
+  const width = Math.max(...rows.map(({ label }) => label.length));
+  return rows.map(({ label, shown, style }) => {
+    return `${paint(terminal, label.padEnd(width), "dim")} ${paint(terminal, visible(shown), ...style)}`;
   });
 }

@@ -90,7 +90,7 @@ function providerLines(providers: Readonly<Record<string, Fields>>, terminal: Te
 
 /** In the order in which people see them. */
 function queueFields(stats: QueueStats, location: string): Fields {
-  const { nowMs, counters, paused, clockStep, bytesUsed, bytesMax } = stats;
+  const { nowMs, counters, paused, clockStep, fileBytes, bytesUsed, bytesMax } = stats;
   const { possible_duplicates = 0, replayed = 0, restamped = 0 } = counters;
   const oldest = (label: string, atMs: number | undefined) => {
     return { label, atMs, text: atMs === undefined ? "none" : formatAge(atMs, nowMs) };
@@ -122,6 +122,11 @@ function queueFields(stats: QueueStats, location: string): Fields {
     restamped: { value: restamped },
     bytes_used: { label: "Queue", value: bytesUsed, text: `${location}, ${formatBytes(bytesUsed)}${max}` },
     bytes_max: { value: bytesMax },
+    file_bytes: {
+      label: "Attachments",
+      value: fileBytes,
+      text: fileBytes === 0 ? "" : `${formatBytes(fileBytes)} of emails that are not sent`,
+    },
   };
 }
 
