@@ -17,7 +17,8 @@ import { sameAddress } from "../../lib/email/address.ts";
 import type { Email } from "../../lib/email/email.ts";
 import type { Outcome } from "../../lib/policy/request_outcome.ts";
 import type { Outgoing, Provider } from "../../lib/providers/provider.ts";
-import { composeEml, createSandbox } from "../../lib/providers/sandbox/sandbox.ts";
+import { composeEml } from "../../lib/providers/sandbox/eml.ts";
+import { createSandbox } from "../../lib/providers/sandbox/sandbox.ts";
 import { noFaults, type SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 import { checkSubmission } from "../../lib/http/submission.ts";
 import { eventually } from "../support/eventually.ts";
@@ -214,7 +215,6 @@ describe("sandbox: an email in its file", () => {
       { subject: line, body: text, to_name: line, from_name: line, html: text },
       { requiredKeys: ["subject", "body"] },
     );
-    const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
     let checked = 0;
     await fc.assert(
       fc.asyncProperty(fields, async (some) => {
@@ -222,7 +222,7 @@ describe("sandbox: an email in its file", () => {
         const submission = checkSubmission({ values, faults: {} }, {}, 0);
         if (!submission.ok) return;
         checked++;
-        const bytes = await composeEml(submission.email, ids);
+        const bytes = await composeEml({ id: Bun.randomUUIDv7(), email: submission.email }, "batch");
         expectWellFormed(bytes);
         await expectSame(submission.email, bytes);
       }),
@@ -264,9 +264,9 @@ describe("sandbox: an email in its file", () => {
   });
 
   test("has the same bytes every time it is composed", async () => {
-    const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
-    const first = await composeEml({ ...plain, html }, ids);
-    expect((await composeEml({ ...plain, html }, ids)).equals(first)).toBe(true);
+    const one = { id: Bun.randomUUIDv7(), email: { ...plain, html } };
+    const first = await composeEml(one, "batch");
+    expect((await composeEml(one, "batch")).equals(first)).toBe(true);
   });
 });
 
@@ -328,7 +328,7 @@ describe("sandbox: a batch", () => {
       expect(files()).toEqual(namesOf(batch));
       const whole = await Promise.all(
         batch.emails.map(async ({ id, email }) => {
-          const bytes = await composeEml(email, { emailId: id, batchId: batch.batchId });
+          const bytes = await composeEml({ id, email }, batch.batchId);
           return [`${id}.${batch.batchId}.eml`, bytes.toString("latin1")];
         }),
       );
@@ -364,7 +364,7 @@ describe("sandbox: a process that is killed", () => {
         return {
           id,
           email: long,
-          size: (await composeEml(long, { emailId: id, batchId: batch.batchId })).length,
+          size: (await composeEml({ id, email: long }, batch.batchId)).length,
         };
       }),
     );
@@ -589,7 +589,6 @@ test("sandbox: no reason contains an address or a path", async () => {
 
 test("sandbox: only the case of a domain may change in an address", async () => {
   const email = { ...outgoing(1).emails[0]!.email, to: "Jane.Doe@Example.ORG" };
-  const ids = { emailId: Bun.randomUUIDv7(), batchId: Bun.randomUUIDv7() };
-  const { to } = await PostalMime.parse(await composeEml(email, ids));
+  const { to } = await PostalMime.parse(await composeEml({ id: Bun.randomUUIDv7(), email }, "batch"));
   expect(sameAddress(to![0]!.address!, email.to)).toBe(true);
 });

@@ -6,14 +6,11 @@ import { existsSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import MailComposer from "nodemailer/lib/mail-composer";
-import { encodeWord } from "nodemailer/lib/mime-funcs";
-import type { Email } from "../../email/email.ts";
-import { formatMailbox } from "../../email/address.ts";
 import type { Outcome, SendResult } from "../../policy/request_outcome.ts";
 import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
 import { errorName, reasonOf } from "../failure_reason.ts";
 import type { Outgoing, Provider } from "../provider.ts";
+import { composeEml } from "./eml.ts";
 import { drawFault, emailFaults, requestFaults, type SandboxFault, type SandboxFaults } from "./faults.ts";
 import { readFaults } from "./faults_file.ts";
 
@@ -87,9 +84,9 @@ async function acceptBatch(
   try {
     makeDir(outbox);
     const outcomes: Outcome[] = [];
-    for (const { id, email } of emails) {
+    for (const one of emails) {
       if (signal.aborted) return stopped(tooLate);
-      const name = `${id}.${batchId}`;
+      const name = `${one.id}.${batchId}`;
       const file = join(outbox, `${name}.eml`);
       if (!existsSync(file)) {
         // Drawn only here: a fault never takes back an acceptance.
@@ -98,7 +95,7 @@ async function acceptBatch(
           outcomes.push(outcomeOfFault(fault));
           continue;
         }
-        const temporary = await writeTemporary(outbox, await composeEml(email, { emailId: id, batchId }));
+        const temporary = await writeTemporary(outbox, await composeEml(one, batchId));
         mayBeAccepted = true;
         await rename(temporary, file).catch(async (error: unknown) => {
           await rm(temporary, { force: true });
@@ -160,71 +157,4 @@ function outcomeOfFault(fault: SandboxFault): Exclude<Outcome, { kind: "accepted
 async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
   if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
   return !signal.aborted;
-}
-
-/** Octets to which header lines are folded, and of an encoded word that fits into such a line. */
-const foldMax = 76;
-const encodedWordMax = 52;
-
-// nodemailer encodes `From` and `To` in its own way, whatever they hold, but not header fields that it does not know.
-// These two get their names last.
-const headerNames: Readonly<Record<string, string>> = {
-  "X-Encoded-From": "From",
-  "X-Encoded-To": "To",
-  // nodemailer would write `ID`, as in `Message-ID`.
-  "X-Reliable-Email-ID": "X-Reliable-Email-Id",
-};
-
-/**
- * One email as the text of a file: RFC 5322 and MIME. The bytes depend on the arguments alone, not on a clock or
- * randomness.
- * @param ids `emailId` is a UUIDv7: its timestamp becomes the email's date
- */
-export async function composeEml(
-  email: Email,
-  ids: { readonly emailId: string; readonly batchId: string },
-): Promise<Buffer> {
-  const composer = new MailComposer({
-    headers: {
-      "X-Reliable-Email-Id": ids.emailId,
-      "X-Reliable-Email-Batch": ids.batchId,
-      "X-Encoded-From": encodeMailbox(email.from, email.from_name),
-      "X-Encoded-To": encodeMailbox(email.to, email.to_name),
-      // nodemailer would pass on a subject that looks encoded, and would not break a long word.
-      Subject: { prepared: true, foldLines: true, value: encodeText(email.subject) },
-    },
-    ...(email.reply_to !== undefined && { replyTo: { name: "", address: email.reply_to } }),
-    messageId: `<${ids.emailId}@reliable-email.invalid>`,
-    // The first 48 bits of a UUIDv7 are Unix ms (RFC 9562, 5.7).
-    date: new Date(Number.parseInt(ids.emailId.replace("-", "").slice(0, 12), 16)),
-    text: withCrlf(email.body),
-    ...(email.html !== undefined && { html: withCrlf(email.html) }),
-    newline: "win",
-    normalizeHeaderKey: (key) => headerNames[key] ?? key,
-    // An email's author cannot know its id, so no text contains the boundary.
-    baseBoundary: ids.emailId,
-    // No field is a path or a URL to load; if one ever looks like it, nodemailer must refuse.
-    disableFileAccess: true,
-    disableUrlAccess: true,
-  });
-  return composer.compile().build();
-}
-
-function encodeMailbox(address: string, name = ""): string {
-  return name === "" || isPlain(name) ? formatMailbox(address, name) : `${encodeText(name)} <${address}>`;
-}
-
-function encodeText(text: string): string {
-  return isPlain(text) ? text : encodeWord(text, "Q", encodedWordMax);
-}
-
-/** Whether every reader shows a text as it is: ASCII words with a space between, which folds, and no encoded word. */
-function isPlain(text: string): boolean {
-  const folds = text.split(" ").every(({ length }) => length < foldMax - "Subject: ".length);
-  return folds && /^[!-~]+(?: [!-~]+)*$/.test(text) && !text.includes("=?");
-}
-
-/** MIME's only line end is CRLF; neither half of it may occur alone. */
-function withCrlf(text: string): string {
-  return text.replace(/\r\n|\r|\n/g, "\r\n");
 }

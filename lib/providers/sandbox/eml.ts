@@ -1,0 +1,84 @@
+// An email as the text of a file that mail readers open: RFC 5322 and MIME.
+
+import MailComposer from "nodemailer/lib/mail-composer";
+import { encodeWord, foldLines } from "nodemailer/lib/mime-funcs";
+import { formatMailbox } from "../../email/address.ts";
+import type { Attachment } from "../../email/fields.ts";
+import type { OutgoingEmail } from "../provider.ts";
+
+/** Octets to which header lines are folded, and of an encoded word that fits into such a line. */
+const foldMax = 76;
+const encodedWordMax = 52;
+
+/**
+ * The bytes depend on the arguments alone, not on a clock or randomness. Bcc is left out, as in what recipients get.
+ * @param one its id is a UUIDv7, whose timestamp becomes the email's date
+ */
+export async function composeEml(one: OutgoingEmail, batchId: string): Promise<Buffer> {
+  const { id, email, files = [] } = one;
+  const { attachments = [] } = email;
+  if (attachments.length !== files.length) throw new Error("an email without its files cannot be delivered");
+  const composer = new MailComposer({
+    messageId: `<${id}@reliable-email.invalid>`,
+    // The first 48 bits of a UUIDv7 are Unix ms (RFC 9562, 5.7).
+    date: new Date(Number.parseInt(id.replace("-", "").slice(0, 12), 16)),
+    text: withCrlf(email.body),
+    ...(email.html !== undefined && { html: withCrlf(email.html) }),
+    attachments: attachments.map((attachment, i) => partOf(attachment, files[i]!)),
+    newline: "win",
+    // An email's author cannot know its id, so no text contains the boundary.
+    baseBoundary: id,
+    // No field is a path or a URL to load; if one ever looks like it, nodemailer must refuse.
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+  const header = headersOf(one, batchId).map((line) => `${line}\r\n`);
+  return Buffer.concat([Buffer.from(header.join("")), await composer.compile().build()]);
+}
+
+/** The lines of all headers but those about MIME. nodemailer would encode or rewrite some of them. */
+function headersOf({ email, id }: OutgoingEmail, batchId: string): string[] {
+  const { tags = [], cc, reply_to, headers = [] } = email;
+  const lines = [
+    `X-Reliable-Email-Id: ${id}`,
+    `X-Reliable-Email-Batch: ${batchId}`,
+    ...tags.map(([name, value]) => `X-Reliable-Email-Tag: ${name}=${value}`),
+    `From: ${encodeMailbox(email.from, email.from_name)}`,
+    `To: ${encodeMailbox(email.to, email.to_name)}`,
+    ...(cc === undefined ? [] : [`Cc: ${cc.join(", ")}`]),
+    ...(reply_to === undefined ? [] : [`Reply-To: ${reply_to}`]),
+    `Subject: ${encodeText(email.subject)}`,
+  ];
+  // The sender's own headers are written as given: readers differ in what they make of folded or encoded ones.
+  return [...lines.map((line) => foldLines(line, foldMax)), ...headers.map((pair) => pair.join(": "))];
+}
+
+function partOf({ filename, content_type, content_id }: Attachment, content: Uint8Array) {
+  return {
+    filename,
+    content: Buffer.from(content.buffer, content.byteOffset, content.byteLength),
+    // MIME allows no base64 in a composite type, and only base64 keeps every byte.
+    contentType: /^(message|multipart)\//i.test(content_type) ? "application/octet-stream" : content_type,
+    contentTransferEncoding: "base64" as const,
+    ...(content_id !== undefined && { cid: content_id }),
+  };
+}
+
+function encodeMailbox(address: string, name = ""): string {
+  return name === "" || isPlain(name) ? formatMailbox(address, name) : `${encodeText(name)} <${address}>`;
+}
+
+function encodeText(text: string): string {
+  return isPlain(text) ? text : encodeWord(text, "Q", encodedWordMax);
+}
+
+/** Whether every reader shows a text as it is: ASCII words with a space between, which folds, and no encoded word. */
+function isPlain(text: string): boolean {
+  const folds = text.split(" ").every(({ length }) => length < foldMax - "Subject: ".length);
+  return folds && /^[!-~]+(?: [!-~]+)*$/.test(text) && !text.includes("=?");
+}
+
+/** MIME's only line end is CRLF; neither half of it may occur alone. */
+function withCrlf(text: string): string {
+  return text.replace(/\r\n|\r|\n/g, "\r\n");
+}
