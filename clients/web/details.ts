@@ -44,6 +44,6 @@ export function detailsOf(stored: StoredEmail): EmailDetails {
 function labeled({ label, value, text, atMs }: DisplayField): Labeled[] {
   if (label === undefined) return [];
   if (atMs !== undefined) return [{ label, at: formatTime(atMs) }];
-  const shown = text ?? (value === undefined ? "" : String(value));
+  const shown = text === undefined ? String(value ?? "") : [text].flat().join("\n");
   return shown === "" ? [] : [{ label, text: shown }];
 }

@@ -10,8 +10,8 @@ export interface DisplayField {
   readonly value?: unknown;
   /** Instead of `value`: a time, Unix ms. */
   readonly atMs?: number | undefined;
-  /** In lines for people, instead of `value`; left out if it is empty. */
-  readonly text?: string | undefined;
+  /** In lines for people, one or several, instead of `value`; left out if it is empty. */
+  readonly text?: string | readonly string[] | undefined;
   readonly style?: readonly Style[];
 }
 
@@ -43,10 +43,11 @@ export function linesOf(fields: Fields, nowMs: number, terminal: Terminal): stri
     const cell = cellOf(field, nowMs);
     const value = typeof cell === "number" ? formatNumber(cell) : cell;
     const shown = text ?? (field.atMs === undefined ? value : `${formatTime(field.atMs)} (${value})`);
-    return label === undefined || shown === "" ? [] : [{ label, shown, style }];
+    const lines = [shown].flat().filter((line) => line !== "");
+    return label === undefined ? [] : lines.map((line, i) => ({ label: i === 0 ? label : "", line, style }));
   });
   const width = Math.max(...rows.map(({ label }) => label.length));
-  return rows.map(({ label, shown, style }) => {
-    return `${paint(terminal, label.padEnd(width), "dim")} ${paint(terminal, visible(shown), ...style)}`;
+  return rows.map(({ label, line, style }) => {
+    return `${paint(terminal, label.padEnd(width), "dim")} ${paint(terminal, visible(line), ...style)}`;
   });
 }

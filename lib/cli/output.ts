@@ -26,8 +26,13 @@ let isAnswered = false;
  * @returns false if the reader has gone: then nothing more needs to be written
  */
 export function print(text: string): boolean {
+  return printBytes(Buffer.from(`${text}\n`));
+}
+
+/** As {@link print}, without a line end. */
+export function printBytes(bytes: Uint8Array): boolean {
   isAnswered = true;
-  return write(1, `${text}\n`);
+  return write(1, bytes);
 }
 
 export function printJson(value: unknown): boolean {
@@ -46,11 +51,11 @@ export function complain(text: string): void {
 
 /** Writes questions, progress and advice to stderr. Adds no line end. */
 export function hint(text: string): void {
-  write(2, text);
+  write(2, Buffer.from(text));
 }
 
-function write(descriptor: 1 | 2, text: string): boolean {
-  let rest = Buffer.from(text);
+function write(descriptor: 1 | 2, bytes: Uint8Array): boolean {
+  let rest = bytes;
   while (rest.length > 0) {
     try {
       rest = rest.subarray(writeSync(descriptor, rest));

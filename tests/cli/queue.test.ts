@@ -629,7 +629,7 @@ describe.each([
     const { env, queue } = await open();
     await queue.submit(1);
     const { stderr } = await runCli(env, "queue", "clear");
-    expect(stderr).toContain("Delete 1 waiting or retrying email permanently (queue in ");
+    expect(stderr).toContain("Delete 1 scheduled, waiting or retrying email permanently (queue in ");
   });
 
   test("clear leaves emails that are submitted after its question", async () => {
@@ -637,7 +637,7 @@ describe.each([
     await queue.retrying(2);
     await queue.submit(3);
     const asked = cliInTerminal(env, ["queue", "clear"]);
-    await asked.prints("Delete 5 waiting or retrying emails permanently (queue in ");
+    await asked.prints("Delete 5 scheduled, waiting or retrying emails permanently (queue in ");
     await asked.prints(")? [y/N] ");
     const since = await queue.submit(4);
     asked.type("y\n");

@@ -5,11 +5,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { hasMachine, orWhyNot, startMachine } from "./machine.ts";
 import { pages, testPage } from "./page.ts";
-import { installService, makeDeadLetter, startService } from "./service.ts";
+import { installService, makeDeadLetter, startService, submit, untilCounted } from "./service.ts";
 
 testPage("docs/cli.md", async (page, machine) => {
   const { run } = machine;
-  await installService(machine, "PROVIDERS=sandbox");
+  await installService(machine, "PROVIDERS=sandbox", "DEFAULT_FROM=shop@example.com");
   const settings = "export DATA_DIR=/var/lib/reliable-email PROVIDERS=sandbox\n";
   const stats = await run(settings + page.next("reliable-email queue stats"));
   expect(stats).toMatch(/^waiting +0 /m);
@@ -18,6 +18,9 @@ testPage("docs/cli.md", async (page, machine) => {
   expect(await run(settings + page.next("reliable-email config --check"))).toMatch(
     /^ok +store .*\nok +sandbox /m,
   );
+  const save = page.next("reliable-email queue show").replace("ID", await submit(machine));
+  await untilCounted(machine, "sent", 1);
+  expect(await run(`${settings}(${save}) 2>&1 || test $? = 1`)).toContain("its content is no longer kept");
 });
 
 /** A command as a sentence abbreviates it: `queue show`, `retry --force ID`, `queue list <state>`. */
@@ -29,6 +32,7 @@ function spelledOut(span: string, id: string): string {
     .replace(/\[|\]/g, "")
     .replace(/<id…?>|ID/, id)
     .replace("<state>", "dead")
+    .replace("<n>", "1")
     // Without settings, the file leads to the same queue, which is refused.
     .replace(/<file>|FILE|(?<=^queue move)$/, " /dev/null")
     .replace(/^queue list(?= --|$)/, "$& dead");

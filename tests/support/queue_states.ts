@@ -1,7 +1,7 @@
 // A queue with emails in every state, created by the calls that servers and workers make.
 
 import { readConfig } from "../../lib/config/config.ts";
-import { type Email, encodeEmail } from "../../lib/email/email.ts";
+import { type Email, encodeEmail, hasNewField } from "../../lib/email/email.ts";
 import {
   asDead,
   encodeMemory,
@@ -38,11 +38,21 @@ export async function shapeQueue(env: Record<string, string>) {
   await consumer.compatible;
   const admin = await openAdmin(queue, retainMs, silent);
 
-  async function submit(count: number, over: Partial<Email> = {}): Promise<string[]> {
+  async function submit(
+    count: number,
+    over: Partial<Email> = {},
+    files?: readonly Uint8Array[],
+  ): Promise<string[]> {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
+    const submission = {
+      text: encodeEmail(email),
+      isNew: hasNewField(email),
+      ...(files !== undefined && { files }),
+      ...(email.send_at !== undefined && { sendAtMs: Date.parse(email.send_at) }),
+    };
     const results = await Promise.all(
       Array.from({ length: count }, () =>
-        producer.submit({ id: Bun.randomUUIDv7(), text: encodeEmail(email) }, performance.now() + hangMs),
+        producer.submit({ id: Bun.randomUUIDv7(), ...submission }, performance.now() + hangMs),
       ),
     );
     return results.map((result) => {

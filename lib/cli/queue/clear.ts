@@ -1,4 +1,4 @@
-// `queue clear`: deletes the emails that are waiting or retrying, and leaves those that are in a batch or dead.
+// `queue clear`: deletes the emails that are scheduled, waiting or retrying, and leaves those that are in a batch or dead.
 
 import { defineCommand, flag } from "../command.ts";
 import { formatCount } from "../format.ts";
@@ -8,16 +8,16 @@ import { jsonFlag, pageMax, withQueue } from "./session.ts";
 
 export const clearCommand = defineCommand({
   name: "queue clear",
-  summary: "deletes all emails that are waiting or retrying, permanently",
+  summary: "deletes all emails that are scheduled, waiting or retrying, permanently",
   about:
-    "Deletes every email that is waiting or retrying, and reports how many it left: those in batches, which cannot be altered, and the dead letters. It asks first. Emails submitted after the command begins stay.",
+    "Deletes every email that is scheduled, waiting or retrying, and reports how many it left: those in batches, which cannot be altered, and the dead letters. It asks first. Emails submitted after the command begins stay.",
   options: { yes: flag("does not ask"), json: jsonFlag },
   run({ yes, json }) {
     return withQueue(async (session) => {
       const { admin, location, terminal, unreached } = session;
       const { nowMs: beganAtMs, states } = await admin.stats();
-      const total = states.waiting + states.retrying;
-      const question = `Delete ${formatCount(total, "waiting or retrying email")} permanently (queue in ${location})`;
+      const total = states.scheduled + states.waiting + states.retrying;
+      const question = `Delete ${formatCount(total, "scheduled, waiting or retrying email")} permanently (queue in ${location})`;
       if (total > 0) confirm(question, yes, terminal);
       let deleted = 0;
       let next: string | undefined;

@@ -2,13 +2,22 @@
 // far as it can be read.
 
 import { contentNames, decodeEmail, decodeEnvelope, type Email, envelopeNames } from "../../email/email.ts";
-import { type Field, type FieldName, fields, labelOf, textNames, type ValueOf } from "../../email/fields.ts";
+import {
+  type Attachment,
+  type Field,
+  type FieldKinds,
+  type FieldName,
+  fields,
+  labelOf,
+  textNames,
+  type ValueOf,
+} from "../../email/fields.ts";
 import { formatMailbox } from "../../email/address.ts";
 import { addAttempts, decodeHistory, decodeNotes, decodeRecord, noHistory } from "../../policy/history.ts";
 import { decideRetry } from "../../policy/operator_retry.ts";
 import type { EmailState, StoredEmail } from "../../queue/contract.ts";
 import type { DisplayField, Fields } from "../fields.ts";
-import { formatNumber, formatTime } from "../format.ts";
+import { formatBytes, formatNumber, formatTime } from "../format.ts";
 import type { Style } from "../terminal.ts";
 
 export type ListedState = Exclude<EmailState, "deleted">;
@@ -44,7 +53,7 @@ export function emailFields(stored: StoredEmail) {
   const { total, kept } = attempts;
   const outcomeUnknown = state === "dead" && decideRetry(stored.history, 0).mayBeDuplicate;
   const mayBeDuplicate = state !== "dead" && history.doubted;
-  const isDue = state === "waiting" || state === "retrying";
+  const isDue = state === "scheduled" || state === "waiting" || state === "retrying";
   const last = state === "sent" ? undefined : kept.at(-1);
   const hasLapsed = batch?.leaseExpired || (state === "in-doubt" && last?.outcome === "lapsed");
   const totalText =
@@ -70,7 +79,7 @@ export function emailFields(stored: StoredEmail) {
       "possible: it was or will be sent again, although a provider may have it",
     ),
     unreadable: flagField("Damaged", isDamaged, "part of it cannot be read"),
-    ...submittedFields(email, envelopeNames),
+    ...submittedFields(email, lineNames),
     // A sent email keeps no other time of submission than that in its id, by the server's clock.
     submitted_at: {
       label: "Submitted",
@@ -94,6 +103,7 @@ export function emailFields(stored: StoredEmail) {
     attempts: {
       value: kept.map(({ atMs: attemptAtMs, ...attempt }) => ({ at: formatTime(attemptAtMs), ...attempt })),
     },
+    ...submittedFields(email, listNames),
     ...submittedFields(email, contentNames),
   } satisfies Fields;
 }
@@ -106,19 +116,47 @@ function flagField(label: string, isSet: boolean, text: string): DisplayField {
   return isSet ? { label, value: true, text } : {};
 }
 
+/** Those that take several lines stand behind the others. */
+const isList = (name: FieldName) => fields[name].kind === "pairs" || fields[name].kind === "files";
+const lineNames = envelopeNames.filter((name) => !isList(name));
+const listNames = envelopeNames.filter(isList);
+
 /** An address is shown with its display name; content is not shown in a line. */
 function submittedFields<Name extends FieldName>(email: Partial<Email>, names: readonly Name[]) {
   const entries = names.map((name) => {
-    const value = email[name];
     const label = fields[name].storedIn === "envelope" ? labelOf(name) : undefined;
-    const displayName = textNames.find((one) => (fields[one] as Field).nameOf === name);
-    const text =
-      typeof value === "string" && displayName ? formatMailbox(value, email[displayName]) : undefined;
-    return [name, { value, text, ...(label && { label }) }];
+    return [name, { ...displayedValue(email, name), ...(label && { label }) }];
   });
   return Object.fromEntries(entries) as {
-    readonly [name in Name]: DisplayField & { readonly value?: ValueOf<name> };
+    readonly [name in Name]: DisplayField & { readonly value?: DisplayedValue<name> };
   };
+}
+
+/** Pairs are an object in JSON, as in a submission. */
+type DisplayedValue<Name extends FieldName> =
+  ValueOf<Name> extends FieldKinds["pairs"] ? Readonly<Record<string, string>> : ValueOf<Name>;
+
+function displayedValue(email: Partial<Email>, name: FieldName): DisplayField {
+  const value: unknown = email[name];
+  if (value === undefined) return {};
+  const { kind } = fields[name];
+  if (kind !== "text") return (displayedAs[kind] as (value: unknown) => DisplayField)(value);
+  const displayName = textNames.find((one) => (fields[one] as Field).nameOf === name);
+  return { value, text: displayName && formatMailbox(value as string, email[displayName]) };
+}
+
+const displayedAs: {
+  readonly [kind in Exclude<keyof FieldKinds, "text">]: (value: FieldKinds[kind]) => DisplayField;
+} = {
+  addresses: (value) => ({ value, text: value.join(", ") }),
+  pairs: (pairs) => ({ value: Object.fromEntries(pairs), text: pairs.map((pair) => pair.join(": ")) }),
+  files: (value) => ({ value, text: value.map(describeFile) }),
+};
+
+/** @param i its number is one more: `queue show --attachment` takes it */
+function describeFile({ filename, content_type, size, content_id }: Attachment, i: number): string {
+  const id = content_id === undefined ? "" : `, cid:${content_id}`;
+  return `${i + 1}. ${filename} (${content_type}, ${formatBytes(size)}${id})`;
 }
 
 /** The time in a UUIDv7, Unix ms. */

@@ -17,7 +17,7 @@ export const listCommand = defineCommand({
   summary: "lists the emails in one state, the oldest or the newest first",
   words: "<state>",
   about: `\
-Lists the emails in one state, the oldest first: the one that entered the state first or, for waiting and retrying emails, the one that is due first. The states:
+Lists the emails in one state, the oldest first: the one that entered the state first or, for scheduled, waiting and retrying emails, the one that is due first. The states:
 
 ${listedStates.map((state) => `  ${state.padEnd(9)} ${stateMeanings[state]}`).join("\n")}`,
   options: {
@@ -59,7 +59,7 @@ async function printArray(session: QueueSession, wanted: Wanted): Promise<ExitCo
   };
   try {
     for await (const emails of pagesOf(session, wanted.state, wanted.limit, wanted.order))
-      if (!add(emails.map((email) => documentOf(emailFields(email))))) return 0;
+      if (!add(emails.map((email) => documentOf(listedFields(email))))) return 0;
   } catch (error) {
     // The array is closed nevertheless, but not as if it were complete.
     if (isOpen && error instanceof StoreUnavailable && add([{ error: lossText(error, session.config) }]))
@@ -92,11 +92,17 @@ async function printTable(session: QueueSession, wanted: Wanted): Promise<ExitCo
   return 0;
 }
 
-type Row = EmailFields & { readonly next: DisplayField };
+/** Bcc is left out: a list is shown to more people than one email is. */
+function listedFields(stored: StoredEmail): Omit<EmailFields, "bcc"> {
+  const { bcc: _, ...fields } = emailFields(stored);
+  return fields;
+}
+
+type Row = ReturnType<typeof listedFields> & { readonly next: DisplayField };
 
 /** The fields that matter in each state, the most important first. `next` is the one of two times of an email in a batch. */
 const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
-  scheduled: ["id", "due_at", "subject", "to", "submitted_at"],
+  scheduled: ["id", "due_at", "submitted_at", "to", "subject"],
   waiting: ["id", "submitted_at", "attempts_total", "to", "subject", "reason"],
   retrying: ["id", "due_at", "attempts_total", "reason", "to", "submitted_at"],
   sending: ["id", "next", "provider", "to", "subject"],
@@ -106,7 +112,7 @@ const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {
 };
 
 function rowOf(stored: StoredEmail, nowMs: number): Row {
-  const fields = emailFields(stored);
+  const fields = listedFields(stored);
   const [leaseEnd, nextTry] = [cellOf(fields.lease_ends_at, nowMs), cellOf(fields.next_try_at, nowMs)];
   return { ...fields, next: { value: leaseEnd === "" ? `due ${nextTry}` : `lease ends ${leaseEnd}` } };
 }

@@ -9,7 +9,8 @@ import { documentOf, linesOf } from "../fields.ts";
 import { formatAge, visibleLines } from "../format.ts";
 import { Failure, print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
-import { paint, type Terminal } from "../terminal.ts";
+import { paint, type Terminal, terminalOf } from "../terminal.ts";
+import { printAttachment } from "./attachment.ts";
 import { type EmailFields, emailFields } from "./email_fields.ts";
 import { jsonFlag, withQueue } from "./session.ts";
 
@@ -18,21 +19,39 @@ export const showCommand = defineCommand({
   summary: "shows everything that is known about one email",
   words: "<id>",
   about: `\
-Shows one email: its state and the reason for it, its addresses and its content, every attempt with provider, time, outcome and reason, the batch that it is in (whose id is the idempotency key), and when it is due next.
+Shows one email: its state and the reason for it, its recipients, Bcc included, its headers, tags, attachments and content, every attempt with provider, time, outcome and reason, the batch that it is in (whose id is the idempotency key), and when it is due next.
 
 The content of a sent email is not kept; its record is kept for RETAIN.`,
-  options: { json: jsonFlag },
-  async run({ json }, [id]) {
+  options: {
+    attachment: {
+      type: "string",
+      placeholder: "n",
+      help: "instead writes the content of attachment n to stdout, which is no terminal: add > FILE",
+    },
+    json: jsonFlag,
+  },
+  async run({ attachment, json }, [id]) {
     if (id === undefined) throw new UsageError("Which email?");
-    return withQueue(async ({ admin, terminal }) => {
+    if (attachment !== undefined) checkAttachment(attachment, json);
+    return withQueue(async (session) => {
+      const { admin, terminal } = session;
       const stored = await admin.show(id);
       if (stored === undefined) throw new Failure(`Unknown id: ${id}`);
+      if (attachment !== undefined) return printAttachment(session, stored, Number(attachment));
       if (json) printJson(documentOf(emailFields(stored)));
       else print(textOf(stored, (await admin.stats()).nowMs, terminal));
       return 0;
     });
   },
 });
+
+function checkAttachment(attachment: string, json: boolean): void {
+  if (json) throw new UsageError("Use either --attachment or --json, not both");
+  if (!/^0*[1-9]\d*$/.test(attachment))
+    throw new UsageError(`--attachment ${attachment} is not a whole number of at least 1`);
+  if (terminalOf(process.env).width !== undefined)
+    throw new UsageError("--attachment does not write to a terminal: add > FILE");
+}
 
 function textOf(stored: StoredEmail, nowMs: number, terminal: Terminal): string {
   const shown = emailFields(stored);
