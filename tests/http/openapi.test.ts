@@ -29,15 +29,39 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function bodyOf(type: string, example: Record<string, string>) {
+/** An example as its content type writes it: forms as the description's `encoding` says. */
+function bodyOf(type: string, example: Record<string, unknown>) {
   if (type === "application/json") return JSON.stringify(example);
-  if (type === "application/x-www-form-urlencoded") return new URLSearchParams(example);
+  const { schema, encoding } = requestBody.content[type];
+  const properties = propertiesOf(schema);
   const form = new FormData();
-  for (const [name, value] of Object.entries(example)) form.set(name, value);
-  return form;
+  for (const [name, value] of Object.entries(example)) {
+    for (const [field, text] of formFields(name, value, encoding[name]?.style)) {
+      const isFile = properties[name]?.items?.format === "binary";
+      form.append(field, isFile ? new File([text], `${text}.txt`) : text);
+    }
+  }
+  return type === "multipart/form-data"
+    ? form
+    : new URLSearchParams(form as unknown as Iterable<[string, string]>);
 }
 
-async function submit(type: string, example: Record<string, string>, headers: Record<string, string> = {}) {
+function formFields(name: string, value: unknown, style: string | undefined): [string, string][] {
+  if (Array.isArray(value)) return value.map((one) => [name, one]);
+  if (style !== "deepObject") return [[name, String(value)]];
+  return Object.entries<string>(value as Record<string, string>).map(([key, one]) => [
+    `${name}[${key}]`,
+    one,
+  ]);
+}
+
+/** The properties of a schema and of those that it consists of. */
+function propertiesOf({ $ref, allOf = [], properties = {} }: any): Record<string, any> {
+  const parts = [...($ref === undefined ? [] : [named[$ref]]), ...allOf];
+  return Object.assign({}, ...parts.map(propertiesOf), properties);
+}
+
+async function submit(type: string, example: Record<string, unknown>, headers: Record<string, string> = {}) {
   // fetch sets the boundary of a multipart form itself.
   const typed = type === "multipart/form-data" ? headers : { "Content-Type": type, ...headers };
   const response = await fetch(server.url, { method: "POST", headers: typed, body: bodyOf(type, example) });
@@ -52,11 +76,14 @@ async function submit(type: string, example: Record<string, string>, headers: Re
 const authorized = { Authorization: `Bearer ${token}` };
 
 test("openapi: its fields are those of the code", () => {
-  const { properties, required } = spec.components.schemas.Email;
-  expect(Object.keys(properties).sort()).toEqual([...fieldNames].sort());
+  const namesIn = (schema: string) => Object.keys(propertiesOf(spec.components.schemas[schema])).sort();
+  expect(namesIn("Email")).toEqual([...fieldNames].sort());
+  const withoutFiles = fieldNames.filter((name) => fields[name].kind !== "files");
+  expect(namesIn("Fields")).toEqual(withoutFiles.toSorted());
+  expect(namesIn("Form")).toEqual([...withoutFiles, "attachment", "inline"].sort());
   // `from` has a default.
   const always = fieldNames.filter((name) => fields[name].isRequired && name !== "from");
-  expect(required.toSorted()).toEqual(always.toSorted());
+  expect(spec.components.schemas.Fields.required.toSorted()).toEqual(always.toSorted());
 });
 
 describe.each(Object.entries<any>(requestBody.content))("openapi: an example as %s", (type, { example }) => {
