@@ -47,7 +47,7 @@ test("python client: installed from its wheel without a network, it rides out th
   // The README's commands, in order.
   const readme = readFileSync(join(pythonFolder, "README.md"), "utf8");
   const blocks = [...readme.matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, block]) => block!);
-  const [example = "", install = "", withKey = "", command = "", original = ""] = blocks;
+  const [example = "", install = "", withFile = "", withKey = "", command = "", original = ""] = blocks;
   // Debian's Python, as a newcomer has it.
   run(["sh", "-ec", install], folder, `/usr/bin:${pythonEnv["PATH"]}`);
   expect(readdirSync(join(sources, "dist")).toSorted()).toEqual([
@@ -95,7 +95,9 @@ test("python client: installed from its wheel without a network, it rides out th
     const here = (code: string) => code.replaceAll("localhost:3000", `localhost:${port}`);
     const id = /^[0-9a-f-]{36}\n$/;
     expect(run([installed, "-c", here(example)])).toMatch(id);
-    expect(run([installed, "-c", here(example + withKey.replace(/^/gm, "    "))])).toMatch(id);
+    await Bun.write(join(folder, "invoice.csv"), "a,b\n");
+    for (const more of [withFile, withKey])
+      expect(run([installed, "-c", here(example + more.replace(/^/gm, "    "))])).toMatch(id);
     expect(run(["sh", "-ec", here(command)], folder, path)).toMatch(id);
     expect(run([installed, "-c", here(original)])).toBe("True\n");
   } finally {

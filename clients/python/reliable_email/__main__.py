@@ -7,8 +7,10 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+from .attachment import Attachment
 from .client import Client
 from .errors import InvalidEmail, Unauthorized, Unavailable, UnexpectedAnswer
 from .version import version
@@ -20,6 +22,8 @@ _EX_TEMPFAIL = 75
 _EX_PROTOCOL = 76
 _EX_NOPERM = 77
 _EX_INTERRUPTED = 130
+
+_TIME_EXAMPLE = "2026-12-24T18:00:00+01:00"
 
 _EPILOG = """\
 environment:
@@ -44,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         client = _create_client(options.timeout)
         html = None if options.html_file is None else Path(options.html_file).read_bytes()
+        attachments = [Attachment.from_path(path) for path in options.attach]
     except (ValueError, OSError) as error:
         return _fail(_EX_USAGE, str(error))
     try:
@@ -57,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from_name=options.from_name,
                 html=None if html is None else _decode("html", html),
                 reply_to=options.reply_to,
+                cc=options.cc,
+                bcc=options.bcc,
+                attachments=attachments,
+                headers=options.header,
+                tags=options.tag,
+                send_at=options.send_at,
                 idempotency_key=key,
             )
     except InvalidEmail as error:
@@ -88,10 +99,47 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from-name", metavar="NAME", help="display name of the sender")
     parser.add_argument("--reply-to", metavar="ADDRESS")
     parser.add_argument("--html-file", metavar="PATH", help="HTML alternative to the plain text")
+    for name in ("--cc", "--bcc"):
+        parser.add_argument(name, action="append", metavar="ADDRESS", help="may be repeated")
+    parser.add_argument(
+        "--attach", action="append", default=[], metavar="FILE", help="a file to attach; may be repeated"
+    )
+    parser.add_argument("--header", action=_PairAction, metavar="NAME:VALUE", help="may be repeated")
+    parser.add_argument("--tag", action=_PairAction, metavar="NAME=VALUE", help="may be repeated")
+    parser.add_argument(
+        "--send-at", type=_parse_time, metavar="TIME", help=f"do not send before, such as {_TIME_EXAMPLE}"
+    )
     parser.add_argument("--idempotency-key", metavar="KEY", help="queues the same email once in 24 hours")
     parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="for all attempts (60)")
     parser.add_argument("--version", action="version", version=version)
     return parser
+
+
+class _PairAction(argparse.Action):
+    """Collects names and values, separated as the option's metavar shows."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: object = None
+    ) -> None:
+        separator = str(self.metavar)[len("NAME")]
+        name, found, value = str(values).partition(separator)
+        pairs = getattr(namespace, self.dest) or {}
+        if not found:
+            raise argparse.ArgumentError(self, f"must be {self.metavar}")
+        if name in pairs:
+            raise argparse.ArgumentError(self, f"{name} is given twice")
+        setattr(namespace, self.dest, {**pairs, name: value.strip()})
+
+
+def _parse_time(text: str) -> datetime:
+    try:
+        # Python before 3.11 does not know the Z.
+        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as {_TIME_EXAMPLE}") from None
+    if time.utcoffset() is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone, unlike {_TIME_EXAMPLE}")
+    return time
 
 
 def _create_client(timeout: float) -> Client:

@@ -10,10 +10,12 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from http.client import HTTPException, RemoteDisconnected
 from types import TracebackType
 
+from .attachment import Attachment
 from .connection import Answer, Connection
 from .deadline import Deadline
 from .errors import Unavailable
@@ -22,7 +24,7 @@ from .pool import Pool
 from .resolver import Resolver
 from .rotation import Rotation
 from .server import Server, parse_server
-from .submission import build_request, check_key, encode_fields
+from .submission import Body, build_request, check_key, encode_email
 
 _log = logging.getLogger("reliable_email")
 
@@ -92,6 +94,12 @@ class Client:
         from_name: str | None = None,
         html: str | None = None,
         reply_to: str | None = None,
+        cc: str | Sequence[str] | None = None,
+        bcc: str | Sequence[str] | None = None,
+        attachments: Sequence[Attachment] = (),
+        headers: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        send_at: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> str:
         """Submit an email and return its id. When this returns, the email is on the service's stable storage.
@@ -104,10 +112,17 @@ class Client:
         :param from_name: display name of the sender
         :param html: HTML alternative to ``body``
         :param reply_to: one address
+        :param cc: further recipients, one address or several
+        :param bcc: the same, whom the others do not see
+        :param attachments: files, which are sent without a copy
+        :param headers: mail headers, such as ``{"List-Unsubscribe": "<https://example.com/u/17>"}``
+        :param tags: for the provider's statistics
+        :param send_at: the email is not sent before this time, which has a time zone
         :param idempotency_key: 1 to 255 visible ASCII characters. Within 24 hours, the same email under the
             same key is queued once. By default each call makes a key, which covers its own repeats; pass one
             of your own, such as an order number, where the call itself may be repeated.
-        :raises InvalidEmail: the server refuses the email (400), or a text has a lone surrogate (not sent)
+        :raises InvalidEmail: the server refuses the email (400), or this client does without sending it: a
+            text has a lone surrogate, or ``send_at`` no time zone
         :raises Unauthorized: the token is missing or wrong (401)
         :raises Unavailable: no server acknowledged the email within ``timeout``
         :raises UnexpectedAnswer: something other than this service answered
@@ -125,8 +140,13 @@ class Client:
             "from_name": from_name,
             "html": html,
             "reply_to": reply_to,
+            "cc": cc,
+            "bcc": bcc,
+            "headers": headers,
+            "tags": tags,
+            "send_at": send_at,
         }
-        return self._submit(encode_fields(fields), key)
+        return self._submit(encode_email(fields, attachments), key)
 
     def close(self) -> None:
         """Close the kept connections. Calls under way end as usual; later ones raise RuntimeError."""
@@ -144,7 +164,7 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({[str(server) for server in self._servers]})"
 
-    def _submit(self, body: bytes, key: str) -> str:
+    def _submit(self, body: Body, key: str) -> str:
         deadline = Deadline(self._timeout)
         here = self._here()
         pause_max = _PAUSE_BASE_S
@@ -167,7 +187,7 @@ class Client:
             pause_max = min(2 * pause_max, _PAUSE_MAX_S)
 
     def _attempt(
-        self, here: _Process, server: Server, request: bytes, deadline: Deadline
+        self, here: _Process, server: Server, request: Sequence[bytes], deadline: Deadline
     ) -> Stored | NotAcknowledged:
         here.rotation.attempting(server)
         outcome: Stored | NotAcknowledged
@@ -183,7 +203,9 @@ class Client:
             here.rotation.failed(server)
         return outcome
 
-    def _exchange(self, here: _Process, server: Server, request: bytes, deadline: Deadline) -> Answer:
+    def _exchange(
+        self, here: _Process, server: Server, request: Sequence[bytes], deadline: Deadline
+    ) -> Answer:
         attempt = Deadline(self._attempt_timeout, within=deadline)
         kept = here.pool.take(server)
         if kept is not None:
@@ -199,7 +221,12 @@ class Client:
         return self._run(here, server, connection, request, attempt)
 
     def _run(
-        self, here: _Process, server: Server, connection: Connection, request: bytes, deadline: Deadline
+        self,
+        here: _Process,
+        server: Server,
+        connection: Connection,
+        request: Sequence[bytes],
+        deadline: Deadline,
     ) -> Answer:
         try:
             answer = connection.exchange(request, deadline)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import socket
 import ssl
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any, NamedTuple, cast
@@ -51,8 +52,8 @@ class Connection:
             raise
         self._socket = sock
 
-    def exchange(self, request: bytes, deadline: Deadline) -> Answer:
-        """Send a request and return its answer. Raises OSError or HTTPException."""
+    def exchange(self, request: Sequence[bytes], deadline: Deadline) -> Answer:
+        """Send a request, piece by piece, and return its answer. Raises OSError or HTTPException."""
         self.has_heard = False
         incoming = _Incoming(self, self._socket, deadline)
         try:
@@ -80,11 +81,12 @@ class Connection:
         """Close it, without waiting for the server."""
         self._socket.close()
 
-    def _send(self, request: bytes, deadline: Deadline) -> None:
-        rest = memoryview(request)
-        while rest:
-            self._socket.settimeout(deadline.left())
-            rest = rest[self._socket.send(rest) :]
+    def _send(self, request: Sequence[bytes], deadline: Deadline) -> None:
+        for piece in request:
+            rest = memoryview(piece)
+            while rest:
+                self._socket.settimeout(deadline.left())
+                rest = rest[self._socket.send(rest) :]
 
 
 class _Incoming(io.RawIOBase):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import email
+import email.policy
 import json
 import signal
 import socket
@@ -10,8 +12,11 @@ import ssl
 import threading
 import unittest
 from contextlib import AbstractContextManager
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 from unittest import mock
+
+EMAIL: dict[str, Any] = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
+"""The least that an email has."""
 
 
 class Received(NamedTuple):
@@ -24,9 +29,28 @@ class Received(NamedTuple):
     """The number of its connection, from 1."""
 
     @property
-    def fields(self) -> dict[str, str]:
-        fields: dict[str, str] = json.loads(self.body)
+    def fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(self.body)
         return fields
+
+
+def parts_of(request: Received) -> list[Any]:
+    """Return the parts of a form, as another implementation reads them."""
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    form: Any = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
+    return list(form.iter_parts())
+
+
+def name_of(part: Any) -> str:
+    """Return the name of a field of a form."""
+    return str(part["Content-Disposition"].params["name"])
+
+
+def content_of(part: Any) -> bytes:
+    """Return the value of a field of a form, or the content of a file."""
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content
 
 
 class Call:

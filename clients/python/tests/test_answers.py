@@ -15,6 +15,7 @@ from reliable_email import (
 )
 
 from .scripted_server import (
+    EMAIL,
     Action,
     Call,
     ServerTest,
@@ -27,7 +28,6 @@ from .scripted_server import (
     stored,
 )
 
-EMAIL = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
 HTML = "<html><h1>It works!</h1></html>"
 NESTED = "[" * 30_000
 

@@ -19,6 +19,7 @@ from reliable_email import Client, Unavailable
 from reliable_email.pool import KEPT_MAX
 
 from .scripted_server import (
+    EMAIL,
     Action,
     Call,
     ScriptedServer,
@@ -29,8 +30,6 @@ from .scripted_server import (
     one_round,
     stored,
 )
-
-EMAIL = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
 
 
 def echo(call: Call) -> bool:

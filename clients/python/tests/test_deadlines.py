@@ -14,9 +14,7 @@ from unittest import mock
 from reliable_email import Client, Unavailable
 from reliable_email.deadline import Deadline
 
-from .scripted_server import Call, ServerTest, drip, hang, one_round, refused_url, stored
-
-EMAIL = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
+from .scripted_server import EMAIL, Call, ServerTest, drip, hang, one_round, refused_url, stored
 
 
 class Calls(ServerTest):

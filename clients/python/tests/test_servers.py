@@ -10,9 +10,7 @@ from reliable_email import Client
 from reliable_email.rotation import REST_S, Rotation
 from reliable_email.server import Server, parse_server
 
-from .scripted_server import ServerTest, close, hang, no_pause, refused_url, stored
-
-EMAIL = {"to": "jane@example.org", "subject": "Hi", "body": "Hello"}
+from .scripted_server import EMAIL, ServerTest, close, hang, no_pause, refused_url, stored
 
 
 class Servers(ServerTest):

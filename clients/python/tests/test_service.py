@@ -20,7 +20,17 @@ from urllib.parse import urlsplit
 from reliable_email import Client, InvalidEmail, Unauthorized
 from reliable_email.reclient import ReClient
 
-from .scripted_server import Call, ServerTest, close, failed, refused_url
+from .scripted_server import (
+    Call,
+    ServerTest,
+    close,
+    content_of,
+    failed,
+    name_of,
+    parts_of,
+    refused_url,
+    stored,
+)
 
 OPEN_URL = os.environ.get("RELIABLE_EMAIL_TEST_URL", "")
 GUARDED_URL = os.environ.get("RELIABLE_EMAIL_TEST_GUARDED_URL", "")
@@ -191,6 +201,40 @@ class Command(ServiceTest):
         self.assertEqual(message.get_body(["plain"]).get_content().strip(), "Grüße")
         self.assertEqual(message.get_body(["html"]).get_content().strip(), "<p>Hello</p>")
 
+    def test_sends_copies_files_headers_tags_and_a_time(self) -> None:
+        server = self.serve(stored())
+        path = Path(OUTBOX, "..", f"{self.subject}.csv").resolve()
+        path.write_bytes(b"a,b\r\n")
+        ran = self.run_command(
+            "--to=jane@example.org",
+            "--subject=Hi",
+            *("--cc=ada@example.org", "--cc=bob@example.org", "--bcc=eve@example.org"),
+            *(f"--attach={path}", f"--attach={path}"),
+            *("--header=X-Order: 17", "--header=X-Time:10:00", "--tag=campaign=spring"),
+            "--send-at=2026-12-24T18:00:00+01:00",
+            url=server.url,
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, b""))
+        parts = parts_of(server.requests[0])
+        self.assertEqual(
+            [(name_of(part), content_of(part)) for part in parts],
+            [
+                ("to", b"jane@example.org"),
+                ("subject", b"Hi"),
+                ("body", b"Hello\n"),
+                ("cc", b"ada@example.org"),
+                ("cc", b"bob@example.org"),
+                ("bcc", b"eve@example.org"),
+                ("headers[X-Order]", b"17"),
+                ("headers[X-Time]", b"10:00"),
+                ("tags[campaign]", b"spring"),
+                ("send_at", b"2026-12-24T17:00:00.000Z"),
+                ("attachment", b"a,b\r\n"),
+                ("attachment", b"a,b\r\n"),
+            ],
+        )
+        self.assertEqual(parts[-1].get_filename(), path.name)
+
     def test_with_a_key_submits_once(self) -> None:
         arguments = [
             "--to=jane@example.org",
@@ -234,8 +278,19 @@ class Command(ServiceTest):
         self.assertIn(b"answered 404", ran.stderr)
 
     def test_of_wrong_usage_ends_with_2(self) -> None:
-        for arguments in (["--subject=Hi"], ["--to=jane@example.org", "--subject=Hi", "--token=x"]):
-            self.assertEqual(self.run_command(*arguments).returncode, 2)
+        email = ["--to=jane@example.org", "--subject=Hi"]
+        for arguments in (
+            ["--subject=Hi"],
+            [*email, "--token=x"],
+            [*email, "--attach=/missing"],
+            [*email, "--header=X-A"],
+            [*email, "--header=X-A:1", "--header=X-A:2"],
+            [*email, "--tag=a:1"],
+            [*email, "--send-at=tomorrow"],
+            [*email, "--send-at=2026-12-24T18:00:00"],
+        ):
+            with self.subTest(arguments[-1]):
+                self.assertEqual(self.run_command(*arguments).returncode, 2)
         for url in ("", "localhost", "http://geheim@host"):
             ran = self.run_command("--to=jane@example.org", "--subject=Hi", url=url)
             self.assertEqual((ran.returncode, ran.stdout), (2, b""))
