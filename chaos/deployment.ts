@@ -84,6 +84,13 @@ export interface Redis {
   cli(...command: string[]): string;
 }
 
+const storeIn = (folder: string) => join(folder, "store");
+
+/** The sandbox's outbox of a run. */
+export function outboxIn(folder: string): string {
+  return join(storeIn(folder), "outbox");
+}
+
 const root = resolve(import.meta.dir, "..");
 /** Runs before each start of Redis, as it does under systemd. */
 const repairLog = join(root, "deploy/systemd/redis/repair-log");
@@ -153,7 +160,7 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   const { scenario, store, seed, folder, product } = options;
   const crashes: Crash[] = [];
   const logs = join(folder, "logs");
-  const data = join(folder, "store");
+  const data = storeIn(folder);
   for (const path of [logs, data]) mkdirSync(path, { recursive: true });
   const component = (name: string, command: string[], env: Record<string, string>, before?: () => void) =>
     createManagedProcess({
@@ -290,7 +297,12 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
   };
   const workers: ManagedProcess[] = [];
   for (let i = 0; i < (scenario.workers ?? 2); i += 1) {
-    const env = { ...settings, ...providerSettings, ...(await queueSettings("worker-redis")) };
+    const env = {
+      DATA_DIR: data,
+      ...settings,
+      ...providerSettings,
+      ...(await queueSettings("worker-redis")),
+    };
     workers.push(await serviceComponent(`worker-${i}`, "worker.ts", env));
   }
 

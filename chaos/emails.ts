@@ -1,11 +1,24 @@
-// The emails of a run. Each follows from the seed and its number alone, so that arrivals can be compared with
-// submissions without storing either.
+// The emails of a run, of all kinds. Each follows from the seed and its number alone, so that arrivals can be compared
+// with submissions without storing either.
 
 import { seededRandom } from "../fakes/faults.ts";
 import { type Poison, poisonWord } from "../fakes/poison.ts";
+import { type AttachedFile, drawFiles, drawInlineImage } from "./files.ts";
 
-/** The fields of a submission. */
-export type Fields = Readonly<Record<string, string>>;
+/** An email as a client has it. */
+export interface Email {
+  /** The fields with one value. */
+  readonly texts: Readonly<Record<string, string>>;
+  readonly cc: readonly string[];
+  readonly bcc: readonly string[];
+  readonly headers: readonly Pair[];
+  readonly tags: readonly Pair[];
+  readonly files: readonly AttachedFile[];
+  /** How long after its first submission it is to be sent, ms. */
+  readonly sendAfterMs?: number;
+}
+
+export type Pair = readonly [name: string, value: string];
 
 export const defaultFrom = "shop@example.com";
 /** No provider accepts a sender at this domain. */
@@ -18,6 +31,8 @@ export interface Emails {
   readonly oneSender?: boolean;
   /** One email in this many is poisoned; none if absent. */
   readonly poisonEvery?: number;
+  /** None has files, copies, headers, tags or a time. */
+  readonly onlyPlain?: boolean;
 }
 
 /** One email in this many must end as a dead letter. */
@@ -84,7 +99,7 @@ const words = [
   "Ωmega",
 ];
 
-export function emailOf(n: number, emails: Emails): Fields {
+export function emailOf(n: number, emails: Emails): Email {
   const { seed } = emails;
   const poison = poisonOf(n, emails);
   const random = seededRandom(seed * 7919 + n);
@@ -93,7 +108,7 @@ export function emailOf(n: number, emails: Emails): Fields {
     Array.from({ length: count }, () => words[Math.floor(random() * words.length)]).join(" ");
   // Most are short; a few are as long as a newsletter.
   const size = random() < 0.02 ? 2000 : 10 + Math.floor(random() * 60);
-  return {
+  const texts = {
     subject: `${seed}-${n} ${text(3)}${poison === undefined ? "" : ` ${poisonWord(poison)}`}`,
     body: `Email ${n}\n${text(size)}\n`,
     to: `user-${n}@example.org`,
@@ -103,6 +118,43 @@ export function emailOf(n: number, emails: Emails): Fields {
     ...(random() < 0.2 && { html: `<p>Email ${n}: ${text(5)}</p>` }),
     ...(random() < 0.2 && { reply_to: `reply-${n}@example.com` }),
   };
+  if (emails.onlyPlain) return { texts, cc: [], bcc: [], headers: [], tags: [], files: [] };
+  return drawRest(n, texts, random);
+}
+
+/** Draws the other fields. Half of the emails get none of them. */
+function drawRest(n: number, texts: Email["texts"], random: () => number): Email {
+  const isDrawn = (share: number) => random() < share;
+  const addresses = (name: string) =>
+    Array.from({ length: 1 + Math.floor(random() * 3) }, (_, i) => `${name}-${n}-${i}@example.net`);
+  const cc = isDrawn(0.12) ? addresses("cc") : [];
+  const bcc = isDrawn(0.12) ? addresses("bcc") : [];
+  const headers = isDrawn(0.12) ? headersOf(n) : [];
+  const tags = isDrawn(0.12) ? tagsOf(n) : [];
+  const files = isDrawn(0.08) ? drawFiles(n, random) : [];
+  const sendAfterMs = isDrawn(0.08) ? Math.floor(200 + random() * 3000) : undefined;
+  const logo = isDrawn(0.02) ? drawInlineImage(n, random) : undefined;
+  return {
+    texts: logo ? { ...texts, html: `<p>Email ${n} <img src="cid:${logo.contentId}"></p>` } : texts,
+    cc,
+    bcc,
+    headers,
+    tags,
+    files: logo ? [...files, logo] : files,
+    ...(sendAfterMs !== undefined && { sendAfterMs }),
+  };
+}
+
+function headersOf(n: number): Pair[] {
+  const listHeaders: Pair[] = [
+    ["List-Unsubscribe", `<https://example.com/leave/${n}>, <mailto:leave-${n}@example.com>`],
+    ["List-Unsubscribe-Post", "List-Unsubscribe=One-Click"],
+  ];
+  return [...(n % 2 === 0 ? listHeaders : []), ["X-Chaos", `number ${n}; a=b&c`]];
+}
+
+function tagsOf(n: number): Pair[] {
+  return [...(n % 2 === 0 ? [["tag", `kind-${n % 7}`] as const] : []), ["chaos_number", `n-${n}`]];
 }
 
 /** Most senders are at one domain, the others at several that are verified as well. */

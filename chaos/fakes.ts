@@ -15,6 +15,8 @@ export interface FakeControl {
   goDown(forMs: number): Promise<void>;
   /** Number of requests so far. */
   count(): Promise<number>;
+  /** How requests broke the provider's description of its API. */
+  violations(): Promise<readonly string[]>;
   /** The requests after the first `from`. */
   requests(from: number): Promise<readonly RecordedRequest[]>;
 }
@@ -55,6 +57,7 @@ export function controlOf(url: string): FakeControl {
       await ask("POST", "down", { forMs });
     },
     count: async () => Number((await ask("GET", "stats"))["requests"]),
+    violations: async () => (await ask("GET", "stats"))["violations"] as readonly string[],
     requests: async (from) =>
       (await ask("GET", `requests?from=${from}`)) as unknown as readonly RecordedRequest[],
   };

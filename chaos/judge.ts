@@ -1,22 +1,11 @@
 // The judgment of a run: compares, email by email, the answers that clients got, what the providers accepted, and what
 // is still in the queue. Pure.
 
-import { parseMailbox } from "../fakes/address_rules.ts";
-import type { Acceptance } from "../fakes/ledger.ts";
 import type { PoisonedRequest } from "../fakes/poison.ts";
-import {
-  defaultFrom,
-  type Emails,
-  emailOf,
-  type Fields,
-  isRefused,
-  mayDie,
-  numberOf,
-  poisonOf,
-} from "./emails.ts";
+import { type Arrival, findDifferences } from "./comparison.ts";
+import { type Emails, emailOf, isRefused, mayDie, numberOf, poisonOf } from "./emails.ts";
 import { type Excuse, lateBy, type Limits } from "./lateness.ts";
 import type { Try } from "./load.ts";
-import type { Provider } from "./scenario.ts";
 
 /** An email as `queue list --json` prints it. */
 export interface QueuedEmail {
@@ -36,7 +25,7 @@ export interface QueuedEmail {
 export interface Evidence {
   readonly emails: Emails;
   readonly tries: AsyncIterable<Try> | Iterable<Try>;
-  readonly acceptances: AsyncIterable<Acceptance> | Iterable<Acceptance>;
+  readonly arrivals: AsyncIterable<Arrival> | Iterable<Arrival>;
   /** The dead letters. */
   readonly dead: Iterable<QueuedEmail>;
   /** Emails that the queue rightly keeps in doubt. */
@@ -45,7 +34,8 @@ export interface Evidence {
   readonly poisoned?: AsyncIterable<PoisonedRequest> | Iterable<PoisonedRequest>;
   /** How soon emails must be accepted; no limit if absent. */
   readonly limits?: Limits | undefined;
-  readonly excuses?: readonly Excuse[];
+  /** When a clock was wrong. Limits start at the end, and an email may be sent before its time. */
+  readonly wrongClocks?: readonly Excuse[];
 }
 
 /** A broken promise: the number of the email, and what is wrong with it. */
@@ -60,7 +50,7 @@ export interface Duplicate {
   /** The ids under which it was accepted. */
   readonly ids: readonly string[];
   /** The provider of each acceptance, in order. */
-  readonly providers: readonly Provider[];
+  readonly providers: readonly Arrival["provider"][];
 }
 
 export interface Judgement {
@@ -71,7 +61,7 @@ export interface Judgement {
   readonly held: number;
   /** Answered with 200, but neither accepted nor a dead letter. */
   readonly lost: readonly Finding[];
-  /** Some field differs from the submission, or nobody submitted the email. */
+  /** Some field or file differs from the submission, or nobody submitted the email. */
   readonly corrupt: readonly Finding[];
   /** Dead although a provider would have accepted it, or accepted although every provider should refuse it. */
   readonly wronglyDead: readonly Finding[];
@@ -79,7 +69,11 @@ export interface Judgement {
   readonly renamed: readonly Finding[];
   /** Accepted later than the limits allow. */
   readonly late: readonly Finding[];
-  /** Longest time from an acknowledgement to the first acceptance, ms. */
+  /** Accepted before their `send_at`. */
+  readonly early: readonly Finding[];
+  /** Bytes of the files that the queue has to keep: those of dead letters and of emails held in doubt. */
+  readonly fileBytesKept: number;
+  /** Longest time to the first acceptance, ms: from the acknowledgement, or from `send_at` if that is later. */
   readonly slowestMs: number;
   /** Requests that failed because of an email in them. */
   readonly poisonedRequests: number;
@@ -99,10 +93,66 @@ export interface ClientSide {
 }
 
 export async function judge(evidence: Evidence): Promise<Judgement> {
-  const { emails, tries, acceptances, dead, held, poisoned = [], limits, excuses = [] } = evidence;
-  const { seed } = emails;
+  const { emails, tries, held, poisoned = [] } = evidence;
+  const told = await readTries(tries, evidence.wrongClocks ?? []);
+  const arrived = await readArrivals(evidence, told);
+  const buried = readDead(evidence, arrived.accepted);
+  const { ids } = told;
+  const { accepted } = arrived;
+
+  const heldIds = new Set<string>();
+  const kept = new Set(buried.numbers);
+  for (const { id, subject = "" } of held) {
+    heldIds.add(id);
+    const n = numberOf(emails.seed, subject);
+    if (n !== undefined) kept.add(n);
+  }
+  const lost: Finding[] = [];
+  for (const [n, id] of ids) {
+    if (!accepted.has(n) && !buried.numbers.has(n) && !heldIds.has(id)) lost.push({ n, what: id });
+  }
+  const besidePoison = new Set<string>();
+  let poisonedRequests = 0;
+  for await (const { emailIds } of poisoned) {
+    poisonedRequests += 1;
+    for (const id of emailIds) besidePoison.add(id);
+  }
+  return {
+    acknowledged: ids.size,
+    accepted: accepted.size,
+    held: heldIds.size,
+    deadAsTheyShould: [...buried.numbers].filter((n) => mayDie(n, emails)).length,
+    lost,
+    corrupt: [...arrived.corrupt, ...buried.corrupt],
+    wronglyDead: [...arrived.wronglyAccepted, ...buried.wronglyDead],
+    renamed: [...told.renamed, ...arrived.renamed],
+    early: arrived.early,
+    fileBytesKept: [...kept].reduce((sum, n) => sum + fileBytesOf(n, emails), 0),
+    ...judgeDelays(evidence, told, arrived, besidePoison),
+    poisonedRequests,
+    duplicates: [...accepted]
+      .filter(([, { ids: all }]) => all.length > 1)
+      .map(([n, { ids: all, providers }]) => ({ n, ids: [...new Set(all)], providers })),
+    clients: told.clients,
+  };
+}
+
+/** What clients were told. */
+interface Told {
+  /** The number of each acknowledged email -> its id. */
+  readonly ids: ReadonlyMap<number, string>;
+  /** When each was first acknowledged, Unix ms. */
+  readonly acknowledgedAt: ReadonlyMap<number, number>;
+  /** The `send_at` of those that have one, and when they were first offered, Unix ms. */
+  readonly scheduled: ReadonlyMap<number, { readonly sendAtMs: number; readonly offeredMs: number }>;
+  readonly renamed: readonly Finding[];
+  readonly clients: ClientSide;
+}
+
+async function readTries(tries: Evidence["tries"], wrongClocks: readonly Excuse[]): Promise<Told> {
   const ids = new Map<number, string>();
   const acknowledgedAt = new Map<number, number>();
+  const scheduled = new Map<number, { sendAtMs: number; offeredMs: number }>();
   const renamed: Finding[] = [];
   const latencies: number[] = [];
   const errors: Record<string, number> = {};
@@ -110,6 +160,9 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
   let refused = 0;
   for await (const one of tries) {
     count += 1;
+    const offeredMs = one.atMs - one.tookMs;
+    if (one.sendAtMs !== undefined && !scheduled.has(one.n))
+      scheduled.set(one.n, { sendAtMs: one.sendAtMs, offeredMs });
     if (one.status === 200) {
       if (one.id === undefined) {
         renamed.push({ n: one.n, what: "answered 200 without an id" });
@@ -126,39 +179,74 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
     }
     const name = one.status === 0 ? (one.error ?? "no answer") : `${one.status}: ${one.error ?? ""}`;
     errors[name] = (errors[name] ?? 0) + 1;
-    if (one.status >= 400 && one.status < 500) refused += 1;
+    // For a server whose clock is behind, a time may be too far ahead.
+    const isExcused = one.sendAtMs !== undefined && wasWrong(wrongClocks, offeredMs, one.atMs);
+    if (one.status >= 400 && one.status < 500 && !isExcused) refused += 1;
   }
+  const clients = { tries: count, latencyMs: quantiles(latencies), errors, refused };
+  return { ids, acknowledgedAt, scheduled, renamed, clients };
+}
 
+/** Whether a clock was wrong at some time between the two. */
+function wasWrong(wrongClocks: readonly Excuse[], fromMs: number, toMs: number): boolean {
+  return wrongClocks.some(({ startMs, endMs }) => startMs <= toMs && endMs >= fromMs);
+}
+
+/** What was accepted. */
+interface Arrived {
+  readonly accepted: ReadonlyMap<
+    number,
+    { readonly ids: string[]; readonly providers: Arrival["provider"][]; readonly firstMs: number }
+  >;
+  readonly corrupt: readonly Finding[];
+  readonly wronglyAccepted: readonly Finding[];
+  readonly renamed: readonly Finding[];
+  readonly early: readonly Finding[];
+}
+
+async function readArrivals({ emails, arrivals, wrongClocks = [] }: Evidence, told: Told): Promise<Arrived> {
+  const accepted = new Map<number, { ids: string[]; providers: Arrival["provider"][]; firstMs: number }>();
   const corrupt: Finding[] = [];
-  const wronglyDead: Finding[] = [];
-  const accepted = new Map<number, { ids: string[]; providers: Provider[]; firstMs: number }>();
-  for await (const one of acceptances) {
-    const n = numberOf(seed, one.subject);
+  const wronglyAccepted: Finding[] = [];
+  const renamed: Finding[] = [];
+  const early: Finding[] = [];
+  for await (const one of arrivals) {
+    const n = numberOf(emails.seed, one.subject);
     if (n === undefined) {
       corrupt.push({ n: -1, what: `nobody submitted "${one.subject}"` });
       continue;
     }
-    const wrong = differences(emailOf(n, emails), one);
+    const wrong = findDifferences(emailOf(n, emails), one);
     if (wrong.length > 0) corrupt.push({ n, what: `${one.provider}: ${wrong.join(", ")}` });
-    if (isRefused(n)) wronglyDead.push({ n, what: `${one.provider} accepted what it should have refused` });
-    const acknowledgedAs = ids.get(n);
+    if (isRefused(n) && one.provider !== "sandbox")
+      wronglyAccepted.push({ n, what: `${one.provider} accepted what it should have refused` });
+    const acknowledgedAs = told.ids.get(n);
     if (acknowledgedAs !== undefined && acknowledgedAs !== one.emailId) {
       renamed.push({ n, what: `answered ${acknowledgedAs}, accepted as ${one.emailId}` });
     }
+    const { sendAtMs = 0, offeredMs = 0 } = told.scheduled.get(n) ?? {};
+    if (one.atMs < sendAtMs && !wasWrong(wrongClocks, offeredMs, one.atMs))
+      early.push({ n, what: `${one.provider}, ${sendAtMs - one.atMs} ms before its time` });
     const same = accepted.get(n) ?? { ids: [], providers: [], firstMs: one.atMs };
     same.ids.push(one.emailId);
     same.providers.push(one.provider);
     accepted.set(n, same);
   }
+  return { accepted, corrupt, wronglyAccepted, renamed, early };
+}
 
-  const deadNumbers = new Set<number>();
+/** The dead letters, by number, and what is wrong with them. */
+function readDead({ emails, dead }: Evidence, accepted: Arrived["accepted"]) {
+  const numbers = new Set<number>();
+  const corrupt: Finding[] = [];
+  const wronglyDead: Finding[] = [];
   for (const { id, subject, reason } of dead) {
-    const n = subject === undefined ? undefined : numberOf(seed, subject);
+    const n = subject === undefined ? undefined : numberOf(emails.seed, subject);
     if (n === undefined) {
       corrupt.push({ n: -1, what: `nobody submitted the dead letter ${id}` });
       continue;
     }
-    deadNumbers.add(n);
+    numbers.add(n);
     if (!mayDie(n, emails)) wronglyDead.push({ n, what: `${id}: ${reason ?? "without a reason"}` });
     // Without the warning "outcome unknown" an operator's retry would send it twice unawares.
     else if (accepted.has(n) && reason?.startsWith("outcome unknown") !== true)
@@ -167,65 +255,34 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
         what: `${id}: accepted, but the dead letter does not say "outcome unknown": ${reason}`,
       });
   }
+  return { numbers, corrupt, wronglyDead };
+}
 
-  const heldIds = new Set(Array.from(held, ({ id }) => id));
-  const lost: Finding[] = [];
-  for (const [n, id] of ids) {
-    if (!accepted.has(n) && !deadNumbers.has(n) && !heldIds.has(id)) lost.push({ n, what: id });
-  }
-  const besidePoison = new Set<string>();
-  let poisonedRequests = 0;
-  for await (const { emailIds } of poisoned) {
-    poisonedRequests += 1;
-    for (const id of emailIds) besidePoison.add(id);
-  }
+function judgeDelays(
+  { emails, limits, wrongClocks = [] }: Evidence,
+  { ids, acknowledgedAt, scheduled }: Told,
+  { accepted }: Arrived,
+  besidePoison: ReadonlySet<string>,
+): Pick<Judgement, "late" | "slowestMs"> {
   const late: Finding[] = [];
   let slowestMs = 0;
   for (const [n, acknowledgedMs] of acknowledgedAt) {
     const acceptedMs = accepted.get(n)?.firstMs;
     if (acceptedMs === undefined || poisonOf(n, emails) !== undefined) continue;
+    const fromMs = Math.max(acknowledgedMs, scheduled.get(n)?.sendAtMs ?? 0);
     const hadPoisonBesideIt = besidePoison.has(ids.get(n) as string);
-    slowestMs = Math.max(slowestMs, acceptedMs - acknowledgedMs);
-    const lateMs = limits && lateBy({ acknowledgedMs, acceptedMs, hadPoisonBesideIt }, limits, excuses);
-    if (!lateMs) continue;
+    slowestMs = Math.max(slowestMs, acceptedMs - fromMs);
+    const course = { fromMs, acceptedMs, hadPoisonBesideIt };
+    if (limits === undefined || lateBy(course, limits, wrongClocks) === 0) continue;
     const suffix = hadPoisonBesideIt ? ", after it was in a request with poison" : "";
-    late.push({ n, what: `${ids.get(n)}: ${acceptedMs - acknowledgedMs} ms after its 200${suffix}` });
+    const since = fromMs === acknowledgedMs ? "its 200" : "its time";
+    late.push({ n, what: `${ids.get(n)}: ${acceptedMs - fromMs} ms after ${since}${suffix}` });
   }
-  return {
-    acknowledged: ids.size,
-    accepted: accepted.size,
-    held: heldIds.size,
-    deadAsTheyShould: [...deadNumbers].filter((n) => mayDie(n, emails)).length,
-    lost,
-    corrupt,
-    wronglyDead,
-    renamed,
-    late,
-    slowestMs,
-    poisonedRequests,
-    duplicates: [...accepted]
-      .filter(([, { ids: all }]) => all.length > 1)
-      .map(([n, { ids: all, providers }]) => ({ n, ids: [...new Set(all)], providers })),
-    clients: { tries: count, latencyMs: quantiles(latencies), errors, refused },
-  };
+  return { late, slowestMs };
 }
 
-/** The fields whose values differ from the submission. */
-function differences(email: Fields, acceptance: Acceptance): string[] {
-  const from = parseMailbox(acceptance.from);
-  const to = parseMailbox(acceptance.to);
-  const arrived: Record<string, string | undefined> = {
-    subject: acceptance.subject,
-    body: acceptance.text,
-    html: acceptance.html,
-    to: to?.address,
-    to_name: to?.name,
-    from: from?.address,
-    from_name: from?.name,
-    reply_to: acceptance.replyTo,
-  };
-  const expected: Record<string, string | undefined> = { from: defaultFrom, ...email };
-  return Object.keys(arrived).filter((name) => arrived[name] !== expected[name]);
+function fileBytesOf(n: number, emails: Emails): number {
+  return emailOf(n, emails).files.reduce((sum, { content }) => sum + content.byteLength, 0);
 }
 
 function quantiles(values: number[]): ClientSide["latencyMs"] {

@@ -1,6 +1,6 @@
-// Whether an email was accepted too late, counted from its acknowledgement. Pure.
+// Whether an email was accepted too late, counted from its acknowledgement, or from its `send_at` if that is later. Pure.
 
-/** Longest allowed time from an email's acknowledgement to its first acceptance, ms. */
+/** Longest allowed time until an email's first acceptance, ms. */
 export interface Limits {
   readonly withinMs: number;
   /** The same for emails that shared a request with a poisoned one. */
@@ -14,7 +14,8 @@ export interface Excuse {
 }
 
 export interface Course {
-  readonly acknowledgedMs: number;
+  /** When it was acknowledged, or its `send_at` if that is later. */
+  readonly fromMs: number;
   readonly acceptedMs: number;
   readonly hadPoisonBesideIt: boolean;
 }
@@ -23,7 +24,7 @@ export interface Course {
 export function lateBy(course: Course, limits: Limits, excuses: readonly Excuse[]): number {
   const { withinMs, withPoisonMs = withinMs } = limits;
   const limitMs = course.hadPoisonBesideIt ? withPoisonMs : withinMs;
-  let fromMs = course.acknowledgedMs;
+  let { fromMs } = course;
   for (const { startMs, endMs } of excuses.toSorted((a, b) => a.startMs - b.startMs)) {
     if (startMs <= fromMs + limitMs) fromMs = Math.max(fromMs, endMs);
   }

@@ -1,10 +1,12 @@
-// The clients of a run. They offer unique emails at a bounded rate. Most have an Idempotency-Key and repeat until they
-// get 200, as the guide recommends; the others have none and try once. The result of each try is recorded before
-// anything follows from it.
+// The clients of a run. They offer unique emails of all kinds at a bounded rate. Most have an Idempotency-Key and repeat
+// until they get 200, as the guide recommends; the others have none and try once. The result of each try is recorded
+// before anything follows from it.
 
 import { seededRandom } from "../fakes/faults.ts";
-import { type Emails, type Fields, emailOf } from "./emails.ts";
+import { type Email, type Emails, emailOf } from "./emails.ts";
 import type { Journal } from "./journal.ts";
+import { encodeBody, formsFor, type RequestBody } from "./request_body.ts";
+import { pick } from "./schedule.ts";
 
 /** One try of one email, as a line of answers.jsonl. */
 export interface Try {
@@ -18,6 +20,8 @@ export interface Try {
   readonly error?: string;
   /** The email had an Idempotency-Key, so it can be repeated. */
   readonly keyed: boolean;
+  /** Its `send_at`, Unix ms. */
+  readonly sendAtMs?: number;
 }
 
 export interface LoadOptions {
@@ -38,6 +42,13 @@ export interface Load {
    * the last try of each that never was.
    */
   finish(withinMs: number): Promise<Try[]>;
+}
+
+interface Submitted {
+  readonly n: number;
+  readonly email: Email;
+  readonly sendAtMs: number | undefined;
+  readonly key: string | undefined;
 }
 
 /** Maximum number of concurrent tries. */
@@ -78,14 +89,16 @@ export function startLoad(options: LoadOptions): Load {
   }, tickMs);
 
   async function deliver(n: number, keyed: boolean): Promise<void> {
-    const fields = emailOf(n, emails);
+    const email = emailOf(n, emails);
+    // A repeat with another time would be another email.
+    const sendAtMs = email.sendAfterMs && Date.now() + email.sendAfterMs;
+    const submitted = { n, email, sendAtMs, key: keyed ? `chaos-${seed}-${n}` : undefined };
     if (!keyed) {
-      if ((await tryOnce(n, fields, undefined)).status === 200) acknowledged += 1;
+      if ((await tryOnce(submitted)).status === 200) acknowledged += 1;
       return;
     }
-    const key = `chaos-${seed}-${n}`;
     for (;;) {
-      const one = await tryOnce(n, fields, key);
+      const one = await tryOnce(submitted);
       if (one.status === 200) break;
       unanswered.set(n, one);
       if (givenUp) return;
@@ -95,18 +108,21 @@ export function startLoad(options: LoadOptions): Load {
     acknowledged += 1;
     if (n % againEvery !== 1 || finishing) return;
     await Promise.race([Bun.sleep(random() * againAfterMaxMs), finished.promise]);
-    await tryOnce(n, fields, key);
+    await tryOnce(submitted);
   }
 
-  async function tryOnce(n: number, fields: Fields, key: string | undefined): Promise<Try> {
-    const url = urls[Math.floor(random() * urls.length)] as string;
+  async function tryOnce({ n, email, sendAtMs, key }: Submitted): Promise<Try> {
+    const url = pick(urls, random());
+    // Repeats differ in form: it does not matter to the key.
+    const body = encodeBody(email, pick(formsFor(email), random()), sendAtMs);
     const startMs = performance.now();
-    const answer = await post(url, fields, key, patienceMs);
+    const answer = await post(url, body, key, patienceMs);
     const one: Try = {
       n,
       atMs: Date.now(),
       tookMs: Math.round(performance.now() - startMs),
       keyed: key !== undefined,
+      ...(sendAtMs !== undefined && { sendAtMs }),
       ...answer,
     };
     journal.write(one);
@@ -131,16 +147,16 @@ export function startLoad(options: LoadOptions): Load {
 
 async function post(
   url: string,
-  fields: Fields,
+  { contentType, bytes }: RequestBody,
   key: string | undefined,
   patienceMs: number,
 ): Promise<Pick<Try, "status" | "id" | "error">> {
   try {
     const response = await fetch(url, {
       method: "POST",
-      body: JSON.stringify(fields),
+      body: bytes,
       headers: {
-        "content-type": "application/json",
+        "content-type": contentType,
         ...(key !== undefined && { "idempotency-key": key }),
       },
       signal: AbortSignal.timeout(patienceMs),

@@ -13,6 +13,7 @@ import type { Deployment } from "./deployment.ts";
 import { describeStuck } from "./stuck.ts";
 
 interface Stats {
+  readonly scheduled: number;
   readonly waiting: number;
   readonly retrying: number;
   readonly sending: number;
@@ -31,6 +32,8 @@ export interface Drained {
    */
   readonly held: readonly QueuedEmail[];
   readonly possibleDuplicates: number;
+  /** Bytes of files in the queue. */
+  readonly fileBytes: number;
   /** Why the queue could not be read until the time was over. */
   readonly unreadable?: string;
 }
@@ -48,16 +51,17 @@ export async function drain(deployment: Deployment, seed: number, withinMs: numb
       const isLast = performance.now() > endMs;
       try {
         admin ??= await openQueue(deployment);
-        const { states } = await admin.stats();
+        const { states, fileBytes } = await admin.stats();
         const counts = JSON.stringify(states);
-        const isQuiet = states.waiting + states.retrying + states.sending === 0;
+        const isQuiet = states.scheduled + states.waiting + states.retrying + states.sending === 0;
         if (isLast || (isQuiet && counts !== lookedAt)) {
-          const now = await look(deployment, seed);
+          const now = { ...(await look(deployment, seed)), fileBytes };
           if (now.left === 0 || isLast) return now;
           lookedAt = counts;
         }
       } catch (error) {
-        if (isLast) return { left: 0, held: [], possibleDuplicates: 0, unreadable: String(error) };
+        if (isLast)
+          return { left: 0, held: [], possibleDuplicates: 0, fileBytes: 0, unreadable: String(error) };
       }
       await Bun.sleep(100);
     }
@@ -72,18 +76,18 @@ async function openQueue(deployment: Deployment): Promise<Admin> {
   return openAdmin(read.config.queue, read.config.retainMs, silentLog);
 }
 
-async function look(deployment: Deployment, seed: number): Promise<Drained> {
+async function look(deployment: Deployment, seed: number): Promise<Omit<Drained, "fileBytes">> {
   // Read in this order, so that an email that leaves doubt in between is counted by the second.
   const held = (await list(deployment, "in-doubt")).filter(({ subject = "" }) =>
     isRefused(numberOf(seed, subject) ?? 0),
   );
   const stats = (await deployment.operate("queue", "stats")) as Stats;
   const inDoubt = Math.max(0, stats["in-doubt"] - held.length);
-  const left = stats.waiting + stats.retrying + stats.sending + inDoubt;
+  const left = stats.scheduled + stats.waiting + stats.retrying + stats.sending + inDoubt;
   return { left, held, possibleDuplicates: stats.possible_duplicates };
 }
 
-const unsettledStates = ["in-doubt", "sending", "retrying", "waiting"] as const;
+const unsettledStates = ["in-doubt", "sending", "retrying", "waiting", "scheduled"] as const;
 
 export async function list(
   deployment: Deployment,

@@ -22,6 +22,8 @@ export interface RunResult extends Judgement {
   readonly usage: Usage;
   /** Emails left in the queue after it should have drained. */
   readonly stuck: number;
+  /** Bytes of files in the queue at the end. */
+  readonly fileBytes: number;
   /** Why the queue could not be read at the end; undefined if it could. */
   readonly unreadable: string | undefined;
   /** Emails with a key that never got a 200. */
@@ -50,6 +52,12 @@ export interface Seen {
   readonly stuckWhere: readonly string[];
   /** Why the nodes of the store do not agree after all faults; undefined if they do. */
   readonly unsettled: string | undefined;
+  /** Bytes of files in the queue at the end. */
+  readonly fileBytes: number;
+  /** Requests that break a provider's own description of its API. */
+  readonly violations: readonly string[];
+  /** Log lines with personal data. */
+  readonly personal: readonly string[];
   readonly unreadable: string | undefined;
   /** The last try of each email with a key that never got a 200. */
   readonly unanswered: readonly Try[];
@@ -71,6 +79,7 @@ export function failuresOf(seen: Seen): string[] {
   findings(judgement.lost, "lost");
   findings(judgement.corrupt, "corrupt");
   findings(judgement.wronglyDead, "wrongly dead or accepted");
+  findings(judgement.early, "sent before their time");
   findings(judgement.renamed, "with two ids");
   findings(judgement.late, "accepted too late");
   const { duplicates } = judgement;
@@ -88,6 +97,11 @@ export function failuresOf(seen: Seen): string[] {
     const again = others.reduce((sum, { providers }) => sum + providers.length - 1, 0);
     fail(Math.max(0, again - seen.possibleDuplicates), "more acceptances than the service counts");
   }
+  const bytesLeft = seen.fileBytes - judgement.fileBytesKept;
+  if (unreadable === undefined && stuck === 0 && bytesLeft !== 0)
+    failures.push(`the queue has ${seen.fileBytes} bytes of files instead of ${judgement.fileBytesKept}`);
+  fail(seen.violations.length, "violations of a provider's API", seen.violations[0]);
+  fail(seen.personal.length, "log lines with personal data", seen.personal[0]);
   if (seen.unsettled !== undefined) failures.push(`the nodes do not agree: ${seen.unsettled}`);
   if (seen.strikes === 0) failures.push("no fault struck: the run proves nothing");
   if (judgement.acknowledged === 0) failures.push("nothing was acknowledged: the run proves nothing");

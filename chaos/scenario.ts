@@ -156,6 +156,8 @@ export interface Scenario {
   readonly postmark?: Partial<PostmarkSettings>;
   /** All emails have the same sender, so that they go out in few batches. */
   readonly oneSender?: true;
+  /** No email has files, copies, headers, tags or a time. */
+  readonly onlyPlain?: true;
   /** One email in this many is poisoned: at one provider or both, every request that contains it fails. */
   readonly poisonEvery?: number;
   /** How soon emails must be accepted; no limit if absent. Limits restart when a wrong clock is right again. */

@@ -7,9 +7,12 @@ import type { Acceptance } from "../fakes/ledger.ts";
 import { eventually } from "../tests/support/eventually.ts";
 import { drain, drainWithMemoryFull, explainStuck, findUnexplained, list } from "./queue_state.ts";
 import { inject } from "./inject.ts";
+import type { Arrival } from "./comparison.ts";
 import { judge } from "./judge.ts";
 import { openJournal, readJournal } from "./journal.ts";
 import { startLoad, type Try } from "./load.ts";
+import { readOutbox } from "./outbox.ts";
+import { findPersonal } from "./personal_data.ts";
 import type { PoisonedRequest } from "../fakes/poison.ts";
 import type { Emails } from "./emails.ts";
 import { watchReadiness } from "./readiness_watch.ts";
@@ -18,7 +21,7 @@ import { recoveries } from "./recovery.ts";
 import { schedule, describeFault } from "./schedule.ts";
 import type { Scenario, Store } from "./scenario.ts";
 import { failuresOf, type RunResult } from "./result.ts";
-import { startDeployment, type Deployment } from "./deployment.ts";
+import { outboxIn, startDeployment, type Deployment } from "./deployment.ts";
 
 /** Minimum extent of a run: each limit that is given must be reached. */
 export interface Extent {
@@ -88,8 +91,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const answers = openJournal<Try>(join(folder, "answers.jsonl"));
     const { urls } = deployment;
     const { rate } = options;
-    const { oneSender = false, poisonEvery = 0 } = scenario;
-    const emails: Emails = { seed, oneSender, poisonEvery };
+    const { oneSender = false, poisonEvery = 0, onlyPlain = false } = scenario;
+    const emails: Emails = { seed, oneSender, poisonEvery, onlyPlain };
     const load = startLoad({ emails, urls, rate, patienceMs, journal: answers });
     const loadedMs = performance.now();
     let kills = 0;
@@ -145,7 +148,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
       ? await drainWithMemoryFull(deployment, seed, options.drainMs)
       : 0;
     const unanswered = await load.finish(options.drainMs);
-    const { left, held, possibleDuplicates, unreadable } = await drain(deployment, seed, options.drainMs);
+    const { left, held, ...drained } = await drain(deployment, seed, options.drainMs);
+    const { possibleDuplicates, fileBytes, unreadable } = drained;
     const stuck = leftWhileFull + left;
     const stuckWhere = left > 0 ? await explainStuck(deployment, seed) : [];
     answers.close();
@@ -156,12 +160,12 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const judgement = await judge({
       emails,
       tries: readJournal<Try>(join(folder, "answers.jsonl")),
-      acceptances: readJournal<Acceptance>(join(folder, "acceptances.jsonl")),
+      arrivals: readArrivals(folder),
       dead,
       held,
       poisoned: readJournal<PoisonedRequest>(join(folder, "poisoned.jsonl")),
       limits: scenario.limits,
-      excuses: wrongClocks,
+      wrongClocks,
     });
     const unexplained = await findUnexplained(deployment, folder, judgement.duplicates);
     const struck = strikes.length + judgement.poisonedRequests;
@@ -178,6 +182,9 @@ export async function run(options: RunOptions): Promise<RunResult> {
       stuck,
       stuckWhere,
       unsettled,
+      fileBytes,
+      violations: await violationsOf(deployment),
+      personal: findPersonal(deployment.logs),
       unreadable,
       unanswered,
       unclean,
@@ -194,6 +201,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       possibleDuplicates,
       usage: usage.most,
       stuck,
+      fileBytes,
       unreadable,
       unanswered: unanswered.length,
       crashes: [...crashes],
@@ -210,6 +218,17 @@ export async function run(options: RunOptions): Promise<RunResult> {
     await readiness.stop();
     await deployment.stop();
   }
+}
+
+/** What the providers accepted, and what the sandbox's outbox has. */
+async function* readArrivals(folder: string): AsyncGenerator<Arrival> {
+  yield* readJournal<Acceptance>(join(folder, "acceptances.jsonl"));
+  yield* readOutbox(outboxIn(folder));
+}
+
+async function violationsOf({ fakes }: Deployment): Promise<string[]> {
+  const all = await Promise.all((["resend", "postmark"] as const).map((name) => fakes(name).violations()));
+  return all.flat();
 }
 
 /** Number of repeated acceptances so far. */

@@ -303,6 +303,16 @@ export const scenarios: readonly Scenario[] = [
     lanes: 2,
   },
   {
+    name: "outbox",
+    about: "the sandbox delivers too, and fails in its own ways; workers are killed",
+    settings: {
+      PROVIDERS: "sandbox:4,resend:1,postmark:1",
+      SANDBOX_FAULTS: "lose-answer:5%,lose-request:5%,unavailable:5%,throttle:5%",
+    },
+    faults: [{ do: "kill", component: "worker" }],
+    pauseMs: [300, 900],
+  },
+  {
     name: "gateway",
     about: "a gateway answers instead of a provider, before or after the provider has accepted",
     faults: gateways,
@@ -424,6 +434,8 @@ export const scenarios: readonly Scenario[] = [
     oneSender: true,
     workers: 4,
     settings: { PROVIDERS: "resend:1" },
+    // Emails with files travel alone.
+    resend: { rateLimit: 50 },
     faults: staleSettlements,
     pauseMs: [200, 400],
   },

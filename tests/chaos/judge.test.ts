@@ -1,8 +1,8 @@
 // The judgment: it sees every broken promise, and nothing in a correct run.
 
 import { describe, expect, test } from "bun:test";
-import type { Acceptance } from "../../fakes/ledger.ts";
-import { defaultFrom, emailOf, type Fields, isRefused, mayDie, poisonOf } from "../../chaos/emails.ts";
+import type { Arrival } from "../../chaos/comparison.ts";
+import { defaultFrom, emailOf, isRefused, mayDie, poisonOf } from "../../chaos/emails.ts";
 import { lateBy } from "../../chaos/lateness.ts";
 import { type Evidence, judge } from "../../chaos/judge.ts";
 import type { Try } from "../../chaos/load.ts";
@@ -11,6 +11,7 @@ import { countStrikes, schedule } from "../../chaos/schedule.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import { describeStuck } from "../../chaos/stuck.ts";
 import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/result.ts";
+import { arrivalOf } from "./arrivals.ts";
 
 const seed = 3;
 const emails = { seed };
@@ -20,33 +21,12 @@ function answered(n: number, over: Partial<Try> = {}): Try {
   return { n, atMs: 1000 + n, tookMs: 5, status: 200, id: `id-${n}`, keyed: true, ...over };
 }
 
-function accepted(n: number, over: Partial<Acceptance> = {}): Acceptance {
-  const { subject, body, to, to_name, from, from_name, html, reply_to } = emailOf(n, emails) as Fields & {
-    subject: string;
-    body: string;
-  };
-  const box = (address = "", name?: string) =>
-    name === undefined ? address : `"${name.replaceAll('"', '\\"')}" <${address}>`;
-  return {
-    provider: "resend",
-    messageId: `m-${n}`,
-    atMs: 2000,
-    request: 1,
-    batch: "b",
-    emailId: `id-${n}`,
-    from: box(from ?? defaultFrom, from_name),
-    to: box(to, to_name),
-    subject,
-    text: body,
-    ...(html !== undefined && { html }),
-    ...(reply_to !== undefined && { replyTo: reply_to }),
-    labels: {},
-    ...over,
-  };
+function accepted(n: number, over: Partial<Arrival> = {}): Arrival {
+  return { ...arrivalOf(n, emails), ...over };
 }
 
 function judged(over: Partial<Evidence>) {
-  return judge({ emails, tries: [], acceptances: [], dead: [], held: [], ...over });
+  return judge({ emails, tries: [], arrivals: [], dead: [], held: [], ...over });
 }
 
 /** The failures that a result reports for this evidence. */
@@ -62,6 +42,9 @@ async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Prom
     stuck: 0,
     stuckWhere: [],
     unsettled: undefined,
+    fileBytes: 0,
+    violations: [],
+    personal: [],
     unreadable: undefined,
     unanswered: [],
     unclean: [],
@@ -70,14 +53,14 @@ async function failures(over: Partial<Evidence>, seen: Partial<Seen> = {}): Prom
   });
 }
 
-const dead = (n: number) => ({ id: `id-${n}`, subject: emailOf(n, emails)["subject"]!, reason: "no" });
+const dead = (n: number) => ({ id: `id-${n}`, subject: emailOf(n, emails).texts["subject"]!, reason: "no" });
 
 describe("judge", () => {
   test("a run is correct when each acknowledged email has arrived unchanged, once", async () => {
     const numbers = Array.from({ length: 300 }, (_, n) => n).filter((n) => !isRefused(n));
     const evidence = {
       tries: [...numbers.map((n) => answered(n)), answered(refused), answered(5)],
-      acceptances: numbers.map((n) => accepted(n)),
+      arrivals: numbers.map((n) => accepted(n)),
       dead: [dead(refused)],
     };
     expect(await failures(evidence)).toEqual([]);
@@ -87,7 +70,7 @@ describe("judge", () => {
   test("lost: an acknowledged email that is neither accepted nor dead", async () => {
     expect(await failures({ tries: [answered(1)] })).toEqual(["1 lost: email 1, id-1"]);
     const tries = [answered(1), answered(2, { status: 500 })];
-    expect(await failures({ tries, acceptances: [accepted(1)] })).toEqual([]);
+    expect(await failures({ tries, arrivals: [accepted(1)] })).toEqual([]);
   });
 
   test("an email that the service rightly keeps in doubt is not lost", async () => {
@@ -96,7 +79,7 @@ describe("judge", () => {
   });
 
   test("corrupt: an email with a field that differs, or that nobody submitted", async () => {
-    const fields: Partial<Acceptance>[] = [
+    const fields: Partial<Arrival>[] = [
       { text: "another" },
       { html: "<p>another</p>" },
       { from: "other@example.com" },
@@ -104,11 +87,11 @@ describe("judge", () => {
       { to: "other@example.org" },
       { to: `Another <user-1@example.org>` },
       { replyTo: "other@example.com" },
-      { subject: `${emailOf(1, emails)["subject"]} ` },
+      { subject: `${emailOf(1, emails).texts["subject"]} ` },
       { subject: "9-1 of another seed" },
     ];
     for (const over of fields) {
-      const [first] = await failures({ tries: [answered(1)], acceptances: [accepted(1, over), accepted(1)] });
+      const [first] = await failures({ tries: [answered(1)], arrivals: [accepted(1, over), accepted(1)] });
       expect(first).toStartWith("1 corrupt");
     }
   });
@@ -117,29 +100,37 @@ describe("judge", () => {
     expect(await failures({ tries: [answered(1)], dead: [dead(1)] })).toEqual([
       "1 wrongly dead or accepted: email 1, id-1: no",
     ]);
-    const acceptances = [accepted(refused)];
-    expect((await failures({ tries: [answered(refused)], acceptances }))[0]).toContain("should have refused");
+    const arrivals = [accepted(refused)];
+    expect((await failures({ tries: [answered(refused)], arrivals }))[0]).toContain("should have refused");
   });
 
   test("two ids for one key, or an id other than the answer's, are failures", async () => {
     const tries = [answered(1), answered(1, { id: "other" })];
-    expect((await failures({ tries, acceptances: [accepted(1)] }))[0]).toContain("with two ids");
-    const acceptances = [accepted(1, { emailId: "other" })];
-    expect((await failures({ tries: [answered(1)], acceptances }))[0]).toContain("accepted as other");
+    expect((await failures({ tries, arrivals: [accepted(1)] }))[0]).toContain("with two ids");
+    const arrivals = [accepted(1, { emailId: "other" })];
+    expect((await failures({ tries: [answered(1)], arrivals }))[0]).toContain("accepted as other");
   });
 
   test("a second acceptance by Resend is always a failure; one with Postmark, unless it is allowed and reported", async () => {
     const tries = [answered(1)];
     const twice = [accepted(1), accepted(1)];
-    expect(await failures({ tries, acceptances: twice })).toEqual([
+    expect(await failures({ tries, arrivals: twice })).toEqual([
       "1 accepted twice by Resend: email 1 by resend, then resend",
     ]);
     const judgement = await judged({
       tries,
-      acceptances: [accepted(1, { provider: "postmark" }), accepted(1)],
+      arrivals: [accepted(1, { provider: "postmark" }), accepted(1)],
     });
     const [duplicate] = judgement.duplicates;
-    const none = { unclean: [], crashes: [], unexplained: [], strikes: 1 };
+    const none = {
+      unclean: [],
+      crashes: [],
+      unexplained: [],
+      strikes: 1,
+      fileBytes: 0,
+      violations: [],
+      personal: [],
+    };
     const usage = { memoryMiB: 0, descriptors: 0 };
     const counted = { possibleDuplicates: 1, usage, unready: [] };
     const state = { stuck: 0, stuckWhere: [], unsettled: undefined, unreadable: undefined, unanswered: [] };
@@ -152,8 +143,8 @@ describe("judge", () => {
   });
 
   test("an acceptance by Postmark does not excuse a second one by Resend", async () => {
-    const acceptances = [accepted(1), accepted(1), accepted(1, { provider: "postmark" })];
-    expect(await failures({ tries: [answered(1)], acceptances })).toEqual([
+    const arrivals = [accepted(1), accepted(1), accepted(1, { provider: "postmark" })];
+    expect(await failures({ tries: [answered(1)], arrivals })).toEqual([
       "1 accepted twice by Resend: email 1 by resend, then resend, then postmark",
     ]);
   });
@@ -161,13 +152,13 @@ describe("judge", () => {
   test("a 200 without an id, and a run that proves nothing, are failures", async () => {
     const { id: _, ...nameless } = answered(2);
     const tries = [answered(1), nameless];
-    expect((await failures({ tries, acceptances: [accepted(1)] }))[0]).toContain("without an id");
+    expect((await failures({ tries, arrivals: [accepted(1)] }))[0]).toContain("without an id");
     expect(await failures({})).toEqual(["nothing was acknowledged: the run proves nothing"]);
   });
 
   test("clients that were refused, or got no answer in time, are failures", async () => {
-    const acceptances = [accepted(1)];
-    const after = (over: Partial<Try>) => failures({ tries: [answered(1), answered(2, over)], acceptances });
+    const arrivals = [accepted(1)];
+    const after = (over: Partial<Try>) => failures({ tries: [answered(1), answered(2, over)], arrivals });
     expect(await after({ status: 400 })).toEqual(["1 refused by a 4xx"]);
     expect(await after({ status: 0, error: "no answer in time" })).toEqual([
       "1 tries without an answer in time",
@@ -177,7 +168,7 @@ describe("judge", () => {
 
 describe("judge: limits", () => {
   const limits = { withinMs: 1000, withPoisonMs: 5000 };
-  const course = { acknowledgedMs: 100, acceptedMs: 1500, hadPoisonBesideIt: false };
+  const course = { fromMs: 100, acceptedMs: 1500, hadPoisonBesideIt: false };
 
   test("count from the 200, and differ for emails next to poison", () => {
     expect(lateBy({ ...course, acceptedMs: 50 }, limits, [])).toBe(0);
@@ -201,13 +192,13 @@ describe("judge: limits", () => {
   });
 
   test("report an email that is accepted later", async () => {
-    const evidence = { tries: [answered(1)], acceptances: [accepted(1, { atMs: 3000 })] };
+    const evidence = { tries: [answered(1)], arrivals: [accepted(1, { atMs: 3000 })] };
     expect(await failures(evidence)).toEqual([]);
     const [late] = await failures({ ...evidence, limits });
     expect(late).toBe("1 accepted too late: email 1, id-1: 1999 ms after its 200");
     const poisoned = [{ provider: "resend" as const, atMs: 1, emailIds: ["id-1", "id-2"] }];
     expect(await failures({ ...evidence, limits, poisoned })).toEqual([]);
-    expect(await failures({ ...evidence, limits, excuses: [{ startMs: 0, endMs: 2500 }] })).toEqual([]);
+    expect(await failures({ ...evidence, limits, wrongClocks: [{ startMs: 0, endMs: 2500 }] })).toEqual([]);
   });
 });
 
@@ -218,13 +209,9 @@ describe("judge: poison", () => {
   const acceptedByNobody = find((n) => poisonOf(n, poisoned)?.at === undefined && mayDie(n, poisoned));
   const dying = (n: number, reason: string) => ({
     id: `id-${n}`,
-    subject: emailOf(n, poisoned)["subject"]!,
+    subject: emailOf(n, poisoned).texts["subject"]!,
     reason,
   });
-  const arrived = (n: number): Acceptance => {
-    const { subject, body, to, from } = emailOf(n, poisoned);
-    return { ...accepted(n), subject: subject!, text: body!, to: to!, from: from! };
-  };
 
   test("a poisoned email may die if no provider accepts it, but not if one certainly does", async () => {
     const of = (n: number) => ({ emails: poisoned, tries: [answered(n)], dead: [dying(n, "gave up: 500")] });
@@ -238,7 +225,7 @@ describe("judge: poison", () => {
       judged({
         emails: poisoned,
         tries: [answered(n)],
-        acceptances: [arrived(n)],
+        arrivals: [arrivalOf(n, poisoned)],
         dead: [dying(n, reason)],
       });
     expect((await with_("outcome unknown: gave up: 500")).wronglyDead).toEqual([]);
@@ -250,7 +237,7 @@ describe("result", () => {
   const usage = { memoryMiB: 60, descriptors: 40 };
 
   test("more acceptances than the service counts are a failure, even if reported", async () => {
-    const evidence = { tries: [answered(1)], acceptances: [accepted(1), accepted(1), accepted(1)] };
+    const evidence = { tries: [answered(1)], arrivals: [accepted(1), accepted(1), accepted(1)] };
     const scenario = {
       name: "",
       about: "",
@@ -265,7 +252,7 @@ describe("result", () => {
   });
 
   test("a stuck email is reported with its place, what it waits for and why", async () => {
-    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    const well = { tries: [answered(1)], arrivals: [accepted(1)] };
     const batch = { state: "in-doubt", provider: "resend", batch: "b-1" };
     const times = { in_doubt_since: "12:00", next_try_at: "12:05", attempts_total: 3, reason: "no answer" };
     const listed = [
@@ -284,7 +271,7 @@ describe("result", () => {
   });
 
   test("an email that never got a 200 is reported with its last answer", async () => {
-    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    const well = { tries: [answered(1)], arrivals: [accepted(1)] };
     const unanswered = [answered(2, { status: 500, error: "the store is down" })];
     expect(await failures(well, { unanswered })).toEqual([
       "1 never answered with 200, despite repeats: email 2, 500 the store is down",
@@ -292,7 +279,7 @@ describe("result", () => {
   });
 
   test("a server that exceeds the documented limits is a failure", async () => {
-    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    const well = { tries: [answered(1)], arrivals: [accepted(1)] };
     expect(await failures(well, { usage })).toEqual([]);
     const heavy = { ...usage, memoryMiB: serverMemoryMaxMiB + 1 };
     expect(await failures(well, { usage: heavy })).toEqual([
@@ -307,7 +294,7 @@ describe("result", () => {
   });
 
   test("a process that is not ready is a failure", async () => {
-    const well = { tries: [answered(1)], acceptances: [accepted(1)] };
+    const well = { tries: [answered(1)], arrivals: [accepted(1)] };
     expect(await failures(well, { unready: ["worker-0: doubt: of a batch"] })).toEqual([
       "not ready without an excuse: worker-0: doubt: of a batch",
     ]);

@@ -1,0 +1,63 @@
+// What the sandbox has delivered, read from its files by a parser of its own.
+
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import PostalMime, { type Address, type Email as Parsed } from "postal-mime";
+import type { Arrival } from "./comparison.ts";
+
+/** Headers that every email has, or whose content is a field of its own. */
+const ownHeaders =
+  /^(from|to|cc|bcc|reply-to|subject|date|message-id|mime-version|content-.*|x-reliable-email-.*)$/i;
+
+/** Empty if there is no such folder. */
+export async function* readOutbox(folder: string): AsyncGenerator<Arrival> {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder).filter((one) => one.endsWith(".eml"))) {
+    const path = join(folder, name);
+    yield arrivalOf(await PostalMime.parse(readFileSync(path)), name, statSync(path).mtimeMs);
+  }
+}
+
+function arrivalOf(email: Parsed, name: string, atMs: number): Arrival {
+  const { from, to, cc, bcc, replyTo, subject = "", text, html, headers, attachments } = email;
+  return {
+    provider: "sandbox",
+    emailId: name.slice(0, name.indexOf(".")),
+    atMs: Math.ceil(atMs),
+    from: listOf(from && [from]) ?? "",
+    to: listOf(to) ?? "",
+    cc: listOf(cc),
+    bcc: listOf(bcc),
+    replyTo: listOf(replyTo),
+    subject,
+    text: text && withoutLastLineEnd(text),
+    html: html && withoutLastLineEnd(html),
+    headers: Object.fromEntries(
+      headers.flatMap(({ originalKey, value }) =>
+        ownHeaders.test(originalKey) ? [] : [[originalKey, value]],
+      ),
+    ),
+    labels: {},
+    attachments: attachments.map(({ filename, mimeType, contentId, content }) => {
+      const bytes = typeof content === "string" ? Buffer.from(content) : new Uint8Array(content);
+      return {
+        name: filename ?? "",
+        type: mimeType,
+        ...(contentId !== undefined && { contentId: contentId.replace(/^<|>$/g, "") }),
+        bytes: bytes.byteLength,
+        sha256: new Bun.CryptoHasher("sha256").update(bytes).digest("hex"),
+      };
+    }),
+  };
+}
+
+function listOf(addresses: readonly Address[] | undefined): string | undefined {
+  return addresses
+    ?.map(({ address, name }) => (name ? `${JSON.stringify(name)} <${address}>` : address))
+    .join(", ");
+}
+
+/** The parser may add one. */
+function withoutLastLineEnd(text: string): string {
+  return text.replaceAll("\r\n", "\n").replace(/\n$/, "");
+}
