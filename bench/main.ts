@@ -7,6 +7,7 @@ import { readOptions } from "../lib/cli/command.ts";
 import { benchCosts } from "./costs.ts";
 import { benchDeliver } from "./deliver.ts";
 import { benchFailover } from "./failover.ts";
+import { benchFiles } from "./files.ts";
 import { benchFleet } from "./fleet/report.ts";
 import { fullOptions } from "./fleet/scenario.ts";
 import { benchGrowth } from "./growth.ts";
@@ -24,6 +25,7 @@ Runs the named benchmarks, or all but soak, and prints a table for each.
   submit     submissions: the service, other designs, and what limits them
   deliver    a backlog drains, into a fast provider and into a slow one
   idle       how soon one email is answered and sent, and what idling costs
+  files      the delay of small emails while ten large ones pass
   growth     submissions and deliveries while a backlog grows
   costs      CPU time, commands, bytes and fsyncs of an email over its life
   fleet      a simulated fleet of workers in an outage
@@ -33,8 +35,8 @@ Runs the named benchmarks, or all but soak, and prints a table for each.
 
 Options:
   --json             prints one document: the machine, the options, the tables
-  --rounds N         rounds of submit, deliver, costs, failover and startup, 5 by default
-  --seconds N        length of a measurement of submit, 4 by default; may be a fraction
+  --rounds N         rounds of submit, deliver, files, costs, failover and startup, 5 by default
+  --seconds N        length of a measurement of submit and files, 4 by default; may be a fraction
   --connections LIST of submit, 1,32,128,512 by default
   --emails N         backlog of deliver, 100000 by default
   --samples N        emails of idle, 200 by default
@@ -91,6 +93,7 @@ const benches: Readonly<Record<string, () => Promise<Table>>> = {
   submit: () => benchSubmit({ rounds, seconds, connections }),
   deliver: () => benchDeliver({ rounds, emails, delaysMs: [0, 50] }),
   idle: () => benchIdle({ samples, seconds: 2 * seconds }),
+  files: () => benchFiles({ rounds, seconds }),
   growth: () => benchGrowth({ backlogs, emails: Math.ceil(emails / 5) }),
   costs: () => benchCosts({ rounds, seconds }),
   fleet: async () => benchFleet({ ...fullOptions, workers: simulated }),

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { hasPeers, installPeers, isPeer } from "../bench/contestant.ts";
 import { benchDeliver, workers } from "../bench/deliver.ts";
 import { measureFailover } from "../bench/failover.ts";
+import { benchFiles } from "../bench/files.ts";
 import { benchGrowth } from "../bench/growth.ts";
 import { benchIdle, systems } from "../bench/idle.ts";
 import { describeMachine } from "../bench/machine.ts";
@@ -147,6 +148,12 @@ test("bench: failover ends when the new primary has a replica and the server ans
   const [promoted, usable, answered] = Object.values(sample.ok ? sample.numbers : {}) as number[];
   expect(usable).toBeGreaterThanOrEqual(promoted!);
   expect(answered).toBeGreaterThan(promoted!);
+});
+
+test("bench: files measures small emails without large ones, and beside them", async () => {
+  const table = await benchFiles({ rounds: 1, seconds: 0.1, fileBytes: 300_000 });
+  expectFilled(table, /^large ones/);
+  expect(table.rows).toHaveLength(6);
 });
 
 test("bench: soak measures each process", async () => {
