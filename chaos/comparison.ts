@@ -47,8 +47,9 @@ function fieldsOf(arrival: Arrival): Comparable {
     headers: textOf(Object.entries(headers)),
     tags: textOf(tags),
     tag: arrival.tag,
-    attachments: JSON.stringify(
+    attachments: filesText(
       attachments.map(({ name, type, contentId, bytes, sha256 }) => [name, type, contentId, bytes, sha256]),
+      arrival.provider,
     ),
   };
 }
@@ -65,7 +66,7 @@ function expectedFields(email: Email, provider: Arrival["provider"]): Comparable
     headers: textOf(headers),
     tags: textOf(tags),
     tag: provider === "postmark" ? tags.find(([name]) => name === "tag")?.[1] : undefined,
-    attachments: JSON.stringify(
+    attachments: filesText(
       files.map(({ filename, type, contentId, content }) => [
         filename,
         type,
@@ -73,8 +74,15 @@ function expectedFields(email: Email, provider: Arrival["provider"]): Comparable
         content.byteLength,
         digestOf(content),
       ]),
+      provider,
     ),
   };
+}
+
+/** In a file of the sandbox, the HTML has its images beside it, and the other files follow. */
+function filesText(files: readonly (readonly unknown[])[], provider: Arrival["provider"]): string {
+  const texts = files.map((file) => JSON.stringify(file));
+  return (provider === "sandbox" ? texts.toSorted() : texts).join("\n");
 }
 
 /** Their order has no meaning. */

@@ -9,6 +9,10 @@ import type { Arrival } from "./comparison.ts";
 const ownHeaders =
   /^(from|to|cc|bcc|reply-to|subject|date|message-id|mime-version|content-.*|x-reliable-email-.*)$/i;
 
+/** One for each tag: `name=value`. */
+const tagHeader = "x-reliable-email-tag";
+const tagIn = (value: string) => value.split("=", 2) as [string, string];
+
 /** Empty if there is no such folder. */
 export async function* readOutbox(folder: string): AsyncGenerator<Arrival> {
   if (!existsSync(folder)) return;
@@ -37,7 +41,9 @@ function arrivalOf(email: Parsed, name: string, atMs: number): Arrival {
         ownHeaders.test(originalKey) ? [] : [[originalKey, value]],
       ),
     ),
-    labels: {},
+    labels: Object.fromEntries(
+      headers.flatMap(({ key, value }) => (key === tagHeader ? [tagIn(value)] : [])),
+    ),
     attachments: attachments.map(({ filename, mimeType, contentId, content }) => {
       const bytes = typeof content === "string" ? Buffer.from(content) : new Uint8Array(content);
       return {

@@ -11,18 +11,23 @@ import type { InProcess } from "../support/in_process.ts";
 import { times, worldTests } from "../support/worlds.ts";
 
 /** Longer than anything here takes, even on a busy machine. */
-const limitMs = 120_000;
+export const limitMs = 120_000;
 
-const accepted = (world: InProcess) => new Set(world.acceptances().map(({ emailId }) => emailId));
+export const accepted = (world: InProcess) => new Set(world.acceptances().map(({ emailId }) => emailId));
 
-const allAccepted = (world: InProcess, ids: readonly string[]) =>
+export const allAccepted = (world: InProcess, ids: readonly string[]) =>
   eventually("all of them are accepted", () => new Set(ids).isSubsetOf(accepted(world)), limitMs);
 
 /** Short waits, so that a test does not take minutes. */
-const hasty = { providerTimeoutMs: 500, searchWaitMs: 300, doubtSplitAfterMs: 500, giveUpAfterMs: 1_500 };
+export const hasty = {
+  providerTimeoutMs: 500,
+  searchWaitMs: 300,
+  doubtSplitAfterMs: 500,
+  giveUpAfterMs: 1_500,
+};
 
 /** Submits one email after another until the returned function is called, which returns their ids. */
-function trickle(world: InProcess): () => Promise<string[]> {
+export function trickle(world: InProcess): () => Promise<string[]> {
   const ids: string[] = [];
   let stopping = false;
   const done = (async () => {
@@ -38,7 +43,7 @@ function trickle(world: InProcess): () => Promise<string[]> {
   };
 }
 
-const isDead = async (world: InProcess, id: string) => (await world.show(id)).state === "dead";
+export const isDead = async (world: InProcess, id: string) => (await world.show(id)).state === "dead";
 
 /** @param urlOf URL of a Redis, once the tests run; undefined for an embedded queue */
 export function containment(urlOf: () => string | undefined): void {

@@ -71,9 +71,13 @@ const fileOf = (name: string, type: string, content: Uint8Array) => ({
   sha256: digestOf(content),
 });
 
+const table = fileOf("Größen.csv", "text/csv", sheet);
+const image = { ...fileOf("logo.png", "image/png", logo), contentId: "logo.png" };
+
 function expectWhole(arrivals: readonly Arrival[], id: string, subject: string): void {
   expect(arrivals).toHaveLength(1);
-  const [{ bcc, headers, ...arrival }] = arrivals as [Arrival];
+  const [{ bcc, headers, attachments = [], ...arrival }] = arrivals as [Arrival];
+  const isFile = arrival.provider === "sandbox";
   expect(arrival).toMatchObject({
     emailId: id,
     from: "shop@example.com",
@@ -82,16 +86,17 @@ function expectWhole(arrivals: readonly Arrival[], id: string, subject: string):
     subject,
     text: "Hello\n;type=text/html\n",
     html,
-    attachments: [
-      fileOf("report.pdf", "application/pdf", report),
-      fileOf("Größen.csv", "text/csv", sheet),
-      { ...fileOf("logo.png", "image/png", logo), contentId: "logo.png" },
-    ],
   });
+  // In a file, the HTML has its image beside it, and the other files follow.
+  const inOrder = isFile ? attachments.toSorted((a, b) => (a.name < b.name ? 1 : -1)) : attachments;
+  expect(inOrder).toEqual([
+    fileOf("report.pdf", "application/pdf", report),
+    ...(isFile ? [image, table] : [table, image]),
+  ]);
   expect(headers).toEqual({ "List-Unsubscribe": unsubscribe });
   expect(arrival).not.toHaveProperty("unsent");
   // Whoever reads the file of a sandbox must not see them.
-  expect(bcc).toBe(arrival.provider === "sandbox" ? undefined : "boss@example.org");
+  expect(bcc).toBe(isFile ? undefined : "boss@example.org");
 }
 
 interface Destination {

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DeliveryContext, DeliverySettings } from "../../lib/worker/delivery_context.ts";
 import { Dispatcher } from "../../lib/worker/dispatcher.ts";
-import { encodeEmail, type Email } from "../../lib/email/email.ts";
+import { encodeEmail, type Email, hasNewField } from "../../lib/email/email.ts";
+import type { Attachment } from "../../lib/email/fields.ts";
 import { Housekeeper } from "../../lib/worker/housekeeping.ts";
 import { ProviderState } from "../../lib/worker/provider_state.ts";
 import type { Log } from "../../lib/runtime/log.ts";
@@ -45,6 +46,16 @@ export interface WorkerOptions extends Partial<DeliverySettings> {
   readonly url?: string;
 }
 
+function attachmentOf(content: Uint8Array, index: number): Attachment {
+  const sha256 = new Bun.CryptoHasher("sha256").update(content).digest("hex");
+  return {
+    filename: `file-${index}.pdf`,
+    content_type: "application/pdf",
+    size: content.byteLength,
+    sha256,
+  };
+}
+
 export type InProcess = Awaited<ReturnType<typeof openInProcess>>;
 
 let worlds = 0;
@@ -79,9 +90,27 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
   await eventually("the store is verified", () => producer.health().ok);
   const admin = await openAdmin(queue, retainMs, silent);
 
-  async function submit(over: Partial<Email> = {}, id: string = Bun.randomUUIDv7()): Promise<string> {
-    const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
-    const result = await producer.submit({ id, text: encodeEmail(email) }, performance.now() + hangMs);
+  /** @param files contents of its attachments, which are described here */
+  async function submit(
+    over: Partial<Email> = {},
+    id: string = Bun.randomUUIDv7(),
+    files: readonly Uint8Array[] = [],
+  ): Promise<string> {
+    const email = {
+      to: "jane@example.org",
+      from: "shop@example.com",
+      subject: "Hi",
+      body: "Hello",
+      ...over,
+      ...(files.length > 0 && { attachments: files.map(attachmentOf) }),
+    };
+    const submission = {
+      id,
+      text: encodeEmail(email),
+      isNew: hasNewField(email),
+      ...(files.length > 0 && { files }),
+    };
+    const result = await producer.submit(submission, performance.now() + hangMs);
     if (result.kind !== "stored") throw new Error(JSON.stringify(result));
     return result.id;
   }
