@@ -26,6 +26,8 @@ export interface DeploymentOptions {
   readonly folder: string;
   /** The service: the folder of its sources, or the executable. */
   readonly product: string;
+  /** The sources of the adjacent release; required if the scenario has workers of it. */
+  readonly previousRelease?: string | undefined;
   /** Library that makes a disk fail; required if a fault of the scenario concerns the disk. */
   readonly diskLibrary: string | undefined;
   /** Library that shifts the wall clock; required if the scenario steps one. */
@@ -272,9 +274,10 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
     name: string,
     file: string,
     env: Record<string, string>,
+    release = product,
   ): Promise<ManagedProcess> {
     const port = scenario.staysReady ? String(await freePort()) : "";
-    const one = component(name, serviceCommand(file, product), { ...env, ADMIN_PORT: port });
+    const one = component(name, serviceCommand(file, release), { ...env, ADMIN_PORT: port });
     if (port !== "") watched.push({ component: one, url: `http://127.0.0.1:${port}` });
     return one;
   }
@@ -303,7 +306,8 @@ export async function startDeployment(options: DeploymentOptions): Promise<Deplo
       ...providerSettings,
       ...(await queueSettings("worker-redis")),
     };
-    workers.push(await serviceComponent(`worker-${i}`, "worker.ts", env));
+    const release = i < (scenario.previousWorkers ?? 0) ? options.previousRelease : product;
+    workers.push(await serviceComponent(`worker-${i}`, "worker.ts", env, release));
   }
 
   const all = [...servers, ...workers];

@@ -1,9 +1,10 @@
 // `npm run chaos`: injects faults into a running service and judges what became of every email.
 
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { readOptions } from "../lib/cli/command.ts";
+import { extractPreviousRelease, hasPreviousRelease } from "../tests/support/previous_release.ts";
 import { buildClock } from "./clock/clock.ts";
 import { buildDisk } from "./disk/disk.ts";
 import { legend, strikeLine, tableHead, tableLine } from "./report.ts";
@@ -72,7 +73,7 @@ const extent: Extent = {
   emails: count("emails", values.emails),
   kills: count("kills", values.kills),
 };
-const chosen = choose(values.scenario);
+const chosen = choose(values.scenario).filter((one) => !one.previousWorkers || hasPreviousRelease);
 const chosenStores = chooseStores(values.store);
 const runs = chosen.flatMap((scenario) =>
   storesOf(scenario)
@@ -88,6 +89,7 @@ const evidence =
   values.evidence === undefined ? mkdtempSync(join(tmpdir(), "chaos-")) : resolve(values.evidence);
 const diskLibrary = chosen.some(needsDisk) ? build(buildDisk) : undefined;
 const clockLibrary = chosen.some(needsClock) ? build(buildClock) : undefined;
+const previousRelease = chosen.some(({ previousWorkers }) => previousWorkers) ? extractPrevious() : undefined;
 
 const keeps = values.evidence === undefined ? "the evidence of failed runs" : "the evidence of every run";
 print(`seed ${seed}; ${keeps} is in ${evidence}\n`);
@@ -104,6 +106,7 @@ for (const { scenario, store } of runs) {
     rate: values.rate === undefined ? (scenario.rate ?? 300) : amount("rate", values.rate),
     folder,
     product: resolve(values.service),
+    previousRelease,
     diskLibrary,
     clockLibrary,
     drainMs: 120_000,
@@ -165,6 +168,13 @@ function build(library: (into: string) => string): string {
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error));
   }
+}
+
+function extractPrevious(): string {
+  const folder = join(evidence, "previous-release");
+  mkdirSync(folder, { recursive: true });
+  extractPreviousRelease(folder);
+  return folder;
 }
 
 function amount(option: string, text: string): number {

@@ -147,6 +147,8 @@ export interface Scenario {
   readonly stores?: readonly Store[];
   readonly servers?: number;
   readonly workers?: number;
+  /** How many of the workers are of the adjacent release. */
+  readonly previousWorkers?: number;
   /** Settings of the service. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Settings of redis.conf. */

@@ -47,6 +47,7 @@ export interface RunOptions {
   /** Must not exist. */
   readonly folder: string;
   readonly product: string;
+  readonly previousRelease?: string | undefined;
   readonly diskLibrary: string | undefined;
   readonly clockLibrary: string | undefined;
   /** Time for all clients to be answered, and again for the queue to drain, after healing, ms. */

@@ -157,6 +157,14 @@ export const scenarios: readonly Scenario[] = [
     pauseMs: [200, 600],
   },
   {
+    name: "upgrade",
+    about: "a worker of the adjacent release beside a new one; neither may get what it does not know",
+    workers: 2,
+    previousWorkers: 1,
+    faults: [{ do: "kill", component: "worker" }],
+    pauseMs: [300, 900],
+  },
+  {
     name: "freezes",
     about: "SIGSTOP of a server, or of a worker beyond its lease, then SIGCONT",
     faults: [

@@ -1,7 +1,7 @@
 // Shared by the short runs of the harness: a folder, the disk's library, and the number of concurrent runs.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildClock } from "../../chaos/clock/clock.ts";
@@ -11,6 +11,7 @@ import { type Extent, run } from "../../chaos/scenario_run.ts";
 import { type Scenario, type Store, storesOf } from "../../chaos/scenario.ts";
 import { scenarios } from "../../chaos/scenarios.ts";
 import type { RunResult } from "../../chaos/result.ts";
+import { extractPreviousRelease, hasPreviousRelease } from "../support/previous_release.ts";
 import { product } from "../support/service_command.ts";
 import { breakInto, variants } from "./broken_variants.ts";
 
@@ -28,11 +29,15 @@ export function shortRuns(store: Store, atATime: number): void {
   let folder = "";
   let diskLibrary = "";
   let clockLibrary = "";
+  let previousRelease = "";
   let runs = 0;
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "reliable-email-chaos-"));
     diskLibrary = buildDisk(folder);
     clockLibrary = buildClock(folder);
+    previousRelease = join(folder, "previous-release");
+    mkdirSync(previousRelease);
+    if (hasPreviousRelease) extractPreviousRelease(previousRelease);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -64,6 +69,7 @@ export function shortRuns(store: Store, atATime: number): void {
       rate,
       folder: join(folder, `run-${runs}`),
       product: tested,
+      previousRelease,
       diskLibrary,
       clockLibrary,
       drainMs,
@@ -95,7 +101,8 @@ export function shortRuns(store: Store, atATime: number): void {
     timeoutMs,
   );
 
-  test.concurrent.each(scenarios.filter((one) => storesOf(one).includes(store)))(
+  const possible = scenarios.filter(({ previousWorkers }) => !previousWorkers || hasPreviousRelease);
+  test.concurrent.each(possible.filter((one) => storesOf(one).includes(store)))(
     `chaos (${store}): $name`,
     (scenario) =>
       inTurn(async () => {
