@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import PostalMime, { type Address, type Email as Parsed } from "postal-mime";
-import type { Arrival } from "./comparison.ts";
+import { type Arrival, withoutLastLineEnds } from "./comparison.ts";
 
 /** Headers that every email has, or whose content is a field of its own. */
 const ownHeaders =
@@ -34,8 +34,8 @@ function arrivalOf(email: Parsed, name: string, atMs: number): Arrival {
     bcc: listOf(bcc),
     replyTo: listOf(replyTo),
     subject,
-    text: text && withoutLastLineEnd(text),
-    html: html && withoutLastLineEnd(html),
+    text: text && withoutLastLineEnds(text),
+    html: html && withoutLastLineEnds(html),
     headers: Object.fromEntries(
       headers.flatMap(({ originalKey, value }) =>
         ownHeaders.test(originalKey) ? [] : [[originalKey, value]],
@@ -61,9 +61,4 @@ function listOf(addresses: readonly Address[] | undefined): string | undefined {
   return addresses
     ?.map(({ address, name }) => (name ? `${JSON.stringify(name)} <${address}>` : address))
     .join(", ");
-}
-
-/** The parser may add one. */
-function withoutLastLineEnd(text: string): string {
-  return text.replaceAll("\r\n", "\n").replace(/\n$/, "");
 }

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { encodeEmail } from "../lib/email/email.ts";
 import { learnRate } from "../lib/policy/rate_limit.ts";
-import type { Batch, Consumer, Producer, SharedRate } from "../lib/queue/contract.ts";
+import type { Batch, Consumer, Producer, SharedRate, Submission } from "../lib/queue/contract.ts";
 import { openConsumer, openProducer, type QueueSettings } from "../lib/queue/open.ts";
 import { completeEmail } from "../bench/email.ts";
 import { claimRequest } from "./support/claim_request.ts";
@@ -43,15 +43,17 @@ class Life {
   /** Once through all steps, so that what happens only once is over. */
   async begin(): Promise<void> {
     await this.#consumer.compatible;
-    for (const step of steps) await this[step](1);
+    for (const pieces of [0, 1]) for (const step of steps) await this[step](1, pieces);
   }
 
-  /** All in one turn of the event loop: one group. */
-  async submit(emails: number): Promise<void> {
-    const text = encodeEmail(completeEmail);
+  /**
+   * All in one turn of the event loop: one group.
+   * @param pieces of files of each email
+   */
+  async submit(emails: number, pieces: number): Promise<void> {
     const results = await Promise.all(
       Array.from({ length: emails }, () =>
-        this.#producer.submit({ id: Bun.randomUUIDv7(), text }, performance.now() + 60_000),
+        this.#producer.submit(submissionOf(pieces), performance.now() + 60_000),
       ),
     );
     for (const { kind } of results) expect(kind).toBe("stored");
@@ -63,6 +65,13 @@ class Life {
     expect(claimed.batch.emails.length).toBe(emails);
     this.#batch = claimed.batch;
     this.#rate = claimed.rate;
+  }
+
+  /** What their files have, if they have any. */
+  async read(_: number, pieces: number): Promise<void> {
+    if (pieces === 0) return;
+    for (const { id } of this.#batch!.emails)
+      expect((await this.#consumer.readFiles(id))?.byteLength).toBe(pieces * pieceBytes);
   }
 
   async settle(emails: number): Promise<void> {
@@ -84,24 +93,37 @@ class Life {
   }
 }
 
+/** What a store writes and reads of files at a time. */
+const pieceBytes = 256 * 1024;
+
+function submissionOf(pieces: number): Submission {
+  const id = Bun.randomUUIDv7();
+  if (pieces === 0) return { id, text: encodeEmail(completeEmail) };
+  const size = pieces * pieceBytes;
+  const about = { filename: "a.pdf", content_type: "application/pdf", size, sha256: "0".repeat(64) };
+  const text = encodeEmail({ ...completeEmail, attachments: [about] });
+  return { id, text, isNew: true, files: [new Uint8Array(size)] };
+}
+
+const title = "%s of %d, each with %d pieces of files, costs no more than it did";
 const withoutFsyncs = canTrace ? "" : " (its fsyncs are not counted: processes cannot be traced here)";
 
-const steps = ["submit", "claim", "settle"] as const;
+const steps = ["submit", "claim", "read", "settle"] as const;
 type Step = (typeof steps)[number];
 type Costs = Readonly<Record<string, number>>;
-/** For each step, of 1 email and of 100. */
-type Limits = readonly (readonly [Step, emails: number, Costs])[];
+/** For each step, of 1 email and of 100, and of one with four pieces of files. */
+type Limits = readonly (readonly [Step, emails: number, pieces: number, Costs])[];
 
 /** Takes emails through all steps, and returns what one of them cost: the difference of the counts, and the fsyncs. */
 async function costOf(
   life: Life,
-  [step, emails]: readonly [Step, number],
+  [step, emails, pieces]: readonly [Step, number, number],
   { pid, read }: { readonly pid: number; readonly read: () => Costs },
 ): Promise<Costs> {
   let costs: Costs = {};
   for (const one of steps) {
-    if (one === step) costs = await measure(() => life[one](emails), pid, read);
-    else await life[one](emails);
+    if (one === step) costs = await measure(() => life[one](emails, pieces), pid, read);
+    else await life[one](emails, pieces);
   }
   return costs;
 }
@@ -160,15 +182,19 @@ describe("cost: Redis", () => {
   }
 
   const limits: Limits = [
-    ["submit", 1, { roundTrips: 1, commands: 6, bytes: 900, fsyncs: 1 }],
-    ["claim", 1, { roundTrips: 1, commands: 26, bytes: 1500, fsyncs: 1 }],
-    ["settle", 1, { roundTrips: 1, commands: 18, bytes: 1250, fsyncs: 1 }],
-    ["submit", 100, { roundTrips: 1, commands: 6, bytes: 78_000, fsyncs: 1 }],
-    ["claim", 100, { roundTrips: 1, commands: 35, bytes: 18_700, fsyncs: 1 }],
-    ["settle", 100, { roundTrips: 1, commands: 18, bytes: 37_200, fsyncs: 1 }],
+    ["submit", 1, 0, { roundTrips: 1, commands: 6, bytes: 900, fsyncs: 1 }],
+    ["claim", 1, 0, { roundTrips: 1, commands: 26, bytes: 1500, fsyncs: 1 }],
+    ["settle", 1, 0, { roundTrips: 1, commands: 18, bytes: 1250, fsyncs: 1 }],
+    ["submit", 100, 0, { roundTrips: 1, commands: 6, bytes: 78_000, fsyncs: 1 }],
+    ["claim", 100, 0, { roundTrips: 1, commands: 35, bytes: 18_700, fsyncs: 1 }],
+    ["settle", 100, 0, { roundTrips: 1, commands: 18, bytes: 37_200, fsyncs: 1 }],
+    ["submit", 1, 4, { roundTrips: 0, commands: 0, bytes: 0, fsyncs: 0 }],
+    ["claim", 1, 4, { roundTrips: 0, commands: 0, bytes: 0, fsyncs: 0 }],
+    ["read", 1, 4, { roundTrips: 0, commands: 0, bytes: 0, fsyncs: 0 }],
+    ["settle", 1, 4, { roundTrips: 0, commands: 0, bytes: 0, fsyncs: 0 }],
   ];
-  test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {
-    expectWithin(await costOf(life, [step, emails], { pid, read }), limit);
+  test.each(limits)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
+    expectWithin(await costOf(life, [step, emails, pieces], { pid, read }), limit);
   });
 });
 
@@ -207,15 +233,19 @@ describe("cost: the embedded queue", () => {
   });
 
   const limits: Limits = [
-    ["submit", 1, { statements: 7, bytes: 22_000, fsyncs: 1 }],
-    ["claim", 1, { statements: 21, bytes: 34_000, fsyncs: 1 }],
-    ["settle", 1, { statements: 13, bytes: 54_000, fsyncs: 1 }],
-    ["submit", 100, { statements: 11, bytes: 137_000, fsyncs: 1 }],
-    ["claim", 100, { statements: 21, bytes: 59_000, fsyncs: 1 }],
-    ["settle", 100, { statements: 17, bytes: 166_000, fsyncs: 1 }],
+    ["submit", 1, 0, { statements: 7, bytes: 22_000, fsyncs: 1 }],
+    ["claim", 1, 0, { statements: 21, bytes: 34_000, fsyncs: 1 }],
+    ["settle", 1, 0, { statements: 13, bytes: 54_000, fsyncs: 1 }],
+    ["submit", 100, 0, { statements: 11, bytes: 137_000, fsyncs: 1 }],
+    ["claim", 100, 0, { statements: 21, bytes: 59_000, fsyncs: 1 }],
+    ["settle", 100, 0, { statements: 17, bytes: 166_000, fsyncs: 1 }],
+    ["submit", 1, 4, { statements: 0, bytes: 0, fsyncs: 0 }],
+    ["claim", 1, 4, { statements: 0, bytes: 0, fsyncs: 0 }],
+    ["read", 1, 4, { statements: 0, bytes: 0, fsyncs: 0 }],
+    ["settle", 1, 4, { statements: 0, bytes: 0, fsyncs: 0 }],
   ];
-  test.each(limits)(`%s of %d costs no more than it did${withoutFsyncs}`, async (step, emails, limit) => {
-    expectWithin(await costOf(life, [step, emails], { pid: process.pid, read }), limit);
+  test.each(limits)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
+    expectWithin(await costOf(life, [step, emails, pieces], { pid: process.pid, read }), limit);
   });
 
   test("no statement shows its parameters to the planner, which would prepare it again for each value", () => {
@@ -224,7 +254,7 @@ describe("cost: the embedded queue", () => {
   });
 
   test(`claims that are made together share one fsync${withoutFsyncs}`, async () => {
-    await life.submit(300);
+    await life.submit(300, 0);
     const claims = () => Promise.all([life.claim(100), life.claim(100), life.claim(100)]);
     expectWithin(await measure(async () => void (await claims()), process.pid, read), { fsyncs: 1 });
   });

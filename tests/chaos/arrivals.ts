@@ -1,11 +1,12 @@
 // Emails of a run as they arrive if everything is right.
 
-import type { Arrival } from "../../chaos/comparison.ts";
+import { type Arrival, withoutLastLineEnds } from "../../chaos/comparison.ts";
 import { type Emails, emailOf } from "../../chaos/emails.ts";
 
 /** The email of this number as a provider accepts it. */
 export function arrivalOf(n: number, emails: Emails, provider: Arrival["provider"] = "resend"): Arrival {
   const { texts, cc, bcc, headers, tags, files } = emailOf(n, emails);
+  const isFile = provider === "sandbox";
   const box = (address = "", name?: string) =>
     name === undefined ? address : `"${name.replaceAll('"', '\\"')}" <${address}>`;
   return {
@@ -15,9 +16,9 @@ export function arrivalOf(n: number, emails: Emails, provider: Arrival["provider
     from: box(texts["from"], texts["from_name"]),
     to: box(texts["to"], texts["to_name"]),
     cc: cc.join(", ") || undefined,
-    bcc: bcc.join(", ") || undefined,
+    bcc: (!isFile && bcc.join(", ")) || undefined,
     subject: texts["subject"]!,
-    text: texts["body"],
+    text: isFile ? withoutLastLineEnds(texts["body"]!) : texts["body"],
     html: texts["html"],
     replyTo: texts["reply_to"],
     headers: Object.fromEntries(headers),

@@ -84,7 +84,7 @@ function expectWhole(arrivals: readonly Arrival[], id: string, subject: string):
     to: "jane@example.org",
     cc: "carl@example.org, cleo@example.org",
     subject,
-    text: "Hello\n;type=text/html\n",
+    text: `Hello\n;type=text/html${isFile ? "" : "\n"}`,
     html,
   });
   // In a file, the HTML has its image beside it, and the other files follow.
