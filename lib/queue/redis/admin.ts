@@ -1,6 +1,6 @@
 // The admin interface on Redis: what an operator asks of the queue.
 
-import { knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
+import { idempotencyMs, knownMinMs, QueueMissing, StoreUnavailable } from "../contract.ts";
 import type {
   Admin,
   AdoptAnswer,
@@ -132,8 +132,8 @@ export class RedisAdmin implements Admin {
   }
 
   async rememberKeys(keys: readonly StoredKey[]) {
-    const json = JSON.stringify(keys);
-    const [added, conflicts] = await this.#askDurably<[number, number]>(scripts.rememberKeys, json);
+    const args = [JSON.stringify(keys), idempotencyMs];
+    const [added, conflicts] = await this.#askDurably<[number, number]>(scripts.rememberKeys, ...args);
     return { added, conflicts };
   }
 

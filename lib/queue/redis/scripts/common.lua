@@ -37,7 +37,7 @@ end
 
 -- A smaller difference is not a step of the clock, ms.
 local step_min = 2000
-local hour = 3600000
+local minute, hour = 60000, 3600000
 
 local function now()
   local time = redis.call('TIME')
@@ -254,6 +254,12 @@ local function rank_of(name, time, entry)
     end
   end
   return low
+end
+
+-- Where an idempotency key waits for this expiry. It is scheduled if its life has not begun, so that it ends later than a
+-- whole life from now.
+local function key_list(expires, at, life)
+  return tonumber(expires) > at + life + minute and 'idem:scheduled' or 'idem:expiry'
 end
 
 -- Whether an operator moves the queue to another store: see move.lua.

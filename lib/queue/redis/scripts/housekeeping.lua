@@ -13,7 +13,7 @@
 -- many live, absent from a look at the clock; and pause: paused, and pauseVersion.
 
 local at, request = now(), cjson.decode(ARGV[2])
-local minute, day = 60000, 24 * hour
+local day = 24 * hour
 local h = housekeeping()
 
 local function keep(name, value)
@@ -46,12 +46,12 @@ local function moved_by(net)
 end
 
 -- Steps that cancel each other change nothing: the clock was wrong for a while.
-local function move_ends(name, by)
+local function move_ends(name, by, stepped)
   for _, batch in ipairs(call('ZRANGE', name, 0, -1)) do
     local b = fields(batch, 'began', 'ends', 'net')
     local began, net = tonumber(b.began), tonumber(b.net or '0') + by
     -- A batch that began later than that was begun after the step, by a worker that could not know of it.
-    if began and began <= at - by + step_min then
+    if began and began <= stepped - by + step_min then
       local move = moved_by(net) - moved_by(net - by)
       local ends = text(math.min(b.ends + move, at + 23 * hour))
       call('HSET', 'batch:' .. batch, 'began', text(began + move), 'ends', ends, 'net', text(net))
@@ -72,12 +72,18 @@ elseif step ~= 0 then
     keep('expires_from', text(at + hour))
     keep('ends_from', text(at + hour))
   end
-  for _, level in ipairs(levels) do
-    move_ends(at_level('ends', level), step)
-  end
+  move_ends('ends', step, at)
 end
 if step ~= 0 or at - h.swept > 20000 then
   keep('swept', text(at))
+end
+-- A worker of the release before this one, which does not move these, may have found the step.
+local stepped_at = h.step_at or '-'
+if has_new and stepped_at ~= h.new_step_at then
+  if h.new_step_at or stepped_at == text(at) then
+    move_ends('ends:+', tonumber(h.step_by), tonumber(stepped_at))
+  end
+  keep('new_step_at', stepped_at)
 end
 local may_expire = not h.expires_from or tonumber(h.expires_from) <= at
 
@@ -147,15 +153,20 @@ end
 
 -- Expiry
 
--- The longest that a use of a key can last from now on. The life of one begins when its email is due, at most 30 days after
--- its submission.
-local key_max = request.idempotencyMs + (has_new and 30 * day or 0)
+local life = request.idempotencyMs
+
+-- The latest expiry of a use of a key: a whole life from now, unless that has not begun.
+local function expiry_max(name, token)
+  local scheduled = call('ZSCORE', 'idem:scheduled', name) or call('ZSCORE', 'idem:scheduled', name .. ' ' .. token)
+  return math.max(at + life, tonumber(scheduled or 0))
+end
 
 -- Drops the uses of a key whose time is over.
 local function trim(name)
   local uses, left, first = words(call('GET', 'idem:' .. name) or ''), {}, nil
   for i = 1, #uses, 4 do
-    local expires = math.min(tonumber(uses[i]), at + key_max)
+    local expires = tonumber(uses[i])
+    expires = expires > at + life and math.min(expires, expiry_max(name, uses[i + 3])) or expires
     if expires > at then
       first = math.min(first or expires, expires)
       append(left, text(expires), uses[i + 1])
@@ -164,11 +175,19 @@ local function trim(name)
   end
   if first then
     call('SET', 'idem:' .. name, table.concat(left, ' '))
-    call('ZADD', 'idem:expiry', text(first), name)
+    call('ZADD', key_list(first, at, life), text(first), name)
   else
     call('DEL', 'idem:' .. name)
+  end
+  if not first or key_list(first, at, life) ~= 'idem:expiry' then
     call('ZREM', 'idem:expiry', name)
   end
+end
+
+-- Keys whose life begins.
+for _, name in ipairs(range('idem:scheduled', '-inf', text(at + life), 1000)) do
+  call('ZADD', 'idem:expiry', call('ZSCORE', 'idem:scheduled', name), name)
+  call('ZREM', 'idem:scheduled', name)
 end
 
 if may_expire then
@@ -212,7 +231,7 @@ end
 for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '+inf', 1000)) do
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
 end
-for _, name in ipairs(range('idem:expiry', text(at + key_max + minute), '+inf', 100)) do
+for _, name in ipairs(range('idem:expiry', text(at + life + minute), '+inf', 100)) do
   trim(name)
 end
 for _, claimant in ipairs(range('claimants:seen', text(at + minute), '+inf', 100)) do
@@ -332,6 +351,7 @@ if has_new then
   sweep_files()
   if not has_any_new() then
     call('DEL', 'new')
+    call('HDEL', 'housekeeping', 'new_step_at')
   end
 end
 return clock()

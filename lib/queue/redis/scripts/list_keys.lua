@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- list_keys: a page of the idempotency keys, in the order in which their first use expires.
+-- list_keys: a page of the idempotency keys: those whose life has not begun, then the others, each in the order in which
+-- their first use expires. So a key whose life begins meanwhile is not missed.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] most keys
--- ARGV[3] where the page before ended, "<time> <entry of idem:expiry>"; "" for the first
+-- ARGV[3] where the page before ended, "<list> <time> <entry>"; "" for the first
 -- ARGV[4] shortest remaining life of an email's use of a key, ms
 --
 -- A key that housekeeping has trimmed since comes later in this order. If the last entry of the page before has moved or
@@ -15,17 +16,30 @@
 -- Returns { the time, where this page ended or "" if nothing follows, key, uses as in idem:<key>, key, uses, ... }.
 
 local at, limit = now(), tonumber(ARGV[2])
-local first = call('ZCOUNT', 'idem:expiry', '-inf', '(' .. text(at + ARGV[4]))
-local start_time, start_entry = string.match(ARGV[3], '^(%S+) (.*)$')
-if start_entry and call('ZSCORE', 'idem:expiry', start_entry) == start_time then
-  first = math.max(first, call('ZRANK', 'idem:expiry', start_entry) + 1)
-elseif start_entry then
-  first = math.max(first, call('ZCOUNT', 'idem:expiry', '-inf', '(' .. start_time))
+local start_list, start_time, start_entry = string.match(ARGV[3], '^(%S+) (%S+) (.*)$')
+
+-- One entry more than this page holds shows whether another follows.
+local function find(name)
+  local first = call('ZCOUNT', name, '-inf', '(' .. text(at + ARGV[4]))
+  if name == start_list and call('ZSCORE', name, start_entry) == start_time then
+    first = math.max(first, call('ZRANK', name, start_entry) + 1)
+  elseif name == start_list then
+    first = math.max(first, call('ZCOUNT', name, '-inf', '(' .. start_time))
+  end
+  return call('ZRANGE', name, first, first + limit, 'WITHSCORES')
 end
--- One more than this page holds shows whether another follows.
-local found = call('ZRANGE', 'idem:expiry', first, first + limit, 'WITHSCORES')
-local has_more = #found > 2 * limit
-local reply = { at, has_more and found[2 * limit] .. ' ' .. found[2 * limit - 1] or '' }
+
+local name = start_list or 'idem:scheduled'
+local found = find(name)
+if name == 'idem:scheduled' and #found == 0 then
+  name = 'idem:expiry'
+  found = find(name)
+end
+local next_at = name == 'idem:scheduled' and 'idem:expiry 0 ' or ''
+if #found > 2 * limit then
+  next_at = name .. ' ' .. found[2 * limit] .. ' ' .. found[2 * limit - 1]
+end
+local reply = { at, next_at }
 local names, stored = {}, {}
 for i = 1, math.min(#found, 2 * limit), 2 do
   names[#names + 1] = string.match(found[i], '^%S+')

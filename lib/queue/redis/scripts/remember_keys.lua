@@ -4,13 +4,14 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] a list of StoredKey of admin_contract.ts, JSON
+-- ARGV[3] life of an idempotency key, ms: longer only if its email is scheduled
 --
 -- What this queue already answers with another id, or refuses, stays as it is. A use lasts an hour at least: the other
 -- queue may have kept it beyond its time because its clock could not be trusted.
 --
 -- Returns { uses that were added, uses that were left out }.
 
-local at, minute, added, conflicts = now(), 60000, 0, 0
+local at, added, conflicts = now(), 0, 0
 
 -- The position of a use by the same token, if there is one: of the same email first.
 local function find(uses, use)
@@ -56,7 +57,7 @@ for _, one in ipairs(cjson.decode(ARGV[2])) do
     for i = 5, #uses, 4 do
       first = math.min(first, uses[i])
     end
-    call('ZADD', 'idem:expiry', text(first), one.key)
+    call('ZADD', key_list(first, at, tonumber(ARGV[3])), text(first), one.key)
   end
   if is_changed then
     call('SET', name, table.concat(uses, ' '))

@@ -83,6 +83,11 @@ local function refusal_of(id, new, has_key)
 end
 
 local replies, emails, lists, expiries, stamp, taken = {}, {}, {}, {}, text(at), {}
+local function append_to(sets, name, ...)
+  sets[name] = sets[name] or {}
+  append(sets[name], ...)
+end
+
 for i, id in ipairs(ids) do
   local one = idempotency[i]
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
@@ -94,19 +99,19 @@ for i, id in ipairs(ids) do
     local sends_at = math.max(at, new and new.sendAtMs or 0)
     taken[id] = true
     append(emails, id, stamp .. '\n' .. ARGV[5 + 2 * i])
-    local list = sends_at > at and 'scheduled' or new and 'due:+' or 'due'
-    lists[list] = lists[list] or {}
-    append(lists[list], text(sends_at), id)
+    local is_ahead = sends_at > at
+    append_to(lists, is_ahead and 'scheduled' or new and 'due:+' or 'due', text(sends_at), id)
     if one then
       local is_first = #uses_of(one.key).uses == 0
-      append(expiries, text(sends_at + life), is_first and one.key or one.key .. ' ' .. one.token)
+      append_to(expiries, is_ahead and 'idem:scheduled' or 'idem:expiry', text(sends_at + life),
+        is_first and one.key or one.key .. ' ' .. one.token)
       use(one, text(sends_at + life), id)
     end
   end
 end
 
 -- In this order: if a command failed, an email that is in no list would be known and never sent, and so would one whose
--- key is known. A key that is not in idem:expiry would stay for ever.
+-- key is known. A key that would not expire would stay for ever.
 if lists.scheduled or lists['due:+'] then
   mark_new()
 end
@@ -120,8 +125,8 @@ if #emails > 0 then
   call('HSET', 'emails', unpack(emails))
 end
 local is_written = #emails > 0
-if #expiries > 0 then
-  call('ZADD', 'idem:expiry', unpack(expiries))
+for name, entries in pairs(expiries) do
+  call('ZADD', name, unpack(entries))
 end
 for name, held in pairs(keyed) do
   if held.is_changed then
