@@ -1,5 +1,5 @@
-// Postmark's API as far as this service uses it: sending one email or a batch, and searching for sent emails. Where the
-// real API's behavior is undocumented, a setting chooses.
+// Postmark's API as far as this service uses it: sending one email or a batch, searching for sent emails, and describing
+// the server and its message streams. Where the real API's behavior is undocumented, a setting chooses.
 
 import { type Api, Fake, type FakeOptions } from "./fake.ts";
 import { type Answer, jsonAnswer, type Request } from "./http.ts";
@@ -34,6 +34,8 @@ export interface PostmarkSettings {
   someInactive: "accepted" | "refused";
   /** The server's message streams. */
   streams: string[];
+  /** Those for broadcasts. */
+  broadcastStreams: string[];
   /** Whether an unverified sender or unknown stream refuses only its email, or the whole request. */
   refuses: "email" | "request";
   /** The only domain to which an account that awaits approval may send; null if it is approved. */
@@ -57,6 +59,7 @@ export function startFakePostmark(options: FakePostmarkOptions = {}): Fake<Postm
     inactive: options.inactive ?? [],
     someInactive: options.someInactive ?? "accepted",
     streams: options.streams ?? ["outbound", "broadcast"],
+    broadcastStreams: options.broadcastStreams ?? ["broadcast"],
     refuses: options.refuses ?? "email",
     pendingDomain: options.pendingDomain ?? null,
     indexDelayMs: options.indexDelayMs ?? 0,
@@ -96,6 +99,8 @@ class PostmarkApi implements Api {
   async handle(request: Request, record: RecordedRequest, working: () => Promise<void>): Promise<Answer> {
     const refused = checkDoor(request, this.#settings) ?? this.#limitRate();
     if (refused) return refused;
+    const [, stream] = /^\/message-streams\/([^/]+)$/.exec(request.path) ?? [];
+    if (request.method === "GET" && stream !== undefined) return this.#describeStream(stream);
     switch (`${request.method} ${request.path}`) {
       case "GET /server":
         return jsonAnswer(200, {
@@ -190,6 +195,13 @@ class PostmarkApi implements Api {
       else this.#byMetadata.set(`${key}=${value}`, [acceptance]);
     }
     return acceptance;
+  }
+
+  #describeStream(id: string): Answer {
+    const { streams, broadcastStreams, serverId } = this.#settings;
+    if (!streams.includes(id)) return refusal(422, 1226, "The message stream was not found.");
+    const type = broadcastStreams.includes(id) ? "Broadcasts" : "Transactional";
+    return jsonAnswer(200, { ID: id, ServerID: serverId, Name: id, MessageStreamType: type });
   }
 
   #search(query: URLSearchParams, record: RecordedRequest): Answer {

@@ -38,6 +38,11 @@ export function hasNewField(email: Email): boolean {
   return newNames.some((name) => email[name] !== undefined);
 }
 
+/** Whether its files are stored apart from it, and have to be read before it is sent. */
+export function hasFiles({ attachments = [] }: Email): boolean {
+  return attachments.length > 0;
+}
+
 /**
  * The stored text: two lines of JSON, the envelope and the content. A store can drop the content, or measure an email,
  * without parsing it; JSON never holds a raw line feed.

@@ -5,7 +5,14 @@ import type { Settlement } from "../queue/contract.ts";
 import { cutReason } from "./history.ts";
 
 /** The result for one email, or for every email in a request alike. */
-export type Outcome = { readonly kind: "accepted"; readonly providerMessageId: string } | FailedOutcome;
+export type Outcome = Acceptance | FailedOutcome;
+
+export interface Acceptance {
+  readonly kind: "accepted";
+  readonly providerMessageId: string;
+  /** What the provider will not do with it, for the email's history. It may hold addresses of the email. */
+  readonly note?: string;
+}
 
 export type FailedOutcome =
   /**
@@ -28,9 +35,16 @@ export type FailedOutcome =
    * The answer was lost or cannot be read: it may have been accepted. `own` (here and in `unavailable`) is whether the
    * provider itself answered, in its own form: a gateway's answer, a timeout, a broken connection, an unreadable
    * answer, and a 2xx that does not account for every email are not. `isAtWork`: an earlier request under the same key
-   * has not ended, and nothing is wrong with its emails.
+   * has not ended, and nothing is wrong with its emails. `isRefusal`: the provider says that it refused the email, but
+   * may have taken it for some of its recipients.
    */
-  | { readonly kind: "unknown"; readonly reason: string; readonly own: boolean; readonly isAtWork?: true }
+  | {
+      readonly kind: "unknown";
+      readonly reason: string;
+      readonly own: boolean;
+      readonly isAtWork?: true;
+      readonly isRefusal?: true;
+    }
   /** The idempotency key was used with other bytes: an earlier request may have been accepted, and cannot be asked about. */
   | { readonly kind: "keyReused"; readonly reason: string };
 
@@ -79,8 +93,9 @@ export function judgeProvider(outcomes: readonly Outcome[]): {
   if (failed.length < outcomes.length) return { health: "success" };
   const signs = failed.map(signOf);
   const health = healthBySeverity.findLast((one) => signs.includes(one)) ?? "none";
-  const kind = failuresBySeverity.find((one) => failed.some((outcome) => outcome.kind === one));
-  const worst = failed.find((outcome) => outcome.kind === kind);
+  const faults = failed.filter((_, index) => signs[index] !== "success");
+  const kind = failuresBySeverity.find((one) => faults.some((outcome) => outcome.kind === one));
+  const worst = faults.find((outcome) => outcome.kind === kind);
   if (worst === undefined) return { health };
   return { health, failure: { reason: cutReason(worst.reason), own: !("own" in worst) || worst.own } };
 }
@@ -95,7 +110,9 @@ function signOf(outcome: FailedOutcome): ProviderHealth {
     case "accountRefused":
       return "accountRefused";
     case "unavailable":
+      return outcome.own ? "failure" : "unanswered";
     case "unknown":
+      if (outcome.isRefusal) return "success";
       return outcome.own ? "failure" : "unanswered";
     case "throttled":
       return "none";

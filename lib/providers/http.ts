@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import type { FailedOutcome, Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
 import { errorName, reasonOf } from "./failure_reason.ts";
-import type { CheckResult } from "./provider.ts";
+import type { CheckResult, OutgoingEmail } from "./provider.ts";
 
 export type Exchange =
   | {
@@ -97,29 +97,32 @@ async function readJson(response: Response): Promise<{ readonly json: unknown } 
 
 /** How one provider's answers are read, as far as the providers differ. */
 export interface Dialect {
-  /** Reads a 2xx: the outcome of each of `count` emails, in the order of the request, or why it cannot be read. */
-  readOutcomes(body: unknown, count: number): readonly Outcome[] | string;
-  /** Reads any other answer; undefined if it is not in the provider's own form. */
-  readRefusal(status: number, body: unknown): FailedOutcome | undefined;
+  /** Reads a 2xx: the outcome of each of these emails, in the order of the request, or why it cannot be read. */
+  readOutcomes(body: unknown, emails: readonly OutgoingEmail[]): readonly Outcome[] | string;
+  /**
+   * Reads any other answer; undefined if it is not in the provider's own form.
+   * @param emails of the request; none for a question
+   */
+  readRefusal(status: number, body: unknown, emails: readonly OutgoingEmail[]): FailedOutcome | undefined;
   /** `refusal` is undefined for an answer that accounts for every email. */
   readRate(headers: Headers, refusal?: FailedOutcome): RateHint;
 }
 
-/** The answer to a request that sent `count` emails. Only an answer in the provider's own form has a rate hint. */
+/** The answer to a request that sent these emails. Only an answer in the provider's own form has a rate hint. */
 export function readSent(
   reply: Exchange,
-  count: number,
+  emails: readonly OutgoingEmail[],
   dialect: Dialect,
 ): { result: SendResult; rate: RateHint } {
   if (reply.kind !== "answer" || !reply.ok) {
-    const { outcome, rate } = readRefused(reply, dialect);
+    const { outcome, rate } = readRefused(reply, dialect, emails);
     return { result: { kind: "whole", outcome }, rate };
   }
-  const read = dialect.readOutcomes(reply.body, count);
+  const read = dialect.readOutcomes(reply.body, emails);
   const outcomes = typeof read === "string" ? [] : read;
   const ids = outcomes.flatMap((one) => (one.kind === "accepted" ? [one.providerMessageId] : []));
   let fault = typeof read === "string" ? read : undefined;
-  if (outcomes.length !== count) fault ??= "wrong number of emails";
+  if (outcomes.length !== emails.length) fault ??= "wrong number of emails";
   if (ids.includes("")) fault ??= "an id is missing";
   if (new Set(ids).size < ids.length) fault ??= "an id occurs twice";
   if (fault === undefined)
@@ -132,10 +135,14 @@ export function readSent(
 const originNotReached: ReadonlySet<number> = new Set([521, 523, 525, 526]);
 
 /** Reads an exchange that was not a success. A gateway's headers are ignored: it may have a rate limit of its own. */
-export function readRefused(reply: Exchange, dialect: Dialect): { outcome: FailedOutcome; rate: RateHint } {
+export function readRefused(
+  reply: Exchange,
+  dialect: Dialect,
+  emails: readonly OutgoingEmail[] = [],
+): { outcome: FailedOutcome; rate: RateHint } {
   if (reply.kind !== "answer") return { outcome: reply, rate: {} };
   const { status, headers, body } = reply;
-  const refusal = dialect.readRefusal(status, body);
+  const refusal = dialect.readRefusal(status, body, emails);
   if (refusal) return { outcome: refusal, rate: dialect.readRate(headers, refusal) };
   // A gateway answered. It does not know whether the provider has read the request.
   const kind = originNotReached.has(status) ? "unavailable" : "unknown";

@@ -1,9 +1,10 @@
 // Postmark: batches without an idempotency key. Each email carries its id and its batch's in its metadata, and a batch
 // in doubt is searched for by them, never sent again.
 
-import { type Message, ServerClient } from "postmark";
+import { type Attachment, type Message, ServerClient } from "postmark";
 import * as v from "valibot";
 import { formatMailbox } from "../email/address.ts";
+import { hasFiles } from "../email/email.ts";
 import type { FailedOutcome, Outcome, SearchResult } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {
@@ -19,7 +20,7 @@ import {
   readRetryAfter,
   readSent,
 } from "./http.ts";
-import type { Outgoing, Provider } from "./provider.ts";
+import { attachedFiles, type Outgoing, type OutgoingEmail, type Provider } from "./provider.ts";
 
 export interface PostmarkSettings {
   readonly serverToken: string;
@@ -52,8 +53,9 @@ export function createPostmark(settings: PostmarkSettings): Provider {
     credential: digestOf(baseUrl, serverToken),
     ...(searchWaitMs !== undefined && { searchWaitMs }),
     async send(outgoing, signal) {
-      const reply = await request(signal, (client) => client.sendEmailBatch(messagesOf(outgoing)));
-      return readSent(reply, outgoing.emails.length, dialect);
+      const messages = outgoing.emails.map((email) => messageOf(email, outgoing));
+      const reply = await request(signal, (client) => client.sendEmailBatch(messages));
+      return readSent(reply, outgoing.emails, dialect);
     },
     async search(outgoing, signal) {
       const found = new Map<string, string>();
@@ -89,19 +91,44 @@ export function createPostmark(settings: PostmarkSettings): Provider {
         return { detail: `the token is valid${note}`, account: String(body.ID) };
       });
     },
+    async findWarning(signal) {
+      const reply = await request(signal, (client) =>
+        client.getMessageStream(encodeURIComponent(messageStream)),
+      );
+      if (reply.kind !== "answer" || !reply.ok || !v.is(stream, reply.body)) return undefined;
+      if (reply.body.MessageStreamType !== "Broadcasts") return undefined;
+      return `the message stream ${messageStream} is for broadcasts: Postmark replaces List-Unsubscribe in its emails, and adds a footer`;
+    },
   };
 }
 
-function messagesOf(outgoing: Outgoing): Message[] {
-  return outgoing.emails.map(({ id, email }) => ({
+function messageOf(outgoing: OutgoingEmail, { batchId, context }: Outgoing): Message {
+  const { id, email } = outgoing;
+  const { tags = [], headers, cc, bcc } = email;
+  const tag = tags.find(([name]) => name === "tag")?.[1];
+  return {
     From: formatMailbox(email.from, email.from_name),
     To: formatMailbox(email.to, email.to_name),
+    ...(cc !== undefined && { Cc: cc.join(", ") }),
+    ...(bcc !== undefined && { Bcc: bcc.join(", ") }),
     ...(email.reply_to !== undefined && { ReplyTo: email.reply_to }),
     Subject: email.subject,
+    ...(tag !== undefined && { Tag: tag }),
     TextBody: email.body,
     ...(email.html !== undefined && { HtmlBody: email.html }),
-    MessageStream: outgoing.context,
-    Metadata: { email_id: id, batch_id: outgoing.batchId },
+    MessageStream: context,
+    ...(headers !== undefined && { Headers: headers.map(([Name, Value]) => ({ Name, Value })) }),
+    Metadata: { email_id: id, batch_id: batchId, ...Object.fromEntries(tags) },
+    ...(hasFiles(email) && { Attachments: filesOf(outgoing) }),
+  };
+}
+
+function filesOf(outgoing: OutgoingEmail): Attachment[] {
+  return attachedFiles(outgoing).map(({ filename, content_type, content_id, content }) => ({
+    Name: filename,
+    Content: content.toBase64(),
+    ContentType: content_type,
+    ContentID: content_id === undefined ? null : `cid:${content_id}`,
   }));
 }
 
@@ -109,11 +136,17 @@ const integer = v.pipe(v.number(), v.integer());
 const ownRefusal = v.object({ ErrorCode: integer, Message: v.string() });
 /** The answer of `GET /server`. */
 const server = v.object({ ID: integer, DeliveryType: v.optional(v.unknown()) });
+/** The answer of `GET /message-streams/{id}`. */
+const stream = v.object({ MessageStreamType: v.string() });
 /** A 2xx: one item for each email, in the order of the request. */
 const ownAcceptance = v.array(
   v.union([
     // "Message accepted, but delivery may be delayed." comes without a code.
-    v.object({ ErrorCode: v.nullish(v.literal(0)), MessageID: v.string() }),
+    v.object({
+      ErrorCode: v.nullish(v.literal(0)),
+      MessageID: v.string(),
+      Message: v.fallback(v.string(), ""),
+    }),
     v.object({ ErrorCode: v.pipe(integer, v.notValue(0)), Message: v.string() }),
   ]),
 );
@@ -137,16 +170,18 @@ function searchPage(batchId: string) {
 }
 
 const dialect: Dialect = {
-  readOutcomes(body) {
+  readOutcomes(body, emails) {
     const parsed = v.safeParse(ownAcceptance, body);
     if (!parsed.success) return mismatchOf(parsed.issues);
-    return parsed.output.map((item): Outcome => {
-      if ("MessageID" in item) return { kind: "accepted", providerMessageId: item.MessageID };
-      return outcomeOfCode(item, reasonFor(item));
+    return parsed.output.map((item, index): Outcome => {
+      const recipients = recipientsOf(emails[index]);
+      if (!("MessageID" in item)) return outcomeOfCode(item, reasonFor(item), recipients.length);
+      const note = noteIn(item.Message, recipients);
+      return { kind: "accepted", providerMessageId: item.MessageID, ...(note !== undefined && { note }) };
     });
   },
   /** The status counts first. The code in the body reuses the numbers of statuses with other meanings. */
-  readRefusal(status, body) {
+  readRefusal(status, body, emails) {
     if (!v.is(ownRefusal, body)) {
       // The form of Postmark's 429 is not documented: any JSON is believed, and so is an empty body.
       const isOwn = status === 429 && body !== undefined;
@@ -158,7 +193,7 @@ const dialect: Dialect = {
     if (status === 401 || status === 403) return { kind: "accountRefused", reason };
     // The answer is a refusal that says "OK".
     if (body.ErrorCode === 0) return { kind: "unknown", reason, own: true };
-    return outcomeOfCode(body, reason);
+    return outcomeOfCode(body, reason, Math.max(1, ...emails.map((email) => recipientsOf(email).length)));
   },
   readRate: (headers) => readRetryAfter(headers),
 };
@@ -175,8 +210,15 @@ const rejections: ReadonlySet<number> = new Set([
   11, 300, 402, 403, 409, 410, 411, 1101, 1109, 1120, 1121, 1122, 1123,
 ]);
 
-/** The outcome by Postmark's error code, which comes for a request or for one email in it. */
-function outcomeOfCode(refusal: v.InferOutput<typeof ownRefusal>, reason: string): FailedOutcome {
+/**
+ * The outcome by Postmark's error code, which comes for a request or for one email in it.
+ * @param recipients how many the email has
+ */
+function outcomeOfCode(
+  refusal: v.InferOutput<typeof ownRefusal>,
+  reason: string,
+  recipients: number,
+): FailedOutcome {
   const { ErrorCode: number, Message: message } = refusal;
   if (number === 300 && /sender signature|verified/i.test(message)) return { kind: "senderRefused", reason };
   if (rejections.has(number)) return { kind: "rejected", reason, stable: true };
@@ -184,8 +226,10 @@ function outcomeOfCode(refusal: v.InferOutput<typeof ownRefusal>, reason: string
     case 400: // the sender has no signature
     case 401: // or one that is not confirmed
       return { kind: "senderRefused", reason };
-    case 406: // an inactive recipient, which can become active
-      return { kind: "rejected", reason, stable: false };
+    case 406: // an inactive recipient, which can become active; the others may get the email all the same
+      return recipients > 1
+        ? { kind: "unknown", reason, own: true, isRefusal: true }
+        : { kind: "rejected", reason, stable: false };
     case 100: // maintenance
       return { kind: "unavailable", reason, own: true };
     case 101: // internal error
@@ -195,6 +239,26 @@ function outcomeOfCode(refusal: v.InferOutput<typeof ownRefusal>, reason: string
     default: // token, approval, credits, stream, allowed addresses, and codes that never come from sending
       return { kind: "accountRefused", reason };
   }
+}
+
+function recipientsOf(outgoing: OutgoingEmail | undefined): readonly string[] {
+  if (outgoing === undefined) return [];
+  const { to, cc = [], bcc = [] } = outgoing.email;
+  return [to, ...cc, ...bcc];
+}
+
+/** Names the recipients that an accepted email is not delivered to, if Postmark says that there are some. */
+function noteIn(message: string, recipients: readonly string[]): string | undefined {
+  if (!/\bwill not deliver to\b/i.test(message)) return undefined;
+  const words = new Set(
+    message
+      .toLowerCase()
+      .split(/[\s,;:]+/)
+      .map((word) => word.replace(/\.$/, "")),
+  );
+  const inactive = recipients.filter((address) => words.has(address.toLowerCase()));
+  const names = inactive.length > 0 ? inactive.join(", ") : "some recipients";
+  return `Postmark does not deliver it to ${names}: inactive after a bounce or a complaint`;
 }
 
 function unreadableSearch(fault: string): SearchResult {

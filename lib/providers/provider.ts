@@ -2,6 +2,7 @@
 // outcomes, decides nothing, and never throws for an answer or a broken connection.
 
 import type { Email } from "../email/email.ts";
+import type { Attachment } from "../email/fields.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 
 /** The emails of one request. Its bytes depend on this value alone, and are part of the stored format. */
@@ -18,6 +19,15 @@ export interface OutgoingEmail {
   readonly email: Email;
   /** The contents of its attachments, in their order. */
   readonly files?: readonly Uint8Array[];
+}
+
+/** The files of an email with their contents. Throws if any is missing: no email is sent without its files. */
+export function attachedFiles({
+  email: { attachments = [] },
+  files = [],
+}: OutgoingEmail): readonly (Attachment & { readonly content: Uint8Array })[] {
+  if (files.length !== attachments.length) throw new TypeError("the files of an email are missing");
+  return attachments.map((about, index) => ({ ...about, content: files[index]! }));
 }
 
 export interface Provider {
@@ -45,6 +55,8 @@ export interface Provider {
   readonly searchWaitMs?: number;
   /** Checks, by a request that sends nothing, whether the provider can be reached and accepts the credential. */
   check(signal: AbortSignal): Promise<CheckResult>;
+  /** What the provider changes in the emails of this context, if it says so: a warning for the operator. */
+  findWarning?(signal: AbortSignal): Promise<string | undefined>;
 }
 
 /** `answered`: the provider's API itself answered, even if it refused: JSON with a status under 500. */

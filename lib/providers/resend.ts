@@ -1,9 +1,11 @@
-// Resend: batches in permissive mode under an idempotency key. A request depends on the batch alone and never changes
-// between attempts, since Resend refuses a key that was used with other bytes.
+// Resend: batches in permissive mode under an idempotency key, and an email with files alone, since batches drop them. A
+// request depends on the batch alone and never changes between attempts: Resend refuses a key that was used with other
+// bytes.
 
 import { Resend } from "resend";
 import * as v from "valibot";
 import { formatMailbox, isAddress } from "../email/address.ts";
+import { hasFiles } from "../email/email.ts";
 import type { FailedOutcome, Outcome } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
 import {
@@ -18,7 +20,7 @@ import {
   readRetryAfter,
   readSent,
 } from "./http.ts";
-import type { Outgoing, Provider } from "./provider.ts";
+import { attachedFiles, type OutgoingEmail, type Provider } from "./provider.ts";
 
 export interface ResendSettings {
   readonly apiKey: string;
@@ -53,10 +55,17 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
     maxRate: 2,
     context: "",
     credential: digestOf(baseUrl, apiKey),
-    async send(outgoing, signal) {
-      const options = { idempotencyKey: outgoing.batchId, batchValidation: "permissive" } as const;
-      const reply = await request(signal, (client) => client.batch.send(messagesOf(outgoing), options));
-      return readSent(reply, outgoing.emails.length, dialect);
+    async send({ batchId: idempotencyKey, emails }, signal) {
+      const withFiles = emails.find(({ email }) => hasFiles(email));
+      if (withFiles !== undefined) {
+        if (emails.length > 1) throw new TypeError("an email with files is not alone");
+        const message = messageWithFiles(withFiles);
+        const reply = await request(signal, (client) => client.emails.send(message, { idempotencyKey }));
+        return readSent(reply, emails, singleDialect);
+      }
+      const options = { idempotencyKey, batchValidation: "permissive" } as const;
+      const reply = await request(signal, (client) => client.batch.send(emails.map(messageOf), options));
+      return readSent(reply, emails, dialect);
     },
     async check(signal) {
       const reply = await request(signal, (client) => client.domains.list());
@@ -70,16 +79,41 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
   };
 }
 
-function messagesOf(outgoing: Outgoing) {
-  return outgoing.emails.map(({ id, email }) => ({
+function messageOf({ id, email }: OutgoingEmail) {
+  const { tags = [], headers, cc, bcc } = email;
+  return {
     from: formatMailbox(email.from, email.from_name),
     to: formatMailbox(email.to, email.to_name),
+    ...(cc !== undefined && { cc: [...cc] }),
+    ...(bcc !== undefined && { bcc: [...bcc] }),
     ...(email.reply_to !== undefined && { replyTo: email.reply_to }),
     subject: email.subject,
     text: email.body,
     ...(email.html !== undefined && { html: email.html }),
-    tags: [{ name: "email_id", value: id }],
+    ...(headers !== undefined && { headers: Object.fromEntries(headers) }),
+    tags: [["email_id", id] as const, ...tags].map(([name, value]) => ({ name, value })),
+  };
+}
+
+function messageWithFiles(outgoing: OutgoingEmail) {
+  const attachments = attachedFiles(outgoing).map(({ filename, content_type, content_id, content }) => ({
+    filename,
+    content,
+    // Resend accepts a type that contradicts the extension, and then never sends the email. It may know an extension by
+    // another type than we do.
+    ...(isTypeNeeded(filename, content_type) && { contentType: content_type }),
+    ...(content_id !== undefined && { contentId: content_id }),
   }));
+  return { ...messageOf(outgoing), attachments };
+}
+
+function typeOfName(filename: string): string | undefined {
+  const type = Bun.file(`file.${filename.slice(filename.lastIndexOf(".") + 1)}`).type.replace(/;.*/, "");
+  return type === "application/octet-stream" ? undefined : type;
+}
+
+function isTypeNeeded(filename: string, type: string): boolean {
+  return type.includes(";") || typeOfName(filename) === undefined;
 }
 
 const domainList = v.object({ data: v.array(v.unknown()) });
@@ -90,8 +124,11 @@ const ownAcceptance = v.object({
   errors: v.nullish(v.array(v.object({ index: v.number(), message: v.fallback(v.string(), "") })), []),
 });
 
+/** A 2xx to a single email. */
+const singleAcceptance = v.object({ id: v.string() });
+
 const dialect: Dialect = {
-  readOutcomes(body, count) {
+  readOutcomes(body, { length: count }) {
     const parsed = v.safeParse(ownAcceptance, body);
     if (!parsed.success) return mismatchOf(parsed.issues);
     const { data, errors } = parsed.output;
@@ -127,6 +164,16 @@ const dialect: Dialect = {
       // A used-up quota comes with the `retry-after` of the rate limit, one second, which says nothing about the quota.
       ...(!isQuota && readRetryAfter(headers)),
     };
+  },
+};
+
+const singleDialect: Dialect = {
+  ...dialect,
+  readOutcomes(body) {
+    const parsed = v.safeParse(singleAcceptance, body);
+    return parsed.success
+      ? [{ kind: "accepted", providerMessageId: parsed.output.id }]
+      : mismatchOf(parsed.issues);
   },
 };
 

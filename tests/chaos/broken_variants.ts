@@ -479,8 +479,8 @@ export const variants: readonly Variant[] = [
     patches: [
       {
         file: "lib/providers/resend.ts",
-        from: "{ idempotencyKey: outgoing.batchId,",
-        to: "{ idempotencyKey: crypto.randomUUID(),",
+        from: "send({ batchId: idempotencyKey, emails }, signal) {",
+        to: "send({ emails }, signal) {\n      const idempotencyKey = crypto.randomUUID();",
       },
     ],
     under: resetAfterAccepting,

@@ -29,6 +29,15 @@ export function outgoing(count = 2, context = ""): Outgoing {
   };
 }
 
+/** An email with a file, which Resend takes alone. */
+export function outgoingWithFile(content: Uint8Array = Buffer.from("%PDF")): Outgoing {
+  const [first] = outgoing(1).emails;
+  const sha256 = new Bun.CryptoHasher("sha256").update(content).digest("hex");
+  const file = { filename: "a.pdf", content_type: "application/pdf", size: content.byteLength, sha256 };
+  const email = { ...first!.email, attachments: [file] };
+  return { ...outgoing(0), emails: [{ id: first!.id, email, files: [content] }] };
+}
+
 export interface Side {
   readonly name: "resend" | "postmark";
   readonly fake: Fake<object>;

@@ -86,6 +86,31 @@ describe("check: postmark", () => {
     });
   });
 
+  const warningIn = async (messageStream: string) => {
+    const baseUrl = postmark.fake.url;
+    const provider = createPostmark({ serverToken: "fake-token", baseUrl, messageStream });
+    return provider.findWarning!(AbortSignal.timeout(patienceMs));
+  };
+
+  test("a stream for broadcasts, which changes emails, is a warning", async () => {
+    expect(await warningIn("broadcast")).toContain("List-Unsubscribe");
+    expect(await warningIn("outbound")).toBeUndefined();
+    expect(await warningIn("no/such stream")).toBeUndefined();
+    expect(postmark.fake.requests.map(({ target }) => target)).toEqual([
+      "/message-streams/broadcast",
+      "/message-streams/outbound",
+      "/message-streams/no%2Fsuch%20stream",
+    ]);
+  });
+
+  test.each([{}, null, { MessageStreamType: 1 }, { ErrorCode: 0 }])(
+    "nothing is said about a stream that Postmark describes as %j",
+    async (json) => {
+      postmark.fake.faults.next(answerInstead(200, json));
+      expect(await warningIn("broadcast")).toBeUndefined();
+    },
+  );
+
   test("a wrong token is reported", async () => {
     const other = createPostmark({
       serverToken: "other",

@@ -1,4 +1,4 @@
-import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { answerInstead } from "../../fakes/faults.ts";
 import type { Outgoing } from "../../lib/providers/provider.ts";
 import { classOf, outgoing, patienceMs, send, startPostmark, wholeOf } from "./adapters.ts";
@@ -102,6 +102,45 @@ describe("postmark: each email", () => {
     expect(
       fake.acceptances.every(({ batch: id, stream }) => id === batch.batchId && stream === "outbound"),
     ).toBe(true);
+  });
+});
+
+describe("postmark: an email of several recipients", () => {
+  const [one] = outgoing(1).emails;
+  const several: Outgoing = {
+    ...outgoing(0),
+    emails: [{ ...one!, email: { ...one!.email, to: "a@b.test", cc: ["aa@b.test"], bcc: ["B@c.test"] } }],
+  };
+  afterEach(() => Object.assign(fake.settings, { inactive: [], someInactive: "accepted" }));
+
+  test("that is accepted for some of them names the others", async () => {
+    fake.settings.inactive = ["aa@b.test", "b@c.test"];
+    const { result } = await send(provider, several);
+    expect(result).toMatchObject({
+      outcomes: [{ kind: "accepted", note: expect.stringContaining("to aa@b.test, B@c.test: inactive") }],
+    });
+  });
+
+  test("has no note if nothing is said about them", async () => {
+    const { result } = await send(provider, several);
+    expect(result.kind === "each" && result.outcomes[0]).not.toHaveProperty("note");
+  });
+
+  test("says that some are inactive if Postmark names them in another way", async () => {
+    const Message = "Message OK, but will not deliver to these inactive addresses: <somebody>.";
+    fake.faults.next(answerInstead(200, [{ ErrorCode: 0, Message, MessageID: "a" }]));
+    expect((await send(provider, several)).result).toMatchObject({
+      outcomes: [{ kind: "accepted", note: expect.stringContaining("to some recipients") }],
+    });
+  });
+
+  test("that is refused for an inactive one may have been sent to the others", async () => {
+    Object.assign(fake.settings, { inactive: ["aa@b.test"], someInactive: "refused" });
+    const refusal = { kind: "unknown", own: true, isRefusal: true };
+    expect((await send(provider, several)).result).toMatchObject({ outcomes: [refusal] });
+    expect(fake.acceptances).toHaveLength(1);
+    fake.faults.next(answerInstead(422, { ErrorCode: 406, Message: "Inactive recipient." }));
+    expect((await send(provider, several)).result).toMatchObject({ outcome: refusal });
   });
 });
 

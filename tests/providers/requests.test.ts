@@ -3,7 +3,9 @@
 
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { Outgoing } from "../../lib/providers/provider.ts";
+import type { Email } from "../../lib/email/email.ts";
+import type { Attachment } from "../../lib/email/fields.ts";
+import type { Outgoing, OutgoingEmail } from "../../lib/providers/provider.ts";
 import { outgoing, send, startPostmark, startResend, wholeOf } from "./adapters.ts";
 
 const sides = [
@@ -25,7 +27,7 @@ beforeEach(() => {
   for (const { fake } of sides) fake.clear();
 });
 
-/** One email with every field and one with the fewest: the input of the golden files, which must never change. */
+/** One email with every field of the first release and one with the fewest: the input of golden files, which never change. */
 const golden: Outgoing = {
   batchId: "01920000-0000-7000-8000-00000000000b",
   context: "",
@@ -50,6 +52,55 @@ const golden: Outgoing = {
   ],
 };
 
+const whole: Email = {
+  ...golden.emails[0]!.email,
+  cc: ["c1@example.org", "c2@example.org"],
+  bcc: ["hidden@example.org"],
+  headers: [
+    ["List-Unsubscribe", "<https://example.com/u?id=1>"],
+    ["List-Unsubscribe-Post", "List-Unsubscribe=One-Click"],
+    ["X-Order", 'a "quoted" \\ value'],
+  ],
+  tags: [
+    ["tag", "order"],
+    ["__proto__", "own"],
+    ["7", "seven"],
+  ],
+  send_at: "2026-12-24T18:00:00.000Z",
+};
+
+const files = [
+  file({ filename: "Rechnung März 伯爵.pdf", content_type: "application/pdf" }, "%PDF"),
+  file({ filename: "logo.png", content_type: "image/png", content_id: "logo.png" }, [0x89, 0x50, 0, 0xff]),
+  file({ filename: "data.unknown", content_type: "text/x-data; charset=iso-8859-1" }, "a,b\n"),
+  file({ filename: "no extension", content_type: "application/octet-stream" }, [0]),
+];
+
+function file(
+  about: Pick<Attachment, "filename" | "content_type" | "content_id">,
+  content: string | readonly number[],
+): { readonly about: Attachment; readonly content: Uint8Array } {
+  const bytes = Buffer.from(content as string);
+  const sha256 = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+  return { about: { ...about, size: bytes.byteLength, sha256 }, content: bytes };
+}
+
+function batchOf(...emails: readonly Omit<OutgoingEmail, "id">[]): Outgoing {
+  return { ...golden, emails: emails.map((email, index) => ({ id: golden.emails[index]!.id, ...email })) };
+}
+
+const withFiles = {
+  email: { ...whole, attachments: files.map(({ about }) => about) },
+  files: files.map(({ content }) => content),
+};
+
+/** By the suffix of their golden file. */
+const goldens: Readonly<Record<string, Outgoing>> = {
+  "": golden,
+  "-whole": batchOf({ email: whole }, { email: golden.emails[1]!.email }),
+  "-files": batchOf(withFiles),
+};
+
 describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", (name, side) => {
   const { fake, provider, headers, secret } = side;
 
@@ -61,10 +112,13 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", 
     return { ...request, body: request.body };
   }
 
-  test("matches the golden file byte for byte", async () => {
-    const request = await requestOf(golden);
-    const head = headers.map((header) => `${header}: ${request.headers[header]}\n`).join("");
-    const file = Bun.file(`${import.meta.dir}/golden/${name}.txt`);
+  test.each(Object.entries(goldens))("matches the golden file byte for byte: %j", async (suffix, batch) => {
+    const request = await requestOf(batch);
+    const head = headers
+      .filter((header) => header in request.headers)
+      .map((header) => `${header}: ${request.headers[header]}\n`)
+      .join("");
+    const file = Bun.file(`${import.meta.dir}/golden/${name}${suffix}.txt`);
     expect(`${request.method} ${request.target}\n${head}\n${request.body}\n`).toBe(await file.text());
   });
 
@@ -75,9 +129,38 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", 
   });
 
   test("contains only fields of the specification, and all required ones", async () => {
-    for (const batch of [golden, outgoing(1), outgoing(provider.batchMax)]) await requestOf(batch);
+    const batches = [...Object.values(goldens), outgoing(1), outgoing(provider.batchMax)];
+    for (const batch of batches) await requestOf({ ...batch, batchId: Bun.randomUUIDv7() });
     expect(fake.violations()).toEqual([]);
-    expect(fake.acceptances).toHaveLength(golden.emails.length + 1 + provider.batchMax);
+    expect(fake.acceptances).toHaveLength(batches.reduce((sum, { emails }) => sum + emails.length, 0));
+  });
+
+  test("carries every field of an email, and every byte of its files", async () => {
+    await requestOf(goldens["-files"]!);
+    const [email] = fake.acceptances;
+    expect(email).toMatchObject({
+      cc: "c1@example.org, c2@example.org",
+      bcc: "hidden@example.org",
+      headers: Object.fromEntries(whole.headers!),
+      attachments: files.map(({ about: { filename, content_type, content_id, size: bytes, sha256 } }) => ({
+        name: filename,
+        type: content_type,
+        ...(content_id !== undefined && { contentId: content_id }),
+        bytes,
+        sha256,
+      })),
+    });
+    expect(Object.entries(email!.labels)).toEqual(
+      expect.arrayContaining(whole.tags!.map(([...pair]) => pair)),
+    );
+    expect(email!.tag).toBe(name === "postmark" ? "order" : undefined);
+    for (const key of ["droppedAttachments", "unsent", "scheduledAt"]) expect(email).not.toHaveProperty(key);
+  });
+
+  test("is never made without the files of an email", async () => {
+    const { email } = withFiles;
+    await expect(send(provider, batchOf({ email }))).rejects.toThrow();
+    expect(fake.requests).toEqual([]);
   });
 
   test("is the same whenever it is sent again", async () => {
@@ -104,7 +187,7 @@ describe.each(sides.map((side) => [side.name, side] as const))("%s: a request", 
     );
   });
 
-  test("enables no tracking and no hidden copies", async () => {
+  test("enables no tracking and adds no copies", async () => {
     const { body } = await requestOf(golden);
     expect(body).not.toMatch(/track|bcc|"cc"/i);
   });

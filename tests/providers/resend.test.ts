@@ -1,6 +1,6 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import { answerInstead } from "../../fakes/faults.ts";
-import { classOf, outgoing, send, startResend, wholeOf } from "./adapters.ts";
+import { classOf, outgoing, outgoingWithFile, send, startResend, wholeOf } from "./adapters.ts";
 
 const { fake, provider } = startResend();
 afterAll(() => fake.stop());
@@ -265,4 +265,30 @@ describe("resend: rate hint", () => {
     fake.faults.next(answerInstead(409, { name: "concurrent_idempotent_requests", message: "Wait." }));
     expect((await send(provider)).rate).toEqual({ retryAfterMs: 2000 });
   });
+});
+
+describe("resend: an email with files", () => {
+  test("travels alone, under the id of its batch as its key", async () => {
+    const batch = outgoingWithFile();
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      expect((await send(provider, batch)).result).toMatchObject({ outcomes: [{ kind: "accepted" }] });
+    }
+    expect(fake.requests.map(({ target }) => target)).toEqual(["/emails", "/emails"]);
+    expect(fake.acceptances.map(({ batch: key }) => key)).toEqual([batch.batchId]);
+  });
+
+  test("is never put into a batch, which would drop them", async () => {
+    const [alone, others] = [outgoingWithFile(), outgoing(1)];
+    const batch = { ...alone, emails: [...alone.emails, ...others.emails] };
+    await expect(send(provider, batch)).rejects.toThrow(TypeError);
+    expect(fake.requests).toEqual([]);
+  });
+
+  test.each([[{ id: "" }], [{ id: null }], [{}], [[{ id: "a" }]], [{ data: [{ id: "a" }] }]])(
+    "is not known to be accepted by the answer %j",
+    async (json) => {
+      fake.faults.next(answerInstead(200, json));
+      expect(await wholeOf(send(provider, outgoingWithFile()))).toBe("unknown");
+    },
+  );
 });

@@ -33,9 +33,13 @@ const failed = (name: string, detail: string): Check => ({ name, ok: false, deta
 
 async function checkProvider(name: ProviderName, config: Config): Promise<Check> {
   const { create, inspect }: Registration = registry[name];
-  const signal = AbortSignal.timeout(config.providerTimeoutMs);
-  const result = inspect?.(config) ?? (await (await create(config)).check(signal));
-  return result.ok ? passed(name, result.detail) : failed(name, result.reason);
+  const signal = () => AbortSignal.timeout(config.providerTimeoutMs);
+  const inspected = inspect?.(config);
+  const provider = inspected ? undefined : await create(config);
+  const result = inspected ?? (await provider!.check(signal()));
+  if (!result.ok) return failed(name, result.reason);
+  const warning = await provider?.findWarning?.(signal());
+  return passed(name, result.detail + warningIn({ warning }));
 }
 
 async function checkStore({ queue, retainMs }: Config): Promise<Check> {
