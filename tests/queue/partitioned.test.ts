@@ -2,7 +2,15 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
-import type { Admin, Batch, Consumer, Producer, Submission } from "../../lib/queue/contract.ts";
+import {
+  type Admin,
+  type Batch,
+  type Consumer,
+  type Producer,
+  type StoreLimits,
+  StoreUnavailable,
+  type Submission,
+} from "../../lib/queue/contract.ts";
 import { createId, partitionOf, tagOf } from "../../lib/queue/redis/partition.ts";
 import { openPartitionedAdmin } from "../../lib/queue/redis/partitioned/admin.ts";
 import { PartitionedConsumer } from "../../lib/queue/redis/partitioned/consumer.ts";
@@ -12,6 +20,7 @@ import { claimRequest } from "../support/claim_request.ts";
 import { eventually } from "../support/eventually.ts";
 import { silent } from "../support/log.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { bytesOf, joined, withFiles } from "./conformance_files.ts";
 import { serving, soon, submission } from "./conformance_tools.ts";
 
 const count = 4;
@@ -64,7 +73,7 @@ async function partitioned() {
     format: (partition: number) => redis.cli("GET", `${tagOf(prefix, partition, count)}:format`),
     setFormat: (partition: number, format: string) =>
       redis.cli("SET", `${tagOf(prefix, partition, count)}:format`, format),
-    produce: () => kept(new PartitionedProducer(options)),
+    produce: (limits: StoreLimits = {}) => kept(new PartitionedProducer({ ...options, ...limits })),
     consume: () => kept(new PartitionedConsumer(options)),
     administer: async () => kept(await openPartitionedAdmin(options)),
     /** Makes a partition unreachable. */
@@ -277,6 +286,70 @@ describe("partitions: a submission", () => {
     expect((await drain(consumer)).toSorted()).toEqual(ids.toSorted());
     queue.revive(1);
     expect(partitionOf(await waiting, count)).toBe(1);
+  });
+
+  test("with files goes to another partition at once if its own is down, and its files with it", async () => {
+    const { queue, producer, consumer, admin } = await running();
+    queue.kill(1);
+    await queue.healthy(producer, [0, 2, 3]);
+    const files = [bytesOf(300_000)];
+    const id = await store(producer, withFiles(files, { id: createId(1, count) }));
+    expect(partitionOf(id, count)).not.toBe(1);
+    expect(await consumer.readFiles(id)).toEqual(joined(files));
+    expect(await admin.readFiles(id)).toEqual(joined(files));
+  });
+
+  test("with files goes to the first partition that comes back while all are down", async () => {
+    const { queue, producer, admin } = await running();
+    for (const number of numbers) queue.kill(number);
+    await queue.healthy(producer, []);
+    const files = [bytesOf(300_000)];
+    const waiting = store(producer, withFiles(files, { id: createId(0, count) }));
+    queue.revive(3);
+    const id = await waiting;
+    expect(partitionOf(id, count)).toBe(3);
+    expect(await admin.readFiles(id)).toEqual(joined(files));
+  });
+
+  test("with files stays where they are, even if that partition goes down before it is stored", async () => {
+    const { queue, producer, admin } = await running();
+    const files = [bytesOf(8 * 1024 * 1024)];
+    const one = withFiles(files, { id: createId(1, count) });
+    const waiting = store(producer, one);
+    const key = `${queue.tag(1)}:files:${one.id}`;
+    await eventually("its first pieces are written", () => redis.cli("EXISTS", key) === "1");
+    queue.kill(1);
+    await queue.healthy(producer, [0, 2, 3]);
+    queue.revive(1);
+    expect(await waiting).toBe(one.id);
+    expect(await admin.readFiles(one.id)).toEqual(joined(files));
+    expect(await eventually("all is settled", async () => (await admin.stats()).fileBytes)).toBe(
+      files[0]!.length,
+    );
+  });
+
+  test("with files in a partition that is down is not taken for one without", async () => {
+    const { queue, producer, consumer, admin } = await running();
+    const id = await store(producer, withFiles([bytesOf(1000)], { id: createId(1, count) }));
+    queue.kill(1);
+    await queue.healthy(consumer, [0, 2, 3]);
+    await expect(consumer.readFiles(id)).rejects.toThrow(StoreUnavailable);
+    await expect(admin.readFiles(id)).rejects.toThrow(StoreUnavailable);
+    queue.revive(1);
+    await queue.healthy(consumer);
+    expect((await consumer.readFiles(id))!.length).toBe(1000);
+  });
+
+  test("with files is refused beyond its partition's part of the limit", async () => {
+    const queue = await partitioned();
+    const producer = queue.produce({ filesMaxBytes: 40_000 });
+    await queue.healthy(producer);
+    const into = (number: number, bytes: number) =>
+      producer.submit(withFiles([bytesOf(bytes)], { id: createId(number, count) }), soon());
+    expect(await into(1, 10_001)).toEqual({ kind: "filesFull" });
+    expect(await into(1, 10_000)).toMatchObject({ kind: "stored" });
+    expect(await into(1, 1)).toEqual({ kind: "filesFull" });
+    expect(await into(2, 10_000)).toMatchObject({ kind: "stored" });
   });
 
   test("in line for a partition that stops answering is handed over; one that was in a write stays", async () => {

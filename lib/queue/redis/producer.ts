@@ -42,6 +42,8 @@ export class RedisProducer implements Producer {
   readonly #store: StoreWatch;
   readonly #writer: GroupCommit<PiecesMissing>;
   readonly #pieces: PieceWriter;
+  /** Submissions whose files are written, or are being written, to this partition. */
+  readonly #staying = new Set<Submission>();
 
   constructor(options: RedisProducerOptions) {
     this.#options = options;
@@ -53,7 +55,8 @@ export class RedisProducer implements Producer {
       againMs,
       readiness: () => this.#store.state,
       commit: (group) => this.#commit(group),
-      ...(options.handOver && { handOver: options.handOver }),
+      handOver: (submission, deadlineMs) =>
+        this.#staying.has(submission) ? undefined : options.handOver?.(submission, deadlineMs),
       onGroup: options.onGroup,
       log: options.log,
     });
@@ -76,16 +79,21 @@ export class RedisProducer implements Producer {
   async submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
     const { id, files = [] } = submission;
     let isWritten = false;
-    for (;;) {
-      const submitted = await this.#writer.submit(submission, deadlineMs);
-      const result =
-        submitted.kind === "piecesMissing" ? await this.#pieces.write(id, files, deadlineMs) : submitted;
-      if (result !== undefined) {
-        const isStored = result.kind === "stored" && result.id === id;
-        if ((isWritten || submitted.kind === "piecesMissing") && !isStored) this.#pieces.drop(id);
-        return result;
+    try {
+      for (;;) {
+        const result = await this.#writer.submit(submission, deadlineMs);
+        if (result.kind !== "piecesMissing") {
+          if (result.kind === "stored" && result.id === id) isWritten = false;
+          return result;
+        }
+        isWritten = true;
+        this.#staying.add(submission);
+        const failure = await this.#pieces.write(id, files, deadlineMs);
+        if (failure !== undefined) return failure;
       }
-      isWritten = true;
+    } finally {
+      this.#staying.delete(submission);
+      if (isWritten) this.#pieces.drop(id);
     }
   }
 

@@ -26,9 +26,7 @@ export class PartitionedProducer implements Producer {
         new RedisProducer({
           ...one,
           filesMaxBytes: one.filesMaxBytes && Math.floor(one.filesMaxBytes / length),
-          // Once its files are written, an email stays where they are.
-          handOver: (submission, deadlineMs) =>
-            submission.files === undefined ? this.#submitElsewhere(submission, deadlineMs) : undefined,
+          handOver: (submission, deadlineMs) => this.#submitElsewhere(submission, deadlineMs),
           onReady: () => {
             for (const partition of this.#partitions) partition.flush();
           },
