@@ -5,7 +5,8 @@
 import { type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Result } from "./decision.ts";
 import type { Ruling, Verdict } from "./decision.ts";
-import { decideEmail, giveBack, markUnreadable, nextPieceMax, splitOff } from "./decide_email.ts";
+import { decideEmail, giveBack, markFilesLost, markUnreadable } from "./decide_email.ts";
+import { nextPieceMax, splitOff } from "./decide_email.ts";
 import {
   decideSearch,
   endDoubt,
@@ -15,6 +16,7 @@ import {
   splitInDoubt,
 } from "./decide_in_doubt.ts";
 import type { FailedOutcome, Outcome } from "./request_outcome.ts";
+import { isNeverBegun } from "./presend.ts";
 import { domainOf, strangersMax } from "./sender_memory.ts";
 
 /**
@@ -27,6 +29,7 @@ export function nextStep(input: DecisionInput, takesNew: boolean): "send" | "sea
   const { batch, policy, nowMs } = input;
   const handBack: Result = { kind: "untouched", delayMs: 0 };
   if (batch.isDamaged) return handBack;
+  if (isInDoubt(batch) && isNeverBegun(input)) return { kind: "neverBegun" };
   if (!isInDoubt(batch)) return takesNew ? "send" : handBack;
   if (isDoubtOver(batch, nowMs) && batch.clockSteppedAtMs === undefined) return handBack;
   if (policy.searchWaitMs !== undefined) return "search";
@@ -48,6 +51,13 @@ export function decide(result: Result, input: DecisionInput): Decision {
       return compose(endDoubt(input), input);
     case "split":
       return compose(splitInDoubt(input), input);
+    case "neverBegun":
+      return compose(
+        forAll(input, (email) => giveBack(email, { delayMs: 0 }, input)),
+        input,
+      );
+    case "filesLost":
+      return compose(setAside(input, result.ids), input);
     case "untouched": {
       const { delayMs } = result;
       const ruling = isInDoubt(input.batch)
@@ -63,16 +73,19 @@ function ruleEach(outcomes: readonly Outcome[], input: DecisionInput): Ruling {
   const { batch, policy } = input;
   const accountWorks = outcomes.some(({ kind }) => kind === "accepted");
   const verdicts: Verdict[] = [];
+  const refusals: { id: string; reason: string }[] = [];
   let uncertain: Extract<Outcome, { kind: "unknown" }> | undefined;
   for (const [index, email] of batch.emails.entries()) {
     const missing = { kind: "unknown", reason: "the answer leaves an email out", own: false } as const;
-    const outcome = outcomes[index] ?? missing;
-    if (outcome.kind === "unknown") uncertain ??= outcome;
-    else verdicts.push(decideEmail(email, outcome, accountWorks, input));
+    const outcome: Outcome = outcomes[index] ?? missing;
+    if (outcome.kind === "unknown") {
+      uncertain ??= outcome;
+      if (outcome.isRefusal) refusals.push({ id: email.id, reason: outcome.reason });
+    } else verdicts.push(decideEmail(email, outcome, accountWorks, input));
   }
   if (uncertain === undefined) return { verdicts };
   // A request under the same key must have the same bytes, so the batch stays whole; a search does not need that.
-  return keepInDoubt(uncertain, input, policy.searchWaitMs === undefined ? [] : verdicts);
+  return keepInDoubt(uncertain, input, policy.searchWaitMs === undefined ? [] : verdicts, refusals);
 }
 
 function ruleWhole(outcome: FailedOutcome, input: DecisionInput): Ruling {
@@ -88,8 +101,11 @@ function ruleWhole(outcome: FailedOutcome, input: DecisionInput): Ruling {
     case "throttled":
     case "unavailable":
       return inDoubt ? keepInDoubt(outcome, input) : ruleAlike(outcome, input);
-    case "unknown":
-      return keepInDoubt(outcome, input);
+    case "unknown": {
+      const [only, ...others] = input.batch.emails;
+      const isOfOne = outcome.isRefusal && only !== undefined && others.length === 0;
+      return keepInDoubt(outcome, input, [], isOfOne ? [{ id: only.id, reason: outcome.reason }] : []);
+    }
     case "keyReused":
       return ruleAlike(outcome, input);
   }
@@ -129,10 +145,20 @@ function forAll({ batch }: DecisionInput, judge: (email: DecodedEmail) => Verdic
   return { verdicts: batch.emails.map(judge) };
 }
 
-/** Unreadable emails become dead letters. The others go back to waiting: the request cannot be made as it was. */
-function setAside(input: DecisionInput): Ruling {
-  const { verdicts } = isInDoubt(input.batch)
-    ? endDoubt(input)
-    : forAll(input, (email) => giveBack(email, { delayMs: 0 }, input));
-  return { verdicts: [...verdicts, ...input.batch.unreadable.map((id) => markUnreadable(id, input))] };
+/**
+ * Unreadable emails become dead letters. The others go back to waiting: the request cannot be made as it was.
+ * @param filesLost ids of emails whose files cannot be read
+ */
+function setAside(input: DecisionInput, filesLost: ReadonlySet<string> = new Set()): Ruling {
+  const { batch } = input;
+  const [ill, whole] = [true, false].map((is) => batch.emails.filter(({ id }) => filesLost.has(id) === is));
+  const rest = { ...input, batch: { ...batch, emails: whole! } };
+  const { verdicts } = isInDoubt(batch)
+    ? endDoubt(rest)
+    : forAll(rest, (email) => giveBack(email, { delayMs: 0 }, input));
+  const dead = [
+    ...batch.unreadable.map((id) => markUnreadable(id, input)),
+    ...ill!.map((email) => markFilesLost(email, input)),
+  ];
+  return { verdicts: [...verdicts, ...dead] };
 }

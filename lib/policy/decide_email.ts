@@ -1,12 +1,13 @@
 // The fate of one email once its outcome is certain, or can no longer be found out. While it is uncertain, the batch is
 // decided as a whole, in decide_in_doubt.ts.
 
+import { hasFiles } from "../email/email.ts";
 import { backoffMs } from "./backoff.ts";
 import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
 import type { Death, DecisionInput, Policy, Verdict } from "./decision.ts";
 import { addAttempts, asDead, type AttemptEnd, encodeMemory, encodeRecord } from "./history.ts";
 import { type History, noHistory } from "./history.ts";
-import type { Outcome } from "./request_outcome.ts";
+import type { Acceptance, Outcome } from "./request_outcome.ts";
 
 /**
  * Largest piece of a batch that may have failed because of one email. A piece that fails again is sent as single
@@ -37,17 +38,19 @@ export function decideEmail(
       isInDoubt(batch) &&
       policy.searchWaitMs === undefined &&
       (isOtherCredential(batch, policy) || isDoubtOver(batch, nowMs));
-    return { ...markSent(before, outcome.providerMessageId, "accepted", input), mayBeDuplicate };
+    return { ...markSent(before, outcome, "accepted", input), mayBeDuplicate };
   }
   if (before.marked) return leaveToMark(before);
   const { kind, reason } = outcome;
   const email = withAttempt(before, kind, reason, input);
   switch (kind) {
     case "rejected":
+      // Every email fits all providers, as far as their rules are known. One may have another rule nevertheless.
+      if (outcome.stable) return withCount("rejected", tryNextProvider(email, reason, input));
       return markDead(email, "rejected", reason, ["rejected"]);
     case "senderRefused": {
       const verdict = tryNextProvider(email, reason, input);
-      return { ...verdict, counts: [...verdict.counts, "rejected"], refusedSender: email.email.from };
+      return { ...withCount("rejected", verdict), refusedSender: email.email.from };
     }
     case "accountRefused": {
       const backsOff = accountWorks || batch.pieceMax !== undefined;
@@ -66,15 +69,19 @@ export function decideEmail(
   }
 }
 
+function withCount(name: string, verdict: Verdict): Verdict {
+  return { ...verdict, counts: [...verdict.counts, name] };
+}
+
 /** Accepted, according to an answer or a search. */
 export function markSent(
   email: DecodedEmail,
-  providerMessageId: string,
+  { providerMessageId, note }: Omit<Acceptance, "kind">,
   end: "accepted" | "recalled",
   input: DecisionInput,
 ): Verdict {
   const { id: batchId, provider } = input.batch;
-  const { id, history } = withAttempt(email, end, undefined, input);
+  const { id, history } = withAttempt(email, end, note, input);
   const record = encodeRecord({ batchId, provider, providerMessageId, atMs: input.nowMs, history });
   return { fate: { id, kind: "sent", record }, counts: ["accepted"], acceptedSender: email.email.from };
 }
@@ -123,14 +130,18 @@ export function splitOff(
   return giveBack(withAttempt(email, "split", reason, input), { delayMs: 0, pieceMax }, input);
 }
 
-/** This provider has just refused the sender: without a request, the email goes to another one, or dies if all refused. */
+/**
+ * This provider has refused the email before, or has just refused its sender: without a request, the email goes to
+ * another one, or dies if all refused.
+ */
 export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
-  const reason = "the provider refuses this sender";
+  const isKnown = email.history.refusedBy.includes(input.batch.provider);
+  const reason = isKnown ? "the provider has refused it before" : "the provider refuses this sender";
   const verdict = tryNextProvider(withAttempt(email, "handedOver", reason, input), reason, input);
   return verdict.death === undefined ? { ...verdict, counts: ["handed_over"] } : verdict;
 }
 
-/** The providers that may still take it once this batch's provider has refused its sender. */
+/** The providers that may still take it once this batch's provider has refused it. */
 export function othersFor(
   { history: { refusedBy } }: DecodedEmail,
   { batch, policy: { providers } }: DecisionInput,
@@ -152,6 +163,13 @@ function tryNextProvider(before: DecodedEmail, reason: string, input: DecisionIn
  */
 export function leaveToMark({ id, history }: DecodedEmail): Verdict {
   return { fate: { id, kind: "dead", history: encodeMemory(history) }, counts: [] };
+}
+
+/** Its files are missing or damaged in the store. It is never sent without them. */
+export function markFilesLost(email: DecodedEmail, { batch }: DecisionInput): Verdict {
+  if (email.marked) return leaveToMark(email);
+  const doubted = email.history.doubted || isInDoubt(batch);
+  return markDead(withHistory(email, { doubted }), "unreadable", "its files cannot be read from the store");
 }
 
 /** An email that cannot be decoded would hold up its batch forever. Its text is kept. */
@@ -214,9 +232,11 @@ interface RetryTime {
 }
 
 /** Any provider may take it; if all but one have refused it, that one is named, to save the others a claim. */
-function scheduleRetry({ id, history }: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
+function scheduleRetry({ id, email, history }: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
   const { batch, policy } = input;
-  const { delayMs, pieceMax = batch.pieceMax } = when;
+  const { delayMs } = when;
+  // One that this provider takes only alone is not put together with others again.
+  const pieceMax = hasFiles(email) && !policy.batchesFiles ? 1 : (when.pieceMax ?? batch.pieceMax);
   const left = policy.providers.filter((name) => !history.refusedBy.includes(name));
   const only = when.only ?? (left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined);
   return {
@@ -238,15 +258,16 @@ export function backoff(attempt: number, { policy, random }: DecisionInput): num
 }
 
 /**
- * Submitted, or last retried by an operator, so long ago that a failure may end it. For an hour after a step of the
+ * Due for the first time, or last retried by an operator, so long ago that a failure may end it. For an hour after a step of the
  * store's clock no email is late, since ages cannot be trusted.
  */
 export function isLate(
-  { submittedAtMs, history }: DecodedEmail,
+  { email: { send_at }, submittedAtMs, history }: DecodedEmail,
   { batch, policy, nowMs }: DecisionInput,
 ): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
-  return nowMs - (history.replayedAtMs ?? submittedAtMs) >= policy.giveUpAfterMs;
+  const dueAtMs = send_at === undefined ? submittedAtMs : Math.max(submittedAtMs, Date.parse(send_at));
+  return nowMs - (history.replayedAtMs ?? dueAtMs) >= policy.giveUpAfterMs;
 }
 
 /** The email, with the attempt that has just ended. */

@@ -31,10 +31,11 @@ export function keepInDoubt(
   outcome: FailedOutcome,
   input: DecisionInput,
   verdicts: readonly Verdict[] = [],
+  refusals: Notes["refusals"] = [],
 ): Ruling {
   const { batch, policy } = input;
   const { kind, reason } = outcome;
-  const notes = afterFailure(outcome, input);
+  const notes = { ...afterFailure(outcome, input), ...(refusals.length > 0 && { refusals }) };
   const emails = batch.emails.map((email) => withAttempt(email, kind, reason, input));
   const [only, ...others] = emails;
   // A single email is given up while in doubt. If it can be searched for, it is given up only after the search.
@@ -105,13 +106,17 @@ export function postpone(delayMs: number, input: DecisionInput): Ruling {
   return { verdicts: [], rest: restUntil(delayMs, input.batch.notes, input) };
 }
 
-/** A search was answered. Emails that it found were sent; the others are sent again only after searches that count. */
+/**
+ * A search was answered. Emails that it found were sent. After searches that count, the others are sent again, except for
+ * those that the provider said it refused: that is believed then.
+ */
 export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
   const { batch, policy, nowMs } = input;
   const missing = batch.emails.filter(({ id }) => !found.has(id));
   const verdicts = batch.emails.flatMap((email) => {
     const messageId = found.get(email.id);
-    return messageId === undefined ? [] : [markSent(email, messageId, "recalled", input)];
+    if (messageId === undefined) return [];
+    return [markSent(email, { providerMessageId: messageId }, "recalled", input)];
   });
   if (missing.length === 0) return { verdicts };
 
@@ -121,7 +126,13 @@ export function decideSearch(found: ReadonlyMap<string, string>, input: Decision
     : (policy.account ?? batch.notes.account);
   const looks = batch.notes.looks + (doesSearchCount(account, input) ? 1 : 0);
   if (looks >= searchesNeeded || missing.every(({ marked }) => marked)) {
-    const lost = missing.map((email) => resendAfterDoubt(email, "notFound", missing.length, input));
+    const refusals = new Map(batch.notes.refusals.map(({ id, reason }) => [id, reason]));
+    const lost = missing.map((email) => {
+      const refusal = refusals.get(email.id);
+      if (refusal === undefined || email.marked)
+        return resendAfterDoubt(email, "notFound", missing.length, input);
+      return markDead(withAttempt(email, "notFound", undefined, input), "rejected", refusal, ["rejected"]);
+    });
     return { verdicts: [...verdicts, ...lost] };
   }
   const attempt = { provider: batch.provider, atMs: nowMs, outcome: "notFound" } as const;

@@ -1,7 +1,7 @@
 // The decision about a batch, as a value for the worker to carry out, and what a decision is made from.
 
 import type { EmailFate, Settlement } from "../queue/contract.ts";
-import type { DecodedBatch } from "./batch.ts";
+import type { DecodedBatch, DecodedEmail } from "./batch.ts";
 import { judgeProvider, type Outcome, type ProviderHealth } from "./request_outcome.ts";
 import type { SearchResult, SendResult } from "./request_outcome.ts";
 
@@ -10,7 +10,7 @@ export interface RetrySettings {
   /** Backoff, ms. */
   readonly retryBaseMs: number;
   readonly retryMaxMs: number;
-  /** Since submission or an operator's last retry, ms: after it a failure may end an email, see decide_email.ts. */
+  /** Since submission, `send_at` or an operator's last retry, ms: after it a failure may end an email, see decide_email.ts. */
   readonly giveUpAfterMs: number;
   /** Since doubt was recorded, ms: after it a batch of several emails may be split, see decide_in_doubt.ts. */
   readonly doubtSplitAfterMs: number;
@@ -22,6 +22,8 @@ export interface RetrySettings {
 export interface Policy extends RetrySettings {
   /** Since doubt was recorded, ms: from then on an empty search counts. Undefined if the provider cannot be searched. */
   readonly searchWaitMs: number | undefined;
+  /** Whether it takes an email with files in a request with others. */
+  readonly batchesFiles: boolean;
   /** Digest of the credential that the request is made with. */
   readonly credential: string;
   /** Which of the provider's accounts that credential belongs to, if this worker has asked. */
@@ -53,6 +55,10 @@ export type Result =
   | { readonly kind: "ended" }
   /** There is evidence that one of its emails is at fault: no request was made. */
   | { readonly kind: "split" }
+  /** No request with this batch was ever made, and none can be made with it. */
+  | { readonly kind: "neverBegun" }
+  /** The files of these emails are missing or damaged in the store: no request was made. */
+  | { readonly kind: "filesLost"; readonly ids: ReadonlySet<string> }
   /** Never begun under this lease: handed back, and not to be claimed again for `delayMs`. */
   | { readonly kind: "untouched"; readonly delayMs: number };
 
@@ -75,6 +81,12 @@ export interface Verdict {
   readonly refusedSender?: string;
   readonly acceptedSender?: string;
   readonly mayBeDuplicate?: boolean;
+}
+
+/** The emails that stay in a batch, and what becomes of the others. */
+export interface Separation {
+  readonly emails: readonly DecodedEmail[];
+  readonly verdicts: readonly Verdict[];
 }
 
 /** The decisions about the emails of a batch. */

@@ -26,7 +26,7 @@ export interface Attempt {
   /** The store's time, Unix ms. */
   readonly atMs: number;
   readonly outcome: AttemptEnd;
-  /** At most {@link reasonMax} UTF-16 units. */
+  /** Why it failed, or what the provider said about an acceptance. At most {@link reasonMax} UTF-16 units. */
   readonly reason?: string | undefined;
 }
 
@@ -115,6 +115,8 @@ const notesSchema = v.pipe(
     isBlamed: v.optional(v.boolean(), false),
     /** The provider's account that the batch's own credential belongs to, once a worker has asked. */
     account: v.optional(v.string()),
+    /** Emails that the provider says it refused, though it may have taken them for some recipients. */
+    refusals: v.optional(v.pipe(v.array(v.object({ id: v.string(), reason: v.string() })), v.readonly()), []),
   }),
   v.transform(withAttempts),
 );
@@ -145,6 +147,7 @@ export const noNotes: Notes = {
   baseline: undefined,
   isBlamed: false,
   account: undefined,
+  refusals: [],
 };
 
 /** The inverse of {@link encodeMemory}. Throws on text that it did not write. */

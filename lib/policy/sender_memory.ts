@@ -1,10 +1,9 @@
 // A worker's memory of senders at one provider, and which emails of a batch therefore travel together. Addresses
 // that the provider refused lately go to another without a request; senders of domains that it is not known to accept
-// travel apart, since one refused sender may refuse a whole request. The bytes of a request never change after it was
-// first made, so only a batch that was never begun is changed.
+// travel apart, since one refused sender may refuse a whole request.
 
-import { type DecodedEmail, isInDoubt } from "./batch.ts";
-import { compose, type Decision, type DecisionInput, type Verdict } from "./decision.ts";
+import type { DecodedEmail } from "./batch.ts";
+import type { DecisionInput, Separation, Verdict } from "./decision.ts";
 import { giveBack, handOver, leaveToMark, othersFor } from "./decide_email.ts";
 
 /** Each is a name -> until when it is remembered, ms by the caller's clock. */
@@ -60,18 +59,12 @@ export function domainOf(from: string): string {
 }
 
 /**
- * Chooses the emails of a batch that its first request is made of, perhaps none.
+ * The emails whose senders may share a request.
  * @param senders   those that are remembered at the batch's provider
  * @param sendersMs now, by the clock of `senders`
- * @returns `decision` is about the others, before the request; undefined if there are none
  */
-export function presend(
-  input: DecisionInput,
-  senders: KnownSenders,
-  sendersMs: number,
-): { readonly emails: readonly DecodedEmail[]; readonly decision?: Decision } {
+export function separateSenders(input: DecisionInput, senders: KnownSenders, sendersMs: number): Separation {
   const { batch } = input;
-  if (isInDoubt(batch)) return { emails: batch.emails };
   const groups = Map.groupBy(batch.emails, (email) => groupOf(email, input, senders, sendersMs));
   const { here = [], stranger = [], lastChance = [], elsewhere = [], sent = [] } = Object.fromEntries(groups);
   // One kind of sender in one request: the known ones, or the kind that has been due longest, so that none starves.
@@ -85,10 +78,7 @@ export function presend(
     ...elsewhere.map((email) => handOver(email, input)),
     ...apart.map((email) => giveBack(email, { delayMs: 0, pieceMax }, input)),
   ];
-  if (verdicts.length === 0) return { emails };
-  const decision = compose({ verdicts }, input);
-  if (emails.length === 0) return { emails, decision };
-  return { emails, decision: { ...decision, settlement: { ...decision.settlement, keepsLease: true } } };
+  return { emails, verdicts };
 }
 
 /**

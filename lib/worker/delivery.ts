@@ -4,31 +4,34 @@
 import { describe } from "../runtime/errors.ts";
 import { decodeBatch, type DecodedBatch, isInDoubt } from "../policy/batch.ts";
 import { decide, nextStep } from "../policy/decide_batch.ts";
-import type { Decision, DecisionInput, Policy } from "../policy/decision.ts";
+import type { Decision, DecisionInput, Policy, Result } from "../policy/decision.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
-import { presend } from "../policy/sender_memory.ts";
+import { carriesFiles, presend } from "../policy/presend.ts";
+import { encodedFileBytes, fileBytes, requestTimes } from "../policy/request_budget.ts";
 import { kindOf } from "../providers/failure_reason.ts";
 import type { Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
 import { type Claim, outlasts } from "../queue/claimant.ts";
 import { type DeliveryContext, reportDead } from "./delivery_context.ts";
+import type { FileMemory } from "./file_memory.ts";
+import { type BatchFiles, noFiles, readFiles } from "./file_reader.ts";
 import type { Admission } from "./provider_state.ts";
 
 /** The first and the longest pause before a settlement is repeated, ms. */
 const pauseMinMs = 50;
 const pauseMaxMs = 1000;
-/** Stored bytes for which a request gets one more second. */
-const bytesPerSecond = 256 * 1024;
-/** Time reserved for the settlement, between the request and the end of the lease, ms. */
-const settleMarginMs = 1000;
+/** Delay of a batch whose files the store did not give, ms. */
+const filesPauseMs = 1000;
+
+const untouched: Result = { kind: "untouched", delayMs: 0 };
+
+type Answer = { readonly result: SendResult | SearchResult; readonly rate: RateHint };
 
 export class Delivery {
   readonly #context: DeliveryContext;
   readonly #claim: Claim;
   readonly #batch: Batch;
   readonly #answeredAtMs = performance.now();
-  /** Longest that a request with this batch may take, ms. */
-  readonly #timeoutMs: number;
   /** Names the batch in the log. */
   readonly #about: { readonly batch: string; readonly provider: string };
   /** The batch without the emails that left it before its first request. */
@@ -44,12 +47,21 @@ export class Delivery {
     this.#context = context;
     this.#claim = claim;
     this.#batch = batch;
-    const bytes = batch.emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
-    this.#timeoutMs = settings.providerTimeoutMs + 1000 * Math.floor(bytes / bytesPerSecond);
     this.#about = { batch: batch.id, provider: batch.provider };
     this.#open = decodeBatch(batch);
     const providers = [...new Set([...settings.providers, ...batch.servedProviders])];
-    this.#policy = { ...settings, providers, searchWaitMs: undefined, credential: "", question: "none" };
+    const unknown = {
+      searchWaitMs: undefined,
+      batchesFiles: true,
+      credential: "",
+      question: "none",
+    } as const;
+    this.#policy = { ...settings, providers, ...unknown };
+  }
+
+  /** Whether its request has files. */
+  carriesFiles({ batchesFiles }: Provider): boolean {
+    return carriesFiles(this.#open, batchesFiles);
   }
 
   /**
@@ -69,8 +81,12 @@ export class Delivery {
   /**
    * Makes a request or a search, and settles the batch. Never rejects: a batch that cannot be settled stays leased, and
    * is claimed again when the lease has expired.
+   * @param takesFiles whether its request may have files
    */
-  async run(admission: Admission): Promise<void> {
+  async run(
+    admission: Admission,
+    { memory, takesFiles }: { readonly memory: FileMemory; readonly takesFiles: boolean },
+  ): Promise<void> {
     const { log } = this.#context;
     const { state } = admission;
     const { credential } = state.provider;
@@ -87,10 +103,12 @@ export class Delivery {
     try {
       // A mixed-up reply would give one provider's batch to the other.
       if (batch.provider !== state.name) throw new Error(`claimed for ${batch.provider}`);
-      const step = await this.#prepare(admission);
+      const step = await this.#prepare(admission, takesFiles);
       if (step === undefined) return;
+      const answer = await this.#attempt(state.provider, step, memory);
+      if (!("result" in answer)) return void (await this.#carryOut(decide(answer, this.#input)));
 
-      const { result, rate } = await this.#request(state.provider, step);
+      const { result, rate } = answer;
       const decision = decide(result, this.#input);
       const change = state.learn(this.#context, admission, this.#open, decision, rate);
       this.#rate = change && { ...change, credential };
@@ -124,35 +142,67 @@ export class Delivery {
   }
 
   /** Settles the emails that the request leaves out. Returns undefined if there is no request to make. */
-  async #prepare({ state, question }: Admission): Promise<"send" | "search" | undefined> {
-    const { credential, search } = state.provider;
+  async #prepare(
+    { state, question }: Admission,
+    takesFiles: boolean,
+  ): Promise<"send" | "search" | undefined> {
+    const { credential, search, batchesFiles } = state.provider;
     const searchWaitMs = search === undefined ? undefined : this.#context.settings.searchWaitMs;
-    this.#policy = { ...this.#policy, searchWaitMs, credential, question };
+    this.#policy = { ...this.#policy, searchWaitMs, batchesFiles, credential, question };
     const step = nextStep(this.#input, state.weight > 0);
     if (typeof step !== "string") return void (await this.#carryOut(decide(step, this.#input)));
-    const { emails, decision } = presend(this.#input, state.senders, performance.now());
+    const { emails, decision } = presend(this.#input, state.senders, performance.now(), takesFiles);
     if (decision !== undefined) {
       const { leaseHeld } = await this.#carryOut(decision);
       if (!leaseHeld || emails.length === 0) return undefined;
       this.#open = { ...this.#open, emails };
     }
     this.#policy = await state.inform(this.#context, this.#input, step);
-    const leaseMs = this.#batch.leaseEndsAtMs - this.#batch.nowMs;
-    const needMs = this.#timeoutMs + Math.min(settleMarginMs, leaseMs / 4);
-    if (!outlasts(this.#claim, leaseMs, needMs)) return void (await this.handBack(0));
     return step;
+  }
+
+  /** Makes the request, or returns why it cannot be made now. */
+  async #attempt(provider: Provider, step: "send" | "search", memory: FileMemory): Promise<Answer | Result> {
+    // A search carries no files.
+    const carried = step === "send" ? this.#open.emails.map(({ email }) => email) : [];
+    const bytes = carried.reduce((sum, email) => sum + fileBytes(email), 0);
+    const texts = this.#batch.emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+    const encoded = carried.reduce((sum, email) => sum + encodedFileBytes(email), texts);
+    const { providerTimeoutMs } = this.#context.settings;
+    const leaseMs = this.#batch.leaseEndsAtMs - this.#batch.nowMs;
+    const { timeoutMs, needMs } = requestTimes(encoded, { providerTimeoutMs, leaseMs });
+    const free = bytes === 0 ? () => {} : await memory.take(bytes, leaseMs - needMs);
+    if (free === undefined) return untouched;
+    try {
+      const files = bytes === 0 ? noFiles : await readFiles(this.#context.consumer, this.#open.emails);
+      if (files.lost.size > 0) return { kind: "filesLost", ids: files.lost };
+      if (!outlasts(this.#claim, leaseMs, needMs)) return untouched;
+      return await this.#request(provider, step, files, timeoutMs);
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      this.#context.log.warn("files-unread", { ...this.#about, reason: error.message });
+      return { kind: "untouched", delayMs: filesPauseMs };
+    } finally {
+      free();
+    }
   }
 
   async #request(
     provider: Provider,
     request: "send" | "search",
-  ): Promise<{ result: SendResult | SearchResult; rate: RateHint }> {
+    { contents }: BatchFiles,
+    timeoutMs: number,
+  ): Promise<Answer> {
     const { log, observer } = this.#context;
-    const { id, context, emails } = this.#open;
+    const { id, context } = this.#open;
+    const emails = this.#open.emails.map((one) => {
+      const files = contents.get(one.id);
+      return files === undefined ? one : { ...one, files };
+    });
     const outgoing = { batchId: id, context, emails };
     const startMs = performance.now();
-    const signal = AbortSignal.timeout(this.#timeoutMs);
-    let answer: { result: SendResult | SearchResult; rate: RateHint };
+    const signal = AbortSignal.timeout(timeoutMs);
+    let answer: Answer;
     try {
       answer = await (request === "search" && provider.search !== undefined
         ? provider.search(outgoing, signal)

@@ -10,6 +10,7 @@ import type { Claim } from "../queue/claimant.ts";
 import { Claims, dueCountMax, type PlannedClaim } from "./claims.ts";
 import { Delivery } from "./delivery.ts";
 import type { DeliveryContext } from "./delivery_context.ts";
+import { FileMemory } from "./file_memory.ts";
 import type { Admission, ProviderState } from "./provider_state.ts";
 
 /** Longest sleep, since a wake-up may be lost, ms. */
@@ -23,6 +24,8 @@ const storePauseMs = 100;
 /** Delay of the next claim, and of the batch, if too few replicas hold a claim, ms. */
 const replicaPauseMs = 1000;
 
+/** Most bytes of files, as they are stored, that are under way at once. In a request they take about five times as much. */
+const filesBytesMax = 48 * 1024 * 1024;
 /** Most deliveries that are not settled, for each slot: they hold their batches in memory. */
 const unsettledFactor = 4;
 
@@ -33,8 +36,9 @@ export class Dispatcher {
   readonly #inFlight = new Set<Promise<void>>();
   /** Deliveries that are not settled, also without a slot. */
   readonly #unsettled = new Set<Promise<void>>();
-  /** How many deliveries with a slot deliver pieces or batches in doubt, which may hang. */
+  /** How many deliveries with a slot may be slow: of pieces and batches in doubt, which may hang, and of files. */
   #suspects = 0;
+  readonly #memory = new FileMemory(filesBytesMax);
   /** Ends the loop's sleep or, while it is awake, its next one. */
   #wakeup = Promise.withResolvers<void>();
   #shares: Shares = new Map();
@@ -76,8 +80,7 @@ export class Dispatcher {
   async #round(): Promise<number> {
     const nowMs = performance.now();
     const openings = this.#states.map((state) => ({ state, ...state.openingAt(nowMs) }));
-    // Leaves a slot for each other provider. Otherwise one that hangs would take all of them.
-    const most = Math.max(1, this.#context.settings.concurrency - (this.#states.length - 1));
+    const most = this.#slotsMax;
     const requests = openings.filter(({ state, kind }) => kind === "request" && state.inFlight < most);
     const admitted = requests.map(({ state }) => state);
     const open = requests.filter(({ atMs }) => atMs <= nowMs).map(({ state }) => state);
@@ -220,7 +223,22 @@ export class Dispatcher {
       this.#shares = charge(this.#shares, eligible, batch.provider, batch.emails.length);
     }
     const delivery = new Delivery(this.#context, claim, batch);
-    this.#occupy(this.#slotOf(delivery, delivery.run(admission)), source !== "emails");
+    // Files that come among new emails while they may have no more slots leave the batch, and wait apart.
+    const takesFiles = source !== "emails" || !this.#isSuspectsFull;
+    const isSuspect = source !== "emails" || (takesFiles && delivery.carriesFiles(state.provider));
+    const done = delivery.run(admission, { memory: this.#memory, takesFiles });
+    this.#occupy(this.#slotOf(delivery, done), isSuspect);
+  }
+
+  /** Most slots of one provider, one of which is left for each other one: otherwise one that hangs would take all. */
+  get #slotsMax(): number {
+    return Math.max(1, this.#context.settings.concurrency - (this.#states.length - 1));
+  }
+
+  /** Suspects never take every slot of a provider, if it has several. */
+  get #isSuspectsFull(): boolean {
+    const { concurrency } = this.#context.settings;
+    return concurrency > 1 && this.#suspects >= Math.max(1, this.#slotsMax - 1);
   }
 
   /**
@@ -229,9 +247,7 @@ export class Dispatcher {
    */
   #sourcesFor({ state, admitted }: Admission): readonly ClaimSource[] {
     const { sources, provider } = state;
-    const { concurrency } = this.#context.settings;
-    if (concurrency > 1 && this.#suspects >= concurrency - 1)
-      return sources.filter((one) => one === "emails");
+    if (this.#isSuspectsFull) return sources.filter((one) => one === "emails");
     if (admitted.kind !== "halfOpen") return sources;
     const order: readonly ClaimSource[] =
       admitted.isBlind || provider.search !== undefined

@@ -11,6 +11,7 @@ import {
   decided,
   each,
   email,
+  fileOf,
   historyOf,
   hourMs,
   inDoubt,
@@ -44,6 +45,14 @@ const struck = (strikes: number): Partial<DecodedBatch> => ({
 const answered: Policy = { ...policy, question: "answered" };
 const untouched: Result = { kind: "untouched", delayMs: 0 };
 const postmark: Partial<DecodedBatch> = { provider: "postmark" };
+/** Postmark has said that it refused the email "a", which has several recipients. */
+const partlyRefused = (looks: number): Partial<DecodedBatch> => ({
+  ...postmark,
+  ...inDoubt,
+  notes: { ...noNotes, looks, refusals: [{ id: "a", reason: "inactive" }] },
+});
+const withFiles = [email("a", fileOf(10)), email("b"), email("c", fileOf(10))];
+const filesLost = (...ids: string[]): Result => ({ kind: "filesLost", ids: new Set(ids) });
 const searchFailed: Result = { kind: "failed", outcome: outcomes.unavailable };
 
 type Row = [subject: string, batch: DecodedBatch, result: Result, decision: string, policy?: Policy];
@@ -51,7 +60,18 @@ type Row = [subject: string, batch: DecodedBatch, result: Result, decision: stri
 const rows: Row[] = [
   // One email, never in doubt
   ["an accepted email is sent", batch(one), each("accepted"), "a sent"],
-  ["a rejected email is dead", batch(one), each("rejected"), "a dead: bad address"],
+  [
+    "a rejected email goes to the next provider immediately",
+    batch(one),
+    each("rejected"),
+    "a due postmark 0",
+  ],
+  [
+    "an email that every provider rejects is dead",
+    batch(refusedElsewhere),
+    each("rejected"),
+    "a dead: refused by every provider: bad address",
+  ],
   ["an email whose rejection may change is dead too", batch(one), whole("unstable"), "a dead: not today"],
   [
     "an email of a refused sender goes to the next provider immediately",
@@ -212,7 +232,7 @@ const rows: Row[] = [
     "each email has its own outcome",
     batch(three),
     each("accepted", "rejected", "senderRefused"),
-    "a sent; b dead: bad address; c due postmark 0",
+    "a sent; b due postmark 0; c due postmark 0",
   ],
   [
     "a rejected batch continues immediately in pieces of eight",
@@ -286,7 +306,7 @@ const rows: Row[] = [
     each("accepted", "unavailable", "senderRefused"),
     "a sent; b due any 500; c due postmark 0",
   ],
-  ["a stable rejection ends doubt", batch(one, inDoubt), whole("rejected"), "a dead: bad address"],
+  ["a stable rejection ends doubt", batch(one, inDoubt), whole("rejected"), "a due postmark 0"],
   [
     "a stable rejection splits a batch in doubt",
     batch(two, inDoubt),
@@ -425,12 +445,88 @@ const rows: Row[] = [
   [
     "an email that was in doubt before dies with an unknown outcome",
     batch(doubted),
-    whole("rejected"),
-    "a dead: outcome unknown: bad address",
+    each("unstable"),
+    "a dead: outcome unknown: not today",
   ],
   ["an email that was in doubt before can be sent", batch(doubted), whole("unavailable"), "a due any 500"],
 
+  // Files
+  [
+    "an email with files goes on alone from a provider that takes them alone",
+    batch(withFiles, { pieceMax: 8 }),
+    whole("rejected"),
+    "a due any 0 in 1; b due any 0 in 1; c due any 0 in 1",
+  ],
+  [
+    "an email with files that failed there is retried alone",
+    batch(withFiles.slice(0, 1)),
+    whole("unavailable"),
+    "a due any 500 in 1",
+  ],
+  [
+    "at another provider an email with files is retried in batches",
+    batch(withFiles, postmark),
+    whole("unavailable"),
+    "a due any 500; b due any 500; c due any 500",
+    { ...policy, batchesFiles: true },
+  ],
+  [
+    "a batch that was never begun is sent on, although its lease has expired",
+    batch(withFiles, { leaseExpired: true }),
+    { kind: "neverBegun" },
+    "a due any 0 in 1; b due any 0; c due any 0 in 1",
+  ],
+  [
+    "an email without its files is dead, and the others go on",
+    batch(withFiles),
+    filesLost("a"),
+    "b due any 0; c due any 0 in 1; a dead: its files cannot be read from the store",
+  ],
+  [
+    "an email in doubt without its files is dead with an unknown outcome",
+    batch(withFiles.slice(0, 1), inDoubt),
+    filesLost("a"),
+    "a dead: outcome unknown: its files cannot be read from the store",
+  ],
+  [
+    "an email that was accepted meanwhile needs no files",
+    batch([email("a", { ...fileOf(10), marked: true })], inDoubt),
+    filesLost("a"),
+    "a dead: undefined",
+  ],
+
+  // Scheduled emails
+  [
+    "GIVE_UP_AFTER counts from the time at which an email was to be sent",
+    batch([email("a", { ...old, send_at: new Date(nowMs - 71 * hourMs).toISOString() })]),
+    whole("maintenance"),
+    "a due any 500",
+    answered,
+  ],
+  [
+    "a time before the submission does not count",
+    batch([email("a", { ...old, send_at: new Date(nowMs - 99 * hourMs).toISOString() })]),
+    whole("maintenance"),
+    "a dead: gave up: 503",
+    answered,
+  ],
+
   // Searches
+  [
+    "a refused email of several recipients is searched for, and no other",
+    batch(two, postmark),
+    each("partlyRefused", "accepted"),
+    "b sent; rest 1000",
+    searchPolicy,
+  ],
+  ["it was sent if the search finds it", batch(one, partlyRefused(1)), searched("a"), "a sent", searchPolicy],
+  [
+    "it is refused if two searches do not find it, and the others are sent again",
+    batch(two, partlyRefused(1)),
+    searched(),
+    "a dead: inactive; b due any 0 in 1",
+    searchPolicy,
+  ],
   [
     "emails that a search finds are sent",
     batch(two, { ...postmark, ...inDoubt }),
@@ -543,9 +639,16 @@ describe("decide: counters and reports", () => {
     expect(settlement.counts).toEqual({
       "accepted:resend": 2,
       "rejected:resend": 2,
-      "dead:resend": 1,
-      "retried:resend": 2,
+      "retried:resend": 3,
     });
+  });
+
+  test("what a provider says about an acceptance is kept with it", () => {
+    const accepted = { ...outcomes.accepted, note: "not to b@example.org" };
+    const { settlement } = decided(batch(one), { kind: "each", outcomes: [accepted] }, policy);
+    const [fate] = settlement.fates;
+    const { history } = decodeRecord(fate?.kind === "sent" ? fate.record : "");
+    expect(history.attempts.kept).toMatchObject([{ outcome: "accepted", reason: "not to b@example.org" }]);
   });
 
   test("emails are counted as unknown once, when they enter doubt", () => {
@@ -568,12 +671,12 @@ describe("decide: counters and reports", () => {
   test("dead letters are reported with their cause", () => {
     const { dead } = decided(
       batch([...one, ...doubted.map((email) => ({ ...email, id: "d" }))]),
-      each("rejected", "rejected"),
+      each("unstable", "unstable"),
       policy,
     );
     expect(dead).toEqual([
-      { id: "a", cause: "rejected", reason: "bad address", outcomeUnknown: false },
-      { id: "d", cause: "rejected", reason: "bad address", outcomeUnknown: true },
+      { id: "a", cause: "rejected", reason: "not today", outcomeUnknown: false },
+      { id: "d", cause: "rejected", reason: "not today", outcomeUnknown: true },
     ]);
   });
 
@@ -590,6 +693,8 @@ describe("decide: counters and reports", () => {
     [each("accepted", "accountRefused"), "success"],
     [each("rejected", "accountRefused"), "accountRefused"],
     [whole("rejected"), "success"],
+    [each("partlyRefused"), "success"],
+    [each("partlyRefused", "accountRefused"), "accountRefused"],
     [whole("senderRefused"), "success"],
     [whole("keyReused"), "success"],
     [whole("maintenance"), "failure"],
@@ -614,6 +719,7 @@ describe("decide: counters and reports", () => {
     [each("throttled", "accountRefused"), "bad key"],
     [each("rejected", "throttled"), "slow down"],
     [whole("rejected"), undefined],
+    [each("partlyRefused"), undefined],
     [whole("senderRefused"), undefined],
     [whole("keyReused"), undefined],
     [whole("unavailable"), "refused"],

@@ -16,6 +16,7 @@ export const policy: Policy = {
   retryMaxMs: hourMs,
   giveUpAfterMs: 72 * hourMs,
   searchWaitMs: undefined,
+  batchesFiles: false,
   providers: ["resend", "postmark"],
   credential: "key",
   doubtSplitAfterMs: 120_000,
@@ -27,12 +28,21 @@ export const searchPolicy: Policy = { ...policy, searchWaitMs: 60_000 };
 const content: Email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" };
 
 /** The fields of an email that a test sets; `from` is its sender. */
-export type EmailOver = Partial<Omit<DecodedEmail, "email">> & { readonly from?: string };
+export type EmailOver = Partial<Omit<DecodedEmail, "email">> &
+  Pick<Partial<Email>, "from" | "attachments" | "send_at">;
 
-export function email(id: string, { from = content.from, ...over }: EmailOver = {}): DecodedEmail {
+/** A file of this many bytes. */
+export const fileOf = (size: number): Pick<Email, "attachments"> => ({
+  attachments: [{ filename: "a.pdf", content_type: "application/pdf", size, sha256: "" }],
+});
+
+export function email(
+  id: string,
+  { from = content.from, attachments, send_at, ...over }: EmailOver = {},
+): DecodedEmail {
   return {
     id,
-    email: { ...content, from },
+    email: { ...content, from, ...(attachments && { attachments }), ...(send_at && { send_at }) },
     submittedAtMs: nowMs - 5_000,
     history: noHistory,
     marked: false,
@@ -81,9 +91,13 @@ export const outcomes = {
   maintenance: { kind: "unavailable", reason: "503", own: true },
   unknown: { kind: "unknown", reason: "reset", own: false },
   serverError: { kind: "unknown", reason: "500", own: true },
+  partlyRefused: { kind: "unknown", reason: "inactive", own: true, isRefusal: true },
   keyReused: { kind: "keyReused", reason: "other bytes" },
   named: { kind: "senderRefused", reason: "not verified", domain: "example.org" },
-} as const satisfies Record<Outcome["kind"] | "unstable" | "maintenance" | "serverError" | "named", Outcome>;
+} as const satisfies Record<
+  Outcome["kind"] | "unstable" | "maintenance" | "serverError" | "partlyRefused" | "named",
+  Outcome
+>;
 
 export type OutcomeName = keyof typeof outcomes;
 
@@ -156,10 +170,11 @@ export const anyEmails: fc.Arbitrary<DecodedEmail[]> = fc
       submittedAtMs: fc.constantFrom(nowMs - 1_000, nowMs - 100 * hourMs),
       history: anyHistory,
       marked: fc.boolean(),
+      files: fc.constantFrom({}, fileOf(10), fileOf(4_000_000)),
     }),
     { minLength: 1, maxLength: 12 },
   )
-  .map((all) => all.map((one, index) => email(`e${index}`, one)));
+  .map((all) => all.map(({ files, ...one }, index) => email(`e${index}`, { ...one, ...files })));
 
 export const anyBatch: fc.Arbitrary<DecodedBatch> = fc
   .record({

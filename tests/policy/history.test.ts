@@ -78,6 +78,8 @@ describe("history", () => {
     expect(encodeMemory({ ...noNotes, strikes: 2, baseline, isBlamed: true, account: "7" })).toBe(
       '{"strikes":2,"baseline":{"credential":"key","acceptances":4},"isBlamed":true,"account":"7"}',
     );
+    const refusals = [{ id: "a", reason: "no" }];
+    expect(encodeMemory({ ...noNotes, refusals })).toBe('{"refusals":[{"id":"a","reason":"no"}]}');
     expect(
       encodeRecord({ batchId: "b", provider: "resend", providerMessageId: "m", atMs: 9, history: noHistory }),
     ).toBe('{"batchId":"b","provider":"resend","providerMessageId":"m","atMs":9,"history":{}}');

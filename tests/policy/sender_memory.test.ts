@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isInDoubt } from "../../lib/policy/batch.ts";
 import { noHistory } from "../../lib/policy/history.ts";
-import { domainOf, type KnownSenders, noSenders, presend, remember } from "../../lib/policy/sender_memory.ts";
+import { presend } from "../../lib/policy/presend.ts";
+import { domainOf, type KnownSenders, noSenders, remember } from "../../lib/policy/sender_memory.ts";
 import {
   anyBatch,
   batch,
@@ -26,7 +27,7 @@ const isKnown = ({ accepted }: KnownSenders, from: string, atMs: number) =>
   accepted.get(domainOf(from))! > atMs;
 
 function outcomeOf(given: ReturnType<typeof batch>, senders = refusing, atMs = 1): string {
-  return inWords(presend(inputOf(given), senders, atMs));
+  return inWords(presend(inputOf(given), senders, atMs, true));
 }
 
 /** Describes in words which emails leave the batch, and which are sent. */
@@ -67,7 +68,7 @@ describe("senders", () => {
 
   test("an email accepted meanwhile is not sent again if the batch was not begun", () => {
     const marked = email("b", { marked: true });
-    const result = presend(inputOf(batch([email("a"), marked])), noSenders, 1);
+    const result = presend(inputOf(batch([email("a"), marked])), noSenders, 1, true);
     expect(result.decision?.settlement.fates.map(({ id, kind }) => [id, kind])).toEqual([["b", "dead"]]);
     expect(result.emails.map(({ id }) => id)).toEqual(["a"]);
     expect(outcomeOf(batch([email("a"), marked], inDoubt))).toBe("send a b");
@@ -94,7 +95,7 @@ describe("senders", () => {
   });
 
   test("a move to another provider is an attempt in the history, with a counter of its own", () => {
-    const result = presend(inputOf(batch([email("a", bad)])), refusing, 1);
+    const result = presend(inputOf(batch([email("a", bad)])), refusing, 1, true);
     if (result.decision === undefined) throw new Error("sent");
     expect(historyOf(result.decision, "a")).toMatchObject({ refusedBy: ["resend"], tries: 0 });
     expect(historyOf(result.decision, "a").attempts.kept[0]?.outcome).toBe("handedOver");
@@ -105,7 +106,7 @@ describe("senders", () => {
     const stranger = { from: "me@example.org" };
     const knowing = remember(noSenders, { refused: [], accepted: ["shop@example.com"] }, 0);
     const outcome = (given: ReturnType<typeof batch>, senders = knowing, settings = policy) =>
-      inWords(presend(inputOf(given, settings), senders, 1));
+      inWords(presend(inputOf(given, settings), senders, 1, true));
 
     test("senders of a domain that it is not known to accept wait for a separate turn", () => {
       expect(outcome(batch([email("a"), email("b", stranger), email("c")]))).toBe(
@@ -147,7 +148,7 @@ describe("senders", () => {
     fc.assert(
       fc.property(anyBatch, fc.subarray(["shop@example.com", "news@example.com"]), (given, refused) => {
         const senders = remember(noSenders, { refused, accepted: ["me@example.org"] }, 0);
-        const { emails, decision } = presend(inputOf(given), senders, 1);
+        const { emails, decision } = presend(inputOf(given), senders, 1, true);
         const fates = decision?.settlement.fates ?? [];
         if (isInDoubt(given)) expect(fates).toEqual([]);
         expect([...fates, ...emails].map(({ id }) => id).sort()).toEqual(
@@ -156,7 +157,7 @@ describe("senders", () => {
         expect(decision?.settlement.keepsLease ?? false).toBe(decision !== undefined && emails.length > 0);
         // Preparing the same batch again changes nothing.
         const next = { ...given, emails };
-        expect(presend(inputOf(next), senders, 1)).toEqual({ emails });
+        expect(presend(inputOf(next), senders, 1, true)).toEqual({ emails });
       }),
     );
   });

@@ -714,7 +714,7 @@ inWorld("emails that die together are logged in few lines, with the kind of fail
   expect(lines.flatMap((line) => line["ids"]).toSorted()).toEqual(ids.toSorted());
   const { batch } = lines[0]!;
   for (const line of lines)
-    expect(line).toMatchObject({ batch, provider: "resend", cause: "rejected", reason: "refused" });
+    expect(line).toMatchObject({ batch, provider: "resend", cause: "refusedByAll", reason: "refused" });
 });
 
 inWorld(

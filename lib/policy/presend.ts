@@ -1,0 +1,80 @@
+// Which emails of a claimed batch its first request is made of. The others leave the batch before: senders that travel
+// apart, and emails whose files do not fit. The bytes of a request never change after it was first made, so only a batch
+// that was never begun is changed.
+
+import { hasFiles } from "../email/email.ts";
+import { type DecodedBatch, type DecodedEmail, isInDoubt } from "./batch.ts";
+import { compose, type Decision, type DecisionInput, type Separation } from "./decision.ts";
+import { giveBack } from "./decide_email.ts";
+import { requestBytes, sharedBytesMax } from "./request_budget.ts";
+import { type KnownSenders, separateSenders } from "./sender_memory.ts";
+
+/**
+ * Chooses the emails of a batch that its first request is made of, perhaps none.
+ * @param senders     those that are remembered at the batch's provider
+ * @param sendersMs   now, by the clock of `senders`
+ * @param takesFiles  whether the request may have files: too many others that have some may be under way
+ * @returns `decision` is about the others, before the request; undefined if there are none
+ */
+export function presend(
+  input: DecisionInput,
+  senders: KnownSenders,
+  sendersMs: number,
+  takesFiles: boolean,
+): { readonly emails: readonly DecodedEmail[]; readonly decision?: Decision } {
+  const { batch } = input;
+  if (isInDoubt(batch)) return { emails: batch.emails };
+  const bySender = separateSenders(input, senders, sendersMs);
+  const { emails, verdicts: others } = separateFiles(bySender.emails, input, takesFiles);
+  const verdicts = [...bySender.verdicts, ...others];
+  if (verdicts.length === 0) return { emails };
+  const decision = compose({ verdicts }, input);
+  if (emails.length === 0) return { emails, decision };
+  return { emails, decision: { ...decision, settlement: { ...decision.settlement, keepsLease: true } } };
+}
+
+/** Emails that leave because of their files travel alone next, which any provider takes. */
+function separateFiles(
+  emails: readonly DecodedEmail[],
+  input: DecisionInput,
+  takesFiles: boolean,
+): Separation {
+  if (!emails.some(({ email }) => hasFiles(email))) return { emails, verdicts: [] };
+  const kept = new Set(keepFiles(emails, input, takesFiles));
+  const verdicts = emails
+    .filter((email) => !kept.has(email))
+    .map((email) => giveBack(email, { delayMs: 0, pieceMax: 1 }, input));
+  return { emails: [...kept], verdicts };
+}
+
+function keepFiles(
+  emails: readonly DecodedEmail[],
+  { policy }: DecisionInput,
+  takesFiles: boolean,
+): readonly DecodedEmail[] {
+  if (!takesFiles || !policy.batchesFiles) {
+    const small = emails.filter(({ email }) => !hasFiles(email));
+    return small.length === 0 && takesFiles ? emails.slice(0, 1) : small;
+  }
+  let bytes = 0;
+  return emails.filter(({ email }, index) => {
+    const added = requestBytes(email);
+    const fits = index === 0 || bytes + added <= sharedBytesMax;
+    if (fits) bytes += added;
+    return fits;
+  });
+}
+
+/** Whether its next request has files. */
+export function carriesFiles({ emails }: Pick<DecodedBatch, "emails">, batchesFiles: boolean): boolean {
+  const count = emails.filter(({ email }) => hasFiles(email)).length;
+  return batchesFiles ? count > 0 : count === emails.length;
+}
+
+/**
+ * A batch with an email that travels alone and has not left it: no request is made with it, so none was made, although
+ * its lease has expired.
+ */
+export function isNeverBegun({ batch: { emails }, policy }: DecisionInput): boolean {
+  return !policy.batchesFiles && emails.length > 1 && emails.some(({ email }) => hasFiles(email));
+}

@@ -1,0 +1,42 @@
+import { expect, test } from "bun:test";
+import { FileMemory } from "../../lib/worker/file_memory.ts";
+
+const hourMs = 3_600_000;
+
+test("file memory: requests wait for room, the first one before the others", async () => {
+  const memory = new FileMemory(10);
+  const taken: string[] = [];
+  const take = async (name: string, bytes: number) => {
+    const free = await memory.take(bytes, hourMs);
+    taken.push(name);
+    return free!;
+  };
+  const [a, b] = [await take("a", 6), await take("b", 4)];
+  const c = take("c", 5);
+  const d = take("d", 1);
+  // There is room for "d", but "c" came first.
+  b();
+  await Promise.resolve();
+  expect(taken).toEqual(["a", "b"]);
+  a();
+  await Promise.all([c, d]);
+  expect(taken).toEqual(["a", "b", "c", "d"]);
+});
+
+test("file memory: one that waited too long gets none, and the next one may have it", async () => {
+  const memory = new FileMemory(10);
+  const free = await memory.take(8, hourMs);
+  const [late, next] = [memory.take(5, 1), memory.take(2, hourMs)];
+  expect(await late).toBeUndefined();
+  expect(await next).toBeFunction();
+  free!();
+  expect(await memory.take(8, hourMs)).toBeFunction();
+});
+
+test("file memory: files larger than all of it have it alone", async () => {
+  const memory = new FileMemory(10);
+  const free = await memory.take(100, hourMs);
+  expect(await memory.take(1, 1)).toBeUndefined();
+  free!();
+  expect(await memory.take(1, 1)).toBeFunction();
+});
