@@ -137,6 +137,58 @@ test.each(pairs)(
   },
 );
 
+test.each(pairs)(
+  "queue move: %s, dead letters move with their files, copies and tags",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { queue, admin, move } = one;
+    const files = [new Uint8Array(700_000).fill(7), new Uint8Array([0, 255, 10])];
+    const attachments = files.map((content, i) => ({
+      filename: `${i}.bin`,
+      content_type: "application/octet-stream",
+      size: content.length,
+      sha256: new Bun.CryptoHasher("sha256").update(content).digest("hex"),
+    }));
+    const email = { attachments, bcc: ["b@example.org"], tags: [["campaign", "welcome"]] } as const;
+    const whole = await queue.dead(2, "no", {}, email, files);
+    const plain = await queue.dead(2);
+    const shown = await Promise.all([...whole, ...plain].map((id) => queue.admin.show(id)));
+    await move(0, "--close");
+    expect(await move()).toMatchObject({ dead_letters_moved: 4, failed: [], left: { dead: 0 } });
+    expect(await Promise.all([...whole, ...plain].map((id) => admin.show(id)))).toEqual(shown);
+    for (const id of whole) {
+      expect(Buffer.concat(files).equals((await admin.readFiles(id))!)).toBe(true);
+      expect(await queue.admin.readFiles(id)).toBeUndefined();
+    }
+    const bytes = async (of: Admin) => (await of.stats()).fileBytes;
+    expect([await bytes(queue.admin), await bytes(admin)]).toEqual([0, 2 * 700_003]);
+    await one.close();
+  },
+);
+
+test.each(pairs)(
+  "queue move: %s, does not wait for scheduled emails, and says until when a worker has to stay",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { source, queue, file, move } = one;
+    const send_at = new Date(Date.now() + 10 * 24 * 3_600_000).toISOString();
+    const scheduled = await queue.submit(2, { send_at });
+    await move(0, "--close");
+    expect(await move(1)).toMatchObject({
+      step: "emptied",
+      left: { scheduled: 2, waiting: 0, dead: 0 },
+      scheduled_until: send_at,
+    });
+    const { code, stdout } = await runCli(source, "queue", "move", file);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^Left in the old queue: 2 scheduled \(the last is due in \d+[dh]\)$/m);
+    expect(stdout).toContain(`keep one of its workers running until ${send_at}`);
+    await runCli(source, "queue", "delete", ...scheduled);
+    expect(await move()).toMatchObject({ left: { scheduled: 0 } });
+    await one.close();
+  },
+);
+
 test("queue move: moves back what it has moved", async () => {
   const one = await prepare(stack.settings, stack.embedded);
   const { source, target, queue, admin, move } = one;

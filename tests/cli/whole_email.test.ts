@@ -1,7 +1,8 @@
 // What the operator's commands show of copies, headers, tags, attachments and scheduled emails.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { jsonOfCli, runCli } from "../support/cli.ts";
+import { tmpdir } from "node:os";
+import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { useProcesses } from "../support/processes.ts";
 import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
 
@@ -31,6 +32,19 @@ const email = {
     ["__proto__", "x"],
   ],
 } as const;
+
+/** Runs `queue show --attachment`, whose output is no text. */
+async function attachmentOf(env: Readonly<Record<string, string>>, id: string, number: string) {
+  const child = Bun.spawn(cliCommand("queue", "show", id, "--attachment", number), {
+    env: { PATH: process.env["PATH"] ?? "", ...env },
+    cwd: tmpdir(),
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([child.stdout.bytes(), child.stderr.text()]);
+  return { code: await child.exited, stdout: Buffer.from(stdout), stderr };
+}
 
 describe.each([
   ["the embedded queue", () => stack.embedded()],
@@ -76,5 +90,107 @@ describe.each([
       const { stdout } = await runCli(env, "queue", "list", state);
       expect(JSON.stringify(listed) + stdout).not.toMatch(/bcc|hidden|secret/);
     }
+  });
+
+  test("show --attachment writes the bytes of one attachment, and nothing else", async () => {
+    const { env, queue } = await open();
+    const [id = ""] = await queue.submit(1, { attachments }, files);
+    for (const [i, content] of files.entries()) {
+      const ran = await attachmentOf(env, id, `${i + 1}`);
+      expect({ ...ran, stdout: ran.stdout.equals(content) }).toEqual({ code: 0, stdout: true, stderr: "" });
+    }
+    expect(await attachmentOf(env, id, "4")).toMatchObject({ code: 1, stderr: `${id} has 3 attachments\n` });
+    const [plain = ""] = await queue.submit(1);
+    expect(await attachmentOf(env, plain, "1")).toMatchObject({
+      code: 1,
+      stderr: `${plain} has 0 attachments\n`,
+    });
+    for (const [args, reason] of [
+      [["--attachment", "0"], "--attachment 0 is not a whole number of at least 1"],
+      [["--attachment", "1", "--json"], "Use either --attachment or --json, not both"],
+    ] as const)
+      expect(await runCli(env, "queue", "show", id, ...args)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining(reason),
+      });
+    const child = cliInTerminal(env, ["queue", "show", id, "--attachment", "1"]);
+    expect(await child.exited).toBe(2);
+    expect(child.shown()).toContain("does not write to a terminal: add > FILE");
+    expect(child.shown()).not.toContain("first");
+  });
+
+  test("show --attachment says that the content is gone with a sent or deleted email", async () => {
+    const { env, queue } = await open();
+    const [sent = ""] = await queue.sent(1, { attachments }, files);
+    const shown = await jsonOfCli(env, ["queue", "show", sent]);
+    expect(shown).toMatchObject({ state: "sent", attachments });
+    expect(await attachmentOf(env, sent, "1")).toMatchObject({
+      code: 1,
+      stderr: `${sent} was sent: its content is no longer kept\n`,
+    });
+    const [deleted = ""] = await queue.submit(1, { attachments }, files);
+    await runCli(env, "queue", "delete", deleted);
+    expect(await attachmentOf(env, deleted, "1")).toMatchObject({
+      code: 1,
+      stderr: `${deleted} was deleted: nothing of it is kept\n`,
+    });
+    expect((await queue.admin.stats()).fileBytes).toBe(0);
+  });
+
+  test("show --attachment reports content that is not what was submitted", async () => {
+    const { env, queue } = await open();
+    const altered = files.map((content, i) => (i === 1 ? new Uint8Array(content.length) : content));
+    const [id = ""] = await queue.submit(1, { attachments }, altered);
+    expect(await attachmentOf(env, id, "1")).toMatchObject({ code: 0, stderr: "" });
+    const { code, stdout, stderr } = await attachmentOf(env, id, "2");
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `Attachment 2 of ${id} is damaged: it is not what was submitted\n`,
+    });
+    expect(stdout.equals(altered[1]!)).toBe(true);
+  });
+
+  test("stats counts the bytes of attachments until their emails are sent or deleted", async () => {
+    const { env, queue } = await open();
+    expect((await runCli(env, "queue", "stats")).stdout).not.toContain("Attachments");
+    const [id = ""] = await queue.dead(1, "no", {}, { attachments }, files);
+    expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ file_bytes: 700_007 });
+    expect((await runCli(env, "queue", "stats")).stdout).toMatch(
+      /^Attachments +684 KiB of emails that are not sent$/m,
+    );
+    await runCli(env, "queue", "delete", id);
+    expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ file_bytes: 0 });
+  });
+
+  test("a scheduled email is counted, listed and shown with its time, and deleting it cancels it", async () => {
+    const { env, queue } = await open();
+    const send_at = new Date(Date.now() + 3 * 24 * 3_600_000 + 60_000).toISOString();
+    const [id = ""] = await queue.submit(1, { send_at, subject: "Later" });
+    expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ scheduled: 1, waiting: 0 });
+    const shown = await jsonOfCli(env, ["queue", "show", id]);
+    expect(shown).toMatchObject({ state: "scheduled", send_at, due_at: send_at });
+    expect(await jsonOfCli(env, ["queue", "list", "scheduled"])).toMatchObject([{ id, due_at: send_at }]);
+    const { stdout } = await runCli(env, "queue", "list", "scheduled");
+    expect(stdout).toMatch(/^ID +DUE +SUBMITTED +TO +SUBJECT$/m);
+    expect(stdout).toMatch(new RegExp(`^${id} +in 3d +.*jane@example\\.org +Later$`, "m"));
+    const detailed = (await runCli(env, "queue", "show", id)).stdout;
+    expect(detailed).toMatch(/^State +scheduled: not to be sent before its time$/m);
+    expect(detailed).toContain(`Due       ${send_at} (in 3d)`);
+    expect(await jsonOfCli(env, ["queue", "retry", id], 1)).toMatchObject({
+      failed: [{ id, problem: "scheduled" }],
+    });
+    expect(await jsonOfCli(env, ["queue", "delete", id])).toMatchObject({ deleted: 1 });
+    expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ scheduled: 0 });
+  });
+
+  test("clear deletes scheduled emails too", async () => {
+    const { env, queue } = await open();
+    await queue.submit(2, { send_at: new Date(Date.now() + 3_600_000).toISOString() });
+    await queue.submit(1);
+    expect((await runCli(env, "queue", "clear")).stderr).toContain(
+      "Delete 3 scheduled, waiting or retrying emails permanently",
+    );
+    expect(await jsonOfCli(env, ["queue", "clear", "--yes"])).toMatchObject({ deleted: 3 });
+    expect((await queue.admin.stats()).states).toMatchObject({ scheduled: 0, waiting: 0 });
   });
 });

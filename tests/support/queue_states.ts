@@ -79,11 +79,14 @@ export async function shapeQueue(env: Record<string, string>) {
     count: number,
     over: Partial<Email>,
     fate: (id: string) => EmailFate,
-    failure?: string,
+    {
+      failure,
+      files,
+    }: { readonly failure?: string; readonly files?: readonly Uint8Array[] | undefined } = {},
   ) {
     const ids: string[] = [];
     while (ids.length < count) {
-      const some = await submit(Math.min(1000, count - ids.length), over);
+      const some = await submit(Math.min(1000, count - ids.length), over, files);
       const batch = await claim();
       await consumer.settle(batch, {
         fates: some.map(fate),
@@ -140,33 +143,44 @@ export async function shapeQueue(env: Record<string, string>) {
           delayMs: 600_000,
           history: encodeMemory({ ...noHistory, attempts: attempt("unavailable", reason), tries: 1 }),
         }),
-        reason,
+        { failure: reason },
       ),
     dead: (
       count = 1,
       reason = "401 API key is invalid",
       over: Partial<History> = {},
       email: Partial<Email> = {},
+      files?: readonly Uint8Array[],
     ) =>
-      settled(count, email, (id) => ({
-        id,
-        kind: "dead",
-        history: encodeMemory(
-          asDead({ ...noHistory, attempts: attempt("rejected", reason), tries: 1, ...over }, reason),
-        ),
-      })),
-    sent: (count = 1) =>
-      settled(count, {}, (id) => ({
-        id,
-        kind: "sent",
-        record: encodeRecord({
-          batchId: "the-batch",
-          provider: "resend",
-          providerMessageId: "the-message",
-          atMs: 1_700_000_000_000,
-          history: noHistory,
+      settled(
+        count,
+        email,
+        (id) => ({
+          id,
+          kind: "dead",
+          history: encodeMemory(
+            asDead({ ...noHistory, attempts: attempt("rejected", reason), tries: 1, ...over }, reason),
+          ),
         }),
-      })),
+        { files },
+      ),
+    sent: (count = 1, email: Partial<Email> = {}, files?: readonly Uint8Array[]) =>
+      settled(
+        count,
+        email,
+        (id) => ({
+          id,
+          kind: "sent",
+          record: encodeRecord({
+            batchId: "the-batch",
+            provider: "resend",
+            providerMessageId: "the-message",
+            atMs: 1_700_000_000_000,
+            history: noHistory,
+          }),
+        }),
+        { files },
+      ),
     /** Stores a damaged email. */
     async damaged(text = "no JSON\nat all \u001b[2J", history = "nor this") {
       const id = Bun.randomUUIDv7();

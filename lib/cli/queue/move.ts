@@ -6,7 +6,15 @@ import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
 import { complain, Failure, hint, print, printJson } from "../output.ts";
 import { problems } from "./bulk.ts";
-import { countRest, describeRest, documentOfRest, hintAbout, readRest, type Rest } from "./move_rest.ts";
+import {
+  countRest,
+  describeRest,
+  documentOfRest,
+  hintAbout,
+  isWaitOver,
+  readRest,
+  type Rest,
+} from "./move_rest.ts";
 import {
   ask,
   type CopiedKeys,
@@ -39,7 +47,7 @@ Moves the queue that the settings name to the one that the settings in the file 
   5. queue move FILE          moves dead letters, and waits until the old
                               workers have sent everything else
 
-Each step can be interrupted and repeated. Step 5 exits with 0 once the old queue is empty.`,
+Each step can be interrupted and repeated. Step 5 exits with 0 once the old queue is empty. It does not wait for scheduled emails: it exits with 1, and says until when an old worker has to stay for them.`,
   options: {
     copy: flag("only copies idempotency keys; changes nothing in the old queue"),
     close: flag("copies idempotency keys, and closes the old queue to new keys and to retries"),
@@ -132,7 +140,7 @@ async function checkTarget({ target }: Move): Promise<void> {
   if (!health.ok) throw new Failure(`${target.location} cannot be relied on: ${health.reason}`);
 }
 
-/** Moves dead letters, also those that die meanwhile, until nothing is left. */
+/** Moves dead letters, also those that die meanwhile, until nothing is left that is worth waiting for. */
 async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "letters" | "rest">> {
   let moved = 0;
   for (;;) {
@@ -140,8 +148,7 @@ async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "let
     moved += letters.moved;
     const rest = await readRest(move.source);
     const isOver = noWait || move.signal.aborted || !rest.stats.moving;
-    // Letters that cannot be moved stay until an operator deletes them.
-    if (isOver || countRest(rest) === letters.failed.length) return { letters: { ...letters, moved }, rest };
+    if (isOver || isWaitOver(rest, letters.failed.length)) return { letters: { ...letters, moved }, rest };
     move.showProgress(`Left: ${describeRest(rest)}`);
     await sleep(lookEveryMs, undefined, { signal: move.signal }).catch(() => {});
   }

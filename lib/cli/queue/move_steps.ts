@@ -1,6 +1,7 @@
 // The steps of a move from one queue to another: keys, then dead letters, then the wait for the rest. Each can be
 // interrupted at any point, and repeated.
 
+import { decodeEmail, type Email, hasNewField } from "../../email/email.ts";
 import {
   type Admin,
   type DeadLetter,
@@ -19,7 +20,10 @@ const patienceMs = 30_000;
 const againMs = 250;
 /** Tolerance for the difference between the store's clock and the monotonic one of this process, ms. */
 const clockMarginMs = 60_000;
-/** Most dead letters, and their text in UTF-16 units, that are read before they are written; but at least one letter. */
+/**
+ * Most dead letters, and their text in UTF-16 units, that are read before they are written; but at least one letter. A
+ * letter with files is the last.
+ */
 const lettersMax = 100;
 const charsMax = 1024 * 1024;
 
@@ -133,17 +137,16 @@ export async function moveDeadLetters(move: Move): Promise<MovedLetters> {
 
 /** The dead letters of the source, in chunks that fit into memory. */
 async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly DeadLetter[]> {
-  const pages = walk((from) => ask(source, (admin) => admin.list("dead", lettersMax, from)));
-  for await (const { emails } of pages) {
+  for await (const { emails } of deadPagesOf(source)) {
     let letters: DeadLetter[] = [];
     let chars = 0;
     for (const { id } of emails) {
       if (signal.aborted) return;
-      const letter = letterOf(await ask(source, (admin) => admin.show(id)));
+      const letter = await readLetter(source, id);
       if (letter === undefined) continue;
       letters.push(letter);
       chars += letter.text.length;
-      if (chars < charsMax) continue;
+      if (chars < charsMax && letter.contents === undefined) continue;
       yield letters;
       [letters, chars] = [[], 0];
     }
@@ -151,15 +154,35 @@ async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly
   }
 }
 
+const deadPagesOf = (source: QueueSession) =>
+  walk((from) => ask(source, (admin) => admin.list("dead", lettersMax, from)));
+
 /** @returns nothing if it is no longer dead */
-function letterOf(stored: StoredEmail | undefined): DeadLetter | undefined {
+async function readLetter(source: QueueSession, id: string): Promise<DeadLetter | undefined> {
+  const stored = await ask(source, (admin) => admin.show(id));
   if (stored?.state !== "dead") return undefined;
-  const { id, text = "", submittedAtMs = 0, atMs: diedAtMs = 0, history } = stored;
-  return { id, text, submittedAtMs, diedAtMs, history };
+  const { text = "", submittedAtMs = 0, atMs: diedAtMs = 0, history } = stored;
+  const email = decodeOrNothing(text);
+  // A letter that cannot be read is moved as it is, with whatever belongs to it.
+  const mayHaveFiles = email === undefined || email.attachments !== undefined;
+  const contents = mayHaveFiles ? await ask(source, (admin) => admin.readFiles(id)) : undefined;
+  const isNew = email === undefined || hasNewField(email);
+  return { id, text, submittedAtMs, diedAtMs, history, isNew, ...(contents && { contents }) };
+}
+
+function decodeOrNothing(text: string): Email | undefined {
+  try {
+    return decodeEmail(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Deletes letters at the source that the target has. @returns how many have left the source */
-async function deleteAdopted({ source, target }: Move, letters: readonly DeadLetter[]): Promise<number> {
+async function deleteAdopted(
+  { source, target }: Move,
+  letters: readonly Pick<StoredEmail, "id" | "history">[],
+): Promise<number> {
   const ids = letters.map(({ id }) => id);
   const histories = letters.map(({ history }) => history);
   const answers = await ask(source, (admin) => admin.delete(ids, histories, true));
@@ -177,12 +200,13 @@ async function deleteAdopted({ source, target }: Move, letters: readonly DeadLet
 
 /** Leaves each dead letter that both queues have, after an interruption, to the target alone. */
 export async function finishInterrupted(move: Move): Promise<void> {
-  for await (const letters of deadLettersOf(move)) {
-    const shown = await Promise.all(letters.map(({ id }) => ask(move.target, (admin) => admin.show(id))));
+  for await (const { emails } of deadPagesOf(move.source)) {
+    if (move.signal.aborted) return;
+    const shown = await Promise.all(emails.map(({ id }) => ask(move.target, (admin) => admin.show(id))));
     const isThere = (i: number) => shown[i] !== undefined && shown[i].state !== "deleted";
     await deleteAdopted(
       move,
-      letters.filter((_, i) => isThere(i)),
+      emails.filter((_, i) => isThere(i)),
     );
   }
 }
