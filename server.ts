@@ -24,7 +24,12 @@ interface ServerContext extends ServiceContext<Config> {
 export async function startServer(context: ServerContext): Promise<Server> {
   const { config, log, onFatal, sharesPort = true } = context;
   const metrics = new ServerMetrics();
-  const producer = await openProducer(config.queue, { log, onFatal, onGroup: metrics.onGroup });
+  const producer = await openProducer(config.queue, {
+    log,
+    onFatal,
+    onGroup: metrics.onGroup,
+    filesMaxBytes: config.maxAttachmentBacklogBytes,
+  });
   const handler = new Handler({
     ...config,
     producer,

@@ -20,7 +20,7 @@ export interface Kind {
   /** Parts of a secret that must not be shown anywhere. Default: all of it. */
   readonly secretParts?: (text: string) => string[];
   /** Unit of the value, which ends its name in `Config`. */
-  readonly unit?: "Ms";
+  readonly unit?: "Ms" | "Bytes";
   /** An empty value turns the feature off. In settings of other kinds it counts as absent. */
   readonly emptyIsOff?: true;
   /** Quotes around the whole value may be intended. */
@@ -65,6 +65,34 @@ export function integer(min: number, max: number) {
   const whole = v.pipe(v.string(), v.digits(message), v.transform(Number));
   return shown(v.pipe(whole, v.minValue(min, message), v.maxValue(max, message)));
 }
+
+const unitBytes: Readonly<Record<string, number>> = {
+  "": 1,
+  KiB: 1024,
+  MiB: 1024 ** 2,
+  GiB: 1024 ** 3,
+  TiB: 1024 ** 4,
+};
+
+/** Bytes of a text such as `64MiB`; NaN if it is no size. */
+function parseSize(text: string): number {
+  const [, count = "", unit = ""] = /^(\d{1,15})([KMGT]iB)?$/.exec(text) ?? [];
+  return Number.parseInt(count, 10) * unitBytes[unit]!;
+}
+
+/** Bytes, as a whole number alone or with a binary unit. */
+export const size = {
+  ...shown(
+    v.pipe(
+      v.string(),
+      v.transform(parseSize),
+      v.number("is not a size such as 512KiB, 64MiB or 1GiB"),
+      v.minValue(1, "is not larger than 0"),
+      v.maxValue(Number.MAX_SAFE_INTEGER, "is too large"),
+    ),
+  ),
+  unit: "Bytes",
+} as const;
 
 export function choice<const Options extends readonly string[]>(...options: Options) {
   return shown(v.picklist(options, `is not one of ${options.join(", ")}`));

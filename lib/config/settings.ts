@@ -40,8 +40,9 @@ export const settings = {
   ALLOWED_FROM: { kind: kinds.addressesAndDomains },
   DEFAULT_FROM: { kind: kinds.address },
   DEFAULT_FROM_NAME: { kind: kinds.displayName },
-  // Both providers refuse far smaller emails; this limit keeps one request from filling the memory.
-  MAX_BODY_BYTES: { kind: integer(1, 33_554_432), default: "1048576" },
+  // The providers take 10 MB. An email may be longer in a form or in JSON than they count it.
+  MAX_BODY_BYTES: { kind: integer(1, 33_554_432), default: "16777216" },
+  MAX_ATTACHMENT_BACKLOG: { kind: kinds.size, default: "1GiB" },
   SUBMIT_TIMEOUT: { kind: duration(120_000), default: "10s" },
   REDIS_URL: { kind: kinds.redisUrl },
   REDIS_PREFIX: { kind: kinds.textLike(prefixPattern, prefixError), default: "reliable-email" },

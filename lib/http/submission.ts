@@ -55,6 +55,12 @@ export type SubmissionResult =
   /** Names every invalid field, joined by `; `, for the client. */
   | { readonly ok: false; readonly message: string };
 
+const rows = fieldNames.map((name) => {
+  return isTextName(name)
+    ? { name, isText: true as const, isTrimmed: fields[name].isTrimmed }
+    : { name: name as ListName, isText: false as const };
+});
+
 /**
  * Checks the fields of a request and makes an email of them.
  * @param nowMs Unix ms
@@ -69,19 +75,20 @@ export function checkSubmission(
   let files: readonly CheckedFile[] | undefined;
   let message = "";
   const report: Report = (place, fault) => (message += `${message && "; "}${place}: ${fault}`);
-  for (const name of fieldNames) {
-    if (isTextName(name)) {
-      const value = fields[name].isTrimmed ? values[name]?.trim() : values[name];
-      if (value && faults[name] === undefined) given[name] = value;
-      const fault = faults[name] ?? faultOf(name, given, senders, nowMs);
+  for (const row of rows) {
+    const { name } = row;
+    if (row.isText) {
+      const value = row.isTrimmed ? values[row.name]?.trim() : values[row.name];
+      if (value && faults[name] === undefined) given[row.name] = value;
+      const fault = faults[name] ?? faultOf(row.name, given, senders, nowMs);
       if (fault !== undefined) report(name, fault);
     } else if (faults[name] !== undefined) report(name, faults[name]);
     else if (values[name] !== undefined) {
-      files = checkList(name, values, given, (place, fault) => report(name + place, fault)) ?? files;
+      files = checkList(row.name, values, given, (place, fault) => report(name + place, fault)) ?? files;
     }
   }
   if (message === "" && files !== undefined) given.attachments = files.map(attachmentOf);
-  const bytes = message === "" ? emailBytes(given) : 0;
+  const bytes = message === "" && mayBeLarge(given) ? emailBytes(given) : 0;
   if (bytes > emailBytesMax) {
     const hint = files === undefined ? "" : ": a file counts as long as its base64";
     message = `the email has ${bytes} bytes, over ${emailBytesMax}${hint}`;
@@ -120,6 +127,11 @@ function checkList(
     if (addresses.length > 0) given[name] = addresses;
   }
   return undefined;
+}
+
+/** Whether an email is worth measuring: all fields but these take less than a megabyte. */
+function mayBeLarge({ body = "", html = "", attachments }: Readonly<FieldValues>): boolean {
+  return attachments !== undefined || 3 * (body.length + html.length) > emailBytesMax - 1_000_000;
 }
 
 function attachmentOf({ content, filename, content_type, size, content_id }: CheckedFile): Attachment {

@@ -34,7 +34,8 @@ test("config: the defaults are the documented ones", () => {
     allowedFrom: undefined,
     defaultFrom: undefined,
     defaultFromName: undefined,
-    maxBodyBytes: 1_048_576,
+    maxBodyBytes: 16_777_216,
+    maxAttachmentBacklogBytes: 1_073_741_824,
     submitTimeoutMs: 10_000,
     redisUrl: "redis://127.0.0.1:6379",
     redisPrefix: "reliable-email",
@@ -96,6 +97,16 @@ test.each([
   ["1m", 60_000],
 ] as const)("config: %p is a duration", (text, ms) => {
   expect(good({ ...enough, SUBMIT_TIMEOUT: text }).submitTimeoutMs).toBe(ms);
+});
+
+test.each([
+  ["1", 1],
+  ["512KiB", 524_288],
+  ["64MiB", 67_108_864],
+  ["2GiB", 2_147_483_648],
+  ["1TiB", 1_099_511_627_776],
+])("config: %p is a size", (text, bytes) => {
+  expect(good({ ...enough, MAX_ATTACHMENT_BACKLOG: text }).maxAttachmentBacklogBytes).toBe(bytes);
 });
 
 test("config: 72h is a duration", () => {
@@ -165,6 +176,11 @@ test.each([
   ["DEFAULT_FROM_NAME", { DEFAULT_FROM: "a@example.org", DEFAULT_FROM_NAME: "x".repeat(250) }, "255"],
   ["MAX_BODY_BYTES", { MAX_BODY_BYTES: "0" }, ""],
   ["MAX_BODY_BYTES", { MAX_BODY_BYTES: "1MB" }, ""],
+  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "1GB" }, "is not a size"],
+  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "1.5GiB" }, "is not a size"],
+  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "-1" }, "is not a size"],
+  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "0" }, "is not larger than 0"],
+  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "10000TiB" }, "is too large"],
   ["SUBMIT_TIMEOUT", { SUBMIT_TIMEOUT: "121s" }, "over 120s"],
   ["RETAIN", { RETAIN: "19s" }, "SUBMIT_TIMEOUT"],
   ["LEASE", { LEASE: "29s" }, "PROVIDER_TIMEOUT"],

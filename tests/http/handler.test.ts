@@ -114,6 +114,57 @@ test("submit: all three encodings give the same email and the same fingerprint",
   for (const other of others) expect(other).toEqual(first!);
 });
 
+test("submit: files, the time to send and the mark of a new email reach the queue, and an old email has none", async () => {
+  const server = serve(store, { maxBodyBytes: 100_000 });
+  const small = new File(["hi"], "a.txt");
+  const large = new File([new Uint8Array(50_000).fill(7)], "b.bin2");
+  const data = new FormData();
+  for (const [name, value] of Object.entries({ ...least, send_at: "2020-01-01T00:00:00+01:00" }))
+    data.append(name, value);
+  for (const file of [small, large]) data.append("attachment", file);
+  expect((await fetch(server.url, { method: "POST", body: data })).status).toBe(200);
+  const json = {
+    ...least,
+    attachments: [{ filename: "a.txt", content: Buffer.from("hi").toString("base64") }],
+  };
+  for (const body of [
+    json,
+    { ...least, send_at: "1900-01-01T00:00:00Z" },
+    { ...least, cc: "a@example.org" },
+    least,
+  ])
+    expect((await post(server, JSON.stringify(body), { "content-type": "application/json" })).status).toBe(
+      200,
+    );
+
+  const seen = server.submissions.map(({ files, sendAtMs, isNew }) => [
+    files?.map((file) => [...file.subarray(-2), file.length]),
+    sendAtMs,
+    isNew,
+  ]);
+  const hi = [0x68, 0x69, 2];
+  expect(seen).toEqual([
+    [[hi, [7, 7, 50_000]], Date.parse("2019-12-31T23:00:00Z"), true],
+    [[hi], undefined, true],
+    [undefined, 0, true],
+    [undefined, undefined, true],
+    [undefined, undefined, undefined],
+  ]);
+  expect(server.emails()[0]!.send_at).toBe("2019-12-31T23:00:00.000Z");
+});
+
+test("submit: files for which the queue has no room are refused as busy, and reported once", async () => {
+  const lines: unknown[] = [];
+  const log: Log = { ...silent, warn: (event, fields) => lines.push([event, fields]) };
+  const server = serve(async () => ({ kind: "filesFull" }), { log });
+  expect(await read(await post(server, leastForm))).toEqual([
+    500,
+    refusal("the service is busy: try again later"),
+  ]);
+  const reason = "the files of all emails in the queue would be over MAX_ATTACHMENT_BACKLOG";
+  expect(lines).toEqual([["submission-failed", { count: 1, reason }]]);
+});
+
 test("submit: a submission without a key has no fingerprint", async () => {
   const server = serve();
   await post(server, leastForm);
@@ -738,6 +789,67 @@ describe("slow and numerous requests", () => {
     await eventually("all are answered", () => statuses.length === 6);
     expect(statuses.slice(1)).toEqual([200, 200, 200, 200, 200]);
     await eventually("all bytes are released", () => server.handler.load().bytes === 0);
+  });
+
+  test("submit: a form with files is charged for all of it until it is answered, and JSON for its files", async () => {
+    const gate = Promise.withResolvers<void>();
+    const server = serve(
+      async ({ id }) => {
+        await gate.promise;
+        return { kind: "stored", id, repeated: false };
+      },
+      { maxBodyBytes: 200_000 },
+    );
+    const content = new Uint8Array(60_000).fill(7);
+    const data = new FormData();
+    for (const [name, value] of Object.entries(least)) data.append(name, value);
+    data.append("attachment", new File([content], "a.b2"));
+    data.append("unknown", "x".repeat(10_000));
+    const answers = [fetch(server.url, { method: "POST", body: data })];
+    await eventually("the form waits", () => server.submissions.length === 1);
+    const [{ text }] = server.submissions as [Submission];
+    expect(server.handler.load().bytes - text.length).toBeWithin(70_000, 71_500);
+
+    const before = server.handler.load().bytes;
+    const attachments = [{ filename: "a.b2", content: content.toBase64() }];
+    answers.push(
+      post(server, JSON.stringify({ ...least, attachments }), { "content-type": "application/json" }),
+    );
+    await eventually("the JSON waits", () => server.submissions.length === 2);
+    expect(server.handler.load().bytes - before).toBe(60_000 + server.submissions[1]!.text.length);
+    gate.resolve();
+    for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    expect(server.handler.load().bytes).toBe(0);
+  });
+
+  test("submit: JSON is charged five times before it is read", async () => {
+    const server = serve(store, { maxBodyBytes: 30_000, pendingBytesMax: 120_000 });
+    const text = JSON.stringify({ ...least, x: "x".repeat(23_800) });
+    const sent = (body: string) => post(server, body, { "content-type": "application/json" });
+    expect(text.length).toBeWithin(23_800, 24_000);
+    expect((await sent(text)).status).toBe(200);
+    expect(await read(await sent(text.padEnd(24_001)))).toEqual([
+      500,
+      refusal("the service is busy: try again later"),
+    ]);
+    expect((await sent(text)).status).toBe(200);
+  });
+
+  test("submit: a body gets more time the more of it has arrived, and none for its silence", async () => {
+    const server = serve(store, { bodyTimeoutMs: 1000, maxBodyBytes: 4_000_000 });
+    const raw = await connectRaw(server.port);
+    const startMs = performance.now();
+    const filling = Buffer.alloc(2_000_000, "x");
+    raw.write(`${head}Content-Length: ${leastForm.length + filling.length}\r\n\r\n${leastForm}&x=`);
+    await raw.writeAll(filling.subarray(10_000));
+    // Two million bytes are worth 7.6 s.
+    while (performance.now() < startMs + 1500) {
+      raw.write("x");
+      await Bun.sleep(50);
+    }
+    expect(raw.text()).toBe("");
+    expect(await raw.received(/\}$/)).toMatch(/^HTTP\/1.1 500 [^]*the body did not arrive in time/);
+    raw.end();
   });
 
   test("submit: a client that disconnects in the middle of its body harms no other", async () => {

@@ -6,13 +6,20 @@
 export const defaultLimits = {
   /** Most submissions under way. */
   pendingMax: 8192,
-  /** Most bytes that they hold together. */
-  pendingBytesMax: 128 * 1024 * 1024,
-  /** Longest wait for a whole body. */
+  /**
+   * Most bytes that they hold together: of bodies while they arrive and are read, where JSON counts five times; then of
+   * files, with the whole form if they came in one, and of the emails as they are stored. One body of the largest size
+   * that can be set, in JSON, takes all of it.
+   */
+  pendingBytesMax: 160 * 1024 * 1024,
+  /** Longest wait for a whole body, plus a second for each {@link bytesPerSecondMin} that have arrived. */
   bodyTimeoutMs: 30_000,
   /** Longest silence in the middle of a body while others are refused because of it. */
   silenceMaxMs: 2000,
 };
+
+/** Slowest line on which a large body arrives in time: 16 MiB then take 94 s. */
+export const bytesPerSecondMin = 256 * 1024;
 
 /** Bodies up to this size may be read whole, which takes half the CPU time of reading them in pieces. */
 const wholeBytesMax = 65_536;
@@ -26,7 +33,7 @@ export type Arrival = Uint8Array | "tooLarge" | "tooSlow" | "noMemory" | "broken
 export class Uploads {
   readonly limits: Readonly<typeof defaultLimits> & { readonly maxBodyBytes: number };
   pending = 0;
-  /** Bytes of bodies that have arrived, then of the emails as they are stored. */
+  /** See {@link defaultLimits}, `pendingBytesMax`. */
   heldBytes = 0;
   /** Bytes announced by bodies that are being read whole. */
   wholeBytes = 0;
@@ -67,12 +74,16 @@ export class Upload {
   /** Tells whoever waits for the body that it has arrived. */
   #onArrival: ((arrival: Arrival) => void) | undefined;
   #heldBytes = 0;
+  readonly #startMs: number;
+  /** Bytes of a body that is read in pieces, as far as it has arrived. */
+  #length = 0;
   /** When a part of the body arrived last, by `performance.now()`. */
   #heardAtMs: number;
   #reader: { cancel(): Promise<void> } | undefined;
 
   constructor(all: Uploads, startMs: number) {
     this.#all = all;
+    this.#startMs = startMs;
     this.#heardAtMs = startMs;
   }
 
@@ -90,7 +101,7 @@ export class Upload {
     if (announced > limits.maxBodyBytes) this.#end("tooLarge");
     else if (isWhole) this.#readWhole(request, announced);
     // Only a body that is read in pieces is looked at: that alone would make a stream of it.
-    else void this.#readPieces(request.body);
+    else void this.#readPieces(request.body, announced || limits.maxBodyBytes);
     return nextTurn();
   }
 
@@ -104,11 +115,26 @@ export class Upload {
 
   /** Waits for the body. */
   async wait(): Promise<Arrival> {
-    const timer = setTimeout(() => this.giveUp(), this.#all.limits.bodyTimeoutMs);
-    const arrival = await new Promise<Arrival>((resolve) => (this.#onArrival = resolve));
+    let timer: Timer | undefined;
+    const watch = () => {
+      const leftMs = this.#leftMs();
+      if (leftMs <= 0) this.giveUp();
+      else timer = setTimeout(watch, leftMs);
+    };
+    const arrived = new Promise<Arrival>((resolve) => (this.#onArrival = resolve));
+    watch();
+    const arrival = await arrived;
     clearTimeout(timer);
     await nextTurn();
     return arrival;
+  }
+
+  /** Time left for the body. A silent one gets no more for what has arrived: Bun would close its connection. */
+  #leftMs(): number {
+    const { bodyTimeoutMs } = this.#all.limits;
+    const wholeMs = bodyTimeoutMs + (1000 * this.#length) / bytesPerSecondMin;
+    const endMs = Math.min(this.#startMs + wholeMs, this.#heardAtMs + bodyTimeoutMs);
+    return Math.ceil(endMs - performance.now());
   }
 
   /**
@@ -152,30 +178,31 @@ export class Upload {
     request.bytes().then(end, () => end(undefined));
   }
 
-  async #readPieces(pieces: ReadableStream<Uint8Array> | null): Promise<void> {
+  /** @param lengthMax of the body, so that no memory is held for more */
+  async #readPieces(pieces: ReadableStream<Uint8Array> | null, lengthMax: number): Promise<void> {
     // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
     let buffer = new Uint8Array(0);
     if (pieces === null) return this.#end(buffer);
     const reader = pieces.getReader();
     this.#reader = reader;
     const { maxBodyBytes } = this.#all.limits;
-    for (let length = 0; ;) {
+    for (;;) {
       const piece = await reader.read().catch(() => undefined);
       if (!this.#hear()) return;
       if (piece === undefined) return this.#end("broken");
       if (piece.done) {
-        this.hold(length);
-        return this.#end(resized(buffer, length));
+        this.hold(this.#length);
+        return this.#end(resized(buffer, this.#length));
       }
-      const needed = length + piece.value.length;
+      const needed = this.#length + piece.value.length;
       if (needed > maxBodyBytes) return this.#end("tooLarge");
       if (needed > buffer.length) {
-        const size = Math.min(maxBodyBytes, Math.max(needed, 2 * buffer.length));
+        const size = Math.max(needed, Math.min(lengthMax, 2 * buffer.length));
         if (!this.hold(size)) return this.#end("noMemory");
         buffer = resized(buffer, size);
       }
-      buffer.set(piece.value, length);
-      length = needed;
+      buffer.set(piece.value, this.#length);
+      this.#length = needed;
     }
   }
 
