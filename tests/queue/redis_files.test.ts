@@ -135,9 +135,11 @@ test("redis: files, and what lists an email, of one that an older release delete
   await producer.submit({ ...scheduled!, sendAtMs: Date.now() + 3_600_000 }, soon());
   for (const one of [gone!, kept!]) await producer.submit(one, soon());
   for (const { id } of [gone!, scheduled!, dead!]) shared.cli("HDEL", keyOf(options, "emails"), id);
+  shared.cli("ZADD", keyOf(options, "ends:+"), "0", Bun.randomUUIDv7());
   // A counter that is wrong for another reason is set right too.
   shared.cli("INCRBY", keyOf(options, "sizes:total"), "1000");
   await consumer.sweep(serving("resend"));
+  expect((await consumer.claimEnded({ claimant: "c", number: 1, leaseMs: 1000 })).kind).toBe("empty");
   const { states, fileBytes } = await admin.stats();
   expect(states).toMatchObject({ scheduled: 0, dead: 0 });
   expect(fileBytes).toBe(4);

@@ -303,18 +303,22 @@ end
 
 -- New emails
 
--- Of this many entries chosen at random, each sweep removes those whose email is gone: the release before this one deletes
--- emails without them.
+-- Of this many entries chosen at random, each sweep removes those whose email or batch is gone: the release before this one
+-- removes these alone.
 local looked_at = 100
 
 local function is_gone(id)
   return call('HEXISTS', 'emails', id) == 0
 end
 
-local function sweep_list(name)
-  for _, id in ipairs(call('ZRANDMEMBER', name, looked_at)) do
-    if is_gone(id) then
-      call('ZREM', name, id)
+local function is_batch_gone(batch)
+  return call('EXISTS', 'batch:' .. batch) == 0
+end
+
+local function sweep_list(name, is_entry_gone)
+  for _, entry in ipairs(call('ZRANDMEMBER', name, looked_at)) do
+    if is_entry_gone(entry) then
+      call('ZREM', name, entry)
     end
   end
 end
@@ -346,8 +350,9 @@ local function has_any_new()
 end
 
 if has_new then
-  sweep_list('scheduled')
-  sweep_list('dead:+')
+  sweep_list('scheduled', is_gone)
+  sweep_list('dead:+', is_gone)
+  sweep_list('ends:+', is_batch_gone)
   sweep_files()
   if not has_any_new() then
     call('DEL', 'new')
