@@ -3,10 +3,11 @@
 // that was never begun is changed.
 
 import { hasFiles } from "../email/email.ts";
+import { emailBytes } from "../email/size.ts";
 import { type DecodedBatch, type DecodedEmail, isInDoubt } from "./batch.ts";
 import { compose, type Decision, type DecisionInput, type Separation } from "./decision.ts";
 import { giveBack } from "./decide_email.ts";
-import { requestBytes, sharedBytesMax } from "./request_budget.ts";
+import { sharedBytesMax } from "./request_budget.ts";
 import { type KnownSenders, separateSenders } from "./sender_memory.ts";
 
 /**
@@ -58,7 +59,7 @@ function keepFiles(
   }
   let bytes = 0;
   return emails.filter(({ email }, index) => {
-    const added = requestBytes(email);
+    const added = emailBytes(email);
     const fits = index === 0 || bytes + added <= sharedBytesMax;
     if (fits) bytes += added;
     return fits;

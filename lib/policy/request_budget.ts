@@ -19,11 +19,6 @@ export function encodedFileBytes({ attachments = [] }: Email): number {
   return attachments.reduce((sum, { size }) => sum + 4 * Math.ceil(size / 3), 0);
 }
 
-/** About the bytes of an email in a request. */
-export function requestBytes(email: Email): number {
-  return Buffer.byteLength(JSON.stringify(email)) + encodedFileBytes(email);
-}
-
 /**
  * Longest that a request of these bytes may take, and what is needed of its lease when it begins, ms. A lease grows with
  * the files as they are stored, which are a third longer in base64: a short one may not cover that, and limits the

@@ -5,6 +5,7 @@
 import { Resend } from "resend";
 import * as v from "valibot";
 import { formatMailbox, isAddress } from "../email/address.ts";
+import { typeByExtension } from "../email/attachment.ts";
 import { hasFiles } from "../email/email.ts";
 import type { FailedOutcome, Outcome } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
@@ -101,19 +102,12 @@ function messageWithFiles(outgoing: OutgoingEmail) {
     content,
     // Resend accepts a type that contradicts the extension, and then never sends the email. It may know an extension by
     // another type than we do.
-    ...(isTypeNeeded(filename, content_type) && { contentType: content_type }),
+    ...((content_type.includes(";") || typeByExtension(filename) === undefined) && {
+      contentType: content_type,
+    }),
     ...(content_id !== undefined && { contentId: content_id }),
   }));
   return { ...messageOf(outgoing), attachments };
-}
-
-function typeOfName(filename: string): string | undefined {
-  const type = Bun.file(`file.${filename.slice(filename.lastIndexOf(".") + 1)}`).type.replace(/;.*/, "");
-  return type === "application/octet-stream" ? undefined : type;
-}
-
-function isTypeNeeded(filename: string, type: string): boolean {
-  return type.includes(";") || typeOfName(filename) === undefined;
 }
 
 const domainList = v.object({ data: v.array(v.unknown()) });

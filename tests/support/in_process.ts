@@ -193,6 +193,9 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
     };
   }
 
+  /** A consumer of its own, for claims that a test makes. */
+  const openOwnConsumer = () => openConsumer(queue, retainMs, watcher);
+
   const acceptances = () => [...resend.acceptances, ...postmark.acceptances];
 
   return {
@@ -202,6 +205,7 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
     admin,
     submit,
     startWorker,
+    openConsumer: openOwnConsumer,
     /** A lossy proxy to Redis. Its URL is for a worker. */
     async openProxy(): Promise<Proxy & { readonly url: string }> {
       const proxy = await startProxy(Number(new URL(url ?? "").port));
