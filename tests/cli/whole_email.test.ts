@@ -2,6 +2,7 @@
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { tmpdir } from "node:os";
+import { encodeRecord, noHistory } from "../../lib/policy/history.ts";
 import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { useProcesses } from "../support/processes.ts";
 import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
@@ -82,13 +83,15 @@ describe.each([
 
   test("Bcc is in no list, whatever state the email is in", async () => {
     const { env, queue } = await open();
-    await queue.dead(1, "no", {}, email);
+    await queue.dead(1, "refused: HIDDEN@example.org", {}, email);
     await queue.submit(1, email);
+    const stats = await runCli(env, "queue", "stats");
+    expect(stats.stdout).toContain("refused: (a Bcc address)");
     for (const state of ["dead", "waiting"]) {
       const [listed] = await jsonOfCli(env, ["queue", "list", state]);
       expect(listed).toMatchObject({ cc: email.cc });
       const { stdout } = await runCli(env, "queue", "list", state);
-      expect(JSON.stringify(listed) + stdout).not.toMatch(/bcc|hidden|secret/);
+      expect(JSON.stringify(listed) + stdout).not.toMatch(/"bcc|hidden|secret/i);
     }
   });
 
@@ -148,6 +151,25 @@ describe.each([
       stderr: `Attachment 2 of ${id} is damaged: it is not what was submitted\n`,
     });
     expect(stdout.equals(altered[1]!)).toBe(true);
+  });
+
+  test("show has the note of a provider about an email that it accepted", async () => {
+    const { env, queue } = await open();
+    const { ids, batch } = await queue.sending();
+    const reason = "Postmark does not deliver it to jane@example.org: inactive after a bounce or a complaint";
+    const noted = { provider: "postmark", atMs: 1_700_000_000_000, outcome: "accepted", reason } as const;
+    const record = encodeRecord({
+      batchId: batch.id,
+      provider: "postmark",
+      providerMessageId: "the-message",
+      atMs: 1_700_000_000_000,
+      history: { ...noHistory, attempts: { kept: [noted], total: 1 } },
+    });
+    const fates = ids.map((id) => ({ id, kind: "sent", record }) as const);
+    await queue.consumer.settle(batch, { fates, counts: {} });
+    const { stdout } = await runCli(env, "queue", "show", ids[0]!);
+    expect(stdout).toMatch(/^State +sent: /m);
+    expect(stdout).toContain(`accepted  ${reason}`);
   });
 
   test("stats counts the bytes of attachments until their emails are sent or deleted", async () => {

@@ -108,6 +108,23 @@ export function emailFields(stored: StoredEmail) {
   } satisfies Fields;
 }
 
+export type ListedFields = ReturnType<typeof listedFields>;
+
+/** The fields of an email among others. Bcc is left out, also where a provider's reason names it. */
+export function listedFields(stored: StoredEmail) {
+  const { bcc, ...fields } = emailFields(stored);
+  const { value: addresses = [] } = bcc;
+  if (addresses.length === 0) return fields;
+  const hidden = new RegExp(addresses.map((address) => RegExp.escape(address)).join("|"), "gi");
+  const hide = (text: string | undefined) => text?.replace(hidden, "(a Bcc address)");
+  const attempts = fields.attempts.value.map((attempt) => ({ ...attempt, reason: hide(attempt.reason) }));
+  return {
+    ...fields,
+    reason: { ...fields.reason, value: hide(fields.reason.value) },
+    attempts: { value: attempts },
+  };
+}
+
 /** The same text for every email, so that `stats` counts them together. */
 const lapsedReason = "its worker has not reported, and the lease has expired";
 

@@ -6,8 +6,13 @@ import { cellOf, documentOf, type DisplayField, titleOf } from "../fields.ts";
 import { formatNumber, jsonOf } from "../format.ts";
 import { complain, print } from "../output.ts";
 import { type Column, Table } from "../table.ts";
-import { type EmailFields, emailFields } from "./email_fields.ts";
-import { type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
+import {
+  type ListedFields,
+  listedFields,
+  type ListedState,
+  listedStates,
+  stateMeanings,
+} from "./email_fields.ts";
 import { jsonFlag, lossText, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
 const limitDefault = "100";
@@ -92,13 +97,7 @@ async function printTable(session: QueueSession, wanted: Wanted): Promise<ExitCo
   return 0;
 }
 
-/** Bcc is left out: a list is shown to more people than one email is. */
-function listedFields(stored: StoredEmail): Omit<EmailFields, "bcc"> {
-  const { bcc: _, ...fields } = emailFields(stored);
-  return fields;
-}
-
-type Row = ReturnType<typeof listedFields> & { readonly next: DisplayField };
+type Row = ListedFields & { readonly next: DisplayField };
 
 /** The fields that matter in each state, the most important first. `next` is the one of two times of an email in a batch. */
 const columnKeys: Readonly<Record<ListedState, readonly (keyof Row)[]>> = {

@@ -8,7 +8,7 @@ import { formatAge, formatBytes, formatDuration, formatNumber } from "../format.
 import { print, printJson } from "../output.ts";
 import { type Column, tableOf } from "../table.ts";
 import { paint, type Terminal } from "../terminal.ts";
-import { emailFields, type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
+import { listedFields, type ListedState, listedStates, stateMeanings } from "./email_fields.ts";
 import { durabilityOf } from "./location.ts";
 import { jsonFlag, pageMax, pagesOf, type QueueSession, withQueue } from "./session.ts";
 
@@ -220,7 +220,7 @@ async function sampleReasons(session: QueueSession, states: readonly ListedState
 }
 
 function reasonOf(email: StoredEmail): Omit<FailureReason, "emails"> | undefined {
-  const fields = emailFields(email);
+  const fields = listedFields(email);
   const reason = fields.reason.value;
   if (email.state === "dead") return { reason: reason ?? "no readable reason" };
   const provider = fields.provider.value ?? fields.attempts.value.at(-1)?.provider;
