@@ -62,13 +62,18 @@ async function drain(consumer: ReturnType<typeof openSqliteConsumer>): Promise<s
   }
 }
 
-/** Submits many emails concurrently. */
-async function offer(producer: ReturnType<typeof openSqliteProducer>, count: number, size: number) {
+/** Submits many emails concurrently, with a text of some size or with files. */
+async function offer(
+  producer: ReturnType<typeof openSqliteProducer>,
+  count: number,
+  what: number | readonly Uint8Array[],
+) {
   const acknowledged = new Set<string>();
   const refusals = new Set<string>();
   await Promise.all(
     Array.from({ length: count }, async () => {
-      const result = await producer.submit(submission({}, "x".repeat(size)), soon());
+      const one = typeof what === "number" ? submission({}, "x".repeat(what)) : submission({ files: what });
+      const result = await producer.submit(one, soon());
       if (result.kind === "stored") acknowledged.add(result.id);
       if (result.kind === "failed") refusals.add(result.reason);
     }),
@@ -104,6 +109,12 @@ const scenarios: Record<string, () => Promise<object>> = {
   async "burst-of-large-ones"() {
     const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
     const answers = await offer(producer, 300, 1_000_000);
+    return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(consumer)).length };
+  },
+
+  async "burst-of-files"() {
+    const [producer, consumer] = [openSqliteProducer(options), openSqliteConsumer(options)];
+    const answers = await offer(producer, 20, [new Uint8Array(10 * 1024 * 1024)]);
     return { refusals: answers.refusals, lost: answers.acknowledged.size - (await drain(consumer)).length };
   },
 

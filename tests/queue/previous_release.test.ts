@@ -87,4 +87,19 @@ describe.skipIf(!hasPreviousRelease)(`two releases${orWhyNoRelease}:`, () => {
     }
     expect(await submit(q, keyed())).toEqual([id!]);
   });
+
+  test("embedded queue: a step of the clock that the previous release notices moves the end of a doubt", async () => {
+    const { queue, submit, claim } = toolsFor(openSqlite);
+    const q = await queue();
+    await submit(q, submission({ isNew: true }));
+    await q.previous.consumer.sweep(serving("resend"));
+    const first = await claim(q);
+    q.step(-2 * hourMs);
+    await q.previous.consumer.sweep(serving("resend"));
+    q.advance(3 * hourMs);
+    const again = await claim(q, { sources: ["batches"] });
+    const passedMs = first.doubtEndsAtMs - first.nowMs - (again.doubtEndsAtMs - again.nowMs);
+    // Only as exact as the distance of two sweeps.
+    expect(passedMs).toBeWithin(3 * hourMs - 10_000, 3 * hourMs + 10_000);
+  });
 });

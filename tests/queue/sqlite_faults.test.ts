@@ -946,7 +946,7 @@ describe.skipIf(!hasSmallDisk)(`sqlite: a disk${orWhyNot}`, () => {
     });
   });
 
-  test.each(["burst-of-large-ones", "one-that-is-too-large", "log-that-cannot-be-emptied"])(
+  test.each(["burst-of-large-ones", "burst-of-files", "one-that-is-too-large", "log-that-cannot-be-emptied"])(
     "keeps the reserve for delivery, whatever is submitted: %s",
     async (scenario) => {
       expect(await runOnSmallDisk("size=200m", scenario)).toEqual({

@@ -1,7 +1,9 @@
 // The admin interface of the embedded queue. Nothing here creates a queue, or brings an older file up to date.
 
 import { type Admin, type DeleteAnswer, knownMinMs, StoreUnavailable } from "../contract.ts";
+import { piecesOf } from "../file_pieces.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { dropPieces, putPiece, readFiles } from "./files.ts";
 import { listKeys, rememberKeys } from "./keys.ts";
 import { listEmails, showEmail } from "./list.ts";
 import { anyProvider, deadList, hiddenColumns, noBatch, plainColumns } from "./lists.ts";
@@ -49,7 +51,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
 
   return {
     show: (id) => store.transact((db) => showEmail(db, id)),
-    readFiles: async () => undefined,
+    readFiles: (id) => readFiles(store, id),
     async stats() {
       const stats = await store.transact((db) => readStats(db, store.roomBytes()));
       lastStats = { nowMs: stats.nowMs, monotonicMs: store.monotonicMs() };
@@ -80,9 +82,23 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     setMoving: (moving) => store.write((db) => setMoving(db, moving)),
     listKeys: (limit, from, lifeMinMs) => store.transact((db) => listKeys(db, limit, from, lifeMinMs)),
     rememberKeys: (keys) => addWithRoom(JSON.stringify(keys).length, (db) => rememberKeys(db, keys)),
-    adopt: (letters) => {
+    async adopt(letters) {
+      for (const { id, contents } of letters) {
+        const pieces = contents === undefined ? [] : piecesOf([contents]);
+        let number = 0;
+        for (const piece of pieces) {
+          await addWithRoom(piece.length, (db) => putPiece(db, id, number, piece));
+          number += 1;
+        }
+      }
       const bytes = letters.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
-      return addWithRoom(bytes, (db) => letters.map((letter) => adopt(db, letter)));
+      return addWithRoom(bytes, (db) =>
+        letters.map((letter) => {
+          const answer = adopt(db, letter);
+          dropPieces(db, letter.id);
+          return answer;
+        }),
+      );
     },
     health: async () => store.health(),
     async close() {
@@ -129,36 +145,51 @@ function remove(
   return "deleted";
 }
 
-/** Walks the emails in the order of an index, so that each that stays is passed once: first the plain ones. */
+/** Walks the emails in the order of an index, so that each that stays is passed once: first the plain, then the hidden. */
 function clear(
   db: SqliteConnection,
   { limit, submittedTillMs, from }: { limit: number; submittedTillMs: number; from: string | undefined },
   retainMs: number,
 ): Awaited<ReturnType<Admin["clear"]>> {
-  const [walk = "plain", atMs = "-1", after = "", name = anyProvider] = from?.split(" ") ?? [];
-  const { list, at } = walk === "plain" ? plainColumns : hiddenColumns;
-  const waiting = db.all<{ name: string; atMs: number; id: string; submittedAtMs: number }>(
-    `SELECT places.${list} AS name, places.${at} AS atMs, places.id, submitted_at AS submittedAtMs
+  const [walk = "plain", ...given] = from?.split(" ") ?? [];
+  const walks = { plain: plainColumns, hidden: hiddenColumns };
+  let position = given;
+  let left = limit;
+  let deleted = 0;
+  for (const [name, columns] of Object.entries(walks)) {
+    if (name === "plain" && walk === "hidden") continue;
+    const passed = walkEmails(db, columns, position, left);
+    const submitted = passed.filter(({ submittedAtMs }) => submittedAtMs <= submittedTillMs);
+    retire(
+      db,
+      submitted.map(({ id }) => ({ id })),
+      retainMs,
+    );
+    deleted += submitted.length;
+    const last = passed.length < left ? undefined : passed.at(-1);
+    if (last !== undefined) return { deleted, next: `${name} ${last.atMs} ${last.id} ${last.list}` };
+    left -= passed.length;
+    position = [];
+  }
+  return { deleted, next: undefined };
+}
+
+/** The next emails that wait, by the index of these columns. */
+function walkEmails(
+  db: SqliteConnection,
+  { list, at }: typeof plainColumns | typeof hiddenColumns,
+  [atMs = "-1", after = "", from = anyProvider]: readonly string[],
+  limit: number,
+) {
+  return db.all<{ list: string; atMs: number; id: string; submittedAtMs: number }>(
+    `SELECT places.${list} AS list, places.${at} AS atMs, places.id, submitted_at AS submittedAtMs
     FROM places CROSS JOIN emails ON emails.id = places.id
     WHERE ${at} IS NOT NULL AND ${list} <> ? AND (${list}, ${at}, places.id) > (?, ?, ?)
     ORDER BY ${list}, ${at}, places.id LIMIT ?`,
     deadList,
-    name,
+    from,
     Number(atMs),
     after,
     limit,
   );
-  const submitted = waiting.filter(({ submittedAtMs }) => submittedAtMs <= submittedTillMs);
-  retire(
-    db,
-    submitted.map(({ id }) => ({ id })),
-    retainMs,
-  );
-  const last = waiting.length < limit ? undefined : waiting.at(-1);
-  let next = last && `${walk} ${last.atMs} ${last.id} ${last.name}`;
-  if (last === undefined && walk === "plain") {
-    const isHiddenNext = db.get`SELECT 1 FROM places WHERE hidden_at IS NOT NULL AND hidden_list <> ${deadList} LIMIT 1`;
-    if (isHiddenNext !== undefined) next = "hidden";
-  }
-  return { deleted: submitted.length, next };
 }

@@ -5,6 +5,7 @@ import { ClockWatch } from "../clock_watch.ts";
 import { claim, claimEnded } from "./claim.ts";
 import { noteStep } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { readFiles } from "./files.ts";
 import { tryPermit } from "./rates.ts";
 import { settle } from "./settle.ts";
 import { Store, type StoreOptions } from "./store.ts";
@@ -51,7 +52,7 @@ export function openSqliteConsumer(options: SqliteConsumerOptions): Consumer {
     claimEnded: (request) => claimBy((db) => claimEnded(db, request)),
     takePermit: (request) => store.transact((db) => tryPermit(db, request)),
     settle: (batch, settlement) => store.write((db) => settle(db, batch, settlement, retainMs)),
-    readFiles: async () => undefined,
+    readFiles: (id) => readFiles(store, id),
     sweep: (presence) => store.write((db) => sweep(db, presence, watch)),
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     paused: () => paused,

@@ -3,8 +3,10 @@
 
 import type { ClockWatch } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
+import { piecesKeptMs } from "../file_pieces.ts";
 import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { dropPieces } from "./files.ts";
 import { anyProvider, batchTables, dueLists, listName } from "./lists.ts";
 import { count } from "./settle.ts";
 
@@ -22,6 +24,8 @@ const dayMs = 24 * 60 * 60 * 1000;
 const expiredMax = 1000;
 const restampedMax = 1000;
 const emailsMax = 100;
+/** To delete the largest takes 20 ms. */
+const uploadsMax = 2;
 
 export function sweep(db: SqliteConnection, presence: WorkerPresence, watch: ClockWatch): void {
   const isAgeKnown = noteStep(db, watch);
@@ -124,10 +128,21 @@ function expire(db: SqliteConnection): void {
   drop("workers", "worker", "heard_at", atMs - dayMs);
   drop("served", "provider", "at", atMs - dayMs);
   drop("rates", "provider, credential", "next_at", atMs - dayMs);
+  dropExpiredUploads(db);
   // Keys that were stamped by a clock that ran ahead.
   const keyMaxMs = atMs + idempotencyMs;
   for (const table of ["idempotency", "idempotency_uses"])
     db.run(`UPDATE ${table} SET expires_at = ? WHERE expires_at > ?`, keyMaxMs, keyMaxMs + marginMs);
+}
+
+/** Deletes the files of emails that were never stored. */
+function dropExpiredUploads(db: SqliteConnection): void {
+  const { atMs } = db.now;
+  const expired = db.all<{ id: string }>`
+    SELECT email AS id FROM uploads WHERE expires_at <= ${atMs} LIMIT ${uploadsMax}`;
+  for (const { id } of expired) dropPieces(db, id);
+  const keptMaxMs = atMs + piecesKeptMs;
+  db.run`UPDATE uploads SET expires_at = ${keptMaxMs} WHERE expires_at > ${keptMaxMs + marginMs}`;
 }
 
 /** Lets any provider take the emails of one that no worker has served for a day. */

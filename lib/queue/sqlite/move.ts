@@ -1,7 +1,8 @@
 // The move of the embedded queue to another store, or of another queue to here.
 
-import type { AdoptAnswer, DeadLetter } from "../contract.ts";
+import { type AdoptAnswer, type DeadLetter, StoreUnavailable } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
+import { hasPieces, keepPieces } from "./files.ts";
 import { anyProvider, deadList, noBatch } from "./lists.ts";
 
 /** The remains of a dead letter that another queue has adopted. */
@@ -17,10 +18,10 @@ export function setMoving(db: SqliteConnection, moving: boolean): void {
   else db.run`DELETE FROM moves`;
 }
 
-/** Adds a dead letter of another queue. */
+/** Adds a dead letter of another queue. Its files have been written. */
 export function adopt(
   db: SqliteConnection,
-  { id, text, submittedAtMs, diedAtMs, history, isNew = false }: DeadLetter,
+  { id, text, submittedAtMs, diedAtMs, history, isNew = false, contents }: DeadLetter,
 ): AdoptAnswer {
   const { atMs } = db.now;
   db.run`DELETE FROM sent WHERE id = ${id} AND batch IS NULL AND remains = ${moved}`;
@@ -29,11 +30,15 @@ export function adopt(
   const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${submittedAtMs}, ${text})
     ON CONFLICT DO NOTHING`;
   if (added === 0) return "known";
-  const size = Buffer.byteLength(text);
+  const size = Buffer.byteLength(text) + (contents?.length ?? 0);
   // The tally counts deaths by the change of the row.
-  if (isNew) {
-    db.run`INSERT INTO places (id, size, history, batch, position, hidden_list, hidden_at)
-      VALUES (${id}, ${size}, ${history}, ${noBatch}, 0, ${anyProvider}, ${Math.min(diedAtMs, atMs)})`;
+  if (isNew || contents !== undefined) {
+    if (contents !== undefined && !hasPieces(db, id, contents.length))
+      throw new StoreUnavailable(`adopt: the files of ${id} are not there`);
+    db.run`INSERT INTO places (id, size, file_bytes, history, batch, position, hidden_list, hidden_at)
+      VALUES (${id}, ${size}, ${contents?.length ?? null}, ${history}, ${noBatch}, 0, ${anyProvider},
+        ${Math.min(diedAtMs, atMs)})`;
+    keepPieces(db, id);
     db.run`UPDATE places SET hidden_list = ${deadList} WHERE id = ${id}`;
   } else {
     db.run`INSERT INTO places (id, size, history, due_at, provider)

@@ -7,8 +7,11 @@ import {
   type Submission,
   type SubmitResult,
 } from "../contract.ts";
-import { type Committed, GroupCommit } from "../group_commit.ts";
+import { sizeOf } from "../file_pieces.ts";
+import { GroupCommit } from "../group_commit.ts";
+import { PieceWriter } from "../piece_writer.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
+import { dropPieces, hasPieces, keepPieces, putPiece } from "./files.ts";
 import { addUse, lifeOf, usesOf } from "./keys.ts";
 import { anyProvider, noBatch, scheduledList } from "./lists.ts";
 import { isMoving } from "./move.ts";
@@ -20,75 +23,116 @@ import { wake } from "./wakeup.ts";
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
 
+/** Pieces of an email's files are not there yet, or have expired. */
+interface PiecesMissing {
+  readonly kind: "piecesMissing";
+}
+
 export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Producer {
-  const { folder, onGroup, log } = options;
+  const { folder, onGroup, log, filesMaxBytes = Infinity } = options;
   const store = new Store(options);
   let busySinceMs: number | undefined;
   const readiness = () => store.readiness();
-  const writer = new GroupCommit({
+  const writer = new GroupCommit<PiecesMissing>({
     emailsMax,
     charsMax,
     againMs: busyPauseMs,
     readiness,
-    commit,
+    commit: async (group) => {
+      const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+      const committed = write(bytes, (db) => submitAll(db, group, filesMaxBytes));
+      if (committed.kind !== "done") return committed;
+      wake(folder);
+      return { kind: "done", results: committed.result };
+    },
     onGroup,
     log,
+  });
+  const pieces = new PieceWriter({
+    log,
+    againMs: busyPauseMs,
+    async put(id, number, piece) {
+      // Submissions get a turn after each piece.
+      await Bun.sleep(0);
+      return write(piece.length, (db) => putPiece(db, id, number, piece));
+    },
   });
   void store.opened.then(writer.flush);
   store.watch();
 
-  async function commit(group: readonly Submission[]): Promise<Committed> {
-    const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
-    if (!store.hasRoomFor(bytes)) return { kind: "failed", reason: fullText };
+  /** Runs one transaction that makes the queue longer by so many bytes. */
+  function write<T>(bytes: number, body: (db: SqliteConnection) => T) {
+    if (!store.hasRoomFor(bytes)) return { kind: "failed", reason: fullText } as const;
     try {
-      const results = store.writeOnce((db) => submitAll(db, group));
+      const result = store.writeOnce(body);
       busySinceMs = undefined;
-      wake(folder);
-      return { kind: "done", results };
+      return { kind: "done", result } as const;
     } catch (error) {
-      if (!isBusy(error)) return { kind: "failed", reason: sqliteErrorText(error) };
+      if (!isBusy(error)) return { kind: "failed", reason: sqliteErrorText(error) } as const;
       busySinceMs ??= performance.now();
       const isLong = performance.now() - busySinceMs > busyNoteMs;
-      return { kind: "again", reason: isLong ? busyText : undefined };
+      return { kind: "again", reason: isLong ? busyText : undefined } as const;
+    }
+  }
+
+  /** Its files are written only if the store asks for them: its key may be known, or the limit reached. */
+  async function submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
+    const { id, files = [] } = submission;
+    let isWritten = false;
+    for (;;) {
+      const submitted = await writer.submit(submission, deadlineMs);
+      let result: SubmitResult | undefined;
+      if (submitted.kind !== "piecesMissing") result = submitted;
+      else if (!store.hasRoomFor(sizeOf(files))) result = { kind: "failed", reason: fullText };
+      else {
+        isWritten = true;
+        result = await pieces.write(id, files, deadlineMs);
+      }
+      if (result === undefined) continue;
+      if (isWritten && !(result.kind === "stored" && result.id === id))
+        store.write((db) => dropPieces(db, id)).catch(() => {});
+      return result;
     }
   }
 
   return {
-    submit: writer.submit,
+    submit,
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     health: () => store.health(),
     async close() {
+      pieces.close();
       writer.close();
       store.close();
     },
   };
 }
 
-function submitAll(db: SqliteConnection, group: readonly Submission[]): SubmitResult[] {
+function submitAll(
+  db: SqliteConnection,
+  group: readonly Submission[],
+  filesMaxBytes: number,
+): (SubmitResult | PiecesMissing)[] {
   const { atMs } = db.now;
   const known = knownIds(db, group);
-  const added: Submission[] = [];
-  const results = group.map((one): SubmitResult => {
-    const { id, idempotency } = one;
+  const plain: Submission[] = [];
+  const results = group.map((one): SubmitResult | PiecesMissing => {
+    const { id } = one;
     // It is not queued again, whatever became of it.
     if (known.has(id)) return { kind: "stored", id, repeated: true };
-    const answer = idempotency && useKey(db, id, idempotency, one.sendAtMs);
+    const answer = useKey(db, one, filesMaxBytes);
     if (answer !== undefined) return answer;
     known.add(id);
-    added.push(one);
+    if (isHidden(one, atMs)) addHidden(db, one);
+    else plain.push(one);
     return { kind: "stored", id, repeated: false };
   });
-  addPlain(
-    db,
-    added.filter((one) => !isHidden(one, atMs)),
-  );
-  for (const one of added) if (isHidden(one, atMs)) addHidden(db, one);
+  addPlain(db, plain);
   return results;
 }
 
-/** Whether the previous release must not be given it. That release knows no list of scheduled emails. */
-function isHidden({ isNew = false, sendAtMs = 0 }: Submission, atMs: number): boolean {
-  return isNew || sendAtMs > atMs;
+/** Whether the previous release must not be given it. That release knows neither files nor scheduled emails. */
+function isHidden({ isNew = false, files, sendAtMs = 0 }: Submission, atMs: number): boolean {
+  return isNew || files !== undefined || sendAtMs > atMs;
 }
 
 /**
@@ -107,12 +151,28 @@ function addPlain(db: SqliteConnection, added: readonly Submission[]): void {
     SELECT id, octet_length(text), ${atMs}, ${anyProvider} FROM emails WHERE rowid > ${last}`;
 }
 
-function addHidden(db: SqliteConnection, { id, text, sendAtMs = 0 }: Submission): void {
+function addHidden(db: SqliteConnection, { id, text, files, sendAtMs = 0 }: Submission): void {
   const { atMs } = db.now;
+  const fileBytes = files && sizeOf(files);
   const [list, dueAtMs] = sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];
   db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${atMs}, ${text})`;
-  db.run`INSERT INTO places (id, size, batch, position, hidden_list, hidden_at)
-    VALUES (${id}, ${Buffer.byteLength(text)}, ${noBatch}, 0, ${list}, ${dueAtMs})`;
+  db.run`INSERT INTO places (id, size, file_bytes, batch, position, hidden_list, hidden_at)
+    VALUES (${id}, ${Buffer.byteLength(text) + (fileBytes ?? 0)}, ${fileBytes ?? null}, ${noBatch}, 0, ${list},
+      ${dueAtMs})`;
+  if (files !== undefined) keepPieces(db, id);
+}
+
+/** Why an email that is new to the queue is not stored, if it is for its files. */
+function refuseFiles(
+  db: SqliteConnection,
+  { id, files }: Submission,
+  filesMaxBytes: number,
+): SubmitResult | PiecesMissing | undefined {
+  if (files === undefined) return undefined;
+  const bytes = sizeOf(files);
+  const { held } = db.get<{ held: number }>`SELECT file_bytes AS held FROM tally`!;
+  if (held + bytes > filesMaxBytes) return { kind: "filesFull" };
+  return hasPieces(db, id, bytes) ? undefined : { kind: "piecesMissing" };
 }
 
 function knownIds(db: SqliteConnection, group: readonly Submission[]): Set<string> {
@@ -122,18 +182,27 @@ function knownIds(db: SqliteConnection, group: readonly Submission[]): Set<strin
   return new Set(known.map(({ id }) => id));
 }
 
-/** Records that this email has the key, or returns an answer. A use that is present is valid: only sweeps remove it. */
+/**
+ * Records that this email has its key, if it has one. Returns an answer if it is not to be queued. A use that is present is
+ * valid: only sweeps remove it.
+ */
 function useKey(
   db: SqliteConnection,
-  id: string,
-  { key, fingerprint, token }: NonNullable<Submission["idempotency"]>,
-  sendAtMs: number | undefined,
-): SubmitResult | undefined {
+  submission: Submission,
+  filesMaxBytes: number,
+): SubmitResult | PiecesMissing | undefined {
+  const { id, idempotency, sendAtMs } = submission;
+  if (idempotency === undefined) return refuseFiles(db, submission, filesMaxBytes);
+  const { key, fingerprint, token } = idempotency;
   const uses = usesOf(db, key);
   const isOwn = uses.some((use) => use.token === token);
   const same = uses.find((use) => use.fingerprint === fingerprint);
-  if (same === undefined && (isOwn || uses.some((use) => use.token === null))) return { kind: "conflict" };
-  if (same === undefined && isMoving(db)) return { kind: "failed", reason: movingText };
+  if (same === undefined) {
+    if (isOwn || uses.some((use) => use.token === null)) return { kind: "conflict" };
+    if (isMoving(db)) return { kind: "failed", reason: movingText };
+    const refusal = refuseFiles(db, submission, filesMaxBytes);
+    if (refusal !== undefined) return refusal;
+  }
   // Also if another token submitted this email: from now on this one may not use the key for another email.
   if (!isOwn) {
     const { id: firstId, expires_at, send_at } = same ?? { id, ...lifeOf(db, sendAtMs) };

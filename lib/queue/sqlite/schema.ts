@@ -215,7 +215,7 @@ export const additions: Readonly<Record<string, string>> = {
       PRIMARY KEY (provider, credential)
     ) STRICT, WITHOUT ROWID;
   `,
-  all_batches: `
+  hidden_batches: `
     -- Emails with fields that the previous release lacks, which it must not be given, are hidden from it: to it, each is
     -- in a batch that it does not find. They wait, or have died, by columns of their own. See lists.ts.
     ALTER TABLE places ADD COLUMN hidden_list TEXT;  -- NULL for others; '' in a batch
@@ -259,9 +259,22 @@ export const additions: Readonly<Record<string, string>> = {
       WHERE new.stepped_by <= 0 OR ends_at <= new.stepped_at - new.stepped_by + 82802000;
     END;
 
+    -- The files of an email, cut into pieces. Not WITHOUT ROWID: a row of that kind would be copied as a whole.
+    ALTER TABLE places ADD COLUMN file_bytes INTEGER; -- NULL without files
+    CREATE TABLE file_pieces (
+      email   TEXT NOT NULL,
+      number  INTEGER NOT NULL, -- from 0
+      content BLOB NOT NULL,
+      PRIMARY KEY (email, number)
+    ) STRICT;
+    -- Emails that have pieces and are not stored yet, or never will be.
+    CREATE TABLE uploads (email TEXT NOT NULL PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
     ALTER TABLE tally ADD COLUMN scheduled INTEGER NOT NULL DEFAULT 0; -- also those that are due
-    CREATE TRIGGER hidden_made AFTER INSERT ON places WHEN new.hidden_list = ':scheduled' BEGIN
-      UPDATE tally SET scheduled = scheduled + 1;
+    ALTER TABLE tally ADD COLUMN file_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE TRIGGER hidden_made AFTER INSERT ON places WHEN new.hidden_list IS NOT NULL BEGIN
+      UPDATE tally SET scheduled = scheduled + (new.hidden_list = ':scheduled'),
+        file_bytes = file_bytes + coalesce(new.file_bytes, 0);
     END;
     CREATE TRIGGER hidden_moved AFTER UPDATE OF hidden_list ON places
     WHEN old.hidden_list IN (':scheduled', ':dead') OR new.hidden_list = ':dead' BEGIN
@@ -269,9 +282,12 @@ export const additions: Readonly<Record<string, string>> = {
         dead = dead + (new.hidden_list = ':dead') - (old.hidden_list = ':dead'),
         scheduled = scheduled + (new.hidden_list = ':scheduled') - (old.hidden_list = ':scheduled');
     END;
-    CREATE TRIGGER hidden_left AFTER DELETE ON places WHEN old.hidden_list IN (':scheduled', ':dead') BEGIN
+    CREATE TRIGGER hidden_left AFTER DELETE ON places WHEN old.hidden_list IS NOT NULL BEGIN
       UPDATE tally SET
-        dead = dead - (old.hidden_list = ':dead'), scheduled = scheduled - (old.hidden_list = ':scheduled');
+        dead = dead - (old.hidden_list = ':dead'),
+        scheduled = scheduled - (old.hidden_list = ':scheduled'),
+        file_bytes = file_bytes - coalesce(old.file_bytes, 0);
+      DELETE FROM file_pieces WHERE old.file_bytes IS NOT NULL AND email = old.id;
     END;
 
     -- An idempotency key lives for a day after the time for which its email is scheduled. Sweeps shorten each that lives

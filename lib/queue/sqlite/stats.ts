@@ -11,7 +11,9 @@ import { readConditions } from "./settle.ts";
 /** @param roomBytes what the disk can take besides; undefined if it does not say */
 export function readStats(db: SqliteConnection, roomBytes: number | undefined): QueueStats {
   const { atMs } = db.now;
-  const tally = db.get<Record<"placed" | "dead" | "sent" | "scheduled", number>>`SELECT * FROM tally`!;
+  const tally = db.get<
+    Record<"placed" | "dead" | "sent" | "scheduled" | "file_bytes", number>
+  >`SELECT * FROM tally`!;
   const { batched, inDoubt } = db.get<Record<"batched" | "inDoubt", number>>`
     SELECT count(*) AS batched,
       count(*) FILTER (WHERE doubt_since IS NOT NULL OR held = 1 AND batches.due_at <= ${atMs}) AS inDoubt
@@ -41,7 +43,7 @@ export function readStats(db: SqliteConnection, roomBytes: number | undefined): 
       dead: tally.dead,
       sent: tally.sent,
     },
-    fileBytes: 0,
+    fileBytes: tally.file_bytes,
     counters: Object.fromEntries(counters.map(({ name, count: value }) => [name, value])),
     providers: readConditions(db),
     oldestDueAtMs: oldestDueAtMs <= atMs ? oldestDueAtMs : undefined,
