@@ -121,8 +121,8 @@ end
 
 -- Leases a batch. `b` are its fields as they are, or will be, stored. After a lease that expired without a settlement
 -- it is in doubt.
-local function lease(batch, b, h, ids, emails)
-  local bytes, sizes = 0, sizes_of(b.level == '+' and ids or {})
+local function lease(batch, b, h, ids, emails, sizes)
+  local bytes = 0
   for i, id in ipairs(ids) do
     bytes = bytes + #(emails[i] or '') + (sizes[id] or 0)
   end
@@ -152,7 +152,7 @@ end
 local function lease_again(batch, h)
   local b = record(batch)
   local ids = words(b.ids)
-  return lease(batch, b, h, ids, emails_of(ids))
+  return lease(batch, b, h, ids, emails_of(ids), sizes_of(b.level == '+' and ids or {}))
 end
 
 local next_due
@@ -252,8 +252,8 @@ end
 -- So many emails are read at a time, since only their texts show how many fit.
 local page = 10
 
--- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text. A submission
--- that failed halfway has left its id without one.
+-- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text, and by id the
+-- bytes of files. A submission that failed halfway has left its id without a text.
 local function fitting(oldest, is_new)
   local taken, ids, emails, bytes, new = {}, {}, {}, 0, {}
   for id in pairs(is_new) do
@@ -266,7 +266,7 @@ local function fitting(oldest, is_new)
       local id = oldest[from + i - 1]
       bytes = bytes + #(email or '') + (sizes[id] or 0)
       if #ids > 0 and bytes > request.bytesMax then
-        return taken, ids, emails
+        return taken, ids, emails, sizes
       end
       taken[#taken + 1] = id
       if email then
@@ -274,13 +274,13 @@ local function fitting(oldest, is_new)
       end
     end
   end
-  return taken, ids, emails
+  return taken, ids, emails, sizes
 end
 
 -- Makes a batch of the oldest emails in these lists, within the limits of number and bytes.
 local function take(names, most, piece)
   local oldest, is_new, used = oldest_of(names, 0, most, most)
-  local taken, ids, emails = fitting(oldest, is_new)
+  local taken, ids, emails, sizes = fitting(oldest, is_new)
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
   end
@@ -301,12 +301,13 @@ local function take(names, most, piece)
   call('SADD', 'providers', provider)
   local b = { provider = provider, ids = table.concat(ids, ' '), lease = '0', context = request.context,
     credential = request.credential, piece = piece, level = #new > 0 and '+' or '' }
+  local stored = { 'provider', provider .. b.level, 'ids', b.ids, 'context', b.context, 'credential', b.credential,
+    'piece', piece or '' }
   if #new > 0 then
-    call('HSET', 'batch:' .. request.claimId, 'new', table.concat(new, ' '))
+    append(stored, 'new', table.concat(new, ' '))
   end
-  call('HSET', 'batch:' .. request.claimId, 'provider', provider .. b.level, 'ids', b.ids, 'context', b.context,
-    'credential', b.credential, 'piece', piece or '')
-  return lease(request.claimId, b, housekeeping(), ids, emails)
+  call('HSET', 'batch:' .. request.claimId, unpack(stored))
+  return lease(request.claimId, b, housekeeping(), ids, emails, sizes)
 end
 
 local is_idle = false

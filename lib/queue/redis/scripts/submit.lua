@@ -83,6 +83,7 @@ local function refusal_of(id, new, has_key)
 end
 
 local replies, emails, lists, expiries, stamp, taken = {}, {}, {}, {}, text(at), {}
+local is_repeated = false
 local function append_to(sets, name, ...)
   sets[name] = sets[name] or {}
   append(sets[name], ...)
@@ -93,6 +94,7 @@ for i, id in ipairs(ids) do
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
   local new = news[i]
   local answer = known or refusal_of(id, new, one)
+  is_repeated = is_repeated or known
   if answer then
     append(replies, i, answer)
   else
@@ -134,7 +136,7 @@ for name, held in pairs(keyed) do
     is_written = true
   end
 end
-if not is_written then
+if is_repeated and not is_written then
   call('SET', 'mark', stamp)
 end
 if #emails > 0 then
