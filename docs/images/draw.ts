@@ -41,113 +41,130 @@ function diagram(width: number, height: number, title: string, boxes: Box[], edg
 
 const states = diagram(
   880,
-  350,
+  430,
   "States of an email",
   [
-    { at: [150, 60], text: "waiting" },
-    { at: [450, 60], text: "sending" },
-    { at: [800, 60], text: "sent", kind: "good" },
-    { at: [450, 180], text: "in-doubt", kind: "doubt" },
-    { at: [150, 280], text: "retrying" },
-    { at: [800, 280], text: "dead", kind: "bad" },
+    { at: [150, 40], text: "scheduled" },
+    { at: [150, 140], text: "waiting" },
+    { at: [450, 140], text: "sending" },
+    { at: [800, 140], text: "sent", kind: "good" },
+    { at: [450, 260], text: "in-doubt", kind: "doubt" },
+    { at: [150, 360], text: "retrying" },
+    { at: [800, 360], text: "dead", kind: "bad" },
   ],
   [
     {
       path: [
-        [10, 52],
-        [93, 52],
+        [10, 40],
+        [93, 40],
       ],
-      text: "200",
-      textAt: [50, 40],
+      text: "200, send_at",
+      textAt: [48, 28],
     },
     {
       path: [
-        [206, 52],
-        [393, 52],
-      ],
-      text: "claimed in a batch",
-      textAt: [300, 40],
-    },
-    {
-      path: [
-        [506, 52],
-        [743, 52],
-      ],
-      text: "accepted",
-      textAt: [625, 40],
-    },
-    {
-      path: [
-        [430, 81],
-        [430, 158],
-      ],
-      text: "no answer, or\nlease expired",
-      textAt: [385, 107],
-    },
-    {
-      path: [
-        [470, 159],
-        [470, 82],
-      ],
-      text: "asked again",
-      textAt: [510, 120],
-    },
-    {
-      path: [
-        [506, 172],
-        [800, 172],
-        [800, 82],
-      ],
-      text: "found accepted",
-      textAt: [710, 160],
-    },
-    {
-      path: [
-        [394, 172],
-        [170, 172],
-        [170, 82],
-      ],
-      text: "found not sent,\nor doubt ended",
-      textAt: [235, 140],
-    },
-    {
-      path: [
-        [394, 70],
-        [315, 70],
-        [315, 280],
-        [207, 280],
-      ],
-      text: "failed",
-      textAt: [338, 230],
-    },
-    {
-      path: [
-        [130, 259],
-        [130, 82],
+        [150, 61],
+        [150, 118],
       ],
       text: "due",
-      textAt: [112, 210],
+      textAt: [168, 90],
     },
     {
       path: [
-        [506, 70],
-        [600, 70],
-        [600, 280],
-        [743, 280],
+        [10, 132],
+        [93, 132],
+      ],
+      text: "200",
+      textAt: [50, 120],
+    },
+    {
+      path: [
+        [206, 132],
+        [393, 132],
+      ],
+      text: "claimed in a batch",
+      textAt: [300, 120],
+    },
+    {
+      path: [
+        [506, 132],
+        [743, 132],
+      ],
+      text: "accepted",
+      textAt: [625, 120],
+    },
+    {
+      path: [
+        [430, 161],
+        [430, 238],
+      ],
+      text: "no answer, or\nlease expired",
+      textAt: [385, 187],
+    },
+    {
+      path: [
+        [470, 239],
+        [470, 162],
+      ],
+      text: "asked again",
+      textAt: [510, 200],
+    },
+    {
+      path: [
+        [506, 252],
+        [800, 252],
+        [800, 162],
+      ],
+      text: "found accepted",
+      textAt: [710, 240],
+    },
+    {
+      path: [
+        [394, 252],
+        [170, 252],
+        [170, 162],
+      ],
+      text: "found not sent,\nor doubt ended",
+      textAt: [235, 220],
+    },
+    {
+      path: [
+        [394, 150],
+        [315, 150],
+        [315, 360],
+        [207, 360],
+      ],
+      text: "failed",
+      textAt: [338, 310],
+    },
+    {
+      path: [
+        [130, 339],
+        [130, 162],
+      ],
+      text: "due",
+      textAt: [112, 290],
+    },
+    {
+      path: [
+        [506, 150],
+        [600, 150],
+        [600, 360],
+        [743, 360],
       ],
       text: "refused by all,\nor given up",
-      textAt: [650, 222],
+      textAt: [650, 302],
     },
     {
       path: [
-        [800, 301],
-        [800, 325],
-        [40, 325],
-        [40, 70],
-        [93, 70],
+        [800, 381],
+        [800, 405],
+        [40, 405],
+        [40, 150],
+        [93, 150],
       ],
       text: "retried by an operator",
-      textAt: [450, 338],
+      textAt: [450, 418],
     },
   ],
 );

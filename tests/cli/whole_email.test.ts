@@ -205,6 +205,16 @@ describe.each([
     expect(await jsonOfCli(env, ["queue", "stats"])).toMatchObject({ scheduled: 0 });
   });
 
+  test("retry sends a dead letter at once whose time to send is over, with its files", async () => {
+    const { env, queue } = await open();
+    const email = { attachments, send_at: "2026-01-02T03:04:05.000Z" };
+    const [id = ""] = await queue.dead(1, "no", {}, email, files);
+    expect(await jsonOfCli(env, ["queue", "retry", id])).toMatchObject({ retried: [id] });
+    const batch = await queue.reclaim();
+    expect(batch.emails.map((one) => one.id)).toEqual([id]);
+    expect(Buffer.concat(files).equals((await queue.consumer.readFiles(id))!)).toBe(true);
+  });
+
   test("clear deletes scheduled emails too", async () => {
     const { env, queue } = await open();
     await queue.submit(2, { send_at: new Date(Date.now() + 3_600_000).toISOString() });
