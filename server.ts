@@ -23,7 +23,7 @@ interface ServerContext extends ServiceContext<Config> {
 
 export async function startServer(context: ServerContext): Promise<Server> {
   const { config, log, onFatal, sharesPort = true } = context;
-  const metrics = new ServerMetrics();
+  const metrics = new ServerMetrics(config.maxAttachmentBacklogBytes);
   const producer = await openProducer(config.queue, {
     log,
     onFatal,

@@ -61,6 +61,7 @@ function queueGauges(stats: QueueStats, known: readonly string[]): Row[] {
     ["provider_failing_seconds", "How long a provider has failed without an acceptance.", failing],
     ["clock_step_seconds", "Last step of the store's clock within an hour; negative if back.", step],
     ["used_bytes", "Memory of Redis, or disk, that is used.", stats.bytesUsed],
+    ["file_bytes", "Bytes of the files of all emails that are not sent.", stats.fileBytes],
     ["limit_bytes", "What may be used: maxmemory of Redis if it is set, or disk.", stats.bytesMax ?? []],
   ];
 }

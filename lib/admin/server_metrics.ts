@@ -24,7 +24,11 @@ export class ServerMetrics {
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
   ).announce();
 
-  constructor() {
+  readonly #filesMaxBytes: number;
+
+  /** @param filesMaxBytes most bytes of files of the emails in the queue */
+  constructor(filesMaxBytes: number) {
+    this.#filesMaxBytes = filesMaxBytes;
     for (const status of [200, 400, 401, 500]) this.#answers.add(`{status="${status}"}`, 0);
   }
 
@@ -40,12 +44,14 @@ export class ServerMetrics {
   };
 
   families({ submissions, bytes }: Load): readonly Family[] {
+    const filesHelp = "MAX_ATTACHMENT_BACKLOG: most bytes of files of the emails in the queue.";
     const bytesHelp = "Bytes of the bodies of submissions that have no answer yet.";
     return [
       this.#answers,
       this.#duration,
       gauge("reliable_email_submissions_in_progress", "Submissions that have no answer yet.", submissions),
       gauge("reliable_email_submissions_in_progress_bytes", bytesHelp, bytes),
+      gauge("reliable_email_file_limit_bytes", filesHelp, this.#filesMaxBytes),
       this.#groupEmails,
       this.#groupDuration,
     ];
