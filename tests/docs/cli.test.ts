@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { hasMachine, orWhyNot, startMachine } from "./machine.ts";
 import { pages, testPage } from "./page.ts";
-import { installService, makeDeadLetter, startService, submit, untilCounted } from "./service.ts";
+import { installService, makeDeadLetter, startService } from "./service.ts";
 
 testPage("docs/cli.md", async (page, machine) => {
   const { run } = machine;
@@ -18,9 +18,14 @@ testPage("docs/cli.md", async (page, machine) => {
   expect(await run(settings + page.next("reliable-email config --check"))).toMatch(
     /^ok +store .*\nok +sandbox /m,
   );
-  const save = page.next("reliable-email queue show").replace("ID", await submit(machine));
-  await untilCounted(machine, "sent", 1);
-  expect(await run(`${settings}(${save}) 2>&1 || test $? = 1`)).toContain("its content is no longer kept");
+  await run(`${settings}reliable-email queue pause`);
+  const { id } = JSON.parse(
+    await run(`
+      printf first > 1.pdf; printf second > 2.pdf
+      curl -F subject=Hi -F body=Hello -F to=jane@example.org -F attachment=@1.pdf -F attachment=@2.pdf localhost:3000`),
+  );
+  await run(settings + page.next("reliable-email queue show").replace("ID", id));
+  expect(await run("cat report.pdf")).toBe("second");
 });
 
 /** A command as a sentence abbreviates it: `queue show`, `retry --force ID`, `queue list <state>`. */
