@@ -5,15 +5,17 @@ import { problems } from "../../lib/cli/queue/bulk.ts";
 import { retryOne } from "../../lib/cli/queue/retry.ts";
 import { parseFaults, writeFaults } from "../../lib/providers/sandbox/faults_file.ts";
 import { errorCode } from "../../lib/runtime/errors.ts";
-import { detailsOf } from "./details.ts";
-import { answer, refusal } from "./door.ts";
+import { attachmentsOf, detailsOf } from "./details.ts";
+import { answer, download, mail, refusal } from "./door.ts";
 import { faultsOf } from "./faults.ts";
 import type { Outbox } from "./outbox.ts";
 import type { QueueAccess } from "./queue_access.ts";
+import type { SecretPaths } from "./secret_paths.ts";
 
 export interface ApiOptions {
   readonly queue: QueueAccess;
   readonly outbox: Outbox;
+  readonly paths: SecretPaths;
   /** Where emails are submitted. */
   readonly submitUrl: string;
   /** Called after every change. */
@@ -27,8 +29,10 @@ const routes: Readonly<Record<string, Route>> = {
   "GET /api/emails/*": show,
   "POST /api/emails/*": retry,
   "DELETE /api/emails/*": remove,
+  "GET /api/files/*": openFile,
   "GET /api/delivered": listDelivered,
   "GET /api/delivered/*": readDelivered,
+  "GET /api/parts/*": openPart,
   "PUT /api/faults/*": setFaults,
   "POST /api/send": send,
 };
@@ -75,13 +79,53 @@ async function remove({ queue, onChange }: ApiOptions, _: Request, id: string): 
   return result === "deleted" ? answer({ ok: true }) : refusal(409, `it ${problems[result]}`);
 }
 
+/**
+ * The path of a file of an email in the queue.
+ * @param name the email's id, a dot, and the number of the file, from 1
+ */
+async function openFile({ queue, paths }: ApiOptions, _: Request, name: string): Promise<Response> {
+  const [, id = "", number = ""] = /^(.+)\.(\d+)$/.exec(name) ?? [];
+  const admin = await queue.admin();
+  const stored = await admin.show(id);
+  const files = stored === undefined ? [] : attachmentsOf(stored);
+  const end = files.slice(0, Number(number)).reduce((sum, { size }) => sum + size, 0);
+  const file = files[Number(number) - 1];
+  if (file === undefined) return refusal(404, "There is no such file any more.");
+  const path = paths.issue(async () => {
+    const contents = await admin.readFiles(id);
+    return contents && download(contents.slice(end - file.size, end));
+  });
+  return answer({ path });
+}
+
 async function listDelivered({ outbox }: ApiOptions, request: Request): Promise<Response> {
   return answer(await outbox.list(new URL(request.url).searchParams.get("search") ?? ""));
 }
 
-async function readDelivered({ outbox }: ApiOptions, _: Request, name: string): Promise<Response> {
+async function readDelivered({ outbox, paths }: ApiOptions, _: Request, name: string): Promise<Response> {
   const email = await outbox.read(name);
-  return email === undefined ? unknown() : answer(email);
+  if (email === undefined) return unknown();
+  if (email.htmlSource === undefined) return answer(email);
+  const htmlPath = paths.issue(async () => {
+    const html = await outbox.html(name);
+    return html === undefined ? undefined : mail(html);
+  });
+  return answer({ ...email, htmlPath });
+}
+
+/**
+ * The path of a file of a delivered email.
+ * @param name the name of the email's file, a dot, and the number of the attached file, from 1
+ */
+async function openPart({ outbox, paths }: ApiOptions, _: Request, name: string): Promise<Response> {
+  const [, file = "", number = ""] = /^(.+)\.(\d+)$/.exec(name) ?? [];
+  const content = () => outbox.attachment(file, Number(number));
+  if ((await content()) === undefined) return unknown();
+  const path = paths.issue(async () => {
+    const bytes = await content();
+    return bytes && download(bytes);
+  });
+  return answer({ path });
 }
 
 async function setFaults({ queue, onChange }: ApiOptions, request: Request, name: string): Promise<Response> {

@@ -8,10 +8,11 @@ import { contentNames } from "../../lib/email/email.ts";
 import { labelOf } from "../../lib/email/fields.ts";
 import { isSandbox } from "../../lib/providers/registry.ts";
 import type { StoredEmail } from "../../lib/queue/contract.ts";
-import type { EmailDetails, Labeled } from "./protocol.ts";
+import type { Attachment } from "../../lib/email/fields.ts";
+import type { EmailDetails, FileRow, Labeled } from "./protocol.ts";
 
-/** Fields that the page shows in its heading. */
-const shownElsewhere = ["state", "subject"];
+/** Fields that the page shows in its heading, or in a part of its own. */
+const shownElsewhere = ["state", "subject", "attachments"];
 
 export function detailsOf(stored: StoredEmail): EmailDetails {
   const shown = emailFields(stored);
@@ -32,12 +33,25 @@ export function detailsOf(stored: StoredEmail): EmailDetails {
       isAccepted: outcome === "accepted" || outcome === "recalled",
       reason,
     })),
+    attachments: (shown.attachments.value ?? []).map(fileRowOf),
+    areFilesKept: areFilesKept(stored),
     contents: contentNames.flatMap((name) => {
       const text = shown[name].value;
       return text === undefined ? [] : [{ label: labelOf(name) ?? name, text }];
     }),
     deliveredAs: isFile && provider_message_id.value ? `${provider_message_id.value}.eml` : undefined,
   };
+}
+
+/** The files of an email whose contents the queue has. */
+export function attachmentsOf(stored: StoredEmail): readonly Attachment[] {
+  return areFilesKept(stored) ? (emailFields(stored).attachments.value ?? []) : [];
+}
+
+const areFilesKept = ({ state }: StoredEmail) => state !== "sent" && state !== "deleted";
+
+function fileRowOf({ filename, content_type, size, content_id }: Attachment): FileRow {
+  return { name: filename, type: content_type, bytes: size, contentId: content_id };
 }
 
 /** Returns nothing for a field without a label or value: those are for programs. */

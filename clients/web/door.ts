@@ -3,6 +3,7 @@
 
 import { createGate } from "../../lib/http/auth.ts";
 
+const policyName = "content-security-policy";
 const policy = [
   "default-src 'self'",
   "img-src 'self' data:",
@@ -24,6 +25,9 @@ const mailPolicy = [
   "form-action 'none'",
   "frame-ancestors 'self'",
 ].join("; ");
+
+/** A file may be anything: it is saved, never shown. */
+const filePolicy = "sandbox; default-src 'none'; frame-ancestors 'none'";
 
 const commonHeaders = {
   "cache-control": "no-store",
@@ -59,11 +63,29 @@ function isOwnHost(host: string | null, port: number): boolean {
   return ["127.0.0.1", "localhost", "[::1]"].some((name) => host?.toLowerCase() === `${name}:${port}`);
 }
 
-/** Adds the headers of every answer. @param isMail whether the body is the HTML of an email */
-export function seal(response: Response, isMail = false): Response {
+/** Adds the headers of every answer. */
+export function seal(response: Response): Response {
   for (const [name, value] of Object.entries(commonHeaders)) response.headers.set(name, value);
-  response.headers.set("content-security-policy", isMail ? mailPolicy : policy);
+  if (!response.headers.has(policyName)) response.headers.set(policyName, policy);
   return response;
+}
+
+/** The HTML of an email. */
+export function mail(html: string): Response {
+  return new Response(html, {
+    headers: { "content-type": "text/html; charset=utf-8", [policyName]: mailPolicy },
+  });
+}
+
+/** A file of an email, whatever type it claims to be. */
+export function download(content: Uint8Array<ArrayBuffer>): Response {
+  return new Response(content, {
+    headers: {
+      "content-type": "application/octet-stream",
+      "content-disposition": "attachment",
+      [policyName]: filePolicy,
+    },
+  });
 }
 
 export function answer(body: unknown, status = 200): Response {

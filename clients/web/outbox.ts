@@ -4,7 +4,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type PostalMime from "postal-mime";
-import type { Address, Email } from "postal-mime";
+import type { Address, Attachment, Email } from "postal-mime";
 import { errorCode } from "../../lib/runtime/errors.ts";
 import type { DeliveredEmail, DeliveredList, DeliveredRow } from "./protocol.ts";
 
@@ -15,8 +15,6 @@ const listedMax = 100;
 const previewMax = 160;
 /** Longest part of the source and of a text that is shown, UTF-16 units. */
 const shownMax = 500_000;
-/** Most paths of HTML that are valid at a time; the oldest expires first. */
-const framesMax = 100;
 
 /** `<email id>.<batch id>.eml`, both UUIDs. */
 const namePattern = /^[\da-f-]{36}\.[\da-f-]{36}\.eml$/;
@@ -24,8 +22,6 @@ const namePattern = /^[\da-f-]{36}\.[\da-f-]{36}\.eml$/;
 export class Outbox {
   readonly #folder: string;
   readonly #rows = new Map<string, { readonly row: DeliveredRow; readonly haystack: string }>();
-  /** Maps the unguessable path of an email's HTML to the name of its file. */
-  readonly #frames = new Map<string, string>();
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -55,23 +51,26 @@ export class Outbox {
       ...rowOf(name, file),
       headers: parsed.headers.map(({ key, originalKey, value }) => ({ name: originalKey || key, value })),
       text: (parsed.text ?? "").slice(0, shownMax),
-      ...(parsed.html !== undefined && {
-        htmlPath: this.#frameFor(name),
-        htmlSource: parsed.html.slice(0, shownMax),
-      }),
-      attachments: parsed.attachments.map(({ filename, mimeType, content }) => ({
-        name: filename ?? "without a name",
-        type: mimeType,
-        bytes: typeof content === "string" ? content.length : content.byteLength,
+      ...(parsed.html !== undefined && { htmlSource: parsed.html.slice(0, shownMax) }),
+      attachments: parsed.attachments.map((one) => ({
+        name: one.filename ?? "without a name",
+        type: one.mimeType,
+        bytes: bytesOf(one).byteLength,
+        contentId: contentIdOf(one),
       })),
       source: source.slice(0, shownMax),
     };
   }
 
-  /** Returns the HTML at a path that {@link read} returned, or undefined for any other path. */
-  async html(path: string): Promise<string | undefined> {
-    const name = this.#frames.get(path);
-    const file = name === undefined ? undefined : await this.#open(name);
+  /** The content of an attached file, undefined if there is none. @param number from 1 */
+  async attachment(name: string, number: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const attachment = (await this.#open(name))?.parsed.attachments[number - 1];
+    return attachment && bytesOf(attachment);
+  }
+
+  /** The HTML as a frame may show it, undefined if there is none. */
+  async html(name: string): Promise<string | undefined> {
+    const file = await this.#open(name);
     return file?.parsed.html === undefined ? undefined : inert(file.parsed.html, file.parsed.attachments);
   }
 
@@ -95,8 +94,8 @@ export class Outbox {
     const file = await this.#open(name);
     if (file === undefined) return undefined;
     const row = rowOf(name, file);
-    const { subject, from, to } = row;
-    const haystack = [row.id, subject, from, to, file.parsed.text ?? ""].join("\n").toLowerCase();
+    const { subject, from, to, cc } = row;
+    const haystack = [row.id, subject, from, to, cc, file.parsed.text ?? ""].join("\n").toLowerCase();
     const entry = { row, haystack: haystack.slice(0, shownMax) };
     // An entry that is dropped here is read again when needed.
     if (this.#rows.size >= 2 * searchedMax) this.#rows.clear();
@@ -118,14 +117,6 @@ export class Outbox {
       throw error;
     }
   }
-
-  #frameFor(name: string): string {
-    const path = `/mail/${Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url")}`;
-    const [oldest] = this.#frames.keys();
-    if (this.#frames.size >= framesMax && oldest !== undefined) this.#frames.delete(oldest);
-    this.#frames.set(path, name);
-    return path;
-  }
 }
 
 interface OpenedFile {
@@ -135,20 +126,29 @@ interface OpenedFile {
 }
 
 function rowOf(name: string, { parsed, deliveredAt }: OpenedFile): DeliveredRow {
-  const { subject = "", text = "" } = parsed;
+  const { subject = "", text = "", from, to, cc } = parsed;
   return {
     name,
     id: name.slice(0, name.indexOf(".")),
     subject,
-    from: parsed.from === undefined ? "" : mailboxOf(parsed.from),
-    to: (parsed.to ?? []).map(mailboxOf).join(", "),
+    from: mailboxesOf(from && [from]),
+    to: mailboxesOf(to),
+    cc: mailboxesOf(cc),
     preview: text.replace(/\s+/g, " ").trim().slice(0, previewMax),
     deliveredAt,
   };
 }
 
-function mailboxOf({ name, address = "" }: Address): string {
-  return name ? `${name} <${address}>` : address;
+function mailboxesOf(addresses: readonly Address[] = []): string {
+  return addresses.map(({ name, address = "" }) => (name ? `${name} <${address}>` : address)).join(", ");
+}
+
+function bytesOf({ content }: Attachment): Uint8Array<ArrayBuffer> {
+  return typeof content === "string" ? new TextEncoder().encode(content) : new Uint8Array(content);
+}
+
+function contentIdOf({ contentId }: Attachment): string | undefined {
+  return contentId?.replace(/^<|>$/g, "");
 }
 
 /**
@@ -156,7 +156,7 @@ function mailboxOf({ name, address = "" }: Address): string {
  * Security does not depend on this: the policy and the frame's sandbox block everything else.
  */
 function inert(html: string, attachments: Email["attachments"]): string {
-  const images = new Map(attachments.map((one) => [one.contentId?.replace(/^<|>$/g, ""), one]));
+  const images = new Map(attachments.map((one) => [contentIdOf(one), one]));
   const rewriter = new HTMLRewriter()
     .on("a, area", {
       element(link) {
@@ -170,9 +170,8 @@ function inert(html: string, attachments: Email["attachments"]): string {
       element(image) {
         const id = image.getAttribute("src")!.slice("cid:".length);
         const found = images.get(id) ?? images.get(id.replaceAll("%40", "@"));
-        if (found === undefined || typeof found.content === "string") return;
-        const data = Buffer.from(found.content as ArrayBuffer).toString("base64");
-        image.setAttribute("src", `data:${found.mimeType};base64,${data}`);
+        if (found === undefined) return;
+        image.setAttribute("src", `data:${found.mimeType};base64,${bytesOf(found).toBase64()}`);
       },
     });
   return rewriter.transform(html);

@@ -65,6 +65,9 @@ export interface EmailDetails {
   readonly outcomeUnknown: boolean;
   readonly fields: readonly Labeled[];
   readonly attempts: readonly AttemptDetails[];
+  /** From the first. Their contents are kept until the email is sent or deleted. */
+  readonly attachments: readonly FileRow[];
+  readonly areFilesKept: boolean;
   /** Texts of several lines: the body, the HTML. */
   readonly contents: readonly { readonly label: string; readonly text: string }[];
   /** The name of its file, if a sandbox has it. */
@@ -73,6 +76,13 @@ export interface EmailDetails {
 
 export type Labeled =
   { readonly label: string; readonly text: string } | { readonly label: string; readonly at: string };
+
+export interface FileRow {
+  readonly name: string;
+  readonly type: string;
+  readonly bytes: number;
+  readonly contentId?: string | undefined;
+}
 
 export interface AttemptDetails {
   readonly at: string;
@@ -91,6 +101,7 @@ export interface DeliveredRow {
   readonly subject: string;
   readonly from: string;
   readonly to: string;
+  readonly cc: string;
   /** The beginning of its text. */
   readonly preview: string;
   /** ISO 8601. */
@@ -111,6 +122,6 @@ export interface DeliveredEmail extends DeliveredRow {
   /** Where its HTML can be shown in a frame, if it has any. */
   readonly htmlPath?: string;
   readonly htmlSource?: string;
-  readonly attachments: readonly { readonly name: string; readonly type: string; readonly bytes: number }[];
+  readonly attachments: readonly FileRow[];
   readonly source: string;
 }

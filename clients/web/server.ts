@@ -11,6 +11,7 @@ import { Door, pathOf, refusal, seal } from "./door.ts";
 import { Events } from "./events.ts";
 import { Outbox } from "./outbox.ts";
 import { QueueAccess } from "./queue_access.ts";
+import { SecretPaths } from "./secret_paths.ts";
 import { readSnapshot } from "./snapshot.ts";
 
 export interface WebClient extends Service {
@@ -32,14 +33,15 @@ const bodyBytesMax = 40 * 1024 * 1024;
 export function startWebClient({ config, log, serverPort = config.port }: WebContext): WebClient {
   const door = new Door();
   const queue = new QueueAccess(config);
-  const outbox = new Outbox(outboxIn(config.dataDir));
+  const paths = new SecretPaths();
   const events = new Events({
     read: () => readSnapshot(queue),
     reasonOf: explain,
   });
   const options: ApiOptions = {
     queue,
-    outbox,
+    outbox: new Outbox(outboxIn(config.dataDir)),
+    paths,
     submitUrl: `${urlOf(config.host, serverPort)}/`,
     onChange: () => events.poke(),
   };
@@ -59,7 +61,9 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
       return new Response(events.open(), { headers: { "content-type": "application/jsonl" } });
     }
     const found = route(options, request);
-    if (found !== undefined) return found.catch(async (error) => refusal(503, await explain(error)));
+    if (found !== undefined) return found;
+    const secret = request.method === "GET" ? await paths.open(path) : undefined;
+    if (secret !== undefined) return secret;
     const asset = request.method === "GET" ? (await loadAssets()).get(path) : undefined;
     if (asset === undefined) return refusal(404, "there is nothing here");
     return new Response(asset.bytes, { headers: { "content-type": asset.type } });
@@ -68,9 +72,7 @@ export function startWebClient({ config, log, serverPort = config.port }: WebCon
   async function handle(request: Request): Promise<Response> {
     const refused = door.refuse(request, server.port ?? 0);
     if (refused !== undefined) return seal(refused);
-    const html = request.method === "GET" ? await outbox.html(pathOf(request.url)) : undefined;
-    if (html === undefined) return seal(await respond(request));
-    return seal(new Response(html, { headers: { "content-type": "text/html; charset=utf-8" } }), true);
+    return seal(await respond(request).catch(async (error) => refusal(503, await explain(error))));
   }
 
   const server = serveHttp("WEB_", {

@@ -11,8 +11,9 @@ const axe = readFileSync(Bun.resolveSync("axe-core/axe.min.js", import.meta.dir)
 
 let browser: Browser;
 let web: WebClient;
-/** The ids of a sent email and of a dead letter. */
+/** The ids of a sent email, of one with files that waits for its time, and of a dead letter. */
 let sent: string;
+let scheduled: string;
 let dead: string;
 /** The name of the sent email's file. */
 let file: string;
@@ -20,7 +21,15 @@ beforeAll(async () => {
   [browser, web] = await Promise.all([startBrowser(), startDev()]);
   const stateOf = async (id: string) =>
     ((await (await web.ask("GET", `/api/emails/${id}`)).json()) as { state: string }).state;
-  sent = await web.submit({ subject: "Sent", html: "<p>Hello</p>" });
+  const files = [{ filename: "report.csv", content: "YQ==" }];
+  sent = await web.submit({
+    subject: "Sent",
+    html: "<p>Hello</p>",
+    cc: "ada@example.org",
+    attachments: files,
+  });
+  const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
+  scheduled = await web.submit({ subject: "Scheduled", attachments: files, send_at: tomorrow });
   await eventually("it is sent", async () => (await stateOf(sent)) === "sent");
   const faults = { chances: { reject: 1 }, latency: { minMs: 0, maxMs: 0 } };
   for (const name of ["sandbox", "sandbox-2"]) await web.ask("PUT", `/api/faults/${name}`, faults);
@@ -34,8 +43,10 @@ afterAll(() => Promise.all([browser.close(), web.stop()]));
 const views: Record<string, readonly [path: () => string, awaited: string]> = {
   Queue: [() => "queue", "tbody tr"],
   "a sent email": [() => `queue/${sent}`, ".lead"],
+  "a scheduled email": [() => `queue/${scheduled}`, ".files"],
   "a dead letter": [() => `queue/${dead}`, ".lead"],
   Compose: [() => "compose", "form"],
+  "all fields of Compose": [() => "compose", "form"],
   Delivered: [() => "delivered", ".mails li"],
   "a delivered email": [() => `delivered/${file}`, "iframe"],
   Providers: [() => "providers", "fieldset"],
@@ -50,6 +61,7 @@ async function go(page: Page, name: string): Promise<void> {
   const [path, awaited] = views[name]!;
   await page.goto(`${web.origin}/#/${path()}`);
   await page.locator(awaited).first().waitFor();
+  if (name === "all fields of Compose") await page.getByText("More fields").click();
 }
 
 test.each(looks)(

@@ -368,8 +368,10 @@ describe("web client: the outbox", () => {
       "",
     ]);
     const email = (await outbox.read(name)) as DeliveredEmail;
-    expect(email.attachments).toEqual([{ name: "logo.png", type: "image/png", bytes: 8 }]);
-    const html = (await outbox.html(email.htmlPath!))!;
+    expect(email.attachments).toEqual([
+      { name: "logo.png", type: "image/png", bytes: 8, contentId: "logo@shop" },
+    ]);
+    const html = (await outbox.html(name))!;
     expect(html).toContain('<img src="data:image/png;base64,iVBORw0KGgo=">');
     expect(html).toContain('<img src="cid:missing">');
   });
@@ -380,7 +382,7 @@ describe("web client: the outbox", () => {
       "",
       '<a href="https://example.com/" target="_top">a</a><a href=" JavaScript:alert(1)">b</a><a href="data:text/html,x">c</a><a href="mailto:x@example.org">d</a>',
     ]);
-    const html = (await outbox.html((await outbox.read(name))!.htmlPath!))!;
+    const html = (await outbox.html(name))!;
     const links = [...html.matchAll(/<a ([^>]*)>/g)].map(([, attributes]) => attributes!);
     const isolated = 'target="_blank" rel="noopener noreferrer"';
     expect(links).toEqual([

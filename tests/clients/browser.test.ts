@@ -1,6 +1,7 @@
 // The web client as a developer uses it, in a real browser.
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { fieldNames } from "../../lib/email/fields.ts";
 import type { SandboxFaults } from "../../lib/providers/sandbox/faults.ts";
 import { faultsFile, readFaults } from "../../lib/providers/sandbox/faults_file.ts";
@@ -48,32 +49,108 @@ test("page: an email is composed, sent and watched until it is delivered", async
   expect(opened.complaints).toEqual([]);
 });
 
+const png = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC",
+  "base64",
+);
+const report = Buffer.from(Array.from({ length: 1024 }, (_, i) => i % 256));
+const file = (name: string, buffer: Buffer) => ({ name, mimeType: "application/octet-stream", buffer });
+
+/** The bytes that the browser saves when a file's button is pressed. */
+async function saved(name: string): Promise<Buffer> {
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: `Save ${name}` }).click();
+  expect((await download).suggestedFilename()).toBe(name);
+  return readFileSync(await (await download).path());
+}
+
 test("page: every field of an email can be composed, and arrives", async () => {
   await view("Compose");
   const named = await page
     .locator("form [name]")
     .evaluateAll((all) => all.map((one) => one.getAttribute("name")!));
   expect(named.filter((name) => name !== "key").toSorted()).toEqual(fieldNames.toSorted());
+  await page.getByText("More fields").click();
   const values: Record<string, string> = {
     to: "ada@example.org",
     to_name: "Ada",
+    cc: "bob@example.org, eve@example.org",
+    bcc: "archive@example.com",
     from: "shop@example.com",
     from_name: "Shop",
     subject: "All fields",
     body: "The text",
-    html: "<p>The <b>HTML</b></p>",
+    html: '<p>The <b>HTML</b></p><img src="cid:logo.png" alt="Logo">',
     reply_to: "help@example.com",
+    headers: "X-Order: 17\nX-Time: 10:00",
+    tags: "campaign=spring",
+    send_at: "2020-01-01T00:00",
   };
   for (const [name, value] of Object.entries(values)) await page.locator(`[name=${name}]`).fill(value);
+  await page.locator("[name=attachments]").setInputFiles([file("report.dat", report), file("logo.png", png)]);
   await page.locator("form [name=subject]").press("Control+Enter");
   await shown("Sent · ");
-  await view("Delivered");
   await page.getByRole("link", { name: "All fields" }).click();
+  await shown("archive@example.com");
+  await shown("report.dat");
+  expect(await page.getByRole("button", { name: "Save" }).count()).toBe(0);
+  await page.getByRole("link", { name: "Show what was delivered" }).click();
   await shown("Shop <shop@example.com>");
   await shown("Ada <ada@example.org>");
-  await page.frameLocator("iframe").getByText("HTML").waitFor();
+  await shown("bob@example.org, eve@example.org");
+  const frame = page.frameLocator("iframe");
+  await frame.getByText("HTML").waitFor();
+  const image = frame.getByRole("img", { name: "Logo" });
+  expect(await image.evaluate((one) => (one as { naturalWidth?: number }).naturalWidth)).toBe(1);
+  expect(await saved("report.dat")).toEqual(report);
+  expect(await saved("logo.png")).toEqual(png);
   await page.getByRole("button", { name: "Headers" }).click();
-  await shown("Reply-To: help@example.com");
+  const headers = (await page.locator("pre").textContent())!;
+  for (const line of ["Reply-To: help@example.com", "X-Order: 17", "X-Time: 10:00"])
+    expect(headers).toContain(line);
+  expect(headers).not.toContain("archive@example.com");
+  expect(opened.complaints).toEqual([]);
+});
+
+test("page: a scheduled email waits with its files, and is deleted", async () => {
+  await view("Compose");
+  await page.getByText("More fields").click();
+  await page.getByLabel("Subject").fill("Tomorrow");
+  // In the time zone of the browser.
+  const tomorrow = new Date(Date.now() + 86_400_000 - new Date().getTimezoneOffset() * 60_000);
+  await page.getByLabel("Send at").fill(tomorrow.toISOString().slice(0, 16));
+  await page.locator("[name=attachments]").setInputFiles([file("a.dat", png), file("report.dat", report)]);
+  await page.getByRole("button", { name: "Send" }).click();
+  await shown("Scheduled");
+  await view("Queue");
+  await page.getByRole("button", { name: "Scheduled 1" }).click();
+  await shown("due in 23h", row("Tomorrow"));
+  await page.getByRole("link", { name: "Tomorrow" }).click();
+  expect(await saved("report.dat")).toEqual(report);
+  expect(await saved("a.dat")).toEqual(png);
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("button", { name: "Delete permanently" }).click();
+  await shown("Deleted · ");
+  expect(await page.getByRole("button", { name: "Save" }).count()).toBe(0);
+});
+
+test("page: a refusal of one of several values is shown at its field, also behind More fields", async () => {
+  await view("Compose");
+  await page.getByText("More fields").click();
+  await page.getByLabel("Cc", { exact: false }).first().fill("ada@example.org, nobody");
+  await page.locator("[name=headers]").fill("Subject: x\nX-Order: 17");
+  await page.getByText("More fields").click();
+  await page.getByRole("button", { name: "Send" }).click();
+  await shown("[1]: is not an email address");
+  await page.locator("#field-headers-error").getByText("[Subject]: ").waitFor();
+  for (const [value, message] of [
+    ["no separator", "no separator has no :"],
+    ["X-A: 1\nX-A: 2", "X-A is given twice"],
+  ] as const) {
+    await page.locator("[name=headers]").fill(value);
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.locator("#field-headers-error").getByText(message).waitFor();
+  }
 });
 
 test("page: a refusal is shown at its field, and the first refused field has the focus", async () => {

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { networkInterfaces } from "node:os";
+import type { EmailDetails } from "../../clients/web/protocol.ts";
 import { eventually } from "../support/eventually.ts";
 import { connectRaw } from "../support/raw_http.ts";
 import { startDev, type WebClient } from "../support/web_client.ts";
@@ -19,7 +20,9 @@ const routes = [
   ["POST", "/api/emails/01a21c09-8f43-7126-9995-f69c242b6476"],
   ["DELETE", "/api/emails/01a21c09-8f43-7126-9995-f69c242b6476"],
   ["GET", "/api/delivered"],
+  ["GET", "/api/files/01a21c09-8f43-7126-9995-f69c242b6476.1"],
   ["GET", "/api/delivered/x.eml"],
+  ["GET", "/api/parts/x.eml.1"],
   ["PUT", "/api/faults/sandbox"],
   ["POST", "/api/send"],
   ["GET", "/api/anything"],
@@ -192,4 +195,54 @@ describe("web client: the HTML of an email", () => {
       expect((await web.ask("GET", `/api/delivered/${name}`)).status).toBe(404);
     },
   );
+});
+
+describe("web client: a file of an email", () => {
+  const content = "<script>parent.hacked = true</script>";
+  const email = {
+    subject: "A file",
+    attachments: [
+      { filename: "first.txt", content: "YQ==" },
+      { filename: "page.html", content: btoa(content) },
+    ],
+  };
+  const pathOf = async (address: string) =>
+    ((await (await web.ask("GET", address)).json()) as { path?: string }).path;
+
+  async function expectNeutral(path: string | undefined): Promise<void> {
+    expect(path).toMatch(/^\/mail\/[\w-]{32}$/);
+    const response = await fetch(`${web.origin}${path}`);
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      "content-type": "application/octet-stream",
+      "content-disposition": "attachment",
+      "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+      "x-content-type-options": "nosniff",
+      "cache-control": "no-store",
+      "cross-origin-resource-policy": "same-origin",
+    });
+    expect(await response.text()).toBe(content);
+  }
+
+  test("is only ever saved, whatever it is, while the queue has it", async () => {
+    const id = await web.submit({ ...email, send_at: new Date(Date.now() + 86_400_000).toISOString() });
+    const path = await pathOf(`/api/files/${id}.2`);
+    await expectNeutral(path);
+    for (const name of [`${id}.0`, `${id}.3`, `${id}.1e0`, id, "unknown.1", "%2e%2e%2fqueue.db.1"])
+      expect((await web.ask("GET", `/api/files/${name}`)).status).toBe(404);
+    expect((await web.ask("DELETE", `/api/emails/${id}`)).status).toBe(200);
+    expect((await fetch(`${web.origin}${path}`)).status).toBe(404);
+    expect((await web.ask("GET", `/api/files/${id}.2`)).status).toBe(404);
+  });
+
+  test("is only ever saved, whatever it is, once the sandbox has it", async () => {
+    const id = await web.submit(email);
+    const name = await eventually("it is delivered", async () => {
+      const { deliveredAs } = (await (await web.ask("GET", `/api/emails/${id}`)).json()) as EmailDetails;
+      return deliveredAs;
+    });
+    await expectNeutral(await pathOf(`/api/parts/${name}.2`));
+    for (const other of [`${name}.0`, `${name}.3`, name, "x.eml.1", "%2e%2e%2fqueue.db.1"])
+      expect((await web.ask("GET", `/api/parts/${other}`)).status).toBe(404);
+    expect((await web.ask("GET", `/api/files/${id}.2`)).status).toBe(404);
+  });
 });

@@ -19,7 +19,7 @@ export interface WebClient {
   /** Makes a request with the token. */
   ask(method: string, path: string, body?: unknown): Promise<Response>;
   /** Submits an email to the service, and returns its id. */
-  submit(fields?: Record<string, string>): Promise<string>;
+  submit(fields?: Record<string, unknown>): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -77,9 +77,13 @@ export function clientAt(address: string, serverUrl: string) {
         headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
         ...(body !== undefined && { body: JSON.stringify(body) }),
       }),
-    async submit(fields: Record<string, string> = {}) {
+    async submit(fields: Record<string, unknown> = {}) {
       const email = { subject: "Hi", body: "Hello", to: "jane@example.org", ...fields };
-      const response = await fetch(serverUrl, { method: "POST", body: new URLSearchParams(email) });
+      const response = await fetch(serverUrl, {
+        method: "POST",
+        body: JSON.stringify(email),
+        headers: { "content-type": "application/json" },
+      });
       return String(((await response.json()) as { readonly id: string }).id);
     },
   };

@@ -1,6 +1,7 @@
 // Requests to the web client's server, with the token, and the stream of events, which is reopened when it ends.
 
 import type { Event } from "../protocol.ts";
+import { element } from "./dom.ts";
 
 const tokenName = "token";
 
@@ -40,15 +41,24 @@ export async function request<Answer>(method: string, path: string, body?: unkno
 
 /** Submits an email. Rejects with {@link Refused}. */
 export async function submit(
-  fields: Readonly<Record<string, string>>,
+  email: Readonly<Record<string, unknown>>,
   key = "",
 ): Promise<{ readonly id: string }> {
   const response = await ask("/api/send", {
     method: "POST",
-    body: JSON.stringify(fields),
+    body: JSON.stringify(email),
     headers: { "content-type": "application/json", ...(key !== "" && { "idempotency-key": key }) },
   });
   return (await response.json()) as { readonly id: string };
+}
+
+/**
+ * Saves a file. The browser requests it without the token, at a path that only the answer names. Rejects with
+ * {@link Refused}.
+ */
+export async function save(address: string, name: string): Promise<void> {
+  const { path } = await request<{ readonly path: string }>("GET", address);
+  element("a", { href: path, download: name }).click();
 }
 
 async function ask(path: string, init: RequestInit): Promise<Response> {

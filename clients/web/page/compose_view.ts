@@ -2,56 +2,14 @@
 
 import type { EmailRow } from "../protocol.ts";
 import { Refused, submit } from "./client.ts";
+import { createControl, type Input, inputs, moreInputs } from "./compose_inputs.ts";
 import { element, Keyed, on } from "./dom.ts";
 import { stateWord } from "./format.ts";
 import type { Live } from "./live.ts";
 import type { View } from "./view.ts";
 
-interface Input {
-  /** The name of the field in the API. */
-  readonly name: string;
-  readonly label: string;
-  readonly hint?: string;
-  readonly kind?: "email" | "text" | "area";
-  readonly rows?: number;
-  readonly isOptional?: true;
-  readonly value?: string;
-}
-
-/** Inputs in rows of one or two. A test compares them with the fields of an email. */
-const inputs: readonly (readonly Input[])[] = [
-  [
-    { name: "to", label: "To", kind: "email", value: "jane@example.org" },
-    { name: "to_name", label: "Name of the recipient", isOptional: true },
-  ],
-  [
-    { name: "from", label: "From", kind: "email", isOptional: true, hint: "Default: DEFAULT_FROM" },
-    { name: "from_name", label: "Name of the sender", isOptional: true },
-  ],
-  [{ name: "subject", label: "Subject", value: "Hello" }],
-  [{ name: "body", label: "Text", kind: "area", rows: 6, value: "Hello,\n\nThis is a first email.\n" }],
-  [
-    {
-      name: "html",
-      label: "HTML",
-      kind: "area",
-      rows: 4,
-      isOptional: true,
-      hint: "An alternative to the text",
-    },
-  ],
-  [
-    { name: "reply_to", label: "Reply to", kind: "email", isOptional: true },
-    {
-      name: "key",
-      label: "Idempotency key",
-      isOptional: true,
-      hint: "A repetition with the same key is not sent again",
-    },
-  ],
-];
-
-const names = inputs.flat().map(({ name }) => name);
+const allInputs = [...inputs, ...moreInputs].flat();
+const names = allInputs.map(({ name }) => name);
 
 interface Sent {
   readonly id: string;
@@ -69,7 +27,7 @@ export class ComposeView implements View {
   readonly title = "Compose";
   readonly element: HTMLElement;
   readonly #live: Live;
-  readonly #controls = new Map(inputs.flat().map((input) => [input.name, controlFor(input)]));
+  readonly #controls = new Map(allInputs.map((input) => [input.name, createControl(input)]));
   readonly #send = element("button", { type: "submit", class: "primary" }, "Send");
   readonly #failure = element("p", { class: "message wrong", role: "alert" });
   readonly #list = element("ul", { class: "sent" });
@@ -99,11 +57,12 @@ export class ComposeView implements View {
   }
 
   #createForm(): HTMLFormElement {
-    const rows = inputs.map((row) =>
-      element("div", { class: "row" }, ...row.map(({ name }) => this.#controls.get(name)!.root)),
-    );
+    const rowOf = (row: readonly Input[]) =>
+      element("div", { class: "row" }, ...row.map(({ name }) => this.#controls.get(name)!.root));
+    const more = element("details", { class: "more" }, element("summary", {}, "More fields"));
+    more.append(...moreInputs.map(rowOf));
     const actions = element("div", { class: "actions" }, this.#send);
-    const form = element("form", { novalidate: true }, ...rows, actions, this.#failure);
+    const form = element("form", { novalidate: true }, ...inputs.map(rowOf), more, actions, this.#failure);
     return on(form, {
       submit: (event) => {
         event.preventDefault();
@@ -116,14 +75,13 @@ export class ComposeView implements View {
   }
 
   async #submit(): Promise<void> {
-    const values = [...this.#controls].map(([name, { field }]) => [name, field.value] as const);
-    const { key = "", ...fields } = Object.fromEntries(values.filter(([, value]) => value !== ""));
     this.#send.disabled = true;
     this.#showErrors("");
     try {
-      const { id } = await submit(fields, key);
+      const { key, ...email } = await this.#read();
+      const { id } = await submit(email, String(key));
       const others = sent.filter((one) => one.id !== id);
-      sent = [{ id, subject: fields["subject"] ?? "" }, ...others].slice(0, sentMax);
+      sent = [{ id, subject: String(email["subject"]) }, ...others].slice(0, sentMax);
       this.update();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
@@ -133,6 +91,18 @@ export class ComposeView implements View {
     }
   }
 
+  /** The email, and its key. Files that the HTML shows get a content id. */
+  async #read(): Promise<Record<string, unknown>> {
+    const entries = [...this.#controls].map(async ([name, { read }]) => [name, await read()] as const);
+    const values = Object.fromEntries(await Promise.all(entries));
+    const files = values["attachments"] as readonly { readonly filename: string }[];
+    const isShown = (name: string) => String(values["html"]).includes(`cid:${name}`);
+    const attachments = files.map((one) =>
+      isShown(one.filename) ? { ...one, content_id: one.filename } : one,
+    );
+    return { ...values, attachments };
+  }
+
   #showErrors(message: string): void {
     const { byName, rest } = errorsByName(message);
     for (const [name, { field, error }] of this.#controls) {
@@ -140,6 +110,7 @@ export class ComposeView implements View {
       error.textContent = text ?? "";
       if (text === undefined) field.removeAttribute("aria-invalid");
       else field.setAttribute("aria-invalid", "true");
+      if (text !== undefined) field.closest("details")?.setAttribute("open", "");
     }
     this.#failure.textContent = rest;
     this.element.querySelector<HTMLElement>("[aria-invalid]")?.focus();
@@ -160,42 +131,21 @@ function entryOf({ id, subject, email }: Sent): Element {
   );
 }
 
-function controlFor({ name, label, hint, kind = "text", rows = 1, isOptional, value = "" }: Input) {
-  const id = `field-${name}`;
-  const attributes = { id, name, "aria-describedby": `${id}-hint ${id}-error`, autocomplete: "off" };
-  const field =
-    kind === "area"
-      ? element("textarea", { ...attributes, rows, spellcheck: "false" })
-      : element("input", { ...attributes, type: kind, ...(kind === "email" && { inputmode: "email" }) });
-  field.value = value;
-  const error = element("p", { class: "error", id: `${id}-error` });
-  const root = element(
-    "div",
-    { class: "field" },
-    element(
-      "label",
-      { for: id },
-      label,
-      isOptional === true && element("span", { class: "optional" }, " optional"),
-    ),
-    field,
-    element("p", { class: "hint", id: `${id}-hint` }, hint ?? ""),
-    error,
-  );
-  return { root, field, error };
-}
+/** A place in the service's errors: a field, one of its values, and a part of that. */
+const place = `(?:${[...names, "Idempotency-Key"].join("|")})(?:\\[.*?\\](?:\\.\\w+)?)?`;
 
-/** The service joins its errors by `; `, each after the name of its field. */
+/** The service joins its errors by `; `, each after its place. */
 function errorsByName(message: string): {
   readonly byName: ReadonlyMap<string, string>;
   readonly rest: string;
 } {
   const byName = new Map<string, string>();
   const rest: string[] = [];
-  for (const part of message.split(new RegExp(`; (?=(?:${names.join("|")}): )`))) {
-    const [, name = "", text = ""] = /^([\w-]+): (.*)$/s.exec(part) ?? [];
+  for (const part of message.split(new RegExp(`; (?=${place}: )`))) {
+    const [, name = "", text = ""] = new RegExp(`^(?=${place}: )([\\w-]+)(?:: )?(.*)$`, "s").exec(part) ?? [];
     const field = name === "Idempotency-Key" ? "key" : name;
-    if (names.includes(field)) byName.set(field, text);
+    const before = byName.get(field);
+    if (name !== "") byName.set(field, before === undefined ? text : `${before}; ${text}`);
     else if (part !== "") rest.push(part);
   }
   return { byName, rest: rest.join("; ") };

@@ -3,7 +3,8 @@
 import type { DeliveredEmail, DeliveredList, DeliveredRow } from "../protocol.ts";
 import { Refused, request } from "./client.ts";
 import { button, element, fill, Keyed, on } from "./dom.ts";
-import { bytes, counted, number, time } from "./format.ts";
+import { fileList } from "./file_list.ts";
+import { counted, number, time } from "./format.ts";
 import type { Live } from "./live.ts";
 import type { View } from "./view.ts";
 
@@ -139,13 +140,14 @@ function remarkOn({ emails, total, searched }: DeliveredList, wanted: string): s
 }
 
 function partsOf(email: DeliveredEmail): Node[] {
-  const { id, subject, from, to, deliveredAt, attachments } = email;
-  const files = attachments.map((one) => `${one.name} (${one.type}, ${bytes(one.bytes)})`);
+  const { name, id, subject, from, to, cc, deliveredAt, attachments } = email;
+  const files = fileList(attachments, (number) => `/api/parts/${name}.${number}`);
   const fields: readonly (readonly [label: string, value: Node | string])[] = [
     ["From", from],
     ["To", to],
+    ...(cc === "" ? [] : [["Cc", cc] as const]),
     ["Delivered", time(deliveredAt)],
-    ...(files.length === 0 ? [] : [["Attachments", files.join(", ")] as const]),
+    ...(attachments.length === 0 ? [] : [["Attachments", files] as const]),
   ];
   return [
     element("p", { class: "back" }, element("a", { href: "#/delivered" }, "← Delivered")),

@@ -3,6 +3,7 @@
 import type { AttemptDetails, EmailDetails } from "../protocol.ts";
 import { Refused, request } from "./client.ts";
 import { button, element, fill } from "./dom.ts";
+import { fileList } from "./file_list.ts";
 import { stateWord, time, wholeTime } from "./format.ts";
 import type { View } from "./view.ts";
 
@@ -67,7 +68,8 @@ export class EmailView implements View {
 type Act = (method: string, done: string, body?: object) => Promise<void>;
 
 function partsOf(details: EmailDetails, act: Act): Node[] {
-  const { state, meaning, subject, fields, attempts, contents, deliveredAs } = details;
+  const { id, state, meaning, subject, fields, attempts, contents, deliveredAs } = details;
+  const { attachments, areFilesKept } = details;
   const actions = actionsOf(details, act);
   return [
     element("h1", {}, subject || "(no subject)"),
@@ -94,6 +96,12 @@ function partsOf(details: EmailDetails, act: Act): Node[] {
         element("dd", {}, "at" in field ? wholeTime(field.at) : field.text),
       ]),
     ),
+    ...(attachments.length === 0
+      ? []
+      : [
+          element("h2", {}, "Attachments"),
+          fileList(attachments, areFilesKept ? (number) => `/api/files/${id}.${number}` : undefined),
+        ]),
     ...contents.flatMap(({ label, text }) => [
       element("h2", {}, label),
       element("pre", { tabindex: 0, "aria-label": label }, text),
@@ -155,6 +163,7 @@ function actionsOf({ state, outcomeUnknown }: EmailDetails, act: Act): HTMLEleme
           act("POST", retried, { force: true }),
         ),
       ];
+    case "scheduled":
     case "waiting":
     case "retrying":
       return [deleting];

@@ -63,7 +63,15 @@ export function bytes(count: number): string {
   return `${size < 10 && unit !== "bytes" ? size.toFixed(1) : Math.round(size)} ${unit}`;
 }
 
-export const states: readonly State[] = ["waiting", "retrying", "sending", "in-doubt", "sent", "dead"];
+export const states: readonly State[] = [
+  "scheduled",
+  "waiting",
+  "retrying",
+  "sending",
+  "in-doubt",
+  "sent",
+  "dead",
+];
 
 /** `In doubt` for `in-doubt`. */
 export function wordOf(state: string): string {

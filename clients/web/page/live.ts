@@ -7,7 +7,7 @@ import { setClock } from "./format.ts";
 export interface Sample {
   /** Unix s, by the browser's clock. */
   readonly at: number;
-  /** Emails that are neither sent nor dead. */
+  /** Emails that are neither sent nor dead, nor scheduled for later. */
   readonly waiting: number;
   readonly dead: number;
   /** Emails by provider since the page was opened. */

@@ -94,7 +94,7 @@ function rowOf({
   providers,
   attempts_total,
 }: EmailRow): Element {
-  const isHeld = state === "retrying" || state === "in-doubt";
+  const isHeld = state === "scheduled" || state === "retrying" || state === "in-doubt";
   return element(
     "tr",
     {},
