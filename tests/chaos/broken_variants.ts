@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "nod
 import { join, resolve } from "node:path";
 import { answerInstead, faults, gatewayAnswers } from "../../fakes/faults.ts";
 import type { Scenario, Store } from "../../chaos/scenario.ts";
+import { wholeEmailVariants } from "./broken_whole_email.ts";
 
 export interface Patch {
   readonly file: string;
@@ -596,4 +597,5 @@ export const variants: readonly Variant[] = [
     under: lostReplies,
     caughtAs: /accepted twice/,
   },
+  ...wholeEmailVariants,
 ];
