@@ -186,16 +186,16 @@ function tearLog(deployment: Deployment): Promise<Struck> {
 }
 
 async function fillMemory(deployment: Deployment, forMs: number): Promise<Struck> {
-  setMemoryFull(deployment, true);
+  const used = /used_memory:(\d+)/.exec(deployment.redis!.cli("INFO", "memory"))?.[1] ?? "0";
+  limitMemory(deployment, used);
   await Bun.sleep(forMs);
-  setMemoryFull(deployment, false);
+  limitMemory(deployment, "0");
   return nothing;
 }
 
-/** Limits Redis to the memory that it uses now, or removes the limit. */
-export function setMemoryFull({ redis }: Deployment, full: boolean): void {
-  const used = /used_memory:(\d+)/.exec(redis!.cli("INFO", "memory"))?.[1] ?? "0";
-  redis!.cli("CONFIG", "SET", "maxmemory", full ? used : "0");
+/** @param bytes `0` for no limit; with `1`, memory is full whatever leaves it */
+export function limitMemory({ redis }: Deployment, bytes: string): void {
+  redis!.cli("CONFIG", "SET", "maxmemory", bytes);
 }
 
 async function disturb(

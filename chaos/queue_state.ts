@@ -7,7 +7,7 @@ import type { Admin } from "../lib/queue/contract.ts";
 import { openAdmin } from "../lib/queue/open.ts";
 import { silentLog } from "../lib/runtime/log.ts";
 import { isRefused, numberOf } from "./emails.ts";
-import { setMemoryFull } from "./inject.ts";
+import { limitMemory } from "./inject.ts";
 import type { Duplicate, QueuedEmail } from "./judge.ts";
 import type { Deployment } from "./deployment.ts";
 import { describeStuck } from "./stuck.ts";
@@ -122,9 +122,9 @@ export async function drainWithMemoryFull(
   seed: number,
   withinMs: number,
 ): Promise<number> {
-  setMemoryFull(deployment, true);
+  limitMemory(deployment, "1");
   const { left, unreadable } = await drain(deployment, seed, withinMs);
-  setMemoryFull(deployment, false);
+  limitMemory(deployment, "0");
   if (unreadable !== undefined) throw new Error(`Cannot read the queue while memory is full: ${unreadable}`);
   return left;
 }
