@@ -210,6 +210,8 @@ export class RedisConnection {
     if (this.redis.status === "ready") return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, commandTimeoutMs);
+    // All emails of a batch with files may wait at once: Node would warn of a leak.
+    this.redis.setMaxListeners(0);
     this.redis.once("ready", resolve);
     await promise;
     clearTimeout(timer);
