@@ -248,7 +248,8 @@ describe("structure: files", () => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);
   });
 
-  const neverPast = /(submit|put_piece|adopt|remember_keys|common|permissions|rates)\.lua$/;
+  const neverPast =
+    /(submit|put_piece|adopt|remember_keys|permissions|common|new_emails|queue|rates|due_lists|sweep_new)\.lua$/;
   test.each(scripts.filter((path) => !neverPast.test(path)))(
     "%s runs when memory is full, or writes nothing",
     async (path) => {

@@ -176,51 +176,6 @@ local function belongs_to_another_worker(b, h)
     and string.find(h.credentials, ' ' .. provider .. ':' .. credential .. ' ', 1, true)
 end
 
-local function due_of(name, from, most, ...)
-  return call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', from, most, ...)
-end
-
--- Merges lists by time: at most so many entries, and by entry, which of them are from lists of new emails.
-local function merge(lists, most)
-  local entries, is_new = {}, {}
-  while #entries < most do
-    local first
-    for _, one in ipairs(lists) do
-      local time = tonumber(one.found[one.next + 1])
-      if time and (not first or time < first.time) then
-        first, one.time = one, time
-      end
-    end
-    if not first then
-      break
-    end
-    local entry = first.found[first.next]
-    entries[#entries + 1], first.next = entry, first.next + 2
-    is_new[entry] = first.is_new or nil
-  end
-  return entries, is_new
-end
-
--- The entries of these lists that are due, at most so many of each, the oldest first; then which of them are new, and the
--- names of the lists that have any. Usually that is the first list alone, whose times are then not asked for.
-local function oldest_of(names, from, most, merged_max)
-  local lists, used = {}, {}
-  for i = #names, 1, -1 do
-    local name = names[i]
-    if i == 1 and #lists == 0 then
-      return due_of(name, from, most), {}, { name }
-    end
-    local found = due_of(name, from, most, 'WITHSCORES')
-    if #found > 0 then
-      local is_new = name == 'scheduled' or string.sub(name, -1) == '+'
-      table.insert(lists, 1, { found = found, next = 1, is_new = is_new })
-      used[#used + 1] = name
-    end
-  end
-  local entries, is_new = merge(lists, merged_max)
-  return entries, is_new, used
-end
-
 -- So many batches of a list are looked at at a time.
 local batches_page = 100
 
@@ -230,7 +185,7 @@ local function take_batch()
     names[i] = 'batches:' .. provider .. level
   end
   for page = 0, 9 do
-    local due = oldest_of(names, page * batches_page, batches_page, 2 * batches_page)
+    local due = oldest_of(names, at, page * batches_page, batches_page, 2 * batches_page)
     for _, batch in ipairs(due) do
       h = h or housekeeping()
       if not belongs_to_another_worker(fields(batch, 'doubt', 'held', 'credential'), h) then
@@ -279,7 +234,7 @@ end
 
 -- Makes a batch of the oldest emails in these lists, within the limits of number and bytes.
 local function take(names, most, piece)
-  local oldest, is_new, used = oldest_of(names, 0, most, most)
+  local oldest, is_new, used = oldest_of(names, at, 0, most, most)
   local taken, ids, emails, sizes = fitting(oldest, is_new)
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
@@ -356,7 +311,7 @@ local function take_ended()
   local is_vouched = not h.swept or math.abs(at - h.swept) <= 60000
   if is_vouched and (not h.ends_from or tonumber(h.ends_from) <= at) then
     local names = has_new and { 'ends', 'ends:+' } or { 'ends' }
-    local ended = oldest_of(names, 0, batches_page, 2 * batches_page)
+    local ended = oldest_of(names, at, 0, batches_page, 2 * batches_page)
     for _, batch in ipairs(ended) do
       if is_free(fields(batch, 'held', 'until'), at) then
         return lease_again(batch, h)

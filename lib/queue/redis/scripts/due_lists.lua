@@ -1,0 +1,49 @@
+-- due_lists: what is due in several lists, in order. scripts.ts inserts it behind queue.lua, for claim.lua.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms; neither is used here
+
+local function due_of(name, at, from, most, ...)
+  return call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', from, most, ...)
+end
+
+-- Merges lists by time: at most so many entries, and by entry, which of them are from lists of new emails.
+local function merge(lists, most)
+  local entries, is_new = {}, {}
+  while #entries < most do
+    local first
+    for _, one in ipairs(lists) do
+      local time = tonumber(one.found[one.next + 1])
+      if time and (not first or time < first.time) then
+        first, one.time = one, time
+      end
+    end
+    if not first then
+      break
+    end
+    local entry = first.found[first.next]
+    entries[#entries + 1], first.next = entry, first.next + 2
+    is_new[entry] = first.is_new or nil
+  end
+  return entries, is_new
+end
+
+-- The entries of these lists that are due, at most so many of each, the oldest first; then which of them are new, and the
+-- names of the lists that have any. Usually that is the first list alone, whose times are then not asked for.
+local function oldest_of(names, at, from, most, merged_max)
+  local lists, used = {}, {}
+  for i = #names, 1, -1 do
+    local name = names[i]
+    if i == 1 and #lists == 0 then
+      return due_of(name, at, from, most), {}, { name }
+    end
+    local found = due_of(name, at, from, most, 'WITHSCORES')
+    if #found > 0 then
+      local is_new = name == 'scheduled' or string.sub(name, -1) == '+'
+      table.insert(lists, 1, { found = found, next = 1, is_new = is_new })
+      used[#used + 1] = name
+    end
+  end
+  local entries, is_new = merge(lists, merged_max)
+  return entries, is_new, used
+end

@@ -1,0 +1,177 @@
+-- queue: what several scripts do with emails and batches. scripts.ts inserts it behind new_emails.lua.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms; neither is used here
+
+-- All fields of a batch, marks included.
+local function record(batch)
+  return with_level(hash('batch:' .. batch))
+end
+
+-- Some fields of a batch.
+local function fields(batch, ...)
+  local values, b = call('HMGET', 'batch:' .. batch, ...), {}
+  for i, name in ipairs({ ... }) do
+    b[name] = values[i] or nil
+  end
+  return with_level(b)
+end
+
+-- Whether no worker has a batch: its lease expired or was settled.
+local function is_free(b, at)
+  return b.held ~= '1' or tonumber(b['until']) <= at
+end
+
+-- Emails leave the queue: id, value, id, value, … Their ids stay known until `expiry`. One command serves all of them,
+-- since its fixed cost exceeds that of its work. What they become is written before what they were is removed: if a
+-- command fails, no email is lost.
+local function to_sent(leaving, expiry)
+  if #leaving == 0 then
+    return
+  end
+  local ids, expiries, stamp, length = {}, {}, text(expiry), #leaving
+  for i = 1, length, 2 do
+    ids[(i + 1) / 2] = leaving[i]
+    expiries[i], expiries[i + 1] = stamp, leaving[i]
+  end
+  call('ZADD', 'sent:expiry', unpack(expiries))
+  call('HSET', 'sent', unpack(leaving))
+  call('HDEL', 'emails', unpack(ids))
+  call('HDEL', 'histories', unpack(ids))
+  call('HDEL', 'members', unpack(ids))
+  call('ZREM', 'doubtful', unpack(ids))
+  if has_new then
+    drop_files(ids)
+  end
+end
+
+-- The names of all lists of emails that may be claimed, in the same order each time.
+local function due_names()
+  local names, providers = has_new and { 'scheduled' } or {}, call('SMEMBERS', 'providers')
+  for _, level in ipairs(levels) do
+    names[#names + 1] = list_name(nil, nil, level)
+    for _, provider in ipairs(providers) do
+      names[#names + 1] = list_name(nil, provider, level)
+    end
+    for _, split in ipairs(call('SMEMBERS', at_level('splits', level))) do
+      names[#names + 1] = 'split:' .. split
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+-- Removes emails that are in no batch from every list.
+local function unlist(ids)
+  for _, name in ipairs(due_names()) do
+    call('ZREM', name, unpack(ids))
+  end
+  for _, level in ipairs(levels) do
+    call('ZREM', at_level('dead', level), unpack(ids))
+  end
+end
+
+-- The remains of a dead letter that another queue has adopted.
+local moved = '-\nmoved'
+
+-- Deletes emails that are in no batch; their ids stay known.
+local function delete(ids, expiry, remains)
+  if #ids == 0 then
+    return
+  end
+  local leaving, deleted = {}, {}
+  for _, id in ipairs(ids) do
+    append(leaving, id, remains or '-\n')
+    append(deleted, text(expiry), id)
+  end
+  call('ZADD', 'deleted', unpack(deleted))
+  to_sent(leaving, expiry)
+  unlist(ids)
+end
+
+-- When an email died, and its level; nothing if it is not dead.
+local function death_of(id)
+  for _, level in ipairs(levels) do
+    local time = call('ZSCORE', at_level('dead', level), id)
+    if time then
+      return tonumber(time), level
+    end
+  end
+end
+
+-- Whether an email is still the dead letter that was seen with its history; if so, its level.
+local function is_dead_as_seen(id, history)
+  local died, level = death_of(id)
+  return died and (call('HGET', 'histories', id) or '') == history, level
+end
+
+-- How many entries of a list precede a time and an entry, whether or not that entry is still there.
+local function rank_of(name, time, entry)
+  local low = call('ZCOUNT', name, '-inf', '(' .. text(time))
+  local high = call('ZCOUNT', name, '-inf', text(time))
+  -- The ids are hexadecimal digits, which Lua compares as Redis does, in every locale.
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if call('ZRANGE', name, middle, middle)[1] < entry then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+-- Where an idempotency key waits for this expiry. It is scheduled if its life has not begun, so that it ends later than a
+-- whole life from now.
+local function key_list(expires, at, life)
+  return tonumber(expires) > at + life + minute and 'idem:scheduled' or 'idem:expiry'
+end
+
+-- Whether an operator moves the queue to another store: see move.lua.
+local function is_moving()
+  return call('EXISTS', 'moving') == 1
+end
+
+-- Wakes workers that have found nothing.
+local function wake()
+  if call('DEL', 'idle') == 1 then
+    call('PUBLISH', 'wake', '')
+  end
+end
+
+local function drop_batch(batch, b)
+  call('DEL', 'batch:' .. batch)
+  for _, name in ipairs({ batches_name(b), at_level('ends', b.level), 'leases', 'leases:doubtful' }) do
+    call('ZREM', name, batch)
+  end
+end
+
+-- Puts a batch in doubt for the rest of its life. `ids` are its remaining emails.
+local function enter_doubt(batch, ids, at)
+  local since = {}
+  for _, id in ipairs(ids) do
+    append(since, text(at), id)
+  end
+  call('HSET', 'batch:' .. batch, 'doubt', text(at))
+  call('ZADD', 'doubtful', unpack(since))
+  call('ZREM', 'leases', batch)
+end
+
+-- Counts the pauses and resumptions.
+local function pause_version()
+  return tonumber(call('GET', 'pause:version') or '0')
+end
+
+-- The findings of housekeeping.
+local function housekeeping()
+  local h = hash('housekeeping')
+  h.served, h.credentials = h.served or '', h.credentials or ' '
+  return h
+end
+
+-- When the clock stepped last and by how much; nothing after an hour.
+local function last_step(h, at)
+  if h.step_at and math.abs(at - h.step_at) <= hour then
+    return tonumber(h.step_at), tonumber(h.step_by)
+  end
+end

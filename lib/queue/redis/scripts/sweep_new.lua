@@ -1,0 +1,61 @@
+-- sweep_new: housekeeping of new emails. scripts.ts inserts it behind queue.lua, for housekeeping.lua.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms; neither is used here
+
+-- Of this many entries chosen at random, each sweep removes those whose email or batch is gone: the release before this one
+-- removes these alone.
+local looked_at = 100
+
+local function is_gone(id)
+  return call('HEXISTS', 'emails', id) == 0
+end
+
+local function is_batch_gone(batch)
+  return call('EXISTS', 'batch:' .. batch) == 0
+end
+
+local function sweep_list(name, is_entry_gone)
+  for _, entry in ipairs(call('ZRANDMEMBER', name, looked_at)) do
+    if is_entry_gone(entry) then
+      call('ZREM', name, entry)
+    end
+  end
+end
+
+local function sweep_files()
+  local gone, total, found = {}, 0, call('HRANDFIELD', 'sizes', looked_at, 'WITHVALUES')
+  for i = 1, #found, 2 do
+    if is_gone(found[i]) then
+      gone[#gone + 1] = found[i]
+    end
+    total = total + found[i + 1]
+  end
+  if #found < 2 * looked_at and total ~= tonumber(call('GET', 'sizes:total') or '0') then
+    call('SET', 'sizes:total', text(total))
+  end
+  if #gone > 0 then
+    drop_files(gone)
+  end
+end
+
+-- Whether new emails may still be somewhere: each is in a list, or in a batch, which ends.
+local function has_any_new()
+  for _, name in ipairs(due_names()) do
+    if (name == 'scheduled' or string.sub(name, -1) == '+') and call('EXISTS', name) == 1 then
+      return true
+    end
+  end
+  return call('EXISTS', 'dead:+') == 1 or call('EXISTS', 'ends:+') == 1 or call('EXISTS', 'sizes') == 1
+end
+
+local function sweep_new()
+  sweep_list('scheduled', is_gone)
+  sweep_list('dead:+', is_gone)
+  sweep_list('ends:+', is_batch_gone)
+  sweep_files()
+  if not has_any_new() then
+    call('DEL', 'new')
+    call('HDEL', 'housekeeping', 'new_step_at')
+  end
+end
