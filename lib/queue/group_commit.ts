@@ -77,7 +77,7 @@ function charsOf(items: readonly Pick<Item<never>, "submission">[]): number {
   return items.reduce((sum, { submission }) => sum + submission.text.length, 0);
 }
 
-export class GroupCommit<Other = never> {
+export class GroupCommit<Other extends { readonly kind: string } = never> {
   readonly #options: GroupCommitOptions<Other>;
   readonly #small: Line<Other> = { items: [], chars: 0 };
   /** For emails of which few fit into one write. */
@@ -275,7 +275,7 @@ export class GroupCommit<Other = never> {
     switch (committed.kind) {
       case "done":
         this.#lastTrouble = "";
-        this.#options.onGroup?.(group.length, nowMs - startMs);
+        this.#reportGroup(committed.results, nowMs - startMs);
         this.#learnPace(group, tookMs, group[0]!.deadlineMs - startMs);
         group.forEach((item, i) => this.#answer(item, committed.results[i]!));
         break;
@@ -307,6 +307,11 @@ export class GroupCommit<Other = never> {
     const partMs = Math.min(tookMs / parts, Math.max(0, timeMs) / 2);
     this.#paceMs += (partMs - this.#paceMs) * (partMs > this.#paceMs ? 0.5 : 0.25);
     this.#pacedAtMs = performance.now();
+  }
+
+  #reportGroup(results: readonly (SubmitResult | Other)[], tookMs: number): void {
+    const stored = results.filter(({ kind }) => kind === "stored");
+    if (stored.length > 0) this.#options.onGroup?.(stored.length, tookMs);
   }
 
   /** Logs each kind of trouble once, not for each group. */

@@ -123,6 +123,36 @@ test("redis: pieces are gone at once after a submission whose deadline passes wh
   expect(shared.cli("HKEYS", keyOf(options, "emails"))).toBe(other.id);
 });
 
+test("redis: a small file does not wait for all pieces of a large one", async () => {
+  const producer = await producerOn(optionsFor(shared.url));
+  const stored: string[] = [];
+  const store = async (name: string, bytes: number) => {
+    const { kind } = await producer.submit(withFiles([bytesOf(bytes)]), soon());
+    expect(kind).toBe("stored");
+    stored.push(name);
+  };
+  const large = [store("large", 8 * 1024 * 1024), store("large", 8 * 1024 * 1024)];
+  await Promise.all([...large, store("small", 1)]);
+  expect(stored).toEqual(["small", "large", "large"]);
+});
+
+test("redis: files that would be written too late are refused at once, smaller ones are not", async () => {
+  let isSlow = false;
+  // Each piece takes 20 ms at least.
+  const options = intercepting(shared.url, () => void (isSlow && Bun.sleepSync(20)));
+  const producer = await producerOn(options);
+  const sized = (pieces: number) => withFiles([bytesOf(pieces * pieceBytesMax)]);
+  isSlow = true;
+  expect(await producer.submit(sized(20), soon())).toMatchObject({ kind: "stored" });
+  const other = producer.submit(sized(50), soon());
+  const key = keyOf(options, "files:*");
+  await eventually("its pieces are being written", () => shared.cli("KEYS", key).split("\n").length === 2);
+  expect(await producer.submit(sized(39), performance.now() + 3000)).toEqual({ kind: "busy" });
+  expect(await producer.submit(sized(1), performance.now() + 3000)).toMatchObject({ kind: "stored" });
+  isSlow = false;
+  expect(await other).toMatchObject({ kind: "stored" });
+});
+
 test("redis: files, and what lists an email, of one that an older release deleted are swept", async () => {
   const options = optionsFor(shared.url);
   const [producer, consumer] = [await producerOn(options), await consumerOn(options)];

@@ -16,7 +16,6 @@ interface Upload {
   readonly pieces: Iterator<Uint8Array, undefined>;
   /** Number of the next piece. */
   number: number;
-  readonly deadlineMs: number;
   bytesLeft: number;
   isOver: boolean;
   /** Called with nothing once all pieces are written. */
@@ -27,8 +26,9 @@ export class PieceWriter {
   readonly #options: RedisStoreOptions;
   /** Made for the first file. */
   #connection: RedisConnection | undefined;
-  /** In turn. */
-  readonly #uploads: Upload[] = [];
+  readonly #open = new Set<Upload>();
+  /** In turn; the one whose piece is being written is left out. */
+  readonly #waiting: Upload[] = [];
   #isWriting = false;
   /** How long a piece has taken lately, ms. */
   #paceMs = 0;
@@ -40,12 +40,24 @@ export class PieceWriter {
   }
 
   /**
+   * Whether files would be written too late, after those of other emails. As in a group commit, half of the time until the
+   * deadline is in reserve, and an idle store always has room.
+   */
+  isBusy(files: readonly Uint8Array[], deadlineMs: number): boolean {
+    if (this.#open.size === 0 || files.length === 0) return false;
+    const own = sizeOf(files);
+    let bytes = own;
+    // Since emails take turns, it does not wait for all of a larger one.
+    for (const { bytesLeft } of this.#open) bytes += Math.min(bytesLeft, own);
+    return (bytes / pieceBytesMax) * this.#paceMs > (deadlineMs - performance.now()) / 2;
+  }
+
+  /**
    * Writes the files of an email, or again those that were lost. Resolves by the deadline, with nothing if all are written;
    * never rejects.
    */
   write(id: string, files: readonly Uint8Array[], deadlineMs: number): Promise<PieceFailure | undefined> {
-    const bytesLeft = sizeOf(files);
-    if (this.#isBusy(bytesLeft, deadlineMs)) return Promise.resolve({ kind: "busy" });
+    if (this.isBusy(files, deadlineMs)) return Promise.resolve({ kind: "busy" });
     const { promise, resolve } = Promise.withResolvers<PieceFailure | undefined>();
     const late = () => upload.end({ kind: "failed", reason: this.#trouble || "no answer in time" });
     const timer = setTimeout(late, Math.max(0, deadlineMs - performance.now()));
@@ -53,16 +65,17 @@ export class PieceWriter {
       id,
       pieces: piecesOf(files),
       number: 0,
-      deadlineMs,
-      bytesLeft,
+      bytesLeft: sizeOf(files),
       isOver: false,
-      end(failure) {
+      end: (failure) => {
         clearTimeout(timer);
         upload.isOver = true;
+        this.#open.delete(upload);
         resolve(failure);
       },
     };
-    this.#uploads.push(upload);
+    this.#open.add(upload);
+    this.#waiting.push(upload);
     if (!this.#isWriting) void this.#run();
     return promise;
   }
@@ -74,34 +87,25 @@ export class PieceWriter {
 
   close(): void {
     this.#isClosed = true;
-    for (const upload of this.#uploads) upload.end({ kind: "failed", reason: "closed" });
+    for (const upload of this.#open) upload.end({ kind: "failed", reason: "closed" });
     this.#connection?.close();
-  }
-
-  /** As in a group commit: half of the time is in reserve, and an idle store always has room. */
-  #isBusy(bytes: number, deadlineMs: number): boolean {
-    const open = this.#uploads.filter(({ isOver }) => !isOver);
-    if (open.length === 0) return false;
-    const ahead = open.reduce((sum, { bytesLeft }) => sum + bytesLeft, bytes);
-    const waitMs = (ahead / pieceBytesMax) * this.#paceMs;
-    return waitMs > (deadlineMs - performance.now()) / 2;
   }
 
   async #run(): Promise<void> {
     this.#isWriting = true;
     for (;;) {
-      const upload = this.#uploads.shift();
+      const upload = this.#waiting.shift();
       if (upload === undefined) break;
-      await this.#writeNext(upload);
-      if (!upload.isOver) this.#uploads.push(upload);
+      if (!upload.isOver) await this.#writeNext(upload);
+      if (!upload.isOver) this.#waiting.push(upload);
     }
     this.#isWriting = false;
   }
 
   /** Writes the next piece of an email, and again until Redis has taken it. */
   async #writeNext(upload: Upload): Promise<void> {
-    const { value: piece } = upload.isOver ? {} : upload.pieces.next();
-    if (piece === undefined) return upload.isOver ? undefined : upload.end();
+    const { value: piece } = upload.pieces.next();
+    if (piece === undefined) return upload.end();
     while (!upload.isOver && !this.#isClosed) {
       const beganMs = performance.now();
       const reason = await this.#put(upload, piece);

@@ -97,9 +97,10 @@ export class RedisProducer implements Producer {
     }
   }
 
-  /** See {@link GroupCommit.takes}. */
+  /** Whether the store can be expected to take a submission, with its files, at once. */
   takes(submission: Submission, deadlineMs: number): boolean {
-    return this.#writer.takes(submission, deadlineMs);
+    const isBusy = this.#pieces.isBusy(submission.files ?? [], deadlineMs);
+    return !isBusy && this.#writer.takes(submission, deadlineMs);
   }
 
   /** Hands over what waits, if it can: call this when another partition becomes ready. */

@@ -1,13 +1,14 @@
 // The producer over several partitions: one writer each, with its own pace and readiness.
 
 import type { Producer, Submission, SubmitResult } from "../../contract.ts";
+import { sizeOf } from "../../file_pieces.ts";
 import { createId, partitionOf } from "../partition.ts";
 import { RedisProducer, type RedisProducerOptions } from "../producer.ts";
 import { mergeHealth, splitOptions } from "./partitions.ts";
 import { gatherStats } from "./stats.ts";
 
 /**
- * Most emails, and most of their text in UTF-16 units, that wait for partitions which do not take them now: half of what a
+ * Most emails, and most of their text in UTF-16 units and bytes of files, that wait for partitions which do not take them now: half of what a
  * server holds, so that there is room for the others.
  */
 const stuckMax = 4096;
@@ -65,7 +66,7 @@ export class PartitionedProducer implements Producer {
 
   async #submitStuck(own: RedisProducer, submission: Submission, deadlineMs: number): Promise<SubmitResult> {
     const stuck = this.#stuck;
-    const { length } = submission.text;
+    const length = submission.text.length + sizeOf(submission.files ?? []);
     if (stuck.emails >= stuckMax || stuck.chars + length > stuckCharsMax) return { kind: "busy" };
     stuck.emails += 1;
     stuck.chars += length;
