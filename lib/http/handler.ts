@@ -7,7 +7,7 @@ import { encodeEmail, hasNewField, storedBytes, storedBytesMax } from "../email/
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
-import { type BodyReader, bodyReader, parsingBytesMax, readBody } from "./body/body.ts";
+import { type BodyReader, bodyReader, readingBytes, readBody } from "./body/body.ts";
 import { type Arrival, defaultLimits, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules, type SubmissionResult } from "./submission.ts";
 
@@ -136,30 +136,22 @@ export class Handler {
    * twelve times as much as the body. A method of its own, because {@link #accept} would keep the fields in memory until
    * the store has answered.
    */
-  #prepare(request: Request, read: BodyReader, body: Arrival, upload: Upload): Submission | Response {
+  #prepare(request: Request, reader: BodyReader, body: Arrival, upload: Upload): Submission | Response {
     const { maxBodyBytes } = this.#options;
     if (body === "tooLarge") return refuse(400, `the body is over ${maxBodyBytes} bytes`);
     if (typeof body === "string") return this.#fail(failures[body]);
     if (request.signal.aborted) return this.#fail(failures.broken);
+    const read = this.#read(reader, body, upload);
+    if (read === undefined) return this.#fail(failures.noMemory);
+    const { result, keptBytes } = read;
     const { headers } = request;
-    const isLarge = body.length > largeBytes;
-    if (isLarge && !upload.hold(parsingBytesMax(read, body))) return this.#fail(failures.noMemory);
-    const fields = readBody(read, body);
-    const result =
-      typeof fields === "string"
-        ? ({ ok: false, message: fields } as const)
-        : checkSubmission(fields, this.#options, Date.now());
-    const keepsBody = result.ok && result.files?.some(({ buffer }) => buffer === body.buffer) === true;
-    // Frees the body now, not at some later garbage collection.
-    if (isLarge && !keepsBody && body.buffer instanceof ArrayBuffer) body.buffer.transfer(0);
-
     const key = headers.get("idempotency-key");
     const keyFault = key === null || keyPattern.test(key) ? [] : [badKey];
     if (!result.ok) return refuse(400, [result.message, ...keyFault].join("; "));
     if (keyFault.length > 0) return refuse(400, badKey);
 
-    const { email, files = [] } = result;
-    const keptBytes = keepsBody ? body.length : files.reduce((sum, { length }) => sum + length, 0);
+    const { email, given } = result;
+    const isLarge = body.length > largeBytes || keptBytes > 0;
     if (isLarge && !upload.hold(keptBytes + storedBytesMax(email))) return this.#fail(failures.noMemory);
     const text = encodeEmail(email);
     if (!upload.hold(keptBytes + storedBytes(text))) return this.#fail(failures.noMemory);
@@ -167,7 +159,28 @@ export class Handler {
     if (key === null) return submission;
     // Two clients may use the same key for different emails.
     const token = this.#mayEnter === undefined ? "" : tokenName(headers.get("authorization"));
-    return { ...submission, idempotency: { key, fingerprint: fingerprint(result.given), token } };
+    return { ...submission, idempotency: { key, fingerprint: fingerprint(given), token } };
+  }
+
+  /**
+   * Reads and checks a body, and frees it unless it holds files. Undefined if there is not enough memory to read it.
+   * `keptBytes`: what its files take until the answer.
+   */
+  #read(reader: BodyReader, body: Uint8Array, upload: Upload) {
+    const isLarge = body.length > largeBytes;
+    const { readingBytesMax } = this.#uploads.limits;
+    if (isLarge && !upload.hold(readingBytes(reader, body), readingBytesMax)) return undefined;
+    const fields = readBody(reader, body);
+    upload.hold(body.length);
+    const result: SubmissionResult =
+      typeof fields === "string"
+        ? { ok: false, message: fields }
+        : checkSubmission(fields, this.#options, Date.now());
+    const files = (result.ok && result.files) || [];
+    if (files.some(({ buffer }) => buffer === body.buffer)) return { result, keptBytes: body.length };
+    // Frees the body now, not at some later garbage collection.
+    if (isLarge && body.buffer instanceof ArrayBuffer) body.buffer.transfer(0);
+    return { result, keptBytes: files.reduce((sum, { length }) => sum + length, 0) };
   }
 
   #answer(result: SubmitResult): Response {

@@ -823,7 +823,7 @@ describe("slow and numerous requests", () => {
   });
 
   test("submit: JSON is charged five times before it is read", async () => {
-    const server = serve(store, { maxBodyBytes: 30_000, pendingBytesMax: 120_000 });
+    const server = serve(store, { maxBodyBytes: 30_000, readingBytesMax: 120_000 });
     const text = JSON.stringify({ ...least, x: "x".repeat(23_800) });
     const sent = (body: string) => post(server, body, { "content-type": "application/json" });
     expect(text.length).toBeWithin(23_800, 24_000);

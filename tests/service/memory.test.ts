@@ -1,5 +1,5 @@
 // The memory limit of a server in docs/api.md, measured on a real server whose store hangs: whatever the bytes of the
-// bodies, and however much longer they are once stored.
+// bodies, and however much longer they are once stored; and on one that stores large files.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually } from "../support/eventually.ts";
@@ -64,6 +64,49 @@ test.each([
     for (const raw of raws) raw.end();
   } finally {
     redis.kill("SIGCONT");
+    await server.kill();
+  }
+});
+
+test("memory: ten submissions of 10 MiB at once, and a flood of larger ones, are stored or refused as busy", async () => {
+  const server = await startServer({ PORT: "0", REDIS_URL: redis.url, REDIS_PREFIX: "files" });
+  try {
+    await eventually("it is ready", async () => (await post(server.url, least)).status === 200);
+    const memory = watchMemory(server.pid);
+    const content = Buffer.alloc(7_000_000, "content");
+    const json = JSON.stringify({
+      ...least,
+      attachments: [{ filename: "a.b2", content: content.toString("base64") }],
+    });
+    const asJson = (bytes: number) => ({
+      body: json.padEnd(bytes),
+      headers: { "Content-Type": "application/json" },
+    });
+    const asForm = (bytes: number) => {
+      const body = new FormData();
+      for (const [name, value] of Object.entries(least)) body.append(name, value);
+      body.append("attachment", new File([content], "a.b2"));
+      body.append("ignored", "x".repeat(bytes - content.length - 1000));
+      return { body };
+    };
+    const seen = new Map<string, number>();
+    const send = async (init: RequestInit) => {
+      const response = await fetch(server.url, { method: "POST", ...init });
+      const { error_message = "" } = (await response.json()) as { error_message?: string };
+      const answer = `${response.status} ${error_message}`;
+      seen.set(answer, (seen.get(answer) ?? 0) + 1);
+    };
+    for (const one of [asJson, asForm]) {
+      await Promise.all(Array.from({ length: 10 }, () => send(one(10 * 1024 * 1024))));
+      await Promise.all(Array.from({ length: 25 }, () => send(one(15 * 1024 * 1024))));
+    }
+    const { "200 ": stored = 0, "500 the service is busy: try again later": busy = 0 } =
+      Object.fromEntries(seen);
+    expect(stored + busy).toBe(70);
+    expect(stored).toBeGreaterThan(0);
+    expect(memory.grownMiB()).toBeLessThan(grownMaxMiB);
+    await eventually("others are served", async () => (await post(server.url, least)).status === 200);
+  } finally {
     await server.kill();
   }
 });

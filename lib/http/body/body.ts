@@ -54,10 +54,10 @@ export function readBody(read: BodyReader, body: Uint8Array): SubmittedFields | 
 }
 
 /**
- * Most bytes of memory while a body is read, itself included. JSON counts five times: the body, its text and the strings
+ * Bytes of memory that a body takes while it is read, itself included. JSON counts five times: the body, its text and the strings
  * in it, both in up to two bytes per character, and the files in them.
  */
-export function parsingBytesMax(read: BodyReader, body: Uint8Array): number {
+export function readingBytes(read: BodyReader, body: Uint8Array): number {
   return read === readJson ? 5 * body.length : body.length;
 }
 

@@ -7,11 +7,15 @@ export const defaultLimits = {
   /** Most submissions under way. */
   pendingMax: 8192,
   /**
-   * Most bytes that they hold together: of bodies while they arrive and are read, where JSON counts five times; then of
-   * files, with the whole form if they came in one, and of the emails as they are stored. One body of the largest size
-   * that can be set, in JSON, takes all of it.
+   * Most bytes that they hold together: of bodies as far as they have arrived; then of files, with the whole form if they
+   * came in one, and of the emails as they are stored.
    */
-  pendingBytesMax: 160 * 1024 * 1024,
+  pendingBytesMax: 128 * 1024 * 1024,
+  /**
+   * The same while a body is read, when JSON counts five times: one of the largest size that can be set takes all of it.
+   * Only one body is read at a time.
+   */
+  readingBytesMax: 160 * 1024 * 1024,
   /** Longest wait for a whole body, plus a second for each {@link bytesPerSecondMin} that have arrived. */
   bodyTimeoutMs: 30_000,
   /** Longest silence in the middle of a body while others are refused because of it. */
@@ -140,11 +144,11 @@ export class Upload {
   /**
    * Holds this many bytes instead of what it held before. To make room, gives up bodies that have been silent for too
    * long. False, without any other change, if that is not enough.
+   * @param allBytesMax most bytes that all submissions may hold then
    */
-  hold(bytes: number): boolean {
+  hold(bytes: number, allBytesMax = this.#all.limits.pendingBytesMax): boolean {
     const all = this.#all;
-    const { pendingBytesMax } = all.limits;
-    while (bytes > this.#heldBytes && all.heldBytes - this.#heldBytes + bytes > pendingBytesMax) {
+    while (bytes > this.#heldBytes && all.heldBytes - this.#heldBytes + bytes > allBytesMax) {
       if (!all.makeRoom()) return false;
     }
     all.heldBytes += bytes - this.#heldBytes;
