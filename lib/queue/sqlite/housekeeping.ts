@@ -7,6 +7,7 @@ import { piecesKeptMs } from "../file_pieces.ts";
 import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock_steps.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { dropPieces } from "./files.ts";
+import { longLivedMs } from "./keys.ts";
 import { anyProvider, batchTables, dueLists, listName } from "./lists.ts";
 import { count } from "./settle.ts";
 
@@ -113,15 +114,26 @@ function restamp(db: SqliteConnection): void {
 /** Deletes ids, records, keys, claims, workers and providers whose time is over. */
 function expire(db: SqliteConnection): void {
   const { atMs } = db.now;
-  const drop = (table: string, key: string, time: string, tillMs: number) =>
+  const drop = (table: string, key: string, time: string, tillMs: number, fromMs = 0) =>
     db.run(
-      `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE ${time} <= ? LIMIT ?)`,
+      `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE ${time} BETWEEN ? AND ? LIMIT ?)`,
+      fromMs,
       tillMs,
       expiredMax,
     );
   drop("sent", "id", "expires_at", atMs);
-  drop("idempotency", "key", "expires_at", atMs);
-  drop("idempotency_uses", "key, token", "expires_at", atMs);
+  const keyMaxMs = atMs + idempotencyMs;
+  for (const [table, key] of Object.entries({ idempotency: "key", idempotency_uses: "key, token" })) {
+    drop(table, key, "expires_at", atMs);
+    drop(table, key, "expires_at", longLivedMs + atMs, longLivedMs);
+    // Keys that were stamped by a clock that ran ahead.
+    db.run(
+      `UPDATE ${table} SET expires_at = ? WHERE expires_at > ? AND expires_at < ?`,
+      keyMaxMs,
+      keyMaxMs + marginMs,
+      longLivedMs,
+    );
+  }
   // Written by the previous release.
   drop("claims", "id", "expires_at", atMs);
   drop("claimants", "claimant", "heard_at", atMs - dayMs);
@@ -129,10 +141,6 @@ function expire(db: SqliteConnection): void {
   drop("served", "provider", "at", atMs - dayMs);
   drop("rates", "provider, credential", "next_at", atMs - dayMs);
   dropExpiredUploads(db);
-  // Keys that were stamped by a clock that ran ahead.
-  const keyMaxMs = atMs + idempotencyMs;
-  for (const table of ["idempotency", "idempotency_uses"])
-    db.run(`UPDATE ${table} SET expires_at = ? WHERE expires_at > ?`, keyMaxMs, keyMaxMs + marginMs);
 }
 
 /** Deletes the files of emails that were never stored. */

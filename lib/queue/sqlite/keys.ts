@@ -8,10 +8,15 @@ export interface KeyUse {
   readonly fingerprint: string;
   /** Null if the previous release recorded it, which refused the key to every other token. */
   readonly token: string | null;
+  /** See {@link longLivedMs}. */
   readonly expires_at: number;
-  /** Null unless the key lives for longer because its email is scheduled: see `idempotency_kept` in schema.ts. */
-  readonly send_at: number | null;
 }
+
+/**
+ * Added to the expiry of a use that may live for longer than {@link idempotencyMs} from now, because its email is
+ * scheduled. So a sweep finds the other uses that do, which a wrong clock has stamped, without reading a million of these.
+ */
+export const longLivedMs = 1e15;
 
 /** A use keeps its expiry if it would change by less, ms. */
 const toleranceMs = 60_000;
@@ -21,24 +26,25 @@ const lifeMinMs = 60 * 60 * 1000;
 /** All uses of a key, the first first. */
 export function usesOf(db: SqliteConnection, key: string): KeyUse[] {
   return db.all<KeyUse>`
-    SELECT id, fingerprint, token, expires_at, send_at FROM idempotency WHERE key = ${key}
-    UNION ALL SELECT id, fingerprint, token, expires_at, send_at FROM idempotency_uses WHERE key = ${key}`;
+    SELECT id, fingerprint, token, expires_at FROM idempotency WHERE key = ${key}
+    UNION ALL SELECT id, fingerprint, token, expires_at FROM idempotency_uses WHERE key = ${key}`;
 }
 
-/** The life of a key that is used now. @param sendAtMs the time of its email, if it has one */
-export function lifeOf(db: SqliteConnection, sendAtMs = 0): Pick<KeyUse, "expires_at" | "send_at"> {
+/**
+ * The `expires_at` of a key that is used now.
+ * @param sendAtMs the time of its email, if it has one
+ */
+export function expiryOf(db: SqliteConnection, sendAtMs = 0): number {
   const { atMs } = db.now;
-  return sendAtMs > atMs
-    ? { expires_at: Math.ceil(sendAtMs) + idempotencyMs, send_at: Math.ceil(sendAtMs) }
-    : { expires_at: atMs + idempotencyMs, send_at: null };
+  return sendAtMs > atMs ? longLivedMs + Math.ceil(sendAtMs) + idempotencyMs : atMs + idempotencyMs;
 }
 
 /** Adds the first use of a key by a token. */
 export function addUse(db: SqliteConnection, key: string, use: KeyUse): void {
   const isFirst = db.get`SELECT 1 FROM idempotency WHERE key = ${key}` === undefined;
   const table = isFirst ? "idempotency" : "idempotency_uses";
-  const sql = `INSERT INTO ${table} (key, token, id, fingerprint, expires_at, send_at) VALUES (?, ?, ?, ?, ?, ?)`;
-  db.run(sql, key, use.token, use.id, use.fingerprint, use.expires_at, use.send_at);
+  const sql = `INSERT INTO ${table} (key, token, id, fingerprint, expires_at) VALUES (?, ?, ?, ?, ?)`;
+  db.run(sql, key, use.token, use.id, use.fingerprint, use.expires_at);
 }
 
 /** In the order of the keys, which never changes. */
@@ -47,16 +53,16 @@ export function listKeys(db: SqliteConnection, limit: number, from = "", lifeMin
   // The first use of a key may have expired before the others.
   const names = db.all<{ key: string }>`
     SELECT key FROM (SELECT key FROM idempotency
-      WHERE key > ${from} AND expires_at >= ${leastMs} ORDER BY key LIMIT ${limit})
+      WHERE key > ${from} AND expires_at % ${longLivedMs} >= ${leastMs} ORDER BY key LIMIT ${limit})
     UNION SELECT key FROM (SELECT key FROM idempotency_uses
-      WHERE key > ${from} AND expires_at >= ${leastMs} ORDER BY key LIMIT ${limit})
+      WHERE key > ${from} AND expires_at % ${longLivedMs} >= ${leastMs} ORDER BY key LIMIT ${limit})
     ORDER BY key LIMIT ${limit}`;
   const keys = names.map(({ key }) => ({ key, uses: usesOf(db, key).map((use) => storedUse(db, use)) }));
   return { keys, next: names.length < limit ? undefined : names.at(-1)?.key };
 }
 
 function storedUse(db: SqliteConnection, { id, fingerprint, token, expires_at }: KeyUse) {
-  return { id, fingerprint, token: token ?? "", lifeMs: expires_at - db.now.atMs };
+  return { id, fingerprint, token: token ?? "", lifeMs: (expires_at % longLivedMs) - db.now.atMs };
 }
 
 /** See `Admin.rememberKeys`. */
@@ -65,22 +71,17 @@ export function rememberKeys(db: SqliteConnection, keys: readonly StoredKey[]) {
   let conflicts = 0;
   for (const { key, uses } of keys) {
     for (const { id, fingerprint, token, lifeMs } of uses) {
-      const expires_at = db.now.atMs + Math.max(lifeMs, lifeMinMs);
-      const send_at = lifeMs > idempotencyMs + toleranceMs ? expires_at - idempotencyMs : null;
+      const expiresAtMs = db.now.atMs + Math.max(lifeMs, lifeMinMs);
       const own = usesOf(db, key).find((use) => (use.token ?? "") === token);
+      const isLong = lifeMs > idempotencyMs + toleranceMs || (own?.expires_at ?? 0) >= longLivedMs;
+      const expires_at = expiresAtMs + (isLong ? longLivedMs : 0);
       if (own === undefined) {
-        addUse(db, key, { id, fingerprint, token, expires_at, send_at });
+        addUse(db, key, { id, fingerprint, token, expires_at });
         added += 1;
       } else if (own.id !== id) conflicts += 1;
-      else if (expires_at > own.expires_at + toleranceMs) {
+      else if (expiresAtMs > (own.expires_at % longLivedMs) + toleranceMs) {
         for (const table of ["idempotency", "idempotency_uses"])
-          db.run(
-            `UPDATE ${table} SET expires_at = ?, send_at = ? WHERE key = ? AND id = ?`,
-            expires_at,
-            send_at,
-            key,
-            id,
-          );
+          db.run(`UPDATE ${table} SET expires_at = ? WHERE key = ? AND id = ?`, expires_at, key, id);
       }
     }
   }

@@ -12,7 +12,7 @@ import { GroupCommit } from "../group_commit.ts";
 import { PieceWriter } from "../piece_writer.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
 import { dropPieces, hasPieces, keepPieces, putPiece } from "./files.ts";
-import { addUse, lifeOf, usesOf } from "./keys.ts";
+import { addUse, expiryOf, usesOf } from "./keys.ts";
 import { anyProvider, noBatch, scheduledList } from "./lists.ts";
 import { isMoving } from "./move.ts";
 import { readStats } from "./stats.ts";
@@ -205,8 +205,8 @@ function useKey(
   }
   // Also if another token submitted this email: from now on this one may not use the key for another email.
   if (!isOwn) {
-    const { id: firstId, expires_at, send_at } = same ?? { id, ...lifeOf(db, sendAtMs) };
-    addUse(db, key, { id: firstId, fingerprint, token, expires_at, send_at });
+    const { id: firstId, expires_at } = same ?? { id, expires_at: expiryOf(db, sendAtMs) };
+    addUse(db, key, { id: firstId, fingerprint, token, expires_at });
   }
   return same && { kind: "stored", id: same.id, repeated: true };
 }

@@ -290,16 +290,14 @@ export const additions: Readonly<Record<string, string>> = {
       DELETE FROM file_pieces WHERE old.file_bytes IS NOT NULL AND email = old.id;
     END;
 
-    -- An idempotency key lives for a day after the time for which its email is scheduled. Sweeps shorten each that lives
-    -- for more than a day from now, those of the previous release too.
-    ALTER TABLE idempotency ADD COLUMN send_at INTEGER; -- NULL unless it was ahead
-    ALTER TABLE idempotency_uses ADD COLUMN send_at INTEGER;
+    -- An idempotency key lives for a day after the time for which its email is scheduled. Sweeps of the previous release
+    -- shorten what lives for more than a day from now: see longLivedMs in keys.ts.
     CREATE TRIGGER idempotency_kept BEFORE UPDATE OF expires_at ON idempotency
-    WHEN new.expires_at < old.send_at + 86400000 BEGIN
+    WHEN old.expires_at >= 1000000000000000 AND new.expires_at < old.expires_at BEGIN
       SELECT RAISE(IGNORE);
     END;
     CREATE TRIGGER idempotency_use_kept BEFORE UPDATE OF expires_at ON idempotency_uses
-    WHEN new.expires_at < old.send_at + 86400000 BEGIN
+    WHEN old.expires_at >= 1000000000000000 AND new.expires_at < old.expires_at BEGIN
       SELECT RAISE(IGNORE);
     END;
   `,
