@@ -90,7 +90,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "redis",
     patches: [
       {
-        file: "lib/queue/redis/scripts/common.lua",
+        file: "lib/queue/redis/scripts/new_emails.lua",
         from: "  call('PERSIST', 'files:' .. id)\n",
         to: "",
       },
@@ -108,7 +108,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "redis",
     patches: [
       {
-        file: "lib/queue/redis/scripts/common.lua",
+        file: "lib/queue/redis/scripts/new_emails.lua",
         from: "    if size then\n",
         to: "    if size and false then\n",
       },
