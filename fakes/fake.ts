@@ -270,10 +270,11 @@ function strikeWire(effect: Extract<Effect, string>, reply: Reply, answer: Answe
   }
 }
 
-/** The answer to a batch without its last element: of Postmark's array, or of Resend's `data`. */
+/** The answer without its last email: of Postmark's array, of Resend's `data`, or Resend's only one. */
 function withoutLast(body: string): string {
   const value = JSON.parse(body);
   const list = Array.isArray(value) ? value : value.data;
-  if (Array.isArray(list)) list.pop();
+  if (!Array.isArray(list)) return "{}";
+  list.pop();
   return JSON.stringify(value);
 }

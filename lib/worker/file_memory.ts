@@ -9,10 +9,15 @@ interface Waiter {
 export class FileMemory {
   readonly #bytesMax: number;
   #taken = 0;
+  /** Bytes given back since the last garbage collection. */
+  #garbage = 0;
   readonly #waiters: Waiter[] = [];
+  readonly #collect: () => void;
 
-  constructor(bytesMax: number) {
+  /** @param collect collects garbage: left to itself, it may come to several times what requests under way hold */
+  constructor(bytesMax: number, collect = () => Bun.gc(true)) {
     this.#bytesMax = bytesMax;
+    this.#collect = collect;
   }
 
   /**
@@ -32,6 +37,11 @@ export class FileMemory {
     return () => {
       this.#taken -= bytes;
       this.#admit();
+      this.#garbage += bytes;
+      if (this.#garbage < this.#bytesMax / 4) return;
+      this.#garbage = 0;
+      // Once the caller holds the files no longer.
+      setTimeout(this.#collect);
     };
   }
 

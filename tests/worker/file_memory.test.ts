@@ -40,3 +40,15 @@ test("file memory: files larger than all of it have it alone", async () => {
   free!();
   expect(await memory.take(1, 1)).toBeFunction();
 });
+
+test("file memory: garbage is collected once a quarter of it has been given back", async () => {
+  const collected = Promise.withResolvers<void>();
+  let count = 0;
+  const memory = new FileMemory(40, () => {
+    count += 1;
+    collected.resolve();
+  });
+  for (const bytes of [4, 5, 1, 9]) (await memory.take(bytes, hourMs))!();
+  await collected.promise;
+  expect(count).toBe(1);
+});
