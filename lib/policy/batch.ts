@@ -53,6 +53,11 @@ export function ifReadable<T>(decode: () => T): T | undefined {
   }
 }
 
+/** When it could be sent for the first time, Unix ms: at its submission, or at `send_at` if that is later. */
+export function firstDueAtMs({ email: { send_at }, submittedAtMs }: DecodedEmail): number {
+  return send_at === undefined ? submittedAtMs : Math.max(submittedAtMs, Date.parse(send_at));
+}
+
 /** A provider may have accepted it, and nobody knows yet. Doubt depends on the batch's history, not on the last answer. */
 export function isInDoubt(batch: Pick<Batch, "doubtSinceMs" | "leaseExpired">): boolean {
   return batch.doubtSinceMs !== undefined || batch.leaseExpired;

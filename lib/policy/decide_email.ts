@@ -3,7 +3,7 @@
 
 import { hasFiles } from "../email/email.ts";
 import { backoffMs } from "./backoff.ts";
-import { type DecodedBatch, type DecodedEmail, isDoubtOver, isInDoubt } from "./batch.ts";
+import { type DecodedBatch, type DecodedEmail, firstDueAtMs, isDoubtOver, isInDoubt } from "./batch.ts";
 import type { Death, DecisionInput, Policy, Verdict } from "./decision.ts";
 import { addAttempts, asDead, type AttemptEnd, encodeMemory, encodeRecord } from "./history.ts";
 import { type History, noHistory } from "./history.ts";
@@ -258,16 +258,12 @@ export function backoff(attempt: number, { policy, random }: DecisionInput): num
 }
 
 /**
- * Due for the first time, or last retried by an operator, so long ago that a failure may end it. For an hour after a step of the
+ * First due, or last retried by an operator, so long ago that a failure may end it. For an hour after a step of the
  * store's clock no email is late, since ages cannot be trusted.
  */
-export function isLate(
-  { email: { send_at }, submittedAtMs, history }: DecodedEmail,
-  { batch, policy, nowMs }: DecisionInput,
-): boolean {
+export function isLate(email: DecodedEmail, { batch, policy, nowMs }: DecisionInput): boolean {
   if (batch.clockSteppedAtMs !== undefined) return false;
-  const dueAtMs = send_at === undefined ? submittedAtMs : Math.max(submittedAtMs, Date.parse(send_at));
-  return nowMs - (history.replayedAtMs ?? dueAtMs) >= policy.giveUpAfterMs;
+  return nowMs - (email.history.replayedAtMs ?? firstDueAtMs(email)) >= policy.giveUpAfterMs;
 }
 
 /** The email, with the attempt that has just ended. */

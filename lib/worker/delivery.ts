@@ -2,7 +2,7 @@
 // from an answer, and one settlement carries it out.
 
 import { describe } from "../runtime/errors.ts";
-import { decodeBatch, type DecodedBatch, isInDoubt } from "../policy/batch.ts";
+import { decodeBatch, type DecodedBatch, firstDueAtMs, isInDoubt } from "../policy/batch.ts";
 import { decide, nextStep } from "../policy/decide_batch.ts";
 import type { Decision, DecisionInput, Policy, Result } from "../policy/decision.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
@@ -242,7 +242,7 @@ export class Delivery {
     }
     // An acceptance counts even if the lease was lost.
     const accepted = emails.filter(({ id }) => fates.get(id) === "sent");
-    const agesMs = accepted.map(({ submittedAtMs }) => nowMs - submittedAtMs);
+    const agesMs = accepted.map((email) => nowMs - firstDueAtMs(email));
     if (agesMs.length > 0) observer?.accepted(about.provider, agesMs);
     for (const id of duplicates) log.error("duplicate", { ...about, id });
     if (leaseHeld) {

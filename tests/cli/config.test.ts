@@ -149,6 +149,16 @@ describe("config --check", () => {
     expect(stdout).toMatch(/^ok +store .*fsynced$/m);
   });
 
+  test("warns of a Postmark stream for broadcasts", async () => {
+    const env = { POSTMARK_MESSAGE_STREAM: "broadcast", ...both, PROVIDERS: "postmark" };
+    const checks = await checksOf({ ...embedded, ...env });
+    expect(checks.find(({ name }) => name === "postmark")).toEqual({
+      name: "postmark",
+      ok: true,
+      detail: expect.stringMatching(/; warning: the message stream broadcast .*List-Unsubscribe/),
+    });
+  });
+
   test("fails on a wrong key, a provider that is down, and a path that is not a folder", async () => {
     resend.settings.apiKey = "re_another";
     postmark.goDown();

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { answerInstead } from "../../fakes/faults.ts";
 import type { Outgoing } from "../../lib/providers/provider.ts";
 import { classOf, outgoing, patienceMs, send, startPostmark, wholeOf } from "./adapters.ts";
@@ -132,6 +133,33 @@ describe("postmark: an email of several recipients", () => {
     expect((await send(provider, several)).result).toMatchObject({
       outcomes: [{ kind: "accepted", note: expect.stringContaining("to some recipients") }],
     });
+  });
+
+  test("has no more in its note than its own recipients, whatever Postmark says", async () => {
+    const [first] = several.emails;
+    const words = fc.constantFrom(
+      "a@b.test",
+      "B@C.TEST",
+      "jane@else.test",
+      "will not deliver to",
+      ",",
+      ". ",
+      "x",
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.oneof(words, fc.string()), { maxLength: 12 }), async (parts) => {
+        const Message = parts.join(" ");
+        fake.faults.next(answerInstead(200, [{ ErrorCode: 0, Message, MessageID: "a" }]));
+        const { result } = await send(provider, several);
+        const outcome = result.kind === "each" ? result.outcomes[0] : undefined;
+        expect(outcome?.kind).toBe("accepted");
+        const note = (outcome?.kind === "accepted" && outcome.note) || "";
+        const { to, cc = [], bcc = [] } = first!.email;
+        const named = note.match(/[^\s,:]+@[^\s,:]+/g) ?? [];
+        for (const address of named) expect([to, ...cc, ...bcc]).toContain(address);
+      }),
+      { numRuns: 200 },
+    );
   });
 
   test("that is refused for an inactive one may have been sent to the others", async () => {

@@ -3,11 +3,9 @@
 import { expect } from "bun:test";
 import { answerInstead, faults } from "../../fakes/faults.ts";
 import type { Acceptance } from "../../fakes/ledger.ts";
-import { encodeEmail, type Email } from "../../lib/email/email.ts";
 import { decodeHistory, decodeRecord } from "../../lib/policy/history.ts";
 import { type Consumer, StoreUnavailable } from "../../lib/queue/contract.ts";
 import { eventually, hangMs } from "../support/eventually.ts";
-import type { InProcess } from "../support/in_process.ts";
 import { recordingLog } from "../support/log.ts";
 import { sharedRedis, times, worldTests } from "../support/worlds.ts";
 
@@ -21,31 +19,6 @@ function content(size: number, seed = 1): Uint8Array {
 }
 
 const sha256Of = (bytes: Uint8Array) => new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
-
-async function submitWithFiles(
-  { producer }: InProcess,
-  files: readonly Uint8Array[],
-  over: Partial<Email> = {},
-): Promise<string> {
-  const attachments = files.map((bytes, index) => ({
-    filename: `file-${index}.pdf`,
-    content_type: "application/pdf",
-    size: bytes.byteLength,
-    sha256: sha256Of(bytes),
-  }));
-  const email = {
-    to: "jane@example.org",
-    from: "shop@example.com",
-    subject: "Hi",
-    body: "Hello",
-    attachments,
-  };
-  const id = Bun.randomUUIDv7();
-  const text = encodeEmail({ ...email, ...over });
-  const result = await producer.submit({ id, text, files, isNew: true }, performance.now() + hangMs);
-  expect(result).toMatchObject({ kind: "stored" });
-  return id;
-}
 
 function expectWhole(acceptances: readonly Acceptance[], id: string, files: readonly Uint8Array[]): void {
   const [acceptance, ...others] = acceptances.filter(({ emailId }) => emailId === id);
@@ -75,7 +48,7 @@ for (const store of ["redis", "embedded"] as const) {
           [content(262_144), content(262_145, 3)],
         ];
         const small = await times(20, () => world.submit());
-        const ids = await times(sets.length, (index) => submitWithFiles(world, sets[index]!));
+        const ids = await times(sets.length, (index) => world.submit({}, undefined, sets[index]!));
         await world.startWorker(weights);
         await world.drained();
         const acceptances = world.acceptances();
@@ -95,7 +68,7 @@ for (const store of ["redis", "embedded"] as const) {
     for (const fault of [faults.resetAfterAccepting, faults.oneShort])
       world.resend.faults.add({ fault, times: 1, path: "/emails" });
     const files = [content(300_000)];
-    const id = await submitWithFiles(world, files);
+    const id = await world.submit({}, undefined, files);
     await world.startWorker(onlyResend);
     await world.drained();
     expectWhole(world.acceptances(), id, files);
@@ -106,7 +79,7 @@ for (const store of ["redis", "embedded"] as const) {
 
   inWorld("a batch whose worker died before its request is sent on without doubt", {}, async (world) => {
     const files = [content(1000)];
-    const ids = [await world.submit(), await submitWithFiles(world, files)];
+    const ids = [await world.submit(), await world.submit({}, undefined, files)];
     const consumer = await world.openConsumer();
     await consumer.compatible;
     await consumer.claim({
@@ -139,7 +112,7 @@ for (const store of ["redis", "embedded"] as const) {
       const log = recordingLog();
       const worker = await world.startWorker({ ...onlyPostmark, log });
       replaceFiles(worker.consumer, async () => undefined);
-      const ids = [await submitWithFiles(world, [content(10)]), await world.submit()];
+      const ids = [await world.submit({}, undefined, [content(10)]), await world.submit()];
       await world.drained();
       expect(world.acceptances().map(({ emailId }) => emailId)).toEqual([ids[1]!]);
       const dead = await world.show(ids[0]!);
@@ -159,7 +132,7 @@ for (const store of ["redis", "embedded"] as const) {
       return left >= 0 ? Promise.reject(new StoreUnavailable("no answer")) : read(id);
     });
     const files = [content(5000)];
-    const id = await submitWithFiles(world, files);
+    const id = await world.submit({}, undefined, files);
     await world.drained();
     expectWhole(world.acceptances(), id, files);
     expect(left).toBeLessThan(0);
@@ -176,7 +149,7 @@ for (const store of ["redis", "embedded"] as const) {
         fault: { stage: "head", effect: "hang" },
         when: ({ headers }) => hasFiles(headers["content-length"]),
       });
-      await times(8, () => submitWithFiles(world, [content(200_000)]));
+      await times(8, () => world.submit({}, undefined, [content(200_000)]));
       await world.startWorker({ ...weights, concurrency: 3, batchMax: 1 });
       await eventually("some hang", () =>
         [...world.resend.requests, ...world.postmark.requests].some(({ headers }) =>
@@ -198,7 +171,7 @@ for (const store of ["redis", "embedded"] as const) {
       const refused = { statusCode: 422, name: "invalid_attachment", message: "No." };
       world.resend.faults.add({ fault: answerInstead(422, refused), path: "/emails" });
       const files = [content(1000)];
-      const ids = await times(4, () => submitWithFiles(world, files));
+      const ids = await times(4, () => world.submit({}, undefined, files));
       await world.startWorker({ weights: { resend: 1000, postmark: 1 } });
       await world.drained();
       for (const id of ids) expectWhole(world.postmark.acceptances, id, files);
