@@ -189,6 +189,19 @@ test.each(pairs)(
   },
 );
 
+test.each(pairs)("queue move: %s, the key of a scheduled email keeps its long life", async (_, from, to) => {
+  const one = await prepare(from, to);
+  const { queue, admin, move } = one;
+  const lifeMs = 31 * 24 * 3_600_000;
+  const use = { id: Bun.randomUUIDv7(), fingerprint: "f", token: "", lifeMs };
+  await queue.admin.rememberKeys([{ key: "k", uses: [use] }]);
+  expect(await move(0, "--close")).toMatchObject({ step: "closed", keys: { copied: 1, added: 1 } });
+  const { keys } = await admin.listKeys(10);
+  expect(keys).toMatchObject([{ key: "k", uses: [{ id: use.id }] }]);
+  expect(keys[0]!.uses[0]!.lifeMs).toBeWithin(lifeMs - 3_600_000, lifeMs + 1);
+  await one.close();
+});
+
 test("queue move: moves back what it has moved", async () => {
   const one = await prepare(stack.settings, stack.embedded);
   const { source, target, queue, admin, move } = one;
