@@ -57,9 +57,8 @@ function partOf({ filename, content_type, content_id }: Attachment, content: Uin
   return {
     filename,
     content: Buffer.from(content.buffer, content.byteOffset, content.byteLength),
-    // MIME allows no base64 in a composite type, and only base64 keeps every byte.
+    // nodemailer writes base64, which keeps every byte, except in composite types: MIME forbids it there.
     contentType: /^(message|multipart)\//i.test(content_type) ? "application/octet-stream" : content_type,
-    contentTransferEncoding: "base64" as const,
     ...(content_id !== undefined && { cid: content_id }),
   };
 }
