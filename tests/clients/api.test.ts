@@ -85,8 +85,10 @@ describe("web client: in dev", () => {
     await snapshotWhere(web, ({ states }) => states.dead === 1);
     const { state, attempts, fields } = await detailsOf(web, id);
     expect(state).toBe("dead");
-    expect(attempts).toMatchObject([{ outcome: "rejected", isAccepted: false, reason: "sandbox: reject" }]);
-    expect(fields).toContainEqual({ label: "Reason", text: "sandbox: reject" });
+    // Both providers refuse it.
+    const rejected = { outcome: "rejected", isAccepted: false, reason: "sandbox: reject" };
+    expect(attempts).toMatchObject([rejected, rejected]);
+    expect(fields).toContainEqual({ label: "Reason", text: "refused by every provider: sandbox: reject" });
     await setAll(web, works);
     expect((await web.ask("POST", `/api/emails/${id}`, {})).status).toBe(200);
     await snapshotWhere(web, ({ states }) => states.sent === 1);
