@@ -34,8 +34,9 @@ interface Upload {
 
 export class PieceWriter {
   readonly #options: PieceWriterOptions;
-  /** In turn. */
-  readonly #uploads: Upload[] = [];
+  readonly #open = new Set<Upload>();
+  /** In turn; the one whose piece is being written is left out. */
+  readonly #waiting: Upload[] = [];
   #isWriting = false;
   /** How long a piece has taken lately, ms. */
   #paceMs = 0;
@@ -46,12 +47,24 @@ export class PieceWriter {
   }
 
   /**
+   * Whether files would be written too late, after those of other emails. As in a group commit, half of the time until the
+   * deadline is in reserve, and an idle store always has room.
+   */
+  isBusy(files: readonly Uint8Array[], deadlineMs: number): boolean {
+    if (this.#open.size === 0 || files.length === 0) return false;
+    const own = sizeOf(files);
+    let bytes = own;
+    // Since emails take turns, it does not wait for all of a larger one.
+    for (const { bytesLeft } of this.#open) bytes += Math.min(bytesLeft, own);
+    return (bytes / pieceBytesMax) * this.#paceMs > (deadlineMs - performance.now()) / 2;
+  }
+
+  /**
    * Writes the files of an email, or again those that were lost. Resolves by the deadline, with nothing if all are written;
    * never rejects.
    */
   write(id: string, files: readonly Uint8Array[], deadlineMs: number): Promise<PieceFailure | undefined> {
-    const bytesLeft = sizeOf(files);
-    if (this.#isBusy(bytesLeft, deadlineMs)) return Promise.resolve({ kind: "busy" });
+    if (this.isBusy(files, deadlineMs)) return Promise.resolve({ kind: "busy" });
     const { promise, resolve } = Promise.withResolvers<PieceFailure | undefined>();
     const late = () => upload.end({ kind: "failed", reason: this.#trouble || "no answer in time" });
     const timer = setTimeout(late, Math.max(0, deadlineMs - performance.now()));
@@ -59,49 +72,42 @@ export class PieceWriter {
       id,
       pieces: piecesOf(files),
       number: 0,
-      bytesLeft,
+      bytesLeft: sizeOf(files),
       isOver: false,
-      end(failure) {
+      end: (failure) => {
         clearTimeout(timer);
         upload.isOver = true;
+        this.#open.delete(upload);
         resolve(failure);
       },
     };
-    this.#uploads.push(upload);
+    this.#open.add(upload);
+    this.#waiting.push(upload);
     if (!this.#isWriting) void this.#run();
     return promise;
   }
 
   close(): void {
-    for (const upload of this.#uploads) upload.end({ kind: "failed", reason: "closed" });
-  }
-
-  /** As in a group commit: half of the time is in reserve, and an idle store always has room. */
-  #isBusy(bytes: number, deadlineMs: number): boolean {
-    const open = this.#uploads.filter(({ isOver }) => !isOver);
-    if (open.length === 0) return false;
-    const ahead = open.reduce((sum, { bytesLeft }) => sum + bytesLeft, bytes);
-    const waitMs = (ahead / pieceBytesMax) * this.#paceMs;
-    return waitMs > (deadlineMs - performance.now()) / 2;
+    for (const upload of this.#open) upload.end({ kind: "failed", reason: "closed" });
   }
 
   async #run(): Promise<void> {
     this.#isWriting = true;
-    for (let upload = this.#uploads[0]; upload !== undefined; upload = this.#uploads[0]) {
-      await this.#writeNext(upload);
-      this.#uploads.shift();
-      if (!upload.isOver) this.#uploads.push(upload);
+    for (;;) {
+      const upload = this.#waiting.shift();
+      if (upload === undefined) break;
+      if (!upload.isOver) await this.#writeNext(upload);
+      if (!upload.isOver) this.#waiting.push(upload);
     }
     this.#isWriting = false;
   }
 
   /** Writes the next piece of an email, and again until the store has taken it. */
   async #writeNext(upload: Upload): Promise<void> {
-    if (upload.isOver) return;
     const { value: piece } = upload.pieces.next();
     if (piece === undefined) return upload.end();
-    const beganMs = performance.now();
     while (!upload.isOver) {
+      const beganMs = performance.now();
       const written = await this.#options.put(upload.id, upload.number, piece);
       if (written.kind === "failed") return upload.end(written);
       if (written.kind === "done") {

@@ -14,7 +14,7 @@ import { countPieces, sizeOf } from "../file_pieces.ts";
 import { decodeStats } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, silenceMs, type RedisStoreOptions } from "./connection.ts";
 import { isFinalRefusal, redisErrorText, shortfallText } from "./error_text.ts";
-import { PieceWriter } from "./piece_writer.ts";
+import { RedisPieceWriter } from "./piece_writer.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -41,14 +41,14 @@ export class RedisProducer implements Producer {
   readonly #connection: RedisConnection;
   readonly #store: StoreWatch;
   readonly #writer: GroupCommit<PiecesMissing>;
-  readonly #pieces: PieceWriter;
+  readonly #pieces: RedisPieceWriter;
   /** Submissions whose files are written, or are being written, to this partition. */
   readonly #staying = new Set<Submission>();
 
   constructor(options: RedisProducerOptions) {
     this.#options = options;
     this.#connection = new RedisConnection(options, "server");
-    this.#pieces = new PieceWriter(options);
+    this.#pieces = new RedisPieceWriter(options);
     this.#writer = new GroupCommit<PiecesMissing>({
       emailsMax,
       charsMax,

@@ -79,19 +79,20 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
   async function submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
     const { id, files = [] } = submission;
     let isWritten = false;
-    for (;;) {
-      const submitted = await writer.submit(submission, deadlineMs);
-      let result: SubmitResult | undefined;
-      if (submitted.kind !== "piecesMissing") result = submitted;
-      else if (!store.hasRoomFor(sizeOf(files))) result = { kind: "failed", reason: fullText };
-      else {
+    try {
+      for (;;) {
+        const result = await writer.submit(submission, deadlineMs);
+        if (result.kind !== "piecesMissing") {
+          if (result.kind === "stored" && result.id === id) isWritten = false;
+          return result;
+        }
+        if (!store.hasRoomFor(sizeOf(files))) return { kind: "failed", reason: fullText };
         isWritten = true;
-        result = await pieces.write(id, files, deadlineMs);
+        const failure = await pieces.write(id, files, deadlineMs);
+        if (failure !== undefined) return failure;
       }
-      if (result === undefined) continue;
-      if (isWritten && !(result.kind === "stored" && result.id === id))
-        store.write((db) => dropPieces(db, id)).catch(() => {});
-      return result;
+    } finally {
+      if (isWritten) store.write((db) => dropPieces(db, id)).catch(() => {});
     }
   }
 
