@@ -505,9 +505,9 @@ const rows: Row[] = [
   ],
   [
     "a time before the submission does not count",
-    batch([email("a", { ...old, send_at: new Date(nowMs - 99 * hourMs).toISOString() })]),
+    batch([email("a", { send_at: new Date(nowMs - 99 * hourMs).toISOString() })]),
     whole("maintenance"),
-    "a dead: gave up: 503",
+    "a due any 500",
     answered,
   ],
 
@@ -641,6 +641,18 @@ describe("decide: counters and reports", () => {
       "rejected:resend": 2,
       "retried:resend": 3,
     });
+  });
+
+  test("the notes of a batch keep which emails were refused for some recipients", () => {
+    const refusalsOf = (result: Result, emails = two) => {
+      const { rest } = decided(batch(emails, postmark), result, searchPolicy).settlement;
+      return decodeNotes(rest?.notes ?? "").refusals;
+    };
+    const refusals = [{ id: "a", reason: "inactive" }];
+    expect(refusalsOf(each("partlyRefused", "serverError"))).toEqual(refusals);
+    expect(refusalsOf(whole("partlyRefused"), one)).toEqual(refusals);
+    // It is not known which of them.
+    expect(refusalsOf(whole("partlyRefused"))).toEqual([]);
   });
 
   test("what a provider says about an acceptance is kept with it", () => {
