@@ -16,8 +16,8 @@ export interface Acceptance {
 
 export type FailedOutcome =
   /**
-   * The message's own fault: no provider will take it. `stable`: the refusal depends on the message alone, so that every
-   * earlier attempt would have been refused too (400, 413, 422; never 406 or 451).
+   * The provider refuses the message. `stable`: because of the message alone, so that every earlier attempt would have been
+   * refused too (400, 413, 422; never 406 or 451). Another provider may have another rule.
    */
   | { readonly kind: "rejected"; readonly reason: string; readonly stable: boolean }
   /** This provider refuses this sender; another may take it. `domain`: as the refusal names it, in lower case. */

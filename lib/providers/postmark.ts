@@ -203,7 +203,7 @@ function reasonFor(refusal: v.InferOutput<typeof ownRefusal>, status?: number): 
 }
 
 /**
- * Codes for an email that no provider would take: 300 invalid, 11 several errors, 402, 403 and 409 invalid JSON or
+ * Codes for a fault of the email itself: 300 invalid, 11 several errors, 402, 403 and 409 invalid JSON or
  * fields, 410 too many emails (a split helps), 411 type of an attachment, 1101 and above templates.
  */
 const rejections: ReadonlySet<number> = new Set([
