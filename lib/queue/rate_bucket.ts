@@ -23,7 +23,7 @@ export interface RateBucket {
  * closer together than they began.
  */
 const burstMs = 50;
-/** A clock that is behind the beginning of a pause by more than this has stepped back since, ms. */
+/** A clock that is behind the beginning of a pause, or of the wait for a permit, by more than this has stepped back, ms. */
 const toleranceMs = 2000;
 const pauseMaxMs = 3_600_000;
 
@@ -34,11 +34,14 @@ export function newBucket(perSecond: number): RateBucket {
 
 /**
  * The bucket without times that are over or impossible. A time that was stamped by a clock that has stepped back since
- * would hold up a provider until the clock is there again.
+ * would hold up a provider until the clock is there again. An impossible permit falls due now: one that is bounded to the
+ * latest possible time would move on with the clock, since who finds none writes nothing.
  */
 export function bounded(bucket: RateBucket, atMs: number): RateBucket {
   const { perSecond, blockedFromMs, blockedUntilMs } = bucket;
-  const nextAtMs = Math.min(bucket.nextAtMs, atMs + 1000 / perSecond + burstMs);
+  const nextMaxMs = atMs + 1000 / perSecond + burstMs;
+  const isImpossible = bucket.nextAtMs > nextMaxMs + toleranceMs;
+  const nextAtMs = isImpossible ? atMs : Math.min(bucket.nextAtMs, nextMaxMs);
   const isBlocked = blockedUntilMs > atMs && blockedFromMs <= atMs + toleranceMs;
   return { ...bucket, nextAtMs, ...(!isBlocked && { blockedFromMs: 0, blockedUntilMs: 0 }) };
 }

@@ -199,7 +199,8 @@ export function sharingRates({
       q.step(-24 * hourMs);
       // As after a permit that was taken just now.
       expect((await take(q)).rate.nextInMs).toBeWithin(0, 5);
-      const { rate } = await take(q, { credential: "other" });
+      const { isTaken, rate } = await take(q, { credential: "other" });
+      expect(isTaken).toBe(true);
       expect(rate.nextInMs).toBeWithin(1, everyMs + 1);
     });
 

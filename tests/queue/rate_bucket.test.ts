@@ -179,6 +179,21 @@ describe("rate bucket: a clock", () => {
     );
   });
 
+  test("that has stepped back far makes the next permit available, however long nobody took one", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 7_051, max: 1e12 }),
+        fc.integer({ min: 0, max: 1000 }),
+        (byMs, laterMs) => {
+          const taken = takePermit(newBucket(0.2), 2e12);
+          const nowMs = 2e12 - byMs - laterMs;
+          expect(sharedRate(taken, nowMs).nextInMs).toBe(0);
+          expect(sharedRate(takePermit(taken, nowMs), nowMs).nextInMs).toBe(4_950);
+        },
+      ),
+    );
+  });
+
   test("that has stepped back a little does not end a pause", () => {
     const bucket = onThrottled(fresh, { retryAfterMs: 60_000 }, 1_000_000);
     expect(sharedRate(bucket, 999_000).nextInMs).toBe(61_000);

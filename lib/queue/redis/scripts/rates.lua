@@ -23,7 +23,8 @@ local function rate_of(name, at, start)
   local all = words(line or string.format('%.6g - 0 0 0 0 0', start))
   local r = { per_second = tonumber(all[1]), limit = tonumber(all[2]), version = tonumber(all[3]),
     throttles = tonumber(all[4]), next = tonumber(all[5]), from = tonumber(all[6]), till = tonumber(all[7]) }
-  r.next = math.min(r.next, at + 1000 / r.per_second + burst)
+  local next_max = at + 1000 / r.per_second + burst
+  r.next = r.next > next_max + step_min and at or math.min(r.next, next_max)
   if r.till <= at or r.from > at + step_min then
     r.from, r.till = 0, 0
   end
