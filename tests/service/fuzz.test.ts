@@ -60,6 +60,16 @@ const name = fc.constantFrom(
   "from_name",
   "html",
   "reply_to",
+  "cc",
+  "bcc[]",
+  "headers[X-A]",
+  "headers",
+  "tags[a]",
+  "tags[",
+  "attachments",
+  "attachment[0]",
+  "inline",
+  "send_at",
   "unknown",
   "__proto__",
   "constructor",
@@ -73,7 +83,22 @@ const pairs = fc
     whole ? [...Object.entries(least), ...wild.filter(([key]) => !(key in least))] : wild,
   );
 const form = pairs.map((all) => all.map((pair) => pair.map(encodeURIComponentSafely).join("=")).join("&"));
+const attachment = fc.record(
+  { filename: field, content: fc.oneof(fc.constant("aGk="), field), content_type: field, content_id: field },
+  { requiredKeys: [] },
+);
+const lists = fc.record(
+  {
+    cc: fc.oneof(field, fc.array(field, { maxLength: 3 })),
+    headers: fc.dictionary(fc.constantFrom("X-A", "From", "__proto__"), fc.oneof(field, fc.jsonValue())),
+    tags: fc.dictionary(field, field, { maxKeys: 3 }),
+    attachments: fc.array(fc.oneof(attachment, fc.jsonValue()), { maxLength: 3 }),
+    send_at: fc.constantFrom("2020-01-01T00:00:00Z", "x"),
+  },
+  { requiredKeys: [] },
+);
 const json = fc.oneof(
+  lists.map((one) => JSON.stringify({ ...least, ...one })),
   pairs.map((all) => `{${all.map((pair) => pair.map((text) => JSON.stringify(text)).join(":")).join(",")}}`),
   fc.json(),
   fc.constantFrom(
@@ -82,10 +107,20 @@ const json = fc.oneof(
     "[".repeat(3999),
   ),
 );
-const multipart = pairs.map(
-  (all) =>
-    `${all.map(([key, value]) => `--b\r\nContent-Disposition: form-data; name="${key}"\r\n\r\n${value}\r\n`).join("")}--b--\r\n`,
+const filename = fc.constantFrom(
+  "",
+  '; filename="a.txt"',
+  '; filename=""',
+  "; filename*=utf-8''%e9",
+  "; filename=a.exe",
 );
+const multipart = fc.tuple(pairs, filename).map(([all, file]) => {
+  const parts = all.map(([key, value]) => {
+    const isFile = /^(?:attach|inline|unknown)/.test(key);
+    return `--b\r\nContent-Disposition: form-data; name="${key}"${isFile ? file : ""}\r\n\r\n${value}\r\n`;
+  });
+  return `${parts.join("")}--b--\r\n`;
+});
 
 /** A lone surrogate has no encoding: it is written as bytes that are not UTF-8. */
 function encodeURIComponentSafely(text: string): string {
