@@ -1,6 +1,7 @@
 // Files of an email as both providers accept them: names, media types and content ids.
 
 import { hasControlCharacter } from "./address.ts";
+import { typeOfExtension } from "./media_types.ts";
 
 /** Most files of one email. */
 export const filesMax = 50;
@@ -51,10 +52,7 @@ export function filenameFault(filename: string): string | undefined {
 
 /** The media type of all files with the extension of this name, without parameters; undefined if it is unknown. */
 export function typeByExtension(filename: string): string | undefined {
-  const extension = extensionOf(filename);
-  if (!/^[a-z0-9]{1,20}$/.test(extension)) return undefined;
-  const type = Bun.file(`a.${extension}`).type.replace(/;.*/, "");
-  return type === unknownType ? undefined : type;
+  return typeOfExtension(extensionOf(filename));
 }
 
 /** Whether a text is a media type, with or without parameters. */

@@ -377,6 +377,10 @@ describe("files in JSON", () => {
       "content_type: contradicts the extension of the file name, whose type is text/plain",
     ],
     [
+      { filename: "a.img", content_type: "application/x-raw" },
+      "content_type: contradicts the extension of the file name, whose type is application/octet-stream",
+    ],
+    [
       { filename: "a.csv", content_type: "application/vnd.ms-excel" },
       "content_type: contradicts the extension of the file name, whose type is text/csv",
     ],
@@ -392,6 +396,8 @@ describe("files in JSON", () => {
     ["a.wav", "audio/wav", "audio/x-wav"],
     ["a.docx", "", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"],
     ["a.unknown", "", "application/octet-stream"],
+    ["a.VSDX", "", "application/vnd.visio"],
+    ["a.img", "application/octet-stream", "application/octet-stream"],
     ["a.bin2", 'application/x-y; z="a b"', 'application/x-y; z="a b"'],
   ])("lists: the file %j declared as %j is sent as %j", (filename, content_type, expected) => {
     expect(emailOf(one({ filename, content_type })).attachments![0]!.content_type).toBe(expected);
