@@ -34,7 +34,10 @@ const forbiddenExtensions: ReadonlySet<string> = new Set(
 
 /** The last extension in lower case, or "". Windows ignores dots and spaces at the end of a name, and so does this. */
 function extensionOf(filename: string): string {
-  const name = filename.replace(/[. ]+$/, "");
+  let end = filename.length;
+  // A pattern for them would take quadratic time, and the name may have megabytes.
+  while (end > 0 && ". ".includes(filename[end - 1]!)) end--;
+  const name = filename.slice(0, end);
   return name.slice(name.lastIndexOf(".") + 1 || name.length).toLowerCase();
 }
 

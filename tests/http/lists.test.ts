@@ -143,6 +143,16 @@ describe("recipients", () => {
     expect(emailOf(formOf(...names.map((name): Entry => [name, "x"])))).toEqual(emailOf(formOf()));
   });
 
+  test("lists: a form with over ten thousand fields is refused, unknown ones included", () => {
+    const unknown = (count: number) => Array.from({ length: count }, () => ["x", ""] as const);
+    const most = unknown(10_000 - Object.keys(least).length);
+    const fault = "the form has over 10000 fields";
+    expect(formOf(...most).ok).toBe(true);
+    expect(messageOf(formOf(...most, ["x", ""]))).toBe(fault);
+    expect(partsOf(...most).ok).toBe(true);
+    expect(messageOf(partsOf(...most, ["x", ""]))).toBe(fault);
+  });
+
   test("lists: a form with over a thousand known fields is refused before any of them costs memory", () => {
     expect(messageOf(submit("cc=a&".repeat(1001), formType))).toBe("the form has over 1000 known fields");
   });
@@ -422,6 +432,13 @@ describe("files in JSON", () => {
     const text =
       '"attachments":[{"filename":"a","content":"YQ=="},{"filename":"a","content":"YQ==","content":"Yg=="}]';
     expect(messageOf(rawJsonOf(text))).toBe("attachments[1].content: is given twice");
+  });
+
+  test("lists: a file name of a million dots is refused without delay", () => {
+    const filename = `a${".".repeat(1_000_000)}b`;
+    expect(messageOf(jsonOf({ attachments: [{ filename, content: base64("a") }] }))).toBe(
+      "attachments[0].filename: is over 255 bytes",
+    );
   });
 
   test("lists: at most 50 files are accepted, and only their first hundred are looked at", () => {

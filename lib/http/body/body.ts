@@ -3,7 +3,7 @@
 
 import { textNames } from "../../email/fields.ts";
 import type { SubmittedFields } from "../submitted_fields.ts";
-import { addText, type FormField, formField } from "./form_fields.ts";
+import { addText, fieldsMax, type FormField, formField, tooManyFields } from "./form_fields.ts";
 import { isUtf8, parseHeader } from "./header_value.ts";
 import { readJson } from "./json.ts";
 import { readMultipart } from "./multipart.ts";
@@ -81,7 +81,10 @@ function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefine
   // UTF-8 at once, and no character reaches over one of them.
   const spans: { field: FormField; start: number; end: number }[] = [];
   let length = 0;
+  let count = 0;
   for (let i = 0; i <= bytes.length; i++) {
+    count += 1;
+    if (count > fieldsMax) return tooManyFields;
     const nameStart = length;
     let nameEnd = -1;
     for (; i < bytes.length; i++) {

@@ -11,6 +11,10 @@ export type FormField =
   /** The name of a list, written in no known way. */
   | { readonly kind: "malformed"; readonly name: FieldName; readonly fault: string };
 
+/** Most fields of a form, unknown ones included: a body full of short ones would stop the event loop for seconds. */
+export const fieldsMax = 10_000;
+export const tooManyFields = `the form has over ${fieldsMax} fields`;
+
 /** Most characters of an unknown name in a message. */
 const shownMax = 100;
 

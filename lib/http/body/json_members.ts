@@ -24,22 +24,22 @@ export function repeatedMembers(json: string): Member[] {
   const around: Container[] = [];
   for (let i = 0; i < json.length; i++) {
     const inner = around.at(-1);
-    switch (json[i]) {
-      case "{":
+    switch (json.charCodeAt(i)) {
+      case 0x7b: // {
         around.push({ names: new Set(), at: "", nameIsNext: true });
         break;
-      case "[":
+      case 0x5b: // [
         around.push({ names: undefined, at: 0, nameIsNext: false });
         break;
-      case "}":
-      case "]":
+      case 0x7d: // }
+      case 0x5d: // ]
         around.pop();
         break;
-      case ",":
+      case 0x2c: // ,
         if (typeof inner?.at === "number") inner.at += 1;
         else if (inner) inner.nameIsNext = true;
         break;
-      case '"': {
+      case 0x22: {
         const end = closingQuote(json, i);
         if (inner?.nameIsNext) {
           const name: string = JSON.parse(json.slice(i, end + 1));

@@ -3,7 +3,7 @@
 // follows the closing boundary, the second of two parameters, and malformed lines.
 
 import type { Given, SubmittedFields } from "../submitted_fields.ts";
-import { addFile, addText, formField } from "./form_fields.ts";
+import { addFile, addText, fieldsMax, formField, tooManyFields } from "./form_fields.ts";
 import { isUtf8, parseHeader, type HeaderValue } from "./header_value.ts";
 import { decodeUtf8 } from "./utf8.ts";
 
@@ -23,7 +23,8 @@ export function readMultipart(bytes: Buffer, boundary: string, fields: Submitted
     return "the form does not begin with its boundary";
 
   let position = opening.length;
-  while (bytes[position] !== hyphen || bytes[position + 1] !== hyphen) {
+  for (let count = 1; bytes[position] !== hyphen || bytes[position + 1] !== hyphen; count++) {
+    if (count > fieldsMax) return tooManyFields;
     while (bytes[position] === space || bytes[position] === tab) position++;
     if (bytes.toString("latin1", position, position + 2) !== lineEnd) return misplacedBoundary;
     const start = position + lineEnd.length;
