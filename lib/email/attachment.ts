@@ -1,7 +1,7 @@
 // Files of an email as both providers accept them: names, media types and content ids.
 
+import type { Mime } from "mime";
 import { hasControlCharacter } from "./address.ts";
-import { typeOfExtension } from "./media_types.ts";
 
 /** Most files of one email. */
 export const filesMax = 50;
@@ -53,9 +53,17 @@ export function filenameFault(filename: string): string | undefined {
     : undefined;
 }
 
-/** The media type of all files with the extension of this name, without parameters; undefined if it is unknown. */
+let types: Mime | undefined;
+
+/**
+ * The media type of all files with the extension of this name, without parameters; undefined if it is unknown. Providers
+ * know types by extension too, and Resend never sends a file that is declared with another type: so this table is the
+ * whole of mime-db, from which most others are made. Bun's own lacks eighty of its extensions.
+ */
 export function typeByExtension(filename: string): string | undefined {
-  return typeOfExtension(extensionOf(filename));
+  // Loaded with the first file: no start waits for it.
+  types ??= (require("mime") as { default: Mime }).default;
+  return types.getType(`a.${extensionOf(filename)}`) ?? undefined;
 }
 
 /** Whether a text is a media type, with or without parameters. */

@@ -403,7 +403,7 @@ describe("files in JSON", () => {
     ["a.txt", "TEXT/Plain; charset=utf-8", "text/plain; charset=utf-8"],
     ["a.ics", "text/calendar;method=REQUEST", "text/calendar;method=REQUEST"],
     ["a.xml", "text/xml", "application/xml"],
-    ["a.wav", "audio/wav", "audio/x-wav"],
+    ["a.wav", "audio/x-wav", "audio/wav"],
     ["a.docx", "", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"],
     ["a.unknown", "", "application/octet-stream"],
     ["a.VSDX", "", "application/vnd.visio"],
