@@ -249,7 +249,7 @@ describe("structure: files", () => {
   });
 
   const neverPast =
-    /(submit|put_piece|adopt|remember_keys|permissions|common|new_emails|queue|rates|due_lists|sweep_new)\.lua$/;
+    /(submit|put_piece|adopt|remember_keys|permissions|common|levels|files|batches|emails|rates|due_lists|sweep_new)\.lua$/;
   test.each(scripts.filter((path) => !neverPast.test(path)))(
     "%s runs when memory is full, or writes nothing",
     async (path) => {

@@ -532,6 +532,11 @@ export const variants: readonly Variant[] = [
           "",
         ].join("\n"),
       },
+      {
+        file: "lib/queue/redis/scripts.ts",
+        from: "createScript(claim, [common, levels, batches, rates, dueLists])",
+        to: "createScript(claim, [...all, rates, dueLists])",
+      },
     ],
     under: workersKilled,
     kills: 5,

@@ -78,8 +78,8 @@ export const wholeEmailVariants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/submit.lua",
-        from: "math.max(at, new and new.sendAtMs or 0)",
-        to: "at",
+        from: "local sends_at = new and new.sendAtMs or at",
+        to: "local sends_at = at",
       },
     ],
     under: largeBatches,
@@ -90,7 +90,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "redis",
     patches: [
       {
-        file: "lib/queue/redis/scripts/new_emails.lua",
+        file: "lib/queue/redis/scripts/files.lua",
         from: "  call('PERSIST', 'files:' .. id)\n",
         to: "",
       },
@@ -108,7 +108,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "redis",
     patches: [
       {
-        file: "lib/queue/redis/scripts/new_emails.lua",
+        file: "lib/queue/redis/scripts/files.lua",
         from: "    if size then\n",
         to: "    if size and false then\n",
       },
@@ -122,8 +122,8 @@ export const wholeEmailVariants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/submit.lua",
-        from: "is_ahead and 'scheduled' or new and 'due:+' or 'due'",
-        to: "is_ahead and 'scheduled' or 'due'",
+        from: "is_ahead and scheduled or new and new_due or due",
+        to: "is_ahead and scheduled or due",
       },
     ],
     under: { ...largeBatches, previousWorkers: 1 },

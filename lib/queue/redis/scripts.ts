@@ -1,9 +1,9 @@
 // The Lua scripts of the queue. The first line of each file says when Redis runs it: `allow-oom` even when `maxmemory` is
 // reached, for all that makes the queue shorter or leads to that; `no-writes` even when Redis refuses all writes.
-// Behind that line are inserted the format that they expect, common.lua, new_emails.lua and queue.lua, and where they are
-// needed rates.lua, due_lists.lua and sweep_new.lua.
+// Behind that line are inserted the format that they expect, common.lua, and the other parts that they need.
 
 import adopt from "./scripts/adopt.lua" with { type: "text" };
+import batches from "./scripts/batches.lua" with { type: "text" };
 import changeRate from "./scripts/change_rate.lua" with { type: "text" };
 import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
@@ -11,18 +11,19 @@ import common from "./scripts/common.lua" with { type: "text" };
 import deleteText from "./scripts/delete.lua" with { type: "text" };
 import dropPieces from "./scripts/drop_pieces.lua" with { type: "text" };
 import dueLists from "./scripts/due_lists.lua" with { type: "text" };
+import emails from "./scripts/emails.lua" with { type: "text" };
+import files from "./scripts/files.lua" with { type: "text" };
 import getPiece from "./scripts/get_piece.lua" with { type: "text" };
 import housekeeping from "./scripts/housekeeping.lua" with { type: "text" };
+import levels from "./scripts/levels.lua" with { type: "text" };
 import list from "./scripts/list.lua" with { type: "text" };
 import listKeys from "./scripts/list_keys.lua" with { type: "text" };
 import move from "./scripts/move.lua" with { type: "text" };
-import newEmails from "./scripts/new_emails.lua" with { type: "text" };
 import noteAcceptance from "./scripts/note_acceptance.lua" with { type: "text" };
 import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
 import permit from "./scripts/permit.lua" with { type: "text" };
 import putPiece from "./scripts/put_piece.lua" with { type: "text" };
-import queue from "./scripts/queue.lua" with { type: "text" };
 import rates from "./scripts/rates.lua" with { type: "text" };
 import rememberKeys from "./scripts/remember_keys.lua" with { type: "text" };
 import retry from "./scripts/retry.lua" with { type: "text" };
@@ -39,12 +40,11 @@ export interface Script {
   version(partitions: number): { readonly text: string; readonly sha: string };
 }
 
-/** The beginning of every script. */
-const shared = common + newEmails + queue;
-const withRates = shared + rates;
+const all = [common, levels, files, batches, emails];
 
-/** @param inserted without any text, the script does not compare the format */
-function createScript(source: string, inserted = shared): Script {
+/** @param parts the text that is inserted; without any, the script does not compare the format */
+function createScript(source: string, parts: readonly string[]): Script {
+  const inserted = parts.join("");
   const versions = new Map<number, ReturnType<Script["version"]>>();
   return {
     get commands() {
@@ -65,25 +65,25 @@ function createScript(source: string, inserted = shared): Script {
 }
 
 export const scripts = {
-  submit: createScript(submit),
-  putPiece: createScript(putPiece),
-  getPiece: createScript(getPiece),
-  dropPieces: createScript(dropPieces),
-  claim: createScript(claim, withRates + dueLists),
-  permit: createScript(permit, withRates),
-  changeRate: createScript(changeRate, withRates),
-  settle: createScript(settle, withRates),
-  noteAcceptance: createScript(noteAcceptance),
-  housekeeping: createScript(housekeeping, withRates + sweepNew),
-  list: createScript(list),
-  stats: createScript(stats, withRates),
-  retry: createScript(retry),
-  delete: createScript(deleteText),
-  clear: createScript(clear),
-  pause: createScript(pause),
-  move: createScript(move),
-  listKeys: createScript(listKeys),
-  rememberKeys: createScript(rememberKeys),
-  adopt: createScript(adopt),
-  permissions: createScript(permissions, ""),
+  submit: createScript(submit, [common, levels, files]),
+  putPiece: createScript(putPiece, [common]),
+  getPiece: createScript(getPiece, [common]),
+  dropPieces: createScript(dropPieces, [common]),
+  claim: createScript(claim, [common, levels, batches, rates, dueLists]),
+  permit: createScript(permit, [common, rates]),
+  changeRate: createScript(changeRate, [common, rates]),
+  settle: createScript(settle, [...all, rates]),
+  noteAcceptance: createScript(noteAcceptance, [common]),
+  housekeeping: createScript(housekeeping, [...all, rates, sweepNew]),
+  list: createScript(list, all),
+  stats: createScript(stats, [...all, rates]),
+  retry: createScript(retry, all),
+  delete: createScript(deleteText, all),
+  clear: createScript(clear, all),
+  pause: createScript(pause, [common]),
+  move: createScript(move, [common]),
+  listKeys: createScript(listKeys, [common]),
+  rememberKeys: createScript(rememberKeys, all),
+  adopt: createScript(adopt, all),
+  permissions: createScript(permissions, []),
 } as const;

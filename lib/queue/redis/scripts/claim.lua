@@ -119,13 +119,9 @@ local function sizes_of(ids)
   return sizes
 end
 
--- Leases a batch. `b` are its fields as they are, or will be, stored. After a lease that expired without a settlement
--- it is in doubt.
-local function lease(batch, b, h, ids, emails, sizes)
-  local bytes = 0
-  for i, id in ipairs(ids) do
-    bytes = bytes + #(emails[i] or '') + (sizes[id] or 0)
-  end
+-- Leases a batch. `bytes` are those of its emails and their files, `b` are its fields as they are, or will be, stored.
+-- After a lease that expired without a settlement it is in doubt.
+local function lease(batch, b, h, ids, emails, bytes)
   local length = request.leaseMs + 1000 * math.floor(bytes / 262144)
   local has_expired = b.held == '1'
   -- Doubt cannot have begun later than now: otherwise no search would ever be late enough.
@@ -152,7 +148,14 @@ end
 local function lease_again(batch, h)
   local b = record(batch)
   local ids = words(b.ids)
-  return lease(batch, b, h, ids, emails_of(ids), sizes_of(b.level == '+' and ids or {}))
+  local emails, bytes = emails_of(ids), 0
+  for i = 1, #ids do
+    bytes = bytes + #(emails[i] or '')
+  end
+  for _, size in pairs(b.level == '+' and sizes_of(ids) or {}) do
+    bytes = bytes + size
+  end
+  return lease(batch, b, h, ids, emails, bytes)
 end
 
 local next_due
@@ -207,8 +210,8 @@ end
 -- So many emails are read at a time, since only their texts show how many fit.
 local page = 10
 
--- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text, and by id the
--- bytes of files. A submission that failed halfway has left its id without a text.
+-- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text, and their
+-- bytes, with their files. A submission that failed halfway has left its id without a text.
 local function fitting(oldest, is_new)
   local taken, ids, emails, bytes, new = {}, {}, {}, 0, {}
   for id in pairs(is_new) do
@@ -219,23 +222,24 @@ local function fitting(oldest, is_new)
     local read = emails_of({ unpack(oldest, from, math.min(from + page - 1, #oldest)) })
     for i, email in ipairs(read) do
       local id = oldest[from + i - 1]
-      bytes = bytes + #(email or '') + (sizes[id] or 0)
-      if #ids > 0 and bytes > request.bytesMax then
-        return taken, ids, emails, sizes
+      local size = #(email or '') + (sizes[id] or 0)
+      if #ids > 0 and bytes + size > request.bytesMax then
+        return taken, ids, emails, bytes
       end
+      bytes = bytes + size
       taken[#taken + 1] = id
       if email then
         ids[#ids + 1], emails[#emails + 1] = id, email
       end
     end
   end
-  return taken, ids, emails, sizes
+  return taken, ids, emails, bytes
 end
 
 -- Makes a batch of the oldest emails in these lists, within the limits of number and bytes.
 local function take(names, most, piece)
   local oldest, is_new, used = oldest_of(names, at, 0, most, most)
-  local taken, ids, emails, sizes = fitting(oldest, is_new)
+  local taken, ids, emails, bytes = fitting(oldest, is_new)
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
   end
@@ -250,6 +254,8 @@ local function take(names, most, piece)
   local members, new = {}, {}
   for _, id in ipairs(ids) do
     append(members, id, request.claimId)
+  end
+  for _, id in ipairs(next(is_new) and ids or {}) do
     new[#new + 1] = is_new[id] and id
   end
   call('HSET', 'members', unpack(members))
@@ -262,7 +268,7 @@ local function take(names, most, piece)
     append(stored, 'new', table.concat(new, ' '))
   end
   call('HSET', 'batch:' .. request.claimId, unpack(stored))
-  return lease(request.claimId, b, housekeeping(), ids, emails, sizes)
+  return lease(request.claimId, b, housekeeping(), ids, emails, bytes)
 end
 
 local is_idle = false

@@ -1,4 +1,5 @@
--- common: the beginning of every script; scripts.ts inserts it behind the first line of each file.
+-- common: the beginning of every script; scripts.ts inserts it behind the first line of each file, and behind it the others
+-- of these parts that the script needs: each function costs the time of its making in every call.
 --
 -- KEYS[1] partition      the one hash tag of all its keys, such as {reliable-email:0}
 -- KEYS[2] the key format, which always exists
@@ -25,7 +26,7 @@ local function call(command, name, ...)
   return redis_call(command, key(name), ...)
 end
 
--- In one command: the format, and whether there may be new emails, see new_emails.lua.
+-- In one command: the format, and whether there may be new emails, see levels.lua.
 local format, has_new = unpack(redis_call('MGET', key('format'), key('new')))
 if not format or format == FORMAT .. ' creating' then
   return redis.error_reply('NOQUEUE there is no queue, or it has lost its data')
@@ -68,4 +69,21 @@ local function hash(name)
     h[all[i]] = all[i + 1]
   end
   return h
+end
+
+-- Whether an operator moves the queue to another store: see move.lua.
+local function is_moving()
+  return call('EXISTS', 'moving') == 1
+end
+
+-- Wakes workers that have found nothing.
+local function wake()
+  if call('DEL', 'idle') == 1 then
+    call('PUBLISH', 'wake', '')
+  end
+end
+
+-- Counts the pauses and resumptions.
+local function pause_version()
+  return tonumber(call('GET', 'pause:version') or '0')
 end

@@ -1,4 +1,4 @@
--- due_lists: what is due in several lists, in order. scripts.ts inserts it behind queue.lua, for claim.lua.
+-- due_lists: what is due in several lists, in order. scripts.ts inserts it for claim.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here

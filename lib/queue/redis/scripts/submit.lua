@@ -64,14 +64,9 @@ end
 
 local news, files_max = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}, tonumber(ARGV[5])
 
--- Why an email is not stored, if so.
+-- Why an email cannot be stored with its files, if so.
 local files, file_bytes = {}, nil
-local function refusal_of(id, new, has_key)
-  if has_key and is_moving() then
-    return 'moving'
-  elseif not (new and new.pieces) then
-    return nil
-  end
+local function files_refused(id, new)
   file_bytes = file_bytes or tonumber(call('GET', 'sizes:total') or '0')
   if files_max and file_bytes + new.bytes > files_max then
     return 'full'
@@ -82,54 +77,53 @@ local function refusal_of(id, new, has_key)
   append(files, id, new.bytes)
 end
 
-local replies, emails, lists, expiries, stamp, taken = {}, {}, {}, {}, text(at), {}
-local is_repeated = false
-local function append_to(sets, name, ...)
-  sets[name] = sets[name] or {}
-  append(sets[name], ...)
-end
-
+local replies, emails, due, new_due, scheduled, stamp, taken = {}, {}, {}, {}, {}, text(at), {}
+local expiries, later_expiries, is_repeated = {}, {}, false
 for i, id in ipairs(ids) do
-  local one = idempotency[i]
+  local one, new = idempotency[i], news[i]
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
-  local new = news[i]
-  local answer = known or refusal_of(id, new, one)
   is_repeated = is_repeated or known
+  local answer = known or (one and is_moving() and 'moving') or (new and new.pieces and files_refused(id, new))
   if answer then
     append(replies, i, answer)
   else
-    local sends_at = math.max(at, new and new.sendAtMs or 0)
     taken[id] = true
     append(emails, id, stamp .. '\n' .. ARGV[5 + 2 * i])
+    local sends_at = new and new.sendAtMs or at
     local is_ahead = sends_at > at
-    append_to(lists, is_ahead and 'scheduled' or new and 'due:+' or 'due', text(sends_at), id)
+    append(is_ahead and scheduled or new and new_due or due, is_ahead and text(sends_at) or stamp, id)
     if one then
+      local expires = text(math.max(at, sends_at) + life)
       local is_first = #uses_of(one.key).uses == 0
-      append_to(expiries, is_ahead and 'idem:scheduled' or 'idem:expiry', text(sends_at + life),
-        is_first and one.key or one.key .. ' ' .. one.token)
-      use(one, text(sends_at + life), id)
+      append(is_ahead and later_expiries or expiries, expires, is_first and one.key or one.key .. ' ' .. one.token)
+      use(one, expires, id)
     end
+  end
+end
+
+local function add_to(name, entries)
+  if #entries > 0 then
+    call('ZADD', name, unpack(entries))
   end
 end
 
 -- In this order: if a command failed, an email that is in no list would be known and never sent, and so would one whose
 -- key is known. A key that would not expire would stay for ever.
-if lists.scheduled or lists['due:+'] then
+if #new_due + #scheduled > 0 then
   mark_new()
 end
 for i = 1, #files, 2 do
   keep_files(files[i], files[i + 1])
 end
-for name, entries in pairs(lists) do
-  call('ZADD', name, unpack(entries))
-end
+add_to('due', due)
+add_to('due:+', new_due)
+add_to('scheduled', scheduled)
 if #emails > 0 then
   call('HSET', 'emails', unpack(emails))
 end
+add_to('idem:expiry', expiries)
+add_to('idem:scheduled', later_expiries)
 local is_written = #emails > 0
-for name, entries in pairs(expiries) do
-  call('ZADD', name, unpack(entries))
-end
 for name, held in pairs(keyed) do
   if held.is_changed then
     call('SET', 'idem:' .. name, table.concat(held.uses, ' '))

@@ -1,4 +1,5 @@
--- sweep_new: housekeeping of new emails. scripts.ts inserts it behind queue.lua, for housekeeping.lua.
+-- sweep_new: housekeeping of new emails. scripts.ts inserts it behind emails.lua, for
+-- housekeeping.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here

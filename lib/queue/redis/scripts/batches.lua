@@ -1,0 +1,69 @@
+-- batches: their fields, and how they change. scripts.ts inserts it where it is needed, behind
+-- levels.lua.
+--
+-- KEYS[1] partition
+-- ARGV[1] clock offset, ms; neither is used here
+
+-- Adds the level of a batch to its fields, from which it is removed.
+local function with_level(b)
+  b.level = string.match(b.provider or '', '%+$') or ''
+  b.provider = b.provider and string.sub(b.provider, 1, #b.provider - #b.level)
+  b.held = b.held and string.sub(b.held, 1, 1)
+  return b
+end
+
+-- The list that a batch with these fields is in.
+local function batches_name(b)
+  return 'batches:' .. b.provider .. b.level
+end
+
+-- All fields of a batch, marks included.
+local function record(batch)
+  return with_level(hash('batch:' .. batch))
+end
+
+-- Some fields of a batch.
+local function fields(batch, ...)
+  local values, b = call('HMGET', 'batch:' .. batch, ...), {}
+  for i, name in ipairs({ ... }) do
+    b[name] = values[i] or nil
+  end
+  return with_level(b)
+end
+
+-- Whether no worker has a batch: its lease expired or was settled.
+local function is_free(b, at)
+  return b.held ~= '1' or tonumber(b['until']) <= at
+end
+
+local function drop_batch(batch, b)
+  call('DEL', 'batch:' .. batch)
+  for _, name in ipairs({ batches_name(b), at_level('ends', b.level), 'leases', 'leases:doubtful' }) do
+    call('ZREM', name, batch)
+  end
+end
+
+-- Puts a batch in doubt for the rest of its life. `ids` are its remaining emails.
+local function enter_doubt(batch, ids, at)
+  local since = {}
+  for _, id in ipairs(ids) do
+    append(since, text(at), id)
+  end
+  call('HSET', 'batch:' .. batch, 'doubt', text(at))
+  call('ZADD', 'doubtful', unpack(since))
+  call('ZREM', 'leases', batch)
+end
+
+-- The findings of housekeeping.
+local function housekeeping()
+  local h = hash('housekeeping')
+  h.served, h.credentials = h.served or '', h.credentials or ' '
+  return h
+end
+
+-- When the clock stepped last and by how much; nothing after an hour.
+local function last_step(h, at)
+  if h.step_at and math.abs(at - h.step_at) <= hour then
+    return tonumber(h.step_at), tonumber(h.step_by)
+  end
+end
