@@ -11,8 +11,13 @@ import { RedisProducer } from "../lib/queue/redis/producer.ts";
 import { lostEvent } from "../lib/runtime/log.ts";
 import { additions, migrations } from "../lib/queue/sqlite/schema.ts";
 import { secretNames, type SettingName, settingNames, settings } from "../lib/config/settings.ts";
-import { valuesMax } from "../lib/http/body/json.ts";
+import { filesMax, forbiddenExtensions } from "../lib/email/attachment.ts";
 import { subjectMax, textBytesMax } from "../lib/email/fields.ts";
+import { headersMax } from "../lib/email/mail_headers.ts";
+import { emailBytesMax } from "../lib/email/size.ts";
+import { tagsMax } from "../lib/email/tags.ts";
+import { recipientsMax } from "../lib/http/list_checks.ts";
+import { scheduleMaxDays } from "../lib/http/submission.ts";
 import { defaultLimits } from "../lib/http/body/upload.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
@@ -102,16 +107,30 @@ describe("docs: the API", () => {
       .filter((line) => line.startsWith("| `"))
       .flatMap((line) => [...line.split("|")[1]!.matchAll(/`([^`]+)`/g)].map(([, message]) => message!));
     expect(messages.length).toBeGreaterThan(25);
-    for (const message of messages) {
+    const constants = [...code.matchAll(/\bconst (\w+) = ([\d_]+);/g)].map(
+      ([, name = "", value = ""]) => [name, Number(value.replaceAll("_", ""))] as const,
+    );
+    // A parameter, which stands for two constants.
+    constants.push(["countMax", headersMax], ["countMax", tagsMax]);
+    /** A number may be that of a constant, and `<name>` is an expression. */
+    const inCode = (part: string) => {
+      if (/^<\w+>$/.test(part)) return String.raw`\$\{[^}]*\}`;
+      const names = constants.filter(([, value]) => String(value) === part).map(([name]) => name);
+      return [RegExp.escape(part), ...names.map((name) => String.raw`\$\{${name}\}`)].join("|");
+    };
+    const missing = messages.filter((message) => {
       const text = message
-        .replace("<MAX_BODY_BYTES>", "${maxBodyBytes}")
-        .replace(String(subjectMax), "${subjectMax}")
-        .replace(String(textBytesMax), "${textBytesMax}")
-        .replace(String(valuesMax), "${valuesMax}")
-        .replace(`over ${mailboxMax}`, "over ${mailboxMax}")
-        .replace(/^the form (?=does|has)/, "");
-      expect(code).toContain(text);
-    }
+        .replace(/^the form (?=does|has)/, "")
+        .replace("List-Unsubscribe=One-Click", "<oneClick>");
+      const parts = text.split(/(\d+|<\w+>)/).map((part) => `(?:${inCode(part)})`);
+      return !new RegExp(parts.join("")).test(code);
+    });
+    expect(missing).toEqual([]);
+  });
+
+  test("the extensions that it lists are those that the code refuses", () => {
+    const [, listed = ""] = /by their last extension: `([^`]+)`/.exec(api) ?? [];
+    expect(listed.split(" ")).toEqual([...forbiddenExtensions].toSorted());
   });
 
   test("its limits are the code's", () => {
@@ -120,6 +139,13 @@ describe("docs: the API", () => {
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
     expect(api).toContain(`${textBytesMax.toLocaleString("en")} bytes of UTF-8`);
     expect(api).toContain(`at most ${mailboxMax} characters`);
+    expect(api).toContain(`at most ${recipientsMax} addresses together`);
+    expect(api).toContain(`at most ${filesMax} files`);
+    expect(api).toContain(`at most ${headersMax}, and no name twice`);
+    expect(api).toContain(`at most ${tagsMax}. A name`);
+    expect(api).toContain(`at most ${scheduleMaxDays} days ahead`);
+    expect(api).toContain(`at most ${emailBytesMax.toLocaleString("en")} bytes as the providers count them`);
+    expect(api).toContain(`at most ${(0.75 * emailBytesMax) / 1e6} MB`);
     expect(api).toContain(`${pendingMax.toLocaleString("en")} submissions`);
     expect(api).toContain(`${pendingBytesMax / mib} MiB of bodies`);
     expect(api).toContain(`${bodyTimeoutMs / 1000} s to arrive`);

@@ -28,7 +28,7 @@ const forbiddenByResend =
 const forbiddenByPostmark =
   "vbs exe bin bat chm com cpl crt hlp hta inf ins isp jse lnk mdb pcd pif reg scr sct shs vbe vba wsf wsh wsl msc msi " +
   "msp mst";
-const forbiddenExtensions: ReadonlySet<string> = new Set(
+export const forbiddenExtensions: ReadonlySet<string> = new Set(
   `${forbiddenByResend} ${forbiddenByPostmark}`.split(" "),
 );
 

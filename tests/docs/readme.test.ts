@@ -15,8 +15,9 @@ testPage("README.md", async (page, machine) => {
   await dev.shows(/→ \S+\.eml/);
   const script = `${page.next("const response")}\nconsole.log(response.status);`;
   expect(await run("node --input-type=module", { typed: script })).toBe("200\n");
+  expect(await run(page.next("curl -F"))).toContain('"ok":true');
   await run("PYTHONPATH=clients/python python3", { typed: page.next("from reliable_email") });
-  await eventually("three emails arrive", () => dev.shown().match(/→ \S+\.eml/g)?.length === 3);
+  await eventually("four emails arrive", () => dev.shown().match(/→ \S+\.eml/g)?.length === 4);
   dev.interrupt();
   expect(await dev.exited).toBe(0);
 
