@@ -12,12 +12,13 @@ import threading
 import time
 import unittest
 import uuid
+from datetime import datetime, timedelta, timezone
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from reliable_email import Client, InvalidEmail, Unauthorized
+from reliable_email import Attachment, Client, InvalidEmail, Unauthorized
 from reliable_email.reclient import ReClient
 
 from .scripted_server import (
@@ -79,6 +80,36 @@ class Service(ServiceTest):
         self.assertEqual(message["Reply-To"], "reply@example.com")
         self.assertEqual(message.get_body(["plain"]).get_content().strip(), "Grüße")
         self.assertEqual(message.get_body(["html"]).get_content().strip(), "<p>Grüße</p>")
+
+    def test_delivers_copies_files_headers_and_a_scheduled_time(self) -> None:
+        names = ("report.csv", "Grüße \U0001f600.txt", 'a "quoted" name.txt', "100%41.txt")
+        files = [Attachment(name, name.encode() + bytes(range(256))) for name in names]
+        logo = Attachment("logo.png", b"\x89PNG", content_id="logo.png")
+        # As a form, and as JSON.
+        for image in (logo, Attachment("Logo 1.png", b"\x89PNG", content_id="logo.png")):
+            with self.subTest(image), Client(OPEN_URL) as client:
+                self.subject = f"Subject {uuid.uuid4()}"
+                client.submit(
+                    to="jane@example.org",
+                    subject=self.subject,
+                    body="Hello\n",
+                    html='<img src="cid:logo.png">',
+                    cc=["ada@example.org", "bob@example.org"],
+                    bcc="eve@example.org",
+                    headers={"X-Order": "17"},
+                    tags={"campaign": "spring"},
+                    attachments=[*files, image],
+                    send_at=datetime.now(timezone.utc) + timedelta(seconds=0.5),
+                )
+                [message] = self.arrived()
+                self.assertEqual(message["Cc"], "ada@example.org, bob@example.org")
+                self.assertIsNone(message["Bcc"])
+                self.assertEqual(message["X-Order"], "17")
+                found = {part.get_filename(): part for part in message.walk() if part.get_filename()}
+                self.assertEqual(found.keys(), {*names, image.filename})
+                for file in (*files, image):
+                    self.assertEqual(content_of(found[file.filename]), file.content)
+                self.assertEqual(found[image.filename]["Content-ID"], "<logo.png>")
 
     def test_queues_once_what_is_submitted_twice_under_a_key(self) -> None:
         with Client(OPEN_URL) as client:
