@@ -30,6 +30,7 @@ export const notRun: Readonly<Record<string, Readonly<Record<string, string>>>> 
     "npm run bench -- submit": "CONTRIBUTING.md has it, shortened",
     "npm run bench -- --help": "tests/docs.test.ts runs it",
     "npm run bench -- submit --rounds 3 --seconds 3": measures,
+    "npm run bench -- files --rounds 3 --seconds 2": measures,
     "npx bun bench/report.ts RUN.json": "tests/bench.test.ts does it",
     "npx bun docs/images/draw_benchmarks.ts RUN.json FILE.svg": "tests/bench.test.ts does it",
   },
