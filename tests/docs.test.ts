@@ -18,7 +18,7 @@ import { emailBytesMax } from "../lib/email/size.ts";
 import { tagsMax } from "../lib/email/tags.ts";
 import { recipientsMax } from "../lib/http/list_checks.ts";
 import { scheduleMaxDays } from "../lib/http/submission.ts";
-import { defaultLimits } from "../lib/http/body/upload.ts";
+import { defaultLimits, smallBytesMax } from "../lib/http/body/upload.ts";
 import { eventually, freePort } from "./support/eventually.ts";
 import { silent } from "./support/log.ts";
 import { durableSettings } from "./support/redis.ts";
@@ -135,7 +135,7 @@ describe("docs: the API", () => {
 
   test("its limits are the code's", () => {
     const { requirement: bodyMax } = settings.MAX_BODY_BYTES.kind.schema.pipe[2];
-    const { bodyTimeoutMs, pendingBytesMax, pendingMax } = defaultLimits;
+    const { bodyTimeoutMs, pendingBytesMax, pendingMax, reservedBytes } = defaultLimits;
     expect(api).toContain(`at most ${subjectMax.toLocaleString("en")} characters`);
     expect(api).toContain(`${textBytesMax.toLocaleString("en")} bytes of UTF-8`);
     expect(api).toContain(`at most ${mailboxMax} characters`);
@@ -148,6 +148,9 @@ describe("docs: the API", () => {
     expect(api).toContain(`at most ${(0.75 * emailBytesMax) / 1e6} MB`);
     expect(api).toContain(`${pendingMax.toLocaleString("en")} submissions`);
     expect(api).toContain(`${pendingBytesMax / mib} MiB of bodies`);
+    expect(api).toContain(
+      `${reservedBytes / mib} MiB are for submissions of at most ${smallBytesMax / mib} MiB`,
+    );
     expect(api).toContain(`${bodyTimeoutMs / 1000} s to arrive`);
     expect(api).toContain(`${bodyMax / mib} MiB at most`);
     expect(read("docs/configuration.md")).toContain(`at most ${bodyMax} `);

@@ -96,9 +96,11 @@ export class Handler {
 
   load(): Load {
     const { pending, heldBytes, limits } = this.#uploads;
+    const { maxBodyBytes } = limits;
     let overload: string | undefined;
     if (pending >= limits.pendingMax) overload = failures.tooMany[1];
-    else if (heldBytes + limits.maxBodyBytes > limits.pendingBytesMax) overload = failures.noMemory[1];
+    else if (heldBytes + maxBodyBytes > this.#uploads.bytesMaxWith(maxBodyBytes))
+      overload = failures.noMemory[1];
     return { submissions: pending, bytes: heldBytes, overload };
   }
 

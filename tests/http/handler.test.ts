@@ -737,6 +737,18 @@ describe("slow and numerous requests", () => {
     expect(server.handler.load()).toMatchObject({ submissions: 0, bytes: 0 });
   });
 
+  test("submit: large bodies that fill their part of the memory hold up no small one", async () => {
+    const mib = 1024 * 1024;
+    const limits = { pendingBytesMax: 4 * mib, reservedBytes: mib, maxBodyBytes: 4 * mib };
+    const server = serve(store, { ...limits, silenceMaxMs: 20_000 });
+    const holders = await Promise.all([1, 2].map(() => connectRaw(server.port)));
+    for (const raw of holders) raw.write(`${head}Content-Length: ${2 * mib}\r\n\r\n${"x".repeat(1.4 * mib)}`);
+    expect(await Promise.race(holders.map((raw) => raw.received(/\}$/)))).toContain("the service is busy");
+    expect(server.handler.load()).toMatchObject({ submissions: 1, overload: "too many bytes under way" });
+    expect((await post(server, leastForm)).status).toBe(200);
+    for (const raw of holders) raw.end();
+  });
+
   test("submit: a body is charged for the bytes that have arrived, not for those announced", async () => {
     const server = serve(store, { pendingBytesMax: 3000, silenceMaxMs: 20_000 });
     const silent = await Promise.all(Array.from({ length: 20 }, () => connectRaw(server.port)));

@@ -11,6 +11,8 @@ export const defaultLimits = {
    * came in one, and of the emails as they are stored.
    */
   pendingBytesMax: 128 * 1024 * 1024,
+  /** So many of them are for submissions up to {@link smallBytesMax}: a few slow uploads would have all of it. */
+  reservedBytes: 16 * 1024 * 1024,
   /**
    * The same while a body is read, when JSON counts five times: one of the largest size that can be set takes all of it.
    * Only one body is read at a time.
@@ -24,6 +26,9 @@ export const defaultLimits = {
 
 /** Slowest line on which a large body arrives in time: 16 MiB then take 94 s. */
 export const bytesPerSecondMin = 256 * 1024;
+
+/** See `reservedBytes` in {@link defaultLimits}. */
+export const smallBytesMax = 1024 * 1024;
 
 /** Bodies up to this size may be read whole, which takes half the CPU time of reading them in pieces. */
 const wholeBytesMax = 65_536;
@@ -64,6 +69,12 @@ export class Uploads {
     if (longest === undefined || longest.silentMs() < this.limits.silenceMaxMs) return false;
     longest.giveUp();
     return true;
+  }
+
+  /** Most bytes that all may hold if one of them holds so many. */
+  bytesMaxWith(bytes: number): number {
+    const { pendingBytesMax, reservedBytes } = this.limits;
+    return bytes > smallBytesMax ? pendingBytesMax - reservedBytes : pendingBytesMax;
   }
 
   giveUpAll(): void {
@@ -146,7 +157,7 @@ export class Upload {
    * long. False, without any other change, if that is not enough.
    * @param allBytesMax most bytes that all submissions may hold then
    */
-  hold(bytes: number, allBytesMax = this.#all.limits.pendingBytesMax): boolean {
+  hold(bytes: number, allBytesMax = this.#all.bytesMaxWith(bytes)): boolean {
     const all = this.#all;
     while (bytes > this.#heldBytes && all.heldBytes - this.#heldBytes + bytes > allBytesMax) {
       if (!all.makeRoom()) return false;
