@@ -10,7 +10,7 @@ export interface DisplayField {
   readonly value?: unknown;
   /** Instead of `value`: a time, Unix ms. */
   readonly atMs?: number | undefined;
-  /** In lines for people, one or several, instead of `value`; left out if it is empty. */
+  /** One or several lines for people, instead of `value`; empty lines are omitted. */
   readonly text?: string | readonly string[] | undefined;
   readonly style?: readonly Style[];
 }

@@ -74,13 +74,13 @@ const unitBytes: Readonly<Record<string, number>> = {
   TiB: 1024 ** 4,
 };
 
-/** Bytes of a text such as `64MiB`; NaN if it is no size. */
+/** The number of bytes in a text such as `64MiB`, or NaN if it is not a size. */
 function parseSize(text: string): number {
   const [, count = "", unit = ""] = /^(\d{1,15})([KMGT]iB)?$/.exec(text) ?? [];
   return Number.parseInt(count, 10) * unitBytes[unit]!;
 }
 
-/** Bytes, as a whole number alone or with a binary unit. */
+/** A number of bytes, with or without a binary unit. */
 export const size = {
   ...shown(
     v.pipe(

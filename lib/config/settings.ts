@@ -40,7 +40,7 @@ export const settings = {
   ALLOWED_FROM: { kind: kinds.addressesAndDomains },
   DEFAULT_FROM: { kind: kinds.address },
   DEFAULT_FROM_NAME: { kind: kinds.displayName },
-  // The providers take 10 MB. An email may be longer in a form or in JSON than they count it.
+  // Providers accept 10 MB. The form or JSON of such an email may be longer.
   MAX_BODY_BYTES: { kind: integer(1, 33_554_432), default: "16777216" },
   MAX_ATTACHMENT_BACKLOG: { kind: kinds.size, default: "1GiB" },
   SUBMIT_TIMEOUT: { kind: duration(120_000), default: "10s" },

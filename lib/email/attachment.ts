@@ -1,4 +1,4 @@
-// Files of an email as both providers accept them: names, media types and content ids.
+// What both providers accept as the names, media types and content ids of files.
 
 import type { Mime } from "mime";
 import { hasControlCharacter } from "./address.ts";
@@ -9,7 +9,7 @@ export const filesMax = 50;
 const filenameMax = 255;
 const mediaTypeMax = 255;
 
-/** The type of a file about which nothing is known. */
+/** The media type of a file whose type is unknown. */
 export const unknownType = "application/octet-stream";
 
 const contentIdPattern = /^[A-Za-z0-9._@+-]{1,127}$/;
@@ -32,7 +32,7 @@ export const forbiddenExtensions: ReadonlySet<string> = new Set(
   `${forbiddenByResend} ${forbiddenByPostmark}`.split(" "),
 );
 
-/** The last extension in lower case, or "". Windows ignores dots and spaces at the end of a name, and so does this. */
+/** The last extension in lower case, or "". Dots and spaces at the end of the name are ignored, as Windows does. */
 function extensionOf(filename: string): string {
   let end = filename.length;
   // A pattern for them would take quadratic time, and the name may have megabytes.
@@ -41,7 +41,7 @@ function extensionOf(filename: string): string {
   return name.slice(name.lastIndexOf(".") + 1 || name.length).toLowerCase();
 }
 
-/** Why a file cannot be sent under this name, if it cannot. */
+/** Why no file of this name can be sent; undefined if it can. */
 export function filenameFault(filename: string): string | undefined {
   if (!filename.isWellFormed()) return "has a lone surrogate";
   if (hasControlCharacter(filename)) return "has a control character";

@@ -20,22 +20,22 @@ export interface FieldKinds {
   readonly files: readonly Attachment[];
 }
 
-/** A mail header or a tag. Not a member of an object: `__proto__` is a name like any other. */
+/** A mail header or a tag. Not the member of an object, since its name may be `__proto__`. */
 export type Pair = readonly [name: string, value: string];
 
 /** A file of an email. Its content is stored apart from the email. */
 export interface Attachment {
   readonly filename: string;
   /**
-   * Its media type: that of its extension, with the parameters that were given, or as given if the extension is unknown.
-   * See `typeByExtension`.
+   * The type of its extension, with the given parameters; or the given type if the extension is unknown. See
+   * `typeByExtension`.
    */
   readonly content_type: string;
   /** Bytes. */
   readonly size: number;
   /** SHA-256 of the content, in hexadecimal. */
   readonly sha256: string;
-  /** By which `html` refers to it: `cid:` and this id. */
+  /** `html` refers to the file by `cid:` and this id. */
   readonly content_id?: string;
 }
 
@@ -131,7 +131,7 @@ export const fields = {
 } as const satisfies Record<string, Field | AnyField>;
 
 function instantFault(value: string): string {
-  // A plus sign stands for a blank in a form.
+  // In a form, a plus sign means a space.
   const isUnescaped =
     / \d\d:\d\d$/.test(value) && parseInstant(value.replace(/ (?=\d\d:\d\d$)/, "+")) !== undefined;
   return isUnescaped

@@ -1,4 +1,4 @@
-// The mail headers that a client may set: those about lists, threads and automation, and its own.
+// The mail headers that a client may set: those for lists, threads and automation, and its own `X-` headers.
 
 import type { Pair } from "./fields.ts";
 
@@ -8,11 +8,11 @@ const nameMax = 100;
 const valueMax = 998;
 
 const allowed = /^(?:list-.+|in-reply-to|references|auto-submitted|precedence|importance|x-.+)$/i;
-/** Both providers, Amazon SES behind one of them, and this service itself take these as instructions or write them. */
+/** The providers, Amazon SES (behind Resend) and this service write these headers or take them as instructions. */
 const reserved = /^x-(?:pm|ses|resend|reliable-email)-/i;
 const token = /^[\w!#$%&'*+\-.^`|~]+$/;
 
-/** Why no client may set a header of this name, or not to this value. */
+/** Why a client may not set this header to this value; undefined if it may. */
 export function headerFault([name, value]: Pair): string | undefined {
   if (!allowed.test(name) || !token.test(name) || name.length > nameMax)
     return "is not a header that can be set";
@@ -24,7 +24,7 @@ export function headerFault([name, value]: Pair): string | undefined {
 const post = "list-unsubscribe-post";
 const oneClick = "List-Unsubscribe=One-Click";
 
-/** Why the headers do not offer to unsubscribe by one click, although one of them says so (RFC 8058, 3.1). */
+/** Why `List-Unsubscribe-Post` is invalid (RFC 8058, 3.1); undefined if it is absent or valid. */
 export function oneClickFault(headers: readonly Pair[]): string | undefined {
   const value = (name: string) => headers.find(([one]) => one.toLowerCase() === name)?.[1];
   const given = value(post);

@@ -2,13 +2,13 @@
 
 import { type FieldValues, fieldNames } from "./fields.ts";
 
-/** Most bytes of an email. Postmark's 10 MB is the smaller limit of the two. */
+/** Most bytes of an email: Postmark's 10 MB, the smaller of the two providers' limits. */
 export const emailBytesMax = 10_000_000;
 
 /**
  * Bytes of an email: every text in UTF-8 (body, HTML, subject, addresses, names, headers, tags), and each file in base64
  * with its name, type and content id. Postmark's limit may be 10 × 1024²: the difference, 485,760 bytes, is more than
- * the line ends in the base64 of the largest files take (2.6 %) and what a provider adds.
+ * the line ends in the base64 of the largest files (2.6 %) and what a provider adds.
  */
 export function emailBytes(email: Readonly<FieldValues>): number {
   let bytes = 0;

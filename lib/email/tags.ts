@@ -1,4 +1,4 @@
-// Tags of an email: Resend's tags, and Postmark's metadata. Next to them go the ids by which an email is found again.
+// Tags of an email: Resend's tags, and Postmark's metadata. This service adds ids of its own, to find the email by.
 
 import type { Pair } from "./fields.ts";
 
@@ -9,7 +9,7 @@ const namePattern = /^[A-Za-z0-9_-]{1,20}$/;
 const valuePattern = /^[A-Za-z0-9_-]{1,80}$/;
 const reserved = /^(?:email_id|batch_id)$/i;
 
-/** Why one of the providers, or this service, does not take a tag. */
+/** Why a provider or this service refuses a tag; undefined if none does. */
 export function tagFault([name, value]: Pair): string | undefined {
   if (!namePattern.test(name)) return "has a name that is not 1 to 20 of A-Z a-z 0-9 _ -";
   if (reserved.test(name)) return "is reserved";

@@ -166,7 +166,7 @@ export class Handler {
 
   /**
    * Reads and checks a body, and frees it unless it holds files. Undefined if there is not enough memory to read it.
-   * `keptBytes`: what its files take until the answer.
+   * `keptBytes` is the memory that its files take until the answer.
    */
   #read(reader: BodyReader, body: Uint8Array, upload: Upload) {
     const isLarge = body.length > largeBytes;
@@ -228,7 +228,7 @@ function newParts({
   sendAtMs,
 }: SubmissionResult & { ok: true }): Partial<Submission> | undefined {
   if (!hasNewField(email)) return undefined;
-  // A store need not know times before 1970.
+  // Stores need not support times before 1970.
   const atMs = sendAtMs === undefined ? undefined : Math.max(0, sendAtMs);
   return { isNew: true, ...(files && { files }), ...(atMs !== undefined && { sendAtMs: atMs }) };
 }

@@ -1,5 +1,5 @@
-// Checks of the fields with several values. Each returns what it accepts, without empty values, and reports every fault with
-// its place in the field.
+// Checks the fields with several values. Each check returns the accepted values without empty ones, and reports every
+// fault with its location in the field.
 
 import { addressFault, isAddress, sameAddress } from "../email/address.ts";
 import {
@@ -26,7 +26,7 @@ const shownMax = 100;
 
 const contentIdFault = "is not 1 to 127 of A-Z a-z 0-9 . _ @ + -";
 
-/** @param others the recipients that the fields before this one name */
+/** @param others the recipients in the fields before this one */
 export function checkAddresses(
   list: readonly Given<string>[],
   others: readonly string[],
@@ -133,7 +133,7 @@ function checkContent({ content, isPart }: GivenFile, report: Report): Uint8Arra
 function checkType(file: GivenFile, filename: string, report: Report): string {
   const known = typeByExtension(filename);
   const declared = textOf(file.contentType, "content_type", report);
-  // Browsers and libraries guess the types of parts, and many say the unknown type of everything.
+  // Browsers and libraries guess the types of parts, and many declare every file as application/octet-stream.
   if (!declared || (file.isPart && known !== undefined)) return known ?? unknownType;
   if (!isMediaType(declared)) report("content_type", "is not a media type such as application/pdf");
   else if (known === undefined) return declared;
@@ -156,7 +156,7 @@ function checkContentId(file: GivenFile, filename: string, report: Report): stri
   return id || undefined;
 }
 
-/** The trimmed text, empty if it is absent; undefined if it was given in the wrong form. */
+/** The trimmed text, empty if absent; undefined if it was malformed, which is reported. */
 function textOf(item: Given<string> | undefined, place: string, report: Report): string | undefined {
   if (item === undefined || typeof item === "string") return item?.trim() ?? "";
   report(place, item.fault);

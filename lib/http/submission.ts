@@ -106,7 +106,7 @@ export function checkSubmission(
   };
 }
 
-/** Sets a field of `given` unless its list has no values. Returns the files instead. */
+/** Sets a field of `given` unless its list is empty. Files are returned instead. */
 function checkList(
   name: ListName,
   lists: GivenLists,
@@ -129,7 +129,7 @@ function checkList(
   return undefined;
 }
 
-/** Whether an email is worth measuring: all fields but these take less than a megabyte. */
+/** Whether an email may be too large, and is worth measuring: all other fields take less than a megabyte. */
 function mayBeLarge({ body = "", html = "", attachments }: Readonly<FieldValues>): boolean {
   return attachments !== undefined || 3 * (body.length + html.length) > emailBytesMax - 1_000_000;
 }

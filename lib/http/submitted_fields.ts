@@ -1,9 +1,9 @@
-// The known fields of a request as they were given, before any check, whatever the encoding of the body. What is wrong with
-// the form in which a value was given stands in its place.
+// The known fields of a request before any check, whatever the encoding of the body. A malformed value is replaced by its
+// fault.
 
 import type { FieldName, ListName, TextName } from "../email/fields.ts";
 
-/** What is wrong with the form in which a value was given. */
+/** Replaces a value that was given in the wrong form, such as a number instead of a string. */
 export interface Malformed {
   readonly fault: string;
 }
@@ -13,16 +13,16 @@ export type Given<Value> = Value | Malformed;
 /** A mail header or a tag. */
 export type GivenPair = readonly [name: string, value: Given<string>];
 
-/** A file; what is empty or absent counts as absent. */
+/** A file. Empty members count as absent. */
 export interface GivenFile {
   readonly filename?: Given<string>;
   /** May be a view of the body. */
   readonly content: Given<Uint8Array>;
   readonly contentType?: Given<string> | undefined;
   readonly contentId?: Given<string>;
-  /** A part of a multipart form, whose sender guessed the type. */
+  /** It is a part of a multipart form, where the content type is the client's guess. */
   readonly isPart?: true;
-  /** Its name is its content id too. */
+  /** Its name is also its content id. */
   readonly isInline?: true;
 }
 
@@ -43,7 +43,7 @@ export interface SubmittedFields {
   readonly faults: { [name in FieldName]?: string };
 }
 
-/** Most values of one field, more than any check accepts: the rest of a body full of them costs no memory. */
+/** Most values of one field that are kept: more than any check accepts, so further ones cost no memory. */
 const itemsMax = 100;
 const tooMany = `has over ${itemsMax} values`;
 

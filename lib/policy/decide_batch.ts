@@ -146,7 +146,7 @@ function forAll({ batch }: DecisionInput, judge: (email: DecodedEmail) => Verdic
 }
 
 /**
- * Unreadable emails become dead letters. The others go back to waiting: the request cannot be made as it was.
+ * Unreadable emails become dead letters. The others go back to waiting, because the request cannot be repeated unchanged.
  * @param filesLost ids of emails whose files cannot be read
  */
 function setAside(input: DecisionInput, filesLost: ReadonlySet<string> = new Set()): Ruling {

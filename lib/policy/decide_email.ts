@@ -45,7 +45,7 @@ export function decideEmail(
   const email = withAttempt(before, kind, reason, input);
   switch (kind) {
     case "rejected":
-      // Every email fits all providers, as far as their rules are known. One may have another rule nevertheless.
+      // Submissions are checked against all providers' known rules, but this one may have a rule that the next lacks.
       if (outcome.stable) return withCount("rejected", tryNextProvider(email, reason, input));
       return markDead(email, "rejected", reason, ["rejected"]);
     case "senderRefused": {
@@ -131,8 +131,8 @@ export function splitOff(
 }
 
 /**
- * This provider has refused the email before, or has just refused its sender: without a request, the email goes to
- * another one, or dies if all refused.
+ * This provider has refused the email before, or has just refused its sender. The email goes to another provider without
+ * a request to this one, or becomes a dead letter if all have refused it.
  */
 export function handOver(email: DecodedEmail, input: DecisionInput): Verdict {
   const isKnown = email.history.refusedBy.includes(input.batch.provider);
@@ -235,7 +235,7 @@ interface RetryTime {
 function scheduleRetry({ id, email, history }: DecodedEmail, when: RetryTime, input: DecisionInput): Verdict {
   const { batch, policy } = input;
   const { delayMs } = when;
-  // One that this provider takes only alone is not put together with others again.
+  // An email that this provider takes only alone must not join a batch again.
   const pieceMax = hasFiles(email) && !policy.batchesFiles ? 1 : (when.pieceMax ?? batch.pieceMax);
   const left = policy.providers.filter((name) => !history.refusedBy.includes(name));
   const only = when.only ?? (left.length === 1 && history.refusedBy.length > 0 ? left[0] : undefined);

@@ -107,8 +107,8 @@ export function postpone(delayMs: number, input: DecisionInput): Ruling {
 }
 
 /**
- * A search was answered. Emails that it found were sent. After searches that count, the others are sent again, except for
- * those that the provider said it refused: that is believed then.
+ * A search was answered. Emails that it found were sent. After enough empty searches the others are sent again, except
+ * those that the provider said it refused: now the refusal counts.
  */
 export function decideSearch(found: ReadonlyMap<string, string>, input: DecisionInput): Ruling {
   const { batch, policy, nowMs } = input;

@@ -22,7 +22,7 @@ export interface RetrySettings {
 export interface Policy extends RetrySettings {
   /** Since doubt was recorded, ms: from then on an empty search counts. Undefined if the provider cannot be searched. */
   readonly searchWaitMs: number | undefined;
-  /** Whether it takes an email with files in a request with others. */
+  /** Whether the provider takes an email with files in one request with others. */
   readonly batchesFiles: boolean;
   /** Digest of the credential that the request is made with. */
   readonly credential: string;
@@ -55,7 +55,7 @@ export type Result =
   | { readonly kind: "ended" }
   /** There is evidence that one of its emails is at fault: no request was made. */
   | { readonly kind: "split" }
-  /** No request with this batch was ever made, and none can be made with it. */
+  /** No request was ever made with this batch, and none can be. */
   | { readonly kind: "neverBegun" }
   /** The files of these emails are missing or damaged in the store: no request was made. */
   | { readonly kind: "filesLost"; readonly ids: ReadonlySet<string> }

@@ -26,7 +26,7 @@ export interface Attempt {
   /** The store's time, Unix ms. */
   readonly atMs: number;
   readonly outcome: AttemptEnd;
-  /** Why it failed, or what the provider said about an acceptance. At most {@link reasonMax} UTF-16 units. */
+  /** Why it failed, or the provider's note on an acceptance. At most {@link reasonMax} UTF-16 units. */
   readonly reason?: string | undefined;
 }
 
@@ -115,7 +115,7 @@ const notesSchema = v.pipe(
     isBlamed: v.optional(v.boolean(), false),
     /** The provider's account that the batch's own credential belongs to, once a worker has asked. */
     account: v.optional(v.string()),
-    /** Emails that the provider says it refused, though it may have taken them for some recipients. */
+    /** Emails that the provider says it refused, although it may have accepted them for some recipients. */
     refusals: v.optional(v.pipe(v.array(v.object({ id: v.string(), reason: v.string() })), v.readonly()), []),
   }),
   v.transform(withAttempts),

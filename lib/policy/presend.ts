@@ -1,6 +1,6 @@
-// Which emails of a claimed batch its first request is made of. The others leave the batch before: senders that travel
-// apart, and emails whose files do not fit. The bytes of a request never change after it was first made, so only a batch
-// that was never begun is changed.
+// Chooses the emails of a claimed batch for its first request. The others leave the batch: those whose senders travel
+// apart, and those whose files do not fit. A request is always repeated with the same bytes, so only a batch that never
+// had one is changed.
 
 import { hasFiles } from "../email/email.ts";
 import { emailBytes } from "../email/size.ts";
@@ -11,11 +11,11 @@ import { sharedBytesMax } from "./request_budget.ts";
 import { type KnownSenders, separateSenders } from "./sender_memory.ts";
 
 /**
- * Chooses the emails of a batch that its first request is made of, perhaps none.
- * @param senders     those that are remembered at the batch's provider
+ * Chooses the emails of the first request with a batch, perhaps none.
+ * @param senders     the senders remembered at the batch's provider
  * @param sendersMs   now, by the clock of `senders`
- * @param takesFiles  whether the request may have files: too many others that have some may be under way
- * @returns `decision` is about the others, before the request; undefined if there are none
+ * @param takesFiles  whether the request may have files: not while too many others with files are under way
+ * @returns `decision` covers the emails that leave before the request; undefined if none does
  */
 export function presend(
   input: DecisionInput,
@@ -34,7 +34,7 @@ export function presend(
   return { emails, decision: { ...decision, settlement: { ...decision.settlement, keepsLease: true } } };
 }
 
-/** Emails that leave because of their files travel alone next, which any provider takes. */
+/** Emails that leave because of their files travel alone next: every provider accepts that. */
 function separateFiles(
   emails: readonly DecodedEmail[],
   input: DecisionInput,
@@ -66,15 +66,15 @@ function keepFiles(
   });
 }
 
-/** Whether its next request has files. */
+/** Whether the next request with the batch has files. */
 export function carriesFiles({ emails }: Pick<DecodedBatch, "emails">, batchesFiles: boolean): boolean {
   const count = emails.filter(({ email }) => hasFiles(email)).length;
   return batchesFiles ? count > 0 : count === emails.length;
 }
 
 /**
- * A batch with an email that travels alone and has not left it: no request is made with it, so none was made, although
- * its lease has expired.
+ * Whether a batch still has an email that must travel alone. No request is made before it leaves, so none was made, even
+ * if the lease has expired.
  */
 export function isNeverBegun({ batch: { emails }, policy }: DecisionInput): boolean {
   return !policy.batchesFiles && emails.length > 1 && emails.some(({ email }) => hasFiles(email));

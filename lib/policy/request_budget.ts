@@ -1,10 +1,10 @@
-// What a request takes: bytes, memory and time, as far as they depend on the emails in it.
+// The bytes and the time that a request needs, from the emails in it.
 
 import type { Email } from "../email/email.ts";
 
-/** Most bytes of a request with several emails that have files. One alone may be as large as the provider takes it. */
+/** Most bytes of a request with several emails of which some have files. A single email may be as large as is accepted. */
 export const sharedBytesMax = 10_000_000;
-/** Bytes of a request for which it gets one more second. */
+/** The timeout of a request grows by a second per this many bytes. */
 const bytesPerSecond = 256 * 1024;
 /** Time reserved for the settlement, between the request and the end of the lease, ms. */
 const settleMarginMs = 1000;
@@ -20,9 +20,8 @@ export function encodedFileBytes({ attachments = [] }: Email): number {
 }
 
 /**
- * Longest that a request of these bytes may take, and what is needed of its lease when it begins, ms. A lease grows with
- * the files as they are stored, which are a third longer in base64: a short one may not cover that, and limits the
- * request.
+ * The timeout of a request with this many bytes, and how much of the lease must be left when it begins, ms. The lease
+ * grows with the stored files, which are a third longer in base64. If it is too short for that, it limits the timeout.
  */
 export function requestTimes(
   bytes: number,

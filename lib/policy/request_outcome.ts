@@ -10,14 +10,14 @@ export type Outcome = Acceptance | FailedOutcome;
 export interface Acceptance {
   readonly kind: "accepted";
   readonly providerMessageId: string;
-  /** What the provider will not do with it, for the email's history. It may hold addresses of the email. */
+  /** The provider's note for the email's history, such as recipients it will not deliver to. May contain addresses. */
   readonly note?: string;
 }
 
 export type FailedOutcome =
   /**
-   * The provider refuses the message. `stable`: because of the message alone, so that every earlier attempt would have been
-   * refused too (400, 413, 422; never 406 or 451). Another provider may have another rule.
+   * The provider refuses the message. `stable`: because of the message alone, so that every earlier attempt was refused
+   * too (400, 413, 422; never 406 or 451). Another provider may have other rules.
    */
   | { readonly kind: "rejected"; readonly reason: string; readonly stable: boolean }
   /** This provider refuses this sender; another may take it. `domain`: as the refusal names it, in lower case. */
@@ -36,7 +36,7 @@ export type FailedOutcome =
    * provider itself answered, in its own form: a gateway's answer, a timeout, a broken connection, an unreadable
    * answer, and a 2xx that does not account for every email are not. `isAtWork`: an earlier request under the same key
    * has not ended, and nothing is wrong with its emails. `isRefusal`: the provider says that it refused the email, but
-   * may have taken it for some of its recipients.
+   * it may have accepted it for some recipients.
    */
   | {
       readonly kind: "unknown";

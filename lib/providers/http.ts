@@ -108,7 +108,7 @@ export interface Dialect {
   readRate(headers: Headers, refusal?: FailedOutcome): RateHint;
 }
 
-/** The answer to a request that sent these emails. Only an answer in the provider's own form has a rate hint. */
+/** The answer to a request with these emails. Only an answer in the provider's own form has a rate hint. */
 export function readSent(
   reply: Exchange,
   emails: readonly OutgoingEmail[],

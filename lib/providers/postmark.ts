@@ -226,7 +226,7 @@ function outcomeOfCode(
     case 400: // the sender has no signature
     case 401: // or one that is not confirmed
       return { kind: "senderRefused", reason };
-    case 406: // an inactive recipient, which can become active; the others may get the email all the same
+    case 406: // an inactive recipient, which can become active again; the others may get the email nevertheless
       return recipients > 1
         ? { kind: "unknown", reason, own: true, isRefusal: true }
         : { kind: "rejected", reason, stable: false };

@@ -17,7 +17,7 @@ export interface Outgoing {
 export interface OutgoingEmail {
   readonly id: string;
   readonly email: Email;
-  /** The contents of its attachments, in their order. */
+  /** The contents of its attachments, in the same order. */
   readonly files?: readonly Uint8Array[];
 }
 
@@ -35,7 +35,7 @@ export interface Provider {
   readonly name: string;
   /** Most emails in one request. */
   readonly batchMax: number;
-  /** Whether an email with files may travel with others. If not, it is the only one of its request. */
+  /** Whether an email with files may share a request with others. */
   readonly batchesFiles: boolean;
   /** Requests per second at first; the provider's answers adjust it. */
   readonly startRate: number;
@@ -55,7 +55,7 @@ export interface Provider {
   readonly searchWaitMs?: number;
   /** Checks, by a request that sends nothing, whether the provider can be reached and accepts the credential. */
   check(signal: AbortSignal): Promise<CheckResult>;
-  /** What the provider changes in the emails of this context, if it says so: a warning for the operator. */
+  /** A warning for the operator if the provider says that it will change emails of this context. */
   findWarning?(signal: AbortSignal): Promise<string | undefined>;
 }
 

@@ -1,6 +1,6 @@
-// Resend: batches in permissive mode under an idempotency key, and an email with files alone, since batches drop them. A
-// request depends on the batch alone and never changes between attempts: Resend refuses a key that was used with other
-// bytes.
+// Resend: batches in permissive mode under an idempotency key. An email with files is sent alone, because batches drop
+// files. A request depends on the batch alone and never changes between attempts: Resend refuses a key that was used with
+// other bytes.
 
 import { Resend } from "resend";
 import * as v from "valibot";
@@ -49,7 +49,7 @@ export function createResend({ apiKey, ...settings }: ResendSettings): Provider 
   return {
     name: "resend",
     batchMax: 100,
-    // Its batches drop them without a word.
+    // Resend's batches drop files silently.
     batchesFiles: false,
     // The smallest limit that Resend's documentation has ever named; the headers of its answers name the true one.
     startRate: 2,
@@ -100,8 +100,8 @@ function messageWithFiles(outgoing: OutgoingEmail) {
   const attachments = attachedFiles(outgoing).map(({ filename, content_type, content_id, content }) => ({
     filename,
     content,
-    // Resend accepts a type that contradicts the extension, and then never sends the email. It may know an extension by
-    // another type than we do.
+    // Resend accepts a type that contradicts the extension, and then never sends the email. It may map an extension to
+    // another type than this service does.
     ...((content_type.includes(";") || typeByExtension(filename) === undefined) && {
       contentType: content_type,
     }),
@@ -118,7 +118,7 @@ const ownAcceptance = v.object({
   errors: v.nullish(v.array(v.object({ index: v.number(), message: v.fallback(v.string(), "") })), []),
 });
 
-/** A 2xx to a single email. */
+/** The 2xx answer to a single email. */
 const singleAcceptance = v.object({ id: v.string() });
 
 const dialect: Dialect = {

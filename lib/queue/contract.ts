@@ -11,11 +11,10 @@
 //
 // Rules that every store keeps:
 // - All times are by the store's own clock, Unix ms.
-// - An email whose `sendAtMs` is ahead stands in a list of its own until then. No clock but the store's moves it there or
-//   out of it, and no sweep makes it due.
-// - The contents of files are written in pieces before the email that they belong to, and expire unless that is stored;
-//   the step that stores the email makes them permanent. They go when it is sent or deleted. No claim and no list reads
-//   them.
+// - An email whose `sendAtMs` is in the future waits in a list of its own until then. Only the store's clock makes it due,
+//   never a sweep.
+// - The contents of files are written in pieces before their email, and expire unless it is stored: the step that stores
+//   the email makes them permanent. They are removed when the email is sent or deleted. No claim or list reads them.
 // - An id is known while its email waits, is in a batch or is dead, and for `retainMs` after it was sent or deleted,
 //   but at least for `knownMinMs`: no submission takes longer. Submitting a known id changes nothing.
 // - A settlement is carried out only while the batch has the lease under which it was claimed. After that only its
@@ -36,7 +35,7 @@ export type * from "./rate_contract.ts";
 
 /** The id of an email that left the queue stays known for at least this time, ms. */
 export const knownMinMs = 10 * 60 * 1000;
-/** Life of an idempotency key from its use on, or from the `sendAtMs` of its email if that is later, ms. */
+/** Life of an idempotency key from its use, or from its email's `sendAtMs` if that is later, ms. */
 export const idempotencyMs = 24 * 60 * 60 * 1000;
 
 /** Why a queue that is being moved does not store an email. */
@@ -61,7 +60,7 @@ export interface ProducerWatcher extends StoreWatcher, StoreLimits {
 }
 
 export interface StoreLimits {
-  /** Most bytes of files of the emails in the queue, dead letters included. Default: as many as the store takes. */
+  /** Most bytes of files in the queue, including those of dead letters. Default: as many as fit into the store. */
   readonly filesMaxBytes?: number | undefined;
 }
 
@@ -79,11 +78,11 @@ export interface Submission {
   readonly id: string;
   /** See `encodeEmail`. */
   readonly text: string;
-  /** The contents of its attachments, in their order: at least one, and none empty. Not to be changed until the answer. */
+  /** The contents of its attachments in order, at least one and none empty. Must not change before the answer. */
   readonly files?: readonly Uint8Array[];
-  /** No provider is given it before this time, Unix ms. Default, and if it is over: now. */
+  /** No provider gets the email before this time, Unix ms. Default, also for a time in the past: now. */
   readonly sendAtMs?: number | undefined;
-  /** See `hasNewField`: no claim of the previous release finds the email, whatever list or batch it is in. */
+  /** See `hasNewField`: the previous release never claims the email, whatever list or batch it is in. */
   readonly isNew?: boolean;
   readonly idempotency?: {
     readonly key: string;
@@ -100,7 +99,7 @@ export type SubmitResult =
   | { readonly kind: "conflict" }
   /** More was submitted than the store takes in time. Nothing was queued. */
   | { readonly kind: "busy" }
-  /** With its files, those of all emails in the queue would be over {@link StoreLimits.filesMaxBytes}. Nothing was queued. */
+  /** Its files would exceed {@link StoreLimits.filesMaxBytes}. Nothing was queued. */
   | { readonly kind: "filesFull" }
   /** Not acknowledged: it may or may not be queued. */
   | { readonly kind: "failed"; readonly reason: string };
@@ -296,8 +295,8 @@ export interface Consumer {
   /** May be repeated after a lost answer. */
   settle(batch: Batch, settlement: Settlement): Promise<Settled>;
   /**
-   * The contents of an email's files, one behind the other as they were submitted; undefined if they are not there. Reads
-   * them piece by piece, so that others wait for one piece at most.
+   * The contents of an email's files, concatenated in the submitted order; undefined if they are not there. Reads them
+   * piece by piece, so that other operations wait for one piece at most.
    */
   readFiles(id: string): Promise<Uint8Array | undefined>;
   /**

@@ -1,10 +1,10 @@
-// The files of an email as a store keeps them: one behind the other, cut into pieces. While a piece is written or read,
-// others wait.
+// The form in which stores keep the files of an email: concatenated, then cut into pieces. Other operations wait while a
+// piece is written or read, so pieces are small.
 
-/** Most bytes of a piece: all but the last have as many. */
+/** Size of every piece but the last, which may be smaller. */
 export const pieceBytesMax = 256 * 1024;
 
-/** How long the pieces of an email are kept that is not stored, ms: no submission takes longer. */
+/** How long pieces are kept without their email, ms. No submission takes longer. */
 export { knownMinMs as piecesKeptMs } from "./contract.ts";
 
 export function sizeOf(files: readonly Uint8Array[]): number {
@@ -15,7 +15,7 @@ export function countPieces(bytes: number): number {
   return Math.ceil(bytes / pieceBytesMax);
 }
 
-/** In order. A piece that lies within one file is a view of it. */
+/** Yields the pieces in order. A piece that lies within one file is a view of it. */
 export function* piecesOf(files: readonly Uint8Array[]): Generator<Uint8Array> {
   let parts: Uint8Array[] = [];
   let length = 0;

@@ -1,5 +1,5 @@
-// Writes the files of emails that are being submitted, piece by piece, so that other submissions wait for one piece at
-// most. Emails take turns, so that a small file does not wait for large ones.
+// Writes the files of submissions piece by piece, so that other submissions wait for one piece at most. Emails take turns,
+// so that a small file does not wait for large ones.
 
 import type { Log } from "../runtime/log.ts";
 import { pieceBytesMax, piecesOf, sizeOf } from "./file_pieces.ts";
@@ -9,7 +9,7 @@ export type PieceFailure = { readonly kind: "busy" } | { readonly kind: "failed"
 /** The result of writing one piece. */
 export type PieceWritten =
   | { readonly kind: "done" }
-  /** To be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. */
+  /** Must be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. */
   | { readonly kind: "again"; readonly reason: string | undefined }
   | { readonly kind: "failed"; readonly reason: string };
 
@@ -17,7 +17,7 @@ export interface PieceWriterOptions {
   readonly log: Log;
   /** Pause before a piece is written again, ms. */
   readonly againMs: number;
-  /** Never rejects. @param number of the piece, from 0 */
+  /** Writes a piece. Never rejects. @param number index of the piece, from 0 */
   put(id: string, number: number, piece: Uint8Array): Promise<PieceWritten>;
 }
 
@@ -28,17 +28,17 @@ interface Upload {
   number: number;
   bytesLeft: number;
   isOver: boolean;
-  /** Called with nothing once all pieces are written. */
+  /** Called without a failure once all pieces are written. */
   readonly end: (failure?: PieceFailure) => void;
 }
 
 export class PieceWriter {
   readonly #options: PieceWriterOptions;
   readonly #open = new Set<Upload>();
-  /** In turn; the one whose piece is being written is left out. */
+  /** In order of their turns, without the one whose piece is being written. */
   readonly #waiting: Upload[] = [];
   #isWriting = false;
-  /** How long a piece has taken lately, ms. */
+  /** How long recent pieces took to write, ms. */
   #paceMs = 0;
   #trouble = "";
 
@@ -47,21 +47,21 @@ export class PieceWriter {
   }
 
   /**
-   * Whether files would be written too late, after those of other emails. As in a group commit, half of the time until the
-   * deadline is in reserve, and an idle store always has room.
+   * Whether files would be written too late, because other emails have files to write too. As in a group commit, half of
+   * the time until the deadline is kept in reserve, and an idle store always has room.
    */
   isBusy(files: readonly Uint8Array[], deadlineMs: number): boolean {
     if (this.#open.size === 0 || files.length === 0) return false;
     const own = sizeOf(files);
     let bytes = own;
-    // Since emails take turns, it does not wait for all of a larger one.
+    // Emails take turns, so an email waits for no more bytes of another one than it has itself.
     for (const { bytesLeft } of this.#open) bytes += Math.min(bytesLeft, own);
     return (bytes / pieceBytesMax) * this.#paceMs > (deadlineMs - performance.now()) / 2;
   }
 
   /**
-   * Writes the files of an email, or again those that were lost. Resolves by the deadline, with nothing if all are written;
-   * never rejects.
+   * Writes the files of an email; also again, if the store has lost some. Resolves by the deadline, to undefined if all
+   * are written. Never rejects.
    */
   write(id: string, files: readonly Uint8Array[], deadlineMs: number): Promise<PieceFailure | undefined> {
     if (this.isBusy(files, deadlineMs)) return Promise.resolve({ kind: "busy" });
@@ -102,7 +102,7 @@ export class PieceWriter {
     this.#isWriting = false;
   }
 
-  /** Writes the next piece of an email, and again until the store has taken it. */
+  /** Writes the next piece of an email, and repeats that until the store has taken it. */
   async #writeNext(upload: Upload): Promise<void> {
     const { value: piece } = upload.pieces.next();
     if (piece === undefined) return upload.end();

@@ -23,7 +23,7 @@ export interface RateBucket {
  * closer together than they began.
  */
 const burstMs = 50;
-/** A clock that is behind the beginning of a pause, or of the wait for a permit, by more than this has stepped back, ms. */
+/** If a pause, or a wait for a permit, began more than this in the future, the clock has stepped back, ms. */
 const toleranceMs = 2000;
 const pauseMaxMs = 3_600_000;
 
@@ -34,8 +34,8 @@ export function newBucket(perSecond: number): RateBucket {
 
 /**
  * The bucket without times that are over or impossible. A time that was stamped by a clock that has stepped back since
- * would hold up a provider until the clock is there again. An impossible permit falls due now: one that is bounded to the
- * latest possible time would move on with the clock, since who finds none writes nothing.
+ * would hold up a provider until the clock reaches it again. An impossible permit falls due now. Bounding it to the latest
+ * possible time instead would move it on with the clock, since a claim that finds no permit writes nothing.
  */
 export function bounded(bucket: RateBucket, atMs: number): RateBucket {
   const { perSecond, blockedFromMs, blockedUntilMs } = bucket;

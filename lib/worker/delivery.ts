@@ -20,7 +20,7 @@ import type { Admission } from "./provider_state.ts";
 /** The first and the longest pause before a settlement is repeated, ms. */
 const pauseMinMs = 50;
 const pauseMaxMs = 1000;
-/** Delay of a batch whose files the store did not give, ms. */
+/** Delay of a batch whose files could not be read from the store, ms. */
 const filesPauseMs = 1000;
 
 const untouched: Result = { kind: "untouched", delayMs: 0 };
@@ -59,7 +59,7 @@ export class Delivery {
     this.#policy = { ...settings, providers, ...unknown };
   }
 
-  /** Whether its request has files. */
+  /** Whether the delivery's request has files. */
   carriesFiles({ batchesFiles }: Provider): boolean {
     return carriesFiles(this.#open, batchesFiles);
   }
@@ -81,7 +81,7 @@ export class Delivery {
   /**
    * Makes a request or a search, and settles the batch. Never rejects: a batch that cannot be settled stays leased, and
    * is claimed again when the lease has expired.
-   * @param takesFiles whether its request may have files
+   * @param takesFiles whether the request may have files
    */
   async run(
     admission: Admission,

@@ -43,7 +43,7 @@ export interface DeliveryObserver {
     readonly outcome: RequestOutcome;
     readonly elapsedMs: number;
   }): void;
-  /** Emails were accepted, so long after they were first due, ms of the store's clock. */
+  /** Emails were accepted. `agesMs`: how long after each was first due, by the store's clock. */
   accepted(provider: string, agesMs: readonly number[]): void;
   /** One became a dead letter. */
   died(provider: string, cause: Death["cause"]): void;

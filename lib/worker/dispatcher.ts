@@ -24,7 +24,7 @@ const storePauseMs = 100;
 /** Delay of the next claim, and of the batch, if too few replicas hold a claim, ms. */
 const replicaPauseMs = 1000;
 
-/** Most bytes of files, as they are stored, that are under way at once. In a request they take about five times as much. */
+/** Most bytes of stored files that are under way at once. A request takes about five times their size. */
 const filesBytesMax = 48 * 1024 * 1024;
 /** Most deliveries that are not settled, for each slot: they hold their batches in memory. */
 const unsettledFactor = 4;
@@ -36,7 +36,7 @@ export class Dispatcher {
   readonly #inFlight = new Set<Promise<void>>();
   /** Deliveries that are not settled, also without a slot. */
   readonly #unsettled = new Set<Promise<void>>();
-  /** How many deliveries with a slot may be slow: of pieces and batches in doubt, which may hang, and of files. */
+  /** How many deliveries with a slot have pieces or batches in doubt, which may hang, or files, which are slow. */
   #suspects = 0;
   readonly #memory = new FileMemory(filesBytesMax);
   /** Ends the loop's sleep or, while it is awake, its next one. */
@@ -223,19 +223,19 @@ export class Dispatcher {
       this.#shares = charge(this.#shares, eligible, batch.provider, batch.emails.length);
     }
     const delivery = new Delivery(this.#context, claim, batch);
-    // Files that come among new emails while they may have no more slots leave the batch, and wait apart.
+    // While suspects have all of their slots, files among new emails leave the batch and wait apart.
     const takesFiles = source !== "emails" || !this.#isSuspectsFull;
     const isSuspect = source !== "emails" || (takesFiles && delivery.carriesFiles(state.provider));
     const done = delivery.run(admission, { memory: this.#memory, takesFiles });
     this.#occupy(this.#slotOf(delivery, done), isSuspect);
   }
 
-  /** Most slots of one provider, one of which is left for each other one: otherwise one that hangs would take all. */
+  /** Most slots of one provider. A slot is left for each other provider; otherwise one that hangs would take all. */
   get #slotsMax(): number {
     return Math.max(1, this.#context.settings.concurrency - (this.#states.length - 1));
   }
 
-  /** Suspects never take every slot of a provider, if it has several. */
+  /** Suspects never take the last slot of a provider that has several. */
   get #isSuspectsFull(): boolean {
     const { concurrency } = this.#context.settings;
     return concurrency > 1 && this.#suspects >= Math.max(1, this.#slotsMax - 1);

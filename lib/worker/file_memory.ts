@@ -1,5 +1,5 @@
-// The memory of one worker for the files of requests under way. A request with files waits until there is room for them,
-// the one that came first before the others.
+// Limits the memory of one worker for the files of requests under way. Requests with files wait for room, first come first
+// served.
 
 interface Waiter {
   readonly bytes: number;
@@ -14,15 +14,15 @@ export class FileMemory {
   readonly #waiters: Waiter[] = [];
   readonly #collect: () => void;
 
-  /** @param collect collects garbage: left to itself, it may come to several times what requests under way hold */
+  /** @param collect collects garbage, which may otherwise grow to several times what requests under way hold */
   constructor(bytesMax: number, collect = () => Bun.gc(true)) {
     this.#bytesMax = bytesMax;
     this.#collect = collect;
   }
 
   /**
-   * Takes room for files of this size. One request may have more than all of it, if it is the only one.
-   * @returns the function that gives it back; undefined if there was no room in time
+   * Takes room for files of this size. A request may exceed the whole limit if it is the only one.
+   * @returns the function that gives the room back; undefined if there was none in time
    */
   async take(wantedBytes: number, timeoutMs: number): Promise<(() => void) | undefined> {
     const bytes = Math.min(wantedBytes, this.#bytesMax);
@@ -40,7 +40,7 @@ export class FileMemory {
       this.#garbage += bytes;
       if (this.#garbage < this.#bytesMax / 4) return;
       this.#garbage = 0;
-      // Once the caller holds the files no longer.
+      // Later, when the caller no longer holds the files.
       setTimeout(this.#collect);
     };
   }

@@ -1,4 +1,4 @@
-// Reads the files of a batch from the store, and checks that they are those that were submitted.
+// Reads the files of a batch from the store, and checks their digests.
 
 import { hasFiles } from "../email/email.ts";
 import type { Attachment } from "../email/fields.ts";
@@ -6,9 +6,9 @@ import type { DecodedEmail } from "../policy/batch.ts";
 import type { Consumer } from "../queue/contract.ts";
 
 export interface BatchFiles {
-  /** By the id of the email, in the order of its attachments. */
+  /** By id of the email, in the order of its attachments. */
   readonly contents: ReadonlyMap<string, readonly Uint8Array[]>;
-  /** Ids of emails whose files are missing, or are not those that were submitted. */
+  /** Ids of emails whose files are missing or damaged. */
   readonly lost: ReadonlySet<string>;
 }
 
@@ -31,7 +31,7 @@ export async function readFiles(
   return { contents, lost };
 }
 
-/** The contents that stand one behind the other; undefined if they are not those of these attachments. */
+/** Cuts concatenated contents into files; undefined if a size or digest does not match. */
 function cut(bytes: Uint8Array, attachments: readonly Attachment[]): readonly Uint8Array[] | undefined {
   let end = 0;
   const files: Uint8Array[] = [];

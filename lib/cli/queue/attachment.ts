@@ -1,4 +1,4 @@
-// `queue show --attachment`: one file of an email, on stdout. Its name is not used: the sender chose it.
+// `queue show --attachment`: writes one file of an email to stdout. The sender chose its name, so it is not used.
 
 import type { StoredEmail } from "../../queue/contract.ts";
 import type { ExitCode } from "../command.ts";
@@ -7,7 +7,7 @@ import { complain, Failure, printBytes } from "../output.ts";
 import { emailFields } from "./email_fields.ts";
 import { type QueueSession, stateOf } from "./session.ts";
 
-/** Throws {@link Failure} if the email has no such file, or no longer. @param number from 1 */
+/** Throws {@link Failure} if the email does not have this file, or no longer has it. @param number from 1 */
 export async function printAttachment(
   { admin }: Pick<QueueSession, "admin">,
   stored: StoredEmail,

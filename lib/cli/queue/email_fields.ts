@@ -110,7 +110,7 @@ export function emailFields(stored: StoredEmail) {
 
 export type ListedFields = ReturnType<typeof listedFields>;
 
-/** The fields of an email among others. Bcc is left out, also where a provider's reason names it. */
+/** The fields of an email in a list. Bcc is omitted, and its addresses are replaced in the reasons of providers. */
 export function listedFields(stored: StoredEmail) {
   const { bcc, ...fields } = emailFields(stored);
   const { value: addresses = [] } = bcc;
@@ -133,7 +133,7 @@ function flagField(label: string, isSet: boolean, text: string): DisplayField {
   return isSet ? { label, value: true, text } : {};
 }
 
-/** Those that take several lines stand behind the others. */
+/** Fields that may take several lines are shown after the others. */
 const isList = (name: FieldName) => fields[name].kind === "pairs" || fields[name].kind === "files";
 const lineNames = envelopeNames.filter((name) => !isList(name));
 const listNames = envelopeNames.filter(isList);
@@ -170,7 +170,7 @@ const displayedAs: {
   files: (value) => ({ value, text: value.map(describeFile) }),
 };
 
-/** @param i its number is one more: `queue show --attachment` takes it */
+/** @param i index from 0; the number for `queue show --attachment` is one more */
 function describeFile({ filename, content_type, size, content_id }: Attachment, i: number): string {
   const id = content_id === undefined ? "" : `, cid:${content_id}`;
   return `${i + 1}. ${filename} (${content_type}, ${formatBytes(size)}${id})`;

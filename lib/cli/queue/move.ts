@@ -140,7 +140,7 @@ async function checkTarget({ target }: Move): Promise<void> {
   if (!health.ok) throw new Failure(`${target.location} cannot be relied on: ${health.reason}`);
 }
 
-/** Moves dead letters, also those that die meanwhile, until nothing is left that is worth waiting for. */
+/** Moves dead letters, including new ones, until nothing is left that is worth waiting for. */
 async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "letters" | "rest">> {
   let moved = 0;
   for (;;) {

@@ -47,7 +47,7 @@ export function countRest(rest: Rest): number {
   return Object.values(countsOf(rest)).reduce((sum, count) => sum + count, 0);
 }
 
-/** Scheduled emails may be due in weeks, and dead letters that could not be moved stay: neither is waited for. */
+/** Does not wait for scheduled emails, which may be due in weeks, nor for dead letters that cannot be moved. */
 export function isWaitOver(rest: Rest, unmovable: number): boolean {
   return countRest(rest) - rest.stats.states.scheduled === unmovable;
 }

@@ -21,8 +21,8 @@ const againMs = 250;
 /** Tolerance for the difference between the store's clock and the monotonic one of this process, ms. */
 const clockMarginMs = 60_000;
 /**
- * Most dead letters, and their text in UTF-16 units, that are read before they are written; but at least one letter. A
- * letter with files is the last.
+ * Most dead letters, and most of their text in UTF-16 units, that are read before they are written. At least one letter is
+ * read, and none after one with files.
  */
 const lettersMax = 100;
 const charsMax = 1024 * 1024;
@@ -163,7 +163,7 @@ async function readLetter(source: QueueSession, id: string): Promise<DeadLetter 
   if (stored?.state !== "dead") return undefined;
   const { text = "", submittedAtMs = 0, atMs: diedAtMs = 0, history } = stored;
   const email = decodeOrNothing(text);
-  // A letter that cannot be read is moved as it is, with whatever belongs to it.
+  // A letter that cannot be decoded is moved unchanged, with any files that it has.
   const mayHaveFiles = email === undefined || email.attachments !== undefined;
   const contents = mayHaveFiles ? await ask(source, (admin) => admin.readFiles(id)) : undefined;
   const isNew = email === undefined || hasNewField(email);

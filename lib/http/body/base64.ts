@@ -1,15 +1,15 @@
-// Contents of files in JSON: standard base64 (RFC 4648, 4), padded, in lines or not.
+// Contents of files in JSON: standard base64 with padding (RFC 4648, 4), which may be broken into lines.
 
 import type { Given } from "../submitted_fields.ts";
 
-/** The bytes, or why the text is no base64. An empty text has none. */
+/** The bytes, or why the text is not base64. An empty text is zero bytes. */
 export function decodeBase64(text: string): Given<Uint8Array> {
-  // The decoder skips blanks, but one in the middle was a plus sign.
+  // The decoder skips spaces, but in a text from a form a space may have been a plus sign.
   if (!/[ \t\f]/.test(text)) {
     try {
       return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
     } catch {
-      // Said below.
+      // Reported below.
     }
   }
   return { fault: `is not base64${hintAt(text)}` };

@@ -61,7 +61,7 @@ export function readingBytes(read: BodyReader, body: Uint8Array): number {
   return read === readJson ? 5 * body.length : body.length;
 }
 
-/** Most known fields of a form, all values of lists included: each takes far more memory than its text. */
+/** Most known fields of a form, counting every value of a list: each takes far more memory than its text. */
 export const knownMax = 1000;
 
 const [ampersand, equals, plus, percent, space] = [0x26, 0x3d, 0x2b, 0x25, 0x20];
@@ -125,10 +125,10 @@ function readForm(bytes: Uint8Array, fields: SubmittedFields): string | undefine
 }
 
 const encodedNames = textNames.map((name) => ({ field: formField(name)!, bytes: Buffer.from(name) }));
-/** First letters of the names of lists. */
+/** First letters of the names that `formField` knows besides those of texts. */
 const listInitials: ReadonlySet<number | undefined> = new Set(Buffer.from("abchit"));
 
-/** The field whose name these bytes are. Makes no string of the names of most fields. */
+/** The field that these bytes name. Creates no string for most names. */
 function fieldAt(bytes: Uint8Array, start: number, end: number): FormField | undefined {
   for (const { field, bytes: expected } of encodedNames) {
     if (expected.length !== end - start) continue;

@@ -1,4 +1,4 @@
-// The names of fields in forms, and what a value under each of them is. `cc`, `cc[]` and `cc[0]` are the same.
+// The names of fields in forms, and the kind of value that each takes. `cc`, `cc[]` and `cc[0]` are the same.
 
 import { type FieldName, isTextName, type TextName, textNames } from "../../email/fields.ts";
 import { addField, addItem, type Given, type SubmittedFields } from "../submitted_fields.ts";
@@ -8,7 +8,7 @@ export type FormField =
   | { readonly kind: "address"; readonly name: "cc" | "bcc" }
   | { readonly kind: "pair"; readonly name: "headers" | "tags"; readonly key: string }
   | { readonly kind: "file"; readonly name: "attachments"; readonly isInline: boolean }
-  /** The name of a list, written in no known way. */
+  /** The name of a list or map with malformed brackets. */
   | { readonly kind: "malformed"; readonly name: FieldName; readonly fault: string };
 
 /** Most fields of a form, unknown ones included: a body full of short ones would stop the event loop for seconds. */
@@ -80,7 +80,7 @@ export interface FilePart {
   readonly contentType: string | undefined;
 }
 
-/** Adds a file, under the name of a field or not. A file input that was left empty is sent without name and content. */
+/** Adds a file, or the fault of one under the wrong name. A browser sends an empty file input without name and content. */
 export function addFile(given: SubmittedFields, { name, ...file }: FilePart): void {
   const field = formField(name);
   const fault = "is a file";

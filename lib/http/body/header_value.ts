@@ -1,5 +1,5 @@
-// Header values with parameters (RFC 9110, 5.6.6), as in `Content-Type` and `Content-Disposition`. Nothing is guessed:
-// `util.MIMEType` drops the second of two parameters, and what is malformed.
+// Header values with parameters (RFC 9110, 5.6.6), as in `Content-Type` and `Content-Disposition`. Not `util.MIMEType`,
+// which drops repeated and malformed parameters silently.
 
 /** `value; name=parameter; name="parameter"` (RFC 9110, 5.6.6). */
 export interface HeaderValue {

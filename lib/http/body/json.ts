@@ -43,7 +43,7 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
   return undefined;
 }
 
-/** A file under such a name must not be ignored as the value of an unknown field. */
+/** A file under one of these names must not be ignored like an unknown field. */
 function isFormNameOfFiles(key: string): boolean {
   return key === "attachment" || key === "inline";
 }

@@ -91,7 +91,7 @@ function isObject(value: unknown): value is Members {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** What is absent or null counts as empty. */
+/** Absent and null count as empty. */
 function textOf(value: unknown): Given<string> {
   if (value === undefined || value === null) return "";
   return typeof value === "string" ? value : notText;

@@ -1,22 +1,22 @@
-// The names of members in nested objects of a JSON text. JSON.parse keeps the last of two members of one name.
+// Finds members of nested JSON objects that are given twice, of which JSON.parse keeps only the last.
 
-/** Where a member is: the names and indexes that lead to its object, the outermost first, and its own name. */
+/** A member's location: the names and indexes that lead to its object, outermost first, and its own name. */
 interface Member {
   readonly path: readonly (string | number)[];
   readonly name: string;
 }
 
-/** An object or an array around the position of a walk. */
+/** An object or array that encloses the current position. */
 interface Container {
-  /** Names so far; undefined in an array. */
+  /** Names seen so far; undefined in an array. */
   readonly names: Set<string> | undefined;
-  /** Name or index of the value at the position. */
+  /** Name or index of the current value. */
   at: string | number;
   nameIsNext: boolean;
 }
 
 /**
- * The members whose name stands in their object before, however it is escaped.
+ * The members whose name, however escaped, occurs earlier in the same object.
  * @param json valid JSON
  */
 export function repeatedMembers(json: string): Member[] {
@@ -56,7 +56,7 @@ export function repeatedMembers(json: string): Member[] {
   return repeated;
 }
 
-/** Where the string that opens at `start` ends: at the first quote behind an even number of backslashes. */
+/** Where the string that opens at `start` ends: at the first quote after an even number of backslashes. */
 export function closingQuote(json: string, start: number): number {
   let end = json.indexOf('"', start + 1);
   for (; end !== -1; end = json.indexOf('"', end + 1)) {

@@ -61,7 +61,7 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
 
   const field = formField(name);
   if (field?.kind === "file") {
-    // Its bytes may be no text. All that matters is whether there are any.
+    // Its bytes may not be text. Only whether there are any matters.
     addText(fields, field, content.toString("latin1", 0, 1));
     return undefined;
   }
@@ -74,7 +74,7 @@ function readPart(part: Buffer, fields: SubmittedFields): string | undefined {
   return undefined;
 }
 
-/** `filename*` (RFC 8187) wins: some libraries write an encoded word next to it. */
+/** `filename*` (RFC 8187) takes precedence: some libraries write an encoded word next to it. */
 function filenameOf({ parameters }: HeaderValue): Given<string> | undefined {
   const extended = parameters.get("filename*");
   if (extended === undefined) return parameters.get("filename");

@@ -7,24 +7,24 @@ export const defaultLimits = {
   /** Most submissions under way. */
   pendingMax: 8192,
   /**
-   * Most bytes that they hold together: of bodies as far as they have arrived; then of files, with the whole form if they
-   * came in one, and of the emails as they are stored.
+   * Most bytes that they hold together. A body counts as far as it has arrived. After it is read, its files count (or the
+   * whole form that holds them), and the email in its stored form.
    */
   pendingBytesMax: 128 * 1024 * 1024,
   /** So many of them are for submissions up to {@link smallBytesMax}: a few slow uploads would have all of it. */
   reservedBytes: 16 * 1024 * 1024,
   /**
-   * The same while a body is read, when JSON counts five times: one of the largest size that can be set takes all of it.
+   * The same limit while a body is being read, when JSON counts five times: the largest MAX_BODY_BYTES takes all of it.
    * Only one body is read at a time.
    */
   readingBytesMax: 160 * 1024 * 1024,
-  /** Longest wait for a whole body, plus a second for each {@link bytesPerSecondMin} that have arrived. */
+  /** Longest wait for a body, to which a second is added for each {@link bytesPerSecondMin} that have arrived. */
   bodyTimeoutMs: 30_000,
   /** Longest silence in the middle of a body while others are refused because of it. */
   silenceMaxMs: 2000,
 };
 
-/** Slowest line on which a large body arrives in time: 16 MiB then take 94 s. */
+/** The slowest connection on which a large body arrives in time: 16 MiB may take 94 s. */
 export const bytesPerSecondMin = 256 * 1024;
 
 /** See `reservedBytes` in {@link defaultLimits}. */
@@ -144,7 +144,7 @@ export class Upload {
     return arrival;
   }
 
-  /** Time left for the body. A silent one gets no more for what has arrived: Bun would close its connection. */
+  /** Time left for the body. A silent one gets no extra time, because Bun would close its connection. */
   #leftMs(): number {
     const { bodyTimeoutMs } = this.#all.limits;
     const wholeMs = bodyTimeoutMs + (1000 * this.#length) / bytesPerSecondMin;
@@ -193,7 +193,7 @@ export class Upload {
     request.bytes().then(end, () => end(undefined));
   }
 
-  /** @param lengthMax of the body, so that no memory is held for more */
+  /** @param lengthMax the body's longest possible length, beyond which no memory is reserved */
   async #readPieces(pieces: ReadableStream<Uint8Array> | null, lengthMax: number): Promise<void> {
     // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
     let buffer = new Uint8Array(0);

@@ -1,4 +1,4 @@
-// Strict decoding of UTF-8, which every text of a submission must be in.
+// Strict decoding of UTF-8, the encoding of every text in a submission.
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

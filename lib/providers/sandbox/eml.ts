@@ -6,7 +6,7 @@ import { formatMailbox } from "../../email/address.ts";
 import type { Attachment } from "../../email/fields.ts";
 import type { OutgoingEmail } from "../provider.ts";
 
-/** Octets to which header lines are folded, and of an encoded word that fits into such a line. */
+/** Length to which header lines are folded, and of an encoded word that fits into such a line, octets. */
 const foldMax = 76;
 const encodedWordMax = 52;
 
@@ -28,7 +28,7 @@ export async function composeEml(one: OutgoingEmail, batchId: string): Promise<B
     newline: "win",
     // An email's author cannot know its id, so no text contains the boundary.
     baseBoundary: id,
-    // No field is a path or a URL to load; if one ever looks like it, nodemailer must refuse.
+    // No field is a path or URL to load. If one ever looks like it, nodemailer must refuse.
     disableFileAccess: true,
     disableUrlAccess: true,
   });
@@ -36,7 +36,7 @@ export async function composeEml(one: OutgoingEmail, batchId: string): Promise<B
   return Buffer.concat([Buffer.from(header.join("")), await composer.compile().build()]);
 }
 
-/** The lines of all headers but those about MIME. nodemailer would encode or rewrite some of them. */
+/** The lines of all headers except MIME's, some of which nodemailer would encode or rewrite. */
 function headersOf({ email, id }: OutgoingEmail, batchId: string): string[] {
   const { tags = [], cc, reply_to, headers = [] } = email;
   const lines = [
@@ -49,7 +49,7 @@ function headersOf({ email, id }: OutgoingEmail, batchId: string): string[] {
     ...(reply_to === undefined ? [] : [`Reply-To: ${reply_to}`]),
     `Subject: ${encodeText(email.subject)}`,
   ];
-  // The sender's own headers are written as given: readers differ in what they make of folded or encoded ones.
+  // The given headers are written unchanged, because mail readers treat folded or encoded ones differently.
   return [...lines.map((line) => foldLines(line, foldMax)), ...headers.map((pair) => pair.join(": "))];
 }
 
@@ -71,7 +71,7 @@ function encodeText(text: string): string {
   return isPlain(text) ? text : encodeWord(text, "Q", encodedWordMax);
 }
 
-/** Whether every reader shows a text as it is: ASCII words with a space between, which folds, and no encoded word. */
+/** Whether every mail reader shows a text unchanged: ASCII words that fold, one space apart, and no encoded word. */
 function isPlain(text: string): boolean {
   const folds = text.split(" ").every(({ length }) => length < foldMax - "Subject: ".length);
   return folds && /^[!-~]+(?: [!-~]+)*$/.test(text) && !text.includes("=?");
