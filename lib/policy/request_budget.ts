@@ -14,11 +14,6 @@ export function fileBytes({ attachments = [] }: Email): number {
   return attachments.reduce((sum, { size }) => sum + size, 0);
 }
 
-/** Bytes of an email's files in a request, in base64. */
-export function encodedFileBytes({ attachments = [] }: Email): number {
-  return attachments.reduce((sum, { size }) => sum + 4 * Math.ceil(size / 3), 0);
-}
-
 /**
  * The timeout of a request with this many bytes, and how much of the lease must be left when it begins, ms. The lease
  * grows with the stored files, which are a third longer in base64. If it is too short for that, it limits the timeout.

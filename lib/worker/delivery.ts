@@ -7,14 +7,14 @@ import { decide, nextStep } from "../policy/decide_batch.ts";
 import type { Decision, DecisionInput, Policy, Result } from "../policy/decision.ts";
 import type { RateHint, SearchResult, SendResult } from "../policy/request_outcome.ts";
 import { carriesFiles, presend } from "../policy/presend.ts";
-import { encodedFileBytes, fileBytes, requestTimes } from "../policy/request_budget.ts";
+import { fileBytes, requestTimes } from "../policy/request_budget.ts";
 import { kindOf } from "../providers/failure_reason.ts";
-import type { Provider } from "../providers/provider.ts";
+import type { OutgoingEmail, Provider } from "../providers/provider.ts";
 import { type Batch, type Settled, type Settlement, StoreUnavailable } from "../queue/contract.ts";
 import { type Claim, outlasts } from "../queue/claimant.ts";
 import { type DeliveryContext, reportDead } from "./delivery_context.ts";
 import type { FileMemory } from "./file_memory.ts";
-import { type BatchFiles, noFiles, readFiles } from "./file_reader.ts";
+import { readFiles } from "./file_reader.ts";
 import type { Admission } from "./provider_state.ts";
 
 /** The first and the longest pause before a settlement is repeated, ms. */
@@ -164,20 +164,20 @@ export class Delivery {
   /** Makes the request, or returns why it cannot be made now. */
   async #attempt(provider: Provider, step: "send" | "search", memory: FileMemory): Promise<Answer | Result> {
     // A search carries no files.
-    const carried = step === "send" ? this.#open.emails.map(({ email }) => email) : [];
-    const bytes = carried.reduce((sum, email) => sum + fileBytes(email), 0);
+    const bytes = step === "send" ? this.#open.emails.reduce((sum, one) => sum + fileBytes(one.email), 0) : 0;
     const texts = this.#batch.emails.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
-    const encoded = carried.reduce((sum, email) => sum + encodedFileBytes(email), texts);
     const { providerTimeoutMs } = this.#context.settings;
     const leaseMs = this.#batch.leaseEndsAtMs - this.#batch.nowMs;
-    const { timeoutMs, needMs } = requestTimes(encoded, { providerTimeoutMs, leaseMs });
+    // Files travel in base64.
+    const { timeoutMs, needMs } = requestTimes(texts + (4 / 3) * bytes, { providerTimeoutMs, leaseMs });
     const free = bytes === 0 ? () => {} : await memory.take(bytes, leaseMs - needMs);
     if (free === undefined) return untouched;
     try {
-      const files = bytes === 0 ? noFiles : await readFiles(this.#context.consumer, this.#open.emails);
-      if (files.lost.size > 0) return { kind: "filesLost", ids: files.lost };
+      const { emails: open } = this.#open;
+      const read = bytes === 0 ? undefined : await readFiles(this.#context.consumer, open);
+      if (read !== undefined && read.lost.size > 0) return { kind: "filesLost", ids: read.lost };
       if (!outlasts(this.#claim, leaseMs, needMs)) return untouched;
-      return await this.#request(provider, step, files, timeoutMs);
+      return await this.#request(provider, step, read?.emails ?? open, timeoutMs);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
       this.#context.log.warn("files-unread", { ...this.#about, reason: error.message });
@@ -190,15 +190,11 @@ export class Delivery {
   async #request(
     provider: Provider,
     request: "send" | "search",
-    { contents }: BatchFiles,
+    emails: readonly OutgoingEmail[],
     timeoutMs: number,
   ): Promise<Answer> {
     const { log, observer } = this.#context;
     const { id, context } = this.#open;
-    const emails = this.#open.emails.map((one) => {
-      const files = contents.get(one.id);
-      return files === undefined ? one : { ...one, files };
-    });
     const outgoing = { batchId: id, context, emails };
     const startMs = performance.now();
     const signal = AbortSignal.timeout(timeoutMs);

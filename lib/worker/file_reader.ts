@@ -1,34 +1,30 @@
 // Reads the files of a batch from the store, and checks their digests.
 
-import { hasFiles } from "../email/email.ts";
 import type { Attachment } from "../email/fields.ts";
 import type { DecodedEmail } from "../policy/batch.ts";
+import type { OutgoingEmail } from "../providers/provider.ts";
 import type { Consumer } from "../queue/contract.ts";
 
-export interface BatchFiles {
-  /** By id of the email, in the order of its attachments. */
-  readonly contents: ReadonlyMap<string, readonly Uint8Array[]>;
-  /** Ids of emails whose files are missing or damaged. */
-  readonly lost: ReadonlySet<string>;
-}
-
-export const noFiles: BatchFiles = { contents: new Map(), lost: new Set() };
-
-/** Rejects with `StoreUnavailable` if the store did not answer. */
+/**
+ * Rejects with `StoreUnavailable` if the store did not answer.
+ * @returns the emails with their files; `lost`: ids of emails whose files are missing or damaged
+ */
 export async function readFiles(
   consumer: Pick<Consumer, "readFiles">,
   emails: readonly DecodedEmail[],
-): Promise<BatchFiles> {
-  const contents = new Map<string, readonly Uint8Array[]>();
+): Promise<{ readonly emails: readonly OutgoingEmail[]; readonly lost: ReadonlySet<string> }> {
   const lost = new Set<string>();
-  const read = async ({ id, email }: DecodedEmail) => {
-    const bytes = await consumer.readFiles(id);
-    const files = bytes && cut(bytes, email.attachments ?? []);
-    if (files === undefined) lost.add(id);
-    else contents.set(id, files);
+  const read = async (one: DecodedEmail): Promise<OutgoingEmail> => {
+    const { attachments = [] } = one.email;
+    if (attachments.length === 0) return one;
+    const bytes = await consumer.readFiles(one.id);
+    const files = bytes && cut(bytes, attachments);
+    if (files !== undefined) return { ...one, files };
+    lost.add(one.id);
+    return one;
   };
-  await Promise.all(emails.filter(({ email }) => hasFiles(email)).map(read));
-  return { contents, lost };
+  const whole = await Promise.all(emails.map(read));
+  return { emails: whole, lost };
 }
 
 /** Cuts concatenated contents into files; undefined if a size or digest does not match. */

@@ -48,11 +48,11 @@ export const wholeEmailVariants: readonly Variant[] = [
     patches: [
       {
         file: "lib/worker/file_reader.ts",
-        from: "  return { contents, lost };",
+        from: "  return { emails: whole, lost };",
         to: [
-          "  const [a, b] = [...contents].filter(([, files]) => files.length === 1);",
-          "  if (b !== undefined) contents.set(a[0], b[1]).set(b[0], a[1]);",
-          "  return { contents, lost };",
+          "  const [a, b] = whole.filter(({ files }) => files?.length === 1);",
+          "  if (b !== undefined) [a.files, b.files] = [b.files, a.files];",
+          "  return { emails: whole, lost };",
         ].join("\n"),
       },
     ],

@@ -257,5 +257,5 @@ test("sandbox: an email with files has the same bytes every time it is composed"
 
 test("sandbox: an email without its files is not composed", async () => {
   const { files: _, ...one } = withFiles({}, [{ content: bytes(10) }]);
-  expect(composeEml(one, "batch")).rejects.toThrow("without its files");
+  expect(composeEml(one, "batch")).rejects.toThrow("files of an email are missing");
 });

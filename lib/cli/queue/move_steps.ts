@@ -1,7 +1,8 @@
 // The steps of a move from one queue to another: keys, then dead letters, then the wait for the rest. Each can be
 // interrupted at any point, and repeated.
 
-import { decodeEmail, type Email, hasNewField } from "../../email/email.ts";
+import { decodeEmail, hasNewField } from "../../email/email.ts";
+import { ifReadable } from "../../policy/batch.ts";
 import {
   type Admin,
   type DeadLetter,
@@ -162,20 +163,12 @@ async function readLetter(source: QueueSession, id: string): Promise<DeadLetter 
   const stored = await ask(source, (admin) => admin.show(id));
   if (stored?.state !== "dead") return undefined;
   const { text = "", submittedAtMs = 0, atMs: diedAtMs = 0, history } = stored;
-  const email = decodeOrNothing(text);
+  const email = ifReadable(() => decodeEmail(text));
   // A letter that cannot be decoded is moved unchanged, with any files that it has.
   const mayHaveFiles = email === undefined || email.attachments !== undefined;
   const contents = mayHaveFiles ? await ask(source, (admin) => admin.readFiles(id)) : undefined;
   const isNew = email === undefined || hasNewField(email);
   return { id, text, submittedAtMs, diedAtMs, history, isNew, ...(contents && { contents }) };
-}
-
-function decodeOrNothing(text: string): Email | undefined {
-  try {
-    return decodeEmail(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Deletes letters at the source that the target has. @returns how many have left the source */

@@ -3,8 +3,7 @@
 import MailComposer from "nodemailer/lib/mail-composer";
 import { encodeWord, foldLines } from "nodemailer/lib/mime-funcs";
 import { formatMailbox } from "../../email/address.ts";
-import type { Attachment } from "../../email/fields.ts";
-import type { OutgoingEmail } from "../provider.ts";
+import { attachedFiles, type OutgoingEmail } from "../provider.ts";
 
 /** Length to which header lines are folded, and of an encoded word that fits into such a line, octets. */
 const foldMax = 76;
@@ -15,16 +14,14 @@ const encodedWordMax = 52;
  * @param one its id is a UUIDv7, whose timestamp becomes the email's date
  */
 export async function composeEml(one: OutgoingEmail, batchId: string): Promise<Buffer> {
-  const { id, email, files = [] } = one;
-  const { attachments = [] } = email;
-  if (attachments.length !== files.length) throw new Error("an email without its files cannot be delivered");
+  const { id, email } = one;
   const composer = new MailComposer({
     messageId: `<${id}@reliable-email.invalid>`,
     // The first 48 bits of a UUIDv7 are Unix ms (RFC 9562, 5.7).
     date: new Date(Number.parseInt(id.replace("-", "").slice(0, 12), 16)),
     text: withCrlf(email.body),
     ...(email.html !== undefined && { html: withCrlf(email.html) }),
-    attachments: attachments.map((attachment, i) => partOf(attachment, files[i]!)),
+    attachments: attachedFiles(one).map(partOf),
     newline: "win",
     // An email's author cannot know its id, so no text contains the boundary.
     baseBoundary: id,
@@ -53,7 +50,7 @@ function headersOf({ email, id }: OutgoingEmail, batchId: string): string[] {
   return [...lines.map((line) => foldLines(line, foldMax)), ...headers.map((pair) => pair.join(": "))];
 }
 
-function partOf({ filename, content_type, content_id }: Attachment, content: Uint8Array) {
+function partOf({ filename, content_type, content_id, content }: ReturnType<typeof attachedFiles>[number]) {
   return {
     filename,
     content: Buffer.from(content.buffer, content.byteOffset, content.byteLength),
