@@ -49,7 +49,7 @@ export function filenameFault(filename: string): string | undefined {
   if (Buffer.byteLength(filename) > filenameMax) return `is over ${filenameMax} bytes`;
   const extension = extensionOf(filename);
   return forbiddenExtensions.has(extension)
-    ? `has an extension that providers do not send: .${extension}`
+    ? `has an extension that providers refuse: .${extension}`
     : undefined;
 }
 

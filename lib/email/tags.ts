@@ -11,7 +11,7 @@ const reserved = /^(?:email_id|batch_id)$/i;
 
 /** Why a provider or this service refuses a tag; undefined if none does. */
 export function tagFault([name, value]: Pair): string | undefined {
-  if (!namePattern.test(name)) return "has a name that is not 1 to 20 of A-Z a-z 0-9 _ -";
+  if (!namePattern.test(name)) return "has a name that is not 1 to 20 characters of A-Z a-z 0-9 _ -";
   if (reserved.test(name)) return "is reserved";
-  return valuePattern.test(value) ? undefined : "is not 1 to 80 of A-Z a-z 0-9 _ -";
+  return valuePattern.test(value) ? undefined : "is not 1 to 80 characters of A-Z a-z 0-9 _ -";
 }

@@ -193,10 +193,7 @@ export class Handler {
       case "conflict":
         return refuse(400, "Idempotency-Key: belongs to another email");
       case "filesFull":
-        return this.#fail([
-          busy,
-          "the files of all emails in the queue would be over MAX_ATTACHMENT_BACKLOG",
-        ]);
+        return this.#fail([busy, "the files in the queue would exceed MAX_ATTACHMENT_BACKLOG"]);
       case "busy":
         return this.#fail(failures.storeBusy);
       case "failed":

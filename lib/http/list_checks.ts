@@ -24,7 +24,7 @@ export const recipientsMax = 50;
 /** Most characters of a name in a message. */
 const shownMax = 100;
 
-const contentIdFault = "is not 1 to 127 of A-Z a-z 0-9 . _ @ + -";
+const contentIdFault = "is not 1 to 127 characters of A-Z a-z 0-9 . _ @ + -";
 
 /** @param others the recipients in the fields before this one */
 export function checkAddresses(
@@ -38,12 +38,12 @@ export function checkAddresses(
     const address = textOf(item, place, report);
     if (!address) continue;
     const isRepeated = [...others, ...addresses].some((one) => sameAddress(one, address));
-    const fault = isRepeated ? "is a recipient already" : recipientFault(address);
+    const fault = isRepeated ? "is already a recipient" : recipientFault(address);
     if (fault !== undefined) report(place, fault);
     addresses.push(address);
   }
   if (addresses.length > 0 && others.length + addresses.length > recipientsMax)
-    report("", `makes over ${recipientsMax} recipients, with those of the fields before it`);
+    report("", `has too many addresses: to, cc and bcc have at most ${recipientsMax} together`);
   return addresses;
 }
 
@@ -126,7 +126,7 @@ function checkFilename({ filename }: GivenFile, report: Report): string {
 function checkContent({ content, isPart }: GivenFile, report: Report): Uint8Array {
   if ("fault" in content) report("content", content.fault);
   else if (content.length > 0) return content;
-  else report("content", isPart ? "is empty" : "is required, and not empty");
+  else report("content", isPart ? "is empty" : "is missing or empty");
   return new Uint8Array(0);
 }
 

@@ -90,7 +90,7 @@ export function checkSubmission(
   if (message === "" && files !== undefined) given.attachments = files.map(attachmentOf);
   const bytes = message === "" && mayBeLarge(given) ? emailBytes(given) : 0;
   if (bytes > emailBytesMax) {
-    const hint = files === undefined ? "" : ": a file counts as long as its base64";
+    const hint = files === undefined ? "" : ": files count in base64";
     message = `the email has ${bytes} bytes, over ${emailBytesMax}${hint}`;
   }
   if (message !== "") return { ok: false, message };

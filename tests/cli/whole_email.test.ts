@@ -148,7 +148,7 @@ describe.each([
     const { code, stdout, stderr } = await attachmentOf(env, id, "2");
     expect({ code, stderr }).toEqual({
       code: 1,
-      stderr: `Attachment 2 of ${id} is damaged: it is not what was submitted\n`,
+      stderr: `Attachment 2 of ${id} is damaged: its SHA-256 is not that of the submitted file\n`,
     });
     expect(stdout.equals(altered[1]!)).toBe(true);
   });

@@ -284,7 +284,7 @@ describe("multipart", () => {
       const head = (name: string) => `Content-Disposition: form-data; name="${name}"; ${parameter}`;
       expect(multipart(part(head("to"), "a") + end)).toEqual(fields({}, { to: "is a file" }));
       const bytes = latin1(part(`${head("x")}\r\nContent-Type: image/png`, "\x89PNG\xff") + end);
-      const fault = 'is a file named "x", not attachment, attachments or inline';
+      const fault = 'is a file under the unknown name "x": name it attachment or inline';
       expect(multipart(bytes)).toEqual(fields({ attachments: [{ fault }] }));
     }
   });

@@ -161,7 +161,7 @@ test("submit: files for which the queue has no room are refused as busy, and rep
     500,
     refusal("the service is busy: try again later"),
   ]);
-  const reason = "the files of all emails in the queue would be over MAX_ATTACHMENT_BACKLOG";
+  const reason = "the files in the queue would exceed MAX_ATTACHMENT_BACKLOG";
   expect(lines).toEqual([["submission-failed", { count: 1, reason }]]);
 });
 

@@ -318,7 +318,7 @@ test("multipart: a backslash escapes only a quote and a backslash", () => {
   expect(nameOf("\"a.txt\"; filename*=UTF-8'en'%e2%82%ac.txt")).toBe("€.txt");
   expect(nameOf("\"a.txt\"; filename*=utf-8''")).toBe("attachments[0].filename: is required");
   for (const name of ["iso-8859-1''%e9.txt", "utf-8''%e9.txt", "utf-8''%4.txt", "a.txt"])
-    expect(nameOf(`"a.txt"; filename*=${name}`)).toBe("attachments[0].filename: is not in UTF-8");
+    expect(nameOf(`"a.txt"; filename*=${name}`)).toBe("attachments[0].filename: is not valid UTF-8");
 });
 
 test("multipart: a name that ends in a backslash, as browsers of long ago wrote the path of a folder, is refused", () => {

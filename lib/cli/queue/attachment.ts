@@ -22,13 +22,13 @@ export async function printAttachment(
   const contents = await admin.readFiles(id);
   if (contents === undefined) {
     const now = await stateOf(admin, id);
-    throw fail(isGone(now) ? goneTexts[now] : "has lost its attachments: the store has none of it");
+    throw fail(isGone(now) ? goneTexts[now] : "has lost its attachments: they are missing from the store");
   }
   const start = attachments.slice(0, number - 1).reduce((sum, { size }) => sum + size, 0);
   const content = contents.subarray(start, start + wanted.size);
   printBytes(content);
   if (Bun.SHA256.hash(content, "hex") === wanted.sha256) return 0;
-  complain(`Attachment ${number} of ${id} is damaged: it is not what was submitted`);
+  complain(`Attachment ${number} of ${id} is damaged: its SHA-256 is not that of the submitted file`);
   return 1;
 }
 

@@ -15,7 +15,7 @@ export const deleteCommand = defineCommand({
   summary: "deletes emails that are in no batch, permanently",
   words: "<id>...|--all-dead",
   about:
-    "Deletes emails that are scheduled, waiting, retrying or dead. That is how a scheduled email is canceled. Only their ids are kept, for a while. An email in a batch cannot be altered, so it is left alone and reported.",
+    "Deletes emails that are scheduled, waiting, retrying or dead. Deleting a scheduled email cancels it. Only their ids are kept, for a while. An email in a batch cannot be altered, so it is left alone and reported.",
   options: {
     "all-dead": flag("all letters that are dead when the command begins; asks first"),
     yes: flag("does not ask"),

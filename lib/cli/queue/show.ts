@@ -26,7 +26,7 @@ The content of a sent email is not kept; its record is kept for RETAIN.`,
     attachment: {
       type: "string",
       placeholder: "n",
-      help: "writes only the content of attachment n, to a stdout that is not a terminal: add > FILE",
+      help: "writes only the content of attachment n to stdout, which must not be a terminal: add > FILE",
     },
     json: jsonFlag,
   },

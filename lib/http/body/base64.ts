@@ -17,7 +17,7 @@ export function decodeBase64(text: string): Given<Uint8Array> {
 
 function hintAt(text: string): string {
   if (/^\s*data:/i.test(text)) return ": leave out the prefix data:…;base64,";
-  if (/[-_]/.test(text)) return ": it has - or _ of the URL-safe alphabet instead of + and /";
-  if (/[ \t\f]/.test(text)) return ": it has a blank";
-  return /^[A-Za-z0-9+/\r\n]*$/.test(text) ? ": it is cut off or has no padding" : "";
+  if (/[-_]/.test(text)) return ": it uses - or _ of the URL-safe alphabet instead of + and /";
+  if (/[ \t\f]/.test(text)) return ": it contains a space";
+  return /^[A-Za-z0-9+/\r\n]*$/.test(text) ? ": it is cut off or lacks padding" : "";
 }

@@ -34,12 +34,12 @@ export function formField(name: string): FormField | undefined {
     case "bcc":
       return isListed
         ? { kind: "address", name: base }
-        : { kind: "malformed", name: base, fault: `is named neither ${base}, ${base}[] nor ${base}[0]` };
+        : { kind: "malformed", name: base, fault: `must be named ${base}, ${base}[] or ${base}[0]` };
     case "headers":
     case "tags":
       return brackets.endsWith("]")
         ? { kind: "pair", name: base, key: brackets.slice(1, -1) }
-        : { kind: "malformed", name: base, fault: `is not named ${base}[…], with a name in the brackets` };
+        : { kind: "malformed", name: base, fault: `must be named ${base}[NAME]` };
     case "attachment":
     case "attachments":
     case "inline":
@@ -48,7 +48,7 @@ export function formField(name: string): FormField | undefined {
         : {
             kind: "malformed",
             name: "attachments",
-            fault: `is named neither ${base}, ${base}[] nor ${base}[0]`,
+            fault: `must be named ${base}, ${base}[] or ${base}[0]`,
           };
     default:
       return undefined;
@@ -92,7 +92,7 @@ export function addFile(given: SubmittedFields, { name, ...file }: FilePart): vo
   else if (field === undefined) {
     const shown = name.length > shownMax ? `${name.slice(0, shownMax)}…` : name;
     addItem(given, "attachments", {
-      fault: `is a file named ${JSON.stringify(shown)}, not attachment, attachments or inline`,
+      fault: `is a file under the unknown name ${JSON.stringify(shown)}: name it attachment or inline`,
     });
   } else {
     const inline = field.isInline ? { isInline: true as const } : {};

@@ -38,7 +38,7 @@ export function readJson(bytes: Uint8Array, fields: SubmittedFields): string | u
       else addField(fields, key, "", "is not a string");
     } else if (isListName(key)) addList(fields, key, value, json);
     else if (isFormNameOfFiles(key) && value !== null && value !== "")
-      fields.faults.attachments = `are named attachments in JSON, not ${key}`;
+      fields.faults.attachments = `must be named attachments in JSON, not ${key}`;
   }
   return undefined;
 }

@@ -84,7 +84,7 @@ function filenameOf({ parameters }: HeaderValue): Given<string> | undefined {
   } catch {
     // It is not valid UTF-8, or has a percent sign without two digits.
   }
-  return { fault: "is not in UTF-8" };
+  return { fault: "is not valid UTF-8" };
 }
 
 /** The headers of a part by name in lower case. Undefined if one is malformed or given twice. */
