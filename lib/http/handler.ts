@@ -8,7 +8,7 @@ import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
 import { type BodyReader, bodyReader, readingBytes, readBody } from "./body/body.ts";
-import { type Arrival, defaultLimits, type Upload, Uploads } from "./body/upload.ts";
+import { type Arrival, defaultLimits, ownTurn, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules, type SubmissionResult } from "./submission.ts";
 
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
@@ -39,6 +39,9 @@ export interface Load {
 
 /** From this length on, the memory that a body and its email take is worth the time to look after it. */
 const largeBytes = 16_384;
+
+/** To read a body of this size or more takes milliseconds: others are served between two of them. */
+const ownTurnBytes = 1024 * 1024;
 
 const busy = "the service is busy: try again later";
 
@@ -119,6 +122,7 @@ export class Handler {
       await upload.read(request);
       const body = upload.take() ?? (await upload.wait());
       const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
+      if (body.length > ownTurnBytes) await ownTurn();
       const submission = this.#prepare(request, read, body, upload);
       const response =
         submission instanceof Response

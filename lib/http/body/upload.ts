@@ -249,6 +249,14 @@ function resized(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<Array
   return new Uint8Array(bytes.buffer.transfer(size));
 }
 
+let lastOwnTurn = Promise.resolve();
+
+/** Resolves in a turn of the event loop that nobody else has who called this. */
+export function ownTurn(): Promise<void> {
+  lastOwnTurn = lastOwnTurn.then(nextTurn);
+  return lastOwnTurn;
+}
+
 let turn: Promise<void> | undefined;
 
 /**
