@@ -86,6 +86,19 @@ export const wholeEmailVariants: readonly Variant[] = [
     caughtAs: /sent before their time/,
   },
   {
+    name: "claims a scheduled email early",
+    store: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/producer.ts",
+        from: "sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];",
+        to: "[anyProvider, atMs];",
+      },
+    ],
+    under: largeBatches,
+    caughtAs: /sent before their time/,
+  },
+  {
     name: "lets the files of stored emails expire",
     store: "redis",
     patches: [
@@ -124,6 +137,19 @@ export const wholeEmailVariants: readonly Variant[] = [
         file: "lib/queue/redis/scripts/submit.lua",
         from: "is_ahead and scheduled or new and new_due or due",
         to: "is_ahead and scheduled or due",
+      },
+    ],
+    under: { ...largeBatches, previousWorkers: 1 },
+    caughtAs: differs,
+  },
+  {
+    name: "gives whole emails to a worker of the adjacent release",
+    store: "embedded",
+    patches: [
+      {
+        file: "lib/queue/sqlite/producer.ts",
+        from: "return isNew || files !== undefined",
+        to: "return files !== undefined",
       },
     ],
     under: { ...largeBatches, previousWorkers: 1 },
