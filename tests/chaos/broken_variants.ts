@@ -42,19 +42,25 @@ const sources = [
   "bunfig.toml",
 ];
 
+/** The changed files by their paths. Throws if one does not contain a `from` exactly once. */
+export function applyPatches(patches: readonly Patch[]): Map<string, string> {
+  const texts = new Map<string, string>();
+  for (const { file, from, to } of patches) {
+    const [before, after, ...more] = (texts.get(file) ?? readFileSync(join(root, file), "utf8")).split(from);
+    if (before === undefined || after === undefined || more.length > 0) {
+      throw new Error(`${file} does not contain this exactly once: ${from}`);
+    }
+    texts.set(file, before + to + after);
+  }
+  return texts;
+}
+
 /** Creates the copy in `folder`. Throws if the sources do not contain each `from` exactly once. */
 export function breakInto(folder: string, { patches }: Pick<Variant, "patches">): string {
   mkdirSync(folder, { recursive: true });
   for (const name of sources) cpSync(join(root, name), join(folder, name), { recursive: true });
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-  for (const { file, from, to } of patches) {
-    const path = join(folder, file);
-    const [before, after, ...more] = readFileSync(path, "utf8").split(from);
-    if (before === undefined || after === undefined || more.length > 0) {
-      throw new Error(`${file} does not contain this exactly once: ${from}`);
-    }
-    writeFileSync(path, before + to + after);
-  }
+  for (const [file, text] of applyPatches(patches)) writeFileSync(join(folder, file), text);
   return folder;
 }
 

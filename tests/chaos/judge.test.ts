@@ -12,6 +12,7 @@ import { scenarios } from "../../chaos/scenarios.ts";
 import { describeStuck } from "../../chaos/stuck.ts";
 import { failuresOf, serverDescriptorsMax, serverMemoryMaxMiB, type Seen } from "../../chaos/result.ts";
 import { arrivalOf } from "./arrivals.ts";
+import { applyPatches, variants } from "./broken_variants.ts";
 
 const seed = 3;
 const emails = { seed };
@@ -338,4 +339,8 @@ describe("recovery", () => {
     expect(maxMs).toBeGreaterThanOrEqual(270);
     expect(maxMs).toBeLessThanOrEqual(310);
   });
+});
+
+test.each(variants)("the sources have what is broken in one that $name ($store)", ({ patches }) => {
+  expect(applyPatches(patches).size).toBe(new Set(patches.map(({ file }) => file)).size);
 });
