@@ -5,6 +5,9 @@ import { domainToASCII } from "node:url";
 /** Longest address together with its name as written in a header, UTF-16 units (Postmark's limit). */
 export const mailboxMax = 255;
 
+const addressMax = 254;
+const notAddress = "is not an email address";
+
 // Postmark's published patterns, without the dots, which are checked as separators: atoms of the local part, and
 // labels of a domain name (with RFC 1123's rule that a label neither begins nor ends with a hyphen).
 const localPart = /^[a-z0-9!#$%&'`*+\-/=^_{}|~]+(?:\.[a-z0-9!#$%&'`*+\-/=^_{}|~]+)*$/i;
@@ -23,7 +26,7 @@ const special = /[()<>[\]:;@\\,."]/;
  */
 export function isAddress(text: string): boolean {
   const at = text.lastIndexOf("@");
-  if (at < 1 || at > 64 || text.length > 254) return false;
+  if (at < 1 || at > 64 || text.length > addressMax) return false;
   const domain = text.slice(at + 1);
   if (!localPart.test(text.slice(0, at)) || !domainName.test(domain)) return false;
   return /[^0-9]/.test(domain.slice(domain.lastIndexOf(".") + 1));
@@ -33,15 +36,15 @@ export function isAddress(text: string): boolean {
 export function addressFault(text: string): string {
   const at = text.lastIndexOf("@");
   const domain = text.slice(at + 1);
+  // The conversion takes quadratic time: a megabyte of combining marks would stop the event loop for minutes.
+  if (text.length > addressMax) return notAddress;
   const ascii = domainToASCII(domain);
   // The conversion may drop what is no letter, digit or mark, and would then propose another domain.
   const isForeign =
     !/[^\p{L}\p{M}\p{N}.-]/u.test(domain) &&
     ascii !== domain.toLowerCase() &&
     isAddress(text.slice(0, at + 1) + ascii);
-  return isForeign
-    ? `is not an email address: its domain must be in punycode, ${ascii}`
-    : "is not an email address";
+  return isForeign ? `${notAddress}: its domain must be in punycode, ${ascii}` : notAddress;
 }
 
 /** Whether two addresses are one mailbox: domains match in any case, local parts exactly (RFC 5321, 2.4). */

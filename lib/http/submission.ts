@@ -171,7 +171,9 @@ function faultOf(
   }
   const address =
     field.nameOf && (given[field.nameOf] ?? (field.nameOf === "from" ? defaultFrom : undefined));
-  const isTooLong = address !== undefined && formatMailbox(address, value).length > mailboxMax;
+  // A name of megabytes is not formatted.
+  const isTooLong =
+    address !== undefined && (value.length > mailboxMax || formatMailbox(address, value).length > mailboxMax);
   return isTooLong ? `with its address is over ${mailboxMax} characters` : undefined;
 }
 

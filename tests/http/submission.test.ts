@@ -62,6 +62,11 @@ test("submission: body and html are limited to 5,000,000 bytes of UTF-8 each", (
   );
 });
 
+test("submission: a domain of half a million combining marks is refused without delay", () => {
+  const to = `ada@a${"\u0301\u0316".repeat(250_000)}.org`;
+  expect(message({ ...least, to })).toBe("to: is not an email address");
+});
+
 test("submission: an address with a non-ASCII domain is refused with a hint at its punycode", () => {
   const hint = "is not an email address: its domain must be in punycode, xn--mnchen-3ya.de";
   expect(message({ ...least, to: "ada@münchen.de", from: "me@MÜNCHEN.de" })).toBe(
