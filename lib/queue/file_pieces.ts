@@ -37,3 +37,23 @@ export function* piecesOf(files: readonly Uint8Array[]): Generator<Uint8Array> {
 function join(parts: readonly Uint8Array[]): Uint8Array {
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
+
+/**
+ * All files of an email, concatenated; undefined if they are not there.
+ * @param read a piece by its number, and the bytes of all files
+ */
+export async function joinPieces(
+  read: (number: number) => Promise<{ readonly content: Uint8Array; readonly bytes: number } | undefined>,
+): Promise<Uint8Array | undefined> {
+  let contents: Uint8Array | undefined;
+  let length = 0;
+  for (let number = 0; contents === undefined || length < contents.length; number += 1) {
+    const piece = await read(number);
+    // The email may have left meanwhile.
+    if (piece === undefined || length + piece.content.length > piece.bytes) return undefined;
+    contents ??= new Uint8Array(piece.bytes);
+    contents.set(piece.content, length);
+    length += piece.content.length;
+  }
+  return contents;
+}

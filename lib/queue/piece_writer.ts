@@ -2,9 +2,16 @@
 // so that a small file does not wait for large ones.
 
 import type { Log } from "../runtime/log.ts";
+import type { Submission, SubmitResult } from "./contract.ts";
 import { pieceBytesMax, piecesOf, sizeOf } from "./file_pieces.ts";
+import type { GroupCommit } from "./group_commit.ts";
 
-export type PieceFailure = { readonly kind: "busy" } | { readonly kind: "failed"; readonly reason: string };
+/** The store's answer to a submission while it lacks pieces of the email's files. */
+export interface PiecesMissing {
+  readonly kind: "piecesMissing";
+}
+
+type PieceFailure = Extract<SubmitResult, { kind: "busy" | "failed" }>;
 
 /** The result of writing one piece. */
 export type PieceWritten =
@@ -13,12 +20,17 @@ export type PieceWritten =
   | { readonly kind: "again"; readonly reason: string | undefined }
   | { readonly kind: "failed"; readonly reason: string };
 
-export interface PieceWriterOptions {
-  readonly log: Log;
+export interface PieceStore {
   /** Pause before a piece is written again, ms. */
   readonly againMs: number;
-  /** Writes a piece. Never rejects. @param number index of the piece, from 0 */
-  put(id: string, number: number, piece: Uint8Array): Promise<PieceWritten>;
+  /**
+   * Writes a piece. Never rejects.
+   * @param number    index of the piece, from 0
+   * @param bytesLeft of this piece and those after it
+   */
+  put(id: string, number: number, piece: Uint8Array, bytesLeft: number): Promise<PieceWritten>;
+  /** Removes the pieces of an email that was not stored. Otherwise they would expire. */
+  drop(id: string): void;
 }
 
 interface Upload {
@@ -33,7 +45,10 @@ interface Upload {
 }
 
 export class PieceWriter {
-  readonly #options: PieceWriterOptions;
+  readonly #store: PieceStore;
+  readonly #log: Log;
+  /** Submissions of which pieces are written, or are being written. */
+  readonly #begun = new Set<Submission>();
   readonly #open = new Set<Upload>();
   /** In order of their turns, without the one whose piece is being written. */
   readonly #waiting: Upload[] = [];
@@ -42,8 +57,40 @@ export class PieceWriter {
   #paceMs = 0;
   #trouble = "";
 
-  constructor(options: PieceWriterOptions) {
-    this.#options = options;
+  constructor(store: PieceStore, log: Log) {
+    this.#store = store;
+    this.#log = log;
+  }
+
+  /**
+   * Submits an email, and writes its files if the store asks for them: it need not if the key is known or the limit is
+   * reached. A failover may lose them before the email is stored; then they are written again.
+   */
+  async submit(
+    submission: Submission,
+    deadlineMs: number,
+    submit: GroupCommit<PiecesMissing>["submit"],
+  ): Promise<SubmitResult> {
+    const { id, files = [] } = submission;
+    try {
+      for (;;) {
+        const result = await submit(submission, deadlineMs);
+        if (result.kind !== "piecesMissing") {
+          if (result.kind === "stored" && result.id === id) this.#begun.delete(submission);
+          return result;
+        }
+        this.#begun.add(submission);
+        const failure = await this.#write(id, files, deadlineMs);
+        if (failure !== undefined) return failure;
+      }
+    } finally {
+      if (this.#begun.delete(submission)) this.#store.drop(id);
+    }
+  }
+
+  /** Whether the store has pieces of this submission, which another store would lack. */
+  hasBegun(submission: Submission): boolean {
+    return this.#begun.has(submission);
   }
 
   /**
@@ -63,7 +110,7 @@ export class PieceWriter {
    * Writes the files of an email; also again, if the store has lost some. Resolves by the deadline, to undefined if all
    * are written. Never rejects.
    */
-  write(id: string, files: readonly Uint8Array[], deadlineMs: number): Promise<PieceFailure | undefined> {
+  #write(id: string, files: readonly Uint8Array[], deadlineMs: number): Promise<PieceFailure | undefined> {
     if (this.isBusy(files, deadlineMs)) return Promise.resolve({ kind: "busy" });
     const { promise, resolve } = Promise.withResolvers<PieceFailure | undefined>();
     const late = () => upload.end({ kind: "failed", reason: this.#trouble || "no answer in time" });
@@ -108,7 +155,7 @@ export class PieceWriter {
     if (piece === undefined) return upload.end();
     while (!upload.isOver) {
       const beganMs = performance.now();
-      const written = await this.#options.put(upload.id, upload.number, piece);
+      const written = await this.#store.put(upload.id, upload.number, piece, upload.bytesLeft);
       if (written.kind === "failed") return upload.end(written);
       if (written.kind === "done") {
         this.#trouble = "";
@@ -118,13 +165,13 @@ export class PieceWriter {
         return upload.bytesLeft === 0 ? upload.end() : undefined;
       }
       if (written.reason !== undefined) this.#report(written.reason);
-      await Bun.sleep(this.#options.againMs);
+      await Bun.sleep(this.#store.againMs);
     }
   }
 
   /** Logs each kind of trouble once. */
   #report(reason: string): void {
-    if (reason !== this.#trouble) this.#options.log.warn("submission-delayed", { reason });
+    if (reason !== this.#trouble) this.#log.warn("submission-delayed", { reason });
     this.#trouble = reason;
   }
 }

@@ -17,7 +17,7 @@ import { countPieces, piecesKeptMs, piecesOf } from "../file_pieces.ts";
 import { readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { RedisConnection, type RedisStoreOptions, type ScriptArgument } from "./connection.ts";
 import { redisErrorText, shortfallText } from "./error_text.ts";
-import { readPieces } from "./piece_reader.ts";
+import { readFiles } from "./pieces.ts";
 import { FormatMismatch, foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -71,7 +71,7 @@ export class RedisAdmin implements Admin {
   }
 
   readFiles(id: string) {
-    return this.#judge(readPieces(this.#connection, id));
+    return this.#judge(readFiles(this.#connection, id));
   }
 
   async show(id: string) {
@@ -140,19 +140,12 @@ export class RedisAdmin implements Admin {
   async adopt(letters: readonly DeadLetter[]) {
     const args: (string | number)[] = [];
     for (const { id, submittedAtMs, diedAtMs, history, text, isNew, contents = noBytes } of letters) {
-      await this.#putPieces(id, contents);
+      for (const [number, piece] of [...piecesOf([contents])].entries())
+        await this.#ask(scripts.putPiece, id, number, piecesKeptMs, piece);
       args.push(id, submittedAtMs, diedAtMs, history, text, isNew ? 1 : 0);
       args.push(countPieces(contents.length), contents.length);
     }
     return this.#askDurably<AdoptAnswer[]>(scripts.adopt, ...args);
-  }
-
-  async #putPieces(id: string, contents: Uint8Array): Promise<void> {
-    let number = 0;
-    for (const piece of piecesOf([contents])) {
-      await this.#ask(scripts.putPiece, id, number, piecesKeptMs, piece);
-      number += 1;
-    }
   }
 
   health() {

@@ -16,7 +16,7 @@ import type {
 import { readClaim, readSettled, decodeStats, writeSettlement } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, type RedisStoreOptions } from "./connection.ts";
 import { redisErrorText } from "./error_text.ts";
-import { readPieces } from "./piece_reader.ts";
+import { readFiles } from "./pieces.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { type Script, scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -109,7 +109,7 @@ export class RedisConsumer implements Consumer {
     this.#files ??= new RedisConnection(this.#options, "files", replyTimeoutMs);
     const connection = this.#files;
     await connection.untilReady();
-    return this.#judge(connection, readPieces(connection, id));
+    return this.#judge(connection, readFiles(connection, id));
   }
 
   async settle(batch: Batch, settlement: Settlement) {

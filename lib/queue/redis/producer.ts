@@ -11,10 +11,11 @@ import {
   type SubmitResult,
 } from "../contract.ts";
 import { countPieces, sizeOf } from "../file_pieces.ts";
+import { type PiecesMissing, PieceWriter } from "../piece_writer.ts";
 import { decodeStats } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, silenceMs, type RedisStoreOptions } from "./connection.ts";
 import { isFinalRefusal, redisErrorText, shortfallText } from "./error_text.ts";
-import { RedisPieceWriter } from "./piece_writer.ts";
+import { RedisPieces } from "./pieces.ts";
 import { foreignFormat } from "./queue_format.ts";
 import { scripts } from "./scripts.ts";
 import { StoreWatch } from "./store_watch.ts";
@@ -41,14 +42,14 @@ export class RedisProducer implements Producer {
   readonly #connection: RedisConnection;
   readonly #store: StoreWatch;
   readonly #writer: GroupCommit<PiecesMissing>;
-  readonly #pieces: RedisPieceWriter;
-  /** Submissions whose files are written, or are being written, to this partition. */
-  readonly #staying = new Set<Submission>();
+  readonly #pieces: RedisPieces;
+  readonly #pieceWriter: PieceWriter;
 
   constructor(options: RedisProducerOptions) {
     this.#options = options;
     this.#connection = new RedisConnection(options, "server");
-    this.#pieces = new RedisPieceWriter(options);
+    this.#pieces = new RedisPieces(options);
+    this.#pieceWriter = new PieceWriter(this.#pieces, options.log);
     this.#writer = new GroupCommit<PiecesMissing>({
       emailsMax,
       charsMax,
@@ -56,7 +57,7 @@ export class RedisProducer implements Producer {
       readiness: () => this.#store.state,
       commit: (group) => this.#commit(group),
       handOver: (submission, deadlineMs) =>
-        this.#staying.has(submission) ? undefined : options.handOver?.(submission, deadlineMs),
+        this.#pieceWriter.hasBegun(submission) ? undefined : options.handOver?.(submission, deadlineMs),
       onGroup: options.onGroup,
       log: options.log,
     });
@@ -72,34 +73,13 @@ export class RedisProducer implements Producer {
     this.#connection.redis.on("close", this.#writer.flush);
   }
 
-  /**
-   * An email with files is submitted before they are written too: they need not be if its key is known or the limit is
-   * reached. A failover may lose them before the email is stored; then they are written again.
-   */
-  async submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
-    const { id, files = [] } = submission;
-    let isWritten = false;
-    try {
-      for (;;) {
-        const result = await this.#writer.submit(submission, deadlineMs);
-        if (result.kind !== "piecesMissing") {
-          if (result.kind === "stored" && result.id === id) isWritten = false;
-          return result;
-        }
-        isWritten = true;
-        this.#staying.add(submission);
-        const failure = await this.#pieces.write(id, files, deadlineMs);
-        if (failure !== undefined) return failure;
-      }
-    } finally {
-      this.#staying.delete(submission);
-      if (isWritten) this.#pieces.drop(id);
-    }
+  submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
+    return this.#pieceWriter.submit(submission, deadlineMs, this.#writer.submit);
   }
 
   /** Whether the store can be expected to take a submission, with its files, at once. */
   takes(submission: Submission, deadlineMs: number): boolean {
-    const isBusy = this.#pieces.isBusy(submission.files ?? [], deadlineMs);
+    const isBusy = this.#pieceWriter.isBusy(submission.files ?? [], deadlineMs);
     return !isBusy && this.#writer.takes(submission, deadlineMs);
   }
 
@@ -115,6 +95,7 @@ export class RedisProducer implements Producer {
   async close() {
     this.#store.stop();
     this.#writer.close();
+    this.#pieceWriter.close();
     this.#pieces.close();
     this.#connection.close();
   }
@@ -161,11 +142,6 @@ export class RedisProducer implements Producer {
     options.commandTimeout = commandTimeoutMs + extraMs;
     options.socketTimeout = silenceMs + extraMs;
   }
-}
-
-/** Pieces of an email's files are not there yet, or not any more. */
-interface PiecesMissing {
-  readonly kind: "piecesMissing";
 }
 
 /** What submit.lua has to know about new emails. */

@@ -84,12 +84,9 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     rememberKeys: (keys) => addWithRoom(JSON.stringify(keys).length, (db) => rememberKeys(db, keys)),
     async adopt(letters) {
       for (const { id, contents } of letters) {
-        const pieces = contents === undefined ? [] : piecesOf([contents]);
-        let number = 0;
-        for (const piece of pieces) {
+        const pieces = [...piecesOf(contents === undefined ? [] : [contents])];
+        for (const [number, piece] of pieces.entries())
           await addWithRoom(piece.length, (db) => putPiece(db, id, number, piece));
-          number += 1;
-        }
       }
       const bytes = letters.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
       return addWithRoom(bytes, (db) =>

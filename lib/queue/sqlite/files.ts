@@ -1,7 +1,7 @@
 // The files of emails in the embedded queue. Each piece is written in a transaction of its own, before the email; the
 // transaction that stores the email takes it out of the uploads, and a trigger deletes its pieces when it leaves.
 
-import { countPieces, piecesKeptMs } from "../file_pieces.ts";
+import { countPieces, joinPieces, piecesKeptMs } from "../file_pieces.ts";
 import type { SqliteConnection } from "./connection.ts";
 import type { Store } from "./store.ts";
 
@@ -33,22 +33,12 @@ export function dropPieces(db: SqliteConnection, id: string): void {
 }
 
 /** See `Consumer.readFiles`. */
-export async function readFiles(store: Store, id: string): Promise<Uint8Array | undefined> {
-  const place = await store.transact(
-    (db) => db.get<{ bytes: number | null }>`SELECT file_bytes AS bytes FROM places WHERE id = ${id}`,
+export function readFiles(store: Store, id: string): Promise<Uint8Array | undefined> {
+  return joinPieces((number) =>
+    store.transact(
+      (db) => db.get<{ content: Uint8Array; bytes: number }>`
+        SELECT content, file_bytes AS bytes FROM places JOIN file_pieces ON email = places.id
+        WHERE places.id = ${id} AND number = ${number}`,
+    ),
   );
-  if (typeof place?.bytes !== "number") return undefined;
-  const contents = new Uint8Array(place.bytes);
-  let length = 0;
-  for (let number = 0; number < countPieces(contents.length); number += 1) {
-    const piece = await store.transact(
-      (db) => db.get<{ content: Uint8Array }>`
-        SELECT content FROM file_pieces WHERE email = ${id} AND number = ${number}`,
-    );
-    // The email has left meanwhile.
-    if (piece === undefined) return undefined;
-    contents.set(piece.content, length);
-    length += piece.content.length;
-  }
-  return contents;
 }

@@ -9,7 +9,7 @@ import {
 } from "../contract.ts";
 import { sizeOf } from "../file_pieces.ts";
 import { GroupCommit } from "../group_commit.ts";
-import { PieceWriter } from "../piece_writer.ts";
+import { type PiecesMissing, PieceWriter } from "../piece_writer.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
 import { dropPieces, hasPieces, keepPieces, putPiece } from "./files.ts";
 import { addUse, expiryOf, usesOf } from "./keys.ts";
@@ -22,11 +22,6 @@ import { wake } from "./wakeup.ts";
 /** Most emails and UTF-16 units in a transaction: meanwhile no other process writes, and this one does nothing else. */
 const emailsMax = 256;
 const charsMax = 1024 * 1024;
-
-/** Pieces of an email's files are not there yet, or have expired. */
-interface PiecesMissing {
-  readonly kind: "piecesMissing";
-}
 
 export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Producer {
   const { folder, onGroup, log, filesMaxBytes = Infinity } = options;
@@ -48,15 +43,18 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
     onGroup,
     log,
   });
-  const pieces = new PieceWriter({
-    log,
-    againMs: busyPauseMs,
-    async put(id, number, piece) {
-      // Submissions get a turn after each piece.
-      await Bun.sleep(0);
-      return write(piece.length, (db) => putPiece(db, id, number, piece));
+  const pieces = new PieceWriter(
+    {
+      againMs: busyPauseMs,
+      async put(id, number, piece, bytesLeft) {
+        // Submissions get a turn after each piece.
+        await Bun.sleep(0);
+        return write(bytesLeft, (db) => putPiece(db, id, number, piece));
+      },
+      drop: (id) => void store.write((db) => dropPieces(db, id)).catch(() => {}),
     },
-  });
+    log,
+  );
   void store.opened.then(writer.flush);
   store.watch();
 
@@ -75,29 +73,8 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
     }
   }
 
-  /** Its files are written only if the store asks for them: its key may be known, or the limit reached. */
-  async function submit(submission: Submission, deadlineMs: number): Promise<SubmitResult> {
-    const { id, files = [] } = submission;
-    let isWritten = false;
-    try {
-      for (;;) {
-        const result = await writer.submit(submission, deadlineMs);
-        if (result.kind !== "piecesMissing") {
-          if (result.kind === "stored" && result.id === id) isWritten = false;
-          return result;
-        }
-        if (!store.hasRoomFor(sizeOf(files))) return { kind: "failed", reason: fullText };
-        isWritten = true;
-        const failure = await pieces.write(id, files, deadlineMs);
-        if (failure !== undefined) return failure;
-      }
-    } finally {
-      if (isWritten) store.write((db) => dropPieces(db, id)).catch(() => {});
-    }
-  }
-
   return {
-    submit,
+    submit: (submission, deadlineMs) => pieces.submit(submission, deadlineMs, writer.submit),
     stats: () => store.transact((db) => readStats(db, store.roomBytes())),
     health: () => store.health(),
     async close() {
