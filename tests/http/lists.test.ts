@@ -428,7 +428,22 @@ describe("files in JSON", () => {
     const text =
       '"attachments":[{"filename":"a","content":"YQ=="},{"filename":"a","content":"YQ==","content":"Yg=="}]';
     expect(messageOf(rawJsonOf(text))).toBe("attachments[1].content: is given twice");
+    const nested = `"attachments":[{"x":[{"content":1},{"content":[2,"]"]}],"filename":"a","content":"YQ=="}]`;
+    expect(messageOf(rawJsonOf(nested))).toBe("");
   });
+
+  test.each(["[[1],2]", "[]", "{}", '{"a":1,"a":2}', '"x"', "1", "[{}]"])(
+    "lists: a list given first as %s and then in another shape is given twice",
+    (first) => {
+      for (const [name, second] of [
+        ["tags", '{"a":"1"}'],
+        ["attachments", '[{"filename":"a","content":"YQ=="},{}]'],
+      ] as const)
+        expect(messageOf(rawJsonOf(`"${name}":${first},"${name}":${second}`))).toBe(
+          `${name}: is given twice`,
+        );
+    },
+  );
 
   test("lists: a file name of a million dots is refused without delay", () => {
     const filename = `a${".".repeat(1_000_000)}b`;

@@ -10,18 +10,22 @@ import {
   type SubmittedFields,
 } from "../submitted_fields.ts";
 import { decodeBase64 } from "./base64.ts";
-import { repeatedMembers } from "./json_members.ts";
+import { repeatedNames, scan } from "./json_members.ts";
 
 type Members = Readonly<Record<string, unknown>>;
+
+/** The text of a value, which shows members that were given twice. */
+interface Source {
+  readonly json: string;
+  /** A position before the value. */
+  readonly start: number;
+}
 
 const notText = { fault: "is not a string" };
 const twice = { fault: "is given twice" };
 
-/**
- * Adds a member of the outermost object.
- * @param json the whole body, which shows members that were given twice
- */
-export function addList(given: SubmittedFields, name: ListName, value: unknown, json: string): void {
+/** Adds a member of the outermost object. */
+export function addList(given: SubmittedFields, name: ListName, value: unknown, source: Source): void {
   const { values, faults } = given;
   if (values[name] !== undefined || faults[name] !== undefined) {
     faults[name] = twice.fault;
@@ -35,9 +39,9 @@ export function addList(given: SubmittedFields, name: ListName, value: unknown, 
       return addAddresses(given, name, typeof value === "string" ? [value] : value);
     case "headers":
     case "tags":
-      return addPairs(given, name, value, json);
+      return addPairs(given, name, value, source);
     case "attachments":
-      return addFiles(given, value, json);
+      return addFiles(given, value, source);
   }
 }
 
@@ -48,7 +52,12 @@ function addAddresses(given: SubmittedFields, name: "cc" | "bcc", value: unknown
   }
 }
 
-function addPairs(given: SubmittedFields, name: "headers" | "tags", value: unknown, json: string): void {
+function addPairs(
+  given: SubmittedFields,
+  name: "headers" | "tags",
+  value: unknown,
+  { json, start }: Source,
+): void {
   // PHP writes an empty map as an array.
   if (Array.isArray(value) && value.length === 0) return;
   if (!isObject(value)) {
@@ -58,21 +67,20 @@ function addPairs(given: SubmittedFields, name: "headers" | "tags", value: unkno
   const entries = Object.entries(value);
   if (hasTooMany(given, name, entries.length)) return;
   for (const [key, one] of entries) addItem(given, name, [key, textOf(one)]);
-  for (const { path, name: key } of repeatedMembers(json)) {
-    if (path.length === 1 && path[0] === name) addItem(given, name, [key, twice]);
-  }
+  for (const key of repeatedNames(json, start)) addItem(given, name, [key, twice]);
 }
 
-function addFiles(given: SubmittedFields, value: unknown, json: string): void {
+function addFiles(given: SubmittedFields, value: unknown, { json, start }: Source): void {
   if (!Array.isArray(value)) {
     given.faults.attachments = "is not an array of objects";
     return;
   }
   if (value.length === 0 || hasTooMany(given, "attachments", value.length)) return;
-  const repeated = repeatedMembers(json).filter(({ path }) => path[0] === "attachments" && path.length === 2);
+  const { parts } = scan(json, start);
   for (const [i, one] of value.entries()) {
-    const names = repeated.filter(({ path }) => path[1] === i).map(({ name }) => name);
-    addItem(given, "attachments", isObject(one) ? fileOf(one, names) : { fault: "is not an object" });
+    const part = parts[i];
+    const repeated = part === undefined ? [] : repeatedNames(json, part.start);
+    addItem(given, "attachments", isObject(one) ? fileOf(one, repeated) : { fault: "is not an object" });
   }
 }
 

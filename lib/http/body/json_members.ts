@@ -1,63 +1,80 @@
-// Finds members of nested JSON objects that are given twice, of which JSON.parse keeps only the last.
+// Finds the members of JSON objects in their text, since JSON.parse keeps only the last of two with the same name.
 
-/** A member's location: the names and indexes that lead to its object, outermost first, and its own name. */
-interface Member {
-  readonly path: readonly (string | number)[];
-  readonly name: string;
+/** Deepest nesting of an unknown field. */
+export const depthMax = 256;
+/** Most values in a body: parsed, each takes up to fifty times the memory of its text. */
+export const valuesMax = 65_536;
+
+/** A member of an object, or an item of an array. */
+interface Part {
+  /** The name as written, in its quotes; empty in an array. */
+  readonly quotedName: string;
+  /** A position before its value. */
+  readonly start: number;
 }
 
-/** An object or array that encloses the current position. */
-interface Container {
-  /** Names seen so far; undefined in an array. */
-  readonly names: Set<string> | undefined;
-  /** Name or index of the current value. */
-  at: string | number;
-  nameIsNext: boolean;
+/** An object or array, as far as its text was read: no further than one over the limits. */
+interface Scan {
+  readonly depth: number;
+  /** Most values that it can have. */
+  readonly values: number;
+  readonly parts: readonly Part[];
 }
 
 /**
- * The members whose name, however escaped, occurs earlier in the same object.
- * @param json valid JSON
+ * Reads the first object or array from a position on. Means nothing for text that is no JSON, which JSON.parse refuses.
  */
-export function repeatedMembers(json: string): Member[] {
-  const repeated: Member[] = [];
-  const around: Container[] = [];
-  for (let i = 0; i < json.length; i++) {
-    const inner = around.at(-1);
-    switch (json.charCodeAt(i)) {
+export function scan(json: string, start = 0): Scan {
+  const parts: Part[] = [];
+  let depth = 0;
+  let values = 1;
+  let isArray = false;
+  let nameIsNext = false;
+  const begin = (position: number) => {
+    nameIsNext = depth === 1 && !isArray;
+    if (depth === 1 && isArray) parts.push({ quotedName: "", start: position + 1 });
+  };
+  for (let i = start; i < json.length && depth <= depthMax && values <= valuesMax; i++) {
+    const code = json.charCodeAt(i);
+    switch (code) {
       case 0x7b: // {
-        around.push({ names: new Set(), at: "", nameIsNext: true });
-        break;
       case 0x5b: // [
-        around.push({ names: undefined, at: 0, nameIsNext: false });
+        depth++;
+        values++;
+        if (depth === 1) isArray = code === 0x5b;
+        begin(i);
         break;
       case 0x7d: // }
       case 0x5d: // ]
-        around.pop();
+        depth--;
+        if (depth === 0) return { depth, values, parts };
         break;
       case 0x2c: // ,
-        if (typeof inner?.at === "number") inner.at += 1;
-        else if (inner) inner.nameIsNext = true;
+        values++;
+        begin(i);
         break;
       case 0x22: {
         const end = closingQuote(json, i);
-        if (inner?.nameIsNext) {
-          const name: string = JSON.parse(json.slice(i, end + 1));
-          if (inner.names?.has(name)) repeated.push({ path: around.slice(0, -1).map(({ at }) => at), name });
-          inner.names?.add(name);
-          inner.at = name;
-          inner.nameIsNext = false;
-        }
+        if (nameIsNext) parts.push({ quotedName: json.slice(i, end + 1), start: end + 1 });
+        nameIsNext = false;
         i = end;
         break;
       }
     }
   }
-  return repeated;
+  return { depth, values, parts };
+}
+
+/** The names, however escaped, that an object has given before. @param start a position before the object */
+export function repeatedNames(json: string, start: number): string[] {
+  const seen = new Set<string>();
+  const named = scan(json, start).parts.filter(({ quotedName }) => quotedName !== "");
+  const names = named.map(({ quotedName }): string => JSON.parse(quotedName));
+  return names.filter((name) => seen.size === seen.add(name).size);
 }
 
 /** Where the string that opens at `start` ends: at the first quote after an even number of backslashes. */
-export function closingQuote(json: string, start: number): number {
+function closingQuote(json: string, start: number): number {
   let end = json.indexOf('"', start + 1);
   for (; end !== -1; end = json.indexOf('"', end + 1)) {
     let slashes = 0;
