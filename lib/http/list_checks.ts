@@ -50,7 +50,7 @@ export function checkAddresses(
 function recipientFault(text: string): string | undefined {
   if (isAddress(text)) return undefined;
   return /[,;<]/.test(text)
-    ? "is not one address without a name; repeat the field for several"
+    ? "must be one address without a name; repeat the field for several"
     : addressFault(text);
 }
 

@@ -89,7 +89,7 @@ describe("recipients", () => {
     expect(emailOf(formOf(["cc", ""], ["bcc[]", " "]))).toEqual(without);
   });
 
-  const hint = "is not one address without a name; repeat the field for several";
+  const hint = "must be one address without a name; repeat the field for several";
 
   test.each([
     [{ cc: "ada" }, "cc: is not an email address"],

@@ -31,7 +31,7 @@ export const stateMeanings: Readonly<Record<EmailState, string>> = {
   "in-doubt": "a provider may have accepted it: the service is finding out",
   sent: "accepted by a provider; the record is kept for a while",
   dead: "given up, and kept until it is retried or deleted",
-  deleted: "deleted: nothing of it is kept",
+  deleted: "nothing of it is kept",
 };
 
 export const listedStates = Object.keys(stateMeanings).filter(
