@@ -17,6 +17,10 @@ testPage("docs/getting-started.md", async (page, machine) => {
   const file = (await dev.shows(/→ \S+\.eml/)).slice(2);
   expect(file).toContain(`data/outbox/${id}.`);
   expect(await run(`cat ${file}`)).toContain("jane@example.org");
+  const [, later = ""] = answer.exec(await run(page.next("curl -F subject=Later")))!;
+  expect(await run(page.next("npm run -s cli -- queue list scheduled"))).toContain(later);
+  const cancel = page.next("npm run -s cli -- queue delete").replace("ID", later);
+  expect(await run(cancel)).toStartWith("1 email deleted");
   dev.interrupt();
   expect(await dev.exited).toBe(0);
 
