@@ -11,7 +11,7 @@ import type { StoredEmail } from "../../lib/queue/contract.ts";
 import type { Attachment } from "../../lib/email/fields.ts";
 import type { EmailDetails, FileRow, Labeled } from "./protocol.ts";
 
-/** Fields that the page shows in its heading, or in a part of its own. */
+/** Fields that the page shows in its heading or in separate sections. */
 const shownElsewhere = ["state", "subject", "attachments"];
 
 export function detailsOf(stored: StoredEmail): EmailDetails {
@@ -43,7 +43,7 @@ export function detailsOf(stored: StoredEmail): EmailDetails {
   };
 }
 
-/** The files of an email whose contents the queue has. */
+/** The files of an email whose contents are still in the queue; none once it is sent or deleted. */
 export function attachmentsOf(stored: StoredEmail): readonly Attachment[] {
   return areFilesKept(stored) ? (emailFields(stored).attachments.value ?? []) : [];
 }

@@ -26,7 +26,7 @@ const mailPolicy = [
   "frame-ancestors 'self'",
 ].join("; ");
 
-/** A file may be anything: it is saved, never shown. */
+/** A file may contain anything, so it is saved, never shown. */
 const filePolicy = "sandbox; default-src 'none'; frame-ancestors 'none'";
 
 const commonHeaders = {
@@ -77,7 +77,7 @@ export function mail(html: string): Response {
   });
 }
 
-/** A file of an email, whatever type it claims to be. */
+/** Answers with a file of an email, whatever type it claims to be. */
 export function download(content: Uint8Array<ArrayBuffer>): Response {
   return new Response(content, {
     headers: {

@@ -62,7 +62,7 @@ export class Outbox {
     };
   }
 
-  /** The content of an attached file, undefined if there is none. @param number from 1 */
+  /** The content of an attached file; undefined if there is no such file. @param number from 1 */
   async attachment(name: string, number: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const attachment = (await this.#open(name))?.parsed.attachments[number - 1];
     return attachment && bytesOf(attachment);

@@ -65,7 +65,7 @@ export interface EmailDetails {
   readonly outcomeUnknown: boolean;
   readonly fields: readonly Labeled[];
   readonly attempts: readonly AttemptDetails[];
-  /** From the first. Their contents are kept until the email is sent or deleted. */
+  /** In order. Their contents are kept until the email is sent or deleted. */
   readonly attachments: readonly FileRow[];
   readonly areFilesKept: boolean;
   /** Texts of several lines: the body, the HTML. */

@@ -1,5 +1,4 @@
-// Paths that nobody can guess, for what the browser requests without the token: the HTML of an email for a frame, and
-// files to save.
+// Unguessable paths for what the browser requests without the token: the HTML of an email for a frame, and files to save.
 
 /** Most paths that are valid at a time; the oldest expires first. */
 const pathsMax = 100;
@@ -9,7 +8,7 @@ type Open = () => Promise<Response | undefined>;
 export class SecretPaths {
   readonly #opens = new Map<string, Open>();
 
-  /** @param open answers each request for the path; undefined if there is nothing any more */
+  /** @param open answers each request for the path; undefined once there is nothing any more */
   issue(open: Open): string {
     const path = `/mail/${Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url")}`;
     const [oldest] = this.#opens.keys();
@@ -18,7 +17,7 @@ export class SecretPaths {
     return path;
   }
 
-  /** Resolves to undefined for any path that was not issued. */
+  /** Resolves to undefined for a path that was not issued. */
   async open(path: string): Promise<Response | undefined> {
     return this.#opens.get(path)?.();
   }

@@ -53,7 +53,7 @@ export async function submit(
 }
 
 /**
- * Saves a file. The browser requests it without the token, at a path that only the answer names. Rejects with
+ * Saves a file. The browser requests it without the token, at a secret path from the answer. Rejects with
  * {@link Refused}.
  */
 export async function save(address: string, name: string): Promise<void> {

@@ -53,7 +53,7 @@ export const inputs: readonly (readonly Input[])[] = [
   ],
 ];
 
-/** Those that few emails need. */
+/** Inputs that few emails need. */
 export const moreInputs: readonly (readonly Input[])[] = [
   [
     { name: "reply_to", label: "Reply to", kind: "email", isOptional: true },

@@ -131,10 +131,10 @@ function entryOf({ id, subject, email }: Sent): Element {
   );
 }
 
-/** A place in the service's errors: a field, one of its values, and a part of that. */
+/** A location in the service's errors: a field, one of its values, or a member of that. */
 const place = `(?:${[...names, "Idempotency-Key"].join("|")})(?:\\[.*?\\](?:\\.\\w+)?)?`;
 
-/** The service joins its errors by `; `, each after its place. */
+/** The service joins its errors by `; `, each with its location first. */
 function errorsByName(message: string): {
   readonly byName: ReadonlyMap<string, string>;
   readonly rest: string;

@@ -5,7 +5,7 @@ import { Refused, save } from "./client.ts";
 import { button, element } from "./dom.ts";
 import { bytes } from "./format.ts";
 
-/** @param addressOf the request that a file is saved by, from its number; without it, none can be saved */
+/** @param addressOf the path that saves the file of this number; without it, files cannot be saved */
 export function fileList(files: readonly FileRow[], addressOf?: (number: number) => string): HTMLElement {
   return element(
     "ul",

@@ -33,7 +33,7 @@ const isReplica = "this node is a replica, not the primary";
 
 export type ScriptArgument = string | number | Uint8Array;
 
-/** ioredis takes bytes as a Buffer only. */
+/** ioredis accepts bytes only as a Buffer. */
 function asBuffer(argument: ScriptArgument): string | number | Buffer {
   if (!(argument instanceof Uint8Array)) return argument;
   return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
@@ -205,7 +205,7 @@ export class RedisConnection {
     return this.#evaluate(script, args, (...call) => this.redis.callBuffer(...call));
   }
 
-  /** Resolves once it is ready, or after as long as a reply may take. */
+  /** Resolves once the connection is ready, or after the longest wait for a reply. */
   async untilReady(): Promise<void> {
     if (this.redis.status === "ready") return;
     const { promise, resolve } = Promise.withResolvers<void>();

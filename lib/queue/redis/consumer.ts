@@ -47,7 +47,7 @@ export class RedisConsumer implements Consumer {
   readonly #claims: RedisConnection;
   readonly #settlements: RedisConnection;
   readonly #wakes: RedisConnection;
-  /** Made for the first file. */
+  /** Created for the first file. */
   #files: RedisConnection | undefined;
   readonly #store: StoreWatch;
   readonly #monotonicMs: () => number;
@@ -104,7 +104,7 @@ export class RedisConsumer implements Consumer {
     return JSON.parse(String(reply)) as { readonly isTaken: boolean; readonly rate: SharedRate };
   }
 
-  /** On a connection of its own: claims and settlements do not wait for pieces. */
+  /** Uses a separate connection, so that claims and settlements do not wait for pieces. */
   async readFiles(id: string) {
     this.#files ??= new RedisConnection(this.#options, "files", replyTimeoutMs);
     const connection = this.#files;

@@ -9,13 +9,13 @@ export function redisErrorText(error: unknown): string {
   return text.replace(/, with args beginning with:.*/s, "");
 }
 
-/** Refusals that pass: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
+/** Temporary refusals: a start, a failover, missing replicas, a queue that has to be created again. All others are final. */
 const passing =
   /^(NOQUEUE|LOADING|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY|NOSCRIPT|UNBLOCKED)/;
 /** The error replies of Redis begin with a code in capitals. */
 const refusal = /^[A-Z][A-Z_]+ /;
 
-/** Whether Redis has refused, and would refuse again. */
+/** Whether Redis refused a command, and would refuse it again. */
 export function isFinalRefusal(reason: string): boolean {
   return refusal.test(reason) && !passing.test(reason);
 }

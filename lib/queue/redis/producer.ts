@@ -28,7 +28,7 @@ const bytesPerSecond = 4 * 1024 * 1024;
 /** Pause before a write that Redis refused for a while is repeated, ms. */
 const againMs = 50;
 
-/** Refusals that pass, and that a script meets before it has done anything, and a WAIT behind it never. */
+/** Temporary refusals that a script meets before it has done anything, and that a WAIT after it never meets. */
 const untouched = /^(NOQUEUE|TRYAGAIN|MOVED|ASK|CLUSTERDOWN)/;
 
 export interface RedisProducerOptions
@@ -77,7 +77,7 @@ export class RedisProducer implements Producer {
     return this.#pieceWriter.submit(submission, deadlineMs, this.#writer.submit);
   }
 
-  /** Whether the store can be expected to take a submission, with its files, at once. */
+  /** Whether the store will probably take a submission, with its files, immediately. */
   takes(submission: Submission, deadlineMs: number): boolean {
     const isBusy = this.#pieceWriter.isBusy(submission.files ?? [], deadlineMs);
     return !isBusy && this.#writer.takes(submission, deadlineMs);

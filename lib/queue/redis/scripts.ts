@@ -1,6 +1,6 @@
 // The Lua scripts of the queue. The first line of each file says when Redis runs it: `allow-oom` even when `maxmemory` is
 // reached, for all that makes the queue shorter or leads to that; `no-writes` even when Redis refuses all writes.
-// Behind that line are inserted the format that they expect, common.lua, and the other parts that they need.
+// The format that they expect, common.lua and the other parts that they need are inserted after that line.
 
 import adopt from "./scripts/adopt.lua" with { type: "text" };
 import batches from "./scripts/batches.lua" with { type: "text" };

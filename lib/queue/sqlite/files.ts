@@ -1,5 +1,5 @@
-// The files of emails in the embedded queue. Each piece is written in a transaction of its own, before the email; the
-// transaction that stores the email takes it out of the uploads, and a trigger deletes its pieces when it leaves.
+// The files of emails in the embedded queue. Each piece is written in a transaction of its own before the email. The
+// transaction that stores the email removes it from the uploads, and a trigger deletes its pieces when it leaves.
 
 import { countPieces, joinPieces, piecesKeptMs } from "../file_pieces.ts";
 import type { SqliteConnection } from "./connection.ts";
@@ -13,7 +13,7 @@ export function putPiece(db: SqliteConnection, id: string, number: number, conte
   db.run`INSERT OR REPLACE INTO file_pieces (email, number, content) VALUES (${id}, ${number}, ${content})`;
 }
 
-/** Whether all files of an email that is being submitted are there. */
+/** Whether all pieces of an email that is being submitted are there. */
 export function hasPieces(db: SqliteConnection, id: string, bytes: number): boolean {
   const { count } = db.get<{ count: number }>`
     SELECT count(*) AS count FROM file_pieces WHERE email = ${id} AND EXISTS (
@@ -26,7 +26,7 @@ export function keepPieces(db: SqliteConnection, id: string): void {
   db.run`DELETE FROM uploads WHERE email = ${id}`;
 }
 
-/** Deletes the files of an email that was not stored. */
+/** Deletes the pieces of an email that was not stored. */
 export function dropPieces(db: SqliteConnection, id: string): void {
   if (db.run`DELETE FROM uploads WHERE email = ${id}` > 0)
     db.run`DELETE FROM file_pieces WHERE email = ${id}`;

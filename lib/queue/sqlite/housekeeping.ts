@@ -25,7 +25,7 @@ const dayMs = 24 * 60 * 60 * 1000;
 const expiredMax = 1000;
 const restampedMax = 1000;
 const emailsMax = 100;
-/** To delete the largest takes 20 ms. */
+/** Most uploads that one sweep deletes. Deleting the largest takes 20 ms. */
 const uploadsMax = 2;
 
 export function sweep(db: SqliteConnection, presence: WorkerPresence, watch: ClockWatch): void {
@@ -97,7 +97,7 @@ function restamp(db: SqliteConnection): void {
     );
   }
   for (const { name, columns, isScheduled } of dueLists(db)) {
-    // Only its own time makes a scheduled email due.
+    // A scheduled email becomes due only at its own time.
     if (isScheduled) continue;
     restamped += db.run(
       `UPDATE places SET ${columns.at} = ? WHERE id IN (SELECT id FROM places
@@ -126,7 +126,7 @@ function expire(db: SqliteConnection): void {
   for (const [table, key] of Object.entries({ idempotency: "key", idempotency_uses: "key, token" })) {
     drop(table, key, "expires_at", atMs);
     drop(table, key, "expires_at", longLivedMs + atMs, longLivedMs);
-    // Keys that were stamped by a clock that ran ahead.
+    // Uses that were stamped by a clock that ran ahead.
     db.run(
       `UPDATE ${table} SET expires_at = ? WHERE expires_at > ? AND expires_at < ?`,
       keyMaxMs,
@@ -143,7 +143,7 @@ function expire(db: SqliteConnection): void {
   dropExpiredUploads(db);
 }
 
-/** Deletes the files of emails that were never stored. */
+/** Deletes the files of expired uploads, whose emails were never stored. */
 function dropExpiredUploads(db: SqliteConnection): void {
   const { atMs } = db.now;
   const expired = db.all<{ id: string }>`

@@ -13,8 +13,8 @@ export interface KeyUse {
 }
 
 /**
- * Added to the expiry of a use that may live for longer than {@link idempotencyMs} from now, because its email is
- * scheduled. So a sweep finds the other uses that do, which a wrong clock has stamped, without reading a million of these.
+ * Added to the expiry of a use that may live longer than {@link idempotencyMs} from now because its email is scheduled. This
+ * lets a sweep find uses that live too long because of a wrong clock, without reading a million that may.
  */
 export const longLivedMs = 1e15;
 

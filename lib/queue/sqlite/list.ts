@@ -75,7 +75,7 @@ function readBatch(db: SqliteConnection, id: string): StoredBatch {
     FROM all_batches WHERE id = ${id}`;
   if (row === undefined) throw new Error(`list: no batch ${id}`);
   const { provider, lease, held, due_at, lapsed, doubt_since, notes } = row;
-  /** Its lease ran out, and nobody has claimed it since. */
+  /** Its lease expired, and nobody has claimed it since. */
   const hasExpired = held === 1 && due_at <= db.now.atMs;
   return {
     id,
@@ -166,7 +166,7 @@ function readRows(db: SqliteConnection, state: ListedState, { limit, from, order
     list("places", "hidden_at", `hidden_at IS NOT NULL AND hidden_list = '${name.replaceAll("'", "''")}'`);
   const plain = (name: string) =>
     list("places", "due_at", `due_at IS NOT NULL AND provider = '${name.replaceAll("'", "''")}'`);
-  // What is scheduled is never retrying.
+  // Scheduled emails are never retrying.
   const due = () =>
     dueLists(db)
       .filter(({ isScheduled }) => !isScheduled || state === "waiting")

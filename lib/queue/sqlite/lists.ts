@@ -1,34 +1,34 @@
-// The lists in which emails wait. Those with fields that the previous release lacks wait in lists that it does not see.
+// The lists in which emails wait. Emails with fields that the previous release lacks wait in lists that it does not see.
 
 import type { SqliteConnection } from "./connection.ts";
 
 /** The name of the list of emails that any provider may take. */
 export const anyProvider = "";
-/** Hidden emails that are not due before their time, and those that have died. No provider's name has a colon. */
+/** The lists of scheduled and of dead hidden emails. No provider's name has a colon. */
 export const scheduledList = ":scheduled";
 export const deadList = ":dead";
 
 /**
- * The batch of hidden emails that are in none: no batch has this id. So the previous release takes them for emails that
- * are being sent. It neither claims nor changes them.
+ * The `batch` of hidden emails that are in no batch. No batch has this id, so the previous release considers these emails as
+ * being sent, and neither claims nor changes them.
  */
 export const noBatch = "+";
 
 /** A list of emails that wait. */
 export interface DueList {
-  /** The value of its column in `places`. */
+  /** The value of the list's column in `places`. */
   readonly name: string;
   readonly columns: ListColumns;
-  /** The only provider that may take them; {@link anyProvider} for any. */
+  /** The only provider that may take its emails; {@link anyProvider} for any. */
   readonly only: string;
-  /** Most emails of a batch made of them; undefined for as many as fit. */
+  /** Most emails in a batch from this list; undefined for as many as fit. */
   readonly pieceMax: number | undefined;
   readonly isScheduled: boolean;
   /** When the first of them is due, Unix ms. */
   readonly firstDueAtMs: number;
 }
 
-/** The columns of `places` that say in which list an email waits, and until when. */
+/** The columns of `places` for the list in which an email waits, and until when. */
 type ListColumns = (typeof plainColumns | typeof hiddenColumns) & { readonly isHidden: boolean };
 
 export const plainColumns = { list: "provider", at: "due_at", isHidden: false } as const;
@@ -70,7 +70,7 @@ export function dueLists(db: SqliteConnection): DueList[] {
   });
 }
 
-/** The tables of batches: those that every release may claim, and those that the previous one does not see. */
+/** The tables of batches: those that every release may claim, and those that the previous release does not see. */
 export const batchTables = ["batches", "hidden_batches"] as const;
 
 /**

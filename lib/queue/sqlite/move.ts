@@ -18,7 +18,7 @@ export function setMoving(db: SqliteConnection, moving: boolean): void {
   else db.run`DELETE FROM moves`;
 }
 
-/** Adds a dead letter of another queue. Its files have been written. */
+/** Adds a dead letter of another queue, whose files have been written. */
 export function adopt(
   db: SqliteConnection,
   { id, text, submittedAtMs, diedAtMs, history, isNew = false, contents }: DeadLetter,

@@ -58,7 +58,7 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
   void store.opened.then(writer.flush);
   store.watch();
 
-  /** Runs one transaction that makes the queue longer by so many bytes. */
+  /** Runs one transaction that adds this many bytes to the queue. */
   function write<T>(bytes: number, body: (db: SqliteConnection) => T) {
     if (!store.hasRoomFor(bytes)) return { kind: "failed", reason: fullText } as const;
     try {
@@ -108,14 +108,14 @@ function submitAll(
   return results;
 }
 
-/** Whether the previous release must not be given it. That release knows neither files nor scheduled emails. */
+/** Whether it must be hidden from the previous release, which knows neither files nor scheduled emails. */
 function isHidden({ isNew = false, files, sendAtMs = 0 }: Submission, atMs: number): boolean {
   return isNew || files !== undefined || sendAtMs > atMs;
 }
 
 /**
- * One statement makes the places of all. In one for each email, SQLite copies every page that the trigger on `places`
- * may have to restore: a third of the CPU time of a submission.
+ * One statement inserts the places of all emails. With one statement per email, SQLite copies every page that the trigger on
+ * `places` may have to restore, which takes a third of the CPU time of a submission.
  */
 function addPlain(db: SqliteConnection, added: readonly Submission[]): void {
   if (added.length === 0) return;
@@ -140,7 +140,7 @@ function addHidden(db: SqliteConnection, { id, text, files, sendAtMs = 0 }: Subm
   if (files !== undefined) keepPieces(db, id);
 }
 
-/** Why an email that is new to the queue is not stored, if it is for its files. */
+/** Why an unknown email cannot be stored with its files; undefined if it can. */
 function refuseFiles(
   db: SqliteConnection,
   { id, files }: Submission,

@@ -216,8 +216,8 @@ export const additions: Readonly<Record<string, string>> = {
     ) STRICT, WITHOUT ROWID;
   `,
   hidden_batches: `
-    -- Emails with fields that the previous release lacks, which it must not be given, are hidden from it: to it, each is
-    -- in a batch that it does not find. They wait, or have died, by columns of their own. See lists.ts.
+    -- Emails with fields that the previous release lacks are hidden from it: to it, each is in a batch that it does not
+    -- find. Separate columns say where they wait, or that they have died. See lists.ts.
     ALTER TABLE places ADD COLUMN hidden_list TEXT;  -- NULL for others; '' in a batch
     ALTER TABLE places ADD COLUMN hidden_at INTEGER; -- when it is due, or died; NULL in a batch
     CREATE INDEX places_hidden ON places (hidden_list, hidden_at, id) WHERE hidden_at IS NOT NULL;
@@ -251,7 +251,7 @@ export const additions: Readonly<Record<string, string>> = {
       FROM hidden_batches;
 
     -- The previous release may be the one that notices a step of the clock: see noteStep in clock_steps.ts. The number is
-    -- the longest doubt and a tolerance.
+    -- the longest doubt plus a tolerance.
     CREATE TRIGGER clock_stepped AFTER UPDATE OF stepped_at ON clock BEGIN
       UPDATE hidden_batches SET
         ends_at = ends_at + min(0, ahead_ms + new.stepped_by) - min(0, ahead_ms),
@@ -259,7 +259,7 @@ export const additions: Readonly<Record<string, string>> = {
       WHERE new.stepped_by <= 0 OR ends_at <= new.stepped_at - new.stepped_by + 82802000;
     END;
 
-    -- The files of an email, cut into pieces. Not WITHOUT ROWID: a row of that kind would be copied as a whole.
+    -- The files of an email, cut into pieces. Not WITHOUT ROWID, which would copy each row as a whole.
     ALTER TABLE places ADD COLUMN file_bytes INTEGER; -- NULL without files
     CREATE TABLE file_pieces (
       email   TEXT NOT NULL,
@@ -267,7 +267,7 @@ export const additions: Readonly<Record<string, string>> = {
       content BLOB NOT NULL,
       PRIMARY KEY (email, number)
     ) STRICT;
-    -- Emails that have pieces and are not stored yet, or never will be.
+    -- Emails whose pieces are stored but not yet, or never, the emails themselves.
     CREATE TABLE uploads (email TEXT NOT NULL PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
     ALTER TABLE tally ADD COLUMN scheduled INTEGER NOT NULL DEFAULT 0; -- also those that are due

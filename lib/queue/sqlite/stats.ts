@@ -8,7 +8,7 @@ import { type DueList, dueLists } from "./lists.ts";
 import { isMoving } from "./move.ts";
 import { readConditions } from "./settle.ts";
 
-/** @param roomBytes what the disk can take besides; undefined if it does not say */
+/** @param roomBytes how much more the disk can take; undefined if unknown */
 export function readStats(db: SqliteConnection, roomBytes: number | undefined): QueueStats {
   const { atMs } = db.now;
   const tally = db.get<
@@ -57,9 +57,8 @@ export function readStats(db: SqliteConnection, roomBytes: number | undefined): 
 }
 
 /**
- * How many of the emails in some lists are due later. What is later becomes due without a write, so that no tally tells
- * them apart. To count a million rows takes 100 ms, in which this process does nothing else: the fewer of the two are
- * counted.
+ * How many of the emails in some lists are due later. Emails become due without a write, so no tally can count these apart.
+ * Counting a million rows blocks the process for 100 ms, so the rows of the smaller side are counted.
  * @param total how many emails these lists have
  */
 function countLater(db: SqliteConnection, lists: readonly DueList[], total: number): number {

@@ -8,8 +8,8 @@ import { mergeHealth, splitOptions } from "./partitions.ts";
 import { gatherStats } from "./stats.ts";
 
 /**
- * Most emails, and most of their text in UTF-16 units and bytes of files, that wait for partitions which do not take them now: half of what a
- * server holds, so that there is room for the others.
+ * Most emails that wait for partitions which do not take them now, and most of their size (text in UTF-16 units, and bytes
+ * of files): half of what a server holds, so that there is room for the others.
  */
 const stuckMax = 4096;
 const stuckCharsMax = 32 * 1024 * 1024;

@@ -3,10 +3,10 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- then eight for each email: id, time of its submission, time of its death, history, text, 1 if it is new or else 0, and
---   of its files the number of pieces and the bytes
+-- then eight for each email: id, time of its submission, time of its death, history, text, 1 if it is new or else 0, number
+--   of pieces of its files, and their bytes
 --
--- Ends with an error at an email of whose files pieces are missing. Those before it are adopted.
+-- Fails at the first email with missing pieces of files. Those before it are adopted.
 --
 -- Returns "adopted", "known" or "deleted" for each, see AdoptAnswer of admin_contract.ts.
 

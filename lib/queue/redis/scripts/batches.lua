@@ -1,10 +1,9 @@
--- batches: their fields, and how they change. scripts.ts inserts it where it is needed, behind
--- levels.lua.
+-- batches: their fields, and how they change. scripts.ts inserts it where it is needed, after levels.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here
 
--- Adds the level of a batch to its fields, from which it is removed.
+-- Moves the level out of the fields `provider` and `held` into a field of its own.
 local function with_level(b)
   b.level = string.match(b.provider or '', '%+$') or ''
   b.provider = b.provider and string.sub(b.provider, 1, #b.provider - #b.level)
@@ -12,7 +11,7 @@ local function with_level(b)
   return b
 end
 
--- The list that a batch with these fields is in.
+-- The name of the list that holds a batch with these fields.
 local function batches_name(b)
   return 'batches:' .. b.provider .. b.level
 end

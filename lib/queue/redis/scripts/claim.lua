@@ -24,7 +24,7 @@ local provider = request.provider
 local rate_key = request.startPerSecond and rate_name(provider, request.credential)
 local rate = rate_key and rate_of(rate_key, at, request.startPerSecond)
 
--- Where emails are due that any provider may take. Those whose time of sending has come are due like all others.
+-- The lists of due emails that any provider may take. Scheduled emails are due like all others once their time has come.
 local shared_lists = has_new and { 'due', 'due:+', 'scheduled' } or { 'due' }
 
 local function answer(result)
@@ -110,7 +110,7 @@ local function claimed_before()
   return answer({ kind = 'spent' })
 end
 
--- By id: the bytes of an email's files.
+-- The bytes of files, by id of the email.
 local function sizes_of(ids)
   local sizes = {}
   for i, size in ipairs(#ids > 0 and call('HMGET', 'sizes', unpack(ids)) or {}) do
@@ -119,8 +119,8 @@ local function sizes_of(ids)
   return sizes
 end
 
--- Leases a batch. `bytes` are those of its emails and their files, `b` are its fields as they are, or will be, stored.
--- After a lease that expired without a settlement it is in doubt.
+-- Leases a batch. `bytes` is the size of its emails and their files; `b` are its fields, stored already or not. After a
+-- lease that expired without a settlement, the batch is in doubt.
 local function lease(batch, b, h, ids, emails, bytes)
   local length = request.leaseMs + 1000 * math.floor(bytes / 262144)
   local has_expired = b.held == '1'
@@ -179,7 +179,7 @@ local function belongs_to_another_worker(b, h)
     and string.find(h.credentials, ' ' .. provider .. ':' .. credential .. ' ', 1, true)
 end
 
--- So many batches of a list are looked at at a time.
+-- How many batches of a list are looked at together.
 local batches_page = 100
 
 local function take_batch()
@@ -210,8 +210,8 @@ end
 -- So many emails are read at a time, since only their texts show how many fit.
 local page = 10
 
--- The first of these that fit into one batch: all ids, then the ids and the texts of those that have a text, and their
--- bytes, with their files. A submission that failed halfway has left its id without a text.
+-- The first of these emails that fit into one batch. Returns all ids, the ids and texts of those that have a text, and their
+-- bytes, files included. A submission that failed halfway left its id without a text.
 local function fitting(oldest, is_new)
   local taken, ids, emails, bytes, new = {}, {}, {}, 0, {}
   for id in pairs(is_new) do

@@ -1,5 +1,5 @@
--- common: the beginning of every script; scripts.ts inserts it behind the first line of each file, and behind it the others
--- of these parts that the script needs: each function costs the time of its making in every call.
+-- common: the beginning of every script. scripts.ts inserts it after the first line of each file, followed by the other
+-- parts that the script needs. Each call of a script creates all of its functions, which takes time.
 --
 -- KEYS[1] partition      the one hash tag of all its keys, such as {reliable-email:0}
 -- KEYS[2] the key format, which always exists
@@ -26,7 +26,7 @@ local function call(command, name, ...)
   return redis_call(command, key(name), ...)
 end
 
--- In one command: the format, and whether there may be new emails, see levels.lua.
+-- One command reads the format, and whether there may be new emails: see levels.lua.
 local format, has_new = unpack(redis_call('MGET', key('format'), key('new')))
 if not format or format == FORMAT .. ' creating' then
   return redis.error_reply('NOQUEUE there is no queue, or it has lost its data')

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- drop_pieces: removes the pieces of an email that was not stored. Without it they would expire.
+-- drop_pieces: removes the pieces of an email that was not stored, instead of leaving them to expire.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, unused

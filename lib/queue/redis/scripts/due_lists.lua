@@ -1,4 +1,4 @@
--- due_lists: what is due in several lists, in order. scripts.ts inserts it for claim.lua.
+-- due_lists: merges the due entries of several lists. scripts.ts inserts it for claim.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here
@@ -7,7 +7,7 @@ local function due_of(name, at, from, most, ...)
   return call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', from, most, ...)
 end
 
--- Merges lists by time: at most so many entries, and by entry, which of them are from lists of new emails.
+-- Merges lists by time. Returns at most `most` entries, and the set of those from lists of new emails.
 local function merge(lists, most)
   local entries, is_new = {}, {}
   while #entries < most do
@@ -28,8 +28,8 @@ local function merge(lists, most)
   return entries, is_new
 end
 
--- The entries of these lists that are due, at most so many of each, the oldest first; then which of them are new, and the
--- names of the lists that have any. Usually that is the first list alone, whose times are then not asked for.
+-- Returns the due entries of these lists, the oldest first and at most `most` of each list; the set of new ones; and the
+-- names of the lists that have any. Usually only the first list has any, and its times are not needed.
 local function oldest_of(names, at, from, most, merged_max)
   local lists, used = {}, {}
   for i = #names, 1, -1 do

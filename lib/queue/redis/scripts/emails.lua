@@ -1,5 +1,5 @@
--- emails: how they leave the queue, and where they are. scripts.ts inserts it where it is needed, behind
--- levels.lua and files.lua.
+-- emails: how they leave the queue, and where they are. scripts.ts inserts it where it is needed, after levels.lua and
+-- files.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here
@@ -103,8 +103,8 @@ local function rank_of(name, time, entry)
   return low
 end
 
--- Where an idempotency key waits for this expiry. It is scheduled if its life has not begun, so that it ends later than a
--- whole life from now.
+-- The list in which an idempotency key waits for this expiry. If it is more than a whole life away, the life of the key has
+-- not begun, because its email is scheduled.
 local function key_list(expires, at, life)
   return tonumber(expires) > at + life + minute and 'idem:scheduled' or 'idem:expiry'
 end

@@ -1,15 +1,14 @@
--- files: the files of emails, once they are stored. scripts.ts inserts it where it is needed, behind
--- levels.lua.
+-- files: the files of stored emails. scripts.ts inserts it where it is needed, after levels.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here
 
--- Whether the pieces of an email's files are all there.
+-- Whether all pieces of an email's files are there.
 local function has_files(id, pieces)
   return call('HLEN', 'files:' .. id) == pieces
 end
 
--- Makes the files of an email permanent. In this order: without its entry in `sizes` nothing would remove them.
+-- Makes the files of an email permanent. The entry in `sizes` comes first, because nothing would remove files without it.
 local function keep_files(id, bytes)
   call('HSET', 'sizes', id, text(bytes))
   call('INCRBY', 'sizes:total', text(bytes))

@@ -77,7 +77,7 @@ end
 if step ~= 0 or at - h.swept > 20000 then
   keep('swept', text(at))
 end
--- A worker of the release before this one, which does not move these, may have found the step.
+-- The step may have been found by a worker of the release before this one, which does not move `ends:+`.
 local stepped_at = h.step_at or '-'
 if has_new and stepped_at ~= h.new_step_at then
   if h.new_step_at or stepped_at == text(at) then
@@ -155,13 +155,13 @@ end
 
 local life = request.idempotencyMs
 
--- The latest expiry of a use of a key: a whole life from now, unless that has not begun.
+-- The latest possible expiry of a key's use: a whole life from now, or later if that life has not begun.
 local function expiry_max(name, token)
   local scheduled = call('ZSCORE', 'idem:scheduled', name) or call('ZSCORE', 'idem:scheduled', name .. ' ' .. token)
   return math.max(at + life, tonumber(scheduled or 0))
 end
 
--- Drops the uses of a key whose time is over.
+-- Drops the expired uses of a key.
 local function trim(name)
   local uses, left, first = words(call('GET', 'idem:' .. name) or ''), {}, nil
   for i = 1, #uses, 4 do
@@ -184,7 +184,7 @@ local function trim(name)
   end
 end
 
--- Keys whose life begins.
+-- Keys whose life begins now.
 for _, name in ipairs(range('idem:scheduled', '-inf', text(at + life), 1000)) do
   call('ZADD', 'idem:expiry', call('ZSCORE', 'idem:scheduled', name), name)
   call('ZREM', 'idem:scheduled', name)
@@ -252,7 +252,7 @@ local function restamp(name, delay, holds_batches)
   end
 end
 
--- No live worker delays an email, or a batch in doubt, for longer. Its client may, before its first attempt.
+-- No live worker delays an email or a batch in doubt for longer. A client may schedule an email for later.
 local names = due_names()
 for _, name in ipairs(names) do
   if name ~= 'scheduled' then

@@ -1,12 +1,12 @@
--- levels: emails with a field that the release before this one lacks, and the names of lists. scripts.ts inserts it where it
--- is needed.
+-- levels: new emails, which have a field that the release before this one lacks, and the names of lists. scripts.ts inserts
+-- it where it is needed.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here
 --
--- That release must never claim such a new email. So they wait in lists that it does not read, and so do batches that
--- contain one. "+" is their level: it ends the names of these lists, and the provider of such a batch as it is stored. The
--- level of all other emails is "". Only new emails have files. Absent, `has_new` says that there are none.
+-- The release before must never claim a new email. So new emails, and batches that contain one, are in lists that it does
+-- not read. Their level is "+", which ends the names of these lists and the stored provider of such a batch. The level of
+-- all other emails is "". Only new emails have files. If `has_new` is false, the partition has no new emails.
 
 local levels = has_new and { '', '+' } or { '' }
 
@@ -15,19 +15,19 @@ local function at_level(name, level)
   return level == '' and name or name .. ':' .. level
 end
 
--- The name of a list of emails that may be claimed.
+-- The name of a list of emails that may be claimed, other than "scheduled".
 local function list_name(piece, provider, level)
   return at_level(piece and 'split:' .. piece or 'due', (provider or '') .. level)
 end
 
--- The piece, if any, the provider or "", and the level in the name of such a list, other than "scheduled".
+-- The parts of such a name: the size of pieces or nil, the provider or "", and the level.
 local function parts_of(name)
   local piece, owner = string.match(name, '^split:(%d+):?(.*)$')
   local provider, level = string.match(owner or string.sub(name, #'due:' + 1), '^(.-)(%+?)$')
   return piece, provider, level
 end
 
--- Notes that there are new emails. To be called before the first is stored.
+-- Records that there are new emails. Must be called before the first is stored.
 local function mark_new()
   if not has_new then
     has_new = '1'

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- list_keys: a page of the idempotency keys: those whose life has not begun, then the others, each in the order in which
--- their first use expires. So a key whose life begins meanwhile is not missed.
+-- list_keys: a page of the idempotency keys. Those whose life has not begun come first, so that a key whose life begins
+-- meanwhile is not missed. In both parts, keys are in the order in which their first use expires.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] most keys
--- ARGV[3] where the page before ended, "<list> <time> <entry>"; "" for the first
+-- ARGV[3] where the previous page ended, "<list> <time> <entry>"; "" for the first
 -- ARGV[4] shortest remaining life of an email's use of a key, ms
 --
 -- A key that housekeeping has trimmed since comes later in this order. If the last entry of the page before has moved or

@@ -1,14 +1,14 @@
 #!lua
--- put_piece: writes a piece of the files of an email that is not stored yet. Refused when memory is full.
+-- put_piece: writes a piece of an email's files before the email is stored. Refused when memory is full.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, unused
 -- ARGV[2] email id
 -- ARGV[3] number of the piece, from 0 on
--- ARGV[4] how long all pieces of the email are kept from now on, ms, unless it is stored
+-- ARGV[4] how long the email's pieces are kept from now on unless it is stored, ms
 -- ARGV[5] the piece
 --
--- Does nothing once the email is stored: a piece that was delayed on its way would let its files expire.
+-- Does nothing once the email is stored, because a delayed piece would make its files expire.
 --
 -- Returns OK.
 

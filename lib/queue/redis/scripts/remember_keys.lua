@@ -4,7 +4,7 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] a list of StoredKey of admin_contract.ts, JSON
--- ARGV[3] life of an idempotency key, ms: longer only if its email is scheduled
+-- ARGV[3] life of an idempotency key, ms; only the key of a scheduled email lasts longer
 --
 -- What this queue already answers with another id, or refuses, stays as it is. A use lasts an hour at least: the other
 -- queue may have kept it beyond its time because its clock could not be trusted.

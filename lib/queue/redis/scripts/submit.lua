@@ -5,8 +5,8 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] life of an idempotency key, ms
 -- ARGV[3] the `idempotency` of each Submission of contract.ts, or false, JSON
--- ARGV[4] for each email sendAtMs if it has one, and pieces and bytes of its files if there are any; or false if it is not
---         new, JSON. "" if none is new
+-- ARGV[4] JSON: for each email false, or if it is new, its sendAtMs if it has one, and the pieces and bytes of its files if
+--         it has any. "" if none is new
 -- ARGV[5] most bytes of files of all emails in the partition, or ""
 -- then two for each email: id, text
 --
@@ -16,8 +16,8 @@
 -- that of its work.
 --
 -- Returns, for each email that was not simply queued, its number and the id under which it is known; "" if this token
--- used the key for another email; "moving" if its key is new and the queue is being moved; "full" if its files exceed the
--- limit; "missing" if pieces of its files are missing.
+-- used the key for another email; "moving" if its key is new and the queue is being moved; "full" if its files would exceed
+-- the limit; "missing" if pieces of its files are missing.
 
 local at, life, idempotency = now(), tonumber(ARGV[2]), cjson.decode(ARGV[3])
 local ids = {}
@@ -64,7 +64,7 @@ end
 
 local news, files_max = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}, tonumber(ARGV[5])
 
--- Why an email cannot be stored with its files, if so.
+-- Why an email cannot be stored with its files; nil if it can.
 local files, file_bytes = {}, nil
 local function files_refused(id, new)
   file_bytes = file_bytes or tonumber(call('GET', 'sizes:total') or '0')
@@ -107,8 +107,8 @@ local function add_to(name, entries)
   end
 end
 
--- In this order: if a command failed, an email that is in no list would be known and never sent, and so would one whose
--- key is known. A key that would not expire would stay for ever.
+-- The order matters if a command fails: an email that is known, or whose key is known, must be in a list, or it would never
+-- be sent; and a key without an expiry would stay forever.
 if #new_due + #scheduled > 0 then
   mark_new()
 end

@@ -1,11 +1,10 @@
--- sweep_new: housekeeping of new emails. scripts.ts inserts it behind emails.lua, for
--- housekeeping.lua.
+-- sweep_new: housekeeping of new emails. scripts.ts inserts it after emails.lua, for housekeeping.lua.
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms; neither is used here
 
--- Of this many entries chosen at random, each sweep removes those whose email or batch is gone: the release before this one
--- removes these alone.
+-- Each sweep looks at this many random entries and removes those whose email or batch is gone: the release before this one
+-- removes an email or batch without its entries here.
 local looked_at = 100
 
 local function is_gone(id)
@@ -40,7 +39,7 @@ local function sweep_files()
   end
 end
 
--- Whether new emails may still be somewhere: each is in a list, or in a batch, which ends.
+-- Whether there may still be new emails: each is in a list or a batch, and each batch is in a list.
 local function has_any_new()
   for _, name in ipairs(due_names()) do
     if (name == 'scheduled' or string.sub(name, -1) == '+') and call('EXISTS', name) == 1 then
