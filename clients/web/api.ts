@@ -3,6 +3,7 @@
 import * as v from "valibot";
 import { problems } from "../../lib/cli/queue/bulk.ts";
 import { retryOne } from "../../lib/cli/queue/retry.ts";
+import { cutFiles } from "../../lib/email/email.ts";
 import { parseFaults, writeFaults } from "../../lib/providers/sandbox/faults_file.ts";
 import { errorCode } from "../../lib/runtime/errors.ts";
 import { attachmentsOf, detailsOf } from "./details.ts";
@@ -88,12 +89,11 @@ async function openFile({ queue, paths }: ApiOptions, _: Request, name: string):
   const admin = await queue.admin();
   const stored = await admin.show(id);
   const files = stored === undefined ? [] : attachmentsOf(stored);
-  const end = files.slice(0, Number(number)).reduce((sum, { size }) => sum + size, 0);
-  const file = files[Number(number) - 1];
-  if (file === undefined) return refusal(404, "There is no such file any more.");
+  const index = Number(number) - 1;
+  if (files[index] === undefined) return refusal(404, "There is no such file any more.");
   const path = paths.issue(async () => {
     const contents = await admin.readFiles(id);
-    return contents && download(contents.slice(end - file.size, end));
+    return contents && download(Uint8Array.from(cutFiles(contents, files)[index]!));
   });
   return answer({ path });
 }

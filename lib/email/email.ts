@@ -2,6 +2,7 @@
 // other's emails, so a change here is a change of format.
 
 import {
+  type Attachment,
   type FieldKinds,
   type FieldName,
   fieldNames,
@@ -41,6 +42,15 @@ export function hasNewField(email: Email): boolean {
 /** Whether its files are stored apart from it, and have to be read before it is sent. */
 export function hasFiles({ attachments = [] }: Email): boolean {
   return attachments.length > 0;
+}
+
+/** The contents of files, as views of all of them concatenated. */
+export function cutFiles<Memory extends ArrayBufferLike>(
+  contents: Uint8Array<Memory>,
+  attachments: readonly Attachment[],
+): readonly Uint8Array<Memory>[] {
+  let end = 0;
+  return attachments.map(({ size }) => contents.subarray(end, (end += size)));
 }
 
 /**

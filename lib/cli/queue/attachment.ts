@@ -1,5 +1,6 @@
 // `queue show --attachment`: writes one file of an email to stdout. The sender chose its name, so it is not used.
 
+import { cutFiles } from "../../email/email.ts";
 import type { StoredEmail } from "../../queue/contract.ts";
 import type { ExitCode } from "../command.ts";
 import { formatCount } from "../format.ts";
@@ -24,8 +25,7 @@ export async function printAttachment(
     const now = await stateOf(admin, id);
     throw fail(isGone(now) ? goneTexts[now] : "has lost its attachments: they are missing from the store");
   }
-  const start = attachments.slice(0, number - 1).reduce((sum, { size }) => sum + size, 0);
-  const content = contents.subarray(start, start + wanted.size);
+  const content = cutFiles(contents, attachments)[number - 1]!;
   printBytes(content);
   if (Bun.SHA256.hash(content, "hex") === wanted.sha256) return 0;
   complain(`Attachment ${number} of ${id} is damaged: its SHA-256 is not that of the submitted file`);
