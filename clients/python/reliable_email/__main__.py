@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _PairAction(argparse.Action):
-    """Collects names and values, separated as the option's metavar shows."""
+    """Collects pairs of name and value, separated as the option's metavar shows."""
 
     def __call__(
         self, parser: object, namespace: argparse.Namespace, values: object, option: object = None

@@ -11,8 +11,9 @@ from pathlib import Path
 class Attachment:
     """A file of an email. Its content appears in no repr.
 
-    The type follows from the extension of the name. ``content_type`` counts only where that is unknown.
-    With a ``content_id``, such as ``logo.png``, the HTML may show the file: ``<img src="cid:logo.png">``.
+    The content type follows from the extension of the file name. ``content_type`` counts only if that is
+    unknown. With a ``content_id``, such as ``logo.png``, the HTML can show the file:
+    ``<img src="cid:logo.png">``.
     """
 
     filename: str
@@ -21,7 +22,7 @@ class Attachment:
     content_id: str | None = None
 
     def __post_init__(self) -> None:
-        """Take a copy of what may change. Raises TypeError for content that is not bytes."""
+        """Copy content that may change. Raises TypeError if it is not bytes."""
         if not isinstance(self.content, (bytes, bytearray, memoryview)):
             raise TypeError(f"content: must be bytes, not {type(self.content).__name__}")
         object.__setattr__(self, "content", bytes(self.content))
@@ -35,6 +36,6 @@ class Attachment:
         content_type: str | None = None,
         content_id: str | None = None,
     ) -> Attachment:
-        """Read a file. Its name is the last part of the path, unless another is given. Raises OSError."""
+        """Read a file. Its name is the last part of the path unless ``filename`` is given. Raises OSError."""
         name = Path(path).name if filename is None else filename
         return cls(name, Path(path).read_bytes(), content_type, content_id)

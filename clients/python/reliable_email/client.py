@@ -113,16 +113,16 @@ class Client:
         :param html: HTML alternative to ``body``
         :param reply_to: one address
         :param cc: further recipients, one address or several
-        :param bcc: the same, whom the others do not see
-        :param attachments: files, which are sent without a copy
+        :param bcc: further recipients whom no recipient sees, one address or several
+        :param attachments: files, which are not copied
         :param headers: mail headers, such as ``{"List-Unsubscribe": "<https://example.com/u/17>"}``
-        :param tags: for the provider's statistics
-        :param send_at: the email is not sent before this time, which has a time zone
+        :param tags: names and values for the provider's statistics and webhooks
+        :param send_at: the time, with a time zone, before which the email is not sent
         :param idempotency_key: 1 to 255 visible ASCII characters. Within 24 hours, the same email under the
             same key is queued once. By default each call makes a key, which covers its own repeats; pass one
             of your own, such as an order number, where the call itself may be repeated.
-        :raises InvalidEmail: the server refuses the email (400), or this client does without sending it: a
-            text has a lone surrogate, or ``send_at`` no time zone
+        :raises InvalidEmail: the server refuses the email (400), or this client refuses to send it because a
+            text has a lone surrogate or ``send_at`` has no time zone
         :raises Unauthorized: the token is missing or wrong (401)
         :raises Unavailable: no server acknowledged the email within ``timeout``
         :raises UnexpectedAnswer: something other than this service answered

@@ -1,4 +1,4 @@
-"""An email with files as multipart/form-data. The contents are not copied, and not encoded."""
+"""An email with files as multipart/form-data. The contents are neither copied nor encoded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from urllib.parse import quote
 from .attachment import Attachment
 
 FieldValue = Union[str, list[str], dict[str, str]]
-"""One text, the recipients of a list, or the values of a map by their names."""
+"""A text, a list of recipients, or a map of names to values."""
 
-# What can stand between quotation marks and is read alike by everybody.
+# Names that every parser reads alike in quotation marks.
 _PLAIN = re.compile(r"[\w .,()+@=-]+", re.ASCII)
 
 
 def is_form(attachments: Sequence[Attachment]) -> bool:
-    """Whether a form can express the files: in it, the content id of a file is its name."""
+    """Whether a form can express the files: in a form, the content id of a file is its name."""
     return all(one.content_id in (None, one.filename) for one in attachments)
 
 
@@ -26,7 +26,7 @@ def encode_form(
     fields: Mapping[str, FieldValue], attachments: Sequence[Attachment]
 ) -> tuple[str, list[bytes]]:
     """Return the content type of a form and its bytes in pieces."""
-    # Nobody can have put a random boundary into a text or a file.
+    # No text or file can contain a random boundary.
     boundary = secrets.token_hex(16)
     pieces: list[bytes] = []
     text = "".join(
@@ -60,5 +60,5 @@ def _file_head(one: Attachment) -> str:
 
 
 def _escape(name: str) -> str:
-    """Escape a name as browsers do. The server refuses each name that needs it."""
+    """Escape a name as browsers do. The server refuses every name that needs it."""
     return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")

@@ -29,8 +29,8 @@ class Body(NamedTuple):
 def encode_email(fields: Mapping[str, object], attachments: Sequence[Attachment] = ()) -> Body:
     """Return the body of an email, without the fields that are None.
 
-    Raises InvalidEmail for what cannot be expressed, such as a text that no UTF-8 can, and TypeError for a
-    value of another type.
+    Raises InvalidEmail for a value that cannot be sent, such as a text with a lone surrogate, and TypeError
+    for a value of the wrong type.
     """
     faults: list[str] = []
     given = {
@@ -56,7 +56,7 @@ def check_key(key: str) -> None:
 
 
 def build_request(server: Server, token: str | None, key: str, body: Body) -> list[bytes]:
-    """Return a whole request in pieces. Its parts have been checked: no line end can be in one."""
+    """Return a whole request in pieces. The header values have been checked, so none contains a line end."""
     first, *rest = body.pieces
     head = [
         f"POST {server.path} HTTP/1.1",
@@ -85,7 +85,7 @@ def _read_text(name: str, value: object, faults: list[str]) -> str:
 def _read_addresses(name: str, value: object, faults: list[str]) -> list[str]:
     if isinstance(value, str):
         return [_read_text(name, value, faults)]
-    # Not a set: the same email has its recipients in the same order.
+    # Not a set, whose order may change: repeats of an email must have the same recipients in the same order.
     if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
         raise TypeError(f"{name}: must be a str or a sequence of them, not {type(value).__name__}")
     return [_read_text(f"{name}[{index}]", one, faults) for index, one in enumerate(value)]
@@ -115,7 +115,7 @@ _READERS: Mapping[str, Callable[[str, object, list[str]], FieldValue]] = {
     "tags": _read_map,
     "send_at": _read_time,
 }
-"""For the fields that are not a single text. Each appends what is wrong with a value to a list of faults."""
+"""Readers of the fields that are not a single text. Each appends the faults of a value to a list."""
 
 
 def _read_files(value: object, faults: list[str]) -> list[Attachment]:

@@ -144,7 +144,7 @@ export class RedisProducer implements Producer {
   }
 }
 
-/** What submit.lua has to know about new emails. */
+/** The argument of submit.lua about new emails. */
 function describeNew(group: readonly Submission[]): string {
   const each = group.map(({ isNew = false, sendAtMs, files }) => {
     if (files === undefined) return (isNew || sendAtMs !== undefined) && { sendAtMs };
