@@ -34,7 +34,7 @@ export interface FakeProviderOptions {
 export function startFakeProvider(options: FakeProviderOptions = {}): FakeProvider {
   const { delayMs = 0, keepsArrivals = false, onReceipt } = options;
   const accepted = new Set<string>();
-  /** The id of an email -> when the request with it arrived, Unix ms with fractions. */
+  /** When the request with each email arrived, by the email's id, Unix ms with fractions. */
   const arrivals = new Map<string, number>();
   const counts = { requests: 0, emails: 0, duplicates: 0 };
   let firstMs: number | undefined;

@@ -1,5 +1,5 @@
-// files: how long small emails take, to their answer and to the provider, while ten emails pass that are as large as
-// providers take them.
+// files: measures how long small emails take, to their answer and to the provider, while ten emails of the largest size
+// that providers accept pass through.
 
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -15,21 +15,21 @@ import { percentile, type Table } from "./table.ts";
 
 export interface FilesOptions {
   readonly rounds: number;
-  /** How long small emails are submitted if no large ones pass. */
+  /** How long small emails are submitted in the rounds without large ones. */
   readonly seconds: number;
-  /** Bytes of a large file. Default: as many as providers take. */
+  /** Bytes of a large file. Default: the most that providers accept. */
   readonly fileBytes?: number;
 }
 
-/** In base64 almost the ten million bytes that providers take. */
+/** Almost ten million bytes in base64, which is the providers' limit. */
 const fileBytesMax = 7_400_000;
 const largeEmails = 10;
-/** Far below what the service takes, so that nothing but the large ones delays them. */
+/** Far below the service's capacity, so that only the large emails delay small ones. */
 const emailsPerSecond = 200;
-/** The worker learns the provider's rate meanwhile, and code is compiled. */
+/** Warm-up, in which the worker learns the provider's rate and code is compiled. */
 const warmUpMs = 1500;
 
-/** Before a large email is submitted again, ms. */
+/** Pause before a large email is submitted again, ms. */
 const againMs = 100;
 
 /** How the large emails are submitted. */
@@ -113,7 +113,7 @@ async function measure(kind: StoreKind, way: Way, { seconds, file }: Measurement
   }
 }
 
-/** Unix ms with fractions, as comparable between processes as the machine's clock. */
+/** Unix ms with fractions, so that processes on this machine can compare their times. */
 const now = () => performance.timeOrigin + performance.now();
 
 interface Answered {
@@ -122,7 +122,7 @@ interface Answered {
   readonly answeredMs: number;
 }
 
-/** A steady stream of small emails. Each is sent when it is due, whether or not those before it were answered. */
+/** A steady stream of small emails. Each is sent when it is due, even if earlier ones are not answered yet. */
 class SmallEmails {
   readonly #url: string;
   readonly #answers: Promise<Answered>[] = [];
@@ -152,11 +152,11 @@ class SmallEmails {
   }
 }
 
-/** By a process of its own for each, so that reading the file does not delay the small ones. Returns their ids. */
+/** Submits the large emails and returns their ids. Each has its own process, so that reading files delays no small email. */
 async function submitLarge(url: string, file: string, way: Exclude<Way, "none">): Promise<string[]> {
   const texts = Object.entries(email).flatMap(([name, value]) => ["--form-string", `${name}=${value}`]);
   const command = ["curl", "--silent", "--show-error", ...texts, "-F", `attachment=@${file}`, url];
-  /** Again until it is taken: a server reads only so many large ones at a time. */
+  /** Repeats until the email is taken: a server reads only a few large ones at a time. */
   async function submit(): Promise<string> {
     for (;;) {
       const curl = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });

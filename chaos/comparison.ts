@@ -10,7 +10,7 @@ export interface Arrival extends Message, Pick<Acceptance, "atMs" | "emailId"> {
   readonly provider: Provider | "sandbox";
 }
 
-/** The fields whose values differ from the submission, and the mistakes that a provider hides. */
+/** The fields that differ from the submission, and the faults that a provider hides. */
 export function findDifferences(email: Email, arrival: Arrival): string[] {
   const arrived = fieldsOf(arrival);
   const expected = expectedFields(email, arrival.provider);
@@ -62,7 +62,7 @@ function expectedFields(email: Email, provider: Arrival["provider"]): Comparable
     ...texts,
     ...(isFile && { body: withoutLastLineEnds(texts["body"]!) }),
     cc: cc.join(", ") || undefined,
-    // Whoever reads a file must not see them.
+    // A recipient must not see them.
     bcc: (!isFile && bcc.join(", ")) || undefined,
     headers: textOf(headers),
     tags: textOf(tags),
@@ -80,12 +80,12 @@ function expectedFields(email: Email, provider: Arrival["provider"]): Comparable
   };
 }
 
-/** The text of a file, or of its email, for comparisons: a parser may add a line end. */
+/** The text with LF as its line ends, and none at the end, where a parser may add one. */
 export function withoutLastLineEnds(text: string): string {
   return text.replaceAll("\r\n", "\n").replace(/\n+$/, "");
 }
 
-/** In a file of the sandbox, the HTML has its images beside it, and the other files follow. */
+/** Sorted at the sandbox, which writes inline images next to the HTML and the other files after it. */
 function filesText(files: readonly (readonly unknown[])[], provider: Arrival["provider"]): string {
   const texts = files.map((file) => JSON.stringify(file));
   return (provider === "sandbox" ? texts.toSorted() : texts).join("\n");

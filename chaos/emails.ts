@@ -5,7 +5,7 @@ import { seededRandom } from "../fakes/faults.ts";
 import { type Poison, poisonWord } from "../fakes/poison.ts";
 import { type AttachedFile, drawFiles, drawInlineImage } from "./files.ts";
 
-/** An email as a client has it. */
+/** An email as a client submits it. */
 export interface Email {
   /** The fields with one value. */
   readonly texts: Readonly<Record<string, string>>;
@@ -31,7 +31,7 @@ export interface Emails {
   readonly oneSender?: boolean;
   /** One email in this many is poisoned; none if absent. */
   readonly poisonEvery?: number;
-  /** None has files, copies, headers, tags or a time. */
+  /** Whether no email has files, copies, headers, tags or `send_at`. */
   readonly onlyPlain?: boolean;
 }
 

@@ -15,7 +15,7 @@ export interface FakeControl {
   goDown(forMs: number): Promise<void>;
   /** Number of requests so far. */
   count(): Promise<number>;
-  /** How requests broke the provider's description of its API. */
+  /** How requests violated the provider's published API description. */
   violations(): Promise<readonly string[]>;
   /** The requests after the first `from`. */
   requests(from: number): Promise<readonly RecordedRequest[]>;

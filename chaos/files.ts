@@ -1,5 +1,5 @@
-// The files of a run's emails. Their contents are slices of one block of random bytes, so that they cost nothing to make
-// again, and no two files are alike.
+// The files of a run's emails. Their contents are slices of one block of random bytes: they are all different, and cheap to
+// create again.
 
 import { seededRandom } from "../fakes/faults.ts";
 import { pick } from "./schedule.ts";
@@ -7,11 +7,11 @@ import { pick } from "./schedule.ts";
 export interface AttachedFile {
   readonly filename: string;
   readonly content: Uint8Array;
-  /** As it must arrive. */
+  /** The type as which it must arrive. */
   readonly type: string;
-  /** The extension stands for no type: a client has to declare it. */
+  /** Whether the client has to declare the type, because the extension is unknown. */
   readonly declaresType: boolean;
-  /** The id of an inline image, which is its name too: in a form there is nothing else to give. */
+  /** The id of an inline image. It is also the file name, since a form has no other place for it. */
   readonly contentId?: string;
 }
 
@@ -28,7 +28,7 @@ const names: readonly { readonly end: string; readonly type: string; readonly de
   { end: "", type: "text/x-chaos", declaresType: true },
 ];
 
-/** Most are small: a megabyte for each would make the harness slow. */
+/** Most files are small, because large ones would make the harness slow. */
 const smallBytesMax = 300 * 1024;
 const largeBytes = 2 * 1024 * 1024;
 /** One file in this many is large. */
@@ -56,7 +56,7 @@ export function drawInlineImage(n: number, random: () => number): AttachedFile {
   };
 }
 
-/** From one byte on, each order of magnitude as often as the others. */
+/** Draws every order of magnitude from one byte on equally often. */
 function drawContent(random: () => number): Uint8Array {
   const size = random() < 1 / largeEvery ? largeBytes : Math.floor(smallBytesMax ** random());
   const start = Math.floor(random() * (blockBytes - size));

@@ -34,7 +34,7 @@ export interface Evidence {
   readonly poisoned?: AsyncIterable<PoisonedRequest> | Iterable<PoisonedRequest>;
   /** How soon emails must be accepted; no limit if absent. */
   readonly limits?: Limits | undefined;
-  /** When a clock was wrong. Limits start at the end, and an email may be sent before its time. */
+  /** When a clock was wrong. Limits of time start at the end of it; until then an email may be sent before its time. */
   readonly wrongClocks?: readonly Excuse[];
 }
 
@@ -61,7 +61,7 @@ export interface Judgement {
   readonly held: number;
   /** Answered with 200, but neither accepted nor a dead letter. */
   readonly lost: readonly Finding[];
-  /** Some field or file differs from the submission, or nobody submitted the email. */
+  /** Emails of which a field or file differs from the submission, or that nobody submitted. */
   readonly corrupt: readonly Finding[];
   /** Dead although a provider would have accepted it, or accepted although every provider should refuse it. */
   readonly wronglyDead: readonly Finding[];
@@ -69,9 +69,9 @@ export interface Judgement {
   readonly renamed: readonly Finding[];
   /** Accepted later than the limits allow. */
   readonly late: readonly Finding[];
-  /** Accepted before their `send_at`. */
+  /** Emails that were accepted before their `send_at`. */
   readonly early: readonly Finding[];
-  /** Bytes of the files that the queue has to keep: those of dead letters and of emails held in doubt. */
+  /** Bytes of the files that the queue must still have: those of dead letters and of emails in doubt. */
   readonly fileBytesKept: number;
   /** Longest time to the first acceptance, ms: from the acknowledgement, or from `send_at` if that is later. */
   readonly slowestMs: number;
@@ -137,7 +137,7 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
   };
 }
 
-/** What clients were told. */
+/** The answers that clients got. */
 interface Told {
   /** The number of each acknowledged email -> its id. */
   readonly ids: ReadonlyMap<number, string>;
@@ -179,7 +179,7 @@ async function readTries(tries: Evidence["tries"], wrongClocks: readonly Excuse[
     }
     const name = one.status === 0 ? (one.error ?? "no answer") : `${one.status}: ${one.error ?? ""}`;
     errors[name] = (errors[name] ?? 0) + 1;
-    // For a server whose clock is behind, a time may be too far ahead.
+    // A server whose clock is behind may consider the time too far ahead.
     const isExcused = one.sendAtMs !== undefined && wasWrong(wrongClocks, offeredMs, one.atMs);
     if (one.status >= 400 && one.status < 500 && !isExcused) refused += 1;
   }
@@ -235,7 +235,7 @@ async function readArrivals({ emails, arrivals, wrongClocks = [] }: Evidence, to
   return { accepted, corrupt, wronglyAccepted, renamed, early };
 }
 
-/** The dead letters, by number, and what is wrong with them. */
+/** The dead letters by number, and their faults. */
 function readDead({ emails, dead }: Evidence, accepted: Arrived["accepted"]) {
   const numbers = new Set<number>();
   const corrupt: Finding[] = [];

@@ -113,7 +113,7 @@ export function startLoad(options: LoadOptions): Load {
 
   async function tryOnce({ n, email, sendAtMs, key }: Submitted): Promise<Try> {
     const url = pick(urls, random());
-    // Repeats differ in form: it does not matter to the key.
+    // Repeats use different kinds of body, which are the same email to the key.
     const body = encodeBody(email, pick(formsFor(email), random()), sendAtMs);
     const startMs = performance.now();
     const answer = await post(url, body, key, patienceMs);

@@ -1,11 +1,11 @@
-// What the sandbox has delivered, read from its files by a parser of its own.
+// The emails that the sandbox has delivered, read from its files by an independent parser.
 
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import PostalMime, { type Address, type Email as Parsed } from "postal-mime";
 import { type Arrival, withoutLastLineEnds } from "./comparison.ts";
 
-/** Headers that every email has, or whose content is a field of its own. */
+/** Headers that every email has, or that are compared as fields. */
 const ownHeaders =
   /^(from|to|cc|bcc|reply-to|subject|date|message-id|mime-version|content-.*|x-reliable-email-.*)$/i;
 

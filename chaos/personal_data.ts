@@ -1,10 +1,10 @@
-// Whether the service's logs hold anything personal: what every email of a run has in it can be told from anything else.
+// Finds personal data in the service's logs. Every text in the emails of a run is recognizable.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileMark } from "./files.ts";
 
-/** A piece of an address, a name, a subject, a body, a header, a tag, a file's name or a key. */
+/** Matches a part of an address, name, subject, body, header, tag, file name or key. */
 const personal = new RegExp(
   [
     "@example\\.",
@@ -24,7 +24,7 @@ const personal = new RegExp(
   ].join("|"),
 );
 
-/** The lines of the servers and workers that hold something personal. */
+/** The log lines of servers and workers with personal data. */
 export function findPersonal(folder: string): string[] {
   return readdirSync(folder)
     .filter((name) => /^(server|worker)-/.test(name))

@@ -10,7 +10,7 @@ export interface RequestBody {
 
 type Form = "json" | "urlencoded" | "multipart";
 
-/** Only two of them carry files. */
+/** Only JSON and multipart forms can carry files. */
 export function formsFor({ files }: Email): readonly Form[] {
   return files.length > 0 ? ["json", "multipart"] : ["json", "urlencoded", "multipart"];
 }
@@ -32,7 +32,7 @@ export function encodeBody(email: Email, form: Form, sendAtMs?: number): Request
 function jsonOf({ texts, cc, bcc, headers, tags, files }: Email, sendAtMs: number | undefined): object {
   return {
     ...texts,
-    // One address may stand without an array.
+    // A single address needs no array.
     ...(cc.length > 0 && { cc: cc.length === 1 ? cc[0] : cc }),
     ...(bcc.length > 0 && { bcc }),
     ...(headers.length > 0 && { headers: Object.fromEntries(headers) }),
@@ -64,12 +64,12 @@ function formFields(email: Email, sendAtMs: number | undefined): (readonly [stri
   ];
 }
 
-/** The same instant as a clock in Berlin shows it in summer. */
+/** The same instant with the offset +02:00. */
 function withOffset(ms: number): string {
   return new Date(ms + 2 * 3_600_000).toISOString().replace("Z", "+02:00");
 }
 
-/** Written by hand: FormData writes a quote in a name as `%22`, which is a name of its own. */
+/** Not by FormData, which writes a quote in a name as `%22`, which is another name. */
 function multipartOf(email: Email, sendAtMs: number | undefined): RequestBody {
   const boundary = "----chaos-7MA4YWxkTrZu0gW";
   const part = (disposition: string, type?: string) =>
@@ -79,7 +79,7 @@ function multipartOf(email: Email, sendAtMs: number | undefined): RequestBody {
   for (const { filename, content, type, declaresType, contentId } of email.files) {
     const field = contentId === undefined ? "attachment" : "inline";
     const quoted = filename.replaceAll('"', '\\"');
-    // As curl declares what it does not know; a known extension is stronger.
+    // The type that curl declares for unknown files. A known extension takes precedence over it.
     const declared = declaresType ? type : "application/octet-stream";
     chunks.push(part(`name="${field}"; filename="${quoted}"`, declared), content, "\r\n");
   }

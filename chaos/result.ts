@@ -54,7 +54,7 @@ export interface Seen {
   readonly unsettled: string | undefined;
   /** Bytes of files in the queue at the end. */
   readonly fileBytes: number;
-  /** Requests that break a provider's own description of its API. */
+  /** Requests that violate a provider's published API description. */
   readonly violations: readonly string[];
   /** Log lines with personal data. */
   readonly personal: readonly string[];

@@ -158,7 +158,7 @@ export interface Scenario {
   readonly postmark?: Partial<PostmarkSettings>;
   /** All emails have the same sender, so that they go out in few batches. */
   readonly oneSender?: true;
-  /** No email has files, copies, headers, tags or a time. */
+  /** Whether no email has files, copies, headers, tags or `send_at`. */
   readonly onlyPlain?: true;
   /** One email in this many is poisoned: at one provider or both, every request that contains it fails. */
   readonly poisonEvery?: number;

@@ -221,7 +221,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   }
 }
 
-/** What the providers accepted, and what the sandbox's outbox has. */
+/** The emails that providers accepted, and those in the sandbox's outbox. */
 async function* readArrivals(folder: string): AsyncGenerator<Arrival> {
   yield* readJournal<Acceptance>(join(folder, "acceptances.jsonl"));
   yield* readOutbox(outboxIn(folder));

@@ -34,7 +34,7 @@ export interface PostmarkSettings {
   someInactive: "accepted" | "refused";
   /** The server's message streams. */
   streams: string[];
-  /** Those for broadcasts. */
+  /** The broadcast streams. */
   broadcastStreams: string[];
   /** Whether an unverified sender or unknown stream refuses only its email, or the whole request. */
   refuses: "email" | "request";
