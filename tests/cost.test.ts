@@ -71,7 +71,7 @@ class Life {
     this.#rate = claimed.rate;
   }
 
-  /** What their files have, if they have any. */
+  /** The contents of their files, if they have any. */
   async read(_: number, pieces: number): Promise<void> {
     if (pieces === 0) return;
     for (const { id } of this.#batch!.emails)
@@ -97,7 +97,7 @@ class Life {
   }
 }
 
-/** What a store writes and reads of files at a time. */
+/** How much of a file a store writes and reads at a time. */
 const pieceBytes = 256 * 1024;
 
 function submissionOf(pieces: number): Submission {
@@ -193,7 +193,7 @@ describe("cost: Redis", () => {
     ["claim", 100, 0, { roundTrips: 1, commands: 35, bytes: 18_700, fsyncs: 1 }],
     ["settle", 100, 0, { roundTrips: 1, commands: 18, bytes: 37_200, fsyncs: 1 }],
   ];
-  /** Claims look at more lists once there was an email that the previous release must not have. */
+  /** Claims look at more lists once there has been an email that the previous release must not get. */
   const limitsAfterFiles: Limits = [
     ["claim", 1, 0, { roundTrips: 1, commands: 31, bytes: 1500, fsyncs: 1 }],
     ["settle", 1, 0, { roundTrips: 1, commands: 19, bytes: 1250, fsyncs: 1 }],

@@ -1,4 +1,4 @@
-// Emails of a run as they arrive if everything is right.
+// The emails of a run as they arrive at a provider if nothing is wrong.
 
 import { type Arrival, withoutLastLineEnds } from "../../chaos/comparison.ts";
 import { type Emails, emailOf } from "../../chaos/emails.ts";

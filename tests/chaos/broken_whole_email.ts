@@ -1,4 +1,4 @@
-// Broken variants of the service that treat a plain email well, and break a promise to a whole one.
+// Broken variants of the service that break a promise only to emails with copies, headers, tags, files or `send_at`.
 
 import type { Variant } from "./broken_variants.ts";
 

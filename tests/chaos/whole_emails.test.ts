@@ -1,4 +1,4 @@
-// Emails of all kinds: what the load offers, and what the judgment says of those that arrive otherwise.
+// Emails of all kinds: which ones the load offers, and what the judge finds if they arrive altered.
 
 import { describe, expect, test } from "bun:test";
 import { type Arrival, findDifferences } from "../../chaos/comparison.ts";

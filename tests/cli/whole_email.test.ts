@@ -34,7 +34,7 @@ const email = {
   ],
 } as const;
 
-/** Runs `queue show --attachment`, whose output is no text. */
+/** Runs `queue show --attachment`, whose output is not text. */
 async function attachmentOf(env: Readonly<Record<string, string>>, id: string, number: string) {
   const child = Bun.spawn(cliCommand("queue", "show", id, "--attachment", number), {
     env: { PATH: process.env["PATH"] ?? "", ...env },

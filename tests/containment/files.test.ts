@@ -6,7 +6,7 @@ import { eventually } from "../support/eventually.ts";
 import { sharedRedis, times, worldTests } from "../support/worlds.ts";
 import { accepted, allAccepted, hasty, isDead, limitMs, trickle } from "./containment.ts";
 
-/** More than one piece of the store, and a small one. A request with a larger one would have more time to hang. */
+/** A file of more than one piece, and a small one. A larger file would give a request more time to hang. */
 const badFiles = [new Uint8Array(270_000).fill(1), new Uint8Array([2, 3])];
 const goodFiles = [new Uint8Array([4, 5, 6])];
 const whole = Buffer.concat(badFiles);

@@ -46,7 +46,7 @@ const hostile = fc.string({
   unit: fc.constantFrom(..."aZ09-_.@+%&=[]{}\"'\\;:,<>/ \r\n\t\0é😀"),
   maxLength: 8,
 });
-/** Mostly what is accepted, or little would be. */
+/** Mostly valid values; otherwise few emails would be accepted. */
 const mostly = <T>(usual: fc.Arbitrary<T>, rare: fc.Arbitrary<T>) =>
   fc.oneof({ weight: 25, arbitrary: usual }, { weight: 1, arbitrary: rare });
 const address = mostly(
@@ -140,7 +140,7 @@ function fieldsOf({ texts, cc, bcc, headers, tags }: Given): [string, string][] 
 
 const asForm = (one: Given) => Buffer.from(new URLSearchParams(fieldsOf(one)).toString());
 
-/** No header has a line end, and a backslash only escapes. */
+/** Whether a header parameter can express a name: it has no line end, and no backslash that would escape something. */
 const isWritable = (name: string) => !/[\r\n\0]|\\$|\\[\\"]/.test(name);
 
 function asMultipart(one: Given): Buffer {
@@ -156,7 +156,7 @@ function asMultipart(one: Given): Buffer {
   return Buffer.concat([...texts, ...files, Buffer.from(`--${boundary}--\r\n`)]);
 }
 
-/** What an accepted submission is: JSON does not keep the order of names that are numbers. */
+/** An accepted submission for comparisons: JSON does not keep the order of names that are numbers. */
 function essence(result: SubmissionResult) {
   if (!result.ok) return result.message.split("; ").toSorted();
   const { email, files, sendAtMs } = result;
@@ -178,7 +178,7 @@ function regiven({ email, files = [] }: SubmissionResult & { ok: true }): Given 
   return { texts, cc, bcc, headers, tags, files: given };
 }
 
-/** Counts how many were accepted and how many refused: a generator of one kind alone tests nothing. */
+/** Counts accepted and refused inputs: a generator that gives only one kind tests nothing. */
 function counted() {
   const counts = { accepted: 0, refused: 0 };
   const count = ({ ok }: SubmissionResult) => (counts[ok ? "accepted" : "refused"] += 1);

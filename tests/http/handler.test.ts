@@ -854,7 +854,7 @@ describe("slow and numerous requests", () => {
     const filling = Buffer.alloc(2_000_000, "x");
     raw.write(`${head}Content-Length: ${leastForm.length + filling.length}\r\n\r\n${leastForm}&x=`);
     await raw.writeAll(filling.subarray(10_000));
-    // Two million bytes are worth 7.6 s.
+    // Two million bytes give 7.6 s more.
     while (performance.now() < startMs + 1500) {
       raw.write("x");
       await Bun.sleep(50);

@@ -651,7 +651,7 @@ describe("decide: counters and reports", () => {
     const refusals = [{ id: "a", reason: "inactive" }];
     expect(refusalsOf(each("partlyRefused", "serverError"))).toEqual(refusals);
     expect(refusalsOf(whole("partlyRefused"), one)).toEqual(refusals);
-    // It is not known which of them.
+    // The refusal does not say which of the emails it is about.
     expect(refusalsOf(whole("partlyRefused"))).toEqual([]);
   });
 

@@ -37,7 +37,7 @@ test("request: it is over before its lease, however short that is", () => {
         const { timeoutMs, needMs } = requestTimes(Math.ceil((size * 4) / 3), { providerTimeoutMs, leaseMs });
         expect(needMs).toBeLessThan(leaseMs);
         expect(needMs).toBeGreaterThan(timeoutMs);
-        // What it has without files is never taken from it.
+        // Files never shorten the time that a request has without them.
         expect(timeoutMs).toBeGreaterThanOrEqual(providerTimeoutMs);
       },
     ),

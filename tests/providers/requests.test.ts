@@ -94,7 +94,7 @@ const withFiles = {
   files: files.map(({ content }) => content),
 };
 
-/** By the suffix of their golden file. */
+/** Inputs by the suffix of their golden file. */
 const goldens: Readonly<Record<string, Outgoing>> = {
   "": golden,
   "-whole": batchOf({ email: whole }, { email: golden.emails[1]!.email }),

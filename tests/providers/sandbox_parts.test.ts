@@ -41,7 +41,7 @@ interface Part {
   readonly sha256: string;
 }
 
-/** Python's reading of files: the types of all nodes, the headers, and the parts that are no text of the email. */
+/** How Python reads the files: the types of all nodes, the headers, and the parts that are not texts of the email. */
 async function readInPython(files: readonly Buffer[]) {
   const program = `
 import sys, json, hashlib, email, base64

@@ -66,7 +66,7 @@ export function conformanceFiles(
 
     const fileBytes = async (q: QueueUnderTest) => (await q.admin.stats()).fileBytes;
 
-    /** How many bytes the files of an email are to either reader; they must be the same. */
+    /** How many bytes of files the consumer and the admin read for an email. They must read the same. */
     async function readLength(q: QueueUnderTest, id: string): Promise<number | undefined> {
       const [one, other] = [await q.consumer.readFiles(id), await q.admin.readFiles(id)];
       expect(one).toEqual(other!);
@@ -136,7 +136,7 @@ export function conformanceFiles(
           await submit(q, place === "scheduled" ? { ...one, sendAtMs: nowMs + 48 * hourMs } : one);
           await bring(q, one.id);
           const before = await state(q, one.id);
-          // Longer than pieces are kept that belong to no email.
+          // Longer than pieces without an email are kept.
           for (let hours = 0; hours < 2; hours += 1) {
             q.advance(hourMs / 2);
             await q.consumer.sweep(serving("resend"));
@@ -272,7 +272,7 @@ export function conformanceFiles(
       const q = await queue();
       const large = q.producer.submit(withFiles([bytesOf(8 * 1024 * 1024)]), soon());
       const others: Promise<unknown>[] = [];
-      // One after the other, so that some come while pieces are written.
+      // Submitted one after the other, so that some arrive while pieces are being written.
       for (let i = 0; i < 3; i += 1) {
         const one = q.producer.submit(submission(), soon());
         others.push(one);

@@ -103,7 +103,7 @@ export function besidePrevious(name: string, open: () => Promise<QueueOfBoth>): 
         await die(q, id);
         await q.previous.admin.retry([{ id, seenHistory: "died", history: "" }], {});
         expect(await claimedByPrevious(q)).toEqual([]);
-        // It may have refused.
+        // The command may have refused.
         await q.admin.retry([{ id, seenHistory: "died", history: "" }], {});
       },
       "whose doubt an operator ended": async (q, id) => {
