@@ -46,11 +46,7 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
   const pieces = new PieceWriter(
     {
       againMs: busyPauseMs,
-      async put(id, number, piece, bytesLeft) {
-        // Submissions get a turn after each piece.
-        await Bun.sleep(0);
-        return write(bytesLeft, (db) => putPiece(db, id, number, piece));
-      },
+      put: async (id, number, piece, bytesLeft) => write(bytesLeft, (db) => putPiece(db, id, number, piece)),
       drop: (id) => void store.write((db) => dropPieces(db, id)).catch(() => {}),
     },
     log,
