@@ -12,6 +12,7 @@ import type { QueueFormat } from "./queue_format.ts";
 import type { Script } from "./scripts.ts";
 import { hashSlot } from "./topology/hash_slot.ts";
 import type { Place, Topology } from "./topology/place.ts";
+import "./tracing.ts";
 import { acquireTopology, releaseTopology } from "./topology/topology.ts";
 import { formFor } from "./topology/url_form.ts";
 

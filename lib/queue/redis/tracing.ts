@@ -1,0 +1,15 @@
+// Unlike Node's, Bun's tracing channels do not say whether anything subscribes to them. ioredis takes that for a yes and
+// prepares every command for tracing: it wraps the promise, and makes a text of each argument, even of a piece of a file.
+
+import { type TracingChannel, tracingChannel } from "node:diagnostics_channel";
+
+const channels: object = Object.getPrototypeOf(tracingChannel("ioredis:command"));
+
+if (!("hasSubscribers" in channels)) {
+  Object.defineProperty(channels, "hasSubscribers", {
+    get(this: TracingChannel): boolean {
+      const { start, end, asyncStart, asyncEnd, error } = this;
+      return [start, end, asyncStart, asyncEnd, error].some(({ hasSubscribers }) => hasSubscribers);
+    },
+  });
+}
