@@ -103,8 +103,8 @@ export class Upload {
   }
 
   /**
-   * Begins to read the body. Resolves in the next turn of the event loop. Holds memory for what has arrived, never for
-   * what was announced: silent clients cost the others nothing.
+   * Begins to read the body. Resolves in the next turn of the event loop. Holds memory for what has arrived, and for what
+   * was announced only once a large part has arrived: silent clients cost the others nothing.
    */
   read(request: Request): Promise<void> {
     const { limits, wholeBytes, awaited } = this.#all;
@@ -212,7 +212,9 @@ export class Upload {
       const needed = this.#length + piece.value.length;
       if (needed > maxBodyBytes) return this.#end("tooLarge");
       if (needed > buffer.length) {
-        const size = Math.max(needed, Math.min(lengthMax, 2 * buffer.length));
+        // Each growth is a copy. Those of ten large bodies at once would keep others waiting for a tenth of a second.
+        const grown = buffer.length < smallBytesMax ? 2 * buffer.length : lengthMax;
+        const size = Math.max(needed, Math.min(lengthMax, grown));
         if (!this.hold(size)) return this.#end("noMemory");
         buffer = resized(buffer, size);
       }
