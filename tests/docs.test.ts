@@ -172,7 +172,7 @@ describe("docs: the map in ARCHITECTURE.md", () => {
 });
 
 test("docs: docs/storage.md lists exactly the existing keys", () => {
-  const files = [...new Bun.Glob("lib/queue/redis/scripts/*.lua").scanSync({ cwd: root })];
+  const files = [...new Bun.Glob("lib/queue/redis/scripts/**/*.lua").scanSync({ cwd: root })];
   const code = files.map((path) => read(path).replace(/^--.*$/gm, "")).join("\n");
   // Names begin with a literal; "wake" is a channel.
   const used = Array.from(code.matchAll(/\bcall\('(?!PUBLISH)[A-Z]+', '([a-z:]+)'/g), ([, name]) => name!);

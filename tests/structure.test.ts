@@ -11,7 +11,9 @@ const product = [...found("lib/**/*.ts"), ...found("clients/**/*.ts"), ...found(
 const web = found("clients/web/*.ts");
 const webPage = found("clients/web/page/*.ts");
 const policy = found("lib/policy/**/*.ts");
-const scripts = found("lib/**/*.lua");
+const scripts = found("lib/queue/redis/scripts/*.lua");
+/** Inserted into scripts. */
+const scriptParts = found("lib/queue/redis/scripts/parts/*.lua");
 
 interface Import {
   /** Path from the root, or the name of a package. */
@@ -248,8 +250,7 @@ describe("structure: files", () => {
     expect((await read(path)).replace(/^#!.*\n/, "")).toMatch(/^\/\/ \S/);
   });
 
-  const neverPast =
-    /(submit|put_piece|adopt|remember_keys|permissions|common|levels|files|batches|emails|rates|due_lists|sweep_new)\.lua$/;
+  const neverPast = /(submit|put_piece|adopt|remember_keys|permissions)\.lua$/;
   test.each(scripts.filter((path) => !neverPast.test(path)))(
     "%s runs when memory is full, or writes nothing",
     async (path) => {
@@ -263,6 +264,10 @@ describe("structure: files", () => {
       expect(await read(`lib/queue/redis/scripts/${name}.lua`)).toMatch(/^#!lua\n/);
     },
   );
+
+  test.each(scriptParts)("%s opens with its purpose", async (path) => {
+    expect(await read(path)).toStartWith(`-- ${basename(path, ".lua")}: `);
+  });
 
   test.each(scripts)("%s opens with its purpose, keys and arguments", async (path) => {
     const lines = (await read(path)).replace(/^#!.*\n/, "").split("\n");

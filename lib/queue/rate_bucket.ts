@@ -1,6 +1,6 @@
 // The rate of a provider, shared by all workers, as a store keeps it: a token bucket in the form of GCRA (ITU-T I.371),
 // which needs one time instead of a count of tokens. What the rate should be is decided in policy/. Redis does the same
-// in scripts/rates.lua.
+// in scripts/parts/rates.lua.
 
 import type { RateChange, SharedRate } from "./rate_contract.ts";
 

@@ -103,7 +103,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "redis",
     patches: [
       {
-        file: "lib/queue/redis/scripts/files.lua",
+        file: "lib/queue/redis/scripts/parts/files.lua",
         from: "  call('PERSIST', 'files:' .. id)\n",
         to: "",
       },
@@ -121,7 +121,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "redis",
     patches: [
       {
-        file: "lib/queue/redis/scripts/files.lua",
+        file: "lib/queue/redis/scripts/parts/files.lua",
         from: "    if size then\n",
         to: "    if size and false then\n",
       },

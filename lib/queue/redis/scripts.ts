@@ -3,19 +3,13 @@
 // The format that they expect, common.lua and the other parts that they need are inserted after that line.
 
 import adopt from "./scripts/adopt.lua" with { type: "text" };
-import batches from "./scripts/batches.lua" with { type: "text" };
 import changeRate from "./scripts/change_rate.lua" with { type: "text" };
 import claim from "./scripts/claim.lua" with { type: "text" };
 import clear from "./scripts/clear.lua" with { type: "text" };
-import common from "./scripts/common.lua" with { type: "text" };
 import deleteText from "./scripts/delete.lua" with { type: "text" };
 import dropPieces from "./scripts/drop_pieces.lua" with { type: "text" };
-import dueLists from "./scripts/due_lists.lua" with { type: "text" };
-import emails from "./scripts/emails.lua" with { type: "text" };
-import files from "./scripts/files.lua" with { type: "text" };
 import getPiece from "./scripts/get_piece.lua" with { type: "text" };
 import housekeeping from "./scripts/housekeeping.lua" with { type: "text" };
-import levels from "./scripts/levels.lua" with { type: "text" };
 import list from "./scripts/list.lua" with { type: "text" };
 import listKeys from "./scripts/list_keys.lua" with { type: "text" };
 import move from "./scripts/move.lua" with { type: "text" };
@@ -24,13 +18,19 @@ import pause from "./scripts/pause.lua" with { type: "text" };
 import permissions from "./scripts/permissions.lua" with { type: "text" };
 import permit from "./scripts/permit.lua" with { type: "text" };
 import putPiece from "./scripts/put_piece.lua" with { type: "text" };
-import rates from "./scripts/rates.lua" with { type: "text" };
 import rememberKeys from "./scripts/remember_keys.lua" with { type: "text" };
 import retry from "./scripts/retry.lua" with { type: "text" };
 import settle from "./scripts/settle.lua" with { type: "text" };
 import stats from "./scripts/stats.lua" with { type: "text" };
 import submit from "./scripts/submit.lua" with { type: "text" };
-import sweepNew from "./scripts/sweep_new.lua" with { type: "text" };
+import batches from "./scripts/parts/batches.lua" with { type: "text" };
+import common from "./scripts/parts/common.lua" with { type: "text" };
+import dueLists from "./scripts/parts/due_lists.lua" with { type: "text" };
+import emails from "./scripts/parts/emails.lua" with { type: "text" };
+import files from "./scripts/parts/files.lua" with { type: "text" };
+import levels from "./scripts/parts/levels.lua" with { type: "text" };
+import rates from "./scripts/parts/rates.lua" with { type: "text" };
+import sweepNew from "./scripts/parts/sweep_new.lua" with { type: "text" };
 import { formatText } from "./queue_format.ts";
 
 export interface Script {

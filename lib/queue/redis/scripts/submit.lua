@@ -31,8 +31,7 @@ local sent = call('HMGET', 'sent', unpack(ids))
 local keyed = {}
 local function uses_of(name)
   if not keyed[name] then
-    local uses = words(call('GET', 'idem:' .. name) or '')
-    keyed[name] = { uses = uses }
+    keyed[name] = { uses = words(call('GET', 'idem:' .. name) or '') }
   end
   return keyed[name]
 end

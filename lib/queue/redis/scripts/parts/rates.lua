@@ -1,8 +1,5 @@
 -- rates: the shared rate of a provider. scripts.ts inserts it behind common.lua, for the scripts that need it. It does the
--- same as ../../rate_bucket.ts, which explains it.
---
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
+-- same as ../../../rate_bucket.ts, which explains it.
 --
 -- The hash `rates` has for each provider and credential: requests per second, the limit or "-", version, throttles, when
 -- the next permit falls due, and from when until when there are none.

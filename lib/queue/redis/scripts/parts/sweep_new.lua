@@ -1,7 +1,4 @@
 -- sweep_new: housekeeping of new emails. scripts.ts inserts it after emails.lua, for housekeeping.lua.
---
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
 
 -- Each sweep looks at this many random entries and removes those whose email or batch is gone: the release before this one
 -- removes an email or batch without its entries here.

@@ -1,7 +1,4 @@
 -- batches: their fields, and how they change. scripts.ts inserts it where it is needed, after levels.lua.
---
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
 
 -- Moves the level out of the fields `provider` and `held` into a field of its own.
 local function with_level(b)

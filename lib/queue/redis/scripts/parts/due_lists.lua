@@ -1,7 +1,4 @@
 -- due_lists: merges the due entries of several lists. scripts.ts inserts it for claim.lua.
---
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
 
 local function due_of(name, at, from, most, ...)
   return call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', from, most, ...)

@@ -1,7 +1,4 @@
 -- files: the files of stored emails. scripts.ts inserts it where it is needed, after levels.lua.
---
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
 
 -- Whether all pieces of an email's files are there.
 local function has_files(id, pieces)

@@ -1,8 +1,5 @@
 -- emails: how they leave the queue, and where they are. scripts.ts inserts it where it is needed, after levels.lua and
 -- files.lua.
---
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
 
 -- Emails leave the queue: id, value, id, value, … Their ids stay known until `expiry`. One command serves all of them,
 -- since its fixed cost exceeds that of its work. What they become is written before what they were is removed: if a

@@ -1,9 +1,6 @@
 -- levels: new emails, which have a field that the release before this one lacks, and the names of lists. scripts.ts inserts
 -- it where it is needed.
 --
--- KEYS[1] partition
--- ARGV[1] clock offset, ms; neither is used here
---
 -- The release before must never claim a new email. So new emails, and batches that contain one, are in lists that it does
 -- not read. Their level is "+", which ends the names of these lists and the stored provider of such a batch. The level of
 -- all other emails is "". Only new emails have files. If `has_new` is false, the partition has no new emails.
