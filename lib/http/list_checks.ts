@@ -14,16 +14,13 @@ import {
 import type { Attachment, Pair } from "../email/fields.ts";
 import { headerFault, headersMax, oneClickFault } from "../email/mail_headers.ts";
 import { tagFault, tagsMax } from "../email/tags.ts";
-import type { Given, GivenFile, GivenPair } from "./submitted_fields.ts";
+import { type Given, type GivenFile, type GivenPair, shownName } from "./submitted_fields.ts";
 
 /** @param place within the field, such as `[2].content`; empty for all of it */
 export type Report = (place: string, fault: string) => void;
 
 /** Most recipients of one email (Postmark's limit). */
 export const recipientsMax = 50;
-/** Most characters of a name in a message. */
-const shownMax = 100;
-
 const contentIdFault = "is not 1 to 127 characters of A-Z a-z 0-9 . _ @ + -";
 
 /** @param others the recipients in the fields before this one */
@@ -74,7 +71,7 @@ function checkPairs(
   const pairs: Pair[] = [];
   const names = new Set<string>();
   for (const [name, item] of list) {
-    const place = `[${name.length > shownMax ? `${name.slice(0, shownMax)}…` : name}]`;
+    const place = `[${shownName(name)}]`;
     if (names.size === names.add(name.toLowerCase()).size) {
       report(place, "is given twice");
       continue;

@@ -23,7 +23,7 @@ export interface GivenFile {
   /** It is a part of a multipart form, where the content type is the client's guess. */
   readonly isPart?: true;
   /** Its name is also its content id. */
-  readonly isInline?: true;
+  readonly isInline?: boolean;
 }
 
 interface GivenItems {
@@ -41,6 +41,13 @@ export interface SubmittedFields {
   readonly values: { [name in TextName]?: string } & GivenLists;
   /** Faults in the form in which a field was given. Its value is then ignored. */
   readonly faults: { [name in FieldName]?: string };
+}
+
+/** Most characters of a client's name in a message. */
+const shownMax = 100;
+
+export function shownName(name: string): string {
+  return name.length > shownMax ? `${name.slice(0, shownMax)}…` : name;
 }
 
 /** Most values of one field that are kept: more than any check accepts, so further ones cost no memory. */

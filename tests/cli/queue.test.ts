@@ -1,6 +1,6 @@
 // The operator's commands as an operator uses them: processes next to a queue of either kind.
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { eventually } from "../support/eventually.ts";
 import { startRedis } from "../support/redis.ts";
 import { startServer, startWorker } from "../support/service.ts";
 import { queueAdminOf, useProcesses } from "../support/processes.ts";
-import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
+import { type ShapedQueue, shapeQueue, useShapedQueues } from "../support/queue_states.ts";
 import { RedisConsumer } from "../../lib/queue/redis/consumer.ts";
 import { serving } from "../queue/conformance_tools.ts";
 import { silent } from "../support/log.ts";
@@ -70,16 +70,7 @@ describe.each([
   ["the embedded queue", () => stack.embedded()],
   ["Redis", () => stack.settings()],
 ])("queue: on %s", (_, settings) => {
-  const opened: ShapedQueue[] = [];
-  afterAll(async () => {
-    await Promise.all(opened.map((one) => one.close()));
-  });
-  async function open() {
-    const env = settings();
-    const queue = await shapeQueue(env);
-    opened.push(queue);
-    return { env, queue };
-  }
+  const open = useShapedQueues(settings);
   const state = async (queue: ShapedQueue, id: string) => (await queue.admin.show(id))?.state;
 
   test("stats has a count under each state's name, and the condition of the queue", async () => {

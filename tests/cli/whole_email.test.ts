@@ -1,11 +1,11 @@
 // What the operator's commands show of copies, headers, tags, attachments and scheduled emails.
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { tmpdir } from "node:os";
 import { encodeRecord, noHistory } from "../../lib/policy/history.ts";
 import { cliCommand, cliInTerminal, jsonOfCli, runCli } from "../support/cli.ts";
 import { useProcesses } from "../support/processes.ts";
-import { type ShapedQueue, shapeQueue } from "../support/queue_states.ts";
+import { useShapedQueues } from "../support/queue_states.ts";
 
 const stack = useProcesses();
 const sha256 = (content: Uint8Array) => new Bun.CryptoHasher("sha256").update(content).digest("hex");
@@ -51,16 +51,7 @@ describe.each([
   ["the embedded queue", () => stack.embedded()],
   ["Redis", () => stack.settings()],
 ])("queue: on %s", (_, settings) => {
-  const opened: ShapedQueue[] = [];
-  afterAll(async () => {
-    await Promise.all(opened.map((one) => one.close()));
-  });
-  async function open() {
-    const env = settings();
-    const queue = await shapeQueue(env);
-    opened.push(queue);
-    return { env, queue };
-  }
+  const open = useShapedQueues(settings);
 
   test("show prints copies, headers, tags and attachments, and escapes hostile names", async () => {
     const { env, queue } = await open();

@@ -1,5 +1,6 @@
 // A queue with emails in every state, created by the calls that servers and workers make.
 
+import { afterAll } from "bun:test";
 import { readConfig } from "../../lib/config/config.ts";
 import { type Email, encodeEmail, hasNewField } from "../../lib/email/email.ts";
 import {
@@ -20,6 +21,20 @@ export type ShapedQueue = Awaited<ReturnType<typeof shapeQueue>>;
 
 const attempt = (outcome: "unavailable" | "unknown" | "rejected", reason: string) =>
   ({ kept: [{ provider: "resend", atMs: 1_700_000_000_000, outcome, reason }], total: 1 }) as const;
+
+/** Opens queues, each with its settings, and closes them after the last test. */
+export function useShapedQueues(settings: () => Record<string, string>) {
+  const opened: ShapedQueue[] = [];
+  afterAll(async () => {
+    await Promise.all(opened.map((one) => one.close()));
+  });
+  return async () => {
+    const env = settings();
+    const queue = await shapeQueue(env);
+    opened.push(queue);
+    return { env, queue };
+  };
+}
 
 /** @param env settings that lead to the queue */
 export async function shapeQueue(env: Record<string, string>) {

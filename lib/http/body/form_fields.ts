@@ -1,7 +1,7 @@
 // The names of fields in forms, and the kind of value that each takes. `cc`, `cc[]` and `cc[0]` are the same.
 
 import { type FieldName, isTextName, type TextName, textNames } from "../../email/fields.ts";
-import { addField, addItem, type Given, type SubmittedFields } from "../submitted_fields.ts";
+import { addField, addItem, type Given, shownName, type SubmittedFields } from "../submitted_fields.ts";
 
 export type FormField =
   | { readonly kind: "text"; readonly name: TextName }
@@ -15,9 +15,6 @@ export type FormField =
 export const fieldsMax = 10_000;
 export const tooManyFields = `the form has over ${fieldsMax} fields`;
 
-/** Most characters of an unknown name in a message. */
-const shownMax = 100;
-
 const textFields: Readonly<Partial<Record<string, FormField>>> = Object.fromEntries(
   textNames.map((name) => [name, { kind: "text", name }]),
 );
@@ -29,12 +26,11 @@ export function formField(name: string): FormField | undefined {
   if (isTextName(name)) return textFields[name];
   const [, base, brackets = ""] = listPattern.exec(name) ?? [];
   const isListed = /^(?:\[\d*\])?$/.test(brackets);
+  const unlisted = { kind: "malformed", fault: `must be named ${base}, ${base}[] or ${base}[0]` } as const;
   switch (base) {
     case "cc":
     case "bcc":
-      return isListed
-        ? { kind: "address", name: base }
-        : { kind: "malformed", name: base, fault: `must be named ${base}, ${base}[] or ${base}[0]` };
+      return isListed ? { kind: "address", name: base } : { ...unlisted, name: base };
     case "headers":
     case "tags":
       return brackets.endsWith("]")
@@ -45,11 +41,7 @@ export function formField(name: string): FormField | undefined {
     case "inline":
       return isListed
         ? { kind: "file", name: "attachments", isInline: base === "inline" }
-        : {
-            kind: "malformed",
-            name: "attachments",
-            fault: `must be named ${base}, ${base}[] or ${base}[0]`,
-          };
+        : { ...unlisted, name: "attachments" };
     default:
       return undefined;
   }
@@ -90,12 +82,9 @@ export function addFile(given: SubmittedFields, { name, ...file }: FilePart): vo
   if (file.filename === "" && file.content.length === 0) return;
   if (field?.kind === "malformed") given.faults[field.name] = field.fault;
   else if (field === undefined) {
-    const shown = name.length > shownMax ? `${name.slice(0, shownMax)}…` : name;
+    const unknown = JSON.stringify(shownName(name));
     addItem(given, "attachments", {
-      fault: `is a file under the unknown name ${JSON.stringify(shown)}: name it attachment or inline`,
+      fault: `is a file under the unknown name ${unknown}: name it attachment or inline`,
     });
-  } else {
-    const inline = field.isInline ? { isInline: true as const } : {};
-    addItem(given, "attachments", { ...file, isPart: true, ...inline });
-  }
+  } else addItem(given, "attachments", { ...file, isPart: true, isInline: field.isInline });
 }
