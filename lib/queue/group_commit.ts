@@ -19,10 +19,16 @@ export type CommitReadiness =
   /** An operator has to act first: submissions fail at once. */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** The result of one write. `Other`: what else than a {@link SubmitResult} the store may answer for a submission. */
-export type Committed<Other = never> =
+/** A store's answer to one submission. */
+export type CommitResult =
+  | SubmitResult
+  /** It lacks pieces of the email's files. Nothing was queued. */
+  | { readonly kind: "piecesMissing" };
+
+/** The result of one write. */
+export type Committed =
   /** On stable storage: one result for each submission, in their order. */
-  | { readonly kind: "done"; readonly results: readonly (SubmitResult | Other)[] }
+  | { readonly kind: "done"; readonly results: readonly CommitResult[] }
   /**
    * To be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. `isUntouched`: it
    * certainly was not executed.
@@ -31,7 +37,7 @@ export type Committed<Other = never> =
   /** Not stored. */
   | { readonly kind: "failed"; readonly reason: string };
 
-export interface GroupCommitOptions<Other = never> extends Pick<ProducerWatcher, "log" | "onGroup"> {
+export interface GroupCommitOptions extends Pick<ProducerWatcher, "log" | "onGroup"> {
   /** Most emails in one write. */
   readonly emailsMax: number;
   /** Most text in one write, in UTF-16 units. An email that is larger is written alone. */
@@ -45,7 +51,7 @@ export interface GroupCommitOptions<Other = never> extends Pick<ProducerWatcher,
    */
   handOver?(submission: Submission, deadlineMs: number): Promise<SubmitResult> | undefined;
   /** Never rejects. */
-  commit(group: readonly Submission[]): Promise<Committed<Other>>;
+  commit(group: readonly Submission[]): Promise<Committed>;
 }
 
 const tooSlow = "the store cannot keep up with the submissions";
@@ -57,37 +63,37 @@ const avoidMs = 1000;
 /** A pace is forgotten if nothing was written for this long, ms: the store may have recovered. */
 const paceAgeMaxMs = 1000;
 
-interface Item<Other> {
+interface Item {
   readonly submission: Submission;
   readonly deadlineMs: number;
-  readonly resolve: (result: SubmitResult | Other) => void;
+  readonly resolve: (result: CommitResult) => void;
   /** It was in a write, and may be stored. */
   isTried: boolean;
   isAnswered: boolean;
 }
 
 /** Items that are not in a write, oldest first. */
-interface Line<Other> {
-  items: Item<Other>[];
+interface Line {
+  items: Item[];
   /** Length of their text. */
   chars: number;
 }
 
-function charsOf(items: readonly Pick<Item<never>, "submission">[]): number {
+function charsOf(items: readonly Pick<Item, "submission">[]): number {
   return items.reduce((sum, { submission }) => sum + submission.text.length, 0);
 }
 
-export class GroupCommit<Other extends { readonly kind: string } = never> {
-  readonly #options: GroupCommitOptions<Other>;
-  readonly #small: Line<Other> = { items: [], chars: 0 };
+export class GroupCommit {
+  readonly #options: GroupCommitOptions;
+  readonly #small: Line = { items: [], chars: 0 };
   /** For emails of which few fit into one write. */
-  readonly #large: Line<Other> = { items: [], chars: 0 };
+  readonly #large: Line = { items: [], chars: 0 };
   readonly #lines = [this.#small, this.#large];
   #turn = this.#small;
   /** Number of items without an answer. */
   #unansweredCount = 0;
   /** Items in the write that is under way. */
-  #group: readonly Item<Other>[] = [];
+  #group: readonly Item[] = [];
   /**
    * How long a write has taken lately from its first try on, ms; for a write over `charsMax`, the time per `charsMax`.
    * Outages do not count: submissions wait for their end, and they say nothing about later writes.
@@ -104,12 +110,12 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
   #isTroubled = false;
   #avoidedUntilMs = 0;
 
-  constructor(options: GroupCommitOptions<Other>) {
+  constructor(options: GroupCommitOptions) {
     this.#options = options;
   }
 
   /** See `Producer.submit`. */
-  readonly submit = (submission: Submission, deadlineMs: number): Promise<SubmitResult | Other> => {
+  readonly submit = (submission: Submission, deadlineMs: number): Promise<CommitResult> => {
     const line = this.#lineOf(submission);
     if (this.#isBusy(line, deadlineMs)) return Promise.resolve({ kind: "busy" });
     if (this.#unansweredCount === 0) this.#isTroubled = false;
@@ -163,23 +169,23 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
   }
 
   /** All items without an answer. */
-  #unanswered(): Item<Other>[] {
+  #unanswered(): Item[] {
     const all = [...this.#group, ...this.#small.items, ...this.#large.items];
     return all.filter(({ isAnswered }) => !isAnswered);
   }
 
-  #answer(item: Item<Other>, result: SubmitResult | Other): void {
+  #answer(item: Item, result: CommitResult): void {
     if (item.isAnswered) return;
     this.#leave(item);
     item.resolve(result);
   }
 
-  #leave(item: Item<Other>): void {
+  #leave(item: Item): void {
     item.isAnswered = true;
     this.#unansweredCount -= 1;
   }
 
-  #lineOf({ text }: Submission): Line<Other> {
+  #lineOf({ text }: Submission): Line {
     return text.length > this.#options.charsMax / 4 ? this.#large : this.#small;
   }
 
@@ -197,7 +203,7 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
   }
 
   /** Omits items that have been answered. */
-  #setItems(line: Line<Other>, items: readonly Item<Other>[]): void {
+  #setItems(line: Line, items: readonly Item[]): void {
     line.items = items.filter(({ isAnswered }) => !isAnswered);
     line.chars = charsOf(line.items);
   }
@@ -224,7 +230,7 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
    * Whether the emails ahead of a submission would take more than half of the time until its deadline. The other half is
    * in reserve, in case the store slows down. An idle store always has room, so that a new pace is noticed.
    */
-  #isBusy(line: Line<Other>, deadlineMs: number): boolean {
+  #isBusy(line: Line, deadlineMs: number): boolean {
     if (!this.#isWaiting() && !this.#isWriting()) return false;
     const nowMs = performance.now();
     if (!this.#isWriting() && nowMs - this.#pacedAtMs > paceAgeMaxMs) this.#paceMs = 0;
@@ -235,15 +241,15 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
     return waitMs > (deadlineMs - nowMs) / 2;
   }
 
-  #groupsIn({ items, chars }: Line<Other>): number {
+  #groupsIn({ items, chars }: Line): number {
     const { emailsMax, charsMax } = this.#options;
     return Math.floor(Math.max(items.length / emailsMax, chars / charsMax));
   }
 
-  #takeGroup(line: Line<Other>): Item<Other>[] {
+  #takeGroup(line: Line): Item[] {
     const { emailsMax, charsMax } = this.#options;
     const nowMs = performance.now();
-    const group: Item<Other>[] = [];
+    const group: Item[] = [];
     let chars = 0;
     let taken = 0;
     for (const item of line.items) {
@@ -260,7 +266,7 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
     return group;
   }
 
-  async #write(line: Line<Other>, group: readonly Item<Other>[]): Promise<void> {
+  async #write(line: Line, group: readonly Item[]): Promise<void> {
     this.#group = group;
     const startMs = performance.now();
     this.#triedSinceMs ??= startMs;
@@ -302,14 +308,14 @@ export class GroupCommit<Other extends { readonly kind: string } = never> {
    * Adapts faster to a slower write than to a faster one. One long write is a stall, not a pace: it counts as at most
    * half of the time until the deadline of its first email.
    */
-  #learnPace(group: readonly Item<Other>[], tookMs: number, timeMs: number): void {
+  #learnPace(group: readonly Item[], tookMs: number, timeMs: number): void {
     const parts = Math.max(1, charsOf(group) / this.#options.charsMax);
     const partMs = Math.min(tookMs / parts, Math.max(0, timeMs) / 2);
     this.#paceMs += (partMs - this.#paceMs) * (partMs > this.#paceMs ? 0.5 : 0.25);
     this.#pacedAtMs = performance.now();
   }
 
-  #reportGroup(results: readonly (SubmitResult | Other)[], tookMs: number): void {
+  #reportGroup(results: readonly CommitResult[], tookMs: number): void {
     const stored = results.filter(({ kind }) => kind === "stored");
     if (stored.length > 0) this.#options.onGroup?.(stored.length, tookMs);
   }

@@ -4,21 +4,12 @@
 import type { Log } from "../runtime/log.ts";
 import type { Submission, SubmitResult } from "./contract.ts";
 import { pieceBytesMax, piecesOf, sizeOf } from "./file_pieces.ts";
-import type { GroupCommit } from "./group_commit.ts";
-
-/** The store's answer to a submission while it lacks pieces of the email's files. */
-export interface PiecesMissing {
-  readonly kind: "piecesMissing";
-}
+import type { Committed, GroupCommit } from "./group_commit.ts";
 
 type PieceFailure = Extract<SubmitResult, { kind: "busy" | "failed" }>;
 
 /** The result of writing one piece. */
-export type PieceWritten =
-  | { readonly kind: "done" }
-  /** Must be repeated, which is harmless even if it was executed. `reason` is undefined if that is routine. */
-  | { readonly kind: "again"; readonly reason: string | undefined }
-  | { readonly kind: "failed"; readonly reason: string };
+export type PieceWritten = { readonly kind: "done" } | Exclude<Committed, { kind: "done" }>;
 
 export interface PieceStore {
   /** Pause before a piece is written again, ms. */
@@ -69,7 +60,7 @@ export class PieceWriter {
   async submit(
     submission: Submission,
     deadlineMs: number,
-    submit: GroupCommit<PiecesMissing>["submit"],
+    submit: GroupCommit["submit"],
   ): Promise<SubmitResult> {
     const { id, files = [] } = submission;
     try {

@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import { type Committed, GroupCommit, type CommitReadiness } from "../../lib/queue/group_commit.ts";
-import type { Submission, SubmitResult } from "../../lib/queue/contract.ts";
+import {
+  type Committed,
+  type CommitResult,
+  GroupCommit,
+  type CommitReadiness,
+} from "../../lib/queue/group_commit.ts";
+import type { Submission } from "../../lib/queue/contract.ts";
 import { silent } from "../support/log.ts";
 
 // All of this depends on how long writes take. With fake timers, a busy machine makes no write longer.
@@ -93,13 +98,13 @@ function open(): Store {
 
 let ids = 0;
 
-function submit({ commits }: Store, count: number, text = "x"): Promise<SubmitResult>[] {
+function submit({ commits }: Store, count: number, text = "x"): Promise<CommitResult>[] {
   const deadlineMs = performance.now() + timeoutMs;
   return Array.from({ length: count }, () => commits.submit({ id: `${ids++}`, text }, deadlineMs));
 }
 
 /** The kinds of all results. */
-const kinds = async (results: Promise<SubmitResult>[]) =>
+const kinds = async (results: Promise<CommitResult>[]) =>
   (await until(Promise.all(results))).map(({ kind }) => kind);
 const count = (all: string[], kind: string) => all.filter((one) => one === kind).length;
 

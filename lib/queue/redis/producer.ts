@@ -1,7 +1,7 @@
 // The producer on Redis: one script call for each group of a group commit. One call is in progress at a time: with two,
 // groups are smaller, and everything is slower at 8, 32 and 128 connections.
 
-import { type Committed, GroupCommit, type GroupCommitOptions } from "../group_commit.ts";
+import { type CommitResult, type Committed, GroupCommit, type GroupCommitOptions } from "../group_commit.ts";
 import {
   idempotencyMs,
   movingText,
@@ -11,7 +11,7 @@ import {
   type SubmitResult,
 } from "../contract.ts";
 import { countPieces, sizeOf } from "../file_pieces.ts";
-import { type PiecesMissing, PieceWriter } from "../piece_writer.ts";
+import { PieceWriter } from "../piece_writer.ts";
 import { decodeStats } from "./batch_codec.ts";
 import { commandTimeoutMs, RedisConnection, silenceMs, type RedisStoreOptions } from "./connection.ts";
 import { isFinalRefusal, redisErrorText, shortfallText } from "./error_text.ts";
@@ -41,7 +41,7 @@ export class RedisProducer implements Producer {
   readonly #options: RedisProducerOptions;
   readonly #connection: RedisConnection;
   readonly #store: StoreWatch;
-  readonly #writer: GroupCommit<PiecesMissing>;
+  readonly #writer: GroupCommit;
   readonly #pieces: RedisPieces;
   readonly #pieceWriter: PieceWriter;
 
@@ -50,7 +50,7 @@ export class RedisProducer implements Producer {
     this.#connection = new RedisConnection(options, "server");
     this.#pieces = new RedisPieces(options);
     this.#pieceWriter = new PieceWriter(this.#pieces, options.log);
-    this.#writer = new GroupCommit<PiecesMissing>({
+    this.#writer = new GroupCommit({
       emailsMax,
       charsMax,
       againMs,
@@ -100,7 +100,7 @@ export class RedisProducer implements Producer {
     this.#connection.close();
   }
 
-  async #commit(group: readonly Submission[]): Promise<Committed<PiecesMissing>> {
+  async #commit(group: readonly Submission[]): Promise<Committed> {
     const { minReplicas, filesMaxBytes = "" } = this.#options;
     const bytes = group.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
     const extraMs = Math.max(0, ((bytes - charsMax) / bytesPerSecond) * 1000);
@@ -156,7 +156,7 @@ function describeNew(group: readonly Submission[]): string {
 
 /** `reply` names the emails that were not simply queued: number, id or another answer of submit.lua, number, … */
 function readResults(group: readonly Submission[], reply: readonly (string | number)[]) {
-  const results = group.map(({ id }): SubmitResult | PiecesMissing => ({
+  const results = group.map(({ id }): CommitResult => ({
     kind: "stored",
     id,
     repeated: false,
@@ -167,7 +167,7 @@ function readResults(group: readonly Submission[], reply: readonly (string | num
   return results;
 }
 
-function readResult(answer: string): SubmitResult | PiecesMissing {
+function readResult(answer: string): CommitResult {
   if (answer === "") return { kind: "conflict" };
   if (answer === "full") return { kind: "filesFull" };
   if (answer === "missing") return { kind: "piecesMissing" };

@@ -1,15 +1,9 @@
 // The producer of the embedded queue: one transaction for each group of a group commit.
 
-import {
-  movingText,
-  type Producer,
-  type ProducerWatcher,
-  type Submission,
-  type SubmitResult,
-} from "../contract.ts";
+import { movingText, type Producer, type ProducerWatcher, type Submission } from "../contract.ts";
 import { sizeOf } from "../file_pieces.ts";
-import { GroupCommit } from "../group_commit.ts";
-import { type PiecesMissing, PieceWriter } from "../piece_writer.ts";
+import { type CommitResult, GroupCommit } from "../group_commit.ts";
+import { PieceWriter } from "../piece_writer.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
 import { dropPieces, hasPieces, keepPieces, putPiece } from "./files.ts";
 import { addUse, expiryOf, usesOf } from "./keys.ts";
@@ -28,7 +22,7 @@ export function openSqliteProducer(options: StoreOptions & ProducerWatcher): Pro
   const store = new Store(options);
   let busySinceMs: number | undefined;
   const readiness = () => store.readiness();
-  const writer = new GroupCommit<PiecesMissing>({
+  const writer = new GroupCommit({
     emailsMax,
     charsMax,
     againMs: busyPauseMs,
@@ -85,11 +79,11 @@ function submitAll(
   db: SqliteConnection,
   group: readonly Submission[],
   filesMaxBytes: number,
-): (SubmitResult | PiecesMissing)[] {
+): CommitResult[] {
   const { atMs } = db.now;
   const known = knownIds(db, group);
   const plain: Submission[] = [];
-  const results = group.map((one): SubmitResult | PiecesMissing => {
+  const results = group.map((one): CommitResult => {
     const { id } = one;
     // It is not queued again, whatever became of it.
     if (known.has(id)) return { kind: "stored", id, repeated: true };
@@ -141,7 +135,7 @@ function refuseFiles(
   db: SqliteConnection,
   { id, files }: Submission,
   filesMaxBytes: number,
-): SubmitResult | PiecesMissing | undefined {
+): CommitResult | undefined {
   if (files === undefined) return undefined;
   const bytes = sizeOf(files);
   const { held } = db.get<{ held: number }>`SELECT file_bytes AS held FROM tally`!;
@@ -164,7 +158,7 @@ function useKey(
   db: SqliteConnection,
   submission: Submission,
   filesMaxBytes: number,
-): SubmitResult | PiecesMissing | undefined {
+): CommitResult | undefined {
   const { id, idempotency, sendAtMs } = submission;
   if (idempotency === undefined) return refuseFiles(db, submission, filesMaxBytes);
   const { key, fingerprint, token } = idempotency;
