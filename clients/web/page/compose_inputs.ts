@@ -14,7 +14,7 @@ export interface Input {
   readonly value?: string;
 }
 
-const several = "Several are separated by commas";
+const several = "Separate several with commas";
 
 /** Inputs in rows of one or two. A test compares them with the fields of an email. */
 export const inputs: readonly (readonly Input[])[] = [
@@ -66,7 +66,7 @@ export const moreInputs: readonly (readonly Input[])[] = [
       kind: "headers",
       rows: 2,
       isOptional: true,
-      hint: "One a line: X-Order: 17",
+      hint: "One per line: X-Order: 17",
     },
     {
       name: "tags",
@@ -74,7 +74,7 @@ export const moreInputs: readonly (readonly Input[])[] = [
       kind: "tags",
       rows: 2,
       isOptional: true,
-      hint: "One a line: campaign=spring",
+      hint: "One per line: campaign=spring",
     },
   ],
   [
@@ -82,7 +82,7 @@ export const moreInputs: readonly (readonly Input[])[] = [
       name: "key",
       label: "Idempotency key",
       isOptional: true,
-      hint: "A repetition with the same key is not sent again",
+      hint: "A repeat with the same key is not sent again",
     },
   ],
 ];
@@ -155,7 +155,7 @@ function textOf({ value }: Field): string {
   return value;
 }
 
-/** Names and values, one pair a line. */
+/** Names and values, one pair per line. */
 function pairsOf({ name, value }: Field, separator: string): Readonly<Record<string, string>> {
   const lines = value.split("\n").filter((line) => line.trim() !== "");
   const pairs = lines.map((line) => {
