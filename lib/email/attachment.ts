@@ -35,7 +35,7 @@ export const forbiddenExtensions: ReadonlySet<string> = new Set(
 /** The last extension in lower case, or "". Dots and spaces at the end of the name are ignored, as Windows does. */
 function extensionOf(filename: string): string {
   let end = filename.length;
-  // A pattern for them would take quadratic time, and the name may have megabytes.
+  // Not by a pattern, which would take quadratic time: the name may have megabytes.
   while (end > 0 && ". ".includes(filename[end - 1]!)) end--;
   const name = filename.slice(0, end);
   return name.slice(name.lastIndexOf(".") + 1 || name.length).toLowerCase();
@@ -56,12 +56,12 @@ export function filenameFault(filename: string): string | undefined {
 let types: Mime | undefined;
 
 /**
- * The media type of all files with the extension of this name, without parameters; undefined if it is unknown. Providers
- * know types by extension too, and Resend never sends a file that is declared with another type: so this table is the
- * whole of mime-db, from which most others are made. Bun's own lacks eighty of its extensions.
+ * The media type for the extension of this file name, without parameters; undefined if it is unknown. Providers derive
+ * types from extensions too, and Resend never sends a file that is declared with another type. So the table is all of
+ * mime-db, from which most tables are made; Bun's own lacks eighty of its extensions.
  */
 export function typeByExtension(filename: string): string | undefined {
-  // Loaded with the first file: no start waits for it.
+  // Loaded with the first file, so that no start waits for it.
   types ??= (require("mime") as { default: Mime }).default;
   return types.getType(`a.${extensionOf(filename)}`) ?? undefined;
 }

@@ -40,7 +40,7 @@ export interface Load {
 /** From this length on, the memory that a body and its email take is worth the time to look after it. */
 const largeBytes = 16_384;
 
-/** To read a body of this size or more takes milliseconds: others are served between two of them. */
+/** Reading a body of at least this size takes milliseconds, so other requests are served between two of them. */
 const ownTurnBytes = 1024 * 1024;
 
 const busy = "the service is busy: try again later";

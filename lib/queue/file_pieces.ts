@@ -40,7 +40,7 @@ function join(parts: readonly Uint8Array[]): Uint8Array {
 
 /**
  * All files of an email, concatenated; undefined if they are not there.
- * @param read a piece by its number, and the bytes of all files
+ * @param read reads a piece by its number, and the size of all files
  */
 export async function joinPieces(
   read: (number: number) => Promise<{ readonly content: Uint8Array; readonly bytes: number } | undefined>,
@@ -49,7 +49,7 @@ export async function joinPieces(
   let length = 0;
   for (let number = 0; contents === undefined || length < contents.length; number += 1) {
     const piece = await read(number);
-    // The email may have left meanwhile.
+    // The email may have left the queue meanwhile.
     if (piece === undefined || length + piece.content.length > piece.bytes) return undefined;
     contents ??= new Uint8Array(piece.bytes);
     contents.set(piece.content, length);

@@ -38,7 +38,7 @@ interface Upload {
 export class PieceWriter {
   readonly #store: PieceStore;
   readonly #log: Log;
-  /** Submissions of which pieces are written, or are being written. */
+  /** Submissions with pieces that have been or are being written. */
   readonly #begun = new Set<Submission>();
   readonly #open = new Set<Upload>();
   /** In order of their turns, without the one whose piece is being written. */
@@ -54,8 +54,8 @@ export class PieceWriter {
   }
 
   /**
-   * Submits an email, and writes its files if the store asks for them: it need not if the key is known or the limit is
-   * reached. A failover may lose them before the email is stored; then they are written again.
+   * Submits an email, and writes its files if the store asks for them, which it does not if the key is known or the limit
+   * reached. If a failover loses them before the email is stored, they are written again.
    */
   async submit(
     submission: Submission,
@@ -79,7 +79,7 @@ export class PieceWriter {
     }
   }
 
-  /** Whether the store has pieces of this submission, which another store would lack. */
+  /** Whether the store may have pieces of this submission, which other partitions lack. */
   hasBegun(submission: Submission): boolean {
     return this.#begun.has(submission);
   }
@@ -145,7 +145,7 @@ export class PieceWriter {
     const { value: piece } = upload.pieces.next();
     if (piece === undefined) return upload.end();
     while (!upload.isOver) {
-      // Submissions get a turn before each piece. Large bodies that are read meanwhile do not count: the store is not slow.
+      // Submissions get a turn before each piece. Time in which large bodies are read does not count as the store's.
       await Bun.sleep(0);
       const beganMs = performance.now();
       const written = await this.#store.put(upload.id, upload.number, piece, upload.bytesLeft);

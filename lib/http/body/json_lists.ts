@@ -14,7 +14,7 @@ import { repeatedNames, scan } from "./json_members.ts";
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** The text of a value, which shows members that were given twice. */
+/** The location of a value in the JSON text, in which repeated members can be found. */
 interface Source {
   readonly json: string;
   /** A position before the value. */

@@ -13,7 +13,7 @@ interface Part {
   readonly start: number;
 }
 
-/** An object or array, as far as its text was read: no further than one over the limits. */
+/** An object or array, read no further than one member over the limits. */
 interface Scan {
   readonly depth: number;
   /** Most values that it can have. */
@@ -22,7 +22,8 @@ interface Scan {
 }
 
 /**
- * Reads the first object or array from a position on. Means nothing for text that is no JSON, which JSON.parse refuses.
+ * Reads the first object or array from a position on. For invalid JSON, which JSON.parse refuses, the result is
+ * meaningless.
  */
 export function scan(json: string, start = 0): Scan {
   const parts: Part[] = [];
@@ -65,7 +66,7 @@ export function scan(json: string, start = 0): Scan {
   return { depth, values, parts };
 }
 
-/** The names, however escaped, that an object has given before. @param start a position before the object */
+/** The names, however escaped, of members that repeat an earlier one. @param start a position before the object */
 export function repeatedNames(json: string, start: number): string[] {
   const seen = new Set<string>();
   const named = scan(json, start).parts.filter(({ quotedName }) => quotedName !== "");

@@ -11,7 +11,7 @@ export const defaultLimits = {
    * whole form that holds them), and the email in its stored form.
    */
   pendingBytesMax: 128 * 1024 * 1024,
-  /** So many of them are for submissions up to {@link smallBytesMax}: a few slow uploads would have all of it. */
+  /** Part of them for submissions up to {@link smallBytesMax}; otherwise a few slow uploads could take all. */
   reservedBytes: 16 * 1024 * 1024,
   /**
    * The same limit while a body is being read, when JSON counts five times: the largest MAX_BODY_BYTES takes all of it.
@@ -71,7 +71,7 @@ export class Uploads {
     return true;
   }
 
-  /** Most bytes that all may hold if one of them holds so many. */
+  /** Most bytes that all submissions may hold if one of them holds this many. */
   bytesMaxWith(bytes: number): number {
     const { pendingBytesMax, reservedBytes } = this.limits;
     return bytes > smallBytesMax ? pendingBytesMax - reservedBytes : pendingBytesMax;
@@ -253,7 +253,7 @@ function resized(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<Array
 
 let lastOwnTurn = Promise.resolve();
 
-/** Resolves in a turn of the event loop that nobody else has who called this. */
+/** Resolves in a turn of the event loop that no other caller gets. */
 export function ownTurn(): Promise<void> {
   lastOwnTurn = lastOwnTurn.then(nextTurn);
   return lastOwnTurn;

@@ -1,4 +1,4 @@
-// The pieces of files in Redis, one for each command.
+// Reads and writes the pieces of files in Redis, one per command.
 
 import { joinPieces, piecesKeptMs } from "../file_pieces.ts";
 import type { PieceStore } from "../piece_writer.ts";
@@ -6,7 +6,7 @@ import { RedisConnection, type RedisStoreOptions } from "./connection.ts";
 import { isFinalRefusal, redisErrorText } from "./error_text.ts";
 import { scripts } from "./scripts.ts";
 
-/** On a connection of its own, made for the first piece: small submissions never wait behind megabytes on one socket. */
+/** Uses a separate connection, created for the first piece, so that small submissions never wait behind megabytes. */
 export class RedisPieces implements PieceStore {
   readonly againMs = 50;
   readonly #options: RedisStoreOptions;

@@ -1,5 +1,5 @@
-// Unlike Node's, Bun's tracing channels do not say whether anything subscribes to them. ioredis takes that for a yes and
-// prepares every command for tracing: it wraps the promise, and makes a text of each argument, even of a piece of a file.
+// Unlike Node's, Bun's tracing channels do not report whether they have subscribers. ioredis therefore prepares every command
+// for tracing: it wraps the promise, and formats each argument, even a piece of a file.
 
 import { type TracingChannel, tracingChannel } from "node:diagnostics_channel";
 
