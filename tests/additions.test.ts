@@ -110,6 +110,7 @@ test("additions: a provider takes an adapter, an entry in the registry, and sett
           return {
             name: "carrier",
             batchMax: 10,
+            batchesFiles: true,
             startRate: 10,
             maxRate: 10,
             context: "",
@@ -155,8 +156,8 @@ test("additions: a text field of emails takes one row and a line in each adapter
     [
       before(
         "lib/email/fields.ts",
-        "} as const satisfies Record<string, Field>;",
-        'organization: { ...line, label: "Organization" },',
+        "} as const satisfies Record<string, Field | AnyField>;",
+        'organization: { ...line, ...added, label: "Organization" },',
       ),
       before(
         "lib/providers/resend.ts",
