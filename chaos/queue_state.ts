@@ -51,11 +51,13 @@ export async function drain(deployment: Deployment, seed: number, withinMs: numb
       const isLast = performance.now() > endMs;
       try {
         admin ??= await openQueue(deployment);
-        const { states, fileBytes } = await admin.stats();
+        const { states } = await admin.stats();
         const counts = JSON.stringify(states);
         const isQuiet = states.scheduled + states.waiting + states.retrying + states.sending === 0;
         if (isLast || (isQuiet && counts !== lookedAt)) {
-          const now = { ...(await look(deployment, seed)), fileBytes };
+          const seen = await look(deployment, seed);
+          // Read last: what was in doubt may have left since the counts.
+          const now = { ...seen, fileBytes: (await admin.stats()).fileBytes };
           if (now.left === 0 || isLast) return now;
           lookedAt = counts;
         }

@@ -43,7 +43,7 @@ async function passes({ run, until }: Machine): Promise<void> {
   const token = "-H 'Authorization: Bearer sixteen-or-longer'";
   expect(await until(`${curl} --fail ${token} ${email}`)).toContain('"ok":true');
   expect(await run(`${curl} ${email}`)).toContain("Authorization");
-  await run("head -c 2000000 /dev/zero > large");
-  expect(await run(`${curl} ${token} --data-binary @large`)).toContain("the body is over 1048576 bytes");
+  await run("head -c 17000000 /dev/zero > large");
+  expect(await run(`${curl} ${token} --data-binary @large`)).toContain("the body is over 16777216 bytes");
   expect(await run(`${curl}/readyz --output /dev/null --write-out '%{http_code}'`)).toBe("404");
 }
