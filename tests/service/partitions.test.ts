@@ -22,7 +22,8 @@ test("partitions: with one lost, processes stay ready and say so, and what is su
     const admin = await adminOf(one);
     const ready = await eventually("it is ready, but for a partition", async () => {
       const { status, ...rest } = await admin.ready();
-      return status === 200 && "warnings" in rest ? rest : undefined;
+      const isConnected = "warnings" in rest && !String(rest.warnings).includes("not connected");
+      return status === 200 && isConnected ? rest : undefined;
     });
     expect(ready.warnings).toEqual(warnings);
     await eventually("all others are up", async () => {
