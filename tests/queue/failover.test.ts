@@ -149,7 +149,10 @@ test("failover: a node that is slow to load its data is left for the one that it
     /aof_rewrite_in_progress:0[^]*aof_rewrite_scheduled:0/.test(loading.cli("INFO", "persistence")),
   );
   // Microseconds per key: more than two minutes in all.
-  await loading.restart({ "key-load-delay": "50000", "loading-process-events-interval-bytes": "1024" });
+  await loading.restart(
+    { "key-load-delay": "50000", "loading-process-events-interval-bytes": "1024" },
+    "answer",
+  );
   const address = await startProxy(loading.port);
   closing.push(address.stop);
   const producer = new RedisProducer({

@@ -19,6 +19,9 @@ export const durableSettings = {
 /** Replicas do not wait for others before their first synchronization. */
 const quickReplicas = { "repl-diskless-sync-delay": "0" };
 
+/** What a start waits for: while it loads its data, it answers INFO, and an error to all other commands. */
+type AwaitedState = "data" | "answer";
+
 export interface RedisServer {
   readonly name: string;
   readonly url: string;
@@ -32,9 +35,9 @@ export interface RedisServer {
   cli(...command: string[]): string;
   kill(signal: NodeJS.Signals): void;
   /** Kills it and starts it again on the same port and folder. */
-  restart(settings?: Record<string, string>): Promise<void>;
+  restart(settings?: Record<string, string>, awaited?: AwaitedState): Promise<void>;
   /** Starts it after a kill. */
-  start(settings?: Record<string, string>): Promise<void>;
+  start(settings?: Record<string, string>, awaited?: AwaitedState): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -75,7 +78,10 @@ export async function startRedis(
   const cli = (...command: string[]) => askRedis(port, command, settings["requirepass"]);
 
   /** Returns false if it exited immediately, as on a port that is taken. */
-  async function comesUp(more: Record<string, string> = {}): Promise<boolean> {
+  async function comesUp(
+    more: Record<string, string> = {},
+    awaited: AwaitedState = "data",
+  ): Promise<boolean> {
     const own = { port: String(port), dir: folder, bind: "127.0.0.1" };
     const all = { ...durableSettings, ...quickReplicas, ...settings, ...more, ...own };
     const options = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value]);
@@ -87,11 +93,15 @@ export async function startRedis(
     });
     child = started;
     const hasEnded = () => started.exitCode !== null || started.signalCode !== null;
-    // Checks that the answer is its own, not that of another Redis on the same port.
-    await eventually(
-      "redis-server answers",
-      () => hasEnded() || cli("INFO", "server").includes(`process_id:${started.pid}\r`),
-    );
+    await eventually("redis-server answers", () => {
+      if (hasEnded()) return true;
+      const info = cli("INFO");
+      // Checks that the answer is its own, not that of another Redis on the same port.
+      return (
+        info.includes(`process_id:${started.pid}\r`) &&
+        (awaited === "answer" || info.includes("\nloading:0\r"))
+      );
+    });
     isRunning = !hasEnded();
     return isRunning;
   }
@@ -104,8 +114,8 @@ export async function startRedis(
     if (kept === undefined) rmSync(folder, { recursive: true, force: true });
   }
 
-  async function start(more?: Record<string, string>): Promise<void> {
-    if (!(await comesUp(more))) throw new Error(`redis-server exited, on port ${port}`);
+  async function start(more?: Record<string, string>, awaited?: AwaitedState): Promise<void> {
+    if (!(await comesUp(more, awaited))) throw new Error(`redis-server exited, on port ${port}`);
   }
 
   for (let tries = 1; !(await comesUp()); tries += 1) {
@@ -131,10 +141,10 @@ export async function startRedis(
       child?.kill(signal);
       if (["SIGKILL", "SIGSTOP", "SIGCONT"].includes(signal)) isRunning = signal === "SIGCONT";
     },
-    async restart(more) {
+    async restart(more, awaited) {
       child?.kill("SIGKILL");
       await child?.exited;
-      await start(more);
+      await start(more, awaited);
     },
   };
 }
