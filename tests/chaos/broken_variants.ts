@@ -334,6 +334,8 @@ export const variants: readonly Variant[] = [
     patches: [],
     under: {
       ...powerCuts,
+      // An earlier cut takes the whole queue: then it stays closed, and nothing is acknowledged any more.
+      pauseMs: [1500, 1800],
       settings: { REDIS_DURABILITY: "trust" },
       redis: { appendfsync: "everysec" },
     },

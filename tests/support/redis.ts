@@ -99,7 +99,7 @@ export async function startRedis(
       // Checks that the answer is its own, not that of another Redis on the same port.
       return (
         info.includes(`process_id:${started.pid}\r`) &&
-        (awaited === "answer" || info.includes("\nloading:0\r"))
+        (awaited === "answer" || !info.includes("\nloading:1\r"))
       );
     });
     isRunning = !hasEnded();
