@@ -106,7 +106,7 @@ function submissionOf(pieces: number): Submission {
   const size = pieces * pieceBytes;
   const about = { filename: "a.pdf", content_type: "application/pdf", size, sha256: "0".repeat(64) };
   const text = encodeEmail({ ...completeEmail, attachments: [about] });
-  return { id, text, isNew: true, files: [new Uint8Array(size)] };
+  return { id, text, isHidden: true, files: [new Uint8Array(size)] };
 }
 
 const title = "%s of %d, each with %d pieces of files, costs no more than it did";
@@ -193,7 +193,7 @@ describe("cost: Redis", () => {
     ["claim", 100, 0, { roundTrips: 1, commands: 35, bytes: 18_700, fsyncs: 1 }],
     ["settle", 100, 0, { roundTrips: 1, commands: 18, bytes: 37_200, fsyncs: 1 }],
   ];
-  /** Claims look at more lists once there has been an email that the previous release must not get. */
+  /** Claims look at more lists once there has been a hidden email. */
   const limitsAfterFiles: Limits = [
     ["claim", 1, 0, { roundTrips: 1, commands: 31, bytes: 1500, fsyncs: 1 }],
     ["settle", 1, 0, { roundTrips: 1, commands: 19, bytes: 1250, fsyncs: 1 }],

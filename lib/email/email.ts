@@ -32,11 +32,11 @@ export const envelopeNames: readonly FieldName[] = [
 ];
 export const contentNames: readonly NamesWhere<{ storedIn: "content" }>[] = namesStoredIn("content");
 
-const newNames = fieldNames.filter((name) => "isNew" in fields[name]);
+const hidingNames = fieldNames.filter((name) => "hidesEmail" in fields[name]);
 
-/** Whether an email has a field that the previous release does not know. */
-export function hasNewField(email: Email): boolean {
-  return newNames.some((name) => email[name] !== undefined);
+/** Whether an email has a field that the previous release does not know, and is hidden from it. */
+export function isHidden(email: Email): boolean {
+  return hidingNames.some((name) => email[name] !== undefined);
 }
 
 /** Whether its files are stored apart from it, and have to be read before it is sent. */

@@ -47,8 +47,8 @@ interface AnyField {
   readonly isRequired: boolean;
   /** The envelope is kept in the record of a sent email, the content is dropped. */
   readonly storedIn: "envelope" | "content";
-  /** The previous release does not know it: an email that has it is never given to a worker of that release. */
-  readonly isNew?: true;
+  /** The previous release does not know it: an email that has it is hidden, see `lib/queue/contract.ts`. */
+  readonly hidesEmail?: true;
 }
 
 /** A field with one value. */
@@ -94,7 +94,11 @@ const text = {
   },
 } as const satisfies Partial<Field>;
 
-const added = { isRequired: false, storedIn: "envelope", isNew: true } as const satisfies Partial<AnyField>;
+const added = {
+  isRequired: false,
+  storedIn: "envelope",
+  hidesEmail: true,
+} as const satisfies Partial<AnyField>;
 
 /** In the order in which errors name them. Fingerprints depend on the order too: a new field goes to the end. */
 export const fields = {

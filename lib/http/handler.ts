@@ -3,7 +3,7 @@
 // from their headers alone: the body is never read.
 
 import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
-import { encodeEmail, hasNewField, storedBytes, storedBytesMax } from "../email/email.ts";
+import { encodeEmail, isHidden, storedBytes, storedBytesMax } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
@@ -161,7 +161,7 @@ export class Handler {
     if (isLarge && !upload.hold(keptBytes + storedBytesMax(email))) return this.#fail(failures.noMemory);
     const text = encodeEmail(email);
     if (!upload.hold(keptBytes + storedBytes(text))) return this.#fail(failures.noMemory);
-    const submission: Submission = { id: Bun.randomUUIDv7(), text, ...newParts(result) };
+    const submission: Submission = { id: Bun.randomUUIDv7(), text, ...hiddenParts(result) };
     if (key === null) return submission;
     // Two clients may use the same key for different emails.
     const token = this.#mayEnter === undefined ? "" : tokenName(headers.get("authorization"));
@@ -222,16 +222,16 @@ export class Handler {
   }
 }
 
-/** The parts of a submission that only emails with new fields have. */
-function newParts({
+/** The parts of a submission that only hidden emails have. */
+function hiddenParts({
   email,
   files,
   sendAtMs,
 }: SubmissionResult & { ok: true }): Partial<Submission> | undefined {
-  if (!hasNewField(email)) return undefined;
+  if (!isHidden(email)) return undefined;
   // Stores need not support times before 1970.
   const atMs = sendAtMs === undefined ? undefined : Math.max(0, sendAtMs);
-  return { isNew: true, ...(files && { files }), ...(atMs !== undefined && { sendAtMs: atMs }) };
+  return { isHidden: true, ...(files && { files }), ...(atMs !== undefined && { sendAtMs: atMs }) };
 }
 
 /** The answer after an unexpected error. */

@@ -121,7 +121,7 @@ export interface DeadLetter {
   readonly diedAtMs: number;
   readonly history: string;
   /** As in a `Submission`. */
-  readonly isNew?: boolean;
+  readonly isHidden?: boolean;
   /** As {@link Admin.readFiles} returns it. */
   readonly contents?: Uint8Array;
 }

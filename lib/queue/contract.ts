@@ -11,6 +11,9 @@
 //
 // Rules that every store keeps:
 // - All times are by the store's own clock, Unix ms.
+// - A hidden email has a field that the previous release does not know, and that its workers would drop. So that release
+//   must not find it: it claims neither a hidden email nor a batch that contains one. Emails with files or `sendAtMs` are
+//   hidden.
 // - An email whose `sendAtMs` is in the future waits in a list of its own until then. Only the store's clock makes it due,
 //   never a sweep.
 // - The contents of files are written in pieces before their email, and expire unless it is stored: the step that stores
@@ -82,8 +85,8 @@ export interface Submission {
   readonly files?: readonly Uint8Array[];
   /** No provider gets the email before this time, Unix ms. Default, also for a time in the past: now. */
   readonly sendAtMs?: number | undefined;
-  /** See `hasNewField`: the previous release never claims the email, whatever list or batch it is in. */
-  readonly isNew?: boolean;
+  /** Whether it is hidden from the previous release, as it must be with `files` or `sendAtMs`. */
+  readonly isHidden?: boolean;
   readonly idempotency?: {
     readonly key: string;
     readonly fingerprint: string;

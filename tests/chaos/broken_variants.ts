@@ -542,7 +542,7 @@ export const variants: readonly Variant[] = [
       },
       {
         file: "lib/queue/redis/scripts.ts",
-        from: "createScript(claim, [common, levels, batches, rates, dueLists])",
+        from: "createScript(claim, [common, hidden, batches, rates, dueLists])",
         to: "createScript(claim, [...all, rates, dueLists])",
       },
     ],

@@ -78,7 +78,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/submit.lua",
-        from: "local sends_at = new and new.sendAtMs or at",
+        from: "local sends_at = extra and extra.sendAtMs or at",
         to: "local sends_at = at",
       },
     ],
@@ -135,7 +135,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/redis/scripts/submit.lua",
-        from: "is_ahead and scheduled or new and new_due or due",
+        from: "is_ahead and scheduled or extra and hidden_due or due",
         to: "is_ahead and scheduled or due",
       },
     ],
@@ -148,8 +148,8 @@ export const wholeEmailVariants: readonly Variant[] = [
     patches: [
       {
         file: "lib/queue/sqlite/producer.ts",
-        from: "return isNew || files !== undefined",
-        to: "return files !== undefined",
+        from: "if (one.isHidden === true) addHidden",
+        to: "if (one.files !== undefined) addHidden",
       },
     ],
     under: { ...largeBatches, previousWorkers: 1 },

@@ -114,7 +114,7 @@ test("submit: all three encodings give the same email and the same fingerprint",
   for (const other of others) expect(other).toEqual(first!);
 });
 
-test("submit: files, the time to send and the mark of a new email reach the queue, and an old email has none", async () => {
+test("submit: files and the time to send reach the queue, and only emails with new fields are hidden", async () => {
   const server = serve(store, { maxBodyBytes: 100_000 });
   const small = new File(["hi"], "a.txt");
   const large = new File([new Uint8Array(50_000).fill(7)], "b.bin2");
@@ -137,10 +137,10 @@ test("submit: files, the time to send and the mark of a new email reach the queu
       200,
     );
 
-  const seen = server.submissions.map(({ files, sendAtMs, isNew }) => [
+  const seen = server.submissions.map(({ files, sendAtMs, isHidden }) => [
     files?.map((file) => [...file.subarray(-2), file.length]),
     sendAtMs,
-    isNew,
+    isHidden,
   ]);
   const hi = [0x68, 0x69, 2];
   expect(seen).toEqual([

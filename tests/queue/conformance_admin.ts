@@ -748,7 +748,7 @@ export function operating(tools: Tools): void {
             ),
           );
         };
-        // Among old and new emails, some wait for any provider, some for either one, and some until the same later
+        // Among older and newer emails, some wait for any provider, some for either one, and some until the same later
         // time.
         await submitMany(q, 5);
         await tried("postmark");

@@ -39,7 +39,7 @@ export function withFiles(files: readonly Uint8Array[], over: Partial<Submission
   }));
   const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello" };
   const text = encodeEmail({ ...email, attachments });
-  return { id: idLike(over.idempotency?.key), text, files, isNew: true, ...over };
+  return { id: idLike(over.idempotency?.key), text, files, isHidden: true, ...over };
 }
 
 export const joined = (files: readonly Uint8Array[]) => new Uint8Array(Buffer.concat(files));
@@ -368,7 +368,7 @@ export function conformanceFiles(
           submittedAtMs: submittedAtMs!,
           diedAtMs: atMs!,
           history,
-          isNew: true,
+          isHidden: true,
           contents,
         };
       }

@@ -17,7 +17,7 @@ export function scheduling(tools: Tools): void {
 
   /** An email for a time by the store's clock. */
   const scheduled = (sendAtMs: number, over: Parameters<typeof submission>[0] = {}) =>
-    submission({ isNew: true, sendAtMs, ...over });
+    submission({ isHidden: true, sendAtMs, ...over });
 
   /** Submits one email for each of these times from now on, in this order. */
   async function schedule(q: QueueUnderTest, ...delaysMs: number[]): Promise<string[]> {

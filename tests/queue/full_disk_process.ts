@@ -72,7 +72,10 @@ async function offer(
   const refusals = new Set<string>();
   await Promise.all(
     Array.from({ length: count }, async () => {
-      const one = typeof what === "number" ? submission({}, "x".repeat(what)) : submission({ files: what });
+      const one =
+        typeof what === "number"
+          ? submission({}, "x".repeat(what))
+          : submission({ files: what, isHidden: true });
       const result = await producer.submit(one, soon());
       if (result.kind === "stored") acknowledged.add(result.id);
       if (result.kind === "failed") refusals.add(result.reason);

@@ -79,7 +79,7 @@ describe.skipIf(!hasPreviousRelease)(`two releases${orWhyNoRelease}:`, () => {
     const { nowMs } = await q.admin.stats();
     const sendAtMs = nowMs + 100 * hourMs;
     const keyed = () =>
-      submission({ isNew: true, sendAtMs, idempotency: { key: "k", fingerprint: "f", token: "" } });
+      submission({ isHidden: true, sendAtMs, idempotency: { key: "k", fingerprint: "f", token: "" } });
     const [id] = await submit(q, keyed());
     for (let hour = 0; hour < 123; hour += 1) {
       await q.previous.consumer.sweep(serving("resend"));
@@ -91,7 +91,7 @@ describe.skipIf(!hasPreviousRelease)(`two releases${orWhyNoRelease}:`, () => {
   test("embedded queue: a step of the clock that the previous release notices moves the end of a doubt", async () => {
     const { queue, submit, claim } = toolsFor(openSqlite);
     const q = await queue();
-    await submit(q, submission({ isNew: true }));
+    await submit(q, submission({ isHidden: true }));
     await q.previous.consumer.sweep(serving("resend"));
     const first = await claim(q);
     q.step(-2 * hourMs);

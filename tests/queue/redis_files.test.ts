@@ -178,13 +178,13 @@ test("redis: files, and what lists an email, of one that an older release delete
   expect(await admin.readFiles(kept!.id)).toEqual(joined(kept!.files!));
 });
 
-test("redis: once no email with new fields is left, sweeps and claims do not look for any", async () => {
+test("redis: once no hidden email is left, sweeps and claims do not look for any", async () => {
   const options = optionsFor(shared.url);
   const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
   const admin = await adminOn(options);
-  const hasNew = async () => {
+  const hasHidden = async () => {
     await consumer.sweep(serving("resend"));
-    return shared.cli("EXISTS", keyOf(options, "new")) === "1";
+    return shared.cli("EXISTS", keyOf(options, "hidden")) === "1";
   };
   const one = withFiles([bytesOf(1)]);
   const claim = async () => {
@@ -194,27 +194,27 @@ test("redis: once no email with new fields is left, sweeps and claims do not loo
   };
   const again = { id: one.id, kind: "due" as const, delayMs: 0, history: "h" };
   await producer.submit(submission(), soon());
-  expect(await hasNew()).toBe(false);
+  expect(await hasHidden()).toBe(false);
   await producer.submit(one, soon());
-  expect(await hasNew()).toBe(true);
+  expect(await hasHidden()).toBe(true);
   await consumer.settle(await claim(), {
     fates: [{ ...again, only: "resend", pieceMax: 2 }],
     rest: { delayMs: 0, notes: "" },
     counts: {},
   });
-  expect(await hasNew()).toBe(true);
+  expect(await hasHidden()).toBe(true);
   const piece = await consumer.claim(claimRequest({ sources: ["split"] }));
   if (piece.kind !== "batch") throw new Error(piece.kind);
-  expect(await hasNew()).toBe(true);
+  expect(await hasHidden()).toBe(true);
   await consumer.settle(piece.batch, { fates: [{ id: one.id, kind: "dead", history: "d" }], counts: {} });
-  expect(await hasNew()).toBe(true);
+  expect(await hasHidden()).toBe(true);
   await admin.delete([one.id]);
-  // The other email is still in a batch that once had the new one.
-  expect(await hasNew()).toBe(true);
+  // The other email is still in a batch that once had the hidden one.
+  expect(await hasHidden()).toBe(true);
   const rest = await claim();
   const fates = rest.emails.map(({ id }) => ({ id, kind: "sent" as const, record: "{}" }));
   await consumer.settle(rest, { fates, counts: {} });
-  expect(await hasNew()).toBe(false);
+  expect(await hasHidden()).toBe(false);
 });
 
 test("redis: a full memory refuses files as it refuses texts, and others are stored once there is room", async () => {

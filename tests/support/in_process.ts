@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DeliveryContext, DeliverySettings } from "../../lib/worker/delivery_context.ts";
 import { Dispatcher } from "../../lib/worker/dispatcher.ts";
-import { encodeEmail, type Email, hasNewField } from "../../lib/email/email.ts";
+import { encodeEmail, type Email, isHidden } from "../../lib/email/email.ts";
 import type { Attachment } from "../../lib/email/fields.ts";
 import { Housekeeper } from "../../lib/worker/housekeeping.ts";
 import { ProviderState } from "../../lib/worker/provider_state.ts";
@@ -107,7 +107,7 @@ export async function openInProcess({ url, partitions = 1, ...options }: InProce
     const submission = {
       id,
       text: encodeEmail(email),
-      isNew: hasNewField(email),
+      isHidden: isHidden(email),
       ...(files.length > 0 && { files }),
     };
     const result = await producer.submit(submission, performance.now() + hangMs);

@@ -2,7 +2,7 @@
 
 import { afterAll } from "bun:test";
 import { readConfig } from "../../lib/config/config.ts";
-import { type Email, encodeEmail, hasNewField } from "../../lib/email/email.ts";
+import { type Email, encodeEmail, isHidden } from "../../lib/email/email.ts";
 import {
   asDead,
   encodeMemory,
@@ -61,7 +61,7 @@ export async function shapeQueue(env: Record<string, string>) {
     const email = { to: "jane@example.org", from: "shop@example.com", subject: "Hi", body: "Hello", ...over };
     const submission = {
       text: encodeEmail(email),
-      isNew: hasNewField(email),
+      isHidden: isHidden(email),
       ...(files !== undefined && { files }),
       ...(email.send_at !== undefined && { sendAtMs: Date.parse(email.send_at) }),
     };

@@ -1,7 +1,7 @@
 // The steps of a move from one queue to another: keys, then dead letters, then the wait for the rest. Each can be
 // interrupted at any point, and repeated.
 
-import { decodeEmail, hasNewField } from "../../email/email.ts";
+import { decodeEmail, isHidden } from "../../email/email.ts";
 import { ifReadable } from "../../policy/batch.ts";
 import {
   type Admin,
@@ -167,8 +167,15 @@ async function readLetter(source: QueueSession, id: string): Promise<DeadLetter 
   // A letter that cannot be decoded is moved unchanged, with any files that it has.
   const mayHaveFiles = email === undefined || email.attachments !== undefined;
   const contents = mayHaveFiles ? await ask(source, (admin) => admin.readFiles(id)) : undefined;
-  const isNew = email === undefined || hasNewField(email);
-  return { id, text, submittedAtMs, diedAtMs, history, isNew, ...(contents && { contents }) };
+  const letter = {
+    id,
+    text,
+    submittedAtMs,
+    diedAtMs,
+    history,
+    isHidden: email === undefined || isHidden(email),
+  };
+  return { ...letter, ...(contents && { contents }) };
 }
 
 /** Deletes letters at the source that the target has. @returns how many have left the source */

@@ -139,10 +139,10 @@ export class RedisAdmin implements Admin {
 
   async adopt(letters: readonly DeadLetter[]) {
     const args: (string | number)[] = [];
-    for (const { id, submittedAtMs, diedAtMs, history, text, isNew, contents = noBytes } of letters) {
+    for (const { id, submittedAtMs, diedAtMs, history, text, isHidden, contents = noBytes } of letters) {
       for (const [number, piece] of [...piecesOf([contents])].entries())
         await this.#ask(scripts.putPiece, id, number, piecesKeptMs, piece);
-      args.push(id, submittedAtMs, diedAtMs, history, text, isNew ? 1 : 0);
+      args.push(id, submittedAtMs, diedAtMs, history, text, isHidden ? 1 : 0);
       args.push(countPieces(contents.length), contents.length);
     }
     return this.#askDurably<AdoptAnswer[]>(scripts.adopt, ...args);

@@ -111,7 +111,7 @@ export class RedisProducer implements Producer {
       const args = [
         idempotencyMs,
         keys,
-        describeNew(group),
+        describeHidden(group),
         filesMaxBytes,
         ...group.flatMap(({ id, text }) => [id, text]),
       ];
@@ -144,10 +144,10 @@ export class RedisProducer implements Producer {
   }
 }
 
-/** The argument of submit.lua about new emails. */
-function describeNew(group: readonly Submission[]): string {
-  const each = group.map(({ isNew = false, sendAtMs, files }) => {
-    if (files === undefined) return (isNew || sendAtMs !== undefined) && { sendAtMs };
+/** The argument of submit.lua about hidden emails. */
+function describeHidden(group: readonly Submission[]): string {
+  const each = group.map(({ isHidden = false, sendAtMs, files }) => {
+    if (files === undefined) return isHidden && { sendAtMs };
     const bytes = sizeOf(files);
     return { sendAtMs, pieces: countPieces(bytes), bytes };
   });

@@ -28,9 +28,9 @@ import common from "./scripts/parts/common.lua" with { type: "text" };
 import dueLists from "./scripts/parts/due_lists.lua" with { type: "text" };
 import emails from "./scripts/parts/emails.lua" with { type: "text" };
 import files from "./scripts/parts/files.lua" with { type: "text" };
-import levels from "./scripts/parts/levels.lua" with { type: "text" };
+import hidden from "./scripts/parts/hidden.lua" with { type: "text" };
 import rates from "./scripts/parts/rates.lua" with { type: "text" };
-import sweepNew from "./scripts/parts/sweep_new.lua" with { type: "text" };
+import sweepHidden from "./scripts/parts/sweep_hidden.lua" with { type: "text" };
 import { formatText } from "./queue_format.ts";
 
 export interface Script {
@@ -40,7 +40,7 @@ export interface Script {
   version(partitions: number): { readonly text: string; readonly sha: string };
 }
 
-const all = [common, levels, files, batches, emails];
+const all = [common, hidden, files, batches, emails];
 
 /** @param parts the text that is inserted; without any, the script does not compare the format */
 function createScript(source: string, parts: readonly string[]): Script {
@@ -65,16 +65,16 @@ function createScript(source: string, parts: readonly string[]): Script {
 }
 
 export const scripts = {
-  submit: createScript(submit, [common, levels, files]),
+  submit: createScript(submit, [common, hidden, files]),
   putPiece: createScript(putPiece, [common]),
   getPiece: createScript(getPiece, [common]),
   dropPieces: createScript(dropPieces, [common]),
-  claim: createScript(claim, [common, levels, batches, rates, dueLists]),
+  claim: createScript(claim, [common, hidden, batches, rates, dueLists]),
   permit: createScript(permit, [common, rates]),
   changeRate: createScript(changeRate, [common, rates]),
   settle: createScript(settle, [...all, rates]),
   noteAcceptance: createScript(noteAcceptance, [common]),
-  housekeeping: createScript(housekeeping, [...all, rates, sweepNew]),
+  housekeeping: createScript(housekeeping, [...all, rates, sweepHidden]),
   list: createScript(list, all),
   stats: createScript(stats, [...all, rates]),
   retry: createScript(retry, all),

@@ -1,4 +1,4 @@
-// The lists in which emails wait. Emails with fields that the previous release lacks wait in lists that it does not see.
+// The lists in which emails wait. Hidden emails wait in lists that the previous release does not see.
 
 import type { SqliteConnection } from "./connection.ts";
 
@@ -70,7 +70,7 @@ export function dueLists(db: SqliteConnection): DueList[] {
   });
 }
 
-/** The tables of batches: those that every release may claim, and those that the previous release does not see. */
+/** The tables of batches: those that both releases may claim, and those with hidden emails. */
 export const batchTables = ["batches", "hidden_batches"] as const;
 
 /**

@@ -21,7 +21,7 @@ export function setMoving(db: SqliteConnection, moving: boolean): void {
 /** Adds a dead letter of another queue, whose files have been written. */
 export function adopt(
   db: SqliteConnection,
-  { id, text, submittedAtMs, diedAtMs, history, isNew = false, contents }: DeadLetter,
+  { id, text, submittedAtMs, diedAtMs, history, isHidden = false, contents }: DeadLetter,
 ): AdoptAnswer {
   const { atMs } = db.now;
   db.run`DELETE FROM sent WHERE id = ${id} AND batch IS NULL AND remains = ${moved}`;
@@ -32,7 +32,7 @@ export function adopt(
   if (added === 0) return "known";
   const size = Buffer.byteLength(text) + (contents?.length ?? 0);
   // The tally counts deaths by the change of the row.
-  if (isNew || contents !== undefined) {
+  if (isHidden) {
     if (contents !== undefined && !hasPieces(db, id, contents.length))
       throw new StoreUnavailable(`adopt: the files of ${id} are not there`);
     db.run`INSERT INTO places (id, size, file_bytes, history, batch, position, hidden_list, hidden_at)

@@ -80,7 +80,6 @@ function submitAll(
   group: readonly Submission[],
   filesMaxBytes: number,
 ): CommitResult[] {
-  const { atMs } = db.now;
   const known = knownIds(db, group);
   const plain: Submission[] = [];
   const results = group.map((one): CommitResult => {
@@ -90,17 +89,12 @@ function submitAll(
     const answer = useKey(db, one, filesMaxBytes);
     if (answer !== undefined) return answer;
     known.add(id);
-    if (isHidden(one, atMs)) addHidden(db, one);
+    if (one.isHidden === true) addHidden(db, one);
     else plain.push(one);
     return { kind: "stored", id, repeated: false };
   });
   addPlain(db, plain);
   return results;
-}
-
-/** Whether it must be hidden from the previous release, which knows neither files nor scheduled emails. */
-function isHidden({ isNew = false, files, sendAtMs = 0 }: Submission, atMs: number): boolean {
-  return isNew || files !== undefined || sendAtMs > atMs;
 }
 
 /**

@@ -216,8 +216,8 @@ export const additions: Readonly<Record<string, string>> = {
     ) STRICT, WITHOUT ROWID;
   `,
   hidden_batches: `
-    -- Emails with fields that the previous release lacks are hidden from it: to it, each is in a batch that it does not
-    -- find. Separate columns say where they wait, or that they have died. See lists.ts.
+    -- To the previous release, each hidden email is in a batch that it does not find. Separate columns say where it waits,
+    -- or that it has died. See lists.ts.
     ALTER TABLE places ADD COLUMN hidden_list TEXT;  -- NULL for others; '' in a batch
     ALTER TABLE places ADD COLUMN hidden_at INTEGER; -- when it is due, or died; NULL in a batch
     CREATE INDEX places_hidden ON places (hidden_list, hidden_at, id) WHERE hidden_at IS NOT NULL;

@@ -174,7 +174,7 @@ function putBack(db: SqliteConnection, fate: Exclude<EmailFate, Sent>): void {
       history = coalesce(nullif(${history}, ''), history) WHERE id = ${id}`;
 }
 
-/** As {@link putBack}, for the lists that the previous release does not see. */
+/** As {@link putBack}, for the lists of hidden emails. */
 function putBackHidden(db: SqliteConnection, fate: Exclude<EmailFate, Sent>): void {
   const { atMs } = db.now;
   const [list, delayMs] =

@@ -3,7 +3,7 @@
 --
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
--- then eight for each email: id, time of its submission, time of its death, history, text, 1 if it is new or else 0, number
+-- then eight for each email: id, time of its submission, time of its death, history, text, 1 if it is hidden or else 0, number
 --   of pieces of its files, and their bytes
 --
 -- Fails at the first email with missing pieces of files. Those before it are adopted.
@@ -13,14 +13,14 @@
 local at, answers = now(), {}
 
 -- In this order: if a command failed, the letter could be adopted again.
-local function adopt(id, submitted, died, history, content, is_new, pieces, bytes)
-  if is_new == '1' then
-    mark_new()
+local function adopt(id, submitted, died, history, content, is_hidden, pieces, bytes)
+  if is_hidden == '1' then
+    mark_hidden()
   end
   if pieces ~= '0' then
     keep_files(id, bytes)
   end
-  call('ZADD', is_new == '1' and 'dead:+' or 'dead', text(math.min(died, at)), id)
+  call('ZADD', is_hidden == '1' and 'dead:+' or 'dead', text(math.min(died, at)), id)
   call('HSET', 'histories', id, history)
   call('HSET', 'emails', id, submitted .. '\n' .. content)
 end

@@ -25,7 +25,7 @@ local rate_key = request.startPerSecond and rate_name(provider, request.credenti
 local rate = rate_key and rate_of(rate_key, at, request.startPerSecond)
 
 -- The lists of due emails that any provider may take. Scheduled emails are due like all others once their time has come.
-local shared_lists = has_new and { 'due', 'due:+', 'scheduled' } or { 'due' }
+local shared_lists = has_hidden and { 'due', 'due:+', 'scheduled' } or { 'due' }
 
 local function answer(result)
   result.rate = rate and shared_rate(rate, at)
@@ -131,10 +131,10 @@ local function lease(batch, b, h, ids, emails, bytes)
   end
   if not b.ends then
     b.began, b.ends = text(at), text(at + (request.doubtMs or 0))
-    call('ZADD', at_level('ends', b.level), b.ends, batch)
+    call('ZADD', qualified('ends', b.suffix), b.ends, batch)
   end
   b.lease, b['until'], b.lapsed = text(b.lease + 1), text(at + length), has_expired and '1' or '0'
-  call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1' .. b.level, 'until', b['until'], 'length', text(length),
+  call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1' .. b.suffix, 'until', b['until'], 'length', text(length),
     'began', b.began or '', 'ends', b.ends, 'lapsed', b.lapsed)
   call('ZADD', batches_name(b), b['until'], batch)
   call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
@@ -152,7 +152,7 @@ local function lease_again(batch, h)
   for i = 1, #ids do
     bytes = bytes + #(emails[i] or '')
   end
-  for _, size in pairs(b.level == '+' and sizes_of(ids) or {}) do
+  for _, size in pairs(b.suffix == '+' and sizes_of(ids) or {}) do
     bytes = bytes + size
   end
   return lease(batch, b, h, ids, emails, bytes)
@@ -184,8 +184,8 @@ local batches_page = 100
 
 local function take_batch()
   local names, h = {}, nil
-  for i, level in ipairs(levels) do
-    names[i] = 'batches:' .. provider .. level
+  for i, suffix in ipairs(suffixes) do
+    names[i] = 'batches:' .. provider .. suffix
   end
   for page = 0, 9 do
     local due = oldest_of(names, at, page * batches_page, batches_page, 2 * batches_page)
@@ -212,12 +212,12 @@ local page = 10
 
 -- The first of these emails that fit into one batch. Returns all ids, the ids and texts of those that have a text, and their
 -- bytes, files included. A submission that failed halfway left its id without a text.
-local function fitting(oldest, is_new)
-  local taken, ids, emails, bytes, new = {}, {}, {}, 0, {}
-  for id in pairs(is_new) do
-    new[#new + 1] = id
+local function fitting(oldest, is_hidden)
+  local taken, ids, emails, bytes, hidden = {}, {}, {}, 0, {}
+  for id in pairs(is_hidden) do
+    hidden[#hidden + 1] = id
   end
-  local sizes = sizes_of(new)
+  local sizes = sizes_of(hidden)
   for from = 1, #oldest, page do
     local read = emails_of({ unpack(oldest, from, math.min(from + page - 1, #oldest)) })
     for i, email in ipairs(read) do
@@ -238,8 +238,8 @@ end
 
 -- Makes a batch of the oldest emails in these lists, within the limits of number and bytes.
 local function take(names, most, piece)
-  local oldest, is_new, used = oldest_of(names, at, 0, most, most)
-  local taken, ids, emails, bytes = fitting(oldest, is_new)
+  local oldest, is_hidden, used = oldest_of(names, at, 0, most, most)
+  local taken, ids, emails, bytes = fitting(oldest, is_hidden)
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
   end
@@ -251,21 +251,21 @@ local function take(names, most, piece)
   if #ids == 0 then
     return nil
   end
-  local members, new = {}, {}
+  local members, hidden = {}, {}
   for _, id in ipairs(ids) do
     append(members, id, request.claimId)
   end
-  for _, id in ipairs(next(is_new) and ids or {}) do
-    new[#new + 1] = is_new[id] and id
+  for _, id in ipairs(next(is_hidden) and ids or {}) do
+    hidden[#hidden + 1] = is_hidden[id] and id
   end
   call('HSET', 'members', unpack(members))
   call('SADD', 'providers', provider)
   local b = { provider = provider, ids = table.concat(ids, ' '), lease = '0', context = request.context,
-    credential = request.credential, piece = piece, level = #new > 0 and '+' or '' }
-  local stored = { 'provider', provider .. b.level, 'ids', b.ids, 'context', b.context, 'credential', b.credential,
+    credential = request.credential, piece = piece, suffix = #hidden > 0 and '+' or '' }
+  local stored = { 'provider', provider .. b.suffix, 'ids', b.ids, 'context', b.context, 'credential', b.credential,
     'piece', piece or '' }
-  if #new > 0 then
-    append(stored, 'new', table.concat(new, ' '))
+  if #hidden > 0 then
+    append(stored, 'hidden', table.concat(hidden, ' '))
   end
   call('HSET', 'batch:' .. request.claimId, unpack(stored))
   return lease(request.claimId, b, housekeeping(), ids, emails, bytes)
@@ -274,8 +274,8 @@ end
 local is_idle = false
 local function take_emails()
   local names = request.shared and { unpack(shared_lists) } or {}
-  for _, level in ipairs(levels) do
-    names[#names + 1] = list_name(nil, provider, level)
+  for _, suffix in ipairs(suffixes) do
+    names[#names + 1] = list_name(nil, provider, suffix)
   end
   local reply = take(names, request.countMax)
   if not reply then
@@ -290,13 +290,13 @@ end
 -- Takes from the list whose first email has waited longest, and from the other lists of that size.
 local function take_split()
   local oldest, size
-  for _, level in ipairs(levels) do
-    for _, split in ipairs(call('SMEMBERS', at_level('splits', level))) do
+  for _, suffix in ipairs(suffixes) do
+    for _, split in ipairs(call('SMEMBERS', qualified('splits', suffix))) do
       local piece, owner = parts_of('split:' .. split)
       if owner == '' or owner == provider then
         local head = head_of('split:' .. split)
         if not head then
-          call('SREM', at_level('splits', level), split)
+          call('SREM', qualified('splits', suffix), split)
         elseif is_due(head) and (not oldest or tonumber(head) < oldest) then
           oldest, size = tonumber(head), piece
         end
@@ -304,8 +304,8 @@ local function take_split()
     end
   end
   local names = {}
-  for _, level in ipairs(size and levels or {}) do
-    append(names, list_name(size, nil, level), list_name(size, provider, level))
+  for _, suffix in ipairs(size and suffixes or {}) do
+    append(names, list_name(size, nil, suffix), list_name(size, provider, suffix))
   end
   return size and take(names, math.min(tonumber(size), request.countMax), size)
 end
@@ -316,7 +316,7 @@ local function take_ended()
   local h = housekeeping()
   local is_vouched = not h.swept or math.abs(at - h.swept) <= 60000
   if is_vouched and (not h.ends_from or tonumber(h.ends_from) <= at) then
-    local names = has_new and { 'ends', 'ends:+' } or { 'ends' }
+    local names = has_hidden and { 'ends', 'ends:+' } or { 'ends' }
     local ended = oldest_of(names, at, 0, batches_page, 2 * batches_page)
     for _, batch in ipairs(ended) do
       if is_free(fields(batch, 'held', 'until'), at) then

@@ -77,13 +77,13 @@ end
 if step ~= 0 or at - h.swept > 20000 then
   keep('swept', text(at))
 end
--- The step may have been found by a worker of the release before this one, which does not move `ends:+`.
+-- The step may have been found by a worker of the previous release, which does not move `ends:+`.
 local stepped_at = h.step_at or '-'
-if has_new and stepped_at ~= h.new_step_at then
-  if h.new_step_at or stepped_at == text(at) then
+if has_hidden and stepped_at ~= h.hidden_step_at then
+  if h.hidden_step_at or stepped_at == text(at) then
     move_ends('ends:+', tonumber(h.step_by), tonumber(stepped_at))
   end
-  keep('new_step_at', stepped_at)
+  keep('hidden_step_at', stepped_at)
 end
 local may_expire = not h.expires_from or tonumber(h.expires_from) <= at
 
@@ -218,8 +218,8 @@ call('ZREMRANGEBYSCORE', 'leases:doubtful', '-inf', text(at))
 -- Impossible times
 
 -- No doubt lasts longer from now than the longest that a worker may be set to.
-for _, level in ipairs(levels) do
-  local name = at_level('ends', level)
+for _, suffix in ipairs(suffixes) do
+  local name = qualified('ends', suffix)
   for _, batch in ipairs(range(name, text(at + 23 * hour + minute), '+inf', 100)) do
     local ends = text(at + 23 * hour)
     call('HSET', 'batch:' .. batch, 'ends', ends)
@@ -260,8 +260,8 @@ for _, name in ipairs(names) do
   end
 end
 for _, provider in ipairs(call('SMEMBERS', 'providers')) do
-  for _, level in ipairs(levels) do
-    restamp('batches:' .. provider .. level, math.max(retry_max, search_wait), true)
+  for _, suffix in ipairs(suffixes) do
+    restamp('batches:' .. provider .. suffix, math.max(retry_max, search_wait), true)
   end
 end
 
@@ -287,11 +287,11 @@ end
 
 -- Emails that only one provider may take, which no worker serves, are for all.
 for _, name in ipairs(names) do
-  local piece, owner, level = parts_of(name)
+  local piece, owner, suffix = parts_of(name)
   if name ~= 'scheduled' and owner ~= '' and not served[owner] then
-    local shared = list_name(piece, nil, level)
+    local shared = list_name(piece, nil, suffix)
     if piece then
-      call('SADD', at_level('splits', level), string.sub(shared, #'split:' + 1))
+      call('SADD', qualified('splits', suffix), string.sub(shared, #'split:' + 1))
     end
     local emails = call('ZRANGE', name, 0, 99, 'WITHSCORES')
     for i = 1, #emails, 2 do
@@ -301,7 +301,7 @@ for _, name in ipairs(names) do
   end
 end
 
-if has_new then
-  sweep_new()
+if has_hidden then
+  sweep_hidden()
 end
 return clock()

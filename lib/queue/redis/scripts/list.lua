@@ -129,8 +129,8 @@ elseif state == 'in-doubt' then
   -- Those whose lease has expired since.
   add('leases', true, nil, at)
 elseif state == 'dead' then
-  for _, level in ipairs(levels) do
-    add(at_level('dead', level))
+  for _, suffix in ipairs(suffixes) do
+    add(qualified('dead', suffix))
   end
 else
   add('sent:expiry')

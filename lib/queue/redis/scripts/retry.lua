@@ -17,11 +17,11 @@ if is_moving() then
 end
 for i = 3, #ARGV, 3 do
   local id, seen, history = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local is_dead, level = is_dead_as_seen(id, seen)
+  local is_dead, suffix = is_dead_as_seen(id, seen)
   if is_dead then
     call('HSET', 'histories', id, history)
-    call('ZADD', list_name(nil, nil, level), text(at), id)
-    call('ZREM', at_level('dead', level), id)
+    call('ZADD', list_name(nil, nil, suffix), text(at), id)
+    call('ZREM', qualified('dead', suffix), id)
     retried[#retried + 1] = id
   end
 end

@@ -184,17 +184,17 @@ end
 -- The writes of the fates: entries by list, histories, and the emails that leave the batch for a list.
 local lists, histories, moved = {}, {}, {}
 
-local is_new = {}
-for _, id in ipairs(words(b.new or '')) do
-  is_new[id] = true
+local is_hidden = {}
+for _, id in ipairs(words(b.hidden or '')) do
+  is_hidden[id] = true
 end
 
 local function list_of(fate)
-  local level = is_new[fate.id] and '+' or ''
+  local suffix = is_hidden[fate.id] and '+' or ''
   if fate.kind == 'dead' then
-    return at_level('dead', level), at
+    return qualified('dead', suffix), at
   end
-  return list_name(fate.pieceMax and text(fate.pieceMax), fate.only, level), at + fate.delayMs
+  return list_name(fate.pieceMax and text(fate.pieceMax), fate.only, suffix), at + fate.delayMs
 end
 
 -- Whether any email of the batch has a mark.
@@ -229,9 +229,9 @@ local function move()
     -- Fails if the key has another type, before anything is written to any list.
     call('ZCARD', name)
     if string.sub(name, 1, 4) ~= 'dead' then
-      local piece, provider, level = parts_of(name)
+      local piece, provider, suffix = parts_of(name)
       if piece then
-        call('SADD', at_level('splits', level), string.sub(name, #'split:' + 1))
+        call('SADD', qualified('splits', suffix), string.sub(name, #'split:' + 1))
       end
       if provider ~= '' then
         call('SADD', 'providers', provider)
@@ -273,7 +273,7 @@ local function settle_ours()
   elseif s.keepsLease then
     call('HSET', 'batch:' .. batch, 'ids', ids)
   else
-    call('HSET', 'batch:' .. batch, 'ids', ids, 'held', '0' .. b.level, 'lapsed', '0', 'notes', s.rest.notes)
+    call('HSET', 'batch:' .. batch, 'ids', ids, 'held', '0' .. b.suffix, 'lapsed', '0', 'notes', s.rest.notes)
     call('ZREM', 'leases:doubtful', batch)
     if not b.doubt then
       enter_doubt(batch, rest, at)

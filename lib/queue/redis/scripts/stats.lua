@@ -50,10 +50,10 @@ for _, name in ipairs(due_names()) do
   states[later] = states[later] + call('ZCOUNT', name, '(' .. text(at), '+inf')
   oldest_due = first_of(name, oldest_due)
 end
-for _, level in ipairs(levels) do
-  states.dead = states.dead + call('ZCARD', at_level('dead', level))
+for _, suffix in ipairs(suffixes) do
+  states.dead = states.dead + call('ZCARD', qualified('dead', suffix))
   for _, provider in ipairs(names) do
-    oldest_due = first_of('batches:' .. provider .. level, oldest_due)
+    oldest_due = first_of('batches:' .. provider .. suffix, oldest_due)
   end
 end
 local doubtful = call('ZCARD', 'doubtful')
@@ -81,7 +81,7 @@ return cjson.encode({
   nowMs = at,
   states = states,
   counters = counters,
-  fileBytes = has_new and tonumber(call('GET', 'sizes:total') or '0') or 0,
+  fileBytes = has_hidden and tonumber(call('GET', 'sizes:total') or '0') or 0,
   providers = providers,
   oldestDueAtMs = oldest_due,
   oldestDoubtSinceMs = first_of('leases', first_of('doubtful')),

@@ -5,8 +5,8 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] life of an idempotency key, ms
 -- ARGV[3] the `idempotency` of each Submission of contract.ts, or false, JSON
--- ARGV[4] JSON: for each email false, or if it is new, its sendAtMs if it has one, and the pieces and bytes of its files if
---         it has any. "" if none is new
+-- ARGV[4] JSON: for each email false, or if it is hidden, its sendAtMs if it has one, and the pieces and bytes of its files if
+--         it has any. "" if none is
 -- ARGV[5] most bytes of files of all emails in the partition, or ""
 -- then two for each email: id, text
 --
@@ -61,36 +61,36 @@ local function used_before(one)
   return first
 end
 
-local news, files_max = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}, tonumber(ARGV[5])
+local hidden, files_max = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}, tonumber(ARGV[5])
 
 -- Why an email cannot be stored with its files; nil if it can.
 local files, file_bytes = {}, nil
-local function files_refused(id, new)
+local function files_refused(id, extra)
   file_bytes = file_bytes or tonumber(call('GET', 'sizes:total') or '0')
-  if files_max and file_bytes + new.bytes > files_max then
+  if files_max and file_bytes + extra.bytes > files_max then
     return 'full'
-  elseif not has_files(id, new.pieces) then
+  elseif not has_files(id, extra.pieces) then
     return 'missing'
   end
-  file_bytes = file_bytes + new.bytes
-  append(files, id, new.bytes)
+  file_bytes = file_bytes + extra.bytes
+  append(files, id, extra.bytes)
 end
 
-local replies, emails, due, new_due, scheduled, stamp, taken = {}, {}, {}, {}, {}, text(at), {}
+local replies, emails, due, hidden_due, scheduled, stamp, taken = {}, {}, {}, {}, {}, text(at), {}
 local expiries, later_expiries, is_repeated = {}, {}, false
 for i, id in ipairs(ids) do
-  local one, new = idempotency[i], news[i]
+  local one, extra = idempotency[i], hidden[i]
   local known = (waiting[i] or sent[i] or taken[id]) and id or (one and used_before(one))
   is_repeated = is_repeated or known
-  local answer = known or (one and is_moving() and 'moving') or (new and new.pieces and files_refused(id, new))
+  local answer = known or (one and is_moving() and 'moving') or (extra and extra.pieces and files_refused(id, extra))
   if answer then
     append(replies, i, answer)
   else
     taken[id] = true
     append(emails, id, stamp .. '\n' .. ARGV[5 + 2 * i])
-    local sends_at = new and new.sendAtMs or at
+    local sends_at = extra and extra.sendAtMs or at
     local is_ahead = sends_at > at
-    append(is_ahead and scheduled or new and new_due or due, is_ahead and text(sends_at) or stamp, id)
+    append(is_ahead and scheduled or extra and hidden_due or due, is_ahead and text(sends_at) or stamp, id)
     if one then
       local expires = text(math.max(at, sends_at) + life)
       local is_first = #uses_of(one.key).uses == 0
@@ -108,14 +108,14 @@ end
 
 -- The order matters if a command fails: an email that is known, or whose key is known, must be in a list, or it would never
 -- be sent; and a key without an expiry would stay forever.
-if #new_due + #scheduled > 0 then
-  mark_new()
+if #hidden_due + #scheduled > 0 then
+  mark_hidden()
 end
 for i = 1, #files, 2 do
   keep_files(files[i], files[i + 1])
 end
 add_to('due', due)
-add_to('due:+', new_due)
+add_to('due:+', hidden_due)
 add_to('scheduled', scheduled)
 if #emails > 0 then
   call('HSET', 'emails', unpack(emails))

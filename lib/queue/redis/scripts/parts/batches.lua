@@ -1,21 +1,21 @@
--- batches: their fields, and how they change. scripts.ts inserts it where it is needed, after levels.lua.
+-- batches: their fields, and how they change. scripts.ts inserts it where it is needed, after hidden.lua.
 
--- Moves the level out of the fields `provider` and `held` into a field of its own.
-local function with_level(b)
-  b.level = string.match(b.provider or '', '%+$') or ''
-  b.provider = b.provider and string.sub(b.provider, 1, #b.provider - #b.level)
+-- Moves the suffix of the fields `provider` and `held` into a field of its own.
+local function read_suffix(b)
+  b.suffix = string.match(b.provider or '', '%+$') or ''
+  b.provider = b.provider and string.sub(b.provider, 1, #b.provider - #b.suffix)
   b.held = b.held and string.sub(b.held, 1, 1)
   return b
 end
 
 -- The name of the list that holds a batch with these fields.
 local function batches_name(b)
-  return 'batches:' .. b.provider .. b.level
+  return 'batches:' .. b.provider .. b.suffix
 end
 
 -- All fields of a batch, marks included.
 local function record(batch)
-  return with_level(hash('batch:' .. batch))
+  return read_suffix(hash('batch:' .. batch))
 end
 
 -- Some fields of a batch.
@@ -24,7 +24,7 @@ local function fields(batch, ...)
   for i, name in ipairs({ ... }) do
     b[name] = values[i] or nil
   end
-  return with_level(b)
+  return read_suffix(b)
 end
 
 -- Whether no worker has a batch: its lease expired or was settled.
@@ -34,7 +34,7 @@ end
 
 local function drop_batch(batch, b)
   call('DEL', 'batch:' .. batch)
-  for _, name in ipairs({ batches_name(b), at_level('ends', b.level), 'leases', 'leases:doubtful' }) do
+  for _, name in ipairs({ batches_name(b), qualified('ends', b.suffix), 'leases', 'leases:doubtful' }) do
     call('ZREM', name, batch)
   end
 end

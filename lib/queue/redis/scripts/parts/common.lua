@@ -26,8 +26,8 @@ local function call(command, name, ...)
   return redis_call(command, key(name), ...)
 end
 
--- One command reads the format, and whether there may be new emails: see levels.lua.
-local format, has_new = unpack(redis_call('MGET', key('format'), key('new')))
+-- One command reads the format, and whether there may be hidden emails: see hidden.lua.
+local format, has_hidden = unpack(redis_call('MGET', key('format'), key('hidden')))
 if not format or format == FORMAT .. ' creating' then
   return redis.error_reply('NOQUEUE there is no queue, or it has lost its data')
 elseif format ~= FORMAT then

@@ -4,9 +4,9 @@ local function due_of(name, at, from, most, ...)
   return call('ZRANGEBYSCORE', name, '-inf', text(at), 'LIMIT', from, most, ...)
 end
 
--- Merges lists by time. Returns at most `most` entries, and the set of those from lists of new emails.
+-- Merges lists by time. Returns at most `most` entries, and the set of those from lists of hidden emails.
 local function merge(lists, most)
-  local entries, is_new = {}, {}
+  local entries, is_hidden = {}, {}
   while #entries < most do
     local first
     for _, one in ipairs(lists) do
@@ -20,12 +20,12 @@ local function merge(lists, most)
     end
     local entry = first.found[first.next]
     entries[#entries + 1], first.next = entry, first.next + 2
-    is_new[entry] = first.is_new or nil
+    is_hidden[entry] = first.is_hidden or nil
   end
-  return entries, is_new
+  return entries, is_hidden
 end
 
--- Returns the due entries of these lists, the oldest first and at most `most` of each list; the set of new ones; and the
+-- Returns the due entries of these lists, the oldest first and at most `most` of each list; the set of hidden ones; and the
 -- names of the lists that have any. Usually only the first list has any, and its times are not needed.
 local function oldest_of(names, at, from, most, merged_max)
   local lists, used = {}, {}
@@ -36,11 +36,10 @@ local function oldest_of(names, at, from, most, merged_max)
     end
     local found = due_of(name, at, from, most, 'WITHSCORES')
     if #found > 0 then
-      local is_new = name == 'scheduled' or string.sub(name, -1) == '+'
-      table.insert(lists, 1, { found = found, next = 1, is_new = is_new })
+      table.insert(lists, 1, { found = found, next = 1, is_hidden = is_hidden_list(name) })
       used[#used + 1] = name
     end
   end
-  local entries, is_new = merge(lists, merged_max)
-  return entries, is_new, used
+  local entries, is_hidden = merge(lists, merged_max)
+  return entries, is_hidden, used
 end

@@ -1,4 +1,4 @@
--- emails: how they leave the queue, and where they are. scripts.ts inserts it where it is needed, after levels.lua and
+-- emails: how they leave the queue, and where they are. scripts.ts inserts it where it is needed, after hidden.lua and
 -- files.lua.
 
 -- Emails leave the queue: id, value, id, value, … Their ids stay known until `expiry`. One command serves all of them,
@@ -19,20 +19,20 @@ local function to_sent(leaving, expiry)
   call('HDEL', 'histories', unpack(ids))
   call('HDEL', 'members', unpack(ids))
   call('ZREM', 'doubtful', unpack(ids))
-  if has_new then
+  if has_hidden then
     drop_files(ids)
   end
 end
 
 -- The names of all lists of emails that may be claimed, in the same order each time.
 local function due_names()
-  local names, providers = has_new and { 'scheduled' } or {}, call('SMEMBERS', 'providers')
-  for _, level in ipairs(levels) do
-    names[#names + 1] = list_name(nil, nil, level)
+  local names, providers = has_hidden and { 'scheduled' } or {}, call('SMEMBERS', 'providers')
+  for _, suffix in ipairs(suffixes) do
+    names[#names + 1] = list_name(nil, nil, suffix)
     for _, provider in ipairs(providers) do
-      names[#names + 1] = list_name(nil, provider, level)
+      names[#names + 1] = list_name(nil, provider, suffix)
     end
-    for _, split in ipairs(call('SMEMBERS', at_level('splits', level))) do
+    for _, split in ipairs(call('SMEMBERS', qualified('splits', suffix))) do
       names[#names + 1] = 'split:' .. split
     end
   end
@@ -45,8 +45,8 @@ local function unlist(ids)
   for _, name in ipairs(due_names()) do
     call('ZREM', name, unpack(ids))
   end
-  for _, level in ipairs(levels) do
-    call('ZREM', at_level('dead', level), unpack(ids))
+  for _, suffix in ipairs(suffixes) do
+    call('ZREM', qualified('dead', suffix), unpack(ids))
   end
 end
 
@@ -68,20 +68,20 @@ local function delete(ids, expiry, remains)
   unlist(ids)
 end
 
--- When an email died, and its level; nothing if it is not dead.
+-- When an email died, and the suffix of its list; nothing if it is not dead.
 local function death_of(id)
-  for _, level in ipairs(levels) do
-    local time = call('ZSCORE', at_level('dead', level), id)
+  for _, suffix in ipairs(suffixes) do
+    local time = call('ZSCORE', qualified('dead', suffix), id)
     if time then
-      return tonumber(time), level
+      return tonumber(time), suffix
     end
   end
 end
 
--- Whether an email is still the dead letter that was seen with its history; if so, its level.
+-- Whether an email is still the dead letter that was seen with its history; if so, the suffix of its list.
 local function is_dead_as_seen(id, history)
-  local died, level = death_of(id)
-  return died and (call('HGET', 'histories', id) or '') == history, level
+  local died, suffix = death_of(id)
+  return died and (call('HGET', 'histories', id) or '') == history, suffix
 end
 
 -- How many entries of a list precede a time and an entry, whether or not that entry is still there.

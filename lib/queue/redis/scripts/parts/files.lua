@@ -1,4 +1,4 @@
--- files: the files of stored emails. scripts.ts inserts it where it is needed, after levels.lua.
+-- files: the files of stored emails. scripts.ts inserts it where it is needed, after hidden.lua.
 
 -- Whether all pieces of an email's files are there.
 local function has_files(id, pieces)

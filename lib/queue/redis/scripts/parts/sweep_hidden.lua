@@ -1,6 +1,6 @@
--- sweep_new: housekeeping of new emails. scripts.ts inserts it after emails.lua, for housekeeping.lua.
+-- sweep_hidden: housekeeping of hidden emails. scripts.ts inserts it after emails.lua, for housekeeping.lua.
 
--- Each sweep looks at this many random entries and removes those whose email or batch is gone: the release before this one
+-- Each sweep looks at this many random entries and removes those whose email or batch is gone: the previous release
 -- removes an email or batch without its entries here.
 local looked_at = 100
 
@@ -36,23 +36,23 @@ local function sweep_files()
   end
 end
 
--- Whether there may still be new emails: each is in a list or a batch, and each batch is in a list.
-local function has_any_new()
+-- Whether there may still be hidden emails: each is in a list or a batch, and each batch is in a list.
+local function has_any_hidden()
   for _, name in ipairs(due_names()) do
-    if (name == 'scheduled' or string.sub(name, -1) == '+') and call('EXISTS', name) == 1 then
+    if is_hidden_list(name) and call('EXISTS', name) == 1 then
       return true
     end
   end
   return call('EXISTS', 'dead:+') == 1 or call('EXISTS', 'ends:+') == 1 or call('EXISTS', 'sizes') == 1
 end
 
-local function sweep_new()
+local function sweep_hidden()
   sweep_list('scheduled', is_gone)
   sweep_list('dead:+', is_gone)
   sweep_list('ends:+', is_batch_gone)
   sweep_files()
-  if not has_any_new() then
-    call('DEL', 'new')
-    call('HDEL', 'housekeeping', 'new_step_at')
+  if not has_any_hidden() then
+    call('DEL', 'hidden')
+    call('HDEL', 'housekeeping', 'hidden_step_at')
   end
 end
