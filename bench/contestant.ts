@@ -1,5 +1,5 @@
-// What is measured: a program in a process of its own, with a store of its own. Programs in bench/peers use packages of
-// their own, which are installed when they are needed first.
+// The programs that are measured, each in a process of its own, with a store of its own. Those in bench/peers use
+// packages of their own, which are installed when they are needed first.
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";

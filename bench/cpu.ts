@@ -45,7 +45,7 @@ function machineMicros(): number {
 export interface CpuUse<Name extends string> {
   /** Microseconds by process. */
   readonly micros: Readonly<Record<Name, number>>;
-  /** What neither these processes nor this one and its children used: share of the whole machine, %. */
+  /** Use by all processes but these, this one and its children: share of the whole machine, %. */
   readonly neighbors: number;
 }
 

@@ -1,4 +1,4 @@
-// What a run was measured on.
+// The machine that a run was measured on.
 
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";

@@ -75,7 +75,7 @@ export const contestants: readonly Contestant[] = [
 
 export interface SubmitOptions {
   readonly rounds: number;
-  /** Of each measurement. */
+  /** Duration of each measurement. */
   readonly seconds: number;
   readonly connections: readonly number[];
 }

@@ -1,6 +1,6 @@
 // The result of a benchmark, for people and for programs.
 
-/** What several rounds gave. */
+/** The results of several rounds. */
 export interface Figure {
   readonly median: number;
   readonly min: number;

@@ -1,4 +1,4 @@
-// What the service is meant to reach, as ratios within one run, and what a run has reached.
+// The targets of the service, as ratios within one run, and the values that a run has reached.
 
 import type { Run } from "./report.ts";
 import type { Cell, Row, Table } from "./table.ts";
@@ -18,7 +18,7 @@ const formOnly = "limit: a form without I/O";
 const bareCommit = (queue: Queue) => `limit: a bare group commit, ${queue}`;
 const formAndCommit = (queue: Queue) => `limit: a form and a bare group commit, ${queue}`;
 const fastify = "Fastify and BullMQ";
-/** Of the default CONCURRENCY and the largest batch, to a provider that takes 50 ms. */
+/** Emails that the default CONCURRENCY can deliver in the largest batches to a provider that takes 50 ms. */
 const slotsPerSecond = (8 * 100) / 0.05;
 
 export const targets: readonly Target[] = [

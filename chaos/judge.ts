@@ -192,7 +192,7 @@ function wasWrong(wrongClocks: readonly Excuse[], fromMs: number, toMs: number):
   return wrongClocks.some(({ startMs, endMs }) => startMs <= toMs && endMs >= fromMs);
 }
 
-/** What was accepted. */
+/** The emails that providers accepted. */
 interface Arrived {
   readonly accepted: ReadonlyMap<
     number,

@@ -61,7 +61,7 @@ export class Costs {
     return { fixed, each: many.cost - fixed / many.emails };
   }
 
-  /** Of what costs the same each time. */
+  /** The cost of one step that costs the same each time. */
   each(queue: string, step: Step, column: Column): number {
     return this.points(queue, step, column)[0]!.cost;
   }
@@ -84,7 +84,7 @@ export class Costs {
   }
 }
 
-/** What a rate of emails costs the processes, and how they form batches. */
+/** The cost of a rate of emails in each process, and the batches that they form. */
 export interface Flow {
   readonly emailsPerSecond: number;
   /** To all providers, and emails in each. */
@@ -135,9 +135,9 @@ export interface Loads {
 interface Fleet {
   readonly servers: number;
   readonly workers: number;
-  /** Of all queues. */
+  /** In all queues together. */
   readonly primaries: number;
-  /** Of each queue. */
+  /** In each queue. */
   readonly partitions: number;
   /** Each with its own `REDIS_PREFIX`, primaries, servers and workers. */
   readonly queues: number;

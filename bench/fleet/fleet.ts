@@ -18,7 +18,7 @@ export interface Scenario {
   readonly isOver: (minutes: readonly Minute[]) => boolean;
 }
 
-/** What happened in one minute, and the state at its end. */
+/** The events of one minute, and the state at its end. */
 export interface Minute {
   readonly submitted: number;
   /** By provider. */
@@ -26,7 +26,7 @@ export interface Minute {
   /** Emails neither sent nor dead, and the age of the oldest. */
   readonly backlog: number;
   readonly oldestSeconds: number;
-  /** Of all workers, at the store. */
+  /** Claims of all workers that reached the store. */
   readonly claims: number;
 }
 

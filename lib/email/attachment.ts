@@ -1,4 +1,4 @@
-// What both providers accept as the names, media types and content ids of files.
+// The names, media types and content ids of files that both providers accept.
 
 import type { Mime } from "mime";
 import { hasControlCharacter } from "./address.ts";

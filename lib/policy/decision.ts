@@ -26,7 +26,7 @@ export interface Policy extends RetrySettings {
   readonly batchesFiles: boolean;
   /** Digest of the credential that the request is made with. */
   readonly credential: string;
-  /** Which of the provider's accounts that credential belongs to, if this worker has asked. */
+  /** The provider's account that the credential belongs to, if this worker has asked. */
   readonly account?: string;
   readonly question: Question;
 }

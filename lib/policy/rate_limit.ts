@@ -42,8 +42,8 @@ export function heard(known: KnownRate, { perSecond, nextInMs }: SharedRate, now
 }
 
 /**
- * What the worker knows after a claim that came too late for a permit. It asks later than the next permit is there: who
- * took the last one knows the time exactly, and asks then. Otherwise each of many workers would ask for every permit.
+ * The rate as the worker knows it after a claim that came too late for a permit. It asks some time after the next permit
+ * falls due, when the worker that took the last one asks. Otherwise each of many workers would ask for every permit.
  * @param random in [0, 1)
  */
 export function outpaced(known: KnownRate, shared: SharedRate, nowMs: number, random: number): KnownRate {
@@ -51,7 +51,7 @@ export function outpaced(known: KnownRate, shared: SharedRate, nowMs: number, ra
   return heard(known, { ...shared, nextInMs: shared.nextInMs + random * spreadMs }, nowMs);
 }
 
-/** What the worker knows once the queue has carried out a change: it never lets a permit fall due later than the rate allows. */
+/** The rate once the queue has carried out a change: no permit falls due later than it allows. */
 export function adopted(
   known: KnownRate,
   { factor, step, minPerSecond, maxPerSecond }: Extract<RateChange, { kind: "learned" }>,

@@ -1,5 +1,5 @@
-// Which provider is next. Smooth weighted round robin, as nginx's (ngx_http_upstream_round_robin.c, 2012), counting
-// emails: the one furthest behind its share goes next, and pays for as many emails as it took.
+// Selects the next provider by smooth weighted round robin, as nginx does (ngx_http_upstream_round_robin.c, 2012),
+// counted in emails: the one furthest behind its share goes next, and pays for as many emails as it took.
 
 export interface Weighted {
   readonly name: string;

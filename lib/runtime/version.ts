@@ -1,4 +1,4 @@
-// Which program this is: its version, the commit it was built from, and its version of Bun.
+// The identity of this program: its version, the commit it was built from, and its version of Bun.
 
 import manifest from "../../package.json" with { type: "json" };
 

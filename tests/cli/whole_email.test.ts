@@ -1,4 +1,4 @@
-// What the operator's commands show of copies, headers, tags, attachments and scheduled emails.
+// The operator's commands show copies, headers, tags, attachments and scheduled emails.
 
 import { describe, expect, test } from "bun:test";
 import { tmpdir } from "node:os";

@@ -13,7 +13,7 @@ import { eventually, freePort } from "../support/eventually.ts";
 import { type Process, startCommand } from "../support/service.ts";
 import { shipped, writeHaproxyFiles } from "./haproxy.ts";
 
-/** What a scripted server does with a request, once it has all of it. */
+/** The reaction of a scripted server to a request, once it has all of it. */
 type Behavior = "answer" | "close" | "hang" | "refuse";
 
 let folder = "";
@@ -27,7 +27,7 @@ const servers: Server[] = [];
 const received = new Map<string, readonly number[]>();
 /** The keys of the same requests. */
 const keys = new Map<string, readonly unknown[]>();
-/** What to do with the requests of each `x-test`, in order; those after the last are answered. */
+/** The reactions to the requests of each `x-test`, in order; requests after the last are answered. */
 const scripts = new Map<string, readonly Behavior[]>();
 /** The status of every `/readyz`. */
 let readiness = 200;

@@ -1,4 +1,4 @@
-// What REDIS_MIN_REPLICAS keeps through the failover of a primary with two replicas, under load.
+// REDIS_MIN_REPLICAS keeps emails through the failover of a primary with two replicas, under load.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Redis } from "ioredis";

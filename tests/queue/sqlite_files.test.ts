@@ -1,4 +1,4 @@
-// What the files of emails leave in the embedded queue's file, and what happens when they are lost on the way.
+// The files of emails in the embedded queue: the rows that they leave behind, and their loss on the way.
 
 import { describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";

@@ -151,7 +151,7 @@ test("cluster: a move that was broken off is reported, and redis-cli --cluster f
 });
 
 describe("cluster: a node that is promoted in the middle of a move", () => {
-  /** Which nodes of the move die. Each is replaced by a replica, which does not know of the move. */
+  /** These nodes of the move die. Each is replaced by a replica, which does not know of the move. */
   test.each([[["source"]], [["source", "target"]]] as const)(
     "(%j) closes the slot until redis-cli --cluster fix has united it",
     async (dying) => {

@@ -42,7 +42,7 @@ async function startWithTls(settings: Record<string, string> = {}, process: Redi
   return { redis, port };
 }
 
-/** What `config --check` finds out about the store. */
+/** The finding of `config --check` about the store. */
 async function check(url: string, isOk: boolean, trusted = certificate): Promise<string> {
   const env = { REDIS_URL: url, PROVIDERS: "sandbox", DATA_DIR: folder, NODE_EXTRA_CA_CERTS: trusted };
   const { checks } = await jsonOfCli(env, ["config", "--check"], isOk ? 0 : 1);

@@ -95,7 +95,7 @@ function expectWhole(arrivals: readonly Arrival[], id: string, subject: string):
   ]);
   expect(headers).toEqual({ "List-Unsubscribe": unsubscribe });
   expect(arrival).not.toHaveProperty("unsent");
-  // Whoever reads the file of a sandbox must not see them.
+  // A reader of the sandbox's file must not see them.
   expect(bcc).toBe(isFile ? undefined : "boss@example.org");
 }
 

@@ -26,7 +26,7 @@ import { type Proxy, startProxy } from "../../fakes/tcp_proxy.ts";
 export interface InProcessOptions {
   /** URL of a Redis; without it, the queue is embedded. */
   readonly url: string | undefined;
-  /** Of a queue in Redis; 1 by default. */
+  /** Number of partitions in Redis; 1 by default. */
   readonly partitions?: number;
   readonly resend?: FakeResendOptions;
   readonly postmark?: FakePostmarkOptions;

@@ -55,7 +55,7 @@ class Link {
   readonly #client: Socket;
   readonly #isCut: () => boolean;
   #server: Socket | undefined;
-  /** What has not arrived yet, in order. */
+  /** Data that has not arrived yet, in order. */
   readonly #held: (() => void)[] = [];
 
   constructor(client: Socket, port: number, isCut: () => boolean) {

@@ -19,7 +19,7 @@ export const durableSettings = {
 /** Replicas do not wait for others before their first synchronization. */
 const quickReplicas = { "repl-diskless-sync-delay": "0" };
 
-/** What a start waits for: while it loads its data, it answers INFO, and an error to all other commands. */
+/** A start waits for this: while Redis loads its data, it answers INFO, and refuses all other commands. */
 type AwaitedState = "data" | "answer";
 
 export interface RedisServer {

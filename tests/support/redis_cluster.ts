@@ -127,7 +127,7 @@ function nodesFile(members: readonly Member[], myself: Member, primaries: number
   return [...lines, `vars currentEpoch ${primaries} lastVoteEpoch 0`, ""].join("\n");
 }
 
-/** What a node says about itself. */
+/** A node's answers about itself. */
 interface OwnWord {
   readonly node: RedisServer;
   readonly id: string;

@@ -107,7 +107,7 @@ async function planAll(kind: string, count: number, options: NodesOptions): Prom
   return planned;
 }
 
-/** What a Sentinel says about the primary. */
+/** A Sentinel's answers about the primary. */
 interface View {
   readonly port: number;
   readonly epoch: number;

@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 
 const root = resolve(import.meta.dir, "../..");
 
-/** What tests run: a folder of sources, or an executable. */
+/** The program under test: a folder of sources, or an executable. */
 export const product = process.env["TESTED_EXECUTABLE"] ?? root;
 
 /** The entry points that the executable has too, with its arguments for them. */

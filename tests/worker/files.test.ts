@@ -159,7 +159,7 @@ for (const store of ["redis", "embedded"] as const) {
       const small = await times(30, () => world.submit());
       await eventually("every small email is accepted", () => world.acceptances().length >= small.length);
       expect(new Set(world.acceptances().map(({ emailId }) => emailId))).toEqual(new Set(small));
-      // What hangs ends at once.
+      // Requests that hang end at once.
       for (const fake of [world.resend, world.postmark]) fake.goDown();
     });
   }

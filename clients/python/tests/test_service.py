@@ -140,7 +140,7 @@ class Service(ServiceTest):
         gateway = self.serve(lose_the_answer)
         with Client([gateway.url, OPEN_URL]) as client:
             ids = [client.submit(to="jane@example.org", subject=self.subject, body=str(i)) for i in range(2)]
-        # Of two calls, one begins with each.
+        # One of two calls begins with each URL.
         self.assertEqual(len(answers), 1)
         self.assertTrue(any(email_id.encode() in answers[0] for email_id in ids))
         self.assertEqual(len(self.arrived(2)), 2)

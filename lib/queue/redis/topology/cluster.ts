@@ -29,7 +29,7 @@ export interface ClusterView extends View {
   /** The line about itself. */
   readonly own: ClusterLine;
   readonly lines: readonly ClusterLine[];
-  /** Of each slot that was asked about: the primary that has it, and how many of its keys are on the node that answers. */
+  /** By slot that was asked about: its primary, and how many of its keys are on the node that answers. */
   readonly slots: ReadonlyMap<number, { readonly owner: ClusterLine | undefined; readonly keys: number }>;
 }
 
