@@ -14,6 +14,12 @@ const kills: Fault[] = [
   { do: "kill", component: "everything" },
 ];
 const redisKills: Fault[] = [...kills, { do: "kill", component: "redis" }];
+const serviceTrouble: Fault[] = [
+  { do: "restart", component: "server" },
+  { do: "restart", component: "worker" },
+  { do: "freeze", component: "worker", forMs: [1000, 5000] },
+  { do: "freeze", component: "server", forMs: [300, 2000] },
+];
 
 /** One node fails in each way in each role. @param roles a role listed twice is drawn twice as often */
 function nodeFaults(roles: readonly NodeRole[], forMs: Range): Fault[] {
@@ -131,6 +137,17 @@ const waits: Fault[] = [
  * busy machine. Stranded emails would take an hour at least.
  */
 const afterClock = { withinMs: 1000 + 2 * 2000 + 25_000 };
+
+/** Two faults at a time. */
+const combined = {
+  // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second until
+  // it names its limit, takes minutes.
+  oneSender: true,
+  pauseMs: [100, 500],
+  lanes: 2,
+  mayDuplicateAtPostmark: true,
+  mayHang: true,
+} as const satisfies Partial<Scenario>;
 
 export const scenarios: readonly Scenario[] = [
   {
@@ -450,38 +467,26 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "everything",
     about: "everything, two faults at a time",
-    // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second
-    // until it names its limit, takes minutes.
-    oneSender: true,
+    ...combined,
     stores: ["embedded"],
     faults: [
       ...Array.from({ length: 4 }, () => kills).flat(),
-      { do: "restart", component: "server" },
-      { do: "restart", component: "worker" },
-      { do: "freeze", component: "worker", forMs: [1000, 5000] },
-      { do: "freeze", component: "server", forMs: [300, 2000] },
+      ...serviceTrouble,
       ...Array.from({ length: 3 }, () => powerCut),
       { do: "fillDisk", forMs: briefly },
       { do: "slowDisk", syncMs: [20, 200], forMs: briefly },
       ...network(["clients", "resend", "postmark"]),
       ...providerTrouble,
     ],
-    pauseMs: [100, 500],
-    lanes: 2,
-    mayDuplicateAtPostmark: true,
-    mayHang: true,
   },
   {
     name: "everything-nodes",
     about: "everything, two faults at a time, with the faults of several nodes",
-    oneSender: true,
+    ...combined,
     stores: ["sentinel", "cluster"],
     faults: [
       ...Array.from({ length: 4 }, () => kills).flat(),
-      { do: "restart", component: "server" },
-      { do: "restart", component: "worker" },
-      { do: "freeze", component: "worker", forMs: [1000, 5000] },
-      { do: "freeze", component: "server", forMs: [300, 2000] },
+      ...serviceTrouble,
       ...nodeFaults(["primary", "primary", "replica", "sentinel"], [300, 5000]),
       { do: "promote", forMs: briefly },
       { do: "promote", forMs: briefly },
@@ -489,24 +494,15 @@ export const scenarios: readonly Scenario[] = [
       ...providerTrouble,
     ],
     settings: { REDIS_MIN_REPLICAS: String(replicasPerPrimary) },
-    pauseMs: [100, 500],
-    lanes: 2,
-    mayDuplicateAtPostmark: true,
-    mayHang: true,
   },
   {
     name: "everything-redis",
     about: "everything, two faults at a time, with the faults of Redis",
-    // With several senders the backlog after healing goes out in so many batches that Resend, at two requests a second
-    // until it names its limit, takes minutes.
-    oneSender: true,
+    ...combined,
     stores: ["redis"],
     faults: [
       ...Array.from({ length: 4 }, () => redisKills).flat(),
-      { do: "restart", component: "server" },
-      { do: "restart", component: "worker" },
-      { do: "freeze", component: "worker", forMs: [1000, 5000] },
-      { do: "freeze", component: "server", forMs: [300, 2000] },
+      ...serviceTrouble,
       { do: "freeze", component: "redis", forMs: [300, 3000] },
       ...Array.from({ length: 3 }, () => powerCut),
       { do: "tearLog" },
@@ -516,9 +512,5 @@ export const scenarios: readonly Scenario[] = [
       ...network(["clients", "server-redis", "worker-redis", "resend", "postmark"]),
       ...providerTrouble,
     ],
-    pauseMs: [100, 500],
-    lanes: 2,
-    mayDuplicateAtPostmark: true,
-    mayHang: true,
   },
 ];

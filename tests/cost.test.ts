@@ -1,4 +1,4 @@
-// What a submission, a claim and a settlement cost each store: round trips, commands or statements, bytes written,
+// The cost of a submission, a claim and a settlement in each store: round trips, commands or statements, bytes written,
 // fsyncs. The limits are close to what the code does now, and count instead of measuring time. If a change exceeds one,
 // it is either a mistake, or a price to be stated where the limit is raised.
 
@@ -118,11 +118,30 @@ type Costs = Readonly<Record<string, number>>;
 /** For each step, of 1 email and of 100, and of one with four pieces of files. */
 type Limits = readonly (readonly [Step, emails: number, pieces: number, Costs])[];
 
+/** A store in use, and how its costs are counted. */
+interface Measured {
+  readonly life: Life;
+  /** The process that writes. */
+  readonly pid: number;
+  readonly read: () => Costs;
+}
+
+function testLimits(limits: Limits, limitsAfterFiles: Limits, measured: () => Measured): void {
+  const testEach = (some: Limits) =>
+    test.each(some)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
+      expectWithin(await costOf([step, emails, pieces], measured()), limit);
+    });
+  testEach(limits);
+  describe("after an email with files", () => {
+    beforeAll(() => measured().life.pass(1, 4));
+    testEach(limitsAfterFiles);
+  });
+}
+
 /** Takes emails through all steps, and returns what one of them cost: the difference of the counts, and the fsyncs. */
 async function costOf(
-  life: Life,
   [step, emails, pieces]: readonly [Step, number, number],
-  { pid, read }: { readonly pid: number; readonly read: () => Costs },
+  { life, pid, read }: Measured,
 ): Promise<Costs> {
   let costs: Costs = {};
   for (const one of steps) {
@@ -203,16 +222,7 @@ describe("cost: Redis", () => {
     ["read", 1, 4, { roundTrips: 4, commands: 12, bytes: 0, fsyncs: 0 }],
     ["settle", 1, 4, { roundTrips: 1, commands: 22, bytes: 1500, fsyncs: 1 }],
   ];
-  test.each(limits)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
-    expectWithin(await costOf(life, [step, emails, pieces], { pid, read }), limit);
-  });
-
-  describe("after an email with files", () => {
-    beforeAll(() => life.pass(1, 4));
-    test.each(limitsAfterFiles)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
-      expectWithin(await costOf(life, [step, emails, pieces], { pid, read }), limit);
-    });
-  });
+  testLimits(limits, limitsAfterFiles, () => ({ life, pid, read }));
 });
 
 describe("cost: the embedded queue", () => {
@@ -266,16 +276,7 @@ describe("cost: the embedded queue", () => {
     ["read", 1, 4, { statements: 20, bytes: 0, fsyncs: 0 }],
     ["settle", 1, 4, { statements: 14, bytes: 75_000, fsyncs: 1 }],
   ];
-  test.each(limits)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
-    expectWithin(await costOf(life, [step, emails, pieces], { pid: process.pid, read }), limit);
-  });
-
-  describe("after an email with files", () => {
-    beforeAll(() => life.pass(1, 4));
-    test.each(limitsAfterFiles)(`${title}${withoutFsyncs}`, async (step, emails, pieces, limit) => {
-      expectWithin(await costOf(life, [step, emails, pieces], { pid: process.pid, read }), limit);
-    });
-  });
+  testLimits(limits, limitsAfterFiles, () => ({ life, pid: process.pid, read }));
 
   test("no statement shows its parameters to the planner, which would prepare it again for each value", () => {
     expect(prepared.length).toBeGreaterThan(30);

@@ -101,24 +101,25 @@ test("sentinel: others are learned from the only one that is configured, and ask
   await eventually("another node is the primary", () => setup.primary() !== old);
 });
 
-test("sentinel: one that names a node which nobody else follows misleads no connection", async () => {
+/** After a failover, the Sentinel `stale` takes the node `isolated` for the primary. */
+async function startStale() {
   const [setup, isolated] = await Promise.all([start(), startRedis()]);
   closing.push(isolated.stop);
   const file = `sentinel myid ${"5".repeat(40)}\nsentinel monitor ${setup.name} 127.0.0.1 ${isolated.port} 1\n`;
   const stale = await startRedis({}, { files: { "s.conf": file }, args: ["s.conf", "--sentinel"] });
   closing.push(stale.stop);
   await setup.failOver();
+  return { setup, isolated, stale };
+}
+
+test("sentinel: one that names a node which nobody else follows misleads no connection", async () => {
+  const { setup, stale } = await startStale();
   await open(urlOf(setup, stale, setup.sentinels[1]!));
   await allLeadTo(setup.primary);
 });
 
 test("sentinel: a connection that began with one that was cut off leaves its node when others answer", async () => {
-  const [setup, isolated] = await Promise.all([start(), startRedis()]);
-  closing.push(isolated.stop);
-  const file = `sentinel myid ${"5".repeat(40)}\nsentinel monitor ${setup.name} 127.0.0.1 ${isolated.port} 1\n`;
-  const stale = await startRedis({}, { files: { "s.conf": file }, args: ["s.conf", "--sentinel"] });
-  closing.push(stale.stop);
-  await setup.failOver();
+  const { setup, isolated, stale } = await startStale();
   for (const sentinel of setup.sentinels) sentinel.kill("SIGSTOP");
   await open(urlOf(setup, ...setup.sentinels, stale));
   await allLeadTo(isolated);
