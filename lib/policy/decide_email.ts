@@ -87,7 +87,7 @@ export function markSent(
 }
 
 export function isOtherCredential({ credential }: DecodedBatch, policy: Policy): boolean {
-  return credential !== "" && credential !== policy.credential;
+  return credential !== policy.credential;
 }
 
 /**

@@ -962,7 +962,6 @@ describe("decide: under another credential", () => {
       decided(batch(two, over), result, under).possibleDuplicates;
     expect(counts({ credential: "old" }, each("accepted", "accepted"))).toEqual([]);
     expect(counts(inDoubt, each("accepted", "accepted"))).toEqual([]);
-    expect(counts({ ...began, credential: "" }, each("accepted", "accepted"))).toEqual([]);
     expect(counts({ ...postmark, ...began }, searched("a", "b"), searchPolicy)).toEqual([]);
   });
 

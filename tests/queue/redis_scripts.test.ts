@@ -1,4 +1,4 @@
-// The scripts on Redis with unexpected keys: a newer format, none, another type, an older release's; and with a wrong
+// The scripts on Redis with unexpected keys: a newer format, none, another type; and with a wrong
 // clock of Redis itself.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -100,46 +100,20 @@ for (const name of [...settled, "sent", "sent:expiry", "histories", "splits", "p
   });
 }
 
-describe("redis: data of an older release", () => {
-  test("such as a batch with its fields is claimed, settled and swept", async () => {
-    const options = optionsFor(shared.url);
-    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
-    const one = submission();
-    await producer.submit(one, within(5000));
-    const claimed = await consumer.claim(claimRequest());
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    await consumer.settle(claimed.batch, { fates: [], rest: { delayMs: 0, notes: "n" }, counts: {} });
-    const key = `{${options.prefix}:0}:batch:${claimed.batch.id}`;
-    shared.cli("HDEL", key, "length", "began", "credential", "piece");
-    await consumer.sweep(serving("resend"));
-    const again = await consumer.claim(claimRequest({ credential: "other" }));
-    if (again.kind !== "batch") throw new Error("no batch");
-    expect(again.batch).toMatchObject({
-      lease: 2,
-      credential: "",
-      doubtEndsAtMs: claimed.batch.doubtEndsAtMs,
-    });
-    expect(again.batch.pieceMax).toBeUndefined();
-    await consumer.sweep(serving("resend"));
-    const fates = [{ id: one.id, kind: "sent" as const, record: "{}" }];
-    expect((await consumer.settle(again.batch, { fates, counts: {} })).leaseHeld).toBe(true);
-  });
-
-  test("such as an entry of a piece that it deleted or sent is not claimed", async () => {
-    const options = optionsFor(shared.url);
-    const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
-    const [gone, one] = [submission(), submission()];
-    await producer.submit(gone, within(5000));
-    await producer.submit(one, within(5000));
-    const claimed = await consumer.claim(claimRequest());
-    if (claimed.kind !== "batch") throw new Error("no batch");
-    const piece = ({ id }: { id: string }) =>
-      ({ id, kind: "due", delayMs: 0, pieceMax: 2, history: "h" }) as const;
-    await consumer.settle(claimed.batch, { fates: claimed.batch.emails.map(piece), counts: {} });
-    shared.cli("HDEL", `{${options.prefix}:0}:emails`, gone.id);
-    expect(await consumer.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: one.id }] } });
-    expect((await consumer.claim(claimRequest({ sources: ["split"] }))).kind).toBe("empty");
-  });
+test("redis: an entry of a piece whose email has left is not claimed", async () => {
+  const options = optionsFor(shared.url);
+  const [producer, consumer] = [await producerOn(options), await consumerOn(options)];
+  const [gone, one] = [submission(), submission()];
+  await producer.submit(gone, within(5000));
+  await producer.submit(one, within(5000));
+  const claimed = await consumer.claim(claimRequest());
+  if (claimed.kind !== "batch") throw new Error("no batch");
+  const piece = ({ id }: { id: string }) =>
+    ({ id, kind: "due", delayMs: 0, pieceMax: 2, history: "h" }) as const;
+  await consumer.settle(claimed.batch, { fates: claimed.batch.emails.map(piece), counts: {} });
+  shared.cli("HDEL", `{${options.prefix}:0}:emails`, gone.id);
+  expect(await consumer.claim(claimRequest())).toMatchObject({ batch: { emails: [{ id: one.id }] } });
+  expect((await consumer.claim(claimRequest({ sources: ["split"] }))).kind).toBe("empty");
 });
 
 test("redis: a Redis whose own clock is ahead for a moment strands nothing, and queues nothing twice", async () => {

@@ -3,8 +3,6 @@
 
 import { hashSlot, slots } from "./topology/hash_slot.ts";
 
-export const partitionsMax = 64;
-
 /**
  * The partition of an email's or a batch's id, or of an idempotency key: its CRC-32 (as in zlib) modulo the number of
  * partitions. Stored data depends on it.

@@ -29,6 +29,7 @@ import dueLists from "./scripts/parts/due_lists.lua" with { type: "text" };
 import emails from "./scripts/parts/emails.lua" with { type: "text" };
 import files from "./scripts/parts/files.lua" with { type: "text" };
 import hidden from "./scripts/parts/hidden.lua" with { type: "text" };
+import keys from "./scripts/parts/keys.lua" with { type: "text" };
 import rates from "./scripts/parts/rates.lua" with { type: "text" };
 import sweepHidden from "./scripts/parts/sweep_hidden.lua" with { type: "text" };
 import { formatText } from "./queue_format.ts";
@@ -74,7 +75,7 @@ export const scripts = {
   changeRate: createScript(changeRate, [common, rates]),
   settle: createScript(settle, [...all, rates]),
   noteAcceptance: createScript(noteAcceptance, [common]),
-  housekeeping: createScript(housekeeping, [...all, rates, sweepHidden]),
+  housekeeping: createScript(housekeeping, [...all, rates, keys, sweepHidden]),
   list: createScript(list, all),
   stats: createScript(stats, [...all, rates]),
   retry: createScript(retry, all),
@@ -83,7 +84,7 @@ export const scripts = {
   pause: createScript(pause, [common]),
   move: createScript(move, [common]),
   listKeys: createScript(listKeys, [common]),
-  rememberKeys: createScript(rememberKeys, all),
+  rememberKeys: createScript(rememberKeys, [common, keys]),
   adopt: createScript(adopt, all),
   permissions: createScript(permissions, []),
 } as const;

@@ -32,24 +32,10 @@ local function answer(result)
   return { cjson.encode(result) }
 end
 
--- Emails, each with its time of submission and its text.
-local function emails_of(ids)
-  return call('HMGET', 'emails', unpack(ids))
-end
-
--- The ids among these that another batch has delivered since they joined this one.
-local function marked_of(b)
-  local marked = {}
-  for name in pairs(b) do
-    marked[#marked + 1] = string.match(name, '^mark:(.*)')
-  end
-  return table.concat(marked, ' ')
-end
-
 -- The reply with a leased batch.
 local function reply_with(batch, b, ids, emails, h)
   local histories = call('HMGET', 'histories', unpack(ids))
-  local credential = request.credential or b.credential or ''
+  local credential = request.credential or b.credential
   local acceptances = call('HGET', 'acceptances', b.provider .. ' ' .. credential) or '0'
   local left, left_max = 0, request.dueCountMax or 0
   if left_max > 0 then
@@ -61,7 +47,7 @@ local function reply_with(batch, b, ids, emails, h)
   local reply = answer({ kind = 'batch', dueLeft = left, batch = {
     id = batch, provider = b.provider, lease = tonumber(b.lease), nowMs = at, leaseEndsAtMs = tonumber(b['until']),
     doubtEndsAtMs = tonumber(b.ends), doubtSinceMs = tonumber(b.doubt), leaseExpired = b.lapsed == '1',
-    context = b.context or '', notes = b.notes or '', pieceMax = tonumber(b.piece), credential = b.credential or '',
+    context = b.context, notes = b.notes or '', pieceMax = tonumber(b.piece), credential = b.credential,
     acceptances = tonumber(acceptances), servedProviders = h.served, clockSteppedAtMs = (last_step(h, at)),
     ids = b.ids, marked = marked_of(b) } })
   for i = 1, #ids do
@@ -110,15 +96,6 @@ local function claimed_before()
   return answer({ kind = 'spent' })
 end
 
--- The bytes of files, by id of the email.
-local function sizes_of(ids)
-  local sizes = {}
-  for i, size in ipairs(#ids > 0 and call('HMGET', 'sizes', unpack(ids)) or {}) do
-    sizes[ids[i]] = tonumber(size or 0)
-  end
-  return sizes
-end
-
 -- Leases a batch. `bytes` is the size of its emails and their files; `b` are its fields, stored already or not. After a
 -- lease that expired without a settlement, the batch is in doubt.
 local function lease(batch, b, h, ids, emails, bytes)
@@ -130,12 +107,12 @@ local function lease(batch, b, h, ids, emails, bytes)
     enter_doubt(batch, ids, at)
   end
   if not b.ends then
-    b.began, b.ends = text(at), text(at + (request.doubtMs or 0))
+    b.began, b.ends = text(at), text(at + request.doubtMs)
     call('ZADD', qualified('ends', b.suffix), b.ends, batch)
   end
   b.lease, b['until'], b.lapsed = text(b.lease + 1), text(at + length), has_expired and '1' or '0'
   call('HSET', 'batch:' .. batch, 'lease', b.lease, 'held', '1' .. b.suffix, 'until', b['until'], 'length', text(length),
-    'began', b.began or '', 'ends', b.ends, 'lapsed', b.lapsed)
+    'began', b.began, 'ends', b.ends, 'lapsed', b.lapsed)
   call('ZADD', batches_name(b), b['until'], batch)
   call('ZADD', b.doubt and 'leases:doubtful' or 'leases', b['until'], batch)
   if rate then
@@ -167,16 +144,11 @@ local function is_due(time)
   return time and time <= at
 end
 
-local function head_of(name)
-  return call('ZRANGE', name, 0, 0, 'WITHSCORES')[2]
-end
-
 -- Whether a batch in doubt, or about to be, was first sent with another credential that a live worker has. That worker
 -- then resolves the doubt.
 local function belongs_to_another_worker(b, h)
-  local credential = b.credential or ''
-  return (b.doubt or b.held == '1') and credential ~= '' and credential ~= request.credential
-    and string.find(h.credentials, ' ' .. provider .. ':' .. credential .. ' ', 1, true)
+  return (b.doubt or b.held == '1') and b.credential ~= request.credential
+    and string.find(h.credentials, ' ' .. provider .. ':' .. b.credential .. ' ', 1, true)
 end
 
 -- How many batches of a list are looked at together.
@@ -207,39 +179,10 @@ local function take_batch()
   end
 end
 
--- So many emails are read at a time, since only their texts show how many fit.
-local page = 10
-
--- The first of these emails that fit into one batch. Returns all ids, the ids and texts of those that have a text, and their
--- bytes, files included. A submission that failed halfway left its id without a text.
-local function fitting(oldest, is_hidden)
-  local taken, ids, emails, bytes, hidden = {}, {}, {}, 0, {}
-  for id in pairs(is_hidden) do
-    hidden[#hidden + 1] = id
-  end
-  local sizes = sizes_of(hidden)
-  for from = 1, #oldest, page do
-    local read = emails_of({ unpack(oldest, from, math.min(from + page - 1, #oldest)) })
-    for i, email in ipairs(read) do
-      local id = oldest[from + i - 1]
-      local size = #(email or '') + (sizes[id] or 0)
-      if #ids > 0 and bytes + size > request.bytesMax then
-        return taken, ids, emails, bytes
-      end
-      bytes = bytes + size
-      taken[#taken + 1] = id
-      if email then
-        ids[#ids + 1], emails[#emails + 1] = id, email
-      end
-    end
-  end
-  return taken, ids, emails, bytes
-end
-
 -- Makes a batch of the oldest emails in these lists, within the limits of number and bytes.
 local function take(names, most, piece)
   local oldest, is_hidden, used = oldest_of(names, at, 0, most, most)
-  local taken, ids, emails, bytes = fitting(oldest, is_hidden)
+  local taken, ids, emails, bytes = fitting(oldest, is_hidden, request.bytesMax)
   if request.only_looks and #ids > 0 then
     return answer({ kind = 'due' })
   end

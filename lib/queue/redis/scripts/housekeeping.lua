@@ -155,35 +155,6 @@ end
 
 local life = request.idempotencyMs
 
--- The latest possible expiry of a key's use: a whole life from now, or later if that life has not begun.
-local function expiry_max(name, token)
-  local scheduled = call('ZSCORE', 'idem:scheduled', name) or call('ZSCORE', 'idem:scheduled', name .. ' ' .. token)
-  return math.max(at + life, tonumber(scheduled or 0))
-end
-
--- Drops the expired uses of a key.
-local function trim(name)
-  local uses, left, first = words(call('GET', 'idem:' .. name) or ''), {}, nil
-  for i = 1, #uses, 4 do
-    local expires = tonumber(uses[i])
-    expires = expires > at + life and math.min(expires, expiry_max(name, uses[i + 3])) or expires
-    if expires > at then
-      first = math.min(first or expires, expires)
-      append(left, text(expires), uses[i + 1])
-      append(left, uses[i + 2], uses[i + 3])
-    end
-  end
-  if first then
-    call('SET', 'idem:' .. name, table.concat(left, ' '))
-    call('ZADD', key_list(first, at, life), text(first), name)
-  else
-    call('DEL', 'idem:' .. name)
-  end
-  if not first or key_list(first, at, life) ~= 'idem:expiry' then
-    call('ZREM', 'idem:expiry', name)
-  end
-end
-
 -- Keys whose life begins now.
 for _, name in ipairs(range('idem:scheduled', '-inf', text(at + life), 1000)) do
   call('ZADD', 'idem:expiry', call('ZSCORE', 'idem:scheduled', name), name)
@@ -201,7 +172,7 @@ if may_expire then
     call('ZREM', 'sent:expiry', unpack(ids))
   end
   for _, name in ipairs(range('idem:expiry', '-inf', text(at), 1000)) do
-    trim(name)
+    trim(name, at, life)
   end
   for _, claimant in ipairs(range('claimants:seen', '-inf', text(at - day), 1000)) do
     call('HDEL', 'claimants', claimant)
@@ -232,7 +203,7 @@ for _, id in ipairs(range('sent:expiry', text(at + request.retainMs + minute), '
   call('ZADD', 'sent:expiry', text(at + request.retainMs), id)
 end
 for _, name in ipairs(range('idem:expiry', text(at + life + minute), '+inf', 100)) do
-  trim(name)
+  trim(name, at, life)
 end
 for _, claimant in ipairs(range('claimants:seen', text(at + minute), '+inf', 100)) do
   call('ZADD', 'claimants:seen', text(at), claimant)
@@ -270,8 +241,8 @@ end
 for _, name in ipairs({ 'leases', 'leases:doubtful' }) do
   for _, batch in ipairs(call('ZREVRANGEBYSCORE', name, '+inf', text(at), 'LIMIT', 0, 200)) do
     local b = fields(batch, 'until', 'length', 'provider')
-    local length = tonumber(b.length) or hour
-    if (tonumber(b['until']) or 0) > at + 2 * length then
+    local length = tonumber(b.length)
+    if length and tonumber(b['until']) > at + 2 * length then
       local lease_end = text(at + length)
       call('HSET', 'batch:' .. batch, 'until', lease_end)
       call('ZADD', batches_name(b), lease_end, batch)

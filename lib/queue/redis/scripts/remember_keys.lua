@@ -6,7 +6,7 @@
 -- ARGV[2] a list of StoredKey of admin_contract.ts, JSON
 -- ARGV[3] life of an idempotency key, ms; only the key of a scheduled email lasts longer
 --
--- What this queue already answers with another id, or refuses, stays as it is. A use lasts an hour at least: the other
+-- A key that this queue already answers with another id, or refuses, stays as it is. A use lasts an hour at least: the other
 -- queue may have kept it beyond its time because its clock could not be trusted.
 --
 -- Returns { uses that were added, uses that were left out }.

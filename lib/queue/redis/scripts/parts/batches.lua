@@ -27,6 +27,15 @@ local function fields(batch, ...)
   return read_suffix(b)
 end
 
+-- The ids of a batch that another one has delivered since they joined it, separated by spaces.
+local function marked_of(b)
+  local marked = {}
+  for name in pairs(b) do
+    marked[#marked + 1] = string.match(name, '^mark:(.*)')
+  end
+  return table.concat(marked, ' ')
+end
+
 -- Whether no worker has a batch: its lease expired or was settled.
 local function is_free(b, at)
   return b.held ~= '1' or tonumber(b['until']) <= at

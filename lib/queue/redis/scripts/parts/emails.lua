@@ -99,9 +99,3 @@ local function rank_of(name, time, entry)
   end
   return low
 end
-
--- The list in which an idempotency key waits for this expiry. If it is more than a whole life away, the life of the key has
--- not begun, because its email is scheduled.
-local function key_list(expires, at, life)
-  return tonumber(expires) > at + life + minute and 'idem:scheduled' or 'idem:expiry'
-end
