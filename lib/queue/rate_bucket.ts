@@ -2,6 +2,7 @@
 // which needs one time instead of a count of tokens. What the rate should be is decided in policy/. Redis does the same
 // in scripts/parts/rates.lua.
 
+import { toleranceMs } from "./clock_watch.ts";
 import type { RateChange, SharedRate } from "./rate_contract.ts";
 
 /** Times in ms, by one clock throughout. */
@@ -23,8 +24,6 @@ export interface RateBucket {
  * closer together than they began.
  */
 const burstMs = 50;
-/** If a pause, or a wait for a permit, began more than this in the future, the clock has stepped back, ms. */
-const toleranceMs = 2000;
 const pauseMaxMs = 3_600_000;
 
 export function newBucket(perSecond: number): RateBucket {

@@ -23,7 +23,7 @@ import { stampClock, stepSince } from "../../lib/queue/sqlite/clock_steps.ts";
 import { openConnection, StoreUnusable } from "../../lib/queue/sqlite/connection.ts";
 import { openSqliteProducer } from "../../lib/queue/sqlite/producer.ts";
 import { openSqliteAdmin } from "../../lib/queue/sqlite/admin.ts";
-import { additions, migrations } from "../../lib/queue/sqlite/schema.ts";
+import { applicationId, format, schema } from "../../lib/queue/sqlite/schema.ts";
 import { listen, wake } from "../../lib/queue/sqlite/wakeup.ts";
 import { openSqliteConsumer } from "../../lib/queue/sqlite/consumer.ts";
 import { claimRequest } from "../support/claim_request.ts";
@@ -227,11 +227,11 @@ describe("sqlite: the file", () => {
     const folder = newFolder();
     openConnection(folder).close();
     const newer = new Database(join(folder, "queue.db"));
-    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    newer.run(`PRAGMA user_version = ${format + 1}`);
     newer.close();
     let fatal = "";
     producerOn(folder, { onFatal: (reason) => (fatal = reason) });
-    expect(fatal).toContain(`has format ${migrations.length + 1}, this version reads and writes format`);
+    expect(fatal).toContain(`has format ${format + 1}, this version reads and writes format`);
   });
 
   test("that becomes one of a newer version is no longer written to", async () => {
@@ -240,7 +240,7 @@ describe("sqlite: the file", () => {
     const producer = producerOn(folder, { onFatal: (reason) => (fatal = reason) });
     expect((await producer.submit(submission(), soon())).kind).toBe("stored");
     const newer = new Database(join(folder, "queue.db"));
-    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    newer.run(`PRAGMA user_version = ${format + 1}`);
     newer.close();
     const answers = await Promise.all(
       Array.from({ length: 600 }, async () => {
@@ -273,7 +273,7 @@ describe("sqlite: the file", () => {
 
     const newer = new Database(join(folder, "queue.db"));
     newer.run("BEGIN IMMEDIATE");
-    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    newer.run(`PRAGMA user_version = ${format + 1}`);
     for (const [i, one] of connections.entries()) one.write(head(body.length) + (i % 2 === 0 ? body : "{"));
     await eventually("the server has read them all", () => unreadBytes(port) === 0);
     newer.run("COMMIT");
@@ -292,7 +292,7 @@ describe("sqlite: the file", () => {
     const consumer = consumerOn(folder, { onFatal: (reason) => (fatal = reason) });
     expect((await consumer.claim(claimRequest())).kind).toBe("empty");
     const newer = new Database(join(folder, "queue.db"));
-    newer.run(`PRAGMA user_version = ${migrations.length + 1}`);
+    newer.run(`PRAGMA user_version = ${format + 1}`);
     newer.close();
     await expect(consumer.claim(claimRequest())).rejects.toThrow("has format");
     await eventually("it is reported", () => fatal.includes("has format"));
@@ -314,31 +314,6 @@ describe("sqlite: the file", () => {
     db.run("VACUUM INTO ?", [join(restored, "queue.db")]);
     db.close();
     expect((await producerOn(restored).submit(submission(), soon())).kind).toBe("stored");
-  });
-
-  test("of an older version is migrated with all its data", async () => {
-    const folder = newFolder();
-    const producer = producerOn(folder);
-    await producer.submit(submission(), soon());
-    await producer.close();
-    const steps = [...migrations, "ALTER TABLE emails ADD COLUMN colour TEXT", "CREATE TABLE more (x)"];
-    const schema = { migrations: steps, additions };
-    const later = openConnection(folder, true, schema);
-    expect(later.get("PRAGMA user_version")).toEqual({ user_version: migrations.length + 2 });
-    expect(later.get("SELECT count(*) AS count, colour FROM emails")).toEqual({ count: 1, colour: null });
-    later.close();
-    openConnection(folder, true, schema).close();
-    expect(() => openConnection(folder)).toThrow(StoreUnusable);
-  });
-
-  test("whose migration fails stays unchanged", () => {
-    const folder = newFolder();
-    openConnection(folder).close();
-    const steps = [...migrations, "CREATE TABLE more (x)", "nonsense"];
-    expect(() => openConnection(folder, true, { migrations: steps, additions })).toThrow("nonsense");
-    const same = openConnection(folder);
-    expect(same.get("SELECT count(*) AS count FROM sqlite_schema WHERE name = 'more'")).toEqual({ count: 0 });
-    same.close();
   });
 
   test.each([
@@ -508,25 +483,11 @@ describe("sqlite: an operator", () => {
 describe("sqlite: a file of the previous release", () => {
   /** Created and filled as by that release. */
   function older(folder: string): Database {
-    openConnection(folder, true, { migrations, additions: {} }).close();
-    const db = new Database(join(folder, "queue.db"));
-    const nowMs = Date.now();
-    const insert = (sql: string, ...values: (string | number)[]) => db.prepare(sql).run(...values);
-    for (const id of ["waiting", "retrying", "held"]) {
-      insert("INSERT INTO emails (id, submitted_at, text) VALUES (?, ?, ?)", id, nowMs, submission().text);
-    }
-    const place = "INSERT INTO places (id, size, due_at, provider) VALUES (?, 100, ?, '')";
-    insert(place, "waiting", nowMs);
-    insert(place, "retrying", nowMs + 30 * 60_000);
-    insert(
-      `INSERT INTO batches (id, provider, lease, held, due_at, ends_at, lapsed, context, notes)
-       VALUES ('batch', 'resend', 1, 1, ?, ?, 0, '', '')`,
-      nowMs + 60_000,
-      nowMs + 3_600_000,
-    );
-    insert("INSERT INTO places (id, size, batch, position) VALUES ('held', 100, 'batch', 0)");
-    insert("INSERT INTO idempotency VALUES ('key', 'waiting', 'a', ?)", nowMs + 3_600_000);
-    insert("INSERT INTO conditions VALUES ('resend', NULL, ?, ?, '503')", nowMs, nowMs);
+    mkdirSync(folder);
+    const db = new Database(join(folder, "queue.db"), { create: true });
+    db.run(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${format}; ${schema}`);
+    db.run("INSERT INTO emails (id, submitted_at, text) VALUES ('waiting', 1, ?)", [submission().text]);
+    db.run("INSERT INTO places (id, size, due_at, provider) VALUES ('waiting', 100, 1, '')");
     return db;
   }
   const schemaOf = (db: Database) => db.prepare("SELECT sql FROM sqlite_schema ORDER BY name").values();
@@ -539,7 +500,6 @@ describe("sqlite: a file of the previous release", () => {
       "is of an older version: start the server or the worker of this version first",
     );
     expect(schemaOf(db)).toEqual(before);
-    expect(db.prepare("PRAGMA user_version").values()).toEqual([[migrations.length]]);
     db.close();
   });
 
@@ -548,74 +508,13 @@ describe("sqlite: a file of the previous release", () => {
     const db = older(folder);
     const [producer, consumer] = [producerOn(folder), consumerOn(folder)];
     await consumer.compatible;
-    const admin = await adminOn(folder);
+    const one = submission({ isHidden: true });
+    await producer.submit(one, soon());
     expect(db.prepare("PRAGMA user_version").values()).toEqual([[2]]);
-    expect((await admin.stats()).states).toMatchObject({ waiting: 1, retrying: 1, sending: 1 });
-    expect((await consumer.stats()).providers["resend"]).toMatchObject({ lastFailure: "503" });
-    await consumer.sweep(serving("resend"));
-    // The lease has no length, and the batch has no credential.
-    expect((await admin.stats()).counters).toEqual({});
-    expect(await consumer.claim(claimRequest({ credential: "" }))).toMatchObject({
-      kind: "batch",
-      batch: { emails: [{ id: "waiting" }], credential: "", pieceMax: undefined, acceptances: 0 },
+    db.close();
+    expect(await consumer.claim(claimRequest())).toMatchObject({
+      batch: { emails: [{ id: "waiting" }, { id: one.id }] },
     });
-    // The key's token is unknown, so nobody may use it for another email.
-    const keyed = (fingerprint: string) =>
-      producer.submit(submission({ idempotency: { key: "key", fingerprint, token: "t" } }), soon());
-    expect(await keyed("b")).toEqual({ kind: "conflict" });
-    expect(await keyed("a")).toMatchObject({ kind: "stored", id: "waiting" });
-
-    // Writes of the previous release meanwhile.
-    db.run("UPDATE batches SET lease = lease + 1, lapsed = held, held = 1, due_at = due_at + 60000");
-    db.run("INSERT INTO claims (id, batch, lease, expires_at) VALUES ('claim', 'batch', 2, 1)");
-    db.run(
-      "INSERT OR REPLACE INTO idempotency (key, id, fingerprint, expires_at) VALUES ('key', 'x', 'b', 1)",
-    );
-    db.run(
-      `INSERT INTO conditions (provider, accepted_at) VALUES ('resend', 5)
-       ON CONFLICT DO UPDATE SET accepted_at = 5, failing_since = NULL`,
-    );
-    db.run("DELETE FROM batches WHERE id = 'gone'");
-    db.close();
-    await consumer.sweep(serving("resend"));
-    expect((await admin.show("held"))?.state).toBe("sending");
-    expect((await consumer.stats()).providers["resend"]).toMatchObject({ lastAcceptedAtMs: 5 });
-  });
-
-  test("holds no batch forever that it made and never claimed", async () => {
-    const folder = newFolder();
-    const db = older(folder);
-    db.run(
-      `UPDATE batches SET held = 0, provider = 'gone', lease = 0, ends_at = NULL, due_at = ${Date.now()}`,
-    );
-    db.close();
-    let passedMs = 0;
-    const offsets = { clockOffsetMs: () => passedMs, monotonicOffsetMs: () => passedMs };
-    const consumer = openSqliteConsumer({ ...optionsFor(folder), ...offsets });
-    closing.push(() => consumer.close());
-    await consumer.compatible;
-    const admin = await adminOn(folder);
-    expect((await admin.list("sending", 10)).emails).toMatchObject([{ id: "held" }]);
-    await consumer.sweep(serving("resend"));
-    expect((await consumer.claimEnded(endedRequest())).kind).toBe("empty");
-    passedMs = 24 * 3_600_000;
-    expect(await consumer.claimEnded(endedRequest())).toMatchObject({
-      kind: "batch",
-      batch: { id: "batch", emails: [{ id: "held" }] },
-    });
-  });
-
-  test("with a lease from a clock that was ahead ends that lease within an hour", async () => {
-    const folder = newFolder();
-    const db = older(folder);
-    db.run("UPDATE batches SET due_at = due_at + 400 * 86400000, ends_at = ends_at + 400 * 86400000");
-    db.close();
-    const consumer = consumerOn(folder);
-    await consumer.compatible;
-    await consumer.sweep(serving("resend"));
-    const admin = await adminOn(folder);
-    const { batch } = (await admin.show("held"))!;
-    expect(batch!.dueAtMs).toBeWithin(Date.now() + 3_500_000, Date.now() + 3_600_001);
   });
 });
 

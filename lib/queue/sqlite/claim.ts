@@ -14,7 +14,7 @@ export function isPaused(db: SqliteConnection): boolean {
 
 /** Common to all claims. */
 type Claim = Pick<ClaimRequest, "claimant" | "number" | "leaseMs"> &
-  Partial<Pick<ClaimRequest, "credential" | "doubtMs" | "dueCountMax">>;
+  Partial<Pick<ClaimRequest, "credential" | "dueCountMax">>;
 
 /** A lease lasts one more second for this many bytes of emails, as they are stored. */
 const bytesPerSecond = 256 * 1024;
@@ -44,7 +44,7 @@ export function claimEnded(db: SqliteConnection, request: Claim): ClaimResult {
     if (isPaused(db)) return { kind: "paused" };
     const { atMs } = db.now;
     const ended = db.get<{ id: string }>`SELECT id, ends_at FROM all_batches
-      WHERE ends_at IS NOT NULL AND ends_at <= ${atMs} AND (held = 0 OR due_at <= ${atMs})
+      WHERE ends_at <= ${atMs} AND (held = 0 OR due_at <= ${atMs})
       ORDER BY ends_at LIMIT 1`;
     if (ended === undefined || isClockDoubted(db)) return { kind: "empty", nextDueInMs: undefined };
     return leaseAgain(db, ended.id, request);
@@ -108,7 +108,7 @@ function dueBatch(db: SqliteConnection, { provider, credential }: ClaimRequest):
   const { atMs } = db.now;
   return db.get<{ id: string }>`SELECT id, due_at FROM all_batches AS batches
     WHERE provider = ${provider} AND due_at <= ${atMs} AND (
-      (doubt_since IS NULL AND held = 0) OR credential IN ('', ${credential}) OR NOT EXISTS (
+      (doubt_since IS NULL AND held = 0) OR credential = ${credential} OR NOT EXISTS (
         SELECT 1 FROM workers WHERE heard_at > ${atMs - aliveMs}
           AND presence ->> ('$.providers.' || batches.provider || '.credential') = batches.credential))
     ORDER BY due_at, id LIMIT 1`?.id;
@@ -186,12 +186,10 @@ function leaseAgain(db: SqliteConnection, batch: string, by: Claim): string {
       doubt_since = CASE WHEN held = 1 THEN coalesce(doubt_since, ?) ELSE doubt_since END,
       lapsed = held,
       held = 1,
-      ends_at = coalesce(ends_at, ?),
       due_at = ?
     WHERE id = ?`,
     leaseMs,
     atMs,
-    atMs + (by.doubtMs ?? 0),
     atMs + leaseMs,
     batch,
   );

@@ -65,7 +65,7 @@ export function noteStep(db: SqliteConnection, watch: ClockWatch): boolean {
   const endsBeforeMs = byMs > 0 ? atMs - byMs + doubtMaxMs + toleranceMs : Number.MAX_SAFE_INTEGER;
   db.run`UPDATE batches
     SET ends_at = ends_at + min(0, ahead_ms + ${byMs}) - min(0, ahead_ms), ahead_ms = ahead_ms + ${byMs}
-    WHERE ends_at IS NOT NULL AND ends_at <= ${endsBeforeMs}`;
+    WHERE ends_at <= ${endsBeforeMs}`;
   // Live workers were heard of just now.
   if (byMs > 0) db.run`UPDATE workers SET heard_at = heard_at + ${byMs}`;
   return true;

@@ -16,7 +16,7 @@ import { makeDir, syncDir } from "../../runtime/durable_dir.ts";
 import { errorCode } from "../../runtime/errors.ts";
 import { QueueMissing } from "../contract.ts";
 import type { Moment } from "../clock_watch.ts";
-import { additions, applicationId, migrations } from "./schema.ts";
+import { additions, applicationId, format, schema } from "./schema.ts";
 
 export const fileName = "queue.db";
 
@@ -99,6 +99,14 @@ export function isBusy(error: unknown): boolean {
   return /^SQLITE_(BUSY|LOCKED)/.test(errorCode(error) ?? "");
 }
 
+const diskCodes =
+  /^(SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)|ENOSPC|EIO|EDQUOT)/;
+
+/** An error of SQLite or the system below it, as opposed to a bug in a statement. */
+export function isOfDisk(error: unknown): boolean {
+  return diskCodes.test(errorCode(error) ?? "");
+}
+
 const noInodes = "ENOSPC_INODES";
 
 /** SQLite does not say why it cannot create a file. Without free inodes, the error may pass, unlike others of its code. */
@@ -135,29 +143,19 @@ const lastingCodes = /^SQLITE_(NOTADB|CORRUPT|CANTOPEN|PERM|READONLY)/;
 
 export const userName = () => `user ${process.getuid?.()}`;
 
-/** That of schema.ts, except in tests. */
-interface Schema {
-  readonly migrations: readonly string[];
-  readonly additions: Readonly<Record<string, string>>;
-}
-
 /**
  * Opens the file in `folder`, creates both if they are missing, and brings an older file up to date. Throws
  * {@link StoreUnusable} if that can never succeed, and any other error if it may succeed later.
  * @param creates false: creates and changes nothing; throws {@link QueueMissing} if there is no queue, and
  *   {@link StoreUnusable} if the file is older
  */
-export function openConnection(
-  folder: string,
-  creates = true,
-  schema: Schema = { migrations, additions },
-): SqliteConnection {
+export function openConnection(folder: string, creates = true): SqliteConnection {
   const path = join(folder, fileName);
   let connection: SqliteConnection | undefined;
   try {
     findFile(folder, path, creates);
     connection = new SqliteConnection(path);
-    setUp(connection, path, schema, creates);
+    setUp(connection, path, creates);
     return connection;
   } catch (error) {
     connection?.close();
@@ -224,10 +222,10 @@ function obstacle(folder: string, path: string): string | undefined {
   }
 }
 
-function setUp(db: SqliteConnection, path: string, schema: Schema, creates: boolean): void {
+function setUp(db: SqliteConnection, path: string, creates: boolean): void {
   // Waiting inside SQLite would stop the event loop: callers try again later.
   db.exec("PRAGMA busy_timeout = 0");
-  const isCurrent = missingSteps(db, path, schema).length === 0;
+  const isCurrent = missingTables(db, path).length === 0;
   if (!creates) {
     // The process that created the file was killed before it made the tables, or has not finished.
     if (db.get`SELECT 1 FROM sqlite_schema` === undefined) throw new QueueMissing("there is no queue");
@@ -246,34 +244,29 @@ function setUp(db: SqliteConnection, path: string, schema: Schema, creates: bool
   // Shrinks a log that has grown while no checkpoint was possible.
   db.exec(`PRAGMA journal_size_limit = ${16 * 1024 * 1024}`);
   if (isCurrent) return;
-  // If a step fails, closing the connection rolls all of them back.
+  // If a part fails, closing the connection rolls all of them back.
   db.exec("BEGIN IMMEDIATE");
   // Another process may have been quicker.
-  for (const step of missingSteps(db, path, schema)) db.exec(step);
+  for (const part of missingTables(db, path)) db.exec(part);
   db.exec(`PRAGMA application_id = ${applicationId}`);
-  db.exec(`PRAGMA user_version = ${schema.migrations.length}`);
+  db.exec(`PRAGMA user_version = ${format}`);
   db.exec("COMMIT");
 }
 
-/** The steps that bring the file up to date, in order. Throws {@link StoreUnusable} if the file is not ours, or is newer. */
-function missingSteps(
-  db: SqliteConnection,
-  path: string,
-  { migrations: all, additions: more }: Schema,
-): string[] {
+/** The parts of the schema that the file lacks. Throws {@link StoreUnusable} if it is not ours, or of another format. */
+function missingTables(db: SqliteConnection, path: string): string[] {
   // In one statement: another process may be making the tables right now.
-  const file = db.get<{ owner: number; format: number; names: string }>`
-    SELECT application_id AS owner, user_version AS format,
+  const file = db.get<{ owner: number; found: number; names: string }>`
+    SELECT application_id AS owner, user_version AS found,
       (SELECT json_group_array(name) FROM sqlite_schema) AS names
     FROM pragma_application_id, pragma_user_version`!;
   const names = JSON.parse(file.names) as string[];
-  if (file.owner !== applicationId && names.length > 0)
-    throw new StoreUnusable(`${path} is the database of another program`);
-  if (file.format > all.length) throw new StoreUnusable(formatMismatch(path, file.format, all.length));
-  const missing = Object.keys(more).filter((name) => !names.includes(name));
-  return [...all.slice(file.format), ...missing.map((name) => more[name]!)];
+  if (names.length === 0) return [schema, ...Object.values(additions)];
+  if (file.owner !== applicationId) throw new StoreUnusable(`${path} is the database of another program`);
+  if (file.found !== format) throw new StoreUnusable(formatMismatch(path, file.found));
+  return Object.entries(additions).flatMap(([name, part]) => (names.includes(name) ? [] : [part]));
 }
 
-export function formatMismatch(path: string, format: number, ours: number): string {
-  return `${path} has format ${format}, this version reads and writes format ${ours}`;
+export function formatMismatch(path: string, found: number): string {
+  return `${path} has format ${found}, this version reads and writes format ${format}`;
 }

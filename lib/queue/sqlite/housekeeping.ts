@@ -1,7 +1,7 @@
 // Housekeeping, bounded: records that a worker lives, notices steps of the clock and repairs what a wrong clock stamped,
 // deletes what has expired, and lets any provider take the emails of one that no worker serves.
 
-import type { ClockWatch } from "../clock_watch.ts";
+import { type ClockWatch, toleranceMs } from "../clock_watch.ts";
 import { idempotencyMs, type WorkerPresence } from "../contract.ts";
 import { piecesKeptMs } from "../file_pieces.ts";
 import { aliveMs, doubtMaxMs, isExpiryDoubted, noteStep, stampClock } from "./clock_steps.ts";
@@ -13,12 +13,8 @@ import { count } from "./settle.ts";
 
 /** A presence that has not changed is written again after this time, ms: an idle worker hardly writes. */
 const refreshMs = 20_000;
-/** A stamp that is ahead of the clock by more than this shows a step, ms. */
-const toleranceMs = 2000;
 /** Tolerance for times that are later than possible, ms. */
 const marginMs = 60_000;
-/** Longest possible lease, ms: taken for that of a release that does not record the length. */
-const leaseMaxMs = 60 * 60 * 1000;
 const dayMs = 24 * 60 * 60 * 1000;
 
 /** Most rows that one sweep deletes from a table, makes due in a list, or gives to all providers. */
@@ -60,28 +56,20 @@ function boundDoubt(db: SqliteConnection): void {
   const { atMs } = db.now;
   const endMaxMs = atMs + doubtMaxMs;
   for (const table of batchTables) {
-    db.run(
-      `UPDATE ${table} SET ends_at = ? WHERE ends_at IS NOT NULL AND ends_at > ?`,
-      endMaxMs,
-      endMaxMs + marginMs,
-    );
+    db.run(`UPDATE ${table} SET ends_at = ? WHERE ends_at > ?`, endMaxMs, endMaxMs + marginMs);
     db.run(
       `UPDATE ${table} SET doubt_since = ? WHERE doubt_since IS NOT NULL AND doubt_since > ?`,
       atMs,
       atMs + marginMs,
     );
   }
-  // An older release created batches whose doubt has no end until they are claimed, which may never happen.
-  db.run`UPDATE batches SET ends_at = ${endMaxMs} WHERE ends_at IS NULL`;
 }
 
 /** Makes due now what is due later than any live worker would have set it. */
 function restamp(db: SqliteConnection): void {
   const { atMs } = db.now;
-  // Workers of a release that does not record its longest delay may delay emails for a day.
   const { retryMaxMs, searchWaitMs } = db.get<Record<"retryMaxMs" | "searchWaitMs", number>>`
-    SELECT coalesce(max(presence ->> '$.retryMaxMs'), ${dayMs}) AS retryMaxMs,
-      coalesce(max(presence ->> '$.searchWaitMs'), 0) AS searchWaitMs
+    SELECT max(presence ->> '$.retryMaxMs') AS retryMaxMs, max(presence ->> '$.searchWaitMs') AS searchWaitMs
     FROM workers WHERE heard_at > ${atMs - aliveMs}`!;
   const emailsDueMs = atMs + retryMaxMs + marginMs;
   const batchesDueMs = atMs + Math.max(retryMaxMs, searchWaitMs) + marginMs;
@@ -89,10 +77,9 @@ function restamp(db: SqliteConnection): void {
   for (const table of batchTables) {
     restamped += db.run(
       `UPDATE ${table}
-        SET due_at = ?1 + iif(held = 0, 0, iif(timed_lease = lease, lease_ms, ?2))
-        WHERE due_at > iif(held = 0, ?3, ?1 + 2 * iif(timed_lease = lease, lease_ms, ?2))`,
+        SET due_at = ?1 + iif(held = 0, 0, lease_ms)
+        WHERE due_at > iif(held = 0, ?2, ?1 + 2 * lease_ms)`,
       atMs,
-      leaseMaxMs,
       batchesDueMs,
     );
   }
@@ -111,7 +98,7 @@ function restamp(db: SqliteConnection): void {
   if (restamped > 0) count(db, { restamped });
 }
 
-/** Deletes ids, records, keys, claims, workers and providers whose time is over. */
+/** Deletes ids, records, keys, claimants, workers and providers whose time is over. */
 function expire(db: SqliteConnection): void {
   const { atMs } = db.now;
   const drop = (table: string, key: string, time: string, tillMs: number, fromMs = 0) =>
@@ -134,8 +121,6 @@ function expire(db: SqliteConnection): void {
       longLivedMs,
     );
   }
-  // Written by the previous release.
-  drop("claims", "id", "expires_at", atMs);
   drop("claimants", "claimant", "heard_at", atMs - dayMs);
   drop("workers", "worker", "heard_at", atMs - dayMs);
   drop("served", "provider", "at", atMs - dayMs);

@@ -6,8 +6,7 @@ import type { SqliteConnection } from "./connection.ts";
 export interface KeyUse {
   readonly id: string;
   readonly fingerprint: string;
-  /** Null if the previous release recorded it, which refused the key to every other token. */
-  readonly token: string | null;
+  readonly token: string;
   /** See {@link longLivedMs}. */
   readonly expires_at: number;
 }
@@ -62,7 +61,7 @@ export function listKeys(db: SqliteConnection, limit: number, from = "", lifeMin
 }
 
 function storedUse(db: SqliteConnection, { id, fingerprint, token, expires_at }: KeyUse) {
-  return { id, fingerprint, token: token ?? "", lifeMs: (expires_at % longLivedMs) - db.now.atMs };
+  return { id, fingerprint, token, lifeMs: (expires_at % longLivedMs) - db.now.atMs };
 }
 
 /** See `Admin.rememberKeys`. */
@@ -72,7 +71,7 @@ export function rememberKeys(db: SqliteConnection, keys: readonly StoredKey[]) {
   for (const { key, uses } of keys) {
     for (const { id, fingerprint, token, lifeMs } of uses) {
       const expiresAtMs = db.now.atMs + Math.max(lifeMs, lifeMinMs);
-      const own = usesOf(db, key).find((use) => (use.token ?? "") === token);
+      const own = usesOf(db, key).find((use) => use.token === token);
       const isLong = lifeMs > idempotencyMs + toleranceMs || (own?.expires_at ?? 0) >= longLivedMs;
       const expires_at = expiresAtMs + (isLong ? longLivedMs : 0);
       if (own === undefined) {

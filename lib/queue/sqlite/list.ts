@@ -5,7 +5,15 @@
 import { envelopeLine } from "../../email/email.ts";
 import type { EmailState, Page, StoredBatch, StoredEmail } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { batchTables, deadList, dueLists, noBatch, scheduledList } from "./lists.ts";
+import {
+  batchTables,
+  deadList,
+  type DueList,
+  dueLists,
+  hiddenColumns,
+  noBatch,
+  scheduledList,
+} from "./lists.ts";
 
 interface PlaceRow {
   readonly text: string;
@@ -58,7 +66,6 @@ function readEmail(db: SqliteConnection, id: string): StoredEmail | undefined {
     submittedAtMs: submitted_at,
     atMs: due_at ?? died_at ?? undefined,
     history,
-    record: undefined,
     batch,
   };
 }
@@ -95,10 +102,9 @@ function batchState({ leased, leaseExpired, doubtSinceMs }: StoredBatch): EmailS
 
 /** @param remains of a sent email: its envelope line and its record; undefined for a deleted email */
 function goneEmail(id: string, remains: string | undefined): StoredEmail {
-  const nothing = { submittedAtMs: undefined, atMs: undefined, history: "", batch: undefined };
-  if (remains === undefined) return { ...nothing, id, state: "deleted", text: undefined, record: undefined };
+  if (remains === undefined) return { id, state: "deleted", history: "" };
   const record = remains.slice(remains.indexOf("\n") + 1);
-  return { ...nothing, id, state: "sent", text: envelopeLine(remains), record };
+  return { id, state: "sent", text: envelopeLine(remains), history: "", record };
 }
 
 type ListedState = Exclude<EmailState, "deleted">;
@@ -162,15 +168,16 @@ function readRows(db: SqliteConnection, state: ListedState, { limit, from, order
       WHERE ${condition} AND (${table}.${time}, ${table}.id, ${email}) ${after} (?1, ?2, ?3)
         AND ${table}.${time} ${until} ?4`;
   };
-  const hidden = (name: string) =>
-    list("places", "hidden_at", `hidden_at IS NOT NULL AND hidden_list = '${name.replaceAll("'", "''")}'`);
-  const plain = (name: string) =>
-    list("places", "due_at", `due_at IS NOT NULL AND provider = '${name.replaceAll("'", "''")}'`);
+  const waiting = ({ name, columns }: Pick<DueList, "name" | "columns">) => {
+    const quoted = `'${name.replaceAll("'", "''")}'`;
+    return list("places", columns.at, `${columns.at} IS NOT NULL AND ${columns.list} = ${quoted}`);
+  };
+  const hidden = (name: string) => waiting({ name, columns: hiddenColumns });
   // Scheduled emails are never retrying.
   const due = () =>
     dueLists(db)
       .filter(({ isScheduled }) => !isScheduled || state === "waiting")
-      .map(({ name, columns }) => (columns.isHidden ? hidden(name) : plain(name)));
+      .map(waiting);
   const all = (time: string, condition: string) => batchTables.map((table) => list(table, time, condition));
   // Their emails are in doubt once the lease has run out.
   const sending = () => all("due_at", "doubt_since IS NULL");

@@ -1,6 +1,7 @@
 // The lists in which emails wait. Hidden emails wait in lists that the previous release does not see.
 
 import type { SqliteConnection } from "./connection.ts";
+import { keepPieces } from "./files.ts";
 
 /** The name of the list of emails that any provider may take. */
 export const anyProvider = "";
@@ -34,7 +35,27 @@ type ListColumns = (typeof plainColumns | typeof hiddenColumns) & { readonly isH
 export const plainColumns = { list: "provider", at: "due_at", isHidden: false } as const;
 export const hiddenColumns = { list: "hidden_list", at: "hidden_at", isHidden: true } as const;
 
-/** A release without pieces takes such a list for that of a provider that is gone, and gives its emails back to all. */
+interface HiddenEmail {
+  readonly id: string;
+  readonly text: string;
+  readonly history?: string;
+  /** Size of its files, which have been written; undefined without files. */
+  readonly fileBytes: number | undefined;
+}
+
+/** Puts a hidden email that is being stored into a list. */
+export function placeHidden(
+  db: SqliteConnection,
+  { id, text, history = "", fileBytes }: HiddenEmail,
+  list: string,
+  atMs: number,
+): void {
+  const size = Buffer.byteLength(text) + (fileBytes ?? 0);
+  db.run`INSERT INTO places (id, size, file_bytes, history, batch, position, hidden_list, hidden_at)
+    VALUES (${id}, ${size}, ${fileBytes ?? null}, ${history}, ${noBatch}, 0, ${list}, ${atMs})`;
+  if (fileBytes !== undefined) keepPieces(db, id);
+}
+
 export function listName(only: string, pieceMax: number | undefined): string {
   if (pieceMax === undefined) return only;
   return only === anyProvider ? `split:${pieceMax}` : `split:${pieceMax}:${only}`;

@@ -2,8 +2,8 @@
 
 import { type AdoptAnswer, type DeadLetter, StoreUnavailable } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
-import { hasPieces, keepPieces } from "./files.ts";
-import { anyProvider, deadList, noBatch } from "./lists.ts";
+import { hasPieces } from "./files.ts";
+import { anyProvider, deadList, placeHidden } from "./lists.ts";
 
 /** The remains of a dead letter that another queue has adopted. */
 export const moved = "moved";
@@ -30,20 +30,16 @@ export function adopt(
   const added = db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${submittedAtMs}, ${text})
     ON CONFLICT DO NOTHING`;
   if (added === 0) return "known";
-  const size = Buffer.byteLength(text) + (contents?.length ?? 0);
-  // The tally counts deaths by the change of the row.
+  const deadSinceMs = Math.min(diedAtMs, atMs);
   if (isHidden) {
     if (contents !== undefined && !hasPieces(db, id, contents.length))
       throw new StoreUnavailable(`adopt: the files of ${id} are not there`);
-    db.run`INSERT INTO places (id, size, file_bytes, history, batch, position, hidden_list, hidden_at)
-      VALUES (${id}, ${size}, ${contents?.length ?? null}, ${history}, ${noBatch}, 0, ${anyProvider},
-        ${Math.min(diedAtMs, atMs)})`;
-    keepPieces(db, id);
-    db.run`UPDATE places SET hidden_list = ${deadList} WHERE id = ${id}`;
+    placeHidden(db, { id, text, history, fileBytes: contents?.length }, deadList, deadSinceMs);
   } else {
+    // The tally counts deaths by the change of the row.
     db.run`INSERT INTO places (id, size, history, due_at, provider)
-      VALUES (${id}, ${size}, ${history}, ${atMs}, ${anyProvider})`;
-    db.run`UPDATE places SET due_at = NULL, provider = NULL, died_at = ${Math.min(diedAtMs, atMs)} WHERE id = ${id}`;
+      VALUES (${id}, ${Buffer.byteLength(text)}, ${history}, ${atMs}, ${anyProvider})`;
+    db.run`UPDATE places SET due_at = NULL, provider = NULL, died_at = ${deadSinceMs} WHERE id = ${id}`;
   }
   return "adopted";
 }

@@ -5,9 +5,9 @@ import { sizeOf } from "../file_pieces.ts";
 import { type CommitResult, GroupCommit } from "../group_commit.ts";
 import { PieceWriter } from "../piece_writer.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
-import { dropPieces, hasPieces, keepPieces, putPiece } from "./files.ts";
+import { dropPieces, hasPieces, putPiece } from "./files.ts";
 import { addUse, expiryOf, usesOf } from "./keys.ts";
-import { anyProvider, noBatch, scheduledList } from "./lists.ts";
+import { anyProvider, placeHidden, scheduledList } from "./lists.ts";
 import { isMoving } from "./move.ts";
 import { readStats } from "./stats.ts";
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
@@ -115,13 +115,9 @@ function addPlain(db: SqliteConnection, added: readonly Submission[]): void {
 
 function addHidden(db: SqliteConnection, { id, text, files, sendAtMs = 0 }: Submission): void {
   const { atMs } = db.now;
-  const fileBytes = files && sizeOf(files);
   const [list, dueAtMs] = sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];
   db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${atMs}, ${text})`;
-  db.run`INSERT INTO places (id, size, file_bytes, batch, position, hidden_list, hidden_at)
-    VALUES (${id}, ${Buffer.byteLength(text) + (fileBytes ?? 0)}, ${fileBytes ?? null}, ${noBatch}, 0, ${list},
-      ${dueAtMs})`;
-  if (files !== undefined) keepPieces(db, id);
+  placeHidden(db, { id, text, fileBytes: files && sizeOf(files) }, list, dueAtMs);
 }
 
 /** Why an unknown email cannot be stored with its files; undefined if it can. */
@@ -160,7 +156,7 @@ function useKey(
   const isOwn = uses.some((use) => use.token === token);
   const same = uses.find((use) => use.fingerprint === fingerprint);
   if (same === undefined) {
-    if (isOwn || uses.some((use) => use.token === null)) return { kind: "conflict" };
+    if (isOwn) return { kind: "conflict" };
     if (isMoving(db)) return { kind: "failed", reason: movingText };
     const refusal = refuseFiles(db, submission, filesMaxBytes);
     if (refusal !== undefined) return refusal;

@@ -1,11 +1,13 @@
-// The tables of the embedded queue, and the steps that bring a file of an older version up to date.
+// The tables of the embedded queue.
 
 /** `PRAGMA application_id` of our files, "REML". */
 export const applicationId = 0x52_45_4d_4c;
 
-/** Each step makes the next format; `PRAGMA user_version` counts the steps taken. A released step never changes. */
-export const migrations: readonly string[] = [
-  `
+/** `PRAGMA user_version` of our files. */
+export const format = 2;
+
+/** The tables that the previous release knows. */
+export const schema = `
   -- The unchanging part of an email that has not left yet.
   CREATE TABLE emails (
     id           TEXT NOT NULL UNIQUE,
@@ -41,17 +43,24 @@ export const migrations: readonly string[] = [
     lease       INTEGER NOT NULL, -- a count
     held        INTEGER NOT NULL, -- 1 while leased
     due_at      INTEGER NOT NULL, -- lease end or next try
-    ends_at     INTEGER,          -- end of doubt; NULL until it is first claimed
+    ends_at     INTEGER NOT NULL, -- end of doubt
     doubt_since INTEGER,
     lapsed      INTEGER NOT NULL, -- 1: the lease before this one ran out
     context     TEXT NOT NULL,    -- opaque
-    notes       TEXT NOT NULL     -- opaque
+    notes       TEXT NOT NULL,    -- opaque
+    piece_max   INTEGER,          -- of the split list that it was made from
+    credential  TEXT NOT NULL,    -- a digest, of the claim that made it
+    lease_ms    INTEGER NOT NULL, -- length of the lease
+    timed_lease INTEGER NOT NULL, -- as lease; the previous release knows the length of this lease alone
+    ahead_ms    INTEGER NOT NULL DEFAULT 0 -- sum of the clock's steps since it was begun: ahead, or back if negative
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX batches_due ON batches (provider, due_at);
-  CREATE INDEX batches_ends ON batches (ends_at) WHERE ends_at IS NOT NULL;
+  CREATE INDEX batches_ends ON batches (ends_at);
   CREATE INDEX batches_doubtful ON batches (doubt_since, id) WHERE doubt_since IS NOT NULL;
+  -- The previous release takes a file without this view for one that lacks the last columns.
+  CREATE VIEW batches_held AS SELECT id FROM batches WHERE held = 1;
 
-  -- What remains of emails that have left: batch, envelope line and record of a sent one; the id of a deleted one.
+  -- The remains of emails that have left: batch, envelope line and record of a sent one; the id of a deleted one.
   CREATE TABLE sent (
     id         TEXT NOT NULL PRIMARY KEY,
     batch      TEXT,
@@ -64,23 +73,41 @@ export const migrations: readonly string[] = [
     key         TEXT NOT NULL PRIMARY KEY,
     id          TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
-    expires_at  INTEGER NOT NULL
+    expires_at  INTEGER NOT NULL,
+    token       TEXT NOT NULL     -- a digest
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_expiry ON idempotency (expires_at);
-
-  -- Answers to claims, by the id of the claim: repeating a claim gives the same.
-  CREATE TABLE claims (
-    id         TEXT NOT NULL PRIMARY KEY,
-    batch      TEXT NOT NULL,
-    lease      INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+  -- Uses of a key beyond its first, one for each token.
+  CREATE TABLE idempotency_uses (
+    key         TEXT NOT NULL,
+    token       TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    PRIMARY KEY (key, token)
   ) STRICT, WITHOUT ROWID;
-  CREATE INDEX claims_expiry ON claims (expires_at);
+  CREATE INDEX idempotency_uses_expiry ON idempotency_uses (expires_at);
+
+  -- The last claim of each claimant that was answered with a batch.
+  CREATE TABLE claimants (
+    claimant TEXT NOT NULL PRIMARY KEY,
+    number   INTEGER NOT NULL,
+    batch    TEXT NOT NULL,
+    lease    INTEGER NOT NULL,
+    heard_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  -- Always empty, for the sweeps of the previous release.
+  CREATE TABLE claims (id TEXT NOT NULL PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
   CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
   -- A row while an operator has stopped all claims.
   CREATE TABLE pauses (
+    one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    since INTEGER NOT NULL
+  ) STRICT;
+  -- A row while an operator moves the queue to another store.
+  CREATE TABLE moves (
     one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     since INTEGER NOT NULL
   ) STRICT;
@@ -110,111 +137,62 @@ export const migrations: readonly string[] = [
   CREATE TRIGGER sent_left AFTER DELETE ON sent WHEN old.batch IS NOT NULL BEGIN
     UPDATE tally SET sent = sent - 1;
   END;
-  `,
-  `
+
   -- How each provider did lately.
   CREATE TABLE conditions (
     provider      TEXT NOT NULL PRIMARY KEY,
     accepted_at   INTEGER, -- when it last did
     failing_since INTEGER, -- without an acceptance; NULL while it works
     failed_at     INTEGER, -- when it last did
-    reason        TEXT
+    reason        TEXT,
+    unanswered    INTEGER NOT NULL DEFAULT 0 -- 1: the last failure came without an answer of the provider's own
   ) STRICT, WITHOUT ROWID;
-  `,
-];
+  -- How many emails each provider has accepted under each credential.
+  CREATE TABLE acceptances (
+    provider   TEXT NOT NULL,
+    credential TEXT NOT NULL, -- a digest
+    count      INTEGER NOT NULL,
+    PRIMARY KEY (provider, credential)
+  ) STRICT, WITHOUT ROWID;
+  -- The rate of each provider under each credential, see rate_bucket.ts.
+  CREATE TABLE rates (
+    provider         TEXT NOT NULL,
+    credential       TEXT NOT NULL, -- a digest
+    per_second       REAL NOT NULL,
+    limit_per_second REAL,
+    version          INTEGER NOT NULL,
+    throttles        INTEGER NOT NULL,
+    next_at          REAL NOT NULL,
+    blocked_from     INTEGER NOT NULL,
+    blocked_until    INTEGER NOT NULL,
+    PRIMARY KEY (provider, credential)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE workers (
+    worker   TEXT NOT NULL PRIMARY KEY,
+    heard_at INTEGER NOT NULL,
+    presence TEXT NOT NULL -- JSON, see WorkerPresence
+  ) STRICT, WITHOUT ROWID;
+  -- When a worker that hands new emails to the provider was last heard of.
+  CREATE TABLE served (provider TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  -- One row, see clock_steps.ts.
+  CREATE TABLE clock (
+    one          INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    stamped_at   INTEGER NOT NULL, -- what the clock said lately
+    stepped_at   INTEGER,          -- what it said after its last step
+    stepped_by   INTEGER,
+    doubted_at   INTEGER,          -- what it said after its last large step
+    unwatched_at INTEGER           -- what it said after a time without any worker
+  ) STRICT;
+`;
 
 /**
- * Additions to the newest format. The previous release works beside them: it checks the format alone, reads and writes
- * the columns that it knows, and leaves the others at their defaults. Each is named after a table or a view that it
- * creates, which shows that a file has the addition. A released addition never changes.
+ * Additions to these tables. The previous release works beside them: it checks the format alone, reads and writes the
+ * columns that it knows, and leaves the others at their defaults. Each is named after a table or a view that it creates,
+ * which shows that a file has the addition.
  */
 export const additions: Readonly<Record<string, string>> = {
-  batches_held: `
-    ALTER TABLE batches ADD COLUMN piece_max INTEGER;   -- of the split list that it was made from
-    ALTER TABLE batches ADD COLUMN credential TEXT NOT NULL DEFAULT ''; -- of the claim that made it; '' if unknown
-    ALTER TABLE batches ADD COLUMN lease_ms INTEGER;    -- length of the lease whose number is timed_lease
-    ALTER TABLE batches ADD COLUMN timed_lease INTEGER; -- the release before counts its leases, and times none
-    -- The sum of the clock's steps since the batch was begun: ahead, or back if negative.
-    ALTER TABLE batches ADD COLUMN ahead_ms INTEGER NOT NULL DEFAULT 0;
-    -- For its name alone: an index would be written at every claim and settlement.
-    CREATE VIEW batches_held AS SELECT id FROM batches WHERE held = 1;
-  `,
-  claimants: `
-    -- The last claim of each claimant that was answered with a batch.
-    CREATE TABLE claimants (
-      claimant TEXT NOT NULL PRIMARY KEY,
-      number   INTEGER NOT NULL,
-      batch    TEXT NOT NULL,
-      lease    INTEGER NOT NULL,
-      heard_at INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-  `,
-  acceptances: `
-    -- 1: the last failure came without an answer of the provider's own.
-    ALTER TABLE conditions ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
-    -- How many emails each provider has accepted under each credential.
-    CREATE TABLE acceptances (
-      provider   TEXT NOT NULL,
-      credential TEXT NOT NULL, -- a digest
-      count      INTEGER NOT NULL,
-      PRIMARY KEY (provider, credential)
-    ) STRICT, WITHOUT ROWID;
-  `,
-  idempotency_uses: `
-    ALTER TABLE idempotency ADD COLUMN token TEXT; -- a digest; NULL if unknown
-    -- Uses of a key beyond its first, one for each token.
-    CREATE TABLE idempotency_uses (
-      key         TEXT NOT NULL,
-      token       TEXT NOT NULL,
-      id          TEXT NOT NULL,
-      fingerprint TEXT NOT NULL,
-      expires_at  INTEGER NOT NULL,
-      PRIMARY KEY (key, token)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX idempotency_uses_expiry ON idempotency_uses (expires_at);
-  `,
-  workers: `
-    CREATE TABLE workers (
-      worker   TEXT NOT NULL PRIMARY KEY,
-      heard_at INTEGER NOT NULL,
-      presence TEXT NOT NULL -- JSON, see WorkerPresence
-    ) STRICT, WITHOUT ROWID;
-    -- When a worker that hands new emails to the provider was last heard of.
-    CREATE TABLE served (provider TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-  `,
-  clock: `
-    -- One row, see clock.ts.
-    CREATE TABLE clock (
-      one          INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-      stamped_at   INTEGER NOT NULL, -- what the clock said lately
-      stepped_at   INTEGER,          -- what it said after its last step
-      stepped_by   INTEGER,
-      doubted_at   INTEGER,          -- what it said after its last large step
-      unwatched_at INTEGER           -- what it said after a time without any worker
-    ) STRICT;
-  `,
-  moves: `
-    -- A row while an operator moves the queue to another store.
-    CREATE TABLE moves (
-      one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-      since INTEGER NOT NULL
-    ) STRICT;
-  `,
-  rates: `
-    -- The rate of each provider under each credential, see rate_bucket.ts.
-    CREATE TABLE rates (
-      provider         TEXT NOT NULL,
-      credential       TEXT NOT NULL, -- a digest
-      per_second       REAL NOT NULL,
-      limit_per_second REAL,
-      version          INTEGER NOT NULL,
-      throttles        INTEGER NOT NULL,
-      next_at          REAL NOT NULL,
-      blocked_from     INTEGER NOT NULL,
-      blocked_until    INTEGER NOT NULL,
-      PRIMARY KEY (provider, credential)
-    ) STRICT, WITHOUT ROWID;
-  `,
   hidden_batches: `
     -- To the previous release, each hidden email is in a batch that it does not find. Separate columns say where it waits,
     -- or that it has died. See lists.ts.
@@ -273,7 +251,9 @@ export const additions: Readonly<Record<string, string>> = {
     ALTER TABLE tally ADD COLUMN scheduled INTEGER NOT NULL DEFAULT 0; -- also those that are due
     ALTER TABLE tally ADD COLUMN file_bytes INTEGER NOT NULL DEFAULT 0;
     CREATE TRIGGER hidden_made AFTER INSERT ON places WHEN new.hidden_list IS NOT NULL BEGIN
-      UPDATE tally SET scheduled = scheduled + (new.hidden_list = ':scheduled'),
+      UPDATE tally SET
+        dead = dead + (new.hidden_list = ':dead'),
+        scheduled = scheduled + (new.hidden_list = ':scheduled'),
         file_bytes = file_bytes + coalesce(new.file_bytes, 0);
     END;
     CREATE TRIGGER hidden_moved AFTER UPDATE OF hidden_list ON places

@@ -12,13 +12,15 @@ import {
   fileName,
   formatMismatch,
   isBusy,
+  isOfDisk,
   openConnection,
   type SqliteConnection,
   sqliteErrorText,
   StoreUnusable,
   userName,
 } from "./connection.ts";
-import { applicationId, migrations } from "./schema.ts";
+import { type Begin, type Body, JobQueue } from "./job_queue.ts";
+import { applicationId, format } from "./schema.ts";
 
 export interface StoreOptions extends StoreWatcher {
   /** The folder of the file, as an absolute path. */
@@ -28,9 +30,6 @@ export interface StoreOptions extends StoreWatcher {
   /** Added to the monotonic clock, ms; for tests. */
   readonly monotonicOffsetMs?: () => number;
 }
-
-type Begin = "BEGIN DEFERRED" | "BEGIN IMMEDIATE";
-type Body<T> = (db: SqliteConnection) => T;
 
 /** Pause between two tries while another process holds the lock, ms. */
 export const busyPauseMs = 1;
@@ -45,38 +44,6 @@ const watchMs = 1000;
 /** With fewer free bytes than this on the disk, new emails are refused. Claims and settlements continue. */
 const reserveBytes = 64 * 1024 * 1024;
 export const fullText = `the disk of DATA_DIR is nearly full: its last ${reserveBytes / 1024 / 1024} MiB are reserved for delivery`;
-
-/** Errors of SQLite or the system below it, as opposed to a bug in a statement. */
-const diskCodes =
-  /^(SQLITE_(FULL|IOERR|CORRUPT|READONLY|CANTOPEN|NOTADB|NOMEM|PROTOCOL|PERM|AUTH|NOLFS)|ENOSPC|EIO|EDQUOT)/;
-const isOfDisk = (error: unknown) => diskCodes.test(errorCode(error) ?? "");
-
-/** One of several bodies of a transaction. */
-interface Job {
-  readonly begin: Begin;
-  readonly reject: (error: unknown) => void;
-  /** Returns a function that passes the result on. */
-  readonly run: Body<() => void>;
-}
-
-function resolveWith<T>(value: T, resolve: (value: T) => void): () => void {
-  return () => resolve(value);
-}
-
-/** If this job fails, the others of its transaction do not. */
-function runApart(db: SqliteConnection, { run, reject }: Job): () => void {
-  db.run("SAVEPOINT job");
-  try {
-    const answer = run(db);
-    db.run("RELEASE job");
-    return answer;
-  } catch (error) {
-    if (isBusy(error) || isOfDisk(error) || !db.inTransaction) throw error;
-    db.run("ROLLBACK TO job");
-    db.run("RELEASE job");
-    return () => reject(error);
-  }
-}
 
 export class Store {
   readonly #options: StoreOptions;
@@ -96,7 +63,13 @@ export class Store {
   #reported: string | undefined;
   #timer: Timer | undefined;
   #closed = false;
-  #jobs: Job[] = [];
+  readonly #jobs = new JobQueue((begin, body) =>
+    this.#patiently((tries) =>
+      // Once a deferred transaction has begun, it fails because of another process only if it writes. So the next try takes
+      // the lock at the beginning.
+      this.#transact(tries > 0 ? "BEGIN IMMEDIATE" : begin, body),
+    ),
+  );
 
   constructor(options: StoreOptions) {
     this.#options = options;
@@ -172,12 +145,7 @@ export class Store {
 
   /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
   transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    // Nothing else here is asynchronous: without this turn of the event loop, a worker that settles batch after batch
-    // without a request would keep timers, signals and answers of providers waiting.
-    if (this.#jobs.length === 0) setImmediate(() => void this.#runJobs());
-    this.#jobs.push({ begin, reject, run: (db) => resolveWith(body(db), resolve) });
-    return promise;
+    return this.#jobs.run(begin, body);
   }
 
   close(): void {
@@ -186,25 +154,6 @@ export class Store {
     this.#connection?.close();
     this.#connection = undefined;
     this.#notOpen = "closed";
-  }
-
-  /** Runs what was asked for in one turn of the event loop in one transaction, for one fsync. */
-  async #runJobs(): Promise<void> {
-    const jobs = this.#jobs;
-    this.#jobs = [];
-    const isWrite = jobs.some(({ begin }) => begin === "BEGIN IMMEDIATE");
-    try {
-      const answers = await this.#patiently((tries) =>
-        // Once a deferred transaction has begun, it fails because of another process only if it writes. So the next try
-        // takes the lock at the beginning.
-        this.#transact(isWrite || tries > 0 ? "BEGIN IMMEDIATE" : "BEGIN DEFERRED", (db) =>
-          jobs.map((job) => (jobs.length === 1 ? job.run(db) : runApart(db, job))),
-        ),
-      );
-      for (const answer of answers) answer();
-    } catch (error) {
-      for (const { reject } of jobs) reject(error);
-    }
   }
 
   #open(creates: boolean): void {
@@ -291,9 +240,9 @@ export class Store {
   }
 
   #checkFormat(db: SqliteConnection): void {
-    const { user_version: format } = db.get<{ user_version: number }>`PRAGMA user_version`!;
-    if (format === migrations.length) return;
-    const reason = formatMismatch(this.#path, format, migrations.length);
+    const { user_version: found } = db.get<{ user_version: number }>`PRAGMA user_version`!;
+    if (found === format) return;
+    const reason = formatMismatch(this.#path, found);
     this.#unusable = reason;
     // The submissions that wait for this transaction are answered first.
     setImmediate(() => this.#giveUp(reason));
