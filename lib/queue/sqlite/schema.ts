@@ -221,12 +221,8 @@ export const additions: Readonly<Record<string, string>> = {
     CREATE INDEX hidden_batches_due ON hidden_batches (provider, due_at);
     CREATE INDEX hidden_batches_ends ON hidden_batches (ends_at);
     CREATE INDEX hidden_batches_doubtful ON hidden_batches (doubt_since, id) WHERE doubt_since IS NOT NULL;
-    CREATE VIEW all_batches AS
-      SELECT id, provider, lease, held, due_at, ends_at, doubt_since, lapsed, context, notes, piece_max, credential
-      FROM batches
-      UNION ALL
-      SELECT id, provider, lease, held, due_at, ends_at, doubt_since, lapsed, context, notes, piece_max, credential
-      FROM hidden_batches;
+    -- Both tables have the same columns in the same order.
+    CREATE VIEW all_batches AS SELECT * FROM batches UNION ALL SELECT * FROM hidden_batches;
 
     -- The previous release may be the one that notices a step of the clock: see noteStep in clock_steps.ts. The number is
     -- the longest doubt plus a tolerance.
