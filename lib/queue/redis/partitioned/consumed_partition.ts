@@ -16,7 +16,7 @@ export class ConsumedPartition {
   /** By search that found nothing: until when that holds, and when something is due. */
   readonly #empty = new Map<string, { readonly untilMs: number; readonly nextDueAtMs: number }>();
   /** Counts what may have made emails due: an answer to a question from before says nothing. */
-  #changes = 0;
+  changes = 0;
   /** Why its last claim failed, if it did. */
   trouble: unknown;
   #restsUntilMs = 0;
@@ -50,17 +50,13 @@ export class ConsumedPartition {
 
   /** Emails may have become due. */
   markChanged(): void {
-    this.#changes += 1;
+    this.changes += 1;
     this.#empty.clear();
-  }
-
-  get changes(): number {
-    return this.#changes;
   }
 
   /** Notes that a search that began at this number of changes found nothing. */
   markEmpty(search: string, changes: number, nextDueInMs = Infinity): void {
-    if (changes !== this.#changes) return;
+    if (changes !== this.changes) return;
     const nowMs = performance.now();
     const nextDueAtMs = nowMs + nextDueInMs;
     this.#empty.set(search, { untilMs: Math.min(nextDueAtMs, nowMs + emptyMaxMs), nextDueAtMs });

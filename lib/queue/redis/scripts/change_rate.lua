@@ -4,9 +4,6 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] provider and credential, and a RateChange of rate_contract.ts, in one JSON object
---
--- Returns OK.
 
 local change = cjson.decode(ARGV[2])
 change_rate(rate_name(change.provider, change.credential), change, now())
-return redis.status_reply('OK')

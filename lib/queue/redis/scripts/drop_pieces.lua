@@ -4,10 +4,7 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, unused
 -- ARGV[2] email id
---
--- Returns OK.
 
 if call('HEXISTS', 'sizes', ARGV[2]) == 0 then
   call('UNLINK', 'files:' .. ARGV[2])
 end
-return redis.status_reply('OK')

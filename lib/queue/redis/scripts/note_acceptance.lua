@@ -4,8 +4,5 @@
 -- KEYS[1] partition
 -- ARGV[1] clock offset, ms
 -- ARGV[2] provider and credential, separated by a space
---
--- Returns OK.
 
 call('HINCRBY', 'acceptances', ARGV[2], 1)
-return redis.status_reply('OK')

@@ -9,12 +9,9 @@
 -- ARGV[5] the piece
 --
 -- Does nothing once the email is stored, because a delayed piece would make its files expire.
---
--- Returns OK.
 
 local id = ARGV[2]
 if call('HEXISTS', 'sizes', id) == 0 then
   call('HSET', 'files:' .. id, ARGV[3], ARGV[5])
   call('PEXPIRE', 'files:' .. id, ARGV[4])
 end
-return redis.status_reply('OK')
