@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     again = f"the email may be queued: to repeat it, add --idempotency-key {key}"
     try:
         client = _create_client(options.timeout)
-        html = None if options.html_file is None else Path(options.html_file).read_bytes()
-        attachments = [Attachment.from_path(path) for path in options.attach]
-    except (ValueError, OSError) as error:
+        html = None if options.html_file is None else _read("--html-file", options.html_file)
+        attachments = [Attachment(Path(path).name, _read("--attach", path)) for path in options.attach]
+    except ValueError as error:
         return _fail(_EX_USAGE, str(error))
     try:
         with client:
@@ -149,6 +149,13 @@ def _create_client(timeout: float) -> Client:
             "RELIABLE_EMAIL_URL: is not set: it must be an address such as http://localhost:3000"
         )
     return Client(urls.split(","), token=os.environ.get("RELIABLE_EMAIL_TOKEN") or None, timeout=timeout)
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{option}: {path} cannot be read: {error.strerror}") from None
 
 
 def _decode(field: str, text: bytes) -> str:

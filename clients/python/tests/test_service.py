@@ -313,7 +313,6 @@ class Command(ServiceTest):
         for arguments in (
             ["--subject=Hi"],
             [*email, "--token=x"],
-            [*email, "--attach=/missing"],
             [*email, "--header=X-A"],
             [*email, "--header=X-A:1", "--header=X-A:2"],
             [*email, "--tag=a:1"],
@@ -326,6 +325,15 @@ class Command(ServiceTest):
             ran = self.run_command("--to=jane@example.org", "--subject=Hi", url=url)
             self.assertEqual((ran.returncode, ran.stdout), (2, b""))
             self.assertNotIn(b"geheim", ran.stderr)
+
+    def test_with_a_file_that_cannot_be_read_names_it(self) -> None:
+        email = ("--to=jane@example.org", "--subject=Hi")
+        for option in ("--attach", "--html-file"):
+            for path, reason in (("/missing", "No such file or directory"), ("/", "Is a directory")):
+                with self.subTest(option, path=path):
+                    ran = self.run_command(*email, f"{option}={path}")
+                    self.assertEqual((ran.returncode, ran.stdout), (2, b""))
+                    self.assertEqual(ran.stderr.decode(), f"{option}: {path} cannot be read: {reason}\n")
 
     def test_that_is_interrupted_names_the_key(self) -> None:
         self.allow_interrupts()
