@@ -8,8 +8,9 @@ import type { QueueSettings } from "../queue/open.ts";
 import { errorCode } from "../runtime/errors.ts";
 import { withoutSecrets } from "../runtime/log.ts";
 import type { ProviderWeight } from "./setting_kinds.ts";
-import { defaultOf, masked, nameInCode, type Role, rules, secretNames, secretPartsOf } from "./settings.ts";
-import { settingKind, type SettingName, settingNames, type Values } from "./settings.ts";
+import { defaultOf, masked, nameInCode, partitionsOf, type Role, rules } from "./settings.ts";
+import { secretNames, secretPartsOf, settingKind, type SettingName, settingNames } from "./settings.ts";
+import type { Values } from "./settings.ts";
 
 export { credentialNames, type Role } from "./settings.ts";
 
@@ -92,7 +93,7 @@ class ConfigReader {
     for (const { names, role, holds, message } of rules) {
       const applies = role === undefined || role === this.#role;
       if (!applies || names.some((name) => this.#unreadable.has(name)) || holds(values, this.given)) continue;
-      this.#report(names[0], message);
+      this.#report(names[0], typeof message === "string" ? message : message(values));
     }
     return values;
   }
@@ -189,7 +190,7 @@ function queueOf(values: Values): QueueSettings {
     kind: "redis",
     url: values.redisUrl,
     prefix: values.redisPrefix,
-    partitions: values.redisPartitions ?? (/^rediss?\+cluster:/.test(values.redisUrl) ? 4 : 1),
+    partitions: partitionsOf(values),
     minReplicas: values.redisMinReplicas,
     durability: values.redisDurability,
   };

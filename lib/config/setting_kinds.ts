@@ -87,7 +87,6 @@ export const size = {
       v.string(),
       v.transform(parseSize),
       v.number("is not a size such as 512KiB, 64MiB or 1GiB"),
-      v.minValue(1, "is not larger than 0"),
       v.maxValue(Number.MAX_SAFE_INTEGER, "is too large"),
     ),
   ),

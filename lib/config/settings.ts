@@ -3,6 +3,7 @@
 
 import type * as v from "valibot";
 import { formatMailbox, isAmong, mailboxMax } from "../email/address.ts";
+import { filesBytesMax } from "../email/size.ts";
 import { logLevels } from "../runtime/log.ts";
 import { providerNames, registry } from "../providers/registry.ts";
 import * as kinds from "./setting_kinds.ts";
@@ -141,7 +142,17 @@ interface Rule {
   readonly role?: Role;
   /** @param given the values as text */
   readonly holds: (values: Values, given: Readonly<Record<string, string>>) => boolean;
-  readonly message: string;
+  readonly message: string | ((values: Values) => string);
+}
+
+/** Into how many partitions the settings divide a queue. */
+export function partitionsOf({ redisPartitions, redisUrl = "" }: Values): number {
+  return redisPartitions ?? (/^rediss?\+cluster:/.test(redisUrl) ? 4 : 1);
+}
+
+/** Most bytes of files in one email that a server accepts. */
+function emailFilesMax({ maxBodyBytes }: Values): number {
+  return Math.min(filesBytesMax, maxBodyBytes);
 }
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/i;
@@ -190,6 +201,16 @@ export const rules: readonly Rule[] = [
     names: ["REDIS_PARTITIONS", "REDIS_URL"],
     holds: ({ redisPartitions = 1, redisUrl }) => redisPartitions === 1 || redisUrl !== undefined,
     message: "is given without REDIS_URL: the embedded queue has no partitions",
+  },
+  {
+    names: ["MAX_ATTACHMENT_BACKLOG", "MAX_BODY_BYTES", "REDIS_PARTITIONS", "REDIS_URL"],
+    // Each partition has an equal part of the limit. An email that exceeds it would get 500 at each repetition.
+    holds: (values) => values.maxAttachmentBacklogBytes >= partitionsOf(values) * emailFilesMax(values),
+    message(values) {
+      const [count, bytes] = [partitionsOf(values), emailFilesMax(values)];
+      const parts = count === 1 ? "" : `, ${bytes} for each of ${count} partitions`;
+      return `is too small for the files of the largest email: it must be at least ${count * bytes}${parts}`;
+    },
   },
   {
     names: ["LEASE", "PROVIDER_TIMEOUT"],

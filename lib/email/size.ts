@@ -4,6 +4,8 @@ import { type FieldValues, fieldNames } from "./fields.ts";
 
 /** Most bytes of an email: Postmark's 10 MB, the smaller of the two providers' limits. */
 export const emailBytesMax = 10_000_000;
+/** Most bytes of the files of an email: in base64 they take a third more. */
+export const filesBytesMax = (emailBytesMax / 4) * 3;
 
 /**
  * Bytes of an email: every text in UTF-8 (body, HTML, subject, addresses, names, headers, tags), and each file in base64

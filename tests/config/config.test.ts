@@ -106,7 +106,8 @@ test.each([
   ["2GiB", 2_147_483_648],
   ["1TiB", 1_099_511_627_776],
 ])("config: %p is a size", (text, bytes) => {
-  expect(good({ ...enough, MAX_ATTACHMENT_BACKLOG: text }).maxAttachmentBacklogBytes).toBe(bytes);
+  const small = { ...enough, MAX_BODY_BYTES: "1" };
+  expect(good({ ...small, MAX_ATTACHMENT_BACKLOG: text }).maxAttachmentBacklogBytes).toBe(bytes);
 });
 
 test("config: 72h is a duration", () => {
@@ -179,7 +180,7 @@ test.each([
   ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "1GB" }, "is not a size"],
   ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "1.5GiB" }, "is not a size"],
   ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "-1" }, "is not a size"],
-  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "0" }, "is not larger than 0"],
+  ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "0" }, "is too small for the files"],
   ["MAX_ATTACHMENT_BACKLOG", { MAX_ATTACHMENT_BACKLOG: "10000TiB" }, "is too large"],
   ["SUBMIT_TIMEOUT", { SUBMIT_TIMEOUT: "121s" }, "over 120s"],
   ["RETAIN", { RETAIN: "19s" }, "SUBMIT_TIMEOUT"],
@@ -283,6 +284,22 @@ test("config: conflicts between values are reported along with invalid values", 
     }),
   ).toHaveLength(2);
 });
+
+test.each([
+  [{}, 7_500_000, ""],
+  [{ MAX_BODY_BYTES: "1000000" }, 1_000_000, ""],
+  [{ REDIS_PARTITIONS: "64" }, 480_000_000, ", 7500000 for each of 64 partitions"],
+  [{ REDIS_URL: "redis+cluster://a:1" }, 30_000_000, ", 7500000 for each of 4 partitions"],
+])(
+  "config: with %j, the limit of files in the queue has room for the largest email in each partition",
+  (more, least, parts) => {
+    const limit = (bytes: number) => ({ ...enough, ...more, MAX_ATTACHMENT_BACKLOG: String(bytes) });
+    expect(good(limit(least)).maxAttachmentBacklogBytes).toBe(least);
+    expect(faults(limit(least - 1))).toEqual([
+      `Cannot start: MAX_ATTACHMENT_BACKLOG "${least - 1}" is too small for the files of the largest email: it must be at least ${least}${parts}`,
+    ]);
+  },
+);
 
 test("config: a message shows the value, or the default that it conflicts with", () => {
   expect(faults({ PORT: "80 80", DATA_DIR: "./data\r", PROVIDER_TIMEOUT: "1m" })).toEqual([
