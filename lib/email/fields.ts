@@ -31,6 +31,11 @@ export interface Attachment {
    * `typeByExtension`.
    */
   readonly content_type: string;
+  /**
+   * The extension alone does not say the type, so that Resend is told it. Decided at submission: the bytes of a request must
+   * not depend on the table of a later release.
+   */
+  readonly declares_type?: true;
   /** Bytes. */
   readonly size: number;
   /** SHA-256 of the content, in hexadecimal. */

@@ -87,7 +87,11 @@ function checkPairs(
 }
 
 /** An accepted file, before its digest is known. */
-export type CheckedFile = Omit<Attachment, "sha256"> & { readonly content: Uint8Array };
+export type CheckedFile = Omit<Attachment, "sha256"> & {
+  readonly content: Uint8Array;
+  /** The type as the client gave it; empty if it gave none, or said that the type is unknown. */
+  readonly givenType: string;
+};
 
 export function checkFiles(list: readonly Given<GivenFile>[], report: Report): CheckedFile[] {
   const files: CheckedFile[] = [];
@@ -106,7 +110,7 @@ export function checkFiles(list: readonly Given<GivenFile>[], report: Report): C
     const isRepeated = id !== undefined && ids.size === ids.add(id).size;
     if (isRepeated) report(`${place}.content_id`, "is given twice");
     const idOf = id === undefined ? {} : { content_id: id };
-    files.push({ filename, content_type: type, size: content.length, ...idOf, content });
+    files.push({ filename, ...type, size: content.length, ...idOf, content });
   }
   if (files.length > filesMax) report("", `has over ${filesMax} files`);
   return files;
@@ -127,11 +131,24 @@ function checkContent({ content, isPart }: GivenFile, report: Report): Uint8Arra
   return new Uint8Array(0);
 }
 
-function checkType(file: GivenFile, filename: string, report: Report): string {
+function checkType(
+  file: GivenFile,
+  filename: string,
+  report: Report,
+): Pick<CheckedFile, "content_type" | "declares_type" | "givenType"> {
   const known = typeByExtension(filename);
-  const declared = textOf(file.contentType, "content_type", report);
-  // Browsers and libraries guess the types of parts, and many declare every file as application/octet-stream.
-  if (!declared || (file.isPart && known !== undefined)) return known ?? unknownType;
+  const declared = textOf(file.contentType, "content_type", report) ?? "";
+  const type = typeOf(declared, known, file, report);
+  return {
+    content_type: type,
+    ...((known === undefined || type.includes(";")) && { declares_type: true }),
+    givenType: declared.toLowerCase() === unknownType ? "" : declared,
+  };
+}
+
+function typeOf(declared: string, known: string | undefined, { isPart }: GivenFile, report: Report): string {
+  // Many clients declare every part as application/octet-stream.
+  if (declared === "" || (isPart && known !== undefined)) return known ?? unknownType;
   if (!isMediaType(declared)) report("content_type", "is not a media type such as application/pdf");
   else if (known === undefined) return declared;
   else {

@@ -97,9 +97,13 @@ export function checkSubmission(
 
   const sendAtMs = given.send_at === undefined ? undefined : parseInstant(given.send_at)!;
   if (sendAtMs !== undefined) given.send_at = new Date(sendAtMs).toISOString();
+  const email = withDefaults(given, senders);
+  // The types in the email depend on the table of this release.
+  const asGiven = (one: Attachment, i: number) => ({ ...one, content_type: files![i]!.givenType });
+  if (given.attachments !== undefined) given.attachments = given.attachments.map(asGiven);
   return {
     ok: true,
-    email: withDefaults(given, senders),
+    email,
     given,
     ...(files && { files: files.map(({ content }) => content) }),
     ...(sendAtMs !== undefined && { sendAtMs }),
@@ -134,9 +138,16 @@ function mayBeLarge({ body = "", html = "", attachments }: Readonly<FieldValues>
   return attachments !== undefined || 3 * (body.length + html.length) > emailBytesMax - 1_000_000;
 }
 
-function attachmentOf({ content, filename, content_type, size, content_id }: CheckedFile): Attachment {
-  const sha256 = new Bun.CryptoHasher("sha256").update(content).digest("hex");
-  return { filename, content_type, size, sha256, ...(content_id !== undefined && { content_id }) };
+function attachmentOf(file: CheckedFile): Attachment {
+  const { filename, content_type, declares_type, content_id, size, content } = file;
+  return {
+    filename,
+    content_type,
+    ...(declares_type && { declares_type }),
+    size,
+    sha256: new Bun.CryptoHasher("sha256").update(content).digest("hex"),
+    ...(content_id !== undefined && { content_id }),
+  };
 }
 
 /** The defaults were checked at startup, and the client could not change them. */
@@ -179,7 +190,8 @@ function faultOf(
 
 /**
  * Identifies an email under its idempotency key: SHA-256, in base64url, of the fields as submitted. Depends neither on
- * the encoding of the body nor on the settings, nor on the order of headers and of tags.
+ * the encoding of the body nor on the settings, nor on the order of headers and of tags, nor on which types of files this
+ * release knows.
  */
 export function fingerprint(given: Readonly<FieldValues>): string {
   const { headers, tags, attachments } = given;

@@ -5,7 +5,6 @@
 import { Resend } from "resend";
 import * as v from "valibot";
 import { formatMailbox, isAddress } from "../email/address.ts";
-import { typeByExtension } from "../email/attachment.ts";
 import { hasFiles } from "../email/email.ts";
 import type { FailedOutcome, Outcome } from "../policy/request_outcome.ts";
 import { reasonOf } from "./failure_reason.ts";
@@ -97,16 +96,16 @@ function messageOf({ id, email }: OutgoingEmail) {
 }
 
 function messageWithFiles(outgoing: OutgoingEmail) {
-  const attachments = attachedFiles(outgoing).map(({ filename, content_type, content_id, content }) => ({
-    filename,
-    content,
-    // Resend accepts a type that contradicts the extension, and then never sends the email. It may map an extension to
-    // another type than this service does.
-    ...((content_type.includes(";") || typeByExtension(filename) === undefined) && {
-      contentType: content_type,
+  const attachments = attachedFiles(outgoing).map(
+    ({ filename, content_type, declares_type, content_id, content }) => ({
+      filename,
+      content,
+      // Resend accepts a type that contradicts the extension, and then never sends the email. It may map an extension to
+      // another type than this service does.
+      ...(declares_type === true && { contentType: content_type }),
+      ...(content_id !== undefined && { contentId: content_id }),
     }),
-    ...(content_id !== undefined && { contentId: content_id }),
-  }));
+  );
   return { ...messageOf(outgoing), attachments };
 }
 

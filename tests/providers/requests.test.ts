@@ -72,12 +72,15 @@ const whole: Email = {
 const files = [
   file({ filename: "Rechnung März 伯爵.pdf", content_type: "application/pdf" }, "%PDF"),
   file({ filename: "logo.png", content_type: "image/png", content_id: "logo.png" }, [0x89, 0x50, 0, 0xff]),
-  file({ filename: "data.unknown", content_type: "text/x-data; charset=iso-8859-1" }, "a,b\n"),
-  file({ filename: "no extension", content_type: "application/octet-stream" }, [0]),
+  file(
+    { filename: "data.unknown", content_type: "text/x-data; charset=iso-8859-1", declares_type: true },
+    "a,b\n",
+  ),
+  file({ filename: "no extension", content_type: "application/octet-stream", declares_type: true }, [0]),
 ];
 
 function file(
-  about: Pick<Attachment, "filename" | "content_type" | "content_id">,
+  about: Pick<Attachment, "filename" | "content_type" | "declares_type" | "content_id">,
   content: string | readonly number[],
 ): { readonly about: Attachment; readonly content: Uint8Array } {
   const bytes = Buffer.from(content as string);
