@@ -2,6 +2,7 @@
 
 import { closeSync, openSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { atExit } from "../tests/support/at_exit.ts";
 
 /** Pause before a process that exited on its own is restarted, ms. */
 const restartPauseMs = 200;
@@ -38,7 +39,7 @@ export interface ManagedProcess {
 }
 
 const running = new Set<Bun.Subprocess>();
-process.on("exit", () => {
+atExit(() => {
   for (const child of running) child.kill("SIGKILL");
 });
 

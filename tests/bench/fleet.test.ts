@@ -5,7 +5,7 @@ import { drawOutage } from "../../docs/images/outage_chart.ts";
 import { type FleetResult, simulateFleet } from "../../bench/fleet/fleet.ts";
 import { requestsOf } from "../../bench/fleet/report.ts";
 import { createScenario, type ScenarioOptions } from "../../bench/fleet/scenario.ts";
-import "../support/timeout.ts";
+import "../support/preload.ts";
 
 const options: ScenarioOptions = {
   seed: 1,

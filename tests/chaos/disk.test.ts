@@ -20,7 +20,6 @@ const running = new Set<Bun.Subprocess>();
 function killAll(): void {
   for (const child of running) child.kill("SIGKILL");
 }
-process.on("exit", killAll);
 afterAll(() => {
   killAll();
   rmSync(temporary, { recursive: true, force: true });

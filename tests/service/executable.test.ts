@@ -33,10 +33,7 @@ beforeAll(async () => {
   // Lets another user run it.
   chmodSync(folder, 0o755);
 });
-const clean = () => rmSync(folder, { recursive: true, force: true });
-afterAll(clean);
-// Removes a hundred megabytes, even if no test runs.
-process.on("exit", clean);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Inherits this environment, for git and npm. */
 function build(args: string[], over: Record<string, string> = {}) {

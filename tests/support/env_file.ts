@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { atExit } from "./at_exit.ts";
 
 export type Settings = Record<string, string>;
 
@@ -12,7 +13,7 @@ let folder: string | undefined;
 export function fileOf(env: Settings): string {
   if (folder === undefined) {
     const made = (folder = mkdtempSync(join(tmpdir(), "reliable-email-env-")));
-    process.on("exit", () => rmSync(made, { recursive: true, force: true }));
+    atExit(() => rmSync(made, { recursive: true, force: true }));
   }
   const path = join(folder, `${Bun.randomUUIDv7()}.env`);
   writeFileSync(

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../chaos/clock/clock.ts";
+import { atExit } from "./at_exit.ts";
 import { eventually, freePort } from "./eventually.ts";
 import { askRedis } from "./redis_command.ts";
 
@@ -41,9 +42,10 @@ export interface RedisServer {
   stop(): Promise<void>;
 }
 
+/** Each kills a server and removes its temporary folder. */
 const running = new Set<() => void>();
-process.on("exit", () => {
-  for (const kill of running) kill();
+atExit(() => {
+  for (const end of running) end();
 });
 
 export interface RedisProcess {
@@ -72,8 +74,11 @@ export async function startRedis(
   let port = settings["port"] === undefined ? await freePort() : Number(settings["port"]);
   let child: Bun.Subprocess | undefined;
   let isRunning = false;
-  const kill = () => child?.kill("SIGKILL");
-  running.add(kill);
+  const end = () => {
+    child?.kill("SIGKILL");
+    if (kept === undefined) rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
+  };
+  running.add(end);
 
   const cli = (...command: string[]) => askRedis(port, command, settings["requirepass"]);
 
@@ -110,7 +115,7 @@ export async function startRedis(
     child?.kill("SIGKILL");
     await child?.exited;
     isRunning = false;
-    running.delete(kill);
+    running.delete(end);
     if (kept === undefined) rmSync(folder, { recursive: true, force: true });
   }
 

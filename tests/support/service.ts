@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { basename } from "node:path";
 import type { Acceptance } from "../../fakes/ledger.ts";
 import type { FaultRule } from "../../fakes/faults.ts";
+import { atExit } from "./at_exit.ts";
 import { eventually } from "./eventually.ts";
 import { serviceCommand } from "./service_command.ts";
 
@@ -26,7 +27,7 @@ export interface Process {
 }
 
 const running = new Set<Bun.Subprocess>();
-process.on("exit", () => {
+atExit(() => {
   for (const child of running) child.kill("SIGKILL");
 });
 
