@@ -2,8 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mergeHealth, mergeStrictly } from "../../lib/queue/redis/partitioned/partitions.ts";
 import type { PartitionStats } from "../../lib/queue/redis/batch_codec.ts";
 import { mergeStats } from "../../lib/queue/redis/partitioned/stats.ts";
-import { createId, partitionOf, tagOf } from "../../lib/queue/redis/partition.ts";
-import { hashSlot } from "../../lib/queue/redis/topology/hash_slot.ts";
+import { createId, hashSlot, partitionOf, tagOf } from "../../lib/queue/redis/partition.ts";
 
 /** All that REDIS_PARTITIONS may be. */
 const counts = Array.from({ length: 64 }, (_, i) => i + 1);

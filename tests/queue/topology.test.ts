@@ -8,7 +8,7 @@ import {
   replicasIn,
 } from "../../lib/queue/redis/topology/cluster.ts";
 import { judgeSentinels } from "../../lib/queue/redis/topology/sentinel.ts";
-import { hashSlot } from "../../lib/queue/redis/topology/hash_slot.ts";
+import { hashSlot } from "../../lib/queue/redis/partition.ts";
 
 const at = (port: number) => ({ host: "a", port });
 

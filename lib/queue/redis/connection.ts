@@ -7,13 +7,11 @@ import { addressText, readRedisUrl, type RedisNode, type RedisTarget } from "../
 import type { StoreWatcher } from "../contract.ts";
 import { createConnector, type NodeInfo } from "./connector.ts";
 import { redisErrorText } from "./error_text.ts";
-import { tagOf } from "./partition.ts";
+import { hashSlot, tagOf } from "./partition.ts";
 import type { QueueFormat } from "./queue_format.ts";
 import type { Script } from "./scripts.ts";
-import { hashSlot } from "./topology/hash_slot.ts";
-import type { Place, Topology } from "./topology/place.ts";
 import "./tracing.ts";
-import { acquireTopology, releaseTopology } from "./topology/topology.ts";
+import { acquireTopology, type Place, releaseTopology, type Topology } from "./topology/topology.ts";
 import { formFor } from "./topology/url_form.ts";
 
 /** Longest wait for one reply, ms. The command may still be executed after that. */

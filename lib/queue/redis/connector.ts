@@ -4,7 +4,7 @@ import { connect as connectTcp, Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { AbstractConnector, type RedisOptions } from "ioredis";
 import type { RedisAddress } from "../../runtime/redis_url.ts";
-import type { Place } from "./topology/place.ts";
+import type { Place } from "./topology/topology.ts";
 
 /** The fields of an INFO that matter here, as ioredis reads it. */
 export interface NodeInfo {

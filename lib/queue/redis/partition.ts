@@ -1,7 +1,8 @@
 // The partitions of a queue: independent parts, each with all its keys in one hash slot, so that a cluster can hold them
 // on several nodes. The partition of an id is a function of the id, and never changes.
 
-import { hashSlot, slots } from "./topology/hash_slot.ts";
+/** Hash slots of a Redis Cluster. */
+const slots = 16_384;
 
 /**
  * The partition of an email's or a batch's id, or of an idempotency key: its CRC-32 (as in zlib) modulo the number of
@@ -34,4 +35,18 @@ export function tagOf(prefix: string, partition: number, partitions: number): st
   for (let k = 0; ; k += 1) {
     if (nthOf(`${tag}.${k}`) === wanted) return `{${tag}.${k}}`;
   }
+}
+
+/**
+ * The slot of a key, as the Redis Cluster Specification defines it: CRC16 (XMODEM) of the key, or of the text in its first
+ * braces unless that is empty.
+ */
+export function hashSlot(key: string): number {
+  const [, tag = key] = /^[^{]*\{([^}]+)\}/.exec(key) ?? [];
+  let crc = 0;
+  for (const byte of Buffer.from(tag)) {
+    crc ^= byte << 8;
+    for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
+  }
+  return (crc & 0xffff) % slots;
 }

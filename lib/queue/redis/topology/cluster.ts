@@ -7,7 +7,7 @@ import {
   type RedisTarget,
   type RedisTopology,
 } from "../../../runtime/redis_url.ts";
-import type { Place, Topology } from "./place.ts";
+import type { Place, Topology } from "./topology.ts";
 import { Survey, type View } from "./survey.ts";
 
 /** A line of CLUSTER NODES. */

@@ -9,7 +9,7 @@ import {
 } from "../../../runtime/redis_url.ts";
 import { type Info, pairsIn } from "../durability.ts";
 import { redisErrorText } from "../error_text.ts";
-import type { Topology } from "./place.ts";
+import type { Topology } from "./topology.ts";
 import { type Peer, Survey, type View } from "./survey.ts";
 
 type SentinelTopology = Extract<RedisTopology, { kind: "sentinel" }>;

@@ -4,7 +4,7 @@
 import { Redis } from "ioredis";
 import { addressText, type RedisLogin, type RedisNode } from "../../../runtime/redis_url.ts";
 import { redisErrorText } from "../error_text.ts";
-import type { Place, Topology } from "./place.ts";
+import type { Place, Topology } from "./topology.ts";
 import { explainError } from "./url_form.ts";
 
 const intervalMs = 500;

@@ -1,9 +1,30 @@
 // Where the primary of a queue is: at a fixed address, as the Sentinels say, or as the nodes of a cluster say.
 
-import { readRedisUrl, type RedisTarget } from "../../../runtime/redis_url.ts";
+import {
+  readRedisUrl,
+  type RedisAddress,
+  type RedisNode,
+  type RedisTarget,
+} from "../../../runtime/redis_url.ts";
 import { surveyCluster } from "./cluster.ts";
-import type { Place, Topology } from "./place.ts";
 import { surveySentinels } from "./sentinel.ts";
+
+export type Place =
+  | { readonly kind: "primary"; readonly address: RedisAddress }
+  /** No connection may be made now. */
+  | { readonly kind: "unknown"; readonly reason: string };
+
+export interface Topology {
+  /** Asks all nodes, then says where a new connection has to lead. @param slot on a cluster, of the queue's keys */
+  locate(slot: number): Promise<Place>;
+  /** As `locate`, according to the last answers. */
+  place(slot: number): Place;
+  /** The replicas that may be promoted; undefined if only the primary's INFO knows them. */
+  replicas(slot: number): readonly RedisNode[] | undefined;
+  /** Calls a function whenever the place may have changed. @returns a function that ends this */
+  onAnswer(listener: () => void): () => void;
+  close(): void;
+}
 
 interface Shared {
   readonly topology: Topology;
