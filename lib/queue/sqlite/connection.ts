@@ -20,7 +20,7 @@ import { additions, applicationId, format, schema } from "./schema.ts";
 
 export const fileName = "queue.db";
 
-type Parameter = string | number | null | Uint8Array;
+export type Parameter = string | number | null | Uint8Array;
 /** One statement: a template whose values are bound as parameters, or a text with a `?` for each. */
 type Sql = TemplateStringsArray | string;
 

@@ -2,27 +2,27 @@
 
 import { isBusy, isOfDisk, type SqliteConnection } from "./connection.ts";
 
-export type Begin = "BEGIN DEFERRED" | "BEGIN IMMEDIATE";
 export type Body<T> = (db: SqliteConnection) => T;
 
 /** One of several bodies of a transaction. */
 interface Job {
-  readonly begin: Begin;
+  /** Takes the lock at the beginning; otherwise not until it writes. */
+  readonly isWrite: boolean;
   readonly reject: (error: unknown) => void;
   /** Returns a function that passes the result on. */
   readonly run: Body<() => void>;
 }
 
 export class JobQueue {
-  readonly #transact: <T>(begin: Begin, body: Body<T>) => Promise<T>;
+  readonly #transact: <T>(isWrite: boolean, body: Body<T>) => Promise<T>;
   #jobs: Job[] = [];
 
   /** @param transact runs one transaction, with as many tries as it takes */
-  constructor(transact: <T>(begin: Begin, body: Body<T>) => Promise<T>) {
+  constructor(transact: <T>(isWrite: boolean, body: Body<T>) => Promise<T>) {
     this.#transact = transact;
   }
 
-  run<T>(begin: Begin, body: Body<T>): Promise<T> {
+  run<T>(isWrite: boolean, body: Body<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     // Nothing else here is asynchronous: without this turn of the event loop, a worker that settles batch after batch
     // without a request would keep timers, signals and answers of providers waiting.
@@ -31,16 +31,16 @@ export class JobQueue {
       const value = body(db);
       return () => resolve(value);
     };
-    this.#jobs.push({ begin, reject, run });
+    this.#jobs.push({ isWrite, reject, run });
     return promise;
   }
 
   async #runAll(): Promise<void> {
     const jobs = this.#jobs;
     this.#jobs = [];
-    const isWrite = jobs.some(({ begin }) => begin === "BEGIN IMMEDIATE");
+    const isWrite = jobs.some((job) => job.isWrite);
     try {
-      const answers = await this.#transact(isWrite ? "BEGIN IMMEDIATE" : "BEGIN DEFERRED", (db) =>
+      const answers = await this.#transact(isWrite, (db) =>
         jobs.map((job) => (jobs.length === 1 ? job.run(db) : runApart(db, job))),
       );
       for (const answer of answers) answer();

@@ -161,7 +161,7 @@ function readRows(db: SqliteConnection, state: ListedState, { limit, from, order
       ? ([firstMs, "", ">", "<=", lastMs, "ASC"] as const)
       : ([lastMs, "~", "<", ">=", firstMs, "DESC"] as const);
   const list = (table: string, time: string, condition: string) => {
-    const [source, email] = (batchTables as readonly string[]).includes(table)
+    const [source, email] = batchTables.includes(table)
       ? [`${table} CROSS JOIN places ON batch = ${table}.id`, "places.id"]
       : [table, "id"];
     return `SELECT ${table}.${time} AS atMs, ${table}.id AS entry, ${email} AS email FROM ${source}

@@ -1,6 +1,6 @@
 // The lists in which emails wait. Hidden emails wait in lists that the previous release does not see.
 
-import type { SqliteConnection } from "./connection.ts";
+import type { Parameter, SqliteConnection } from "./connection.ts";
 import { keepPieces } from "./files.ts";
 
 /** The name of the list of emails that any provider may take. */
@@ -92,7 +92,7 @@ export function dueLists(db: SqliteConnection): DueList[] {
 }
 
 /** The tables of batches: those that both releases may claim, and those with hidden emails. */
-export const batchTables = ["batches", "hidden_batches"] as const;
+export const batchTables: readonly string[] = ["batches", "hidden_batches"];
 
 /**
  * Runs a statement that changes one batch, in whichever table it is.
@@ -100,8 +100,8 @@ export const batchTables = ["batches", "hidden_batches"] as const;
  */
 export function changeBatch(
   db: SqliteConnection,
-  sqlOf: (table: (typeof batchTables)[number]) => string,
-  ...parameters: Parameters<SqliteConnection["run"]> extends [unknown, ...infer Rest] ? Rest : never
+  sqlOf: (table: string) => string,
+  ...parameters: Parameter[]
 ): void {
   for (const table of batchTables) if (db.run(sqlOf(table), ...parameters) > 0) return;
 }

@@ -19,7 +19,7 @@ import {
   StoreUnusable,
   userName,
 } from "./connection.ts";
-import { type Begin, type Body, JobQueue } from "./job_queue.ts";
+import { type Body, JobQueue } from "./job_queue.ts";
 import { applicationId, format } from "./schema.ts";
 
 export interface StoreOptions extends StoreWatcher {
@@ -63,11 +63,11 @@ export class Store {
   #reported: string | undefined;
   #timer: Timer | undefined;
   #closed = false;
-  readonly #jobs = new JobQueue((begin, body) =>
+  readonly #jobs = new JobQueue((isWrite, body) =>
     this.#patiently((tries) =>
       // Once a deferred transaction has begun, it fails because of another process only if it writes. So the next try takes
       // the lock at the beginning.
-      this.#transact(tries > 0 ? "BEGIN IMMEDIATE" : begin, body),
+      this.#transact(isWrite || tries > 0, body),
     ),
   );
 
@@ -135,17 +135,17 @@ export class Store {
    * means that another process held the lock.
    */
   writeOnce<T>(body: Body<T>): T {
-    return this.#transact("BEGIN IMMEDIATE", body);
+    return this.#transact(true, body);
   }
 
   /** Runs `body` in one transaction, which waits for other processes. Rejects with {@link StoreUnavailable}. */
   write<T>(body: Body<T>): Promise<T> {
-    return this.transact(body, "BEGIN IMMEDIATE");
+    return this.#jobs.run(true, body);
   }
 
   /** As {@link write}, but takes no lock until `body` writes: to read, or to write only if that is needed. */
-  transact<T>(body: Body<T>, begin: Begin = "BEGIN DEFERRED"): Promise<T> {
-    return this.#jobs.run(begin, body);
+  transact<T>(body: Body<T>): Promise<T> {
+    return this.#jobs.run(false, body);
   }
 
   close(): void {
@@ -210,14 +210,14 @@ export class Store {
     this.#reported = reason;
   }
 
-  #transact<T>(begin: Begin, body: Body<T>): T {
+  #transact<T>(isWrite: boolean, body: Body<T>): T {
     const db = this.#connection;
     if (db === undefined || this.#unusable !== undefined)
       throw new StoreUnavailable(this.#unusable ?? this.#notOpen);
     let result: T;
     try {
       const beganMs = this.monotonicMs();
-      db.run(begin);
+      db.run(isWrite ? "BEGIN IMMEDIATE" : "BEGIN DEFERRED");
       this.#checkFormat(db);
       const monotonicMs = this.monotonicMs();
       db.now = { beganMs, monotonicMs, atMs: Date.now() + (this.#options.clockOffsetMs?.() ?? 0) };
@@ -235,7 +235,7 @@ export class Store {
     // If the file is gone, nothing written to it is acknowledged, and nothing read from it is sent.
     const lost = this.#unusableReason();
     if (lost !== undefined) throw new StoreUnavailable(lost);
-    if (begin === "BEGIN IMMEDIATE") this.#failure = undefined;
+    if (isWrite) this.#failure = undefined;
     return result;
   }
 
