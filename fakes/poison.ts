@@ -70,52 +70,33 @@ function faultOf({ kind, after }: Poison, provider: Provider, from: string): Fau
   const stage: Stage = after ? "accepted" : "read";
   const domain = /@([^@>]+)>?$/.exec(from)?.[1] ?? from;
   switch (kind) {
-    case "error":
-      return {
-        stage,
-        effect:
-          provider === "resend"
-            ? refusedByResend(500, "application_error", "An unexpected error occurred.")
-            : refusedByPostmark(500, 101, "Internal server error."),
-      };
+    case "error": {
+      const resend = refusedByResend(500, "application_error", "An unexpected error occurred.");
+      const postmark = refusedByPostmark(500, 101, "Internal server error.");
+      return { stage, effect: { resend, postmark }[provider] };
+    }
     case "hang":
     case "reset":
       return { stage, effect: kind };
     case "nonsense":
       return { stage, effect: { status: 200, text: '{"data":[{"id":' } };
-    case "sender":
-      return {
-        stage: "read",
-        effect:
-          provider === "resend"
-            ? refusedByResend(
-                403,
-                "validation_error",
-                `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`,
-              )
-            : refusedByPostmark(
-                422,
-                400,
-                `The 'From' address you supplied (${from}) is not a Sender Signature on your account.`,
-              ),
-      };
-    case "key":
-      return {
-        stage: "read",
-        effect:
-          provider === "resend"
-            ? refusedByResend(
-                403,
-                "validation_error",
-                `This API key is not authorized to send emails from ${domain}`,
-              )
-            : refusedByPostmark(
-                422,
-                401,
-                `The Sender Signature of the 'From' address you supplied (${from}) has not been confirmed.`,
-              ),
-      };
+    case "sender": {
+      const unverified = `The ${domain} domain is not verified. Please, add and verify your domain on https://resend.com/domains`;
+      const unsigned = `The 'From' address you supplied (${from}) is not a Sender Signature on your account.`;
+      return senderRefusal(provider, unverified, 400, unsigned);
+    }
+    case "key": {
+      const restricted = `This API key is not authorized to send emails from ${domain}`;
+      const unconfirmed = `The Sender Signature of the 'From' address you supplied (${from}) has not been confirmed.`;
+      return senderRefusal(provider, restricted, 401, unconfirmed);
+    }
   }
+}
+
+function senderRefusal(provider: Provider, byResend: string, code: number, byPostmark: string): Fault {
+  const resend = refusedByResend(403, "validation_error", byResend);
+  const postmark = refusedByPostmark(422, code, byPostmark);
+  return { stage: "read", effect: { resend, postmark }[provider] };
 }
 
 function refusedByResend(statusCode: number, name: string, message: string) {
