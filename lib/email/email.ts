@@ -11,6 +11,7 @@ import {
   pickFields,
   type ValueOf,
 } from "./fields.ts";
+import { parseInstant } from "./instant.ts";
 
 type RequiredName = NamesWhere<{ isRequired: true }>;
 
@@ -113,6 +114,12 @@ export function decodeEnvelope(text: string): Envelope {
   const envelope: Envelope = JSON.parse(envelopeLine(text));
   if (!hasFields(envelope, envelopeNames)) throw notAnEmail();
   return envelope;
+}
+
+/** The `send_at` of a whole stored text or of its first line, Unix ms. Throws like {@link decodeEmail}. */
+export function sendAtMsOf(text: string): number | undefined {
+  const { send_at } = decodeEnvelope(text);
+  return send_at === undefined ? undefined : parseInstant(send_at);
 }
 
 /** Whether a decoded value has the required fields among these, and as text whichever of them it has. */

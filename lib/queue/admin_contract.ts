@@ -113,6 +113,18 @@ export interface KeyPage {
   readonly next: string | undefined;
 }
 
+/** An email with the history that it was seen with, and its new one. */
+export interface SeenEmail {
+  readonly id: string;
+  readonly seenHistory: string;
+  readonly history: string;
+}
+
+export interface RetriedLetter extends SeenEmail {
+  /** As in a `Submission`. */
+  readonly sendAtMs?: number | undefined;
+}
+
 /** A dead letter as it is stored. */
 export interface DeadLetter {
   readonly id: string;
@@ -155,15 +167,21 @@ export interface Admin {
     order?: "oldest" | "newest",
   ): Promise<Page>;
   /**
-   * Dead letters back to waiting, due now, for any provider, with a new history; 1000 at most. Skips an email that is
-   * no longer dead with the history that it was seen with, and all emails while the queue is being moved.
+   * Dead letters back to waiting, for any provider, with a new history; 1000 at most. Skips an email that is no longer dead
+   * with the history that it was seen with, and all emails while the queue is being moved.
    * @param counts added to the counters for each email that was retried
    * @returns the ids of those that were
    */
   retry(
-    emails: readonly { readonly id: string; readonly seenHistory: string; readonly history: string }[],
+    emails: readonly RetriedLetter[],
     counts: Readonly<Record<string, number>>,
   ): Promise<readonly string[]>;
+  /**
+   * The opposite, while the queue is being moved: makes scheduled emails dead letters, which another queue can adopt; 1000 at
+   * most. Skips an email that is no longer scheduled with the history that it was seen with.
+   * @returns the ids of those that are dead letters now
+   */
+  withdraw(emails: readonly SeenEmail[]): Promise<readonly string[]>;
   /**
    * Settles a batch in doubt without leasing it, even while claims are paused. Its fates are `due` or `dead`.
    * @param batch as {@link show} returned it
@@ -173,7 +191,7 @@ export interface Admin {
   /**
    * Refuses an email in a batch. 1000 ids at most; one answer for each.
    * @param seenHistories one for each id: deletes only what is still dead with this history, else answers `changed`
-   * @param isMoved another queue has adopted them: this one may adopt them again
+   * @param isMoved another queue has adopted them: this one may adopt them again. Repeating it gives the same answers
    */
   delete(
     ids: readonly string[],

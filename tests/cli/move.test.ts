@@ -4,6 +4,9 @@ import { expect, test } from "bun:test";
 import { startProxy } from "../../fakes/tcp_proxy.ts";
 import { ask } from "../../lib/cli/queue/move_steps.ts";
 import { readConfig } from "../../lib/config/config.ts";
+import { decodeEmail, isHidden } from "../../lib/email/email.ts";
+import { asDead, encodeMemory, noHistory } from "../../lib/policy/history.ts";
+import { withdrawnHistory } from "../../lib/policy/withdrawal.ts";
 import type { Admin } from "../../lib/queue/contract.ts";
 import { cliCommand, jsonOfCli, runCli } from "../support/cli.ts";
 import { fileOf, type Settings } from "../support/env_file.ts";
@@ -41,7 +44,8 @@ async function prepare(from: () => Settings, to: () => Settings) {
 async function adopt(to: Admin, from: Admin, ids: readonly string[]): Promise<void> {
   for (const id of ids) {
     const { text, submittedAtMs, atMs, history } = (await from.show(id))!;
-    await to.adopt([{ id, text: text!, submittedAtMs: submittedAtMs!, diedAtMs: atMs!, history }]);
+    const letter = { id, text: text!, submittedAtMs: submittedAtMs!, diedAtMs: atMs!, history };
+    await to.adopt([{ ...letter, isHidden: isHidden(decodeEmail(text!)) }]);
   }
 }
 
@@ -166,28 +170,146 @@ test.each(pairs)(
   },
 );
 
+const inDays = (days: number) => new Date(Date.now() + days * 24 * 3_600_000).toISOString();
+
 test.each(pairs)(
-  "queue move: %s, does not wait for scheduled emails, and says until when a worker has to stay",
+  "queue move: %s, scheduled emails move with their files, for the same time",
   async (_, from, to) => {
     const one = await prepare(from, to);
-    const { source, queue, file, move } = one;
-    const send_at = new Date(Date.now() + 10 * 24 * 3_600_000).toISOString();
-    const scheduled = await queue.submit(2, { send_at });
+    const { source, queue, admin, file, move } = one;
+    const content = new Uint8Array(700_000).fill(7);
+    const about = { filename: "a.txt", content_type: "text/plain", size: content.length, sha256: "" };
+    const email = { send_at: inDays(10), attachments: [about] };
+    const ids = [
+      ...(await queue.submit(2, { send_at: inDays(20) })),
+      ...(await queue.submit(1, email, [content])),
+    ];
+    const before = await Promise.all(ids.map((id) => queue.admin.show(id)));
     await move(0, "--close");
-    expect(await move(1)).toMatchObject({
+    expect(await move()).toMatchObject({
       step: "emptied",
-      left: { scheduled: 2, waiting: 0, dead: 0 },
-      scheduled_until: send_at,
+      dead_letters_moved: 0,
+      scheduled_moved: 3,
+      failed: [],
+      left: { scheduled: 0, dead: 0 },
     });
+    expect(await Promise.all(ids.map((id) => admin.show(id)))).toEqual(before);
+    expect(Buffer.from((await admin.readFiles(ids[2]!))!).equals(content)).toBe(true);
+    expect((await admin.stats()).states).toMatchObject({ scheduled: 3, dead: 0 });
+    for (const id of ids) expect(await stateIn(queue.admin, id)).toBe("deleted");
+    expect((await admin.stats()).counters).toEqual({});
+
+    // The old queue accepts emails without a key until no server submits to it any more.
+    await queue.submit(1, { send_at: inDays(1) });
     const { code, stdout } = await runCli(source, "queue", "move", file);
-    expect(code).toBe(1);
-    expect(stdout).toMatch(/^Left in the old queue: 2 scheduled \(the last is due in \d+[dh]\)$/m);
-    expect(stdout).toContain(`keep one of its workers running until ${send_at}`);
-    await runCli(source, "queue", "delete", ...scheduled);
-    expect(await move()).toMatchObject({ left: { scheduled: 0 } });
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringContaining("\n1 scheduled email moved\nThe old queue is empty"),
+    ]);
     await one.close();
   },
 );
+
+/** Leaves scheduled emails as a command does that is killed after each step of their move. */
+async function interrupt(from: Admin, to: Admin, [withdrawn, adopted, deleted]: readonly string[]) {
+  const history = withdrawnHistory("");
+  const ids = [withdrawn!, adopted!, deleted!];
+  expect(await from.withdraw(ids.map((id) => ({ id, seenHistory: "", history })))).toHaveLength(3);
+  await adopt(to, from, [adopted!, deleted!]);
+  expect(await from.delete([deleted!], [history], true)).toEqual(["deleted"]);
+}
+
+test.each(pairs)(
+  "queue move: %s, scheduled emails are neither lost nor in both queues, wherever a command was killed",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { queue, admin, move } = one;
+    const ids = await queue.submit(4, { send_at: inDays(3) });
+    const before = await Promise.all(ids.map((id) => queue.admin.show(id)));
+    await move(0, "--close");
+    await interrupt(queue.admin, admin, ids);
+    const [died = ""] = await queue.dead(1);
+    expect(await move()).toMatchObject({
+      dead_letters_moved: 1,
+      // The third had left the old queue.
+      scheduled_moved: 3,
+      failed: [],
+      left: { scheduled: 0, dead: 0 },
+    });
+    expect(await Promise.all(ids.map((id) => admin.show(id)))).toEqual(before);
+    for (const id of ids) expect(await stateIn(queue.admin, id)).toBe("deleted");
+    expect(await stateIn(admin, died)).toBe("dead");
+    await one.close();
+  },
+);
+
+test.each(pairs)(
+  "queue move: %s, --cancel schedules withdrawn emails again, each in the queue that has it alone",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { source, queue, admin, move } = one;
+    const ids = await queue.submit(4, { send_at: inDays(3) });
+    await move(0, "--close");
+    await interrupt(queue.admin, admin, ids);
+    const shown = await jsonOfCli(source, ["queue", "show", ids[0]!]);
+    expect(shown).toMatchObject({
+      state: "dead",
+      reason: expect.stringContaining("on its way to another queue"),
+    });
+    expect(await move(0, "--cancel")).toMatchObject({ step: "canceled" });
+    const states = (of: Admin) => Promise.all(ids.map((id) => stateIn(of, id)));
+    expect(await states(queue.admin)).toEqual(["scheduled", "deleted", "deleted", "scheduled"]);
+    expect(await states(admin)).toEqual([undefined, "scheduled", "scheduled", undefined]);
+    await one.close();
+  },
+);
+
+test.each(pairs)(
+  "queue move: %s, a dead letter whose time is ahead is not sent before, however it is retried",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { source, target, queue, admin, move } = one;
+    // It died under a clock that was ahead.
+    const ids = await queue.submit(2, { send_at: inDays(5) });
+    const history = encodeMemory(asDead(noHistory, "401"));
+    await queue.admin.setMoving(true);
+    await queue.admin.withdraw(ids.map((id) => ({ id, seenHistory: "", history })));
+    await queue.admin.setMoving(false);
+
+    await jsonOfCli(source, ["queue", "retry", ids[0]!]);
+    expect(await stateIn(queue.admin, ids[0]!)).toBe("scheduled");
+    await move(0, "--close");
+    expect(await move()).toMatchObject({ dead_letters_moved: 1, scheduled_moved: 1 });
+    // The move schedules only what it has withdrawn.
+    expect(await stateIn(admin, ids[1]!)).toBe("dead");
+    await jsonOfCli(target, ["queue", "retry", "--all"]);
+    expect(await Promise.all(ids.map((id) => stateIn(admin, id)))).toEqual(["scheduled", "scheduled"]);
+    await one.close();
+  },
+);
+
+test("queue move: a scheduled email that is deleted in the old queue meanwhile is sent by none", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { source, queue, admin, file, move } = one;
+  const [id = ""] = await queue.submit(1, { send_at: inDays(3) });
+  await move(0, "--close");
+  const proxy = await startProxy(stack.redis.port);
+  // The answer to its withdrawal; others contain more than the id.
+  Object.assign(proxy, { replies: "hold", onlyWith: `$36\r\n${id}` });
+  const command = startCommand(cliCommand("queue", "move", file, "--json"), {
+    env: { ...source, REDIS_URL: `redis://127.0.0.1:${proxy.port}` },
+  });
+  await eventually("it is withdrawn", () => proxy.heldReplies > 0);
+  expect(await stateIn(queue.admin, id)).toBe("dead");
+  await queue.admin.delete([id]);
+  proxy.replies = "pass";
+  proxy.release();
+  expect(await command.exited).toBe(0);
+  expect(JSON.parse(command.stdout())).toMatchObject({ scheduled_moved: 0, left: { scheduled: 0, dead: 0 } });
+  expect([await stateIn(queue.admin, id), await stateIn(admin, id)]).toEqual(["deleted", "deleted"]);
+  proxy.stop();
+  await one.close();
+});
 
 test.each(pairs)("queue move: %s, the key of a scheduled email keeps its long life", async (_, from, to) => {
   const one = await prepare(from, to);
@@ -231,25 +353,34 @@ test("queue move: --cancel opens the old queue again, and leaves no letter to bo
   await one.close();
 });
 
-test("queue move: a letter stays in the new queue, even if the answer to its deletion in the old one is lost", async () => {
-  const one = await prepare(stack.settings, stack.settings);
-  const { source, queue, admin, file, move } = one;
-  const [died = ""] = await queue.dead(1);
-  await move(0, "--close");
-  const proxy = await startProxy(stack.redis.port);
-  proxy.onlyWith = "deleted";
-  proxy.replies = "cut";
-  const command = startCommand(cliCommand("queue", "move", file, "--json"), {
-    env: { ...source, REDIS_URL: `redis://127.0.0.1:${proxy.port}` },
-  });
-  await eventually("the answer to the deletion is lost", () => proxy.lost > 0);
-  proxy.replies = "pass";
-  expect(await command.exited).toBe(0);
-  expect(JSON.parse(command.stdout())).toMatchObject({ dead_letters_moved: 1, left: { dead: 0 } });
-  expect(await stateIn(admin, died)).toBe("dead");
-  proxy.stop();
-  await one.close();
-});
+test.each([
+  ["dead", "1"],
+  ["dead", "4"],
+  ["scheduled", "1"],
+  ["scheduled", "4"],
+] as const)(
+  "queue move: an email that is %s stays in the new queue, even if the answer to its deletion in the old one, of %s partitions, is lost",
+  async (state, REDIS_PARTITIONS) => {
+    const one = await prepare(() => stack.settings({ REDIS_PARTITIONS }), stack.settings);
+    const { source, queue, admin, file, move } = one;
+    const [id = ""] = await (state === "dead" ? queue.dead(1) : queue.submit(1, { send_at: inDays(3) }));
+    await move(0, "--close");
+    const proxy = await startProxy(stack.redis.port);
+    proxy.onlyWith = "$7\r\ndeleted";
+    proxy.replies = "cut";
+    const command = startCommand(cliCommand("queue", "move", file, "--json"), {
+      env: { ...source, REDIS_URL: `redis://127.0.0.1:${proxy.port}` },
+    });
+    await eventually("the answer to the deletion is lost", () => proxy.lost > 0);
+    expect(await stateIn(queue.admin, id)).toBe("deleted");
+    proxy.replies = "pass";
+    expect(await command.exited).toBe(0);
+    expect(JSON.parse(command.stdout())).toMatchObject({ left: { dead: 0, scheduled: 0 } });
+    expect(await stateIn(admin, id)).toBe(state);
+    proxy.stop();
+    await one.close();
+  },
+);
 
 test("queue move: waits for the old workers, and a signal ends the wait with a report", async () => {
   const one = await prepare(stack.settings, stack.settings);

@@ -5,7 +5,7 @@ import { movingText, type StoredKey } from "../../lib/queue/contract.ts";
 import { hourMs, type QueueUnderTest, serving, soon, submission, type Tools } from "./conformance_tools.ts";
 
 export function moving(tools: Tools): void {
-  const { queue, submit, submitMany, claim, settle, sent, dead, state } = tools;
+  const { queue, submit, submitMany, claim, claimed, ids, settle, sent, dead, state } = tools;
   const minuteMs = 60_000;
 
   const keyed = (key: string, fingerprint = "f", token = "") =>
@@ -95,6 +95,68 @@ export function moving(tools: Tools): void {
       await q.admin.setMoving(true);
       await settle(q, await claim(q), [sent(id!)]);
       expect(await state(q, id!)).toBe("sent");
+    });
+  });
+
+  /** An email that is scheduled for some time from now. */
+  async function schedule(q: QueueUnderTest, delayMs: number) {
+    const sendAtMs = (await q.admin.stats()).nowMs + delayMs;
+    const one = submission({ isHidden: true, sendAtMs });
+    await submit(q, one);
+    return { id: one.id, sendAtMs };
+  }
+
+  describe("withdraw", () => {
+    test("makes a scheduled email a dead letter, which a retry schedules again", async () => {
+      const q = await queue();
+      const { id, sendAtMs } = await schedule(q, 2 * hourMs);
+      const before = await q.admin.show(id);
+      await q.admin.setMoving(true);
+      const change = { id, seenHistory: "", history: "withdrawn" };
+      expect(await q.admin.withdraw([change])).toEqual([id]);
+      expect(await q.admin.withdraw([change])).toEqual([]);
+      expect(await q.admin.show(id)).toMatchObject({ state: "dead", history: "withdrawn" });
+      expect((await q.admin.stats()).states).toMatchObject({ scheduled: 0, dead: 1 });
+      expect((await q.admin.list("dead", 10)).emails.map((one) => one.id)).toEqual([id]);
+      await q.admin.setMoving(false);
+      const restored = { id, seenHistory: "withdrawn", history: "", sendAtMs };
+      expect(await q.admin.retry([restored], {})).toEqual([id]);
+      expect(await q.admin.show(id)).toEqual(before);
+      expect((await q.admin.stats()).states).toMatchObject({ scheduled: 1, dead: 0, waiting: 0 });
+      expect(await claimed(q)).toBe("empty");
+      q.advance(2 * hourMs);
+      expect(ids(await claim(q))).toEqual([id]);
+    });
+
+    test("also takes an email that has become due, so that no worker claims it any more", async () => {
+      const q = await queue();
+      const { id } = await schedule(q, hourMs);
+      await q.admin.setMoving(true);
+      q.advance(2 * hourMs);
+      expect(await q.admin.withdraw([{ id, seenHistory: "", history: "w" }])).toEqual([id]);
+      expect(await claimed(q)).toBe("empty");
+    });
+
+    test("does nothing unless the queue is being moved", async () => {
+      const q = await queue();
+      const { id } = await schedule(q, hourMs);
+      expect(await q.admin.withdraw([{ id, seenHistory: "", history: "w" }])).toEqual([]);
+      expect(await state(q, id)).toBe("scheduled");
+    });
+
+    test("leaves alone an email that is not scheduled, or has changed since it was seen", async () => {
+      const q = await queue();
+      const scheduled = await schedule(q, hourMs);
+      const begun = await schedule(q, 0);
+      expect(ids(await claim(q))).toEqual([begun.id]);
+      const [waiting] = await submitMany(q, 1);
+      const deleted = await schedule(q, hourMs);
+      await q.admin.delete([deleted.id]);
+      await q.admin.setMoving(true);
+      const all = [begun.id, waiting!, deleted.id].map((id) => ({ id, seenHistory: "", history: "w" }));
+      const other = { id: scheduled.id, seenHistory: "other", history: "w" };
+      expect(await q.admin.withdraw([...all, other])).toEqual([]);
+      expect(await state(q, scheduled.id)).toBe("scheduled");
     });
   });
 
@@ -285,6 +347,16 @@ export function moving(tools: Tools): void {
       await settle(q, await claim(q), [sent(id)]);
       expect((await q.admin.stats()).states).toMatchObject({ dead: 0, sent: 1 });
       expect((await q.admin.list("sent", 10)).emails).toHaveLength(1);
+    });
+
+    test("a letter leaves the other queue once, however often its deletion is repeated", async () => {
+      const q = await queue();
+      const [moved, deleted] = [await die(q), await die(q)];
+      await q.admin.delete([deleted]);
+      for (let i = 0; i < 2; i += 1)
+        expect(await q.admin.delete([moved], ["died"], true)).toEqual(["deleted"]);
+      // By an operator.
+      expect(await q.admin.delete([deleted], ["died"], true)).toEqual(["unknown"]);
     });
 
     test("of a letter from a clock that is ahead gives it the present time of death", async () => {

@@ -64,6 +64,33 @@ export function scheduling(tools: Tools): void {
       expect(ids(await claim(q)).toSorted()).toEqual([past!, now!].toSorted());
     });
 
+    test("that has died is scheduled again by a retry if its time is still ahead, and is else due at once", async () => {
+      const q = await queue();
+      const startMs = await nowMs(q);
+      const all = await schedule(q, 0, 0, 0);
+      await settle(
+        q,
+        await claim(q),
+        all.map((id) => dead(id, "died")),
+      );
+      const times = [startMs + hourMs, startMs - hourMs, undefined];
+      const retries = all.map((id, i) => {
+        return { id, seenHistory: "died", history: "again", sendAtMs: times[i] };
+      });
+      expect((await q.admin.retry(retries, {})).toSorted()).toEqual(all.toSorted());
+      expect(await states(q)).toMatchObject({ scheduled: 1, waiting: 2, dead: 0 });
+      expect(await q.admin.show(all[0]!)).toMatchObject({ state: "scheduled", atMs: startMs + hourMs });
+      const batch = await claim(q);
+      expect(ids(batch).toSorted()).toEqual(all.slice(1).toSorted());
+      await settle(
+        q,
+        batch,
+        ids(batch).map((id) => sent(id)),
+      );
+      q.advance(hourMs);
+      expect(ids(await claim(q))).toEqual([all[0]!]);
+    });
+
     test("is among what an idle worker waits for", async () => {
       const q = await queue();
       const next = async () => {

@@ -145,6 +145,54 @@ test.each([...moves, topologies()])(
 );
 
 test.each(moves)(
+  "move: from $from to $to, scheduled emails survive commands that are killed, and are sent once, on time",
+  async (one) => {
+    await stack.fakes.settings("resend", { rateLimit: 1000 });
+    const [source, target] = [one.source(), one.target()];
+    const file = fileOf(target);
+    const queue = await shapeQueue(source);
+    const admin = await queueAdminOf(target);
+    await running(startWorker(source));
+    await running(startWorker(target));
+    // Some become due in the old queue, some on their way, some in the new one.
+    const times = Array.from({ length: 15 }, (_, i) => new Date(Date.now() + 300 * (i + 1)).toISOString());
+    const sendAt = new Map<string, string>();
+    for (const send_at of times)
+      for (const id of await queue.submit(40, { send_at })) sendAt.set(id, send_at);
+    await runCli(source, "queue", "move", file, "--close");
+
+    const left = async () => {
+      const { scheduled, waiting, sending, dead } = (await queue.admin.stats()).states;
+      return scheduled + waiting + sending + dead;
+    };
+    while ((await left()) > 0) {
+      const before = await left();
+      const command = Bun.spawn(cliCommand("queue", "move", file, "--no-wait"), {
+        env: { PATH: process.env["PATH"] ?? "", ...source },
+        stdout: "ignore",
+        stderr: "ignore",
+      });
+      const goal = Math.max(0, before - 1 - Math.floor(Math.random() * 150));
+      await eventually("it moves emails", async () => (await left()) <= goal || command.exitCode !== null);
+      command.kill("SIGKILL");
+      await command.exited;
+    }
+    expect(await jsonOfCli(source, ["queue", "move", file])).toMatchObject({
+      failed: [],
+      left: { scheduled: 0, dead: 0 },
+    });
+    expect((await admin.stats()).states.dead).toBe(0);
+    await eventually("all are due", async () => (await admin.stats()).states.scheduled === 0);
+    await drained(admin);
+
+    const arrived = (await stack.fakes.acceptances()).filter(({ emailId }) => sendAt.has(emailId));
+    expect(arrived.map(({ emailId }) => emailId).toSorted()).toEqual([...sendAt.keys()].toSorted());
+    expect(arrived.filter(({ emailId, atMs }) => atMs < Date.parse(sendAt.get(emailId)!))).toEqual([]);
+    await Promise.all([queue.close(), admin.close()]);
+  },
+);
+
+test.each(moves)(
   "move: from $from to $to, dead letters survive commands that are killed, and are sent by one queue",
   async (one) => {
     await stack.fakes.settings("resend", { rateLimit: 1000 });

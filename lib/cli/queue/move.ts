@@ -5,16 +5,8 @@ import { onSignals } from "../../runtime/service.ts";
 import { defineCommand, type ExitCode, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
 import { complain, Failure, hint, print, printJson } from "../output.ts";
-import { problems } from "./bulk.ts";
-import {
-  countRest,
-  describeRest,
-  documentOfRest,
-  hintAbout,
-  isWaitOver,
-  readRest,
-  type Rest,
-} from "./move_rest.ts";
+import { type FailedEmail, problems } from "./bulk.ts";
+import { countRest, describeRest, documentOfRest, hintAbout, readRest, type Rest } from "./move_rest.ts";
 import {
   ask,
   type CopiedKeys,
@@ -23,8 +15,9 @@ import {
   copyRecentKeys,
   finishInterrupted,
   type Move,
-  moveDeadLetters,
-  type MovedLetters,
+  type MovedEmails,
+  moveEmails,
+  restoreWithdrawn,
 } from "./move_steps.ts";
 import { jsonFlag, withQueue } from "./session.ts";
 
@@ -44,10 +37,10 @@ Moves the queue that the settings name to the one that the settings in the file 
   2. queue move FILE --copy   tries it out: copies the idempotency keys
   3. queue move FILE --close  copies keys, and closes the old queue to new ones
   4. Direct all traffic to the new servers.
-  5. queue move FILE          moves dead letters, and waits until the old
-                              workers have sent everything else
+  5. queue move FILE          moves dead letters and scheduled emails, and
+                              waits until the old workers have sent the rest
 
-Each step can be interrupted and repeated. Step 5 exits with 0 once the old queue is empty. It does not wait for scheduled emails: it exits with 1, and says until when an old worker has to stay for them.`,
+Each step can be interrupted and repeated. Step 5 exits with 0 once the old queue is empty.`,
   options: {
     copy: flag("only copies idempotency keys; changes nothing in the old queue"),
     close: flag("copies idempotency keys, and closes the old queue to new keys and to retries"),
@@ -87,7 +80,7 @@ Each step can be interrupted and repeated. Step 5 exits with 0 once the old queu
 interface MoveResult {
   readonly step: "copied" | "closed" | "emptied" | "canceled";
   readonly keys?: CopiedKeys;
-  readonly letters?: MovedLetters;
+  readonly moved?: MovedEmails;
   readonly rest?: Rest;
 }
 
@@ -140,15 +133,22 @@ async function checkTarget({ target }: Move): Promise<void> {
   if (!health.ok) throw new Failure(`${target.location} cannot be relied on: ${health.reason}`);
 }
 
-/** Moves dead letters, including new ones, until nothing is left that is worth waiting for. */
-async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "letters" | "rest">> {
-  let moved = 0;
-  for (;;) {
-    const letters = await moveDeadLetters(move);
-    moved += letters.moved;
+/** Moves dead letters and scheduled emails, including new ones, until nothing is left that is worth waiting for. */
+async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "moved" | "rest">> {
+  const sum = { deadLetters: 0, scheduled: 0 };
+  for (let pass = 1; ; pass += 1) {
+    const failed: FailedEmail[] = [];
+    for (const state of ["dead", "scheduled"] as const) {
+      const moved = await moveEmails(move, state);
+      sum.deadLetters += moved.deadLetters;
+      sum.scheduled += moved.scheduled;
+      failed.push(...moved.failed);
+      // Now only the target has those that an interrupted command withdrew.
+      if (pass === 1 && state === "dead") await restoreWithdrawn(move.target, move);
+    }
     const rest = await readRest(move.source);
     const isOver = noWait || move.signal.aborted || !rest.stats.moving;
-    if (isOver || isWaitOver(rest, letters.failed.length)) return { letters: { ...letters, moved }, rest };
+    if (isOver || countRest(rest) === failed.length) return { moved: { ...sum, failed }, rest };
     move.showProgress(`Left: ${describeRest(rest)}`);
     await sleep(lookEveryMs, undefined, { signal: move.signal }).catch(() => {});
   }
@@ -157,13 +157,16 @@ async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "let
 async function cancelMove(move: Move): Promise<MoveResult> {
   await finishInterrupted(move);
   // A letter that both queues have could be sent by both.
-  if (!move.signal.aborted) await ask(move.source, (admin) => admin.setMoving(false));
+  if (!move.signal.aborted) {
+    await ask(move.source, (admin) => admin.setMoving(false));
+    for (const side of [move.source, move.target]) await restoreWithdrawn(side, move);
+  }
   return { step: "canceled" };
 }
 
 function report({ source, target, signal }: Move, result: MoveResult, json: boolean): ExitCode {
-  const { step, keys, letters, rest } = result;
-  const failed = letters?.failed ?? [];
+  const { step, keys, moved, rest } = result;
+  const failed = moved?.failed ?? [];
   const isCanceled = rest?.stats.moving === false;
   if (json) {
     printJson({
@@ -171,7 +174,7 @@ function report({ source, target, signal }: Move, result: MoveResult, json: bool
       target: target.location,
       step,
       keys: keys && { copied: keys.copied, added: keys.added, conflicts: keys.conflicts },
-      ...(letters && { dead_letters_moved: letters.moved, failed }),
+      ...(moved && { dead_letters_moved: moved.deadLetters, scheduled_moved: moved.scheduled, failed }),
       ...(rest && documentOfRest(rest)),
       interrupted: signal.aborted || undefined,
     });
@@ -188,13 +191,16 @@ function report({ source, target, signal }: Move, result: MoveResult, json: bool
   return isDone && !signal.aborted ? 0 : 1;
 }
 
-function* linesOf({ keys, letters, rest }: MoveResult): Generator<string> {
+function* linesOf({ keys, moved, rest }: MoveResult): Generator<string> {
   if (keys !== undefined) {
     yield `${formatCount(keys.copied, "idempotency key")} copied`;
     if (keys.conflicts > 0)
       yield `${formatCount(keys.conflicts, "use")} of a key left out: the new queue knows the key for another email`;
   }
-  if (letters !== undefined) yield `${formatCount(letters.moved, "dead letter")} moved`;
+  if (moved !== undefined) {
+    yield `${formatCount(moved.deadLetters, "dead letter")} moved`;
+    if (moved.scheduled > 0) yield `${formatCount(moved.scheduled, "scheduled email")} moved`;
+  }
   if (rest === undefined) return;
   const count = countRest(rest);
   yield count === 0 ? "The old queue is empty" : `Left in the old queue: ${describeRest(rest)}`;

@@ -8,7 +8,7 @@ import type { QueueSession } from "./session.ts";
 export interface Rest {
   readonly stats: QueueStats;
   /** When the last email is due, the last lease ends, and the last doubt ends at the latest. */
-  readonly untilMs: Readonly<Record<"scheduled" | "retrying" | "sending" | "in-doubt", number | undefined>>;
+  readonly untilMs: Readonly<Record<"retrying" | "sending" | "in-doubt", number | undefined>>;
 }
 
 /** An email that has been due for longer shows that no worker takes it, ms. */
@@ -20,8 +20,7 @@ export async function readRest(source: QueueSession): Promise<Rest> {
     return emails[0];
   };
   const stats = await ask(source, (admin) => admin.stats());
-  const [scheduled, retrying, sending, inDoubt] = [
-    await last("scheduled"),
+  const [retrying, sending, inDoubt] = [
     await last("retrying"),
     await last("sending"),
     await last("in-doubt"),
@@ -30,7 +29,6 @@ export async function readRest(source: QueueSession): Promise<Rest> {
   return {
     stats,
     untilMs: {
-      scheduled: scheduled?.atMs,
       retrying: retrying?.atMs,
       sending: sending?.batch?.dueAtMs,
       "in-doubt": doubtSinceMs && doubtSinceMs + source.config.doubtTimeoutMs,
@@ -47,17 +45,11 @@ export function countRest(rest: Rest): number {
   return Object.values(countsOf(rest)).reduce((sum, count) => sum + count, 0);
 }
 
-/** Does not wait for scheduled emails, which may be due in weeks, nor for dead letters that cannot be moved. */
-export function isWaitOver(rest: Rest, unmovable: number): boolean {
-  return countRest(rest) - rest.stats.states.scheduled === unmovable;
-}
-
 export function documentOfRest(rest: Rest) {
-  const { scheduled, retrying, sending, "in-doubt": inDoubt } = rest.untilMs;
+  const { retrying, sending, "in-doubt": inDoubt } = rest.untilMs;
   return {
     left: countsOf(rest),
     paused: rest.stats.paused,
-    scheduled_until: scheduled && formatTime(scheduled),
     retrying_until: retrying && formatTime(retrying),
     sending_until: sending && formatTime(sending),
     in_doubt_until: inDoubt && formatTime(inDoubt),
@@ -68,7 +60,7 @@ export function documentOfRest(rest: Rest) {
 export function describeRest({ stats: { states, nowMs }, untilMs }: Rest): string {
   const until = (text: string, atMs: number | undefined) => atMs && ` (${text} ${formatAge(atMs, nowMs)})`;
   const parts = [
-    [states.scheduled, "scheduled", until("the last is due", untilMs.scheduled)],
+    [states.scheduled, "scheduled"],
     [states.waiting, "waiting"],
     [states.retrying, "retrying", until("the last is due", untilMs.retrying)],
     [states.sending, "being sent", until("the last lease ends", untilMs.sending)],
@@ -81,15 +73,8 @@ export function describeRest({ stats: { states, nowMs }, untilMs }: Rest): strin
 
 /** The obstacle that keeps the rest from leaving, if there is one. */
 export function hintAbout(rest: Rest): string[] {
-  const { states, paused, oldestDueAtMs, nowMs } = rest.stats;
+  const { paused, oldestDueAtMs, nowMs } = rest.stats;
   if (paused) return ["It is paused: nothing is sent until `reliable-email queue resume`"];
-  if (states.scheduled > 0 && isWaitOver(rest, states.dead)) {
-    const untilMs = rest.untilMs.scheduled;
-    const until = untilMs === undefined ? "" : ` until ${formatTime(untilMs)}`;
-    return [
-      `Scheduled emails stay in this queue: keep one of its workers running${until}, then run this command again; or \`queue delete\` them here`,
-    ];
-  }
   if (oldestDueAtMs === undefined || nowMs - oldestDueAtMs < overdueMs) return [];
   const age = formatAge(oldestDueAtMs, nowMs);
   return [`An email was due ${age}: workers must run on this queue until it is empty`];

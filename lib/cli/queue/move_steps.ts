@@ -1,8 +1,9 @@
-// The steps of a move from one queue to another: keys, then dead letters, then the wait for the rest. Each can be
-// interrupted at any point, and repeated.
+// The steps of a move from one queue to another: keys, then dead letters and scheduled emails, then the wait for the rest.
+// Each can be interrupted at any point, and repeated.
 
 import { decodeEmail, isHidden } from "../../email/email.ts";
 import { ifReadable } from "../../policy/batch.ts";
+import { isWithdrawn, restoring, withdrawnHistory } from "../../policy/withdrawal.ts";
 import {
   type Admin,
   type DeadLetter,
@@ -22,8 +23,8 @@ const againMs = 250;
 /** Tolerance for the difference between the store's clock and the monotonic one of this process, ms. */
 const clockMarginMs = 60_000;
 /**
- * Most dead letters, and most of their text in UTF-16 units, that are read before they are written. At least one letter is
- * read, and none after one with files.
+ * Most emails, and most of their text in UTF-16 units, that are read before they are written. At least one email is read,
+ * and none after one with files.
  */
 const lettersMax = 100;
 const charsMax = 1024 * 1024;
@@ -113,37 +114,53 @@ export async function copyClosedKeys(move: Move): Promise<CopiedKeys> {
   }
 }
 
-export interface MovedLetters {
-  readonly moved: number;
+export interface MovedEmails {
+  readonly deadLetters: number;
+  readonly scheduled: number;
   readonly failed: readonly FailedEmail[];
 }
 
 /**
- * Moves the dead letters of a queue that is being moved: nobody can retry them there. They are durable at the target
- * before they are deleted at the source.
+ * Moves the dead letters or the scheduled emails of a queue that is being moved. A scheduled email becomes a dead letter at
+ * the source first, and is scheduled again once only the target has it. So whenever both have an email, neither can send
+ * it: the source retries nothing, and the target is not told to. Everything is durable at the target before it is deleted
+ * at the source.
  */
-export async function moveDeadLetters(move: Move): Promise<MovedLetters> {
-  let moved = 0;
+export async function moveEmails(move: Move, state: "dead" | "scheduled"): Promise<MovedEmails> {
+  const moved = { deadLetters: 0, scheduled: 0 };
   const failed: FailedEmail[] = [];
-  for await (const letters of deadLettersOf(move)) {
+  for await (const read of emailsOf(move, state)) {
+    const letters = state === "dead" ? read : await withdraw(move, read);
+    if (letters.length === 0) continue;
     const answers = await ask(move.target, (admin) => admin.adopt(letters));
     for (const [i, { id }] of letters.entries())
       if (answers[i] === "deleted") failed.push({ id, problem: "deleted-at-target" });
-    const adopted = letters.filter((_, i) => answers[i] !== "deleted");
-    moved += await deleteAdopted(move, adopted);
-    move.showProgress(`Moving dead letters: ${formatNumber(moved)}`);
+    const gone = await deleteAdopted(
+      move,
+      letters.filter((_, i) => answers[i] !== "deleted"),
+    );
+    const scheduled = gone.filter(isWithdrawn);
+    await restore(move.target, scheduled);
+    moved.scheduled += scheduled.length;
+    moved.deadLetters += gone.length - scheduled.length;
+    const [count, kind] =
+      state === "dead" ? [moved.deadLetters, "dead letters"] : [moved.scheduled, "scheduled emails"];
+    move.showProgress(`Moving ${kind}: ${formatNumber(count)}`);
   }
-  return { moved, failed };
+  return { ...moved, failed };
 }
 
-/** The dead letters of the source, in chunks that fit into memory. */
-async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly DeadLetter[]> {
-  for await (const { emails } of deadPagesOf(source)) {
+/** The emails of the source in one state, as dead letters, in chunks that fit into memory. */
+async function* emailsOf(
+  { source, signal }: Move,
+  state: "dead" | "scheduled",
+): AsyncGenerator<readonly DeadLetter[]> {
+  for await (const { emails } of pagesOf(source, state)) {
     let letters: DeadLetter[] = [];
     let chars = 0;
     for (const { id } of emails) {
       if (signal.aborted) return;
-      const letter = await readLetter(source, id);
+      const letter = await readLetter(source, id, state);
       if (letter === undefined) continue;
       letters.push(letter);
       chars += letter.text.length;
@@ -155,16 +172,20 @@ async function* deadLettersOf({ source, signal }: Move): AsyncGenerator<readonly
   }
 }
 
-const deadPagesOf = (source: QueueSession) =>
-  walk((from) => ask(source, (admin) => admin.list("dead", lettersMax, from)));
+const pagesOf = (side: QueueSession, state: "dead" | "scheduled") =>
+  walk((from) => ask(side, (admin) => admin.list(state, lettersMax, from)));
 
-/** @returns nothing if it is no longer dead */
-async function readLetter(source: QueueSession, id: string): Promise<DeadLetter | undefined> {
+/** @returns nothing if it is no longer in this state */
+async function readLetter(
+  source: QueueSession,
+  id: string,
+  state: "dead" | "scheduled",
+): Promise<DeadLetter | undefined> {
   const stored = await ask(source, (admin) => admin.show(id));
-  if (stored?.state !== "dead") return undefined;
+  if (stored?.state !== state) return undefined;
   const { text = "", submittedAtMs = 0, atMs: diedAtMs = 0, history } = stored;
   const email = ifReadable(() => decodeEmail(text));
-  // A letter that cannot be decoded is moved unchanged, with any files that it has.
+  // An email that cannot be decoded is moved unchanged, with any files that it has.
   const mayHaveFiles = email === undefined || email.attachments !== undefined;
   const contents = mayHaveFiles ? await ask(source, (admin) => admin.readFiles(id)) : undefined;
   const letter = {
@@ -178,20 +199,60 @@ async function readLetter(source: QueueSession, id: string): Promise<DeadLetter 
   return { ...letter, ...(contents && { contents }) };
 }
 
-/** Deletes letters at the source that the target has. @returns how many have left the source */
-async function deleteAdopted(
+/** Makes scheduled emails dead letters at the source. @returns those that a worker or an operator was not faster with */
+async function withdraw({ source }: Move, emails: readonly DeadLetter[]): Promise<readonly DeadLetter[]> {
+  const changes = emails.map(({ id, history }) => {
+    return { id, seenHistory: history, history: withdrawnHistory(history) };
+  });
+  const withdrawn = new Set(await ask(source, (admin) => admin.withdraw(changes)));
+  return emails.flatMap((email, i) =>
+    withdrawn.has(email.id) ? [{ ...email, history: changes[i]!.history }] : [],
+  );
+}
+
+/** Schedules withdrawn emails again, unless an operator was faster. */
+async function restore(
+  side: QueueSession,
+  letters: readonly Pick<StoredEmail, "id" | "text" | "history">[],
+): Promise<void> {
+  if (letters.length === 0) return;
+  await ask(side, async (admin) => {
+    const restored = new Set(await admin.retry(letters.map(restoring), {}));
+    for (const { id, history } of letters.filter((one) => !restored.has(one.id))) {
+      const left = await admin.show(id);
+      if (left?.state === "dead" && left.history === history)
+        throw new StoreUnavailable(`${id} was not scheduled again`);
+    }
+  });
+}
+
+/** Schedules the withdrawn emails again that an interrupted command left in a queue. */
+export async function restoreWithdrawn(side: QueueSession, { signal }: Move): Promise<void> {
+  for await (const { emails } of pagesOf(side, "dead")) {
+    if (signal.aborted) return;
+    await restore(side, emails.filter(isWithdrawn));
+  }
+}
+
+/** Deletes letters at the source that the target has. @returns those that have left the source */
+async function deleteAdopted<Letter extends Pick<StoredEmail, "id" | "history">>(
   { source, target }: Move,
-  letters: readonly Pick<StoredEmail, "id" | "history">[],
-): Promise<number> {
+  letters: readonly Letter[],
+): Promise<readonly Letter[]> {
   const ids = letters.map(({ id }) => id);
   const histories = letters.map(({ history }) => history);
-  const answers = await ask(source, (admin) => admin.delete(ids, histories, true));
-  let gone = 0;
-  for (const [i, { id, history }] of letters.entries()) {
+  const answers = await ask(source, async (admin) => {
+    const all = await admin.delete(ids, histories, true);
+    // Only a repetition shows whether the letters are gone because of this move.
+    if (all.includes("unreached")) throw new StoreUnavailable("a partition does not answer");
+    return all;
+  });
+  const gone: Letter[] = [];
+  for (const [i, letter] of letters.entries()) {
+    const { id, history } = letter;
     const left = answers[i] === "deleted" ? undefined : await ask(source, (admin) => admin.show(id));
-    // After a lost answer, the repeated deletion finds nothing to delete.
-    if (left === undefined || left.state === "deleted") gone += 1;
-    // A late report said that it was sent, or the move was canceled and it was retried here.
+    if (left === undefined) gone.push(letter);
+    // An operator has deleted it, a late report said that it was sent, or the move was canceled and it was retried here.
     else if (left.state !== "dead" || left.history !== history)
       await ask(target, (admin) => admin.delete([id], [history]));
   }
@@ -200,7 +261,7 @@ async function deleteAdopted(
 
 /** Leaves each dead letter that both queues have, after an interruption, to the target alone. */
 export async function finishInterrupted(move: Move): Promise<void> {
-  for await (const { emails } of deadPagesOf(move.source)) {
+  for await (const { emails } of pagesOf(move.source, "dead")) {
     if (move.signal.aborted) return;
     const shown = await Promise.all(emails.map(({ id }) => ask(move.target, (admin) => admin.show(id))));
     const isThere = (i: number) => shown[i] !== undefined && shown[i].state !== "deleted";

@@ -1,7 +1,9 @@
 // `queue retry`: returns dead letters to waiting and, with --force, also emails that may have been sent.
 
+import { sendAtMsOf } from "../../email/email.ts";
+import { ifReadable } from "../../policy/batch.ts";
 import { decideRetry, endDoubtNow, type OperatorRetry, retryCounts } from "../../policy/operator_retry.ts";
-import { PartitionUnreached, type StoredEmail } from "../../queue/contract.ts";
+import { PartitionUnreached, type RetriedLetter, type StoredEmail } from "../../queue/contract.ts";
 import { defineCommand, flag, UsageError } from "../command.ts";
 import { formatCount } from "../format.ts";
 import { Failure } from "../output.ts";
@@ -100,10 +102,7 @@ function reportOn(
 
 type Access = Pick<QueueSession, "admin">;
 
-interface Request extends OperatorRetry {
-  readonly id: string;
-  readonly seenHistory: string;
-}
+type Request = OperatorRetry & RetriedLetter;
 
 /** Retries one email for the web client. Returns what keeps it from being retried, if anything does. */
 export async function retryOne(id: string, force: boolean, session: Access): Promise<Problem | undefined> {
@@ -167,13 +166,14 @@ async function prepare(
   session: Access,
   outcome: Outcome,
 ): Promise<Request | Problem | undefined> {
-  const { id, state, history: seenHistory } = stored;
+  const { id, state, text = "", history: seenHistory } = stored;
   const isWanted = reason === undefined || emailFields(stored).reason.value?.includes(reason) === true;
   if (state === "in-doubt" && force && isWanted) return endDoubt(stored, beganAtMs, session, outcome);
   if (state !== "dead") return state;
   if (!isWanted) return "other-reason";
   if (moving) return "moving";
-  const request = { id, seenHistory, ...decideRetry(seenHistory, beganAtMs) };
+  const sendAtMs = ifReadable(() => sendAtMsOf(text));
+  const request = { id, seenHistory, sendAtMs, ...decideRetry(seenHistory, beganAtMs) };
   return request.mayBeDuplicate && !force ? "outcome-unknown" : request;
 }
 

@@ -8,6 +8,7 @@ import type {
   DeleteAnswer,
   Health,
   KeyPage,
+  SeenEmail,
   Settlement,
   StoredBatch,
   StoredEmail,
@@ -89,8 +90,12 @@ export class RedisAdmin implements Admin {
   }
 
   retry(...[emails, counts]: Parameters<Admin["retry"]>) {
-    const args = emails.flatMap(({ id, seenHistory, history }) => [id, seenHistory, history]);
+    const args = emails.flatMap(({ sendAtMs = "", ...email }) => [...seen(email), sendAtMs]);
     return this.#askDurably<string[]>(scripts.retry, JSON.stringify(counts), ...args);
+  }
+
+  withdraw(emails: readonly SeenEmail[]) {
+    return this.#askDurably<string[]>(scripts.withdraw, ...emails.flatMap(seen));
   }
 
   async release(batch: StoredBatch, settlement: Settlement) {
@@ -182,6 +187,8 @@ export class RedisAdmin implements Admin {
     }
   }
 }
+
+const seen = ({ id, seenHistory, history }: SeenEmail) => [id, seenHistory, history];
 
 /** Reads the reply of list_keys.lua. */
 function readKeys([nowMs, next, ...rest]: readonly [number, string, ...string[]]): KeyPage {

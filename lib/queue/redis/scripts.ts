@@ -23,6 +23,7 @@ import retry from "./scripts/retry.lua" with { type: "text" };
 import settle from "./scripts/settle.lua" with { type: "text" };
 import stats from "./scripts/stats.lua" with { type: "text" };
 import submit from "./scripts/submit.lua" with { type: "text" };
+import withdraw from "./scripts/withdraw.lua" with { type: "text" };
 import batches from "./scripts/parts/batches.lua" with { type: "text" };
 import common from "./scripts/parts/common.lua" with { type: "text" };
 import dueLists from "./scripts/parts/due_lists.lua" with { type: "text" };
@@ -79,6 +80,7 @@ export const scripts = {
   list: createScript(list, all),
   stats: createScript(stats, [...all, rates]),
   retry: createScript(retry, all),
+  withdraw: createScript(withdraw, [common]),
   delete: createScript(deleteText, all),
   clear: createScript(clear, all),
   pause: createScript(pause, [common]),

@@ -6,8 +6,8 @@ import type { SqliteConnection } from "./connection.ts";
 import { dropPieces, putPiece, readFiles } from "./files.ts";
 import { listKeys, rememberKeys } from "./keys.ts";
 import { listEmails, showEmail } from "./list.ts";
-import { anyProvider, deadList, hiddenColumns, noBatch, plainColumns } from "./lists.ts";
-import { adopt, isMoving, moved, setMoving } from "./move.ts";
+import { anyProvider, deadList, hiddenColumns, hiddenPlaceFor, noBatch, plainColumns } from "./lists.ts";
+import { adopt, isMoving, moved, setMoving, wasMoved, withdraw } from "./move.ts";
 import { count, type Leaving, release, retire } from "./settle.ts";
 import { readStats } from "./stats.ts";
 import { fullText, Store, type StoreOptions } from "./store.ts";
@@ -60,6 +60,7 @@ export async function openSqliteAdmin(options: SqliteAdminOptions): Promise<Admi
     list: (state, limit, from, order = "oldest") =>
       store.transact((db) => listEmails(db, state, { limit, from, order })),
     retry: (emails, counts) => writeAndWake((db) => retry(db, emails, counts)),
+    withdraw: (emails) => store.write((db) => withdraw(db, emails)),
     release: (batch, settlement) => writeAndWake((db) => release(db, batch, settlement, retainMs)),
     delete: (ids, seenHistories, isMoved) =>
       store.write((db) => {
@@ -111,14 +112,17 @@ function retry(
   counts: Readonly<Record<string, number>>,
 ): string[] {
   if (isMoving(db)) return [];
-  const retried = emails.filter(
-    ({ id, seenHistory, history }) =>
+  const { atMs } = db.now;
+  const retried = emails.filter(({ id, seenHistory, history, sendAtMs = 0 }) => {
+    const [list, dueAtMs] = hiddenPlaceFor(sendAtMs, atMs);
+    return (
       db.run`UPDATE places
-        SET died_at = NULL, due_at = ${db.now.atMs}, provider = ${anyProvider}, history = ${history}
+        SET died_at = NULL, due_at = ${atMs}, provider = ${anyProvider}, history = ${history}
         WHERE id = ${id} AND died_at IS NOT NULL AND history = ${seenHistory}` === 1 ||
-      db.run`UPDATE places SET hidden_list = ${anyProvider}, hidden_at = ${db.now.atMs}, history = ${history}
-        WHERE id = ${id} AND hidden_list = ${deadList} AND history = ${seenHistory}` === 1,
-  );
+      db.run`UPDATE places SET hidden_list = ${list}, hidden_at = ${dueAtMs}, history = ${history}
+        WHERE id = ${id} AND hidden_list = ${deadList} AND history = ${seenHistory}` === 1
+    );
+  });
   count(db, counts, retried.length);
   return retried.map(({ id }) => id);
 }
@@ -126,19 +130,18 @@ function retry(
 /** @param seenHistory if only the dead letter that was seen with it is meant */
 function remove(
   db: SqliteConnection,
-  leaving: Pick<Leaving, "id" | "remains">,
+  { id, remains }: Pick<Leaving, "id" | "remains">,
   seenHistory: string | undefined,
   retainMs: number,
 ): DeleteAnswer {
-  const { id } = leaving;
   const place = db.get<{ batch: string | null; isDead: number; history: string }>`
     SELECT nullif(batch, ${noBatch}) AS batch, died_at IS NOT NULL OR hidden_list IS ${deadList} AS isDead, history
     FROM places WHERE id = ${id}`;
-  if (place === undefined) return "unknown";
+  if (place === undefined) return remains === moved && wasMoved(db, id) ? "deleted" : "unknown";
   const isSeen = place.isDead === 1 && place.history === seenHistory;
   if (seenHistory !== undefined && !isSeen) return "changed";
   if (place.batch !== null) return "in-batch";
-  retire(db, [leaving], retainMs);
+  retire(db, [{ id, remains }], retainMs);
   return "deleted";
 }
 

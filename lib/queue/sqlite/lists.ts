@@ -56,6 +56,11 @@ export function placeHidden(
   if (fileBytes !== undefined) keepPieces(db, id);
 }
 
+/** The list in which a hidden email that any provider may take waits for its time, and until when. */
+export function hiddenPlaceFor(sendAtMs: number, atMs: number): [list: string, dueAtMs: number] {
+  return sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];
+}
+
 export function listName(only: string, pieceMax: number | undefined): string {
   if (pieceMax === undefined) return only;
   return only === anyProvider ? `split:${pieceMax}` : `split:${pieceMax}:${only}`;

@@ -1,9 +1,9 @@
 // The move of the embedded queue to another store, or of another queue to here.
 
-import { type AdoptAnswer, type DeadLetter, StoreUnavailable } from "../contract.ts";
+import { type AdoptAnswer, type DeadLetter, type SeenEmail, StoreUnavailable } from "../contract.ts";
 import type { SqliteConnection } from "./connection.ts";
 import { hasPieces } from "./files.ts";
-import { anyProvider, deadList, placeHidden } from "./lists.ts";
+import { anyProvider, deadList, placeHidden, scheduledList } from "./lists.ts";
 
 /** The remains of a dead letter that another queue has adopted. */
 export const moved = "moved";
@@ -16,6 +16,22 @@ export function isMoving(db: SqliteConnection): boolean {
 export function setMoving(db: SqliteConnection, moving: boolean): void {
   if (moving) db.run`INSERT INTO moves (one, since) VALUES (1, ${db.now.atMs}) ON CONFLICT DO NOTHING`;
   else db.run`DELETE FROM moves`;
+}
+
+/** Whether a dead letter was deleted here because another queue has adopted it. */
+export function wasMoved(db: SqliteConnection, id: string): boolean {
+  return db.get`SELECT 1 FROM sent WHERE id = ${id} AND batch IS NULL AND remains = ${moved}` !== undefined;
+}
+
+/** See `Admin.withdraw`. */
+export function withdraw(db: SqliteConnection, emails: readonly SeenEmail[]): string[] {
+  if (!isMoving(db)) return [];
+  const withdrawn = emails.filter(
+    ({ id, seenHistory, history }) =>
+      db.run`UPDATE places SET hidden_list = ${deadList}, hidden_at = ${db.now.atMs}, history = ${history}
+        WHERE id = ${id} AND hidden_list = ${scheduledList} AND history = ${seenHistory}` === 1,
+  );
+  return withdrawn.map(({ id }) => id);
 }
 
 /** Adds a dead letter of another queue, whose files have been written. */

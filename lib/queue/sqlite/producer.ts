@@ -7,7 +7,7 @@ import { PieceWriter } from "../piece_writer.ts";
 import { isBusy, type SqliteConnection, sqliteErrorText } from "./connection.ts";
 import { dropPieces, hasPieces, putPiece } from "./files.ts";
 import { addUse, expiryOf, usesOf } from "./keys.ts";
-import { anyProvider, placeHidden, scheduledList } from "./lists.ts";
+import { anyProvider, hiddenPlaceFor, placeHidden } from "./lists.ts";
 import { isMoving } from "./move.ts";
 import { readStats } from "./stats.ts";
 import { busyNoteMs, busyPauseMs, busyText, fullText, Store, type StoreOptions } from "./store.ts";
@@ -115,7 +115,7 @@ function addPlain(db: SqliteConnection, added: readonly Submission[]): void {
 
 function addHidden(db: SqliteConnection, { id, text, files, sendAtMs = 0 }: Submission): void {
   const { atMs } = db.now;
-  const [list, dueAtMs] = sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];
+  const [list, dueAtMs] = hiddenPlaceFor(sendAtMs, atMs);
   db.run`INSERT INTO emails (id, submitted_at, text) VALUES (${id}, ${atMs}, ${text})`;
   placeHidden(db, { id, text, fileBytes: files && sizeOf(files) }, list, dueAtMs);
 }

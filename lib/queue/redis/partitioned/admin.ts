@@ -7,6 +7,7 @@ import type {
   Health,
   Page,
   PartialAnswer,
+  SeenEmail,
   Settlement,
   StoredBatch,
   StoredEmail,
@@ -114,6 +115,11 @@ class PartitionedAdmin implements Admin {
 
   async retry(...[emails, counts]: Parameters<Admin["retry"]>) {
     const each = await this.#askEach("none", emails, idOf, (admin, some) => admin.retry(some, counts));
+    return each.flatMap(({ value }) => value);
+  }
+
+  async withdraw(emails: readonly SeenEmail[]) {
+    const each = await this.#askEach("none", emails, idOf, (admin, some) => admin.withdraw(some));
     return each.flatMap(({ value }) => value);
   }
 

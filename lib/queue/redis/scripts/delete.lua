@@ -5,7 +5,7 @@
 -- ARGV[1] clock offset, ms
 -- ARGV[2] how long their ids stay known, ms
 -- ARGV[3] number of histories: 0, or one for each email if only dead letters are meant
--- ARGV[4] 1 if another queue has adopted them, else 0
+-- ARGV[4] 1 if another queue has adopted them, else 0. Repeating it gives the same answers
 -- then those histories, then the email ids
 --
 -- Returns "deleted", "in-batch" or "unknown" for each; if only dead letters are meant, "changed" for an email that is not
@@ -23,6 +23,8 @@ for i = 5 + seen, #ARGV do
   elseif is_present then
     answer, taken[id] = 'deleted', true
     ids[#ids + 1] = id
+  elseif ARGV[4] == '1' and call('HGET', 'sent', id) == moved then
+    answer = 'deleted'
   end
   answers[#answers + 1] = answer
 end
