@@ -147,6 +147,8 @@ export class Handler {
     if (body === "tooLarge") return refuse(400, `the body is over ${maxBodyBytes} bytes`);
     if (typeof body === "string") return this.#fail(failures[body]);
     if (request.signal.aborted) return this.#fail(failures.broken);
+    // Not later: a body that has been freed is empty.
+    const isLarge = body.length > largeBytes;
     const read = this.#read(reader, body, upload);
     if (read === undefined) return this.#fail(failures.noMemory);
     const { result, keptBytes } = read;
@@ -157,8 +159,9 @@ export class Handler {
     if (keyFault.length > 0) return refuse(400, badKey);
 
     const { email, given } = result;
-    const isLarge = body.length > largeBytes || keptBytes > 0;
-    if (isLarge && !upload.hold(keptBytes + storedBytesMax(email))) return this.#fail(failures.noMemory);
+    if ((isLarge || keptBytes > 0) && !upload.hold(keptBytes + storedBytesMax(email))) {
+      return this.#fail(failures.noMemory);
+    }
     const text = encodeEmail(email);
     if (!upload.hold(keptBytes + storedBytes(text))) return this.#fail(failures.noMemory);
     const submission: Submission = { id: Bun.randomUUIDv7(), text, ...hiddenParts(result) };

@@ -803,6 +803,17 @@ describe("slow and numerous requests", () => {
     await eventually("all bytes are released", () => server.handler.load().bytes === 0);
   });
 
+  test("submit: a large email is refused before it is encoded, if its text might be too long", async () => {
+    const server = serve(store, { maxBodyBytes: 100_000, pendingBytesMax: 200_000 });
+    const sent = (length: number) =>
+      post(server, new URLSearchParams({ ...least, body: "x".repeat(length) }).toString());
+    // Until they are encoded, six bytes are reserved for each character.
+    expect((await sent(30_000)).status).toBe(200);
+    expect(await read(await sent(60_000))).toEqual([500, refusal("the service is busy: try again later")]);
+    expect(server.submissions).toHaveLength(1);
+    expect(server.handler.load().bytes).toBe(0);
+  });
+
   test("submit: a form with files is charged for all of it until it is answered, and JSON for its files", async () => {
     const gate = Promise.withResolvers<void>();
     const server = serve(
