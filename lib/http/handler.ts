@@ -8,7 +8,7 @@ import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
 import { type BodyReader, bodyReader, readingBytes, readBody } from "./body/body.ts";
-import { type Arrival, defaultLimits, ownTurn, type Upload, Uploads } from "./body/upload.ts";
+import { type Arrival, defaultLimits, ownTurn, release, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules, type SubmissionResult } from "./submission.ts";
 
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
@@ -187,8 +187,7 @@ export class Handler {
         : checkSubmission(fields, this.#options, Date.now());
     const files = (result.ok && result.files) || [];
     if (files.some(({ buffer }) => buffer === body.buffer)) return { result, keptBytes: body.length };
-    // Frees the body now, not at some later garbage collection.
-    if (isLarge && body.buffer instanceof ArrayBuffer) body.buffer.transfer(0);
+    if (isLarge) release(body);
     return { result, keptBytes: files.reduce((sum, { length }) => sum + length, 0) };
   }
 

@@ -198,27 +198,36 @@ export class Upload {
     // One buffer, not a list of pieces: in a chunked body each may be of one byte, in an object of a hundred.
     let buffer = new Uint8Array(0);
     if (pieces === null) return this.#end(buffer);
+    const fail = (reason: Exclude<Arrival, Uint8Array>) => {
+      release(buffer);
+      this.#end(reason);
+    };
     const reader = pieces.getReader();
     this.#reader = reader;
     const { maxBodyBytes } = this.#all.limits;
     for (;;) {
       const piece = await reader.read().catch(() => undefined);
-      if (!this.#hear()) return;
-      if (piece === undefined) return this.#end("broken");
+      if (!this.#hear()) return fail("tooSlow");
+      if (piece === undefined) return fail("broken");
       if (piece.done) {
         this.hold(this.#length);
         return this.#end(resized(buffer, this.#length));
       }
       const needed = this.#length + piece.value.length;
-      if (needed > maxBodyBytes) return this.#end("tooLarge");
+      if (needed > maxBodyBytes) return fail("tooLarge");
       if (needed > buffer.length) {
         // Each growth is a copy. Those of ten large bodies at once would keep others waiting for a tenth of a second.
         const grown = buffer.length < smallBytesMax ? 2 * buffer.length : lengthMax;
         const size = Math.max(needed, Math.min(lengthMax, grown));
-        if (!this.hold(size)) return this.#end("noMemory");
+        if (!this.hold(size)) {
+          release(piece.value);
+          return fail("noMemory");
+        }
         buffer = resized(buffer, size);
       }
       buffer.set(piece.value, this.#length);
+      // The pieces of a flood of bodies would take as much memory as the bodies.
+      release(piece.value);
       this.#length = needed;
     }
   }
@@ -249,6 +258,11 @@ export class Upload {
 /** The same bytes in a buffer of another size. The old one is freed at once, not when it is collected. */
 function resized(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes.buffer.transfer(size));
+}
+
+/** Frees bytes at once instead of when they are collected, unless they share their buffer. They are empty afterwards. */
+export function release({ buffer, byteLength }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 let lastOwnTurn = Promise.resolve();
