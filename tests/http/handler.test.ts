@@ -803,6 +803,29 @@ describe("slow and numerous requests", () => {
     await eventually("all bytes are released", () => server.handler.load().bytes === 0);
   });
 
+  test("submit: large bodies that arrive together are read in different turns of the event loop", async () => {
+    let turn = 0;
+    const turns: number[] = [];
+    const server = serve(
+      (submission, deadlineMs) => {
+        turns.push(turn);
+        return store(submission, deadlineMs);
+      },
+      { maxBodyBytes: 200_000 },
+    );
+    const body = new URLSearchParams({ ...least, body: "x".repeat(100_000) }).toString();
+    const headers = { "content-type": formType, "content-length": String(body.length) };
+    const answers = Array.from({ length: 5 }, () =>
+      server.handler.handle(new Request(server.url, { method: "POST", headers, body })),
+    );
+    while (turns.length < 5) {
+      await new Promise(setImmediate);
+      turn += 1;
+    }
+    for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    expect(new Set(turns).size).toBe(5);
+  });
+
   test("submit: a large email is refused before it is encoded, if its text might be too long", async () => {
     const server = serve(store, { maxBodyBytes: 100_000, pendingBytesMax: 200_000 });
     const sent = (length: number) =>
