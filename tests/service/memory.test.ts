@@ -9,7 +9,7 @@ import { type RedisServer, startRedis } from "../support/redis.ts";
 import { post, startServer } from "../support/service.ts";
 
 /** As docs/api.md states, plus some overhead of the allocator. */
-const grownMaxMiB = 600;
+const grownMaxMiB = 500;
 
 let redis: RedisServer;
 beforeAll(async () => {

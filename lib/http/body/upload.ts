@@ -10,7 +10,7 @@ export const defaultLimits = {
    * Most bytes that they hold together. A body counts as far as it has arrived. After it is read, its files count (or the
    * whole form that holds them), and the email in its stored form.
    */
-  pendingBytesMax: 96 * 1024 * 1024,
+  pendingBytesMax: 128 * 1024 * 1024,
   /** Part of them for submissions up to {@link smallBytesMax}; otherwise a few slow uploads could take all. */
   reservedBytes: 16 * 1024 * 1024,
   /**
