@@ -159,12 +159,17 @@ export class Upload {
    */
   hold(bytes: number, allBytesMax = this.#all.bytesMaxWith(bytes)): boolean {
     const all = this.#all;
-    while (bytes > this.#heldBytes && all.heldBytes - this.#heldBytes + bytes > allBytesMax) {
+    while (bytes > this.#heldBytes && !this.fits(bytes, allBytesMax)) {
       if (!all.makeRoom()) return false;
     }
     all.heldBytes += bytes - this.#heldBytes;
     this.#heldBytes = bytes;
     return true;
+  }
+
+  /** Whether it could hold this many bytes without any body being given up. */
+  fits(bytes: number, allBytesMax = this.#all.bytesMaxWith(bytes)): boolean {
+    return this.#all.heldBytes - this.#heldBytes + bytes <= allBytesMax;
   }
 
   giveUp(): void {
