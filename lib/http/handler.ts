@@ -6,9 +6,10 @@ import type { Producer, Submission, SubmitResult } from "../queue/contract.ts";
 import { encodeEmail, isHidden, storedBytes, storedBytesMax } from "../email/email.ts";
 import { describe } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
+import { ownTurn } from "../runtime/turns.ts";
 import { createGate, crossSiteReason, isLoopback, tokenName } from "./auth.ts";
 import { type BodyReader, bodyReader, readingBytes, readBody } from "./body/body.ts";
-import { type Arrival, defaultLimits, ownTurn, release, type Upload, Uploads } from "./body/upload.ts";
+import { type Arrival, defaultLimits, release, type Upload, Uploads } from "./body/upload.ts";
 import { checkSubmission, fingerprint, type SenderRules, type SubmissionResult } from "./submission.ts";
 
 /** Shortest time between two lines about failed submissions, ms: in an outage thousands fail each second. */
@@ -125,7 +126,7 @@ export class Handler {
       await upload.read(request);
       const body = upload.take() ?? (await upload.wait());
       const deadlineMs = performance.now() + this.#options.submitTimeoutMs;
-      if (body.length > ownTurnBytes) await ownTurn();
+      if (body.length > ownTurnBytes) await ownTurn(0);
       const submission = this.#prepare(request, read, body, upload);
       const response =
         submission instanceof Response

@@ -749,6 +749,51 @@ describe("slow and numerous requests", () => {
     for (const raw of holders) raw.end();
   });
 
+  /** A request whose body is `leastForm` and padding, in pieces that are there as soon as they are read. */
+  function requestInPieces(bytes: number, onPull: () => void): Request {
+    const whole = Buffer.from(`${leastForm}&x=`.padEnd(bytes, "x"));
+    let position = 0;
+    const body = new ReadableStream<Uint8Array>(
+      {
+        pull(controller) {
+          onPull();
+          controller.enqueue(new Uint8Array(whole.subarray(position, (position += 100_000))));
+          if (position >= bytes) controller.close();
+        },
+      },
+      { highWaterMark: 0 },
+    );
+    const headers = { "content-type": formType, "content-length": String(bytes) };
+    return new Request("http://a/", { method: "POST", headers, body });
+  }
+
+  test("submit: of two large bodies, the one with less left is read first", async () => {
+    const { handler } = serve(store, { maxBodyBytes: 2_000_000 });
+    let order = "";
+    const long = handler.handle(requestInPieces(1_900_000, () => (order += "L")));
+    const short = handler.handle(requestInPieces(900_000, () => (order += "S")));
+    expect([(await long).status, (await short).status]).toEqual([200, 200]);
+    // The first piece of each is read at once.
+    expect(order).toBe(`L${"S".repeat(9)}${"L".repeat(18)}`);
+  });
+
+  test("submit: a body that waits for others to be read does not count as silent", async () => {
+    const { handler } = serve(store, { maxBodyBytes: 2_000_000, pendingMax: 2, silenceMaxMs: 0 });
+    let small: Promise<Response> | undefined;
+    const long = handler.handle(requestInPieces(1_900_000, () => {}));
+    let pulls = 0;
+    const short = handler.handle(
+      requestInPieces(900_000, () => {
+        pulls += 1;
+        if (pulls < 5) return;
+        small ??= Promise.resolve(handler.handle(requestInPieces(1000, () => {})));
+      }),
+    );
+    // The one that is being read makes room, since it has been silent for 0 ms.
+    expect((await short).status).toBe(500);
+    expect([(await long).status, (await small)?.status]).toEqual([200, 200]);
+  });
+
   test("submit: a body is charged for the bytes that have arrived, not for those announced", async () => {
     const server = serve(store, { pendingBytesMax: 3000, silenceMaxMs: 20_000 });
     const silent = await Promise.all(Array.from({ length: 20 }, () => connectRaw(server.port)));

@@ -2,6 +2,8 @@
 // which answers with an empty 413, is set out of reach. Bun drops the rest of a refused body and closes the connection
 // after its idle timeout: if it were closed at once, clients that write everything before they read would lose the answer.
 
+import { nextTurn, ownTurn } from "../../runtime/turns.ts";
+
 /** How much an outage of the store may pile up, and how long a client may take. */
 export const defaultLimits = {
   /** Most submissions under way. */
@@ -65,7 +67,7 @@ export class Uploads {
 
   /** Gives up the body that has been silent longest. False if none has been silent for too long. */
   makeRoom(): boolean {
-    const [longest] = this.awaited;
+    const longest = this.awaited.values().find((one) => !one.isQueued);
     if (longest === undefined || longest.silentMs() < this.limits.silenceMaxMs) return false;
     longest.giveUp();
     return true;
@@ -92,8 +94,10 @@ export class Upload {
   readonly #startMs: number;
   /** Bytes of a body that is read in pieces, as far as it has arrived. */
   #length = 0;
-  /** When a part of the body arrived last, by `performance.now()`. */
+  /** When a part of the body arrived last, or was to be read next, by `performance.now()`. */
   #heardAtMs: number;
+  /** The server reads other bodies first: a pause is not the client's. */
+  isQueued = false;
   #reader: { cancel(): Promise<void> } | undefined;
 
   constructor(all: Uploads, startMs: number) {
@@ -211,6 +215,7 @@ export class Upload {
     this.#reader = reader;
     const { maxBodyBytes } = this.#all.limits;
     for (;;) {
+      if (this.#length > 0 && !(await this.#queue(lengthMax - this.#length))) return fail("tooSlow");
       const piece = await reader.read().catch(() => undefined);
       if (!this.#hear()) return fail("tooSlow");
       if (piece === undefined) return fail("broken");
@@ -235,6 +240,18 @@ export class Upload {
       release(piece.value);
       this.#length = needed;
     }
+  }
+
+  /**
+   * Waits until the next piece may be read: one piece per turn of the event loop, and the body with the fewest bytes left
+   * first. Bun leaves the rest of the others to their clients and the kernel, so ten large bodies at once take little more
+   * memory than one, and small submissions wait for one piece. False if this body has been given up.
+   */
+  async #queue(bytesLeft: number): Promise<boolean> {
+    this.isQueued = true;
+    await ownTurn(bytesLeft);
+    this.isQueued = false;
+    return this.#hear();
   }
 
   /** Keeps `awaited` in the order of silence. False if this body has been given up. */
@@ -268,30 +285,4 @@ function resized(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<Array
 /** Frees bytes at once instead of when they are collected, unless they share their buffer. They are empty afterwards. */
 export function release({ buffer, byteLength }: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
-}
-
-let lastOwnTurn = Promise.resolve();
-
-/** Resolves in a turn of the event loop that no other caller gets. */
-export function ownTurn(): Promise<void> {
-  lastOwnTurn = lastOwnTurn.then(nextTurn);
-  return lastOwnTurn;
-}
-
-let turn: Promise<void> | undefined;
-
-/**
- * Resolves in the next turn of the event loop. Bun hands over a body before it looks at what follows. If that is not a
- * request (a trailer, a stray line end), or comes too early (pipelining), Bun itself answers 400 or closes the connection
- * in the same turn: the client would not learn that its email was queued. Requests share one timer: one each would cost
- * 15 µs more CPU time.
- */
-function nextTurn(): Promise<void> {
-  turn ??= new Promise((resolve) => {
-    setImmediate(() => {
-      turn = undefined;
-      resolve();
-    });
-  });
-  return turn;
 }
