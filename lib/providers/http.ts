@@ -4,6 +4,7 @@
 
 import * as v from "valibot";
 import type { FailedOutcome, Outcome, RateHint, SendResult } from "../policy/request_outcome.ts";
+import { nextTurn } from "../runtime/turns.ts";
 import { errorName, reasonOf } from "./failure_reason.ts";
 import type { CheckResult, OutgoingEmail } from "./provider.ts";
 
@@ -25,6 +26,9 @@ export type Exchange =
  * each, with a subject of 2,000 characters and two mailboxes of 255, at three bytes per character.
  */
 const answerMaxBytes = 8 * 1024 * 1024;
+
+/** Most bytes of a request that are handed to Bun at once: other requests wait meanwhile. */
+const sliceBytesMax = 256 * 1024;
 
 /** The exchange of one request that an SDK makes in `call`, with a `fetch` that does not show it the answer. */
 export async function exchangeBy(
@@ -52,7 +56,11 @@ export async function exchange(url: string, init: RequestInit, signal: AbortSign
   let hasBegun = bytes === undefined;
   async function* upload() {
     hasBegun = true;
-    yield bytes!;
+    for (let from = 0; from < bytes!.length; from += sliceBytesMax) {
+      // Otherwise Bun copies all slices in one turn of the event loop.
+      if (from > 0) await nextTurn();
+      yield bytes!.subarray(from, from + sliceBytesMax);
+    }
   }
   let status: number | undefined;
   try {

@@ -2,6 +2,7 @@
 // from an answer, and one settlement carries it out.
 
 import { describe } from "../runtime/errors.ts";
+import { longTurn } from "../runtime/turns.ts";
 import { decodeBatch, type DecodedBatch, firstDueAtMs, isInDoubt } from "../policy/batch.ts";
 import { decide, nextStep } from "../policy/decide_batch.ts";
 import type { Decision, DecisionInput, Policy, Result } from "../policy/decision.ts";
@@ -176,6 +177,8 @@ export class Delivery {
       const { emails: open } = this.#open;
       const read = bytes === 0 ? undefined : await readFiles(this.#context.consumer, open);
       if (read !== undefined && read.lost.size > 0) return { kind: "filesLost", ids: read.lost };
+      // To encode ten megabytes takes a few dozen milliseconds.
+      if (read !== undefined) await longTurn();
       if (!outlasts(this.#claim, leaseMs, needMs)) return untouched;
       return await this.#request(provider, step, read?.emails ?? open, timeoutMs);
     } catch (error) {

@@ -37,11 +37,15 @@ export class FileMemory {
     return () => {
       this.#taken -= bytes;
       this.#admit();
+      const before = this.#garbage;
       this.#garbage += bytes;
-      if (this.#garbage < this.#bytesMax / 4) return;
-      this.#garbage = 0;
-      // Later, when the caller no longer holds the files.
-      setTimeout(this.#collect);
+      const collectedMin = this.#bytesMax / 4;
+      if (this.#garbage < collectedMin || before >= collectedMin) return;
+      // Later, when the caller no longer holds the files, and once for all that end until then.
+      setTimeout(() => {
+        this.#garbage = 0;
+        this.#collect();
+      });
     };
   }
 

@@ -52,3 +52,12 @@ test("file memory: garbage is collected once a quarter of it has been given back
   await collected.promise;
   expect(count).toBe(1);
 });
+
+test("file memory: the garbage of requests that end together is collected once", async () => {
+  let count = 0;
+  const memory = new FileMemory(40, () => (count += 1));
+  const frees = await Promise.all([10, 10, 10].map((bytes) => memory.take(bytes, hourMs)));
+  for (const free of frees) free!();
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(count).toBe(1);
+});
