@@ -265,6 +265,49 @@ test.each(pairs)(
 );
 
 test.each(pairs)(
+  "queue move: %s, a scheduled email that is deleted in the old queue after a command was killed is sent by none",
+  async (_, from, to) => {
+    for (const options of [[], ["--cancel"]]) {
+      const one = await prepare(from, to);
+      const { queue, admin, move } = one;
+      const ids = await queue.submit(3, { send_at: inDays(3) });
+      await move(0, "--close");
+      await interrupt(queue.admin, admin, ids);
+      expect(await queue.admin.delete([ids[1]!])).toEqual(["deleted"]);
+      await move(0, ...options);
+      const states = (of: Admin) => Promise.all(ids.slice(1).map((id) => stateIn(of, id)));
+      expect(await states(queue.admin)).toEqual(["deleted", "deleted"]);
+      expect(await states(admin)).toEqual(["deleted", "scheduled"]);
+      await one.close();
+    }
+  },
+);
+
+test("queue move: --cancel beside another command leaves a scheduled email to one queue, which can move it later", async () => {
+  const one = await prepare(stack.settings, stack.settings);
+  const { source, target, queue, admin, move } = one;
+  const [id = ""] = await queue.submit(1, { send_at: inDays(3) });
+  await move(0, "--close");
+  await queue.admin.withdraw([{ id, seenHistory: "", history: withdrawnHistory("") }]);
+  const proxy = await startProxy(stack.redis.port);
+  // The answer of the new queue that it does not have the email.
+  Object.assign(proxy, { replies: "hold", onlyWith: "*1\r\n$0\r\n" });
+  const file = fileOf({ ...target, REDIS_URL: `redis://127.0.0.1:${proxy.port}` });
+  const command = startCommand(cliCommand("queue", "move", file, "--cancel"), { env: source });
+  await eventually("it has asked the new queue", () => proxy.heldReplies > 0);
+  await adopt(admin, queue.admin, [id]);
+  proxy.replies = "pass";
+  proxy.release();
+  expect(await command.exited).toBe(0);
+  expect([await stateIn(queue.admin, id), await stateIn(admin, id)]).toEqual(["scheduled", "deleted"]);
+  await move(0, "--close");
+  expect(await move()).toMatchObject({ scheduled_moved: 1, failed: [] });
+  expect([await stateIn(queue.admin, id), await stateIn(admin, id)]).toEqual(["deleted", "scheduled"]);
+  proxy.stop();
+  await one.close();
+});
+
+test.each(pairs)(
   "queue move: %s, a dead letter whose time is ahead is not sent before, however it is retried",
   async (_, from, to) => {
     const one = await prepare(from, to);

@@ -17,7 +17,8 @@ import {
   type Move,
   type MovedEmails,
   moveEmails,
-  restoreWithdrawn,
+  restoreAtSource,
+  restoreAtTarget,
 } from "./move_steps.ts";
 import { jsonFlag, withQueue } from "./session.ts";
 
@@ -143,8 +144,8 @@ async function empty(move: Move, noWait: boolean): Promise<Pick<MoveResult, "mov
       sum.deadLetters += moved.deadLetters;
       sum.scheduled += moved.scheduled;
       failed.push(...moved.failed);
-      // Now only the target has those that an interrupted command withdrew.
-      if (pass === 1 && state === "dead") await restoreWithdrawn(move.target, move);
+      // By now, the target has whatever an interrupted command withdrew.
+      if (pass === 1 && state === "dead") await restoreAtTarget(move);
     }
     const rest = await readRest(move.source);
     const isOver = noWait || move.signal.aborted || !rest.stats.moving;
@@ -159,7 +160,8 @@ async function cancelMove(move: Move): Promise<MoveResult> {
   // A letter that both queues have could be sent by both.
   if (!move.signal.aborted) {
     await ask(move.source, (admin) => admin.setMoving(false));
-    for (const side of [move.source, move.target]) await restoreWithdrawn(side, move);
+    await restoreAtSource(move);
+    await restoreAtTarget(move);
   }
   return { step: "canceled" };
 }

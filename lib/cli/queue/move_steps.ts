@@ -226,11 +226,23 @@ async function restore(
   });
 }
 
-/** Schedules the withdrawn emails again that an interrupted command left in a queue. */
-export async function restoreWithdrawn(side: QueueSession, { signal }: Move): Promise<void> {
+/** Schedules withdrawn emails again that are still at the source, once it is open. */
+export async function restoreAtSource({ source, signal }: Move): Promise<void> {
+  for await (const emails of withdrawnIn(source, signal)) await restore(source, emails);
+}
+
+/** Schedules withdrawn emails again that are at the target, but only those that have left the source because of the move. */
+export async function restoreAtTarget(move: Move): Promise<void> {
+  const { target, signal } = move;
+  for await (const emails of withdrawnIn(target, signal))
+    await restore(target, await deleteAdopted(move, emails));
+}
+
+async function* withdrawnIn(side: QueueSession, signal: AbortSignal): AsyncGenerator<readonly StoredEmail[]> {
   for await (const { emails } of pagesOf(side, "dead")) {
     if (signal.aborted) return;
-    await restore(side, emails.filter(isWithdrawn));
+    const withdrawn = emails.filter(isWithdrawn);
+    if (withdrawn.length > 0) yield withdrawn;
   }
 }
 
@@ -253,8 +265,9 @@ async function deleteAdopted<Letter extends Pick<StoredEmail, "id" | "history">>
     const left = answers[i] === "deleted" ? undefined : await ask(source, (admin) => admin.show(id));
     if (left === undefined) gone.push(letter);
     // An operator has deleted it, a late report said that it was sent, or the move was canceled and it was retried here.
+    // A later move may bring it to the target again.
     else if (left.state !== "dead" || left.history !== history)
-      await ask(target, (admin) => admin.delete([id], [history]));
+      await ask(target, (admin) => admin.delete([id], [history], true));
   }
   return gone;
 }
