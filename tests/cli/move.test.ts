@@ -283,6 +283,23 @@ test.each(pairs)(
   },
 );
 
+test.each(pairs)(
+  "queue move: %s, --cancel schedules no email that was deleted in the new queue after a command was killed",
+  async (_, from, to) => {
+    const one = await prepare(from, to);
+    const { target, queue, admin, move } = one;
+    const ids = await queue.submit(3, { send_at: inDays(3) });
+    await move(0, "--close");
+    await interrupt(queue.admin, admin, ids);
+    await runCli(target, "queue", "delete", ids[1]!);
+    await move(0, "--cancel");
+    const states = (of: Admin) => Promise.all(ids.map((id) => stateIn(of, id)));
+    expect(await states(queue.admin)).toEqual(["scheduled", "deleted", "deleted"]);
+    expect(await states(admin)).toEqual([undefined, "deleted", "scheduled"]);
+    await one.close();
+  },
+);
+
 test("queue move: --cancel beside another command leaves a scheduled email to one queue, which can move it later", async () => {
   const one = await prepare(stack.settings, stack.settings);
   const { source, target, queue, admin, move } = one;

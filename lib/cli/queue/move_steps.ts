@@ -7,6 +7,7 @@ import { isWithdrawn, restoring, withdrawnHistory } from "../../policy/withdrawa
 import {
   type Admin,
   type DeadLetter,
+  type DeleteAnswer,
   idempotencyMs,
   type PartialAnswer,
   type StoredEmail,
@@ -251,14 +252,7 @@ async function deleteAdopted<Letter extends Pick<StoredEmail, "id" | "history">>
   { source, target }: Move,
   letters: readonly Letter[],
 ): Promise<readonly Letter[]> {
-  const ids = letters.map(({ id }) => id);
-  const histories = letters.map(({ history }) => history);
-  const answers = await ask(source, async (admin) => {
-    const all = await admin.delete(ids, histories, true);
-    // Only a repetition shows whether the letters are gone because of this move.
-    if (all.includes("unreached")) throw new StoreUnavailable("a partition does not answer");
-    return all;
-  });
+  const answers = await deleteMoved(source, letters);
   const gone: Letter[] = [];
   for (const [i, letter] of letters.entries()) {
     const { id, history } = letter;
@@ -266,21 +260,46 @@ async function deleteAdopted<Letter extends Pick<StoredEmail, "id" | "history">>
     if (left === undefined) gone.push(letter);
     // An operator has deleted it, a late report said that it was sent, or the move was canceled and it was retried here.
     // A later move may bring it to the target again.
-    else if (left.state !== "dead" || left.history !== history)
-      await ask(target, (admin) => admin.delete([id], [history], true));
+    else if (left.state !== "dead" || left.history !== history) await deleteMoved(target, [letter]);
   }
   return gone;
 }
 
-/** Leaves each dead letter that both queues have, after an interruption, to the target alone. */
+/** Deletes letters, as `Admin.delete` does with `isMoved`. */
+async function deleteMoved(
+  side: QueueSession,
+  letters: readonly Pick<StoredEmail, "id" | "history">[],
+): Promise<readonly DeleteAnswer[]> {
+  if (letters.length === 0) return [];
+  const ids = letters.map(({ id }) => id);
+  const histories = letters.map(({ history }) => history);
+  return ask(side, async (admin) => {
+    const all = await admin.delete(ids, histories, true);
+    // Only a repetition shows whether the letters are gone because of this move.
+    if (all.includes("unreached")) throw new StoreUnavailable("a partition does not answer");
+    return all;
+  });
+}
+
+/**
+ * Leaves each dead letter that both queues have, after an interruption, to the target alone. A withdrawn email that an
+ * operator has deleted there is deleted at the source too, which would schedule it again.
+ */
 export async function finishInterrupted(move: Move): Promise<void> {
-  for await (const { emails } of pagesOf(move.source, "dead")) {
-    if (move.signal.aborted) return;
-    const shown = await Promise.all(emails.map(({ id }) => ask(move.target, (admin) => admin.show(id))));
-    const isThere = (i: number) => shown[i] !== undefined && shown[i].state !== "deleted";
+  const { source, target, signal } = move;
+  for await (const { emails } of pagesOf(source, "dead")) {
+    if (signal.aborted) return;
+    const shown = await Promise.all(emails.map(({ id }) => ask(target, (admin) => admin.show(id))));
     await deleteAdopted(
       move,
-      emails.filter((_, i) => isThere(i)),
+      emails.filter((_, i) => shown[i] !== undefined && shown[i].state !== "deleted"),
+    );
+    const deleted = emails.filter((email, i) => shown[i]?.state === "deleted" && isWithdrawn(email));
+    // What has only moved on from there is not unknown.
+    const answers = await deleteMoved(target, deleted);
+    await deleteMoved(
+      source,
+      deleted.filter((_, i) => answers[i] === "unknown"),
     );
   }
 }
