@@ -32,6 +32,7 @@ const form = (filling: Uint8Array) => ({
 
 test.each([
   ["plain text", form(Buffer.alloc(size, "a"))],
+  ["plain text, twice as long", form(Buffer.alloc(2 * size, "a"))],
   // Six times as long in JSON.
   ["control characters", form(Buffer.alloc(size, 1))],
   // Two bytes per character in memory, and one in UTF-8.

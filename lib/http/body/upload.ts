@@ -37,6 +37,9 @@ const wholeBytesMax = 65_536;
 /** Most bytes that bodies being read whole may have announced: Bun buffers them before they are counted as held. */
 const wholeBytesSumMax = 32 * 1024 * 1024;
 
+/** About the most bytes of a body that Bun buffers while nobody reads it. */
+const unreadBytesMax = 1536 * 1024;
+
 /** A body, or why there is none. `noMemory`: nobody who holds some is silent. `broken`: the client went away. */
 export type Arrival = Uint8Array | "tooLarge" | "tooSlow" | "noMemory" | "broken";
 
@@ -215,7 +218,10 @@ export class Upload {
     this.#reader = reader;
     const { maxBodyBytes } = this.#all.limits;
     for (;;) {
-      if (this.#length > 0 && !(await this.#queue(lengthMax - this.#length))) return fail("tooSlow");
+      if (this.#length > wholeBytesMax) {
+        const fault = await this.#queue(buffer.length, lengthMax);
+        if (fault !== undefined) return fail(fault);
+      }
       const piece = await reader.read().catch(() => undefined);
       if (!this.#hear()) return fail("tooSlow");
       if (piece === undefined) return fail("broken");
@@ -245,13 +251,18 @@ export class Upload {
   /**
    * Waits until the next piece may be read: one piece per turn of the event loop, and the body with the fewest bytes left
    * first. Bun leaves the rest of the others to their clients and the kernel, so ten large bodies at once take little more
-   * memory than one, and small submissions wait for one piece. False if this body has been given up.
+   * memory than one, and small submissions wait for one piece. Returns why this body may not be read on, if so.
+   * @param keptBytes held besides what Bun buffers meanwhile
    */
-  async #queue(bytesLeft: number): Promise<boolean> {
+  async #queue(keptBytes: number, lengthMax: number): Promise<"noMemory" | "tooSlow" | undefined> {
+    const waitingBytes = Math.min(lengthMax, this.#length + unreadBytesMax);
+    if (!this.hold(Math.max(keptBytes, waitingBytes))) return "noMemory";
     this.isQueued = true;
-    await ownTurn(bytesLeft);
+    await ownTurn(lengthMax - this.#length);
     this.isQueued = false;
-    return this.#hear();
+    if (!this.#hear()) return "tooSlow";
+    this.hold(keptBytes);
+    return undefined;
   }
 
   /** Keeps `awaited` in the order of silence. False if this body has been given up. */
