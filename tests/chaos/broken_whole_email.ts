@@ -90,7 +90,7 @@ export const wholeEmailVariants: readonly Variant[] = [
     store: "embedded",
     patches: [
       {
-        file: "lib/queue/sqlite/producer.ts",
+        file: "lib/queue/sqlite/lists.ts",
         from: "sendAtMs > atMs ? [scheduledList, Math.ceil(sendAtMs)] : [anyProvider, atMs];",
         to: "[anyProvider, atMs];",
       },
