@@ -34,7 +34,7 @@ export interface RunResult extends Judgement {
 }
 
 /** Limit of a server's memory as docs/api.md states it, MiB. */
-export const serverMemoryMaxMiB = 600;
+export const serverMemoryMaxMiB = 500;
 /** Limit of a server's file descriptors besides those for clients' connections, as docs/reliability-testing.md states it. */
 export const serverDescriptorsMax = 64;
 
