@@ -59,6 +59,7 @@ function catches(pid: number): boolean {
 /** Locks the queue's file until the returned function is called. */
 function hold(env: Record<string, string>): () => void {
   const db = new Database(join(env["DATA_DIR"]!, "queue.db"));
+  db.run("PRAGMA busy_timeout = 60000");
   db.run("BEGIN IMMEDIATE");
   return () => db.close();
 }

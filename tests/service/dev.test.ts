@@ -219,6 +219,7 @@ test("dev: when the store becomes unusable, it answers the requests that it has 
   const child = dev(env);
   const raw = await hold(await up(child));
   const database = new Database(join(env.DATA_DIR, "queue.db"));
+  database.run("PRAGMA busy_timeout = 60000");
   database.run("PRAGMA user_version = 99");
   database.close();
   expect(await raw.closed()).toMatch(/\nHTTP\/1.1 500 /);

@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unavailable as error:
         return _fail(_EX_TEMPFAIL, f"{error}\n{again}")
     except KeyboardInterrupt:
+        # Python reports behind it that an object of http.client is incomplete, if it interrupted the making of one.
+        sys.unraisablehook = lambda _: None
         return _fail(_EX_INTERRUPTED, f"interrupted\n{again}")
     print(email_id)
     return 0

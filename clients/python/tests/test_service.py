@@ -360,3 +360,22 @@ class Command(ServiceTest):
         self.assertEqual(child.returncode, 130)
         key = server.requests[0].headers["idempotency-key"]
         self.assertRegex(stderr.decode(), f"^interrupted\n.* --idempotency-key {key}\n$")
+
+    def test_that_is_interrupted_within_http_client_says_nothing_else(self) -> None:
+        server = self.serve(close)
+        program = """if True:
+            import http.client, runpy
+            def interrupt(*_, **__):
+                raise KeyboardInterrupt
+            http.client.HTTPResponse.__init__ = interrupt
+            runpy.run_module("reliable_email", run_name="__main__", alter_sys=True)
+        """
+        ran = subprocess.run(
+            [sys.executable, "-c", program, "--to=jane@example.org", "--subject=Hi"],
+            env={**os.environ, "RELIABLE_EMAIL_URL": server.url},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        self.assertEqual(ran.returncode, 130)
+        self.assertRegex(ran.stderr.decode(), "^interrupted\n.* --idempotency-key \\S+\n$")
