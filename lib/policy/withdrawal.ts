@@ -17,7 +17,7 @@ export function isWithdrawn({ history }: { readonly history: string }): boolean 
   return readHistory(history).deadReason === withdrawnReason;
 }
 
-/** What makes a withdrawn email scheduled again: for `Admin.retry`. */
+/** The request to `Admin.retry` that schedules a withdrawn email again. */
 export function restoring({
   id,
   text = "",

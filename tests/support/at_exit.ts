@@ -1,4 +1,4 @@
-// What has to be undone when a process ends, though a test has failed before it did so itself: processes, folders.
+// Ends processes and removes folders when a test file or a program ends, in case a failed test has not done so itself.
 // Bun's test runner emits no "exit", so preload.ts calls {@link cleanUp} there.
 
 const steps = new Set<() => void>();

@@ -7,12 +7,9 @@ import { formatCount } from "../format.ts";
 import { complain, Failure, hint, print, printJson } from "../output.ts";
 import { type FailedEmail, problems } from "./bulk.ts";
 import { countRest, describeRest, documentOfRest, hintAbout, readRest, type Rest } from "./move_rest.ts";
+import { type CopiedKeys, copyClosedKeys, copyKeys, copyRecentKeys } from "./move_keys.ts";
 import {
   ask,
-  type CopiedKeys,
-  copyClosedKeys,
-  copyKeys,
-  copyRecentKeys,
   finishInterrupted,
   type Move,
   type MovedEmails,

@@ -1,5 +1,5 @@
-// The steps of a move from one queue to another: keys, then dead letters and scheduled emails, then the wait for the rest.
-// Each can be interrupted at any point, and repeated.
+// Moves dead letters and scheduled emails from one queue to another. Each step can be interrupted at any point, and
+// repeated.
 
 import { decodeEmail, isHidden } from "../../email/email.ts";
 import { ifReadable } from "../../policy/batch.ts";
@@ -8,7 +8,6 @@ import {
   type Admin,
   type DeadLetter,
   type DeleteAnswer,
-  idempotencyMs,
   type PartialAnswer,
   type StoredEmail,
   StoreUnavailable,
@@ -16,13 +15,11 @@ import {
 import { formatNumber } from "../format.ts";
 import { Failure } from "../output.ts";
 import type { FailedEmail } from "./bulk.ts";
-import { lossText, pageMax, type QueueSession, walk } from "./session.ts";
+import { lossText, type QueueSession, walk } from "./session.ts";
 
 /** How long a store may be lost before the command ends, and between two tries, ms. */
 const patienceMs = 30_000;
 const againMs = 250;
-/** Tolerance for the difference between the store's clock and the monotonic one of this process, ms. */
-const clockMarginMs = 60_000;
 /**
  * Most emails, and most of their text in UTF-16 units, that are read before they are written. At least one email is read,
  * and none after one with files.
@@ -58,60 +55,6 @@ export async function ask<T>(
       if (performance.now() > endMs) throw new Failure(lossText(error, side.config));
       await Bun.sleep(againMs);
     }
-  }
-}
-
-export interface CopiedKeys {
-  readonly copied: number;
-  /** Uses of keys that the target did not know. */
-  readonly added: number;
-  /** Uses that were left out, because the target knows the key for another email. */
-  readonly conflicts: number;
-}
-
-/**
- * Copies idempotency keys. If the source goes on accepting new ones, {@link copyRecentKeys} has little left to do.
- * @param sinceMs only those that were used for an email after this time, by `performance.now()`
- */
-export async function copyKeys(
-  { source, target, signal, showProgress }: Move,
-  sinceMs = -Infinity,
-): Promise<CopiedKeys> {
-  const sum = { copied: 0, added: 0, conflicts: 0 };
-  const lifeMinMs = () => idempotencyMs - (performance.now() - sinceMs) - clockMarginMs;
-  const pages = walk((from) => ask(source, (admin) => admin.listKeys(pageMax, from, lifeMinMs())));
-  for await (const { keys } of pages) {
-    if (signal.aborted) break;
-    const { added, conflicts } = await ask(target, (admin) => admin.rememberKeys(keys));
-    sum.copied += keys.length;
-    sum.added += added;
-    sum.conflicts += conflicts;
-    showProgress(`Copying idempotency keys: ${formatNumber(sum.copied)}`);
-  }
-  return sum;
-}
-
-/**
- * Copies the keys that were used since a first copy began, once the source accepts no new ones.
- * @param nowMs the clock of the source at that time
- * @param monotonicMs that time by `performance.now()`
- */
-export async function copyRecentKeys(move: Move, nowMs: number, monotonicMs: number): Promise<CopiedKeys> {
-  const stats = await ask(move.source, (admin) => admin.stats());
-  const steppedByMs = stats.nowMs - nowMs - (performance.now() - monotonicMs);
-  // Keys are found by their expiry, which is wrong while the clock is.
-  const isSteady = stats.clockStep === undefined && Math.abs(steppedByMs) < clockMarginMs / 2;
-  return isSteady ? copyKeys(move, monotonicMs) : copyClosedKeys(move);
-}
-
-/** Copies the keys of a source that accepts no new ones. If a step of its clock may have hidden some, several times. */
-export async function copyClosedKeys(move: Move): Promise<CopiedKeys> {
-  let added = 0;
-  for (;;) {
-    const pass = await copyKeys(move);
-    added += pass.added;
-    const { clockStep } = await ask(move.source, (admin) => admin.stats());
-    if (pass.added === 0 || clockStep === undefined || move.signal.aborted) return { ...pass, added };
   }
 }
 
@@ -295,7 +238,7 @@ export async function finishInterrupted(move: Move): Promise<void> {
       emails.filter((_, i) => shown[i] !== undefined && shown[i].state !== "deleted"),
     );
     const deleted = emails.filter((email, i) => shown[i]?.state === "deleted" && isWithdrawn(email));
-    // What has only moved on from there is not unknown.
+    // The target answers "unknown" only if an operator deleted it there, not if it has been moved on.
     const answers = await deleteMoved(target, deleted);
     await deleteMoved(
       source,

@@ -250,8 +250,8 @@ export class Upload {
 
   /**
    * Waits until the next piece may be read: one piece per turn of the event loop, and the body with the fewest bytes left
-   * first. Bun leaves the rest of the others to their clients and the kernel, so ten large bodies at once take little more
-   * memory than one, and small submissions wait for one piece. Returns why this body may not be read on, if so.
+   * first. So small submissions wait for one piece, however many large bodies come at once. Bun buffers a part of those that
+   * wait, which counts, and leaves the rest to their clients. Returns why this body may not be read on, if so.
    * @param keptBytes held besides what Bun buffers meanwhile
    */
   async #queue(keptBytes: number, lengthMax: number): Promise<"noMemory" | "tooSlow" | undefined> {

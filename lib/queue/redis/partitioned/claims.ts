@@ -1,8 +1,7 @@
 // Claims over several partitions, which go from one partition to the next. One that cannot be asked costs nothing, and one
 // that answers late holds up only its own claims.
 
-import { StoreUnavailable } from "../../contract.ts";
-import type { ClaimResult } from "../../contract.ts";
+import { type ClaimResult, StoreUnavailable } from "../../contract.ts";
 import type { Pause } from "../consumer.ts";
 import type { ConsumedPartition } from "./consumed_partition.ts";
 import type { LaneAnswer, SendClaim } from "./lane.ts";
